@@ -1,0 +1,40 @@
+"""Which records are admitted, by time (DESIGN, identity and time)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from metering.units import DAY_S, MINUTE_S
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admission:
+    """The admission window in force at processing.
+
+    Attributes:
+        window_s: How old a record's `start` may be, against the message's SentTimestamp.
+        ahead_s: How far ahead of it `start` may be.
+        floor_s: Records that start before this are too late whatever the window says; 0 in a new stage. Set when the
+            window is widened, and never moved back: markers of older batches may be gone.
+    """
+
+    window_s: int = 35 * DAY_S
+    ahead_s: int = 5 * MINUTE_S
+    floor_s: int = 0
+
+    def refusal(self, start_s: int, sent_at_ms: int) -> str | None:
+        """`too_late`, `in_the_future`, or None if a record that starts at `start_s` is admitted."""
+        sent_at_s = sent_at_ms // 1000
+        if start_s < max(sent_at_s - self.window_s, self.floor_s):
+            return "too_late"
+        if start_s > sent_at_s + self.ahead_s:
+            return "in_the_future"
+        return None
+
+
+def marker_life_s(window_s: int, queue_retention_s: int) -> int:
+    """How long a marker lives after acceptance: window + retention of the ingest queue or its DLQ + 1 day.
+
+    After that no copy of its batch, however often redriven, can be admitted any more (35 + 14 + 1 = 50 days).
+    """
+    return window_s + queue_retention_s + DAY_S

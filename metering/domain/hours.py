@@ -1,0 +1,48 @@
+"""Usage hours and months, all in UTC.
+
+An hour is the epoch second of its start (`hour_s`, a multiple of 3,600); keys and paths use its label.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from metering.units import HOUR_S
+
+
+def hour_of(epoch_s: int) -> int:
+    """Start of the hour that `epoch_s` lies in, in epoch seconds."""
+    return epoch_s - epoch_s % HOUR_S
+
+
+def hour_label(hour_s: int) -> str:
+    """`2026-11-24T13`: sorts as time does."""
+    return datetime.fromtimestamp(hour_s, UTC).strftime("%Y-%m-%dT%H")
+
+
+def parse_hour(label: str) -> int:
+    """Inverse of `hour_label`. Raises ValueError on anything else."""
+    return int(datetime.strptime(label, "%Y-%m-%dT%H").replace(tzinfo=UTC).timestamp())
+
+
+def month_of(hour_s: int) -> str:
+    """`2026-11`: the billing month that an hour lies in."""
+    return hour_label(hour_s)[:7]
+
+
+def month_bounds_s(month: str) -> tuple[int, int]:
+    """First second of `month` (`2026-11`) and of the month after it. Raises ValueError on anything else."""
+    first = datetime.strptime(month, "%Y-%m").replace(tzinfo=UTC)
+    after = first.replace(year=first.year + first.month // 12, month=first.month % 12 + 1)
+    return int(first.timestamp()), int(after.timestamp())
+
+
+def lake_prefix(hour_s: int) -> str:
+    """`lake/dt=2026-11-24/hour=13/`: where the published files of an hour lie."""
+    label = hour_label(hour_s)
+    return f"lake/dt={label[:10]}/hour={label[11:]}/"
+
+
+def rfc3339(epoch_s: int) -> str:
+    """`2026-11-24T13:00:00Z`."""
+    return datetime.fromtimestamp(epoch_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

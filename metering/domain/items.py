@@ -1,0 +1,126 @@
+"""Items, conditions and actions as plain data.
+
+Use cases build the exact conditional writes of the protocol from these values; an `ItemStore` only carries them out.
+So the conditions that make a commit exact live in one place, and the simulation runs the same ones as DynamoDB does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NamedTuple
+
+# What an attribute may hold. A frozenset is a string set: never empty, DynamoDB has no empty sets. No floats.
+Value = str | int | bool | frozenset[str] | list["Value"] | dict[str, "Value"]
+Item = Mapping[str, Value]
+
+
+class Table(StrEnum):
+    """The two tables of a region."""
+
+    LEDGER = "ledger"
+    USAGE = "usage"
+
+
+class Key(NamedTuple):
+    """Partition key `pk` and sort key `sk`."""
+
+    pk: str
+    sk: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exists:
+    """The attribute is there (`pk`: the item is there)."""
+
+    attribute: str = "pk"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Absent:
+    """The attribute is not there (`pk`: the item is not there)."""
+
+    attribute: str = "pk"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Equals:
+    """The attribute is there and has this value."""
+
+    attribute: str
+    value: str | int
+
+
+@dataclass(frozen=True, slots=True)
+class AnyOf:
+    """At least one of the conditions is true."""
+
+    conditions: tuple[Condition, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AllOf:
+    """All of the conditions are true."""
+
+    conditions: tuple[Condition, ...]
+
+
+Condition = Exists | Absent | Equals | AnyOf | AllOf
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Put:
+    """Write a whole item. `item` holds `pk` and `sk`."""
+
+    table: Table
+    item: Item
+    condition: Condition | None = None
+
+    @property
+    def key(self) -> Key:
+        return Key(str(self.item["pk"]), str(self.item["sk"]))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Update:
+    """Change attributes of one item, creating it unless a condition forbids that.
+
+    Attributes:
+        set: Attributes to set.
+        add: Numbers to add to (an attribute that is not there counts as 0).
+        discard: Strings to take out of a set; the attribute goes with its last string.
+        remove: Attributes to remove.
+    """
+
+    table: Table
+    key: Key
+    set: Mapping[str, Value] = field(default_factory=dict)
+    add: Mapping[str, int] = field(default_factory=dict)
+    discard: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    remove: tuple[str, ...] = ()
+    condition: Condition | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delete:
+    """Delete one item; one that is not there is no error unless a condition says so."""
+
+    table: Table
+    key: Key
+    condition: Condition | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """Only in transactions: change nothing, but cancel unless the condition holds."""
+
+    table: Table
+    key: Key
+    condition: Condition
+
+
+Action = Put | Update | Delete | Check
+
+# TransactWriteItems: at most 100 actions, no two on one item (DynamoDB API reference).
+MAX_TRANSACTION_ACTIONS = 100

@@ -1,0 +1,504 @@
+"""The ledger's items: their keys, their attributes, and back again.
+
+One dataclass an item kind, as docs/decisions/ledger-keys.md lists them. `to_item` and `from_item` are inverse. What may
+be written when, and on which condition, is the use cases' business.
+
+| item      | pk              | sk               |
+|-----------|-----------------|------------------|
+| marker    | `B#<batch_id>`  | `M`              |
+| conflict  | `B#<batch_id>`  | `X#<hash>`       |
+| commit    | `C#<commit_id>` | `C`              |
+| pending   | `P#<shard>`     | `<commit_id>`    |
+| published | `H#<hour>`      | `1#<shard>#<n>`  |
+| pointer   | `H#<hour>`      | `2#<commit_id>`  |
+| run       | `R#<shard>`     | `<n>`, 12 digits |
+| period    | `T#<month>`     | `T`              |
+| usage     | `A#<account>#<month>` | `<hour>#<usage type>#<service>#<from>#<to>#<corrects>#<suffix>` (usage table) |
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, cast
+
+from metering.domain.hours import hour_label, month_of, parse_hour
+from metering.domain.items import Item, Key, Value
+from metering.domain.usage import Total, UsageKey
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+PUBLISHED_PREFIX = "1#"
+POINTER_PREFIX = "2#"
+
+
+def marker_key(batch_id: str) -> Key:
+    """Key of a batch's marker."""
+    return Key(f"B#{batch_id}", "M")
+
+
+def conflict_key(batch_id: str, content_hash: str) -> Key:
+    """Key of the proof that other content came under an id."""
+    return Key(f"B#{batch_id}", f"X#{content_hash}")
+
+
+def commit_key(commit_id: str) -> Key:
+    """Key of a commit."""
+    return Key(f"C#{commit_id}", "C")
+
+
+def pending_key(shard: int, commit_id: str) -> Key:
+    """Key of a commit's list of hours that no run has taken."""
+    return Key(f"P#{shard}", commit_id)
+
+
+def pointer_key(hour_s: int, commit_id: str) -> Key:
+    """Key of an hour's pointer to a commit."""
+    return Key(f"H#{hour_label(hour_s)}", f"{POINTER_PREFIX}{commit_id}")
+
+
+def published_key(hour_s: int, shard: int, run: int) -> Key:
+    """Key of what a run published in an hour."""
+    return Key(f"H#{hour_label(hour_s)}", f"{PUBLISHED_PREFIX}{run_name(shard, run)}")
+
+
+def run_key(shard: int, run: int) -> Key:
+    """Key of a shard's run number `run`."""
+    return Key(f"R#{shard}", f"{run:012d}")
+
+
+def run_name(shard: int, run: int) -> str:
+    """`<shard>#<n>`: how a pointer names the run that took it, and a published hour the run that wrote it."""
+    return f"{shard}#{run:012d}"
+
+
+def period_key(month: str) -> Key:
+    """Key of a billing month."""
+    return Key(f"T#{month}", "T")
+
+
+def usage_key(key: UsageKey, suffix: int) -> Key:
+    """Key of a usage item. Fields cannot hold `#`; `corrects` is empty in an open month."""
+    corrects = "" if key.corrects_s is None else hour_label(key.corrects_s)
+    return Key(
+        f"A#{key.account_id}#{month_of(key.hour_s)}",
+        f"{hour_label(key.hour_s)}#{key.usage_type}#{key.service}#{key.from_location}#{key.to_location}#{corrects}#{suffix}",
+    )
+
+
+def parse_usage_key(key: Key) -> tuple[UsageKey, int]:
+    """Inverse of `usage_key`."""
+    account_id = key.pk.split("#")[1]
+    hour, usage_type, service, from_location, to_location, corrects, suffix = key.sk.split("#")
+    corrects_s = parse_hour(corrects) if corrects else None
+    return UsageKey(parse_hour(hour), account_id, usage_type, service, from_location, to_location, corrects_s), int(
+        suffix
+    )
+
+
+def usage_total(item: Item) -> Total:
+    """What a usage item counts."""
+    return Total(_int(item, "bytes"), _int(item, "records"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Marker:
+    """A batch's one verdict: the fact that totals are derived from.
+
+    Attributes:
+        content_hash: Hex; None after `rebuild markers`, which cannot know it.
+        records, metered, refused: Numbers of records; `records = metered + refused` if accepted.
+        hours: Rows and bytes of each booked hour; empty if rejected.
+        reason: Why it was rejected, else empty.
+        quarantine_key: Where refused content lies, else empty.
+    """
+
+    batch_id: str
+    verdict: Literal["accepted", "rejected"]
+    content_hash: str | None
+    hash_version: int
+    commit_id: str
+    source_id: str
+    sequence: int | None
+    sender_id: str
+    records: int
+    metered: int
+    refused: int
+    hours: Mapping[int, Total]
+    decided_at_ms: int
+    expires_at_s: int
+    reason: str = ""
+    quarantine_key: str = ""
+
+    @property
+    def key(self) -> Key:
+        return marker_key(self.batch_id)
+
+    def to_item(self) -> dict[str, Value]:
+        item: dict[str, Value] = {
+            **self.key._asdict(),
+            "verdict": self.verdict,
+            "hash_version": self.hash_version,
+            "sender": self.sender_id,
+            "records": self.records,
+            "metered": self.metered,
+            "refused": self.refused,
+            "decided_at_ms": self.decided_at_ms,
+            "expires_at": self.expires_at_s,
+        }
+        if self.content_hash is not None:
+            item["hash"] = self.content_hash
+        if self.commit_id:
+            item["commit_id"] = self.commit_id
+        if self.source_id:
+            item["source"] = self.source_id
+        if self.sequence is not None:
+            item["sequence"] = self.sequence
+        if self.hours:
+            item["hours"] = _totals_value(self.hours)
+        if self.reason:
+            item["reason"] = self.reason
+        if self.quarantine_key:
+            item["quarantine"] = self.quarantine_key
+        return item
+
+    @classmethod
+    def from_item(cls, item: Item) -> Marker:
+        content_hash = item.get("hash")
+        sequence = item.get("sequence")
+        verdict = _str(item, "verdict")
+        return cls(
+            batch_id=_str(item, "pk")[2:],
+            verdict="accepted" if verdict == "accepted" else "rejected",
+            content_hash=None if content_hash is None else str(content_hash),
+            hash_version=_int(item, "hash_version"),
+            commit_id=_str(item, "commit_id"),
+            source_id=_str(item, "source"),
+            sequence=None if sequence is None else _as_int(sequence),
+            sender_id=_str(item, "sender"),
+            records=_int(item, "records"),
+            metered=_int(item, "metered"),
+            refused=_int(item, "refused"),
+            hours=_totals(item.get("hours")),
+            decided_at_ms=_int(item, "decided_at_ms"),
+            expires_at_s=_int(item, "expires_at"),
+            reason=_str(item, "reason"),
+            quarantine_key=_str(item, "quarantine"),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conflict:
+    """Other content under the id of an accepted batch. Always written with the same content, unconditionally."""
+
+    batch_id: str
+    content_hash: str
+    hash_version: int
+    quarantine_key: str
+    sender_id: str
+    first_sender_id: str
+    records: int
+
+    @property
+    def key(self) -> Key:
+        return conflict_key(self.batch_id, self.content_hash)
+
+    def to_item(self) -> dict[str, Value]:
+        return {
+            **self.key._asdict(),
+            "hash_version": self.hash_version,
+            "quarantine": self.quarantine_key,
+            "sender": self.sender_id,
+            "first_sender": self.first_sender_id,
+            "records": self.records,
+        }
+
+    @classmethod
+    def from_item(cls, item: Item) -> Conflict:
+        return cls(
+            batch_id=_str(item, "pk")[2:],
+            content_hash=_str(item, "sk")[2:],
+            hash_version=_int(item, "hash_version"),
+            quarantine_key=_str(item, "quarantine"),
+            sender_id=_str(item, "sender"),
+            first_sender_id=_str(item, "first_sender"),
+            records=_int(item, "records"),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommitRecord:
+    """What the ledger says of a commit. `next_chunk < chunks` only while `open`."""
+
+    commit_id: str
+    state: Literal["open", "applied", "aborted"]
+    next_chunk: int = 0
+    chunks: int = 0
+    shard: int = 0
+    hours: tuple[int, ...] = ()
+    staging_key: str = ""
+    rows: int = 0
+    bytes: int = 0
+    created_at_ms: int = 0
+    expires_at_s: int | None = None
+
+    @property
+    def key(self) -> Key:
+        return commit_key(self.commit_id)
+
+    def to_item(self) -> dict[str, Value]:
+        item: dict[str, Value] = {**self.key._asdict(), "state": self.state}
+        if self.state != "aborted":
+            item |= {
+                "next": self.next_chunk,
+                "chunks": self.chunks,
+                "shard": self.shard,
+                "hours": [hour_label(hour_s) for hour_s in self.hours],
+                "staging": self.staging_key,
+                "rows": self.rows,
+                "bytes": self.bytes,
+                "created_at_ms": self.created_at_ms,
+            }
+        if self.expires_at_s is not None:
+            item["expires_at"] = self.expires_at_s
+        return item
+
+    @classmethod
+    def from_item(cls, item: Item) -> CommitRecord:
+        state = _str(item, "state")
+        expires_at = item.get("expires_at")
+        return cls(
+            commit_id=_str(item, "pk")[2:],
+            state="open" if state == "open" else "applied" if state == "applied" else "aborted",
+            next_chunk=_int(item, "next"),
+            chunks=_int(item, "chunks"),
+            shard=_int(item, "shard"),
+            hours=tuple(parse_hour(label) for label in _strings(item.get("hours"))),
+            staging_key=_str(item, "staging"),
+            rows=_int(item, "rows"),
+            bytes=_int(item, "bytes"),
+            created_at_ms=_int(item, "created_at_ms"),
+            expires_at_s=None if expires_at is None else _as_int(expires_at),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pending:
+    """A commit with hours that no run has taken yet. `hours` only ever shrinks; `totals` keeps all of them."""
+
+    shard: int
+    commit_id: str
+    hours: frozenset[int]
+    totals: Mapping[int, Total]
+    created_at_ms: int
+    wide: bool
+
+    @property
+    def key(self) -> Key:
+        return pending_key(self.shard, self.commit_id)
+
+    def to_item(self) -> dict[str, Value]:
+        item: dict[str, Value] = {
+            **self.key._asdict(),
+            "totals": _totals_value(self.totals),
+            "created_at_ms": self.created_at_ms,
+            "wide": self.wide,
+        }
+        if self.hours:
+            item["hours"] = frozenset(hour_label(hour_s) for hour_s in self.hours)
+        return item
+
+    @classmethod
+    def from_item(cls, item: Item) -> Pending:
+        return cls(
+            shard=int(_str(item, "pk")[2:]),
+            commit_id=_str(item, "sk"),
+            hours=frozenset(parse_hour(label) for label in _strings(item.get("hours"))),
+            totals=_totals(item.get("totals")),
+            created_at_ms=_int(item, "created_at_ms"),
+            wide=bool(item.get("wide")),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pointer:
+    """An hour's pointer to a commit's staging object. `run` is empty until a run marks it."""
+
+    hour_s: int
+    commit_id: str
+    shard: int
+    rows: int
+    bytes: int
+    staging_key: str
+    run: str = ""
+
+    @property
+    def key(self) -> Key:
+        return pointer_key(self.hour_s, self.commit_id)
+
+    def to_item(self) -> dict[str, Value]:
+        item: dict[str, Value] = {
+            **self.key._asdict(),
+            "shard": self.shard,
+            "rows": self.rows,
+            "bytes": self.bytes,
+            "staging": self.staging_key,
+        }
+        if self.run:
+            item["run"] = self.run
+        return item
+
+    @classmethod
+    def from_item(cls, item: Item) -> Pointer:
+        return cls(
+            hour_s=parse_hour(_str(item, "pk")[2:]),
+            commit_id=_str(item, "sk")[len(POINTER_PREFIX) :],
+            shard=_int(item, "shard"),
+            rows=_int(item, "rows"),
+            bytes=_int(item, "bytes"),
+            staging_key=_str(item, "staging"),
+            run=_str(item, "run"),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LakeFile:
+    """One file of an hour: its key, number of rows and exact sum of their bytes."""
+
+    key: str
+    rows: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Published:
+    """The files that one run added to an hour."""
+
+    hour_s: int
+    shard: int
+    run: int
+    files: tuple[LakeFile, ...]
+
+    @property
+    def key(self) -> Key:
+        return published_key(self.hour_s, self.shard, self.run)
+
+    @property
+    def rows(self) -> int:
+        return sum(file.rows for file in self.files)
+
+    @property
+    def bytes(self) -> int:
+        return sum(file.bytes for file in self.files)
+
+    def to_item(self) -> dict[str, Value]:
+        files: list[Value] = [{"key": file.key, "rows": file.rows, "bytes": file.bytes} for file in self.files]
+        return {**self.key._asdict(), "files": files, "rows": self.rows, "bytes": self.bytes}
+
+    @classmethod
+    def from_item(cls, item: Item) -> Published:
+        _, shard, run = _str(item, "sk").split("#")
+        files = cast("list[Item]", item.get("files") or [])
+        return cls(
+            hour_s=parse_hour(_str(item, "pk")[2:]),
+            shard=int(shard),
+            run=int(run),
+            files=tuple(LakeFile(key=_str(f, "key"), rows=_int(f, "rows"), bytes=_int(f, "bytes")) for f in files),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One compaction of a shard. Its plan is the object at `plan_key`, whoever works on it."""
+
+    shard: int
+    run: int
+    state: Literal["planned", "done"]
+    plan_key: str
+    planned_at_ms: int
+    done_at_ms: int | None = None
+    cleaned: bool = False
+
+    @property
+    def key(self) -> Key:
+        return run_key(self.shard, self.run)
+
+    def to_item(self) -> dict[str, Value]:
+        item: dict[str, Value] = {
+            **self.key._asdict(),
+            "state": self.state,
+            "plan": self.plan_key,
+            "planned_at_ms": self.planned_at_ms,
+        }
+        if self.done_at_ms is not None:
+            item["done_at_ms"] = self.done_at_ms
+        if self.cleaned:
+            item["cleaned"] = True
+        return item
+
+    @classmethod
+    def from_item(cls, item: Item) -> Run:
+        done_at = item.get("done_at_ms")
+        return cls(
+            shard=int(_str(item, "pk")[2:]),
+            run=int(_str(item, "sk")),
+            state="planned" if _str(item, "state") == "planned" else "done",
+            plan_key=_str(item, "plan"),
+            planned_at_ms=_int(item, "planned_at_ms"),
+            done_at_ms=None if done_at is None else _as_int(done_at),
+            cleaned=bool(item.get("cleaned")),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Period:
+    """A billing month that no transaction can book into any more. A month without this item is open."""
+
+    month: str
+    state: Literal["closing", "closed"]
+    manifest_key: str = ""
+
+    @property
+    def key(self) -> Key:
+        return period_key(self.month)
+
+    def to_item(self) -> dict[str, Value]:
+        item: dict[str, Value] = {**self.key._asdict(), "state": self.state}
+        if self.manifest_key:
+            item["manifest"] = self.manifest_key
+        return item
+
+    @classmethod
+    def from_item(cls, item: Item) -> Period:
+        return cls(
+            month=_str(item, "pk")[2:],
+            state="closed" if _str(item, "state") == "closed" else "closing",
+            manifest_key=_str(item, "manifest"),
+        )
+
+
+def _totals_value(totals: Mapping[int, Total]) -> dict[str, Value]:
+    return {hour_label(hour_s): [total.records, total.bytes] for hour_s, total in sorted(totals.items())}
+
+
+def _totals(value: Value | None) -> dict[int, Total]:
+    pairs = cast("Mapping[str, list[int]]", value or {})
+    return {parse_hour(label): Total(bytes=pair[1], records=pair[0]) for label, pair in pairs.items()}
+
+
+def _strings(value: Value | None) -> list[str]:
+    return sorted(cast("frozenset[str] | list[str]", value or []))
+
+
+def _str(item: Item, name: str) -> str:
+    return str(item.get(name, ""))
+
+
+def _int(item: Item, name: str) -> int:
+    return _as_int(item.get(name, 0))
+
+
+def _as_int(value: Value) -> int:
+    if not isinstance(value, int):
+        raise TypeError(f"expected a whole number, found {type(value).__name__}")
+    return value

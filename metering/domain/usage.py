@@ -1,0 +1,55 @@
+"""Usage: exact totals an hour and key. Sums are Python ints, so they hold any number of bytes (I8)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+
+class UsageKey(NamedTuple):
+    """What a total is kept for. A NamedTuple, because the aggregation hashes millions of them.
+
+    `hour_s` is the booked hour. `corrects_s` is None, except for a late record of a closed month, which is booked in
+    the hour it was processed and names its own hour here (I6).
+    """
+
+    hour_s: int
+    account_id: str
+    usage_type: str
+    service: str
+    from_location: str
+    to_location: str
+    corrects_s: int | None = None
+
+
+class Total(NamedTuple):
+    """A sum over records: exact number of bytes and of records. Deltas may be negative (repair)."""
+
+    bytes: int
+    records: int
+
+    def plus(self, other: Total) -> Total:
+        """Sum of both."""
+        return Total(self.bytes + other.bytes, self.records + other.records)
+
+
+ZERO = Total(0, 0)
+
+
+def merge(parts: Iterable[Mapping[UsageKey, Total]]) -> dict[UsageKey, Total]:
+    """Sum of several usages, key by key."""
+    merged: dict[UsageKey, Total] = {}
+    for part in parts:
+        for key, total in part.items():
+            merged[key] = merged.get(key, ZERO).plus(total)
+    return merged
+
+
+def by_hour(usage: Mapping[UsageKey, Total]) -> dict[int, Total]:
+    """Totals of each booked hour."""
+    hours: dict[int, Total] = {}
+    for key, total in usage.items():
+        hours[key.hour_s] = hours.get(key.hour_s, ZERO).plus(total)
+    return hours

@@ -1,0 +1,135 @@
+"""Every error that the project raises on purpose.
+
+    MeteringError
+    ├── UnavailableError            transient: a dependency throttled, conflicted or gave no answer  (retryable)
+    ├── ConditionFailedError        a conditional write found another state; carries the item found
+    ├── TransactionCanceledError    a transaction was not applied; carries one reason an action
+    ├── ObjectMissingError          no such object
+    ├── ObjectChangedError          an object is not the one that was announced (If-Match failed)
+    ├── BatchRefusedError           a whole batch is refused; carries every problem found
+    ├── LedgerCorruptError          the ledger or an object contradicts the protocol: stop and alarm
+    └── SettingsError               settings do not fit together; carries every problem found
+
+Adapters translate what they know into this tree; whatever they do not know passes through.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+class MeteringError(Exception):
+    """Root of the tree. `retryable` says whether the same call may succeed later, unchanged."""
+
+    retryable: ClassVar[bool] = False
+
+
+class UnavailableError(MeteringError):
+    """A dependency gave no usable answer; calling again with the same input is safe and may succeed.
+
+    Attributes:
+        operation: The call that failed, as `Service.Operation`.
+        may_have_applied: False only if the dependency is known not to have applied it (throttle, conflict).
+    """
+
+    retryable = True
+
+    def __init__(self, operation: str, detail: str, *, may_have_applied: bool = True) -> None:
+        super().__init__(operation, detail, may_have_applied)
+        self.operation = operation
+        self.detail = detail
+        self.may_have_applied = may_have_applied
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild_unavailable, (self.operation, self.detail, self.may_have_applied))
+
+    def __str__(self) -> str:
+        return f"{self.operation}: {self.detail}"
+
+
+def _rebuild_unavailable(operation: str, detail: str, may_have_applied: bool) -> UnavailableError:
+    return UnavailableError(operation, detail, may_have_applied=may_have_applied)
+
+
+class ConditionFailedError(MeteringError):
+    """A conditional write was not applied.
+
+    Attributes:
+        existing: The item as it was found, or None if there was none.
+    """
+
+    def __init__(self, existing: Mapping[str, object] | None) -> None:
+        super().__init__(existing)
+        self.existing = existing
+
+
+class TransactionCanceledError(MeteringError):
+    """A transaction was not applied.
+
+    Attributes:
+        reasons: One entry an action, in request order; None where that action was no reason. An entry is
+            `("ConditionalCheckFailed", item found or None)` or `(another code, None)`.
+    """
+
+    def __init__(self, reasons: Sequence[tuple[str, Mapping[str, object] | None] | None]) -> None:
+        super().__init__(tuple(reasons))
+        self.reasons = tuple(reasons)
+
+    @property
+    def condition_failed(self) -> bool:
+        """Whether any action's condition was false; otherwise the same transaction may be sent again."""
+        return any(reason is not None and reason[0] == "ConditionalCheckFailed" for reason in self.reasons)
+
+
+class ObjectMissingError(MeteringError):
+    """There is no object at `key`."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(key)
+        self.key = key
+
+
+class ObjectChangedError(MeteringError):
+    """The object at `key` is not the one that was asked for (its ETag differs)."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(key)
+        self.key = key
+
+
+class BatchRefusedError(MeteringError):
+    """A whole batch is refused for good.
+
+    Attributes:
+        problems: Every problem found, as `(reason, detail)`; the first is the batch's reason.
+    """
+
+    def __init__(self, problems: Sequence[tuple[str, str]]) -> None:
+        super().__init__(tuple(problems))
+        self.problems = tuple(problems)
+
+    @property
+    def reason(self) -> str:
+        return self.problems[0][0]
+
+
+class LedgerCorruptError(MeteringError):
+    """The ledger or an object contradicts the protocol; nothing may go on from here without a person."""
+
+
+class SettingsError(MeteringError):
+    """Settings that do not fit together.
+
+    Attributes:
+        problems: Every problem found, one sentence each.
+    """
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__(tuple(problems))
+        self.problems = tuple(problems)
+
+    def __str__(self) -> str:
+        return "; ".join(self.problems)
