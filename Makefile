@@ -1,0 +1,81 @@
+# Everything is installed by the project's own files: a machine needs Python 3.11-3.13 and make, nothing else.
+.DEFAULT_GOAL := help
+.SUFFIXES:
+SHELL := /bin/bash
+PYTHON ?= python3
+LOCAL := .local
+
+# uv from PATH if it is there, else an own copy under .local/.
+UV := $(shell command -v uv 2>/dev/null || echo $(LOCAL)/uv/bin/uv)
+STAMP := .venv/.installed
+PY := .venv/bin/python
+PYTEST := $(PY) -m pytest
+
+SEEDS ?= 20000
+JOBS ?= 2
+BATCHES ?= 200000
+ENDPOINT ?=
+
+.PHONY: help install demo test lint check proof e2e localstack regions load bench simulate mutants soak clean
+
+help: ## List the targets
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(LOCAL)/uv/bin/uv:
+	@echo "installing uv below $(LOCAL)/" >&2
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v >= (3, 11) else "Python 3.11 or newer is needed, this is %d.%d" % v)'
+	@$(PYTHON) -m venv $(LOCAL)/uv 2>/dev/null && $(LOCAL)/uv/bin/python -m pip install --quiet "uv>=0.9,<1" \
+	  || { rm -rf $(LOCAL)/uv; $(PYTHON) -m pip install --quiet --target $(LOCAL)/uv "uv>=0.9,<1"; }
+
+$(STAMP): pyproject.toml uv.lock | $(filter $(LOCAL)/%,$(UV))
+	@$(UV) sync --quiet --frozen --all-extras
+	@touch $@
+
+install: $(STAMP) ## Install everything into .venv (done by the other targets on first use)
+
+demo: $(STAMP) ## Run the whole service on this machine: deploy, replay real and synthetic traffic, report, prove
+	@.venv/bin/metering demo
+
+lint: $(STAMP) ## Ruff, mypy --strict, import rules
+	@.venv/bin/ruff format --check --quiet . && .venv/bin/ruff check --quiet .
+	@.venv/bin/mypy
+	@.venv/bin/lint-imports --no-logo
+
+test: $(STAMP) ## Unit, property, fuzz and template tests
+	@$(PYTEST) -q -n $(JOBS) tests/unit tests/property tests/fuzz tests/infra
+
+proof: $(STAMP) ## Simulation, kill and lost-reply matrices, contract suites over memory and MiniStack
+	@$(PYTEST) -q -n $(JOBS) tests/simulation tests/contract tests/integration
+
+e2e: $(STAMP) ## The deployed service on MiniStack with IAM and TLS enforced; ENDPOINT=http://… for any other
+	@METERING_E2E_ENDPOINT="$(ENDPOINT)" $(PYTEST) -q tests/e2e -m "not regions and not localstack"
+
+localstack: $(STAMP) ## The same against LocalStack, started by scripts beside this folder where they are
+	@bash tests/e2e/localstack.sh
+
+regions: $(STAMP) ## Regions built, killed, resumed and reconciled on MiniStack
+	@$(PYTEST) -q tests/e2e -m regions
+
+check: $(STAMP) ## All that CI runs, with the time that each part took
+	@$(PY) -m tests.gate
+
+load: $(STAMP) ## Throughput, cost and memory through the deployed service on MiniStack
+	@$(PY) -m load_tests.load
+
+bench: $(STAMP) ## Decoding and compaction on one core, as ratios against a baseline in the same run
+	@$(PY) -m load_tests.bench_decode
+	@$(PY) -m load_tests.bench_compact
+
+simulate: $(STAMP) ## Random histories with faults: SEEDS=20000
+	@$(PY) -m tests.simulation --seeds $(SEEDS) --jobs $(JOBS)
+
+mutants: $(STAMP) ## Seeded bugs: each must be found by a test
+	@$(PY) -m tests.mutants
+
+soak: $(STAMP) ## Long run through the real aggregator: BATCHES=200000; goes on where it stopped
+	@$(PY) -m load_tests.soak --batches $(BATCHES)
+
+clean: ## Stop the local emulator and remove what was built or installed here
+	@if [ -x .venv/bin/metering ]; then .venv/bin/metering local down || true; fi
+	@rm -rf .venv $(LOCAL) build dist infra/cdk.out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
