@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Clock(Protocol):
-    """Wall clock. Safety rests on it only where PROTOCOL says so (marker life, 72 h before a period closes)."""
+    """Wall clock. Safety rests on it only where docs/protocol.md says so (marker life, 72 h before a period closes)."""
 
     def now_ms(self) -> int:
         """Now, in epoch milliseconds."""

@@ -35,7 +35,7 @@ class Settings(BaseModel):
     window_s: int = Field(35 * DAY_S, ge=DAY_S, description="Admission window: how old a record may be.")
     ahead_s: int = Field(5 * MINUTE_S, ge=0, description="How far ahead of its message a record may start.")
     admission_floor_s: int = Field(
-        0, ge=0, description="Records before this epoch second stay too late (see PROTOCOL)."
+        0, ge=0, description="Records before this epoch second stay too late (docs/protocol.md)."
     )
     marker_life_s: int = Field(50 * DAY_S, description="How long a marker lives after acceptance.")
 

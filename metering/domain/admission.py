@@ -1,4 +1,4 @@
-"""Which records are admitted, by time (DESIGN, identity and time)."""
+"""Which records are admitted, by time (docs/decisions/identity-and-window.md)."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ class DecodedBatch:
     """A batch whose message could be read.
 
     Attributes:
-        content_hash: Hex digest over all records, the refused ones included (CONTRACT, content identity).
+        content_hash: Hex digest over all records, the refused ones included (docs/contract.md, content identity).
         records: Number of records that arrived.
         rows: The accepted ones.
         usage: Their exact totals; keys carry the own hour of each record and no `corrects`.
