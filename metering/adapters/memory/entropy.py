@@ -1,0 +1,18 @@
+"""Names and jitter that one seed decides."""
+
+from __future__ import annotations
+
+import random
+
+
+class SeededEntropy:
+    """An `Entropy` that gives the same names in the same order for the same seed."""
+
+    def __init__(self, seed: int) -> None:
+        self._random = random.Random(seed)  # noqa: S311 - a simulation must be repeatable; nothing here is a secret
+
+    def token(self) -> str:
+        return f"{self._random.getrandbits(128):032x}"
+
+    def below(self, limit: int) -> int:
+        return self._random.randrange(limit)

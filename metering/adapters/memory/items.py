@@ -1,0 +1,230 @@
+"""DynamoDB in memory: the same conditions, reasons and isolation, as far as the protocol can tell them apart.
+
+A transaction is atomic for writers. A query reads item after item, each at a moment of its own, so it can see half of a
+transaction, as DynamoDB's does. Items are replaced, never changed in place: what was read stays as it was read.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right, insort
+from typing import TYPE_CHECKING
+
+from metering.domain.items import (
+    MAX_TRANSACTION_ACTIONS,
+    Absent,
+    Action,
+    AnyOf,
+    Check,
+    Condition,
+    Delete,
+    Equals,
+    Exists,
+    Item,
+    Key,
+    Put,
+    Table,
+    Update,
+    Value,
+)
+from metering.errors import ConditionFailedError, TransactionCanceledError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+_EMPTY: Item = {}
+
+
+def holds(condition: Condition | None, item: Item | None) -> bool:
+    """Whether a condition is true of an item, or of the lack of one."""
+    attributes = _EMPTY if item is None else item
+    if condition is None:
+        return True
+    if isinstance(condition, Absent):
+        return condition.attribute not in attributes
+    if isinstance(condition, Exists):
+        return condition.attribute in attributes
+    if isinstance(condition, Equals):
+        return condition.attribute in attributes and attributes[condition.attribute] == condition.value
+    if isinstance(condition, AnyOf):
+        return any(holds(part, item) for part in condition.conditions)
+    return all(holds(part, item) for part in condition.conditions)
+
+
+class _Partition:
+    """Items of one partition key, and their sort keys in order."""
+
+    __slots__ = ("items", "sort_keys")
+
+    def __init__(self) -> None:
+        self.items: dict[str, Item] = {}
+        self.sort_keys: list[str] = []
+
+    def write(self, sk: str, item: Item) -> None:
+        if sk not in self.items:
+            insort(self.sort_keys, sk)
+        self.items[sk] = item
+
+    def remove(self, sk: str) -> None:
+        if self.items.pop(sk, None) is not None:
+            del self.sort_keys[bisect_left(self.sort_keys, sk)]
+
+    def next_in(self, low: str, high: str, *, descending: bool, after: str | None) -> str | None:
+        """The next sort key of `low <= sk < high` as the partition is now, or None."""
+        keys = self.sort_keys
+        if descending:
+            index = bisect_left(keys, high if after is None else after) - 1
+            return keys[index] if index >= 0 and keys[index] >= low else None
+        index = bisect_left(keys, low) if after is None else bisect_right(keys, after)
+        return keys[index] if index < len(keys) and keys[index] < high else None
+
+
+def _ignore(_call: str) -> None:
+    """No hook."""
+
+
+class MemoryItemStore:
+    """An `ItemStore` of dictionaries.
+
+    Args:
+        on_call: Called with the name of each call (`items.transact`) before it is carried out, and with
+            `items.query.next` before each item of a query after the first. What it raises, the caller gets, and
+            nothing is applied.
+        on_reply: The same after a write was applied: what it raises is a lost reply.
+    """
+
+    def __init__(
+        self, *, on_call: Callable[[str], None] | None = None, on_reply: Callable[[str], None] | None = None
+    ) -> None:
+        self.on_call = on_call or _ignore
+        self.on_reply = on_reply or _ignore
+        self._tables: dict[Table, dict[str, _Partition]] = {table: {} for table in Table}
+
+    def get(self, table: Table, key: Key) -> Item | None:
+        self.on_call("items.get")
+        return self.peek(table, key)
+
+    def get_many(self, table: Table, keys: Sequence[Key]) -> dict[Key, Item]:
+        self.on_call("items.get_many")
+        found = ((key, self.peek(table, key)) for key in keys)
+        return {key: item for key, item in found if item is not None}
+
+    def query(
+        self, table: Table, pk: str, *, sk_from: str = "", sk_to: str = "\U0010ffff", descending: bool = False
+    ) -> Iterator[Item]:
+        self.on_call("items.query")
+        sk: str | None = None
+        while True:
+            # Looked up again for each item: an emptied partition is dropped and made anew.
+            partition = self._tables[table].get(pk)
+            if partition is None:
+                return
+            sk = partition.next_in(sk_from, sk_to, descending=descending, after=sk)
+            if sk is None:
+                return
+            yield partition.items[sk]
+            self.on_call("items.query.next")
+
+    def scan(self, table: Table) -> Iterator[Item]:
+        self.on_call("items.scan")
+        for partition in list(self._tables[table].values()):
+            for sk in list(partition.sort_keys):
+                item = partition.items.get(sk)
+                if item is not None:
+                    yield item
+
+    def put(self, action: Put) -> None:
+        self._write("items.put", action)
+
+    def update(self, action: Update) -> Item:
+        self._write("items.update", action)
+        item = self.peek(action.table, action.key)
+        return _EMPTY if item is None else item
+
+    def delete(self, action: Delete) -> None:
+        self._write("items.delete", action)
+
+    def transact(self, actions: Sequence[Action]) -> None:
+        self.on_call("items.transact")
+        keys = [action.key for action in actions]
+        if not 1 <= len(actions) <= MAX_TRANSACTION_ACTIONS:
+            raise ValueError(f"a transaction has 1 to {MAX_TRANSACTION_ACTIONS} actions, not {len(actions)}")
+        if len({(action.table, key) for action, key in zip(actions, keys, strict=True)}) < len(actions):
+            raise ValueError("two actions of a transaction are on one item")
+        found = [self.peek(action.table, key) for action, key in zip(actions, keys, strict=True)]
+        if not all(holds(action.condition, item) for action, item in zip(actions, found, strict=True)):
+            raise TransactionCanceledError(
+                [
+                    None if holds(action.condition, item) else ("ConditionalCheckFailed", item)
+                    for action, item in zip(actions, found, strict=True)
+                ]
+            )
+        for action, key, item in zip(actions, keys, found, strict=True):
+            self._apply(action, key, item)
+        self.on_reply("items.transact")
+
+    def peek(self, table: Table, key: Key) -> Item | None:
+        """The item as it is, without a call: for checkers."""
+        partition = self._tables[table].get(key.pk)
+        return None if partition is None else partition.items.get(key.sk)
+
+    def remove(self, table: Table, key: Key) -> None:
+        """Take an item away without a call: for TTL, and for tests that break something."""
+        partition = self._tables[table].get(key.pk)
+        if partition is None:
+            return
+        partition.remove(key.sk)
+        if not partition.items:
+            del self._tables[table][key.pk]
+
+    def everything(self, table: Table) -> Iterator[Item]:
+        """Every item, without a call: for checkers."""
+        for partition in self._tables[table].values():
+            yield from partition.items.values()
+
+    def _write(self, call: str, action: Put | Update | Delete) -> None:
+        self.on_call(call)
+        key = action.key
+        found = self.peek(action.table, key)
+        if not holds(action.condition, found):
+            raise ConditionFailedError(found)
+        self._apply(action, key, found)
+        self.on_reply(call)
+
+    def _apply(self, action: Action, key: Key, found: Item | None) -> None:
+        if isinstance(action, Put):
+            self._replace(action.table, key, action.item)
+        elif isinstance(action, Update):
+            self._replace(action.table, key, _updated(action, key, found))
+        elif not isinstance(action, Check):
+            self.remove(action.table, key)
+
+    def _replace(self, table: Table, key: Key, item: Item) -> None:
+        for name, value in item.items():
+            if not value and isinstance(value, frozenset):
+                raise ValueError(f"{name}: there are no empty sets")
+        partitions = self._tables[table]
+        partition = partitions.get(key.pk)
+        if partition is None:
+            partition = partitions[key.pk] = _Partition()
+        partition.write(key.sk, item)
+
+
+def _updated(action: Update, key: Key, found: Item | None) -> Item:
+    item: dict[str, Value] = {"pk": key.pk, "sk": key.sk} if found is None else dict(found)
+    item.update(action.set)
+    for name, amount in action.add.items():
+        before = item.get(name, 0)
+        if not isinstance(before, int):
+            raise TypeError(f"{name}: ADD to something that is no number")
+        item[name] = before + amount
+    for name, strings in action.discard.items():
+        strings_before = item.get(name)
+        if isinstance(strings_before, frozenset):
+            left = strings_before - strings
+            if left:
+                item[name] = left
+            else:
+                del item[name]
+    for name in action.remove:
+        item.pop(name, None)
+    return item

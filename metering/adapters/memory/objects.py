@@ -1,0 +1,120 @@
+"""The region's bucket in memory."""
+
+from __future__ import annotations
+
+import hashlib
+from bisect import bisect_left, bisect_right, insort
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from metering.errors import ObjectChangedError, ObjectMissingError
+from metering.ports import ObjectInfo
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from metering.ports import Clock
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    body: bytes
+    etag: str
+    modified_s: int
+
+
+def _ignore(_call: str) -> None:
+    """No hook."""
+
+
+class MemoryObjectStore:
+    """An `ObjectStore` of one dictionary.
+
+    Args:
+        clock: Says when an object was written.
+        on_call: Called with the name of each call (`objects.put`) before it is carried out, and with
+            `objects.list.next` before each object of a listing after the first. What it raises, the caller gets.
+        on_reply: The same after a write was applied: what it raises is a lost reply.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        on_call: Callable[[str], None] | None = None,
+        on_reply: Callable[[str], None] | None = None,
+    ) -> None:
+        self.on_call = on_call or _ignore
+        self.on_reply = on_reply or _ignore
+        self._clock = clock
+        self._objects: dict[str, _Stored] = {}
+        self._keys: list[str] = []
+
+    def put(self, key: str, body: bytes | Path, *, if_absent: bool) -> bool:
+        self.on_call("objects.put")
+        if if_absent and key in self._objects:
+            return False
+        content = body.read_bytes() if isinstance(body, Path) else body
+        etag = f'"{hashlib.md5(content, usedforsecurity=False).hexdigest()}"'
+        if key not in self._objects:
+            insort(self._keys, key)
+        self._objects[key] = _Stored(content, etag, self._clock.now_ms() // 1000)
+        self.on_reply("objects.put")
+        return True
+
+    def get(self, key: str) -> bytes:
+        self.on_call("objects.get")
+        return self._stored(key).body
+
+    def open(self, key: str, *, if_match: str | None = None) -> BinaryIO:
+        self.on_call("objects.open")
+        stored = self._stored(key)
+        if if_match is not None and if_match.strip('"') != stored.etag.strip('"'):
+            raise ObjectChangedError(key)
+        return BytesIO(stored.body)
+
+    def head(self, key: str) -> ObjectInfo | None:
+        self.on_call("objects.head")
+        stored = self._objects.get(key)
+        return None if stored is None else _info(key, stored)
+
+    def list(self, prefix: str, *, after: str = "") -> Iterator[ObjectInfo]:
+        self.on_call("objects.list")
+        index = bisect_right(self._keys, after) if after >= prefix else bisect_left(self._keys, prefix)
+        while index < len(self._keys) and self._keys[index].startswith(prefix):
+            key = self._keys[index]
+            yield _info(key, self._objects[key])
+            self.on_call("objects.list.next")
+            index = bisect_right(self._keys, key)
+
+    def delete(self, keys: Sequence[str]) -> None:
+        self.on_call("objects.delete")
+        for key in keys:
+            self.remove(key)
+        self.on_reply("objects.delete")
+
+    def peek(self, key: str) -> bytes | None:
+        """An object's content without a call: for checkers."""
+        stored = self._objects.get(key)
+        return None if stored is None else stored.body
+
+    def keys(self, prefix: str = "") -> tuple[str, ...]:
+        """Keys below `prefix`, in order, without a call: for checkers."""
+        return tuple(key for key in self._keys if key.startswith(prefix))
+
+    def remove(self, key: str) -> None:
+        """Take an object away without a call: for lifecycle rules, and for tests that break something."""
+        if self._objects.pop(key, None) is not None:
+            del self._keys[bisect_left(self._keys, key)]
+
+    def _stored(self, key: str) -> _Stored:
+        stored = self._objects.get(key)
+        if stored is None:
+            raise ObjectMissingError(key)
+        return stored
+
+
+def _info(key: str, stored: _Stored) -> ObjectInfo:
+    return ObjectInfo(key=key, size_bytes=len(stored.body), etag=stored.etag, modified_s=stored.modified_s)
