@@ -1,0 +1,86 @@
+"""Where the local profile keeps what it started: `.local/` of the project, or METERING_LOCAL_DIR."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalState:
+    """An emulator that this project started.
+
+    Attributes:
+        pid: Its process, which leads its own process group.
+        began: Start time of that process as the kernel tells it: a pid that was used again has another one.
+        deployed: The stacks are up.
+    """
+
+    endpoint: str
+    region: str
+    stage: str
+    pid: int
+    began: str
+    deployed: bool = False
+
+
+def project_dir() -> Path:
+    """The checkout that this package runs from: where `infra/` and `lambdas/` are."""
+    return Path(__file__).resolve().parents[3]
+
+
+def local_dir() -> Path:
+    """Directory of state, logs and build results; not created here."""
+    return Path(os.environ.get("METERING_LOCAL_DIR") or project_dir() / ".local")
+
+
+def load_state() -> LocalState | None:
+    """The state of the last `local up`, or None. Whether its process still lives is another question."""
+    try:
+        return LocalState(**json.loads((local_dir() / "emulator.json").read_text()))
+    except (FileNotFoundError, ValueError, TypeError):
+        return None
+
+
+def save_state(state: LocalState | None) -> None:
+    """Remember `state`, or forget with None. Written whole or not at all."""
+    path = local_dir() / "emulator.json"
+    if state is None:
+        path.unlink(missing_ok=True)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_suffix(".new")
+    fresh.write_text(json.dumps(asdict(state), indent=2) + "\n")
+    fresh.replace(path)
+
+
+def process_began(pid: int) -> str | None:
+    """Start time of a process by /proc or `ps`; None if there is none (a zombie counts as none)."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return _began_without_proc(pid)
+    return None if fields[0] == "Z" else fields[19]
+
+
+def is_running(state: LocalState) -> bool:
+    """Whether the process that `state` names is still that process."""
+    return process_began(state.pid) == state.began
+
+
+def running_endpoint() -> str | None:
+    """Endpoint of the running local emulator, or None."""
+    state = load_state()
+    return state.endpoint if state is not None and is_running(state) else None
+
+
+def _began_without_proc(pid: int) -> str | None:
+    if Path("/proc/self").exists():
+        return None
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, PermissionError):
+        return None
+    return "unknown"

@@ -1,0 +1,55 @@
+"""`metering`: the command line. Each family of commands is a module of its own; this one only lists them."""
+
+import importlib.metadata
+from typing import Annotated
+
+import typer
+
+from metering.cli.command import root_places
+
+app = typer.Typer(
+    name="metering",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Data-transfer metering for AWS regions: every byte counted once, and you can check.",
+    epilog="Start with `metering demo`. Data goes to stdout, messages to stderr. "
+    "Exit codes: 0 done, 1 the check or operation failed, 2 wrong usage.",
+)
+
+# Families with commands of their own below a name: `metering report usage`.
+FAMILIES: dict[str, typer.Typer] = {}
+
+# Families whose commands stand alone: `metering verify`.
+TOP_LEVEL: tuple[typer.Typer, ...] = ()
+
+for _name, _family in FAMILIES.items():
+    app.add_typer(_family, name=_name)
+for _family in TOP_LEVEL:
+    app.add_typer(_family)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"metering {importlib.metadata.version('metering')}")
+        raise typer.Exit
+
+
+@app.callback()
+def metering(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+    endpoint: Annotated[str | None, typer.Option("--endpoint", metavar="URL", help="As below each command.")] = None,
+    region: Annotated[str | None, typer.Option("--region", metavar="NAME", help="As below each command.")] = None,
+    stage: Annotated[str | None, typer.Option("--stage", metavar="NAME", help="As below each command.")] = None,
+) -> None:
+    """Data-transfer metering for AWS regions: every byte counted once, and you can check."""
+    root_places.set({"endpoint": endpoint, "region": region, "stage": stage})
+
+
+def main() -> None:
+    """Entry point of the `metering` script."""
+    app()

@@ -1,0 +1,225 @@
+"""What every command shares: `--endpoint --region --stage`, `--format --output`, and errors as sentences.
+
+A command is a function whose first parameter is the `Session`; the others become its own options and arguments:
+
+    app = typer.Typer(help="…", no_args_is_help=True)
+
+    @command(app, "usage", reads=True)
+    def usage(session: Session, account: Annotated[str | None, typer.Option("--account")] = None) -> None:
+        region = session.region()
+        session.write(Answer(...))
+
+Modules of commands do without `from __future__ import annotations`: Typer reads the annotations while the program runs.
+"""
+
+import inspect
+import os
+import sys
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Concatenate, NoReturn, ParamSpec
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from metering.cli.connection import RegionConnection, connect
+from metering.cli.failures import CommandFailedError, WrongUsageError
+from metering.cli.output import Answer, Format, write_answer
+from metering.cli.safety import printable
+from metering.errors import MeteringError, UnavailableError
+
+P = ParamSpec("P")
+
+DEFAULT_STAGE = "local"
+DEFAULT_REGION = "us-east-1"
+
+_PLACE_OPTIONS = {
+    "endpoint": Annotated[
+        str | None,
+        typer.Option(
+            "--endpoint",
+            metavar="URL",
+            help="AWS endpoint, such as http://127.0.0.1:4566. Default: AWS_ENDPOINT_URL, else the emulator that "
+            "`metering local up` started (stage local), else AWS itself.",
+            rich_help_panel="Where",
+        ),
+    ],
+    "region": Annotated[
+        str | None,
+        typer.Option(
+            "--region",
+            metavar="NAME",
+            help="AWS region. Default: AWS_REGION, AWS_DEFAULT_REGION, else us-east-1.",
+            rich_help_panel="Where",
+        ),
+    ],
+    "stage": Annotated[
+        str | None,
+        typer.Option(
+            "--stage", metavar="NAME", help="Stage, part of the stack names. Default: local.", rich_help_panel="Where"
+        ),
+    ],
+}
+_FORMAT_OPTIONS = {
+    "format": Annotated[
+        Format | None,
+        typer.Option("--format", "-f", help="Default: table on a terminal, json otherwise.", rich_help_panel="Output"),
+    ],
+    "output": Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Write here, not to stdout; the suffix gives the format if --format does not.",
+            rich_help_panel="Output",
+        ),
+    ],
+}
+
+# `--endpoint`, `--region` and `--stage` given before the command: `metering --region eu-west-1 report usage`.
+root_places: ContextVar[Mapping[str, str | None]] = ContextVar("root_places")
+
+messages = Console(stderr=True)
+
+
+def say(text: str, style: str = "") -> None:
+    """One line to people, on stderr; text from outside is made harmless."""
+    messages.print(Text(printable(text), style=style))
+
+
+class Session:
+    """One run of a command: where it works and how it answers.
+
+    Attributes:
+        endpoint: AWS endpoint, or None for AWS itself.
+        region_name: Region asked for; `all` where a command merges regions.
+        stage: Stage name.
+    """
+
+    def __init__(
+        self,
+        *,
+        endpoint: str | None,
+        region: str | None,
+        stage: str | None,
+        form: Format | None = None,
+        output: Path | None = None,
+    ) -> None:
+        self.stage = stage or os.environ.get("METERING_STAGE") or DEFAULT_STAGE
+        self._endpoint = endpoint or os.environ.get("AWS_ENDPOINT_URL") or None
+        self._region = region
+        self.form = form
+        self.output = output
+
+    @cached_property
+    def endpoint(self) -> str | None:
+        if self._endpoint or self.stage != DEFAULT_STAGE:
+            return self._endpoint
+        from metering.adapters.local.state import running_endpoint
+
+        return running_endpoint()
+
+    @property
+    def region_name(self) -> str:
+        """The region, by option, environment or default."""
+        env = os.environ
+        return self._region or env.get("AWS_REGION") or env.get("AWS_DEFAULT_REGION") or DEFAULT_REGION
+
+    @cached_property
+    def _connection(self) -> RegionConnection:
+        return connect(endpoint=self.endpoint, region=self.region_name, stage=self.stage)
+
+    def region(self) -> RegionConnection:
+        """The deployed region: its stores, queues and settings. Connects on first use.
+
+        Raises:
+            CommandFailedError: Nothing answers there, or the stage is not deployed.
+        """
+        return self._connection
+
+    def write(self, answer: Answer) -> None:
+        """Print the answer as `--format` and `--output` say."""
+        write_answer(answer, self.form, self.output)
+
+
+def command(
+    app: typer.Typer, name: str, *, reads: bool = False, epilog: str | None = None
+) -> Callable[[Callable[Concatenate[Session, P], None]], Callable[Concatenate[Session, P], None]]:
+    """Register a function as the command `name` of `app`.
+
+    Args:
+        app: The family it belongs to.
+        name: As typed.
+        reads: It answers with data: gives it `--format` and `--output`.
+        epilog: Shown below the options, for examples.
+    """
+
+    def register(function: Callable[Concatenate[Session, P], None]) -> Callable[Concatenate[Session, P], None]:
+        shared = _PLACE_OPTIONS | (_FORMAT_OPTIONS if reads else {})
+
+        def run(*args: object, **options: object) -> None:
+            places = {key: options.pop(key) for key in shared}
+            _guarded(function, _session(places), args, options)
+
+        run.__signature__ = _signature(function, shared)  # type: ignore[attr-defined]  # read by inspect.signature
+        run.__annotations__ = {p.name: p.annotation for p in run.__signature__.parameters.values()}  # type: ignore[attr-defined]  # as above
+        run.__name__, run.__doc__ = function.__name__, function.__doc__
+        app.command(name, epilog=epilog)(run)
+        return function
+
+    return register
+
+
+def _signature(function: Callable[..., None], shared: Mapping[str, object]) -> inspect.Signature:
+    own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
+    options = [
+        inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+        for key, annotation in shared.items()
+    ]
+    return inspect.Signature([*(p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own), *options])
+
+
+def _session(places: dict[str, object]) -> Session:
+    before = root_places.get({})
+    endpoint, region, stage = (_text(places.get(key)) or before.get(key) for key in ("endpoint", "region", "stage"))
+    form, output = places.get("format"), places.get("output")
+    return Session(
+        endpoint=endpoint,
+        region=region,
+        stage=stage,
+        form=form if isinstance(form, Format) else None,
+        output=output if isinstance(output, Path) else None,
+    )
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _guarded(
+    function: Callable[..., None], session: Session, args: tuple[object, ...], options: dict[str, object]
+) -> None:
+    try:
+        function(session, *args, **options)
+    except WrongUsageError as error:
+        fail(error, code=2)
+    except MeteringError as error:
+        fail(error, code=1)
+    except BrokenPipeError:
+        # The reader of our stdout has seen enough (`| head`): not an error, and nothing more can be written.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(0) from None
+
+
+def fail(error: MeteringError, *, code: int) -> NoReturn:
+    """Say what went wrong on stderr, and end."""
+    say(f"Error: {error}", style="bold red")
+    if isinstance(error, CommandFailedError) and error.hint:
+        say(error.hint)
+    elif isinstance(error, UnavailableError):
+        say("The service behind it gave no answer; nothing is lost. Run the command again.")
+    raise typer.Exit(code)
