@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 from rich.console import Console, RenderableType
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -23,6 +24,9 @@ from metering.adapters.parquet_table import write_parquet
 from metering.cli.failures import WrongUsageError
 from metering.cli.safety import printable, spreadsheet_text
 from metering.units import billed_gb
+
+_WIDEST = 1_000
+_WIDEST_TEXT = 60
 
 Cell = str | int | bool | Decimal | None
 Json = str | int | bool | None | Sequence["Json"] | Mapping[str, "Json"]
@@ -185,13 +189,20 @@ def _print_table(answer: Answer, console: Console) -> None:
     for column in answer.columns:
         right = column.kind in {"bytes", "integer", "money"}
         table.add_column(
-            Text(column.title or column.name), justify="right" if right else "left", overflow="fold", no_wrap=right
+            Text(column.title or column.name),
+            justify="right" if right else "left",
+            overflow="fold",
+            no_wrap=right,
+            max_width=None if right else _WIDEST_TEXT,
         )
         if column.kind == "bytes":
             table.add_column(Text("GB"), justify="right", no_wrap=True)
     for row in answer.rows:
         table.add_row(*(text for column in answer.columns for text in _table_cells(column, row.get(column.name))))
-    console.print(table)
+    # A total that is cut short is worse than a line that wraps: numbers get the width they need.
+    needed = Measurement.get(console, console.options.update(max_width=_WIDEST), table).minimum
+    console.width = max(console.width, needed)
+    console.print(table, crop=False)
     if answer.chart is not None:
         console.print(answer.chart)
     for line in answer.footer:
