@@ -7,14 +7,16 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from metering.adapters.local.processes import process_began
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalState:
     """An emulator that this project started.
 
     Attributes:
-        pid: Its process, which leads its own process group.
-        began: Start time of that process as the kernel tells it: a pid that was used again has another one.
+        pid: Its process.
+        began: Start mark of that process: a pid that was used again has another one.
         deployed: The stacks are up.
     """
 
@@ -39,30 +41,23 @@ def local_dir() -> Path:
 def load_state() -> LocalState | None:
     """The state of the last `local up`, or None. Whether its process still lives is another question."""
     try:
-        return LocalState(**json.loads((local_dir() / "emulator.json").read_text()))
+        return LocalState(**json.loads(_state_file().read_text()))
     except (FileNotFoundError, ValueError, TypeError):
         return None
 
 
-def save_state(state: LocalState | None) -> None:
-    """Remember `state`, or forget with None. Written whole or not at all."""
-    path = local_dir() / "emulator.json"
-    if state is None:
-        path.unlink(missing_ok=True)
-        return
+def save_state(state: LocalState) -> None:
+    """Remember `state`: written whole or not at all."""
+    path = _state_file()
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_suffix(".new")
     fresh.write_text(json.dumps(asdict(state), indent=2) + "\n")
     fresh.replace(path)
 
 
-def process_began(pid: int) -> str | None:
-    """Start time of a process by /proc or `ps`; None if there is none (a zombie counts as none)."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    except (FileNotFoundError, ProcessLookupError):
-        return _began_without_proc(pid)
-    return None if fields[0] == "Z" else fields[19]
+def forget_state() -> None:
+    """Remove what `save_state` wrote."""
+    _state_file().unlink(missing_ok=True)
 
 
 def is_running(state: LocalState) -> bool:
@@ -76,11 +71,5 @@ def running_endpoint() -> str | None:
     return state.endpoint if state is not None and is_running(state) else None
 
 
-def _began_without_proc(pid: int) -> str | None:
-    if Path("/proc/self").exists():
-        return None
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, PermissionError):
-        return None
-    return "unknown"
+def _state_file() -> Path:
+    return local_dir() / "emulator.json"
