@@ -101,7 +101,11 @@ class ItemStore(Protocol):
     def transact(self, actions: Sequence[Action]) -> None:
         """Apply 1-100 actions on distinct items, all or nothing.
 
+        After an unknown outcome the same actions may be sent again only if one of their conditions is false for ever
+        once they have been applied. Then `TransactionCanceledError` is the answer to one's own success, too.
+
         Raises:
+            ValueError: No action, more than 100, or two on one item; nothing was sent.
             TransactionCanceledError: Not applied; one reason an action, with the item found (ALL_OLD).
             UnavailableError: Throttled, or the outcome is unknown: it may have been applied, or be applied later.
         """
@@ -156,11 +160,77 @@ class ObjectStore(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReceivedMessage:
+    """A message that is this receiver's until its visibility timeout ends.
+
+    Attributes:
+        delivery: What the queue handed over.
+        receipt: To delete or release it with; of this receive only.
+    """
+
+    delivery: Delivery
+    receipt: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueDepth:
+    """Approximate numbers of messages: ready, received but not deleted, and not yet due."""
+
+    visible: int
+    in_flight: int
+    delayed: int
+
+    @property
+    def total(self) -> int:
+        return self.visible + self.in_flight + self.delayed
+
+
+class Queue(Protocol):
+    """One SQS standard queue: everything is delivered at least once, in any order."""
+
+    def send_many(self, bodies: Sequence[str]) -> list[int]:
+        """Send messages, any number; returns the positions of those that were not taken. They may arrive even so."""
+        ...
+
+    def receive(self, max_messages: int, *, wait_s: int = 0, visibility_s: int | None = None) -> list[ReceivedMessage]:
+        """Up to `max_messages` (1-10) messages; none after `wait_s` (0-20). None of them need mean that it is empty."""
+        ...
+
+    def delete_many(self, receipts: Sequence[str]) -> list[int]:
+        """Delete messages; returns the positions of those that may come back."""
+        ...
+
+    def release(self, receipts: Sequence[str]) -> None:
+        """Make messages visible again at once. One that cannot be released comes back after its visibility timeout."""
+        ...
+
+    def depth(self) -> QueueDepth:
+        """How many messages there are, approximately and with a delay."""
+        ...
+
+    def start_redrive(self, *, max_per_s: int = 500) -> str | None:
+        """Of a dead-letter queue: let the service move all messages back to where they came from.
+
+        Returns:
+            The task's handle, or None where there is no such call (then receive, send and delete).
+        """
+        ...
+
+
 class Metrics(Protocol):
     """Counters and gauges of the service. Never the source of a total (I1)."""
 
     def count(self, name: str, value: int = 1, **dimensions: str) -> None:
         """Add to a counter."""
+        ...
+
+
+class Gauges(Protocol):
+    """Durable state as plain figures, for alarms that must not depend on what a function happened to count."""
+
+    def publish(self, values: Mapping[str, int]) -> None:
+        """Publish the current value of each name, all of one moment."""
         ...
 
 

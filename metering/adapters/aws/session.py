@@ -1,0 +1,229 @@
+"""SDK clients of one region, built on first use with explicit timeouts and retries.
+
+The endpoint comes from outside: `AWS_ENDPOINT_URL`, or `LOCALSTACK_HOST` (then localstack-client's session is used).
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, cast
+from urllib.parse import urlsplit
+
+import boto3
+from botocore.config import Config
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from mypy_boto3_account import AccountClient
+    from mypy_boto3_cloudformation import CloudFormationClient
+    from mypy_boto3_cloudwatch import CloudWatchClient
+    from mypy_boto3_codebuild import CodeBuildClient
+    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_events import EventBridgeClient
+    from mypy_boto3_iam import IAMClient
+    from mypy_boto3_lambda import LambdaClient
+    from mypy_boto3_logs import CloudWatchLogsClient
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_service_quotas import ServiceQuotasClient
+    from mypy_boto3_sns import SNSClient
+    from mypy_boto3_sqs import SQSClient
+    from mypy_boto3_ssm import SSMClient
+    from mypy_boto3_sts import STSClient
+
+_DEFAULT_REGION = "us-east-1"
+_LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "::1", "localhost.localstack.cloud"})
+# Long enough for a hundred-item transaction or a 16 MiB part, short enough for two attempts in an invocation of 60 s.
+_CONNECT_TIMEOUT_S = 3
+_READ_TIMEOUT_S = 15
+# Attempts in all, the first included (botocore's `total_max_attempts`).
+_ATTEMPTS = 4
+_CONNECTIONS = 32
+
+
+class _Session(Protocol):
+    def client(self, service_name: str, **kwargs: object) -> object: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """How a region is reached.
+
+    Attributes:
+        endpoint_url: Of an emulator; None for AWS itself.
+        ca_bundle: Path of the certificates to trust; None for the SDK's own.
+        localstack_host: Set where localstack-client's session shall make the clients.
+        access_key: Key id and secret; None where the SDK finds credentials itself.
+    """
+
+    region: str
+    endpoint_url: str | None = None
+    ca_bundle: str | None = None
+    localstack_host: str | None = None
+    access_key: tuple[str, str] | None = None
+
+    @classmethod
+    def from_env(
+        cls, environ: Mapping[str, str], *, region: str | None = None, endpoint_url: str | None = None
+    ) -> Access:
+        """Access as the environment says; `region` and `endpoint_url` win over it.
+
+        An emulator on this machine gets the key `test` if there is no other: the SDK would look for credentials on
+        the network.
+        """
+        endpoint_url = endpoint_url or environ.get("AWS_ENDPOINT_URL") or None
+        localstack_host = None if endpoint_url else environ.get("LOCALSTACK_HOST") or None
+        local = localstack_host is not None or _is_loopback(endpoint_url)
+        return cls(
+            region=region or environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or _DEFAULT_REGION,
+            endpoint_url=endpoint_url,
+            ca_bundle=environ.get("AWS_CA_BUNDLE") or None,
+            localstack_host=localstack_host,
+            access_key=_local_key(environ) if local else None,
+        )
+
+
+def sdk_config(access: Access, *, attempts: int = _ATTEMPTS) -> Config:
+    """The SDK settings of every client: timeouts, retries, connections, user agent."""
+    custom_endpoint = access.endpoint_url is not None or access.localstack_host is not None
+    return Config(
+        region_name=access.region,
+        connect_timeout=_CONNECT_TIMEOUT_S,
+        read_timeout=_READ_TIMEOUT_S,
+        retries={"mode": "standard", "total_max_attempts": attempts},
+        max_pool_connections=_CONNECTIONS,
+        user_agent_extra="metering",
+        # An emulator's host name has no bucket names before it.
+        s3={"addressing_style": "path" if custom_endpoint else "auto"},
+    )
+
+
+class Clients:
+    """One SDK client a service, built on first use; safe to share between threads."""
+
+    def __init__(self, access: Access, *, attempts: int = _ATTEMPTS) -> None:
+        self.access = access
+        self._config = sdk_config(access, attempts=attempts)
+        self._lock = threading.RLock()
+        self._made: dict[str, object] = {}
+        self._session: _Session | None = None
+
+    @classmethod
+    def from_env(
+        cls, environ: Mapping[str, str], *, region: str | None = None, endpoint_url: str | None = None
+    ) -> Clients:
+        """Clients for what `Access.from_env` says."""
+        return cls(Access.from_env(environ, region=region, endpoint_url=endpoint_url))
+
+    def client(self, service: str) -> object:
+        """The client of any service, by its SDK name; the properties below are the typed ones."""
+        with self._lock:
+            if service not in self._made:
+                self._made[service] = self._make(service)
+            return self._made[service]
+
+    def _make(self, service: str) -> object:
+        if self._session is None:
+            self._session = _session(self.access)
+        return self._session.client(
+            service, config=self._config, endpoint_url=self.access.endpoint_url, verify=self.access.ca_bundle
+        )
+
+    @property
+    def dynamodb(self) -> DynamoDBClient:
+        return cast("DynamoDBClient", self.client("dynamodb"))
+
+    @property
+    def s3(self) -> S3Client:
+        return cast("S3Client", self.client("s3"))
+
+    @property
+    def sqs(self) -> SQSClient:
+        return cast("SQSClient", self.client("sqs"))
+
+    @property
+    def sns(self) -> SNSClient:
+        return cast("SNSClient", self.client("sns"))
+
+    @property
+    def cloudwatch(self) -> CloudWatchClient:
+        return cast("CloudWatchClient", self.client("cloudwatch"))
+
+    @property
+    def cloudformation(self) -> CloudFormationClient:
+        return cast("CloudFormationClient", self.client("cloudformation"))
+
+    @property
+    def lambda_(self) -> LambdaClient:
+        return cast("LambdaClient", self.client("lambda"))
+
+    @property
+    def events(self) -> EventBridgeClient:
+        return cast("EventBridgeClient", self.client("events"))
+
+    @property
+    def logs(self) -> CloudWatchLogsClient:
+        return cast("CloudWatchLogsClient", self.client("logs"))
+
+    @property
+    def iam(self) -> IAMClient:
+        return cast("IAMClient", self.client("iam"))
+
+    @property
+    def sts(self) -> STSClient:
+        return cast("STSClient", self.client("sts"))
+
+    @property
+    def account(self) -> AccountClient:
+        return cast("AccountClient", self.client("account"))
+
+    @property
+    def codebuild(self) -> CodeBuildClient:
+        return cast("CodeBuildClient", self.client("codebuild"))
+
+    @property
+    def service_quotas(self) -> ServiceQuotasClient:
+        return cast("ServiceQuotasClient", self.client("service-quotas"))
+
+    @property
+    def ssm(self) -> SSMClient:
+        return cast("SSMClient", self.client("ssm"))
+
+
+def _session(access: Access) -> _Session:
+    if access.localstack_host is not None:
+        return _localstack_session(access)
+    key_id, secret = access.access_key or (None, None)
+    make = cast("Callable[..., _Session]", boto3.session.Session)
+    return make(region_name=access.region, aws_access_key_id=key_id, aws_secret_access_key=secret)
+
+
+def _localstack_session(access: Access) -> _Session:
+    # Only in the `cli` extra: functions never need it.
+    from localstack_client.session import Session
+
+    key_id, secret = access.access_key or _sdk_key()
+    session: _Session = Session(
+        aws_access_key_id=key_id,
+        aws_secret_access_key=secret,
+        region_name=access.region,
+        localstack_host=access.localstack_host,
+    )
+    return session
+
+
+def _sdk_key() -> tuple[str, str]:
+    # localstack-client does not look for credentials itself.
+    credentials = boto3.session.Session().get_credentials()
+    return (credentials.access_key, credentials.secret_key) if credentials is not None else ("test", "test")
+
+
+def _local_key(environ: Mapping[str, str]) -> tuple[str, str] | None:
+    if "AWS_ACCESS_KEY_ID" in environ or "AWS_PROFILE" in environ:
+        return None
+    return "test", "test"
+
+
+def _is_loopback(endpoint_url: str | None) -> bool:
+    return endpoint_url is not None and urlsplit(endpoint_url).hostname in _LOOPBACK_HOSTS

@@ -1,0 +1,67 @@
+"""What a stage deployed in a region: the outputs of its data stack (docs/contract.md, stack outputs)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from botocore.exceptions import ClientError
+
+from metering.adapters.aws.errors import error_code, translated
+from metering.errors import SettingsError
+
+if TYPE_CHECKING:
+    from metering.adapters.aws.session import Clients
+
+# Output name -> field of `RegionResources`.
+_OUTPUTS = {
+    "IngestQueueUrl": "ingest_queue_url",
+    "DeadLetterQueueUrl": "dead_letter_queue_url",
+    "DataBucketName": "data_bucket",
+    "LedgerTableName": "ledger_table",
+    "UsageTableName": "usage_table",
+    "PageTopicArn": "page_topic_arn",
+    "TicketTopicArn": "ticket_topic_arn",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegionResources:
+    """Names of a stage's resources in one region; the same names as in `Settings`."""
+
+    stage: str
+    ingest_queue_url: str
+    dead_letter_queue_url: str
+    data_bucket: str
+    ledger_table: str
+    usage_table: str
+    page_topic_arn: str
+    ticket_topic_arn: str
+
+
+def stack_outputs(clients: Clients, stage: str) -> RegionResources:
+    """Resources of the stack `metering-<stage>-data` in the clients' region.
+
+    Raises:
+        SettingsError: There is no such stack, or it lacks outputs.
+        UnavailableError: The region gives no answer.
+    """
+    name = f"metering-{stage}-data"
+    outputs = _read_outputs(clients, name)
+    missing = [output for output in _OUTPUTS if output not in outputs]
+    if missing:
+        raise SettingsError([f"stack {name} in {clients.access.region} has no output {output}" for output in missing])
+    return RegionResources(stage=stage, **{field: outputs[output] for output, field in _OUTPUTS.items()})
+
+
+def _read_outputs(clients: Clients, name: str) -> dict[str, str]:
+    try:
+        with translated("cloudformation.DescribeStacks"):
+            answer = clients.cloudformation.describe_stacks(StackName=name)
+    except ClientError as error:
+        # CloudFormation has no code of its own for "does not exist".
+        if error_code(error) == "ValidationError":
+            raise SettingsError([f"stack {name} is not deployed in {clients.access.region}"]) from error
+        raise
+    stack = answer["Stacks"][0]
+    return {output["OutputKey"]: output["OutputValue"] for output in stack.get("Outputs", [])}
