@@ -1,0 +1,277 @@
+"""`ItemStore` over DynamoDB.
+
+Idempotency: the SDK gives each transaction a ClientRequestToken of its own and repeats it in its own retries, so those
+are safe. Two calls of `transact` never share one. A token made of the request body would save a write now and then, but
+for ten minutes it would answer "done" to a transaction that is to be applied once more (restore a usage item, see it
+lost again, restore it again); the conditions need no such help.
+
+The SDK also retries single writes. If the reply to the first attempt is lost, the second meets its own effect, so
+`ConditionFailedError` may mean one's own success: callers look at the item found.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypedDict, cast
+
+from botocore.exceptions import ClientError
+
+from metering.adapters.aws.attributes import from_attributes, item_or_none, key_attributes, to_attributes
+from metering.adapters.aws.errors import error_code, translated
+from metering.adapters.aws.expressions import Expressions
+from metering.domain.items import MAX_TRANSACTION_ACTIONS, Check, Delete, Key, Put, Update
+from metering.errors import ConditionFailedError, TransactionCanceledError, UnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_dynamodb.type_defs import (
+        AttributeValueTypeDef,
+        QueryInputTypeDef,
+        ScanInputTypeDef,
+        TransactWriteItemTypeDef,
+    )
+
+    from metering.domain.items import Action, Item, Table
+
+# BatchGetItem: at most 100 keys (DynamoDB API reference).
+_MAX_BATCH_KEYS = 100
+# Rounds of one BatchGetItem whose keys come back unprocessed; waits double from 20 ms to 640 ms.
+_BATCH_ROUNDS = 7
+_FIRST_WAIT_S = 0.02
+_SK_END = "\U0010ffff"
+
+
+class _Conditional(TypedDict, total=False):
+    ConditionExpression: str
+    ExpressionAttributeNames: dict[str, str]
+    ExpressionAttributeValues: dict[str, AttributeValueTypeDef]
+
+
+class _Changing(_Conditional):
+    UpdateExpression: str
+
+
+class DynamoDbItemStore:
+    """The two tables of a region."""
+
+    def __init__(
+        self, client: DynamoDBClient, tables: Mapping[Table, str], *, sleep: Callable[[float], None] = time.sleep
+    ) -> None:
+        self._client = client
+        self._tables = dict(tables)
+        self._sleep = sleep
+
+    def get(self, table: Table, key: Key) -> Item | None:
+        with translated("dynamodb.GetItem"):
+            answer = self._client.get_item(TableName=self._tables[table], Key=key_attributes(key), ConsistentRead=True)
+        return item_or_none(answer.get("Item"))
+
+    def get_many(self, table: Table, keys: Sequence[Key]) -> dict[Key, Item]:
+        distinct = list(dict.fromkeys(keys))
+        found: dict[Key, Item] = {}
+        for start in range(0, len(distinct), _MAX_BATCH_KEYS):
+            for attributes in self._batch_get(table, distinct[start : start + _MAX_BATCH_KEYS]):
+                item = from_attributes(attributes)
+                found[Key(str(item["pk"]), str(item["sk"]))] = item
+        return found
+
+    def _batch_get(self, table: Table, keys: Sequence[Key]) -> Iterator[Mapping[str, AttributeValueTypeDef]]:
+        name = self._tables[table]
+        wanted: Sequence[Mapping[str, AttributeValueTypeDef]] = [key_attributes(key) for key in keys]
+        for attempt in range(_BATCH_ROUNDS):
+            with translated("dynamodb.BatchGetItem"):
+                answer = self._client.batch_get_item(RequestItems={name: {"Keys": wanted, "ConsistentRead": True}})
+            yield from answer["Responses"].get(name, [])
+            left = answer.get("UnprocessedKeys", {}).get(name)
+            if left is None:
+                return
+            wanted = left["Keys"]
+            self._sleep(_FIRST_WAIT_S * 2**attempt)
+        raise UnavailableError(
+            "dynamodb.BatchGetItem", f"{len(wanted)} keys were never processed", may_have_applied=False
+        )
+
+    def query(
+        self, table: Table, pk: str, *, sk_from: str = "", sk_to: str = _SK_END, descending: bool = False
+    ) -> Iterator[Item]:
+        if sk_from >= sk_to:
+            return
+        request: QueryInputTypeDef = {
+            "TableName": self._tables[table],
+            "ConsistentRead": True,
+            "ScanIndexForward": not descending,
+            "ExpressionAttributeNames": {"#pk": "pk", "#sk": "sk"},
+            # A key value is never empty, so an open range needs another form than BETWEEN.
+            "KeyConditionExpression": "#pk = :pk AND " + ("#sk BETWEEN :from AND :to" if sk_from else "#sk < :to"),
+            "ExpressionAttributeValues": {
+                ":pk": {"S": pk},
+                ":to": {"S": sk_to},
+                **({":from": {"S": sk_from}} if sk_from else {}),
+            },
+        }
+        while True:
+            with translated("dynamodb.Query"):
+                answer = self._client.query(**request)
+            for attributes in answer["Items"]:
+                # BETWEEN includes its upper end.
+                if attributes["sk"].get("S") != sk_to:
+                    yield from_attributes(attributes)
+            if not answer.get("LastEvaluatedKey"):
+                return
+            request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+
+    def scan(self, table: Table) -> Iterator[Item]:
+        request: ScanInputTypeDef = {"TableName": self._tables[table], "ConsistentRead": True}
+        while True:
+            with translated("dynamodb.Scan"):
+                answer = self._client.scan(**request)
+            yield from (from_attributes(attributes) for attributes in answer["Items"])
+            if not answer.get("LastEvaluatedKey"):
+                return
+            request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+
+    def put(self, action: Put) -> None:
+        with _condition_failures(), translated("dynamodb.PutItem"):
+            self._client.put_item(
+                TableName=self._tables[action.table],
+                Item=to_attributes(action.item),
+                ReturnValuesOnConditionCheckFailure="ALL_OLD",
+                **_conditional(action),
+            )
+
+    def update(self, action: Update) -> Item:
+        with _condition_failures(), translated("dynamodb.UpdateItem"):
+            answer = self._client.update_item(
+                TableName=self._tables[action.table],
+                Key=key_attributes(action.key),
+                ReturnValues="ALL_NEW",
+                ReturnValuesOnConditionCheckFailure="ALL_OLD",
+                **_changing(action),
+            )
+        return from_attributes(answer["Attributes"])
+
+    def delete(self, action: Delete) -> None:
+        with _condition_failures(), translated("dynamodb.DeleteItem"):
+            self._client.delete_item(
+                TableName=self._tables[action.table],
+                Key=key_attributes(action.key),
+                ReturnValuesOnConditionCheckFailure="ALL_OLD",
+                **_conditional(action),
+            )
+
+    def transact(self, actions: Sequence[Action]) -> None:
+        _check_transaction(actions)
+        items = [self._transact_item(action) for action in actions]
+        try:
+            with translated("dynamodb.TransactWriteItems"):
+                self._client.transact_write_items(TransactItems=items)
+        except ClientError as error:
+            if error_code(error) != "TransactionCanceledException":
+                raise
+            raise TransactionCanceledError(_reasons(error)) from error
+
+    def _transact_item(self, action: Action) -> TransactWriteItemTypeDef:
+        name = self._tables[action.table]
+        match action:
+            case Put():
+                return {
+                    "Put": {
+                        "TableName": name,
+                        "Item": to_attributes(action.item),
+                        "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+                        **_conditional(action),
+                    }
+                }
+            case Update():
+                return {
+                    "Update": {
+                        "TableName": name,
+                        "Key": key_attributes(action.key),
+                        "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+                        **_changing(action),
+                    }
+                }
+            case Delete():
+                return {
+                    "Delete": {
+                        "TableName": name,
+                        "Key": key_attributes(action.key),
+                        "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+                        **_conditional(action),
+                    }
+                }
+            case Check():
+                return self._check_item(action)
+
+    def _check_item(self, action: Check) -> TransactWriteItemTypeDef:
+        expressions = Expressions()
+        return {
+            "ConditionCheck": {
+                "TableName": self._tables[action.table],
+                "Key": key_attributes(action.key),
+                "ConditionExpression": expressions.condition(action.condition),
+                "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+                **_placeholders(expressions),
+            }
+        }
+
+
+def _conditional(action: Put | Delete) -> _Conditional:
+    if action.condition is None:
+        return {}
+    expressions = Expressions()
+    expression = expressions.condition(action.condition)
+    return {"ConditionExpression": expression, **_placeholders(expressions)}
+
+
+def _changing(action: Update) -> _Changing:
+    expressions = Expressions()
+    changes: _Changing = {"UpdateExpression": expressions.update(action)}
+    if action.condition is not None:
+        changes["ConditionExpression"] = expressions.condition(action.condition)
+    return {**changes, **_placeholders(expressions)}
+
+
+def _placeholders(expressions: Expressions) -> _Conditional:
+    # DynamoDB refuses an empty map of values.
+    placeholders: _Conditional = {"ExpressionAttributeNames": expressions.names}
+    if expressions.values:
+        placeholders["ExpressionAttributeValues"] = expressions.values
+    return placeholders
+
+
+def _check_transaction(actions: Sequence[Action]) -> None:
+    if not 1 <= len(actions) <= MAX_TRANSACTION_ACTIONS:
+        raise ValueError(f"a transaction has 1 to {MAX_TRANSACTION_ACTIONS} actions, not {len(actions)}")
+    if len({(action.table, action.key) for action in actions}) != len(actions):
+        raise ValueError("two actions of a transaction are on one item")
+
+
+@contextmanager
+def _condition_failures() -> Iterator[None]:
+    try:
+        yield
+    except ClientError as error:
+        if error_code(error) != "ConditionalCheckFailedException":
+            raise
+        # botocore's types know only what every error has.
+        found = cast("Mapping[str, AttributeValueTypeDef] | None", error.response.get("Item"))
+        raise ConditionFailedError(item_or_none(found)) from error
+
+
+class _CancellationReason(TypedDict, total=False):
+    Code: str
+    Item: dict[str, AttributeValueTypeDef]
+
+
+def _reasons(error: ClientError) -> list[tuple[str, Item | None] | None]:
+    reasons = cast("list[_CancellationReason]", error.response.get("CancellationReasons", []))
+    return [_reason(reason) for reason in reasons]
+
+
+def _reason(reason: _CancellationReason) -> tuple[str, Item | None] | None:
+    code = reason.get("Code", "None")
+    return None if code == "None" else (code, item_or_none(reason.get("Item")))

@@ -1,0 +1,104 @@
+"""A seekable stream over an S3 object: each read is a GET of a range, all of the same version of the object."""
+
+from __future__ import annotations
+
+import io
+import os
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from botocore.exceptions import ClientError
+
+from metering.adapters.aws.errors import error_code, http_status, translated
+from metering.errors import ObjectChangedError, ObjectMissingError, UnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from _typeshed import WriteableBuffer
+    from mypy_boto3_s3 import S3Client
+
+_FORBIDDEN = 403
+_NOT_FOUND = 404
+_PRECONDITION_FAILED = 412
+
+
+@contextmanager
+def reading(operation: str, key: str) -> Iterator[None]:
+    """Raise what a failed read of `key` means.
+
+    Raises:
+        ObjectMissingError: There is none.
+        ObjectChangedError: It is another than the one asked for.
+        UnavailableError: 403: not allowed, or missing where the role may not list.
+    """
+    try:
+        yield
+    except ClientError as error:
+        status = http_status(error)
+        if status == _NOT_FOUND and error_code(error) != "NoSuchBucket":
+            raise ObjectMissingError(key) from error
+        if status == _PRECONDITION_FAILED:
+            raise ObjectChangedError(key) from error
+        if status == _FORBIDDEN:
+            raise UnavailableError(operation, f"{error_code(error)}: {key}", may_have_applied=False) from error
+        raise
+
+
+class RangedObject(io.RawIOBase):
+    """Unbuffered; wrap it in `io.BufferedReader` for read-ahead. Its first call is a HEAD, which fixes the version."""
+
+    def __init__(self, client: S3Client, bucket: str, key: str, *, if_match: str | None) -> None:
+        super().__init__()
+        self._client = client
+        self._bucket = bucket
+        self._key = key
+        self._position = 0
+        with reading("s3.HeadObject", key), translated("s3.HeadObject"):
+            answer = (
+                client.head_object(Bucket=bucket, Key=key)
+                if if_match is None
+                else client.head_object(Bucket=bucket, Key=key, IfMatch=if_match)
+            )
+        self._size = answer["ContentLength"]
+        self._etag = answer["ETag"]
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
+        if base + offset < 0:
+            raise ValueError(f"negative position {base + offset}")
+        self._position = base + offset
+        return self._position
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        """Fill `buffer` from the current position; 0 at the end.
+
+        Raises:
+            ObjectMissingError: The object was deleted meanwhile.
+            ObjectChangedError: It was replaced meanwhile.
+            UnavailableError: No answer, or less than was asked for.
+        """
+        view = memoryview(buffer).cast("B")
+        wanted = min(len(view), self._size - self._position)
+        if wanted <= 0:
+            return 0
+        last = self._position + wanted - 1
+        with reading("s3.GetObject", self._key), translated("s3.GetObject"):
+            answer = self._client.get_object(
+                Bucket=self._bucket, Key=self._key, Range=f"bytes={self._position}-{last}", IfMatch=self._etag
+            )
+            content = answer["Body"].read()
+        if len(content) != wanted:
+            raise UnavailableError("s3.GetObject", f"{len(content)} of {wanted} bytes of {self._key}")
+        view[:wanted] = content
+        self._position += wanted
+        return wanted
