@@ -34,9 +34,12 @@ if TYPE_CHECKING:
 
 _DEFAULT_REGION = "us-east-1"
 _LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "::1", "localhost.localstack.cloud"})
-# Long enough for a hundred-item transaction or a 16 MiB part, short enough for two attempts in an invocation of 60 s.
 _CONNECT_TIMEOUT_S = 3
-_READ_TIMEOUT_S = 15
+# Longer than SQS's longest poll (20 s).
+_READ_TIMEOUT_S = 25
+# Long enough for a hundred-item transaction or a 16 MiB part, short enough for several attempts in an invocation of
+# 60 s. A function that is invoked and awaited may take its time.
+_READ_TIMEOUTS_S = {"dynamodb": 8, "s3": 10, "lambda": 120}
 # Attempts in all, the first included (botocore's `total_max_attempts`).
 _ATTEMPTS = 4
 _CONNECTIONS = 32
@@ -84,13 +87,13 @@ class Access:
         )
 
 
-def sdk_config(access: Access, *, attempts: int = _ATTEMPTS) -> Config:
-    """The SDK settings of every client: timeouts, retries, connections, user agent."""
+def sdk_config(access: Access, service: str, *, attempts: int = _ATTEMPTS) -> Config:
+    """The SDK settings of a service's client: timeouts, retries, connections, user agent."""
     custom_endpoint = access.endpoint_url is not None or access.localstack_host is not None
     return Config(
         region_name=access.region,
         connect_timeout=_CONNECT_TIMEOUT_S,
-        read_timeout=_READ_TIMEOUT_S,
+        read_timeout=_READ_TIMEOUTS_S.get(service, _READ_TIMEOUT_S),
         retries={"mode": "standard", "total_max_attempts": attempts},
         max_pool_connections=_CONNECTIONS,
         user_agent_extra="metering",
@@ -104,7 +107,7 @@ class Clients:
 
     def __init__(self, access: Access, *, attempts: int = _ATTEMPTS) -> None:
         self.access = access
-        self._config = sdk_config(access, attempts=attempts)
+        self._attempts = attempts
         self._lock = threading.RLock()
         self._made: dict[str, object] = {}
         self._session: _Session | None = None
@@ -127,7 +130,10 @@ class Clients:
         if self._session is None:
             self._session = _session(self.access)
         return self._session.client(
-            service, config=self._config, endpoint_url=self.access.endpoint_url, verify=self.access.ca_bundle
+            service,
+            config=sdk_config(self.access, service, attempts=self._attempts),
+            endpoint_url=self.access.endpoint_url,
+            verify=self.access.ca_bundle,
         )
 
     @property

@@ -1,0 +1,83 @@
+"""`Alerts` over SNS, `Gauges` and `Metrics` over CloudWatch."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from metering.adapters.aws.errors import translated
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mypy_boto3_cloudwatch import CloudWatchClient
+    from mypy_boto3_cloudwatch.type_defs import DimensionTypeDef
+    from mypy_boto3_sns import SNSClient
+
+# SNS: a subject has at most 100 characters of ASCII, without line breaks or control characters.
+_MAX_SUBJECT_CHARACTERS = 100
+# PutMetricData: at most 1,000 figures a request.
+_MAX_FIGURES = 1_000
+NAMESPACE = "Metering"
+
+
+class SnsAlerts:
+    """The page and the ticket topic of a region."""
+
+    def __init__(self, client: SNSClient, *, page_topic_arn: str, ticket_topic_arn: str) -> None:
+        self._client = client
+        self._topics = {"page": page_topic_arn, "ticket": ticket_topic_arn}
+
+    def send(self, severity: str, subject: str, fields: Mapping[str, str | int]) -> None:
+        message = json.dumps({"severity": severity, "subject": subject, **fields}, indent=1)
+        with translated("sns.Publish"):
+            self._client.publish(
+                TopicArn=self._topics[severity],
+                Subject=_plain(f"{severity}: {subject}"),
+                Message=message,
+                MessageAttributes={"severity": {"DataType": "String", "StringValue": severity}},
+            )
+
+
+class CloudWatchMetrics:
+    """Figures by PutMetricData, each call at once: for the watch and for jobs of people, never for the hot path.
+
+    A counter with dimensions of its own is counted without them, too, so that an alarm needs to know none of them.
+    """
+
+    def __init__(self, client: CloudWatchClient, *, dimensions: Mapping[str, str], namespace: str = NAMESPACE) -> None:
+        self._client = client
+        self._namespace = namespace
+        self._dimensions = dict(dimensions)
+
+    def publish(self, values: Mapping[str, int]) -> None:
+        names = list(values)
+        for start in range(0, len(names), _MAX_FIGURES):
+            chunk = names[start : start + _MAX_FIGURES]
+            self._put({name: values[name] for name in chunk}, self._dimensions, "None")
+
+    def count(self, name: str, value: int = 1, **dimensions: str) -> None:
+        self._put({name: value}, self._dimensions, "Count")
+        if dimensions:
+            self._put({name: value}, self._dimensions | dimensions, "Count")
+
+    def _put(self, values: Mapping[str, int], dimensions: Mapping[str, str], unit: str) -> None:
+        pairs: list[DimensionTypeDef] = [{"Name": name, "Value": value} for name, value in dimensions.items()]
+        with translated("cloudwatch.PutMetricData"):
+            self._client.put_metric_data(
+                Namespace=self._namespace,
+                MetricData=[
+                    {
+                        "MetricName": name,
+                        "Dimensions": pairs,
+                        "Value": value,
+                        "Unit": "Count" if unit == "Count" else "None",
+                    }
+                    for name, value in values.items()
+                ],
+            )
+
+
+def _plain(subject: str) -> str:
+    printable = "".join(c if c.isascii() and c.isprintable() else "?" for c in subject)
+    return printable[:_MAX_SUBJECT_CHARACTERS]
