@@ -8,6 +8,7 @@
     ├── ObjectChangedError          an object is not the one that was announced (If-Match failed)
     ├── BatchRefusedError           a whole batch is refused; carries every problem found
     ├── LedgerCorruptError          the ledger or an object contradicts the protocol: stop and alarm
+    ├── OperationFailedError        an operation of people was refused or failed; says why, and what to do
     └── SettingsError               settings do not fit together; carries every problem found
 
 Adapters translate what they know into this tree; whatever they do not know passes through.
@@ -118,6 +119,23 @@ class BatchRefusedError(MeteringError):
 
 class LedgerCorruptError(MeteringError):
     """The ledger or an object contradicts the protocol; nothing may go on from here without a person."""
+
+
+class OperationFailedError(MeteringError):
+    """An operation that a person asked for was refused or failed.
+
+    Attributes:
+        reason: What is wrong, one sentence.
+        advice: What to do about it, or what the next run will do; may be empty.
+    """
+
+    def __init__(self, reason: str, advice: str = "") -> None:
+        super().__init__(reason, advice)
+        self.reason = reason
+        self.advice = advice
+
+    def __str__(self) -> str:
+        return self.reason
 
 
 class SettingsError(MeteringError):

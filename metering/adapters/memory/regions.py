@@ -1,0 +1,163 @@
+"""An account with regions in memory: account API, CloudFormation, CDK, probe and the deployed regions, in one."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from metering.domain.regions import Answered, Finding, ListedRegion
+from metering.errors import OperationFailedError
+from metering.region_ports import Deployment, StackStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from metering.domain.regions import RegionState
+
+STACKS = ("metering-test-data", "metering-test-pipeline", "metering-test-observability")
+TYPES = ("AWS::DynamoDB::Table", "AWS::Glue::Database", "AWS::SQS::Queue")
+
+
+def _ignore(_call: str) -> None:
+    """No hook."""
+
+
+class MemoryAccount:
+    """Implements every port of `metering.region_ports` but `RegionStates`.
+
+    Attributes:
+        listed: Opt-in status by region, as the account API has it.
+        lacking: Type names that a region does not have.
+        failures: Reasons that the next deployments into a region fail for, the first one next.
+        found: Stacks by region and name.
+        deployments: Number of deployments done, by region.
+        canaries, canary_runs: Good results that a run gives, and runs so far, by region.
+    """
+
+    def __init__(
+        self, listed: Mapping[str, str], *, on_call: Callable[[str], None] | None = None, canaries: int = 1
+    ) -> None:
+        self.on_call = on_call or _ignore
+        self.listed = dict(listed)
+        self.lacking: dict[str, set[str]] = {}
+        self.failures: dict[str, list[str]] = {}
+        self.found: dict[tuple[str, str], StackStatus] = {}
+        self.deployed: list[Deployment] = []
+        self.bootstrapped: Counter[str] = Counter()
+        self.canaries = canaries
+        self.canary_runs: Counter[str] = Counter()
+        self.subscribers: Counter[str] = Counter()
+        self.firing: dict[str, list[str]] = {}
+        self.unsettled: dict[str, dict[str, int]] = {}
+        self.mapping: dict[str, str] = {}
+
+    def regions(self) -> Sequence[ListedRegion]:
+        self.on_call("account.regions")
+        return [ListedRegion(name=name, opt_status=status) for name, status in sorted(self.listed.items())]
+
+    def opt_status(self, region: str) -> str | None:
+        self.on_call("account.opt_status")
+        status = self.listed.get(region)
+        if status == "ENABLING":
+            self.listed[region] = "ENABLED"
+        return status
+
+    def enable(self, region: str) -> None:
+        self.on_call("account.enable")
+        self.listed[region] = "ENABLING"
+
+    def describe(self, region: str, stack: str) -> StackStatus | None:
+        self.on_call("stacks.describe")
+        return self.found.get((region, stack))
+
+    def delete(self, region: str, stack: str) -> None:
+        self.on_call("stacks.delete")
+        self.found.pop((region, stack), None)
+
+    def detect_drift(self, region: str, stack: str) -> str:
+        self.on_call("stacks.detect_drift")
+        return "IN_SYNC" if (region, stack) in self.found else "NOT_CHECKED"
+
+    def stacks(self) -> tuple[str, ...]:
+        return STACKS
+
+    def bootstrap(self, region: str) -> None:
+        self.on_call("builder.bootstrap")
+        self.bootstrapped[region] += 1
+
+    def resource_types(self, deployment: Deployment) -> Sequence[str]:
+        self.on_call("builder.resource_types")
+        return [name for name in TYPES if "analytics" not in deployment.left_out or "Glue" not in name]
+
+    def deploy(self, deployment: Deployment) -> None:
+        """One stack after the other; a failure leaves its stack rolled back, as a first creation does."""
+        for name in STACKS:
+            self.on_call(f"builder.deploy {name}")
+            known = self.found.get((deployment.region, name))
+            if known is not None and known.never_created:
+                raise OperationFailedError(f"{name} is {known.status} and cannot be updated")
+            reasons = self.failures.get(deployment.region)
+            if reasons:
+                why = reasons.pop(0)
+                self.found[deployment.region, name] = StackStatus(name=name, status="ROLLBACK_COMPLETE", why=why)
+                raise OperationFailedError("the CDK ended with 1")
+            self.found[deployment.region, name] = StackStatus(name=name, status="CREATE_COMPLETE")
+        self.deployed.append(deployment)
+        self.mapping[deployment.region] = "Enabled"
+
+    def preflight(self, region: str, types: Sequence[str]) -> Sequence[Finding]:
+        self.on_call("probe.preflight")
+        lacking = self.lacking.get(region, set())
+        return [
+            Finding(
+                check=f"type {name}",
+                answered=Answered.FAILED if name in lacking else Answered.PASSED,
+                detail="no such type" if name in lacking else "",
+            )
+            for name in types
+        ]
+
+    def invoke_canary(self, region: str) -> None:
+        self.on_call("life.invoke_canary")
+        self.canary_runs[region] += 1
+
+    def good_canaries(self, region: str, *, since_s: int) -> int:
+        del since_s
+        self.on_call("life.good_canaries")
+        return self.canaries if self.canary_runs[region] else 0
+
+    def firing_alarms(self, region: str) -> Sequence[str]:
+        return self.firing.get(region, [])
+
+    def set_intake(self, region: str, *, enabled: bool) -> None:
+        self.on_call("life.set_intake")
+        self.mapping[region] = "Enabled" if enabled else "Disabled"
+
+    def intake(self, region: str) -> str:
+        return self.mapping.get(region, "none")
+
+    def in_flight(self, region: str) -> Mapping[str, int]:
+        self.on_call("life.in_flight")
+        return self.unsettled.get(region, {})
+
+    def page_alarms(self, region: str) -> Sequence[str]:
+        return [f"arn:aws:cloudwatch:{region}:000000000000:alarm:page"]
+
+    def pager_subscriptions(self, region: str) -> int:
+        return self.subscribers[region]
+
+
+class MemoryRegionStates:
+    """`RegionStates` in a dictionary."""
+
+    def __init__(self) -> None:
+        self.states: dict[str, RegionState] = {}
+
+    def load(self, region: str) -> RegionState | None:
+        return self.states.get(region)
+
+    def save(self, state: RegionState) -> None:
+        self.states[state.region] = state
+
+    def everything(self) -> Sequence[RegionState]:
+        return [self.states[name] for name in sorted(self.states)]
