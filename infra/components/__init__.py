@@ -1,0 +1,1 @@
+"""Resources with narrow `grant_*` methods; stacks only wire them."""

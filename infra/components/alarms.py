@@ -1,0 +1,77 @@
+"""Alarms of the catalogue (`metering.domain.alarms`): each on a single metric, with an action and a runbook."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from aws_cdk import Duration
+from aws_cdk import aws_cloudwatch as cloudwatch
+from aws_cdk import aws_cloudwatch_actions as actions
+from constructs import Construct
+
+from metering.domain.alarms import alarm_name
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from infra.components.topics import AlertTopics
+    from infra.config import StageConfig
+    from metering.domain.alarms import AlarmSpec
+
+_MISSING = {
+    "breaching": cloudwatch.TreatMissingData.BREACHING,
+    "notBreaching": cloudwatch.TreatMissingData.NOT_BREACHING,
+    "ignore": cloudwatch.TreatMissingData.IGNORE,
+}
+_COMPARISONS = {
+    "GreaterThanOrEqualToThreshold": cloudwatch.ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD,
+    "LessThanThreshold": cloudwatch.ComparisonOperator.LESS_THAN_THRESHOLD,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricSource:
+    """Where figures are: their namespace and dimensions."""
+
+    namespace: str
+    dimensions: Mapping[str, str]
+
+
+class MeteringAlarm(Construct):
+    """An alarm that publishes to the topic of its severity, when it fires and when it is over."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        config: StageConfig,
+        spec: AlarmSpec,
+        topics: AlertTopics,
+        source: MetricSource,
+    ) -> None:
+        super().__init__(scope, construct_id)
+        self.spec = spec
+        metric = cloudwatch.Metric(
+            namespace=source.namespace,
+            metric_name=spec.metric,
+            dimensions_map=dict(source.dimensions),
+            statistic=spec.statistic,
+            period=Duration.seconds(spec.period_s),
+        )
+        self.alarm = cloudwatch.Alarm(
+            self,
+            "Alarm",
+            alarm_name=alarm_name(config.stage, spec.name),
+            alarm_description=f"[{spec.severity}] {spec.meaning} Runbook: {config.runbook_base}/{spec.name}.md",
+            metric=metric,
+            threshold=spec.threshold,
+            comparison_operator=_COMPARISONS[spec.comparison],
+            evaluation_periods=spec.periods,
+            datapoints_to_alarm=spec.periods,
+            treat_missing_data=_MISSING[spec.missing],
+        )
+        action = actions.SnsAction(topics.topic(spec.severity))
+        self.alarm.add_alarm_action(action)
+        self.alarm.add_ok_action(action)

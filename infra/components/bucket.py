@@ -1,0 +1,157 @@
+"""The region's data bucket: incoming objects, staging, lake, quarantine, plans and closed periods."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aws_cdk import Acknowledgment, Duration, RemovalPolicy, Validations
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_s3 as s3
+from constructs import Construct
+
+from infra.components.acknowledgement import acknowledge, acknowledge_wildcard, written
+from metering.units import KIB
+
+if TYPE_CHECKING:
+    from infra.components.queues import IngestQueue
+    from infra.config import StageConfig
+
+INGEST = "ingest/"
+DROP = "drop/"
+STAGING = "staging/"
+LAKE = "lake/"
+QUARANTINE = "quarantine/"
+RUNS = "runs/"
+CLOSED = "closed/"
+ATHENA_RESULTS = "athena-results/"
+
+# IA and Glacier IR bill 128 KB at least, so a smaller object would get dearer by moving.
+TRANSITION_MIN_BYTES = 128 * KIB
+
+
+class DataBucket(Construct):
+    """Encrypted, private, TLS only. No lifecycle rule expires a current object of `staging/`, `runs/` or `closed/`."""
+
+    def __init__(self, scope: Construct, construct_id: str, *, config: StageConfig, ingest: IngestQueue) -> None:
+        super().__init__(scope, construct_id)
+        self.bucket = s3.Bucket(
+            self,
+            "Bucket",
+            encryption=s3.BucketEncryption.S3_MANAGED,
+            block_public_access=s3.BlockPublicAccess.BLOCK_ALL,
+            object_ownership=s3.ObjectOwnership.BUCKET_OWNER_ENFORCED,
+            enforce_ssl=True,
+            minimum_tls_version=None if config.emulated else 1.2,
+            versioned=config.versioned,
+            lifecycle_rules=_lifecycle_rules(config),
+            removal_policy=RemovalPolicy.RETAIN if config.stateful_retained else RemovalPolicy.DESTROY,
+        )
+        acknowledge(
+            self.bucket,
+            "S1",
+            "Server access logs would cost more than the objects that they tell of; who sent a batch is in the "
+            "ledger, and CloudTrail data events can be switched on for an account that must have them.",
+        )
+        Validations.of(self.bucket).acknowledge(
+            Acknowledgment(
+                id="CloudFormation-Validate::W9003", reason="CloudFormation takes the size as a number, too."
+            )
+        )
+        self._notify(ingest)
+
+    def grant_read(self, role: iam.IRole, *prefixes: str) -> None:
+        """Let `role` read and list what lies below `prefixes`. Listing also turns a missing key's 403 into a 404."""
+        self._grant(role, prefixes, "s3:GetObject")
+        iam.Grant.add_to_principal(
+            grantee=role,
+            actions=["s3:ListBucket"],
+            resource_arns=[self.bucket.bucket_arn],
+            conditions={"StringLike": {"s3:prefix": [f"{prefix}*" for prefix in prefixes]}},
+        )
+
+    def grant_write(self, role: iam.IRole, *prefixes: str) -> None:
+        """Let `role` write objects below `prefixes`, multipart uploads included."""
+        self._grant(role, prefixes, "s3:PutObject", "s3:AbortMultipartUpload")
+
+    def grant_delete(self, role: iam.IRole, *prefixes: str) -> None:
+        """Let `role` delete objects below `prefixes`."""
+        self._grant(role, prefixes, "s3:DeleteObject")
+
+    def _grant(self, role: iam.IRole, prefixes: tuple[str, ...], *actions: str) -> None:
+        iam.Grant.add_to_principal(
+            grantee=role,
+            actions=list(actions),
+            resource_arns=[self.bucket.arn_for_objects(f"{prefix}*") for prefix in prefixes],
+        )
+        bucket = written(self.bucket, self.bucket.bucket_arn, seen_from=role)
+        for prefix in prefixes:
+            acknowledge_wildcard(
+                role,
+                f"{bucket}/{prefix}*",
+                f"The objects below {prefix} have names made at run time; the grant is for that prefix alone.",
+            )
+
+    def _notify(self, ingest: IngestQueue) -> None:
+        # Set on the L1: `add_event_notification` would bring a custom resource, which emulators and new regions lack.
+        resource = self.bucket.node.default_child
+        if not isinstance(resource, s3.CfnBucket):
+            raise TypeError("the bucket has no CfnBucket")
+        resource.notification_configuration = s3.CfnBucket.NotificationConfigurationProperty(
+            queue_configurations=[
+                s3.CfnBucket.QueueConfigurationProperty(
+                    event="s3:ObjectCreated:*",
+                    queue=ingest.queue.queue_arn,
+                    filter=s3.CfnBucket.NotificationFilterProperty(
+                        s3_key=s3.CfnBucket.S3KeyFilterProperty(
+                            rules=[s3.CfnBucket.FilterRuleProperty(name="prefix", value=DROP)]
+                        )
+                    ),
+                )
+            ]
+        )
+        # S3 sends a test message when the configuration is put, and refuses the configuration if it may not.
+        resource.add_resource_dependency(ingest.policy)
+
+
+def _lifecycle_rules(config: StageConfig) -> list[s3.LifecycleRule]:
+    incoming = Duration.days(config.incoming_retention_days)
+    rules = [
+        s3.LifecycleRule(
+            id="incomplete-uploads", abort_incomplete_multipart_upload_after=_days(config.incomplete_upload_days)
+        ),
+        s3.LifecycleRule(id="ingest", prefix=INGEST, expiration=incoming),
+        s3.LifecycleRule(id="drop", prefix=DROP, expiration=incoming),
+        s3.LifecycleRule(id="quarantine", prefix=QUARANTINE, expiration=_days(config.quarantine_retention_days)),
+        s3.LifecycleRule(
+            id="lake-classes",
+            prefix=LAKE,
+            object_size_greater_than=TRANSITION_MIN_BYTES,
+            transitions=[
+                s3.Transition(
+                    storage_class=s3.StorageClass.INFREQUENT_ACCESS, transition_after=_days(config.lake_infrequent_days)
+                ),
+                s3.Transition(
+                    storage_class=s3.StorageClass.GLACIER_INSTANT_RETRIEVAL,
+                    transition_after=_days(config.lake_archive_days),
+                ),
+            ],
+        ),
+    ]
+    if config.lake_retention_days is not None:
+        rules.append(s3.LifecycleRule(id="lake-retention", prefix=LAKE, expiration=_days(config.lake_retention_days)))
+    if config.analytics:
+        rules.append(s3.LifecycleRule(id="athena-results", prefix=ATHENA_RESULTS, expiration=Duration.days(7)))
+    if config.versioned:
+        # Touches only what was overwritten or deleted already, so it may cover staging/ too.
+        rules.append(
+            s3.LifecycleRule(
+                id="noncurrent",
+                noncurrent_version_expiration=_days(config.noncurrent_days),
+                expired_object_delete_marker=True,
+            )
+        )
+    return rules
+
+
+def _days(days: int) -> Duration:
+    return Duration.days(days)

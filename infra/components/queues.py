@@ -1,0 +1,117 @@
+"""The ingest queue and its dead letters."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aws_cdk import Aws, Duration, RemovalPolicy
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_sqs as sqs
+from constructs import Construct
+
+from infra.components.acknowledgement import acknowledge
+
+if TYPE_CHECKING:
+    from infra.config import StageConfig
+
+
+class IngestQueue(Construct):
+    """Where batches come in: standard queue, SSE-SQS, TLS only, some receives and then the DLQ.
+
+    Attributes:
+        policy: The ingest queue's policy; whatever makes S3 send here must depend on it.
+    """
+
+    def __init__(self, scope: Construct, construct_id: str, *, config: StageConfig) -> None:
+        super().__init__(scope, construct_id)
+        removal = RemovalPolicy.RETAIN if config.stateful_retained else RemovalPolicy.DESTROY
+        self.dead_letters = sqs.Queue(
+            self,
+            "DeadLetters",
+            encryption=sqs.QueueEncryption.SQS_MANAGED,
+            enforce_ssl=True,
+            retention_period=Duration.seconds(config.dead_letter_retention_s),
+            visibility_timeout=Duration.seconds(config.visibility_s),
+            removal_policy=removal,
+        )
+        self.queue = sqs.Queue(
+            self,
+            "Queue",
+            encryption=sqs.QueueEncryption.SQS_MANAGED,
+            retention_period=Duration.seconds(config.queue_retention_s),
+            visibility_timeout=Duration.seconds(config.visibility_s),
+            dead_letter_queue=sqs.DeadLetterQueue(queue=self.dead_letters, max_receive_count=config.max_receives),
+            removal_policy=removal,
+        )
+        self.policy = self._policy()
+        acknowledge(
+            self.queue,
+            "SQS4",
+            "TLS is enforced by the queue policy below, which is a resource of its own so that the bucket's "
+            "notifications can wait for it.",
+        )
+
+    def grant_send(self, grantee: iam.IGrantable) -> None:
+        """Let `grantee` send batches, and find the queue by its name."""
+        _grant(grantee, self.queue, "sqs:SendMessage", "sqs:GetQueueUrl")
+
+    def grant_consume(self, grantee: iam.IGrantable) -> None:
+        """Let `grantee` take messages off the ingest queue."""
+        _grant(grantee, self.queue, *_CONSUME)
+
+    def grant_watch(self, grantee: iam.IGrantable) -> None:
+        """Let `grantee` see how much is in both queues."""
+        _grant(grantee, self.queue, "sqs:GetQueueAttributes", "sqs:GetQueueUrl")
+        _grant(grantee, self.dead_letters, "sqs:GetQueueAttributes", "sqs:GetQueueUrl")
+
+    def grant_redrive(self, grantee: iam.IGrantable) -> None:
+        """Let `grantee` look into the dead letters and put them back into the ingest queue."""
+        self.grant_send(grantee)
+        self.grant_watch(grantee)
+        _grant(
+            grantee,
+            self.dead_letters,
+            *_CONSUME,
+            "sqs:StartMessageMoveTask",
+            "sqs:CancelMessageMoveTask",
+            "sqs:ListMessageMoveTasks",
+        )
+
+    def _policy(self) -> sqs.CfnQueuePolicy:
+        statements = [
+            iam.PolicyStatement(
+                sid="OnlyTls",
+                effect=iam.Effect.DENY,
+                principals=[iam.AnyPrincipal()],
+                actions=["sqs:*"],
+                resources=[self.queue.queue_arn],
+                conditions={"Bool": {"aws:SecureTransport": "false"}},
+            ),
+            # The bucket is named by account, not by ARN: it can only be made once this policy is there.
+            iam.PolicyStatement(
+                sid="NotificationsOfOwnBuckets",
+                principals=[iam.ServicePrincipal("s3.amazonaws.com")],
+                actions=["sqs:SendMessage"],
+                resources=[self.queue.queue_arn],
+                conditions={"StringEquals": {"aws:SourceAccount": Aws.ACCOUNT_ID}},
+            ),
+        ]
+        return sqs.CfnQueuePolicy(
+            self,
+            "Policy",
+            queues=[self.queue.queue_url],
+            policy_document=iam.PolicyDocument(statements=statements),
+        )
+
+
+_CONSUME = (
+    "sqs:ReceiveMessage",
+    "sqs:DeleteMessage",
+    "sqs:ChangeMessageVisibility",
+    "sqs:GetQueueAttributes",
+    "sqs:GetQueueUrl",
+)
+
+
+def _grant(grantee: iam.IGrantable, queue: sqs.Queue, *actions: str) -> None:
+    iam.Grant.add_to_principal(grantee=grantee, actions=list(actions), resource_arns=[queue.queue_arn])

@@ -1,0 +1,85 @@
+"""Roles for people and for producers: each may do its own job and nothing else."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aws_cdk import Aws
+from aws_cdk import aws_iam as iam
+from constructs import Construct
+
+from infra.components import bucket as prefixes
+from infra.components.acknowledgement import acknowledge_wildcard
+
+if TYPE_CHECKING:
+    from infra.components.bucket import DataBucket
+    from infra.components.queues import IngestQueue
+    from infra.components.tables import MeteringTable
+    from infra.components.topics import AlertTopics
+    from infra.config import StageConfig
+
+
+class AccessRoles(Construct):
+    """Producer (sends), reader (reports and verifies) and operator (reader who may also put things back)."""
+
+    def __init__(self, scope: Construct, construct_id: str, *, config: StageConfig) -> None:
+        super().__init__(scope, construct_id)
+        own = iam.AccountRootPrincipal()
+        others = [iam.AccountPrincipal(account) for account in config.trusted_accounts]
+        self._stacks = config.stack_name("*")
+        self.producer = self._role("Producer", "Sends batches to metering.", iam.CompositePrincipal(own, *others))
+        self.reader = self._role("Reader", "Reads what metering counted.", own)
+        self.operator = self._role(
+            "Operator", "Reads what metering counted, and puts refused and dead batches back.", own
+        )
+
+    def grant(
+        self,
+        *,
+        ingest: IngestQueue,
+        data: DataBucket,
+        ledger: MeteringTable,
+        usage: MeteringTable,
+        topics: AlertTopics,
+    ) -> None:
+        """Give each role what its job needs."""
+        for role in (self.producer, self.reader, self.operator):
+            self._find_stacks(role)
+        ingest.grant_send(self.producer)
+        data.grant_write(self.producer, prefixes.INGEST, prefixes.DROP)
+        for role in (self.reader, self.operator):
+            ledger.grant_read(role)
+            ledger.grant_scan(role)
+            usage.grant_read(role)
+            usage.grant_scan(role)
+            data.grant_read(role, *_READABLE)
+            ingest.grant_watch(role)
+        ingest.grant_redrive(self.operator)
+        data.grant_write(self.operator, prefixes.INGEST, prefixes.QUARANTINE)
+        ledger.grant_read_write(self.operator)
+        topics.grant_publish(self.operator)
+
+    def _role(self, construct_id: str, description: str, principal: iam.IPrincipal) -> iam.Role:
+        return iam.Role(self, construct_id, description=description, assumed_by=principal)
+
+    def _find_stacks(self, role: iam.Role) -> None:
+        """The command line finds a region's resources in the outputs of its stacks."""
+        place = f"arn:{Aws.PARTITION}:cloudformation:{Aws.REGION}:{Aws.ACCOUNT_ID}"
+        stacks = f"stack/{self._stacks}/*"
+        iam.Grant.add_to_principal(
+            grantee=role, actions=["cloudformation:DescribeStacks"], resource_arns=[f"{place}:{stacks}"]
+        )
+        acknowledge_wildcard(
+            role,
+            f"arn:<AWS::Partition>:cloudformation:<AWS::Region>:<AWS::AccountId>:{stacks}",
+            "A stack's ARN ends in an id that is made when it is created; the names are those of this stage.",
+        )
+
+
+_READABLE = (
+    prefixes.STAGING,
+    prefixes.LAKE,
+    prefixes.QUARANTINE,
+    prefixes.RUNS,
+    prefixes.CLOSED,
+)

@@ -1,0 +1,84 @@
+"""The two topics, `page` and `ticket`, that CloudWatch and the functions can really publish to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aws_cdk import Aws, Duration, RemovalPolicy
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_kms as kms
+from aws_cdk import aws_sns as sns
+from constructs import Construct
+
+if TYPE_CHECKING:
+    from infra.config import Severity, StageConfig, Subscription
+
+_CLOUDWATCH = "cloudwatch.amazonaws.com"
+
+
+class AlertTopics(Construct):
+    """One topic a severity, encrypted by one customer key.
+
+    An alarm that cannot publish turns red and nobody hears. It needs three things, and emulators check none of them: a
+    topic policy that allows CloudWatch, a customer key (an AWS managed one has a fixed policy), and that key's consent.
+    """
+
+    def __init__(self, scope: Construct, construct_id: str, *, config: StageConfig) -> None:
+        super().__init__(scope, construct_id)
+        self.key = kms.Key(
+            self,
+            "Key",
+            description="Encrypts the alert topics of metering.",
+            enable_key_rotation=True,
+            pending_window=Duration.days(7),
+            removal_policy=RemovalPolicy.RETAIN if config.stateful_retained else RemovalPolicy.DESTROY,
+        )
+        self.key.add_to_resource_policy(
+            iam.PolicyStatement(
+                sid="CloudWatchPublishes",
+                principals=[iam.ServicePrincipal(_CLOUDWATCH)],
+                actions=["kms:Decrypt", "kms:GenerateDataKey*"],
+                resources=["*"],
+            )
+        )
+        self.page = self._topic("Page", "Metering: wakes somebody")
+        self.ticket = self._topic("Ticket", "Metering: can wait for the morning")
+        for subscription in config.subscriptions:
+            self._subscribe(subscription)
+
+    def topic(self, severity: Severity) -> sns.Topic:
+        """The topic of a severity."""
+        return self.page if severity == "page" else self.ticket
+
+    def grant_publish(self, grantee: iam.IGrantable) -> None:
+        """Let `grantee` send alerts of both severities."""
+        topics = [self.page.topic_arn, self.ticket.topic_arn]
+        iam.Grant.add_to_principal(grantee=grantee, actions=["sns:Publish"], resource_arns=topics)
+        iam.Grant.add_to_principal(
+            grantee=grantee, actions=["kms:Decrypt", "kms:GenerateDataKey"], resource_arns=[self.key.key_arn]
+        )
+
+    def _topic(self, construct_id: str, display_name: str) -> sns.Topic:
+        topic = sns.Topic(self, construct_id, display_name=display_name, master_key=self.key, enforce_ssl=True)
+        topic.add_to_resource_policy(
+            iam.PolicyStatement(
+                sid="AlarmsOfThisAccount",
+                principals=[iam.ServicePrincipal(_CLOUDWATCH)],
+                actions=["sns:Publish"],
+                resources=[topic.topic_arn],
+                conditions={"StringEquals": {"aws:SourceAccount": Aws.ACCOUNT_ID}},
+            )
+        )
+        return topic
+
+    def _subscribe(self, subscription: Subscription) -> None:
+        topic = self.topic(subscription.severity)
+        # The id is the endpoint itself, so that adding one leaves the others alone.
+        construct_id = f"{subscription.protocol}-{subscription.endpoint}".replace("/", "-")
+        sns.CfnSubscription(
+            topic,
+            construct_id,
+            topic_arn=topic.topic_arn,
+            protocol=subscription.protocol,
+            endpoint=subscription.endpoint,
+        )

@@ -1,0 +1,1 @@
+"""Three stacks a region; references go observability -> pipeline -> data."""

@@ -1,0 +1,77 @@
+"""Everything that holds state or is pointed at: bucket, tables, queues, topics and roles."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aws_cdk import CfnOutput, Stack
+
+from infra.components.bucket import DataBucket
+from infra.components.queues import IngestQueue
+from infra.components.roles import AccessRoles
+from infra.components.tables import EXPIRES_AT, MeteringTable
+from infra.components.topics import AlertTopics
+
+if TYPE_CHECKING:
+    from aws_cdk import Environment, IStackSynthesizer
+    from constructs import Construct
+
+    from infra.config import StageConfig
+
+
+class DataStack(Stack):
+    """The region's state."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        config: StageConfig,
+        synthesizer: IStackSynthesizer,
+        env: Environment | None = None,
+    ) -> None:
+        super().__init__(
+            scope,
+            construct_id,
+            description="Metering: what it keeps.",
+            synthesizer=synthesizer,
+            env=env,
+            termination_protection=config.stateful_retained,
+        )
+        self.ingest = IngestQueue(self, "Ingest", config=config)
+        self.data = DataBucket(self, "Data", config=config, ingest=self.ingest)
+        self.ledger = MeteringTable(self, "Ledger", config=config, time_to_live_attribute=EXPIRES_AT)
+        self.usage = MeteringTable(self, "Usage", config=config)
+        self.topics = AlertTopics(self, "Topics", config=config)
+        self.roles = AccessRoles(self, "Roles", config=config)
+        self.roles.grant(ingest=self.ingest, data=self.data, ledger=self.ledger, usage=self.usage, topics=self.topics)
+        self._outputs()
+
+    def function_environment(self) -> dict[str, str]:
+        """What a function must know to find the state; the keys are those of `metering.settings`."""
+        return {
+            "METERING_LEDGER_TABLE": self.ledger.name,
+            "METERING_USAGE_TABLE": self.usage.name,
+            "METERING_DATA_BUCKET": self.data.bucket.bucket_name,
+            "METERING_INGEST_QUEUE_URL": self.ingest.queue.queue_url,
+            "METERING_DEAD_LETTER_QUEUE_URL": self.ingest.dead_letters.queue_url,
+            "METERING_PAGE_TOPIC_ARN": self.topics.page.topic_arn,
+            "METERING_TICKET_TOPIC_ARN": self.topics.ticket.topic_arn,
+        }
+
+    def _outputs(self) -> None:
+        outputs = {
+            "IngestQueueUrl": self.ingest.queue.queue_url,
+            "DeadLetterQueueUrl": self.ingest.dead_letters.queue_url,
+            "DataBucketName": self.data.bucket.bucket_name,
+            "LedgerTableName": self.ledger.name,
+            "UsageTableName": self.usage.name,
+            "PageTopicArn": self.topics.page.topic_arn,
+            "TicketTopicArn": self.topics.ticket.topic_arn,
+            "ProducerRoleArn": self.roles.producer.role_arn,
+            "ReaderRoleArn": self.roles.reader.role_arn,
+            "OperatorRoleArn": self.roles.operator.role_arn,
+        }
+        for name, value in outputs.items():
+            CfnOutput(self, name, value=value)

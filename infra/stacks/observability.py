@@ -1,0 +1,58 @@
+"""What watches: the alarms of the catalogue on the region's queues, functions and figures."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aws_cdk import Stack
+
+from infra.components.alarms import MeteringAlarm, MetricSource
+from metering.domain.alarms import ALARMS, WATCH_NAMESPACE, AlarmSpec, Figure
+
+if TYPE_CHECKING:
+    from aws_cdk import Environment, IStackSynthesizer
+    from constructs import Construct
+
+    from infra.config import StageConfig
+    from infra.stacks.data import DataStack
+    from infra.stacks.pipeline import PipelineStack
+
+
+class ObservabilityStack(Stack):
+    """The region's alarms."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        config: StageConfig,
+        data: DataStack,
+        pipeline: PipelineStack,
+        synthesizer: IStackSynthesizer,
+        env: Environment | None = None,
+    ) -> None:
+        super().__init__(scope, construct_id, description="Metering: what watches.", synthesizer=synthesizer, env=env)
+        self.alarms = [
+            MeteringAlarm(self, _construct_id(spec.name), config=config, spec=spec, topics=data.topics, source=source)
+            for spec in ALARMS
+            # A function that is not deployed has no figures, and an alarm without figures is noise.
+            if (source := _source(spec, config, data, pipeline))
+        ]
+
+
+def _source(spec: AlarmSpec, config: StageConfig, data: DataStack, pipeline: PipelineStack) -> MetricSource | None:
+    """Where an alarm's figures are; None if nothing in this region puts them."""
+    queues = {"ingest_queue": data.ingest.queue, "dead_letter_queue": data.ingest.dead_letters}
+    if spec.source in queues:
+        return MetricSource(namespace="AWS/SQS", dimensions={"QueueName": queues[spec.source].queue_name})
+    function = pipeline.functions.get(spec.source)
+    if function is None:
+        return None
+    if spec.metric in set(Figure):
+        return MetricSource(namespace=WATCH_NAMESPACE, dimensions={"Stage": config.stage})
+    return MetricSource(namespace="AWS/Lambda", dimensions={"FunctionName": function.function.function_name})
+
+
+def _construct_id(name: str) -> str:
+    return "".join(word.capitalize() for word in name.split("-"))
