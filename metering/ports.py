@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from metering.domain.admission import Admission
     from metering.domain.batches import BatchReading, Delivery, RecordRows
     from metering.domain.items import Action, Delete, Item, Key, Put, Table, Update
+    from metering.domain.lake import Group, RowQuery, Source
+    from metering.domain.usage import Total
 
 
 class Clock(Protocol):
@@ -273,5 +276,40 @@ class BatchReader(Protocol):
 
         Raises:
             UnavailableError: The object that it points to cannot be read now.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MergedFile:
+    """A lake file ready to be put. `rows` and `bytes` were counted while it was written."""
+
+    content: bytes | Path
+    rows: int
+    bytes: int
+
+
+class LakeWriter(Protocol):
+    """Writes lake files from staging objects. Parquet in production, plain rows in the simulation."""
+
+    def merge(self, hour_s: int, staging_keys: Sequence[str]) -> AbstractContextManager[MergedFile]:
+        """One lake file: the rows booked in `hour_s` of these staging objects, sorted; memory does not grow with them.
+
+        The content lives as long as the context.
+
+        Raises:
+            ObjectMissingError: One of them is gone.
+        """
+        ...
+
+
+class LakeReader(Protocol):
+    """Reads rows of lake files and staging objects."""
+
+    def totals(self, sources: Sequence[Source], query: RowQuery) -> dict[Group, Total]:
+        """Exact totals of the sources' rows, by the columns of the query. Counted from the rows, never from the ledger.
+
+        Raises:
+            ObjectMissingError: One of them is gone.
         """
         ...

@@ -1,0 +1,121 @@
+"""What a reader of the lake sees: the sources of an hour, and how their rows are filtered and grouped.
+
+A source is a whole lake file, or the part of a staging object that is booked in one hour.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from metering.domain.usage import Total, UsageKey
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+LAKE_PREFIX = "lake/"
+
+# Columns of a lake file, in order (docs/contract.md). Staging objects have `booked_hour` besides.
+LAKE_COLUMNS = (
+    "account_id",
+    "service",
+    "resource_id",
+    "direction",
+    "from_location",
+    "to_location",
+    "usage_type",
+    "bytes",
+    "start_time",
+    "end_time",
+    "batch_id",
+)
+# The hour of a record's own start, epoch seconds: a column that readers can group by, though no file holds it.
+OWN_HOUR = "own_hour"
+# What a usage key is made of, besides its hour.
+USAGE_COLUMNS = ("account_id", "usage_type", "service", "from_location", "to_location", OWN_HOUR)
+
+# A group's values, in the order of the columns that were asked for: strings, and whole numbers for `own_hour`.
+Group = tuple[str | int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Rows of one hour in one object.
+
+    Attributes:
+        staged: It is a staging object, of which only the rows booked in `hour_s` belong to it.
+        rows, bytes: What the ledger says that it holds in this hour.
+    """
+
+    key: str
+    hour_s: int
+    rows: int
+    bytes: int
+    staged: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HourState:
+    """Everything accepted in one booked hour, as a reader found it.
+
+    Attributes:
+        sources: Lake files first, then staging objects; each row is in exactly one of them.
+        keys: Sort keys of the published hours and pointers that were read: equal keys, equal state.
+    """
+
+    hour_s: int
+    sources: tuple[Source, ...]
+    keys: frozenset[str]
+
+    @property
+    def total(self) -> Total:
+        """What the ledger says that the hour holds, without opening a file."""
+        return Total(sum(s.bytes for s in self.sources), sum(s.rows for s in self.sources))
+
+    @property
+    def published(self) -> bool:
+        """Whether nothing of it is in staging only."""
+        return not any(source.staged for source in self.sources)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowQuery:
+    """What to sum.
+
+    Attributes:
+        columns: Lake columns or `own_hour` to group by, in order; none gives one total.
+        where: Column -> the values that a row may have; pushed down to row groups where they are sorted by it.
+    """
+
+    columns: tuple[str, ...] = ()
+    where: tuple[tuple[str, frozenset[str]], ...] = ()
+
+
+USAGE_QUERY = RowQuery(columns=USAGE_COLUMNS)
+
+
+def usage_of(hour_s: int, groups: Mapping[Group, Total]) -> dict[UsageKey, Total]:
+    """Usage of a booked hour from groups by `USAGE_COLUMNS`; rows of another own hour are corrections of it."""
+    usage: dict[UsageKey, Total] = {}
+    for (account_id, usage_type, service, from_location, to_location, own_hour_s), total in groups.items():
+        corrects_s = None if own_hour_s == hour_s else int(own_hour_s)
+        key = UsageKey(
+            hour_s, str(account_id), str(usage_type), str(service), str(from_location), str(to_location), corrects_s
+        )
+        usage[key] = total
+    return usage
+
+
+def add_groups(into: dict[Group, Total], groups: Mapping[Group, Total]) -> None:
+    """Add totals, group by group, to those already there."""
+    for group, total in groups.items():
+        before = into.get(group)
+        into[group] = total if before is None else before.plus(total)
+
+
+def sum_totals(totals: Iterable[Total]) -> Total:
+    """Exact sum of totals."""
+    summed = Total(0, 0)
+    for total in totals:
+        summed = summed.plus(total)
+    return summed
