@@ -1,0 +1,173 @@
+"""The one exact view of everything accepted: published files, and staging for what is not published yet.
+
+docs/protocol.md, Reader of one hour. Published hours are read before pointers, and again after them; a missing staging
+object is a reason to start again, never to skip it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from metering.domain.hours import hour_label, parse_hour
+from metering.domain.items import Table
+from metering.domain.lake import LAKE_PREFIX, USAGE_QUERY, HourState, Source, add_groups, usage_of
+from metering.domain.ledger import (
+    POINTER_PREFIX,
+    PUBLISHED_PREFIX,
+    Pending,
+    Pointer,
+    Published,
+    pending_key,
+    pointer_key,
+    run_name,
+)
+from metering.errors import LedgerCorruptError, ObjectMissingError, UnavailableError
+from metering.units import HOUR_S
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from metering.domain.lake import Group, RowQuery
+    from metering.domain.usage import Total, UsageKey
+    from metering.ports import ItemStore, LakeReader, ObjectStore
+
+T = TypeVar("T")
+
+# The end of a prefix range: the next character after `#`.
+_AFTER_PUBLISHED = "1$"
+_AFTER_POINTERS = "2$"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LakeView:
+    """Reads hours.
+
+    Attributes:
+        attempts: How often one hour is begun again before the reader gives up; each needs a change under its feet.
+    """
+
+    items: ItemStore
+    objects: ObjectStore
+    reader: LakeReader
+    shards: int = 1
+    attempts: int = 50
+
+    def hour_interval(self, hour_s: int) -> HourState:
+        """Interval-exact: all that was committed before this call, nothing that was committed after it returns.
+
+        Raises:
+            UnavailableError: The hour changed too often while it was read.
+        """
+        for _ in range(self.attempts):
+            published = self._published(hour_s)
+            pointers = self._pointers(hour_s)
+            again = self._published(hour_s)
+            if [p.key for p in again] == [p.key for p in published]:
+                return _state(hour_s, published, pointers)
+        raise _busy(hour_s)
+
+    def hour_exact(self, hour_s: int) -> HourState:
+        """Moment-exact: the state at one moment of this call.
+
+        Raises:
+            UnavailableError: The hour changed too often while it was read.
+        """
+        before: HourState | None = None
+        for _ in range(self.attempts):
+            published = self._published(hour_s)
+            state = _state(hour_s, published, self._pointers(hour_s))
+            if before is not None and state.keys == before.keys:
+                return state
+            before = state
+        raise _busy(hour_s)
+
+    def read(self, hour_s: int, work: Callable[[HourState], T], *, exact: bool = False) -> T:
+        """Do something with the rows of an hour; begun again when a staging object goes away under it.
+
+        Raises:
+            UnavailableError: The hour changed too often while it was read.
+            LedgerCorruptError: A published file is gone, or a staging object that nothing supersedes.
+        """
+        missing = ""
+        for _ in range(self.attempts):
+            state = self.hour_exact(hour_s) if exact else self.hour_interval(hour_s)
+            if any(source.key == missing for source in state.sources):
+                # Still named after it was missed once: it did not go because its rows are elsewhere.
+                raise LedgerCorruptError(f"{missing} is gone, and hour {hour_label(hour_s)} still needs it")
+            try:
+                return work(state)
+            except ObjectMissingError as error:
+                if error.key.startswith(LAKE_PREFIX):
+                    raise LedgerCorruptError(f"the published file {error.key} is gone") from error
+                missing = error.key
+        raise _busy(hour_s)
+
+    def hour_totals(self, hour_s: int, query: RowQuery, *, exact: bool = False) -> dict[Group, Total]:
+        """Exact totals of an hour's rows by the columns of the query, counted from the rows."""
+        return self.read(hour_s, lambda state: self.reader.totals(state.sources, query), exact=exact)
+
+    def hour_usage(self, hour_s: int) -> dict[UsageKey, Total]:
+        """Usage of an hour, counted from the rows."""
+        return usage_of(hour_s, self.hour_totals(hour_s, USAGE_QUERY))
+
+    def totals(self, hours: Iterable[int], query: RowQuery) -> dict[Group, Total]:
+        """Exact totals over hours, each interval-exact. Across hours there is no common moment."""
+        totals: dict[Group, Total] = {}
+        for hour_s in hours:
+            add_groups(totals, self.hour_totals(hour_s, query))
+        return totals
+
+    def hours(self, *, from_s: int = 0, to_s: int | None = None) -> list[int]:
+        """Hours of `[from_s, to_s)` that have anything, in order.
+
+        Pending is listed before the lake: a pair leaves pending only after its file is there.
+        """
+        hours = {
+            hour_s
+            for shard in range(self.shards)
+            for item in self.items.query(Table.LEDGER, pending_key(shard, "").pk)
+            for hour_s in Pending.from_item(item).hours
+        }
+        hours.update(_hour_of_key(info.key) for info in self.objects.list(LAKE_PREFIX))
+        return sorted(hour_s for hour_s in hours if from_s <= hour_s and (to_s is None or hour_s < to_s))
+
+    def _published(self, hour_s: int) -> list[Published]:
+        pk = pointer_key(hour_s, "").pk
+        items = self.items.query(Table.LEDGER, pk, sk_from=PUBLISHED_PREFIX, sk_to=_AFTER_PUBLISHED)
+        return [Published.from_item(item) for item in items]
+
+    def _pointers(self, hour_s: int) -> list[Pointer]:
+        pk = pointer_key(hour_s, "").pk
+        items = self.items.query(Table.LEDGER, pk, sk_from=POINTER_PREFIX, sk_to=_AFTER_POINTERS)
+        return [Pointer.from_item(item) for item in items]
+
+
+def hours_between(from_s: int, to_s: int) -> range:
+    """Hours that begin in `[from_s, to_s)`."""
+    return range(-(-from_s // HOUR_S) * HOUR_S, to_s, HOUR_S)
+
+
+def _state(hour_s: int, published: list[Published], pointers: list[Pointer]) -> HourState:
+    runs = {run_name(entry.shard, entry.run) for entry in published}
+    files = [
+        Source(key=file.key, hour_s=hour_s, rows=file.rows, bytes=file.bytes, staged=False)
+        for entry in published
+        for file in entry.files
+    ]
+    staged = [
+        Source(key=pointer.staging_key, hour_s=hour_s, rows=pointer.rows, bytes=pointer.bytes, staged=True)
+        for pointer in pointers
+        if pointer.run not in runs
+    ]
+    keys = frozenset([*(entry.key.sk for entry in published), *(pointer.key.sk for pointer in pointers)])
+    return HourState(hour_s=hour_s, sources=(*files, *staged), keys=keys)
+
+
+def _hour_of_key(key: str) -> int:
+    _, date, hour, _ = key.split("/")
+    return parse_hour(f"{date.removeprefix('dt=')}T{hour.removeprefix('hour=')}")
+
+
+def _busy(hour_s: int) -> UnavailableError:
+    return UnavailableError("LakeView", f"hour {hour_label(hour_s)} kept changing", may_have_applied=False)
