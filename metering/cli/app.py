@@ -6,6 +6,8 @@ from typing import Annotated
 import typer
 
 from metering.cli.command import root_places
+from metering.cli.local import local
+from metering.cli.replay import replay_app
 
 app = typer.Typer(
     name="metering",
@@ -20,10 +22,12 @@ app = typer.Typer(
 )
 
 # Families with commands of their own below a name: `metering report usage`.
-FAMILIES: dict[str, typer.Typer] = {}
+FAMILIES: dict[str, typer.Typer] = {
+    "local": local,
+}
 
 # Families whose commands stand alone: `metering verify`.
-TOP_LEVEL: tuple[typer.Typer, ...] = ()
+TOP_LEVEL: tuple[typer.Typer, ...] = (replay_app,)
 
 for _name, _family in FAMILIES.items():
     app.add_typer(_family, name=_name)

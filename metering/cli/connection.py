@@ -1,35 +1,84 @@
 """Connections to a deployed region, built from the outputs of its stacks."""
 
+import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import cached_property
 
-from metering.ports import ItemStore, ObjectStore
+from metering.adapters.aws.items import DynamoDbItemStore
+from metering.adapters.aws.objects import S3ObjectStore
+from metering.adapters.aws.queues import SqsQueue
+from metering.adapters.aws.session import Clients
+from metering.adapters.aws.stacks import RegionResources, stack_outputs
+from metering.cli.failures import CommandFailedError
+from metering.domain.items import Table
+from metering.errors import SettingsError, UnavailableError
+from metering.ports import ItemStore, ObjectStore, Queue
 from metering.settings import Settings
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True)
 class RegionConnection:
-    """One deployed region.
+    """One deployed region: its names, and ports to what they name, each made on first use.
 
     Attributes:
-        endpoint: AWS endpoint, or None for AWS itself.
-        outputs: CONTRACT's stack outputs by logical name, of the data stack.
-        settings: Table names, bucket, queue URLs and topics of the region, as the functions know them.
+        resources: Names of tables, bucket, queues and topics.
     """
 
-    endpoint: str | None
-    region: str
-    stage: str
-    outputs: Mapping[str, str]
-    settings: Settings
-    items: ItemStore
-    objects: ObjectStore
+    clients: Clients
+    resources: RegionResources
+
+    @property
+    def region(self) -> str:
+        return self.clients.access.region
+
+    @property
+    def stage(self) -> str:
+        return self.resources.stage
+
+    @cached_property
+    def items(self) -> ItemStore:
+        tables = {Table.LEDGER: self.resources.ledger_table, Table.USAGE: self.resources.usage_table}
+        return DynamoDbItemStore(self.clients.dynamodb, tables)
+
+    @cached_property
+    def objects(self) -> ObjectStore:
+        return S3ObjectStore(self.clients.s3, self.resources.data_bucket)
+
+    @cached_property
+    def ingest(self) -> Queue:
+        return SqsQueue(self.clients.sqs, self.resources.ingest_queue_url)
+
+    @cached_property
+    def dead_letters(self) -> Queue:
+        return SqsQueue(self.clients.sqs, self.resources.dead_letter_queue_url)
+
+    @cached_property
+    def settings(self) -> Settings:
+        """Settings as the functions have them, as far as the stack outputs say them; the rest are the defaults."""
+        return Settings.model_validate(asdict(self.resources))
 
 
-def connect(*, endpoint: str | None, region: str, stage: str) -> RegionConnection:
+def connect(
+    *, endpoint: str | None, region: str, stage: str, environ: Mapping[str, str] | None = None
+) -> RegionConnection:
     """Look up the stacks of a stage and connect to what they name.
 
     Raises:
         CommandFailedError: Nothing answers at the endpoint, or the stage is not deployed there.
     """
-    raise NotImplementedError
+    clients = Clients.from_env(os.environ if environ is None else environ, region=region, endpoint_url=endpoint)
+    try:
+        return RegionConnection(clients=clients, resources=stack_outputs(clients, stage))
+    except UnavailableError as error:
+        where = endpoint or f"AWS in {region}"
+        raise CommandFailedError(
+            f"{where} gives no answer ({error.detail}).",
+            "Start the emulator with `metering local up`, or name another one with --endpoint or AWS_ENDPOINT_URL.",
+        ) from error
+    except SettingsError as error:
+        raise CommandFailedError(
+            f"{error}.",
+            f"Deploy it with `metering region add {region} --stage {stage}`, or `metering local up` on this machine; "
+            "or name another --stage, --region or --endpoint.",
+        ) from error

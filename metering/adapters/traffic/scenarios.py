@@ -1,0 +1,119 @@
+"""Scenarios of synthetic traffic, by name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Form(StrEnum):
+    """How a batch reaches the service."""
+
+    INLINE = "inline"
+    CLOUD_EVENT = "cloud_event"
+    NDJSON = "ndjson"
+    NDJSON_GZIP = "ndjson.gz"
+    NDJSON_ZSTD = "ndjson.zst"
+    PARQUET = "parquet"
+    DROP_NDJSON = "drop.ndjson"
+    DROP_NDJSON_GZIP = "drop.ndjson.gz"
+    DROP_NDJSON_ZSTD = "drop.ndjson.zst"
+    DROP_PARQUET = "drop.parquet"
+
+    @property
+    def dropped(self) -> bool:
+        """The object announces itself; there is no message of the producer's."""
+        return self.value.startswith("drop.")
+
+    @property
+    def suffix(self) -> str:
+        """End of the object's key."""
+        return self.value.removeprefix("drop.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scenario:
+    """What traffic looks like. Shares are parts of all messages, 0 to 1.
+
+    Attributes:
+        accounts: Number of accounts; the first ones have most of the traffic.
+        accounts_per_batch: A batch touches up to so many.
+        keys_per_batch: Distinct usage keys in a batch at most.
+        hours: Records start in the last so many hours.
+        mean_bits: Bytes of a record are uniform below 2 to this power.
+        forms: Weight of each form.
+        duplicates: Further copies of batches that were sent.
+        conflicts: Other content under ids that were sent.
+        late: Batches of old records: one half days old, but admitted; of the other half, each record is too late.
+        malformed: One half is refused as a whole; in the other, some records are.
+    """
+
+    about: str
+    batches: int = 1_000
+    records_per_batch: int = 100
+    accounts: int = 200
+    accounts_per_batch: int = 4
+    keys_per_batch: int = 8
+    hours: int = 3
+    mean_bits: int = 28
+    forms: Mapping[Form, int] = field(default_factory=lambda: {Form.INLINE: 1})
+    duplicates: float = 0.0
+    conflicts: float = 0.0
+    late: float = 0.0
+    malformed: float = 0.0
+
+
+_ALL_FORMS = dict.fromkeys(Form, 3) | {Form.INLINE: 60, Form.CLOUD_EVENT: 10}
+
+SCENARIOS: dict[str, Scenario] = {
+    "mixed": Scenario(
+        about="Everything that happens: all forms, copies, conflicts, late, malformed and partly malformed batches.",
+        forms=_ALL_FORMS,
+        duplicates=0.05,
+        conflicts=0.01,
+        late=0.03,
+        malformed=0.04,
+    ),
+    "clean": Scenario(about="Inline batches without a fault."),
+    "load": Scenario(
+        about="500 accounts; a batch touches up to 8 of them with 16 usage keys.",
+        batches=10_000,
+        accounts=500,
+        accounts_per_batch=8,
+        keys_per_batch=16,
+        hours=1,
+    ),
+    "load-5": Scenario(
+        about="As load, with 5 usage keys a batch.",
+        batches=10_000,
+        accounts=500,
+        accounts_per_batch=5,
+        keys_per_batch=5,
+        hours=1,
+    ),
+    "load-1": Scenario(
+        about="As load, with 1 usage key a batch.",
+        batches=10_000,
+        accounts=500,
+        accounts_per_batch=1,
+        keys_per_batch=1,
+        hours=1,
+    ),
+    "objects": Scenario(
+        about="Only objects: pointers in every format and compression, and drops.",
+        forms={form: 1 for form in Form if form not in (Form.INLINE, Form.CLOUD_EVENT)},
+    ),
+    "huge": Scenario(
+        about="One account that moves more than 2^63 bytes: totals must stay exact.",
+        batches=20,
+        records_per_batch=50,
+        accounts=1,
+        accounts_per_batch=1,
+        keys_per_batch=2,
+        mean_bits=62,
+    ),
+}
