@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
-
-import pytest
+from typing import TYPE_CHECKING
 
 from tests.gate import run
+
+if TYPE_CHECKING:
+    import pytest
 
 PASSES = [sys.executable, "-c", "pass"]
 FAILS = [sys.executable, "-c", "raise SystemExit(3)"]
