@@ -61,6 +61,7 @@ class DecodedBatch:
         usage: Their exact totals; keys carry the own hour of each record and no `corrects`.
         refused: The others, each with its reasons; `records = len(rows) + len(refused)`.
         decoded_bytes: Size of the records after decompression, as the decode budget counts it.
+        unknown_regions: Regions without a known billing prefix whose name stands in for it, for a warning metric.
     """
 
     batch_id: str
@@ -74,6 +75,7 @@ class DecodedBatch:
     usage: Mapping[UsageKey, Total]
     refused: tuple[RefusedRecord, ...]
     decoded_bytes: int
+    unknown_regions: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,213 @@
+"""A table of records to columns. Distinct heads are judged once; only rows in doubt become Python objects."""
+
+from __future__ import annotations
+
+import json
+from array import array
+from typing import TYPE_CHECKING, cast
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from metering.adapters.records.assembly import Columns
+from metering.domain.content_hash import BYTES, END, RESOURCE_ID, START
+from metering.domain.instants import MAX_EPOCH_S, MIN_EPOCH_S, SECOND_US
+from metering.domain.json_values import ascii_json, canonical_number
+from metering.domain.record_rules import field_problems
+from metering.domain.records import Undecodable
+from metering.units import INT64_MAX
+
+if TYPE_CHECKING:
+    from metering.adapters.records.assembly import BatchAssembly, ExceptionEntry, HeadTable
+    from metering.domain.admission import Admission
+    from metering.domain.reasons import Problem
+    from metering.domain.records import Head, Integer, Text
+
+_HEAD = ("account_id", "service", "direction", "from", "to", "usage_type")
+_DIGITS = {"s": 0, "ms": 3, "us": 6, "ns": 9}
+
+
+class TableIntake:
+    """Hands the rows of a table to an assembly, with their verdicts and their text."""
+
+    def __init__(self, assembly: BatchAssembly, *, admission: Admission, sent_at_ms: int) -> None:
+        self._assembly = assembly
+        self._admission = admission
+        self._sent_at_ms = sent_at_ms
+
+    def add(self, table: pa.Table) -> None:
+        """Take all rows of a table with the columns of a record, `usage_type` optional."""
+        columns = columns_of(table, self._assembly.heads)
+        exceptions = {(position, column): value for position, column, value in columns.exceptions}
+
+        def problems_at(position: int) -> tuple[Problem, ...]:
+            def integer(column: int, values: array[int]) -> Integer:
+                value = exceptions.get((position, column), values[position])
+                return None if isinstance(value, bytes) else value
+
+            head = self._assembly.heads.heads[columns.head_index[position]]
+            resource_id = None if (position, RESOURCE_ID) in exceptions else str(columns.resource_ids[position])
+            return field_problems(
+                head,
+                resource_id,
+                integer(BYTES, columns.sizes),
+                (integer(START, columns.starts), integer(END, columns.ends)),
+                admission=self._admission,
+                sent_at_ms=self._sent_at_ms,
+            )
+
+        self._assembly.add(columns, problems_at=problems_at, raw_at=lambda position: _raw(table, position))
+
+
+def columns_of(table: pa.Table, heads: HeadTable) -> Columns:
+    """The columns of a table; numbers their heads in `heads`."""
+    exceptions: list[ExceptionEntry] = []
+    resource_ids = _strings(table.column("resource_id"))
+    exceptions += [(position, RESOURCE_ID, None) for position in _nulls(resource_ids)]
+    resource_ids = pc.fill_null(resource_ids, "")
+    resource_bytes = _data(resource_ids)
+    sizes = _sizes(table.column("bytes"), exceptions)
+    starts = _instants(table.column("start"), START, exceptions)
+    ends = _instants(table.column("end"), END, exceptions)
+    return Columns(
+        head_index=_head_index(table, heads),
+        resource_ids=resource_ids,
+        lengths=_array("I", pc.binary_length(resource_ids)),
+        resource_bytes=resource_bytes,
+        doubtful_ids=_doubtful_ids(resource_ids, resource_bytes),
+        sizes=sizes,
+        starts=starts,
+        ends=ends,
+        exceptions=sorted(exceptions, key=lambda entry: entry[:2]),
+    )
+
+
+def _head_index(table: pa.Table, heads: HeadTable) -> array[int]:
+    """Each row's head by number; numbers follow first appearance, as `HeadTable` does."""
+    codes = pa.repeat(pa.scalar(0, pa.int64()), table.num_rows)
+    distinct: list[tuple[Text, ...]] = [()]
+    for name in _HEAD:
+        if name not in table.column_names:
+            distinct = [(*head, None) for head in distinct]
+            continue
+        indices, values = _indices(table.column(name))
+        # No overflow: there are no more codes than rows, and no more values than a file has bytes.
+        encoded = pc.add(pc.multiply(codes, len(values)), indices).dictionary_encode()
+        codes = encoded.indices.cast(pa.int64())
+        distinct = [
+            (*distinct[code // len(values)], values[code % len(values)]) for code in encoded.dictionary.to_pylist()
+        ]
+    numbers = pa.array([heads[cast("Head", head)] for head in distinct], pa.uint32())
+    return _array("I", numbers.take(codes))
+
+
+def _indices(column: pa.ChunkedArray) -> tuple[pa.Array, list[Text]]:
+    """Places in the column's distinct values, int64, and those values; the last one is None, for nulls."""
+    encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
+    whole = encoded.unify_dictionaries().combine_chunks()
+    values: list[Text] = whole.dictionary.to_pylist()
+    indices = pc.fill_null(whole.indices.cast(pa.int64()), len(values))
+    return indices, [*values, None]
+
+
+def _strings(column: pa.ChunkedArray) -> pa.Array:
+    return column.cast(pa.string()).combine_chunks()
+
+
+def _nulls(values: pa.Array) -> list[int]:
+    return _positions(pc.is_null(values)) if values.null_count else []
+
+
+def _positions(mask: pa.Array) -> list[int]:
+    positions: list[int] = pc.indices_nonzero(mask).to_pylist()
+    return positions
+
+
+def _data(strings: pa.Array) -> memoryview:
+    """The UTF-8 of all strings together."""
+    _, offsets, data = strings.buffers()
+    bounds = memoryview(offsets).cast("i")
+    first, last = bounds[strings.offset], bounds[strings.offset + len(strings)]
+    return memoryview(b"" if data is None else data)[first:last]
+
+
+def _doubtful_ids(resource_ids: pa.Array, data: memoryview) -> list[int]:
+    if str(data, "utf-8").isprintable():
+        return []
+    return [position for position, value in enumerate(resource_ids.to_pylist()) if not value.isprintable()]
+
+
+def _sizes(column: pa.ChunkedArray, exceptions: list[ExceptionEntry]) -> array[int]:
+    values = column.combine_chunks()
+    if pa.types.is_uint64(values.type):
+        over = pc.fill_null(pc.greater(values, pa.scalar(INT64_MAX, pa.uint64())), False)
+        values = _except(values, over, BYTES, 0, exceptions)
+    return _int64(values, BYTES, exceptions)
+
+
+def _instants(column: pa.ChunkedArray, number: int, exceptions: list[ExceptionEntry]) -> array[int]:
+    """Epoch microseconds of timestamps, and of integers, which are epoch seconds."""
+    values = column.combine_chunks()
+    unit = values.type.unit if pa.types.is_timestamp(values.type) else "s"
+    integer = values.type if pa.types.is_integer(values.type) else pa.int64()
+    values = values.cast(integer)
+    per_second = 10 ** _DIGITS[unit]
+    if not pa.types.is_uint64(integer):
+        values = values.cast(pa.int64())
+    limits = (MIN_EPOCH_S * per_second, (MAX_EPOCH_S + 1) * per_second - 1)
+    outside = _outside(values, *limits)
+    values = _except(values, outside, number, _DIGITS[unit], exceptions).cast(pa.int64())
+    values = _floor_divide(values, 1_000) if unit == "ns" else pc.multiply(values, SECOND_US // per_second)
+    return _int64(values, number, exceptions)
+
+
+def _outside(values: pa.Array, low: int, high: int) -> pa.Array:
+    if pa.types.is_uint64(values.type):
+        return pc.fill_null(pc.greater(values, pa.scalar(high, pa.uint64())), False)
+    low, high = max(low, -INT64_MAX - 1), min(high, INT64_MAX)
+    mask = pc.or_(pc.less(values, pa.scalar(low, pa.int64())), pc.greater(values, pa.scalar(high, pa.int64())))
+    return pc.fill_null(mask, False)
+
+
+def _except(values: pa.Array, mask: pa.Array, column: int, digits: int, exceptions: list[ExceptionEntry]) -> pa.Array:
+    """`values` with 0 where `mask` is true; what was there becomes exceptions, by its JSON value."""
+    for position in _positions(mask):
+        text = canonical_number(f"{values[position].as_py()}e-{digits}")
+        exceptions.append((position, column, Undecodable(text)))
+    return pc.if_else(mask, pa.scalar(0, values.type), values) if exceptions else values
+
+
+def _floor_divide(values: pa.Array, divisor: int) -> pa.Array:
+    quotient = pc.divide(values, divisor)
+    behind = pc.less(values, pc.multiply(quotient, divisor))
+    return pc.subtract(quotient, behind.cast(pa.int64()))
+
+
+def _int64(values: pa.Array, column: int, exceptions: list[ExceptionEntry]) -> array[int]:
+    exceptions += [(position, column, None) for position in _nulls(values)]
+    return _array("q", pc.fill_null(values.cast(pa.int64()), 0))
+
+
+def _array(typecode: str, values: pa.Array) -> array[int]:
+    numbers: array[int] = array(typecode)
+    width = numbers.itemsize
+    data = values.buffers()[1]
+    if data is not None:
+        numbers.frombytes(memoryview(data)[values.offset * width : (values.offset + len(values)) * width])
+    return numbers
+
+
+def _raw(table: pa.Table, position: int) -> str:
+    """The row as JSON."""
+    row = table.slice(position, 1)
+    values = {name: row.column(name)[0] for name in row.column_names}
+    plain = {name: _plain(value) for name, value in values.items() if value.is_valid}
+    return ascii_json(json.dumps(plain))
+
+
+def _plain(value: pa.Scalar) -> str | int:
+    if not pa.types.is_timestamp(value.type):
+        plain: str | int = value.as_py()
+        return plain
+    count = value.value
+    return f"{count}e-{_DIGITS[value.type.unit]}"

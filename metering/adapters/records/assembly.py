@@ -1,0 +1,254 @@
+"""Puts a batch together from pieces: hash, verdict of each record, rows and exact totals.
+
+Both ways in, decoded JSON records and Arrow columns, end here as `Columns`. Whether a record is good is asked of whole
+columns first; only rows that this leaves in doubt are judged one by one, by the rules of the domain.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from itertools import compress
+from operator import sub
+from typing import TYPE_CHECKING
+
+from metering.adapters.records.rows import BatchRows, RowBlock
+from metering.domain.batches import RefusedRecord
+from metering.domain.content_hash import ContentHasher, little_endian
+from metering.domain.instants import HOUR_US, SECOND_US
+from metering.domain.record_rules import MAX_RESOURCE_ID_CHARS, traffic_of
+from metering.domain.usage import ZERO, Total, UsageKey
+from metering.units import KIB, MIB
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    import pyarrow as pa
+
+    from metering.domain.admission import Admission
+    from metering.domain.reasons import Problem
+    from metering.domain.record_rules import Traffic
+    from metering.domain.records import Head, Undecodable
+
+RAW_CHARS = 4 * KIB
+# A batch whose refused records are all long keeps less of each, so that evidence stays below the data itself.
+_RAW_BUDGET_CHARS = 16 * MIB
+_SPARE_RAW_CHARS = 256
+
+ExceptionEntry = tuple[int, int, "Undecodable | bytes | None"]
+"""Position in the piece, column, value: see `content_hash`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Columns:
+    """A piece of a batch, decoded: one entry a record, 0 or empty where `exceptions` has the value instead.
+
+    Attributes:
+        lengths: UTF-8 bytes of each resource id, u32.
+        resource_bytes: All resource ids together, UTF-8.
+        doubtful_ids: Positions of resource ids that may break a rule other than their length.
+        exceptions: What is not decoded, in the order that the hash wants.
+    """
+
+    head_index: array[int]
+    resource_ids: list[str] | pa.Array
+    lengths: array[int]
+    resource_bytes: bytes | memoryview
+    doubtful_ids: Iterable[int]
+    sizes: array[int]
+    starts: array[int]
+    ends: array[int]
+    exceptions: Sequence[ExceptionEntry] = ()
+
+
+class HeadTable(dict["Head", int]):
+    """Numbers distinct heads in the order of first appearance, and has each judged once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heads: list[Head] = []
+        self.traffic: list[Traffic] = []
+        self.refused: set[int] = set()
+
+    def __missing__(self, head: Head) -> int:
+        number = self[head] = len(self.heads)
+        self.heads.append(head)
+        traffic = traffic_of(head)
+        self.traffic.append(traffic)
+        if traffic.problems:
+            self.refused.add(number)
+        return number
+
+
+class BatchAssembly:
+    """Collects one batch. Pieces come in order; positions count through all of them."""
+
+    def __init__(self, *, admission: Admission, sent_at_ms: int, hasher: ContentHasher | None) -> None:
+        self.heads = HeadTable()
+        self.records = 0
+        self.refused: list[RefusedRecord] = []
+        self._admission = admission
+        self._sent_at_ms = sent_at_ms
+        self._hasher = hasher
+        self._hashed_heads = 0
+        self._blocks: list[RowBlock] = []
+        self._bytes: defaultdict[tuple[int, int], int] = defaultdict(int)
+        self._counts: Counter[tuple[int, int]] = Counter()
+        self._raw_chars = 0
+
+    def add(
+        self,
+        piece: Columns,
+        *,
+        problems_at: Callable[[int], tuple[Problem, ...]],
+        raw_at: Callable[[int], str],
+    ) -> None:
+        """Take the next piece.
+
+        Args:
+            piece: Its columns; `head_index` refers to `heads`.
+            problems_at: The verdict of the rules on the record at a position of the piece.
+            raw_at: The record as it came.
+        """
+        self._hash(piece)
+        refused = self._refuse(piece, problems_at, raw_at)
+        self.records += len(piece.head_index)
+        block = _kept(piece, refused) if refused else _whole(piece)
+        if len(block):
+            self._blocks.append(block)
+            self._total(block)
+
+    def content_hash(self) -> str:
+        """The content hash of all pieces."""
+        return "" if self._hasher is None else self._hasher.hexdigest()
+
+    def rows(self) -> BatchRows:
+        """The accepted rows."""
+        return BatchRows(heads=self.heads.heads, traffic=self.heads.traffic, blocks=self._blocks)
+
+    def usage(self) -> dict[UsageKey, Total]:
+        """Their totals."""
+        usage: dict[UsageKey, Total] = {}
+        for (number, hour_us), size in self._bytes.items():
+            account_id, service, _, from_location, to_location, _ = self.heads.heads[number]
+            key = UsageKey(
+                hour_us // SECOND_US,
+                str(account_id),
+                self.heads.traffic[number].usage_type,
+                str(service),
+                str(from_location),
+                str(to_location),
+            )
+            usage[key] = usage.get(key, ZERO).plus(Total(size, self._counts[number, hour_us]))
+        return usage
+
+    def unknown_regions(self) -> frozenset[str]:
+        """Regions without a known billing prefix that metered rows have."""
+        numbers = {number for number, _ in self._counts}
+        return frozenset().union(*(self.heads.traffic[number].unknown_regions for number in numbers))
+
+    def _hash(self, piece: Columns) -> None:
+        if self._hasher is None:
+            return
+        if len(self.heads.heads) > self._hashed_heads:
+            self._hasher.add_heads(self.heads.heads[self._hashed_heads :])
+            self._hashed_heads = len(self.heads.heads)
+        self._hasher.add_columns(
+            memoryview(little_endian(piece.head_index)).cast("B"),
+            memoryview(little_endian(piece.lengths)).cast("B"),
+            piece.resource_bytes,
+            memoryview(little_endian(piece.sizes)).cast("B"),
+            memoryview(little_endian(piece.starts)).cast("B"),
+            memoryview(little_endian(piece.ends)).cast("B"),
+        )
+        for position, column, value in piece.exceptions:
+            self._hasher.add_exception(self.records + position, column, value)
+
+    def _refuse(
+        self, piece: Columns, problems_at: Callable[[int], tuple[Problem, ...]], raw_at: Callable[[int], str]
+    ) -> set[int]:
+        refused = set()
+        for position in sorted(self._doubtful(piece)):
+            problems = problems_at(position)
+            if problems:
+                refused.add(position)
+                self.refused.append(
+                    RefusedRecord(position=self.records + position, reasons=problems, raw=self._raw(raw_at(position)))
+                )
+        return refused
+
+    def _doubtful(self, piece: Columns) -> set[int]:
+        doubtful = {position for position, _, _ in piece.exceptions}
+        doubtful.update(piece.doubtful_ids)
+        if self.heads.refused:
+            doubtful.update(_where(piece.head_index, self.heads.refused.__contains__))
+        if min(piece.lengths) < 1 or max(piece.lengths) > MAX_RESOURCE_ID_CHARS:
+            doubtful.update(_where(piece.lengths, lambda length: not 1 <= length <= MAX_RESOURCE_ID_CHARS))
+        if min(piece.sizes) < 0:
+            doubtful.update(_where(piece.sizes, lambda size: size < 0))
+        doubtful.update(self._doubtful_times(piece))
+        return doubtful
+
+    def _doubtful_times(self, piece: Columns) -> set[int]:
+        doubtful: set[int] = set()
+        spans = list(map(sub, piece.ends, piece.starts))
+        if min(spans) < 0 or max(spans) > HOUR_US:
+            doubtful.update(_where(spans, lambda span: not 0 <= span <= HOUR_US))
+        if not (self._admits(min(piece.starts)) and self._admits(max(piece.starts))):
+            doubtful.update(_where(piece.starts, lambda start: not self._admits(start)))
+        return doubtful
+
+    def _admits(self, start_us: int) -> bool:
+        return self._admission.refusal(start_us // SECOND_US, self._sent_at_ms) is None
+
+    def _raw(self, raw: str) -> str:
+        limit = RAW_CHARS if self._raw_chars < _RAW_BUDGET_CHARS else _SPARE_RAW_CHARS
+        self._raw_chars += min(len(raw), limit)
+        return raw[:limit]
+
+    def _total(self, block: RowBlock) -> None:
+        first_us = min(block.starts)
+        hour_us = first_us - first_us % HOUR_US
+        if max(block.starts) < hour_us + HOUR_US:
+            self._total_hour(block, hour_us)
+            return
+        hours = [start_us - start_us % HOUR_US for start_us in block.starts]
+        self._counts.update(zip(block.head_index, hours, strict=True))
+        totals = self._bytes
+        for key, size in zip(zip(block.head_index, hours, strict=True), block.sizes, strict=True):
+            totals[key] += size
+
+    def _total_hour(self, block: RowBlock, hour_us: int) -> None:
+        totals: defaultdict[int, int] = defaultdict(int)
+        for number, size in zip(block.head_index, block.sizes, strict=True):
+            totals[number] += size
+        for number, count in Counter(block.head_index).items():
+            self._counts[number, hour_us] += count
+            self._bytes[number, hour_us] += totals[number]
+
+
+def _where(column: Iterable[int], test: Callable[[int], bool]) -> list[int]:
+    return [position for position, value in enumerate(column) if test(value)]
+
+
+def _whole(piece: Columns) -> RowBlock:
+    return RowBlock(
+        head_index=piece.head_index,
+        resource_ids=piece.resource_ids,
+        sizes=piece.sizes,
+        starts=piece.starts,
+        ends=piece.ends,
+    )
+
+
+def _kept(piece: Columns, refused: set[int]) -> RowBlock:
+    kept = [position not in refused for position in range(len(piece.head_index))]
+    ids = piece.resource_ids
+    return RowBlock(
+        head_index=array("I", compress(piece.head_index, kept)),
+        resource_ids=list(compress(ids, kept)) if isinstance(ids, list) else ids.filter(kept),
+        sizes=array("q", compress(piece.sizes, kept)),
+        starts=array("q", compress(piece.starts, kept)),
+        ends=array("q", compress(piece.ends, kept)),
+    )

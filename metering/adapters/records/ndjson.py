@@ -1,0 +1,130 @@
+"""Newline-delimited JSON, streamed: memory holds a few megabytes of it at a time, whatever the object's size."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from metering.adapters.records.compression import refusal
+from metering.adapters.records.json_records import REFUSALS, InstantTable, columns_of, decode_any
+from metering.domain.json_values import MAX_DEPTH, DepthError, ascii_json, check_depth
+from metering.domain.reasons import Reason
+from metering.domain.record_rules import record_problems
+from metering.domain.records import WireRecord, decode_record
+from metering.units import MIB
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from metering.adapters.records.assembly import BatchAssembly
+    from metering.domain.admission import Admission
+    from metering.domain.records import AnyRecord
+
+# As large as a record can be that comes inside of a message.
+MAX_LINE_BYTES = MIB
+
+_decode_one = msgspec.json.Decoder(WireRecord).decode
+_RAW_BYTES = 4_096
+_BLOCK_BYTES = 2 * MIB
+
+
+class JsonIntake:
+    """Hands decoded JSON records to an assembly, with their verdicts and their text."""
+
+    def __init__(self, assembly: BatchAssembly, *, admission: Admission, sent_at_ms: int) -> None:
+        self._assembly = assembly
+        self._admission = admission
+        self._sent_at_ms = sent_at_ms
+        self._instants = InstantTable()
+
+    def add(self, records: Sequence[AnyRecord], text_at: Callable[[int], bytes]) -> None:
+        """Take some records; `text_at` has the JSON text of each by its position among them."""
+        if not records:
+            return
+        self._assembly.add(
+            columns_of(records, self._assembly.heads, self._instants),
+            problems_at=lambda position: record_problems(
+                records[position], admission=self._admission, sent_at_ms=self._sent_at_ms
+            ),
+            raw_at=lambda position: raw_text(text_at(position)),
+        )
+
+
+def raw_text(text: bytes) -> str:
+    """A record's JSON text as evidence: ASCII, on one line."""
+    return ascii_json(text[:_RAW_BYTES].decode("utf-8", errors="surrogateescape"))
+
+
+def read_ndjson(pieces: Iterable[bytes], intake: JsonIntake, *, limit_records: int) -> int:
+    """Read all records; returns their size. Empty lines are no records.
+
+    Raises:
+        BatchRefusedError: More than `limit_records`, or a line that no record needs.
+    """
+    count = size_bytes = 0
+    for block in _blocks(pieces):
+        size_bytes += len(block)
+        lines = block.split(b"\n")
+        if not lines[-1]:
+            lines.pop()
+        _check_lengths(lines)
+        records = _decode_lines(lines)
+        if block.count(b"[") + block.count(b"{") - len(records) >= MAX_DEPTH:
+            _refuse_deep(records, lines)
+        count += len(records)
+        if count > limit_records:
+            raise refusal(Reason.TOO_MANY_RECORDS, f"more than {limit_records} records")
+        intake.add(records, lines.__getitem__)
+    return size_bytes
+
+
+def _blocks(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Whole lines, about `_BLOCK_BYTES` at a time."""
+    held: list[bytes] = []
+    held_bytes = 0
+    for piece in pieces:
+        held.append(piece)
+        held_bytes += len(piece)
+        if held_bytes < _BLOCK_BYTES:
+            continue
+        block = b"".join(held)
+        end = block.rfind(b"\n") + 1
+        if end:
+            yield block[:end]
+        held, held_bytes = [block[end:]], len(block) - end
+        if held_bytes > MAX_LINE_BYTES:
+            raise refusal(Reason.LINE_TOO_LONG, f"a line of more than {MAX_LINE_BYTES} bytes")
+    last = b"".join(held)
+    if last:
+        yield last
+
+
+def _decode_lines(lines: list[bytes]) -> list[AnyRecord]:
+    """The record of each line; lines of white space are taken out of `lines`."""
+    try:
+        records: list[AnyRecord] = list(map(_decode_one, lines))
+    except REFUSALS:
+        lines[:] = [line for line in lines if line.strip(b" \t\r")]
+        records = [decode_any(line) for line in lines]
+    return records
+
+
+def _check_lengths(lines: list[bytes]) -> None:
+    if lines and max(map(len, lines)) > MAX_LINE_BYTES:
+        raise refusal(Reason.LINE_TOO_LONG, f"a line of more than {MAX_LINE_BYTES} bytes")
+
+
+def _refuse_deep(records: list[AnyRecord], lines: Sequence[bytes]) -> None:
+    """Decode deep lines again: the fast parser's limit of nesting depends on the stack, the patient one's is fixed."""
+    for position, line in enumerate(lines):
+        if line.count(b"[") + line.count(b"{") > MAX_DEPTH and _is_deep(line):
+            records[position] = decode_record(line)
+
+
+def _is_deep(line: bytes) -> bool:
+    try:
+        check_depth(line.decode("utf-8", errors="surrogateescape"))
+    except DepthError:
+        return True
+    return False

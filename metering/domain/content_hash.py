@@ -1,0 +1,116 @@
+r"""Content identity: a versioned hash over all records of a batch, in order, as decoded values.
+
+It sees decoded values only, so inline, NDJSON and Parquet forms of the same records hash alike; and nothing that
+depends on clock, settings or rules, so a copy that comes weeks later hashes alike too. Version 1, all integers
+little-endian:
+
+    hash    = SHA-256( "metering.content/1\n" . u64 number of records . SHA-256 of each stream below, in order )
+    value   = u8 kind . u32 length . text     kind 0: none (missing or null, no text), 1: decoded (its UTF-8),
+                                              2: undecodable (canonical JSON: ASCII, keys sorted, no white space,
+                                              numbers by value); text is no text for kind 0
+    head    = value of account_id, service, direction, from, to, usage_type
+
+    heads        each distinct head, in the order of first appearance
+    head index   u32 for each record: the number of its head, from 0
+    resource_id  u32 length for each record, in UTF-8 bytes
+                 the UTF-8 of all of them together
+    bytes        i64 for each record
+    start        i64 for each record: microseconds since 1970, what is finer cut off
+    end          the same
+    exceptions   for each value that is not a decoded one, in record order, then in the order resource_id, bytes,
+                 start, end: u32 position of the record . u8 column from 0 . value; its place in the streams above is 0
+                 or empty. A record that is no JSON object has no fields, and an entry with column 4 before those of
+                 its fields: the canonical JSON, or the line's bytes where it is no JSON, as kind 2.
+
+The streams are columns, because that costs a tenth of hashing record by record.
+"""
+
+from __future__ import annotations
+
+import sys
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+from metering.domain.records import Undecodable
+
+if TYPE_CHECKING:
+    from array import array
+    from collections.abc import Iterable
+
+    from metering.domain.records import Head, Text
+
+HASH_VERSION = 1
+BODY_HASH_VERSION = 0
+"""Says that a hash is the SHA-256 of the message body, because its records could not be read."""
+
+RESOURCE_ID, BYTES, START, END, RECORD = range(5)
+"""Columns of `exceptions`."""
+
+_MAGIC = b"metering.content/1\n"
+
+
+class ContentHasher:
+    """Hashes a batch piece by piece; how it is cut into pieces does not matter."""
+
+    __slots__ = ("_records", "_streams")
+
+    def __init__(self) -> None:
+        self._records = 0
+        self._streams = tuple(sha256() for _ in range(8))
+
+    def add_heads(self, heads: Iterable[Head]) -> None:
+        """Heads that were not seen before, in order."""
+        self._streams[0].update(b"".join(value_bytes(text) for head in heads for text in head))
+
+    def add_columns(
+        self,
+        head_index: bytes | memoryview,
+        lengths: bytes | memoryview,
+        resource_ids: bytes | memoryview,
+        sizes: bytes | memoryview,
+        starts: bytes | memoryview,
+        ends: bytes | memoryview,
+    ) -> None:
+        """The columns of some records: u32, u32, UTF-8, i64, i64, i64, little-endian."""
+        self._records += len(head_index) // 4
+        columns = (head_index, lengths, resource_ids, sizes, starts, ends)
+        for stream, column in zip(self._streams[1:], columns, strict=False):
+            stream.update(column)
+
+    def add_exception(self, position: int, column: int, value: Undecodable | bytes | None) -> None:
+        """A value that is not decoded; in record order, then in the order of the columns (`RECORD` first)."""
+        entry = _tagged(2, value) if isinstance(value, bytes) else value_bytes(value)
+        self._streams[7].update(position.to_bytes(4, "little") + bytes([column]) + entry)
+
+    def hexdigest(self) -> str:
+        """The content hash of all that was added."""
+        whole = sha256(_MAGIC + self._records.to_bytes(8, "little"))
+        for stream in self._streams:
+            whole.update(stream.digest())
+        return whole.hexdigest()
+
+
+def value_bytes(value: Text) -> bytes:
+    """`value` of the specification above."""
+    if value is None:
+        return b"\0\0\0\0\0"
+    if isinstance(value, Undecodable):
+        return _tagged(2, value.json.encode("ascii"))
+    return _tagged(1, value.encode())
+
+
+def little_endian(column: array[int]) -> array[int]:
+    """The column as the hash wants it."""
+    if sys.byteorder == "big":
+        column = column[:]
+        column.byteswap()
+    return column
+
+
+def _tagged(kind: int, text: bytes) -> bytes:
+    return bytes([kind]) + len(text).to_bytes(4, "little") + text
+
+
+def body_hash(body: str) -> str:
+    """SHA-256 of a message body, whatever it holds (`BODY_HASH_VERSION`)."""
+    return sha256(body.encode("utf-8", errors="surrogatepass")).hexdigest()

@@ -1,0 +1,49 @@
+"""Times of records: RFC 3339 text or epoch seconds, decoded to epoch microseconds (`_us`)."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+
+SECOND_US = 1_000_000
+HOUR_US = 3_600 * SECOND_US
+
+# The years 1 to 9999, which RFC 3339 can write.
+MIN_EPOCH_S = -62_135_596_800
+MAX_EPOCH_S = 253_402_300_799
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_MAX_CHARS = 64
+_RFC3339 = re.compile(
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]([0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.([0-9]+))?([Zz]|[+-][0-9]{2}:[0-9]{2})"
+)
+
+
+def rfc3339_us(text: str) -> int | None:
+    """Epoch microseconds of an RFC 3339 time, what is finer cut off; None if `text` is none.
+
+    A leap second has no epoch second, so `23:59:60` is none.
+    """
+    return _parse(text) if len(text) <= _MAX_CHARS else None
+
+
+def epoch_us(epoch_s: int) -> int | None:
+    """Epoch microseconds of whole epoch seconds; None outside of the years 1 to 9999."""
+    return epoch_s * SECOND_US if MIN_EPOCH_S <= epoch_s <= MAX_EPOCH_S else None
+
+
+# Records of one batch, and of neighbouring ones, share few times.
+@lru_cache(maxsize=65_536)
+def _parse(text: str) -> int | None:
+    match = _RFC3339.fullmatch(text)
+    if match is None:
+        return None
+    date, time, fraction, zone = match.groups()
+    try:
+        moment = datetime.fromisoformat(f"{date}T{time}{'+00:00' if zone in 'Zz' else zone}")
+    except ValueError:
+        return None
+    instant_us = (moment - _EPOCH) // _MICROSECOND + int((fraction or "")[:6].ljust(6, "0"))
+    return instant_us if MIN_EPOCH_S <= instant_us // SECOND_US <= MAX_EPOCH_S else None

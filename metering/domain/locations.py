@@ -1,0 +1,60 @@
+"""Where bytes come from and go to: a region, a zone of a region, the internet, or CloudFront."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+INTERNET = "internet"
+CLOUDFRONT = "cloudfront"
+
+# A usage key holds up to four region names and has to fit DynamoDB's 1,024 bytes of sort key. The longest real name
+# has 14 characters.
+MAX_REGION_CHARS = 64
+
+_REGION = re.compile(r"[a-z]{2,}(-[a-z]+)+-[0-9]+")
+_ZONE_ID = re.compile(r"[a-z0-9-]{1,32}")
+_ZONE_NAME = re.compile(r"[a-z]{2,}(-[a-z]+)+-[0-9]+[a-z]")
+
+# Partitions other than the commercial one, by the beginning of their regions' names. This is about how traffic is
+# billed, by names that may be unknown here; endpoints and ARNs never come from it.
+_PARTITIONS = (
+    ("cn-", "aws-cn"),
+    ("us-gov-", "aws-us-gov"),
+    ("us-isob-", "aws-iso-b"),
+    ("us-isof-", "aws-iso-f"),
+    ("us-iso-", "aws-iso"),
+    ("eu-isoe-", "aws-iso-e"),
+    ("eusc-", "aws-eusc"),
+)
+
+
+class Location(NamedTuple):
+    """One side of a transfer. `region` is empty for the internet and CloudFront, `zone` unless one was given."""
+
+    name: str
+    region: str
+    zone: str
+
+
+def parse_location(text: str) -> Location | str:
+    """The location that `text` names, or what is wrong with it."""
+    if text in (INTERNET, CLOUDFRONT):
+        return Location(text, "", "")
+    region, slash, zone = text.partition("/")
+    if len(region) > MAX_REGION_CHARS:
+        return f"the region's name has more than {MAX_REGION_CHARS} characters"
+    if _REGION.fullmatch(region) is None:
+        return "neither a region, a region with a zone, internet nor cloudfront"
+    if not slash:
+        return Location(text, region, "")
+    if _ZONE_ID.fullmatch(zone) is None:
+        return "the zone is no zone id"
+    if _ZONE_NAME.fullmatch(zone) is not None:
+        return "the zone is a name, which differs by account; give the zone id"
+    return Location(text, region, zone)
+
+
+def partition_of(region: str) -> str:
+    """Partition of a region for billing, by its name: `aws` unless the name begins like another one's."""
+    return next((partition for prefix, partition in _PARTITIONS if region.startswith(prefix)), "aws")
