@@ -1,0 +1,175 @@
+"""What was refused, and why: the shapes of quarantine objects and back again.
+
+| what | key | content |
+|---|---|---|
+| refused records of an accepted batch | `quarantine/<date>/<commit_id>.ndjson` | one line a record |
+| a whole batch: refused, or in conflict | `quarantine/batches/<sha256 of batch id and hash>.json` | one document |
+
+The first go with their commit: an orphan commit's are deleted. The second are named by identity alone, so that a second
+delivery, on whatever day, writes the same object, and so that anybody who knows an id and a hash can look for it.
+Everything is ASCII JSON, because refused content can hold any text.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, cast
+
+from metering.domain.batches import RefusedRecord
+from metering.domain.hours import rfc3339
+from metering.errors import LedgerCorruptError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+QUARANTINE_PREFIX = "quarantine/"
+BATCHES_PREFIX = "quarantine/batches/"
+
+_SCHEMA = "metering.quarantine/1"
+
+Problems = tuple[tuple[str, str], ...]
+
+
+def records_key(commit_id: str, now_s: int) -> str:
+    """Where the refused records of a commit's batches lie."""
+    return f"{QUARANTINE_PREFIX}{rfc3339(now_s)[:10]}/{commit_id}.ndjson"
+
+
+def batch_key(batch_id: str, content_hash: str) -> str:
+    """Where a whole refused or conflicting batch lies; `batch_id` is empty if none could be read."""
+    identity = f"{batch_id}\n{content_hash}".encode()
+    return f"{BATCHES_PREFIX}{hashlib.sha256(identity).hexdigest()}.json"
+
+
+def commit_of(key: str) -> str | None:
+    """The commit that a quarantine object goes with, or None if it stands for itself."""
+    if key.startswith(BATCHES_PREFIX) or not key.endswith(".ndjson"):
+        return None
+    return key.rpartition("/")[2].removesuffix(".ndjson")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuarantinedRecord:
+    """A refused record of an accepted batch."""
+
+    batch_id: str
+    record: RefusedRecord
+
+
+def encode_records(refused: Mapping[str, tuple[RefusedRecord, ...]]) -> bytes:
+    """Refused records by batch id as NDJSON, in the order given."""
+    lines = [
+        json.dumps(
+            {"batch_id": batch_id, "position": each.position, "reasons": each.reasons, "raw": each.raw},
+            separators=(",", ":"),
+        )
+        for batch_id, records in refused.items()
+        for each in records
+    ]
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
+def decode_records(body: bytes) -> Iterator[QuarantinedRecord]:
+    """Inverse of `encode_records`, line by line.
+
+    Raises:
+        LedgerCorruptError: It is something else.
+    """
+    for line in body.splitlines():
+        document = _document(line)
+        record = RefusedRecord(
+            position=cast("int", document["position"]), reasons=_problems(document), raw=str(document["raw"])
+        )
+        yield QuarantinedRecord(batch_id=str(document["batch_id"]), record=record)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuarantinedBatch:
+    """A whole batch that is not metered.
+
+    Attributes:
+        kind: `refused`, or `conflict`: an accepted batch with other content has its id.
+        problems: Every problem found, as `(reason, detail)`; of a conflict the one problem `conflict`.
+        hash_version: Version of the content hash; 0 says that it is the SHA-256 of the message body.
+        records: Number of records that arrived, 0 if unknown.
+        first_sender_id: Of a conflict: who sent the accepted content. Else empty.
+        body: The message as it came; sending it again is the retry.
+        evidence: What the reader kept as proof, as text; empty if that is the body.
+    """
+
+    kind: Literal["refused", "conflict"]
+    batch_id: str
+    content_hash: str
+    hash_version: int
+    problems: Problems
+    source_id: str
+    sequence: int | None
+    sender_id: str
+    first_sender_id: str
+    records: int
+    body: str
+    evidence: str
+
+    @property
+    def key(self) -> str:
+        return batch_key(self.batch_id, self.content_hash)
+
+    @property
+    def reason(self) -> str:
+        return self.problems[0][0]
+
+    def encode(self) -> bytes:
+        """The object's content."""
+        document = {
+            "schema": _SCHEMA,
+            "kind": self.kind,
+            "batch_id": self.batch_id,
+            "hash": self.content_hash,
+            "hash_version": self.hash_version,
+            "reasons": self.problems,
+            "source_id": self.source_id,
+            "sequence": self.sequence,
+            "sender": self.sender_id,
+            "first_sender": self.first_sender_id,
+            "records": self.records,
+            "body": self.body,
+            "evidence": self.evidence,
+        }
+        return json.dumps(document, separators=(",", ":")).encode()
+
+    @classmethod
+    def decode(cls, body: bytes) -> QuarantinedBatch:
+        """Inverse of `encode`.
+
+        Raises:
+            LedgerCorruptError: It is something else.
+        """
+        document = _document(body)
+        return cls(
+            kind="conflict" if document["kind"] == "conflict" else "refused",
+            batch_id=str(document["batch_id"]),
+            content_hash=str(document["hash"]),
+            hash_version=cast("int", document["hash_version"]),
+            problems=_problems(document),
+            source_id=str(document["source_id"]),
+            sequence=cast("int | None", document["sequence"]),
+            sender_id=str(document["sender"]),
+            first_sender_id=str(document["first_sender"]),
+            records=cast("int", document["records"]),
+            body=str(document["body"]),
+            evidence=str(document["evidence"]),
+        )
+
+
+def _document(text: bytes) -> dict[str, object]:
+    try:
+        document = json.loads(text)
+    except ValueError as error:
+        raise LedgerCorruptError(f"quarantine object: {error}") from error
+    return cast("dict[str, object]", document)
+
+
+def _problems(document: Mapping[str, object]) -> Problems:
+    return tuple((reason, detail) for reason, detail in cast("list[tuple[str, str]]", document["reasons"]))

@@ -1,0 +1,188 @@
+"""The aggregator: one invocation's deliveries, each brought to a durable verdict or given back to the queue."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from metering.domain.admission import Admission
+from metering.domain.batches import DecodedBatch, NoBatch, RefusedBatch
+from metering.errors import UnavailableError
+from metering.usecases.commit import Committer, Invocation
+from metering.usecases.contents import Content, Copy, rounds
+from metering.usecases.finish import Finisher
+from metering.usecases.patience import Patience
+from metering.usecases.refusal import Refuser
+from metering.usecases.verdicts import Tally, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from metering.domain.batches import Delivery
+    from metering.ports import (
+        Alerts,
+        BatchReader,
+        Clock,
+        Deadline,
+        Entropy,
+        ItemStore,
+        Metrics,
+        ObjectStore,
+        RowCodec,
+    )
+    from metering.settings import Settings
+
+# From this receive on a message is handled alone and last: one that kills its worker takes no others with it.
+ALONE_FROM_RECEIVE = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InvocationResult:
+    """What became of an invocation's deliveries.
+
+    Attributes:
+        retry: Ids of the messages that the queue has to deliver again; all others can be deleted.
+        counts: Copies of batches by verdict. A message with several batches counts each of them.
+    """
+
+    retry: tuple[str, ...]
+    counts: Mapping[Verdict, int]
+
+
+class Aggregator:
+    """Meters deliveries: group commit, in the order of steps that docs/protocol.md lays down for the worker."""
+
+    def __init__(
+        self,
+        *,
+        store: ItemStore,
+        objects: ObjectStore,
+        reader: BatchReader,
+        codec: RowCodec,
+        clock: Clock,
+        entropy: Entropy,
+        metrics: Metrics,
+        settings: Settings,
+        alerts: Alerts | None = None,
+    ) -> None:
+        patience = Patience(clock=clock, entropy=entropy, attempts=settings.attempts)
+        self._reader = reader
+        self._metrics = metrics
+        self._alerts = alerts
+        self._settings = settings
+        self._admission = Admission(
+            window_s=settings.window_s, ahead_s=settings.ahead_s, floor_s=settings.admission_floor_s
+        )
+        self._refuser = Refuser(
+            store=store,
+            objects=objects,
+            clock=clock,
+            metrics=metrics,
+            patience=patience,
+            marker_life_s=settings.marker_life_s,
+        )
+        self._committer = Committer(
+            store=store,
+            objects=objects,
+            codec=codec,
+            clock=clock,
+            entropy=entropy,
+            metrics=metrics,
+            patience=patience,
+            finisher=Finisher(store=store, objects=objects, patience=patience),
+            settings=settings,
+        )
+
+    def handle(self, deliveries: Sequence[Delivery], deadline: Deadline) -> InvocationResult:
+        """Bring deliveries to their verdicts; bad input and transient trouble raise nothing.
+
+        What has no durable verdict when this returns is in `retry`. If this raises or is killed, every message must be
+        delivered again; that changes nothing for those that have their verdict already.
+
+        Raises:
+            LedgerCorruptError: The ledger contradicts the protocol.
+        """
+        invocation = Invocation(deadline=deadline, refuser=self._refuser, tally=Tally(self._metrics))
+        for window in self._windows(_together(deliveries), invocation):
+            self._settle(window, invocation)
+        for delivery in _alone(deliveries):
+            for window in self._windows([delivery], invocation):
+                self._settle(window, invocation)
+        if self._alerts is not None:
+            self._refuser.send_alert(self._alerts)
+        return InvocationResult(retry=invocation.tally.put_back, counts=dict(invocation.tally.counts))
+
+    def _windows(self, deliveries: Sequence[Delivery], invocation: Invocation) -> Iterator[list[Copy]]:
+        """Read deliveries, handing on what was read whenever it is as much as a commit may hold: memory is bounded."""
+        window: list[Copy] = []
+        records = size = 0
+        for delivery in deliveries:
+            for copy in self._read(delivery, invocation):
+                window.append(copy)
+                records += copy.batch.records
+                size += _held_bytes(copy)
+            if records >= self._settings.commit_records or size >= self._settings.commit_bytes:
+                yield window
+                window, records, size = [], 0, 0
+        if window:
+            yield window
+
+    def _read(self, delivery: Delivery, invocation: Invocation) -> list[Copy]:
+        if invocation.deadline.remaining_ms() < self._settings.reserve_ms:
+            invocation.tally.deliver(delivery, Verdict.PUT_BACK)
+            return []
+        try:
+            reading = self._reader.read(delivery, admission=self._admission)
+        except UnavailableError:
+            invocation.tally.deliver(delivery, Verdict.PUT_BACK)
+            return []
+        copies: list[Copy] = []
+        for batch in reading.batches:
+            if isinstance(batch, NoBatch):
+                invocation.tally.deliver(delivery, Verdict.NO_BATCH)
+            else:
+                copies.append(Copy(delivery=delivery, batch=batch))
+        return copies
+
+    def _settle(self, window: list[Copy], invocation: Invocation) -> None:
+        undecided: set[tuple[str, str]] = set()
+        for contents in rounds(window):
+            ready: list[Content] = []
+            for content in contents:
+                # What came first under its id has no verdict, so this one cannot have any either.
+                if content.group in undecided:
+                    invocation.tally.settle(content, Verdict.PUT_BACK)
+                else:
+                    ready.append(content)
+            self._decide(ready, invocation)
+            undecided |= {content.group for content in ready if content.verdict is Verdict.PUT_BACK}
+
+    def _decide(self, contents: list[Content], invocation: Invocation) -> None:
+        for content in contents:
+            if isinstance(content.batch, RefusedBatch):
+                invocation.tally.settle(content, self._refuser.reject(content, content.batch))
+        decoded = [content for content in contents if isinstance(content.batch, DecodedBatch)]
+        if decoded:
+            self._committer.commit(decoded, invocation)
+
+
+def _together(deliveries: Sequence[Delivery]) -> list[Delivery]:
+    return [delivery for delivery in deliveries if delivery.receive_count < ALONE_FROM_RECEIVE]
+
+
+def _alone(deliveries: Sequence[Delivery]) -> list[Delivery]:
+    """The suspects: those received least often first, and the other way round every other time.
+
+    So one that kills its worker in the middle of the same messages, again and again, does not keep those behind it from
+    their verdict.
+    """
+    suspects = [delivery for delivery in deliveries if delivery.receive_count >= ALONE_FROM_RECEIVE]
+    suspects.sort(key=lambda delivery: delivery.receive_count)
+    if suspects and suspects[0].receive_count % 2 == 0:
+        suspects.reverse()
+    return suspects
+
+
+def _held_bytes(copy: Copy) -> int:
+    batch = copy.batch
+    return batch.decoded_bytes if isinstance(batch, DecodedBatch) else len(batch.evidence)

@@ -1,0 +1,65 @@
+"""In which hour a batch counts: its records' own, except in months that are closing or closed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from metering.domain.hours import hour_of, month_of
+from metering.domain.usage import by_hour, merge
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from metering.domain.batches import DecodedBatch
+    from metering.domain.usage import Total, UsageKey
+    from metering.usecases.contents import Content
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BookedBatch:
+    """A batch with the hours that it counts in.
+
+    Attributes:
+        usage: Totals by booked hour; keys of late records of closed months name their own hour in `corrects_s`.
+        hours: The same by booked hour alone.
+        rebooked: Own hour -> booked hour, where they differ.
+    """
+
+    content: Content
+    batch: DecodedBatch
+    usage: Mapping[UsageKey, Total]
+    hours: Mapping[int, Total]
+    rebooked: Mapping[int, int]
+
+    @property
+    def records(self) -> int:
+        return self.batch.records
+
+    @property
+    def decoded_bytes(self) -> int:
+        return self.batch.decoded_bytes
+
+
+def book(content: Content, batch: DecodedBatch, *, closed: Collection[str], now_s: int) -> BookedBatch:
+    """Book a batch.
+
+    Args:
+        content: Where the batch came from.
+        batch: Its usage by own hours.
+        closed: Months that are known to be closing or closed.
+        now_s: The worker's clock. Its hour takes what is late for a closed month.
+    """
+    hours = by_hour(batch.usage)
+    now_hour_s = hour_of(now_s)
+    rebooked = {hour_s: now_hour_s for hour_s in hours if month_of(hour_s) in closed} if closed else {}
+    if not rebooked:
+        return BookedBatch(content=content, batch=batch, usage=batch.usage, hours=hours, rebooked={})
+    usage = merge(
+        [{_rebooked(key, now_hour_s) if key.hour_s in rebooked else key: total} for key, total in batch.usage.items()]
+    )
+    return BookedBatch(content=content, batch=batch, usage=usage, hours=by_hour(usage), rebooked=rebooked)
+
+
+def _rebooked(key: UsageKey, now_hour_s: int) -> UsageKey:
+    return key._replace(hour_s=now_hour_s, corrects_s=key.hour_s)
