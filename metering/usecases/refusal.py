@@ -8,6 +8,7 @@ from metering.domain import metric_names
 from metering.domain.items import Absent, Put, Table
 from metering.domain.ledger import Conflict, Marker, conflict_key, marker_key
 from metering.domain.quarantine import QuarantinedBatch
+from metering.domain.watch_items import conflict_seen_item
 from metering.errors import ConditionFailedError, LedgerCorruptError, UnavailableError
 from metering.usecases.verdicts import Match, Verdict, compare
 
@@ -140,9 +141,13 @@ class Refuser:
             first_sender_id=marker.sender_id,
             records=batch.records,
         )
-        # Only to alert once: the write below is unconditional, because its content is always the same.
+        # Only to tell people once: the write of the conflict is unconditional, its content is always the same.
         key = conflict_key(batch.batch_id, batch.content_hash)
         known = self._patience.call(lambda: self._store.get(Table.LEDGER, key))
+        if known is None:
+            # Before the conflict itself: killed in between, the next copy writes both.
+            seen = conflict_seen_item(batch.batch_id, batch.content_hash, self._clock.now_ms() // 1000)
+            self._patience.call(lambda: self._store.put(Put(table=Table.LEDGER, item=seen)))
         put = Put(table=Table.LEDGER, item=conflict.to_item())
         self._patience.call(lambda: self._store.put(put))
         if known is None and batch.sender_id != marker.sender_id:

@@ -1,0 +1,116 @@
+"""What the canary and the watch keep in the ledger.
+
+| item          | pk         | sk                      |
+|---------------|------------|-------------------------|
+| canary run    | `W#canary` | start of its minute     |
+| watch state   | `W#watch`  | `W`                     |
+| conflict seen | `W#conflict` | moment, batch id, hash |
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, cast
+
+from metering.domain.hours import rfc3339
+from metering.domain.items import Key
+from metering.units import DAY_S
+
+if TYPE_CHECKING:
+    from metering.domain.items import Item, Value
+
+CANARY_PK = "W#canary"
+CONFLICT_PK = "W#conflict"
+WATCH_KEY = Key("W#watch", "W")
+
+# How long canary runs and conflicts are remembered.
+REMEMBERED_S = 7 * DAY_S
+
+
+class CanaryVerdict(StrEnum):
+    """What became of a canary batch."""
+
+    SENT = "sent"
+    GOOD = "good"
+    LATE = "late"
+    DOUBLED = "doubled"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CanaryRun:
+    """One canary batch.
+
+    Attributes:
+        slot_s: Start of its minute, epoch seconds; names the batch.
+        settled_s: When its verdict was found; 0 while it is `sent`.
+    """
+
+    slot_s: int
+    sent_s: int
+    verdict: CanaryVerdict = CanaryVerdict.SENT
+    settled_s: int = 0
+
+    @property
+    def key(self) -> Key:
+        return canary_key(self.slot_s)
+
+    def to_item(self) -> dict[str, Value]:
+        return {
+            **self.key._asdict(),
+            "slot_s": self.slot_s,
+            "sent_s": self.sent_s,
+            "verdict": self.verdict.value,
+            "settled_s": self.settled_s,
+            "expires_at": self.sent_s + REMEMBERED_S,
+        }
+
+    @classmethod
+    def from_item(cls, item: Item) -> CanaryRun:
+        return cls(
+            slot_s=_int(item, "slot_s"),
+            sent_s=_int(item, "sent_s"),
+            verdict=CanaryVerdict(str(item["verdict"])),
+            settled_s=_int(item, "settled_s"),
+        )
+
+
+def canary_key(slot_s: int) -> Key:
+    """Key of a canary run; sorts as time does."""
+    return Key(CANARY_PK, rfc3339(slot_s))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchState:
+    """What the watch remembers from one run to the next.
+
+    Attributes:
+        first_s: When it ran for the first time: ages of what never was count from then.
+        queue_empty_s: When it last saw the ingest queue empty.
+    """
+
+    first_s: int
+    queue_empty_s: int
+
+    def to_item(self) -> dict[str, Value]:
+        return {**WATCH_KEY._asdict(), "first_s": self.first_s, "queue_empty_s": self.queue_empty_s}
+
+    @classmethod
+    def from_item(cls, item: Item) -> WatchState:
+        return cls(first_s=_int(item, "first_s"), queue_empty_s=_int(item, "queue_empty_s"))
+
+
+def conflict_seen_item(batch_id: str, content_hash: str, now_s: int) -> dict[str, Value]:
+    """The note that a conflict was settled at a moment, so that the watch can count new ones without a scan."""
+    key = Key(CONFLICT_PK, f"{rfc3339(now_s)}#{batch_id}#{content_hash}")
+    return {**key._asdict(), "expires_at": now_s + REMEMBERED_S}
+
+
+def conflict_of(item: Item) -> tuple[str, str]:
+    """Batch id and content hash of a conflict that was seen."""
+    _, batch_id, content_hash = str(item["sk"]).split("#")
+    return batch_id, content_hash
+
+
+def _int(item: Item, name: str) -> int:
+    return int(cast("int", item[name]))

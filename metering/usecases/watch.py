@@ -1,0 +1,219 @@
+"""The watch: what alarms need to know, read from durable state and published as plain figures."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Protocol
+
+from metering.domain.alarms import Figure
+from metering.domain.hours import rfc3339
+from metering.domain.items import Put, Table
+from metering.domain.ledger import CommitRecord, Pending, Run, commit_key, pending_key, run_key
+from metering.domain.watch_items import (
+    CANARY_PK,
+    CONFLICT_PK,
+    WATCH_KEY,
+    CanaryRun,
+    CanaryVerdict,
+    WatchState,
+    canary_key,
+    conflict_of,
+)
+from metering.errors import UnavailableError
+from metering.units import DAY_S, HOUR_S
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from metering.ports import Clock, Gauges, ItemStore, Queue
+
+# Conflicts and doubled canaries count for this long: an alarm on them goes out by itself afterwards.
+RECENT_S = 2 * HOUR_S
+
+
+class QueueFacts(Protocol):
+    """What the queue service knows of the ingest queue beside its depth."""
+
+    def oldest_age_s(self) -> int | None:
+        """Age of the oldest message as the service measured it last, or None if it measures none."""
+        ...
+
+    def longest_retention_s(self) -> int:
+        """How long a copy of a batch can live in the ingest queue or its dead-letter queue, whichever is longer."""
+        ...
+
+
+class ReconcilerFacts(Protocol):
+    """What the reconciler found last."""
+
+    def differences(self) -> int:
+        """Hours in which markers, usage and lake disagree."""
+        ...
+
+    def last_pass_s(self) -> int:
+        """When it finished its last pass, epoch seconds; 0 if never."""
+        ...
+
+    def silent_sources(self) -> int:
+        """Numbered sources that went silent."""
+        ...
+
+    def source_gaps(self) -> int:
+        """Numbers missing in the sequences of all sources."""
+        ...
+
+
+class Watch:
+    """Measures every figure once and publishes all of them.
+
+    Args:
+        shards: Compaction shards of the stage.
+        window_s, marker_life_s: As the functions have them.
+    """
+
+    def __init__(
+        self,
+        *,
+        items: ItemStore,
+        ingest: Queue,
+        dead: Queue,
+        queue_facts: QueueFacts,
+        reconciler: ReconcilerFacts,
+        gauges: Gauges,
+        clock: Clock,
+        shards: int,
+        window_s: int,
+        marker_life_s: int,
+    ) -> None:
+        self._items = items
+        self._ingest = ingest
+        self._dead = dead
+        self._queue_facts = queue_facts
+        self._reconciler = reconciler
+        self._gauges = gauges
+        self._clock = clock
+        self._shards = shards
+        self._window_s = window_s
+        self._marker_life_s = marker_life_s
+
+    def run(self) -> Mapping[Figure, int]:
+        """Measure and publish. The heartbeat is left out if a figure could not be measured: somebody must look.
+
+        Raises:
+            UnavailableError: Nothing could be published.
+        """
+        state = self._state()
+        figures: dict[Figure, int] = {}
+        missed = 0
+        for measure in self._measures(state):
+            try:
+                figures |= measure()
+            except UnavailableError:
+                missed += 1
+        if not missed:
+            figures[Figure.HEARTBEAT] = 1
+        self._gauges.publish({figure.value: value for figure, value in figures.items()})
+        return figures
+
+    def _measures(self, state: WatchState) -> tuple[Callable[[], dict[Figure, int]], ...]:
+        return (
+            lambda: {Figure.DEAD_LETTERS: self._dead.depth().total},
+            lambda: self._oldest_batch(state),
+            lambda: self._canary(state),
+            self._commits,
+            self._runs,
+            lambda: self._reconciliation(state),
+            self._conflicts,
+            self._headroom,
+            lambda: {
+                Figure.SILENT_SOURCES: self._reconciler.silent_sources(),
+                Figure.SOURCE_GAPS: self._reconciler.source_gaps(),
+            },
+        )
+
+    def _state(self) -> WatchState:
+        item = self._items.get(Table.LEDGER, WATCH_KEY)
+        if item is not None:
+            return WatchState.from_item(item)
+        state = WatchState(first_s=self._now_s(), queue_empty_s=self._now_s())
+        self._items.put(Put(table=Table.LEDGER, item=state.to_item()))
+        return state
+
+    def _oldest_batch(self, state: WatchState) -> dict[Figure, int]:
+        """Age as the queue service says it; else since the queue was last seen empty or a canary came through it."""
+        if self._ingest.depth().total == 0:
+            seen = replace(state, queue_empty_s=self._now_s())
+            self._items.put(Put(table=Table.LEDGER, item=seen.to_item()))
+            return {Figure.OLDEST_BATCH_AGE: 0}
+        age_s = self._queue_facts.oldest_age_s()
+        if age_s is None:
+            good = self._last_good_canary()
+            passed_s = max(state.queue_empty_s, 0 if good is None else good.sent_s)
+            age_s = self._now_s() - passed_s
+        return {Figure.OLDEST_BATCH_AGE: max(age_s, 0)}
+
+    def _canary(self, state: WatchState) -> dict[Figure, int]:
+        good = self._last_good_canary()
+        since_s = state.first_s if good is None else max(good.settled_s, state.first_s)
+        recent = canary_key(self._now_s() - RECENT_S).sk
+        runs = [CanaryRun.from_item(i) for i in self._items.query(Table.LEDGER, CANARY_PK, sk_from=recent)]
+        return {
+            Figure.CANARY_AGE: max(self._now_s() - since_s, 0),
+            Figure.CANARY_DOUBLED: sum(run.verdict is CanaryVerdict.DOUBLED for run in runs),
+        }
+
+    def _last_good_canary(self) -> CanaryRun | None:
+        for item in self._items.query(Table.LEDGER, CANARY_PK, descending=True):
+            run = CanaryRun.from_item(item)
+            if run.verdict is CanaryVerdict.GOOD:
+                return run
+        return None
+
+    def _commits(self) -> dict[Figure, int]:
+        pending = [
+            Pending.from_item(item)
+            for shard in range(self._shards)
+            for item in self._items.query(Table.LEDGER, pending_key(shard, "").pk)
+        ]
+        keys = [commit_key(each.commit_id) for each in pending if each.wide]
+        commits = [CommitRecord.from_item(item) for item in self._items.get_many(Table.LEDGER, keys).values()]
+        open_since_ms = [commit.created_at_ms for commit in commits if commit.state == "open"]
+        return {
+            Figure.OPEN_COMMITS: len(open_since_ms),
+            Figure.OPEN_COMMIT_AGE: self._age_s(open_since_ms),
+            Figure.UNPUBLISHED_HOURS: len({hour_s for each in pending for hour_s in each.hours}),
+            Figure.OLDEST_PENDING_AGE: self._age_s([each.created_at_ms for each in pending]),
+        }
+
+    def _runs(self) -> dict[Figure, int]:
+        planned: list[int] = []
+        for shard in range(self._shards):
+            for item in self._items.query(Table.LEDGER, run_key(shard, 0).pk, descending=True):
+                run = Run.from_item(item)
+                if run.state == "planned":
+                    planned.append(run.planned_at_ms)
+                break
+        return {Figure.PLANNED_RUN_AGE: self._age_s(planned)}
+
+    def _reconciliation(self, state: WatchState) -> dict[Figure, int]:
+        last_s = max(self._reconciler.last_pass_s(), state.first_s)
+        return {
+            Figure.RECONCILIATION_DIFFERENCES: self._reconciler.differences(),
+            Figure.RECONCILIATION_AGE: max(self._now_s() - last_s, 0),
+        }
+
+    def _conflicts(self) -> dict[Figure, int]:
+        recent = rfc3339(self._now_s() - RECENT_S)
+        seen = {conflict_of(item) for item in self._items.query(Table.LEDGER, CONFLICT_PK, sk_from=recent)}
+        return {Figure.CONFLICTS: len(seen)}
+
+    def _headroom(self) -> dict[Figure, int]:
+        """Seconds that a marker outlives the last copy of its batch by, beyond the margin of a day."""
+        needed_s = self._window_s + self._queue_facts.longest_retention_s() + DAY_S
+        return {Figure.MARKER_LIFE_HEADROOM: self._marker_life_s - needed_s}
+
+    def _age_s(self, since_ms: list[int]) -> int:
+        return max((self._clock.now_ms() - min(since_ms)) // 1000, 0) if since_ms else 0
+
+    def _now_s(self) -> int:
+        return self._clock.now_ms() // 1000
