@@ -125,10 +125,6 @@ class StageConfig(BaseModel):
         """Name of the stack `part` (data, pipeline or observability)."""
         return f"metering-{self.stage}-{part}"
 
-    def service_name(self, function: str) -> str:
-        """What a function calls itself in logs and counters: alarms look for it, so it names the stage."""
-        return f"metering-{self.stage}-{function}"
-
 
 def _decoded(value: object) -> object:
     if isinstance(value, str) and value[:1] in {"[", "{"}:

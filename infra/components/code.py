@@ -1,15 +1,10 @@
-"""The functions' code: sources only for an emulator, sources with their locked dependencies for an account.
+"""The functions' code as an asset: sources only for an emulator, with their locked dependencies for an account.
 
-No Docker: `uv pip install` takes the wheels of the target platform. What is installed is exactly what `uv.lock` says of
-the project and its `lambda` group, and the asset's hash is that of what goes in, not of what comes out.
+The asset's hash is that of what goes in, not of what comes out: the same commit is the same asset on every machine.
 """
 
 from __future__ import annotations
 
-import hashlib
-import shutil
-import subprocess
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,50 +12,10 @@ import jsii
 from aws_cdk import AssetHashType, BundlingOptions, DockerImage, ILocalBundling
 from aws_cdk import aws_lambda as lambda_
 
-from metering.units import MIB
+from infra.bundle import PYTHON_VERSION, ROOT, bundle, copy_sources, digest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from infra.config import Architecture
-
-ROOT = Path(__file__).parents[2]
-SOURCES = ("metering", "lambdas")
-# Parts of `metering` that no function imports.
-LEFT_OUT = ("metering/cli", "metering/adapters/memory", "metering/adapters/local")
-
-# Lambda's limit is 250 MB unzipped; a tenth is left for what the extraction adds.
-SIZE_LIMIT_BYTES = 225 * MIB
-
-PYTHON_VERSION = "3.13"
-_PLATFORMS = {"arm64": "aarch64-manylinux_2_28", "x86_64": "x86_64-manylinux_2_28"}
-
-# What pyarrow ships and no function needs. `libarrow_substrait` stays: without it the import fails.
-_PRUNED_DIRS = ("pyarrow/include", "pyarrow/src", "pyarrow/tests", "pyarrow/includes", "bin", "share")
-_PRUNED_GLOBS = (
-    "pyarrow/*flight*",
-    "pyarrow/*.pyx",
-    "pyarrow/*.pxi",
-    "pyarrow/*.pxd",
-    "pyarrow/*.h",
-    "pyarrow/libarrow_python.so.*.*",
-    "**/*.pyc",
-)
-
-
-class BundleTooLargeError(Exception):
-    """The bundle would not fit into a function.
-
-    Attributes:
-        size_bytes, limit_bytes: What it is, and what it may be.
-    """
-
-    def __init__(self, size_bytes: int, limit_bytes: int) -> None:
-        super().__init__(
-            f"the bundle holds {size_bytes / MIB:.0f} MiB unzipped, {limit_bytes / MIB:.0f} MiB are allowed"
-        )
-        self.size_bytes = size_bytes
-        self.limit_bytes = limit_bytes
 
 
 def sources_code() -> lambda_.Code:
@@ -74,92 +29,13 @@ def locked_code(architecture: Architecture) -> lambda_.Code:
     return _asset(_LockedBundle(architecture), digest(architecture, PYTHON_VERSION, lock))
 
 
-def digest(*parts: str) -> str:
-    """Hash of what goes into a bundle: the sources, this module's rules and `parts`."""
-    result = hashlib.sha256()
-    for part in (*parts, Path(__file__).read_text()):
-        result.update(part.encode() + b"\0")
-    for path in source_files():
-        result.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
-    return result.hexdigest()
-
-
-def source_files() -> Iterator[Path]:
-    """The source files that a function ships, in a fixed order."""
-    left_out = tuple(f"{folder}/" for folder in LEFT_OUT)
-    for folder in SOURCES:
-        for path in sorted((ROOT / folder).rglob("*")):
-            relative = path.relative_to(ROOT).as_posix()
-            if path.is_file() and "__pycache__" not in path.parts and not relative.startswith(left_out):
-                yield path
-
-
-def copy_sources(target: Path) -> None:
-    """Copy the functions' sources below `target`."""
-    for path in source_files():
-        copy = target / path.relative_to(ROOT)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, copy)
-
-
-def install_locked(target: Path, architecture: Architecture) -> None:
-    """Install the locked dependencies of `architecture` below `target`, without what no function needs."""
-    uv = find_uv()
-    with tempfile.TemporaryDirectory() as scratch:
-        requirements = Path(scratch, "requirements.txt")
-        export = [uv, "export", "--frozen", "--no-default-groups", "--group", "lambda", "--no-emit-project"]
-        _run([*export, "--quiet", "--output-file", str(requirements)])
-        install = [uv, "pip", "install", "--quiet", "--no-deps", "--require-hashes", "--only-binary", ":all:"]
-        platform = ["--python-platform", _PLATFORMS[architecture], "--python-version", PYTHON_VERSION]
-        _run([*install, *platform, "--no-compile-bytecode", "--target", str(target), "-r", str(requirements)])
-    prune(target)
-
-
-def prune(target: Path) -> None:
-    """Remove what no function needs."""
-    for folder in _PRUNED_DIRS:
-        shutil.rmtree(target / folder, ignore_errors=True)
-    for pattern in _PRUNED_GLOBS:
-        for path in target.glob(pattern):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
-def size_bytes(target: Path) -> int:
-    """Bytes of all files below `target`."""
-    return sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
-
-
-def check_size(target: Path, *, limit_bytes: int = SIZE_LIMIT_BYTES) -> int:
-    """The bundle's size.
-
-    Raises:
-        BundleTooLargeError: It is over the limit.
-    """
-    size = size_bytes(target)
-    if size > limit_bytes:
-        raise BundleTooLargeError(size, limit_bytes)
-    return size
-
-
-def find_uv() -> str:
-    """The `uv` on the path, or the copy that `make` installs below `.local`."""
-    uv = shutil.which("uv") or shutil.which("uv", path=str(ROOT / ".local" / "uv" / "bin"))
-    if uv is None:
-        raise FileNotFoundError("uv is needed to bundle the functions: run `make install`")
-    return uv
-
-
-def _run(command: list[str]) -> None:
-    subprocess.run(command, cwd=ROOT, check=True)  # noqa: S603 - our own arguments
-
-
-def _asset(bundle: ILocalBundling, asset_hash: str) -> lambda_.Code:
+def _asset(local: ILocalBundling, asset_hash: str) -> lambda_.Code:
     return lambda_.Code.from_asset(
         str(ROOT / "lambdas"),
         asset_hash=asset_hash,
         asset_hash_type=AssetHashType.CUSTOM,
         # The image is never used: the local bundling answers first, and raises where it can't.
-        bundling=BundlingOptions(image=DockerImage.from_registry("unused"), local=bundle),
+        bundling=BundlingOptions(image=DockerImage.from_registry("unused"), local=local),
     )
 
 
@@ -176,8 +52,5 @@ class _LockedBundle:
         self._architecture = architecture
 
     def try_bundle(self, output_dir: str, *_options: object, **_more: object) -> bool:
-        target = Path(output_dir)
-        install_locked(target, self._architecture)
-        copy_sources(target)
-        check_size(target)
+        bundle(Path(output_dir), self._architecture)
         return True

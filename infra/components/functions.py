@@ -100,7 +100,7 @@ class MeteringFunction(Construct):
             memory_size=spec.memory_mb,
             environment={
                 **environment,
-                "POWERTOOLS_SERVICE_NAME": config.service_name(spec.name),
+                "POWERTOOLS_SERVICE_NAME": spec.name,
                 "POWERTOOLS_METRICS_NAMESPACE": METRICS_NAMESPACE,
                 "POWERTOOLS_LOG_LEVEL": config.log_level,
             },

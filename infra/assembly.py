@@ -1,0 +1,100 @@
+"""Cloud assemblies: what `cdk synth` makes, in this process, and kept as long as nothing that goes in has changed.
+
+The stacks are environment-agnostic, so one assembly serves every region.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from infra.bundle import ROOT, digest
+from infra.config import StageConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+_KEPT_S = 86_400
+
+
+def assembly_of(stage: str, overrides: Mapping[str, object], *, cache: Path | None = None) -> Path:
+    """Folder of the stage's cloud assembly, synthesised if there is none yet.
+
+    Raises:
+        SettingsError: The stage's settings do not fit together.
+    """
+    config = StageConfig.load(stage, overrides)
+    kept = cache or ROOT / ".local" / "assemblies"
+    folder = kept / f"{stage}-{_digest(config)}"
+    if folder.exists():
+        return folder
+    kept.mkdir(parents=True, exist_ok=True)
+    _forget_old(kept)
+    scratch = Path(tempfile.mkdtemp(prefix="new-", dir=kept))
+    synthesize(config, scratch)
+    try:
+        scratch.rename(folder)
+    except OSError:
+        # Another process was faster; its assembly is the same.
+        shutil.rmtree(scratch)
+    return folder
+
+
+def synthesize(config: StageConfig, target: Path) -> None:
+    """Write a stage's cloud assembly to `target`. In an account's stage, cdk-nag has the last word."""
+    # The CDK starts a Node process when it is imported: only who synthesises pays for it.
+    from infra.app import build, check, new_app
+
+    app = new_app(str(target))
+    build(app, config=config)
+    if not config.emulated:
+        check(app)
+    app.synth()
+
+
+def resource_types(folder: Path) -> list[str]:
+    """The distinct CloudFormation types in an assembly, sorted."""
+    return sorted(
+        {
+            resource["Type"]
+            for template in templates(folder).values()
+            for resource in template.get("Resources", {}).values()
+        }
+    )
+
+
+def templates(folder: Path) -> dict[str, dict[str, dict[str, dict[str, str]]]]:
+    """Templates of an assembly by stack name."""
+    return {
+        name: json.loads((folder / artifact["properties"]["templateFile"]).read_text())
+        for name, artifact in _stack_artifacts(folder)
+    }
+
+
+def uses_bootstrap_roles(folder: Path) -> bool:
+    """Whether any stack of the assembly is deployed with the roles that `cdk bootstrap` makes."""
+    return any("assumeRoleArn" in artifact["properties"] for _, artifact in _stack_artifacts(folder))
+
+
+def _stack_artifacts(folder: Path) -> Iterator[tuple[str, dict[str, dict[str, str]]]]:
+    manifest = json.loads((folder / "manifest.json").read_text())
+    for name, artifact in manifest["artifacts"].items():
+        if artifact["type"] == "aws:cloudformation:stack":
+            yield name, artifact
+
+
+def _digest(config: StageConfig) -> str:
+    stacks = sorted((ROOT / "infra").rglob("*.py"))
+    lock = (ROOT / "uv.lock").read_text()
+    return digest(config.model_dump_json(), lock, *[path.read_text() for path in stacks])[:16]
+
+
+def _forget_old(kept: Path) -> None:
+    limit_s = time.time() - _KEPT_S
+    for folder in kept.iterdir():
+        if folder.stat().st_mtime < limit_s:
+            shutil.rmtree(folder, ignore_errors=True)
