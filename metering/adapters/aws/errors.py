@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, cast
 
 from botocore.exceptions import (
     ClientError,
+    ConnectionError,
+    FlexibleChecksumError,
     HTTPClientError,
     IncompleteReadError,
-    ResponseStreamingError,
     SSLError,
 )
 
@@ -100,5 +101,5 @@ def translated(operation: str) -> Iterator[None]:
     except SSLError:
         # A certificate that does not fit is wrong for good, and the SDK has already retried the rest.
         raise
-    except (HTTPClientError, IncompleteReadError, ResponseStreamingError) as error:
+    except (ConnectionError, HTTPClientError, IncompleteReadError, FlexibleChecksumError) as error:
         raise UnavailableError(operation, f"{type(error).__name__}: {error}") from error
