@@ -6,8 +6,12 @@ An hour is the epoch second of its start (`hour_s`, a multiple of 3,600); keys a
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from metering.units import HOUR_S
+
+# A ledger item names its hours many times over, and a commit or a report touches few different ones.
+_REMEMBERED = 4096
 
 
 def hour_of(epoch_s: int) -> int:
@@ -15,21 +19,25 @@ def hour_of(epoch_s: int) -> int:
     return epoch_s - epoch_s % HOUR_S
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def hour_label(hour_s: int) -> str:
     """`2026-11-24T13`: sorts as time does."""
     return datetime.fromtimestamp(hour_s, UTC).strftime("%Y-%m-%dT%H")
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def parse_hour(label: str) -> int:
     """Inverse of `hour_label`. Raises ValueError on anything else."""
     return int(datetime.strptime(label, "%Y-%m-%dT%H").replace(tzinfo=UTC).timestamp())
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def month_of(hour_s: int) -> str:
     """`2026-11`: the billing month that an hour lies in."""
     return hour_label(hour_s)[:7]
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def month_bounds_s(month: str) -> tuple[int, int]:
     """First second of `month` (`2026-11`) and of the month after it. Raises ValueError on anything else."""
     first = datetime.strptime(month, "%Y-%m").replace(tzinfo=UTC)
