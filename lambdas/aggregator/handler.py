@@ -1,0 +1,78 @@
+"""SQS event in, partial batch response out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypedDict
+
+from lambdas.aggregator.bootstrap import dependencies
+from metering.adapters.aws.runtime import LambdaDeadline
+from metering.domain.batches import Delivery
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from lambdas.aggregator.bootstrap import Dependencies
+    from metering.adapters.aws.runtime import LambdaContext
+
+
+class SqsRecord(TypedDict):
+    """A message as the event source mapping hands it over."""
+
+    messageId: str
+    body: str
+    attributes: Mapping[str, str]
+
+
+class SqsEvent(TypedDict):
+    """An invocation's messages."""
+
+    Records: list[SqsRecord]
+
+
+class ItemFailure(TypedDict):
+    """A message that the queue has to deliver again."""
+
+    itemIdentifier: str
+
+
+class PartialBatchResponse(TypedDict):
+    """What the event source mapping understands; a key that is spelt otherwise would acknowledge everything."""
+
+    batchItemFailures: list[ItemFailure]
+
+
+def handler(event: SqsEvent, context: LambdaContext) -> PartialBatchResponse:
+    """Meter the messages of one invocation."""
+    return handle(event, context, dependencies())
+
+
+def handle(event: SqsEvent, context: LambdaContext, parts: Dependencies) -> PartialBatchResponse:
+    """The same with given parts."""
+    deadline = LambdaDeadline(context)
+    budget_ms = deadline.remaining_ms()
+    deliveries = [_delivery(record) for record in event["Records"]]
+    try:
+        result = parts.aggregator.handle(deliveries, deadline)
+    finally:
+        parts.metrics.flush()
+    parts.logger.info(
+        "invocation handled",
+        extra={
+            "messages": len(deliveries),
+            "put_back": len(result.retry),
+            "verdicts": {str(verdict): count for verdict, count in result.counts.items()},
+            "elapsed_ms": budget_ms - deadline.remaining_ms(),
+        },
+    )
+    return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in result.retry]}
+
+
+def _delivery(record: SqsRecord) -> Delivery:
+    attributes = record["attributes"]
+    return Delivery(
+        message_id=record["messageId"],
+        body=record["body"],
+        sent_at_ms=int(attributes["SentTimestamp"]),
+        receive_count=int(attributes["ApproximateReceiveCount"]),
+        sender_id=attributes["SenderId"],
+    )

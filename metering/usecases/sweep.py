@@ -1,0 +1,119 @@
+"""The sweep: finishes the wide commits that their workers left open."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from metering.domain import metric_names
+from metering.domain.items import Table
+from metering.domain.ledger import CommitRecord, commit_key, pending_key
+from metering.errors import LedgerCorruptError, UnavailableError
+from metering.usecases.finish import Finisher
+from metering.usecases.patience import Patience
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from metering.domain.items import Item, Key
+    from metering.ports import Clock, Deadline, Entropy, ItemStore, Metrics, ObjectStore
+    from metering.settings import Settings
+
+# BatchGetItem takes 100 keys.
+_COMMITS_A_READ = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepResult:
+    """What one sweep did.
+
+    Attributes:
+        finished: Commits that were open and are not any more.
+        left: Commits that are still open; the next sweep tries again.
+        corrupt: Commits that nobody can finish: somebody has to look.
+        complete: False if time ran short before all pending commits were looked at.
+    """
+
+    finished: int
+    left: tuple[str, ...]
+    corrupt: tuple[str, ...]
+    complete: bool
+
+
+class Sweeper:
+    """Looks at all wide pending commits. Any number of sweeps may run at once, beside workers and compactors."""
+
+    def __init__(
+        self,
+        *,
+        store: ItemStore,
+        objects: ObjectStore,
+        clock: Clock,
+        entropy: Entropy,
+        metrics: Metrics,
+        settings: Settings,
+    ) -> None:
+        self._store = store
+        self._metrics = metrics
+        self._settings = settings
+        self._patience = Patience(clock=clock, entropy=entropy, attempts=settings.attempts)
+        self._finisher = Finisher(store=store, objects=objects, patience=self._patience)
+        # Applied commits stay pending until they are compacted, and never open again: no need to read them each time.
+        self._applied: set[str] = set()
+
+    def sweep(self, deadline: Deadline) -> SweepResult:
+        """Finish what is open.
+
+        Raises:
+            UnavailableError: The pending commits cannot be read now.
+        """
+        finished = 0
+        left: list[str] = []
+        corrupt: list[str] = []
+        seen: set[str] = set()
+        complete = True
+        for commit_id in self._open(seen):
+            if deadline.remaining_ms() < self._settings.reserve_ms:
+                left.append(commit_id)
+                complete = False
+                break
+            try:
+                self._finisher.finish(commit_id)
+            except UnavailableError:
+                left.append(commit_id)
+            except LedgerCorruptError:
+                self._metrics.count(metric_names.LEDGER_CORRUPT)
+                corrupt.append(commit_id)
+            else:
+                finished += 1
+                self._metrics.count(metric_names.COMMITS_FINISHED_LATE)
+        if complete:
+            self._applied &= seen
+        return SweepResult(finished=finished, left=tuple(left), corrupt=tuple(corrupt), complete=complete)
+
+    def _open(self, seen: set[str]) -> Iterator[str]:
+        """Open commits, as of when each is read; `seen` gets all wide ones."""
+        wide = self._wide(seen)
+        while block := list(islice(wide, _COMMITS_A_READ)):
+            keys = [commit_key(commit_id) for commit_id in block]
+            items = self._commits(keys)
+            for commit_id, key in zip(block, keys, strict=True):
+                item = items.get(key)
+                if item is not None and CommitRecord.from_item(item).state == "open":
+                    yield commit_id
+                else:
+                    self._applied.add(commit_id)
+
+    def _commits(self, keys: list[Key]) -> dict[Key, Item]:
+        return self._patience.call(lambda: self._store.get_many(Table.LEDGER, keys))
+
+    def _wide(self, seen: set[str]) -> Iterator[str]:
+        for shard in range(self._settings.shards):
+            for item in self._store.query(Table.LEDGER, pending_key(shard, "").pk):
+                commit_id = str(item["sk"])
+                if not item.get("wide"):
+                    continue
+                seen.add(commit_id)
+                if commit_id not in self._applied:
+                    yield commit_id
