@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from metering.domain.regions import RolloutRules
 from metering.errors import SettingsError
 from metering.settings import Settings
 from metering.units import DAY_S, MINUTE_S
@@ -49,6 +50,7 @@ class StageConfig(BaseModel):
         stateful_retained: Data outlives its stack: RETAIN, deletion protection and termination protection.
         short_visibility: The stage breaks the rule for the visibility timeout on purpose, so that killed workers'
             messages come back within a test.
+        rollout: Which regions the stage is built in, and how carefully.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -74,6 +76,7 @@ class StageConfig(BaseModel):
 
     job_timeout_s: int = Field(900, ge=30, le=900)
     job_memory_mb: int = Field(2_048, ge=512, le=10_240)
+    small_job_memory_mb: int = Field(512, ge=256, le=10_240)
     compactor_every_min: int = Field(5, ge=1)
     reconciler_every_min: int = Field(15, ge=1)
     canary_every_min: int = Field(5, ge=1)
@@ -92,10 +95,14 @@ class StageConfig(BaseModel):
     lake_archive_days: int = Field(180, ge=30)
     lake_retention_days: int | None = Field(None, ge=1, description="None keeps the lake for ever.")
 
+    lake_first_day: str = Field(
+        "2026-01-01", pattern=r"^\d{4}-\d{2}-\d{2}$", description="Before it the Athena table looks for nothing."
+    )
     analytics: bool = Field(default=True, description="Glue database, Athena workgroup; not every region has them.")
     composite_alarms: bool = True
     runbook_base: str = Field("docs/runbooks", description="What an alarm's link starts with.")
     subscriptions: tuple[Subscription, ...] = ()
+    rollout: RolloutRules = RolloutRules.model_validate({})
     trusted_accounts: tuple[str, ...] = Field((), description="Other accounts whose producers may take the role.")
 
     @model_validator(mode="after")
@@ -215,6 +222,7 @@ _EMULATED: dict[str, object] = {
     "versioned": False,
     "analytics": False,
     "composite_alarms": False,
+    "rollout": {"bake_min": 0, "canary_wait_min": 5},
 }
 
 STAGES: dict[str, dict[str, object]] = {
@@ -229,7 +237,7 @@ STAGES: dict[str, dict[str, object]] = {
         "tunables": {"reserve_ms": 5_000},
     },
     "dev": {"stateful_retained": False, "log_retention_days": 30, "lake_retention_days": 365},
-    "prod": {"log_retention_days": 365},
+    "prod": {"log_retention_days": 365, "rollout": {"pager_needed": True}},
 }
 
 SEVERITIES: tuple[Severity, ...] = get_args(Severity)

@@ -4,8 +4,8 @@
 
 Each line on stdout is one JSON object: `{"event": "phase", "phase": …}`, `{"event": "resource", …}` and at the end
 `{"event": "done", …, "seconds": …}` or `{"event": "failed", "message": …}` with exit code 1. `--step` does one thing
-only: `bootstrap` readies the region, `synth` answers with the assembly's folder and the resource types in it, `destroy`
-deletes observability and pipeline. Each can be repeated.
+only: `config` answers with the stage's configuration, `synth` with the assembly's folder and the resource types in it;
+`bootstrap` readies the region, `destroy` deletes observability and pipeline. Each can be repeated.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from infra.assembly import assembly_of, resource_types, uses_bootstrap_roles
 from infra.cdk_cli import CdkCli, DeploymentError, cli_environment, node_path
+from infra.config import StageConfig
 from metering.adapters.aws.session import Clients
 from metering.errors import MeteringError
 
@@ -64,6 +65,10 @@ class Deployer:
         self._progress = progress
         self._overrides = overrides or {}
         self._assembly: Path | None = None
+
+    def config(self) -> StageConfig:
+        """The stage's configuration, with what was set."""
+        return StageConfig.load(self._stage, self._overrides)
 
     def synth(self) -> Path:
         """The cloud assembly's folder."""
@@ -177,6 +182,8 @@ def _run(options: argparse.Namespace, env: Mapping[str, str], progress: Progress
         progress=progress,
         overrides=dict(pair.partition("=")[::2] for pair in options.set),
     )
+    if options.step == "config":
+        return {"config": deployer.config().model_dump(mode="json")}
     if options.step == "synth":
         assembly = deployer.synth()
         return {"assembly": str(assembly), "types": resource_types(assembly)}
@@ -192,7 +199,7 @@ def _run(options: argparse.Namespace, env: Mapping[str, str], progress: Progress
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m infra.deploy", description="Deploy a stage to a region.")
-    parser.add_argument("--step", choices=("deploy", "bootstrap", "synth", "destroy"), default="deploy")
+    parser.add_argument("--step", choices=("deploy", "bootstrap", "config", "synth", "destroy"), default="deploy")
     parser.add_argument("--stage", default="local")
     parser.add_argument("--region", required=True)
     parser.add_argument("--endpoint", help="of an emulator")

@@ -13,7 +13,7 @@ from constructs import Construct
 from metering.domain.alarms import alarm_name
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from infra.components.topics import AlertTopics
     from infra.config import StageConfig
@@ -75,3 +75,30 @@ class MeteringAlarm(Construct):
         action = actions.SnsAction(topics.topic(spec.severity))
         self.alarm.add_alarm_action(action)
         self.alarm.add_ok_action(action)
+
+
+class PageState(Construct):
+    """One state for "is anything paging?": what a dashboard shows and who is on call looks at first.
+
+    Every alarm that pages publishes by itself; this one only tells the page topic when the last of them is over.
+    """
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        config: StageConfig,
+        alarms: Sequence[MeteringAlarm],
+        topics: AlertTopics,
+    ) -> None:
+        super().__init__(scope, construct_id)
+        paging = [alarm.alarm for alarm in alarms if alarm.spec.severity == "page"]
+        self.alarm = cloudwatch.CompositeAlarm(
+            self,
+            "Alarm",
+            composite_alarm_name=alarm_name(config.stage, "page-state"),
+            alarm_description="Any alarm that pages is on. Look at the alarms below it; each has a runbook.",
+            alarm_rule=cloudwatch.AlarmRule.any_of(*paging),
+        )
+        self.alarm.add_ok_action(actions.SnsAction(topics.page))

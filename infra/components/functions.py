@@ -14,7 +14,7 @@ from aws_cdk import aws_lambda_event_sources as sources
 from aws_cdk import aws_logs as logs
 from constructs import Construct
 
-from infra.components.acknowledgement import acknowledge
+from infra.components.acknowledgement import acknowledge, acknowledge_wildcard
 from metering.domain.alarms import WATCH_NAMESPACE
 
 if TYPE_CHECKING:
@@ -107,6 +107,8 @@ class MeteringFunction(Construct):
             log_group=log_group,
             tracing=lambda_.Tracing.ACTIVE if config.tracing else lambda_.Tracing.DISABLED,
         )
+        if config.tracing:
+            acknowledge_wildcard(self.role, "*", "X-Ray's calls to send traces know no resources.")
         acknowledge(
             self.function,
             "L1",
@@ -146,6 +148,9 @@ class MeteringFunction(Construct):
             actions=["cloudwatch:PutMetricData"],
             resource_arns=["*"],
             conditions={"StringEquals": {"cloudwatch:namespace": [METRICS_NAMESPACE, WATCH_NAMESPACE]}},
+        )
+        acknowledge_wildcard(
+            self.role, "*", "PutMetricData knows no resources; the condition holds it to the service's own namespaces."
         )
 
 

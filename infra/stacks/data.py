@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from aws_cdk import CfnOutput, Stack
 
+from infra.components.analytics import LakeCatalog
 from infra.components.bucket import DataBucket
 from infra.components.queues import IngestQueue
 from infra.components.roles import AccessRoles
@@ -46,6 +47,10 @@ class DataStack(Stack):
         self.topics = AlertTopics(self, "Topics", config=config)
         self.roles = AccessRoles(self, "Roles", config=config)
         self.roles.grant(ingest=self.ingest, data=self.data, ledger=self.ledger, usage=self.usage, topics=self.topics)
+        self.catalog = LakeCatalog(self, "Catalog", config=config, data=self.data) if config.analytics else None
+        if self.catalog is not None:
+            self.catalog.grant_query(self.roles.reader)
+            self.catalog.grant_query(self.roles.operator)
         self._outputs()
 
     def function_environment(self) -> dict[str, str]:
@@ -73,5 +78,7 @@ class DataStack(Stack):
             "ReaderRoleArn": self.roles.reader.role_arn,
             "OperatorRoleArn": self.roles.operator.role_arn,
         }
+        if self.catalog is not None:
+            outputs |= {"LakeDatabaseName": self.catalog.database_name, "WorkGroupName": self.catalog.workgroup.name}
         for name, value in outputs.items():
             CfnOutput(self, name, value=value)

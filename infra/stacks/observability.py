@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from aws_cdk import Stack
 
-from infra.components.alarms import MeteringAlarm, MetricSource
+from infra.components.alarms import MeteringAlarm, MetricSource, PageState
+from infra.components.dashboards import Dashboards
 from metering.domain.alarms import ALARMS, WATCH_NAMESPACE, AlarmSpec, Figure
 
 if TYPE_CHECKING:
@@ -39,6 +40,9 @@ class ObservabilityStack(Stack):
             # A function that is not deployed has no figures, and an alarm without figures is noise.
             if (source := _source(spec, config, data, pipeline))
         ]
+        if config.composite_alarms:
+            PageState(self, "PageState", config=config, alarms=self.alarms, topics=data.topics)
+        Dashboards(self, "Dashboards", config=config, data=data, pipeline=pipeline)
 
 
 def _source(spec: AlarmSpec, config: StageConfig, data: DataStack, pipeline: PipelineStack) -> MetricSource | None:

@@ -8,6 +8,7 @@ from aws_cdk import CfnOutput, Stack
 
 from infra.components import bucket as prefixes
 from infra.components.functions import FunctionSpec, MeteringFunction
+from metering.units import MINUTE_S
 
 if TYPE_CHECKING:
     from aws_cdk import Environment, IStackSynthesizer
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
 
 
 class PipelineStack(Stack):
-    """The region's functions. To add one: its folder below `lambdas/`, a spec in `specs`, a `_grant_<name>`."""
+    """The region's functions.
+
+    To add one: its folder below `lambdas/`, then here a name in `DEPLOYED`, a spec and a `_grant_<name>`.
+    """
 
     def __init__(
         self,
@@ -49,14 +53,50 @@ class PipelineStack(Stack):
             CfnOutput(self, f"{spec.construct_id}FunctionName", value=function.function.function_name)
 
 
+# Functions whose folder is there. A spec without its name here is not deployed.
+DEPLOYED = ("aggregator",)
+
+
 def specs(config: StageConfig) -> tuple[FunctionSpec, ...]:
     """The functions of a region."""
+    return tuple(spec for spec in _all_specs(config) if spec.name in DEPLOYED)
+
+
+def _all_specs(config: StageConfig) -> tuple[FunctionSpec, ...]:
     return (
         FunctionSpec(
             name="aggregator",
             description="Commits batches from the ingest queue, each exactly once.",
             timeout_s=config.timeout_s,
             memory_mb=config.aggregator_memory_mb,
+        ),
+        FunctionSpec(
+            name="compactor",
+            description="Finishes wide commits, compacts staging into the lake, and cleans up behind both.",
+            timeout_s=config.job_timeout_s,
+            memory_mb=config.job_memory_mb,
+            every_min=config.compactor_every_min,
+        ),
+        FunctionSpec(
+            name="reconciler",
+            description="Compares markers, usage and lake, and derives the sources.",
+            timeout_s=config.job_timeout_s,
+            memory_mb=config.job_memory_mb,
+            every_min=config.reconciler_every_min,
+        ),
+        FunctionSpec(
+            name="canary",
+            description="Sends a known batch twice, and looks whether it is seen once.",
+            timeout_s=4 * MINUTE_S,
+            memory_mb=config.small_job_memory_mb,
+            every_min=config.canary_every_min,
+        ),
+        FunctionSpec(
+            name="watch",
+            description="Puts what the ledger and the queues say as figures that the alarms look at.",
+            timeout_s=MINUTE_S,
+            memory_mb=config.small_job_memory_mb,
+            every_min=config.watch_every_min,
         ),
     )
 
@@ -81,6 +121,49 @@ def _grant_aggregator(function: MeteringFunction, data: DataStack) -> None:
     data.topics.grant_publish(role)
 
 
+def _grant_compactor(function: MeteringFunction, data: DataStack) -> None:
+    role = function.role
+    data.ledger.grant_read_write(role)
+    # It finishes wide commits, whose last chunks are usage.
+    data.usage.grant_add(role)
+    data.data.grant_read(role, prefixes.STAGING, prefixes.RUNS, prefixes.QUARANTINE)
+    data.data.grant_write(role, prefixes.LAKE, prefixes.RUNS)
+    data.data.grant_delete(role, prefixes.STAGING, prefixes.QUARANTINE)
+    data.topics.grant_publish(role)
+
+
+def _grant_reconciler(function: MeteringFunction, data: DataStack) -> None:
+    role = function.role
+    data.ledger.grant_read_write(role)
+    data.ledger.grant_scan(role)
+    data.usage.grant_read(role)
+    data.data.grant_read(role, prefixes.STAGING, prefixes.LAKE, prefixes.CLOSED)
+    data.ingest.grant_watch(role)
+    data.topics.grant_publish(role)
+    function.grant_put_metrics()
+
+
+def _grant_canary(function: MeteringFunction, data: DataStack) -> None:
+    role = function.role
+    data.ingest.grant_send(role)
+    data.ledger.grant_read_write(role)
+    data.usage.grant_read(role)
+    data.data.grant_read(role, prefixes.STAGING, prefixes.LAKE)
+    data.topics.grant_publish(role)
+    function.grant_put_metrics()
+
+
+def _grant_watch(function: MeteringFunction, data: DataStack) -> None:
+    role = function.role
+    data.ingest.grant_watch(role)
+    data.ledger.grant_read(role)
+    function.grant_put_metrics()
+
+
 _GRANTS = {
     "aggregator": _grant_aggregator,
+    "compactor": _grant_compactor,
+    "reconciler": _grant_reconciler,
+    "canary": _grant_canary,
+    "watch": _grant_watch,
 }

@@ -1,0 +1,190 @@
+"""The lake for engines that know nothing of us: a Glue database with an Athena table and a view. Optional.
+
+Published files are never rewritten, so an engine that just lists the prefix counts nothing twice. What is still in
+`staging/` is not there yet; `metering report` sees it.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import TYPE_CHECKING
+
+from aws_cdk import Aws
+from aws_cdk import aws_athena as athena
+from aws_cdk import aws_glue as glue
+from aws_cdk import aws_iam as iam
+from constructs import Construct
+
+from infra.components import bucket as prefixes
+
+if TYPE_CHECKING:
+    from infra.components.bucket import DataBucket
+    from infra.config import StageConfig
+
+# docs/contract.md, lake columns.
+COLUMNS = {
+    "account_id": "string",
+    "service": "string",
+    "resource_id": "string",
+    "direction": "string",
+    "from_location": "string",
+    "to_location": "string",
+    "usage_type": "string",
+    "bytes": "bigint",
+    "start_time": "timestamp",
+    "end_time": "timestamp",
+    "batch_id": "string",
+}
+PARTITIONS = {"dt": "string", "hour": "string"}
+TABLE = "transfers"
+VIEW = "usage"
+
+# A day of one fleet is 1.4e17 bytes: 66 days pass the largest bigint, and Athena's sum of bigints would fail there.
+_VIEW_COLUMNS = {
+    "dt": ("varchar", "string"),
+    "hour": ("varchar", "string"),
+    "account_id": ("varchar", "string"),
+    "usage_type": ("varchar", "string"),
+    "service": ("varchar", "string"),
+    "from_location": ("varchar", "string"),
+    "to_location": ("varchar", "string"),
+    "bytes": ("decimal(38,0)", "decimal(38,0)"),
+    "records": ("bigint", "bigint"),
+}
+_GROUPED = [name for name in _VIEW_COLUMNS if name not in {"bytes", "records"}]
+VIEW_SQL = (
+    f"SELECT {', '.join(_GROUPED)}, sum(CAST(bytes AS decimal(38,0))) AS bytes, count(*) AS records "  # noqa: S608 - names of ours
+    f"FROM {TABLE} GROUP BY {', '.join(_GROUPED)}"
+)
+
+
+class LakeCatalog(Construct):
+    """Database `metering_<stage>` with the table `transfers`, the view `usage`, and a workgroup to query them."""
+
+    def __init__(self, scope: Construct, construct_id: str, *, config: StageConfig, data: DataBucket) -> None:
+        super().__init__(scope, construct_id)
+        self._data = data
+        self.database_name = f"metering_{config.stage.replace('-', '_')}"
+        self._database = glue.CfnDatabase(
+            self,
+            "Database",
+            catalog_id=Aws.ACCOUNT_ID,
+            database_input=glue.CfnDatabase.DatabaseInputProperty(
+                name=self.database_name, description="What metering accepted and compacted."
+            ),
+        )
+        table = self._table("Transfers", self._transfers(config))
+        self._table("UsageView", self._usage_view()).add_resource_dependency(table)
+        self.workgroup = athena.CfnWorkGroup(
+            self,
+            "WorkGroup",
+            name=f"metering-{config.stage}",
+            recursive_delete_option=True,
+            work_group_configuration=athena.CfnWorkGroup.WorkGroupConfigurationProperty(
+                enforce_work_group_configuration=True,
+                publish_cloud_watch_metrics_enabled=True,
+                result_configuration=athena.CfnWorkGroup.ResultConfigurationProperty(
+                    output_location=f"s3://{data.bucket.bucket_name}/{prefixes.ATHENA_RESULTS}",
+                    encryption_configuration=athena.CfnWorkGroup.EncryptionConfigurationProperty(
+                        encryption_option="SSE_S3"
+                    ),
+                ),
+            ),
+        )
+
+    def grant_query(self, role: iam.IRole) -> None:
+        """Let `role` query the lake in this workgroup."""
+        place = f"arn:{Aws.PARTITION}:glue:{Aws.REGION}:{Aws.ACCOUNT_ID}"
+        iam.Grant.add_to_principal(
+            grantee=role,
+            actions=["glue:GetDatabase", "glue:GetTable", "glue:GetTables", "glue:GetPartitions"],
+            resource_arns=[
+                f"{place}:catalog",
+                f"{place}:database/{self.database_name}",
+                f"{place}:table/{self.database_name}/{TABLE}",
+                f"{place}:table/{self.database_name}/{VIEW}",
+            ],
+        )
+        iam.Grant.add_to_principal(
+            grantee=role,
+            actions=[
+                "athena:StartQueryExecution",
+                "athena:StopQueryExecution",
+                "athena:GetQueryExecution",
+                "athena:GetQueryResults",
+                "athena:GetWorkGroup",
+            ],
+            resource_arns=[f"arn:{Aws.PARTITION}:athena:{Aws.REGION}:{Aws.ACCOUNT_ID}:workgroup/{self.workgroup.name}"],
+        )
+        iam.Grant.add_to_principal(
+            grantee=role, actions=["s3:GetBucketLocation"], resource_arns=[self._data.bucket.bucket_arn]
+        )
+        self._data.grant_read(role, prefixes.ATHENA_RESULTS)
+        self._data.grant_write(role, prefixes.ATHENA_RESULTS)
+
+    def _table(self, construct_id: str, table_input: glue.CfnTable.TableInputProperty) -> glue.CfnTable:
+        table = glue.CfnTable(
+            self, construct_id, catalog_id=Aws.ACCOUNT_ID, database_name=self.database_name, table_input=table_input
+        )
+        table.add_resource_dependency(self._database)
+        return table
+
+    def _transfers(self, config: StageConfig) -> glue.CfnTable.TableInputProperty:
+        location = f"s3://{self._data.bucket.bucket_name}/{prefixes.LAKE}"
+        # Projection: partitions follow from the clock, so nobody has to add one each hour.
+        projection = {
+            "EXTERNAL": "TRUE",
+            "classification": "parquet",
+            "projection.enabled": "true",
+            "projection.dt.type": "date",
+            "projection.dt.format": "yyyy-MM-dd",
+            "projection.dt.range": f"{config.lake_first_day},NOW+1DAY",
+            "projection.dt.interval": "1",
+            "projection.dt.interval.unit": "DAYS",
+            "projection.hour.type": "integer",
+            "projection.hour.range": "0,23",
+            "projection.hour.digits": "2",
+            "storage.location.template": f"{location}dt=${{dt}}/hour=${{hour}}/",
+        }
+        return glue.CfnTable.TableInputProperty(
+            name=TABLE,
+            table_type="EXTERNAL_TABLE",
+            parameters=projection,
+            partition_keys=_columns(PARTITIONS),
+            storage_descriptor=glue.CfnTable.StorageDescriptorProperty(
+                location=location,
+                columns=_columns(COLUMNS),
+                input_format="org.apache.hadoop.hive.ql.io.parquet.MapredParquetInputFormat",
+                output_format="org.apache.hadoop.hive.ql.io.parquet.MapredParquetOutputFormat",
+                serde_info=glue.CfnTable.SerdeInfoProperty(
+                    serialization_library="org.apache.hadoop.hive.ql.io.parquet.serde.ParquetHiveSerDe"
+                ),
+            ),
+        )
+
+    def _usage_view(self) -> glue.CfnTable.TableInputProperty:
+        definition = {
+            "originalSql": VIEW_SQL,
+            "catalog": "awsdatacatalog",
+            "schema": self.database_name,
+            "columns": [{"name": name, "type": presto} for name, (presto, _) in _VIEW_COLUMNS.items()],
+        }
+        encoded = base64.b64encode(json.dumps(definition).encode()).decode()
+        return glue.CfnTable.TableInputProperty(
+            name=VIEW,
+            table_type="VIRTUAL_VIEW",
+            parameters={"presto_view": "true", "comment": "Presto View"},
+            partition_keys=[],
+            storage_descriptor=glue.CfnTable.StorageDescriptorProperty(
+                columns=_columns({name: hive for name, (_, hive) in _VIEW_COLUMNS.items()}),
+                location="",
+                serde_info=glue.CfnTable.SerdeInfoProperty(),
+            ),
+            view_original_text=f"/* Presto View: {encoded} */",
+            view_expanded_text="/* Presto View */",
+        )
+
+
+def _columns(types: dict[str, str]) -> list[glue.CfnTable.ColumnProperty]:
+    return [glue.CfnTable.ColumnProperty(name=name, type=kind) for name, kind in types.items()]

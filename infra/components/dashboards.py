@@ -1,0 +1,121 @@
+"""Two dashboards: what a customer of the service would ask, and what its resources do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aws_cdk import Duration
+from aws_cdk import aws_cloudwatch as cloudwatch
+from constructs import Construct
+
+from infra.components.functions import METRICS_NAMESPACE
+from metering.domain import metric_names as counters
+from metering.domain.alarms import WATCH_NAMESPACE, Figure
+
+if TYPE_CHECKING:
+    from infra.config import StageConfig
+    from infra.stacks.data import DataStack
+    from infra.stacks.pipeline import PipelineStack
+
+_PERIOD = Duration.minutes(5)
+_WIDTH = 12
+
+
+class Dashboards(Construct):
+    """`customer`: freshness, completeness, volume, refusals. `resources`: queues, functions, tables."""
+
+    def __init__(
+        self, scope: Construct, construct_id: str, *, config: StageConfig, data: DataStack, pipeline: PipelineStack
+    ) -> None:
+        super().__init__(scope, construct_id)
+        self._stage = config.stage
+        self.customer = cloudwatch.Dashboard(self, "Customer", widgets=[self._customer()])
+        self.resources = cloudwatch.Dashboard(self, "Resources", widgets=[_resources(data, pipeline)])
+
+    def _customer(self) -> list[cloudwatch.IWidget]:
+        return [
+            _graph(
+                "Freshness: age of the oldest batch and of the last good canary, seconds",
+                [
+                    self._figure(Figure.OLDEST_BATCH_AGE),
+                    self._figure(Figure.CANARY_AGE),
+                ],
+            ),
+            _graph(
+                "Completeness: what is open, missing or in disagreement",
+                [
+                    self._figure(Figure.OPEN_COMMITS),
+                    self._figure(Figure.UNPUBLISHED_HOURS),
+                    self._figure(Figure.RECONCILIATION_DIFFERENCES),
+                    self._figure(Figure.SOURCE_GAPS),
+                    self._figure(Figure.SILENT_SOURCES),
+                    self._figure(Figure.DEAD_LETTERS),
+                ],
+            ),
+            _graph(
+                "Volume: batches and records",
+                [
+                    self._counter(counters.BATCHES_ACCEPTED),
+                    self._counter(counters.BATCHES_DUPLICATE),
+                    self._counter(counters.RECORDS_METERED),
+                ],
+            ),
+            _graph("Volume: bytes", [self._counter(counters.BYTES_METERED)]),
+            _graph(
+                "Refusals",
+                [
+                    self._counter(counters.BATCHES_REJECTED),
+                    self._counter(counters.BATCHES_CONFLICT),
+                    self._counter(counters.RECORDS_REFUSED),
+                ],
+            ),
+        ]
+
+    def _figure(self, figure: Figure) -> cloudwatch.Metric:
+        return cloudwatch.Metric(
+            namespace=WATCH_NAMESPACE,
+            metric_name=figure.value,
+            dimensions_map={"Stage": self._stage},
+            statistic="Maximum",
+            period=_PERIOD,
+        )
+
+    def _counter(self, name: str) -> cloudwatch.Metric:
+        return cloudwatch.Metric(
+            namespace=METRICS_NAMESPACE,
+            metric_name=name,
+            dimensions_map={"service": "aggregator", "stage": self._stage},
+            statistic="Sum",
+            period=_PERIOD,
+        )
+
+
+def _resources(data: DataStack, pipeline: PipelineStack) -> list[cloudwatch.IWidget]:
+    functions = [function.function for function in pipeline.functions.values()]
+    queue, dead_letters = data.ingest.queue, data.ingest.dead_letters
+    tables = [data.ledger.table, data.usage.table]
+    return [
+        _graph(
+            "Ingest queue: messages",
+            [
+                queue.metric_approximate_number_of_messages_visible(),
+                queue.metric_approximate_number_of_messages_not_visible(),
+                dead_letters.metric_approximate_number_of_messages_visible(label="dead letters"),
+            ],
+        ),
+        _graph("Ingest queue: age of the oldest message, seconds", [queue.metric_approximate_age_of_oldest_message()]),
+        _graph("Functions: duration, milliseconds", [function.metric_duration() for function in functions]),
+        _graph(
+            "Functions: errors and throttles",
+            [metric for function in functions for metric in (function.metric_errors(), function.metric_throttles())],
+        ),
+        _graph(
+            "Functions: running at once",
+            [function.metric("ConcurrentExecutions", statistic="Maximum") for function in functions],
+        ),
+        _graph("Tables: write units", [table.metric_consumed_write_capacity_units() for table in tables]),
+    ]
+
+
+def _graph(title: str, metrics: list[cloudwatch.Metric]) -> cloudwatch.GraphWidget:
+    return cloudwatch.GraphWidget(title=title, width=_WIDTH, left=list(metrics))
