@@ -28,10 +28,11 @@ The streams are columns, because that costs a tenth of hashing record by record.
 from __future__ import annotations
 
 import sys
+from functools import lru_cache
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from metering.domain.records import Undecodable
+from metering.domain.records import Undecodable, is_short
 
 if TYPE_CHECKING:
     from array import array
@@ -60,7 +61,7 @@ class ContentHasher:
 
     def add_heads(self, heads: Iterable[Head]) -> None:
         """Heads that were not seen before, in order."""
-        self._streams[0].update(b"".join(value_bytes(text) for head in heads for text in head))
+        self._streams[0].update(b"".join(map(_head_bytes, heads)))
 
     def add_columns(
         self,
@@ -97,6 +98,18 @@ def value_bytes(value: Text) -> bytes:
     if isinstance(value, Undecodable):
         return _tagged(2, value.json.encode("ascii"))
     return _tagged(1, value.encode())
+
+
+def _head_bytes(head: Head) -> bytes:
+    return _cached_head_bytes(head) if is_short(head) else _encode_head(head)
+
+
+def _encode_head(head: Head) -> bytes:
+    return b"".join(map(value_bytes, head))
+
+
+# As many as the rules keep; see `record_rules`.
+_cached_head_bytes = lru_cache(maxsize=16_384)(_encode_head)
 
 
 def little_endian(column: array[int]) -> array[int]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from metering.domain.instants import HOUR_US, SECOND_US
 from metering.domain.locations import Location, parse_location
 from metering.domain.reasons import Problem, Reason, ordered, problem, shown
-from metering.domain.records import ExactRecord, Undecodable, head_of, instant_of, integer_of
+from metering.domain.records import ExactRecord, Undecodable, head_of, instant_of, integer_of, is_short
 from metering.domain.usage_types import EXPLICIT_USAGE_TYPE, classify
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ MAX_RESOURCE_ID_CHARS = 512
 _ACCOUNT_ID = re.compile(r"[0-9]{12}")
 _SERVICE = re.compile(r"[A-Za-z0-9]{1,64}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-_CACHED_HEAD_CHARS = 512
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,9 +44,7 @@ class Traffic:
 
 def traffic_of(head: Head) -> Traffic:
     """Judge and classify a head."""
-    if sum(len(text) for text in head if isinstance(text, str)) > _CACHED_HEAD_CHARS:
-        return _judge(head)
-    return _judge_cached(head)
+    return _judge_cached(head) if is_short(head) else _judge(head)
 
 
 def resource_problems(resource_id: Text) -> list[Problem]:
@@ -148,8 +145,7 @@ def _judge(head: Head) -> Traffic:
     return Traffic(problems=(), usage_type=classified.usage_type, unknown_regions=classified.unknown_regions)
 
 
-# Heads repeat from batch to batch: the accounts, services and paths of a fleet. Long ones are not kept, so memory is
-# bounded by about 20 MB.
+# Heads repeat from batch to batch: the accounts, services and paths of a fleet. About 20 MB at most.
 _judge_cached = lru_cache(maxsize=16_384)(_judge)
 
 

@@ -40,6 +40,9 @@ class Undecodable:
 
     json: str
 
+    def __len__(self) -> int:
+        return len(self.json)
+
 
 RawText = bytes
 Text = str | Undecodable | None
@@ -90,6 +93,14 @@ AnyRecord = WireRecord | ExactRecord
 head_of: Callable[[AnyRecord], Head] = attrgetter(
     "account_id", "service", "direction", "from_location", "to_location", "usage_type"
 )
+
+_SHORT_HEAD_CHARS = 512
+
+
+def is_short(head: Head) -> bool:
+    """Whether what follows from a head may be cached: senders choose heads, so memory would be theirs to fill."""
+    return sum(map(len, filter(None, head))) <= _SHORT_HEAD_CHARS
+
 
 _RECORD_PROBLEM = problem(Reason.RECORD_NOT_AN_OBJECT, "a record is a JSON object")
 

@@ -11,14 +11,14 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 from itertools import compress
 from operator import sub
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from metering.adapters.records.rows import BatchRows, RowBlock
 from metering.domain.batches import RefusedRecord
 from metering.domain.content_hash import ContentHasher, little_endian
 from metering.domain.instants import HOUR_US, SECOND_US
 from metering.domain.record_rules import MAX_RESOURCE_ID_CHARS, traffic_of
-from metering.domain.usage import ZERO, Total, UsageKey
+from metering.domain.usage import Total, UsageKey
 from metering.units import KIB, MIB
 
 if TYPE_CHECKING:
@@ -131,16 +131,12 @@ class BatchAssembly:
         """Their totals."""
         usage: dict[UsageKey, Total] = {}
         for (number, hour_us), size in self._bytes.items():
-            account_id, service, _, from_location, to_location, _ = self.heads.heads[number]
-            key = UsageKey(
-                hour_us // SECOND_US,
-                str(account_id),
-                self.heads.traffic[number].usage_type,
-                str(service),
-                str(from_location),
-                str(to_location),
-            )
-            usage[key] = usage.get(key, ZERO).plus(Total(size, self._counts[number, hour_us]))
+            account_id, service, _, from_location, to_location, _ = cast("tuple[str, ...]", self.heads.heads[number])
+            usage_type = self.heads.traffic[number].usage_type
+            key = UsageKey(hour_us // SECOND_US, account_id, usage_type, service, from_location, to_location)
+            total = Total(size, self._counts[number, hour_us])
+            # Heads that differ in direction alone may share an explicit usage type.
+            usage[key] = usage[key].plus(total) if key in usage else total
         return usage
 
     def unknown_regions(self) -> frozenset[str]:
