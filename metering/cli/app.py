@@ -7,6 +7,7 @@ import typer
 
 from metering.cli.command import root_places
 from metering.cli.local import local
+from metering.cli.region import region
 from metering.cli.replay import replay_app
 
 app = typer.Typer(
@@ -24,6 +25,7 @@ app = typer.Typer(
 # Families with commands of their own below a name: `metering report usage`.
 FAMILIES: dict[str, typer.Typer] = {
     "local": local,
+    "region": region,
 }
 
 # Families whose commands stand alone: `metering verify`.

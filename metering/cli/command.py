@@ -124,6 +124,11 @@ class Session:
         return running_endpoint()
 
     @property
+    def named_region(self) -> str | None:
+        """The region that `--region` names, if it was given; not what the environment says."""
+        return self._region
+
+    @property
     def region_name(self) -> str:
         """The region, by option, environment or default."""
         env = os.environ

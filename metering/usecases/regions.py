@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from metering.domain.regions import ListedRegion, Phase, RegionState, Step, waves
@@ -71,31 +72,41 @@ class RegionManager:
                 return state
         return state
 
-    def plan(self) -> RolloutPlan:
-        """What `reconcile` would build, in waves, and why it leaves other regions alone. Changes nothing."""
+    def plan(self, *, redeploy: bool = False) -> RolloutPlan:
+        """What `reconcile` would build, in waves, and why it leaves other regions alone. Changes nothing.
+
+        Args:
+            redeploy: Ready regions are built again, in waves that begin with one.
+        """
         rules, known = self._world.rules, {state.region: state for state in self._states.everything()}
         missing: list[ListedRegion] = []
         skipped: dict[str, str] = {}
         for listed in self._world.account.regions():
-            why = self._why_not(listed, known.get(listed.name))
+            state = known.get(listed.name)
+            again = redeploy and state is not None and state.phase is Phase.READY
+            why = None if again else self._why_not(listed, state)
             if why is None:
                 missing.append(listed)
             elif why:
                 skipped[listed.name] = why
         done = tuple(name for name, state in known.items() if state.phase is Phase.READY)
         return RolloutPlan(
-            waves=waves(missing, home=rules.home, largest=rules.largest_wave, done=done),
+            waves=waves(missing, home=rules.home, largest=rules.largest_wave, done=() if redeploy else done),
             ready=done,
             skipped=skipped,
         )
 
-    def reconcile(self) -> Reconciled:
-        """Build what is missing, wave by wave; a wave in which a region fails is the last one."""
-        plan = self.plan()
+    def reconcile(self, *, redeploy: bool = False) -> Reconciled:
+        """Build what is missing, wave by wave; a wave in which a region fails is the last one.
+
+        Args:
+            redeploy: Deploy the present version to regions that are ready, too.
+        """
+        plan = self.plan(redeploy=redeploy)
         built: list[RegionState] = []
         for number, wave in enumerate(plan.waves, 1):
             self._say("", f"wave {number} of {len(plan.waves)}: {', '.join(wave)}")
-            states = list(self._side_by_side(self.add, wave))
+            states = list(self._side_by_side(partial(self.add, redeploy=redeploy), wave))
             built.extend(states)
             if any(state.phase is not Phase.READY for state in states):
                 break

@@ -1,0 +1,214 @@
+"""`metering region`: build regions without editing a file, see how they are, take them out of service."""
+
+from typing import Annotated
+
+import typer
+
+from metering.cli.command import Session, command, say
+from metering.cli.failures import CommandFailedError
+from metering.cli.output import Answer, Cell, Column
+from metering.cli.region_world import RegionTools
+from metering.domain.hours import rfc3339
+from metering.domain.regions import Answered, Phase, RegionState, Step
+from metering.errors import OperationFailedError, SettingsError
+
+region = typer.Typer(
+    help="Regions: plan, add, status, reconcile, remove. Each can be run again after it was stopped at any point.",
+    no_args_is_help=True,
+)
+
+RegionArgument = Annotated[str, typer.Argument(metavar="REGION", help="Region name, such as ap-southeast-9.")]
+SettingsOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="FIELD=VALUE", help="A field of the stage's configuration (infra/config.py)."),
+]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
+NoPagerOption = Annotated[bool, typer.Option("--no-pager", help="Ready although nobody would be paged.")]
+VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Say each resource that is made.")]
+RedeployOption = Annotated[bool, typer.Option("--redeploy", help="Deploy this version to regions that are ready, too.")]
+
+_COLUMNS = (
+    Column(name="region"),
+    Column(name="state"),
+    Column(name="step"),
+    Column(name="reason"),
+    Column(name="next", title="next run"),
+    Column(name="left_out", title="without"),
+    Column(name="architecture"),
+    Column(name="listed", kind="flag"),
+    Column(name="attempts", kind="integer"),
+    Column(name="updated", kind="time"),
+)
+
+
+@command(region, "plan", reads=True)
+def plan(session: Session, settings: SettingsOption = None) -> None:
+    """Show which regions `reconcile` would build, in which waves, and why it leaves others alone."""
+    found = RegionTools(session, settings=settings or ()).manager.plan()
+    rows: list[dict[str, Cell]] = [
+        {"region": name, "wave": number, "plan": "build"} for number, wave in enumerate(found.waves, 1) for name in wave
+    ]
+    rows += [{"region": name, "wave": None, "plan": "ready"} for name in found.ready]
+    rows += [{"region": name, "wave": None, "plan": why} for name, why in sorted(found.skipped.items())]
+    columns = (Column(name="region"), Column(name="wave", kind="integer"), Column(name="plan"))
+    session.write(Answer(columns=columns, rows=rows))
+
+
+@command(region, "add", reads=True, epilog="Example:\n\n    metering region add ap-southeast-9")
+def add(
+    session: Session,
+    name: RegionArgument,
+    settings: SettingsOption = None,
+    dry_run: DryRunOption = False,
+    no_pager: NoPagerOption = False,
+    redeploy: RedeployOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Bring a region to ready: opt in, bootstrap, preflight, deploy, canary, bake.
+
+    Goes on where an earlier run stopped. A region that the account API does not know is built all the same.
+    """
+    tools = RegionTools(session, settings=settings or (), no_pager=no_pager, verbose=verbose)
+    if dry_run:
+        state = tools.states.load(name) or RegionState(region=name)
+        todo = [] if state.phase is Phase.READY and not redeploy else [s for s in Step if s not in state.done]
+        say(f"{name} is {state.phase}; to do: {', '.join(todo) or 'nothing'}")
+        session.write(_answer([state]))
+        return
+    if name != tools.rules.home:
+        _need_home(tools)
+    state = _added(tools, name, redeploy=redeploy)
+    session.write(_answer([state]))
+    _fail_unless_ready([state])
+
+
+@command(region, "reconcile", reads=True)
+def reconcile(
+    session: Session,
+    settings: SettingsOption = None,
+    dry_run: DryRunOption = False,
+    no_pager: NoPagerOption = False,
+    redeploy: RedeployOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Build every region that the account has, the stage's rules allow and nobody has built, wave by wave."""
+    if dry_run:
+        plan(session, settings=settings)
+        return
+    tools = RegionTools(session, settings=settings or (), no_pager=no_pager, verbose=verbose)
+    result = tools.manager.reconcile(redeploy=redeploy)
+    if not result.built:
+        say("Nothing is missing.")
+    session.write(_answer([*tools.states.everything()]))
+    _fail_unless_ready(result.built)
+    if not result.succeeded:
+        raise typer.Exit(1)
+
+
+@command(region, "status", reads=True)
+def status(
+    session: Session,
+    name: Annotated[str | None, typer.Argument(metavar="REGION", help="One region; all by default.")] = None,
+    findings: Annotated[bool, typer.Option("--findings", help="Show what preflight found.")] = False,
+    drift: Annotated[
+        bool, typer.Option("--drift", help="Have CloudFormation compare the stacks with what is there.")
+    ] = False,
+) -> None:
+    """Show where each region stands, its stacks, whether they drifted, and who would be paged."""
+    tools = RegionTools(session)
+    states = [state for state in tools.states.everything() if name in {None, state.region}]
+    if name is not None and not states:
+        states = [RegionState(region=name)]
+    if findings:
+        session.write(_findings_answer(states))
+        return
+    rows = [{**_row(state), **_deployed(tools, state, detect=drift)} for state in states]
+    extra = (Column(name="stacks"), Column(name="drift"), Column(name="pagers", kind="integer"))
+    session.write(Answer(columns=(*_COLUMNS, *extra), rows=rows))
+    for row in rows:
+        if row["pagers"] == 0:
+            say(f"{row['region']}: nobody is paged, the page topic has no confirmed subscription.", "yellow")
+
+
+@command(region, "remove", reads=True)
+def remove(session: Session, name: RegionArgument, dry_run: DryRunOption = False) -> None:
+    """Take a region out of service: stop its intake, drain it, delete pipeline and observability. Its data stays.
+
+    Refused while batches are in flight or in the dead-letter queue.
+    """
+    tools = RegionTools(session)
+    if dry_run:
+        unsettled = {kind: n for kind, n in tools.world.life.in_flight(name).items() if n}
+        say(f"in flight in {name}: {unsettled or 'nothing'}; would delete its pipeline and observability stacks")
+        return
+    try:
+        state = tools.removal.remove(name)
+    except OperationFailedError as error:
+        raise CommandFailedError(error.reason, error.advice) from error
+    session.write(_answer([state]))
+
+
+def _need_home(tools: RegionTools) -> None:
+    """The home region keeps the state of all: build it first where it is missing."""
+    home = tools.rules.home
+    if tools.world.stacks.describe(home, tools.world.builder.stacks()[0]) is None:
+        tools.say(home, "the home region is not built yet; it comes first")
+        _fail_unless_ready([_added(tools, home, redeploy=False)])
+
+
+def _added(tools: RegionTools, name: str, *, redeploy: bool) -> RegionState:
+    try:
+        return tools.manager.add(name, redeploy=redeploy)
+    except OperationFailedError as error:
+        raise CommandFailedError(error.reason, error.advice) from error
+
+
+def _fail_unless_ready(states: list[RegionState] | tuple[RegionState, ...]) -> None:
+    failed = [state for state in states if state.phase is not Phase.READY]
+    if failed:
+        first = failed[0]
+        raise CommandFailedError(f"{first.region} is not ready: {first.step}: {first.reason}", first.advice)
+
+
+def _answer(states: list[RegionState]) -> Answer:
+    return Answer(columns=_COLUMNS, rows=[_row(state) for state in states])
+
+
+def _row(state: RegionState) -> dict[str, Cell]:
+    return {
+        "region": state.region,
+        "state": state.phase.value,
+        "step": "" if state.step is None else state.step.value,
+        "reason": state.reason,
+        "next": state.advice,
+        "left_out": ", ".join(state.left_out),
+        "architecture": state.architecture,
+        "listed": state.listed,
+        "attempts": state.attempts,
+        "updated": rfc3339(state.updated_s) if state.updated_s else None,
+    }
+
+
+def _deployed(tools: RegionTools, state: RegionState, *, detect: bool) -> dict[str, Cell]:
+    world = tools.world
+    found = [s for s in (world.stacks.describe(state.region, name) for name in world.builder.stacks()) if s]
+    drift = {s.name: world.stacks.detect_drift(state.region, s.name) if detect else s.drift for s in found}
+    try:
+        pagers: int | None = world.life.pager_subscriptions(state.region)
+    except SettingsError:
+        pagers = None
+    return {
+        "stacks": ", ".join(f"{s.name.rpartition('-')[2]} {s.status}" for s in found),
+        "drift": ", ".join(f"{name.rpartition('-')[2]} {value}" for name, value in drift.items()),
+        "pagers": pagers,
+    }
+
+
+def _findings_answer(states: list[RegionState]) -> Answer:
+    rows: list[dict[str, Cell]] = [
+        {"region": s.region, "check": f.check, "answer": f.answered.value, "detail": f.detail}
+        for s in states
+        for f in sorted(s.findings, key=lambda each: (each.answered is Answered.PASSED, each.check))
+    ]
+    columns = (Column(name="region"), Column(name="check"), Column(name="answer"), Column(name="detail"))
+    return Answer(columns=columns, rows=rows)

@@ -1,0 +1,121 @@
+"""Puts together what the region commands work with."""
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+
+from metering.adapters.aws.account import AwsAccount
+from metering.adapters.aws.cdk import CdkBuilder
+from metering.adapters.aws.cloudformation import CloudFormationStacks
+from metering.adapters.aws.items import DynamoDbItemStore
+from metering.adapters.aws.probe import RegionProbe
+from metering.adapters.aws.region_life import DeployedRegions
+from metering.adapters.aws.runtime import SystemClock
+from metering.adapters.aws.session import Clients
+from metering.adapters.aws.stacks import stack_outputs
+from metering.cli.command import Session, say
+from metering.domain.items import Table
+from metering.domain.regions import RegionState, RolloutRules
+from metering.errors import SettingsError
+from metering.ports import ItemStore
+from metering.usecases.region_removal import RegionRemoval
+from metering.usecases.region_states import LedgerRegionStates
+from metering.usecases.region_steps import RegionWorld
+from metering.usecases.regions import RegionManager
+
+# Deployments of one wave that run at a time: each is a process of its own that mostly waits.
+_SIDE_BY_SIDE = 3
+
+
+class RegionTools:
+    """The region manager of a stage, over the endpoint that the session names.
+
+    Args:
+        settings: Fields of the stage's configuration, each as `field=value`.
+        no_pager: Ready without anybody to page.
+        verbose: Say each resource.
+    """
+
+    def __init__(
+        self, session: Session, *, settings: Sequence[str] = (), no_pager: bool = False, verbose: bool = False
+    ) -> None:
+        self._session = session
+        self._settings = tuple(settings)
+        self._no_pager = no_pager
+        self._verbose = verbose
+        self._clients: dict[str, Clients] = {}
+
+    @cached_property
+    def rules(self) -> RolloutRules:
+        """The stage's rules of rollout; a region that was named with `--region` is the home of this run."""
+        # The stage's configuration is the stacks' own; only a checkout has it.
+        from infra.config import StageConfig
+
+        pairs = dict(setting.partition("=")[::2] for setting in self._settings)
+        rules = StageConfig.load(self._session.stage, pairs).rollout
+        named = self._session.named_region
+        return rules if named is None else rules.model_copy(update={"home": named})
+
+    @cached_property
+    def world(self) -> RegionWorld:
+        """Ports to the account and its regions."""
+        return RegionWorld(
+            account=AwsAccount(self.clients(self.rules.home).account),
+            stacks=CloudFormationStacks(self.clients),
+            builder=CdkBuilder(
+                stage=self._session.stage,
+                endpoint=self._session.endpoint,
+                environ=os.environ,
+                settings=self._settings,
+                say=self.say if self._verbose else _nothing,
+            ),
+            probe=RegionProbe(self.clients),
+            life=DeployedRegions(self.clients, stage=self._session.stage),
+            clock=SystemClock(),
+            rules=self.rules,
+            no_pager=self._no_pager,
+        )
+
+    @cached_property
+    def states(self) -> LedgerRegionStates:
+        """States of all regions, in the home region's ledger."""
+        return LedgerRegionStates(self._home_ledger)
+
+    @cached_property
+    def manager(self) -> RegionManager:
+        """Builds regions; those of one wave side by side."""
+        return RegionManager(self.world, self.states, say=self.say, side_by_side=_side_by_side)
+
+    @cached_property
+    def removal(self) -> RegionRemoval:
+        """Removes regions."""
+        return RegionRemoval(self.world, self.states, say=self.say)
+
+    def clients(self, region: str) -> Clients:
+        """Clients of a region, made once."""
+        if region not in self._clients:
+            self._clients[region] = Clients.from_env(os.environ, region=region, endpoint_url=self._session.endpoint)
+        return self._clients[region]
+
+    def say(self, region: str, message: str) -> None:
+        """One line to people."""
+        say(f"{region}: {message}" if region else message)
+
+    def _home_ledger(self) -> ItemStore | None:
+        clients = self.clients(self.rules.home)
+        try:
+            resources = stack_outputs(clients, self._session.stage)
+        except SettingsError:
+            return None
+        tables = {Table.LEDGER: resources.ledger_table, Table.USAGE: resources.usage_table}
+        return DynamoDbItemStore(clients.dynamodb, tables)
+
+
+def _nothing(_region: str, _message: str) -> None:
+    """Not told."""
+
+
+def _side_by_side(build: Callable[[str], RegionState], regions: Sequence[str]) -> Iterable[RegionState]:
+    with ThreadPoolExecutor(max_workers=_SIDE_BY_SIDE) as pool:
+        return list(pool.map(build, regions))
