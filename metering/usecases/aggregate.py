@@ -113,17 +113,17 @@ class Aggregator:
         return InvocationResult(retry=invocation.tally.put_back, counts=dict(invocation.tally.counts))
 
     def _windows(self, deliveries: Sequence[Delivery], invocation: Invocation) -> Iterator[list[Copy]]:
-        """Read deliveries, handing on what was read whenever it is as much as a commit may hold: memory is bounded."""
+        """Read deliveries, handing on what was read before it is more than a commit may hold: memory is bounded."""
         window: list[Copy] = []
         records = size = 0
         for delivery in deliveries:
             for copy in self._read(delivery, invocation):
-                window.append(copy)
                 records += copy.batch.records
                 size += _held_bytes(copy)
-            if records >= self._settings.commit_records or size >= self._settings.commit_bytes:
-                yield window
-                window, records, size = [], 0, 0
+                if window and (records > self._settings.commit_records or size > self._settings.commit_bytes):
+                    yield window
+                    window, records, size = [], copy.batch.records, _held_bytes(copy)
+                window.append(copy)
         if window:
             yield window
 
