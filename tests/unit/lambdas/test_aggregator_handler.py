@@ -1,0 +1,84 @@
+"""The aggregator function: SQS event in, partial batch response out."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from aws_lambda_powertools import Logger
+
+from lambdas.aggregator.bootstrap import Dependencies
+from lambdas.aggregator.handler import SqsEvent, handle
+from metering.adapters.aws.emf import EmfMetrics
+from metering.adapters.memory.clock import ManualClock
+from metering.adapters.memory.entropy import SeededEntropy
+from metering.adapters.memory.items import MemoryItemStore
+from metering.adapters.memory.objects import MemoryObjectStore
+from metering.adapters.memory.rows import PlainBatchReader, PlainRowCodec
+from metering.errors import UnavailableError
+from metering.usecases.aggregate import Aggregator
+from tests.unit.usecases.small_world import NOW_S, SETTINGS, batch, delivery
+
+if TYPE_CHECKING:
+    import pytest
+
+    from metering.domain.batches import Delivery
+
+
+class _Context:
+    def get_remaining_time_in_millis(self) -> int:
+        return 50_000
+
+
+def _parts(store: MemoryItemStore) -> Dependencies:
+    clock = ManualClock(NOW_S * 1000)
+    metrics = EmfMetrics(service="aggregator", stage="local")
+    objects = MemoryObjectStore(clock)
+    aggregator = Aggregator(
+        store=store,
+        objects=objects,
+        reader=PlainBatchReader(objects),
+        codec=PlainRowCodec(),
+        clock=clock,
+        entropy=SeededEntropy(1),
+        metrics=metrics,
+        settings=SETTINGS,
+    )
+    return Dependencies(aggregator=aggregator, metrics=metrics, logger=Logger(service="aggregator"))
+
+
+def _event(*deliveries: Delivery) -> SqsEvent:
+    return {
+        "Records": [
+            {
+                "messageId": each.message_id,
+                "body": each.body,
+                "attributes": {
+                    "SentTimestamp": str(each.sent_at_ms),
+                    "ApproximateReceiveCount": str(each.receive_count),
+                    "SenderId": each.sender_id,
+                },
+            }
+            for each in deliveries
+        ]
+    }
+
+
+def test_what_is_settled_is_not_in_the_response(capsys: pytest.CaptureFixture[str]) -> None:
+    response = handle(_event(delivery(batch(1)), delivery(batch(2))), _Context(), _parts(MemoryItemStore()))
+    assert response == {"batchItemFailures": []}
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    (summary,) = [line for line in lines if line.get("message") == "invocation handled"]
+    assert (summary["messages"], summary["put_back"], summary["verdicts"]) == (2, 0, {"accepted": 2})
+    assert any(line.get("BatchesAccepted") == [2.0] for line in lines)
+
+
+def test_what_has_no_verdict_is_named_exactly_as_the_mapping_expects() -> None:
+    def unavailable(name: str) -> None:
+        if name == "items.transact":
+            raise UnavailableError("dynamodb.TransactWriteItems", "throttled")
+
+    response = handle(
+        _event(delivery(batch(1), message="m-1")), _Context(), _parts(MemoryItemStore(on_call=unavailable))
+    )
+    assert json.loads(json.dumps(response)) == {"batchItemFailures": [{"itemIdentifier": "m-1"}]}

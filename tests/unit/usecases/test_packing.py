@@ -1,0 +1,118 @@
+"""Packing is pure: every batch in one commit, every commit in one transaction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from metering.domain.hours import month_bounds_s, month_of, parse_hour
+from metering.domain.items import MAX_TRANSACTION_ACTIONS
+from metering.domain.usage import Total, UsageKey
+from metering.units import HOUR_S
+from metering.usecases.packing import Budget, CommitPlan, Shape, plan_commits
+
+NOW_S = parse_hour("2026-11-03T10")
+ROOMY = Budget(records=10**9, bytes=10**12, keys=10**6)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Batch:
+    name: int
+    usage: dict[UsageKey, Total]
+    records: int = 1
+    decoded_bytes: int = 1
+    hours: frozenset[int] = field(default=frozenset())
+
+
+def _batch(name: int, keys: int, *, hours: int = 1, accounts: int = 10**6, records: int = 1) -> _Batch:
+    spread = [NOW_S - (index % hours) * HOUR_S for index in range(max(keys, hours))]
+    usage = {
+        UsageKey(hour_s, str((name * 7 + index) % accounts), f"t{index}", "s", "f", "t"): Total(1, 1)
+        for index, hour_s in enumerate(spread)
+    }
+    return _Batch(name=name, usage=usage, hours=frozenset(spread), records=records)
+
+
+def _actions(plan: CommitPlan[_Batch]) -> int:
+    hours = {hour_s for batch in plan.batches for hour_s in batch.hours}
+    keys = {key for batch in plan.batches for key in batch.usage}
+    ended = {month_of(hour_s) for hour_s in hours if month_bounds_s(month_of(hour_s))[1] <= NOW_S}
+    pointers = 0 if plan.shape is Shape.WIDE_POINTERS else len(hours)
+    return 2 + len(ended) + pointers + len(plan.batches) + (len(keys) if plan.shape is Shape.NARROW else 0)
+
+
+_SIZES = st.lists(
+    st.tuples(st.integers(1, 40), st.integers(1, 5), st.integers(1, 30))
+    | st.tuples(st.integers(1, 400), st.integers(1, 300), st.integers(1, 1000)),
+    max_size=120,
+)
+_BUDGETS = st.builds(
+    Budget, records=st.integers(1, 2000), bytes=st.integers(1, 200), keys=st.integers(1, 2000)
+) | st.just(ROOMY)
+
+
+@given(sizes=_SIZES, budget=_BUDGETS, accounts=st.sampled_from([3, 500, 10**6]))
+def test_every_batch_is_in_exactly_one_commit_of_at_most_a_hundred_actions(
+    sizes: list[tuple[int, int, int]], budget: Budget, accounts: int
+) -> None:
+    batches = [
+        _batch(name, keys, hours=hours, accounts=accounts, records=records)
+        for name, (keys, hours, records) in enumerate(sizes)
+    ]
+    plans = plan_commits(batches, budget=budget, now_s=NOW_S)
+    assert [batch.name for plan in plans for batch in plan.batches] == list(range(len(sizes)))
+    for plan in plans:
+        assert _actions(plan) <= MAX_TRANSACTION_ACTIONS
+        if len(plan.batches) > 1:
+            assert plan.shape is not Shape.WIDE_POINTERS
+            assert sum(batch.records for batch in plan.batches) <= budget.records
+            assert sum(batch.decoded_bytes for batch in plan.batches) <= budget.bytes
+            assert len({key for batch in plan.batches for key in batch.usage}) <= budget.keys
+
+
+def test_nothing_needs_no_commit() -> None:
+    assert plan_commits([], budget=ROOMY, now_s=NOW_S) == []
+
+
+def test_few_keys_are_one_narrow_commit() -> None:
+    (plan,) = plan_commits([_batch(name, 1) for name in range(48)], budget=ROOMY, now_s=NOW_S)
+    assert plan.shape is Shape.NARROW
+    assert _actions(plan) == 2 + 1 + 48 + 48
+
+
+def test_shared_keys_count_once() -> None:
+    (plan,) = plan_commits([_batch(0, 16)] * 81, budget=ROOMY, now_s=NOW_S)
+    assert plan.shape is Shape.NARROW
+
+
+def test_two_narrow_commits_are_taken_instead_of_a_wide_one() -> None:
+    plans = plan_commits([_batch(name, 16) for name in range(10)], budget=ROOMY, now_s=NOW_S)
+    assert [(plan.shape, len(plan.batches)) for plan in plans] == [(Shape.NARROW, 5), (Shape.NARROW, 5)]
+
+
+def test_many_keys_are_a_wide_commit() -> None:
+    plans = plan_commits([_batch(name, 16) for name in range(97)], budget=ROOMY, now_s=NOW_S)
+    assert [(plan.shape, len(plan.batches)) for plan in plans] == [(Shape.WIDE, 97)]
+
+
+def test_a_wide_commit_never_has_a_hundred_markers() -> None:
+    plans = plan_commits([_batch(name, 16) for name in range(100)], budget=ROOMY, now_s=NOW_S)
+    assert [len(plan.batches) for plan in plans] == [97, 3]
+
+
+def test_one_batch_with_more_keys_than_fit_is_wide() -> None:
+    (plan,) = plan_commits([_batch(0, 500)], budget=ROOMY, now_s=NOW_S)
+    assert plan.shape is Shape.WIDE
+
+
+def test_one_batch_with_more_hours_than_fit_writes_its_pointers_ahead_and_is_alone() -> None:
+    plans = plan_commits([_batch(0, 1), _batch(1, 1, hours=840), _batch(2, 1)], budget=ROOMY, now_s=NOW_S)
+    assert [plan.shape for plan in plans] == [Shape.NARROW, Shape.WIDE_POINTERS, Shape.NARROW]
+
+
+def test_a_batch_over_budget_is_a_commit_of_its_own() -> None:
+    small = Budget(records=10, bytes=10, keys=10)
+    plans = plan_commits([_batch(0, 1), _batch(1, 1, records=99), _batch(2, 1)], budget=small, now_s=NOW_S)
+    assert [len(plan.batches) for plan in plans] == [1, 1, 1]
