@@ -37,6 +37,10 @@ _PRIVATE_PREFIXES = ("AWS_", "METERING_", "LOCALSTACK_")
 _PRIVATE_NAMES = {"SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"}
 
 
+# Popen warns when it is dropped while its process lives; these live until `stop`, or beyond this process.
+_started: list[subprocess.Popen[bytes]] = []
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Emulator:
     """A running MiniStack.
@@ -96,6 +100,7 @@ def start(
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+    _started.append(process)
     endpoint = f"{'https' if tls else 'http'}://{HOST}:{port}"
     try:
         _wait_until_ready(process, endpoint, log)

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 _EMPTY: Item = {}
+# DynamoDB numbers hold 38 digits.
+_MAX_MAGNITUDE = 10**38
 
 
 def holds(condition: Condition | None, item: Item | None) -> bool:
@@ -44,7 +46,9 @@ def holds(condition: Condition | None, item: Item | None) -> bool:
     if isinstance(condition, Exists):
         return condition.attribute in attributes
     if isinstance(condition, Equals):
-        return condition.attribute in attributes and attributes[condition.attribute] == condition.value
+        found = attributes.get(condition.attribute)
+        # A truth value is no number, although Python says that True == 1.
+        return found == condition.value and isinstance(found, bool) == isinstance(condition.value, bool)
     if isinstance(condition, AnyOf):
         return any(holds(part, item) for part in condition.conditions)
     return all(holds(part, item) for part in condition.conditions)
@@ -87,8 +91,8 @@ class MemoryItemStore:
 
     Args:
         on_call: Called with the name of each call (`items.transact`) before it is carried out, and with
-            `items.query.next` before each item of a query after the first. What it raises, the caller gets, and
-            nothing is applied.
+            `items.query.next` before each item of a query after the first; `items.get_many` and `items.scan` alike.
+            What it raises, the caller gets, and nothing is applied.
         on_reply: The same after a write was applied: what it raises is a lost reply.
     """
 
@@ -105,8 +109,14 @@ class MemoryItemStore:
 
     def get_many(self, table: Table, keys: Sequence[Key]) -> dict[Key, Item]:
         self.on_call("items.get_many")
-        found = ((key, self.peek(table, key)) for key in keys)
-        return {key: item for key, item in found if item is not None}
+        found: dict[Key, Item] = {}
+        for position, key in enumerate(dict.fromkeys(keys)):
+            if position:
+                self.on_call("items.get_many.next")
+            item = self.peek(table, key)
+            if item is not None:
+                found[key] = item
+        return found
 
     def query(
         self, table: Table, pk: str, *, sk_from: str = "", sk_to: str = "\U0010ffff", descending: bool = False
@@ -131,14 +141,13 @@ class MemoryItemStore:
                 item = partition.items.get(sk)
                 if item is not None:
                     yield item
+                    self.on_call("items.scan.next")
 
     def put(self, action: Put) -> None:
         self._write("items.put", action)
 
     def update(self, action: Update) -> Item:
-        self._write("items.update", action)
-        item = self.peek(action.table, action.key)
-        return _EMPTY if item is None else item
+        return self._write("items.update", action)
 
     def delete(self, action: Delete) -> None:
         self._write("items.delete", action)
@@ -150,6 +159,8 @@ class MemoryItemStore:
             raise ValueError(f"a transaction has 1 to {MAX_TRANSACTION_ACTIONS} actions, not {len(actions)}")
         if len({(action.table, key) for action, key in zip(actions, keys, strict=True)}) < len(actions):
             raise ValueError("two actions of a transaction are on one item")
+        for action in actions:
+            _check_values(action)
         found = [self.peek(action.table, key) for action, key in zip(actions, keys, strict=True)]
         if not all(holds(action.condition, item) for action, item in zip(actions, found, strict=True)):
             raise TransactionCanceledError(
@@ -181,27 +192,33 @@ class MemoryItemStore:
         for partition in self._tables[table].values():
             yield from partition.items.values()
 
-    def _write(self, call: str, action: Put | Update | Delete) -> None:
+    def _write(self, call: str, action: Put | Update | Delete) -> Item:
         self.on_call(call)
+        _check_values(action)
         key = action.key
         found = self.peek(action.table, key)
         if not holds(action.condition, found):
             raise ConditionFailedError(found)
-        self._apply(action, key, found)
+        after = self._apply(action, key, found)
         self.on_reply(call)
+        return after
 
-    def _apply(self, action: Action, key: Key, found: Item | None) -> None:
+    def _apply(self, action: Action, key: Key, found: Item | None) -> Item:
+        """Carry out one action; returns the item as it is then."""
+        after: Item = _EMPTY if found is None else found
         if isinstance(action, Put):
-            self._replace(action.table, key, action.item)
+            after = {name: _own(value) for name, value in action.item.items()}
         elif isinstance(action, Update):
-            self._replace(action.table, key, _updated(action, key, found))
-        elif not isinstance(action, Check):
+            after = _updated(action, key, found)
+        elif isinstance(action, Check):
+            return after
+        else:
             self.remove(action.table, key)
+            return _EMPTY
+        self._replace(action.table, key, after)
+        return after
 
     def _replace(self, table: Table, key: Key, item: Item) -> None:
-        for name, value in item.items():
-            if not value and isinstance(value, frozenset):
-                raise ValueError(f"{name}: there are no empty sets")
         partitions = self._tables[table]
         partition = partitions.get(key.pk)
         if partition is None:
@@ -209,9 +226,41 @@ class MemoryItemStore:
         partition.write(key.sk, item)
 
 
+def _own(value: Value) -> Value:
+    """A copy that its writer cannot change any more."""
+    if isinstance(value, list):
+        return [_own(element) for element in value]
+    if isinstance(value, dict):
+        return {name: _own(element) for name, element in value.items()}
+    return value
+
+
+def _check_values(action: Action) -> None:
+    """Refuse what DynamoDB would refuse before it looks at the item."""
+    if isinstance(action, Put):
+        for value in action.item.values():
+            _check_value(value)
+    elif isinstance(action, Update):
+        if not (action.set or action.add or action.discard or action.remove):
+            raise ValueError(f"an update of {action.key} that changes nothing")
+        for changes in (action.set, action.add, action.discard):
+            for value in changes.values():
+                _check_value(value)
+
+
+def _check_value(value: Value) -> None:
+    if isinstance(value, frozenset) and not value:
+        raise ValueError("there are no empty sets")
+    if isinstance(value, int) and not -_MAX_MAGNITUDE < value < _MAX_MAGNITUDE:
+        raise ValueError("a number holds 38 digits")
+    if isinstance(value, list | dict):
+        for element in value.values() if isinstance(value, dict) else value:
+            _check_value(element)
+
+
 def _updated(action: Update, key: Key, found: Item | None) -> Item:
     item: dict[str, Value] = {"pk": key.pk, "sk": key.sk} if found is None else dict(found)
-    item.update(action.set)
+    item.update((name, _own(value)) for name, value in action.set.items())
     for name, amount in action.add.items():
         before = item.get(name, 0)
         if not isinstance(before, int):

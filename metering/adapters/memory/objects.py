@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from bisect import bisect_left, bisect_right, insort
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from metering.adapters.memory.ranges import MemoryRanges
 from metering.errors import ObjectChangedError, ObjectMissingError
 from metering.ports import ObjectInfo
 
@@ -35,8 +36,10 @@ class MemoryObjectStore:
     Args:
         clock: Says when an object was written.
         on_call: Called with the name of each call (`objects.put`) before it is carried out, and with
-            `objects.list.next` before each object of a listing after the first. What it raises, the caller gets.
+            `objects.list.next` before each object of a listing after the first, `objects.open.next` before each
+            range that a stream reads. What it raises, the caller gets.
         on_reply: The same after a write was applied: what it raises is a lost reply.
+        read_ahead_bytes: What a stream reads at once at least.
     """
 
     def __init__(
@@ -45,10 +48,12 @@ class MemoryObjectStore:
         *,
         on_call: Callable[[str], None] | None = None,
         on_reply: Callable[[str], None] | None = None,
+        read_ahead_bytes: int = io.DEFAULT_BUFFER_SIZE,
     ) -> None:
         self.on_call = on_call or _ignore
         self.on_reply = on_reply or _ignore
         self._clock = clock
+        self._read_ahead_bytes = read_ahead_bytes
         self._objects: dict[str, _Stored] = {}
         self._keys: list[str] = []
 
@@ -73,7 +78,8 @@ class MemoryObjectStore:
         stored = self._stored(key)
         if if_match is not None and if_match.strip('"') != stored.etag.strip('"'):
             raise ObjectChangedError(key)
-        return BytesIO(stored.body)
+        raw = MemoryRanges(len(stored.body), lambda: self._same(key, stored.etag).body)
+        return io.BufferedReader(raw, buffer_size=self._read_ahead_bytes)
 
     def head(self, key: str) -> ObjectInfo | None:
         self.on_call("objects.head")
@@ -108,6 +114,13 @@ class MemoryObjectStore:
         """Take an object away without a call: for lifecycle rules, and for tests that break something."""
         if self._objects.pop(key, None) is not None:
             del self._keys[bisect_left(self._keys, key)]
+
+    def _same(self, key: str, etag: str) -> _Stored:
+        self.on_call("objects.open.next")
+        stored = self._stored(key)
+        if stored.etag != etag:
+            raise ObjectChangedError(key)
+        return stored
 
     def _stored(self, key: str) -> _Stored:
         stored = self._objects.get(key)

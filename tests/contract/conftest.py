@@ -1,0 +1,67 @@
+"""One behaviour, two implementations: each test runs over memory and over the real adapters on MiniStack."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING
+
+import pytest
+
+from metering.adapters.aws.objects import S3ObjectStore
+from metering.adapters.aws.queues import SqsQueue
+from metering.adapters.aws.runtime import SystemClock
+from metering.adapters.memory.items import MemoryItemStore
+from metering.adapters.memory.objects import MemoryObjectStore
+from metering.adapters.memory.queues import MemoryQueue
+from metering.units import MIB
+from tests.emulated import Resources, clients, item_store, make_resources, ministack
+
+if TYPE_CHECKING:
+    from metering.adapters.aws.session import Clients
+    from metering.ports import ItemStore, ObjectStore, Queue
+
+__all__ = ["clients", "ministack"]
+
+BOTH = [pytest.param("memory"), pytest.param("aws", marks=pytest.mark.emulator)]
+
+
+@pytest.fixture(scope="module")
+def resources(clients: Clients) -> Resources:
+    return make_resources(clients)
+
+
+@pytest.fixture(params=BOTH)
+def items(request: pytest.FixtureRequest) -> ItemStore:
+    if request.param == "memory":
+        return MemoryItemStore()
+    return item_store(request.getfixturevalue("clients"), request.getfixturevalue("resources"))
+
+
+@pytest.fixture(params=BOTH)
+def objects(request: pytest.FixtureRequest) -> ObjectStore:
+    if request.param == "memory":
+        return MemoryObjectStore(SystemClock(), read_ahead_bytes=16)
+    clients: Clients = request.getfixturevalue("clients")
+    # Parts as small as S3 allows, so that a test of a large file is quick; little read-ahead, so that reads are many.
+    resources: Resources = request.getfixturevalue("resources")
+    return S3ObjectStore(clients.s3, resources.bucket, part_bytes=5 * MIB, read_ahead_bytes=16)
+
+
+@pytest.fixture(params=BOTH)
+def queue(request: pytest.FixtureRequest) -> Queue:
+    if request.param == "memory":
+        return MemoryQueue(SystemClock())
+    clients: Clients = request.getfixturevalue("clients")
+    return SqsQueue(clients.sqs, clients.sqs.create_queue(QueueName=f"q-{uuid.uuid4().hex[:12]}")["QueueUrl"])
+
+
+@pytest.fixture
+def pk() -> str:
+    """A partition of the test's own: the tables are shared by the tests of a module."""
+    return f"T#{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+def prefix() -> str:
+    """A prefix of the test's own: the bucket is shared by the tests of a module."""
+    return f"t/{uuid.uuid4().hex}/"

@@ -1,0 +1,484 @@
+"""What every `ItemStore` does: DynamoDB's semantics, as far as the protocol leans on them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from metering.domain.items import (
+    Absent,
+    AllOf,
+    AnyOf,
+    Check,
+    Condition,
+    Delete,
+    Equals,
+    Exists,
+    Item,
+    Key,
+    Put,
+    Table,
+    Update,
+    Value,
+)
+from metering.errors import ConditionFailedError, TransactionCanceledError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from metering.domain.items import Action
+    from metering.ports import ItemStore
+
+LEDGER = Table.LEDGER
+USAGE = Table.USAGE
+FAILED = "ConditionalCheckFailed"
+
+
+def item(pk: str, sk: str, **attributes: Value) -> dict[str, Value]:
+    return {"pk": pk, "sk": sk, **attributes}
+
+
+def put(items: ItemStore, pk: str, sk: str, **attributes: Value) -> None:
+    items.put(Put(table=LEDGER, item=item(pk, sk, **attributes)))
+
+
+def sort_keys(found: object) -> list[Value]:
+    return [one["sk"] for one in found]  # type: ignore[attr-defined]  # any iterable of items
+
+
+# --- values ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        "text with a \N{SNOWMAN} and \U0001f600",
+        0,
+        -1,
+        2**53 + 1,
+        2**63,
+        -(2**63) - 1,
+        10**37,
+        10**38 - 1,
+        1 - 10**38,
+        True,
+        False,
+        frozenset({"a", "b"}),
+        [],
+        [1, "1", True, [2], {"k": -(2**70)}],
+        {},
+        {"2026-11-24T13": [3, 140 * 10**15], "empty": ""},
+    ],
+    ids=lambda value: str(len(repr(value))) + type(value).__name__,
+)
+def test_a_value_comes_back_as_it_was_written(items: ItemStore, pk: str, value: Value) -> None:
+    put(items, pk, "1", value=value)
+    found = items.get(LEDGER, Key(pk, "1"))
+    assert found == item(pk, "1", value=value)
+    assert type(found["value"]) is type(value)
+
+
+@pytest.mark.parametrize("number", [10**38, -(10**38), 10**40], ids=["38 zeros", "negative", "40 zeros"])
+def test_a_number_of_more_than_38_digits_is_refused(items: ItemStore, pk: str, number: int) -> None:
+    with pytest.raises(ValueError, match="38 digits"):
+        put(items, pk, "1", n=number)
+    assert items.get(LEDGER, Key(pk, "1")) is None
+
+
+def test_an_empty_set_is_refused(items: ItemStore, pk: str) -> None:
+    with pytest.raises(ValueError, match="empty set"):
+        put(items, pk, "1", s=frozenset())
+
+
+def test_an_item_that_is_not_there_reads_as_none(items: ItemStore, pk: str) -> None:
+    assert items.get(LEDGER, Key(pk, "1")) is None
+
+
+def test_the_two_tables_are_apart(items: ItemStore, pk: str) -> None:
+    put(items, pk, "1")
+    assert items.get(USAGE, Key(pk, "1")) is None
+
+
+def test_a_put_replaces_the_whole_item(items: ItemStore, pk: str) -> None:
+    put(items, pk, "1", a=1, b=2)
+    put(items, pk, "1", b=3)
+    assert items.get(LEDGER, Key(pk, "1")) == item(pk, "1", b=3)
+
+
+def test_what_was_written_no_longer_belongs_to_the_writer(items: ItemStore, pk: str) -> None:
+    numbers: list[Value] = [1]
+    items.put(Put(table=LEDGER, item=item(pk, "1", numbers=numbers)))
+    numbers.append(2)
+    assert items.get(LEDGER, Key(pk, "1")) == item(pk, "1", numbers=[1])
+
+
+# --- conditions -----------------------------------------------------------------------------------------------------
+
+STORED: dict[str, Value] = {"state": "open", "next": 3, "flag": True, "word": "1"}
+CONDITIONS: list[tuple[Condition, bool, bool]] = [
+    # condition, of STORED, of no item
+    (Exists(), True, False),
+    (Absent(), False, True),
+    (Exists(attribute="state"), True, False),
+    (Exists(attribute="gone"), False, False),
+    (Absent(attribute="state"), False, True),
+    (Absent(attribute="gone"), True, True),
+    (Equals(attribute="state", value="open"), True, False),
+    (Equals(attribute="state", value="Open"), False, False),
+    (Equals(attribute="next", value=3), True, False),
+    (Equals(attribute="next", value=4), False, False),
+    (Equals(attribute="gone", value=0), False, False),
+    (Equals(attribute="gone", value=""), False, False),
+    # Types never mix: neither text with number, nor truth with number.
+    (Equals(attribute="word", value=1), False, False),
+    (Equals(attribute="next", value="3"), False, False),
+    (Equals(attribute="flag", value=1), False, False),
+    (AnyOf((Absent(), Equals(attribute="state", value="open"))), True, True),
+    (AnyOf((Absent(), Equals(attribute="state", value="done"))), False, True),
+    (AllOf((Exists(), Equals(attribute="next", value=3))), True, False),
+    (AllOf((Equals(attribute="state", value="open"), Equals(attribute="next", value=4))), False, False),
+    (
+        AllOf((Exists(), AnyOf((Absent(attribute="run"), Equals(attribute="run", value="0#1"))))),
+        True,
+        False,
+    ),
+    (AnyOf((AllOf((Exists(), Absent())), Exists(attribute="next"))), True, False),
+]
+
+
+@pytest.mark.parametrize(("condition", "of_stored", "of_nothing"), CONDITIONS, ids=lambda value: str(value)[:60])
+@pytest.mark.parametrize("kind", ["put", "update", "delete", "check"])
+def test_a_condition_decides_a_write(
+    items: ItemStore, pk: str, condition: Condition, of_stored: bool, of_nothing: bool, kind: str
+) -> None:
+    put(items, pk, "there", **STORED)
+    assert _writes(items, Key(pk, "there"), condition, kind) is of_stored
+    assert _writes(items, Key(pk, "not there"), condition, kind) is of_nothing
+
+
+def _writes(items: ItemStore, key: Key, condition: Condition, kind: str) -> bool:
+    before = items.get(LEDGER, key)
+    action = {
+        "put": Put(table=LEDGER, item={**key._asdict(), "new": 1}, condition=condition),
+        "update": Update(table=LEDGER, key=key, set={"new": 1}, condition=condition),
+        "delete": Delete(table=LEDGER, key=key, condition=condition),
+        "check": Check(table=LEDGER, key=key, condition=condition),
+    }[kind]
+    reasons = _refusal(lambda: items.transact([action]))
+    assert reasons in (None, ((FAILED, before),))
+    if reasons is not None:
+        assert items.get(LEDGER, key) == before
+    assert _writes_alone(items, action, before) is (reasons is None)
+    return reasons is None
+
+
+def _writes_alone(items: ItemStore, action: Action, before: Item | None) -> bool:
+    """The same write without a transaction, from the same state."""
+    key = action.key
+    if before is None:
+        items.delete(Delete(table=LEDGER, key=key))
+    else:
+        items.put(Put(table=LEDGER, item=before))
+    match action:
+        case Put():
+            refused = _refusal(lambda: items.put(action))
+        case Update():
+            refused = _refusal(lambda: items.update(action))
+        case Delete():
+            refused = _refusal(lambda: items.delete(action))
+        case Check():
+            refused = _refusal(lambda: items.delete(Delete(table=LEDGER, key=key, condition=action.condition)))
+    assert refused in (None, (before,))
+    if refused is not None:
+        assert items.get(LEDGER, key) == before
+    return refused is None
+
+
+def _refusal(write: Callable[[], object]) -> tuple[object, ...] | None:
+    """What the refusal carries, or None if the write was done."""
+    try:
+        write()
+    except TransactionCanceledError as error:
+        return error.reasons
+    except ConditionFailedError as error:
+        return (error.existing,)
+    return None
+
+
+# --- updates --------------------------------------------------------------------------------------------------------
+
+
+def test_an_update_makes_an_item_and_returns_it_whole(items: ItemStore, pk: str) -> None:
+    after = items.update(Update(table=LEDGER, key=Key(pk, "1"), set={"a": "x"}, add={"n": -5}))
+    assert after == item(pk, "1", a="x", n=-5)
+    assert items.get(LEDGER, Key(pk, "1")) == after
+
+
+def test_add_to_an_absent_attribute_counts_from_zero(items: ItemStore, pk: str) -> None:
+    put(items, pk, "1", other=1)
+    after = items.update(Update(table=LEDGER, key=Key(pk, "1"), add={"bytes": 2**63, "records": 1}))
+    assert after == item(pk, "1", other=1, bytes=2**63, records=1)
+
+
+def test_sums_beyond_64_bits_are_exact(items: ItemStore, pk: str) -> None:
+    for _ in range(3):
+        items.update(Update(table=LEDGER, key=Key(pk, "1"), add={"n": 2**63 - 1}))
+    after = items.update(Update(table=LEDGER, key=Key(pk, "1"), add={"n": -1}))
+    assert after["n"] == 3 * (2**63 - 1) - 1
+    # DynamoDB adds 38 digits, MiniStack 28 (Python's default Decimal context): a year at 140 PB a day needs 20.
+    after = items.update(Update(table=LEDGER, key=Key(pk, "1"), add={"n": 10**27}))
+    assert after["n"] == 10**27 + 3 * (2**63 - 1) - 1
+
+
+def test_the_last_string_of_a_set_takes_the_attribute_along(items: ItemStore, pk: str) -> None:
+    put(items, pk, "1", hours=frozenset({"a", "b", "c"}))
+    take = {"hours": frozenset({"a", "never there"})}
+    assert items.update(Update(table=LEDGER, key=Key(pk, "1"), discard=take)) == item(
+        pk, "1", hours=frozenset({"b", "c"})
+    )
+    take = {"hours": frozenset({"b", "c"})}
+    assert items.update(Update(table=LEDGER, key=Key(pk, "1"), discard=take)) == item(pk, "1")
+    # Once more is no error, and brings nothing back.
+    assert items.update(Update(table=LEDGER, key=Key(pk, "1"), discard=take)) == item(pk, "1")
+
+
+def test_remove_takes_attributes_away_and_minds_none_that_are_not_there(items: ItemStore, pk: str) -> None:
+    put(items, pk, "1", a=1, b=2, c=3)
+    after = items.update(Update(table=LEDGER, key=Key(pk, "1"), remove=("a", "b", "z"), set={"c": 4}))
+    assert after == item(pk, "1", c=4)
+
+
+def test_an_update_without_its_condition_makes_an_empty_item(items: ItemStore, pk: str) -> None:
+    """Why the protocol wants `attribute_exists` when hours are taken out of pending."""
+    items.update(Update(table=LEDGER, key=Key(pk, "1"), discard={"hours": frozenset({"a"})}))
+    assert items.get(LEDGER, Key(pk, "1")) == item(pk, "1")
+
+
+def test_an_update_that_changes_nothing_is_refused(items: ItemStore, pk: str) -> None:
+    with pytest.raises(ValueError, match="changes nothing"):
+        items.update(Update(table=LEDGER, key=Key(pk, "1")))
+    with pytest.raises(ValueError, match="changes nothing"):
+        items.transact([Update(table=LEDGER, key=Key(pk, "1"))])
+    assert items.get(LEDGER, Key(pk, "1")) is None
+
+
+def test_deleting_what_is_not_there_is_no_error(items: ItemStore, pk: str) -> None:
+    items.delete(Delete(table=LEDGER, key=Key(pk, "1")))
+    put(items, pk, "1")
+    items.delete(Delete(table=LEDGER, key=Key(pk, "1")))
+    items.delete(Delete(table=LEDGER, key=Key(pk, "1")))
+    assert items.get(LEDGER, Key(pk, "1")) is None
+
+
+# --- transactions ---------------------------------------------------------------------------------------------------
+
+
+def test_a_transaction_applies_all_of_its_actions_over_both_tables(items: ItemStore, pk: str) -> None:
+    put(items, pk, "old", n=1)
+    put(items, pk, "gone")
+    put(items, pk, "checked", n=1)
+    items.transact(
+        [
+            Put(table=LEDGER, item=item(pk, "new", x="y"), condition=Absent()),
+            Update(table=LEDGER, key=Key(pk, "old"), add={"n": 1}),
+            Delete(table=LEDGER, key=Key(pk, "gone")),
+            Check(table=LEDGER, key=Key(pk, "checked"), condition=Exists()),
+            Update(table=USAGE, key=Key(pk, "new"), add={"bytes": 5, "rev": 1}),
+        ]
+    )
+    assert list(items.query(LEDGER, pk)) == [
+        item(pk, "checked", n=1),
+        item(pk, "new", x="y"),
+        item(pk, "old", n=2),
+    ]
+    assert list(items.query(USAGE, pk)) == [item(pk, "new", bytes=5, rev=1)]
+
+
+def test_one_false_condition_cancels_everything_and_reasons_come_in_order(items: ItemStore, pk: str) -> None:
+    put(items, pk, "b", n=1)
+    put(items, pk, "d", n=2)
+    before = list(items.query(LEDGER, pk))
+    with pytest.raises(TransactionCanceledError) as caught:
+        items.transact(
+            [
+                Put(table=LEDGER, item=item(pk, "a"), condition=Absent()),
+                Put(table=LEDGER, item=item(pk, "b", n=7), condition=Absent()),
+                Check(table=LEDGER, key=Key(pk, "c"), condition=Exists()),
+                Update(table=LEDGER, key=Key(pk, "d"), add={"n": 1}, condition=Equals(attribute="n", value=3)),
+                Delete(table=LEDGER, key=Key(pk, "e"), condition=Absent()),
+                Update(table=USAGE, key=Key(pk, "f"), add={"n": 1}),
+            ]
+        )
+    assert caught.value.condition_failed
+    assert caught.value.reasons == (
+        None,
+        (FAILED, item(pk, "b", n=1)),
+        (FAILED, None),
+        (FAILED, item(pk, "d", n=2)),
+        None,
+        None,
+    )
+    assert list(items.query(LEDGER, pk)) == before
+    assert list(items.query(USAGE, pk)) == []
+
+
+def test_a_hundred_actions_are_taken_and_a_hundred_and_one_refused(items: ItemStore, pk: str) -> None:
+    actions = [Put(table=LEDGER, item=item(pk, f"{n:03d}")) for n in range(101)]
+    with pytest.raises(ValueError, match="100"):
+        items.transact(actions)
+    assert list(items.query(LEDGER, pk)) == []
+    items.transact(actions[:100])
+    assert len(list(items.query(LEDGER, pk))) == 100
+
+
+def test_no_action_is_refused(items: ItemStore) -> None:
+    with pytest.raises(ValueError, match="1 to 100"):
+        items.transact([])
+
+
+def test_two_actions_on_one_item_are_refused(items: ItemStore, pk: str) -> None:
+    with pytest.raises(ValueError, match="one item"):
+        items.transact(
+            [
+                Put(table=LEDGER, item=item(pk, "1")),
+                Check(table=LEDGER, key=Key(pk, "1"), condition=Absent()),
+            ]
+        )
+    # The same key in the other table is another item.
+    items.transact([Put(table=table, item=item(pk, "1")) for table in Table])
+    assert items.get(LEDGER, Key(pk, "1")) == items.get(USAGE, Key(pk, "1"))
+
+
+def test_a_guarded_transaction_sent_again_changes_nothing(items: ItemStore, pk: str) -> None:
+    """Nothing relies on request tokens: the second call is refused by the first one's effect."""
+    commit = [
+        Put(table=LEDGER, item=item(pk, "C", state="applied"), condition=Absent()),
+        Update(table=USAGE, key=Key(pk, "u"), add={"bytes": 10, "rev": 1}),
+    ]
+    items.transact(commit)
+    with pytest.raises(TransactionCanceledError) as caught:
+        items.transact(commit)
+    assert caught.value.reasons == ((FAILED, item(pk, "C", state="applied")), None)
+    assert items.get(USAGE, Key(pk, "u")) == item(pk, "u", bytes=10, rev=1)
+
+
+def test_a_transaction_whose_guard_was_undone_is_applied_once_more(items: ItemStore, pk: str) -> None:
+    """Two calls share no request token: a repair that is needed a second time within ten minutes happens."""
+    repair = [Update(table=USAGE, key=Key(pk, "u"), add={"bytes": 10, "rev": 1}, condition=Absent())]
+    for _ in range(2):
+        items.transact(repair)
+        assert items.get(USAGE, Key(pk, "u")) == item(pk, "u", bytes=10, rev=1)
+        items.delete(Delete(table=USAGE, key=Key(pk, "u")))
+
+
+def test_an_update_without_a_guard_counts_each_time(items: ItemStore, pk: str) -> None:
+    """Why there is never a bare ADD."""
+    for _ in range(2):
+        items.transact([Update(table=USAGE, key=Key(pk, "u"), add={"bytes": 10})])
+    assert items.get(USAGE, Key(pk, "u")) == item(pk, "u", bytes=20)
+
+
+# --- reading --------------------------------------------------------------------------------------------------------
+
+
+def test_a_query_reads_one_partition_in_key_order(items: ItemStore, pk: str) -> None:
+    for sk in ("b", "a", "c", "B", "é", "z", "\U0001f600", "\uffee"):
+        put(items, pk, sk)
+    put(items, pk + "x", "a")
+    ordered = ["B", "a", "b", "c", "z", "é", "\uffee", "\U0001f600"]
+    assert sort_keys(items.query(LEDGER, pk)) == ordered
+    assert sort_keys(items.query(LEDGER, pk, descending=True)) == ordered[::-1]
+    assert list(items.query(USAGE, pk)) == []
+
+
+@pytest.mark.parametrize(
+    ("bounds", "expected"),
+    [
+        ({"sk_from": "1#"}, ["1#a", "1#b", "2#a", "2#b"]),
+        ({"sk_from": "1#", "sk_to": "2#"}, ["1#a", "1#b"]),
+        ({"sk_from": "1#a", "sk_to": "2#a"}, ["1#a", "1#b"]),
+        ({"sk_from": "1#b", "sk_to": "2#b"}, ["1#b", "2#a"]),
+        ({"sk_to": "1#b"}, ["0", "1#a"]),
+        ({"sk_from": "1#a", "sk_to": "1#a"}, []),
+        ({"sk_from": "2#", "sk_to": "1#"}, []),
+        ({"sk_from": "3"}, []),
+        ({}, ["0", "1#a", "1#b", "2#a", "2#b"]),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("descending", [False, True])
+def test_a_range_holds_its_lower_end_and_not_its_upper_one(
+    items: ItemStore, pk: str, bounds: dict[str, str], expected: list[str], descending: bool
+) -> None:
+    for sk in ("0", "1#a", "1#b", "2#a", "2#b"):
+        put(items, pk, sk)
+    found = sort_keys(items.query(LEDGER, pk, descending=descending, **bounds))  # type: ignore[arg-type]  # str only
+    assert found == (expected[::-1] if descending else expected)
+
+
+@pytest.mark.parametrize("descending", [False, True])
+def test_a_query_goes_on_over_more_than_one_page(items: ItemStore, pk: str, descending: bool) -> None:
+    """A page holds 1 MB."""
+    for n in range(12):
+        put(items, pk, f"{n:02d}", filling="x" * 200_000)
+    names = [f"{n:02d}" for n in range(12)]
+    assert sort_keys(items.query(LEDGER, pk, descending=descending)) == (names[::-1] if descending else names)
+
+
+def test_many_items_are_read_at_once_and_absent_ones_left_out(items: ItemStore, pk: str) -> None:
+    for n in range(130):
+        put(items, pk, f"{n:03d}", n=n)
+    keys = [Key(pk, f"{n:03d}") for n in range(0, 260, 2)]
+    found = items.get_many(LEDGER, [*keys, keys[0]])
+    assert found == {Key(pk, f"{n:03d}"): item(pk, f"{n:03d}", n=n) for n in range(0, 130, 2)}
+    assert items.get_many(LEDGER, []) == {}
+
+
+def test_a_scan_finds_every_item(items: ItemStore, pk: str) -> None:
+    for n in range(6):
+        put(items, f"{pk}/{n}", "1", filling="x" * 300_000)
+    found = {one["pk"] for one in items.scan(LEDGER)}
+    assert found >= {f"{pk}/{n}" for n in range(6)}
+
+
+# --- isolation ------------------------------------------------------------------------------------------------------
+
+
+def test_a_query_can_see_half_of_a_transaction(items: ItemStore, pk: str) -> None:
+    """A Query is many reads: what it passed is old, what is ahead of it is new."""
+    for n in range(8):
+        put(items, pk, f"{n}", version=1, filling="x" * 300_000)
+    reader = items.query(LEDGER, pk)
+    seen = [next(reader)]
+    items.transact([Update(table=LEDGER, key=Key(pk, f"{n}"), set={"version": 2}) for n in range(8)])
+    seen += list(reader)
+    versions = [one["version"] for one in seen]
+    assert versions == sorted(versions)
+    assert set(versions) == {1, 2}
+
+
+def test_a_query_can_miss_an_item_behind_it_and_meet_one_ahead_of_it(items: ItemStore, pk: str) -> None:
+    """Why a reader looks for published hours before pointers, and then once more."""
+    for n in range(2, 10):
+        put(items, pk, f"{n}", filling="x" * 300_000)
+    reader = items.query(LEDGER, pk)
+    next(reader)
+    items.transact([Put(table=LEDGER, item=item(pk, "1")), Put(table=LEDGER, item=item(pk, "95"))])
+    found = sort_keys(reader)
+    assert "1" not in found
+    assert found[-1] == "95"
+
+
+def test_a_query_that_stops_early_is_no_trouble(items: ItemStore, pk: str) -> None:
+    for n in range(3):
+        put(items, pk, f"{n}")
+    assert next(items.query(LEDGER, pk, descending=True))["sk"] == "2"  # type: ignore[call-overload]  # an iterator
+
+
+def test_what_was_read_stays_as_it_was_read(items: ItemStore, pk: str) -> None:
+    put(items, pk, "1", n=1, hours=frozenset({"a", "b"}))
+    found = items.get(LEDGER, Key(pk, "1"))
+    items.update(Update(table=LEDGER, key=Key(pk, "1"), add={"n": 1}, discard={"hours": frozenset({"a"})}))
+    assert found == item(pk, "1", n=1, hours=frozenset({"a", "b"}))
