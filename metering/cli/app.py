@@ -5,8 +5,11 @@ from typing import Annotated
 
 import typer
 
+from metering.cli.alerts import alerts
 from metering.cli.command import root_places
+from metering.cli.dlq import dlq
 from metering.cli.local import local
+from metering.cli.quarantine import quarantine
 from metering.cli.region import region
 from metering.cli.replay import replay_app
 
@@ -26,6 +29,9 @@ app = typer.Typer(
 FAMILIES: dict[str, typer.Typer] = {
     "local": local,
     "region": region,
+    "dlq": dlq,
+    "quarantine": quarantine,
+    "alerts": alerts,
 }
 
 # Families whose commands stand alone: `metering verify`.

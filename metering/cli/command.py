@@ -29,7 +29,7 @@ from metering.cli.connection import RegionConnection, connect
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.output import Answer, Format, write_answer
 from metering.cli.safety import printable
-from metering.errors import MeteringError, UnavailableError
+from metering.errors import MeteringError, OperationFailedError, UnavailableError
 
 P = ParamSpec("P")
 
@@ -225,6 +225,8 @@ def fail(error: MeteringError, *, code: int) -> NoReturn:
     say(f"Error: {error}", style="bold red")
     if isinstance(error, CommandFailedError) and error.hint:
         say(error.hint)
+    elif isinstance(error, OperationFailedError) and error.advice:
+        say(error.advice)
     elif isinstance(error, UnavailableError):
         say("The service behind it gave no answer; nothing is lost. Run the command again.")
     raise typer.Exit(code)

@@ -10,7 +10,7 @@ from metering.cli.output import Answer, Cell, Column
 from metering.cli.region_world import RegionTools
 from metering.domain.hours import rfc3339
 from metering.domain.regions import Answered, Phase, RegionState, Step
-from metering.errors import OperationFailedError, SettingsError
+from metering.errors import SettingsError
 
 region = typer.Typer(
     help="Regions: plan, add, status, reconcile, remove. Each can be run again after it was stopped at any point.",
@@ -77,7 +77,7 @@ def add(
         return
     if name != tools.rules.home:
         _need_home(tools)
-    state = _added(tools, name, redeploy=redeploy)
+    state = tools.manager.add(name, redeploy=redeploy)
     session.write(_answer([state]))
     _fail_unless_ready([state])
 
@@ -141,11 +141,7 @@ def remove(session: Session, name: RegionArgument, dry_run: DryRunOption = False
         unsettled = {kind: n for kind, n in tools.world.life.in_flight(name).items() if n}
         say(f"in flight in {name}: {unsettled or 'nothing'}; would delete its pipeline and observability stacks")
         return
-    try:
-        state = tools.removal.remove(name)
-    except OperationFailedError as error:
-        raise CommandFailedError(error.reason, error.advice) from error
-    session.write(_answer([state]))
+    session.write(_answer([tools.removal.remove(name)]))
 
 
 def _need_home(tools: RegionTools) -> None:
@@ -153,14 +149,7 @@ def _need_home(tools: RegionTools) -> None:
     home = tools.rules.home
     if tools.world.stacks.describe(home, tools.world.builder.stacks()[0]) is None:
         tools.say(home, "the home region is not built yet; it comes first")
-        _fail_unless_ready([_added(tools, home, redeploy=False)])
-
-
-def _added(tools: RegionTools, name: str, *, redeploy: bool) -> RegionState:
-    try:
-        return tools.manager.add(name, redeploy=redeploy)
-    except OperationFailedError as error:
-        raise CommandFailedError(error.reason, error.advice) from error
+        _fail_unless_ready([tools.manager.add(home)])
 
 
 def _fail_unless_ready(states: list[RegionState] | tuple[RegionState, ...]) -> None:

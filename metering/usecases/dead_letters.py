@@ -205,9 +205,10 @@ class DeadLetters:
             sender_id=delivery.sender_id,
         )
         try:
-            batch = self._reader.read(resent, admission=self._admission).batches[0]
+            batches = self._reader.read(resent, admission=self._admission).batches
         except UnavailableError as error:
             return None, f"Its object cannot be read: {error}."
+        batch = batches[0] if batches else NoBatch(why="it announces no object")
         if isinstance(batch, RefusedBatch):
             return batch, f"Not settled in time; it would now be refused: {batch.reason} ({batch.problems[0][1]})."
         if isinstance(batch, NoBatch):
