@@ -1,0 +1,149 @@
+"""The checker at rest. It knows what was sent, and what a reader of the finished region sees."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from metering.domain.admission import Admission
+from metering.domain.hours import lake_prefix, month_of
+from metering.domain.items import Key, Table
+from metering.domain.ledger import conflict_key, marker_key, parse_usage_key, usage_total
+from metering.domain.quarantine import batch_key, decode_records
+from metering.domain.usage import ZERO, Total
+from tests.simulation.rows import Row, decode_rows
+
+if TYPE_CHECKING:
+    from metering.domain.usage import UsageKey
+    from tests.simulation.rows import SentContent
+    from tests.simulation.world import World
+
+_ADMISSION = Admission()
+
+
+@dataclass(slots=True)
+class Findings:
+    """What is wrong, and what was not although it might have been.
+
+    Attributes:
+        lost: Sent, without a verdict and not in flight; or accepted, and not (wholly) visible.
+        doubled: Visible or counted more than once.
+        unexpected: Visible or counted, and never accepted so.
+        recovered: Contents that were delivered more than once and came out right.
+    """
+
+    lost: list[str] = field(default_factory=list)
+    doubled: list[str] = field(default_factory=list)
+    unexpected: list[str] = field(default_factory=list)
+    recovered: int = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.lost or self.doubled or self.unexpected)
+
+    def __str__(self) -> str:
+        return f"lost {self.lost}, doubled {self.doubled}, unexpected {self.unexpected}"
+
+
+def check(world: World, rows: list[Row]) -> Findings:
+    """Compare what was sent with the rows that are visible, with usage and with the verdicts."""
+    findings = Findings()
+    _check_rows(world, rows, findings)
+    _check_usage(world, rows, findings)
+    for content in world.contents.values():
+        if world.queue.sent_times.get(content.name):
+            _check_verdict(world, content, findings)
+    findings.recovered = sum(world.queue.delivered.get(name, 0) > 1 for name in world.contents)
+    return findings
+
+
+def lake_rows(world: World) -> list[Row]:
+    """Every row below `lake/`, as an engine reads it that only lists the prefix."""
+    rows: list[Row] = []
+    for key in world.objects.keys("lake/"):
+        body = world.objects.peek(key)
+        found = decode_rows(body or b"")
+        if any(not key.startswith(lake_prefix(row.booked_s)) for row in found):
+            raise AssertionError(f"{key} has rows of another hour")
+        rows += found
+    return rows
+
+
+def _check_rows(world: World, rows: list[Row], findings: Findings) -> None:
+    counts = Counter(row.resource_id for row in rows)
+    findings.doubled += [name for name, count in counts.items() if count > 1]
+    visible: dict[str, set[int]] = {}
+    for row in rows:
+        name, _, position = row.resource_id.partition("/")
+        visible.setdefault(name, set()).add(int(position))
+        content = world.contents[name]
+        if row[1:] != content.rows[int(position)][1:] or not _booked_right(world, row, content):
+            findings.unexpected.append(f"{row.resource_id} is not as it was sent")
+    for content in world.contents.values():
+        accepted = world.watch.accepted.get(content.batch_id)
+        seen = visible.get(content.name, set())
+        if accepted is None or accepted[0] != content.content_hash:
+            findings.unexpected += [f"{content.name}/{position} was not accepted" for position in sorted(seen)]
+        elif seen not in _possible(world, content):
+            findings.lost.append(f"{content.name}: {len(seen)} of {len(content.rows)} rows are visible")
+        elif len(seen) < len(content.rows):
+            _check_refused(world, content, seen, findings)
+
+
+def _booked_right(world: World, row: Row, content: SentContent) -> bool:
+    own_s = content.rows[int(row.resource_id.partition("/")[2])].booked_s
+    closed = month_of(own_s) in world.watch.closing
+    return row.booked_s == own_s or (closed and month_of(row.booked_s) != month_of(own_s))
+
+
+def _possible(world: World, content: SentContent) -> list[set[int]]:
+    """The sets of positions that admission may have let through, one a SentTimestamp that the message ever had."""
+    return [
+        {n for n, row in enumerate(content.rows) if _ADMISSION.refusal(row.start_s, sent_ms) is None}
+        for sent_ms in world.queue.sent_times.get(content.name, [])
+    ]
+
+
+def _check_refused(world: World, content: SentContent, seen: set[int], findings: Findings) -> None:
+    marker = world.peek(marker_key(content.batch_id))
+    if marker is None or marker["verdict"] != "accepted":
+        # Its life is over.
+        return
+    body = world.objects.peek(str(marker.get("quarantine", "")))
+    kept = set() if body is None else {r.record.position for r in decode_records(body) if r.batch_id == content.batch_id}
+    if kept != set(range(len(content.rows))) - seen or marker["refused"] != len(kept):
+        findings.lost.append(f"{content.name}: refused records are not in quarantine")
+
+
+def _check_usage(world: World, rows: list[Row], findings: Findings) -> None:
+    expected: dict[UsageKey, Total] = {}
+    for row in rows:
+        key = row.usage_key
+        expected[key] = expected.get(key, ZERO).plus(Total(row.bytes, 1))
+    counted: dict[UsageKey, Total] = {}
+    for item in world.items.everything(Table.USAGE):
+        key, _ = parse_usage_key(Key(str(item["pk"]), str(item["sk"])))
+        counted[key] = counted.get(key, ZERO).plus(usage_total(item))
+    for key in expected.keys() | counted.keys():
+        want, have = expected.get(key, ZERO), counted.get(key, ZERO)
+        if have != want:
+            more = have.records > want.records or have.bytes > want.bytes
+            (findings.doubled if more else findings.lost).append(f"usage {key}: {have}, not {want}")
+
+
+def _check_verdict(world: World, content: SentContent, findings: Findings) -> None:
+    """I1: exactly one of accepted, conflict and rejected; or still in the queue or among the dead letters."""
+    accepted = world.watch.accepted.get(content.batch_id)
+    is_accepted = accepted is not None and accepted[0] == content.content_hash
+    is_conflict = world.peek(conflict_key(content.batch_id, content.content_hash)) is not None
+    if is_accepted and is_conflict:
+        findings.doubled.append(f"{content.name}: accepted and in conflict")
+    if is_accepted or is_conflict or world.queue.holds(content.name):
+        return
+    # A rejected marker can be replaced by the acceptance of other content; the quarantine object stays. A pointer whose
+    # object is gone is a duplicate of the batch that was accepted.
+    hashes = (content.content_hash, f"body-{content.name}")
+    kept = any(world.objects.peek(batch_key(content.batch_id, name)) is not None for name in hashes)
+    if content.batch_id in world.watch.rejected or (content.location and (accepted is not None or kept)):
+        return
+    findings.lost.append(f"{content.name}: no verdict")

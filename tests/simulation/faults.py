@@ -1,0 +1,130 @@
+"""Faults of single calls: what can go wrong, and who decides that it does."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from enum import StrEnum
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+MINUTE_MS = 60_000
+HOUR_MS = 60 * MINUTE_MS
+
+
+class Fault(StrEnum):
+    """What happens to one call."""
+
+    REQUEST_LOST = "request lost"
+    REPLY_LOST = "reply lost, applied"
+    APPLIED_LATER = "reply lost, applied later"
+    SENT_TWICE = "reply lost, sent again by the SDK"
+    THROTTLED = "throttled"
+    CONFLICT = "transaction conflict"
+    KILLED_BEFORE = "killed before the call"
+    KILLED_AFTER = "killed after the call"
+    PAUSED = "paused beyond the visibility timeout"
+
+
+READ_FAULTS = (Fault.REQUEST_LOST, Fault.THROTTLED, Fault.KILLED_BEFORE, Fault.KILLED_AFTER, Fault.PAUSED)
+WRITE_FAULTS = (
+    Fault.REQUEST_LOST,
+    Fault.REPLY_LOST,
+    Fault.REPLY_LOST,
+    Fault.APPLIED_LATER,
+    Fault.SENT_TWICE,
+    Fault.THROTTLED,
+    Fault.KILLED_BEFORE,
+    Fault.KILLED_AFTER,
+    Fault.PAUSED,
+)
+TRANSACTION_FAULTS = (*WRITE_FAULTS, Fault.CONFLICT)
+
+
+class Decider(Protocol):
+    """Says which calls fail, and how. `histogram` counts what really happened."""
+
+    histogram: Counter[str]
+
+    def decide(self, process: str, call: str, choices: tuple[Fault, ...]) -> Fault | None:
+        """The fault of this call, or None."""
+        ...
+
+    def later_ms(self) -> int:
+        """How much later a call is applied whose reply was lost."""
+        ...
+
+    def pause_ms(self) -> int:
+        """How long a process stands still."""
+        ...
+
+
+class RandomFaults:
+    """Faults by chance. Numbered, so that a history can be run again without some of them.
+
+    Args:
+        seed: Decides all of it.
+        rate: Share of calls that fail.
+        dropped: Numbers of faults to leave out.
+    """
+
+    def __init__(self, seed: int, *, rate: float, dropped: Collection[int] = ()) -> None:
+        self.histogram: Counter[str] = Counter()
+        self.happened: list[tuple[int, str]] = []
+        self.enabled = True
+        self._random = random.Random(seed)
+        self._rate = rate
+        self._dropped = frozenset(dropped)
+        self._number = 0
+
+    def decide(self, process: str, call: str, choices: tuple[Fault, ...]) -> Fault | None:
+        if not self.enabled or self._random.random() >= self._rate:
+            return None
+        fault = choices[int(self._random.random() * len(choices))]
+        self._number += 1
+        if self._number in self._dropped:
+            return None
+        self.histogram[fault] += 1
+        self.happened.append((self._number, f"{process}: {call}: {fault}"))
+        return fault
+
+    def later_ms(self) -> int:
+        # From at once to days: half of them within seconds.
+        return int(10 ** (self._random.random() * 8.4))
+
+    def pause_ms(self) -> int:
+        return int(self._random.random() * 15 * MINUTE_MS)
+
+
+class ScriptedFaults:
+    """Exactly the faults that a script asks for, and a record of every call that was made.
+
+    Args:
+        script: Number of a call of `process`, from 0 -> its fault.
+        process: Only its calls are counted.
+    """
+
+    def __init__(self, process: str, script: Mapping[int, Fault], *, later_ms: int = HOUR_MS) -> None:
+        self.histogram: Counter[str] = Counter()
+        self.calls: list[tuple[str, tuple[Fault, ...]]] = []
+        self._process = process
+        self._script = script
+        self._later_ms = later_ms
+
+    def decide(self, process: str, call: str, choices: tuple[Fault, ...]) -> Fault | None:
+        if process != self._process:
+            return None
+        number = len(self.calls)
+        self.calls.append((call, choices))
+        fault = self._script.get(number)
+        if fault is not None:
+            self.histogram[fault] += 1
+        return fault
+
+    def later_ms(self) -> int:
+        return self._later_ms
+
+    def pause_ms(self) -> int:
+        return 10 * MINUTE_MS

@@ -1,0 +1,279 @@
+"""One seed, one history: a region lives through some simulated weeks with everything going wrong, then is checked."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from metering.domain import wal
+from metering.domain.items import Table
+from metering.domain.lake import RowQuery
+from metering.units import DAY_S, HOUR_S
+from metering.usecases import packing
+from tests.simulation import jobs
+from tests.simulation.checker import Findings, check, lake_rows
+from tests.simulation.faults import HOUR_MS, MINUTE_MS, RandomFaults
+from tests.simulation.rows import decode_rows
+from tests.simulation.traffic import DAY_MS, Traffic
+from tests.simulation.watch import ViolationError
+from tests.simulation.world import World
+
+if TYPE_CHECKING:
+    from collections import Counter
+    from collections.abc import Callable, Collection
+
+    from metering.domain.lake import Group, HourState
+    from metering.domain.usage import Total
+    from tests.simulation.ports import Process
+    from tests.simulation.rows import Row
+
+_NOON_MS = 1_795_521_600_000  # 2026-11-24T12:00Z
+_EPOCH_MS = 30 * MINUTE_MS
+_GAPS_MS = (HOUR_MS, 6 * HOUR_MS, DAY_MS, 3 * DAY_MS, 10 * DAY_MS, 20 * DAY_MS, 52 * DAY_MS)
+_INGEST_LIFE_S = 50 * DAY_S
+_BY_ROW = RowQuery(columns=("batch_id", "resource_id"))
+
+
+@dataclass(slots=True, kw_only=True)
+class Outcome:
+    """What came of a history.
+
+    Attributes:
+        violation: What is wrong, empty if nothing is.
+        faults: The faults that happened, numbered, in order.
+    """
+
+    seed: int
+    violation: str
+    faults: list[tuple[int, str]]
+    batches: int
+    commits: int
+    findings: Findings = field(default_factory=Findings)
+    histogram: Counter[str]
+
+
+def run_history(
+    seed: int, *, dropped_faults: Collection[int] = (), dropped_batches: Collection[int] = ()
+) -> Outcome:
+    """Run the history of a seed, without some of its faults and batches if a shorter one is looked for."""
+    history = History(seed, dropped_faults=dropped_faults, dropped_batches=dropped_batches)
+    violation = ""
+    findings = Findings()
+    limits = packing.MAX_TRANSACTION_ACTIONS, wal.CHUNK_ACTIONS
+    # DynamoDB takes 100 actions. Scaled down, small batches make wide commits, chunks and pointer chunks.
+    packing.MAX_TRANSACTION_ACTIONS, wal.CHUNK_ACTIONS = history.actions, history.actions - 1
+    try:
+        findings = history.run()
+    except ViolationError as error:
+        violation = str(error)
+    except Exception as error:  # noqa: BLE001 - whatever production code raises here is a finding, and must be shown
+        violation = f"{type(error).__name__}: {error}"
+    finally:
+        packing.MAX_TRANSACTION_ACTIONS, wal.CHUNK_ACTIONS = limits
+    return Outcome(
+        seed=seed,
+        violation=violation or (str(findings) if findings else ""),
+        faults=history.faults.happened,
+        batches=len(history.world.contents),
+        commits=len({commit for _, commit, _ in history.world.watch.accepted.values()}),
+        findings=findings,
+        histogram=history.faults.histogram,
+    )
+
+
+class History:
+    """A region and its script."""
+
+    def __init__(self, seed: int, *, dropped_faults: Collection[int], dropped_batches: Collection[int]) -> None:
+        self.chance = chance = random.Random(f"history {seed}")
+        self.faults = RandomFaults(seed, rate=chance.choice((0.01, 0.03, 0.06, 0.12)), dropped=dropped_faults)
+        now_ms = _NOON_MS + chance.randrange(0, 11 * 24) * HOUR_MS + chance.randrange(0, HOUR_MS)
+        self.world = World(seed, self.faults, now_ms=now_ms)
+        self.actions = chance.choice((8, 12, 20, 100))
+        self.shards = chance.choice((1, 1, 2))
+        self.epochs = chance.choice((1, 2, 2, 3))
+        self.settings = jobs.settings(self.shards, chance.choice((1, 4)), chance.choice((3, 20)))
+        self.policy = jobs.policy(chance.choice((2, 6)), chance.choice((3, 20)), chance.choice((0, 60, 600)))
+        self.clean_wait_s = chance.choice((0, 60, DAY_S))
+        self.orphan_age_s = chance.choice((0, HOUR_S))
+        self.traffic = Traffic(
+            random.Random(f"traffic {seed}"),
+            now_ms // 1000,
+            batches=20 + chance.randrange(5),
+            epochs=self.epochs,
+            histogram=self.faults.histogram,
+            dropped=dropped_batches,
+        )
+        self.world.contents = self.traffic.contents
+        self.workers: list[jobs.Worker] = []
+        self._jobs = 0
+
+    def run(self) -> Findings:
+        for content in self.world.contents.values():
+            if content.location:
+                self.world.objects.put(content.location, b"", if_absent=False)
+        for number in range(3):
+            self._start_worker(number)
+        for epoch in range(self.epochs):
+            if epoch:
+                self._pass_time(self.chance.choice(_GAPS_MS))
+            self._live(epoch)
+        return self._rest()
+
+    def _start_worker(self, number: int) -> None:
+        skew_ms = self.chance.randrange(-2 * MINUTE_MS, 2 * MINUTE_MS)
+        self.faults.histogram["wrong clock"] += 1
+        worker = jobs.Worker(
+            self.world.process(f"worker {number}", skew_ms=skew_ms),
+            self.settings,
+            messages=self.chance.choice((1, 3, 6, 10)),
+            immortal=self.chance.random() < 0.3,
+        )
+        self.workers.append(worker)
+        self.world.scheduler.spawn(worker.body)
+
+    def _live(self, epoch: int) -> None:
+        """Half an hour of traffic and jobs."""
+        world, start_ms = self.world, self.world.scheduler.now_ms
+        for sending in self.traffic.sendings:
+            if sending.epoch == epoch:
+                world.scheduler.at(start_ms + sending.after_ms, lambda sending=sending: self._send(*sending[2:]))
+        for _ in range(2):
+            self._spawn("compactor", self._compact)
+        self._spawn("cleaner", self._clean)
+        if self.chance.random() < 0.5:
+            self._spawn("orphans", self._orphans)
+        for _ in range(2):
+            self._spawn("reader", self._read)
+        world.scheduler.run_until(start_ms + _EPOCH_MS)
+
+    def _send(self, name: str, sender_id: str) -> None:
+        self.world.queue.send(name, sender_id)
+
+    def _spawn(self, name: str, run: Callable[[Process], object]) -> None:
+        self._jobs += 1
+        process = self.world.process(f"{name} {self._jobs}", skew_ms=self.chance.randrange(-60_000, 60_000))
+        body = jobs.job(process, lambda: run(process))
+        self.world.scheduler.spawn(body, delay_ms=self.chance.randrange(_EPOCH_MS))
+
+    def _compact(self, process: Process) -> None:
+        jobs.compactor(process, self.policy, shards=self.shards).run(jobs.deadline(process, 14 * MINUTE_MS))
+
+    def _clean(self, process: Process) -> None:
+        jobs.cleaner(process, shards=self.shards, wait_s=self.clean_wait_s).run(jobs.deadline(process, 5 * MINUTE_MS))
+
+    def _orphans(self, process: Process) -> None:
+        jobs.orphan_cleaner(process, age_s=self.orphan_age_s).run(jobs.deadline(process, 5 * MINUTE_MS))
+
+    def _read(self, process: Process) -> None:
+        """A reader of one hour: what it sees must be a state between its beginning and its end."""
+        hours = self.world.watch.visible_since
+        if not hours:
+            return
+        hour_s = self.chance.choice(sorted(hours))
+        before_ms = self.world.scheduler.now_ms
+        totals = jobs.lake_view(process, shards=self.shards).hour_totals(hour_s, _BY_ROW)
+        self._check_reading(hour_s, before_ms, totals)
+        self.faults.histogram["hours read while they changed"] += 1
+
+    def _check_reading(self, hour_s: int, before_ms: int, totals: dict[Group, Total]) -> None:
+        since = self.world.watch.visible_since[hour_s]
+        seen = {str(group[1]): total.records for group, total in totals.items()}
+        doubled = [name for name, count in seen.items() if count > 1]
+        lost = [name for name, at_ms in since.items() if at_ms < before_ms and name not in seen]
+        unknown = [name for name in seen if name not in since]
+        if doubled or lost or unknown:
+            raise ViolationError(f"I3: a reader saw {doubled} twice, missed {lost}, and invented {unknown}")
+
+    def _pass_time(self, gap_ms: int) -> None:
+        """Hours to weeks without traffic. What the queues hold must not grow older than they keep it."""
+        world = self.world
+        if gap_ms > 2 * DAY_MS:
+            if gap_ms > 4 * DAY_MS:
+                self._redrive()
+            self._drain()
+        world.scheduler.run_until(world.scheduler.now_ms + gap_ms)
+        if gap_ms <= 4 * DAY_MS or self.chance.random() < 0.5:
+            self._redrive()
+        self.faults.histogram["deleted by TTL"] += world.expire(self.chance)
+        self.faults.histogram["deleted by a lifecycle rule"] += world.end_of_life("ingest/", _INGEST_LIFE_S, self.chance)
+        if gap_ms > 14 * DAY_MS:
+            self.faults.histogram["replay after weeks"] += 1
+
+    def _redrive(self) -> None:
+        redriven = self.world.queue.redrive()
+        self.faults.histogram["redriven from the dead-letter queue"] += redriven
+
+    def _drain(self) -> None:
+        """Until the queue is empty; faults go on, so some of it may die."""
+        world = self.world
+        world.scheduler.run_while(lambda: not jobs.is_idle(world, self.workers), limit_ms=4 * DAY_MS)
+
+    def _rest(self) -> Findings:
+        """No more faults. Everything late lands, everything that died is put back, every job has its turn."""
+        world = self.world
+        self.faults.enabled = False
+        world.queue.odd = False
+        for _ in range(3):
+            self._drain()
+            self._redrive()
+        # What was to be applied later is so by now.
+        world.scheduler.run_until(world.scheduler.now_ms + 4 * DAY_MS)
+        self._drain()
+        if not jobs.is_idle(world, self.workers):
+            raise ViolationError("the queue does not become empty")
+        seen = self._finally(self._view)
+        findings = check(world, seen)
+        if findings:
+            return findings
+        for _ in range(2):
+            self._finally(self._compact)
+            world.scheduler.run_until(world.scheduler.now_ms + 25 * HOUR_MS)
+            self._finally(self._clean)
+            self._finally(self._orphans)
+        self._check_clean()
+        return check(world, lake_rows(world))
+
+    def _finally(self, run: Callable[[Process], object]) -> list[Row]:
+        """Run a job to its end, alone."""
+        self._jobs += 1
+        process = self.world.process(f"last {self._jobs}")
+        done: list[object] = []
+        self.world.scheduler.spawn(lambda: done.append(run(process)))
+        self.world.scheduler.run_while(lambda: not done, limit_ms=2 * DAY_MS)
+        if not done:
+            raise ViolationError(f"{run.__name__} does not end")
+        return done[0]  # type: ignore[return-value]
+
+    def _view(self, process: Process) -> list[Row]:
+        """Every row that the production reader shows, in the state that the last faults left behind."""
+        view = jobs.lake_view(process, shards=self.shards)
+        self._finish(process)
+        rows: list[Row] = []
+        for hour_s in view.hours():
+            rows += view.read(hour_s, lambda state: _rows_of(process, state))
+        return rows
+
+    def _finish(self, process: Process) -> None:
+        """The sweep over wide commits that are still open."""
+        for shard in range(self.shards):
+            for item in process.items.query(Table.LEDGER, f"P#{shard}"):
+                if item["wide"]:
+                    jobs.finisher(process).finish(str(item["sk"]))
+
+    def _check_clean(self) -> None:
+        """Nothing is left over when every job has had its turn."""
+        left = self.world.objects.keys("staging/")
+        pending = [item["sk"] for item in self.world.items.everything(Table.LEDGER) if str(item["pk"])[:2] == "P#"]
+        if left or pending:
+            raise ViolationError(f"left over: pending {pending}, objects {left}")
+        if self.world.alerts.sent and any(alert.severity == "page" for alert in self.world.alerts.sent):
+            raise ViolationError(f"paged: {self.world.alerts.sent[0]}")
+
+
+def _rows_of(process: Process, state: HourState) -> list[Row]:
+    rows = []
+    for source in state.sources:
+        rows += [row for row in decode_rows(process.objects.get(source.key)) if row.booked_s == source.hour_s]
+    return rows

@@ -1,0 +1,205 @@
+"""The production jobs as simulated processes: built as a function builds them, started again when they die."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from greenlet import getcurrent
+
+from metering.adapters.memory.clock import DeadlineAt
+from metering.domain.plan import CompactionPolicy
+from metering.errors import UnavailableError
+from metering.settings import Settings
+from metering.units import DAY_S
+from metering.usecases.aggregate import Aggregator
+from metering.usecases.clean import Cleaner
+from metering.usecases.compact import Compactor
+from metering.usecases.finish import Finisher
+from metering.usecases.lake_view import LakeView
+from metering.usecases.orphans import OrphanCleaner
+from metering.usecases.patience import Patience
+from tests.simulation.faults import MINUTE_MS
+from tests.simulation.ports import Process
+from tests.simulation.rows import PlainCodec, PlainLake, PlainReader
+from tests.simulation.scheduler import KilledError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.simulation.world import World
+
+_TIMEOUT_MS = MINUTE_MS
+_RESTART_MS = 500
+
+
+@lru_cache(maxsize=64)
+def settings(shards: int, usage_shards: int, commit_records: int, floor_s: int = 0) -> Settings:
+    """A worker's settings."""
+    return Settings(
+        ledger_table="ledger",
+        usage_table="usage",
+        data_bucket="data",
+        shards=shards,
+        usage_shards=usage_shards,
+        commit_records=commit_records,
+        admission_floor_s=floor_s,
+    )
+
+
+def patience(process: Process) -> Patience:
+    """Repeats of one process."""
+    return Patience(clock=process, entropy=process, attempts=4)
+
+
+def aggregator(process: Process, world_settings: Settings) -> Aggregator:
+    """The production worker."""
+    world = process.world
+    return Aggregator(
+        store=process.items,
+        objects=process.objects,
+        reader=PlainReader(process.objects, world.contents),
+        codec=PlainCodec(),
+        clock=process,
+        entropy=process,
+        metrics=world.metrics,
+        alerts=world.alerts,
+        settings=world_settings,
+    )
+
+
+def finisher(process: Process) -> Finisher:
+    """The production finisher."""
+    return Finisher(store=process.items, objects=process.objects, patience=patience(process))
+
+
+def compactor(process: Process, policy: CompactionPolicy, *, shards: int) -> Compactor:
+    """The production compactor."""
+    world = process.world
+    return Compactor(
+        items=process.items,
+        objects=process.objects,
+        writer=PlainLake(process.objects),
+        clock=process,
+        entropy=process,
+        patience=patience(process),
+        metrics=world.metrics,
+        alerts=world.alerts,
+        policy=policy,
+        finish=finisher(process).finish,
+        shards=shards,
+    )
+
+
+def cleaner(process: Process, *, shards: int, wait_s: int = DAY_S) -> Cleaner:
+    """The production cleaner."""
+    world = process.world
+    return Cleaner(
+        items=process.items,
+        objects=process.objects,
+        clock=process,
+        patience=patience(process),
+        metrics=world.metrics,
+        alerts=world.alerts,
+        shards=shards,
+        wait_s=wait_s,
+    )
+
+
+def orphan_cleaner(process: Process, *, age_s: int) -> OrphanCleaner:
+    """The production cleaner of orphans."""
+    return OrphanCleaner(
+        items=process.items,
+        objects=process.objects,
+        clock=process,
+        patience=patience(process),
+        metrics=process.world.metrics,
+        age_s=age_s,
+    )
+
+
+def lake_view(process: Process, *, shards: int) -> LakeView:
+    """The production reader."""
+    return LakeView(items=process.items, objects=process.objects, reader=PlainLake(process.objects), shards=shards)
+
+
+def deadline(process: Process, time_ms: int) -> DeadlineAt:
+    """When an invocation of the process is stopped."""
+    return DeadlineAt(clock=process, at_ms=process.now_ms() + time_ms)
+
+
+class Worker:
+    """An event source mapping with its function: receives, invokes, deletes what has its verdict."""
+
+    def __init__(self, process: Process, world_settings: Settings, *, messages: int, immortal: bool) -> None:
+        self.busy = False
+        self._process = process
+        self._settings = world_settings
+        self._messages = messages
+        self._immortal = immortal
+
+    def body(self) -> None:
+        process, queue = self._process, self._process.world.queue
+        scheduler = process.world.scheduler
+        function = aggregator(process, self._settings)
+        while True:
+            next_ms = queue.next_visible_ms()
+            if next_ms is None:
+                queue.park(getcurrent().switch)  # type: ignore[attr-defined]
+                getcurrent().parent.switch()  # type: ignore[attr-defined]
+                continue
+            if next_ms > scheduler.now_ms:
+                scheduler.wait(next_ms - scheduler.now_ms + 1)
+                continue
+            deliveries = queue.receive(self._messages)
+            if not deliveries:
+                continue
+            self.busy = True
+            if not self._immortal:
+                process.dies_at_ms = scheduler.now_ms + _TIMEOUT_MS
+            try:
+                result = function.handle(deliveries, deadline(process, _TIMEOUT_MS))
+                scheduler.wait(10)
+                done = [d.message_id for d in deliveries if d.message_id not in result.retry]
+                for name in queue.acknowledge(done):
+                    process.world.watch.acknowledged(process.world.contents.get(name))
+            except KilledError:
+                scheduler.wait(_RESTART_MS)
+                process.restart()
+                function = aggregator(process, self._settings)
+            process.dies_at_ms = None
+            self.busy = False
+
+
+def job(process: Process, run: Callable[[], object], *, lives: int = 3) -> Callable[[], None]:
+    """A job that is invoked again when it dies, `lives` times at most; what stays undone is left to the next job."""
+
+    def body() -> None:
+        for _ in range(lives):
+            try:
+                run()
+            except KilledError:
+                process.world.scheduler.wait(_RESTART_MS)
+                process.restart()
+            except UnavailableError:
+                return
+            else:
+                return
+
+    return body
+
+
+def policy(file_rows: int, run_pairs: int, wait_s: int) -> CompactionPolicy:
+    """A policy for small hours."""
+    return CompactionPolicy(
+        file_rows=file_rows,
+        run_rows=3 * file_rows,
+        run_pairs=run_pairs,
+        wait_today_s=wait_s,
+        wait_older_s=2 * wait_s,
+    )
+
+
+def is_idle(world: World, workers: list[Worker]) -> bool:
+    """Whether the queue is empty and no worker has anything in hand."""
+    return not world.queue.messages and not any(worker.busy for worker in workers)

@@ -1,0 +1,242 @@
+"""The ports as one simulated process sees them: each call takes time, and can fail in every way that AWS can."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
+
+from metering.domain.items import Check
+from metering.errors import MeteringError, TransactionCanceledError, UnavailableError
+from tests.simulation.faults import READ_FAULTS, TRANSACTION_FAULTS, WRITE_FAULTS, Fault
+from tests.simulation.scheduler import KilledError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from metering.adapters.memory.items import MemoryItemStore
+    from metering.adapters.memory.objects import MemoryObjectStore
+    from metering.domain.items import Action, Delete, Item, Key, Put, Table, Update
+    from metering.ports import ObjectInfo
+    from tests.simulation.world import World
+
+T = TypeVar("T")
+
+_SDK_RETRY_MS = 200
+
+
+class Process:
+    """One simulated process: its clock, its entropy, its life.
+
+    Attributes:
+        skew_ms: How wrong its clock is.
+        dies_at_ms: When it is stopped for taking too long; None if nobody does.
+    """
+
+    def __init__(self, world: World, name: str, *, skew_ms: int = 0) -> None:
+        self.world = world
+        self.name = name
+        self.skew_ms = skew_ms
+        self.dies_at_ms: int | None = None
+        self._dead = False
+        self._wait = world.scheduler.wait
+        self._chance = world.latency.random
+        self.items = ProcessItems(self, world.items)
+        self.objects = ProcessObjects(self, world.objects)
+
+    def now_ms(self) -> int:
+        return self.world.scheduler.now_ms + self.skew_ms
+
+    def sleep_ms(self, duration_ms: int) -> None:
+        self._check()
+        self._wait(duration_ms)
+        self._check()
+
+    def token(self) -> str:
+        return f"{self.world.names.getrandbits(128):032x}"
+
+    def below(self, limit: int) -> int:
+        return self.world.names.randrange(limit)
+
+    def restart(self) -> None:
+        """A new process takes its place."""
+        self._dead = False
+        self.dies_at_ms = None
+
+    def kill(self) -> None:
+        """Die here. Handlers and context managers of the code under test may run, but reach nothing any more."""
+        self._dead = True
+        raise KilledError
+
+    def read(self, call: str, apply: Callable[[], T]) -> T:
+        """A call that changes nothing."""
+        self._check()
+        fault = self.world.faults.decide(self.name, call, READ_FAULTS)
+        self._wait(1 + int(self._chance() * 30))
+        if fault is None:
+            self._check()
+            return apply()
+        if fault is Fault.PAUSED:
+            self._pause()
+            return apply()
+        if fault is Fault.KILLED_BEFORE or fault is Fault.KILLED_AFTER:
+            self.kill()
+        raise UnavailableError(call, fault, may_have_applied=False)
+
+    def write(self, call: str, apply: Callable[[], T], *, actions: int = 0) -> T:
+        """A call that changes something, whether its reply arrives or not."""
+        self._check()
+        fault = self.world.faults.decide(self.name, call, TRANSACTION_FAULTS if actions else WRITE_FAULTS)
+        self._wait(1 + int(self._chance() * 30))
+        self._check()
+        if fault is None:
+            return apply()
+        if fault is Fault.CONFLICT:
+            raise TransactionCanceledError([("TransactionConflict", None)] + [None] * (actions - 1))
+        return self._faulty(call, fault, apply)
+
+    def _faulty(self, call: str, fault: Fault, apply: Callable[[], T]) -> T:
+        if fault is Fault.PAUSED:
+            self._pause()
+            return apply()
+        if fault is Fault.KILLED_BEFORE:
+            self.kill()
+        if fault is Fault.SENT_TWICE:
+            _quietly(apply)
+            self._wait(_SDK_RETRY_MS)
+            return apply()
+        if fault is Fault.APPLIED_LATER:
+            scheduler = self.world.scheduler
+            scheduler.at(scheduler.now_ms + self.world.faults.later_ms(), lambda: _quietly(apply))
+        if fault is Fault.REPLY_LOST or fault is Fault.KILLED_AFTER:
+            _quietly(apply)
+        if fault is Fault.KILLED_AFTER:
+            self.kill()
+        raise UnavailableError(call, fault, may_have_applied=fault is not Fault.THROTTLED)
+
+    def _pause(self) -> None:
+        self._wait(self.world.faults.pause_ms())
+        self._check()
+
+    def _check(self) -> None:
+        if self._dead:
+            raise KilledError
+        if self.dies_at_ms is not None and self.world.scheduler.now_ms > self.dies_at_ms:
+            self.world.faults.histogram["killed at the time limit"] += 1
+            self.kill()
+
+
+def _quietly(apply: Callable[[], object]) -> None:
+    """Apply a call whose reply nobody gets."""
+    try:
+        apply()
+    except MeteringError:
+        return
+
+
+class ProcessItems:
+    """`ItemStore` of one process."""
+
+    def __init__(self, process: Process, store: MemoryItemStore) -> None:
+        self._process = process
+        self._store = store
+        self._watch = process.world.watch
+
+    def get(self, table: Table, key: Key) -> Item | None:
+        return self._process.read("items.get", lambda: self._store.get(table, key))
+
+    def get_many(self, table: Table, keys: Sequence[Key]) -> dict[Key, Item]:
+        found: dict[Key, Item] = {}
+        for key in keys:
+            # Each item is read at a moment of its own.
+            item = self._process.read("items.get_many", lambda key=key: self._store.get(table, key))  # type: ignore[misc]
+            if item is not None:
+                found[key] = item
+        return found
+
+    def query(
+        self, table: Table, pk: str, *, sk_from: str = "", sk_to: str = "\U0010ffff", descending: bool = False
+    ) -> Iterator[Item]:
+        items = self._store.query(table, pk, sk_from=sk_from, sk_to=sk_to, descending=descending)
+        while True:
+            item = self._process.read("items.query", lambda: next(items, None))
+            if item is None:
+                return
+            yield item
+
+    def scan(self, table: Table) -> Iterator[Item]:
+        items = self._store.scan(table)
+        while True:
+            item = self._process.read("items.scan", lambda: next(items, None))
+            if item is None:
+                return
+            yield item
+
+    def put(self, action: Put) -> None:
+        def apply() -> None:
+            self._store.put(action)
+            self._watch.written(action)
+
+        self._process.write("items.put", apply)
+
+    def update(self, action: Update) -> Item:
+        def apply() -> Item:
+            item = self._store.update(action)
+            self._watch.written(action)
+            return item
+
+        return self._process.write("items.update", apply)
+
+    def delete(self, action: Delete) -> None:
+        def apply() -> None:
+            self._store.delete(action)
+            self._watch.written(action)
+
+        self._process.write("items.delete", apply)
+
+    def transact(self, actions: Sequence[Action]) -> None:
+        def apply() -> None:
+            self._store.transact(actions)
+            for action in actions:
+                if not isinstance(action, Check):
+                    self._watch.written(action)
+
+        self._process.write("items.transact", apply, actions=len(actions))
+
+
+class ProcessObjects:
+    """`ObjectStore` of one process."""
+
+    def __init__(self, process: Process, store: MemoryObjectStore) -> None:
+        self._process = process
+        self._store = store
+        self._watch = process.world.watch
+
+    def put(self, key: str, body: bytes | Path, *, if_absent: bool) -> bool:
+        def apply() -> bool:
+            written = self._store.put(key, body, if_absent=if_absent)
+            if written:
+                self._watch.put_object(key)
+            return written
+
+        return self._process.write("objects.put", apply)
+
+    def get(self, key: str) -> bytes:
+        return self._process.read("objects.get", lambda: self._store.get(key))
+
+    def open(self, key: str, *, if_match: str | None = None) -> BinaryIO:
+        return self._process.read("objects.open", lambda: BytesIO(self._store.open(key, if_match=if_match).read()))
+
+    def head(self, key: str) -> ObjectInfo | None:
+        return self._process.read("objects.head", lambda: self._store.head(key))
+
+    def list(self, prefix: str, *, after: str = "") -> Iterator[ObjectInfo]:
+        infos = self._store.list(prefix, after=after)
+        while True:
+            info = self._process.read("objects.list", lambda: next(infos, None))
+            if info is None:
+                return
+            yield info
+
+    def delete(self, keys: Sequence[str]) -> None:
+        self._process.write("objects.delete", lambda: self._store.delete(keys))

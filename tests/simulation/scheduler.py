@@ -1,0 +1,79 @@
+"""A scheduler of greenlets over simulated time: one seed, one order of events.
+
+Every call of a simulated process to a port is a point where others may go first. Latencies are drawn, so the order of
+events is; there is no other source of concurrency.
+"""
+
+from __future__ import annotations
+
+from heapq import heappop, heappush
+from typing import TYPE_CHECKING
+
+from greenlet import getcurrent, greenlet
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class KilledError(BaseException):
+    """The process dies here. Not an `Exception`: no handler of the code under test may survive it."""
+
+
+class Scheduler:
+    """Runs processes and timed events in order of simulated time."""
+
+    __slots__ = ("_heap", "_hub", "_number", "_until_ms", "now_ms")
+
+    def __init__(self, now_ms: int) -> None:
+        self.now_ms = now_ms
+        self._heap: list[tuple[int, int, Callable[[], object]]] = []
+        self._number = 0
+        self._until_ms = now_ms
+        self._hub = getcurrent()
+
+    def at(self, at_ms: int, event: Callable[[], object]) -> None:
+        """Let something happen at a moment (now, if that has passed)."""
+        self._number += 1
+        heappush(self._heap, (max(at_ms, self.now_ms), self._number, event))
+
+    def spawn(self, body: Callable[[], None], *, delay_ms: int = 0) -> greenlet:
+        """Start a process."""
+        process = greenlet(body)
+        self.at(self.now_ms + delay_ms, process.switch)
+        return process
+
+    def wait(self, delay_ms: int) -> None:
+        """Let simulated time pass for the process that calls."""
+        due_ms = self.now_ms + delay_ms
+        heap = self._heap
+        if due_ms <= self._until_ms and (not heap or heap[0][0] > due_ms):
+            # Nobody else is due before: no need to go through the hub.
+            self.now_ms = due_ms
+            return
+        self._number += 1
+        heappush(heap, (due_ms, self._number, getcurrent().switch))
+        self._hub.switch()
+
+    def run_until(self, until_ms: int) -> None:
+        """Run all that is due up to a moment; then it is that moment."""
+        self._hub = getcurrent()
+        self._until_ms = until_ms
+        heap = self._heap
+        while heap and heap[0][0] <= until_ms:
+            due_ms, _, event = heappop(heap)
+            self.now_ms = due_ms
+            event()
+        self.now_ms = until_ms
+
+    def run_while(self, busy: Callable[[], bool], *, limit_ms: int) -> bool:
+        """Run until nobody is `busy`, at most for `limit_ms`; says whether that came to pass."""
+        self._hub = getcurrent()
+        self._until_ms = self.now_ms + limit_ms
+        heap = self._heap
+        while busy():
+            if not heap or heap[0][0] > self._until_ms:
+                return False
+            due_ms, _, event = heappop(heap)
+            self.now_ms = due_ms
+            event()
+        return True

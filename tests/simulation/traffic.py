@@ -1,0 +1,163 @@
+"""What producers send in one history: batches, copies, other content under the same id, late and refused ones."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from metering.domain.hours import hour_of
+from metering.units import DAY_S, HOUR_S
+from tests.simulation.faults import HOUR_MS, MINUTE_MS
+from tests.simulation.rows import Row, SentContent
+
+if TYPE_CHECKING:
+    import random
+    from collections import Counter
+    from collections.abc import Collection
+
+_ACCOUNTS = ("111111111111", "222222222222")
+_TRAFFIC = (
+    ("out", "us-west-2", "internet", "USW2-DataTransfer-Out-Bytes"),
+    ("in", "internet", "us-west-2", "USW2-DataTransfer-In-Bytes"),
+    ("out", "us-west-2", "us-east-1", "USW2-USE1-AWS-Out-Bytes"),
+)
+_SEND_MS = 15 * MINUTE_MS
+DAY_MS = 24 * HOUR_MS
+
+
+class Sending(NamedTuple):
+    """One message: when, after the start of which epoch, and what."""
+
+    epoch: int
+    after_ms: int
+    content: str
+    sender_id: str
+
+
+class Traffic:
+    """The contents of a history and the messages that carry them.
+
+    Args:
+        chance: Decides all of it.
+        now_s: Start of the history.
+        batches: Number of batch ids.
+        epochs: Number of epochs; what comes again in a later one is a replay.
+        dropped: Numbers of batches to leave out.
+        only: If given, all others are left out.
+    """
+
+    def __init__(
+        self,
+        chance: random.Random,
+        now_s: int,
+        *,
+        batches: int,
+        epochs: int,
+        histogram: Counter[str],
+        dropped: Collection[int] = (),
+    ) -> None:
+        self.contents: dict[str, SentContent] = {}
+        self.sendings: list[Sending] = []
+        self._chance = chance
+        self._now_s = now_s
+        self._epochs = epochs
+        self._hours = self._make_hours()
+        for number in range(batches):
+            before = len(self.contents), len(self.sendings)
+            self._batch(number)
+            if number in dropped:
+                self._undo(*before)
+        self._count(histogram)
+
+    def _make_hours(self) -> list[int]:
+        own = hour_of(self._now_s)
+        day = self._chance.randrange(1, 4)
+        hours = [own, own, own, own - HOUR_S, own - day * DAY_S]
+        hours.append(own - self._chance.randrange(10, 34) * DAY_S)
+        return hours
+
+    def _batch(self, number: int) -> None:
+        chance = self._chance
+        batch_id = f"b{number}"
+        sender = chance.choice(("S1", "S2"))
+        kind = chance.random()
+        refused = "count_mismatch" if kind < 0.04 else ""
+        location = f"ingest/{batch_id}" if 0.04 <= kind < 0.12 else ""
+        wide = 0.12 <= kind < 0.17
+        contents = [self._content(batch_id, 0, sender, refused=refused, location=location, wide=wide)]
+        if chance.random() < 0.12:
+            other = sender if chance.random() < 0.5 else "S3"
+            contents.append(self._content(batch_id, 1, other))
+        for content in contents:
+            self.contents[content.name] = content
+            self._send(content)
+
+    def _content(
+        self, batch_id: str, version: int, sender: str, *, refused: str = "", location: str = "", wide: bool = False
+    ) -> SentContent:
+        chance = self._chance
+        name = f"{batch_id}.{version}"
+        own = hour_of(self._now_s)
+        if wide:
+            starts = [own - HOUR_S * n for n in range(chance.randrange(6, 12))]
+        else:
+            starts = [self._start() for _ in range(1 + int(chance.random() * 3))]
+        rows = tuple(self._row(name, batch_id, position, start_s) for position, start_s in enumerate(starts))
+        return SentContent(
+            name=name,
+            batch_id=batch_id,
+            content_hash=f"h-{name}",
+            sender_id=sender,
+            rows=rows,
+            refused=refused,
+            location=location,
+        )
+
+    def _start(self) -> int:
+        chance = self._chance.random()
+        if chance < 0.03:
+            return self._now_s - 36 * DAY_S
+        if chance < 0.05:
+            return self._now_s + 2 * HOUR_S
+        return self._hours[int(self._chance.random() * len(self._hours))] + int(self._chance.random() * 1000)
+
+    def _row(self, name: str, batch_id: str, position: int, start_s: int) -> Row:
+        chance = self._chance
+        direction, from_location, to_location, usage_type = _TRAFFIC[int(chance.random() * 3)]
+        return Row(
+            hour_of(start_s),
+            batch_id,
+            f"{name}/{position}",
+            _ACCOUNTS[int(chance.random() * 2)],
+            "AmazonEC2",
+            direction,
+            from_location,
+            to_location,
+            usage_type,
+            # A third of them so large that two of them pass 2^63 (I8).
+            2**62 + int(chance.random() * 1000) if chance.random() < 0.33 else int(chance.random() * 10**9),
+            start_s,
+        )
+
+    def _send(self, content: SentContent) -> None:
+        chance = self._chance
+        epoch = 0 if chance.random() < 0.8 else int(chance.random() * self._epochs)
+        first_ms = int(chance.random() * _SEND_MS)
+        self.sendings.append(Sending(epoch, first_ms, content.name, content.sender_id))
+        while chance.random() < 0.25:
+            # A copy soon after, in a burst, or in a later epoch: hours, days or weeks later.
+            later = epoch if chance.random() < 0.6 else int(chance.random() * self._epochs)
+            after_ms = first_ms + int(chance.random() * 1000) if chance.random() < 0.5 else int(chance.random() * _SEND_MS)
+            self.sendings.append(Sending(later, after_ms, content.name, content.sender_id))
+
+    def _undo(self, contents: int, sendings: int) -> None:
+        for name in list(self.contents)[contents:]:
+            del self.contents[name]
+        del self.sendings[sendings:]
+
+    def _count(self, histogram: Counter[str]) -> None:
+        copies = len(self.sendings) - len({sending.content for sending in self.sendings})
+        histogram["copy sent by the producer"] += copies
+        histogram["other content under the same id"] += sum(name.endswith(".1") for name in self.contents)
+        histogram["late record"] += sum(
+            row.start_s < self._now_s - DAY_S for content in self.contents.values() for row in content.rows
+        )

@@ -1,0 +1,156 @@
+"""What is checked while a history runs: after every write, on what any reader could see at that moment."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from metering.domain.hours import hour_label, parse_hour
+from metering.domain.items import Delete, Put, Table, Update
+from metering.domain.ledger import POINTER_PREFIX, Pointer, conflict_key, marker_key
+from metering.domain.quarantine import batch_key
+from metering.units import DAY_S, MINUTE_S
+from tests.simulation.rows import decode_rows
+
+if TYPE_CHECKING:
+    from metering.domain.items import Item, Key
+    from tests.simulation.rows import SentContent
+    from tests.simulation.world import World
+
+
+# Markers live 50 days by the clock of the worker that wrote them; clocks are wrong by minutes.
+_SHORTEST_LIFE_MS = 50 * DAY_S * 1000 - 10 * MINUTE_S * 1000
+
+
+class ViolationError(AssertionError):
+    """An invariant does not hold."""
+
+
+class Watch:
+    """Follows every write.
+
+    Attributes:
+        accepted: Batch id -> (content hash, commit id, when): the verdicts that were ever durable.
+        visible_since: Hour -> resource id -> since when its row can be read.
+    """
+
+    def __init__(self, world: World) -> None:
+        self.accepted: dict[str, tuple[str, str, int]] = {}
+        self.rejected: set[str] = set()
+        self.visible_since: dict[int, dict[str, int]] = {}
+        self.frozen: set[str] = set()
+        self.closing: set[str] = set()
+        self._world = world
+        # Object key -> partition of an hour -> resource ids of its rows there. Objects are never written twice.
+        self._rows: dict[str, dict[str, list[str]]] = {}
+        # Partition of an hour -> what it holds.
+        self._hours: dict[str, dict[str, Item]] = {}
+
+    def written(self, action: Put | Update | Delete) -> None:
+        """A write was applied."""
+        key = action.key
+        if action.table is Table.USAGE:
+            self._check_frozen(key.pk.rpartition("#")[2], "usage")
+            return
+        kind = key.pk[0]
+        if kind == "H":
+            self._hour_written(action, key)
+        elif kind == "B" and key.sk == "M" and isinstance(action, Put):
+            self._verdict(action.item)
+        elif kind == "T":
+            self._period(action)
+
+    def _hour_written(self, action: Put | Update | Delete, key: Key) -> None:
+        hour = self._hours.setdefault(key.pk, {})
+        item = None if isinstance(action, Delete) else self._world.peek(key)
+        if item is None:
+            hour.pop(key.sk, None)
+        else:
+            hour[key.sk] = item
+        if isinstance(action, Put):
+            if key.sk.startswith(POINTER_PREFIX):
+                self._pointed(action.item)
+                return
+            self._check_frozen(key.pk[2:9], "a published hour")
+        self._check_hour(key.pk, hour)
+
+    def put_object(self, key: str) -> None:
+        """An object was written."""
+        if key.startswith("lake/"):
+            self._check_frozen(key[8:15], "the lake")
+
+    def acknowledged(self, content: SentContent | None) -> None:
+        """A message was deleted: its verdict must be durable (I4)."""
+        if content is not None and not self._has_verdict(content):
+            raise ViolationError(f"I4: {content.name} was acknowledged without a verdict")
+
+    def _pointed(self, item: Item) -> None:
+        pointer = Pointer.from_item(item)
+        since = self.visible_since.setdefault(pointer.hour_s, {})
+        for resource_id in self._hour_rows(pointer.staging_key, pointer.key.pk):
+            if resource_id in since:
+                raise ViolationError(f"I3: {resource_id} is visible twice: committed again")
+            since[resource_id] = self._world.scheduler.now_ms
+
+    def _check_hour(self, pk: str, hour: dict[str, Item]) -> None:
+        """Every row that a reader sees who reads the whole hour right now: each of those that can be read, once."""
+        seen: list[str] = []
+        for sk, item in hour.items():
+            if sk[0] == "1":
+                for file in item["files"]:  # type: ignore[union-attr]
+                    seen += self._hour_rows(file["key"], pk)  # type: ignore[index,arg-type,call-overload]
+            elif f"1#{item.get('run')}" not in hour:
+                seen += self._hour_rows(str(item["staging"]), pk)
+        expected = self.visible_since.get(parse_hour(pk[2:]), {})
+        if len(seen) != len(expected) or set(seen) != expected.keys():
+            doubled = sorted({name for name in seen if seen.count(name) > 1})
+            lost = sorted(set(expected) - set(seen))
+            raise ViolationError(f"I3/I5: hour {pk}: doubled {doubled}, lost {lost}, of {len(expected)} rows")
+
+    def _hour_rows(self, key: str, pk: str) -> list[str]:
+        body = self._world.objects.peek(key)
+        if body is None:
+            raise ViolationError(f"I5: {key} is gone, and readers of {pk} need it")
+        by_hour = self._rows.get(key)
+        if by_hour is None:
+            by_hour = self._rows[key] = {}
+            for row in decode_rows(body):
+                by_hour.setdefault(f"H#{hour_label(row.booked_s)}", []).append(row.resource_id)
+        return by_hour.get(pk, [])
+
+    def _verdict(self, item: Item) -> None:
+        batch_id = str(item["pk"])[2:]
+        if item["verdict"] == "rejected":
+            self.rejected.add(batch_id)
+            accepted = self.accepted.get(batch_id)
+            if accepted is not None and self._world.scheduler.now_ms < accepted[2] + _SHORTEST_LIFE_MS:
+                raise ViolationError(f"I1: {batch_id} was accepted, then rejected")
+            return
+        if batch_id in self.accepted:
+            raise ViolationError(f"I1: {batch_id} was accepted twice")
+        self.accepted[batch_id] = (str(item["hash"]), str(item["commit_id"]), self._world.scheduler.now_ms)
+
+    def _period(self, action: Put | Update | Delete) -> None:
+        month = action.key.pk[2:]
+        item = self._world.peek(action.key)
+        if item is not None and item["state"] == "closed":
+            self.frozen.add(month)
+        self.closing.add(month)
+
+    def _check_frozen(self, month: str, what: str) -> None:
+        if month in self.frozen:
+            raise ViolationError(f"I6: {what} of the closed month {month} changed")
+
+    def _has_verdict(self, content: SentContent) -> bool:
+        accepted = self.accepted.get(content.batch_id)
+        if accepted is not None and accepted[0] == content.content_hash:
+            return True
+        if self._world.peek(conflict_key(content.batch_id, content.content_hash)) is not None:
+            return True
+        marker = self._world.peek(marker_key(content.batch_id))
+        if marker is not None and (marker["verdict"] == "rejected" or content.location):
+            return True
+        hashes = (content.content_hash, f"body-{content.name}")
+        return any(self._world.objects.peek(batch_key(content.batch_id, name)) is not None for name in hashes) and (
+            content.batch_id in self.rejected
+        )
+

@@ -1,0 +1,75 @@
+"""One simulated region: stores, queue, clock, and whatever else a history needs. No faults of its own."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+from metering.adapters.memory.alerts import MemoryAlerts
+from metering.adapters.memory.items import MemoryItemStore
+from metering.adapters.memory.metrics import MemoryMetrics
+from metering.adapters.memory.objects import MemoryObjectStore
+from metering.domain.items import Key, Table
+from tests.simulation.ports import Process
+from tests.simulation.scheduler import Scheduler
+from tests.simulation.sqs import SimulatedQueue
+from tests.simulation.watch import Watch
+
+if TYPE_CHECKING:
+    from metering.domain.items import Item
+    from tests.simulation.faults import Decider
+    from tests.simulation.rows import SentContent
+
+
+class World:
+    """All that processes share."""
+
+    def __init__(self, seed: int, faults: Decider, *, now_ms: int) -> None:
+        self.faults = faults
+        self.scheduler = Scheduler(now_ms)
+        # One stream of chance for each purpose, so that leaving out a fault or a batch shifts the others as little as
+        # possible when a failing history is made shorter.
+        self.latency = random.Random(f"latency {seed}")
+        self.names = random.Random(f"names {seed}")
+        self.items = MemoryItemStore()
+        self.objects = MemoryObjectStore(self)
+        self.queue = SimulatedQueue(self.scheduler, random.Random(f"queue {seed}"), faults.histogram)
+        self.metrics = MemoryMetrics()
+        self.alerts = MemoryAlerts()
+        self.contents: dict[str, SentContent] = {}
+        self.watch = Watch(self)
+
+    def now_ms(self) -> int:
+        """True time (S3 stamps objects with it)."""
+        return self.scheduler.now_ms
+
+    def sleep_ms(self, duration_ms: int) -> None:
+        self.scheduler.wait(duration_ms)
+
+    def process(self, name: str, *, skew_ms: int = 0) -> Process:
+        """A new process."""
+        return Process(self, name, skew_ms=skew_ms)
+
+    def peek(self, key: Key) -> Item | None:
+        """A ledger item, without a call."""
+        return self.items.peek(Table.LEDGER, key)
+
+    def expire(self, chance: random.Random) -> int:
+        """TTL: delete some of the items whose time has come; DynamoDB says no more of when."""
+        now_s = self.scheduler.now_ms // 1000
+        due = [
+            Key(str(item["pk"]), str(item["sk"]))
+            for item in self.items.everything(Table.LEDGER)
+            if int(item.get("expires_at", now_s)) < now_s and chance.random() < 0.7  # type: ignore[call-overload]
+        ]
+        for key in due:
+            self.items.remove(Table.LEDGER, key)
+        return len(due)
+
+    def end_of_life(self, prefix: str, age_s: int, chance: random.Random) -> int:
+        """S3 lifecycle: delete some of the objects that are old enough."""
+        now_s = self.scheduler.now_ms // 1000
+        due = [info.key for info in self.objects.list(prefix) if info.modified_s + age_s < now_s and chance.random() < 0.7]
+        for key in due:
+            self.objects.remove(key)
+        return len(due)
