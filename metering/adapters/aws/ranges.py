@@ -45,6 +45,11 @@ def reading(operation: str, key: str) -> Iterator[None]:
         raise
 
 
+def _quoted(etag: str) -> str:
+    # Notifications carry it without the quotes that HTTP wants.
+    return '"' + etag.strip('"') + '"'
+
+
 class RangedObject(io.RawIOBase):
     """Unbuffered; wrap it in `io.BufferedReader` for read-ahead. Its first call is a HEAD, which fixes the version."""
 
@@ -58,7 +63,7 @@ class RangedObject(io.RawIOBase):
             answer = (
                 client.head_object(Bucket=bucket, Key=key)
                 if if_match is None
-                else client.head_object(Bucket=bucket, Key=key, IfMatch=if_match)
+                else client.head_object(Bucket=bucket, Key=key, IfMatch=_quoted(if_match))
             )
         self._size = answer["ContentLength"]
         self._etag = answer["ETag"]
