@@ -1,0 +1,181 @@
+"""`metering report`: totals of usage."""
+
+import time
+from typing import Annotated, cast
+
+import typer
+from rich.console import Group
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from metering.adapters.aws.runtime import SystemClock
+from metering.cli.command import Session, command
+from metering.cli.failures import WrongUsageError
+from metering.cli.output import Answer, Column
+from metering.cli.safety import printable
+from metering.cli.times import parse_range
+from metering.domain.hours import month_bounds_s, month_of, rfc3339
+from metering.units import billed_gb
+from metering.usecases.freshness import Freshness
+from metering.usecases.report import GROUP_COLUMNS, GroupColumn, UsageQuery, UsageRow, UsageTable, grouped
+
+report = typer.Typer(help="Totals of usage: who moved how many bytes from where to where.", no_args_is_help=True)
+
+_BAR_WIDTH = 40
+_MOST_BARS = 20
+
+_EXAMPLES = """Examples:
+
+    metering report usage
+    metering report usage --account 123456789012 --from 2026-11-01 --to 2026-11-08 --group-by day
+    metering report usage --from 2026-11 --group-by account_id,usage_type --format csv --output november.csv
+    metering report usage --group-by account_id --chart
+"""
+
+
+@command(report, "usage", reads=True, epilog=_EXAMPLES)
+def usage(
+    session: Session,
+    account: Annotated[
+        list[str] | None, typer.Option("--account", metavar="ID", help="Only this account; may be given again.")
+    ] = None,
+    service: Annotated[
+        list[str] | None, typer.Option("--service", metavar="CODE", help="Only this service; may be given again.")
+    ] = None,
+    usage_type: Annotated[
+        list[str] | None, typer.Option("--usage-type", metavar="TYPE", help="Only this one; may be given again.")
+    ] = None,
+    group_by: Annotated[
+        str | None,
+        typer.Option(
+            "--group-by", metavar="COLUMNS", help=f"Comma-separated: {', '.join(GROUP_COLUMNS)}. Default: usage_type."
+        ),
+    ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option("--from", metavar="TIME", help="RFC 3339, date or month; included. Default: this month."),
+    ] = None,
+    end: Annotated[
+        str | None, typer.Option("--to", metavar="TIME", help="Not included. Default: now, or the end of --from.")
+    ] = None,
+    with_corrections: Annotated[
+        bool, typer.Option("--with-corrections", help="Also what was booked later for closed months, marked.")
+    ] = False,
+    chart: Annotated[bool, typer.Option("--chart", help="Bars below the table, largest first.")] = False,
+) -> None:
+    """Exact totals, an hour being the hour that a transfer started in (UTC). Sorted by the columns."""
+    now_s = int(time.time())
+    query = usage_query(
+        now_s, accounts=account, services=service, usage_types=usage_type, group_by=group_by, start=start, end=end,
+        with_corrections=with_corrections,
+    )  # fmt: skip
+    region = session.region()
+    freshness = Freshness(items=region.items, ingest=region.ingest, clock=SystemClock(), shards=region.settings.shards)
+    complete_s = freshness.complete_through_s()
+    rows = grouped(UsageTable(items=region.items).usage(query, now_s=now_s), query)
+    session.write(usage_answer(query, rows, as_of_s=now_s, complete_s=complete_s, chart=chart))
+
+
+def usage_query(
+    now_s: int,
+    *,
+    accounts: list[str] | None,
+    services: list[str] | None,
+    usage_types: list[str] | None,
+    group_by: str | None,
+    start: str | None,
+    end: str | None,
+    with_corrections: bool = False,
+) -> UsageQuery:
+    """The query that options ask for.
+
+    Raises:
+        WrongUsageError: A column or time is none.
+    """
+    first_s, _ = month_bounds_s(month_of(now_s))
+    from_s, to_s = parse_range(start, end, default_s=(first_s, now_s + 1))
+    columns = _columns(group_by)
+    if with_corrections and "corrects" not in columns:
+        columns = (*columns, "corrects")
+    return UsageQuery(
+        from_s=from_s,
+        to_s=to_s,
+        group_by=columns,
+        accounts=_split(accounts),
+        services=_split(services),
+        usage_types=_split(usage_types),
+        with_corrections=with_corrections,
+    )
+
+
+def usage_answer(
+    query: UsageQuery, rows: list[UsageRow], *, as_of_s: int, complete_s: int, chart: bool = False
+) -> Answer:
+    """The contract's answer to `report usage`."""
+    columns = tuple(Column(name=name, kind="time" if name == "hour" else "text") for name in query.group_by)
+    total = sum(row.total.bytes for row in rows)
+    return Answer(
+        columns=(*columns, Column(name="bytes", kind="bytes"), Column(name="records", kind="integer")),
+        rows=[
+            {
+                **dict(zip(query.group_by, row.values, strict=True)),
+                "bytes": row.total.bytes,
+                "records": row.total.records,
+            }
+            for row in rows
+        ],
+        meta={
+            "query": _query_document(query),
+            "as_of": rfc3339(as_of_s),
+            "complete_through": rfc3339(complete_s),
+        },
+        title=f"Usage from {rfc3339(query.from_s)} to {rfc3339(query.to_s)}",
+        footer=(
+            f"Total: {total:,} bytes = {billed_gb(total):,.3f} GB (2^30 bytes) in "
+            f"{sum(row.total.records for row in rows):,} records.",
+            f"As of {rfc3339(as_of_s)}, complete through {rfc3339(complete_s)}.",
+        ),
+        chart=bars([(" ".join(row.values), row.total.bytes) for row in rows]) if chart else None,
+    )
+
+
+def bars(sizes: list[tuple[str, int]]) -> Group:
+    """Horizontal bars of the largest sizes, all to the scale of the first."""
+    largest = sorted(sizes, key=lambda size: (-size[1], size[0]))[:_MOST_BARS]
+    scale = max((size for _, size in largest), default=0) or 1
+    table = RichTable.grid(padding=(0, 1))
+    for name, size in largest:
+        # Integers only: a float would round a total before it is drawn.
+        eighths = size * _BAR_WIDTH * 8 // scale
+        bar = "█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip()
+        table.add_row(Text(printable(name)), Text(bar, style="cyan"), Text(f"{billed_gb(size):,.3f} GB"))
+    return Group(Text(), table)
+
+
+def _columns(group_by: str | None) -> tuple[GroupColumn, ...]:
+    names = [name.strip() for name in (group_by or "usage_type").split(",") if name.strip()]
+    unknown = [name for name in names if name not in GROUP_COLUMNS]
+    if unknown or not names:
+        raise WrongUsageError(
+            f"--group-by: there is no column {', '.join(unknown) or 'named'}.",
+            f"There are: {', '.join(GROUP_COLUMNS)}.",
+        )
+    return cast("tuple[GroupColumn, ...]", tuple(dict.fromkeys(names)))
+
+
+def _split(values: list[str] | None) -> frozenset[str]:
+    return frozenset(part.strip() for value in values or () for part in value.split(",") if part.strip())
+
+
+def _query_document(query: UsageQuery) -> dict[str, str | list[str] | bool]:
+    document: dict[str, str | list[str] | bool] = {
+        "from": rfc3339(query.from_s),
+        "to": rfc3339(query.to_s),
+        "group_by": list(query.group_by),
+    }
+    for name in ("accounts", "services", "usage_types"):
+        if chosen := sorted(getattr(query, name)):
+            document[name] = chosen
+    if query.with_corrections:
+        document["with_corrections"] = True
+    return document

@@ -1,0 +1,139 @@
+"""Usage reports: exact totals by the columns asked for.
+
+Reports on named accounts read the usage table: a partition a month, and of it exactly the hours asked for. Reports over
+all accounts read the lake and staging; or the usage table as a whole, which is a scan.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, get_args
+
+from metering.domain.canary import CANARY_ACCOUNT_ID
+from metering.domain.hours import hour_label, month_bounds_s, month_of, rfc3339
+from metering.domain.items import Item, Key, Table
+from metering.domain.ledger import parse_usage_key, usage_total
+from metering.domain.usage import ZERO, Total, UsageKey
+from metering.units import DAY_S
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from metering.ports import ItemStore
+
+GroupColumn = Literal["account_id", "usage_type", "service", "from", "to", "month", "day", "hour", "corrects"]
+GROUP_COLUMNS: tuple[GroupColumn, ...] = get_args(GroupColumn)
+
+_COLUMN_OF: dict[str, Callable[[UsageKey], str]] = {
+    "account_id": lambda key: key.account_id,
+    "usage_type": lambda key: key.usage_type,
+    "service": lambda key: key.service,
+    "from": lambda key: key.from_location,
+    "to": lambda key: key.to_location,
+    "month": lambda key: month_of(key.hour_s),
+    "day": lambda key: rfc3339(key.hour_s - key.hour_s % DAY_S)[:10],
+    "hour": lambda key: rfc3339(key.hour_s),
+    "corrects": lambda key: "" if key.corrects_s is None else rfc3339(key.corrects_s),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageQuery:
+    """What a report is about.
+
+    Attributes:
+        from_s, to_s: Hours that begin in this half-open range count, by the hour that they are booked in.
+        group_by: Columns of the answer, in order; none gives one total.
+        accounts, services, usage_types: Only these; empty for all. Without `accounts` the canary's is left out.
+        with_corrections: Also rows booked later that correct hours of the range; each names its hour in `corrects`.
+    """
+
+    from_s: int
+    to_s: int
+    group_by: tuple[GroupColumn, ...] = ("usage_type",)
+    accounts: frozenset[str] = frozenset()
+    services: frozenset[str] = frozenset()
+    usage_types: frozenset[str] = frozenset()
+    with_corrections: bool = False
+
+    def wants(self, key: UsageKey) -> bool:
+        """Whether a total counts in this report."""
+        if self.accounts:
+            if key.account_id not in self.accounts:
+                return False
+        elif key.account_id == CANARY_ACCOUNT_ID:
+            return False
+        if self.services and key.service not in self.services:
+            return False
+        if self.usage_types and key.usage_type not in self.usage_types:
+            return False
+        return self.covers(key)
+
+    def covers(self, key: UsageKey) -> bool:
+        """Whether it is booked in the range, or corrects it where that is asked for."""
+        if self.from_s <= key.hour_s < self.to_s:
+            return True
+        return self.with_corrections and key.corrects_s is not None and self.from_s <= key.corrects_s < self.to_s
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageRow:
+    """One line of a report: values of the columns grouped by, and their total."""
+
+    values: tuple[str, ...]
+    total: Total
+
+
+def grouped(usage: Iterable[tuple[UsageKey, Total]], query: UsageQuery) -> list[UsageRow]:
+    """Sums by the columns of the query, sorted by them. Groups whose sums cancel out (repairs) stay, with 0 bytes."""
+    columns = [_COLUMN_OF[name] for name in query.group_by]
+    sums: dict[tuple[str, ...], Total] = {}
+    for key, total in usage:
+        if query.wants(key):
+            values = tuple(column(key) for column in columns)
+            sums[values] = sums.get(values, ZERO).plus(total)
+    return [UsageRow(values=values, total=sums[values]) for values in sorted(sums)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageTable:
+    """The usage table as a source of reports."""
+
+    items: ItemStore
+
+    def usage(self, query: UsageQuery, *, now_s: int) -> Iterator[tuple[UsageKey, Total]]:
+        """Totals that the query may want; items of one key come one after another, unsummed."""
+        if not query.accounts:
+            yield from map(_entry, self.items.scan(Table.USAGE))
+            return
+        for account_id in sorted(query.accounts):
+            for item in self._account_items(account_id, query, now_s):
+                yield _entry(item)
+
+    def _account_items(self, account_id: str, query: UsageQuery, now_s: int) -> Iterator[Item]:
+        # What corrects an hour is booked later, in any month up to now.
+        end_s = max(query.to_s, now_s + 1) if query.with_corrections else query.to_s
+        for month in months_between(query.from_s, end_s):
+            first_s, after_s = month_bounds_s(month)
+            sk_from = hour_label(_next_hour(max(query.from_s, first_s)))
+            sk_to = hour_label(_next_hour(min(end_s, after_s)))
+            yield from self.items.query(Table.USAGE, f"A#{account_id}#{month}", sk_from=sk_from, sk_to=sk_to)
+
+
+def months_between(from_s: int, to_s: int) -> Iterator[str]:
+    """Months that any second of `[from_s, to_s)` lies in, in order."""
+    moment_s = from_s
+    while moment_s < to_s:
+        month = month_of(moment_s)
+        yield month
+        moment_s = month_bounds_s(month)[1]
+
+
+def _next_hour(epoch_s: int) -> int:
+    """First whole hour at or after `epoch_s`: hours count whose beginning is in the range."""
+    return -(-epoch_s // 3_600) * 3_600
+
+
+def _entry(item: Item) -> tuple[UsageKey, Total]:
+    key, _ = parse_usage_key(Key(str(item["pk"]), str(item["sk"])))
+    return key, usage_total(item)

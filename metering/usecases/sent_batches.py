@@ -1,0 +1,100 @@
+"""A manifest as verification needs it: contents by batch id, and what is still missing of each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from metering.domain.usage import ZERO, Total, UsageKey
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from metering.domain.ledger import Marker
+    from metering.usecases.manifest import SentBatch
+
+
+@dataclass(slots=True, kw_only=True)
+class SentContent:
+    """One content of one batch id, however often it was sent.
+
+    Attributes:
+        owed: What its metered records add up to, less what a reader found of it: empty once all of it was found once.
+    """
+
+    batch_id: str
+    rejected: bool
+    records: int
+    metered: int
+    bytes: int
+    owed: dict[UsageKey, Total]
+
+    def matches(self, marker: Marker) -> bool:
+        """Whether this is the content that the marker accepted: no two contents of an id have equal sums."""
+        return (marker.records, marker.metered) == (self.records, self.metered) and self.bytes == sum(
+            total.bytes for total in marker.hours.values()
+        )
+
+    def found(self, key: UsageKey, total: Total) -> None:
+        """A reader found this much of it."""
+        left = self.owed.get(key, ZERO).plus(Total(-total.bytes, -total.records))
+        if left == ZERO:
+            self.owed.pop(key, None)
+        else:
+            self.owed[key] = left
+
+
+@dataclass(slots=True, kw_only=True)
+class SentBatches:
+    """Everything that a manifest says was sent.
+
+    Attributes:
+        contents: By batch id, in the order of their numbers.
+        nameless: Digests of bodies from which no id can be read.
+        copies: Further copies of a content, by batch id.
+    """
+
+    contents: dict[str, list[SentContent]] = field(default_factory=dict)
+    nameless: set[str] = field(default_factory=set)
+    copies: dict[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def collect(cls, lines: Iterable[SentBatch]) -> SentBatches:
+        """Sort the lines of a manifest by batch. A content that a manifest has twice is one content and a copy."""
+        sent = cls()
+        seen: set[tuple[str, int]] = set()
+        for line in lines:
+            if not line.batch_id:
+                sent.nameless.add(line.body_sha256)
+            elif line.expect == "duplicate" or (line.batch_id, line.content) in seen:
+                sent.copies[line.batch_id] = sent.copies.get(line.batch_id, 0) + 1
+            else:
+                seen.add((line.batch_id, line.content))
+                sent.contents.setdefault(line.batch_id, []).append(_content(line))
+        return sent
+
+    @property
+    def distinct(self) -> int:
+        """Number of different contents."""
+        return len(self.nameless) + sum(len(contents) for contents in self.contents.values())
+
+    def accepted_content(self, marker: Marker) -> SentContent | None:
+        """The content that a marker accepted, or None if it is none that was sent."""
+        contents = self.contents.get(marker.batch_id, [])
+        return next((content for content in contents if content.matches(marker)), None)
+
+    def hours(self) -> set[int]:
+        """Hours that any of its records lies in."""
+        return {key.hour_s for contents in self.contents.values() for content in contents for key in content.owed}
+
+
+def _content(line: SentBatch) -> SentContent:
+    totals: Mapping[UsageKey, Total] = line.totals
+    return SentContent(
+        batch_id=line.batch_id,
+        rejected=line.expect == "rejected",
+        records=line.records,
+        metered=line.metered,
+        bytes=sum(total.bytes for total in totals.values()),
+        owed=dict(totals),
+    )

@@ -1,0 +1,104 @@
+"""Is every batch counted once? Conservation (I1) and equality (I2), against the ledger and against a manifest.
+
+Read here: every marker, the usage table, every visible row. Compared: rows with markers, batch by batch and hour by
+hour; rows with usage, key by key; and, with a manifest, rows with what its sender says was in each batch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from metering.domain.items import Table
+from metering.domain.ledger import CommitRecord, Pending, commit_key, pending_key
+from metering.usecases.conservation import count_ledger, count_sent, names_of, peek_bodies, quarantined_digests
+from metering.usecases.equality import EqualityCheck, judge_contents
+from metering.usecases.ledger_facts import read_ledger
+from metering.usecases.verification import Verification
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from metering.ports import Clock, ItemStore, ObjectStore, Queue, QueueDepth
+    from metering.usecases.lake_view import LakeView
+    from metering.usecases.sent_batches import SentBatches, SentContent
+
+_POLL_MS = 500
+
+
+class Verifier:
+    """Verifies one region.
+
+    Args:
+        bucket: The region's data bucket.
+        marker_life_s: Rows older than this may be without their marker.
+    """
+
+    def __init__(
+        self,
+        *,
+        items: ItemStore,
+        objects: ObjectStore,
+        view: LakeView,
+        ingest: Queue,
+        dead_letters: Queue,
+        clock: Clock,
+        bucket: str,
+        marker_life_s: int,
+    ) -> None:
+        self._items = items
+        self._objects = objects
+        self._view = view
+        self._ingest = ingest
+        self._dead_letters = dead_letters
+        self._clock = clock
+        self._bucket = bucket
+        self._marker_life_s = marker_life_s
+
+    def wait(self, duration_s: int, tell: Callable[[QueueDepth], None] = lambda _: None) -> bool:
+        """Wait until the ingest queue is empty and no commit is open, `duration_s` at most; returns whether it is so.
+
+        Two looks in a row must say so: the queue's numbers are approximate.
+        """
+        deadline_ms = self._clock.now_ms() + duration_s * 1_000
+        quiet = 0
+        while True:
+            depth = self._ingest.depth()
+            tell(depth)
+            quiet = quiet + 1 if depth.total == 0 and not self._has_open_commits() else 0
+            if quiet > 1:
+                return True
+            if self._clock.now_ms() >= deadline_ms:
+                return False
+            self._clock.sleep_ms(_POLL_MS)
+
+    def verify(self, *, from_s: int, to_s: int, sent: SentBatches | None = None) -> Verification:
+        """Check everything booked in `[from_s, to_s)`, and everything that a manifest says was sent."""
+        waiting = self._ingest.depth().total
+        facts = read_ledger(self._items)
+        dead = names_of(peek_bodies(self._dead_letters), self._bucket)
+        result = Verification(settled=waiting == 0 and not facts.open_commits)
+        chosen: dict[str, SentContent] = {}
+        if sent is None:
+            count_ledger(facts, dead, waiting, result, from_s=from_s, to_s=to_s)
+        else:
+            quarantined = quarantined_digests(self._objects, sent.nameless)
+            chosen = count_sent(sent, facts, dead, waiting, quarantined, result)
+        check = EqualityCheck(
+            items=self._items,
+            view=self._view,
+            markers=facts.markers,
+            chosen=chosen,
+            markers_since_s=self._clock.now_ms() // 1_000 - self._marker_life_s,
+        )
+        check.run(result, from_s=from_s, to_s=to_s)
+        judge_contents(chosen, result)
+        return result
+
+    def _has_open_commits(self) -> bool:
+        for shard in range(self._view.shards):
+            for item in self._items.query(Table.LEDGER, pending_key(shard, "").pk):
+                pending = Pending.from_item(item)
+                commit = self._items.get(Table.LEDGER, commit_key(pending.commit_id)) if pending.wide else None
+                if commit is not None and CommitRecord.from_item(commit).state == "open":
+                    return True
+        return False
