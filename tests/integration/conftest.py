@@ -1,0 +1,7 @@
+"""The real adapters on MiniStack."""
+
+from __future__ import annotations
+
+from tests.emulated import clients, ministack
+
+__all__ = ["clients", "ministack"]

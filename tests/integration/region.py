@@ -1,0 +1,312 @@
+"""One region on MiniStack with the production use cases over the real adapters, and what must come of its traffic.
+
+What is expected follows from the records as they were sent, written out by hand: no production code computes it.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+from collections import Counter
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pyarrow.parquet as pq
+
+from metering.adapters.aws.items import DynamoDbItemStore
+from metering.adapters.aws.objects import S3ObjectStore
+from metering.adapters.aws.runtime import SystemEntropy
+from metering.adapters.memory.alerts import MemoryAlerts
+from metering.adapters.memory.clock import DeadlineAt, ManualClock
+from metering.adapters.memory.metrics import MemoryMetrics
+from metering.adapters.records.codec import ParquetRowCodec
+from metering.adapters.records.reader import ReadLimits, RecordBatchReader
+from metering.domain.batches import Delivery
+from metering.domain.items import Put, Table
+from metering.domain.ledger import Period, Pointer, Published
+from metering.settings import Settings
+from metering.usecases.aggregate import Aggregator
+from metering.usecases.sweep import Sweeper
+from tests.emulated import make_resources
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from metering.adapters.aws.session import Clients
+    from metering.usecases.aggregate import InvocationResult
+
+# 2026-11-24T13:30:00Z
+NOW_S = 1_795_527_000
+HOUR = "2026-11-24T13"
+LATE_START = "2026-10-30T07:10:00Z"
+LATE_HOUR = "2026-10-30T07"
+
+
+class Line(NamedTuple):
+    """A usage total's key, as a person would write it down; `corrects` is empty but for late records."""
+
+    hour: str
+    account_id: str
+    usage_type: str
+    corrects: str = ""
+
+
+def record(account: int, size: object, *, usage_type: str | None = None, start: str = HOUR + ":05:00Z") -> dict:  # type: ignore[type-arg]  # JSON
+    """A record as a producer writes it."""
+    made = {
+        "account_id": f"{account:012d}",
+        "service": "AmazonEC2",
+        "resource_id": f"i-{account}",
+        "direction": "out",
+        "from": "us-east-1/use1-az2",
+        "to": "internet",
+        "bytes": size,
+        "start": start,
+        "end": start,
+    }
+    return made if usage_type is None else {**made, "usage_type": usage_type}
+
+
+def body(batch_id: str, records: Sequence[object], **more: object) -> str:
+    """A batch message."""
+    message = {"schema": "metering.batch/1", "batch_id": batch_id, "record_count": len(records), "records": records}
+    return json.dumps(message | more)
+
+
+def delivery(message_id: str, text: str, *, receive_count: int = 1, sender: str = "alice") -> Delivery:
+    """One delivery of a message."""
+    return Delivery(
+        message_id=message_id, body=text, sent_at_ms=NOW_S * 1000, receive_count=receive_count, sender_id=sender
+    )
+
+
+class Region:
+    """Fresh tables and a fresh bucket, with one worker."""
+
+    def __init__(self, clients: Clients) -> None:
+        self.resources = make_resources(clients)
+        self.clock = ManualClock(NOW_S * 1000)
+        self.metrics = MemoryMetrics()
+        self.alerts = MemoryAlerts()
+        self.entropy = SystemEntropy()
+        self.items = DynamoDbItemStore(clients.dynamodb, self.resources.tables)
+        self.objects = S3ObjectStore(clients.s3, self.resources.bucket)
+        self.settings = Settings(
+            ledger_table=self.resources.ledger,
+            usage_table=self.resources.usage,
+            data_bucket=self.resources.bucket,
+            usage_shards=2,
+        )
+
+    def deadline(self) -> DeadlineAt:
+        return DeadlineAt(clock=self.clock, at_ms=self.clock.now_ms() + 600_000)
+
+    def handle(self, deliveries: Sequence[Delivery]) -> InvocationResult:
+        """One invocation of a new process."""
+        aggregator = Aggregator(
+            store=self.items,
+            objects=self.objects,
+            reader=RecordBatchReader(self.objects, bucket=self.resources.bucket, limits=ReadLimits()),
+            codec=ParquetRowCodec(),
+            clock=self.clock,
+            entropy=self.entropy,
+            metrics=self.metrics,
+            settings=self.settings,
+            alerts=self.alerts,
+        )
+        return aggregator.handle(deliveries, self.deadline())
+
+    def sweep(self) -> None:
+        """Finish what is open."""
+        sweeper = Sweeper(
+            store=self.items,
+            objects=self.objects,
+            clock=self.clock,
+            entropy=self.entropy,
+            metrics=self.metrics,
+            settings=self.settings,
+        )
+        assert sweeper.sweep(self.deadline()).left == ()
+
+    def close(self, month: str) -> None:
+        """Make a month closed, as the period close does."""
+        self.items.put(Put(table=Table.LEDGER, item=Period(month=month, state="closed").to_item()))
+
+    # --- what is there ----------------------------------------------------------------------------------------------
+
+    def usage(self) -> dict[Line, tuple[int, int]]:
+        """Bytes and records by line, as the usage table has them."""
+        totals: Counter[tuple[Line, str]] = Counter()
+        for item in self.items.scan(Table.USAGE):
+            hour, usage_type, _, _, _, corrects, _ = str(item["sk"]).split("#")
+            line = Line(hour, str(item["pk"]).split("#")[1], usage_type, corrects)
+            for name in ("bytes", "records"):
+                number = item[name]
+                assert isinstance(number, int)
+                totals[line, name] += number
+        lines = {line for line, _ in totals}
+        return {line: (totals[line, "bytes"], totals[line, "records"]) for line in lines}
+
+    def lake(self) -> dict[Line, tuple[int, int]]:
+        """The same, counted from the rows that a reader of each hour sees, published or still in staging."""
+        totals: Counter[tuple[Line, str]] = Counter()
+        objects: dict[str, list[dict[str, Any]]] = {}
+        for hour, key in self._sources():
+            if key not in objects:
+                objects[key] = pq.read_table(io.BytesIO(self.objects.get(key))).to_pylist()
+            for row in objects[key]:
+                if key.startswith("staging/") and row["booked_hour"] != _epoch(hour):
+                    continue
+                own = row["start_time"].strftime("%Y-%m-%dT%H")
+                line = Line(hour, row["account_id"], row["usage_type"], "" if own == hour else own)
+                totals[line, "bytes"] += row["bytes"]
+                totals[line, "records"] += 1
+        lines = {line for line, _ in totals}
+        return {line: (totals[line, "bytes"], totals[line, "records"]) for line in lines}
+
+    def _sources(self) -> Iterable[tuple[str, str]]:
+        """Hour and key of every object that a reader takes rows from."""
+        hours = [item for item in self.items.scan(Table.LEDGER) if str(item["pk"]).startswith("H#")]
+        published = [Published.from_item(item) for item in hours if str(item["sk"]).startswith("1#")]
+        runs = {(item["pk"], str(item["sk"])[2:]) for item in hours if str(item["sk"]).startswith("1#")}
+        for item in hours:
+            if str(item["sk"]).startswith("2#") and (item["pk"], item.get("run")) not in runs:
+                yield str(item["pk"])[2:], Pointer.from_item(item).staging_key
+        for entry in published:
+            for file in entry.files:
+                yield entry.key.pk[2:], file.key
+
+    def verdicts(self) -> set[tuple[str, str, str]]:
+        """Batch id, kind (`M` or `X`) and verdict of every marker and conflict."""
+        return {
+            (str(item["pk"])[2:], str(item["sk"])[0], str(item.get("verdict", "conflict")))
+            for item in self.items.scan(Table.LEDGER)
+            if str(item["pk"]).startswith("B#")
+        }
+
+
+def _epoch(hour: str) -> int:
+    return int(datetime.fromisoformat(hour + ":00:00+00:00").timestamp())
+
+
+def _label(epoch_s: int) -> str:
+    return datetime.fromtimestamp(epoch_s, UTC).strftime("%Y-%m-%dT%H")
+
+
+Totals = dict[Line, tuple[int, int]]
+
+
+class Scenario(NamedTuple):
+    """Messages of one invocation, and what must be there afterwards."""
+
+    deliveries: list[Delivery]
+    totals: Totals
+    verdicts: set[tuple[str, str, str]]
+
+
+def mixed(region: Region) -> Scenario:
+    """All that can come in one invocation, in every form; October is closed."""
+    region.close("2026-10")
+    put_ingest(region, "ingest/p1.ndjson.gz", [record(5, 500), record(5, 50)])
+    put_ingest(region, "drop/d1.ndjson.gz", [record(6, 600)])
+    drop = json.dumps({"Records": [_created(region, "drop/d1.ndjson.gz")]})
+    drop_id = _drop_id(region, "drop/d1.ndjson.gz")
+    pointer = {"bucket": region.resources.bucket, "key": "ingest/p1.ndjson.gz", "format": "ndjson"}
+    pointed = json.dumps(
+        {
+            "schema": "metering.batch/1",
+            "batch_id": "p1",
+            "record_count": 2,
+            "location": {**pointer, "compression": "gzip"},
+        }
+    )
+    texts = [
+        ("b1", body("b1", [record(1, 2**62), record(1, 2**62, usage_type="Other")])),
+        ("copy of b1", body("b1", [record(1, 2**62), record(1, 2**62, usage_type="Other")])),
+        ("b2", body("b2", [record(2, 20)])),
+        ("other b2", body("b2", [record(2, 21)])),
+        ("b3", body("b3", [record(3, 30), record(3, -1)])),
+        ("b4", body("b4", [record(4, "much")])),
+        ("junk", "no json"),
+        ("p1", pointed),
+        ("late", body("late", [record(7, 70, start=LATE_START), record(7, 7)])),
+        ("drop", drop),
+    ]
+    out = "DataTransfer-Out-Bytes"
+    return Scenario(
+        deliveries=[delivery(name, text) for name, text in texts],
+        totals={
+            Line(HOUR, "000000000001", out): (2**62, 1),
+            Line(HOUR, "000000000001", "Other"): (2**62, 1),
+            Line(HOUR, "000000000002", out): (20, 1),
+            Line(HOUR, "000000000003", out): (30, 1),
+            Line(HOUR, "000000000005", out): (550, 2),
+            Line(HOUR, "000000000006", out): (600, 1),
+            Line(HOUR, "000000000007", out): (7, 1),
+            Line(HOUR, "000000000007", out, LATE_HOUR): (70, 1),
+        },
+        verdicts={
+            *((batch_id, "M", "accepted") for batch_id in ("b1", "b2", "b3", "p1", "late", drop_id)),
+            ("b2", "X", "conflict"),
+            ("b4", "M", "rejected"),
+        },
+    )
+
+
+def wide(region: Region) -> Scenario:
+    """More usage keys than fit one transaction: a write-ahead object and chunks."""
+    del region
+    batches = {"w1": (1, 150), "w2": (2, 3)}
+    return Scenario(
+        deliveries=[
+            delivery(batch_id, body(batch_id, [record(n, 1000 + key, usage_type=f"Type-{key}") for key in range(keys)]))
+            for batch_id, (n, keys) in batches.items()
+        ],
+        totals={
+            Line(HOUR, f"{n:012d}", f"Type-{key}"): (1000 + key, 1)
+            for n, keys in batches.values()
+            for key in range(keys)
+        },
+        verdicts={(batch_id, "M", "accepted") for batch_id in batches},
+    )
+
+
+def many_hours(region: Region) -> Scenario:
+    """One batch with more hours than fit one transaction: its pointers are chunks, too."""
+    del region
+    hours = [_label(NOW_S - n * 3600) for n in range(120)]
+    records = [record(1, 10 + n, start=f"{hour}:10:00Z") for n, hour in enumerate(hours)]
+    return Scenario(
+        deliveries=[delivery("h1", body("h1", records))],
+        totals={Line(hour, "000000000001", "DataTransfer-Out-Bytes"): (10 + n, 1) for n, hour in enumerate(hours)},
+        verdicts={("h1", "M", "accepted")},
+    )
+
+
+def put_ingest(region: Region, key: str, records: Sequence[object]) -> None:
+    """An object of records that a producer put there."""
+    lines = "".join(json.dumps(one) + "\n" for one in records)
+    region.objects.put(key, gzip.compress(lines.encode(), mtime=0), if_absent=False)
+
+
+def _created(region: Region, key: str) -> dict[str, object]:
+    info = region.objects.head(key)
+    assert info is not None
+    return {
+        "eventVersion": "2.1",
+        "eventSource": "aws:s3",
+        "eventName": "ObjectCreated:Put",
+        "s3": {
+            "bucket": {"name": region.resources.bucket},
+            "object": {"key": key, "size": info.size_bytes, "eTag": info.etag.strip('"')},
+        },
+    }
+
+
+def _drop_id(region: Region, key: str) -> str:
+    info = region.objects.head(key)
+    assert info is not None
+    named = "\n".join([region.resources.bucket, key, info.etag.strip('"')])
+    return "s3:" + hashlib.sha256(named.encode()).hexdigest()

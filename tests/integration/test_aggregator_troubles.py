@@ -1,0 +1,161 @@
+"""Kill matrix and lost-reply matrix of the aggregator, with the real adapters on MiniStack.
+
+One run without trouble records every call that an invocation makes. Then each call gets each trouble in turn, in a
+fresh region; what the queue would deliver again is delivered again, and every total must be what was sent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, NamedTuple
+
+import botocore.endpoint
+import pytest
+
+from metering.adapters.aws.items import DynamoDbItemStore
+from metering.domain.items import Check
+from tests.emulated import clients_of
+from tests.integration.region import Region, many_hours, mixed, wide
+from tests.wire import Killed, Trouble, Wire
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from metering.adapters.aws.session import Clients
+    from metering.domain.batches import Delivery
+    from metering.domain.items import Action
+    from tests.integration.region import Scenario
+
+pytestmark = pytest.mark.emulator
+
+# A message that has no verdict after so many deliveries is in the dead-letter queue.
+DELIVERIES = 5
+
+
+class Bench(NamedTuple):
+    """Clients whose wire can be troubled."""
+
+    clients: Clients
+    wire: Wire
+
+
+@pytest.fixture(scope="module")
+def bench(ministack: str) -> Bench:
+    """Two attempts a call: enough to have one left, and quick to use up."""
+    clients = clients_of(ministack, attempts=2)
+    wire = Wire()
+    wire.attach(clients.dynamodb, clients.s3)
+    return Bench(clients, wire)
+
+
+@pytest.fixture(autouse=True)
+def _sdk_waits_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(botocore.endpoint, "time", SimpleNamespace(sleep=lambda _seconds: None))
+
+
+def calls_of(bench: Bench, scenario: Callable[[Region], Scenario]) -> list[str]:
+    """Every call that an invocation makes when nothing goes wrong."""
+    region = Region(bench.clients)
+    made = scenario(region)
+    bench.wire.begin_again()
+    assert region.handle(made.deliveries).retry == ()
+    return list(bench.wire.calls)
+
+
+def suffer(
+    bench: Bench, scenario: Callable[[Region], Scenario], call: int, trouble: Trouble, *, very_late: bool
+) -> str:
+    """One history; returns what is wrong at its end."""
+    region = Region(bench.clients)
+    made = scenario(region)
+    bench.wire.begin_again((call, trouble))
+    left = invoke(region, made.deliveries)
+    if not bench.wire.happened:
+        return "it did not happen"
+    bench.wire.begin_again()
+    if not very_late:
+        bench.wire.deliver_late()
+    for receive_count in range(2, DELIVERIES + 1):
+        if left:
+            left = invoke(region, [replace(one, receive_count=receive_count) for one in left])
+    bench.wire.deliver_late()
+    region.sweep()
+    return problems(region, made, left)
+
+
+def invoke(region: Region, deliveries: Sequence[Delivery]) -> list[Delivery]:
+    """One invocation; returns what the queue delivers again."""
+    try:
+        retry = region.handle(deliveries).retry
+    except Killed:
+        return list(deliveries)
+    return [one for one in deliveries if one.message_id in retry]
+
+
+def problems(region: Region, made: Scenario, left: Sequence[Delivery]) -> str:
+    """What is wrong in a region, in words; nothing if all is as it was sent."""
+    wrong = [f"no verdict for {one.message_id}" for one in left]
+    for name, totals in (("usage", region.usage()), ("lake", region.lake())):
+        for line in totals.keys() | made.totals.keys():
+            if totals.get(line) != made.totals.get(line):
+                wrong.append(f"{name} {line}: {totals.get(line)}, sent {made.totals.get(line)}")
+    if region.verdicts() != made.verdicts:
+        wrong.append(f"verdicts: {region.verdicts() ^ made.verdicts}")
+    return "; ".join(wrong)
+
+
+def test_the_matrix_covers_every_operation_that_the_aggregator_needs(bench: Bench) -> None:
+    operations = {name for scenario in (mixed, wide, many_hours) for name in calls_of(bench, scenario)}
+    assert operations == {
+        "dynamodb.GetItem",
+        "dynamodb.PutItem",
+        "dynamodb.TransactWriteItems",
+        "s3.GetObject",
+        "s3.HeadObject",
+        "s3.PutObject",
+    }
+
+
+class _CarelessItems(DynamoDbItemStore):
+    """A ledger whose transactions have no conditions: what DESIGN's table calls a bare ADD."""
+
+    def transact(self, actions: Sequence[Action]) -> None:
+        super().transact([one if isinstance(one, Check) else replace(one, condition=None) for one in actions])
+
+
+class _CarelessRegion(Region):
+    def __init__(self, clients: Clients) -> None:
+        super().__init__(clients)
+        self.items = _CarelessItems(clients.dynamodb, self.resources.tables)
+
+
+def test_the_matrix_finds_totals_that_are_counted_twice(bench: Bench) -> None:
+    region = _CarelessRegion(bench.clients)
+    made = mixed(region)
+    bench.wire.begin_again()
+    invoke(region, made.deliveries[:1])
+    transaction = bench.wire.calls.index("dynamodb.TransactWriteItems")
+    region = _CarelessRegion(bench.clients)
+    made = mixed(region)
+    bench.wire.begin_again((transaction, Trouble.REPLIES_LOST))
+    invoke(region, made.deliveries[:1])
+    bench.wire.begin_again()
+    assert "usage Line(hour='2026-11-24T13', account_id='000000000001'" in problems(region, made, [])
+
+
+VARIANTS = [(trouble, False) for trouble in Trouble] + [(Trouble.APPLIED_LATE, True)]
+
+
+@pytest.mark.parametrize("scenario", [mixed, wide, many_hours])
+@pytest.mark.parametrize(("trouble", "very_late"), VARIANTS, ids=lambda value: getattr(value, "name", str(value)))
+def test_every_total_is_what_was_sent_whatever_befalls_a_call(
+    bench: Bench, scenario: Callable[[Region], Scenario], trouble: Trouble, very_late: bool
+) -> None:
+    calls = calls_of(bench, scenario)
+    wrong = {
+        (number, name): problem
+        for number, name in enumerate(calls)
+        if (problem := suffer(bench, scenario, number, trouble, very_late=very_late))
+    }
+    assert wrong == {}

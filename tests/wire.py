@@ -1,0 +1,99 @@
+"""The wire between the SDK and the service, with faults: replies and requests get lost or come late, processes die.
+
+It sits in the SDK's event system, below its retries and above the network, so the adapters and the SDK run as they are.
+It also writes down every call, so that a matrix covers the operations that the code really uses.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ConnectionClosedError
+from botocore.httpsession import URLLib3Session
+
+if TYPE_CHECKING:
+    from botocore.awsrequest import AWSPreparedRequest, AWSResponse
+    from botocore.client import BaseClient
+    from botocore.model import OperationModel
+
+
+class Killed(BaseException):
+    """The process is gone. Not an `Exception`: nothing may catch it."""
+
+
+class Trouble(Enum):
+    """What happens to one call."""
+
+    REPLY_LOST_ONCE = "applied, the reply is lost, the SDK tries again"
+    REPLIES_LOST = "applied at each attempt, every reply is lost, until the SDK gives up"
+    REQUESTS_LOST = "never applied, until the SDK gives up"
+    APPLIED_LATE = "no reply, until the SDK gives up; applied when the wire is told to"
+    KILLED_BEFORE = "the process dies before the request leaves"
+    KILLED_AFTER = "applied, and the process dies before it reads the reply"
+
+
+@dataclass(slots=True)
+class Wire:
+    """Calls of some clients, numbered from 0.
+
+    Attributes:
+        calls: Name of each call so far, as `service.Operation`; the SDK's own retries belong to their call.
+        trouble: What happens to which call.
+        happened: Whether it did.
+        late: Requests that are still on their way.
+    """
+
+    calls: list[str] = field(default_factory=list)
+    trouble: tuple[int, Trouble] | None = None
+    happened: bool = False
+    late: list[AWSPreparedRequest] = field(default_factory=list)
+    _session: URLLib3Session = field(default_factory=lambda: URLLib3Session(timeout=10))
+    _attempts: int = 0
+
+    def attach(self, *clients: BaseClient) -> None:
+        """Watch these clients."""
+        for client in clients:
+            events = client.meta.events
+            events.register("before-call", self._begin)
+            events.register("before-send", self._send)
+
+    def begin_again(self, trouble: tuple[int, Trouble] | None = None) -> None:
+        """Number from 0 again, with another trouble or none."""
+        self.calls.clear()
+        self.trouble = trouble
+        self.happened = False
+
+    def deliver_late(self) -> None:
+        """Let what was on its way arrive."""
+        while self.late:
+            self._session.send(self.late.pop(0))
+
+    def _begin(self, *, model: OperationModel, **_: Any) -> None:
+        self.calls.append(f"{model.service_model.service_name}.{model.name}")
+        self._attempts = 0
+
+    def _send(self, *, request: AWSPreparedRequest, **_: Any) -> AWSResponse | None:
+        """What the SDK gets instead of a reply; None lets the request pass."""
+        self._attempts += 1
+        if self.trouble is None or self.trouble[0] != len(self.calls) - 1:
+            return None
+        trouble = self.trouble[1]
+        if trouble is Trouble.REPLY_LOST_ONCE and self._attempts > 1:
+            return None
+        self.happened = True
+        self._suffer(trouble, request)
+        raise ConnectionClosedError(endpoint_url=request.url)
+
+    def _suffer(self, trouble: Trouble, request: AWSPreparedRequest) -> None:
+        if trouble is Trouble.KILLED_BEFORE:
+            raise Killed
+        if trouble is Trouble.APPLIED_LATE:
+            # Once: what the SDK sends again with the same token would be the same request.
+            if self._attempts == 1:
+                self.late.append(request)
+        elif trouble is not Trouble.REQUESTS_LOST:
+            self._session.send(request)
+        if trouble is Trouble.KILLED_AFTER:
+            raise Killed
