@@ -12,8 +12,8 @@ from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 
 from metering.adapters.aws.alerts import NAMESPACE
 
-# One EMF object holds at most 100 metrics (CloudWatch EMF specification).
-_MAX_METRICS = 100
+# An EMF object holds at most 100 metrics, and Powertools writes it by itself at the hundredth.
+_MAX_METRICS = 99
 
 _Dimensions = tuple[tuple[str, str], ...]
 

@@ -1,0 +1,34 @@
+"""SDK clients whose answers are given beforehand; no network."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import boto3
+from botocore.config import Config
+from botocore.stub import Stubber
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# The SDK's own retries are not under test here, and the stubber answers each attempt.
+_ONE_ATTEMPT = Config(region_name="us-east-1", retries={"mode": "standard", "total_max_attempts": 1})
+
+
+def client(service: str) -> Any:
+    """A client that can reach nothing."""
+    return boto3.client(
+        service,
+        aws_access_key_id="test",
+        aws_secret_access_key="test",
+        config=_ONE_ATTEMPT,
+        endpoint_url="http://127.0.0.1:9",
+    )
+
+
+def stubbed(service: str) -> Iterator[tuple[Any, Stubber]]:
+    """A client and its stubber; all answers must have been used at the end."""
+    made = client(service)
+    with Stubber(made) as stubber:
+        yield made, stubber
+        stubber.assert_no_pending_responses()

@@ -1,0 +1,244 @@
+"""What `DynamoDbItemStore` sends, and what it makes of answers that no emulator gives."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from metering.adapters.aws.attributes import from_attribute, from_attributes, to_attribute
+from metering.adapters.aws.expressions import Expressions
+from metering.adapters.aws.items import DynamoDbItemStore
+from metering.domain.items import Absent, AllOf, AnyOf, Check, Equals, Exists, Key, Put, Table, Update
+from metering.errors import ConditionFailedError, LedgerCorruptError, TransactionCanceledError, UnavailableError
+from tests.unit.adapters.aws.stubs import stubbed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from botocore.stub import Stubber
+
+TABLES = {Table.LEDGER: "the-ledger", Table.USAGE: "the-usage"}
+KEY = {"pk": {"S": "a"}, "sk": {"S": "b"}}
+
+
+@pytest.fixture
+def dynamodb() -> Iterator[tuple[Any, Stubber]]:
+    yield from stubbed("dynamodb")
+
+
+@pytest.fixture
+def waits() -> list[float]:
+    return []
+
+
+@pytest.fixture
+def store(dynamodb: tuple[Any, Stubber], waits: list[float]) -> DynamoDbItemStore:
+    return DynamoDbItemStore(dynamodb[0], TABLES, sleep=waits.append)
+
+
+def test_a_commit_is_sent_as_the_protocol_has_it(store: DynamoDbItemStore, dynamodb: tuple[Any, Stubber]) -> None:
+    sent: list[dict[str, Any]] = []
+    dynamodb[0].meta.events.register(
+        "provide-client-params.*.TransactWriteItems", lambda params, **_: sent.append(params)
+    )
+    dynamodb[1].add_response("transact_write_items", {})
+    marker_free = AnyOf((Absent(), Equals(attribute="verdict", value="rejected")))
+    store.transact(
+        [
+            Put(table=Table.LEDGER, item={"pk": "C#1", "sk": "C", "hours": ["h"]}, condition=Absent()),
+            Put(table=Table.LEDGER, item={"pk": "B#1", "sk": "M", "verdict": "accepted"}, condition=marker_free),
+            Check(table=Table.LEDGER, key=Key("T#2026-10", "T"), condition=Absent()),
+            Update(table=Table.USAGE, key=Key("A#1", "u"), add={"bytes": 2**70, "records": 1, "rev": 1}),
+        ]
+    )
+    old = {"ReturnValuesOnConditionCheckFailure": "ALL_OLD"}
+    assert sent[0]["TransactItems"] == [
+        {
+            "Put": {
+                "TableName": "the-ledger",
+                "Item": {"pk": {"S": "C#1"}, "sk": {"S": "C"}, "hours": {"L": [{"S": "h"}]}},
+                "ConditionExpression": "attribute_not_exists(#n0)",
+                "ExpressionAttributeNames": {"#n0": "pk"},
+                **old,
+            }
+        },
+        {
+            "Put": {
+                "TableName": "the-ledger",
+                "Item": {"pk": {"S": "B#1"}, "sk": {"S": "M"}, "verdict": {"S": "accepted"}},
+                "ConditionExpression": "(attribute_not_exists(#n0) OR #n1 = :v0)",
+                "ExpressionAttributeNames": {"#n0": "pk", "#n1": "verdict"},
+                "ExpressionAttributeValues": {":v0": {"S": "rejected"}},
+                **old,
+            }
+        },
+        {
+            "ConditionCheck": {
+                "TableName": "the-ledger",
+                "Key": {"pk": {"S": "T#2026-10"}, "sk": {"S": "T"}},
+                "ConditionExpression": "attribute_not_exists(#n0)",
+                "ExpressionAttributeNames": {"#n0": "pk"},
+                **old,
+            }
+        },
+        {
+            "Update": {
+                "TableName": "the-usage",
+                "Key": {"pk": {"S": "A#1"}, "sk": {"S": "u"}},
+                "UpdateExpression": "ADD #n0 :v0, #n1 :v1, #n2 :v2",
+                "ExpressionAttributeNames": {"#n0": "bytes", "#n1": "records", "#n2": "rev"},
+                "ExpressionAttributeValues": {":v0": {"N": str(2**70)}, ":v1": {"N": "1"}, ":v2": {"N": "1"}},
+                **old,
+            }
+        },
+    ]
+
+
+def test_conditions_nest_and_share_their_placeholders() -> None:
+    expressions = Expressions()
+    condition = AllOf((Exists(), AnyOf((Absent(attribute="run"), Equals(attribute="run", value="0#1")))))
+    assert expressions.condition(condition) == "(attribute_exists(#n0) AND (attribute_not_exists(#n1) OR #n1 = :v0))"
+    assert expressions.names == {"#n0": "pk", "#n1": "run"}
+    assert expressions.values == {":v0": {"S": "0#1"}}
+
+
+@pytest.mark.parametrize("condition", [AnyOf(()), AllOf(())])
+def test_a_condition_of_nothing_is_refused(condition: AnyOf | AllOf) -> None:
+    with pytest.raises(ValueError, match="no conditions"):
+        Expressions().condition(condition)
+
+
+def canceled(stubber: Stubber, *reasons: dict[str, Any]) -> None:
+    stubber.add_client_error(
+        "transact_write_items",
+        "TransactionCanceledException",
+        "canceled",
+        400,
+        modeled_fields={"CancellationReasons": list(reasons)},
+    )
+
+
+ACTIONS = [Put(table=Table.LEDGER, item={"pk": "a", "sk": str(n)}) for n in range(4)]
+
+
+def test_reasons_other_than_conditions_may_be_sent_again(
+    store: DynamoDbItemStore, dynamodb: tuple[Any, Stubber]
+) -> None:
+    canceled(
+        dynamodb[1],
+        {"Code": "None"},
+        {"Code": "TransactionConflict", "Message": "ongoing"},
+        {"Code": "ThrottlingError", "Message": "hot"},
+        {"Code": "ProvisionedThroughputExceeded", "Message": "hot"},
+    )
+    with pytest.raises(TransactionCanceledError) as caught:
+        store.transact(ACTIONS)
+    assert caught.value.reasons == (
+        None,
+        ("TransactionConflict", None),
+        ("ThrottlingError", None),
+        ("ProvisionedThroughputExceeded", None),
+    )
+    assert not caught.value.condition_failed
+
+
+def test_one_failed_condition_among_conflicts_decides(store: DynamoDbItemStore, dynamodb: tuple[Any, Stubber]) -> None:
+    canceled(
+        dynamodb[1],
+        {"Code": "TransactionConflict"},
+        {"Code": "ConditionalCheckFailed", "Item": {**KEY, "n": {"N": "1"}}},
+        {"Code": "ConditionalCheckFailed"},
+        {"Code": "None"},
+    )
+    with pytest.raises(TransactionCanceledError) as caught:
+        store.transact(ACTIONS)
+    assert caught.value.condition_failed
+    assert caught.value.reasons == (
+        ("TransactionConflict", None),
+        ("ConditionalCheckFailed", {"pk": "a", "sk": "b", "n": 1}),
+        ("ConditionalCheckFailed", None),
+        None,
+    )
+
+
+def test_a_failed_condition_of_a_single_write_carries_the_item(
+    store: DynamoDbItemStore, dynamodb: tuple[Any, Stubber]
+) -> None:
+    dynamodb[1].add_client_error(
+        "put_item",
+        "ConditionalCheckFailedException",
+        "failed",
+        400,
+        modeled_fields={"Item": {**KEY, "state": {"S": "planned"}}},
+    )
+    with pytest.raises(ConditionFailedError) as caught:
+        store.put(Put(table=Table.LEDGER, item={"pk": "a", "sk": "b"}, condition=Absent()))
+    assert caught.value.existing == {"pk": "a", "sk": "b", "state": "planned"}
+
+
+def test_keys_that_were_not_processed_are_asked_for_again(
+    store: DynamoDbItemStore, dynamodb: tuple[Any, Stubber], waits: list[float]
+) -> None:
+    keys = [{"pk": {"S": "a"}, "sk": {"S": str(n)}} for n in range(2)]
+    asked = {"Keys": keys, "ConsistentRead": True}
+    dynamodb[1].add_response(
+        "batch_get_item",
+        {
+            "Responses": {"the-ledger": [{**keys[0], "n": {"N": "1"}}]},
+            "UnprocessedKeys": {"the-ledger": {"Keys": keys[1:], "ConsistentRead": True}},
+        },
+        {"RequestItems": {"the-ledger": asked}},
+    )
+    dynamodb[1].add_response(
+        "batch_get_item",
+        {"Responses": {"the-ledger": [keys[1]]}, "UnprocessedKeys": {}},
+        {"RequestItems": {"the-ledger": {**asked, "Keys": keys[1:]}}},
+    )
+    found = store.get_many(Table.LEDGER, [Key("a", "0"), Key("a", "1")])
+    assert found == {
+        Key("a", "0"): {"pk": "a", "sk": "0", "n": 1},
+        Key("a", "1"): {"pk": "a", "sk": "1"},
+    }
+    assert len(waits) == 1
+
+
+def test_keys_that_are_never_processed_are_unavailable_and_not_absent(
+    store: DynamoDbItemStore, dynamodb: tuple[Any, Stubber], waits: list[float]
+) -> None:
+    for _ in range(7):
+        dynamodb[1].add_response(
+            "batch_get_item", {"Responses": {}, "UnprocessedKeys": {"the-ledger": {"Keys": [KEY]}}}
+        )
+    with pytest.raises(UnavailableError):
+        store.get_many(Table.LEDGER, [Key("a", "b")])
+    assert waits == sorted(waits)
+
+
+def test_an_empty_page_is_not_the_end_of_a_query(store: DynamoDbItemStore, dynamodb: tuple[Any, Stubber]) -> None:
+    dynamodb[1].add_response("query", {"Items": [], "LastEvaluatedKey": KEY})
+    dynamodb[1].add_response("query", {"Items": [KEY]})
+    assert list(store.query(Table.LEDGER, "a")) == [{"pk": "a", "sk": "b"}]
+
+
+def test_a_query_asks_for_no_page_that_nobody_reads(store: DynamoDbItemStore, dynamodb: tuple[Any, Stubber]) -> None:
+    dynamodb[1].add_response("query", {"Items": [KEY], "LastEvaluatedKey": KEY})
+    assert next(iter(store.query(Table.LEDGER, "a"))) == {"pk": "a", "sk": "b"}
+
+
+@pytest.mark.parametrize(("text", "number"), [("100", 100), ("-7", -7), ("1E+2", 100), ("100.0", 100)])
+def test_a_whole_number_is_read_however_it_is_written(text: str, number: int) -> None:
+    found = from_attribute({"N": text})
+    assert found == number
+    assert type(found) is int
+
+
+@pytest.mark.parametrize("attribute", [{"N": "1.5"}, {"NULL": True}, {"B": b"x"}, {"NS": ["1"]}], ids=str)
+def test_what_this_project_never_writes_is_corrupt(attribute: Any) -> None:
+    with pytest.raises(LedgerCorruptError):
+        from_attributes({"a": attribute})
+
+
+def test_a_float_is_never_written() -> None:
+    with pytest.raises(TypeError, match="float"):
+        to_attribute(1.5)  # type: ignore[arg-type]  # what the types forbid

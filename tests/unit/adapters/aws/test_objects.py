@@ -1,0 +1,147 @@
+"""What `S3ObjectStore` makes of answers that no emulator gives."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from botocore.exceptions import ClientError
+from botocore.response import StreamingBody
+
+from metering.adapters.aws.objects import S3ObjectStore
+from metering.errors import MeteringError, ObjectMissingError, UnavailableError
+from tests.unit.adapters.aws.stubs import stubbed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from botocore.stub import Stubber
+
+
+@pytest.fixture
+def s3() -> Iterator[tuple[Any, Stubber]]:
+    yield from stubbed("s3")
+
+
+@pytest.fixture
+def objects(s3: tuple[Any, Stubber]) -> S3ObjectStore:
+    return S3ObjectStore(s3[0], "bucket", part_bytes=10)
+
+
+def body(content: bytes, *, announced: int | None = None) -> StreamingBody:
+    return StreamingBody(io.BytesIO(content), len(content) if announced is None else announced)
+
+
+def test_a_put_that_meets_another_one_is_to_be_repeated(objects: S3ObjectStore, s3: tuple[Any, Stubber]) -> None:
+    s3[1].add_client_error("put_object", "ConditionalRequestConflict", "again", 409)
+    with pytest.raises(UnavailableError):
+        objects.put("k", b"x", if_absent=True)
+
+
+def test_a_failed_precondition_is_an_answer_only_to_a_conditional_put(
+    objects: S3ObjectStore, s3: tuple[Any, Stubber]
+) -> None:
+    s3[1].add_client_error("put_object", "PreconditionFailed", "there", 412)
+    assert objects.put("k", b"x", if_absent=True) is False
+    s3[1].add_client_error("put_object", "PreconditionFailed", "there", 412)
+    with pytest.raises(ClientError):
+        objects.put("k", b"x", if_absent=False)
+
+
+@pytest.mark.parametrize("code", ["403", "AccessDenied"])
+def test_a_read_that_is_not_allowed_is_never_taken_for_a_missing_object(
+    objects: S3ObjectStore, s3: tuple[Any, Stubber], code: str
+) -> None:
+    """S3 says 403 for a missing key, too, to a role that may not list: nobody can tell, so nothing is refused."""
+    s3[1].add_client_error("get_object", code, "no", 403)
+    with pytest.raises(UnavailableError):
+        objects.get("k")
+    s3[1].add_client_error("head_object", code, "no", 403)
+    with pytest.raises(UnavailableError):
+        objects.open("k")
+    s3[1].add_client_error("head_object", code, "no", 403)
+    with pytest.raises(UnavailableError):
+        objects.head("k")
+
+
+def test_a_missing_bucket_is_not_a_missing_object(objects: S3ObjectStore, s3: tuple[Any, Stubber]) -> None:
+    s3[1].add_client_error("get_object", "NoSuchBucket", "none", 404)
+    with pytest.raises(ClientError):
+        objects.get("k")
+    s3[1].add_client_error("get_object", "NoSuchKey", "none", 404)
+    with pytest.raises(ObjectMissingError):
+        objects.get("k")
+
+
+def test_a_write_that_is_not_allowed_is_loud(objects: S3ObjectStore, s3: tuple[Any, Stubber]) -> None:
+    s3[1].add_client_error("put_object", "AccessDenied", "no", 403)
+    with pytest.raises(ClientError):
+        objects.put("k", b"x", if_absent=True)
+
+
+def test_a_body_that_breaks_off_is_unavailable(objects: S3ObjectStore, s3: tuple[Any, Stubber]) -> None:
+    s3[1].add_response("get_object", {"Body": body(b"123", announced=5)})
+    with pytest.raises(UnavailableError):
+        objects.get("k")
+
+
+def test_a_range_that_is_too_short_is_unavailable(objects: S3ObjectStore, s3: tuple[Any, Stubber]) -> None:
+    s3[1].add_response("head_object", {"ContentLength": 5, "ETag": '"e"'})
+    s3[1].add_response(
+        "get_object",
+        {"Body": body(b"123")},
+        {"Bucket": "bucket", "Key": "k", "Range": "bytes=0-4", "IfMatch": '"e"'},
+    )
+    with objects.open("k") as stream, pytest.raises(UnavailableError):
+        stream.read()
+
+
+def test_objects_that_could_not_be_deleted_are_an_error(objects: S3ObjectStore, s3: tuple[Any, Stubber]) -> None:
+    s3[1].add_response("delete_objects", {"Errors": [{"Key": "a", "Code": "SlowDown"}]})
+    with pytest.raises(UnavailableError):
+        objects.delete(["a", "b"])
+    s3[1].add_response("delete_objects", {"Errors": [{"Key": "a", "Code": "AccessDenied"}]})
+    with pytest.raises(MeteringError, match="AccessDenied for a") as caught:
+        objects.delete(["a", "b"])
+    assert not caught.value.retryable
+
+
+@pytest.fixture
+def large(tmp_path: Path) -> Path:
+    file = tmp_path / "large"
+    file.write_bytes(b"x" * 15)
+    return file
+
+
+def test_an_upload_that_fails_leaves_no_parts(objects: S3ObjectStore, s3: tuple[Any, Stubber], large: Path) -> None:
+    s3[1].add_response("create_multipart_upload", {"UploadId": "u"})
+    s3[1].add_response("upload_part", {"ETag": '"1"'})
+    s3[1].add_client_error("upload_part", "InternalError", "oops", 500)
+    s3[1].add_response("abort_multipart_upload", {}, {"Bucket": "bucket", "Key": "k", "UploadId": "u"})
+    with pytest.raises(UnavailableError):
+        objects.put("k", large, if_absent=True)
+
+
+def test_a_failed_abort_does_not_hide_why_the_upload_failed(
+    objects: S3ObjectStore, s3: tuple[Any, Stubber], large: Path
+) -> None:
+    s3[1].add_response("create_multipart_upload", {"UploadId": "u"})
+    s3[1].add_client_error("upload_part", "AccessDenied", "no", 403)
+    s3[1].add_client_error("abort_multipart_upload", "SlowDown", "later", 503)
+    with pytest.raises(ClientError, match="AccessDenied"):
+        objects.put("k", large, if_absent=True)
+
+
+def test_an_upload_whose_completion_was_lost_may_have_been_completed(
+    objects: S3ObjectStore, s3: tuple[Any, Stubber], large: Path
+) -> None:
+    s3[1].add_response("create_multipart_upload", {"UploadId": "u"})
+    for _ in range(2):
+        s3[1].add_response("upload_part", {"ETag": '"1"'})
+    s3[1].add_client_error("complete_multipart_upload", "NoSuchUpload", "gone", 404)
+    s3[1].add_response("abort_multipart_upload", {})
+    with pytest.raises(UnavailableError) as caught:
+        objects.put("k", large, if_absent=True)
+    assert caught.value.may_have_applied

@@ -1,0 +1,194 @@
+"""Queues, alerts and figures: what is sent, and what is made of partial failures."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from botocore.stub import ANY
+
+from metering.adapters.aws.alerts import CloudWatchMetrics, SnsAlerts
+from metering.adapters.aws.emf import EmfMetrics
+from metering.adapters.aws.queues import SqsQueue
+from metering.adapters.aws.runtime import LambdaDeadline, SystemClock, SystemEntropy
+from metering.errors import UnavailableError
+from tests.unit.adapters.aws.stubs import stubbed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from botocore.stub import Stubber
+
+URL = "https://sqs.us-east-1.amazonaws.com/1/q"
+
+
+@pytest.fixture
+def sqs() -> Iterator[tuple[Any, Stubber]]:
+    yield from stubbed("sqs")
+
+
+@pytest.fixture
+def sns() -> Iterator[tuple[Any, Stubber]]:
+    yield from stubbed("sns")
+
+
+@pytest.fixture
+def cloudwatch() -> Iterator[tuple[Any, Stubber]]:
+    yield from stubbed("cloudwatch")
+
+
+def failed(*ids: str) -> dict[str, Any]:
+    return {
+        "Successful": [],
+        "Failed": [{"Id": one, "SenderFault": False, "Code": "InternalError"} for one in ids],
+    }
+
+
+def test_messages_that_were_not_taken_are_named_by_position(sqs: tuple[Any, Stubber]) -> None:
+    sqs[1].add_response("send_message_batch", failed("3"))
+    sqs[1].add_response("send_message_batch", failed("10", "11"))
+    assert SqsQueue(sqs[0], URL).send_many([str(n) for n in range(12)]) == [3, 10, 11]
+
+
+def test_messages_that_were_not_deleted_are_named_by_position(sqs: tuple[Any, Stubber]) -> None:
+    sqs[1].add_response("delete_message_batch", failed())
+    sqs[1].add_response("delete_message_batch", failed("10"))
+    assert SqsQueue(sqs[0], URL).delete_many([str(n) for n in range(12)]) == [10]
+
+
+def with_arn(stubber: Stubber) -> None:
+    stubber.add_response("get_queue_attributes", {"Attributes": {"QueueArn": "arn:aws:sqs:us-east-1:1:dead"}})
+
+
+def test_a_redrive_is_left_to_the_service_where_it_can(sqs: tuple[Any, Stubber]) -> None:
+    with_arn(sqs[1])
+    sqs[1].add_response(
+        "start_message_move_task",
+        {"TaskHandle": "task"},
+        {"SourceArn": "arn:aws:sqs:us-east-1:1:dead", "MaxNumberOfMessagesPerSecond": 7},
+    )
+    assert SqsQueue(sqs[0], URL).start_redrive(max_per_s=7) == "task"
+
+
+@pytest.mark.parametrize("code", ["InvalidAction", "UnknownOperationException", "NotImplemented"])
+def test_an_endpoint_without_move_tasks_says_so(sqs: tuple[Any, Stubber], code: str) -> None:
+    with_arn(sqs[1])
+    sqs[1].add_client_error("start_message_move_task", code, "no", 400)
+    assert SqsQueue(sqs[0], URL).start_redrive() is None
+
+
+def test_a_throttled_redrive_is_not_taken_for_a_missing_call(sqs: tuple[Any, Stubber]) -> None:
+    with_arn(sqs[1])
+    sqs[1].add_client_error("start_message_move_task", "RequestThrottled", "slow", 403)
+    with pytest.raises(UnavailableError):
+        SqsQueue(sqs[0], URL).start_redrive()
+
+
+def test_an_alert_has_a_subject_that_mail_can_carry(sns: tuple[Any, Stubber]) -> None:
+    sent: list[dict[str, Any]] = []
+    sns[0].meta.events.register("provide-client-params.sns.Publish", lambda params, **_: sent.append(params))
+    sns[1].add_response("publish", {"MessageId": "1"})
+    alerts = SnsAlerts(sns[0], page_topic_arn="arn:page", ticket_topic_arn="arn:ticket")
+    alerts.send("page", "conflict\nof \N{SNOWMAN} " + "x" * 200, {"batch_id": "b\n1", "bytes": 2**70})
+    [message] = sent
+    assert message["TopicArn"] == "arn:page"
+    assert message["Subject"].startswith("page: conflict?of ? xxx")
+    assert len(message["Subject"]) == 100
+    assert json.loads(message["Message"])["bytes"] == 2**70
+    assert json.loads(message["Message"])["batch_id"] == "b\n1"
+
+
+def test_figures_of_one_moment_go_in_one_request(cloudwatch: tuple[Any, Stubber]) -> None:
+    dimensions = [{"Name": "Stage", "Value": "local"}]
+    cloudwatch[1].add_response(
+        "put_metric_data",
+        {},
+        {
+            "Namespace": "Metering/Watch",
+            "MetricData": [
+                {"MetricName": name, "Dimensions": dimensions, "Value": value, "Unit": "None"}
+                for name, value in (("DeadLetters", 0), ("OpenCommits", 3))
+            ],
+        },
+    )
+    metrics = CloudWatchMetrics(cloudwatch[0], namespace="Metering/Watch", dimensions={"Stage": "local"})
+    metrics.publish({"DeadLetters": 0, "OpenCommits": 3})
+    metrics.publish({})
+
+
+def test_a_counter_with_dimensions_is_counted_without_them_too(cloudwatch: tuple[Any, Stubber]) -> None:
+    for names in (["stage"], ["stage", "reason"]):
+        cloudwatch[1].add_response(
+            "put_metric_data",
+            {},
+            {
+                "Namespace": "Metering",
+                "MetricData": [
+                    {
+                        "MetricName": "Refused",
+                        "Dimensions": [{"Name": name, "Value": ANY} for name in names],
+                        "Value": 2,
+                        "Unit": "Count",
+                    }
+                ],
+            },
+        )
+    CloudWatchMetrics(cloudwatch[0], dimensions={"stage": "local"}).count("Refused", 2, reason="too_late")
+
+
+def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_counters_of_an_invocation_are_one_line_for_each_set_of_dimensions(capsys: pytest.CaptureFixture[str]) -> None:
+    metrics = EmfMetrics(service="aggregator", stage="local")
+    metrics.count("Accepted", 3)
+    metrics.count("Accepted")
+    metrics.count("Refused", reason="too_late")
+    metrics.count("Refused", 2, reason="junk")
+    metrics.flush()
+    plain, late, junk = lines(capsys)
+    assert (plain["Accepted"], plain["Refused"]) == ([4.0], [3.0])
+    assert plain["_aws"]["CloudWatchMetrics"][0]["Namespace"] == "Metering"
+    assert sorted(plain["_aws"]["CloudWatchMetrics"][0]["Dimensions"][0]) == ["service", "stage"]
+    assert (late["Refused"], late["reason"], late["stage"]) == ([1.0], "too_late", "local")
+    assert (junk["Refused"], junk["reason"]) == ([2.0], "junk")
+
+
+def test_a_second_flush_says_nothing_twice(capsys: pytest.CaptureFixture[str]) -> None:
+    metrics = EmfMetrics(service="aggregator", stage="local")
+    metrics.count("Accepted")
+    metrics.flush()
+    metrics.flush()
+    assert len(lines(capsys)) == 1
+
+
+def test_more_counters_than_a_line_may_hold_make_several_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    metrics = EmfMetrics(service="aggregator", stage="local")
+    for number in range(130):
+        metrics.count(f"Counter{number}")
+    metrics.flush()
+    found = lines(capsys)
+    assert [len(line["_aws"]["CloudWatchMetrics"][0]["Metrics"]) for line in found] == [99, 31]
+
+
+def test_the_machine_gives_time_and_names() -> None:
+    clock = SystemClock()
+    before = clock.now_ms()
+    clock.sleep_ms(2)
+    clock.sleep_ms(-5)
+    assert clock.now_ms() >= before + 2
+    entropy = SystemEntropy()
+    names = {entropy.token() for _ in range(100)}
+    assert len(names) == 100
+    assert all(len(name) == 32 and int(name, 16) >= 0 for name in names)
+    assert {entropy.below(2) for _ in range(100)} == {0, 1}
+
+
+def test_a_deadline_is_what_the_invocation_says() -> None:
+    class Context:
+        def get_remaining_time_in_millis(self) -> int:
+            return 1234
+
+    assert LambdaDeadline(Context()).remaining_ms() == 1234
