@@ -14,6 +14,7 @@ from metering.domain.quarantine import encode_records
 from metering.errors import LedgerCorruptError, TransactionCanceledError, UnavailableError
 from metering.ports import StagedBatch
 from metering.usecases.booking import BookedBatch, book
+from metering.usecases.foresight import Foresight
 from metering.usecases.packing import Budget, CommitPlan, plan_commits
 from metering.usecases.transaction import (
     ClosedMonths,
@@ -80,6 +81,7 @@ class Committer:
         self._finisher = finisher
         self._settings = settings
         self._budget = Budget(records=settings.commit_records, bytes=settings.commit_bytes, keys=settings.commit_keys)
+        self._foresight = Foresight(store)
         # A month never opens again, so what was seen once stays true.
         self._closed: set[str] = set()
 
@@ -90,10 +92,24 @@ class Committer:
             contents: Decoded batches of distinct ids.
             invocation: No commit is begun once less than the reserve of its deadline is left.
         """
-        groups = deque([list(contents)])
+        groups = deque([self._undecided(contents, invocation)])
         while groups:
             for plan in self._plan(groups.popleft()):
                 groups.extend(self._attempt(plan, invocation))
+
+    def _undecided(self, contents: Sequence[Content], invocation: Invocation) -> list[Content]:
+        """Those without a verdict that could be seen beforehand; the others get it."""
+        markers = self._foresight.accepted_before(contents)
+        if not markers:
+            return list(contents)
+        undecided = []
+        for content in contents:
+            marker = markers.get(content.batch.batch_id)
+            if marker is None:
+                undecided.append(content)
+            else:
+                invocation.tally.settle(content, invocation.refuser.against(content, marker))
+        return undecided
 
     def _plan(self, contents: list[Content]) -> list[CommitPlan[BookedBatch]]:
         now_s = self._clock.now_ms() // 1000
@@ -180,6 +196,7 @@ class Committer:
             self._closed |= refusal.months
             self._metrics.count(metric_names.COMMITS_REBOOKED)
             return [contents]
+        self._foresight.met_earlier_verdicts()
         for place, marker in refusal.markers.items():
             content = contents[place]
             invocation.tally.settle(content, invocation.refuser.against(content, marker))

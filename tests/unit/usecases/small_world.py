@@ -73,8 +73,9 @@ class Calls:
         if number in self.after:
             raise self.after[number]
 
-    def count(self, name: str) -> int:
-        return self.names.count(name)
+    def whole(self) -> list[str]:
+        """Calls without the single reads that some consist of."""
+        return [name for name in self.names if not name.endswith(".next")]
 
 
 class SmallWorld:

@@ -420,3 +420,35 @@ def _change_marker(world: SmallWorld, batch_id: str, **changes: object) -> None:
     assert marker is not None
     changed: Marker = replace(marker, **changes)  # type: ignore[arg-type]
     world.store.put(Put(table=Table.LEDGER, item=changed.to_item()))
+
+
+def test_a_message_that_was_received_before_is_looked_up_before_it_is_written_again(world: SmallWorld) -> None:
+    world.handle(*deliveries(5))
+    world.calls.names.clear()
+    result = world.handle(*(replace(each, receive_count=2) for each in deliveries(5)))
+    assert result.counts == {Verdict.DUPLICATE: 5}
+    assert world.calls.whole() == ["items.get_many"]
+
+
+def test_after_a_refused_commit_verdicts_are_looked_up_first_until_that_is_in_vain(world: SmallWorld) -> None:
+    world.handle(*deliveries(5))
+    world.handle(*deliveries(6))
+    world.calls.names.clear()
+    assert world.handle(*deliveries(7)).counts == {Verdict.DUPLICATE: 6, Verdict.ACCEPTED: 1}
+    assert world.calls.whole() == ["items.get_many", "objects.put", "items.transact"]
+    for number in range(100, 120):
+        world.handle(delivery(batch(number)))
+    world.calls.names.clear()
+    world.handle(delivery(batch(200)))
+    assert world.calls.whole() == ["objects.put", "items.transact"]
+    world.assert_exact()
+
+
+def test_what_cannot_be_looked_up_beforehand_is_found_by_the_transaction(world: SmallWorld) -> None:
+    world.handle(*deliveries(5))
+    world.calls.refuse["items.get_many"] = THROTTLED
+    assert world.handle(*(replace(each, receive_count=2) for each in deliveries(6))).counts == {
+        Verdict.DUPLICATE: 5,
+        Verdict.ACCEPTED: 1,
+    }
+    world.assert_exact()
