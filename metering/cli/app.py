@@ -12,6 +12,8 @@ from metering.cli.local import local
 from metering.cli.quarantine import quarantine
 from metering.cli.region import region
 from metering.cli.replay import replay_app
+from metering.cli.report import report
+from metering.cli.verify import verify_app
 
 app = typer.Typer(
     name="metering",
@@ -29,13 +31,17 @@ app = typer.Typer(
 FAMILIES: dict[str, typer.Typer] = {
     "local": local,
     "region": region,
+    "report": report,
     "dlq": dlq,
     "quarantine": quarantine,
     "alerts": alerts,
 }
 
 # Families whose commands stand alone: `metering verify`.
-TOP_LEVEL: tuple[typer.Typer, ...] = (replay_app,)
+TOP_LEVEL: tuple[typer.Typer, ...] = (
+    replay_app,
+    verify_app,
+)
 
 for _name, _family in FAMILIES.items():
     app.add_typer(_family, name=_name)

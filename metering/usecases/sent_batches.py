@@ -73,6 +73,19 @@ class SentBatches:
                 sent.contents.setdefault(line.batch_id, []).append(_content(line))
         return sent
 
+    def add(self, other: SentBatches) -> None:
+        """Take in another manifest. What both have sent is one content and further copies."""
+        self.nameless |= other.nameless
+        for batch_id, contents in other.contents.items():
+            known = self.contents.setdefault(batch_id, [])
+            for content in contents:
+                if any(content.owed == each.owed and content.rejected == each.rejected for each in known):
+                    self.copies[batch_id] = self.copies.get(batch_id, 0) + 1
+                else:
+                    known.append(content)
+        for batch_id, copies in other.copies.items():
+            self.copies[batch_id] = self.copies.get(batch_id, 0) + copies
+
     @property
     def distinct(self) -> int:
         """Number of different contents."""
