@@ -1,10 +1,12 @@
-"""What the canary and the watch keep in the ledger.
+"""What the canary, the watch and the reconciler keep in the ledger for people and alarms.
 
-| item          | pk         | sk                      |
-|---------------|------------|-------------------------|
-| canary run    | `W#canary` | start of its minute     |
-| watch state   | `W#watch`  | `W`                     |
-| conflict seen | `W#conflict` | moment, batch id, hash |
+| item                | pk            | sk                         | written by   |
+|---------------------|---------------|----------------------------|--------------|
+| canary run          | `W#canary`    | start of its minute        | canary       |
+| watch state         | `W#watch`     | `W`                        | watch        |
+| conflict seen       | `W#conflict`  | moment, batch id, hash     | aggregator   |
+| reconciliation      | `W#reconcile` | `W`                        | reconciler   |
+| source              | `W#source`    | source id                  | reconciler   |
 """
 
 from __future__ import annotations
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 CANARY_PK = "W#canary"
 CONFLICT_PK = "W#conflict"
 WATCH_KEY = Key("W#watch", "W")
+RECONCILIATION_KEY = Key("W#reconcile", "W")
+SOURCE_PK = "W#source"
 
 # How long canary runs and conflicts are remembered.
 REMEMBERED_S = 7 * DAY_S
@@ -98,6 +102,75 @@ class WatchState:
     @classmethod
     def from_item(cls, item: Item) -> WatchState:
         return cls(first_s=_int(item, "first_s"), queue_empty_s=_int(item, "queue_empty_s"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reconciliation:
+    """What the reconciler's last whole pass came to.
+
+    Attributes:
+        finished_s: When it ended, epoch seconds.
+        hours: How many hours it compared.
+        differences: In how many of them two passes showed the same difference.
+    """
+
+    finished_s: int
+    hours: int
+    differences: int
+
+    def to_item(self) -> dict[str, Value]:
+        return {
+            **RECONCILIATION_KEY._asdict(),
+            "finished_s": self.finished_s,
+            "hours": self.hours,
+            "differences": self.differences,
+        }
+
+    @classmethod
+    def from_item(cls, item: Item) -> Reconciliation:
+        return cls(
+            finished_s=_int(item, "finished_s"), hours=_int(item, "hours"), differences=_int(item, "differences")
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceState:
+    """A producer that numbers its batches, as derived from markers.
+
+    Attributes:
+        last_sequence: Highest number seen.
+        last_seen_s: When a batch of it was decided last, epoch seconds.
+        gaps: Numbers that are missing, as intervals with both ends, in order.
+    """
+
+    source_id: str
+    last_sequence: int
+    last_seen_s: int
+    gaps: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def missing(self) -> int:
+        """How many numbers are missing."""
+        return sum(last - first + 1 for first, last in self.gaps)
+
+    def to_item(self) -> dict[str, Value]:
+        gaps: list[Value] = [[first, last] for first, last in self.gaps]
+        return {
+            **Key(SOURCE_PK, self.source_id)._asdict(),
+            "last_sequence": self.last_sequence,
+            "last_seen_s": self.last_seen_s,
+            "gaps": gaps,
+        }
+
+    @classmethod
+    def from_item(cls, item: Item) -> SourceState:
+        gaps = cast("list[tuple[int, int]]", item["gaps"])
+        return cls(
+            source_id=str(item["sk"]),
+            last_sequence=_int(item, "last_sequence"),
+            last_seen_s=_int(item, "last_seen_s"),
+            gaps=tuple((int(first), int(last)) for first, last in gaps),
+        )
 
 
 def conflict_seen_item(batch_id: str, content_hash: str, now_s: int) -> dict[str, Value]:

@@ -5,16 +5,20 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
-from metering.domain.alarms import Figure
+from metering.domain.alarms import SILENCE_S, Figure
 from metering.domain.hours import rfc3339
 from metering.domain.items import Put, Table
 from metering.domain.ledger import CommitRecord, Pending, Run, commit_key, pending_key, run_key
 from metering.domain.watch_items import (
     CANARY_PK,
     CONFLICT_PK,
+    RECONCILIATION_KEY,
+    SOURCE_PK,
     WATCH_KEY,
     CanaryRun,
     CanaryVerdict,
+    Reconciliation,
+    SourceState,
     WatchState,
     canary_key,
     conflict_of,
@@ -43,26 +47,6 @@ class QueueFacts(Protocol):
         ...
 
 
-class ReconcilerFacts(Protocol):
-    """What the reconciler found last."""
-
-    def differences(self) -> int:
-        """Hours in which markers, usage and lake disagree."""
-        ...
-
-    def last_pass_s(self) -> int:
-        """When it finished its last pass, epoch seconds; 0 if never."""
-        ...
-
-    def silent_sources(self) -> int:
-        """Numbered sources that went silent."""
-        ...
-
-    def source_gaps(self) -> int:
-        """Numbers missing in the sequences of all sources."""
-        ...
-
-
 class Watch:
     """Measures every figure once and publishes all of them.
 
@@ -78,7 +62,6 @@ class Watch:
         ingest: Queue,
         dead: Queue,
         queue_facts: QueueFacts,
-        reconciler: ReconcilerFacts,
         gauges: Gauges,
         clock: Clock,
         shards: int,
@@ -89,7 +72,6 @@ class Watch:
         self._ingest = ingest
         self._dead = dead
         self._queue_facts = queue_facts
-        self._reconciler = reconciler
         self._gauges = gauges
         self._clock = clock
         self._shards = shards
@@ -125,10 +107,7 @@ class Watch:
             lambda: self._reconciliation(state),
             self._conflicts,
             self._headroom,
-            lambda: {
-                Figure.SILENT_SOURCES: self._reconciler.silent_sources(),
-                Figure.SOURCE_GAPS: self._reconciler.source_gaps(),
-            },
+            self._sources,
         )
 
     def _state(self) -> WatchState:
@@ -196,10 +175,20 @@ class Watch:
         return {Figure.PLANNED_RUN_AGE: self._age_s(planned)}
 
     def _reconciliation(self, state: WatchState) -> dict[Figure, int]:
-        last_s = max(self._reconciler.last_pass_s(), state.first_s)
+        item = self._items.get(Table.LEDGER, RECONCILIATION_KEY)
+        known = Reconciliation(finished_s=0, hours=0, differences=0) if item is None else Reconciliation.from_item(item)
+        last_s = max(known.finished_s, state.first_s)
         return {
-            Figure.RECONCILIATION_DIFFERENCES: self._reconciler.differences(),
+            Figure.RECONCILIATION_DIFFERENCES: known.differences,
             Figure.RECONCILIATION_AGE: max(self._now_s() - last_s, 0),
+        }
+
+    def _sources(self) -> dict[Figure, int]:
+        sources = [SourceState.from_item(item) for item in self._items.query(Table.LEDGER, SOURCE_PK)]
+        silent_s = self._now_s() - SILENCE_S
+        return {
+            Figure.SILENT_SOURCES: sum(source.last_seen_s < silent_s for source in sources),
+            Figure.SOURCE_GAPS: sum(len(source.gaps) for source in sources),
         }
 
     def _conflicts(self) -> dict[Figure, int]:

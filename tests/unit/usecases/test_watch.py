@@ -12,7 +12,13 @@ from metering.domain.hours import hour_of
 from metering.domain.items import Put, Table
 from metering.domain.ledger import CommitRecord, Pending, Run
 from metering.domain.usage import Total
-from metering.domain.watch_items import CanaryRun, CanaryVerdict, conflict_seen_item
+from metering.domain.watch_items import (
+    CanaryRun,
+    CanaryVerdict,
+    Reconciliation,
+    SourceState,
+    conflict_seen_item,
+)
 from metering.errors import UnavailableError
 from metering.units import DAY_S
 from metering.usecases.watch import Watch
@@ -22,32 +28,16 @@ HOUR = hour_of(NOW_S)
 
 
 class Facts:
-    """`QueueFacts` and `ReconcilerFacts`, said by the test."""
+    """`QueueFacts`, said by the test."""
 
     def __init__(self) -> None:
         self.age_s: int | None = None
-        self.found = 0
-        self.passed_s = 0
-        self.silent = 0
-        self.gaps = 0
 
     def oldest_age_s(self) -> int | None:
         return self.age_s
 
     def longest_retention_s(self) -> int:
         return 14 * DAY_S
-
-    def differences(self) -> int:
-        return self.found
-
-    def last_pass_s(self) -> int:
-        return self.passed_s
-
-    def silent_sources(self) -> int:
-        return self.silent
-
-    def source_gaps(self) -> int:
-        return self.gaps
 
 
 class MemoryGauges:
@@ -71,7 +61,6 @@ class Setup:
             ingest=self.ingest,
             dead=self.dead,
             queue_facts=self.facts,
-            reconciler=self.facts,
             gauges=self.gauges,
             clock=self.clock,
             shards=2,
@@ -178,13 +167,23 @@ def test_markers_that_live_too_short_have_less_than_no_headroom() -> None:
     assert Setup(marker_life_s=45 * DAY_S).watch.run()[Figure.MARKER_LIFE_HEADROOM] == -5 * DAY_S
 
 
-def test_what_the_reconciler_found_is_passed_on() -> None:
+def test_what_the_reconciler_found_is_passed_on_with_its_age() -> None:
     setup = Setup()
-    setup.facts.found, setup.facts.silent, setup.facts.gaps = 3, 2, 7
+    setup.watch.run()
+    setup.clock.advance_s(500)
+    setup.put(Reconciliation(finished_s=NOW_S + 300, hours=5, differences=3))
     figures = setup.watch.run()
     assert figures[Figure.RECONCILIATION_DIFFERENCES] == 3
-    assert figures[Figure.SILENT_SOURCES] == 2
-    assert figures[Figure.SOURCE_GAPS] == 7
+    assert figures[Figure.RECONCILIATION_AGE] == 200
+
+
+def test_a_source_is_silent_after_a_day_and_its_gaps_are_counted() -> None:
+    setup = Setup()
+    setup.put(SourceState(source_id="a", last_sequence=9, last_seen_s=NOW_S - DAY_S - 1, gaps=((2, 4),)))
+    setup.put(SourceState(source_id="b", last_sequence=9, last_seen_s=NOW_S, gaps=((1, 1), (5, 8))))
+    figures = setup.watch.run()
+    assert figures[Figure.SILENT_SOURCES] == 1
+    assert figures[Figure.SOURCE_GAPS] == 3
 
 
 @pytest.mark.parametrize("call", ["queue.depth"])

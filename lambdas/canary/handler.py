@@ -1,0 +1,36 @@
+"""A tick in, one canary run out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lambdas.canary.bootstrap import dependencies
+from metering.adapters.aws.runtime import LambdaDeadline
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from lambdas.canary.bootstrap import Dependencies
+    from metering.adapters.aws.runtime import LambdaContext
+
+
+def handler(event: Mapping[str, object], context: LambdaContext) -> dict[str, str | int]:
+    """Send this minute's canary batch and wait for its verdict."""
+    del event
+    return handle(context, dependencies())
+
+
+def handle(context: LambdaContext, parts: Dependencies) -> dict[str, str | int]:
+    """The same with given parts."""
+    try:
+        run = parts.canary.run(LambdaDeadline(context))
+        parts.metrics.count(f"Canary{run.verdict.value.capitalize()}")
+    finally:
+        parts.metrics.flush()
+    answer: dict[str, str | int] = {
+        "verdict": run.verdict.value,
+        "slot_s": run.slot_s,
+        "took_s": max(run.settled_s - run.sent_s, 0),
+    }
+    parts.logger.info("canary run", extra=answer)
+    return answer

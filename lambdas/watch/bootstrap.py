@@ -1,0 +1,63 @@
+"""What the watch function is made of, built on first use."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import cache
+
+from aws_lambda_powertools import Logger
+
+from metering.adapters.aws.alerts import CloudWatchMetrics
+from metering.adapters.aws.items import DynamoDbItemStore
+from metering.adapters.aws.queue_facts import SqsQueueFacts
+from metering.adapters.aws.queues import SqsQueue
+from metering.adapters.aws.runtime import SystemClock
+from metering.adapters.aws.session import Clients
+from metering.domain.alarms import WATCH_NAMESPACE
+from metering.domain.items import Table
+from metering.settings import Settings
+from metering.usecases.watch import Watch
+
+SERVICE = "watch"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dependencies:
+    """The use case, and what the handler says about it."""
+
+    watch: Watch
+    logger: Logger
+
+
+@cache
+def dependencies() -> Dependencies:
+    """The function's parts, from its environment.
+
+    Raises:
+        SettingsError: With every problem of the environment.
+    """
+    settings = Settings.from_env(os.environ)
+    return Dependencies(watch=build_watch(Clients.from_env(os.environ), settings), logger=Logger(service=SERVICE))
+
+
+def build_watch(clients: Clients, settings: Settings) -> Watch:
+    """The watch of a region."""
+    return Watch(
+        items=DynamoDbItemStore(
+            clients.dynamodb, {Table.LEDGER: settings.ledger_table, Table.USAGE: settings.usage_table}
+        ),
+        ingest=SqsQueue(clients.sqs, settings.ingest_queue_url),
+        dead=SqsQueue(clients.sqs, settings.dead_letter_queue_url),
+        queue_facts=SqsQueueFacts(
+            clients.sqs,
+            clients.cloudwatch,
+            ingest_url=settings.ingest_queue_url,
+            dead_letter_url=settings.dead_letter_queue_url,
+        ),
+        gauges=CloudWatchMetrics(clients.cloudwatch, dimensions={"Stage": settings.stage}, namespace=WATCH_NAMESPACE),
+        clock=SystemClock(),
+        shards=settings.shards,
+        window_s=settings.window_s,
+        marker_life_s=settings.marker_life_s,
+    )
