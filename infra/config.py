@@ -123,7 +123,7 @@ class StageConfig(BaseModel):
             raise SettingsError([f"stage {stage!r} is not one of {', '.join(sorted(STAGES))}"])
         values = {name: _decoded(value) for name, value in (overrides or {}).items()}
         try:
-            return cls.model_validate({"stage": stage, **STAGES[stage], **values})
+            return cls.model_validate({"stage": stage, **_merged(STAGES[stage], values)})
         except ValidationError as error:
             problems = [f"{'.'.join(map(str, e['loc'])) or 'stage'}: {e['msg']}" for e in error.errors()]
             raise SettingsError(problems) from error
@@ -131,6 +131,16 @@ class StageConfig(BaseModel):
     def stack_name(self, part: str) -> str:
         """Name of the stack `part` (data, pipeline or observability)."""
         return f"metering-{self.stage}-{part}"
+
+
+def _merged(base: Mapping[str, object], changes: Mapping[str, object]) -> dict[str, object]:
+    """`changes` over `base`; a mapping changes the entries that it names."""
+    merged = {**base, **changes}
+    for name in base.keys() & changes.keys():
+        old, new = base[name], changes[name]
+        if isinstance(old, dict) and isinstance(new, dict):
+            merged[name] = {**old, **new}
+    return merged
 
 
 def _decoded(value: object) -> object:

@@ -13,9 +13,12 @@ from metering.domain import metric_names as counters
 from metering.domain.alarms import WATCH_NAMESPACE, Figure
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from infra.components.functions import MeteringFunction
+    from infra.components.queues import IngestQueue
+    from infra.components.tables import MeteringTable
     from infra.config import StageConfig
-    from infra.stacks.data import DataStack
-    from infra.stacks.pipeline import PipelineStack
 
 _PERIOD = Duration.minutes(5)
 _WIDTH = 12
@@ -25,12 +28,19 @@ class Dashboards(Construct):
     """`customer`: freshness, completeness, volume, refusals. `resources`: queues, functions, tables."""
 
     def __init__(
-        self, scope: Construct, construct_id: str, *, config: StageConfig, data: DataStack, pipeline: PipelineStack
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        config: StageConfig,
+        ingest: IngestQueue,
+        tables: Sequence[MeteringTable],
+        functions: Sequence[MeteringFunction],
     ) -> None:
         super().__init__(scope, construct_id)
         self._stage = config.stage
         self.customer = cloudwatch.Dashboard(self, "Customer", widgets=[self._customer()])
-        self.resources = cloudwatch.Dashboard(self, "Resources", widgets=[_resources(data, pipeline)])
+        self.resources = cloudwatch.Dashboard(self, "Resources", widgets=[_resources(ingest, tables, functions)])
 
     def _customer(self) -> list[cloudwatch.IWidget]:
         return [
@@ -90,10 +100,11 @@ class Dashboards(Construct):
         )
 
 
-def _resources(data: DataStack, pipeline: PipelineStack) -> list[cloudwatch.IWidget]:
-    functions = [function.function for function in pipeline.functions.values()]
-    queue, dead_letters = data.ingest.queue, data.ingest.dead_letters
-    tables = [data.ledger.table, data.usage.table]
+def _resources(
+    ingest: IngestQueue, tables: Sequence[MeteringTable], functions: Sequence[MeteringFunction]
+) -> list[cloudwatch.IWidget]:
+    queue, dead_letters = ingest.queue, ingest.dead_letters
+    lambdas = [function.function for function in functions]
     return [
         _graph(
             "Ingest queue: messages",
@@ -104,16 +115,16 @@ def _resources(data: DataStack, pipeline: PipelineStack) -> list[cloudwatch.IWid
             ],
         ),
         _graph("Ingest queue: age of the oldest message, seconds", [queue.metric_approximate_age_of_oldest_message()]),
-        _graph("Functions: duration, milliseconds", [function.metric_duration() for function in functions]),
+        _graph("Functions: duration, milliseconds", [function.metric_duration() for function in lambdas]),
         _graph(
             "Functions: errors and throttles",
-            [metric for function in functions for metric in (function.metric_errors(), function.metric_throttles())],
+            [metric for function in lambdas for metric in (function.metric_errors(), function.metric_throttles())],
         ),
         _graph(
             "Functions: running at once",
-            [function.metric("ConcurrentExecutions", statistic="Maximum") for function in functions],
+            [function.metric("ConcurrentExecutions", statistic="Maximum") for function in lambdas],
         ),
-        _graph("Tables: write units", [table.metric_consumed_write_capacity_units() for table in tables]),
+        _graph("Tables: write units", [table.table.metric_consumed_write_capacity_units() for table in tables]),
     ]
 
 

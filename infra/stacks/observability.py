@@ -42,7 +42,14 @@ class ObservabilityStack(Stack):
         ]
         if config.composite_alarms:
             PageState(self, "PageState", config=config, alarms=self.alarms, topics=data.topics)
-        Dashboards(self, "Dashboards", config=config, data=data, pipeline=pipeline)
+        Dashboards(
+            self,
+            "Dashboards",
+            config=config,
+            ingest=data.ingest,
+            tables=[data.ledger, data.usage],
+            functions=list(pipeline.functions.values()),
+        )
 
 
 def _source(spec: AlarmSpec, config: StageConfig, data: DataStack, pipeline: PipelineStack) -> MetricSource | None:

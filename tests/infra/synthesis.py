@@ -1,0 +1,74 @@
+"""Templates of a stage, synthesised in this process and kept."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from aws_cdk.assertions import Template
+
+from infra.app import build, new_app
+from infra.components.code import sources_code
+from infra.config import STAGES, StageConfig
+
+if TYPE_CHECKING:
+    from aws_cdk import App
+
+    from infra.app import Region
+
+PARTS = ("data", "pipeline", "observability")
+STAGE_NAMES = tuple(sorted(STAGES))
+
+Resource = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Synthesised:
+    """A stage's templates by part, and which stacks are protected."""
+
+    config: StageConfig
+    templates: dict[str, dict[str, Any]]
+    protected: dict[str, bool]
+
+    def resources(self, part: str, kind: str) -> dict[str, Resource]:
+        """Resources of a type in one stack, by logical id."""
+        found: dict[str, Resource] = self.templates[part]["Resources"]
+        return {name: resource for name, resource in found.items() if resource["Type"] == kind}
+
+    def one(self, part: str, kind: str, prefix: str = "") -> Resource:
+        """The only resource of a type whose logical id begins with `prefix`."""
+        found = {name: value for name, value in self.resources(part, kind).items() if name.startswith(prefix)}
+        assert len(found) == 1, f"{sorted(found)} begin with {prefix!r}"
+        return next(iter(found.values()))
+
+    def all_resources(self) -> dict[str, Resource]:
+        """Every resource, by part and logical id."""
+        return {
+            f"{part}/{name}": resource
+            for part, template in self.templates.items()
+            for name, resource in template["Resources"].items()
+        }
+
+
+def app_of(config: StageConfig, *, region: str | None = None, account: str | None = None) -> tuple[App, Region]:
+    """An app with a stage's stacks, with the sources as code whatever the stage ships: no network in a test."""
+    app = new_app(tempfile.mkdtemp(prefix="metering-test-"))
+    return app, build(app, config=config, region=region, account=account, code=sources_code())
+
+
+@cache
+def synthesised(
+    stage: str, region: str | None = None, account: str | None = None, overrides: str = "{}"
+) -> Synthesised:
+    """The stage's templates; `overrides` is JSON."""
+    config = StageConfig.load(stage, json.loads(overrides))
+    _, stacks = app_of(config, region=region, account=account)
+    parts = {"data": stacks.data, "pipeline": stacks.pipeline, "observability": stacks.observability}
+    return Synthesised(
+        config=config,
+        templates={part: Template.from_stack(stack).to_json() for part, stack in parts.items()},
+        protected={part: bool(stack.termination_protection) for part, stack in parts.items()},
+    )

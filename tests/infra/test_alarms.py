@@ -1,0 +1,182 @@
+"""An alarm that cannot publish turns red and nobody hears: the way is walked, because no emulator checks it."""
+
+from __future__ import annotations
+
+import copy
+import json
+from typing import Any
+
+import pytest
+
+from metering.domain.alarms import ALARMS
+from tests.infra.synthesis import STAGE_NAMES, Synthesised, synthesised
+
+ALARM = "AWS::CloudWatch::Alarm"
+EXPORT = "Fn::ImportValue"
+
+
+def broken_links(templates: dict[str, dict[str, Any]]) -> list[str]:
+    """What keeps any alarm from being heard, walking alarm -> topic -> policy -> key."""
+    data = templates["data"]
+    exports = {
+        output["Export"]["Name"]: output["Value"]["Ref"]
+        for output in data["Outputs"].values()
+        if "Export" in output and "Ref" in output["Value"]
+    }
+    problems: list[str] = []
+    for name, alarm in _of_kind(templates["observability"], ALARM).items():
+        actions = alarm["Properties"].get("AlarmActions", [])
+        if not actions:
+            problems.append(f"{name} has no action")
+        for action in actions:
+            problems += [f"{name}: {problem}" for problem in _topic_problems(data, exports.get(action[EXPORT], ""))]
+    return problems
+
+
+def _topic_problems(data: dict[str, Any], topic: str) -> list[str]:
+    resource = data["Resources"].get(topic)
+    if resource is None or resource["Type"] != "AWS::SNS::Topic":
+        return [f"{topic!r} is no topic"]
+    problems = []
+    if not any(_lets_cloudwatch_publish(statement) for statement in _statements_of_topic(data, topic)):
+        problems.append(f"the policy of {topic} does not let CloudWatch publish")
+    key = resource["Properties"].get("KmsMasterKeyId", {})
+    key_name = key.get("Fn::GetAtt", [key.get("Ref")])[0]
+    if key_name not in data["Resources"]:
+        problems.append(f"{topic} has no customer key")
+    elif not any(
+        _lets_cloudwatch_encrypt(s) for s in data["Resources"][key_name]["Properties"]["KeyPolicy"]["Statement"]
+    ):
+        problems.append(f"the key of {topic} does not let CloudWatch use it")
+    return problems
+
+
+def _statements_of_topic(data: dict[str, Any], topic: str) -> list[dict[str, Any]]:
+    return [
+        statement
+        for policy in _of_kind(data, "AWS::SNS::TopicPolicy").values()
+        if {"Ref": topic} in policy["Properties"]["Topics"]
+        for statement in policy["Properties"]["PolicyDocument"]["Statement"]
+    ]
+
+
+def _lets_cloudwatch_publish(statement: dict[str, Any]) -> bool:
+    return (
+        statement["Effect"] == "Allow"
+        and statement["Principal"] == {"Service": "cloudwatch.amazonaws.com"}
+        and statement["Action"] == "sns:Publish"
+        and statement["Condition"] == {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}
+    )
+
+
+def _lets_cloudwatch_encrypt(statement: dict[str, Any]) -> bool:
+    return (
+        statement["Effect"] == "Allow"
+        and statement["Principal"] == {"Service": "cloudwatch.amazonaws.com"}
+        and set(statement["Action"]) >= {"kms:Decrypt", "kms:GenerateDataKey*"}
+    )
+
+
+def _of_kind(template: dict[str, Any], kind: str) -> dict[str, Any]:
+    return {name: resource for name, resource in template["Resources"].items() if resource["Type"] == kind}
+
+
+def _alarms(stage: Synthesised) -> dict[str, dict[str, Any]]:
+    """Properties of a stage's alarms, by their names without the stage."""
+    prefix = f"metering-{stage.config.stage}-"
+    return {
+        alarm["Properties"]["AlarmName"].removeprefix(prefix): alarm["Properties"]
+        for alarm in stage.resources("observability", ALARM).values()
+    }
+
+
+@pytest.mark.parametrize("stage", STAGE_NAMES)
+def test_every_alarm_is_heard(stage: str) -> None:
+    assert broken_links(synthesised(stage).templates) == []
+
+
+@pytest.mark.parametrize(
+    ("part", "kind", "path", "problem"),
+    [
+        ("observability", ALARM, ("AlarmActions",), "has no action"),
+        ("data", "AWS::SNS::Topic", ("KmsMasterKeyId",), "has no customer key"),
+        ("data", "AWS::SNS::TopicPolicy", ("PolicyDocument", "Statement"), "does not let CloudWatch publish"),
+        ("data", "AWS::KMS::Key", ("KeyPolicy", "Statement"), "does not let CloudWatch use it"),
+    ],
+)
+def test_a_link_that_is_missing_is_found(part: str, kind: str, path: tuple[str, ...], problem: str) -> None:
+    templates = copy.deepcopy(synthesised("prod").templates)
+    for resource in _of_kind(templates[part], kind).values():
+        *parents, last = path
+        target = resource["Properties"]
+        for parent in parents:
+            target = target[parent]
+        target[last] = [] if isinstance(target[last], list) else {}
+
+    assert any(problem in found for found in broken_links(templates))
+
+
+@pytest.mark.parametrize("stage", STAGE_NAMES)
+def test_the_stack_has_the_catalogues_alarms_for_all_that_is_deployed(stage: str) -> None:
+    synth = synthesised(stage)
+    functions = {
+        name.removesuffix("FunctionName").lower()
+        for name in synth.templates["pipeline"]["Outputs"]
+        if name.endswith("FunctionName")
+    }
+    sources = functions | {"ingest_queue", "dead_letter_queue"}
+
+    assert set(_alarms(synth)) == {spec.name for spec in ALARMS if spec.source in sources}
+
+
+@pytest.mark.parametrize("stage", STAGE_NAMES)
+def test_an_alarm_is_plain_and_says_what_it_needs_to(stage: str) -> None:
+    alarms = _alarms(synthesised(stage))
+    for spec in ALARMS:
+        if spec.name not in alarms:
+            continue
+        properties = alarms[spec.name]
+        assert "Metrics" not in properties
+        assert properties["AlarmDescription"].endswith(f"docs/runbooks/{spec.name}.md")
+        assert properties["AlarmDescription"].startswith(f"[{spec.severity}]")
+        assert properties["TreatMissingData"] == spec.missing
+        assert properties["OKActions"] == properties["AlarmActions"]
+        topic = "Page" if spec.severity == "page" else "Ticket"
+        assert f"RefTopics{topic}" in json.dumps(properties["AlarmActions"])
+
+
+@pytest.mark.parametrize("stage", ["dev", "prod"])
+def test_the_page_state_stands_for_all_that_pages_and_nothing_else(stage: str) -> None:
+    synth = synthesised(stage)
+    rule = json.dumps(
+        synth.one("observability", "AWS::CloudWatch::CompositeAlarm")["Properties"]["AlarmRule"], sort_keys=True
+    )
+    for name, alarm in synth.resources("observability", ALARM).items():
+        pages = alarm["Properties"]["AlarmDescription"].startswith("[page]")
+        assert (f'["{name}", "Arn"]' in rule) == pages
+
+
+@pytest.mark.parametrize("stage", ["local", "killtest"])
+def test_an_emulator_gets_no_composite_alarm(stage: str) -> None:
+    assert not synthesised(stage).resources("observability", "AWS::CloudWatch::CompositeAlarm")
+
+
+def test_subscriptions_are_data() -> None:
+    overrides = json.dumps(
+        {"subscriptions": [{"severity": "page", "protocol": "https", "endpoint": "https://events.example.com/v1"}]}
+    )
+    subscription = synthesised("prod", overrides=overrides).one("data", "AWS::SNS::Subscription")["Properties"]
+
+    assert (subscription["Protocol"], subscription["Endpoint"]) == ("https", "https://events.example.com/v1")
+    assert subscription["TopicArn"]["Ref"].startswith("TopicsPage")
+    assert not synthesised("prod").resources("data", "AWS::SNS::Subscription")
+
+
+@pytest.mark.parametrize("stage", STAGE_NAMES)
+def test_there_is_a_dashboard_for_customers_and_one_for_resources(stage: str) -> None:
+    dashboards = synthesised(stage).resources("observability", "AWS::CloudWatch::Dashboard")
+    bodies = {name: json.dumps(dashboard["Properties"]["DashboardBody"]) for name, dashboard in dashboards.items()}
+
+    assert len(bodies) == 2
+    assert any("Freshness" in body and "BytesMetered" in body for body in bodies.values())
+    assert any("ConsumedWriteCapacityUnits" in body for body in bodies.values())

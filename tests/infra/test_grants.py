@@ -1,0 +1,205 @@
+"""What each role may do, read from its policies in the template."""
+
+from __future__ import annotations
+
+import json
+from fnmatch import fnmatchcase
+from typing import Any
+
+import pytest
+
+from metering.settings import Settings
+from tests.infra.synthesis import STAGE_NAMES, Synthesised, synthesised
+
+READS = {"dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:Query"}
+WRITES = {"dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem", "dynamodb:ConditionCheckItem"}
+
+
+class Grants:
+    """The Allow statements of one role."""
+
+    def __init__(self, stage: Synthesised, part: str, role: str) -> None:
+        name = next(name for name in stage.resources(part, "AWS::IAM::Role") if name.startswith(role))
+        self.statements: list[dict[str, Any]] = [
+            statement
+            for policy in stage.resources(part, "AWS::IAM::Policy").values()
+            if {"Ref": name} in policy["Properties"]["Roles"]
+            for statement in policy["Properties"]["PolicyDocument"]["Statement"]
+        ]
+        self.managed = stage.resources(part, "AWS::IAM::Role")[name]["Properties"].get("ManagedPolicyArns", [])
+
+    def may(self, action: str, resource: str, suffix: str = "") -> bool:
+        """Whether any statement allows `action` on a resource whose name holds `resource` and ends in `suffix`."""
+        return any(
+            fnmatchcase(action, pattern) and _names(text, resource, suffix)
+            for statement in self.statements
+            for pattern in _listed(statement["Action"])
+            for text in map(json.dumps, _listed(statement["Resource"]))
+        )
+
+    def actions(self, resource: str) -> set[str]:
+        """All actions on what holds `resource` in its name."""
+        return {
+            action
+            for statement in self.statements
+            for text in map(json.dumps, _listed(statement["Resource"]))
+            if resource in text
+            for action in _listed(statement["Action"])
+        }
+
+    def everything(self) -> set[str]:
+        """All actions on anything."""
+        return {action for statement in self.statements for action in _listed(statement["Action"])}
+
+    def prefixes(self, action: str) -> set[str]:
+        """Prefixes of the bucket that an action on objects is allowed for."""
+        return {
+            text.rpartition('"/')[2].partition("*")[0]
+            for statement in self.statements
+            if action in _listed(statement["Action"])
+            for text in map(json.dumps, _listed(statement["Resource"]))
+        }
+
+
+def _names(text: str, resource: str, suffix: str) -> bool:
+    return resource in text and (not suffix or f'"{suffix}"' in text)
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def deployed(name: str) -> bool:
+    return f"{name}FunctionName" in synthesised("prod").templates["pipeline"]["Outputs"]
+
+
+def test_the_aggregator_commits_and_reads_what_it_is_pointed_to() -> None:
+    grants = Grants(synthesised("prod"), "pipeline", "AggregatorRole")
+
+    assert grants.actions("LedgerTable") >= READS | WRITES
+    assert grants.actions("UsageTable") == {"dynamodb:UpdateItem"}
+    assert grants.prefixes("s3:GetObject") == {"ingest/", "drop/", "staging/"}
+    assert grants.prefixes("s3:PutObject") == {"staging/", "quarantine/"}
+    assert grants.may("sqs:ReceiveMessage", "IngestQueue")
+    assert grants.may("sns:Publish", "TopicsPage")
+
+
+def test_the_aggregator_deletes_no_object_and_sends_no_batch() -> None:
+    grants = Grants(synthesised("prod"), "pipeline", "AggregatorRole")
+
+    assert "s3:DeleteObject" not in grants.everything()
+    assert "sqs:SendMessage" not in grants.everything()
+    assert "dynamodb:Scan" not in grants.everything()
+    assert not grants.actions("DeadLetters")
+
+
+@pytest.mark.skipif(not deployed("Compactor"), reason="the compactor is not deployed yet")
+def test_the_compactor_alone_deletes_and_never_in_the_lake() -> None:
+    grants = Grants(synthesised("prod"), "pipeline", "CompactorRole")
+
+    assert grants.prefixes("s3:DeleteObject") == {"staging/", "quarantine/"}
+    assert grants.prefixes("s3:PutObject") == {"lake/", "runs/"}
+    assert not grants.actions("IngestQueue")
+
+
+@pytest.mark.skipif(not deployed("Watch"), reason="the watch is not deployed yet")
+def test_the_watch_reads_and_puts_figures_only() -> None:
+    grants = Grants(synthesised("prod"), "pipeline", "WatchRole")
+
+    assert not grants.everything() & WRITES
+    assert grants.may("cloudwatch:PutMetricData", "*")
+    assert grants.may("sqs:GetQueueAttributes", "DeadLetters")
+
+
+@pytest.mark.parametrize("stage", STAGE_NAMES)
+def test_figures_are_put_in_the_services_own_namespaces_only(stage: str) -> None:
+    for policy in synthesised(stage).resources("pipeline", "AWS::IAM::Policy").values():
+        for statement in policy["Properties"]["PolicyDocument"]["Statement"]:
+            if "cloudwatch:PutMetricData" in _listed(statement["Action"]):
+                assert statement["Condition"] == {
+                    "StringEquals": {"cloudwatch:namespace": ["Metering", "Metering/Watch"]}
+                }
+
+
+@pytest.mark.parametrize("stage", STAGE_NAMES)
+def test_a_producer_sends_and_puts_and_reads_nothing(stage: str) -> None:
+    grants = Grants(synthesised(stage), "data", "RolesProducer")
+
+    assert grants.everything() == {
+        "sqs:SendMessage",
+        "sqs:GetQueueUrl",
+        "s3:PutObject",
+        "s3:AbortMultipartUpload",
+        "cloudformation:DescribeStacks",
+    }
+    assert grants.prefixes("s3:PutObject") == {"ingest/", "drop/"}
+    assert not grants.actions("DeadLetters")
+
+
+@pytest.mark.parametrize("stage", STAGE_NAMES)
+def test_a_reader_reads_everything_that_was_counted_and_changes_nothing(stage: str) -> None:
+    grants = Grants(synthesised(stage), "data", "RolesReader")
+
+    assert grants.actions("LedgerTable") >= READS | {"dynamodb:Scan"}
+    assert grants.actions("UsageTable") >= READS
+    assert not grants.everything() & (WRITES | {"s3:DeleteObject", "sqs:SendMessage", "sqs:ReceiveMessage"})
+    assert grants.prefixes("s3:PutObject") <= {"athena-results/"}
+    assert {"lake/", "staging/", "quarantine/"} <= grants.prefixes("s3:GetObject")
+
+
+@pytest.mark.parametrize("stage", STAGE_NAMES)
+def test_an_operator_puts_dead_letters_and_refused_batches_back(stage: str) -> None:
+    grants = Grants(synthesised(stage), "data", "RolesOperator")
+
+    assert grants.may("sqs:ReceiveMessage", "DeadLetters")
+    assert grants.may("sqs:StartMessageMoveTask", "DeadLetters")
+    assert grants.may("sqs:SendMessage", "IngestQueue")
+    assert not grants.may("sqs:ReceiveMessage", "IngestQueue")
+    assert not grants.actions("UsageTable") & WRITES
+    assert "s3:DeleteObject" not in grants.everything()
+
+
+@pytest.mark.parametrize("stage", STAGE_NAMES)
+def test_listing_is_allowed_below_known_prefixes_only(stage: str) -> None:
+    for part in ("data", "pipeline"):
+        for policy in synthesised(stage).resources(part, "AWS::IAM::Policy").values():
+            for statement in policy["Properties"]["PolicyDocument"]["Statement"]:
+                if "s3:ListBucket" in _listed(statement["Action"]):
+                    assert all(prefix.endswith("/*") for prefix in statement["Condition"]["StringLike"]["s3:prefix"])
+
+
+@pytest.mark.parametrize("stage", STAGE_NAMES)
+def test_each_function_has_a_role_of_its_own_without_managed_policies(stage: str) -> None:
+    synth = synthesised(stage)
+    functions = synth.resources("pipeline", "AWS::Lambda::Function")
+    roles = {function["Properties"]["Role"]["Fn::GetAtt"][0] for function in functions.values()}
+
+    assert len(roles) == len(functions)
+    for part in ("data", "pipeline"):
+        for role in synth.resources(part, "AWS::IAM::Role").values():
+            assert "ManagedPolicyArns" not in role["Properties"]
+
+
+@pytest.mark.parametrize("stage", STAGE_NAMES)
+def test_a_functions_environment_is_settings_that_it_understands(stage: str) -> None:
+    for function in synthesised(stage).resources("pipeline", "AWS::Lambda::Function").values():
+        variables = function["Properties"]["Environment"]["Variables"]
+        given = {name: value if isinstance(value, str) else "made-by-the-stack" for name, value in variables.items()}
+
+        settings = Settings.from_env(given)
+
+        assert settings.stage == stage
+        assert settings.marker_life_s == synthesised(stage).config.marker_life_s
+        assert settings.page_topic_arn
+        # An endpoint belongs to the machine that runs the function, never to the template.
+        assert not [name for name in variables if name.startswith("AWS_")]
+
+
+@pytest.mark.parametrize("stage", STAGE_NAMES)
+def test_each_function_has_a_log_group_that_forgets(stage: str) -> None:
+    synth = synthesised(stage)
+    groups = synth.resources("pipeline", "AWS::Logs::LogGroup")
+
+    assert len(groups) == len(synth.resources("pipeline", "AWS::Lambda::Function"))
+    for group in groups.values():
+        assert group["Properties"]["RetentionInDays"] == synth.config.log_retention_days

@@ -1,0 +1,95 @@
+"""Which stack holds what, and which way references go."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import grimp
+import pytest
+
+from tests.infra.synthesis import PARTS, STAGE_NAMES, synthesised
+
+CONTRACT_OUTPUTS = {
+    "IngestQueueUrl",
+    "DeadLetterQueueUrl",
+    "DataBucketName",
+    "LedgerTableName",
+    "UsageTableName",
+    "PageTopicArn",
+    "TicketTopicArn",
+}
+STATEFUL = {
+    "AWS::S3::Bucket",
+    "AWS::DynamoDB::GlobalTable",
+    "AWS::SQS::Queue",
+    "AWS::KMS::Key",
+}
+
+
+@pytest.mark.parametrize("stage", STAGE_NAMES)
+def test_the_data_stack_has_the_contracts_outputs(stage: str) -> None:
+    outputs = synthesised(stage).templates["data"]["Outputs"]
+
+    assert set(outputs) >= CONTRACT_OUTPUTS
+    assert set(outputs) >= {"ProducerRoleArn", "ReaderRoleArn", "OperatorRoleArn"}
+
+
+def test_each_function_is_named_by_an_output() -> None:
+    stage = synthesised("prod")
+    outputs = {name for name in stage.templates["pipeline"]["Outputs"] if name.endswith("FunctionName")}
+
+    assert "AggregatorFunctionName" in outputs
+    assert len(outputs) == len(stage.resources("pipeline", "AWS::Lambda::Function"))
+
+
+@pytest.mark.parametrize("stage", STAGE_NAMES)
+def test_references_go_from_observability_over_pipeline_to_data(stage: str) -> None:
+    for position, part in enumerate(PARTS):
+        text = json.dumps(synthesised(stage).templates[part])
+        imported = set(re.findall(r'"Fn::ImportValue": "metering-[a-z]+-(\w+):', text))
+        assert imported <= set(PARTS[:position])
+
+
+@pytest.mark.parametrize("stage", STAGE_NAMES)
+def test_state_lives_in_the_data_stack_only(stage: str) -> None:
+    for part in ("pipeline", "observability"):
+        kinds = {resource["Type"] for resource in synthesised(stage).templates[part]["Resources"].values()}
+        assert not kinds & STATEFUL
+
+
+def test_production_keeps_its_state_whatever_happens_to_the_stack() -> None:
+    stage = synthesised("prod")
+
+    assert stage.protected == {"data": True, "pipeline": False, "observability": False}
+    stateful = {name: resource for name, resource in stage.all_resources().items() if resource["Type"] in STATEFUL}
+    assert len(stateful) == 6
+    for resource in stateful.values():
+        assert (resource["DeletionPolicy"], resource["UpdateReplacePolicy"]) == ("Retain", "Retain")
+    for table in stage.resources("data", "AWS::DynamoDB::GlobalTable").values():
+        assert table["Properties"]["Replicas"][0]["DeletionProtectionEnabled"] is True
+
+
+def test_names_are_made_by_cloudformation_except_those_that_people_look_for() -> None:
+    named = {
+        name: key
+        for name, resource in synthesised("prod").all_resources().items()
+        for key in resource.get("Properties", {})
+        if key in {"BucketName", "TableName", "QueueName", "TopicName", "FunctionName", "RoleName", "LogGroupName"}
+        and resource["Type"].rpartition("::")[2] not in {"EventSourceMapping", "Permission"}
+    }
+
+    assert named == {}
+
+
+def test_modules_of_infra_import_towards_their_parts() -> None:
+    graph = grimp.build_graph("infra", cache_dir=None)
+
+    for component in graph.find_descendants("infra.components"):
+        imported = graph.find_modules_directly_imported_by(component)
+        assert not [module for module in imported if module.startswith("infra.stacks") or module == "infra.app"]
+    assert not graph.find_modules_directly_imported_by("infra.stacks.data") & {
+        "infra.stacks.pipeline",
+        "infra.stacks.observability",
+    }
+    assert "infra.stacks.observability" not in graph.find_modules_directly_imported_by("infra.stacks.pipeline")
