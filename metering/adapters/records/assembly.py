@@ -7,13 +7,13 @@ columns first; only rows that this leaves in doubt are judged one by one, by the
 from __future__ import annotations
 
 from array import array
-from collections import Counter, defaultdict
 from dataclasses import dataclass
 from itertools import compress
 from operator import sub
 from typing import TYPE_CHECKING, cast
 
 from metering.adapters.records.rows import BatchRows, RowBlock
+from metering.adapters.records.vectors import bounds, span_bounds, sums
 from metering.domain.batches import RefusedRecord
 from metering.domain.content_hash import ContentHasher, little_endian
 from metering.domain.instants import HOUR_US, SECOND_US
@@ -93,8 +93,6 @@ class BatchAssembly:
         self._hasher = hasher
         self._hashed_heads = 0
         self._blocks: list[RowBlock] = []
-        self._bytes: defaultdict[tuple[int, int], int] = defaultdict(int)
-        self._counts: Counter[tuple[int, int]] = Counter()
         self._raw_chars = 0
 
     def add(
@@ -117,7 +115,6 @@ class BatchAssembly:
         block = _kept(piece, refused) if refused else _whole(piece)
         if len(block):
             self._blocks.append(block)
-            self._total(block)
 
     def content_hash(self) -> str:
         """The content hash of all pieces."""
@@ -130,19 +127,22 @@ class BatchAssembly:
     def usage(self) -> dict[UsageKey, Total]:
         """Their totals."""
         usage: dict[UsageKey, Total] = {}
-        for (number, hour_us), size in self._bytes.items():
+        for number, hour_us, size, count in sums(self._blocks):
             account_id, service, _, from_location, to_location, _ = cast("tuple[str, ...]", self.heads.heads[number])
             usage_type = self.heads.traffic[number].usage_type
             key = UsageKey(hour_us // SECOND_US, account_id, usage_type, service, from_location, to_location)
-            total = Total(size, self._counts[number, hour_us])
+            total = Total(size, count)
             # Heads that differ in direction alone may share an explicit usage type.
             usage[key] = usage[key].plus(total) if key in usage else total
         return usage
 
     def unknown_regions(self) -> frozenset[str]:
-        """Regions without a known billing prefix that metered rows have."""
-        numbers = {number for number, _ in self._counts}
-        return frozenset().union(*(self.heads.traffic[number].unknown_regions for number in numbers))
+        """Regions without a known billing prefix, of all records that are metered."""
+        unknown = {number for number, traffic in enumerate(self.heads.traffic) if traffic.unknown_regions}
+        if not unknown:
+            return frozenset()
+        metered = {number for block in self._blocks for number in unknown.intersection(block.head_index)}
+        return frozenset().union(*(self.heads.traffic[number].unknown_regions for number in metered))
 
     def _hash(self, piece: Columns) -> None:
         if self._hasher is None:
@@ -179,19 +179,21 @@ class BatchAssembly:
         doubtful.update(piece.doubtful_ids)
         if self.heads.refused:
             doubtful.update(_where(piece.head_index, self.heads.refused.__contains__))
-        if min(piece.lengths) < 1 or max(piece.lengths) > MAX_RESOURCE_ID_CHARS:
+        shortest, longest = bounds(piece.lengths)
+        if shortest < 1 or longest > MAX_RESOURCE_ID_CHARS:
             doubtful.update(_where(piece.lengths, lambda length: not 1 <= length <= MAX_RESOURCE_ID_CHARS))
-        if min(piece.sizes) < 0:
+        if bounds(piece.sizes)[0] < 0:
             doubtful.update(_where(piece.sizes, lambda size: size < 0))
         doubtful.update(self._doubtful_times(piece))
         return doubtful
 
     def _doubtful_times(self, piece: Columns) -> set[int]:
         doubtful: set[int] = set()
-        spans = list(map(sub, piece.ends, piece.starts))
-        if min(spans) < 0 or max(spans) > HOUR_US:
+        shortest, longest = span_bounds(piece.starts, piece.ends)
+        if shortest < 0 or longest > HOUR_US:
+            spans = map(sub, piece.ends, piece.starts)
             doubtful.update(_where(spans, lambda span: not 0 <= span <= HOUR_US))
-        if not (self._admits(min(piece.starts)) and self._admits(max(piece.starts))):
+        if not all(map(self._admits, bounds(piece.starts))):
             doubtful.update(_where(piece.starts, lambda start: not self._admits(start)))
         return doubtful
 
@@ -202,26 +204,6 @@ class BatchAssembly:
         limit = RAW_CHARS if self._raw_chars < _RAW_BUDGET_CHARS else _SPARE_RAW_CHARS
         self._raw_chars += min(len(raw), limit)
         return raw[:limit]
-
-    def _total(self, block: RowBlock) -> None:
-        first_us = min(block.starts)
-        hour_us = first_us - first_us % HOUR_US
-        if max(block.starts) < hour_us + HOUR_US:
-            self._total_hour(block, hour_us)
-            return
-        hours = [start_us - start_us % HOUR_US for start_us in block.starts]
-        self._counts.update(zip(block.head_index, hours, strict=True))
-        totals = self._bytes
-        for key, size in zip(zip(block.head_index, hours, strict=True), block.sizes, strict=True):
-            totals[key] += size
-
-    def _total_hour(self, block: RowBlock, hour_us: int) -> None:
-        totals: defaultdict[int, int] = defaultdict(int)
-        for number, size in zip(block.head_index, block.sizes, strict=True):
-            totals[number] += size
-        for number, count in Counter(block.head_index).items():
-            self._counts[number, hour_us] += count
-            self._bytes[number, hour_us] += totals[number]
 
 
 def _where(column: Iterable[int], test: Callable[[int], bool]) -> list[int]:

@@ -28,7 +28,7 @@ _PARQUET_MAGIC = b"PAR1"
 
 
 def unpacked(
-    stream: BinaryIO, compression: Compression, *, limit_bytes: int, seen: Callable[[bytes], None]
+    stream: BinaryIO, compression: Compression, *, limit_bytes: int, seen: Callable[[bytes], None] | None
 ) -> Iterator[bytes]:
     """The stream's content in pieces of some megabytes.
 
@@ -36,7 +36,7 @@ def unpacked(
         stream: The object as stored.
         compression: How it is packed.
         limit_bytes: Content at most.
-        seen: Is handed the stored bytes as they are read, all of them.
+        seen: Is handed the stored bytes as they are read, all of them; None if nobody wants them.
 
     Raises:
         BatchRefusedError: Too much content, wrong compression, or it breaks off.
@@ -57,10 +57,11 @@ def refusal(reason: Reason, detail: str) -> BatchRefusedError:
     return BatchRefusedError([problem(reason, detail)])
 
 
-def _stored(stream: BinaryIO, compression: Compression, seen: Callable[[bytes], None]) -> Iterator[bytes]:
+def _stored(stream: BinaryIO, compression: Compression, seen: Callable[[bytes], None] | None) -> Iterator[bytes]:
     first = True
     while chunk := stream.read(READ_BYTES):
-        seen(chunk)
+        if seen is not None:
+            seen(chunk)
         if first:
             _check_magic(chunk[:4], compression)
             first = False

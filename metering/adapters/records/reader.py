@@ -123,7 +123,9 @@ class RecordBatchReader:
     ) -> tuple[int, list[Problem]]:
         stored = sha256()
         limits = self._limits
-        pieces = unpacked(stream, source.compression, limit_bytes=limits.object_bytes, seen=stored.update)
+        # Hashing costs as much as a tenth of all the rest: only for senders who ask.
+        seen = stored.update if source.sha256 else None
+        pieces = unpacked(stream, source.compression, limit_bytes=limits.object_bytes, seen=seen)
         if source.format == "parquet":
             rows = TableIntake(assembly, admission=admission, sent_at_ms=sent_at_ms)
             with spooled(pieces) as file:
