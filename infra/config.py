@@ -232,7 +232,13 @@ _EMULATED: dict[str, object] = {
     "versioned": False,
     "analytics": False,
     "composite_alarms": False,
-    "rollout": {"bake_min": 0, "canary_wait_min": 5},
+    "rollout": {
+        "bake_min": 0,
+        "canaries": 1,
+        "canary_wait_min": 5,
+        # As many as a laptop builds in minutes; every other one is built when it is named.
+        "allow": ["us-east-1", "us-west-2", "eu-west-1", "eu-central-1", "ap-southeast-1", "sa-east-1"],
+    },
 }
 
 STAGES: dict[str, dict[str, object]] = {

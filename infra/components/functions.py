@@ -153,6 +153,10 @@ class MeteringFunction(Construct):
             self.role, "*", "PutMetricData knows no resources; the condition holds it to the service's own namespaces."
         )
 
+    def grant_read_metrics(self) -> None:
+        """Let the function read metrics; CloudWatch knows no resource for that."""
+        iam.Grant.add_to_principal(grantee=self.role, actions=["cloudwatch:GetMetricStatistics"], resource_arns=["*"])
+
 
 # SQS refuses a larger batch for a mapping that does not wait.
 _BATCH_WITHOUT_WINDOW = 10

@@ -56,6 +56,10 @@ class MeteringTable(Construct):
         """Let `grantee` read and write items."""
         self._grant(grantee, *_READ, *_WRITE)
 
+    def grant_put(self, grantee: iam.IGrantable) -> None:
+        """Let `grantee` write whole items, and delete none."""
+        self._grant(grantee, "dynamodb:PutItem")
+
     def grant_add(self, grantee: iam.IGrantable) -> None:
         """Let `grantee` change items one by one (`ADD` in a transaction), without reading or deleting any."""
         self._grant(grantee, "dynamodb:UpdateItem")

@@ -54,7 +54,7 @@ class PipelineStack(Stack):
 
 
 # Functions whose folder is there. A spec without its name here is not deployed.
-DEPLOYED = ("aggregator",)
+DEPLOYED = ("aggregator", "canary", "watch")
 
 
 def specs(config: StageConfig) -> tuple[FunctionSpec, ...]:
@@ -157,7 +157,10 @@ def _grant_watch(function: MeteringFunction, data: DataStack) -> None:
     role = function.role
     data.ingest.grant_watch(role)
     data.ledger.grant_read(role)
+    # It remembers when it last saw the queue empty.
+    data.ledger.grant_put(role)
     function.grant_put_metrics()
+    function.grant_read_metrics()
 
 
 _GRANTS = {

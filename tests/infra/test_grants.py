@@ -103,10 +103,11 @@ def test_the_compactor_alone_deletes_and_never_in_the_lake() -> None:
 
 
 @pytest.mark.skipif(not deployed("Watch"), reason="the watch is not deployed yet")
-def test_the_watch_reads_and_puts_figures_only() -> None:
+def test_the_watch_reads_and_puts_figures_and_its_own_state_only() -> None:
     grants = Grants(synthesised("prod"), "pipeline", "WatchRole")
 
-    assert not grants.everything() & WRITES
+    assert grants.everything() & WRITES == {"dynamodb:PutItem"}
+    assert not grants.actions("UsageTable")
     assert grants.may("cloudwatch:PutMetricData", "*")
     assert grants.may("sqs:GetQueueAttributes", "DeadLetters")
 
