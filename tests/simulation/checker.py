@@ -110,7 +110,9 @@ def _check_refused(world: World, content: SentContent, seen: set[int], findings:
         # Its life is over.
         return
     body = world.objects.peek(str(marker.get("quarantine", "")))
-    kept = set() if body is None else {r.record.position for r in decode_records(body) if r.batch_id == content.batch_id}
+    kept = (
+        set() if body is None else {r.record.position for r in decode_records(body) if r.batch_id == content.batch_id}
+    )
     if kept != set(range(len(content.rows))) - seen or marker["refused"] != len(kept):
         findings.lost.append(f"{content.name}: refused records are not in quarantine")
 

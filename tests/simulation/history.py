@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from metering.domain import wal
 from metering.domain.items import Table
-from metering.domain.lake import RowQuery
 from metering.units import DAY_S, HOUR_S
 from metering.usecases import packing
 from tests.simulation import jobs
@@ -32,7 +31,6 @@ _NOON_MS = 1_795_521_600_000  # 2026-11-24T12:00Z
 _EPOCH_MS = 30 * MINUTE_MS
 _GAPS_MS = (HOUR_MS, 6 * HOUR_MS, DAY_MS, 3 * DAY_MS, 10 * DAY_MS, 20 * DAY_MS, 52 * DAY_MS)
 _INGEST_LIFE_S = 50 * DAY_S
-_BY_ROW = RowQuery(columns=("batch_id", "resource_id"))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -53,9 +51,7 @@ class Outcome:
     histogram: Counter[str]
 
 
-def run_history(
-    seed: int, *, dropped_faults: Collection[int] = (), dropped_batches: Collection[int] = ()
-) -> Outcome:
+def run_history(seed: int, *, dropped_faults: Collection[int] = (), dropped_batches: Collection[int] = ()) -> Outcome:
     """Run the history of a seed, without some of its faults and batches if a shorter one is looked for."""
     history = History(seed, dropped_faults=dropped_faults, dropped_batches=dropped_batches)
     violation = ""
@@ -90,7 +86,7 @@ class History:
         self.faults = RandomFaults(seed, rate=chance.choice((0.01, 0.03, 0.06, 0.12)), dropped=dropped_faults)
         now_ms = _NOON_MS + chance.randrange(0, 11 * 24) * HOUR_MS + chance.randrange(0, HOUR_MS)
         self.world = World(seed, self.faults, now_ms=now_ms)
-        self.actions = chance.choice((8, 12, 20, 100))
+        self.actions = chance.choice((10, 16, 30, 100))
         self.shards = chance.choice((1, 1, 2))
         self.epochs = chance.choice((1, 1, 2, 3))
         self.settings = jobs.settings(self.shards, chance.choice((1, 4)), chance.choice((3, 20)))
@@ -177,7 +173,7 @@ class History:
             return
         hour_s = self.chance.choice(sorted(hours))
         before_ms = self.world.scheduler.now_ms
-        totals = jobs.lake_view(process, shards=self.shards).hour_totals(hour_s, _BY_ROW)
+        totals = jobs.lake_view(process, shards=self.shards).hour_totals(hour_s, jobs.BY_ROW)
         self._check_reading(hour_s, before_ms, totals)
         self.faults.histogram["hours read while they changed"] += 1
 
@@ -201,7 +197,9 @@ class History:
         if gap_ms <= 4 * DAY_MS or self.chance.random() < 0.5:
             self._redrive()
         self.faults.histogram["deleted by TTL"] += world.expire(self.chance)
-        self.faults.histogram["deleted by a lifecycle rule"] += world.end_of_life("ingest/", _INGEST_LIFE_S, self.chance)
+        self.faults.histogram["deleted by a lifecycle rule"] += world.end_of_life(
+            "ingest/", _INGEST_LIFE_S, self.chance
+        )
         if gap_ms > 14 * DAY_MS:
             self.faults.histogram["replay after weeks"] += 1
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from greenlet import getcurrent
 
 from metering.adapters.memory.clock import DeadlineAt
+from metering.domain.lake import RowQuery
 from metering.domain.plan import CompactionPolicy
 from metering.errors import UnavailableError
 from metering.settings import Settings
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.simulation.world import World
+
+BY_ROW = RowQuery(columns=("batch_id", "resource_id"))
 
 _TIMEOUT_MS = MINUTE_MS
 _RESTART_MS = 500

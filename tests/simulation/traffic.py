@@ -61,6 +61,8 @@ class Traffic:
         self._now_s = now_s
         self._epochs = epochs
         self._hours = self._make_hours()
+        # Producers send in bursts, so that several messages share an invocation and several workers have work at once.
+        self._bursts_ms = [int(chance.random() * _SEND_MS) for _ in range(4)]
         for number in range(batches):
             before = len(self.contents), len(self.sendings)
             self._batch(number)
@@ -141,13 +143,16 @@ class Traffic:
     def _send(self, content: SentContent) -> None:
         chance = self._chance
         epoch = 0 if chance.random() < 0.8 else int(chance.random() * self._epochs)
-        first_ms = int(chance.random() * _SEND_MS)
+        first_ms = self._moment_ms()
         self.sendings.append(Sending(epoch, first_ms, content.name, content.sender_id))
         while chance.random() < 0.25:
             # A copy soon after, in a burst, or in a later epoch: hours, days or weeks later.
             later = epoch if chance.random() < 0.6 else int(chance.random() * self._epochs)
-            after_ms = first_ms + int(chance.random() * 1000) if chance.random() < 0.5 else int(chance.random() * _SEND_MS)
+            after_ms = first_ms + int(chance.random() * 1000) if chance.random() < 0.5 else self._moment_ms()
             self.sendings.append(Sending(later, after_ms, content.name, content.sender_id))
+
+    def _moment_ms(self) -> int:
+        return self._bursts_ms[int(self._chance.random() * 4)] + int(self._chance.random() * 300)
 
     def _undo(self, contents: int, sendings: int) -> None:
         for name in list(self.contents)[contents:]:

@@ -153,4 +153,3 @@ class Watch:
         return any(self._world.objects.peek(batch_key(content.batch_id, name)) is not None for name in hashes) and (
             content.batch_id in self.rejected
         )
-

@@ -69,7 +69,9 @@ class World:
     def end_of_life(self, prefix: str, age_s: int, chance: random.Random) -> int:
         """S3 lifecycle: delete some of the objects that are old enough."""
         now_s = self.scheduler.now_ms // 1000
-        due = [info.key for info in self.objects.list(prefix) if info.modified_s + age_s < now_s and chance.random() < 0.7]
+        due = [
+            info.key for info in self.objects.list(prefix) if info.modified_s + age_s < now_s and chance.random() < 0.7
+        ]
         for key in due:
             self.objects.remove(key)
         return len(due)

@@ -1,0 +1,240 @@
+"""Every call of every job, with every fault: a run is recorded, then repeated with one fault at one call at a time.
+
+Kill matrix: the process dies before or after a call, and is started again. Lost-reply matrix: the call is lost, its
+reply is lost, it is applied later, or the SDK sends it twice. In the end everything must be as if nothing had been.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from metering.domain import wal
+from metering.domain.hours import hour_of
+from metering.domain.items import Table
+from metering.errors import UnavailableError
+from metering.units import DAY_S, HOUR_S
+from metering.usecases import packing
+from tests.simulation import jobs
+from tests.simulation.checker import check, lake_rows
+from tests.simulation.faults import HOUR_MS, MINUTE_MS, Fault, ScriptedFaults
+from tests.simulation.ports import Process, ProcessItems
+from tests.simulation.rows import Row, SentContent
+from tests.simulation.scheduler import KilledError
+from tests.simulation.sqs import VISIBILITY_MS
+from tests.simulation.traffic import DAY_MS
+from tests.simulation.watch import ViolationError
+from tests.simulation.world import World
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from metering.domain.items import Action
+
+NOW_MS = 1_796_083_200_000 + 5 * HOUR_MS  # 2026-12-01T05:00Z: what is late by a day is of a month that has ended
+JOBS = ("worker", "finisher", "compactor", "cleaner", "orphans", "reader")
+_ACTIONS = 14
+_SUBJECT = "subject"
+_ATTEMPTS = 8
+
+
+def calls_of(job: str) -> list[tuple[str, tuple[Fault, ...]]]:
+    """The calls that a job makes when nothing goes wrong, each with the faults that can hit it."""
+    faults = ScriptedFaults(_SUBJECT, {})
+    Scenario(job, faults).run()
+    return faults.calls
+
+
+def cells(job: str) -> Iterator[tuple[int, str, Fault]]:
+    """Every call of a job with every fault."""
+    for number, (call, choices) in enumerate(calls_of(job)):
+        for fault in dict.fromkeys(choices):
+            yield number, call, fault
+
+
+def run_cell(job: str, number: int, fault: Fault) -> None:
+    """One fault at one call.
+
+    Raises:
+        ViolationError: Something is lost, doubled or unexpected afterwards.
+    """
+    faults = ScriptedFaults(_SUBJECT, {number: fault})
+    Scenario(job, faults).run()
+    if not faults.histogram[fault]:
+        raise ViolationError(f"{job}: call {number} was not made, so {fault} did not happen")
+
+
+class Scenario:
+    """A small region in which each job has something of everything to do.
+
+    Args:
+        job: Which of the jobs the faults are for.
+        faults: Hit the calls of the subject.
+    """
+
+    def __init__(self, job: str, faults: ScriptedFaults) -> None:
+        self._job = job
+        self.world = World(7, faults, now_ms=NOW_MS)
+        self.world.queue.odd = False
+        self.world.contents = {content.name: content for content in _contents()}
+        self._settings = jobs.settings(1, 2, 200)
+        self._policy = jobs.policy(4, 6, 0)
+        self._names: Counter[str] = Counter()
+
+    def run(self) -> None:
+        limits = packing.MAX_TRANSACTION_ACTIONS, wal.CHUNK_ACTIONS
+        packing.MAX_TRANSACTION_ACTIONS, wal.CHUNK_ACTIONS = _ACTIONS, 3
+        try:
+            self._run()
+        finally:
+            packing.MAX_TRANSACTION_ACTIONS, wal.CHUNK_ACTIONS = limits
+
+    def _run(self) -> None:
+        world = self.world
+        for content in world.contents.values():
+            world.queue.send(content.name, content.sender_id)
+        # A copy in the same invocation, and one that comes when its twin has its verdict.
+        world.queue.send("b0.0", "S1")
+        self._until_done("worker", self._work, lambda: not world.queue.messages, pause_ms=VISIBILITY_MS + 1)
+        world.queue.send("b1.0", "S1")
+        self._until_done("worker again", self._work, lambda: not world.queue.messages, pause_ms=VISIBILITY_MS + 1)
+        self._until_done("finisher", self._finish, lambda: True)
+        self._until_done("reader", self._read, lambda: True)
+        self._until_done("compactor", self._compact, lambda: not self._pending())
+        self._orphan()
+        world.scheduler.run_until(world.scheduler.now_ms + 25 * HOUR_MS)
+        self._until_done("cleaner", self._clean, lambda: True)
+        self._until_done("orphans", self._orphans, lambda: True)
+        # What was to be applied later is so by now; whatever it left behind, the next turn of each job takes away.
+        world.scheduler.run_until(world.scheduler.now_ms + DAY_MS)
+        for name, run in (("f", self._finish), ("c", self._compact)):
+            self._until_done(name, run, lambda: True)
+        world.scheduler.run_until(world.scheduler.now_ms + 25 * HOUR_MS)
+        self._until_done("l", self._clean, lambda: True)
+        self._until_done("o", self._orphans, lambda: True)
+        self._check()
+
+    def _until_done(
+        self, job: str, run: Callable[[Process], object], done: Callable[[], bool], *, pause_ms: int = MINUTE_MS
+    ) -> None:
+        """Start a job until it has come to its end once; the first process of the subject has the faults."""
+        ended = False
+        for attempt in range(_ATTEMPTS):
+            name = _SUBJECT if job == self._job and attempt == 0 else f"{job} {attempt}"
+            ended = self._start(name, run)
+            if ended and done():
+                return
+            self.world.scheduler.run_until(self.world.scheduler.now_ms + pause_ms)
+        raise ViolationError(f"{job} does not come to an end")
+
+    def _start(self, name: str, run: Callable[[Process], object]) -> bool:
+        process = self.world.process(name)
+        result: list[bool] = []
+
+        def body() -> None:
+            try:
+                run(process)
+            except (KilledError, UnavailableError):
+                result.append(False)
+            else:
+                result.append(True)
+
+        self.world.scheduler.spawn(body)
+        self.world.scheduler.run_while(lambda: not result, limit_ms=DAY_MS)
+        return result == [True]
+
+    def _work(self, process: Process) -> None:
+        """One invocation after the other until nothing can be received."""
+        world = self.world
+        if self._job == "finisher":
+            process.items = _NoChunks(process, world.items)
+        function = jobs.aggregator(process, self._settings)
+        while deliveries := world.queue.receive(10):
+            result = function.handle(deliveries, jobs.deadline(process, MINUTE_MS))
+            done = [each.message_id for each in deliveries if each.message_id not in result.retry]
+            for name in world.queue.acknowledge(done):
+                world.watch.acknowledged(world.contents.get(name))
+
+    def _finish(self, process: Process) -> None:
+        for item in list(process.items.query(Table.LEDGER, "P#0")):
+            if item["wide"]:
+                jobs.finisher(process).finish(str(item["sk"]))
+
+    def _compact(self, process: Process) -> None:
+        jobs.compactor(process, self._policy, shards=1).run(jobs.deadline(process, HOUR_MS))
+
+    def _clean(self, process: Process) -> None:
+        jobs.cleaner(process, shards=1).run(jobs.deadline(process, HOUR_MS))
+
+    def _orphans(self, process: Process) -> None:
+        jobs.orphan_cleaner(process, age_s=HOUR_S).run(jobs.deadline(process, HOUR_MS))
+
+    def _read(self, process: Process) -> None:
+        view = jobs.lake_view(process, shards=1)
+        for hour_s in view.hours():
+            seen = view.hour_totals(hour_s, jobs.BY_ROW)
+            expected = self.world.watch.visible_since[hour_s]
+            if {str(group[1]) for group in seen} != set(expected) or any(t.records != 1 for t in seen.values()):
+                raise ViolationError(f"a reader saw {sorted(map(str, seen))}, not {sorted(expected)}")
+
+    def _orphan(self) -> None:
+        """Objects of a commit whose transaction never came."""
+        for suffix in ("parquet", "wal"):
+            self.world.objects.put(f"staging/2026-12-01/{'f' * 32}.{suffix}", b"", if_absent=True)
+
+    def _pending(self) -> bool:
+        return any(str(item["pk"]).startswith("P#") for item in self.world.items.everything(Table.LEDGER))
+
+    def _check(self) -> None:
+        findings = check(self.world, lake_rows(self.world))
+        if findings:
+            raise ViolationError(str(findings))
+        left = self.world.objects.keys("staging/")
+        if left or self._pending():
+            raise ViolationError(f"left over: {left}")
+        if self.world.alerts.sent and self.world.alerts.sent[0].severity == "page":
+            raise ViolationError(f"paged: {self.world.alerts.sent[0]}")
+
+
+class _NoChunks(ProcessItems):
+    """The worker's stores when its chunks never get through: wide commits stay open, for the finisher to do."""
+
+    def transact(self, actions: Sequence[Action]) -> None:
+        if actions[0].key.pk.startswith("C#") and "next" in getattr(actions[0], "set", {}):
+            raise UnavailableError("items.transact", "no chunk gets through", may_have_applied=False)
+        super().transact(actions)
+
+
+def _contents() -> Iterator[SentContent]:
+    own_s = hour_of(NOW_MS // 1000)
+    for number in range(6):
+        yield _content(f"b{number}", 0, [own_s, own_s - HOUR_S * (number % 2)])
+    yield _content("b2", 1, [own_s])
+    yield _content("wide", 0, [own_s - HOUR_S * n for n in range(5)] * 2)
+    yield _content("chunks", 0, [own_s - HOUR_S * n for n in range(15)])
+    yield _content("partly", 0, [own_s, own_s - 40 * DAY_S])
+    yield _content("late", 0, [own_s - 40 * DAY_S])
+    yield replace(_content("refused", 0, [own_s]), refused="count_mismatch")
+    yield replace(_content("gone", 0, [own_s]), location="ingest/gone")
+
+
+def _content(batch_id: str, version: int, starts: Sequence[int]) -> SentContent:
+    name = f"{batch_id}.{version}"
+    rows = tuple(
+        Row(
+            hour_of(start_s),
+            batch_id,
+            f"{name}/{position}",
+            "111111111111",
+            "AmazonEC2",
+            "out",
+            "us-west-2",
+            "internet",
+            f"USW2-DataTransfer-Out-Bytes-{position % 3}",
+            2**62 + position,
+            start_s,
+        )
+        for position, start_s in enumerate(starts)
+    )
+    return SentContent(name=name, batch_id=batch_id, content_hash=f"h-{name}", sender_id="S1", rows=rows)

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.simulation.__main__ import EXPECTED, run_chunk
+from tests.simulation.history import run_history
+
+_SMOKE_SEEDS = 400
+_CHUNK = 50
+_REGRESSIONS = json.loads((Path(__file__).parent / "regressions.json").read_text())
+
+
+@pytest.mark.parametrize("first", range(0, _SMOKE_SEEDS, _CHUNK))
+def test_no_history_loses_or_doubles_anything(first: int) -> None:
+    summary = run_chunk(range(first, first + _CHUNK))
+
+    assert summary.failed == []
+    assert summary.batches >= 20 * _CHUNK
+
+
+def test_nearly_every_kind_of_fault_happens_in_a_small_run() -> None:
+    histogram: Counter[str] = run_chunk(range(100)).histogram
+
+    assert [name for name in EXPECTED if not histogram[name]] == []
+
+
+def test_one_seed_is_one_history() -> None:
+    first, second = run_history(11), run_history(11)
+
+    assert first.faults == second.faults
+    assert first.histogram == second.histogram
+    assert first.commits == second.commits
+
+
+@pytest.mark.parametrize("kept", _REGRESSIONS, ids=lambda kept: str(kept["seed"]))
+def test_histories_that_failed_once_do_not_fail_again(kept: dict[str, object]) -> None:
+    outcome = run_history(
+        int(str(kept["seed"])),
+        dropped_faults=kept.get("dropped_faults", []),  # type: ignore[arg-type]
+        dropped_batches=kept.get("dropped_batches", []),  # type: ignore[arg-type]
+    )
+
+    assert outcome.violation == ""
