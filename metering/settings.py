@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from metering.errors import SettingsError
-from metering.units import DAY_S, MIB, MINUTE_S
+from metering.units import DAY_S, HOUR_S, MIB, MINUTE_S
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -53,6 +53,15 @@ class Settings(BaseModel):
     )
     attempts: int = Field(
         4, ge=1, le=20, description="Times the same transaction is sent before it is split or put back."
+    )
+
+    compact_file_rows: int = Field(12_000_000, ge=1, description="Rows of a full lake file.")
+    compact_run_rows: int = Field(60_000_000, ge=1, description="Rows that one compaction run takes at most.")
+    compact_run_pairs: int = Field(20_000, ge=1, description="Commits, counted in each hour, that a run takes at most.")
+    compact_wait_today_s: int = Field(HOUR_S, ge=0, description="How long an hour of today waits for a full file.")
+    compact_wait_older_s: int = Field(DAY_S, ge=0, description="How long an older hour waits for a full file.")
+    clean_wait_s: int = Field(
+        DAY_S, ge=0, description="How long staging stays after its run: spares readers a restart."
     )
 
     @classmethod

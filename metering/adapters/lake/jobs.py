@@ -1,0 +1,144 @@
+"""The lake's jobs over one region's stores, as the functions and the command line both run them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from metering.adapters.lake.reader import ParquetLakeReader
+from metering.adapters.lake.writer import ParquetLakeWriter
+from metering.domain.plan import CompactionPolicy
+from metering.usecases.clean import Cleaner
+from metering.usecases.compact import Compactor
+from metering.usecases.finish import Finisher
+from metering.usecases.lake_view import LakeView
+from metering.usecases.orphans import OrphanCleaner
+from metering.usecases.patience import Patience
+from metering.usecases.period import PeriodCloser
+from metering.usecases.rebuild import Rebuilder
+from metering.usecases.reconcile import Reconciler
+from metering.usecases.reconciler_state import ReconcilerState
+
+if TYPE_CHECKING:
+    from metering.ports import Alerts, Clock, Entropy, ItemStore, Metrics, ObjectStore
+    from metering.settings import Settings
+
+
+@dataclass(frozen=True)
+class LakeJobs:
+    """Each job is made on first use."""
+
+    items: ItemStore
+    objects: ObjectStore
+    clock: Clock
+    entropy: Entropy
+    metrics: Metrics
+    alerts: Alerts
+    settings: Settings
+
+    @cached_property
+    def reader(self) -> ParquetLakeReader:
+        return ParquetLakeReader(self.objects)
+
+    @cached_property
+    def view(self) -> LakeView:
+        return LakeView(items=self.items, objects=self.objects, reader=self.reader, shards=self.settings.shards)
+
+    @cached_property
+    def policy(self) -> CompactionPolicy:
+        settings = self.settings
+        return CompactionPolicy(
+            file_rows=settings.compact_file_rows,
+            run_rows=settings.compact_run_rows,
+            run_pairs=settings.compact_run_pairs,
+            wait_today_s=settings.compact_wait_today_s,
+            wait_older_s=settings.compact_wait_older_s,
+        )
+
+    @cached_property
+    def compactor(self) -> Compactor:
+        return self.compactor_of(self.policy)
+
+    def compactor_of(self, policy: CompactionPolicy) -> Compactor:
+        """A compactor with another idea of what is due."""
+        return Compactor(
+            items=self.items,
+            objects=self.objects,
+            writer=ParquetLakeWriter(self.objects),
+            clock=self.clock,
+            entropy=self.entropy,
+            patience=self._patience,
+            metrics=self.metrics,
+            alerts=self.alerts,
+            policy=policy,
+            finish=Finisher(store=self.items, objects=self.objects, patience=self._patience).finish,
+            shards=self.settings.shards,
+        )
+
+    @cached_property
+    def cleaner(self) -> Cleaner:
+        return Cleaner(
+            items=self.items,
+            objects=self.objects,
+            clock=self.clock,
+            patience=self._patience,
+            metrics=self.metrics,
+            alerts=self.alerts,
+            shards=self.settings.shards,
+            wait_s=self.settings.clean_wait_s,
+            commit_life_s=self.settings.marker_life_s,
+        )
+
+    @cached_property
+    def orphans(self) -> OrphanCleaner:
+        return OrphanCleaner(
+            items=self.items, objects=self.objects, clock=self.clock, patience=self._patience, metrics=self.metrics
+        )
+
+    @cached_property
+    def reconciler(self) -> Reconciler:
+        return Reconciler(
+            items=self.items,
+            view=self.view,
+            clock=self.clock,
+            metrics=self.metrics,
+            alerts=self.alerts,
+            shards=self.settings.shards,
+            marker_life_s=self.settings.marker_life_s,
+        )
+
+    @cached_property
+    def reconciler_state(self) -> ReconcilerState:
+        return ReconcilerState(items=self.items, clock=self.clock)
+
+    @cached_property
+    def rebuilder(self) -> Rebuilder:
+        return Rebuilder(
+            items=self.items,
+            view=self.view,
+            reconciler=self.reconciler,
+            clock=self.clock,
+            patience=self._patience,
+            metrics=self.metrics,
+            marker_life_s=self.settings.marker_life_s,
+        )
+
+    @cached_property
+    def closer(self) -> PeriodCloser:
+        return PeriodCloser(
+            items=self.items,
+            objects=self.objects,
+            view=self.view,
+            reader=self.reader,
+            compactor=self.compactor,
+            reconciler=self.reconciler,
+            clock=self.clock,
+            patience=self._patience,
+            alerts=self.alerts,
+            shards=self.settings.shards,
+        )
+
+    @cached_property
+    def _patience(self) -> Patience:
+        return Patience(clock=self.clock, entropy=self.entropy, attempts=self.settings.attempts)

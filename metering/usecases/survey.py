@@ -1,0 +1,80 @@
+"""Both tables read whole, hour by hour. For the reconciler and for repairs, never for the hot path.
+
+A scan reads each item at a moment of its own; what makes its figures comparable is up to the caller.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from metering.domain.items import Key, Table
+from metering.domain.ledger import Marker, parse_usage_key, usage_total
+from metering.domain.sources import SourceSightings
+from metering.domain.usage import ZERO, Total, UsageKey
+
+if TYPE_CHECKING:
+    from metering.ports import ItemStore
+
+
+@dataclass(slots=True)
+class HourUsage:
+    """Usage items of one booked hour.
+
+    Attributes:
+        totals: Summed over suffixes.
+        revs: `rev` of each item, by key and suffix: equal revs, equal items.
+    """
+
+    totals: dict[UsageKey, Total] = field(default_factory=dict)
+    revs: dict[tuple[UsageKey, int], int] = field(default_factory=dict)
+
+    @property
+    def total(self) -> Total:
+        totals = self.totals.values()
+        return Total(sum(total.bytes for total in totals), sum(total.records for total in totals))
+
+
+def survey_usage(items: ItemStore, *, from_s: int, to_s: int) -> dict[int, HourUsage]:
+    """Usage items of the hours in `[from_s, to_s)` that have any."""
+    hours: dict[int, HourUsage] = {}
+    for item in items.scan(Table.USAGE):
+        key, suffix = parse_usage_key(Key(str(item["pk"]), str(item["sk"])))
+        if from_s <= key.hour_s < to_s:
+            hour = hours.setdefault(key.hour_s, HourUsage())
+            hour.totals[key] = hour.totals.get(key, ZERO).plus(usage_total(item))
+            rev = item.get("rev", 0)
+            hour.revs[key, suffix] = rev if isinstance(rev, int) else 0
+    return hours
+
+
+@dataclass(slots=True)
+class MarkerSurvey:
+    """Accepted markers summed by booked hour, and the numbered producers of all markers.
+
+    Attributes:
+        batches: Total of each batch, for the hours that were asked for.
+    """
+
+    hours: dict[int, Total] = field(default_factory=dict)
+    batches: dict[int, dict[str, Total]] = field(default_factory=dict)
+    sources: dict[str, SourceSightings] = field(default_factory=dict)
+
+    def add(self, marker: Marker, detailed: frozenset[int]) -> None:
+        """Count one marker."""
+        if marker.source_id and marker.sequence is not None:
+            sightings = self.sources.setdefault(marker.source_id, SourceSightings())
+            sightings.add(marker.sequence, marker.decided_at_ms)
+        for hour_s, total in marker.hours.items():
+            self.hours[hour_s] = self.hours.get(hour_s, ZERO).plus(total)
+            if hour_s in detailed:
+                self.batches.setdefault(hour_s, {})[marker.batch_id] = total
+
+
+def survey_markers(items: ItemStore, *, detailed: frozenset[int] = frozenset()) -> MarkerSurvey:
+    """All markers of the ledger; totals by batch for the hours `detailed` only, because they fill memory."""
+    survey = MarkerSurvey()
+    for item in items.scan(Table.LEDGER):
+        if item["sk"] == "M" and str(item["pk"]).startswith("B#"):
+            survey.add(Marker.from_item(item), detailed)
+    return survey
