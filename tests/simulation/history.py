@@ -82,7 +82,7 @@ class History:
     """A region and its script."""
 
     def __init__(self, seed: int, *, dropped_faults: Collection[int], dropped_batches: Collection[int]) -> None:
-        self.chance = chance = random.Random(f"history {seed}")
+        self.chance = chance = random.Random(f"history {seed}")  # noqa: S311 - must be repeatable
         self.faults = RandomFaults(seed, rate=chance.choice((0.01, 0.03, 0.06, 0.12)), dropped=dropped_faults)
         now_ms = _NOON_MS + chance.randrange(0, 11 * 24) * HOUR_MS + chance.randrange(0, HOUR_MS)
         self.world = World(seed, self.faults, now_ms=now_ms)
@@ -94,7 +94,7 @@ class History:
         self.clean_wait_s = chance.choice((0, 60, DAY_S))
         self.orphan_age_s = chance.choice((0, HOUR_S))
         self.traffic = Traffic(
-            random.Random(f"traffic {seed}"),
+            random.Random(f"traffic {seed}"),  # noqa: S311 - must be repeatable
             now_ms // 1000,
             batches=20 + chance.randrange(5),
             epochs=self.epochs,

@@ -21,13 +21,13 @@ from metering.usecases.lake_view import LakeView
 from metering.usecases.orphans import OrphanCleaner
 from metering.usecases.patience import Patience
 from tests.simulation.faults import MINUTE_MS
-from tests.simulation.ports import Process
 from tests.simulation.rows import PlainCodec, PlainLake, PlainReader
 from tests.simulation.scheduler import KilledError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tests.simulation.ports import Process
     from tests.simulation.world import World
 
 BY_ROW = RowQuery(columns=("batch_id", "resource_id"))

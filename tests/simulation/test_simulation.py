@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.simulation.__main__ import EXPECTED, run_chunk
 from tests.simulation.history import run_history
+
+if TYPE_CHECKING:
+    from collections import Counter
 
 _SMOKE_SEEDS = 400
 _CHUNK = 50
