@@ -88,7 +88,7 @@ messages = Console(stderr=True)
 
 def say(text: str, style: str = "") -> None:
     """One line to people, on stderr; text from outside is made harmless."""
-    messages.print(Text(printable(text), style=style))
+    messages.print(Text(printable(text), style=style), soft_wrap=True)
 
 
 class Session:

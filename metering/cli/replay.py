@@ -20,6 +20,7 @@ from metering.cli.connection import RegionConnection
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.output import Answer, Column
 from metering.domain.hours import hour_of
+from metering.units import HOUR_S
 from metering.usecases.manifest import ManifestHeader, SentBatch, header_line, sent_line
 
 replay_app = typer.Typer()
@@ -107,8 +108,9 @@ def given_traffic(files: Sequence[Path], records_per_batch: int, now_s: int | No
 def synthetic_traffic(
     name: str, scenario: Scenario, batches: int | None, seed: int, now_s: int, bucket: str
 ) -> Traffic:
-    """Traffic of a scenario in the hour that `now_s` lies in."""
-    base_hour_s = hour_of(now_s)
+    """Traffic of a scenario whose newest records start in the last whole hour before `now_s`."""
+    # The last whole hour: no record may start in the future.
+    base_hour_s = hour_of(now_s) - HOUR_S
     run = run_name(name, seed, base_hour_s)
     synthesis = Synthesis(name=run, scenario=scenario, seed=seed, base_hour_s=base_hour_s, bucket=bucket)
     number = batches or scenario.batches
