@@ -6,6 +6,7 @@ It also writes down every call, so that a matrix covers the operations that the 
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -50,7 +51,9 @@ class Wire:
     happened: bool = False
     late: list[AWSPreparedRequest] = field(default_factory=list)
     _session: URLLib3Session = field(default_factory=lambda: URLLib3Session(timeout=10))
-    _attempts: int = 0
+    # Each thread is at a call of its own.
+    _at: threading.local = field(default_factory=threading.local)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def attach(self, *clients: BaseClient) -> None:
         """Watch these clients."""
@@ -71,16 +74,18 @@ class Wire:
             self._session.send(self.late.pop(0))
 
     def _begin(self, *, model: OperationModel, **_: Any) -> None:
-        self.calls.append(f"{model.service_model.service_name}.{model.name}")
-        self._attempts = 0
+        with self._lock:
+            self._at.number = len(self.calls)
+            self.calls.append(f"{model.service_model.service_name}.{model.name}")
+        self._at.attempts = 0
 
     def _send(self, *, request: AWSPreparedRequest, **_: Any) -> AWSResponse | None:
         """What the SDK gets instead of a reply; None lets the request pass."""
-        self._attempts += 1
-        if self.trouble is None or self.trouble[0] != len(self.calls) - 1:
+        self._at.attempts += 1
+        if self.trouble is None or self.trouble[0] != self._at.number:
             return None
         trouble = self.trouble[1]
-        if trouble is Trouble.REPLY_LOST_ONCE and self._attempts > 1:
+        if trouble is Trouble.REPLY_LOST_ONCE and self._at.attempts > 1:
             return None
         self.happened = True
         self._suffer(trouble, request)
@@ -91,7 +96,7 @@ class Wire:
             raise Killed
         if trouble is Trouble.APPLIED_LATE:
             # Once: what the SDK sends again with the same token would be the same request.
-            if self._attempts == 1:
+            if self._at.attempts == 1:
                 self.late.append(request)
         elif trouble is not Trouble.REQUESTS_LOST:
             self._session.send(request)

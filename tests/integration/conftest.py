@@ -1,7 +1,29 @@
-"""The real adapters on MiniStack."""
+"""The real adapters on MiniStack, with a wire that can be troubled."""
 
 from __future__ import annotations
 
-from tests.emulated import clients, ministack
+from types import SimpleNamespace
+
+import botocore.endpoint
+import pytest
+
+from tests.emulated import clients, clients_of, ministack
+from tests.integration.bench import Bench
+from tests.wire import Wire
 
 __all__ = ["clients", "ministack"]
+
+
+@pytest.fixture(scope="module")
+def bench(ministack: str) -> Bench:
+    """Two attempts a call: enough to have one left, and quick to use up."""
+    made = clients_of(ministack, attempts=2)
+    wire = Wire()
+    wire.attach(made.dynamodb, made.s3)
+    return Bench(made, wire)
+
+
+@pytest.fixture(autouse=True)
+def _sdk_waits_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The SDK's pauses between attempts are not what is tested."""
+    monkeypatch.setattr(botocore.endpoint, "time", SimpleNamespace(sleep=lambda _seconds: None))

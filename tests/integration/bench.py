@@ -1,0 +1,48 @@
+"""What the matrices of kills and lost replies share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from tests.wire import Trouble, Wire
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from metering.adapters.aws.session import Clients
+    from metering.domain.batches import Delivery
+    from tests.integration.region import Region, Scenario
+
+# What can happen to a call, and whether what comes late comes only after everything was done again.
+VARIANTS = [(trouble, False) for trouble in Trouble] + [(Trouble.APPLIED_LATE, True)]
+
+
+_READS = ("BatchGet", "Get", "Head", "List", "Query", "Scan")
+
+
+def differs(call: str, trouble: Trouble) -> bool:
+    """Whether a trouble is another one for this call than those that it gets anyway.
+
+    A read changes nothing, so a lost request is a lost reply, and it is all the same when it arrives.
+    """
+    is_read = call.partition(".")[2].startswith(_READS)
+    return not (is_read and trouble in (Trouble.REQUESTS_LOST, Trouble.APPLIED_LATE))
+
+
+class Bench(NamedTuple):
+    """Clients whose wire can be troubled."""
+
+    clients: Clients
+    wire: Wire
+
+
+def problems(region: Region, made: Scenario, left: Sequence[Delivery] = ()) -> str:
+    """What is wrong in a region, in words; nothing if all is as it was sent."""
+    wrong = [f"no verdict for {one.message_id}" for one in left]
+    for name, totals in (("usage", region.usage()), ("lake", region.lake())):
+        for line in totals.keys() | made.totals.keys():
+            if totals.get(line) != made.totals.get(line):
+                wrong.append(f"{name} {line}: {totals.get(line)}, sent {made.totals.get(line)}")
+    if region.verdicts() != made.verdicts:
+        wrong.append(f"verdicts: {region.verdicts() ^ made.verdicts}")
+    return "; ".join(wrong)
