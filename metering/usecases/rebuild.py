@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from metering.usecases.survey import HourUsage
 
 _BY_BATCH = RowQuery(columns=("batch_id",))
+# Suffix of the usage item that repairs go to.
+_REPAIRED = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,12 +134,11 @@ class Rebuilder:
         return self.items.get(Table.LEDGER, period_key(month_of(hour_s))) is not None
 
     def _repair(self, check: HourCheck, usage: HourUsage | None) -> int:
-        seen = {} if usage is None else usage.revs
-        items: dict[UsageKey, tuple[int, int]] = {}
-        for (key, suffix), rev in sorted(seen.items(), key=lambda entry: entry[0][1]):
-            items.setdefault(key, (suffix, rev))
+        # Always the same item of a key, whichever others there are: two repairs that measured at different moments
+        # would else each find a condition of its own true, and the difference would be corrected twice.
+        revs = {} if usage is None else {key: rev for (key, suffix), rev in usage.revs.items() if suffix == _REPAIRED}
         updates = [
-            _repair_update(difference.key, _less(difference.found, difference.expected), items.get(difference.key))
+            _repair_update(difference.key, _less(difference.found, difference.expected), revs.get(difference.key))
             for difference in check.differences
             if difference.between == "usage/rows" and difference.key is not None
         ]
@@ -203,11 +204,10 @@ def _doubtful(checks: Iterable[HourCheck]) -> list[int]:
     ]
 
 
-def _repair_update(key: UsageKey, missing: Total, item: tuple[int, int] | None) -> Update:
-    suffix, rev = (0, None) if item is None else item
+def _repair_update(key: UsageKey, missing: Total, rev: int | None) -> Update:
     return Update(
         table=Table.USAGE,
-        key=usage_key(key, suffix),
+        key=usage_key(key, _REPAIRED),
         add={"bytes": missing.bytes, "records": missing.records, "rev": 1},
         condition=Absent() if rev is None else Equals(attribute="rev", value=rev),
     )

@@ -38,6 +38,9 @@ EXPECTED = (
     "deleted by a lifecycle rule",
     "hours read while they changed",
     "wrong clock",
+    "reconciled while workers went on",
+    "usage items lost, to be rebuilt",
+    "months closed",
 )
 
 

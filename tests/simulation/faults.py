@@ -74,7 +74,7 @@ class RandomFaults:
         self.histogram: Counter[str] = Counter()
         self.happened: list[tuple[int, str]] = []
         self.enabled = True
-        self._random = random.Random(seed)  # noqa: S311 - must be repeatable
+        self._random = random.Random(seed)
         self._rate = rate
         self._dropped = frozenset(dropped)
         self._number = 0

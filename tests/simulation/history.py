@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from metering.domain import wal
-from metering.domain.items import Table
+from metering.domain.hours import month_bounds_s
+from metering.domain.items import Key, Table
 from metering.units import DAY_S, HOUR_S
 from metering.usecases import packing
+from metering.usecases.period import PeriodNotClosableError
 from tests.simulation import jobs
 from tests.simulation.checker import Findings, check, lake_rows
 from tests.simulation.faults import HOUR_MS, MINUTE_MS, RandomFaults
@@ -82,7 +85,7 @@ class History:
     """A region and its script."""
 
     def __init__(self, seed: int, *, dropped_faults: Collection[int], dropped_batches: Collection[int]) -> None:
-        self.chance = chance = random.Random(f"history {seed}")  # noqa: S311 - must be repeatable
+        self.chance = chance = random.Random(f"history {seed}")
         self.faults = RandomFaults(seed, rate=chance.choice((0.01, 0.03, 0.06, 0.12)), dropped=dropped_faults)
         now_ms = _NOON_MS + chance.randrange(0, 11 * 24) * HOUR_MS + chance.randrange(0, HOUR_MS)
         self.world = World(seed, self.faults, now_ms=now_ms)
@@ -94,7 +97,7 @@ class History:
         self.clean_wait_s = chance.choice((0, 60, DAY_S))
         self.orphan_age_s = chance.choice((0, HOUR_S))
         self.traffic = Traffic(
-            random.Random(f"traffic {seed}"),  # noqa: S311 - must be repeatable
+            random.Random(f"traffic {seed}"),
             now_ms // 1000,
             batches=20 + chance.randrange(5),
             epochs=self.epochs,
@@ -103,6 +106,9 @@ class History:
         )
         self.world.contents = self.traffic.contents
         self.workers: list[jobs.Worker] = []
+        # What is lost of a month's usage has to be rebuilt before it is closed, so one history has one of the two.
+        self.breaks = chance.random() < 0.12
+        self.broken = False
         self._jobs = 0
 
     def run(self) -> Findings:
@@ -142,6 +148,14 @@ class History:
             self._spawn("orphans", self._orphans)
         for _ in range(2):
             self._spawn("reader", self._read)
+        if self.chance.random() < 0.15:
+            self._spawn("reconciler", self._reconcile)
+        if self.breaks and self.chance.random() < 0.5:
+            # Two at once, while workers go on.
+            world.scheduler.at(start_ms + self.chance.randrange(_EPOCH_MS), self._break_usage)
+            self._spawn("repair", self._repair)
+            self._spawn("repair", self._repair)
+        self._close_months(start_ms)
         world.scheduler.run_until(start_ms + _EPOCH_MS)
 
     def _send(self, name: str, sender_id: str) -> None:
@@ -165,6 +179,45 @@ class History:
 
     def _orphans(self, process: Process) -> None:
         jobs.orphan_cleaner(process, age_s=self.orphan_age_s).run(jobs.deadline(process, 5 * MINUTE_MS))
+
+    def _close_months(self, now_ms: int) -> None:
+        for month in ("2026-10", "2026-11", "2026-12"):
+            ended_ms = month_bounds_s(month)[1] * 1000
+            if now_ms > ended_ms + 3 * DAY_MS + HOUR_MS and self.chance.random() < 0.5 and not self.breaks:
+                self._spawn("closer", partial(self._close, month))
+
+    def _close(self, month: str, process: Process) -> None:
+        closer = jobs.period_closer(process, self.policy, shards=self.shards)
+        try:
+            closer.close(month, jobs.deadline(process, 14 * MINUTE_MS))
+        except PeriodNotClosableError as error:
+            if "differ" in error.why and not self.broken:
+                raise ViolationError(f"I2: {error}") from error
+            return
+        self.faults.histogram["months closed"] += 1
+
+    def _reconcile(self, process: Process) -> None:
+        now_s = self.world.scheduler.now_ms // 1000
+        broken = self.broken
+        result = jobs.reconciler(process, shards=self.shards).check(from_s=0, to_s=now_s + DAY_S, deep=True)
+        if result.different and not broken and not self.broken:
+            raise ViolationError(f"I2: the reconciler found {result.different[0]}")
+        self.faults.histogram["reconciled while workers went on"] += 1
+
+    def _break_usage(self) -> None:
+        """Somebody loses usage items; none of a closed month, those are nobody's to repair."""
+        lost = [
+            Key(str(item["pk"]), str(item["sk"]))
+            for item in self.world.items.everything(Table.USAGE)
+            if str(item["pk"])[-7:] not in self.world.watch.closing and self.chance.random() < 0.7
+        ]
+        for key in lost:
+            self.world.items.remove(Table.USAGE, key)
+        self.broken = self.broken or bool(lost)
+        self.faults.histogram["usage items lost, to be rebuilt"] += len(lost)
+
+    def _repair(self, process: Process) -> None:
+        jobs.rebuilder(process, shards=self.shards).usage()
 
     def _read(self, process: Process) -> None:
         """A reader of one hour: what it sees must be a state between its beginning and its end."""
@@ -226,6 +279,8 @@ class History:
         if not jobs.is_idle(world, self.workers):
             raise ViolationError("the queue does not become empty")
         seen = self._finally(self._view)
+        if self.broken:
+            self._finally(self._repair)
         findings = check(world, seen)
         if findings:
             return findings
@@ -237,6 +292,7 @@ class History:
             if not self._left_over():
                 break
         self._check_clean()
+        self._finally(self._check_closed)
         return check(world, lake_rows(world))
 
     def _finally(self, run: Callable[[Process], object]) -> list[Row]:
@@ -266,6 +322,14 @@ class History:
                 if item["wide"]:
                     jobs.finisher(process).finish(str(item["sk"]))
 
+    def _check_closed(self, process: Process) -> None:
+        """I6: the files of a closed month still say what they said."""
+        closer = jobs.period_closer(process, self.policy, shards=self.shards)
+        for month in sorted(self.world.watch.frozen):
+            problems = closer.verify(month)
+            if problems:
+                raise ViolationError(f"I6: {problems[0]}")
+
     def _left_over(self) -> list[str]:
         pending = [item["sk"] for item in self.world.items.everything(Table.LEDGER) if str(item["pk"])[:2] == "P#"]
         return [*map(str, pending), *self.world.objects.keys("staging/")]
@@ -275,7 +339,7 @@ class History:
         left = self._left_over()
         if left:
             raise ViolationError(f"left over: {left}")
-        if self.world.alerts.sent and any(alert.severity == "page" for alert in self.world.alerts.sent):
+        if not self.broken and any(alert.severity == "page" for alert in self.world.alerts.sent):
             raise ViolationError(f"paged: {self.world.alerts.sent[0]}")
 
 

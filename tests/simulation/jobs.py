@@ -20,6 +20,9 @@ from metering.usecases.finish import Finisher
 from metering.usecases.lake_view import LakeView
 from metering.usecases.orphans import OrphanCleaner
 from metering.usecases.patience import Patience
+from metering.usecases.period import PeriodCloser
+from metering.usecases.rebuild import Rebuilder
+from metering.usecases.reconcile import Reconciler
 from tests.simulation.faults import MINUTE_MS
 from tests.simulation.rows import PlainCodec, PlainLake, PlainReader
 from tests.simulation.scheduler import KilledError
@@ -124,6 +127,47 @@ def orphan_cleaner(process: Process, *, age_s: int) -> OrphanCleaner:
 def lake_view(process: Process, *, shards: int) -> LakeView:
     """The production reader."""
     return LakeView(items=process.items, objects=process.objects, reader=PlainLake(process.objects), shards=shards)
+
+
+def reconciler(process: Process, *, shards: int) -> Reconciler:
+    """The production reconciler."""
+    world = process.world
+    return Reconciler(
+        items=process.items,
+        view=lake_view(process, shards=shards),
+        clock=process,
+        metrics=world.metrics,
+        alerts=world.alerts,
+        shards=shards,
+    )
+
+
+def rebuilder(process: Process, *, shards: int) -> Rebuilder:
+    """The production repair of usage and markers."""
+    return Rebuilder(
+        items=process.items,
+        view=lake_view(process, shards=shards),
+        reconciler=reconciler(process, shards=shards),
+        clock=process,
+        patience=patience(process),
+        metrics=process.world.metrics,
+    )
+
+
+def period_closer(process: Process, compaction: CompactionPolicy, *, shards: int) -> PeriodCloser:
+    """The production period close."""
+    return PeriodCloser(
+        items=process.items,
+        objects=process.objects,
+        view=lake_view(process, shards=shards),
+        reader=PlainLake(process.objects),
+        compactor=compactor(process, compaction, shards=shards),
+        reconciler=reconciler(process, shards=shards),
+        clock=process,
+        patience=patience(process),
+        alerts=process.world.alerts,
+        shards=shards,
+    )
 
 
 def deadline(process: Process, time_ms: int) -> DeadlineAt:

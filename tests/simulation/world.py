@@ -29,11 +29,11 @@ class World:
         self.scheduler = Scheduler(now_ms)
         # One stream of chance for each purpose, so that leaving out a fault or a batch shifts the others as little as
         # possible when a failing history is made shorter.
-        self.latency = random.Random(f"latency {seed}")  # noqa: S311 - must be repeatable
-        self.names = random.Random(f"names {seed}")  # noqa: S311 - must be repeatable
+        self.latency = random.Random(f"latency {seed}")
+        self.names = random.Random(f"names {seed}")
         self.items = MemoryItemStore()
         self.objects = MemoryObjectStore(self)
-        self.queue = SimulatedQueue(self.scheduler, random.Random(f"queue {seed}"), faults.histogram)  # noqa: S311 - must be repeatable
+        self.queue = SimulatedQueue(self.scheduler, random.Random(f"queue {seed}"), faults.histogram)
         self.metrics = MemoryMetrics()
         self.alerts = MemoryAlerts()
         self.contents: dict[str, SentContent] = {}

@@ -1,0 +1,104 @@
+"""`python -m tests.mutants`: every seeded bug must be found by a test; exit 1 if one is not."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tests.mutants.catalogue import MUTANTS, Mutant
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_ROOT = Path(__file__).resolve().parents[2]
+_TREES = ("metering", "lambdas", "load_tests", "tests", "infra")
+_LIMIT_S = 240
+_KILLER = re.compile(r"^(?:FAILED|ERROR) (\S+?)(?: - (.*))?$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What came of one mutant: the test that found it, empty if none did."""
+
+    mutant: Mutant
+    killer: str
+    seconds: float
+
+
+def main() -> int:
+    """Entry point."""
+    parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
+    parser.add_argument("--jobs", type=int, default=2, help="mutants at once")
+    parser.add_argument("--only", default="", help="part of a mutant's name")
+    options = parser.parse_args()
+    chosen = [mutant for mutant in MUTANTS if options.only in mutant.name]
+    stale = [mutant.name for mutant in chosen if occurrences(mutant) != 1]
+    if stale:
+        sys.stdout.write(f"no longer match their code: {stale}\n")
+        return 1
+    began = time.monotonic()
+    with ThreadPoolExecutor(options.jobs) as pool:
+        verdicts = list(pool.map(_try_and_tell, chosen))
+    killed = sum(bool(verdict.killer) for verdict in verdicts)
+    sys.stdout.write(f"{killed} of {len(verdicts)} killed in {time.monotonic() - began:.0f} s\n")
+    return 0 if killed == len(verdicts) else 1
+
+
+def occurrences(mutant: Mutant) -> int:
+    """How often the text to change is in its file; must be 1."""
+    return (_ROOT / mutant.path).read_text().count(mutant.old)
+
+
+def _try_and_tell(mutant: Mutant) -> Verdict:
+    verdict = try_mutant(mutant)
+    told = f"killed by {verdict.killer}" if verdict.killer else "SURVIVED"
+    sys.stdout.write(f"{mutant.name} ({mutant.path}): {told} ({verdict.seconds:.0f} s)\n")
+    sys.stdout.flush()
+    return verdict
+
+
+def try_mutant(mutant: Mutant) -> Verdict:
+    """Apply a mutant to a copy of the tree and run its suites until one fails."""
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
+        copy = Path(folder)
+        for tree in _TREES:
+            shutil.copytree(_ROOT / tree, copy / tree, ignore=shutil.ignore_patterns("__pycache__", "cdk.out"))
+        shutil.copy(_ROOT / "pyproject.toml", copy)
+        changed = copy / mutant.path
+        changed.write_text(changed.read_text().replace(mutant.old, mutant.new))
+        killer = next(filter(None, (_run(copy, [suite]) for suite in mutant.suites)), "")
+    return Verdict(mutant=mutant, killer=killer, seconds=time.monotonic() - began)
+
+
+def _run(copy: Path, suites: Sequence[str]) -> str:
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-m", "not emulator", "-p", "no:cacheprovider", *suites]
+    environment = {**os.environ, "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(copy)}
+    try:
+        done = subprocess.run(
+            command, cwd=copy, env=environment, capture_output=True, text=True, timeout=_LIMIT_S, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return f"{suites[0]}: it hangs"
+    if done.returncode == 0:
+        return ""
+    found = _KILLER.search(done.stdout)
+    if found is None:
+        # Not a failed test: the suite itself could not run, which proves nothing.
+        sys.stdout.write(done.stdout[-2000:] + done.stderr[-2000:])
+        return ""
+    return found.group(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

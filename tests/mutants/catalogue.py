@@ -1,0 +1,281 @@
+"""Seeded bugs: one-line changes of production code, each of which the suites must find.
+
+Most come from the traps of docs/protocol.md: each was tried by somebody, and fails.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+WORLD = ("tests/unit/usecases", "tests/simulation")
+UNIT = ("tests/unit/domain", "tests/unit/adapters", "tests/unit/usecases")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mutant:
+    """One seeded bug.
+
+    Attributes:
+        old: Text that is there exactly once in `path`.
+        suites: Where it is looked for, in this order.
+    """
+
+    name: str
+    path: str
+    old: str
+    new: str
+    suites: tuple[str, ...] = WORLD
+
+
+_USECASES = "metering/usecases/"
+_DOMAIN = "metering/domain/"
+
+MUTANTS = (
+    Mutant(
+        name="bare ADD: markers are put whatever is there",
+        path=_USECASES + "transaction.py",
+        old="item=marker.to_item(), condition=_NO_VERDICT_OR_REJECTED)",
+        new="item=marker.to_item())",
+    ),
+    Mutant(
+        name="a marker of a refused batch cannot be replaced",
+        path=_USECASES + "transaction.py",
+        old='AnyOf((Absent(), Equals(attribute="verdict", value="rejected")))',
+        new="AnyOf((Absent(), Absent()))",
+    ),
+    Mutant(
+        name="the commit item is put whatever is there",
+        path=_USECASES + "transaction.py",
+        old="return Put(table=Table.LEDGER, item=record.to_item(), condition=Absent())",
+        new="return Put(table=Table.LEDGER, item=record.to_item())",
+    ),
+    Mutant(
+        name="a fenced commit counts as landed",
+        path=_USECASES + "transaction.py",
+        old='landed=_state(failed[0]) != "aborted"',
+        new="landed=True",
+    ),
+    Mutant(
+        name="commit without asking whether the month is closed",
+        path=_USECASES + "transaction.py",
+        old="for month in self._months]",
+        new="for month in ()]",
+    ),
+    Mutant(
+        name="acknowledge what has no verdict",
+        path=_USECASES + "aggregate.py",
+        old="retry=invocation.tally.put_back",
+        new="retry=()",
+    ),
+    Mutant(
+        name="other content is decided although the first has no verdict",
+        path=_USECASES + "aggregate.py",
+        old="undecided |= {content.group for content in ready if content.verdict is Verdict.PUT_BACK}",
+        new="undecided |= set()",
+    ),
+    Mutant(
+        name="objects are written after the transaction",
+        path=_USECASES + "commit.py",
+        old="""            self._write_objects(body)
+        except UnavailableError:
+            return _put_back(plan, invocation)
+        reply = self._send(body, invocation.deadline)""",
+        new="""            reply = self._send(body, invocation.deadline)
+            self._write_objects(body)
+        except UnavailableError:
+            return _put_back(plan, invocation)""",
+    ),
+    Mutant(
+        name="swallow a failed write and go on",
+        path=_USECASES + "commit.py",
+        old="""            self._write_objects(body)
+        except UnavailableError:
+            return _put_back(plan, invocation)""",
+        new="""            self._write_objects(body)
+        except UnavailableError:
+            pass""",
+    ),
+    Mutant(
+        name="an unknown outcome is a success",
+        path=_USECASES + "commit.py",
+        old="                return _Reply.UNKNOWN\n",
+        new="                return _Reply.LANDED\n",
+    ),
+    Mutant(
+        name="commit ids follow from content",
+        path=_USECASES + "commit.py",
+        old="build_commit(plan, self._entropy.token(), now_ms",
+        new="build_commit(plan, plan.batches[0].batch.content_hash, now_ms",
+    ),
+    Mutant(
+        name="no write-ahead object before the claim",
+        path=_USECASES + "commit.py",
+        old="        if body.write_ahead is not None:\n            self._put(",
+        new="        if body.write_ahead is None:\n            self._put(",
+    ),
+    Mutant(
+        name="messageId as identity",
+        path=_USECASES + "contents.py",
+        old="groups.setdefault(fresh.group, {})",
+        new='groups.setdefault((copy.delivery.message_id, ""), {})',
+    ),
+    Mutant(
+        name="usage of a late row stays in the closed month",
+        path=_USECASES + "booking.py",
+        old="usage = merge(\n",
+        new="usage = dict(batch.usage) or merge(\n",
+    ),
+    Mutant(
+        name="usage counts in the hour of the worker's clock",
+        path=_USECASES + "booking.py",
+        old="if month_of(hour_s) in closed} if closed else {}",
+        new="if hour_s != now_hour_s}",
+    ),
+    Mutant(
+        name="a chunk is applied without its condition",
+        path=_USECASES + "finish.py",
+        old='AllOf((Equals(attribute="state", value="open"), Equals(attribute="next", value=number)))',
+        new='AllOf((Equals(attribute="chunks", value=work.ahead.chunks),))',
+    ),
+    Mutant(
+        name="a commit is applied before its last chunk",
+        path=_USECASES + "finish.py",
+        old='({"state": "applied"} if number + 1 == work.ahead.chunks else {})',
+        new='({"state": "applied"} if number + 2 >= work.ahead.chunks else {})',
+    ),
+    Mutant(
+        name="a refusal overwrites the marker",
+        path=_USECASES + "refusal.py",
+        old="put = Put(table=Table.LEDGER, item=marker.to_item(), condition=Absent())",
+        new="put = Put(table=Table.LEDGER, item=marker.to_item())",
+    ),
+    Mutant(
+        name="other content under a known id is a duplicate",
+        path=_USECASES + "verdicts.py",
+        old="return Match.SAME if marker.content_hash == batch.content_hash else Match.OTHER",
+        new="return Match.SAME",
+    ),
+    Mutant(
+        name="markers live shorter than the window",
+        path="metering/settings.py",
+        old="marker_life_s: int = Field(50 * DAY_S",
+        new="marker_life_s: int = Field(9 * DAY_S",
+    ),
+    Mutant(
+        name="the window is widened without a floor",
+        path=_DOMAIN + "admission.py",
+        old="max(sent_at_s - self.window_s, self.floor_s)",
+        new="sent_at_s - self.window_s",
+        suites=("tests/unit/domain", "tests/simulation"),
+    ),
+    Mutant(
+        name="int64 totals",
+        path=_DOMAIN + "usage.py",
+        old="return Total(self.bytes + other.bytes,",
+        new="return Total((self.bytes + other.bytes + 2**63) % 2**64 - 2**63,",
+    ),
+    Mutant(
+        name="float totals",
+        path=_DOMAIN + "usage.py",
+        old="return Total(self.bytes + other.bytes,",
+        new="return Total(int(float(self.bytes) + float(other.bytes)),",
+    ),
+    Mutant(
+        name="hash of the decodable values only",
+        path=_DOMAIN + "content_hash.py",
+        old="self._streams[7].update(",
+        new="self._streams[7].copy().update(",
+        suites=UNIT,
+    ),
+    Mutant(
+        name="hash without the bytes",
+        path=_DOMAIN + "content_hash.py",
+        old="columns = (head_index, lengths, resource_ids, sizes, starts, ends)",
+        new="columns = (head_index, lengths, resource_ids, starts, starts, ends)",
+        suites=UNIT,
+    ),
+    Mutant(
+        name="two compactors announce the same run",
+        path=_USECASES + "compact.py",
+        old="put = Put(table=Table.LEDGER, item=run.to_item(), condition=Absent())",
+        new="put = Put(table=Table.LEDGER, item=run.to_item())",
+    ),
+    Mutant(
+        name="an hour of a commit is planned twice: pending is listed before the newest run is read",
+        path=_USECASES + "compact.py",
+        old="        self._announce(plan, 1 if latest is None else latest.run + 1)",
+        new="        latest = newest_run(self.items, shard)\n"
+        "        self._announce(plan, 1 if latest is None else latest.run + 1)",
+    ),
+    Mutant(
+        name="open commits are planned",
+        path=_USECASES + "compact.py",
+        old="            if not open_commits:",
+        new="            if True:",
+    ),
+    Mutant(
+        name="publish without marking",
+        path=_USECASES + "compaction_run.py",
+        old='            set={"run": name},',
+        new='            set={"seen": name},',
+    ),
+    Mutant(
+        name="publish before the file is written",
+        path=_USECASES + "compaction_run.py",
+        old="if self.patience.call(lambda: self.objects.head(key)) is not None:",
+        new="if self.patience.call(lambda: self.objects.head(key)) is None:",
+    ),
+    Mutant(
+        name="pending is updated whether it is there or not",
+        path=_USECASES + "compaction_run.py",
+        old="            condition=Exists(),\n",
+        new="",
+    ),
+    Mutant(
+        name="pending is deleted with hours left",
+        path=_USECASES + "compaction_run.py",
+        old='        if "hours" in left:\n            return\n        emptied = '
+        'Delete(table=Table.LEDGER, key=key, condition=Absent(attribute="hours"))',
+        new="        emptied = Delete(table=Table.LEDGER, key=key)",
+    ),
+    Mutant(
+        name="staging is deleted when one hour of a commit is done",
+        path=_DOMAIN + "plan.py",
+        old="in taken.items() if len(taken_hours) == left[commit_id]))",
+        new="in taken.items() if len(taken_hours) <= left[commit_id]))",
+    ),
+    Mutant(
+        name="an orphan is removed while its transaction may still land",
+        path=_USECASES + "orphans.py",
+        old="        except (ConditionFailedError, UnavailableError):\n            return False",
+        new="        except (ConditionFailedError, UnavailableError):\n            return True",
+    ),
+    Mutant(
+        name="an orphan is removed by its age alone",
+        path=_USECASES + "orphans.py",
+        old="return [*found.staged, *found.quarantined] if self._fence(commit_id) else []",
+        new="return [*found.staged, *found.quarantined]",
+    ),
+    Mutant(
+        name="a reader reads pointers before published hours",
+        path=_USECASES + "lake_view.py",
+        old="""            published = self._published(hour_s)
+            pointers = self._pointers(hour_s)
+            again""",
+        new="""            pointers = self._pointers(hour_s)
+            published = self._published(hour_s)
+            again""",
+    ),
+    Mutant(
+        name="a reader takes a marked pointer as published",
+        path=_USECASES + "lake_view.py",
+        old="        if pointer.run not in runs\n",
+        new="        if not pointer.run\n",
+    ),
+    Mutant(
+        name="a repair does not look at rev",
+        path=_USECASES + "rebuild.py",
+        old='Equals(attribute="rev", value=rev)',
+        new='Absent(attribute="nothing")',
+    ),
+)
