@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def noise(size_bytes: int) -> bytes:
-    return random.Random(size_bytes).randbytes(size_bytes)  # noqa: S311 - repeatable, no secret
+    return random.Random(size_bytes).randbytes(size_bytes)
 
 
 def keys(objects: ObjectStore, prefix: str, *, after: str = "") -> list[str]:

@@ -23,10 +23,10 @@ _READS = ("BatchGet", "Get", "Head", "List", "Query", "Scan")
 def differs(call: str, trouble: Trouble) -> bool:
     """Whether a trouble is another one for this call than those that it gets anyway.
 
-    A read changes nothing, so a lost request is a lost reply, and it is all the same when it arrives.
+    A read changes nothing: a lost request is a lost reply, and to die around it is to die after the write before it.
     """
     is_read = call.partition(".")[2].startswith(_READS)
-    return not (is_read and trouble in (Trouble.REQUESTS_LOST, Trouble.APPLIED_LATE))
+    return not is_read or trouble in (Trouble.REPLY_LOST_ONCE, Trouble.REPLIES_LOST)
 
 
 class Bench(NamedTuple):

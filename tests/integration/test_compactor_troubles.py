@@ -38,7 +38,7 @@ POLICY = CompactionPolicy(run_pairs=2, wait_today_s=0, wait_older_s=0)
 
 def prepare(bench: Bench, region: Region) -> Scenario:
     """A commit of two hours, a wide one that its worker left open, and the objects of one that never was."""
-    wide = [record(3, 1000 + key, usage_type=f"Type-{key}") for key in range(130)]
+    wide = [record(3, 1000 + key, usage_type=f"Type-{key}") for key in range(100)]
     two_hours = [record(1, 2**62), record(1, 2**62), record(1, 5, start=EARLIER + ":00:00Z")]
     region.handle([delivery("b1", body("b1", two_hours))])
     # Calls of a wide commit: two objects, the claim, then chunks.
@@ -49,7 +49,7 @@ def prepare(bench: Bench, region: Region) -> Scenario:
         totals={
             Line(HOUR, "000000000001", OUT): (2**63, 2),
             Line(EARLIER, "000000000001", OUT): (5, 1),
-            **{Line(HOUR, "000000000003", f"Type-{key}"): (1000 + key, 1) for key in range(130)},
+            **{Line(HOUR, "000000000003", f"Type-{key}"): (1000 + key, 1) for key in range(100)},
         },
         verdicts={(batch_id, "M", "accepted") for batch_id in ("b1", "w1")},
     )
