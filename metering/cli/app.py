@@ -7,12 +7,16 @@ import typer
 
 from metering.cli.alerts import alerts
 from metering.cli.command import root_places
+from metering.cli.demo import demo_app
 from metering.cli.dlq import dlq
 from metering.cli.local import local
+from metering.cli.periods import period, rebuild
 from metering.cli.quarantine import quarantine
 from metering.cli.region import region
 from metering.cli.replay import replay_app
 from metering.cli.report import report
+from metering.cli.sources import sources_app
+from metering.cli.storage import storage
 from metering.cli.verify import verify_app
 
 app = typer.Typer(
@@ -32,6 +36,9 @@ FAMILIES: dict[str, typer.Typer] = {
     "local": local,
     "region": region,
     "report": report,
+    "storage": storage,
+    "period": period,
+    "rebuild": rebuild,
     "dlq": dlq,
     "quarantine": quarantine,
     "alerts": alerts,
@@ -39,8 +46,10 @@ FAMILIES: dict[str, typer.Typer] = {
 
 # Families whose commands stand alone: `metering verify`.
 TOP_LEVEL: tuple[typer.Typer, ...] = (
+    demo_app,
     replay_app,
     verify_app,
+    sources_app,
 )
 
 for _name, _family in FAMILIES.items():

@@ -46,7 +46,7 @@ def up(session: Session, port: PortOption = None, settings: SettingsOption = Non
         _check_same(state, session, port)
         say(f"Already up at {state.endpoint}.")
     else:
-        _stop_leftovers()
+        stop_leftovers()
         state = start_local(session.region_name, session.stage, port=port, overrides=settings or ())
     session.write(_status_answer(state, running=True))
 
@@ -80,15 +80,20 @@ def reset(session: Session) -> None:
     state = load_state()
     if state is None or not is_running(state):
         raise CommandFailedError("Nothing is running that could be reset.", "Start it: metering local up")
-    _stop_leftovers()
+    stop_leftovers()
     fresh = start_local(state.region, state.stage, port=int(state.endpoint.rpartition(":")[2]))
     session.write(_status_answer(fresh, running=True))
 
 
 def start_local(
-    region: str, stage: str, *, port: int | None = None, overrides: list[str] | tuple[str, ...] = ()
+    region: str,
+    stage: str,
+    *,
+    port: int | None = None,
+    overrides: list[str] | tuple[str, ...] = (),
+    name: str = "emulator",
 ) -> LocalState:
-    """Start the emulator on a free port and deploy the stacks; the state is remembered for other commands.
+    """Start the emulator on a free port and deploy the stacks; the state is remembered under `name`.
 
     Raises:
         WrongUsageError: The port is taken.
@@ -101,25 +106,27 @@ def start_local(
         step("starting the emulator")
         running = emulator.start(port or emulator.free_port(), region=region)
         state = LocalState(endpoint=running.endpoint, region=region, stage=stage, pid=running.pid, began=running.began)
-        save_state(state)
+        save_state(state, name)
         try:
             _deploy(state, overrides, step)
         except BaseException:
             emulator.stop(running.pid)
-            forget_state()
+            forget_state(name)
             raise
     deployed = LocalState(
         endpoint=state.endpoint, region=region, stage=stage, pid=state.pid, began=state.began, deployed=True
     )
-    save_state(deployed)
+    save_state(deployed, name)
     say(f"Up at {state.endpoint} in {time.monotonic() - began:.0f} s: stage {stage}, region {region}.")
     return deployed
 
 
-def stop_local(state: LocalState) -> None:
-    """Stop an emulator that `start_local` started, and forget it."""
-    emulator.stop(state.pid)
-    forget_state()
+def stop_leftovers(name: str = "emulator") -> None:
+    """Stop what an earlier start left running under `name`, and forget it."""
+    state = load_state(name)
+    if state is not None and is_running(state):
+        emulator.stop(state.pid)
+    forget_state(name)
 
 
 def _deploy(state: LocalState, overrides: list[str] | tuple[str, ...], step: "Step") -> None:
@@ -164,14 +171,6 @@ def _check_same(state: LocalState, session: Session, port: int | None) -> None:
         )
     if port is not None and not state.endpoint.endswith(f":{port}"):
         raise CommandFailedError(f"Already up at {state.endpoint}, not on port {port}.", "First: metering local down")
-
-
-def _stop_leftovers() -> None:
-    state = load_state()
-    if state is not None and is_running(state):
-        say(f"Stopping what an earlier start left (pid {state.pid}).")
-        emulator.stop(state.pid)
-    forget_state()
 
 
 def _status_answer(state: LocalState | None, *, running: bool) -> Answer:

@@ -139,9 +139,9 @@ def usage_answer(
     )
 
 
-def bars(sizes: list[tuple[str, int]]) -> Group:
+def bars(sizes: list[tuple[str, int]], *, most: int = _MOST_BARS) -> Group:
     """Horizontal bars of the largest sizes, all to the scale of the first."""
-    largest = sorted(sizes, key=lambda size: (-size[1], size[0]))[:_MOST_BARS]
+    largest = sorted(sizes, key=lambda size: (-size[1], size[0]))[:most]
     scale = max((size for _, size in largest), default=0) or 1
     table = RichTable.grid(padding=(0, 1))
     for name, size in largest:

@@ -126,6 +126,8 @@ def verification_answer(result: Verification) -> Answer:
         "unexpected": [{"batch": name, "problem": problem} for name, problem in result.unexpected],
         "differences": [_difference_document(difference) for difference in result.differences],
         "metered": {"bytes": str(result.metered.bytes), "records": result.metered.records},
+        "keys": result.keys,
+        "promised": {"bytes": str(result.promised.bytes), "records": result.promised.records},
         "proven": {"bytes": str(result.proven.bytes), "records": result.proven.records},
         "passed": result.passed,
     }

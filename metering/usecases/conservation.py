@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from metering.domain.batches import NoBatch
 from metering.domain.envelopes import read_body
 from metering.domain.quarantine import BATCHES_PREFIX, QuarantinedBatch, batch_key
+from metering.domain.usage import Total
 from metering.usecases.manifest import body_digest
 
 if TYPE_CHECKING:
@@ -110,11 +111,11 @@ def _touches(marker: Marker, from_s: int, to_s: int) -> bool:
 
 def _choose(sent: SentBatches, marker: Marker, chosen: dict[str, SentContent], result: Verification) -> None:
     content = sent.accepted_content(marker)
-    if content is not None:
-        chosen[marker.batch_id] = content
-        return
-    first = sent.contents[marker.batch_id][0]
+    first = content or sent.contents[marker.batch_id][0]
     chosen[marker.batch_id] = first
+    result.promised = result.promised.plus(Total(first.bytes, first.metered))
+    if content is not None:
+        return
     metered_bytes = sum(total.bytes for total in marker.hours.values())
     result.unexpected.append(
         (

@@ -69,6 +69,7 @@ class EqualityCheck:
                 self.chosen[batch_id].found(_own(key), total)
                 result.proven = result.proven.plus(total)
         self._compare_batches(hour_s, marked, by_batch, result)
+        result.keys += len(usage.keys() | by_key.keys())
         for key in usage.keys() | by_key.keys():
             booked, visible = usage.get(key, ZERO), by_key.get(key, ZERO)
             if booked != visible:

@@ -91,6 +91,17 @@ class SentBatches:
         """Number of different contents."""
         return len(self.nameless) + sum(len(contents) for contents in self.contents.values())
 
+    @property
+    def expected(self) -> dict[str, int]:
+        """Number of contents that must end in each verdict, and of further copies (`duplicate`)."""
+        rejected = sum(contents[0].rejected for contents in self.contents.values())
+        return {
+            "accepted": len(self.contents) - rejected,
+            "duplicate": sum(self.copies.values()),
+            "conflict": sum(len(contents) - 1 for contents in self.contents.values()),
+            "rejected": rejected + len(self.nameless),
+        }
+
     def accepted_content(self, marker: Marker) -> SentContent | None:
         """The content that a marker accepted, or None if it is none that was sent."""
         contents = self.contents.get(marker.batch_id, [])

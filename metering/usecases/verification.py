@@ -45,8 +45,10 @@ class Verification:
         doubled: Ids of batches of whose records some are visible or counted more than once.
         unexpected: Id (or digest) and what is wrong: a verdict that differs from what the manifest expects.
         differences: At most MAX_DIFFERENCES of them.
+        keys: Totals of an hour and usage key that were compared between usage table and visible rows.
         metered: Sum of visible rows in the range.
-        proven: With a manifest: the sum that its sender computed for what was accepted; equals the rows of its batches.
+        promised: With a manifest: what its sender says that the contents that were accepted add up to.
+        proven: With a manifest: what the visible rows of its batches add up to.
     """
 
     settled: bool = False
@@ -61,7 +63,9 @@ class Verification:
     doubled: list[str] = field(default_factory=list)
     unexpected: list[tuple[str, str]] = field(default_factory=list)
     differences: list[Difference] = field(default_factory=list)
+    keys: int = 0
     metered: Total = ZERO
+    promised: Total = ZERO
     proven: Total = ZERO
 
     @property

@@ -38,26 +38,26 @@ def local_dir() -> Path:
     return Path(os.environ.get("METERING_LOCAL_DIR") or project_dir() / ".local")
 
 
-def load_state() -> LocalState | None:
-    """The state of the last `local up`, or None. Whether its process still lives is another question."""
+def load_state(name: str = "emulator") -> LocalState | None:
+    """The state of the last `local up` (or what else is kept under `name`), or None; its process may be gone."""
     try:
-        return LocalState(**json.loads(_state_file().read_text()))
+        return LocalState(**json.loads(_state_file(name).read_text()))
     except (FileNotFoundError, ValueError, TypeError):
         return None
 
 
-def save_state(state: LocalState) -> None:
+def save_state(state: LocalState, name: str = "emulator") -> None:
     """Remember `state`: written whole or not at all."""
-    path = _state_file()
+    path = _state_file(name)
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_suffix(".new")
     fresh.write_text(json.dumps(asdict(state), indent=2) + "\n")
     fresh.replace(path)
 
 
-def forget_state() -> None:
+def forget_state(name: str = "emulator") -> None:
     """Remove what `save_state` wrote."""
-    _state_file().unlink(missing_ok=True)
+    _state_file(name).unlink(missing_ok=True)
 
 
 def is_running(state: LocalState) -> bool:
@@ -71,5 +71,5 @@ def running_endpoint() -> str | None:
     return state.endpoint if state is not None and is_running(state) else None
 
 
-def _state_file() -> Path:
-    return local_dir() / "emulator.json"
+def _state_file(name: str) -> Path:
+    return local_dir() / f"{name}.json"

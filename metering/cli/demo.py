@@ -1,0 +1,143 @@
+"""`metering demo`: the whole service on this machine, from nothing to the proof, and away again."""
+
+import io
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.rule import Rule
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from metering.adapters.traffic.given import SAMPLE, read_records
+from metering.adapters.traffic.scenarios import SCENARIOS
+from metering.cli.command import Session, command, say
+from metering.cli.connection import RegionConnection, connect
+from metering.cli.failures import CommandFailedError
+from metering.cli.local import start_local, stop_leftovers
+from metering.cli.output import Format, write_answer
+from metering.cli.replay import Traffic, given_traffic, send_traffic, synthetic_traffic
+from metering.cli.report import bars, usage_answer
+from metering.cli.verify import explain, make_verifier, wait_until_settled
+from metering.units import DAY_S, billed_gb
+from metering.usecases.manifest import read_header, read_sent
+from metering.usecases.report import UsageQuery, UsageTable, grouped
+from metering.usecases.sent_batches import SentBatches
+from metering.usecases.verification import Verification
+
+demo_app = typer.Typer()
+
+# Kept apart from `metering local`, so that a demo leaves a running local stage alone.
+_STATE = "demo"
+_WINDOW_S = 36 * DAY_S
+_WAIT_S = 240
+_REAL_BATCH = 20
+
+
+@command(demo_app, "demo")
+def demo(
+    session: Session,
+    batches: Annotated[int, typer.Option("--batches", min=1, help="Made-up messages beside the real lines.")] = 5_000,
+    records_per_batch: Annotated[int, typer.Option(min=2, max=1_000, help="Records in each of them.")] = 20,
+    seed: Annotated[int, typer.Option(help="Same seed in the same hour: the same traffic.")] = 1,
+) -> None:
+    """Run the whole service here: start an emulator, deploy, replay real and made-up traffic, report, prove, stop.
+
+    Needs nothing: no account, no container, nothing running. Takes about a minute, and leaves nothing behind.
+    """
+    began = time.monotonic()
+    with _running_region(session) as region:
+        now_s = int(time.time())
+        scenario = replace(SCENARIOS["mixed"], records_per_batch=records_per_batch)
+        bucket = region.resources.data_bucket
+        sent = _send(
+            region,
+            [
+                given_traffic([SAMPLE], _REAL_BATCH, now_s),
+                synthetic_traffic("mixed", scenario, batches, seed, now_s, bucket),
+            ],
+        )
+        verifier = make_verifier(region)
+        wait_until_settled(verifier, _WAIT_S)
+        _show_usage(region, now_s)
+        expected = sent.expected
+        result = verifier.verify(from_s=now_s - _WINDOW_S, to_s=now_s + DAY_S, sent=sent)
+        _show_proof(result, expected)
+    explain(result)
+    say(f"The demo took {time.monotonic() - began:.0f} s. The emulator is stopped.")
+    if not result.passed or any(getattr(result, verdict) != number for verdict, number in expected.items()):
+        raise CommandFailedError("The proof failed.", "See above what differs.")
+
+
+@contextmanager
+def _running_region(session: Session) -> Iterator[RegionConnection]:
+    stop_leftovers(_STATE)
+    state = start_local(session.region_name, "local", name=_STATE)
+    try:
+        # Whatever account the user works with is none of the demo's business.
+        environ = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+        yield connect(endpoint=state.endpoint, region=state.region, stage=state.stage, environ=environ)
+    finally:
+        stop_leftovers(_STATE)
+
+
+def _send(region: RegionConnection, traffics: Sequence[Traffic]) -> SentBatches:
+    """Send all of it; what must come of it, as the manifests say."""
+    sent = SentBatches()
+    for traffic in traffics:
+        manifest = io.StringIO()
+        counts, took_s = send_traffic(region, traffic, manifest)
+        say(f"Sent {counts.total():,} messages of {traffic.name} in {took_s:.0f} s.")
+        manifest.seek(0)
+        read_header(manifest.readline())
+        sent.add(SentBatches.collect(read_sent(manifest)))
+    return sent
+
+
+def _show_usage(region: RegionConnection, now_s: int) -> None:
+    source = UsageTable(items=region.items)
+    accounts = frozenset(str(record["account_id"]) for record in read_records([SAMPLE]).records)
+    query = UsageQuery(from_s=now_s - _WINDOW_S, to_s=now_s + 1, group_by=("usage_type",), accounts=accounts)
+    rows = grouped(source.usage(query, now_s=now_s), query)
+    _print_rule("Real traffic: 338 lines of AWS bills, moved to now")
+    write_answer(usage_answer(query, rows, as_of_s=now_s, complete_s=now_s), Format.TABLE, None)
+    top = UsageQuery(from_s=query.from_s, to_s=query.to_s, group_by=("account_id",))
+    sizes = [(row.values[0], row.total.bytes) for row in grouped(source.usage(top, now_s=now_s), top)]
+    _print_rule("Top accounts, made-up traffic included")
+    Console().print(bars(sizes, most=10))
+
+
+def _show_proof(result: Verification, expected: dict[str, int]) -> None:
+    _print_rule("Proof: what was sent, and what became of it")
+    table = RichTable("verdict")
+    table.add_column("must be, by the manifest", justify="right")
+    table.add_column("found", justify="right")
+    table.add_column("")
+    for verdict, number in expected.items():
+        found = getattr(result, verdict)
+        table.add_row(verdict, f"{number:,}", f"{found:,}", "equal" if found == number else "DIFFERENT")
+    table.add_row("in flight", "0", f"{result.in_flight:,}", "equal" if result.in_flight == 0 else "DIFFERENT")
+    table.add_row("dead", "0", f"{result.dead:,}", "equal" if result.dead == 0 else "DIFFERENT")
+    console = Console()
+    console.print(table)
+    decided = result.accepted + result.conflict + result.rejected
+    lines = (
+        f"{result.sent:,} different batches were sent; {decided:,} have their one verdict.",
+        f"{len(result.lost)} lost, {len(result.doubled)} counted twice, {len(result.unexpected)} unexpected.",
+        f"{result.keys:,} totals of an hour and usage key: usage table = visible rows, "
+        f"{len(result.differences)} differences.",
+        f"By the sender's own count {result.promised.bytes:,} bytes in {result.promised.records:,} records were accepted "
+        f"({billed_gb(result.promised.bytes):,.3f} GB);",
+        f"the rows of its batches hold  {result.proven.bytes:,} bytes in {result.proven.records:,} records.",
+    )
+    for line in lines:
+        console.print(Text(line))
+
+
+def _print_rule(title: str) -> None:
+    Console().print(Rule(Text(title, style="bold"), align="left"))
