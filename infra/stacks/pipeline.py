@@ -54,7 +54,7 @@ class PipelineStack(Stack):
 
 
 # Functions whose folder is there. A spec without its name here is not deployed.
-DEPLOYED = ("aggregator", "canary", "watch")
+DEPLOYED = ("aggregator", "compactor", "reconciler", "canary", "watch")
 
 
 def specs(config: StageConfig) -> tuple[FunctionSpec, ...]:
@@ -126,7 +126,8 @@ def _grant_compactor(function: MeteringFunction, data: DataStack) -> None:
     data.ledger.grant_read_write(role)
     # It finishes wide commits, whose last chunks are usage.
     data.usage.grant_add(role)
-    data.data.grant_read(role, prefixes.STAGING, prefixes.RUNS, prefixes.QUARANTINE)
+    # The lake, to see whether a file is there already.
+    data.data.grant_read(role, prefixes.STAGING, prefixes.RUNS, prefixes.LAKE, prefixes.QUARANTINE)
     data.data.grant_write(role, prefixes.LAKE, prefixes.RUNS)
     data.data.grant_delete(role, prefixes.STAGING, prefixes.QUARANTINE)
     data.topics.grant_publish(role)
@@ -137,6 +138,7 @@ def _grant_reconciler(function: MeteringFunction, data: DataStack) -> None:
     data.ledger.grant_read_write(role)
     data.ledger.grant_scan(role)
     data.usage.grant_read(role)
+    data.usage.grant_scan(role)
     data.data.grant_read(role, prefixes.STAGING, prefixes.LAKE, prefixes.CLOSED)
     data.ingest.grant_watch(role)
     data.topics.grant_publish(role)

@@ -9,6 +9,7 @@ from metering.cli.alerts import alerts
 from metering.cli.command import root_places
 from metering.cli.demo import demo_app
 from metering.cli.dlq import dlq
+from metering.cli.lake import lake_app
 from metering.cli.local import local
 from metering.cli.periods import period, rebuild
 from metering.cli.quarantine import quarantine
@@ -49,6 +50,7 @@ TOP_LEVEL: tuple[typer.Typer, ...] = (
     demo_app,
     replay_app,
     verify_app,
+    lake_app,
     sources_app,
 )
 

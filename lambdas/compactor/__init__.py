@@ -1,0 +1,1 @@
+"""The function that compacts, and cleans up behind itself."""

@@ -1,0 +1,45 @@
+"""A tick in: open commits finished, what is due compacted, what is superfluous cleaned."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lambdas.compactor.bootstrap import dependencies
+from metering.adapters.aws.runtime import LambdaDeadline
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from lambdas.compactor.bootstrap import Dependencies
+    from metering.adapters.aws.runtime import LambdaContext
+
+
+def handler(event: Mapping[str, object], context: LambdaContext) -> dict[str, int | bool]:
+    """Do what is due."""
+    del event
+    return handle(context, dependencies())
+
+
+def handle(context: LambdaContext, parts: Dependencies) -> dict[str, int | bool]:
+    """The same with given parts."""
+    deadline = LambdaDeadline(context)
+    try:
+        swept = parts.sweeper.sweep(deadline)
+        compacted = parts.jobs.compactor.run(deadline)
+        cleaned = parts.jobs.cleaner.run(deadline)
+        orphans = parts.jobs.orphans.run(deadline)
+    finally:
+        parts.metrics.flush()
+    answer: dict[str, int | bool] = {
+        "finished_commits": swept.finished,
+        "runs": compacted.runs,
+        "hours": compacted.hours,
+        "files": compacted.files,
+        "rows": compacted.rows,
+        "finished": compacted.finished,
+        "cleaned_runs": cleaned.runs,
+        "cleaned_commits": cleaned.commits,
+        "orphans": orphans,
+    }
+    parts.logger.info("lake compacted", extra=answer)
+    return answer

@@ -1,0 +1,1 @@
+"""The function that compares markers, usage and lake, and derives the sources."""

@@ -1,0 +1,200 @@
+"""`metering compact, reconcile, query`: the lake's jobs run by hand, and SQL over the exact view."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from typing import Annotated
+
+import typer
+
+from metering.adapters.aws.alerts import SnsAlerts
+from metering.adapters.aws.runtime import SystemClock, SystemEntropy
+from metering.adapters.lake.jobs import LakeJobs
+from metering.adapters.memory.metrics import MemoryMetrics
+from metering.cli.command import Session, command, say
+from metering.cli.connection import RegionConnection
+from metering.cli.failures import WrongUsageError
+from metering.cli.output import Answer, Cell, Column
+from metering.cli.times import parse_duration, parse_range
+from metering.domain.hours import rfc3339
+from metering.units import DAY_S
+from metering.usecases.compact import CompactionResult
+from metering.usecases.reconcile import HourCheck, Reconciliation, describe
+
+lake_app = typer.Typer()
+
+FROM_OPTION = typer.Option("--from", metavar="TIME", help="RFC 3339, date or month; included. Default: everything.")
+TO_OPTION = typer.Option("--to", metavar="TIME", help="Not included.")
+
+_QUERY_EXAMPLES = """Examples:
+
+    metering query "SELECT account_id, sum(bytes) AS b FROM transfers GROUP BY 1 ORDER BY b DESC LIMIT 10"
+    metering query "SELECT hour, sum(bytes) FROM usage WHERE account_id = '123456789012' GROUP BY 1 ORDER BY 1"
+    metering query "DESCRIBE transfers"
+"""
+
+
+@dataclass(frozen=True)
+class NoDeadline:
+    """People wait as long as they like."""
+
+    def remaining_ms(self) -> int:
+        return 1 << 62
+
+
+def lake_jobs(region: RegionConnection) -> LakeJobs:
+    """The lake's jobs of a connected region."""
+    settings = region.settings
+    return LakeJobs(
+        items=region.items,
+        objects=region.objects,
+        clock=SystemClock(),
+        entropy=SystemEntropy(),
+        metrics=MemoryMetrics(),
+        alerts=SnsAlerts(
+            region.clients.sns, page_topic_arn=settings.page_topic_arn, ticket_topic_arn=settings.ticket_topic_arn
+        ),
+        settings=settings,
+    )
+
+
+@command(lake_app, "compact", reads=True)
+def compact(
+    session: Session,
+    due: Annotated[
+        bool,
+        typer.Option("--due", help="Only what the scheduled function would take: full files, and what has waited."),
+    ] = False,
+    clean_after: Annotated[
+        str | None,
+        typer.Option("--clean-after", metavar="DURATION", help="Clean runs that are done for so long. Default: 1 day."),
+    ] = None,
+) -> None:
+    """Turn everything that is pending into lake files, now; then remove what is superfluous."""
+    wait_s = None if clean_after is None else parse_duration(clean_after, "--clean-after")
+    session.write(compaction_answer(compact_now(session.region(), due=due, clean_after_s=wait_s)))
+
+
+def compact_now(region: RegionConnection, *, due: bool = False, clean_after_s: int | None = None) -> CompactionResult:
+    """Compact and clean. Without `due`, everything that is pending is taken whatever the policy says."""
+    jobs = lake_jobs(region)
+    policy = jobs.policy if due else replace(jobs.policy, wait_today_s=-DAY_S, wait_older_s=-DAY_S)
+    result = jobs.compactor_of(policy).run(NoDeadline())
+    cleaner = jobs.cleaner if clean_after_s is None else replace(jobs.cleaner, wait_s=clean_after_s)
+    cleaned = cleaner.run(NoDeadline())
+    orphans = jobs.orphans.run(NoDeadline())
+    say(f"Cleaned {cleaned.runs} runs, {cleaned.commits} commits, {orphans} orphaned objects.")
+    return result
+
+
+def compaction_answer(result: CompactionResult) -> Answer:
+    """What was compacted."""
+    return counts_answer({"runs": result.runs, "hours": result.hours, "files": result.files, "rows": result.rows})
+
+
+def counts_answer(counts: Mapping[str, int]) -> Answer:
+    """One row of numbers; in JSON one object."""
+    return Answer(columns=tuple(Column(name=name, kind="integer") for name in counts), rows=[counts], document=counts)
+
+
+@command(lake_app, "reconcile", reads=True)
+def reconcile(
+    session: Session,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Count the rows in the files, key by key and batch by batch.")
+    ] = False,
+    start: Annotated[str | None, FROM_OPTION] = None,
+    end: Annotated[str | None, TO_OPTION] = None,
+) -> None:
+    """Compare markers, usage, and lake with staging, hour by hour, in rows and bytes; exit 0 only if all are equal."""
+    from_s, to_s = parse_range(start, end, default_s=(0, int(time.time()) + DAY_S))
+    jobs = lake_jobs(session.region())
+    result = jobs.reconciler.run(from_s=from_s, to_s=to_s, deep=deep)
+    if start is None and end is None:
+        jobs.reconciler_state.keep(result)
+    session.write(reconciliation_answer(result))
+    for check in result.different:
+        say(f"{rfc3339(check.hour_s)} differs in {len(check.differences)} places, see above.", style="bold red")
+    for check in result.unsettled:
+        say(f"{rfc3339(check.hour_s)} did not settle: it is still being written to. Run it again.", style="yellow")
+    if result.different or result.unsettled:
+        raise typer.Exit(1)
+    say(f"{len(result.checks)} hours: markers, usage and rows are equal.", style="green")
+
+
+def reconciliation_answer(result: Reconciliation) -> Answer:
+    """Every difference by name; without any, one row that says so."""
+    columns = (
+        Column(name="hour", kind="time"),
+        Column(name="between"),
+        Column(name="key"),
+        Column(name="expected_bytes", kind="bytes"),
+        Column(name="found_bytes", kind="bytes"),
+        Column(name="expected_records", kind="integer"),
+        Column(name="found_records", kind="integer"),
+    )
+    rows: list[Mapping[str, Cell]] = [row for check in result.different for row in _difference_rows(check)]
+    return Answer(
+        columns=columns,
+        rows=rows,
+        meta={
+            "hours": len(result.checks),
+            "equal": sum(check.agrees for check in result.checks),
+            "different": len(result.different),
+            "unsettled": [rfc3339(check.hour_s) for check in result.unsettled],
+            "records": sum(check.rows.records for check in result.checks),
+            "bytes": str(sum(check.rows.bytes for check in result.checks)),
+        },
+        title=f"{len(result.checks)} hours, {len(result.different)} different",
+    )
+
+
+def _difference_rows(check: HourCheck) -> list[dict[str, Cell]]:
+    return [
+        {
+            "hour": rfc3339(check.hour_s),
+            "between": difference.between,
+            "key": describe(difference),
+            "expected_bytes": difference.expected.bytes,
+            "found_bytes": difference.found.bytes,
+            "expected_records": difference.expected.records,
+            "found_records": difference.found.records,
+        }
+        for difference in check.differences
+    ]
+
+
+@command(lake_app, "query", reads=True, epilog=_QUERY_EXAMPLES)
+def query(
+    session: Session,
+    sql: Annotated[str, typer.Argument(metavar="SQL", help="One statement of DuckDB's SQL.")],
+    start: Annotated[str | None, FROM_OPTION] = None,
+    end: Annotated[str | None, TO_OPTION] = None,
+) -> None:
+    """Ask anything: DuckDB over `transfers` (every accepted record) and `usage` (exact totals), as of now."""
+    from_s, to_s = parse_range(start, end, default_s=(0, int(time.time()) + DAY_S))
+    session.write(query_answer(session.region(), sql, from_s=from_s, to_s=to_s))
+
+
+def query_answer(region: RegionConnection, sql: str, *, from_s: int, to_s: int) -> Answer:
+    """What a query says. Integers of any size are exact in every format."""
+    from metering.adapters.lake.query import LakeQuery, QueryError
+
+    jobs = lake_jobs(region)
+    try:
+        result = LakeQuery(view=jobs.view, objects=region.objects).run(sql, from_s=from_s, to_s=to_s)
+    except QueryError as error:
+        raise WrongUsageError(f"The query failed: {error}", 'Columns: metering query "DESCRIBE transfers".') from error
+    columns = tuple(
+        Column(name=name, kind="bytes" if kind == "HUGEINT" else "text")
+        for name, kind in zip(result.names, result.types, strict=True)
+    )
+    rows = [dict(zip(result.names, map(_cell, row), strict=True)) for row in result.rows]
+    return Answer(columns=columns, rows=rows)
+
+
+def _cell(value: object) -> Cell:
+    if value is None or isinstance(value, (bool, int, str, Decimal)):
+        return value
+    return str(value)

@@ -1,0 +1,105 @@
+"""`metering period …, rebuild …`: months that are closed for good, and derived items made anew."""
+
+import time
+from typing import Annotated
+
+import typer
+
+from metering.cli.command import Session, command, say
+from metering.cli.failures import CommandFailedError, WrongUsageError
+from metering.cli.lake import FROM_OPTION, TO_OPTION, NoDeadline, counts_answer, lake_jobs
+from metering.cli.output import Answer, Column
+from metering.cli.times import parse_range
+from metering.domain.closed_period import ClosedMonth
+from metering.domain.hours import month_bounds_s
+from metering.units import DAY_S, billed_gb
+
+period = typer.Typer(help="Billing months: close for good, show, verify.", no_args_is_help=True)
+rebuild = typer.Typer(help="Derived items made anew from the rows, with workers running.", no_args_is_help=True)
+
+
+@command(period, "close", reads=True)
+def period_close(session: Session, month: Annotated[str, typer.Argument(metavar="YYYY-MM")]) -> None:
+    """Close a month for good, 72 hours after its end at the earliest. Run again, it goes on where it stopped."""
+    _month(month)
+    closed = lake_jobs(session.region()).closer.close(month, NoDeadline())
+    session.write(_closed_answer(closed, "closed"))
+
+
+@command(period, "show", reads=True)
+def period_show(session: Session, month: Annotated[str, typer.Argument(metavar="YYYY-MM")]) -> None:
+    """The state of a month: open, closing or closed; closed ones with their frozen totals."""
+    _month(month)
+    closer = lake_jobs(session.region()).closer
+    closed = closer.frozen(month)
+    known = closer.show(month)
+    session.write(_closed_answer(closed or ClosedMonth(month=month, hours=()), known.state if known else "open"))
+
+
+@command(period, "verify", reads=True)
+def period_verify(session: Session, month: Annotated[str, typer.Argument(metavar="YYYY-MM")]) -> None:
+    """Recompute a closed month from its files; exit 0 only if it is unchanged."""
+    _month(month)
+    problems = lake_jobs(session.region()).closer.verify(month)
+    session.write(Answer(columns=(Column(name="problem"),), rows=[{"problem": problem} for problem in problems]))
+    if problems:
+        raise typer.Exit(1)
+    say(f"{month} is what it was when it was closed.", style="green")
+
+
+def _month(month: str) -> None:
+    try:
+        month_bounds_s(month)
+    except ValueError as error:
+        raise WrongUsageError(f"{month} is no month.", "Write it as 2026-11.") from error
+
+
+def _closed_answer(closed: ClosedMonth, state: str) -> Answer:
+    sums: dict[str, int] = {}
+    for key, total in closed.usage():
+        sums[key.usage_type] = sums.get(key.usage_type, 0) + total.bytes
+    total = closed.total
+    return Answer(
+        columns=(Column(name="usage_type"), Column(name="bytes", kind="bytes")),
+        rows=[{"usage_type": usage_type, "bytes": size} for usage_type, size in sorted(sums.items())],
+        meta={
+            "month": closed.month,
+            "state": state,
+            "records": total.records,
+            "bytes": str(total.bytes),
+            "hours": len(closed.hours),
+            "files": sum(len(hour.files) for hour in closed.hours),
+        },
+        title=f"{closed.month} is {state}",
+        footer=(f"{total.bytes:,} bytes = {billed_gb(total.bytes):,.3f} GB in {total.records:,} records.",),
+    )
+
+
+@command(rebuild, "usage", reads=True)
+def rebuild_usage(
+    session: Session, start: Annotated[str | None, FROM_OPTION] = None, end: Annotated[str | None, TO_OPTION] = None
+) -> None:
+    """Make every usage total what the rows say. What differs is measured twice, a minute apart, then put right."""
+    from_s, to_s = parse_range(start, end, default_s=(0, int(time.time()) + DAY_S))
+    result = lake_jobs(session.region()).rebuilder.usage(from_s=from_s, to_s=to_s)
+    counts = {
+        "hours": result.hours,
+        "repaired": result.repaired,
+        "unsettled": len(result.unsettled),
+        "closed": len(result.closed),
+    }
+    session.write(counts_answer(counts))
+    if result.closed:
+        say(
+            f"{len(result.closed)} hours of closed months differ and were left: their figures are frozen.",
+            style="yellow",
+        )
+    if result.unsettled:
+        raise CommandFailedError(f"{len(result.unsettled)} hours did not settle.", "Run the command again.")
+
+
+@command(rebuild, "markers", reads=True)
+def rebuild_markers(session: Session) -> None:
+    """Put back the markers of batches that have rows and none. A later copy of such a batch is a duplicate, flagged."""
+    result = lake_jobs(session.region()).rebuilder.markers()
+    session.write(counts_answer({"batches": result.batches, "rebuilt": result.rebuilt}))
