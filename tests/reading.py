@@ -47,6 +47,7 @@ def message(records: list[Any] | None = None, **changes: object) -> dict[str, An
     good: dict[str, object] = {"schema": "metering.batch/1", "batch_id": "edge-1", "source_id": "edge", "sequence": 1}
     if records is not None:
         good |= {"record_count": len(records), "records": records}
+    changes = {name.rstrip("_"): value for name, value in changes.items()}
     return {name: value for name, value in (good | changes).items() if value is not ...}
 
 

@@ -10,9 +10,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from metering.adapters.records.assembly import Columns
+from metering.adapters.records.compression import refusal
 from metering.domain.content_hash import BYTES, END, RESOURCE_ID, START
+from metering.domain.hours import rfc3339
 from metering.domain.instants import MAX_EPOCH_S, MIN_EPOCH_S, SECOND_US
 from metering.domain.json_values import ascii_json, canonical_number
+from metering.domain.reasons import Reason
 from metering.domain.record_rules import field_problems
 from metering.domain.records import Undecodable
 from metering.units import INT64_MAX
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from metering.domain.admission import Admission
     from metering.domain.reasons import Problem
     from metering.domain.records import Head, Integer, Text
+    from metering.errors import BatchRefusedError
 
 _HEAD = ("account_id", "service", "direction", "from", "to", "usage_type")
 _DIGITS = {"s": 0, "ms": 3, "us": 6, "ns": 9}
@@ -35,9 +39,13 @@ class TableIntake:
         self._admission = admission
         self._sent_at_ms = sent_at_ms
 
-    def add(self, table: pa.Table) -> None:
-        """Take all rows of a table with the columns of a record, `usage_type` optional."""
-        columns = columns_of(table, self._assembly.heads)
+    def add(self, table: pa.Table, *, limit_bytes: int) -> None:
+        """Take all rows of a table with the columns of a record, `usage_type` optional.
+
+        Raises:
+            BatchRefusedError: Its texts have more than `limit_bytes` once each is written out.
+        """
+        columns = columns_of(table, self._assembly.heads, limit_bytes=limit_bytes)
         exceptions = {(position, column): value for position, column, value in columns.exceptions}
 
         def problems_at(position: int) -> tuple[Problem, ...]:
@@ -59,10 +67,10 @@ class TableIntake:
         self._assembly.add(columns, problems_at=problems_at, raw_at=lambda position: _raw(table, position))
 
 
-def columns_of(table: pa.Table, heads: HeadTable) -> Columns:
+def columns_of(table: pa.Table, heads: HeadTable, *, limit_bytes: int) -> Columns:
     """The columns of a table; numbers their heads in `heads`."""
     exceptions: list[ExceptionEntry] = []
-    resource_ids = _strings(table.column("resource_id"))
+    resource_ids = _strings(table.column("resource_id"), limit_bytes)
     exceptions += [(position, RESOURCE_ID, None) for position in _nulls(resource_ids)]
     resource_ids = pc.fill_null(resource_ids, "")
     resource_bytes = _data(resource_ids)
@@ -70,7 +78,7 @@ def columns_of(table: pa.Table, heads: HeadTable) -> Columns:
     starts = _instants(table.column("start"), START, exceptions)
     ends = _instants(table.column("end"), END, exceptions)
     return Columns(
-        head_index=_head_index(table, heads),
+        head_index=_head_index(table, heads, limit_bytes),
         resource_ids=resource_ids,
         lengths=_array("I", pc.binary_length(resource_ids)),
         resource_bytes=resource_bytes,
@@ -82,7 +90,7 @@ def columns_of(table: pa.Table, heads: HeadTable) -> Columns:
     )
 
 
-def _head_index(table: pa.Table, heads: HeadTable) -> array[int]:
+def _head_index(table: pa.Table, heads: HeadTable, limit_bytes: int) -> array[int]:
     """Each row's head by number; numbers follow first appearance, as `HeadTable` does."""
     codes = pa.repeat(pa.scalar(0, pa.int64()), table.num_rows)
     distinct: list[tuple[Text, ...]] = [()]
@@ -97,6 +105,8 @@ def _head_index(table: pa.Table, heads: HeadTable) -> array[int]:
         distinct = [
             (*distinct[code // len(values)], values[code % len(values)]) for code in encoded.dictionary.to_pylist()
         ]
+    if sum(len(text) for head in distinct for text in head if isinstance(text, str)) > limit_bytes:
+        raise _too_large(limit_bytes)
     numbers = pa.array([heads[cast("Head", head)] for head in distinct], pa.uint32())
     return _array("I", numbers.take(codes))
 
@@ -110,8 +120,19 @@ def _indices(column: pa.ChunkedArray) -> tuple[pa.Array, list[Text]]:
     return indices, [*values, None]
 
 
-def _strings(column: pa.ChunkedArray) -> pa.Array:
-    return column.cast(pa.string()).combine_chunks()
+def _strings(column: pa.ChunkedArray, limit_bytes: int) -> pa.Array:
+    if not pa.types.is_dictionary(column.type):
+        return column.cast(pa.string()).combine_chunks()
+    # A dictionary can name one long text a million times: measure before it unfolds.
+    encoded = column.unify_dictionaries().combine_chunks()
+    lengths = pc.binary_length(encoded.dictionary).take(encoded.indices)
+    if (pc.sum(lengths).as_py() or 0) > limit_bytes:
+        raise _too_large(limit_bytes)
+    return encoded.dictionary.cast(pa.string()).take(encoded.indices)
+
+
+def _too_large(limit_bytes: int) -> BatchRefusedError:
+    return refusal(Reason.OBJECT_TOO_LARGE, f"more than {limit_bytes} bytes of text")
 
 
 def _nulls(values: pa.Array) -> list[int]:
@@ -209,5 +230,9 @@ def _plain(value: pa.Scalar) -> str | int:
     if not pa.types.is_timestamp(value.type):
         plain: str | int = value.as_py()
         return plain
-    count = value.value
-    return f"{count}e-{_DIGITS[value.type.unit]}"
+    unit_digits = _DIGITS[value.type.unit]
+    seconds, rest = divmod(value.value, 10**unit_digits)
+    if not MIN_EPOCH_S <= seconds <= MAX_EPOCH_S:
+        return f"{value.value}e-{unit_digits} s"
+    fraction = f".{rest:0{unit_digits}d}" if rest else ""
+    return rfc3339(seconds).removesuffix("Z") + fraction + "Z"

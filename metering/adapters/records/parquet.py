@@ -50,14 +50,16 @@ def read_parquet(file: IO[bytes], intake: TableIntake, *, limit_bytes: int, limi
     try:
         footer = _open(file)
         columns = _check(footer, limit_bytes, limit_records)
-        text_columns = [name for name in columns if name in TEXT_COLUMNS]
-        parquet = _open(file, metadata=footer.metadata, read_dictionary=text_columns)
-        table = parquet.read(columns=columns, use_threads=False)
+        parquet = _open(file, metadata=footer.metadata, read_dictionary=_texts(footer.schema_arrow, columns))
+        table = _plain_texts(parquet.read(columns=columns, use_threads=False))
         table.validate(full=True)
+    except pa.ArrowMemoryError:
+        # No verdict on the file: it may be read where there is more memory.
+        raise
     except (pa.ArrowException, OSError, ValueError) as error:
         raise refusal(Reason.PARQUET_UNREADABLE, str(error)) from error
     if table.num_rows:
-        intake.add(table)
+        intake.add(table, limit_bytes=limit_bytes)
     return int(table.nbytes)
 
 
@@ -125,9 +127,32 @@ def _check_columns(schema: pa.Schema, problems: list[Problem]) -> list[str]:
 
 def _fits(name: str, kind: pa.DataType) -> bool:
     if name in TEXT_COLUMNS:
-        values = kind.value_type if pa.types.is_dictionary(kind) else kind
-        return bool(pa.types.is_string(values) or pa.types.is_large_string(values))
+        # A column without any value has no type: writers do that to an optional one.
+        return _is_text(kind) or (name in _OPTIONAL and bool(pa.types.is_null(kind)))
     return bool(pa.types.is_integer(kind) or (name in TIME_COLUMNS and pa.types.is_timestamp(kind)))
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    values = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return bool(pa.types.is_string(values) or pa.types.is_large_string(values) or pa.types.is_string_view(values))
+
+
+def _texts(schema: pa.Schema, columns: list[str]) -> list[str]:
+    """Text columns to read as dictionaries: what repeats is not unfolded."""
+    return [name for name in columns if name in TEXT_COLUMNS and _is_text(schema.field(name).type)]
+
+
+def _plain_texts(table: pa.Table) -> pa.Table:
+    """The table with all texts as strings or dictionaries of strings."""
+    for place, field in enumerate(table.schema):
+        if field.name not in TEXT_COLUMNS or pa.types.is_string(field.type):
+            continue
+        kind = pa.string()
+        if pa.types.is_dictionary(field.type):
+            kind = pa.dictionary(pa.int32(), pa.string())
+        if kind != field.type:
+            table = table.set_column(place, field.name, table.column(place).cast(kind))
+    return table
 
 
 def _unpacked_bytes(metadata: pq.FileMetaData, columns: list[str]) -> int:
