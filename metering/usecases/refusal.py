@@ -90,8 +90,9 @@ class Refuser:
         return None if item is None else Marker.from_item(item)
 
     def _decide(self, content: Content, batch: RefusedBatch, marker: Marker | None) -> Verdict:
-        # What has its verdict needs no second object in quarantine; the condition below decides for the rest.
-        if marker is not None:
+        # What has its verdict needs no second object in quarantine; the condition below decides for the rest. Other
+        # content than what was refused before is a duplicate too, but it has to be kept.
+        if marker is not None and (marker.verdict == "accepted" or marker.content_hash == batch.content_hash):
             return self.against(content, marker)
         quarantined = _refused(content, batch)
         self._quarantine(quarantined)

@@ -183,6 +183,12 @@ def test_a_refused_batch_again_is_a_duplicate(world: SmallWorld) -> None:
         assert world.handle(delivery({"batch_id": "b1", "refuse": "why"})).counts == {verdict: 1}
 
 
+def test_other_refused_content_under_a_refused_id_is_a_duplicate_that_is_kept(world: SmallWorld) -> None:
+    world.handle(delivery({"batch_id": "b1", "refuse": "why"}))
+    assert world.handle(delivery({"batch_id": "b1", "refuse": "other"})).counts == {Verdict.DUPLICATE: 1}
+    assert len(world.objects.keys("quarantine/batches/")) == 2
+
+
 def test_an_accepted_batch_replaces_its_refusal_but_never_the_other_way_round(world: SmallWorld) -> None:
     refused = delivery({"batch_id": "b1", "refuse": "why"})
     world.handle(refused)
