@@ -24,7 +24,7 @@ from metering.cli.output import Format, write_answer
 from metering.cli.replay import Traffic, given_traffic, send_traffic, synthetic_traffic
 from metering.cli.report import bars, usage_answer
 from metering.cli.verify import explain, make_verifier, wait_until_settled
-from metering.units import DAY_S, billed_gb
+from metering.units import DAY_S
 from metering.usecases.manifest import read_header, read_sent
 from metering.usecases.report import UsageQuery, UsageTable, grouped
 from metering.usecases.sent_batches import SentBatches
@@ -131,9 +131,8 @@ def _show_proof(result: Verification, expected: dict[str, int]) -> None:
         f"{len(result.lost)} lost, {len(result.doubled)} counted twice, {len(result.unexpected)} unexpected.",
         f"{result.keys:,} totals of an hour and usage key: usage table = visible rows, "
         f"{len(result.differences)} differences.",
-        f"By the sender's own count {result.promised.bytes:,} bytes in {result.promised.records:,} records were accepted "
-        f"({billed_gb(result.promised.bytes):,.3f} GB);",
-        f"the rows of its batches hold  {result.proven.bytes:,} bytes in {result.proven.records:,} records.",
+        f"By the sender's own count were accepted: {result.promised.bytes:,} bytes in {result.promised.records:,} records.",
+        f"The visible rows of its batches hold:    {result.proven.bytes:,} bytes in {result.proven.records:,} records.",
     )
     for line in lines:
         console.print(Text(line))
