@@ -142,6 +142,10 @@ class RegionLife(Protocol):
         """Names of the page alarms that are on."""
         ...
 
+    def start(self, region: str) -> None:
+        """Let everything run that somebody may have stopped: the mapping, the schedules, functions held at zero."""
+        ...
+
     def set_intake(self, region: str, *, enabled: bool) -> None:
         """Let the aggregator take messages, or stop it."""
         ...

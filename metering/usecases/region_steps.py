@@ -120,6 +120,8 @@ def deploy(world: RegionWorld, state: RegionState) -> RegionState:
             f"The deployment into {state.region} failed: {why}",
             "What it left behind is deleted; the next run deploys again." if first else "The stacks were rolled back.",
         ) from error
+    # A deployment leaves alone what is as its template says, so what was stopped by hand is started by hand.
+    world.life.start(state.region)
     return replace(state, deployments=state.deployments + 1)
 
 

@@ -51,6 +51,19 @@ class DeployedRegions:
     def page_alarms(self, region: str) -> Sequence[str]:
         return [arn for _, arn, _ in self._alarms(region)]
 
+    def start(self, region: str) -> None:
+        clients = self._clients_of(region)
+        self.set_intake(region, enabled=True)
+        for rule in self._resource_ids(region, "AWS::Events::Rule"):
+            with translated("events.EnableRule"):
+                clients.events.enable_rule(Name=rule.rpartition("|")[2])
+        for function in self._resource_ids(region, "AWS::Lambda::Function"):
+            with translated("lambda.GetFunctionConcurrency"):
+                held = clients.lambda_.get_function_concurrency(FunctionName=function)
+            if held.get("ReservedConcurrentExecutions") == 0:
+                with translated("lambda.DeleteFunctionConcurrency"):
+                    clients.lambda_.delete_function_concurrency(FunctionName=function)
+
     def set_intake(self, region: str, *, enabled: bool) -> None:
         for mapping, _ in self._mappings(region):
             with translated("lambda.UpdateEventSourceMapping"):
@@ -101,6 +114,14 @@ class DeployedRegions:
         with translated("lambda.ListEventSourceMappings"):
             answer = self._clients_of(region).lambda_.list_event_source_mappings(FunctionName=name)
         return [(found["UUID"], found.get("State", "")) for found in answer.get("EventSourceMappings", [])]
+
+    def _resource_ids(self, region: str, kind: str) -> list[str]:
+        """Physical ids of the pipeline's resources of a type."""
+        client = self._clients_of(region).cloudformation
+        with translated("cloudformation.ListStackResources"):
+            pages = client.get_paginator("list_stack_resources").paginate(StackName=f"metering-{self._stage}-pipeline")
+            found = [each for page in pages for each in page["StackResourceSummaries"]]
+        return [each.get("PhysicalResourceId", "") for each in found if each["ResourceType"] == kind]
 
     def _open_commits(self, region: str) -> int:
         items = self._items(region)

@@ -103,7 +103,7 @@ class MemoryAccount:
                 raise OperationFailedError("the CDK ended with 1")
             self.found[deployment.region, name] = StackStatus(name=name, status="CREATE_COMPLETE")
         self.deployed.append(deployment)
-        self.mapping[deployment.region] = "Enabled"
+        self.mapping.setdefault(deployment.region, "Enabled")
 
     def preflight(self, region: str, types: Sequence[str]) -> Sequence[Finding]:
         self.on_call("probe.preflight")
@@ -128,6 +128,10 @@ class MemoryAccount:
 
     def firing_alarms(self, region: str) -> Sequence[str]:
         return self.firing.get(region, [])
+
+    def start(self, region: str) -> None:
+        self.on_call("life.start")
+        self.mapping[region] = "Enabled"
 
     def set_intake(self, region: str, *, enabled: bool) -> None:
         self.on_call("life.set_intake")

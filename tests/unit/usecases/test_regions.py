@@ -173,6 +173,14 @@ def test_the_second_deployment_is_watched_by_the_page_alarms() -> None:
     assert second.watch_min == 5
 
 
+def test_a_deployment_starts_what_somebody_stopped() -> None:
+    setup = Setup()
+    setup.manager.add(REGION)
+    setup.account.mapping[REGION] = "Disabled"
+    setup.manager.add(REGION, redeploy=True)
+    assert setup.account.mapping[REGION] == "Enabled"
+
+
 def test_reconcile_builds_what_the_rules_allow_and_then_nothing() -> None:
     setup = Setup(
         rules=RULES.model_copy(update={"allow": ("eu-*", "us-east-1"), "deny": ("eu-north-1",)}),
