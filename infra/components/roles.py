@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class AccessRoles(Construct):
-    """Producer (sends), reader (reports and verifies) and operator (reader who may also put things back)."""
+    """Producer (sends), reader (reports and verifies) and operator (also runs jobs and puts things back)."""
 
     def __init__(self, scope: Construct, construct_id: str, *, config: StageConfig) -> None:
         super().__init__(scope, construct_id)
@@ -30,7 +30,7 @@ class AccessRoles(Construct):
         self.producer = self._role("Producer", "Sends batches to metering.", iam.CompositePrincipal(own, *others))
         self.reader = self._role("Reader", "Reads what metering counted.", own)
         self.operator = self._role(
-            "Operator", "Reads what metering counted, and puts refused and dead batches back.", own
+            "Operator", "Reads what metering counted, runs its jobs, and puts refused and dead batches back.", own
         )
 
     def grant(
@@ -55,9 +55,17 @@ class AccessRoles(Construct):
             data.grant_read(role, *_READABLE)
             ingest.grant_watch(role)
         ingest.grant_redrive(self.operator)
-        data.grant_write(self.operator, prefixes.INGEST, prefixes.QUARANTINE)
-        ledger.grant_read_write(self.operator)
         topics.grant_publish(self.operator)
+        self._grant_jobs(data=data, ledger=ledger, usage=usage)
+
+    def _grant_jobs(self, *, data: DataBucket, ledger: MeteringTable, usage: MeteringTable) -> None:
+        """The jobs that people run, too: compact, reconcile, close a period, rebuild."""
+        ledger.grant_read_write(self.operator)
+        usage.grant_add(self.operator)
+        data.grant_write(
+            self.operator, prefixes.INGEST, prefixes.QUARANTINE, prefixes.LAKE, prefixes.RUNS, prefixes.CLOSED
+        )
+        data.grant_delete(self.operator, prefixes.STAGING, prefixes.QUARANTINE)
 
     def _role(self, construct_id: str, description: str, principal: iam.IPrincipal) -> iam.Role:
         return iam.Role(self, construct_id, description=description, assumed_by=principal)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class PipelineStack(Stack):
     """The region's functions.
 
-    To add one: its folder below `lambdas/`, then here a name in `DEPLOYED`, a spec and a `_grant_<name>`.
+    To add one: its folder below `lambdas/`, then here a spec and a `_grant_<name>`.
     """
 
     def __init__(
@@ -53,16 +53,8 @@ class PipelineStack(Stack):
             CfnOutput(self, f"{spec.construct_id}FunctionName", value=function.function.function_name)
 
 
-# Functions whose folder is there. A spec without its name here is not deployed.
-DEPLOYED = ("aggregator", "compactor", "reconciler", "canary", "watch")
-
-
 def specs(config: StageConfig) -> tuple[FunctionSpec, ...]:
     """The functions of a region."""
-    return tuple(spec for spec in _all_specs(config) if spec.name in DEPLOYED)
-
-
-def _all_specs(config: StageConfig) -> tuple[FunctionSpec, ...]:
     return (
         FunctionSpec(
             name="aggregator",
@@ -135,24 +127,24 @@ def _grant_compactor(function: MeteringFunction, data: DataStack) -> None:
 
 def _grant_reconciler(function: MeteringFunction, data: DataStack) -> None:
     role = function.role
-    data.ledger.grant_read_write(role)
+    data.ledger.grant_read(role)
     data.ledger.grant_scan(role)
+    # What it found, and the sources: the watch and reports read them.
+    data.ledger.grant_put(role)
     data.usage.grant_read(role)
     data.usage.grant_scan(role)
-    data.data.grant_read(role, prefixes.STAGING, prefixes.LAKE, prefixes.CLOSED)
-    data.ingest.grant_watch(role)
+    data.data.grant_read(role, prefixes.STAGING, prefixes.LAKE)
     data.topics.grant_publish(role)
-    function.grant_put_metrics()
 
 
 def _grant_canary(function: MeteringFunction, data: DataStack) -> None:
     role = function.role
     data.ingest.grant_send(role)
-    data.ledger.grant_read_write(role)
+    data.ledger.grant_read(role)
+    # Its own runs; the watch makes figures of them.
+    data.ledger.grant_put(role)
     data.usage.grant_read(role)
     data.data.grant_read(role, prefixes.STAGING, prefixes.LAKE)
-    data.topics.grant_publish(role)
-    function.grant_put_metrics()
 
 
 def _grant_watch(function: MeteringFunction, data: DataStack) -> None:
