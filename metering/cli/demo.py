@@ -131,8 +131,8 @@ def _show_proof(result: Verification, expected: dict[str, int]) -> None:
         f"{len(result.lost)} lost, {len(result.doubled)} counted twice, {len(result.unexpected)} unexpected.",
         f"{result.keys:,} totals of an hour and usage key: usage table = visible rows, "
         f"{len(result.differences)} differences.",
-        f"By the sender's own count:              {result.promised.bytes:,} bytes in {result.promised.records:,} records.",
-        f"The visible rows of its batches:        {result.proven.bytes:,} bytes in {result.proven.records:,} records.",
+        f"By the sender's count:      {result.promised.bytes:,} bytes in {result.promised.records:,} records.",
+        f"The visible rows of them:   {result.proven.bytes:,} bytes in {result.proven.records:,} records.",
     )
     for line in lines:
         console.print(Text(line))
