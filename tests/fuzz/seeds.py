@@ -1,0 +1,57 @@
+"""What fuzzing starts from: a good example of each form, and the kept corpus of what once was interesting.
+
+`corpus/` holds message bodies (`*.body`) and objects (`*.ndjson`, `*.parquet`), found by fuzzing or made by hand. A file
+that broke the reader stays there for good.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+
+from tests.reading import BUCKET, PACK, SENT_AT_S, message, ndjson, parquet, pointer, record
+
+CORPUS = Path(__file__).parent / "corpus"
+
+
+def bodies() -> list[bytes]:
+    """Message bodies: every form once, then the corpus."""
+    entry = {
+        "eventName": "ObjectCreated:Put",
+        "s3": {"bucket": {"name": BUCKET}, "object": {"key": "drop/x.ndjson", "eTag": "e"}},
+    }
+    detail = {"bucket": {"name": BUCKET}, "object": {"key": "drop/x.parquet", "etag": "e"}}
+    made = [
+        message([record(), record(bytes=-1), record(usage_type="X")]),
+        {"specversion": "1.0", "id": "1", "source": "s", "type": "t", "data": message([record()])},
+        {"Records": [entry, entry]},
+        {"Type": "Notification", "Message": json.dumps({"Records": [entry]})},
+        {"source": "aws.s3", "detail-type": "Object Created", "detail": detail},
+        {"Event": "s3:TestEvent"},
+        pointer("ingest/x", "ndjson", "gzip", sha256="0" * 64),
+    ]
+    return [json.dumps(each).encode() for each in made] + kept("body")
+
+
+def objects(kind: str) -> list[bytes]:
+    """Objects of a format (`ndjson`, `parquet`): packed and plain, then the corpus."""
+    records = [record(resource_id=f"i-{n}", start=SENT_AT_S - n, end=SENT_AT_S) for n in range(20)]
+    if kind == "ndjson":
+        plain = ndjson([*records, record(bytes=1.5), "x"])
+        return [pack(plain) for pack in PACK.values()] + kept(kind)
+    table = pa.Table.from_pylist(records)
+    stamped = table.set_column(7, "start", table.column("start").cast(pa.timestamp("s", "UTC")))
+    versions = [
+        parquet(table),
+        parquet(stamped, compression="zstd", row_group_size=7),
+        parquet(table, use_dictionary=False, compression="none", data_page_version="2.0"),
+        parquet(table, compression="gzip", write_page_index=True, write_page_checksum=True),
+    ]
+    return versions + kept(kind)
+
+
+def kept(suffix: str) -> list[bytes]:
+    """The corpus' files of a kind."""
+    return [path.read_bytes() for path in sorted(CORPUS.glob(f"*.{suffix}"))]
