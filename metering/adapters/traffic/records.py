@@ -123,13 +123,12 @@ class RecordSource:
 
     def draw(self, rng: random.Random, count: int, hours: Sequence[int]) -> Records:
         """`count` records that start in `hours` (epoch seconds of their starts)."""
-        chosen = [self._account(rng) for _ in range(rng.randint(1, self._accounts_per_batch))]
-        kinds = list(
-            dict.fromkeys(
-                Kind(chosen[n % len(chosen)], FLOWS[rng.randrange(len(FLOWS))], hours[rng.randrange(len(hours))])
-                for n in range(min(self._keys, count))
-            )
-        )
+        chosen = list(dict.fromkeys(self._account(rng) for _ in range(rng.randint(1, self._accounts_per_batch))))
+        pairs = len(chosen) * len(FLOWS)
+        kinds = [
+            Kind(chosen[pair % len(chosen)], FLOWS[pair // len(chosen)], hours[rng.randrange(len(hours))])
+            for pair in rng.sample(range(pairs), min(self._keys, count, pairs))
+        ]
         return Records(kinds, [self._row(rng, n % len(kinds)) for n in range(count)])
 
     def _account(self, rng: random.Random) -> str:

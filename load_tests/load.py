@@ -1,0 +1,193 @@
+"""`make load`: throughput, flatness, memory and cost of the deployed service on MiniStack, with sender and emulator here.
+
+One run of 40,000 batches of 100 records, 500 accounts, up to 8 accounts and 16 usage keys a batch. The rate counts from
+the first send to the last verdict. Exits with 1 if a limit is missed or the proof at the end fails.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from load_tests.costs import TARGET_BATCHES_PER_DAY, measure, print_costs
+from metering.adapters.local.processes import descendants
+from metering.adapters.traffic.scenarios import SCENARIOS
+from metering.cli.connection import RegionConnection, connect
+from metering.cli.local import start_local, stop_leftovers
+from metering.cli.replay import send_traffic, synthetic_traffic
+from metering.cli.verify import explain, make_verifier, wait_until_settled
+from metering.units import DAY_S
+from metering.usecases.manifest import read_header, read_sent
+from metering.usecases.sent_batches import SentBatches
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_STATE = "load"
+_TARGET_PER_S = TARGET_BATCHES_PER_DAY / DAY_S
+_FLAT = 1.15
+_MEMORY_MIB = 400
+_SAMPLE_S = 0.5
+# Batches that each of the two timed stretches is long.
+_STRETCH = 2_000
+_WAIT_S = 1_200
+
+
+@dataclass(slots=True)
+class Progress:
+    """What a sampler saw: verdicts by time, and the largest memory of each aggregator process."""
+
+    done: list[tuple[float, int]] = field(default_factory=list)
+    peak_kib: dict[int, int] = field(default_factory=dict)
+
+    def seconds_at(self, batches: int) -> float:
+        """When so many batches had their verdict, interpolated between samples."""
+        before = (0.0, 0)
+        for moment in self.done:
+            if moment[1] >= batches:
+                share = (batches - before[1]) / max(moment[1] - before[1], 1)
+                return before[0] + share * (moment[0] - before[0])
+            before = moment
+        return before[0]
+
+    def ms_a_batch(self, around: int) -> float:
+        """Time a batch over the stretch that ends at `around` batches."""
+        first = max(around - _STRETCH, 0)
+        return (self.seconds_at(around) - self.seconds_at(first)) * 1_000 / (around - first)
+
+
+class Sampler(threading.Thread):
+    """Watches the queue and the emulator's processes."""
+
+    def __init__(self, region: RegionConnection, emulator_pid: int) -> None:
+        super().__init__(name="sampler", daemon=True)
+        self.progress = Progress()
+        self.sent = 0
+        self.began = time.monotonic()
+        self._region = region
+        self._pid = emulator_pid
+        self._ended = threading.Event()
+
+    def run(self) -> None:
+        while not self._ended.wait(_SAMPLE_S):
+            sent = self.sent
+            done = sent - self._region.ingest.depth().total
+            if not self.progress.done or done > self.progress.done[-1][1]:
+                self.progress.done.append((time.monotonic() - self.began, done))
+            for pid, kib in aggregator_peaks(self._pid).items():
+                self.progress.peak_kib[pid] = max(kib, self.progress.peak_kib.get(pid, 0))
+
+    def end(self) -> Progress:
+        """Stop sampling."""
+        self._ended.set()
+        self.join()
+        return self.progress
+
+
+def aggregator_peaks(emulator_pid: int) -> dict[int, int]:
+    """Peak resident memory, in KiB, of each process below the emulator that runs the aggregator."""
+    peaks: dict[int, int] = {}
+    for pid in descendants(emulator_pid):
+        try:
+            environ = Path(f"/proc/{pid}/environ").read_bytes()
+            status = Path(f"/proc/{pid}/status").read_text()
+        except (FileNotFoundError, PermissionError, ProcessLookupError):
+            continue
+        peak = next((line for line in status.splitlines() if line.startswith("VmHWM:")), "")
+        if b"AggregatorFunction" in environ and peak:
+            peaks[pid] = int(peak.split()[1])
+    return peaks
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the load test; 0 only if every limit holds."""
+    parser = argparse.ArgumentParser(prog="python -m load_tests.load", description=__doc__)
+    parser.add_argument("--batches", type=int, default=40_000)
+    parser.add_argument("--endpoint", help="a deployed stage elsewhere; memory is not measured there")
+    options = parser.parse_args(arguments)
+    print_costs([measure(scenario) for scenario in ("load-1", "load-5", "load")])
+    if options.endpoint:
+        return _run(connect(endpoint=options.endpoint, region="us-east-1", stage="local"), 0, options.batches)
+    stop_leftovers(_STATE)
+    state = start_local("us-east-1", "local", name=_STATE)
+    try:
+        return _run(connect(endpoint=state.endpoint, region="us-east-1", stage="local"), state.pid, options.batches)
+    finally:
+        stop_leftovers(_STATE)
+
+
+def _run(region: RegionConnection, emulator_pid: int, batches: int) -> int:
+    now_s = int(time.time())
+    traffic = synthetic_traffic("load", SCENARIOS["load"], batches, now_s % 1_000, now_s, region.resources.data_bucket)
+    verifier = make_verifier(region)
+    sampler = Sampler(region, emulator_pid)
+    manifest = _CountedManifest(sampler)
+    sampler.start()
+    _, sending_s = send_traffic(region, traffic, manifest)
+    settled = wait_until_settled(verifier, _WAIT_S)
+    progress = sampler.end()
+    took_s = progress.seconds_at(batches)
+    manifest.seek(0)
+    read_header(manifest.readline())
+    result = verifier.verify(from_s=0, to_s=now_s + DAY_S, sent=SentBatches.collect(read_sent(manifest)))
+    explain(result)
+    problems = [] if settled and result.passed and result.accepted == batches else ["the proof failed"]
+    problems += _print_rate(batches, sending_s, took_s)
+    problems += _print_flatness(progress, batches)
+    problems += _print_memory(progress)
+    for problem in problems:
+        print(f"MISSED: {problem}")
+    return 1 if problems else 0
+
+
+class _CountedManifest(io.StringIO):
+    """A manifest in memory that tells the sampler how much was sent."""
+
+    def __init__(self, sampler: Sampler) -> None:
+        super().__init__()
+        self._sampler = sampler
+
+    def write(self, text: str) -> int:
+        if not text.startswith('{"manifest"'):
+            self._sampler.sent += 1
+        return super().write(text)
+
+
+def _print_rate(batches: int, sending_s: float, took_s: float) -> list[str]:
+    rate = batches / took_s
+    print(f"\n{batches:,} batches of 100 records: sent in {sending_s:.0f} s, all verdicts after {took_s:.0f} s")
+    print(
+        f"{rate:.0f} batches/s, {rate * 100:,.0f} records/s on {os.cpu_count()} cores, sender and emulator on them: "
+        f"{rate / _TARGET_PER_S:.2f} x 12 million a day ({_TARGET_PER_S:.0f}/s)"
+    )
+    return [] if rate >= _TARGET_PER_S else [f"{rate:.0f} batches/s is less than {_TARGET_PER_S:.0f}"]
+
+
+def _print_flatness(progress: Progress, batches: int) -> list[str]:
+    early, late = min(2 * _STRETCH, batches), batches
+    first, last = progress.ms_a_batch(early), progress.ms_a_batch(late)
+    print(
+        f"time a batch: {first:.2f} ms when {early - _STRETCH:,} were in, {last:.2f} ms when {late - _STRETCH:,} were in: "
+        f"{last / first:.2f} x"
+    )
+    return [] if last <= first * _FLAT else [f"a batch takes {last / first:.2f} times as long at {late:,}"]
+
+
+def _print_memory(progress: Progress) -> list[str]:
+    if not progress.peak_kib:
+        print("memory of an aggregator process: not measured")
+        return []
+    peak_mib = max(progress.peak_kib.values()) / 1_024
+    print(f"peak memory of an aggregator process: {peak_mib:.0f} MiB, of {len(progress.peak_kib)} processes seen")
+    return [] if peak_mib < _MEMORY_MIB else [f"an aggregator took {peak_mib:.0f} MiB, more than {_MEMORY_MIB}"]
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
