@@ -95,7 +95,8 @@ class ParquetLakeWriter:
                 while ahead:
                     table = ahead.popleft().result()
                     submit(islice(keys, 1))
-                    yield table
+                    if table.num_rows:
+                        yield table
             finally:
                 for future in ahead:
                     future.cancel()

@@ -1,0 +1,240 @@
+"""Compaction changes no total; staging goes when it may, and not before."""
+
+from __future__ import annotations
+
+import pytest
+
+from metering.domain.items import Put, Table, Update
+from metering.domain.ledger import CommitRecord, commit_key, pointer_key
+from metering.domain.plan import Plan
+from metering.errors import LedgerCorruptError, UnavailableError
+from metering.units import DAY_S, HOUR_S
+from tests.unit.lake.world import HOUR, NOW_S, World, record
+
+LATE = NOW_S - 20 * DAY_S
+
+
+def world_with_traffic() -> World:
+    world = World()
+    world.send([record(5), record(7, account="210987654321")], [record(11, start_s=LATE)])
+    world.send([record(13, resource="i-1"), record(17, start_s=LATE)], [record(2**62), record(2**62)])
+    return world
+
+
+def test_compaction_changes_no_total() -> None:
+    world = world_with_traffic()
+    before = world.usage()
+    assert world.visible() == before
+    assert world.compact_all() == 1
+    assert world.visible() == before == world.usage()
+    assert all(not s.staged for hour_s in world.jobs.view.hours() for s in world.jobs.view.hour_exact(hour_s).sources)
+    assert sum(file.bytes for file in world.files(HOUR)) == 5 + 7 + 13 + 2**63
+
+
+def test_nothing_is_compacted_twice() -> None:
+    world = world_with_traffic()
+    world.compact_all()
+    assert world.compact_all() == 0
+    assert len(world.objects.keys("lake/")) == 2
+
+
+def test_the_policy_leaves_late_hours_to_wait_and_the_commit_is_in_both_places() -> None:
+    world = world_with_traffic()
+    before = world.usage()
+    world.clock.advance_s(HOUR_S)
+    world.jobs.compactor.run(world.deadline())
+    assert world.files(HOUR)
+    assert not world.files(LATE - LATE % HOUR_S)
+    assert world.visible() == before
+    world.clock.advance_s(DAY_S)
+    world.jobs.compactor.run(world.deadline())
+    assert world.files(LATE - LATE % HOUR_S)
+    assert world.visible() == before
+
+
+def test_staging_goes_a_day_after_the_run_that_took_a_commits_last_hours() -> None:
+    world = world_with_traffic()
+    before = world.usage()
+    staged = world.objects.keys("staging/")
+    world.clock.advance_s(HOUR_S)
+    world.jobs.compactor.run(world.deadline())
+    world.clock.advance_s(DAY_S)
+    world.jobs.cleaner.run(world.deadline())
+    assert world.objects.keys("staging/") == staged
+    assert world.visible() == before
+    world.jobs.compactor.run(world.deadline())
+    world.clock.advance_s(DAY_S - 1)
+    world.jobs.cleaner.run(world.deadline())
+    assert world.objects.keys("staging/") == staged
+    world.clock.advance_s(1)
+    assert world.jobs.cleaner.run(world.deadline()).commits == 2
+    assert world.objects.keys("staging/") == ()
+    assert not [item for item in world.items.everything(Table.LEDGER) if str(item["sk"]).startswith("2#")]
+    assert world.visible() == before
+    assert world.jobs.cleaner.run(world.deadline()).runs == 0
+
+
+def test_a_compactor_that_dies_at_any_call_leaves_what_the_next_one_finishes() -> None:
+    calls = 0
+    while True:
+        world = world_with_traffic()
+        before = world.usage()
+        left = calls
+
+        def die(_call: str) -> None:
+            nonlocal left
+            if left == 0:
+                raise KeyboardInterrupt
+            left -= 1
+
+        world.items.on_call = world.objects.on_call = die
+        try:
+            world.compact_all()
+        except KeyboardInterrupt:
+            died = True
+        else:
+            died = False
+        world.items.on_call = world.objects.on_call = lambda _call: None
+        assert world.visible() == before
+        world.compact_all()
+        assert world.visible() == before
+        assert all(s.staged is False for h in world.jobs.view.hours() for s in world.jobs.view.hour_exact(h).sources)
+        if not died:
+            break
+        calls += 1
+    assert calls > 15
+
+
+def test_a_lost_reply_of_any_write_changes_nothing() -> None:
+    for lost in range(12):
+        world = world_with_traffic()
+        before = world.usage()
+        left = lost
+
+        def lose(_call: str) -> None:
+            nonlocal left
+            left -= 1
+            if left == -1:
+                raise UnavailableError("store", "no reply")
+
+        world.items.on_reply = world.objects.on_reply = lose
+        world.compact_all()
+        world.items.on_reply = world.objects.on_reply = lambda _call: None
+        assert world.visible() == before
+        assert world.compact_all() == 0
+
+
+def test_a_missing_staging_object_stops_the_run_and_pages() -> None:
+    world = world_with_traffic()
+    world.objects.remove(world.objects.keys("staging/")[0])
+    with pytest.raises(LedgerCorruptError):
+        world.compact_all()
+    assert world.alerts.sent[-1].severity == "page"
+    assert not world.objects.keys("lake/dt=2026-11-24")
+
+
+def test_a_reader_never_skips_a_missing_staging_object() -> None:
+    world = world_with_traffic()
+    world.objects.remove(world.objects.keys("staging/")[0])
+    with pytest.raises(LedgerCorruptError):
+        world.visible()
+
+
+def test_a_commit_that_is_still_pending_is_never_cleaned() -> None:
+    world = world_with_traffic()
+    world.compact_all()
+    [run] = [item for item in world.items.everything(Table.LEDGER) if str(item["pk"]).startswith("R#")]
+    commit_id = Plan.from_json(world.objects.get(str(run["plan"]))).last[0]
+    world.items.put(Put(table=Table.LEDGER, item={"pk": "P#0", "sk": commit_id, "hours": frozenset(["2026-11-24T13"])}))
+    world.clock.advance_s(DAY_S)
+    staged = world.objects.keys("staging/")
+    with pytest.raises(LedgerCorruptError):
+        world.jobs.cleaner.run(world.deadline())
+    assert world.objects.keys("staging/") == staged
+
+
+def test_a_pointer_that_another_run_has_marked_stops_the_compactor() -> None:
+    world = world_with_traffic()
+    [commit_id, *_] = [str(i["sk"])[2:] for i in world.items.query(Table.LEDGER, "H#2026-11-24T13", sk_from="2#")]
+    world.items.update(Update(table=Table.LEDGER, key=pointer_key(HOUR, commit_id), set={"run": "0#000000000099"}))
+    with pytest.raises(LedgerCorruptError):
+        world.compact_all()
+    assert not world.objects.keys("lake/dt=2026-11-24")
+
+
+def test_orphans_are_fenced_before_they_are_deleted() -> None:
+    world = world_with_traffic()
+    orphan = "f" * 32
+    for key in (
+        f"staging/2026-11-24/{orphan}.parquet",
+        f"staging/2026-11-24/{orphan}.wal",
+        f"quarantine/2026-11-24/{orphan}.ndjson",
+    ):
+        world.objects.put(key, b"left behind", if_absent=True)
+    kept = {key for key in world.objects.keys("") if orphan not in key}
+    assert world.jobs.orphans.run(world.deadline()) == 0
+    world.clock.advance_s(HOUR_S)
+    assert world.jobs.orphans.run(world.deadline()) == 3
+    assert set(world.objects.keys()) == kept
+    fence = world.items.peek(Table.LEDGER, commit_key(orphan))
+    assert fence is not None
+    assert CommitRecord.from_item(fence).state == "aborted"
+
+
+def test_an_orphan_whose_fence_has_no_sure_outcome_is_kept() -> None:
+    world = World()
+    key = f"staging/2026-11-24/{'e' * 32}.parquet"
+    world.objects.put(key, b"left behind", if_absent=True)
+    world.clock.advance_s(HOUR_S)
+
+    def lose(call: str) -> None:
+        if call == "items.put":
+            raise UnavailableError("items.put", "no reply")
+
+    world.items.on_reply = lose
+    assert world.jobs.orphans.run(world.deadline()) == 0
+    assert world.objects.keys("staging/") == (key,)
+
+
+def test_quarantine_older_than_forty_days_is_kept_although_its_commit_has_expired() -> None:
+    world = World()
+    young, old = "a" * 32, "b" * 32
+    world.objects.put(f"quarantine/2026-11-24/{old}.ndjson", b"{}", if_absent=True)
+    world.clock.advance_s(41 * DAY_S)
+    world.objects.put(f"quarantine/2027-01-04/{young}.ndjson", b"{}", if_absent=True)
+    world.clock.advance_s(2 * HOUR_S)
+    assert world.jobs.orphans.run(world.deadline()) == 1
+    assert world.objects.keys("quarantine/") == (f"quarantine/2026-11-24/{old}.ndjson",)
+
+
+def test_staging_that_landed_again_after_its_cleaning_goes() -> None:
+    world = world_with_traffic()
+    keys = world.objects.keys("staging/")
+    bodies = {key: world.objects.get(key) for key in keys}
+    world.compact_all()
+    world.clock.advance_s(DAY_S)
+    world.jobs.cleaner.run(world.deadline())
+    for key, body in bodies.items():
+        world.objects.put(key, body, if_absent=True)
+    world.clock.advance_s(HOUR_S)
+    assert world.jobs.orphans.run(world.deadline()) == len(bodies)
+
+
+def test_nothing_is_left_pending_after_compaction() -> None:
+    world = world_with_traffic()
+    world.compact_all()
+    assert list(world.items.query(Table.LEDGER, "P#0")) == []
+
+
+def test_a_day_with_late_data_stays_exact_through_compaction_and_cleaning() -> None:
+    start_s = NOW_S - NOW_S % DAY_S
+    world = World(now_s=start_s)
+    for hour in range(30):
+        now_s = start_s + hour * HOUR_S
+        late = [record(1, start_s=now_s - world.entropy.below(35 * DAY_S)) for _ in range(2)]
+        world.send([record(1, start_s=now_s - 60 * (n % 3)) for n in range(98)] + late)
+        world.clock.advance_s(HOUR_S)
+        world.jobs.compactor.run(world.deadline())
+        world.jobs.cleaner.run(world.deadline())
+    assert world.visible() == world.usage()
+    assert sum(total.records for total in world.usage().values()) == 3_000

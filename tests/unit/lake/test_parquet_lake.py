@@ -1,0 +1,140 @@
+"""Lake files: every row once, sorted by account, read back exactly, by us and by engines that know nothing of us."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from metering.adapters.lake.hour_rows import exact_sum
+from metering.adapters.lake.reader import ParquetLakeReader
+from metering.adapters.lake.writer import ParquetLakeWriter
+from metering.adapters.memory.clock import ManualClock
+from metering.adapters.memory.objects import MemoryObjectStore
+from metering.adapters.records.schema import STAGING_SCHEMA
+from metering.domain.lake import OWN_HOUR, USAGE_QUERY, RowQuery, Source, sum_totals
+from metering.domain.usage import Total
+from metering.errors import ObjectMissingError
+from metering.units import HOUR_S
+from tests.unit.lake.world import HOUR
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+FileRow = tuple[str, str, int, int, str]  # account, resource, bytes, start, batch
+Row = tuple[int, str, str, int, int, str]  # booked hour, and the same
+
+
+def staging(rows: Sequence[Row]) -> bytes:
+    """A staging object, written without our codec."""
+    rows = sorted(rows)
+    columns: dict[str, list[object]] = {name: [] for name in STAGING_SCHEMA.names}
+    for booked, account, resource, size, start, batch in rows:
+        values = (account, "AmazonEC2", resource, "out", "us-east-1", "internet", "DataTransfer-Out-Bytes", size)
+        for name, value in zip(
+            STAGING_SCHEMA.names, (*values, start * 10**6, start * 10**6, batch, booked), strict=True
+        ):
+            columns[name].append(value)
+    arrays = []
+    for field in STAGING_SCHEMA:
+        plain = pa.int64() if pa.types.is_timestamp(field.type) else field.type
+        array = pa.array(columns[field.name], pa.string() if pa.types.is_dictionary(plain) else plain)
+        arrays.append(array.cast(field.type))
+    table = pa.table(arrays, schema=STAGING_SCHEMA)
+    sink = pa.BufferOutputStream()
+    with pq.ParquetWriter(sink, STAGING_SCHEMA, store_schema=False) as writer:
+        for hour in sorted({row[0] for row in rows}):
+            first = next(i for i, row in enumerate(rows) if row[0] == hour)
+            writer.write_table(table.slice(first, sum(row[0] == hour for row in rows)))
+    body: bytes = sink.getvalue().to_pybytes()
+    return body
+
+
+rows_of_a_commit = st.lists(
+    st.tuples(
+        st.sampled_from([HOUR, HOUR - HOUR_S]),
+        st.sampled_from(["000000000001", "000000000002", "999999999999"]),
+        st.sampled_from(["i-1", "i-2", "ü", "arn:aws:x/y"]),
+        st.integers(0, 2**63 - 1),
+        st.integers(HOUR - 40 * 24 * HOUR_S, HOUR + HOUR_S - 1),
+        st.sampled_from(["b1", "b2", "b3"]),
+    ),
+    min_size=1,
+    max_size=30,
+)
+
+
+@given(st.lists(rows_of_a_commit, min_size=1, max_size=6), st.sampled_from([1, 7, 1000]))
+@settings(max_examples=40, deadline=None)
+def test_every_row_of_the_hour_is_in_the_file_once_however_often_it_spills(
+    commits: list[list[Row]], group_rows: int
+) -> None:
+    objects = MemoryObjectStore(ManualClock(0))
+    for number, rows in enumerate(commits):
+        objects.put(f"staging/{number}.parquet", staging(rows), if_absent=True)
+    keys = [f"staging/{number}.parquet" for number in range(len(commits))]
+    expected = sorted(row[1:] for rows in commits for row in rows if row[0] == HOUR)
+    with ParquetLakeWriter(objects, readers=2, group_rows=group_rows).merge(HOUR, keys) as merged:
+        assert isinstance(merged.content, Path)
+        table = pq.read_table(merged.content)
+        objects.put("lake/x.parquet", merged.content, if_absent=True)
+    names = ("account_id", "resource_id", "bytes", "start_time", "batch_id")
+    starts = [int(value.timestamp()) for value in table.column("start_time").to_pylist()]
+    columns = [starts if name == "start_time" else table.column(name).to_pylist() for name in names]
+    assert sorted(zip(*columns, strict=True)) == expected
+    assert table.column("account_id").to_pylist() == sorted(table.column("account_id").to_pylist())
+    assert (merged.rows, merged.bytes) == (len(expected), sum(row[2] for row in expected))
+    _reads_the_same(objects, keys, expected)
+
+
+def _reads_the_same(
+    objects: MemoryObjectStore, keys: list[str], expected: list[tuple[str, str, int, int, str]]
+) -> None:
+    reader = ParquetLakeReader(objects, readers=2)
+    lake = [Source(key="lake/x.parquet", hour_s=HOUR, rows=0, bytes=0, staged=False)]
+    staged = [Source(key=key, hour_s=HOUR, rows=0, bytes=0, staged=True) for key in keys]
+    for query in (RowQuery(), USAGE_QUERY, RowQuery(columns=("batch_id", "resource_id", OWN_HOUR))):
+        totals = reader.totals(lake, query)
+        assert totals == reader.totals(staged, query)
+        assert sum_totals(totals.values()) == Total(sum(row[2] for row in expected), len(expected))
+    only = RowQuery(columns=("batch_id",), where=(("account_id", frozenset(["000000000002"])),))
+    by_batch: dict[tuple[str | int, ...], Total] = {}
+    for account, _, size, _, batch in expected:
+        if account == "000000000002":
+            by_batch[batch,] = by_batch.get((batch,), Total(0, 0)).plus(Total(size, 1))
+    assert reader.totals(lake, only) == by_batch == reader.totals(staged, only)
+
+
+def test_a_missing_staging_object_is_named() -> None:
+    objects = MemoryObjectStore(ManualClock(0))
+    with (
+        pytest.raises(ObjectMissingError, match="staging/gone"),
+        ParquetLakeWriter(objects).merge(HOUR, ["staging/gone.parquet"]),
+    ):
+        pass
+
+
+def test_sums_beyond_63_bits_are_exact() -> None:
+    assert exact_sum(pa.array([2**63 - 1] * 1_000, pa.int64())) == 1_000 * (2**63 - 1)
+    assert exact_sum(pa.array([], pa.int64())) == 0
+
+
+def test_plain_duckdb_that_knows_nothing_of_us_gets_the_same_total(tmp_path: Path) -> None:
+    objects = MemoryObjectStore(ManualClock(0))
+    rows = [(HOUR, "000000000001", f"i-{n}", 2**62, HOUR + n, f"b{n % 3}") for n in range(100)]
+    objects.put("staging/a.parquet", staging(rows), if_absent=True)
+    target = tmp_path / "lake" / "dt=2026-11-24" / "hour=13"
+    target.mkdir(parents=True)
+    with ParquetLakeWriter(objects).merge(HOUR, ["staging/a.parquet"]) as merged:
+        assert isinstance(merged.content, Path)
+        (target / "0-1-0.parquet").write_bytes(merged.content.read_bytes())
+    with duckdb.connect() as connection:
+        lake = connection.read_parquet(f"{tmp_path}/lake/**/*.parquet")
+        found = lake.aggregate("sum(bytes), count(*), count(DISTINCT resource_id)").fetchall()
+    assert found == [(100 * 2**62, 100, 100)]

@@ -1,0 +1,116 @@
+"""A closed month never changes; what comes later is a correction in the open one (I6)."""
+
+from __future__ import annotations
+
+import pytest
+
+from metering.domain.hours import month_bounds_s
+from metering.domain.items import Table, Update
+from metering.domain.usage import Total
+from metering.units import DAY_S, HOUR_S
+from metering.usecases.period import PeriodNotClosableError
+from tests.unit.lake.test_reconcile import usage_keys
+from tests.unit.lake.world import World, record
+
+MONTH = "2026-10"
+FIRST_S, AFTER_S = month_bounds_s(MONTH)
+
+
+def world_with_october() -> World:
+    world = World(now_s=AFTER_S - HOUR_S)
+    world.send([record(5, start_s=AFTER_S - HOUR_S), record(7, start_s=FIRST_S)], [record(2**62, start_s=FIRST_S)])
+    world.clock.advance_s(4 * DAY_S)
+    world.send([record(11, start_s=AFTER_S - 60), record(13, start_s=AFTER_S + 60)])
+    return world
+
+
+def test_a_month_is_closed_with_its_exact_totals() -> None:
+    world = world_with_october()
+    closed = world.jobs.closer.close(MONTH, world.deadline())
+    assert closed.total == Total(5 + 7 + 2**62 + 11, 4)
+    assert dict(closed.usage()) == {key: total for key, total in world.usage().items() if key.hour_s < AFTER_S}
+    assert world.jobs.closer.frozen(MONTH) == closed
+    assert world.jobs.closer.close(MONTH, world.deadline()) == closed
+    assert world.jobs.closer.verify(MONTH) == []
+
+
+def test_a_late_batch_is_a_correction_and_the_closed_month_is_unchanged() -> None:
+    world = world_with_october()
+    closed = world.jobs.closer.close(MONTH, world.deadline())
+    files = world.objects.keys("lake/dt=2026-10")
+    world.send([record(17, start_s=FIRST_S + 5), record(19, start_s=AFTER_S + 100)])
+    world.compact_all()
+    assert world.objects.keys("lake/dt=2026-10") == files
+    assert world.jobs.closer.verify(MONTH) == []
+    october = {key: total for key, total in world.usage().items() if key.hour_s < AFTER_S}
+    assert october == dict(closed.usage())
+    corrections = {key: total for key, total in world.usage().items() if key.corrects_s is not None}
+    [(key, total)] = corrections.items()
+    assert (key.corrects_s, total) == (FIRST_S, Total(17, 1))
+    assert key.hour_s >= AFTER_S
+    assert world.visible() == world.usage()
+    checks = world.jobs.reconciler.check(from_s=0, to_s=AFTER_S + 30 * DAY_S, deep=True).checks
+    assert all(check.agrees for check in checks)
+
+
+def test_a_month_is_closed_three_days_after_its_end_at_the_earliest() -> None:
+    world = World(now_s=AFTER_S + 3 * DAY_S - 1)
+    with pytest.raises(PeriodNotClosableError, match="2026-11-04T00:00:00Z"):
+        world.jobs.closer.close(MONTH, world.deadline())
+    assert world.jobs.closer.show(MONTH) is None
+
+
+def test_a_month_whose_totals_differ_is_not_closed_and_pages() -> None:
+    world = world_with_october()
+    key = next(key for key in usage_keys(world) if key.sk.startswith("2026-10"))
+    world.items.update(Update(table=Table.USAGE, key=key, add={"bytes": 1, "rev": 1}))
+    with pytest.raises(PeriodNotClosableError, match="differ"):
+        world.jobs.closer.close(MONTH, world.deadline())
+    assert world.alerts.sent[-1].severity == "page"
+    period = world.jobs.closer.show(MONTH)
+    assert period is not None
+    assert period.state == "closing"
+    world.items.update(Update(table=Table.USAGE, key=key, add={"bytes": -1, "rev": 1}))
+    assert world.jobs.closer.close(MONTH, world.deadline()).total.records == 4
+
+
+def test_closing_goes_on_after_it_died_at_any_call() -> None:
+    calls = 0
+    while True:
+        world = world_with_october()
+        left = calls
+
+        def die(_call: str) -> None:
+            nonlocal left
+            if left == 0:
+                raise KeyboardInterrupt
+            left -= 1
+
+        world.items.on_call = world.objects.on_call = die
+        try:
+            world.jobs.closer.close(MONTH, world.deadline())
+        except KeyboardInterrupt:
+            died = True
+        else:
+            died = False
+        world.items.on_call = world.objects.on_call = lambda _call: None
+        assert world.jobs.closer.close(MONTH, world.deadline()).total == Total(5 + 7 + 2**62 + 11, 4)
+        assert world.jobs.closer.verify(MONTH) == []
+        if not died:
+            break
+        calls += 7
+    assert calls > 50
+
+
+def test_verify_names_a_changed_file_and_an_added_one() -> None:
+    world = world_with_october()
+    closed = world.jobs.closer.close(MONTH, world.deadline())
+    first, second = (file.key for hour in closed.hours for file in hour.files)
+    body = world.objects.get(second)
+    world.objects.put(first.replace("/0-0", "/9-0"), body, if_absent=True)
+    world.objects.remove(second)
+    problems = world.jobs.closer.verify(MONTH)
+    assert any("was added" in problem for problem in problems)
+    assert any("is gone" in problem for problem in problems)
+    with pytest.raises(PeriodNotClosableError):
+        world.jobs.closer.verify("2026-09")

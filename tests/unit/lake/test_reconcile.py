@@ -1,0 +1,166 @@
+"""Reconciler, repair, rebuild and sources: differences are named, and put right to the byte."""
+
+from __future__ import annotations
+
+from metering.domain.hours import hour_of
+from metering.domain.items import Key, Table, Update
+from metering.domain.ledger import marker_key
+from metering.domain.sources import SeenSequences
+from metering.domain.usage import Total
+from metering.units import DAY_S, HOUR_S, MINUTE_S
+from tests.unit.lake.world import ACCOUNT, HOUR, NOW_S, World, record
+
+LATE_HOUR = hour_of(NOW_S - 20 * DAY_S)
+EVERYTHING = {"from_s": 0, "to_s": NOW_S + DAY_S}
+
+
+def world_with_traffic(*, compacted: bool = True) -> World:
+    world = World()
+    world.send([record(5), record(7, account="210987654321")], [record(11, start_s=LATE_HOUR)], source="edge")
+    if compacted:
+        world.compact_all()
+    world.send([record(13), record(17, start_s=LATE_HOUR + 5)], source="edge")
+    return world
+
+
+def usage_keys(world: World) -> list[Key]:
+    return [Key(str(item["pk"]), str(item["sk"])) for item in world.items.everything(Table.USAGE)]
+
+
+def test_markers_usage_and_rows_agree_in_lake_and_staging() -> None:
+    world = world_with_traffic()
+    for deep in (False, True):
+        result = world.jobs.reconciler.run(**EVERYTHING, deep=deep)
+        assert [check.hour_s for check in result.checks] == [LATE_HOUR, HOUR]
+        assert all(check.agrees for check in result.checks)
+        assert result.checks[1].rows == result.checks[1].usage == result.checks[1].markers == Total(25, 3)
+    assert not world.alerts.sent
+
+
+def test_a_broken_usage_item_is_named_after_two_passes_a_minute_apart() -> None:
+    world = world_with_traffic()
+    key = next(key for key in usage_keys(world) if ACCOUNT in key.pk and key.sk.startswith("2026-11-24T13"))
+    world.items.update(Update(table=Table.USAGE, key=key, add={"bytes": 100}))
+    began_ms = world.clock.now_ms()
+    result = world.jobs.reconciler.run(**EVERYTHING)
+    assert world.clock.now_ms() - began_ms >= MINUTE_S * 1000
+    [check] = result.different
+    [difference] = check.differences
+    assert difference.key is not None
+    assert difference.key.account_id == ACCOUNT
+    assert (difference.expected.bytes, difference.found.bytes) == (118, 18)
+    [alert] = world.alerts.sent
+    assert alert.severity == "page"
+    assert alert.fields["expected_bytes"] == "118"
+    assert alert.fields["hour"] == "2026-11-24T13:00:00Z"
+    assert world.metrics.counts["ReconciliationDifferencesFound"] == 1
+
+
+def test_a_lost_marker_is_named_by_its_batch() -> None:
+    world = world_with_traffic()
+    world.items.remove(Table.LEDGER, marker_key("batch-0"))
+    result = world.jobs.reconciler.check(**EVERYTHING)
+    [check] = result.different
+    assert [difference.batch_id for difference in check.differences] == ["batch-0"]
+
+
+def test_an_hour_that_only_the_usage_table_knows_is_found() -> None:
+    world = world_with_traffic()
+    key = usage_keys(world)[0]
+    elsewhere = Key(key.pk, key.sk.replace(key.sk[:13], key.sk[:8] + "09T01"))
+    world.items.update(Update(table=Table.USAGE, key=elsewhere, add={"bytes": 1, "records": 1, "rev": 1}))
+    result = world.jobs.reconciler.check(**EVERYTHING)
+    assert len(result.different) == 1
+
+
+def test_markers_that_may_have_expired_are_not_compared() -> None:
+    world = world_with_traffic()
+    world.clock.advance_s(60 * DAY_S)
+    for batch in range(3):
+        world.items.remove(Table.LEDGER, marker_key(f"batch-{batch}"))
+    result = world.jobs.reconciler.check(**EVERYTHING)
+    assert all(check.agrees and check.markers is None for check in result.checks)
+
+
+def test_a_difference_that_goes_away_is_no_alarm() -> None:
+    world = world_with_traffic()
+    key = usage_keys(world)[0]
+    world.items.update(Update(table=Table.USAGE, key=key, add={"bytes": 1, "rev": 1}))
+
+    class Mending:
+        def now_ms(self) -> int:
+            return world.clock.now_ms()
+
+        def sleep_ms(self, duration_ms: int) -> None:
+            world.items.update(Update(table=Table.USAGE, key=key, add={"bytes": -1, "rev": 1}))
+            world.clock.sleep_ms(duration_ms)
+
+    world.jobs.__dict__["clock"] = Mending()
+    result = world.jobs.reconciler.run(**EVERYTHING)
+    assert not result.different
+    assert not result.unsettled
+    assert not world.alerts.sent
+
+
+def test_a_lost_usage_table_is_rebuilt_to_the_byte() -> None:
+    world = world_with_traffic()
+    before = world.usage()
+    for key in usage_keys(world):
+        world.items.remove(Table.USAGE, key)
+    result = world.jobs.rebuilder.usage()
+    assert result.repaired == len(before)
+    assert not result.unsettled
+    assert world.usage() == before
+    assert world.jobs.rebuilder.usage().repaired == 0
+
+
+def test_single_items_are_repaired_and_others_left_alone() -> None:
+    world = world_with_traffic()
+    before = world.usage()
+    keys = usage_keys(world)
+    world.items.update(Update(table=Table.USAGE, key=keys[0], add={"bytes": -3, "records": 2}))
+    world.items.remove(Table.USAGE, keys[1])
+    assert world.jobs.rebuilder.usage().repaired == 2
+    assert world.usage() == before
+
+
+def test_lost_markers_are_rebuilt_and_a_later_copy_is_a_duplicate() -> None:
+    world = world_with_traffic()
+    before = world.usage()
+    for batch in range(3):
+        world.items.remove(Table.LEDGER, marker_key(f"batch-{batch}"))
+    result = world.jobs.rebuilder.markers()
+    assert (result.batches, result.rebuilt) == (3, 3)
+    assert all(check.agrees for check in world.jobs.reconciler.check(**EVERYTHING, deep=True).checks)
+    world._sent = 0
+    world.send([record(5), record(7, account="210987654321")])
+    assert world.usage() == before
+    assert world.metrics.counts["DuplicatesUnverified"] == 1
+    assert world.jobs.rebuilder.markers().rebuilt == 0
+
+
+def test_sources_are_derived_with_their_gaps() -> None:
+    world = World()
+    world.send([record(1)], source="edge")
+    world._sent = 5
+    world.send([record(1)], source="edge")
+    state = world.jobs.reconciler_state
+    state.keep(world.jobs.reconciler.check(**EVERYTHING))
+    [source] = state.sources()
+    assert (source.last_sequence, source.gaps) == (5, ())
+    world.clock.advance_s(HOUR_S)
+    state.keep(world.jobs.reconciler.check(**EVERYTHING))
+    [source] = state.sources()
+    assert source.gaps == ((1, 4),)
+    assert source.last_seen_s == NOW_S
+    world._sent = 2
+    world.send([record(1)], source="edge")
+    state.keep(world.jobs.reconciler.check(**EVERYTHING))
+    assert state.sources()[0].gaps == ((1, 1), (3, 4))
+
+
+def test_numbers_may_come_in_any_order_and_again() -> None:
+    seen = SeenSequences().plus([3, 1, 7], now_ms=5)
+    assert seen.confirmed(before_ms=5) == ((0, 0), (2, 2), (4, 6))
+    assert seen.plus([3, 1, 7], now_ms=9) == seen
+    assert seen.plus([0, 2, 4, 5, 6], now_ms=9) == SeenSequences(last=7)

@@ -1,0 +1,147 @@
+"""A region in memory: the production worker, codec and jobs of the lake over in-memory stores."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from metering.adapters.lake.jobs import LakeJobs
+from metering.adapters.memory.alerts import MemoryAlerts
+from metering.adapters.memory.clock import DeadlineAt, ManualClock
+from metering.adapters.memory.entropy import SeededEntropy
+from metering.adapters.memory.items import MemoryItemStore
+from metering.adapters.memory.metrics import MemoryMetrics
+from metering.adapters.memory.objects import MemoryObjectStore
+from metering.adapters.records.codec import ParquetRowCodec
+from metering.adapters.records.reader import ReadLimits, RecordBatchReader
+from metering.domain.batches import Delivery
+from metering.domain.hours import hour_of, rfc3339
+from metering.domain.items import Key, Table
+from metering.domain.ledger import Published, parse_usage_key, usage_total
+from metering.domain.usage import Total, UsageKey, merge
+from metering.settings import Settings
+from metering.units import DAY_S
+from metering.usecases.aggregate import Aggregator
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from metering.domain.ledger import LakeFile
+
+NOW_S = int(datetime(2026, 11, 24, 13, 30, tzinfo=UTC).timestamp())
+HOUR = hour_of(NOW_S)
+ACCOUNT = "123456789012"
+
+
+def record(
+    size: int, *, start_s: int = NOW_S, account: str = ACCOUNT, resource: str = "i-0abc", to: str = "internet"
+) -> dict[str, str | int]:
+    """A record as a producer writes it."""
+    return {
+        "account_id": account,
+        "service": "AmazonEC2",
+        "resource_id": resource,
+        "direction": "out",
+        "from": "us-east-1/use1-az2",
+        "to": to,
+        "bytes": size,
+        "start": rfc3339(start_s),
+        "end": rfc3339(start_s),
+    }
+
+
+class World:
+    """Sends batches and runs jobs. `settings` are changed by keyword."""
+
+    def __init__(self, *, now_s: int = NOW_S, **settings: int) -> None:
+        self.clock = ManualClock(now_s * 1000)
+        self.items = MemoryItemStore()
+        self.objects = MemoryObjectStore(self.clock)
+        self.entropy = SeededEntropy(7)
+        self.metrics = MemoryMetrics()
+        self.alerts = MemoryAlerts()
+        self.settings = Settings.model_validate(
+            {"ledger_table": "ledger", "usage_table": "usage", "data_bucket": "data", **settings}
+        )
+        self.jobs = self.make_jobs()
+        self.aggregator = Aggregator(
+            store=self.items,
+            objects=self.objects,
+            reader=RecordBatchReader(self.objects, bucket="data", limits=ReadLimits()),
+            codec=ParquetRowCodec(),
+            clock=self.clock,
+            entropy=self.entropy,
+            metrics=self.metrics,
+            settings=self.settings,
+            alerts=self.alerts,
+        )
+        self._sent = 0
+
+    def make_jobs(self) -> LakeJobs:
+        """The jobs of another process over the same stores."""
+        return LakeJobs(
+            items=self.items,
+            objects=self.objects,
+            clock=self.clock,
+            entropy=self.entropy,
+            metrics=self.metrics,
+            alerts=self.alerts,
+            settings=self.settings,
+        )
+
+    def send(self, *batches: Sequence[dict[str, str | int]], source: str = "") -> list[str]:
+        """One invocation with these batches; returns their ids."""
+        deliveries = []
+        ids = []
+        for records in batches:
+            number, self._sent = self._sent, self._sent + 1
+            ids.append(f"batch-{number}")
+            body: dict[str, object] = {
+                "schema": "metering.batch/1",
+                "batch_id": ids[-1],
+                "record_count": len(records),
+                "records": records,
+            }
+            if source:
+                body |= {"source_id": source, "sequence": number}
+            deliveries.append(
+                Delivery(
+                    message_id=f"m{number}",
+                    body=json.dumps(body),
+                    sent_at_ms=self.clock.now_ms(),
+                    receive_count=1,
+                    sender_id="sender",
+                )
+            )
+        result = self.aggregator.handle(deliveries, self.deadline())
+        assert not result.retry
+        return ids
+
+    def deadline(self, time_s: int = 900) -> DeadlineAt:
+        return DeadlineAt(clock=self.clock, at_ms=self.clock.now_ms() + time_s * 1000)
+
+    def compact_all(self) -> int:
+        """Compact whatever the policy says; returns the number of runs."""
+        policy = replace(self.jobs.policy, wait_today_s=-DAY_S, wait_older_s=-DAY_S)
+        return self.jobs.compactor_of(policy).run(self.deadline(10_000)).runs
+
+    def usage(self) -> dict[UsageKey, Total]:
+        """What the usage table says."""
+        return merge(
+            {parse_usage_key(Key(str(item["pk"]), str(item["sk"])))[0]: usage_total(item)}
+            for item in self.items.everything(Table.USAGE)
+        )
+
+    def visible(self) -> dict[UsageKey, Total]:
+        """What a reader of the lake sees."""
+        return merge(self.jobs.view.hour_usage(hour_s) for hour_s in self.jobs.view.hours())
+
+    def files(self, hour_s: int) -> list[LakeFile]:
+        """What is published of an hour."""
+        return [
+            file
+            for item in self.items.query(Table.LEDGER, f"H#{rfc3339(hour_s)[:13]}", sk_from="1#", sk_to="1$")
+            for file in Published.from_item(item).files
+        ]
