@@ -1,7 +1,7 @@
 """What fuzzing starts from: a good example of each form, and the kept corpus of what once was interesting.
 
-`corpus/` holds message bodies (`*.body`) and objects (`*.ndjson`, `*.parquet`), found by fuzzing or made by hand. A file
-that broke the reader stays there for good.
+`corpus/` holds message bodies (`*.body`) and objects (`*.ndjson`, `*.parquet`), found by fuzzing or made by hand. A
+file that broke the reader stays there for good.
 """
 
 from __future__ import annotations

@@ -145,7 +145,7 @@ def test_how_a_record_is_written_does_not_change_its_identity(records: list[dict
 
     def _other(name: str, value: Any) -> str:
         if name == "bytes" and isinstance(value, int):
-            return random.choice([str(value), f"{value}.0", f"{value}0e-1", f"{value}.000E+0"])
+            return random.choice([str(value), f"{value}.0", f"{value}e0", f"{value}.000E+0"])
         return _escaped(value) if isinstance(value, str) else json.dumps(value)
 
     def _escaped(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Records from Parquet, column by column. Nothing is decoded before the footer has promised that it is bounded."""
+"""Records from Parquet, column by column. Nothing is decoded before the file has shown that it is bounded."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from metering.adapters.records.compression import refusal
+from metering.adapters.records.parquet_footer import Chunk, pages, read_footer
 from metering.domain.reasons import Problem, Reason, problem
 from metering.errors import BatchRefusedError
 from metering.units import MIB
@@ -21,13 +22,15 @@ if TYPE_CHECKING:
 
 TEXT_COLUMNS = ("account_id", "service", "resource_id", "direction", "from", "to", "usage_type")
 TIME_COLUMNS = ("start", "end")
+_ALL_COLUMNS = (*TEXT_COLUMNS, "bytes", *TIME_COLUMNS)
 _OPTIONAL = frozenset(("usage_type",))
 _MEMORY_BYTES = 64 * MIB
-_FOOTER_BYTES = 16 * MIB
-_FOOTER_ITEMS = 1_000_000
-_MAGIC = b"PAR1"
-# Magic number at both ends, and the length of the footer.
-_SMALLEST_BYTES = 12
+
+# parquet.thrift, `Encoding`. Arrow keeps a column of dictionary and plain pages as a dictionary; of others it can't.
+_DICTIONARIES = frozenset((2, 8))
+_FOLDED = _DICTIONARIES | {0}
+# A value may repeat the one before it, so that a page unfolds without bound.
+_DELTA_BYTE_ARRAY = 7
 
 
 @contextmanager
@@ -46,11 +49,16 @@ def read_parquet(file: IO[bytes], intake: TableIntake, *, limit_bytes: int, limi
     Raises:
         BatchRefusedError: No Parquet, too large, or not the columns of a record.
     """
-    _check_frame(file)
+    rows, chunks = read_footer(file)
     try:
-        footer = _open(file)
-        columns = _check(footer, limit_bytes, limit_records)
-        parquet = _open(file, metadata=footer.metadata, read_dictionary=_texts(footer.schema_arrow, columns))
+        schema = pq.ParquetFile(pa.PythonFile(file, mode="r")).schema_arrow
+        columns = _check(schema, rows, chunks, limit_bytes, limit_records)
+        if not rows:
+            return 0
+        encodings = _check_pages(file, [chunk for chunk in chunks if chunk.path in columns], limit_bytes)
+        # What repeats is not unfolded.
+        folded = [name for name in columns if _is_text(schema.field(name).type) and encodings[name] <= _FOLDED]
+        parquet = pq.ParquetFile(pa.PythonFile(file, mode="r"), read_dictionary=folded)
         table = _plain_texts(parquet.read(columns=columns, use_threads=False))
         table.validate(full=True)
     except pa.ArrowMemoryError:
@@ -58,51 +66,18 @@ def read_parquet(file: IO[bytes], intake: TableIntake, *, limit_bytes: int, limi
         raise
     except (pa.ArrowException, OSError, ValueError) as error:
         raise refusal(Reason.PARQUET_UNREADABLE, str(error)) from error
-    if table.num_rows:
-        intake.add(table, limit_bytes=limit_bytes)
+    intake.add(table, limit_bytes=limit_bytes)
     return int(table.nbytes)
 
 
-def _open(
-    file: IO[bytes], *, metadata: pq.FileMetaData | None = None, read_dictionary: Sequence[str] = ()
-) -> pq.ParquetFile:
-    return pq.ParquetFile(
-        pa.PythonFile(file, mode="r"),
-        metadata=metadata,
-        read_dictionary=list(read_dictionary),
-        thrift_string_size_limit=_FOOTER_BYTES,
-        thrift_container_size_limit=_FOOTER_ITEMS,
-    )
-
-
-def _check_frame(file: IO[bytes]) -> None:
-    size = file.seek(0, 2)
-    file.seek(0)
-    start = file.read(4)
-    if size == 0:
-        raise refusal(Reason.OBJECT_EMPTY, "the object has no bytes")
-    if start == b"PARE":
-        raise refusal(Reason.PARQUET_UNSUPPORTED, "encrypted Parquet")
-    if start != _MAGIC:
-        raise refusal(Reason.WRONG_FORMAT, "no Parquet file")
-    file.seek(-4, 2)
-    if size < _SMALLEST_BYTES or file.read(4) != _MAGIC:
-        raise refusal(Reason.OBJECT_TRUNCATED, "the Parquet file has no end")
-    file.seek(-8, 2)
-    if int.from_bytes(file.read(4), "little") > min(size - _SMALLEST_BYTES, _FOOTER_BYTES):
-        raise refusal(Reason.PARQUET_UNREADABLE, "its footer is too long")
-    file.seek(0)
-
-
-def _check(parquet: pq.ParquetFile, limit_bytes: int, limit_records: int) -> list[str]:
+def _check(schema: pa.Schema, rows: int, chunks: Sequence[Chunk], limit_bytes: int, limit_records: int) -> list[str]:
     """The columns to read; raises BatchRefusedError with every problem of the footer."""
     problems: list[Problem] = []
-    metadata = parquet.metadata
-    if not 0 <= metadata.num_rows <= limit_records:
-        problems.append(problem(Reason.TOO_MANY_RECORDS, f"{metadata.num_rows} rows, more than {limit_records}"))
-    columns = _check_columns(parquet.schema_arrow, problems)
-    size = _unpacked_bytes(metadata, columns)
-    if not 0 <= size <= limit_bytes:
+    if rows > limit_records:
+        problems.append(problem(Reason.TOO_MANY_RECORDS, f"{rows} rows, more than {limit_records}"))
+    columns = _check_columns(schema, problems)
+    size = sum(max(chunk.unpacked_bytes, chunk.stored_bytes) for chunk in chunks if chunk.path in columns)
+    if size > limit_bytes:
         problems.append(problem(Reason.OBJECT_TOO_LARGE, f"{size} bytes after decompression, more than {limit_bytes}"))
     if problems:
         raise BatchRefusedError(problems)
@@ -111,7 +86,7 @@ def _check(parquet: pq.ParquetFile, limit_bytes: int, limit_records: int) -> lis
 
 def _check_columns(schema: pa.Schema, problems: list[Problem]) -> list[str]:
     columns = []
-    for name in (*TEXT_COLUMNS, "bytes", *TIME_COLUMNS):
+    for name in _ALL_COLUMNS:
         found = schema.get_all_field_indices(name)
         if len(found) == 1:
             columns.append(name)
@@ -123,6 +98,24 @@ def _check_columns(schema: pa.Schema, problems: list[Problem]) -> list[str]:
         elif name not in _OPTIONAL:
             problems.append(problem(Reason.PARQUET_MISSING_COLUMN, name))
     return columns
+
+
+def _check_pages(file: IO[bytes], chunks: Sequence[Chunk], limit_bytes: int) -> dict[str, set[int]]:
+    """The encodings of each column; raises BatchRefusedError unless its pages can be bounded."""
+    total = 0
+    encodings: dict[str, set[int]] = {chunk.path: set() for chunk in chunks}
+    for chunk in chunks:
+        for page in pages(file, chunk):
+            total += page.unpacked_bytes
+            if total > limit_bytes:
+                raise refusal(Reason.OBJECT_TOO_LARGE, f"pages of more than {limit_bytes} bytes after decompression")
+            if page.encoding is not None:
+                encodings[chunk.path].add(page.encoding)
+    for name, found in encodings.items():
+        if name in TEXT_COLUMNS and (_DELTA_BYTE_ARRAY in found or (found & _DICTIONARIES and not found <= _FOLDED)):
+            detail = f"{name}: encodings {sorted(found)}, use plain or dictionary pages"
+            raise refusal(Reason.PARQUET_UNSUPPORTED, detail)
+    return encodings
 
 
 def _fits(name: str, kind: pa.DataType) -> bool:
@@ -137,11 +130,6 @@ def _is_text(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(values) or pa.types.is_large_string(values) or pa.types.is_string_view(values))
 
 
-def _texts(schema: pa.Schema, columns: list[str]) -> list[str]:
-    """Text columns to read as dictionaries: what repeats is not unfolded."""
-    return [name for name in columns if name in TEXT_COLUMNS and _is_text(schema.field(name).type)]
-
-
 def _plain_texts(table: pa.Table) -> pa.Table:
     """The table with all texts as strings or dictionaries of strings."""
     for place, field in enumerate(table.schema):
@@ -153,15 +141,3 @@ def _plain_texts(table: pa.Table) -> pa.Table:
         if kind != field.type:
             table = table.set_column(place, field.name, table.column(place).cast(kind))
     return table
-
-
-def _unpacked_bytes(metadata: pq.FileMetaData, columns: list[str]) -> int:
-    wanted = frozenset(columns)
-    total = 0
-    for group in range(metadata.num_row_groups):
-        row_group = metadata.row_group(group)
-        for number in range(row_group.num_columns):
-            column = row_group.column(number)
-            if column.path_in_schema in wanted:
-                total += max(column.total_uncompressed_size, column.total_compressed_size)
-    return total

@@ -10,6 +10,7 @@ import zlib
 from typing import TYPE_CHECKING, BinaryIO
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import zstandard
 
@@ -310,6 +311,56 @@ def test_a_bomb_of_long_heads_is_refused_before_it_is_hashed() -> None:
     long = pa.DictionaryArray.from_arrays(pa.array([0] * 50_000, pa.int32()), ["1" * MIB])
     body = parquet(pa.table(rows | {"account_id": long, "service": pa.array([f"s{n}" for n in range(50_000)])}))
     assert read(body, "parquet", count=50_000) == ["object_too_large"]
+
+
+def zigzag(number: int, width: int) -> bytes:
+    """A number of Thrift's compact protocol in exactly `width` bytes."""
+    value = number << 1
+    continued = [((value >> 7 * place) & 0x7F) | 0x80 for place in range(width - 1)]
+    return bytes([*continued, value >> 7 * (width - 1)])
+
+
+def test_a_footer_that_lies_about_a_bomb_does_not_help_it() -> None:
+    rows = {name: pa.repeat(pa.array(value)[0], 40) for name, value in columns(resource_id=["x" * MIB]).items()}
+    body = parquet(pa.table(rows), use_dictionary=False, write_statistics=False, compression="zstd")
+    size = pq.read_metadata(io.BytesIO(body)).row_group(0).column(2).total_uncompressed_size
+    width = (size.bit_length() + 7) // 7
+    lied = body.replace(zigzag(size, width), zigzag(1000, width))
+    assert pq.read_metadata(io.BytesIO(lied)).row_group(0).column(2).total_uncompressed_size == 1000
+    assert read(lied, "parquet", count=40) == ["object_too_large"]
+
+
+def test_an_encoding_that_unfolds_without_bound_is_refused() -> None:
+    body = parquet(pa.table(columns()), use_dictionary=False, column_encoding={"resource_id": "DELTA_BYTE_ARRAY"})
+    assert read(body, "parquet") == ["parquet_unsupported"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"data_page_version": "2.0", "compression": "zstd"},
+        {"use_dictionary": False, "compression": "none"},
+        {
+            "use_dictionary": False,
+            "column_encoding": {"bytes": "DELTA_BINARY_PACKED", "resource_id": "DELTA_LENGTH_BYTE_ARRAY"},
+        },
+        {"write_page_checksum": True, "write_page_index": True, "compression": "brotli"},
+        {"data_page_size": 64, "row_group_size": 100, "compression": "gzip"},
+        {"version": "1.0", "compression": "lz4", "use_deprecated_int96_timestamps": True},
+        {"compression": "snappy", "store_schema": False},
+    ],
+)
+def test_files_of_all_common_writers_are_read_alike(options: dict[str, object]) -> None:
+    desk = Desk()
+    records = [record(resource_id=f"i-{n}", start=SENT_AT_S - n, end=SENT_AT_S, bytes=n) for n in range(3_000)]
+    table = pa.Table.from_pylist(records)
+    place = table.column_names.index("start")
+    table = table.set_column(place, "start", table.column("start").cast(pa.timestamp("s", "UTC")))
+    desk.put("ingest/x", parquet(table, **options))
+    desk.put("ingest/n", ndjson(records))
+    answer = desk.decoded(pointer("ingest/x", "parquet", count=3_000))
+    same = desk.decoded(pointer("ingest/n", "ndjson", count=3_000))
+    assert (answer.content_hash, answer.usage) == (same.content_hash, same.usage)
 
 
 def test_invalid_utf_8_in_a_text_column_is_refused() -> None:
