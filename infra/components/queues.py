@@ -24,6 +24,7 @@ class IngestQueue(Construct):
 
     def __init__(self, scope: Construct, construct_id: str, *, config: StageConfig) -> None:
         super().__init__(scope, construct_id)
+        self._emulated = config.emulated
         removal = RemovalPolicy.RETAIN if config.stateful_retained else RemovalPolicy.DESTROY
         self.dead_letters = sqs.Queue(
             self,
@@ -53,22 +54,22 @@ class IngestQueue(Construct):
 
     def grant_send(self, grantee: iam.IGrantable) -> None:
         """Let `grantee` send batches, and find the queue by its name."""
-        _grant(grantee, self.queue, "sqs:SendMessage", "sqs:GetQueueUrl")
+        self._grant(grantee, self.queue, "sqs:SendMessage", "sqs:GetQueueUrl")
 
     def grant_consume(self, grantee: iam.IGrantable) -> None:
         """Let `grantee` take messages off the ingest queue."""
-        _grant(grantee, self.queue, *_CONSUME)
+        self._grant(grantee, self.queue, *_CONSUME)
 
     def grant_watch(self, grantee: iam.IGrantable) -> None:
         """Let `grantee` see how much is in both queues."""
-        _grant(grantee, self.queue, "sqs:GetQueueAttributes", "sqs:GetQueueUrl")
-        _grant(grantee, self.dead_letters, "sqs:GetQueueAttributes", "sqs:GetQueueUrl")
+        self._grant(grantee, self.queue, "sqs:GetQueueAttributes", "sqs:GetQueueUrl")
+        self._grant(grantee, self.dead_letters, "sqs:GetQueueAttributes", "sqs:GetQueueUrl")
 
     def grant_redrive(self, grantee: iam.IGrantable) -> None:
         """Let `grantee` look into the dead letters and put them back into the ingest queue."""
         self.grant_send(grantee)
         self.grant_watch(grantee)
-        _grant(
+        self._grant(
             grantee,
             self.dead_letters,
             *_CONSUME,
@@ -76,6 +77,11 @@ class IngestQueue(Construct):
             "sqs:CancelMessageMoveTask",
             "sqs:ListMessageMoveTasks",
         )
+
+    def _grant(self, grantee: iam.IGrantable, queue: sqs.Queue, *actions: str) -> None:
+        batches = _EMULATED_BATCHES if self._emulated else {}
+        asked = [*actions, *(batches[action] for action in actions if action in batches)]
+        iam.Grant.add_to_principal(grantee=grantee, actions=asked, resource_arns=[queue.queue_arn])
 
     def _policy(self) -> sqs.CfnQueuePolicy:
         statements = [
@@ -111,7 +117,9 @@ _CONSUME = (
     "sqs:GetQueueAttributes",
     "sqs:GetQueueUrl",
 )
-
-
-def _grant(grantee: iam.IGrantable, queue: sqs.Queue, *actions: str) -> None:
-    iam.Grant.add_to_principal(grantee=grantee, actions=list(actions), resource_arns=[queue.queue_arn])
+# SQS asks for the single call's permission; MiniStack asks for the call's own name.
+_EMULATED_BATCHES = {
+    "sqs:SendMessage": "sqs:SendMessageBatch",
+    "sqs:DeleteMessage": "sqs:DeleteMessageBatch",
+    "sqs:ChangeMessageVisibility": "sqs:ChangeMessageVisibilityBatch",
+}
