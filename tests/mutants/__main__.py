@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _ROOT = Path(__file__).resolve().parents[2]
 _TREES = ("metering", "lambdas", "load_tests", "tests", "infra")
-_LIMIT_S = 240
+_LIMIT_S = 150
 _KILLER = re.compile(r"^(?:FAILED|ERROR) (\S+?)(?: - (.*))?$", re.MULTILINE)
 
 

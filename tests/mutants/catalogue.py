@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-WORLD = ("tests/unit/usecases", "tests/simulation")
+WORLD = ("tests/simulation/test_matrix.py", "tests/simulation/test_simulation.py", "tests/unit/usecases")
 UNIT = ("tests/unit/domain", "tests/unit/adapters", "tests/unit/usecases")
 
 
@@ -166,7 +166,7 @@ MUTANTS = (
         path=_DOMAIN + "admission.py",
         old="max(sent_at_s - self.window_s, self.floor_s)",
         new="sent_at_s - self.window_s",
-        suites=("tests/unit/domain", "tests/simulation"),
+        suites=("tests/unit/domain",),
     ),
     Mutant(
         name="int64 totals",

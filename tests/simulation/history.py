@@ -93,7 +93,7 @@ class History:
         self.shards = chance.choice((1, 1, 2))
         self.epochs = chance.choice((1, 1, 1, 2, 3))
         self.settings = jobs.settings(self.shards, chance.choice((1, 4)), chance.choice((3, 20)))
-        self.policy = jobs.policy(chance.choice((2, 6)), chance.choice((3, 20)), chance.choice((0, 60, 600)))
+        self.policy = jobs.policy(chance.choice((3, 10)), chance.choice((5, 30)), chance.choice((0, 60, 600)))
         self.clean_wait_s = chance.choice((0, 60, DAY_S))
         self.orphan_age_s = chance.choice((0, HOUR_S))
         self.traffic = Traffic(
@@ -312,7 +312,7 @@ class History:
         self._finish(process)
         rows: list[Row] = []
         for hour_s in view.hours():
-            rows += view.read(hour_s, lambda state: _rows_of(process, state))
+            rows += view.read(hour_s, lambda state: rows_of(process, state))
         return rows
 
     def _finish(self, process: Process) -> None:
@@ -343,7 +343,8 @@ class History:
             raise ViolationError(f"paged: {self.world.alerts.sent[0]}")
 
 
-def _rows_of(process: Process, state: HourState) -> list[Row]:
+def rows_of(process: Process, state: HourState) -> list[Row]:
+    """All rows of an hour as a reader found it."""
     rows = []
     for source in state.sources:
         rows += [row for row in decode_rows(process.objects.get(source.key)) if row.booked_s == source.hour_s]

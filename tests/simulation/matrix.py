@@ -209,17 +209,18 @@ class _NoChunks(ProcessItems):
 def _contents() -> Iterator[SentContent]:
     own_s = hour_of(NOW_MS // 1000)
     for number in range(6):
-        yield _content(f"b{number}", 0, [own_s, own_s - HOUR_S * (number % 2)])
-    yield _content("b2", 1, [own_s])
-    yield _content("wide", 0, [own_s - HOUR_S * n for n in range(5)] * 2)
-    yield _content("chunks", 0, [own_s - HOUR_S * n for n in range(15)])
-    yield _content("partly", 0, [own_s, own_s - 40 * DAY_S])
-    yield _content("late", 0, [own_s - 40 * DAY_S])
-    yield replace(_content("refused", 0, [own_s]), refused="count_mismatch")
-    yield replace(_content("gone", 0, [own_s]), location="ingest/gone")
+        yield content_of(f"b{number}", 0, [own_s, own_s - HOUR_S * (number % 2)])
+    yield content_of("b2", 1, [own_s])
+    yield content_of("wide", 0, [own_s - HOUR_S * n for n in range(5)] * 2)
+    yield content_of("chunks", 0, [own_s - HOUR_S * n for n in range(15)])
+    yield content_of("partly", 0, [own_s, own_s - 40 * DAY_S])
+    yield content_of("late", 0, [own_s - 40 * DAY_S])
+    yield replace(content_of("refused", 0, [own_s]), refused="count_mismatch")
+    yield replace(content_of("gone", 0, [own_s]), location="ingest/gone")
 
 
-def _content(batch_id: str, version: int, starts: Sequence[int]) -> SentContent:
+def content_of(batch_id: str, version: int, starts: Sequence[int]) -> SentContent:
+    """A content whose records start at `starts`; three usage types take turns."""
     name = f"{batch_id}.{version}"
     rows = tuple(
         Row(
