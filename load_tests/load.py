@@ -1,4 +1,4 @@
-"""`make load`: throughput, flatness, memory and cost of the deployed service on MiniStack, with sender and emulator here.
+"""`make load`: throughput, flatness, memory and cost of the deployed service on MiniStack, all of it on this machine.
 
 One run of 40,000 batches of 100 records, 500 accounts, up to 8 accounts and 16 usage keys a batch. The rate counts from
 the first send to the last verdict. Exits with 1 if a limit is missed or the proof at the end fails.
@@ -174,8 +174,8 @@ def _print_flatness(progress: Progress, batches: int) -> list[str]:
     early, late = min(2 * _STRETCH, batches), batches
     first, last = progress.ms_a_batch(early), progress.ms_a_batch(late)
     print(
-        f"time a batch: {first:.2f} ms when {early - _STRETCH:,} were in, {last:.2f} ms when {late - _STRETCH:,} were in: "
-        f"{last / first:.2f} x"
+        f"time a batch: {first:.2f} ms from {early - _STRETCH:,} to {early:,}, "
+        f"{last:.2f} ms from {late - _STRETCH:,} to {late:,}: {last / first:.2f} x"
     )
     return [] if last <= first * _FLAT else [f"a batch takes {last / first:.2f} times as long at {late:,}"]
 
