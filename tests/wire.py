@@ -1,4 +1,4 @@
-"""The wire between the SDK and the service, with faults: replies and requests get lost or come late, processes die.
+"""The wire between the SDK and the service, with faults: calls get lost, late or refused, and processes die.
 
 It sits in the SDK's event system, below its retries and above the network, so the adapters and the SDK run as they are.
 It also writes down every call, so that a matrix covers the operations that the code really uses.
@@ -6,16 +6,18 @@ It also writes down every call, so that a matrix covers the operations that the 
 
 from __future__ import annotations
 
+import json
 import threading
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
+from botocore.awsrequest import AWSResponse, HeadersDict
 from botocore.exceptions import ConnectionClosedError
 from botocore.httpsession import URLLib3Session
 
 if TYPE_CHECKING:
-    from botocore.awsrequest import AWSPreparedRequest, AWSResponse
+    from botocore.awsrequest import AWSPreparedRequest
     from botocore.client import BaseClient
     from botocore.model import OperationModel
 
@@ -31,6 +33,8 @@ class Trouble(Enum):
     REPLIES_LOST = "applied at each attempt, every reply is lost, until the SDK gives up"
     REQUESTS_LOST = "never applied, until the SDK gives up"
     APPLIED_LATE = "no reply, until the SDK gives up; applied when the wire is told to"
+    THROTTLED = "refused as too much, until the SDK gives up"
+    CONFLICTED = "refused because another transaction is at one of its items"
     KILLED_BEFORE = "the process dies before the request leaves"
     KILLED_AFTER = "applied, and the process dies before it reads the reply"
 
@@ -88,6 +92,8 @@ class Wire:
         if trouble is Trouble.REPLY_LOST_ONCE and self._at.attempts > 1:
             return None
         self.happened = True
+        if trouble in (Trouble.THROTTLED, Trouble.CONFLICTED):
+            return refusal(request, self.calls[self._at.number], trouble)
         self._suffer(trouble, request)
         raise ConnectionClosedError(endpoint_url=request.url)
 
@@ -102,3 +108,31 @@ class Wire:
             self._session.send(request)
         if trouble is Trouble.KILLED_AFTER:
             raise Killed
+
+
+class _Raw:
+    """A body as the SDK reads it."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+
+    def stream(self, *_: Any, **__: Any) -> list[bytes]:
+        return [self._content]
+
+
+def refusal(request: AWSPreparedRequest, call: str, trouble: Trouble) -> AWSResponse:
+    """An answer that no emulator gives: nothing was applied."""
+    if call.startswith("s3."):
+        body = b"<Error><Code>SlowDown</Code><Message>Reduce your request rate.</Message></Error>"
+        return AWSResponse(request.url, 503, HeadersDict({"content-type": "application/xml"}), _Raw(body))
+    answer: dict[str, Any] = {"message": "injected"}
+    if trouble is Trouble.THROTTLED:
+        answer["__type"] = "com.amazonaws.dynamodb.v20120810#ThrottlingException"
+    elif call == "dynamodb.TransactWriteItems":
+        answer["__type"] = "com.amazonaws.dynamodb.v20120810#TransactionCanceledException"
+        actions = json.loads(request.body)["TransactItems"]
+        answer["CancellationReasons"] = [{"Code": "TransactionConflict"}, *({"Code": "None"} for _ in actions[1:])]
+    else:
+        answer["__type"] = "com.amazonaws.dynamodb.v20120810#TransactionConflictException"
+    headers = HeadersDict({"content-type": "application/x-amz-json-1.0"})
+    return AWSResponse(request.url, 400, headers, _Raw(json.dumps(answer).encode()))

@@ -20,13 +20,26 @@ VARIANTS = [(trouble, False) for trouble in Trouble] + [(Trouble.APPLIED_LATE, T
 _READS = ("BatchGet", "Get", "Head", "List", "Query", "Scan")
 
 
-def differs(call: str, trouble: Trouble) -> bool:
-    """Whether a trouble is another one for this call than those that it gets anyway.
+# Nothing is applied and the call is unavailable, as when requests get lost; only what the adapters are told differs.
+_ANSWERS = (Trouble.THROTTLED, Trouble.CONFLICTED)
 
-    A read changes nothing: a lost request is a lost reply, and to die around it is to die after the write before it.
+
+def worth_trying(calls: Sequence[str], trouble: Trouble) -> list[int]:
+    """The calls at which a trouble makes a history of its own.
+
+    A read changes nothing: a lost request is a lost reply, and to die around it is to die after the write before it. So
+    reads get lost replies only, and the first of each operation is enough; so it is for answers of the service.
     """
-    is_read = call.partition(".")[2].startswith(_READS)
-    return not is_read or trouble in (Trouble.REPLY_LOST_ONCE, Trouble.REPLIES_LOST)
+    return [number for number, call in enumerate(calls) if _differs(call, trouble, first=call not in calls[:number])]
+
+
+def _differs(call: str, trouble: Trouble, *, first: bool) -> bool:
+    service, _, operation = call.partition(".")
+    if trouble in _ANSWERS:
+        return first and (trouble is Trouble.THROTTLED or service == "dynamodb")
+    if operation.startswith(_READS):
+        return first and trouble in (Trouble.REPLY_LOST_ONCE, Trouble.REPLIES_LOST)
+    return True
 
 
 class Bench(NamedTuple):

@@ -35,7 +35,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from metering.adapters.aws.session import Clients
+    from metering.domain.items import Item
     from metering.usecases.aggregate import InvocationResult
+    from tests.emulated import Resources
 
 # 2026-11-24T13:30:00Z
 NOW_S = 1_795_527_000
@@ -83,10 +85,10 @@ def delivery(message_id: str, text: str, *, receive_count: int = 1, sender: str 
 
 
 class Region:
-    """Fresh tables and a fresh bucket, with one worker."""
+    """Tables and a bucket, fresh ones if none are given, with one worker."""
 
-    def __init__(self, clients: Clients) -> None:
-        self.resources = make_resources(clients)
+    def __init__(self, clients: Clients, *, resources: Resources | None = None) -> None:
+        self.resources = make_resources(clients) if resources is None else resources
         self.clock = ManualClock(NOW_S * 1000)
         self.metrics = MemoryMetrics()
         self.alerts = MemoryAlerts()
@@ -133,6 +135,10 @@ class Region:
     def close(self, month: str) -> None:
         """Make a month closed, as the period close does."""
         self.items.put(Put(table=Table.LEDGER, item=Period(month=month, state="closed").to_item()))
+
+    def ledger(self) -> Iterable[Item]:
+        """Every item of the ledger."""
+        return self.items.scan(Table.LEDGER)
 
     # --- what is there ----------------------------------------------------------------------------------------------
 

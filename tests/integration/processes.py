@@ -1,0 +1,155 @@
+"""Aggregator and compactor as processes of their own, which can be killed at any moment.
+
+Each writes down when it began and ended with which messages, so that a test can show that two were at the same batch at
+the same time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from metering.adapters.aws.queues import SqsQueue
+from metering.adapters.aws.runtime import SystemClock, SystemEntropy
+from metering.adapters.lake.writer import ParquetLakeWriter
+from metering.adapters.memory.clock import DeadlineAt
+from metering.domain.plan import CompactionPolicy
+from metering.errors import UnavailableError
+from metering.usecases.clean import Cleaner
+from metering.usecases.compact import Compactor
+from metering.usecases.finish import Finisher
+from metering.usecases.patience import Patience
+from tests.emulated import Resources, clients_of
+from tests.integration.region import Region
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from metering.domain.batches import Delivery
+
+# A message comes back this soon after its worker died.
+VISIBILITY_S = 3
+# Messages of one invocation.
+MESSAGES = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """Where the processes work."""
+
+    endpoint: str
+    resources: Resources
+    queue_url: str
+    log_dir: Path
+
+
+class Work(NamedTuple):
+    """One invocation that came to its end."""
+
+    pid: int
+    began: int
+    ended: int
+    bodies: frozenset[str]
+
+
+def region_of(site: Site) -> Region:
+    """The region as a process sees it, by the machine's clock."""
+    region = Region(clients_of(site.endpoint), resources=site.resources)
+    region.clock = SystemClock()  # type: ignore[assignment]  # another `Clock`
+    return region
+
+
+def queue_of(site: Site) -> SqsQueue:
+    """The queue that producers send to."""
+    return SqsQueue(clients_of(site.endpoint).sqs, site.queue_url)
+
+
+def aggregate(site: Site) -> None:
+    """Handle messages until killed."""
+    region, queue = region_of(site), queue_of(site)
+    with (site.log_dir / f"{os.getpid()}.ndjson").open("a") as log:
+        while True:
+            received = queue.receive(MESSAGES)
+            if not received:
+                time.sleep(0.05)
+                continue
+            deliveries = [message.delivery for message in received]
+            _note(log, "began", deliveries)
+            retry = region.handle(deliveries).retry
+            _note(log, "ended", deliveries)
+            queue.delete_many([one.receipt for one in received if one.delivery.message_id not in retry])
+
+
+def compact(site: Site) -> None:
+    """Compact and clean until killed, with next to no wait for anything."""
+    region = region_of(site)
+    clock = SystemClock()
+    patience = Patience(clock=clock, entropy=SystemEntropy(), attempts=4)
+    compactor = Compactor(
+        items=region.items,
+        objects=region.objects,
+        writer=ParquetLakeWriter(region.objects),
+        clock=clock,
+        entropy=SystemEntropy(),
+        patience=patience,
+        metrics=region.metrics,
+        alerts=region.alerts,
+        policy=CompactionPolicy(run_pairs=12, wait_today_s=0, wait_older_s=0),
+        finish=Finisher(store=region.items, objects=region.objects, patience=patience).finish,
+        reserve_ms=0,
+    )
+    cleaner = Cleaner(
+        items=region.items,
+        objects=region.objects,
+        clock=clock,
+        patience=patience,
+        metrics=region.metrics,
+        alerts=region.alerts,
+        wait_s=1,
+        reserve_ms=0,
+    )
+    while True:
+        deadline = DeadlineAt(clock=clock, at_ms=clock.now_ms() + 60_000)
+        try:
+            compactor.run(deadline)
+            cleaner.run(deadline)
+        except UnavailableError:
+            continue
+        time.sleep(0.1)
+
+
+def works(log_dir: Path) -> list[Work]:
+    """Every invocation that ended, of all processes."""
+    found: list[Work] = []
+    for path in log_dir.glob("*.ndjson"):
+        began = 0
+        for line in path.read_text().splitlines(keepends=True):
+            if not line.endswith("\n"):
+                continue
+            entry = json.loads(line)
+            if entry["what"] == "began":
+                began = entry["at"]
+            else:
+                found.append(Work(int(path.stem), began, entry["at"], frozenset(entry["bodies"])))
+    return found
+
+
+def overlapping(found: Iterable[Work]) -> int:
+    """Pairs of invocations of two processes that were at the same message's content at the same time."""
+    done = sorted(found, key=lambda work: work.began)
+    return sum(
+        1
+        for place, first in enumerate(done)
+        for second in done[place + 1 :]
+        if second.began < first.ended and second.pid != first.pid and first.bodies & second.bodies
+    )
+
+
+def _note(log: object, what: str, deliveries: list[Delivery]) -> None:
+    line = {"what": what, "at": time.time_ns(), "bodies": [delivery.body[:80] for delivery in deliveries]}
+    log.write(json.dumps(line) + "\n")  # type: ignore[attr-defined]  # a text file
+    log.flush()  # type: ignore[attr-defined]
