@@ -55,7 +55,7 @@ class RegionTools:
         pairs = dict(setting.partition("=")[::2] for setting in self._settings)
         rules = StageConfig.load(self._session.stage, pairs).rollout
         named = self._session.named_region
-        return rules if named is None else rules.model_copy(update={"home": named})
+        return rules if named in {None, "all"} else rules.model_copy(update={"home": named})
 
     @cached_property
     def world(self) -> RegionWorld:

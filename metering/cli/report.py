@@ -9,7 +9,9 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from metering.adapters.aws.runtime import SystemClock
+from metering.cli.all_regions import asks_for_all, connections
 from metering.cli.command import Session, command
+from metering.cli.connection import RegionConnection
 from metering.cli.failures import WrongUsageError
 from metering.cli.output import Answer, Column
 from metering.cli.safety import printable
@@ -69,11 +71,18 @@ def usage(
         now_s, accounts=account, services=service, usage_types=usage_type, group_by=group_by, start=start, end=end,
         with_corrections=with_corrections,
     )  # fmt: skip
-    region = session.region()
+    regions = connections(session)
+    complete_s = min(_complete_through_s(region) for region in regions)
+    found = (entry for region in regions for entry in UsageTable(items=region.items).usage(query, now_s=now_s))
+    names = tuple(region.region for region in regions) if asks_for_all(session) else ()
+    session.write(
+        usage_answer(query, grouped(found, query), as_of_s=now_s, complete_s=complete_s, chart=chart, regions=names)
+    )
+
+
+def _complete_through_s(region: RegionConnection) -> int:
     freshness = Freshness(items=region.items, ingest=region.ingest, clock=SystemClock(), shards=region.settings.shards)
-    complete_s = freshness.complete_through_s()
-    rows = grouped(UsageTable(items=region.items).usage(query, now_s=now_s), query)
-    session.write(usage_answer(query, rows, as_of_s=now_s, complete_s=complete_s, chart=chart))
+    return freshness.complete_through_s()
 
 
 def usage_query(
@@ -109,9 +118,15 @@ def usage_query(
 
 
 def usage_answer(
-    query: UsageQuery, rows: list[UsageRow], *, as_of_s: int, complete_s: int, chart: bool = False
+    query: UsageQuery,
+    rows: list[UsageRow],
+    *,
+    as_of_s: int,
+    complete_s: int,
+    chart: bool = False,
+    regions: tuple[str, ...] = (),
 ) -> Answer:
-    """The contract's answer to `report usage`."""
+    """The contract's answer to `report usage`; it names the regions where several are merged."""
     columns = tuple(Column(name=name, kind="time" if name == "hour" else "text") for name in query.group_by)
     total = sum(row.total.bytes for row in rows)
     return Answer(
@@ -128,6 +143,7 @@ def usage_answer(
             "query": _query_document(query),
             "as_of": rfc3339(as_of_s),
             "complete_through": rfc3339(complete_s),
+            **({"regions": list(regions)} if regions else {}),
         },
         title=f"Usage from {rfc3339(query.from_s)} to {rfc3339(query.to_s)}",
         footer=(

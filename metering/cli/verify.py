@@ -11,6 +11,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from metering.adapters.aws.runtime import SystemClock
 from metering.adapters.lake.reader import ParquetLakeReader
+from metering.cli.all_regions import asks_for_all, connections
 from metering.cli.command import Session, command, messages, say
 from metering.cli.connection import RegionConnection
 from metering.cli.failures import WrongUsageError
@@ -21,6 +22,7 @@ from metering.ports import QueueDepth
 from metering.units import DAY_S
 from metering.usecases.lake_view import LakeView
 from metering.usecases.manifest import ManifestHeader, read_header, read_sent
+from metering.usecases.region_merge import in_several, merged
 from metering.usecases.sent_batches import SentBatches
 from metering.usecases.verification import Difference, Verification
 from metering.usecases.verify import Verifier
@@ -58,16 +60,41 @@ def verify(
     Every batch has one verdict (I1); markers, usage table and visible rows say the same, by hour and key, and with a
     manifest also what its sender says was in each batch (I2).
     """
-    sent = _read_manifests(manifest) if manifest else None
     from_s, to_s = parse_range(start, end, default_s=(0, int(time.time()) + DAY_S))
     wait_s = parse_duration(wait, "--wait") if wait else 0
-    verifier = make_verifier(session.region())
-    wait_until_settled(verifier, wait_s)
-    result = verifier.verify(from_s=from_s, to_s=to_s, sent=sent)
+    if asks_for_all(session):
+        result = _verify_all(connections(session), manifest or [], wait_s, (from_s, to_s))
+    else:
+        verifier = make_verifier(session.region())
+        sent = _read_manifests(manifest) if manifest else None
+        wait_until_settled(verifier, wait_s)
+        result = verifier.verify(from_s=from_s, to_s=to_s, sent=sent)
     session.write(verification_answer(result))
     explain(result)
     if not result.passed:
         raise typer.Exit(1)
+
+
+def _verify_all(
+    regions: list[RegionConnection], paths: Sequence[Path], wait_s: int, range_s: tuple[int, int]
+) -> Verification:
+    """All regions, each against the manifests of what was sent to it; ids in more than one are named."""
+    sent: dict[str, SentBatches] = {}
+    for path in paths:
+        header, batches = read_manifest(path)
+        sent.setdefault(header.region, SentBatches()).add(batches)
+    unknown = sorted(set(sent) - {region.region for region in regions})
+    if unknown:
+        raise WrongUsageError(f"A manifest is of {', '.join(unknown)}, where nothing is deployed.")
+    results: list[Verification] = []
+    for region in regions:
+        verifier = make_verifier(region)
+        wait_until_settled(verifier, wait_s)
+        results.append(verifier.verify(from_s=range_s[0], to_s=range_s[1], sent=sent.get(region.region)))
+    total = merged(results)
+    for batch_id, names in in_several({region.region: region.items for region in regions}).items():
+        total.unexpected.append((batch_id, f"is in more than one region: {', '.join(names)}"))
+    return total
 
 
 def make_verifier(region: RegionConnection) -> Verifier:

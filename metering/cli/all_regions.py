@@ -1,0 +1,39 @@
+"""`--region all`: every region that holds data of the stage, ready or taken out of service."""
+
+from metering.cli.command import Session
+from metering.cli.connection import RegionConnection, connect
+from metering.cli.failures import CommandFailedError
+from metering.cli.region_world import RegionTools
+from metering.domain.regions import Phase
+
+ALL = "all"
+
+
+def asks_for_all(session: Session) -> bool:
+    """Whether `--region all` was given."""
+    return session.region_name == ALL
+
+
+def connections(session: Session) -> list[RegionConnection]:
+    """The region asked for, or all of them, by name.
+
+    Raises:
+        CommandFailedError: A region that is ready gives no answer, or nothing is deployed anywhere.
+    """
+    if not asks_for_all(session):
+        return [session.region()]
+    tools = RegionTools(session)
+    states = {state.region: state.phase for state in tools.states.everything()}
+    found: list[RegionConnection] = []
+    for name in sorted({tools.rules.home, *states}):
+        try:
+            found.append(connect(endpoint=session.endpoint, region=name, stage=session.stage))
+        except CommandFailedError:
+            # One that was never built whole has no data; one that is ready must answer, or totals would be short.
+            if states.get(name, Phase.ABSENT) in {Phase.READY, Phase.REMOVED, Phase.REMOVING}:
+                raise
+    if not found:
+        raise CommandFailedError(
+            f"Stage {session.stage} is deployed in no region.", f"Build one: metering region add {tools.rules.home}"
+        )
+    return found
