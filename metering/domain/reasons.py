@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from metering.domain.json_values import ascii_json
+
 Problem = tuple[str, str]
 """A reason and its detail."""
 
@@ -81,7 +83,8 @@ _RANK = {str(reason): rank for rank, reason in enumerate(Reason)}
 
 
 def problem(reason: Reason, detail: str) -> Problem:
-    """A problem as plain strings, its detail cut to what a table can hold."""
+    """A problem as plain strings; its detail becomes ASCII without control characters, cut to what a table can hold."""
+    detail = ascii_json(detail)
     return (reason.value, detail if len(detail) <= _DETAIL_CHARS else detail[: _DETAIL_CHARS - 3] + "...")
 
 

@@ -47,7 +47,8 @@ def check(answers: tuple[Answer, ...], body: str) -> None:
         for reason, detail in problems:
             assert reason in _KNOWN
             assert len(detail) <= 300
-            detail.encode()
+            assert detail.isascii()
+            assert detail.isprintable()
 
 
 def check_decoded(answer: DecodedBatch) -> list[tuple[str, str]]:

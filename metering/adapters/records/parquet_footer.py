@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
 from metering.adapters.records.compression import refusal
-from metering.adapters.records.thrift import CompactReader, Structure, broken, integer, structures
+from metering.adapters.records.thrift import CompactReader, Structure, Value, broken, integer, structures
 from metering.domain.reasons import Reason
 from metering.units import KIB, MIB
 
@@ -29,6 +29,7 @@ _ENCRYPTED_MAGIC = b"PARE"
 _HEADER_BYTES = 256 * KIB
 _FIRST_READ_BYTES = 128
 _MAX_PAGES = 100_000
+_MAX_NESTING = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,16 +65,17 @@ def read_footer(file: IO[bytes]) -> tuple[int, list[Chunk]]:
     except IndexError:
         raise broken("it breaks off") from None
     rows = integer(footer, 3)
-    leaves = sum(1 for element in structures(footer.get(2))[1:] if not element.get(5))
+    leaves = _leaves(structures(footer.get(2)))
     groups = structures(footer.get(4))
     if rows < 0 or rows != sum(integer(group, 3) for group in groups):
         raise broken("numbers of rows that do not agree")
     chunks = []
     for group in groups:
         columns = structures(group.get(1))
-        if len(columns) != leaves or integer(group, 3) < 0:
+        found = [_chunk(column, size) for column in columns]
+        if [chunk.path for chunk in found] != leaves or integer(group, 3) < 0:
             raise broken("a row group that does not fit the schema")
-        chunks += [_chunk(column, size) for column in columns]
+        chunks += found
     return rows, chunks
 
 
@@ -114,6 +116,35 @@ def _frame(file: IO[bytes]) -> tuple[int, int]:
     return size, footer_bytes
 
 
+def _leaves(elements: list[Structure]) -> list[str]:
+    """Paths of the columns: the schema is a tree, written depth first, its root the first element."""
+    paths: list[str] = []
+    # Names down to where we are, each with the number of children that are still to come.
+    open_parents: list[tuple[list[str], int]] = []
+    for place, element in enumerate(elements):
+        while open_parents and open_parents[-1][1] == 0:
+            open_parents.pop()
+        if place and not open_parents:
+            raise broken("a schema that is no tree")
+        names: list[str] = []
+        if open_parents:
+            parent, left = open_parents[-1]
+            open_parents[-1] = (parent, left - 1)
+            names = [*parent, _name(element.get(4))]
+        children = element.get(5)
+        if isinstance(children, int) and children > 0:
+            if len(open_parents) > _MAX_NESTING:
+                raise broken("a schema that is nested too deeply")
+            open_parents.append((names, children))
+        elif place:
+            paths.append(".".join(names))
+    return paths
+
+
+def _name(value: Value | None) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else ""
+
+
 def _chunk(column: Structure, size: int) -> Chunk:
     metadata = column.get(3)
     if 8 in column or not isinstance(metadata, dict):  # crypto_metadata
@@ -126,7 +157,7 @@ def _chunk(column: Structure, size: int) -> Chunk:
     if metadata.get(11):
         offset = min(offset, integer(metadata, 11))
     chunk = Chunk(
-        path=".".join(name.decode("utf-8", "replace") for name in names if isinstance(name, bytes)),
+        path=".".join(map(_name, names)),
         offset=offset,
         stored_bytes=integer(metadata, 7),
         unpacked_bytes=integer(metadata, 6),
