@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 WORLD = ("tests/simulation/test_matrix.py", "tests/simulation/test_simulation.py", "tests/unit/usecases")
-UNIT = ("tests/unit/domain", "tests/unit/adapters", "tests/unit/usecases")
+CONTENT = ("tests/property/test_content_identity.py",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,14 +185,21 @@ MUTANTS = (
         path=_DOMAIN + "content_hash.py",
         old="self._streams[7].update(",
         new="self._streams[7].copy().update(",
-        suites=UNIT,
+        suites=CONTENT,
+    ),
+    Mutant(
+        name="hash of the raw body",
+        path="metering/adapters/records/reader.py",
+        old="            content_hash=self.assembly.content_hash(),",
+        new="            content_hash=body_hash(self.delivery.body),",
+        suites=CONTENT,
     ),
     Mutant(
         name="hash without the bytes",
         path=_DOMAIN + "content_hash.py",
         old="columns = (head_index, lengths, resource_ids, sizes, starts, ends)",
         new="columns = (head_index, lengths, resource_ids, starts, starts, ends)",
-        suites=UNIT,
+        suites=CONTENT,
     ),
     Mutant(
         name="two compactors announce the same run",
