@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _ROOT = Path(__file__).resolve().parents[2]
 _TREES = ("metering", "lambdas", "load_tests", "tests", "infra")
-_LIMIT_S = 150
+_LIMIT_S = 300
 _KILLER = re.compile(r"^(?:FAILED|ERROR) (\S+?)(?: - (.*))?$", re.MULTILINE)
 
 
@@ -89,7 +89,9 @@ def _run(copy: Path, suites: Sequence[str]) -> str:
             command, cwd=copy, env=environment, capture_output=True, text=True, timeout=_LIMIT_S, check=False
         )
     except subprocess.TimeoutExpired:
-        return f"{suites[0]}: it hangs"
+        # Slow is not wrong: a mutant that only makes a suite endless is not found.
+        sys.stdout.write(f"{suites[0]} did not end in {_LIMIT_S} s\n")
+        return ""
     if done.returncode == 0:
         return ""
     found = _KILLER.search(done.stdout)

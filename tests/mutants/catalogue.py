@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-WORLD = ("tests/simulation/test_matrix.py", "tests/simulation/test_simulation.py", "tests/unit/usecases")
+WORLD = ("tests/unit/usecases", "tests/simulation/test_simulation.py", "tests/simulation/test_matrix.py")
+LAKE = ("tests/simulation/test_simulation.py", "tests/simulation/test_matrix.py", "tests/simulation/test_repair.py")
 CONTENT = ("tests/property/test_content_identity.py",)
 
 
@@ -120,10 +121,10 @@ MUTANTS = (
         new='groups.setdefault((copy.delivery.message_id, ""), {})',
     ),
     Mutant(
-        name="usage of a late row stays in the closed month",
+        name="a correction does not name what it corrects",
         path=_USECASES + "booking.py",
-        old="usage = merge(\n",
-        new="usage = dict(batch.usage) or merge(\n",
+        old="return key._replace(hour_s=now_hour_s, corrects_s=key.hour_s)",
+        new="return key._replace(hour_s=now_hour_s)",
     ),
     Mutant(
         name="usage counts in the hour of the worker's clock",
@@ -160,6 +161,7 @@ MUTANTS = (
         path="metering/settings.py",
         old="marker_life_s: int = Field(50 * DAY_S",
         new="marker_life_s: int = Field(9 * DAY_S",
+        suites=LAKE,
     ),
     Mutant(
         name="the window is widened without a floor",
@@ -206,6 +208,7 @@ MUTANTS = (
         path=_USECASES + "compact.py",
         old="put = Put(table=Table.LEDGER, item=run.to_item(), condition=Absent())",
         new="put = Put(table=Table.LEDGER, item=run.to_item())",
+        suites=LAKE,
     ),
     Mutant(
         name="an hour of a commit is planned twice: pending is listed before the newest run is read",
@@ -213,30 +216,35 @@ MUTANTS = (
         old="        self._announce(plan, 1 if latest is None else latest.run + 1)",
         new="        latest = newest_run(self.items, shard)\n"
         "        self._announce(plan, 1 if latest is None else latest.run + 1)",
+        suites=LAKE,
     ),
     Mutant(
         name="open commits are planned",
         path=_USECASES + "compact.py",
         old="            if not open_commits:",
         new="            if True:",
+        suites=LAKE,
     ),
     Mutant(
         name="publish without marking",
         path=_USECASES + "compaction_run.py",
         old='            set={"run": name},',
         new='            set={"seen": name},',
+        suites=LAKE,
     ),
     Mutant(
         name="publish before the file is written",
         path=_USECASES + "compaction_run.py",
         old="if self.patience.call(lambda: self.objects.head(key)) is not None:",
         new="if self.patience.call(lambda: self.objects.head(key)) is None:",
+        suites=LAKE,
     ),
     Mutant(
         name="pending is updated whether it is there or not",
         path=_USECASES + "compaction_run.py",
         old="            condition=Exists(),\n",
         new="",
+        suites=LAKE,
     ),
     Mutant(
         name="pending is deleted with hours left",
@@ -244,24 +252,28 @@ MUTANTS = (
         old='        if "hours" in left:\n            return\n        emptied = '
         'Delete(table=Table.LEDGER, key=key, condition=Absent(attribute="hours"))',
         new="        emptied = Delete(table=Table.LEDGER, key=key)",
+        suites=LAKE,
     ),
     Mutant(
         name="staging is deleted when one hour of a commit is done",
         path=_DOMAIN + "plan.py",
         old="in taken.items() if len(taken_hours) == left[commit_id]))",
         new="in taken.items() if len(taken_hours) <= left[commit_id]))",
+        suites=LAKE,
     ),
     Mutant(
         name="an orphan is removed while its transaction may still land",
         path=_USECASES + "orphans.py",
         old="        except (ConditionFailedError, UnavailableError):\n            return False",
         new="        except (ConditionFailedError, UnavailableError):\n            return True",
+        suites=LAKE,
     ),
     Mutant(
         name="an orphan is removed by its age alone",
         path=_USECASES + "orphans.py",
         old="return [*found.staged, *found.quarantined] if self._fence(commit_id) else []",
         new="return [*found.staged, *found.quarantined]",
+        suites=LAKE,
     ),
     Mutant(
         name="a reader reads pointers before published hours",
@@ -272,17 +284,20 @@ MUTANTS = (
         new="""            pointers = self._pointers(hour_s)
             published = self._published(hour_s)
             again""",
+        suites=LAKE,
     ),
     Mutant(
         name="a reader takes a marked pointer as published",
         path=_USECASES + "lake_view.py",
         old="        if pointer.run not in runs\n",
         new="        if not pointer.run\n",
+        suites=LAKE,
     ),
     Mutant(
         name="a repair does not look at rev",
         path=_USECASES + "rebuild.py",
         old='Equals(attribute="rev", value=rev)',
         new='Absent(attribute="nothing")',
+        suites=LAKE,
     ),
 )
