@@ -133,6 +133,10 @@ class ObjectStore(Protocol):
         """Write an object whole. Returns False if `if_absent` and there is one already (412); that is no error."""
         ...
 
+    def upload(self, key: str, body: bytes) -> str:
+        """Write an object whole, over what may be there; returns its ETag, without quotes."""
+        ...
+
     def get(self, key: str) -> bytes:
         """The whole object.
 

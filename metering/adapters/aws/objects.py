@@ -74,6 +74,10 @@ class S3ObjectStore:
             raise
         return True
 
+    def upload(self, key: str, body: bytes) -> str:
+        with translated("s3.PutObject"):
+            return self._client.put_object(Bucket=self._bucket, Key=key, Body=body)["ETag"].strip('"')
+
     def get(self, key: str) -> bytes:
         with reading("s3.GetObject", key), translated("s3.GetObject"):
             return self._client.get_object(Bucket=self._bucket, Key=key)["Body"].read()

@@ -69,6 +69,10 @@ class MemoryObjectStore:
         self.on_reply("objects.put")
         return True
 
+    def upload(self, key: str, body: bytes) -> str:
+        self.put(key, body, if_absent=False)
+        return self._objects[key].etag.strip('"')
+
     def get(self, key: str) -> bytes:
         self.on_call("objects.get")
         return self._stored(key).body

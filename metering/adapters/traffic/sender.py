@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from concurrent.futures import Future
 
+    from metering.adapters.traffic.forms import Upload
     from metering.adapters.traffic.synthesis import Shipment
     from metering.ports import ObjectStore, Queue
     from metering.usecases.manifest import SentBatch
@@ -96,22 +97,22 @@ class Sender:
         upload = shipment.upload
         if upload is None:
             return shipment.sent
+        etag = self._upload(upload)
+        return shipment.sent if shipment.body else self._dropped(shipment.sent, upload.key, etag)
+
+    def _upload(self, upload: Upload) -> str:
         for attempt in range(_ATTEMPTS):
             try:
-                self._objects.put(upload.key, upload.body, if_absent=False)
-                break
+                return self._objects.upload(upload.key, upload.body)
             except UnavailableError:
                 if attempt == _ATTEMPTS - 1:
                     raise
                 time.sleep(_BACKOFF_S * 2**attempt)
-        return shipment.sent if shipment.body else self._dropped(shipment.sent, upload.key)
+        raise AssertionError("the last attempt returns or raises")
 
-    def _dropped(self, sent: SentBatch, key: str) -> SentBatch:
-        info = self._objects.head(key)
-        if info is None:
-            raise UnavailableError("s3.HeadObject", f"{key} was put and is not there")
+    def _dropped(self, sent: SentBatch, key: str, etag: str) -> SentBatch:
         # The contract's identity of an object that announces itself, written out here a second time on purpose.
-        identity = "\n".join((self._bucket, key, info.etag.strip('"')))
+        identity = "\n".join((self._bucket, key, etag))
         return replace(sent, batch_id=f"s3:{hashlib.sha256(identity.encode()).hexdigest()}")
 
 
