@@ -1,0 +1,148 @@
+"""`python -m load_tests.kills`: mixed traffic while a random aggregator process gets SIGKILL every two seconds.
+
+The stage is `killtest` (15 s timeout, 20 s visibility). What lands in the dead-letter queue is redriven with `metering
+dlq redrive`. Then every batch must have its one verdict, and every total must be exact.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from load_tests.load import aggregator_peaks
+from metering.adapters.traffic.scenarios import SCENARIOS
+from metering.cli.connection import RegionConnection, connect
+from metering.cli.local import start_local, stop_leftovers
+from metering.cli.replay import send_traffic, synthetic_traffic
+from metering.cli.verify import explain, make_verifier, read_manifest, wait_until_settled
+from metering.units import DAY_S
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from metering.adapters.local.state import LocalState
+    from metering.usecases.verify import Verifier
+
+_STATE = "kills"
+_STAGE = "killtest"
+_KILL_EVERY_S = 2.0
+_REDRIVES = 10
+_DEAD_ENOUGH = 20
+_CALM = 50
+
+
+class Killer(threading.Thread):
+    """Kills a random aggregator process every two seconds until it is ended."""
+
+    def __init__(self, emulator_pid: int, seed: int) -> None:
+        super().__init__(name="killer", daemon=True)
+        self.kills = 0
+        self._pid = emulator_pid
+        self._random = random.Random(seed)  # which process dies is no secret
+        self._ended = threading.Event()
+
+    def run(self) -> None:
+        while not self._ended.wait(_KILL_EVERY_S):
+            victims = sorted(aggregator_peaks(self._pid))
+            if victims:
+                self._kill(self._random.choice(victims))
+
+    def end(self) -> int:
+        """Stop killing; returns how many were killed."""
+        self._ended.set()
+        self.join()
+        return self.kills
+
+    def _kill(self, pid: int) -> None:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            return
+        self.kills += 1
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run it; 0 only if workers were killed and everything is exact."""
+    parser = argparse.ArgumentParser(prog="python -m load_tests.kills", description=__doc__)
+    parser.add_argument("--batches", type=int, default=20_000)
+    parser.add_argument("--records-per-batch", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--manifest", type=Path, default=Path(".local/kills.ndjson"))
+    options = parser.parse_args(arguments)
+    stop_leftovers(_STATE)
+    state = start_local("us-east-1", _STAGE, name=_STATE)
+    try:
+        return _run(state, options.batches, options.records_per_batch, options.seed, options.manifest)
+    finally:
+        stop_leftovers(_STATE)
+
+
+def _run(state: LocalState, batches: int, records: int, seed: int, manifest: Path) -> int:
+    region = connect(endpoint=state.endpoint, region=state.region, stage=state.stage)
+    verifier = make_verifier(region)
+    began = time.monotonic()
+    killer = Killer(state.pid, seed)
+    killer.start()
+    _send(region, batches, records, seed, manifest)
+    redrives = _settle_under_fire(region, state)
+    kills = killer.end()
+    redrives += _redrive_rest(region, verifier, state)
+    _, sent = read_manifest(manifest)
+    expected = sent.expected
+    result = verifier.verify(from_s=0, to_s=int(time.time()) + DAY_S, sent=sent)
+    explain(result)
+    for verdict, number in expected.items():
+        print(f"{verdict:<10} must be {number:>7,}   found {getattr(result, verdict):>7,}")
+    print(
+        f"{kills} workers killed, {redrives} redrives, {len(result.lost)} lost, {len(result.doubled)} doubled, "
+        f"{time.monotonic() - began:.0f} s"
+    )
+    counted = all(getattr(result, verdict) == number for verdict, number in expected.items())
+    return 0 if kills and result.passed and counted else 1
+
+
+def _send(region: RegionConnection, batches: int, records: int, seed: int, manifest: Path) -> None:
+    now_s = int(time.time())
+    scenario = replace(SCENARIOS["mixed"], records_per_batch=records)
+    traffic = synthetic_traffic("mixed", scenario, batches, seed, now_s, region.resources.data_bucket)
+    with manifest.open("w") as file:
+        send_traffic(region, traffic, file)
+
+
+def _settle_under_fire(region: RegionConnection, state: LocalState) -> int:
+    """Wait while workers die. The last few messages are left in peace: each kill puts the end off by a timeout."""
+    redrives = 0
+    while region.ingest.depth().total > _CALM:
+        time.sleep(1)
+        if region.dead_letters.depth().total > _DEAD_ENOUGH:
+            _redrive(state)
+            redrives += 1
+    return redrives
+
+
+def _redrive_rest(region: RegionConnection, verifier: Verifier, state: LocalState) -> int:
+    for number in range(_REDRIVES):
+        wait_until_settled(verifier, 300)
+        if region.dead_letters.depth().total == 0:
+            return number
+        _redrive(state)
+    return _REDRIVES
+
+
+def _redrive(state: LocalState) -> None:
+    command = [str(Path(sys.executable).with_name("metering")), "dlq", "redrive"]
+    where = ["--endpoint", state.endpoint, "--stage", state.stage, "--region", state.region]
+    subprocess.run([*command, *where], check=True, stdout=subprocess.DEVNULL)  # our own command line
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
