@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
 
 SECOND_US = 1_000_000
 HOUR_US = 3_600 * SECOND_US
@@ -13,9 +12,11 @@ HOUR_US = 3_600 * SECOND_US
 MIN_EPOCH_S = -62_135_596_800
 MAX_EPOCH_S = 253_402_300_799
 
+# RFC 3339 sets no limit to a fraction's digits; this is more than anybody writes.
+MAX_TIME_CHARS = 64
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-_MAX_CHARS = 64
 _RFC3339 = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]([0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.([0-9]+))?([Zz]|[+-][0-9]{2}:[0-9]{2})"
 )
@@ -26,7 +27,7 @@ def rfc3339_us(text: str) -> int | None:
 
     A leap second has no epoch second, so `23:59:60` is none.
     """
-    return _parse(text) if len(text) <= _MAX_CHARS else None
+    return _parse(text) if len(text) <= MAX_TIME_CHARS else None
 
 
 def epoch_us(epoch_s: int) -> int | None:
@@ -34,8 +35,6 @@ def epoch_us(epoch_s: int) -> int | None:
     return epoch_s * SECOND_US if MIN_EPOCH_S <= epoch_s <= MAX_EPOCH_S else None
 
 
-# Records of one batch, and of neighbouring ones, share few times.
-@lru_cache(maxsize=65_536)
 def _parse(text: str) -> int | None:
     match = _RFC3339.fullmatch(text)
     if match is None:

@@ -22,6 +22,7 @@ JsonValue = None | bool | Number | str | list["JsonValue"] | dict[str, "JsonValu
 _NUMBER = re.compile(r"(-?)([0-9]+)(?:\.([0-9]+))?(?:[eE]([+-]?)([0-9]+))?")
 _TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
 _NOT_PLAIN = re.compile(r"[^\x20-\x7e]")
+_decode = json.JSONDecoder(parse_int=Number, parse_float=Number, parse_constant=Number).decode
 _MAX_PLAIN_DIGITS = 40
 # Text of an exponent that is still turned into an int; int() takes quadratic time and refuses 4,300 digits.
 _MAX_EXPONENT_DIGITS = 18
@@ -46,7 +47,7 @@ def parse_json(text: str) -> JsonValue:
     """
     check_depth(text)
     try:
-        value: JsonValue = json.loads(text, parse_int=Number, parse_float=Number, parse_constant=Number)
+        value: JsonValue = _decode(text)
     except ValueError as error:
         raise JsonError(str(error)) from error
     return value

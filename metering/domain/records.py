@@ -11,6 +11,7 @@ Parquet.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
@@ -151,6 +152,11 @@ def instant_of(value: int | Text) -> Integer:
         return Undecodable(canonical_number(str(value))) if instant_us is None else instant_us
     instant_us = rfc3339_us(value)
     return Undecodable(canonical_json(value)) if instant_us is None else instant_us
+
+
+# Records of one batch, and of neighbouring ones, share their times. For texts of `MAX_TIME_CHARS` at most: senders
+# choose them.
+short_instant_of = lru_cache(maxsize=65_536)(instant_of)
 
 
 def _text(value: JsonValue) -> Text:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from metering.adapters.records.compression import refusal
-from metering.adapters.records.json_records import REFUSALS, decode_any
+from metering.adapters.records.json_records import REFUSALS, decode_any, opening_brackets
 from metering.domain.json_values import MAX_DEPTH, DepthError, JsonError, canonical_json, check_depth, parse_json
 from metering.domain.reasons import Reason
 from metering.domain.records import WireRecord
@@ -78,7 +78,7 @@ def read_inline(array: bytes, intake: JsonIntake, *, limit_records: int) -> None
 
 def _check_depth(array: bytes, records: int) -> None:
     # Each record opens one bracket, the array another: without many more there is no depth.
-    if array.count(b"[") + array.count(b"{") - records < MAX_DEPTH - 1:
+    if opening_brackets(array) - records < MAX_DEPTH - 1:
         return
     try:
         check_depth(array.decode("utf-8", errors="surrogateescape"))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from metering.adapters.records.compression import refusal
-from metering.adapters.records.json_records import REFUSALS, InstantTable, columns_of, decode_any
+from metering.adapters.records.json_records import REFUSALS, InstantTable, columns_of, decode_any, opening_brackets
 from metering.domain.json_values import MAX_DEPTH, DepthError, ascii_json, check_depth
 from metering.domain.reasons import Reason
 from metering.domain.record_rules import record_problems
@@ -71,7 +71,7 @@ def read_ndjson(pieces: Iterable[bytes], intake: JsonIntake, *, limit_records: i
             lines.pop()
         _check_lengths(lines)
         records = _decode_lines(lines)
-        if _brackets(block) - len(records) >= MAX_DEPTH:
+        if opening_brackets(block) - len(records) >= MAX_DEPTH:
             _refuse_deep(records, lines)
         count += len(records)
         if count > limit_records:
@@ -111,11 +111,6 @@ def _line_end(joined: bytes, begin: int) -> int:
     return joined.rfind(b"\n", begin, limit) + 1 or joined.find(b"\n", limit) + 1
 
 
-def _brackets(block: bytes) -> int:
-    # What replace() takes out it counts with memchr; count() is four times slower.
-    return 2 * len(block) - len(block.replace(b"[", b"")) - len(block.replace(b"{", b""))
-
-
 def _decode_lines(lines: list[bytes]) -> list[AnyRecord]:
     """The record of each line; lines of white space are taken out of `lines`."""
     try:
@@ -134,7 +129,7 @@ def _check_lengths(lines: list[bytes]) -> None:
 def _refuse_deep(records: list[AnyRecord], lines: Sequence[bytes]) -> None:
     """Decode deep lines again: the fast parser's limit of nesting depends on the stack, the patient one's is fixed."""
     for position, line in enumerate(lines):
-        if _brackets(line) > MAX_DEPTH and _is_deep(line):
+        if opening_brackets(line) > MAX_DEPTH and _is_deep(line):
             records[position] = decode_record(line)
 
 

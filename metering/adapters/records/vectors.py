@@ -56,14 +56,12 @@ def _bounds(values: pa.Array) -> tuple[int, int]:
 
 
 def _few_sums(blocks: Sequence[RowBlock]) -> Iterator[tuple[int, int, int, int]]:
-    sizes: defaultdict[tuple[int, int], int] = defaultdict(int)
-    counts: defaultdict[tuple[int, int], int] = defaultdict(int)
+    groups: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
     for block in blocks:
-        for key, size in zip(zip(block.head_index, _hours(block.starts)), block.sizes):  # noqa: B905  # hours may be endless
-            sizes[key] += size
-            counts[key] += 1
-    for key, size in sizes.items():
-        yield *key, size, counts[key]
+        for key, size in zip(zip(block.head_index, _hours(block.starts)), block.sizes):  # noqa: B905  # endless hours
+            groups[key].append(size)
+    for key, sizes in groups.items():
+        yield *key, sum(sizes), len(sizes)
 
 
 def _hours(starts: array[int]) -> Iterable[int]:
