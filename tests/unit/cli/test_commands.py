@@ -1,0 +1,137 @@
+"""The command line from outside: exit codes, streams, helpful errors."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from metering.cli.app import app
+from metering.cli.failures import WrongUsageError
+from metering.cli.times import parse_duration, parse_range, parse_time
+
+# Nothing listens on port 9 of this machine (discard).
+NOWHERE = ("--endpoint", "http://127.0.0.1:9")
+
+
+@pytest.fixture(autouse=True)
+def _own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No emulator that runs here is seen, and no account of whoever runs the tests."""
+    monkeypatch.setenv("METERING_LOCAL_DIR", str(tmp_path / "local"))
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+
+
+def run(*arguments: str) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of the installed command."""
+    done = subprocess.run(
+        [str(Path(sys.executable).with_name("metering")), *arguments],
+        text=True,
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def help_of(*words: str) -> str:
+    result = CliRunner().invoke(app, [*words, "--help"])
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+@pytest.mark.parametrize("words", [
+    (), ("demo",), ("replay",), ("report", "usage"), ("verify",), ("local", "up"), ("local", "down"),
+    ("local", "status"), ("local", "reset"), ("dlq", "list"), ("dlq", "redrive"), ("quarantine", "list"),
+    ("quarantine", "show"), ("quarantine", "retry"),
+])  # fmt: skip
+def test_every_command_of_the_contract_has_a_help_page(words: tuple[str, ...]) -> None:
+    assert "Usage" in help_of(*words)
+
+
+@pytest.mark.parametrize("words", [("replay",), ("report", "usage"), ("verify",), ("local", "up")])
+def test_help_teaches_with_examples(words: tuple[str, ...]) -> None:
+    assert "metering " in help_of(*words).split("Examples")[1]
+
+
+def test_an_endpoint_that_does_not_answer_is_said_in_a_sentence_without_a_traceback() -> None:
+    code, out, err = run("report", "usage", *NOWHERE)
+    assert (code, out) == (1, "")
+    assert "gives no answer" in err
+    assert "metering local up" in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("arguments", [
+    ("report", "usage", "--group-by", "colour"),
+    ("report", "usage", "--from", "yesterday"),
+    ("report", "usage", "--from", "2026-11-24T13:00:00"),
+    ("report", "usage", "--from", "2026-12-01", "--to", "2026-11-01"),
+    ("report", "usage", "--format", "xml"),
+    ("report", "nothing"),
+    ("verify", "--wait", "soon"),
+    ("replay", "--scenario", "nothing"),
+    ("replay", "--scenario", "clean", "--input", "x.ndjson"),
+    ("replay", "--scenario", "clean", "--late", "0.9", "--malformed", "0.9"),
+    ("replay", "--duplicates", "2"),
+    ("nothing",),
+])  # fmt: skip
+def test_wrong_usage_exits_with_2_and_prints_no_data(arguments: tuple[str, ...]) -> None:
+    result = CliRunner().invoke(app, [*NOWHERE, *arguments])
+    assert result.exit_code == 2, result.output
+    assert result.stdout == ""
+
+
+def test_a_file_without_records_exits_with_1_and_names_it(tmp_path: Path) -> None:
+    path = tmp_path / "empty.ndjson"
+    path.write_text("")
+    result = CliRunner().invoke(app, ["replay", "--input", str(path), *NOWHERE])
+    assert result.exit_code == 1
+    assert "empty.ndjson" in result.stderr
+
+
+def test_local_status_says_that_nothing_runs_as_data_and_by_its_exit_code() -> None:
+    result = CliRunner().invoke(app, ["local", "status", "--format", "json"])
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)["running"] is False
+
+
+def test_local_down_is_done_when_nothing_runs() -> None:
+    assert CliRunner().invoke(app, ["local", "down"]).exit_code == 0
+
+
+def test_the_version_is_data() -> None:
+    result = CliRunner().invoke(app, ["--version"])
+    assert (result.exit_code, result.stdout.split()[0]) == (0, "metering")
+
+
+def test_times_are_rfc_3339_dates_or_months_in_utc() -> None:
+    assert parse_time("2026-11-24T13:00:00Z", "--from") == parse_time("2026-11-24T14:00:00+01:00", "--from")
+    assert parse_time("2026-11", "--from") == parse_time("2026-11-01", "--from")
+    assert parse_time("2026-11-01", "--from") == parse_time("2026-11-01T00:00:00Z", "--from")
+
+
+def test_a_month_or_a_date_alone_means_all_of_it() -> None:
+    day_s = 86_400
+    november = parse_range("2026-11", None, default_s=(0, 0))
+    assert november[1] - november[0] == 30 * day_s
+    day = parse_range("2026-11-24", None, default_s=(0, 0))
+    assert day[1] - day[0] == day_s
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90", 90), ("90s", 90), ("10m", 600), ("1h30m", 5_400), ("2d", 172_800)]
+)
+def test_durations_are_written_as_people_write_them(text: str, seconds: int) -> None:
+    assert parse_duration(text, "--wait") == seconds
+
+
+@pytest.mark.parametrize("text", ["", "m", "-5m", "1.5h", "10 minutes"])
+def test_other_durations_are_refused(text: str) -> None:
+    with pytest.raises(WrongUsageError):
+        parse_duration(text, "--wait")
