@@ -34,24 +34,25 @@ if TYPE_CHECKING:
 
 _STATE = "kills"
 _STAGE = "killtest"
-_KILL_EVERY_S = 2.0
+
 _REDRIVES = 10
 _DEAD_ENOUGH = 20
 _CALM = 50
 
 
 class Killer(threading.Thread):
-    """Kills a random aggregator process every two seconds until it is ended."""
+    """Kills a random aggregator process again and again until it is ended."""
 
-    def __init__(self, emulator_pid: int, seed: int) -> None:
+    def __init__(self, emulator_pid: int, seed: int, every_s: float) -> None:
         super().__init__(name="killer", daemon=True)
         self.kills = 0
         self._pid = emulator_pid
+        self._every_s = every_s
         self._random = random.Random(seed)  # which process dies is no secret
         self._ended = threading.Event()
 
     def run(self) -> None:
-        while not self._ended.wait(_KILL_EVERY_S):
+        while not self._ended.wait(self._every_s):
             victims = sorted(aggregator_peaks(self._pid))
             if victims:
                 self._kill(self._random.choice(victims))
@@ -76,21 +77,22 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--batches", type=int, default=20_000)
     parser.add_argument("--records-per-batch", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--kill-every", type=float, default=2.0, metavar="SECONDS")
     parser.add_argument("--manifest", type=Path, default=Path(".local/kills.ndjson"))
     options = parser.parse_args(arguments)
     stop_leftovers(_STATE)
     state = start_local("us-east-1", _STAGE, name=_STATE)
     try:
-        return _run(state, options.batches, options.records_per_batch, options.seed, options.manifest)
+        killer = Killer(state.pid, options.seed, options.kill_every)
+        return _run(state, killer, options.batches, options.records_per_batch, options.seed, options.manifest)
     finally:
         stop_leftovers(_STATE)
 
 
-def _run(state: LocalState, batches: int, records: int, seed: int, manifest: Path) -> int:
+def _run(state: LocalState, killer: Killer, batches: int, records: int, seed: int, manifest: Path) -> int:
     region = connect(endpoint=state.endpoint, region=state.region, stage=state.stage)
     verifier = make_verifier(region)
     began = time.monotonic()
-    killer = Killer(state.pid, seed)
     killer.start()
     _send(region, batches, records, seed, manifest)
     redrives = _settle_under_fire(region, state)
