@@ -30,7 +30,9 @@ def upload_parts(
         ClientError: 412, the condition failed.
     """
     with translated("s3.CreateMultipartUpload"):
-        upload_id = client.create_multipart_upload(Bucket=bucket, Key=key)["UploadId"]
+        # The checksum that the SDK sends with each part; unannounced, S3 would not take it at the end.
+        upload = client.create_multipart_upload(Bucket=bucket, Key=key, ChecksumAlgorithm="CRC32")
+        upload_id = upload["UploadId"]
     try:
         parts = _upload(client, bucket, key, file, upload_id, part_bytes)
         _complete(client, bucket, key, upload_id, parts, condition)
@@ -48,7 +50,7 @@ def _upload(
             number = len(parts) + 1
             with translated("s3.UploadPart"):
                 answer = client.upload_part(Bucket=bucket, Key=key, UploadId=upload_id, PartNumber=number, Body=content)
-            # With the checksum that the SDK sent, S3 checks the parts against it once more.
+            # S3 checks the parts against it once more when it puts them together.
             part: CompletedPartTypeDef = {"PartNumber": number, "ETag": answer["ETag"]}
             if "ChecksumCRC32" in answer:
                 part["ChecksumCRC32"] = answer["ChecksumCRC32"]

@@ -116,6 +116,9 @@ def start(
 def stop(pid: int) -> None:
     """End an emulator and its functions; returns when they are gone."""
     end_tree(pid, grace_s=_GRACE_S)
+    for process in [process for process in _started if process.pid == pid]:
+        process.wait()
+        _started.remove(process)
 
 
 def client_environment(endpoint: str, ca_bundle: Path | None, *, region: str) -> dict[str, str]:
