@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import marshal
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,7 +13,9 @@ from tests.simulation.checker import check, lake_rows
 from tests.simulation.faults import ScriptedFaults
 from tests.simulation.matrix import Scenario
 from tests.simulation.watch import ViolationError
-from tests.simulation.world import World
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
 
 
 @pytest.fixture
