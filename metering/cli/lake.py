@@ -3,7 +3,6 @@
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from decimal import Decimal
 from typing import Annotated
 
 import typer
@@ -186,15 +185,21 @@ def query_answer(region: RegionConnection, sql: str, *, from_s: int, to_s: int) 
         result = LakeQuery(view=jobs.view, objects=region.objects).run(sql, from_s=from_s, to_s=to_s)
     except QueryError as error:
         raise WrongUsageError(f"The query failed: {error}", 'Columns: metering query "DESCRIBE transfers".') from error
-    columns = tuple(
-        Column(name=name, kind="bytes" if kind == "HUGEINT" else "text")
-        for name, kind in zip(result.names, result.types, strict=True)
-    )
-    rows = [dict(zip(result.names, map(_cell, row), strict=True)) for row in result.rows]
+    columns = tuple(_column(name, kind) for name, kind in zip(result.names, result.types, strict=True))
+    rows = [
+        {column.name: _cell(column, value) for column, value in zip(columns, row, strict=True)} for row in result.rows
+    ]
     return Answer(columns=columns, rows=rows)
 
 
-def _cell(value: object) -> Cell:
-    if value is None or isinstance(value, (bool, int, str, Decimal)):
+def _column(name: str, kind: str) -> Column:
+    if kind in {"HUGEINT", "BIGINT"} and "bytes" in name.lower():
+        return Column(name=name, kind="bytes")
+    return Column(name=name, kind="integer" if kind in {"BIGINT", "INTEGER"} else "text")
+
+
+def _cell(column: Column, value: object) -> Cell:
+    """Numbers that JSON may not hold exactly are printed digit by digit."""
+    if isinstance(value, int) and column.kind != "text":
         return value
-    return str(value)
+    return None if value is None else str(value)

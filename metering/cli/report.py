@@ -9,6 +9,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from metering.adapters.aws.runtime import SystemClock
+from metering.adapters.lake.reader import ParquetLakeReader
 from metering.cli.all_regions import asks_for_all, connections
 from metering.cli.command import Session, command
 from metering.cli.connection import RegionConnection
@@ -19,7 +20,9 @@ from metering.cli.times import parse_range
 from metering.domain.hours import month_bounds_s, month_of, rfc3339
 from metering.units import billed_gb
 from metering.usecases.freshness import Freshness
-from metering.usecases.report import GROUP_COLUMNS, GroupColumn, UsageQuery, UsageRow, UsageTable, grouped
+from metering.usecases.lake_report import DETAIL_COLUMNS, ReportSource, summed
+from metering.usecases.lake_view import LakeView
+from metering.usecases.report import GROUP_COLUMNS, GroupColumn, UsageQuery, UsageRow, grouped
 
 report = typer.Typer(help="Totals of usage: who moved how many bytes from where to where.", no_args_is_help=True)
 
@@ -32,6 +35,7 @@ _EXAMPLES = """Examples:
     metering report usage --account 123456789012 --from 2026-11-01 --to 2026-11-08 --group-by day
     metering report usage --from 2026-11 --group-by account_id,usage_type --format csv --output november.csv
     metering report usage --group-by account_id --chart
+    metering report usage --account 123456789012 --detail resource_id
 """
 
 
@@ -51,6 +55,14 @@ def usage(
         str | None,
         typer.Option(
             "--group-by", metavar="COLUMNS", help=f"Comma-separated: {', '.join(GROUP_COLUMNS)}. Default: usage_type."
+        ),
+    ] = None,
+    detail: Annotated[
+        str | None,
+        typer.Option(
+            "--detail",
+            metavar="COLUMNS",
+            help=f"Also by these, read from the lake; comma-separated: {', '.join(DETAIL_COLUMNS)}.",
         ),
     ] = None,
     start: Annotated[
@@ -73,11 +85,37 @@ def usage(
     )  # fmt: skip
     regions = connections(session)
     complete_s = min(_complete_through_s(region) for region in regions)
-    found = (entry for region in regions for entry in UsageTable(items=region.items).usage(query, now_s=now_s))
+    details = _details(detail)
+    sources = [report_source(region) for region in regions]
+    if details:
+        rows = summed(row for source in sources for row in source.detailed(query, details, now_s=now_s))
+    else:
+        rows = grouped((entry for source in sources for entry in source.usage(query, now_s=now_s)), query)
     names = tuple(region.region for region in regions) if asks_for_all(session) else ()
     session.write(
-        usage_answer(query, grouped(found, query), as_of_s=now_s, complete_s=complete_s, chart=chart, regions=names)
+        usage_answer(query, rows, as_of_s=now_s, complete_s=complete_s, chart=chart, regions=names, details=details)
     )
+
+
+def report_source(region: RegionConnection) -> ReportSource:
+    """Where the reports of a region come from."""
+    view = LakeView(
+        items=region.items,
+        objects=region.objects,
+        reader=ParquetLakeReader(region.objects),
+        shards=region.settings.shards,
+    )
+    return ReportSource(items=region.items, objects=region.objects, view=view)
+
+
+def _details(detail: str | None) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(name.strip() for name in (detail or "").split(",") if name.strip()))
+    unknown = [name for name in names if name not in DETAIL_COLUMNS]
+    if unknown:
+        raise WrongUsageError(
+            f"--detail: there is no column {', '.join(unknown)}.", f"There are: {', '.join(DETAIL_COLUMNS)}."
+        )
+    return names
 
 
 def _complete_through_s(region: RegionConnection) -> int:
@@ -125,15 +163,17 @@ def usage_answer(
     complete_s: int,
     chart: bool = False,
     regions: tuple[str, ...] = (),
+    details: tuple[str, ...] = (),
 ) -> Answer:
     """The contract's answer to `report usage`; it names the regions where several are merged."""
-    columns = tuple(Column(name=name, kind="time" if name == "hour" else "text") for name in query.group_by)
+    names = (*query.group_by, *details)
+    columns = tuple(Column(name=name, kind="time" if name == "hour" else "text") for name in names)
     total = sum(row.total.bytes for row in rows)
     return Answer(
         columns=(*columns, Column(name="bytes", kind="bytes"), Column(name="records", kind="integer")),
         rows=[
             {
-                **dict(zip(query.group_by, row.values, strict=True)),
+                **dict(zip(names, row.values, strict=True)),
                 "bytes": row.total.bytes,
                 "records": row.total.records,
             }

@@ -12,6 +12,7 @@ from metering.domain.lake import USAGE_QUERY, Source, usage_of
 from metering.domain.ledger import LakeFile, Pending, Period, pending_key, period_key
 from metering.errors import ConditionFailedError, MeteringError, ObjectMissingError
 from metering.units import DAY_S
+from metering.usecases.lake_report import frozen_month
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -96,10 +97,7 @@ class PeriodCloser:
 
     def frozen(self, month: str) -> ClosedMonth | None:
         """The figures of a closed month, or None if it is not closed."""
-        period = self.show(month)
-        if period is None or period.state != "closed":
-            return None
-        return ClosedMonth.from_json(self.patience.call(lambda: self.objects.get(period.manifest_key)))
+        return self.patience.call(lambda: frozen_month(self.items, self.objects, month))
 
     def verify(self, month: str) -> list[str]:
         """Recompute a closed month from its files; returns what is wrong, one sentence each.

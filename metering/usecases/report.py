@@ -84,13 +84,17 @@ class UsageRow:
     total: Total
 
 
+def usage_values(key: UsageKey, query: UsageQuery) -> tuple[str, ...]:
+    """Values of the columns that the query groups by."""
+    return tuple(_COLUMN_OF[name](key) for name in query.group_by)
+
+
 def grouped(usage: Iterable[tuple[UsageKey, Total]], query: UsageQuery) -> list[UsageRow]:
     """Sums by the columns of the query, sorted by them. Groups whose sums cancel out (repairs) stay, with 0 bytes."""
-    columns = [_COLUMN_OF[name] for name in query.group_by]
     sums: dict[tuple[str, ...], Total] = {}
     for key, total in usage:
         if query.wants(key):
-            values = tuple(column(key) for column in columns)
+            values = usage_values(key, query)
             sums[values] = sums.get(values, ZERO).plus(total)
     return [UsageRow(values=values, total=sums[values]) for values in sorted(sums)]
 

@@ -1,0 +1,111 @@
+"""Reports that the usage table cannot give: over all accounts, by resource, and of closed months.
+
+Reports over all accounts and by resource read the lake and staging. A closed month answers with its frozen figures,
+whatever somebody may have done to its items since.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from metering.domain.closed_period import ClosedMonth
+from metering.domain.hours import month_of
+from metering.domain.items import Table
+from metering.domain.lake import USAGE_COLUMNS, RowQuery, usage_of
+from metering.domain.ledger import Period, period_key
+from metering.domain.usage import ZERO, Total
+from metering.usecases.report import UsageRow, UsageTable, months_between, usage_values
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from metering.domain.usage import UsageKey
+    from metering.ports import ItemStore, ObjectStore
+    from metering.usecases.lake_view import LakeView
+    from metering.usecases.report import UsageQuery
+
+# Columns of the lake that the usage table does not have.
+DETAIL_COLUMNS = ("resource_id", "direction", "batch_id")
+# 2020-01-01T00:00:00Z: no month before it can be closed. A report on all times begins in 1970.
+_FIRST_S = 1_577_836_800
+
+
+def frozen_month(items: ItemStore, objects: ObjectStore, month: str) -> ClosedMonth | None:
+    """The frozen figures of a month, or None if it is not closed."""
+    item = items.get(Table.LEDGER, period_key(month))
+    period = None if item is None else Period.from_item(item)
+    if period is None or period.state != "closed":
+        return None
+    return ClosedMonth.from_json(objects.get(period.manifest_key))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportSource:
+    """A region's reports: of named accounts from the usage table, else from the lake; closed months as frozen."""
+
+    items: ItemStore
+    objects: ObjectStore
+    view: LakeView
+
+    def usage(self, query: UsageQuery, *, now_s: int) -> Iterator[tuple[UsageKey, Total]]:
+        """Totals that the query may want; those of one key may come apart.
+
+        Raises:
+            UnavailableError: An hour could not be read.
+        """
+        frozen = self._frozen(query)
+        table = UsageTable(items=self.items)
+        live = table.usage(query, now_s=now_s) if query.accounts else self._lake(query, now_s, skip=frozen)
+        for key, total in live:
+            if month_of(key.hour_s) not in frozen:
+                yield key, total
+        for closed in frozen.values():
+            yield from closed.usage()
+
+    def detailed(self, query: UsageQuery, details: tuple[str, ...], *, now_s: int) -> Iterator[UsageRow]:
+        """Totals by the query's columns and by `details`, hour by hour, unsummed.
+
+        Raises:
+            UnavailableError: An hour could not be read.
+        """
+        rows = RowQuery(columns=(*USAGE_COLUMNS, *details), where=_where(query))
+        for hour_s in self._hours(query, now_s):
+            for group, total in self.view.hour_totals(hour_s, rows).items():
+                [key] = usage_of(hour_s, {group[: len(USAGE_COLUMNS)]: total})
+                if query.wants(key):
+                    more = tuple(str(value) for value in group[len(USAGE_COLUMNS) :])
+                    yield UsageRow(values=(*usage_values(key, query), *more), total=total)
+
+    def _lake(
+        self, query: UsageQuery, now_s: int, *, skip: Mapping[str, ClosedMonth]
+    ) -> Iterator[tuple[UsageKey, Total]]:
+        rows = RowQuery(columns=USAGE_COLUMNS, where=_where(query))
+        for hour_s in self._hours(query, now_s):
+            if month_of(hour_s) not in skip:
+                yield from usage_of(hour_s, self.view.hour_totals(hour_s, rows)).items()
+
+    def _hours(self, query: UsageQuery, now_s: int) -> list[int]:
+        # What corrects an hour is booked later, in any hour up to now.
+        end_s = max(query.to_s, now_s + 1) if query.with_corrections else query.to_s
+        return self.view.hours(from_s=query.from_s, to_s=end_s)
+
+    def _frozen(self, query: UsageQuery) -> dict[str, ClosedMonth]:
+        known = (
+            (month, frozen_month(self.items, self.objects, month))
+            for month in months_between(max(query.from_s, _FIRST_S), query.to_s)
+        )
+        return {month: closed for month, closed in known if closed is not None}
+
+
+def summed(rows: Iterable[UsageRow]) -> list[UsageRow]:
+    """Rows of equal values as one, sorted."""
+    sums: dict[tuple[str, ...], Total] = {}
+    for row in rows:
+        sums[row.values] = sums.get(row.values, ZERO).plus(row.total)
+    return [UsageRow(values=values, total=sums[values]) for values in sorted(sums)]
+
+
+def _where(query: UsageQuery) -> tuple[tuple[str, frozenset[str]], ...]:
+    wanted = (("account_id", query.accounts), ("service", query.services), ("usage_type", query.usage_types))
+    return tuple((column, values) for column, values in wanted if values)
