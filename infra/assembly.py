@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING
 
 from infra.bundle import ROOT, digest
 from infra.config import StageConfig
+from metering.units import HOUR_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-_KEPT_S = 86_400
+# Longer than a deployment that bakes.
+_KEPT_S = 2 * HOUR_S
 
 
 def assembly_of(stage: str, overrides: Mapping[str, object], *, cache: Path | None = None) -> Path:
@@ -31,6 +33,8 @@ def assembly_of(stage: str, overrides: Mapping[str, object], *, cache: Path | No
     kept = cache or ROOT / ".local" / "assemblies"
     folder = kept / f"{stage}-{_digest(config)}"
     if folder.exists():
+        # Used again: it is not old.
+        folder.touch()
         return folder
     kept.mkdir(parents=True, exist_ok=True)
     _forget_old(kept)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from infra.assembly import assembly_of, resource_types, templates, uses_bootstrap_roles
-from infra.bundle import ROOT
+from infra.bundle import ROOT, digest
 from infra.cdk_cli import DeploymentError, cli_environment, node_path, resource_event
 from infra.deploy import main
 
@@ -87,11 +87,15 @@ def test_the_configuration_of_a_stage_can_be_asked_for(capsys: pytest.CaptureFix
 
 
 def test_an_assembly_is_made_once_for_the_same_sources(tmp_path: Path) -> None:
+    sources = digest()
     first = assembly_of("local", {}, cache=tmp_path)
-    made_ns = first.stat().st_mtime_ns
+    made_ns = (first / "manifest.json").stat().st_mtime_ns
 
-    assert assembly_of("local", {}, cache=tmp_path) == first
-    assert first.stat().st_mtime_ns == made_ns
+    again = assembly_of("local", {}, cache=tmp_path)
+    if digest() != sources:
+        pytest.skip("somebody edited the sources meanwhile")
+    assert again == first
+    assert (first / "manifest.json").stat().st_mtime_ns == made_ns
     assert sorted(templates(first)) == [
         "metering-local-data",
         "metering-local-observability",
