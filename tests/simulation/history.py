@@ -141,13 +141,12 @@ class History:
         for sending in self.traffic.sendings:
             if sending.epoch == epoch:
                 world.scheduler.at(start_ms + sending.after_ms, lambda sending=sending: self._send(*sending[2:]))
-        for _ in range(2):
+        for _ in range(self.chance.choice((1, 2))):
             self._spawn("compactor", self._compact)
         self._spawn("cleaner", self._clean)
         if self.chance.random() < 0.5:
             self._spawn("orphans", self._orphans)
-        for _ in range(2):
-            self._spawn("reader", self._read)
+        self._spawn("reader", self._read)
         if self.chance.random() < 0.15:
             self._spawn("reconciler", self._reconcile)
         if self.breaks and self.chance.random() < 0.5:

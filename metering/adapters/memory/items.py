@@ -249,6 +249,8 @@ def _check_values(action: Action) -> None:
 
 
 def _check_value(value: Value) -> None:
+    if isinstance(value, str):
+        return
     if isinstance(value, frozenset) and not value:
         raise ValueError("there are no empty sets")
     if isinstance(value, int) and not -_MAX_MAGNITUDE < value < _MAX_MAGNITUDE:
