@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from metering.adapters.records.assembly import Columns
+from metering.adapters.records.vectors import FEW, strings
 from metering.domain.content_hash import BYTES, END, RECORD, RESOURCE_ID, START
 from metering.domain.instants import MAX_TIME_CHARS
 from metering.domain.records import (
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 # What msgspec raises for input that it does not take; bad UTF-8 is a ValueError.
 REFUSALS = (msgspec.MsgspecError, ValueError, RecursionError)
+
+_PRINTABLE = bytes(range(0x20, 0x7F))
 
 _decode_one = msgspec.json.Decoder(WireRecord).decode
 _resource_ids: Callable[[AnyRecord], Text] = attrgetter("resource_id")
@@ -79,10 +82,11 @@ def columns_of(records: Sequence[AnyRecord], heads: HeadTable, instants: Instant
         lengths, joined_bytes = array("I", map(len, encoded)), b"".join(encoded)
     return Columns(
         head_index=head_index,
-        resource_ids=resource_ids,
+        # Many strings kept for long would spread over memory that the next records could use while it is warm.
+        resource_ids=resource_ids if len(records) < FEW else strings(lengths, joined_bytes),
         lengths=lengths,
         resource_bytes=joined_bytes,
-        doubtful_ids=_doubtful_ids(resource_ids, joined),
+        doubtful_ids=_doubtful_ids(resource_ids, joined_bytes),
         sizes=sizes,
         starts=starts,
         ends=ends,
@@ -137,7 +141,8 @@ def _in_order(found: dict[tuple[int, int], Undecodable | bytes | None]) -> list[
     return sorted(entries, key=lambda entry: (entry[0], (entry[1] + 1) % (RECORD + 1)))
 
 
-def _doubtful_ids(resource_ids: list[str], joined: str) -> Iterable[int]:
-    if joined.isprintable():
+def _doubtful_ids(resource_ids: list[str], joined: bytes) -> Iterable[int]:
+    # Nothing is left if all of it is printable ASCII.
+    if not joined.translate(None, _PRINTABLE):
         return ()
     return [position for position, value in enumerate(resource_ids) if not value.isprintable()]

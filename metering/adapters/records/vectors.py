@@ -5,6 +5,7 @@ A kernel's call costs some microseconds whatever it works on, a row in plain Pyt
 
 from __future__ import annotations
 
+from array import array
 from collections import defaultdict
 from itertools import repeat
 from operator import sub
@@ -17,12 +18,13 @@ from metering.domain.instants import HOUR_US
 from metering.units import INT64_MAX
 
 if TYPE_CHECKING:
-    from array import array
     from collections.abc import Iterable, Iterator, Sequence
 
     from metering.adapters.records.rows import RowBlock
 
-_FEW = 500
+FEW = 500
+"""Rows from which on a kernel is faster."""
+
 _LOW_BITS = 32
 _TYPES = {"I": pa.uint32(), "q": pa.int64()}
 
@@ -32,14 +34,21 @@ def arrow(values: array[int]) -> pa.Array:
     return pa.Array.from_buffers(_TYPES[values.typecode], len(values), [None, pa.py_buffer(values)])
 
 
+def strings(lengths: array[int], data: bytes) -> pa.Array:
+    """Strings of these lengths in UTF-8 bytes, which lie in `data` one after another."""
+    offsets = array("i", [0])
+    offsets.frombytes(memoryview(pc.cumulative_sum(arrow(lengths).cast(pa.int32())).buffers()[1])[: 4 * len(lengths)])
+    return pa.Array.from_buffers(pa.string(), len(lengths), [None, pa.py_buffer(offsets), pa.py_buffer(data)])
+
+
 def bounds(values: array[int]) -> tuple[int, int]:
     """Least and greatest of some numbers."""
-    return (min(values), max(values)) if len(values) < _FEW else _bounds(arrow(values))
+    return (min(values), max(values)) if len(values) < FEW else _bounds(arrow(values))
 
 
 def span_bounds(starts: array[int], ends: array[int]) -> tuple[int, int]:
     """Least and greatest difference; both columns hold times, so that no difference overflows."""
-    if len(starts) >= _FEW:
+    if len(starts) >= FEW:
         return _bounds(pc.subtract(arrow(ends), arrow(starts)))
     spans = list(map(sub, ends, starts))
     return min(spans), max(spans)
@@ -47,7 +56,7 @@ def span_bounds(starts: array[int], ends: array[int]) -> tuple[int, int]:
 
 def sums(blocks: Sequence[RowBlock]) -> Iterable[tuple[int, int, int, int]]:
     """For each head and hour: its number, the hour in microseconds, the exact sum of bytes, the number of rows."""
-    return _few_sums(blocks) if sum(map(len, blocks)) < _FEW else _many_sums(blocks)
+    return _few_sums(blocks) if sum(map(len, blocks)) < FEW else _many_sums(blocks)
 
 
 def _bounds(values: pa.Array) -> tuple[int, int]:
