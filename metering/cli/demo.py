@@ -19,10 +19,12 @@ from metering.adapters.traffic.scenarios import SCENARIOS
 from metering.cli.command import Session, command, say
 from metering.cli.connection import RegionConnection, connect
 from metering.cli.failures import CommandFailedError
+from metering.cli.lake import compact_now, compaction_answer, lake_jobs, query_answer, reconciliation_answer
 from metering.cli.local import start_local, stop_leftovers
 from metering.cli.output import Format, write_answer
 from metering.cli.replay import Traffic, given_traffic, send_traffic, synthetic_traffic
 from metering.cli.report import bars, usage_answer
+from metering.cli.storage import measure_storage, storage_answer
 from metering.cli.verify import explain, make_verifier, wait_until_settled
 from metering.units import DAY_S
 from metering.usecases.manifest import read_header, read_sent
@@ -37,6 +39,10 @@ _STATE = "demo"
 _WINDOW_S = 36 * DAY_S
 _WAIT_S = 240
 _REAL_BATCH = 20
+_SQL = (
+    "SELECT from_location, to_location, count(*) AS records, sum(bytes) AS bytes "
+    "FROM transfers GROUP BY ALL ORDER BY bytes DESC LIMIT 5"
+)
 
 
 @command(demo_app, "demo")
@@ -65,12 +71,15 @@ def demo(
         verifier = make_verifier(region)
         wait_until_settled(verifier, _WAIT_S)
         _show_usage(region, now_s)
+        reconciled = _show_lake(region, now_s)
         expected = sent.expected
         result = verifier.verify(from_s=now_s - _WINDOW_S, to_s=now_s + DAY_S, sent=sent)
         _show_proof(result, expected)
     explain(result)
     say(f"The demo took {time.monotonic() - began:.0f} s. The emulator is stopped.")
-    if not result.passed or any(getattr(result, verdict) != number for verdict, number in expected.items()):
+    if not (result.passed and reconciled) or any(
+        getattr(result, verdict) != number for verdict, number in expected.items()
+    ):
         raise CommandFailedError("The proof failed.", "See above what differs.")
 
 
@@ -110,6 +119,24 @@ def _show_usage(region: RegionConnection, now_s: int) -> None:
     sizes = [(row.values[0], row.total.bytes) for row in grouped(source.usage(top, now_s=now_s), top)]
     _print_rule("Top accounts, made-up traffic included")
     Console().print(bars(sizes, most=10))
+
+
+def _show_lake(region: RegionConnection, now_s: int) -> bool:
+    """Compact, reconcile, measure, ask; returns whether markers, usage and lake are equal."""
+    _print_rule("The lake: everything compacted to Parquet, and reconciled")
+    write_answer(compaction_answer(compact_now(region)), Format.TABLE, None)
+    checks = lake_jobs(region).reconciler.run(from_s=now_s - _WINDOW_S, to_s=now_s + DAY_S)
+    equal = not checks.different and not checks.unsettled
+    if not equal:
+        write_answer(reconciliation_answer(checks), Format.TABLE, None)
+    records = sum(check.rows.records for check in checks.checks)
+    verdict = "equal" if equal else "DIFFERENT"
+    Console().print(f"{len(checks.checks)} hours, {records:,} records: markers, usage table and lake are {verdict}.")
+    _print_rule("What it costs to keep, and what other ways would")
+    write_answer(storage_answer(measure_storage(region)), Format.TABLE, None)
+    _print_rule(f'metering query "{_SQL}"')
+    write_answer(query_answer(region, _SQL, from_s=now_s - _WINDOW_S, to_s=now_s + DAY_S), Format.TABLE, None)
+    return equal
 
 
 def _show_proof(result: Verification, expected: dict[str, int]) -> None:
