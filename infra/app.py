@@ -19,6 +19,7 @@ from infra.config import StageConfig
 from infra.stacks.data import DataStack
 from infra.stacks.observability import ObservabilityStack
 from infra.stacks.pipeline import PipelineStack
+from infra.stacks.rollout import RolloutStack
 
 if TYPE_CHECKING:
     from aws_cdk import IStackSynthesizer
@@ -38,6 +39,7 @@ class Region:
     data: DataStack
     pipeline: PipelineStack
     observability: ObservabilityStack
+    rollout: RolloutStack | None = None
 
 
 def build(
@@ -77,7 +79,17 @@ def build(
         synthesizer=_synthesizer(config),
         env=env,
     )
-    return Region(data=data, pipeline=pipeline, observability=observability)
+    rollout: RolloutStack | None = None
+    if config.rollout_project:
+        rollout = RolloutStack(
+            scope,
+            config.stack_name("rollout"),
+            config=config,
+            data=data,
+            synthesizer=_synthesizer(config),
+            env=env,
+        )
+    return Region(data=data, pipeline=pipeline, observability=observability, rollout=rollout)
 
 
 def check(app: App) -> None:

@@ -103,6 +103,8 @@ class StageConfig(BaseModel):
     runbook_base: str = Field("docs/runbooks", description="What an alarm's link starts with.")
     subscriptions: tuple[Subscription, ...] = ()
     rollout: RolloutRules = RolloutRules.model_validate({})
+    rollout_project: bool = Field(default=False, description="Also what builds regions; in the home region only.")
+    rollout_every_h: int = Field(24, ge=2, description="Hours between two runs of it.")
     trusted_accounts: tuple[str, ...] = Field((), description="Other accounts whose producers may take the role.")
 
     @model_validator(mode="after")

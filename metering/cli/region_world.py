@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from metering.adapters.aws.account import AwsAccount
 from metering.adapters.aws.cdk import CdkBuilder
@@ -23,6 +24,9 @@ from metering.usecases.region_removal import RegionRemoval
 from metering.usecases.region_states import LedgerRegionStates
 from metering.usecases.region_steps import RegionWorld
 from metering.usecases.regions import RegionManager
+
+if TYPE_CHECKING:
+    from infra.config import StageConfig
 
 # Deployments of one wave that run at a time: each is a process of its own that mostly waits.
 _SIDE_BY_SIDE = 3
@@ -47,13 +51,17 @@ class RegionTools:
         self._clients: dict[str, Clients] = {}
 
     @cached_property
-    def rules(self) -> RolloutRules:
-        """The stage's rules of rollout; a region that was named with `--region` is the home of this run."""
+    def _config(self) -> "StageConfig":
         # The stage's configuration is the stacks' own; only a checkout has it.
         from infra.config import StageConfig
 
         pairs = dict(setting.partition("=")[::2] for setting in self._settings)
-        rules = StageConfig.load(self._session.stage, pairs).rollout
+        return StageConfig.load(self._session.stage, pairs)
+
+    @cached_property
+    def rules(self) -> RolloutRules:
+        """The stage's rules of rollout; a region that was named with `--region` is the home of this run."""
+        rules = self._config.rollout
         named = self._session.named_region
         return rules if named in {None, "all"} else rules.model_copy(update={"home": named})
 
@@ -68,6 +76,8 @@ class RegionTools:
                 endpoint=self._session.endpoint,
                 environ=os.environ,
                 settings=self._settings,
+                # Emulators run no builds.
+                home="" if self._config.emulated else self.rules.home,
                 say=self.say if self._verbose else _nothing,
             ),
             probe=RegionProbe(self.clients),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from metering.domain.items import Put, Table
@@ -19,6 +20,8 @@ class LedgerRegionStates:
     The home region's own first build has nowhere to keep its state until its tables are there. Until then it is in
     memory: a killed run begins again, which each step allows.
 
+    Regions of one wave save their states at the same time.
+
     Args:
         ledger: The home region's items, or None while it is not deployed; asked until there are some.
     """
@@ -27,6 +30,7 @@ class LedgerRegionStates:
         self._ledger = ledger
         self._found: ItemStore | None = None
         self._unsaved: dict[str, RegionState] = {}
+        self._lock = Lock()
 
     def load(self, region: str) -> RegionState | None:
         store = self._store()
@@ -36,13 +40,14 @@ class LedgerRegionStates:
         return None if item is None else RegionState.from_item(item)
 
     def save(self, state: RegionState) -> None:
-        self._unsaved[state.region] = state
         store = self._store()
-        if store is None:
-            return
-        for unsaved in self._unsaved.values():
-            store.put(Put(table=Table.LEDGER, item=unsaved.to_item()))
-        self._unsaved.clear()
+        with self._lock:
+            self._unsaved[state.region] = state
+            if store is None:
+                return
+            unsaved, self._unsaved = self._unsaved, {}
+        for each in unsaved.values():
+            store.put(Put(table=Table.LEDGER, item=each.to_item()))
 
     def everything(self) -> Sequence[RegionState]:
         store = self._store()

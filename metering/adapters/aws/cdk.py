@@ -26,6 +26,7 @@ class CdkBuilder:
         endpoint: Of an emulator; None for AWS.
         environ: Environment of the deployment: credentials, certificates.
         settings: Fields of the stage's configuration, each as `field=value`.
+        home: The region that also gets the project which builds regions; empty where there is none.
         say: Told of what happens, as region and message.
     """
 
@@ -36,12 +37,14 @@ class CdkBuilder:
         endpoint: str | None,
         environ: Mapping[str, str],
         settings: Sequence[str] = (),
+        home: str = "",
         say: Callable[[str, str], None],
     ) -> None:
         self._stage = stage
         self._endpoint = endpoint
         self._environ = environ
         self._settings = tuple(settings)
+        self._home = home
         self._say = say
 
     def stacks(self) -> tuple[str, ...]:
@@ -68,6 +71,8 @@ class CdkBuilder:
         if self._endpoint is not None:
             command.append(f"--endpoint={self._endpoint}")
         command += [f"--set={setting}" for setting in self._settings]
+        if region == self._home:
+            command.append("--set=rollout_project=true")
         last: Mapping[str, object] = {"message": "it said nothing"}
         with subprocess.Popen(  # noqa: S603 - our own interpreter and module
             [*command, *arguments],

@@ -1,0 +1,172 @@
+"""What builds regions: a scheduled CodeBuild project in the home region that runs `metering region reconcile`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aws_cdk import Aws, CfnOutput, Duration, IgnoreMode, RemovalPolicy, Stack
+from aws_cdk import aws_codebuild as codebuild
+from aws_cdk import aws_events as events
+from aws_cdk import aws_events_targets as targets
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_kms as kms
+from aws_cdk import aws_logs as logs
+from aws_cdk import aws_s3_assets as assets
+
+from infra.components.acknowledgement import acknowledge
+from infra.components.alarms import MeteringAlarm, MetricSource
+from metering.domain.alarms import ALARMS
+
+if TYPE_CHECKING:
+    from aws_cdk import Environment, IStackSynthesizer
+    from constructs import Construct
+
+    from infra.config import StageConfig
+    from infra.stacks.data import DataStack
+
+_ROOT = Path(__file__).parents[2]
+# What a build needs nothing of.
+_LEFT_AT_HOME = (".git", ".venv", ".local", "**/__pycache__", "**/cdk.out", "tests", "build", "dist", ".*_cache")
+# CodeBuild's longest build: opting in to a region can take hours.
+_LONGEST_BUILD = Duration.hours(8)
+
+# What a rollout asks beside what the bootstrap roles do: the account's regions, stacks, and the state of a region.
+_ACTIONS = (
+    "account:EnableRegion",
+    "account:GetRegionOptStatus",
+    "account:ListRegions",
+    "cloudformation:CreateChangeSet",
+    "cloudformation:DeleteChangeSet",
+    "cloudformation:DeleteStack",
+    "cloudformation:DescribeChangeSet",
+    "cloudformation:DescribeStackEvents",
+    "cloudformation:DescribeStacks",
+    "cloudformation:ExecuteChangeSet",
+    "cloudformation:GetTemplate",
+    "cloudformation:ListStackResources",
+    "cloudformation:ListTypes",
+    "cloudformation:UpdateTerminationProtection",
+    "cloudformation:ValidateTemplate",
+    "cloudwatch:DescribeAlarms",
+    "dynamodb:BatchGetItem",
+    "dynamodb:GetItem",
+    "dynamodb:PutItem",
+    "dynamodb:Query",
+    "events:EnableRule",
+    "lambda:GetFunctionConcurrency",
+    "lambda:InvokeFunction",
+    "lambda:ListEventSourceMappings",
+    "lambda:UpdateEventSourceMapping",
+    "servicequotas:GetServiceQuota",
+    "sns:ListSubscriptionsByTopic",
+    "sqs:GetQueueAttributes",
+)
+# Of a region without a bootstrap yet.
+_BOOTSTRAP_ACTIONS = ("ecr:*", "iam:*", "s3:*", "ssm:*")
+_WILDCARDS = (
+    "Resource::*",
+    "Resource::arn:<AWS::Partition>:iam::<AWS::AccountId>:role/cdk-*",
+    *(f"Action::{name}" for name in _BOOTSTRAP_ACTIONS),
+)
+_GRANTED_BY_THE_CDK = (
+    "Action::s3:GetObject*",
+    "Action::s3:GetBucket*",
+    "Action::s3:List*",
+    "Action::kms:ReEncrypt*",
+    "Action::kms:GenerateDataKey*",
+    "Resource::arn:<AWS::Partition>:logs:<AWS::Region>:<AWS::AccountId>:log-group:/aws/codebuild/<ProjectC78D97AD>:*",
+    "Resource::arn:<AWS::Partition>:s3:::cdk-hnb659fds-assets-<AWS::AccountId>-<AWS::Region>/*",
+)
+_WHY_GRANTS = (
+    "The CDK's own grants for its source asset, its key and its log; each names the one bucket, key or log group."
+)
+_WHY_WILDCARDS = (
+    "A region that nobody knows yet has no ARNs to name: reading its state, bootstrapping it through CloudFormation "
+    "and taking the bootstrap's own roles is what the project is for."
+)
+
+
+class RolloutStack(Stack):
+    """The zero touch: nobody has to run anything when AWS opens a region."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        config: StageConfig,
+        data: DataStack,
+        synthesizer: IStackSynthesizer,
+        env: Environment | None = None,
+    ) -> None:
+        super().__init__(
+            scope, construct_id, description="Metering: what builds regions.", synthesizer=synthesizer, env=env
+        )
+        project = self._project(config)
+        events.Rule(
+            self,
+            "Rate",
+            description="Builds the regions that are missing.",
+            schedule=events.Schedule.rate(Duration.hours(config.rollout_every_h)),
+            targets=[targets.CodeBuildProject(project)],
+        )
+        for spec in ALARMS:
+            if spec.source == "rollout":
+                source = MetricSource(namespace="AWS/CodeBuild", dimensions={"ProjectName": project.project_name})
+                MeteringAlarm(self, "Failed", config=config, spec=spec, topics=data.topics, source=source)
+        CfnOutput(self, "RolloutProjectName", value=project.project_name)
+
+    def _project(self, config: StageConfig) -> codebuild.Project:
+        source = assets.Asset(self, "Source", path=str(_ROOT), exclude=list(_LEFT_AT_HOME), ignore_mode=IgnoreMode.GLOB)
+        log_group = logs.LogGroup(
+            self, "Logs", retention=logs.RetentionDays.THREE_MONTHS, removal_policy=RemovalPolicy.DESTROY
+        )
+        project = codebuild.Project(
+            self,
+            "Project",
+            description="Runs `metering region reconcile`.",
+            source=codebuild.Source.s3(bucket=source.bucket, path=source.s3_object_key),
+            build_spec=codebuild.BuildSpec.from_object(_build_spec(config)),
+            environment=codebuild.BuildEnvironment(
+                build_image=codebuild.LinuxArmBuildImage.AMAZON_LINUX_2023_STANDARD_3_0
+            ),
+            timeout=_LONGEST_BUILD,
+            # Two at a time would wait for each other's stacks.
+            concurrent_build_limit=1,
+            grant_report_group_permissions=False,
+            encryption_key=kms.Key(
+                self, "Key", description="Encrypts what the rollout builds.", enable_key_rotation=True,
+                pending_window=Duration.days(7), removal_policy=RemovalPolicy.DESTROY,
+            ),
+            logging=codebuild.LoggingOptions(cloud_watch=codebuild.CloudWatchLoggingOptions(log_group=log_group)),
+        )  # fmt: skip
+        source.grant_read(project)
+        self._grant(project)
+        return project
+
+    def _grant(self, project: codebuild.Project) -> None:
+        project.add_to_role_policy(iam.PolicyStatement(actions=list(_ACTIONS), resources=["*"]))
+        roles = f"arn:{Aws.PARTITION}:iam::{Aws.ACCOUNT_ID}:role/cdk-*"
+        project.add_to_role_policy(iam.PolicyStatement(actions=["sts:AssumeRole"], resources=[roles]))
+        project.add_to_role_policy(
+            iam.PolicyStatement(
+                actions=list(_BOOTSTRAP_ACTIONS),
+                resources=["*"],
+                conditions={"ForAnyValue:StringEquals": {"aws:CalledVia": ["cloudformation.amazonaws.com"]}},
+            )
+        )
+        for finding in _WILDCARDS:
+            acknowledge(project, f"IAM5[{finding}]", _WHY_WILDCARDS)
+        for finding in _GRANTED_BY_THE_CDK:
+            acknowledge(project, f"IAM5[{finding}]", _WHY_GRANTS)
+
+
+def _build_spec(config: StageConfig) -> dict[str, object]:
+    return {
+        "version": "0.2",
+        "phases": {
+            "install": {"commands": ["python3 -m pip install --quiet 'uv>=0.9,<1'", "uv sync --frozen --all-extras"]},
+            "build": {"commands": [f"uv run metering region reconcile --stage {config.stage} --format json"]},
+        },
+    }
