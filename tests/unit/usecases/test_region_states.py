@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 from metering.adapters.memory.items import MemoryItemStore
-from metering.domain.items import Put
 from metering.domain.regions import Phase, RegionState
 from metering.usecases.region_states import LedgerRegionStates
+
+if TYPE_CHECKING:
+    from metering.domain.items import Put
 
 
 def test_states_wait_in_memory_for_the_ledger_of_the_home_region() -> None:
