@@ -68,7 +68,7 @@ def storage_answer(report: StorageReport) -> Answer:
         f"Storage saved a month: {report.saving(report.json):.1%} against JSON, "
         f"{report.saving(report.gzip):.1%} against gzip; with the requests of the first month "
         f"{report.saving_with_requests(report.json):.1%} and {report.saving_with_requests(report.gzip):.1%}.",
-        f"Prices (us-east-1 list): {prices}; PUT {report.prices.put_usd} USD, GET {report.prices.get_usd} USD. "
+        f"Prices (us-east-1 list): {prices}; PUT {report.prices.put_usd:f} USD, GET {report.prices.get_usd:f} USD. "
         "staging/ is removed a day after its compaction and is priced for that day.",
     )
     return Answer(
@@ -89,8 +89,8 @@ def storage_answer(report: StorageReport) -> Answer:
             "lake_bytes_a_record": None if a_record is None else f"{a_record:.2f}",
             "prices": {
                 "storage_usd_gb_month": {name: str(usd) for name, usd in report.prices.storage_usd_gb_month.items()},
-                "put_usd": str(report.prices.put_usd),
-                "get_usd": str(report.prices.get_usd),
+                "put_usd": f"{report.prices.put_usd:f}",
+                "get_usd": f"{report.prices.get_usd:f}",
             },
         },
         title="Storage",

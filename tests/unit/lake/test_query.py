@@ -1,0 +1,105 @@
+"""SQL over the exact view, and the storage report."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from decimal import Decimal
+
+import pytest
+
+from metering.adapters.lake.batch_sizes import JsonBatchSizer
+from metering.adapters.lake.query import LakeQuery, QueryError
+from metering.domain.prices import StoragePrices
+from metering.units import DAY_S, GIB
+from metering.usecases.storage import StorageReport, StorageReporter
+from tests.unit.lake.world import ACCOUNT, NOW_S, World, record
+
+OTHER = "210987654321"
+
+
+def world_with_traffic() -> World:
+    world = World()
+    world.send([record(2**62), record(2**62), record(2**62), record(7, account=OTHER)])
+    world.compact_all()
+    world.send([record(5, account=OTHER, start_s=NOW_S - 3 * DAY_S), record(3)])
+    return world
+
+
+def ask(world: World, sql: str, **hours: int) -> list[tuple[object, ...]]:
+    return LakeQuery(view=world.jobs.view, objects=world.objects).run(sql, **hours).rows
+
+
+def test_lake_and_staging_are_summed_exactly_beyond_63_bits() -> None:
+    world = world_with_traffic()
+    talkers = ask(world, "SELECT account_id, sum(bytes), count(*) FROM transfers GROUP BY 1 ORDER BY 2 DESC")
+    assert talkers == [(ACCOUNT, 3 * 2**62 + 3, 4), (OTHER, 12, 2)]
+    usage = ask(world, "SELECT account_id, sum(bytes), sum(records) FROM usage GROUP BY 1 ORDER BY 2 DESC")
+    assert usage == talkers
+
+
+def test_the_hour_is_a_column_and_a_range() -> None:
+    world = world_with_traffic()
+    assert ask(world, "SELECT count(DISTINCT hour) FROM transfers") == [(2,)]
+    assert ask(world, "SELECT sum(bytes) FROM transfers WHERE hour < '2026-11-23'") == [(5,)]
+    assert ask(world, "SELECT sum(bytes) FROM transfers", from_s=0, to_s=NOW_S - DAY_S) == [(5,)]
+
+
+def test_an_empty_lake_has_views_too() -> None:
+    assert ask(World(), "SELECT count(*) FROM usage") == [(0,)]
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELEC",
+        "SELECT * FROM nothing",
+        "SELECT * FROM read_csv('/etc/passwd')",
+        "COPY (SELECT 1) TO '/tmp/x.csv'",
+        "SET enable_external_access = true",
+    ],
+)
+def test_a_wrong_query_is_refused_and_files_are_out_of_reach(sql: str) -> None:
+    with pytest.raises(QueryError):
+        ask(world_with_traffic(), sql)
+
+
+def storage(world: World, *, part_rows: int = 1_000_000) -> StorageReport:
+    reporter = StorageReporter(
+        items=world.items,
+        objects=world.objects,
+        view=world.jobs.view,
+        sizer=JsonBatchSizer(world.objects, part_rows=part_rows),
+        prices=StoragePrices(),
+    )
+    return reporter.report()
+
+
+def test_the_alternatives_are_computed_from_the_rows() -> None:
+    world = World()
+    records = [record(n, resource=f"i-{n:02}") for n in range(50)]
+    world.send(records, records[:1])
+    world.compact_all()
+    for part_rows in (1_000_000, 10):
+        report = storage(world, part_rows=part_rows)
+        bodies = [
+            json.dumps(
+                {"batch_id": f"batch-{n}", "record_count": len(some), "records": some, "schema": "metering.batch/1"},
+                separators=(",", ":"),
+            ).encode()
+            for n, some in enumerate((records, records[:1]))
+        ]
+        assert (report.sizes.batches, report.sizes.records) == (2, 51)
+        assert report.sizes.json_bytes == sum(map(len, bodies))
+        assert report.sizes.gzip_bytes == sum(len(gzip.compress(body, 6)) for body in bodies)
+    assert report.json.usd_month == Decimal(report.sizes.json_bytes) / GIB * Decimal("0.023")
+    assert report.lake_records == 51
+    lake = sum(len(world.objects.get(key)) for key in world.objects.keys("lake/"))
+    assert report.lake_bytes == lake
+    assert {prefix.prefix for prefix in report.prefixes} == {"lake/", "runs/", "staging/"}
+
+
+def test_small_objects_of_cheap_classes_are_billed_as_128_kib() -> None:
+    prices = StoragePrices()
+    assert prices.billed_bytes("STANDARD", 1) == 1
+    assert prices.billed_bytes("STANDARD_IA", 1) == 128 * 1024
