@@ -76,6 +76,9 @@ class StageConfig(BaseModel):
 
     job_timeout_s: int = Field(900, ge=30, le=900)
     job_memory_mb: int = Field(2_048, ge=512, le=10_240)
+    compactor_scratch_mb: int = Field(
+        4_096, ge=512, le=10_240, description="Sorted runs of a full lake file: about 70 bytes a row."
+    )
     small_job_memory_mb: int = Field(512, ge=256, le=10_240)
     compactor_every_min: int = Field(5, ge=1)
     reconciler_every_min: int = Field(15, ge=1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from aws_cdk import Duration, RemovalPolicy
+from aws_cdk import Duration, RemovalPolicy, Size
 from aws_cdk import aws_events as events
 from aws_cdk import aws_events_targets as targets
 from aws_cdk import aws_iam as iam
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from infra.config import StageConfig
 
 METRICS_NAMESPACE = "Metering"
+# What a function has without being asked for more (Lambda developer guide).
+_SCRATCH_MB = 512
 
 _RETENTION = {
     1: logs.RetentionDays.ONE_DAY,
@@ -41,6 +43,7 @@ class FunctionSpec:
 
     Attributes:
         name: Folder below `lambdas/`, in kebab case where a name has several words.
+        scratch_mb: Size of `/tmp`.
         every_min: Runs by an EventBridge `rate()` rule; None for a function that a queue drives.
     """
 
@@ -48,6 +51,7 @@ class FunctionSpec:
     description: str
     timeout_s: int
     memory_mb: int
+    scratch_mb: int = _SCRATCH_MB
     every_min: int | None = None
 
     @property
@@ -99,6 +103,7 @@ class MeteringFunction(Construct):
             role=self.role,
             timeout=Duration.seconds(spec.timeout_s),
             memory_size=spec.memory_mb,
+            ephemeral_storage_size=Size.mebibytes(spec.scratch_mb) if spec.scratch_mb > _SCRATCH_MB else None,
             environment={
                 **environment,
                 "POWERTOOLS_SERVICE_NAME": spec.name,

@@ -67,6 +67,7 @@ def specs(config: StageConfig) -> tuple[FunctionSpec, ...]:
             description="Finishes wide commits, compacts staging into the lake, and cleans up behind both.",
             timeout_s=config.job_timeout_s,
             memory_mb=config.job_memory_mb,
+            scratch_mb=config.compactor_scratch_mb,
             every_min=config.compactor_every_min,
         ),
         FunctionSpec(

@@ -20,6 +20,7 @@ from botocore.exceptions import ClientError
 from metering.adapters.aws.attributes import from_attributes, item_or_none, key_attributes, to_attributes
 from metering.adapters.aws.errors import error_code, translated
 from metering.adapters.aws.expressions import Expressions
+from metering.adapters.aws.fast_items import decode_items_fast
 from metering.domain.items import MAX_TRANSACTION_ACTIONS, Check, Delete, Key, Put, Update
 from metering.errors import ConditionFailedError, TransactionCanceledError, UnavailableError
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_dynamodb.type_defs import (
         AttributeValueTypeDef,
+        ConditionTypeDef,
         QueryInputTypeDef,
         ScanInputTypeDef,
         TransactWriteItemTypeDef,
@@ -60,6 +62,7 @@ class DynamoDbItemStore:
     def __init__(
         self, client: DynamoDBClient, tables: Mapping[Table, str], *, sleep: Callable[[float], None] = time.sleep
     ) -> None:
+        decode_items_fast(client)
         self._client = client
         self._tables = dict(tables)
         self._sleep = sleep
@@ -103,14 +106,7 @@ class DynamoDbItemStore:
             "TableName": self._tables[table],
             "ConsistentRead": True,
             "ScanIndexForward": not descending,
-            "ExpressionAttributeNames": {"#pk": "pk", "#sk": "sk"},
-            # A key value is never empty, so an open range needs another form than BETWEEN.
-            "KeyConditionExpression": "#pk = :pk AND " + ("#sk BETWEEN :from AND :to" if sk_from else "#sk < :to"),
-            "ExpressionAttributeValues": {
-                ":pk": {"S": pk},
-                ":to": {"S": sk_to},
-                **({":from": {"S": sk_from}} if sk_from else {}),
-            },
+            "KeyConditions": _key_conditions(pk, sk_from, sk_to),
         }
         while True:
             with translated("dynamodb.Query"):
@@ -275,3 +271,14 @@ def _reasons(error: ClientError) -> list[tuple[str, Item | None] | None]:
 def _reason(reason: _CancellationReason) -> tuple[str, Item | None] | None:
     code = reason.get("Code", "None")
     return None if code == "None" else (code, item_or_none(reason.get("Item")))
+
+
+def _key_conditions(pk: str, sk_from: str, sk_to: str) -> dict[str, ConditionTypeDef]:
+    """`pk` and a range of `sk`. The older form of a key condition: emulators evaluate it several times as fast."""
+    conditions: dict[str, ConditionTypeDef] = {"pk": {"ComparisonOperator": "EQ", "AttributeValueList": [{"S": pk}]}}
+    # A key value is never empty, so an open range needs another form than BETWEEN.
+    if sk_from:
+        conditions["sk"] = {"ComparisonOperator": "BETWEEN", "AttributeValueList": [{"S": sk_from}, {"S": sk_to}]}
+    elif sk_to != _SK_END:
+        conditions["sk"] = {"ComparisonOperator": "LT", "AttributeValueList": [{"S": sk_to}]}
+    return conditions
