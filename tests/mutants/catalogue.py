@@ -8,7 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 WORLD = ("tests/unit/usecases", "tests/simulation/test_simulation.py", "tests/simulation/test_matrix.py")
-LAKE = ("tests/simulation/test_simulation.py", "tests/simulation/test_matrix.py", "tests/simulation/test_repair.py")
+LAKE = (
+    "tests/simulation/test_interleavings.py",
+    "tests/simulation/test_repair.py",
+    "tests/simulation/test_simulation.py",
+    "tests/simulation/test_matrix.py",
+)
 CONTENT = ("tests/property/test_content_identity.py",)
 
 

@@ -1,0 +1,199 @@
+"""One job, whole, between any two calls of another: exhaustive where chance seldom comes along."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from metering.domain.items import Table
+from tests.simulation import jobs
+from tests.simulation.checker import check
+from tests.simulation.faults import HOUR_MS, MINUTE_MS, Fault
+from tests.simulation.history import rows_of
+from tests.simulation.matrix import NOW_MS, content_of
+from tests.simulation.world import World
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.simulation.ports import Process
+
+_SETTINGS = jobs.settings(1, 2, 200)
+_POLICY = jobs.policy(2, 10, 0)
+
+
+class _Between:
+    """Lets something happen before one call of the process `first`; the fences of `orphans` may get lost."""
+
+    def __init__(self, number: int, *, fences_lost: bool = False) -> None:
+        self.histogram: Counter[str] = Counter()
+        self.calls = 0
+        self.then: Callable[[], None] = lambda: None
+        self._number = number
+        self._fences_lost = fences_lost
+
+    def decide(self, process: str, call: str, choices: tuple[Fault, ...]) -> Fault | None:
+        del choices
+        if process == "first":
+            self.calls += 1
+            if self.calls == self._number:
+                self.then()
+        return Fault.REQUEST_LOST if self._fences_lost and process == "orphans" and call == "items.put" else None
+
+    def later_ms(self) -> int:
+        return 0
+
+    def pause_ms(self) -> int:
+        return 0
+
+
+def _world(between: _Between) -> World:
+    world = World(3, between, now_ms=NOW_MS)
+    world.queue.odd = False
+    world.contents = {c.name: c for c in (content_of(f"b{n}", 0, [NOW_MS // 1000] * 2) for n in range(6))}
+    return world
+
+
+def _run(world: World, story: Callable[[], None]) -> None:
+    done: list[bool] = []
+
+    def body() -> None:
+        story()
+        done.append(True)
+
+    world.scheduler.spawn(body)
+    world.scheduler.run_while(lambda: not done, limit_ms=HOUR_MS)
+    assert done
+
+
+def _meter(world: World, process: Process, *names: str) -> None:
+    for name in names:
+        world.queue.send(name, "S1")
+        deliveries = world.queue.receive(10)
+        result = jobs.aggregator(process, _SETTINGS).handle(deliveries, jobs.deadline(process, MINUTE_MS))
+        assert result.retry == ()
+        world.queue.acknowledge([delivery.message_id for delivery in deliveries])
+
+
+def _compact(world: World) -> None:
+    process = world.process("second")
+    jobs.compactor(process, _POLICY, shards=1).run(jobs.deadline(process, HOUR_MS))
+
+
+def _remove_orphans(world: World) -> None:
+    process = world.process("orphans")
+    jobs.orphan_cleaner(process, age_s=-1).run(jobs.deadline(process, HOUR_MS))
+
+
+def _must_be_sound(world: World) -> None:
+    reader = world.process("reader")
+    view = jobs.lake_view(reader, shards=1)
+    rows = [row for hour_s in view.hours() for row in view.read(hour_s, lambda state: rows_of(reader, state))]
+    assert not check(world, rows)
+
+
+def _until_it_is_over(run: Callable[[int], _Between]) -> int:
+    """Put the other job before the first call, the second, and so on, until there is no such call."""
+    number = 1
+    while run(number).calls >= number:
+        number += 1
+    return number - 1
+
+
+def test_a_compaction_between_any_two_calls_of_a_reader_shows_it_every_row_once() -> None:
+    def run(number: int) -> _Between:
+        between = _Between(number)
+        world = _world(between)
+
+        def story() -> None:
+            _meter(world, world.process("worker"), "b0.0", "b1.0", "b2.0")
+            between.then = lambda: _compact(world)
+            view = jobs.lake_view(world.process("first"), shards=1)
+            [hour_s] = world.watch.visible_since
+            seen = view.hour_totals(hour_s, jobs.BY_ROW)
+            assert sorted(total.records for total in seen.values()) == [1] * 6
+
+        _run(world, story)
+        return between
+
+    assert _until_it_is_over(run) >= 9
+
+
+def test_a_commit_and_its_compaction_between_any_two_calls_of_a_compactor_are_in_the_lake_once() -> None:
+    def run(number: int) -> _Between:
+        between = _Between(number)
+        world = _world(between)
+
+        def meanwhile() -> None:
+            _meter(world, world.process("another worker"), "b3.0", "b4.0")
+            _compact(world)
+
+        def story() -> None:
+            _meter(world, world.process("worker"), "b0.0", "b1.0", "b2.0")
+            between.then = meanwhile
+            process = world.process("first")
+            jobs.compactor(process, _POLICY, shards=1).run(jobs.deadline(process, HOUR_MS))
+            _must_be_sound(world)
+
+        _run(world, story)
+        return between
+
+    assert _until_it_is_over(run) >= 20
+
+
+def test_an_orphan_cleaner_between_any_two_calls_of_a_worker_takes_nothing_that_is_accepted() -> None:
+    def run(number: int, *, fences_lost: bool) -> _Between:
+        between = _Between(number, fences_lost=fences_lost)
+        world = _world(between)
+
+        def story() -> None:
+            between.then = lambda: _remove_orphans(world)
+            _meter(world, world.process("first"), "b0.0")
+            _must_be_sound(world)
+
+        _run(world, story)
+        return between
+
+    assert _until_it_is_over(lambda number: run(number, fences_lost=False)) >= 2
+    assert _until_it_is_over(lambda number: run(number, fences_lost=True)) >= 2
+
+
+def test_a_commit_that_lands_between_any_two_calls_of_an_orphan_cleaner_keeps_its_rows() -> None:
+    """Its objects were listed as an orphan's; its transaction lands before the fence does."""
+
+    def run(number: int) -> _Between:
+        between = _Between(number)
+        world = _world(between)
+
+        def story() -> None:
+            worker = world.process("worker")
+            transact = worker.items.transact
+            cleaner = world.process("first")
+
+            def clean_first(actions: object) -> None:
+                # Only the first attempt is caught up with.
+                worker.items.transact = transact  # type: ignore[method-assign]  # as it was
+                landed: list[bool] = []
+
+                def land() -> None:
+                    transact(actions)  # type: ignore[arg-type]  # what it was called with
+                    landed.append(True)
+
+                between.then = land
+                jobs.orphan_cleaner(cleaner, age_s=-1).run(jobs.deadline(cleaner, HOUR_MS))
+                if not landed:
+                    transact(actions)  # type: ignore[arg-type]  # what it was called with
+
+            worker.items.transact = clean_first  # type: ignore[method-assign,assignment]  # one call, delayed
+            world.queue.send("b0.0", "S1")
+            deliveries = world.queue.receive(10)
+            jobs.aggregator(worker, _SETTINGS).handle(deliveries, jobs.deadline(worker, MINUTE_MS))
+            accepted = world.watch.accepted.get("b0")
+            if accepted is not None:
+                commit = next(i for i in world.items.everything(Table.LEDGER) if i["pk"] == f"C#{accepted[1]}")
+                assert world.objects.peek(str(commit["staging"])) is not None
+
+        _run(world, story)
+        return between
+
+    assert _until_it_is_over(run) >= 3
