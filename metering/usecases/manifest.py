@@ -151,7 +151,8 @@ def body_digest(body: str) -> str:
     """What stands in for a batch id where none can be read: see above."""
     try:
         canonical = json.dumps(json.loads(body), sort_keys=True, separators=(",", ":"))
-    except ValueError:
+    except (ValueError, RecursionError):
+        # Not JSON, or nested deeper than Python reads: quarantine holds such bodies.
         canonical = body
     return hashlib.sha256(canonical.encode("utf-8", errors="surrogatepass")).hexdigest()
 

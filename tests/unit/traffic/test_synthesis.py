@@ -159,3 +159,7 @@ def test_a_manifest_that_is_cut_short_says_where() -> None:
 
 def test_the_digest_of_a_body_does_not_depend_on_how_json_is_written() -> None:
     assert body_digest('{"b": 1,"a":2}') == body_digest('{"a":2, "b":1}') != body_digest('{"a":2')
+
+
+def test_a_body_nested_deeper_than_python_reads_has_a_digest() -> None:
+    assert len(body_digest("[" * 100_000)) == 64
