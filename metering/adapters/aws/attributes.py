@@ -68,7 +68,11 @@ def from_attributes(attributes: Mapping[str, AttributeValueTypeDef]) -> dict[str
     Raises:
         LedgerCorruptError: It holds something that this project never writes.
     """
-    return {name: from_attribute(attribute) for name, attribute in attributes.items()}
+    # Strings without a further call: a report reads very many of them.
+    return {
+        name: attribute["S"] if "S" in attribute else from_attribute(attribute)
+        for name, attribute in attributes.items()
+    }
 
 
 def from_attribute(attribute: AttributeValueTypeDef) -> Value:

@@ -1,0 +1,66 @@
+"""The lake's functions do one unit of work a tick, and a tick that comes twice changes nothing more."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+
+from aws_lambda_powertools import Logger
+
+from lambdas.compactor import handler as compactor
+from lambdas.compactor.bootstrap import Dependencies as CompactorDependencies
+from lambdas.reconciler import handler as reconciler
+from lambdas.reconciler.bootstrap import Dependencies as ReconcilerDependencies
+from metering.adapters.aws.emf import EmfMetrics
+from metering.domain.items import Table
+from metering.domain.watch_items import RECONCILIATION_KEY, Reconciliation
+from metering.units import HOUR_S
+from metering.usecases.sweep import Sweeper
+from tests.unit.lake.world import NOW_S, World, record
+
+
+@dataclass(frozen=True)
+class Context:
+    def get_remaining_time_in_millis(self) -> int:
+        return 900_000
+
+
+def logger() -> Logger:
+    return Logger(service="test", stream=io.StringIO())
+
+
+def test_a_tick_compacts_what_is_due_and_a_second_one_nothing() -> None:
+    world = World()
+    world.send([record(5), record(7)])
+    world.clock.advance_s(HOUR_S)
+    parts = CompactorDependencies(
+        sweeper=Sweeper(
+            store=world.items,
+            objects=world.objects,
+            clock=world.clock,
+            entropy=world.entropy,
+            metrics=world.metrics,
+            settings=world.settings,
+        ),
+        jobs=world.jobs,
+        metrics=EmfMetrics(service="compactor", stage="local"),
+        logger=logger(),
+    )
+    first = compactor.handle(Context(), parts)
+    assert (first["runs"], first["rows"], first["finished"]) == (1, 2, True)
+    second = compactor.handle(Context(), parts)
+    assert (second["runs"], second["rows"]) == (0, 0)
+
+
+def test_a_tick_reconciles_and_writes_down_what_it_came_to() -> None:
+    world = World()
+    world.send([record(5)], source="edge")
+    parts = ReconcilerDependencies(
+        jobs=world.jobs, metrics=EmfMetrics(service="reconciler", stage="local"), logger=logger()
+    )
+    for _ in range(2):
+        answer = reconciler.handle(parts)
+        assert answer == {"hours": 1, "different": 0, "unsettled": 0, "sources": 1}
+        item = world.items.peek(Table.LEDGER, RECONCILIATION_KEY)
+        assert item is not None
+        assert Reconciliation.from_item(item) == Reconciliation(finished_s=NOW_S, hours=1, differences=0)
