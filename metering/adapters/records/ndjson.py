@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from metering.adapters.records.assembly import BatchAssembly
     from metering.domain.admission import Admission
     from metering.domain.records import AnyRecord
+    from metering.errors import BatchRefusedError
 
 # As large as a record can be that comes inside of a message.
 MAX_LINE_BYTES = MIB
@@ -69,7 +70,8 @@ def read_ndjson(pieces: Iterable[bytes], intake: JsonIntake, *, limit_records: i
         lines = block.split(b"\n")
         if not lines[-1]:
             lines.pop()
-        _check_lengths(lines)
+        if len(block) > MAX_LINE_BYTES and max(map(len, lines)) > MAX_LINE_BYTES:
+            raise _line_too_long()
         records = _decode_lines(lines)
         if opening_brackets(block) - len(records) >= MAX_DEPTH:
             _refuse_deep(records, lines)
@@ -99,7 +101,7 @@ def _blocks(pieces: Iterable[bytes]) -> Iterator[bytes]:
             begin = end
         held, held_bytes = [joined[begin:]], len(joined) - begin
         if held_bytes > MAX_LINE_BYTES:
-            raise refusal(Reason.LINE_TOO_LONG, f"a line of more than {MAX_LINE_BYTES} bytes")
+            raise _line_too_long()
     last = b"".join(held)
     if last:
         yield last
@@ -121,9 +123,8 @@ def _decode_lines(lines: list[bytes]) -> list[AnyRecord]:
     return records
 
 
-def _check_lengths(lines: list[bytes]) -> None:
-    if lines and max(map(len, lines)) > MAX_LINE_BYTES:
-        raise refusal(Reason.LINE_TOO_LONG, f"a line of more than {MAX_LINE_BYTES} bytes")
+def _line_too_long() -> BatchRefusedError:
+    return refusal(Reason.LINE_TOO_LONG, f"a line of more than {MAX_LINE_BYTES} bytes")
 
 
 def _refuse_deep(records: list[AnyRecord], lines: Sequence[bytes]) -> None:

@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import csv
+import json
+from importlib import resources
+
 import pytest
 
 from metering.domain.locations import Location, parse_location, partition_of
@@ -101,3 +105,13 @@ def test_known_and_unknown_locations_are_taken(text: str) -> None:
 )
 def test_the_partition_for_billing_follows_the_name(region: str, partition: str) -> None:
     assert partition_of(region) == partition
+
+
+def test_every_real_bill_line_has_the_usage_type_that_aws_billed() -> None:
+    folder = resources.files("metering.adapters.traffic").joinpath("samples/aws-bill-lines")
+    lines = folder.joinpath("records.ndjson").read_text(encoding="utf-8").splitlines()
+    billed = csv.DictReader(folder.joinpath("expected_lines.csv").read_text(encoding="utf-8").splitlines())
+    expected = [line["usage_type"] for line in billed]
+    assert len(expected) == 338
+    records = map(json.loads, lines)
+    assert [usage_type(each["direction"], each["from"], each["to"]) for each in records] == expected
