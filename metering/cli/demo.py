@@ -5,7 +5,7 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import typer
@@ -14,22 +14,26 @@ from rich.rule import Rule
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from metering.adapters.lake.batch_sizes import JsonBatchSizer
 from metering.adapters.traffic.given import SAMPLE, read_records
 from metering.adapters.traffic.scenarios import SCENARIOS
 from metering.cli.command import Session, command, say
 from metering.cli.connection import RegionConnection, connect
 from metering.cli.failures import CommandFailedError
-from metering.cli.lake import compact_now, compaction_answer, lake_jobs, query_answer, reconciliation_answer
+from metering.cli.lake import NoDeadline, compaction_answer, lake_jobs, query_answer, reconciliation_answer
 from metering.cli.local import start_local, stop_leftovers
 from metering.cli.output import Format, write_answer
 from metering.cli.replay import Traffic, given_traffic, send_traffic, synthetic_traffic
 from metering.cli.report import bars, usage_answer
-from metering.cli.storage import measure_storage, storage_answer
+from metering.cli.storage import storage_answer
 from metering.cli.verify import explain, make_verifier, wait_until_settled
-from metering.units import DAY_S
+from metering.domain.prices import StoragePrices
+from metering.units import DAY_S, HOUR_S
+from metering.usecases.lake_view import LakeView
 from metering.usecases.manifest import read_header, read_sent
 from metering.usecases.report import UsageQuery, UsageTable, grouped
 from metering.usecases.sent_batches import SentBatches
+from metering.usecases.storage import StorageReporter
 from metering.usecases.verification import Verification
 
 demo_app = typer.Typer()
@@ -39,6 +43,8 @@ _STATE = "demo"
 _WINDOW_S = 36 * DAY_S
 _WAIT_S = 240
 _REAL_BATCH = 20
+# The made-up traffic lies in the last three whole hours; what is thinner waits for more, as it would in service.
+_BUSY_S = 5 * HOUR_S
 _SQL = (
     "SELECT from_location, to_location, count(*) AS records, sum(bytes) AS bytes "
     "FROM transfers GROUP BY ALL ORDER BY bytes DESC LIMIT 5"
@@ -71,7 +77,8 @@ def demo(
         verifier = make_verifier(region)
         wait_until_settled(verifier, _WAIT_S)
         _show_usage(region, now_s)
-        reconciled = _show_lake(region, now_s)
+        # A third of the made-up records lies in each of three hours: one full file each, the rest waits.
+        reconciled = _show_lake(region, now_s, file_rows=max(1, batches * records_per_batch // 5))
         expected = sent.expected
         result = verifier.verify(from_s=now_s - _WINDOW_S, to_s=now_s + DAY_S, sent=sent)
         _show_proof(result, expected)
@@ -81,6 +88,16 @@ def demo(
         getattr(result, verdict) != number for verdict, number in expected.items()
     ):
         raise CommandFailedError("The proof failed.", "See above what differs.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Since(LakeView):
+    """The view of hours that begin at or after `since_s`: the real lines lie thinly over a month of others."""
+
+    since_s: int
+
+    def hours(self, *, from_s: int = 0, to_s: int | None = None) -> list[int]:
+        return LakeView.hours(self, from_s=max(from_s, self.since_s), to_s=to_s)
 
 
 @contextmanager
@@ -121,11 +138,13 @@ def _show_usage(region: RegionConnection, now_s: int) -> None:
     Console().print(bars(sizes, most=10))
 
 
-def _show_lake(region: RegionConnection, now_s: int) -> bool:
-    """Compact, reconcile, measure, ask; returns whether markers, usage and lake are equal."""
-    _print_rule("The lake: everything compacted to Parquet, and reconciled")
-    write_answer(compaction_answer(compact_now(region)), Format.TABLE, None)
-    checks = lake_jobs(region).reconciler.run(from_s=now_s - _WINDOW_S, to_s=now_s + DAY_S)
+def _show_lake(region: RegionConnection, now_s: int, *, file_rows: int) -> bool:
+    """Compact, reconcile, measure, ask, over the busy hours; returns whether markers, usage and lake are equal."""
+    jobs, since_s = lake_jobs(region), now_s - _BUSY_S
+    _print_rule("The lake: the busy hours compacted to Parquet, and reconciled; the others wait in staging")
+    compacted = jobs.compactor_of(replace(jobs.policy, file_rows=file_rows)).run(NoDeadline())
+    write_answer(compaction_answer(compacted), Format.TABLE, None)
+    checks = jobs.reconciler.run(from_s=since_s, to_s=now_s + DAY_S)
     equal = not checks.different and not checks.unsettled
     if not equal:
         write_answer(reconciliation_answer(checks), Format.TABLE, None)
@@ -133,9 +152,16 @@ def _show_lake(region: RegionConnection, now_s: int) -> bool:
     verdict = "equal" if equal else "DIFFERENT"
     Console().print(f"{len(checks.checks)} hours, {records:,} records: markers, usage table and lake are {verdict}.")
     _print_rule("What it costs to keep, and what other ways would")
-    write_answer(storage_answer(measure_storage(region)), Format.TABLE, None)
+    reporter = StorageReporter(
+        items=region.items,
+        objects=region.objects,
+        view=_Since(items=region.items, objects=region.objects, reader=jobs.view.reader, since_s=since_s),
+        sizer=JsonBatchSizer(region.objects),
+        prices=StoragePrices(),
+    )
+    write_answer(storage_answer(reporter.report()), Format.TABLE, None)
     _print_rule(f'metering query "{_SQL}"')
-    write_answer(query_answer(region, _SQL, from_s=now_s - _WINDOW_S, to_s=now_s + DAY_S), Format.TABLE, None)
+    write_answer(query_answer(region, _SQL, from_s=since_s, to_s=now_s + DAY_S), Format.TABLE, None)
     return equal
 
 

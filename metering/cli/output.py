@@ -27,6 +27,8 @@ from metering.units import billed_gb
 
 _WIDEST = 1_000
 _WIDEST_TEXT = 60
+# A narrow terminal wraps text, but not to less than this.
+_READABLE_TEXT = 24
 
 Cell = str | int | bool | Decimal | None
 Json = str | int | bool | None | Sequence["Json"] | Mapping[str, "Json"]
@@ -193,6 +195,9 @@ def _print_table(answer: Answer, console: Console) -> None:
             justify="right" if right else "left",
             overflow="fold",
             no_wrap=right,
+            min_width=0
+            if right
+            else min(_READABLE_TEXT, max((len(cell) for cell in _texts(column, answer)), default=0)),
             max_width=None if right else _WIDEST_TEXT,
         )
         if column.kind == "bytes":
@@ -207,6 +212,10 @@ def _print_table(answer: Answer, console: Console) -> None:
         console.print(answer.chart)
     for line in answer.footer:
         console.print(Text(printable(line)))
+
+
+def _texts(column: Column, answer: Answer) -> list[str]:
+    return [_table_text(row.get(column.name)) for row in answer.rows]
 
 
 def _table_cells(column: Column, value: Cell) -> list[Text]:
