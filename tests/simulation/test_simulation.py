@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.simulation.__main__ import EXPECTED, run_chunk
 from tests.simulation.history import run_history
+from tests.simulation.runs import EXPECTED, run_chunk, run_seeds
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -48,3 +48,9 @@ def test_histories_that_failed_once_do_not_fail_again(kept: dict[str, object]) -
     )
 
     assert outcome.violation == ""
+
+
+def test_histories_run_in_several_processes() -> None:
+    summary = run_seeds(0, 2, 2)
+
+    assert (summary.histories, summary.failed) == (2, [])

@@ -1,0 +1,145 @@
+"""Many histories, in several processes, and their figures."""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import multiprocessing
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from tests.simulation.faults import Fault
+from tests.simulation.history import run_history
+from tests.simulation.shrink import describe, shortest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+_CHUNK = 50
+# What must have happened in a run of any size worth the name.
+EXPECTED = (
+    *(str(fault) for fault in Fault),
+    "killed at the time limit",
+    "delivered again",
+    "delivered while in flight",
+    "delivered again after its deletion",
+    "delivered out of order",
+    "moved to the dead-letter queue",
+    "redriven from the dead-letter queue",
+    "copy sent by the producer",
+    "other content under the same id",
+    "late record",
+    "replay after weeks",
+    "deleted by TTL",
+    "deleted by a lifecycle rule",
+    "hours read while they changed",
+    "wrong clock",
+    "reconciled while workers went on",
+    "usage items lost, to be rebuilt",
+    "months closed",
+)
+
+
+@dataclass(slots=True)
+class Summary:
+    """What came of many histories."""
+
+    histories: int = 0
+    batches: int = 0
+    commits: int = 0
+    recovered: int = 0
+    failed: list[int] = field(default_factory=list)
+    histogram: Counter[str] = field(default_factory=Counter)
+
+    def add(self, other: Summary) -> None:
+        """Take another part in."""
+        self.histories += other.histories
+        self.batches += other.batches
+        self.commits += other.commits
+        self.recovered += other.recovered
+        self.failed += other.failed
+        self.histogram.update(other.histogram)
+
+
+def run_chunk(seeds: Sequence[int]) -> Summary:
+    """Run some histories in this process."""
+    # Cycles between a world and its processes go in one sweep a chunk; looking for them all the time costs a quarter.
+    gc.disable()
+    summary = Summary()
+    for seed in seeds:
+        outcome = run_history(seed)
+        summary.histories += 1
+        summary.batches += outcome.batches
+        summary.commits += outcome.commits
+        summary.recovered += outcome.findings.recovered
+        summary.histogram.update({str(name): count for name, count in outcome.histogram.items()})
+        if outcome.violation:
+            summary.failed.append(seed)
+    gc.enable()
+    gc.collect()
+    return summary
+
+
+def run_seeds(first: int, count: int, workers: int) -> Summary:
+    """Run histories in several processes."""
+    chunks = [range(start, min(start + _CHUNK, first + count)) for start in range(first, first + count, _CHUNK)]
+    summary = Summary()
+    if workers == 1:
+        for chunk in chunks:
+            summary.add(run_chunk(chunk))
+        return summary
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(workers) as pool:
+        for done, part in enumerate(pool.imap_unordered(run_chunk, chunks), start=1):
+            summary.add(part)
+            if done % 20 == 0:
+                sys.stderr.write(f"{summary.histories} histories, {len(summary.failed)} failed\n")
+    return summary
+
+
+def report(summary: Summary, seconds: float) -> Iterable[str]:
+    """The figures of a run."""
+    yield f"{summary.histories} histories in {seconds:.0f} s: {summary.histories / seconds:.0f} a second"
+    yield f"{summary.batches} batches sent, {summary.commits} commits, {summary.recovered} contents recovered"
+    yield "what happened:"
+    for name in sorted({*EXPECTED, *summary.histogram}, key=lambda name: (-summary.histogram[name], name)):
+        yield f"  {summary.histogram[name]:>9} {name}"
+    missing = [name for name in EXPECTED if not summary.histogram[name]]
+    if missing:
+        yield f"never happened: {', '.join(missing)}"
+    yield f"violations: {len(summary.failed)}"
+
+
+def main() -> int:
+    """Entry point."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.simulation", description="Random histories with faults; exit 1 on any violation."
+    )
+    parser.add_argument("--seeds", type=int, default=20_000, help="number of histories")
+    parser.add_argument("--first", type=int, default=0, help="first seed")
+    parser.add_argument("--jobs", type=int, default=2, help="processes")
+    parser.add_argument("--seed", type=int, help="only this history, made as short as it gets if it fails")
+    options = parser.parse_args()
+    if options.seed is not None:
+        return _explain(options.seed)
+    began = time.monotonic()
+    summary = run_seeds(options.first, options.seeds, options.jobs)
+    for line in report(summary, time.monotonic() - began):
+        sys.stdout.write(f"{line}\n")
+    for seed in summary.failed[:3]:
+        _explain(seed)
+    missing = [name for name in EXPECTED if not summary.histogram[name]]
+    return 1 if summary.failed or (missing and summary.histories >= 1000) else 0
+
+
+def _explain(seed: int) -> int:
+    outcome = run_history(seed)
+    if not outcome.violation:
+        sys.stdout.write(f"seed {seed}: no violation, {outcome.batches} batches, {len(outcome.faults)} faults\n")
+        return 0
+    for line in describe(seed, *shortest(seed)):
+        sys.stdout.write(f"{line}\n")
+    return 1
