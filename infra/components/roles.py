@@ -56,6 +56,7 @@ class AccessRoles(Construct):
             ingest.grant_watch(role)
         ingest.grant_redrive(self.operator)
         topics.grant_publish(self.operator)
+        topics.grant_look(self.operator)
         self._grant_jobs(data=data, ledger=ledger, usage=usage)
 
     def _grant_jobs(self, *, data: DataBucket, ledger: MeteringTable, usage: MeteringTable) -> None:

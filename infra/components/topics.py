@@ -10,6 +10,8 @@ from aws_cdk import aws_kms as kms
 from aws_cdk import aws_sns as sns
 from constructs import Construct
 
+from infra.components.acknowledgement import acknowledge_wildcard
+
 if TYPE_CHECKING:
     from infra.config import Severity, StageConfig, Subscription
 
@@ -57,6 +59,13 @@ class AlertTopics(Construct):
         iam.Grant.add_to_principal(
             grantee=grantee, actions=["kms:Decrypt", "kms:GenerateDataKey"], resource_arns=[self.key.key_arn]
         )
+
+    def grant_look(self, role: iam.Role) -> None:
+        """Let `role` see who is subscribed, and the state of alarms."""
+        topics = [self.page.topic_arn, self.ticket.topic_arn]
+        iam.Grant.add_to_principal(grantee=role, actions=["sns:ListSubscriptionsByTopic"], resource_arns=topics)
+        iam.Grant.add_to_principal(grantee=role, actions=["cloudwatch:DescribeAlarms"], resource_arns=["*"])
+        acknowledge_wildcard(role, "*", "DescribeAlarms knows no resources; it only reads states.")
 
     def _topic(self, construct_id: str, display_name: str) -> sns.Topic:
         topic = sns.Topic(self, construct_id, display_name=display_name, master_key=self.key, enforce_ssl=True)

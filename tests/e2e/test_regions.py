@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
+import shlex
 import subprocess
 import sys
 import time
@@ -179,6 +181,16 @@ def test_a_batch_that_was_sent_to_two_regions_is_named(built: World) -> None:
     assert problem["batch"] == "sent-twice"
     assert ALLOWED[0] in problem["problem"]
     assert ALLOWED[1] in problem["problem"]
+
+
+def test_the_commands_of_all_runbooks_run(built: World) -> None:
+    folder = ROOT / "docs" / "runbooks"
+    lines = {line for path in folder.glob("*.md") for line in re.findall(r"^\$ metering (.+)$", path.read_text(), re.M)}
+    for line in sorted(lines):
+        done = built.run(*shlex.split(line))
+        # 1 is an answer (something is wrong there), 2 is a command that does not exist, and a traceback is a bug.
+        assert done.returncode in {0, 1}, f"{line}: {done.stderr}"
+        assert "Traceback" not in done.stderr, f"{line}: {done.stderr}"
 
 
 def test_a_region_with_batches_in_flight_stays_and_one_at_rest_goes_but_for_its_data(built: World) -> None:
