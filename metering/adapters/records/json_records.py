@@ -47,7 +47,8 @@ class InstantTable(dict["int | Text", "Integer"]):
     """Parses each distinct time of a batch once."""
 
     def __missing__(self, value: int | Text) -> Integer:
-        instant = self[value] = instant_of(value)
+        known = isinstance(value, str) and len(value) <= MAX_TIME_CHARS
+        instant = self[value] = short_instant_of(value) if known else instant_of(value)
         return instant
 
 
@@ -95,11 +96,17 @@ def columns_of(records: Sequence[AnyRecord], heads: HeadTable, instants: Instant
 
 
 def _instants(values: list[int | Text], instants: InstantTable) -> list[Integer]:
+    # A small batch does not repeat itself enough to fill a table of its own; what it repeats, batches before it had.
+    if len(values) < FEW and _are_short_texts(values):
+        return list(map(short_instant_of, values))
+    return list(map(instants.__getitem__, values))
+
+
+def _are_short_texts(values: list[int | Text]) -> bool:
     try:
-        longest = max(map(len, values))  # type: ignore[arg-type]  # a TypeError if one is no text
+        return max(map(len, values)) <= MAX_TIME_CHARS  # type: ignore[arg-type]  # a TypeError if one is no text
     except TypeError:
-        longest = MAX_TIME_CHARS + 1
-    return list(map(short_instant_of if longest <= MAX_TIME_CHARS else instants.__getitem__, values))
+        return False
 
 
 def _strings(values: list[Text], found: dict[tuple[int, int], Undecodable | bytes | None]) -> tuple[list[str], str]:
