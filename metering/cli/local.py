@@ -12,6 +12,7 @@ from metering.adapters.local import emulator
 from metering.adapters.local.deployment import deploy_stage
 from metering.adapters.local.state import LocalState, forget_state, is_running, load_state, save_state
 from metering.cli.command import Session, command, messages, say
+from metering.cli.connection import connect
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.output import Answer, Column
 
@@ -69,9 +70,11 @@ def status(session: Session) -> None:
     state = load_state()
     running = state is not None and is_running(state)
     session.write(_status_answer(state, running=running))
-    if not running:
+    if not running or state is None:
         say("Nothing is running. Start it: metering local up")
         raise typer.Exit(1)
+    if state.deployed and not _is_anybody_paged(state):
+        say("Nobody would be paged: the page topic has no confirmed subscription.", style="yellow")
 
 
 @command(local, "reset", reads=True)
@@ -162,6 +165,17 @@ def _steps() -> Iterator[Step]:
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=20), TimeElapsedColumn())
     with Progress(*columns, console=messages, transient=True) as progress:
         yield Step(progress)
+
+
+def _is_anybody_paged(state: LocalState) -> bool:
+    region = connect(endpoint=state.endpoint, region=state.region, stage=state.stage)
+    pages = region.clients.sns.get_paginator("list_subscriptions_by_topic")
+    subscriptions = [
+        subscription
+        for page in pages.paginate(TopicArn=region.resources.page_topic_arn)
+        for subscription in page["Subscriptions"]
+    ]
+    return any(each.get("SubscriptionArn", "").startswith("arn:") for each in subscriptions)
 
 
 def _check_same(state: LocalState, session: Session, port: int | None) -> None:
