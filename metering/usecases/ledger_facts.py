@@ -34,7 +34,7 @@ def read_ledger(items: ItemStore) -> LedgerFacts:
         pk, sk = str(item["pk"]), str(item["sk"])
         if pk.startswith("B#") and sk == "M":
             facts.markers[pk[2:]] = Marker.from_item(item)
-        elif pk.startswith("B#"):
+        elif pk.startswith("B#") and sk.startswith("X#"):
             facts.conflicts.setdefault(pk[2:], set()).add(sk[2:])
         elif pk.startswith("C#") and item["state"] == "open":
             facts.open_commits.append(CommitRecord.from_item(item).commit_id)
