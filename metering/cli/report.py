@@ -182,14 +182,14 @@ def usage_answer(
         meta={
             "query": _query_document(query),
             "as_of": rfc3339(as_of_s),
-            "complete_through": rfc3339(complete_s),
+            "complete_through": rfc3339(min(complete_s, as_of_s)),
             **({"regions": list(regions)} if regions else {}),
         },
         title=f"Usage from {rfc3339(query.from_s)} to {rfc3339(query.to_s)}",
         footer=(
             f"Total: {total:,} bytes = {billed_gb(total):,.3f} GB (2^30 bytes) in "
             f"{sum(row.total.records for row in rows):,} records.",
-            f"As of {rfc3339(as_of_s)}, complete through {rfc3339(complete_s)}.",
+            f"As of {rfc3339(as_of_s)}, complete through {rfc3339(min(complete_s, as_of_s))}.",
         ),
         chart=bars([(" ".join(row.values), row.total.bytes) for row in rows]) if chart else None,
     )
