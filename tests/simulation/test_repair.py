@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.domain.items import Key, Table
+from metering.domain.items import Key, Table, Update
 from tests.simulation import jobs
 from tests.simulation.checker import check
 from tests.simulation.faults import MINUTE_MS, ScriptedFaults
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from metering.domain.items import Action
-
-_SETTINGS = jobs.settings(1, 4, 200)
 
 
 class _Slow(ProcessItems):
@@ -42,20 +40,28 @@ class _Slow(ProcessItems):
         super().transact(actions)
 
 
-@pytest.mark.parametrize("seed", range(8))
-def test_two_repairs_that_measured_at_different_moments_correct_once(seed: int) -> None:
+@pytest.mark.parametrize("usage_shards", [4, 1])
+@pytest.mark.parametrize("is_lost", [True, False])
+@pytest.mark.parametrize("seed", range(4))
+def test_two_repairs_that_measured_at_different_moments_correct_once(
+    seed: int, is_lost: bool, usage_shards: int
+) -> None:
     world = World(seed, ScriptedFaults("nobody", {}), now_ms=NOW_MS)
     world.queue.odd = False
     world.contents = {c.name: c for c in (content_of(f"b{n}", 0, [NOW_MS // 1000]) for n in range(2))}
 
     def meanwhile() -> None:
-        _meter(world, "b1.0")
+        _meter(world, "b1.0", usage_shards)
         jobs.rebuilder(world.process("second"), shards=1).usage()
 
     def story() -> None:
-        _meter(world, "b0.0")
+        _meter(world, "b0.0", usage_shards)
         for item in list(world.items.everything(Table.USAGE)):
-            world.items.remove(Table.USAGE, Key(str(item["pk"]), str(item["sk"])))
+            key = Key(str(item["pk"]), str(item["sk"]))
+            if is_lost:
+                world.items.remove(Table.USAGE, key)
+            else:
+                world.items.update(Update(table=Table.USAGE, key=key, add={"bytes": -item["bytes"], "records": -1}))  # type: ignore[operator]  # a number
         first = world.process("first")
         first.items = _Slow(first, meanwhile)
         jobs.rebuilder(first, shards=1).usage()
@@ -72,10 +78,12 @@ def test_two_repairs_that_measured_at_different_moments_correct_once(seed: int) 
     assert done
 
 
-def _meter(world: World, name: str) -> None:
+def _meter(world: World, name: str, usage_shards: int) -> None:
     world.queue.send(name, "S1")
     process = world.process(name)
     deliveries = world.queue.receive(10)
-    result = jobs.aggregator(process, _SETTINGS).handle(deliveries, jobs.deadline(process, MINUTE_MS))
+    result = jobs.aggregator(process, jobs.settings(1, usage_shards, 200)).handle(
+        deliveries, jobs.deadline(process, MINUTE_MS)
+    )
     assert result.retry == ()
     world.queue.acknowledge([delivery.message_id for delivery in deliveries])
