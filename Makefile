@@ -42,7 +42,7 @@ lint: $(STAMP) ## Ruff, mypy --strict, import rules
 	@.venv/bin/lint-imports --no-logo
 
 test: $(STAMP) ## Unit, property, fuzz and template tests
-	@$(PYTEST) -q -n $(JOBS) tests/unit tests/property tests/fuzz tests/infra
+	@$(PYTEST) -q -n $(JOBS) tests/unit tests/property tests/fuzz tests/infra tests/mutants
 
 proof: $(STAMP) ## Simulation, kill and lost-reply matrices, contract suites over memory and MiniStack
 	@$(PYTEST) -q -n $(JOBS) tests/simulation tests/contract tests/integration
