@@ -16,7 +16,7 @@ JOBS ?= 2
 BATCHES ?= 200000
 ENDPOINT ?=
 
-.PHONY: help install demo test lint check proof e2e localstack regions load bench simulate mutants soak clean
+.PHONY: help install demo test lint check proof e2e localstack regions drills load bench simulate mutants soak clean
 
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,8 +53,11 @@ e2e: $(STAMP) ## The deployed service on MiniStack with IAM and TLS enforced; EN
 localstack: $(STAMP) ## The same against LocalStack, started by scripts beside this folder where they are
 	@bash tests/e2e/localstack.sh
 
-regions: $(STAMP) ## Regions built, killed, resumed and reconciled on MiniStack
-	@$(PYTEST) -q tests/e2e -m regions
+regions: $(STAMP) ## Six regions built and reconciled on MiniStack
+	@$(PYTEST) -q tests/e2e -m "regions and not drill"
+
+drills: $(STAMP) ## Region drills on MiniStack: killed and resumed builds, traffic, removal, runbook commands
+	@$(PYTEST) -v tests/e2e -m drill
 
 check: $(STAMP) ## All that CI runs, with the time that each part took
 	@$(PY) -m tests.gate

@@ -129,6 +129,7 @@ def test_reconcile_builds_what_is_allowed_and_a_second_run_does_nothing_in_secon
     assert not [row for row in plan if row["plan"] == "build"]
 
 
+@pytest.mark.drill
 def test_a_region_that_does_not_exist_is_ready_after_kills_at_random_moments_without_doubles(built: World) -> None:
     random_moment = random.Random(20261124)
     before = changed_files()
@@ -151,6 +152,7 @@ def test_a_region_that_does_not_exist_is_ready_after_kills_at_random_moments_wit
     assert changed_files() == before
 
 
+@pytest.mark.drill
 def test_traffic_in_every_region_is_reported_and_verified_as_one(built: World, tmp_path: Path) -> None:
     manifests: list[str] = []
     for number, region in enumerate(ALLOWED):
@@ -172,6 +174,7 @@ def test_traffic_in_every_region_is_reported_and_verified_as_one(built: World, t
     )
 
 
+@pytest.mark.drill
 def test_a_batch_that_was_sent_to_two_regions_is_named(built: World) -> None:
     record = {
         "account_id": "123456789012", "service": "AmazonEC2", "resource_id": "i-0", "direction": "out",
@@ -190,6 +193,7 @@ def test_a_batch_that_was_sent_to_two_regions_is_named(built: World) -> None:
     assert ALLOWED[1] in problem["problem"]
 
 
+@pytest.mark.drill
 def test_the_commands_of_all_runbooks_run(built: World) -> None:
     folder = ROOT / "docs" / "runbooks"
     lines = {line for path in folder.glob("*.md") for line in re.findall(r"^\$ metering (.+)$", path.read_text(), re.M)}
@@ -200,6 +204,7 @@ def test_the_commands_of_all_runbooks_run(built: World) -> None:
         assert "Traceback" not in done.stderr, f"{line}: {done.stderr}"
 
 
+@pytest.mark.drill
 def test_a_region_with_batches_in_flight_stays_and_one_at_rest_goes_but_for_its_data(built: World) -> None:
     region = ALLOWED[-1]
     clients = built.clients(region)
