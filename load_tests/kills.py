@@ -115,7 +115,7 @@ def _run(state: LocalState, killer: Killer, batches: int, records: int, seed: in
 def _send(region: RegionConnection, batches: int, records: int, seed: int, manifest: Path) -> None:
     now_s = int(time.time())
     scenario = replace(SCENARIOS["mixed"], records_per_batch=records)
-    traffic = synthetic_traffic("mixed", scenario, batches, seed, now_s, region.resources.data_bucket)
+    traffic = synthetic_traffic("mixed", scenario, batches, seed, now_s, region.names.data_bucket)
     with manifest.open("w") as file:
         send_traffic(region, traffic, file)
 

@@ -125,7 +125,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _run(region: RegionConnection, emulator_pid: int, batches: int) -> int:
     now_s = int(time.time())
-    traffic = synthetic_traffic("load", SCENARIOS["load"], batches, now_s % 1_000, now_s, region.resources.data_bucket)
+    traffic = synthetic_traffic("load", SCENARIOS["load"], batches, now_s % 1_000, now_s, region.names.data_bucket)
     verifier = make_verifier(region)
     sampler = Sampler(region, emulator_pid)
     manifest = _CountedManifest(sampler)

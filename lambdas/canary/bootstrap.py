@@ -9,13 +9,10 @@ from functools import cache
 from aws_lambda_powertools import Logger
 
 from metering.adapters.aws.emf import EmfMetrics
-from metering.adapters.aws.items import DynamoDbItemStore
-from metering.adapters.aws.objects import S3ObjectStore
-from metering.adapters.aws.queues import SqsQueue
+from metering.adapters.aws.region import RegionPorts
 from metering.adapters.aws.runtime import SystemClock
 from metering.adapters.aws.session import Clients
 from metering.adapters.lake.reader import ParquetLakeReader
-from metering.domain.items import Table
 from metering.settings import Settings
 from metering.usecases.canary import Canary
 from metering.usecases.lake_view import LakeView
@@ -40,17 +37,18 @@ def dependencies() -> Dependencies:
         SettingsError: With every problem of the environment.
     """
     settings = Settings.from_env(os.environ)
-    clients = Clients.from_env(os.environ)
-    items = DynamoDbItemStore(
-        clients.dynamodb, {Table.LEDGER: settings.ledger_table, Table.USAGE: settings.usage_table}
-    )
-    objects = S3ObjectStore(clients.s3, settings.data_bucket)
+    region = RegionPorts(Clients.from_env(os.environ), settings)
     canary = Canary(
-        items=items,
-        queue=SqsQueue(clients.sqs, settings.ingest_queue_url),
-        view=LakeView(items=items, objects=objects, reader=ParquetLakeReader(objects), shards=settings.shards),
+        items=region.items,
+        queue=region.ingest,
+        view=LakeView(
+            items=region.items,
+            objects=region.objects,
+            reader=ParquetLakeReader(region.objects),
+            shards=settings.shards,
+        ),
         clock=SystemClock(),
-        region=clients.access.region,
+        region=region.clients.access.region,
     )
     return Dependencies(
         canary=canary,

@@ -8,14 +8,11 @@ from functools import cache
 
 from aws_lambda_powertools import Logger
 
-from metering.adapters.aws.alerts import SnsAlerts
 from metering.adapters.aws.emf import EmfMetrics
-from metering.adapters.aws.items import DynamoDbItemStore
-from metering.adapters.aws.objects import S3ObjectStore
+from metering.adapters.aws.region import RegionPorts
 from metering.adapters.aws.runtime import SystemClock, SystemEntropy
 from metering.adapters.aws.session import Clients
 from metering.adapters.lake.jobs import LakeJobs
-from metering.domain.items import Table
 from metering.settings import Settings
 
 SERVICE = "reconciler"
@@ -38,18 +35,15 @@ def dependencies() -> Dependencies:
         SettingsError: With every problem of the environment.
     """
     settings = Settings.from_env(os.environ)
-    clients = Clients.from_env(os.environ)
+    region = RegionPorts(Clients.from_env(os.environ), settings)
     metrics = EmfMetrics(service=SERVICE, stage=settings.stage)
-    tables = {Table.LEDGER: settings.ledger_table, Table.USAGE: settings.usage_table}
     jobs = LakeJobs(
-        items=DynamoDbItemStore(clients.dynamodb, tables),
-        objects=S3ObjectStore(clients.s3, settings.data_bucket),
+        items=region.items,
+        objects=region.objects,
         clock=SystemClock(),
         entropy=SystemEntropy(),
         metrics=metrics,
-        alerts=SnsAlerts(
-            clients.sns, page_topic_arn=settings.page_topic_arn, ticket_topic_arn=settings.ticket_topic_arn
-        ),
+        alerts=region.alerts,
         settings=settings,
     )
     return Dependencies(jobs=jobs, metrics=metrics, logger=Logger(service=SERVICE))

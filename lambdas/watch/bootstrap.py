@@ -9,13 +9,11 @@ from functools import cache
 from aws_lambda_powertools import Logger
 
 from metering.adapters.aws.alerts import CloudWatchMetrics
-from metering.adapters.aws.items import DynamoDbItemStore
 from metering.adapters.aws.queue_facts import SqsQueueFacts
-from metering.adapters.aws.queues import SqsQueue
+from metering.adapters.aws.region import RegionPorts
 from metering.adapters.aws.runtime import SystemClock
 from metering.adapters.aws.session import Clients
 from metering.domain.alarms import WATCH_NAMESPACE
-from metering.domain.items import Table
 from metering.settings import Settings
 from metering.usecases.watch import Watch
 
@@ -43,12 +41,11 @@ def dependencies() -> Dependencies:
 
 def build_watch(clients: Clients, settings: Settings) -> Watch:
     """The watch of a region."""
+    region = RegionPorts(clients, settings)
     return Watch(
-        items=DynamoDbItemStore(
-            clients.dynamodb, {Table.LEDGER: settings.ledger_table, Table.USAGE: settings.usage_table}
-        ),
-        ingest=SqsQueue(clients.sqs, settings.ingest_queue_url),
-        dead=SqsQueue(clients.sqs, settings.dead_letter_queue_url),
+        items=region.items,
+        ingest=region.ingest,
+        dead=region.dead_letters,
         queue_facts=SqsQueueFacts(
             clients.sqs,
             clients.cloudwatch,

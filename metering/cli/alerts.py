@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-from metering.adapters.aws.alerts import SnsAlerts
 from metering.adapters.aws.errors import translated
 from metering.cli.command import Session, command
 from metering.cli.failures import CommandFailedError
@@ -25,7 +24,6 @@ def send_test(
     region = session.region()
     topics = {"page": region.settings.page_topic_arn, "ticket": region.settings.ticket_topic_arn}
     chosen = [name for name in topics if severity in {None, name}]
-    sender = SnsAlerts(region.clients.sns, page_topic_arn=topics["page"], ticket_topic_arn=topics["ticket"])
     rows: list[dict[str, Cell]] = []
     for name in chosen:
         fields: dict[str, str | int] = {
@@ -34,7 +32,7 @@ def send_test(
             "region": region.region,
             "at": rfc3339(int(time.time())),
         }
-        sender.send(name, f"TEST of metering {region.stage} in {region.region}", fields)
+        region.alerts.send(name, f"TEST of metering {region.stage} in {region.region}", fields)
         found = _subscriptions(session, topics[name])
         rows += [{"severity": name, **row} for row in found or [{"protocol": "", "subscriber": "", "state": "nobody"}]]
     columns = (Column(name="severity"), Column(name="protocol"), Column(name="subscriber"), Column(name="state"))

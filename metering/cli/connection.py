@@ -5,28 +5,23 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 
-from metering.adapters.aws.items import DynamoDbItemStore
-from metering.adapters.aws.objects import S3ObjectStore
-from metering.adapters.aws.queues import SqsQueue
+from metering.adapters.aws.region import RegionPorts
 from metering.adapters.aws.session import Clients
 from metering.adapters.aws.stacks import RegionResources, stack_outputs
 from metering.cli.failures import CommandFailedError
-from metering.domain.items import Table
 from metering.errors import SettingsError, UnavailableError
-from metering.ports import ItemStore, ObjectStore, Queue
 from metering.settings import Settings
 
 
 @dataclass(frozen=True)
-class RegionConnection:
+class RegionConnection(RegionPorts):
     """One deployed region: its names, and ports to what they name, each made on first use.
 
     Attributes:
-        resources: Names of tables, bucket, queues and topics.
+        names: Of tables, bucket, queues and topics.
     """
 
-    clients: Clients
-    resources: RegionResources
+    names: RegionResources
 
     @property
     def region(self) -> str:
@@ -34,29 +29,12 @@ class RegionConnection:
 
     @property
     def stage(self) -> str:
-        return self.resources.stage
-
-    @cached_property
-    def items(self) -> ItemStore:
-        tables = {Table.LEDGER: self.resources.ledger_table, Table.USAGE: self.resources.usage_table}
-        return DynamoDbItemStore(self.clients.dynamodb, tables)
-
-    @cached_property
-    def objects(self) -> ObjectStore:
-        return S3ObjectStore(self.clients.s3, self.resources.data_bucket)
-
-    @cached_property
-    def ingest(self) -> Queue:
-        return SqsQueue(self.clients.sqs, self.resources.ingest_queue_url)
-
-    @cached_property
-    def dead_letters(self) -> Queue:
-        return SqsQueue(self.clients.sqs, self.resources.dead_letter_queue_url)
+        return self.names.stage
 
     @cached_property
     def settings(self) -> Settings:
         """Settings as the functions have them, as far as the stack outputs say them; the rest are the defaults."""
-        return Settings.model_validate(asdict(self.resources))
+        return Settings.model_validate(asdict(self.names))
 
 
 def connect(
@@ -69,7 +47,7 @@ def connect(
     """
     clients = Clients.from_env(os.environ if environ is None else environ, region=region, endpoint_url=endpoint)
     try:
-        return RegionConnection(clients=clients, resources=stack_outputs(clients, stage))
+        return RegionConnection(clients=clients, names=stack_outputs(clients, stage))
     except UnavailableError as error:
         where = endpoint or f"AWS in {region}"
         raise CommandFailedError(

@@ -66,7 +66,7 @@ def demo(
     with _running_region(session) as region:
         now_s = int(time.time())
         scenario = replace(SCENARIOS["mixed"], records_per_batch=records_per_batch)
-        bucket = region.resources.data_bucket
+        bucket = region.names.data_bucket
         sent = _send(
             region,
             [

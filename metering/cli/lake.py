@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from metering.adapters.aws.alerts import SnsAlerts
 from metering.adapters.aws.runtime import SystemClock, SystemEntropy
 from metering.adapters.lake.jobs import LakeJobs
 from metering.adapters.memory.metrics import MemoryMetrics
@@ -44,17 +43,14 @@ class NoDeadline:
 
 def lake_jobs(region: RegionConnection) -> LakeJobs:
     """The lake's jobs of a connected region."""
-    settings = region.settings
     return LakeJobs(
         items=region.items,
         objects=region.objects,
         clock=SystemClock(),
         entropy=SystemEntropy(),
         metrics=MemoryMetrics(),
-        alerts=SnsAlerts(
-            region.clients.sns, page_topic_arn=settings.page_topic_arn, ticket_topic_arn=settings.ticket_topic_arn
-        ),
-        settings=settings,
+        alerts=region.alerts,
+        settings=region.settings,
     )
 
 

@@ -172,7 +172,7 @@ def _is_anybody_paged(state: LocalState) -> bool:
     pages = region.clients.sns.get_paginator("list_subscriptions_by_topic")
     subscriptions = [
         subscription
-        for page in pages.paginate(TopicArn=region.resources.page_topic_arn)
+        for page in pages.paginate(TopicArn=region.names.page_topic_arn)
         for subscription in page["Subscriptions"]
     ]
     return any(each.get("SubscriptionArn", "").startswith("arn:") for each in subscriptions)

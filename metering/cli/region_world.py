@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING
 from metering.adapters.aws.account import AwsAccount
 from metering.adapters.aws.cdk import CdkBuilder
 from metering.adapters.aws.cloudformation import CloudFormationStacks
-from metering.adapters.aws.items import DynamoDbItemStore
 from metering.adapters.aws.probe import RegionProbe
+from metering.adapters.aws.region import RegionPorts
 from metering.adapters.aws.region_life import DeployedRegions
 from metering.adapters.aws.runtime import SystemClock
 from metering.adapters.aws.session import Clients
 from metering.adapters.aws.stacks import stack_outputs
 from metering.cli.command import Session, say
-from metering.domain.items import Table
 from metering.domain.regions import RegionState, RolloutRules
 from metering.errors import SettingsError
 from metering.ports import ItemStore
@@ -118,8 +117,7 @@ class RegionTools:
             resources = stack_outputs(clients, self._session.stage)
         except SettingsError:
             return None
-        tables = {Table.LEDGER: resources.ledger_table, Table.USAGE: resources.usage_table}
-        return DynamoDbItemStore(clients.dynamodb, tables)
+        return RegionPorts(clients, resources).items
 
 
 def _nothing(_region: str, _message: str) -> None:

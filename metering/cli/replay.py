@@ -85,7 +85,7 @@ def replay(
         traffic = given_traffic(files, records_per_batch or 100, now_s if shift_to_now else None)
     else:
         chosen = _adapted(scenario or "mixed", records_per_batch, duplicates, late, malformed, conflicts)
-        bucket = session.region().resources.data_bucket
+        bucket = session.region().names.data_bucket
         traffic = synthetic_traffic(scenario or "mixed", chosen, batches, seed, now_s, bucket)
     with _manifest_file(manifest) as file:
         counts, took_s = send_traffic(session.region(), traffic, file, rate=rate, threads=threads)
@@ -133,7 +133,7 @@ def send_traffic(
     sender = Sender(
         queue=region.ingest,
         objects=region.objects,
-        bucket=region.resources.data_bucket,
+        bucket=region.names.data_bucket,
         threads=threads,
         rate_per_s=rate,
     )

@@ -112,7 +112,7 @@ def make_verifier(region: RegionConnection) -> Verifier:
         ingest=region.ingest,
         dead_letters=region.dead_letters,
         clock=SystemClock(),
-        bucket=region.resources.data_bucket,
+        bucket=region.names.data_bucket,
         marker_life_s=region.settings.marker_life_s,
     )
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from metering.adapters.aws.errors import translated
-from metering.adapters.aws.items import DynamoDbItemStore
 from metering.adapters.aws.queues import SqsQueue
+from metering.adapters.aws.region import RegionPorts
 from metering.adapters.aws.stacks import stack_outputs
 from metering.domain.alarms import ALARMS, alarm_name
 from metering.domain.items import Table
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from metering.adapters.aws.session import Clients
     from metering.adapters.aws.stacks import RegionResources
+    from metering.ports import ItemStore
 
 # Compaction shards are a setting of the functions that the outputs do not say; empty partitions cost one read each.
 _MOST_SHARDS = 64
@@ -147,7 +148,5 @@ class DeployedRegions:
     def _resources(self, region: str) -> RegionResources:
         return stack_outputs(self._clients_of(region), self._stage)
 
-    def _items(self, region: str) -> DynamoDbItemStore:
-        resources = self._resources(region)
-        tables = {Table.LEDGER: resources.ledger_table, Table.USAGE: resources.usage_table}
-        return DynamoDbItemStore(self._clients_of(region).dynamodb, tables)
+    def _items(self, region: str) -> ItemStore:
+        return RegionPorts(self._clients_of(region), self._resources(region)).items
