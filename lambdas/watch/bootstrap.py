@@ -9,7 +9,6 @@ from functools import cache
 from aws_lambda_powertools import Logger
 
 from metering.adapters.aws.alerts import CloudWatchMetrics
-from metering.adapters.aws.queue_facts import SqsQueueFacts
 from metering.adapters.aws.region import RegionPorts
 from metering.adapters.aws.runtime import SystemClock
 from metering.adapters.aws.session import Clients
@@ -46,12 +45,7 @@ def build_watch(clients: Clients, settings: Settings) -> Watch:
         items=region.items,
         ingest=region.ingest,
         dead=region.dead_letters,
-        queue_facts=SqsQueueFacts(
-            clients.sqs,
-            clients.cloudwatch,
-            ingest_url=settings.ingest_queue_url,
-            dead_letter_url=settings.dead_letter_queue_url,
-        ),
+        queue_facts=region.queue_facts,
         gauges=CloudWatchMetrics(clients.cloudwatch, dimensions={"Stage": settings.stage}, namespace=WATCH_NAMESPACE),
         clock=SystemClock(),
         shards=settings.shards,

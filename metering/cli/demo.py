@@ -24,7 +24,7 @@ from metering.cli.lake import NoDeadline, compaction_answer, lake_jobs, query_an
 from metering.cli.local import start_local, stop_leftovers
 from metering.cli.output import Format, write_answer
 from metering.cli.replay import Traffic, given_traffic, send_traffic, synthetic_traffic
-from metering.cli.report import bars, usage_answer
+from metering.cli.report import bars, freshness, usage_answer
 from metering.cli.storage import storage_answer
 from metering.cli.verify import explain, make_verifier, wait_until_settled
 from metering.domain.prices import StoragePrices
@@ -131,7 +131,9 @@ def _show_usage(region: RegionConnection, now_s: int) -> None:
     query = UsageQuery(from_s=now_s - _WINDOW_S, to_s=now_s + 1, group_by=("usage_type",), accounts=accounts)
     rows = grouped(source.usage(query, now_s=now_s), query)
     _print_rule("Real traffic: 338 lines of AWS bills, moved to now")
-    write_answer(usage_answer(query, rows, as_of_s=now_s, complete_s=now_s), Format.TABLE, None)
+    write_answer(
+        usage_answer(query, rows, as_of_s=now_s, complete_s=freshness(region).complete_through_s()), Format.TABLE, None
+    )
     top = UsageQuery(from_s=query.from_s, to_s=query.to_s, group_by=("account_id",))
     sizes = [(row.values[0], row.total.bytes) for row in grouped(source.usage(top, now_s=now_s), top)]
     _print_rule("Top accounts, made-up traffic included")

@@ -4,7 +4,6 @@ from typing import Annotated
 
 import typer
 
-from metering.adapters.aws.queue_facts import SqsQueueFacts
 from metering.adapters.aws.runtime import SystemClock
 from metering.adapters.records.reader import ReadLimits, RecordBatchReader
 from metering.cli.command import Session, command, say
@@ -101,12 +100,6 @@ def redrive(
 def _dead_letters(session: Session) -> DeadLetters:
     region = session.region()
     settings = region.settings
-    facts = SqsQueueFacts(
-        region.clients.sqs,
-        region.clients.cloudwatch,
-        ingest_url=settings.ingest_queue_url,
-        dead_letter_url=settings.dead_letter_queue_url,
-    )
     limits = ReadLimits(object_bytes=settings.object_bytes)
     return DeadLetters(
         dead=region.dead_letters,
@@ -115,5 +108,5 @@ def _dead_letters(session: Session) -> DeadLetters:
         store=region.items,
         clock=SystemClock(),
         admission=Admission(window_s=settings.window_s, ahead_s=settings.ahead_s, floor_s=settings.admission_floor_s),
-        retention_s=facts.dead_letter_retention_s(),
+        retention_s=region.queue_facts.dead_letter_retention_s(),
     )

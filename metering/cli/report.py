@@ -84,7 +84,7 @@ def usage(
         with_corrections=with_corrections,
     )  # fmt: skip
     regions = connections(session)
-    complete_s = min(_complete_through_s(region) for region in regions)
+    complete_s = min(freshness(region).complete_through_s() for region in regions)
     details = _details(detail)
     sources = [report_source(region) for region in regions]
     if details:
@@ -118,9 +118,16 @@ def _details(detail: str | None) -> tuple[str, ...]:
     return names
 
 
-def _complete_through_s(region: RegionConnection) -> int:
-    freshness = Freshness(items=region.items, ingest=region.ingest, clock=SystemClock(), shards=region.settings.shards)
-    return freshness.complete_through_s()
+def freshness(region: RegionConnection) -> Freshness:
+    """Up to when the reports of a region are complete."""
+    return Freshness(
+        items=region.items,
+        ingest=region.ingest,
+        queue_age=region.queue_facts,
+        clock=SystemClock(),
+        shards=region.settings.shards,
+        window_s=region.settings.window_s,
+    )
 
 
 def usage_query(

@@ -4,6 +4,7 @@
 |---------------------|---------------|----------------------------|--------------|
 | canary run          | `W#canary`    | start of its minute        | canary       |
 | watch state         | `W#watch`     | `W`                        | watch        |
+| completeness        | `W#complete`  | `W`                        | watch        |
 | conflict seen       | `W#conflict`  | moment, batch id, hash     | aggregator   |
 | reconciliation      | `W#reconcile` | `W`                        | reconciler   |
 | source              | `W#source`    | source id                  | reconciler   |
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, cast
 
-from metering.domain.hours import rfc3339
+from metering.domain.hours import hour_label, parse_hour, rfc3339
 from metering.domain.items import Key
 from metering.units import DAY_S
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 CANARY_PK = "W#canary"
 CONFLICT_PK = "W#conflict"
 WATCH_KEY = Key("W#watch", "W")
+COMPLETENESS_KEY = Key("W#complete", "W")
 RECONCILIATION_KEY = Key("W#reconcile", "W")
 SOURCE_PK = "W#source"
 
@@ -105,6 +107,28 @@ class WatchState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Completeness:
+    """Up to when all that was sent is counted, as the watch last measured it.
+
+    Attributes:
+        through_s: All that was sent before it is counted, epoch seconds. That stays true, so it may be read late.
+        published: Hours that have rows in staging, and had others published before.
+    """
+
+    through_s: int
+    published: frozenset[int] = frozenset()
+
+    def to_item(self) -> dict[str, Value]:
+        published: list[Value] = [hour_label(hour_s) for hour_s in sorted(self.published)]
+        return {**COMPLETENESS_KEY._asdict(), "through_s": self.through_s, "published": published}
+
+    @classmethod
+    def from_item(cls, item: Item) -> Completeness:
+        published = cast("list[str]", item["published"])
+        return cls(through_s=_int(item, "through_s"), published=frozenset(parse_hour(label) for label in published))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Reconciliation:
     """What the reconciler's last whole pass came to.
 
@@ -112,14 +136,18 @@ class Reconciliation:
         finished_s: When it ended, epoch seconds.
         hours: How many hours it compared.
         differences: In how many of them two passes showed the same difference.
+        gaps_since_s: What a source is known to miss was made after this, epoch seconds; None if nothing is missing.
     """
 
     finished_s: int
     hours: int
     differences: int
+    gaps_since_s: int | None = None
 
     def to_item(self) -> dict[str, Value]:
+        gaps: dict[str, Value] = {} if self.gaps_since_s is None else {"gaps_since_s": self.gaps_since_s}
         return {
+            **gaps,
             **RECONCILIATION_KEY._asdict(),
             "finished_s": self.finished_s,
             "hours": self.hours,
@@ -129,7 +157,10 @@ class Reconciliation:
     @classmethod
     def from_item(cls, item: Item) -> Reconciliation:
         return cls(
-            finished_s=_int(item, "finished_s"), hours=_int(item, "hours"), differences=_int(item, "differences")
+            finished_s=_int(item, "finished_s"),
+            hours=_int(item, "hours"),
+            differences=_int(item, "differences"),
+            gaps_since_s=_int(item, "gaps_since_s") if "gaps_since_s" in item else None,
         )
 
 

@@ -3,53 +3,142 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from metering.domain.items import Table
-from metering.domain.ledger import CommitRecord, Pending, commit_key, pending_key
-from metering.domain.watch_items import WATCH_KEY, WatchState
+from metering.domain.items import Put, Table
+from metering.domain.ledger import (
+    PUBLISHED_PREFIX,
+    CommitRecord,
+    Pending,
+    commit_key,
+    pending_key,
+    pointer_key,
+)
+from metering.domain.watch_items import (
+    COMPLETENESS_KEY,
+    RECONCILIATION_KEY,
+    WATCH_KEY,
+    Completeness,
+    Reconciliation,
+    WatchState,
+)
+from metering.units import DAY_S, MINUTE_S
 
 if TYPE_CHECKING:
     from metering.ports import Clock, ItemStore, Queue
 
+# A queue's depth is right a minute after it was last sent to (SQS: ApproximateNumberOfMessages).
+_DEPTH_DELAY_S = MINUTE_S
+# The age of the oldest message is a metric that may be so old itself.
+_AGE_DELAY_S = 10 * MINUTE_S
+
+
+class QueueAge(Protocol):
+    """What the queue service may know of the oldest message in the ingest queue."""
+
+    def oldest_age_s(self) -> int | None:
+        """Its age as the service measured it last, or None if it measures none."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitingCommits:
+    """Commits that no run has taken whole yet.
+
+    Attributes:
+        pending: All of them.
+        open: Those whose batches are accepted, but not all of their usage is booked.
+    """
+
+    pending: tuple[Pending, ...]
+    open: tuple[CommitRecord, ...]
+
+    @property
+    def hours(self) -> set[int]:
+        """Hours that have rows in staging only."""
+        return {hour_s for each in self.pending for hour_s in each.hours}
+
+    @property
+    def open_hours(self) -> set[int]:
+        """Hours of which some usage may not be booked yet."""
+        return {hour_s for commit in self.open for hour_s in commit.hours}
+
+
+def waiting_commits(items: ItemStore, shards: int) -> WaitingCommits:
+    """List them; one that was there before and after the call is among them."""
+    pending = tuple(
+        Pending.from_item(item)
+        for shard in range(shards)
+        for item in items.query(Table.LEDGER, pending_key(shard, "").pk)
+    )
+    found = items.get_many(Table.LEDGER, [commit_key(each.commit_id) for each in pending if each.wide])
+    commits = map(CommitRecord.from_item, found.values())
+    return WaitingCommits(pending=pending, open=tuple(commit for commit in commits if commit.state == "open"))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Freshness:
-    """Looks at the queue and at open commits.
+    """Measures it, each minute in the watch, and knows it for reports with one read.
 
     Attributes:
         shards: Compaction shards of the stage.
+        window_s: Admission window. What a source misses cannot change older hours: it would be refused.
     """
 
     items: ItemStore
     ingest: Queue
+    queue_age: QueueAge
     clock: Clock
     shards: int = 1
+    window_s: int = 35 * DAY_S
 
     def complete_through_s(self) -> int:
-        """All that was sent with times before this, epoch seconds, is in the usage table.
+        """All that was sent with times before this, epoch seconds, is in the usage table and in the lake.
 
-        That is now if the queue is empty. Otherwise it is when the watch last saw it empty, 0 if it never did: a queue
-        does not say what hours its messages are about. Never later than the first hour of a commit that is still open.
+        As the watch measured it last; measured now if it never ran.
         """
-        hours = open_hours(self.items, self.shards)
-        known_s = self.clock.now_ms() // 1_000 if self.ingest.depth().total == 0 else self._last_empty_s()
-        return min([known_s, *hours])
+        return (self._last() or self.measure()[0]).through_s
 
-    def _last_empty_s(self) -> int:
+    def keep(self) -> WaitingCommits:
+        """Measure, and leave it for reports; returns the commits that were found waiting. Only the watch does."""
+        known, waiting = self.measure()
+        self.items.put(Put(table=Table.LEDGER, item=known.to_item()))
+        return waiting
+
+    def measure(self) -> tuple[Completeness, WaitingCommits]:
+        """The earliest of: what the queue may still hold, what sources miss, and hours not booked or not published.
+
+        An hour counts as published once a run has published it: what comes late for it is in staging, where reports
+        see it. The queue is looked at first: what has left it is in the ledger when that is read.
+        """
+        now_s = self.clock.now_ms() // 1_000
+        sent_s = self._left_queue_s(now_s)
+        last = self._last() or Completeness(through_s=0)
+        waiting = waiting_commits(self.items, self.shards)
+        hours = waiting.hours
+        published = frozenset(h for h in hours if h in last.published or self._is_published(h))
+        held = (*waiting.open_hours, *(hours - published), *self._missing_since_s(now_s))
+        return Completeness(through_s=min((sent_s, *held)), published=published), waiting
+
+    def _left_queue_s(self, now_s: int) -> int:
+        """All that was sent before it has left the queue; a queue does not say what hours its messages are about."""
+        if self.ingest.depth().total == 0:
+            return now_s - _DEPTH_DELAY_S
         item = self.items.get(Table.LEDGER, WATCH_KEY)
-        return 0 if item is None else WatchState.from_item(item).queue_empty_s
+        empty_s = 0 if item is None else WatchState.from_item(item).queue_empty_s - _DEPTH_DELAY_S
+        age_s = self.queue_age.oldest_age_s()
+        return max(empty_s, 0) if age_s is None else max(empty_s, now_s - age_s - _AGE_DELAY_S)
 
+    def _missing_since_s(self, now_s: int) -> tuple[int, ...]:
+        item = self.items.get(Table.LEDGER, RECONCILIATION_KEY)
+        since_s = None if item is None else Reconciliation.from_item(item).gaps_since_s
+        return () if since_s is None else (max(since_s, now_s - self.window_s),)
 
-def open_hours(items: ItemStore, shards: int) -> set[int]:
-    """Hours of commits that are open: their batches are accepted, but not all of their usage is booked."""
-    hours: set[int] = set()
-    for shard in range(shards):
-        for item in items.query(Table.LEDGER, pending_key(shard, "").pk):
-            pending = Pending.from_item(item)
-            if not pending.wide:
-                continue
-            commit = items.get(Table.LEDGER, commit_key(pending.commit_id))
-            if commit is not None and CommitRecord.from_item(commit).state == "open":
-                hours.update(CommitRecord.from_item(commit).hours)
-    return hours
+    def _is_published(self, hour_s: int) -> bool:
+        pk = pointer_key(hour_s, "").pk
+        entries = self.items.query(Table.LEDGER, pk, sk_from=PUBLISHED_PREFIX, sk_to="1$")
+        return next(iter(entries), None) is not None
+
+    def _last(self) -> Completeness | None:
+        item = self.items.get(Table.LEDGER, COMPLETENESS_KEY)
+        return None if item is None else Completeness.from_item(item)

@@ -13,7 +13,7 @@ from metering.domain.hours import rfc3339
 from metering.domain.lake import USAGE_QUERY, HourState, RowQuery, usage_of
 from metering.domain.usage import ZERO, Total, UsageKey
 from metering.units import DAY_S, HOUR_S
-from metering.usecases.freshness import open_hours
+from metering.usecases.freshness import waiting_commits
 from metering.usecases.survey import HourUsage, MarkerSurvey, survey_markers, survey_usage
 from metering.usecases.verification import Difference
 
@@ -159,7 +159,7 @@ class Reconciler:
 
         The order is the protocol's: sources, usage, sources again, usage again.
         """
-        unfinished = open_hours(self.items, self.shards)
+        unfinished = waiting_commits(self.items, self.shards).open_hours
         before = {hour_s: self.view.hour_exact(hour_s) for hour_s in hours}
         usage = survey_usage(self.items, from_s=from_s, to_s=to_s)
         named = frozenset(before) if deep else frozenset()
@@ -172,7 +172,7 @@ class Reconciler:
         batches = {hour_s: self._batches(hour_s) for hour_s in named}
         after = {hour_s: self.view.hour_exact(hour_s) for hour_s in before}
         usage_after = survey_usage(self.items, from_s=from_s, to_s=to_s)
-        unfinished |= open_hours(self.items, self.shards)
+        unfinished |= waiting_commits(self.items, self.shards).open_hours
         checks = {}
         for hour_s in sorted(before):
             booked = usage.get(hour_s, HourUsage())

@@ -40,41 +40,55 @@ class ReconcilerState:
     def keep(self, result: Result) -> None:
         """Write down what a pass over all hours found."""
         now_ms = self.clock.now_ms()
-        self._keep_sources(result.markers.sources, now_ms)
-        summary = Reconciliation(finished_s=now_ms // 1000, hours=len(result.checks), differences=len(result.different))
+        gaps_since_ms = self._keep_sources(result.markers.sources, now_ms)
+        summary = Reconciliation(
+            finished_s=now_ms // 1000,
+            hours=len(result.checks),
+            differences=len(result.different),
+            gaps_since_s=None if gaps_since_ms is None else gaps_since_ms // 1000,
+        )
         self.items.put(Put(table=Table.LEDGER, item=summary.to_item()))
 
     def sources(self) -> list[SourceState]:
         """Every numbered producer ever heard, by name."""
         return [SourceState.from_item(item) for item in self.items.query(Table.LEDGER, SOURCE_PK)]
 
-    def _keep_sources(self, sightings: Mapping[str, SourceSightings], now_ms: int) -> None:
+    def _keep_sources(self, sightings: Mapping[str, SourceSightings], now_ms: int) -> int | None:
+        """Write down what changed; returns since when anything is missing."""
+        gaps: list[Gap] = []
         known = {str(item["sk"]): item for item in self.items.query(Table.LEDGER, SOURCE_PK)}
         # Also those that nothing new came from: their gaps get old enough to be told of.
         for source_id in sorted(known.keys() | sightings.keys()):
             before = known.get(source_id)
-            after = self._source(source_id, before, sightings.get(source_id), now_ms)
+            seen, last_seen_s = (SeenSequences(), 0) if before is None else _remembered(before)
+            if found := sightings.get(source_id):
+                seen = seen.plus(found.sequences, now_ms=now_ms)
+                last_seen_s = max(last_seen_s, found.newest_ms // 1000)
+            confirmed = seen.confirmed(before_ms=now_ms - self.gap_grace_s * 1000)
+            gaps += confirmed
+            after = _source_item(source_id, seen, last_seen_s, confirmed)
             if after != before:
                 self.items.put(Put(table=Table.LEDGER, item=after))
+        return min((gap.since_ms for gap in gaps), default=None)
 
-    def _source(
-        self, source_id: str, before: Item | None, sightings: SourceSightings | None, now_ms: int
-    ) -> dict[str, Value]:
-        seen, last_seen_s = (SeenSequences(), 0) if before is None else _remembered(before)
-        if sightings is not None:
-            seen = seen.plus(sightings.sequences, now_ms=now_ms)
-            last_seen_s = max(last_seen_s, sightings.newest_ms // 1000)
-        state = SourceState(
-            source_id=source_id,
-            last_sequence=seen.last,
-            last_seen_s=last_seen_s,
-            gaps=seen.confirmed(before_ms=now_ms - self.gap_grace_s * 1000),
-        )
-        noticed: list[Value] = [list(gap) for gap in seen.gaps]
-        return {**state.to_item(), "noticed": noticed}
+
+def _source_item(source_id: str, seen: SeenSequences, last_seen_s: int, confirmed: tuple[Gap, ...]) -> dict[str, Value]:
+    state = SourceState(
+        source_id=source_id,
+        last_sequence=seen.last,
+        last_seen_s=last_seen_s,
+        gaps=tuple((gap.first, gap.last) for gap in confirmed),
+    )
+    noticed: list[Value] = [list(gap) for gap in seen.gaps]
+    return {**state.to_item(), "last_ms": seen.last_ms, "noticed": noticed}
 
 
 def _remembered(item: Item) -> tuple[SeenSequences, int]:
     state = SourceState.from_item(item)
-    noticed = cast("list[tuple[int, int, int]]", item["noticed"])
-    return SeenSequences(last=state.last_sequence, gaps=tuple(Gap(*gap) for gap in noticed)), state.last_seen_s
+    noticed = cast("list[tuple[int, int, int, int]]", item["noticed"])
+    seen = SeenSequences(
+        last=state.last_sequence,
+        last_ms=cast("int", item["last_ms"]),
+        gaps=tuple(Gap(*gap) for gap in noticed),
+    )
+    return seen, state.last_seen_s

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from metering.domain.alarms import SILENCE_S, Figure
 from metering.domain.hours import rfc3339
 from metering.domain.items import Put, Table
-from metering.domain.ledger import CommitRecord, Pending, Run, commit_key, pending_key, run_key
+from metering.domain.ledger import Run, run_key
 from metering.domain.watch_items import (
     CANARY_PK,
     CONFLICT_PK,
@@ -25,6 +25,7 @@ from metering.domain.watch_items import (
 )
 from metering.errors import UnavailableError
 from metering.units import DAY_S, HOUR_S
+from metering.usecases.freshness import Freshness, QueueAge
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -35,12 +36,8 @@ if TYPE_CHECKING:
 RECENT_S = 2 * HOUR_S
 
 
-class QueueFacts(Protocol):
+class QueueFacts(QueueAge, Protocol):
     """What the queue service knows of the ingest queue beside its depth."""
-
-    def oldest_age_s(self) -> int | None:
-        """Age of the oldest message as the service measured it last, or None if it measures none."""
-        ...
 
     def longest_retention_s(self) -> int:
         """How long a copy of a batch can live in the ingest queue or its dead-letter queue, whichever is longer."""
@@ -77,6 +74,9 @@ class Watch:
         self._shards = shards
         self._window_s = window_s
         self._marker_life_s = marker_life_s
+        self._freshness = Freshness(
+            items=items, ingest=ingest, queue_age=queue_facts, clock=clock, shards=shards, window_s=window_s
+        )
 
     def run(self) -> Mapping[Figure, int]:
         """Measure and publish. The heartbeat is left out if a figure could not be measured: somebody must look.
@@ -149,19 +149,14 @@ class Watch:
         return None
 
     def _commits(self) -> dict[Figure, int]:
-        pending = [
-            Pending.from_item(item)
-            for shard in range(self._shards)
-            for item in self._items.query(Table.LEDGER, pending_key(shard, "").pk)
-        ]
-        keys = [commit_key(each.commit_id) for each in pending if each.wide]
-        commits = [CommitRecord.from_item(item) for item in self._items.get_many(Table.LEDGER, keys).values()]
-        open_since_ms = [commit.created_at_ms for commit in commits if commit.state == "open"]
+        """Also leaves for reports what the same look at them says."""
+        waiting = self._freshness.keep()
+        open_since_ms = [commit.created_at_ms for commit in waiting.open]
         return {
             Figure.OPEN_COMMITS: len(open_since_ms),
             Figure.OPEN_COMMIT_AGE: self._age_s(open_since_ms),
-            Figure.UNPUBLISHED_HOURS: len({hour_s for each in pending for hour_s in each.hours}),
-            Figure.OLDEST_PENDING_AGE: self._age_s([each.created_at_ms for each in pending]),
+            Figure.UNPUBLISHED_HOURS: len(waiting.hours),
+            Figure.OLDEST_PENDING_AGE: self._age_s([each.created_at_ms for each in waiting.pending]),
         }
 
     def _runs(self) -> dict[Figure, int]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from metering.adapters.aws.alerts import SnsAlerts
 from metering.adapters.aws.items import DynamoDbItemStore
 from metering.adapters.aws.objects import S3ObjectStore
+from metering.adapters.aws.queue_facts import SqsQueueFacts
 from metering.adapters.aws.queues import SqsQueue
 from metering.domain.items import Table
 
@@ -54,6 +55,15 @@ class RegionPorts:
     @cached_property
     def ingest(self) -> SqsQueue:
         return SqsQueue(self.clients.sqs, self.names.ingest_queue_url)
+
+    @cached_property
+    def queue_facts(self) -> SqsQueueFacts:
+        return SqsQueueFacts(
+            self.clients.sqs,
+            self.clients.cloudwatch,
+            ingest_url=self.names.ingest_queue_url,
+            dead_letter_url=self.names.dead_letter_queue_url,
+        )
 
     @cached_property
     def dead_letters(self) -> SqsQueue:

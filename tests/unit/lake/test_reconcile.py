@@ -5,8 +5,9 @@ from __future__ import annotations
 from metering.domain.hours import hour_of
 from metering.domain.items import Key, Table, Update
 from metering.domain.ledger import marker_key
-from metering.domain.sources import SeenSequences
+from metering.domain.sources import Gap, SeenSequences
 from metering.domain.usage import Total
+from metering.domain.watch_items import RECONCILIATION_KEY, Reconciliation
 from metering.units import DAY_S, HOUR_S, MINUTE_S
 from tests.unit.lake.world import ACCOUNT, HOUR, NOW_S, World, record
 
@@ -153,14 +154,29 @@ def test_sources_are_derived_with_their_gaps() -> None:
     [source] = state.sources()
     assert source.gaps == ((1, 4),)
     assert source.last_seen_s == NOW_S
+    assert gaps_since_s(world) == NOW_S
     world._sent = 2
     world.send([record(1)], source="edge")
     state.keep(world.jobs.reconciler.check(**EVERYTHING))
     assert state.sources()[0].gaps == ((1, 1), (3, 4))
+    for number in (1, 3, 4):
+        world._sent = number
+        world.send([record(1)], source="edge")
+    state.keep(world.jobs.reconciler.check(**EVERYTHING))
+    assert state.sources()[0].gaps == ()
+    assert gaps_since_s(world) is None
+
+
+def gaps_since_s(world: World) -> int | None:
+    item = world.items.peek(Table.LEDGER, RECONCILIATION_KEY)
+    assert item is not None
+    return Reconciliation.from_item(item).gaps_since_s
 
 
 def test_numbers_may_come_in_any_order_and_again() -> None:
-    seen = SeenSequences().plus([3, 1, 7], now_ms=5)
-    assert seen.confirmed(before_ms=5) == ((0, 0), (2, 2), (4, 6))
-    assert seen.plus([3, 1, 7], now_ms=9) == seen
-    assert seen.plus([0, 2, 4, 5, 6], now_ms=9) == SeenSequences(last=7)
+    seen = SeenSequences().plus({3: 30, 1: 10, 7: 70}, now_ms=5)
+    assert seen.confirmed(before_ms=5) == (Gap(0, 0, 5, 0), Gap(2, 2, 5, 10), Gap(4, 6, 5, 30))
+    assert seen.confirmed(before_ms=4) == ()
+    assert seen.plus({3: 30, 1: 10, 7: 70}, now_ms=9) == seen
+    assert seen.plus({5: 90}, now_ms=9).gaps[2:] == (Gap(4, 4, 5, 30), Gap(6, 6, 5, 30))
+    assert seen.plus(dict.fromkeys((0, 2, 4, 5, 6), 90), now_ms=9) == SeenSequences(last=7, last_ms=70)

@@ -9,19 +9,15 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import pytest
 
-from metering.adapters.memory.clock import ManualClock
 from metering.adapters.memory.items import MemoryItemStore
-from metering.adapters.memory.queues import MemoryQueue
 from metering.cli.output import Format, rendered
 from metering.cli.report import usage_answer
 from metering.domain.canary import CANARY_ACCOUNT_ID
 from metering.domain.hours import month_bounds_s, parse_hour
 from metering.domain.items import Put, Table
-from metering.domain.ledger import CommitRecord, Pending, usage_key
+from metering.domain.ledger import usage_key
 from metering.domain.usage import Total, UsageKey
-from metering.usecases.freshness import Freshness
 from metering.usecases.report import UsageQuery, UsageRow, UsageTable, grouped, months_between
 
 if TYPE_CHECKING:
@@ -150,25 +146,3 @@ def test_months_of_a_range_are_in_order_and_complete() -> None:
         "2027-01",
     ]
     assert list(months_between(HOUR_S, HOUR_S)) == []
-
-
-@pytest.mark.parametrize(("waiting", "open_hour", "expected"), [
-    (False, None, HOUR_S + 60),
-    (False, HOUR_S - 7_200, HOUR_S - 7_200),
-    (True, None, 0),
-])  # fmt: skip
-def test_a_report_is_complete_through_what_is_really_known(
-    *, waiting: bool, open_hour: int | None, expected: int
-) -> None:
-    clock = ManualClock((HOUR_S + 60) * 1_000)
-    queue = MemoryQueue(clock)
-    items = MemoryItemStore()
-    if waiting:
-        queue.send_many(["x"])
-    if open_hour is not None:
-        commit = CommitRecord(commit_id="c", state="open", chunks=1, hours=(open_hour,))
-        totals = {open_hour: Total(1, 1)}
-        pending = Pending(shard=0, commit_id="c", hours=frozenset(totals), totals=totals, created_at_ms=0, wide=True)
-        items.put(Put(table=Table.LEDGER, item=commit.to_item()))
-        items.put(Put(table=Table.LEDGER, item=pending.to_item()))
-    assert Freshness(items=items, ingest=queue, clock=clock).complete_through_s() == expected
