@@ -100,7 +100,7 @@ _SHORT_HEAD_CHARS = 512
 
 def is_short(head: Head) -> bool:
     """Whether what follows from a head may be cached: senders choose heads, so memory would be theirs to fill."""
-    return sum(len(text) for text in head if text) <= _SHORT_HEAD_CHARS
+    return sum([len(text) for text in head if text]) <= _SHORT_HEAD_CHARS
 
 
 _RECORD_PROBLEM = problem(Reason.RECORD_NOT_AN_OBJECT, "a record is a JSON object")

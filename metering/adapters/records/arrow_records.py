@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from metering.adapters.records.assembly import Columns
 from metering.adapters.records.compression import refusal
+from metering.adapters.records.vectors import is_plain
 from metering.domain.content_hash import BYTES, END, RESOURCE_ID, START
 from metering.domain.hours import rfc3339
 from metering.domain.instants import MAX_EPOCH_S, MIN_EPOCH_S, SECOND_US
@@ -21,6 +22,8 @@ from metering.domain.records import Undecodable
 from metering.units import INT64_MAX
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from metering.adapters.records.assembly import BatchAssembly, ExceptionEntry, HeadTable
     from metering.domain.admission import Admission
     from metering.domain.reasons import Problem
@@ -153,9 +156,9 @@ def _data(strings: pa.Array) -> memoryview:
     return memoryview(b"" if data is None else data)[first:last]
 
 
-def _doubtful_ids(resource_ids: pa.Array, data: memoryview) -> list[int]:
-    if str(data, "utf-8").isprintable():
-        return []
+def _doubtful_ids(resource_ids: pa.Array, data: memoryview) -> Iterable[int]:
+    if is_plain(data) or str(data, "utf-8").isprintable():
+        return ()
     return [position for position, value in enumerate(resource_ids.to_pylist()) if not value.isprintable()]
 
 

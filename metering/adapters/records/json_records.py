@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from metering.adapters.records.assembly import Columns
-from metering.adapters.records.vectors import FEW, strings
+from metering.adapters.records.vectors import FEW, is_plain, strings
 from metering.domain.content_hash import BYTES, END, RECORD, RESOURCE_ID, START
 from metering.domain.instants import MAX_TIME_CHARS
 from metering.domain.records import (
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 
 # What msgspec raises for input that it does not take; bad UTF-8 is a ValueError.
 REFUSALS = (msgspec.MsgspecError, ValueError, RecursionError)
-
-_PRINTABLE = bytes(range(0x20, 0x7F))
 
 _decode_one = msgspec.json.Decoder(WireRecord).decode
 _resource_ids: Callable[[AnyRecord], Text] = attrgetter("resource_id")
@@ -149,7 +147,6 @@ def _in_order(found: dict[tuple[int, int], Undecodable | bytes | None]) -> list[
 
 
 def _doubtful_ids(resource_ids: list[str], joined: bytes) -> Iterable[int]:
-    # Nothing is left if all of it is printable ASCII.
-    if not joined.translate(None, _PRINTABLE):
+    if is_plain(joined):
         return ()
     return [position for position, value in enumerate(resource_ids) if not value.isprintable()]

