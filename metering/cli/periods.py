@@ -1,18 +1,22 @@
 """`metering period …, rebuild …`: months that are closed for good, and derived items made anew."""
 
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from metering.cli.command import Session, command, say
+from metering.cli.command import Session, command, messages, say
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.lake import FROM_OPTION, TO_OPTION, NoDeadline, counts_answer, lake_jobs
 from metering.cli.output import Answer, Column
 from metering.cli.times import parse_range
 from metering.domain.closed_period import ClosedMonth
-from metering.domain.hours import month_bounds_s
+from metering.domain.hours import hour_label, month_bounds_s, month_of
 from metering.units import DAY_S, billed_gb
+from metering.usecases.rebuild import RebuildStep
 
 period = typer.Typer(help="Billing months: close for good, show, verify.", no_args_is_help=True)
 rebuild = typer.Typer(help="Derived items made anew from the rows, with workers running.", no_args_is_help=True)
@@ -79,23 +83,50 @@ def _closed_answer(closed: ClosedMonth, state: str) -> Answer:
 def rebuild_usage(
     session: Session, start: Annotated[str | None, FROM_OPTION] = None, end: Annotated[str | None, TO_OPTION] = None
 ) -> None:
-    """Make every usage total what the rows say. What differs is measured twice, a minute apart, then put right."""
+    """Make every usage total what the rows say. What differs is measured twice, a minute apart, then put right.
+
+    Hour by hour: cut off, it has done no harm, and run again it does the rest. Closed months are never changed.
+    """
     from_s, to_s = parse_range(start, end, default_s=(0, int(time.time()) + DAY_S))
-    result = lake_jobs(session.region()).rebuilder.usage(from_s=from_s, to_s=to_s)
+    jobs = lake_jobs(session.region())
+    with _hours() as tell:
+        result = jobs.rebuilder.usage(from_s=from_s, to_s=to_s, tell=tell)
     counts = {
         "hours": result.hours,
         "repaired": result.repaired,
         "unsettled": len(result.unsettled),
         "closed": len(result.closed),
+        "damaged": len(result.damaged),
     }
     session.write(counts_answer(counts))
     if result.closed:
         say(
-            f"{len(result.closed)} hours of closed months differ and were left: their figures are frozen.",
+            f"Usage items of {len(result.closed)} hours of closed months differ and were left: reports answer the "
+            "frozen figures, so no bill is wrong and nothing is to be corrected.",
             style="yellow",
+        )
+    if result.damaged:
+        month = month_of(result.damaged[0])
+        raise CommandFailedError(
+            f"Rows of {len(result.damaged)} hours of closed months are not what was frozen.",
+            f"See which files: metering period verify {month}",
         )
     if result.unsettled:
         raise CommandFailedError(f"{len(result.unsettled)} hours did not settle.", "Run the command again.")
+
+
+@contextmanager
+def _hours() -> Iterator[Callable[[RebuildStep], None]]:
+    """Hours done, of how many, on stderr."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=messages, transient=True) as progress:
+        task = progress.add_task("reading the usage table", total=None)
+
+        def tell(step: RebuildStep) -> None:
+            text = f"{step.doing} {hour_label(step.hour_s)}"
+            progress.update(task, description=text, completed=step.done, total=step.hours)
+
+        yield tell
 
 
 @command(rebuild, "markers", reads=True)

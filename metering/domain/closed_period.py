@@ -50,6 +50,10 @@ class ClosedMonth:
         for hour in self.hours:
             yield from hour.usage.items()
 
+    def usage_of(self, hour_s: int) -> Mapping[UsageKey, Total]:
+        """The frozen figures of one hour; none if it was empty."""
+        return next((hour.usage for hour in self.hours if hour.hour_s == hour_s), {})
+
     def to_json(self) -> bytes:
         """The manifest object: byte totals as decimal strings, because JSON numbers end at 2^53."""
         total = self.total

@@ -9,24 +9,27 @@ from __future__ import annotations
 import zlib
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from metering.domain.hours import month_of
 from metering.domain.items import MAX_TRANSACTION_ACTIONS, Absent, AnyOf, Equals, Put, Table, Update
 from metering.domain.lake import RowQuery
-from metering.domain.ledger import Marker, period_key, usage_key
+from metering.domain.ledger import Marker, usage_key
 from metering.domain.usage import ZERO, Total
 from metering.errors import ConditionFailedError, TransactionCanceledError
 from metering.units import DAY_S
+from metering.usecases.lake_report import frozen_month
+from metering.usecases.survey import survey_accounts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
+    from metering.domain.closed_period import ClosedMonth
     from metering.domain.usage import UsageKey
     from metering.ports import Clock, ItemStore, Metrics
     from metering.usecases.lake_view import LakeView
     from metering.usecases.patience import Patience
-    from metering.usecases.reconcile import HourCheck, Measurement, Reconciler
+    from metering.usecases.reconcile import HourCheck, Reconciler
     from metering.usecases.survey import HourUsage
 
 _BY_BATCH = RowQuery(columns=("batch_id",))
@@ -42,13 +45,36 @@ class UsageRebuild:
         hours: Hours that were measured.
         repaired: Usage keys that were put right.
         unsettled: Hours that kept changing, or where a commit stays open; run it again.
-        closed: Differing hours of closed months: their figures are frozen, and are never repaired in place.
+        closed: Hours of closed months whose usage items differ from their rows: never repaired, and nothing is booked
+            for them. Reports answer the frozen figures, which these rows are what was frozen.
+        damaged: Hours of closed months whose rows are not what was frozen: `period verify` names the files.
     """
 
     hours: int
     repaired: int
     unsettled: tuple[int, ...]
     closed: tuple[int, ...]
+    damaged: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RebuildStep:
+    """One hour more: the `done`th of `hours`."""
+
+    doing: Literal["measured", "repaired"]
+    hour_s: int
+    done: int
+    hours: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Look:
+    """An hour as it was found."""
+
+    check: HourCheck
+    usage: HourUsage
+    accounts: frozenset[str]
+    at_ms: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +91,7 @@ class Rebuilder:
 
     Attributes:
         marker_life_s: How long a rebuilt marker lives. Batches of older hours get none: theirs has expired.
-        rounds: How often is measured at most.
+        rounds: How often a doubtful hour is measured again at most.
         batches_at_once: About how many batches are in memory at once while markers are rebuilt.
     """
 
@@ -79,32 +105,41 @@ class Rebuilder:
     rounds: int = 8
     batches_at_once: int = 1_000_000
 
-    def usage(self, *, from_s: int = 0, to_s: int | None = None) -> UsageRebuild:
+    def usage(
+        self, *, from_s: int = 0, to_s: int | None = None, tell: Callable[[RebuildStep], None] = lambda _step: None
+    ) -> UsageRebuild:
         """Make the usage of every hour what its rows say, repairing a table that lost some or all of its items.
+
+        Hour by hour: one that was put right stays so wherever the run is cut off, and the next run does the rest.
+
+        Args:
+            from_s: Hours that begin before it are left alone.
+            to_s: So are those that begin then or later; None for none.
+            tell: Called after each hour that was measured.
 
         Raises:
             UnavailableError: An hour could not be read.
         """
         end_s = self._now_s() + DAY_S if to_s is None else to_s
-        before = self._measure(self.view.hours(from_s=from_s, to_s=end_s), from_s, end_s, only_these=False)
-        hours = len(before.checks)
-        closed: set[int] = set()
-        repaired = 0
-        doubtful = _doubtful(before.checks.values())
-        for _ in range(self.rounds):
-            closed |= {hour_s for hour_s in doubtful if self._is_closed(hour_s)}
-            doubtful = [hour_s for hour_s in doubtful if hour_s not in closed]
-            if not doubtful:
-                break
-            self.clock.sleep_ms(self.reconciler.wait_ms)
-            now = self._measure(doubtful, min(doubtful), max(doubtful) + 1, only_these=True)
-            for hour_s in doubtful:
-                if now.checks[hour_s].confirms(before.checks[hour_s]):
-                    repaired += self._repair(now.checks[hour_s], now.usage.get(hour_s))
-            before = now
-            doubtful = _doubtful(now.checks.values())
+        booked = survey_accounts(self.items, from_s=from_s, to_s=end_s)
+        hours = sorted({*booked, *self.view.hours(from_s=from_s, to_s=end_s)})
+        seen: dict[int, _Look] = {}
+        for done, hour_s in enumerate(hours, start=1):
+            look = self._look(hour_s, frozenset(booked.get(hour_s, ())))
+            if _is_doubtful(look.check):
+                seen[hour_s] = look
+            tell(RebuildStep(doing="measured", hour_s=hour_s, done=done, hours=len(hours)))
+        frozen = self._frozen(seen)
+        closed = tuple(hour_s for hour_s in seen if month_of(hour_s) in frozen)
+        repaired, unsettled = self._repair_all({h: seen[h] for h in seen if h not in closed}, tell)
         self.metrics.count("UsageKeysRepaired", repaired)
-        return UsageRebuild(hours=hours, repaired=repaired, unsettled=tuple(doubtful), closed=tuple(sorted(closed)))
+        return UsageRebuild(
+            hours=len(hours),
+            repaired=repaired,
+            unsettled=unsettled,
+            closed=closed,
+            damaged=tuple(h for h in closed if self.view.hour_usage(h) != frozen[month_of(h)].usage_of(h)),
+        )
 
     def markers(self) -> MarkerRebuild:
         """Put back the markers of all batches that have rows and none.
@@ -127,19 +162,40 @@ class Rebuilder:
         self.metrics.count("MarkersRebuilt", rebuilt)
         return MarkerRebuild(batches=batches, rebuilt=rebuilt)
 
-    def _measure(self, hours: Iterable[int], from_s: int, to_s: int, *, only_these: bool) -> Measurement:
-        return self.reconciler.measure(hours, from_s=from_s, to_s=to_s, deep=True, only_these=only_these)
+    def _repair_all(self, seen: dict[int, _Look], tell: Callable[[RebuildStep], None]) -> tuple[int, tuple[int, ...]]:
+        """Repair what a second look confirms; returns the number of keys, and the hours that did not settle."""
+        repaired = 0
+        for _ in range(self.rounds):
+            # What was just repaired is looked at once more, and is doubtful no longer.
+            doubtful = sorted(seen)
+            for done, hour_s in enumerate(doubtful, start=1):
+                before = seen[hour_s]
+                self.clock.sleep_ms(max(0, before.at_ms + self.reconciler.wait_ms - self.clock.now_ms()))
+                look = self._look(hour_s, before.accounts)
+                if look.check.confirms(before.check):
+                    repaired += self._repair(look)
+                seen[hour_s] = look
+                if not _is_doubtful(look.check):
+                    del seen[hour_s]
+                tell(RebuildStep(doing="repaired", hour_s=hour_s, done=done, hours=len(doubtful)))
+        return repaired, tuple(sorted(seen))
 
-    def _is_closed(self, hour_s: int) -> bool:
-        return self.items.get(Table.LEDGER, period_key(month_of(hour_s))) is not None
+    def _look(self, hour_s: int, accounts: frozenset[str]) -> _Look:
+        check, usage = self.reconciler.look(hour_s, accounts)
+        known = accounts.union(key.account_id for key in usage.totals)
+        return _Look(check=check, usage=usage, accounts=known, at_ms=self.clock.now_ms())
 
-    def _repair(self, check: HourCheck, usage: HourUsage | None) -> int:
+    def _frozen(self, hours: Iterable[int]) -> dict[str, ClosedMonth]:
+        months = {month: frozen_month(self.items, self.view.objects, month) for month in {*map(month_of, hours)}}
+        return {month: closed for month, closed in months.items() if closed is not None}
+
+    def _repair(self, look: _Look) -> int:
         # Always the same item of a key, whichever others there are: two repairs that measured at different moments
         # would else each find a condition of its own true, and the difference would be corrected twice.
-        revs = {} if usage is None else {key: rev for (key, suffix), rev in usage.revs.items() if suffix == _REPAIRED}
+        revs = {key: rev for (key, suffix), rev in look.usage.revs.items() if suffix == _REPAIRED}
         updates = [
             _repair_update(difference.key, _less(difference.found, difference.expected), revs.get(difference.key))
-            for difference in check.differences
+            for difference in look.check.differences
             if difference.between == "usage/rows" and difference.key is not None
         ]
         return sum(self._apply(block) for block in _blocks(updates, MAX_TRANSACTION_ACTIONS))
@@ -195,13 +251,9 @@ class Rebuilder:
         return self.clock.now_ms() // 1000
 
 
-def _doubtful(checks: Iterable[HourCheck]) -> list[int]:
-    """Hours that did not settle, or whose usage differs. What only markers say is no reason to touch usage."""
-    return [
-        check.hour_s
-        for check in checks
-        if not check.settled or any(d.between == "usage/rows" and d.key is not None for d in check.differences)
-    ]
+def _is_doubtful(check: HourCheck) -> bool:
+    """It did not settle, or its usage differs from its rows."""
+    return not check.settled or any(d.key is not None for d in check.differences)
 
 
 def _repair_update(key: UsageKey, missing: Total, rev: int | None) -> Update:

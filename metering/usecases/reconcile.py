@@ -14,7 +14,7 @@ from metering.domain.lake import USAGE_QUERY, HourState, RowQuery, usage_of
 from metering.domain.usage import ZERO, Total, UsageKey
 from metering.units import DAY_S, HOUR_S
 from metering.usecases.freshness import waiting_commits
-from metering.usecases.survey import HourUsage, MarkerSurvey, survey_markers, survey_usage
+from metering.usecases.survey import HourUsage, MarkerSurvey, survey_hour, survey_markers, survey_usage
 from metering.usecases.verification import Difference
 
 if TYPE_CHECKING:
@@ -189,6 +189,32 @@ class Reconciler:
             )
             checks[hour_s] = reading.check()
         return Measurement(checks=checks, usage=usage_after, markers=markers)
+
+    def look(self, hour_s: int, accounts: frozenset[str]) -> tuple[HourCheck, HourUsage]:
+        """One deep pass over one hour's usage and rows, without markers and without reading the whole tables.
+
+        Args:
+            hour_s: The hour.
+            accounts: Whose usage is read beside that of accounts that have rows.
+        """
+        unfinished = waiting_commits(self.items, self.shards).open_hours
+        before = self.view.hour_exact(hour_s)
+        rows = self._rows(hour_s)
+        accounts = accounts.union(key.account_id for key in rows)
+        usage = survey_hour(self.items, hour_s, accounts)
+        after = self.view.hour_exact(hour_s)
+        same = before.keys == after.keys and usage.revs == survey_hour(self.items, hour_s, accounts).revs
+        unfinished |= waiting_commits(self.items, self.shards).open_hours
+        reading = _Reading(
+            state=after,
+            settled=same and hour_s not in unfinished,
+            usage=usage,
+            markers=None,
+            rows=rows,
+            marked={},
+            batches={},
+        )
+        return reading.check(), usage
 
     def _rows(self, hour_s: int) -> dict[UsageKey, Total]:
         return usage_of(hour_s, self.view.hour_totals(hour_s, USAGE_QUERY, exact=True))

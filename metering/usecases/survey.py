@@ -1,6 +1,6 @@
-"""Both tables read whole, hour by hour. For the reconciler and for repairs, never for the hot path.
+"""Both tables read whole, or usage of one hour. For the reconciler and for repairs, never for the hot path.
 
-A scan reads each item at a moment of its own; what makes its figures comparable is up to the caller.
+Each item is read at a moment of its own; what makes the figures comparable is up to the caller.
 """
 
 from __future__ import annotations
@@ -8,12 +8,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from metering.domain.hours import hour_label, month_of
 from metering.domain.items import Key, Table
 from metering.domain.ledger import Marker, parse_usage_key, usage_total
 from metering.domain.sources import SourceSightings
 from metering.domain.usage import ZERO, Total, UsageKey
+from metering.units import HOUR_S
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from metering.domain.items import Item
     from metering.ports import ItemStore
 
 
@@ -34,18 +39,45 @@ class HourUsage:
         totals = self.totals.values()
         return Total(sum(total.bytes for total in totals), sum(total.records for total in totals))
 
+    def add(self, key: UsageKey, suffix: int, item: Item) -> None:
+        """Count one item."""
+        self.totals[key] = self.totals.get(key, ZERO).plus(usage_total(item))
+        rev = item.get("rev", 0)
+        self.revs[key, suffix] = rev if isinstance(rev, int) else 0
+
 
 def survey_usage(items: ItemStore, *, from_s: int, to_s: int) -> dict[int, HourUsage]:
     """Usage items of the hours in `[from_s, to_s)` that have any."""
     hours: dict[int, HourUsage] = {}
     for item in items.scan(Table.USAGE):
-        key, suffix = parse_usage_key(Key(str(item["pk"]), str(item["sk"])))
+        key, suffix = _usage_key_of(item)
         if from_s <= key.hour_s < to_s:
-            hour = hours.setdefault(key.hour_s, HourUsage())
-            hour.totals[key] = hour.totals.get(key, ZERO).plus(usage_total(item))
-            rev = item.get("rev", 0)
-            hour.revs[key, suffix] = rev if isinstance(rev, int) else 0
+            hours.setdefault(key.hour_s, HourUsage()).add(key, suffix, item)
     return hours
+
+
+def survey_accounts(items: ItemStore, *, from_s: int, to_s: int) -> dict[int, set[str]]:
+    """Accounts that have usage items, of each hour in `[from_s, to_s)` that has any."""
+    hours: dict[int, set[str]] = {}
+    for item in items.scan(Table.USAGE):
+        key, _ = _usage_key_of(item)
+        if from_s <= key.hour_s < to_s:
+            hours.setdefault(key.hour_s, set()).add(key.account_id)
+    return hours
+
+
+def survey_hour(items: ItemStore, hour_s: int, accounts: Iterable[str]) -> HourUsage:
+    """Usage items of one hour and some accounts, without a scan."""
+    usage = HourUsage()
+    for account_id in sorted(accounts):
+        pk = f"A#{account_id}#{month_of(hour_s)}"
+        for item in items.query(Table.USAGE, pk, sk_from=hour_label(hour_s), sk_to=hour_label(hour_s + HOUR_S)):
+            usage.add(*_usage_key_of(item), item)
+    return usage
+
+
+def _usage_key_of(item: Item) -> tuple[UsageKey, int]:
+    return parse_usage_key(Key(str(item["pk"]), str(item["sk"])))
 
 
 @dataclass(slots=True)

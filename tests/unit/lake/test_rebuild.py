@@ -1,0 +1,161 @@
+"""Rebuild of usage: hour by hour, harmless wherever it is cut off, and never in a closed month."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from metering.cli import periods
+from metering.domain.closed_period import ClosedMonth, manifest_key
+from metering.domain.hours import hour_of
+from metering.domain.items import Key, Table, Update
+from metering.domain.usage import Total
+from metering.units import DAY_S, HOUR_S, MINUTE_S
+from metering.usecases.lake_report import ReportSource
+from metering.usecases.period import PeriodNotClosableError
+from metering.usecases.rebuild import RebuildStep
+from metering.usecases.report import UsageQuery, grouped
+from tests.unit.lake.test_period import AFTER_S, FIRST_S, MONTH, world_with_october
+from tests.unit.lake.test_reconcile import usage_keys, world_with_traffic
+from tests.unit.lake.world import NOW_S, World, record
+
+if TYPE_CHECKING:
+    from metering.domain.usage import UsageKey
+
+
+def october(world: World) -> dict[UsageKey, Total]:
+    return {key: total for key, total in world.usage().items() if key.hour_s < AFTER_S}
+
+
+def lose_usage(world: World, month: str = "") -> None:
+    for key in usage_keys(world):
+        if key.sk.startswith(month):
+            world.items.remove(Table.USAGE, key)
+
+
+def test_a_run_that_is_cut_off_at_any_call_did_no_harm_and_the_next_one_does_the_rest() -> None:
+    cut, halves = 0, 0
+    while True:
+        world = world_with_traffic()
+        before = world.usage()
+        lose_usage(world)
+        left = cut
+
+        def die(_call: str) -> None:
+            nonlocal left
+            if left == 0:
+                raise KeyboardInterrupt
+            left -= 1
+
+        world.items.on_call = world.objects.on_call = die
+        try:
+            repaired = world.jobs.rebuilder.usage().repaired
+        except KeyboardInterrupt:
+            repaired = -1
+        world.items.on_call = world.objects.on_call = lambda _call: None
+        done = {key: total for key, total in world.usage().items() if total != Total(0, 0)}
+        assert all(before[key] == total for key, total in done.items())
+        halves += 0 < len(done) < len(before)
+        assert not world.jobs.rebuilder.usage().unsettled
+        assert world.usage() == before
+        if repaired >= 0:
+            break
+        cut += 11
+    assert cut > 50
+    assert halves, "it was never cut off between two repairs"
+
+
+def test_progress_names_every_hour_as_it_is_measured_and_as_it_is_repaired() -> None:
+    world = world_with_traffic()
+    lose_usage(world)
+    steps: list[RebuildStep] = []
+    result = world.jobs.rebuilder.usage(tell=steps.append)
+    assert result.hours == 2
+    assert [(step.doing, step.done, step.hours) for step in steps] == [
+        ("measured", 1, 2),
+        ("measured", 2, 2),
+        # Once to put them right, and once to see that they are.
+        ("repaired", 1, 2),
+        ("repaired", 2, 2),
+        ("repaired", 1, 2),
+        ("repaired", 2, 2),
+    ]
+
+
+def test_progress_goes_to_people_and_not_into_the_answer(capsys: pytest.CaptureFixture[str]) -> None:
+    with periods._hours() as tell:
+        tell(RebuildStep(doing="measured", hour_s=hour_of(NOW_S), done=1, hours=2))
+    assert capsys.readouterr().out == ""
+
+
+def test_the_wait_of_a_minute_is_shared_by_all_hours() -> None:
+    world = World()
+    world.send([record(1, start_s=NOW_S - hour * HOUR_S) for hour in range(30)])
+    lose_usage(world)
+    began_ms = world.clock.now_ms()
+    assert world.jobs.rebuilder.usage().repaired == 30
+    assert world.clock.now_ms() - began_ms <= 3 * MINUTE_S * 1_000
+
+
+def test_usage_of_an_account_that_has_no_rows_is_taken_back() -> None:
+    world = world_with_traffic()
+    before = world.usage()
+    key = usage_keys(world)[0]
+    invented = Key(f"A#999999999999#{key.sk[:7]}", key.sk)
+    world.items.update(Update(table=Table.USAGE, key=invented, add={"bytes": 9, "records": 1, "rev": 1}))
+    assert world.jobs.rebuilder.usage().repaired == 1
+    assert {key: total for key, total in world.usage().items() if total != Total(0, 0)} == before
+
+
+def test_usage_items_of_a_closed_month_stay_as_they_are_and_nothing_is_booked_for_them() -> None:
+    world = world_with_october()
+    closed = world.jobs.closer.close(MONTH, world.deadline())
+    keys = [key for key in usage_keys(world) if key.sk.startswith(MONTH)]
+    world.items.remove(Table.USAGE, keys[0])
+    world.items.update(Update(table=Table.USAGE, key=keys[1], add={"bytes": 5, "rev": 1}))
+    before = world.usage()
+    result = world.jobs.rebuilder.usage()
+    assert (result.repaired, result.unsettled, result.damaged) == (0, (), ())
+    assert set(result.closed) == {FIRST_S, AFTER_S - HOUR_S}
+    assert world.usage() == before
+    # No bill is wrong, so a correction would count the same bytes a second time.
+    query = UsageQuery(from_s=FIRST_S, to_s=AFTER_S + 30 * DAY_S, group_by=("month",))
+    source = ReportSource(items=world.items, objects=world.objects, view=world.jobs.view)
+    rows = grouped(source.usage(query, now_s=AFTER_S + 5 * DAY_S), query)
+    assert rows[0].total == closed.total
+
+
+def test_what_differs_in_the_open_month_is_repaired_beside_a_closed_one() -> None:
+    world = world_with_october()
+    world.jobs.closer.close(MONTH, world.deadline())
+    world.send([record(17, start_s=FIRST_S + 5)])
+    before = world.usage()
+    lose_usage(world, month="2026-11")
+    assert world.usage() != before
+    assert world.jobs.rebuilder.usage().closed == ()
+    assert world.usage() == before
+
+
+def test_rows_of_a_closed_month_that_are_not_what_was_frozen_are_told() -> None:
+    world = world_with_october()
+    closed = world.jobs.closer.close(MONTH, world.deadline())
+    lose_usage(world, month=MONTH)
+    first, *others = closed.hours
+    other = {key: Total(total.bytes + 1, total.records) for key, total in first.usage.items()}
+    world.objects.remove(manifest_key(MONTH))
+    frozen = ClosedMonth(month=MONTH, hours=(replace(first, usage=other), *others))
+    world.objects.put(manifest_key(MONTH), frozen.to_json(), if_absent=True)
+    assert world.jobs.rebuilder.usage().damaged == (first.hour_s,)
+
+
+def test_a_month_that_cannot_be_closed_for_a_difference_is_repaired_and_then_closed() -> None:
+    world = world_with_october()
+    before = october(world)
+    key = next(key for key in usage_keys(world) if key.sk.startswith(MONTH))
+    world.items.update(Update(table=Table.USAGE, key=key, add={"bytes": 1, "rev": 1}))
+    with pytest.raises(PeriodNotClosableError, match="differ"):
+        world.jobs.closer.close(MONTH, world.deadline())
+    assert world.jobs.rebuilder.usage().repaired == 1
+    assert dict(world.jobs.closer.close(MONTH, world.deadline()).usage()) == before
