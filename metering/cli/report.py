@@ -1,6 +1,7 @@
 """`metering report`: totals of usage."""
 
 import time
+from collections.abc import Iterable
 from typing import Annotated, cast
 
 import typer
@@ -86,15 +87,20 @@ def usage(
     regions = connections(session)
     complete_s = min(freshness(region).complete_through_s() for region in regions)
     details = _details(detail)
-    sources = [report_source(region) for region in regions]
-    if details:
-        rows = summed(row for source in sources for row in source.detailed(query, details, now_s=now_s))
-    else:
-        rows = grouped((entry for source in sources for entry in source.usage(query, now_s=now_s)), query)
+    rows = usage_rows([report_source(region) for region in regions], query, details, now_s=now_s)
     names = tuple(region.region for region in regions) if asks_for_all(session) else ()
     session.write(
         usage_answer(query, rows, as_of_s=now_s, complete_s=complete_s, chart=chart, regions=names, details=details)
     )
+
+
+def usage_rows(
+    sources: Iterable[ReportSource], query: UsageQuery, details: tuple[str, ...], *, now_s: int
+) -> list[UsageRow]:
+    """The rows of a report over one region or several, sorted."""
+    if details:
+        return summed(row for source in sources for row in source.detailed(query, details, now_s=now_s))
+    return grouped((entry for source in sources for entry in source.usage(query, now_s=now_s)), query)
 
 
 def report_source(region: RegionConnection) -> ReportSource:

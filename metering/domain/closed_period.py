@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from metering.domain.hours import hour_label, parse_hour
+from metering.domain.lake import Source
 from metering.domain.ledger import LakeFile
 from metering.domain.usage import Total, UsageKey
 
@@ -28,6 +29,14 @@ class ClosedHour:
     hour_s: int
     files: tuple[LakeFile, ...]
     usage: Mapping[UsageKey, Total]
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """Its files, to be read."""
+        return tuple(
+            Source(key=file.key, hour_s=self.hour_s, rows=file.rows, bytes=file.bytes, staged=False)
+            for file in self.files
+        )
 
     @property
     def total(self) -> Total:

@@ -15,11 +15,12 @@ from metering.domain.items import Table
 from metering.domain.lake import USAGE_COLUMNS, RowQuery, usage_of
 from metering.domain.ledger import Period, period_key
 from metering.domain.usage import ZERO, Total
-from metering.usecases.report import UsageRow, UsageTable, months_between, usage_values
+from metering.usecases.report import UsageRow, UsageTable, usage_values
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Container, Iterable, Iterator, Mapping
 
+    from metering.domain.lake import Group
     from metering.domain.usage import UsageKey
     from metering.ports import ItemStore, ObjectStore
     from metering.usecases.lake_view import LakeView
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
 
 # Columns of the lake that the usage table does not have.
 DETAIL_COLUMNS = ("resource_id", "direction", "batch_id")
-# 2020-01-01T00:00:00Z: no month before it can be closed. A report on all times begins in 1970.
-_FIRST_S = 1_577_836_800
+# No month before it can be closed. A report on all times begins in 1970.
+_FIRST_MONTH = "2020-01"
 
 
 def frozen_month(items: ItemStore, objects: ObjectStore, month: str) -> ClosedMonth | None:
@@ -54,12 +55,11 @@ class ReportSource:
         Raises:
             UnavailableError: An hour could not be read.
         """
-        frozen = self._frozen(query)
-        table = UsageTable(items=self.items)
-        live = table.usage(query, now_s=now_s) if query.accounts else self._lake(query, now_s, skip=frozen)
-        for key, total in live:
-            if month_of(key.hour_s) not in frozen:
-                yield key, total
+        frozen = self._frozen(query, now_s)
+        if query.accounts:
+            yield from UsageTable(items=self.items).usage(query, now_s=now_s, without=frozen)
+        else:
+            yield from self._lake(query, now_s, without=frozen)
         for closed in frozen.values():
             yield from closed.usage()
 
@@ -70,32 +70,36 @@ class ReportSource:
             UnavailableError: An hour could not be read.
         """
         rows = RowQuery(columns=(*USAGE_COLUMNS, *details), where=_where(query))
-        for hour_s in self._hours(query, now_s):
-            for group, total in self.view.hour_totals(hour_s, rows).items():
+        for hour_s, groups in self._groups(rows, query, now_s):
+            for group, total in groups.items():
                 [key] = usage_of(hour_s, {group[: len(USAGE_COLUMNS)]: total})
                 if query.wants(key):
                     more = tuple(str(value) for value in group[len(USAGE_COLUMNS) :])
                     yield UsageRow(values=(*usage_values(key, query), *more), total=total)
 
-    def _lake(
-        self, query: UsageQuery, now_s: int, *, skip: Mapping[str, ClosedMonth]
-    ) -> Iterator[tuple[UsageKey, Total]]:
+    def _groups(self, rows: RowQuery, query: UsageQuery, now_s: int) -> Iterator[tuple[int, Mapping[Group, Total]]]:
+        """Hour by hour; those of closed months from the files that were frozen, whatever the ledger says now."""
+        frozen = self._frozen(query, now_s)
+        for closed in frozen.values():
+            for hour in closed.hours:
+                yield hour.hour_s, self.view.reader.totals(hour.sources, rows)
+        for hour_s in self._live_hours(query, now_s, without=frozen):
+            yield hour_s, self.view.hour_totals(hour_s, rows)
+
+    def _lake(self, query: UsageQuery, now_s: int, *, without: Container[str]) -> Iterator[tuple[UsageKey, Total]]:
         rows = RowQuery(columns=USAGE_COLUMNS, where=_where(query))
-        for hour_s in self._hours(query, now_s):
-            if month_of(hour_s) not in skip:
-                yield from usage_of(hour_s, self.view.hour_totals(hour_s, rows)).items()
+        for hour_s in self._live_hours(query, now_s, without=without):
+            yield from usage_of(hour_s, self.view.hour_totals(hour_s, rows)).items()
 
-    def _hours(self, query: UsageQuery, now_s: int) -> list[int]:
-        # What corrects an hour is booked later, in any hour up to now.
-        end_s = max(query.to_s, now_s + 1) if query.with_corrections else query.to_s
-        return self.view.hours(from_s=query.from_s, to_s=end_s)
+    def _live_hours(self, query: UsageQuery, now_s: int, *, without: Container[str]) -> Iterator[int]:
+        hours = self.view.hours(from_s=query.from_s, to_s=query.end_s(now_s=now_s))
+        return (hour_s for hour_s in hours if month_of(hour_s) not in without)
 
-    def _frozen(self, query: UsageQuery) -> dict[str, ClosedMonth]:
-        known = (
-            (month, frozen_month(self.items, self.objects, month))
-            for month in months_between(max(query.from_s, _FIRST_S), query.to_s)
-        )
-        return {month: closed for month, closed in known if closed is not None}
+    def _frozen(self, query: UsageQuery, now_s: int) -> dict[str, ClosedMonth]:
+        """Closed months in which anything that the query wants may be booked: corrections, too, are frozen one day."""
+        months = (month for month in query.months(now_s=now_s) if month >= _FIRST_MONTH)
+        known = {month: frozen_month(self.items, self.objects, month) for month in months}
+        return {month: closed for month, closed in known.items() if closed is not None}
 
 
 def summed(rows: Iterable[UsageRow]) -> list[UsageRow]:

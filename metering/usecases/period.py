@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from metering.domain.closed_period import ClosedHour, ClosedMonth, manifest_key
 from metering.domain.hours import lake_prefix, month_bounds_s, month_of, rfc3339
 from metering.domain.items import Absent, Equals, Put, Table, Update
-from metering.domain.lake import USAGE_QUERY, Source, usage_of
+from metering.domain.lake import USAGE_QUERY, usage_of
 from metering.domain.ledger import LakeFile, Pending, Period, pending_key, period_key
 from metering.errors import ConditionFailedError, MeteringError, ObjectMissingError
 from metering.units import DAY_S
@@ -177,12 +177,8 @@ class PeriodCloser:
         listed = {info.key for info in self.objects.list(lake_prefix(hour.hour_s))}
         for extra in sorted(listed - {file.key for file in hour.files}):
             yield f"{label}: {extra} was added after the month was closed"
-        sources = [
-            Source(key=file.key, hour_s=hour.hour_s, rows=file.rows, bytes=file.bytes, staged=False)
-            for file in hour.files
-        ]
         try:
-            usage = usage_of(hour.hour_s, self.reader.totals(sources, USAGE_QUERY))
+            usage = usage_of(hour.hour_s, self.reader.totals(hour.sources, USAGE_QUERY))
         except ObjectMissingError as error:
             yield f"{label}: {error.key} is gone"
             return

@@ -17,7 +17,7 @@ from metering.domain.usage import ZERO, Total, UsageKey
 from metering.units import DAY_S
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Container, Iterable, Iterator
 
     from metering.ports import ItemStore
 
@@ -75,6 +75,14 @@ class UsageQuery:
             return True
         return self.with_corrections and key.corrects_s is not None and self.from_s <= key.corrects_s < self.to_s
 
+    def end_s(self, *, now_s: int) -> int:
+        """Nothing that it wants is booked then or later: what corrects an hour is booked up to now."""
+        return max(self.to_s, now_s + 1) if self.with_corrections else self.to_s
+
+    def months(self, *, now_s: int) -> Iterator[str]:
+        """Months in which something that it wants may be booked, in order."""
+        return months_between(self.from_s, self.end_s(now_s=now_s))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsageRow:
@@ -105,23 +113,21 @@ class UsageTable:
 
     items: ItemStore
 
-    def usage(self, query: UsageQuery, *, now_s: int) -> Iterator[tuple[UsageKey, Total]]:
-        """Totals that the query may want; items of one key come one after another, unsummed."""
+    def usage(self, query: UsageQuery, *, now_s: int, without: Container[str] = ()) -> Iterator[tuple[UsageKey, Total]]:
+        """Totals that the query may want, unsummed, items of one key one after another; some months may be left out."""
         if not query.accounts:
-            yield from map(_entry, self.items.scan(Table.USAGE))
+            yield from (entry for entry in map(_entry, self.items.scan(Table.USAGE)) if _month(entry) not in without)
             return
         for account_id in sorted(query.accounts):
-            for item in self._account_items(account_id, query, now_s):
-                yield _entry(item)
+            for month in query.months(now_s=now_s):
+                if month not in without:
+                    yield from map(_entry, self._account_items(account_id, month, query, now_s))
 
-    def _account_items(self, account_id: str, query: UsageQuery, now_s: int) -> Iterator[Item]:
-        # What corrects an hour is booked later, in any month up to now.
-        end_s = max(query.to_s, now_s + 1) if query.with_corrections else query.to_s
-        for month in months_between(query.from_s, end_s):
-            first_s, after_s = month_bounds_s(month)
-            sk_from = hour_label(_next_hour(max(query.from_s, first_s)))
-            sk_to = hour_label(_next_hour(min(end_s, after_s)))
-            yield from self.items.query(Table.USAGE, f"A#{account_id}#{month}", sk_from=sk_from, sk_to=sk_to)
+    def _account_items(self, account_id: str, month: str, query: UsageQuery, now_s: int) -> Iterator[Item]:
+        first_s, after_s = month_bounds_s(month)
+        sk_from = hour_label(_next_hour(max(query.from_s, first_s)))
+        sk_to = hour_label(_next_hour(min(query.end_s(now_s=now_s), after_s)))
+        yield from self.items.query(Table.USAGE, f"A#{account_id}#{month}", sk_from=sk_from, sk_to=sk_to)
 
 
 def months_between(from_s: int, to_s: int) -> Iterator[str]:
@@ -136,6 +142,10 @@ def months_between(from_s: int, to_s: int) -> Iterator[str]:
 def _next_hour(epoch_s: int) -> int:
     """First whole hour at or after `epoch_s`: hours count whose beginning is in the range."""
     return -(-epoch_s // 3_600) * 3_600
+
+
+def _month(entry: tuple[UsageKey, Total]) -> str:
+    return month_of(entry[0].hour_s)
 
 
 def _entry(item: Item) -> tuple[UsageKey, Total]:
