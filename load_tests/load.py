@@ -101,7 +101,7 @@ def aggregator_peaks(emulator_pid: int) -> dict[int, int]:
         except (FileNotFoundError, PermissionError, ProcessLookupError):
             continue
         peak = next((line for line in status.splitlines() if line.startswith("VmHWM:")), "")
-        if b"AggregatorFunction" in environ and peak:
+        if b"POWERTOOLS_SERVICE_NAME=aggregator\0" in environ and peak:
             peaks[pid] = int(peak.split()[1])
     return peaks
 

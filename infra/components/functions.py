@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from aws_cdk import Duration, RemovalPolicy, Size
+from aws_cdk import Aws, Duration, RemovalPolicy, Size, Stack
 from aws_cdk import aws_events as events
 from aws_cdk import aws_events_targets as targets
 from aws_cdk import aws_iam as iam
@@ -95,6 +95,7 @@ class MeteringFunction(Construct):
         self.function = lambda_.Function(
             self,
             "Function",
+            function_name=_emulated_name(self, spec) if config.emulated else None,
             description=spec.description,
             runtime=lambda_.Runtime.PYTHON_3_13,
             architecture=_ARCHITECTURES[config.architecture],
@@ -164,6 +165,15 @@ class MeteringFunction(Construct):
     def grant_read_metrics(self) -> None:
         """Let the function read metrics; CloudWatch knows no resource for that."""
         iam.Grant.add_to_principal(grantee=self.role, actions=["cloudwatch:GetMetricStatistics"], resource_arns=["*"])
+
+
+def _emulated_name(scope: Construct, spec: FunctionSpec) -> str:
+    """A name that no other region has.
+
+    MiniStack generates the same name in every region, and where it creates a function it kills the running ones of
+    that name in all regions: what they had received stays invisible for the visibility timeout.
+    """
+    return f"{Stack.of(scope).stack_name}-{spec.name}-{Aws.REGION}"
 
 
 # SQS refuses a larger batch for a mapping that does not wait.

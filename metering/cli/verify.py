@@ -1,7 +1,7 @@
 """`metering verify`: is every batch counted once?"""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -86,12 +86,11 @@ def _verify_all(
     unknown = sorted(set(sent) - {region.region for region in regions})
     if unknown:
         raise WrongUsageError(f"A manifest is of {', '.join(unknown)}, where nothing is deployed.")
-    results: list[Verification] = []
-    for region in regions:
-        verifier = make_verifier(region)
-        wait_until_settled(verifier, wait_s)
-        results.append(verifier.verify(from_s=range_s[0], to_s=range_s[1], sent=sent.get(region.region)))
-    total = merged(results)
+    verifiers = {region.region: make_verifier(region) for region in regions}
+    wait_until_all_settled(verifiers, wait_s)
+    total = merged(
+        verifier.verify(from_s=range_s[0], to_s=range_s[1], sent=sent.get(name)) for name, verifier in verifiers.items()
+    )
     for batch_id, names in in_several({region.region: region.items for region in regions}).items():
         total.unexpected.append((batch_id, f"is in more than one region: {', '.join(names)}"))
     return total
@@ -132,15 +131,24 @@ def read_manifest(path: Path) -> tuple[ManifestHeader, SentBatches]:
         raise WrongUsageError(f"Cannot read the manifest {path}: {error}.", "`metering replay` writes one.") from error
 
 
-def wait_until_settled(verifier: Verifier, wait_s: int) -> bool:
+def wait_until_settled(verifier: Verifier, wait_s: int, *, region: str = "") -> bool:
     """Wait with a line that says how much is in flight."""
     if not wait_s:
         return False
     with _waiting() as tell:
         settled = verifier.wait(wait_s, tell)
     if not settled:
-        say(f"Still not settled after {wait_s} s.", style="yellow")
+        say(f"{f'{region}: ' if region else ''}Still not settled after {wait_s} s.", style="yellow")
     return settled
+
+
+def wait_until_all_settled(
+    verifiers: Mapping[str, Verifier], wait_s: int, *, now_s: Callable[[], float] = time.monotonic
+) -> None:
+    """Wait for region after region, for all of them together `wait_s` at most; each is looked at for a second."""
+    until_s = now_s() + wait_s
+    for region, verifier in verifiers.items():
+        wait_until_settled(verifier, max(int(until_s - now_s()), 1) if wait_s else 0, region=region)
 
 
 def verification_answer(result: Verification) -> Answer:

@@ -7,6 +7,7 @@ import re
 
 import pytest
 
+from infra.config import STAGES
 from tests.infra.synthesis import STAGE_NAMES, synthesised
 
 REGIONS = ("us-east-1", "eu-central-2", "cn-north-1", "us-gov-west-1", "eusc-de-east-1", "ap-southeast-9")
@@ -34,6 +35,13 @@ def test_a_region_has_the_same_resources_as_one_that_is_left_to_the_deployment(r
 def test_no_template_names_a_region_or_a_partition(stage: str) -> None:
     for template in synthesised(stage).templates.values():
         assert problems_of(json.dumps(template)) == []
+
+
+@pytest.mark.parametrize("stage", [name for name in STAGE_NAMES if STAGES[name].get("emulated")])
+def test_a_function_of_an_emulated_region_shares_its_name_with_none_of_another(stage: str) -> None:
+    """MiniStack kills the running functions of that name in all regions where it creates one."""
+    for function in synthesised(stage).resources("pipeline", "AWS::Lambda::Function").values():
+        assert {"Ref": "AWS::Region"} in function["Properties"]["FunctionName"]["Fn::Join"][1]
 
 
 @pytest.mark.parametrize("text", ["ap-southeast-9", "arn:aws:s3:::bucket", "sqs.cn-north-1.amazonaws.com.cn"])

@@ -1,0 +1,42 @@
+"""`metering verify` over several regions: one time to wait for all of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, cast
+
+from metering.cli.verify import wait_until_all_settled
+
+if TYPE_CHECKING:
+    from metering.usecases.verify import Verifier
+
+
+@dataclass(slots=True, kw_only=True)
+class Waiting:
+    """Regions that each take `each_s` until they settle, if they are given as long."""
+
+    each_s: int
+    now_s: float = 0
+    given_s: list[int] = field(default_factory=list)
+
+    def wait(self, duration_s: int, _tell: object) -> bool:
+        self.given_s.append(duration_s)
+        self.now_s += min(duration_s, self.each_s)
+        return duration_s >= self.each_s
+
+
+def test_the_regions_share_the_time_to_wait_and_each_is_looked_at() -> None:
+    regions = Waiting(each_s=50)
+    verifier = cast("Verifier", regions)
+
+    wait_until_all_settled(dict.fromkeys("abcd", verifier), 120, now_s=lambda: regions.now_s)
+
+    assert regions.given_s == [120, 70, 20, 1]
+
+
+def test_without_a_time_to_wait_no_region_is_waited_for() -> None:
+    regions = Waiting(each_s=50)
+
+    wait_until_all_settled({"a": cast("Verifier", regions)}, 0, now_s=lambda: regions.now_s)
+
+    assert regions.given_s == []
