@@ -6,11 +6,14 @@ import io
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from botocore.awsrequest import AWSResponse
 from botocore.exceptions import ClientError
 from botocore.response import StreamingBody
+from urllib3.response import HTTPResponse
 
 from metering.adapters.aws.objects import S3ObjectStore
 from metering.errors import MeteringError, ObjectMissingError, UnavailableError
+from tests.unit.adapters.aws.stubs import client as made_client
 from tests.unit.adapters.aws.stubs import stubbed
 
 if TYPE_CHECKING:
@@ -48,6 +51,20 @@ def test_a_failed_precondition_is_an_answer_only_to_a_conditional_put(
     s3[1].add_client_error("put_object", "PreconditionFailed", "there", 412)
     with pytest.raises(ClientError):
         objects.put("k", b"x", if_absent=False)
+
+
+def test_a_put_sends_its_body_without_asking_first() -> None:
+    client = made_client("s3")
+    sent: list[Any] = []
+
+    def answer(request: Any, **_others: object) -> AWSResponse:
+        sent.append(request)
+        return AWSResponse(request.url, 200, {}, HTTPResponse(io.BytesIO()))
+
+    client.meta.events.register("before-send.s3.PutObject", answer)
+    client.put_object(Bucket="bucket", Key="k", Body=b"x")
+    S3ObjectStore(client, "bucket").put("k", b"x", if_absent=True)
+    assert ["Expect" in request.headers for request in sent] == [True, False]
 
 
 @pytest.mark.parametrize("code", ["403", "AccessDenied"])
