@@ -16,6 +16,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from metering.errors import MeteringError
 from metering.units import MIB
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ _PRUNED_GLOBS = (
 )
 
 
-class BundleTooLargeError(Exception):
+class BundleTooLargeError(MeteringError):
     """The bundle would not fit into a function.
 
     Attributes:
@@ -55,11 +56,13 @@ class BundleTooLargeError(Exception):
     """
 
     def __init__(self, size_bytes: int, limit_bytes: int) -> None:
-        super().__init__(
-            f"the bundle holds {size_bytes / MIB:.0f} MiB unzipped, {limit_bytes / MIB:.0f} MiB are allowed"
-        )
+        super().__init__(size_bytes, limit_bytes)
         self.size_bytes = size_bytes
         self.limit_bytes = limit_bytes
+
+    def __str__(self) -> str:
+        sizes = (f"{size / MIB:.0f} MiB" for size in (self.size_bytes, self.limit_bytes))
+        return "the bundle holds {} unzipped, {} are allowed".format(*sizes)
 
 
 def digest(*parts: str) -> str:

@@ -9,6 +9,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from metering.errors import MeteringError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -30,7 +32,7 @@ _EVENT = re.compile(
 _LAST_LINES = 30
 
 
-class DeploymentError(Exception):
+class DeploymentError(MeteringError):
     """The CDK CLI failed.
 
     Attributes:

@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from infra.assembly import assembly_of, resource_types, uses_bootstrap_roles
-from infra.cdk_cli import CdkCli, DeploymentError, cli_environment, node_path
+from infra.cdk_cli import CdkCli, cli_environment, node_path
 from infra.config import StageConfig
+from metering.adapters.aws.cloudformation import CloudFormationStacks
 from metering.adapters.aws.session import Clients
 from metering.errors import MeteringError
 
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 
 # Of the bootstrap template that the CDK deploys by default.
 _QUALIFIER = "hnb659fds"
+# A new role is not known everywhere at once (IAM is eventually consistent).
+_FIRST_WATCH_ATTEMPTS = 6
+_FIRST_WATCH_PAUSE_S = 5
 
 
 class Deployer:
@@ -84,8 +88,7 @@ class Deployer:
         if uses_bootstrap_roles(assembly):
             self._cli(assembly).run("bootstrap")
         else:
-            clients = Clients.from_env(self._env, region=self._region, endpoint_url=self._endpoint)
-            _make_asset_bucket(clients)
+            _make_asset_bucket(self._clients())
 
     def deploy(self, *, rollback_alarms: Sequence[str] = (), bake_min: int = 0) -> dict[str, dict[str, str]]:
         """Deploy the three stacks; doing it again changes nothing.
@@ -98,13 +101,20 @@ class Deployer:
             Outputs by stack name.
         """
         assembly = self.synth()
-        triggers = [f"--rollback-trigger-alarm-arns={arn}" for arn in rollback_alarms]
-        if triggers:
+        # Without a word CloudFormation goes by the alarms of the last deployment, even by those that are on or gone.
+        triggers = [f"--rollback-trigger-alarm-arns={arn}" for arn in rollback_alarms or ("none",)]
+        if rollback_alarms:
             triggers.append(f"--monitoring-time-minutes={bake_min}")
-        self._phase("deploy")
         with tempfile.TemporaryDirectory(prefix="metering-deploy-") as scratch:
             outputs = Path(scratch, "outputs.json")
-            self._cli(assembly).run("deploy", "--all", "--method=direct", f"--outputs-file={outputs}", *triggers)
+            options = ("--method=direct", f"--outputs-file={outputs}", *triggers)
+            if self._is_first():
+                self._phase("deploy what works")
+                pipeline = self.config().stack_name("pipeline")
+                self._cli(assembly).run("deploy", pipeline, *options)
+                self._watch_once(_read_outputs(outputs)[pipeline]["WatchFunctionName"])
+            self._phase("deploy")
+            self._cli(assembly).run("deploy", "--all", *options)
             return _read_outputs(outputs)
 
     def destroy(self, parts: Sequence[str] = ("observability", "pipeline")) -> None:
@@ -113,6 +123,26 @@ class Deployer:
         self._phase("destroy")
         stacks = [f"metering-{self._stage}-{part}" for part in parts]
         self._cli(assembly).run("destroy", *stacks, "--force", "--exclusively")
+
+    def _is_first(self) -> bool:
+        """Whether the region has no alarms yet."""
+        stacks = CloudFormationStacks(lambda _: self._clients())
+        return stacks.describe(self._region, self.config().stack_name("observability")) is None
+
+    def _watch_once(self, function: str) -> None:
+        """Have the watch speak before there is an alarm on its silence: a new region would page somebody at once.
+
+        If it fails it fails by its schedule, too, and that alarm is right.
+        """
+        self._phase("watch")
+        for attempt in range(_FIRST_WATCH_ATTEMPTS):
+            if attempt:
+                time.sleep(_FIRST_WATCH_PAUSE_S)
+            if "FunctionError" not in self._clients().lambda_.invoke(FunctionName=function, Payload=b"{}"):
+                return
+
+    def _clients(self) -> Clients:
+        return Clients.from_env(self._env, region=self._region, endpoint_url=self._endpoint)
 
     def _phase(self, name: str) -> None:
         self._progress({"event": "phase", "phase": name})
@@ -166,7 +196,7 @@ def main(arguments: Sequence[str], env: Mapping[str, str]) -> int:
 
     try:
         answer = _run(options, env, progress)
-    except (DeploymentError, MeteringError, OSError) as error:
+    except (MeteringError, OSError) as error:
         progress({"event": "failed", "message": str(error), "seconds": round(time.monotonic() - began, 1)})
         return 1
     progress({"event": "done", **answer, "seconds": round(time.monotonic() - began, 1)})

@@ -8,10 +8,19 @@
     ├── ObjectChangedError          an object is not the one that was announced (If-Match failed)
     ├── BatchRefusedError           a whole batch is refused; carries every problem found
     ├── LedgerCorruptError          the ledger or an object contradicts the protocol: stop and alarm
-    ├── OperationFailedError        an operation of people was refused or failed; says why, and what to do
-    └── SettingsError               settings do not fit together; carries every problem found
+    ├── SettingsError               settings do not fit together; carries every problem found
+    ├── PeriodNotClosableError      a month cannot be closed now                              usecases.period
+    └── OperationFailedError        an operation of people was refused or failed; says why, and what to do
+        ├── ManifestError           a file that is no manifest                                usecases.manifest
+        ├── PreflightFailedError    a region lacks what the service cannot do without         usecases.region_steps
+        ├── InputError              a file without records that a replay can send             adapters.traffic.given
+        ├── QueryError              a query that DuckDB refuses                               adapters.lake.query
+        ├── LocalDeploymentError    an emulator got no stacks                                 adapters.local.deployment
+        └── CommandFailedError      a command ends with exit code 1                           cli.failures
+            └── WrongUsageError     what was asked for makes no sense: exit code 2            cli.failures
 
-Adapters translate what they know into this tree; whatever they do not know passes through.
+Those of one place only live there. Adapters translate what they know into this tree; whatever they do not know passes
+through.
 """
 
 from __future__ import annotations

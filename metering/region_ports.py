@@ -158,8 +158,8 @@ class RegionLife(Protocol):
         """What is not settled: `queued`, `received`, `dead`, `open_commits`."""
         ...
 
-    def page_alarms(self, region: str) -> Sequence[str]:
-        """ARNs of the alarms that page."""
+    def rollback_alarms(self, region: str) -> Sequence[str]:
+        """ARNs of the alarms that turn a deployment back. One that is on already says nothing of the deployment."""
         ...
 
     def pager_subscriptions(self, region: str) -> int:

@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.text import Text
 
 from metering.cli.connection import RegionConnection, connect
-from metering.cli.failures import CommandFailedError, WrongUsageError
+from metering.cli.failures import WrongUsageError
 from metering.cli.output import Answer, Format, write_answer
 from metering.cli.safety import printable
 from metering.errors import MeteringError, OperationFailedError, UnavailableError
@@ -223,9 +223,7 @@ def _guarded(
 def fail(error: MeteringError, *, code: int) -> NoReturn:
     """Say what went wrong on stderr, and end."""
     say(f"Error: {error}", style="bold red")
-    if isinstance(error, CommandFailedError) and error.hint:
-        say(error.hint)
-    elif isinstance(error, OperationFailedError) and error.advice:
+    if isinstance(error, OperationFailedError) and error.advice:
         say(error.advice)
     elif isinstance(error, UnavailableError):
         say("The service behind it gave no answer; nothing is lost. Run the command again.")

@@ -220,6 +220,16 @@ ALARMS: tuple[AlarmSpec, ...] = (
     _errors("watch", "ticket", 3),
 )
 
+# What turns a deployment back: alarms that new code raises within a bake if it is wrong about money. That batches are
+# late is what the canaries of the bake find. CloudFormation takes five rollback triggers at most.
+ROLLBACK_ALARMS = (
+    "aggregator-errors",
+    "canary-doubled",
+    "dead-letters",
+    "open-commits",
+    "reconciliation-differences",
+)
+
 # How long after its last batch a numbered source counts as silent.
 SILENCE_S = DAY_S
 

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Literal, cast, get_args
 
 from metering.domain.hours import hour_label, parse_hour
 from metering.domain.usage import Total, UsageKey
-from metering.errors import MeteringError
+from metering.errors import OperationFailedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -39,7 +39,7 @@ SCHEMA = "metering.manifest/1"
 Expectation = Literal["accepted", "partly", "duplicate", "conflict", "rejected"]
 
 
-class ManifestError(MeteringError):
+class ManifestError(OperationFailedError):
     """A file that is no manifest. Says which line is wrong and why."""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from metering.domain.canary import slot_of
 from metering.domain.regions import Answered, Finding, RegionState, RolloutRules, Step, matches
 from metering.errors import OperationFailedError
 from metering.region_ports import Deployment
@@ -118,7 +119,9 @@ def deploy(world: RegionWorld, state: RegionState) -> RegionState:
             return deploy(world, replace(state, architecture="x86_64"))
         raise OperationFailedError(
             f"The deployment into {state.region} failed: {why}",
-            "What it left behind is deleted; the next run deploys again." if first else "The stacks were rolled back.",
+            "What it left behind is deleted; the next run deploys again."
+            if first
+            else "The stacks are as they were before.",
         ) from error
     # A deployment leaves alone what is as its template says, so what was stopped by hand is started by hand.
     world.life.start(state.region)
@@ -127,6 +130,10 @@ def deploy(world: RegionWorld, state: RegionState) -> RegionState:
 
 def canary(world: RegionWorld, state: RegionState) -> RegionState:
     """Start a canary run. Its result is the bake's business."""
+    minute_s = slot_of(world.now_s())
+    if world.life.good_canaries(state.region, since_s=minute_s):
+        # A minute has one batch, and this one's was proven before the deployment: it would prove nothing again.
+        _sleep_until(world, minute_s + MINUTE_S)
     asked = replace(state, canary_from_s=world.now_s())
     world.life.invoke_canary(state.region)
     return asked
@@ -210,7 +217,7 @@ def _deployment(world: RegionWorld, state: RegionState, *, first: bool) -> Deplo
         region=state.region,
         architecture=state.architecture,
         left_out=state.left_out,
-        rollback_alarms=() if first else tuple(world.life.page_alarms(state.region)),
+        rollback_alarms=() if first else tuple(world.life.rollback_alarms(state.region)),
         watch_min=0 if first else world.rules.bake_min,
     )
 

@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import time
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ import pytest
 from metering.adapters.aws.session import Access, Clients
 from metering.adapters.local import emulator
 from metering.adapters.local.deployment import deploy_stage
+from tests.e2e.oncall import mapping, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -35,7 +37,7 @@ class Service:
 
     Attributes:
         environ: Of the emulator's root: for set-up and for looking, never for what a role should do.
-        roles: Environment with the credentials of `producer`, `reader` and `operator`.
+        roles: Environment with the credentials of `producer`, `reader` and `operator`, and of who deploys.
         enforced: IAM is enforced, so that what a role lacks is denied.
     """
 
@@ -114,6 +116,44 @@ def service() -> Iterator[Service]:
         emulator.stop(running.pid)
 
 
+@pytest.fixture
+def pager(service: Service) -> Iterator[str]:
+    """URL of a queue that is subscribed to the page topic: the person on call."""
+    clients = service.clients
+    url = clients.sqs.create_queue(QueueName=f"pager-{uuid.uuid4().hex[:8]}")["QueueUrl"]
+    arn = clients.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    topic = service.outputs["PageTopicArn"]
+    policy = {
+        "Version": "2012-10-17",
+        "Statement": [
+            {
+                "Effect": "Allow",
+                "Principal": {"Service": "sns.amazonaws.com"},
+                "Action": "sqs:SendMessage",
+                "Resource": arn,
+                "Condition": {"ArnEquals": {"aws:SourceArn": topic}},
+            }
+        ],
+    }
+    clients.sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": json.dumps(policy)})
+    subscription = clients.sns.subscribe(
+        TopicArn=topic, Protocol="sqs", Endpoint=arn, Attributes={"RawMessageDelivery": "true"}
+    )["SubscriptionArn"]
+    yield url
+    clients.sns.unsubscribe(SubscriptionArn=subscription)
+    clients.sqs.delete_queue(QueueUrl=url)
+
+
+@pytest.fixture
+def stopped_aggregator(service: Service) -> Iterator[None]:
+    """Nobody takes batches, so that the test can let one die."""
+    intake = mapping(service)
+    service.clients.lambda_.update_event_source_mapping(UUID=intake, Enabled=False)
+    until(lambda: service.clients.lambda_.get_event_source_mapping(UUID=intake)["State"] == "Disabled", 60)
+    yield
+    service.clients.lambda_.update_event_source_mapping(UUID=intake, Enabled=True)
+
+
 def _deployed(endpoint: str, ca_bundle: Path | None, *, enforced: bool) -> Service:
     environ = emulator.client_environment(endpoint, ca_bundle, region=REGION)
     events: list[Mapping[str, object]] = []
@@ -129,7 +169,7 @@ def _deployed(endpoint: str, ca_bundle: Path | None, *, enforced: bool) -> Servi
     roles = {
         name: _credentials(clients, outputs[f"{name.capitalize()}RoleArn"], environ) if enforced else environ
         for name in ("producer", "reader", "operator")
-    }
+    } | {"deployer": environ}
     return Service(
         endpoint=endpoint,
         stage="local",

@@ -200,7 +200,8 @@ def test_the_commands_of_all_runbooks_run(built: World) -> None:
     for line in sorted(lines):
         done = built.run(*shlex.split(line))
         # 1 is an answer (something is wrong there), 2 is a command that does not exist, and a traceback is a bug.
-        assert done.returncode in {0, 1}, f"{line}: {done.stderr}"
+        answers = {0} if line.startswith("region add") else {0, 1}
+        assert done.returncode in answers, f"{line}: {done.stderr}"
         assert "Traceback" not in done.stderr, f"{line}: {done.stderr}"
 
 

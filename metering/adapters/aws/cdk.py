@@ -87,7 +87,8 @@ class CdkBuilder:
                 last = _event(line)
                 self._tell(region, last)
         if process.returncode:
-            raise OperationFailedError(str(last.get("message", last)), "The next run repeats this step.")
+            lines = [line.strip() for line in str(last.get("message", last)).splitlines()]
+            raise OperationFailedError(" | ".join(filter(None, lines)), "The next run repeats this step.")
         return last
 
     def _tell(self, region: str, event: Mapping[str, object]) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
-import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
 
 from metering.adapters.aws.errors import error_code, http_status, translated
+from metering.adapters.ranges import Ranges
 from metering.errors import ObjectChangedError, ObjectMissingError, UnavailableError
 
 if TYPE_CHECKING:
@@ -50,39 +49,21 @@ def _quoted(etag: str) -> str:
     return '"' + etag.strip('"') + '"'
 
 
-class RangedObject(io.RawIOBase):
-    """Unbuffered; wrap it in `io.BufferedReader` for read-ahead. Its first call is a HEAD, which fixes the version."""
+class RangedObject(Ranges):
+    """A stream over an object. Its first call is a HEAD, which fixes the version."""
 
     def __init__(self, client: S3Client, bucket: str, key: str, *, if_match: str | None) -> None:
-        super().__init__()
         self._client = client
         self._bucket = bucket
         self._key = key
-        self._position = 0
         with reading("s3.HeadObject", key), translated("s3.HeadObject"):
             answer = (
                 client.head_object(Bucket=bucket, Key=key)
                 if if_match is None
                 else client.head_object(Bucket=bucket, Key=key, IfMatch=_quoted(if_match))
             )
-        self._size = answer["ContentLength"]
+        super().__init__(answer["ContentLength"])
         self._etag = answer["ETag"]
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
-        if base + offset < 0:
-            raise ValueError(f"negative position {base + offset}")
-        self._position = base + offset
-        return self._position
 
     def readinto(self, buffer: WriteableBuffer, /) -> int:
         """Fill `buffer` from the current position; 0 at the end.

@@ -8,7 +8,7 @@ from metering.adapters.aws.errors import translated
 from metering.adapters.aws.queues import SqsQueue
 from metering.adapters.aws.region import RegionPorts
 from metering.adapters.aws.stacks import stack_outputs
-from metering.domain.alarms import ALARMS, alarm_name
+from metering.domain.alarms import ALARMS, ROLLBACK_ALARMS, alarm_name
 from metering.domain.items import Table
 from metering.domain.ledger import CommitRecord, Pending, commit_key, pending_key
 from metering.domain.watch_items import CANARY_PK, CanaryRun, CanaryVerdict
@@ -49,8 +49,10 @@ class DeployedRegions:
     def firing_alarms(self, region: str) -> Sequence[str]:
         return [name for name, _, state in self._alarms(region) if state == "ALARM"]
 
-    def page_alarms(self, region: str) -> Sequence[str]:
-        return [arn for _, arn, _ in self._alarms(region)]
+    def rollback_alarms(self, region: str) -> Sequence[str]:
+        arns = {name: arn for name, arn, state in self._alarms(region) if state != "ALARM"}
+        names = [alarm_name(self._stage, name) for name in ROLLBACK_ALARMS]
+        return [arns[name] for name in names if name in arns]
 
     def start(self, region: str) -> None:
         clients = self._clients_of(region)

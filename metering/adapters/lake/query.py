@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 from metering.adapters.lake.hour_rows import TEXT_COLUMNS, row_groups_of
 from metering.adapters.lake.object_files import object_files
 from metering.adapters.records.schema import LAKE_SCHEMA
-from metering.errors import MeteringError
+from metering.errors import OperationFailedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -49,7 +49,7 @@ FROM transfers GROUP BY ALL
 """
 
 
-class QueryError(MeteringError):
+class QueryError(OperationFailedError):
     """DuckDB refused a query; the message is its own."""
 
 

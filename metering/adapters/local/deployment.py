@@ -9,7 +9,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from metering.adapters.local.state import project_dir
-from metering.errors import MeteringError
+from metering.errors import OperationFailedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     Progress = Callable[[Mapping[str, object]], None]
 
 
-class LocalDeploymentError(MeteringError):
+class LocalDeploymentError(OperationFailedError):
     """The stacks could not be deployed. Says what the deployment said last."""
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import io
-import os
 from typing import TYPE_CHECKING
+
+from metering.adapters.ranges import Ranges
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 
-class MemoryRanges(io.RawIOBase):
-    """Unbuffered; wrap it in `io.BufferedReader` for read-ahead.
+class MemoryRanges(Ranges):
+    """A stream over an object in memory.
 
     Args:
         size_bytes: Size of the version that was opened.
@@ -21,26 +21,8 @@ class MemoryRanges(io.RawIOBase):
     """
 
     def __init__(self, size_bytes: int, read: Callable[[], bytes]) -> None:
-        super().__init__()
-        self._size = size_bytes
+        super().__init__(size_bytes)
         self._read = read
-        self._position = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
-        if base + offset < 0:
-            raise ValueError(f"negative position {base + offset}")
-        self._position = base + offset
-        return self._position
 
     def readinto(self, buffer: WriteableBuffer, /) -> int:
         view = memoryview(buffer).cast("B")

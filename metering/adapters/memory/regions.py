@@ -144,7 +144,7 @@ class MemoryAccount:
         self.on_call("life.in_flight")
         return self.unsettled.get(region, {})
 
-    def page_alarms(self, region: str) -> Sequence[str]:
+    def rollback_alarms(self, region: str) -> Sequence[str]:
         return [f"arn:aws:cloudwatch:{region}:000000000000:alarm:page"]
 
     def pager_subscriptions(self, region: str) -> int:

@@ -16,7 +16,7 @@ from metering.adapters.traffic.expectation import expected_totals, start_of
 from metering.adapters.traffic.forms import Envelope, inline_body
 from metering.adapters.traffic.synthesis import Shipment
 from metering.domain.hours import rfc3339
-from metering.errors import MeteringError
+from metering.errors import OperationFailedError
 from metering.usecases.manifest import SentBatch
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ SAMPLE = Path(__file__).parent / "samples" / "aws-bill-lines" / "records.ndjson"
 Record = dict[str, object]
 
 
-class InputError(MeteringError):
+class InputError(OperationFailedError):
     """A file that holds no records of the contract, or ones that no replay can send."""
 
 

@@ -11,7 +11,7 @@ import typer
 from typer.main import get_command
 
 from metering.cli.app import app
-from metering.domain.alarms import ALARMS, Figure
+from metering.domain.alarms import ALARMS, ROLLBACK_ALARMS, Figure
 
 FOLDER = Path(__file__).parents[3] / "docs" / "runbooks"
 PARTS = ("What it means", "What it costs", "How to see", "How to mitigate", "How to check")
@@ -76,6 +76,11 @@ def test_a_command_that_is_none_is_noticed(wrong: str) -> None:
 def test_links_between_runbooks_lead_somewhere(name: str) -> None:
     for target in re.findall(r"\]\(([^)]+)\)", (FOLDER / f"{name}.md").read_text()):
         assert (FOLDER / target).exists()
+
+
+def test_the_alarms_that_turn_a_deployment_back_page_and_are_as_many_as_cloudformation_takes() -> None:
+    assert set(ROLLBACK_ALARMS) <= {spec.name for spec in ALARMS if spec.severity == "page"}
+    assert len(ROLLBACK_ALARMS) <= 5
 
 
 def test_every_alarm_has_a_severity_a_missing_data_rule_and_a_source() -> None:

@@ -163,14 +163,25 @@ def test_ready_needs_somebody_to_page_where_the_rules_say_so() -> None:
     assert Setup(rules=rules, no_pager=True).manager.add(REGION).phase is Phase.READY
 
 
-def test_the_second_deployment_is_watched_by_the_page_alarms() -> None:
+def test_the_second_deployment_is_watched_by_alarms() -> None:
     setup = Setup(rules=RULES.model_copy(update={"bake_min": 5}))
     setup.manager.add(REGION)
     setup.manager.add(REGION, redeploy=True)
     first, second = setup.account.deployed
     assert first.rollback_alarms == ()
-    assert second.rollback_alarms == tuple(setup.account.page_alarms(REGION))
+    assert second.rollback_alarms == tuple(setup.account.rollback_alarms(REGION))
     assert second.watch_min == 5
+
+
+def test_a_redeployment_is_proven_by_a_canary_batch_of_its_own() -> None:
+    setup = Setup()
+    minutes: list[int] = []
+    setup.account.on_call = lambda call: (
+        minutes.append(setup.clock.now_ms() // 60_000) if call == "life.invoke_canary" else None
+    )
+    setup.manager.add(REGION)
+    setup.manager.add(REGION, redeploy=True)
+    assert minutes[1] == minutes[0] + 1
 
 
 def test_a_deployment_starts_what_somebody_stopped() -> None:

@@ -1,0 +1,101 @@
+"""The person on call: hears an alert, opens the runbook that it names, and types what is written there."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from tests.e2e.conftest import Service
+
+ROOT = Path(__file__).resolve().parents[2]
+# LocalStack looks at a metric of a queue once a minute, and at an alarm as often.
+_PATIENCE_S = 200
+
+
+def hear(service: Service, pager: str, names: Collection[str]) -> dict[str, Any]:
+    """The first alert of one of these alarms; the watch looks once a minute, so here it is asked to look now."""
+    end = time.monotonic() + _PATIENCE_S
+    while time.monotonic() < end:
+        figures(service)
+        while alert := next_alert(service, pager, 5):
+            if alert.get("NewStateValue") == "ALARM" and alarm_of(service, alert) in names:
+                return alert
+    pytest.fail(f"nobody was paged for any of {sorted(names)}")
+
+
+def next_alert(service: Service, pager: str, wait_s: int) -> dict[str, Any]:
+    """What the pager shows next; empty after `wait_s`."""
+    end = time.monotonic() + wait_s
+    while time.monotonic() < end:
+        for found in service.clients.sqs.receive_message(QueueUrl=pager, WaitTimeSeconds=2).get("Messages", []):
+            service.clients.sqs.delete_message(QueueUrl=pager, ReceiptHandle=found["ReceiptHandle"])
+            alert: dict[str, Any] = json.loads(found["Body"])
+            return alert
+    return {}
+
+
+def alarm_of(service: Service, alert: dict[str, Any]) -> str:
+    """The alarm's name in the catalogue."""
+    return str(alert.get("AlarmName", "")).removeprefix(f"metering-{service.stage}-")
+
+
+def runbook_of(alert: dict[str, Any]) -> Path:
+    """Where the alert sends its reader."""
+    link = re.search(r"Runbook: (\S+)$", alert["AlarmDescription"])
+    assert link, alert["AlarmDescription"]
+    return ROOT / link[1]
+
+
+def follow(service: Service, runbook: Path, part: str) -> list[int]:
+    """Type the commands of one part, in order; returns their exit codes. Who deploys has a role of their own."""
+    section = runbook.read_text().split(f"## {part}\n")[1].split("\n## ")[0]
+    lines = re.findall(r"^\$ metering (.+)$", section, re.MULTILINE)
+    assert lines, f"{runbook.name} has no command under {part}"
+    codes = []
+    for line in lines:
+        role = "deployer" if line.startswith("region add") else "operator"
+        done = service.run(role, *shlex.split(line), timeout_s=300)
+        print(f"$ metering {line}: {done.returncode}\n{done.stdout}{done.stderr}")  # shown if the test fails
+        assert done.returncode in {0, 1}, f"{line}: {done.stderr}"
+        assert "Traceback" not in done.stderr, f"{line}: {done.stderr}"
+        assert "AccessDenied" not in done.stderr, f"{line}: {done.stderr}"
+        codes.append(done.returncode)
+    return codes
+
+
+def figures(service: Service) -> dict[str, int]:
+    """What the watch publishes now."""
+    answer = service.clients.lambda_.invoke(FunctionName=function(service, "Watch"), Payload=b"{}")
+    published: dict[str, int] = json.loads(answer["Payload"].read())
+    assert "FunctionError" not in answer, published
+    return published
+
+
+def function(service: Service, name: str) -> str:
+    """Physical name of a function, by its construct's id."""
+    stack = service.clients.cloudformation.describe_stacks(StackName=f"metering-{service.stage}-pipeline")["Stacks"][0]
+    return next(o["OutputValue"] for o in stack["Outputs"] if o["OutputKey"] == f"{name}FunctionName")
+
+
+def mapping(service: Service) -> str:
+    """The aggregator's event source mapping."""
+    name = function(service, "Aggregator")
+    [found] = service.clients.lambda_.list_event_source_mappings(FunctionName=name)["EventSourceMappings"]
+    return found["UUID"]
+
+
+def until(true: Callable[[], object], limit_s: float) -> None:
+    """Ask until it is so, or fail."""
+    end = time.monotonic() + limit_s
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.5)

@@ -1,0 +1,98 @@
+"""The tree of errors is as it is drawn, and every error survives a process boundary."""
+
+from __future__ import annotations
+
+import importlib
+import pickle
+import pkgutil
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+import infra
+import metering
+from infra.bundle import BundleTooLargeError
+from infra.cdk_cli import DeploymentError
+from metering import errors
+from metering.adapters.lake.query import QueryError
+from metering.adapters.local.deployment import LocalDeploymentError
+from metering.adapters.traffic.given import InputError
+from metering.cli.failures import CommandFailedError, WrongUsageError
+from metering.domain.regions import Answered, Finding, RegionState
+from metering.errors import MeteringError
+from metering.usecases.manifest import ManifestError
+from metering.usecases.period import PeriodNotClosableError
+from metering.usecases.region_steps import PreflightFailedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_MISSING = Finding(check="type AWS::SQS::Queue", answered=Answered.FAILED, detail="no such type")
+_STATE = RegionState(region="ap-southeast-9", findings=(_MISSING,))
+EXAMPLES: list[MeteringError] = [
+    MeteringError("anything"),
+    errors.UnavailableError("sqs.SendMessage", "throttled", may_have_applied=False),
+    errors.ConditionFailedError({"pk": "B#1"}),
+    errors.TransactionCanceledError([None, ("ConditionalCheckFailed", {"pk": "B#1"}), ("ThrottlingError", None)]),
+    errors.ObjectMissingError("staging/1"),
+    errors.ObjectChangedError("drop/1"),
+    errors.BatchRefusedError([("invalid_from", "no region")]),
+    errors.LedgerCorruptError("two verdicts"),
+    errors.SettingsError(["window_s is wrong"]),
+    errors.OperationFailedError("It failed.", "Run it again."),
+    PeriodNotClosableError("2026-11", "too early"),
+    ManifestError("line 1 is not JSON"),
+    PreflightFailedError("ap-southeast-9", _STATE, [_MISSING]),
+    InputError("no records"),
+    QueryError("no such column"),
+    LocalDeploymentError("no checkout"),
+    CommandFailedError("It failed.", "Run it again."),
+    WrongUsageError("--limit 0"),
+    DeploymentError("deploy", ["first", "last"]),
+    BundleTooLargeError(300, 225),
+]
+
+
+def drawn() -> dict[str, str]:
+    """Each error in the docstring with the one above it."""
+    parents: dict[str, str] = {}
+    path = ["MeteringError"]
+    for line in re.findall(r"^    ([│ ]*[├└]── \w+)", errors.__doc__ or "", re.MULTILINE):
+        branch, name = line.split("── ")
+        depth = (len(branch) + 3) // 4
+        path[depth:] = [name]
+        parents[name] = path[depth - 1]
+    return parents
+
+
+def below(kind: type[MeteringError]) -> Iterator[type[MeteringError]]:
+    for child in kind.__subclasses__():
+        yield child
+        yield from below(child)
+
+
+def test_the_tree_in_the_docstring_is_the_tree_of_the_classes() -> None:
+    for module in pkgutil.walk_packages(metering.__path__, "metering."):
+        importlib.import_module(module.name)
+    found = {
+        kind.__name__: (kind.__bases__[0]).__name__
+        for kind in below(MeteringError)
+        if kind.__module__.startswith("metering.")
+    }
+    assert drawn() == found
+
+
+def test_every_error_has_an_example_here() -> None:
+    for package in (metering, infra):
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            importlib.import_module(module.name)
+    ours = {kind for kind in below(MeteringError) if kind.__module__.startswith(("metering.", "infra."))}
+    assert {type(example) for example in EXAMPLES} == {MeteringError, *ours}
+
+
+@pytest.mark.parametrize("error", EXAMPLES, ids=lambda error: type(error).__name__)
+def test_an_error_is_the_same_in_another_process(error: MeteringError) -> None:
+    copy = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
+    assert type(copy) is type(error)
+    assert (str(copy), copy.__dict__, copy.retryable) == (str(error), error.__dict__, error.retryable)
