@@ -7,7 +7,7 @@ import typer
 
 from metering.adapters.aws.errors import translated
 from metering.cli.command import Session, command
-from metering.cli.failures import CommandFailedError
+from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.output import Answer, Cell, Column
 from metering.domain.alarms import ALARMS, alarm_name
 from metering.domain.hours import rfc3339
@@ -21,6 +21,8 @@ def send_test(
     severity: Annotated[str | None, typer.Option("--severity", help="page or ticket; both by default.")] = None,
 ) -> None:
     """Send a labelled test alert through each topic, and say who gets it. Exits with 1 if nobody is paged."""
+    if severity not in {None, "page", "ticket"}:
+        raise WrongUsageError(f"--severity {severity}: not one of page, ticket.")
     region = session.region()
     topics = {"page": region.settings.page_topic_arn, "ticket": region.settings.ticket_topic_arn}
     chosen = [name for name in topics if severity in {None, name}]

@@ -4,7 +4,6 @@ from metering.cli.command import Session
 from metering.cli.connection import RegionConnection, connect
 from metering.cli.failures import CommandFailedError
 from metering.cli.region_world import RegionTools
-from metering.domain.regions import Phase
 
 ALL = "all"
 
@@ -18,22 +17,27 @@ def connections(session: Session) -> list[RegionConnection]:
     """The region asked for, or all of them, by name.
 
     Raises:
-        CommandFailedError: A region that is ready gives no answer, or nothing is deployed anywhere.
+        CommandFailedError: A region that holds data gives no answer, or nothing is deployed anywhere.
     """
     if not asks_for_all(session):
         return [session.region()]
     tools = RegionTools(session)
-    states = {state.region: state.phase for state in tools.states.everything()}
+    states = {state.region: state for state in tools.states.everything()}
     found: list[RegionConnection] = []
     for name in sorted({tools.rules.home, *states}):
         try:
             found.append(connect(endpoint=session.endpoint, region=name, stage=session.stage))
         except CommandFailedError:
-            # One that was never built whole has no data; one that is ready must answer, or totals would be short.
-            if states.get(name, Phase.ABSENT) in {Phase.READY, Phase.REMOVED, Phase.REMOVING}:
+            # One that was never built whole has no data; every other must answer, or totals would be short.
+            if name in states and states[name].holds_data:
                 raise
     if not found:
         raise CommandFailedError(
             f"Stage {session.stage} is deployed in no region.", f"Build one: metering region add {tools.rules.home}"
         )
     return found
+
+
+def left_out(session: Session) -> dict[str, list[str]]:
+    """What regions go without because they do not have it, by region."""
+    return {state.region: list(state.left_out) for state in RegionTools(session).states.everything() if state.left_out}

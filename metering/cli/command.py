@@ -25,6 +25,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from metering.adapters.aws.errors import refusals_explained
 from metering.cli.connection import RegionConnection, connect
 from metering.cli.failures import WrongUsageError
 from metering.cli.output import Answer, Format, write_answer
@@ -209,7 +210,8 @@ def _guarded(
     function: Callable[..., None], session: Session, args: tuple[object, ...], options: dict[str, object]
 ) -> None:
     try:
-        function(session, *args, **options)
+        with refusals_explained():
+            function(session, *args, **options)
     except WrongUsageError as error:
         fail(error, code=2)
     except MeteringError as error:

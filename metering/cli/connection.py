@@ -49,14 +49,18 @@ def connect(
     try:
         return RegionConnection(clients=clients, names=stack_outputs(clients, stage))
     except UnavailableError as error:
-        where = endpoint or f"AWS in {region}"
-        raise CommandFailedError(
-            f"{where} gives no answer ({error.detail}).",
-            "Start the emulator with `metering local up`, or name another one with --endpoint or AWS_ENDPOINT_URL.",
-        ) from error
+        raise no_answer(error, endpoint=endpoint, region=region) from error
     except SettingsError as error:
         raise CommandFailedError(
             f"{error}.",
             f"Deploy it with `metering region add {region} --stage {stage}`, or `metering local up` on this machine; "
             "or name another --stage, --region or --endpoint.",
         ) from error
+
+
+def no_answer(error: UnavailableError, *, endpoint: str | None, region: str) -> CommandFailedError:
+    """What to tell people when the first call of a command gets none."""
+    return CommandFailedError(
+        f"{endpoint or f'AWS in {region}'} gives no answer ({error.detail}).",
+        "Start the emulator with `metering local up`, or name another one with --endpoint or AWS_ENDPOINT_URL.",
+    )

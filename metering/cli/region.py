@@ -5,11 +5,12 @@ from typing import Annotated
 import typer
 
 from metering.cli.command import Session, command, say
-from metering.cli.failures import CommandFailedError
+from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.output import Answer, Cell, Column
 from metering.cli.region_world import RegionTools
 from metering.domain.hours import rfc3339
-from metering.domain.regions import Answered, Phase, RegionState, Step
+from metering.domain.locations import is_region
+from metering.domain.regions import Answered, Phase, RegionState
 from metering.errors import SettingsError
 
 region = typer.Typer(
@@ -44,11 +45,16 @@ _COLUMNS = (
 @command(region, "plan", reads=True)
 def plan(session: Session, settings: SettingsOption = None) -> None:
     """Show which regions `reconcile` would build, in which waves, and why it leaves others alone."""
-    found = RegionTools(session, settings=settings or ()).manager.plan()
+    _write_plan(session, settings, redeploy=False)
+
+
+def _write_plan(session: Session, settings: list[str] | None, *, redeploy: bool) -> None:
+    found = RegionTools(session, settings=settings or ()).manager.plan(redeploy=redeploy)
+    planned = {name for wave in found.waves for name in wave}
     rows: list[dict[str, Cell]] = [
         {"region": name, "wave": number, "plan": "build"} for number, wave in enumerate(found.waves, 1) for name in wave
     ]
-    rows += [{"region": name, "wave": None, "plan": "ready"} for name in found.ready]
+    rows += [{"region": name, "wave": None, "plan": "ready"} for name in found.ready if name not in planned]
     rows += [{"region": name, "wave": None, "plan": why} for name, why in sorted(found.skipped.items())]
     columns = (Column(name="region"), Column(name="wave", kind="integer"), Column(name="plan"))
     session.write(Answer(columns=columns, rows=rows))
@@ -68,13 +74,16 @@ def add(
 
     Goes on where an earlier run stopped. A region that the account API does not know is built all the same.
     """
+    _check_name(name)
     tools = RegionTools(session, settings=settings or (), no_pager=no_pager, verbose=verbose)
+    before = tools.states.load(name) or RegionState(region=name)
     if dry_run:
-        state = tools.states.load(name) or RegionState(region=name)
-        todo = [] if state.phase is Phase.READY and not redeploy else [s for s in Step if s not in state.done]
-        say(f"{name} is {state.phase}; to do: {', '.join(todo) or 'nothing'}")
-        session.write(_answer([state]))
+        todo = tools.manager.todo(name, redeploy=redeploy)
+        say(f"{name} is {before.phase}; to do: {', '.join(todo) or 'nothing'}")
+        session.write(_answer([before]))
         return
+    if before.phase is Phase.READY and not redeploy:
+        say(f"{name} is ready already; --redeploy deploys this version.")
     if name != tools.rules.home:
         _need_home(tools)
     state = tools.manager.add(name, redeploy=redeploy)
@@ -93,7 +102,7 @@ def reconcile(
 ) -> None:
     """Build every region that the account has, the stage's rules allow and nobody has built, wave by wave."""
     if dry_run:
-        plan(session, settings=settings)
+        _write_plan(session, settings, redeploy=redeploy)
         return
     tools = RegionTools(session, settings=settings or (), no_pager=no_pager, verbose=verbose)
     result = tools.manager.reconcile(redeploy=redeploy)
@@ -116,18 +125,25 @@ def status(
 ) -> None:
     """Show where each region stands, its stacks, whether they drifted, and who would be paged."""
     tools = RegionTools(session)
-    states = [state for state in tools.states.everything() if name in {None, state.region}]
-    if name is not None and not states:
-        states = [RegionState(region=name)]
+    known = {state.region: state for state in tools.states.everything()}
+    if name is not None:
+        _check_name(name)
+    # The home region can be there without a state: `local up` deploys it without any of the steps.
+    names = [name] if name is not None else sorted({tools.rules.home, *known})
+    states = [known.get(each) or RegionState(region=each) for each in names]
     if findings:
         session.write(_findings_answer(states))
         return
     rows = [{**_row(state), **_deployed(tools, state, detect=drift)} for state in states]
     extra = (Column(name="stacks"), Column(name="drift"), Column(name="pagers", kind="integer"))
     session.write(Answer(columns=(*_COLUMNS, *extra), rows=rows))
-    for row in rows:
-        if row["pagers"] == 0:
+    for state, row in zip(states, rows, strict=True):
+        if row["pagers"] == 0 and state.phase is not Phase.REMOVED:
             say(f"{row['region']}: nobody is paged, the page topic has no confirmed subscription.", "yellow")
+        if "DRIFTED" in str(row["drift"]):
+            say(
+                f"{row['region']}: somebody changed what the stacks made; CloudFormation's console says what.", "yellow"
+            )
 
 
 @command(region, "remove", reads=True)
@@ -136,12 +152,20 @@ def remove(session: Session, name: RegionArgument, dry_run: DryRunOption = False
 
     Refused while batches are in flight or in the dead-letter queue.
     """
+    _check_name(name)
     tools = RegionTools(session)
     if dry_run:
-        unsettled = {kind: n for kind, n in tools.world.life.in_flight(name).items() if n}
-        say(f"in flight in {name}: {unsettled or 'nothing'}; would delete its pipeline and observability stacks")
+        unsettled = ", ".join(f"{n} {kind}" for kind, n in tools.world.life.in_flight(name).items() if n)
+        refused = f"would be refused: in flight are {unsettled}"
+        say(f"{name} {refused if unsettled else 'would lose its pipeline and observability stacks'}")
+        session.write(_answer([tools.states.load(name) or RegionState(region=name)]))
         return
     session.write(_answer([tools.removal.remove(name)]))
+
+
+def _check_name(name: str) -> None:
+    if not is_region(name):
+        raise WrongUsageError(f"{name} is no name of a region.", "Such as eu-west-1, or ap-southeast-9.")
 
 
 def _need_home(tools: RegionTools) -> None:
@@ -186,7 +210,9 @@ def _deployed(tools: RegionTools, state: RegionState, *, detect: bool) -> dict[s
         pagers: int | None = world.life.pager_subscriptions(state.region)
     except SettingsError:
         pagers = None
+    by_hand = state.phase is Phase.ABSENT and found
     return {
+        **({"reason": f"deployed without `region add {state.region}`, which takes it over"} if by_hand else {}),
         "stacks": ", ".join(f"{s.name.rpartition('-')[2]} {s.status}" for s in found),
         "drift": ", ".join(f"{name.rpartition('-')[2]} {value}" for name, value in drift.items()),
         "pagers": pagers,

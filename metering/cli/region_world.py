@@ -16,8 +16,10 @@ from metering.adapters.aws.runtime import SystemClock
 from metering.adapters.aws.session import Clients
 from metering.adapters.aws.stacks import stack_outputs
 from metering.cli.command import Session, say
+from metering.cli.connection import no_answer
+from metering.cli.failures import WrongUsageError
 from metering.domain.regions import RegionState, RolloutRules
-from metering.errors import SettingsError
+from metering.errors import SettingsError, UnavailableError
 from metering.ports import ItemStore
 from metering.usecases.region_removal import RegionRemoval
 from metering.usecases.region_states import LedgerRegionStates
@@ -54,6 +56,9 @@ class RegionTools:
         # The stage's configuration is the stacks' own; only a checkout has it.
         from infra.config import StageConfig
 
+        wrong = [setting for setting in self._settings if "=" not in setting]
+        if wrong:
+            raise WrongUsageError(f"--set {wrong[0]}: not FIELD=VALUE.", "The fields are in infra/config.py.")
         pairs = dict(setting.partition("=")[::2] for setting in self._settings)
         return StageConfig.load(self._session.stage, pairs)
 
@@ -117,6 +122,8 @@ class RegionTools:
             resources = stack_outputs(clients, self._session.stage)
         except SettingsError:
             return None
+        except UnavailableError as error:
+            raise no_answer(error, endpoint=self._session.endpoint, region=self.rules.home) from error
         return RegionPorts(clients, resources).items
 
 

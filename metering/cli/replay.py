@@ -167,7 +167,7 @@ def _sending(total: int) -> Iterator[_Advance]:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=messages, transient=True) as progress:
+    with Progress(*columns, console=messages, transient=True, disable=not messages.is_terminal) as progress:
         yield _Advance(progress, total)
 
 

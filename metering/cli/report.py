@@ -1,7 +1,7 @@
 """`metering report`: totals of usage."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Annotated, cast
 
 import typer
@@ -11,7 +11,7 @@ from rich.text import Text
 
 from metering.adapters.aws.runtime import SystemClock
 from metering.adapters.lake.reader import ParquetLakeReader
-from metering.cli.all_regions import asks_for_all, connections
+from metering.cli.all_regions import asks_for_all, connections, left_out
 from metering.cli.command import Session, command
 from metering.cli.connection import RegionConnection
 from metering.cli.failures import WrongUsageError
@@ -88,10 +88,14 @@ def usage(
     complete_s = min(freshness(region).complete_through_s() for region in regions)
     details = _details(detail)
     rows = usage_rows([report_source(region) for region in regions], query, details, now_s=now_s)
-    names = tuple(region.region for region in regions) if asks_for_all(session) else ()
+    merged = asks_for_all(session)
     session.write(
-        usage_answer(query, rows, as_of_s=now_s, complete_s=complete_s, chart=chart, regions=names, details=details)
-    )
+        usage_answer(
+            query, rows, as_of_s=now_s, complete_s=complete_s, chart=chart, details=details,
+            regions=tuple(region.region for region in regions) if merged else (),
+            without=left_out(session) if merged else {},
+        )
+    )  # fmt: skip
 
 
 def usage_rows(
@@ -177,8 +181,9 @@ def usage_answer(
     chart: bool = False,
     regions: tuple[str, ...] = (),
     details: tuple[str, ...] = (),
+    without: Mapping[str, list[str]] | None = None,
 ) -> Answer:
-    """The contract's answer to `report usage`; it names the regions where several are merged."""
+    """The contract's answer to `report usage`; it names the regions where several are merged, and what they lack."""
     names = (*query.group_by, *details)
     columns = tuple(Column(name=name, kind="time" if name == "hour" else "text") for name in names)
     total = sum(row.total.bytes for row in rows)
@@ -196,13 +201,14 @@ def usage_answer(
             "query": _query_document(query),
             "as_of": rfc3339(as_of_s),
             "complete_through": rfc3339(min(complete_s, as_of_s)),
-            **({"regions": list(regions)} if regions else {}),
+            **({"regions": list(regions), "left_out": dict(without or {})} if regions else {}),
         },
         title=f"Usage from {rfc3339(query.from_s)} to {rfc3339(query.to_s)}",
         footer=(
             f"Total: {total:,} bytes = {billed_gb(total):,.3f} GB (2^30 bytes) in "
             f"{sum(row.total.records for row in rows):,} records.",
             f"As of {rfc3339(as_of_s)}, complete through {rfc3339(min(complete_s, as_of_s))}.",
+            *(f"{region} goes without {', '.join(parts)}." for region, parts in (without or {}).items()),
         ),
         chart=bars([(" ".join(row.values), row.total.bytes) for row in rows]) if chart else None,
     )

@@ -256,5 +256,5 @@ class _Tell:
 @contextmanager
 def _waiting() -> Iterator[_Tell]:
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=messages, transient=True) as progress:
+    with Progress(*columns, console=messages, transient=True, disable=not messages.is_terminal) as progress:
         yield _Tell(progress)

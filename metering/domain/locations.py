@@ -55,6 +55,11 @@ def parse_location(text: str) -> Location | str:
     return Location(text, region, zone)
 
 
+def is_region(name: str) -> bool:
+    """Whether `name` is a region's, known or not."""
+    return len(name) <= MAX_REGION_CHARS and _REGION.fullmatch(name) is not None
+
+
 def partition_of(region: str) -> str:
     """Partition of a region for billing, by its name: `aws` unless the name begins like another one's."""
     return next((partition for prefix, partition in _PARTITIONS if region.startswith(prefix)), "aws")

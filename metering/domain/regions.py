@@ -139,6 +139,11 @@ class RegionState:
     def key(self) -> Key:
         return region_key(self.region)
 
+    @property
+    def holds_data(self) -> bool:
+        """Whether it was ever deployed whole: a report over all regions must not go without it."""
+        return self.deployments > 0
+
     def finished(self, step: Step, at_s: int) -> RegionState:
         """The state after a step was done."""
         return replace(self, step=step, done={**self.done, step: at_s}, updated_s=at_s)

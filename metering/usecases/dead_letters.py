@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from metering.domain.batches import DecodedBatch, Delivery, NoBatch, RefusedBatch
 from metering.domain.items import Table
-from metering.domain.ledger import marker_key
+from metering.domain.ledger import Marker, marker_key
 from metering.errors import OperationFailedError, UnavailableError
+from metering.usecases.verdicts import Match, compare
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,7 +35,7 @@ class DeadLetter:
     Attributes:
         batch_id: Empty if none can be read.
         why: Best known reason that it is there, one sentence.
-        advice: What a redrive would do now: `meter`, `meter in part`, `refuse`, `duplicate`, `unknown`.
+        advice: What a redrive would do now: `meter`, `meter in part`, `refuse`, `duplicate`, `conflict`, `unknown`.
         records: Number of records, 0 if unknown.
         admitted_until_s: Until when a redrive meters all that it can meter now; None if it meters nothing.
         kept_until_s: When the queue drops the message: a redrive must come before.
@@ -174,10 +175,10 @@ class DeadLetters:
         batch, why = self._read(delivery)
         kept_until_s = delivery.sent_at_ms // 1000 + self._retention_s
         batch_id = "" if isinstance(batch, NoBatch | None) else batch.batch_id
-        verdict = self._verdict(batch_id)
+        marker = self._marker(batch_id)
         until_s: int | None = None
-        if verdict == "accepted":
-            advice, why = "duplicate", "Its batch is metered already; this is another copy of it."
+        if marker is not None and marker.verdict == "accepted":
+            advice, why = _of_metered(marker, batch)
         elif isinstance(batch, DecodedBatch):
             advice, until_s = ("meter in part" if batch.refused else "meter"), self._admitted_until(batch)
         else:
@@ -215,13 +216,18 @@ class DeadLetters:
             return batch, f"It is no batch: {batch.why}."
         return batch, "It can be read and metered: its workers failed, were throttled or ran out of time."
 
-    def _verdict(self, batch_id: str) -> str:
-        if not batch_id:
-            return ""
-        item = self._store.get(Table.LEDGER, marker_key(batch_id))
-        return "" if item is None else str(item["verdict"])
+    def _marker(self, batch_id: str) -> Marker | None:
+        item = self._store.get(Table.LEDGER, marker_key(batch_id)) if batch_id else None
+        return None if item is None else Marker.from_item(item)
 
     def _admitted_until(self, batch: DecodedBatch) -> int | None:
         # The hour of the oldest record stands for its start: never too hopeful.
         hours = [key.hour_s for key in batch.usage]
         return min(hours) + self._admission.window_s if hours else None
+
+
+def _of_metered(marker: Marker, batch: DecodedBatch | RefusedBatch | NoBatch | None) -> tuple[str, str]:
+    """What a redrive does to a message whose batch id is metered, and why."""
+    if isinstance(batch, DecodedBatch | RefusedBatch) and compare(marker, batch) is Match.OTHER:
+        return "conflict", "Other content is metered under its id; a redrive keeps this one in quarantine."
+    return "duplicate", "Its batch is metered already; this is another copy of it."

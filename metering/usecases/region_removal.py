@@ -32,10 +32,13 @@ class RegionRemoval:
         """Remove a region; idempotent, and resumed where a killed run stopped.
 
         Raises:
-            OperationFailedError: Batches are in flight, or something could not be deleted.
+            OperationFailedError: Nothing is built there, batches are in flight, or something could not be deleted.
         """
-        state = self._states.load(region) or RegionState(region=region)
-        _, *built = self._world.builder.stacks()
+        data, *built = self._world.builder.stacks()
+        state = self._states.load(region)
+        if state is None and self._world.stacks.describe(region, data) is None:
+            raise OperationFailedError(f"Nothing is built in {region}.", "See what there is: metering region status")
+        state = state or RegionState(region=region)
         if state.phase is Phase.REMOVED:
             return state
         if self._world.stacks.describe(region, built[0]) is not None:

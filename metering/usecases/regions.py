@@ -72,6 +72,15 @@ class RegionManager:
                 return state
         return state
 
+    def todo(self, region: str, *, redeploy: bool = False) -> tuple[Step, ...]:
+        """The steps that `add` would go through. Changes nothing.
+
+        Raises:
+            OperationFailedError: The region is being removed.
+        """
+        state = self._begin(region, redeploy=redeploy)
+        return () if state.phase is Phase.READY else tuple(step for step in Step if step not in state.done)
+
     def plan(self, *, redeploy: bool = False) -> RolloutPlan:
         """What `reconcile` would build, in waves, and why it leaves other regions alone. Changes nothing.
 

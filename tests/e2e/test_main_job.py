@@ -181,3 +181,7 @@ def test_each_role_is_denied_what_is_not_its_job(service: Service) -> None:
         service.client("reader", "dynamodb").put_item(
             TableName=service.outputs["UsageTableName"], Item={"pk": {"S": "x"}, "sk": {"S": "x"}}
         )
+    refused = service.run("reader", "alerts", "test")
+    assert refused.returncode == 1
+    assert "Publish was refused" in refused.stderr
+    assert "Traceback" not in refused.stderr

@@ -12,13 +12,19 @@ from typing import TYPE_CHECKING, cast
 from botocore.exceptions import (
     ClientError,
     ConnectionError,
+    CredentialRetrievalError,
     FlexibleChecksumError,
     HTTPClientError,
     IncompleteReadError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    ProfileNotFound,
     SSLError,
+    SSOTokenLoadError,
+    UnauthorizedSSOTokenError,
 )
 
-from metering.errors import UnavailableError
+from metering.errors import OperationFailedError, UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -61,6 +67,30 @@ _UNKNOWN = frozenset(
     }
 )
 _SERVER_ERROR = 500
+# The caller may not do this, or is nobody: for people to change.
+_NOT_ALLOWED = frozenset(
+    {
+        "403",
+        "AccessDenied",
+        "AccessDeniedException",
+        "AuthorizationError",
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "InvalidAccessKeyId",
+        "InvalidClientTokenId",
+        "SignatureDoesNotMatch",
+        "UnauthorizedOperation",
+        "UnrecognizedClientException",
+    }
+)
+_NOBODY = (
+    CredentialRetrievalError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    ProfileNotFound,
+    SSOTokenLoadError,
+    UnauthorizedSSOTokenError,
+)
 
 
 def error_code(error: ClientError) -> str:
@@ -103,3 +133,22 @@ def translated(operation: str) -> Iterator[None]:
         raise
     except (ConnectionError, HTTPClientError, IncompleteReadError, FlexibleChecksumError) as error:
         raise UnavailableError(operation, f"{type(error).__name__}: {error}") from error
+
+
+@contextmanager
+def refusals_explained() -> Iterator[None]:
+    """For people's commands: say as an `OperationFailedError` what AWS does not let the caller do."""
+    try:
+        yield
+    except _NOBODY as error:
+        raise OperationFailedError(
+            f"AWS does not know who is asking: {error}.",
+            "Set AWS_PROFILE or AWS_ACCESS_KEY_ID; or `metering local up` starts an emulator, --endpoint names one.",
+        ) from error
+    except ClientError as error:
+        if error_code(error) not in _NOT_ALLOWED:
+            raise
+        raise OperationFailedError(
+            f"{error.operation_name} was refused: {error.response['Error'].get('Message', error_code(error))}",
+            "Use credentials that may do it; the stacks have a producer, a reader and an operator role.",
+        ) from error

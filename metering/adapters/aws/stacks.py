@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from botocore.exceptions import ClientError, NoCredentialsError
+from botocore.exceptions import ClientError
 
 from metering.adapters.aws.errors import error_code, translated
 from metering.errors import SettingsError
@@ -63,7 +63,5 @@ def _read_outputs(clients: Clients, name: str) -> dict[str, str]:
         if error_code(error) == "ValidationError":
             raise SettingsError([f"stack {name} is not deployed in {clients.access.region}"]) from error
         raise
-    except NoCredentialsError as error:
-        raise SettingsError(["there are no AWS credentials (AWS_PROFILE or AWS_ACCESS_KEY_ID)"]) from error
     stack = answer["Stacks"][0]
     return {output["OutputKey"]: output["OutputValue"] for output in stack.get("Outputs", [])}

@@ -59,8 +59,12 @@ def test_help_teaches_with_examples(words: tuple[str, ...]) -> None:
     assert "metering " in help_of(*words).split("Examples")[1]
 
 
-def test_an_endpoint_that_does_not_answer_is_said_in_a_sentence_without_a_traceback() -> None:
-    code, out, err = run("report", "usage", *NOWHERE)
+@pytest.mark.parametrize("arguments", [
+    ("report", "usage"), ("report", "usage", "--region", "all"), ("verify", "--region", "all"), ("dlq", "list"),
+    ("region", "status"), ("region", "plan"), ("region", "add", "eu-west-1"), ("region", "remove", "eu-west-1"),
+])  # fmt: skip
+def test_an_endpoint_that_does_not_answer_is_said_in_a_sentence_without_a_traceback(arguments: tuple[str, ...]) -> None:
+    code, out, err = run(*arguments, *NOWHERE)
     assert (code, out) == (1, "")
     assert "gives no answer" in err
     assert "metering local up" in err
@@ -80,11 +84,27 @@ def test_an_endpoint_that_does_not_answer_is_said_in_a_sentence_without_a_traceb
     ("replay", "--scenario", "clean", "--late", "0.9", "--malformed", "0.9"),
     ("replay", "--duplicates", "2"),
     ("nothing",),
+    ("region", "add", "us-east-1a"),
+    ("region", "remove", "Frankfurt"),
+    ("region", "plan", "--set", "max_concurrency"),
+    ("alerts", "test", "--severity", "loud"),
+    ("dlq", "redrive", "--max", "0"),
+    ("quarantine", "list", "--kind", "odd"),
+    ("quarantine", "retry"),
+    ("quarantine", "retry", "edge-1", "--reason", "too_late"),
 ])  # fmt: skip
 def test_wrong_usage_exits_with_2_and_prints_no_data(arguments: tuple[str, ...]) -> None:
     result = CliRunner().invoke(app, [*NOWHERE, *arguments])
     assert result.exit_code == 2, result.output
     assert result.stdout == ""
+
+
+@pytest.mark.parametrize("arguments", [("region", "status"), ("dlq", "list")])
+def test_without_credentials_nothing_is_said_to_be_absent(arguments: tuple[str, ...]) -> None:
+    """No endpoint and no key: what nobody could ask must not look like an empty answer."""
+    result = CliRunner().invoke(app, [*arguments, "--stage", "dev"], env={"AWS_EC2_METADATA_DISABLED": "true"})
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "AWS does not know who is asking" in result.stderr
 
 
 def test_a_file_without_records_exits_with_1_and_names_it(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -130,6 +131,15 @@ def test_a_letter_whose_batch_is_metered_is_called_a_duplicate() -> None:
     setup.store.put(Put(table=Table.LEDGER, item=accepted("a").to_item()))
     [letter] = setup.letters.letters()
     assert letter.advice == "duplicate"
+
+
+def test_a_letter_with_other_content_than_what_is_metered_under_its_id_is_called_a_conflict() -> None:
+    setup = Setup()
+    setup.die("a")
+    setup.store.put(Put(table=Table.LEDGER, item=replace(accepted("a"), content_hash="dd").to_item()))
+    [letter] = setup.letters.letters()
+    assert letter.advice == "conflict"
+    assert "quarantine" in letter.why
 
 
 def test_a_letter_that_would_be_refused_says_for_what() -> None:

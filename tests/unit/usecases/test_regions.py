@@ -270,5 +270,36 @@ def test_a_removal_that_was_killed_must_be_finished_before_the_region_is_added()
     assert setup.removal.remove(REGION).phase is Phase.REMOVED
 
 
+def test_a_region_that_was_never_built_is_not_removed_and_gets_no_state() -> None:
+    setup = Setup()
+    with pytest.raises(OperationFailedError, match="Nothing is built"):
+        setup.removal.remove(REGION)
+    assert setup.states.everything() == []
+
+
+def test_what_is_to_do_is_what_the_next_run_does() -> None:
+    setup = Setup()
+    assert setup.manager.todo(REGION) == tuple(Step)
+    setup.manager.add(REGION)
+    assert setup.manager.todo(REGION) == ()
+    again = setup.manager.todo(REGION, redeploy=True)
+    assert again == (Step.PREFLIGHT, Step.DEPLOY, Step.CANARY, Step.BAKE, Step.READY)
+    state = setup.states.load(REGION)
+    assert state is not None
+    assert state.phase is Phase.READY
+
+
+def test_a_region_holds_data_from_its_first_deployment_on_whatever_comes_later() -> None:
+    setup = Setup()
+    setup.account.failures[REGION] = ["out of widgets"]
+    assert not setup.manager.add(REGION).holds_data
+    assert setup.manager.add(REGION).holds_data
+    setup.account.lacking[REGION] = {"AWS::SQS::Queue"}
+    failed = setup.manager.add(REGION, redeploy=True)
+    assert failed.phase is Phase.FAILED
+    assert failed.holds_data
+    assert setup.removal.remove(REGION).holds_data
+
+
 def test_a_state_that_nobody_stored_is_absent() -> None:
     assert RegionState(region=REGION).phase is Phase.ABSENT

@@ -20,10 +20,10 @@ from botocore.exceptions import (
     SSLError,
 )
 
-from metering.adapters.aws.errors import translated
+from metering.adapters.aws.errors import refusals_explained, translated
 from metering.adapters.aws.items import DynamoDbItemStore
 from metering.domain.items import Key, Put, Table
-from metering.errors import UnavailableError
+from metering.errors import OperationFailedError, UnavailableError
 from tests.unit.adapters.aws.stubs import client
 
 if TYPE_CHECKING:
@@ -133,3 +133,15 @@ def test_a_refused_connection_is_unavailable(closed_port: int) -> None:
         store.get(Table.LEDGER, Key("a", "b"))
     with pytest.raises(UnavailableError):
         store.put(Put(table=Table.LEDGER, item={"pk": "a", "sk": "b"}))
+
+
+@pytest.mark.parametrize("error", [failure("AccessDeniedException", 400), failure("403", 403), NoCredentialsError()])
+def test_what_the_caller_may_not_do_is_said_to_people_in_a_sentence(error: Exception) -> None:
+    with pytest.raises(OperationFailedError, match=r"was refused|does not know") as raised, refusals_explained():
+        raise error
+    assert raised.value.advice
+
+
+def test_other_errors_are_not_taken_for_refusals() -> None:
+    with pytest.raises(ClientError), refusals_explained():
+        raise failure("ValidationException", 400)
