@@ -3,6 +3,8 @@
 .SUFFIXES:
 SHELL := /bin/bash
 PYTHON ?= python3
+# What everything runs on: the one that was asked for, else the fastest.
+RUNTIME = $(if $(filter file,$(origin PYTHON)),$(shell $(PYTHON) .ci/fastest_python.py),$(PYTHON))
 LOCAL := .local
 
 # uv from PATH if it is there, else an own copy under .local/.
@@ -29,7 +31,7 @@ $(LOCAL)/uv/bin/uv:
 
 $(STAMP): pyproject.toml uv.lock | $(filter $(LOCAL)/%,$(UV))
 	@# Compiled once: a function or command that compiles its imports at every start takes twice as long to be there.
-	@$(UV) sync --quiet --frozen --all-extras --compile-bytecode
+	@$(UV) sync --quiet --frozen --all-extras --compile-bytecode --python "$(RUNTIME)"
 	@touch $@
 
 install: $(STAMP) ## Install everything into .venv (done by the other targets on first use)
