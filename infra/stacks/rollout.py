@@ -54,6 +54,7 @@ _ACTIONS = (
     "dynamodb:PutItem",
     "dynamodb:Query",
     "events:EnableRule",
+    "lambda:DeleteFunctionConcurrency",
     "lambda:GetFunctionConcurrency",
     "lambda:InvokeFunction",
     "lambda:ListEventSourceMappings",

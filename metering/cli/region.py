@@ -14,7 +14,8 @@ from metering.domain.regions import Answered, Phase, RegionState
 from metering.errors import SettingsError
 
 region = typer.Typer(
-    help="Regions: plan, add, status, reconcile, remove. Each can be run again after it was stopped at any point.",
+    help="Regions: plan, add, status, reconcile, remove. Each can be run again after it was stopped at any point. "
+    "The state of all is kept in the home region: the stage's own, or the one that --region names.",
     no_args_is_help=True,
 )
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 from aws_cdk.assertions import Template
 
+import metering.adapters.aws
 from infra.app import check
 from infra.config import StageConfig
 from tests.infra.synthesis import STAGE_NAMES, app_of, synthesised
@@ -36,6 +39,21 @@ def test_the_project_runs_reconcile_of_its_stage_one_at_a_time(
     spec = json.loads(source["BuildSpec"])
     assert spec["phases"]["build"]["commands"] == ["uv run metering region reconcile --stage prod --format json"]
     assert project["ConcurrentBuildLimit"] == 1
+
+
+def test_it_may_make_every_call_that_building_a_region_makes(
+    template: dict[str, dict[str, dict[str, object]]],
+) -> None:
+    adapters = Path(metering.adapters.aws.__file__).parent
+    sources = [(adapters / f"{name}.py").read_text() for name in ("account", "cloudformation", "region_life", "stacks")]
+    calls = {":".join(call) for text in sources for call in re.findall(r'translated\("(\w+)\.(\w+)"\)', text)}
+    assert len(calls) > 10
+    # `region status` asks for drift, which is a person's command.
+    needed = {
+        call.replace("lambda:Invoke", "lambda:InvokeFunction") for call in calls - {"cloudformation:DetectStackDrift"}
+    }
+    policies = [r for r in template["Resources"].values() if r["Type"] == "AWS::IAM::Policy"]
+    assert needed <= set(re.findall(r"\w+:\w+", json.dumps(policies)))
 
 
 def test_it_runs_by_a_rate_and_its_failure_raises_a_ticket(
