@@ -129,7 +129,7 @@ def test_mixed_traffic_is_proven_against_the_senders_own_count(service: Service,
     manifest = tmp_path / "manifest.ndjson"
     sent = service.ask(
         "producer", "replay", "--scenario", "mixed", "--batches", "400", "--records-per-batch", "50",
-        "--seed", str(int(time.time())), "--manifest", str(manifest),
+        "--conflicts", "0.05", "--seed", str(int(time.time())), "--manifest", str(manifest),
     )  # fmt: skip
     assert sent["duplicate"] > 0
     assert sent["conflict"] > 0
