@@ -95,7 +95,7 @@ def start(
     (run_dir / "tmp").mkdir(parents=True, exist_ok=True)
     log = run_dir / "ministack.log"
     with log.open("wb") as output:
-        process = subprocess.Popen(  # our own interpreter and package
+        process = subprocess.Popen(  # noqa: S603  # our own interpreter and package
             [sys.executable, "-c", _PROGRAM],
             env=_environment(port, run_dir, region=region, auth=auth, tls=tls) | dict(environ or {}),
             cwd=run_dir,
