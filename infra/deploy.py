@@ -23,6 +23,7 @@ from infra.assembly import assembly_of, resource_types, uses_bootstrap_roles
 from infra.cdk_cli import CdkCli, cli_environment, node_path
 from infra.config import StageConfig
 from metering.adapters.aws.cloudformation import CloudFormationStacks
+from metering.adapters.aws.errors import refusals_explained
 from metering.adapters.aws.session import Clients
 from metering.errors import MeteringError
 
@@ -195,7 +196,8 @@ def main(arguments: Sequence[str], env: Mapping[str, str]) -> int:
         print(json.dumps(event), flush=True)  # noqa: T201 - stdout is this module's interface
 
     try:
-        answer = _run(options, env, progress)
+        with refusals_explained():
+            answer = _run(options, env, progress)
     except (MeteringError, OSError) as error:
         progress({"event": "failed", "message": str(error), "seconds": round(time.monotonic() - began, 1)})
         return 1

@@ -15,7 +15,6 @@
         ├── PreflightFailedError    a region lacks what the service cannot do without         usecases.region_steps
         ├── InputError              a file without records that a replay can send             adapters.traffic.given
         ├── QueryError              a query that DuckDB refuses                               adapters.lake.query
-        ├── LocalDeploymentError    an emulator got no stacks                                 adapters.local.deployment
         └── CommandFailedError      a command ends with exit code 1                           cli.failures
             └── WrongUsageError     what was asked for makes no sense: exit code 2            cli.failures
 

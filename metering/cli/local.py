@@ -1,5 +1,6 @@
 """`metering local`: the embedded emulator with the stacks deployed, on 127.0.0.1."""
 
+import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -8,8 +9,8 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from metering.adapters.deployment import run_deployment
 from metering.adapters.local import emulator
-from metering.adapters.local.deployment import deploy_stage
 from metering.adapters.local.state import LocalState, forget_state, is_running, load_state, save_state
 from metering.cli.command import Session, command, messages, say
 from metering.cli.connection import connect
@@ -139,13 +140,13 @@ def _deploy(state: LocalState, overrides: list[str] | tuple[str, ...], step: "St
         elif event.get("event") == "resource":
             step(f"deploying: {event.get('stack')} {event.get('done')}/{event.get('total') or '?'}")
 
-    deploy_stage(
+    run_deployment(
         stage=state.stage,
         region=state.region,
         endpoint=state.endpoint,
-        environ=emulator.client_environment(state.endpoint, None, region=state.region),
+        environ={**os.environ, **emulator.client_environment(state.endpoint, None, region=state.region)},
         progress=progress,
-        overrides=overrides,
+        settings=overrides,
     )
 
 

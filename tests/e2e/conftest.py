@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from metering.adapters.aws.session import Access, Clients
+from metering.adapters.deployment import run_deployment
 from metering.adapters.local import emulator
-from metering.adapters.local.deployment import deploy_stage
 from tests.e2e.oncall import mapping, until
 
 if TYPE_CHECKING:
@@ -157,7 +157,9 @@ def stopped_aggregator(service: Service) -> Iterator[None]:
 def _deployed(endpoint: str, ca_bundle: Path | None, *, enforced: bool) -> Service:
     environ = emulator.client_environment(endpoint, ca_bundle, region=REGION)
     events: list[Mapping[str, object]] = []
-    deploy_stage(stage="local", region=REGION, endpoint=endpoint, environ=environ, progress=events.append)
+    run_deployment(
+        stage="local", region=REGION, endpoint=endpoint, environ={**os.environ, **environ}, progress=events.append
+    )
     access = Access(
         region=REGION,
         endpoint_url=endpoint,

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
-from metering.errors import OperationFailedError
+from metering.adapters.deployment import run_deployment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from metering.region_ports import Deployment
 
-_ROOT = Path(__file__).parents[3]
 _PARTS = ("data", "pipeline", "observability")
 
 
@@ -67,29 +63,17 @@ class CdkBuilder:
         Raises:
             OperationFailedError: It failed, with the reason that it gave.
         """
-        command = [sys.executable, "-m", "infra.deploy", f"--stage={self._stage}", f"--region={region}"]
-        if self._endpoint is not None:
-            command.append(f"--endpoint={self._endpoint}")
-        command += [f"--set={setting}" for setting in self._settings]
-        if region == self._home:
-            command.append("--set=rollout_project=true")
-        last: Mapping[str, object] = {"message": "it said nothing"}
-        with subprocess.Popen(  # noqa: S603 - our own interpreter and module
-            [*command, *arguments],
-            cwd=_ROOT,
-            env=dict(self._environ),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            text=True,
-            errors="replace",
-        ) as process:
-            for line in process.stdout or ():
-                last = _event(line)
-                self._tell(region, last)
-        if process.returncode:
-            lines = [line.strip() for line in str(last.get("message", last)).splitlines()]
-            raise OperationFailedError(" | ".join(filter(None, lines)), "The next run repeats this step.")
-        return last
+        settings = (*self._settings, *(("rollout_project=true",) if region == self._home else ()))
+        return run_deployment(
+            stage=self._stage,
+            region=region,
+            endpoint=self._endpoint,
+            environ=self._environ,
+            progress=partial(self._tell, region),
+            settings=settings,
+            arguments=arguments,
+            advice="The next run repeats this step.",
+        )
 
     def _tell(self, region: str, event: Mapping[str, object]) -> None:
         if event.get("event") == "resource" and str(event.get("status", "")).endswith(("_COMPLETE", "_FAILED")):
@@ -101,11 +85,3 @@ def _overrides(deployment: Deployment) -> list[str]:
         f"--set=architecture={deployment.architecture}",
         *(f"--set={part}=false" for part in deployment.left_out),
     ]
-
-
-def _event(line: str) -> Mapping[str, object]:
-    try:
-        value = json.loads(line)
-    except ValueError:
-        return {"message": line.rstrip()}
-    return value if isinstance(value, dict) else {"message": line.rstrip()}

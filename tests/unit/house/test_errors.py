@@ -16,7 +16,6 @@ from infra.bundle import BundleTooLargeError
 from infra.cdk_cli import DeploymentError
 from metering import errors
 from metering.adapters.lake.query import QueryError
-from metering.adapters.local.deployment import LocalDeploymentError
 from metering.adapters.traffic.given import InputError
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.domain.regions import Answered, Finding, RegionState
@@ -46,7 +45,6 @@ EXAMPLES: list[MeteringError] = [
     PreflightFailedError("ap-southeast-9", _STATE, [_MISSING]),
     InputError("no records"),
     QueryError("no such column"),
-    LocalDeploymentError("no checkout"),
     CommandFailedError("It failed.", "Run it again."),
     WrongUsageError("--limit 0"),
     DeploymentError("deploy", ["first", "last"]),
