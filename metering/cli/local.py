@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from metering.adapters.aws.region_life import DeployedRegions
 from metering.adapters.deployment import run_deployment
 from metering.adapters.local import emulator
 from metering.adapters.local.state import LocalState, forget_state, is_running, load_state, save_state
@@ -170,13 +171,7 @@ def _steps() -> Iterator[Step]:
 
 def _is_anybody_paged(state: LocalState) -> bool:
     region = connect(endpoint=state.endpoint, region=state.region, stage=state.stage)
-    pages = region.clients.sns.get_paginator("list_subscriptions_by_topic")
-    subscriptions = [
-        subscription
-        for page in pages.paginate(TopicArn=region.names.page_topic_arn)
-        for subscription in page["Subscriptions"]
-    ]
-    return any(each.get("SubscriptionArn", "").startswith("arn:") for each in subscriptions)
+    return DeployedRegions(lambda _: region.clients, stage=state.stage).pager_subscriptions(state.region) > 0
 
 
 def _check_same(state: LocalState, session: Session, port: int | None) -> None:

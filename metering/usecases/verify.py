@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from metering.domain.items import Table
-from metering.domain.ledger import CommitRecord, Pending, commit_key, pending_key
 from metering.usecases.conservation import count_ledger, count_sent, names_of, peek_bodies, quarantined_digests
 from metering.usecases.equality import EqualityCheck, judge_contents
+from metering.usecases.freshness import waiting_commits
 from metering.usecases.ledger_facts import read_ledger
 from metering.usecases.verification import Verification
 
@@ -95,10 +94,4 @@ class Verifier:
         return result
 
     def _has_open_commits(self) -> bool:
-        for shard in range(self._view.shards):
-            for item in self._items.query(Table.LEDGER, pending_key(shard, "").pk):
-                pending = Pending.from_item(item)
-                commit = self._items.get(Table.LEDGER, commit_key(pending.commit_id)) if pending.wide else None
-                if commit is not None and CommitRecord.from_item(commit).state == "open":
-                    return True
-        return False
+        return bool(waiting_commits(self._items, self._view.shards).open)

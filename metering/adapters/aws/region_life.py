@@ -10,9 +10,9 @@ from metering.adapters.aws.region import RegionPorts
 from metering.adapters.aws.stacks import stack_outputs
 from metering.domain.alarms import ALARMS, ROLLBACK_ALARMS, alarm_name
 from metering.domain.items import Table
-from metering.domain.ledger import CommitRecord, Pending, commit_key, pending_key
 from metering.domain.watch_items import CANARY_PK, CanaryRun, CanaryVerdict
 from metering.errors import OperationFailedError
+from metering.usecases.freshness import waiting_commits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -85,7 +85,7 @@ class DeployedRegions:
             "queued": queue.visible + queue.delayed,
             "received": queue.in_flight,
             "dead": dead.total,
-            "open_commits": self._open_commits(region),
+            "open_commits": len(waiting_commits(self._items(region), _MOST_SHARDS).open),
         }
 
     def pager_subscriptions(self, region: str) -> int:
@@ -125,17 +125,6 @@ class DeployedRegions:
             pages = client.get_paginator("list_stack_resources").paginate(StackName=f"metering-{self._stage}-pipeline")
             found = [each for page in pages for each in page["StackResourceSummaries"]]
         return [each.get("PhysicalResourceId", "") for each in found if each["ResourceType"] == kind]
-
-    def _open_commits(self, region: str) -> int:
-        items = self._items(region)
-        pending = [
-            Pending.from_item(item)
-            for shard in range(_MOST_SHARDS)
-            for item in items.query(Table.LEDGER, pending_key(shard, "").pk)
-        ]
-        keys = [commit_key(each.commit_id) for each in pending if each.wide]
-        commits = items.get_many(Table.LEDGER, keys).values()
-        return sum(CommitRecord.from_item(item).state == "open" for item in commits)
 
     def _function(self, region: str, name: str) -> str:
         """Physical name of a function, by its construct's id."""
