@@ -258,7 +258,8 @@ STAGES: dict[str, dict[str, object]] = {
         "tunables": {"reserve_ms": 5_000},
     },
     "dev": {"stateful_retained": False, "log_retention_days": 30, "lake_retention_days": 365},
-    "prod": {"log_retention_days": 365, "rollout": {"pager_needed": True}},
+    # Reading every marker each quarter of an hour is dear: docs/decisions/reconciliation.md.
+    "prod": {"log_retention_days": 365, "rollout": {"pager_needed": True}, "tunables": {"scan_every_s": DAY_S}},
 }
 
 SEVERITIES: tuple[Severity, ...] = get_args(Severity)

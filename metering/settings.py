@@ -60,6 +60,9 @@ class Settings(BaseModel):
     compact_run_pairs: int = Field(20_000, ge=1, description="Commits, counted in each hour, that a run takes at most.")
     compact_wait_today_s: int = Field(HOUR_S, ge=0, description="How long an hour of today waits for a full file.")
     compact_wait_older_s: int = Field(DAY_S, ge=0, description="How long an older hour waits for a full file.")
+    scan_every_s: int = Field(
+        0, ge=0, description="How often the reconciler reads both tables whole; 0 for every tick."
+    )
     clean_wait_s: int = Field(
         DAY_S, ge=0, description="How long staging stays after its run: spares readers a restart."
     )

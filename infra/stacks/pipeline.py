@@ -134,7 +134,8 @@ def _grant_reconciler(function: MeteringFunction, data: DataStack) -> None:
     data.ledger.grant_put(role)
     data.usage.grant_read(role)
     data.usage.grant_scan(role)
-    data.data.grant_read(role, prefixes.STAGING, prefixes.LAKE)
+    # Plans of runs say which hours were published.
+    data.data.grant_read(role, prefixes.STAGING, prefixes.LAKE, prefixes.RUNS)
     data.topics.grant_publish(role)
 
 

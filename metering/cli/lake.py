@@ -18,7 +18,8 @@ from metering.cli.times import parse_duration, parse_range
 from metering.domain.hours import rfc3339
 from metering.units import DAY_S
 from metering.usecases.compact import CompactionResult
-from metering.usecases.reconcile import HourCheck, Reconciliation, describe
+from metering.usecases.hour_check import HourCheck, describe
+from metering.usecases.reconcile import Reconciliation
 
 lake_app = typer.Typer()
 

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from metering.domain.hours import hour_label, parse_hour
-from metering.domain.lake import Source
 from metering.domain.ledger import LakeFile
 from metering.domain.usage import Total, UsageKey
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    from metering.domain.lake import Source
 
 _SCHEMA = "metering.closed/1"
 
@@ -33,10 +34,7 @@ class ClosedHour:
     @property
     def sources(self) -> tuple[Source, ...]:
         """Its files, to be read."""
-        return tuple(
-            Source(key=file.key, hour_s=self.hour_s, rows=file.rows, bytes=file.bytes, staged=False)
-            for file in self.files
-        )
+        return tuple(file.source(self.hour_s) for file in self.files)
 
     @property
     def total(self) -> Total:

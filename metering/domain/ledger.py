@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Literal, cast
 
 from metering.domain.hours import hour_label, month_of, parse_hour
 from metering.domain.items import Item, Key, Value
+from metering.domain.lake import Source
 from metering.domain.usage import Total, UsageKey
 
 if TYPE_CHECKING:
@@ -369,6 +370,10 @@ class LakeFile:
     rows: int
     bytes: int
 
+    def source(self, hour_s: int) -> Source:
+        """The file of an hour, to be read."""
+        return Source(key=self.key, hour_s=hour_s, rows=self.rows, bytes=self.bytes, staged=False)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Published:
@@ -390,6 +395,11 @@ class Published:
     @property
     def bytes(self) -> int:
         return sum(file.bytes for file in self.files)
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """Its files, to be read."""
+        return tuple(file.source(self.hour_s) for file in self.files)
 
     def to_item(self) -> dict[str, Value]:
         files: list[Value] = [{"key": file.key, "rows": file.rows, "bytes": file.bytes} for file in self.files]

@@ -7,20 +7,24 @@
 | completeness        | `W#complete`  | `W`                        | watch        |
 | conflict seen       | `W#conflict`  | moment, batch id, hash     | aggregator   |
 | reconciliation      | `W#reconcile` | `W`                        | reconciler   |
+| work list           | `W#worklist`  | `W`                        | reconciler   |
 | source              | `W#source`    | source id                  | reconciler   |
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, cast
 
 from metering.domain.hours import hour_label, parse_hour, rfc3339
 from metering.domain.items import Key
+from metering.domain.lake import Source
 from metering.units import DAY_S
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from metering.domain.items import Item, Value
 
 CANARY_PK = "W#canary"
@@ -28,6 +32,7 @@ CONFLICT_PK = "W#conflict"
 WATCH_KEY = Key("W#watch", "W")
 COMPLETENESS_KEY = Key("W#complete", "W")
 RECONCILIATION_KEY = Key("W#reconcile", "W")
+WORK_LIST_KEY = Key("W#worklist", "W")
 SOURCE_PK = "W#source"
 
 # How long canary runs and conflicts are remembered.
@@ -161,6 +166,52 @@ class Reconciliation:
             hours=_int(item, "hours"),
             differences=_int(item, "differences"),
             gaps_since_s=_int(item, "gaps_since_s") if "gaps_since_s" in item else None,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkList:
+    """What the reconciler has to compare, beside reading everything.
+
+    Attributes:
+        runs: The last run of each shard whose hours and files are on the list, or were.
+        hours: Hours that something was published in since they were last found equal.
+        files: Lake files that were not found equal to the markers of their batches yet.
+        scanned_s: When everything was read last, or that was tried, epoch seconds.
+    """
+
+    runs: Mapping[int, int] = field(default_factory=dict)
+    hours: frozenset[int] = frozenset()
+    files: frozenset[Source] = frozenset()
+    scanned_s: int = 0
+
+    def to_item(self) -> dict[str, Value]:
+        hours: list[Value] = [hour_label(hour_s) for hour_s in sorted(self.hours)]
+        files: list[Value] = [
+            [hour_label(file.hour_s), file.key, file.rows, file.bytes]
+            for file in sorted(self.files, key=lambda file: file.key)
+        ]
+        return {
+            **WORK_LIST_KEY._asdict(),
+            "runs": {str(shard): run for shard, run in self.runs.items()},
+            "hours": hours,
+            "files": files,
+            "scanned_s": self.scanned_s,
+        }
+
+    @classmethod
+    def from_item(cls, item: Item) -> WorkList:
+        runs = cast("Mapping[str, int]", item["runs"])
+        hours = cast("list[str]", item["hours"])
+        files = cast("list[tuple[str, str, int, int]]", item["files"])
+        return cls(
+            runs={int(shard): run for shard, run in runs.items()},
+            hours=frozenset(map(parse_hour, hours)),
+            files=frozenset(
+                Source(key=key, hour_s=parse_hour(hour), rows=rows, bytes=size, staged=False)
+                for hour, key, rows, size in files
+            ),
+            scanned_s=_int(item, "scanned_s"),
         )
 
 

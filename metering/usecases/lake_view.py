@@ -150,11 +150,7 @@ def hours_between(from_s: int, to_s: int) -> range:
 
 def _state(hour_s: int, published: list[Published], pointers: list[Pointer]) -> HourState:
     runs = {run_name(entry.shard, entry.run) for entry in published}
-    files = [
-        Source(key=file.key, hour_s=hour_s, rows=file.rows, bytes=file.bytes, staged=False)
-        for entry in published
-        for file in entry.files
-    ]
+    files = [source for entry in published for source in entry.sources]
     staged = [
         Source(key=pointer.staging_key, hour_s=hour_s, rows=pointer.rows, bytes=pointer.bytes, staged=True)
         for pointer in pointers

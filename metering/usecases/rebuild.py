@@ -27,9 +27,10 @@ if TYPE_CHECKING:
     from metering.domain.closed_period import ClosedMonth
     from metering.domain.usage import UsageKey
     from metering.ports import Clock, ItemStore, Metrics
+    from metering.usecases.hour_check import HourCheck
     from metering.usecases.lake_view import LakeView
     from metering.usecases.patience import Patience
-    from metering.usecases.reconcile import HourCheck, Reconciler
+    from metering.usecases.reconcile import Reconciler
     from metering.usecases.survey import HourUsage
 
 _BY_BATCH = RowQuery(columns=("batch_id",))

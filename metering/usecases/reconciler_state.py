@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 
 from metering.domain.items import Put, Table
 from metering.domain.sources import Gap, SeenSequences
-from metering.domain.watch_items import SOURCE_PK, Reconciliation, SourceState
+from metering.domain.watch_items import RECONCILIATION_KEY, SOURCE_PK, Reconciliation, SourceState
 from metering.units import MINUTE_S
 
 if TYPE_CHECKING:
@@ -46,6 +46,17 @@ class ReconcilerState:
             hours=len(result.checks),
             differences=len(result.different),
             gaps_since_s=None if gaps_since_ms is None else gaps_since_ms // 1000,
+        )
+        self.items.put(Put(table=Table.LEDGER, item=summary.to_item()))
+
+    def keep_quick(self, *, hours: int, differences: int) -> None:
+        """Write down what a quick pass found. Only a pass over everything can say what sources miss."""
+        item = self.items.get(Table.LEDGER, RECONCILIATION_KEY)
+        summary = Reconciliation(
+            finished_s=self.clock.now_ms() // 1000,
+            hours=hours,
+            differences=differences,
+            gaps_since_s=None if item is None else Reconciliation.from_item(item).gaps_since_s,
         )
         self.items.put(Put(table=Table.LEDGER, item=summary.to_item()))
 

@@ -16,10 +16,14 @@ from metering.domain.usage import ZERO, Total, UsageKey
 from metering.units import HOUR_S
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from metering.domain.items import Item
     from metering.ports import ItemStore
+
+
+# Items between two looks at the clock.
+_LIMIT_EVERY = 1_000
 
 
 @dataclass(slots=True)
@@ -46,10 +50,20 @@ class HourUsage:
         self.revs[key, suffix] = rev if isinstance(rev, int) else 0
 
 
-def survey_usage(items: ItemStore, *, from_s: int, to_s: int) -> dict[int, HourUsage]:
-    """Usage items of the hours in `[from_s, to_s)` that have any."""
+class ScanTooLongError(Exception):
+    """A table is too large to be read whole in the time that there is."""
+
+
+def no_limit() -> None:
+    """A scan takes as long as it takes."""
+
+
+def survey_usage(
+    items: ItemStore, *, from_s: int, to_s: int, limit: Callable[[], None] = no_limit
+) -> dict[int, HourUsage]:
+    """Usage items of the hours in `[from_s, to_s)` that have any. `limit` may raise ScanTooLongError on the way."""
     hours: dict[int, HourUsage] = {}
-    for item in items.scan(Table.USAGE):
+    for item in _limited(items.scan(Table.USAGE), limit):
         key, suffix = _usage_key_of(item)
         if from_s <= key.hour_s < to_s:
             hours.setdefault(key.hour_s, HourUsage()).add(key, suffix, item)
@@ -74,6 +88,13 @@ def survey_hour(items: ItemStore, hour_s: int, accounts: Iterable[str]) -> HourU
         for item in items.query(Table.USAGE, pk, sk_from=hour_label(hour_s), sk_to=hour_label(hour_s + HOUR_S)):
             usage.add(*_usage_key_of(item), item)
     return usage
+
+
+def _limited(found: Iterable[Item], limit: Callable[[], None]) -> Iterator[Item]:
+    for number, item in enumerate(found):
+        if number % _LIMIT_EVERY == 0:
+            limit()
+        yield item
 
 
 def _usage_key_of(item: Item) -> tuple[UsageKey, int]:
@@ -103,10 +124,12 @@ class MarkerSurvey:
                 self.batches.setdefault(hour_s, {})[marker.batch_id] = total
 
 
-def survey_markers(items: ItemStore, *, detailed: frozenset[int] = frozenset()) -> MarkerSurvey:
+def survey_markers(
+    items: ItemStore, *, detailed: frozenset[int] = frozenset(), limit: Callable[[], None] = no_limit
+) -> MarkerSurvey:
     """All markers of the ledger; totals by batch for the hours `detailed` only, because they fill memory."""
     survey = MarkerSurvey()
-    for item in items.scan(Table.LEDGER):
+    for item in _limited(items.scan(Table.LEDGER), limit):
         if item["sk"] == "M" and str(item["pk"]).startswith("B#"):
             survey.add(Marker.from_item(item), detailed)
     return survey

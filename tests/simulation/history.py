@@ -149,6 +149,8 @@ class History:
         self._spawn("reader", self._read)
         if self.chance.random() < 0.15:
             self._spawn("reconciler", self._reconcile)
+        if self.chance.random() < 0.15:
+            self._spawn("run checker", self._check_runs)
         if self.breaks and self.chance.random() < 0.5:
             # Two at once, while workers go on.
             world.scheduler.at(start_ms + self.chance.randrange(_EPOCH_MS), self._break_usage)
@@ -202,6 +204,13 @@ class History:
         if result.different and not broken and not self.broken:
             raise ViolationError(f"I2: the reconciler found {result.different[0]}")
         self.faults.histogram["reconciled while workers went on"] += 1
+
+    def _check_runs(self, process: Process) -> None:
+        broken = self.broken
+        result = jobs.run_checker(process, shards=self.shards).run(jobs.deadline(process, 14 * MINUTE_MS))
+        if result.different and not broken and not self.broken:
+            raise ViolationError(f"I2: the quick pass found {result.different[0]}")
+        self.faults.histogram["new files reconciled while workers went on"] += result.files
 
     def _break_usage(self) -> None:
         """Somebody loses usage items; none of a closed month, those are nobody's to repair."""

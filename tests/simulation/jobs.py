@@ -23,6 +23,7 @@ from metering.usecases.patience import Patience
 from metering.usecases.period import PeriodCloser
 from metering.usecases.rebuild import Rebuilder
 from metering.usecases.reconcile import Reconciler
+from metering.usecases.run_check import RunChecker
 from tests.simulation.faults import MINUTE_MS
 from tests.simulation.rows import PlainCodec, PlainLake, PlainReader
 from tests.simulation.scheduler import KilledError
@@ -138,6 +139,17 @@ def reconciler(process: Process, *, shards: int) -> Reconciler:
         clock=process,
         metrics=world.metrics,
         alerts=world.alerts,
+        shards=shards,
+    )
+
+
+def run_checker(process: Process, *, shards: int) -> RunChecker:
+    """The production reconciler's quick pass."""
+    return RunChecker(
+        items=process.items,
+        objects=process.objects,
+        reconciler=reconciler(process, shards=shards),
+        clock=process,
         shards=shards,
     )
 

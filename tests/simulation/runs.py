@@ -38,6 +38,7 @@ EXPECTED = (
     "hours read while they changed",
     "wrong clock",
     "reconciled while workers went on",
+    "new files reconciled while workers went on",
     "usage items lost, to be rebuilt",
     "months closed",
 )

@@ -18,7 +18,9 @@ from metering.usecases.patience import Patience
 from metering.usecases.period import PeriodCloser
 from metering.usecases.rebuild import Rebuilder
 from metering.usecases.reconcile import Reconciler
+from metering.usecases.reconcile_tick import ReconcileTick
 from metering.usecases.reconciler_state import ReconcilerState
+from metering.usecases.run_check import RunChecker
 
 if TYPE_CHECKING:
     from metering.ports import Alerts, Clock, Entropy, ItemStore, Metrics, ObjectStore
@@ -111,6 +113,24 @@ class LakeJobs:
     @cached_property
     def reconciler_state(self) -> ReconcilerState:
         return ReconcilerState(items=self.items, clock=self.clock)
+
+    @cached_property
+    def reconcile_tick(self) -> ReconcileTick:
+        return ReconcileTick(
+            reconciler=self.reconciler,
+            checker=RunChecker(
+                items=self.items,
+                objects=self.objects,
+                reconciler=self.reconciler,
+                clock=self.clock,
+                shards=self.settings.shards,
+            ),
+            state=self.reconciler_state,
+            clock=self.clock,
+            metrics=self.metrics,
+            window_s=self.settings.window_s,
+            scan_every_s=self.settings.scan_every_s,
+        )
 
     @cached_property
     def rebuilder(self) -> Rebuilder:

@@ -59,8 +59,9 @@ def test_a_tick_reconciles_and_writes_down_what_it_came_to() -> None:
         jobs=world.jobs, metrics=EmfMetrics(service="reconciler", stage="local"), logger=logger()
     )
     for _ in range(2):
-        answer = reconciler.handle(parts)
-        assert answer == {"hours": 1, "different": 0, "unsettled": 0, "sources": 1}
+        answer = reconciler.handle(Context(), parts)
+        assert answer == {"scanned": True, "hours": 1, "different": 0, "left": 0}
+        assert [source.source_id for source in world.jobs.reconciler_state.sources()] == ["edge"]
         item = world.items.peek(Table.LEDGER, RECONCILIATION_KEY)
         assert item is not None
         assert Reconciliation.from_item(item) == Reconciliation(finished_s=NOW_S, hours=1, differences=0)

@@ -1,0 +1,100 @@
+"""One tick of the reconciler: everything read, where that is affordable, else what compaction published.
+
+Both tables are read whole once in `scan_every_s`, if half of the time of the tick is enough for it. A ledger that has
+outgrown that is reconciled by its runs alone, and read whole by people (`metering reconcile`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from metering.units import DAY_S
+from metering.usecases.survey import ScanTooLongError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from metering.ports import Clock, Deadline, Metrics
+    from metering.usecases.reconcile import Reconciler, Reconciliation
+    from metering.usecases.reconciler_state import ReconcilerState
+    from metering.usecases.run_check import RunChecker
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TickResult:
+    """What a tick compared.
+
+    Attributes:
+        scanned: Both tables were read whole.
+        left: Hours that did not settle; if not `scanned`, what stays on the work list.
+    """
+
+    scanned: bool
+    hours: int
+    different: int
+    left: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReconcileTick:
+    """Decides, compares, and writes down what it came to.
+
+    Attributes:
+        window_s: Older hours cannot change by any batch: a deep reconciliation by hand covers them.
+        scan_every_s: How often everything is read; 0 for every tick.
+    """
+
+    reconciler: Reconciler
+    checker: RunChecker
+    state: ReconcilerState
+    clock: Clock
+    metrics: Metrics
+    window_s: int = 35 * DAY_S
+    scan_every_s: int = 0
+
+    def run(self, deadline: Deadline) -> TickResult:
+        """One tick.
+
+        Raises:
+            UnavailableError: Something could not be read.
+        """
+        now_s = self.clock.now_ms() // 1000
+        work = self.checker.work_list()
+        if now_s - work.scanned_s >= self.scan_every_s:
+            # Also if it will be given up: the next one is tried when it is due, not at once.
+            self.checker.keep(replace(work, scanned_s=now_s))
+            try:
+                return self._scan(now_s, _half_of(deadline))
+            except ScanTooLongError:
+                self.metrics.count("ScansGivenUp")
+        checked = self.checker.run(deadline)
+        self.state.keep_quick(hours=checked.hours, differences=len(checked.different))
+        return TickResult(scanned=False, hours=checked.hours, different=len(checked.different), left=checked.left)
+
+    def _scan(self, now_s: int, limit: Callable[[], None]) -> TickResult:
+        runs = self.checker.newest_runs()
+        result = self.reconciler.run(from_s=now_s - self.window_s - DAY_S, to_s=now_s + DAY_S, limit=limit)
+        self.state.keep(result)
+        self._renew_list(result, runs)
+        return TickResult(
+            scanned=True,
+            hours=len(result.checks),
+            different=len(result.different),
+            left=len(result.unsettled),
+        )
+
+    def _renew_list(self, result: Reconciliation, runs: Mapping[int, int]) -> None:
+        """Only what is not equal is left; it stays an alarm until a quick pass finds it equal."""
+        hours = frozenset(check.hour_s for check in (*result.different, *result.unsettled))
+        self.checker.keep(replace(self.checker.work_list(), runs=runs, hours=hours, files=frozenset()))
+
+
+def _half_of(deadline: Deadline) -> Callable[[], None]:
+    keep_ms = deadline.remaining_ms() // 2
+
+    def limit() -> None:
+        if deadline.remaining_ms() < keep_ms:
+            raise ScanTooLongError
+
+    return limit

@@ -1,0 +1,189 @@
+"""The reconciler's quick pass: what compaction published since the last one, without reading a table whole.
+
+A lake file never changes, and neither does an accepted marker. So the markers of the batches in a file are compared
+with its rows once, when it is new. The usage of an hour is compared with its rows, in lake and staging, each time a run
+has published something in it. What is not done, or differs, stays on the work list. Work grows with what is compacted,
+not with what is kept; docs/decisions/reconciliation.md has the figures, and says what only a whole pass can find.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import islice, takewhile
+from typing import TYPE_CHECKING
+
+from metering.domain.items import Put, Table
+from metering.domain.lake import RowQuery, sum_totals
+from metering.domain.ledger import Marker, Published, Run, marker_key, published_key, run_key
+from metering.domain.plan import Plan
+from metering.domain.usage import ZERO
+from metering.domain.watch_items import WORK_LIST_KEY, WorkList
+from metering.units import HOUR_S
+from metering.usecases.hour_check import HourCheck
+from metering.usecases.verification import Difference
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from metering.domain.lake import Source
+    from metering.domain.usage import Total
+    from metering.ports import Clock, Deadline, ItemStore, ObjectStore
+    from metering.usecases.reconcile import Reconciler
+
+_BY_BATCH = RowQuery(columns=("batch_id",))
+# The list is one item: 400 KB at most, about 100 bytes a file. What does not fit waits for the next pass.
+_MOST_FILES = 2_000
+_MARKERS_AT_ONCE = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunCheck:
+    """What a quick pass came to.
+
+    Attributes:
+        hours: Hours whose usage was compared with their rows.
+        files: New files whose rows were compared with markers.
+        different: Hours in which two looks showed the same difference, and files whose batches have other markers.
+        left: Hours and files that stay on the list.
+    """
+
+    hours: int
+    files: int
+    different: tuple[HourCheck, ...]
+    left: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunChecker:
+    """Works off the list.
+
+    Attributes:
+        reserve_ms: Nothing new is begun with less time left.
+    """
+
+    items: ItemStore
+    objects: ObjectStore
+    reconciler: Reconciler
+    clock: Clock
+    shards: int = 1
+    reserve_ms: int = 120_000
+
+    def run(self, deadline: Deadline) -> RunCheck:
+        """Put on the list what runs published since the last pass, and compare as much of it as there is time for.
+
+        Raises:
+            UnavailableError: Something could not be read; the list is as it was before.
+        """
+        work = self._extended(self.work_list())
+        files = self._files(sorted(work.files, key=lambda file: file.key), deadline)
+        hours, confirmed = self._usage(sorted(work.hours), deadline)
+        different = (*(check for check in files.values() if not check.agrees), *confirmed)
+        left = WorkList(
+            runs=work.runs,
+            hours=work.hours - {hour_s for hour_s, check in hours.items() if check.agrees},
+            files=work.files - {file for file, check in files.items() if check.agrees},
+            scanned_s=work.scanned_s,
+        )
+        self.keep(left)
+        self.reconciler.tell(len(hours), different)
+        return RunCheck(hours=len(hours), files=len(files), different=different, left=len(left.hours) + len(left.files))
+
+    def work_list(self) -> WorkList:
+        """As it was left."""
+        item = self.items.get(Table.LEDGER, WORK_LIST_KEY)
+        return WorkList() if item is None else WorkList.from_item(item)
+
+    def keep(self, work: WorkList) -> None:
+        """Leave it for the next pass. The reconciler is its only writer."""
+        self.items.put(Put(table=Table.LEDGER, item=work.to_item()))
+
+    def newest_runs(self) -> dict[int, int]:
+        """The newest run of each shard that is done; all before it are."""
+        newest: dict[int, int] = {}
+        for shard in range(self.shards):
+            items = self.items.query(Table.LEDGER, run_key(shard, 0).pk, descending=True)
+            runs = (run.run for run in map(Run.from_item, items) if run.state == "done")
+            newest[shard] = next(runs, 0)
+        return newest
+
+    def _extended(self, work: WorkList) -> WorkList:
+        runs, hours, files = dict(work.runs), set(work.hours), set(work.files)
+        for shard in range(self.shards):
+            for run in self._done(shard, runs.get(shard, 0)):
+                if len(files) >= _MOST_FILES:
+                    break
+                for published in self._published(run):
+                    hours.add(published.hour_s)
+                    files.update(published.sources)
+                runs[shard] = run.run
+        return WorkList(runs=runs, hours=frozenset(hours), files=frozenset(files), scanned_s=work.scanned_s)
+
+    def _done(self, shard: int, after: int) -> Iterator[Run]:
+        """Runs that are done, oldest first: all before the first that is not."""
+        key = run_key(shard, after + 1)
+        runs = map(Run.from_item, self.items.query(Table.LEDGER, key.pk, sk_from=key.sk))
+        return takewhile(lambda run: run.state == "done", runs)
+
+    def _published(self, run: Run) -> Iterator[Published]:
+        plan = Plan.from_json(self.objects.get(run.plan_key))
+        keys = [published_key(hour.hour_s, run.shard, run.run) for hour in plan.hours]
+        return map(Published.from_item, self.items.get_many(Table.LEDGER, keys).values())
+
+    def _files(self, files: list[Source], deadline: Deadline) -> dict[Source, HourCheck]:
+        """What was found in each file that there was time for."""
+        checks: dict[Source, HourCheck] = {}
+        for file in files:
+            if deadline.remaining_ms() < self.reserve_ms:
+                break
+            checks[file] = self._file(file)
+        return checks
+
+    def _file(self, file: Source) -> HourCheck:
+        batches = {str(g[0]): total for g, total in self.reconciler.view.reader.totals([file], _BY_BATCH).items()}
+        wrong = () if self._may_have_expired(file.hour_s) else tuple(self._marker_differences(file.hour_s, batches))
+        return HourCheck(
+            hour_s=file.hour_s,
+            settled=True,
+            deep=True,
+            markers=None,
+            usage=ZERO,
+            rows=sum_totals(batches.values()),
+            differences=wrong,
+        )
+
+    def _may_have_expired(self, hour_s: int) -> bool:
+        return hour_s - HOUR_S + self.reconciler.marker_life_s <= self.clock.now_ms() // 1000
+
+    def _marker_differences(self, hour_s: int, batches: Mapping[str, Total]) -> Iterator[Difference]:
+        rest = iter(batches.items())
+        while part := dict(islice(rest, _MARKERS_AT_ONCE)):
+            found = self.items.get_many(Table.LEDGER, [marker_key(batch_id) for batch_id in part])
+            markers = {marker.batch_id: marker for marker in map(Marker.from_item, found.values())}
+            for batch_id, rows in part.items():
+                # All rows of a batch in an hour are in one file: they came in one commit.
+                marker = markers.get(batch_id)
+                marked = ZERO if marker is None else marker.hours.get(hour_s, ZERO)
+                if marked != rows:
+                    yield Difference(
+                        between="markers/rows", hour_s=hour_s, batch_id=batch_id, expected=marked, found=rows
+                    )
+
+    def _usage(self, hours: list[int], deadline: Deadline) -> tuple[dict[int, HourCheck], list[HourCheck]]:
+        """The last look at each hour that there was time for, and those in which two looks showed the same."""
+        looked: dict[int, HourCheck] = {}
+        for hour_s in hours:
+            if deadline.remaining_ms() < self.reserve_ms:
+                break
+            looked[hour_s], _ = self.reconciler.look(hour_s, frozenset())
+        doubtful = [hour_s for hour_s, check in looked.items() if not check.agrees]
+        different: list[HourCheck] = []
+        if doubtful:
+            self.clock.sleep_ms(self.reconciler.wait_ms)
+        for hour_s in doubtful:
+            if deadline.remaining_ms() < self.reserve_ms // 2:
+                break
+            again, _ = self.reconciler.look(hour_s, frozenset())
+            if again.differences and again.confirms(looked[hour_s]):
+                different.append(again)
+            looked[hour_s] = again
+        return looked, different

@@ -1,0 +1,230 @@
+"""The reconciler's ticks: all is read while that is cheap; else what was published, and never a table whole."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from metering.domain.hours import parse_hour, rfc3339
+from metering.domain.items import Table, Update
+from metering.domain.ledger import marker_key
+from metering.domain.watch_items import RECONCILIATION_KEY, Reconciliation, WorkList
+from metering.units import DAY_S, HOUR_S, MINUTE_S
+from tests.unit.lake.test_reconcile import usage_keys
+from tests.unit.lake.world import HOUR, NOW_S, World, record
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from metering.usecases.reconcile_tick import TickResult
+    from metering.usecases.run_check import RunCheck
+
+OLD_HOUR = HOUR - 20 * DAY_S
+
+
+def published(*hours: int, batches: int = 2) -> World:
+    """A region where a run has published these hours."""
+    world = World(scan_every_s=DAY_S)
+    for hour_s in hours:
+        world.send(*[[record(5, start_s=hour_s), record(7, start_s=hour_s)] for _ in range(batches)], source="edge")
+    world.compact_all()
+    return world
+
+
+def quick(world: World, *, time_s: int = 900) -> RunCheck:
+    return world.jobs.reconcile_tick.checker.run(world.deadline(time_s))
+
+
+def work_list(world: World) -> WorkList:
+    return world.jobs.reconcile_tick.checker.work_list()
+
+
+def tick(world: World) -> TickResult:
+    return world.jobs.reconcile_tick.run(world.deadline())
+
+
+def calls_of(world: World, do: Callable[[], object]) -> list[str]:
+    calls: list[str] = []
+    world.items.on_call = world.objects.on_call = calls.append
+    do()
+    world.items.on_call = world.objects.on_call = lambda _call: None
+    return calls
+
+
+def spoil(world: World, hour_s: int, size: int = 1) -> None:
+    key = next(key for key in usage_keys(world) if parse_hour(key.sk[:13]) == hour_s)
+    world.items.update(Update(table=Table.USAGE, key=key, add={"bytes": size, "rev": 1}))
+
+
+def test_a_quick_pass_compares_what_was_published_and_reads_no_table_whole() -> None:
+    world = published(HOUR, OLD_HOUR)
+    results: list[RunCheck] = []
+    calls = calls_of(world, lambda: results.append(quick(world)))
+    [result] = results
+    assert (result.hours, result.files, result.different, result.left) == (2, 2, (), 0)
+    assert not any(call.startswith("items.scan") for call in calls)
+    assert not world.alerts.sent
+
+
+def test_what_was_found_equal_is_not_compared_again_until_something_is_published() -> None:
+    world = published(*(HOUR - n * HOUR_S for n in range(30)))
+    assert quick(world).hours == 30
+    idle = calls_of(world, lambda: quick(world))
+    assert len(idle) <= 4
+    world.send([record(9, start_s=OLD_HOUR)])
+    assert quick(world).hours == 0
+    world.compact_all()
+    result = quick(world)
+    assert (result.hours, result.files) == (1, 1)
+
+
+def test_usage_that_differs_is_told_until_it_is_repaired() -> None:
+    world = published(HOUR, OLD_HOUR)
+    spoil(world, OLD_HOUR)
+    began_ms = world.clock.now_ms()
+    result = quick(world)
+    assert world.clock.now_ms() - began_ms >= MINUTE_S * 1_000
+    [check] = result.different
+    assert (check.hour_s, check.usage.bytes - check.rows.bytes) == (OLD_HOUR, 1)
+    assert [alert.fields["hour"] for alert in world.alerts.sent] == [rfc3339(OLD_HOUR)]
+    assert work_list(world).hours == {OLD_HOUR}
+    assert len(quick(world).different) == 1
+    spoil(world, OLD_HOUR, -1)
+    assert quick(world).different == ()
+    assert work_list(world).hours == frozenset()
+
+
+@pytest.mark.parametrize("change", ["lost", "other totals"])
+def test_a_batch_whose_marker_does_not_say_what_its_rows_do_is_named(change: str) -> None:
+    world = published(HOUR)
+    key = marker_key("batch-1")
+    if change == "lost":
+        world.items.remove(Table.LEDGER, key)
+    else:
+        world.items.update(Update(table=Table.LEDGER, key=key, set={"hours": {"2026-11-24T13": [2, 11]}}))
+    [check] = quick(world).different
+    assert [difference.batch_id for difference in check.differences] == ["batch-1"]
+    assert world.alerts.sent[-1].fields["key"] == "batch batch-1"
+    assert len(work_list(world).files) == 1
+    if change == "lost":
+        world.jobs.rebuilder.markers()
+    else:
+        world.items.update(Update(table=Table.LEDGER, key=key, set={"hours": {"2026-11-24T13": [2, 12]}}))
+    assert quick(world).left == 0
+
+
+def test_markers_that_may_have_expired_are_not_missed() -> None:
+    world = published(HOUR)
+    world.clock.advance_s(60 * DAY_S)
+    for batch in range(2):
+        world.items.remove(Table.LEDGER, marker_key(f"batch-{batch}"))
+    assert quick(world).different == ()
+
+
+def test_rows_that_are_not_what_the_ledger_says_are_told() -> None:
+    world = published(HOUR)
+    [file] = world.files(HOUR)
+    other = published(HOUR, batches=1)
+    body = other.objects.get(other.files(HOUR)[0].key)
+    world.objects.remove(file.key)
+    world.objects.put(file.key, body, if_absent=True)
+    assert {check.hour_s for check in quick(world).different} == {HOUR}
+
+
+def test_what_there_was_no_time_for_stays_on_the_list_for_the_next_pass() -> None:
+    world = published(HOUR, OLD_HOUR)
+    assert quick(world, time_s=60).left == 4
+    assert quick(world).left == 0
+
+
+def test_a_pass_that_dies_at_any_call_leaves_the_work_to_the_next_one() -> None:
+    cut = 0
+    while True:
+        world = published(HOUR, OLD_HOUR)
+        spoil(world, HOUR)
+        left = cut
+
+        def die(_call: str) -> None:
+            nonlocal left
+            if left == 0:
+                raise KeyboardInterrupt
+            left -= 1
+
+        world.items.on_call = world.objects.on_call = die
+        died = False
+        try:
+            quick(world)
+        except KeyboardInterrupt:
+            died = True
+        world.items.on_call = world.objects.on_call = lambda _call: None
+        assert [check.hour_s for check in quick(world).different] == [HOUR]
+        if not died:
+            break
+        cut += 5
+    assert cut > 20
+
+
+def test_all_is_read_when_that_is_due_and_what_was_published_between() -> None:
+    world = published(HOUR)
+    assert tick(world).scanned
+    world.clock.advance_s(15 * MINUTE_S)
+    world.send([record(9, start_s=OLD_HOUR)])
+    world.compact_all()
+    assert (result := tick(world)).hours == 1
+    assert not result.scanned
+    assert reconciliation(world) == Reconciliation(finished_s=NOW_S + 15 * MINUTE_S, hours=1, differences=0)
+    world.clock.advance_s(DAY_S)
+    assert tick(world).scanned
+
+
+def test_what_only_a_whole_pass_finds_stays_an_alarm_in_the_quick_ones() -> None:
+    world = published(HOUR, OLD_HOUR)
+    assert tick(world).different == 0
+    spoil(world, OLD_HOUR)
+    world.clock.advance_s(15 * MINUTE_S)
+    assert tick(world).different == 0
+    world.clock.advance_s(DAY_S)
+    assert tick(world).different == 1
+    world.clock.advance_s(15 * MINUTE_S)
+    assert (result := tick(world)).different == 1
+    assert not result.scanned
+    assert reconciliation(world).differences == 1
+    spoil(world, OLD_HOUR, -1)
+    assert tick(world).different == 0
+
+
+def test_what_sources_miss_is_remembered_through_quick_passes() -> None:
+    world = published(HOUR)
+    world._sent = 7
+    world.send([record(1)], source="edge")
+    for _ in range(2):
+        assert tick(world).scanned
+        world.clock.advance_s(DAY_S)
+    since_s = reconciliation(world).gaps_since_s
+    assert since_s == NOW_S
+    world.clock.advance_s(15 * MINUTE_S - DAY_S)
+    assert not tick(world).scanned
+    assert reconciliation(world).gaps_since_s == since_s
+
+
+def test_a_table_that_cannot_be_read_in_time_is_given_up_once_a_day_and_the_runs_are_compared() -> None:
+    world = published(HOUR)
+    scan = world.items.scan
+
+    def slow(table: Table) -> Iterator[object]:
+        world.clock.advance_s(460)
+        yield from scan(table)
+
+    world.items.scan = slow  # type: ignore[method-assign, assignment]  # a store that grew
+    result = tick(world)
+    assert (result.scanned, result.hours, result.left) == (False, 1, 0)
+    assert world.metrics.counts["ScansGivenUp"] == 1
+    assert not tick(world).scanned
+    assert world.metrics.counts["ScansGivenUp"] == 1
+
+
+def reconciliation(world: World) -> Reconciliation:
+    item = world.items.peek(Table.LEDGER, RECONCILIATION_KEY)
+    assert item is not None
+    return Reconciliation.from_item(item)
