@@ -19,6 +19,7 @@ be written when, and on which condition, is the use cases' business.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Literal, cast
 
 from metering.domain.hours import hour_label, month_of, parse_hour
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 PUBLISHED_PREFIX = "1#"
 POINTER_PREFIX = "2#"
+# A report reads very many hours of few different totals.
+_REMEMBERED_FIELDS = 16_384
 
 
 def marker_key(batch_id: str) -> Key:
@@ -89,12 +92,16 @@ def usage_key(key: UsageKey, suffix: int) -> Key:
 
 def parse_usage_key(key: Key) -> tuple[UsageKey, int]:
     """Inverse of `usage_key`."""
+    hour, _, fields = key.sk.partition("#")
+    usage_type, service, from_location, to_location, corrects_s, suffix = _usage_fields(fields)
     account_id = key.pk.split("#")[1]
-    hour, usage_type, service, from_location, to_location, corrects, suffix = key.sk.split("#")
-    corrects_s = parse_hour(corrects) if corrects else None
-    return UsageKey(parse_hour(hour), account_id, usage_type, service, from_location, to_location, corrects_s), int(
-        suffix
-    )
+    return UsageKey(parse_hour(hour), account_id, usage_type, service, from_location, to_location, corrects_s), suffix
+
+
+@lru_cache(maxsize=_REMEMBERED_FIELDS)
+def _usage_fields(fields: str) -> tuple[str, str, str, str, int | None, int]:
+    usage_type, service, from_location, to_location, corrects, suffix = fields.split("#")
+    return usage_type, service, from_location, to_location, parse_hour(corrects) if corrects else None, int(suffix)
 
 
 def usage_total(item: Item) -> Total:

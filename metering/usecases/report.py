@@ -124,10 +124,15 @@ class UsageTable:
                     yield from map(_entry, self._account_items(account_id, month, query, now_s))
 
     def _account_items(self, account_id: str, month: str, query: UsageQuery, now_s: int) -> Iterator[Item]:
-        first_s, after_s = month_bounds_s(month)
+        (first_s, after_s), end_s = month_bounds_s(month), query.end_s(now_s=now_s)
+        pk = f"A#{account_id}#{month}"
+        if query.from_s <= first_s and after_s <= end_s:
+            # The whole partition: nothing to compare item by item.
+            yield from self.items.query(Table.USAGE, pk)
+            return
         sk_from = hour_label(_next_hour(max(query.from_s, first_s)))
-        sk_to = hour_label(_next_hour(min(query.end_s(now_s=now_s), after_s)))
-        yield from self.items.query(Table.USAGE, f"A#{account_id}#{month}", sk_from=sk_from, sk_to=sk_to)
+        sk_to = hour_label(_next_hour(min(end_s, after_s)))
+        yield from self.items.query(Table.USAGE, pk, sk_from=sk_from, sk_to=sk_to)
 
 
 def months_between(from_s: int, to_s: int) -> Iterator[str]:

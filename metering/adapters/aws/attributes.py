@@ -68,11 +68,16 @@ def from_attributes(attributes: Mapping[str, AttributeValueTypeDef]) -> dict[str
     Raises:
         LedgerCorruptError: It holds something that this project never writes.
     """
-    # Strings without a further call: a report reads very many of them.
-    return {
-        name: attribute["S"] if "S" in attribute else from_attribute(attribute)
-        for name, attribute in attributes.items()
-    }
+    values: dict[str, Value] = {}
+    for name, attribute in attributes.items():
+        # Strings and plain numbers without a further call: a report reads very many of them.
+        if "S" in attribute:
+            values[name] = attribute["S"]
+        elif "N" in attribute and attribute["N"].isdecimal():
+            values[name] = int(attribute["N"])
+        else:
+            values[name] = from_attribute(attribute)
+    return values
 
 
 def from_attribute(attribute: AttributeValueTypeDef) -> Value:
