@@ -158,11 +158,12 @@ def _due_files(
 ) -> list[PlanFile]:
     entries.sort(key=lambda entry: (entry.created_at_ms, entry.commit_id))
     waited_s = now_s - entries[0].created_at_ms // 1000
-    files = list(_cut(hour_s, entries, policy))
     is_today = hour_s // DAY_S >= now_s // DAY_S
     if forced or waited_s >= (policy.wait_today_s if is_today else policy.wait_older_s):
-        return files
-    return [file for file in files if file.rows >= policy.file_rows]
+        return list(_cut(hour_s, entries, policy))
+    if sum(entry.totals[hour_s].records for entry in entries) < policy.file_rows:
+        return []
+    return [file for file in _cut(hour_s, entries, policy) if file.rows >= policy.file_rows]
 
 
 def _cut(hour_s: int, entries: Iterable[Pending], policy: CompactionPolicy) -> Iterator[PlanFile]:

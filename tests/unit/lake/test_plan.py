@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import random
-import statistics
-from typing import TYPE_CHECKING
-
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,9 +9,6 @@ from metering.domain.ledger import Pending
 from metering.domain.plan import CompactionPolicy, Plan, lake_file_key, make_plan
 from metering.domain.usage import Total
 from metering.units import DAY_S, HOUR_S
-
-if TYPE_CHECKING:
-    import pytest
 
 NOW_S = 1_795_527_000
 TODAY = NOW_S - NOW_S % HOUR_S
@@ -135,34 +127,3 @@ def test_planning_again_and_again_takes_everything_once(pending: list[Pending]) 
                 del left[commit_id]
     assert taken == {(each.commit_id, hour_s) for each in pending for hour_s in each.hours}
     assert sorted(last) == sorted(each.commit_id for each in pending)
-
-
-def test_fourteen_days_with_two_percent_late_over_35_days_make_at_most_forty_files_an_hour(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    chance = random.Random(14)
-    policy = CompactionPolicy(file_rows=100_000, run_rows=10_000_000)
-    start_s = NOW_S - NOW_S % DAY_S
-    left: dict[str, Pending] = {}
-    files: dict[int, list[int]] = {}
-    for step in range(14 * 24):
-        now_s = start_s + step * HOUR_S + 1_800
-        hour_s = now_s - now_s % HOUR_S
-        rows = {hour_s: 9_800}
-        for _ in range(200):
-            late = hour_s - HOUR_S * chance.randrange(1, 35 * 24)
-            rows[late] = rows.get(late, 0) + 1
-        left[f"c{step:05}"] = entry(f"c{step:05}", rows, age_s=NOW_S - now_s)
-        while made := make_plan(0, list(left.values()), now_s=now_s, policy=policy):
-            for hour in made.hours:
-                files.setdefault(hour.hour_s, []).extend(file.rows for file in hour.files)
-            for commit_id, hours in made.commits().items():
-                rest = left[commit_id].hours - set(hours)
-                left[commit_id] = dataclasses.replace(left[commit_id], hours=rest)
-                if not rest:
-                    del left[commit_id]
-    most = max(len(sizes) for sizes in files.values())
-    current = [rows for hour_s, sizes in files.items() if hour_s >= start_s for rows in sizes]
-    with capsys.disabled():
-        print(f"files an hour at most {most}; median file {statistics.median_low(current)} rows of {max(current)}")
-    assert most <= 40

@@ -1,0 +1,110 @@
+"""Fourteen days of the real worker and the real compactor: late data makes few files, however long it comes."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from metering.adapters.memory.clock import DeadlineAt
+from metering.adapters.memory.lake import PlainLakeReader, PlainLakeWriter
+from metering.adapters.memory.rows import PlainBatchReader, PlainRow, PlainRowCodec, plain_body
+from metering.domain.batches import Delivery
+from metering.domain.plan import CompactionPolicy
+from metering.units import DAY_S, HOUR_S
+from metering.usecases.aggregate import Aggregator
+from metering.usecases.lake_view import LakeView
+from tests.unit.lake.world import NOW_S, World
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    import pytest
+
+DAYS = 14
+START_S = NOW_S - NOW_S % DAY_S
+# How late a late row of another day is. Each hour gets some each hour while it is of today, each half day for 14 days,
+# and on until day 33: as at full scale, the waits of the policy have fewer files to make of that.
+LATER_S = (*range(DAY_S, 14 * DAY_S + 1, 12 * HOUR_S), *range(15 * DAY_S, 34 * DAY_S, 2 * DAY_S))
+# 2 % are late.
+ON_TIME_ROWS = 49 * (12 + len(LATER_S)) // 4 * 4
+# At 50 million rows an hour an hour fills four files of 12 million.
+FILE_ROWS = ON_TIME_ROWS * 12 // 50
+# At full scale a row here stands for so many, of 10 bytes in a file (measured: docs/decisions/lake.md).
+BYTES_OF_A_ROW = 50_000_000 // ON_TIME_ROWS * 10
+
+
+class Service:
+    """The worker and the compactor over stores in memory, with rows that are not Parquet."""
+
+    def __init__(self) -> None:
+        world = World(now_s=START_S)
+        self.world, self.clock = world, world.clock
+        self.aggregator = aggregator_of(world)
+        policy = CompactionPolicy(file_rows=FILE_ROWS)
+        self.compactor = replace(world.jobs.compactor_of(policy), writer=PlainLakeWriter(world.objects))
+        self.view = LakeView(items=world.items, objects=world.objects, reader=PlainLakeReader(world.objects))
+        self.sent = 0
+
+    def send(self, starts_s: Iterable[int]) -> None:
+        """One invocation with one batch of rows that start so."""
+        rows = [PlainRow("a", "t", "f", "i", 1, s) for s in starts_s]
+        self.sent += 1
+        delivery = Delivery(
+            message_id=f"m{self.sent}",
+            body=plain_body({"batch_id": f"b{self.sent}", "rows": rows}),
+            sent_at_ms=self.clock.now_ms(),
+            receive_count=1,
+            sender_id="sender",
+        )
+        assert not self.aggregator.handle([delivery], self.deadline()).retry
+
+    def compact(self) -> None:
+        assert self.compactor.run(self.deadline()).finished
+
+    def deadline(self) -> DeadlineAt:
+        return DeadlineAt(clock=self.clock, at_ms=self.clock.now_ms() + 900_000)
+
+
+def aggregator_of(world: World) -> Aggregator:
+    return Aggregator(
+        store=world.items,
+        objects=world.objects,
+        reader=PlainBatchReader(world.objects),
+        codec=PlainRowCodec(),
+        clock=world.clock,
+        entropy=world.entropy,
+        metrics=world.metrics,
+        settings=world.settings,
+        alerts=world.alerts,
+    )
+
+
+def late_starts(hour_s: int) -> Iterator[int]:
+    """Starts of the late rows that come in an hour."""
+    yield from range(hour_s - hour_s % DAY_S, hour_s, HOUR_S)
+    yield from (hour_s - late_s for late_s in LATER_S)
+
+
+def test_fourteen_days_with_two_percent_late_over_35_days_make_at_most_forty_files_an_hour(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    service = Service()
+    for hour_s in range(START_S, START_S + DAYS * DAY_S, HOUR_S):
+        service.clock.advance_s(HOUR_S)
+        for _ in range(4):
+            service.send([hour_s] * (ON_TIME_ROWS // 4))
+        # What comes right after a run waits longest: no order makes more files.
+        service.compact()
+        service.send(late_starts(hour_s))
+    hours = {hour_s: service.world.files(hour_s) for hour_s in service.view.hours()}
+    most = max(len(files) for files in hours.values())
+    new = [[file.rows * BYTES_OF_A_ROW for file in files] for hour_s, files in hours.items() if hour_s >= START_S]
+    sizes = [size for files in new for size in files]
+    heavy = sum(size for size in sizes if size >= FILE_ROWS * BYTES_OF_A_ROW)
+    with capsys.disabled():
+        print(
+            f"files an hour at most {most}; median file {statistics.median_low(sizes):,} bytes, a full one "
+            f"{max(sizes):,}; {100 * heavy // sum(sizes)} % of the bytes are in full ones"
+        )
+    assert most <= 40
