@@ -40,10 +40,12 @@ _PLAIN = [field.with_type(pa.string()) if field.name in TEXT_COLUMNS else field 
 # Arrow reads strings as dictionaries where the file has them; DuckDB groups those faster.
 QUERY_SCHEMA = pa.schema([*(pa.field(field.name, field.type) for field in _PLAIN), pa.field("hour", _HOUR)])
 
+# Hours by microseconds: date_trunc of a time with a zone asks the calendar for each row, which took half of the time.
 _USAGE = """
 CREATE VIEW usage AS
 SELECT hour, account_id, usage_type, service, from_location, to_location,
-       CASE WHEN date_trunc('hour', start_time) <> hour THEN date_trunc('hour', start_time) END AS corrects,
+       CASE WHEN epoch_us(start_time) // 3600000000 <> epoch_us(hour) // 3600000000
+            THEN make_timestamptz(epoch_us(start_time) // 3600000000 * 3600000000) END AS corrects,
        sum(bytes) AS bytes, count(*) AS records
 FROM transfers GROUP BY ALL
 """

@@ -11,8 +11,9 @@ import pytest
 from metering.adapters.lake.batch_sizes import JsonBatchSizer
 from metering.adapters.lake.query import LakeQuery, QueryError
 from metering.domain.prices import StoragePrices
-from metering.units import DAY_S, GIB
+from metering.units import DAY_S, GIB, HOUR_S
 from metering.usecases.storage import StorageReport, StorageReporter
+from tests.unit.lake.test_period import FIRST_S, MONTH, world_with_october
 from tests.unit.lake.world import ACCOUNT, NOW_S, World, record
 
 OTHER = "210987654321"
@@ -36,6 +37,15 @@ def test_lake_and_staging_are_summed_exactly_beyond_63_bits() -> None:
     assert talkers == [(ACCOUNT, 3 * 2**62 + 3, 4), (OTHER, 12, 2)]
     usage = ask(world, "SELECT account_id, sum(bytes), sum(records) FROM usage GROUP BY 1 ORDER BY 2 DESC")
     assert usage == talkers
+
+
+def test_usage_names_the_hour_that_a_row_corrects_and_no_other() -> None:
+    world = world_with_october()
+    world.jobs.closer.close(MONTH, world.deadline())
+    world.send([record(17, start_s=FIRST_S + HOUR_S - 1), record(19, start_s=FIRST_S + 100 * HOUR_S)])
+    corrections = ask(world, "SELECT epoch(corrects)::BIGINT, bytes FROM usage WHERE corrects IS NOT NULL ORDER BY 1")
+    assert corrections == [(FIRST_S, 17), (FIRST_S + 100 * HOUR_S, 19)]
+    assert ask(world, "SELECT typeof(corrects), typeof(hour) FROM usage LIMIT 1") == [("TIMESTAMP WITH TIME ZONE",) * 2]
 
 
 def test_the_hour_is_a_column_and_a_range() -> None:
