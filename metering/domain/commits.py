@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 
-from metering.domain.hours import rfc3339
+from metering.domain.hours import date_of
 
 STAGING_PREFIX = "staging/"
 _STAGING_SUFFIX = ".parquet"
@@ -13,7 +13,7 @@ _WAL_SUFFIX = ".wal"
 
 def staging_key(commit_id: str, now_s: int) -> str:
     """`staging/<date>/<commit_id>.parquet`: the commit's rows."""
-    return f"{STAGING_PREFIX}{rfc3339(now_s)[:10]}/{commit_id}{_STAGING_SUFFIX}"
+    return f"{STAGING_PREFIX}{date_of(now_s)}/{commit_id}{_STAGING_SUFFIX}"
 
 
 def wal_key(staging: str) -> str:

@@ -45,6 +45,11 @@ def month_bounds_s(month: str) -> tuple[int, int]:
     return int(first.timestamp()), int(after.timestamp())
 
 
+def date_of(epoch_s: int) -> str:
+    """`2026-11-24`: the day that `epoch_s` lies in."""
+    return hour_label(hour_of(epoch_s))[:10]
+
+
 def lake_prefix(hour_s: int) -> str:
     """`lake/dt=2026-11-24/hour=13/`: where the published files of an hour lie."""
     label = hour_label(hour_s)

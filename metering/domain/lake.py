@@ -106,13 +106,6 @@ def usage_of(hour_s: int, groups: Mapping[Group, Total]) -> dict[UsageKey, Total
     return usage
 
 
-def add_groups(into: dict[Group, Total], groups: Mapping[Group, Total]) -> None:
-    """Add totals, group by group, to those already there."""
-    for group, total in groups.items():
-        before = into.get(group)
-        into[group] = total if before is None else before.plus(total)
-
-
 def sum_totals(totals: Iterable[Total]) -> Total:
     """Exact sum of totals."""
     summed = Total(0, 0)

@@ -28,7 +28,7 @@ from metering.domain.lake import Source
 from metering.domain.usage import Total, UsageKey
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 PUBLISHED_PREFIX = "1#"
 POINTER_PREFIX = "2#"
@@ -59,6 +59,11 @@ def pending_key(shard: int, commit_id: str) -> Key:
 def pointer_key(hour_s: int, commit_id: str) -> Key:
     """Key of an hour's pointer to a commit."""
     return Key(f"H#{hour_label(hour_s)}", f"{POINTER_PREFIX}{commit_id}")
+
+
+def pointed_to(item: Item) -> str:
+    """The staging object that a pointer names."""
+    return _str(item, "staging")
 
 
 def published_key(hour_s: int, shard: int, run: int) -> Key:
@@ -144,7 +149,7 @@ class Marker:
 
     def to_item(self) -> dict[str, Value]:
         item: dict[str, Value] = {
-            **self.key._asdict(),
+            **_named(self.key),
             "verdict": self.verdict,
             "hash_version": self.hash_version,
             "sender": self.sender_id,
@@ -213,7 +218,7 @@ class Conflict:
 
     def to_item(self) -> dict[str, Value]:
         return {
-            **self.key._asdict(),
+            **_named(self.key),
             "hash_version": self.hash_version,
             "quarantine": self.quarantine_key,
             "sender": self.sender_id,
@@ -255,7 +260,7 @@ class CommitRecord:
         return commit_key(self.commit_id)
 
     def to_item(self) -> dict[str, Value]:
-        item: dict[str, Value] = {**self.key._asdict(), "state": self.state}
+        item: dict[str, Value] = {**_named(self.key), "state": self.state}
         if self.state != "aborted":
             item |= {
                 "next": self.next_chunk,
@@ -281,7 +286,7 @@ class CommitRecord:
             next_chunk=_int(item, "next"),
             chunks=_int(item, "chunks"),
             shard=_int(item, "shard"),
-            hours=tuple(parse_hour(label) for label in _strings(item.get("hours"))),
+            hours=tuple(sorted(_hours(item))),
             staging_key=_str(item, "staging"),
             rows=_int(item, "rows"),
             bytes=_int(item, "bytes"),
@@ -307,13 +312,13 @@ class Pending:
 
     def to_item(self) -> dict[str, Value]:
         item: dict[str, Value] = {
-            **self.key._asdict(),
+            **_named(self.key),
             "totals": _totals_value(self.totals),
             "created_at_ms": self.created_at_ms,
             "wide": self.wide,
         }
         if self.hours:
-            item["hours"] = frozenset(hour_label(hour_s) for hour_s in self.hours)
+            item["hours"] = frozenset(map(hour_label, self.hours))
         return item
 
     @classmethod
@@ -321,7 +326,7 @@ class Pending:
         return cls(
             shard=int(_str(item, "pk")[2:]),
             commit_id=_str(item, "sk"),
-            hours=frozenset(parse_hour(label) for label in _strings(item.get("hours"))),
+            hours=frozenset(_hours(item)),
             totals=_totals(item.get("totals")),
             created_at_ms=_int(item, "created_at_ms"),
             wide=bool(item.get("wide")),
@@ -346,7 +351,7 @@ class Pointer:
 
     def to_item(self) -> dict[str, Value]:
         item: dict[str, Value] = {
-            **self.key._asdict(),
+            **_named(self.key),
             "shard": self.shard,
             "rows": self.rows,
             "bytes": self.bytes,
@@ -410,7 +415,7 @@ class Published:
 
     def to_item(self) -> dict[str, Value]:
         files: list[Value] = [{"key": file.key, "rows": file.rows, "bytes": file.bytes} for file in self.files]
-        return {**self.key._asdict(), "files": files, "rows": self.rows, "bytes": self.bytes}
+        return {**_named(self.key), "files": files, "rows": self.rows, "bytes": self.bytes}
 
     @classmethod
     def from_item(cls, item: Item) -> Published:
@@ -442,7 +447,7 @@ class Run:
 
     def to_item(self) -> dict[str, Value]:
         item: dict[str, Value] = {
-            **self.key._asdict(),
+            **_named(self.key),
             "state": self.state,
             "plan": self.plan_key,
             "planned_at_ms": self.planned_at_ms,
@@ -480,7 +485,7 @@ class Period:
         return period_key(self.month)
 
     def to_item(self) -> dict[str, Value]:
-        item: dict[str, Value] = {**self.key._asdict(), "state": self.state}
+        item: dict[str, Value] = {**_named(self.key), "state": self.state}
         if self.manifest_key:
             item["manifest"] = self.manifest_key
         return item
@@ -494,17 +499,21 @@ class Period:
         )
 
 
+def _named(key: Key) -> dict[str, Value]:
+    return {"pk": key.pk, "sk": key.sk}
+
+
 def _totals_value(totals: Mapping[int, Total]) -> dict[str, Value]:
-    return {hour_label(hour_s): [total.records, total.bytes] for hour_s, total in sorted(totals.items())}
+    return {hour_label(hour_s): [total.records, total.bytes] for hour_s, total in totals.items()}
 
 
 def _totals(value: Value | None) -> dict[int, Total]:
     pairs = cast("Mapping[str, list[int]]", value or {})
-    return {parse_hour(label): Total(bytes=pair[1], records=pair[0]) for label, pair in pairs.items()}
+    return {parse_hour(label): Total(size, records) for label, (records, size) in pairs.items()}
 
 
-def _strings(value: Value | None) -> list[str]:
-    return sorted(cast("frozenset[str] | list[str]", value or []))
+def _hours(item: Item) -> Iterable[int]:
+    return map(parse_hour, cast("Iterable[str]", item.get("hours", ())))
 
 
 def _str(item: Item, name: str) -> str:
@@ -512,7 +521,8 @@ def _str(item: Item, name: str) -> str:
 
 
 def _int(item: Item, name: str) -> int:
-    return _as_int(item.get(name, 0))
+    value = item.get(name, 0)
+    return value if isinstance(value, int) else _as_int(value)
 
 
 def _as_int(value: Value) -> int:

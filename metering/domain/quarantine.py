@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, cast
 
 from metering.domain.batches import RefusedRecord
-from metering.domain.hours import rfc3339
+from metering.domain.hours import date_of
 from metering.errors import LedgerCorruptError
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ Problems = tuple[tuple[str, str], ...]
 
 def records_key(commit_id: str, now_s: int) -> str:
     """Where the refused records of a commit's batches lie."""
-    return f"{QUARANTINE_PREFIX}{rfc3339(now_s)[:10]}/{commit_id}.ndjson"
+    return f"{QUARANTINE_PREFIX}{date_of(now_s)}/{commit_id}.ndjson"
 
 
 def batch_key(batch_id: str, content_hash: str) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+K = TypeVar("K")
 
 
 class UsageKey(NamedTuple):
@@ -38,12 +40,18 @@ class Total(NamedTuple):
 ZERO = Total(0, 0)
 
 
+def add_totals(into: dict[K, Total], totals: Mapping[K, Total]) -> None:
+    """Add totals, key by key, to those already there."""
+    for key, total in totals.items():
+        before = into.get(key)
+        into[key] = total if before is None else before.plus(total)
+
+
 def merge(parts: Iterable[Mapping[UsageKey, Total]]) -> dict[UsageKey, Total]:
     """Sum of several usages, key by key."""
     merged: dict[UsageKey, Total] = {}
     for part in parts:
-        for key, total in part.items():
-            merged[key] = merged.get(key, ZERO).plus(total)
+        add_totals(merged, part)
     return merged
 
 
@@ -51,5 +59,6 @@ def by_hour(usage: Mapping[UsageKey, Total]) -> dict[int, Total]:
     """Totals of each booked hour."""
     hours: dict[int, Total] = {}
     for key, total in usage.items():
-        hours[key.hour_s] = hours.get(key.hour_s, ZERO).plus(total)
+        before = hours.get(key.hour_s)
+        hours[key.hour_s] = total if before is None else before.plus(total)
     return hours

@@ -13,10 +13,10 @@ from metering.domain.hours import hour_label
 from metering.domain.items import Absent, AllOf, AnyOf, Delete, Equals, Exists, Put, Table, Update
 from metering.domain.ledger import (
     LakeFile,
-    Pointer,
     Published,
     Run,
     pending_key,
+    pointed_to,
     pointer_key,
     published_key,
     run_name,
@@ -25,9 +25,14 @@ from metering.domain.plan import Plan, lake_file_key
 from metering.errors import ConditionFailedError, LedgerCorruptError, ObjectMissingError
 
 if TYPE_CHECKING:
+    from metering.domain.items import Condition
     from metering.domain.plan import PlanFile, PlanHour
     from metering.ports import Alerts, Clock, Deadline, ItemStore, LakeWriter, ObjectStore
     from metering.usecases.patience import Patience
+
+_THERE = Exists()
+_NOT_THERE = Absent()
+_NO_HOURS = Absent(attribute="hours")
 
 
 class LateError(Exception):
@@ -96,13 +101,14 @@ class RunWork:
         if self.patience.call(lambda: self.items.get(Table.LEDGER, key)) is not None:
             # Whoever published it had marked every pointer and put every file before.
             return
-        staging = {commit_id: self._mark(hour.hour_s, commit_id) for commit_id in hour.commits}
+        free_or_ours = self._free_or_ours()
+        staging = {commit_id: self._mark(hour.hour_s, commit_id, free_or_ours) for commit_id in hour.commits}
         files = tuple(
             self._file(hour.hour_s, index, file, [staging[commit_id] for commit_id in file.commits])
             for index, file in enumerate(hour.files)
         )
         published = Published(hour_s=hour.hour_s, shard=self.run.shard, run=self.run.run, files=files)
-        put = Put(table=Table.LEDGER, item=published.to_item(), condition=Absent())
+        put = Put(table=Table.LEDGER, item=published.to_item(), condition=_NOT_THERE)
         try:
             self.patience.call(lambda: self.items.put(put))
         except ConditionFailedError:
@@ -112,18 +118,21 @@ class RunWork:
         self.tally.files += len(files)
         self.tally.rows += published.rows
 
-    def _mark(self, hour_s: int, commit_id: str) -> str:
+    def _free_or_ours(self) -> Condition:
+        """The pointer is there, and no other run has marked it."""
+        ours = Equals(attribute="run", value=run_name(self.run.shard, self.run.run))
+        return AllOf((_THERE, AnyOf((Absent(attribute="run"), ours))))
+
+    def _mark(self, hour_s: int, commit_id: str, condition: Condition) -> str:
         """Mark a pointer as this run's; returns the staging key it names."""
-        name = run_name(self.run.shard, self.run.run)
-        free_or_ours = AnyOf((Absent(attribute="run"), Equals(attribute="run", value=name)))
         mark = Update(
             table=Table.LEDGER,
             key=pointer_key(hour_s, commit_id),
-            set={"run": name},
-            condition=AllOf((Exists(), free_or_ours)),
+            set={"run": run_name(self.run.shard, self.run.run)},
+            condition=condition,
         )
         try:
-            return Pointer.from_item(self.patience.call(lambda: self.items.update(mark))).staging_key
+            return pointed_to(self.patience.call(lambda: self.items.update(mark)))
         except ConditionFailedError as error:
             found = "gone" if error.existing is None else f"of run {error.existing.get('run')}"
             self._late_or_corrupt(hour_s, f"the pointer to commit {commit_id} is {found}")
@@ -155,8 +164,8 @@ class RunWork:
         taken = Update(
             table=Table.LEDGER,
             key=key,
-            discard={"hours": frozenset(hour_label(hour_s) for hour_s in hours)},
-            condition=Exists(),
+            discard={"hours": frozenset(map(hour_label, hours))},
+            condition=_THERE,
         )
         try:
             left = self.patience.call(lambda: self.items.update(taken))
@@ -164,7 +173,7 @@ class RunWork:
             return
         if "hours" in left:
             return
-        emptied = Delete(table=Table.LEDGER, key=key, condition=Absent(attribute="hours"))
+        emptied = Delete(table=Table.LEDGER, key=key, condition=_NO_HOURS)
         try:
             self.patience.call(lambda: self.items.delete(emptied))
         except ConditionFailedError:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from metering.domain.hours import hour_label, parse_hour
 from metering.domain.items import Table
-from metering.domain.lake import LAKE_PREFIX, USAGE_QUERY, HourState, Source, add_groups, usage_of
+from metering.domain.lake import LAKE_PREFIX, USAGE_QUERY, HourState, Source, usage_of
 from metering.domain.ledger import (
     POINTER_PREFIX,
     PUBLISHED_PREFIX,
@@ -20,14 +20,15 @@ from metering.domain.ledger import (
     Published,
     pending_key,
     pointer_key,
-    run_name,
 )
+from metering.domain.usage import add_totals
 from metering.errors import LedgerCorruptError, ObjectMissingError, UnavailableError
 from metering.units import HOUR_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from metering.domain.items import Item, Value
     from metering.domain.lake import Group, RowQuery
     from metering.domain.usage import Total, UsageKey
     from metering.ports import ItemStore, LakeReader, ObjectStore
@@ -63,7 +64,7 @@ class LakeView:
             published = self._published(hour_s)
             pointers = self._pointers(hour_s)
             again = self._published(hour_s)
-            if [p.key for p in again] == [p.key for p in published]:
+            if _sort_keys(again) == _sort_keys(published):
                 return _state(hour_s, published, pointers)
         raise _busy(hour_s)
 
@@ -73,13 +74,14 @@ class LakeView:
         Raises:
             UnavailableError: The hour changed too often while it was read.
         """
-        before: HourState | None = None
+        before: list[Value] | None = None
         for _ in range(self.attempts):
             published = self._published(hour_s)
-            state = _state(hour_s, published, self._pointers(hour_s))
-            if before is not None and state.keys == before.keys:
-                return state
-            before = state
+            pointers = self._pointers(hour_s)
+            keys = _sort_keys([*published, *pointers])
+            if keys == before:
+                return _state(hour_s, published, pointers)
+            before = keys
         raise _busy(hour_s)
 
     def read(self, hour_s: int, work: Callable[[HourState], T], *, exact: bool = False) -> T:
@@ -115,7 +117,7 @@ class LakeView:
         """Exact totals over hours, each interval-exact. Across hours there is no common moment."""
         totals: dict[Group, Total] = {}
         for hour_s in hours:
-            add_groups(totals, self.hour_totals(hour_s, query))
+            add_totals(totals, self.hour_totals(hour_s, query))
         return totals
 
     def hours(self, *, from_s: int = 0, to_s: int | None = None) -> list[int]:
@@ -132,15 +134,13 @@ class LakeView:
         hours.update(_hour_of_key(info.key) for info in self.objects.list(LAKE_PREFIX))
         return sorted(hour_s for hour_s in hours if from_s <= hour_s and (to_s is None or hour_s < to_s))
 
-    def _published(self, hour_s: int) -> list[Published]:
+    def _published(self, hour_s: int) -> list[Item]:
         pk = pointer_key(hour_s, "").pk
-        items = self.items.query(Table.LEDGER, pk, sk_from=PUBLISHED_PREFIX, sk_to=_AFTER_PUBLISHED)
-        return [Published.from_item(item) for item in items]
+        return list(self.items.query(Table.LEDGER, pk, sk_from=PUBLISHED_PREFIX, sk_to=_AFTER_PUBLISHED))
 
-    def _pointers(self, hour_s: int) -> list[Pointer]:
+    def _pointers(self, hour_s: int) -> list[Item]:
         pk = pointer_key(hour_s, "").pk
-        items = self.items.query(Table.LEDGER, pk, sk_from=POINTER_PREFIX, sk_to=_AFTER_POINTERS)
-        return [Pointer.from_item(item) for item in items]
+        return list(self.items.query(Table.LEDGER, pk, sk_from=POINTER_PREFIX, sk_to=_AFTER_POINTERS))
 
 
 def hours_between(from_s: int, to_s: int) -> range:
@@ -148,15 +148,18 @@ def hours_between(from_s: int, to_s: int) -> range:
     return range(-(-from_s // HOUR_S) * HOUR_S, to_s, HOUR_S)
 
 
-def _state(hour_s: int, published: list[Published], pointers: list[Pointer]) -> HourState:
-    runs = {run_name(entry.shard, entry.run) for entry in published}
-    files = [source for entry in published for source in entry.sources]
+def _sort_keys(items: list[Item]) -> list[Value]:
+    return [item["sk"] for item in items]
+
+
+def _state(hour_s: int, published: list[Item], pointers: list[Item]) -> HourState:
+    runs = {sk.removeprefix(PUBLISHED_PREFIX) for sk in map(str, _sort_keys(published))}
+    files = [source for item in published for source in Published.from_item(item).sources]
     staged = [
         Source(key=pointer.staging_key, hour_s=hour_s, rows=pointer.rows, bytes=pointer.bytes, staged=True)
-        for pointer in pointers
-        if pointer.run not in runs
+        for pointer in (Pointer.from_item(item) for item in pointers if item.get("run") not in runs)
     ]
-    keys = frozenset([*(entry.key.sk for entry in published), *(pointer.key.sk for pointer in pointers)])
+    keys = frozenset(map(str, _sort_keys([*published, *pointers])))
     return HourState(hour_s=hour_s, sources=(*files, *staged), keys=keys)
 
 

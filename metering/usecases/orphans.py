@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from metering.domain.commits import STAGING_PREFIX, commit_id_of
-from metering.domain.hours import rfc3339
+from metering.domain.hours import date_of
 from metering.domain.items import Absent, Put, Table
 from metering.domain.ledger import CommitRecord, commit_key
 from metering.domain.quarantine import QUARANTINE_PREFIX, commit_of
@@ -80,7 +80,7 @@ class OrphanCleaner:
                 yield commit_id_of(info.key), info, True
         youngest_kept_s = now_s - self.quarantine_age_s
         # Keys begin with the date of the commit, and an object is never older than that.
-        for info in self.objects.list(QUARANTINE_PREFIX, after=f"{QUARANTINE_PREFIX}{rfc3339(youngest_kept_s)[:10]}"):
+        for info in self.objects.list(QUARANTINE_PREFIX, after=f"{QUARANTINE_PREFIX}{date_of(youngest_kept_s)}"):
             commit_id = commit_of(info.key)
             if commit_id is not None and youngest_kept_s < info.modified_s <= now_s - self.age_s:
                 yield commit_id, info, False

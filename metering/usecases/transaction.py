@@ -9,7 +9,7 @@ from metering.domain.commits import shard_of, staging_key, usage_suffix
 from metering.domain.items import Absent, AnyOf, Check, Equals, Put, Table
 from metering.domain.ledger import CommitRecord, Marker, Pending, Pointer, period_key, usage_key
 from metering.domain.quarantine import records_key
-from metering.domain.usage import ZERO, Total, merge
+from metering.domain.usage import Total, add_totals, merge
 from metering.domain.wal import UsageDelta, WriteAhead
 from metering.errors import LedgerCorruptError, TransactionCanceledError
 from metering.usecases.packing import Shape, ended_months
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from metering.usecases.booking import BookedBatch
     from metering.usecases.packing import CommitPlan
 
+_NOT_THERE = Absent()
 _NO_VERDICT_OR_REJECTED = AnyOf((Absent(), Equals(attribute="verdict", value="rejected")))
 # The commit item comes first, then the pending item, then the months.
 _FIRST_MONTH = 2
@@ -101,7 +102,7 @@ class _Builder:
             ahead = pointers if shape is Shape.WIDE_POINTERS else ()
             write_ahead = WriteAhead(commit_id=self._commit_id, pointers=ahead, deltas=self._deltas)
         actions: list[Action] = [self._commit(write_ahead), self._pending(wide=write_ahead is not None)]
-        actions += [Check(table=Table.LEDGER, key=period_key(month), condition=Absent()) for month in self._months]
+        actions += [Check(table=Table.LEDGER, key=period_key(month), condition=_NOT_THERE) for month in self._months]
         if shape is not Shape.WIDE_POINTERS:
             actions += [Put(table=Table.LEDGER, item=pointer.to_item()) for pointer in pointers]
         first_marker = len(actions)
@@ -132,7 +133,7 @@ class _Builder:
             bytes=sum(total.bytes for total in self._hours.values()),
             created_at_ms=self._now_ms,
         )
-        return Put(table=Table.LEDGER, item=record.to_item(), condition=Absent())
+        return Put(table=Table.LEDGER, item=record.to_item(), condition=_NOT_THERE)
 
     def _pending(self, *, wide: bool) -> Put:
         pending = Pending(
@@ -183,8 +184,7 @@ class _Builder:
 def _sum_by_hour(plan: CommitPlan[BookedBatch]) -> dict[int, Total]:
     hours: dict[int, Total] = {}
     for batch in plan.batches:
-        for hour_s, total in batch.hours.items():
-            hours[hour_s] = hours.get(hour_s, ZERO).plus(total)
+        add_totals(hours, batch.hours)
     return hours
 
 

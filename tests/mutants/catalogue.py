@@ -52,7 +52,7 @@ MUTANTS = (
     Mutant(
         name="the commit item is put whatever is there",
         path=_USECASES + "transaction.py",
-        old="return Put(table=Table.LEDGER, item=record.to_item(), condition=Absent())",
+        old="return Put(table=Table.LEDGER, item=record.to_item(), condition=_NOT_THERE)",
         new="return Put(table=Table.LEDGER, item=record.to_item())",
     ),
     Mutant(
@@ -233,8 +233,8 @@ MUTANTS = (
     Mutant(
         name="publish without marking",
         path=_USECASES + "compaction_run.py",
-        old='            set={"run": name},',
-        new='            set={"seen": name},',
+        old='            set={"run": run_name(',
+        new='            set={"seen": run_name(',
         suites=LAKE,
     ),
     Mutant(
@@ -247,7 +247,7 @@ MUTANTS = (
     Mutant(
         name="pending is updated whether it is there or not",
         path=_USECASES + "compaction_run.py",
-        old="            condition=Exists(),\n",
+        old="            condition=_THERE,\n",
         new="",
         suites=LAKE,
     ),
@@ -255,7 +255,7 @@ MUTANTS = (
         name="pending is deleted with hours left",
         path=_USECASES + "compaction_run.py",
         old='        if "hours" in left:\n            return\n        emptied = '
-        'Delete(table=Table.LEDGER, key=key, condition=Absent(attribute="hours"))',
+        "Delete(table=Table.LEDGER, key=key, condition=_NO_HOURS)",
         new="        emptied = Delete(table=Table.LEDGER, key=key)",
         suites=LAKE,
     ),
@@ -294,8 +294,8 @@ MUTANTS = (
     Mutant(
         name="a reader takes a marked pointer as published",
         path=_USECASES + "lake_view.py",
-        old="        if pointer.run not in runs\n",
-        new="        if not pointer.run\n",
+        old='if item.get("run") not in runs)',
+        new='if not item.get("run"))',
         suites=LAKE,
     ),
     Mutant(

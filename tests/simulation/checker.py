@@ -77,7 +77,8 @@ def _check_rows(world: World, rows: list[Row], findings: Findings) -> None:
         name, _, position = row.resource_id.partition("/")
         visible.setdefault(name, set()).add(int(position))
         content = world.contents[name]
-        if row[1:] != content.rows[int(position)][1:] or not _booked_right(world, row, content):
+        sent = content.rows[int(position)]
+        if row != sent and (row[1:] != sent[1:] or not _booked_right(world, row, sent)):
             findings.unexpected.append(f"{row.resource_id} is not as it was sent")
     for content in world.contents.values():
         accepted = world.watch.accepted.get(content.batch_id)
@@ -90,10 +91,9 @@ def _check_rows(world: World, rows: list[Row], findings: Findings) -> None:
             _check_refused(world, content, seen, findings)
 
 
-def _booked_right(world: World, row: Row, content: SentContent) -> bool:
-    own_s = content.rows[int(row.resource_id.partition("/")[2])].booked_s
-    closed = month_of(own_s) in world.watch.closing
-    return row.booked_s == own_s or (closed and month_of(row.booked_s) != month_of(own_s))
+def _booked_right(world: World, row: Row, sent: Row) -> bool:
+    own_month = month_of(sent.booked_s)
+    return row.booked_s == sent.booked_s or (own_month in world.watch.closing and month_of(row.booked_s) != own_month)
 
 
 def _possible(world: World, content: SentContent) -> list[set[int]]:
@@ -121,7 +121,8 @@ def _check_usage(world: World, rows: list[Row], findings: Findings) -> None:
     expected: dict[UsageKey, Total] = {}
     for row in rows:
         key = row.usage_key
-        expected[key] = expected.get(key, ZERO).plus(Total(row.bytes, 1))
+        size, count = expected.get(key, ZERO)
+        expected[key] = Total(size + row.bytes, count + 1)
     counted: dict[UsageKey, Total] = {}
     for item in world.items.everything(Table.USAGE):
         key, _ = parse_usage_key(Key(str(item["pk"]), str(item["sk"])))

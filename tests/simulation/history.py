@@ -70,7 +70,7 @@ def run_history(seed: int, *, dropped_faults: Collection[int] = (), dropped_batc
         violation = f"{type(error).__name__}: {error}"
     finally:
         packing.MAX_TRANSACTION_ACTIONS, wal.CHUNK_ACTIONS = limits
-    return Outcome(
+    outcome = Outcome(
         seed=seed,
         violation=violation or (str(findings) if findings else ""),
         faults=history.faults.happened,
@@ -79,6 +79,8 @@ def run_history(seed: int, *, dropped_faults: Collection[int] = (), dropped_batc
         findings=findings,
         histogram=history.faults.histogram,
     )
+    history.world.end()
+    return outcome
 
 
 class History:

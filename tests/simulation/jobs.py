@@ -25,6 +25,7 @@ from metering.usecases.rebuild import Rebuilder
 from metering.usecases.reconcile import Reconciler
 from metering.usecases.run_check import RunChecker
 from tests.simulation.faults import MINUTE_MS
+from tests.simulation.ports import NEVER_MS
 from tests.simulation.rows import PlainCodec, PlainLake, PlainReader
 from tests.simulation.scheduler import KilledError
 
@@ -226,7 +227,7 @@ class Worker:
                 scheduler.wait(_RESTART_MS)
                 process.restart()
                 function = aggregator(process, self._settings)
-            process.dies_at_ms = None
+            process.dies_at_ms = NEVER_MS
             self.busy = False
 
 

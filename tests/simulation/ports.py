@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from io import BytesIO
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _SDK_RETRY_MS = 200
+NEVER_MS = 1 << 62
 
 
 class Process:
@@ -30,22 +32,24 @@ class Process:
 
     Attributes:
         skew_ms: How wrong its clock is.
-        dies_at_ms: When it is stopped for taking too long; None if nobody does.
+        dies_at_ms: When it is stopped for taking too long.
     """
 
     def __init__(self, world: World, name: str, *, skew_ms: int = 0) -> None:
         self.world = world
         self.name = name
         self.skew_ms = skew_ms
-        self.dies_at_ms: int | None = None
+        self.dies_at_ms = NEVER_MS
         self._dead = False
+        self._scheduler = world.scheduler
         self._wait = world.scheduler.wait
+        self._decide = world.faults.decide
         self._chance = world.latency.random
         self.items = ProcessItems(self, world.items)
         self.objects = ProcessObjects(self, world.objects)
 
     def now_ms(self) -> int:
-        return self.world.scheduler.now_ms + self.skew_ms
+        return self._scheduler.now_ms + self.skew_ms
 
     def sleep_ms(self, duration_ms: int) -> None:
         self._check()
@@ -61,7 +65,7 @@ class Process:
     def restart(self) -> None:
         """A new process takes its place."""
         self._dead = False
-        self.dies_at_ms = None
+        self.dies_at_ms = NEVER_MS
 
     def kill(self) -> None:
         """Die here. Handlers and context managers of the code under test may run, but reach nothing any more."""
@@ -71,10 +75,11 @@ class Process:
     def read(self, call: str, apply: Callable[[], T]) -> T:
         """A call that changes nothing."""
         self._check()
-        fault = self.world.faults.decide(self.name, call, READ_FAULTS)
+        fault = self._decide(self.name, call, READ_FAULTS)
         self._wait(1 + int(self._chance() * 30))
         if fault is None:
-            self._check()
+            if self._dead or self._scheduler.now_ms > self.dies_at_ms:
+                self._check()
             return apply()
         if fault is Fault.PAUSED:
             self._pause()
@@ -86,7 +91,7 @@ class Process:
     def write(self, call: str, apply: Callable[[], T], *, actions: int = 0) -> T:
         """A call that changes something, whether its reply arrives or not."""
         self._check()
-        fault = self.world.faults.decide(self.name, call, TRANSACTION_FAULTS if actions else WRITE_FAULTS)
+        fault = self._decide(self.name, call, TRANSACTION_FAULTS if actions else WRITE_FAULTS)
         self._wait(1 + int(self._chance() * 30))
         self._check()
         if fault is None:
@@ -106,8 +111,7 @@ class Process:
             self._wait(_SDK_RETRY_MS)
             return apply()
         if fault is Fault.APPLIED_LATER:
-            scheduler = self.world.scheduler
-            scheduler.at(scheduler.now_ms + self.world.faults.later_ms(), lambda: _quietly(apply))
+            self._scheduler.at(self._scheduler.now_ms + self.world.faults.later_ms(), lambda: _quietly(apply))
         if fault is Fault.REPLY_LOST or fault is Fault.KILLED_AFTER:
             _quietly(apply)
         if fault is Fault.KILLED_AFTER:
@@ -121,7 +125,7 @@ class Process:
     def _check(self) -> None:
         if self._dead:
             raise KilledError
-        if self.dies_at_ms is not None and self.world.scheduler.now_ms > self.dies_at_ms:
+        if self._scheduler.now_ms > self.dies_at_ms:
             self.world.faults.histogram["killed at the time limit"] += 1
             self.kill()
 
@@ -143,13 +147,13 @@ class ProcessItems:
         self._watch = process.world.watch
 
     def get(self, table: Table, key: Key) -> Item | None:
-        return self._process.read("items.get", lambda: self._store.get(table, key))
+        return self._process.read("items.get", partial(self._store.get, table, key))
 
     def get_many(self, table: Table, keys: Sequence[Key]) -> dict[Key, Item]:
         found: dict[Key, Item] = {}
         for key in keys:
             # Each item is read at a moment of its own.
-            item = self._process.read("items.get_many", lambda key=key: self._store.get(table, key))  # type: ignore[misc]
+            item = self._process.read("items.get_many", partial(self._store.get, table, key))
             if item is not None:
                 found[key] = item
         return found
@@ -158,19 +162,10 @@ class ProcessItems:
         self, table: Table, pk: str, *, sk_from: str = "", sk_to: str = "\U0010ffff", descending: bool = False
     ) -> Iterator[Item]:
         items = self._store.query(table, pk, sk_from=sk_from, sk_to=sk_to, descending=descending)
-        while True:
-            item = self._process.read("items.query", lambda: next(items, None))
-            if item is None:
-                return
-            yield item
+        return self._one_by_one("items.query", items)
 
     def scan(self, table: Table) -> Iterator[Item]:
-        items = self._store.scan(table)
-        while True:
-            item = self._process.read("items.scan", lambda: next(items, None))
-            if item is None:
-                return
-            yield item
+        return self._one_by_one("items.scan", self._store.scan(table))
 
     def put(self, action: Put) -> None:
         def apply() -> None:
@@ -203,6 +198,10 @@ class ProcessItems:
 
         self._process.write("items.transact", apply, actions=len(actions))
 
+    def _one_by_one(self, call: str, items: Iterator[Item]) -> Iterator[Item]:
+        """Each at a moment of its own."""
+        return iter(partial(self._process.read, call, partial(next, items, None)), None)  # type: ignore[arg-type]
+
 
 class ProcessObjects:
     """`ObjectStore` of one process."""
@@ -222,13 +221,13 @@ class ProcessObjects:
         return self._process.write("objects.put", apply)
 
     def get(self, key: str) -> bytes:
-        return self._process.read("objects.get", lambda: self._store.get(key))
+        return self._process.read("objects.get", partial(self._store.get, key))
 
     def open(self, key: str, *, if_match: str | None = None) -> BinaryIO:
         return self._process.read("objects.open", lambda: BytesIO(self._store.open(key, if_match=if_match).read()))
 
     def head(self, key: str) -> ObjectInfo | None:
-        return self._process.read("objects.head", lambda: self._store.head(key))
+        return self._process.read("objects.head", partial(self._store.head, key))
 
     def list(self, prefix: str, *, after: str = "") -> Iterator[ObjectInfo]:
         infos = self._store.list(prefix, after=after)

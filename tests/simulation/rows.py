@@ -9,6 +9,7 @@ from __future__ import annotations
 import marshal
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from metering.domain.batches import BatchReading, DecodedBatch, NoBatch, RefusedBatch, RefusedRecord
@@ -120,7 +121,8 @@ def _decoded(content: SentContent, delivery: Delivery, reasons: Sequence[str | N
     usage: dict[UsageKey, Total] = {}
     for row in rows:
         key = row.usage_key
-        usage[key] = usage.get(key, ZERO).plus(Total(row.bytes, 1))
+        size, count = usage.get(key, ZERO)
+        usage[key] = Total(size + row.bytes, count + 1)
     return DecodedBatch(
         batch_id=content.batch_id,
         source_id="",
@@ -153,9 +155,10 @@ class PlainCodec:
         return marshal.dumps(rows)
 
 
-def decode_rows(body: bytes) -> list[Row]:
+@lru_cache(maxsize=128)
+def decode_rows(body: bytes) -> tuple[Row, ...]:
     """Inverse of the codec."""
-    return [Row._make(row) for row in marshal.loads(body)]  # noqa: S302 - what this process wrote itself
+    return tuple(map(Row._make, marshal.loads(body)))  # noqa: S302 - what this process wrote itself
 
 
 class PlainLake:
@@ -166,17 +169,19 @@ class PlainLake:
 
     @contextmanager
     def merge(self, hour_s: int, staging_keys: Sequence[str]) -> Iterator[MergedFile]:
-        rows = [row for key in staging_keys for row in marshal.loads(self._objects.get(key)) if row[0] == hour_s]  # noqa: S302
+        rows = [row for key in staging_keys for row in decode_rows(self._objects.get(key)) if row.booked_s == hour_s]
         rows.sort()
-        yield MergedFile(content=marshal.dumps(rows), rows=len(rows), bytes=sum(row[9] for row in rows))
+        content = marshal.dumps(list(map(tuple, rows)))
+        yield MergedFile(content=content, rows=len(rows), bytes=sum([row.bytes for row in rows]))
 
     def totals(self, sources: Sequence[Source], query: RowQuery) -> dict[Group, Total]:
         totals: dict[Group, Total] = {}
         for source in sources:
             for row in decode_rows(self._objects.get(source.key)):
                 if row.booked_s == source.hour_s or not source.staged:
-                    group = tuple(_value(row, column) for column in query.columns)
-                    totals[group] = totals.get(group, ZERO).plus(Total(row.bytes, 1))
+                    group = tuple([_value(row, column) for column in query.columns])
+                    size, count = totals.get(group, ZERO)
+                    totals[group] = Total(size + row.bytes, count + 1)
         return totals
 
 

@@ -22,7 +22,7 @@ class KilledError(BaseException):
 class Scheduler:
     """Runs processes and timed events in order of simulated time."""
 
-    __slots__ = ("_heap", "_hub", "_number", "_until_ms", "now_ms")
+    __slots__ = ("_heap", "_hub", "_number", "_processes", "_until_ms", "now_ms")
 
     def __init__(self, now_ms: int) -> None:
         self.now_ms = now_ms
@@ -30,6 +30,7 @@ class Scheduler:
         self._number = 0
         self._until_ms = now_ms
         self._hub = getcurrent()
+        self._processes: list[greenlet] = []
 
     def at(self, at_ms: int, event: Callable[[], object]) -> None:
         """Let something happen at a moment (now, if that has passed)."""
@@ -39,6 +40,7 @@ class Scheduler:
     def spawn(self, body: Callable[[], None], *, delay_ms: int = 0) -> greenlet:
         """Start a process."""
         process = greenlet(body)
+        self._processes.append(process)
         self.at(self.now_ms + delay_ms, process.switch)
         return process
 
@@ -77,3 +79,10 @@ class Scheduler:
             self.now_ms = due_ms
             event()
         return True
+
+    def end(self) -> None:
+        """Let go of all that was to happen, and of the processes that wait for it."""
+        self._heap.clear()
+        for process in self._processes:
+            process.throw()
+        self._processes.clear()

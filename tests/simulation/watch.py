@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from metering.domain.hours import hour_label, parse_hour
 from metering.domain.items import Delete, Put, Table, Update
-from metering.domain.ledger import POINTER_PREFIX, Pointer, conflict_key, marker_key
+from metering.domain.ledger import (
+    POINTER_PREFIX,
+    PUBLISHED_PREFIX,
+    Published,
+    conflict_key,
+    marker_key,
+    pointed_to,
+)
 from metering.domain.quarantine import batch_key
 from metering.units import DAY_S, MINUTE_S
 from tests.simulation.rows import decode_rows
@@ -17,12 +24,26 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 
+_USAGE = Table.USAGE
 # Markers live 50 days by the clock of the worker that wrote them; clocks are wrong by minutes.
 _SHORTEST_LIFE_MS = 50 * DAY_S * 1000 - 10 * MINUTE_S * 1000
 
 
 class ViolationError(AssertionError):
     """An invariant does not hold."""
+
+
+class _Shown(NamedTuple):
+    """Objects whose rows a published hour or a pointer shows, unless another item of the hour supersedes it."""
+
+    keys: tuple[str, ...]
+    unless: str
+
+
+def _shown(item: Item) -> _Shown:
+    if str(item["sk"]).startswith(POINTER_PREFIX):
+        return _Shown((pointed_to(item),), f"{PUBLISHED_PREFIX}{item.get('run')}")
+    return _Shown(tuple(file.key for file in Published.from_item(item).files), "")
 
 
 class Watch:
@@ -42,30 +63,31 @@ class Watch:
         self._world = world
         # Object key -> partition of an hour -> resource ids of its rows there. Objects are never written twice.
         self._rows: dict[str, dict[str, list[str]]] = {}
-        # Partition of an hour -> what it holds.
-        self._hours: dict[str, dict[str, Item]] = {}
+        # Partition of an hour -> sort key -> what it shows.
+        self._hours: dict[str, dict[str, _Shown]] = {}
 
     def written(self, action: Put | Update | Delete) -> None:
         """A write was applied."""
-        key = action.key
-        if action.table is Table.USAGE:
-            self._check_frozen(key.pk.rpartition("#")[2], "usage")
+        pk, sk = key = action.key
+        if action.table is _USAGE:
+            if self.frozen:
+                self._check_frozen(pk.rpartition("#")[2], "usage")
             return
-        kind = key.pk[0]
+        kind = pk[0]
         if kind == "H":
             self._hour_written(action, key)
-        elif kind == "B" and key.sk == "M" and isinstance(action, Put):
+        elif kind == "B" and sk == "M" and isinstance(action, Put):
             self._verdict(action.item)
         elif kind == "T":
             self._period(action)
 
     def _hour_written(self, action: Put | Update | Delete, key: Key) -> None:
         hour = self._hours.setdefault(key.pk, {})
-        item = None if isinstance(action, Delete) else self._world.peek(key)
+        item = None if isinstance(action, Delete) else self._world.items.peek(Table.LEDGER, key)
         if item is None:
             hour.pop(key.sk, None)
         else:
-            hour[key.sk] = item
+            hour[key.sk] = _shown(item)
         if isinstance(action, Put):
             if key.sk.startswith(POINTER_PREFIX):
                 self._pointed(action.item)
@@ -84,22 +106,20 @@ class Watch:
             raise ViolationError(f"I4: {content.name} was acknowledged without a verdict")
 
     def _pointed(self, item: Item) -> None:
-        pointer = Pointer.from_item(item)
-        since = self.visible_since.setdefault(pointer.hour_s, {})
-        for resource_id in self._hour_rows(pointer.staging_key, pointer.key.pk):
+        pk = str(item["pk"])
+        since = self.visible_since.setdefault(parse_hour(pk[2:]), {})
+        for resource_id in self._hour_rows(pointed_to(item), pk):
             if resource_id in since:
                 raise ViolationError(f"I3: {resource_id} is visible twice: committed again")
             since[resource_id] = self._world.scheduler.now_ms
 
-    def _check_hour(self, pk: str, hour: dict[str, Item]) -> None:
+    def _check_hour(self, pk: str, hour: dict[str, _Shown]) -> None:
         """Every row that a reader sees who reads the whole hour right now: each of those that can be read, once."""
         seen: list[str] = []
-        for sk, item in hour.items():
-            if sk[0] == "1":
-                for file in item["files"]:  # type: ignore[union-attr]
-                    seen += self._hour_rows(file["key"], pk)  # type: ignore[index,arg-type,call-overload]
-            elif f"1#{item.get('run')}" not in hour:
-                seen += self._hour_rows(str(item["staging"]), pk)
+        for keys, unless in hour.values():
+            if unless not in hour:
+                for key in keys:
+                    seen += self._hour_rows(key, pk)
         expected = self.visible_since.get(parse_hour(pk[2:]), {})
         if len(seen) != len(expected) or set(seen) != expected.keys():
             doubled = sorted({name for name in seen if seen.count(name) > 1})

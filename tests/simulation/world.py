@@ -38,6 +38,7 @@ class World:
         self.alerts = MemoryAlerts()
         self.contents: dict[str, SentContent] = {}
         self.watch = Watch(self)
+        self._processes: list[Process] = []
 
     def now_ms(self) -> int:
         """True time (S3 stamps objects with it)."""
@@ -48,7 +49,9 @@ class World:
 
     def process(self, name: str, *, skew_ms: int = 0) -> Process:
         """A new process."""
-        return Process(self, name, skew_ms=skew_ms)
+        process = Process(self, name, skew_ms=skew_ms)
+        self._processes.append(process)
+        return process
 
     def peek(self, key: Key) -> Item | None:
         """A ledger item, without a call."""
@@ -75,3 +78,10 @@ class World:
         for key in due:
             self.objects.remove(key)
         return len(due)
+
+    def end(self) -> None:
+        """Free all that it holds, now: what waits for a search for cycles pushes the next history out of the cache."""
+        self.scheduler.end()
+        for process in self._processes:
+            vars(process).clear()
+        vars(self).clear()

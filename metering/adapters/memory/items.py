@@ -29,18 +29,17 @@ from metering.domain.items import (
 from metering.errors import ConditionFailedError, TransactionCanceledError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 _EMPTY: Item = {}
+_CONTAINERS = (list, dict)
 # DynamoDB numbers hold 38 digits.
 _MAX_MAGNITUDE = 10**38
 
 
-def holds(condition: Condition | None, item: Item | None) -> bool:
+def holds(condition: Condition, item: Item | None) -> bool:
     """Whether a condition is true of an item, or of the lack of one."""
     attributes = _EMPTY if item is None else item
-    if condition is None:
-        return True
     if isinstance(condition, Absent):
         return condition.attribute not in attributes
     if isinstance(condition, Exists):
@@ -154,22 +153,21 @@ class MemoryItemStore:
 
     def transact(self, actions: Sequence[Action]) -> None:
         self.on_call("items.transact")
-        keys = [action.key for action in actions]
         if not 1 <= len(actions) <= MAX_TRANSACTION_ACTIONS:
             raise ValueError(f"a transaction has 1 to {MAX_TRANSACTION_ACTIONS} actions, not {len(actions)}")
-        if len({(action.table, key) for action, key in zip(actions, keys, strict=True)}) < len(actions):
+        targets = [(action.table, action.key) for action in actions]
+        if len(set(targets)) < len(targets):
             raise ValueError("two actions of a transaction are on one item")
         for action in actions:
             _check_values(action)
-        found = [self.peek(action.table, key) for action, key in zip(actions, keys, strict=True)]
-        if not all(holds(action.condition, item) for action, item in zip(actions, found, strict=True)):
-            raise TransactionCanceledError(
-                [
-                    None if holds(action.condition, item) else ("ConditionalCheckFailed", item)
-                    for action, item in zip(actions, found, strict=True)
-                ]
-            )
-        for action, key, item in zip(actions, keys, found, strict=True):
+        found = [self.peek(table, key) for table, key in targets]
+        reasons = [
+            None if action.condition is None or holds(action.condition, item) else ("ConditionalCheckFailed", item)
+            for action, item in zip(actions, found, strict=True)
+        ]
+        if any(reasons):
+            raise TransactionCanceledError(reasons)
+        for action, (_, key), item in zip(actions, targets, found, strict=True):
             self._apply(action, key, item)
         self.on_reply("items.transact")
 
@@ -197,7 +195,7 @@ class MemoryItemStore:
         _check_values(action)
         key = action.key
         found = self.peek(action.table, key)
-        if not holds(action.condition, found):
+        if action.condition is not None and not holds(action.condition, found):
             raise ConditionFailedError(found)
         after = self._apply(action, key, found)
         self.on_reply(call)
@@ -207,7 +205,7 @@ class MemoryItemStore:
         """Carry out one action; returns the item as it is then."""
         after: Item = _EMPTY if found is None else found
         if isinstance(action, Put):
-            after = {name: _own(value) for name, value in action.item.items()}
+            after = _own_attributes(action.item)
         elif isinstance(action, Update):
             after = _updated(action, key, found)
         elif isinstance(action, Check):
@@ -226,43 +224,51 @@ class MemoryItemStore:
         partition.write(key.sk, item)
 
 
-def _own(value: Value) -> Value:
+def _own_attributes(attributes: Item) -> dict[str, Value]:
     """A copy that its writer cannot change any more."""
+    own = dict(attributes)
+    for name, value in own.items():
+        if isinstance(value, _CONTAINERS):
+            own[name] = _own(value)
+    return own
+
+
+def _own(value: Value) -> Value:
     if isinstance(value, list):
-        return [_own(element) for element in value]
-    if isinstance(value, dict):
-        return {name: _own(element) for name, element in value.items()}
-    return value
+        return [_own(element) if isinstance(element, _CONTAINERS) else element for element in value]
+    return _own_attributes(value) if isinstance(value, dict) else value
 
 
 def _check_values(action: Action) -> None:
     """Refuse what DynamoDB would refuse before it looks at the item."""
     if isinstance(action, Put):
-        for value in action.item.values():
-            _check_value(value)
+        _check_all(action.item.values())
     elif isinstance(action, Update):
         if not (action.set or action.add or action.discard or action.remove):
             raise ValueError(f"an update of {action.key} that changes nothing")
         for changes in (action.set, action.add, action.discard):
-            for value in changes.values():
-                _check_value(value)
+            if changes:
+                _check_all(changes.values())
 
 
-def _check_value(value: Value) -> None:
-    if isinstance(value, str):
-        return
-    if isinstance(value, frozenset) and not value:
-        raise ValueError("there are no empty sets")
-    if isinstance(value, int) and not -_MAX_MAGNITUDE < value < _MAX_MAGNITUDE:
-        raise ValueError("a number holds 38 digits")
-    if isinstance(value, list | dict):
-        for element in value.values() if isinstance(value, dict) else value:
-            _check_value(element)
+def _check_all(values: Iterable[Value]) -> None:
+    for value in values:
+        if isinstance(value, str):
+            continue
+        if isinstance(value, int):
+            if not -_MAX_MAGNITUDE < value < _MAX_MAGNITUDE:
+                raise ValueError("a number holds 38 digits")
+        elif isinstance(value, list):
+            _check_all(value)
+        elif isinstance(value, dict):
+            _check_all(value.values())
+        elif not value:
+            raise ValueError("there are no empty sets")
 
 
 def _updated(action: Update, key: Key, found: Item | None) -> Item:
     item: dict[str, Value] = {"pk": key.pk, "sk": key.sk} if found is None else dict(found)
-    item.update((name, _own(value)) for name, value in action.set.items())
+    item |= _own_attributes(action.set)
     for name, amount in action.add.items():
         before = item.get(name, 0)
         if not isinstance(before, int):

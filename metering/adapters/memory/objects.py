@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 from bisect import bisect_left, bisect_right, insort
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from metering.adapters.memory.ranges import MemoryRanges
 from metering.errors import ObjectChangedError, ObjectMissingError
@@ -19,11 +18,13 @@ if TYPE_CHECKING:
     from metering.ports import Clock
 
 
-@dataclass(frozen=True, slots=True)
-class _Stored:
+class _Stored(NamedTuple):
     body: bytes
-    etag: str
-    modified_s: int
+    info: ObjectInfo
+
+    @property
+    def etag(self) -> str:
+        return self.info.etag
 
 
 def _ignore(_call: str) -> None:
@@ -65,7 +66,10 @@ class MemoryObjectStore:
         etag = f'"{hashlib.md5(content, usedforsecurity=False).hexdigest()}"'
         if key not in self._objects:
             insort(self._keys, key)
-        self._objects[key] = _Stored(content, etag, self._clock.now_ms() // 1000)
+        modified_s = self._clock.now_ms() // 1000
+        self._objects[key] = _Stored(
+            content, ObjectInfo(key=key, size_bytes=len(content), etag=etag, modified_s=modified_s)
+        )
         self.on_reply("objects.put")
         return True
 
@@ -88,14 +92,14 @@ class MemoryObjectStore:
     def head(self, key: str) -> ObjectInfo | None:
         self.on_call("objects.head")
         stored = self._objects.get(key)
-        return None if stored is None else _info(key, stored)
+        return None if stored is None else stored.info
 
     def list(self, prefix: str, *, after: str = "") -> Iterator[ObjectInfo]:
         self.on_call("objects.list")
         index = bisect_right(self._keys, after) if after >= prefix else bisect_left(self._keys, prefix)
         while index < len(self._keys) and self._keys[index].startswith(prefix):
             key = self._keys[index]
-            yield _info(key, self._objects[key])
+            yield self._objects[key].info
             self.on_call("objects.list.next")
             index = bisect_right(self._keys, key)
 
@@ -131,7 +135,3 @@ class MemoryObjectStore:
         if stored is None:
             raise ObjectMissingError(key)
         return stored
-
-
-def _info(key: str, stored: _Stored) -> ObjectInfo:
-    return ObjectInfo(key=key, size_bytes=len(stored.body), etag=stored.etag, modified_s=stored.modified_s)
