@@ -35,20 +35,25 @@ def merged(paths: list[Path], hour_s: int, piece_rows: int) -> Iterator[list[pa.
     """
     with ExitStack() as stack:
         cursors = [_Cursor(stack.enter_context(pa.OSFile(str(path), "rb")), hour_s) for path in paths]
-        piece: list[pa.Table] = []
+        piece: dict[_Cursor, list[pa.Table]] = {}
         rows = 0
         while cursors := [cursor for cursor in cursors if cursor.forward()]:
             bound = min(cursor.last for cursor in cursors)
             for cursor in cursors:
                 part = cursor.take(bound)
                 if part is not None:
-                    piece.append(part)
+                    piece.setdefault(cursor, []).append(part)
                     rows += part.num_rows
             if rows >= piece_rows:
-                yield piece
-                piece, rows = [], 0
+                yield _a_table_a_run(piece)
+                piece, rows = {}, 0
         if piece:
-            yield piece
+            yield _a_table_a_run(piece)
+
+
+def _a_table_a_run(piece: dict[_Cursor, list[pa.Table]]) -> list[pa.Table]:
+    """The parts of each run as one: they share their dictionaries, so that nobody has to unify those of each part."""
+    return [pa.concat_tables(parts).combine_chunks() for parts in piece.values()]
 
 
 class _Cursor:
