@@ -6,16 +6,18 @@ reply is lost, it is applied later, or the SDK sends it twice. In the end everyt
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from metering.domain import wal
 from metering.domain.hours import hour_of
-from metering.domain.items import Table
+from metering.domain.items import Key, Table
 from metering.errors import UnavailableError
 from metering.units import DAY_S, HOUR_S
 from metering.usecases import packing
+from metering.usecases.period import PeriodNotClosableError
 from tests.simulation import jobs
 from tests.simulation.checker import check, lake_rows
 from tests.simulation.faults import HOUR_MS, MINUTE_MS, Fault, ScriptedFaults
@@ -33,7 +35,8 @@ if TYPE_CHECKING:
     from metering.domain.items import Action
 
 NOW_MS = 1_796_083_200_000 + 5 * HOUR_MS  # 2026-12-01T05:00Z: what is late by a day is of a month that has ended
-JOBS = ("worker", "finisher", "compactor", "cleaner", "orphans", "reader")
+JOBS = ("worker", "finisher", "rebuild", "reader", "compactor", "reconciler", "cleaner", "orphans", "closer")
+_MONTH = "2026-11"
 _ACTIONS = 14
 _SUBJECT = "subject"
 _ATTEMPTS = 8
@@ -63,6 +66,28 @@ def run_cell(job: str, number: int, fault: Fault) -> None:
     Scenario(job, faults).run()
     if not faults.histogram[fault]:
         raise ViolationError(f"{job}: call {number} was not made, so {fault} did not happen")
+
+
+def failure(job: str, number: int, call: str, fault: Fault) -> str:
+    """What is wrong after one fault at one call, in a sentence; empty if nothing is."""
+    try:
+        run_cell(job, number, fault)
+    except ViolationError as error:
+        return f"{job}, call {number} ({call}), {fault}: {error}"
+    return ""
+
+
+def main() -> int:
+    """Run every cell of every job; 0 if none fails."""
+    failures = 0
+    for job in JOBS:
+        found = [failure(job, *cell) for cell in cells(job)]
+        failures += sum(map(bool, found))
+        sys.stdout.write(
+            "\n".join([f"{job}: {len(found)} cells, {sum(map(bool, found))} fail", *filter(None, found), ""])
+        )
+        sys.stdout.flush()
+    return 1 if failures else 0
 
 
 class Scenario:
@@ -100,8 +125,11 @@ class Scenario:
         world.queue.send("b1.0", "S1")
         self._until_done("worker again", self._work, lambda: not world.queue.messages, pause_ms=VISIBILITY_MS + 1)
         self._until_done("finisher", self._finish, lambda: True)
+        self._lose_usage()
+        self._until_done("rebuild", self._rebuild, lambda: True)
         self._until_done("reader", self._read, lambda: True)
         self._until_done("compactor", self._compact, lambda: not self._pending())
+        self._until_done("reconciler", self._reconcile, lambda: True)
         self._orphan()
         world.scheduler.run_until(world.scheduler.now_ms + 25 * HOUR_MS)
         self._until_done("cleaner", self._clean, lambda: True)
@@ -113,6 +141,8 @@ class Scenario:
         world.scheduler.run_until(world.scheduler.now_ms + 25 * HOUR_MS)
         self._until_done("l", self._clean, lambda: True)
         self._until_done("o", self._orphans, lambda: True)
+        world.scheduler.run_until(world.scheduler.now_ms + 3 * DAY_MS)
+        self._until_done("closer", self._close, lambda: True)
         self._check()
 
     def _until_done(
@@ -135,7 +165,7 @@ class Scenario:
         def body() -> None:
             try:
                 run(process)
-            except (KilledError, UnavailableError):
+            except (KilledError, UnavailableError, PeriodNotClosableError):
                 result.append(False)
             else:
                 result.append(True)
@@ -163,6 +193,27 @@ class Scenario:
 
     def _compact(self, process: Process) -> None:
         jobs.compactor(process, self._policy, shards=1).run(jobs.deadline(process, HOUR_MS))
+
+    def _lose_usage(self) -> None:
+        """Every second usage item is gone, as after a restore of the table."""
+        for item in list(self.world.items.everything(Table.USAGE))[::2]:
+            self.world.items.remove(Table.USAGE, Key(str(item["pk"]), str(item["sk"])))
+
+    def _rebuild(self, process: Process) -> None:
+        jobs.rebuilder(process, shards=1).usage()
+
+    def _reconcile(self, process: Process) -> None:
+        to_s = self.world.scheduler.now_ms // 1000 + DAY_S
+        result = jobs.reconciler(process, shards=1).check(from_s=0, to_s=to_s, deep=True)
+        if result.different:
+            raise ViolationError(f"the reconciler found {result.different[0]}")
+
+    def _close(self, process: Process) -> None:
+        closer = jobs.period_closer(process, self._policy, shards=1)
+        closer.close(_MONTH, jobs.deadline(process, HOUR_MS))
+        problems = closer.verify(_MONTH)
+        if problems:
+            raise ViolationError(problems[0])
 
     def _clean(self, process: Process) -> None:
         jobs.cleaner(process, shards=1).run(jobs.deadline(process, HOUR_MS))
@@ -239,3 +290,7 @@ def content_of(batch_id: str, version: int, starts: Sequence[int]) -> SentConten
         for position, start_s in enumerate(starts)
     )
     return SentContent(name=name, batch_id=batch_id, content_hash=f"h-{name}", sender_id="S1", rows=rows)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
