@@ -294,7 +294,7 @@ class History:
         if not jobs.is_idle(world, self.workers):
             raise ViolationError("the queue does not become empty")
         if self.broken:
-            # A commit that died open is the sweep's to finish; until then its hours do not settle, and are not repaired.
+            # A commit that died open is the sweep's to finish; until then its hours do not settle and stay as they are.
             self._finally(self._finish)
             self._finally(self._repair_all)
         if self.chance.random() < 0.4:
