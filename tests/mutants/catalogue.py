@@ -78,6 +78,7 @@ MUTANTS = (
         path=_USECASES + "aggregate.py",
         old="undecided |= {content.group for content in ready if content.verdict is Verdict.PUT_BACK}",
         new="undecided |= set()",
+        suites=("tests/unit/usecases/test_aggregate.py", *WORLD),
     ),
     Mutant(
         name="objects are written after the transaction",

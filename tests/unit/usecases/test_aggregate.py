@@ -15,6 +15,7 @@ from metering.domain.items import Put, Table
 from metering.domain.ledger import CommitRecord, Marker, Period, commit_key
 from metering.domain.quarantine import QuarantinedBatch, batch_key, decode_records
 from metering.errors import TransactionCanceledError, UnavailableError
+from metering.settings import Settings
 from metering.usecases.verdicts import Verdict
 from tests.unit.usecases.small_world import (
     NOW_S,
@@ -110,6 +111,15 @@ def test_other_content_goes_back_with_the_first_if_that_has_no_verdict(world: Sm
     world.calls.refuse["items.transact"] = THROTTLED
     first, other = delivery(batch(1), message="first"), delivery(batch(1, size=999), message="other")
     assert world.handle(first, other).retry == ("first", "other")
+
+
+def test_other_content_is_not_decided_before_the_first_though_the_store_is_back(world: SmallWorld) -> None:
+    attempts = Settings.model_fields["attempts"].default
+    # Call 0 puts the first one's object; then its transaction fails as often as it is tried.
+    world.calls.before = dict.fromkeys(range(1, 1 + attempts), THROTTLED)
+    first, other = delivery(batch(1), message="first"), delivery(batch(1, size=999), message="other")
+    assert world.handle(first, other).retry == ("first", "other")
+    assert world.calls.names.count("items.transact") == attempts
 
 
 def test_a_conflict_is_kept_with_its_content_before_it_is_acknowledged(world: SmallWorld) -> None:
