@@ -79,22 +79,7 @@ def test_a_compactor_that_dies_at_any_call_leaves_what_the_next_one_finishes() -
     while True:
         world = world_with_traffic()
         before = world.usage()
-        left = calls
-
-        def die(_call: str) -> None:
-            nonlocal left
-            if left == 0:
-                raise KeyboardInterrupt
-            left -= 1
-
-        world.items.on_call = world.objects.on_call = die
-        try:
-            world.compact_all()
-        except KeyboardInterrupt:
-            died = True
-        else:
-            died = False
-        world.items.on_call = world.objects.on_call = lambda _call: None
+        died = world.dies_after(calls, world.compact_all)
         assert world.visible() == before
         world.compact_all()
         assert world.visible() == before

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
 from metering.domain.hours import month_bounds_s
@@ -78,22 +80,7 @@ def test_closing_goes_on_after_it_died_at_any_call() -> None:
     calls = 0
     while True:
         world = world_with_october()
-        left = calls
-
-        def die(_call: str) -> None:
-            nonlocal left
-            if left == 0:
-                raise KeyboardInterrupt
-            left -= 1
-
-        world.items.on_call = world.objects.on_call = die
-        try:
-            world.jobs.closer.close(MONTH, world.deadline())
-        except KeyboardInterrupt:
-            died = True
-        else:
-            died = False
-        world.items.on_call = world.objects.on_call = lambda _call: None
+        died = world.dies_after(calls, partial(world.jobs.closer.close, MONTH, world.deadline()))
         assert world.jobs.closer.close(MONTH, world.deadline()).total == Total(5 + 7 + 2**62 + 11, 4)
         assert world.jobs.closer.verify(MONTH) == []
         if not died:

@@ -41,26 +41,13 @@ def test_a_run_that_is_cut_off_at_any_call_did_no_harm_and_the_next_one_does_the
         world = world_with_traffic()
         before = world.usage()
         lose_usage(world)
-        left = cut
-
-        def die(_call: str) -> None:
-            nonlocal left
-            if left == 0:
-                raise KeyboardInterrupt
-            left -= 1
-
-        world.items.on_call = world.objects.on_call = die
-        try:
-            repaired = world.jobs.rebuilder.usage().repaired
-        except KeyboardInterrupt:
-            repaired = -1
-        world.items.on_call = world.objects.on_call = lambda _call: None
+        died = world.dies_after(cut, world.jobs.rebuilder.usage)
         done = {key: total for key, total in world.usage().items() if total != Total(0, 0)}
         assert all(before[key] == total for key, total in done.items())
         halves += 0 < len(done) < len(before)
         assert not world.jobs.rebuilder.usage().unsettled
         assert world.usage() == before
-        if repaired >= 0:
+        if not died:
             break
         cut += 11
     assert cut > 50

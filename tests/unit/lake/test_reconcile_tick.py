@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -143,21 +144,7 @@ def test_a_pass_that_dies_at_any_call_leaves_the_work_to_the_next_one() -> None:
     while True:
         world = published(HOUR, OLD_HOUR)
         spoil(world, HOUR)
-        left = cut
-
-        def die(_call: str) -> None:
-            nonlocal left
-            if left == 0:
-                raise KeyboardInterrupt
-            left -= 1
-
-        world.items.on_call = world.objects.on_call = die
-        died = False
-        try:
-            quick(world)
-        except KeyboardInterrupt:
-            died = True
-        world.items.on_call = world.objects.on_call = lambda _call: None
+        died = world.dies_after(cut, partial(quick, world))
         assert [check.hour_s for check in quick(world).different] == [HOUR]
         if not died:
             break

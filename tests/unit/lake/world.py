@@ -26,7 +26,7 @@ from metering.units import DAY_S
 from metering.usecases.aggregate import Aggregator
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from metering.domain.ledger import LakeFile
 
@@ -118,6 +118,25 @@ class World:
         result = self.aggregator.handle(deliveries, self.deadline())
         assert not result.retry
         return ids
+
+    def dies_after(self, calls: int, run: Callable[[], object]) -> bool:
+        """Run something in a process that is killed at its next call to the stores after `calls`; False if it ended."""
+        left = calls
+
+        def die(_call: str) -> None:
+            nonlocal left
+            if left == 0:
+                raise KeyboardInterrupt
+            left -= 1
+
+        self.items.on_call = self.objects.on_call = die
+        try:
+            run()
+        except KeyboardInterrupt:
+            return True
+        finally:
+            self.items.on_call = self.objects.on_call = lambda _call: None
+        return False
 
     def deadline(self, time_s: int = 900) -> DeadlineAt:
         return DeadlineAt(clock=self.clock, at_ms=self.clock.now_ms() + time_s * 1000)
