@@ -136,10 +136,11 @@ class Deployer:
         If it fails it fails by its schedule, too, and that alarm is right.
         """
         self._phase("watch")
+        clients = self._clients()
         for attempt in range(_FIRST_WATCH_ATTEMPTS):
             if attempt:
                 time.sleep(_FIRST_WATCH_PAUSE_S)
-            if "FunctionError" not in self._clients().lambda_.invoke(FunctionName=function, Payload=b"{}"):
+            if "FunctionError" not in clients.lambda_.invoke(FunctionName=function, Payload=b"{}"):
                 return
 
     def _clients(self) -> Clients:

@@ -23,6 +23,7 @@ from typing import Annotated, Concatenate, NoReturn, ParamSpec
 
 import typer
 from rich.console import Console
+from rich.progress import Progress, ProgressColumn
 from rich.text import Text
 
 from metering.adapters.aws.errors import refusals_explained
@@ -85,6 +86,11 @@ _FORMAT_OPTIONS = {
 root_places: ContextVar[Mapping[str, str | None]] = ContextVar("root_places")
 
 messages = Console(stderr=True)
+
+
+def shown(*columns: ProgressColumn) -> Progress:
+    """Progress on stderr that leaves nothing behind; silent where nobody watches, as in a file or a pipe."""
+    return Progress(*columns, console=messages, transient=True, disable=not messages.is_terminal)
 
 
 def say(text: str, style: str = "") -> None:

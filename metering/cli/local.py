@@ -13,7 +13,7 @@ from metering.adapters.aws.region_life import DeployedRegions
 from metering.adapters.deployment import run_deployment
 from metering.adapters.local import emulator
 from metering.adapters.local.state import LocalState, forget_state, is_running, load_state, save_state
-from metering.cli.command import Session, command, messages, say
+from metering.cli.command import Session, command, say, shown
 from metering.cli.connection import connect
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.output import Answer, Column
@@ -165,7 +165,7 @@ class Step:
 @contextmanager
 def _steps() -> Iterator[Step]:
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=20), TimeElapsedColumn())
-    with Progress(*columns, console=messages, transient=True, disable=not messages.is_terminal) as progress:
+    with shown(*columns) as progress:
         yield Step(progress)
 
 

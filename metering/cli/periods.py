@@ -6,9 +6,9 @@ from contextlib import contextmanager
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 
-from metering.cli.command import Session, command, messages, say
+from metering.cli.command import Session, command, say, shown
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.lake import FROM_OPTION, TO_OPTION, NoDeadline, counts_answer, lake_jobs
 from metering.cli.output import Answer, Column
@@ -119,7 +119,7 @@ def rebuild_usage(
 def _hours() -> Iterator[Callable[[RebuildStep], None]]:
     """Hours done, of how many, on stderr."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=messages, transient=True) as progress:
+    with shown(*columns) as progress:
         task = progress.add_task("reading the usage table", total=None)
 
         def tell(step: RebuildStep) -> None:

@@ -15,7 +15,7 @@ from metering.adapters.traffic.given import read_records
 from metering.adapters.traffic.scenarios import SCENARIOS, Scenario
 from metering.adapters.traffic.sender import Sender
 from metering.adapters.traffic.synthesis import Shipment, Synthesis, run_name
-from metering.cli.command import Session, command, messages
+from metering.cli.command import Session, command, shown
 from metering.cli.connection import RegionConnection
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.output import Answer, Column
@@ -167,7 +167,7 @@ def _sending(total: int) -> Iterator[_Advance]:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=messages, transient=True, disable=not messages.is_terminal) as progress:
+    with shown(*columns) as progress:
         yield _Advance(progress, total)
 
 

@@ -12,7 +12,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from metering.adapters.aws.runtime import SystemClock
 from metering.adapters.lake.reader import ParquetLakeReader
 from metering.cli.all_regions import asks_for_all, connections
-from metering.cli.command import Session, command, messages, say
+from metering.cli.command import Session, command, say, shown
 from metering.cli.connection import RegionConnection
 from metering.cli.failures import WrongUsageError
 from metering.cli.output import Answer, Cell, Column, Json
@@ -256,5 +256,5 @@ class _Tell:
 @contextmanager
 def _waiting() -> Iterator[_Tell]:
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=messages, transient=True, disable=not messages.is_terminal) as progress:
+    with shown(*columns) as progress:
         yield _Tell(progress)

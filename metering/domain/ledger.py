@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 PUBLISHED_PREFIX = "1#"
 POINTER_PREFIX = "2#"
+# Where those end: the next character after `#`.
+AFTER_PUBLISHED = "1$"
+AFTER_POINTERS = "2$"
 # A report reads very many hours of few different totals.
 _REMEMBERED_FIELDS = 16_384
 

@@ -36,6 +36,10 @@ class Total(NamedTuple):
         """Sum of both."""
         return Total(self.bytes + other.bytes, self.records + other.records)
 
+    def minus(self, other: Total) -> Total:
+        """Difference of both."""
+        return Total(self.bytes - other.bytes, self.records - other.records)
+
 
 ZERO = Total(0, 0)
 

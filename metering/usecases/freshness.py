@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from metering.domain.items import Put, Table
 from metering.domain.ledger import (
+    AFTER_PUBLISHED,
     PUBLISHED_PREFIX,
     CommitRecord,
     Pending,
@@ -136,7 +137,7 @@ class Freshness:
 
     def _is_published(self, hour_s: int) -> bool:
         pk = pointer_key(hour_s, "").pk
-        entries = self.items.query(Table.LEDGER, pk, sk_from=PUBLISHED_PREFIX, sk_to="1$")
+        entries = self.items.query(Table.LEDGER, pk, sk_from=PUBLISHED_PREFIX, sk_to=AFTER_PUBLISHED)
         return next(iter(entries), None) is not None
 
     def _last(self) -> Completeness | None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from metering.domain.hours import rfc3339
+from metering.domain.lake import sum_totals
 from metering.domain.usage import ZERO, Total, UsageKey
 from metering.usecases.verification import Difference
 
@@ -49,7 +50,7 @@ class HourCheck:
         return self._hour_gaps() == other._hour_gaps()
 
     def _hour_gaps(self) -> tuple[Total, Total | None]:
-        return _less(self.usage, self.rows), None if self.markers is None else _less(self.markers, self.rows)
+        return self.usage.minus(self.rows), None if self.markers is None else self.markers.minus(self.rows)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +68,7 @@ class HourReading:
     def check(self) -> HourCheck:
         """Compare."""
         hour_s, ledger = self.state.hour_s, self.state.total
-        rows = ledger if self.rows is None else _sum(self.rows)
+        rows = ledger if self.rows is None else sum_totals(self.rows.values())
         found = list(self._keyed() if self.rows is not None else self._hourly(ledger))
         if self.rows is not None and rows != ledger:
             # The files do not hold what the ledger says that they hold.
@@ -97,24 +98,17 @@ class HourReading:
                 yield Difference(between="usage/rows", hour_s=hour_s, key=key, expected=booked, found=visible)
         if self.markers is None:
             return
-        if not self.batches and self.markers != _sum(rows):
-            yield Difference(between="markers/rows", hour_s=hour_s, expected=self.markers, found=_sum(rows))
+        shown = sum_totals(rows.values())
+        if not self.batches and self.markers != shown:
+            yield Difference(between="markers/rows", hour_s=hour_s, expected=self.markers, found=shown)
         for batch_id in sorted(self.marked.keys() | self.batches.keys()):
-            marked, shown = self.marked.get(batch_id, ZERO), self.batches.get(batch_id, ZERO)
-            if marked != shown:
-                yield Difference(between="markers/rows", hour_s=hour_s, batch_id=batch_id, expected=marked, found=shown)
-
-
-def _sum(totals: Mapping[UsageKey, Total]) -> Total:
-    return Total(sum(total.bytes for total in totals.values()), sum(total.records for total in totals.values()))
-
-
-def _less(left: Total, right: Total) -> Total:
-    return Total(left.bytes - right.bytes, left.records - right.records)
+            marked, found = self.marked.get(batch_id, ZERO), self.batches.get(batch_id, ZERO)
+            if marked != found:
+                yield Difference(between="markers/rows", hour_s=hour_s, batch_id=batch_id, expected=marked, found=found)
 
 
 def _gaps(differences: Iterable[Difference]) -> dict[tuple[str, str, UsageKey | None], Total]:
-    return {(d.between, d.batch_id, d.key): _less(d.found, d.expected) for d in differences}
+    return {(d.between, d.batch_id, d.key): d.found.minus(d.expected) for d in differences}
 
 
 def alert_fields(check: HourCheck, hours: int) -> dict[str, str | int]:

@@ -13,6 +13,8 @@ from metering.domain.hours import hour_label, parse_hour
 from metering.domain.items import Table
 from metering.domain.lake import LAKE_PREFIX, USAGE_QUERY, HourState, Source, usage_of
 from metering.domain.ledger import (
+    AFTER_POINTERS,
+    AFTER_PUBLISHED,
     POINTER_PREFIX,
     PUBLISHED_PREFIX,
     Pending,
@@ -34,10 +36,6 @@ if TYPE_CHECKING:
     from metering.ports import ItemStore, LakeReader, ObjectStore
 
 T = TypeVar("T")
-
-# The end of a prefix range: the next character after `#`.
-_AFTER_PUBLISHED = "1$"
-_AFTER_POINTERS = "2$"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,11 +134,11 @@ class LakeView:
 
     def _published(self, hour_s: int) -> list[Item]:
         pk = pointer_key(hour_s, "").pk
-        return list(self.items.query(Table.LEDGER, pk, sk_from=PUBLISHED_PREFIX, sk_to=_AFTER_PUBLISHED))
+        return list(self.items.query(Table.LEDGER, pk, sk_from=PUBLISHED_PREFIX, sk_to=AFTER_PUBLISHED))
 
     def _pointers(self, hour_s: int) -> list[Item]:
         pk = pointer_key(hour_s, "").pk
-        return list(self.items.query(Table.LEDGER, pk, sk_from=POINTER_PREFIX, sk_to=_AFTER_POINTERS))
+        return list(self.items.query(Table.LEDGER, pk, sk_from=POINTER_PREFIX, sk_to=AFTER_POINTERS))
 
 
 def hours_between(from_s: int, to_s: int) -> range:

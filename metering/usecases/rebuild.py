@@ -15,7 +15,6 @@ from metering.domain.hours import month_of
 from metering.domain.items import MAX_TRANSACTION_ACTIONS, Absent, AnyOf, Equals, Put, Table, Update
 from metering.domain.lake import RowQuery
 from metering.domain.ledger import Marker, usage_key
-from metering.domain.usage import ZERO, Total
 from metering.errors import ConditionFailedError, TransactionCanceledError
 from metering.units import DAY_S
 from metering.usecases.lake_report import frozen_month
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from metering.domain.closed_period import ClosedMonth
-    from metering.domain.usage import UsageKey
+    from metering.domain.usage import Total, UsageKey
     from metering.ports import Clock, ItemStore, Metrics
     from metering.usecases.hour_check import HourCheck
     from metering.usecases.lake_view import LakeView
@@ -195,7 +194,7 @@ class Rebuilder:
         # would else each find a condition of its own true, and the difference would be corrected twice.
         revs = {key: rev for (key, suffix), rev in look.usage.revs.items() if suffix == _REPAIRED}
         updates = [
-            _repair_update(difference.key, _less(difference.found, difference.expected), revs.get(difference.key))
+            _repair_update(difference.key, difference.found.minus(difference.expected), revs.get(difference.key))
             for difference in look.check.differences
             if difference.between == "usage/rows" and difference.key is not None
         ]
@@ -264,10 +263,6 @@ def _repair_update(key: UsageKey, missing: Total, rev: int | None) -> Update:
         add={"bytes": missing.bytes, "records": missing.records, "rev": 1},
         condition=Absent() if rev is None else Equals(attribute="rev", value=rev),
     )
-
-
-def _less(left: Total, right: Total) -> Total:
-    return ZERO.plus(Total(left.bytes - right.bytes, left.records - right.records))
 
 
 def _blocks(updates: list[Update], size: int) -> Iterator[list[Update]]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from metering.domain.hours import hour_label, month_of
 from metering.domain.items import Key, Table
+from metering.domain.lake import sum_totals
 from metering.domain.ledger import Marker, parse_usage_key, usage_total
 from metering.domain.sources import SourceSightings
 from metering.domain.usage import ZERO, Total, UsageKey
@@ -40,8 +41,7 @@ class HourUsage:
 
     @property
     def total(self) -> Total:
-        totals = self.totals.values()
-        return Total(sum(total.bytes for total in totals), sum(total.records for total in totals))
+        return sum_totals(self.totals.values())
 
     def add(self, key: UsageKey, suffix: int, item: Item) -> None:
         """Count one item."""
