@@ -229,7 +229,7 @@ MUTANTS = (
         path=_USECASES + "compact.py",
         old="            if not open_commits:",
         new="            if True:",
-        suites=LAKE,
+        suites=("tests/unit/lake/test_compaction.py", *LAKE),
     ),
     Mutant(
         name="publish without marking",

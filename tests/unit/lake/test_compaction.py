@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from metering.domain.items import Put, Table, Update
@@ -223,3 +225,23 @@ def test_a_day_with_late_data_stays_exact_through_compaction_and_cleaning() -> N
         world.jobs.cleaner.run(world.deadline())
     assert world.visible() == world.usage()
     assert sum(total.records for total in world.usage().values()) == 3_000
+
+
+def test_a_commit_that_stays_open_is_left_out_of_the_plan() -> None:
+    world = World()
+    transactions = 0
+
+    def no_chunks(call: str) -> None:
+        nonlocal transactions
+        transactions += call == "items.transact"
+        if call == "items.transact" and transactions > 1:
+            raise UnavailableError(call, "no chunk gets through", may_have_applied=False)
+
+    world.items.on_call = no_chunks
+    world.send([record(1, account=f"{number:012d}") for number in range(150)])
+    world.items.on_call = lambda _call: None
+    stuck = replace(world.eager_compactor(), finish=lambda _commit_id: None)
+    assert stuck.run(world.deadline()).runs == 0
+    assert world.compact_all() == 1
+    assert world.visible() == world.usage()
+    assert len(world.usage()) == 150

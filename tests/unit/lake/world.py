@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from metering.domain.ledger import LakeFile
+    from metering.usecases.compact import Compactor
 
 NOW_S = int(datetime(2026, 11, 24, 13, 30, tzinfo=UTC).timestamp())
 HOUR = hour_of(NOW_S)
@@ -141,10 +142,13 @@ class World:
     def deadline(self, time_s: int = 900) -> DeadlineAt:
         return DeadlineAt(clock=self.clock, at_ms=self.clock.now_ms() + time_s * 1000)
 
+    def eager_compactor(self) -> Compactor:
+        """One that waits for nothing."""
+        return self.jobs.compactor_of(replace(self.jobs.policy, wait_today_s=-DAY_S, wait_older_s=-DAY_S))
+
     def compact_all(self) -> int:
         """Compact whatever the policy says; returns the number of runs."""
-        policy = replace(self.jobs.policy, wait_today_s=-DAY_S, wait_older_s=-DAY_S)
-        return self.jobs.compactor_of(policy).run(self.deadline(10_000)).runs
+        return self.eager_compactor().run(self.deadline(10_000)).runs
 
     def usage(self) -> dict[UsageKey, Total]:
         """What the usage table says."""
