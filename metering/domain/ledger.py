@@ -101,15 +101,15 @@ def usage_key(key: UsageKey, suffix: int) -> Key:
 def parse_usage_key(key: Key) -> tuple[UsageKey, int]:
     """Inverse of `usage_key`."""
     hour, _, fields = key.sk.partition("#")
-    usage_type, service, from_location, to_location, corrects_s, suffix = _usage_fields(fields)
-    account_id = key.pk.split("#")[1]
-    return UsageKey(parse_hour(hour), account_id, usage_type, service, from_location, to_location, corrects_s), suffix
+    names, corrects_s, suffix = _usage_fields(fields)
+    return UsageKey(parse_hour(hour), key.pk.split("#")[1], *names, corrects_s), suffix
 
 
 @lru_cache(maxsize=_REMEMBERED_FIELDS)
-def _usage_fields(fields: str) -> tuple[str, str, str, str, int | None, int]:
+def _usage_fields(fields: str) -> tuple[tuple[str, str, str, str], int | None, int]:
     usage_type, service, from_location, to_location, corrects, suffix = fields.split("#")
-    return usage_type, service, from_location, to_location, parse_hour(corrects) if corrects else None, int(suffix)
+    names = (usage_type, service, from_location, to_location)
+    return names, parse_hour(corrects) if corrects else None, int(suffix)
 
 
 def usage_total(item: Item) -> Total:

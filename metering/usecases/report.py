@@ -10,15 +10,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
 from metering.domain.canary import CANARY_ACCOUNT_ID
-from metering.domain.hours import hour_label, month_bounds_s, month_of, rfc3339
+from metering.domain.hours import hour_label, month_bounds_s, month_of
 from metering.domain.items import Item, Key, Table
 from metering.domain.ledger import parse_usage_key, usage_total
-from metering.domain.usage import ZERO, Total, UsageKey
-from metering.units import DAY_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Iterator
 
+    from metering.domain.usage import Total, UsageKey
     from metering.ports import ItemStore
 
 GroupColumn = Literal["account_id", "usage_type", "service", "from", "to", "month", "day", "hour", "corrects"]
@@ -31,9 +30,9 @@ _COLUMN_OF: dict[str, Callable[[UsageKey], str]] = {
     "from": lambda key: key.from_location,
     "to": lambda key: key.to_location,
     "month": lambda key: month_of(key.hour_s),
-    "day": lambda key: rfc3339(key.hour_s - key.hour_s % DAY_S)[:10],
-    "hour": lambda key: rfc3339(key.hour_s),
-    "corrects": lambda key: "" if key.corrects_s is None else rfc3339(key.corrects_s),
+    "day": lambda key: hour_label(key.hour_s)[:10],
+    "hour": lambda key: f"{hour_label(key.hour_s)}:00:00Z",
+    "corrects": lambda key: "" if key.corrects_s is None else f"{hour_label(key.corrects_s)}:00:00Z",
 }
 
 
@@ -100,10 +99,12 @@ def usage_values(key: UsageKey, query: UsageQuery) -> tuple[str, ...]:
 def grouped(usage: Iterable[tuple[UsageKey, Total]], query: UsageQuery) -> list[UsageRow]:
     """Sums by the columns of the query, sorted by them. Groups whose sums cancel out (repairs) stay, with 0 bytes."""
     sums: dict[tuple[str, ...], Total] = {}
+    columns = [_COLUMN_OF[name] for name in query.group_by]
     for key, total in usage:
         if query.wants(key):
-            values = usage_values(key, query)
-            sums[values] = sums.get(values, ZERO).plus(total)
+            values = tuple([column(key) for column in columns])
+            before = sums.get(values)
+            sums[values] = total if before is None else before.plus(total)
     return [UsageRow(values=values, total=sums[values]) for values in sorted(sums)]
 
 

@@ -12,7 +12,10 @@ The SDK also retries single writes. If the reply to the first attempt is lost, t
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, TypedDict, cast
 
 from botocore.exceptions import ClientError
@@ -32,7 +35,8 @@ if TYPE_CHECKING:
         AttributeValueTypeDef,
         ConditionTypeDef,
         QueryInputTypeDef,
-        ScanInputTypeDef,
+        QueryOutputTypeDef,
+        ScanOutputTypeDef,
         TransactWriteItemTypeDef,
     )
 
@@ -43,6 +47,8 @@ _MAX_BATCH_KEYS = 100
 # Rounds of one BatchGetItem whose keys come back unprocessed; waits double from 20 ms to 640 ms.
 _BATCH_ROUNDS = 7
 _FIRST_WAIT_S = 0.02
+# Items of a page when the newest are asked for.
+_NEWEST = 20
 _SK_END = "\U0010ffff"
 
 
@@ -108,26 +114,33 @@ class DynamoDbItemStore:
             "ScanIndexForward": not descending,
             "KeyConditions": _key_conditions(pk, sk_from, sk_to),
         }
-        while True:
-            with translated("dynamodb.Query"):
-                answer = self._client.query(**request)
-            for attributes in answer["Items"]:
-                # BETWEEN includes its upper end.
-                if attributes["sk"].get("S") != sk_to:
-                    yield from_attributes(attributes)
-            if not answer.get("LastEvaluatedKey"):
-                return
-            request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+        if descending:
+            # Who asks backwards wants the newest item or a few: not a page of 1 MB, and none ahead of it.
+            request["Limit"] = _NEWEST
+        pages = self._pages("dynamodb.Query", partial(self._client.query, **request), ahead=not descending)
+        for attributes in chain.from_iterable(pages):
+            # BETWEEN includes its upper end.
+            if attributes["sk"].get("S") != sk_to:
+                yield from_attributes(attributes)
 
     def scan(self, table: Table) -> Iterator[Item]:
-        request: ScanInputTypeDef = {"TableName": self._tables[table], "ConsistentRead": True}
-        while True:
-            with translated("dynamodb.Scan"):
-                answer = self._client.scan(**request)
-            yield from (from_attributes(attributes) for attributes in answer["Items"])
-            if not answer.get("LastEvaluatedKey"):
-                return
-            request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+        scan = partial(self._client.scan, TableName=self._tables[table], ConsistentRead=True)
+        return map(from_attributes, chain.from_iterable(self._pages("dynamodb.Scan", scan, ahead=True)))
+
+    def _pages(
+        self, call: str, ask: Callable[..., QueryOutputTypeDef | ScanOutputTypeDef], *, ahead: bool
+    ) -> Iterator[Sequence[Mapping[str, AttributeValueTypeDef]]]:
+        """Page by page; `ahead`: the next one is on its way while the caller is at work on this one."""
+        with translated(call):
+            page = ask()
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix=call) as reader:
+            while last := page.get("LastEvaluatedKey"):
+                following = partial(ask, ExclusiveStartKey=last)
+                coming = reader.submit(following) if ahead else None
+                yield page["Items"]
+                with translated(call):
+                    page = following() if coming is None else coming.result()
+        yield page["Items"]
 
     def put(self, action: Put) -> None:
         with _condition_failures(), translated("dynamodb.PutItem"):

@@ -1,0 +1,167 @@
+"""`make bench`: an account's report on a whole month, from DynamoDB: milliseconds a report, and what the rest takes.
+
+The service is deployed on MiniStack; the usage table holds 720 hours of 20 usage types for one account, beside other
+accounts. Each report does what `metering report usage --account` does once it is started: find out up to when it is
+complete, read, sum, and make the answer. The baseline asks for the same items with boto3's paginator and adds them up
+as the SDK gives them, in turns with ours: the emulator's part is in both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from metering.adapters.aws.session import Clients
+from metering.cli.connection import RegionConnection, connect
+from metering.cli.local import start_local, stop_leftovers
+from metering.cli.report import freshness, report_source, usage_answer, usage_query, usage_rows
+from metering.domain.hours import month_bounds_s
+from metering.domain.items import Table, Update
+from metering.domain.ledger import usage_key
+from metering.domain.usage import UsageKey
+from metering.units import HOUR_S
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+_STATE = "bench-report"
+_REGION, _STAGE = "us-east-1", "local"
+_MONTH = "2026-11"
+_ACCOUNT = "123456789012"
+_HOURS, _USAGE_TYPES = 720, 20
+_OTHER_ACCOUNTS = 5
+_TRANSACTION = 100
+_REPORTS = 100
+_WARM_UP = 3
+_PLAIN_EVERY = 10
+_MOST_P95_MS = 150
+
+
+def usage_of(account_id: str, hours: int) -> Iterator[tuple[UsageKey, int, int]]:
+    """Keys, bytes and records of an account's month, decided by their numbers alone."""
+    first_s, _ = month_bounds_s(_MONTH)
+    for hour in range(hours):
+        for kind in range(_USAGE_TYPES):
+            key = UsageKey(
+                first_s + hour * HOUR_S,
+                account_id,
+                f"USW2-Type{kind:02d}-Out-Bytes",
+                ("AmazonEC2", "AmazonS3")[kind % 2],
+                "us-west-2/usw2-az1",
+                ("internet", "us-east-1", "us-west-2/usw2-az2")[kind % 3],
+            )
+            yield key, 11_700_000_000 * (hour + 1) + kind, 100 + hour
+
+
+def fill(region: RegionConnection) -> Counter[str]:
+    """Put the month there; returns the account's bytes by usage type."""
+    expected: Counter[str] = Counter()
+    updates = []
+    accounts = [(_ACCOUNT, _HOURS), *((f"{number:012d}", 24) for number in range(_OTHER_ACCOUNTS))]
+    for account_id, hours in accounts:
+        for key, size, records in usage_of(account_id, hours):
+            add = {"bytes": size, "records": records, "rev": 1}
+            updates.append(Update(table=Table.USAGE, key=usage_key(key, 0), add=add))
+            if account_id == _ACCOUNT:
+                expected[key.usage_type] += size
+    for start in range(0, len(updates), _TRANSACTION):
+        region.items.transact(updates[start : start + _TRANSACTION])
+    # As the watch does each minute: a report reads what it left.
+    freshness(region).keep()
+    return expected
+
+
+def ours(region: RegionConnection) -> Counter[str]:
+    """What `metering report usage --account … --from 2026-11` does once it runs."""
+    now_s = int(time.time())
+    query = usage_query(
+        now_s, accounts=[_ACCOUNT], services=None, usage_types=None, group_by=None, start=_MONTH, end=None
+    )
+    complete_s = freshness(region).complete_through_s()
+    rows = usage_rows([report_source(region)], query, (), now_s=now_s)
+    answer = usage_answer(query, rows, as_of_s=now_s, complete_s=complete_s)
+    return Counter({str(row["usage_type"]): int(str(row["bytes"])) for row in answer.rows})
+
+
+def plain(client: DynamoDBClient, table: str) -> Counter[str]:
+    """The same figures by boto3's paginator."""
+    totals: Counter[str] = Counter()
+    pages = client.get_paginator("query").paginate(
+        TableName=table,
+        ConsistentRead=True,
+        KeyConditionExpression="pk = :pk",
+        ExpressionAttributeValues={":pk": {"S": f"A#{_ACCOUNT}#{_MONTH}"}},
+    )
+    for page in pages:
+        for item in page["Items"]:
+            totals[item["sk"]["S"].split("#")[1]] += int(item["bytes"]["N"])
+    return totals
+
+
+def measure(region: RegionConnection, reports: int) -> tuple[list[float], list[float]]:
+    """Milliseconds of each report, ours and plain ones, a plain one after every few of ours.
+
+    Raises:
+        AssertionError: A report says something else than was put there.
+    """
+    expected = fill(region)
+    # A client that our adapter never saw: the SDK decodes its replies.
+    client = Clients(region.clients.access).dynamodb
+    ours_ms, plain_ms = [], []
+    for number in range(-_WARM_UP, reports):
+        took_ms = timed_ms(lambda: ours(region), expected)
+        if number >= 0:
+            ours_ms.append(took_ms)
+        if number % _PLAIN_EVERY == 0:
+            plain_ms.append(timed_ms(lambda: plain(client, region.names.usage_table), expected))
+    return ours_ms, plain_ms
+
+
+def timed_ms(report: Callable[[], Counter[str]], expected: Counter[str]) -> float:
+    """Milliseconds of one report."""
+    began = time.perf_counter()
+    answer = report()
+    took_ms = (time.perf_counter() - began) * 1_000
+    if answer != expected:
+        raise AssertionError("the report says something else than was put there")
+    return took_ms
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print the figures; 1 if the bar is missed."""
+    parser = argparse.ArgumentParser(prog="python -m load_tests.bench_report", description=__doc__)
+    parser.add_argument("--reports", type=int, default=_REPORTS)
+    parser.add_argument("--endpoint", help="a deployed stage `local` elsewhere")
+    options = parser.parse_args(arguments)
+    if options.endpoint:
+        return _judge(*measure(connect(endpoint=options.endpoint, region=_REGION, stage=_STAGE), options.reports))
+    stop_leftovers(_STATE)
+    state = start_local(_REGION, _STAGE, name=_STATE)
+    try:
+        return _judge(*measure(connect(endpoint=state.endpoint, region=_REGION, stage=_STAGE), options.reports))
+    finally:
+        stop_leftovers(_STATE)
+
+
+def _judge(ours_ms: list[float], plain_ms: list[float]) -> int:
+    p95_ms = statistics.quantiles(ours_ms, n=20)[-1]
+    print(f"an account's month, {_HOURS} hours x {_USAGE_TYPES} usage types = {_HOURS * _USAGE_TYPES:,} items:")
+    print(f"{len(ours_ms)} reports: p50 {statistics.median(ours_ms):.0f} ms, p95 {p95_ms:.0f} ms")
+    print(
+        f"{len(plain_ms)} by boto3's paginator: p50 {statistics.median(plain_ms):.0f} ms, "
+        f"{statistics.median(plain_ms) / statistics.median(ours_ms):.1f} times as long"
+    )
+    if p95_ms < _MOST_P95_MS:
+        return 0
+    print(f"MISSED: {p95_ms:.0f} ms at p95 is not under {_MOST_P95_MS} ms")
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
