@@ -20,15 +20,16 @@ from metering.cli.connection import RegionConnection, connect
 from metering.cli.local import start_local, stop_leftovers
 from metering.cli.report import freshness, report_source, usage_answer, usage_query, usage_rows
 from metering.domain.hours import month_bounds_s
-from metering.domain.items import Table, Update
-from metering.domain.ledger import usage_key
-from metering.domain.usage import UsageKey
+from metering.domain.usage import Total, UsageKey
+from metering.domain.wal import usage_deltas
 from metering.units import HOUR_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from mypy_boto3_dynamodb import DynamoDBClient
+
+    from metering.domain.items import Update
 
 _STATE = "bench-report"
 _REGION, _STAGE = "us-east-1", "local"
@@ -43,8 +44,8 @@ _PLAIN_EVERY = 10
 _MOST_P95_MS = 150
 
 
-def usage_of(account_id: str, hours: int) -> Iterator[tuple[UsageKey, int, int]]:
-    """Keys, bytes and records of an account's month, decided by their numbers alone."""
+def usage_of(account_id: str, hours: int) -> Iterator[tuple[UsageKey, Total]]:
+    """An account's month, decided by its numbers alone."""
     first_s, _ = month_bounds_s(_MONTH)
     for hour in range(hours):
         for kind in range(_USAGE_TYPES):
@@ -56,20 +57,20 @@ def usage_of(account_id: str, hours: int) -> Iterator[tuple[UsageKey, int, int]]
                 "us-west-2/usw2-az1",
                 ("internet", "us-east-1", "us-west-2/usw2-az2")[kind % 3],
             )
-            yield key, 11_700_000_000 * (hour + 1) + kind, 100 + hour
+            yield key, Total(11_700_000_000 * (hour + 1) + kind, 100 + hour)
 
 
 def fill(region: RegionConnection) -> Counter[str]:
     """Put the month there; returns the account's bytes by usage type."""
     expected: Counter[str] = Counter()
-    updates = []
+    updates: list[Update] = []
     accounts = [(_ACCOUNT, _HOURS), *((f"{number:012d}", 24) for number in range(_OTHER_ACCOUNTS))]
     for account_id, hours in accounts:
-        for key, size, records in usage_of(account_id, hours):
-            add = {"bytes": size, "records": records, "rev": 1}
-            updates.append(Update(table=Table.USAGE, key=usage_key(key, 0), add=add))
-            if account_id == _ACCOUNT:
-                expected[key.usage_type] += size
+        usage = dict(usage_of(account_id, hours))
+        updates += [delta.action() for delta in usage_deltas(usage, 0)]
+        if account_id == _ACCOUNT:
+            for key, total in usage.items():
+                expected[key.usage_type] += total.bytes
     for start in range(0, len(updates), _TRANSACTION):
         region.items.transact(updates[start : start + _TRANSACTION])
     # As the watch does each minute: a report reads what it left.
@@ -100,7 +101,8 @@ def plain(client: DynamoDBClient, table: str) -> Counter[str]:
     )
     for page in pages:
         for item in page["Items"]:
-            totals[item["sk"]["S"].split("#")[1]] += int(item["bytes"]["N"])
+            sizes = (int(value["N"]) for name, value in item.items() if name.startswith("b"))
+            totals[item["sk"]["S"].split("#")[1]] += sum(sizes)
     return totals
 
 

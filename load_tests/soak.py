@@ -32,7 +32,7 @@ from metering.adapters.local.processes import process_began
 from metering.adapters.memory.alerts import MemoryAlerts
 from metering.adapters.memory.metrics import MemoryMetrics
 from metering.domain.items import Table
-from metering.domain.ledger import marker_key
+from metering.domain.ledger import marker_key, usage_entries
 from metering.settings import Settings
 
 if TYPE_CHECKING:
@@ -251,7 +251,8 @@ class Region:
     def usage_bytes(self) -> Counter[str]:
         totals: Counter[str] = Counter()
         for item in self.items.scan(Table.USAGE):
-            totals[str(item["pk"]).split("#")[1]] += int(str(item["bytes"]))
+            for entry in usage_entries(item):
+                totals[entry.key.account_id] += entry.total.bytes
         return totals
 
     def differences(self) -> int:

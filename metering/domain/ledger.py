@@ -13,22 +13,26 @@ be written when, and on which condition, is the use cases' business.
 | pointer   | `H#<hour>`      | `2#<commit_id>`  |
 | run       | `R#<shard>`     | `<n>`, 12 digits |
 | period    | `T#<month>`     | `T`              |
-| usage     | `A#<account>#<month>` | `<hour>#<usage type>#<service>#<from>#<to>#<corrects>#<suffix>` (usage table) |
+| usage     | `A#<account>#<month>` | `<day>#<usage type>#<service>#<from>#<to>#<corrects>#<suffix>` (usage table) |
+
+A usage item counts the booked hours of a day, each in attributes of its own: of 13:00 `b13` has the bytes, `r13` the
+records, `v13` the revision, to which every write adds 1 (docs/decisions/usage-items.md).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 
-from metering.domain.hours import hour_label, month_of, parse_hour
+from metering.domain.hours import date_of, hour_label, month_of, parse_hour
 from metering.domain.items import Item, Key, Value
 from metering.domain.lake import Source
 from metering.domain.usage import Total, UsageKey
+from metering.units import DAY_S, HOUR_S
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 PUBLISHED_PREFIX = "1#"
 POINTER_PREFIX = "2#"
@@ -89,20 +93,65 @@ def period_key(month: str) -> Key:
     return Key(f"T#{month}", "T")
 
 
+class UsageNames(NamedTuple):
+    """Attributes of a usage item that count one hour of its day."""
+
+    bytes: str
+    records: str
+    rev: str
+
+
+_NAMES_OF_HOUR = tuple(UsageNames(f"b{hour:02d}", f"r{hour:02d}", f"v{hour:02d}") for hour in range(24))
+
+
+class UsageEntry(NamedTuple):
+    """What a usage item counts of one booked hour. `rev` is None where no write of ours ever was."""
+
+    key: UsageKey
+    suffix: int
+    total: Total
+    rev: int | None
+
+
+def usage_names(hour_s: int) -> UsageNames:
+    """Names of the attributes of a booked hour."""
+    return _NAMES_OF_HOUR[hour_s % DAY_S // HOUR_S]
+
+
+def usage_partition(account_id: str, month: str) -> str:
+    """Partition of the usage table: what an account is booked in a month."""
+    return f"A#{account_id}#{month}"
+
+
 def usage_key(key: UsageKey, suffix: int) -> Key:
     """Key of a usage item. Fields cannot hold `#`; `corrects` is empty in an open month."""
     corrects = "" if key.corrects_s is None else hour_label(key.corrects_s)
     return Key(
-        f"A#{key.account_id}#{month_of(key.hour_s)}",
-        f"{hour_label(key.hour_s)}#{key.usage_type}#{key.service}#{key.from_location}#{key.to_location}#{corrects}#{suffix}",
+        usage_partition(key.account_id, month_of(key.hour_s)),
+        f"{date_of(key.hour_s)}#{key.usage_type}#{key.service}#{key.from_location}#{key.to_location}#{corrects}#{suffix}",
     )
 
 
-def parse_usage_key(key: Key) -> tuple[UsageKey, int]:
-    """Inverse of `usage_key`."""
-    hour, _, fields = key.sk.partition("#")
+def usage_add(hours: Mapping[int, Total]) -> dict[str, int]:
+    """What an update adds to a usage item to count these booked hours, all of one day."""
+    add: dict[str, int] = {}
+    for hour_s, total in hours.items():
+        names = usage_names(hour_s)
+        add |= {names.bytes: total.bytes, names.records: total.records, names.rev: 1}
+    return add
+
+
+def usage_entries(item: Item, *, hour_s: int | None = None) -> Iterator[UsageEntry]:
+    """Each booked hour that a usage item counts, in order; or just one, if it counts that."""
+    day, _, fields = str(item["sk"]).partition("#")
     names, corrects_s, suffix = _usage_fields(fields)
-    return UsageKey(parse_hour(hour), key.pk.split("#")[1], *names, corrects_s), suffix
+    account_id = str(item["pk"]).split("#")[1]
+    first_s = parse_hour(f"{day}T00")
+    for hour in range(24) if hour_s is None else (hour_s % DAY_S // HOUR_S,):
+        b, r, v = _NAMES_OF_HOUR[hour]
+        if b in item or r in item:
+            key = UsageKey(first_s + hour * HOUR_S, account_id, *names, corrects_s)
+            yield UsageEntry(key, suffix, Total(_int(item, b), _int(item, r)), _int(item, v) if v in item else None)
 
 
 @lru_cache(maxsize=_REMEMBERED_FIELDS)
@@ -110,11 +159,6 @@ def _usage_fields(fields: str) -> tuple[tuple[str, str, str, str], int | None, i
     usage_type, service, from_location, to_location, corrects, suffix = fields.split("#")
     names = (usage_type, service, from_location, to_location)
     return names, parse_hour(corrects) if corrects else None, int(suffix)
-
-
-def usage_total(item: Item) -> Total:
-    """What a usage item counts."""
-    return Total(_int(item, "bytes"), _int(item, "records"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+from metering.units import DAY_S
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -24,6 +26,10 @@ class UsageKey(NamedTuple):
     from_location: str
     to_location: str
     corrects_s: int | None = None
+
+    def of_day(self) -> UsageKey:
+        """The same for the first hour of its day: an item of the usage table holds all hours of one."""
+        return UsageKey(self.hour_s - self.hour_s % DAY_S, *self[1:])
 
 
 class Total(NamedTuple):

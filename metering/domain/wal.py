@@ -11,11 +11,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from metering.domain.items import MAX_TRANSACTION_ACTIONS, Key, Put, Table, Update
-from metering.domain.ledger import Pointer
+from metering.domain.ledger import Pointer, usage_add, usage_key
+from metering.domain.usage import Total
 from metering.errors import LedgerCorruptError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+
+    from metering.domain.usage import UsageKey
 
 CHUNK_ACTIONS = MAX_TRANSACTION_ACTIONS - 1
 
@@ -24,14 +27,26 @@ _SCHEMA = "metering.wal/1"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsageDelta:
-    """What a commit adds to one usage item. `key` holds the suffix."""
+    """What a commit adds to one usage item.
+
+    Attributes:
+        key: Holds the suffix.
+        hours: Booked hour -> total; all hours of one day.
+    """
 
     key: Key
-    bytes: int
-    records: int
+    hours: Mapping[int, Total]
 
     def action(self) -> Update:
-        return Update(table=Table.USAGE, key=self.key, add={"bytes": self.bytes, "records": self.records, "rev": 1})
+        return Update(table=Table.USAGE, key=self.key, add=usage_add(self.hours))
+
+
+def usage_deltas(usage: Mapping[UsageKey, Total], suffix: int) -> tuple[UsageDelta, ...]:
+    """What a commit adds to the usage table: one delta an item, because a transaction has one action an item."""
+    items: dict[Key, dict[int, Total]] = {}
+    for key, total in usage.items():
+        items.setdefault(usage_key(key, suffix), {})[key.hour_s] = total
+    return tuple(UsageDelta(key=key, hours=hours) for key, hours in items.items())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +82,10 @@ class WriteAhead:
             "schema": _SCHEMA,
             "commit_id": self.commit_id,
             "pointers": [[p.hour_s, p.shard, p.rows, str(p.bytes), p.staging_key] for p in self.pointers],
-            "deltas": [[d.key.pk, d.key.sk, str(d.bytes), d.records] for d in self.deltas],
+            "deltas": [
+                [d.key.pk, d.key.sk, [[hour_s, str(total.bytes), total.records] for hour_s, total in d.hours.items()]]
+                for d in self.deltas
+            ],
         }
         return json.dumps(document, separators=(",", ":")).encode()
 
@@ -87,8 +105,11 @@ class WriteAhead:
                 commit_id=commit_id,
                 pointers=_pointers(commit_id, document["pointers"]),
                 deltas=tuple(
-                    UsageDelta(key=Key(str(pk), str(sk)), bytes=int(size), records=int(records))
-                    for pk, sk, size, records in document["deltas"]
+                    UsageDelta(
+                        key=Key(str(pk), str(sk)),
+                        hours={int(hour_s): Total(int(size), int(records)) for hour_s, size, records in hours},
+                    )
+                    for pk, sk, hours in document["deltas"]
                 ),
             )
         except (ValueError, KeyError, TypeError) as error:

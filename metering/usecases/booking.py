@@ -23,6 +23,7 @@ class BookedBatch:
     Attributes:
         usage: Totals by booked hour; keys of late records of closed months name their own hour in `corrects_s`.
         hours: The same by booked hour alone.
+        usage_items: Keys of the usage items that it counts in, by day.
         rebooked: Own hour -> booked hour, where they differ.
     """
 
@@ -30,6 +31,7 @@ class BookedBatch:
     batch: DecodedBatch
     usage: Mapping[UsageKey, Total]
     hours: Mapping[int, Total]
+    usage_items: frozenset[UsageKey]
     rebooked: Mapping[int, int]
 
     @property
@@ -53,12 +55,20 @@ def book(content: Content, batch: DecodedBatch, *, closed: Collection[str], now_
     hours = by_hour(batch.usage)
     now_hour_s = hour_of(now_s)
     rebooked = {hour_s: now_hour_s for hour_s in hours if month_of(hour_s) in closed} if closed else {}
-    if not rebooked:
-        return BookedBatch(content=content, batch=batch, usage=batch.usage, hours=hours, rebooked={})
-    usage = merge(
-        [{_rebooked(key, now_hour_s) if key.hour_s in rebooked else key: total} for key, total in batch.usage.items()]
+    usage = batch.usage
+    if rebooked:
+        usage = merge(
+            {_rebooked(key, now_hour_s) if key.hour_s in rebooked else key: total} for key, total in usage.items()
+        )
+        hours = by_hour(usage)
+    return BookedBatch(
+        content=content,
+        batch=batch,
+        usage=usage,
+        hours=hours,
+        usage_items=frozenset([key.of_day() for key in usage]),
+        rebooked=rebooked,
     )
-    return BookedBatch(content=content, batch=batch, usage=usage, hours=by_hour(usage), rebooked=rebooked)
 
 
 def _rebooked(key: UsageKey, now_hour_s: int) -> UsageKey:

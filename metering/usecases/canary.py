@@ -14,10 +14,10 @@ from metering.domain.canary import (
     canary_usage_type,
     slot_of,
 )
-from metering.domain.hours import hour_label, month_of
+from metering.domain.hours import date_of, month_of
 from metering.domain.items import Put, Table
-from metering.domain.lake import RowQuery
-from metering.domain.ledger import Marker, marker_key, usage_total
+from metering.domain.lake import RowQuery, sum_totals
+from metering.domain.ledger import Marker, marker_key, usage_entries, usage_partition
 from metering.domain.usage import ZERO, Total
 from metering.domain.watch_items import CANARY_PK, CanaryRun, CanaryVerdict, canary_key
 from metering.errors import UnavailableError
@@ -109,12 +109,10 @@ class Canary:
 
     def _usage(self, slot_s: int) -> Total:
         hour_s = canary_hour(slot_s)
-        prefix = f"{hour_label(hour_s)}#{canary_usage_type(slot_s)}"
-        pk = f"A#{CANARY_ACCOUNT_ID}#{month_of(hour_s)}"
-        total = ZERO
-        for item in self._items.query(Table.USAGE, pk, sk_from=f"{prefix}#", sk_to=f"{prefix}$"):
-            total = total.plus(usage_total(item))
-        return total
+        prefix = f"{date_of(hour_s)}#{canary_usage_type(slot_s)}"
+        pk = usage_partition(CANARY_ACCOUNT_ID, month_of(hour_s))
+        items = self._items.query(Table.USAGE, pk, sk_from=f"{prefix}#", sk_to=f"{prefix}$")
+        return sum_totals(entry.total for item in items for entry in usage_entries(item, hour_s=hour_s))
 
     def _lake(self, slot_s: int) -> Total:
         marker = self._items.get(Table.LEDGER, marker_key(canary_batch_id(slot_s)))

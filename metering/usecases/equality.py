@@ -6,10 +6,10 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from metering.domain.items import Key, Table
+from metering.domain.items import Table
 from metering.domain.lake import USAGE_COLUMNS, RowQuery, usage_of
-from metering.domain.ledger import parse_usage_key, usage_total
-from metering.domain.usage import ZERO, Total, UsageKey
+from metering.domain.ledger import usage_entries
+from metering.domain.usage import ZERO, Total, UsageKey, add_totals
 from metering.usecases.verification import Difference
 
 if TYPE_CHECKING:
@@ -92,11 +92,9 @@ class EqualityCheck:
     def _usage(self, from_s: int, to_s: int) -> dict[int, dict[UsageKey, Total]]:
         hours: dict[int, dict[UsageKey, Total]] = defaultdict(dict)
         for item in self.items.scan(Table.USAGE):
-            key, _ = parse_usage_key(Key(str(item["pk"]), str(item["sk"])))
-            if from_s <= key.hour_s < to_s:
-                hour = hours[key.hour_s]
-                total = hour.get(key, ZERO).plus(usage_total(item))
-                hour[key] = total
+            for entry in usage_entries(item):
+                if from_s <= entry.key.hour_s < to_s:
+                    add_totals(hours[entry.key.hour_s], {entry.key: entry.total})
         return hours
 
     def _marked(self, from_s: int, to_s: int) -> dict[int, dict[str, Total]]:

@@ -1,7 +1,7 @@
 """Packing: which batches go into one commit, and which shape it has.
 
 Actions of a transaction, 100 at most: the commit and its pending item, a check for each ended month, a pointer for
-each hour, a marker for each batch, and in a narrow commit an update for each usage key. A wide commit writes its usage
+each hour, a marker for each batch, and in a narrow commit an update for each usage item. A wide commit writes its usage
 ahead and applies it in chunks; one batch with more hours than fit writes its pointers ahead, too.
 """
 
@@ -15,9 +15,9 @@ from metering.domain.hours import month_bounds_s, month_of
 from metering.domain.items import MAX_TRANSACTION_ACTIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
-    from metering.domain.usage import Total, UsageKey
+    from metering.domain.usage import UsageKey
 
 # The commit and its pending item.
 _OWN_ACTIONS = 2
@@ -43,14 +43,14 @@ class Budget:
 
 
 class Packable(Protocol):
-    """What packing needs to know of a batch. `usage` is booked."""
+    """What packing needs to know of a batch, as it is booked."""
 
     @property
     def records(self) -> int: ...
     @property
     def decoded_bytes(self) -> int: ...
     @property
-    def usage(self) -> Mapping[UsageKey, Total]: ...
+    def usage_items(self) -> Collection[UsageKey]: ...
     @property
     def hours(self) -> Collection[int]: ...
 
@@ -77,7 +77,7 @@ class _Load(Generic[P]):
 
     def __init__(self, first: P, now_s: int) -> None:
         self.batches = [first]
-        self.keys = set(first.usage)
+        self.keys = set(first.usage_items)
         self.hours = set(first.hours)
         self._now_s = now_s
         self._months = len(ended_months(self.hours, now_s))
@@ -92,7 +92,7 @@ class _Load(Generic[P]):
     def take(self, batch: P, budget: Budget, *, narrow: bool) -> bool:
         """Add a batch, unless it is too much."""
         records, size = self._records + batch.records, self._bytes + batch.decoded_bytes
-        keys = len(self.keys) + sum(key not in self.keys for key in batch.usage)
+        keys = len(self.keys) + sum(key not in self.keys for key in batch.usage_items)
         if records > budget.records or size > budget.bytes or keys > budget.keys:
             return False
         hours, months = self.hours, self._months
@@ -103,7 +103,7 @@ class _Load(Generic[P]):
         if actions + (keys if narrow else 0) > MAX_TRANSACTION_ACTIONS:
             return False
         self.batches.append(batch)
-        self.keys.update(batch.usage)
+        self.keys.update(batch.usage_items)
         self.hours, self._months, self._records, self._bytes = hours, months, records, size
         return True
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from metering.domain.hours import month_of
 from metering.domain.items import MAX_TRANSACTION_ACTIONS, Absent, AnyOf, Equals, Put, Table, Update
 from metering.domain.lake import RowQuery
-from metering.domain.ledger import Marker, usage_key
+from metering.domain.ledger import Marker, usage_add, usage_key, usage_names
 from metering.errors import ConditionFailedError, TransactionCanceledError
 from metering.units import DAY_S
 from metering.usecases.lake_report import frozen_month
@@ -257,11 +257,12 @@ def _is_doubtful(check: HourCheck) -> bool:
 
 
 def _repair_update(key: UsageKey, missing: Total, rev: int | None) -> Update:
+    attribute = usage_names(key.hour_s).rev
     return Update(
         table=Table.USAGE,
         key=usage_key(key, _REPAIRED),
-        add={"bytes": missing.bytes, "records": missing.records, "rev": 1},
-        condition=Absent() if rev is None else Equals(attribute="rev", value=rev),
+        add=usage_add({key.hour_s: missing}),
+        condition=Absent(attribute=attribute) if rev is None else Equals(attribute=attribute, value=rev),
     )
 
 

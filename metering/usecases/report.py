@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
 from metering.domain.canary import CANARY_ACCOUNT_ID
-from metering.domain.hours import hour_label, month_bounds_s, month_of
-from metering.domain.items import Item, Key, Table
-from metering.domain.ledger import parse_usage_key, usage_total
+from metering.domain.hours import date_of, hour_label, month_bounds_s, month_of
+from metering.domain.items import Item, Table
+from metering.domain.ledger import usage_entries, usage_partition
+from metering.units import DAY_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Iterator
@@ -115,25 +116,24 @@ class UsageTable:
     items: ItemStore
 
     def usage(self, query: UsageQuery, *, now_s: int, without: Container[str] = ()) -> Iterator[tuple[UsageKey, Total]]:
-        """Totals that the query may want, unsummed, items of one key one after another; some months may be left out."""
+        """Totals that the query may want, unsummed; some months may be left out."""
         if not query.accounts:
-            yield from (entry for entry in map(_entry, self.items.scan(Table.USAGE)) if _month(entry) not in without)
+            yield from (entry for entry in _counted(self.items.scan(Table.USAGE)) if _month(entry) not in without)
             return
         for account_id in sorted(query.accounts):
             for month in query.months(now_s=now_s):
                 if month not in without:
-                    yield from map(_entry, self._account_items(account_id, month, query, now_s))
+                    yield from _counted(self._account_items(account_id, month, query, now_s))
 
     def _account_items(self, account_id: str, month: str, query: UsageQuery, now_s: int) -> Iterator[Item]:
         (first_s, after_s), end_s = month_bounds_s(month), query.end_s(now_s=now_s)
-        pk = f"A#{account_id}#{month}"
+        pk = usage_partition(account_id, month)
         if query.from_s <= first_s and after_s <= end_s:
             # The whole partition: nothing to compare item by item.
-            yield from self.items.query(Table.USAGE, pk)
-            return
-        sk_from = hour_label(_next_hour(max(query.from_s, first_s)))
-        sk_to = hour_label(_next_hour(min(end_s, after_s)))
-        yield from self.items.query(Table.USAGE, pk, sk_from=sk_from, sk_to=sk_to)
+            return self.items.query(Table.USAGE, pk)
+        # Whole days: `wants` leaves out the hours that are not asked for.
+        sk_from, sk_to = date_of(max(query.from_s, first_s)), date_of(min(end_s, after_s) - 1 + DAY_S)
+        return self.items.query(Table.USAGE, pk, sk_from=sk_from, sk_to=sk_to)
 
 
 def months_between(from_s: int, to_s: int) -> Iterator[str]:
@@ -145,15 +145,9 @@ def months_between(from_s: int, to_s: int) -> Iterator[str]:
         moment_s = month_bounds_s(month)[1]
 
 
-def _next_hour(epoch_s: int) -> int:
-    """First whole hour at or after `epoch_s`: hours count whose beginning is in the range."""
-    return -(-epoch_s // 3_600) * 3_600
-
-
 def _month(entry: tuple[UsageKey, Total]) -> str:
     return month_of(entry[0].hour_s)
 
 
-def _entry(item: Item) -> tuple[UsageKey, Total]:
-    key, _ = parse_usage_key(Key(str(item["pk"]), str(item["sk"])))
-    return key, usage_total(item)
+def _counted(items: Iterable[Item]) -> Iterator[tuple[UsageKey, Total]]:
+    return ((entry.key, entry.total) for item in items for entry in usage_entries(item))

@@ -8,18 +8,19 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from metering.domain.hours import hour_label, month_of
-from metering.domain.items import Key, Table
+from metering.domain.hours import date_of, month_of
+from metering.domain.items import Table
 from metering.domain.lake import sum_totals
-from metering.domain.ledger import Marker, parse_usage_key, usage_total
+from metering.domain.ledger import Marker, usage_entries, usage_partition
 from metering.domain.sources import SourceSightings
 from metering.domain.usage import ZERO, Total, UsageKey
-from metering.units import HOUR_S
+from metering.units import DAY_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from metering.domain.items import Item
+    from metering.domain.ledger import UsageEntry
     from metering.ports import ItemStore
 
 
@@ -33,7 +34,7 @@ class HourUsage:
 
     Attributes:
         totals: Summed over suffixes.
-        revs: `rev` of each item, by key and suffix: equal revs, equal items.
+        revs: Revision of the hour in each item, by key and suffix: equal revisions, equal figures.
     """
 
     totals: dict[UsageKey, Total] = field(default_factory=dict)
@@ -43,11 +44,11 @@ class HourUsage:
     def total(self) -> Total:
         return sum_totals(self.totals.values())
 
-    def add(self, key: UsageKey, suffix: int, item: Item) -> None:
-        """Count one item."""
-        self.totals[key] = self.totals.get(key, ZERO).plus(usage_total(item))
-        rev = item.get("rev", 0)
-        self.revs[key, suffix] = rev if isinstance(rev, int) else 0
+    def add(self, entry: UsageEntry) -> None:
+        """Count what one item says of the hour."""
+        self.totals[entry.key] = self.totals.get(entry.key, ZERO).plus(entry.total)
+        if entry.rev is not None:
+            self.revs[entry.key, entry.suffix] = entry.rev
 
 
 class ScanTooLongError(Exception):
@@ -64,9 +65,9 @@ def survey_usage(
     """Usage items of the hours in `[from_s, to_s)` that have any. `limit` may raise ScanTooLongError on the way."""
     hours: dict[int, HourUsage] = {}
     for item in _limited(items.scan(Table.USAGE), limit):
-        key, suffix = _usage_key_of(item)
-        if from_s <= key.hour_s < to_s:
-            hours.setdefault(key.hour_s, HourUsage()).add(key, suffix, item)
+        for entry in usage_entries(item):
+            if from_s <= entry.key.hour_s < to_s:
+                hours.setdefault(entry.key.hour_s, HourUsage()).add(entry)
     return hours
 
 
@@ -74,9 +75,9 @@ def survey_accounts(items: ItemStore, *, from_s: int, to_s: int) -> dict[int, se
     """Accounts that have usage items, of each hour in `[from_s, to_s)` that has any."""
     hours: dict[int, set[str]] = {}
     for item in items.scan(Table.USAGE):
-        key, _ = _usage_key_of(item)
-        if from_s <= key.hour_s < to_s:
-            hours.setdefault(key.hour_s, set()).add(key.account_id)
+        for entry in usage_entries(item):
+            if from_s <= entry.key.hour_s < to_s:
+                hours.setdefault(entry.key.hour_s, set()).add(entry.key.account_id)
     return hours
 
 
@@ -84,9 +85,10 @@ def survey_hour(items: ItemStore, hour_s: int, accounts: Iterable[str]) -> HourU
     """Usage items of one hour and some accounts, without a scan."""
     usage = HourUsage()
     for account_id in sorted(accounts):
-        pk = f"A#{account_id}#{month_of(hour_s)}"
-        for item in items.query(Table.USAGE, pk, sk_from=hour_label(hour_s), sk_to=hour_label(hour_s + HOUR_S)):
-            usage.add(*_usage_key_of(item), item)
+        pk = usage_partition(account_id, month_of(hour_s))
+        for item in items.query(Table.USAGE, pk, sk_from=date_of(hour_s), sk_to=date_of(hour_s + DAY_S)):
+            for entry in usage_entries(item, hour_s=hour_s):
+                usage.add(entry)
     return usage
 
 
@@ -95,10 +97,6 @@ def _limited(found: Iterable[Item], limit: Callable[[], None]) -> Iterator[Item]
         if number % _LIMIT_EVERY == 0:
             limit()
         yield item
-
-
-def _usage_key_of(item: Item) -> tuple[UsageKey, int]:
-    return parse_usage_key(Key(str(item["pk"]), str(item["sk"])))
 
 
 @dataclass(slots=True)

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, cast
 
 from metering.domain.commits import shard_of, staging_key, usage_suffix
 from metering.domain.items import Absent, AnyOf, Check, Equals, Put, Table
-from metering.domain.ledger import CommitRecord, Marker, Pending, Pointer, period_key, usage_key
+from metering.domain.ledger import CommitRecord, Marker, Pending, Pointer, period_key
 from metering.domain.quarantine import records_key
 from metering.domain.usage import Total, add_totals, merge
-from metering.domain.wal import UsageDelta, WriteAhead
+from metering.domain.wal import WriteAhead, usage_deltas
 from metering.errors import LedgerCorruptError, TransactionCanceledError
 from metering.usecases.packing import Shape, ended_months
 
@@ -88,11 +88,8 @@ class _Builder:
         self._records_key = records_key(commit_id, now_s) if refused else ""
         self._hours = _sum_by_hour(plan)
         self._months = tuple(ended_months(self._hours, now_s))
-        suffix = usage_suffix(commit_id, settings.usage_shards)
-        self._deltas = tuple(
-            UsageDelta(key=usage_key(key, suffix), bytes=total.bytes, records=total.records)
-            for key, total in merge(batch.usage for batch in plan.batches).items()
-        )
+        usage = merge(batch.usage for batch in plan.batches)
+        self._deltas = usage_deltas(usage, usage_suffix(commit_id, settings.usage_shards))
 
     def body(self) -> CommitBody:
         shape = self._plan.shape

@@ -128,7 +128,7 @@ def add_by_hand(service: Service, who: str, size: int) -> None:
         TableName=table,
         Key={"pk": item["pk"], "sk": item["sk"]},
         UpdateExpression="ADD #b :size",
-        ExpressionAttributeNames={"#b": "bytes"},
+        ExpressionAttributeNames={"#b": next(name for name in item if name.startswith("b"))},
         ExpressionAttributeValues={":size": {"N": str(size)}},
     )
 

@@ -146,12 +146,13 @@ class Region:
         """Bytes and records by line, as the usage table has them."""
         totals: Counter[tuple[Line, str]] = Counter()
         for item in self.items.scan(Table.USAGE):
-            hour, usage_type, _, _, _, corrects, _ = str(item["sk"]).split("#")
-            line = Line(hour, str(item["pk"]).split("#")[1], usage_type, corrects)
-            for name in ("bytes", "records"):
-                number = item[name]
-                assert isinstance(number, int)
-                totals[line, name] += number
+            day, usage_type, _, _, _, corrects, _ = str(item["sk"]).split("#")
+            for attribute, number in item.items():
+                name = {"b": "bytes", "r": "records"}.get(attribute[0])
+                if name and attribute[1:].isdecimal():
+                    assert isinstance(number, int)
+                    line = Line(f"{day}T{attribute[1:]}", str(item["pk"]).split("#")[1], usage_type, corrects)
+                    totals[line, name] += number
         lines = {line for line, _ in totals}
         return {line: (totals[line, "bytes"], totals[line, "records"]) for line in lines}
 

@@ -302,8 +302,20 @@ MUTANTS = (
     Mutant(
         name="a repair does not look at rev",
         path=_USECASES + "rebuild.py",
-        old='Equals(attribute="rev", value=rev)',
+        old="Equals(attribute=attribute, value=rev)",
         new='Absent(attribute="nothing")',
         suites=LAKE,
+    ),
+    Mutant(
+        name="hours of one usage item overwrite each other in a commit",
+        path=_DOMAIN + "wal.py",
+        old="items.setdefault(usage_key(key, suffix), {})[key.hour_s] = total",
+        new="items[usage_key(key, suffix)] = {key.hour_s: total}",
+    ),
+    Mutant(
+        name="all hours of a day count in its first",
+        path=_DOMAIN + "ledger.py",
+        old="return _NAMES_OF_HOUR[hour_s % DAY_S // HOUR_S]",
+        new="return _NAMES_OF_HOUR[0]",
     ),
 )

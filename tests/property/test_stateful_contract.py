@@ -27,7 +27,7 @@ from metering.adapters.memory.queues import MemoryQueue
 from metering.adapters.records.codec import ParquetRowCodec
 from metering.adapters.records.reader import ReadLimits, RecordBatchReader
 from metering.domain.items import Key, Table
-from metering.domain.ledger import Marker, marker_key
+from metering.domain.ledger import Marker, marker_key, usage_entries
 from metering.settings import Settings
 from metering.usecases.aggregate import Aggregator
 from metering.usecases.period import PeriodNotClosableError
@@ -274,9 +274,10 @@ class Contract(RuleBasedStateMachine):
 
     def _month_usage(self, month: str) -> dict[str, int]:
         return {
-            f"{item['pk']} {item['sk']}": int(str(item["bytes"]))
+            f"{entry.key} {entry.suffix}": entry.total.bytes
             for item in self.items.everything(Table.USAGE)
             if str(item["pk"]).endswith(month)
+            for entry in usage_entries(item)
         }
 
 

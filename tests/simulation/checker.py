@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from metering.domain.admission import Admission
 from metering.domain.hours import lake_prefix, month_of
-from metering.domain.items import Key, Table
-from metering.domain.ledger import conflict_key, marker_key, parse_usage_key, usage_total
+from metering.domain.items import Table
+from metering.domain.ledger import conflict_key, marker_key, usage_entries
 from metering.domain.quarantine import batch_key, decode_records
-from metering.domain.usage import ZERO, Total
+from metering.domain.usage import ZERO, Total, add_totals
 from tests.simulation.rows import Row, decode_rows
 
 if TYPE_CHECKING:
@@ -125,8 +125,7 @@ def _check_usage(world: World, rows: list[Row], findings: Findings) -> None:
         expected[key] = Total(size + row.bytes, count + 1)
     counted: dict[UsageKey, Total] = {}
     for item in world.items.everything(Table.USAGE):
-        key, _ = parse_usage_key(Key(str(item["pk"]), str(item["sk"])))
-        counted[key] = counted.get(key, ZERO).plus(usage_total(item))
+        add_totals(counted, {entry.key: entry.total for entry in usage_entries(item)})
     for key in expected.keys() | counted.keys():
         want, have = expected.get(key, ZERO), counted.get(key, ZERO)
         if have != want:

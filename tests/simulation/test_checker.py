@@ -13,6 +13,7 @@ from tests.simulation.checker import check, lake_rows
 from tests.simulation.faults import ScriptedFaults
 from tests.simulation.matrix import Scenario
 from tests.simulation.watch import ViolationError
+from tests.usage_items import change, lose, usage_of
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -27,16 +28,13 @@ def world() -> World:
 
 
 def test_bytes_counted_twice_are_doubled(world: World) -> None:
-    item = next(iter(world.items.everything(Table.USAGE)))
-    key = Key(str(item["pk"]), str(item["sk"]))
-    world.items.update(Update(table=Table.USAGE, key=key, add={"bytes": 1}))
+    change(world.items, usage_of(world.items)[0], 1)
 
     assert check(world, lake_rows(world)).doubled
 
 
 def test_a_usage_item_that_is_gone_is_lost(world: World) -> None:
-    item = next(iter(world.items.everything(Table.USAGE)))
-    world.items.remove(Table.USAGE, Key(str(item["pk"]), str(item["sk"])))
+    lose(world.items, usage_of(world.items)[0])
 
     assert check(world, lake_rows(world)).lost
 

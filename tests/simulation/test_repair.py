@@ -4,7 +4,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.domain.items import Key, Table, Update
 from tests.simulation import jobs
 from tests.simulation.checker import check
 from tests.simulation.faults import MINUTE_MS, ScriptedFaults
@@ -12,6 +11,7 @@ from tests.simulation.history import rows_of
 from tests.simulation.matrix import NOW_MS, content_of
 from tests.simulation.ports import Process, ProcessItems
 from tests.simulation.world import World
+from tests.usage_items import change, lose, usage_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -34,8 +34,7 @@ class _Slow(ProcessItems):
             try:
                 super().transact(actions)
             finally:
-                usage = self._process.world.items.everything(Table.USAGE)
-                assert sum(int(str(item["records"])) for item in usage) == 2
+                assert sum(entry.total.records for entry in usage_of(self._process.world.items)) == 2
             return
         super().transact(actions)
 
@@ -56,12 +55,11 @@ def test_two_repairs_that_measured_at_different_moments_correct_once(
 
     def story() -> None:
         _meter(world, "b0.0", usage_shards)
-        for item in list(world.items.everything(Table.USAGE)):
-            key = Key(str(item["pk"]), str(item["sk"]))
+        for entry in usage_of(world.items):
             if is_lost:
-                world.items.remove(Table.USAGE, key)
+                lose(world.items, entry)
             else:
-                world.items.update(Update(table=Table.USAGE, key=key, add={"bytes": -item["bytes"], "records": -1}))  # type: ignore[operator]  # a number
+                change(world.items, entry, -entry.total.bytes, -1)
         first = world.process("first")
         first.items = _Slow(first, meanwhile)
         jobs.rebuilder(first, shards=1).usage()

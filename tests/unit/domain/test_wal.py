@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from metering.domain.items import Key
 from metering.domain.ledger import Pointer
+from metering.domain.usage import Total
 from metering.domain.wal import CHUNK_ACTIONS, UsageDelta, WriteAhead
 from metering.errors import LedgerCorruptError
 from metering.units import HOUR_S
@@ -20,7 +21,10 @@ def _write_ahead(pointers: int, deltas: int, size: int = 1) -> WriteAhead:
             Pointer(hour_s=index * HOUR_S, commit_id="c", shard=0, rows=1, bytes=size, staging_key="s")
             for index in range(pointers)
         ),
-        deltas=tuple(UsageDelta(key=Key("A#1#2026-11", str(index)), bytes=size, records=1) for index in range(deltas)),
+        deltas=tuple(
+            UsageDelta(key=Key("A#1#2026-11", str(index)), hours={0: Total(size, 1), HOUR_S: Total(index, 2)})
+            for index in range(deltas)
+        ),
     )
 
 

@@ -12,13 +12,13 @@ import pytest
 from metering.cli.output import Format, rendered
 from metering.cli.report import usage_answer, usage_rows
 from metering.domain.hours import month_bounds_s, rfc3339
-from metering.domain.items import Put, Table, Update
+from metering.domain.items import Put, Table
 from metering.domain.usage import Total
 from metering.units import DAY_S, HOUR_S
 from metering.usecases.lake_report import ReportSource
 from metering.usecases.report import UsageQuery, UsageRow
-from tests.unit.lake.test_reconcile import usage_keys
 from tests.unit.lake.world import ACCOUNT, World, record
+from tests.usage_items import change, usage_of
 
 OCTOBER, NOVEMBER = month_bounds_s("2026-10")
 DECEMBER = month_bounds_s("2026-11")[1]
@@ -35,9 +35,8 @@ def region() -> World:
     world.clock.advance_s(4 * DAY_S)
     world.jobs.closer.close("2026-10", world.deadline())
     world.send([record(17, start_s=OCTOBER + 5, resource="i-late"), record(100, start_s=NOVEMBER + 60)])
-    for key in usage_keys(world):
-        if key.sk.startswith("2026-10"):
-            world.items.update(Update(table=Table.USAGE, key=key, add={"bytes": 1_000, "rev": 1}))
+    for entry in usage_of(world.items, "2026-10"):
+        change(world.items, entry, 1_000)
     for item in list(world.items.query(Table.LEDGER, "H#2026-10-01T00")):
         world.items.put(Put(table=Table.LEDGER, item={**item, "files": []}))
     return world
@@ -98,8 +97,8 @@ class TestEveryPath:
         world = region()
         world.clock.advance_s(30 * DAY_S)
         world.jobs.closer.close("2026-11", world.deadline())
-        for key in usage_keys(world):
-            world.items.update(Update(table=Table.USAGE, key=key, add={"bytes": 1_000, "rev": 1}))
+        for entry in usage_of(world.items):
+            change(world.items, entry, 1_000)
         rows = report(
             world, from_s=OCTOBER, to_s=NOVEMBER, accounts=accounts, details=details,
             group_by=("corrects",), with_corrections=True,

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from metering.domain.items import Table, Update
 from metering.domain.usage import Total
 from metering.units import DAY_S, HOUR_S
 from metering.usecases.lake_report import ReportSource, summed
 from metering.usecases.report import UsageQuery, UsageTable, grouped
 from tests.unit.lake.test_period import AFTER_S, FIRST_S, MONTH, world_with_october
-from tests.unit.lake.test_reconcile import usage_keys
 from tests.unit.lake.world import ACCOUNT, NOW_S, World, record
+from tests.usage_items import change, usage_of
 
 OTHER = "210987654321"
 
@@ -48,9 +47,8 @@ def test_a_closed_month_answers_with_its_frozen_figures_and_corrections_only_whe
     world = world_with_october()
     closed = world.jobs.closer.close(MONTH, world.deadline())
     world.send([record(17, start_s=FIRST_S + 5)])
-    for key in usage_keys(world):
-        if key.sk.startswith(MONTH):
-            world.items.update(Update(table=Table.USAGE, key=key, add={"bytes": 1_000}))
+    for entry in usage_of(world.items, MONTH):
+        change(world.items, entry, 1_000)
     now_s = AFTER_S + 4 * DAY_S
     for accounts in (frozenset[str](), frozenset([ACCOUNT])):
         query = UsageQuery(from_s=FIRST_S, to_s=AFTER_S, group_by=("month",), accounts=accounts)

@@ -7,12 +7,11 @@ from functools import partial
 import pytest
 
 from metering.domain.hours import month_bounds_s
-from metering.domain.items import Table, Update
 from metering.domain.usage import Total
 from metering.units import DAY_S, HOUR_S
 from metering.usecases.period import PeriodNotClosableError
-from tests.unit.lake.test_reconcile import usage_keys
 from tests.unit.lake.world import World, record
+from tests.usage_items import change, usage_of
 
 MONTH = "2026-10"
 FIRST_S, AFTER_S = month_bounds_s(MONTH)
@@ -64,15 +63,15 @@ def test_a_month_is_closed_three_days_after_its_end_at_the_earliest() -> None:
 
 def test_a_month_whose_totals_differ_is_not_closed_and_pages() -> None:
     world = world_with_october()
-    key = next(key for key in usage_keys(world) if key.sk.startswith("2026-10"))
-    world.items.update(Update(table=Table.USAGE, key=key, add={"bytes": 1, "rev": 1}))
+    entry = usage_of(world.items, "2026-10")[0]
+    change(world.items, entry, 1)
     with pytest.raises(PeriodNotClosableError, match="differ"):
         world.jobs.closer.close(MONTH, world.deadline())
     assert world.alerts.sent[-1].severity == "page"
     period = world.jobs.closer.show(MONTH)
     assert period is not None
     assert period.state == "closing"
-    world.items.update(Update(table=Table.USAGE, key=key, add={"bytes": -1, "rev": 1}))
+    change(world.items, entry, -1)
     assert world.jobs.closer.close(MONTH, world.deadline()).total.records == 4
 
 

@@ -10,7 +10,6 @@ import pytest
 from metering.cli import periods
 from metering.domain.closed_period import ClosedMonth, manifest_key
 from metering.domain.hours import hour_of
-from metering.domain.items import Key, Table, Update
 from metering.domain.usage import Total
 from metering.units import DAY_S, HOUR_S, MINUTE_S
 from metering.usecases.lake_report import ReportSource
@@ -18,8 +17,9 @@ from metering.usecases.period import PeriodNotClosableError
 from metering.usecases.rebuild import RebuildStep
 from metering.usecases.report import UsageQuery, grouped
 from tests.unit.lake.test_period import AFTER_S, FIRST_S, MONTH, world_with_october
-from tests.unit.lake.test_reconcile import usage_keys, world_with_traffic
+from tests.unit.lake.test_reconcile import world_with_traffic
 from tests.unit.lake.world import NOW_S, World, record
+from tests.usage_items import change, lose, usage_of
 
 if TYPE_CHECKING:
     from metering.domain.usage import UsageKey
@@ -30,9 +30,8 @@ def october(world: World) -> dict[UsageKey, Total]:
 
 
 def lose_usage(world: World, month: str = "") -> None:
-    for key in usage_keys(world):
-        if key.sk.startswith(month):
-            world.items.remove(Table.USAGE, key)
+    for entry in usage_of(world.items, month):
+        lose(world.items, entry)
 
 
 def test_a_run_that_is_cut_off_at_any_call_did_no_harm_and_the_next_one_does_the_rest() -> None:
@@ -89,9 +88,8 @@ def test_the_wait_of_a_minute_is_shared_by_all_hours() -> None:
 def test_usage_of_an_account_that_has_no_rows_is_taken_back() -> None:
     world = world_with_traffic()
     before = world.usage()
-    key = usage_keys(world)[0]
-    invented = Key(f"A#999999999999#{key.sk[:7]}", key.sk)
-    world.items.update(Update(table=Table.USAGE, key=invented, add={"bytes": 9, "records": 1, "rev": 1}))
+    entry = usage_of(world.items)[0]
+    change(world.items, entry._replace(key=entry.key._replace(account_id="999999999999")), 9, 1)
     assert world.jobs.rebuilder.usage().repaired == 1
     assert {key: total for key, total in world.usage().items() if total != Total(0, 0)} == before
 
@@ -99,9 +97,9 @@ def test_usage_of_an_account_that_has_no_rows_is_taken_back() -> None:
 def test_usage_items_of_a_closed_month_stay_as_they_are_and_nothing_is_booked_for_them() -> None:
     world = world_with_october()
     closed = world.jobs.closer.close(MONTH, world.deadline())
-    keys = [key for key in usage_keys(world) if key.sk.startswith(MONTH)]
-    world.items.remove(Table.USAGE, keys[0])
-    world.items.update(Update(table=Table.USAGE, key=keys[1], add={"bytes": 5, "rev": 1}))
+    first, second, *_ = usage_of(world.items, MONTH)
+    lose(world.items, first)
+    change(world.items, second, 5)
     before = world.usage()
     result = world.jobs.rebuilder.usage()
     assert (result.repaired, result.unsettled, result.damaged) == (0, (), ())
@@ -140,8 +138,7 @@ def test_rows_of_a_closed_month_that_are_not_what_was_frozen_are_told() -> None:
 def test_a_month_that_cannot_be_closed_for_a_difference_is_repaired_and_then_closed() -> None:
     world = world_with_october()
     before = october(world)
-    key = next(key for key in usage_keys(world) if key.sk.startswith(MONTH))
-    world.items.update(Update(table=Table.USAGE, key=key, add={"bytes": 1, "rev": 1}))
+    change(world.items, usage_of(world.items, MONTH)[0], 1)
     with pytest.raises(PeriodNotClosableError, match="differ"):
         world.jobs.closer.close(MONTH, world.deadline())
     assert world.jobs.rebuilder.usage().repaired == 1

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from metering.domain.hours import hour_of
-from metering.domain.items import Key, Table, Update
+from metering.domain.items import Table
 from metering.domain.ledger import marker_key
 from metering.domain.sources import Gap, SeenSequences
 from metering.domain.usage import Total
 from metering.domain.watch_items import RECONCILIATION_KEY, Reconciliation
 from metering.units import DAY_S, HOUR_S, MINUTE_S
 from tests.unit.lake.world import ACCOUNT, HOUR, NOW_S, World, record
+from tests.usage_items import change, lose, usage_of
 
 LATE_HOUR = hour_of(NOW_S - 20 * DAY_S)
 EVERYTHING = {"from_s": 0, "to_s": NOW_S + DAY_S}
@@ -24,10 +25,6 @@ def world_with_traffic(*, compacted: bool = True) -> World:
     return world
 
 
-def usage_keys(world: World) -> list[Key]:
-    return [Key(str(item["pk"]), str(item["sk"])) for item in world.items.everything(Table.USAGE)]
-
-
 def test_markers_usage_and_rows_agree_in_lake_and_staging() -> None:
     world = world_with_traffic()
     for deep in (False, True):
@@ -40,8 +37,8 @@ def test_markers_usage_and_rows_agree_in_lake_and_staging() -> None:
 
 def test_a_broken_usage_item_is_named_after_two_passes_a_minute_apart() -> None:
     world = world_with_traffic()
-    key = next(key for key in usage_keys(world) if ACCOUNT in key.pk and key.sk.startswith("2026-11-24T13"))
-    world.items.update(Update(table=Table.USAGE, key=key, add={"bytes": 100}))
+    entry = next(e for e in usage_of(world.items) if e.key.account_id == ACCOUNT and e.key.hour_s == HOUR)
+    change(world.items, entry, 100)
     began_ms = world.clock.now_ms()
     result = world.jobs.reconciler.run(**EVERYTHING)
     assert world.clock.now_ms() - began_ms >= MINUTE_S * 1000
@@ -67,9 +64,9 @@ def test_a_lost_marker_is_named_by_its_batch() -> None:
 
 def test_an_hour_that_only_the_usage_table_knows_is_found() -> None:
     world = world_with_traffic()
-    key = usage_keys(world)[0]
-    elsewhere = Key(key.pk, key.sk.replace(key.sk[:13], key.sk[:8] + "09T01"))
-    world.items.update(Update(table=Table.USAGE, key=elsewhere, add={"bytes": 1, "records": 1, "rev": 1}))
+    entry = usage_of(world.items)[0]
+    elsewhere = entry._replace(key=entry.key._replace(hour_s=HOUR - 15 * DAY_S))
+    change(world.items, elsewhere, 1, 1)
     result = world.jobs.reconciler.check(**EVERYTHING)
     assert len(result.different) == 1
 
@@ -85,15 +82,15 @@ def test_markers_that_may_have_expired_are_not_compared() -> None:
 
 def test_a_difference_that_goes_away_is_no_alarm() -> None:
     world = world_with_traffic()
-    key = usage_keys(world)[0]
-    world.items.update(Update(table=Table.USAGE, key=key, add={"bytes": 1, "rev": 1}))
+    entry = usage_of(world.items)[0]
+    change(world.items, entry, 1)
 
     class Mending:
         def now_ms(self) -> int:
             return world.clock.now_ms()
 
         def sleep_ms(self, duration_ms: int) -> None:
-            world.items.update(Update(table=Table.USAGE, key=key, add={"bytes": -1, "rev": 1}))
+            change(world.items, entry, -1)
             world.clock.sleep_ms(duration_ms)
 
     world.jobs.__dict__["clock"] = Mending()
@@ -106,8 +103,8 @@ def test_a_difference_that_goes_away_is_no_alarm() -> None:
 def test_a_lost_usage_table_is_rebuilt_to_the_byte() -> None:
     world = world_with_traffic()
     before = world.usage()
-    for key in usage_keys(world):
-        world.items.remove(Table.USAGE, key)
+    for entry in usage_of(world.items):
+        lose(world.items, entry)
     result = world.jobs.rebuilder.usage()
     assert result.repaired == len(before)
     assert not result.unsettled
@@ -118,9 +115,9 @@ def test_a_lost_usage_table_is_rebuilt_to_the_byte() -> None:
 def test_single_items_are_repaired_and_others_left_alone() -> None:
     world = world_with_traffic()
     before = world.usage()
-    keys = usage_keys(world)
-    world.items.update(Update(table=Table.USAGE, key=keys[0], add={"bytes": -3, "records": 2}))
-    world.items.remove(Table.USAGE, keys[1])
+    first, second, *_ = usage_of(world.items)
+    change(world.items, first, -3, 2)
+    lose(world.items, second)
     assert world.jobs.rebuilder.usage().repaired == 2
     assert world.usage() == before
 

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.domain.hours import parse_hour, rfc3339
+from metering.domain.hours import rfc3339
 from metering.domain.items import Table, Update
 from metering.domain.ledger import marker_key
 from metering.domain.watch_items import RECONCILIATION_KEY, Reconciliation, WorkList
 from metering.units import DAY_S, HOUR_S, MINUTE_S
-from tests.unit.lake.test_reconcile import usage_keys
 from tests.unit.lake.world import HOUR, NOW_S, World, record
+from tests.usage_items import change, usage_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -54,8 +54,8 @@ def calls_of(world: World, do: Callable[[], object]) -> list[str]:
 
 
 def spoil(world: World, hour_s: int, size: int = 1) -> None:
-    key = next(key for key in usage_keys(world) if parse_hour(key.sk[:13]) == hour_s)
-    world.items.update(Update(table=Table.USAGE, key=key, add={"bytes": size, "rev": 1}))
+    entry = next(entry for entry in usage_of(world.items) if entry.key.hour_s == hour_s)
+    change(world.items, entry, size)
 
 
 def test_a_quick_pass_compares_what_was_published_and_reads_no_table_whole() -> None:

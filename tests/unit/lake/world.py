@@ -18,8 +18,8 @@ from metering.adapters.records.codec import ParquetRowCodec
 from metering.adapters.records.reader import ReadLimits, RecordBatchReader
 from metering.domain.batches import Delivery
 from metering.domain.hours import hour_of, rfc3339
-from metering.domain.items import Key, Table
-from metering.domain.ledger import Published, parse_usage_key, usage_total
+from metering.domain.items import Table
+from metering.domain.ledger import Published, usage_entries
 from metering.domain.usage import Total, UsageKey, merge
 from metering.settings import Settings
 from metering.units import DAY_S
@@ -153,8 +153,7 @@ class World:
     def usage(self) -> dict[UsageKey, Total]:
         """What the usage table says."""
         return merge(
-            {parse_usage_key(Key(str(item["pk"]), str(item["sk"])))[0]: usage_total(item)}
-            for item in self.items.everything(Table.USAGE)
+            {entry.key: entry.total} for item in self.items.everything(Table.USAGE) for entry in usage_entries(item)
         )
 
     def visible(self) -> dict[UsageKey, Total]:

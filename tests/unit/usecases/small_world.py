@@ -14,7 +14,7 @@ from metering.adapters.memory.objects import MemoryObjectStore
 from metering.adapters.memory.rows import PlainBatch, PlainBatchReader, PlainRow, PlainRowCodec, plain_body
 from metering.domain.batches import Delivery
 from metering.domain.hours import parse_hour
-from metering.domain.items import Key, Table
+from metering.domain.items import Table
 from metering.domain.ledger import (
     CommitRecord,
     Conflict,
@@ -23,10 +23,9 @@ from metering.domain.ledger import (
     Pointer,
     conflict_key,
     marker_key,
-    parse_usage_key,
-    usage_total,
+    usage_entries,
 )
-from metering.domain.usage import ZERO, Total, UsageKey
+from metering.domain.usage import ZERO, Total, UsageKey, add_totals
 from metering.settings import Settings
 from metering.usecases.aggregate import Aggregator
 
@@ -140,8 +139,7 @@ class SmallWorld:
         """What the usage table says, suffixes summed."""
         totals: dict[UsageKey, Total] = {}
         for item in self.store.everything(Table.USAGE):
-            key, _ = parse_usage_key(Key(str(item["pk"]), str(item["sk"])))
-            totals[key] = totals.get(key, ZERO).plus(usage_total(item))
+            add_totals(totals, {entry.key: entry.total for entry in usage_entries(item)})
         return totals
 
     def seen_rows(self) -> Counter[tuple[int, str, PlainRow]]:

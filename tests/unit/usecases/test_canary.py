@@ -13,13 +13,14 @@ from metering.adapters.memory.objects import MemoryObjectStore
 from metering.adapters.memory.queues import MemoryQueue
 from metering.domain.canary import CANARY_ACCOUNT_ID, CANARY_BYTES, canary_batch_id, canary_body, canary_usage_type
 from metering.domain.hours import hour_of
-from metering.domain.items import Put, Table, Update
-from metering.domain.ledger import Marker, Pointer, usage_key
-from metering.domain.usage import Total, UsageKey
+from metering.domain.items import Put, Table
+from metering.domain.ledger import Marker, Pointer, UsageEntry
+from metering.domain.usage import ZERO, Total, UsageKey
 from metering.domain.watch_items import CanaryRun, CanaryVerdict, canary_key
 from metering.errors import UnavailableError
 from metering.usecases.canary import Canary
 from metering.usecases.lake_view import LakeView
+from tests.usage_items import change
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,9 +62,7 @@ class Setup:
         key = UsageKey(
             hour_of(slot_s), CANARY_ACCOUNT_ID, canary_usage_type(slot_s), "MeteringCanary", REGION, "internet"
         )
-        self.items.update(
-            Update(table=Table.USAGE, key=usage_key(key, 0), add={"bytes": CANARY_BYTES, "records": 1, "rev": 1})
-        )
+        change(self.items, UsageEntry(key, 0, ZERO, None), CANARY_BYTES, 1)
         marker = Marker(
             batch_id=canary_batch_id(slot_s),
             verdict="accepted",

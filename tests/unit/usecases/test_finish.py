@@ -184,6 +184,6 @@ def test_pointers_of_more_hours_than_fit_are_written_ahead() -> None:
     rows = [row for hour in range(240) for row in rows_of(1, start_s=NOW_S - hour * 3_600)]
     assert world.handle(delivery({"batch_id": "b1", "rows": rows})).counts == {Verdict.ACCEPTED: 1}
     (commit,) = world.commits()
-    assert (commit.state, commit.chunks) == ("applied", 5)
+    assert (commit.state, commit.chunks) == ("applied", 3)
     assert {str(item["pk"]) for item in world.items("H#")} == {f"H#{hour_label(hour_s)}" for hour_s in commit.hours}
     world.assert_exact()

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from metering.domain.hours import month_bounds_s, month_of, parse_hour
 from metering.domain.items import MAX_TRANSACTION_ACTIONS
-from metering.domain.usage import Total, UsageKey
+from metering.domain.usage import UsageKey
 from metering.units import HOUR_S
 from metering.usecases.packing import Budget, CommitPlan, Shape, plan_commits
 
@@ -20,7 +20,7 @@ ROOMY = Budget(records=10**9, bytes=10**12, keys=10**6)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Batch:
     name: int
-    usage: dict[UsageKey, Total]
+    usage_items: frozenset[UsageKey]
     records: int = 1
     decoded_bytes: int = 1
     hours: frozenset[int] = field(default=frozenset())
@@ -28,16 +28,16 @@ class _Batch:
 
 def _batch(name: int, keys: int, *, hours: int = 1, accounts: int = 10**6, records: int = 1) -> _Batch:
     spread = [NOW_S - (index % hours) * HOUR_S for index in range(max(keys, hours))]
-    usage = {
-        UsageKey(hour_s, str((name * 7 + index) % accounts), f"t{index}", "s", "f", "t"): Total(1, 1)
+    usage = frozenset(
+        UsageKey(hour_s, str((name * 7 + index) % accounts), f"t{index}", "s", "f", "t").of_day()
         for index, hour_s in enumerate(spread)
-    }
-    return _Batch(name=name, usage=usage, hours=frozenset(spread), records=records)
+    )
+    return _Batch(name=name, usage_items=usage, hours=frozenset(spread), records=records)
 
 
 def _actions(plan: CommitPlan[_Batch]) -> int:
     hours = {hour_s for batch in plan.batches for hour_s in batch.hours}
-    keys = {key for batch in plan.batches for key in batch.usage}
+    keys = {key for batch in plan.batches for key in batch.usage_items}
     ended = {month_of(hour_s) for hour_s in hours if month_bounds_s(month_of(hour_s))[1] <= NOW_S}
     pointers = 0 if plan.shape is Shape.WIDE_POINTERS else len(hours)
     return 2 + len(ended) + pointers + len(plan.batches) + (len(keys) if plan.shape is Shape.NARROW else 0)
@@ -69,7 +69,7 @@ def test_every_batch_is_in_exactly_one_commit_of_at_most_a_hundred_actions(
             assert plan.shape is not Shape.WIDE_POINTERS
             assert sum(batch.records for batch in plan.batches) <= budget.records
             assert sum(batch.decoded_bytes for batch in plan.batches) <= budget.bytes
-            assert len({key for batch in plan.batches for key in batch.usage}) <= budget.keys
+            assert len({key for batch in plan.batches for key in batch.usage_items}) <= budget.keys
 
 
 def test_nothing_needs_no_commit() -> None:

@@ -15,10 +15,10 @@ from metering.cli.output import Format, rendered
 from metering.cli.report import usage_answer
 from metering.domain.canary import CANARY_ACCOUNT_ID
 from metering.domain.hours import month_bounds_s, parse_hour
-from metering.domain.items import Put, Table
-from metering.domain.ledger import usage_key
-from metering.domain.usage import Total, UsageKey
+from metering.domain.ledger import UsageEntry
+from metering.domain.usage import ZERO, Total, UsageKey
 from metering.usecases.report import UsageQuery, UsageRow, UsageTable, grouped, months_between
+from tests.usage_items import change
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,8 +39,7 @@ def store(usage: Mapping[UsageKey, Total], *, suffixes: int = 1) -> MemoryItemSt
         for suffix in range(suffixes):
             part = total.bytes // suffixes + (total.bytes % suffixes if suffix == 0 else 0)
             records = total.records if suffix == 0 else 0
-            item = {**usage_key(each, suffix)._asdict(), "bytes": part, "records": records, "rev": 1}
-            items.put(Put(table=Table.USAGE, item=item))
+            change(items, UsageEntry(each, suffix, ZERO, None), part, records)
     return items
 
 

@@ -25,7 +25,7 @@ from metering.adapters.records.reader import ReadLimits, RecordBatchReader
 from metering.adapters.traffic.scenarios import SCENARIOS
 from metering.adapters.traffic.sender import Sender
 from metering.adapters.traffic.synthesis import Shipment, Synthesis
-from metering.domain.items import Delete, Key, Put, Table, Update
+from metering.domain.items import Delete, Put, Table
 from metering.domain.ledger import CommitRecord, Pointer, marker_key
 from metering.settings import Settings
 from metering.usecases.aggregate import Aggregator
@@ -33,6 +33,7 @@ from metering.usecases.lake_view import LakeView
 from metering.usecases.manifest import SentBatch
 from metering.usecases.sent_batches import SentBatches
 from metering.usecases.verify import Verifier
+from tests.usage_items import change, usage_of
 
 if TYPE_CHECKING:
     from metering.usecases.verification import Verification
@@ -207,17 +208,15 @@ def test_rows_that_are_visible_twice_make_their_batches_doubled() -> None:
     assert not result.lost
 
 
-@pytest.mark.parametrize("change", [1, -1])
-def test_a_usage_item_that_is_wrong_by_one_byte_is_named(change: int) -> None:
+@pytest.mark.parametrize("size", [1, -1])
+def test_a_usage_item_that_is_wrong_by_one_byte_is_named(size: int) -> None:
     made = region()
-    item = next(iter(made.items.scan(Table.USAGE)))
-    key = Key(str(item["pk"]), str(item["sk"]))
-    made.items.update(Update(table=Table.USAGE, key=key, add={"bytes": change}))
+    entry = usage_of(made.items)[0]
+    change(made.items, entry, size)
     [difference] = made.verify().differences
     assert difference.between == "usage/rows"
-    assert difference.expected.bytes - difference.found.bytes == change
-    assert difference.key is not None
-    assert f"A#{difference.key.account_id}" in key.pk
+    assert difference.expected.bytes - difference.found.bytes == size
+    assert difference.key == entry.key
 
 
 def test_a_marker_that_says_other_bytes_than_were_sent_is_unexpected() -> None:
