@@ -68,9 +68,11 @@ check: $(STAMP) ## All that CI runs, with the time that each part took
 load: $(STAMP) ## Throughput, cost and memory through the deployed service on MiniStack
 	@$(PY) -m load_tests.load
 
-bench: $(STAMP) ## Decoding and compaction on one core, as ratios against a baseline in the same run
+bench: $(STAMP) ## Decoding, compaction, SQL over the lake and an account's report, each with a baseline in the same run
 	@$(PY) -m load_tests.bench_decode
 	@$(PY) -m load_tests.bench_compact
+	@$(PY) -m load_tests.bench_query
+	@$(PY) -m load_tests.bench_report
 
 simulate: $(STAMP) ## Random histories with faults: SEEDS=20000
 	@$(PY) -m tests.simulation --seeds $(SEEDS) --jobs $(JOBS)

@@ -131,6 +131,15 @@ def vary_staging(root: str, number: int) -> None:
     _write(pa.table(list(columns.values()), schema=STAGING_SCHEMA), root, number)
 
 
+def make_staging(root: Path, rows: int) -> list[str]:
+    """Staging objects of an hour of so many rows in a folder, a million at least; returns the names of those."""
+    objects = max(rows // OBJECT_ROWS, MADE)
+    with ProcessPoolExecutor() as pool:
+        list(pool.map(write_staging, [str(root)] * MADE, range(MADE)))
+        list(pool.map(vary_staging, [str(root)] * objects, range(MADE, objects)))
+    return [f"{number}.parquet" for number in range(objects)]
+
+
 def _write(table: pa.Table, root: str, number: int) -> None:
     pq.write_table(table, f"{root}/{number}.parquet", compression="zstd", store_schema=False)
 
@@ -213,10 +222,7 @@ def main() -> int:
 
 def report(root: Path, large_rows: int) -> int:
     """Measure everything and judge it."""
-    with ProcessPoolExecutor() as pool:
-        objects = max(large_rows, SMALL_ROWS) // OBJECT_ROWS
-        list(pool.map(write_staging, [str(root)] * MADE, range(MADE)))
-        list(pool.map(vary_staging, [str(root)] * objects, range(MADE, objects)))
+    make_staging(root, max(large_rows, SMALL_ROWS))
     small = best("compact", root, SMALL_ROWS, 3)
     baseline = best("plain", root, SMALL_ROWS, 2)
     large = best("compact", root, large_rows, 1)

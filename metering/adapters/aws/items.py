@@ -12,10 +12,8 @@ The SDK also retries single writes. If the reply to the first attempt is lost, t
 from __future__ import annotations
 
 import time
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
-from itertools import chain
 from typing import TYPE_CHECKING, TypedDict, cast
 
 from botocore.exceptions import ClientError
@@ -115,32 +113,16 @@ class DynamoDbItemStore:
             "KeyConditions": _key_conditions(pk, sk_from, sk_to),
         }
         if descending:
-            # Who asks backwards wants the newest item or a few: not a page of 1 MB, and none ahead of it.
+            # Who asks backwards wants the newest item, or a few.
             request["Limit"] = _NEWEST
-        pages = self._pages("dynamodb.Query", partial(self._client.query, **request), ahead=not descending)
-        for attributes in chain.from_iterable(pages):
+        for attributes in _items_of("dynamodb.Query", partial(self._client.query, **request)):
             # BETWEEN includes its upper end.
             if attributes["sk"].get("S") != sk_to:
                 yield from_attributes(attributes)
 
     def scan(self, table: Table) -> Iterator[Item]:
         scan = partial(self._client.scan, TableName=self._tables[table], ConsistentRead=True)
-        return map(from_attributes, chain.from_iterable(self._pages("dynamodb.Scan", scan, ahead=True)))
-
-    def _pages(
-        self, call: str, ask: Callable[..., QueryOutputTypeDef | ScanOutputTypeDef], *, ahead: bool
-    ) -> Iterator[Sequence[Mapping[str, AttributeValueTypeDef]]]:
-        """Page by page; `ahead`: the next one is on its way while the caller is at work on this one."""
-        with translated(call):
-            page = ask()
-        with ThreadPoolExecutor(max_workers=1, thread_name_prefix=call) as reader:
-            while last := page.get("LastEvaluatedKey"):
-                following = partial(ask, ExclusiveStartKey=last)
-                coming = reader.submit(following) if ahead else None
-                yield page["Items"]
-                with translated(call):
-                    page = following() if coming is None else coming.result()
-        yield page["Items"]
+        return map(from_attributes, _items_of("dynamodb.Scan", scan))
 
     def put(self, action: Put) -> None:
         with _condition_failures(), translated("dynamodb.PutItem"):
@@ -226,6 +208,19 @@ class DynamoDbItemStore:
                 **_placeholders(expressions),
             }
         }
+
+
+def _items_of(
+    call: str, ask: Callable[..., QueryOutputTypeDef | ScanOutputTypeDef]
+) -> Iterator[Mapping[str, AttributeValueTypeDef]]:
+    """Items page by page; none is asked for before all items of the one before it are taken."""
+    with translated(call):
+        page = ask()
+    yield from page["Items"]
+    while last := page.get("LastEvaluatedKey"):
+        with translated(call):
+            page = ask(ExclusiveStartKey=last)
+        yield from page["Items"]
 
 
 def _conditional(action: Put | Delete) -> _Conditional:

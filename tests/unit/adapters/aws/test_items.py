@@ -226,6 +226,17 @@ def test_a_query_asks_for_no_page_that_nobody_reads(store: DynamoDbItemStore, dy
     assert next(iter(store.query(Table.LEDGER, "a"))) == {"pk": "a", "sk": "b"}
 
 
+def test_who_asks_backwards_gets_the_newest_few_and_goes_on_if_they_like(
+    store: DynamoDbItemStore, dynamodb: tuple[Any, Stubber]
+) -> None:
+    asked: list[dict[str, Any]] = []
+    dynamodb[0].meta.events.register("provide-client-params.*.Query", lambda params, **_: asked.append(params))
+    dynamodb[1].add_response("query", {"Items": [KEY], "LastEvaluatedKey": KEY})
+    dynamodb[1].add_response("query", {"Items": [KEY]})
+    assert len(list(store.query(Table.LEDGER, "a", descending=True))) == 2
+    assert [(params["Limit"], params["ScanIndexForward"]) for params in asked] == [(20, False)] * 2
+
+
 @pytest.mark.parametrize(("text", "number"), [("100", 100), ("-7", -7), ("1E+2", 100), ("100.0", 100)])
 def test_a_whole_number_is_read_however_it_is_written(text: str, number: int) -> None:
     found = from_attribute({"N": text})

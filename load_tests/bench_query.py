@@ -1,0 +1,98 @@
+"""`make bench`: `metering query` of top talkers over ten million rows of the lake, after start-up.
+
+The compactor's own file of an hour, with the ledger's entry of it, is asked through `LakeQuery`, as the command does.
+The baseline is DuckDB's own reader of the same file from the disk, which knows nothing of staging, of the ledger, or of
+what a query may reach.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import duckdb
+
+from load_tests.bench_compact import HOUR, LARGE_ROWS, Folder, make_staging, say
+from metering.adapters.lake.query import LakeQuery
+from metering.adapters.lake.reader import ParquetLakeReader
+from metering.adapters.lake.writer import ParquetLakeWriter
+from metering.adapters.memory.clock import ManualClock
+from metering.adapters.memory.items import MemoryItemStore
+from metering.adapters.memory.objects import MemoryObjectStore
+from metering.domain.items import Put, Table
+from metering.domain.ledger import LakeFile, Published
+from metering.domain.plan import lake_file_key
+from metering.usecases.lake_view import LakeView
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from metering.ports import ObjectStore
+
+MOST_S = 2.0
+_TIMES = 3
+_THREADS = 2
+_TOP = "SELECT account_id, sum(bytes) AS bytes FROM {source} GROUP BY account_id ORDER BY bytes DESC LIMIT 10"
+
+
+def publish(root: Path, rows: int) -> tuple[LakeQuery, Path]:
+    """One published hour of so many rows, and its file on the disk."""
+    names = make_staging(root, rows)
+    objects, items = MemoryObjectStore(ManualClock(HOUR * 1000)), MemoryItemStore()
+    target, key = root / "hour.parquet", lake_file_key(HOUR, 0, 1, 0)
+    with ParquetLakeWriter(cast("ObjectStore", Folder(root)), readers=1, scratch=root).merge(HOUR, names) as merged:
+        content = merged.content.read_bytes() if isinstance(merged.content, Path) else merged.content
+        file = LakeFile(key=key, rows=merged.rows, bytes=merged.bytes)
+    target.write_bytes(content)
+    objects.put(key, content, if_absent=True)
+    items.put(Put(table=Table.LEDGER, item=Published(hour_s=HOUR, shard=0, run=1, files=(file,)).to_item()))
+    view = LakeView(items=items, objects=objects, reader=ParquetLakeReader(objects), shards=1)
+    return LakeQuery(view=view, objects=objects, threads=_THREADS), target
+
+
+def top_talkers(query: LakeQuery, view: str) -> object:
+    """What the command answers."""
+    return query.run(_TOP.format(source=view)).rows
+
+
+def fastest_s(ask: Callable[[], object]) -> tuple[float, object]:
+    """Seconds of the fastest of a few, and the answer: other work on the machine only ever slows one down."""
+    best_s, answer = float("inf"), None
+    for _ in range(_TIMES):
+        began = time.perf_counter()
+        answer = ask()
+        best_s = min(best_s, time.perf_counter() - began)
+    return best_s, answer
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print the table; 1 if a bar is missed or an answer differs."""
+    parser = argparse.ArgumentParser(prog="python -m load_tests.bench_query", description=__doc__)
+    parser.add_argument("--rows", type=int, default=LARGE_ROWS)
+    options = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory(prefix="metering-bench-") as name:
+        query, file = publish(Path(name), options.rows)
+        with duckdb.connect(config={"threads": _THREADS}) as plain:
+            sql = _TOP.format(source=f"read_parquet('{file}')")
+            plain_s, expected = fastest_s(lambda: plain.execute(sql).fetchall())
+        taken = {view: fastest_s(partial(top_talkers, query, view)) for view in ("transfers", "usage")}
+    say(f"top talkers of {options.rows:,} rows, {_THREADS} threads, fastest of {_TIMES}:")
+    problems = []
+    for view, (seconds, answer) in taken.items():
+        say(f"  over `{view}`: {seconds:.2f} s, {seconds / plain_s:.1f} times DuckDB's own reader ({plain_s:.2f} s)")
+        if answer != expected:
+            problems.append(f"`{view}` answers something else than the file")
+        if seconds >= MOST_S:
+            problems.append(f"`{view}` takes {seconds:.2f} s, not under {MOST_S:.0f} s")
+    for problem in problems:
+        say(f"FAILED: {problem}")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
