@@ -102,6 +102,7 @@ class UsageNames(NamedTuple):
 
 
 _NAMES_OF_HOUR = tuple(UsageNames(f"b{hour:02d}", f"r{hour:02d}", f"v{hour:02d}") for hour in range(24))
+_HOURS = tuple((hour * HOUR_S, names) for hour, names in enumerate(_NAMES_OF_HOUR))
 
 
 class UsageEntry(NamedTuple):
@@ -147,10 +148,9 @@ def usage_entries(item: Item, *, hour_s: int | None = None) -> Iterator[UsageEnt
     names, corrects_s, suffix = _usage_fields(fields)
     account_id = str(item["pk"]).split("#")[1]
     first_s = parse_hour(f"{day}T00")
-    for hour in range(24) if hour_s is None else (hour_s % DAY_S // HOUR_S,):
-        b, r, v = _NAMES_OF_HOUR[hour]
+    for offset_s, (b, r, v) in _HOURS if hour_s is None else ((hour_s % DAY_S, usage_names(hour_s)),):
         if b in item or r in item:
-            key = UsageKey(first_s + hour * HOUR_S, account_id, *names, corrects_s)
+            key = UsageKey(first_s + offset_s, account_id, *names, corrects_s)
             yield UsageEntry(key, suffix, Total(_int(item, b), _int(item, r)), _int(item, v) if v in item else None)
 
 
