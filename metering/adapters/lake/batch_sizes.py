@@ -96,9 +96,9 @@ def _in_part(table: pa.Table, part: int, parts: int) -> Iterator[pa.Table]:
 
 
 def _batches(tables: list[pa.Table]) -> Iterator[tuple[int, _Batch]]:
-    table = one_chunk(tables)
-    if not table.num_rows:
+    if not any(table.num_rows for table in tables):
         return
+    table = one_chunk(tables)
     table = table.take(pc.sort_indices(table.column("batch_id").cast(pa.string())))
     columns = [table.column(name).to_pylist() for name in _FIELDS]
     columns += [pc.strftime(table.column(name).cast(pa.timestamp("s")), _TIME).to_pylist() for name in _TIMES]

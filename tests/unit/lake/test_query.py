@@ -10,6 +10,8 @@ import pytest
 
 from metering.adapters.lake.batch_sizes import JsonBatchSizer
 from metering.adapters.lake.query import LakeQuery, QueryError
+from metering.cli.output import Format, rendered
+from metering.cli.storage import storage_answer
 from metering.domain.prices import StoragePrices
 from metering.units import DAY_S, GIB, HOUR_S
 from metering.usecases.storage import StorageReport, StorageReporter
@@ -107,6 +109,28 @@ def test_the_alternatives_are_computed_from_the_rows() -> None:
     lake = sum(len(world.objects.get(key)) for key in world.objects.keys("lake/"))
     assert report.lake_bytes == lake
     assert {prefix.prefix for prefix in report.prefixes} == {"lake/", "runs/", "staging/"}
+
+
+def test_an_empty_region_has_a_report_too() -> None:
+    report = storage(World())
+    assert (report.sizes.batches, report.ours.usd_month, report.saving(report.json)) == (0, 0, 0)
+    assert b"0 records in 0 batches" in rendered(storage_answer(report), Format.TABLE)
+
+
+def test_a_table_names_prices_and_both_savings() -> None:
+    world = World()
+    world.send([record(n, resource=f"i-{n:02}") for n in range(50)])
+    world.objects.put("ingest/a.ndjson", b"x" * 1_000, if_absent=True)
+    world.objects.put("quarantine/2026-11-24/a.ndjson", b"x" * 10, if_absent=True)
+    world.compact_all()
+    answer = storage_answer(storage(world))
+    text = rendered(answer, Format.TABLE).decode()
+    for said in ("ingest/", "quarantine/", "one JSON object a batch", "one gzip a batch", "against JSON", "against gzip",
+                 "STANDARD 0.023 USD/GB-month"):  # fmt: skip
+        assert said in text
+    assert set(json.loads(rendered(answer, Format.JSON))["savings"]) == {
+        "json", "gzip", "json_with_requests", "gzip_with_requests"
+    }  # fmt: skip
 
 
 def test_small_objects_of_cheap_classes_are_billed_as_128_kib() -> None:
