@@ -9,7 +9,7 @@ import pytest
 from metering.domain.items import Put, Table, Update
 from metering.domain.ledger import CommitRecord, commit_key, pointer_key
 from metering.domain.plan import Plan
-from metering.errors import LedgerCorruptError, UnavailableError
+from metering.errors import LedgerCorruptError, ObjectDamagedError, UnavailableError
 from metering.units import DAY_S, HOUR_S
 from tests.unit.lake.world import HOUR, NOW_S, World, record
 
@@ -117,6 +117,18 @@ def test_a_missing_staging_object_stops_the_run_and_pages() -> None:
     with pytest.raises(LedgerCorruptError):
         world.compact_all()
     assert world.alerts.sent[-1].severity == "page"
+    assert not world.objects.keys("lake/dt=2026-11-24")
+
+
+def test_a_damaged_staging_object_stops_the_run_and_pages_with_its_name() -> None:
+    world = world_with_traffic()
+    key = world.objects.keys("staging/")[0]
+    world.objects.put(key, world.objects.get(key)[:-1], if_absent=False)
+    with pytest.raises(LedgerCorruptError, match=f"{key} is damaged"):
+        world.compact_all()
+    assert f"{key} is damaged" in str(world.alerts.sent[-1].fields["what"])
+    with pytest.raises(ObjectDamagedError):
+        world.visible()
     assert not world.objects.keys("lake/dt=2026-11-24")
 
 
