@@ -161,6 +161,42 @@ def test_a_pointer_that_another_run_has_marked_stops_the_compactor() -> None:
     assert not world.objects.keys("lake/dt=2026-11-24")
 
 
+@pytest.mark.parametrize("key", ["lake/dt=2026-11-24/", "lake/_SUCCESS", "lake/dt=2026-11-24/hour=all/a/b.parquet"])
+def test_what_is_no_file_of_the_lake_hinders_nobody(key: str) -> None:
+    world = world_with_traffic()
+    world.objects.put(key, b"", if_absent=True)
+    before = world.usage()
+    world.compact_all()
+    assert world.visible() == before
+
+
+@pytest.mark.parametrize("from_s", [-(10**10), 0, LATE - LATE % HOUR_S, LATE, HOUR, HOUR + 1])
+@pytest.mark.parametrize("to_s", [None, LATE, HOUR, HOUR + 1, HOUR + HOUR_S, NOW_S + DAY_S])
+def test_hours_of_a_range_are_those_that_begin_in_it(from_s: int, to_s: int | None) -> None:
+    world = world_with_traffic()
+    world.compact_all()
+    both = [LATE - LATE % HOUR_S, HOUR]
+    expected = [hour_s for hour_s in both if from_s <= hour_s and (to_s is None or hour_s < to_s)]
+    assert world.jobs.view.hours(from_s=from_s, to_s=to_s) == expected
+
+
+def test_hours_of_a_range_are_found_without_listing_the_whole_lake() -> None:
+    world = World()
+    world.send([record(1, start_s=NOW_S - day * DAY_S) for day in range(30)])
+    world.compact_all()
+    listed = 0
+
+    def count(call: str) -> None:
+        nonlocal listed
+        listed += call == "objects.list.next"
+
+    world.objects.on_call = count
+    assert world.jobs.view.hours(from_s=HOUR - 10 * DAY_S, to_s=HOUR - 8 * DAY_S) == [
+        HOUR - 10 * DAY_S, HOUR - 9 * DAY_S
+    ]  # fmt: skip
+    assert listed <= 3
+
+
 def test_orphans_are_fenced_before_they_are_deleted() -> None:
     world = world_with_traffic()
     orphan = "f" * 32

@@ -129,7 +129,7 @@ def test_a_damaged_object_is_named(staged: bool, damage: str) -> None:
     spoilt = {"cut off": body[:-100], "pages changed": body[:4] + bytes(half - 4) + body[half:], "empty": b""}
     objects.put("x.parquet", spoilt[damage], if_absent=True)
     source = Source(key="x.parquet", hour_s=HOUR, rows=100, bytes=0, staged=staged)
-    with pytest.raises(ObjectDamagedError, match="x.parquet is damaged"):
+    with pytest.raises(ObjectDamagedError, match=r"x\.parquet is damaged"):
         ParquetLakeReader(objects).totals([source], RowQuery(columns=("resource_id",)))
 
 
