@@ -10,6 +10,7 @@ import pytest
 
 from metering.adapters.lake.batch_sizes import JsonBatchSizer
 from metering.adapters.lake.query import LakeQuery, QueryError
+from metering.cli.lake import result_answer
 from metering.cli.output import Format, rendered
 from metering.cli.storage import storage_answer
 from metering.domain.prices import StoragePrices
@@ -48,6 +49,12 @@ def test_usage_names_the_hour_that_a_row_corrects_and_no_other() -> None:
     corrections = ask(world, "SELECT epoch(corrects)::BIGINT, bytes FROM usage WHERE corrects IS NOT NULL ORDER BY 1")
     assert corrections == [(FIRST_S, 17), (FIRST_S + 100 * HOUR_S, 19)]
     assert ask(world, "SELECT typeof(corrects), typeof(hour) FROM usage LIMIT 1") == [("TIMESTAMP WITH TIME ZONE",) * 2]
+
+
+def test_columns_of_one_name_keep_their_own_values() -> None:
+    result = LakeQuery(view=World().jobs.view, objects=World().objects).run("SELECT 5 AS bytes, 17 AS bytes, 1 AS b")
+    answer = result_answer(result.names, result.types, result.rows)
+    assert rendered(answer, Format.CSV) == b"bytes,bytes_2,b\n5,17,1\n"
 
 
 def test_the_hour_is_a_column_and_a_range() -> None:
