@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import statistics
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -10,15 +9,12 @@ from typing import TYPE_CHECKING
 from metering.adapters.memory.clock import DeadlineAt
 from metering.adapters.memory.lake import PlainLakeReader, PlainLakeWriter
 from metering.adapters.memory.rows import PlainBatchReader, PlainRow, PlainRowCodec, plain_body
-from metering.adapters.traffic.records import RecordSource, record_dicts
-from metering.adapters.traffic.scenarios import SCENARIOS
-from metering.adapters.traffic.synthesis import account_id
 from metering.domain.batches import Delivery
 from metering.domain.plan import CompactionPolicy
 from metering.units import DAY_S, HOUR_S
 from metering.usecases.aggregate import Aggregator
 from metering.usecases.lake_view import LakeView
-from tests.unit.lake.world import HOUR, NOW_S, World
+from tests.unit.lake.world import HOUR, NOW_S, World, load_batches
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -92,16 +88,9 @@ def late_starts(hour_s: int) -> Iterator[int]:
 
 def parquet_bytes(rows: int) -> int:
     """Size of a file of so many rows, from the real codec and writer, of batches as `make load` sends them."""
-    world, chance, load = World(), random.Random(14), SCENARIOS["load"]
-    source = RecordSource(
-        [account_id(14, number) for number in range(load.accounts)],
-        accounts_per_batch=load.accounts_per_batch,
-        keys_per_batch=load.keys_per_batch,
-        mean_bits=load.mean_bits,
-    )
-    for sent in range(0, rows, load.records_per_batch):
-        drawn = record_dicts(source.draw(chance, min(load.records_per_batch, rows - sent), [HOUR - HOUR_S]))
-        world.send([{name: value for name, value in record.items() if value != ""} for record in drawn])
+    world = World()
+    for batch in load_batches(rows):
+        world.send(batch)
     world.compact_all()
     [file] = world.files(HOUR - HOUR_S)
     assert file.rows == rows

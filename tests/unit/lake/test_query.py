@@ -17,7 +17,7 @@ from metering.domain.prices import StoragePrices
 from metering.units import DAY_S, GIB, HOUR_S
 from metering.usecases.storage import StorageReport, StorageReporter
 from tests.unit.lake.test_period import FIRST_S, MONTH, world_with_october
-from tests.unit.lake.world import ACCOUNT, NOW_S, World, record
+from tests.unit.lake.world import ACCOUNT, NOW_S, World, load_batches, record
 
 OTHER = "210987654321"
 
@@ -116,6 +116,21 @@ def test_the_alternatives_are_computed_from_the_rows() -> None:
     lake = sum(len(world.objects.get(key)) for key in world.objects.keys("lake/"))
     assert report.lake_bytes == lake
     assert {prefix.prefix for prefix in report.prefixes} == {"lake/", "runs/", "staging/"}
+
+
+def test_the_lake_costs_a_tenth_of_one_json_object_a_batch_or_less() -> None:
+    """Larger files do better: 2 M records of this traffic are in docs/decisions/lake.md."""
+    world = World()
+    for batch in load_batches(20_000):
+        world.send(batch)
+    world.compact_all()
+    world.clock.advance_s(DAY_S)
+    world.jobs.cleaner.run(world.deadline())
+    report = storage(world)
+    assert report.sizes.records == report.lake_records == 20_000
+    assert report.saving(report.json) >= Decimal("0.9")
+    assert 0 < report.saving(report.gzip) < report.saving(report.json)
+    assert report.lake_bytes <= 16 * report.lake_records
 
 
 def test_an_empty_region_has_a_report_too() -> None:
