@@ -5,6 +5,7 @@
     ├── ConditionFailedError        a conditional write found another state; carries the item found
     ├── TransactionCanceledError    a transaction was not applied; carries one reason an action
     ├── ObjectMissingError          no such object
+    ├── ObjectDamagedError          an object is there and cannot be decoded
     ├── ObjectChangedError          an object is not the one that was announced (If-Match failed)
     ├── BatchRefusedError           a whole batch is refused; carries every problem found
     ├── LedgerCorruptError          the ledger or an object contradicts the protocol: stop and alarm
@@ -99,6 +100,25 @@ class ObjectMissingError(MeteringError):
     def __init__(self, key: str) -> None:
         super().__init__(key)
         self.key = key
+
+    def __str__(self) -> str:
+        return f"there is no object {self.key}"
+
+
+class ObjectDamagedError(MeteringError):
+    """The object at `key` cannot be decoded.
+
+    Attributes:
+        detail: What the decoder said.
+    """
+
+    def __init__(self, key: str, detail: str) -> None:
+        super().__init__(key, detail)
+        self.key = key
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return f"{self.key} is damaged: {self.detail}"
 
 
 class ObjectChangedError(MeteringError):

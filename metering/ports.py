@@ -303,6 +303,7 @@ class LakeWriter(Protocol):
 
         Raises:
             ObjectMissingError: One of them is gone.
+            ObjectDamagedError: One of them cannot be decoded.
         """
         ...
 
@@ -315,5 +316,6 @@ class LakeReader(Protocol):
 
         Raises:
             ObjectMissingError: One of them is gone.
+            ObjectDamagedError: One of them cannot be decoded.
         """
         ...

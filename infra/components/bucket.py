@@ -62,6 +62,10 @@ class DataBucket(Construct):
     def grant_read(self, role: iam.IRole, *prefixes: str) -> None:
         """Let `role` read and list what lies below `prefixes`. Listing also turns a missing key's 403 into a 404."""
         self._grant(role, prefixes, "s3:GetObject")
+        self.grant_list(role, *prefixes)
+
+    def grant_list(self, role: iam.IRole, *prefixes: str) -> None:
+        """Let `role` see what lies below `prefixes`, and how large it is."""
         iam.Grant.add_to_principal(
             grantee=role,
             actions=["s3:ListBucket"],

@@ -53,6 +53,7 @@ class AccessRoles(Construct):
             usage.grant_read(role)
             usage.grant_scan(role)
             data.grant_read(role, *_READABLE)
+            data.grant_list(role, *_WEIGHED)
             ingest.grant_watch(role)
         ingest.grant_redrive(self.operator)
         topics.grant_publish(self.operator)
@@ -92,3 +93,5 @@ _READABLE = (
     prefixes.RUNS,
     prefixes.CLOSED,
 )
+# Producers' batches are no business of these roles, but what they cost is (`metering storage report`).
+_WEIGHED = (prefixes.INGEST, prefixes.DROP, prefixes.ATHENA_RESULTS)

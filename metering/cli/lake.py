@@ -1,8 +1,9 @@
 """`metering compact, reconcile, query`: the lake's jobs run by hand, and SQL over the exact view."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain, count
 from typing import Annotated
 
 import typer
@@ -169,8 +170,21 @@ def query(
     end: Annotated[str | None, TO_OPTION] = None,
 ) -> None:
     """Ask anything: DuckDB over `transfers` (every accepted record) and `usage` (exact totals), as of now."""
+    _expect_one_statement(sql)
     from_s, to_s = parse_range(start, end, default_s=(0, int(time.time()) + DAY_S))
     session.write(query_answer(session.region(), sql, from_s=from_s, to_s=to_s))
+
+
+def _expect_one_statement(sql: str) -> None:
+    """Of several statements only the last would be answered, and of none nothing."""
+    import duckdb
+
+    try:
+        statements = len(duckdb.extract_statements(sql))
+    except duckdb.Error as error:
+        raise _query_failed(error) from error
+    if statements != 1:
+        raise WrongUsageError(f"The query has {statements} statements.", "Ask one thing at a time.")
 
 
 def query_answer(region: RegionConnection, sql: str, *, from_s: int, to_s: int) -> Answer:
@@ -181,12 +195,29 @@ def query_answer(region: RegionConnection, sql: str, *, from_s: int, to_s: int) 
     try:
         result = LakeQuery(view=jobs.view, objects=region.objects).run(sql, from_s=from_s, to_s=to_s)
     except QueryError as error:
-        raise WrongUsageError(f"The query failed: {error}", 'Columns: metering query "DESCRIBE transfers".') from error
-    columns = tuple(_column(name, kind) for name, kind in zip(result.names, result.types, strict=True))
-    rows = [
-        {column.name: _cell(column, value) for column, value in zip(columns, row, strict=True)} for row in result.rows
-    ]
-    return Answer(columns=columns, rows=rows)
+        raise _query_failed(error) from error
+    return result_answer(result.names, result.types, result.rows)
+
+
+def _query_failed(error: Exception) -> WrongUsageError:
+    return WrongUsageError(f"The query failed: {error}", 'Columns: metering query "DESCRIBE transfers".')
+
+
+def result_answer(names: Sequence[str], types: Sequence[str], rows: Sequence[tuple[object, ...]]) -> Answer:
+    """DuckDB's rows under names that are all different."""
+    columns = tuple(_column(name, kind) for name, kind in zip(_distinct(names), types, strict=True))
+    cells = [{column.name: _cell(column, value) for column, value in zip(columns, row, strict=True)} for row in rows]
+    return Answer(columns=columns, rows=cells)
+
+
+def _distinct(names: Sequence[str]) -> Iterator[str]:
+    """Answers are kept by name: the second `bytes` of a join is `bytes_2`."""
+    taken: set[str] = set()
+    for name in names:
+        others = (f"{name}_{number}" for number in count(2))
+        free = next(candidate for candidate in chain([name], others) if candidate not in taken)
+        taken.add(free)
+        yield free
 
 
 def _column(name: str, kind: str) -> Column:

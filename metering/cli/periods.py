@@ -37,7 +37,10 @@ def period_show(session: Session, month: Annotated[str, typer.Argument(metavar="
     closer = lake_jobs(session.region()).closer
     closed = closer.frozen(month)
     known = closer.show(month)
-    session.write(_closed_answer(closed or ClosedMonth(month=month, hours=()), known.state if known else "open"))
+    state = known.state if known else "open"
+    session.write(_closed_answer(closed or ClosedMonth(month=month, hours=()), state))
+    if closed is None:
+        say(f"{month} is {state}: nothing is frozen. Its figures so far: metering report usage --from {month}")
 
 
 @command(period, "verify", reads=True)

@@ -69,7 +69,8 @@ def storage_answer(report: StorageReport) -> Answer:
         f"{report.saving(report.gzip):.1%} against gzip; with the requests of the first month "
         f"{report.saving_with_requests(report.json):.1%} and {report.saving_with_requests(report.gzip):.1%}.",
         f"Prices (us-east-1 list): {prices}; PUT {report.prices.put_usd:f} USD, GET {report.prices.get_usd:f} USD. "
-        "staging/ is removed a day after its compaction and is priced for that day.",
+        "staging/ is removed a day after its compaction and is priced for that day; what a versioned bucket keeps of "
+        "deleted objects is in no figure.",
     )
     return Answer(
         columns=(

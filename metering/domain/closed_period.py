@@ -15,12 +15,13 @@ if TYPE_CHECKING:
 
     from metering.domain.lake import Source
 
+CLOSED_PREFIX = "closed/"
 _SCHEMA = "metering.closed/1"
 
 
 def manifest_key(month: str) -> str:
     """Key of a closed month's manifest."""
-    return f"closed/{month}.json"
+    return f"{CLOSED_PREFIX}{month}.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

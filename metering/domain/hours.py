@@ -41,6 +41,9 @@ def month_of(hour_s: int) -> str:
 def month_bounds_s(month: str) -> tuple[int, int]:
     """First second of `month` (`2026-11`) and of the month after it. Raises ValueError on anything else."""
     first = datetime.strptime(month, "%Y-%m").replace(tzinfo=UTC)
+    # Also on `2026-9`: months are ledger keys, and each has one name.
+    if first.strftime("%Y-%m") != month:
+        raise ValueError(f"{month!r} is no month")
     after = first.replace(year=first.year + first.month // 12, month=first.month % 12 + 1)
     return int(first.timestamp()), int(after.timestamp())
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from metering.domain.ledger import Pending
 
+RUNS_PREFIX = "runs/"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanFile:
@@ -90,7 +92,7 @@ class Plan:
 
 def plan_key(shard: int, token: str) -> str:
     """Key of a plan object. `token` is random: two planners never write the same one."""
-    return f"runs/{shard}/{token}.json"
+    return f"{RUNS_PREFIX}{shard}/{token}.json"
 
 
 def lake_file_key(hour_s: int, shard: int, run: int, index: int) -> str:

@@ -22,7 +22,7 @@ from metering.domain.ledger import (
     run_name,
 )
 from metering.domain.plan import Plan, lake_file_key
-from metering.errors import ConditionFailedError, LedgerCorruptError, ObjectMissingError
+from metering.errors import ConditionFailedError, LedgerCorruptError, ObjectDamagedError, ObjectMissingError
 
 if TYPE_CHECKING:
     from metering.domain.items import Condition
@@ -144,8 +144,8 @@ class RunWork:
             return planned
         try:
             self.patience.call(lambda: self._write(hour_s, planned, staging_keys))
-        except ObjectMissingError as error:
-            self._late_or_corrupt(hour_s, f"{error.key} is missing")
+        except (ObjectMissingError, ObjectDamagedError) as error:
+            self._late_or_corrupt(hour_s, str(error))
         return planned
 
     def _write(self, hour_s: int, planned: LakeFile, staging_keys: list[str]) -> None:

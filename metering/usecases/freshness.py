@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from metering.domain.items import Put, Table
@@ -65,15 +65,26 @@ class WaitingCommits:
         return {hour_s for commit in self.open for hour_s in commit.hours}
 
 
-def waiting_commits(items: ItemStore, shards: int) -> WaitingCommits:
-    """List them; one that was there before and after the call is among them."""
+def waiting_commits(items: ItemStore, shards: int, *, applied: set[str] | None = None) -> WaitingCommits:
+    """List them; one that was there before and after the call is among them.
+
+    Args:
+        items: The ledger's store.
+        shards: Compaction shards of the stage.
+        applied: Wide commits that were found applied before. None of them opens again, so they are not read; it is
+            brought up to date.
+    """
     pending = tuple(
         Pending.from_item(item)
         for shard in range(shards)
         for item in items.query(Table.LEDGER, pending_key(shard, "").pk)
     )
-    found = items.get_many(Table.LEDGER, [commit_key(each.commit_id) for each in pending if each.wide])
-    commits = map(CommitRecord.from_item, found.values())
+    wide = {each.commit_id for each in pending if each.wide}
+    known = set[str]() if applied is None else applied
+    found = items.get_many(Table.LEDGER, [commit_key(commit_id) for commit_id in sorted(wide - known)])
+    commits = [CommitRecord.from_item(item) for item in found.values()]
+    known &= wide
+    known |= {commit.commit_id for commit in commits if commit.state == "applied"}
     return WaitingCommits(pending=pending, open=tuple(commit for commit in commits if commit.state == "open"))
 
 
@@ -84,6 +95,7 @@ class Freshness:
     Attributes:
         shards: Compaction shards of the stage.
         window_s: Admission window. What a source misses cannot change older hours: it would be refused.
+        applied: Waiting wide commits that are known to be applied, from one minute to the next.
     """
 
     items: ItemStore
@@ -92,6 +104,7 @@ class Freshness:
     clock: Clock
     shards: int = 1
     window_s: int = 35 * DAY_S
+    applied: set[str] = field(default_factory=set)
 
     def complete_through_s(self) -> int:
         """All that was sent with times before this, epoch seconds, is in the usage table and in the lake.
@@ -115,7 +128,7 @@ class Freshness:
         now_s = self.clock.now_ms() // 1_000
         sent_s = self._left_queue_s(now_s)
         last = self._last() or Completeness(through_s=0)
-        waiting = waiting_commits(self.items, self.shards)
+        waiting = waiting_commits(self.items, self.shards, applied=self.applied)
         hours = waiting.hours
         published = frozenset(h for h in hours if h in last.published or self._is_published(h))
         held = (*waiting.open_hours, *(hours - published), *self._missing_since_s(now_s))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from metering.domain.hours import hour_label, parse_hour
+from metering.domain.hours import hour_label, lake_prefix, parse_hour
 from metering.domain.items import Table
 from metering.domain.lake import LAKE_PREFIX, USAGE_QUERY, HourState, Source, usage_of
 from metering.domain.ledger import (
@@ -28,7 +28,7 @@ from metering.errors import LedgerCorruptError, ObjectMissingError, UnavailableE
 from metering.units import HOUR_S
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from metering.domain.items import Item, Value
     from metering.domain.lake import Group, RowQuery
@@ -129,8 +129,18 @@ class LakeView:
             for item in self.items.query(Table.LEDGER, pending_key(shard, "").pk)
             for hour_s in Pending.from_item(item).hours
         }
-        hours.update(_hour_of_key(info.key) for info in self.objects.list(LAKE_PREFIX))
+        hours.update(self._lake_hours(from_s, to_s))
         return sorted(hour_s for hour_s in hours if from_s <= hour_s and (to_s is None or hour_s < to_s))
+
+    def _lake_hours(self, from_s: int, to_s: int | None) -> Iterator[int]:
+        """Hours that have a lake file; of a range, no other part of the lake is listed."""
+        end = None if to_s is None else lake_prefix(-(-to_s // HOUR_S) * HOUR_S)
+        for info in self.objects.list(LAKE_PREFIX, after=lake_prefix(max(from_s, 0))):
+            if end is not None and info.key >= end:
+                return
+            hour_s = _hour_of_key(info.key)
+            if hour_s is not None:
+                yield hour_s
 
     def _published(self, hour_s: int) -> list[Item]:
         pk = pointer_key(hour_s, "").pk
@@ -139,11 +149,6 @@ class LakeView:
     def _pointers(self, hour_s: int) -> list[Item]:
         pk = pointer_key(hour_s, "").pk
         return list(self.items.query(Table.LEDGER, pk, sk_from=POINTER_PREFIX, sk_to=AFTER_POINTERS))
-
-
-def hours_between(from_s: int, to_s: int) -> range:
-    """Hours that begin in `[from_s, to_s)`."""
-    return range(-(-from_s // HOUR_S) * HOUR_S, to_s, HOUR_S)
 
 
 def _sort_keys(items: list[Item]) -> list[Value]:
@@ -161,9 +166,13 @@ def _state(hour_s: int, published: list[Item], pointers: list[Item]) -> HourStat
     return HourState(hour_s=hour_s, sources=(*files, *staged), keys=keys)
 
 
-def _hour_of_key(key: str) -> int:
-    _, date, hour, _ = key.split("/")
-    return parse_hour(f"{date.removeprefix('dt=')}T{hour.removeprefix('hour=')}")
+def _hour_of_key(key: str) -> int | None:
+    """None for what is no lake file: a folder that a console made, what an engine left."""
+    try:
+        _, date, hour, _ = key.split("/")
+        return parse_hour(f"{date.removeprefix('dt=')}T{hour.removeprefix('hour=')}")
+    except ValueError:
+        return None
 
 
 def _busy(hour_s: int) -> UnavailableError:

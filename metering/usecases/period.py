@@ -10,7 +10,7 @@ from metering.domain.hours import lake_prefix, month_bounds_s, month_of, rfc3339
 from metering.domain.items import Absent, Equals, Put, Table, Update
 from metering.domain.lake import USAGE_QUERY, usage_of
 from metering.domain.ledger import LakeFile, Pending, Period, pending_key, period_key
-from metering.errors import ConditionFailedError, MeteringError, ObjectMissingError
+from metering.errors import ConditionFailedError, MeteringError, ObjectDamagedError, ObjectMissingError
 from metering.units import DAY_S
 from metering.usecases.lake_report import frozen_month
 
@@ -179,8 +179,8 @@ class PeriodCloser:
             yield f"{label}: {extra} was added after the month was closed"
         try:
             usage = usage_of(hour.hour_s, self.reader.totals(hour.sources, USAGE_QUERY))
-        except ObjectMissingError as error:
-            yield f"{label}: {error.key} is gone"
+        except (ObjectMissingError, ObjectDamagedError) as error:
+            yield f"{label}: {error}"
             return
         for key in sorted(usage.keys() | hour.usage.keys(), key=str):
             if usage.get(key) != hour.usage.get(key):

@@ -9,7 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from metering.domain.commits import commit_id_of
+from metering.domain.items import Table
 from metering.domain.lake import USAGE_QUERY, HourState, RowQuery, usage_of
+from metering.domain.ledger import CommitRecord, commit_key
 from metering.domain.usage import ZERO, Total, UsageKey
 from metering.units import DAY_S, HOUR_S
 from metering.usecases.freshness import waiting_commits
@@ -177,17 +180,17 @@ class Reconciler:
             hour_s: The hour.
             accounts: Whose usage is read beside that of accounts that have rows.
         """
-        unfinished = waiting_commits(self.items, self.shards).open_hours
         before = self.view.hour_exact(hour_s)
+        # Asked before usage is read: what is applied by then is booked whole.
+        unfinished = self._has_open_commit(before)
         rows = self._rows(hour_s)
         accounts = accounts.union(key.account_id for key in rows)
         usage = survey_hour(self.items, hour_s, accounts)
         after = self.view.hour_exact(hour_s)
         same = before.keys == after.keys and usage.revs == survey_hour(self.items, hour_s, accounts).revs
-        unfinished |= waiting_commits(self.items, self.shards).open_hours
         reading = HourReading(
             state=after,
-            settled=same and hour_s not in unfinished,
+            settled=same and not unfinished,
             usage=usage,
             markers=None,
             rows=rows,
@@ -195,6 +198,16 @@ class Reconciler:
             batches={},
         )
         return reading.check(), usage
+
+    def _has_open_commit(self, state: HourState) -> bool:
+        """Whether a commit of the hour is open, without reading all that is pending.
+
+        The hour's pointers name every one that matters: a commit books usage only after its pointers, and an open one
+        is in no run.
+        """
+        staged = [commit_key(commit_id_of(source.key)) for source in state.sources if source.staged]
+        found = self.items.get_many(Table.LEDGER, staged)
+        return any(CommitRecord.from_item(item).state == "open" for item in found.values())
 
     def _rows(self, hour_s: int) -> dict[UsageKey, Total]:
         return usage_of(hour_s, self.view.hour_totals(hour_s, USAGE_QUERY, exact=True))

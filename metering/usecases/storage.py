@@ -6,9 +6,15 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Protocol
 
+from metering.domain.closed_period import CLOSED_PREFIX
+from metering.domain.commits import STAGING_PREFIX
 from metering.domain.items import Table
 from metering.domain.lake import LAKE_PREFIX
 from metering.domain.ledger import CommitRecord
+from metering.domain.messages import INGEST_PREFIX
+from metering.domain.notifications import DROP_PREFIX
+from metering.domain.plan import RUNS_PREFIX
+from metering.domain.quarantine import QUARANTINE_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,6 +24,18 @@ if TYPE_CHECKING:
     from metering.ports import ItemStore, ObjectStore
     from metering.usecases.lake_view import LakeView
 
+# All that is in the bucket. Listed one by one: roles may list below known prefixes only.
+PREFIXES = (
+    "athena-results/",
+    CLOSED_PREFIX,
+    DROP_PREFIX,
+    INGEST_PREFIX,
+    LAKE_PREFIX,
+    QUARANTINE_PREFIX,
+    RUNS_PREFIX,
+    STAGING_PREFIX,
+)
+_KEPT = (LAKE_PREFIX, STAGING_PREFIX, RUNS_PREFIX)
 # The cleaner removes a staging object a day after its run; so it costs a thirtieth of a month.
 _STAGING_MONTHS = Decimal(1) / 30
 
@@ -117,7 +135,7 @@ class StorageReporter:
         sources = [s for hour_s in self.view.hours() for s in self.view.hour_interval(hour_s).sources]
         lake_records = sum(source.rows for source in sources if not source.staged)
         lake = [prefix for prefix in prefixes if prefix.prefix == LAKE_PREFIX]
-        kept = [prefix for prefix in prefixes if prefix.prefix in (LAKE_PREFIX, "staging/", "runs/")]
+        kept = [prefix for prefix in prefixes if prefix.prefix in _KEPT]
         ours = Alternative(
             name="ours",
             objects=sum(prefix.objects for prefix in kept),
@@ -138,11 +156,12 @@ class StorageReporter:
 
     def _prefixes(self) -> tuple[PrefixStorage, ...]:
         found: dict[tuple[str, str], list[int]] = {}
-        for info in self.objects.list(""):
-            entry = found.setdefault((f"{info.key.partition('/')[0]}/", info.storage_class), [0, 0, 0])
-            entry[0] += 1
-            entry[1] += info.size_bytes
-            entry[2] += self.prices.billed_bytes(info.storage_class, info.size_bytes)
+        for prefix in PREFIXES:
+            for info in self.objects.list(prefix):
+                entry = found.setdefault((prefix, info.storage_class), [0, 0, 0])
+                entry[0] += 1
+                entry[1] += info.size_bytes
+                entry[2] += self.prices.billed_bytes(info.storage_class, info.size_bytes)
         return tuple(
             PrefixStorage(
                 prefix=prefix,
@@ -150,7 +169,7 @@ class StorageReporter:
                 objects=count,
                 stored_bytes=stored,
                 usd_month=self.prices.month_usd(storage_class, billed)
-                * (_STAGING_MONTHS if prefix == "staging/" else 1),
+                * (_STAGING_MONTHS if prefix == STAGING_PREFIX else 1),
             )
             for (prefix, storage_class), (count, stored, billed) in sorted(found.items())
         )

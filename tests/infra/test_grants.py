@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from metering.settings import Settings
+from metering.usecases.storage import PREFIXES
 from tests.infra.synthesis import STAGE_NAMES, Synthesised, synthesised
 
 READS = {"dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:Query"}
@@ -50,6 +51,15 @@ class Grants:
     def everything(self) -> set[str]:
         """All actions on anything."""
         return {action for statement in self.statements for action in _listed(statement["Action"])}
+
+    def listed(self) -> set[str]:
+        """Prefixes of the bucket that may be listed."""
+        return {
+            prefix.removesuffix("*")
+            for statement in self.statements
+            if "s3:ListBucket" in _listed(statement["Action"])
+            for prefix in _listed(statement["Condition"]["StringLike"]["s3:prefix"])
+        }
 
     def prefixes(self, action: str) -> set[str]:
         """Prefixes of the bucket that an action on objects is allowed for."""
@@ -173,6 +183,17 @@ def test_listing_is_allowed_below_known_prefixes_only(stage: str) -> None:
             for statement in policy["Properties"]["PolicyDocument"]["Statement"]:
                 if "s3:ListBucket" in _listed(statement["Action"]):
                     assert all(prefix.endswith("/*") for prefix in statement["Condition"]["StringLike"]["s3:prefix"])
+
+
+@pytest.mark.parametrize("stage", STAGE_NAMES)
+@pytest.mark.parametrize("role", ["RolesReader", "RolesOperator"])
+def test_who_asks_what_the_bucket_costs_may_list_all_of_it_and_reads_no_batch_of_a_producer(
+    stage: str, role: str
+) -> None:
+    grants = Grants(synthesised(stage), "data", role)
+
+    assert grants.listed() >= set(PREFIXES)
+    assert not grants.prefixes("s3:GetObject") & {"ingest/", "drop/"}
 
 
 @pytest.mark.parametrize("stage", STAGE_NAMES)

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from metering.adapters.lake.hour_rows import HOUR_SCHEMA, TEXT_COLUMNS, staged_hour
+from metering.adapters.lake.hour_rows import HOUR_SCHEMA, decoding, parquet_file, staged_hour
 from metering.adapters.lake.ordering import one_chunk
 from metering.usecases.storage import BatchSizes
 
@@ -78,11 +77,11 @@ class JsonBatchSizer:
         tables = [HOUR_SCHEMA.empty_table()]
         for source in state.sources:
             body = self._objects.get(source.key)
-            if source.staged:
-                table = staged_hour(body, source.hour_s)
-            else:
-                file = pq.ParquetFile(pa.BufferReader(body), read_dictionary=list(TEXT_COLUMNS))
-                table = file.read(columns=HOUR_SCHEMA.names)
+            with decoding(source.key):
+                if source.staged:
+                    table = staged_hour(body, source.hour_s)
+                else:
+                    table = parquet_file(body).read(columns=HOUR_SCHEMA.names)
             tables += _in_part(table, part, parts)
         return pa.concat_tables(tables)
 
@@ -96,9 +95,9 @@ def _in_part(table: pa.Table, part: int, parts: int) -> Iterator[pa.Table]:
 
 
 def _batches(tables: list[pa.Table]) -> Iterator[tuple[int, _Batch]]:
-    table = one_chunk(tables)
-    if not table.num_rows:
+    if not any(table.num_rows for table in tables):
         return
+    table = one_chunk(tables)
     table = table.take(pc.sort_indices(table.column("batch_id").cast(pa.string())))
     columns = [table.column(name).to_pylist() for name in _FIELDS]
     columns += [pc.strftime(table.column(name).cast(pa.timestamp("s")), _TIME).to_pylist() for name in _TIMES]

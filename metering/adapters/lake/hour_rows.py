@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from io import BytesIO
 from typing import TYPE_CHECKING
 
@@ -10,9 +11,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from metering.adapters.records.schema import BOOKED_HOUR, LAKE_SCHEMA
+from metering.errors import ObjectDamagedError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from typing import BinaryIO
 
 _TEXT = pa.dictionary(pa.int32(), pa.string())
@@ -35,6 +37,19 @@ def parquet_file(source: BinaryIO | bytes, columns: Sequence[str] = TEXT_COLUMNS
     stream = BytesIO(source) if isinstance(source, bytes) else source
     encoded = [name for name in columns if name in TEXT_COLUMNS]
     return pq.ParquetFile(stream, read_dictionary=encoded, pre_buffer=True)
+
+
+@contextmanager
+def decoding(key: str) -> Iterator[None]:
+    """What Arrow says of bytes that are no Parquet names the object.
+
+    Raises:
+        ObjectDamagedError: It cannot be decoded.
+    """
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        raise ObjectDamagedError(key, str(error)) from error
 
 
 def row_groups_of(file: pq.ParquetFile, hour_s: int) -> list[int]:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from metering.adapters.lake.hour_rows import LOW_BITS, LOW_MASK, TEXT_COLUMNS, row_groups_of
+from metering.adapters.lake.hour_rows import LOW_BITS, LOW_MASK, TEXT_COLUMNS, decoding, row_groups_of
 from metering.domain.lake import OWN_HOUR
 from metering.domain.usage import Total
 from metering.units import HOUR_S
@@ -63,8 +63,9 @@ class ParquetLakeReader:
 
     def _source(self, source: Source, query: RowQuery) -> pa.Table:
         sums = _Sums(query)
-        for table in self._tables(source, query):
-            sums.add(_halves(table, query))
+        with decoding(source.key):
+            for table in self._tables(source, query):
+                sums.add(_halves(table, query))
         return sums.table()
 
     def _tables(self, source: Source, query: RowQuery) -> Iterator[pa.Table]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow.parquet as pq
 
-from metering.adapters.lake.hour_rows import HOUR_SCHEMA, TEXT_COLUMNS, exact_sum, staged_hour
+from metering.adapters.lake.hour_rows import HOUR_SCHEMA, TEXT_COLUMNS, decoding, exact_sum, staged_hour
 from metering.adapters.lake.ordering import by_account, by_resource, one_chunk
 from metering.adapters.lake.runs import merged, write_run
 from metering.ports import MergedFile
@@ -102,7 +102,9 @@ class ParquetLakeWriter:
                     future.cancel()
 
     def _hour(self, key: str, hour_s: int) -> pa.Table:
-        return staged_hour(self._objects.get(key), hour_s)
+        body = self._objects.get(key)
+        with decoding(key):
+            return staged_hour(body, hour_s)
 
 
 def _spill(buffer: list[pa.Table], hour_s: int, path: Path) -> Path:

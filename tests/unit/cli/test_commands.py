@@ -92,6 +92,15 @@ def test_an_endpoint_that_does_not_answer_is_said_in_a_sentence_without_a_traceb
     ("quarantine", "list", "--kind", "odd"),
     ("quarantine", "retry"),
     ("quarantine", "retry", "edge-1", "--reason", "too_late"),
+    ("period", "close", "2026-9"),
+    ("period", "show", "2026-13"),
+    ("period", "verify", "last"),
+    ("compact", "--clean-after", "soon"),
+    ("reconcile", "--from", "2026-12", "--to", "2026-11"),
+    ("rebuild", "usage", "--from", "yesterday"),
+    ("query", ""),
+    ("query", "SELECT 1; SELECT 2"),
+    ("query", "SELEC"),
 ])  # fmt: skip
 def test_wrong_usage_exits_with_2_and_prints_no_data(arguments: tuple[str, ...]) -> None:
     result = CliRunner().invoke(app, [*NOWHERE, *arguments])

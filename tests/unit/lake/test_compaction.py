@@ -9,7 +9,7 @@ import pytest
 from metering.domain.items import Put, Table, Update
 from metering.domain.ledger import CommitRecord, commit_key, pointer_key
 from metering.domain.plan import Plan
-from metering.errors import LedgerCorruptError, UnavailableError
+from metering.errors import LedgerCorruptError, ObjectDamagedError, UnavailableError
 from metering.units import DAY_S, HOUR_S
 from tests.unit.lake.world import HOUR, NOW_S, World, record
 
@@ -120,6 +120,18 @@ def test_a_missing_staging_object_stops_the_run_and_pages() -> None:
     assert not world.objects.keys("lake/dt=2026-11-24")
 
 
+def test_a_damaged_staging_object_stops_the_run_and_pages_with_its_name() -> None:
+    world = world_with_traffic()
+    key = world.objects.keys("staging/")[0]
+    world.objects.put(key, world.objects.get(key)[:-1], if_absent=False)
+    with pytest.raises(LedgerCorruptError, match=f"{key} is damaged"):
+        world.compact_all()
+    assert f"{key} is damaged" in str(world.alerts.sent[-1].fields["what"])
+    with pytest.raises(ObjectDamagedError):
+        world.visible()
+    assert not world.objects.keys("lake/dt=2026-11-24")
+
+
 def test_a_reader_never_skips_a_missing_staging_object() -> None:
     world = world_with_traffic()
     world.objects.remove(world.objects.keys("staging/")[0])
@@ -147,6 +159,42 @@ def test_a_pointer_that_another_run_has_marked_stops_the_compactor() -> None:
     with pytest.raises(LedgerCorruptError):
         world.compact_all()
     assert not world.objects.keys("lake/dt=2026-11-24")
+
+
+@pytest.mark.parametrize("key", ["lake/dt=2026-11-24/", "lake/_SUCCESS", "lake/dt=2026-11-24/hour=all/a/b.parquet"])
+def test_what_is_no_file_of_the_lake_hinders_nobody(key: str) -> None:
+    world = world_with_traffic()
+    world.objects.put(key, b"", if_absent=True)
+    before = world.usage()
+    world.compact_all()
+    assert world.visible() == before
+
+
+@pytest.mark.parametrize("from_s", [-(10**10), 0, LATE - LATE % HOUR_S, LATE, HOUR, HOUR + 1])
+@pytest.mark.parametrize("to_s", [None, LATE, HOUR, HOUR + 1, HOUR + HOUR_S, NOW_S + DAY_S])
+def test_hours_of_a_range_are_those_that_begin_in_it(from_s: int, to_s: int | None) -> None:
+    world = world_with_traffic()
+    world.compact_all()
+    both = [LATE - LATE % HOUR_S, HOUR]
+    expected = [hour_s for hour_s in both if from_s <= hour_s and (to_s is None or hour_s < to_s)]
+    assert world.jobs.view.hours(from_s=from_s, to_s=to_s) == expected
+
+
+def test_hours_of_a_range_are_found_without_listing_the_whole_lake() -> None:
+    world = World()
+    world.send([record(1, start_s=NOW_S - day * DAY_S) for day in range(30)])
+    world.compact_all()
+    listed = 0
+
+    def count(call: str) -> None:
+        nonlocal listed
+        listed += call == "objects.list.next"
+
+    world.objects.on_call = count
+    assert world.jobs.view.hours(from_s=HOUR - 10 * DAY_S, to_s=HOUR - 8 * DAY_S) == [
+        HOUR - 10 * DAY_S, HOUR - 9 * DAY_S
+    ]  # fmt: skip
+    assert listed <= 3
 
 
 def test_orphans_are_fenced_before_they_are_deleted() -> None:

@@ -14,7 +14,7 @@ from metering.domain.plan import CompactionPolicy
 from metering.units import DAY_S, HOUR_S
 from metering.usecases.aggregate import Aggregator
 from metering.usecases.lake_view import LakeView
-from tests.unit.lake.world import NOW_S, World
+from tests.unit.lake.world import HOUR, NOW_S, World, load_batches
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -30,8 +30,8 @@ LATER_S = (*range(DAY_S, 14 * DAY_S + 1, 12 * HOUR_S), *range(15 * DAY_S, 34 * D
 ON_TIME_ROWS = 49 * (12 + len(LATER_S)) // 4 * 4
 # At 50 million rows an hour an hour fills four files of 12 million.
 FILE_ROWS = ON_TIME_ROWS * 12 // 50
-# At full scale a row here stands for so many, of 10 bytes in a file (measured: docs/decisions/lake.md).
-BYTES_OF_A_ROW = 50_000_000 // ON_TIME_ROWS * 10
+# At full scale a row here stands for so many.
+ROWS_OF_A_ROW = 50_000_000 // ON_TIME_ROWS
 
 
 class Service:
@@ -86,6 +86,17 @@ def late_starts(hour_s: int) -> Iterator[int]:
     yield from (hour_s - late_s for late_s in LATER_S)
 
 
+def parquet_bytes(rows: int) -> int:
+    """Size of a file of so many rows, from the real codec and writer, of batches as `make load` sends them."""
+    world = World()
+    for batch in load_batches(rows):
+        world.send(batch)
+    world.compact_all()
+    [file] = world.files(HOUR - HOUR_S)
+    assert file.rows == rows
+    return len(world.objects.get(file.key))
+
+
 def test_fourteen_days_with_two_percent_late_over_35_days_make_at_most_forty_files_an_hour(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -99,12 +110,12 @@ def test_fourteen_days_with_two_percent_late_over_35_days_make_at_most_forty_fil
         service.send(late_starts(hour_s))
     hours = {hour_s: service.world.files(hour_s) for hour_s in service.view.hours()}
     most = max(len(files) for files in hours.values())
-    new = [[file.rows * BYTES_OF_A_ROW for file in files] for hour_s, files in hours.items() if hour_s >= START_S]
-    sizes = [size for files in new for size in files]
-    heavy = sum(size for size in sizes if size >= FILE_ROWS * BYTES_OF_A_ROW)
+    rows = [file.rows for hour_s, files in hours.items() if hour_s >= START_S for file in files]
+    full = sum(number for number in rows if number >= FILE_ROWS)
+    median = statistics.median_low(rows) * ROWS_OF_A_ROW
     with capsys.disabled():
         print(
-            f"files an hour at most {most}; median file {statistics.median_low(sizes):,} bytes, a full one "
-            f"{max(sizes):,}; {100 * heavy // sum(sizes)} % of the bytes are in full ones"
+            f"files an hour at most {most}; median file {median:,} rows = {parquet_bytes(median):,} bytes of Parquet; "
+            f"{100 * full // sum(rows)} % of the rows are in files of {FILE_ROWS * ROWS_OF_A_ROW:,} or more"
         )
     assert most <= 40

@@ -20,7 +20,7 @@ from metering.adapters.memory.objects import MemoryObjectStore
 from metering.adapters.records.schema import STAGING_SCHEMA
 from metering.domain.lake import OWN_HOUR, USAGE_QUERY, RowQuery, Source, sum_totals
 from metering.domain.usage import Total
-from metering.errors import ObjectMissingError
+from metering.errors import ObjectDamagedError, ObjectMissingError
 from metering.units import HOUR_S
 from tests.unit.lake.world import HOUR
 
@@ -118,6 +118,19 @@ def test_a_missing_staging_object_is_named() -> None:
         ParquetLakeWriter(objects).merge(HOUR, ["staging/gone.parquet"]),
     ):
         pass
+
+
+@pytest.mark.parametrize("staged", [True, False])
+@pytest.mark.parametrize("damage", ["cut off", "pages changed", "empty"])
+def test_a_damaged_object_is_named(staged: bool, damage: str) -> None:
+    objects = MemoryObjectStore(ManualClock(0))
+    body = staging([(HOUR, "000000000001", f"i-{n}", n, HOUR, "b1") for n in range(100)])
+    half = len(body) // 2
+    spoilt = {"cut off": body[:-100], "pages changed": body[:4] + bytes(half - 4) + body[half:], "empty": b""}
+    objects.put("x.parquet", spoilt[damage], if_absent=True)
+    source = Source(key="x.parquet", hour_s=HOUR, rows=100, bytes=0, staged=staged)
+    with pytest.raises(ObjectDamagedError, match=r"x\.parquet is damaged"):
+        ParquetLakeReader(objects).totals([source], RowQuery(columns=("resource_id",)))
 
 
 def test_sums_beyond_63_bits_are_exact() -> None:

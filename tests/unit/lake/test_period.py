@@ -97,6 +97,19 @@ def test_verify_names_a_changed_file_and_an_added_one() -> None:
     world.objects.remove(second)
     problems = world.jobs.closer.verify(MONTH)
     assert any("was added" in problem for problem in problems)
-    assert any("is gone" in problem for problem in problems)
+    assert f"2026-10-31T23:00:00Z: there is no object {second}" in problems
     with pytest.raises(PeriodNotClosableError):
         world.jobs.closer.verify("2026-09")
+
+
+def test_verify_goes_on_after_a_damaged_file_and_names_it() -> None:
+    world = world_with_october()
+    closed = world.jobs.closer.close(MONTH, world.deadline())
+    first, second = (file.key for hour in closed.hours for file in hour.files)
+    body = world.objects.get(first)
+    world.objects.put(first, body[: len(body) // 2], if_absent=False)
+    world.objects.put(second, body, if_absent=False)
+    damaged, *others = world.jobs.closer.verify(MONTH)
+    assert damaged.startswith(f"2026-10-01T00:00:00Z: {first} is damaged: ")
+    assert others
+    assert all(problem.startswith("2026-10-31T23:00:00Z: ") and "the manifest" in problem for problem in others)

@@ -10,11 +10,14 @@ import pytest
 
 from metering.adapters.lake.batch_sizes import JsonBatchSizer
 from metering.adapters.lake.query import LakeQuery, QueryError
+from metering.cli.lake import result_answer
+from metering.cli.output import Format, rendered
+from metering.cli.storage import storage_answer
 from metering.domain.prices import StoragePrices
 from metering.units import DAY_S, GIB, HOUR_S
 from metering.usecases.storage import StorageReport, StorageReporter
 from tests.unit.lake.test_period import FIRST_S, MONTH, world_with_october
-from tests.unit.lake.world import ACCOUNT, NOW_S, World, record
+from tests.unit.lake.world import ACCOUNT, NOW_S, World, load_batches, record
 
 OTHER = "210987654321"
 
@@ -46,6 +49,12 @@ def test_usage_names_the_hour_that_a_row_corrects_and_no_other() -> None:
     corrections = ask(world, "SELECT epoch(corrects)::BIGINT, bytes FROM usage WHERE corrects IS NOT NULL ORDER BY 1")
     assert corrections == [(FIRST_S, 17), (FIRST_S + 100 * HOUR_S, 19)]
     assert ask(world, "SELECT typeof(corrects), typeof(hour) FROM usage LIMIT 1") == [("TIMESTAMP WITH TIME ZONE",) * 2]
+
+
+def test_columns_of_one_name_keep_their_own_values() -> None:
+    result = LakeQuery(view=World().jobs.view, objects=World().objects).run("SELECT 5 AS bytes, 17 AS bytes, 1 AS b")
+    answer = result_answer(result.names, result.types, result.rows)
+    assert rendered(answer, Format.CSV) == b"bytes,bytes_2,b\n5,17,1\n"
 
 
 def test_the_hour_is_a_column_and_a_range() -> None:
@@ -107,6 +116,49 @@ def test_the_alternatives_are_computed_from_the_rows() -> None:
     lake = sum(len(world.objects.get(key)) for key in world.objects.keys("lake/"))
     assert report.lake_bytes == lake
     assert {prefix.prefix for prefix in report.prefixes} == {"lake/", "runs/", "staging/"}
+
+
+def test_the_lake_costs_a_tenth_of_one_json_object_a_batch_or_less() -> None:
+    """Larger files do better: 2 M records of this traffic are in docs/decisions/lake.md."""
+    world = World()
+    for batch in load_batches(20_000):
+        world.send(batch)
+    world.compact_all()
+    world.clock.advance_s(DAY_S)
+    world.jobs.cleaner.run(world.deadline())
+    report = storage(world)
+    assert report.sizes.records == report.lake_records == 20_000
+    assert report.saving(report.json) >= Decimal("0.9")
+    assert 0 < report.saving(report.gzip) < report.saving(report.json)
+    assert report.lake_bytes <= 16 * report.lake_records
+
+
+def test_an_empty_region_has_a_report_too() -> None:
+    report = storage(World())
+    assert (report.sizes.batches, report.ours.usd_month, report.saving(report.json)) == (0, 0, 0)
+    assert b"0 records in 0 batches" in rendered(storage_answer(report), Format.TABLE)
+
+
+def test_a_table_names_prices_and_both_savings() -> None:
+    world = World()
+    world.send([record(n, resource=f"i-{n:02}") for n in range(50)])
+    world.objects.put("ingest/a.ndjson", b"x" * 1_000, if_absent=True)
+    world.objects.put("quarantine/2026-11-24/a.ndjson", b"x" * 10, if_absent=True)
+    world.compact_all()
+    answer = storage_answer(storage(world))
+    text = rendered(answer, Format.TABLE).decode()
+    for said in (
+        "ingest/",
+        "quarantine/",
+        "one JSON object a batch",
+        "one gzip a batch",
+        "against gzip",
+        "STANDARD 0.023",
+    ):
+        assert said in text
+    assert set(json.loads(rendered(answer, Format.JSON))["savings"]) == {
+        "json", "gzip", "json_with_requests", "gzip_with_requests"
+    }  # fmt: skip
 
 
 def test_small_objects_of_cheap_classes_are_billed_as_128_kib() -> None:

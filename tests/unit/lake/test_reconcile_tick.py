@@ -11,6 +11,7 @@ from metering.domain.hours import rfc3339
 from metering.domain.items import Table, Update
 from metering.domain.ledger import marker_key
 from metering.domain.watch_items import RECONCILIATION_KEY, Reconciliation, WorkList
+from metering.errors import UnavailableError
 from metering.units import DAY_S, HOUR_S, MINUTE_S
 from tests.unit.lake.world import HOUR, NOW_S, World, record
 from tests.usage_items import change, usage_of
@@ -78,6 +79,42 @@ def test_what_was_found_equal_is_not_compared_again_until_something_is_published
     world.compact_all()
     result = quick(world)
     assert (result.hours, result.files) == (1, 1)
+
+
+def test_a_quick_pass_does_not_read_what_waits_in_other_hours() -> None:
+    calls = []
+    for waiting in (0, 30):
+        world = published(OLD_HOUR)
+        for _ in range(waiting):
+            world.send([record(1)])
+        calls.append(len(calls_of(world, partial(quick, world))))
+    assert calls[0] == calls[1]
+
+
+@pytest.mark.parametrize("hours", [1, 120])
+def test_an_hour_is_settled_only_while_no_commit_has_booked_a_part_of_it(hours: int) -> None:
+    """Also one of more hours than fit a transaction: its pointers come in chunks, all before its usage."""
+    settled = []
+    for chunks in range(4):
+        world = published(OLD_HOUR)
+        transactions = 0
+
+        def only_some(call: str) -> None:
+            nonlocal transactions
+            transactions += call == "items.transact"
+            if call == "items.transact" and transactions > 1 + chunks:  # noqa: B023 - called at once
+                raise UnavailableError(call, "no further chunk gets through", may_have_applied=False)
+
+        world.items.on_call = only_some
+        late = [record(1, start_s=OLD_HOUR - n * HOUR_S, account=f"{n:012d}") for n in range(hours)]
+        world.send([*late, *(record(1, start_s=OLD_HOUR, account=f"9{n:011d}") for n in range(350))])
+        world.items.on_call = lambda _call: None
+        check, _ = world.jobs.reconciler.look(OLD_HOUR, frozenset())
+        assert check.agrees or not check.settled
+        settled.append(check.settled)
+        world.compact_all()
+        assert world.jobs.reconciler.look(OLD_HOUR, frozenset())[0].agrees
+    assert not all(settled)
 
 
 def test_usage_that_differs_is_told_until_it_is_repaired() -> None:

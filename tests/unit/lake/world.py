@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -16,17 +17,20 @@ from metering.adapters.memory.metrics import MemoryMetrics
 from metering.adapters.memory.objects import MemoryObjectStore
 from metering.adapters.records.codec import ParquetRowCodec
 from metering.adapters.records.reader import ReadLimits, RecordBatchReader
+from metering.adapters.traffic.records import RecordSource, record_dicts
+from metering.adapters.traffic.scenarios import SCENARIOS
+from metering.adapters.traffic.synthesis import account_id
 from metering.domain.batches import Delivery
 from metering.domain.hours import hour_of, rfc3339
 from metering.domain.items import Table
 from metering.domain.ledger import Published, usage_entries
 from metering.domain.usage import Total, UsageKey, merge
 from metering.settings import Settings
-from metering.units import DAY_S
+from metering.units import DAY_S, HOUR_S
 from metering.usecases.aggregate import Aggregator
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from metering.domain.ledger import LakeFile
     from metering.usecases.compact import Compactor
@@ -51,6 +55,20 @@ def record(
         "start": rfc3339(start_s),
         "end": rfc3339(start_s),
     }
+
+
+def load_batches(rows: int) -> Iterator[list[dict[str, str | int]]]:
+    """Records of the last whole hour, in batches as `make load` sends them."""
+    chance, load = random.Random(14), SCENARIOS["load"]
+    source = RecordSource(
+        [account_id(14, number) for number in range(load.accounts)],
+        accounts_per_batch=load.accounts_per_batch,
+        keys_per_batch=load.keys_per_batch,
+        mean_bits=load.mean_bits,
+    )
+    for sent in range(0, rows, load.records_per_batch):
+        drawn = record_dicts(source.draw(chance, min(load.records_per_batch, rows - sent), [HOUR - HOUR_S]))
+        yield [{name: value for name, value in record.items() if value != ""} for record in drawn]
 
 
 class World:

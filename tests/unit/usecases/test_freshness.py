@@ -7,7 +7,7 @@ from metering.adapters.memory.items import MemoryItemStore
 from metering.adapters.memory.queues import MemoryQueue
 from metering.domain.hours import parse_hour
 from metering.domain.items import Put, Table
-from metering.domain.ledger import CommitRecord, LakeFile, Pending, Published
+from metering.domain.ledger import CommitRecord, LakeFile, Pending, Published, pending_key
 from metering.domain.usage import Total
 from metering.domain.watch_items import Reconciliation, WatchState
 from metering.units import DAY_S, HOUR_S, MINUTE_S
@@ -128,3 +128,26 @@ def test_the_watch_asks_once_whether_an_hour_is_published() -> None:
         setup.freshness.keep()
         reads.append(calls.count("items.query"))
     assert reads[1] == reads[0] - 1
+
+
+def test_the_watch_reads_a_wide_commit_until_it_is_applied_and_never_again() -> None:
+    """A mixed region has some hundred thousand of them waiting for late hours, and looks each minute."""
+    setup = Setup()
+    for name, state in (("c", "open"), ("d", "applied"), ("e", "applied")):
+        totals = {HOUR: Total(1, 1)}
+        setup.put(Pending(shard=0, commit_id=name, hours=frozenset([HOUR]), totals=totals, created_at_ms=0, wide=True))
+        setup.put(CommitRecord(commit_id=name, state=state, hours=(HOUR,)))
+
+    def read_together() -> int:
+        calls: list[str] = []
+        setup.items.on_call = calls.append
+        assert len(setup.freshness.measure()[1].open) == 1
+        return calls.count("items.get_many.next")
+
+    assert [read_together(), read_together()] == [2, 0]
+    setup.put(CommitRecord(commit_id="c", state="applied", hours=(HOUR,)))
+    assert setup.freshness.measure()[1].open == ()
+    assert setup.freshness.applied == {"c", "d", "e"}
+    setup.items.remove(Table.LEDGER, pending_key(0, "d"))
+    setup.freshness.measure()
+    assert setup.freshness.applied == {"c", "e"}

@@ -1,0 +1,127 @@
+"""The lake's commands as an operator types them: compact, close a month, verify it, ask, rebuild, see what it costs."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from metering.domain.hours import hour_of, month_bounds_s, month_of, rfc3339
+from metering.units import DAY_S
+from tests.e2e.test_main_job import account, message, record, report
+
+if TYPE_CHECKING:
+    from tests.e2e.conftest import Service
+
+OUT = "USW2-DataTransfer-Out-Bytes"
+# The oldest day that is admitted. Its month is over for more than 72 hours, whatever day it is today.
+LATE_S = hour_of(int(time.time()) - 34 * DAY_S)
+MONTH = month_of(LATE_S)
+
+
+@pytest.fixture(scope="module")
+def who(service: Service) -> str:
+    """An account with 1,000 bytes in a month that is closed then."""
+    account_id = account()
+    send(service, account_id, 1_000, LATE_S)
+    service.ask("operator", "period", "close", MONTH)
+    return account_id
+
+
+def send(service: Service, account_id: str, size: int, start_s: int) -> None:
+    start = rfc3339(start_s)
+    body = message(f"{account_id}-{size}", [record(account_id, size=size, start=start, end=start)])
+    service.client("producer", "sqs").send_message(QueueUrl=service.outputs["IngestQueueUrl"], MessageBody=body)
+    service.wait_for_rest()
+
+
+def usage(service: Service, account_id: str, *options: str) -> list[tuple[str, str]]:
+    """Bytes of the closed month, with the hour that they correct, if any."""
+    answer = service.ask("reader", "report", "usage", "--from", MONTH, "--account", account_id, *options)
+    return [(row.get("corrects", ""), row["bytes"]) for row in answer["rows"]]
+
+
+def test_a_late_batch_is_a_correction_and_the_closed_month_is_what_it_was(service: Service, who: str) -> None:
+    shown = service.ask("reader", "period", "show", MONTH)
+    assert shown["state"] == "closed"
+
+    send(service, who, 17, LATE_S)
+    service.ask("operator", "compact")
+    assert service.ask("operator", "period", "verify", MONTH)["rows"] == []
+    assert service.ask("reader", "period", "show", MONTH) == shown == service.ask("operator", "period", "close", MONTH)
+    for options in ([], ["--detail", "resource_id"]):
+        assert usage(service, who, *options) == [("", "1000")]
+        marked = [("", "1000"), (rfc3339(LATE_S), "17")]
+        assert usage(service, who, "--with-corrections", *options) == marked
+    assert report(service, who) == {OUT: 17}
+    assert service.ask("operator", "reconcile", "--deep")["different"] == 0
+
+
+def test_a_month_is_not_closed_before_its_time_and_says_when(service: Service) -> None:
+    month = month_of(int(time.time()))
+    done = service.run("operator", "period", "close", month)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"it can be closed from {rfc3339(month_bounds_s(month)[1] + 3 * DAY_S)} on" in done.stderr
+    shown = service.run("reader", "period", "show", month, "--format", "csv")
+    assert (shown.returncode, shown.stdout) == (0, "usage_type,bytes\n")
+    assert f"{month} is open: nothing is frozen" in shown.stderr
+
+
+def test_verify_names_a_file_of_a_closed_month_that_is_damaged_or_gone(service: Service, who: str) -> None:
+    s3, bucket = service.clients.s3, service.outputs["DataBucketName"]
+    prefix = f"lake/dt={rfc3339(LATE_S)[:10]}/hour={rfc3339(LATE_S)[11:13]}/"
+    key = s3.list_objects_v2(Bucket=bucket, Prefix=prefix)["Contents"][0]["Key"]
+    body = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+    try:
+        s3.put_object(Bucket=bucket, Key=key, Body=body[:-9])
+        assert problems(service, f"{key} is damaged")
+        assert usage(service, who) == [("", "1000")]
+        s3.delete_object(Bucket=bucket, Key=key)
+        assert problems(service, f"there is no object {key}")
+    finally:
+        s3.put_object(Bucket=bucket, Key=key, Body=body)
+    assert service.run("operator", "period", "verify", MONTH).returncode == 0
+
+
+def problems(service: Service, expected: str) -> bool:
+    done = service.run("operator", "period", "verify", MONTH, "--format", "csv")
+    return done.returncode == 1 and expected in done.stdout and "Traceback" not in done.stderr
+
+
+@pytest.mark.drill
+def test_what_was_lost_is_rebuilt_from_the_rows_and_a_later_copy_is_a_duplicate(service: Service) -> None:
+    """Two looks a minute apart must agree before anything is repaired, and a third must find it right."""
+    who, now_s = account(), hour_of(int(time.time()))
+    send(service, who, 500, now_s)
+    lose(service, "UsageTableName", f"A#{who}#{month_of(now_s)}")
+    lose(service, "LedgerTableName", f"B#{who}-500")
+    assert report(service, who) == {}
+
+    span = ("--from", rfc3339(now_s), "--to", rfc3339(now_s + DAY_S))
+    assert service.ask("operator", "rebuild", "usage", *span, timeout_s=300)["repaired"] == 1
+    assert service.ask("operator", "rebuild", "markers")["rebuilt"] == 1
+    assert service.ask("operator", "rebuild", "markers")["rebuilt"] == 0
+    send(service, who, 500, now_s)
+    assert report(service, who) == {OUT: 500}
+    assert service.ask("operator", "reconcile", "--deep", *span)["different"] == 0
+
+
+def lose(service: Service, table: str, pk: str) -> None:
+    """Delete the items of a partition, as a restore of the table may."""
+    dynamodb, name = service.clients.dynamodb, service.outputs[table]
+    found = dynamodb.query(
+        TableName=name, KeyConditionExpression="pk = :pk", ExpressionAttributeValues={":pk": {"S": pk}}
+    )["Items"]
+    assert found
+    for item in found:
+        dynamodb.delete_item(TableName=name, Key={"pk": item["pk"], "sk": item["sk"]})
+
+
+@pytest.mark.parametrize("role", ["reader", "operator"])
+def test_whoever_may_read_may_ask_and_see_what_it_costs(service: Service, who: str, role: str) -> None:
+    sql = f"SELECT sum(bytes) AS bytes, count(*) AS n FROM transfers WHERE account_id = '{who}' AND bytes = 1000"  # noqa: S608 - of ours
+    assert service.ask(role, "query", sql)["rows"] == [{"bytes": "1000", "n": 1}]
+    found: dict[str, Any] = service.ask(role, "storage", "report")
+    assert {"lake/", "runs/", "closed/"} <= {row["what"] for row in found["rows"]}
+    assert found["prices"]["storage_usd_gb_month"]["STANDARD"] == "0.023"

@@ -1,0 +1,79 @@
+"""The catalog for engines that know nothing of us, and what such an engine makes of the lake."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+import pyarrow as pa
+
+from infra.components.analytics import COLUMNS, VIEW_SQL
+from metering.adapters.records.schema import LAKE_SCHEMA
+from metering.units import DAY_S
+from tests.infra.synthesis import synthesised
+from tests.unit.lake.world import ACCOUNT, NOW_S, World, record
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_HIVE = {pa.string(): "string", pa.int64(): "bigint"}
+
+
+def table_of(name: str) -> dict[str, Any]:
+    tables = synthesised("prod").resources("data", "AWS::Glue::Table").values()
+    inputs: list[dict[str, Any]] = [table["Properties"]["TableInput"] for table in tables]
+    return next(table for table in inputs if table["Name"] == name)
+
+
+def test_the_table_has_the_lakes_columns() -> None:
+    plain = {field.name: field.type for field in LAKE_SCHEMA}
+    plain = {name: kind.value_type if pa.types.is_dictionary(kind) else kind for name, kind in plain.items()}
+    assert {name: _HIVE.get(kind, "timestamp") for name, kind in plain.items()} == COLUMNS
+
+
+def test_partitions_follow_from_the_clock() -> None:
+    table = table_of("transfers")
+    parameters = table["Parameters"]
+    assert [column["Name"] for column in table["PartitionKeys"]] == ["dt", "hour"]
+    assert parameters["projection.enabled"] == "true"
+    assert (parameters["projection.dt.type"], parameters["projection.hour.digits"]) == ("date", "2")
+    assert json.dumps(parameters["storage.location.template"]).endswith('/lake/dt=${dt}/hour=${hour}/"]]}')
+
+
+def test_the_view_is_the_statement_that_is_tested_below_and_its_sums_are_decimals() -> None:
+    table = table_of("usage")
+    comment = re.fullmatch(r"/\* Presto View: (\S+) \*/", table["ViewOriginalText"])
+    assert comment
+    view = json.loads(base64.b64decode(comment[1]))
+    assert view["originalSql"] == VIEW_SQL
+    assert {column["name"]: column["type"] for column in view["columns"]}["bytes"] == "decimal(38,0)"
+
+
+def test_an_engine_that_lists_the_prefix_and_asks_the_view_gets_the_same_totals(tmp_path: Path) -> None:
+    world = World()
+    world.send([record(2**62), record(2**62), record(2**62)], [record(7, account="210987654321")])
+    world.send([record(5, start_s=NOW_S - 20 * DAY_S)])
+    world.compact_all()
+    world.send([record(11)])
+    world.compact_all()
+    for key in world.objects.keys("lake/"):
+        (tmp_path / key).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / key).write_bytes(world.objects.get(key))
+    with duckdb.connect() as engine:
+        lake = engine.read_parquet(f"{tmp_path}/lake/**/*.parquet", hive_partitioning=True)
+        lake.create_view("transfers")
+        rows = (
+            engine.sql(VIEW_SQL)
+            .project("dt::VARCHAR, hour::VARCHAR, account_id, bytes, records")
+            .order("1, 3")
+            .fetchall()
+        )
+    assert rows == [
+        ("2026-11-04", "13", ACCOUNT, 5, 1),
+        ("2026-11-24", "13", ACCOUNT, 3 * 2**62 + 11, 4),
+        ("2026-11-24", "13", "210987654321", 7, 1),
+    ]
+    assert sum(row[3] for row in rows) == sum(total.bytes for total in world.usage().values())
