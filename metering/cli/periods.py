@@ -136,4 +136,10 @@ def _hours() -> Iterator[Callable[[RebuildStep], None]]:
 def rebuild_markers(session: Session) -> None:
     """Put back the markers of batches that have rows and none. A later copy of such a batch is a duplicate, flagged."""
     result = lake_jobs(session.region()).rebuilder.markers()
-    session.write(counts_answer({"batches": result.batches, "rebuilt": result.rebuilt}))
+    counts = {"batches": result.batches, "rebuilt": result.rebuilt, "unsettled": len(result.unsettled)}
+    session.write(counts_answer(counts))
+    if result.unsettled:
+        raise CommandFailedError(
+            f"Batches of {len(result.unsettled)} hours were left out: a commit stays open there.",
+            "Run the command again.",
+        )

@@ -17,6 +17,7 @@ from metering.domain.lake import RowQuery
 from metering.domain.ledger import Marker, usage_add, usage_key, usage_names
 from metering.errors import ConditionFailedError, TransactionCanceledError
 from metering.units import DAY_S
+from metering.usecases.freshness import waiting_commits
 from metering.usecases.lake_report import frozen_month
 from metering.usecases.survey import survey_accounts
 
@@ -79,10 +80,17 @@ class _Look:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MarkerRebuild:
-    """What `rebuild markers` did: batches found in the rows, and how many of them had lost their marker."""
+    """What `rebuild markers` did.
+
+    Attributes:
+        batches: Batches found in the rows.
+        rebuilt: Those of them that had lost their marker.
+        unsettled: Hours of commits that stayed open: batches that have rows there were left out; run it again.
+    """
 
     batches: int
     rebuilt: int
+    unsettled: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,11 +153,13 @@ class Rebuilder:
         """Put back the markers of all batches that have rows and none.
 
         Their content hash is unknown: a later copy is a duplicate, whatever it holds. The floor does not move.
+        Commits that are open now are waited for: until their last chunk is there, not all their rows can be seen.
 
         Raises:
             UnavailableError: An hour could not be read, or a marker not written; run it again.
         """
         oldest_s = self._now_s() - self.marker_life_s
+        unsettled = self._open_hours()
         hours = self.view.hours(from_s=oldest_s)
         rows = sum(self.view.hour_interval(hour_s).total.records for hour_s in hours)
         # By the rows, because nobody knows the batches; a batch has one row at least.
@@ -157,10 +167,23 @@ class Rebuilder:
         batches = rebuilt = 0
         for part in range(parts):
             found = self._batches(hours, part, parts)
+            found = {batch_id: totals for batch_id, totals in found.items() if unsettled.isdisjoint(totals)}
             batches += len(found)
             rebuilt += sum(self._put_marker(batch_id, totals) for batch_id, totals in found.items())
         self.metrics.count("MarkersRebuilt", rebuilt)
-        return MarkerRebuild(batches=batches, rebuilt=rebuilt)
+        return MarkerRebuild(batches=batches, rebuilt=rebuilt, unsettled=tuple(sorted(unsettled)))
+
+    def _open_hours(self) -> set[int]:
+        """Hours of the commits that are open now and stay so. Those that are opened later have their markers."""
+        shards = self.view.shards
+        commits = {commit.commit_id: commit for commit in waiting_commits(self.items, shards).open}
+        for _ in range(self.rounds):
+            if not commits:
+                break
+            self.clock.sleep_ms(self.reconciler.wait_ms)
+            still = {commit.commit_id for commit in waiting_commits(self.items, shards).open}
+            commits = {commit_id: commit for commit_id, commit in commits.items() if commit_id in still}
+        return {hour_s for commit in commits.values() for hour_s in commit.hours}
 
     def _repair_all(self, seen: dict[int, _Look], tell: Callable[[RebuildStep], None]) -> tuple[int, tuple[int, ...]]:
         """Repair what a second look confirms; returns the number of keys, and the hours that did not settle."""

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 # What can happen to a call, and whether what comes late comes only after everything was done again.
 VARIANTS = [(trouble, False) for trouble in Trouble] + [(Trouble.APPLIED_LATE, True)]
-
+# Of jobs that are simply run again: to die before a call is to die after the one before it, which is tried, too.
+JOB_VARIANTS = [variant for variant in VARIANTS if variant[0] is not Trouble.KILLED_BEFORE]
 
 _READS = ("BatchGet", "Get", "Head", "List", "Query", "Scan")
 
@@ -47,6 +48,12 @@ class Bench(NamedTuple):
 
     clients: Clients
     wire: Wire
+
+
+def lake_problems(region: Region, made: Scenario) -> str:
+    """No job changes what a reader sees, at any point. An open commit's usage may still lag."""
+    seen = region.lake()
+    return "" if seen == made.totals else f"a reader sees {set(seen.items()) ^ set(made.totals.items())}"
 
 
 def problems(region: Region, made: Scenario, left: Sequence[Delivery] = ()) -> str:

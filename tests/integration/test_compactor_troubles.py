@@ -24,7 +24,7 @@ from metering.usecases.compact import Compactor
 from metering.usecases.finish import Finisher
 from metering.usecases.orphans import OrphanCleaner
 from metering.usecases.patience import Patience
-from tests.integration.bench import VARIANTS, Bench, problems, worth_trying
+from tests.integration.bench import JOB_VARIANTS, Bench, lake_problems, problems, worth_trying
 from tests.integration.region import HOUR, Line, Region, Scenario, body, delivery, record
 from tests.wire import Killed, Trouble
 
@@ -147,12 +147,6 @@ def suffer(bench: Bench, call: int, trouble: Trouble, *, very_late: bool) -> str
     return "; ".join(wrong)
 
 
-def lake_problems(region: Region, made: Scenario) -> str:
-    """Compaction changes no total, at any point that a reader can reach. The open commit's usage may still lag."""
-    seen = region.lake()
-    return "" if seen == made.totals else f"a reader sees {set(seen.items()) ^ set(made.totals.items())}"
-
-
 @pytest.fixture(scope="module")
 def calls(bench: Bench) -> list[str]:
     """Every call of the jobs when nothing goes wrong."""
@@ -181,10 +175,6 @@ def test_the_matrix_covers_every_operation_that_the_jobs_need(calls: list[str]) 
         "s3.ListObjectsV2",
         "s3.PutObject",
     }
-
-
-# To die before a call is to die after the one before it, which is tried, too.
-JOB_VARIANTS = [variant for variant in VARIANTS if variant[0] is not Trouble.KILLED_BEFORE]
 
 
 @pytest.mark.parametrize(("trouble", "very_late"), JOB_VARIANTS, ids=lambda value: getattr(value, "name", str(value)))

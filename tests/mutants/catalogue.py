@@ -318,4 +318,18 @@ MUTANTS = (
         old="return _NAMES_OF_HOUR[hour_s % DAY_S // HOUR_S]",
         new="return _NAMES_OF_HOUR[0]",
     ),
+    Mutant(
+        name="markers are made anew whatever is there",
+        path=_USECASES + "rebuild.py",
+        old='condition=AnyOf((Absent(), Equals(attribute="verdict", value="rejected")))',
+        new="condition=None",
+        suites=LAKE,
+    ),
+    Mutant(
+        name="markers are rebuilt while a commit is open",
+        path=_USECASES + "rebuild.py",
+        old="unsettled = self._open_hours()",
+        new="unsettled: set[int] = set()",
+        suites=LAKE,
+    ),
 )

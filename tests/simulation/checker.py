@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from metering.domain.admission import Admission
 from metering.domain.hours import lake_prefix, month_of
 from metering.domain.items import Table
-from metering.domain.ledger import conflict_key, marker_key, usage_entries
-from metering.domain.quarantine import batch_key, decode_records
+from metering.domain.ledger import Marker, conflict_key, marker_key, usage_entries
+from metering.domain.quarantine import batch_key, commit_of, decode_records
 from metering.domain.usage import ZERO, Total, add_totals
 from tests.simulation.rows import Row, decode_rows
 
@@ -50,6 +50,7 @@ def check(world: World, rows: list[Row]) -> Findings:
     findings = Findings()
     _check_rows(world, rows, findings)
     _check_usage(world, rows, findings)
+    _check_markers(world, rows, findings)
     for content in world.contents.values():
         if world.queue.sent_times.get(content.name):
             _check_verdict(world, content, findings)
@@ -109,12 +110,19 @@ def _check_refused(world: World, content: SentContent, seen: set[int], findings:
     if marker is None or marker["verdict"] != "accepted":
         # Its life is over.
         return
-    body = world.objects.peek(str(marker.get("quarantine", "")))
+    rebuilt = content.batch_id in world.watch.rebuilt
+    body = world.objects.peek(_beside_rows(world, content) if rebuilt else str(marker.get("quarantine", "")))
     kept = (
         set() if body is None else {r.record.position for r in decode_records(body) if r.batch_id == content.batch_id}
     )
-    if kept != set(range(len(content.rows))) - seen or marker["refused"] != len(kept):
+    if kept != set(range(len(content.rows))) - seen or marker["refused"] != (0 if rebuilt else len(kept)):
         findings.lost.append(f"{content.name}: refused records are not in quarantine")
+
+
+def _beside_rows(world: World, content: SentContent) -> str:
+    """Where the refused records of a batch are whose marker was made of its rows, and does not know."""
+    commit_id = world.watch.accepted[content.batch_id][1]
+    return next((key for key in world.objects.keys("quarantine/") if commit_of(key) == commit_id), "")
 
 
 def _check_usage(world: World, rows: list[Row], findings: Findings) -> None:
@@ -133,6 +141,23 @@ def _check_usage(world: World, rows: list[Row], findings: Findings) -> None:
             (findings.doubled if more else findings.lost).append(f"usage {key}: {have}, not {want}")
 
 
+def _check_markers(world: World, rows: list[Row], findings: Findings) -> None:
+    """I2: each marker says what its batch's rows add up to, hour by hour."""
+    visible: dict[str, dict[int, Total]] = {}
+    for row in rows:
+        hours = visible.setdefault(row.batch_id, {})
+        size, count = hours.get(row.booked_s, ZERO)
+        hours[row.booked_s] = Total(size + row.bytes, count + 1)
+    for batch_id in world.watch.accepted:
+        item = world.peek(marker_key(batch_id))
+        if item is None or item["verdict"] != "accepted":
+            # Its life is over.
+            continue
+        marked, seen = Marker.from_item(item).hours, visible.get(batch_id, {})
+        if marked != seen:
+            findings.unexpected.append(f"marker of {batch_id}: {marked}, not {seen}")
+
+
 def _check_verdict(world: World, content: SentContent, findings: Findings) -> None:
     """I1: exactly one of accepted, conflict and rejected; or still in the queue or among the dead letters."""
     accepted = world.watch.accepted.get(content.batch_id)
@@ -141,6 +166,9 @@ def _check_verdict(world: World, content: SentContent, findings: Findings) -> No
     if is_accepted and is_conflict:
         findings.doubled.append(f"{content.name}: accepted and in conflict")
     if is_accepted or is_conflict or world.queue.holds(content.name):
+        return
+    if accepted is not None and content.batch_id in world.watch.rebuilt:
+        # Nobody can tell any more what it was the same as: a duplicate, flagged.
         return
     # A rejected marker can be replaced by the acceptance of other content; the quarantine object stays. A pointer whose
     # object is gone is a duplicate of the batch that was accepted.

@@ -16,6 +16,7 @@ from metering.usecases.period import PeriodNotClosableError
 from tests.simulation import jobs
 from tests.simulation.checker import Findings, check, lake_rows
 from tests.simulation.faults import HOUR_MS, MINUTE_MS, RandomFaults
+from tests.simulation.marker_loss import MarkerLoss
 from tests.simulation.rows import decode_rows
 from tests.simulation.traffic import DAY_MS, Traffic
 from tests.simulation.watch import ViolationError
@@ -111,6 +112,7 @@ class History:
         # What is lost of a month's usage has to be rebuilt before it is closed, so one history has one of the two.
         self.breaks = chance.random() < 0.12
         self.broken = False
+        self.marker_loss = MarkerLoss(self.world, seed, shards=self.shards)
         self._jobs = 0
 
     def run(self) -> Findings:
@@ -297,6 +299,7 @@ class History:
             # A commit that died open is the sweep's to finish; until then its hours do not settle and stay as they are.
             self._finally(self._finish)
             self._finally(self._repair_all)
+        self._lose_markers()
         if self.chance.random() < 0.4:
             findings = check(world, self._finally(self._view))
             if findings:
@@ -311,6 +314,18 @@ class History:
         self._check_clean()
         self._finally(self._check_closed)
         return check(world, lake_rows(world))
+
+    def _lose_markers(self) -> None:
+        if not self.marker_loss.happens:
+            return
+        self.marker_loss.lose()
+        self.faults.enabled = True
+        self.marker_loss.rebuild_amid_faults(self._finish)
+        self.faults.enabled = False
+        self._finally(self._finish)
+        self._finally(self.marker_loss.rebuild_rest)
+        self.marker_loss.send_copies()
+        self._drain()
 
     def _finally(self, run: Callable[[Process], object]) -> list[Row]:
         """Run a job to its end, alone."""

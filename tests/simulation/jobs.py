@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from greenlet import getcurrent
 
 from metering.adapters.memory.clock import DeadlineAt
+from metering.domain.admission import Admission
 from metering.domain.lake import RowQuery
 from metering.domain.plan import CompactionPolicy
 from metering.errors import UnavailableError
@@ -16,16 +17,20 @@ from metering.units import DAY_S
 from metering.usecases.aggregate import Aggregator
 from metering.usecases.clean import Cleaner
 from metering.usecases.compact import Compactor
+from metering.usecases.dead_letters import DeadLetters
 from metering.usecases.finish import Finisher
 from metering.usecases.lake_view import LakeView
 from metering.usecases.orphans import OrphanCleaner
 from metering.usecases.patience import Patience
 from metering.usecases.period import PeriodCloser
+from metering.usecases.quarantine_entries import QuarantineEntries
 from metering.usecases.rebuild import Rebuilder
 from metering.usecases.reconcile import Reconciler
 from metering.usecases.run_check import RunChecker
+from metering.usecases.sweep import Sweeper
 from tests.simulation.faults import MINUTE_MS
 from tests.simulation.ports import NEVER_MS
+from tests.simulation.queues import DeadLetterQueue, IngestQueue
 from tests.simulation.rows import PlainCodec, PlainLake, PlainReader
 from tests.simulation.scheduler import KilledError
 
@@ -164,6 +169,43 @@ def rebuilder(process: Process, *, shards: int) -> Rebuilder:
         clock=process,
         patience=patience(process),
         metrics=process.world.metrics,
+    )
+
+
+def sweeper(process: Process, world_settings: Settings) -> Sweeper:
+    """The production sweep over commits that stayed open."""
+    return Sweeper(
+        store=process.items,
+        objects=process.objects,
+        clock=process,
+        entropy=process,
+        metrics=process.world.metrics,
+        settings=world_settings,
+    )
+
+
+def dead_letters(process: Process) -> DeadLetters:
+    """The production redrive."""
+    return DeadLetters(
+        dead=DeadLetterQueue(process),
+        ingest=IngestQueue(process),
+        reader=PlainReader(process.objects, process.world.contents),
+        store=process.items,
+        clock=process,
+        admission=Admission(),
+        retention_s=14 * DAY_S,
+    )
+
+
+def quarantine_entries(process: Process) -> QuarantineEntries:
+    """The production retry of what was refused."""
+    return QuarantineEntries(
+        store=process.items,
+        objects=process.objects,
+        queue=IngestQueue(process),
+        clock=process,
+        bucket="data",
+        marker_life_s=50 * DAY_S,
     )
 
 

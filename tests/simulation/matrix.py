@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from metering.domain import wal
 from metering.domain.hours import hour_of
 from metering.domain.items import Key, Table
+from metering.domain.metric_names import BATCHES_DUPLICATE
 from metering.errors import UnavailableError
 from metering.units import DAY_S, HOUR_S
 from metering.usecases import packing
@@ -35,11 +37,27 @@ if TYPE_CHECKING:
     from metering.domain.items import Action
 
 NOW_MS = 1_796_083_200_000 + 5 * HOUR_MS  # 2026-12-01T05:00Z: what is late by a day is of a month that has ended
-JOBS = ("worker", "finisher", "rebuild", "reader", "compactor", "reconciler", "cleaner", "orphans", "closer")
+JOBS = (
+    "worker",
+    "finisher",
+    "redrive",
+    "retry",
+    "rebuild",
+    "markers",
+    "reader",
+    "compactor",
+    "reconciler",
+    "quick pass",
+    "cleaner",
+    "orphans",
+    "closer",
+)
 _MONTH = "2026-11"
 _ACTIONS = 14
 _SUBJECT = "subject"
 _ATTEMPTS = 8
+# Batches whose markers get lost: of one hour, with other content in conflict, of many hours, refused in part, wide.
+_MARKERS_LOST = ("b0", "b2", "chunks", "partly", "wide")
 
 
 def calls_of(job: str) -> list[tuple[str, tuple[Fault, ...]]]:
@@ -108,34 +126,41 @@ class Scenario:
         self._names: Counter[str] = Counter()
 
     def run(self) -> None:
-        limits = packing.MAX_TRANSACTION_ACTIONS, wal.CHUNK_ACTIONS
-        packing.MAX_TRANSACTION_ACTIONS, wal.CHUNK_ACTIONS = _ACTIONS, 3
-        try:
+        with few_actions():
             self._run()
-        finally:
-            packing.MAX_TRANSACTION_ACTIONS, wal.CHUNK_ACTIONS = limits
 
     def _run(self) -> None:
         world = self.world
+        world.queue.send("dead.0", "S1")
+        world.queue.dead, world.queue.messages = world.queue.messages, {}
         for content in world.contents.values():
-            world.queue.send(content.name, content.sender_id)
+            if content.name not in ("dead.0", "b0.1"):
+                world.queue.send(content.name, content.sender_id)
         # A copy in the same invocation, and one that comes when its twin has its verdict.
         world.queue.send("b0.0", "S1")
-        self._until_done("worker", self._work, lambda: not world.queue.messages, pause_ms=VISIBILITY_MS + 1)
+        self._until_worked_off("worker")
         world.queue.send("b1.0", "S1")
-        self._until_done("worker again", self._work, lambda: not world.queue.messages, pause_ms=VISIBILITY_MS + 1)
+        self._until_worked_off("worker again")
         self._until_done("finisher", self._finish, lambda: True)
+        self._put_back()
         self._lose_usage()
         self._until_done("rebuild", self._rebuild, lambda: True)
+        self._lose_markers()
+        self._until_done("markers", self._rebuild_markers, lambda: not world.watch.markers_lost)
+        self._send_copies()
         self._until_done("reader", self._read, lambda: True)
         self._until_done("compactor", self._compact, lambda: not self._pending())
         self._until_done("reconciler", self._reconcile, lambda: True)
+        if self._job == "quick pass":
+            # It changes nothing but its own list, which nobody else reads.
+            self._until_done("quick pass", self._check_runs, lambda: True)
         self._orphan()
         world.scheduler.run_until(world.scheduler.now_ms + 25 * HOUR_MS)
         self._until_done("cleaner", self._clean, lambda: True)
         self._until_done("orphans", self._orphans, lambda: True)
         # What was to be applied later is so by now; whatever it left behind, the next turn of each job takes away.
         world.scheduler.run_until(world.scheduler.now_ms + DAY_MS)
+        self._until_worked_off("w")
         for name, run in (("f", self._finish), ("c", self._compact)):
             self._until_done(name, run, lambda: True)
         world.scheduler.run_until(world.scheduler.now_ms + 25 * HOUR_MS)
@@ -144,6 +169,9 @@ class Scenario:
         world.scheduler.run_until(world.scheduler.now_ms + 3 * DAY_MS)
         self._until_done("closer", self._close, lambda: True)
         self._check()
+
+    def _until_worked_off(self, job: str) -> None:
+        self._until_done(job, self._work, lambda: not self.world.queue.messages, pause_ms=VISIBILITY_MS + 1)
 
     def _until_done(
         self, job: str, run: Callable[[Process], object], done: Callable[[], bool], *, pause_ms: int = MINUTE_MS
@@ -178,7 +206,7 @@ class Scenario:
         """One invocation after the other until nothing can be received."""
         world = self.world
         if self._job == "finisher":
-            process.items = _NoChunks(process, world.items)
+            process.items = NoChunks(process, world.items)
         function = jobs.aggregator(process, self._settings)
         while deliveries := world.queue.receive(10):
             result = function.handle(deliveries, jobs.deadline(process, MINUTE_MS))
@@ -187,9 +215,31 @@ class Scenario:
                 world.watch.acknowledged(world.contents.get(name))
 
     def _finish(self, process: Process) -> None:
-        for item in list(process.items.query(Table.LEDGER, "P#0")):
-            if item["wide"]:
-                jobs.finisher(process).finish(str(item["sk"]))
+        result = jobs.sweeper(process, self._settings).sweep(jobs.deadline(process, HOUR_MS))
+        if result.left:
+            raise UnavailableError("sweep", f"left {result.left}")
+
+    def _put_back(self) -> None:
+        """Dead letters are redriven; a refused batch, whose object is there now, is sent again."""
+        world = self.world
+        self._until_done("redrive", self._redrive, lambda: not world.queue.dead)
+        self._until_worked_off("redriven")
+        world.objects.put("ingest/gone", b"", if_absent=True)
+        self._until_done("retry", self._retry, lambda: True)
+        self._until_worked_off("retried")
+        left = {"dead", "gone"} - world.watch.accepted.keys()
+        if left:
+            raise ViolationError(f"{sorted(left)} was put back and is not accepted")
+
+    def _redrive(self, process: Process) -> None:
+        jobs.dead_letters(process).redrive(by_hand=True)
+
+    def _retry(self, process: Process) -> None:
+        entries = jobs.quarantine_entries(process)
+        for entry in entries.entries():
+            # The simulated messages of the others cannot be written anew.
+            if entry.kind == "refused":
+                entries.retry(entry)
 
     def _compact(self, process: Process) -> None:
         jobs.compactor(process, self._policy, shards=1).run(jobs.deadline(process, HOUR_MS))
@@ -202,11 +252,35 @@ class Scenario:
     def _rebuild(self, process: Process) -> None:
         jobs.rebuilder(process, shards=1).usage()
 
+    def _lose_markers(self) -> None:
+        """Some markers are gone, as after a restore of the ledger."""
+        for batch_id in _MARKERS_LOST:
+            self.world.watch.lose_marker(batch_id)
+
+    def _rebuild_markers(self, process: Process) -> None:
+        jobs.rebuilder(process, shards=1).markers()
+
+    def _send_copies(self) -> None:
+        """Of each batch whose marker was rebuilt, and other content under such an id: nobody can tell it any more."""
+        world = self.world
+        copies = [*(f"{batch_id}.0" for batch_id in _MARKERS_LOST), "b0.1"]
+        for name in copies:
+            world.queue.send(name, "S1")
+        duplicates = world.metrics.counts[BATCHES_DUPLICATE]
+        self._until_worked_off("copies")
+        if world.metrics.counts[BATCHES_DUPLICATE] - duplicates != len(copies):
+            raise ViolationError("a copy of a batch whose marker was rebuilt is no duplicate")
+
     def _reconcile(self, process: Process) -> None:
         to_s = self.world.scheduler.now_ms // 1000 + DAY_S
         result = jobs.reconciler(process, shards=1).check(from_s=0, to_s=to_s, deep=True)
         if result.different:
             raise ViolationError(f"the reconciler found {result.different[0]}")
+
+    def _check_runs(self, process: Process) -> None:
+        result = jobs.run_checker(process, shards=1).run(jobs.deadline(process, HOUR_MS))
+        if result.different or result.left:
+            raise ViolationError(f"the quick pass found {result.different}, and left {result.left}")
 
     def _close(self, process: Process) -> None:
         closer = jobs.period_closer(process, self._policy, shards=1)
@@ -248,7 +322,18 @@ class Scenario:
             raise ViolationError(f"paged: {self.world.alerts.sent[0]}")
 
 
-class _NoChunks(ProcessItems):
+@contextmanager
+def few_actions() -> Iterator[None]:
+    """A transaction takes fewer actions than DynamoDB's 100, so that small batches make wide commits and chunks."""
+    limits = packing.MAX_TRANSACTION_ACTIONS, wal.CHUNK_ACTIONS
+    packing.MAX_TRANSACTION_ACTIONS, wal.CHUNK_ACTIONS = _ACTIONS, 3
+    try:
+        yield
+    finally:
+        packing.MAX_TRANSACTION_ACTIONS, wal.CHUNK_ACTIONS = limits
+
+
+class NoChunks(ProcessItems):
     """The worker's stores when its chunks never get through: wide commits stay open, for the finisher to do."""
 
     def transact(self, actions: Sequence[Action]) -> None:
@@ -261,7 +346,9 @@ def _contents() -> Iterator[SentContent]:
     own_s = hour_of(NOW_MS // 1000)
     for number in range(6):
         yield content_of(f"b{number}", 0, [own_s, own_s - HOUR_S * (number % 2)])
+    yield content_of("b0", 1, [own_s])
     yield content_of("b2", 1, [own_s])
+    yield content_of("dead", 0, [own_s])
     yield content_of("wide", 0, [own_s - HOUR_S * n for n in range(5)] * 2)
     yield content_of("chunks", 0, [own_s - HOUR_S * n for n in range(15)])
     yield content_of("partly", 0, [own_s, own_s - 40 * DAY_S])

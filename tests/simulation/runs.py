@@ -40,6 +40,7 @@ EXPECTED = (
     "reconciled while workers went on",
     "new files reconciled while workers went on",
     "usage items lost, to be rebuilt",
+    "markers lost, to be rebuilt",
     "months closed",
 )
 

@@ -63,6 +63,17 @@ def test_a_row_in_another_hour_is_unexpected(world: World) -> None:
     assert check(world, [rows[0]._replace(booked_s=rows[0].booked_s + 3600), *rows[1:]]).unexpected
 
 
+def test_a_marker_that_does_not_say_what_its_rows_do_is_unexpected(world: World) -> None:
+    world.items.update(Update(table=Table.LEDGER, key=marker_key("b5"), set={"hours": {}}))
+
+    assert any("marker of b5" in each for each in check(world, lake_rows(world)).unexpected)
+
+
+def test_a_marker_that_is_made_anew_although_none_was_lost_is_seen_at_once(world: World) -> None:
+    with pytest.raises(ViolationError, match="made anew"):
+        world.watch.written(Put(table=Table.LEDGER, item={**marker_key("b5")._asdict(), "verdict": "accepted"}))
+
+
 def test_a_batch_without_a_verdict_is_lost(world: World) -> None:
     del world.watch.accepted["b5"]
 

@@ -4,11 +4,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from metering.units import HOUR_S
 from tests.simulation import jobs
 from tests.simulation.checker import check
 from tests.simulation.faults import MINUTE_MS, ScriptedFaults
 from tests.simulation.history import rows_of
-from tests.simulation.matrix import NOW_MS, content_of
+from tests.simulation.matrix import NOW_MS, NoChunks, content_of, few_actions
 from tests.simulation.ports import Process, ProcessItems
 from tests.simulation.world import World
 from tests.usage_items import change, lose, usage_of
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from metering.domain.items import Action
+    from tests.simulation.rows import SentContent
 
 
 class _Slow(ProcessItems):
@@ -45,16 +47,14 @@ class _Slow(ProcessItems):
 def test_two_repairs_that_measured_at_different_moments_correct_once(
     seed: int, is_lost: bool, usage_shards: int
 ) -> None:
-    world = World(seed, ScriptedFaults("nobody", {}), now_ms=NOW_MS)
-    world.queue.odd = False
-    world.contents = {c.name: c for c in (content_of(f"b{n}", 0, [NOW_MS // 1000]) for n in range(2))}
+    world = _world([content_of(f"b{n}", 0, [NOW_MS // 1000]) for n in range(2)], seed)
 
     def meanwhile() -> None:
-        _meter(world, "b1.0", usage_shards)
+        _meter(world, world.process("b1.0"), "b1.0", usage_shards)
         jobs.rebuilder(world.process("second"), shards=1).usage()
 
     def story() -> None:
-        _meter(world, "b0.0", usage_shards)
+        _meter(world, world.process("b0.0"), "b0.0", usage_shards)
         for entry in usage_of(world.items):
             if is_lost:
                 lose(world.items, entry)
@@ -63,22 +63,87 @@ def test_two_repairs_that_measured_at_different_moments_correct_once(
         first = world.process("first")
         first.items = _Slow(first, meanwhile)
         jobs.rebuilder(first, shards=1).usage()
-        reader = world.process("reader")
-        view = jobs.lake_view(reader, shards=1)
-        rows = [row for hour_s in view.hours() for row in view.read(hour_s, lambda state: rows_of(reader, state))]
-        assert not check(world, rows)
+        _must_be_sound(world)
+
+    _run(world, story)
+
+
+def test_a_marker_that_is_rebuilt_while_its_commit_is_open_names_every_hour_in_the_end() -> None:
+    """Pointers of a commit of many hours come in chunks: until the last is there, a reader does not see all rows."""
+    world = _world([content_of("many", 0, [NOW_MS // 1000 - HOUR_S * n for n in range(15)])])
+
+    def story() -> None:
+        worker = world.process("worker")
+        worker.items = NoChunks(worker, world.items)
+        _meter(world, worker, "many.0", 1)
+        world.watch.lose_marker("many")
+        world.scheduler.at(world.scheduler.now_ms + 3 * MINUTE_MS, lambda: world.scheduler.spawn(sweep))
+        jobs.rebuilder(world.process("first"), shards=1).markers()
+        _must_be_sound(world)
+
+    def sweep() -> None:
+        process = world.process("sweep")
+        jobs.sweeper(process, jobs.settings(1, 1, 200)).sweep(jobs.deadline(process, MINUTE_MS))
+
+    with few_actions():
+        _run(world, story)
+
+    assert world.watch.rebuilt == {"many"}
+
+
+def test_batches_in_the_hours_of_a_commit_that_stays_open_wait_for_the_next_rebuild_of_markers() -> None:
+    now_s = NOW_MS // 1000
+    open_hours = [now_s - HOUR_S * n for n in range(15)]
+    world = _world([content_of("many", 0, open_hours), content_of("other", 0, [now_s - 20 * HOUR_S])])
+
+    def story() -> None:
+        worker = world.process("worker")
+        _meter(world, worker, "other.0", 1)
+        worker.items = NoChunks(worker, world.items)
+        _meter(world, worker, "many.0", 1)
+        for batch_id in ("many", "other"):
+            world.watch.lose_marker(batch_id)
+        result = jobs.rebuilder(world.process("first"), shards=1).markers()
+        assert (result.rebuilt, result.unsettled) == (1, tuple(sorted(open_hours)))
+        assert world.watch.markers_lost == {"many"}
+        worker.items = ProcessItems(worker, world.items)
+        jobs.finisher(worker).finish(world.watch.accepted["many"][1])
+        result = jobs.rebuilder(world.process("second"), shards=1).markers()
+        assert (result.rebuilt, result.unsettled) == (1, ())
+        _must_be_sound(world)
+
+    with few_actions():
+        _run(world, story)
+
+
+def _world(contents: Sequence[SentContent], seed: int = 0) -> World:
+    world = World(seed, ScriptedFaults("nobody", {}), now_ms=NOW_MS)
+    world.queue.odd = False
+    world.contents = {content.name: content for content in contents}
+    return world
+
+
+def _run(world: World, story: Callable[[], None]) -> None:
+    done: list[bool] = []
+
+    def body() -> None:
+        story()
         done.append(True)
 
-    done: list[bool] = []
-    world.scheduler.spawn(story)
+    world.scheduler.spawn(body)
     world.scheduler.run_while(lambda: not done, limit_ms=60 * MINUTE_MS)
-
     assert done
 
 
-def _meter(world: World, name: str, usage_shards: int) -> None:
+def _must_be_sound(world: World) -> None:
+    reader = world.process("reader")
+    view = jobs.lake_view(reader, shards=1)
+    rows = [row for hour_s in view.hours() for row in view.read(hour_s, lambda state: rows_of(reader, state))]
+    assert not check(world, rows)
+
+
+def _meter(world: World, process: Process, name: str, usage_shards: int) -> None:
     world.queue.send(name, "S1")
-    process = world.process(name)
     deliveries = world.queue.receive(10)
     result = jobs.aggregator(process, jobs.settings(1, usage_shards, 200)).handle(
         deliveries, jobs.deadline(process, MINUTE_MS)

@@ -52,11 +52,15 @@ class Watch:
     Attributes:
         accepted: Batch id -> (content hash, commit id, when): the verdicts that were ever durable.
         visible_since: Hour -> resource id -> since when its row can be read.
+        markers_lost: Batches whose marker somebody lost.
+        rebuilt: Those of them that have one again, without a hash.
     """
 
     def __init__(self, world: World) -> None:
         self.accepted: dict[str, tuple[str, str, int]] = {}
         self.rejected: set[str] = set()
+        self.markers_lost: set[str] = set()
+        self.rebuilt: set[str] = set()
         self.visible_since: dict[int, dict[str, int]] = {}
         self.frozen: set[str] = set()
         self.closing: set[str] = set()
@@ -99,6 +103,11 @@ class Watch:
         """An object was written."""
         if key.startswith("lake/"):
             self._check_frozen(key[8:15], "the lake")
+
+    def lose_marker(self, batch_id: str) -> None:
+        """Somebody loses the marker of an accepted batch."""
+        self._world.items.remove(Table.LEDGER, marker_key(batch_id))
+        self.markers_lost.add(batch_id)
 
     def acknowledged(self, content: SentContent | None) -> None:
         """A message was deleted: its verdict must be durable (I4)."""
@@ -145,9 +154,18 @@ class Watch:
             if accepted is not None and self._world.scheduler.now_ms < accepted[2] + _SHORTEST_LIFE_MS:
                 raise ViolationError(f"I1: {batch_id} was accepted, then rejected")
             return
+        if "hash" not in item:
+            self._made_anew(batch_id)
+            return
         if batch_id in self.accepted:
             raise ViolationError(f"I1: {batch_id} was accepted twice")
         self.accepted[batch_id] = (str(item["hash"]), str(item["commit_id"]), self._world.scheduler.now_ms)
+
+    def _made_anew(self, batch_id: str) -> None:
+        if batch_id not in self.markers_lost:
+            raise ViolationError(f"I1: the marker of {batch_id} was made anew, and was not lost")
+        self.markers_lost.remove(batch_id)
+        self.rebuilt.add(batch_id)
 
     def _period(self, action: Put | Update | Delete) -> None:
         month = action.key.pk[2:]
@@ -162,7 +180,7 @@ class Watch:
 
     def _has_verdict(self, content: SentContent) -> bool:
         accepted = self.accepted.get(content.batch_id)
-        if accepted is not None and accepted[0] == content.content_hash:
+        if accepted is not None and (accepted[0] == content.content_hash or content.batch_id in self.rebuilt):
             return True
         if self._world.peek(conflict_key(content.batch_id, content.content_hash)) is not None:
             return True

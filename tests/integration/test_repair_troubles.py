@@ -1,0 +1,256 @@
+"""Kill matrix and lost-reply matrix of rebuild, reconciler and period close, with the real adapters on MiniStack.
+
+One run without trouble records every call of a job. Then each call gets each trouble in turn, in a fresh region that
+has lost usage and a marker, or is to be compared, or closed. Nothing may ever count more than was sent; in the end all
+must be equal to it, every batch that comes again a duplicate, and the month closed with exactly its figures.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+
+from metering.adapters.aws.items import DynamoDbItemStore
+from metering.adapters.lake.jobs import LakeJobs
+from metering.domain.hours import parse_hour
+from metering.domain.items import Delete, Key, Table
+from metering.domain.ledger import Marker, marker_key
+from metering.domain.watch_items import RECONCILIATION_KEY, Reconciliation
+from metering.errors import UnavailableError
+from tests.integration.bench import JOB_VARIANTS, Bench, lake_problems, problems, worth_trying
+from tests.integration.region import HOUR, LATE_HOUR, LATE_START, Line, Region, Scenario, body, delivery, record
+from tests.wire import Killed, Trouble
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from metering.domain.items import Action
+
+pytestmark = pytest.mark.emulator
+
+MONTH = "2026-10"
+OUT = "DataTransfer-Out-Bytes"
+B1 = Line(HOUR, "000000000001", OUT)
+B1_LATE = Line(LATE_HOUR, "000000000001", OUT)
+
+
+def prepare(region: Region, *late: dict[str, object]) -> Scenario:
+    """One commit of two batches."""
+    records = {"b1": [record(1, 2**62), record(1, 2**62), *late], "b2": [record(2, 20)]}
+    deliveries = [delivery(batch_id, body(batch_id, rows)) for batch_id, rows in records.items()]
+    assert region.handle(deliveries).retry == ()
+    return Scenario(
+        deliveries=deliveries,
+        totals={B1: (2**63, 2), Line(HOUR, "000000000002", OUT): (20, 1), **({B1_LATE: (5, 1)} if late else {})},
+        verdicts={(batch_id, "M", "accepted") for batch_id in records},
+    )
+
+
+def prepare_months(region: Region) -> Scenario:
+    """The first batch has a record of the last month, too."""
+    return prepare(region, record(1, 5, start=LATE_START))
+
+
+def prepare_losses(region: Region) -> Scenario:
+    """Usage and marker of the first batch are lost."""
+    made = prepare(region)
+    for item in list(region.items.scan(Table.USAGE)):
+        if f"#{B1.account_id}#" in str(item["pk"]):
+            lose(region, Table.USAGE, Key(str(item["pk"]), str(item["sk"])))
+    lose(region, Table.LEDGER, marker_key("b1"))
+    return made
+
+
+def lose(region: Region, table: Table, key: Key) -> None:
+    region.items.delete(Delete(table=table, key=key))
+
+
+def jobs_of(region: Region) -> LakeJobs:
+    """The jobs of a new process."""
+    return LakeJobs(
+        items=region.items,
+        objects=region.objects,
+        clock=region.clock,
+        entropy=region.entropy,
+        metrics=region.metrics,
+        alerts=region.alerts,
+        settings=region.settings,
+    )
+
+
+def rebuild(region: Region) -> None:
+    """Put back what was lost."""
+    jobs = jobs_of(region)
+    assert jobs.rebuilder.usage().unsettled == ()
+    assert jobs.rebuilder.markers().unsettled == ()
+
+
+def reconcile(region: Region) -> None:
+    """Compare everything, and write down what it came to."""
+    tick = jobs_of(region).reconcile_tick.run(region.deadline())
+    assert (tick.scanned, tick.different, tick.left) == (True, 0, 0)
+
+
+def close(region: Region) -> None:
+    """Close the month, for which its hour has to be compacted."""
+    jobs_of(region).closer.close(MONTH, region.deadline())
+
+
+def wrong_after_rebuild(region: Region, made: Scenario) -> list[str]:
+    """The marker says what was sent, and every batch that comes again is a duplicate."""
+    again = region.handle([replace(one, message_id=f"again {one.message_id}") for one in made.deliveries])
+    wrong = [f"{name} was put back" for name in again.retry]
+    item = region.items.get(Table.LEDGER, marker_key("b1"))
+    hours = {} if item is None else Marker.from_item(item).hours
+    return wrong if hours == {parse_hour(HOUR): made.totals[B1]} else [*wrong, f"marker: {hours}"]
+
+
+def wrong_after_reconcile(region: Region, made: Scenario) -> list[str]:
+    """What alarms are told is that all of it is equal."""
+    del made
+    item = region.items.get(Table.LEDGER, RECONCILIATION_KEY)
+    known = None if item is None else Reconciliation.from_item(item)
+    left = jobs_of(region).reconcile_tick.checker.work_list()
+    is_right = known is not None and (known.hours, known.differences) == (2, 0) and not left.hours
+    return [] if is_right else [f"told: {known}, left: {left}"]
+
+
+def wrong_after_close(region: Region, made: Scenario) -> list[str]:
+    """The month is closed with exactly its figures, and its files say the same."""
+    closer = jobs_of(region).closer
+    closed = closer.frozen(MONTH)
+    frozen = [] if closed is None else [(hour.hour_s, *hour.usage.values()) for hour in closed.hours]
+    if frozen != [(parse_hour(LATE_HOUR), made.totals[B1_LATE])]:
+        return [f"frozen: {frozen}"]
+    return closer.verify(MONTH)
+
+
+class Jobs(NamedTuple):
+    """Jobs that run one after the other, what they find, and what must not be after them."""
+
+    prepare: Callable[[Region], Scenario]
+    run: Callable[[Region], None]
+    wrong: Callable[[Region, Scenario], list[str]]
+
+    def calls(self, bench: Bench) -> list[str]:
+        """Every call when nothing goes wrong."""
+        region = Region(bench.clients)
+        made = self.prepare(region)
+        bench.wire.begin_again()
+        self.run(region)
+        recorded = list(bench.wire.calls)
+        assert at_the_end(self, region, made) == []
+        return recorded
+
+
+REBUILD = Jobs(prepare_losses, rebuild, wrong_after_rebuild)
+RECONCILE = Jobs(prepare_months, reconcile, wrong_after_reconcile)
+CLOSE = Jobs(prepare_months, close, wrong_after_close)
+
+
+def suffer(bench: Bench, jobs: Jobs, region: Region, call: int, trouble: Trouble, *, very_late: bool) -> str:
+    """One history; returns what is wrong in it."""
+    made = jobs.prepare(region)
+    bench.wire.begin_again((call, trouble))
+    with suppress(Killed, UnavailableError):
+        jobs.run(region)
+    if not bench.wire.happened:
+        return "it did not happen"
+    bench.wire.begin_again()
+    if not very_late:
+        bench.wire.deliver_late()
+    wrong = at_any_time(region, made)
+    jobs.run(region)
+    bench.wire.deliver_late()
+    return "; ".join([*wrong, *at_the_end(jobs, region, made)])
+
+
+def at_any_time(region: Region, made: Scenario) -> list[str]:
+    """What must not be, although not all is repaired."""
+    more = {
+        line: total
+        for line, total in region.usage().items()
+        if any(have > sent for have, sent in zip(total, made.totals.get(line, (0, 0)), strict=True))
+    }
+    found = (f"usage counts more than was sent: {more}" if more else "", lake_problems(region, made))
+    return [f"at the trouble: {one}" for one in found if one]
+
+
+def at_the_end(jobs: Jobs, region: Region, made: Scenario) -> list[str]:
+    """All must be equal to what was sent."""
+    wrong = [*(f"alert: {alert}" for alert in region.alerts.sent), *jobs.wrong(region, made)]
+    return [one for one in (*wrong, problems(region, made)) if one]
+
+
+def test_the_matrix_covers_every_operation_that_rebuilding_needs(bench: Bench) -> None:
+    assert set(REBUILD.calls(bench)) == {
+        "dynamodb.BatchGetItem",
+        "dynamodb.GetItem",
+        "dynamodb.PutItem",
+        "dynamodb.Query",
+        "dynamodb.Scan",
+        "dynamodb.TransactWriteItems",
+        "s3.GetObject",
+        "s3.ListObjectsV2",
+    }
+
+
+def test_the_matrix_covers_every_operation_that_reconciling_needs(bench: Bench) -> None:
+    assert set(RECONCILE.calls(bench)) == {
+        "dynamodb.GetItem",
+        "dynamodb.PutItem",
+        "dynamodb.Query",
+        "dynamodb.Scan",
+        "s3.ListObjectsV2",
+    }
+
+
+def test_the_matrix_covers_every_operation_that_a_period_close_needs(bench: Bench) -> None:
+    assert set(CLOSE.calls(bench)) == {
+        "dynamodb.BatchGetItem",
+        "dynamodb.GetItem",
+        "dynamodb.PutItem",
+        "dynamodb.Query",
+        "dynamodb.Scan",
+        "dynamodb.UpdateItem",
+        "s3.GetObject",
+        "s3.HeadObject",
+        "s3.ListObjectsV2",
+        "s3.PutObject",
+    }
+
+
+class _CarelessItems(DynamoDbItemStore):
+    """A usage table whose repairs do not ask whether an item is still as it was measured."""
+
+    def transact(self, actions: Sequence[Action]) -> None:
+        super().transact([replace(one, condition=None) if one.table is Table.USAGE else one for one in actions])
+
+
+class _CarelessRegion(Region):
+    def __init__(self, bench: Bench) -> None:
+        super().__init__(bench.clients)
+        self.items = _CarelessItems(bench.clients.dynamodb, self.resources.tables)
+
+
+def test_the_matrix_finds_a_repair_that_lands_twice(bench: Bench) -> None:
+    transaction = REBUILD.calls(bench).index("dynamodb.TransactWriteItems")
+    wrong = suffer(bench, REBUILD, _CarelessRegion(bench), transaction, Trouble.APPLIED_LATE, very_late=True)
+    assert f"usage {B1}: {(2**64, 4)}, sent {(2**63, 2)}" in wrong
+
+
+@pytest.mark.parametrize("jobs", [REBUILD, RECONCILE, CLOSE], ids=["rebuild", "reconcile", "close"])
+@pytest.mark.parametrize(("trouble", "very_late"), JOB_VARIANTS, ids=lambda value: getattr(value, "name", str(value)))
+def test_what_was_lost_is_put_right_once_whatever_befalls_a_call(
+    bench: Bench, jobs: Jobs, trouble: Trouble, very_late: bool
+) -> None:
+    calls = jobs.calls(bench)
+    wrong = {
+        (number, calls[number]): problem
+        for number in worth_trying(calls, trouble)
+        if (problem := suffer(bench, jobs, Region(bench.clients), number, trouble, very_late=very_late))
+    }
+    assert wrong == {}

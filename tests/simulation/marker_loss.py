@@ -1,0 +1,77 @@
+"""Markers get lost, as after a partial restore of the ledger, and are rebuilt before anybody works again."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+from metering.domain.ledger import Marker, marker_key
+from metering.units import DAY_S
+from tests.simulation import jobs
+from tests.simulation.faults import MINUTE_MS
+from tests.simulation.watch import ViolationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.simulation.ports import Process
+    from tests.simulation.world import World
+
+_SHARE = 0.06
+# Batches with older hours get no marker any more: theirs may have expired.
+_SURELY_MARKED_S = 45 * DAY_S
+
+
+class MarkerLoss:
+    """What one history loses.
+
+    Args:
+        seed: Of the history; the stream of chance is its own, so that no other part of the history shifts.
+    """
+
+    def __init__(self, world: World, seed: int, *, shards: int) -> None:
+        self._world = world
+        self._shards = shards
+        self._chance = random.Random(f"markers {seed}")
+        self.happens = self._chance.random() < _SHARE
+
+    def lose(self) -> None:
+        """Some accepted markers are gone. Nobody works, else copies would be metered again."""
+        lost = [each.batch_id for each in self._markers() if self._chance.random() < 0.6]
+        for batch_id in lost:
+            self._world.watch.lose_marker(batch_id)
+        self._world.faults.histogram["markers lost, to be rebuilt"] += len(lost)
+
+    def rebuild_amid_faults(self, finish: Callable[[Process], object]) -> None:
+        """Two rebuilds at once; they wait for open commits, which the sweep finishes meanwhile if it can."""
+        world = self._world
+        for name, run, delay_ms in (
+            ("markers 1", self.rebuild, 0),
+            ("markers 2", self.rebuild, self._chance.randrange(MINUTE_MS)),
+            ("sweep", finish, self._chance.randrange(4 * MINUTE_MS)),
+        ):
+            process = world.process(name)
+            world.scheduler.spawn(jobs.job(process, lambda p=process, run=run: run(p)), delay_ms=delay_ms)
+        world.scheduler.run_until(world.scheduler.now_ms + 30 * MINUTE_MS)
+
+    def rebuild(self, process: Process) -> tuple[int, ...]:
+        """Returns the hours that were left out."""
+        return jobs.rebuilder(process, shards=self._shards).markers().unsettled
+
+    def rebuild_rest(self, process: Process) -> None:
+        """When no commit is open, nothing is left out."""
+        unsettled = self.rebuild(process)
+        if unsettled or self._world.watch.markers_lost:
+            raise ViolationError(f"markers of {sorted(self._world.watch.markers_lost)} stay lost, hours {unsettled}")
+
+    def send_copies(self) -> None:
+        """Everything that was ever sent under the ids of rebuilt markers comes again."""
+        for content in self._world.contents.values():
+            if content.batch_id in self._world.watch.rebuilt and self._world.queue.sent_times.get(content.name):
+                self._world.queue.send(content.name, content.sender_id)
+
+    def _markers(self) -> list[Marker]:
+        oldest_s = self._world.scheduler.now_ms // 1000 - _SURELY_MARKED_S
+        items = [self._world.peek(marker_key(batch_id)) for batch_id in sorted(self._world.watch.accepted)]
+        markers = [Marker.from_item(item) for item in items if item is not None and item["verdict"] == "accepted"]
+        return [marker for marker in markers if min(marker.hours) > oldest_s]
