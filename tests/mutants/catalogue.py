@@ -332,4 +332,18 @@ MUTANTS = (
         new="unsettled: set[int] = set()",
         suites=LAKE,
     ),
+    Mutant(
+        name="an hour is settled while a commit has booked a part of it",
+        path=_USECASES + "reconcile.py",
+        old="settled=same and not unfinished,",
+        new="settled=same,",
+        suites=("tests/unit/lake/test_reconcile_tick.py",),
+    ),
+    Mutant(
+        name="a month has several names",
+        path=_DOMAIN + "hours.py",
+        old='if first.strftime("%Y-%m") != month:',
+        new="if not month:",
+        suites=("tests/unit/domain/test_hours.py",),
+    ),
 )
