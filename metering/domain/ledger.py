@@ -144,14 +144,24 @@ def usage_add(hours: Mapping[int, Total]) -> dict[str, int]:
 
 def usage_entries(item: Item, *, hour_s: int | None = None) -> Iterator[UsageEntry]:
     """Each booked hour that a usage item counts, in order; or just one, if it counts that."""
-    day, _, fields = str(item["sk"]).partition("#")
-    names, corrects_s, suffix = _usage_fields(fields)
-    account_id = str(item["pk"]).split("#")[1]
-    first_s = parse_hour(f"{day}T00")
+    first, suffix = _parse_usage_key(item)
     for offset_s, (b, r, v) in _HOURS if hour_s is None else ((hour_s % DAY_S, usage_names(hour_s)),):
         if b in item or r in item:
-            key = UsageKey(first_s + offset_s, account_id, *names, corrects_s)
+            key = UsageKey(first.hour_s + offset_s, *first[1:])
             yield UsageEntry(key, suffix, Total(_int(item, b), _int(item, r)), _int(item, v) if v in item else None)
+
+
+def usage_day(item: Item) -> tuple[UsageKey, Total]:
+    """What a usage item counts of all hours together; the key names the first hour of the day."""
+    key, _ = _parse_usage_key(item)
+    sizes = sum([_int(item, names.bytes) for names in _NAMES_OF_HOUR if names.bytes in item])
+    return key, Total(sizes, sum([_int(item, names.records) for names in _NAMES_OF_HOUR if names.records in item]))
+
+
+def _parse_usage_key(item: Item) -> tuple[UsageKey, int]:
+    day, _, fields = str(item["sk"]).partition("#")
+    names, corrects_s, suffix = _usage_fields(fields)
+    return UsageKey(parse_hour(f"{day}T00"), str(item["pk"]).split("#")[1], *names, corrects_s), suffix
 
 
 @lru_cache(maxsize=_REMEMBERED_FIELDS)

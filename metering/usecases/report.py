@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 from metering.domain.canary import CANARY_ACCOUNT_ID
 from metering.domain.hours import date_of, hour_label, month_bounds_s, month_of
 from metering.domain.items import Item, Table
-from metering.domain.ledger import usage_entries, usage_partition
+from metering.domain.ledger import usage_day, usage_entries, usage_partition
 from metering.units import DAY_S
 
 if TYPE_CHECKING:
@@ -75,6 +75,10 @@ class UsageQuery:
             return True
         return self.with_corrections and key.corrects_s is not None and self.from_s <= key.corrects_s < self.to_s
 
+    def parts_day(self, first_s: int) -> bool:
+        """Whether it tells hours of the day that begins then apart, as columns or because the range begins or ends."""
+        return "hour" in self.group_by or any(0 < end_s - first_s < DAY_S for end_s in (self.from_s, self.to_s))
+
     def end_s(self, *, now_s: int) -> int:
         """Nothing that it wants is booked then or later: what corrects an hour is booked up to now."""
         return max(self.to_s, now_s + 1) if self.with_corrections else self.to_s
@@ -118,12 +122,13 @@ class UsageTable:
     def usage(self, query: UsageQuery, *, now_s: int, without: Container[str] = ()) -> Iterator[tuple[UsageKey, Total]]:
         """Totals that the query may want, unsummed; some months may be left out."""
         if not query.accounts:
-            yield from (entry for entry in _counted(self.items.scan(Table.USAGE)) if _month(entry) not in without)
+            scan = _counted(self.items.scan(Table.USAGE), query)
+            yield from (entry for entry in scan if _month(entry) not in without)
             return
         for account_id in sorted(query.accounts):
             for month in query.months(now_s=now_s):
                 if month not in without:
-                    yield from _counted(self._account_items(account_id, month, query, now_s))
+                    yield from _counted(self._account_items(account_id, month, query, now_s), query)
 
     def _account_items(self, account_id: str, month: str, query: UsageQuery, now_s: int) -> Iterator[Item]:
         (first_s, after_s), end_s = month_bounds_s(month), query.end_s(now_s=now_s)
@@ -149,5 +154,11 @@ def _month(entry: tuple[UsageKey, Total]) -> str:
     return month_of(entry[0].hour_s)
 
 
-def _counted(items: Iterable[Item]) -> Iterator[tuple[UsageKey, Total]]:
-    return ((entry.key, entry.total) for item in items for entry in usage_entries(item))
+def _counted(items: Iterable[Item], query: UsageQuery) -> Iterator[tuple[UsageKey, Total]]:
+    """Hour by hour, or a day at once where the query tells its hours not apart."""
+    for item in items:
+        key, total = usage_day(item)
+        if query.parts_day(key.hour_s):
+            yield from ((entry.key, entry.total) for entry in usage_entries(item))
+        else:
+            yield key, total

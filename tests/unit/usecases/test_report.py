@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from hypothesis import given
+from hypothesis import strategies as st
 
 from metering.adapters.memory.items import MemoryItemStore
 from metering.cli.output import Format, rendered
@@ -17,11 +19,14 @@ from metering.domain.canary import CANARY_ACCOUNT_ID
 from metering.domain.hours import month_bounds_s, parse_hour
 from metering.domain.ledger import UsageEntry
 from metering.domain.usage import ZERO, Total, UsageKey
+from metering.units import DAY_S
 from metering.usecases.report import UsageQuery, UsageRow, UsageTable, grouped, months_between
 from tests.usage_items import change
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from metering.usecases.report import GroupColumn
 
 HOUR_S = parse_hour("2026-11-24T13")
 ACCOUNT, OTHER = "111111111111", "222222222222"
@@ -52,6 +57,43 @@ def test_only_hours_that_begin_in_the_half_open_range_count() -> None:
     for accounts in (frozenset[str](), frozenset([ACCOUNT])):
         query = UsageQuery(from_s=HOUR_S + 1, to_s=HOUR_S + 3 * 3_600, group_by=("hour",), accounts=accounts)
         assert [row.total.bytes for row in rows(items, query)] == [10, 100]
+
+
+_HOURS = st.integers(-30, 30).map(lambda n: HOUR_S + n * 3_600)
+
+
+_KEYS = st.builds(key, _HOURS, usage_type=st.sampled_from(["A", "B"])).flatmap(
+    lambda one: st.sampled_from([one, one._replace(corrects_s=one.hour_s - 20 * DAY_S)])
+)
+
+
+@given(
+    usage=st.dictionaries(_KEYS, st.builds(Total, st.integers(0, 2**70), st.just(1))),
+    from_s=st.integers(HOUR_S - 40 * 3_600, HOUR_S + 40 * 3_600)
+    | st.sampled_from([HOUR_S - HOUR_S % DAY_S, HOUR_S - 20 * DAY_S]),
+    length_s=st.integers(0, 80 * 3_600) | st.just(DAY_S),
+    group_by=st.sampled_from([(), ("usage_type",), ("day", "corrects"), ("hour", "usage_type"), ("month",)]),
+    accounts=st.sampled_from([frozenset[str](), frozenset([ACCOUNT])]),
+    with_corrections=st.booleans(),
+)
+def test_days_that_are_read_at_once_say_what_their_hours_say(
+    usage: dict[UsageKey, Total],
+    from_s: int,
+    length_s: int,
+    group_by: tuple[GroupColumn, ...],
+    accounts: frozenset[str],
+    with_corrections: bool,
+) -> None:
+    query = UsageQuery(
+        from_s=from_s,
+        to_s=from_s + length_s,
+        group_by=group_by,
+        accounts=accounts,
+        with_corrections=with_corrections,
+    )
+    asked_s = HOUR_S + 100 * 3_600
+    read = UsageTable(items=store(usage)).usage(query, now_s=asked_s)
+    assert grouped(read, query) == grouped(usage.items(), query)
 
 
 def test_shards_of_one_usage_item_are_summed() -> None:
