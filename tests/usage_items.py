@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from metering.domain.items import Table, Update
-from metering.domain.ledger import usage_add, usage_entries, usage_key
 from metering.domain.usage import Total
+from metering.domain.usage_items import usage_add, usage_entries, usage_key
 
 if TYPE_CHECKING:
     from metering.adapters.memory.items import MemoryItemStore
-    from metering.domain.ledger import UsageEntry
+    from metering.domain.usage_items import UsageEntry
 
 
 def usage_of(items: MemoryItemStore, month: str = "") -> list[UsageEntry]:

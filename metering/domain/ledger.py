@@ -13,34 +13,28 @@ be written when, and on which condition, is the use cases' business.
 | pointer   | `H#<hour>`      | `2#<commit_id>`  |
 | run       | `R#<shard>`     | `<n>`, 12 digits |
 | period    | `T#<month>`     | `T`              |
-| usage     | `A#<account>#<month>` | `<day>#<usage type>#<service>#<from>#<to>#<corrects>#<suffix>` (usage table) |
 
-A usage item counts the booked hours of a day, each in attributes of its own: of 13:00 `b13` has the bytes, `r13` the
-records, `v13` the revision, to which every write adds 1 (docs/decisions/usage-items.md).
+The usage table's items are in `metering.domain.usage_items`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import TYPE_CHECKING, Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, Literal, cast
 
-from metering.domain.hours import date_of, hour_label, month_of, parse_hour
+from metering.domain.hours import hour_label, parse_hour
 from metering.domain.items import Item, Key, Value
 from metering.domain.lake import Source
-from metering.domain.usage import Total, UsageKey
-from metering.units import DAY_S, HOUR_S
+from metering.domain.usage import Total
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Mapping
 
 PUBLISHED_PREFIX = "1#"
 POINTER_PREFIX = "2#"
 # Where those end: the next character after `#`.
 AFTER_PUBLISHED = "1$"
 AFTER_POINTERS = "2$"
-# A report reads very many hours of few different totals.
-_REMEMBERED_FIELDS = 16_384
 
 
 def marker_key(batch_id: str) -> Key:
@@ -91,84 +85,6 @@ def run_name(shard: int, run: int) -> str:
 def period_key(month: str) -> Key:
     """Key of a billing month."""
     return Key(f"T#{month}", "T")
-
-
-class UsageNames(NamedTuple):
-    """Attributes of a usage item that count one hour of its day."""
-
-    bytes: str
-    records: str
-    rev: str
-
-
-_NAMES_OF_HOUR = tuple(UsageNames(f"b{hour:02d}", f"r{hour:02d}", f"v{hour:02d}") for hour in range(24))
-_HOURS = tuple((hour * HOUR_S, names) for hour, names in enumerate(_NAMES_OF_HOUR))
-
-
-class UsageEntry(NamedTuple):
-    """What a usage item counts of one booked hour. `rev` is None where no write of ours ever was."""
-
-    key: UsageKey
-    suffix: int
-    total: Total
-    rev: int | None
-
-
-def usage_names(hour_s: int) -> UsageNames:
-    """Names of the attributes of a booked hour."""
-    return _NAMES_OF_HOUR[hour_s % DAY_S // HOUR_S]
-
-
-def usage_partition(account_id: str, month: str) -> str:
-    """Partition of the usage table: what an account is booked in a month."""
-    return f"A#{account_id}#{month}"
-
-
-def usage_key(key: UsageKey, suffix: int) -> Key:
-    """Key of a usage item. Fields cannot hold `#`; `corrects` is empty in an open month."""
-    corrects = "" if key.corrects_s is None else hour_label(key.corrects_s)
-    return Key(
-        usage_partition(key.account_id, month_of(key.hour_s)),
-        f"{date_of(key.hour_s)}#{key.usage_type}#{key.service}#{key.from_location}#{key.to_location}#{corrects}#{suffix}",
-    )
-
-
-def usage_add(hours: Mapping[int, Total]) -> dict[str, int]:
-    """What an update adds to a usage item to count these booked hours, all of one day."""
-    add: dict[str, int] = {}
-    for hour_s, total in hours.items():
-        names = usage_names(hour_s)
-        add |= {names.bytes: total.bytes, names.records: total.records, names.rev: 1}
-    return add
-
-
-def usage_entries(item: Item, *, hour_s: int | None = None) -> Iterator[UsageEntry]:
-    """Each booked hour that a usage item counts, in order; or just one, if it counts that."""
-    first, suffix = _parse_usage_key(item)
-    for offset_s, (b, r, v) in _HOURS if hour_s is None else ((hour_s % DAY_S, usage_names(hour_s)),):
-        if b in item or r in item:
-            key = UsageKey(first.hour_s + offset_s, *first[1:])
-            yield UsageEntry(key, suffix, Total(_int(item, b), _int(item, r)), _int(item, v) if v in item else None)
-
-
-def usage_day(item: Item) -> tuple[UsageKey, Total]:
-    """What a usage item counts of all hours together; the key names the first hour of the day."""
-    key, _ = _parse_usage_key(item)
-    sizes = sum([_int(item, names.bytes) for names in _NAMES_OF_HOUR if names.bytes in item])
-    return key, Total(sizes, sum([_int(item, names.records) for names in _NAMES_OF_HOUR if names.records in item]))
-
-
-def _parse_usage_key(item: Item) -> tuple[UsageKey, int]:
-    day, _, fields = str(item["sk"]).partition("#")
-    names, corrects_s, suffix = _usage_fields(fields)
-    return UsageKey(parse_hour(f"{day}T00"), str(item["pk"]).split("#")[1], *names, corrects_s), suffix
-
-
-@lru_cache(maxsize=_REMEMBERED_FIELDS)
-def _usage_fields(fields: str) -> tuple[tuple[str, str, str, str], int | None, int]:
-    usage_type, service, from_location, to_location, corrects, suffix = fields.split("#")
-    names = (usage_type, service, from_location, to_location)
-    return names, parse_hour(corrects) if corrects else None, int(suffix)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from metering.domain.items import MAX_TRANSACTION_ACTIONS, Key, Put, Table, Update
-from metering.domain.ledger import Pointer, usage_add, usage_key
+from metering.domain.ledger import Pointer
 from metering.domain.usage import Total
+from metering.domain.usage_items import usage_add, usage_key
 from metering.errors import LedgerCorruptError
 
 if TYPE_CHECKING:

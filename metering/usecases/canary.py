@@ -17,8 +17,9 @@ from metering.domain.canary import (
 from metering.domain.hours import date_of, month_of
 from metering.domain.items import Put, Table
 from metering.domain.lake import RowQuery, sum_totals
-from metering.domain.ledger import Marker, marker_key, usage_entries, usage_partition
+from metering.domain.ledger import Marker, marker_key
 from metering.domain.usage import ZERO, Total
+from metering.domain.usage_items import usage_entries, usage_partition
 from metering.domain.watch_items import CANARY_PK, CanaryRun, CanaryVerdict, canary_key
 from metering.errors import UnavailableError
 from metering.units import HOUR_S

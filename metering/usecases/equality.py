@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from metering.domain.items import Table
 from metering.domain.lake import USAGE_COLUMNS, RowQuery, usage_of
-from metering.domain.ledger import usage_entries
 from metering.domain.usage import ZERO, Total, UsageKey, add_totals
+from metering.domain.usage_items import usage_entries
 from metering.usecases.verification import Difference
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Literal
 from metering.domain.hours import month_of
 from metering.domain.items import MAX_TRANSACTION_ACTIONS, Absent, AnyOf, Equals, Put, Table, Update
 from metering.domain.lake import RowQuery
-from metering.domain.ledger import Marker, usage_add, usage_key, usage_names
+from metering.domain.ledger import Marker
+from metering.domain.usage_items import usage_add, usage_key, usage_names
 from metering.errors import ConditionFailedError, TransactionCanceledError
 from metering.units import DAY_S
 from metering.usecases.freshness import waiting_commits

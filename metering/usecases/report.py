@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 from metering.domain.canary import CANARY_ACCOUNT_ID
 from metering.domain.hours import date_of, hour_label, month_bounds_s, month_of
 from metering.domain.items import Item, Table
-from metering.domain.ledger import usage_day, usage_entries, usage_partition
+from metering.domain.usage_items import usage_day, usage_entries, usage_partition
 from metering.units import DAY_S
 
 if TYPE_CHECKING:

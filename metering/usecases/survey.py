@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING
 from metering.domain.hours import date_of, month_of
 from metering.domain.items import Table
 from metering.domain.lake import sum_totals
-from metering.domain.ledger import Marker, usage_entries, usage_partition
+from metering.domain.ledger import Marker
 from metering.domain.sources import SourceSightings
 from metering.domain.usage import ZERO, Total, UsageKey
+from metering.domain.usage_items import usage_entries, usage_partition
 from metering.units import DAY_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from metering.domain.items import Item
-    from metering.domain.ledger import UsageEntry
+    from metering.domain.usage_items import UsageEntry
     from metering.ports import ItemStore
 
 

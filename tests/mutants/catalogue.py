@@ -314,7 +314,7 @@ MUTANTS = (
     ),
     Mutant(
         name="all hours of a day count in its first",
-        path=_DOMAIN + "ledger.py",
+        path=_DOMAIN + "usage_items.py",
         old="return _NAMES_OF_HOUR[hour_s % DAY_S // HOUR_S]",
         new="return _NAMES_OF_HOUR[0]",
     ),

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 from metering.domain.admission import Admission
 from metering.domain.hours import lake_prefix, month_of
 from metering.domain.items import Table
-from metering.domain.ledger import Marker, conflict_key, marker_key, usage_entries
+from metering.domain.ledger import Marker, conflict_key, marker_key
 from metering.domain.quarantine import batch_key, commit_of, decode_records
 from metering.domain.usage import ZERO, Total, add_totals
+from metering.domain.usage_items import usage_entries
 from tests.simulation.rows import Row, decode_rows
 
 if TYPE_CHECKING:

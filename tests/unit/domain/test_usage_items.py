@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from metering.adapters.memory.items import MemoryItemStore
 from metering.domain.hours import parse_hour
 from metering.domain.items import Table
-from metering.domain.ledger import UsageEntry, usage_entries, usage_key
 from metering.domain.usage import Total, UsageKey
+from metering.domain.usage_items import UsageEntry, usage_entries, usage_key
 from metering.domain.wal import usage_deltas
 from metering.units import DAY_S, HOUR_S
 

@@ -23,8 +23,9 @@ from metering.adapters.traffic.synthesis import account_id
 from metering.domain.batches import Delivery
 from metering.domain.hours import hour_of, rfc3339
 from metering.domain.items import Table
-from metering.domain.ledger import Published, usage_entries
+from metering.domain.ledger import Published
 from metering.domain.usage import Total, UsageKey, merge
+from metering.domain.usage_items import usage_entries
 from metering.settings import Settings
 from metering.units import DAY_S, HOUR_S
 from metering.usecases.aggregate import Aggregator

@@ -15,17 +15,9 @@ from metering.adapters.memory.rows import PlainBatch, PlainBatchReader, PlainRow
 from metering.domain.batches import Delivery
 from metering.domain.hours import parse_hour
 from metering.domain.items import Table
-from metering.domain.ledger import (
-    CommitRecord,
-    Conflict,
-    Marker,
-    Pending,
-    Pointer,
-    conflict_key,
-    marker_key,
-    usage_entries,
-)
+from metering.domain.ledger import CommitRecord, Conflict, Marker, Pending, Pointer, conflict_key, marker_key
 from metering.domain.usage import ZERO, Total, UsageKey, add_totals
+from metering.domain.usage_items import usage_entries
 from metering.settings import Settings
 from metering.usecases.aggregate import Aggregator
 

@@ -14,8 +14,9 @@ from metering.adapters.memory.queues import MemoryQueue
 from metering.domain.canary import CANARY_ACCOUNT_ID, CANARY_BYTES, canary_batch_id, canary_body, canary_usage_type
 from metering.domain.hours import hour_of
 from metering.domain.items import Put, Table
-from metering.domain.ledger import Marker, Pointer, UsageEntry
+from metering.domain.ledger import Marker, Pointer
 from metering.domain.usage import ZERO, Total, UsageKey
+from metering.domain.usage_items import UsageEntry
 from metering.domain.watch_items import CanaryRun, CanaryVerdict, canary_key
 from metering.errors import UnavailableError
 from metering.usecases.canary import Canary

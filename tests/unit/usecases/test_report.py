@@ -17,8 +17,8 @@ from metering.cli.output import Format, rendered
 from metering.cli.report import usage_answer
 from metering.domain.canary import CANARY_ACCOUNT_ID
 from metering.domain.hours import month_bounds_s, parse_hour
-from metering.domain.ledger import UsageEntry
 from metering.domain.usage import ZERO, Total, UsageKey
+from metering.domain.usage_items import UsageEntry
 from metering.units import DAY_S
 from metering.usecases.report import UsageQuery, UsageRow, UsageTable, grouped, months_between
 from tests.usage_items import change
