@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from metering.domain.hours import date_of, hour_label, month_of, parse_hour
 from metering.domain.items import Item, Key
-from metering.domain.usage import Total, UsageKey
+from metering.domain.usage import ZERO, Total, UsageKey
 from metering.units import DAY_S, HOUR_S
 
 if TYPE_CHECKING:
@@ -77,19 +77,28 @@ def usage_add(hours: Mapping[int, Total]) -> dict[str, int]:
 def usage_entries(item: Item, *, hour_s: int | None = None) -> Iterator[UsageEntry]:
     """Each booked hour that a usage item counts, in order; or just one, if it counts that."""
     first, suffix = _parse_usage_key(item)
-    for offset_s, (b, r, v) in _HOURS if hour_s is None else ((hour_s % DAY_S, usage_names(hour_s)),):
-        if b in item or r in item:
+    beside = _beside(item)
+    for offset_s, (b, r, v) in _HOURS:
+        if b not in item and r not in item:
+            continue
+        if hour_s is None or first.hour_s + offset_s == hour_s:
             key = UsageKey(first.hour_s + offset_s, *first[1:])
-            yield UsageEntry(
-                key, suffix, Total(_count(item, b), _count(item, r)), _count(item, v) if v in item else None
-            )
+            total = Total(_count(item, b) + beside.bytes, _count(item, r) + beside.records)
+            yield UsageEntry(key, suffix, total, _count(item, v) if v in item else None)
+        beside = ZERO
 
 
 def usage_day(item: Item) -> tuple[UsageKey, Total]:
     """What a usage item counts of all hours together; the key names the first hour of the day."""
     key, _ = _parse_usage_key(item)
     sizes = sum([_count(item, names.bytes) for names in _NAMES_OF_HOUR if names.bytes in item])
-    return key, Total(sizes, sum([_count(item, names.records) for names in _NAMES_OF_HOUR if names.records in item]))
+    records = sum([_count(item, names.records) for names in _NAMES_OF_HOUR if names.records in item])
+    return key, _beside(item).plus(Total(sizes, records))
+
+
+def _beside(item: Item) -> Total:
+    """What somebody added by hand beside the hours. It counts in the first one, so that a check sees it."""
+    return Total(_count(item, "bytes"), _count(item, "records"))
 
 
 def _parse_usage_key(item: Item) -> tuple[UsageKey, int]:

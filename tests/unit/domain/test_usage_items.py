@@ -9,7 +9,7 @@ from metering.adapters.memory.items import MemoryItemStore
 from metering.domain.hours import parse_hour
 from metering.domain.items import Table
 from metering.domain.usage import Total, UsageKey
-from metering.domain.usage_items import UsageEntry, usage_entries, usage_key
+from metering.domain.usage_items import UsageEntry, usage_day, usage_entries, usage_key
 from metering.domain.wal import usage_deltas
 from metering.units import DAY_S, HOUR_S
 
@@ -64,3 +64,11 @@ def test_what_was_added_by_hand_counts_too_and_has_no_revision() -> None:
     [item] = booked({key(13): Total(2, 2)}).everything(Table.USAGE)
     by_hand = {**item, "b14": 9}
     assert [(entry.total, entry.rev) for entry in usage_entries(by_hand)] == [(Total(2, 2), 1), (Total(9, 0), None)]
+
+
+def test_what_was_added_beside_the_hours_is_not_overlooked() -> None:
+    [item] = booked({key(13): Total(2, 2), key(14): Total(3, 3)}).everything(Table.USAGE)
+    by_hand = {**item, "bytes": -1, "records": 5}
+    assert [entry.total for entry in usage_entries(by_hand)] == [Total(1, 7), Total(3, 3)]
+    assert [entry.total for entry in usage_entries(by_hand, hour_s=key(14).hour_s)] == [Total(3, 3)]
+    assert usage_day(by_hand) == (key(0), Total(4, 10))
