@@ -13,8 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from metering.domain.regions import RolloutRules
 from metering.errors import SettingsError
-from metering.settings import Settings
-from metering.units import DAY_S, MINUTE_S
+from metering.settings import Policy
+from metering.units import DAY_S, HOUR_S, MIB, MINUTE_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -29,6 +29,29 @@ SQS_RETENTION_MAX_S = 14 * DAY_S
 SQS_VISIBILITY_MAX_S = 12 * 3_600
 # A clock may be wrong by a day before a marker is gone too early.
 MARKER_MARGIN_S = DAY_S
+
+
+# What a stage may change by `tunables`: all of `metering.settings.Policy` but what it says by fields of its own.
+TUNABLES: dict[str, int] = {
+    "ahead_s": 5 * MINUTE_S,
+    "admission_floor_s": 0,
+    "shards": 1,
+    "usage_shards": 4,
+    "commit_records": 200_000,
+    "commit_bytes": 64 * MIB,
+    "commit_keys": 5_000,
+    "object_bytes": 512 * MIB,
+    "reserve_ms": 10_000,
+    "attempts": 4,
+    # 12 million rows of about 14 bytes are about 170 MB.
+    "compact_file_rows": 12_000_000,
+    "compact_run_rows": 60_000_000,
+    "compact_run_pairs": 20_000,
+    "compact_wait_today_s": HOUR_S,
+    "compact_wait_older_s": DAY_S,
+    "scan_every_s": 0,
+    "clean_wait_s": DAY_S,
+}
 
 
 class Subscription(BaseModel):
@@ -87,7 +110,7 @@ class StageConfig(BaseModel):
 
     admission_window_s: int = Field(35 * DAY_S, ge=DAY_S)
     marker_life_s: int = Field(50 * DAY_S, ge=DAY_S)
-    tunables: dict[str, int] = Field(default_factory=dict, description="More `Settings` of the functions, by name.")
+    tunables: dict[str, int] = Field(default_factory=dict, description="Other values of `TUNABLES`, by name.")
 
     versioned: bool = True
     noncurrent_days: int = Field(7, ge=1)
@@ -132,6 +155,17 @@ class StageConfig(BaseModel):
         except ValidationError as error:
             problems = [f"{'.'.join(map(str, e['loc'])) or 'stage'}: {e['msg']}" for e in error.errors()]
             raise SettingsError(problems) from error
+
+    def policy(self) -> Policy:
+        """What the functions of the stage and people's commands work with: the only place where it is computed."""
+        return Policy.model_validate(
+            {
+                **TUNABLES,
+                "window_s": self.admission_window_s,
+                "marker_life_s": self.marker_life_s,
+                **self.tunables,
+            }
+        )
 
     def stack_name(self, part: str) -> str:
         """Name of the stack `part` (data, pipeline or observability)."""
@@ -200,9 +234,16 @@ def _lake_classes(config: StageConfig) -> str | None:
 
 
 def _tunable_names(config: StageConfig) -> str | None:
-    owned = {"window_s", "marker_life_s", "stage"}
-    unknown = sorted(set(config.tunables) - (set(Settings.model_fields) - owned))
+    unknown = sorted(set(config.tunables) - set(TUNABLES))
     return f"tunables are not settings of the functions: {', '.join(unknown)}" if unknown else None
+
+
+def _policy(config: StageConfig) -> str | None:
+    try:
+        config.policy()
+    except ValidationError as error:
+        return "; ".join(f"tunables.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+    return None
 
 
 def _protection(config: StageConfig) -> str | None:
@@ -224,6 +265,7 @@ _RULES: tuple[Callable[[StageConfig], str | None], ...] = (
     _batch_window,
     _lake_classes,
     _tunable_names,
+    _policy,
     _protection,
     _account_ids,
 )

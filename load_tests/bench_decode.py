@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from load_tests.stage import ADMISSION, LIMITS
 from metering.adapters.memory.clock import ManualClock
 from metering.adapters.memory.objects import MemoryObjectStore
 from metering.adapters.records.arrow_records import TableIntake
@@ -27,8 +28,7 @@ from metering.adapters.records.assembly import BatchAssembly
 from metering.adapters.records.codec import ParquetRowCodec
 from metering.adapters.records.ndjson import JsonIntake, read_ndjson
 from metering.adapters.records.parquet import read_parquet
-from metering.adapters.records.reader import ReadLimits, RecordBatchReader
-from metering.domain.admission import Admission
+from metering.adapters.records.reader import RecordBatchReader
 from metering.domain.batches import DecodedBatch, Delivery
 from metering.domain.content_hash import ContentHasher
 from metering.domain.hours import rfc3339
@@ -107,12 +107,12 @@ def _baseline(body: bytes) -> int:
 
 def _assembly(*, hashed: bool) -> BatchAssembly:
     hasher = ContentHasher() if hashed else None
-    return BatchAssembly(admission=Admission(), sent_at_ms=_SENT_AT_S * 1000, hasher=hasher)
+    return BatchAssembly(admission=ADMISSION, sent_at_ms=_SENT_AT_S * 1000, hasher=hasher)
 
 
 def _from_ndjson(pieces: Sequence[bytes], *, hashed: bool) -> dict[UsageKey, Total]:
     assembly = _assembly(hashed=hashed)
-    intake = JsonIntake(assembly, admission=Admission(), sent_at_ms=_SENT_AT_S * 1000)
+    intake = JsonIntake(assembly, admission=ADMISSION, sent_at_ms=_SENT_AT_S * 1000)
     read_ndjson(pieces, intake, limit_records=_RECORDS)
     assembly.content_hash()
     return assembly.usage()
@@ -120,7 +120,7 @@ def _from_ndjson(pieces: Sequence[bytes], *, hashed: bool) -> dict[UsageKey, Tot
 
 def _from_parquet(body: bytes, *, hashed: bool) -> dict[UsageKey, Total]:
     assembly = _assembly(hashed=hashed)
-    intake = TableIntake(assembly, admission=Admission(), sent_at_ms=_SENT_AT_S * 1000)
+    intake = TableIntake(assembly, admission=ADMISSION, sent_at_ms=_SENT_AT_S * 1000)
     read_parquet(io.BytesIO(body), intake, limit_bytes=_LIMIT_BYTES, limit_records=_RECORDS)
     assembly.content_hash()
     return assembly.usage()
@@ -192,18 +192,18 @@ def _pieces(body: bytes) -> list[bytes]:
 
 
 def _small() -> list[_Figure]:
-    reader = RecordBatchReader(MemoryObjectStore(ManualClock(0)), bucket="bucket", limits=ReadLimits())
+    reader = RecordBatchReader(MemoryObjectStore(ManualClock(0)), bucket="bucket", limits=LIMITS)
     made = records(100, accounts=_FEW_ACCOUNTS, seed=2)
     body = json.dumps({"schema": "metering.batch/1", "batch_id": "b", "record_count": 100, "records": made})
     delivery = Delivery(message_id="m", body=body, sent_at_ms=_SENT_AT_S * 1000, receive_count=1, sender_id="s")
-    (batch,) = reader.read(delivery, admission=Admission()).batches
+    (batch,) = reader.read(delivery, admission=ADMISSION).batches
     if not isinstance(batch, DecodedBatch):
         raise SystemExit("the sample batch is refused")
     staged = [StagedBatch(batch_id=f"b-{number}", rows=batch.rows, rebooked={}) for number in range(90)]
     codec = ParquetRowCodec()
     best = _best_s(
         {
-            "inline batch of 100 records": lambda: reader.read(delivery, admission=Admission()),
+            "inline batch of 100 records": lambda: reader.read(delivery, admission=ADMISSION),
             "commit of 90 x 100 rows to Parquet": lambda: codec.encode(staged),
         },
         60,

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+from load_tests.stage import LIMITS, settings
 from metering.adapters.aws.runtime import SystemEntropy
 from metering.adapters.memory.alerts import MemoryAlerts
 from metering.adapters.memory.clock import DeadlineAt, ManualClock
@@ -18,14 +19,13 @@ from metering.adapters.memory.items import MemoryItemStore
 from metering.adapters.memory.metrics import MemoryMetrics
 from metering.adapters.memory.objects import MemoryObjectStore
 from metering.adapters.records.codec import ParquetRowCodec
-from metering.adapters.records.reader import ReadLimits, RecordBatchReader
+from metering.adapters.records.reader import RecordBatchReader
 from metering.adapters.traffic.scenarios import SCENARIOS
 from metering.adapters.traffic.synthesis import Synthesis
 from metering.domain.batches import Delivery
 from metering.domain.hours import hour_of
 from metering.domain.items import Check, Delete, Item, Key, Put, Table, Update, Value
-from metering.settings import Settings
-from metering.units import HOUR_S, KIB, MIB
+from metering.units import HOUR_S, KIB
 from metering.usecases.aggregate import Aggregator
 
 if TYPE_CHECKING:
@@ -146,12 +146,12 @@ def measure(scenario: str, batches: int = 2_000) -> BatchCost:
     aggregator = Aggregator(
         store=store,
         objects=objects,
-        reader=RecordBatchReader(objects, bucket="b", limits=ReadLimits(object_bytes=512 * MIB)),
+        reader=RecordBatchReader(objects, bucket="b", limits=LIMITS),
         codec=ParquetRowCodec(),
         clock=clock,
         entropy=SystemEntropy(),
         metrics=MemoryMetrics(),
-        settings=Settings.model_validate({"ledger_table": "l", "usage_table": "u", "data_bucket": "b"}),
+        settings=settings(ledger_table="l", usage_table="u", data_bucket="b"),
         alerts=MemoryAlerts(),
     )
     synthesis = Synthesis(

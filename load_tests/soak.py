@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from load_tests.stage import settings
 from metering.adapters.aws.items import DynamoDbItemStore
 from metering.adapters.aws.objects import S3ObjectStore
 from metering.adapters.aws.queues import SqsQueue
@@ -34,7 +35,7 @@ from metering.adapters.memory.metrics import MemoryMetrics
 from metering.domain.items import Table
 from metering.domain.ledger import marker_key
 from metering.domain.usage_items import usage_entries
-from metering.settings import Settings
+from metering.settings import as_environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -139,12 +140,10 @@ class Region:
         self._clients = Clients(Access(region="us-east-1", endpoint_url=state.endpoint, access_key=("test", "test")))
         self._tables = {Table.LEDGER: f"{state.name}-ledger", Table.USAGE: f"{state.name}-usage"}
         self.items = DynamoDbItemStore(self._clients.dynamodb, self._tables)
-        self._settings = Settings.model_validate(
-            {
-                "ledger_table": self._tables[Table.LEDGER],
-                "usage_table": self._tables[Table.USAGE],
-                "data_bucket": state.name,
-            }
+        self._settings = settings(
+            ledger_table=self._tables[Table.LEDGER],
+            usage_table=self._tables[Table.USAGE],
+            data_bucket=state.name,
         )
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -292,12 +291,8 @@ class Region:
             "AWS_ACCESS_KEY_ID": "test",
             "AWS_SECRET_ACCESS_KEY": "test",
             "AWS_DEFAULT_REGION": "us-east-1",
-            "METERING_LEDGER_TABLE": settings.ledger_table,
-            "METERING_USAGE_TABLE": settings.usage_table,
-            "METERING_DATA_BUCKET": settings.data_bucket,
             # So soon that compaction is at work from the first tenth on.
-            "METERING_COMPACT_WAIT_TODAY_S": "5",
-            "METERING_RESERVE_MS": "3000",
+            **as_environment({**settings.model_dump(), "compact_wait_today_s": 5, "reserve_ms": 3_000}),
         }
         output = (self._folder / f"{name}.out").open("ab")
         self._processes[name] = subprocess.Popen(

@@ -1,6 +1,6 @@
 """Settings that the running service reads from its environment, checked all at once.
 
-The stage decides them in `infra/config.py`; a function gets them as `METERING_<NAME>`, upper case.
+The stage decides them in `infra/config.py`; a function gets all of them as `METERING_<NAME>`, upper case.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from metering.errors import SettingsError
-from metering.units import DAY_S, HOUR_S, MIB, MINUTE_S
+from metering.units import DAY_S, MIB
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,58 +18,60 @@ if TYPE_CHECKING:
 _PREFIX = "METERING_"
 
 
-class Settings(BaseModel):
-    """One region's resources and the budgets of its workers."""
+def as_environment(values: Mapping[str, object]) -> dict[str, str]:
+    """The variables that `Settings.from_env` reads `values` from."""
+    return {f"{_PREFIX}{name.upper()}": str(value) for name, value in values.items()}
+
+
+class Policy(BaseModel):
+    """What a stage decides about its work. Functions and people's commands must work with the same one.
+
+    Nothing has a default: the stage is the one source (`infra/config.py`), and what is missing is a problem.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    stage: str = Field("local", pattern=r"^[a-z][a-z0-9-]{0,15}$", description="Stage name, part of the stack names.")
+    window_s: int = Field(ge=DAY_S, description="Admission window: how old a record may be.")
+    ahead_s: int = Field(ge=0, description="How far ahead of its message a record may start.")
+    admission_floor_s: int = Field(
+        ge=0, description="Records before this epoch second stay too late (docs/protocol.md)."
+    )
+    marker_life_s: int = Field(ge=DAY_S, description="How long a marker lives after acceptance.")
+
+    shards: int = Field(ge=1, le=64, description="Compaction shards that new commits go to (P# and R# partitions).")
+    usage_shards: int = Field(ge=1, le=100, description="Suffixes of a usage item, summed by readers.")
+
+    commit_records: int = Field(ge=1, description="Records in one commit at most (one batch may exceed it).")
+    commit_bytes: int = Field(ge=MIB, description="Decoded bytes in one commit at most (one batch may exceed it).")
+    commit_keys: int = Field(ge=1, description="Usage keys in one commit at most (one batch may exceed it).")
+    object_bytes: int = Field(ge=MIB, description="Size of an object's records after decompression at most.")
+    reserve_ms: int = Field(ge=0, description="Time an invocation keeps: no new commit is begun with less left.")
+    attempts: int = Field(ge=1, le=20, description="Times the same transaction is sent before it is split or put back.")
+
+    compact_file_rows: int = Field(ge=1, description="Rows of a full lake file.")
+    compact_run_rows: int = Field(ge=1, description="Rows that one compaction run takes at most.")
+    compact_run_pairs: int = Field(ge=1, description="Commits, counted in each hour, that a run takes at most.")
+    compact_wait_today_s: int = Field(ge=0, description="How long an hour of today waits for a full file.")
+    compact_wait_older_s: int = Field(ge=0, description="How long an older hour waits for a full file.")
+    scan_every_s: int = Field(ge=0, description="How often the reconciler reads both tables whole; 0 for every tick.")
+    clean_wait_s: int = Field(ge=0, description="How long staging stays after its run: spares readers a restart.")
+
+
+class Settings(Policy):
+    """A stage's policy, and the names of its resources in one region."""
+
+    stage: str = Field(pattern=r"^[a-z][a-z0-9-]{0,15}$", description="Stage name, part of the stack names.")
     ledger_table: str
     usage_table: str
     data_bucket: str
-    ingest_queue_url: str = ""
-    dead_letter_queue_url: str = ""
-    page_topic_arn: str = ""
-    ticket_topic_arn: str = ""
-
-    window_s: int = Field(35 * DAY_S, ge=DAY_S, description="Admission window: how old a record may be.")
-    ahead_s: int = Field(5 * MINUTE_S, ge=0, description="How far ahead of its message a record may start.")
-    admission_floor_s: int = Field(
-        0, ge=0, description="Records before this epoch second stay too late (docs/protocol.md)."
-    )
-    marker_life_s: int = Field(50 * DAY_S, description="How long a marker lives after acceptance.")
-
-    shards: int = Field(1, ge=1, le=64, description="Compaction shards (P# and R# partitions).")
-    usage_shards: int = Field(4, ge=1, le=100, description="Suffixes of a usage item, summed by readers.")
-
-    commit_records: int = Field(200_000, ge=1, description="Records in one commit at most (one batch may exceed it).")
-    commit_bytes: int = Field(
-        64 * MIB, ge=MIB, description="Decoded bytes in one commit at most (one batch may exceed it)."
-    )
-    commit_keys: int = Field(5_000, ge=1, description="Usage keys in one commit at most (one batch may exceed it).")
-    object_bytes: int = Field(512 * MIB, ge=MIB, description="Size of an object's records after decompression at most.")
-    reserve_ms: int = Field(
-        10_000, ge=0, description="Time an invocation keeps: no new commit is begun with less left."
-    )
-    attempts: int = Field(
-        4, ge=1, le=20, description="Times the same transaction is sent before it is split or put back."
-    )
-
-    compact_file_rows: int = Field(12_000_000, ge=1, description="Rows of a full lake file.")
-    compact_run_rows: int = Field(60_000_000, ge=1, description="Rows that one compaction run takes at most.")
-    compact_run_pairs: int = Field(20_000, ge=1, description="Commits, counted in each hour, that a run takes at most.")
-    compact_wait_today_s: int = Field(HOUR_S, ge=0, description="How long an hour of today waits for a full file.")
-    compact_wait_older_s: int = Field(DAY_S, ge=0, description="How long an older hour waits for a full file.")
-    scan_every_s: int = Field(
-        0, ge=0, description="How often the reconciler reads both tables whole; 0 for every tick."
-    )
-    clean_wait_s: int = Field(
-        DAY_S, ge=0, description="How long staging stays after its run: spares readers a restart."
-    )
+    ingest_queue_url: str
+    dead_letter_queue_url: str
+    page_topic_arn: str
+    ticket_topic_arn: str
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Settings:
-        """Settings from `METERING_*` variables; unknown ones are a problem, others are not looked at.
+        """Settings from `METERING_*` variables; missing and unknown ones are a problem, others are not looked at.
 
         Raises:
             SettingsError: With every problem found.

@@ -6,7 +6,7 @@ import gzip
 import io
 import json
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,8 +15,11 @@ import zstandard
 from metering.adapters.memory.clock import ManualClock
 from metering.adapters.memory.objects import MemoryObjectStore
 from metering.adapters.records.reader import ReadLimits, RecordBatchReader
-from metering.domain.admission import Admission
 from metering.domain.batches import DecodedBatch, Delivery, NoBatch, RefusedBatch
+from tests.stage import ADMISSION, LIMITS
+
+if TYPE_CHECKING:
+    from metering.domain.admission import Admission
 
 BUCKET = "metering-data"
 SENT_AT_S = int(datetime(2026, 11, 24, 14, tzinfo=UTC).timestamp())
@@ -76,7 +79,7 @@ class Desk:
 
     def __init__(self, limits: ReadLimits | None = None) -> None:
         self.objects = MemoryObjectStore(ManualClock(SENT_AT_S * 1000))
-        self.reader = RecordBatchReader(self.objects, bucket=BUCKET, limits=limits or ReadLimits())
+        self.reader = RecordBatchReader(self.objects, bucket=BUCKET, limits=limits or LIMITS)
 
     def put(self, key: str, body: bytes) -> None:
         self.objects.put(key, body, if_absent=False)
@@ -86,7 +89,7 @@ class Desk:
         delivery = Delivery(
             message_id="m-1", body=text, sent_at_ms=SENT_AT_S * 1000, receive_count=1, sender_id="sender"
         )
-        return self.reader.read(delivery, admission=admission or Admission()).batches
+        return self.reader.read(delivery, admission=admission or ADMISSION).batches
 
     def read(self, body: object, *, admission: Admission | None = None) -> Any:
         answers = self.read_all(body, admission=admission)

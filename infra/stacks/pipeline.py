@@ -8,6 +8,7 @@ from aws_cdk import CfnOutput, Stack
 
 from infra.components import bucket as prefixes
 from infra.components.functions import FunctionSpec, MeteringFunction
+from metering.settings import as_environment
 from metering.units import MINUTE_S
 
 if TYPE_CHECKING:
@@ -95,14 +96,8 @@ def specs(config: StageConfig) -> tuple[FunctionSpec, ...]:
 
 
 def function_settings(config: StageConfig) -> dict[str, str]:
-    """Settings of the functions that the stage decides; the keys are those of `metering.settings`."""
-    settings = {
-        "stage": config.stage,
-        "window_s": config.admission_window_s,
-        "marker_life_s": config.marker_life_s,
-        **config.tunables,
-    }
-    return {f"METERING_{name.upper()}": str(value) for name, value in settings.items()}
+    """Settings of the functions that the stage decides."""
+    return as_environment({"stage": config.stage, **config.policy().model_dump()})
 
 
 def _grant_aggregator(function: MeteringFunction, data: DataStack) -> None:

@@ -159,7 +159,13 @@ def _show_lake(region: RegionConnection, now_s: int, *, file_rows: int) -> bool:
     reporter = StorageReporter(
         items=region.items,
         objects=region.objects,
-        view=_Since(items=region.items, objects=region.objects, reader=jobs.view.reader, since_s=since_s),
+        view=_Since(
+            items=region.items,
+            objects=region.objects,
+            reader=jobs.view.reader,
+            shards=region.settings.shards,
+            since_s=since_s,
+        ),
         sizer=JsonBatchSizer(region.objects),
         prices=StoragePrices(),
     )

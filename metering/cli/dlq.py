@@ -107,6 +107,6 @@ def _dead_letters(session: Session) -> DeadLetters:
         reader=RecordBatchReader(region.objects, bucket=settings.data_bucket, limits=limits),
         store=region.items,
         clock=SystemClock(),
-        admission=Admission(window_s=settings.window_s, ahead_s=settings.ahead_s, floor_s=settings.admission_floor_s),
+        admission=Admission.of(settings),
         retention_s=region.queue_facts.dead_letter_retention_s(),
     )

@@ -76,7 +76,7 @@ def compact(
 def compact_now(region: RegionConnection, *, due: bool = False, clean_after_s: int | None = None) -> CompactionResult:
     """Compact and clean. Without `due`, everything that is pending is taken whatever the policy says."""
     jobs = lake_jobs(region)
-    policy = jobs.policy if due else replace(jobs.policy, wait_today_s=-DAY_S, wait_older_s=-DAY_S)
+    policy = jobs.policy if due else jobs.policy.everything()
     result = jobs.compactor_of(policy).run(NoDeadline())
     cleaner = jobs.cleaner if clean_after_s is None else replace(jobs.cleaner, wait_s=clean_after_s)
     cleaned = cleaner.run(NoDeadline())

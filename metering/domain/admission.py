@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from metering.units import DAY_S, MINUTE_S
+if TYPE_CHECKING:
+    from metering.settings import Policy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,9 +20,14 @@ class Admission:
             window is widened, and never moved back: markers of older batches may be gone.
     """
 
-    window_s: int = 35 * DAY_S
-    ahead_s: int = 5 * MINUTE_S
-    floor_s: int = 0
+    window_s: int
+    ahead_s: int
+    floor_s: int
+
+    @classmethod
+    def of(cls, policy: Policy) -> Admission:
+        """The window that a stage's policy says."""
+        return cls(window_s=policy.window_s, ahead_s=policy.ahead_s, floor_s=policy.admission_floor_s)
 
     def refusal(self, start_s: int, sent_at_ms: int) -> str | None:
         """`too_late`, `in_the_future`, or None if a record that starts at `start_s` is admitted."""
@@ -30,11 +37,3 @@ class Admission:
         if start_s > sent_at_s + self.ahead_s:
             return "in_the_future"
         return None
-
-
-def marker_life_s(window_s: int, queue_retention_s: int) -> int:
-    """How long a marker lives after acceptance: window + retention of the ingest queue or its DLQ + 1 day.
-
-    After that no copy of its batch, however often redriven, can be admitted any more (35 + 14 + 1 = 50 days).
-    """
-    return window_s + queue_retention_s + DAY_S

@@ -6,16 +6,17 @@ The object of a plan is JSON: file names and each file's set of rows follow from
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from metering.domain.hours import hour_label, lake_prefix, month_of, parse_hour
-from metering.units import DAY_S, HOUR_S
+from metering.units import DAY_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from metering.domain.ledger import Pending
+    from metering.settings import Policy
 
 RUNS_PREFIX = "runs/"
 
@@ -112,11 +113,27 @@ class CompactionPolicy:
         wait_older_s: How long an older hour does, so that late data does not make small files for ever.
     """
 
-    file_rows: int = 12_000_000
-    run_rows: int = 60_000_000
-    run_pairs: int = 20_000
-    wait_today_s: int = HOUR_S
-    wait_older_s: int = DAY_S
+    file_rows: int
+    run_rows: int
+    run_pairs: int
+    wait_today_s: int
+    wait_older_s: int
+
+    @classmethod
+    def of(cls, policy: Policy) -> CompactionPolicy:
+        """What a stage's policy says of compaction."""
+        return cls(
+            file_rows=policy.compact_file_rows,
+            run_rows=policy.compact_run_rows,
+            run_pairs=policy.compact_run_pairs,
+            wait_today_s=policy.compact_wait_today_s,
+            wait_older_s=policy.compact_wait_older_s,
+        )
+
+    def everything(self) -> CompactionPolicy:
+        """The same sizes, and everything that is pending is due: nothing waits for a full file."""
+        # Below zero, so that what a clock ahead of this one committed is due, too.
+        return replace(self, wait_today_s=-DAY_S, wait_older_s=-DAY_S)
 
 
 def make_plan(

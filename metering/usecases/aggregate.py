@@ -70,9 +70,7 @@ class Aggregator:
         self._metrics = metrics
         self._alerts = alerts
         self._settings = settings
-        self._admission = Admission(
-            window_s=settings.window_s, ahead_s=settings.ahead_s, floor_s=settings.admission_floor_s
-        )
+        self._admission = Admission.of(settings)
         self._refuser = Refuser(
             store=store,
             objects=objects,

@@ -11,7 +11,6 @@ from metering.domain.items import Delete, Equals, Exists, Table, Update
 from metering.domain.ledger import CommitRecord, Run, commit_key, pending_key, pointer_key, run_key, run_name
 from metering.domain.plan import Plan
 from metering.errors import ConditionFailedError, LedgerCorruptError
-from metering.units import DAY_S
 
 if TYPE_CHECKING:
     from metering.ports import Alerts, Clock, Deadline, ItemStore, Metrics, ObjectStore
@@ -43,9 +42,9 @@ class Cleaner:
     patience: Patience
     metrics: Metrics
     alerts: Alerts
-    shards: int = 1
-    wait_s: int = DAY_S
-    commit_life_s: int = 50 * DAY_S
+    shards: int
+    wait_s: int
+    commit_life_s: int
     reserve_ms: int = 30_000
 
     def run(self, deadline: Deadline) -> CleaningResult:

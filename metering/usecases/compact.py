@@ -72,7 +72,7 @@ class Compactor:
     alerts: Alerts
     policy: CompactionPolicy
     finish: Callable[[str], object]
-    shards: int = 1
+    shards: int
     reserve_ms: int = 60_000
 
     def run(self, deadline: Deadline, *, closing: frozenset[str] = frozenset()) -> CompactionResult:

@@ -23,7 +23,7 @@ from metering.domain.watch_items import (
     Reconciliation,
     WatchState,
 )
-from metering.units import DAY_S, MINUTE_S
+from metering.units import MINUTE_S
 
 if TYPE_CHECKING:
     from metering.ports import Clock, ItemStore, Queue
@@ -102,8 +102,8 @@ class Freshness:
     ingest: Queue
     queue_age: QueueAge
     clock: Clock
-    shards: int = 1
-    window_s: int = 35 * DAY_S
+    shards: int
+    window_s: int
     applied: set[str] = field(default_factory=set)
 
     def complete_through_s(self) -> int:

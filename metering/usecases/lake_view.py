@@ -49,7 +49,7 @@ class LakeView:
     items: ItemStore
     objects: ObjectStore
     reader: LakeReader
-    shards: int = 1
+    shards: int
     attempts: int = 50
 
     def hour_interval(self, hour_s: int) -> HourState:

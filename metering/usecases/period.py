@@ -60,7 +60,7 @@ class PeriodCloser:
     clock: Clock
     patience: Patience
     alerts: Alerts
-    shards: int = 1
+    shards: int
     wait_s: int = 3 * DAY_S
 
     def close(self, month: str, deadline: Deadline) -> ClosedMonth:

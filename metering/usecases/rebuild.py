@@ -110,7 +110,7 @@ class Rebuilder:
     clock: Clock
     patience: Patience
     metrics: Metrics
-    marker_life_s: int = 50 * DAY_S
+    marker_life_s: int
     rounds: int = 8
     batches_at_once: int = 1_000_000
 

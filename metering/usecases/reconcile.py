@@ -14,7 +14,7 @@ from metering.domain.items import Table
 from metering.domain.lake import USAGE_QUERY, HourState, RowQuery, usage_of
 from metering.domain.ledger import CommitRecord, commit_key
 from metering.domain.usage import ZERO, Total, UsageKey
-from metering.units import DAY_S, HOUR_S
+from metering.units import HOUR_S
 from metering.usecases.freshness import waiting_commits
 from metering.usecases.hour_check import HourCheck, HourReading, alert_fields
 from metering.usecases.survey import HourUsage, MarkerSurvey, no_limit, survey_hour, survey_markers, survey_usage
@@ -70,8 +70,8 @@ class Reconciler:
     clock: Clock
     metrics: Metrics
     alerts: Alerts
-    shards: int = 1
-    marker_life_s: int = 50 * DAY_S
+    shards: int
+    marker_life_s: int
     wait_ms: int = 60_000
     passes: int = 4
 

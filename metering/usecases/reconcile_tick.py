@@ -50,8 +50,8 @@ class ReconcileTick:
     state: ReconcilerState
     clock: Clock
     metrics: Metrics
-    window_s: int = 35 * DAY_S
-    scan_every_s: int = 0
+    window_s: int
+    scan_every_s: int
 
     def run(self, deadline: Deadline) -> TickResult:
         """One tick.

@@ -65,7 +65,7 @@ class RunChecker:
     objects: ObjectStore
     reconciler: Reconciler
     clock: Clock
-    shards: int = 1
+    shards: int
     reserve_ms: int = 120_000
 
     def run(self, deadline: Deadline) -> RunCheck:

@@ -4,7 +4,7 @@ import pytest
 
 from infra.config import STAGES, StageConfig
 from metering.errors import SettingsError
-from metering.settings import Settings
+from metering.settings import Policy
 from metering.units import DAY_S
 
 
@@ -88,4 +88,4 @@ def test_text_from_the_command_line_is_understood() -> None:
 
 
 def test_the_stage_decides_no_setting_that_functions_do_not_know() -> None:
-    assert {"window_s", "marker_life_s", "reserve_ms"} <= set(Settings.model_fields)
+    assert {"window_s", "marker_life_s", "reserve_ms"} <= set(Policy.model_fields)

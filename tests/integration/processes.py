@@ -16,7 +16,6 @@ from metering.adapters.aws.queues import SqsQueue
 from metering.adapters.aws.runtime import SystemClock, SystemEntropy
 from metering.adapters.lake.writer import ParquetLakeWriter
 from metering.adapters.memory.clock import DeadlineAt
-from metering.domain.plan import CompactionPolicy
 from metering.errors import UnavailableError
 from metering.usecases.clean import Cleaner
 from metering.usecases.compact import Compactor
@@ -24,6 +23,7 @@ from metering.usecases.finish import Finisher
 from metering.usecases.patience import Patience
 from tests.emulated import Resources, clients_of
 from tests.integration.region import Region
+from tests.stage import STAGE, compaction
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -98,8 +98,9 @@ def compact(site: Site) -> None:
         patience=patience,
         metrics=region.metrics,
         alerts=region.alerts,
-        policy=CompactionPolicy(run_pairs=12, wait_today_s=0, wait_older_s=0),
+        policy=compaction(run_pairs=12, wait_today_s=0, wait_older_s=0),
         finish=Finisher(store=region.items, objects=region.objects, patience=patience).finish,
+        shards=1,
         reserve_ms=0,
     )
     cleaner = Cleaner(
@@ -109,7 +110,9 @@ def compact(site: Site) -> None:
         patience=patience,
         metrics=region.metrics,
         alerts=region.alerts,
+        shards=1,
         wait_s=1,
+        commit_life_s=STAGE.marker_life_s,
         reserve_ms=0,
     )
     while True:

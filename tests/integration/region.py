@@ -22,14 +22,14 @@ from metering.adapters.memory.alerts import MemoryAlerts
 from metering.adapters.memory.clock import DeadlineAt, ManualClock
 from metering.adapters.memory.metrics import MemoryMetrics
 from metering.adapters.records.codec import ParquetRowCodec
-from metering.adapters.records.reader import ReadLimits, RecordBatchReader
+from metering.adapters.records.reader import RecordBatchReader
 from metering.domain.batches import Delivery
 from metering.domain.items import Put, Table
 from metering.domain.ledger import Period, Pointer, Published
-from metering.settings import Settings
 from metering.usecases.aggregate import Aggregator
 from metering.usecases.sweep import Sweeper
 from tests.emulated import make_resources
+from tests.stage import LIMITS, settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -95,7 +95,7 @@ class Region:
         self.entropy = SystemEntropy()
         self.items = DynamoDbItemStore(clients.dynamodb, self.resources.tables)
         self.objects = S3ObjectStore(clients.s3, self.resources.bucket)
-        self.settings = Settings(
+        self.settings = settings(
             ledger_table=self.resources.ledger,
             usage_table=self.resources.usage,
             data_bucket=self.resources.bucket,
@@ -110,7 +110,7 @@ class Region:
         aggregator = Aggregator(
             store=self.items,
             objects=self.objects,
-            reader=RecordBatchReader(self.objects, bucket=self.resources.bucket, limits=ReadLimits()),
+            reader=RecordBatchReader(self.objects, bucket=self.resources.bucket, limits=LIMITS),
             codec=ParquetRowCodec(),
             clock=self.clock,
             entropy=self.entropy,

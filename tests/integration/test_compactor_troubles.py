@@ -16,7 +16,6 @@ import pytest
 
 from metering.adapters.lake.writer import ParquetLakeWriter
 from metering.domain.items import Table
-from metering.domain.plan import CompactionPolicy
 from metering.errors import UnavailableError
 from metering.units import DAY_S, HOUR_S
 from metering.usecases.clean import Cleaner
@@ -26,6 +25,7 @@ from metering.usecases.orphans import OrphanCleaner
 from metering.usecases.patience import Patience
 from tests.integration.bench import JOB_VARIANTS, Bench, lake_problems, problems, worth_trying
 from tests.integration.region import HOUR, Line, Region, Scenario, body, delivery, record
+from tests.stage import QUARANTINE_AGE_S, STAGE, compaction
 from tests.wire import Killed, Trouble
 
 pytestmark = pytest.mark.emulator
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.emulator
 EARLIER = "2026-11-24T11"
 OUT = "DataTransfer-Out-Bytes"
 # Everything is due at once, and two runs are needed.
-POLICY = CompactionPolicy(run_pairs=2, wait_today_s=0, wait_older_s=0)
+POLICY = compaction(run_pairs=2, wait_today_s=0, wait_older_s=0)
 
 
 def prepare(bench: Bench, region: Region) -> Scenario:
@@ -77,6 +77,7 @@ def jobs(region: Region) -> None:
         alerts=region.alerts,
         policy=POLICY,
         finish=finisher.finish,
+        shards=1,
     )
     assert compactor.run(region.deadline()).finished
     # S3 says by the machine's clock when an object was written.
@@ -88,10 +89,18 @@ def jobs(region: Region) -> None:
         patience=patience,
         metrics=region.metrics,
         alerts=region.alerts,
+        shards=1,
+        wait_s=STAGE.clean_wait_s,
+        commit_life_s=STAGE.marker_life_s,
     )
     cleaner.run(region.deadline())
     orphans = OrphanCleaner(
-        items=region.items, objects=region.objects, clock=region.clock, patience=patience, metrics=region.metrics
+        items=region.items,
+        objects=region.objects,
+        clock=region.clock,
+        patience=patience,
+        metrics=region.metrics,
+        quarantine_age_s=QUARANTINE_AGE_S,
     )
     orphans.run(region.deadline())
 

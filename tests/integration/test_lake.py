@@ -20,15 +20,15 @@ from metering.adapters.memory.alerts import MemoryAlerts
 from metering.adapters.memory.clock import DeadlineAt
 from metering.adapters.memory.metrics import MemoryMetrics
 from metering.adapters.records.codec import ParquetRowCodec
-from metering.adapters.records.reader import ReadLimits, RecordBatchReader
+from metering.adapters.records.reader import RecordBatchReader
 from metering.domain.batches import Delivery
 from metering.domain.hours import hour_of, rfc3339
 from metering.domain.items import Table
 from metering.domain.lake import RowQuery
-from metering.settings import Settings
 from metering.units import DAY_S, MINUTE_S
 from metering.usecases.aggregate import Aggregator
 from tests.emulated import clients_of, make_resources
+from tests.stage import LIMITS, settings
 from tests.wire import Killed, Trouble, Wire
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Region:
     ) -> None:
         clients = clients_of(endpoint)
         Wire(trouble=trouble).attach(clients.dynamodb, clients.s3)
-        settings = Settings(
+        of_region = settings(
             ledger_table=ledger,
             usage_table=usage,
             data_bucket=bucket,
@@ -71,17 +71,17 @@ class Region:
             entropy=SystemEntropy(),
             metrics=MemoryMetrics(),
             alerts=MemoryAlerts(),
-            settings=settings,
+            settings=of_region,
         )
         self.aggregator = Aggregator(
             store=items,
             objects=self.jobs.objects,
-            reader=RecordBatchReader(self.jobs.objects, bucket=bucket, limits=ReadLimits()),
+            reader=RecordBatchReader(self.jobs.objects, bucket=bucket, limits=LIMITS),
             codec=ParquetRowCodec(),
             clock=self.clock,
             entropy=SystemEntropy(),
             metrics=MemoryMetrics(),
-            settings=settings,
+            settings=of_region,
             alerts=MemoryAlerts(),
         )
 

@@ -124,7 +124,9 @@ class Watch:
     """A reader that looks again and again: it never sees more than was sent, nor less than it saw before."""
 
     def __init__(self, region: Region, made: Scenario) -> None:
-        self._view = LakeView(items=region.items, objects=region.objects, reader=ParquetLakeReader(region.objects))
+        self._view = LakeView(
+            items=region.items, objects=region.objects, reader=ParquetLakeReader(region.objects), shards=1
+        )
         self._hours = sorted({line.hour for line in made.totals})
         self._made = made
         self._seen: dict[Line, int] = {}

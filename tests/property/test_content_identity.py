@@ -11,10 +11,10 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from metering.domain.admission import Admission
 from metering.domain.json_values import canonical_number
 from tests.property.test_paths_agree import any_records, facts, typed_records
 from tests.reading import SENT_AT_S, Desk, message, record
+from tests.stage import admission
 
 # A change of any of these is another version of the hash: markers with the old one live for 50 days.
 _KNOWN = {
@@ -164,8 +164,8 @@ def test_neither_rules_nor_clock_nor_the_rest_of_the_message_are_content() -> No
     desk = Desk()
     hashes = {
         desk.read(message(records)).content_hash,
-        desk.read(message(records), admission=Admission(window_s=10**10)).content_hash,
-        desk.read(message(records), admission=Admission(floor_s=10**10)).content_hash,
+        desk.read(message(records), admission=admission(window_s=10**10)).content_hash,
+        desk.read(message(records), admission=admission(floor_s=10**10)).content_hash,
         desk.read(message(records, batch_id="other", source_id=..., sequence=...)).content_hash,
         desk.read(message(records, record_count=7)).content_hash,
     }

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from metering.adapters.records.assembly import BatchAssembly
 from metering.adapters.records.codec import staged_table
 from metering.adapters.records.ndjson import JsonIntake
-from metering.domain.admission import Admission
 from metering.domain.batches import DecodedBatch, RefusedBatch
 from metering.domain.content_hash import ContentHasher
 from metering.domain.records import decode_record
 from metering.ports import StagedBatch
 from tests.reading import PACK, SENT_AT_S, Answer, Desk, message, ndjson, parquet, pointer, record
+from tests.stage import ADMISSION
 
 _COLUMNS = ("account_id", "service", "resource_id", "direction", "from", "to", "usage_type")
 _REGIONS = ["us-east-1", "us-west-2", "us-west-2/usw2-az1", "us-west-2/usw2-az2", "ap-southeast-9", "cn-north-1"]
@@ -87,7 +87,7 @@ def rows(answer: DecodedBatch) -> list[dict[str, Any]]:
 
 def patiently(records: list[Any]) -> dict[str, Any]:
     """Hash, totals and refusals by the patient decoder alone."""
-    admission = Admission()
+    admission = ADMISSION
     assembly = BatchAssembly(admission=admission, sent_at_ms=SENT_AT_S * 1000, hasher=ContentHasher())
     texts = [json.dumps(each).encode() for each in records]
     intake = JsonIntake(assembly, admission=admission, sent_at_ms=SENT_AT_S * 1000)

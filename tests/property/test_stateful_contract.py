@@ -32,17 +32,18 @@ from metering.adapters.memory.metrics import MemoryMetrics
 from metering.adapters.memory.objects import MemoryObjectStore
 from metering.adapters.memory.queues import MemoryQueue
 from metering.adapters.records.codec import ParquetRowCodec
-from metering.adapters.records.reader import ReadLimits, RecordBatchReader
+from metering.adapters.records.reader import RecordBatchReader
 from metering.domain.hours import month_of
 from metering.domain.items import Key, Table
 from metering.domain.lake import RowQuery
 from metering.domain.ledger import Marker, marker_key
-from metering.settings import Settings
 from metering.usecases.aggregate import Aggregator
 from metering.usecases.period import PeriodNotClosableError
 from metering.usecases.quarantine_entries import QuarantineEntries
 from metering.usecases.report import UsageQuery, UsageTable, grouped
 from tests.property.sent import WINDOW_S, add, inline, pointing
+from tests.stage import LIMITS
+from tests.stage import settings as stage_settings
 from tests.usage_items import usage_of
 
 if TYPE_CHECKING:
@@ -55,10 +56,7 @@ _LATE_H = 24 * 36
 # Younger markers have not expired, and are rebuilt.
 _SURELY_MARKED_S = 45 * _DAY_S
 _YEAR_S = 366 * _DAY_S
-_SETTINGS = Settings(
-    ledger_table="ledger",
-    usage_table="usage",
-    data_bucket="data",
+_SETTINGS = stage_settings(
     usage_shards=2,
     reserve_ms=0,
     attempts=1,
@@ -134,7 +132,7 @@ class Contract(RuleBasedStateMachine):
         self.aggregator = Aggregator(
             store=self.items,
             objects=self.objects,
-            reader=RecordBatchReader(self.objects, bucket="data", limits=ReadLimits()),
+            reader=RecordBatchReader(self.objects, bucket="data", limits=LIMITS),
             codec=ParquetRowCodec(),
             clock=self.clock,
             entropy=SeededEntropy(2),

@@ -6,7 +6,6 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from metering.domain.admission import Admission
 from metering.domain.hours import lake_prefix, month_of
 from metering.domain.items import Table
 from metering.domain.ledger import Marker, conflict_key, marker_key
@@ -14,13 +13,12 @@ from metering.domain.quarantine import batch_key, commit_of, decode_records
 from metering.domain.usage import ZERO, Total, add_totals
 from metering.domain.usage_items import usage_entries
 from tests.simulation.rows import Row, decode_rows
+from tests.stage import ADMISSION
 
 if TYPE_CHECKING:
     from metering.domain.usage import UsageKey
     from tests.simulation.rows import SentContent
     from tests.simulation.world import World
-
-_ADMISSION = Admission()
 
 
 @dataclass(slots=True)
@@ -101,7 +99,7 @@ def _booked_right(world: World, row: Row, sent: Row) -> bool:
 def _possible(world: World, content: SentContent) -> list[set[int]]:
     """The sets of positions that admission may have let through, one a SentTimestamp that the message ever had."""
     return [
-        {n for n, row in enumerate(content.rows) if _ADMISSION.refusal(row.start_s, sent_ms) is None}
+        {n for n, row in enumerate(content.rows) if ADMISSION.refusal(row.start_s, sent_ms) is None}
         for sent_ms in world.queue.sent_times.get(content.name, [])
     ]
 

@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING
 from greenlet import getcurrent
 
 from metering.adapters.memory.clock import DeadlineAt
-from metering.domain.admission import Admission
 from metering.domain.lake import RowQuery
 from metering.domain.plan import CompactionPolicy
 from metering.errors import UnavailableError
-from metering.settings import Settings
 from metering.units import DAY_S
 from metering.usecases.aggregate import Aggregator
 from metering.usecases.clean import Cleaner
@@ -33,10 +31,13 @@ from tests.simulation.ports import NEVER_MS
 from tests.simulation.queues import DeadLetterQueue, IngestQueue
 from tests.simulation.rows import PlainCodec, PlainLake, PlainReader
 from tests.simulation.scheduler import KilledError
+from tests.stage import ADMISSION, QUARANTINE_AGE_S, STAGE
+from tests.stage import settings as stage_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from metering.settings import Settings
     from tests.simulation.ports import Process
     from tests.simulation.world import World
 
@@ -49,10 +50,7 @@ _RESTART_MS = 500
 @lru_cache(maxsize=64)
 def settings(shards: int, usage_shards: int, commit_records: int, floor_s: int = 0) -> Settings:
     """A worker's settings."""
-    return Settings(
-        ledger_table="ledger",
-        usage_table="usage",
-        data_bucket="data",
+    return stage_settings(
         shards=shards,
         usage_shards=usage_shards,
         commit_records=commit_records,
@@ -116,6 +114,7 @@ def cleaner(process: Process, *, shards: int, wait_s: int = DAY_S) -> Cleaner:
         alerts=world.alerts,
         shards=shards,
         wait_s=wait_s,
+        commit_life_s=STAGE.marker_life_s,
     )
 
 
@@ -127,6 +126,7 @@ def orphan_cleaner(process: Process, *, age_s: int) -> OrphanCleaner:
         clock=process,
         patience=patience(process),
         metrics=process.world.metrics,
+        quarantine_age_s=QUARANTINE_AGE_S,
         age_s=age_s,
     )
 
@@ -146,6 +146,7 @@ def reconciler(process: Process, *, shards: int) -> Reconciler:
         metrics=world.metrics,
         alerts=world.alerts,
         shards=shards,
+        marker_life_s=STAGE.marker_life_s,
     )
 
 
@@ -169,6 +170,7 @@ def rebuilder(process: Process, *, shards: int) -> Rebuilder:
         clock=process,
         patience=patience(process),
         metrics=process.world.metrics,
+        marker_life_s=STAGE.marker_life_s,
     )
 
 
@@ -192,7 +194,7 @@ def dead_letters(process: Process) -> DeadLetters:
         reader=PlainReader(process.objects, process.world.contents),
         store=process.items,
         clock=process,
-        admission=Admission(),
+        admission=ADMISSION,
         retention_s=14 * DAY_S,
     )
 
@@ -205,7 +207,7 @@ def quarantine_entries(process: Process) -> QuarantineEntries:
         queue=IngestQueue(process),
         clock=process,
         bucket="data",
-        marker_life_s=50 * DAY_S,
+        marker_life_s=STAGE.marker_life_s,
     )
 
 

@@ -13,7 +13,7 @@ from metering.usecases.clean import Cleaner
 from metering.usecases.compact import Compactor
 from metering.usecases.finish import Finisher
 from metering.usecases.lake_view import LakeView
-from metering.usecases.orphans import OrphanCleaner
+from metering.usecases.orphans import OrphanCleaner, quarantine_age_s
 from metering.usecases.patience import Patience
 from metering.usecases.period import PeriodCloser
 from metering.usecases.rebuild import Rebuilder
@@ -49,14 +49,7 @@ class LakeJobs:
 
     @cached_property
     def policy(self) -> CompactionPolicy:
-        settings = self.settings
-        return CompactionPolicy(
-            file_rows=settings.compact_file_rows,
-            run_rows=settings.compact_run_rows,
-            run_pairs=settings.compact_run_pairs,
-            wait_today_s=settings.compact_wait_today_s,
-            wait_older_s=settings.compact_wait_older_s,
-        )
+        return CompactionPolicy.of(self.settings)
 
     @cached_property
     def compactor(self) -> Compactor:
@@ -95,7 +88,12 @@ class LakeJobs:
     @cached_property
     def orphans(self) -> OrphanCleaner:
         return OrphanCleaner(
-            items=self.items, objects=self.objects, clock=self.clock, patience=self._patience, metrics=self.metrics
+            items=self.items,
+            objects=self.objects,
+            clock=self.clock,
+            patience=self._patience,
+            metrics=self.metrics,
+            quarantine_age_s=quarantine_age_s(self.settings.marker_life_s),
         )
 
     @cached_property

@@ -18,7 +18,6 @@ from metering.domain.envelopes import read_body
 from metering.domain.messages import MAX_BODY_BYTES, InlineRecords
 from metering.domain.reasons import Reason, problem
 from metering.errors import BatchRefusedError, ObjectChangedError, ObjectMissingError, UnavailableError
-from metering.units import MIB
 
 if TYPE_CHECKING:
     from metering.domain.admission import Admission
@@ -38,7 +37,7 @@ class ReadLimits:
     """
 
     batch_records: int = 50_000
-    object_bytes: int = 512 * MIB
+    object_bytes: int
 
 
 class RecordBatchReader:

@@ -1,20 +1,24 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from metering.domain.admission import Admission
 from metering.domain.reasons import Reason
 from metering.domain.record_rules import record_problems
 from metering.domain.records import decode_record
 from tests.reading import SENT_AT_S, Desk, message, record
+from tests.stage import ADMISSION
+from tests.stage import admission as changed_admission
+
+if TYPE_CHECKING:
+    from metering.domain.admission import Admission
 
 
 def problems(text: str | bytes, admission: Admission | None = None) -> list[str]:
     raw = text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass")
-    found = record_problems(decode_record(raw), admission=admission or Admission(), sent_at_ms=SENT_AT_S * 1000)
+    found = record_problems(decode_record(raw), admission=admission or ADMISSION, sent_at_ms=SENT_AT_S * 1000)
     assert all(detail.isascii() and len(detail) <= 120 for _, detail in found)
     return [reason for reason, _ in found]
 
@@ -98,7 +102,7 @@ def test_what_is_no_record_at_all_is_refused(text: bytes, reason: Reason) -> Non
 
 
 def test_the_floor_keeps_older_records_late_whatever_the_window() -> None:
-    admission = Admission(window_s=10**9, floor_s=SENT_AT_S)
+    admission = changed_admission(window_s=10**9, floor_s=SENT_AT_S)
     answer = Desk().read(message([record()]), admission=admission)
     assert answer.reason == "too_late"
     assert problems(b'{"start": 0}', admission)[-1] == "too_late"

@@ -10,10 +10,10 @@ from metering.adapters.memory.clock import DeadlineAt
 from metering.adapters.memory.lake import PlainLakeReader, PlainLakeWriter
 from metering.adapters.memory.rows import PlainBatchReader, PlainRow, PlainRowCodec, plain_body
 from metering.domain.batches import Delivery
-from metering.domain.plan import CompactionPolicy
 from metering.units import DAY_S, HOUR_S
 from metering.usecases.aggregate import Aggregator
 from metering.usecases.lake_view import LakeView
+from tests.stage import compaction
 from tests.unit.lake.world import HOUR, NOW_S, World, load_batches
 
 if TYPE_CHECKING:
@@ -41,9 +41,9 @@ class Service:
         world = World(now_s=START_S)
         self.world, self.clock = world, world.clock
         self.aggregator = aggregator_of(world)
-        policy = CompactionPolicy(file_rows=FILE_ROWS)
+        policy = compaction(file_rows=FILE_ROWS)
         self.compactor = replace(world.jobs.compactor_of(policy), writer=PlainLakeWriter(world.objects))
-        self.view = LakeView(items=world.items, objects=world.objects, reader=PlainLakeReader(world.objects))
+        self.view = LakeView(items=world.items, objects=world.objects, reader=PlainLakeReader(world.objects), shards=1)
         self.sent = 0
 
     def send(self, starts_s: Iterable[int]) -> None:

@@ -6,14 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metering.domain.ledger import Pending
-from metering.domain.plan import CompactionPolicy, Plan, lake_file_key, make_plan
+from metering.domain.plan import Plan, lake_file_key, make_plan
 from metering.domain.usage import Total
 from metering.units import DAY_S, HOUR_S
+from tests.stage import compaction
 
 NOW_S = 1_795_527_000
 TODAY = NOW_S - NOW_S % HOUR_S
 OLDER = TODAY - 3 * DAY_S
-POLICY = CompactionPolicy(file_rows=100, run_rows=300, run_pairs=50)
+POLICY = compaction(file_rows=100, run_rows=300, run_pairs=50)
 
 
 def entry(name: str, rows: dict[int, int], *, age_s: int = 0, taken: frozenset[int] = frozenset()) -> Pending:

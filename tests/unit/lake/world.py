@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,7 @@ from metering.adapters.memory.items import MemoryItemStore
 from metering.adapters.memory.metrics import MemoryMetrics
 from metering.adapters.memory.objects import MemoryObjectStore
 from metering.adapters.records.codec import ParquetRowCodec
-from metering.adapters.records.reader import ReadLimits, RecordBatchReader
+from metering.adapters.records.reader import RecordBatchReader
 from metering.adapters.traffic.records import RecordSource, record_dicts
 from metering.adapters.traffic.scenarios import SCENARIOS
 from metering.adapters.traffic.synthesis import account_id
@@ -26,9 +25,10 @@ from metering.domain.items import Table
 from metering.domain.ledger import Published
 from metering.domain.usage import Total, UsageKey, merge
 from metering.domain.usage_items import usage_entries
-from metering.settings import Settings
-from metering.units import DAY_S, HOUR_S
+from metering.units import HOUR_S
 from metering.usecases.aggregate import Aggregator
+from tests.stage import LIMITS
+from tests.stage import settings as stage_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -82,14 +82,12 @@ class World:
         self.entropy = SeededEntropy(7)
         self.metrics = MemoryMetrics()
         self.alerts = MemoryAlerts()
-        self.settings = Settings.model_validate(
-            {"ledger_table": "ledger", "usage_table": "usage", "data_bucket": "data", **settings}
-        )
+        self.settings = stage_settings(**settings)
         self.jobs = self.make_jobs()
         self.aggregator = Aggregator(
             store=self.items,
             objects=self.objects,
-            reader=RecordBatchReader(self.objects, bucket="data", limits=ReadLimits()),
+            reader=RecordBatchReader(self.objects, bucket="data", limits=LIMITS),
             codec=ParquetRowCodec(),
             clock=self.clock,
             entropy=self.entropy,
@@ -163,7 +161,7 @@ class World:
 
     def eager_compactor(self) -> Compactor:
         """One that waits for nothing."""
-        return self.jobs.compactor_of(replace(self.jobs.policy, wait_today_s=-DAY_S, wait_older_s=-DAY_S))
+        return self.jobs.compactor_of(self.jobs.policy.everything())
 
     def compact_all(self) -> int:
         """Compact whatever the policy says; returns the number of runs."""

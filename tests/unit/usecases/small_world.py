@@ -18,18 +18,19 @@ from metering.domain.items import Table
 from metering.domain.ledger import CommitRecord, Conflict, Marker, Pending, Pointer, conflict_key, marker_key
 from metering.domain.usage import ZERO, Total, UsageKey, add_totals
 from metering.domain.usage_items import usage_entries
-from metering.settings import Settings
 from metering.usecases.aggregate import Aggregator
+from tests.stage import settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from metering.domain.items import Item
     from metering.ports import BatchReader
+    from metering.settings import Settings
     from metering.usecases.aggregate import InvocationResult
 
 NOW_S = parse_hour("2026-11-24T13") + 1_800
-SETTINGS = Settings(ledger_table="ledger", usage_table="usage", data_bucket="data", usage_shards=1)
+SETTINGS = settings(usage_shards=1)
 
 
 class KilledError(Exception):

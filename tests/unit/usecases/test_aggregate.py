@@ -15,8 +15,8 @@ from metering.domain.items import Put, Table
 from metering.domain.ledger import CommitRecord, Marker, Period, commit_key
 from metering.domain.quarantine import QuarantinedBatch, batch_key, decode_records
 from metering.errors import TransactionCanceledError, UnavailableError
-from metering.settings import Settings
 from metering.usecases.verdicts import Verdict
+from tests.stage import STAGE
 from tests.unit.usecases.small_world import (
     NOW_S,
     SETTINGS,
@@ -114,7 +114,7 @@ def test_other_content_goes_back_with_the_first_if_that_has_no_verdict(world: Sm
 
 
 def test_other_content_is_not_decided_before_the_first_though_the_store_is_back(world: SmallWorld) -> None:
-    attempts = Settings.model_fields["attempts"].default
+    attempts = STAGE.attempts
     # Call 0 puts the first one's object; then its transaction fails as often as it is tried.
     world.calls.before = dict.fromkeys(range(1, 1 + attempts), THROTTLED)
     first, other = delivery(batch(1), message="first"), delivery(batch(1, size=999), message="other")

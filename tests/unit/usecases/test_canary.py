@@ -52,7 +52,7 @@ class Setup:
         self.items = MemoryItemStore()
         self.queue = MemoryQueue(self.clock)
         self.rows = Rows()
-        view = LakeView(items=self.items, objects=MemoryObjectStore(self.clock), reader=self.rows)
+        view = LakeView(items=self.items, objects=MemoryObjectStore(self.clock), reader=self.rows, shards=1)
         self.canary = Canary(items=self.items, queue=self.queue, view=view, clock=self.clock, region=REGION)
 
     def run(self, *, within_s: int = 180) -> CanaryRun:

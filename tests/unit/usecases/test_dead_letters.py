@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 
 from metering.adapters.memory.clock import ManualClock
 from metering.adapters.memory.items import MemoryItemStore
 from metering.adapters.memory.queues import MemoryQueue
-from metering.domain.admission import Admission
 from metering.domain.batches import BatchReading, DecodedBatch, Delivery, NoBatch, RefusedBatch
 from metering.domain.items import Put, Table
 from metering.domain.ledger import Marker
@@ -18,6 +18,10 @@ from metering.domain.usage import Total, UsageKey
 from metering.errors import OperationFailedError
 from metering.units import DAY_S, HOUR_S
 from metering.usecases.dead_letters import DeadLetters
+from tests.stage import ADMISSION
+
+if TYPE_CHECKING:
+    from metering.domain.admission import Admission
 
 NOW_S = 1_800_000_000
 HOUR = NOW_S - NOW_S % HOUR_S
@@ -86,7 +90,7 @@ class Setup:
             reader=Reader(),
             store=self.store,
             clock=self.clock,
-            admission=Admission(),
+            admission=ADMISSION,
             retention_s=14 * DAY_S,
         )
 

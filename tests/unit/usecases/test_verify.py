@@ -21,18 +21,18 @@ from metering.adapters.memory.metrics import MemoryMetrics
 from metering.adapters.memory.objects import MemoryObjectStore
 from metering.adapters.memory.queues import MemoryQueue
 from metering.adapters.records.codec import ParquetRowCodec
-from metering.adapters.records.reader import ReadLimits, RecordBatchReader
+from metering.adapters.records.reader import RecordBatchReader
 from metering.adapters.traffic.scenarios import SCENARIOS
 from metering.adapters.traffic.sender import Sender
 from metering.adapters.traffic.synthesis import Shipment, Synthesis
 from metering.domain.items import Delete, Put, Table
 from metering.domain.ledger import CommitRecord, Pointer, marker_key
-from metering.settings import Settings
 from metering.usecases.aggregate import Aggregator
 from metering.usecases.lake_view import LakeView
 from metering.usecases.manifest import SentBatch
 from metering.usecases.sent_batches import SentBatches
 from metering.usecases.verify import Verifier
+from tests.stage import LIMITS, settings
 from tests.usage_items import change, usage_of
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 BASE_S = 1_795_525_200
 NOW_S = BASE_S + 4_000
 BUCKET = "metering-data"
-SETTINGS = Settings.model_validate({"ledger_table": "l", "usage_table": "u", "data_bucket": BUCKET})
+SETTINGS = settings(data_bucket=BUCKET)
 
 
 @dataclass
@@ -59,7 +59,7 @@ class Region:
         self._aggregator = Aggregator(
             store=self.items,
             objects=self.objects,
-            reader=RecordBatchReader(self.objects, bucket=BUCKET, limits=ReadLimits(object_bytes=2**29)),
+            reader=RecordBatchReader(self.objects, bucket=BUCKET, limits=LIMITS),
             codec=ParquetRowCodec(),
             clock=self.clock,
             entropy=SeededEntropy(1),
@@ -83,7 +83,9 @@ class Region:
             self.ingest.delete_many([message.receipt for message in messages])
 
     def verify(self, *, against_manifest: bool = True) -> Verification:
-        view = LakeView(items=self.items, objects=self.objects, reader=ParquetLakeReader(self.objects))
+        view = LakeView(
+            items=self.items, objects=self.objects, reader=ParquetLakeReader(self.objects), shards=SETTINGS.shards
+        )
         verifier = Verifier(
             items=self.items,
             objects=self.objects,
@@ -257,7 +259,9 @@ def test_waiting_ends_when_the_queue_is_empty_and_after_its_time_if_it_is_not() 
     verifier = Verifier(
         items=made.items,
         objects=made.objects,
-        view=LakeView(items=made.items, objects=made.objects, reader=ParquetLakeReader(made.objects)),
+        view=LakeView(
+            items=made.items, objects=made.objects, reader=ParquetLakeReader(made.objects), shards=SETTINGS.shards
+        ),
         ingest=made.ingest,
         dead_letters=made.dead,
         clock=made.clock,

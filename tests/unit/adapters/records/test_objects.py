@@ -15,11 +15,11 @@ import pytest
 import zstandard
 
 from metering.adapters.records.reader import ReadLimits, RecordBatchReader
-from metering.domain.admission import Admission
 from metering.domain.batches import Delivery
 from metering.errors import ObjectChangedError, UnavailableError
 from metering.units import MIB
 from tests.reading import BUCKET, PACK, SENT_AT_S, Desk, message, ndjson, parquet, pointer, reasons, record
+from tests.stage import ADMISSION, LIMITS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -174,11 +174,11 @@ class _Broken:
 
 @pytest.mark.parametrize("error", [UnavailableError("S3.GetObject", "slow down"), ObjectChangedError("ingest/x")])
 def test_trouble_with_the_store_is_no_verdict(error: Exception) -> None:
-    reader = RecordBatchReader(_Broken(error), bucket=BUCKET, limits=ReadLimits())  # type: ignore[arg-type]
+    reader = RecordBatchReader(_Broken(error), bucket=BUCKET, limits=LIMITS)  # type: ignore[arg-type]
     body = json.dumps(pointer("ingest/x", "ndjson"))
     delivery = Delivery(message_id="m", body=body, sent_at_ms=SENT_AT_S * 1000, receive_count=1, sender_id="s")
     with pytest.raises(UnavailableError):
-        reader.read(delivery, admission=Admission())
+        reader.read(delivery, admission=ADMISSION)
 
 
 # --- Parquet

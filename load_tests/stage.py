@@ -1,0 +1,19 @@
+"""What the stage in an account decides, for measurements of single parts."""
+
+from __future__ import annotations
+
+from infra.config import StageConfig
+from metering.adapters.records.reader import ReadLimits
+from metering.domain.admission import Admission
+from metering.settings import Settings
+
+POLICY = StageConfig.load("prod").policy()
+ADMISSION = Admission.of(POLICY)
+LIMITS = ReadLimits(object_bytes=POLICY.object_bytes)
+
+
+def settings(*, ledger_table: str, usage_table: str, data_bucket: str) -> Settings:
+    """The settings of a function over these stores; it has no queue and no topic."""
+    names = {"ledger_table": ledger_table, "usage_table": usage_table, "data_bucket": data_bucket}
+    none = dict.fromkeys(("ingest_queue_url", "dead_letter_queue_url", "page_topic_arn", "ticket_topic_arn"), "")
+    return Settings.model_validate({**POLICY.model_dump(), "stage": "prod", **none, **names})
