@@ -64,6 +64,8 @@ def handle(event: SqsEvent, context: LambdaContext, parts: Dependencies) -> Part
             "elapsed_ms": budget_ms - deadline.remaining_ms(),
         },
     )
+    if result.contradictions:
+        parts.logger.error("ledger corrupt", extra={"contradictions": list(result.contradictions)})
     return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in result.retry]}
 
 

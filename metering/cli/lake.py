@@ -115,6 +115,7 @@ def reconcile(
         say(f"{rfc3339(check.hour_s)} differs in {len(check.differences)} places, see above.", style="bold red")
     for check in result.unsettled:
         say(f"{rfc3339(check.hour_s)} did not settle: it is still being written to. Run it again.", style="yellow")
+    result.markers.contradictions.tell()
     if result.different or result.unsettled:
         raise typer.Exit(1)
     say(f"{len(result.checks)} hours: markers, usage and rows are equal.", style="green")

@@ -6,7 +6,8 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from metering.domain.hours import hour_label, parse_hour
+from metering.domain.fields import Fields
+from metering.domain.hours import hour_label
 from metering.domain.ledger import LakeFile
 from metering.domain.usage import Total, UsageKey
 
@@ -17,6 +18,16 @@ if TYPE_CHECKING:
 
 CLOSED_PREFIX = "closed/"
 _SCHEMA = "metering.closed/1"
+_USAGE_COLUMNS = (
+    "account_id",
+    "usage_type",
+    "service",
+    "from_location",
+    "to_location",
+    "corrects",
+    "bytes",
+    "records",
+)
 
 
 def manifest_key(month: str) -> str:
@@ -75,18 +86,21 @@ class ClosedMonth:
         return json.dumps(document, separators=(",", ":")).encode()
 
     @classmethod
-    def from_json(cls, body: bytes) -> ClosedMonth:
-        """Inverse of `to_json`."""
-        document = json.loads(body)
-        hours = []
-        for hour in document["hours"]:
-            hour_s = parse_hour(hour["hour"])
-            files = tuple(
-                LakeFile(key=file["key"], rows=file["rows"], bytes=int(file["bytes"])) for file in hour["files"]
-            )
-            usage = dict(_usage_entry(hour_s, *fields) for fields in hour["usage"])
-            hours.append(ClosedHour(hour_s=hour_s, files=files, usage=usage))
-        return cls(month=document["month"], hours=tuple(hours))
+    def from_json(cls, body: bytes, key: str) -> ClosedMonth:
+        """Inverse of `to_json`.
+
+        Args:
+            body: The object's content.
+            key: Its key.
+
+        Raises:
+            LedgerCorruptError: It is something else, or its totals are not those of its files.
+        """
+        document = Fields.of_json(body, key)
+        document.one_of("schema", (_SCHEMA,))
+        made = cls(month=document.text("month"), hours=tuple(map(_hour_of, document.objects("hours"))))
+        _check_total(document, made.total)
+        return made
 
 
 def _hour_value(hour: ClosedHour) -> dict[str, object]:
@@ -112,17 +126,33 @@ def _hour_value(hour: ClosedHour) -> dict[str, object]:
     }
 
 
-def _usage_entry(
-    hour_s: int,
-    account_id: str,
-    usage_type: str,
-    service: str,
-    from_location: str,
-    to_location: str,
-    corrects: str,
-    size: str,
-    records: int,
-) -> tuple[UsageKey, Total]:
-    corrects_s = parse_hour(corrects) if corrects else None
-    key = UsageKey(hour_s, account_id, usage_type, service, from_location, to_location, corrects_s)
-    return key, Total(int(size), records)
+def _hour_of(hour: Fields) -> ClosedHour:
+    hour_s = hour.hour("hour")
+    files = tuple(
+        LakeFile(key=file.text("key"), rows=file.whole("rows"), bytes=file.decimal("bytes"))
+        for file in hour.objects("files")
+    )
+    usage = dict(_usage_entry(hour_s, entry) for entry in hour.rows("usage", _USAGE_COLUMNS))
+    made = ClosedHour(hour_s=hour_s, files=files, usage=usage)
+    _check_total(hour, made.total)
+    return made
+
+
+def _check_total(fields: Fields, files: Total) -> None:
+    if fields.whole("rows") != files.records:
+        fields.fail("rows", f"the {files.records} rows of its files")
+    if fields.decimal("bytes") != files.bytes:
+        fields.fail("bytes", f"the {files.bytes} bytes of its files")
+
+
+def _usage_entry(hour_s: int, entry: Fields) -> tuple[UsageKey, Total]:
+    key = UsageKey(
+        hour_s,
+        entry.text("account_id"),
+        entry.text("usage_type"),
+        entry.text("service"),
+        entry.text("from_location"),
+        entry.text("to_location"),
+        entry.hour("corrects") if entry.any_text("corrects") else None,
+    )
+    return key, Total(entry.decimal("bytes"), entry.whole("records"))

@@ -28,7 +28,11 @@ def hour_label(hour_s: int) -> str:
 @lru_cache(maxsize=_REMEMBERED)
 def parse_hour(label: str) -> int:
     """Inverse of `hour_label`. Raises ValueError on anything else."""
-    return int(datetime.strptime(label, "%Y-%m-%dT%H").replace(tzinfo=UTC).timestamp())
+    hour_s = int(datetime.strptime(label, "%Y-%m-%dT%H").replace(tzinfo=UTC).timestamp())
+    # Also on `2026-9-1T7`: hours are ledger keys, and each has one name.
+    if hour_label(hour_s) != label:
+        raise ValueError(f"{label!r} is no hour")
+    return hour_s
 
 
 @lru_cache(maxsize=_REMEMBERED)

@@ -1,7 +1,8 @@
 """The ledger's items: their keys, their attributes, and back again.
 
-One dataclass an item kind, as docs/decisions/ledger-keys.md lists them. `to_item` and `from_item` are inverse. What may
-be written when, and on which condition, is the use cases' business.
+One dataclass an item kind, as docs/decisions/ledger-keys.md lists them. `to_item` and `from_item` are inverse, and
+`from_item` takes nothing but what `to_item` writes: anything else is a `LedgerCorruptError` that names the item. What
+may be written when, and on which condition, is the use cases' business.
 
 | item      | pk              | sk               |
 |-----------|-----------------|------------------|
@@ -20,15 +21,28 @@ The usage table's items are in `metering.domain.usage_items`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Literal
 
-from metering.domain.hours import hour_label, parse_hour
-from metering.domain.items import Item, Key, Value
+from metering.domain.fields import Fields
+from metering.domain.hours import hour_label
+from metering.domain.items import Key
 from metering.domain.lake import Source
 from metering.domain.usage import Total
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
+
+    from metering.domain.items import Item, Value
+
+Verdict = Literal["accepted", "rejected"]
+CommitState = Literal["open", "applied", "aborted"]
+RunState = Literal["planned", "done"]
+PeriodState = Literal["closing", "closed"]
+
+_VERDICTS: tuple[Verdict, ...] = ("accepted", "rejected")
+_COMMIT_STATES: tuple[CommitState, ...] = ("open", "applied", "aborted")
+_RUN_STATES: tuple[RunState, ...] = ("planned", "done")
+_PERIOD_STATES: tuple[PeriodState, ...] = ("closing", "closed")
 
 PUBLISHED_PREFIX = "1#"
 POINTER_PREFIX = "2#"
@@ -64,7 +78,7 @@ def pointer_key(hour_s: int, commit_id: str) -> Key:
 
 def pointed_to(item: Item) -> str:
     """The staging object that a pointer names."""
-    return _str(item, "staging")
+    return Fields.of_item(item).text("staging")
 
 
 def published_key(hour_s: int, shard: int, run: int) -> Key:
@@ -100,7 +114,7 @@ class Marker:
     """
 
     batch_id: str
-    verdict: Literal["accepted", "rejected"]
+    verdict: Verdict
     content_hash: str | None
     hash_version: int
     commit_id: str
@@ -140,7 +154,7 @@ class Marker:
             item["source"] = self.source_id
         if self.sequence is not None:
             item["sequence"] = self.sequence
-        if self.hours:
+        if self.hours or self.verdict == "accepted":
             item["hours"] = _totals_value(self.hours)
         if self.reason:
             item["reason"] = self.reason
@@ -150,27 +164,33 @@ class Marker:
 
     @classmethod
     def from_item(cls, item: Item) -> Marker:
-        content_hash = item.get("hash")
-        sequence = item.get("sequence")
-        verdict = _str(item, "verdict")
-        return cls(
-            batch_id=_str(item, "pk")[2:],
-            verdict="accepted" if verdict == "accepted" else "rejected",
-            content_hash=None if content_hash is None else str(content_hash),
-            hash_version=_int(item, "hash_version"),
-            commit_id=_str(item, "commit_id"),
-            source_id=_str(item, "source"),
-            sequence=None if sequence is None else _as_int(sequence),
-            sender_id=_str(item, "sender"),
-            records=_int(item, "records"),
-            metered=_int(item, "metered"),
-            refused=_int(item, "refused"),
-            hours=_totals(item.get("hours")),
-            decided_at_ms=_int(item, "decided_at_ms"),
-            expires_at_s=_int(item, "expires_at"),
-            reason=_str(item, "reason"),
-            quarantine_key=_str(item, "quarantine"),
+        fields = Fields.of_item(item)
+        verdict = fields.one_of("verdict", _VERDICTS)
+        accepted = verdict == "accepted"
+        hash_version = fields.whole("hash_version")
+        metered = fields.whole("metered")
+        # Only a rebuilt marker is accepted by no version of the hash: what it was accepted by is not known any more.
+        rebuilt = accepted and hash_version == 0
+        made = cls(
+            batch_id=fields.after("pk", "B#"),
+            verdict=verdict,
+            content_hash=fields.text("hash", absent=None) if rebuilt else fields.text("hash"),
+            hash_version=hash_version,
+            commit_id=fields.text("commit_id") if accepted and not rebuilt else fields.text("commit_id", absent=""),
+            source_id=fields.text("source", absent=""),
+            sequence=fields.whole("sequence", absent=None),
+            sender_id=fields.any_text("sender"),
+            records=fields.whole("records"),
+            metered=metered,
+            refused=fields.whole("refused"),
+            hours=_totals(fields.nested("hours")) if "hours" in fields or (accepted and metered) else {},
+            decided_at_ms=fields.whole("decided_at_ms"),
+            expires_at_s=fields.whole("expires_at"),
+            reason=fields.text("reason", absent=""),
+            quarantine_key=fields.text("quarantine", absent=""),
         )
+        fields.check_key(made.key)
+        return made
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,15 +221,18 @@ class Conflict:
 
     @classmethod
     def from_item(cls, item: Item) -> Conflict:
-        return cls(
-            batch_id=_str(item, "pk")[2:],
-            content_hash=_str(item, "sk")[2:],
-            hash_version=_int(item, "hash_version"),
-            quarantine_key=_str(item, "quarantine"),
-            sender_id=_str(item, "sender"),
-            first_sender_id=_str(item, "first_sender"),
-            records=_int(item, "records"),
+        fields = Fields.of_item(item)
+        made = cls(
+            batch_id=fields.after("pk", "B#"),
+            content_hash=fields.after("sk", "X#"),
+            hash_version=fields.whole("hash_version"),
+            quarantine_key=fields.text("quarantine"),
+            sender_id=fields.any_text("sender"),
+            first_sender_id=fields.any_text("first_sender"),
+            records=fields.whole("records"),
         )
+        fields.check_key(made.key)
+        return made
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,7 +240,7 @@ class CommitRecord:
     """What the ledger says of a commit. `next_chunk < chunks` only while `open`."""
 
     commit_id: str
-    state: Literal["open", "applied", "aborted"]
+    state: CommitState
     next_chunk: int = 0
     chunks: int = 0
     shard: int = 0
@@ -251,21 +274,28 @@ class CommitRecord:
 
     @classmethod
     def from_item(cls, item: Item) -> CommitRecord:
-        state = _str(item, "state")
-        expires_at = item.get("expires_at")
-        return cls(
-            commit_id=_str(item, "pk")[2:],
-            state="open" if state == "open" else "applied" if state == "applied" else "aborted",
-            next_chunk=_int(item, "next"),
-            chunks=_int(item, "chunks"),
-            shard=_int(item, "shard"),
-            hours=tuple(sorted(_hours(item))),
-            staging_key=_str(item, "staging"),
-            rows=_int(item, "rows"),
-            bytes=_int(item, "bytes"),
-            created_at_ms=_int(item, "created_at_ms"),
-            expires_at_s=None if expires_at is None else _as_int(expires_at),
-        )
+        fields = Fields.of_item(item)
+        state = fields.one_of("state", _COMMIT_STATES)
+        commit_id = fields.after("pk", "C#")
+        expires_at_s = fields.whole("expires_at", absent=None)
+        if state == "aborted":
+            made = cls(commit_id=commit_id, state=state, expires_at_s=expires_at_s)
+        else:
+            made = cls(
+                commit_id=commit_id,
+                state=state,
+                next_chunk=fields.whole("next"),
+                chunks=fields.whole("chunks"),
+                shard=fields.whole("shard"),
+                hours=tuple(sorted(fields.hours("hours"))),
+                staging_key=fields.any_text("staging"),
+                rows=fields.whole("rows"),
+                bytes=fields.whole("bytes"),
+                created_at_ms=fields.whole("created_at_ms"),
+                expires_at_s=expires_at_s,
+            )
+        fields.check_key(made.key)
+        return made
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -296,14 +326,19 @@ class Pending:
 
     @classmethod
     def from_item(cls, item: Item) -> Pending:
-        return cls(
-            shard=int(_str(item, "pk")[2:]),
-            commit_id=_str(item, "sk"),
-            hours=frozenset(_hours(item)),
-            totals=_totals(item.get("totals")),
-            created_at_ms=_int(item, "created_at_ms"),
-            wide=bool(item.get("wide")),
+        fields = Fields.of_item(item)
+        made = cls(
+            shard=fields.number_after("pk", "P#"),
+            commit_id=fields.text("sk"),
+            hours=fields.hour_set("hours"),
+            totals=_totals(fields.nested("totals")),
+            created_at_ms=fields.whole("created_at_ms"),
+            wide=fields.flag("wide"),
         )
+        if not made.hours <= made.totals.keys():
+            fields.fail("totals", "totals of all hours that are left")
+        fields.check_key(made.key)
+        return made
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -336,15 +371,18 @@ class Pointer:
 
     @classmethod
     def from_item(cls, item: Item) -> Pointer:
-        return cls(
-            hour_s=parse_hour(_str(item, "pk")[2:]),
-            commit_id=_str(item, "sk")[len(POINTER_PREFIX) :],
-            shard=_int(item, "shard"),
-            rows=_int(item, "rows"),
-            bytes=_int(item, "bytes"),
-            staging_key=_str(item, "staging"),
-            run=_str(item, "run"),
+        fields = Fields.of_item(item)
+        made = cls(
+            hour_s=_hour_after(fields),
+            commit_id=fields.after("sk", POINTER_PREFIX),
+            shard=fields.whole("shard"),
+            rows=fields.whole("rows"),
+            bytes=fields.whole("bytes"),
+            staging_key=fields.text("staging"),
+            run=fields.text("run", absent=""),
         )
+        fields.check_key(made.key)
+        return made
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -392,14 +430,23 @@ class Published:
 
     @classmethod
     def from_item(cls, item: Item) -> Published:
-        _, shard, run = _str(item, "sk").split("#")
-        files = cast("list[Item]", item.get("files") or [])
-        return cls(
-            hour_s=parse_hour(_str(item, "pk")[2:]),
+        fields = Fields.of_item(item)
+        shard, _, run = fields.after("sk", PUBLISHED_PREFIX).partition("#")
+        if not (shard.isdecimal() and run.isdecimal()):
+            fields.fail("sk", "a shard and a run")
+        made = cls(
+            hour_s=_hour_after(fields),
             shard=int(shard),
             run=int(run),
-            files=tuple(LakeFile(key=_str(f, "key"), rows=_int(f, "rows"), bytes=_int(f, "bytes")) for f in files),
+            files=tuple(
+                LakeFile(key=file.text("key"), rows=file.whole("rows"), bytes=file.whole("bytes"))
+                for file in fields.objects("files")
+            ),
         )
+        if (fields.whole("rows"), fields.whole("bytes")) != (made.rows, made.bytes):
+            fields.fail("files", f"files of {fields.whole('rows')} rows and {fields.whole('bytes')} bytes together")
+        fields.check_key(made.key)
+        return made
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -408,7 +455,7 @@ class Run:
 
     shard: int
     run: int
-    state: Literal["planned", "done"]
+    state: RunState
     plan_key: str
     planned_at_ms: int
     done_at_ms: int | None = None
@@ -433,16 +480,19 @@ class Run:
 
     @classmethod
     def from_item(cls, item: Item) -> Run:
-        done_at = item.get("done_at_ms")
-        return cls(
-            shard=int(_str(item, "pk")[2:]),
-            run=int(_str(item, "sk")),
-            state="planned" if _str(item, "state") == "planned" else "done",
-            plan_key=_str(item, "plan"),
-            planned_at_ms=_int(item, "planned_at_ms"),
-            done_at_ms=None if done_at is None else _as_int(done_at),
-            cleaned=bool(item.get("cleaned")),
+        fields = Fields.of_item(item)
+        state = fields.one_of("state", _RUN_STATES)
+        made = cls(
+            shard=fields.number_after("pk", "R#"),
+            run=fields.number_after("sk", ""),
+            state=state,
+            plan_key=fields.text("plan"),
+            planned_at_ms=fields.whole("planned_at_ms"),
+            done_at_ms=fields.whole("done_at_ms") if state == "done" else None,
+            cleaned=fields.flag("cleaned", absent=False),
         )
+        fields.check_key(made.key)
+        return made
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -450,7 +500,7 @@ class Period:
     """A billing month that no transaction can book into any more. A month without this item is open."""
 
     month: str
-    state: Literal["closing", "closed"]
+    state: PeriodState
     manifest_key: str = ""
 
     @property
@@ -465,11 +515,15 @@ class Period:
 
     @classmethod
     def from_item(cls, item: Item) -> Period:
-        return cls(
-            month=_str(item, "pk")[2:],
-            state="closed" if _str(item, "state") == "closed" else "closing",
-            manifest_key=_str(item, "manifest"),
+        fields = Fields.of_item(item)
+        state = fields.one_of("state", _PERIOD_STATES)
+        made = cls(
+            month=fields.after("pk", "T#"),
+            state=state,
+            manifest_key=fields.text("manifest") if state == "closed" else "",
         )
+        fields.check_key(made.key)
+        return made
 
 
 def _named(key: Key) -> dict[str, Value]:
@@ -480,25 +534,14 @@ def _totals_value(totals: Mapping[int, Total]) -> dict[str, Value]:
     return {hour_label(hour_s): [total.records, total.bytes] for hour_s, total in totals.items()}
 
 
-def _totals(value: Value | None) -> dict[int, Total]:
-    pairs = cast("Mapping[str, list[int]]", value or {})
-    return {parse_hour(label): Total(size, records) for label, (records, size) in pairs.items()}
+def _totals(hours: Fields) -> dict[int, Total]:
+    totals: dict[int, Total] = {}
+    for label in hours:
+        total = hours.row(label, ("records", "bytes"))
+        totals[hours.hour_named(label)] = Total(total.whole("bytes"), total.whole("records"))
+    return totals
 
 
-def _hours(item: Item) -> Iterable[int]:
-    return map(parse_hour, cast("Iterable[str]", item.get("hours", ())))
-
-
-def _str(item: Item, name: str) -> str:
-    return str(item.get(name, ""))
-
-
-def _int(item: Item, name: str) -> int:
-    value = item.get(name, 0)
-    return value if isinstance(value, int) else _as_int(value)
-
-
-def _as_int(value: Value) -> int:
-    if not isinstance(value, int):
-        raise TypeError(f"expected a whole number, found {type(value).__name__}")
-    return value
+def _hour_after(fields: Fields) -> int:
+    label = fields.after("pk", "H#")
+    return fields.hour_named(label)

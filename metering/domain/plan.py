@@ -9,7 +9,8 @@ import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from metering.domain.hours import hour_label, lake_prefix, month_of, parse_hour
+from metering.domain.fields import Fields
+from metering.domain.hours import hour_label, lake_prefix, month_of
 from metering.units import DAY_S
 
 if TYPE_CHECKING:
@@ -75,20 +76,28 @@ class Plan:
         return json.dumps({"shard": self.shard, "hours": hours, "last": self.last}, separators=(",", ":")).encode()
 
     @classmethod
-    def from_json(cls, body: bytes) -> Plan:
-        """Inverse of `to_json`."""
-        plan = json.loads(body)
+    def from_json(cls, body: bytes, key: str) -> Plan:
+        """Inverse of `to_json`.
+
+        Args:
+            body: The object's content.
+            key: Its key.
+
+        Raises:
+            LedgerCorruptError: It is something else.
+        """
+        plan = Fields.of_json(body, key)
         hours = tuple(
             PlanHour(
-                hour_s=parse_hour(hour["hour"]),
+                hour_s=hour.hour("hour"),
                 files=tuple(
-                    PlanFile(commits=tuple(file["commits"]), rows=file["rows"], bytes=file["bytes"])
-                    for file in hour["files"]
+                    PlanFile(commits=file.texts("commits"), rows=file.whole("rows"), bytes=file.whole("bytes"))
+                    for file in hour.objects("files")
                 ),
             )
-            for hour in plan["hours"]
+            for hour in plan.objects("hours")
         )
-        return cls(shard=plan["shard"], hours=hours, last=tuple(plan["last"]))
+        return cls(shard=plan.whole("shard"), hours=hours, last=plan.texts("last"))
 
 
 def plan_key(shard: int, token: str) -> str:

@@ -15,11 +15,11 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Literal
 
 from metering.domain.batches import RefusedRecord
+from metering.domain.fields import Fields
 from metering.domain.hours import date_of
-from metering.errors import LedgerCorruptError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 QUARANTINE_PREFIX = "quarantine/"
 BATCHES_PREFIX = "quarantine/batches/"
 
+Kind = Literal["refused", "conflict"]
+
 _SCHEMA = "metering.quarantine/1"
+_KINDS: tuple[Kind, ...] = ("refused", "conflict")
 
 Problems = tuple[tuple[str, str], ...]
 
@@ -71,18 +74,22 @@ def encode_records(refused: Mapping[str, tuple[RefusedRecord, ...]]) -> bytes:
     return "".join(f"{line}\n" for line in lines).encode()
 
 
-def decode_records(body: bytes) -> Iterator[QuarantinedRecord]:
+def decode_records(body: bytes, key: str = "quarantine object") -> Iterator[QuarantinedRecord]:
     """Inverse of `encode_records`, line by line.
+
+    Args:
+        body: The object's content.
+        key: Its key.
 
     Raises:
         LedgerCorruptError: It is something else.
     """
-    for line in body.splitlines():
-        document = _document(line)
+    for number, line in enumerate(body.splitlines(), start=1):
+        document = Fields.of_json(line, f"{key}, line {number}")
         record = RefusedRecord(
-            position=cast("int", document["position"]), reasons=_problems(document), raw=str(document["raw"])
+            position=document.whole("position"), reasons=_problems(document), raw=document.any_text("raw")
         )
-        yield QuarantinedRecord(batch_id=str(document["batch_id"]), record=record)
+        yield QuarantinedRecord(batch_id=document.any_text("batch_id"), record=record)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +106,7 @@ class QuarantinedBatch:
         evidence: What the reader kept as proof, as text; empty if that is the body.
     """
 
-    kind: Literal["refused", "conflict"]
+    kind: Kind
     batch_id: str
     content_hash: str
     hash_version: int
@@ -140,36 +147,36 @@ class QuarantinedBatch:
         return json.dumps(document, separators=(",", ":")).encode()
 
     @classmethod
-    def decode(cls, body: bytes) -> QuarantinedBatch:
+    def decode(cls, body: bytes, key: str = "quarantine object") -> QuarantinedBatch:
         """Inverse of `encode`.
+
+        Args:
+            body: The object's content.
+            key: Its key.
 
         Raises:
             LedgerCorruptError: It is something else.
         """
-        document = _document(body)
+        document = Fields.of_json(body, key)
+        document.one_of("schema", (_SCHEMA,))
         return cls(
-            kind="conflict" if document["kind"] == "conflict" else "refused",
-            batch_id=str(document["batch_id"]),
-            content_hash=str(document["hash"]),
-            hash_version=cast("int", document["hash_version"]),
+            kind=document.one_of("kind", _KINDS),
+            batch_id=document.any_text("batch_id"),
+            content_hash=document.text("hash"),
+            hash_version=document.whole("hash_version"),
             problems=_problems(document),
-            source_id=str(document["source_id"]),
-            sequence=cast("int | None", document["sequence"]),
-            sender_id=str(document["sender"]),
-            first_sender_id=str(document["first_sender"]),
-            records=cast("int", document["records"]),
-            body=str(document["body"]),
-            evidence=str(document["evidence"]),
+            source_id=document.any_text("source_id"),
+            sequence=document.whole_or_null("sequence"),
+            sender_id=document.any_text("sender"),
+            first_sender_id=document.any_text("first_sender"),
+            records=document.whole("records"),
+            body=document.any_text("body"),
+            evidence=document.any_text("evidence"),
         )
 
 
-def _document(text: bytes) -> dict[str, object]:
-    try:
-        document = json.loads(text)
-    except ValueError as error:
-        raise LedgerCorruptError(f"quarantine object: {error}") from error
-    return cast("dict[str, object]", document)
-
-
-def _problems(document: Mapping[str, object]) -> Problems:
-    return tuple((reason, detail) for reason, detail in cast("list[tuple[str, str]]", document["reasons"]))
+def _problems(document: Fields) -> Problems:
+    problems = document.rows("reasons", ("reason", "detail"))
+    if not problems:
+        document.fail("reasons", "one reason at least")
+    return tuple((problem.text("reason"), problem.any_text("detail")) for problem in problems)

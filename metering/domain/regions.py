@@ -8,10 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from metering.domain.fields import Fields
 from metering.domain.items import Key
 
 if TYPE_CHECKING:
@@ -169,25 +170,36 @@ class RegionState:
 
     @classmethod
     def from_item(cls, item: Item) -> RegionState:
-        step = str(item["step"])
-        done = cast("Mapping[str, int]", item["done"])
-        findings = cast("list[list[str]]", item["findings"])
-        return cls(
-            region=str(item["sk"]),
-            phase=Phase(str(item["phase"])),
-            step=Step(step) if step else None,
-            done={Step(name): int(at_s) for name, at_s in done.items()},
-            reason=str(item["reason"]),
-            advice=str(item["advice"]),
-            listed=bool(item["listed"]),
-            left_out=tuple(cast("list[str]", item["left_out"])),
-            findings=tuple(Finding(check=c, answered=Answered(a), detail=d) for c, a, d in findings),
-            architecture=str(item["architecture"]),
-            attempts=int(cast("int", item["attempts"])),
-            deployments=int(cast("int", item["deployments"])),
-            canary_from_s=int(cast("int", item["canary_from_s"])),
-            updated_s=int(cast("int", item["updated_s"])),
+        fields = Fields.of_item(item)
+        done = fields.nested("done")
+        steps = {step.value: step for step in Step}
+        if unknown := [name for name in done if name not in steps]:
+            fields.fail("done", f"steps, not {unknown[0]}")
+        made = cls(
+            region=fields.text("sk"),
+            phase=fields.one_of("phase", tuple(Phase)),
+            step=fields.one_of("step", tuple(Step)) if fields.any_text("step") else None,
+            done={steps[name]: done.whole(name) for name in done},
+            reason=fields.any_text("reason"),
+            advice=fields.any_text("advice"),
+            listed=fields.flag("listed"),
+            left_out=fields.texts("left_out"),
+            findings=tuple(
+                Finding(
+                    check=finding.text("check"),
+                    answered=finding.one_of("answered", tuple(Answered)),
+                    detail=finding.any_text("detail"),
+                )
+                for finding in fields.rows("findings", ("check", "answered", "detail"))
+            ),
+            architecture=fields.text("architecture"),
+            attempts=fields.whole("attempts"),
+            deployments=fields.whole("deployments"),
+            canary_from_s=fields.whole("canary_from_s"),
+            updated_s=fields.whole("updated_s"),
         )
+        fields.check_key(made.key)
+        return made
 
 
 def region_key(region: str) -> Key:

@@ -17,8 +17,9 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
+from metering.domain.fields import Fields
 from metering.domain.items import Key
 from metering.domain.ledger import marker_key
 from metering.units import KIB
@@ -61,12 +62,15 @@ class RetryNote:
 
     @classmethod
     def from_item(cls, item: Item) -> RetryNote:
-        return cls(
-            batch_id=str(item["pk"])[2:],
-            retry_id=str(item["sk"])[len(NOTE_PREFIX) :],
-            positions=tuple(int(position) for position in cast("list[int]", item["positions"])),
-            expires_at_s=int(cast("int", item["expires_at"])),
+        fields = Fields.of_item(item)
+        made = cls(
+            batch_id=fields.after("pk", "B#"),
+            retry_id=fields.after("sk", NOTE_PREFIX),
+            positions=fields.wholes("positions"),
+            expires_at_s=fields.whole("expires_at"),
         )
+        fields.check_key(made.key)
+        return made
 
 
 def is_retry(batch_id: str) -> bool:

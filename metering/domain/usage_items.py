@@ -13,6 +13,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
+from metering.domain.fields import Fields
 from metering.domain.hours import date_of, hour_label, month_of, parse_hour
 from metering.domain.items import Item, Key
 from metering.domain.usage import ZERO, Total, UsageKey
@@ -102,20 +103,31 @@ def _beside(item: Item) -> Total:
 
 
 def _parse_usage_key(item: Item) -> tuple[UsageKey, int]:
-    day, _, fields = str(item["sk"]).partition("#")
-    names, corrects_s, suffix = _usage_fields(fields)
-    return UsageKey(parse_hour(f"{day}T00"), str(item["pk"]).split("#")[1], *names, corrects_s), suffix
+    try:
+        day, _, fields = str(item["sk"]).partition("#")
+        _, account_id, month = str(item["pk"]).split("#")
+        names, corrects_s, suffix = _usage_fields(fields)
+        key = UsageKey(parse_hour(f"{day}T00"), account_id, *names, corrects_s)
+    except (KeyError, ValueError):
+        Fields.of_item(item).fail("sk", "the key of a usage item")
+    if not day.startswith(month):
+        Fields.of_item(item).fail("sk", f"a day of {month}")
+    return key, suffix
 
 
 @lru_cache(maxsize=_REMEMBERED_FIELDS)
 def _usage_fields(fields: str) -> tuple[tuple[str, str, str, str], int | None, int]:
     usage_type, service, from_location, to_location, corrects, suffix = fields.split("#")
     names = (usage_type, service, from_location, to_location)
+    if not all(names) or not (suffix.isascii() and suffix.isdecimal()):
+        raise ValueError(fields)
     return names, parse_hour(corrects) if corrects else None, int(suffix)
 
 
 def _count(item: Item, name: str) -> int:
+    """A figure of an item, 0 if it has none: each hour has its own. It may be negative where something was repaired."""
     value = item.get(name, 0)
-    if not isinstance(value, int):
-        raise TypeError(f"expected a whole number in {name}, found {type(value).__name__}")
+    # Not isinstance: True is an int.
+    if type(value) is not int:
+        Fields.of_item(item).fail(name, "a whole number")
     return value

@@ -8,22 +8,23 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
+from metering.domain.fields import Fields
 from metering.domain.items import MAX_TRANSACTION_ACTIONS, Key, Put, Table, Update
 from metering.domain.ledger import Pointer
 from metering.domain.usage import Total
 from metering.domain.usage_items import usage_add, usage_key
-from metering.errors import LedgerCorruptError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from metering.domain.usage import UsageKey
 
 CHUNK_ACTIONS = MAX_TRANSACTION_ACTIONS - 1
 
 _SCHEMA = "metering.wal/1"
+_POINTER_COLUMNS = ("hour_s", "shard", "rows", "bytes", "staging")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,41 +92,40 @@ class WriteAhead:
         return json.dumps(document, separators=(",", ":")).encode()
 
     @classmethod
-    def decode(cls, body: bytes) -> WriteAhead:
+    def decode(cls, body: bytes, key: str = "write-ahead object") -> WriteAhead:
         """Inverse of `encode`.
+
+        Args:
+            body: The object's content.
+            key: Its key.
 
         Raises:
             LedgerCorruptError: It is something else.
         """
-        try:
-            document = json.loads(body)
-            if document["schema"] != _SCHEMA:
-                raise LedgerCorruptError(f"write-ahead object of schema {document['schema']!r}")
-            commit_id = str(document["commit_id"])
-            return cls(
-                commit_id=commit_id,
-                pointers=_pointers(commit_id, document["pointers"]),
-                deltas=tuple(
-                    UsageDelta(
-                        key=Key(str(pk), str(sk)),
-                        hours={int(hour_s): Total(int(size), int(records)) for hour_s, size, records in hours},
-                    )
-                    for pk, sk, hours in document["deltas"]
-                ),
-            )
-        except (ValueError, KeyError, TypeError) as error:
-            raise LedgerCorruptError(f"write-ahead object: {error}") from error
-
-
-def _pointers(commit_id: str, rows: object) -> tuple[Pointer, ...]:
-    return tuple(
-        Pointer(
-            hour_s=int(hour_s),
+        document = Fields.of_json(body, key)
+        document.one_of("schema", (_SCHEMA,))
+        commit_id = document.text("commit_id")
+        return cls(
             commit_id=commit_id,
-            shard=int(shard),
-            rows=int(count),
-            bytes=int(size),
-            staging_key=str(staging),
+            pointers=tuple(_pointer(commit_id, row) for row in document.rows("pointers", _POINTER_COLUMNS)),
+            deltas=tuple(_delta(row) for row in document.rows("deltas", ("pk", "sk", "hours"))),
         )
-        for hour_s, shard, count, size, staging in cast("Sequence[tuple[int, int, int, str, str]]", rows)
+
+
+def _pointer(commit_id: str, row: Fields) -> Pointer:
+    return Pointer(
+        hour_s=row.whole("hour_s"),
+        commit_id=commit_id,
+        shard=row.whole("shard"),
+        rows=row.whole("rows"),
+        bytes=row.decimal("bytes"),
+        staging_key=row.text("staging"),
+    )
+
+
+def _delta(row: Fields) -> UsageDelta:
+    hours = row.rows("hours", ("hour_s", "bytes", "records"))
+    return UsageDelta(
+        key=Key(row.text("pk"), row.text("sk")),
+        hours={each.whole("hour_s"): Total(each.decimal("bytes"), each.whole("records")) for each in hours},
     )

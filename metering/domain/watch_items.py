@@ -15,9 +15,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
-from metering.domain.hours import hour_label, parse_hour, rfc3339
+from metering.domain.fields import Fields
+from metering.domain.hours import hour_label, rfc3339
 from metering.domain.items import Key
 from metering.domain.lake import Source
 from metering.units import DAY_S
@@ -78,12 +79,15 @@ class CanaryRun:
 
     @classmethod
     def from_item(cls, item: Item) -> CanaryRun:
-        return cls(
-            slot_s=_int(item, "slot_s"),
-            sent_s=_int(item, "sent_s"),
-            verdict=CanaryVerdict(str(item["verdict"])),
-            settled_s=_int(item, "settled_s"),
+        fields = Fields.of_item(item)
+        made = cls(
+            slot_s=fields.whole("slot_s"),
+            sent_s=fields.whole("sent_s"),
+            verdict=fields.one_of("verdict", tuple(CanaryVerdict)),
+            settled_s=fields.whole("settled_s"),
         )
+        fields.check_key(made.key)
+        return made
 
 
 def canary_key(slot_s: int) -> Key:
@@ -108,7 +112,8 @@ class WatchState:
 
     @classmethod
     def from_item(cls, item: Item) -> WatchState:
-        return cls(first_s=_int(item, "first_s"), queue_empty_s=_int(item, "queue_empty_s"))
+        fields = Fields.of_item(item)
+        return cls(first_s=fields.whole("first_s"), queue_empty_s=fields.whole("queue_empty_s"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,8 +134,8 @@ class Completeness:
 
     @classmethod
     def from_item(cls, item: Item) -> Completeness:
-        published = cast("list[str]", item["published"])
-        return cls(through_s=_int(item, "through_s"), published=frozenset(parse_hour(label) for label in published))
+        fields = Fields.of_item(item)
+        return cls(through_s=fields.whole("through_s"), published=frozenset(fields.hours("published")))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,11 +166,12 @@ class Reconciliation:
 
     @classmethod
     def from_item(cls, item: Item) -> Reconciliation:
+        fields = Fields.of_item(item)
         return cls(
-            finished_s=_int(item, "finished_s"),
-            hours=_int(item, "hours"),
-            differences=_int(item, "differences"),
-            gaps_since_s=_int(item, "gaps_since_s") if "gaps_since_s" in item else None,
+            finished_s=fields.whole("finished_s"),
+            hours=fields.whole("hours"),
+            differences=fields.whole("differences"),
+            gaps_since_s=fields.whole("gaps_since_s", absent=None),
         )
 
 
@@ -201,17 +207,22 @@ class WorkList:
 
     @classmethod
     def from_item(cls, item: Item) -> WorkList:
-        runs = cast("Mapping[str, int]", item["runs"])
-        hours = cast("list[str]", item["hours"])
-        files = cast("list[tuple[str, str, int, int]]", item["files"])
+        fields = Fields.of_item(item)
+        runs = fields.nested("runs")
         return cls(
-            runs={int(shard): run for shard, run in runs.items()},
-            hours=frozenset(map(parse_hour, hours)),
+            runs={runs.number_named(shard): runs.whole(shard) for shard in runs},
+            hours=frozenset(fields.hours("hours")),
             files=frozenset(
-                Source(key=key, hour_s=parse_hour(hour), rows=rows, bytes=size, staged=False)
-                for hour, key, rows, size in files
+                Source(
+                    key=file.text("key"),
+                    hour_s=file.hour("hour"),
+                    rows=file.whole("rows"),
+                    bytes=file.whole("bytes"),
+                    staged=False,
+                )
+                for file in fields.rows("files", ("hour", "key", "rows", "bytes"))
             ),
-            scanned_s=_int(item, "scanned_s"),
+            scanned_s=fields.whole("scanned_s"),
         )
 
 
@@ -246,12 +257,12 @@ class SourceState:
 
     @classmethod
     def from_item(cls, item: Item) -> SourceState:
-        gaps = cast("list[tuple[int, int]]", item["gaps"])
+        fields = Fields.of_item(item)
         return cls(
-            source_id=str(item["sk"]),
-            last_sequence=_int(item, "last_sequence"),
-            last_seen_s=_int(item, "last_seen_s"),
-            gaps=tuple((int(first), int(last)) for first, last in gaps),
+            source_id=fields.text("sk"),
+            last_sequence=fields.whole("last_sequence", least=-1),
+            last_seen_s=fields.whole("last_seen_s"),
+            gaps=tuple((gap.whole("first"), gap.whole("last")) for gap in fields.rows("gaps", ("first", "last"))),
         )
 
 
@@ -263,9 +274,8 @@ def conflict_seen_item(batch_id: str, content_hash: str, now_s: int) -> dict[str
 
 def conflict_of(item: Item) -> tuple[str, str]:
     """Batch id and content hash of a conflict that was seen."""
-    _, batch_id, content_hash = str(item["sk"]).split("#")
-    return batch_id, content_hash
-
-
-def _int(item: Item, name: str) -> int:
-    return int(cast("int", item[name]))
+    fields = Fields.of_item(item)
+    parts = fields.text("sk").split("#")
+    if len(parts) != 3 or not all(parts):
+        fields.fail("sk", "a moment, a batch id and a hash")
+    return parts[1], parts[2]

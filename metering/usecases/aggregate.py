@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from metering.domain.admission import Admission
 from metering.domain.batches import DecodedBatch, NoBatch, RefusedBatch
-from metering.errors import UnavailableError
+from metering.errors import LedgerCorruptError, UnavailableError
 from metering.usecases.commit import Committer, Invocation
 from metering.usecases.contents import Content, Copy, rounds
 from metering.usecases.finish import Finisher
@@ -43,10 +43,13 @@ class InvocationResult:
     Attributes:
         retry: Ids of the messages that the queue has to deliver again; all others can be deleted.
         counts: Copies of batches by verdict. A message with several batches counts each of them.
+        contradictions: What is wrong with the ledger. The batches that it is about are in `retry`, so they become dead
+            letters unless somebody puts it right; all others have their verdict.
     """
 
     retry: tuple[str, ...]
     counts: Mapping[Verdict, int]
+    contradictions: tuple[str, ...] = ()
 
 
 class Aggregator:
@@ -96,9 +99,6 @@ class Aggregator:
 
         What has no durable verdict when this returns is in `retry`. If this raises or is killed, every message must be
         delivered again; that changes nothing for those that have their verdict already.
-
-        Raises:
-            LedgerCorruptError: The ledger contradicts the protocol.
         """
         invocation = Invocation(deadline=deadline, refuser=self._refuser, tally=Tally(self._metrics))
         for window in self._windows(_together(deliveries), invocation):
@@ -108,7 +108,11 @@ class Aggregator:
                 self._settle(window, invocation)
         if self._alerts is not None:
             self._refuser.send_alert(self._alerts)
-        return InvocationResult(retry=invocation.tally.put_back, counts=dict(invocation.tally.counts))
+        return InvocationResult(
+            retry=invocation.tally.put_back,
+            counts=dict(invocation.tally.counts),
+            contradictions=invocation.tally.contradictions,
+        )
 
     def _windows(self, deliveries: Sequence[Delivery], invocation: Invocation) -> Iterator[list[Copy]]:
         """Read deliveries, handing on what was read before it is more than a commit may hold: memory is bounded."""
@@ -158,10 +162,17 @@ class Aggregator:
     def _decide(self, contents: list[Content], invocation: Invocation) -> None:
         for content in contents:
             if isinstance(content.batch, RefusedBatch):
-                invocation.tally.settle(content, self._refuser.reject(content, content.batch))
+                invocation.tally.settle(content, self._reject(content, content.batch, invocation))
         decoded = [content for content in contents if isinstance(content.batch, DecodedBatch)]
         if decoded:
             self._committer.commit(decoded, invocation)
+
+    def _reject(self, content: Content, batch: RefusedBatch, invocation: Invocation) -> Verdict:
+        try:
+            return self._refuser.reject(content, batch)
+        except LedgerCorruptError as error:
+            invocation.tally.corrupt(error)
+            return Verdict.PUT_BACK
 
 
 def _together(deliveries: Sequence[Delivery]) -> list[Delivery]:

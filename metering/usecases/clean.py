@@ -11,6 +11,7 @@ from metering.domain.items import Delete, Equals, Exists, Table, Update
 from metering.domain.ledger import CommitRecord, Run, commit_key, pending_key, pointer_key, run_key, run_name
 from metering.domain.plan import Plan
 from metering.errors import ConditionFailedError, LedgerCorruptError
+from metering.usecases.contradictions import Contradictions
 
 if TYPE_CHECKING:
     from metering.ports import Alerts, Clock, Deadline, ItemStore, Metrics, ObjectStore
@@ -51,17 +52,21 @@ class Cleaner:
         """Clean the runs that are due, oldest first; what is not reached is left to the next call.
 
         Raises:
-            LedgerCorruptError: A commit whose last hours were taken is still pending. An alert was sent.
+            LedgerCorruptError: A commit whose last hours were taken is still pending (an alert was sent), or something
+                cannot be read. The other shards were cleaned.
             UnavailableError: A call had no sure outcome.
         """
         runs = commits = 0
+        contradictions = Contradictions()
         for shard in range(self.shards):
-            for run in self._due(shard):
-                if deadline.remaining_ms() < self.reserve_ms:
-                    break
-                commits += self._clean(run)
-                runs += 1
+            with contradictions.noted():
+                for run in self._due(shard):
+                    if deadline.remaining_ms() < self.reserve_ms:
+                        break
+                    commits += self._clean(run)
+                    runs += 1
         self.metrics.count("CleanedCommits", commits)
+        contradictions.tell()
         return CleaningResult(runs=runs, commits=commits)
 
     def _due(self, shard: int) -> list[Run]:
@@ -76,7 +81,7 @@ class Cleaner:
         )
 
     def _clean(self, run: Run) -> int:
-        plan = Plan.from_json(self.patience.call(lambda: self.objects.get(run.plan_key)))
+        plan = Plan.from_json(self.patience.call(lambda: self.objects.get(run.plan_key)), run.plan_key)
         for hour in plan.hours:
             for commit_id in hour.commits:
                 self._delete_pointer(hour.hour_s, commit_id)
@@ -103,6 +108,11 @@ class Cleaner:
         commit_keys = [commit_key(commit_id) for commit_id in commit_ids]
         found = self.patience.call(lambda: self.items.get_many(Table.LEDGER, commit_keys))
         commits = [CommitRecord.from_item(item) for item in found.values()]
+        for commit in commits:
+            if commit.state != "applied":
+                raise LedgerCorruptError(
+                    f"run {run_name(run.shard, run.run)} took commit {commit.commit_id}, which is {commit.state}"
+                )
         keys = [key for commit in commits for key in (commit.staging_key, wal_key(commit.staging_key))]
         if keys:
             self.patience.call(lambda: self.objects.delete(keys))

@@ -135,7 +135,12 @@ class Committer:
             return []
         if reply is _Reply.UNKNOWN:
             return self._smaller(plan, invocation)
-        return self._resolve(body, read_refusal(body, reply), invocation)
+        try:
+            refusal = read_refusal(body, reply)
+        except LedgerCorruptError as error:
+            invocation.tally.corrupt(error)
+            return _put_back(plan, invocation)
+        return self._resolve(body, refusal, invocation)
 
     def _write_objects(self, body: CommitBody) -> None:
         """All that the transaction will refer to; durable before it is sent."""
@@ -200,7 +205,11 @@ class Committer:
         for place, marker in refusal.markers.items():
             content = contents[place]
             invocation.tally.settle(content, invocation.refuser.against(content, marker))
-        rest = [content for place, content in enumerate(contents) if place not in refusal.markers]
+        for place, error in refusal.corrupt.items():
+            invocation.tally.corrupt(error)
+            invocation.tally.settle(contents[place], Verdict.PUT_BACK)
+        decided = refusal.markers.keys() | refusal.corrupt.keys()
+        rest = [content for place, content in enumerate(contents) if place not in decided]
         if not rest:
             return []
         self._metrics.count(metric_names.COMMITS_REPLANNED)
@@ -211,19 +220,19 @@ class Committer:
             self._metrics.count(metric_names.COMMITS_NARROW)
         else:
             self._metrics.count(metric_names.COMMITS_WIDE)
-            self._finish(body)
+            self._finish(body, invocation)
         for booked in body.plan.batches:
             self._count(booked)
             invocation.tally.settle(booked.content, Verdict.ACCEPTED)
 
-    def _finish(self, body: CommitBody) -> None:
+    def _finish(self, body: CommitBody, invocation: Invocation) -> None:
         # Markers and the write-ahead object are durable, so the batches are accepted whatever comes of this.
         try:
             self._finisher.finish(body.commit_id, opened=body.write_ahead)
         except UnavailableError:
             self._metrics.count(metric_names.COMMITS_LEFT_OPEN)
-        except LedgerCorruptError:
-            self._metrics.count(metric_names.LEDGER_CORRUPT)
+        except LedgerCorruptError as error:
+            invocation.tally.corrupt(error)
 
     def _count(self, booked: BookedBatch) -> None:
         batch = booked.batch

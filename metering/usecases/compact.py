@@ -15,11 +15,11 @@ from metering.domain.ledger import CommitRecord, Pending, Run, commit_key, pendi
 from metering.domain.plan import make_plan, plan_key
 from metering.errors import ConditionFailedError
 from metering.usecases.compaction_run import LateError, OutOfTimeError, RunWork, WorkTally
+from metering.usecases.contradictions import Contradictions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from metering.domain.items import Item
     from metering.domain.plan import CompactionPolicy, Plan
     from metering.ports import Alerts, Clock, Deadline, Entropy, ItemStore, LakeWriter, Metrics, ObjectStore
     from metering.usecases.patience import Patience
@@ -49,6 +49,7 @@ class _Turn:
     deadline: Deadline
     closing: frozenset[str]
     tally: WorkTally = field(default_factory=WorkTally)
+    contradictions: Contradictions = field(default_factory=Contradictions)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,20 +85,22 @@ class Compactor:
                 closed are so anyway.
 
         Raises:
-            LedgerCorruptError: The ledger contradicts the protocol. An alert was sent.
+            LedgerCorruptError: The ledger contradicts the protocol; what does not depend on it was done.
             UnavailableError: A call had no sure outcome; the next process resumes.
         """
         turn = _Turn(deadline=deadline, closing=closing)
         finished = True
         for shard in range(self.shards):
             try:
-                while self._step(shard, turn):
-                    pass
+                with turn.contradictions.noted():
+                    while self._step(shard, turn):
+                        pass
             except OutOfTimeError:
                 finished = False
         tally = turn.tally
         self.metrics.count("CompactedRows", tally.rows)
         self.metrics.count("CompactedFiles", tally.files)
+        turn.contradictions.tell()
         return CompactionResult(
             runs=tally.runs, hours=tally.hours, files=tally.files, rows=tally.rows, finished=finished
         )
@@ -114,7 +117,7 @@ class Compactor:
             except LateError:
                 self.metrics.count("CompactionLate")
             return True
-        plan = self.patience.call(lambda: self._plan(shard, turn.closing))
+        plan = self.patience.call(lambda: self._plan(shard, turn))
         if plan is None:
             return False
         self._announce(plan, 1 if latest is None else latest.run + 1)
@@ -134,30 +137,44 @@ class Compactor:
             tally=turn.tally,
         )
 
-    def _plan(self, shard: int, closing: frozenset[str]) -> Plan | None:
-        pending = [Pending.from_item(item) for item in self.items.query(Table.LEDGER, pending_key(shard, "").pk)]
+    def _plan(self, shard: int, turn: _Turn) -> Plan | None:
+        pending: list[Pending] = []
+        for item in self.items.query(Table.LEDGER, pending_key(shard, "").pk):
+            # What cannot be read is left out, as an open commit is: its rows stay in staging.
+            with turn.contradictions.noted():
+                pending.append(Pending.from_item(item))
         now_s = self.clock.now_ms() // 1000
         # Two passes: who is due is asked of all, but only wide commits that would be taken are looked at.
-        closing |= self._closing(pending, now_s)
+        closing = turn.closing | self._closing(pending, now_s)
         while True:
             plan = make_plan(shard, pending, now_s=now_s, policy=self.policy, closing=closing)
             if plan is None:
                 return None
             taken = plan.commits()
-            open_commits = self._still_open(entry for entry in pending if entry.wide and entry.commit_id in taken)
+            wide = [entry for entry in pending if entry.wide and entry.commit_id in taken]
+            open_commits = self._still_open(wide, turn.contradictions)
             if not open_commits:
                 return plan
             pending = [entry for entry in pending if entry.commit_id not in open_commits]
 
-    def _still_open(self, wide: Iterable[Pending]) -> frozenset[str]:
-        """Those that are open although we tried to finish them; they are left out of this plan."""
-        keys = {commit_key(entry.commit_id): entry.commit_id for entry in wide}
-        items = self.items.get_many(Table.LEDGER, list(keys))
-        unfinished = [commit_id for key, commit_id in keys.items() if not _applied(items.get(key))]
+    def _still_open(self, wide: Iterable[Pending], contradictions: Contradictions) -> frozenset[str]:
+        """Those that are open although we tried to finish them, or cannot be; they are left out of this plan."""
+        unfinished = self._unapplied([entry.commit_id for entry in wide], contradictions)
         for commit_id in unfinished:
-            self.finish(commit_id)
-        again = self.items.get_many(Table.LEDGER, [commit_key(commit_id) for commit_id in unfinished])
-        return frozenset(commit_id for commit_id in unfinished if not _applied(again.get(commit_key(commit_id))))
+            with contradictions.noted():
+                self.finish(commit_id)
+        return frozenset(self._unapplied(unfinished, contradictions))
+
+    def _unapplied(self, commit_ids: list[str], contradictions: Contradictions) -> list[str]:
+        """Those of the commits that are not known to be applied."""
+        items = self.items.get_many(Table.LEDGER, [commit_key(commit_id) for commit_id in commit_ids])
+        applied: set[str] = set()
+        for item in items.values():
+            with contradictions.noted():
+                commit = CommitRecord.from_item(item)
+                if commit.state == "applied":
+                    applied.add(commit.commit_id)
+        return [commit_id for commit_id in commit_ids if commit_id not in applied]
 
     def _closing(self, pending: Iterable[Pending], now_s: int) -> frozenset[str]:
         months = {month_of(hour_s) for entry in pending for hour_s in entry.hours}
@@ -183,7 +200,3 @@ def newest_run(items: ItemStore, shard: int) -> Run | None:
     """The last run of a shard's chain, or None if there is none yet."""
     newest = items.query(Table.LEDGER, run_key(shard, 0).pk, descending=True)
     return next((Run.from_item(item) for item in newest), None)
-
-
-def _applied(item: Item | None) -> bool:
-    return item is not None and CommitRecord.from_item(item).state == "applied"

@@ -77,7 +77,7 @@ class RunWork:
             LedgerCorruptError: The ledger contradicts the plan; an alert was sent.
             UnavailableError: A call had no sure outcome.
         """
-        plan = Plan.from_json(self.patience.call(lambda: self.objects.get(self.run.plan_key)))
+        plan = Plan.from_json(self.patience.call(lambda: self.objects.get(self.run.plan_key)), self.run.plan_key)
         for hour in plan.hours:
             if self.deadline.remaining_ms() < self.reserve_ms:
                 raise OutOfTimeError

@@ -97,7 +97,7 @@ def quarantined_digests(objects: ObjectStore, wanted: set[str]) -> set[str]:
     # A body that is no JSON at all is known by its own digest: no need to look through all of them.
     found = {digest for digest in wanted if objects.head(batch_key("", digest)) is not None}
     for info in objects.list(BATCHES_PREFIX) if found != wanted else ():
-        batch = QuarantinedBatch.decode(objects.get(info.key))
+        batch = QuarantinedBatch.decode(objects.get(info.key), info.key)
         if not batch.batch_id:
             found.add(body_digest(batch.body))
     return found & wanted

@@ -80,7 +80,7 @@ class Finisher:
             if self._open(record.commit_id) is None:
                 return None
             raise LedgerCorruptError(f"commit {record.commit_id} is open, and {key} is missing") from error
-        ahead = WriteAhead.decode(body)
+        ahead = WriteAhead.decode(body, key)
         if ahead.commit_id != record.commit_id or ahead.chunks != record.chunks:
             raise LedgerCorruptError(f"{key} is not what commit {record.commit_id} was opened with")
         return ahead

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 
 from metering.domain.items import Table
 from metering.domain.ledger import Marker, marker_key
-from metering.errors import UnavailableError
+from metering.errors import LedgerCorruptError, UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from metering.domain.items import Item
     from metering.ports import ItemStore
     from metering.usecases.contents import Content
 
@@ -44,7 +45,15 @@ class Foresight:
             items = self._store.get_many(Table.LEDGER, [marker_key(each.batch.batch_id) for each in worth_it])
         except UnavailableError:
             return {}
-        markers = (Marker.from_item(item) for item in items.values())
+        markers = filter(None, map(_readable, items.values()))
         accepted = {marker.batch_id: marker for marker in markers if marker.verdict == "accepted"}
         self._looks_left = _PERSISTENCE if accepted else max(self._looks_left - 1, 0)
         return accepted
+
+
+def _readable(item: Item) -> Marker | None:
+    # The transaction meets it as well, and its batch is put back then.
+    try:
+        return Marker.from_item(item)
+    except LedgerCorruptError:
+        return None

@@ -160,7 +160,8 @@ def _state(hour_s: int, published: list[Item], pointers: list[Item]) -> HourStat
     files = [source for item in published for source in Published.from_item(item).sources]
     staged = [
         Source(key=pointer.staging_key, hour_s=hour_s, rows=pointer.rows, bytes=pointer.bytes, staged=True)
-        for pointer in (Pointer.from_item(item) for item in pointers if item.get("run") not in runs)
+        for pointer in map(Pointer.from_item, pointers)
+        if pointer.run not in runs
     ]
     keys = frozenset(map(str, _sort_keys([*published, *pointers])))
     return HourState(hour_s=hour_s, sources=(*files, *staged), keys=keys)

@@ -36,6 +36,8 @@ def read_ledger(items: ItemStore) -> LedgerFacts:
             facts.markers[pk[2:]] = Marker.from_item(item)
         elif pk.startswith("B#") and sk.startswith("X#"):
             facts.conflicts.setdefault(pk[2:], set()).add(sk[2:])
-        elif pk.startswith("C#") and item["state"] == "open":
-            facts.open_commits.append(CommitRecord.from_item(item).commit_id)
+        elif pk.startswith("C#"):
+            commit = CommitRecord.from_item(item)
+            if commit.state == "open":
+                facts.open_commits.append(commit.commit_id)
     return facts

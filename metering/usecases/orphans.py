@@ -16,6 +16,7 @@ from metering.domain.ledger import CommitRecord, commit_key
 from metering.domain.quarantine import QUARANTINE_PREFIX, commit_of
 from metering.errors import ConditionFailedError, UnavailableError
 from metering.units import HOUR_S
+from metering.usecases.contradictions import Contradictions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,19 +67,22 @@ class OrphanCleaner:
 
         Raises:
             UnavailableError: Listing or reading had no answer; what is left is left to the next call.
+            LedgerCorruptError: Commits cannot be read. Nothing of theirs was deleted, and all others were settled.
         """
         deleted = 0
+        contradictions = Contradictions()
         commits: dict[str, _Objects] = {}
         for commit_id, info, staged in self._old_objects():
             if len(commits) >= _COMMITS_AT_ONCE and commit_id not in commits:
-                deleted += self._settle(commits)
+                deleted += self._settle(commits, contradictions)
                 commits = {}
                 if deadline.remaining_ms() < self.reserve_ms:
                     break
             found = commits.setdefault(commit_id, _Objects())
             (found.staged if staged else found.quarantined).append(info.key)
-        deleted += self._settle(commits)
+        deleted += self._settle(commits, contradictions)
         self.metrics.count("OrphansDeleted", deleted)
+        contradictions.tell()
         return deleted
 
     def _old_objects(self) -> Iterator[tuple[str, ObjectInfo, bool]]:
@@ -93,14 +97,14 @@ class OrphanCleaner:
             if commit_id is not None and youngest_kept_s < info.modified_s <= now_s - self.age_s:
                 yield commit_id, info, False
 
-    def _settle(self, commits: dict[str, _Objects]) -> int:
+    def _settle(self, commits: dict[str, _Objects], contradictions: Contradictions) -> int:
         keys = [commit_key(commit_id) for commit_id in commits]
         items = self.patience.call(lambda: self.items.get_many(Table.LEDGER, keys)) if keys else {}
-        deletable = [
-            key
-            for commit_id, found in commits.items()
-            for key in self._deletable(commit_id, found, items.get(commit_key(commit_id)))
-        ]
+        deletable: list[str] = []
+        for commit_id, found in commits.items():
+            # Nothing is deleted for what cannot be read: it may be the only copy of accepted rows.
+            with contradictions.noted():
+                deletable += self._deletable(commit_id, found, items.get(commit_key(commit_id)))
         if deletable:
             self.patience.call(lambda: self.objects.delete(deletable))
         return len(deletable)

@@ -75,7 +75,7 @@ class PeriodCloser:
             raise PeriodNotClosableError(month, f"it can be closed from {rfc3339(after_s + self.wait_s)} on")
         period = self._begin(month)
         if period.state == "closed":
-            return ClosedMonth.from_json(self.objects.get(period.manifest_key))
+            return ClosedMonth.from_json(self.objects.get(period.manifest_key), period.manifest_key)
         while self._pending(month):
             if not self.compactor.run(deadline, closing=frozenset([month])).finished:
                 raise PeriodNotClosableError(month, "compaction needs more time; run the command again")
@@ -136,6 +136,7 @@ class PeriodCloser:
 
     def _check(self, month: str, first_s: int, after_s: int) -> None:
         result = self.reconciler.run(from_s=first_s, to_s=after_s, deep=True)
+        result.markers.contradictions.tell()
         if result.different:
             hours = ", ".join(rfc3339(check.hour_s) for check in result.different[:5])
             raise PeriodNotClosableError(

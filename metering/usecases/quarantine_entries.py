@@ -207,7 +207,7 @@ class QuarantineEntries:
         except ObjectMissingError:
             return []
         if info.key.startswith(BATCHES_PREFIX):
-            return [self._whole(info, QuarantinedBatch.decode(body))]
+            return [self._whole(info, QuarantinedBatch.decode(body, info.key))]
         return self._partial(info, body) if commit_of(info.key) else []
 
     def _whole(self, info: ObjectInfo, batch: QuarantinedBatch) -> Entry:
@@ -227,7 +227,7 @@ class QuarantineEntries:
         new_id = content_retry_id(batch.batch_id, batch.content_hash)
         found: list[str] = []
         for item in self._store.query(Table.LEDGER, marker_key(batch.batch_id).pk):
-            if item["sk"] == "M" and batch.kind == "refused" and item["verdict"] == "accepted":
+            if item["sk"] == "M" and batch.kind == "refused" and Marker.from_item(item).verdict == "accepted":
                 found.append(batch.batch_id)
             elif item["sk"] == f"{NOTE_PREFIX}{new_id}":
                 found.append(new_id)
@@ -235,7 +235,7 @@ class QuarantineEntries:
 
     def _partial(self, info: ObjectInfo, body: bytes) -> list[Entry]:
         refused: dict[str, list[RefusedRecord]] = {}
-        for quarantined in decode_records(body):
+        for quarantined in decode_records(body, info.key):
             refused.setdefault(quarantined.batch_id, []).append(quarantined.record)
         found: list[Entry] = []
         for batch_id, records in refused.items():

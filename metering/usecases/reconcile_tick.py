@@ -58,6 +58,7 @@ class ReconcileTick:
 
         Raises:
             UnavailableError: Something could not be read.
+            LedgerCorruptError: Something is not what may be there. All that does not depend on it was compared.
         """
         now_s = self.clock.now_ms() // 1000
         work = self.checker.work_list()
@@ -77,6 +78,7 @@ class ReconcileTick:
         result = self.reconciler.run(from_s=now_s - self.window_s - DAY_S, to_s=now_s + DAY_S, limit=limit)
         self.state.keep(result)
         self._renew_list(result, runs)
+        result.markers.contradictions.tell()
         return TickResult(
             scanned=True,
             hours=len(result.checks),

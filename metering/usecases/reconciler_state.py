@@ -6,8 +6,9 @@ It is the only writer of both, so they are written unconditionally.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
+from metering.domain.fields import Fields
 from metering.domain.items import Put, Table
 from metering.domain.sources import Gap, SeenSequences
 from metering.domain.watch_items import RECONCILIATION_KEY, SOURCE_PK, Reconciliation, SourceState
@@ -96,10 +97,14 @@ def _source_item(source_id: str, seen: SeenSequences, last_seen_s: int, confirme
 
 def _remembered(item: Item) -> tuple[SeenSequences, int]:
     state = SourceState.from_item(item)
-    noticed = cast("list[tuple[int, int, int, int]]", item["noticed"])
+    fields = Fields.of_item(item)
+    noticed = fields.rows("noticed", Gap._fields)
     seen = SeenSequences(
         last=state.last_sequence,
-        last_ms=cast("int", item["last_ms"]),
-        gaps=tuple(Gap(*gap) for gap in noticed),
+        last_ms=fields.whole("last_ms"),
+        gaps=tuple(
+            Gap(gap.whole("first"), gap.whole("last"), gap.whole("noticed_ms"), gap.whole("since_ms"))
+            for gap in noticed
+        ),
     )
     return seen, state.last_seen_s

@@ -19,6 +19,7 @@ from metering.domain.plan import Plan
 from metering.domain.usage import ZERO
 from metering.domain.watch_items import WORK_LIST_KEY, WorkList
 from metering.units import HOUR_S
+from metering.usecases.contradictions import Contradictions
 from metering.usecases.hour_check import HourCheck
 from metering.usecases.verification import Difference
 
@@ -73,9 +74,12 @@ class RunChecker:
 
         Raises:
             UnavailableError: Something could not be read; the list is as it was before.
+            LedgerCorruptError: Markers cannot be read; their files stay on the list, and all else was compared. Or a
+                run, its plan or what it published cannot: the list is as it was before.
         """
         work = self._extended(self.work_list())
-        files = self._files(sorted(work.files, key=lambda file: file.key), deadline)
+        contradictions = Contradictions()
+        files = self._files(sorted(work.files, key=lambda file: file.key), deadline, contradictions)
         hours, confirmed = self._usage(sorted(work.hours), deadline)
         different = (*(check for check in files.values() if not check.agrees), *confirmed)
         left = WorkList(
@@ -86,6 +90,7 @@ class RunChecker:
         )
         self.keep(left)
         self.reconciler.tell(len(hours), different)
+        contradictions.tell()
         return RunCheck(hours=len(hours), files=len(files), different=different, left=len(left.hours) + len(left.files))
 
     def work_list(self) -> WorkList:
@@ -125,22 +130,25 @@ class RunChecker:
         return takewhile(lambda run: run.state == "done", runs)
 
     def _published(self, run: Run) -> Iterator[Published]:
-        plan = Plan.from_json(self.objects.get(run.plan_key))
+        plan = Plan.from_json(self.objects.get(run.plan_key), run.plan_key)
         keys = [published_key(hour.hour_s, run.shard, run.run) for hour in plan.hours]
         return map(Published.from_item, self.items.get_many(Table.LEDGER, keys).values())
 
-    def _files(self, files: list[Source], deadline: Deadline) -> dict[Source, HourCheck]:
+    def _files(
+        self, files: list[Source], deadline: Deadline, contradictions: Contradictions
+    ) -> dict[Source, HourCheck]:
         """What was found in each file that there was time for."""
         checks: dict[Source, HourCheck] = {}
         for file in files:
             if deadline.remaining_ms() < self.reserve_ms:
                 break
-            checks[file] = self._file(file)
+            checks[file] = self._file(file, contradictions)
         return checks
 
-    def _file(self, file: Source) -> HourCheck:
+    def _file(self, file: Source, contradictions: Contradictions) -> HourCheck:
         batches = {str(g[0]): total for g, total in self.reconciler.view.reader.totals([file], _BY_BATCH).items()}
-        wrong = () if self._may_have_expired(file.hour_s) else tuple(self._marker_differences(file.hour_s, batches))
+        expired = self._may_have_expired(file.hour_s)
+        wrong = () if expired else tuple(self._marker_differences(file.hour_s, batches, contradictions))
         return HourCheck(
             hour_s=file.hour_s,
             settled=True,
@@ -154,11 +162,17 @@ class RunChecker:
     def _may_have_expired(self, hour_s: int) -> bool:
         return hour_s - HOUR_S + self.reconciler.marker_life_s <= self.clock.now_ms() // 1000
 
-    def _marker_differences(self, hour_s: int, batches: Mapping[str, Total]) -> Iterator[Difference]:
+    def _marker_differences(
+        self, hour_s: int, batches: Mapping[str, Total], contradictions: Contradictions
+    ) -> Iterator[Difference]:
         rest = iter(batches.items())
         while part := dict(islice(rest, _MARKERS_AT_ONCE)):
             found = self.items.get_many(Table.LEDGER, [marker_key(batch_id) for batch_id in part])
-            markers = {marker.batch_id: marker for marker in map(Marker.from_item, found.values())}
+            markers: dict[str, Marker] = {}
+            for item in found.values():
+                with contradictions.noted():
+                    known = Marker.from_item(item)
+                    markers[known.batch_id] = known
             for batch_id, rows in part.items():
                 # All rows of a batch in an hour are in one file: they came in one commit.
                 marker = markers.get(batch_id)

@@ -179,8 +179,8 @@ class StorageReporter:
         puts = sum(not source.staged for source in sources)
         gets = 0
         for item in self.items.scan(Table.LEDGER):
-            if item["sk"] == "C" and item["state"] != "aborted":
-                commit = CommitRecord.from_item(item)
+            commit = CommitRecord.from_item(item) if item["sk"] == "C" else None
+            if commit is not None and commit.state != "aborted":
                 puts += 2 if commit.chunks else 1
                 gets += len(commit.hours) + (1 if commit.chunks else 0)
         return puts * self.prices.put_usd + gets * self.prices.get_usd

@@ -16,6 +16,7 @@ from metering.domain.sources import SourceSightings
 from metering.domain.usage import ZERO, Total, UsageKey
 from metering.domain.usage_items import usage_entries, usage_partition
 from metering.units import DAY_S
+from metering.usecases.contradictions import Contradictions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -106,11 +107,13 @@ class MarkerSurvey:
 
     Attributes:
         batches: Total of each batch, for the hours that were asked for.
+        contradictions: Markers that cannot be read: they are in no total, so their hours differ.
     """
 
     hours: dict[int, Total] = field(default_factory=dict)
     batches: dict[int, dict[str, Total]] = field(default_factory=dict)
     sources: dict[str, SourceSightings] = field(default_factory=dict)
+    contradictions: Contradictions = field(default_factory=Contradictions)
 
     def add(self, marker: Marker, detailed: frozenset[int]) -> None:
         """Count one marker."""
@@ -130,5 +133,6 @@ def survey_markers(
     survey = MarkerSurvey()
     for item in _limited(items.scan(Table.LEDGER), limit):
         if item["sk"] == "M" and str(item["pk"]).startswith("B#"):
-            survey.add(Marker.from_item(item), detailed)
+            with survey.contradictions.noted():
+                survey.add(Marker.from_item(item), detailed)
     return survey

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from metering.domain import metric_names
 from metering.domain.items import Table
-from metering.domain.ledger import CommitRecord, commit_key, pending_key
+from metering.domain.ledger import CommitRecord, Pending, commit_key, pending_key
 from metering.errors import LedgerCorruptError, UnavailableError
 from metering.usecases.finish import Finisher
 from metering.usecases.patience import Patience
@@ -100,7 +100,7 @@ class Sweeper:
             items = self._commits(keys)
             for commit_id, key in zip(block, keys, strict=True):
                 item = items.get(key)
-                if item is not None and CommitRecord.from_item(item).state == "open":
+                if item is not None and _may_be_open(item):
                     yield commit_id
                 else:
                     self._applied.add(commit_id)
@@ -112,8 +112,24 @@ class Sweeper:
         for shard in range(self._settings.shards):
             for item in self._store.query(Table.LEDGER, pending_key(shard, "").pk):
                 commit_id = str(item["sk"])
-                if not item.get("wide"):
+                if not _may_be_wide(item):
                     continue
                 seen.add(commit_id)
                 if commit_id not in self._applied:
                     yield commit_id
+
+
+def _may_be_open(item: Item) -> bool:
+    """Also of one that cannot be read: the finisher says so, and it is counted as corrupt."""
+    try:
+        return CommitRecord.from_item(item).state == "open"
+    except LedgerCorruptError:
+        return True
+
+
+def _may_be_wide(item: Item) -> bool:
+    """Also of one that cannot be read: then its commit is looked at, and the compactor names it."""
+    try:
+        return Pending.from_item(item).wide
+    except LedgerCorruptError:
+        return True

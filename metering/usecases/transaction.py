@@ -65,9 +65,15 @@ class ClosedMonths:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EarlierVerdicts:
-    """Some batches were accepted before: their markers by place in the commit."""
+    """Some batches were accepted before.
+
+    Attributes:
+        markers: Of those, by place in the commit.
+        corrupt: What is wrong with the markers that cannot be read, by place.
+    """
 
     markers: dict[int, Marker]
+    corrupt: dict[int, LedgerCorruptError]
 
 
 def build_commit(plan: CommitPlan[BookedBatch], commit_id: str, *, now_ms: int, settings: Settings) -> CommitBody:
@@ -201,10 +207,17 @@ def read_refusal(body: CommitBody, error: TransactionCanceledError) -> OwnCommit
     months = frozenset(month for index, month in enumerate(body.months, start=_FIRST_MONTH) if index in failed)
     if months:
         return ClosedMonths(months=months)
-    markers = {index - body.first_marker: _marker(item) for index, item in failed.items()}
-    if not markers or min(markers) < 0 or max(markers) >= len(body.plan.batches):
+    places = [index - body.first_marker for index in failed]
+    if not places or min(places) < 0 or max(places) >= len(body.plan.batches):
         raise LedgerCorruptError(f"commit {body.commit_id} was refused at actions {sorted(failed)}")
-    return EarlierVerdicts(markers=markers)
+    markers: dict[int, Marker] = {}
+    corrupt: dict[int, LedgerCorruptError] = {}
+    for place, item in zip(places, failed.values(), strict=True):
+        try:
+            markers[place] = _marker(item)
+        except LedgerCorruptError as error:
+            corrupt[place] = error
+    return EarlierVerdicts(markers=markers, corrupt=corrupt)
 
 
 def _state(item: Mapping[str, object] | None) -> str:

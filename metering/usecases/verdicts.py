@@ -12,6 +12,7 @@ from metering.domain.batches import DecodedBatch, RefusedBatch
 if TYPE_CHECKING:
     from metering.domain.batches import Delivery
     from metering.domain.ledger import Marker
+    from metering.errors import LedgerCorruptError
     from metering.ports import Metrics
     from metering.usecases.contents import Content
 
@@ -70,11 +71,22 @@ class Tally:
         self.counts: Counter[Verdict] = Counter()
         self._metrics = metrics
         self._put_back: dict[str, None] = {}
+        self._corrupt: dict[str, None] = {}
 
     @property
     def put_back(self) -> tuple[str, ...]:
         """Ids of messages that have something without a verdict, in order."""
         return tuple(self._put_back)
+
+    @property
+    def contradictions(self) -> tuple[str, ...]:
+        """What is wrong with the ledger, one sentence each: somebody has to look."""
+        return tuple(self._corrupt)
+
+    def corrupt(self, error: LedgerCorruptError) -> None:
+        """Note that the ledger contradicts the protocol; what it is about goes back."""
+        self._corrupt[str(error)] = None
+        self._metrics.count(metric_names.LEDGER_CORRUPT)
 
     def settle(self, content: Content, verdict: Verdict) -> None:
         """Give a content its verdict. Its further copies are duplicates of it, or go back with it."""

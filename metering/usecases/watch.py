@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -25,6 +26,7 @@ from metering.domain.watch_items import (
 )
 from metering.errors import UnavailableError
 from metering.units import DAY_S, HOUR_S
+from metering.usecases.contradictions import Contradictions
 from metering.usecases.freshness import Freshness, QueueAge
 
 if TYPE_CHECKING:
@@ -83,18 +85,21 @@ class Watch:
 
         Raises:
             UnavailableError: Nothing could be published.
+            LedgerCorruptError: An item cannot be read; what does not depend on it was published.
         """
         state = self._state()
         figures: dict[Figure, int] = {}
-        missed = 0
-        for measure in self._measures(state):
-            try:
+        contradictions = Contradictions()
+        measured = 0
+        measures = self._measures(state)
+        for measure in measures:
+            with suppress(UnavailableError), contradictions.noted():
                 figures |= measure()
-            except UnavailableError:
-                missed += 1
-        if not missed:
+                measured += 1
+        if measured == len(measures):
             figures[Figure.HEARTBEAT] = 1
         self._gauges.publish({figure.value: value for figure, value in figures.items()})
+        contradictions.tell()
         return figures
 
     def _measures(self, state: WatchState) -> tuple[Callable[[], dict[Figure, int]], ...]:

@@ -14,6 +14,7 @@ LAKE = (
     "tests/simulation/test_simulation.py",
     "tests/simulation/test_matrix.py",
 )
+STORED = ("tests/property/test_stored_items.py",)
 CONTENT = ("tests/property/test_content_identity.py",)
 
 
@@ -295,8 +296,8 @@ MUTANTS = (
     Mutant(
         name="a reader takes a marked pointer as published",
         path=_USECASES + "lake_view.py",
-        old='if item.get("run") not in runs)',
-        new='if not item.get("run"))',
+        old="        if pointer.run not in runs",
+        new="        if not pointer.run",
         suites=LAKE,
     ),
     Mutant(
@@ -345,5 +346,33 @@ MUTANTS = (
         old='if first.strftime("%Y-%m") != month:',
         new="if not month:",
         suites=("tests/unit/domain/test_hours.py",),
+    ),
+    Mutant(
+        name="an unknown commit state reads as aborted",
+        path=_DOMAIN + "ledger.py",
+        old='state = fields.one_of("state", _COMMIT_STATES)',
+        new='state = fields.one_of("state", _COMMIT_STATES) if item.get("state") in _COMMIT_STATES else "aborted"',
+        suites=("tests/unit/lake/test_corrupt_items.py", *STORED),
+    ),
+    Mutant(
+        name="a missing number reads as 0",
+        path=_DOMAIN + "fields.py",
+        old='return self._absent(name, absent, f"a whole number from {least}")',
+        new="return 0",
+        suites=STORED,
+    ),
+    Mutant(
+        name="a truth value is a number",
+        path=_DOMAIN + "fields.py",
+        old="if type(value) is int and value >= least:",
+        new="if isinstance(value, int) and value >= least:",
+        suites=STORED,
+    ),
+    Mutant(
+        name="a marker that cannot be read takes its whole commit back to the queue",
+        path=_USECASES + "transaction.py",
+        old="            corrupt[place] = error",
+        new="            raise error",
+        suites=("tests/unit/lake/test_corrupt_items.py",),
     ),
 )

@@ -143,7 +143,7 @@ def test_a_commit_that_is_still_pending_is_never_cleaned() -> None:
     world = world_with_traffic()
     world.compact_all()
     [run] = [item for item in world.items.everything(Table.LEDGER) if str(item["pk"]).startswith("R#")]
-    commit_id = Plan.from_json(world.objects.get(str(run["plan"]))).last[0]
+    commit_id = Plan.from_json(world.objects.get(str(run["plan"])), str(run["plan"])).last[0]
     world.items.put(Put(table=Table.LEDGER, item={"pk": "P#0", "sk": commit_id, "hours": frozenset(["2026-11-24T13"])}))
     world.clock.advance_s(DAY_S)
     staged = world.objects.keys("staging/")

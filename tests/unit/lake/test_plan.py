@@ -97,7 +97,7 @@ def test_every_pair_is_in_one_file_at_most_and_files_hold_what_pending_says(pend
     made = make_plan(0, pending, now_s=NOW_S, policy=POLICY)
     if made is None:
         return
-    assert Plan.from_json(made.to_json()) == made
+    assert Plan.from_json(made.to_json(), "runs/0/a.json") == made
     totals = {(each.commit_id, hour_s): each.totals[hour_s] for each in pending for hour_s in each.hours}
     for hour in made.hours:
         commits = list(hour.commits)

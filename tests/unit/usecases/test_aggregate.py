@@ -255,7 +255,7 @@ def test_a_message_of_several_batches_goes_back_until_all_have_a_verdict(world: 
 
 def test_a_rebuilt_marker_makes_every_later_copy_a_flagged_duplicate(world: SmallWorld) -> None:
     world.handle(delivery(batch(1)))
-    _change_marker(world, "b1", content_hash=None)
+    _change_marker(world, "b1", content_hash=None, hash_version=0, commit_id="")
     assert world.handle(delivery(batch(1, size=999))).counts == {Verdict.DUPLICATE: 1}
     assert world.metrics.counts["DuplicatesUnverified"] == 1
     world.assert_exact()

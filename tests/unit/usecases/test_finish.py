@@ -9,7 +9,7 @@ import pytest
 from metering.adapters.memory.clock import DeadlineAt
 from metering.domain.commits import wal_key
 from metering.domain.hours import hour_label
-from metering.domain.items import Put, Table
+from metering.domain.items import Key, Put, Table, Update
 from metering.domain.ledger import CommitRecord
 from metering.errors import LedgerCorruptError, TransactionCanceledError, UnavailableError
 from metering.usecases.finish import finish_commit
@@ -126,6 +126,18 @@ def test_an_open_commit_whose_write_ahead_object_is_gone_needs_somebody(world: S
     result = _sweeper(world).sweep(_soon(world))
     assert result.corrupt == (world.commits()[0].commit_id,)
     assert world.metrics.counts["LedgerCorrupt"] == 1
+
+
+def test_the_sweep_names_a_commit_that_it_cannot_read_and_finishes_the_others(world: SmallWorld) -> None:
+    (left,) = world.commits()
+    world.store.update(Update(table=Table.LEDGER, key=left.key, set={"state": "opened"}))
+    pending = next(item for item in world.items("P#"))
+    key = Key(str(pending["pk"]), str(pending["sk"]))
+    world.store.update(Update(table=Table.LEDGER, key=key, set={"wide": "yes"}))
+    result = _sweeper(world).sweep(_soon(world))
+    assert (result.corrupt, result.left) == ((left.commit_id,), ())
+    world.store.update(Update(table=Table.LEDGER, key=left.key, set={"state": "open"}))
+    assert _sweeper(world).sweep(_soon(world)).finished == 1
 
 
 def test_a_write_ahead_object_of_another_commit_is_not_applied(world: SmallWorld) -> None:

@@ -133,7 +133,7 @@ def test_open_commits_and_what_waits_for_compaction_have_their_ages() -> None:
                 shard=shard,
                 commit_id=commit_id,
                 hours=frozenset({HOUR, HOUR - 3600}) if commit_id == "c3" else frozenset({HOUR}),
-                totals={HOUR: Total(1, 1)},
+                totals={HOUR: Total(1, 1), HOUR - 3600: Total(1, 1)},
                 created_at_ms=(NOW_S - age_s) * 1000,
                 wide=wide,
             )

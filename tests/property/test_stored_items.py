@@ -1,0 +1,601 @@
+"""Laws of stored items and objects: what is written is read again, and nothing else is read as something legal."""
+
+from __future__ import annotations
+
+import json
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from metering.domain.closed_period import ClosedHour, ClosedMonth
+from metering.domain.lake import Source
+from metering.domain.ledger import (
+    CommitRecord,
+    Conflict,
+    LakeFile,
+    Marker,
+    Pending,
+    Period,
+    Pointer,
+    Published,
+    Run,
+)
+from metering.domain.plan import Plan, PlanFile, PlanHour
+from metering.domain.quarantine import QuarantinedBatch
+from metering.domain.regions import Answered, Finding, Phase, RegionState, Step
+from metering.domain.retries import RetryNote
+from metering.domain.sources import Gap, SeenSequences
+from metering.domain.usage import Total, UsageKey
+from metering.domain.usage_items import usage_add, usage_day, usage_entries, usage_key
+from metering.domain.wal import WriteAhead, usage_deltas
+from metering.domain.watch_items import (
+    CanaryRun,
+    CanaryVerdict,
+    Completeness,
+    Reconciliation,
+    SourceState,
+    WatchState,
+    WorkList,
+    conflict_of,
+    conflict_seen_item,
+)
+from metering.errors import LedgerCorruptError
+from metering.usecases.reconciler_state import _remembered, _source_item
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from metering.domain.items import Item, Value
+
+HOUR_S = 1_800_000_000 - 1_800_000_000 % 3600
+HOURS = st.integers(0, 400).map(lambda number: HOUR_S + 3600 * number)
+NUMBERS = st.integers(0, 10**20)
+NAMES = st.text("abcdefghij0123456789._:/-", min_size=1, max_size=12)
+TOTALS = st.builds(Total, bytes=NUMBERS, records=NUMBERS)
+HOUR_TOTALS = st.dictionaries(HOURS, TOTALS, min_size=1, max_size=3)
+FILES = st.lists(st.builds(LakeFile, key=NAMES, rows=NUMBERS, bytes=NUMBERS), min_size=1, max_size=3).map(tuple)
+
+ACCEPTED = st.builds(
+    Marker,
+    batch_id=NAMES,
+    verdict=st.just("accepted"),
+    content_hash=NAMES,
+    hash_version=st.integers(1, 3),
+    commit_id=NAMES,
+    source_id=NAMES | st.just(""),
+    sequence=st.none() | NUMBERS,
+    sender_id=NAMES | st.just(""),
+    records=NUMBERS,
+    metered=st.integers(1, 9),
+    refused=NUMBERS,
+    hours=HOUR_TOTALS,
+    decided_at_ms=NUMBERS,
+    expires_at_s=NUMBERS,
+    quarantine_key=NAMES | st.just(""),
+)
+REJECTED = st.builds(
+    Marker,
+    batch_id=NAMES,
+    verdict=st.just("rejected"),
+    content_hash=NAMES,
+    hash_version=st.integers(0, 3),
+    commit_id=st.just(""),
+    source_id=NAMES | st.just(""),
+    sequence=st.none() | NUMBERS,
+    sender_id=NAMES | st.just(""),
+    records=NUMBERS,
+    metered=st.just(0),
+    refused=NUMBERS,
+    hours=st.just({}),
+    decided_at_ms=NUMBERS,
+    expires_at_s=NUMBERS,
+    reason=NAMES,
+    quarantine_key=NAMES,
+)
+COMMITS = st.builds(
+    CommitRecord,
+    commit_id=NAMES,
+    state=st.sampled_from(["open", "applied"]),
+    next_chunk=NUMBERS,
+    chunks=NUMBERS,
+    shard=NUMBERS,
+    hours=st.sets(HOURS, min_size=1, max_size=3).map(lambda hours: tuple(sorted(hours))),
+    staging_key=NAMES,
+    rows=NUMBERS,
+    bytes=NUMBERS,
+    created_at_ms=NUMBERS,
+    expires_at_s=st.none() | NUMBERS,
+)
+PENDING = st.builds(
+    lambda hours, **others: Pending(hours=frozenset(hours), totals=hours, **others),
+    HOUR_TOTALS,
+    shard=st.integers(0, 63),
+    commit_id=NAMES,
+    created_at_ms=NUMBERS,
+    wide=st.booleans(),
+)
+SOURCES = st.builds(Source, key=NAMES, hour_s=HOURS, rows=NUMBERS, bytes=NUMBERS, staged=st.just(False))
+GAPS = st.lists(st.tuples(NUMBERS, NUMBERS), max_size=3).map(tuple)
+STEPS = st.sampled_from(tuple(Step))
+STATES = st.builds(
+    RegionState,
+    region=NAMES,
+    phase=st.sampled_from(tuple(Phase)),
+    step=st.none() | STEPS,
+    done=st.dictionaries(STEPS, NUMBERS, max_size=3),
+    reason=st.text(max_size=5),
+    advice=st.text(max_size=5),
+    listed=st.booleans(),
+    left_out=st.lists(NAMES, max_size=2).map(tuple),
+    findings=st.lists(
+        st.builds(Finding, check=NAMES, answered=st.sampled_from(tuple(Answered)), detail=st.text(max_size=5)),
+        max_size=2,
+    ).map(tuple),
+    architecture=NAMES,
+    attempts=NUMBERS,
+    deployments=NUMBERS,
+    canary_from_s=NUMBERS,
+    updated_s=NUMBERS,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """One kind of item. `optional` are the attributes that it may go without; of those that it has, none may change."""
+
+    name: str
+    values: st.SearchStrategy[object]
+    read: Callable[[Item], object]
+    optional: frozenset[str] = frozenset()
+    # Written for TTL or for people, and read by nobody.
+    unread: frozenset[str] = frozenset()
+
+    def __str__(self) -> str:
+        return self.name
+
+
+KINDS = (
+    Kind(
+        name="accepted marker",
+        values=ACCEPTED,
+        read=Marker.from_item,
+        optional=frozenset({"source", "sequence", "reason", "quarantine"}),
+    ),
+    Kind(
+        name="rejected marker",
+        values=REJECTED,
+        read=Marker.from_item,
+        optional=frozenset({"source", "sequence", "reason", "quarantine"}),
+    ),
+    Kind(
+        name="conflict",
+        values=st.builds(
+            Conflict,
+            batch_id=NAMES,
+            content_hash=NAMES,
+            hash_version=NUMBERS,
+            quarantine_key=NAMES,
+            sender_id=NAMES,
+            first_sender_id=NAMES,
+            records=NUMBERS,
+        ),
+        read=Conflict.from_item,
+    ),
+    Kind(name="commit", values=COMMITS, read=CommitRecord.from_item, optional=frozenset({"expires_at"})),
+    Kind(
+        name="fence",
+        values=st.builds(CommitRecord, commit_id=NAMES, state=st.just("aborted")),
+        read=CommitRecord.from_item,
+    ),
+    Kind(name="pending", values=PENDING, read=Pending.from_item, optional=frozenset({"hours"})),
+    Kind(
+        name="pointer",
+        values=st.builds(
+            Pointer,
+            hour_s=HOURS,
+            commit_id=NAMES,
+            shard=NUMBERS,
+            rows=NUMBERS,
+            bytes=NUMBERS,
+            staging_key=NAMES,
+            run=NAMES | st.just(""),
+        ),
+        read=Pointer.from_item,
+        optional=frozenset({"run"}),
+    ),
+    Kind(
+        name="published",
+        values=st.builds(Published, hour_s=HOURS, shard=st.integers(0, 63), run=st.integers(1, 10**9), files=FILES),
+        read=Published.from_item,
+    ),
+    Kind(
+        name="planned run",
+        values=st.builds(
+            Run,
+            shard=st.integers(0, 63),
+            run=st.integers(1, 10**9),
+            state=st.just("planned"),
+            plan_key=NAMES,
+            planned_at_ms=NUMBERS,
+        ),
+        read=Run.from_item,
+    ),
+    Kind(
+        name="done run",
+        values=st.builds(
+            Run,
+            shard=st.integers(0, 63),
+            run=st.integers(1, 10**9),
+            state=st.just("done"),
+            plan_key=NAMES,
+            planned_at_ms=NUMBERS,
+            done_at_ms=NUMBERS,
+            cleaned=st.booleans(),
+        ),
+        read=Run.from_item,
+        optional=frozenset({"cleaned"}),
+    ),
+    Kind(
+        name="period",
+        values=st.builds(Period, month=st.just("2026-11"), state=st.just("closed"), manifest_key=NAMES)
+        | st.just(Period(month="2026-10", state="closing")),
+        read=Period.from_item,
+    ),
+    Kind(
+        name="canary run",
+        values=st.builds(
+            CanaryRun,
+            slot_s=HOURS,
+            sent_s=HOURS,
+            verdict=st.sampled_from(tuple(CanaryVerdict)),
+            settled_s=NUMBERS,
+        ),
+        read=CanaryRun.from_item,
+        unread=frozenset({"expires_at"}),
+    ),
+    Kind(
+        name="watch state",
+        values=st.builds(WatchState, first_s=NUMBERS, queue_empty_s=NUMBERS),
+        read=WatchState.from_item,
+        unread=frozenset({"pk", "sk"}),
+    ),
+    Kind(
+        name="completeness",
+        values=st.builds(Completeness, through_s=NUMBERS, published=st.frozensets(HOURS, max_size=3)),
+        read=Completeness.from_item,
+        unread=frozenset({"pk", "sk"}),
+    ),
+    Kind(
+        name="reconciliation",
+        values=st.builds(
+            Reconciliation, finished_s=NUMBERS, hours=NUMBERS, differences=NUMBERS, gaps_since_s=st.none() | NUMBERS
+        ),
+        read=Reconciliation.from_item,
+        optional=frozenset({"gaps_since_s"}),
+        unread=frozenset({"pk", "sk"}),
+    ),
+    Kind(
+        name="work list",
+        values=st.builds(
+            WorkList,
+            runs=st.dictionaries(st.integers(0, 63), NUMBERS, max_size=3),
+            hours=st.frozensets(HOURS, max_size=3),
+            files=st.frozensets(SOURCES, max_size=3),
+            scanned_s=NUMBERS,
+        ),
+        read=WorkList.from_item,
+        unread=frozenset({"pk", "sk"}),
+    ),
+    Kind(
+        name="source",
+        values=st.builds(SourceState, source_id=NAMES, last_sequence=NUMBERS, last_seen_s=NUMBERS, gaps=GAPS),
+        read=SourceState.from_item,
+        unread=frozenset({"pk"}),
+    ),
+    Kind(
+        name="retry note",
+        values=st.builds(
+            RetryNote,
+            batch_id=NAMES,
+            retry_id=NAMES,
+            positions=st.lists(st.integers(0, 50_000), max_size=3).map(tuple),
+            expires_at_s=NUMBERS,
+        ),
+        read=RetryNote.from_item,
+    ),
+    Kind(name="region", values=STATES, read=RegionState.from_item),
+)
+
+
+def _item(value: object) -> dict[str, Value]:
+    made: dict[str, Value] = value.to_item()  # type: ignore[attr-defined]
+    return made
+
+
+def _others(value: object) -> Iterator[object]:
+    """Values of other types, or that nobody writes: each in the place of one that was written."""
+    yield None
+    yield 1.5
+    yield -7
+    yield b"bytes"
+    if not isinstance(value, str):
+        yield "no such word"
+    if isinstance(value, bool) or not isinstance(value, int):
+        yield 3
+    if not isinstance(value, bool):
+        yield True
+    if not isinstance(value, list):
+        yield []
+    if not isinstance(value, dict):
+        yield {}
+    yield frozenset({"no such word"})
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+@settings(max_examples=25)
+@given(data=st.data())
+def test_an_item_comes_back_as_it_was(kind: Kind, data: st.DataObject) -> None:
+    value = data.draw(kind.values)
+    assert kind.read(_item(value)) == value
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+@settings(max_examples=25)
+@given(data=st.data())
+def test_an_item_without_a_required_attribute_is_named_and_not_read(kind: Kind, data: st.DataObject) -> None:
+    item = _item(data.draw(kind.values))
+    name = data.draw(st.sampled_from(sorted(item.keys() - kind.optional - kind.unread)))
+    del item[name]
+    with pytest.raises(LedgerCorruptError, match=name if name not in {"pk", "sk"} else None):
+        kind.read(item)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+@settings(max_examples=25)
+@given(data=st.data())
+def test_an_attribute_of_another_kind_is_never_a_legal_value(kind: Kind, data: st.DataObject) -> None:
+    item = _item(data.draw(kind.values))
+    name = data.draw(st.sampled_from(sorted(item.keys() - kind.unread)))
+    item[name] = data.draw(st.sampled_from(list(_others(item[name]))))  # type: ignore[assignment]
+    with pytest.raises(LedgerCorruptError):
+        kind.read(item)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+@settings(max_examples=25)
+@given(data=st.data())
+def test_what_is_nested_is_read_as_strictly(kind: Kind, data: st.DataObject) -> None:
+    item = _item(data.draw(kind.values))
+    places = [place for name in item for place in _places((name,), item[name]) if len(place) > 1]
+    if not places:
+        return
+    place = data.draw(st.sampled_from(places))
+    damaged = deepcopy(dict(item))
+    parent: object = damaged
+    for step in place[:-1]:
+        parent = parent[step]  # type: ignore[index]
+    before = parent[place[-1]]  # type: ignore[index]
+    wrong = data.draw(st.sampled_from([other for other in _others(before) if other not in ([], {})]))
+    parent[place[-1]] = wrong  # type: ignore[index]
+    with pytest.raises(LedgerCorruptError):
+        kind.read(damaged)
+
+
+def _places(place: tuple[str | int, ...], value: object) -> Iterator[tuple[str | int, ...]]:
+    yield place
+    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, each in inside:
+        yield from _places((*place, name), each)
+
+
+@pytest.mark.parametrize(
+    ("kind", "attribute"),
+    [
+        ("accepted marker", "verdict"),
+        ("commit", "state"),
+        ("planned run", "state"),
+        ("period", "state"),
+        ("canary run", "verdict"),
+        ("region", "phase"),
+        ("region", "step"),
+    ],
+)
+@settings(max_examples=25)
+@given(data=st.data())
+def test_an_unknown_word_is_named_and_never_taken_for_a_known_one(
+    kind: str, attribute: str, data: st.DataObject
+) -> None:
+    [found] = [each for each in KINDS if each.name == kind]
+    item = {
+        **_item(data.draw(found.values)),
+        attribute: data.draw(st.sampled_from(["opened", "ABORTED", "done ", "x"])),
+    }
+    with pytest.raises(LedgerCorruptError, match=attribute):
+        found.read(item)
+
+
+@given(NAMES, st.lists(st.tuples(NUMBERS, NUMBERS, NUMBERS, NUMBERS), max_size=3), NUMBERS)
+def test_what_the_reconciler_remembers_of_a_source_comes_back(
+    source_id: str, gaps: list[tuple[int, int, int, int]], last: int
+) -> None:
+    seen = SeenSequences(last=last, last_ms=7, gaps=tuple(Gap(*gap) for gap in gaps))
+    item = _source_item(source_id, seen, 5, ())
+    assert _remembered(item) == (seen, 5)
+    for name in ("noticed", "last_ms"):
+        with pytest.raises(LedgerCorruptError, match=name):
+            _remembered({key: value for key, value in item.items() if key != name})
+
+
+def test_a_conflict_that_was_seen_comes_back() -> None:
+    item = conflict_seen_item("b-1", "ff", HOUR_S)
+    assert conflict_of(item) == ("b-1", "ff")
+    for sk in ("b-1", "a#b", "a##c", "a#b#c#d", 5):
+        with pytest.raises(LedgerCorruptError):
+            conflict_of({**item, "sk": sk})
+
+
+USAGE_KEYS = st.builds(
+    UsageKey,
+    hour_s=HOURS,
+    account_id=st.just("123456789012"),
+    usage_type=NAMES,
+    service=NAMES,
+    from_location=NAMES,
+    to_location=NAMES,
+    corrects_s=st.none() | HOURS,
+)
+
+
+@given(USAGE_KEYS, TOTALS, st.integers(0, 15))
+def test_a_usage_item_comes_back_and_nothing_else_is_read(key: UsageKey, total: Total, suffix: int) -> None:
+    at = usage_key(key, suffix)
+    item: dict[str, Value] = {"pk": at.pk, "sk": at.sk, **usage_add({key.hour_s: total})}
+    [entry] = usage_entries(item)
+    assert (entry.key, entry.suffix, entry.total, entry.rev) == (key, suffix, total, 1)
+    assert usage_day(item) == (key.of_day(), total)
+    for name in usage_add({key.hour_s: total}):
+        for wrong in ("7", True, 1.5, [1]):
+            with pytest.raises(LedgerCorruptError, match=name):
+                list(usage_entries({**item, name: wrong}))  # type: ignore[dict-item]
+    for sk in ("", "2026-11-25", f"{at.sk}#1", f"{at.sk}x", at.sk.replace("#", "|")):
+        with pytest.raises(LedgerCorruptError):
+            usage_day({**item, "sk": sk})
+
+
+PLANS = st.builds(
+    Plan,
+    shard=st.integers(0, 63),
+    hours=st.lists(
+        st.builds(
+            PlanHour,
+            hour_s=HOURS,
+            files=st.lists(
+                st.builds(
+                    PlanFile, commits=st.lists(NAMES, min_size=1, max_size=2).map(tuple), rows=NUMBERS, bytes=NUMBERS
+                ),
+                min_size=1,
+                max_size=2,
+            ).map(tuple),
+        ),
+        min_size=1,
+        max_size=2,
+    ).map(tuple),
+    last=st.lists(NAMES, min_size=1, max_size=2).map(tuple),
+)
+
+
+@st.composite
+def closed_months(draw: st.DrawFn) -> ClosedMonth:
+    hours = []
+    for hour_s in sorted(draw(st.sets(HOURS, min_size=1, max_size=2))):
+        keys = draw(st.lists(USAGE_KEYS, min_size=1, max_size=2, unique=True))
+        usage = {key._replace(hour_s=hour_s): draw(TOTALS) for key in keys}
+        hours.append(ClosedHour(hour_s=hour_s, files=draw(FILES), usage=usage))
+    return ClosedMonth(month="2027-01", hours=tuple(hours))
+
+
+@st.composite
+def write_aheads(draw: st.DrawFn) -> WriteAhead:
+    pointers = st.builds(
+        Pointer,
+        hour_s=HOURS,
+        commit_id=st.just("c1"),
+        shard=NUMBERS,
+        rows=NUMBERS,
+        bytes=NUMBERS,
+        staging_key=NAMES,
+    )
+    usage = draw(st.dictionaries(USAGE_KEYS, TOTALS, min_size=1, max_size=2))
+    return WriteAhead(
+        commit_id="c1",
+        pointers=tuple(draw(st.lists(pointers, min_size=1, max_size=2))),
+        deltas=usage_deltas(usage, 0),
+    )
+
+
+QUARANTINED = st.builds(
+    QuarantinedBatch,
+    kind=st.sampled_from(["refused", "conflict"]),
+    batch_id=NAMES,
+    content_hash=NAMES,
+    hash_version=NUMBERS,
+    problems=st.lists(st.tuples(NAMES, NAMES), min_size=1, max_size=2).map(tuple),
+    source_id=NAMES,
+    sequence=NUMBERS,
+    sender_id=NAMES,
+    first_sender_id=NAMES,
+    records=NUMBERS,
+    body=NAMES,
+    evidence=NAMES,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """One kind of JSON object."""
+
+    name: str
+    values: st.SearchStrategy[object]
+    write: Callable[[object], bytes]
+    read: Callable[[bytes, str], object]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+DOCUMENTS = (
+    Document(name="plan", values=PLANS, write=lambda value: value.to_json(), read=Plan.from_json),  # type: ignore[attr-defined]
+    Document(
+        name="closed month",
+        values=closed_months(),
+        write=lambda value: value.to_json(),  # type: ignore[attr-defined]
+        read=ClosedMonth.from_json,
+    ),
+    Document(name="write-ahead", values=write_aheads(), write=lambda value: value.encode(), read=WriteAhead.decode),  # type: ignore[attr-defined]
+    Document(
+        name="quarantined batch",
+        values=QUARANTINED,
+        write=lambda value: value.encode(),  # type: ignore[attr-defined]
+        read=QuarantinedBatch.decode,
+    ),
+)
+
+
+@pytest.mark.parametrize("kind", DOCUMENTS, ids=str)
+@settings(max_examples=25)
+@given(data=st.data())
+def test_an_object_comes_back_as_it_was(kind: Document, data: st.DataObject) -> None:
+    value = data.draw(kind.values)
+    assert kind.read(kind.write(value), "a/key.json") == value
+
+
+@pytest.mark.parametrize("kind", DOCUMENTS, ids=str)
+@settings(max_examples=25)
+@given(data=st.data())
+def test_a_damaged_object_is_named_and_not_read(kind: Document, data: st.DataObject) -> None:
+    document = json.loads(kind.write(data.draw(kind.values)))
+    place = data.draw(st.sampled_from([place for name in document for place in _places((name,), document[name])]))
+    parent = document
+    for step in place[:-1]:
+        parent = parent[step]
+    before = parent[place[-1]]
+    if isinstance(parent, dict) and data.draw(st.booleans()):
+        del parent[place[-1]]
+    else:
+        wrong = [each for each in _others(before) if each is None or isinstance(each, str | int | float | dict)]
+        if place[-1] == "sequence":
+            wrong.remove(None)
+        parent[place[-1]] = data.draw(st.sampled_from(wrong))
+    with pytest.raises(LedgerCorruptError, match=r"a/key\.json"):
+        kind.read(json.dumps(document).encode(), "a/key.json")
+
+
+@pytest.mark.parametrize("kind", DOCUMENTS, ids=str)
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"7", b"null", b"\xff", b"{}", b"[" * 100_000])
+def test_what_is_no_such_object_is_named(kind: Document, body: bytes) -> None:
+    with pytest.raises(LedgerCorruptError, match=r"a/key\.json"):
+        kind.read(body, "a/key.json")
