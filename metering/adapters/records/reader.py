@@ -172,6 +172,7 @@ class _Outcome:
             refused=tuple(self.assembly.refused),
             decoded_bytes=decoded_bytes,
             unknown_regions=self.assembly.unknown_regions(),
+            retry_of=self.message.retry_of,
         )
 
     def refused(self, problems: tuple[Problem, ...], *, missing_object: bool) -> RefusedBatch:
@@ -187,6 +188,7 @@ class _Outcome:
             records=self.assembly.records if self.whole else 0,
             missing_object=missing_object,
             evidence=body.encode("utf-8", errors="surrogatepass")[:MAX_BODY_BYTES],
+            retry_of=self.message.retry_of,
         )
 
 
