@@ -17,7 +17,13 @@ from metering.domain.content_hash import BODY_HASH_VERSION, HASH_VERSION, Conten
 from metering.domain.envelopes import read_body
 from metering.domain.messages import MAX_BODY_BYTES, InlineRecords
 from metering.domain.reasons import Reason, problem
-from metering.errors import BatchRefusedError, ObjectChangedError, ObjectMissingError, UnavailableError
+from metering.errors import (
+    BatchRefusedError,
+    ObjectChangedError,
+    ObjectMissingError,
+    ObjectUnreadableError,
+    UnavailableError,
+)
 from metering.units import MIB
 
 if TYPE_CHECKING:
@@ -79,6 +85,8 @@ class RecordBatchReader:
             problems.append(problem(Reason.OBJECT_MISSING, "there is no such object"))
         except ObjectChangedError:
             problems.append(problem(Reason.OBJECT_CHANGED, "the object is not the one that was announced"))
+        except ObjectUnreadableError as error:
+            problems.append(problem(Reason.OBJECT_UNREADABLE, error.detail))
         except BatchRefusedError as error:
             problems += error.problems
         if whole:
