@@ -5,6 +5,7 @@
     ├── ConditionFailedError        a conditional write found another state; carries the item found
     ├── TransactionCanceledError    a transaction was not applied; carries one reason an action
     ├── ObjectMissingError          no such object
+    ├── ObjectUnreadableError       an object is there, and the store will not hand it out
     ├── ObjectDamagedError          an object is there and cannot be decoded
     ├── ObjectChangedError          an object is not the one that was announced (If-Match failed)
     ├── BatchRefusedError           a whole batch is refused; carries every problem found
@@ -103,6 +104,22 @@ class ObjectMissingError(MeteringError):
 
     def __str__(self) -> str:
         return f"there is no object {self.key}"
+
+
+class ObjectUnreadableError(MeteringError):
+    """The object at `key` is there, and the store refuses to hand it out to anybody who asks as we do.
+
+    Attributes:
+        detail: What the store said.
+    """
+
+    def __init__(self, key: str, detail: str) -> None:
+        super().__init__(key, detail)
+        self.key = key
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return f"{self.key} cannot be read: {self.detail}"
 
 
 class ObjectDamagedError(MeteringError):

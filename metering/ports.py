@@ -151,6 +151,7 @@ class ObjectStore(Protocol):
         Raises:
             ObjectMissingError: There is none.
             ObjectChangedError: Its ETag is not `if_match`.
+            ObjectUnreadableError: It is there, and the store will not hand it out.
         """
         ...
 

@@ -62,6 +62,7 @@ class DecodedBatch:
         refused: The others, each with its reasons; `records = len(rows) + len(refused)`.
         decoded_bytes: Size of the records after decompression, as the decode budget counts it.
         unknown_regions: Regions without a known billing prefix whose name stands in for it, for a warning metric.
+        retry_of: Id under which this content is said to have come first; empty if it is no retry under another id.
     """
 
     batch_id: str
@@ -76,6 +77,7 @@ class DecodedBatch:
     refused: tuple[RefusedRecord, ...]
     decoded_bytes: int
     unknown_regions: frozenset[str] = frozenset()
+    retry_of: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +93,7 @@ class RefusedBatch:
         missing_object: It is refused only because the object that it points to is gone. With an accepted marker
             under its id it is a duplicate instead.
         evidence: What to keep in quarantine: the body, shortened to 1 MiB, or the refused records as NDJSON.
+        retry_of: As of a decoded one.
     """
 
     batch_id: str
@@ -103,6 +106,7 @@ class RefusedBatch:
     records: int
     missing_object: bool
     evidence: bytes
+    retry_of: str = ""
 
     @property
     def reason(self) -> str:

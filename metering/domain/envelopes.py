@@ -57,8 +57,13 @@ def split_object(text: str) -> Fields | Problem:
     return {name: canonical_json(each).encode("ascii") for name, each in value.items()}
 
 
+def is_batch_message(fields: Fields) -> bool:
+    """Whether an object is a batch message itself, and nothing that carries one."""
+    return not _BATCH_FIELDS.isdisjoint(fields)
+
+
 def _read_fields(fields: Fields, bucket: str) -> list[BatchMessage | NoBatch]:
-    if not _BATCH_FIELDS.isdisjoint(fields):
+    if is_batch_message(fields):
         return [read_batch_message(fields, bucket=bucket)]
     if "specversion" in fields:
         return [_read_cloud_event(fields, bucket)]

@@ -63,6 +63,8 @@ class BatchMessage:
         batch_id: Empty if none could be read.
         record_count: None if the message says nothing of it, or nothing sensible.
         source: None if there are no records to read.
+        retry_of: Batch id under which this content came first, if the message says that it is a retry under another
+            one; else empty.
         problems: Why it is refused whatever its records are; empty for a right message.
     """
 
@@ -71,6 +73,7 @@ class BatchMessage:
     sequence: int | None = None
     record_count: int | None = None
     source: InlineRecords | ObjectRecords | None = None
+    retry_of: str = ""
     problems: tuple[Problem, ...] = ()
 
 
@@ -92,6 +95,7 @@ class _Envelope(BaseModel):
     batch_id: Annotated[str, StringConstraints(pattern=f"^{_BATCH_ID.pattern}$")]
     source_id: Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f-\x9f]{1,128}$")] | None = None
     sequence: Annotated[int, Field(ge=0, le=INT64_MAX)] | None = None
+    retry_of: Annotated[str, StringConstraints(pattern=f"^{_BATCH_ID.pattern}$")] | None = None
     record_count: Annotated[int, Field(ge=0, le=INT64_MAX)]
     location: _Location | None = None
     sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{64}$")] | None = None
@@ -102,6 +106,7 @@ _REASONS = {
     "batch_id": Reason.INVALID_BATCH_ID,
     "source_id": Reason.INVALID_SOURCE,
     "sequence": Reason.INVALID_SOURCE,
+    "retry_of": Reason.INVALID_RETRY_OF,
     "record_count": Reason.INVALID_RECORD_COUNT,
     "location": Reason.INVALID_LOCATION,
     "sha256": Reason.INVALID_LOCATION,
@@ -128,12 +133,15 @@ def read_batch_message(fields: Mapping[str, bytes], *, bucket: str, also: tuple[
         problems.append(problem(Reason.INVALID_SOURCE, "source_id and sequence come together or not at all"))
     known_source = wrong.isdisjoint(("source_id", "sequence"))
     count = values.get("record_count")
+    batch_id, retry_of = readable_batch_id(values.get("batch_id")), readable_batch_id(values.get("retry_of"))
     return BatchMessage(
-        batch_id=readable_batch_id(values.get("batch_id")),
+        batch_id=batch_id,
         source_id=source_id if known_source and isinstance(source_id, str) else "",
         sequence=sequence if known_source and isinstance(sequence, int) else None,
         record_count=count if isinstance(count, int) and "record_count" not in wrong else None,
         source=source,
+        # Under the same id it is another copy.
+        retry_of="" if retry_of == batch_id else retry_of,
         problems=ordered([*also, *problems]),
     )
 

@@ -19,6 +19,8 @@ DUPLICATES_UNVERIFIED: Final = "DuplicatesUnverified"
 MESSAGES_WITHOUT_BATCH: Final = "MessagesWithoutBatch"
 # Messages given back to the queue.
 MESSAGES_PUT_BACK: Final = "MessagesPutBack"
+# Messages whose reader failed in a way that nobody foresaw; dimension `error`: the class of it. They go back alone.
+READERS_FAILED: Final = "ReadersFailed"
 
 RECORDS_METERED: Final = "RecordsMetered"
 RECORDS_REFUSED: Final = "RecordsRefused"

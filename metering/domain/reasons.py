@@ -31,6 +31,7 @@ class Reason(StrEnum):
     UNSUPPORTED_SCHEMA = "unsupported_schema"
     INVALID_BATCH_ID = "invalid_batch_id"
     INVALID_SOURCE = "invalid_source"
+    INVALID_RETRY_OF = "invalid_retry_of"
     INVALID_RECORD_COUNT = "invalid_record_count"
     INVALID_RECORDS = "invalid_records"
     INVALID_LOCATION = "invalid_location"
@@ -40,8 +41,12 @@ class Reason(StrEnum):
     TOO_MANY_RECORDS = "too_many_records"
     RECORD_COUNT_MISMATCH = "record_count_mismatch"
 
+    # A retry under another id whose own id is not known to have other content.
+    RETRY_WITHOUT_CONFLICT = "retry_without_conflict"
+
     # The object that a message points to.
     OBJECT_MISSING = "object_missing"
+    OBJECT_UNREADABLE = "object_unreadable"
     OBJECT_CHANGED = "object_changed"
     OBJECT_EMPTY = "object_empty"
     OBJECT_TOO_LARGE = "object_too_large"

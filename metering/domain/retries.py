@@ -1,4 +1,4 @@
-"""Retries of what was refused: their ids, their messages, and the ledger's note of them.
+"""Retries of what was refused: their ids, their messages, and what the ledger knows of them.
 
 The id of a retry follows from what is retried, so that a second retry is a duplicate of the first:
 
@@ -10,6 +10,9 @@ The id of a retry follows from what is retried, so that a second retry is a dupl
 
 The note is the ledger item `B#<batch_id>` / `N#<retry id>`. Records that were retried count where they are metered, in
 the retry's batch, and no more as refused ones of the first.
+
+The alias is the ledger item `B#<batch_id>` / `A#<content hash>`: under which other id a whole content was accepted. The
+message of such a retry says so (`retry_of`), and the worker puts the alias in the transaction that accepts it.
 """
 
 from __future__ import annotations
@@ -19,9 +22,13 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from metering.domain.envelopes import Fields as MessageFields
+from metering.domain.envelopes import is_batch_message, split_object
 from metering.domain.fields import Fields
 from metering.domain.items import Key
+from metering.domain.json_spans import field_spans, replaced
 from metering.domain.ledger import marker_key
+from metering.domain.messages import plain_values, readable_batch_id
 from metering.units import KIB
 
 if TYPE_CHECKING:
@@ -32,6 +39,9 @@ if TYPE_CHECKING:
 
 RETRY_PREFIX = "retry:"
 NOTE_PREFIX = "N#"
+ALIAS_PREFIX = "A#"
+# Where the aliases end: the next character after `#`.
+AFTER_ALIASES = "A$"
 # A longer retry goes through an object below ingest/; SQS takes 1 MiB.
 INLINE_BYTES = 900 * KIB
 # Most records that a batch may have (docs/contract.md).
@@ -40,18 +50,18 @@ MAX_RECORDS = 50_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryNote:
-    """What was retried under which id.
+    """Which refused records of an accepted batch were retried, and under which id.
 
     Attributes:
-        batch_id: The batch that was refused, in whole or in part.
-        retry_id: The batch that it was sent again as.
-        positions: The records of it that were, by their place; empty for all of a whole batch.
+        batch_id: The batch that they were refused in.
+        retry_id: The batch that they were sent again as.
+        positions: Their places in the first one.
     """
 
     batch_id: str
     retry_id: str
-    positions: tuple[int, ...] = ()
-    expires_at_s: int = 0
+    positions: tuple[int, ...]
+    expires_at_s: int
 
     @property
     def key(self) -> Key:
@@ -73,9 +83,45 @@ class RetryNote:
         return made
 
 
-def is_retry(batch_id: str) -> bool:
-    """Whether a batch is the retry of another one, under an id of its own."""
-    return batch_id.startswith(RETRY_PREFIX)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alias:
+    """Under which id a content is metered that came under an id with other content.
+
+    Attributes:
+        batch_id: The id that it came under first.
+        content_hash: Of the content, as the worker that accepted it decoded it.
+        retry_id: The batch that it was accepted as.
+        expires_at_s: As that batch's marker. The marker of `batch_id` lives as long.
+    """
+
+    batch_id: str
+    content_hash: str
+    retry_id: str
+    expires_at_s: int
+
+    @property
+    def key(self) -> Key:
+        return Key(marker_key(self.batch_id).pk, f"{ALIAS_PREFIX}{self.content_hash}")
+
+    def to_item(self) -> dict[str, Value]:
+        return {**self.key._asdict(), "retried_as": self.retry_id, "expires_at": self.expires_at_s}
+
+    @classmethod
+    def from_item(cls, item: Item) -> Alias:
+        """Inverse of `to_item`.
+
+        Raises:
+            LedgerCorruptError: It is something else.
+        """
+        fields = Fields.of_item(item)
+        made = cls(
+            batch_id=fields.after("pk", "B#"),
+            content_hash=fields.after("sk", ALIAS_PREFIX),
+            retry_id=fields.text("retried_as"),
+            expires_at_s=fields.whole("expires_at"),
+        )
+        fields.check_key(made.key)
+        return made
 
 
 def records_retry_id(batch_id: str, positions: Sequence[int]) -> str:
@@ -119,19 +165,47 @@ def object_message(retry_id: str, count: int, *, bucket: str) -> str:
     return f'{{{_head(retry_id, count)},"location":{json.dumps(location)}}}'
 
 
-def renamed(body: str, retry_id: str) -> str | None:
-    """A batch message under another id, or None if its id is not in it (an announced object)."""
-    try:
-        message = json.loads(body)
-    except ValueError:
+def renamed(body: str, retry_id: str, *, retry_of: str) -> str | None:
+    """A batch message under another id, or None if its id is not in it (an announced object).
+
+    Only what is said of the id changes. Everything else stays as it came, byte by byte: a number that a parser rounds
+    is another number.
+
+    Args:
+        body: The message, or the CloudEvent that carries it.
+        retry_id: Its new batch id.
+        retry_of: The id that it came under first.
+    """
+    found = _batch_message(body)
+    if found is None:
         return None
-    if not isinstance(message, dict):
+    fields, start, end = found
+    if "batch_id" not in fields:
         return None
-    inner = message.get("data") if "specversion" in message else message
-    if not isinstance(inner, dict) or "batch_id" not in inner:
+    values = {"retry_of": json.dumps(retry_of), "batch_id": json.dumps(retry_id)}
+    return body[:start] + replaced(body[start:end], values) + body[end:]
+
+
+def original_of(body: str, batch_id: str) -> str:
+    """The id that the content of a message came under first: of a retry's retry it is that of the first message."""
+    found = _batch_message(body)
+    value = None if found is None else plain_values({"retry_of": found[0].get("retry_of", b"null")})[0].get("retry_of")
+    return readable_batch_id(value) or batch_id
+
+
+def _batch_message(body: str) -> tuple[MessageFields, int, int] | None:
+    """The batch message in a body, as the reader finds it: its fields, and where it begins and ends."""
+    fields = split_object(body)
+    if not isinstance(fields, dict):
         return None
-    inner["batch_id"] = retry_id
-    return json.dumps(message)
+    if is_batch_message(fields):
+        return fields, 0, len(body)
+    # Of fields that come twice the last one counts.
+    data = [span for span in field_spans(body) if span.name == "data"]
+    if "specversion" not in fields or not data:
+        return None
+    inner = split_object(body[data[-1].start : data[-1].end])
+    return (inner, data[-1].start, data[-1].end) if isinstance(inner, dict) else None
 
 
 def reason_counts(records: Sequence[RefusedRecord]) -> Mapping[str, int]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from metering.domain import metric_names
 from metering.domain.admission import Admission
-from metering.domain.batches import DecodedBatch, NoBatch, RefusedBatch
+from metering.domain.batches import DecodedBatch, RefusedBatch
 from metering.errors import LedgerCorruptError, UnavailableError
 from metering.usecases.commit import Committer, Invocation
-from metering.usecases.contents import Content, Copy, rounds
+from metering.usecases.contents import Content, rounds
 from metering.usecases.finish import Finisher
+from metering.usecases.originals import Candidate, Originals
 from metering.usecases.patience import Patience
 from metering.usecases.refusal import Refuser
 from metering.usecases.verdicts import Tally, Verdict
@@ -31,6 +34,9 @@ if TYPE_CHECKING:
         RowCodec,
     )
     from metering.settings import Settings
+    from metering.usecases.contents import Copy
+
+_LOG = logging.getLogger(__name__)
 
 # From this receive on a message is handled alone and last: one that kills its worker takes no others with it.
 ALONE_FROM_RECEIVE = 3
@@ -91,6 +97,7 @@ class Aggregator:
             metrics=metrics,
             patience=patience,
             finisher=Finisher(store=store, objects=objects, patience=patience),
+            originals=Originals(store=store, patience=patience),
             settings=settings,
         )
 
@@ -100,7 +107,7 @@ class Aggregator:
         What has no durable verdict when this returns is in `retry`. If this raises or is killed, every message must be
         delivered again; that changes nothing for those that have their verdict already.
         """
-        invocation = Invocation(deadline=deadline, refuser=self._refuser, tally=Tally(self._metrics))
+        invocation = Invocation(deadline=deadline, refuser=self._refuser, tally=Tally(self._metrics, deliveries))
         for window in self._windows(_together(deliveries), invocation):
             self._settle(window, invocation)
         for delivery in _alone(deliveries):
@@ -109,7 +116,7 @@ class Aggregator:
         if self._alerts is not None:
             self._refuser.send_alert(self._alerts)
         return InvocationResult(
-            retry=invocation.tally.put_back,
+            retry=invocation.tally.close(),
             counts=dict(invocation.tally.counts),
             contradictions=invocation.tally.contradictions,
         )
@@ -131,20 +138,21 @@ class Aggregator:
 
     def _read(self, delivery: Delivery, invocation: Invocation) -> list[Copy]:
         if invocation.deadline.remaining_ms() < self._settings.reserve_ms:
-            invocation.tally.deliver(delivery, Verdict.PUT_BACK)
+            invocation.tally.put_back(delivery)
             return []
         try:
             reading = self._reader.read(delivery, admission=self._admission)
         except UnavailableError:
-            invocation.tally.deliver(delivery, Verdict.PUT_BACK)
+            invocation.tally.put_back(delivery)
             return []
-        copies: list[Copy] = []
-        for batch in reading.batches:
-            if isinstance(batch, NoBatch):
-                invocation.tally.deliver(delivery, Verdict.NO_BATCH)
-            else:
-                copies.append(Copy(delivery=delivery, batch=batch))
-        return copies
+        except Exception as error:  # noqa: BLE001 - the one guard around a delivery, see below
+            # Whatever one delivery does to its reader (a full disk, too little memory, a fault of ours) must not take
+            # the others' verdicts with it. It goes back alone, and is a dead letter if it does so each time.
+            self._metrics.count(metric_names.READERS_FAILED, error=type(error).__name__)
+            _LOG.warning("a delivery cannot be read", exc_info=error, extra={"message_id": delivery.message_id})
+            invocation.tally.put_back(delivery)
+            return []
+        return invocation.tally.read(delivery, reading.batches)
 
     def _settle(self, window: list[Copy], invocation: Invocation) -> None:
         undecided: set[tuple[str, str]] = set()
@@ -160,12 +168,15 @@ class Aggregator:
             undecided |= {content.group for content in ready if content.verdict is Verdict.PUT_BACK}
 
     def _decide(self, contents: list[Content], invocation: Invocation) -> None:
+        candidates = []
         for content in contents:
-            if isinstance(content.batch, RefusedBatch):
-                invocation.tally.settle(content, self._reject(content, content.batch, invocation))
-        decoded = [content for content in contents if isinstance(content.batch, DecodedBatch)]
-        if decoded:
-            self._committer.commit(decoded, invocation)
+            batch = content.batch
+            if isinstance(batch, RefusedBatch):
+                invocation.tally.settle(content, self._reject(content, batch, invocation))
+            else:
+                candidates.append(Candidate(content=content, batch=batch))
+        if candidates:
+            self._committer.commit(candidates, invocation)
 
     def _reject(self, content: Content, batch: RefusedBatch, invocation: Invocation) -> Verdict:
         try:

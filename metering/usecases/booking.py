@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from metering.domain.batches import DecodedBatch
     from metering.domain.usage import Total, UsageKey
     from metering.usecases.contents import Content
+    from metering.usecases.originals import Candidate, Original
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,18 +22,40 @@ class BookedBatch:
     """A batch with the hours that it counts in.
 
     Attributes:
+        candidate: The batch, and where it came from.
         usage: Totals by booked hour; keys of late records of closed months name their own hour in `corrects_s`.
         hours: The same by booked hour alone.
         usage_items: Keys of the usage items that it counts in, by day.
         rebooked: Own hour -> booked hour, where they differ.
     """
 
-    content: Content
-    batch: DecodedBatch
+    candidate: Candidate
     usage: Mapping[UsageKey, Total]
     hours: Mapping[int, Total]
     usage_items: frozenset[UsageKey]
     rebooked: Mapping[int, int]
+
+    @property
+    def content(self) -> Content:
+        return self.candidate.content
+
+    @property
+    def batch(self) -> DecodedBatch:
+        return self.candidate.batch
+
+    @property
+    def original(self) -> Original | None:
+        return self.candidate.original
+
+    @property
+    def actions(self) -> int:
+        # Its marker; of a retry also its alias, and the life of its original's marker.
+        return 1 if self.original is None else 3
+
+    @property
+    def markers(self) -> tuple[str, ...]:
+        own = self.batch.batch_id
+        return (own,) if self.original is None else (own, self.original.batch_id)
 
     @property
     def records(self) -> int:
@@ -43,27 +66,25 @@ class BookedBatch:
         return self.batch.decoded_bytes
 
 
-def book(content: Content, batch: DecodedBatch, *, closed: Collection[str], now_s: int) -> BookedBatch:
+def book(candidate: Candidate, *, closed: Collection[str], now_s: int) -> BookedBatch:
     """Book a batch.
 
     Args:
-        content: Where the batch came from.
-        batch: Its usage by own hours.
+        candidate: The batch, its usage by own hours.
         closed: Months that are known to be closing or closed.
         now_s: The worker's clock. Its hour takes what is late for a closed month.
     """
-    hours = by_hour(batch.usage)
+    usage = candidate.batch.usage
+    hours = by_hour(usage)
     now_hour_s = hour_of(now_s)
     rebooked = {hour_s: now_hour_s for hour_s in hours if month_of(hour_s) in closed} if closed else {}
-    usage = batch.usage
     if rebooked:
         usage = merge(
             {_rebooked(key, now_hour_s) if key.hour_s in rebooked else key: total} for key, total in usage.items()
         )
         hours = by_hour(usage)
     return BookedBatch(
-        content=content,
-        batch=batch,
+        candidate=candidate,
         usage=usage,
         hours=hours,
         usage_items=frozenset([key.of_day() for key in usage]),

@@ -8,7 +8,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from metering.domain import metric_names
-from metering.domain.batches import DecodedBatch
+from metering.domain.batches import RefusedBatch
 from metering.domain.commits import wal_key
 from metering.domain.quarantine import encode_records
 from metering.errors import LedgerCorruptError, TransactionCanceledError, UnavailableError
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
 
     from metering.ports import Clock, Deadline, Entropy, ItemStore, Metrics, ObjectStore, RowCodec
     from metering.settings import Settings
-    from metering.usecases.contents import Content
     from metering.usecases.finish import Finisher
+    from metering.usecases.originals import Candidate, Originals
     from metering.usecases.patience import Patience
     from metering.usecases.refusal import Refuser
 
-Groups = list[list["Content"]]
+Groups = list[list["Candidate"]]
 
 
 class _Reply(Enum):
@@ -69,6 +69,7 @@ class Committer:
         metrics: Metrics,
         patience: Patience,
         finisher: Finisher,
+        originals: Originals,
         settings: Settings,
     ) -> None:
         self._store = store
@@ -79,52 +80,62 @@ class Committer:
         self._metrics = metrics
         self._patience = patience
         self._finisher = finisher
+        self._originals = originals
         self._settings = settings
         self._budget = Budget(records=settings.commit_records, bytes=settings.commit_bytes, keys=settings.commit_keys)
         self._foresight = Foresight(store)
         # A month never opens again, so what was seen once stays true.
         self._closed: set[str] = set()
 
-    def commit(self, contents: Sequence[Content], invocation: Invocation) -> None:
-        """Give each content a verdict, or put it back.
+    def commit(self, candidates: Sequence[Candidate], invocation: Invocation) -> None:
+        """Give each candidate a verdict, or put it back.
 
         Args:
-            contents: Decoded batches of distinct ids.
+            candidates: Decoded batches of distinct ids.
             invocation: No commit is begun once less than the reserve of its deadline is left.
         """
-        groups = deque([self._undecided(contents, invocation)])
+        groups = deque([self._undecided(candidates, invocation)])
         while groups:
-            for plan in self._plan(groups.popleft()):
+            for plan in self._plan(self._founded(groups.popleft(), invocation)):
                 groups.extend(self._attempt(plan, invocation))
 
-    def _undecided(self, contents: Sequence[Content], invocation: Invocation) -> list[Content]:
+    def _undecided(self, candidates: Sequence[Candidate], invocation: Invocation) -> list[Candidate]:
         """Those without a verdict that could be seen beforehand; the others get it."""
-        markers = self._foresight.accepted_before(contents)
+        markers = self._foresight.accepted_before([each.content for each in candidates])
         if not markers:
-            return list(contents)
+            return list(candidates)
         undecided = []
-        for content in contents:
-            marker = markers.get(content.batch.batch_id)
+        for candidate in candidates:
+            marker = markers.get(candidate.batch.batch_id)
             if marker is None:
-                undecided.append(content)
+                undecided.append(candidate)
             else:
-                invocation.tally.settle(content, invocation.refuser.against(content, marker))
+                verdict = invocation.refuser.against(candidate.content, marker)
+                invocation.tally.settle(candidate.content, verdict)
         return undecided
 
-    def _plan(self, contents: list[Content]) -> list[CommitPlan[BookedBatch]]:
-        now_s = self._clock.now_ms() // 1000
-        booked = [
-            book(content, content.batch, closed=self._closed, now_s=now_s)
-            for content in contents
-            if isinstance(content.batch, DecodedBatch)
-        ]
-        return plan_commits(booked, budget=self._budget, now_s=now_s)
+    def _founded(self, candidates: list[Candidate], invocation: Invocation) -> list[Candidate]:
+        """Those that may be committed by what their originals say now; the others get their verdict."""
+        founded = []
+        for candidate, judged in zip(candidates, self._originals.judge(candidates), strict=True):
+            if isinstance(judged, RefusedBatch):
+                invocation.tally.settle(candidate.content, invocation.refuser.reject(candidate.content, judged))
+            elif isinstance(judged, Verdict):
+                invocation.tally.settle(candidate.content, judged)
+            else:
+                founded.append(judged)
+        return founded
+
+    def _plan(self, candidates: list[Candidate]) -> list[CommitPlan[BookedBatch]]:
+        now_ms = self._clock.now_ms()
+        booked = [book(candidate, closed=self._closed, now_s=now_ms // 1000) for candidate in candidates]
+        return plan_commits(booked, budget=self._budget, now_ms=now_ms)
 
     def _attempt(self, plan: CommitPlan[BookedBatch], invocation: Invocation) -> Groups:
         """One commit under a new id; returns what has to be planned and attempted anew."""
         if invocation.deadline.remaining_ms() < self._settings.reserve_ms:
             return _put_back(plan, invocation)
-        body = build_commit(plan, self._entropy.token(), now_ms=self._clock.now_ms(), settings=self._settings)
+        body = build_commit(plan, self._entropy.token(), settings=self._settings)
         try:
             self._write_objects(body)
         except UnavailableError:
@@ -180,40 +191,52 @@ class Committer:
 
     def _smaller(self, plan: CommitPlan[BookedBatch], invocation: Invocation) -> Groups:
         """Bisect. The old attempt may land even so: then the markers say that its batches are duplicates."""
-        contents = [batch.content for batch in plan.batches]
-        if len(contents) == 1:
+        candidates = [batch.candidate for batch in plan.batches]
+        if len(candidates) == 1:
             return _put_back(plan, invocation)
         self._metrics.count(metric_names.COMMITS_REPLANNED)
-        half = len(contents) // 2
-        return [contents[:half], contents[half:]]
+        half = len(candidates) // 2
+        return [candidates[:half], candidates[half:]]
 
     def _resolve(
         self, body: CommitBody, refusal: OwnCommit | ClosedMonths | EarlierVerdicts, invocation: Invocation
     ) -> Groups:
-        contents = [batch.content for batch in body.plan.batches]
+        candidates = [batch.candidate for batch in body.plan.batches]
         if isinstance(refusal, OwnCommit):
             if refusal.landed:
                 self._accept(body, invocation)
                 return []
             self._metrics.count(metric_names.COMMITS_REPLANNED)
-            return [contents]
+            return [candidates]
         if isinstance(refusal, ClosedMonths):
             self._closed |= refusal.months
             self._metrics.count(metric_names.COMMITS_REBOOKED)
-            return [contents]
+            return [candidates]
         self._foresight.met_earlier_verdicts()
-        for place, marker in refusal.markers.items():
-            content = contents[place]
-            invocation.tally.settle(content, invocation.refuser.against(content, marker))
-        for place, error in refusal.corrupt.items():
-            invocation.tally.corrupt(error)
-            invocation.tally.settle(contents[place], Verdict.PUT_BACK)
-        decided = refusal.markers.keys() | refusal.corrupt.keys()
-        rest = [content for place, content in enumerate(contents) if place not in decided]
+        rest = self._still_undecided(candidates, refusal, invocation)
         if not rest:
             return []
         self._metrics.count(metric_names.COMMITS_REPLANNED)
         return [rest]
+
+    @staticmethod
+    def _still_undecided(
+        candidates: Sequence[Candidate], refusal: EarlierVerdicts, invocation: Invocation
+    ) -> list[Candidate]:
+        """Settle those that the refusal decides, and return the others."""
+        rest = []
+        for place, candidate in enumerate(candidates):
+            if place in refusal.corrupt:
+                invocation.tally.corrupt(refusal.corrupt[place])
+                invocation.tally.settle(candidate.content, Verdict.PUT_BACK)
+            elif place in refusal.retried:
+                invocation.tally.settle(candidate.content, Verdict.DUPLICATE)
+            elif place in refusal.markers:
+                verdict = invocation.refuser.against(candidate.content, refusal.markers[place])
+                invocation.tally.settle(candidate.content, verdict)
+            else:
+                rest.append(candidate)
+        return rest
 
     def _accept(self, body: CommitBody, invocation: Invocation) -> None:
         if body.write_ahead is None:

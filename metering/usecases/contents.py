@@ -1,7 +1,8 @@
 """The contents of one invocation: which deliveries are the same batch, and which come under one id.
 
-The first content of a batch id goes on. A copy of it (same id, same hash) shares its fate, failure included. Other
-content under the id waits until the first has its verdict, and is a group of its own then.
+The first content of a batch id goes on. A copy of it (same id, same hash, same claim to be a retry) shares its fate,
+failure included. Other content under the id waits until the first has its verdict, and is a group of its own then; so
+does a copy with another claim, because only one of the two may be refused for its claim.
 """
 
 from __future__ import annotations
@@ -20,10 +21,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Copy:
-    """One batch as one delivery brought it."""
+    """One batch as one delivery brought it; `Tally.read` makes them.
+
+    Attributes:
+        ticket: What the tally waits for it by.
+    """
 
     delivery: Delivery
     batch: DecodedBatch | RefusedBatch
+    ticket: int
 
 
 @dataclass(slots=True, kw_only=True)
@@ -62,12 +68,12 @@ class Content:
 
 def rounds(copies: Iterable[Copy]) -> Iterator[list[Content]]:
     """Contents in the order in which they may be decided: no two of one batch id in the same round."""
-    groups: dict[tuple[str, str], dict[tuple[int, str], Content]] = {}
+    groups: dict[tuple[str, str], dict[tuple[int, str, str], Content]] = {}
     for copy in copies:
         batch = copy.batch
         fresh = Content(copies=[copy])
         group = groups.setdefault(fresh.group, {})
-        content = group.setdefault((batch.hash_version, batch.content_hash), fresh)
+        content = group.setdefault((batch.hash_version, batch.content_hash, batch.retry_of), fresh)
         if content is not fresh:
             content.add(copy)
     waiting = [list(group.values()) for group in groups.values()]

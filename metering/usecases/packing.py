@@ -1,8 +1,9 @@
 """Packing: which batches go into one commit, and which shape it has.
 
 Actions of a transaction, 100 at most: the commit and its pending item, a check for each ended month, a pointer for
-each hour, a marker for each batch, and in a narrow commit an update for each usage item. A wide commit writes its usage
-ahead and applies it in chunks; one batch with more hours than fit writes its pointers ahead, too.
+each hour, a marker for each batch, an alias and the marker of its original for each retry under another id, and in a
+narrow commit an update for each usage item. A wide commit writes its usage ahead and applies it in chunks; one batch
+with more hours than fit writes its pointers ahead, too.
 """
 
 from __future__ import annotations
@@ -43,7 +44,10 @@ class Budget:
 
 
 class Packable(Protocol):
-    """What packing needs to know of a batch, as it is booked."""
+    """What packing needs to know of a batch, as it is booked.
+
+    `actions` are those that it needs for itself; `markers` the batch ids whose markers they write.
+    """
 
     @property
     def records(self) -> int: ...
@@ -53,6 +57,10 @@ class Packable(Protocol):
     def usage_items(self) -> Collection[UsageKey]: ...
     @property
     def hours(self) -> Collection[int]: ...
+    @property
+    def actions(self) -> int: ...
+    @property
+    def markers(self) -> Collection[str]: ...
 
 
 P = TypeVar("P", bound=Packable)
@@ -60,9 +68,15 @@ P = TypeVar("P", bound=Packable)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommitPlan(Generic[P]):
-    """Batches of one commit."""
+    """Batches of one commit.
+
+    Attributes:
+        now_ms: The worker's clock when it was planned. The commit is built with it: by another look at the clock a
+            month may have ended meanwhile, whose check nobody has counted.
+    """
 
     shape: Shape
+    now_ms: int
     batches: tuple[P, ...]
 
 
@@ -79,6 +93,8 @@ class _Load(Generic[P]):
         self.batches = [first]
         self.keys = set(first.usage_items)
         self.hours = set(first.hours)
+        self._markers = set(first.markers)
+        self._actions = first.actions
         self._now_s = now_s
         self._months = len(ended_months(self.hours, now_s))
         self._records = first.records
@@ -86,11 +102,13 @@ class _Load(Generic[P]):
 
     def fits(self, *, narrow: bool) -> bool:
         """Whether it is one transaction of that shape."""
-        actions = _OWN_ACTIONS + self._months + len(self.hours) + len(self.batches)
+        actions = _OWN_ACTIONS + self._months + len(self.hours) + self._actions
         return actions + (len(self.keys) if narrow else 0) <= MAX_TRANSACTION_ACTIONS
 
     def take(self, batch: P, budget: Budget, *, narrow: bool) -> bool:
-        """Add a batch, unless it is too much."""
+        """Add a batch, unless it is too much, or writes an item that is written already."""
+        if not self._markers.isdisjoint(batch.markers):
+            return False
         records, size = self._records + batch.records, self._bytes + batch.decoded_bytes
         keys = len(self.keys) + sum(key not in self.keys for key in batch.usage_items)
         if records > budget.records or size > budget.bytes or keys > budget.keys:
@@ -99,27 +117,30 @@ class _Load(Generic[P]):
         if not hours.issuperset(batch.hours):
             hours = hours.union(batch.hours)
             months = len(ended_months(hours, self._now_s))
-        actions = _OWN_ACTIONS + months + len(hours) + len(self.batches) + 1
+        actions = _OWN_ACTIONS + months + len(hours) + self._actions + batch.actions
         if actions + (keys if narrow else 0) > MAX_TRANSACTION_ACTIONS:
             return False
         self.batches.append(batch)
         self.keys.update(batch.usage_items)
+        self._markers.update(batch.markers)
+        self._actions += batch.actions
         self.hours, self._months, self._records, self._bytes = hours, months, records, size
         return True
 
 
-def plan_commits(batches: Sequence[P], *, budget: Budget, now_s: int) -> list[CommitPlan[P]]:
+def plan_commits(batches: Sequence[P], *, budget: Budget, now_ms: int) -> list[CommitPlan[P]]:
     """Put every batch into exactly one commit, in the order given.
 
     Args:
         batches: Batches of distinct ids.
         budget: What one commit holds at most.
-        now_s: The worker's clock: a month that has ended by then needs a check.
+        now_ms: The worker's clock: a month that has ended by then needs a check.
     """
-    plans: list[CommitPlan[P]] = []
-    for load in _filled(batches, budget, now_s, narrow=False):
-        plans += _shaped(load, budget, now_s)
-    return plans
+    return [
+        CommitPlan(shape=shape, now_ms=now_ms, batches=tuple(load.batches))
+        for filled in _filled(batches, budget, now_ms // 1000, narrow=False)
+        for shape, load in _shaped(filled, budget, now_ms // 1000)
+    ]
 
 
 def _filled(batches: Sequence[P], budget: Budget, now_s: int, *, narrow: bool) -> list[_Load[P]]:
@@ -130,12 +151,12 @@ def _filled(batches: Sequence[P], budget: Budget, now_s: int, *, narrow: bool) -
     return loads
 
 
-def _shaped(load: _Load[P], budget: Budget, now_s: int) -> list[CommitPlan[P]]:
+def _shaped(load: _Load[P], budget: Budget, now_s: int) -> list[tuple[Shape, _Load[P]]]:
     if load.fits(narrow=True):
-        return [CommitPlan(shape=Shape.NARROW, batches=tuple(load.batches))]
+        return [(Shape.NARROW, load)]
     if not load.fits(narrow=False):
-        return [CommitPlan(shape=Shape.WIDE_POINTERS, batches=tuple(load.batches))]
+        return [(Shape.WIDE_POINTERS, load)]
     parts = _filled(load.batches, budget, now_s, narrow=True)
     if len(parts) <= _NARROW_INSTEAD_OF_WIDE and all(part.fits(narrow=True) for part in parts):
-        return [CommitPlan(shape=Shape.NARROW, batches=tuple(part.batches)) for part in parts]
-    return [CommitPlan(shape=Shape.WIDE, batches=tuple(load.batches))]
+        return [(Shape.NARROW, part) for part in parts]
+    return [(Shape.WIDE, load)]

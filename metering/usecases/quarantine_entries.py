@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from metering.domain.items import Put, Table
 from metering.domain.ledger import Conflict, Marker, marker_key
+from metering.domain.messages import MAX_BODY_BYTES
 from metering.domain.quarantine import (
     BATCHES_PREFIX,
     QUARANTINE_PREFIX,
@@ -15,13 +16,17 @@ from metering.domain.quarantine import (
     decode_records,
 )
 from metering.domain.retries import (
+    AFTER_ALIASES,
+    ALIAS_PREFIX,
     INLINE_BYTES,
     MAX_RECORDS,
     NOTE_PREFIX,
+    Alias,
     RetryNote,
     content_retry_id,
     object_key,
     object_message,
+    original_of,
     reason_counts,
     records_message,
     records_object,
@@ -50,7 +55,8 @@ class Entry:
         reasons: First reason -> number of records; of a whole batch its reason and number of records, 0 if unknown.
         refused: The records, for `records`.
         batch: The document, for the other kinds.
-        retried_as: Batch ids it was sent again as; its own, once that was accepted after all.
+        retried_as: Of records: batch ids they were sent again as. Of a whole batch: ids it is metered under, its own
+            or that of a retry.
         at_s: When the object was written, epoch seconds.
     """
 
@@ -160,23 +166,46 @@ class QuarantineEntries:
         batch = entry.batch
         if batch is None:
             raise OperationFailedError(f"{entry.key} holds no batch.")
-        if entry.kind == "conflict" and not as_new_id:
+        retry_id, body = self._as_new_id(entry, batch) if as_new_id else self._as_itself(entry, batch)
+        if len(body.encode("utf-8", errors="surrogatepass")) > MAX_BODY_BYTES:
+            raise OperationFailedError(
+                f"The message of {entry.batch_id} is too long to name another id: {MAX_BODY_BYTES} bytes at most.",
+                "Ask its producer to send it anew, in two batches.",
+            )
+        if not dry_run:
+            self._send(body)
+        return Retry(entry=entry, retry_id=retry_id, records=batch.records)
+
+    def _as_itself(self, entry: Entry, batch: QuarantinedBatch) -> tuple[str, str]:
+        """A batch's own id and message, if it may come again under it."""
+        metered = [retry_id for retry_id in entry.retried_as if retry_id != batch.batch_id]
+        if metered:
+            raise OperationFailedError(
+                f"{entry.batch_id} is metered already, as {metered[0]}.", "There is nothing to be sent again."
+            )
+        if entry.kind == "conflict" and self._is_accepted(batch.batch_id):
             raise OperationFailedError(
                 f"The id of {entry.batch_id} has other content, which is metered.",
                 "If both are genuine, send this one under an id of its own: --as-new-id",
             )
-        body, retry_id = batch.body, batch.batch_id
-        if as_new_id:
-            retry_id = content_retry_id(batch.batch_id, batch.content_hash)
-            new_body = renamed(batch.body, retry_id)
-            if new_body is None:
-                raise OperationFailedError(f"The message of {entry.key} does not carry its batch id.")
-            body = new_body
-        if not dry_run:
-            if as_new_id:
-                self._note(batch.batch_id, retry_id, ())
-            self._send(body)
-        return Retry(entry=entry, retry_id=retry_id, records=batch.records)
+        return batch.batch_id, batch.body
+
+    def _as_new_id(self, entry: Entry, batch: QuarantinedBatch) -> tuple[str, str]:
+        """Another id, and the message under it, if its own one is lost for it."""
+        if entry.kind != "conflict" or not self._is_accepted(batch.batch_id):
+            raise OperationFailedError(
+                f"{entry.batch_id or entry.key} can be sent under its own id.",
+                "Send it without --as-new-id; under both ids it would be counted twice.",
+            )
+        retry_id = content_retry_id(batch.batch_id, batch.content_hash)
+        body = renamed(batch.body, retry_id, retry_of=original_of(batch.body, batch.batch_id))
+        if body is None:
+            raise OperationFailedError(f"The message of {entry.key} does not carry its batch id.")
+        return retry_id, body
+
+    def _is_accepted(self, batch_id: str) -> bool:
+        item = self._store.get(Table.LEDGER, marker_key(batch_id))
+        return item is not None and Marker.from_item(item).verdict == "accepted"
 
     def _note(self, batch_id: str, retry_id: str, positions: tuple[int, ...]) -> None:
         # Before the message: a retry that nobody knows of would count its records twice in proofs.
@@ -224,13 +253,17 @@ class QuarantineEntries:
     def _retries(self, batch: QuarantinedBatch) -> tuple[str, ...]:
         if not batch.batch_id:
             return ()
-        new_id = content_retry_id(batch.batch_id, batch.content_hash)
         found: list[str] = []
-        for item in self._store.query(Table.LEDGER, marker_key(batch.batch_id).pk):
-            if item["sk"] == "M" and batch.kind == "refused" and Marker.from_item(item).verdict == "accepted":
-                found.append(batch.batch_id)
-            elif item["sk"] == f"{NOTE_PREFIX}{new_id}":
-                found.append(new_id)
+        item = self._store.get(Table.LEDGER, marker_key(batch.batch_id)) if batch.kind == "refused" else None
+        if item is not None and Marker.from_item(item).verdict == "accepted":
+            found.append(batch.batch_id)
+        # By content, whichever id it got; or by id: what could not be read when it was refused has another hash.
+        new_id = content_retry_id(batch.batch_id, batch.content_hash)
+        original = marker_key(original_of(batch.body, batch.batch_id)).pk
+        for each in self._store.query(Table.LEDGER, original, sk_from=ALIAS_PREFIX, sk_to=AFTER_ALIASES):
+            alias = Alias.from_item(each)
+            if batch.content_hash == alias.content_hash or alias.retry_id == new_id:
+                found.append(alias.retry_id)
         return tuple(found)
 
     def _partial(self, info: ObjectInfo, body: bytes) -> list[Entry]:

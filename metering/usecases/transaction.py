@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from metering.domain.commits import shard_of, staging_key, usage_suffix
-from metering.domain.items import Absent, AnyOf, Check, Equals, Put, Table
-from metering.domain.ledger import CommitRecord, Marker, Pending, Pointer, period_key
+from metering.domain.items import Absent, AllOf, AnyOf, Check, Equals, Put, Table, Update
+from metering.domain.ledger import CommitRecord, Marker, Pending, Pointer, marker_key, period_key
 from metering.domain.quarantine import records_key
+from metering.domain.retries import Alias
 from metering.domain.usage import Total, add_totals, merge
 from metering.domain.wal import WriteAhead, usage_deltas
 from metering.errors import LedgerCorruptError, TransactionCanceledError
@@ -20,9 +21,11 @@ if TYPE_CHECKING:
     from metering.domain.items import Action, Item
     from metering.settings import Settings
     from metering.usecases.booking import BookedBatch
+    from metering.usecases.originals import Original
     from metering.usecases.packing import CommitPlan
 
 _NOT_THERE = Absent()
+_ACCEPTED = Equals(attribute="verdict", value="accepted")
 _NO_VERDICT_OR_REJECTED = AnyOf((Absent(), Equals(attribute="verdict", value="rejected")))
 # The commit item comes first, then the pending item, then the months.
 _FIRST_MONTH = 2
@@ -34,7 +37,8 @@ class CommitBody:
 
     Attributes:
         months: Months that have ended, as their checks follow each other from action 2 on.
-        first_marker: Index of the first batch's marker among the actions; the others follow in order.
+        first_marker: Index of the first batch's marker among the actions; the others follow in order, then the aliases
+            of the retries among them, then the markers of their originals.
         write_ahead: Of a wide commit: what its chunks are made of.
         records_key: Where the refused records of its batches go; empty if there are none.
     """
@@ -65,28 +69,32 @@ class ClosedMonths:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EarlierVerdicts:
-    """Some batches were accepted before.
+    """Some batches cannot be accepted as they were planned.
 
     Attributes:
-        markers: Of those, by place in the commit.
+        markers: Of those that were accepted before, by place in the commit.
         corrupt: What is wrong with the markers that cannot be read, by place.
+        retried: Places of retries whose content is metered under another id that it was retried as, or under this one.
+        moved: Places of retries whose original is not what it was when it was read.
     """
 
     markers: dict[int, Marker]
     corrupt: dict[int, LedgerCorruptError]
+    retried: frozenset[int] = frozenset()
+    moved: frozenset[int] = frozenset()
 
 
-def build_commit(plan: CommitPlan[BookedBatch], commit_id: str, *, now_ms: int, settings: Settings) -> CommitBody:
+def build_commit(plan: CommitPlan[BookedBatch], commit_id: str, *, settings: Settings) -> CommitBody:
     """All that one attempt at a commit writes to the ledger, as data."""
-    return _Builder(plan, commit_id, now_ms, settings).body()
+    return _Builder(plan, commit_id, settings).body()
 
 
 class _Builder:
-    def __init__(self, plan: CommitPlan[BookedBatch], commit_id: str, now_ms: int, settings: Settings) -> None:
-        now_s = now_ms // 1000
+    def __init__(self, plan: CommitPlan[BookedBatch], commit_id: str, settings: Settings) -> None:
+        now_s = plan.now_ms // 1000
         self._plan = plan
         self._commit_id = commit_id
-        self._now_ms = now_ms
+        self._now_ms = plan.now_ms
         self._marker_expires_at_s = now_s + settings.marker_life_s
         self._shard = shard_of(commit_id, settings.shards)
         self._staging_key = staging_key(commit_id, now_s)
@@ -110,6 +118,9 @@ class _Builder:
             actions += [Put(table=Table.LEDGER, item=pointer.to_item()) for pointer in pointers]
         first_marker = len(actions)
         actions += [self._marker(batch) for batch in self._plan.batches]
+        retries = [(batch, original) for batch in self._plan.batches if (original := batch.original) is not None]
+        actions += [self._alias(batch, original) for batch, original in retries]
+        actions += [self._kept(original) for _, original in retries]
         if write_ahead is None:
             actions += [delta.action() for delta in self._deltas]
         return CommitBody(
@@ -183,6 +194,25 @@ class _Builder:
         )
         return Put(table=Table.LEDGER, item=marker.to_item(), condition=_NO_VERDICT_OR_REJECTED)
 
+    def _alias(self, booked: BookedBatch, original: Original) -> Put:
+        alias = Alias(
+            batch_id=original.batch_id,
+            content_hash=booked.batch.content_hash,
+            retry_id=booked.batch.batch_id,
+            expires_at_s=self._marker_expires_at_s,
+        )
+        return Put(table=Table.LEDGER, item=alias.to_item(), condition=_NOT_THERE)
+
+    def _kept(self, original: Original) -> Update:
+        """Lets the original's marker live as long as the retry's: it is what keeps this content from the first id."""
+        seen = Equals(attribute="expires_at", value=original.expires_at_s)
+        return Update(
+            table=Table.LEDGER,
+            key=marker_key(original.batch_id),
+            set={"expires_at": max(original.expires_at_s, self._marker_expires_at_s)},
+            condition=AllOf((_ACCEPTED, seen)),
+        )
+
 
 def _sum_by_hour(plan: CommitPlan[BookedBatch]) -> dict[int, Total]:
     hours: dict[int, Total] = {}
@@ -207,17 +237,27 @@ def read_refusal(body: CommitBody, error: TransactionCanceledError) -> OwnCommit
     months = frozenset(month for index, month in enumerate(body.months, start=_FIRST_MONTH) if index in failed)
     if months:
         return ClosedMonths(months=months)
-    places = [index - body.first_marker for index in failed]
-    if not places or min(places) < 0 or max(places) >= len(body.plan.batches):
+    batches = len(body.plan.batches)
+    retries = [place for place, batch in enumerate(body.plan.batches) if batch.original is not None]
+    aliases = body.first_marker + batches
+    originals = aliases + len(retries)
+    if not failed or min(failed) < body.first_marker or max(failed) >= originals + len(retries):
         raise LedgerCorruptError(f"commit {body.commit_id} was refused at actions {sorted(failed)}")
     markers: dict[int, Marker] = {}
     corrupt: dict[int, LedgerCorruptError] = {}
-    for place, item in zip(places, failed.values(), strict=True):
+    for index, item in failed.items():
+        if index >= aliases:
+            continue
         try:
-            markers[place] = _marker(item)
+            markers[index - body.first_marker] = _marker(item)
         except LedgerCorruptError as error:
-            corrupt[place] = error
-    return EarlierVerdicts(markers=markers, corrupt=corrupt)
+            corrupt[index - body.first_marker] = error
+    return EarlierVerdicts(
+        markers=markers,
+        corrupt=corrupt,
+        retried=frozenset(retries[index - aliases] for index in failed if aliases <= index < originals),
+        moved=frozenset(retries[index - originals] for index in failed if index >= originals),
+    )
 
 
 def _state(item: Mapping[str, object] | None) -> str:

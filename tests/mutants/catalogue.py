@@ -71,7 +71,7 @@ MUTANTS = (
     Mutant(
         name="acknowledge what has no verdict",
         path=_USECASES + "aggregate.py",
-        old="retry=invocation.tally.put_back",
+        old="retry=invocation.tally.close()",
         new="retry=()",
     ),
     Mutant(
@@ -112,14 +112,65 @@ MUTANTS = (
     Mutant(
         name="commit ids follow from content",
         path=_USECASES + "commit.py",
-        old="build_commit(plan, self._entropy.token(), now_ms",
-        new="build_commit(plan, plan.batches[0].batch.content_hash, now_ms",
+        old="build_commit(plan, self._entropy.token(), settings",
+        new="build_commit(plan, plan.batches[0].batch.content_hash, settings",
     ),
     Mutant(
         name="no write-ahead object before the claim",
         path=_USECASES + "commit.py",
         old="        if body.write_ahead is not None:\n            self._put(",
         new="        if body.write_ahead is None:\n            self._put(",
+    ),
+    Mutant(
+        name="content dropped without a word",
+        path=_USECASES + "aggregate.py",
+        old="        if candidates:\n            self._committer.commit(candidates, invocation)",
+        new="        if candidates[1:]:\n            self._committer.commit(candidates[1:], invocation)",
+        suites=("tests/unit/usecases/test_aggregate.py",),
+    ),
+    Mutant(
+        name="what nobody mentions is acknowledged",
+        path=_USECASES + "verdicts.py",
+        old="for ticket in list(self._waiting):",
+        new="for ticket in ():",
+        suites=("tests/unit/usecases/test_verdicts.py",),
+    ),
+    Mutant(
+        name="a retry that does not ask for the verdict of the original",
+        path=_USECASES + "originals.py",
+        old='    if marker is None or marker.verdict != "accepted":\n        return _refused(',
+        new='    if marker is None or marker.verdict != "accepted":\n        return candidate\n    if marker is None:\n'
+        "        return _refused(",
+        suites=("tests/unit/usecases/test_retry_orders.py", *WORLD),
+    ),
+    Mutant(
+        name="a message rewritten through floats",
+        path=_DOMAIN + "json_spans.py",
+        old="    spans = field_spans(text)\n    for span in reversed(spans):",
+        new="    text = json.dumps(json.loads(text))\n    spans = field_spans(text)\n    for span in reversed(spans):",
+        suites=("tests/unit/usecases/test_retry_orders.py", "tests/property/test_renamed.py"),
+    ),
+    Mutant(
+        name="alias without its condition",
+        path=_USECASES + "transaction.py",
+        old="return Put(table=Table.LEDGER, item=alias.to_item(), condition=_NOT_THERE)",
+        new="return Put(table=Table.LEDGER, item=alias.to_item())",
+        suites=("tests/unit/usecases/test_retry_orders.py", *WORLD),
+    ),
+    Mutant(
+        name="the original's marker dies before its retry's",
+        path=_USECASES + "transaction.py",
+        old="max(original.expires_at_s, self._marker_expires_at_s)",
+        new="original.expires_at_s",
+        suites=("tests/unit/usecases/test_retry_orders.py", *WORLD),
+    ),
+    Mutant(
+        name="two times a plan",
+        path=_USECASES + "commit.py",
+        old="        body = build_commit(plan, ",
+        new="        plan = CommitPlan(shape=plan.shape, now_ms=self._clock.now_ms(), batches=plan.batches)\n"
+        "        body = build_commit(plan, ",
+        suites=("tests/unit/usecases/test_aggregate.py",),
     ),
     Mutant(
         name="messageId as identity",

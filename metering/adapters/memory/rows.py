@@ -3,7 +3,7 @@
 A delivery's body is JSON: `{"batches": [<batch>, …]}`, made by `plain_body`. A batch is
 `{"batch_id", "source_id", "sequence", "rows": [[account_id, usage_type, from, to, bytes, start_s], …]}`. A row with
 negative bytes is refused, as is one outside the admission window. `{"refuse": <reason>}` in place of rows refuses the
-batch whole, and `{"object": <key>}` reads the rows from the object `key`.
+batch whole, `{"object": <key>}` reads the rows from the object `key`, and `retry_of` is as in a real message.
 """
 
 from __future__ import annotations
@@ -75,6 +75,7 @@ class PlainBatch(TypedDict, total=False):
     batch_id: str
     source_id: str
     sequence: int
+    retry_of: str
     rows: Sequence[PlainRow]
     object: str
     refuse: str
@@ -173,6 +174,7 @@ def _decoded(
         usage=usage,
         refused=tuple(refused),
         decoded_bytes=64 * len(rows),
+        retry_of=batch.get("retry_of", ""),
     )
 
 
@@ -197,4 +199,5 @@ def _refused(
         records=records,
         missing_object=missing_object,
         evidence=delivery.body.encode(),
+        retry_of=str(batch.get("retry_of", "")),
     )

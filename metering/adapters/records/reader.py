@@ -17,7 +17,13 @@ from metering.domain.content_hash import BODY_HASH_VERSION, HASH_VERSION, Conten
 from metering.domain.envelopes import read_body
 from metering.domain.messages import MAX_BODY_BYTES, InlineRecords
 from metering.domain.reasons import Reason, problem
-from metering.errors import BatchRefusedError, ObjectChangedError, ObjectMissingError, UnavailableError
+from metering.errors import (
+    BatchRefusedError,
+    ObjectChangedError,
+    ObjectMissingError,
+    ObjectUnreadableError,
+    UnavailableError,
+)
 
 if TYPE_CHECKING:
     from metering.domain.admission import Admission
@@ -78,6 +84,8 @@ class RecordBatchReader:
             problems.append(problem(Reason.OBJECT_MISSING, "there is no such object"))
         except ObjectChangedError:
             problems.append(problem(Reason.OBJECT_CHANGED, "the object is not the one that was announced"))
+        except ObjectUnreadableError as error:
+            problems.append(problem(Reason.OBJECT_UNREADABLE, error.detail))
         except BatchRefusedError as error:
             problems += error.problems
         if whole:
@@ -171,6 +179,7 @@ class _Outcome:
             refused=tuple(self.assembly.refused),
             decoded_bytes=decoded_bytes,
             unknown_regions=self.assembly.unknown_regions(),
+            retry_of=self.message.retry_of,
         )
 
     def refused(self, problems: tuple[Problem, ...], *, missing_object: bool) -> RefusedBatch:
@@ -186,6 +195,7 @@ class _Outcome:
             records=self.assembly.records if self.whole else 0,
             missing_object=missing_object,
             evidence=body.encode("utf-8", errors="surrogatepass")[:MAX_BODY_BYTES],
+            retry_of=self.message.retry_of,
         )
 
 

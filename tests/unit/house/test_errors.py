@@ -35,6 +35,7 @@ EXAMPLES: list[MeteringError] = [
     errors.ConditionFailedError({"pk": "B#1"}),
     errors.TransactionCanceledError([None, ("ConditionalCheckFailed", {"pk": "B#1"}), ("ThrottlingError", None)]),
     errors.ObjectMissingError("staging/1"),
+    errors.ObjectUnreadableError("ingest/1", "InvalidRequest"),
     errors.ObjectDamagedError("lake/1", "no footer"),
     errors.ObjectChangedError("drop/1"),
     errors.BatchRefusedError([("invalid_from", "no region")]),

@@ -33,7 +33,7 @@ NOW_S = parse_hour("2026-11-24T13") + 1_800
 SETTINGS = settings(usage_shards=1)
 
 
-class KilledError(Exception):
+class KilledError(BaseException):
     """The process is gone."""
 
 
@@ -48,9 +48,9 @@ class Calls:
 
     def __init__(self) -> None:
         self.names: list[str] = []
-        self.before: dict[int, Exception] = {}
-        self.after: dict[int, Exception] = {}
-        self.refuse: dict[str, Exception] = {}
+        self.before: dict[int, BaseException] = {}
+        self.after: dict[int, BaseException] = {}
+        self.refuse: dict[str, BaseException] = {}
 
     def on_call(self, name: str) -> None:
         number = len(self.names)

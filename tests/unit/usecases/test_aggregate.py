@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from errno import ENOSPC
 from typing import TYPE_CHECKING
 
 import pytest
@@ -429,6 +430,45 @@ def test_an_alert_that_is_not_taken_is_counted_and_changes_no_verdict(world: Sma
 def test_refused_content_has_the_same_name_in_quarantine_however_often_it_comes() -> None:
     assert batch_key("b1", "00ff") == batch_key("b1", "00ff")
     assert batch_key("b1", "00ff") != batch_key("b2", "00ff")
+
+
+@pytest.mark.parametrize("error", [OSError(ENOSPC, "No space left on device"), MemoryError(), RuntimeError("a fault")])
+def test_a_delivery_that_its_reader_fails_at_goes_back_alone_and_is_counted(error: Exception) -> None:
+    class _FailingReader(_KillingReader):
+        def read(self, delivery: Delivery, *, admission: Admission) -> BatchReading:
+            if delivery.message_id == "poison":
+                raise error
+            return super().read(delivery, admission=admission)
+
+    world = SmallWorld(wrap=_FailingReader)
+    messages = [*deliveries(5), delivery(batch(99), message="poison"), *list(deliveries(9))[5:]]
+    result = world.handle(*messages)
+    assert result.retry == ("poison",)
+    assert result.counts == {Verdict.ACCEPTED: 9, Verdict.PUT_BACK: 1}
+    failed = ("ReadersFailed", (("error", type(error).__name__),))
+    assert world.metrics.by_dimensions[failed] == 1
+    world.assert_exact()
+
+
+def test_a_commit_that_was_planned_before_a_months_end_is_built_as_it_was_planned(world: SmallWorld) -> None:
+    """Two plans of one group: the month ends while the first one is sent, and the second has no action left."""
+    ends_s = parse_hour("2026-12-01T00")
+    world.clock.advance_s(ends_s - 1 - NOW_S)
+    rows = [delivery(batch(number, start_s=ends_s - 1)) for number in range(200)]
+    messages = [replace(each, sent_at_ms=world.clock.now_ms()) for each in rows]
+    planned: list[int] = []
+
+    def a_second_later(name: str) -> None:
+        if name == "items.transact":
+            planned.append(len(world.accepted()))
+            world.clock.advance_s(1)
+
+    world.store.on_call = a_second_later
+    result = world.handle(*messages)
+    assert result.counts == {Verdict.ACCEPTED: 200}
+    assert planned[0] == 0
+    assert planned[1] > 40
+    world.assert_exact()
 
 
 def _change_marker(world: SmallWorld, batch_id: str, **changes: object) -> None:

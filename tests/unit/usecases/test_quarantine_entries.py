@@ -13,9 +13,11 @@ from metering.adapters.memory.objects import MemoryObjectStore
 from metering.adapters.memory.queues import MemoryQueue
 from metering.domain.batches import RefusedRecord
 from metering.domain.items import Put, Table
-from metering.domain.ledger import Conflict, Marker
+from metering.domain.ledger import Conflict, Marker, marker_key
 from metering.domain.quarantine import QuarantinedBatch, encode_records, records_key
+from metering.domain.retries import Alias
 from metering.errors import OperationFailedError
+from metering.units import MIB
 from metering.usecases.quarantine_entries import QuarantineEntries
 
 NOW_S = 1_800_000_000
@@ -191,9 +193,69 @@ def test_a_conflict_is_only_sent_under_an_id_of_its_own() -> None:
     retry = setup.entries.retry(entry, as_new_id=True)
     assert retry.retry_id == "retry:" + hashlib.sha256(b"edge-3\nff").hexdigest()
     [body] = setup.queue.bodies()
-    assert json.loads(body)["batch_id"] == retry.retry_id
+    assert json.loads(body) == {"batch_id": retry.retry_id, "retry_of": "edge-3", "records": []}
+    [waiting] = setup.entries.find("edge-3")
+    assert waiting.retried_as == ()
+    alias = Alias(batch_id="edge-3", content_hash="ff", retry_id=retry.retry_id, expires_at_s=9)
+    setup.store.put(Put(table=Table.LEDGER, item=alias.to_item()))
     [named] = setup.entries.find("edge-3")
     assert named.retried_as == (retry.retry_id,)
+
+
+def test_a_conflict_whose_retry_was_read_with_other_content_than_before_still_names_it() -> None:
+    setup = Setup()
+    setup.whole("edge-3", '{"batch_id": "edge-3"}', conflict=True)
+    retry_id = "retry:" + hashlib.sha256(b"edge-3\nff").hexdigest()
+    for content_hash, name in (("aa", "retry:other"), ("bb", retry_id)):
+        alias = Alias(batch_id="edge-3", content_hash=content_hash, retry_id=name, expires_at_s=9)
+        setup.store.put(Put(table=Table.LEDGER, item=alias.to_item()))
+    [entry] = setup.entries.find("edge-3")
+    assert entry.retried_as == (retry_id,)
+
+
+def test_a_refused_batch_is_not_sent_under_a_new_id_because_its_own_is_free() -> None:
+    setup = Setup()
+    setup.whole("edge-2", '{"batch_id": "edge-2", "records": []}')
+    [entry] = setup.entries.find("edge-2")
+    with pytest.raises(OperationFailedError, match="own id"):
+        setup.entries.retry(entry, as_new_id=True)
+    assert setup.queue.bodies() == []
+
+
+def test_what_is_metered_under_another_id_is_not_sent_under_its_own() -> None:
+    setup = Setup()
+    setup.whole("edge-2", '{"batch_id": "edge-2", "records": []}')
+    alias = Alias(batch_id="edge-2", content_hash="ff", retry_id="retry:1", expires_at_s=9)
+    setup.store.put(Put(table=Table.LEDGER, item=alias.to_item()))
+    [entry] = setup.entries.find("edge-2")
+    with pytest.raises(OperationFailedError, match="metered already, as retry:1"):
+        setup.entries.retry(entry)
+
+
+def test_a_conflict_whose_id_has_become_free_is_sent_under_it() -> None:
+    setup = Setup()
+    batch = setup.whole("edge-3", '{"batch_id": "edge-3", "records": []}', conflict=True)
+    setup.store.remove(Table.LEDGER, marker_key("edge-3"))
+    [entry] = setup.entries.find(batch.key)
+    with pytest.raises(OperationFailedError, match="own id"):
+        setup.entries.retry(entry, as_new_id=True)
+    assert setup.entries.retry(entry).retry_id == "edge-3"
+
+
+def test_a_retry_of_a_retry_names_the_id_that_came_first() -> None:
+    setup = Setup()
+    setup.whole("retry:1", '{"batch_id": "retry:1", "retry_of": "edge-3", "records": []}', conflict=True)
+    [entry] = setup.entries.find("retry:1")
+    setup.entries.retry(entry, as_new_id=True)
+    assert json.loads(setup.queue.bodies()[0])["retry_of"] == "edge-3"
+
+
+def test_a_message_without_room_for_another_id_is_not_sent() -> None:
+    setup = Setup()
+    setup.whole("edge-3", json.dumps({"batch_id": "edge-3", "records": ["x" * (MIB - 100)]}), conflict=True)
+    [entry] = setup.entries.find("edge-3")
+    with pytest.raises(OperationFailedError, match="too long"):
+        setup.entries.retry(entry, as_new_id=True)
 
 
 def test_a_cloud_event_gets_the_new_id_inside() -> None:

@@ -12,7 +12,7 @@ from botocore.response import StreamingBody
 from urllib3.response import HTTPResponse
 
 from metering.adapters.aws.objects import S3ObjectStore
-from metering.errors import MeteringError, ObjectMissingError, UnavailableError
+from metering.errors import MeteringError, ObjectMissingError, ObjectUnreadableError, UnavailableError
 from tests.unit.adapters.aws.stubs import client as made_client
 from tests.unit.adapters.aws.stubs import stubbed
 
@@ -81,6 +81,40 @@ def test_a_read_that_is_not_allowed_is_never_taken_for_a_missing_object(
     s3[1].add_client_error("head_object", code, "no", 403)
     with pytest.raises(UnavailableError):
         objects.head("k")
+
+
+@pytest.mark.parametrize("code", ["InvalidRequest", "KMS.DisabledException", "KMS.KMSInvalidStateException"])
+def test_an_object_that_s3_will_not_hand_out_is_unreadable(
+    objects: S3ObjectStore, s3: tuple[Any, Stubber], code: str
+) -> None:
+    """A HEAD of an object with a key of its sender's own is answered with a bare 400."""
+    s3[1].add_client_error("head_object", "400", "Bad Request", 400)
+    s3[1].add_client_error("get_object", code, "no", 400)
+    with pytest.raises(ObjectUnreadableError, match=code):
+        objects.open("k")
+    s3[1].add_response("head_object", {"ContentLength": 5, "ETag": '"e"'})
+    s3[1].add_client_error("get_object", code, "no", 400)
+    with pytest.raises(ObjectUnreadableError), objects.open("k") as stream:
+        stream.read()
+
+
+@pytest.mark.parametrize("code", ["ExpiredToken", "RequestTimeout", "ThrottlingException"])
+def test_an_answer_that_is_about_the_caller_says_nothing_of_the_object(
+    objects: S3ObjectStore, s3: tuple[Any, Stubber], code: str
+) -> None:
+    s3[1].add_client_error("head_object", "400", "Bad Request", 400)
+    s3[1].add_client_error("get_object", code, "no", 400)
+    with pytest.raises(UnavailableError):
+        objects.open("k")
+
+
+def test_a_head_that_fails_where_a_get_does_not_says_nothing_either(
+    objects: S3ObjectStore, s3: tuple[Any, Stubber]
+) -> None:
+    s3[1].add_client_error("head_object", "400", "Bad Request", 400)
+    s3[1].add_response("get_object", {"Body": body(b"1")})
+    with pytest.raises(UnavailableError):
+        objects.open("k")
 
 
 def test_a_missing_bucket_is_not_a_missing_object(objects: S3ObjectStore, s3: tuple[Any, Stubber]) -> None:

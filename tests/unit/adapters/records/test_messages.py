@@ -10,6 +10,7 @@ import pytest
 
 from metering.domain.batches import DecodedBatch, NoBatch, RefusedBatch
 from metering.domain.notifications import drop_batch_id
+from metering.errors import ObjectUnreadableError
 from tests.reading import BUCKET, PACK, Desk, message, ndjson, pointer, reasons, record
 
 
@@ -238,6 +239,37 @@ def test_a_missing_object_is_marked_as_such() -> None:
     answer = Desk().refused(pointer("ingest/gone", "ndjson"))
     assert (reasons(answer), answer.missing_object, answer.batch_id) == (["object_missing"], True, "edge-1")
     assert not Desk().refused(pointer("ingest/gone", "ndjson", batch_id="")).missing_object
+
+
+def test_an_object_that_the_store_will_not_hand_out_is_refused() -> None:
+    desk = Desk()
+
+    def refuse(_call: str) -> None:
+        raise ObjectUnreadableError("ingest/a", "InvalidRequest")
+
+    desk.objects.on_call = refuse
+    answer = desk.refused(pointer("ingest/a", "ndjson"))
+    assert (reasons(answer), answer.missing_object, answer.batch_id) == (["object_unreadable"], False, "edge-1")
+
+
+# --- retries under another id
+
+
+def test_a_message_says_what_it_is_a_retry_of() -> None:
+    answer = Desk().decoded(message([record()], batch_id="retry:1", retry_of="edge-1"))
+    assert answer.retry_of == "edge-1"
+
+
+@pytest.mark.parametrize("value", [None, "edge-1"])
+def test_what_names_nothing_or_itself_is_no_retry(value: object) -> None:
+    answer = Desk().decoded(message([record()], batch_id="edge-1", retry_of=value))
+    assert answer.retry_of == ""
+
+
+@pytest.mark.parametrize("value", [5, "", "a b", ["edge-1"]])
+def test_a_claim_that_nobody_can_check_is_refused(value: object) -> None:
+    answer = Desk().refused(message([record()], batch_id="retry:1", retry_of=value))
+    assert reasons(answer) == ["invalid_retry_of"]
 
 
 # --- notifications of S3
