@@ -11,6 +11,7 @@ from metering.domain.items import Delete, Equals, Exists, Table, Update
 from metering.domain.ledger import CommitRecord, Run, commit_key, pending_key, pointer_key, run_key, run_name
 from metering.domain.plan import Plan
 from metering.errors import ConditionFailedError, LedgerCorruptError
+from metering.usecases.shards import known_shards
 
 if TYPE_CHECKING:
     from metering.ports import Alerts, Clock, Deadline, ItemStore, Metrics, ObjectStore
@@ -55,7 +56,7 @@ class Cleaner:
             UnavailableError: A call had no sure outcome.
         """
         runs = commits = 0
-        for shard in range(self.shards):
+        for shard in self.patience.call(lambda: known_shards(self.items, self.shards)):
             for run in self._due(shard):
                 if deadline.remaining_ms() < self.reserve_ms:
                     break

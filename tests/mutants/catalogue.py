@@ -346,4 +346,25 @@ MUTANTS = (
         new="if not month:",
         suites=("tests/unit/domain/test_hours.py",),
     ),
+    Mutant(
+        name="shards lowered: the old ones are not listed",
+        path=_USECASES + "shards.py",
+        old="return range(max(shards, _used(items)))",
+        new="return range(shards)",
+        suites=("tests/unit/usecases/test_shards.py", "tests/simulation/test_simulation.py"),
+    ),
+    Mutant(
+        name="the number of shards is remembered by nobody",
+        path=_USECASES + "shards.py",
+        old="self._known = shards == 1",
+        new="self._known = True",
+        suites=("tests/unit/usecases/test_shards.py", "tests/simulation/test_simulation.py"),
+    ),
+    Mutant(
+        name="a late write lowers the number of shards",
+        path=_USECASES + "shards.py",
+        old='condition = Absent() if used == 1 else Equals(attribute="number", value=used)',
+        new="condition = None",
+        suites=("tests/unit/usecases/test_shards.py",),
+    ),
 )
