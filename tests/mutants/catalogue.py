@@ -367,4 +367,18 @@ MUTANTS = (
         new="condition = None",
         suites=("tests/unit/usecases/test_shards.py",),
     ),
+    Mutant(
+        name="settings not read: commands use defaults",
+        path="metering/cli/connection.py",
+        old="published = read_settings(self.clients, self.stage)",
+        new="published = __import__('infra.config').config.StageConfig.load(self.stage).published()",
+        suites=("tests/unit/adapters/aws/test_stage_settings.py",),
+    ),
+    Mutant(
+        name="settings whose hash differs are worked with",
+        path="metering/stage_settings.py",
+        old="if document_sha256(text) != sha256:",
+        new="if False:",
+        suites=("tests/unit/adapters/aws/test_stage_settings.py",),
+    ),
 )
