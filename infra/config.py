@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from metering.domain.regions import RolloutRules
 from metering.errors import SettingsError
 from metering.settings import Policy
+from metering.stage_settings import QueueSettings, StageSettings
 from metering.units import DAY_S, HOUR_S, MIB, MINUTE_S
 
 if TYPE_CHECKING:
@@ -165,6 +166,19 @@ class StageConfig(BaseModel):
                 "marker_life_s": self.marker_life_s,
                 **self.tunables,
             }
+        )
+
+    def published(self) -> StageSettings:
+        """What the data stack publishes; the functions get the same policy, and its hash."""
+        return StageSettings(
+            stage=self.stage,
+            policy=self.policy(),
+            queues=QueueSettings(
+                retention_s=self.queue_retention_s,
+                dead_letter_retention_s=self.dead_letter_retention_s,
+                visibility_s=self.visibility_s,
+                max_receives=self.max_receives,
+            ),
         )
 
     def stack_name(self, part: str) -> str:

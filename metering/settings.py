@@ -69,6 +69,10 @@ class Settings(Policy):
     page_topic_arn: str
     ticket_topic_arn: str
 
+    settings_sha256: str = Field(
+        pattern=r"^[0-9a-f]{64}$", description="Hash of the stage's published settings that the policy is part of."
+    )
+
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Settings:
         """Settings from `METERING_*` variables; missing and unknown ones are a problem, others are not looked at.

@@ -29,6 +29,7 @@ def settings(**changes: object) -> Settings:
         "dead_letter_queue_url": "dead-letters",
         "page_topic_arn": "page",
         "ticket_topic_arn": "ticket",
+        "settings_sha256": "0" * 64,
     }
     return Settings.model_validate({**STAGE.model_dump(), **names, **changes})
 

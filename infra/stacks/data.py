@@ -10,6 +10,7 @@ from infra.components.analytics import LakeCatalog
 from infra.components.bucket import DataBucket
 from infra.components.queues import IngestQueue
 from infra.components.roles import AccessRoles
+from infra.components.settings import PublishedSettings
 from infra.components.tables import EXPIRES_AT, MeteringTable
 from infra.components.topics import AlertTopics
 
@@ -47,6 +48,9 @@ class DataStack(Stack):
         self.topics = AlertTopics(self, "Topics", config=config)
         self.roles = AccessRoles(self, "Roles", config=config)
         self.roles.grant(ingest=self.ingest, data=self.data, ledger=self.ledger, usage=self.usage, topics=self.topics)
+        self.settings = PublishedSettings(self, "Settings", settings=config.published())
+        for role in (self.roles.reader, self.roles.operator):
+            self.settings.grant_read(role)
         self.catalog = LakeCatalog(self, "Catalog", config=config, data=self.data) if config.analytics else None
         if self.catalog is not None:
             self.catalog.grant_query(self.roles.reader)
@@ -77,6 +81,8 @@ class DataStack(Stack):
             "ProducerRoleArn": self.roles.producer.role_arn,
             "ReaderRoleArn": self.roles.reader.role_arn,
             "OperatorRoleArn": self.roles.operator.role_arn,
+            "SettingsParameterName": self.settings.name,
+            "SettingsSha256": self.settings.sha256,
         }
         if self.catalog is not None:
             outputs |= {"LakeDatabaseName": self.catalog.database_name, "WorkGroupName": self.catalog.workgroup.name}

@@ -52,6 +52,8 @@ class PipelineStack(Stack):
             else:
                 function.schedule()
             CfnOutput(self, f"{spec.construct_id}FunctionName", value=function.function.function_name)
+        # People's commands work only while it is the published one: a deployment may stop between the stacks.
+        CfnOutput(self, "SettingsSha256", value=config.published().sha256)
 
 
 def specs(config: StageConfig) -> tuple[FunctionSpec, ...]:
@@ -96,8 +98,11 @@ def specs(config: StageConfig) -> tuple[FunctionSpec, ...]:
 
 
 def function_settings(config: StageConfig) -> dict[str, str]:
-    """Settings of the functions that the stage decides."""
-    return as_environment({"stage": config.stage, **config.policy().model_dump()})
+    """Settings of the functions that the stage decides: the policy as it is published, with the document's hash."""
+    published = config.published()
+    return as_environment(
+        {"stage": published.stage, **published.policy.model_dump(), "settings_sha256": published.sha256}
+    )
 
 
 def _grant_aggregator(function: MeteringFunction, data: DataStack) -> None:

@@ -24,7 +24,7 @@ def send_test(
     if severity not in {None, "page", "ticket"}:
         raise WrongUsageError(f"--severity {severity}: not one of page, ticket.")
     region = session.region()
-    topics = {"page": region.settings.page_topic_arn, "ticket": region.settings.ticket_topic_arn}
+    topics = {"page": region.names.page_topic_arn, "ticket": region.names.ticket_topic_arn}
     chosen = [name for name in topics if severity in {None, name}]
     rows: list[dict[str, Cell]] = []
     for name in chosen:

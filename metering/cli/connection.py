@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 
+from metering.adapters.aws.published_settings import read_settings
 from metering.adapters.aws.region import RegionPorts
 from metering.adapters.aws.session import Clients
 from metering.adapters.aws.stacks import RegionResources, stack_outputs
@@ -33,8 +34,16 @@ class RegionConnection(RegionPorts):
 
     @cached_property
     def settings(self) -> Settings:
-        """Settings as the functions have them, as far as the stack outputs say them; the rest are the defaults."""
-        return Settings.model_validate(asdict(self.names))
+        """Settings as the functions have them.
+
+        Raises:
+            OperationFailedError: They cannot be read, and there are no others to go on with.
+            UnavailableError: The region gives no answer.
+        """
+        published = read_settings(self.clients, self.stage)
+        return Settings.model_validate(
+            {**published.policy.model_dump(), **asdict(self.names), "settings_sha256": published.sha256}
+        )
 
 
 def connect(

@@ -124,7 +124,7 @@ def _entries(session: Session) -> QuarantineEntries:
         objects=region.objects,
         queue=region.ingest,
         clock=SystemClock(),
-        bucket=region.settings.data_bucket,
+        bucket=region.names.data_bucket,
         marker_life_s=region.settings.marker_life_s,
     )
 

@@ -12,6 +12,7 @@ from metering.domain.ledger import CommitRecord, Run, commit_key, pending_key, p
 from metering.domain.plan import Plan
 from metering.errors import ConditionFailedError, LedgerCorruptError
 from metering.usecases.contradictions import Contradictions
+from metering.usecases.shards import known_shards
 
 if TYPE_CHECKING:
     from metering.ports import Alerts, Clock, Deadline, ItemStore, Metrics, ObjectStore
@@ -58,7 +59,7 @@ class Cleaner:
         """
         runs = commits = 0
         contradictions = Contradictions()
-        for shard in range(self.shards):
+        for shard in self.patience.call(lambda: known_shards(self.items, self.shards)):
             with contradictions.noted():
                 for run in self._due(shard):
                     if deadline.remaining_ms() < self.reserve_ms:

@@ -16,6 +16,7 @@ from metering.ports import StagedBatch
 from metering.usecases.booking import BookedBatch, book
 from metering.usecases.foresight import Foresight
 from metering.usecases.packing import Budget, CommitPlan, plan_commits
+from metering.usecases.shards import ShardRecord
 from metering.usecases.transaction import (
     ClosedMonths,
     CommitBody,
@@ -84,6 +85,7 @@ class Committer:
         self._settings = settings
         self._budget = Budget(records=settings.commit_records, bytes=settings.commit_bytes, keys=settings.commit_keys)
         self._foresight = Foresight(store)
+        self._shards = ShardRecord(items=store, patience=patience, shards=settings.shards)
         # A month never opens again, so what was seen once stays true.
         self._closed: set[str] = set()
 
@@ -137,6 +139,8 @@ class Committer:
             return _put_back(plan, invocation)
         body = build_commit(plan, self._entropy.token(), settings=self._settings)
         try:
+            # Before anything can be in one of them.
+            self._shards.ensure()
             self._write_objects(body)
         except UnavailableError:
             return _put_back(plan, invocation)

@@ -16,6 +16,7 @@ from metering.domain.plan import make_plan, plan_key
 from metering.errors import ConditionFailedError
 from metering.usecases.compaction_run import LateError, OutOfTimeError, RunWork, WorkTally
 from metering.usecases.contradictions import Contradictions
+from metering.usecases.shards import known_shards
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -90,7 +91,7 @@ class Compactor:
         """
         turn = _Turn(deadline=deadline, closing=closing)
         finished = True
-        for shard in range(self.shards):
+        for shard in self.patience.call(lambda: known_shards(self.items, self.shards)):
             try:
                 with turn.contradictions.noted():
                     while self._step(shard, turn):

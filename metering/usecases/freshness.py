@@ -24,6 +24,7 @@ from metering.domain.watch_items import (
     WatchState,
 )
 from metering.units import MINUTE_S
+from metering.usecases.shards import known_shards
 
 if TYPE_CHECKING:
     from metering.ports import Clock, ItemStore, Queue
@@ -76,7 +77,7 @@ def waiting_commits(items: ItemStore, shards: int, *, applied: set[str] | None =
     """
     pending = tuple(
         Pending.from_item(item)
-        for shard in range(shards)
+        for shard in known_shards(items, shards)
         for item in items.query(Table.LEDGER, pending_key(shard, "").pk)
     )
     wide = {each.commit_id for each in pending if each.wide}

@@ -26,6 +26,7 @@ from metering.domain.ledger import (
 from metering.domain.usage import add_totals
 from metering.errors import LedgerCorruptError, ObjectMissingError, UnavailableError
 from metering.units import HOUR_S
+from metering.usecases.shards import known_shards
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -125,7 +126,7 @@ class LakeView:
         """
         hours = {
             hour_s
-            for shard in range(self.shards)
+            for shard in known_shards(self.items, self.shards)
             for item in self.items.query(Table.LEDGER, pending_key(shard, "").pk)
             for hour_s in Pending.from_item(item).hours
         }

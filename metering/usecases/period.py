@@ -13,6 +13,7 @@ from metering.domain.ledger import LakeFile, Pending, Period, pending_key, perio
 from metering.errors import ConditionFailedError, MeteringError, ObjectDamagedError, ObjectMissingError
 from metering.units import DAY_S
 from metering.usecases.lake_report import frozen_month
+from metering.usecases.shards import known_shards
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -129,7 +130,7 @@ class PeriodCloser:
         """Whether any commit has an hour of the month that no run has taken: the only complete list."""
         return any(
             month_of(hour_s) == month
-            for shard in range(self.shards)
+            for shard in known_shards(self.items, self.shards)
             for item in self.items.query(Table.LEDGER, pending_key(shard, "").pk)
             for hour_s in Pending.from_item(item).hours
         )

@@ -21,6 +21,7 @@ from metering.domain.watch_items import WORK_LIST_KEY, WorkList
 from metering.units import HOUR_S
 from metering.usecases.contradictions import Contradictions
 from metering.usecases.hour_check import HourCheck
+from metering.usecases.shards import known_shards
 from metering.usecases.verification import Difference
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ class RunChecker:
     def newest_runs(self) -> dict[int, int]:
         """The newest run of each shard that is done; all before it are."""
         newest: dict[int, int] = {}
-        for shard in range(self.shards):
+        for shard in known_shards(self.items, self.shards):
             items = self.items.query(Table.LEDGER, run_key(shard, 0).pk, descending=True)
             runs = (run.run for run in map(Run.from_item, items) if run.state == "done")
             newest[shard] = next(runs, 0)
@@ -113,7 +114,7 @@ class RunChecker:
 
     def _extended(self, work: WorkList) -> WorkList:
         runs, hours, files = dict(work.runs), set(work.hours), set(work.files)
-        for shard in range(self.shards):
+        for shard in known_shards(self.items, self.shards):
             for run in self._done(shard, runs.get(shard, 0)):
                 if len(files) >= _MOST_FILES:
                     break

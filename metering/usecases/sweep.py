@@ -12,6 +12,7 @@ from metering.domain.ledger import CommitRecord, Pending, commit_key, pending_ke
 from metering.errors import LedgerCorruptError, UnavailableError
 from metering.usecases.finish import Finisher
 from metering.usecases.patience import Patience
+from metering.usecases.shards import known_shards
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -109,7 +110,7 @@ class Sweeper:
         return self._patience.call(lambda: self._store.get_many(Table.LEDGER, keys))
 
     def _wide(self, seen: set[str]) -> Iterator[str]:
-        for shard in range(self._settings.shards):
+        for shard in known_shards(self._store, self._settings.shards):
             for item in self._store.query(Table.LEDGER, pending_key(shard, "").pk):
                 commit_id = str(item["sk"])
                 if not _may_be_wide(item):

@@ -28,6 +28,7 @@ from metering.errors import UnavailableError
 from metering.units import DAY_S, HOUR_S
 from metering.usecases.contradictions import Contradictions
 from metering.usecases.freshness import Freshness, QueueAge
+from metering.usecases.shards import known_shards
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -166,7 +167,7 @@ class Watch:
 
     def _runs(self) -> dict[Figure, int]:
         planned: list[int] = []
-        for shard in range(self._shards):
+        for shard in known_shards(self._items, self._shards):
             for item in self._items.query(Table.LEDGER, run_key(shard, 0).pk, descending=True):
                 run = Run.from_item(item)
                 if run.state == "planned":

@@ -13,6 +13,7 @@ from metering.domain.items import Key, Table
 from metering.units import DAY_S, HOUR_S
 from metering.usecases import packing
 from metering.usecases.period import PeriodNotClosableError
+from metering.usecases.shards import known_shards
 from tests.simulation import jobs
 from tests.simulation.checker import Findings, check, lake_rows
 from tests.simulation.faults import HOUR_MS, MINUTE_MS, RandomFaults
@@ -95,7 +96,8 @@ class History:
         self.actions = chance.choice((10, 16, 30, 100))
         self.shards = chance.choice((1, 1, 2))
         self.epochs = chance.choice((1, 1, 1, 2, 3))
-        self.settings = jobs.settings(self.shards, chance.choice((1, 4)), chance.choice((3, 20)))
+        self.usage_shards, self.commit_records = chance.choice((1, 4)), chance.choice((3, 20))
+        self.settings = jobs.settings(self.shards, self.usage_shards, self.commit_records)
         self.policy = jobs.policy(chance.choice((3, 10)), chance.choice((5, 30)), chance.choice((0, 60, 600)))
         self.clean_wait_s = chance.choice((0, 60, DAY_S))
         self.orphan_age_s = chance.choice((0, HOUR_S))
@@ -113,6 +115,9 @@ class History:
         self.breaks = chance.random() < 0.12
         self.broken = False
         self.marker_loss = MarkerLoss(self.world, seed, shards=self.shards)
+        # Of its own: whether a stage changes its shards must not change the rest of a seed's history.
+        self.deployments = random.Random(f"deployments {seed}")
+        self.changes_shards = self.deployments.random() < 0.3
         self._jobs = 0
 
     def run(self) -> Findings:
@@ -161,7 +166,21 @@ class History:
             self._spawn("repair", self._repair)
             self._spawn("repair", self._repair)
         self._close_months(start_ms)
+        self._deploy(start_ms)
         world.scheduler.run_until(start_ms + _EPOCH_MS)
+
+    def _deploy(self, start_ms: int) -> None:
+        for _ in range(2 if self.changes_shards else 0):
+            self.world.scheduler.at(start_ms + self.deployments.randrange(_EPOCH_MS), self._change_shards)
+
+    def _change_shards(self) -> None:
+        """A deployment with more or fewer shards. Workers take it one by one, jobs when they begin."""
+        self.shards = self.deployments.choice([shards for shards in (1, 2, 3) if shards != self.shards])
+        self.settings = jobs.settings(self.shards, self.usage_shards, self.commit_records)
+        for worker in self.workers:
+            delay_ms = self.deployments.randrange(2 * MINUTE_MS)
+            self.world.scheduler.at(self.world.scheduler.now_ms + delay_ms, partial(worker.redeploy, self.settings))
+        self.faults.histogram["number of shards changed"] += 1
 
     def _send(self, name: str, sender_id: str) -> None:
         self.world.queue.send(name, sender_id)
@@ -349,7 +368,7 @@ class History:
 
     def _finish(self, process: Process) -> None:
         """The sweep over wide commits that are still open."""
-        for shard in range(self.shards):
+        for shard in known_shards(process.items, self.shards):
             for item in process.items.query(Table.LEDGER, f"P#{shard}"):
                 if item["wide"]:
                     jobs.finisher(process).finish(str(item["sk"]))

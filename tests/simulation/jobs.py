@@ -241,11 +241,21 @@ class Worker:
         self._settings = world_settings
         self._messages = messages
         self._immortal = immortal
+        self._function: Aggregator | None = None
+
+    def redeploy(self, world_settings: Settings) -> None:
+        """Give its function other settings: the next invocation is a new process, this one goes on as it began."""
+        self._settings = world_settings
+        self._function = None
+
+    def _started(self) -> Aggregator:
+        if self._function is None:
+            self._function = aggregator(self._process, self._settings)
+        return self._function
 
     def body(self) -> None:
         process, queue = self._process, self._process.world.queue
         scheduler = process.world.scheduler
-        function = aggregator(process, self._settings)
         while True:
             next_ms = queue.next_visible_ms()
             if next_ms is None:
@@ -262,7 +272,7 @@ class Worker:
             if not self._immortal:
                 process.dies_at_ms = scheduler.now_ms + _TIMEOUT_MS
             try:
-                result = function.handle(deliveries, deadline(process, _TIMEOUT_MS))
+                result = self._started().handle(deliveries, deadline(process, _TIMEOUT_MS))
                 scheduler.wait(10)
                 done = [d.message_id for d in deliveries if d.message_id not in result.retry]
                 for name in queue.acknowledge(done):
@@ -270,7 +280,7 @@ class Worker:
             except KilledError:
                 scheduler.wait(_RESTART_MS)
                 process.restart()
-                function = aggregator(process, self._settings)
+                self._function = None
             process.dies_at_ms = NEVER_MS
             self.busy = False
 

@@ -42,6 +42,7 @@ EXPECTED = (
     "usage items lost, to be rebuilt",
     "markers lost, to be rebuilt",
     "months closed",
+    "number of shards changed",
 )
 
 

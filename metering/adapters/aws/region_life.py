@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from metering.adapters.aws.errors import translated
+from metering.adapters.aws.published_settings import read_settings
 from metering.adapters.aws.queues import SqsQueue
 from metering.adapters.aws.region import RegionPorts
 from metering.adapters.aws.stacks import stack_outputs
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
     from metering.adapters.aws.session import Clients
     from metering.adapters.aws.stacks import RegionResources
     from metering.ports import ItemStore
-
-# Compaction shards are a setting of the functions that the outputs do not say; empty partitions cost one read each.
-_MOST_SHARDS = 64
 
 
 class DeployedRegions:
@@ -78,6 +76,7 @@ class DeployedRegions:
 
     def in_flight(self, region: str) -> Mapping[str, int]:
         resources = self._resources(region)
+        shards = read_settings(self._clients_of(region), self._stage).policy.shards
         sqs = self._clients_of(region).sqs
         queue = SqsQueue(sqs, resources.ingest_queue_url).depth()
         dead = SqsQueue(sqs, resources.dead_letter_queue_url).depth()
@@ -85,7 +84,7 @@ class DeployedRegions:
             "queued": queue.visible + queue.delayed,
             "received": queue.in_flight,
             "dead": dead.total,
-            "open_commits": len(waiting_commits(self._items(region), _MOST_SHARDS).open),
+            "open_commits": len(waiting_commits(self._items(region), shards).open),
         }
 
     def pager_subscriptions(self, region: str) -> int:

@@ -47,14 +47,20 @@ def stack_outputs(clients: Clients, stage: str) -> RegionResources:
         UnavailableError: The region gives no answer.
     """
     name = f"metering-{stage}-data"
-    outputs = _read_outputs(clients, name)
+    outputs = read_outputs(clients, name)
     missing = [output for output in _OUTPUTS if output not in outputs]
     if missing:
         raise SettingsError([f"stack {name} in {clients.access.region} has no output {output}" for output in missing])
     return RegionResources(stage=stage, **{field: outputs[output] for output, field in _OUTPUTS.items()})
 
 
-def _read_outputs(clients: Clients, name: str) -> dict[str, str]:
+def read_outputs(clients: Clients, name: str) -> dict[str, str]:
+    """Outputs of a stack in the clients' region.
+
+    Raises:
+        SettingsError: There is no such stack.
+        UnavailableError: The region gives no answer.
+    """
     try:
         with translated("cloudformation.DescribeStacks"):
             answer = clients.cloudformation.describe_stacks(StackName=name)

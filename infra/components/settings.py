@@ -1,0 +1,44 @@
+"""The stage's settings where people's commands find them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aws_cdk import Stack
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_ssm as ssm
+from constructs import Construct
+
+if TYPE_CHECKING:
+    from metering.stage_settings import StageSettings
+
+# A standard parameter's value (Systems Manager user guide); an advanced one costs money.
+STANDARD_BYTES = 4_096
+
+
+class PublishedSettings(Construct):
+    """A parameter with the settings as one JSON document. Its name is generated; an output of the stack says it."""
+
+    def __init__(self, scope: Construct, construct_id: str, *, settings: StageSettings) -> None:
+        super().__init__(scope, construct_id)
+        document = settings.to_json()
+        if len(document.encode()) > STANDARD_BYTES:
+            raise ValueError(f"the settings take {len(document.encode())} bytes, a standard parameter {STANDARD_BYTES}")
+        self.sha256 = settings.sha256
+        self.parameter = ssm.CfnParameter(
+            self,
+            "Parameter",
+            type="String",
+            tier="Standard",
+            value=document,
+            description="What the functions of metering work with, for people's commands.",
+        )
+
+    @property
+    def name(self) -> str:
+        return self.parameter.ref
+
+    def grant_read(self, grantee: iam.IGrantable) -> None:
+        """Let `grantee` read the settings, and change nothing."""
+        arn = Stack.of(self).format_arn(service="ssm", resource="parameter", resource_name=self.parameter.ref)
+        iam.Grant.add_to_principal(grantee=grantee, actions=["ssm:GetParameter"], resource_arns=[arn])

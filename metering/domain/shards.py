@@ -1,0 +1,42 @@
+"""The largest number of compaction shards that commits of a region ever went to.
+
+A commit stays in the shard that it was booked in, `P#<shard>`, until a run of that shard has taken it. So a stage with
+fewer shards than before still has the old ones, and whoever lists shards lists those as well.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from metering.domain.items import Key
+from metering.errors import LedgerCorruptError
+
+if TYPE_CHECKING:
+    from metering.domain.items import Item, Value
+
+SHARDS_KEY = Key("S#shards", "S")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsedShards:
+    """What the ledger remembers. It only ever grows. Without the item, no more than one shard was used."""
+
+    number: int = 1
+
+    def to_item(self) -> dict[str, Value]:
+        return {"pk": SHARDS_KEY.pk, "sk": SHARDS_KEY.sk, "number": self.number}
+
+    @classmethod
+    def from_item(cls, item: Item | None) -> UsedShards:
+        """The item as it was read.
+
+        Raises:
+            LedgerCorruptError: It is there and holds no number of shards: nobody knows what to list.
+        """
+        if item is None:
+            return cls()
+        number = item.get("number")
+        if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+            raise LedgerCorruptError(f"{SHARDS_KEY.pk} holds no number of shards: {number!r}")
+        return cls(number=number)

@@ -1,0 +1,74 @@
+"""A stage's settings as its data stack publishes them, for people's commands and for the functions alike.
+
+One canonical JSON document in a parameter of the region, with its hash in the outputs of the stacks:
+
+    {"policy": {"shards": 1, ...}, "queues": {...}, "schema": "metering.settings/1", "stage": "local"}
+
+The policy is strict both ways: what this version lacks or does not know, it cannot work by. Other sections may come.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from metering.errors import SettingsError
+from metering.settings import Policy
+
+
+class QueueSettings(BaseModel):
+    """How the ingest queue and its dead-letter queue handle a message."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    retention_s: int
+    dead_letter_retention_s: int
+    visibility_s: int
+    max_receives: int
+
+
+class StageSettings(BaseModel):
+    """What a stage decided, as far as anybody but its stacks needs it."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+
+    schema_name: Literal["metering.settings/1"] = Field(default="metering.settings/1", alias="schema")
+    stage: str
+    policy: Policy
+    queues: QueueSettings
+
+    def to_json(self) -> str:
+        """The document: sorted names, no spaces, so that equal settings have one text and one hash."""
+        return json.dumps(self.model_dump(mode="json", by_alias=True), sort_keys=True, separators=(",", ":"))
+
+    @property
+    def sha256(self) -> str:
+        """Hex digest of the document."""
+        return document_sha256(self.to_json())
+
+    @classmethod
+    def read(cls, text: str, *, sha256: str) -> StageSettings:
+        """The settings that a document says.
+
+        Args:
+            text: As it was found.
+            sha256: Hash that it must have.
+
+        Raises:
+            SettingsError: It is another document, is broken, or is for another version.
+        """
+        if document_sha256(text) != sha256:
+            raise SettingsError(["the settings are not those that were deployed: their hash differs"])
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            problems = [f"{'.'.join(map(str, e['loc'])) or 'the document'}: {e['msg']}" for e in error.errors()]
+            raise SettingsError(problems) from error
+
+
+def document_sha256(text: str) -> str:
+    """Hex digest of a document as it is."""
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,182 @@
+"""People's commands work with the published settings, or not at all."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from infra.config import StageConfig
+from metering.adapters.aws.published_settings import read_settings
+from metering.adapters.aws.session import Access, Clients
+from metering.cli.connection import RegionConnection, connect
+from metering.errors import MeteringError, OperationFailedError, SettingsError, UnavailableError
+from metering.stage_settings import StageSettings, document_sha256
+
+PUBLISHED = StageConfig.load("local", {"tunables": {"shards": 4, "usage_shards": 2}}).published()
+NAMES = {
+    name: f"the {name}"
+    for name in (
+        "IngestQueueUrl",
+        "DeadLetterQueueUrl",
+        "DataBucketName",
+        "LedgerTableName",
+        "UsageTableName",
+        "PageTopicArn",
+        "TicketTopicArn",
+        "SettingsParameterName",
+    )
+}
+
+
+def refusal(code: str, operation: str) -> ClientError:
+    return ClientError({"Error": {"Code": code, "Message": "no"}, "ResponseMetadata": {}}, operation)  # type: ignore[typeddict-item]
+
+
+class Deployed:
+    """CloudFormation and Systems Manager of a region; what tests take away is not there."""
+
+    def __init__(self) -> None:
+        self.stacks: dict[str, dict[str, str]] = {
+            "data": {**NAMES, "SettingsSha256": PUBLISHED.sha256},
+            "pipeline": {"SettingsSha256": PUBLISHED.sha256},
+        }
+        self.document = PUBLISHED.to_json()
+        self.failure: Exception | None = None
+        self.clients = Clients(Access(region="eu-west-1"))
+        self.clients._made |= {"cloudformation": self, "ssm": self}
+
+    def describe_stacks(self, *, StackName: str) -> dict[str, Any]:  # noqa: N803 - the SDK's spelling
+        outputs = self.stacks.get(StackName.removeprefix("metering-local-"))
+        if outputs is None:
+            raise refusal("ValidationError", "DescribeStacks")
+        return {"Stacks": [{"Outputs": [{"OutputKey": k, "OutputValue": v} for k, v in outputs.items()]}]}
+
+    def get_parameter(self, *, Name: str) -> dict[str, Any]:  # noqa: N803 - the SDK's spelling
+        assert Name == "the SettingsParameterName"
+        if self.failure is not None:
+            raise self.failure
+        return {"Parameter": {"Value": self.document}}
+
+    def publish(self, document: str) -> None:
+        """Some document, deployed as such."""
+        self.document = document
+        for outputs in self.stacks.values():
+            outputs["SettingsSha256"] = document_sha256(document)
+
+    def read(self) -> StageSettings:
+        return read_settings(self.clients, "local")
+
+
+def test_what_is_published_is_read() -> None:
+    assert Deployed().read() == PUBLISHED
+    assert PUBLISHED.policy.shards == 4
+
+
+def test_a_command_has_the_policy_of_the_functions_and_the_names_of_the_region(monkeypatch: pytest.MonkeyPatch) -> None:
+    deployed = Deployed()
+    monkeypatch.setattr(Clients, "from_env", lambda *_args, **_options: deployed.clients)
+    region: RegionConnection = connect(endpoint=None, region="eu-west-1", stage="local", environ={})
+    settings = region.settings
+    assert {name: getattr(settings, name) for name in type(PUBLISHED.policy).model_fields} == (
+        PUBLISHED.policy.model_dump()
+    )
+    assert settings.ledger_table == "the LedgerTableName"
+    assert settings.settings_sha256 == PUBLISHED.sha256
+
+
+def test_a_region_that_was_taken_out_of_service_still_says_its_settings() -> None:
+    deployed = Deployed()
+    del deployed.stacks["pipeline"]
+    assert deployed.read() == PUBLISHED
+
+
+def test_a_section_of_a_later_version_is_let_be() -> None:
+    deployed = Deployed()
+    deployed.publish(json.dumps({**json.loads(deployed.document), "alarms": {"silence_s": 1}}))
+    assert deployed.read().policy == PUBLISHED.policy
+
+
+def changed(change: dict[str, object], *, policy: dict[str, object] | None = None) -> str:
+    document = json.loads(PUBLISHED.to_json())
+    document["policy"] |= policy or {}
+    return json.dumps({**document, **change})
+
+
+@pytest.mark.parametrize(
+    ("document", "word"),
+    [
+        ("", "JSON"),
+        ("{}", "policy"),
+        (changed({"schema": "metering.settings/2"}), "schema"),
+        (changed({"stage": "prod"}), "stage prod"),
+        (changed({}, policy={"shards": 0}), "shards"),
+        (changed({}, policy={"something_new": 1}), "something_new"),
+        (json.dumps({**json.loads(PUBLISHED.to_json()), "policy": {"shards": 4}}), "window_s"),
+    ],
+)
+def test_a_broken_document_is_not_worked_with(document: str, word: str) -> None:
+    deployed = Deployed()
+    deployed.publish(document)
+    expect_sentence(deployed, word)
+
+
+def test_a_document_that_somebody_changed_is_not_worked_with() -> None:
+    deployed = Deployed()
+    deployed.document = changed({}, policy={"shards": 1})
+    expect_sentence(deployed, "hash differs")
+
+
+@pytest.mark.parametrize("output", ["SettingsParameterName", "SettingsSha256"])
+def test_without_an_output_no_defaults_are_taken(output: str) -> None:
+    deployed = Deployed()
+    del deployed.stacks["data"][output]
+    expect_sentence(deployed, output)
+
+
+@pytest.mark.parametrize("outputs", [{}, {"SettingsSha256": "0" * 64}])
+def test_functions_with_other_settings_stop_a_command(outputs: dict[str, str]) -> None:
+    deployed = Deployed()
+    deployed.stacks["pipeline"] = outputs
+    expect_sentence(deployed, "the functions have others")
+
+
+def test_a_parameter_that_is_gone_stops_a_command() -> None:
+    deployed = Deployed()
+    deployed.failure = refusal("ParameterNotFound", "GetParameter")
+    expect_sentence(deployed, "is gone")
+
+
+def expect_sentence(deployed: Deployed, word: str) -> None:
+    with pytest.raises(OperationFailedError, match=word) as caught:
+        deployed.read()
+    message = str(caught.value)
+    assert message.startswith("The settings of stage local in eu-west-1 cannot be read (")
+    assert "metering region add eu-west-1 --stage local --redeploy" in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("failure", "error"),
+    [
+        (refusal("AccessDeniedException", "GetParameter"), ClientError),
+        (refusal("ThrottlingException", "GetParameter"), UnavailableError),
+    ],
+)
+def test_a_refusal_and_a_throttle_are_said_as_everywhere(failure: Exception, error: type[Exception]) -> None:
+    deployed = Deployed()
+    deployed.failure = failure
+    with pytest.raises(error):
+        deployed.read()
+
+
+def test_equal_settings_have_one_text_and_one_hash() -> None:
+    again = StageConfig.load("local", {"tunables": {"usage_shards": 2, "shards": 4}}).published()
+    assert (again.to_json(), again.sha256) == (PUBLISHED.to_json(), PUBLISHED.sha256)
+    assert StageSettings.read(PUBLISHED.to_json(), sha256=PUBLISHED.sha256) == PUBLISHED
+    assert StageConfig.load("local").published().sha256 != PUBLISHED.sha256
+    with pytest.raises(SettingsError):
+        StageSettings.read(PUBLISHED.to_json(), sha256="0" * 64)
+    assert issubclass(SettingsError, MeteringError)
