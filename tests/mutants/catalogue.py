@@ -346,4 +346,32 @@ MUTANTS = (
         new="if not month:",
         suites=("tests/unit/domain/test_hours.py",),
     ),
+    Mutant(
+        name="one pass of verify is enough for counted twice",
+        path=_USECASES + "equality.py",
+        old="                doubtful[hour_s] = seen\n",
+        new="                _name(seen, result)\n",
+        suites=("tests/simulation/test_verify.py",),
+    ),
+    Mutant(
+        name="verify asks only before whether all is settled",
+        path=_USECASES + "verify.py",
+        old="at_rest = at_rest and self._rest()[1] and not",
+        new="at_rest = at_rest and not",
+        suites=("tests/simulation/test_verify.py",),
+    ),
+    Mutant(
+        name="verify does not look again at a batch without a verdict",
+        path=_USECASES + "verify.py",
+        old="        facts.look_again(self._items, sorted(names))\n",
+        new="",
+        suites=("tests/simulation/test_verify.py",),
+    ),
+    Mutant(
+        name="verify says something of hours that have an open commit",
+        path=_USECASES + "equality.py",
+        old="settled=seen.settled and hour_s not in unfinished",
+        new="settled=seen.settled",
+        suites=("tests/simulation/test_verify.py",),
+    ),
 )
