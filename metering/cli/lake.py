@@ -105,7 +105,7 @@ def reconcile(
     end: Annotated[str | None, TO_OPTION] = None,
 ) -> None:
     """Compare markers, usage, and lake with staging, hour by hour, in rows and bytes; exit 0 only if all are equal."""
-    from_s, to_s = parse_range(start, end, default_s=(0, int(time.time()) + DAY_S))
+    from_s, to_s = parse_range(start, end, default_s=(0, int(time.time()) + DAY_S), whole_hours=True)
     jobs = lake_jobs(session.region())
     result = jobs.reconciler.run(from_s=from_s, to_s=to_s, deep=deep)
     if start is None and end is None:

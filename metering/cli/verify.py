@@ -60,7 +60,7 @@ def verify(
     Every batch has one verdict (I1); markers, usage table and visible rows say the same, by hour and key, and with a
     manifest also what its sender says was in each batch (I2).
     """
-    from_s, to_s = parse_range(start, end, default_s=(0, int(time.time()) + DAY_S))
+    from_s, to_s = parse_range(start, end, default_s=(0, int(time.time()) + DAY_S), whole_hours=True)
     wait_s = parse_duration(wait, "--wait") if wait else 0
     if asks_for_all(session):
         result = _verify_all(connections(session), manifest or [], wait_s, (from_s, to_s))

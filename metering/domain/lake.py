@@ -111,7 +111,7 @@ class RowQuery:
     Attributes:
         columns: Lake columns or `own_hour` to group by, in order; none gives one total.
         where: Column -> the values that a row may have; pushed down to row groups where they are sorted by it.
-        times: Only rows of these times; None for all rows of the sources.
+        times: Of hours that it cuts, only the rows that it takes; None for all rows of the sources.
     """
 
     columns: tuple[str, ...] = ()

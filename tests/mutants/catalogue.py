@@ -374,4 +374,18 @@ MUTANTS = (
         new="settled=seen.settled",
         suites=("tests/simulation/test_verify.py",),
     ),
+    Mutant(
+        name="a range off the hour is cut without a word",
+        path="metering/cli/times.py",
+        old="if text and moment_s % HOUR_S:",
+        new="if text and moment_s < 0:",
+        suites=("tests/unit/cli/test_ranges.py",),
+    ),
+    Mutant(
+        name="details of an hour that a range cuts are all of its rows",
+        path="metering/adapters/lake/reader.py",
+        old="table if times is None else table.filter(taken(times, source.hour_s))",
+        new="table",
+        suites=("tests/unit/cli/test_ranges.py",),
+    ),
 )

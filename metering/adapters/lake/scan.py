@@ -19,11 +19,10 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from metering.adapters.lake.ahead import Ahead
-from metering.adapters.lake.hour_rows import TEXT_COLUMNS, decoding, row_groups_of
+from metering.adapters.lake.hour_rows import TEXT_COLUMNS, decoding, instant, row_groups_of, taken
 from metering.adapters.records.schema import LAKE_SCHEMA
 from metering.domain.lake import LAKE_PREFIX
 from metering.errors import LedgerCorruptError, ObjectMissingError
-from metering.units import HOUR_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -37,7 +36,6 @@ _HOUR = pa.timestamp("us", tz="UTC")
 _PLAIN = [field.with_type(pa.string()) if field.name in TEXT_COLUMNS else field for field in LAKE_SCHEMA]
 QUERY_SCHEMA = pa.schema([*(pa.field(field.name, field.type) for field in _PLAIN), pa.field("hour", _HOUR)])
 
-_MICROS = 1_000_000
 _READERS = 8
 # As many rows as Arrow's own scanner gives at once: DuckDB's threads share the work batch by batch.
 _BATCH_ROWS = 131_072
@@ -174,8 +172,8 @@ class _Scan:
         with self._opened(part, group.metadata) as file:
             table = file.read_row_group(group.number, columns=physical, use_threads=False)
         if part.times is not None:
-            table = table.filter(_taken(part.times, part.hour_s))
-        table = table.append_column("hour", pa.repeat(_instant(part.hour_s), table.num_rows))
+            table = table.filter(taken(part.times, part.hour_s))
+        table = table.append_column("hour", pa.repeat(instant(part.hour_s), table.num_rows))
         table = table.select(names).cast(_schema(names))
         if self.where is not None:
             table = table.filter(self.where)
@@ -205,23 +203,11 @@ def _schema(names: Sequence[str]) -> pa.Schema:
     return pa.schema([QUERY_SCHEMA.field(name) for name in names])
 
 
-def _instant(epoch_s: int) -> pa.Scalar:
-    return pa.scalar(epoch_s * _MICROS, _HOUR)
-
-
 def _promising(metadata: pq.FileMetaData, numbers: list[int], hour_s: int, where: pc.Expression) -> list[int]:
     """Row groups whose statistics leave room for a row that the filter lets through: Arrow judges the footer alone."""
     footer = pa.BufferOutputStream()
     metadata.write_metadata_file(footer)
     fragment = _FORMAT.make_fragment(
-        footer.getvalue(), partition_expression=ds.field("hour") == _instant(hour_s), row_groups=numbers
+        footer.getvalue(), partition_expression=ds.field("hour") == instant(hour_s), row_groups=numbers
     )
     return [group.id for group in fragment.subset(where, schema=QUERY_SCHEMA).row_groups]
-
-
-def _taken(times: TimeSlice, hour_s: int) -> pc.Expression:
-    """`TimeSlice.takes` for whole columns."""
-    start = pc.field("start_time")
-    own = (start >= _instant(hour_s)) & (start < _instant(hour_s + HOUR_S))
-    inside = own & (start >= _instant(times.from_s)) & (start < _instant(times.to_s))
-    return inside | ~own if times.takes_corrections(hour_s) else inside
