@@ -17,6 +17,8 @@
         ├── PreflightFailedError    a region lacks what the service cannot do without         usecases.region_steps
         ├── InputError              a file without records that a replay can send             adapters.traffic.given
         ├── QueryError              a query that DuckDB refuses                               adapters.lake.query
+        ├── QueryStoppedError       a query that took too long, or too much of the machine    adapters.lake.query
+        ├── StoppedError            work that nobody wants any more                           adapters.lake.ahead
         └── CommandFailedError      a command ends with exit code 1                           cli.failures
             └── WrongUsageError     what was asked for makes no sense: exit code 2            cli.failures
 

@@ -3,10 +3,11 @@
 import io
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import TimeoutError as StillWaiting
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 from rich.console import Console
@@ -14,6 +15,7 @@ from rich.rule import Rule
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from metering.adapters.lake.ahead import in_thread
 from metering.adapters.lake.batch_sizes import JsonBatchSizer
 from metering.adapters.traffic.given import SAMPLE, read_records
 from metering.adapters.traffic.scenarios import SCENARIOS
@@ -28,7 +30,7 @@ from metering.cli.report import bars, freshness, usage_answer
 from metering.cli.storage import storage_answer
 from metering.cli.verify import explain, make_verifier, wait_until_settled
 from metering.domain.prices import StoragePrices
-from metering.units import DAY_S, HOUR_S
+from metering.units import DAY_S, HOUR_S, MINUTE_S
 from metering.usecases.lake_view import LakeView
 from metering.usecases.manifest import read_header, read_sent
 from metering.usecases.report import UsageQuery, UsageTable, grouped
@@ -38,10 +40,17 @@ from metering.usecases.verification import Verification
 
 demo_app = typer.Typer()
 
+T = TypeVar("T")
+
 # Kept apart from `metering local`, so that a demo leaves a running local stage alone.
 _STATE = "demo"
 _WINDOW_S = 36 * DAY_S
 _WAIT_S = 240
+# A step that takes longer has stopped: with the traffic of the default none takes a quarter of it.
+_STEP_S = 10 * MINUTE_S
+_QUERY_S = 2 * MINUTE_S
+# More messages may take longer; no machine sent fewer in a second.
+_SLOWEST_PER_S = 20
 _REAL_BATCH = 20
 _KEYS_PER_BATCH = 4
 # The made-up traffic lies in the last three whole hours; what is thinner waits for more, as it would in service.
@@ -68,21 +77,20 @@ def demo(
         now_s = int(time.time())
         # Few usage keys a batch: the emulator takes most of the time, and most of that for those.
         scenario = replace(SCENARIOS["mixed"], records_per_batch=records_per_batch, keys_per_batch=_KEYS_PER_BATCH)
-        bucket = region.names.data_bucket
-        sent = _send(
-            region,
-            [
-                given_traffic([SAMPLE], _REAL_BATCH, now_s),
-                synthetic_traffic("mixed", scenario, batches, seed, now_s, bucket),
-            ],
-        )
+        traffics = [
+            given_traffic([SAMPLE], _REAL_BATCH, now_s),
+            synthetic_traffic("mixed", scenario, batches, seed, now_s, region.names.data_bucket),
+        ]
+        sent = limited("sending", lambda: _send(region, traffics), more_s=batches // _SLOWEST_PER_S)
         verifier = make_verifier(region)
-        wait_until_settled(verifier, _WAIT_S)
-        _show_usage(region, now_s)
+        limited("waiting", lambda: wait_until_settled(verifier, _WAIT_S))
+        limited("the report", lambda: _show_usage(region, now_s))
         # A third of the made-up records lies in each of three hours: one full file each, the rest waits.
-        reconciled = _show_lake(region, now_s, file_rows=max(1, batches * records_per_batch // 5))
+        file_rows = max(1, batches * records_per_batch // 5)
+        reconciled = limited("the lake", lambda: _show_lake(region, now_s, file_rows=file_rows))
         expected = sent.expected
-        result = verifier.verify(from_s=now_s - _WINDOW_S, to_s=now_s + DAY_S, sent=sent)
+        window = {"from_s": now_s - _WINDOW_S, "to_s": now_s + DAY_S}
+        result = limited("the proof", lambda: verifier.verify(**window, sent=sent))
         _show_proof(result, expected)
     explain(result)
     say(f"The demo took {time.monotonic() - began:.0f} s. The emulator is stopped.")
@@ -105,13 +113,31 @@ class _Since(LakeView):
 @contextmanager
 def _running_region(session: Session) -> Iterator[RegionConnection]:
     stop_leftovers(_STATE)
-    state = start_local(session.region_name, "local", name=_STATE)
     try:
+        state = limited("the deployment", lambda: start_local(session.region_name, "local", name=_STATE))
         # Whatever account the user works with is none of the demo's business.
         environ = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
         yield connect(endpoint=state.endpoint, region=state.region, stage=state.stage, environ=environ)
     finally:
         stop_leftovers(_STATE)
+
+
+def limited(step: str, work: Callable[[], T], *, more_s: int = 0) -> T:
+    """Do one step; what never ends ends the demo.
+
+    Raises:
+        CommandFailedError: It took too long.
+    """
+    limit_s = _STEP_S + more_s
+    future = in_thread(work)
+    try:
+        return future.result(timeout=limit_s)
+    except StillWaiting as error:
+        if future.done():
+            raise
+        raise CommandFailedError(
+            f"The demo has stopped: {step} took longer than {limit_s // MINUTE_S} minutes.", "Run it again."
+        ) from error
 
 
 def _send(region: RegionConnection, traffics: Sequence[Traffic]) -> SentBatches:
@@ -171,7 +197,8 @@ def _show_lake(region: RegionConnection, now_s: int, *, file_rows: int) -> bool:
     )
     write_answer(storage_answer(reporter.report()), Format.TABLE, None)
     _print_rule(f'metering query "{_SQL}"')
-    write_answer(query_answer(region, _SQL, from_s=since_s, to_s=now_s + DAY_S), Format.TABLE, None)
+    answer = query_answer(region, _SQL, from_s=since_s, to_s=now_s + DAY_S, timeout_s=_QUERY_S)
+    write_answer(answer, Format.TABLE, None)
     return equal
 
 

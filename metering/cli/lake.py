@@ -105,7 +105,7 @@ def reconcile(
     end: Annotated[str | None, TO_OPTION] = None,
 ) -> None:
     """Compare markers, usage, and lake with staging, hour by hour, in rows and bytes; exit 0 only if all are equal."""
-    from_s, to_s = parse_range(start, end, default_s=(0, int(time.time()) + DAY_S))
+    from_s, to_s = parse_range(start, end, default_s=(0, int(time.time()) + DAY_S), whole_hours=True)
     jobs = lake_jobs(session.region())
     result = jobs.reconciler.run(from_s=from_s, to_s=to_s, deep=deep)
     if start is None and end is None:
@@ -169,11 +169,22 @@ def query(
     sql: Annotated[str, typer.Argument(metavar="SQL", help="One statement of DuckDB's SQL.")],
     start: Annotated[str | None, FROM_OPTION] = None,
     end: Annotated[str | None, TO_OPTION] = None,
+    timeout: Annotated[
+        str,
+        typer.Option("--timeout", metavar="DURATION", help="Give up after so long: 90s, 10m, 1h."),
+    ] = "10m",
 ) -> None:
-    """Ask anything: DuckDB over `transfers` (every accepted record) and `usage` (exact totals), as of now."""
+    """Ask anything: DuckDB over `transfers` (every accepted record) and `usage` (exact totals), as of now.
+
+    --from and --to take rows by their start, to the second; corrections of closed months count at the beginning of the
+    hour that they are booked in.
+    """
     _expect_one_statement(sql)
+    timeout_s = parse_duration(timeout, "--timeout")
+    if timeout_s == 0:
+        raise WrongUsageError("--timeout 0: a query needs some time.", "Write it as 90s, 10m or 1h.")
     from_s, to_s = parse_range(start, end, default_s=(0, int(time.time()) + DAY_S))
-    session.write(query_answer(session.region(), sql, from_s=from_s, to_s=to_s))
+    session.write(query_answer(session.region(), sql, from_s=from_s, to_s=to_s, timeout_s=timeout_s))
 
 
 def _expect_one_statement(sql: str) -> None:
@@ -188,13 +199,19 @@ def _expect_one_statement(sql: str) -> None:
         raise WrongUsageError(f"The query has {statements} statements.", "Ask one thing at a time.")
 
 
-def query_answer(region: RegionConnection, sql: str, *, from_s: int, to_s: int) -> Answer:
-    """What a query says. Integers of any size are exact in every format."""
+def query_answer(region: RegionConnection, sql: str, *, from_s: int, to_s: int, timeout_s: int) -> Answer:
+    """What a query says. Integers of any size are exact in every format.
+
+    Raises:
+        WrongUsageError: The statement is wrong.
+        QueryStoppedError: It took longer than `timeout_s`.
+    """
     from metering.adapters.lake.query import LakeQuery, QueryError
 
     jobs = lake_jobs(region)
     try:
-        result = LakeQuery(view=jobs.view, objects=region.objects).run(sql, from_s=from_s, to_s=to_s)
+        query = LakeQuery(view=jobs.view, objects=region.objects)
+        result = query.run(sql, from_s=from_s, to_s=to_s, timeout_s=timeout_s)
     except QueryError as error:
         raise _query_failed(error) from error
     return result_answer(result.names, result.types, result.rows)

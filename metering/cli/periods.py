@@ -90,7 +90,7 @@ def rebuild_usage(
 
     Hour by hour: cut off, it has done no harm, and run again it does the rest. Closed months are never changed.
     """
-    from_s, to_s = parse_range(start, end, default_s=(0, int(time.time()) + DAY_S))
+    from_s, to_s = parse_range(start, end, default_s=(0, int(time.time()) + DAY_S), whole_hours=True)
     jobs = lake_jobs(session.region())
     with _hours() as tell:
         result = jobs.rebuilder.usage(from_s=from_s, to_s=to_s, tell=tell)

@@ -1,5 +1,6 @@
 """`metering report`: totals of usage."""
 
+import re
 import time
 from collections.abc import Iterable, Mapping
 from typing import Annotated, cast
@@ -12,14 +13,14 @@ from rich.text import Text
 from metering.adapters.aws.runtime import SystemClock
 from metering.adapters.lake.reader import ParquetLakeReader
 from metering.cli.all_regions import asks_for_all, connections, left_out
-from metering.cli.command import Session, command
+from metering.cli.command import Session, command, say
 from metering.cli.connection import RegionConnection
 from metering.cli.failures import WrongUsageError
 from metering.cli.output import Answer, Column
 from metering.cli.safety import printable
 from metering.cli.times import parse_range
-from metering.domain.hours import month_bounds_s, month_of, rfc3339
-from metering.units import billed_gb
+from metering.domain.hours import hour_of, month_bounds_s, month_of, rfc3339
+from metering.units import HOUR_S, billed_gb
 from metering.usecases.freshness import Freshness
 from metering.usecases.lake_report import DETAIL_COLUMNS, ReportSource, summed
 from metering.usecases.lake_view import LakeView
@@ -27,6 +28,7 @@ from metering.usecases.report import GROUP_COLUMNS, GroupColumn, UsageQuery, Usa
 
 report = typer.Typer(help="Totals of usage: who moved how many bytes from where to where.", no_args_is_help=True)
 
+_ACCOUNT_ID = re.compile(r"[0-9]{12}")
 _BAR_WIDTH = 40
 _MOST_BARS = 20
 
@@ -71,22 +73,26 @@ def usage(
         typer.Option("--from", metavar="TIME", help="RFC 3339, date or month; included. Default: this month."),
     ] = None,
     end: Annotated[
-        str | None, typer.Option("--to", metavar="TIME", help="Not included. Default: now, or the end of --from.")
+        str | None,
+        typer.Option("--to", metavar="TIME", help="Not included. Default: this hour's end, or the end of --from."),
     ] = None,
     with_corrections: Annotated[
         bool, typer.Option("--with-corrections", help="Also what was booked later for closed months, marked.")
     ] = False,
     chart: Annotated[bool, typer.Option("--chart", help="Bars below the table, largest first.")] = False,
 ) -> None:
-    """Exact totals, an hour being the hour that a transfer started in (UTC). Sorted by the columns."""
+    """Exact totals, an hour being the hour that a transfer started in (UTC). Sorted by the columns.
+
+    Totals are kept by the hour, so --from and --to must be on it; with --detail rows are read, and any second will do.
+    """
     now_s = int(time.time())
+    details = _details(detail)
     query = usage_query(
-        now_s, accounts=account, services=service, usage_types=usage_type, group_by=group_by, start=start, end=end,
-        with_corrections=with_corrections,
+        now_s, details=details, accounts=account, services=service, usage_types=usage_type, group_by=group_by,
+        start=start, end=end, with_corrections=with_corrections,
     )  # fmt: skip
     regions = connections(session)
     complete_s = min(freshness(region).complete_through_s() for region in regions)
-    details = _details(detail)
     rows = usage_rows([report_source(region) for region in regions], query, details, now_s=now_s)
     merged = asks_for_all(session)
     session.write(
@@ -96,6 +102,11 @@ def usage(
             without=left_out(session) if merged else {},
         )
     )  # fmt: skip
+    if not rows:
+        say(
+            f"Nothing that this asks for is booked from {rfc3339(query.from_s)} to {rfc3339(query.to_s)}.",
+            style="yellow",
+        )
 
 
 def usage_rows(
@@ -143,6 +154,7 @@ def freshness(region: RegionConnection) -> Freshness:
 def usage_query(
     now_s: int,
     *,
+    details: tuple[str, ...] = (),
     accounts: list[str] | None,
     services: list[str] | None,
     usage_types: list[str] | None,
@@ -154,10 +166,17 @@ def usage_query(
     """The query that options ask for.
 
     Raises:
-        WrongUsageError: A column or time is none.
+        WrongUsageError: A column, time or account is none, or the range cuts an hour of which only totals are kept.
     """
     first_s, _ = month_bounds_s(month_of(now_s))
-    from_s, to_s = parse_range(start, end, default_s=(first_s, now_s + 1))
+    from_s, to_s = parse_range(
+        start,
+        end,
+        default_s=(first_s, hour_of(now_s) + HOUR_S),
+        # Rows know when they start; a correction only knows the hour that it corrects.
+        whole_hours=not details or with_corrections,
+        now_s=now_s,
+    )
     columns = _columns(group_by)
     if with_corrections and "corrects" not in columns:
         columns = (*columns, "corrects")
@@ -165,7 +184,7 @@ def usage_query(
         from_s=from_s,
         to_s=to_s,
         group_by=columns,
-        accounts=_split(accounts),
+        accounts=_accounts(accounts),
         services=_split(services),
         usage_types=_split(usage_types),
         with_corrections=with_corrections,
@@ -236,6 +255,14 @@ def _columns(group_by: str | None) -> tuple[GroupColumn, ...]:
             f"There are: {', '.join(GROUP_COLUMNS)}.",
         )
     return cast("tuple[GroupColumn, ...]", tuple(dict.fromkeys(names)))
+
+
+def _accounts(values: list[str] | None) -> frozenset[str]:
+    accounts = _split(values)
+    for account in sorted(accounts):
+        if not _ACCOUNT_ID.fullmatch(account):
+            raise WrongUsageError(f"--account {account}: an account has 12 digits.")
+    return accounts
 
 
 def _split(values: list[str] | None) -> frozenset[str]:

@@ -60,7 +60,7 @@ def verify(
     Every batch has one verdict (I1); markers, usage table and visible rows say the same, by hour and key, and with a
     manifest also what its sender says was in each batch (I2).
     """
-    from_s, to_s = parse_range(start, end, default_s=(0, int(time.time()) + DAY_S))
+    from_s, to_s = parse_range(start, end, default_s=(0, int(time.time()) + DAY_S), whole_hours=True)
     wait_s = parse_duration(wait, "--wait") if wait else 0
     if asks_for_all(session):
         result = _verify_all(connections(session), manifest or [], wait_s, (from_s, to_s))
@@ -160,6 +160,7 @@ def verification_answer(result: Verification) -> Answer:
         "doubled": result.doubled,
         "unexpected": [{"batch": name, "problem": problem} for name, problem in result.unexpected],
         "differences": [_difference_document(difference) for difference in result.differences],
+        "unsettled": [rfc3339(hour_s) for hour_s in result.unsettled],
         "metered": {"bytes": str(result.metered.bytes), "records": result.metered.records},
         "keys": result.keys,
         "promised": {"bytes": str(result.promised.bytes), "records": result.promised.records},
@@ -190,6 +191,8 @@ def explain(result: Verification) -> None:
         _say_some(title, names)
     _say_some("Unexpected", [f"{name}: {problem}" for name, problem in result.unexpected])
     _say_some("Different", [_difference_text(difference) for difference in result.differences])
+    for hour_s in result.unsettled:
+        say(f"{rfc3339(hour_s)} is still being written to: nothing is said of it. Run it again.", style="yellow")
     if result.in_flight or not result.settled:
         say("Not settled: messages are in flight or a commit is open. Wait with --wait 10m.", style="yellow")
     if result.dead:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from metering.domain.usage import Total, UsageKey
+from metering.units import HOUR_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -79,16 +80,43 @@ class HourState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TimeSlice:
+    """Rows whose time lies in `[from_s, to_s)`, epoch seconds.
+
+    A row's time is its start. What is booked in another hour than its own (a correction of a closed month) counts at
+    the beginning of the hour that it is booked in, so that slices that meet hold each row once.
+    """
+
+    from_s: int
+    to_s: int
+
+    def parts(self, hour_s: int) -> bool:
+        """Whether it takes a part of the rows of a booked hour, and not all of them."""
+        return hour_s < self.from_s < hour_s + HOUR_S or hour_s < self.to_s < hour_s + HOUR_S
+
+    def takes_corrections(self, hour_s: int) -> bool:
+        """Whether what is booked in an hour that is not its own is taken."""
+        return self.from_s <= hour_s < self.to_s
+
+    def takes(self, start_s: int, hour_s: int) -> bool:
+        """Whether a row that starts then and is booked in `hour_s` is taken."""
+        own = hour_s <= start_s < hour_s + HOUR_S
+        return self.from_s <= start_s < self.to_s if own else self.takes_corrections(hour_s)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RowQuery:
     """What to sum.
 
     Attributes:
         columns: Lake columns or `own_hour` to group by, in order; none gives one total.
         where: Column -> the values that a row may have; pushed down to row groups where they are sorted by it.
+        times: Of hours that it cuts, only the rows that it takes; None for all rows of the sources.
     """
 
     columns: tuple[str, ...] = ()
     where: tuple[tuple[str, frozenset[str]], ...] = ()
+    times: TimeSlice | None = None
 
 
 USAGE_QUERY = RowQuery(columns=USAGE_COLUMNS)

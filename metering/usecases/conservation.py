@@ -63,6 +63,18 @@ def count_ledger(
     result.sent = result.accepted + result.rejected + result.conflict + result.in_flight + result.dead
 
 
+def doubtful_ids(sent: SentBatches, facts: LedgerFacts) -> set[str]:
+    """Batches of a manifest that are not all that they must be: each is looked at again before anything is said."""
+    return {batch_id for batch_id, contents in sent.contents.items() if _is_doubtful(batch_id, contents, facts)}
+
+
+def _is_doubtful(batch_id: str, contents: list[SentContent], facts: LedgerFacts) -> bool:
+    marker = facts.markers.get(batch_id)
+    if marker is None or len(contents) - 1 > len(facts.conflicts.get(batch_id, ())):
+        return True
+    return marker.verdict == "rejected" and not any(content.rejected for content in contents)
+
+
 def count_sent(
     sent: SentBatches, facts: LedgerFacts, dead: set[str], waiting: int, quarantined: set[str], result: Verification
 ) -> dict[str, SentContent]:

@@ -1,23 +1,29 @@
-"""I2: markers, usage table and visible rows say the same, hour by hour and key by key; tolerance 0."""
+"""I2: markers, usage table and visible rows say the same, hour by hour and key by key; tolerance 0.
+
+The tables are read first and the rows later, so what is committed meanwhile differs for a while. Hours that differ are
+measured again as the reconciler does: markers, sources, usage, and all of it once more. A difference is one only if two
+passes over an hour at rest show the same; an hour that does not come to rest is named, and nothing is said of it.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from metering.domain.items import Table
 from metering.domain.lake import USAGE_COLUMNS, RowQuery, usage_of
-from metering.domain.usage import ZERO, Total, UsageKey, add_totals
-from metering.domain.usage_items import usage_entries
+from metering.domain.ledger import Marker, marker_key
+from metering.domain.usage import ZERO, Total, UsageKey
+from metering.usecases.freshness import waiting_commits
+from metering.usecases.survey import HourUsage, survey_hour, survey_usage
 from metering.usecases.verification import Difference
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterator, Mapping
 
     from metering.domain.lake import Group
-    from metering.domain.ledger import Marker
-    from metering.ports import ItemStore
+    from metering.ports import Clock, ItemStore
     from metering.usecases.lake_view import LakeView
     from metering.usecases.sent_batches import SentContent
     from metering.usecases.verification import Verification
@@ -27,75 +33,161 @@ _BY_BATCH = RowQuery(columns=("batch_id", *USAGE_COLUMNS))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HourFigures:
+    """One booked hour, as one pass found it.
+
+    Attributes:
+        settled: It was at rest while it was measured; a first look at it never says so.
+        rows: Visible rows by batch and key.
+        marked: What markers say, by batch.
+        with_markers: Whether rows without a marker mean anything: markers expire.
+    """
+
+    hour_s: int
+    settled: bool
+    rows: Mapping[str, Mapping[UsageKey, Total]]
+    usage: Mapping[UsageKey, Total]
+    marked: Mapping[str, Total]
+    with_markers: bool
+
+    def by_batch(self) -> dict[str, Total]:
+        return {batch_id: _sum(keys) for batch_id, keys in self.rows.items()}
+
+    def by_key(self) -> dict[UsageKey, Total]:
+        totals: dict[UsageKey, Total] = defaultdict(lambda: ZERO)
+        for keys in self.rows.values():
+            for key, total in keys.items():
+                totals[key] = totals[key].plus(total)
+        return totals
+
+    def differences(self) -> Iterator[Difference]:
+        """Batch by batch, and key by key."""
+        visible = self.by_batch()
+        for batch_id in sorted(self.marked.keys() | visible.keys() if self.with_markers else self.marked.keys()):
+            expected, found = self.marked.get(batch_id, ZERO), visible.get(batch_id, ZERO)
+            if expected != found:
+                yield Difference(
+                    between="markers/rows", hour_s=self.hour_s, batch_id=batch_id, expected=expected, found=found
+                )
+        shown = self.by_key()
+        for key in self.usage.keys() | shown.keys():
+            booked, found = self.usage.get(key, ZERO), shown.get(key, ZERO)
+            if booked != found:
+                yield Difference(between="usage/rows", hour_s=self.hour_s, key=key, expected=booked, found=found)
+
+    def confirms(self, other: HourFigures) -> bool:
+        """Whether both passes found it at rest, with the same differences."""
+        return self.settled and other.settled and _gaps(self) == _gaps(other)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EqualityCheck:
     """Compares what is booked in a range of hours.
 
     Attributes:
+        markers: As the ledger was read before.
         chosen: Content that each batch of a manifest was accepted with; what rows show is taken off what it owes.
         markers_since_s: Hours before this may have lost their markers to age.
+        wait_ms: Between two passes over an hour that differs.
+        passes: Over such an hour at most, after the first look.
     """
 
     items: ItemStore
     view: LakeView
+    clock: Clock
     markers: Mapping[str, Marker]
     chosen: Mapping[str, SentContent]
     markers_since_s: int
+    wait_ms: int = 2_000
+    passes: int = 5
 
     def run(self, result: Verification, *, from_s: int, to_s: int) -> None:
         """Compare every hour of `[from_s, to_s)` in which anything is booked anywhere."""
-        usage = self._usage(from_s, to_s)
+        usage = survey_usage(self.items, from_s=from_s, to_s=to_s)
         marked = self._marked(from_s, to_s)
+        doubtful: dict[int, HourFigures] = {}
         for hour_s in sorted({*usage, *marked, *self.view.hours(from_s=from_s, to_s=to_s)}):
-            groups = self.view.hour_totals(hour_s, _BY_BATCH, exact=True)
-            self._compare_hour(hour_s, groups, usage.get(hour_s, {}), marked.get(hour_s, {}), result)
+            seen = self._figures(hour_s, usage.get(hour_s, HourUsage()), marked.get(hour_s, {}))
+            if any(seen.differences()):
+                doubtful[hour_s] = seen
+            else:
+                self._count(seen, result)
+        self._judge(doubtful, result)
 
-    def _compare_hour(
-        self,
-        hour_s: int,
-        groups: Mapping[Group, Total],
-        usage: Mapping[UsageKey, Total],
-        marked: Mapping[str, Total],
-        result: Verification,
-    ) -> None:
-        by_batch: dict[str, Total] = defaultdict(lambda: ZERO)
-        by_key: dict[UsageKey, Total] = defaultdict(lambda: ZERO)
-        for group, total in groups.items():
-            batch_id = str(group[0])
-            [key] = usage_of(hour_s, {group[1:]: total})
-            by_batch[batch_id] = by_batch[batch_id].plus(total)
-            by_key[key] = by_key[key].plus(total)
-            result.metered = result.metered.plus(total)
-            if batch_id in self.chosen:
-                self.chosen[batch_id].found(_own(key), total)
-                result.proven = result.proven.plus(total)
-        self._compare_batches(hour_s, marked, by_batch, result)
-        result.keys += len(usage.keys() | by_key.keys())
-        for key in usage.keys() | by_key.keys():
-            booked, visible = usage.get(key, ZERO), by_key.get(key, ZERO)
-            if booked != visible:
-                result.differ(Difference(between="usage/rows", hour_s=hour_s, key=key, expected=booked, found=visible))
+    def _judge(self, doubtful: dict[int, HourFigures], result: Verification) -> None:
+        """Measure again, until an hour is equal, or differs in the same way twice, or nothing can be said of it."""
+        for _ in range(self.passes):
+            if not doubtful:
+                return
+            self.clock.sleep_ms(self.wait_ms)
+            for hour_s, now in self._measured(doubtful).items():
+                if now.confirms(doubtful[hour_s]):
+                    _name(now, result)
+                elif not now.settled or any(now.differences()):
+                    doubtful[hour_s] = now
+                    continue
+                self._count(now, result)
+                del doubtful[hour_s]
+        for hour_s, last in doubtful.items():
+            self._count(last, result)
+            result.unsettled.append(hour_s)
 
-    def _compare_batches(
-        self, hour_s: int, marked: Mapping[str, Total], visible: Mapping[str, Total], result: Verification
-    ) -> None:
-        names: Iterable[str] = marked.keys() | visible.keys() if hour_s >= self.markers_since_s else marked.keys()
-        for batch_id in sorted(names):
-            expected, found = marked.get(batch_id, ZERO), visible.get(batch_id, ZERO)
-            if expected == found:
+    def _measured(self, doubtful: Mapping[int, HourFigures]) -> dict[int, HourFigures]:
+        """One pass over some hours. Open commits are asked for before and after: they book as they go."""
+        unfinished = self._open_hours()
+        found = {hour_s: self._measure(seen) for hour_s, seen in doubtful.items()}
+        unfinished |= self._open_hours()
+        return {
+            hour_s: replace(seen, settled=seen.settled and hour_s not in unfinished) for hour_s, seen in found.items()
+        }
+
+    def _measure(self, before: HourFigures) -> HourFigures:
+        """One pass over one hour: sources, rows, usage, markers, and what can change of it once more."""
+        hour_s, state = before.hour_s, self.view.hour_exact(before.hour_s)
+        accounts = {key.account_id for keys in (*before.rows.values(), before.usage) for key in keys}
+        seen = self._figures(hour_s, HourUsage(), before.marked)
+        accounts |= {key.account_id for keys in seen.rows.values() for key in keys}
+        usage = survey_hour(self.items, hour_s, accounts)
+        marked = self._marked_by_now(seen)
+        same = usage.revs == survey_hour(self.items, hour_s, accounts).revs
+        same = same and state.keys == self.view.hour_exact(hour_s).keys
+        return replace(seen, settled=same, usage=usage.totals, marked=marked)
+
+    def _figures(self, hour_s: int, usage: HourUsage, marked: Mapping[str, Total]) -> HourFigures:
+        groups = self.view.hour_totals(hour_s, _BY_BATCH, exact=True)
+        return HourFigures(
+            hour_s=hour_s,
+            settled=False,
+            rows=_by_batch_and_key(hour_s, groups),
+            usage=usage.totals,
+            marked=marked,
+            with_markers=hour_s >= self.markers_since_s,
+        )
+
+    def _marked_by_now(self, seen: HourFigures) -> dict[str, Total]:
+        """Markers of the hour, those that do not fit their rows read once more: rows never come before their marker."""
+        marked, visible = dict(seen.marked), seen.by_batch()
+        names = {name for name in marked.keys() | visible.keys() if marked.get(name) != visible.get(name)}
+        found = self.items.get_many(Table.LEDGER, [marker_key(name) for name in sorted(names)])
+        for item in found.values():
+            marker = Marker.from_item(item)
+            if seen.hour_s in marker.hours:
+                marked[marker.batch_id] = marker.hours[seen.hour_s]
+        return marked
+
+    def _count(self, seen: HourFigures, result: Verification) -> None:
+        """Add an hour to what was compared, and take its rows off what a manifest's batches owe."""
+        for batch_id, keys in seen.rows.items():
+            result.metered = result.metered.plus(_sum(keys))
+            if batch_id not in self.chosen:
                 continue
-            result.differ(
-                Difference(between="markers/rows", hour_s=hour_s, batch_id=batch_id, expected=expected, found=found)
-            )
-            less = found.records < expected.records or found.bytes < expected.bytes
-            (result.lost if less else result.doubled).append(batch_id)
+            result.proven = result.proven.plus(_sum(keys))
+            for key, total in keys.items():
+                self.chosen[batch_id].found(_own(key), total)
+        result.keys += len(seen.usage.keys() | seen.by_key().keys())
 
-    def _usage(self, from_s: int, to_s: int) -> dict[int, dict[UsageKey, Total]]:
-        hours: dict[int, dict[UsageKey, Total]] = defaultdict(dict)
-        for item in self.items.scan(Table.USAGE):
-            for entry in usage_entries(item):
-                if from_s <= entry.key.hour_s < to_s:
-                    add_totals(hours[entry.key.hour_s], {entry.key: entry.total})
-        return hours
+    def _open_hours(self) -> set[int]:
+        return waiting_commits(self.items, self.view.shards).open_hours
 
     def _marked(self, from_s: int, to_s: int) -> dict[int, dict[str, Total]]:
         hours: dict[int, dict[str, Total]] = defaultdict(dict)
@@ -106,15 +198,47 @@ class EqualityCheck:
         return hours
 
 
-def judge_contents(chosen: Mapping[str, SentContent], result: Verification) -> None:
+def judge_contents(chosen: Mapping[str, SentContent], markers: Mapping[str, Marker], result: Verification) -> None:
     """Name the batches of a manifest of which something is missing, or there more than once."""
+    unsettled = set(result.unsettled)
     for batch_id, content in chosen.items():
+        if not unsettled.isdisjoint(markers[batch_id].hours):
+            # What an hour that is not at rest shows of it says nothing.
+            continue
         if any(total.bytes > 0 or total.records > 0 for total in content.owed.values()):
             result.lost.append(batch_id)
         if any(total.bytes < 0 or total.records < 0 for total in content.owed.values()):
             result.doubled.append(batch_id)
     result.lost = sorted(set(result.lost))
     result.doubled = sorted(set(result.doubled))
+
+
+def _name(confirmed: HourFigures, result: Verification) -> None:
+    for difference in confirmed.differences():
+        result.differ(difference)
+        if difference.batch_id:
+            found, expected = difference.found, difference.expected
+            less = found.records < expected.records or found.bytes < expected.bytes
+            (result.lost if less else result.doubled).append(difference.batch_id)
+
+
+def _gaps(seen: HourFigures) -> dict[tuple[str, str, UsageKey | None], Total]:
+    return {(d.between, d.batch_id, d.key): d.found.minus(d.expected) for d in seen.differences()}
+
+
+def _by_batch_and_key(hour_s: int, groups: Mapping[Group, Total]) -> dict[str, dict[UsageKey, Total]]:
+    rows: dict[str, dict[UsageKey, Total]] = defaultdict(dict)
+    for group, total in groups.items():
+        [key] = usage_of(hour_s, {group[1:]: total})
+        rows[str(group[0])][key] = total
+    return rows
+
+
+def _sum(keys: Mapping[UsageKey, Total]) -> Total:
+    total = ZERO
+    for each in keys.values():
+        total = total.plus(each)
+    return total
 
 
 def _own(key: UsageKey) -> UsageKey:

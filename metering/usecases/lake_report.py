@@ -6,15 +6,16 @@ whatever somebody may have done to its items since.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from metering.domain.closed_period import ClosedMonth
-from metering.domain.hours import month_of
+from metering.domain.hours import hour_of, month_of
 from metering.domain.items import Table
-from metering.domain.lake import USAGE_COLUMNS, RowQuery, usage_of
+from metering.domain.lake import USAGE_COLUMNS, RowQuery, TimeSlice, usage_of
 from metering.domain.ledger import Period, period_key
 from metering.domain.usage import ZERO, Total
+from metering.units import DAY_S, HOUR_S
 from metering.usecases.report import UsageRow, UsageTable, usage_values
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 DETAIL_COLUMNS = ("resource_id", "direction", "batch_id")
 # No month before it can be closed. A report on all times begins in 1970.
 _FIRST_MONTH = "2020-01"
+# For more than these it is worth while to ask when the first of them was.
+_FEW_MONTHS = 12
 
 
 def frozen_month(items: ItemStore, objects: ObjectStore, month: str) -> ClosedMonth | None:
@@ -57,19 +60,23 @@ class ReportSource:
         """
         frozen = self._frozen(query, now_s)
         if query.accounts:
-            yield from UsageTable(items=self.items).usage(query, now_s=now_s, without=frozen)
+            months = self._months(query, now_s)
+            yield from UsageTable(items=self.items).usage(query, now_s=now_s, without=frozen, months=months)
         else:
             yield from self._lake(query, now_s, without=frozen)
         for closed in frozen.values():
             yield from closed.usage()
 
     def detailed(self, query: UsageQuery, details: tuple[str, ...], *, now_s: int) -> Iterator[UsageRow]:
-        """Totals by the query's columns and by `details`, hour by hour, unsummed.
+        """Totals by the query's columns and by `details`, hour by hour, unsummed; rows count by their start.
 
         Raises:
             UnavailableError: An hour could not be read.
         """
-        rows = RowQuery(columns=(*USAGE_COLUMNS, *details), where=_where(query))
+        times = TimeSlice(from_s=query.from_s, to_s=query.to_s)
+        rows = RowQuery(columns=(*USAGE_COLUMNS, *details), where=_where(query), times=times)
+        # Hours that the range cuts are read too, and give the rows that start in it.
+        query = replace(query, from_s=hour_of(query.from_s), to_s=hour_of(query.to_s + HOUR_S - 1))
         for hour_s, groups in self._groups(rows, query, now_s):
             for group, total in groups.items():
                 [key] = usage_of(hour_s, {group[: len(USAGE_COLUMNS)]: total})
@@ -97,9 +104,17 @@ class ReportSource:
 
     def _frozen(self, query: UsageQuery, now_s: int) -> dict[str, ClosedMonth]:
         """Closed months in which anything that the query wants may be booked: corrections, too, are frozen one day."""
-        months = (month for month in query.months(now_s=now_s) if month >= _FIRST_MONTH)
+        months = [month for month in self._months(query, now_s) if month >= _FIRST_MONTH]
         known = {month: frozen_month(self.items, self.objects, month) for month in months}
         return {month: closed for month, closed in known.items() if closed is not None}
+
+    def _months(self, query: UsageQuery, now_s: int) -> list[str]:
+        """Months of the query in which anything can be booked: none before the lake's first hour, none to come."""
+        months = [month for month in query.months(now_s=now_s) if month <= month_of(now_s + DAY_S)]
+        if len(months) <= _FEW_MONTHS:
+            return months
+        first_s = self.view.first_hour_s()
+        return [] if first_s is None else [month for month in months if month >= month_of(first_s)]
 
 
 def summed(rows: Iterable[UsageRow]) -> list[UsageRow]:

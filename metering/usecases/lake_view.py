@@ -7,6 +7,7 @@ object is a reason to start again, never to skip it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
 from metering.domain.hours import hour_label, lake_prefix, parse_hour
@@ -124,14 +125,23 @@ class LakeView:
 
         Pending is listed before the lake: a pair leaves pending only after its file is there.
         """
-        hours = {
+        hours = self._pending_hours()
+        hours.update(self._lake_hours(from_s, to_s))
+        return sorted(hour_s for hour_s in hours if from_s <= hour_s and (to_s is None or hour_s < to_s))
+
+    def first_hour_s(self) -> int | None:
+        """The first hour that has anything, or None; without listing the others of the lake."""
+        hours = self._pending_hours()
+        hours.update(islice(self._lake_hours(0, None), 1))
+        return min(hours, default=None)
+
+    def _pending_hours(self) -> set[int]:
+        return {
             hour_s
             for shard in known_shards(self.items, self.shards)
             for item in self.items.query(Table.LEDGER, pending_key(shard, "").pk)
             for hour_s in Pending.from_item(item).hours
         }
-        hours.update(self._lake_hours(from_s, to_s))
-        return sorted(hour_s for hour_s in hours if from_s <= hour_s and (to_s is None or hour_s < to_s))
 
     def _lake_hours(self, from_s: int, to_s: int | None) -> Iterator[int]:
         """Hours that have a lake file; of a range, no other part of the lake is listed."""

@@ -6,9 +6,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from metering.domain.items import Table
-from metering.domain.ledger import CommitRecord, Marker
+from metering.domain.ledger import CommitRecord, Marker, commit_key, marker_key
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from metering.domain.items import Item
     from metering.ports import ItemStore
 
 
@@ -26,18 +29,33 @@ class LedgerFacts:
     conflicts: dict[str, set[str]] = field(default_factory=dict)
     open_commits: list[str] = field(default_factory=list)
 
+    def add(self, item: Item) -> None:
+        """Take in one item of the ledger."""
+        pk, sk = str(item["pk"]), str(item["sk"])
+        if pk.startswith("B#") and sk == "M":
+            self.markers[pk[2:]] = Marker.from_item(item)
+        elif pk.startswith("B#") and sk.startswith("X#"):
+            self.conflicts.setdefault(pk[2:], set()).add(sk[2:])
+        elif pk.startswith("C#"):
+            commit = CommitRecord.from_item(item)
+            if commit.state == "open":
+                self.open_commits.append(commit.commit_id)
+
+    def look_again(self, items: ItemStore, batch_ids: Iterable[str]) -> None:
+        """Read what the ledger says of some batches once more: a scan saw each item at a moment of its own."""
+        for batch_id in batch_ids:
+            for item in items.query(Table.LEDGER, marker_key(batch_id).pk):
+                self.add(item)
+
+    def still_open(self, items: ItemStore) -> bool:
+        """Whether a commit that was open when the ledger was read is open now."""
+        found = items.get_many(Table.LEDGER, [commit_key(commit_id) for commit_id in self.open_commits])
+        return any(CommitRecord.from_item(item).state == "open" for item in found.values())
+
 
 def read_ledger(items: ItemStore) -> LedgerFacts:
     """Scan the ledger."""
     facts = LedgerFacts()
     for item in items.scan(Table.LEDGER):
-        pk, sk = str(item["pk"]), str(item["sk"])
-        if pk.startswith("B#") and sk == "M":
-            facts.markers[pk[2:]] = Marker.from_item(item)
-        elif pk.startswith("B#") and sk.startswith("X#"):
-            facts.conflicts.setdefault(pk[2:], set()).add(sk[2:])
-        elif pk.startswith("C#"):
-            commit = CommitRecord.from_item(item)
-            if commit.state == "open":
-                facts.open_commits.append(commit.commit_id)
+        facts.add(item)
     return facts

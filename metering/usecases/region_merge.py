@@ -34,6 +34,7 @@ def merged(results: Iterable[Verification]) -> Verification:
         total.lost += each.lost
         total.doubled += each.doubled
         total.unexpected += each.unexpected
+        total.unsettled = sorted({*total.unsettled, *each.unsettled})
         total.differences = [*total.differences, *each.differences][:MAX_DIFFERENCES]
         total.metered = total.metered.plus(each.metered)
         total.promised = total.promised.plus(each.promised)

@@ -16,7 +16,7 @@ from metering.domain.usage_items import usage_day, usage_entries, usage_partitio
 from metering.units import DAY_S
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterable, Iterator
+    from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 
     from metering.domain.usage import Total, UsageKey
     from metering.ports import ItemStore
@@ -119,14 +119,16 @@ class UsageTable:
 
     items: ItemStore
 
-    def usage(self, query: UsageQuery, *, now_s: int, without: Container[str] = ()) -> Iterator[tuple[UsageKey, Total]]:
-        """Totals that the query may want, unsummed; some months may be left out."""
+    def usage(
+        self, query: UsageQuery, *, now_s: int, without: Container[str] = (), months: Sequence[str] | None = None
+    ) -> Iterator[tuple[UsageKey, Total]]:
+        """Totals that the query may want, unsummed; some months may be left out, or only some be looked at."""
         if not query.accounts:
             scan = _counted(self.items.scan(Table.USAGE), query)
             yield from (entry for entry in scan if _month(entry) not in without)
             return
         for account_id in sorted(query.accounts):
-            for month in query.months(now_s=now_s):
+            for month in query.months(now_s=now_s) if months is None else months:
                 if month not in without:
                     yield from _counted(self._account_items(account_id, month, query, now_s), query)
 

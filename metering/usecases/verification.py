@@ -36,7 +36,7 @@ class Verification:
     """What was found.
 
     Attributes:
-        settled: Nothing is in flight and no commit is open.
+        settled: Before and after the look nothing was in flight and no commit open, and every hour came to rest.
         sent: Distinct contents: those of the manifest, or those that the ledger and the queues know of.
         duplicate: Further copies of contents that have their verdict (a manifest knows them, the ledger does not).
         in_flight: Contents without a verdict while messages are in the queue.
@@ -45,6 +45,7 @@ class Verification:
         doubled: Ids of batches of whose records some are visible or counted more than once.
         unexpected: Id (or digest) and what is wrong: a verdict that differs from what the manifest expects.
         differences: At most MAX_DIFFERENCES of them.
+        unsettled: Hours that kept changing or have an open commit: nothing is said of what differs in them.
         keys: Totals of an hour and usage key that were compared between usage table and visible rows.
         metered: Sum of visible rows in the range.
         promised: With a manifest: what its sender says that the contents that were accepted add up to.
@@ -63,6 +64,7 @@ class Verification:
     doubled: list[str] = field(default_factory=list)
     unexpected: list[tuple[str, str]] = field(default_factory=list)
     differences: list[Difference] = field(default_factory=list)
+    unsettled: list[int] = field(default_factory=list)
     keys: int = 0
     metered: Total = ZERO
     promised: Total = ZERO

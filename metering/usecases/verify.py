@@ -8,7 +8,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from metering.usecases.conservation import count_ledger, count_sent, names_of, peek_bodies, quarantined_digests
+from metering.usecases.conservation import (
+    count_ledger,
+    count_sent,
+    doubtful_ids,
+    names_of,
+    peek_bodies,
+    quarantined_digests,
+)
 from metering.usecases.equality import EqualityCheck, judge_contents
 from metering.usecases.freshness import waiting_commits
 from metering.usecases.ledger_facts import read_ledger
@@ -19,9 +26,14 @@ if TYPE_CHECKING:
 
     from metering.ports import Clock, ItemStore, ObjectStore, Queue, QueueDepth
     from metering.usecases.lake_view import LakeView
+    from metering.usecases.ledger_facts import LedgerFacts
     from metering.usecases.sent_batches import SentBatches, SentContent
 
 _POLL_MS = 500
+# Looks for a moment of rest.
+_RESTS = 20
+# Before the second look at a batch without a verdict.
+_LATER_MS = 2_000
 
 
 class Verifier:
@@ -71,27 +83,65 @@ class Verifier:
             self._clock.sleep_ms(_POLL_MS)
 
     def verify(self, *, from_s: int, to_s: int, sent: SentBatches | None = None) -> Verification:
-        """Check everything booked in `[from_s, to_s)`, and everything that a manifest says was sent."""
-        waiting = self._ingest.depth().total
+        """Check everything booked in `[from_s, to_s)`, and everything that a manifest says was sent.
+
+        Batches may come and commits may go on meanwhile: what one look shows is never called lost or counted twice.
+        """
+        waiting, at_rest = self._rest()
         facts = read_ledger(self._items)
         dead = names_of(peek_bodies(self._dead_letters), self._bucket)
-        result = Verification(settled=waiting == 0 and not facts.open_commits)
+        waiting = max(waiting, self._look_again(facts, dead, sent))
+        result = Verification()
         chosen: dict[str, SentContent] = {}
         if sent is None:
             count_ledger(facts, dead, waiting, result, from_s=from_s, to_s=to_s)
         else:
-            quarantined = quarantined_digests(self._objects, sent.nameless)
+            quarantined = self._quarantined(sent.nameless)
             chosen = count_sent(sent, facts, dead, waiting, quarantined, result)
         check = EqualityCheck(
             items=self._items,
             view=self._view,
+            clock=self._clock,
             markers=facts.markers,
             chosen=chosen,
             markers_since_s=self._clock.now_ms() // 1_000 - self._marker_life_s,
         )
         check.run(result, from_s=from_s, to_s=to_s)
-        judge_contents(chosen, result)
+        judge_contents(chosen, facts.markers, result)
+        at_rest = at_rest and self._rest()[1] and not facts.still_open(self._items)
+        result.settled = at_rest and not result.unsettled
         return result
+
+    def _quarantined(self, digests: set[str]) -> set[str]:
+        found = quarantined_digests(self._objects, digests)
+        if found == digests:
+            return found
+        self._clock.sleep_ms(_LATER_MS)
+        return found | quarantined_digests(self._objects, digests - found)
+
+    def _rest(self) -> tuple[int, bool]:
+        """Messages in the queue, and whether there are none and no commit is open.
+
+        It looks for some seconds: one batch of the canary is under way for one or two.
+        """
+        for _ in range(_RESTS):
+            waiting = self._ingest.depth().total
+            if waiting == 0 and not self._has_open_commits():
+                return 0, True
+            self._clock.sleep_ms(_POLL_MS)
+        return waiting, False
+
+    def _look_again(self, facts: LedgerFacts, dead: set[str], sent: SentBatches | None) -> int:
+        """Look once more at what has no verdict; returns how many messages are in the queue by then."""
+        names = {name for name in dead if name not in facts.markers}
+        if sent is not None:
+            names |= doubtful_ids(sent, facts)
+        if not names:
+            return 0
+        self._clock.sleep_ms(_LATER_MS)
+        waiting = self._ingest.depth().total
+        facts.look_again(self._items, sorted(names))
+        return waiting
 
     def _has_open_commits(self) -> bool:
         return bool(waiting_commits(self._items, self._view.shards).open)

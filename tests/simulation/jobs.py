@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from greenlet import getcurrent
 
 from metering.adapters.memory.clock import DeadlineAt
+from metering.adapters.memory.queues import MemoryQueue
 from metering.domain.lake import RowQuery
 from metering.domain.plan import CompactionPolicy
 from metering.errors import UnavailableError
@@ -26,6 +27,7 @@ from metering.usecases.rebuild import Rebuilder
 from metering.usecases.reconcile import Reconciler
 from metering.usecases.run_check import RunChecker
 from metering.usecases.sweep import Sweeper
+from metering.usecases.verify import Verifier
 from tests.simulation.faults import MINUTE_MS
 from tests.simulation.ports import NEVER_MS
 from tests.simulation.queues import DeadLetterQueue, IngestQueue
@@ -147,6 +149,20 @@ def reconciler(process: Process, *, shards: int) -> Reconciler:
         alerts=world.alerts,
         shards=shards,
         marker_life_s=STAGE.marker_life_s,
+    )
+
+
+def verifier(process: Process, ingest: MemoryQueue) -> Verifier:
+    """What people verify a region with, beside whatever goes on in it."""
+    return Verifier(
+        items=process.items,
+        objects=process.objects,
+        view=lake_view(process, shards=1),
+        ingest=ingest,
+        dead_letters=MemoryQueue(process, name="dead"),
+        clock=process,
+        bucket="data",
+        marker_life_s=50 * DAY_S,
     )
 
 

@@ -12,11 +12,16 @@ import pyarrow.parquet as pq
 
 from metering.adapters.records.schema import BOOKED_HOUR, LAKE_SCHEMA
 from metering.errors import ObjectDamagedError
+from metering.units import HOUR_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from typing import BinaryIO
 
+    from metering.domain.lake import TimeSlice
+
+_MICROS = 1_000_000
+_INSTANT = pa.timestamp("us", tz="UTC")
 _TEXT = pa.dictionary(pa.int32(), pa.string())
 
 
@@ -76,3 +81,16 @@ def exact_sum(numbers: pa.ChunkedArray | pa.Array) -> int:
     low = pc.sum(pc.bit_wise_and(numbers, LOW_MASK)).as_py() or 0
     high = pc.sum(pc.shift_right(numbers, LOW_BITS)).as_py() or 0
     return int((high << LOW_BITS) + low)
+
+
+def instant(epoch_s: int) -> pa.Scalar:
+    """A time as the lake's columns have it."""
+    return pa.scalar(epoch_s * _MICROS, _INSTANT)
+
+
+def taken(times: TimeSlice, hour_s: int) -> pc.Expression:
+    """`TimeSlice.takes` for tables of rows that are booked in an hour."""
+    start = pc.field("start_time")
+    own = (start >= instant(hour_s)) & (start < instant(hour_s + HOUR_S))
+    inside = own & (start >= instant(times.from_s)) & (start < instant(times.to_s))
+    return inside | ~own if times.takes_corrections(hour_s) else inside

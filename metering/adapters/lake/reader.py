@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from metering.adapters.lake.hour_rows import LOW_BITS, LOW_MASK, TEXT_COLUMNS, decoding, row_groups_of
+from metering.adapters.lake.hour_rows import LOW_BITS, LOW_MASK, TEXT_COLUMNS, decoding, row_groups_of, taken
 from metering.domain.lake import OWN_HOUR
 from metering.domain.usage import Total
 from metering.units import HOUR_S
@@ -70,7 +70,9 @@ class ParquetLakeReader:
 
     def _tables(self, source: Source, query: RowQuery) -> Iterator[pa.Table]:
         """Matching rows of a source, a row group at a time."""
-        columns = _physical({*query.columns, *(column for column, _ in query.where), "bytes"})
+        times = query.times if query.times is not None and query.times.parts(source.hour_s) else None
+        cut = () if times is None else ("start_time",)
+        columns = _physical({*query.columns, *(column for column, _ in query.where), *cut, "bytes"})
         encoded = [column for column in columns if column in TEXT_COLUMNS]
         # A staging object is small: one GET. Of a lake file, only what is needed.
         stream = BytesIO(self._objects.get(source.key)) if source.staged else self._objects.open(source.key)
@@ -80,7 +82,8 @@ class ParquetLakeReader:
             for number in groups:
                 if not source.staged and not _may_match(file.metadata.row_group(number), query):
                     continue
-                yield _matching(file.read_row_group(number, columns=columns, use_threads=False), query)
+                table = file.read_row_group(number, columns=columns, use_threads=False)
+                yield _matching(table if times is None else table.filter(taken(times, source.hour_s)), query)
 
 
 def _physical(columns: Iterable[str]) -> list[str]:

@@ -51,7 +51,7 @@ class PlainLakeReader:
         totals: dict[Group, Total] = {}
         for source in sources:
             for staged in self.rows(source):
-                if all(_value(staged, column) in allowed for column, allowed in query.where):
+                if _is_asked_for(staged, source.hour_s, query):
                     group = tuple(_value(staged, column) for column in query.columns)
                     totals[group] = totals.get(group, ZERO).plus(Total(staged.row.bytes, 1))
         return totals
@@ -59,6 +59,12 @@ class PlainLakeReader:
     def rows(self, source: Source) -> list[PlainStagedRow]:
         """The rows of a source."""
         return [row for row in self._codec.decode(self._objects.get(source.key)) if row.booked_hour_s == source.hour_s]
+
+
+def _is_asked_for(staged: PlainStagedRow, hour_s: int, query: RowQuery) -> bool:
+    if query.times is not None and query.times.parts(hour_s) and not query.times.takes(staged.row.start_s, hour_s):
+        return False
+    return all(_value(staged, column) in allowed for column, allowed in query.where)
 
 
 def _value(staged: PlainStagedRow, column: str) -> str | int:

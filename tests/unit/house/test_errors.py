@@ -15,7 +15,8 @@ import metering
 from infra.bundle import BundleTooLargeError
 from infra.cdk_cli import DeploymentError
 from metering import errors
-from metering.adapters.lake.query import QueryError
+from metering.adapters.lake.ahead import StoppedError
+from metering.adapters.lake.query import QueryError, QueryStoppedError
 from metering.adapters.traffic.given import InputError
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.domain.regions import Answered, Finding, RegionState
@@ -47,6 +48,8 @@ EXAMPLES: list[MeteringError] = [
     PreflightFailedError("ap-southeast-9", _STATE, [_MISSING]),
     InputError("no records"),
     QueryError("no such column"),
+    QueryStoppedError("It took longer than 600 s.", "Ask for less."),
+    StoppedError("it was stopped"),
     CommandFailedError("It failed.", "Run it again."),
     WrongUsageError("--limit 0"),
     DeploymentError("deploy", ["first", "last"]),

@@ -1,0 +1,118 @@
+"""Work done ahead by threads that never keep a process alive, and waits that end when nobody wants the work."""
+
+from __future__ import annotations
+
+from collections import deque
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as StillWaiting
+from queue import SimpleQueue
+from threading import Event, Thread
+from typing import TYPE_CHECKING, Self, TypeVar
+
+from metering.errors import OperationFailedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+T = TypeVar("T")
+
+# How soon who waits sees that nobody wants the work any more.
+_LOOK_S = 0.1
+
+
+class StoppedError(OperationFailedError):
+    """Work that nobody wants any more: it took too long, or was interrupted."""
+
+
+class Stop:
+    """Says to everybody who works on something that nobody wants it any more."""
+
+    def __init__(self) -> None:
+        self._event = Event()
+
+    def set(self) -> None:
+        """Say so."""
+        self._event.set()
+
+    def check(self) -> None:
+        """Go on.
+
+        Raises:
+            StoppedError: Nobody wants it.
+        """
+        if self._event.is_set():
+            raise StoppedError("it was stopped")
+
+
+def in_thread(work: Callable[[], T]) -> Future[T]:
+    """Do something in a thread of its own, which does not keep the process alive if it never ends."""
+    future: Future[T] = Future()
+    Thread(target=_finish, args=(future, work), daemon=True, name="metering-work").start()
+    return future
+
+
+class Ahead:
+    """Threads that do tasks before their results are asked for. A task that blocks blocks nobody who stops waiting.
+
+    Args:
+        threads: At work.
+        stop: Ends the waiting.
+    """
+
+    def __init__(self, threads: int, stop: Stop) -> None:
+        self._threads = threads
+        self._stop = stop
+        self._queue: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._closed = Event()
+
+    def __enter__(self) -> Self:
+        for number in range(self._threads):
+            Thread(target=self._work, daemon=True, name=f"metering-ahead-{number}").start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._closed.set()
+        for _ in range(self._threads):
+            self._queue.put(None)
+
+    def results(self, tasks: Iterable[tuple[int, Callable[[], T]]], most: int) -> Iterator[T]:
+        """Results in the order of the tasks. Each has a cost; so many of them are begun that the costs reach `most`.
+
+        Raises:
+            StoppedError: Nobody wants them any more.
+        """
+        begun: deque[tuple[int, Future[T]]] = deque()
+        cost = 0
+        for each, task in tasks:
+            begun.append((each, self._begin(task)))
+            cost += each
+            while cost >= most:
+                cost -= begun[0][0]
+                yield self._wait(begun.popleft()[1])
+        while begun:
+            yield self._wait(begun.popleft()[1])
+
+    def _begin(self, task: Callable[[], T]) -> Future[T]:
+        future: Future[T] = Future()
+        self._queue.put(lambda: _finish(future, task))
+        return future
+
+    def _wait(self, future: Future[T]) -> T:
+        while True:
+            self._stop.check()
+            try:
+                return future.result(timeout=_LOOK_S)
+            except StillWaiting:
+                if future.done():
+                    raise
+
+    def _work(self) -> None:
+        while (task := self._queue.get()) is not None and not self._closed.is_set():
+            task()
+
+
+def _finish(future: Future[T], work: Callable[[], T]) -> None:
+    try:
+        future.set_result(work())
+    except BaseException as error:  # noqa: BLE001  # whoever waits for the result gets it
+        future.set_exception(error)

@@ -1,0 +1,230 @@
+"""`verify` beside traffic: a commit, a compaction or an open commit between any two of its calls is no false alarm."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import pytest
+
+from metering.adapters.memory.queues import MemoryQueue
+from metering.domain.items import Delete, Table
+from metering.domain.ledger import marker_key
+from metering.domain.usage import Total, UsageKey
+from metering.units import DAY_S, HOUR_S
+from metering.usecases.manifest import SentBatch
+from metering.usecases.sent_batches import SentBatches
+from tests.simulation import jobs
+from tests.simulation.faults import HOUR_MS, MINUTE_MS, Fault
+from tests.simulation.matrix import NOW_MS, content_of
+from tests.simulation.scheduler import KilledError
+from tests.simulation.world import World
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from metering.usecases.verification import Verification
+
+NOW_S = NOW_MS // 1000
+_SETTINGS = jobs.settings(1, 2, 200)
+_POLICY = jobs.policy(2, 10, 0)
+# More hours and usage items than one transaction has actions; and more hours than that, so that pointers come later.
+_WIDE_HOURS, _WIDEST_HOURS = 90, 110
+_NEVER = 10**6
+# Calls of the last look whether all is at rest: what begins between them begins after it.
+_LAST_LOOK = 2
+
+
+@dataclass(kw_only=True)
+class _Meanwhile:
+    """Lets things happen before numbered calls of the process `first`; `dying` is killed at its second transaction."""
+
+    then: dict[int, Callable[[], None]] = field(default_factory=dict)
+    histogram: Counter[str] = field(default_factory=Counter)
+    calls: int = 0
+    transactions: int = 0
+
+    def decide(self, process: str, call: str, choices: tuple[Fault, ...]) -> Fault | None:
+        del choices
+        if process == "first":
+            self.calls += 1
+            self.then.get(self.calls, lambda: None)()
+        if process == "dying" and call == "items.transact":
+            self.transactions += 1
+            return Fault.KILLED_BEFORE if self.transactions == 2 else None
+        return None
+
+    def later_ms(self) -> int:
+        return 0
+
+    def pause_ms(self) -> int:
+        return 0
+
+
+class Region:
+    """A region at rest with two batches, one in the lake and one in staging, and what else happens to it."""
+
+    def __init__(self) -> None:
+        self.meanwhile = _Meanwhile()
+        self.world = World(3, self.meanwhile, now_ms=NOW_MS)
+        self.world.queue.odd = False
+        wide = [
+            content_of(f"wide{hours}", 0, [NOW_S - hour * HOUR_S for hour in range(hours) for _ in range(3)])
+            for hours in (_WIDE_HOURS, _WIDEST_HOURS)
+        ]
+        contents = [content_of(f"b{n}", 0, [NOW_S, NOW_S - HOUR_S]) for n in range(6)]
+        self.world.contents = {content.name: content for content in (*contents, *wide)}
+        self.ingest = MemoryQueue(self.world, name="ingest")
+        self.sent = SentBatches()
+
+    def play(self, story: Callable[[], Verification]) -> Verification:
+        done: list[Verification] = []
+        self.world.scheduler.spawn(lambda: done.append(story()))
+        self.world.scheduler.run_while(lambda: not done, limit_ms=HOUR_MS)
+        return done[0]
+
+    def meter(self, *names: str, process_name: str = "worker") -> None:
+        process = self.world.process(process_name)
+        for name in names:
+            self.world.queue.send(name, "S1")
+            deliveries = self.world.queue.receive(10)
+            try:
+                jobs.aggregator(process, _SETTINGS).handle(deliveries, jobs.deadline(process, MINUTE_MS))
+            except KilledError:
+                assert process_name == "dying"
+            self.world.queue.acknowledge([delivery.message_id for delivery in deliveries])
+
+    def compact(self) -> None:
+        process = self.world.process("second")
+        jobs.compactor(process, _POLICY, shards=1).run(jobs.deadline(process, HOUR_MS))
+
+    def finish(self) -> None:
+        process = self.world.process("sweeper")
+        for item in list(self.world.items.everything(Table.LEDGER)):
+            if str(item["pk"]).startswith("C#") and item["state"] == "open":
+                jobs.finisher(process).finish(str(item["pk"])[2:])
+
+    def verify(self, *, manifest: bool = False) -> Verification:
+        verifier = jobs.verifier(self.world.process("first"), self.ingest)
+        return verifier.verify(from_s=0, to_s=NOW_S + DAY_S, sent=self.sent if manifest else None)
+
+    def prepared(self) -> None:
+        self.meter("b0.0")
+        self.compact()
+        self.meter("b1.0")
+
+
+def beside(happens: dict[int, Callable[[Region], None]], number: int) -> tuple[Verification, int]:
+    """A verification, with things that happen so many calls after call `number` of it."""
+    region = Region()
+
+    def story() -> Verification:
+        region.prepared()
+        region.meanwhile.then = {
+            number + later: lambda thing=thing: thing(region)  # type: ignore[misc]
+            for later, thing in happens.items()
+        }
+        return region.verify()
+
+    return region.play(story), region.meanwhile.calls
+
+
+def must_be_quiet(found: Verification) -> None:
+    assert (found.lost, found.doubled, found.differences, found.unexpected) == ([], [], [], []), found
+
+
+@pytest.mark.parametrize(
+    "happens",
+    [
+        {0: lambda region: region.meter("b2.0")},
+        {0: lambda region: (region.meter("b2.0", "b3.0"), region.compact())},
+        {0: lambda region: region.meter("b2.0"), 2: lambda region: region.meter("b3.0"), 4: Region.compact},
+    ],
+    ids=["a commit", "commits and a compaction", "commit after commit, and a compaction"],
+)
+def test_what_is_committed_between_any_two_calls_is_neither_lost_nor_counted_twice(
+    happens: dict[int, Callable[[Region], None]],
+) -> None:
+    number = 1
+    while True:
+        found, calls = beside(happens, number)
+        if calls < number:
+            break
+        must_be_quiet(found)
+        assert found.settled, "the queue was empty and no commit open, before and after"
+        number += 1
+    assert number > 40
+
+
+@pytest.mark.parametrize("hours", [_WIDE_HOURS, _WIDEST_HOURS])
+@pytest.mark.parametrize("finished_after", [3, 40, 400, _NEVER])
+def test_a_wide_commit_that_is_open_for_a_while_is_no_difference(hours: int, finished_after: int) -> None:
+    def begin(region: Region) -> None:
+        region.meter(f"wide{hours}.0", process_name="dying")
+        assert region.meanwhile.transactions == 2
+
+    number = 1
+    while number < 60:
+        found, calls = beside({0: begin, finished_after: Region.finish}, number)
+        must_be_quiet(found)
+        if finished_after == _NEVER and number <= calls - _LAST_LOOK:
+            assert not found.settled, "it is open at the end"
+        number += 4
+
+
+def test_what_comes_into_the_queue_between_any_two_calls_is_not_settled() -> None:
+    number = 1
+    while True:
+        found, calls = beside({0: lambda region: region.ingest.send_many(["x"])}, number)
+        if calls < number:
+            break
+        must_be_quiet(found)
+        assert not found.settled or number > calls - _LAST_LOOK
+        number += 1
+
+
+def test_a_batch_of_a_manifest_that_is_decided_between_any_two_calls_is_not_lost() -> None:
+    number = 1
+    while True:
+        region = Region()
+
+        def story(region: Region = region, number: int = number) -> Verification:
+            region.prepared()
+            region.sent = SentBatches.collect(
+                SentBatch(batch_id=f"b{n}", records=2, metered=2, totals=totals_of(region, f"b{n}.0")) for n in range(3)
+            )
+            region.meanwhile.then = {number: lambda: region.meter("b2.0")}
+            return region.verify(manifest=True)
+
+        found = region.play(story)
+        if region.meanwhile.calls < number:
+            break
+        must_be_quiet(found) if found.accepted == 3 else _must_be_lost(found)
+        number += 1
+    assert number > 40
+
+
+def _must_be_lost(found: Verification) -> None:
+    """Nobody had it when it was looked for the second time: it was sent after all, but later than the manifest says."""
+    assert (found.lost, found.doubled, found.differences) == (["b2"], [], [])
+
+
+def totals_of(region: Region, name: str) -> dict[UsageKey, Total]:
+    return {row.usage_key: Total(row.bytes, 1) for row in region.world.contents[name].rows}
+
+
+@pytest.mark.parametrize("number", range(1, 60, 6))
+def test_what_is_really_wrong_is_named_whatever_goes_on_beside(number: int) -> None:
+    region = Region()
+
+    def story() -> Verification:
+        region.prepared()
+        region.world.items.delete(Delete(table=Table.LEDGER, key=marker_key("b1")))
+        region.meanwhile.then = {number: lambda: region.meter("b2.0")}
+        return region.verify()
+
+    found = region.play(story)
+    assert found.doubled == ["b1"]
+    assert {difference.batch_id for difference in found.differences} == {"b1"}
+    assert not found.passed
