@@ -375,4 +375,11 @@ MUTANTS = (
         new="            raise error",
         suites=("tests/unit/lake/test_corrupt_items.py",),
     ),
+    Mutant(
+        name="a listing goes on by the last key",
+        path="metering/adapters/aws/objects.py",
+        old='            place = {"ContinuationToken": token}',
+        new='            place = {"StartAfter": entry["Key"]}',
+        suites=("tests/unit/adapters/aws/test_objects.py",),
+    ),
 )

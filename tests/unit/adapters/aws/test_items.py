@@ -221,6 +221,22 @@ def test_an_empty_page_is_not_the_end_of_a_query(store: DynamoDbItemStore, dynam
     assert list(store.query(Table.LEDGER, "a")) == [{"pk": "a", "sk": "b"}]
 
 
+def test_an_empty_page_is_not_the_end_of_a_scan_and_each_page_is_asked_for_once(
+    store: DynamoDbItemStore, dynamodb: tuple[Any, Stubber]
+) -> None:
+    asked = {"TableName": "the-ledger", "ConsistentRead": True}
+    after = [{"pk": {"S": "a"}, "sk": {"S": str(number)}} for number in range(3)]
+    dynamodb[1].add_response("scan", {"Items": [], "LastEvaluatedKey": after[0]}, asked)
+    dynamodb[1].add_response(
+        "scan", {"Items": [KEY], "LastEvaluatedKey": after[1]}, {**asked, "ExclusiveStartKey": after[0]}
+    )
+    dynamodb[1].add_response(
+        "scan", {"Items": [], "LastEvaluatedKey": after[2]}, {**asked, "ExclusiveStartKey": after[1]}
+    )
+    dynamodb[1].add_response("scan", {"Items": []}, {**asked, "ExclusiveStartKey": after[2]})
+    assert list(store.scan(Table.LEDGER)) == [{"pk": "a", "sk": "b"}]
+
+
 def test_a_query_asks_for_no_page_that_nobody_reads(store: DynamoDbItemStore, dynamodb: tuple[Any, Stubber]) -> None:
     dynamodb[1].add_response("query", {"Items": [KEY], "LastEvaluatedKey": KEY})
     assert next(iter(store.query(Table.LEDGER, "a"))) == {"pk": "a", "sk": "b"}
