@@ -4,6 +4,7 @@
     ├── UnavailableError            transient: a dependency throttled, conflicted or gave no answer  (retryable)
     ├── ConditionFailedError        a conditional write found another state; carries the item found
     ├── TransactionCanceledError    a transaction was not applied; carries one reason an action
+    ├── ItemTooLargeError           an item, or a transaction, is larger than DynamoDB takes
     ├── ObjectMissingError          no such object
     ├── ObjectUnreadableError       an object is there, and the store will not hand it out
     ├── ObjectDamagedError          an object is there and cannot be decoded
@@ -95,6 +96,23 @@ class TransactionCanceledError(MeteringError):
     def condition_failed(self) -> bool:
         """Whether any action's condition was false; otherwise the same transaction may be sent again."""
         return any(reason is not None and reason[0] == "ConditionalCheckFailed" for reason in self.reasons)
+
+
+class ItemTooLargeError(MeteringError):
+    """An item would be larger than 400 KB, or the items of a transaction together than 4 MB; nothing was written.
+
+    Attributes:
+        what: The key of the item, or `a transaction of n actions`.
+        detail: How large it would be, or what the service said.
+    """
+
+    def __init__(self, what: str, detail: str) -> None:
+        super().__init__(what, detail)
+        self.what = what
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return f"{self.what} is too large: {self.detail}"
 
 
 class ObjectMissingError(MeteringError):

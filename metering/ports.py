@@ -82,6 +82,7 @@ class ItemStore(Protocol):
 
         Raises:
             ConditionFailedError: With the item found.
+            ItemTooLargeError: Nothing was written.
         """
         ...
 
@@ -90,6 +91,7 @@ class ItemStore(Protocol):
 
         Raises:
             ConditionFailedError: With the item found.
+            ItemTooLargeError: Nothing was written.
         """
         ...
 
@@ -110,6 +112,7 @@ class ItemStore(Protocol):
         Raises:
             ValueError: No action, more than 100, or two on one item; nothing was sent.
             TransactionCanceledError: Not applied; one reason an action, with the item found (ALL_OLD).
+            ItemTooLargeError: An item, or all of them together; nothing was written.
             UnavailableError: Throttled, or the outcome is unknown: it may have been applied, or be applied later.
         """
         ...

@@ -17,8 +17,13 @@ MAX_TIME_CHARS = 64
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_TO_23 = "(?:[01][0-9]|2[0-3])"
+_TO_59 = "[0-5][0-9]"
+# Every number within its bounds: versions of Python differ in what more they take (`24:00`, `+00:60`).
 _RFC3339 = re.compile(
-    r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]([0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.([0-9]+))?([Zz]|[+-][0-9]{2}:[0-9]{2})"
+    "([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]"
+    rf"({_TO_23}:{_TO_59}:{_TO_59})(?:\.([0-9]+))?"
+    f"([Zz]|[+-]{_TO_23}:{_TO_59})"
 )
 
 

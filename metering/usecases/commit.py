@@ -11,7 +11,7 @@ from metering.domain import metric_names
 from metering.domain.batches import RefusedBatch
 from metering.domain.commits import wal_key
 from metering.domain.quarantine import encode_records
-from metering.errors import LedgerCorruptError, TransactionCanceledError, UnavailableError
+from metering.errors import ItemTooLargeError, LedgerCorruptError, TransactionCanceledError, UnavailableError
 from metering.ports import StagedBatch
 from metering.usecases.booking import BookedBatch, book
 from metering.usecases.foresight import Foresight
@@ -182,6 +182,9 @@ class Committer:
                 self._store.transact(body.actions)
             except UnavailableError:
                 pass
+            except ItemTooLargeError:
+                # Nothing of it is there; half of it may fit, and one batch that does not fit takes no other with it.
+                return _Reply.UNKNOWN
             except TransactionCanceledError as error:
                 if error.condition_failed:
                     return error

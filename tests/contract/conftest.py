@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from itertools import cycle
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,12 +18,22 @@ from metering.units import MIB
 from tests.emulated import Resources, clients, item_store, make_resources, ministack
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from metering.adapters.aws.session import Clients
     from metering.ports import ItemStore, ObjectStore, Queue
 
 __all__ = ["clients", "ministack"]
 
 BOTH = [pytest.param("memory"), pytest.param("aws", marks=pytest.mark.emulator)]
+# Stores whose pages may be empty and yet not the last ones, as those of AWS.
+STORES = [pytest.param("empty pages"), *BOTH]
+
+
+def empty_pages(param: str) -> Callable[[], int]:
+    """0, 1 and 2 empty pages in turn, or none."""
+    number = cycle((1, 0, 2) if param == "empty pages" else (0,))
+    return lambda: next(number)
 
 
 @pytest.fixture(scope="module")
@@ -30,17 +41,19 @@ def resources(clients: Clients) -> Resources:
     return make_resources(clients)
 
 
-@pytest.fixture(params=BOTH)
+@pytest.fixture(params=STORES)
 def items(request: pytest.FixtureRequest) -> ItemStore:
-    if request.param == "memory":
-        return MemoryItemStore()
+    if request.param != "aws":
+        return MemoryItemStore(empty_pages=empty_pages(request.param))
+    if "kilobytes" in request.node.name:
+        pytest.skip("MiniStack takes items of any size")
     return item_store(request.getfixturevalue("clients"), request.getfixturevalue("resources"))
 
 
-@pytest.fixture(params=BOTH)
+@pytest.fixture(params=STORES)
 def objects(request: pytest.FixtureRequest) -> ObjectStore:
-    if request.param == "memory":
-        return MemoryObjectStore(SystemClock(), read_ahead_bytes=16)
+    if request.param != "aws":
+        return MemoryObjectStore(SystemClock(), read_ahead_bytes=16, empty_pages=empty_pages(request.param))
     clients: Clients = request.getfixturevalue("clients")
     # Parts as small as S3 allows, so that a test of a large file is quick; little read-ahead, so that reads are many.
     resources: Resources = request.getfixturevalue("resources")

@@ -22,7 +22,8 @@ from metering.domain.items import (
     Update,
     Value,
 )
-from metering.errors import ConditionFailedError, TransactionCanceledError
+from metering.errors import ConditionFailedError, ItemTooLargeError, TransactionCanceledError
+from metering.units import KIB
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -482,3 +483,40 @@ def test_what_was_read_stays_as_it_was_read(items: ItemStore, pk: str) -> None:
     found = items.get(LEDGER, Key(pk, "1"))
     items.update(Update(table=LEDGER, key=Key(pk, "1"), add={"n": 1}, discard={"hours": frozenset({"a"})}))
     assert found == item(pk, "1", n=1, hours=frozenset({"a", "b"}))
+
+
+# --- sizes ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "value", ["x" * 300 * KIB, "\u20ac" * 100 * KIB, ["y" * KIB] * 300], ids=["text", "utf-8", "list"]
+)
+def test_an_item_of_three_hundred_kilobytes_comes_back(items: ItemStore, pk: str, value: Value) -> None:
+    put(items, pk, "a", v=value)
+    assert items.get(LEDGER, Key(pk, "a")) == item(pk, "a", v=value)
+
+
+@pytest.mark.parametrize(
+    "value", ["x" * 420 * KIB, "\u20ac" * 140 * KIB, ["y" * KIB] * 420], ids=["text", "utf-8", "list"]
+)
+def test_an_item_of_more_than_400_kilobytes_is_refused_and_nothing_is_written(
+    items: ItemStore, pk: str, value: Value
+) -> None:
+    put(items, pk, "a", n=1)
+    with pytest.raises(ItemTooLargeError, match=pk):
+        put(items, pk, "a", v=value)
+    with pytest.raises(ItemTooLargeError, match=pk):
+        items.update(Update(table=LEDGER, key=Key(pk, "a"), set={"v": value}))
+    with pytest.raises(ItemTooLargeError):
+        items.transact([Put(table=LEDGER, item=item(pk, "b")), Put(table=LEDGER, item=item(pk, "c", v=value))])
+    assert list(items.query(LEDGER, pk)) == [item(pk, "a", n=1)]
+
+
+def test_an_item_that_grows_beyond_400_kilobytes_is_refused_and_stays_as_it_was(items: ItemStore, pk: str) -> None:
+    put(items, pk, "a", v="x" * 300 * KIB)
+    grow = Update(table=LEDGER, key=Key(pk, "a"), set={"w": "x" * 150 * KIB})
+    with pytest.raises(ItemTooLargeError):
+        items.update(grow)
+    with pytest.raises(ItemTooLargeError):
+        items.transact([Put(table=LEDGER, item=item(pk, "b")), grow])
+    assert list(items.query(LEDGER, pk)) == [item(pk, "a", v="x" * 300 * KIB)]

@@ -503,4 +503,18 @@ MUTANTS = (
         new="table",
         suites=("tests/unit/cli/test_ranges.py",),
     ),
+    Mutant(
+        name="a listing goes on by the last key",
+        path="metering/adapters/aws/objects.py",
+        old='            place = {"ContinuationToken": token}',
+        new='            place = {"StartAfter": entry["Key"]}',
+        suites=("tests/unit/adapters/aws/test_objects.py",),
+    ),
+    Mutant(
+        name="an offset may have 60 minutes and more",
+        path=_DOMAIN + "instants.py",
+        old='    f"([Zz]|[+-]{_TO_23}:{_TO_59})"',
+        new='    f"([Zz]|[+-]{_TO_23}:[0-9][0-9])"',
+        suites=("tests/unit/domain/test_instants.py",),
+    ),
 )

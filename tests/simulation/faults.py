@@ -23,6 +23,7 @@ class Fault(StrEnum):
     SENT_TWICE = "reply lost, sent again by the SDK"
     THROTTLED = "throttled"
     CONFLICT = "transaction conflict"
+    ACTION_THROTTLED = "an action of the transaction throttled"
     KILLED_BEFORE = "killed before the call"
     KILLED_AFTER = "killed after the call"
     PAUSED = "paused beyond the visibility timeout"
@@ -40,7 +41,7 @@ WRITE_FAULTS = (
     Fault.KILLED_AFTER,
     Fault.PAUSED,
 )
-TRANSACTION_FAULTS = (*WRITE_FAULTS, Fault.CONFLICT)
+TRANSACTION_FAULTS = (*WRITE_FAULTS, Fault.CONFLICT, Fault.ACTION_THROTTLED)
 
 
 class Decider(Protocol):

@@ -25,6 +25,9 @@ T = TypeVar("T")
 
 _SDK_RETRY_MS = 200
 NEVER_MS = 1 << 62
+_THROTTLES = ("ThrottlingError", "ProvisionedThroughputExceeded")
+# Share of pages that are empty, and not the last ones.
+_EMPTY_PAGES = 0.02
 
 
 class Process:
@@ -88,7 +91,12 @@ class Process:
             self.kill()
         raise UnavailableError(call, fault, may_have_applied=False)
 
-    def write(self, call: str, apply: Callable[[], T], *, actions: int = 0) -> T:
+    def turn_pages(self, call: str) -> None:
+        """Now and then a page without anything on it, that is not the last one."""
+        while self.world.pages.random() < _EMPTY_PAGES:
+            self.read(call, lambda: None)
+
+    def write(self, call: str, apply: Callable[[], T], *, actions: Sequence[Action] = ()) -> T:
         """A call that changes something, whether its reply arrives or not."""
         self._check()
         fault = self._decide(self.name, call, TRANSACTION_FAULTS if actions else WRITE_FAULTS)
@@ -97,7 +105,9 @@ class Process:
         if fault is None:
             return apply()
         if fault is Fault.CONFLICT:
-            raise TransactionCanceledError([("TransactionConflict", None)] + [None] * (actions - 1))
+            raise TransactionCanceledError([("TransactionConflict", None)] + [None] * (len(actions) - 1))
+        if fault is Fault.ACTION_THROTTLED:
+            raise self._throttled(actions)
         return self._faulty(call, fault, apply)
 
     def _faulty(self, call: str, fault: Fault, apply: Callable[[], T]) -> T:
@@ -117,6 +127,12 @@ class Process:
         if fault is Fault.KILLED_AFTER:
             self.kill()
         raise UnavailableError(call, fault, may_have_applied=fault is not Fault.THROTTLED)
+
+    def _throttled(self, actions: Sequence[Action]) -> MeteringError:
+        """One action is not looked at, and conditions speak for the others."""
+        place = int(self._chance() * len(actions))
+        code = _THROTTLES[place % len(_THROTTLES)]
+        return self.world.items.refusal(actions, {place: code}) or UnavailableError("items.transact", code)
 
     def _pause(self) -> None:
         self._wait(self.world.faults.pause_ms())
@@ -196,11 +212,16 @@ class ProcessItems:
                 if not isinstance(action, Check):
                     self._watch.written(action)
 
-        self._process.write("items.transact", apply, actions=len(actions))
+        self._process.write("items.transact", apply, actions=actions)
 
     def _one_by_one(self, call: str, items: Iterator[Item]) -> Iterator[Item]:
         """Each at a moment of its own."""
-        return iter(partial(self._process.read, call, partial(next, items, None)), None)  # type: ignore[arg-type]
+        while True:
+            self._process.turn_pages(call)
+            item = self._process.read(call, partial(next, items, None))
+            if item is None:
+                return
+            yield item
 
 
 class ProcessObjects:
@@ -232,6 +253,7 @@ class ProcessObjects:
     def list(self, prefix: str, *, after: str = "") -> Iterator[ObjectInfo]:
         infos = self._store.list(prefix, after=after)
         while True:
+            self._process.turn_pages("objects.list")
             info = self._process.read("objects.list", lambda: next(infos, None))
             if info is None:
                 return

@@ -31,6 +31,7 @@ class World:
         # possible when a failing history is made shorter.
         self.latency = random.Random(f"latency {seed}")
         self.names = random.Random(f"names {seed}")
+        self.pages = random.Random(f"pages {seed}")
         self.items = MemoryItemStore()
         self.objects = MemoryObjectStore(self)
         self.queue = SimulatedQueue(self.scheduler, random.Random(f"queue {seed}"), faults.histogram)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
@@ -14,12 +15,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mypy_boto3_cloudformation import CloudFormationClient
+    from mypy_boto3_cloudformation.type_defs import StackEventTypeDef
 
     from metering.adapters.aws.session import Clients
 
 _DRIFT_POLL_S = 2
 _DRIFT_LIMIT_S = 300
 _FAILED = frozenset({"CREATE_FAILED", "UPDATE_FAILED", "DELETE_FAILED"})
+# What the stack itself says first in an operation; all older events are of earlier ones.
+_BEGINS = frozenset({"CREATE_IN_PROGRESS", "UPDATE_IN_PROGRESS", "DELETE_IN_PROGRESS"})
 # CloudFormation says so of resources that it stopped because another one failed.
 _CANCELLED = "cancelled"
 
@@ -94,7 +98,8 @@ def _drift_of(client: CloudFormationClient, detection: str) -> str:
 def _first_failure(client: CloudFormationClient, stack: str, otherwise: str) -> str:
     """Why the first resource failed: the reason of all that came after."""
     with translated("cloudformation.DescribeStackEvents"):
-        events = client.describe_stack_events(StackName=stack)["StackEvents"]
+        pages = client.get_paginator("describe_stack_events").paginate(StackName=stack)
+        events = list(takewhile(_is_later, (event for page in pages for event in page["StackEvents"])))
     reasons = [
         f"{event.get('LogicalResourceId')}: {event.get('ResourceStatusReason')}"
         for event in events
@@ -104,3 +109,9 @@ def _first_failure(client: CloudFormationClient, stack: str, otherwise: str) -> 
     ]
     # Events come newest first.
     return reasons[-1] if reasons else otherwise
+
+
+def _is_later(event: StackEventTypeDef) -> bool:
+    """Whether an event is not yet the one that the stack's last operation began with."""
+    of_stack = event.get("PhysicalResourceId") == event["StackId"]
+    return not (of_stack and event.get("ResourceStatus") in _BEGINS)

@@ -11,6 +11,7 @@ The SDK also retries single writes. If the reply to the first attempt is lost, t
 
 from __future__ import annotations
 
+import re
 import time
 from contextlib import contextmanager
 from functools import partial
@@ -23,7 +24,7 @@ from metering.adapters.aws.errors import error_code, translated
 from metering.adapters.aws.expressions import Expressions
 from metering.adapters.aws.fast_items import decode_items_fast
 from metering.domain.items import MAX_TRANSACTION_ACTIONS, Check, Delete, Key, Put, Update
-from metering.errors import ConditionFailedError, TransactionCanceledError, UnavailableError
+from metering.errors import ConditionFailedError, ItemTooLargeError, TransactionCanceledError, UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -45,6 +46,10 @@ _MAX_BATCH_KEYS = 100
 # Rounds of one BatchGetItem whose keys come back unprocessed; waits double from 20 ms to 640 ms.
 _BATCH_ROUNDS = 7
 _FIRST_WAIT_S = 0.02
+_NOT_VALID = frozenset({"ValidationException", "TransactionCanceledException"})
+# "Item size has exceeded the maximum allowed size", "Item size to update has …" and, of all items of a transaction,
+# "the aggregate size of the items in the transaction exceeds 4 MB" (DynamoDB API reference).
+_TOO_LARGE = re.compile("(item|aggregate) size .*exceed", re.IGNORECASE)
 # Items of a page when the newest are asked for.
 _NEWEST = 20
 _SK_END = "\U0010ffff"
@@ -125,7 +130,7 @@ class DynamoDbItemStore:
         return map(from_attributes, _items_of("dynamodb.Scan", scan))
 
     def put(self, action: Put) -> None:
-        with _condition_failures(), translated("dynamodb.PutItem"):
+        with _refusals(action.key), translated("dynamodb.PutItem"):
             self._client.put_item(
                 TableName=self._tables[action.table],
                 Item=to_attributes(action.item),
@@ -134,7 +139,7 @@ class DynamoDbItemStore:
             )
 
     def update(self, action: Update) -> Item:
-        with _condition_failures(), translated("dynamodb.UpdateItem"):
+        with _refusals(action.key), translated("dynamodb.UpdateItem"):
             answer = self._client.update_item(
                 TableName=self._tables[action.table],
                 Key=key_attributes(action.key),
@@ -145,7 +150,7 @@ class DynamoDbItemStore:
         return from_attributes(answer["Attributes"])
 
     def delete(self, action: Delete) -> None:
-        with _condition_failures(), translated("dynamodb.DeleteItem"):
+        with _refusals(action.key), translated("dynamodb.DeleteItem"):
             self._client.delete_item(
                 TableName=self._tables[action.table],
                 Key=key_attributes(action.key),
@@ -161,7 +166,12 @@ class DynamoDbItemStore:
                 self._client.transact_write_items(TransactItems=items)
         except ClientError as error:
             if error_code(error) != "TransactionCanceledException":
+                _raise_if_too_large(error, f"a transaction of {len(actions)} actions")
                 raise
+            for action, reason in zip(actions, _raw_reasons(error), strict=False):
+                if _TOO_LARGE.search(reason.get("Message", "")):
+                    raise _too_large(action.key, reason.get("Message", "")) from error
+            _raise_if_too_large(error, f"a transaction of {len(actions)} actions")
             raise TransactionCanceledError(_reasons(error)) from error
 
     def _transact_item(self, action: Action) -> TransactWriteItemTypeDef:
@@ -255,25 +265,39 @@ def _check_transaction(actions: Sequence[Action]) -> None:
 
 
 @contextmanager
-def _condition_failures() -> Iterator[None]:
+def _refusals(key: Key) -> Iterator[None]:
     try:
         yield
     except ClientError as error:
         if error_code(error) != "ConditionalCheckFailedException":
+            _raise_if_too_large(error, f"{key.pk} / {key.sk}")
             raise
         # botocore's types know only what every error has.
         found = cast("Mapping[str, AttributeValueTypeDef] | None", error.response.get("Item"))
         raise ConditionFailedError(item_or_none(found)) from error
 
 
+def _raise_if_too_large(error: ClientError, what: str) -> None:
+    if error_code(error) in _NOT_VALID and _TOO_LARGE.search(str(error)):
+        raise ItemTooLargeError(what, str(error)) from error
+
+
+def _too_large(key: Key, detail: str) -> ItemTooLargeError:
+    return ItemTooLargeError(f"{key.pk} / {key.sk}", detail)
+
+
 class _CancellationReason(TypedDict, total=False):
     Code: str
+    Message: str
     Item: dict[str, AttributeValueTypeDef]
 
 
 def _reasons(error: ClientError) -> list[tuple[str, Item | None] | None]:
-    reasons = cast("list[_CancellationReason]", error.response.get("CancellationReasons", []))
-    return [_reason(reason) for reason in reasons]
+    return [_reason(reason) for reason in _raw_reasons(error)]
+
+
+def _raw_reasons(error: ClientError) -> list[_CancellationReason]:
+    return cast("list[_CancellationReason]", error.response.get("CancellationReasons", []))
 
 
 def _reason(reason: _CancellationReason) -> tuple[str, Item | None] | None:

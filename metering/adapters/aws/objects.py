@@ -44,6 +44,13 @@ class IfNoneMatch(TypedDict, total=False):
     IfNoneMatch: str
 
 
+class _Place(TypedDict, total=False):
+    """Where a page of a listing begins."""
+
+    StartAfter: str
+    ContinuationToken: str
+
+
 def put_at_once(client: S3Client) -> None:
     """Make a client's `put_object` send its body without asking first. Doing it again changes nothing.
 
@@ -121,14 +128,14 @@ class S3ObjectStore:
         )
 
     def list(self, prefix: str, *, after: str = "") -> Iterator[ObjectInfo]:
-        last = after
+        # By the token, never by the last key: a page may be empty and yet not the last one.
+        place: _Place = {"StartAfter": after}
         while True:
             with translated("s3.ListObjectsV2"):
-                answer = self._client.list_objects_v2(Bucket=self._bucket, Prefix=prefix, StartAfter=last)
+                answer = self._client.list_objects_v2(Bucket=self._bucket, Prefix=prefix, **place)
             for entry in answer.get("Contents", []):
-                last = entry["Key"]
                 yield ObjectInfo(
-                    key=last,
+                    key=entry["Key"],
                     size_bytes=entry["Size"],
                     etag=entry["ETag"],
                     modified_s=int(entry["LastModified"].timestamp()),
@@ -136,6 +143,10 @@ class S3ObjectStore:
                 )
             if not answer["IsTruncated"]:
                 return
+            token = answer.get("NextContinuationToken", "")
+            if not token:
+                raise UnavailableError("s3.ListObjectsV2", f"{prefix}: there is more, and no token for it")
+            place = {"ContinuationToken": token}
 
     def delete(self, keys: Sequence[str]) -> None:
         distinct = list(dict.fromkeys(keys))

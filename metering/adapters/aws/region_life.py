@@ -114,8 +114,11 @@ class DeployedRegions:
     def _mappings(self, region: str) -> list[tuple[str, str]]:
         name = self._function(region, "Aggregator")
         with translated("lambda.ListEventSourceMappings"):
-            answer = self._clients_of(region).lambda_.list_event_source_mappings(FunctionName=name)
-        return [(found["UUID"], found.get("State", "")) for found in answer.get("EventSourceMappings", [])]
+            pages = (
+                self._clients_of(region).lambda_.get_paginator("list_event_source_mappings").paginate(FunctionName=name)
+            )
+            mappings = [each for page in pages for each in page.get("EventSourceMappings", [])]
+        return [(each["UUID"], each.get("State", "")) for each in mappings]
 
     def _resource_ids(self, region: str, kind: str) -> list[str]:
         """Physical ids of the pipeline's resources of a type."""

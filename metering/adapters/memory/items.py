@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right, insort
 from typing import TYPE_CHECKING
 
+from metering.domain.item_size import MAX_ITEM_BYTES, MAX_TRANSACTION_BYTES, item_bytes
 from metering.domain.items import (
     MAX_TRANSACTION_ACTIONS,
     Absent,
@@ -26,10 +27,10 @@ from metering.domain.items import (
     Update,
     Value,
 )
-from metering.errors import ConditionFailedError, TransactionCanceledError
+from metering.errors import ConditionFailedError, ItemTooLargeError, TransactionCanceledError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 _EMPTY: Item = {}
 _CONTAINERS = (list, dict)
@@ -85,6 +86,11 @@ def _ignore(_call: str) -> None:
     """No hook."""
 
 
+def _none() -> int:
+    """No empty page."""
+    return 0
+
+
 class MemoryItemStore:
     """An `ItemStore` of dictionaries.
 
@@ -93,13 +99,28 @@ class MemoryItemStore:
             `items.query.next` before each item of a query after the first; `items.get_many` and `items.scan` alike.
             What it raises, the caller gets, and nothing is applied.
         on_reply: The same after a write was applied: what it raises is a lost reply.
+        empty_pages: How many pages without an item come before the next item of a query or a scan, or before its end.
+            Each is a call: `items.query.page`, `items.scan.page`.
+        throttled: Code of the reason why an action of a transaction is not carried out now, such as `ThrottlingError`;
+            empty for none.
+
+    Attributes:
+        transaction_bytes: What the items of a transaction may have together.
     """
 
     def __init__(
-        self, *, on_call: Callable[[str], None] | None = None, on_reply: Callable[[str], None] | None = None
+        self,
+        *,
+        on_call: Callable[[str], None] | None = None,
+        on_reply: Callable[[str], None] | None = None,
+        empty_pages: Callable[[], int] | None = None,
+        throttled: Callable[[Action], str] | None = None,
     ) -> None:
         self.on_call = on_call or _ignore
         self.on_reply = on_reply or _ignore
+        self._empty_pages = empty_pages or _none
+        self._throttled = throttled
+        self.transaction_bytes = MAX_TRANSACTION_BYTES
         self._tables: dict[Table, dict[str, _Partition]] = {table: {} for table in Table}
 
     def get(self, table: Table, key: Key) -> Item | None:
@@ -123,6 +144,7 @@ class MemoryItemStore:
         self.on_call("items.query")
         sk: str | None = None
         while True:
+            self._turn_pages("items.query.page")
             # Looked up again for each item: an emptied partition is dropped and made anew.
             partition = self._tables[table].get(pk)
             if partition is None:
@@ -137,10 +159,12 @@ class MemoryItemStore:
         self.on_call("items.scan")
         for partition in list(self._tables[table].values()):
             for sk in list(partition.sort_keys):
+                self._turn_pages("items.scan.page")
                 item = partition.items.get(sk)
                 if item is not None:
                     yield item
                     self.on_call("items.scan.next")
+        self._turn_pages("items.scan.page")
 
     def put(self, action: Put) -> None:
         self._write("items.put", action)
@@ -160,16 +184,36 @@ class MemoryItemStore:
             raise ValueError("two actions of a transaction are on one item")
         for action in actions:
             _check_values(action)
+        codes = {} if self._throttled is None else dict(enumerate(map(self._throttled, actions)))
+        if refusal := self.refusal(actions, codes):
+            raise refusal
         found = [self.peek(table, key) for table, key in targets]
-        reasons = [
-            None if action.condition is None or holds(action.condition, item) else ("ConditionalCheckFailed", item)
-            for action, item in zip(actions, found, strict=True)
-        ]
-        if any(reasons):
-            raise TransactionCanceledError(reasons)
-        for action, (_, key), item in zip(actions, targets, found, strict=True):
-            self._apply(action, key, item)
+        after = [_after(action, item) for action, item in zip(actions, found, strict=True)]
+        size = _checked_bytes(targets, after)
+        if size > self.transaction_bytes:
+            raise ItemTooLargeError(f"a transaction of {len(actions)} actions", f"{size} bytes")
+        for action, (table, key), item in zip(actions, targets, after, strict=True):
+            if not isinstance(action, Check):
+                self._replace(table, key, item)
         self.on_reply("items.transact")
+
+    def refusal(self, actions: Sequence[Action], codes: Mapping[int, str]) -> TransactionCanceledError | None:
+        """Why a transaction would not be applied now, or None; no call.
+
+        Args:
+            actions: Of the transaction.
+            codes: Place of an action -> why it is not even looked at (`ThrottlingError`); conditions say the rest.
+        """
+        reasons: list[tuple[str, Item | None] | None] = []
+        for place, action in enumerate(actions):
+            item = self.peek(action.table, action.key)
+            if codes.get(place):
+                reasons.append((codes[place], None))
+            elif action.condition is None or holds(action.condition, item):
+                reasons.append(None)
+            else:
+                reasons.append(("ConditionalCheckFailed", item))
+        return TransactionCanceledError(reasons) if any(reasons) else None
 
     def peek(self, table: Table, key: Key) -> Item | None:
         """The item as it is, without a call: for checkers."""
@@ -197,31 +241,43 @@ class MemoryItemStore:
         found = self.peek(action.table, key)
         if action.condition is not None and not holds(action.condition, found):
             raise ConditionFailedError(found)
-        after = self._apply(action, key, found)
-        self.on_reply(call)
-        return after
-
-    def _apply(self, action: Action, key: Key, found: Item | None) -> Item:
-        """Carry out one action; returns the item as it is then."""
-        after: Item = _EMPTY if found is None else found
-        if isinstance(action, Put):
-            after = _own_attributes(action.item)
-        elif isinstance(action, Update):
-            after = _updated(action, key, found)
-        elif isinstance(action, Check):
-            return after
-        else:
-            self.remove(action.table, key)
-            return _EMPTY
+        after = _after(action, found)
+        _checked_bytes([(action.table, key)], [after])
         self._replace(action.table, key, after)
-        return after
+        self.on_reply(call)
+        return _EMPTY if after is None else after
 
-    def _replace(self, table: Table, key: Key, item: Item) -> None:
+    def _replace(self, table: Table, key: Key, item: Item | None) -> None:
+        if item is None:
+            self.remove(table, key)
+            return
         partitions = self._tables[table]
         partition = partitions.get(key.pk)
         if partition is None:
             partition = partitions[key.pk] = _Partition()
         partition.write(key.sk, item)
+
+    def _turn_pages(self, call: str) -> None:
+        for _ in range(self._empty_pages()):
+            self.on_call(call)
+
+
+def _after(action: Action, found: Item | None) -> Item | None:
+    """The item as it is once the action is carried out."""
+    if isinstance(action, Put):
+        return _own_attributes(action.item)
+    if isinstance(action, Update):
+        return _updated(action, action.key, found)
+    return found if isinstance(action, Check) else None
+
+
+def _checked_bytes(targets: Sequence[tuple[Table, Key]], after: Sequence[Item | None]) -> int:
+    """What the items have together; none of them is too large by itself."""
+    sizes = [0 if item is None else item_bytes(item) for item in after]
+    for (_, key), size in zip(targets, sizes, strict=True):
+        if size > MAX_ITEM_BYTES:
+            raise ItemTooLargeError(f"{key.pk} / {key.sk}", f"{size} bytes")
+    return sum(sizes)
 
 
 def _own_attributes(attributes: Item) -> dict[str, Value]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from metering.adapters.memory.ranges import MemoryRanges
-from metering.errors import ObjectChangedError, ObjectMissingError
+from metering.errors import ObjectChangedError, ObjectMissingError, UnavailableError
 from metering.ports import ObjectInfo
 
 if TYPE_CHECKING:
@@ -31,6 +31,11 @@ def _ignore(_call: str) -> None:
     """No hook."""
 
 
+def _none() -> int:
+    """No empty page."""
+    return 0
+
+
 class MemoryObjectStore:
     """An `ObjectStore` of one dictionary.
 
@@ -41,6 +46,9 @@ class MemoryObjectStore:
             range that a stream reads. What it raises, the caller gets.
         on_reply: The same after a write was applied: what it raises is a lost reply.
         read_ahead_bytes: What a stream reads at once at least.
+        empty_pages: How many pages without an object come before the next object of a listing, or before its end. Each
+            is a call, `objects.list.page`.
+        hides_missing: Answer 403 for a key that is not there, as S3 does to a role that may not list.
     """
 
     def __init__(
@@ -50,7 +58,11 @@ class MemoryObjectStore:
         on_call: Callable[[str], None] | None = None,
         on_reply: Callable[[str], None] | None = None,
         read_ahead_bytes: int = io.DEFAULT_BUFFER_SIZE,
+        empty_pages: Callable[[], int] | None = None,
+        hides_missing: bool = False,
     ) -> None:
+        self._empty_pages = empty_pages or _none
+        self._hides_missing = hides_missing
         self.on_call = on_call or _ignore
         self.on_reply = on_reply or _ignore
         self._clock = clock
@@ -92,16 +104,22 @@ class MemoryObjectStore:
     def head(self, key: str) -> ObjectInfo | None:
         self.on_call("objects.head")
         stored = self._objects.get(key)
+        if stored is None and self._hides_missing:
+            raise _forbidden(key)
         return None if stored is None else stored.info
 
     def list(self, prefix: str, *, after: str = "") -> Iterator[ObjectInfo]:
         self.on_call("objects.list")
-        index = bisect_right(self._keys, after) if after >= prefix else bisect_left(self._keys, prefix)
-        while index < len(self._keys) and self._keys[index].startswith(prefix):
-            key = self._keys[index]
-            yield self._objects[key].info
+        last = after
+        while True:
+            for _ in range(self._empty_pages()):
+                self.on_call("objects.list.page")
+            index = bisect_right(self._keys, last) if last >= prefix else bisect_left(self._keys, prefix)
+            if index >= len(self._keys) or not self._keys[index].startswith(prefix):
+                return
+            last = self._keys[index]
+            yield self._objects[last].info
             self.on_call("objects.list.next")
-            index = bisect_right(self._keys, key)
 
     def delete(self, keys: Sequence[str]) -> None:
         self.on_call("objects.delete")
@@ -133,5 +151,9 @@ class MemoryObjectStore:
     def _stored(self, key: str) -> _Stored:
         stored = self._objects.get(key)
         if stored is None:
-            raise ObjectMissingError(key)
+            raise _forbidden(key) if self._hides_missing else ObjectMissingError(key)
         return stored
+
+
+def _forbidden(key: str) -> UnavailableError:
+    return UnavailableError("s3.HeadObject", f"403: {key}", may_have_applied=False)

@@ -35,6 +35,7 @@ EXAMPLES: list[MeteringError] = [
     errors.UnavailableError("sqs.SendMessage", "throttled", may_have_applied=False),
     errors.ConditionFailedError({"pk": "B#1"}),
     errors.TransactionCanceledError([None, ("ConditionalCheckFailed", {"pk": "B#1"}), ("ThrottlingError", None)]),
+    errors.ItemTooLargeError("W#source / edge-1", "503967 bytes"),
     errors.ObjectMissingError("staging/1"),
     errors.ObjectUnreadableError("ingest/1", "InvalidRequest"),
     errors.ObjectDamagedError("lake/1", "no footer"),

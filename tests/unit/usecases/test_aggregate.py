@@ -508,3 +508,11 @@ def test_what_cannot_be_looked_up_beforehand_is_found_by_the_transaction(world: 
         Verdict.ACCEPTED: 1,
     }
     world.assert_exact()
+
+
+def test_a_commit_that_is_too_large_is_halved_and_one_batch_too_large_goes_back_alone(world: SmallWorld) -> None:
+    world.store.transaction_bytes = 3_000
+    result = world.handle(*deliveries(8), delivery(batch(99, keys=30)))
+    assert result.counts == {Verdict.ACCEPTED: 8, Verdict.PUT_BACK: 1}
+    assert result.retry == ("b99",)
+    world.assert_exact()

@@ -5,12 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from metering.adapters.aws.attributes import from_attribute, from_attributes, to_attribute
 from metering.adapters.aws.expressions import Expressions
 from metering.adapters.aws.items import DynamoDbItemStore
 from metering.domain.items import Absent, AllOf, AnyOf, Check, Equals, Exists, Key, Put, Table, Update
-from metering.errors import ConditionFailedError, LedgerCorruptError, TransactionCanceledError, UnavailableError
+from metering.errors import (
+    ConditionFailedError,
+    ItemTooLargeError,
+    LedgerCorruptError,
+    TransactionCanceledError,
+    UnavailableError,
+)
 from tests.unit.adapters.aws.stubs import stubbed
 
 if TYPE_CHECKING:
@@ -221,6 +228,22 @@ def test_an_empty_page_is_not_the_end_of_a_query(store: DynamoDbItemStore, dynam
     assert list(store.query(Table.LEDGER, "a")) == [{"pk": "a", "sk": "b"}]
 
 
+def test_an_empty_page_is_not_the_end_of_a_scan_and_each_page_is_asked_for_once(
+    store: DynamoDbItemStore, dynamodb: tuple[Any, Stubber]
+) -> None:
+    asked = {"TableName": "the-ledger", "ConsistentRead": True}
+    after = [{"pk": {"S": "a"}, "sk": {"S": str(number)}} for number in range(3)]
+    dynamodb[1].add_response("scan", {"Items": [], "LastEvaluatedKey": after[0]}, asked)
+    dynamodb[1].add_response(
+        "scan", {"Items": [KEY], "LastEvaluatedKey": after[1]}, {**asked, "ExclusiveStartKey": after[0]}
+    )
+    dynamodb[1].add_response(
+        "scan", {"Items": [], "LastEvaluatedKey": after[2]}, {**asked, "ExclusiveStartKey": after[1]}
+    )
+    dynamodb[1].add_response("scan", {"Items": []}, {**asked, "ExclusiveStartKey": after[2]})
+    assert list(store.scan(Table.LEDGER)) == [{"pk": "a", "sk": "b"}]
+
+
 def test_a_query_asks_for_no_page_that_nobody_reads(store: DynamoDbItemStore, dynamodb: tuple[Any, Stubber]) -> None:
     dynamodb[1].add_response("query", {"Items": [KEY], "LastEvaluatedKey": KEY})
     assert next(iter(store.query(Table.LEDGER, "a"))) == {"pk": "a", "sk": "b"}
@@ -253,3 +276,41 @@ def test_what_this_project_never_writes_is_corrupt(attribute: Any) -> None:
 def test_a_float_is_never_written() -> None:
     with pytest.raises(TypeError, match="float"):
         to_attribute(1.5)  # type: ignore[arg-type]  # what the types forbid
+
+
+_TOO_LARGE = "Item size has exceeded the maximum allowed size"
+_GROWN = "Item size to update has exceeded the maximum allowed size"
+
+
+def test_what_is_too_large_is_an_error_of_its_own(store: DynamoDbItemStore, dynamodb: tuple[Any, Stubber]) -> None:
+    put = Put(table=Table.LEDGER, item={"pk": "a", "sk": "b"})
+    dynamodb[1].add_client_error("put_item", "ValidationException", _TOO_LARGE, 400)
+    with pytest.raises(ItemTooLargeError, match="a / b"):
+        store.put(put)
+    dynamodb[1].add_client_error("update_item", "ValidationException", _GROWN, 400)
+    with pytest.raises(ItemTooLargeError, match="a / b"):
+        store.update(Update(table=Table.LEDGER, key=Key("a", "b"), set={"v": 1}))
+    reasons = [{"Code": "None"}, {"Code": "ValidationError", "Message": _GROWN}]
+    dynamodb[1].add_client_error(
+        "transact_write_items",
+        "TransactionCanceledException",
+        "Transaction cancelled, please refer cancellation reasons for specific reasons [None, ValidationError]",
+        400,
+        modeled_fields={"CancellationReasons": reasons},
+    )
+    with pytest.raises(ItemTooLargeError, match="c / d"):
+        store.transact([put, Put(table=Table.LEDGER, item={"pk": "c", "sk": "d"})])
+    dynamodb[1].add_client_error(
+        "transact_write_items",
+        "ValidationException",
+        "The aggregate size of the items in the transaction exceeds 4 MB",
+        400,
+    )
+    with pytest.raises(ItemTooLargeError, match="a transaction of 1 actions"):
+        store.transact([put])
+
+
+def test_any_other_invalid_request_passes_through(store: DynamoDbItemStore, dynamodb: tuple[Any, Stubber]) -> None:
+    dynamodb[1].add_client_error("put_item", "ValidationException", "The table does not have the specified index", 400)
+    with pytest.raises(ClientError):
+        store.put(Put(table=Table.LEDGER, item={"pk": "a", "sk": "b"}))

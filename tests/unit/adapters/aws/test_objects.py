@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -214,3 +215,32 @@ def test_parts_come_with_the_checksum_that_the_upload_announced(
         {**named, "UploadId": "u", "MultipartUpload": {"Parts": parts}, "IfNoneMatch": "*"},
     )
     assert objects.put("k", large, if_absent=True) is True
+
+
+def listed(key: str) -> dict[str, Any]:
+    return {"Key": key, "Size": 1, "ETag": '"e"', "LastModified": datetime(2026, 11, 24, tzinfo=UTC)}
+
+
+def test_a_listing_goes_on_by_its_token_over_empty_pages_and_asks_for_each_page_once(
+    objects: S3ObjectStore, s3: tuple[Any, Stubber]
+) -> None:
+    asked = {"Bucket": "bucket", "Prefix": "p/"}
+    pages = (
+        ({"StartAfter": "p/0"}, [], "t1"),
+        ({"ContinuationToken": "t1"}, [listed("p/a"), listed("p/b")], "t2"),
+        ({"ContinuationToken": "t2"}, [], "t3"),
+        ({"ContinuationToken": "t3"}, [listed("p/c")], "t4"),
+        ({"ContinuationToken": "t4"}, [], ""),
+    )
+    for place, contents, token in pages:
+        more = {"IsTruncated": True, "NextContinuationToken": token} if token else {"IsTruncated": False}
+        s3[1].add_response("list_objects_v2", {"Contents": contents, **more}, {**asked, **place})
+    assert [info.key for info in objects.list("p/", after="p/0")] == ["p/a", "p/b", "p/c"]
+
+
+def test_a_listing_that_cannot_go_on_does_not_end_as_if_it_were_whole(
+    objects: S3ObjectStore, s3: tuple[Any, Stubber]
+) -> None:
+    s3[1].add_response("list_objects_v2", {"Contents": [listed("a")], "IsTruncated": True})
+    with pytest.raises(UnavailableError):
+        list(objects.list(""))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+from metering.adapters.aws.cloudformation import _first_failure
 from metering.adapters.aws.region_life import DeployedRegions
 from tests.unit.adapters.aws.stubs import stubbed
 
@@ -22,7 +24,10 @@ if TYPE_CHECKING:
 class StubbedClients:
     """All that these tests ask of a region."""
 
-    cloudwatch: Any
+    cloudwatch: Any = None
+    cloudformation: Any = None
+    lambda_: Any = None
+    sns: Any = None
 
 
 @pytest.fixture
@@ -58,3 +63,56 @@ def test_a_deployment_is_turned_back_by_what_it_breaks_and_not_by_what_was_broke
 
     names = [arn.rpartition("alarm:metering-prod-")[2] for arn in arns]
     assert names == ["canary-doubled", "dead-letters", "open-commits", "reconciliation-differences"]
+
+
+def test_every_page_of_a_functions_mappings_is_read() -> None:
+    [(cloudformation, stacks), (lambda_, functions)] = (next(stubbed(name)) for name in ("cloudformation", "lambda"))
+    stack = {"StackName": "metering-prod-pipeline", "CreationTime": datetime(2026, 1, 1, tzinfo=UTC)}
+    output = {"OutputKey": "AggregatorFunctionName", "OutputValue": "aggregator"}
+    described = {**stack, "StackStatus": "CREATE_COMPLETE", "Outputs": [output]}
+    regions = DeployedRegions(
+        lambda _: cast("Clients", StubbedClients(cloudformation=cloudformation, lambda_=lambda_)), stage="prod"
+    )
+    with stacks, functions:
+        stacks.add_response("describe_stacks", {"Stacks": [described]})
+        functions.add_response(
+            "list_event_source_mappings", {"EventSourceMappings": [], "NextMarker": "m"}, {"FunctionName": "aggregator"}
+        )
+        functions.add_response(
+            "list_event_source_mappings",
+            {"EventSourceMappings": [{"UUID": "u" * 36, "State": "Enabled"}]},
+            {"FunctionName": "aggregator", "Marker": "m"},
+        )
+        assert regions.intake("us-east-1") == "Enabled"
+
+
+def test_the_reason_of_a_failed_deployment_is_its_own_first_one_on_whatever_page() -> None:
+    client, stubber = next(stubbed("cloudformation"))
+    with stubber:
+        stubber.add_response(
+            "describe_stack_events",
+            {
+                "StackEvents": [event("s", "UPDATE_ROLLBACK_COMPLETE"), event("b", "UPDATE_FAILED", "second")],
+                "NextToken": "n",
+            },
+        )
+        older = [
+            event("a", "UPDATE_FAILED", "first"),
+            event("s", "UPDATE_IN_PROGRESS"),
+            event("c", "UPDATE_FAILED", "of an earlier deployment"),
+        ]
+        stubber.add_response("describe_stack_events", {"StackEvents": older}, {"StackName": "s", "NextToken": "n"})
+        assert _first_failure(client, "s", "unknown") == "a: first"
+
+
+def event(resource: str, status: str, reason: str = "") -> dict[str, Any]:
+    return {
+        "StackId": "id-of-s",
+        "EventId": f"{resource}-{status}",
+        "StackName": "s",
+        "LogicalResourceId": resource,
+        "PhysicalResourceId": f"id-of-{resource}",
+        "ResourceStatus": status,
+        "ResourceStatusReason": reason,
+        "Timestamp": datetime(2026, 1, 1, tzinfo=UTC),
+    }
