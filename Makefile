@@ -9,6 +9,8 @@ LOCAL := .local
 
 # uv from PATH if it is there, else an own copy under .local/.
 UV := $(shell command -v uv 2>/dev/null || echo $(LOCAL)/uv/bin/uv)
+# The version that uv.lock says, and only if its hash is right.
+LOCKED := --quiet --require-hashes --only-binary :all:
 STAMP := .venv/.installed
 PY := .venv/bin/python
 PYTEST := $(PY) -m pytest
@@ -26,8 +28,9 @@ help: ## List the targets
 $(LOCAL)/uv/bin/uv:
 	@echo "installing uv below $(LOCAL)/" >&2
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v >= (3, 11) else "Python 3.11 or newer is needed, this is %d.%d" % v)'
-	@$(PYTHON) -m venv $(LOCAL)/uv 2>/dev/null && $(LOCAL)/uv/bin/python -m pip install --quiet "uv>=0.9,<1" \
-	  || { rm -rf $(LOCAL)/uv; $(PYTHON) -m pip install --quiet --target $(LOCAL)/uv "uv>=0.9,<1"; }
+	@mkdir -p $(LOCAL) && $(PYTHON) -m infra.locked uv > $(LOCAL)/uv.txt
+	@$(PYTHON) -m venv $(LOCAL)/uv 2>/dev/null && $(LOCAL)/uv/bin/python -m pip install $(LOCKED) -r $(LOCAL)/uv.txt \
+	  || { rm -rf $(LOCAL)/uv; $(PYTHON) -m pip install $(LOCKED) --target $(LOCAL)/uv -r $(LOCAL)/uv.txt; }
 
 $(STAMP): pyproject.toml uv.lock | $(filter $(LOCAL)/%,$(UV))
 	@# Compiled once: a function or command that compiles its imports at every start takes twice as long to be there.

@@ -25,6 +25,8 @@ RUNS = "runs/"
 CLOSED = "closed/"
 ATHENA_RESULTS = "athena-results/"
 
+_ENCRYPTION = "s3:x-amz-server-side-encryption"
+
 # IA and Glacier IR bill 128 KB at least, so a smaller object would get dearer by moving.
 TRANSITION_MIN_BYTES = 128 * KIB
 
@@ -57,21 +59,21 @@ class DataBucket(Construct):
                 id="CloudFormation-Validate::W9003", reason="CloudFormation takes the size as a number, too."
             )
         )
+        self._refuse_foreign_keys()
         self._notify(ingest)
 
     def grant_read(self, role: iam.IRole, *prefixes: str) -> None:
-        """Let `role` read and list what lies below `prefixes`. Listing also turns a missing key's 403 into a 404."""
+        """Let `role` read and list what lies below `prefixes`, and be told that a key is missing.
+
+        S3 answers 403 for a missing key unless the reader may list. A HEAD or GET names no `s3:prefix`, so the
+        condition is for requests that do: who lists without any prefix sees the bucket's keys, and reads none of them.
+        """
         self._grant(role, prefixes, "s3:GetObject")
-        self.grant_list(role, *prefixes)
+        self._grant_list(role, prefixes, operator="StringLikeIfExists")
 
     def grant_list(self, role: iam.IRole, *prefixes: str) -> None:
         """Let `role` see what lies below `prefixes`, and how large it is."""
-        iam.Grant.add_to_principal(
-            grantee=role,
-            actions=["s3:ListBucket"],
-            resource_arns=[self.bucket.bucket_arn],
-            conditions={"StringLike": {"s3:prefix": [f"{prefix}*" for prefix in prefixes]}},
-        )
+        self._grant_list(role, prefixes, operator="StringLike")
 
     def grant_write(self, role: iam.IRole, *prefixes: str) -> None:
         """Let `role` write objects below `prefixes`, multipart uploads included."""
@@ -93,6 +95,37 @@ class DataBucket(Construct):
                 role,
                 f"{bucket}/{prefix}*",
                 f"The objects below {prefix} have names made at run time; the grant is for that prefix alone.",
+            )
+
+    def _grant_list(self, role: iam.IRole, prefixes: tuple[str, ...], *, operator: str) -> None:
+        iam.Grant.add_to_principal(
+            grantee=role,
+            actions=["s3:ListBucket"],
+            resource_arns=[self.bucket.bucket_arn],
+            conditions={operator: {"s3:prefix": [f"{prefix}*" for prefix in prefixes]}},
+        )
+
+    def _refuse_foreign_keys(self) -> None:
+        """Producers' objects are encrypted by the bucket's default only.
+
+        S3 refuses to read an object under a customer's key, and an ETag under KMS differs at each upload: the same
+        object put twice below `drop/` would be two batches.
+        """
+        foreign: dict[str, dict[str, dict[str, str]]] = {
+            "NoCustomerKeys": {"Null": {f"{_ENCRYPTION}-customer-algorithm": "false"}},
+            # Two conditions: that on its own is true of a request that asks for no encryption, too.
+            "NoKmsKeys": {"Null": {_ENCRYPTION: "false"}, "StringNotEquals": {_ENCRYPTION: "AES256"}},
+        }
+        for sid, conditions in foreign.items():
+            self.bucket.add_to_resource_policy(
+                iam.PolicyStatement(
+                    sid=sid,
+                    effect=iam.Effect.DENY,
+                    principals=[iam.AnyPrincipal()],
+                    actions=["s3:PutObject"],
+                    resources=[self.bucket.arn_for_objects(f"{prefix}*") for prefix in (INGEST, DROP)],
+                    conditions=conditions,
+                )
             )
 
     def _notify(self, ingest: IngestQueue) -> None:

@@ -16,6 +16,8 @@ from constructs import Construct
 
 from infra.components.acknowledgement import acknowledge, acknowledge_wildcard
 from metering.domain.alarms import WATCH_NAMESPACE
+from metering.domain.regions import ALONE_FUNCTIONS
+from metering.units import MINUTE_S
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 METRICS_NAMESPACE = "Metering"
 # What a function has without being asked for more (Lambda developer guide).
 _SCRATCH_MB = 512
+# The shortest that EventBridge and Lambda take.
+_TICK_LIFE_S = MINUTE_S
 
 _RETENTION = {
     1: logs.RetentionDays.ONE_DAY,
@@ -57,6 +61,11 @@ class FunctionSpec:
     @property
     def construct_id(self) -> str:
         return "".join(word.capitalize() for word in self.name.split("-"))
+
+    @property
+    def alone(self) -> bool:
+        """Never twice side by side: one execution is reserved for it, and a tick meanwhile is dropped."""
+        return self.name in ALONE_FUNCTIONS
 
     @property
     def handler(self) -> str:
@@ -113,6 +122,8 @@ class MeteringFunction(Construct):
             },
             log_group=log_group,
             tracing=lambda_.Tracing.ACTIVE if config.tracing else lambda_.Tracing.DISABLED,
+            # MiniStack takes no notice of it.
+            reserved_concurrent_executions=1 if spec.alone and not config.emulated else None,
         )
         if config.tracing:
             acknowledge_wildcard(self.role, "*", "X-Ray's calls to send traces know no resources.")
@@ -137,15 +148,22 @@ class MeteringFunction(Construct):
         )
 
     def schedule(self) -> None:
-        """Run the function at the rate of its spec. A missed or doubled run is harmless, so nothing is retried."""
+        """Run the function at the rate of its spec. The next tick does what this one did not, so nothing is retried.
+
+        Neither by EventBridge, which hands a tick over, nor by Lambda, which otherwise runs one that failed twice more,
+        and keeps one that found no free execution for six hours.
+        """
         if self.spec.every_min is None:
             raise ValueError(f"{self.spec.name} has no rate")
+        self.function.configure_async_invoke(retry_attempts=0, max_event_age=Duration.seconds(_TICK_LIFE_S))
         events.Rule(
             self,
             "Rate",
             description=f"Runs the {self.spec.name} function of metering.",
             schedule=events.Schedule.rate(Duration.minutes(self.spec.every_min)),
-            targets=[targets.LambdaFunction(self.function, retry_attempts=0, max_event_age=Duration.minutes(1))],
+            targets=[
+                targets.LambdaFunction(self.function, retry_attempts=0, max_event_age=Duration.seconds(_TICK_LIFE_S))
+            ],
         )
 
     def grant_put_metrics(self) -> None:

@@ -41,6 +41,7 @@ class AlertTopics(Construct):
                 principals=[iam.ServicePrincipal(_CLOUDWATCH)],
                 actions=["kms:Decrypt", "kms:GenerateDataKey*"],
                 resources=["*"],
+                conditions={"StringEquals": {"aws:SourceAccount": Aws.ACCOUNT_ID}},
             )
         )
         self.page = self._topic("Page", "Metering: wakes somebody")

@@ -8,6 +8,7 @@ from aws_cdk import CfnOutput, Stack
 
 from infra.components import bucket as prefixes
 from infra.components.functions import FunctionSpec, MeteringFunction
+from metering.domain.watch_items import CANARY_PK
 from metering.settings import as_environment
 from metering.units import MINUTE_S
 
@@ -105,9 +106,18 @@ def function_settings(config: StageConfig) -> dict[str, str]:
     )
 
 
+# What functions keep for people and alarms (`metering.domain.watch_items`): never a marker, a commit or a period.
+_NOTES = "W#*"
+
+
 def _grant_aggregator(function: MeteringFunction, data: DataStack) -> None:
     role = function.role
-    data.ledger.grant_read_write(role)
+    data.ledger.grant_read(role)
+    data.ledger.grant_change(role)
+    # Whether a month is closed.
+    data.ledger.grant_check(role)
+    # It decodes what strangers send, so it deletes nothing of the ledger but its notes of messages that came often.
+    data.ledger.grant_delete(role, "W#held")
     data.usage.grant_add(role)
     data.data.grant_read(role, prefixes.INGEST, prefixes.DROP, prefixes.STAGING)
     data.data.grant_write(role, prefixes.STAGING, prefixes.QUARANTINE)
@@ -116,7 +126,10 @@ def _grant_aggregator(function: MeteringFunction, data: DataStack) -> None:
 
 def _grant_compactor(function: MeteringFunction, data: DataStack) -> None:
     role = function.role
-    data.ledger.grant_read_write(role)
+    data.ledger.grant_read(role)
+    data.ledger.grant_change(role)
+    # Pointers that are published and pending items that are empty; markers and periods never.
+    data.ledger.grant_delete(role, "H#*", "P#*")
     # It finishes wide commits, whose last chunks are usage.
     data.usage.grant_add(role)
     # The lake, to see whether a file is there already.
@@ -131,7 +144,7 @@ def _grant_reconciler(function: MeteringFunction, data: DataStack) -> None:
     data.ledger.grant_read(role)
     data.ledger.grant_scan(role)
     # What it found, and the sources: the watch and reports read them.
-    data.ledger.grant_put(role)
+    data.ledger.grant_put(role, _NOTES)
     data.usage.grant_read(role)
     data.usage.grant_scan(role)
     # Plans of runs say which hours were published.
@@ -144,7 +157,7 @@ def _grant_canary(function: MeteringFunction, data: DataStack) -> None:
     data.ingest.grant_send(role)
     data.ledger.grant_read(role)
     # Its own runs; the watch makes figures of them.
-    data.ledger.grant_put(role)
+    data.ledger.grant_put(role, CANARY_PK)
     data.usage.grant_read(role)
     data.data.grant_read(role, prefixes.STAGING, prefixes.LAKE)
 
@@ -154,7 +167,7 @@ def _grant_watch(function: MeteringFunction, data: DataStack) -> None:
     data.ingest.grant_watch(role)
     data.ledger.grant_read(role)
     # It remembers when it last saw the queue empty.
-    data.ledger.grant_put(role)
+    data.ledger.grant_put(role, _NOTES)
     function.grant_put_metrics()
     function.grant_read_metrics()
 

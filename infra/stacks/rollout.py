@@ -58,6 +58,7 @@ _ACTIONS = (
     "lambda:GetFunctionConcurrency",
     "lambda:InvokeFunction",
     "lambda:ListEventSourceMappings",
+    "lambda:PutFunctionConcurrency",
     "lambda:UpdateEventSourceMapping",
     "servicequotas:GetServiceQuota",
     "sns:ListSubscriptionsByTopic",
@@ -163,11 +164,19 @@ class RolloutStack(Stack):
             acknowledge(project, f"IAM5[{finding}]", _WHY_GRANTS)
 
 
+# The project may do in effect all that CloudFormation may, so nothing is installed that the lock has no hash of.
+_INSTALL = [
+    "python3 -m infra.locked uv > /tmp/uv.txt",
+    "python3 -m pip install --quiet --require-hashes --only-binary :all: -r /tmp/uv.txt",
+    "uv sync --frozen --all-extras",
+]
+
+
 def _build_spec(config: StageConfig) -> dict[str, object]:
     return {
         "version": "0.2",
         "phases": {
-            "install": {"commands": ["python3 -m pip install --quiet 'uv>=0.9,<1'", "uv sync --frozen --all-extras"]},
+            "install": {"commands": _INSTALL},
             "build": {"commands": [f"uv run metering region reconcile --stage {config.stage} --format json"]},
         },
     }

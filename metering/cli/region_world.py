@@ -72,8 +72,9 @@ class RegionTools:
     @cached_property
     def world(self) -> RegionWorld:
         """Ports to the account and its regions."""
+        home = self.clients(self.rules.home)
         return RegionWorld(
-            account=AwsAccount(self.clients(self.rules.home).account),
+            account=AwsAccount(home.account, custom_endpoint=home.access.custom_endpoint),
             stacks=CloudFormationStacks(self.clients),
             builder=CdkBuilder(
                 stage=self._session.stage,

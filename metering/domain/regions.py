@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from metering.domain.items import Item, Value
 
 REGIONS_PK = "G"
+# Functions that would only do each other's work a second time: one execution is reserved for each.
+ALONE_FUNCTIONS = ("compactor", "reconciler")
 
 
 class RolloutRules(BaseModel):

@@ -74,6 +74,8 @@ def _lets_cloudwatch_encrypt(statement: dict[str, Any]) -> bool:
         statement["Effect"] == "Allow"
         and statement["Principal"] == {"Service": "cloudwatch.amazonaws.com"}
         and set(statement["Action"]) >= {"kms:Decrypt", "kms:GenerateDataKey*"}
+        # Without it every account's alarms could use the key.
+        and statement.get("Condition") == {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}
     )
 
 
@@ -114,6 +116,15 @@ def test_a_link_that_is_missing_is_found(part: str, kind: str, path: tuple[str, 
         target[last] = [] if isinstance(target[last], list) else {}
 
     assert any(problem in found for found in broken_links(templates))
+
+
+def test_a_key_that_any_accounts_cloudwatch_may_use_is_found() -> None:
+    templates = copy.deepcopy(synthesised("prod").templates)
+    for key in _of_kind(templates["data"], "AWS::KMS::Key").values():
+        for statement in key["Properties"]["KeyPolicy"]["Statement"]:
+            statement.pop("Condition", None)
+
+    assert any("does not let CloudWatch use it" in found for found in broken_links(templates))
 
 
 @pytest.mark.parametrize("stage", STAGE_NAMES)

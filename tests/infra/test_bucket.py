@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from metering.units import DAY_S, KIB, MIB
+from tests.infra.conditions import holds
 from tests.infra.lifecycle import fate_of
 from tests.infra.synthesis import STAGE_NAMES, synthesised
 
@@ -99,6 +100,46 @@ def test_the_bucket_is_private_encrypted_and_reached_by_tls_only(stage: str) -> 
         for statement in policy
         if statement["Effect"] == "Deny" and statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
     ]
+
+
+def refused(stage: str, key: str, headers: dict[str, str]) -> set[str]:
+    """Names of the statements that deny the PUT of an object by any caller."""
+    policy = synthesised(stage).one("data", "AWS::S3::BucketPolicy")["Properties"]["PolicyDocument"]["Statement"]
+    context = {f"s3:{name}": value for name, value in headers.items()}
+    return {
+        statement["Sid"]
+        for statement in policy
+        if statement["Effect"] == "Deny" and statement["Action"] == "s3:PutObject"
+        and statement["Principal"] == {"AWS": "*"}
+        and any(f"/{key.partition('/')[0]}/*" in json.dumps(resource) for resource in statement["Resource"])
+        and holds(statement["Condition"], context)
+    }  # fmt: skip
+
+
+_SSE = "x-amz-server-side-encryption"
+
+
+@pytest.mark.parametrize("stage", STAGE_NAMES)
+@pytest.mark.parametrize("key", ["ingest/a.ndjson", "drop/a.ndjson"])
+@pytest.mark.parametrize(
+    ("headers", "by"),
+    [
+        ({}, set()),
+        ({_SSE: "AES256"}, set()),
+        ({_SSE: "aws:kms"}, {"NoKmsKeys"}),
+        ({_SSE: "aws:kms:dsse"}, {"NoKmsKeys"}),
+        ({f"{_SSE}-customer-algorithm": "AES256"}, {"NoCustomerKeys"}),
+    ],
+)
+def test_producers_encrypt_with_the_buckets_default_only(
+    stage: str, key: str, headers: dict[str, str], by: set[str]
+) -> None:
+    assert refused(stage, key, headers) == by
+
+
+def test_a_condition_that_denied_the_default_encryption_would_be_seen() -> None:
+    # What the KMS rule would be without its `Null`.
+    assert holds({"StringNotEquals": {f"s3:{_SSE}": "AES256"}}, {})
 
 
 @pytest.mark.parametrize("stage", STAGE_NAMES)

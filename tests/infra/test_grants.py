@@ -10,10 +10,14 @@ import pytest
 
 from metering.settings import Settings
 from metering.usecases.storage import PREFIXES
+from tests.infra.conditions import holds
 from tests.infra.synthesis import STAGE_NAMES, Synthesised, synthesised
 
 READS = {"dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:Query"}
 WRITES = {"dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem", "dynamodb:ConditionCheckItem"}
+
+# One partition of each kind of item that counts (docs/protocol.md).
+KINDS = ("B#1", "C#1", "P#0", "H#2026-11-24T13", "R#0", "T#2026-10", "G")
 
 
 class Grants:
@@ -22,7 +26,7 @@ class Grants:
     def __init__(self, stage: Synthesised, part: str, role: str) -> None:
         name = next(name for name in stage.resources(part, "AWS::IAM::Role") if name.startswith(role))
         self.statements: list[dict[str, Any]] = [
-            statement
+            dict(statement)
             for policy in stage.resources(part, "AWS::IAM::Policy").values()
             if {"Ref": name} in policy["Properties"]["Roles"]
             for statement in policy["Properties"]["PolicyDocument"]["Statement"]
@@ -58,8 +62,27 @@ class Grants:
             prefix.removesuffix("*")
             for statement in self.statements
             if "s3:ListBucket" in _listed(statement["Action"])
-            for prefix in _listed(statement["Condition"]["StringLike"]["s3:prefix"])
+            for keys in statement["Condition"].values()
+            for prefix in _listed(keys["s3:prefix"])
         }
+
+    def may_list(self, prefix: str | None) -> bool:
+        """Whether `s3:ListBucket` is allowed for a request with this `s3:prefix`; None for one without."""
+        context = {} if prefix is None else {"s3:prefix": prefix}
+        return any(
+            "s3:ListBucket" in _listed(statement["Action"]) and holds(statement.get("Condition", {}), context)
+            for statement in self.statements
+        )
+
+    def may_write(self, action: str, table: str, pk: str | None) -> bool:
+        """Whether `action` is allowed on the items of a partition; None for a call that names none."""
+        context = {} if pk is None else {"dynamodb:LeadingKeys": pk}
+        return any(
+            action in _listed(statement["Action"])
+            and table in json.dumps(statement["Resource"])
+            and holds(statement.get("Condition", {}), context)
+            for statement in self.statements
+        )
 
     def prefixes(self, action: str) -> set[str]:
         """Prefixes of the bucket that an action on objects is allowed for."""
@@ -84,6 +107,8 @@ def test_the_aggregator_commits_and_reads_what_it_is_pointed_to() -> None:
 
     assert grants.actions("LedgerTable") >= READS | WRITES
     assert grants.actions("UsageTable") == {"dynamodb:UpdateItem"}
+    for pk in ("B#1", "C#1", "P#0", "H#2026-11-24T13", "W#conflict", "W#held"):
+        assert grants.may_write("dynamodb:PutItem", "LedgerTable", pk)
     assert grants.prefixes("s3:GetObject") == {"ingest/", "drop/", "staging/"}
     assert grants.prefixes("s3:PutObject") == {"staging/", "quarantine/"}
     assert grants.may("sqs:ReceiveMessage", "IngestQueue")
@@ -99,12 +124,63 @@ def test_the_aggregator_deletes_no_object_and_sends_no_batch() -> None:
     assert not grants.actions("DeadLetters")
 
 
+@pytest.mark.parametrize("stage", ["dev", "prod"])
+def test_the_aggregator_deletes_no_item_but_its_notes_of_messages_that_came_often(stage: str) -> None:
+    grants = Grants(synthesised(stage), "pipeline", "AggregatorRole")
+
+    assert grants.may_write("dynamodb:DeleteItem", "LedgerTable", "W#held")
+    for pk in (*KINDS, "W#watch", "W#heldup", None):
+        assert not grants.may_write("dynamodb:DeleteItem", "LedgerTable", pk)
+
+
+@pytest.mark.parametrize("stage", ["dev", "prod"])
+def test_the_compactor_deletes_what_it_published_and_no_marker_commit_run_or_period(stage: str) -> None:
+    grants = Grants(synthesised(stage), "pipeline", "CompactorRole")
+
+    allowed = {pk for pk in KINDS if grants.may_write("dynamodb:DeleteItem", "LedgerTable", pk)}
+    assert allowed == {"H#2026-11-24T13", "P#0"}
+    assert not grants.may_write("dynamodb:DeleteItem", "LedgerTable", None)
+    assert "dynamodb:ConditionCheckItem" not in grants.everything()
+
+
 def test_the_compactor_alone_deletes_and_never_in_the_lake() -> None:
     grants = Grants(synthesised("prod"), "pipeline", "CompactorRole")
 
     assert grants.prefixes("s3:DeleteObject") == {"staging/", "quarantine/"}
     assert grants.prefixes("s3:PutObject") == {"lake/", "runs/"}
     assert not grants.actions("IngestQueue")
+
+
+@pytest.mark.parametrize("stage", ["dev", "prod"])
+@pytest.mark.parametrize(
+    ("name", "own"),
+    [
+        ("Canary", ["W#canary"]),
+        ("Reconciler", ["W#source", "W#reconcile", "W#worklist"]),
+        ("Watch", ["W#watch", "W#complete"]),
+    ],
+)
+def test_who_only_looks_puts_its_own_notes_and_nothing_that_counts(stage: str, name: str, own: list[str]) -> None:
+    grants = Grants(synthesised(stage), "pipeline", f"{name}Role")
+
+    for pk in own:
+        assert grants.may_write("dynamodb:PutItem", "LedgerTable", pk)
+    for pk in (*KINDS, None):
+        assert not grants.may_write("dynamodb:PutItem", "LedgerTable", pk)
+
+
+def test_the_canary_cannot_say_what_the_watch_and_the_reconciler_say() -> None:
+    grants = Grants(synthesised("prod"), "pipeline", "CanaryRole")
+
+    assert not grants.may_write("dynamodb:PutItem", "LedgerTable", "W#complete")
+
+
+def test_a_grant_that_names_no_partition_would_be_seen() -> None:
+    grants = Grants(synthesised("prod"), "pipeline", "CanaryRole")
+    for statement in grants.statements:
+        statement.pop("Condition", None)
+
+    assert grants.may_write("dynamodb:PutItem", "LedgerTable", "B#1")
 
 
 @pytest.mark.parametrize("name", ["Canary", "Reconciler", "Watch"])
@@ -182,7 +258,51 @@ def test_listing_is_allowed_below_known_prefixes_only(stage: str) -> None:
         for policy in synthesised(stage).resources(part, "AWS::IAM::Policy").values():
             for statement in policy["Properties"]["PolicyDocument"]["Statement"]:
                 if "s3:ListBucket" in _listed(statement["Action"]):
-                    assert all(prefix.endswith("/*") for prefix in statement["Condition"]["StringLike"]["s3:prefix"])
+                    [keys] = statement["Condition"].values()
+                    assert all(prefix.endswith("/*") for prefix in keys["s3:prefix"])
+
+
+ROLES_THAT_READ_OBJECTS = (
+    ("pipeline", "AggregatorRole"),
+    ("pipeline", "CompactorRole"),
+    ("pipeline", "ReconcilerRole"),
+    ("pipeline", "CanaryRole"),
+    ("data", "RolesReader"),
+    ("data", "RolesOperator"),
+)
+
+
+@pytest.mark.parametrize("stage", STAGE_NAMES)
+@pytest.mark.parametrize(("part", "role"), ROLES_THAT_READ_OBJECTS)
+def test_who_reads_objects_is_told_that_one_is_missing(stage: str, part: str, role: str) -> None:
+    """S3 answers 404 if the caller may list, whether `s3:prefix` of a HEAD or GET is nothing or the key."""
+    grants = Grants(synthesised(stage), part, role)
+
+    assert grants.may_list(None)
+    for prefix in grants.prefixes("s3:GetObject") - {"athena-results/"}:
+        assert grants.may_list(f"{prefix}2026-11-24/there-is-none")
+    assert not grants.may_list("secrets/")
+
+
+@pytest.mark.parametrize("stage", STAGE_NAMES)
+def test_no_other_role_reads_objects_or_lists(stage: str) -> None:
+    synth = synthesised(stage)
+    for part in ("data", "pipeline"):
+        for name in synth.resources(part, "AWS::IAM::Role"):
+            grants = Grants(synth, part, name)
+            known = any(part == p and name.startswith(role) for p, role in ROLES_THAT_READ_OBJECTS)
+            assert known or not grants.may("s3:GetObject", "DataBucket"), name
+            assert known or not grants.may_list(None), name
+
+
+def test_a_listing_under_the_old_condition_would_be_seen() -> None:
+    grants = Grants(synthesised("prod"), "pipeline", "CompactorRole")
+    for statement in grants.statements:
+        condition = statement.get("Condition", {})
+        if "StringLikeIfExists" in condition:
+            statement["Condition"] = {"StringLike": condition["StringLikeIfExists"]}
+
+    assert not grants.may_list(None)
 
 
 @pytest.mark.parametrize("stage", STAGE_NAMES)

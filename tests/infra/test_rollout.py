@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,9 @@ from aws_cdk.assertions import Template
 
 import metering.adapters.aws
 from infra.app import check
+from infra.bundle import ROOT
 from infra.config import StageConfig
+from infra.locked import requirement
 from tests.infra.synthesis import STAGE_NAMES, app_of, synthesised
 
 
@@ -39,6 +43,40 @@ def test_the_project_runs_reconcile_of_its_stage_one_at_a_time(
     spec = json.loads(source["BuildSpec"])
     assert spec["phases"]["build"]["commands"] == ["uv run metering region reconcile --stage prod --format json"]
     assert project["ConcurrentBuildLimit"] == 1
+
+
+def test_the_project_installs_nothing_that_the_lock_has_no_hash_of(
+    template: dict[str, dict[str, dict[str, object]]],
+) -> None:
+    source = _one(template, "AWS::CodeBuild::Project")["Source"]
+    assert isinstance(source, dict)
+    commands = json.loads(source["BuildSpec"])["phases"]["install"]["commands"]
+
+    for command in commands:
+        if "install" in command:
+            assert "--require-hashes" in command
+            assert "--only-binary :all:" in command
+    assert commands[0] == "python3 -m infra.locked uv > /tmp/uv.txt"
+    assert commands[-1].startswith("uv sync --frozen")
+
+
+def test_a_locked_requirement_names_one_version_and_the_hashes_of_its_wheels() -> None:
+    name, *hashes = requirement("uv").split()
+
+    assert re.fullmatch(r"uv==\d+\.\d+\.\d+", name)
+    assert len(hashes) > 10
+    assert all(re.fullmatch(r"--hash=sha256:[0-9a-f]{64}", each) for each in hashes)
+    with pytest.raises(LookupError, match="no wheel of nothing-of-that-name"):
+        requirement("nothing-of-that-name")
+
+
+def test_what_names_the_installer_needs_nothing_installed() -> None:
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", "import runpy, sys; sys.path.insert(0, '.'); "
+         "sys.argv[1:] = ['uv']; runpy.run_module('infra.locked', run_name='__main__')"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout == requirement("uv") + "\n"
 
 
 def test_it_may_make_every_call_that_building_a_region_makes(

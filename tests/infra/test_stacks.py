@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from typing import Any
 
 import grimp
 import pytest
@@ -70,13 +71,57 @@ def test_production_keeps_its_state_whatever_happens_to_the_stack() -> None:
         assert table["Properties"]["Replicas"][0]["DeletionProtectionEnabled"] is True
 
 
+def _functions(stage: str) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Logical id and properties of each function, by its name."""
+    found = synthesised(stage).resources("pipeline", "AWS::Lambda::Function")
+    return {
+        function["Properties"]["Handler"].split(".")[1]: (name, function["Properties"])
+        for name, function in found.items()
+    }
+
+
+@pytest.mark.parametrize("stage", STAGE_NAMES)
+def test_lambda_runs_no_failed_tick_again_and_keeps_none_for_later(stage: str) -> None:
+    """EventBridge invokes asynchronously: by default Lambda runs what failed twice more, in a queue of six hours."""
+    synth = synthesised(stage)
+    configured = {
+        config["Properties"]["FunctionName"]["Ref"]: config["Properties"]
+        for config in synth.resources("pipeline", "AWS::Lambda::EventInvokeConfig").values()
+    }
+    targets = [
+        target
+        for rule in synth.resources("pipeline", "AWS::Events::Rule").values()
+        for target in rule["Properties"]["Targets"]
+    ]
+    scheduled = {target["Arn"]["Fn::GetAtt"][0] for target in targets}
+
+    assert scheduled == {name for key, (name, _) in _functions(stage).items() if key != "aggregator"}
+    assert set(configured) == scheduled
+    for properties in configured.values():
+        assert (properties["MaximumRetryAttempts"], properties["MaximumEventAgeInSeconds"]) == (0, 60)
+    for target in targets:
+        assert target["RetryPolicy"] == {"MaximumEventAgeInSeconds": 60, "MaximumRetryAttempts": 0}
+
+
+@pytest.mark.parametrize("stage", STAGE_NAMES)
+def test_compactor_and_reconciler_never_run_twice_side_by_side(stage: str) -> None:
+    reserved = {
+        name: properties["ReservedConcurrentExecutions"]
+        for name, (_, properties) in _functions(stage).items()
+        if "ReservedConcurrentExecutions" in properties
+    }
+
+    emulated = synthesised(stage).config.emulated
+    assert reserved == ({} if emulated else {"compactor": 1, "reconciler": 1})
+
+
 def test_names_are_made_by_cloudformation_except_those_that_people_look_for() -> None:
     named = {
         name: key
         for name, resource in synthesised("prod").all_resources().items()
         for key in resource.get("Properties", {})
         if key in {"BucketName", "TableName", "QueueName", "TopicName", "FunctionName", "RoleName", "LogGroupName"}
-        and resource["Type"].rpartition("::")[2] not in {"EventSourceMapping", "Permission"}
+        and resource["Type"].rpartition("::")[2] not in {"EventInvokeConfig", "EventSourceMapping", "Permission"}
     }
 
     assert named == {}

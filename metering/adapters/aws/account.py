@@ -1,13 +1,19 @@
-"""`Account` over the account API, as far as the endpoint has one."""
+"""`Account` over the account API, as far as there is one.
+
+Not every partition has it (GovCloud, the isolated ones and the European sovereign cloud do not). There the SDK makes up
+a host name that nobody answers, so what its own endpoint data says is asked first.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import botocore.session
 from botocore.exceptions import ClientError
 
 from metering.adapters.aws.errors import error_code, translated
 from metering.domain.regions import ListedRegion
+from metering.errors import OperationFailedError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,13 +25,30 @@ _PAGE = 50
 _UNKNOWN_REGION = frozenset({"ValidationException", "ResourceNotFoundException", "NotFoundException"})
 
 
-class AwsAccount:
-    """The account of the client's credentials."""
+def has_account_api(partition: str) -> bool:
+    """Whether the SDK's endpoint data has the account API in a partition (`aws`, `aws-us-gov`)."""
+    names = botocore.session.get_session().get_available_regions("account", partition, allow_non_regional=True)
+    return bool(names)
 
-    def __init__(self, client: AccountClient) -> None:
+
+class AwsAccount:
+    """The account of the client's credentials.
+
+    Args:
+        client: Of the account API.
+        custom_endpoint: It was given an endpoint (an emulator's), so there is one whatever the partition has.
+    """
+
+    def __init__(self, client: AccountClient, *, custom_endpoint: bool) -> None:
         self._client = client
+        self._there = custom_endpoint or has_account_api(client.meta.partition)
 
     def regions(self) -> Sequence[ListedRegion]:
+        if not self._there:
+            raise OperationFailedError(
+                f"Partition {self._client.meta.partition} has no account API, so nobody lists its regions.",
+                "Name each: `metering region add <region>` builds one that is not listed.",
+            )
         with translated("account.ListRegions"):
             pages = self._client.get_paginator("list_regions").paginate(PaginationConfig={"PageSize": _PAGE})
             found = [region for page in pages for region in page.get("Regions", [])]
@@ -36,6 +59,8 @@ class AwsAccount:
         ]
 
     def opt_status(self, region: str) -> str | None:
+        if not self._there:
+            return None
         try:
             with translated("account.GetRegionOptStatus"):
                 answer = self._client.get_region_opt_status(RegionName=region)

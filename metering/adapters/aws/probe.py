@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 from botocore.exceptions import BotoCoreError, ClientError
 
 from metering.adapters.aws.errors import error_code
-from metering.domain.regions import Answered, Finding
+from metering.domain.regions import ALONE_FUNCTIONS, Answered, Finding
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -53,8 +53,10 @@ class _Quota(NamedTuple):
     needed: int
 
 
+# Lambda lets nobody reserve of the last 100 (Lambda developer guide); what is reserved here is refused with less.
+_CONCURRENCY = 100 + len(ALONE_FUNCTIONS)
 _QUOTAS = (
-    _Quota("Lambda concurrent executions", "lambda", "L-B99A9384", 50),
+    _Quota("Lambda concurrent executions", "lambda", "L-B99A9384", _CONCURRENCY),
     _Quota("DynamoDB write units a table", "dynamodb", "L-34F8CCC8", 4_000),
     _Quota("CloudFormation stacks", "cloudformation", "L-0485CB21", 10),
 )

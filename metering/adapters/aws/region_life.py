@@ -11,6 +11,7 @@ from metering.adapters.aws.region import RegionPorts
 from metering.adapters.aws.stacks import stack_outputs
 from metering.domain.alarms import ALARMS, ROLLBACK_ALARMS, alarm_name
 from metering.domain.items import Table
+from metering.domain.regions import ALONE_FUNCTIONS
 from metering.domain.watch_items import CANARY_PK, CanaryRun, CanaryVerdict
 from metering.errors import OperationFailedError
 from metering.usecases.freshness import waiting_commits
@@ -58,12 +59,12 @@ class DeployedRegions:
         for rule in self._resource_ids(region, "AWS::Events::Rule"):
             with translated("events.EnableRule"):
                 clients.events.enable_rule(Name=rule.rpartition("|")[2])
+        alone = {self._function(region, name.capitalize()) for name in ALONE_FUNCTIONS}
         for function in self._resource_ids(region, "AWS::Lambda::Function"):
             with translated("lambda.GetFunctionConcurrency"):
                 held = clients.lambda_.get_function_concurrency(FunctionName=function)
             if held.get("ReservedConcurrentExecutions") == 0:
-                with translated("lambda.DeleteFunctionConcurrency"):
-                    clients.lambda_.delete_function_concurrency(FunctionName=function)
+                _let_run(clients, function, alone=function in alone)
 
     def set_intake(self, region: str, *, enabled: bool) -> None:
         for mapping, _ in self._mappings(region):
@@ -143,3 +144,13 @@ class DeployedRegions:
 
     def _items(self, region: str) -> ItemStore:
         return RegionPorts(self._clients_of(region), self._resources(region)).items
+
+
+def _let_run(clients: Clients, function: str, *, alone: bool) -> None:
+    """Undo a concurrency of 0. CloudFormation would not: what the template says did not change."""
+    if alone:
+        with translated("lambda.PutFunctionConcurrency"):
+            clients.lambda_.put_function_concurrency(FunctionName=function, ReservedConcurrentExecutions=1)
+        return
+    with translated("lambda.DeleteFunctionConcurrency"):
+        clients.lambda_.delete_function_concurrency(FunctionName=function)

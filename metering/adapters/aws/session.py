@@ -66,6 +66,11 @@ class Access:
     localstack_host: str | None = None
     access_key: tuple[str, str] | None = None
 
+    @property
+    def custom_endpoint(self) -> bool:
+        """Whether it is reached elsewhere than where the SDK would look."""
+        return self.endpoint_url is not None or self.localstack_host is not None
+
     @classmethod
     def from_env(
         cls, environ: Mapping[str, str], *, region: str | None = None, endpoint_url: str | None = None
@@ -89,7 +94,6 @@ class Access:
 
 def sdk_config(access: Access, service: str, *, attempts: int = _ATTEMPTS) -> Config:
     """The SDK settings of a service's client: timeouts, retries, connections, user agent."""
-    custom_endpoint = access.endpoint_url is not None or access.localstack_host is not None
     return Config(
         region_name=access.region,
         connect_timeout=_CONNECT_TIMEOUT_S,
@@ -100,7 +104,7 @@ def sdk_config(access: Access, service: str, *, attempts: int = _ATTEMPTS) -> Co
         # It would be a third of what a hundred-item transaction costs here, and DynamoDB checks everything itself.
         parameter_validation=service != "dynamodb",
         # An emulator's host name has no bucket names before it.
-        s3={"addressing_style": "path" if custom_endpoint else "auto"},
+        s3={"addressing_style": "path" if access.custom_endpoint else "auto"},
     )
 
 

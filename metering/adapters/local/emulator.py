@@ -141,6 +141,8 @@ def _environment(port: int, run_dir: Path, *, region: str, auth: bool, tls: bool
     }
     own = {
         "BIND_HOST": HOST,
+        # A listener of its own that takes no notice of BIND_HOST: port 8883 of every address.
+        "IOT_MTLS_ENABLED": "0",
         "GATEWAY_PORT": str(port),
         "MINISTACK_REGION": region,
         "TMPDIR": str(run_dir / "tmp"),

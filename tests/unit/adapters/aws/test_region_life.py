@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -28,6 +29,7 @@ class StubbedClients:
     cloudformation: Any = None
     lambda_: Any = None
     sns: Any = None
+    events: Any = None
 
 
 @pytest.fixture
@@ -116,3 +118,47 @@ def event(resource: str, status: str, reason: str = "") -> dict[str, Any]:
         "ResourceStatusReason": reason,
         "Timestamp": datetime(2026, 1, 1, tzinfo=UTC),
     }
+
+
+class Answers:
+    """A client that answers as told, and remembers what was asked."""
+
+    def __init__(self, answers: dict[str, Any]) -> None:
+        self.answers = answers
+        self.asked: list[tuple[str, dict[str, Any]]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        def call(**arguments: Any) -> Any:
+            self.asked.append((name, arguments))
+            answer = self.answers.get(name, {})
+            return answer(arguments) if callable(answer) else answer
+
+        return call
+
+    def get_paginator(self, name: str) -> Any:
+        return SimpleNamespace(paginate=lambda **_: [self.answers[name]])
+
+
+def test_what_somebody_stopped_runs_again_and_those_that_run_alone_stay_alone() -> None:
+    functions = ("aggregator", "compactor", "reconciler", "watch")
+    outputs = [{"OutputKey": f"{name.capitalize()}FunctionName", "OutputValue": name} for name in functions]
+    resources = [{"ResourceType": "AWS::Lambda::Function", "PhysicalResourceId": name} for name in functions]
+    held = {"aggregator": 0, "compactor": 0, "reconciler": 1}
+    lambda_ = Answers({
+        "get_function_concurrency": lambda asked: (
+            {"ReservedConcurrentExecutions": held[asked["FunctionName"]]} if asked["FunctionName"] in held else {}
+        ),
+    })  # fmt: skip
+    cloudformation = Answers({
+        "describe_stacks": {"Stacks": [{"Outputs": outputs}]},
+        "list_stack_resources": {"StackResourceSummaries": resources},
+    })  # fmt: skip
+    clients = StubbedClients(cloudformation=cloudformation, lambda_=lambda_, events=Answers({}))
+
+    DeployedRegions(lambda _: cast("Clients", clients), stage="prod").start("us-east-1")
+
+    changed = [call for call in lambda_.asked if call[0].endswith("function_concurrency") and "get" not in call[0]]
+    assert changed == [
+        ("delete_function_concurrency", {"FunctionName": "aggregator"}),
+        ("put_function_concurrency", {"FunctionName": "compactor", "ReservedConcurrentExecutions": 1}),
+    ]
