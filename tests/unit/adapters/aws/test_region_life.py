@@ -145,6 +145,7 @@ def test_what_somebody_stopped_runs_again_and_those_that_run_alone_stay_alone() 
     resources = [{"ResourceType": "AWS::Lambda::Function", "PhysicalResourceId": name} for name in functions]
     held = {"aggregator": 0, "compactor": 0, "reconciler": 1}
     lambda_ = Answers({
+        "list_event_source_mappings": {"EventSourceMappings": []},
         "get_function_concurrency": lambda asked: (
             {"ReservedConcurrentExecutions": held[asked["FunctionName"]]} if asked["FunctionName"] in held else {}
         ),
