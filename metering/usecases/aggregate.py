@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from metering.domain import metric_names
 from metering.domain.admission import Admission
 from metering.domain.batches import DecodedBatch, RefusedBatch
-from metering.errors import LedgerCorruptError, UnavailableError
+from metering.errors import UnavailableError
 from metering.usecases.commit import Committer, Invocation
 from metering.usecases.contents import Content, rounds
 from metering.usecases.finish import Finisher
@@ -172,18 +172,11 @@ class Aggregator:
         for content in contents:
             batch = content.batch
             if isinstance(batch, RefusedBatch):
-                invocation.tally.settle(content, self._reject(content, batch, invocation))
+                invocation.reject(content, batch)
             else:
                 candidates.append(Candidate(content=content, batch=batch))
         if candidates:
             self._committer.commit(candidates, invocation)
-
-    def _reject(self, content: Content, batch: RefusedBatch, invocation: Invocation) -> Verdict:
-        try:
-            return self._refuser.reject(content, batch)
-        except LedgerCorruptError as error:
-            invocation.tally.corrupt(error)
-            return Verdict.PUT_BACK
 
 
 def _together(deliveries: Sequence[Delivery]) -> list[Delivery]:

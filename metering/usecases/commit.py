@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from metering.ports import Clock, Deadline, Entropy, ItemStore, Metrics, ObjectStore, RowCodec
     from metering.settings import Settings
+    from metering.usecases.contents import Content
     from metering.usecases.finish import Finisher
     from metering.usecases.originals import Candidate, Originals
     from metering.usecases.patience import Patience
@@ -54,6 +55,15 @@ class Invocation:
     deadline: Deadline
     refuser: Refuser
     tally: Tally
+
+    def reject(self, content: Content, batch: RefusedBatch) -> None:
+        """Refuse a content. If the ledger contradicts itself about its id, it goes back, and that alone."""
+        try:
+            verdict = self.refuser.reject(content, batch)
+        except LedgerCorruptError as error:
+            self.tally.corrupt(error)
+            verdict = Verdict.PUT_BACK
+        self.tally.settle(content, verdict)
 
 
 class Committer:
@@ -121,7 +131,10 @@ class Committer:
         founded = []
         for candidate, judged in zip(candidates, self._originals.judge(candidates), strict=True):
             if isinstance(judged, RefusedBatch):
-                invocation.tally.settle(candidate.content, invocation.refuser.reject(candidate.content, judged))
+                invocation.reject(candidate.content, judged)
+            elif isinstance(judged, LedgerCorruptError):
+                invocation.tally.corrupt(judged)
+                invocation.tally.settle(candidate.content, Verdict.PUT_BACK)
             elif isinstance(judged, Verdict):
                 invocation.tally.settle(candidate.content, judged)
             else:

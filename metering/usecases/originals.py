@@ -14,7 +14,7 @@ from metering.domain.batches import DecodedBatch, RefusedBatch
 from metering.domain.items import Table
 from metering.domain.ledger import Marker, marker_key
 from metering.domain.reasons import Reason, problem
-from metering.errors import UnavailableError
+from metering.errors import LedgerCorruptError, UnavailableError
 from metering.usecases.verdicts import Match, Verdict, compare
 
 if TYPE_CHECKING:
@@ -58,11 +58,12 @@ class Originals:
         self._store = store
         self._patience = patience
 
-    def judge(self, candidates: Sequence[Candidate]) -> list[Candidate | RefusedBatch | Verdict]:
+    def judge(self, candidates: Sequence[Candidate]) -> list[Candidate | RefusedBatch | Verdict | LedgerCorruptError]:
         """For each, in order: itself with its original, or why it is not to be committed.
 
         What is no retry comes back as it is. A retry is refused unless its first id is accepted with other content: it
-        can be sent under that id, and counted under both it would be counted twice.
+        can be sent under that id, and counted under both it would be counted twice. A marker that cannot be read is
+        returned as the error that it is: only that retry waits for somebody to look.
         """
         keys = [marker_key(each.batch.retry_of) for each in candidates if each.batch.retry_of]
         if not keys:
@@ -74,10 +75,13 @@ class Originals:
         return [_judge(each, items) if each.batch.retry_of else each for each in candidates]
 
 
-def _judge(candidate: Candidate, items: Mapping[Key, Item]) -> Candidate | RefusedBatch | Verdict:
+def _judge(candidate: Candidate, items: Mapping[Key, Item]) -> Candidate | RefusedBatch | Verdict | LedgerCorruptError:
     batch = candidate.batch
     item = items.get(marker_key(batch.retry_of))
-    marker = None if item is None else Marker.from_item(item)
+    try:
+        marker = None if item is None else Marker.from_item(item)
+    except LedgerCorruptError as error:
+        return error
     if marker is None or marker.verdict != "accepted":
         return _refused(candidate, f"{batch.retry_of} is not accepted: send this under its own id")
     match compare(marker, batch):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from metering.adapters.memory.clock import DeadlineAt, ManualClock
@@ -12,11 +14,12 @@ from metering.adapters.memory.objects import MemoryObjectStore
 from metering.adapters.memory.queues import MemoryQueue
 from metering.adapters.records.codec import ParquetRowCodec
 from metering.adapters.records.reader import RecordBatchReader
-from metering.domain.items import Table
-from metering.domain.ledger import Marker
+from metering.domain.items import Table, Update
+from metering.domain.ledger import Marker, marker_key
 from metering.errors import OperationFailedError
 from metering.usecases.aggregate import Aggregator
 from metering.usecases.quarantine_entries import QuarantineEntries
+from metering.usecases.verdicts import Verdict
 from tests.property.sent import inline, pointing
 from tests.stage import LIMITS, settings
 from tests.usage_items import usage_of
@@ -100,3 +103,24 @@ def test_bytes_of_a_conflict_survive_its_retry_to_the_last_digit() -> None:
     region.entries.retry(entry, as_new_id=True)
     region.work()
     assert region.counted() == (7 + 9_007_199_254_740_993, 2)
+
+
+def test_a_retry_whose_original_cannot_be_read_goes_back_and_takes_nothing_with_it() -> None:
+    region = Region()
+    region.send(inline("edge-1", ((NOW_S, 7),)).body)
+    region.work()
+    region.send(inline("edge-1", ((NOW_S, 8),)).body)
+    region.work()
+    [entry] = region.entries.find("edge-1")
+    region.entries.retry(entry, as_new_id=True)
+    region.send(inline("edge-2", ((NOW_S, 5),)).body)
+    damaged = Update(table=Table.LEDGER, key=marker_key("edge-1"), set={"verdict": "acepted"})
+    region.items.update(damaged)
+    received = region.queue.receive(10)
+    deadline = DeadlineAt(clock=region.clock, at_ms=region.clock.now_ms() + 50_000)
+    result = region.aggregator.handle([each.delivery for each in received], deadline)
+    assert result.counts == {Verdict.PUT_BACK: 1, Verdict.ACCEPTED: 1}
+    assert [each for each in result.contradictions if "B#edge-1 / M" in each]
+    region.items.update(replace(damaged, set={"verdict": "accepted"}))
+    region.aggregator.handle([each.delivery for each in received], deadline)
+    assert region.counted() == (7 + 8 + 5, 3)
