@@ -82,9 +82,9 @@ class SentContent:
         return "" if self.retries is None else self.retries.batch_id
 
 
-def retry_of(content: SentContent) -> SentContent:
-    """The same content under an id of its own; the message says so."""
-    batch_id = f"retry:{content.name}"
+def retry_of(content: SentContent, way: str = "") -> SentContent:
+    """The same content under an id of its own; the message says so. In another `way` it gets another id."""
+    batch_id = f"retry:{content.name}{way}"
     return SentContent(
         name=batch_id,
         batch_id=batch_id,

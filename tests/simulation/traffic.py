@@ -74,7 +74,9 @@ class Traffic:
             # Mostly what is in conflict; now and then what is not, which anybody can say.
             share = 0.7 if f"{content.batch_id}.1" in self.contents else 0.04
             if retries.random() < share:
-                self._retry(content, retries)
+                self._retry(content, retry_of(content), retries)
+                if retries.random() < 0.3:
+                    self._retry(content, retry_of(content, ":again"), retries)
         self._count(histogram)
 
     def _make_hours(self) -> list[int]:
@@ -158,9 +160,8 @@ class Traffic:
             after_ms = first_ms + int(chance.random() * 1000) if chance.random() < 0.5 else self._moment_ms()
             self.sendings.append(Sending(later, after_ms, content.name, content.sender_id))
 
-    def _retry(self, content: SentContent, chance: random.Random) -> None:
+    def _retry(self, content: SentContent, retry: SentContent, chance: random.Random) -> None:
         """Before, among and after the copies under its own id: nobody knows what is still on its way."""
-        retry = retry_of(content)
         self.contents[retry.name] = retry
         for _ in range(1 + int(chance.random() * 3)):
             epoch = int(chance.random() * self._epochs)
