@@ -88,7 +88,7 @@ def retry(
     start: Annotated[str | None, typer.Option("--from", help="With --reason: refused at or after.")] = None,
     end: Annotated[str | None, typer.Option("--to", help="With --reason: refused before.")] = None,
     as_new_id: Annotated[
-        bool, typer.Option("--as-new-id", help="Send a whole batch under an id of its own: its id has other content.")
+        bool, typer.Option("--as-new-id", help="Send a conflict under an id of its own: other content has its id.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be sent, and send nothing.")] = False,
 ) -> None:

@@ -134,7 +134,7 @@ class QuarantineEntries:
 
         Args:
             entry: What was refused.
-            as_new_id: Send a whole batch under an id of its own, because somebody else took its id.
+            as_new_id: Send a conflict under an id of its own, because other content has its id.
             dry_run: Say what would be sent, and send nothing.
 
         Raises:

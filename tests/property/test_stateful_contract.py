@@ -8,6 +8,7 @@ here, and fails if it does not.
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, ClassVar
 
@@ -48,6 +49,7 @@ from tests.usage_items import usage_of
 
 if TYPE_CHECKING:
     from metering.ports import Deadline
+    from metering.usecases.quarantine_entries import Entry
     from tests.property.sent import Hours, Sent
 
 _HOUR_S, _DAY_S = 3_600, 86_400
@@ -86,6 +88,8 @@ OUTCOMES = (
     "redriven",
     "refused batch retried and accepted",
     "refused records retried",
+    "conflict retried under another id and accepted",
+    "copy under the first id of a retried conflict",
     "compacted",
     "cleaned",
     "reconciled, all equal",
@@ -118,6 +122,7 @@ class Contract(RuleBasedStateMachine):
         self.closed: dict[str, dict[str, int]] = {}
         self.missing: dict[str, bytes] = {}  # objects that messages point to, and are not there
         self.put_right: set[str] = set()
+        self.retried: dict[str, Sent] = {}  # id of a retry -> the conflict that it is a retry of
         self.unmarked: set[str] = set()
         self.rebuilt: set[str] = set()
         self.jobs = LakeJobs(
@@ -222,10 +227,22 @@ class Contract(RuleBasedStateMachine):
                 # Too late they were, too late they are: whatever comes of it is refused again.
                 entries.retry(entry)
                 self.reached["refused records retried"] += 1
-            elif entry.kind == "refused":
+            elif entry.kind == "conflict":
+                self._retry_conflict(entries, entry)
+            elif not set(entry.retried_as) - {entry.batch_id}:
                 entries.retry(entry)
                 self.put_right.add(entry.batch_id)
                 self.messages += [(c, self._now_s()) for c, _ in list(self.messages) if c.batch_id == entry.batch_id]
+
+    @precondition(lambda self: self.retried)
+    @rule(first=st.booleans())
+    def copies_of_a_retry(self, first: bool) -> None:
+        """Both messages of a retried conflict come again, in either order, now or from the dead letters."""
+        for retry_id, content in sorted(self.retried.items()):
+            [retry] = {sent for sent, _ in self.messages if sent.batch_id == retry_id}
+            for sent in (content, retry) if first else (retry, content):
+                self._send(sent)
+            self.reached["copy under the first id of a retried conflict"] += 1
 
     @rule()
     def compact(self) -> None:
@@ -339,6 +356,9 @@ class Contract(RuleBasedStateMachine):
                 assert marker.metered == sum(records for _, records in seen.values())
                 assert marker.records == marker.metered + marker.refused
                 assert (marker.content_hash is None) == (batch_id in self.rebuilt)
+        for retry_id, content in self.retried.items():
+            hashes = [markers[name].content_hash for name in (retry_id, content.batch_id) if name in markers]
+            assert len(hashes) < 2 or None in hashes or hashes[0] != hashes[1]
         if not self.broken:
             query = UsageQuery(from_s=0, to_s=_BEGIN_S + _YEAR_S, group_by=())
             usage = UsageTable(items=self.items).usage(query, now_s=self._now_s())
@@ -362,6 +382,7 @@ class Contract(RuleBasedStateMachine):
             assert self._has_verdict(content), content
         accepted = {marker.batch_id for marker in self._accepted()}
         self.reached["refused batch retried and accepted"] += len(self.put_right & accepted)
+        self.reached["conflict retried under another id and accepted"] += len(self.retried.keys() & accepted)
         self.reached["late record refused"] += sum(marker.refused for marker in self._accepted())
         too_late = ("RejectedByReason", (("reason", "too_late"),))
         self.reached["late batch refused"] += self.metrics.by_dimensions[too_late]
@@ -398,6 +419,16 @@ class Contract(RuleBasedStateMachine):
         found = [e for e in usage_of(self.items) if e.key.corrects_s == own_s]
         assert not any(month_of(entry.key.hour_s) == month_of(own_s) for entry in found)
         return add([entry.total for entry in found])
+
+    def _retry_conflict(self, entries: QuarantineEntries, entry: Entry) -> None:
+        assert entry.batch is not None
+        bodies = {content.body: content for content, _ in self.messages}
+        content = bodies[entry.batch.body]
+        self._restore_markers()
+        retry_id = entries.retry(entry, as_new_id=True).retry_id
+        [body] = [body for body in self.queue.bodies() if f'"{retry_id}"' in body][-1:]
+        self.messages.append((replace(content, batch_id=retry_id, body=body), self._now_s()))
+        self.retried[retry_id] = content
 
     def _has_verdict(self, content: Sent) -> bool:
         pk = marker_key(content.batch_id).pk

@@ -76,19 +76,36 @@ def _check_rows(world: World, rows: list[Row], findings: Findings) -> None:
     for row in rows:
         name, _, position = row.resource_id.partition("/")
         visible.setdefault(name, set()).add(int(position))
-        content = world.contents[name]
-        sent = content.rows[int(position)]
+        sent = (_metered(world, world.contents[name]) or world.contents[name]).rows[int(position)]
         if row != sent and (row[1:] != sent[1:] or not _booked_right(world, row, sent)):
             findings.unexpected.append(f"{row.resource_id} is not as it was sent")
     for content in world.contents.values():
-        accepted = world.watch.accepted.get(content.batch_id)
-        seen = visible.get(content.name, set())
-        if accepted is None or accepted[0] != content.content_hash:
-            findings.unexpected += [f"{content.name}/{position} was not accepted" for position in sorted(seen)]
-        elif seen not in _possible(world, content):
-            findings.lost.append(f"{content.name}: {len(seen)} of {len(content.rows)} rows are visible")
-        elif len(seen) < len(content.rows):
-            _check_refused(world, content, seen, findings)
+        if content.retries is None:
+            _check_content(world, content, visible.get(content.name, set()), findings)
+
+
+def _check_content(world: World, content: SentContent, seen: set[int], findings: Findings) -> None:
+    metered = _metered(world, content)
+    if metered is None:
+        findings.unexpected += [f"{content.name}/{position} was not accepted" for position in sorted(seen)]
+    elif seen not in _possible(world, metered):
+        findings.lost.append(f"{content.name}: {len(seen)} of {len(content.rows)} rows are visible")
+    elif len(seen) < len(content.rows):
+        _check_refused(world, metered, seen, findings)
+    if len(_accepted_as(world, content)) > 1:
+        findings.doubled.append(f"{content.name}: accepted under its id and as a retry")
+
+
+def _accepted_as(world: World, content: SentContent) -> list[SentContent]:
+    """The content itself and its retry, as far as they are accepted."""
+    retries = [each for each in world.contents.values() if each.retries is content]
+    return [
+        each for each in (content, *retries) if world.watch.accepted.get(each.batch_id, ("",))[0] == each.content_hash
+    ]
+
+
+def _metered(world: World, content: SentContent) -> SentContent | None:
+    return next(iter(_accepted_as(world, content)), None)
 
 
 def _booked_right(world: World, row: Row, sent: Row) -> bool:
@@ -165,6 +182,8 @@ def _check_verdict(world: World, content: SentContent, findings: Findings) -> No
     if is_accepted and is_conflict:
         findings.doubled.append(f"{content.name}: accepted and in conflict")
     if is_accepted or is_conflict or world.queue.holds(content.name):
+        return
+    if content.retries is not None and world.watch.is_metered_elsewhere(content):
         return
     if accepted is not None and content.batch_id in world.watch.rebuilt:
         # Nobody can tell any more what it was the same as: a duplicate, flagged.

@@ -107,6 +107,7 @@ class History:
             batches=20 + chance.randrange(3),
             epochs=self.epochs,
             histogram=self.faults.histogram,
+            retries=random.Random(f"retries {seed}"),
             dropped=dropped_batches,
         )
         self.world.contents = self.traffic.contents

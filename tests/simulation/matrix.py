@@ -24,7 +24,7 @@ from tests.simulation import jobs
 from tests.simulation.checker import check, lake_rows
 from tests.simulation.faults import HOUR_MS, MINUTE_MS, Fault, ScriptedFaults
 from tests.simulation.ports import Process, ProcessItems
-from tests.simulation.rows import Row, SentContent
+from tests.simulation.rows import Row, SentContent, retry_of
 from tests.simulation.scheduler import KilledError
 from tests.simulation.sqs import VISIBILITY_MS
 from tests.simulation.traffic import DAY_MS
@@ -56,6 +56,8 @@ _MONTH = "2026-11"
 _ACTIONS = 14
 _SUBJECT = "subject"
 _ATTEMPTS = 8
+# Other content of b2, under an id of its own.
+_RETRY = "retry:b2.1"
 # Batches whose markers get lost: of one hour, with other content in conflict, of many hours, refused in part, wide.
 _MARKERS_LOST = ("b0", "b2", "chunks", "partly", "wide")
 
@@ -140,6 +142,7 @@ class Scenario:
         world.queue.send("b0.0", "S1")
         self._until_worked_off("worker")
         world.queue.send("b1.0", "S1")
+        world.queue.send(_RETRY, "operator")
         self._until_worked_off("worker again")
         self._until_done("finisher", self._finish, lambda: True)
         self._put_back()
@@ -227,7 +230,7 @@ class Scenario:
         world.objects.put("ingest/gone", b"", if_absent=True)
         self._until_done("retry", self._retry, lambda: True)
         self._until_worked_off("retried")
-        left = {"dead", "gone"} - world.watch.accepted.keys()
+        left = {"dead", "gone", _RETRY} - world.watch.accepted.keys()
         if left:
             raise ViolationError(f"{sorted(left)} was put back and is not accepted")
 
@@ -263,7 +266,7 @@ class Scenario:
     def _send_copies(self) -> None:
         """Of each batch whose marker was rebuilt, and other content under such an id: nobody can tell it any more."""
         world = self.world
-        copies = [*(f"{batch_id}.0" for batch_id in _MARKERS_LOST), "b0.1"]
+        copies = [*(f"{batch_id}.0" for batch_id in _MARKERS_LOST), "b0.1", _RETRY]
         for name in copies:
             world.queue.send(name, "S1")
         duplicates = world.metrics.counts[BATCHES_DUPLICATE]
@@ -347,7 +350,9 @@ def _contents() -> Iterator[SentContent]:
     for number in range(6):
         yield content_of(f"b{number}", 0, [own_s, own_s - HOUR_S * (number % 2)])
     yield content_of("b0", 1, [own_s])
-    yield content_of("b2", 1, [own_s])
+    other = content_of("b2", 1, [own_s])
+    yield other
+    yield retry_of(other)
     yield content_of("dead", 0, [own_s])
     yield content_of("wide", 0, [own_s - HOUR_S * n for n in range(5)] * 2)
     yield content_of("chunks", 0, [own_s - HOUR_S * n for n in range(15)])

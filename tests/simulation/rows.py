@@ -65,6 +65,7 @@ class SentContent:
         rows: Booked in their own hours. Their resource ids name batch, content and position: no two rows are equal.
         refused: Reason if the whole batch is refused, else empty.
         location: Key of the object that its message points to; empty if the records are in the message.
+        retries: Of a retry under another id: the content that came first, whose records it has; else nothing.
     """
 
     name: str
@@ -74,6 +75,26 @@ class SentContent:
     rows: tuple[Row, ...]
     refused: str = ""
     location: str = ""
+    retries: SentContent | None = None
+
+    @property
+    def retry_of(self) -> str:
+        return "" if self.retries is None else self.retries.batch_id
+
+
+def retry_of(content: SentContent, way: str = "") -> SentContent:
+    """The same content under an id of its own; the message says so. In another `way` it gets another id."""
+    batch_id = f"retry:{content.name}{way}"
+    return SentContent(
+        name=batch_id,
+        batch_id=batch_id,
+        content_hash=content.content_hash,
+        sender_id="operator",
+        rows=tuple(row._replace(batch_id=batch_id) for row in content.rows),
+        refused=content.refused,
+        location=content.location,
+        retries=content,
+    )
 
 
 class PlainReader:
@@ -113,6 +134,7 @@ def _refused(content: SentContent, delivery: Delivery, reason: str, *, missing: 
         records=len(content.rows),
         missing_object=missing,
         evidence=b"",
+        retry_of=content.retry_of,
     )
 
 
@@ -139,6 +161,7 @@ def _decoded(content: SentContent, delivery: Delivery, reasons: Sequence[str | N
             if reason is not None
         ),
         decoded_bytes=100 * len(content.rows),
+        retry_of=content.retry_of,
     )
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from metering.domain.hours import hour_of
 from metering.units import DAY_S, HOUR_S
 from tests.simulation.faults import HOUR_MS, MINUTE_MS
-from tests.simulation.rows import Row, SentContent
+from tests.simulation.rows import Row, SentContent, retry_of
 
 if TYPE_CHECKING:
     import random
@@ -41,6 +41,7 @@ class Traffic:
         now_s: Start of the history.
         batches: Number of batch ids.
         epochs: Number of epochs; what comes again in a later one is a replay.
+        retries: Decides what is retried under another id, and when.
         dropped: Numbers of batches to leave out.
         only: If given, all others are left out.
     """
@@ -53,6 +54,7 @@ class Traffic:
         batches: int,
         epochs: int,
         histogram: Counter[str],
+        retries: random.Random,
         dropped: Collection[int] = (),
     ) -> None:
         self.contents: dict[str, SentContent] = {}
@@ -68,6 +70,13 @@ class Traffic:
             self._batch(number)
             if number in dropped:
                 self._undo(*before)
+        for content in list(self.contents.values()):
+            # Mostly what is in conflict; now and then what is not, which anybody can say.
+            share = 0.7 if f"{content.batch_id}.1" in self.contents else 0.04
+            if retries.random() < share:
+                self._retry(content, retry_of(content), retries)
+                if retries.random() < 0.3:
+                    self._retry(content, retry_of(content, ":again"), retries)
         self._count(histogram)
 
     def _make_hours(self) -> list[int]:
@@ -151,6 +160,20 @@ class Traffic:
             after_ms = first_ms + int(chance.random() * 1000) if chance.random() < 0.5 else self._moment_ms()
             self.sendings.append(Sending(later, after_ms, content.name, content.sender_id))
 
+    def _retry(self, content: SentContent, retry: SentContent, chance: random.Random) -> None:
+        """Before, among and after the copies under its own id: nobody knows what is still on its way."""
+        self.contents[retry.name] = retry
+        for _ in range(1 + int(chance.random() * 3)):
+            epoch = int(chance.random() * self._epochs)
+            after_ms = int(chance.random() * 2 * _SEND_MS)
+            self.sendings.append(Sending(epoch, after_ms, retry.name, retry.sender_id))
+            if chance.random() < 0.5:
+                # A late copy under its own id.
+                later = epoch + int(chance.random() * (self._epochs - epoch))
+                self.sendings.append(
+                    Sending(later, int(chance.random() * 2 * _SEND_MS), content.name, content.sender_id)
+                )
+
     def _moment_ms(self) -> int:
         return self._bursts_ms[int(self._chance.random() * 4)] + int(self._chance.random() * 300)
 
@@ -163,6 +186,7 @@ class Traffic:
         copies = len(self.sendings) - len({sending.content for sending in self.sendings})
         histogram["copy sent by the producer"] += copies
         histogram["other content under the same id"] += sum(name.endswith(".1") for name in self.contents)
+        histogram["retry under another id"] += sum(each.retries is not None for each in self.contents.values())
         histogram["late record"] += sum(
             row.start_s < self._now_s - DAY_S for content in self.contents.values() for row in content.rows
         )

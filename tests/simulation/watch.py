@@ -15,6 +15,7 @@ from metering.domain.ledger import (
     pointed_to,
 )
 from metering.domain.quarantine import batch_key
+from metering.domain.retries import Alias
 from metering.units import DAY_S, MINUTE_S
 from tests.simulation.rows import decode_rows
 
@@ -114,6 +115,14 @@ class Watch:
         if content is not None and not self._has_verdict(content):
             raise ViolationError(f"I4: {content.name} was acknowledged without a verdict")
 
+    def is_metered_elsewhere(self, content: SentContent) -> bool:
+        """Whether the content of a retry is metered under the id that it came under first, or as another retry."""
+        if content.retries is None:
+            return False
+        first = self.accepted.get(content.retry_of)
+        alias = Alias(batch_id=content.retry_of, content_hash=content.content_hash, retry_id="", expires_at_s=0)
+        return (first is not None and first[0] == content.content_hash) or self._world.peek(alias.key) is not None
+
     def _pointed(self, item: Item) -> None:
         pk = str(item["pk"])
         since = self.visible_since.setdefault(parse_hour(pk[2:]), {})
@@ -183,6 +192,8 @@ class Watch:
         if accepted is not None and (accepted[0] == content.content_hash or content.batch_id in self.rebuilt):
             return True
         if self._world.peek(conflict_key(content.batch_id, content.content_hash)) is not None:
+            return True
+        if self.is_metered_elsewhere(content):
             return True
         marker = self._world.peek(marker_key(content.batch_id))
         if marker is not None and (marker["verdict"] == "rejected" or content.location):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
+from itertools import permutations
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -14,15 +17,22 @@ from metering.adapters.memory.objects import MemoryObjectStore
 from metering.adapters.memory.queues import MemoryQueue
 from metering.adapters.records.codec import ParquetRowCodec
 from metering.adapters.records.reader import RecordBatchReader
-from metering.domain.items import Table, Update
+from metering.domain.items import Key, Put, Table, Update
 from metering.domain.ledger import Marker, marker_key
 from metering.errors import OperationFailedError
+from metering.units import DAY_S
 from metering.usecases.aggregate import Aggregator
 from metering.usecases.quarantine_entries import QuarantineEntries
 from metering.usecases.verdicts import Verdict
 from tests.property.sent import inline, pointing
 from tests.stage import LIMITS, settings
+from tests.unit.usecases.small_world import KilledError
 from tests.usage_items import usage_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from metering.usecases.quarantine_entries import Entry
 
 NOW_S = 1_796_083_200
 SETTINGS = settings(usage_shards=1)
@@ -124,3 +134,213 @@ def test_a_retry_whose_original_cannot_be_read_goes_back_and_takes_nothing_with_
     region.items.update(replace(damaged, set={"verdict": "accepted"}))
     region.aggregator.handle([each.delivery for each in received], deadline)
     assert region.counted() == (7 + 8 + 5, 3)
+
+
+def conflicting(region: Region, *, sizes: tuple[int, int] = (5, 1_000)) -> tuple[str, str, str]:
+    """`edge-1` accepted with one content and in conflict with another; bodies of both, and of the latter's retry."""
+    first, other = (inline("edge-1", ((NOW_S, size),)).body for size in sizes)
+    region.send(first)
+    region.work()
+    region.send(other)
+    region.work()
+    [entry] = region.entries.find("edge-1")
+    region.entries.retry(entry, as_new_id=True)
+    [retried] = region.queue.bodies()
+    region.work()
+    assert region.counted() == (sum(sizes), 2)
+    return first, other, retried
+
+
+@pytest.mark.parametrize("at_once", [1, 10])
+def test_both_contents_count_once_in_whatever_order_messages_retries_and_their_copies_come(at_once: int) -> None:
+    first, other, retried = conflicting(Region())
+    for order in permutations([first, other, other, retried, retried]):
+        region = Region()
+        region.send(*order)
+        region.work(at_once=at_once)
+        # Whichever came first under the id is metered; then people retry the other one, and copies come late.
+        for entry in region.entries.entries():
+            retry(region, entry)
+        region.send(*order)
+        region.work(at_once=at_once)
+        assert region.counted() == (1_005, 2), order
+
+
+def retry(region: Region, entry: Entry) -> None:
+    try:
+        region.entries.retry(entry, as_new_id=entry.kind == "conflict")
+    except OperationFailedError:
+        assert entry.retried_as
+
+
+def test_a_retry_under_a_new_id_is_refused_while_its_own_is_free_and_counts_once_afterwards() -> None:
+    _, other, retried = conflicting(Region())
+    region = Region()
+    region.send(retried)
+    region.work()
+    [refused] = region.markers().values()
+    assert (refused.verdict, refused.reason) == ("rejected", "retry_without_conflict")
+    region.send(other, retried)
+    region.work()
+    region.work()
+    assert region.counted() == (1_000, 1)
+
+
+def test_a_content_that_was_retried_under_two_ids_counts_under_one() -> None:
+    """Two messages with one content, of which neither could be read when it was refused, are two entries."""
+    region = Region()
+    sent, lines = pointing("edge-1", "ingest/1.ndjson", ((NOW_S, 1_000),))
+    region.send(inline("edge-1", ((NOW_S, 5),)).body)
+    region.work()
+    region.objects.put("ingest/1.ndjson", b"", if_absent=False)
+    region.send(sent.body, sent.body.replace(": ", ":  "))
+    region.work()
+    entries = region.entries.find("edge-1")
+    region.objects.put("ingest/1.ndjson", lines, if_absent=False)
+    names = {region.entries.retry(entry, as_new_id=True).retry_id for entry in entries}
+    assert len(names) == 2
+    region.work()
+    assert region.counted() == (1_005, 2)
+
+
+def test_a_conflict_of_a_retry_is_retried_once_whatever_it_is_called() -> None:
+    """A pointer whose object changes is other content each time; each of them counts once, under some id."""
+    region = Region()
+    sent, one = pointing("edge-1", "ingest/1.ndjson", ((NOW_S, 1_000),))
+    _, two = pointing("edge-1", "ingest/1.ndjson", ((NOW_S, 30_000),))
+    region.send(inline("edge-1", ((NOW_S, 5),)).body)
+    region.work()
+    for _ in range(3):
+        for lines in (one, two):
+            region.objects.put("ingest/1.ndjson", lines, if_absent=False)
+            region.send(sent.body)
+            region.work()
+            for entry in region.entries.entries():
+                retry(region, entry)
+            region.work()
+    assert region.counted() == (31_005, 3)
+
+
+def test_a_copy_under_the_first_id_comes_after_the_life_of_its_marker_and_is_still_a_conflict() -> None:
+    region = Region()
+    first = inline("edge-1", ((NOW_S, 5),)).body
+    region.send(first)
+    region.work()
+    region.clock.advance_s(40 * DAY_S)
+    other = inline("edge-1", ((NOW_S + 40 * DAY_S, 1_000),)).body
+    region.send(other)
+    region.work()
+    [entry] = region.entries.find("edge-1")
+    region.entries.retry(entry, as_new_id=True)
+    region.work()
+    region.clock.advance_s(12 * DAY_S)
+    for item in list(region.items.everything(Table.LEDGER)):
+        # Time to live.
+        if "expires_at" in item and int(str(item["expires_at"])) < region.clock.now_ms() // 1_000:
+            region.items.remove(Table.LEDGER, Key(str(item["pk"]), str(item["sk"])))
+    region.send(other)
+    region.work()
+    assert region.counted() == (1_005, 2)
+
+
+def test_a_retry_of_a_batch_whose_marker_was_rebuilt_is_refused_because_nobody_can_compare() -> None:
+    _, other, retried = conflicting(Region())
+    region = Region()
+    region.send(other)
+    region.work()
+    marker = replace(region.markers()["edge-1"], content_hash=None, hash_version=0)
+    region.items.put(Put(table=Table.LEDGER, item=marker.to_item()))
+    region.send(retried)
+    region.work()
+    assert region.counted() == (1_000, 1)
+    assert {marker.reason for marker in region.markers().values()} == {"", "retry_without_conflict"}
+
+
+def test_a_claim_loses_no_batch_that_is_sent_without_it() -> None:
+    _, _, retried = conflicting(Region())
+    plain = retried.replace('"retry_of"', '"other"')
+    for order in permutations([plain, retried, retried]):
+        for at_once in (1, 10):
+            region = Region()
+            region.send(*order)
+            region.work(at_once=at_once)
+            assert region.counted() == (1_000, 1)
+
+
+def test_the_original_that_changes_while_a_retry_is_committed_is_read_again() -> None:
+    first, other, retried = conflicting(Region())
+    region = Region()
+    region.send(first)
+    region.work()
+    changed: list[str] = []
+
+    def extend(name: str) -> None:
+        if name == "items.transact" and not changed:
+            changed.append(name)
+            marker = region.markers()["edge-1"]
+            later = replace(marker, expires_at_s=marker.expires_at_s + DAY_S)
+            region.items.put(Put(table=Table.LEDGER, item=later.to_item()))
+
+    region.items.on_call = extend
+    region.send(retried)
+    region.work()
+    region.send(other)
+    region.work()
+    assert changed
+    assert region.counted() == (1_005, 2)
+
+
+def test_retries_and_their_originals_are_no_two_writes_of_one_item() -> None:
+    """A retry's original may be in the same invocation, as may two retries of one batch, and retries of retries."""
+    first, _, retried = conflicting(Region())
+    region = Region()
+    region.send(first)
+    region.work()
+    bodies = [first, retried]
+    for number in range(5):
+        body = inline(f"edge-{number + 2}", ((NOW_S, 10),)).body
+        bodies += [
+            body,
+            inline("x", ((NOW_S, number + 100),)).body.replace('"x"', f'"n{number}", "retry_of": "edge-1"'),
+        ]
+    region.send(*bodies, *bodies)
+    region.work()
+    region.work()
+    assert region.counted() == (5 + 1_000 + 50 + 510, 12)
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_kill_at_any_call_of_a_retry_counts_it_once(moment: str) -> None:
+    first, other, retried = conflicting(Region())
+    calls: list[str] = []
+    number = 0
+    while number <= len(calls):
+        region = Region()
+        region.send(first)
+        region.work()
+        calls = []
+        hook = kill_at(number, calls)
+        if moment == "before":
+            region.items.on_call = region.objects.on_call = hook
+        else:
+            region.items.on_reply = region.objects.on_reply = hook
+        region.send(retried, other)
+        with suppress(KilledError):
+            region.work()
+        for store in (region.items, region.objects):
+            store.on_call = store.on_reply = lambda _name: None
+        region.clock.advance_s(3_600)
+        region.send(retried, other)
+        region.work()
+        assert region.counted() == (1_005, 2), (number, calls)
+        number += 1
+    assert number > 5
+
+
+def kill_at(number: int, calls: list[str]) -> Callable[[str], None]:
+    def hook(name: str) -> None:
+        calls.append(name)
+        if len(calls) == number + 1:
+            raise KilledError
+
+    return hook
