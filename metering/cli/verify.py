@@ -21,7 +21,7 @@ from metering.domain.hours import rfc3339
 from metering.ports import QueueDepth
 from metering.units import DAY_S
 from metering.usecases.lake_view import LakeView
-from metering.usecases.manifest import ManifestHeader, read_header, read_sent
+from metering.usecases.manifest import ManifestHeader, read_header, read_sent, whole_lines
 from metering.usecases.region_merge import in_several, merged
 from metering.usecases.sent_batches import SentBatches
 from metering.usecases.verification import Difference, Verification
@@ -124,11 +124,20 @@ def read_manifest(path: Path) -> tuple[ManifestHeader, SentBatches]:
         ManifestError: It is something else.
     """
     try:
-        with path.open() as lines:
+        with path.open() as file:
+            lines = whole_lines(file, lambda line: _tell_of_cut(path, line))
             header = read_header(next(lines, ""))
             return header, SentBatches.collect(read_sent(lines))
     except (OSError, UnicodeDecodeError) as error:
         raise WrongUsageError(f"Cannot read the manifest {path}: {error}.", "`metering replay` writes one.") from error
+
+
+def _tell_of_cut(path: Path, line: str) -> None:
+    say(
+        f"The last line of {path} breaks off after {len(line)} characters and is left out: the replay stopped there. "
+        "Its message may have been sent; all others are verified.",
+        style="yellow",
+    )
 
 
 def wait_until_settled(verifier: Verifier, wait_s: int, *, region: str = "") -> bool:

@@ -78,7 +78,8 @@ def test_details_take_rows_by_their_start(world: World) -> None:
 
 @pytest.mark.parametrize("start", [
     "0127-07-08", "0999-01", "1969-12-31", "9999-01-01", "0001-01-01T00:00:00+23:00", "2026-11-24T13:00:00.5Z",
-    "2026-1", "2026-13", "2026-02-30", "24.11.2026", "2026-11-24T13:00:00", "2026-11-24T13:00:00+99:00", "2100-01-01", "now",
+    "2026-1", "2026-13", "2026-02-30", "24.11.2026", "2026-11-24T13:00:00", "2026-11-24T13:00:00+99:00",
+    "2100-01-01", "now",
 ])  # fmt: skip
 def test_times_that_would_quietly_give_nothing_are_refused(start: str) -> None:
     with pytest.raises(WrongUsageError) as error:
