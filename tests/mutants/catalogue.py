@@ -349,7 +349,7 @@ MUTANTS = (
     Mutant(
         name="one pass of verify is enough for counted twice",
         path=_USECASES + "equality.py",
-        old="                doubtful[hour_s] = seen\n",
+        old="                doubtful[hour_s] = seen.doubt()\n",
         new="                _name(seen, result)\n",
         suites=("tests/simulation/test_verify.py",),
     ),
@@ -370,8 +370,8 @@ MUTANTS = (
     Mutant(
         name="verify says something of hours that have an open commit",
         path=_USECASES + "equality.py",
-        old="settled=seen.settled and hour_s not in unfinished",
-        new="settled=seen.settled",
+        old="settled=found.settled and hour_s not in unfinished | earlier",
+        new="settled=found.settled",
         suites=("tests/simulation/test_verify.py",),
     ),
     Mutant(
