@@ -123,6 +123,11 @@ class Session:
         self._region = region
         self.form = form
         self.output = output
+        if output is not None and not output.parent.is_dir():
+            # Said now, and not when the answer is there.
+            raise WrongUsageError(
+                f"Cannot write {output}: there is no folder {output.parent}.", "Name another --output."
+            )
 
     @cached_property
     def endpoint(self) -> str | None:

@@ -65,8 +65,8 @@ def verify(
     if asks_for_all(session):
         result = _verify_all(connections(session), manifest or [], wait_s, (from_s, to_s))
     else:
-        verifier = make_verifier(session.region())
         sent = _read_manifests(manifest) if manifest else None
+        verifier = make_verifier(session.region())
         wait_until_settled(verifier, wait_s)
         result = verifier.verify(from_s=from_s, to_s=to_s, sent=sent)
     session.write(verification_answer(result))
@@ -200,7 +200,7 @@ def explain(result: Verification) -> None:
         _say_some(title, names)
     _say_some("Unexpected", [f"{name}: {problem}" for name, problem in result.unexpected])
     _say_some("Different", [_difference_text(difference) for difference in result.differences])
-    for hour_s in result.unsettled:
+    for hour_s in result.unsettled[:_SHOWN]:
         say(f"{rfc3339(hour_s)} is still being written to: nothing is said of it. Run it again.", style="yellow")
     if result.in_flight or not result.settled:
         say("Not settled: messages are in flight or a commit is open. Wait with --wait 10m.", style="yellow")

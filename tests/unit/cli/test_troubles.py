@@ -55,15 +55,16 @@ TIMES = (
     "0127-07-08", "0999-01", "1969-12-31", "9999-12-31", "2026-13", "2026-02-30", "2026-11-24T13:00:00", "yesterday",
     "2026-11-24T13:29:00Z", "2090-01",
 )  # fmt: skip
-BY_TIME = (("report", "usage"), ("verify",), ("reconcile",), ("rebuild", "usage"), ("quarantine", "list"))
+BY_HOUR = (("report", "usage"), ("verify",), ("reconcile",), ("rebuild", "usage"))
+BY_SECOND = (("quarantine", "list"), ("query", "SELECT 1"))
 ENDPOINTS = ("127.0.0.1:4566", "localhost", "http://", "http:///x", "ftp://127.0.0.1", "http://127.0.0.1:port",
              "http://127.0.0.1:99999", "http://a b", "//127.0.0.1")  # fmt: skip
 LINES = [
-    *((*command, "--from", time, *NOWHERE) for command in BY_TIME for time in TIMES),
-    *(("query", "SELECT 1", "--from", time, *NOWHERE) for time in TIMES if "29" not in time),
+    *((*command, "--from", time, *NOWHERE) for command in BY_HOUR for time in TIMES),
+    *((*command, "--from", time, *NOWHERE) for command in BY_SECOND for time in TIMES if ":29:" not in time),
     *(("report", "usage", "--endpoint", endpoint) for endpoint in ENDPOINTS),
-    *((*command, "--region", "no region", *NOWHERE) for command in BY_TIME),
-    *((*command, "--output", "/nowhere/at/all.json", *NOWHERE) for command in BY_TIME),
+    *((*command, "--region", "no region", *NOWHERE) for command in (*BY_HOUR, *BY_SECOND)),
+    *((*command, "--output", "/nowhere/at/all.json", *NOWHERE) for command in (*BY_HOUR, *BY_SECOND)),
     ("report", "usage", "--account", "1", *NOWHERE),
     ("report", "usage", "--from", "2026-11-02", "--to", "2026-11-01", *NOWHERE),
     ("query", "SELECT 1", "--timeout", "0", *NOWHERE),
