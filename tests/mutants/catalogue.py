@@ -388,4 +388,18 @@ MUTANTS = (
         new="table",
         suites=("tests/unit/cli/test_ranges.py",),
     ),
+    Mutant(
+        name="the filter of a query is left to nobody",
+        path="metering/adapters/lake/scan.py",
+        old="            table = table.filter(self.where)\n",
+        new="            pass\n",
+        suites=("tests/unit/lake/test_scan.py",),
+    ),
+    Mutant(
+        name="a query waits for a read as long as it takes",
+        path="metering/adapters/lake/query.py",
+        old="answer.result(timeout=timeout_s)",
+        new="answer.result(timeout=20)",
+        suites=("tests/unit/lake/test_scan.py",),
+    ),
 )

@@ -82,7 +82,7 @@ LINES = [
 ]
 
 
-@pytest.mark.parametrize("line", LINES, ids=" ".join)
+@pytest.mark.parametrize("line", LINES, ids=lambda line: "-".join(line[:-2]).replace(" ", "-"))
 def test_a_wrong_command_line_ends_in_a_sentence(line: tuple[str, ...]) -> None:
     result = CliRunner().invoke(app, list(line))
     assert isinstance(result.exception, SystemExit), result.exception

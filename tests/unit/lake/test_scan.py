@@ -73,7 +73,7 @@ def ask(world: World, sql: str, **options: float) -> list[tuple[object, ...]]:
     ("SELECT sum(t.bytes) FROM transfers t SEMI JOIN usage u ON t.hour = u.hour AND u.bytes > 0", [(BYTES,)]),
     ("SELECT bytes FROM transfers ORDER BY bytes DESC LIMIT 1", [(16,)]),
     ("SELECT sum(s) FROM (SELECT sum(bytes) OVER (PARTITION BY account_id) s FROM transfers)", [(13 * 3 + 18 * 2,)]),
-])  # fmt: skip
+], ids=lambda value: "sql" if isinstance(value, str) else "rows")  # fmt: skip
 def test_any_sql_may_scan_the_views_as_often_as_it_likes(world: World, sql: str, rows: object) -> None:
     assert ask(world, sql) == rows
 
