@@ -17,6 +17,7 @@
         ├── ManifestError           a file that is no manifest                                usecases.manifest
         ├── PreflightFailedError    a region lacks what the service cannot do without         usecases.region_steps
         ├── InputError              a file without records that a replay can send             adapters.traffic.given
+        ├── SendingFailedError      a replay whose messages were not all taken                adapters.traffic.sender
         ├── QueryError              a query that DuckDB refuses                               adapters.lake.query
         ├── QueryStoppedError       a query that took too long, or too much of the machine    adapters.lake.query
         ├── StoppedError            work that nobody wants any more                           adapters.lake.ahead

@@ -1,14 +1,17 @@
 """`metering`: the command line. Each family of commands is a module of its own; this one only lists them."""
 
 import importlib.metadata
+import sys
 from typing import Annotated
 
 import typer
 
 from metering.cli.alerts import alerts
-from metering.cli.command import root_places
+from metering.cli.command import root_places, tell_of
 from metering.cli.demo import demo_app
 from metering.cli.dlq import dlq
+from metering.cli.endings import drop, machine_troubles_explained
+from metering.cli.failures import CommandFailedError
 from metering.cli.lake import lake_app
 from metering.cli.local import local
 from metering.cli.periods import period, rebuild
@@ -81,4 +84,31 @@ def metering(
 
 def main() -> None:
     """Entry point of the `metering` script."""
-    app()
+    sys.exit(ended())
+
+
+def ended() -> int | str | None:
+    """Run the command line as a program; returns its exit code.
+
+    What its commands leave to Python, such as the last bytes of stdout, ends in a sentence too.
+    """
+    code: int | str | None = 0
+    try:
+        with machine_troubles_explained():
+            try:
+                app()
+            except SystemExit as done:
+                code = done.code
+            sys.stdout.flush()
+    except BrokenPipeError:
+        drop(sys.stdout)
+    except CommandFailedError as error:
+        drop(sys.stdout)
+        if not code:
+            code = 1
+            tell_of(error)
+    try:
+        sys.stderr.flush()
+    except OSError:
+        drop(sys.stderr)
+    return code

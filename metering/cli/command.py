@@ -20,6 +20,7 @@ from contextvars import ContextVar
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Concatenate, NoReturn, ParamSpec
+from urllib.parse import urlsplit
 
 import typer
 from rich.console import Console
@@ -28,6 +29,7 @@ from rich.text import Text
 
 from metering.adapters.aws.errors import refusals_explained
 from metering.cli.connection import RegionConnection, connect
+from metering.cli.endings import drop, machine_troubles_explained
 from metering.cli.failures import WrongUsageError
 from metering.cli.output import Answer, Format, write_answer
 from metering.cli.safety import printable
@@ -117,10 +119,15 @@ class Session:
         output: Path | None = None,
     ) -> None:
         self.stage = stage or os.environ.get("METERING_STAGE") or DEFAULT_STAGE
-        self._endpoint = endpoint or os.environ.get("AWS_ENDPOINT_URL") or None
+        self._endpoint = _checked_endpoint(endpoint or os.environ.get("AWS_ENDPOINT_URL") or None)
         self._region = region
         self.form = form
         self.output = output
+        if output is not None and not output.parent.is_dir():
+            # Said now, and not when the answer is there.
+            raise WrongUsageError(
+                f"Cannot write {output}: there is no folder {output.parent}.", "Name another --output."
+            )
 
     @cached_property
     def endpoint(self) -> str | None:
@@ -158,6 +165,21 @@ class Session:
         write_answer(answer, self.form, self.output)
 
 
+def _checked_endpoint(endpoint: str | None) -> str | None:
+    if endpoint is None:
+        return None
+    try:
+        parts = urlsplit(endpoint)
+        right = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        right = False
+    if not right or any(character.isspace() for character in endpoint):
+        raise WrongUsageError(
+            f"The endpoint {endpoint} is no URL.", "Write it as http://127.0.0.1:4566 (--endpoint or AWS_ENDPOINT_URL)."
+        )
+    return endpoint
+
+
 def command(
     app: typer.Typer, name: str, *, reads: bool = False, epilog: str | None = None
 ) -> Callable[[Callable[Concatenate[Session, P], None]], Callable[Concatenate[Session, P], None]]:
@@ -175,7 +197,7 @@ def command(
 
         def run(*args: object, **options: object) -> None:
             places = {key: options.pop(key) for key in shared}
-            _guarded(function, _session(places), args, options)
+            _guarded(function, places, args, options)
 
         run.__signature__ = _signature(function, shared)  # type: ignore[attr-defined]  # read by inspect.signature
         run.__annotations__ = {p.name: p.annotation for p in run.__signature__.parameters.values()}  # type: ignore[attr-defined]  # as above
@@ -213,26 +235,37 @@ def _text(value: object) -> str | None:
 
 
 def _guarded(
-    function: Callable[..., None], session: Session, args: tuple[object, ...], options: dict[str, object]
+    function: Callable[..., None], places: dict[str, object], args: tuple[object, ...], options: dict[str, object]
 ) -> None:
     try:
-        with refusals_explained():
-            function(session, *args, **options)
+        with refusals_explained(), machine_troubles_explained():
+            function(_session(places), *args, **options)
+            # A full disk behind stdout shows here, and not after the exit code is decided.
+            sys.stdout.flush()
     except WrongUsageError as error:
         fail(error, code=2)
     except MeteringError as error:
         fail(error, code=1)
     except BrokenPipeError:
         # The reader of our stdout has seen enough (`| head`): not an error, and nothing more can be written.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        drop(sys.stdout)
         raise typer.Exit(0) from None
 
 
 def fail(error: MeteringError, *, code: int) -> NoReturn:
     """Say what went wrong on stderr, and end."""
-    say(f"Error: {error}", style="bold red")
-    if isinstance(error, OperationFailedError) and error.advice:
-        say(error.advice)
-    elif isinstance(error, UnavailableError):
-        say("The service behind it gave no answer; nothing is lost. Run the command again.")
+    tell_of(error)
     raise typer.Exit(code)
+
+
+def tell_of(error: MeteringError) -> None:
+    """Say on stderr what went wrong, and what to do about it."""
+    try:
+        say(f"Error: {error}", style="bold red")
+        if isinstance(error, OperationFailedError) and error.advice:
+            say(error.advice)
+        elif isinstance(error, UnavailableError):
+            say("The service behind it gave no answer; nothing is lost. Run the command again.")
+    except OSError:
+        # Nobody can be told; the exit code still says it.
+        drop(sys.stderr)

@@ -5,8 +5,11 @@ in CSV and tables, decimal128(38,0) in Parquet.
 """
 
 import csv
+import errno
 import io
 import json
+import os
+import stat
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,10 +24,11 @@ from rich.table import Table
 from rich.text import Text
 
 from metering.adapters.parquet_table import write_parquet
-from metering.cli.failures import WrongUsageError
+from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.safety import printable, spreadsheet_text
 from metering.units import billed_gb
 
+_WRONG_PLACES = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.EROFS})
 _WIDEST = 1_000
 _WIDEST_TEXT = 60
 # A narrow terminal wraps text, but not to less than this.
@@ -96,7 +100,8 @@ def write_answer(answer: Answer, wanted: Format | None, output: Path | None) -> 
     """Print `answer` on stdout, or write it to `output`.
 
     Raises:
-        WrongUsageError: Parquet for a terminal, or a file that cannot be written.
+        WrongUsageError: Parquet for a terminal, or a place that cannot be written.
+        CommandFailedError: The disk is full, or the like; then what was at `output` before is still there.
     """
     terminal = output is None and sys.stdout.isatty()
     form = chosen_format(wanted, output, terminal=terminal)
@@ -105,11 +110,40 @@ def write_answer(answer: Answer, wanted: Format | None, output: Path | None) -> 
     if output is None:
         _write_stdout(answer, form)
         return
+    write_whole(output, _encoded(answer, form, width=120))
+
+
+def write_whole(target: Path, content: bytes) -> None:
+    """Make a file that holds `content`, or leave what was there: it is written beside it and renamed when it is whole.
+
+    Raises:
+        WrongUsageError: There is no such folder, or it may not be written.
+        CommandFailedError: The disk is full, or the like.
+    """
     try:
-        with output.open("wb") as file:
-            file.write(_encoded(answer, form, width=120))
+        if target.exists() and not target.is_file():
+            # A pipe or a device has no other name to be written under.
+            target.write_bytes(content)
+        else:
+            _replace(target.resolve(), content)
     except OSError as error:
-        raise WrongUsageError(f"Cannot write {output}: {error.strerror}.") from error
+        kind = WrongUsageError if error.errno in _WRONG_PLACES else CommandFailedError
+        raise kind(f"Cannot write {target}: {error.strerror or error}.", "Name another --output.") from error
+
+
+def _replace(target: Path, content: bytes) -> None:
+    mode = stat.S_IMODE(target.stat().st_mode) if target.exists() else None
+    beside = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        with beside.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        if mode is not None:
+            beside.chmod(mode)
+        beside.replace(target)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def rendered(answer: Answer, form: Format, *, width: int = 120) -> bytes:

@@ -17,11 +17,12 @@ from metering.adapters.traffic.sender import Sender
 from metering.adapters.traffic.synthesis import Shipment, Synthesis, run_name
 from metering.cli.command import Session, command, shown
 from metering.cli.connection import RegionConnection
-from metering.cli.failures import CommandFailedError, WrongUsageError
+from metering.cli.failures import WrongUsageError
 from metering.cli.output import Answer, Column
+from metering.cli.sent_log import SentLog, manifest_file
 from metering.domain.hours import hour_of
 from metering.units import HOUR_S
-from metering.usecases.manifest import ManifestHeader, SentBatch, header_line, sent_line
+from metering.usecases.manifest import ManifestHeader, SentBatch, header_line
 
 replay_app = typer.Typer()
 
@@ -87,7 +88,7 @@ def replay(
         chosen = _adapted(scenario or "mixed", records_per_batch, duplicates, late, malformed, conflicts)
         bucket = session.region().names.data_bucket
         traffic = synthetic_traffic(scenario or "mixed", chosen, batches, seed, now_s, bucket)
-    with _manifest_file(manifest) as file:
+    with manifest_file(manifest) as file:
         counts, took_s = send_traffic(session.region(), traffic, file, rate=rate, threads=threads)
     session.write(_answer(traffic, counts, took_s, manifest))
 
@@ -123,13 +124,15 @@ def send_traffic(
     """Send `traffic` with a progress bar, writing the manifest on the way; returns counts by expectation, and seconds.
 
     Raises:
-        UnavailableError: Something was not taken, however often it was tried.
+        SendingFailedError: Something was not taken, however often it was tried.
+        CommandFailedError: The manifest could not be written; says what was sent that it does not name.
     """
     counts: Counter[str] = Counter()
     header = ManifestHeader(
         name=traffic.name, region=region.region, seed=traffic.seed, began_at_ms=time.time_ns() // 1_000_000
     )
-    manifest.write(header_line(header))
+    log = SentLog(manifest)
+    log.begin(header_line(header))
     sender = Sender(
         queue=region.ingest,
         objects=region.objects,
@@ -140,13 +143,14 @@ def send_traffic(
     with _sending(traffic.messages) as advance:
 
         def written(group: Sequence[SentBatch]) -> None:
-            manifest.writelines(map(sent_line, group))
+            log.add(group)
             counts.update(sent.expect for sent in group)
             advance(len(group))
 
         began = time.monotonic()
-        sender.send(traffic.shipments, written)
-        return counts, time.monotonic() - began
+        sender.send(log.while_it_works(traffic.shipments), written)
+    log.must_be_whole()
+    return counts, time.monotonic() - began
 
 
 class _Advance:
@@ -169,17 +173,6 @@ def _sending(total: int) -> Iterator[_Advance]:
     )
     with shown(*columns) as progress:
         yield _Advance(progress, total)
-
-
-@contextmanager
-def _manifest_file(path: Path) -> Iterator[TextIO]:
-    try:
-        with path.open("w") as file:
-            yield file
-    except OSError as error:
-        raise CommandFailedError(
-            f"Cannot write the manifest {path}: {error.strerror}.", "Name another --manifest."
-        ) from error
 
 
 def _only_one_kind(scenario: str | None) -> None:

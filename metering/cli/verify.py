@@ -21,7 +21,7 @@ from metering.domain.hours import rfc3339
 from metering.ports import QueueDepth
 from metering.units import DAY_S
 from metering.usecases.lake_view import LakeView
-from metering.usecases.manifest import ManifestHeader, read_header, read_sent
+from metering.usecases.manifest import ManifestHeader, read_header, read_sent, whole_lines
 from metering.usecases.region_merge import in_several, merged
 from metering.usecases.sent_batches import SentBatches
 from metering.usecases.verification import Difference, Verification
@@ -65,8 +65,8 @@ def verify(
     if asks_for_all(session):
         result = _verify_all(connections(session), manifest or [], wait_s, (from_s, to_s))
     else:
-        verifier = make_verifier(session.region())
         sent = _read_manifests(manifest) if manifest else None
+        verifier = make_verifier(session.region())
         wait_until_settled(verifier, wait_s)
         result = verifier.verify(from_s=from_s, to_s=to_s, sent=sent)
     session.write(verification_answer(result))
@@ -124,11 +124,20 @@ def read_manifest(path: Path) -> tuple[ManifestHeader, SentBatches]:
         ManifestError: It is something else.
     """
     try:
-        with path.open() as lines:
+        with path.open() as file:
+            lines = whole_lines(file, lambda line: _tell_of_cut(path, line))
             header = read_header(next(lines, ""))
             return header, SentBatches.collect(read_sent(lines))
     except (OSError, UnicodeDecodeError) as error:
         raise WrongUsageError(f"Cannot read the manifest {path}: {error}.", "`metering replay` writes one.") from error
+
+
+def _tell_of_cut(path: Path, line: str) -> None:
+    say(
+        f"The last line of {path} breaks off after {len(line)} characters and is left out: the replay stopped there. "
+        "Its message may have been sent; all others are verified.",
+        style="yellow",
+    )
 
 
 def wait_until_settled(verifier: Verifier, wait_s: int, *, region: str = "") -> bool:
@@ -191,7 +200,7 @@ def explain(result: Verification) -> None:
         _say_some(title, names)
     _say_some("Unexpected", [f"{name}: {problem}" for name, problem in result.unexpected])
     _say_some("Different", [_difference_text(difference) for difference in result.differences])
-    for hour_s in result.unsettled:
+    for hour_s in result.unsettled[:_SHOWN]:
         say(f"{rfc3339(hour_s)} is still being written to: nothing is said of it. Run it again.", style="yellow")
     if result.in_flight or not result.settled:
         say("Not settled: messages are in flight or a commit is open. Wait with --wait 10m.", style="yellow")

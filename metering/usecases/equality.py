@@ -7,6 +7,7 @@ passes over an hour at rest show the same; an hour that does not come to rest is
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -75,9 +76,31 @@ class HourFigures:
             if booked != found:
                 yield Difference(between="usage/rows", hour_s=self.hour_s, key=key, expected=booked, found=found)
 
-    def confirms(self, other: HourFigures) -> bool:
-        """Whether both passes found it at rest, with the same differences."""
-        return self.settled and other.settled and _gaps(self) == _gaps(other)
+    def doubt(self) -> Doubt:
+        """What the next pass needs to know of it."""
+        gaps = [(d.between, d.batch_id, d.key, d.found.minus(d.expected)) for d in self.differences()]
+        return Doubt(
+            settled=self.settled,
+            gaps=hashlib.sha256(repr(sorted(gaps, key=repr)).encode()).digest() if gaps else b"",
+            accounts=frozenset(key.account_id for keys in (*self.rows.values(), self.usage) for key in keys),
+            marked=self.marked,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Doubt:
+    """An hour that differed. Small, because it may be every hour of a region.
+
+    Attributes:
+        gaps: Digest of what differed and by how much; empty if nothing did.
+        accounts: Who has rows or usage in it.
+        marked: What markers said, by batch.
+    """
+
+    settled: bool
+    gaps: bytes
+    accounts: frozenset[str]
+    marked: Mapping[str, Total]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,48 +128,46 @@ class EqualityCheck:
         """Compare every hour of `[from_s, to_s)` in which anything is booked anywhere."""
         usage = survey_usage(self.items, from_s=from_s, to_s=to_s)
         marked = self._marked(from_s, to_s)
-        doubtful: dict[int, HourFigures] = {}
+        doubtful: dict[int, Doubt] = {}
         for hour_s in sorted({*usage, *marked, *self.view.hours(from_s=from_s, to_s=to_s)}):
             seen = self._figures(hour_s, usage.get(hour_s, HourUsage()), marked.get(hour_s, {}))
             if any(seen.differences()):
-                doubtful[hour_s] = seen
+                doubtful[hour_s] = seen.doubt()
             else:
                 self._count(seen, result)
-        self._judge(doubtful, result)
+        for left in range(self.passes, 0, -1):
+            if doubtful:
+                self.clock.sleep_ms(self.wait_ms)
+                doubtful = self._judged(doubtful, result, last=left == 1)
 
-    def _judge(self, doubtful: dict[int, HourFigures], result: Verification) -> None:
-        """Measure again, until an hour is equal, or differs in the same way twice, or nothing can be said of it."""
-        for _ in range(self.passes):
-            if not doubtful:
-                return
-            self.clock.sleep_ms(self.wait_ms)
-            for hour_s, now in self._measured(doubtful).items():
-                if now.confirms(doubtful[hour_s]):
-                    _name(now, result)
-                elif not now.settled or any(now.differences()):
-                    doubtful[hour_s] = now
-                    continue
-                self._count(now, result)
-                del doubtful[hour_s]
-        for hour_s, last in doubtful.items():
-            self._count(last, result)
-            result.unsettled.append(hour_s)
+    def _judged(self, doubtful: Mapping[int, Doubt], result: Verification, *, last: bool) -> dict[int, Doubt]:
+        """Measure again; returns the hours of which nothing can be said yet.
 
-    def _measured(self, doubtful: Mapping[int, HourFigures]) -> dict[int, HourFigures]:
-        """One pass over some hours. Open commits are asked for before and after: they book as they go."""
+        Open commits are asked for before and after each: they book as they go.
+        """
+        rest: dict[int, Doubt] = {}
         unfinished = self._open_hours()
-        found = {hour_s: self._measure(seen) for hour_s, seen in doubtful.items()}
-        unfinished |= self._open_hours()
-        return {
-            hour_s: replace(seen, settled=seen.settled and hour_s not in unfinished) for hour_s, seen in found.items()
-        }
+        for hour_s, before in doubtful.items():
+            found = self._measure(hour_s, before)
+            unfinished, earlier = self._open_hours(), unfinished
+            now = replace(found, settled=found.settled and hour_s not in unfinished | earlier)
+            doubt = now.doubt()
+            confirmed = now.settled and before.settled and doubt.gaps == before.gaps
+            if not confirmed and (doubt.gaps or not now.settled) and not last:
+                rest[hour_s] = doubt
+                continue
+            self._count(now, result)
+            if confirmed and doubt.gaps:
+                _name(now, result)
+            elif doubt.gaps or not now.settled:
+                result.unsettled.append(hour_s)
+        return rest
 
-    def _measure(self, before: HourFigures) -> HourFigures:
+    def _measure(self, hour_s: int, before: Doubt) -> HourFigures:
         """One pass over one hour: sources, rows, usage, markers, and what can change of it once more."""
-        hour_s, state = before.hour_s, self.view.hour_exact(before.hour_s)
-        accounts = {key.account_id for keys in (*before.rows.values(), before.usage) for key in keys}
+        state = self.view.hour_exact(hour_s)
         seen = self._figures(hour_s, HourUsage(), before.marked)
-        accounts |= {key.account_id for keys in seen.rows.values() for key in keys}
+        accounts = before.accounts.union(key.account_id for keys in seen.rows.values() for key in keys)
         usage = survey_hour(self.items, hour_s, accounts)
         marked = self._marked_by_now(seen)
         same = usage.revs == survey_hour(self.items, hour_s, accounts).revs
@@ -220,10 +241,6 @@ def _name(confirmed: HourFigures, result: Verification) -> None:
             found, expected = difference.found, difference.expected
             less = found.records < expected.records or found.bytes < expected.bytes
             (result.lost if less else result.doubled).append(difference.batch_id)
-
-
-def _gaps(seen: HourFigures) -> dict[tuple[str, str, UsageKey | None], Total]:
-    return {(d.between, d.batch_id, d.key): d.found.minus(d.expected) for d in seen.differences()}
 
 
 def _by_batch_and_key(hour_s: int, groups: Mapping[Group, Total]) -> dict[str, dict[UsageKey, Total]]:

@@ -32,7 +32,7 @@ from metering.domain.usage import Total, UsageKey
 from metering.errors import OperationFailedError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 SCHEMA = "metering.manifest/1"
 
@@ -147,6 +147,18 @@ def read_sent(lines: Iterable[str]) -> Iterator[SentBatch]:
             raise ManifestError(f"line {number} is no message of a manifest: {error!r}") from error
 
 
+def whole_lines(lines: Iterable[str], cut: Callable[[str], None]) -> Iterator[str]:
+    """Lines without a last one that breaks off: no line feed, and no JSON. `cut` is told of it.
+
+    A replay that was killed, or whose disk was full, leaves one: its message was sent, or was about to be.
+    """
+    for line in lines:
+        if not line.endswith("\n") and not _is_json(line):
+            cut(line)
+            return
+        yield line
+
+
 def body_digest(body: str) -> str:
     """What stands in for a batch id where none can be read: see above."""
     try:
@@ -172,6 +184,14 @@ def _sent(value: Mapping[str, object]) -> SentBatch:
         reason=str(value.get("reason", "")),
         body_sha256=str(value.get("body_sha256", "")),
     )
+
+
+def _is_json(line: str) -> bool:
+    try:
+        json.loads(line)
+    except ValueError:
+        return False
+    return True
 
 
 def _object(line: str, number: int) -> dict[str, object]:

@@ -464,7 +464,7 @@ MUTANTS = (
     Mutant(
         name="one pass of verify is enough for counted twice",
         path=_USECASES + "equality.py",
-        old="                doubtful[hour_s] = seen\n",
+        old="                doubtful[hour_s] = seen.doubt()\n",
         new="                _name(seen, result)\n",
         suites=("tests/simulation/test_verify.py",),
     ),
@@ -485,8 +485,8 @@ MUTANTS = (
     Mutant(
         name="verify says something of hours that have an open commit",
         path=_USECASES + "equality.py",
-        old="settled=seen.settled and hour_s not in unfinished",
-        new="settled=seen.settled",
+        old="settled=found.settled and hour_s not in unfinished | earlier",
+        new="settled=found.settled",
         suites=("tests/simulation/test_verify.py",),
     ),
     Mutant(
@@ -516,5 +516,19 @@ MUTANTS = (
         old='    f"([Zz]|[+-]{_TO_23}:{_TO_59})"',
         new='    f"([Zz]|[+-]{_TO_23}:[0-9][0-9])"',
         suites=("tests/unit/domain/test_instants.py",),
+    ),
+    Mutant(
+        name="the filter of a query is left to nobody",
+        path="metering/adapters/lake/scan.py",
+        old="            table = table.filter(self.where)\n",
+        new="            pass\n",
+        suites=("tests/unit/lake/test_scan.py",),
+    ),
+    Mutant(
+        name="a query waits for a read as long as it takes",
+        path="metering/adapters/lake/query.py",
+        old="answer.result(timeout=timeout_s)",
+        new="answer.result(timeout=20)",
+        suites=("tests/unit/lake/test_scan.py",),
     ),
 )

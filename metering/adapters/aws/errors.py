@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, cast
 
 from botocore.exceptions import (
     ClientError,
+    ConfigNotFound,
+    ConfigParseError,
     ConnectionError,
     CredentialRetrievalError,
     FlexibleChecksumError,
     HTTPClientError,
     IncompleteReadError,
+    InvalidRegionError,
     NoCredentialsError,
     PartialCredentialsError,
     ProfileNotFound,
@@ -91,6 +94,8 @@ _NOBODY = (
     SSOTokenLoadError,
     UnauthorizedSSOTokenError,
 )
+# Settings of the SDK that lead nowhere.
+_WRONG_PLACE = (ConfigNotFound, ConfigParseError, InvalidRegionError, SSLError)
 
 
 def error_code(error: ClientError) -> str:
@@ -145,6 +150,8 @@ def refusals_explained() -> Iterator[None]:
             f"AWS does not know who is asking: {error}.",
             "Set AWS_PROFILE or AWS_ACCESS_KEY_ID; or `metering local up` starts an emulator, --endpoint names one.",
         ) from error
+    except _WRONG_PLACE as error:
+        raise OperationFailedError(f"AWS cannot be asked like this: {error}") from error
     except ClientError as error:
         if error_code(error) not in _NOT_ALLOWED:
             raise

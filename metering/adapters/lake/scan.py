@@ -41,6 +41,8 @@ _READERS = 8
 _BATCH_ROWS = 131_072
 # Rows that are decoded before DuckDB takes them: four full row groups.
 _ROWS_AHEAD = 4 * 512 * 1024
+# What a smaller row group counts as, so that not too many are read ahead.
+_LEAST_ROWS = _ROWS_AHEAD // 32
 _FORMAT = ds.ParquetFileFormat()
 
 
@@ -150,7 +152,11 @@ class _Scan:
         names = self._looked_at()
         with self.state, Ahead(self.readers, self.state.stop) as ahead:
             opened = ahead.results(((1, partial(self._groups, part)) for part in self.parts), self.readers)
-            tasks = ((group.rows, partial(self._table, group, names)) for found in opened for group in found)
+            tasks = (
+                (max(group.rows, _LEAST_ROWS), partial(self._table, group, names))
+                for found in opened
+                for group in found
+            )
             for table in ahead.results(tasks, _ROWS_AHEAD):
                 yield from table.to_batches(max_chunksize=_BATCH_ROWS)
 

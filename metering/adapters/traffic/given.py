@@ -15,7 +15,10 @@ import pyarrow.parquet as pq
 from metering.adapters.traffic.expectation import expected_totals, start_of
 from metering.adapters.traffic.forms import Envelope, inline_body
 from metering.adapters.traffic.synthesis import Shipment
+from metering.domain.admission import Admission
 from metering.domain.hours import rfc3339
+from metering.domain.record_rules import record_problems
+from metering.domain.records import decode_record
 from metering.errors import OperationFailedError
 from metering.usecases.manifest import SentBatch
 
@@ -25,6 +28,11 @@ if TYPE_CHECKING:
 _HOUR_S = 3_600
 # A day less than the admission window: so long may the replay and its queue take.
 _LONGEST_S = 34 * 86_400
+
+_NEEDED = ("account_id", "service", "resource_id", "direction", "from", "to", "bytes", "start", "end")
+_ANY_TIME = Admission(window_s=1 << 50, ahead_s=1 << 50)
+# Wrong records that are named; all of them are counted.
+_SHOWN = 5
 
 SAMPLE = Path(__file__).parent / "samples" / "aws-bill-lines" / "records.ndjson"
 
@@ -94,32 +102,65 @@ def read_records(paths: Sequence[Path]) -> GivenRecords:
 
 def _read(path: Path) -> list[Record]:
     try:
-        records = _read_parquet(path) if path.suffix == ".parquet" else _read_ndjson(path)
+        numbered = list(_read_parquet(path) if path.suffix == ".parquet" else _read_ndjson(path))
     except (OSError, ValueError, pa.ArrowException) as error:
         raise InputError(f"{path}: {error}") from error
-    for number, record in enumerate(records, start=1):
-        _check(path, number, record)
-    return records
+    place = "row" if path.suffix == ".parquet" else "line"
+    wrong = [f"{place} {number}: {what}" for number, record in numbered if (what := _problem(record))]
+    if wrong:
+        shown = "; ".join(wrong[:_SHOWN]) + ("; …" if len(wrong) > _SHOWN else "")
+        raise InputError(
+            f"{path}: {len(wrong)} of {len(numbered)} records are wrong: {shown}",
+            "Nothing was sent. Put them right, or take them out.",
+        )
+    return [record for _, record in numbered if isinstance(record, dict)]
 
 
-def _read_ndjson(path: Path) -> list[Record]:
-    return [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
+def _read_ndjson(path: Path) -> Iterator[tuple[int, object]]:
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                yield number, _parsed(line)
 
 
-def _read_parquet(path: Path) -> list[Record]:
+def _parsed(line: bytes) -> object:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError) as error:
+        return f"not JSON: {error}"
+
+
+def _read_parquet(path: Path) -> Iterator[tuple[int, object]]:
     rows: list[Record] = pq.read_table(path).to_pylist()
-    return [{name: _plain(value) for name, value in row.items() if value is not None} for row in rows]
+    for number, row in enumerate(rows, start=1):
+        yield number, {name: _plain(value) for name, value in row.items() if value is not None}
 
 
 def _plain(value: object) -> object:
     return rfc3339(int(value.timestamp())) if isinstance(value, datetime) else value
 
 
-def _check(path: Path, number: int, record: object) -> None:
-    needed = ("account_id", "service", "resource_id", "direction", "from", "to", "bytes", "start", "end")
-    missing = [name for name in needed if not isinstance(record, dict) or name not in record]
+def _problem(record: object) -> str:
+    """Why a record cannot be sent; empty if it can. Its age is no problem here: it may be moved yet."""
+    if not isinstance(record, dict):
+        return record if isinstance(record, str) else "not a JSON object"
+    missing = [name for name in _NEEDED if name not in record]
     if missing:
-        raise InputError(f"{path}: record {number} has no {', '.join(missing)}")
+        return f"it has no {', '.join(missing)}"
+    try:
+        text = json.dumps(record, allow_nan=False).encode()
+    except (TypeError, ValueError) as error:
+        return str(error)
+    problems = record_problems(decode_record(text), admission=_ANY_TIME, sent_at_ms=0)
+    if problems:
+        return ": ".join(problems[0])
+    try:
+        # The sender's own count reads fewer spellings than the service.
+        expected_totals([record])
+        start_of(record, "end")
+    except (ValueError, KeyError, TypeError) as error:
+        return f"it cannot be counted here: {error}"
+    return ""
 
 
 def _named(records: Sequence[Mapping[str, object]]) -> str:

@@ -6,10 +6,10 @@ import hashlib
 import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from metering.errors import UnavailableError
+from metering.errors import OperationFailedError, UnavailableError
 from metering.units import MIB
 
 if TYPE_CHECKING:
@@ -26,6 +26,48 @@ _GROUP_MESSAGES = 10
 _GROUP_BYTES = MIB
 _ATTEMPTS = 6
 _BACKOFF_S = 0.2
+
+
+class SendingFailedError(OperationFailedError):
+    """Something was not taken.
+
+    Attributes:
+        detail: What the queue or bucket said.
+        batch_ids: Of the messages of which it is not known whether they were sent; empty where one has no id yet.
+    """
+
+    def __init__(self, detail: str, batch_ids: Sequence[str]) -> None:
+        named = ", ".join(batch_id or "(no id)" for batch_id in batch_ids)
+        super().__init__(
+            f"Sending stopped: {detail}. It is not known whether these were sent, and the manifest does not name them: "
+            f"{named}.",
+            "All that the manifest names was sent.",
+        )
+        self.detail = detail
+        self.batch_ids = tuple(batch_ids)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (type(self), (self.detail, self.batch_ids))
+
+
+@dataclass(slots=True, kw_only=True)
+class _Failures:
+    """Groups that were not taken, and the first reason."""
+
+    error: UnavailableError | None = None
+    shipments: list[Shipment] = field(default_factory=list)
+
+    def take(
+        self, group: list[Shipment], future: Future[list[SentBatch]], sent: Callable[[Sequence[SentBatch]], None]
+    ) -> None:
+        """Tell of a group, or keep it if it failed."""
+        try:
+            lines = future.result()
+        except UnavailableError as error:
+            self.error = self.error or error
+            self.shipments += group
+        else:
+            sent(lines)
 
 
 class Sender:
@@ -49,23 +91,30 @@ class Sender:
         self._rate_per_s = rate_per_s
 
     def send(self, shipments: Iterable[Shipment], sent: Callable[[Sequence[SentBatch]], None]) -> int:
-        """Send all of them; `sent` is told of each group, in order, from this thread. Returns their number.
+        """Send all of them; returns their number. `sent` is told of each group, in order, from this thread.
+
+        After a failure nothing more is begun, and `sent` is still told of what was on its way.
 
         Raises:
-            UnavailableError: The queue or bucket did not take something, however often it was tried.
+            SendingFailedError: The queue or bucket did not take something, however often it was tried.
         """
         number = 0
-        waiting: deque[Future[list[SentBatch]]] = deque()
+        waiting: deque[tuple[list[Shipment], Future[list[SentBatch]]]] = deque()
+        failed = _Failures()
         began = time.monotonic()
         with ThreadPoolExecutor(self._threads, thread_name_prefix="replay") as pool:
             for group in _groups(shipments):
                 self._pace(began, number)
-                waiting.append(pool.submit(self._send_group, group))
+                waiting.append((group, pool.submit(self._send_group, group)))
                 number += len(group)
-                while len(waiting) > 2 * self._threads or (waiting and waiting[0].done()):
-                    sent(waiting.popleft().result())
-            for future in waiting:
-                sent(future.result())
+                while len(waiting) > 2 * self._threads or (waiting and waiting[0][1].done()):
+                    failed.take(*waiting.popleft(), sent)
+                if failed.error is not None:
+                    break
+            for group, future in waiting:
+                failed.take(group, future, sent)
+        if failed.error is not None:
+            raise SendingFailedError(str(failed.error), [shipment.sent.batch_id for shipment in failed.shipments])
         return number
 
     def _pace(self, began: float, number: int) -> None:

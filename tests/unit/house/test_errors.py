@@ -18,6 +18,7 @@ from metering import errors
 from metering.adapters.lake.ahead import StoppedError
 from metering.adapters.lake.query import QueryError, QueryStoppedError
 from metering.adapters.traffic.given import InputError
+from metering.adapters.traffic.sender import SendingFailedError
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.domain.regions import Answered, Finding, RegionState
 from metering.errors import MeteringError
@@ -48,6 +49,7 @@ EXAMPLES: list[MeteringError] = [
     ManifestError("line 1 is not JSON"),
     PreflightFailedError("ap-southeast-9", _STATE, [_MISSING]),
     InputError("no records"),
+    SendingFailedError("sqs.SendMessageBatch: no answer", ["b1", ""]),
     QueryError("no such column"),
     QueryStoppedError("It took longer than 600 s.", "Ask for less."),
     StoppedError("it was stopped"),

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import ast
 import inspect
+import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 from itertools import pairwise
@@ -69,7 +73,7 @@ def ask(world: World, sql: str, **options: float) -> list[tuple[object, ...]]:
     ("SELECT sum(t.bytes) FROM transfers t SEMI JOIN usage u ON t.hour = u.hour AND u.bytes > 0", [(BYTES,)]),
     ("SELECT bytes FROM transfers ORDER BY bytes DESC LIMIT 1", [(16,)]),
     ("SELECT sum(s) FROM (SELECT sum(bytes) OVER (PARTITION BY account_id) s FROM transfers)", [(13 * 3 + 18 * 2,)]),
-])  # fmt: skip
+], ids=lambda value: "sql" if isinstance(value, str) else "rows")  # fmt: skip
 def test_any_sql_may_scan_the_views_as_often_as_it_likes(world: World, sql: str, rows: object) -> None:
     assert ask(world, sql) == rows
 
@@ -164,6 +168,47 @@ def test_a_read_that_blocks_is_left_after_the_time_limit(call: str) -> None:
         free()
     assert time.monotonic() - began < 10
     assert "--timeout" in error.value.advice
+
+
+def test_control_c_ends_a_query_whose_read_blocks() -> None:
+    world = World()
+    world.send([record(1)])
+    world.compact_all()
+    free = blocked(world, "objects.open.next")
+    began = time.monotonic()
+    timer = threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT))
+    timer.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            ask(world, "SELECT sum(bytes) FROM transfers")
+    finally:
+        free()
+        timer.join()
+    assert time.monotonic() - began < 10
+
+
+_BLOCKED_PROCESS = """
+import threading
+from metering.adapters.lake.query import LakeQuery, QueryStoppedError
+from tests.unit.lake.world import World, record
+world = World()
+world.send([record(1)])
+world.compact_all()
+world.objects.on_call = lambda call: threading.Event().wait() if call == "objects.open.next" else None
+try:
+    LakeQuery(view=world.jobs.view, objects=world.objects).run("SELECT sum(bytes) FROM transfers", timeout_s=0.3)
+except QueryStoppedError as error:
+    raise SystemExit(str(error))
+"""
+
+
+def test_a_process_whose_read_blocks_for_ever_ends_all_the_same() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _BLOCKED_PROCESS], capture_output=True, text=True, timeout=60, check=False,
+        cwd=Path(__file__).resolve().parents[3],
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.strip() == "The query took longer than 0.3 s and was stopped."
 
 
 def test_a_query_that_computes_too_long_is_stopped() -> None:

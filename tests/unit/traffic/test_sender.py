@@ -13,7 +13,7 @@ from metering.adapters.memory.objects import MemoryObjectStore
 from metering.adapters.memory.queues import MemoryQueue
 from metering.adapters.traffic import sender as sender_module
 from metering.adapters.traffic.forms import Upload
-from metering.adapters.traffic.sender import Sender
+from metering.adapters.traffic.sender import Sender, SendingFailedError
 from metering.adapters.traffic.synthesis import Shipment
 from metering.errors import UnavailableError
 from metering.usecases.manifest import SentBatch
@@ -76,8 +76,21 @@ def test_what_was_not_taken_is_sent_again() -> None:
 def test_a_queue_that_never_answers_ends_the_replay() -> None:
     world = World()
     world.troubles = ["queue.send_many"] * 10
-    with pytest.raises(UnavailableError):
+    with pytest.raises(SendingFailedError, match="not known whether these were sent") as error:
         world.send([shipment("b")])
+    assert (error.value.batch_ids, world.lines) == (("b",), [])
+
+
+def test_after_a_failure_all_that_was_sent_is_told_and_nothing_more_is_begun() -> None:
+    world = World()
+    world.troubles = ["queue.send_many"] * 12
+    with pytest.raises(SendingFailedError) as error:
+        world.send([shipment(f"b{n:04}") for n in range(2_000)])
+    told = [line.batch_id for line in world.lines]
+    received = {message.delivery.body.rstrip(".") for message in world.queue.receive(10_000)}
+    assert received <= {*told, *error.value.batch_ids}
+    assert set(told) <= received
+    assert len(told) < 2_000
 
 
 def test_a_dropped_object_is_known_by_bucket_key_and_etag() -> None:

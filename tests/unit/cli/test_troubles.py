@@ -1,0 +1,252 @@
+"""What people and machines do wrong: a sentence, exit 1 or 2, no traceback, and never half of a file."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from typer.testing import CliRunner
+
+from metering.adapters.lake.query import LakeQuery, QueryStoppedError
+from metering.adapters.traffic.given import InputError, read_records
+from metering.adapters.traffic.synthesis import Shipment
+from metering.cli.app import app
+from metering.cli.failures import CommandFailedError, WrongUsageError
+from metering.cli.output import write_whole
+from metering.cli.sent_log import SentLog, manifest_file
+from metering.cli.verify import read_manifest
+from metering.errors import OperationFailedError
+from metering.usecases.manifest import ManifestHeader, SentBatch, header_line, sent_line
+from tests.unit.lake.world import World, record
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+NOWHERE = ("--endpoint", "http://127.0.0.1:9")
+
+
+@pytest.fixture(autouse=True)
+def _own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("METERING_LOCAL_DIR", str(tmp_path / "local"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    for name in [name for name in os.environ if name.startswith("AWS_") and name != "AWS_EC2_METADATA_DISABLED"]:
+        monkeypatch.delenv(name)
+
+
+@contextmanager
+def small_disk(limit_bytes: int) -> Iterator[None]:
+    """Files of this process end there, as on a full disk (EFBIG for ENOSPC)."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+TIMES = (
+    "0127-07-08", "0999-01", "1969-12-31", "9999-12-31", "2026-13", "2026-02-30", "2026-11-24T13:00:00", "yesterday",
+    "2026-11-24T13:29:00Z", "2090-01",
+)  # fmt: skip
+BY_HOUR = (("report", "usage"), ("verify",), ("reconcile",), ("rebuild", "usage"))
+BY_SECOND = (("quarantine", "list"), ("query", "SELECT 1"))
+ENDPOINTS = ("127.0.0.1:4566", "localhost", "http://", "http:///x", "ftp://127.0.0.1", "http://127.0.0.1:port",
+             "http://127.0.0.1:99999", "http://a b", "//127.0.0.1")  # fmt: skip
+LINES = [
+    *((*command, "--from", time, *NOWHERE) for command in BY_HOUR for time in TIMES),
+    *((*command, "--from", time, *NOWHERE) for command in BY_SECOND for time in TIMES if ":29:" not in time),
+    *(("report", "usage", "--endpoint", endpoint) for endpoint in ENDPOINTS),
+    *((*command, "--region", "no region", *NOWHERE) for command in (*BY_HOUR, *BY_SECOND)),
+    *((*command, "--output", "/nowhere/at/all.json", *NOWHERE) for command in (*BY_HOUR, *BY_SECOND)),
+    ("report", "usage", "--account", "1", *NOWHERE),
+    ("report", "usage", "--from", "2026-11-02", "--to", "2026-11-01", *NOWHERE),
+    ("query", "SELECT 1", "--timeout", "0", *NOWHERE),
+    ("query", "SELECT 1", "--timeout", "soon", *NOWHERE),
+    ("query", "", *NOWHERE),
+    ("replay", "--input", "/nowhere/at/all.ndjson", *NOWHERE),
+    ("replay", "--input", "/", *NOWHERE),
+    ("replay", "--input", __file__, *NOWHERE),
+    ("replay", "--scenario", "none", *NOWHERE),
+    ("verify", "--manifest", "/nowhere/m.json", *NOWHERE),
+    ("verify", "--manifest", "/", *NOWHERE),
+    ("verify", "--manifest", __file__, *NOWHERE),
+    ("verify", "--wait", "long", *NOWHERE),
+    ("compact", "--clean-after", "-1", *NOWHERE),
+]
+
+
+@pytest.mark.parametrize("line", LINES, ids=lambda line: "-".join(line[:-2]).replace(" ", "-"))
+def test_a_wrong_command_line_ends_in_a_sentence(line: tuple[str, ...]) -> None:
+    result = CliRunner().invoke(app, list(line))
+    assert isinstance(result.exception, SystemExit), result.exception
+    assert (result.exit_code in {1, 2}, result.stdout) == (True, "")
+    assert "Error" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_there_are_many_of_them() -> None:
+    assert len(LINES) >= 80
+
+
+@pytest.mark.parametrize("line", [("--version",), ("--help",), ("local", "status", "-f", "json"), ("local", "status")])
+def test_a_full_device_behind_stdout_is_told(line: tuple[str, ...]) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [str(Path(sys.executable).with_name("metering")), *line],
+            stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=60,
+        )  # fmt: skip
+    assert done.returncode == 1
+    assert "No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Exception" not in done.stderr
+
+
+def test_a_full_device_behind_stderr_does_not_hide_the_exit_code() -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [str(Path(sys.executable).with_name("metering")), "report", "usage", "--from", "yesterday"],
+            stdout=subprocess.PIPE, stderr=full, text=True, check=False, timeout=60,
+        )  # fmt: skip
+    assert (done.returncode, done.stdout) == (2, "")
+
+
+def test_an_answer_that_does_not_fit_leaves_the_file_that_was_there(tmp_path: Path) -> None:
+    target = tmp_path / "november.csv"
+    target.write_bytes(b"before")
+    with small_disk(100), pytest.raises(CommandFailedError, match="Cannot write"):
+        write_whole(target, b"x" * 1_000)
+    assert target.read_bytes() == b"before"
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["november.csv"]
+
+
+def test_an_answer_replaces_a_file_whole_and_keeps_its_mode(tmp_path: Path) -> None:
+    target, link = tmp_path / "a.json", tmp_path / "link.json"
+    target.write_bytes(b"before")
+    target.chmod(0o640)
+    link.symlink_to(target)
+    write_whole(link, b"after")
+    assert (target.read_bytes(), target.stat().st_mode & 0o777, link.is_symlink()) == (b"after", 0o640, True)
+
+
+def test_a_device_is_written_as_it_is() -> None:
+    with pytest.raises(CommandFailedError, match="No space left"):
+        write_whole(Path("/dev/full"), b"x" * 10)
+    write_whole(Path("/dev/null"), b"x" * 10)
+
+
+@pytest.mark.parametrize("place", ["/nowhere/x.json", "/"])
+def test_a_place_that_is_none_is_wrong_usage(place: str) -> None:
+    with pytest.raises(WrongUsageError):
+        write_whole(Path(place), b"x")
+
+
+def test_a_query_whose_scratch_does_not_fit_says_so() -> None:
+    world = World()
+    world.send([record(1)])
+    with small_disk(64), pytest.raises(QueryStoppedError, match="too little disk") as error:
+        LakeQuery(view=world.jobs.view, objects=world.objects).run("SELECT sum(bytes) FROM transfers")
+    assert "TMPDIR" in error.value.advice
+
+
+def test_a_compaction_whose_scratch_does_not_fit_is_a_sentence() -> None:
+    from metering.cli.endings import machine_troubles_explained
+
+    world = World()
+    world.send([record(n, resource=f"i-{n}") for n in range(200)])
+    with small_disk(64), pytest.raises(CommandFailedError, match="does not let it"), machine_troubles_explained():
+        world.compact_all()
+    assert world.compact_all() == 1, "the run goes on where there is room"
+
+
+@pytest.mark.parametrize(("wrong", "told"), [
+    ('{"account_id": "1"', "line 2: not JSON"),
+    ("[]", "line 2: not a JSON object"),
+    ("7", "line 2: not a JSON object"),
+    (json.dumps(record(1) | {"bytes": "many"}), "line 2: invalid_bytes"),
+    (json.dumps(record(1) | {"bytes": -1}), "line 2: invalid_bytes"),
+    (json.dumps(record(1) | {"bytes": None}), "line 2:"),
+    (json.dumps(record(1) | {"start": "noon"}), "line 2: invalid_start"),
+    (json.dumps(record(1) | {"start": "0127-07-08T00:00:00Z"}), "line 2:"),
+    (json.dumps(record(1) | {"account_id": 5}), "line 2: invalid_account_id"),
+    (json.dumps(record(1) | {"direction": "up"}), "line 2: invalid_direction"),
+    (json.dumps(record(1) | {"from": "moon"}), "line 2: invalid_from"),
+    (json.dumps({k: v for k, v in record(1).items() if k != "end"}), "line 2: it has no end"),
+    ("[" * 100_000, "line 2: not JSON"),
+])  # fmt: skip
+def test_one_bad_record_is_named_by_its_line_and_nothing_is_sent(tmp_path: Path, wrong: str, told: str) -> None:
+    path = tmp_path / "in.ndjson"
+    path.write_text("\n".join([json.dumps(record(1)), wrong, json.dumps(record(2)), "", wrong]) + "\n")
+    with pytest.raises(InputError, match="2 of 4 records are wrong") as error:
+        read_records([path])
+    assert told in str(error.value)
+    assert "line 5" in str(error.value)
+    assert "Nothing was sent" in error.value.advice
+
+
+def batches(count: int) -> list[SentBatch]:
+    return [SentBatch(batch_id=f"b{n:05}", records=1, metered=1) for n in range(count)]
+
+
+HEADER = header_line(ManifestHeader(name="x", region="us-east-1", seed=1, began_at_ms=1))
+
+
+def test_a_manifest_that_does_not_fit_has_whole_lines_and_names_what_it_lacks(tmp_path: Path) -> None:
+    path = tmp_path / "m.json"
+    sent = batches(50)
+    with small_disk(2_000), manifest_file(path) as file:
+        log = SentLog(file)
+        log.begin(HEADER)
+        to_send = log.while_it_works(Shipment(sent=each, body="{}") for each in sent)
+        told = []
+        for each in to_send:
+            told.append(each.sent)
+            log.add([each.sent])
+        log.add([sent[-1]])
+    with pytest.raises(CommandFailedError, match="2 messages were sent that it does not name") as error:
+        log.must_be_whole()
+    assert len(told) < 50
+    assert sent[-1].batch_id in str(error.value)
+    lines = path.read_text()
+    assert lines == HEADER + "".join(map(sent_line, told[:-1]))
+    assert read_manifest(path)[1].distinct == len(told) - 1
+
+
+def test_a_manifest_that_cannot_be_begun_sends_nothing(tmp_path: Path) -> None:
+    with (
+        small_disk(10),
+        pytest.raises(OSError, match="too large"),
+        manifest_file(tmp_path / "m.json") as file,
+    ):
+        SentLog(file).begin(HEADER)
+    with pytest.raises(OperationFailedError, match="Cannot write the manifest"), manifest_file(tmp_path / "no" / "m"):
+        pass
+
+
+@pytest.mark.parametrize("cut", [1, 10, 60])
+def test_a_last_line_that_breaks_off_is_left_out_and_told(
+    tmp_path: Path, cut: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "m.json"
+    path.write_text(HEADER + "".join(map(sent_line, batches(3))) + sent_line(batches(4)[3])[:cut])
+    assert read_manifest(path)[1].distinct == 3
+    assert "breaks off" in capsys.readouterr().err
+
+
+def test_a_last_line_without_a_line_feed_counts(tmp_path: Path) -> None:
+    path = tmp_path / "m.json"
+    path.write_text((HEADER + "".join(map(sent_line, batches(3)))).rstrip("\n"))
+    assert read_manifest(path)[1].distinct == 3
+
+
+def test_a_line_in_the_middle_that_breaks_off_is_no_manifest(tmp_path: Path) -> None:
+    path = tmp_path / "m.json"
+    path.write_text(HEADER + '{"batch_id": \n' + "".join(map(sent_line, batches(1))))
+    with pytest.raises(OperationFailedError, match="line 2 is not JSON"):
+        read_manifest(path)
