@@ -64,6 +64,10 @@ class DataBucket(Construct):
         self._grant(role, prefixes, "s3:GetObject")
         self.grant_list(role, *prefixes)
 
+    def grant_read_versions(self, role: iam.IRole, *prefixes: str) -> None:
+        """Let `role` read what was replaced or deleted below the prefixes, by its version."""
+        self._grant(role, prefixes, "s3:GetObjectVersion")
+
     def grant_list(self, role: iam.IRole, *prefixes: str) -> None:
         """Let `role` see what lies below `prefixes`, and how large it is."""
         iam.Grant.add_to_principal(

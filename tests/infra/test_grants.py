@@ -85,6 +85,7 @@ def test_the_aggregator_commits_and_reads_what_it_is_pointed_to() -> None:
     assert grants.actions("LedgerTable") >= READS | WRITES
     assert grants.actions("UsageTable") == {"dynamodb:UpdateItem"}
     assert grants.prefixes("s3:GetObject") == {"ingest/", "drop/", "staging/"}
+    assert grants.prefixes("s3:GetObjectVersion") == {"ingest/", "drop/"}
     assert grants.prefixes("s3:PutObject") == {"staging/", "quarantine/"}
     assert grants.may("sqs:ReceiveMessage", "IngestQueue")
     assert grants.may("sns:Publish", "TopicsPage")
