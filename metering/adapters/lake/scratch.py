@@ -29,7 +29,7 @@ _UNLOCKED_S = HOUR_S
 
 @contextmanager
 def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
-    """A new folder below `parent` (by default the system's own), gone afterwards; leftovers of the dead go before it."""
+    """A new folder below `parent` (by default the system's own), gone afterwards; leftovers of the dead go first."""
     place = Path(tempfile.gettempdir()) if parent is None else parent
     with _locked(place / f"metering-lake.{os.getuid()}.lock"):
         _remove_leftovers(place)
