@@ -148,8 +148,14 @@ class ObjectStore(Protocol):
         """
         ...
 
-    def open(self, key: str, *, if_match: str | None = None) -> BinaryIO:
+    def open(self, key: str, *, if_match: str | None = None, version_id: str | None = None) -> BinaryIO:
         """A seekable stream that reads ranges of the object on demand; close it.
+
+        Args:
+            key: Of the object.
+            if_match: ETag that it must have.
+            version_id: Look for it in this version first, which may have been replaced since; then in the newest. A
+                version is only taken with `if_match`.
 
         Raises:
             ObjectMissingError: There is none.

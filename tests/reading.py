@@ -77,8 +77,8 @@ def parquet(table: pa.Table, **options: object) -> bytes:
 class Desk:
     """A bucket, and a reader in front of it."""
 
-    def __init__(self, limits: ReadLimits | None = None) -> None:
-        self.objects = MemoryObjectStore(ManualClock(SENT_AT_S * 1000))
+    def __init__(self, limits: ReadLimits | None = None, *, versioned: bool = False) -> None:
+        self.objects = MemoryObjectStore(ManualClock(SENT_AT_S * 1000), versioned=versioned)
         self.reader = RecordBatchReader(self.objects, bucket=BUCKET, limits=limits or LIMITS)
 
     def put(self, key: str, body: bytes) -> None:

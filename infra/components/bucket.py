@@ -71,6 +71,10 @@ class DataBucket(Construct):
         self._grant(role, prefixes, "s3:GetObject")
         self._grant_list(role, prefixes, operator="StringLikeIfExists")
 
+    def grant_read_versions(self, role: iam.IRole, *prefixes: str) -> None:
+        """Let `role` read what was replaced or deleted below the prefixes, by its version."""
+        self._grant(role, prefixes, "s3:GetObjectVersion")
+
     def grant_list(self, role: iam.IRole, *prefixes: str) -> None:
         """Let `role` see what lies below `prefixes`, and how large it is."""
         self._grant_list(role, prefixes, operator="StringLike")

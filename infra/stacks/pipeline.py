@@ -120,6 +120,8 @@ def _grant_aggregator(function: MeteringFunction, data: DataStack) -> None:
     data.ledger.grant_delete(role, "W#held")
     data.usage.grant_add(role)
     data.data.grant_read(role, prefixes.INGEST, prefixes.DROP, prefixes.STAGING)
+    # An object that was put twice within seconds is announced twice, and its first version is the newest no more.
+    data.data.grant_read_versions(role, prefixes.INGEST, prefixes.DROP)
     data.data.grant_write(role, prefixes.STAGING, prefixes.QUARANTINE)
     data.topics.grant_publish(role)
 

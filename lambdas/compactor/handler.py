@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from lambdas.compactor.bootstrap import dependencies
 from metering.adapters.aws.runtime import LambdaDeadline
+from metering.usecases.contradictions import Contradictions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,9 +26,15 @@ def handle(context: LambdaContext, parts: Dependencies) -> dict[str, int | bool]
     deadline = LambdaDeadline(context)
     try:
         swept = parts.sweeper.sweep(deadline)
-        compacted = parts.jobs.compactor.run(deadline)
-        cleaned = parts.jobs.cleaner.run(deadline)
-        orphans = parts.jobs.orphans.run(deadline)
+        # None of them needs the others: an item that one cannot read stops that one only.
+        contradictions = Contradictions()
+        with contradictions.noted():
+            compacted = parts.jobs.compactor.run(deadline)
+        with contradictions.noted():
+            cleaned = parts.jobs.cleaner.run(deadline)
+        with contradictions.noted():
+            orphans = parts.jobs.orphans.run(deadline)
+        contradictions.tell()
     finally:
         parts.metrics.flush()
     answer: dict[str, int | bool] = {

@@ -46,6 +46,7 @@ class ObjectRecords:
     Attributes:
         sha256: Of the object's bytes as stored, lower case; empty if the message does not say.
         if_match: ETag that the object must have; empty if any will do.
+        version_id: Version of the object that was announced; empty where the bucket has none.
     """
 
     key: str
@@ -53,6 +54,7 @@ class ObjectRecords:
     compression: Compression
     sha256: str = ""
     if_match: str = ""
+    version_id: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

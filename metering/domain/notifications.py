@@ -30,6 +30,8 @@ _SUFFIXES: dict[str, tuple[Format, Compression]] = {
 _MAX_OBJECTS = 100
 
 _NonEmpty = Annotated[str, StringConstraints(min_length=1)]
+# Unicode, UTF-8 encoded, URL-ready, opaque, at most 1,024 bytes (S3 user guide). Empty where there are no versions.
+_VersionId = Annotated[str, StringConstraints(pattern=r"\A[!-~]{0,1024}\z")]
 
 
 class _Bucket(BaseModel):
@@ -39,6 +41,7 @@ class _Bucket(BaseModel):
 class _NotifiedObject(BaseModel):
     key: _NonEmpty
     etag: _NonEmpty = Field(alias="eTag")
+    version_id: _VersionId | None = Field(default=None, alias="versionId")
 
 
 class _Entity(BaseModel):
@@ -56,6 +59,7 @@ class _Record(BaseModel):
 class _EventObject(BaseModel):
     key: _NonEmpty
     etag: _NonEmpty
+    version_id: _VersionId | None = Field(default=None, alias="version-id")
 
 
 class _Detail(BaseModel):
@@ -83,11 +87,17 @@ def read_bus_event(fields: Mapping[str, bytes], *, bucket: str) -> BatchMessage 
         detail = _Detail.model_validate(values.get("detail"))
     except ValidationError as error:
         return _refused(_first(error))
-    return dropped_object(detail.bucket.name, detail.object.key, detail.object.etag, own_bucket=bucket)
+    dropped = detail.object
+    return dropped_object(
+        detail.bucket.name, dropped.key, dropped.etag, own_bucket=bucket, version_id=dropped.version_id or ""
+    )
 
 
-def dropped_object(bucket: str, key: str, etag: str, *, own_bucket: str) -> BatchMessage:
-    """The batch that an object below `drop/` is. `key` is decoded, `etag` may come in quotes."""
+def dropped_object(bucket: str, key: str, etag: str, *, own_bucket: str, version_id: str = "") -> BatchMessage:
+    """The batch that an object below `drop/` is. `key` is decoded, `etag` may come in quotes.
+
+    The version is only where to look for it: it is no part of the batch's id.
+    """
     etag = etag.strip('"')
     problems = key_problems(key, DROP_PREFIX)
     if bucket != own_bucket:
@@ -98,7 +108,9 @@ def dropped_object(bucket: str, key: str, etag: str, *, own_bucket: str) -> Batc
     source = None
     if not problems:
         object_format, compression = _SUFFIXES[suffix]
-        source = ObjectRecords(key=key, format=object_format, compression=compression, if_match=etag)
+        source = ObjectRecords(
+            key=key, format=object_format, compression=compression, if_match=etag, version_id=version_id
+        )
     return BatchMessage(batch_id=drop_batch_id(bucket, key, etag), source=source, problems=tuple(problems))
 
 
@@ -121,7 +133,8 @@ def _read_record(record: object, bucket: str) -> BatchMessage | NoBatch:
         return NoBatch(why="an event that creates no object")
     entity = notified.s3
     key = unquote_plus(entity.object.key, errors="surrogateescape")
-    return dropped_object(entity.bucket.name, key, entity.object.etag, own_bucket=bucket)
+    version_id = entity.object.version_id or ""
+    return dropped_object(entity.bucket.name, key, entity.object.etag, own_bucket=bucket, version_id=version_id)
 
 
 def _refused(detail: str) -> BatchMessage:

@@ -197,7 +197,7 @@ class Committer:
                 pass
             except ItemTooLargeError:
                 # Nothing of it is there; half of it may fit, and one batch that does not fit takes no other with it.
-                return _Reply.UNKNOWN
+                break
             except TransactionCanceledError as error:
                 if error.condition_failed:
                     return error
@@ -208,6 +208,7 @@ class Committer:
                 return _Reply.UNKNOWN
             self._metrics.count(metric_names.TRANSACTIONS_REPEATED)
             self._patience.pause(failures)
+        return _Reply.UNKNOWN
 
     def _smaller(self, plan: CommitPlan[BookedBatch], invocation: Invocation) -> Groups:
         """Bisect. The old attempt may land even so: then the markers say that its batches are duplicates."""

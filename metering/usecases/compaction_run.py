@@ -79,8 +79,7 @@ class RunWork:
         """
         plan = Plan.from_json(self.patience.call(lambda: self.objects.get(self.run.plan_key)), self.run.plan_key)
         for hour in plan.hours:
-            if self.deadline.remaining_ms() < self.reserve_ms:
-                raise OutOfTimeError
+            self._check_time()
             self._hour(hour)
         for commit_id, hours in plan.commits().items():
             self._take_from_pending(commit_id, hours)
@@ -95,6 +94,10 @@ class RunWork:
         except ConditionFailedError:
             raise LateError from None
         self.tally.runs += 1
+
+    def _check_time(self) -> None:
+        if self.deadline.remaining_ms() < self.reserve_ms:
+            raise OutOfTimeError
 
     def _hour(self, hour: PlanHour) -> None:
         key = published_key(hour.hour_s, self.run.shard, self.run.run)
@@ -142,6 +145,8 @@ class RunWork:
         planned = LakeFile(key=key, rows=file.rows, bytes=file.bytes)
         if self.patience.call(lambda: self.objects.head(key)) is not None:
             return planned
+        # A file is the largest step: an hour may have many.
+        self._check_time()
         try:
             self.patience.call(lambda: self._write(hour_s, planned, staging_keys))
         except (ObjectMissingError, ObjectDamagedError) as error:

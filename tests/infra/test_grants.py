@@ -110,6 +110,7 @@ def test_the_aggregator_commits_and_reads_what_it_is_pointed_to() -> None:
     for pk in ("B#1", "C#1", "P#0", "H#2026-11-24T13", "W#conflict", "W#held"):
         assert grants.may_write("dynamodb:PutItem", "LedgerTable", pk)
     assert grants.prefixes("s3:GetObject") == {"ingest/", "drop/", "staging/"}
+    assert grants.prefixes("s3:GetObjectVersion") == {"ingest/", "drop/"}
     assert grants.prefixes("s3:PutObject") == {"staging/", "quarantine/"}
     assert grants.may("sqs:ReceiveMessage", "IngestQueue")
     assert grants.may("sns:Publish", "TopicsPage")

@@ -24,6 +24,7 @@ from metering.adapters.memory.metrics import MemoryMetrics
 from metering.adapters.records.codec import ParquetRowCodec
 from metering.adapters.records.reader import RecordBatchReader
 from metering.domain.batches import Delivery
+from metering.domain.closed_period import manifest_key
 from metering.domain.items import Put, Table
 from metering.domain.ledger import Period, Pointer, Published
 from metering.usecases.aggregate import Aggregator
@@ -134,7 +135,8 @@ class Region:
 
     def close(self, month: str) -> None:
         """Make a month closed, as the period close does."""
-        self.items.put(Put(table=Table.LEDGER, item=Period(month=month, state="closed").to_item()))
+        period = Period(month=month, state="closed", manifest_key=manifest_key(month))
+        self.items.put(Put(table=Table.LEDGER, item=period.to_item()))
 
     def ledger(self) -> Iterable[Item]:
         """Every item of the ledger."""

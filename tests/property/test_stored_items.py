@@ -155,7 +155,7 @@ class Kind:
     unread: frozenset[str] = frozenset()
 
     def __str__(self) -> str:
-        return self.name
+        return self.name.replace(" ", "-")
 
 
 KINDS = (
@@ -544,7 +544,7 @@ class Document:
     read: Callable[[bytes, str], object]
 
     def __str__(self) -> str:
-        return self.name
+        return self.name.replace(" ", "-")
 
 
 DOCUMENTS = (

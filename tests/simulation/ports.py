@@ -244,8 +244,10 @@ class ProcessObjects:
     def get(self, key: str) -> bytes:
         return self._process.read("objects.get", partial(self._store.get, key))
 
-    def open(self, key: str, *, if_match: str | None = None) -> BinaryIO:
-        return self._process.read("objects.open", lambda: BytesIO(self._store.open(key, if_match=if_match).read()))
+    def open(self, key: str, *, if_match: str | None = None, version_id: str | None = None) -> BinaryIO:
+        return self._process.read(
+            "objects.open", lambda: BytesIO(self._store.open(key, if_match=if_match, version_id=version_id).read())
+        )
 
     def head(self, key: str) -> ObjectInfo | None:
         return self._process.read("objects.head", partial(self._store.head, key))

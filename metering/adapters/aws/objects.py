@@ -104,8 +104,8 @@ class S3ObjectStore:
         with reading("s3.GetObject", key), translated("s3.GetObject"):
             return self._client.get_object(Bucket=self._bucket, Key=key)["Body"].read()
 
-    def open(self, key: str, *, if_match: str | None = None) -> BinaryIO:
-        raw = RangedObject(self._client, self._bucket, key, if_match=if_match)
+    def open(self, key: str, *, if_match: str | None = None, version_id: str | None = None) -> BinaryIO:
+        raw = RangedObject(self._client, self._bucket, key, if_match=if_match, version_id=version_id)
         return io.BufferedReader(raw, buffer_size=self._read_ahead_bytes)
 
     def head(self, key: str) -> ObjectInfo | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 from botocore.exceptions import ClientError
 
@@ -24,6 +24,16 @@ _NOT_FOUND = 404
 _PRECONDITION_FAILED = 412
 # Answered with 400, too, and of no object: the caller's credentials have run out (S3 API reference, error responses).
 _OF_THE_CALLER = frozenset({"ExpiredToken", "InvalidToken", "TokenRefreshRequired"})
+# What S3 says of a version: it is none, it may not be shown, it is gone, it is a deletion, it is another object.
+_NO_VERSION = frozenset({400, _FORBIDDEN, _NOT_FOUND, 405, _PRECONDITION_FAILED})
+
+
+class _Condition(TypedDict, total=False):
+    IfMatch: str
+
+
+class _Version(TypedDict, total=False):
+    VersionId: str
 
 
 @contextmanager
@@ -57,28 +67,48 @@ def _quoted(etag: str) -> str:
 
 
 class RangedObject(Ranges):
-    """A stream over an object. Its first call is a HEAD, which fixes the version."""
+    """A stream over an object. Its first call is a HEAD, which fixes what is read.
 
-    def __init__(self, client: S3Client, bucket: str, key: str, *, if_match: str | None) -> None:
+    Args:
+        if_match: ETag that the object must have.
+        version_id: Of the version that had it. Where that cannot be read (gone, forged, not allowed), the newest is.
+    """
+
+    def __init__(
+        self, client: S3Client, bucket: str, key: str, *, if_match: str | None, version_id: str | None = None
+    ) -> None:
         self._client = client
         self._bucket = bucket
         self._key = key
-        with reading("s3.HeadObject", key), translated("s3.HeadObject"):
-            answer = self._head(if_match)
+        self._version: _Version = {}
+        condition: _Condition = {} if if_match is None else {"IfMatch": _quoted(if_match)}
+        answer = self._head_version(version_id, condition) if if_match and version_id else None
+        if answer is None:
+            with reading("s3.HeadObject", key), translated("s3.HeadObject"):
+                answer = self._head(condition)
         super().__init__(answer["ContentLength"])
         self._etag = answer["ETag"]
 
-    def _head(self, if_match: str | None) -> HeadObjectOutputTypeDef:
+    def _head(self, condition: _Condition) -> HeadObjectOutputTypeDef:
         try:
-            if if_match is None:
-                return self._client.head_object(Bucket=self._bucket, Key=self._key)
-            return self._client.head_object(Bucket=self._bucket, Key=self._key, IfMatch=_quoted(if_match))
+            return self._client.head_object(Bucket=self._bucket, Key=self._key, **condition)
         except ClientError as error:
             if http_status(error) != _BAD_REQUEST:
                 raise
             # An answer to HEAD has no body, so only a GET says whether it is the object's fault.
             self._client.get_object(Bucket=self._bucket, Key=self._key, Range="bytes=0-0")["Body"].close()
             raise UnavailableError("s3.HeadObject", f"400, and a GET is answered: {self._key}") from error
+
+    def _head_version(self, version_id: str, condition: _Condition) -> HeadObjectOutputTypeDef | None:
+        try:
+            with translated("s3.HeadObject"):
+                answer = self._client.head_object(Bucket=self._bucket, Key=self._key, VersionId=version_id, **condition)
+        except ClientError as error:
+            if http_status(error) in _NO_VERSION:
+                return None
+            raise
+        self._version = {"VersionId": version_id}
+        return answer
 
     def readinto(self, buffer: WriteableBuffer, /) -> int:
         """Fill `buffer` from the current position; 0 at the end.
@@ -95,7 +125,11 @@ class RangedObject(Ranges):
         last = self._position + wanted - 1
         with reading("s3.GetObject", self._key), translated("s3.GetObject"):
             answer = self._client.get_object(
-                Bucket=self._bucket, Key=self._key, Range=f"bytes={self._position}-{last}", IfMatch=self._etag
+                Bucket=self._bucket,
+                Key=self._key,
+                Range=f"bytes={self._position}-{last}",
+                IfMatch=self._etag,
+                **self._version,
             )
             content = answer["Body"].read()
         if len(content) != wanted:

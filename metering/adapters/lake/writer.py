@@ -9,8 +9,6 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import islice
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import pyarrow.parquet as pq
@@ -18,12 +16,14 @@ import pyarrow.parquet as pq
 from metering.adapters.lake.hour_rows import HOUR_SCHEMA, TEXT_COLUMNS, decoding, exact_sum, staged_hour
 from metering.adapters.lake.ordering import by_account, by_resource, one_chunk
 from metering.adapters.lake.runs import merged, write_run
+from metering.adapters.lake.scratch import scratch_folder
 from metering.ports import MergedFile
 from metering.units import MIB
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from concurrent.futures import Future
+    from pathlib import Path
 
     import pyarrow as pa
 
@@ -55,8 +55,7 @@ class ParquetLakeWriter:
     @contextmanager
     def merge(self, hour_s: int, staging_keys: Sequence[str]) -> Iterator[MergedFile]:
         """See `LakeWriter.merge`; the content is a file below the scratch directory."""
-        with TemporaryDirectory(prefix="metering-lake-", dir=self._scratch) as name:
-            directory = Path(name)
+        with scratch_folder(self._scratch) as directory:
             path = directory / "merged.parquet"
             with _Sink(path) as sink:
                 for group in self._row_groups(hour_s, staging_keys, directory):

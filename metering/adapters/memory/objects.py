@@ -48,6 +48,7 @@ class MemoryObjectStore:
         read_ahead_bytes: What a stream reads at once at least.
         empty_pages: How many pages without an object come before the next object of a listing, or before its end. Each
             is a call, `objects.list.page`.
+        versioned: Keep what is replaced or deleted as a version.
         hides_missing: Answer 403 for a key that is not there, as S3 does to a role that may not list.
     """
 
@@ -60,7 +61,9 @@ class MemoryObjectStore:
         read_ahead_bytes: int = io.DEFAULT_BUFFER_SIZE,
         empty_pages: Callable[[], int] | None = None,
         hides_missing: bool = False,
+        versioned: bool = False,
     ) -> None:
+        self._versions: dict[tuple[str, str], _Stored] | None = {} if versioned else None
         self._empty_pages = empty_pages or _none
         self._hides_missing = hides_missing
         self.on_call = on_call or _ignore
@@ -82,6 +85,8 @@ class MemoryObjectStore:
         self._objects[key] = _Stored(
             content, ObjectInfo(key=key, size_bytes=len(content), etag=etag, modified_s=modified_s)
         )
+        if self._versions is not None:
+            self._versions[key, f"v{len(self._versions)}"] = self._objects[key]
         self.on_reply("objects.put")
         return True
 
@@ -93,8 +98,12 @@ class MemoryObjectStore:
         self.on_call("objects.get")
         return self._stored(key).body
 
-    def open(self, key: str, *, if_match: str | None = None) -> BinaryIO:
+    def open(self, key: str, *, if_match: str | None = None, version_id: str | None = None) -> BinaryIO:
         self.on_call("objects.open")
+        version = (self._versions or {}).get((key, version_id or ""))
+        if version is not None and if_match is not None and if_match.strip('"') == version.etag.strip('"'):
+            kept = version.body
+            return io.BufferedReader(MemoryRanges(len(kept), lambda: kept), buffer_size=self._read_ahead_bytes)
         stored = self._stored(key)
         if if_match is not None and if_match.strip('"') != stored.etag.strip('"'):
             raise ObjectChangedError(key)
@@ -126,6 +135,10 @@ class MemoryObjectStore:
         for key in keys:
             self.remove(key)
         self.on_reply("objects.delete")
+
+    def versions(self, key: str) -> tuple[str, ...]:
+        """Ids of an object's versions, oldest first, without a call; none if the store keeps none."""
+        return tuple(version_id for name, version_id in self._versions or {} if name == key)
 
     def peek(self, key: str) -> bytes | None:
         """An object's content without a call: for checkers."""

@@ -112,7 +112,8 @@ class RecordBatchReader:
             read_inline(source.array, intake, limit_records=self._limits.batch_records)
             return len(source.array), []
         try:
-            with self._objects.open(source.key, if_match=source.if_match or None) as stream:
+            announced = {"if_match": source.if_match or None, "version_id": source.version_id or None}
+            with self._objects.open(source.key, **announced) as stream:
                 return self._read_object(stream, source, assembly, admission, sent_at_ms)
         except ObjectChangedError as error:
             if source.if_match:

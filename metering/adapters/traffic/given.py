@@ -30,7 +30,7 @@ _HOUR_S = 3_600
 _LONGEST_S = 34 * 86_400
 
 _NEEDED = ("account_id", "service", "resource_id", "direction", "from", "to", "bytes", "start", "end")
-_ANY_TIME = Admission(window_s=1 << 50, ahead_s=1 << 50)
+_ANY_TIME = Admission(window_s=1 << 50, ahead_s=1 << 50, floor_s=0)
 # Wrong records that are named; all of them are counted.
 _SHOWN = 5
 

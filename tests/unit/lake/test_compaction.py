@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,6 +13,12 @@ from metering.domain.plan import Plan
 from metering.errors import LedgerCorruptError, ObjectDamagedError, UnavailableError
 from metering.units import DAY_S, HOUR_S
 from tests.unit.lake.world import HOUR, NOW_S, World, record
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from contextlib import AbstractContextManager
+
+    from metering.ports import LakeWriter, MergedFile
 
 LATE = NOW_S - 20 * DAY_S
 
@@ -293,3 +300,34 @@ def test_a_commit_that_stays_open_is_left_out_of_the_plan() -> None:
     assert world.compact_all() == 1
     assert world.visible() == world.usage()
     assert len(world.usage()) == 150
+
+
+class SlowWriter:
+    """Merges take half an hour each."""
+
+    def __init__(self, world: World, writer: LakeWriter) -> None:
+        self._world = world
+        self._writer = writer
+        self.merges = 0
+
+    def merge(self, hour_s: int, staging_keys: Sequence[str]) -> AbstractContextManager[MergedFile]:
+        self.merges += 1
+        self._world.clock.advance_s(1_800)
+        return self._writer.merge(hour_s, staging_keys)
+
+
+def test_the_clock_is_looked_at_before_each_file_of_an_hour() -> None:
+    world = World()
+    for number in range(3):
+        world.send([record(number + 1)])
+    eager = replace(world.jobs.policy, wait_today_s=-DAY_S, wait_older_s=-DAY_S, file_rows=1)
+    compactor = world.jobs.compactor_of(eager)
+    slow = SlowWriter(world, compactor.writer)
+    compactor = replace(compactor, writer=slow)
+    for merges in (1, 2):
+        assert not compactor.run(world.deadline(900)).finished
+        assert slow.merges == merges
+        assert not world.files(HOUR)
+    assert compactor.run(world.deadline(9_000)).finished
+    assert slow.merges == 3
+    assert sorted(file.bytes for file in world.files(HOUR)) == [1, 2, 3]

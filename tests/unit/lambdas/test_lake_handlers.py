@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass
 
+import pytest
 from aws_lambda_powertools import Logger
 
 from lambdas.compactor import handler as compactor
@@ -12,8 +13,9 @@ from lambdas.compactor.bootstrap import Dependencies as CompactorDependencies
 from lambdas.reconciler import handler as reconciler
 from lambdas.reconciler.bootstrap import Dependencies as ReconcilerDependencies
 from metering.adapters.aws.emf import EmfMetrics
-from metering.domain.items import Table
+from metering.domain.items import Key, Table, Update
 from metering.domain.watch_items import RECONCILIATION_KEY, Reconciliation
+from metering.errors import LedgerCorruptError
 from metering.units import HOUR_S
 from metering.usecases.sweep import Sweeper
 from tests.unit.lake.world import NOW_S, World, record
@@ -29,11 +31,8 @@ def logger() -> Logger:
     return Logger(service="test", stream=io.StringIO())
 
 
-def test_a_tick_compacts_what_is_due_and_a_second_one_nothing() -> None:
-    world = World()
-    world.send([record(5), record(7)])
-    world.clock.advance_s(HOUR_S)
-    parts = CompactorDependencies(
+def compactor_parts(world: World) -> CompactorDependencies:
+    return CompactorDependencies(
         sweeper=Sweeper(
             store=world.items,
             objects=world.objects,
@@ -46,6 +45,28 @@ def test_a_tick_compacts_what_is_due_and_a_second_one_nothing() -> None:
         metrics=EmfMetrics(service="compactor", stage="local"),
         logger=logger(),
     )
+
+
+def test_a_commit_that_cannot_be_read_fails_the_tick_and_stops_nothing_that_does_not_depend_on_it() -> None:
+    world = World()
+    world.send([record(5)])
+    [pending] = [item for item in world.items.everything(Table.LEDGER) if str(item["pk"]).startswith("P#")]
+    key = Key(str(pending["pk"]), str(pending["sk"]))
+    world.items.update(Update(table=Table.LEDGER, key=key, remove=("wide",)))
+    orphan = f"staging/2026-11-24/{'e' * 32}.parquet"
+    world.objects.put(orphan, b"left behind", if_absent=True)
+    world.clock.advance_s(2 * HOUR_S)
+    with pytest.raises(LedgerCorruptError, match=key.sk):
+        compactor.handle(Context(), compactor_parts(world))
+    assert orphan not in world.objects.keys("staging/")
+    assert len(world.objects.keys("staging/")) == 1
+
+
+def test_a_tick_compacts_what_is_due_and_a_second_one_nothing() -> None:
+    world = World()
+    world.send([record(5), record(7)])
+    world.clock.advance_s(HOUR_S)
+    parts = compactor_parts(world)
     first = compactor.handle(Context(), parts)
     assert (first["runs"], first["rows"], first["finished"]) == (1, 2, True)
     second = compactor.handle(Context(), parts)

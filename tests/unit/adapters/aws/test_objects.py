@@ -244,3 +244,29 @@ def test_a_listing_that_cannot_go_on_does_not_end_as_if_it_were_whole(
     s3[1].add_response("list_objects_v2", {"Contents": [listed("a")], "IsTruncated": True})
     with pytest.raises(UnavailableError):
         list(objects.list(""))
+
+
+def test_a_version_is_read_by_its_id_and_its_etag(objects: S3ObjectStore, s3: tuple[Any, Stubber]) -> None:
+    asked = {"Bucket": "bucket", "Key": "k", "VersionId": "v0"}
+    s3[1].add_response("head_object", {"ContentLength": 2, "ETag": '"e"'}, {**asked, "IfMatch": '"e"'})
+    s3[1].add_response("get_object", {"Body": body(b"ab")}, {**asked, "IfMatch": '"e"', "Range": "bytes=0-1"})
+    assert objects.open("k", if_match="e", version_id="v0").read() == b"ab"
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 405, 412])
+def test_a_version_that_cannot_be_read_leaves_the_newest_object(
+    status: int, objects: S3ObjectStore, s3: tuple[Any, Stubber]
+) -> None:
+    s3[1].add_client_error("head_object", str(status), "no", status)
+    newest = {"Bucket": "bucket", "Key": "k", "IfMatch": '"e"'}
+    s3[1].add_response("head_object", {"ContentLength": 2, "ETag": '"e"'}, newest)
+    s3[1].add_response("get_object", {"Body": body(b"ab")}, {**newest, "Range": "bytes=0-1"})
+    assert objects.open("k", if_match="e", version_id="v0").read() == b"ab"
+
+
+def test_a_version_without_an_answer_is_trouble_and_not_another_object(
+    objects: S3ObjectStore, s3: tuple[Any, Stubber]
+) -> None:
+    s3[1].add_client_error("head_object", "503", "slow down", 503)
+    with pytest.raises(UnavailableError):
+        objects.open("k", if_match="e", version_id="v0")

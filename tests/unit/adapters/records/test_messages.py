@@ -275,8 +275,11 @@ def test_a_claim_that_nobody_can_check_is_refused(value: object) -> None:
 # --- notifications of S3
 
 
-def notification(key: str, etag: str, *, bucket: str = BUCKET, name: str = "ObjectCreated:Put") -> dict[str, Any]:
-    return {"eventName": name, "s3": {"bucket": {"name": bucket}, "object": {"key": key, "eTag": etag}}}
+def notification(
+    key: str, etag: str, *, bucket: str = BUCKET, name: str = "ObjectCreated:Put", version: object = None
+) -> dict[str, Any]:
+    announced = {"key": key, "eTag": etag} | ({} if version is None else {"versionId": version})
+    return {"eventName": name, "s3": {"bucket": {"name": bucket}, "object": announced}}
 
 
 def wrapped(entry: dict[str, Any], way: str) -> dict[str, Any]:
@@ -285,7 +288,10 @@ def wrapped(entry: dict[str, Any], way: str) -> dict[str, Any]:
     if way == "sns":
         return {"Type": "Notification", "MessageId": "1", "TopicArn": "t", "Message": json.dumps({"Records": [entry]})}
     found = entry["s3"]["object"]
-    detail = {"bucket": entry["s3"]["bucket"], "object": {"key": found["key"], "etag": found["eTag"]}}
+    announced = {"key": found["key"], "etag": found["eTag"]}
+    if "versionId" in found:
+        announced["version-id"] = found["versionId"]
+    detail = {"bucket": entry["s3"]["bucket"], "object": announced}
     return {"version": "0", "source": "aws.s3", "detail-type": "Object Created", "detail": detail}
 
 
@@ -349,6 +355,42 @@ def test_an_object_that_was_replaced_is_not_the_announced_one() -> None:
     desk.put("drop/a.ndjson", ndjson([record()]))
     answer = desk.refused({"Records": [notification("drop/a.ndjson", "other")]})
     assert (reasons(answer), answer.missing_object) == (["object_changed"], False)
+
+
+@pytest.mark.parametrize("way", ["direct", "sns", "bus"])
+def test_an_object_that_was_put_twice_quickly_is_read_by_the_version_that_was_announced(way: str) -> None:
+    desk = Desk(versioned=True)
+    etags = []
+    for size in (1, 2):
+        desk.put("drop/a.ndjson", ndjson([record(bytes=size)]))
+        etags.append(desk.objects.head("drop/a.ndjson").etag)  # type: ignore[union-attr]
+    for size, etag, version in zip((1, 2), etags, desk.objects.versions("drop/a.ndjson"), strict=True):
+        answer = desk.decoded(wrapped(notification("drop/a.ndjson", etag, version=version), way))
+        assert [total.bytes for total in answer.usage.values()] == [size]
+        # The version is only where to look.
+        assert answer.batch_id == drop_batch_id(BUCKET, "drop/a.ndjson", etag)
+    desk.objects.delete(["drop/a.ndjson"])
+    assert desk.decoded(wrapped(notification("drop/a.ndjson", etags[0], version="v0"), way)).records == 1
+
+
+@pytest.mark.parametrize("version", ["v1", "v9", "null", ""])
+def test_a_version_that_is_another_one_or_none_leaves_the_newest_object(version: str) -> None:
+    desk = Desk(versioned=True)
+    desk.put("drop/a.ndjson", ndjson([record(bytes=1)]))
+    first = desk.objects.head("drop/a.ndjson").etag  # type: ignore[union-attr]
+    assert desk.decoded({"Records": [notification("drop/a.ndjson", first, version=version)]}).records == 1
+    desk.put("drop/a.ndjson", ndjson([record(bytes=2)]))
+    answer = desk.refused({"Records": [notification("drop/a.ndjson", first, version=version)]})
+    assert reasons(answer) == ["object_changed"]
+
+
+@pytest.mark.parametrize("version", [5, "a b", "\u20ac", "x" * 1025, ["v0"]])
+def test_a_version_that_cannot_be_one_is_refused(version: object) -> None:
+    desk = Desk(versioned=True)
+    desk.put("drop/a.ndjson", ndjson([record()]))
+    etag = desk.objects.head("drop/a.ndjson").etag  # type: ignore[union-attr]
+    answer = desk.refused({"Records": [notification("drop/a.ndjson", etag, version=version)]})
+    assert reasons(answer) == ["invalid_notification"]
 
 
 @pytest.mark.parametrize("way", ["direct", "sns"])

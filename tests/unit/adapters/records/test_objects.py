@@ -162,7 +162,7 @@ class _Broken:
     def __init__(self, error: Exception) -> None:
         self._error = error
 
-    def open(self, key: str, *, if_match: str | None = None) -> BinaryIO:
+    def open(self, key: str, *, if_match: str | None = None, version_id: str | None = None) -> BinaryIO:
         error = self._error
 
         class _Stream(io.RawIOBase):
