@@ -381,4 +381,11 @@ MUTANTS = (
         new="if False:",
         suites=("tests/unit/adapters/aws/test_stage_settings.py",),
     ),
+    Mutant(
+        name="a month is frozen without asking usage and markers for its hours",
+        path=_USECASES + "period.py",
+        old="        if not wrong:\n            return\n",
+        new="        return\n",
+        suites=("tests/unit/lake/test_period.py",),
+    ),
 )
