@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aws_cdk import Stack
+from aws_cdk import ArnFormat, Stack
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_ssm as ssm
 from constructs import Construct
 
 if TYPE_CHECKING:
-    from metering.stage_settings import StageSettings
+    from infra.config import StageConfig
 
 # A standard parameter's value (Systems Manager user guide); an advanced one costs money.
 STANDARD_BYTES = 4_096
@@ -19,8 +19,11 @@ STANDARD_BYTES = 4_096
 class PublishedSettings(Construct):
     """A parameter with the settings as one JSON document. Its name is generated; an output of the stack says it."""
 
-    def __init__(self, scope: Construct, construct_id: str, *, settings: StageSettings) -> None:
+    def __init__(self, scope: Construct, construct_id: str, *, config: StageConfig) -> None:
         super().__init__(scope, construct_id)
+        settings = config.published()
+        # CloudFormation generates a name without a slash; MiniStack one that begins with it, as a hierarchy does.
+        self._separator = "" if config.emulated else "/"
         document = settings.to_json()
         if len(document.encode()) > STANDARD_BYTES:
             raise ValueError(f"the settings take {len(document.encode())} bytes, a standard parameter {STANDARD_BYTES}")
@@ -40,5 +43,6 @@ class PublishedSettings(Construct):
 
     def grant_read(self, grantee: iam.IGrantable) -> None:
         """Let `grantee` read the settings, and change nothing."""
-        arn = Stack.of(self).format_arn(service="ssm", resource="parameter", resource_name=self.parameter.ref)
+        resource = f"parameter{self._separator}{self.parameter.ref}"
+        arn = Stack.of(self).format_arn(service="ssm", resource=resource, arn_format=ArnFormat.NO_RESOURCE_NAME)
         iam.Grant.add_to_principal(grantee=grantee, actions=["ssm:GetParameter"], resource_arns=[arn])

@@ -48,7 +48,7 @@ class DataStack(Stack):
         self.topics = AlertTopics(self, "Topics", config=config)
         self.roles = AccessRoles(self, "Roles", config=config)
         self.roles.grant(ingest=self.ingest, data=self.data, ledger=self.ledger, usage=self.usage, topics=self.topics)
-        self.settings = PublishedSettings(self, "Settings", settings=config.published())
+        self.settings = PublishedSettings(self, "Settings", config=config)
         for role in (self.roles.reader, self.roles.operator):
             self.settings.grant_read(role)
         self.catalog = LakeCatalog(self, "Catalog", config=config, data=self.data) if config.analytics else None

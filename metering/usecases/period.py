@@ -10,6 +10,7 @@ from metering.domain.hours import lake_prefix, month_bounds_s, month_of, rfc3339
 from metering.domain.items import Absent, Equals, Put, Table, Update
 from metering.domain.lake import USAGE_QUERY, usage_of
 from metering.domain.ledger import LakeFile, Pending, Period, pending_key, period_key
+from metering.domain.usage import ZERO
 from metering.errors import ConditionFailedError, MeteringError, ObjectDamagedError, ObjectMissingError
 from metering.units import DAY_S
 from metering.usecases.lake_report import frozen_month
@@ -85,8 +86,9 @@ class PeriodCloser:
                 if deadline.remaining_ms() < self.compactor.reserve_ms:
                     raise PeriodNotClosableError(month, "a commit of it is still open; run the command again")
                 self.clock.sleep_ms(1_000)
-        self._check(month, first_s, after_s)
+        known = self._check(month, first_s, after_s)
         hours = [self._closed_hour(hour_s, month) for hour_s in self.view.hours(from_s=first_s, to_s=after_s)]
+        self._compare(month, hours, known)
         closed = ClosedMonth(month=month, hours=tuple(hours))
         self._freeze(closed)
         return closed
@@ -135,7 +137,8 @@ class PeriodCloser:
             for hour_s in Pending.from_item(item).hours
         )
 
-    def _check(self, month: str, first_s: int, after_s: int) -> None:
+    def _check(self, month: str, first_s: int, after_s: int) -> dict[int, Total]:
+        """What usage says of each hour of the month, now that markers and rows say the same."""
         result = self.reconciler.run(from_s=first_s, to_s=after_s, deep=True)
         result.markers.contradictions.tell()
         if result.different:
@@ -145,6 +148,25 @@ class PeriodCloser:
             )
         if result.unsettled:
             raise PeriodNotClosableError(month, f"{len(result.unsettled)} hours did not settle; run the command again")
+        return {check.hour_s: check.usage for check in result.checks}
+
+    def _compare(self, month: str, hours: list[ClosedHour], known: dict[int, Total]) -> None:
+        """What is about to be frozen must be every hour that usage and markers know, and nothing else.
+
+        The hours to freeze are listed from pending and the lake, those compared before also from usage and markers.
+        """
+        frozen = {hour.hour_s: hour.total for hour in hours}
+        wrong = [h for h in sorted(known | frozen) if known.get(h, ZERO) != frozen.get(h, ZERO)]
+        if not wrong:
+            return
+        named = ", ".join(map(rfc3339, wrong[:5]))
+        fields = {"month": month, "hours": str(len(wrong)), "first": rfc3339(wrong[0])}
+        self.alerts.send("page", "A month would be frozen wrong", fields)
+        raise PeriodNotClosableError(
+            month,
+            f"{len(wrong)} hours ({named}) would be frozen with other totals than usage and markers have; nothing is "
+            "frozen: see docs/runbooks/reconciliation-differences.md",
+        )
 
     def _closed_hour(self, hour_s: int, month: str) -> ClosedHour:
         state = self.view.hour_exact(hour_s)

@@ -531,4 +531,11 @@ MUTANTS = (
         new="answer.result(timeout=20)",
         suites=("tests/unit/lake/test_scan.py",),
     ),
+    Mutant(
+        name="a month is frozen without asking usage and markers for its hours",
+        path=_USECASES + "period.py",
+        old="        if not wrong:\n            return\n",
+        new="        return\n",
+        suites=("tests/unit/lake/test_period.py",),
+    ),
 )

@@ -26,7 +26,7 @@ def test_no_history_loses_or_doubles_anything(first: int) -> None:
 
 
 def test_nearly_every_kind_of_fault_happens_in_a_small_run() -> None:
-    histogram: Counter[str] = run_chunk(range(100)).histogram
+    histogram: Counter[str] = run_chunk(range(150)).histogram
 
     assert [name for name in EXPECTED if not histogram[name]] == []
 

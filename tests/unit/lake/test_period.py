@@ -7,6 +7,8 @@ from functools import partial
 import pytest
 
 from metering.domain.hours import month_bounds_s
+from metering.domain.items import Table
+from metering.domain.shards import SHARDS_KEY
 from metering.domain.usage import Total
 from metering.units import DAY_S, HOUR_S
 from metering.usecases.period import PeriodNotClosableError
@@ -73,6 +75,47 @@ def test_a_month_whose_totals_differ_is_not_closed_and_pages() -> None:
     assert period.state == "closing"
     change(world.items, entry, -1)
     assert world.jobs.closer.close(MONTH, world.deadline()).total.records == 4
+
+
+def world_of_four_shards() -> World:
+    """A stage with four shards, and eight hours of a month that is over; nothing is compacted."""
+    world = World(now_s=AFTER_S - HOUR_S, shards=4)
+    for number in range(8):
+        world.send([record(1_000 + number, start_s=FIRST_S + number * HOUR_S)])
+    world.clock.advance_s(4 * DAY_S)
+    assert {str(item["pk"]) for item in world.items.scan(Table.LEDGER) if str(item["pk"])[:2] == "P#"} > {"P#0"}
+    return world
+
+
+def as_one_shard(world: World) -> World:
+    """A process that believes in one shard, as every command did."""
+    world.settings = world.settings.model_copy(update={"shards": 1})
+    world.jobs = world.make_jobs()
+    return world
+
+
+def test_a_month_of_several_shards_is_frozen_whole() -> None:
+    world = world_of_four_shards()
+    assert world.jobs.closer.close(MONTH, world.deadline()).total == Total(8_028, 8)
+
+
+def test_a_month_is_frozen_whole_after_its_shards_were_lowered() -> None:
+    world = as_one_shard(world_of_four_shards())
+    assert world.jobs.closer.close(MONTH, world.deadline()).total == Total(8_028, 8)
+    assert world.jobs.closer.verify(MONTH) == []
+
+
+def test_hours_that_only_usage_and_markers_know_stop_the_close() -> None:
+    world = as_one_shard(world_of_four_shards())
+    # Nothing tells that there were more shards.
+    world.items.remove(Table.LEDGER, SHARDS_KEY)
+    with pytest.raises(PeriodNotClosableError, match="nothing is frozen"):
+        world.jobs.closer.close(MONTH, world.deadline())
+    assert world.alerts.sent[-1].severity == "page"
+    assert not world.objects.keys("closed/")
+    period = world.jobs.closer.show(MONTH)
+    assert period is not None
+    assert period.state == "closing"
 
 
 def test_closing_goes_on_after_it_died_at_any_call() -> None:

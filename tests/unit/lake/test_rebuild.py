@@ -10,6 +10,8 @@ import pytest
 from metering.cli import periods
 from metering.domain.closed_period import ClosedMonth, manifest_key
 from metering.domain.hours import hour_of
+from metering.domain.items import Table
+from metering.domain.ledger import Marker, marker_key
 from metering.domain.usage import Total
 from metering.units import DAY_S, HOUR_S, MINUTE_S
 from metering.usecases.lake_report import ReportSource
@@ -143,3 +145,25 @@ def test_a_month_that_cannot_be_closed_for_a_difference_is_repaired_and_then_clo
         world.jobs.closer.close(MONTH, world.deadline())
     assert world.jobs.rebuilder.usage().repaired == 1
     assert dict(world.jobs.closer.close(MONTH, world.deadline()).usage()) == before
+
+
+def test_rebuilt_markers_of_a_widened_window_outlive_every_copy() -> None:
+    """A window of 60 days, so markers of 75: a copy on day 55 is a duplicate of what was rebuilt on day 52."""
+    world = World(window_s=60 * DAY_S, marker_life_s=75 * DAY_S)
+    [batch_id] = world.send([record(5)])
+    sent_again = world.clock.now_ms()
+    world.compact_all()
+    world.clock.advance_s(52 * DAY_S)
+    world.items.remove(Table.LEDGER, marker_key(batch_id))
+
+    assert world.jobs.rebuilder.markers().rebuilt == 1
+    marker = Marker.from_item(world.items.get(Table.LEDGER, marker_key(batch_id)) or {})
+    assert marker.expires_at_s == world.clock.now_ms() // 1000 + 75 * DAY_S
+    assert marker.expires_at_s > sent_again // 1000 + (60 + 14) * DAY_S
+
+
+@pytest.mark.parametrize("window_days", [1, 35, 60])
+def test_quarantine_of_a_commit_whose_item_may_have_expired_is_no_orphans(window_days: int) -> None:
+    life_s = (window_days + 15) * DAY_S
+    world = World(window_s=window_days * DAY_S, marker_life_s=life_s)
+    assert DAY_S < world.jobs.orphans.quarantine_age_s < life_s
