@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -17,9 +18,26 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
     from mypy_boto3_s3 import S3Client
 
+_LOG = logging.getLogger(__name__)
 _FORBIDDEN = 403
 _NOT_FOUND = 404
 _PRECONDITION_FAILED = 412
+
+
+def denied(operation: str, key: str, error: ClientError) -> UnavailableError | None:
+    """What a 403 means, or None if `error` is none: perhaps the key is missing, perhaps the role lacks a permission.
+
+    Nobody can tell them apart from outside, so a batch is not refused for it, and it is logged by name each time: only
+    people can change a policy.
+    """
+    if http_status(error) != _FORBIDDEN:
+        return None
+    code = error_code(error)
+    _LOG.error(
+        "%s of %s was denied (%s): the role lacks a permission, or the key is missing and the role may not list.",
+        operation, key, code,
+    )  # fmt: skip
+    return UnavailableError(operation, f"{code}: {key}", may_have_applied=False)
 
 
 @contextmanager
@@ -39,8 +57,8 @@ def reading(operation: str, key: str) -> Iterator[None]:
             raise ObjectMissingError(key) from error
         if status == _PRECONDITION_FAILED:
             raise ObjectChangedError(key) from error
-        if status == _FORBIDDEN:
-            raise UnavailableError(operation, f"{error_code(error)}: {key}", may_have_applied=False) from error
+        if (refused := denied(operation, key, error)) is not None:
+            raise refused from error
         raise
 
 
