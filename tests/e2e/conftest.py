@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 REGION = "us-east-1"
 ROOT = Path(__file__).resolve().parents[2]
 _PORT = 4680
+_LAST_POLL_S = 2.5
 _ENDPOINT = "METERING_E2E_ENDPOINT"
 
 
@@ -167,6 +168,8 @@ def stopped_aggregator(service: Service) -> Iterator[None]:
     intake = mapping(service)
     service.clients.lambda_.update_event_source_mapping(UUID=intake, Enabled=False)
     until(lambda: service.clients.lambda_.get_event_source_mapping(UUID=intake)["State"] == "Disabled", 60)
+    # LocalStack says so while its poller still waits for messages, for as long as the mapping's window is.
+    time.sleep(_LAST_POLL_S)
     yield
     service.clients.lambda_.update_event_source_mapping(UUID=intake, Enabled=True)
 
