@@ -54,7 +54,7 @@ proof: $(STAMP) ## Simulation, kill and lost-reply matrices, contract suites ove
 	@$(PYTEST) -q -n $(JOBS) tests/simulation tests/contract tests/integration
 
 e2e: $(STAMP) ## The deployed service on MiniStack with IAM and TLS enforced; ENDPOINT=http://… for any other
-	@METERING_E2E_ENDPOINT="$(ENDPOINT)" $(PYTEST) -q tests/e2e -m "not regions and not localstack and not drill"
+	@METERING_E2E_ENDPOINT="$(ENDPOINT)" $(PYTEST) -q -rs tests/e2e -m "not regions and not drill"
 
 localstack: $(STAMP) ## The same against LocalStack, started by scripts beside this folder where they are
 	@bash tests/e2e/localstack.sh

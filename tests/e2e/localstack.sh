@@ -17,4 +17,4 @@ if [ -z "$endpoint" ]; then
   "$kit/up.sh"
   endpoint=http://127.0.0.1:$LSKIT_PORT
 fi
-METERING_E2E_ENDPOINT=$endpoint .venv/bin/python -m pytest -q tests/e2e -m "not regions and not ministack and not drill"
+make --no-print-directory e2e ENDPOINT="$endpoint"

@@ -167,7 +167,7 @@ def test_verify_fails_when_a_usage_item_is_wrong_by_one_byte(service: Service) -
         assert (who in done.stdout) == (delta == "1")
 
 
-@pytest.mark.ministack
+@pytest.mark.ministack(reason="it enforces IAM")
 def test_each_role_is_denied_what_is_not_its_job(service: Service) -> None:
     if not service.enforced:
         pytest.skip("this endpoint does not enforce IAM")
@@ -181,6 +181,11 @@ def test_each_role_is_denied_what_is_not_its_job(service: Service) -> None:
         service.client("reader", "dynamodb").put_item(
             TableName=service.outputs["UsageTableName"], Item={"pk": {"S": "x"}, "sk": {"S": "x"}}
         )
+    # The bucket's own policy, whatever the producer's role says.
+    put = service.client("producer", "s3").put_object
+    for key in (f"ingest/{account()}.ndjson", f"drop/{account()}.ndjson"):
+        with pytest.raises(botocore.exceptions.ClientError, match=_DENIED):
+            put(Bucket=service.outputs["DataBucketName"], Key=key, Body=b"", ServerSideEncryption="aws:kms")
     refused = service.run("reader", "alerts", "test")
     assert refused.returncode == 1
     assert "Publish was refused" in refused.stderr

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from metering.ports import ItemStore
     from tests.e2e.conftest import Service
 
-pytestmark = pytest.mark.ministack
+pytestmark = pytest.mark.ministack(reason="an alarm is looked at as soon as its figure is put")
 
 SEE, MITIGATE, CHECK = "How to see", "How to mitigate", "How to check"
 

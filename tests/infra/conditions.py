@@ -19,6 +19,7 @@ def _one_holds(operator: str, actual: str | None, expected: list[str]) -> bool:
     if operator == "Null":
         return (actual is None) == (expected == ["true"])
     absent_passes = {
+        "StringEquals": False,
         "StringLike": False,
         "StringLikeIfExists": True,
         "ForAllValues:StringLike": True,
@@ -28,6 +29,8 @@ def _one_holds(operator: str, actual: str | None, expected: list[str]) -> bool:
         return absent_passes
     if operator == "StringNotEquals":
         return actual not in expected
+    if operator == "StringEquals":
+        return actual in expected
     return any(fnmatchcase(actual, pattern) for pattern in expected)
 
 

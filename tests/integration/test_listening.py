@@ -6,6 +6,9 @@ import os
 import socket
 import subprocess
 import sys
+import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -54,10 +57,24 @@ def _sockets(pid: int) -> set[str]:
     return found
 
 
+def _wait_until_all_is_open(endpoint: str) -> None:
+    """MiniStack's other listener is bound after the port that it is asked at; this answers 503 until then."""
+    end = time.monotonic() + 20
+    while time.monotonic() < end:
+        try:
+            with urllib.request.urlopen(f"{endpoint}/_ministack/ready", timeout=5):  # noqa: S310  # our own endpoint
+                return
+        except urllib.error.HTTPError as busy:
+            busy.close()
+        time.sleep(0.05)
+    pytest.fail("MiniStack is not ready after 20 s")
+
+
 def test_the_emulator_listens_on_this_machine_only() -> None:
     running = emulator.start(emulator.free_port(4640), region="us-east-1")
     try:
         port = int(running.endpoint.rpartition(":")[2])
+        _wait_until_all_is_open(running.endpoint)
         assert listening(running.pid) == {(emulator.HOST, port)}
     finally:
         emulator.stop(running.pid)

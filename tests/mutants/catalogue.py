@@ -36,6 +36,8 @@ class Mutant:
 
 _USECASES = "metering/usecases/"
 _DOMAIN = "metering/domain/"
+_PIPELINE = "infra/stacks/pipeline.py"
+_GRANTS = ("tests/infra/test_grants.py",)
 
 MUTANTS = (
     Mutant(
@@ -537,5 +539,61 @@ MUTANTS = (
         old="        if not wrong:\n            return\n",
         new="        return\n",
         suites=("tests/unit/lake/test_period.py",),
+    ),
+    Mutant(
+        name="the aggregator may delete markers",
+        path=_PIPELINE,
+        old='data.ledger.grant_delete(role, "W#held")',
+        new='data.ledger.grant_delete(role, "*")',
+        suites=_GRANTS,
+    ),
+    Mutant(
+        name="who only looks may put markers",
+        path=_PIPELINE,
+        old='_NOTES = "W#*"',
+        new='_NOTES = "*"',
+        suites=_GRANTS,
+    ),
+    Mutant(
+        name="a call that names no partition may delete",
+        path="infra/components/tables.py",
+        old='{**held, "Null": {_LEADING_KEYS: "false"}}',
+        new="held",
+        suites=_GRANTS,
+    ),
+    Mutant(
+        name="a missing key is forbidden",
+        path="infra/components/bucket.py",
+        old='operator="StringLikeIfExists"',
+        new='operator="StringLike"',
+        suites=_GRANTS,
+    ),
+    Mutant(
+        name="the bucket refuses its own default encryption",
+        path="infra/components/bucket.py",
+        old='{"Null": {_ENCRYPTION: "false"}, "StringNotEquals": {_ENCRYPTION: "AES256"}}',
+        new='{"StringNotEquals": {_ENCRYPTION: "AES256"}}',
+        suites=("tests/infra/test_bucket.py",),
+    ),
+    Mutant(
+        name="Lambda runs a failed tick again",
+        path="infra/components/functions.py",
+        old="configure_async_invoke(retry_attempts=0,",
+        new="configure_async_invoke(retry_attempts=2,",
+        suites=("tests/infra/test_stacks.py",),
+    ),
+    Mutant(
+        name="a partition without the account API is asked",
+        path="metering/adapters/aws/account.py",
+        old="custom_endpoint or has_account_api(client.meta.partition)",
+        new="True",
+        suites=("tests/unit/adapters/aws/test_account.py",),
+    ),
+    Mutant(
+        name="an object that is denied is put back without a word",
+        path="metering/adapters/aws/ranges.py",
+        old="_LOG.error(",
+        new="_LOG.debug(",
+        suites=("tests/unit/adapters/aws/test_objects.py",),
     ),
 )

@@ -2,7 +2,8 @@
 
 A role that may not `s3:ListBucket` gets 403 for a missing key. That is never read as "missing": the object may well be
 there, and a batch must not be refused for want of a permission. It becomes `UnavailableError` instead, so the message
-comes back and ends in the dead-letter queue, and the functions' roles may list below their prefixes.
+comes back and ends in the dead-letter queue; the log names operation and key. The stacks' roles may list, so there it
+means that somebody changed a policy.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from typing import TYPE_CHECKING, BinaryIO, TypedDict
 
 from botocore.exceptions import ClientError
 
-from metering.adapters.aws.errors import error_code, http_status, translated
-from metering.adapters.aws.ranges import RangedObject, reading
+from metering.adapters.aws.errors import http_status, translated
+from metering.adapters.aws.ranges import RangedObject, denied, reading
 from metering.adapters.aws.uploads import upload_parts
 from metering.errors import MeteringError, UnavailableError
 from metering.ports import ObjectInfo
@@ -33,7 +34,6 @@ READ_AHEAD_BYTES = MIB
 # DeleteObjects: at most 1,000 keys (S3 API reference).
 _MAX_DELETE_KEYS = 1_000
 _NOT_FOUND = 404
-_FORBIDDEN = 403
 _PRECONDITION_FAILED = 412
 _TRANSIENT_DELETE_CODES = frozenset({"InternalError", "ServiceUnavailable", "SlowDown"})
 
@@ -115,8 +115,8 @@ class S3ObjectStore:
         except ClientError as error:
             if http_status(error) == _NOT_FOUND:
                 return None
-            if http_status(error) == _FORBIDDEN:
-                raise UnavailableError("s3.HeadObject", f"{error_code(error)}: {key}") from error
+            if (refused := denied("s3.HeadObject", key, error)) is not None:
+                raise refused from error
             raise
         return ObjectInfo(
             key=key,

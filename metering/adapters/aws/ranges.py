@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypedDict
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef
 
+_LOG = logging.getLogger(__name__)
 _BAD_REQUEST = 400
 _FORBIDDEN = 403
 _NOT_FOUND = 404
@@ -34,6 +36,22 @@ class _Condition(TypedDict, total=False):
 
 class _Version(TypedDict, total=False):
     VersionId: str
+
+
+def denied(operation: str, key: str, error: ClientError) -> UnavailableError | None:
+    """What a 403 means, or None if `error` is none: perhaps the key is missing, perhaps the role lacks a permission.
+
+    Nobody can tell them apart from outside, so a batch is not refused for it, and it is logged by name each time: only
+    people can change a policy.
+    """
+    if http_status(error) != _FORBIDDEN:
+        return None
+    code = error_code(error)
+    _LOG.error(
+        "%s of %s was denied (%s): the role lacks a permission, or the key is missing and the role may not list.",
+        operation, key, code,
+    )  # fmt: skip
+    return UnavailableError(operation, f"{code}: {key}", may_have_applied=False)
 
 
 @contextmanager
@@ -56,8 +74,10 @@ def reading(operation: str, key: str) -> Iterator[None]:
             raise ObjectChangedError(key) from error
         if status == _BAD_REQUEST and error_code(error) not in _OF_THE_CALLER:
             raise ObjectUnreadableError(key, f"{error_code(error)}: {error}") from error
-        if status == _FORBIDDEN or error_code(error) in _OF_THE_CALLER:
+        if error_code(error) in _OF_THE_CALLER:
             raise UnavailableError(operation, f"{error_code(error)}: {key}", may_have_applied=False) from error
+        if (refused := denied(operation, key, error)) is not None:
+            raise refused from error
         raise
 
 

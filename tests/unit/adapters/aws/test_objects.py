@@ -118,6 +118,25 @@ def test_a_head_that_fails_where_a_get_does_not_says_nothing_either(
         objects.open("k")
 
 
+def test_what_is_denied_is_logged_by_operation_and_key(
+    objects: S3ObjectStore, s3: tuple[Any, Stubber], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A policy is for people to change, and a message that is put back five times says nothing of it."""
+    for operation, read in (("get_object", objects.get), ("head_object", objects.open), ("head_object", objects.head)):
+        s3[1].add_client_error(operation, "AccessDenied", "no", 403)
+        with pytest.raises(UnavailableError):
+            read("ingest/batch.ndjson")
+    s3[1].add_client_error("get_object", "NoSuchKey", "none", 404)
+    with pytest.raises(ObjectMissingError):
+        objects.get("ingest/other.ndjson")
+
+    told = [(entry.levelname, entry.getMessage().partition(":")[0]) for entry in caplog.records]
+    assert told == [
+        ("ERROR", f"{operation} of ingest/batch.ndjson was denied (AccessDenied)")
+        for operation in ("s3.GetObject", "s3.HeadObject", "s3.HeadObject")
+    ]
+
+
 def test_a_missing_bucket_is_not_a_missing_object(objects: S3ObjectStore, s3: tuple[Any, Stubber]) -> None:
     s3[1].add_client_error("get_object", "NoSuchBucket", "none", 404)
     with pytest.raises(ClientError):

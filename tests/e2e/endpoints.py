@@ -1,0 +1,57 @@
+"""What answers at an endpoint, and which tests only fit another one."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pytest
+
+_PATIENCE_S = 10
+
+
+class Kind(StrEnum):
+    """An implementation of AWS's API."""
+
+    MINISTACK = "MiniStack"
+    LOCALSTACK = "LocalStack"
+    OTHER = "something else"
+
+
+# Marker by what the tests under it need; each says why in its `reason`.
+_ONLY = {"ministack": Kind.MINISTACK}
+
+
+def kind_of(endpoint: str) -> Kind:
+    """What is at `endpoint`. MiniStack answers LocalStack's health check, too, so it is asked for its own first.
+
+    Raises:
+        ConnectionError: Nothing answers there.
+    """
+    if _health(endpoint, "_ministack") is not None:
+        return Kind.MINISTACK
+    return Kind.LOCALSTACK if _health(endpoint, "_localstack") is not None else Kind.OTHER
+
+
+def why_left_out(item: pytest.Item, kind: Kind) -> str | None:
+    """Why a test does not fit the endpoint; None if it does."""
+    for marker, needed in _ONLY.items():
+        found = item.get_closest_marker(marker)
+        if found is not None and kind is not needed:
+            return f"only on {needed}, this is {kind}: {found.kwargs['reason']}"
+    return None
+
+
+def _health(endpoint: str, path: str) -> dict[str, Any] | None:
+    try:
+        with urllib.request.urlopen(f"{endpoint}/{path}/health", timeout=_PATIENCE_S) as reply:  # noqa: S310  # as asked
+            answer = json.loads(reply.read())
+    except (urllib.error.HTTPError, ValueError):
+        return None
+    except (OSError, urllib.error.URLError) as error:
+        raise ConnectionError(f"nothing answers at {endpoint}: {error}") from error
+    return answer if isinstance(answer, dict) and "services" in answer else None

@@ -1,0 +1,116 @@
+"""Each function logs one info line a unit of work: what it came to. MiniStack waits 50 ms for one that never comes."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from aws_lambda_powertools import Logger
+
+import lambdas
+from lambdas.aggregator import handler as aggregator
+from lambdas.aggregator.bootstrap import Dependencies as AggregatorDependencies
+from lambdas.canary import handler as canary
+from lambdas.canary.bootstrap import Dependencies as CanaryDependencies
+from lambdas.compactor import handler as compactor
+from lambdas.compactor.bootstrap import Dependencies as CompactorDependencies
+from lambdas.reconciler import handler as reconciler
+from lambdas.reconciler.bootstrap import Dependencies as ReconcilerDependencies
+from lambdas.watch import handler as watch
+from lambdas.watch.bootstrap import Dependencies as WatchDependencies
+from metering.adapters.aws.emf import EmfMetrics
+from metering.adapters.memory.entropy import SeededEntropy
+from metering.adapters.memory.items import MemoryItemStore
+from metering.adapters.memory.objects import MemoryObjectStore
+from metering.adapters.memory.rows import PlainBatchReader, PlainRowCodec
+from metering.usecases.aggregate import Aggregator
+from metering.usecases.sweep import Sweeper
+from tests.unit.lake.world import World
+from tests.unit.usecases import test_canary, test_watch
+from tests.unit.usecases.small_world import SETTINGS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Context:
+    def get_remaining_time_in_millis(self) -> int:
+        return 200_000
+
+
+def _metrics(name: str) -> EmfMetrics:
+    return EmfMetrics(service=name, stage="local")
+
+
+def _aggregator(logger: Logger) -> None:
+    world = World()
+    objects = MemoryObjectStore(world.clock)
+    use_case = Aggregator(
+        store=MemoryItemStore(),
+        objects=objects,
+        reader=PlainBatchReader(objects),
+        codec=PlainRowCodec(),
+        clock=world.clock,
+        entropy=SeededEntropy(1),
+        metrics=world.metrics,
+        settings=SETTINGS,
+    )
+    parts = AggregatorDependencies(aggregator=use_case, metrics=_metrics("aggregator"), logger=logger)
+    aggregator.handle({"Records": []}, Context(), parts)
+
+
+def _canary(logger: Logger) -> None:
+    setup = test_canary.Setup()
+    canary.handle(Context(), CanaryDependencies(canary=setup.canary, metrics=_metrics("canary"), logger=logger))
+
+
+def _compactor(logger: Logger) -> None:
+    world = World()
+    sweeper = Sweeper(
+        store=world.items,
+        objects=world.objects,
+        clock=world.clock,
+        entropy=world.entropy,
+        metrics=world.metrics,
+        settings=world.settings,
+    )
+    metrics = _metrics("compactor")
+    compactor.handle(Context(), CompactorDependencies(sweeper=sweeper, jobs=world.jobs, metrics=metrics, logger=logger))
+
+
+def _reconciler(logger: Logger) -> None:
+    parts = ReconcilerDependencies(jobs=World().jobs, metrics=_metrics("reconciler"), logger=logger)
+    reconciler.handle(Context(), parts)
+
+
+def _watch(logger: Logger) -> None:
+    watch.handle(WatchDependencies(watch=test_watch.Setup().watch, logger=logger))
+
+
+INVOCATIONS: dict[str, Callable[[Logger], None]] = {
+    "aggregator": _aggregator,
+    "canary": _canary,
+    "compactor": _compactor,
+    "reconciler": _reconciler,
+    "watch": _watch,
+}
+
+
+@pytest.mark.parametrize("name", INVOCATIONS)
+def test_an_invocation_that_has_nothing_to_do_still_says_so_in_one_line(name: str) -> None:
+    output = io.StringIO()
+
+    INVOCATIONS[name](Logger(service=f"one-line-{name}", stream=output))
+
+    lines = [json.loads(line) for line in output.getvalue().splitlines()]
+    assert [line["level"] for line in lines] == ["INFO"]
+    # A constant message; the rest are fields.
+    assert not any(character.isdigit() for character in lines[0]["message"])
+
+
+def test_no_function_is_left_out() -> None:
+    folders = {path.parent.name for path in Path(lambdas.__path__[0]).glob("*/handler.py")}
+    assert folders == set(INVOCATIONS)
