@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from metering.adapters.memory.clock import ManualClock
+from metering.adapters.memory.clock import UNHURRIED, ManualClock
 from metering.adapters.memory.objects import MemoryObjectStore
 from metering.adapters.records.arrow_records import TableIntake
 from metering.adapters.records.assembly import BatchAssembly
@@ -28,6 +28,7 @@ from metering.adapters.records.codec import ParquetRowCodec
 from metering.adapters.records.ndjson import JsonIntake, read_ndjson
 from metering.adapters.records.parquet import read_parquet
 from metering.adapters.records.reader import ReadLimits, RecordBatchReader
+from metering.adapters.records.work import CONTRACT_WORK, Work
 from metering.domain.admission import Admission
 from metering.domain.batches import DecodedBatch, Delivery
 from metering.domain.content_hash import ContentHasher
@@ -107,7 +108,9 @@ def _baseline(body: bytes) -> int:
 
 def _assembly(*, hashed: bool) -> BatchAssembly:
     hasher = ContentHasher() if hashed else None
-    return BatchAssembly(admission=Admission(), sent_at_ms=_SENT_AT_S * 1000, hasher=hasher)
+    return BatchAssembly(
+        admission=Admission(), sent_at_ms=_SENT_AT_S * 1000, hasher=hasher, work=Work(CONTRACT_WORK, UNHURRIED)
+    )
 
 
 def _from_ndjson(pieces: Sequence[bytes], *, hashed: bool) -> dict[UsageKey, Total]:
@@ -196,14 +199,14 @@ def _small() -> list[_Figure]:
     made = records(100, accounts=_FEW_ACCOUNTS, seed=2)
     body = json.dumps({"schema": "metering.batch/1", "batch_id": "b", "record_count": 100, "records": made})
     delivery = Delivery(message_id="m", body=body, sent_at_ms=_SENT_AT_S * 1000, receive_count=1, sender_id="s")
-    (batch,) = reader.read(delivery, admission=Admission()).batches
+    (batch,) = reader.read(delivery, admission=Admission(), allowance=UNHURRIED).batches
     if not isinstance(batch, DecodedBatch):
         raise SystemExit("the sample batch is refused")
     staged = [StagedBatch(batch_id=f"b-{number}", rows=batch.rows, rebooked={}) for number in range(90)]
     codec = ParquetRowCodec()
     best = _best_s(
         {
-            "inline batch of 100 records": lambda: reader.read(delivery, admission=Admission()),
+            "inline batch of 100 records": lambda: reader.read(delivery, admission=Admission(), allowance=UNHURRIED),
             "commit of 90 x 100 rows to Parquet": lambda: codec.encode(staged),
         },
         60,

@@ -13,6 +13,7 @@ from metering.usecases.contents import Content, Copy, rounds
 from metering.usecases.finish import Finisher
 from metering.usecases.patience import Patience
 from metering.usecases.refusal import Refuser
+from metering.usecases.shares import ALONE_FROM_RECEIVE, Shares
 from metering.usecases.verdicts import Tally, Verdict
 
 if TYPE_CHECKING:
@@ -31,9 +32,6 @@ if TYPE_CHECKING:
         RowCodec,
     )
     from metering.settings import Settings
-
-# From this receive on a message is handled alone and last: one that kills its worker takes no others with it.
-ALONE_FROM_RECEIVE = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +100,12 @@ class Aggregator:
         Raises:
             LedgerCorruptError: The ledger contradicts the protocol.
         """
-        invocation = Invocation(deadline=deadline, refuser=self._refuser, tally=Tally(self._metrics))
+        invocation = Invocation(
+            deadline=deadline,
+            shares=Shares(deadline, self._settings.reserve_ms),
+            refuser=self._refuser,
+            tally=Tally(self._metrics),
+        )
         for window in self._windows(_together(deliveries), invocation):
             self._settle(window, invocation)
         for delivery in _alone(deliveries):
@@ -128,11 +131,12 @@ class Aggregator:
             yield window
 
     def _read(self, delivery: Delivery, invocation: Invocation) -> list[Copy]:
-        if invocation.deadline.remaining_ms() < self._settings.reserve_ms:
+        allowance = invocation.shares.of(delivery)
+        if allowance is None:
             invocation.tally.deliver(delivery, Verdict.PUT_BACK)
             return []
         try:
-            reading = self._reader.read(delivery, admission=self._admission)
+            reading = self._reader.read(delivery, admission=self._admission, allowance=allowance)
         except UnavailableError:
             invocation.tally.deliver(delivery, Verdict.PUT_BACK)
             return []

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from metering.usecases.finish import Finisher
     from metering.usecases.patience import Patience
     from metering.usecases.refusal import Refuser
+    from metering.usecases.shares import Shares
 
 Groups = list[list["Content"]]
 
@@ -51,6 +52,7 @@ class Invocation:
     """What the parts of one invocation share: how long it has, and where its verdicts go."""
 
     deadline: Deadline
+    shares: Shares
     refuser: Refuser
     tally: Tally
 

@@ -193,6 +193,7 @@ def dead_letters(process: Process) -> DeadLetters:
         store=process.items,
         clock=process,
         admission=Admission(),
+        bucket="data",
         retention_s=14 * DAY_S,
     )
 
