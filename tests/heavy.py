@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 RECORDS = 50_000
+MOST_MIB = 1_000
+"""A worker has 1,769 MB, and needs some of them for the commit."""
+MOST_CPU_S = 30
+"""Half of a worker's time; 16 s were measured for the worst one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -287,6 +291,14 @@ def measure(heavy: Heavy, folder: Path) -> dict[str, Any]:
     done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=Path(__file__).parents[1])
     answer: dict[str, Any] = json.loads(done.stdout) | {"stored": path.stat().st_size}
     return answer
+
+
+def assert_bounded(name: str, folder: Path) -> None:
+    """Read one, and fail unless its memory, its time and its reason are what they must be."""
+    found = measure(HEAVY[name], folder)
+    assert found["peak_mib"] < MOST_MIB, found
+    assert found["cpu_s"] < MOST_CPU_S, found
+    assert tuple(found["reasons"][:1]) == HEAVY[name].reasons, found
 
 
 def _read(path: Path, object_format: str, compression: str, count: int) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import selectors
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, Self
@@ -29,8 +30,8 @@ LOOK_S = 20
 
 # Beyond what the process takes before it reads anything. A worker has 1,769 MB for itself and one batch.
 _MEMORY_BYTES = 3 * GIB // 2
-# To start, and to notice by itself that the time is over.
-_PATIENCE_S = 10
+ANSWER_S = LOOK_S + 10
+"""The same, with the time to start and to notice by itself that the time is over."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +42,12 @@ class _EndsAt:
 
     def remaining_ms(self) -> int:
         return int((self.at_s - time.monotonic()) * 1000)
+
+
+def reader_command(session: Session) -> list[str]:
+    """The command that starts a child for a session's region."""
+    place = {"endpoint": session.endpoint, "region": session.region_name, "stage": session.stage}
+    return [sys.executable, "-m", "metering.cli.dead_letter_reader", json.dumps(place)]
 
 
 def dead_letters(region: RegionConnection) -> DeadLetters:
@@ -60,12 +67,18 @@ def dead_letters(region: RegionConnection) -> DeadLetters:
 
 
 class DeadLetterReader:
-    """Looks at letters in a child process; starts another one where one did not survive."""
+    """Looks at letters in a child process; starts another one where one did not survive.
 
-    def __init__(self, session: Session, letters: DeadLetters) -> None:
-        place = {"endpoint": session.endpoint, "region": session.region_name, "stage": session.stage}
-        self._command = [sys.executable, "-m", "metering.cli.dead_letter_reader", json.dumps(place)]
+    Args:
+        command: What to start; see `reader_command`.
+        letters: For what is known of a letter without reading it.
+        timeout_s: How long to wait for an answer.
+    """
+
+    def __init__(self, command: Sequence[str], letters: DeadLetters, *, timeout_s: float) -> None:
+        self._command = command
         self._letters = letters
+        self._timeout_s = timeout_s
         self._child: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -100,7 +113,7 @@ class DeadLetterReader:
             stdin.write(question)
         except BrokenPipeError:
             return b""
-        return _line(stdout, LOOK_S + _PATIENCE_S)
+        return _line(stdout, self._timeout_s)
 
     def _end(self) -> None:
         if self._child is not None:

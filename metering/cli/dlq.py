@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from metering.cli.command import Session, command, say
-from metering.cli.dead_letter_reader import LOOK_S, DeadLetterReader, dead_letters
+from metering.cli.dead_letter_reader import ANSWER_S, LOOK_S, DeadLetterReader, dead_letters, reader_command
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.output import Answer, Cell, Column
 from metering.domain.hours import rfc3339
@@ -104,5 +104,5 @@ def _looked_at(session: Session, *, limit: int, deep: bool) -> list[DeadLetter]:
     letters = dead_letters(session.region())
     if not deep:
         return letters.letters(limit=limit)
-    with DeadLetterReader(session, letters) as reader:
-        return letters.letters(limit=limit, look=reader.look, look_s=LOOK_S)
+    with DeadLetterReader(reader_command(session), letters, timeout_s=ANSWER_S) as reader:
+        return letters.letters(limit=limit, look=reader.look, look_s=ANSWER_S)

@@ -25,7 +25,7 @@ from metering.domain.batches import DecodedBatch, Delivery, RefusedBatch
 from metering.errors import BatchRefusedError, OutOfTimeError
 from metering.ports import Allowance
 from metering.units import KIB, MIB
-from tests.heavy import HEAVY, measure
+from tests.heavy import assert_bounded
 from tests.reading import PACK, SENT_AT_S, Desk, ndjson, parquet, pointer, reasons
 from tests.reading import record as good_record
 
@@ -38,11 +38,6 @@ def record(**changes: object) -> dict[str, Any]:
     return good_record(**({"start": SENT_AT_S, "end": SENT_AT_S} | changes))
 
 
-MOST_MIB = 1_000
-"""A worker has 1,769 MB, and needs some of them for the commit."""
-MOST_CPU_S = 30
-"""Half of a worker's time; 16 s were measured for the worst one."""
-
 # Two seconds each at most, with making them.
 _QUICK = (
     "Parquet: 42 texts of 1,000 emoji in 50,000 combinations",
@@ -52,22 +47,8 @@ _QUICK = (
 )
 
 
-def assert_bounded(name: str, folder: Path) -> None:
-    heavy = HEAVY[name]
-    found = measure(heavy, folder)
-    assert found["peak_mib"] < MOST_MIB, found
-    assert found["cpu_s"] < MOST_CPU_S, found
-    assert tuple(found["reasons"][:1]) == heavy.reasons, found
-
-
 @pytest.mark.parametrize("name", _QUICK)
 def test_the_hardest_objects_are_read_in_bounded_memory_and_time(name: str, tmp_path: Path) -> None:
-    assert_bounded(name, tmp_path)
-
-
-@pytest.mark.drill
-@pytest.mark.parametrize("name", HEAVY)
-def test_all_the_hardest_objects_are_read_in_bounded_memory_and_time(name: str, tmp_path: Path) -> None:
     assert_bounded(name, tmp_path)
 
 
