@@ -397,9 +397,12 @@ class _SlowReader:
 
     def read(self, delivery: Delivery, *, admission: Admission, allowance: Allowance) -> BatchReading:
         reading = self._reader.read(delivery, admission=admission, allowance=allowance)
-        if not delivery.message_id.startswith("slow"):
-            return reading
         assert self.world is not None
+        if not delivery.message_id.startswith("slow"):
+            self.world.clock.sleep_ms(1)
+            if allowance.until.remaining_ms() <= 0:
+                raise OutOfTimeError
+            return reading
         self.world.clock.sleep_ms(max(allowance.until.remaining_ms(), 0))
         if not allowance.final:
             raise OutOfTimeError

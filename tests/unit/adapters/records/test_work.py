@@ -47,7 +47,7 @@ _QUICK = (
 )
 
 
-@pytest.mark.parametrize("name", _QUICK)
+@pytest.mark.parametrize("name", _QUICK, ids=lambda name: name.replace(" ", "-"))
 def test_the_hardest_objects_are_read_in_bounded_memory_and_time(name: str, tmp_path: Path) -> None:
     assert_bounded(name, tmp_path)
 
@@ -219,6 +219,32 @@ def read(desk: Desk, form: str, compression: str, *, count: int, allowance: Allo
         sender_id="s",
     )
     return desk.reader.read(delivery, admission=Admission(), allowance=allowance).batches[0]
+
+
+def test_hard_lines_look_at_the_clock_within_a_block() -> None:
+    looks = _Looks(left=10)
+    work = Work(CONTRACT_WORK, Allowance(until=looks, final=False))
+    for _ in range(16):
+        work.take_pains(16 * KIB)
+    assert looks.looks == 4
+
+
+def test_long_resource_ids_in_a_dictionary_unfold_in_pieces() -> None:
+    texts = pa.array([f"{number:06d}".ljust(10_000, "x") for number in range(50)])
+    ids = pa.DictionaryArray.from_arrays(pa.array([row % 50 for row in range(5_000)], pa.int32()), texts)
+    table = pa.Table.from_pylist([record()] * 5_000)
+    table = table.set_column(table.column_names.index("resource_id"), "resource_id", ids)
+    desk = Desk()
+    desk.put("ingest/x", parquet(table))
+    pool, before = pa.proxy_memory_pool(pa.default_memory_pool()), pa.default_memory_pool()
+    pa.set_memory_pool(pool)
+    try:
+        answer = desk.refused(pointer("ingest/x", "parquet", count=5_000))
+    finally:
+        pa.set_memory_pool(before)
+    assert reasons(answer) == ["invalid_resource_id"]
+    # 50 MB if they are all written out.
+    assert pool.max_memory() < 24 * MIB
 
 
 def test_empty_members_make_no_quadratic_work() -> None:
