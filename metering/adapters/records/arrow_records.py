@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from array import array
 from hashlib import sha256
 from typing import TYPE_CHECKING, cast
@@ -10,13 +9,13 @@ from typing import TYPE_CHECKING, cast
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from metering.adapters.records.assembly import RAW_CHARS, Columns
+from metering.adapters.records.assembly import Columns
+from metering.adapters.records.row_texts import DIGITS, RowTexts
 from metering.adapters.records.vectors import is_plain
 from metering.adapters.records.work import refusal
 from metering.domain.content_hash import BYTES, END, RESOURCE_ID, START, value_bytes, value_start
-from metering.domain.hours import rfc3339
 from metering.domain.instants import MAX_EPOCH_S, MIN_EPOCH_S, SECOND_US
-from metering.domain.json_values import ascii_json, canonical_number
+from metering.domain.json_values import canonical_number
 from metering.domain.reasons import Reason
 from metering.domain.record_rules import field_problems
 from metering.domain.records import LONG_START_CHARS, MAX_HEAD_CHARS, LongText, Undecodable
@@ -31,10 +30,8 @@ if TYPE_CHECKING:
     from metering.domain.records import Head, HeadText, Integer
 
 _HEAD = ("account_id", "service", "direction", "from", "to", "usage_type")
-_WINDOW_ROWS = 256
 # Resource ids unfold in pieces of so many bytes, a row at least: what is too long is gone before the next piece.
 _PIECE_BYTES = 4 * MIB
-_DIGITS = {"s": 0, "ms": 3, "us": 6, "ns": 9}
 
 
 class TableIntake:
@@ -83,7 +80,7 @@ class TableIntake:
                 sent_at_ms=self._sent_at_ms,
             )
 
-        self._assembly.add(columns, problems_at=problems_at, raw_at=_RowTexts(table).at)
+        self._assembly.add(columns, problems_at=problems_at, raw_at=RowTexts(table).at)
 
 
 class _Ids:
@@ -236,12 +233,12 @@ def _instants(column: pa.ChunkedArray, number: int, exceptions: list[ExceptionEn
     unit = values.type.unit if pa.types.is_timestamp(values.type) else "s"
     integer = values.type if pa.types.is_integer(values.type) else pa.int64()
     values = values.cast(integer)
-    per_second = 10 ** _DIGITS[unit]
+    per_second = 10 ** DIGITS[unit]
     if not pa.types.is_uint64(integer):
         values = values.cast(pa.int64())
     limits = (MIN_EPOCH_S * per_second, (MAX_EPOCH_S + 1) * per_second - 1)
     outside = _outside(values, *limits)
-    values = _except(values, outside, number, _DIGITS[unit], exceptions).cast(pa.int64())
+    values = _except(values, outside, number, DIGITS[unit], exceptions).cast(pa.int64())
     values = _floor_divide(values, 1_000) if unit == "ns" else pc.multiply(values, SECOND_US // per_second)
     return _int64(values, number, exceptions)
 
@@ -280,49 +277,3 @@ def _array(typecode: str, values: pa.Array) -> array[int]:
     if data is not None:
         numbers.frombytes(memoryview(data)[values.offset * width : (values.offset + len(values)) * width])
     return numbers
-
-
-class _RowTexts:
-    """Rows as JSON, for evidence. Whoever asks for one often asks for its neighbours: many are converted at once."""
-
-    def __init__(self, table: pa.Table) -> None:
-        self._table = table
-        self._first = 0
-        self._columns: dict[str, list[str | int | None]] = {}
-        self._texts: dict[str, pa.Array] = {}
-
-    def at(self, position: int) -> str:
-        if not self._columns or not 0 <= position - self._first < _WINDOW_ROWS:
-            self._first = position
-            window = self._table.slice(position, _WINDOW_ROWS)
-            self._columns = {name: self._window(name, window.column(name)) for name in window.column_names}
-        values = {name: column[position - self._first] for name, column in self._columns.items()}
-        return ascii_json(json.dumps({name: value for name, value in values.items() if value is not None}))
-
-    def _window(self, name: str, column: pa.ChunkedArray) -> list[str | int | None]:
-        if pa.types.is_dictionary(column.type):
-            if name not in self._texts:
-                # No more of a text than evidence keeps, before a dictionary unfolds.
-                whole = self._table.column(name).unify_dictionaries().combine_chunks()
-                texts = pc.utf8_slice_codeunits(whole.dictionary, 0, RAW_CHARS)
-                self._texts[name] = pa.DictionaryArray.from_arrays(whole.indices, texts)
-            column = self._texts[name].slice(self._first, _WINDOW_ROWS)
-        elif pa.types.is_string(column.type) and (pc.max(pc.binary_length(column)).as_py() or 0) > RAW_CHARS:
-            column = pc.utf8_slice_codeunits(column, 0, RAW_CHARS)
-        return _plain(column)
-
-
-def _plain(column: pa.ChunkedArray | pa.Array) -> list[str | int | None]:
-    if not pa.types.is_timestamp(column.type):
-        values: list[str | int | None] = column.to_pylist()
-        return values
-    digits = _DIGITS[column.type.unit]
-    return [None if count is None else _moment(count, digits) for count in column.cast(pa.int64()).to_pylist()]
-
-
-def _moment(count: int, digits: int) -> str:
-    seconds, rest = divmod(count, 10**digits)
-    if not MIN_EPOCH_S <= seconds <= MAX_EPOCH_S:
-        return f"{count}e-{digits} s"
-    fraction = f".{rest:0{digits}d}" if rest else ""
-    return rfc3339(seconds).removesuffix("Z") + fraction + "Z"
