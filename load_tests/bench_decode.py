@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from load_tests.stage import ADMISSION, LIMITS
-from metering.adapters.memory.clock import ManualClock
+from metering.adapters.memory.clock import UNHURRIED, ManualClock
 from metering.adapters.memory.objects import MemoryObjectStore
 from metering.adapters.records.arrow_records import TableIntake
 from metering.adapters.records.assembly import BatchAssembly
@@ -29,6 +29,7 @@ from metering.adapters.records.codec import ParquetRowCodec
 from metering.adapters.records.ndjson import JsonIntake, read_ndjson
 from metering.adapters.records.parquet import read_parquet
 from metering.adapters.records.reader import RecordBatchReader
+from metering.adapters.records.work import CONTRACT_WORK, Work
 from metering.domain.batches import DecodedBatch, Delivery
 from metering.domain.content_hash import ContentHasher
 from metering.domain.hours import rfc3339
@@ -107,7 +108,9 @@ def _baseline(body: bytes) -> int:
 
 def _assembly(*, hashed: bool) -> BatchAssembly:
     hasher = ContentHasher() if hashed else None
-    return BatchAssembly(admission=ADMISSION, sent_at_ms=_SENT_AT_S * 1000, hasher=hasher)
+    return BatchAssembly(
+        admission=ADMISSION, sent_at_ms=_SENT_AT_S * 1000, hasher=hasher, work=Work(CONTRACT_WORK, UNHURRIED)
+    )
 
 
 def _from_ndjson(pieces: Sequence[bytes], *, hashed: bool) -> dict[UsageKey, Total]:
@@ -196,14 +199,14 @@ def _small() -> list[_Figure]:
     made = records(100, accounts=_FEW_ACCOUNTS, seed=2)
     body = json.dumps({"schema": "metering.batch/1", "batch_id": "b", "record_count": 100, "records": made})
     delivery = Delivery(message_id="m", body=body, sent_at_ms=_SENT_AT_S * 1000, receive_count=1, sender_id="s")
-    (batch,) = reader.read(delivery, admission=ADMISSION).batches
+    (batch,) = reader.read(delivery, admission=ADMISSION, allowance=UNHURRIED).batches
     if not isinstance(batch, DecodedBatch):
         raise SystemExit("the sample batch is refused")
     staged = [StagedBatch(batch_id=f"b-{number}", rows=batch.rows, rebooked={}) for number in range(90)]
     codec = ParquetRowCodec()
     best = _best_s(
         {
-            "inline batch of 100 records": lambda: reader.read(delivery, admission=ADMISSION),
+            "inline batch of 100 records": lambda: reader.read(delivery, admission=ADMISSION, allowance=UNHURRIED),
             "commit of 90 x 100 rows to Parquet": lambda: codec.encode(staged),
         },
         60,

@@ -2,6 +2,8 @@
 
 The stage is `killtest` (15 s timeout, 20 s visibility). What lands in the dead-letter queue is redriven with `metering
 dlq redrive`. Then every batch must have its one verdict, and every total must be exact.
+
+With `--poison` nothing is killed: objects that are hard to read come among good batches (`load_tests/poison.py`).
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from load_tests.load import aggregator_peaks
+from load_tests.poison import run_poison
 from metering.adapters.traffic.scenarios import SCENARIOS
 from metering.cli.connection import RegionConnection, connect
 from metering.cli.local import start_local, stop_leftovers
@@ -79,10 +82,13 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--kill-every", type=float, default=2.0, metavar="SECONDS")
     parser.add_argument("--manifest", type=Path, default=Path(".local/kills.ndjson"))
+    parser.add_argument("--poison", action="store_true", help="hard objects among good batches instead of kills")
     options = parser.parse_args(arguments)
     stop_leftovers(_STATE)
     state = start_local("us-east-1", _STAGE, name=_STATE)
     try:
+        if options.poison:
+            return run_poison(state, options.seed)
         killer = Killer(state.pid, options.seed, options.kill_every)
         return _run(state, killer, options.batches, options.records_per_batch, options.seed, options.manifest)
     finally:

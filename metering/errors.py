@@ -2,6 +2,7 @@
 
     MeteringError
     ├── UnavailableError            transient: a dependency throttled, conflicted or gave no answer  (retryable)
+    │   └── OutOfTimeError          reading took longer than it may here; elsewhere it may be quick enough
     ├── ConditionFailedError        a conditional write found another state; carries the item found
     ├── TransactionCanceledError    a transaction was not applied; carries one reason an action
     ├── ItemTooLargeError           an item, or a transaction, is larger than DynamoDB takes
@@ -63,6 +64,16 @@ class UnavailableError(MeteringError):
 
     def __str__(self) -> str:
         return f"{self.operation}: {self.detail}"
+
+
+class OutOfTimeError(UnavailableError):
+    """Reading a delivery took longer than it was allowed."""
+
+    def __init__(self) -> None:
+        super().__init__("BatchReader.read", "it took too long", may_have_applied=False)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (OutOfTimeError, ())
 
 
 def _rebuild_unavailable(operation: str, detail: str, may_have_applied: bool) -> UnavailableError:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import zstandard
 
-from metering.adapters.memory.clock import ManualClock
+from metering.adapters.memory.clock import UNHURRIED, ManualClock
 from metering.adapters.memory.objects import MemoryObjectStore
 from metering.adapters.records.reader import ReadLimits, RecordBatchReader
 from metering.domain.batches import DecodedBatch, Delivery, NoBatch, RefusedBatch
@@ -81,15 +81,20 @@ class Desk:
         self.objects = MemoryObjectStore(ManualClock(SENT_AT_S * 1000), versioned=versioned)
         self.reader = RecordBatchReader(self.objects, bucket=BUCKET, limits=limits or LIMITS)
 
+    sent_at_ms = SENT_AT_S * 1000
+
+    @staticmethod
+    def text(body: object) -> str:
+        return body if isinstance(body, str) else json.dumps(body)
+
     def put(self, key: str, body: bytes) -> None:
         self.objects.put(key, body, if_absent=False)
 
     def read_all(self, body: object, *, admission: Admission | None = None) -> tuple[Answer, ...]:
-        text = body if isinstance(body, str) else json.dumps(body)
         delivery = Delivery(
-            message_id="m-1", body=text, sent_at_ms=SENT_AT_S * 1000, receive_count=1, sender_id="sender"
+            message_id="m-1", body=self.text(body), sent_at_ms=self.sent_at_ms, receive_count=1, sender_id="sender"
         )
-        return self.reader.read(delivery, admission=admission or ADMISSION).batches
+        return self.reader.read(delivery, admission=admission or ADMISSION, allowance=UNHURRIED).batches
 
     def read(self, body: object, *, admission: Admission | None = None) -> Any:
         answers = self.read_all(body, admission=admission)

@@ -58,6 +58,8 @@ class AccessRoles(Construct):
         ingest.grant_redrive(self.operator)
         topics.grant_publish(self.operator)
         topics.grant_look(self.operator)
+        # What a redrive or a retry would do can only be said by who can read what they would read.
+        data.grant_read(self.operator, prefixes.INGEST, prefixes.DROP)
         self._grant_jobs(data=data, ledger=ledger, usage=usage)
 
     def _grant_jobs(self, *, data: DataBucket, ledger: MeteringTable, usage: MeteringTable) -> None:
@@ -93,5 +95,5 @@ _READABLE = (
     prefixes.RUNS,
     prefixes.CLOSED,
 )
-# Producers' batches are no business of these roles, but what they cost is (`metering storage report`).
+# Producers' batches are no business of readers, but what they cost is (`metering storage report`).
 _WEIGHED = (prefixes.INGEST, prefixes.DROP, prefixes.ATHENA_RESULTS)

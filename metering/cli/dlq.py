@@ -4,14 +4,12 @@ from typing import Annotated
 
 import typer
 
-from metering.adapters.aws.runtime import SystemClock
-from metering.adapters.records.reader import ReadLimits, RecordBatchReader
 from metering.cli.command import Session, command, say
+from metering.cli.dead_letter_reader import ANSWER_S, LOOK_S, DeadLetterReader, dead_letters, reader_command
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.output import Answer, Cell, Column
-from metering.domain.admission import Admission
 from metering.domain.hours import rfc3339
-from metering.usecases.dead_letters import DeadLetters
+from metering.usecases.dead_letters import DeadLetter
 
 dlq = typer.Typer(
     help="Dead letters: batches that failed five times. Nothing of them is metered until they are redriven.",
@@ -36,12 +34,17 @@ _COLUMNS = (
 def list_(
     session: Session,
     limit: Annotated[int, typer.Option("--limit", min=1, help="Look at so many at most.")] = 100,
+    deep: Annotated[
+        bool,
+        typer.Option("--deep", help=f"Read their records too, in a process of its own: up to {LOOK_S} s for each."),
+    ] = False,
 ) -> None:
     """Show dead letters: the best known reason, what a redrive would do now, and until when it still would.
 
-    They stay in the queue. While this command looks at them, and up to a minute after it was killed, they are hidden.
+    Without --deep no record is read: some dead letters are there because reading them ends a worker. They stay in the
+    queue. While this command looks at them, and for a while after it was killed, they are hidden.
     """
-    letters = _dead_letters(session).letters(limit=limit)
+    letters = _looked_at(session, limit=limit, deep=deep)
     rows: list[dict[str, Cell]] = [
         {
             "batch_id": letter.batch_id,
@@ -73,7 +76,7 @@ def redrive(
     """Put dead letters back into the ingest queue. Safe to repeat and to stop: a batch counts once, by its id."""
     if (maximum is not None and maximum < 1) or (rate is not None and rate < 1):
         raise WrongUsageError("--max and --rate must be at least 1.")
-    done = _dead_letters(session).redrive(maximum=maximum, per_s=rate, dry_run=dry_run, by_hand=by_hand)
+    done = dead_letters(session.region()).redrive(maximum=maximum, per_s=rate, dry_run=dry_run, by_hand=by_hand)
     row: dict[str, str | int | bool | None] = {
         "waiting": done.waiting,
         "moved": done.moved,
@@ -97,16 +100,9 @@ def redrive(
         )
 
 
-def _dead_letters(session: Session) -> DeadLetters:
-    region = session.region()
-    settings = region.settings
-    limits = ReadLimits(object_bytes=settings.object_bytes)
-    return DeadLetters(
-        dead=region.dead_letters,
-        ingest=region.ingest,
-        reader=RecordBatchReader(region.objects, bucket=settings.data_bucket, limits=limits),
-        store=region.items,
-        clock=SystemClock(),
-        admission=Admission.of(settings),
-        retention_s=region.queue_facts.dead_letter_retention_s(),
-    )
+def _looked_at(session: Session, *, limit: int, deep: bool) -> list[DeadLetter]:
+    letters = dead_letters(session.region())
+    if not deep:
+        return letters.letters(limit=limit)
+    with DeadLetterReader(reader_command(session), letters, timeout_s=ANSWER_S) as reader:
+        return letters.letters(limit=limit, look=reader.look, look_s=ANSWER_S)

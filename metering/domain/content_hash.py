@@ -32,13 +32,13 @@ from functools import lru_cache
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from metering.domain.records import Undecodable, is_short
+from metering.domain.records import LONG_START_CHARS, MAX_HEAD_CHARS, LongText, Undecodable, is_short
 
 if TYPE_CHECKING:
     from array import array
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
-    from metering.domain.records import Head, Text
+    from metering.domain.records import Head, HeadText, Text
 
 HASH_VERSION = 1
 BODY_HASH_VERSION = 0
@@ -51,7 +51,10 @@ _MAGIC = b"metering.content/1\n"
 
 
 class ContentHasher:
-    """Hashes a batch piece by piece; how it is cut into pieces does not matter."""
+    """Hashes a batch piece by piece; how it is cut into pieces does not matter.
+
+    Heads come as `add_heads` takes them, or written out where they have texts that are not kept.
+    """
 
     __slots__ = ("_records", "_streams")
 
@@ -62,6 +65,11 @@ class ContentHasher:
     def add_heads(self, heads: Iterable[Head]) -> None:
         """Heads that were not seen before, in order."""
         self._streams[0].update(b"".join(map(_head_bytes, heads)))
+
+    def add_written_head(self, values: Iterable[bytes | memoryview]) -> None:
+        """The next head that was not seen before, as the `value` of each of its fields."""
+        for value in values:
+            self._streams[0].update(value)
 
     def add_columns(
         self,
@@ -100,12 +108,39 @@ def value_bytes(value: Text) -> bytes:
     return _tagged(1, value.encode())
 
 
+def value_start(kind: int, size_bytes: int) -> bytes:
+    """What stands before the text of a `value`."""
+    return bytes([kind]) + size_bytes.to_bytes(4, "little")
+
+
+def kept_head(head: Head) -> Head:
+    """The head as it may be kept: each text that is longer than any right one is replaced by its `LongText`."""
+    if max([len(text) for text in head if text], default=0) <= MAX_HEAD_CHARS:
+        return head
+    account_id, service, direction, from_text, to_text, usage_type = map(_kept, head)
+    return account_id, service, direction, from_text, to_text, usage_type
+
+
+def _kept(text: HeadText) -> HeadText:
+    if text is None or isinstance(text, LongText) or len(text) <= MAX_HEAD_CHARS:
+        return text
+    digest = sha256(value_bytes(text)).digest()
+    if isinstance(text, Undecodable):
+        return LongText(start=text.json[:LONG_START_CHARS], digest=digest, decoded=False)
+    return LongText(start=text[:LONG_START_CHARS], digest=digest, decoded=True)
+
+
+def written_head(head: Head) -> Sequence[bytes]:
+    """The `value` of each field of a head that came with all its texts."""
+    return [value_bytes(text) for text in head if not isinstance(text, LongText)]
+
+
 def _head_bytes(head: Head) -> bytes:
     return _cached_head_bytes(head) if is_short(head) else _encode_head(head)
 
 
 def _encode_head(head: Head) -> bytes:
-    return b"".join(map(value_bytes, head))
+    return b"".join(written_head(head))
 
 
 # As many as the rules keep; see `record_rules`.
@@ -121,7 +156,7 @@ def little_endian(column: array[int]) -> array[int]:
 
 
 def _tagged(kind: int, text: bytes) -> bytes:
-    return bytes([kind]) + len(text).to_bytes(4, "little") + text
+    return value_start(kind, len(text)) + text
 
 
 def body_hash(body: str) -> str:

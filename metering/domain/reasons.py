@@ -55,6 +55,7 @@ class Reason(StrEnum):
     WRONG_COMPRESSION = "wrong_compression"
     WRONG_FORMAT = "wrong_format"
     LINE_TOO_LONG = "line_too_long"
+    TOO_SLOW = "too_slow"
     PARQUET_UNREADABLE = "parquet_unreadable"
     PARQUET_UNSUPPORTED = "parquet_unsupported"
     PARQUET_MISSING_COLUMN = "parquet_missing_column"

@@ -11,15 +11,25 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from metering.domain.content_hash import kept_head
 from metering.domain.instants import HOUR_US, SECOND_US
 from metering.domain.locations import Location, parse_location
 from metering.domain.reasons import Problem, Reason, ordered, problem, shown
-from metering.domain.records import ExactRecord, Undecodable, head_of, instant_of, integer_of, is_short
+from metering.domain.records import (
+    MAX_HEAD_CHARS,
+    ExactRecord,
+    LongText,
+    Undecodable,
+    head_of,
+    instant_of,
+    integer_of,
+    is_short,
+)
 from metering.domain.usage_types import EXPLICIT_USAGE_TYPE, classify
 
 if TYPE_CHECKING:
     from metering.domain.admission import Admission
-    from metering.domain.records import AnyRecord, Head, Integer, Text
+    from metering.domain.records import AnyRecord, Head, HeadText, Integer, Text
 
 MAX_RESOURCE_ID_CHARS = 512
 
@@ -43,7 +53,8 @@ class Traffic:
 
 
 def traffic_of(head: Head) -> Traffic:
-    """Judge and classify a head."""
+    """Judge and classify a head, in full or as it is kept."""
+    head = kept_head(head)
     return _judge_cached(head) if is_short(head) else _judge(head)
 
 
@@ -149,19 +160,19 @@ def _judge(head: Head) -> Traffic:
 _judge_cached = lru_cache(maxsize=16_384)(_judge)
 
 
-def _pattern_problems(name: str, value: Text, pattern: re.Pattern[str], reason: Reason, rule: str) -> list[Problem]:
+def _pattern_problems(name: str, value: HeadText, pattern: re.Pattern[str], reason: Reason, rule: str) -> list[Problem]:
     if not isinstance(value, str):
         return [_absent(name, reason, value)]
     return [] if pattern.fullmatch(value) else [problem(reason, f"{rule}: {shown(value)}")]
 
 
-def _direction_problem(value: Text) -> Problem:
+def _direction_problem(value: HeadText) -> Problem:
     if not isinstance(value, str):
         return _absent("direction", Reason.INVALID_DIRECTION, value)
     return problem(Reason.INVALID_DIRECTION, f"neither in nor out: {shown(value)}")
 
 
-def _location(name: str, value: Text, reason: Reason, problems: list[Problem]) -> Location | None:
+def _location(name: str, value: HeadText, reason: Reason, problems: list[Problem]) -> Location | None:
     if not isinstance(value, str):
         problems.append(_absent(name, reason, value))
         return None
@@ -172,7 +183,10 @@ def _location(name: str, value: Text, reason: Reason, problems: list[Problem]) -
     return location
 
 
-def _absent(name: str, reason: Reason, value: Undecodable | None) -> Problem:
+def _absent(name: str, reason: Reason, value: Undecodable | LongText | None) -> Problem:
     if value is None:
         return problem(Reason.MISSING_FIELD, name)
+    if isinstance(value, LongText):
+        begin = f"more than {MAX_HEAD_CHARS} characters" if value.decoded else "not of its type"
+        return problem(reason, f"{begin}: {shown(value.start)}")
     return problem(reason, f"not of its type: {shown(value.json)}")

@@ -45,11 +45,34 @@ class Undecodable:
         return len(self.json)
 
 
+@dataclass(frozen=True, slots=True)
+class LongText:
+    """A text of a head that is longer than any right one: what tells it from others, and how it begins.
+
+    Attributes:
+        start: Its first `LONG_START_CHARS` characters.
+        digest: SHA-256 of what the content hash sees of it (`content_hash`, value).
+        decoded: It is a text; else the canonical JSON of something else.
+    """
+
+    start: str
+    digest: bytes
+    decoded: bool
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+
 RawText = bytes
 Text = str | Undecodable | None
+HeadText = Text | LongText
 Integer = int | Undecodable | None
 
-Head = tuple[Text, Text, Text, Text, Text, Text]
+MAX_HEAD_CHARS = 128
+"""Characters of the longest right text of a head (CONTRACT, usage_type)."""
+LONG_START_CHARS = 64
+
+Head = tuple[HeadText, HeadText, HeadText, HeadText, HeadText, HeadText]
 """What says where traffic belongs: account_id, service, direction, from, to, usage_type."""
 
 

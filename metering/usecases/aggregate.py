@@ -16,6 +16,7 @@ from metering.usecases.finish import Finisher
 from metering.usecases.originals import Candidate, Originals
 from metering.usecases.patience import Patience
 from metering.usecases.refusal import Refuser
+from metering.usecases.shares import ALONE_FROM_RECEIVE, Shares
 from metering.usecases.verdicts import Tally, Verdict
 
 if TYPE_CHECKING:
@@ -37,9 +38,6 @@ if TYPE_CHECKING:
     from metering.usecases.contents import Copy
 
 _LOG = logging.getLogger(__name__)
-
-# From this receive on a message is handled alone and last: one that kills its worker takes no others with it.
-ALONE_FROM_RECEIVE = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +105,12 @@ class Aggregator:
         What has no durable verdict when this returns is in `retry`. If this raises or is killed, every message must be
         delivered again; that changes nothing for those that have their verdict already.
         """
-        invocation = Invocation(deadline=deadline, refuser=self._refuser, tally=Tally(self._metrics, deliveries))
+        invocation = Invocation(
+            deadline=deadline,
+            shares=Shares(deadline, self._settings.reserve_ms),
+            refuser=self._refuser,
+            tally=Tally(self._metrics, deliveries),
+        )
         for window in self._windows(_together(deliveries), invocation):
             self._settle(window, invocation)
         for delivery in _alone(deliveries):
@@ -137,11 +140,12 @@ class Aggregator:
             yield window
 
     def _read(self, delivery: Delivery, invocation: Invocation) -> list[Copy]:
-        if invocation.deadline.remaining_ms() < self._settings.reserve_ms:
+        allowance = invocation.shares.of(delivery)
+        if allowance is None:
             invocation.tally.put_back(delivery)
             return []
         try:
-            reading = self._reader.read(delivery, admission=self._admission)
+            reading = self._reader.read(delivery, admission=self._admission, allowance=allowance)
         except UnavailableError:
             invocation.tally.put_back(delivery)
             return []

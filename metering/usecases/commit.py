@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from metering.usecases.originals import Candidate, Originals
     from metering.usecases.patience import Patience
     from metering.usecases.refusal import Refuser
+    from metering.usecases.shares import Shares
 
 Groups = list[list["Candidate"]]
 
@@ -53,6 +54,7 @@ class Invocation:
     """What the parts of one invocation share: how long it has, and where its verdicts go."""
 
     deadline: Deadline
+    shares: Shares
     refuser: Refuser
     tally: Tally
 

@@ -10,20 +10,23 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from metering.domain.batches import DecodedBatch, Delivery, NoBatch, RefusedBatch
+from metering.domain.glance import glance
 from metering.domain.items import Table
 from metering.domain.ledger import Marker, marker_key
-from metering.errors import OperationFailedError, UnavailableError
+from metering.errors import OperationFailedError, OutOfTimeError, UnavailableError
 from metering.usecases.verdicts import Match, compare
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from metering.domain.admission import Admission
-    from metering.ports import BatchReader, Clock, ItemStore, Queue, ReceivedMessage
+    from metering.domain.messages import BatchMessage
+    from metering.ports import Allowance, BatchReader, Clock, ItemStore, Queue, ReceivedMessage
 
 _BATCH = 10
 # Long enough to look at a page of messages, short enough that a killed run does not hide them for long.
 _HIDDEN_S = 60
+_HIDDEN_MOST_S = 3_600
 # None of several receives found anything: the queue is empty, or nearly so.
 _EMPTY_RECEIVES = 3
 
@@ -35,9 +38,11 @@ class DeadLetter:
     Attributes:
         batch_id: Empty if none can be read.
         why: Best known reason that it is there, one sentence.
-        advice: What a redrive would do now: `meter`, `meter in part`, `refuse`, `duplicate`, `conflict`, `unknown`.
-        records: Number of records, 0 if unknown.
-        admitted_until_s: Until when a redrive meters all that it can meter now; None if it meters nothing.
+        advice: What a redrive would do now: `meter`, `meter in part`, `refuse`, `duplicate`, `conflict`, `meter
+            nothing` (one of the last two), `unknown`.
+        records: Number of records, as far as known, else 0.
+        admitted_until_s: Until when a redrive meters all that it can meter now; None if it meters nothing, or if that
+            is not known.
         kept_until_s: When the queue drops the message: a redrive must come before.
     """
 
@@ -74,6 +79,7 @@ class DeadLetters:
     """The dead-letter queue of a region.
 
     Args:
+        bucket: The region's own data bucket.
         retention_s: How long the dead-letter queue keeps a message, counted from when it was first sent.
     """
 
@@ -86,6 +92,7 @@ class DeadLetters:
         store: ItemStore,
         clock: Clock,
         admission: Admission,
+        bucket: str,
         retention_s: int,
     ) -> None:
         self._dead = dead
@@ -94,19 +101,31 @@ class DeadLetters:
         self._store = store
         self._clock = clock
         self._admission = admission
+        self._bucket = bucket
         self._retention_s = retention_s
 
-    def letters(self, *, limit: int = 100) -> list[DeadLetter]:
-        """Up to `limit` dead letters, oldest first. They stay in the queue, and are hidden for the moment only."""
+    def letters(
+        self, *, limit: int, look: Callable[[Delivery], DeadLetter] | None = None, look_s: int = 0
+    ) -> list[DeadLetter]:
+        """Up to `limit` dead letters, oldest first. They stay in the queue, and are hidden for the moment only.
+
+        Args:
+            limit: So many at most.
+            look: How to look at each of them; `glance` if it is None.
+            look_s: Seconds that one look may take.
+        """
         seen: dict[str, ReceivedMessage] = {}
+        waiting = self._dead.depth().total
+        hidden_s = min(_HIDDEN_S + limit * look_s, _HIDDEN_MOST_S)
         empty = 0
         try:
-            while len(seen) < limit and empty < _EMPTY_RECEIVES:
-                received = self._dead.receive(min(_BATCH, limit - len(seen)), wait_s=1, visibility_s=_HIDDEN_S)
+            # The number of messages is no more than a hint.
+            while len(seen) < limit and empty < (_EMPTY_RECEIVES if len(seen) < waiting else 1):
+                received = self._dead.receive(min(_BATCH, limit - len(seen)), wait_s=1, visibility_s=hidden_s)
                 fresh = {m.delivery.message_id: m for m in received if m.delivery.message_id not in seen}
                 seen.update({m.delivery.message_id: m for m in received})
                 empty = 0 if fresh else empty + 1
-            letters = [self._letter(message.delivery) for message in seen.values()]
+            letters = [(look or self.glance)(message.delivery) for message in seen.values()]
         finally:
             if seen:
                 self._dead.release([message.receipt for message in seen.values()])
@@ -171,8 +190,27 @@ class DeadLetters:
         if messages:
             self._dead.release([message.receipt for message in messages])
 
-    def _letter(self, delivery: Delivery) -> DeadLetter:
-        batch, why = self._read(delivery)
+    def glance(self, delivery: Delivery) -> DeadLetter:
+        """What can be said of a dead letter without reading its records: one may have killed five workers."""
+        message = glance(delivery.body, bucket=self._bucket)
+        batch_id = "" if isinstance(message, NoBatch | None) else message.batch_id
+        advice, why = _at_a_glance(message, self._marker(batch_id))
+        return DeadLetter(
+            message_id=delivery.message_id,
+            batch_id=batch_id,
+            source_id="" if isinstance(message, NoBatch | None) else message.source_id,
+            sent_at_s=delivery.sent_at_ms // 1000,
+            receives=delivery.receive_count,
+            why=why,
+            advice=advice,
+            records=0 if isinstance(message, NoBatch | None) else message.record_count or 0,
+            admitted_until_s=None,
+            kept_until_s=delivery.sent_at_ms // 1000 + self._retention_s,
+        )
+
+    def examine(self, delivery: Delivery, allowance: Allowance) -> DeadLetter:
+        """What a redrive would do with a dead letter: reads it as a worker would, and may die as a worker would."""
+        batch, why = self._read(delivery, allowance)
         kept_until_s = delivery.sent_at_ms // 1000 + self._retention_s
         batch_id = "" if isinstance(batch, NoBatch | None) else batch.batch_id
         marker = self._marker(batch_id)
@@ -196,7 +234,9 @@ class DeadLetters:
             kept_until_s=kept_until_s,
         )
 
-    def _read(self, delivery: Delivery) -> tuple[DecodedBatch | RefusedBatch | NoBatch | None, str]:
+    def _read(
+        self, delivery: Delivery, allowance: Allowance
+    ) -> tuple[DecodedBatch | RefusedBatch | NoBatch | None, str]:
         # As a redrive would deliver it: sent now.
         resent = Delivery(
             message_id=delivery.message_id,
@@ -206,7 +246,9 @@ class DeadLetters:
             sender_id=delivery.sender_id,
         )
         try:
-            batches = self._reader.read(resent, admission=self._admission).batches
+            batches = self._reader.read(resent, admission=self._admission, allowance=allowance).batches
+        except OutOfTimeError:
+            return None, "It takes too long to read here; a worker refuses it if it takes too long there."
         except UnavailableError as error:
             return None, f"Its object cannot be read: {error}."
         batch = batches[0] if batches else NoBatch(why="it announces no object")
@@ -224,6 +266,22 @@ class DeadLetters:
         # The hour of the oldest record stands for its start: never too hopeful.
         hours = [key.hour_s for key in batch.usage]
         return min(hours) + self._admission.window_s if hours else None
+
+
+def _at_a_glance(message: BatchMessage | NoBatch | None, marker: Marker | None) -> tuple[str, str]:
+    """What a redrive would do and why it died, as far as its message and the marker of its id tell."""
+    if message is None:
+        return "unknown", "Its message takes a closer look; --deep reads it."
+    if isinstance(message, NoBatch):
+        return "refuse", f"It is no batch: {message.why}."
+    if marker is not None and marker.verdict == "accepted":
+        return "meter nothing", "Its id is metered; --deep tells whether this is a copy or other content."
+    if message.problems:
+        reason, detail = message.problems[0]
+        return "refuse", f"Not settled in time; it would now be refused: {reason} ({detail})."
+    if marker is not None:
+        return "unknown", f"It was refused before ({marker.reason}); --deep tells whether it would be again."
+    return "unknown", "Its workers failed, were throttled or ran out of time; --deep reads it."
 
 
 def _of_metered(marker: Marker, batch: DecodedBatch | RefusedBatch | NoBatch | None) -> tuple[str, str]:

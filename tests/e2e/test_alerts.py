@@ -33,7 +33,9 @@ def test_a_batch_that_dies_pages_somebody_and_comes_back_exactly_once(
     alert = hear(service, pager, {"dead-letters", "dead-letter-queue"})
     assert runbook_of(alert).stem == alarm_of(service, alert)
 
-    [letter] = [row for row in service.ask("operator", "dlq", "list")["rows"] if row["batch_id"] == batch_id]
+    [known] = [row for row in service.ask("operator", "dlq", "list")["rows"] if row["batch_id"] == batch_id]
+    assert known["redrive"] == "unknown"
+    [letter] = [row for row in service.ask("operator", "dlq", "list", "--deep")["rows"] if row["batch_id"] == batch_id]
     assert letter["redrive"] == "meter"
     assert letter["admitted_until"] > letter["sent"]
     assert service.ask("operator", "dlq", "redrive", "--dry-run")["waiting"] >= 1

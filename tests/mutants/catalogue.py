@@ -15,6 +15,7 @@ LAKE = (
     "tests/simulation/test_matrix.py",
 )
 STORED = ("tests/property/test_stored_items.py",)
+WORK = ("tests/unit/adapters/records/test_work.py",)
 CONTENT = ("tests/property/test_content_identity.py",)
 
 
@@ -38,6 +39,7 @@ _USECASES = "metering/usecases/"
 _DOMAIN = "metering/domain/"
 _PIPELINE = "infra/stacks/pipeline.py"
 _GRANTS = ("tests/infra/test_grants.py",)
+_RECORDS = "metering/adapters/records/"
 
 MUTANTS = (
     Mutant(
@@ -595,5 +597,75 @@ MUTANTS = (
         old="_LOG.error(",
         new="_LOG.debug(",
         suites=("tests/unit/adapters/aws/test_objects.py",),
+    ),
+    Mutant(
+        name="head text is kept before it is judged",
+        path=_DOMAIN + "content_hash.py",
+        old="default=0) <= MAX_HEAD_CHARS:",
+        new="default=0) <= MAX_HEAD_CHARS * 2**20:",
+        suites=WORK,
+    ),
+    Mutant(
+        name="times of any length are kept",
+        path=_RECORDS + "json_records.py",
+        old="        return instant_of(value)\n",
+        new="        instant = self[value] = instant_of(value)\n        return instant\n",
+        suites=WORK,
+    ),
+    Mutant(
+        name="no deadline in decompression",
+        path=_RECORDS + "compression.py",
+        old="            if offset % _LOOK_EVERY_BYTES == 0:\n                work.look()\n",
+        new="",
+        suites=WORK,
+    ),
+    Mutant(
+        name="no deadline in the patient parser",
+        path=_RECORDS + "work.py",
+        old="            self._looked_at_bytes = self._patient_bytes\n            self.look()\n",
+        new="            self._looked_at_bytes = self._patient_bytes\n",
+        suites=WORK,
+    ),
+    Mutant(
+        name="blank lines are free",
+        path=_RECORDS + "ndjson.py",
+        old="        work.skip(len(lines) - len(found))\n",
+        new="",
+        suites=WORK,
+    ),
+    Mutant(
+        name="members are free",
+        path=_RECORDS + "work.py",
+        old="        self._members += 1\n",
+        new="",
+        suites=WORK,
+    ),
+    Mutant(
+        name="a dictionary of long resource ids unfolds at once",
+        path=_RECORDS + "arrow_records.py",
+        old="if size and size + length > _PIECE_BYTES:",
+        new="if not size and size + length > _PIECE_BYTES:",
+        suites=WORK,
+    ),
+    Mutant(
+        name="the first time out of time refuses",
+        path=_USECASES + "shares.py",
+        old="final=delivery.receive_count >= REFUSED_FROM_RECEIVE and",
+        new="final=",
+        suites=("tests/unit/usecases/test_aggregate.py",),
+    ),
+    Mutant(
+        name="a slow message takes all the time there is",
+        path=_USECASES + "shares.py",
+        old="share_ms = usable_ms // (_ALONE_PARTS if suspect else _TOGETHER_PARTS)",
+        new="share_ms = usable_ms // (_ALONE_PARTS if suspect else 1)",
+        suites=("tests/unit/usecases/test_aggregate.py",),
+    ),
+    Mutant(
+        name="listing dead letters parses whatever they hold",
+        path=_DOMAIN + "glance.py",
+        old="if len(text) <= _SHORT_BYTES:",
+        new="if text:",
+        suites=("tests/unit/usecases/test_dead_letters.py",),
     ),
 )

@@ -9,9 +9,11 @@ import pyarrow as pa
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from metering.adapters.memory.clock import UNHURRIED
 from metering.adapters.records.assembly import BatchAssembly
 from metering.adapters.records.codec import staged_table
 from metering.adapters.records.ndjson import JsonIntake
+from metering.adapters.records.work import CONTRACT_WORK, Work
 from metering.domain.batches import DecodedBatch, RefusedBatch
 from metering.domain.content_hash import ContentHasher
 from metering.domain.records import decode_record
@@ -88,7 +90,9 @@ def rows(answer: DecodedBatch) -> list[dict[str, Any]]:
 def patiently(records: list[Any]) -> dict[str, Any]:
     """Hash, totals and refusals by the patient decoder alone."""
     admission = ADMISSION
-    assembly = BatchAssembly(admission=admission, sent_at_ms=SENT_AT_S * 1000, hasher=ContentHasher())
+    assembly = BatchAssembly(
+        admission=admission, sent_at_ms=SENT_AT_S * 1000, hasher=ContentHasher(), work=Work(CONTRACT_WORK, UNHURRIED)
+    )
     texts = [json.dumps(each).encode() for each in records]
     intake = JsonIntake(assembly, admission=admission, sent_at_ms=SENT_AT_S * 1000)
     intake.add([decode_record(text) for text in texts], texts.__getitem__)

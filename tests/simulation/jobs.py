@@ -211,6 +211,7 @@ def dead_letters(process: Process) -> DeadLetters:
         store=process.items,
         clock=process,
         admission=ADMISSION,
+        bucket="data",
         retention_s=14 * DAY_S,
     )
 

@@ -16,7 +16,7 @@ from metering.domain.batches import BatchReading, DecodedBatch, NoBatch, Refused
 from metering.domain.hours import hour_of
 from metering.domain.usage import ZERO, Total, UsageKey
 from metering.errors import ObjectMissingError
-from metering.ports import MergedFile
+from metering.ports import Allowance, MergedFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -104,7 +104,7 @@ class PlainReader:
         self._objects = objects
         self._contents = contents
 
-    def read(self, delivery: Delivery, *, admission: Admission) -> BatchReading:
+    def read(self, delivery: Delivery, *, admission: Admission, allowance: Allowance) -> BatchReading:
         content = self._contents.get(delivery.body)
         if content is None:
             return BatchReading(batches=(NoBatch(why="test event"),))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from metering.ports import Allowance
+
 if TYPE_CHECKING:
     from metering.ports import Clock
 
@@ -35,3 +37,14 @@ class DeadlineAt:
 
     def remaining_ms(self) -> int:
         return self.at_ms - self.clock.now_ms()
+
+
+class EndlessTime:
+    """A `Deadline` that never comes."""
+
+    def remaining_ms(self) -> int:
+        return 1_000_000_000
+
+
+UNHURRIED = Allowance(until=EndlessTime(), final=False)
+"""Reads a delivery however long it takes."""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from metering.domain.admission import Admission
     from metering.domain.batches import Delivery
-    from metering.ports import ObjectStore, StagedBatch
+    from metering.ports import Allowance, ObjectStore, StagedBatch
 
 PLAIN_SERVICE = "AmazonEC2"
 
@@ -119,7 +119,7 @@ class PlainBatchReader:
     def __init__(self, objects: ObjectStore | None = None) -> None:
         self._objects = objects
 
-    def read(self, delivery: Delivery, *, admission: Admission) -> BatchReading:
+    def read(self, delivery: Delivery, *, admission: Admission, allowance: Allowance) -> BatchReading:
         try:
             batches = cast("list[PlainBatch]", json.loads(delivery.body)["batches"])
         except (ValueError, KeyError, TypeError):

@@ -2,54 +2,66 @@
 
 from __future__ import annotations
 
-import json
 from array import array
+from hashlib import sha256
 from typing import TYPE_CHECKING, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from metering.adapters.records.assembly import Columns
-from metering.adapters.records.compression import refusal
+from metering.adapters.records.row_texts import DIGITS, RowTexts
 from metering.adapters.records.vectors import is_plain
-from metering.domain.content_hash import BYTES, END, RESOURCE_ID, START
-from metering.domain.hours import rfc3339
+from metering.adapters.records.work import refusal
+from metering.domain.content_hash import BYTES, END, RESOURCE_ID, START, value_bytes, value_start
 from metering.domain.instants import MAX_EPOCH_S, MIN_EPOCH_S, SECOND_US
-from metering.domain.json_values import ascii_json, canonical_number
+from metering.domain.json_values import canonical_number
 from metering.domain.reasons import Reason
 from metering.domain.record_rules import field_problems
-from metering.domain.records import Undecodable
-from metering.units import INT64_MAX
+from metering.domain.records import LONG_START_CHARS, MAX_HEAD_CHARS, LongText, Undecodable
+from metering.units import INT64_MAX, MIB
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from metering.adapters.records.assembly import BatchAssembly, ExceptionEntry, HeadTable
     from metering.domain.admission import Admission
     from metering.domain.reasons import Problem
-    from metering.domain.records import Head, Integer, Text
-    from metering.errors import BatchRefusedError
+    from metering.domain.records import Head, HeadText, Integer
 
 _HEAD = ("account_id", "service", "direction", "from", "to", "usage_type")
-_WINDOW_ROWS = 1_024
-_DIGITS = {"s": 0, "ms": 3, "us": 6, "ns": 9}
+# Resource ids unfold in pieces of so many bytes, a row at least: what is too long is gone before the next piece.
+_PIECE_BYTES = 4 * MIB
 
 
 class TableIntake:
-    """Hands the rows of a table to an assembly, with their verdicts and their text."""
+    """Hands the rows of tables to an assembly, with their verdicts and their text."""
 
     def __init__(self, assembly: BatchAssembly, *, admission: Admission, sent_at_ms: int) -> None:
+        self.work = assembly.work
         self._assembly = assembly
         self._admission = admission
         self._sent_at_ms = sent_at_ms
+        self._text_bytes = 0
 
     def add(self, table: pa.Table, *, limit_bytes: int) -> None:
         """Take all rows of a table with the columns of a record, `usage_type` optional.
 
         Raises:
-            BatchRefusedError: Its texts have more than `limit_bytes` once each is written out.
+            BatchRefusedError: Resource ids of this and earlier tables have more than `limit_bytes` once each is
+                written out, or the heads have more than a batch may have.
+            OutOfTimeError: It takes too long.
         """
-        columns = columns_of(table, self._assembly.heads, limit_bytes=limit_bytes)
+        ids = _Ids(table.column("resource_id"))
+        self._text_bytes += ids.folded_bytes
+        if self._text_bytes > limit_bytes:
+            raise refusal(Reason.OBJECT_TOO_LARGE, f"more than {limit_bytes} bytes of text")
+        head_index = _head_index(table, self._assembly.heads)
+        for first, rows in ids.pieces():
+            piece = table.slice(first, rows)
+            self._add(_columns_of(piece, head_index[first : first + rows], ids.unfolded(first, rows)), piece)
+
+    def _add(self, columns: Columns, table: pa.Table) -> None:
         exceptions = {(position, column): value for position, column, value in columns.exceptions}
 
         def problems_at(position: int) -> tuple[Problem, ...]:
@@ -68,21 +80,55 @@ class TableIntake:
                 sent_at_ms=self._sent_at_ms,
             )
 
-        self._assembly.add(columns, problems_at=problems_at, raw_at=_RowTexts(table).at)
+        self._assembly.add(columns, problems_at=problems_at, raw_at=RowTexts(table).at)
 
 
-def columns_of(table: pa.Table, heads: HeadTable, *, limit_bytes: int) -> Columns:
-    """The columns of a table; numbers their heads in `heads`."""
-    exceptions: list[ExceptionEntry] = []
-    resource_ids = _strings(table.column("resource_id"), limit_bytes)
-    exceptions += [(position, RESOURCE_ID, None) for position in _nulls(resource_ids)]
+class _Ids:
+    """Resource ids. A dictionary can name one long text a million times: measured before it unfolds, in pieces.
+
+    Attributes:
+        folded_bytes: UTF-8 bytes of all ids written out, 0 if they are.
+    """
+
+    def __init__(self, column: pa.ChunkedArray) -> None:
+        if pa.types.is_dictionary(column.type):
+            encoded = column.unify_dictionaries().combine_chunks()
+            self._values, self._indices = encoded.dictionary.cast(pa.string()), encoded.indices
+            self._lengths = pc.binary_length(self._values).take(self._indices)
+            self.folded_bytes: int = pc.sum(self._lengths).as_py() or 0
+        else:
+            self._values, self._indices = column.cast(pa.string()).combine_chunks(), None
+            self._lengths = pc.binary_length(self._values)
+            self.folded_bytes = 0
+
+    def pieces(self) -> Iterable[tuple[int, int]]:
+        """First row and number of rows of each piece."""
+        if (pc.sum(self._lengths).as_py() or 0) <= _PIECE_BYTES:
+            return [(0, len(self._lengths))]
+        pieces, first, size = [], 0, 0
+        for position, length in enumerate(pc.fill_null(self._lengths, 0).to_pylist()):
+            if size and size + length > _PIECE_BYTES:
+                pieces.append((first, position - first))
+                first, size = position, 0
+            size += length
+        return [*pieces, (first, len(self._lengths) - first)]
+
+    def unfolded(self, first: int, rows: int) -> pa.Array:
+        """The ids of some rows."""
+        if self._indices is None:
+            return self._values.slice(first, rows)
+        return self._values.take(self._indices.slice(first, rows))
+
+
+def _columns_of(table: pa.Table, head_index: array[int], resource_ids: pa.Array) -> Columns:
+    exceptions: list[ExceptionEntry] = [(position, RESOURCE_ID, None) for position in _nulls(resource_ids)]
     resource_ids = pc.fill_null(resource_ids, "")
     resource_bytes = _data(resource_ids)
     sizes = _sizes(table.column("bytes"), exceptions)
     starts = _instants(table.column("start"), START, exceptions)
     ends = _instants(table.column("end"), END, exceptions)
     return Columns(
-        head_index=_head_index(table, heads, limit_bytes),
+        head_index=head_index,
         resource_ids=resource_ids,
         lengths=_array("I", pc.binary_length(resource_ids)),
         resource_bytes=resource_bytes,
@@ -94,49 +140,60 @@ def columns_of(table: pa.Table, heads: HeadTable, *, limit_bytes: int) -> Column
     )
 
 
-def _head_index(table: pa.Table, heads: HeadTable, limit_bytes: int) -> array[int]:
+def _head_index(table: pa.Table, heads: HeadTable) -> array[int]:
     """Each row's head by number; numbers follow first appearance, as `HeadTable` does."""
     codes = pa.repeat(pa.scalar(0, pa.int64()), table.num_rows)
-    distinct: list[tuple[Text, ...]] = [()]
+    distinct: list[tuple[HeadText, ...]] = [()]
+    written: dict[LongText, tuple[bytes, memoryview]] = {}
     for name in _HEAD:
         if name not in table.column_names:
             distinct = [(*head, None) for head in distinct]
             continue
-        indices, values = _indices(table.column(name))
+        indices, values = _indices(table.column(name), written)
         # No overflow: there are no more codes than rows, and no more values than a file has bytes.
         encoded = pc.add(pc.multiply(codes, len(values)), indices).dictionary_encode()
         codes = encoded.indices.cast(pa.int64())
         distinct = [
             (*distinct[code // len(values)], values[code % len(values)]) for code in encoded.dictionary.to_pylist()
         ]
-    if sum(len(text) for head in distinct for text in head if isinstance(text, str)) > limit_bytes:
-        raise _too_large(limit_bytes)
-    numbers = pa.array([heads[cast("Head", head)] for head in distinct], pa.uint32())
+    numbers = pa.array([_number(cast("Head", head), heads, written) for head in distinct], pa.uint32())
     return _array("I", numbers.take(codes))
 
 
-def _indices(column: pa.ChunkedArray) -> tuple[pa.Array, list[Text]]:
-    """Places in the column's distinct values, int64, and those values; the last one is None, for nulls."""
+def _number(head: Head, heads: HeadTable, written: Mapping[LongText, tuple[bytes, memoryview]]) -> int:
+    if not any(isinstance(text, LongText) for text in head):
+        return heads[head]
+    return heads.add_long(
+        head,
+        lambda: [
+            part for text in head for part in (written[text] if isinstance(text, LongText) else (value_bytes(text),))
+        ],
+    )
+
+
+def _indices(
+    column: pa.ChunkedArray, written: dict[LongText, tuple[bytes, memoryview]]
+) -> tuple[pa.Array, list[HeadText]]:
+    """Places in the column's distinct values, int64, and those values; the last one is None, for nulls.
+
+    Texts that are too long for a right head never become Python's: they go to `written` as they lie in Arrow's memory.
+    """
     encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
     whole = encoded.unify_dictionaries().combine_chunks()
-    values: list[Text] = whole.dictionary.to_pylist()
+    texts = whole.dictionary
+    long = pc.fill_null(pc.greater(pc.utf8_length(texts), MAX_HEAD_CHARS), False)
+    values: list[HeadText] = pc.if_else(long, "", texts).to_pylist()
+    for place in _positions(long):
+        text = memoryview(texts[place].as_buffer())
+        begin = value_start(1, len(text))
+        digest = sha256(begin)
+        digest.update(text)
+        # A character has 4 bytes at most; the last one may be cut.
+        start = str(text[: 4 * LONG_START_CHARS], "utf-8", "ignore")[:LONG_START_CHARS]
+        values[place] = value = LongText(start=start, digest=digest.digest(), decoded=True)
+        written[value] = (begin, text)
     indices = pc.fill_null(whole.indices.cast(pa.int64()), len(values))
     return indices, [*values, None]
-
-
-def _strings(column: pa.ChunkedArray, limit_bytes: int) -> pa.Array:
-    if not pa.types.is_dictionary(column.type):
-        return column.cast(pa.string()).combine_chunks()
-    # A dictionary can name one long text a million times: measure before it unfolds.
-    encoded = column.unify_dictionaries().combine_chunks()
-    lengths = pc.binary_length(encoded.dictionary).take(encoded.indices)
-    if (pc.sum(lengths).as_py() or 0) > limit_bytes:
-        raise _too_large(limit_bytes)
-    return encoded.dictionary.cast(pa.string()).take(encoded.indices)
-
-
-def _too_large(limit_bytes: int) -> BatchRefusedError:
-    return refusal(Reason.OBJECT_TOO_LARGE, f"more than {limit_bytes} bytes of text")
 
 
 def _nulls(values: pa.Array) -> list[int]:
@@ -176,12 +233,12 @@ def _instants(column: pa.ChunkedArray, number: int, exceptions: list[ExceptionEn
     unit = values.type.unit if pa.types.is_timestamp(values.type) else "s"
     integer = values.type if pa.types.is_integer(values.type) else pa.int64()
     values = values.cast(integer)
-    per_second = 10 ** _DIGITS[unit]
+    per_second = 10 ** DIGITS[unit]
     if not pa.types.is_uint64(integer):
         values = values.cast(pa.int64())
     limits = (MIN_EPOCH_S * per_second, (MAX_EPOCH_S + 1) * per_second - 1)
     outside = _outside(values, *limits)
-    values = _except(values, outside, number, _DIGITS[unit], exceptions).cast(pa.int64())
+    values = _except(values, outside, number, DIGITS[unit], exceptions).cast(pa.int64())
     values = _floor_divide(values, 1_000) if unit == "ns" else pc.multiply(values, SECOND_US // per_second)
     return _int64(values, number, exceptions)
 
@@ -220,36 +277,3 @@ def _array(typecode: str, values: pa.Array) -> array[int]:
     if data is not None:
         numbers.frombytes(memoryview(data)[values.offset * width : (values.offset + len(values)) * width])
     return numbers
-
-
-class _RowTexts:
-    """Rows as JSON, for evidence. Whoever asks for one often asks for its neighbours: many are converted at once."""
-
-    def __init__(self, table: pa.Table) -> None:
-        self._table = table
-        self._first = 0
-        self._columns: dict[str, list[str | int | None]] = {}
-
-    def at(self, position: int) -> str:
-        if not self._columns or not 0 <= position - self._first < _WINDOW_ROWS:
-            self._first = position
-            window = self._table.slice(position, _WINDOW_ROWS)
-            self._columns = {name: _plain(window.column(name)) for name in window.column_names}
-        values = {name: column[position - self._first] for name, column in self._columns.items()}
-        return ascii_json(json.dumps({name: value for name, value in values.items() if value is not None}))
-
-
-def _plain(column: pa.ChunkedArray) -> list[str | int | None]:
-    if not pa.types.is_timestamp(column.type):
-        values: list[str | int | None] = column.to_pylist()
-        return values
-    digits = _DIGITS[column.type.unit]
-    return [None if count is None else _moment(count, digits) for count in column.cast(pa.int64()).to_pylist()]
-
-
-def _moment(count: int, digits: int) -> str:
-    seconds, rest = divmod(count, 10**digits)
-    if not MIN_EPOCH_S <= seconds <= MAX_EPOCH_S:
-        return f"{count}e-{digits} s"
-    fraction = f".{rest:0{digits}d}" if rest else ""
-    return rfc3339(seconds).removesuffix("Z") + fraction + "Z"

@@ -14,10 +14,13 @@ from typing import TYPE_CHECKING, cast
 
 from metering.adapters.records.rows import BatchRows, RowBlock
 from metering.adapters.records.vectors import bounds, span_bounds, sums
+from metering.adapters.records.work import refusal
 from metering.domain.batches import RefusedRecord
-from metering.domain.content_hash import ContentHasher, little_endian
+from metering.domain.content_hash import ContentHasher, kept_head, little_endian, written_head
 from metering.domain.instants import HOUR_US, SECOND_US
+from metering.domain.reasons import Reason
 from metering.domain.record_rules import MAX_RESOURCE_ID_CHARS, traffic_of
+from metering.domain.records import LongText, Undecodable
 from metering.domain.usage import Total, UsageKey
 from metering.units import KIB, MIB
 
@@ -26,15 +29,18 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
+    from metering.adapters.records.work import Work
     from metering.domain.admission import Admission
     from metering.domain.reasons import Problem
     from metering.domain.record_rules import Traffic
-    from metering.domain.records import Head, Undecodable
+    from metering.domain.records import Head, HeadText
 
 RAW_CHARS = 4 * KIB
 # A batch whose refused records are all long keeps less of each, so that evidence stays below the data itself.
 _RAW_BUDGET_CHARS = 16 * MIB
 _SPARE_RAW_CHARS = 256
+# A `LongText`: its beginning, its digest, and what Python needs for an object.
+_LONG_TEXT_BYTES = 512
 
 ExceptionEntry = tuple[int, int, "Undecodable | bytes | None"]
 """Position in the piece, column, value: see `content_hash`."""
@@ -63,15 +69,62 @@ class Columns:
 
 
 class HeadTable(dict["Head", int]):
-    """Numbers distinct heads in the order of first appearance, and has each judged once."""
+    """Numbers distinct heads in the order of first appearance, and has each hashed and judged once.
 
-    def __init__(self) -> None:
+    A text that is longer than any right one is judged before it is kept: what stays of it is a `LongText`.
+
+    Raises:
+        BatchRefusedError: Distinct heads of more bytes than a batch may have.
+    """
+
+    def __init__(self, *, hasher: ContentHasher | None, work: Work) -> None:
         super().__init__()
         self.heads: list[Head] = []
         self.traffic: list[Traffic] = []
         self.refused: set[int] = set()
+        self._hasher = hasher
+        self._work = work
+        self._hashed_heads = 0
+        self._kept_bytes = 0
 
     def __missing__(self, head: Head) -> int:
+        kept = kept_head(head)
+        if kept is head:
+            return self._add(head)
+        return self.add_long(kept, lambda: written_head(head))
+
+    def add_long(self, kept: Head, values: Callable[[], Sequence[bytes | memoryview]]) -> int:
+        """The number of a head with a text that is not kept.
+
+        Args:
+            kept: As it is kept.
+            values: Makes the `value` of each of its fields for the hash, if it is a new one.
+        """
+        if kept in self:
+            return self[kept]
+        number = self._add(kept)
+        written = values()
+        self._work.hash(sum(map(len, written)))
+        if self._hasher is not None:
+            self._hash(number)
+            self._hasher.add_written_head(written)
+        self._hashed_heads = number + 1
+        return number
+
+    def hash_new(self) -> None:
+        """Hash the heads that were not hashed yet."""
+        self._hash(len(self.heads))
+
+    def _hash(self, end: int) -> None:
+        if self._hasher is not None and end > self._hashed_heads:
+            self._hasher.add_heads(self.heads[self._hashed_heads : end])
+        self._hashed_heads = end
+
+    def _add(self, head: Head) -> int:
+        self._kept_bytes += sum(map(_kept_bytes, head))
+        limit_bytes = self._work.limits.head_bytes
+        if self._kept_bytes > limit_bytes:
+            raise refusal(Reason.OBJECT_TOO_LARGE, f"distinct heads of more than {limit_bytes} bytes")
         number = self[head] = len(self.heads)
         self.heads.append(head)
         traffic = traffic_of(head)
@@ -84,14 +137,14 @@ class HeadTable(dict["Head", int]):
 class BatchAssembly:
     """Collects one batch. Pieces come in order; positions count through all of them."""
 
-    def __init__(self, *, admission: Admission, sent_at_ms: int, hasher: ContentHasher | None) -> None:
-        self.heads = HeadTable()
+    def __init__(self, *, admission: Admission, sent_at_ms: int, hasher: ContentHasher | None, work: Work) -> None:
+        self.heads = HeadTable(hasher=hasher, work=work)
+        self.work = work
         self.records = 0
         self.refused: list[RefusedRecord] = []
         self._admission = admission
         self._sent_at_ms = sent_at_ms
         self._hasher = hasher
-        self._hashed_heads = 0
         self._blocks: list[RowBlock] = []
         self._raw_chars = 0
 
@@ -109,6 +162,7 @@ class BatchAssembly:
             problems_at: The verdict of the rules on the record at a position of the piece.
             raw_at: The record as it came.
         """
+        self.work.look()
         self._hash(piece)
         refused = self._refuse(piece, problems_at, raw_at)
         self.records += len(piece.head_index)
@@ -147,9 +201,7 @@ class BatchAssembly:
     def _hash(self, piece: Columns) -> None:
         if self._hasher is None:
             return
-        if len(self.heads.heads) > self._hashed_heads:
-            self._hasher.add_heads(self.heads.heads[self._hashed_heads :])
-            self._hashed_heads = len(self.heads.heads)
+        self.heads.hash_new()
         self._hasher.add_columns(
             memoryview(little_endian(piece.head_index)).cast("B"),
             memoryview(little_endian(piece.lengths)).cast("B"),
@@ -204,6 +256,14 @@ class BatchAssembly:
         limit = RAW_CHARS if self._raw_chars < _RAW_BUDGET_CHARS else _SPARE_RAW_CHARS
         self._raw_chars += min(len(raw), limit)
         return raw[:limit]
+
+
+def _kept_bytes(text: HeadText) -> int:
+    if text is None:
+        return 0
+    if isinstance(text, LongText):
+        return _LONG_TEXT_BYTES
+    return len(text) if isinstance(text, Undecodable) or text.isascii() else 4 * len(text)
 
 
 def _where(column: Iterable[int], test: Callable[[int], bool]) -> list[int]:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from metering.adapters.records.compression import refusal
 from metering.adapters.records.json_records import REFUSALS, decode_any, opening_brackets
+from metering.adapters.records.work import refusal
 from metering.domain.json_values import MAX_DEPTH, DepthError, JsonError, canonical_json, check_depth, parse_json
 from metering.domain.reasons import Reason
 from metering.domain.records import WireRecord
@@ -69,7 +69,7 @@ def read_inline(array: bytes, intake: JsonIntake, *, limit_records: int) -> None
     try:
         records: Sequence[AnyRecord] = _decode_all(array)
     except REFUSALS:
-        records = [decode_any(text) for text in texts.all()]
+        records = [decode_any(text, intake.work) for text in texts.all()]
     if len(records) > limit_records:
         raise refusal(Reason.TOO_MANY_RECORDS, f"{len(records)} records, more than {limit_records}")
     _check_depth(array, len(records))

@@ -25,11 +25,13 @@ from metering.domain.records import (
     integer_of,
     short_instant_of,
 )
+from metering.units import INT64_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from metering.adapters.records.assembly import ExceptionEntry, HeadTable
+    from metering.adapters.records.work import Work
 
 # What msgspec raises for input that it does not take; bad UTF-8 is a ValueError.
 REFUSALS = (msgspec.MsgspecError, ValueError, RecursionError)
@@ -42,19 +44,29 @@ _ends: Callable[[AnyRecord], int | Text] = attrgetter("end")
 
 
 class InstantTable(dict["int | Text", "Integer"]):
-    """Parses each distinct time of a batch once."""
+    """Parses each distinct time of a batch once; keeps none that is longer than a right one."""
 
     def __missing__(self, value: int | Text) -> Integer:
-        known = isinstance(value, str) and len(value) <= MAX_TIME_CHARS
-        instant = self[value] = short_instant_of(value) if known else instant_of(value)
-        return instant
+        if isinstance(value, str) and len(value) <= MAX_TIME_CHARS:
+            instant = self[value] = short_instant_of(value)
+            return instant
+        if isinstance(value, int) and -INT64_MAX <= value <= INT64_MAX:
+            instant = self[value] = instant_of(value)
+            return instant
+        return instant_of(value)
 
 
-def decode_any(text: bytes) -> AnyRecord:
-    """Decode the JSON text of one record, whatever it is; never raises."""
+def decode_any(text: bytes, work: Work) -> AnyRecord:
+    """Decode the JSON text of one record, whatever it is.
+
+    Raises:
+        BatchRefusedError: Too much of the batch needs the patient parser.
+        OutOfTimeError: It takes too long.
+    """
     try:
         return _decode_one(text)
     except REFUSALS:
+        work.take_pains(len(text))
         return decode_record(text)
 
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from metering.adapters.records.compression import refusal
 from metering.adapters.records.json_records import REFUSALS, InstantTable, columns_of, decode_any, opening_brackets
+from metering.adapters.records.work import refusal
 from metering.domain.json_values import MAX_DEPTH, DepthError, ascii_json, check_depth
 from metering.domain.reasons import Reason
 from metering.domain.record_rules import record_problems
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from metering.adapters.records.assembly import BatchAssembly
+    from metering.adapters.records.work import Work
     from metering.domain.admission import Admission
     from metering.domain.records import AnyRecord
     from metering.errors import BatchRefusedError
@@ -35,6 +36,7 @@ class JsonIntake:
     """Hands decoded JSON records to an assembly, with their verdicts and their text."""
 
     def __init__(self, assembly: BatchAssembly, *, admission: Admission, sent_at_ms: int) -> None:
+        self.work = assembly.work
         self._assembly = assembly
         self._admission = admission
         self._sent_at_ms = sent_at_ms
@@ -62,19 +64,23 @@ def read_ndjson(pieces: Iterable[bytes], intake: JsonIntake, *, limit_records: i
     """Read all records; returns their size. Empty lines are no records.
 
     Raises:
-        BatchRefusedError: More than `limit_records`, or a line that no record needs.
+        BatchRefusedError: More than `limit_records` or than the work that a batch may make, or a line that no record
+            needs.
+        OutOfTimeError: It takes too long.
     """
+    work = intake.work
     count = size_bytes = 0
     for block in _blocks(pieces):
+        work.look()
         size_bytes += len(block)
         lines = block.split(b"\n")
         if not lines[-1]:
             lines.pop()
         if len(block) > MAX_LINE_BYTES and max(map(len, lines)) > MAX_LINE_BYTES:
             raise _line_too_long()
-        records = _decode_lines(lines)
+        records = _decode_lines(lines, work)
         if opening_brackets(block) - len(records) >= MAX_DEPTH:
-            _refuse_deep(records, lines)
+            _refuse_deep(records, lines, work)
         count += len(records)
         if count > limit_records:
             raise refusal(Reason.TOO_MANY_RECORDS, f"more than {limit_records} records")
@@ -113,13 +119,15 @@ def _line_end(piece: bytes, begin: int, limit: int) -> int:
     return piece.rfind(b"\n", begin, limit) + 1 or piece.find(b"\n", limit) + 1
 
 
-def _decode_lines(lines: list[bytes]) -> list[AnyRecord]:
+def _decode_lines(lines: list[bytes], work: Work) -> list[AnyRecord]:
     """The record of each line; lines of white space are taken out of `lines`."""
     try:
         records: list[AnyRecord] = list(map(_decode_one, lines))
     except REFUSALS:
-        lines[:] = [line for line in lines if line.strip(b" \t\r")]
-        records = [decode_any(line) for line in lines]
+        found = [line for line in lines if line.strip(b" \t\r")]
+        work.skip(len(lines) - len(found))
+        lines[:] = found
+        records = [decode_any(line, work) for line in lines]
     return records
 
 
@@ -127,10 +135,13 @@ def _line_too_long() -> BatchRefusedError:
     return refusal(Reason.LINE_TOO_LONG, f"a line of more than {MAX_LINE_BYTES} bytes")
 
 
-def _refuse_deep(records: list[AnyRecord], lines: Sequence[bytes]) -> None:
+def _refuse_deep(records: list[AnyRecord], lines: Sequence[bytes], work: Work) -> None:
     """Decode deep lines again: the fast parser's limit of nesting depends on the stack, the patient one's is fixed."""
     for position, line in enumerate(lines):
-        if opening_brackets(line) > MAX_DEPTH and _is_deep(line):
+        if opening_brackets(line) <= MAX_DEPTH:
+            continue
+        work.take_pains(len(line))
+        if _is_deep(line):
             records[position] = decode_record(line)
 
 

@@ -9,8 +9,8 @@ from typing import IO, TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from metering.adapters.records.compression import refusal
 from metering.adapters.records.parquet_footer import Chunk, pages, read_footer
+from metering.adapters.records.work import refusal
 from metering.domain.reasons import Problem, Reason, problem
 from metering.errors import BatchRefusedError
 from metering.units import MIB
@@ -19,12 +19,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from metering.adapters.records.arrow_records import TableIntake
+    from metering.adapters.records.work import Work
 
 TEXT_COLUMNS = ("account_id", "service", "resource_id", "direction", "from", "to", "usage_type")
 TIME_COLUMNS = ("start", "end")
 _ALL_COLUMNS = (*TEXT_COLUMNS, "bytes", *TIME_COLUMNS)
 _OPTIONAL = frozenset(("usage_type",))
 _MEMORY_BYTES = 64 * MIB
+# Small row groups are read together, because each reading has its price, and large ones one after another.
+_TOGETHER_BYTES = 32 * MIB
+_BUFFER_BYTES = MIB
 
 # parquet.thrift, `Encoding`. Arrow keeps a column of dictionary and plain pages as a dictionary; of others it can't.
 _DICTIONARIES = frozenset((2, 8))
@@ -47,27 +51,59 @@ def read_parquet(file: IO[bytes], intake: TableIntake, *, limit_bytes: int, limi
     """Read all records of a Parquet file; returns their size after decompression.
 
     Raises:
-        BatchRefusedError: No Parquet, too large, or not the columns of a record.
+        BatchRefusedError: No Parquet, too large or too much work, or not the columns of a record.
+        OutOfTimeError: It takes too long.
     """
+    work = intake.work
     rows, chunks = read_footer(file)
-    try:
+    work.look()
+    with _refusals():
         schema = pq.ParquetFile(pa.PythonFile(file, mode="r")).schema_arrow
         columns = _check(schema, rows, chunks, limit_bytes, limit_records)
-        if not rows:
-            return 0
-        encodings = _check_pages(file, [chunk for chunk in chunks if chunk.path in columns], limit_bytes)
-        # What repeats is not unfolded.
-        folded = [name for name in columns if _is_text(schema.field(name).type) and encodings[name] <= _FOLDED]
-        parquet = pq.ParquetFile(pa.PythonFile(file, mode="r"), read_dictionary=folded)
-        table = _plain_texts(parquet.read(columns=columns, use_threads=False))
-        table.validate(full=True)
+    if not rows:
+        return 0
+    chunks = [chunk for chunk in chunks if chunk.path in columns]
+    encodings, group_bytes = _check_pages(file, chunks, limit_bytes, work)
+    # What repeats is not unfolded.
+    folded = [name for name in columns if _is_text(schema.field(name).type) and encodings[name] <= _FOLDED]
+    size_bytes = 0
+    with _refusals():
+        parquet = pq.ParquetFile(pa.PythonFile(file, mode="r"), read_dictionary=folded, buffer_size=_BUFFER_BYTES)
+    for groups in _together(group_bytes):
+        work.look()
+        with _refusals():
+            table = _plain_texts(parquet.read_row_groups(groups, columns=columns, use_threads=False))
+            table.validate(full=True)
+        if table.num_rows:
+            intake.add(table, limit_bytes=limit_bytes)
+        size_bytes += int(table.nbytes)
+    return size_bytes
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """What Arrow says of a file is a refusal of the file."""
+    try:
+        yield
     except pa.ArrowMemoryError:
         # No verdict on the file: it may be read where there is more memory.
         raise
     except (pa.ArrowException, OSError, ValueError) as error:
         raise refusal(Reason.PARQUET_UNREADABLE, str(error)) from error
-    intake.add(table, limit_bytes=limit_bytes)
-    return int(table.nbytes)
+
+
+def _together(group_bytes: Sequence[int]) -> Iterator[list[int]]:
+    """Numbers of row groups that are read together, all of them, in order."""
+    groups: list[int] = []
+    total = 0
+    for number, size_bytes in enumerate(group_bytes):
+        if groups and total + size_bytes > _TOGETHER_BYTES:
+            yield groups
+            groups, total = [], 0
+        groups.append(number)
+        total += size_bytes
+    if groups:
+        yield groups
 
 
 def _check(schema: pa.Schema, rows: int, chunks: Sequence[Chunk], limit_bytes: int, limit_records: int) -> list[str]:
@@ -100,22 +136,34 @@ def _check_columns(schema: pa.Schema, problems: list[Problem]) -> list[str]:
     return columns
 
 
-def _check_pages(file: IO[bytes], chunks: Sequence[Chunk], limit_bytes: int) -> dict[str, set[int]]:
-    """The encodings of each column; raises BatchRefusedError unless its pages can be bounded."""
+def _check_pages(
+    file: IO[bytes], chunks: Sequence[Chunk], limit_bytes: int, work: Work
+) -> tuple[dict[str, set[int]], list[int]]:
+    """The encodings of each column, and the size of each row group.
+
+    Raises:
+        BatchRefusedError: A page that cannot be bounded, or more than may be read.
+        OutOfTimeError: It takes too long.
+    """
     total = 0
     encodings: dict[str, set[int]] = {chunk.path: set() for chunk in chunks}
+    group_bytes = [0] * (1 + max(chunk.group for chunk in chunks))
     for chunk in chunks:
-        for page in pages(file, chunk):
+        for page in pages(file, chunk, work):
             total += page.unpacked_bytes
+            group_bytes[chunk.group] += max(page.unpacked_bytes, page.stored_bytes)
             if total > limit_bytes:
                 raise refusal(Reason.OBJECT_TOO_LARGE, f"pages of more than {limit_bytes} bytes after decompression")
+            if group_bytes[chunk.group] > work.limits.group_bytes:
+                detail = f"a row group of more than {work.limits.group_bytes} bytes after decompression"
+                raise refusal(Reason.OBJECT_TOO_LARGE, detail)
             if page.encoding is not None:
                 encodings[chunk.path].add(page.encoding)
     for name, found in encodings.items():
         if name in TEXT_COLUMNS and (_DELTA_BYTE_ARRAY in found or (found & _DICTIONARIES and not found <= _FOLDED)):
             detail = f"{name}: encodings {sorted(found)}, use plain or dictionary pages"
             raise refusal(Reason.PARQUET_UNSUPPORTED, detail)
-    return encodings
+    return encodings, group_bytes
 
 
 def _fits(name: str, kind: pa.DataType) -> bool:

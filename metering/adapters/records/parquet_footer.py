@@ -10,13 +10,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
-from metering.adapters.records.compression import refusal
 from metering.adapters.records.thrift import CompactReader, Structure, Value, broken, integer, structures
+from metering.adapters.records.work import refusal
 from metering.domain.reasons import Reason
 from metering.units import KIB, MIB
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+    from metering.adapters.records.work import Work
 
 # A footer of 50,000 rows in a hundred row groups has some 100 KiB.
 _FOOTER_BYTES = 2 * MIB
@@ -28,14 +30,14 @@ _ENCRYPTED_MAGIC = b"PARE"
 # Statistics may put two whole values into a header; more than this no reader needs.
 _HEADER_BYTES = 256 * KIB
 _FIRST_READ_BYTES = 128
-_MAX_PAGES = 100_000
 _MAX_NESTING = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chunk:
-    """A column's part of a row group. `offset` is where its first page begins; sizes are the footer's."""
+    """A column's part of row group number `group`. `offset` is where its first page begins; sizes are the footer's."""
 
+    group: int
     path: str
     offset: int
     stored_bytes: int
@@ -70,29 +72,28 @@ def read_footer(file: IO[bytes]) -> tuple[int, list[Chunk]]:
     if rows < 0 or rows != sum(integer(group, 3) for group in groups):
         raise broken("numbers of rows that do not agree")
     chunks = []
-    for group in groups:
+    for number, group in enumerate(groups):
         columns = structures(group.get(1))
-        found = [_chunk(column, size) for column in columns]
+        found = [_chunk(column, number, size) for column in columns]
         if [chunk.path for chunk in found] != leaves or integer(group, 3) < 0:
             raise broken("a row group that does not fit the schema")
         chunks += found
     return rows, chunks
 
 
-def pages(file: IO[bytes], chunk: Chunk) -> Iterator[Page]:
+def pages(file: IO[bytes], chunk: Chunk, work: Work) -> Iterator[Page]:
     """The pages of a chunk, in order.
 
     Raises:
         BatchRefusedError: Damaged, or too many to look at.
+        OutOfTimeError: It takes too long.
     """
     offset, end = chunk.offset, chunk.offset + chunk.stored_bytes
-    for _ in range(_MAX_PAGES):
-        if offset >= end:
-            return
+    while offset < end:
         page, header_bytes = _page_at(file, offset, end)
+        work.page(header_bytes)
         yield page
         offset += header_bytes + page.stored_bytes
-    raise refusal(Reason.PARQUET_UNSUPPORTED, f"more than {_MAX_PAGES} pages in a column")
 
 
 def _frame(file: IO[bytes]) -> tuple[int, int]:
@@ -145,7 +146,7 @@ def _name(value: Value | None) -> str:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else ""
 
 
-def _chunk(column: Structure, size: int) -> Chunk:
+def _chunk(column: Structure, group: int, size: int) -> Chunk:
     metadata = column.get(3)
     if 8 in column or not isinstance(metadata, dict):  # crypto_metadata
         raise refusal(Reason.PARQUET_UNSUPPORTED, "a column is encrypted, or has no metadata")
@@ -157,6 +158,7 @@ def _chunk(column: Structure, size: int) -> Chunk:
     if metadata.get(11):
         offset = min(offset, integer(metadata, 11))
     chunk = Chunk(
+        group=group,
         path=".".join(map(_name, names)),
         offset=offset,
         stored_bytes=integer(metadata, 7),

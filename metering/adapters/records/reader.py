@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from metering.adapters.records.arrow_records import TableIntake
 from metering.adapters.records.assembly import BatchAssembly
-from metering.adapters.records.compression import refusal, unpacked
+from metering.adapters.records.compression import unpacked
 from metering.adapters.records.inline import read_inline
 from metering.adapters.records.ndjson import JsonIntake, read_ndjson
 from metering.adapters.records.parquet import read_parquet, spooled
+from metering.adapters.records.work import CONTRACT_WORK, Work, WorkLimits, refusal
 from metering.domain.batches import BatchReading, DecodedBatch, NoBatch, RefusedBatch
 from metering.domain.content_hash import BODY_HASH_VERSION, HASH_VERSION, ContentHasher, body_hash
 from metering.domain.envelopes import read_body
@@ -30,20 +31,22 @@ if TYPE_CHECKING:
     from metering.domain.batches import Delivery, RefusedRecord
     from metering.domain.messages import BatchMessage, ObjectRecords
     from metering.domain.reasons import Problem
-    from metering.ports import ObjectStore
+    from metering.ports import Allowance, ObjectStore
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadLimits:
-    """What one batch may take.
+    """What one batch, and one delivery, may take.
 
     Attributes:
         batch_records: Records in a batch at most (CONTRACT), in whatever form they come.
         object_bytes: Size of an object's records after decompression at most (setting `object_bytes`).
+        work: Work for one delivery at most, the same on every stage.
     """
 
     batch_records: int = 50_000
     object_bytes: int
+    work: WorkLimits = CONTRACT_WORK
 
 
 class RecordBatchReader:
@@ -54,25 +57,28 @@ class RecordBatchReader:
         self._bucket = bucket
         self._limits = limits
 
-    def read(self, delivery: Delivery, *, admission: Admission) -> BatchReading:
+    def read(self, delivery: Delivery, *, admission: Admission, allowance: Allowance) -> BatchReading:
         """Decode one delivery.
 
         Never raises for what a sender could have caused: that is a `RefusedBatch`.
 
         Raises:
+            OutOfTimeError: It takes longer than it may, and the allowance is not the final one.
             UnavailableError: The object that it points to cannot be read now.
         """
+        # One for all batches of a delivery: a message can announce thousands of objects.
+        work = Work(self._limits.work, allowance)
         return BatchReading(
             batches=tuple(
-                message if isinstance(message, NoBatch) else self._read_message(message, delivery, admission)
+                message if isinstance(message, NoBatch) else self._read_message(message, delivery, admission, work)
                 for message in read_body(delivery.body, bucket=self._bucket)
             )
         )
 
     def _read_message(
-        self, message: BatchMessage, delivery: Delivery, admission: Admission
+        self, message: BatchMessage, delivery: Delivery, admission: Admission, work: Work
     ) -> DecodedBatch | RefusedBatch:
-        assembly = BatchAssembly(admission=admission, sent_at_ms=delivery.sent_at_ms, hasher=ContentHasher())
+        assembly = BatchAssembly(admission=admission, sent_at_ms=delivery.sent_at_ms, hasher=ContentHasher(), work=work)
         problems = list(message.problems)
         missing, decoded_bytes, whole = False, 0, False
         try:
@@ -133,7 +139,7 @@ class RecordBatchReader:
         limits = self._limits
         # Hashing costs as much as a tenth of all the rest: only for senders who ask.
         seen = stored.update if source.sha256 else None
-        pieces = unpacked(stream, source.compression, limit_bytes=limits.object_bytes, seen=seen)
+        pieces = unpacked(stream, source.compression, limit_bytes=limits.object_bytes, work=assembly.work, seen=seen)
         if source.format == "parquet":
             rows = TableIntake(assembly, admission=admission, sent_at_ms=sent_at_ms)
             with spooled(pieces) as file:

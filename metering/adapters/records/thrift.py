@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from metering.adapters.records.compression import refusal
+from metering.adapters.records.work import refusal
 from metering.domain.reasons import Reason
 
 _MAX_DEPTH = 12

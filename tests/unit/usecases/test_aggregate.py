@@ -10,12 +10,12 @@ import pytest
 
 from metering.adapters.memory.clock import DeadlineAt
 from metering.adapters.memory.rows import plain_hash
-from metering.domain.batches import BatchReading, DecodedBatch
+from metering.domain.batches import BatchReading, DecodedBatch, RefusedBatch
 from metering.domain.hours import parse_hour
 from metering.domain.items import Put, Table
 from metering.domain.ledger import CommitRecord, Marker, Period, commit_key
 from metering.domain.quarantine import QuarantinedBatch, batch_key, decode_records
-from metering.errors import TransactionCanceledError, UnavailableError
+from metering.errors import OutOfTimeError, TransactionCanceledError, UnavailableError
 from metering.usecases.verdicts import Verdict
 from tests.stage import STAGE
 from tests.unit.usecases.small_world import (
@@ -32,7 +32,7 @@ from tests.unit.usecases.small_world import (
 if TYPE_CHECKING:
     from metering.domain.admission import Admission
     from metering.domain.batches import Delivery
-    from metering.ports import BatchReader
+    from metering.ports import Allowance, BatchReader
 
 THROTTLED = UnavailableError("dynamodb.TransactWriteItems", "throttled", may_have_applied=False)
 NO_REPLY = UnavailableError("dynamodb.TransactWriteItems", "timeout")
@@ -363,10 +363,10 @@ class _KillingReader:
     def __init__(self, reader: BatchReader) -> None:
         self._reader = reader
 
-    def read(self, delivery: Delivery, *, admission: Admission) -> BatchReading:
+    def read(self, delivery: Delivery, *, admission: Admission, allowance: Allowance) -> BatchReading:
         if delivery.message_id == "poison":
             raise KilledError
-        return self._reader.read(delivery, admission=admission)
+        return self._reader.read(delivery, admission=admission, allowance=allowance)
 
 
 def test_a_message_that_kills_its_worker_keeps_no_other_from_its_verdict() -> None:
@@ -389,14 +389,97 @@ def test_from_the_third_receive_a_message_is_handled_alone_after_the_others() ->
     assert len(world.commits()) == 1
 
 
+class _SlowReader:
+    """Takes more time than there is for messages whose ids begin with `slow`, and looks at its allowance."""
+
+    def __init__(self, reader: BatchReader) -> None:
+        self._reader = reader
+        self.world: SmallWorld | None = None
+
+    def read(self, delivery: Delivery, *, admission: Admission, allowance: Allowance) -> BatchReading:
+        reading = self._reader.read(delivery, admission=admission, allowance=allowance)
+        assert self.world is not None
+        if not delivery.message_id.startswith("slow"):
+            self.world.clock.sleep_ms(1)
+            if allowance.until.remaining_ms() <= 0:
+                raise OutOfTimeError
+            return reading
+        self.world.clock.sleep_ms(max(allowance.until.remaining_ms(), 0))
+        if not allowance.final:
+            raise OutOfTimeError
+        [batch] = reading.batches
+        assert isinstance(batch, DecodedBatch)
+        late = RefusedBatch(
+            batch_id=batch.batch_id,
+            source_id="",
+            sequence=None,
+            sender_id=delivery.sender_id,
+            content_hash="ff",
+            hash_version=0,
+            problems=(("too_slow", ""),),
+            records=0,
+            missing_object=False,
+            evidence=b"",
+        )
+        return BatchReading(batches=(late,))
+
+
+def _slow_world() -> SmallWorld:
+    made: list[_SlowReader] = []
+
+    def wrap(reader: BatchReader) -> BatchReader:
+        made.append(_SlowReader(reader))
+        return made[0]
+
+    world = SmallWorld(wrap=wrap)
+    made[0].world = world
+    return world
+
+
+def _slow(number: int, receive_count: int = 1) -> Delivery:
+    return delivery(batch(1_000 + number), message=f"slow{number}", receive_count=receive_count)
+
+
+@pytest.mark.parametrize("receive_count", range(1, 6))
+def test_many_slow_messages_take_no_time_of_their_neighbours(receive_count: int) -> None:
+    world = _slow_world()
+    slow = [_slow(number, receive_count) for number in range(10)]
+    good = [replace(each, receive_count=receive_count) for each in deliveries(10)]
+    # Worst of all orders: the good ones come last.
+    result = world.handle(*slow, *good)
+    assert set(world.accepted()) == {f"b{number}" for number in range(10)}
+    assert world.clock.now_ms() - NOW_S * 1000 < 50_000, "the worker answers before it is stopped"
+    assert {each.message_id for each in good}.isdisjoint(result.retry)
+    world.assert_exact()
+
+
+def test_a_slow_message_goes_back_until_it_was_too_slow_alone() -> None:
+    for receive_count, verdict in ((1, Verdict.PUT_BACK), (2, Verdict.PUT_BACK), (3, Verdict.PUT_BACK)):
+        world = _slow_world()
+        assert world.handle(_slow(1, receive_count)).counts == {verdict: 1}
+        assert world.marker("b1001") is None
+    world = _slow_world()
+    assert world.handle(_slow(1, 4)).counts == {Verdict.REJECTED: 1}
+    marker = world.marker("b1001")
+    assert marker is not None
+    assert marker.reason == "too_slow"
+
+
+def test_a_slow_message_is_not_refused_for_the_time_that_others_took() -> None:
+    world = _slow_world()
+    result = world.handle(*(_slow(number, 4) for number in range(8)))
+    # The first two had a fair share; the others get their chance in another invocation.
+    assert result.counts == {Verdict.REJECTED: 2, Verdict.PUT_BACK: 6}
+
+
 class _RelabelingReader:
     """Says that hashes are of no version that markers have: to see who notices."""
 
     def __init__(self, reader: BatchReader) -> None:
         self._reader = reader
 
-    def read(self, delivery: Delivery, *, admission: Admission) -> BatchReading:
-        reading = self._reader.read(delivery, admission=admission)
+    def read(self, delivery: Delivery, *, admission: Admission, allowance: Allowance) -> BatchReading:
+        reading = self._reader.read(delivery, admission=admission, allowance=allowance)
         return BatchReading(
             batches=tuple(
                 replace(each, unknown_regions=frozenset({"xx-new-1"})) if isinstance(each, DecodedBatch) else each
@@ -435,10 +518,10 @@ def test_refused_content_has_the_same_name_in_quarantine_however_often_it_comes(
 @pytest.mark.parametrize("error", [OSError(ENOSPC, "No space left on device"), MemoryError(), RuntimeError("a fault")])
 def test_a_delivery_that_its_reader_fails_at_goes_back_alone_and_is_counted(error: Exception) -> None:
     class _FailingReader(_KillingReader):
-        def read(self, delivery: Delivery, *, admission: Admission) -> BatchReading:
+        def read(self, delivery: Delivery, *, admission: Admission, allowance: Allowance) -> BatchReading:
             if delivery.message_id == "poison":
                 raise error
-            return super().read(delivery, admission=admission)
+            return super().read(delivery, admission=admission, allowance=allowance)
 
     world = SmallWorld(wrap=_FailingReader)
     messages = [*deliveries(5), delivery(batch(99), message="poison"), *list(deliveries(9))[5:]]

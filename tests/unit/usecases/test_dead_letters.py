@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.adapters.memory.clock import ManualClock
+from metering.adapters.memory.clock import UNHURRIED, ManualClock
 from metering.adapters.memory.items import MemoryItemStore
 from metering.adapters.memory.queues import MemoryQueue
 from metering.domain.batches import BatchReading, DecodedBatch, Delivery, NoBatch, RefusedBatch
 from metering.domain.items import Put, Table
 from metering.domain.ledger import Marker
 from metering.domain.usage import Total, UsageKey
-from metering.errors import OperationFailedError
+from metering.errors import OperationFailedError, OutOfTimeError
 from metering.units import DAY_S, HOUR_S
 from metering.usecases.dead_letters import DeadLetters
 from tests.stage import ADMISSION
 
 if TYPE_CHECKING:
     from metering.domain.admission import Admission
+
+if TYPE_CHECKING:
+    from metering.ports import Allowance
+    from metering.usecases.dead_letters import DeadLetter
 
 NOW_S = 1_800_000_000
 HOUR = NOW_S - NOW_S % HOUR_S
@@ -34,9 +39,11 @@ class KilledError(BaseException):
 class Reader:
     """Reads `{"batch_id": …, "kind": …}`."""
 
-    def read(self, delivery: Delivery, *, admission: Admission) -> BatchReading:
-        del admission
+    def read(self, delivery: Delivery, *, admission: Admission, allowance: Allowance) -> BatchReading:
+        del admission, allowance
         message = json.loads(delivery.body)
+        if message["kind"] == "slow":
+            raise OutOfTimeError
         if message["kind"] == "none":
             return BatchReading(batches=(NoBatch(why="a test event"),))
         if message["kind"] == "refused":
@@ -91,8 +98,12 @@ class Setup:
             store=self.store,
             clock=self.clock,
             admission=ADMISSION,
+            bucket="data",
             retention_s=14 * DAY_S,
         )
+
+    def deep(self) -> list[DeadLetter]:
+        return self.letters.letters(limit=100, look=lambda delivery: self.letters.examine(delivery, UNHURRIED))
 
     def die(self, *names: str, kind: str = "good", age_s: int = 3600) -> None:
         for name in names:
@@ -122,7 +133,7 @@ def accepted(batch_id: str) -> Marker:
 def test_a_letter_says_until_when_a_redrive_still_meters_it() -> None:
     setup = Setup()
     setup.die("a")
-    [letter] = setup.letters.letters()
+    [letter] = setup.deep()
     assert letter.batch_id == "a"
     assert letter.advice == "meter"
     assert letter.admitted_until_s == HOUR - 2 * HOUR_S + 35 * DAY_S
@@ -133,7 +144,7 @@ def test_a_letter_whose_batch_is_metered_is_called_a_duplicate() -> None:
     setup = Setup()
     setup.die("a")
     setup.store.put(Put(table=Table.LEDGER, item=accepted("a").to_item()))
-    [letter] = setup.letters.letters()
+    [letter] = setup.deep()
     assert letter.advice == "duplicate"
 
 
@@ -141,7 +152,7 @@ def test_a_letter_with_other_content_than_what_is_metered_under_its_id_is_called
     setup = Setup()
     setup.die("a")
     setup.store.put(Put(table=Table.LEDGER, item=replace(accepted("a"), content_hash="dd").to_item()))
-    [letter] = setup.letters.letters()
+    [letter] = setup.deep()
     assert letter.advice == "conflict"
     assert "quarantine" in letter.why
 
@@ -150,16 +161,89 @@ def test_a_letter_that_would_be_refused_says_for_what() -> None:
     setup = Setup()
     setup.die("a", kind="refused")
     setup.die("b", kind="none")
-    first, second = setup.letters.letters()
+    first, second = setup.deep()
     assert first.advice == second.advice == "refuse"
     assert "too_late" in first.why
     assert "no batch" in second.why
 
 
+def test_a_letter_that_takes_too_long_to_read_is_not_guessed_at() -> None:
+    setup = Setup()
+    setup.die("a", kind="slow")
+    [letter] = setup.deep()
+    assert letter.advice == "unknown"
+    assert "too long" in letter.why
+
+
+def body(**changes: object) -> str:
+    location = {"bucket": "data", "key": "ingest/x", "format": "ndjson", "compression": "none"}
+    good = {"schema": "metering.batch/1", "batch_id": "a", "record_count": 7, "location": location}
+    return json.dumps(good | changes)
+
+
+def glanced(text: str, marker: Marker | None = None) -> DeadLetter:
+    """What is said of a letter whose records nobody may read."""
+    setup = Setup()
+    setup.dead.put_dead("m", text, (NOW_S - 60) * 1000, 5, "AIDA1")
+    if marker is not None:
+        setup.store.put(Put(table=Table.LEDGER, item=marker.to_item()))
+    setup.letters._reader = None  # type: ignore[assignment]  # reading it would fail
+    [letter] = setup.letters.letters(limit=100)
+    return letter
+
+
+def test_a_glance_reads_no_record_and_says_what_it_does_not_know() -> None:
+    letter = glanced(body())
+    assert (letter.batch_id, letter.records, letter.advice) == ("a", 7, "unknown")
+    assert "--deep" in letter.why
+    assert letter.admitted_until_s is None
+    assert letter.kept_until_s == NOW_S - 60 + 14 * DAY_S
+
+
+def test_a_glance_knows_the_marker_but_not_the_content() -> None:
+    assert glanced(body(), accepted("a")).advice == "meter nothing"
+    rejected = replace(accepted("a"), verdict="rejected", reason="too_slow", quarantine_key="q")
+    letter = glanced(body(), rejected)
+    assert letter.advice == "unknown"
+    assert "too_slow" in letter.why
+
+
+def test_a_glance_sees_what_is_wrong_with_the_message_itself() -> None:
+    assert (
+        "location_not_allowed"
+        in glanced(body(location={"bucket": "other", "key": "ingest/x", "format": "ndjson", "compression": "none"})).why
+    )
+    assert glanced("no JSON").advice == "refuse"
+    assert glanced(json.dumps({"Event": "s3:TestEvent"})).why.startswith("It is no batch")
+
+
+LARGE = {"schema": "metering.batch/1", "batch_id": "a", "record_count": 7, "records": [{"x": "y" * 100}] * 8_000}
+
+
+@pytest.mark.parametrize(
+    "message", [LARGE, {"specversion": "1.0", "id": "1", "source": "s", "type": "t", "data": LARGE}]
+)
+def test_a_glance_at_a_large_message_leaves_out_its_records(message: dict[str, object]) -> None:
+    letter = glanced(json.dumps(message))
+    assert (letter.batch_id, letter.records, letter.advice) == ("a", 7, "unknown")
+
+
+@pytest.mark.parametrize("filler", ["NaN," * 250_000 + "1", "[" * 250_000, '"' + "x" * 1_000_000 + '"'])
+@pytest.mark.parametrize("field", ["records", "source_id", "x"])
+def test_a_glance_is_quick_whatever_a_message_holds(filler: str, field: str) -> None:
+    setup = Setup()
+    for number in range(20):
+        text = body(batch_id=f"b{number}", location=None)[:-1] + f', "{field}": [{filler}]}}'
+        setup.dead.put_dead(f"m{number}", text, NOW_S * 1000, 5, "AIDA1")
+    began_s = time.process_time()
+    assert len(setup.letters.letters(limit=100)) == 20
+    assert time.process_time() - began_s < 2
+
+
 def test_looking_at_letters_leaves_them_in_the_queue_and_visible() -> None:
     setup = Setup()
     setup.die(*(f"b{n}" for n in range(25)))
-    assert len(setup.letters.letters()) == 25
+    assert len(setup.letters.letters(limit=100)) == 25
     assert setup.dead.depth().visible == 25
     assert len(setup.letters.letters(limit=7)) == 7
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from metering.adapters.memory.clock import UNHURRIED
 from metering.adapters.memory.metrics import MemoryMetrics
 from metering.adapters.memory.rows import PlainBatchReader
 from metering.usecases.contents import Content
@@ -21,7 +22,7 @@ ONE, TWO = delivery(batch(1)), delivery(batch(2), batch(3))
 
 
 def read(tally: Tally, message: Delivery) -> list[Copy]:
-    return tally.read(message, PlainBatchReader().read(message, admission=ADMISSION).batches)
+    return tally.read(message, PlainBatchReader().read(message, admission=ADMISSION, allowance=UNHURRIED).batches)
 
 
 def settle(tally: Tally, copy: Copy, verdict: Verdict) -> None:

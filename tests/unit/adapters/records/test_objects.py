@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
+from metering.adapters.memory.clock import UNHURRIED
 from metering.adapters.records.reader import ReadLimits, RecordBatchReader
 from metering.domain.batches import Delivery
 from metering.errors import ObjectChangedError, UnavailableError
@@ -178,7 +179,7 @@ def test_trouble_with_the_store_is_no_verdict(error: Exception) -> None:
     body = json.dumps(pointer("ingest/x", "ndjson"))
     delivery = Delivery(message_id="m", body=body, sent_at_ms=SENT_AT_S * 1000, receive_count=1, sender_id="s")
     with pytest.raises(UnavailableError):
-        reader.read(delivery, admission=ADMISSION)
+        reader.read(delivery, admission=ADMISSION, allowance=UNHURRIED)
 
 
 # --- Parquet

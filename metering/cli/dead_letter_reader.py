@@ -1,0 +1,164 @@
+"""Reads dead letters in a process of its own, with limits of time and memory.
+
+A dead letter may be there because reading it ends a worker. Here it ends this process at most, or is ended with it; the
+command says so and goes on with the next one.
+"""
+
+import json
+import resource
+import selectors
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import IO, Self
+
+from metering.adapters.aws.runtime import SystemClock
+from metering.adapters.records.reader import ReadLimits, RecordBatchReader
+from metering.cli.command import Session
+from metering.cli.connection import RegionConnection, connect
+from metering.domain.admission import Admission
+from metering.domain.batches import Delivery
+from metering.ports import Allowance
+from metering.units import GIB, MIB
+from metering.usecases.dead_letters import DeadLetter, DeadLetters
+
+LOOK_S = 20
+"""Seconds for one letter."""
+
+# Beyond what the process takes before it reads anything. A worker has 1,769 MB for itself and one batch.
+_MEMORY_BYTES = 3 * GIB // 2
+ANSWER_S = LOOK_S + 10
+"""The same, with the time to start and to notice by itself that the time is over."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _EndsAt:
+    """A `Deadline` at a moment of the steady clock."""
+
+    at_s: float
+
+    def remaining_ms(self) -> int:
+        return int((self.at_s - time.monotonic()) * 1000)
+
+
+def reader_command(session: Session) -> list[str]:
+    """The command that starts a child for a session's region."""
+    place = {"endpoint": session.endpoint, "region": session.region_name, "stage": session.stage}
+    return [sys.executable, "-m", "metering.cli.dead_letter_reader", json.dumps(place)]
+
+
+def dead_letters(region: RegionConnection) -> DeadLetters:
+    """The dead-letter queue of a region."""
+    settings = region.settings
+    limits = ReadLimits(object_bytes=settings.object_bytes)
+    return DeadLetters(
+        dead=region.dead_letters,
+        ingest=region.ingest,
+        reader=RecordBatchReader(region.objects, bucket=settings.data_bucket, limits=limits),
+        store=region.items,
+        clock=SystemClock(),
+        admission=Admission.of(settings),
+        bucket=settings.data_bucket,
+        retention_s=region.queue_facts.dead_letter_retention_s(),
+    )
+
+
+class DeadLetterReader:
+    """Looks at letters in a child process; starts another one where one did not survive.
+
+    Args:
+        command: What to start; see `reader_command`.
+        letters: For what is known of a letter without reading it.
+        timeout_s: How long to wait for an answer.
+    """
+
+    def __init__(self, command: Sequence[str], letters: DeadLetters, *, timeout_s: float) -> None:
+        self._command = command
+        self._letters = letters
+        self._timeout_s = timeout_s
+        self._child: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._end()
+
+    def look(self, delivery: Delivery) -> DeadLetter:
+        """What a redrive would do with the letter, or what is known of it without reading it."""
+        answer = self._ask(json.dumps(asdict(delivery)).encode() + b"\n")
+        if answer:
+            return DeadLetter(**json.loads(answer))
+        self._end()
+        why = f"Reading it here took more than {LOOK_S} s or {_MEMORY_BYTES // MIB} MiB; a worker has its own limits."
+        return replace(self._letters.glance(delivery), why=why)
+
+    def _ask(self, question: bytes) -> bytes:
+        """The child's line of answer; empty if it gave none in time."""
+        if self._child is None:
+            self._child = subprocess.Popen(  # noqa: S603  # this interpreter, and a module of ours
+                self._command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                bufsize=0,
+            )
+        stdin, stdout = self._child.stdin, self._child.stdout
+        if stdin is None or stdout is None:
+            return b""
+        try:
+            stdin.write(question)
+        except BrokenPipeError:
+            return b""
+        return _line(stdout, self._timeout_s)
+
+    def _end(self) -> None:
+        if self._child is not None:
+            self._child.kill()
+            self._child.communicate()
+            self._child = None
+
+
+def _line(pipe: IO[bytes], timeout_s: float) -> bytes:
+    """A line that comes in time; else nothing."""
+    until = _EndsAt(at_s=time.monotonic() + timeout_s)
+    line = b""
+    with selectors.DefaultSelector() as selector:
+        selector.register(pipe, selectors.EVENT_READ)
+        while not line.endswith(b"\n"):
+            if not selector.select(max(until.remaining_ms(), 0) / 1000):
+                return b""
+            piece = pipe.read(64 * 1024)
+            if not piece:
+                return b""
+            line += piece
+    return line
+
+
+def limit_memory(more_bytes: int) -> None:
+    """Let this process take so much more memory than it has, where the system can limit that."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return
+    taken_bytes = int(status.read_text().split("VmSize:")[1].split()[0]) * 1024
+    _, most = resource.getrlimit(resource.RLIMIT_AS)
+    limit = taken_bytes + more_bytes
+    resource.setrlimit(resource.RLIMIT_AS, (limit if most == resource.RLIM_INFINITY else min(limit, most), most))
+
+
+def main() -> None:
+    """Answer each line of stdin, a delivery, with a line that says what a redrive would do with it."""
+    letters = dead_letters(connect(**json.loads(sys.argv[1])))
+    limit_memory(_MEMORY_BYTES)
+    for line in sys.stdin.buffer:
+        allowance = Allowance(until=_EndsAt(at_s=time.monotonic() + LOOK_S), final=False)
+        letter = letters.examine(Delivery(**json.loads(line)), allowance)
+        sys.stdout.buffer.write(json.dumps(asdict(letter)).encode() + b"\n")
+        sys.stdout.buffer.flush()
+
+
+if __name__ == "__main__":
+    main()
