@@ -11,6 +11,7 @@ from metering.errors import UnavailableError
 from metering.usecases.commit import Committer, Invocation
 from metering.usecases.contents import Content, Copy, rounds
 from metering.usecases.finish import Finisher
+from metering.usecases.held import HeldNotes
 from metering.usecases.patience import Patience
 from metering.usecases.refusal import Refuser
 from metering.usecases.verdicts import Tally, Verdict
@@ -70,6 +71,7 @@ class Aggregator:
         self._metrics = metrics
         self._alerts = alerts
         self._settings = settings
+        self._held = HeldNotes(store=store, clock=clock, metrics=metrics)
         self._admission = Admission(
             window_s=settings.window_s, ahead_s=settings.ahead_s, floor_s=settings.admission_floor_s
         )
@@ -103,6 +105,7 @@ class Aggregator:
             LedgerCorruptError: The ledger contradicts the protocol.
         """
         invocation = Invocation(deadline=deadline, refuser=self._refuser, tally=Tally(self._metrics))
+        self._held.note(deliveries)
         for window in self._windows(_together(deliveries), invocation):
             self._settle(window, invocation)
         for delivery in _alone(deliveries):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from metering.domain.alarms import SILENCE_S, Figure
 from metering.domain.hours import rfc3339
@@ -25,23 +25,16 @@ from metering.domain.watch_items import (
 )
 from metering.errors import UnavailableError
 from metering.units import DAY_S, HOUR_S
-from metering.usecases.freshness import Freshness, QueueAge
+from metering.usecases.freshness import Freshness
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from metering.ports import Clock, Gauges, ItemStore, Queue
+    from metering.usecases.undecided import QueueFacts
 
 # Conflicts and doubled canaries count for this long: an alarm on them goes out by itself afterwards.
 RECENT_S = 2 * HOUR_S
-
-
-class QueueFacts(QueueAge, Protocol):
-    """What the queue service knows of the ingest queue beside its depth."""
-
-    def longest_retention_s(self) -> int:
-        """How long a copy of a batch can live in the ingest queue or its dead-letter queue, whichever is longer."""
-        ...
 
 
 class Watch:
@@ -75,7 +68,13 @@ class Watch:
         self._window_s = window_s
         self._marker_life_s = marker_life_s
         self._freshness = Freshness(
-            items=items, ingest=ingest, queue_age=queue_facts, clock=clock, shards=shards, window_s=window_s
+            items=items,
+            ingest=ingest,
+            dead=dead,
+            queue_facts=queue_facts,
+            clock=clock,
+            shards=shards,
+            window_s=window_s,
         )
 
     def run(self) -> Mapping[Figure, int]:

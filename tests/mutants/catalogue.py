@@ -14,6 +14,7 @@ LAKE = (
     "tests/simulation/test_simulation.py",
     "tests/simulation/test_matrix.py",
 )
+UNDECIDED = ("tests/unit/usecases/test_undecided.py",)
 CONTENT = ("tests/property/test_content_identity.py",)
 
 
@@ -345,5 +346,26 @@ MUTANTS = (
         old='if first.strftime("%Y-%m") != month:',
         new="if not month:",
         suites=("tests/unit/domain/test_hours.py",),
+    ),
+    Mutant(
+        name="dead letters hold nothing back",
+        path=_USECASES + "undecided.py",
+        old="unseen=self.dead.depth().total > 0 or len(held) > NOTES_READ,",
+        new="unseen=len(held) > NOTES_READ,",
+        suites=UNDECIDED,
+    ),
+    Mutant(
+        name="a message holds nothing back once the queue's age leaves it out",
+        path=_DOMAIN + "queue_memory.py",
+        old="decided_s = _least(min(least_s, before_s), look.held_s)",
+        new="decided_s = _least(look.left_s, look.held_s)",
+        suites=UNDECIDED,
+    ),
+    Mutant(
+        name="a redriven batch holds nothing back until it dies again",
+        path=_DOMAIN + "queue_memory.py",
+        old="unseen_s = look.now_s if look.unseen or self.unseen else self.unseen_s",
+        new="unseen_s = 0",
+        suites=UNDECIDED,
     ),
 )

@@ -21,6 +21,7 @@ from metering.domain.watch_items import (
 )
 from metering.errors import UnavailableError
 from metering.units import DAY_S
+from metering.usecases.undecided import Redelivery
 from metering.usecases.watch import Watch
 
 NOW_S = 1_800_000_000
@@ -38,6 +39,9 @@ class Facts:
 
     def longest_retention_s(self) -> int:
         return 14 * DAY_S
+
+    def redelivery(self) -> Redelivery:
+        return Redelivery(visibility_s=420, max_receives=5)
 
 
 class MemoryGauges:
