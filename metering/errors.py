@@ -4,6 +4,7 @@
     ├── UnavailableError            transient: a dependency throttled, conflicted or gave no answer  (retryable)
     ├── ConditionFailedError        a conditional write found another state; carries the item found
     ├── TransactionCanceledError    a transaction was not applied; carries one reason an action
+    ├── ItemTooLargeError           an item is larger than DynamoDB takes
     ├── ObjectMissingError          no such object
     ├── ObjectDamagedError          an object is there and cannot be decoded
     ├── ObjectChangedError          an object is not the one that was announced (If-Match failed)
@@ -92,6 +93,21 @@ class TransactionCanceledError(MeteringError):
     def condition_failed(self) -> bool:
         """Whether any action's condition was false; otherwise the same transaction may be sent again."""
         return any(reason is not None and reason[0] == "ConditionalCheckFailed" for reason in self.reasons)
+
+
+class ItemTooLargeError(MeteringError):
+    """An item was not written: it is larger than the 400 KB that DynamoDB takes.
+
+    Attributes:
+        what: Its key.
+    """
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what)
+        self.what = what
+
+    def __str__(self) -> str:
+        return f"{self.what} is larger than an item may be"
 
 
 class ObjectMissingError(MeteringError):

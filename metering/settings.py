@@ -63,6 +63,12 @@ class Settings(BaseModel):
     scan_every_s: int = Field(
         0, ge=0, description="How often the reconciler reads both tables whole; 0 for every tick."
     )
+    source_jump: int = Field(
+        1_000_000, ge=1, description="A gap of more numbers in a source's sequence is counted as not credible."
+    )
+    source_life_s: int = Field(
+        60 * DAY_S, ge=DAY_S, description="A source that sends nothing for so long is forgotten; longer than markers."
+    )
     clean_wait_s: int = Field(
         DAY_S, ge=0, description="How long staging stays after its run: spares readers a restart."
     )

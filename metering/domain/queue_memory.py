@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from metering.domain.hours import rfc3339
+from metering.domain.item_values import whole
 from metering.domain.items import Key
 from metering.errors import LedgerCorruptError
 from metering.units import DAY_S, MINUTE_S
@@ -58,8 +59,8 @@ class HeldMessage:
     def from_item(cls, item: Item) -> HeldMessage:
         return cls(
             message_id=str(item["sk"]).partition("#")[2],
-            sent_s=_whole(item, "sent_s"),
-            noted_s=_whole(item, "noted_s"),
+            sent_s=whole(item, "sent_s"),
+            noted_s=whole(item, "noted_s"),
         )
 
 
@@ -179,23 +180,16 @@ class QueueMemory:
         if not isinstance(unseen, bool):
             raise LedgerCorruptError(f"{item['pk']} {item['sk']}: unseen is {unseen!r}")
         return cls(
-            looked_s=_whole(item, "looked_s"),
-            began_s=_whole(item, "began_s"),
-            least_s=_whole(item, "least_s"),
-            before_s=_whole(item, "before_s"),
-            decided_s=_whole(item, "decided_s"),
-            floor_s=_whole(item, "floor_s"),
+            looked_s=whole(item, "looked_s"),
+            began_s=whole(item, "began_s"),
+            least_s=whole(item, "least_s"),
+            before_s=whole(item, "before_s"),
+            decided_s=whole(item, "decided_s"),
+            floor_s=whole(item, "floor_s"),
             unseen=unseen,
-            unseen_s=_whole(item, "unseen_s"),
+            unseen_s=whole(item, "unseen_s"),
         )
 
 
 def _least(value_s: int, other_s: int | None) -> int:
     return value_s if other_s is None else min(value_s, other_s)
-
-
-def _whole(item: Item, name: str) -> int:
-    value = item.get(name)
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise LedgerCorruptError(f"{item['pk']} {item['sk']}: {name} is {value!r}")
-    return value

@@ -18,6 +18,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, cast
 
 from metering.domain.hours import hour_label, parse_hour, rfc3339
+from metering.domain.item_values import rows, whole
 from metering.domain.items import Key
 from metering.domain.lake import Source
 from metering.units import DAY_S
@@ -134,44 +135,67 @@ class Completeness:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reconciliation:
-    """What the reconciler's last whole pass came to.
+class Backlog:
+    """What was published and is not compared yet.
 
     Attributes:
-        finished_s: When it ended, epoch seconds.
+        waiting: How many hours and files.
+        since_s: When the oldest of them was put on the list, epoch seconds; None if nothing waits.
+    """
+
+    waiting: int = 0
+    since_s: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reconciliation:
+    """What the reconciler's last pass came to.
+
+    Attributes:
+        finished_s: When a pass came to everything that it had to compare, epoch seconds.
         hours: How many hours it compared.
         differences: In how many of them two passes showed the same difference.
         gaps_since_s: What a source is known to miss was made after this, epoch seconds; None if nothing is missing.
+        backlog: What the last pass left.
     """
 
     finished_s: int
     hours: int
     differences: int
     gaps_since_s: int | None = None
+    backlog: Backlog = Backlog()
 
     def to_item(self) -> dict[str, Value]:
         gaps: dict[str, Value] = {} if self.gaps_since_s is None else {"gaps_since_s": self.gaps_since_s}
+        since: dict[str, Value] = {} if self.backlog.since_s is None else {"waiting_since_s": self.backlog.since_s}
         return {
             **gaps,
+            **since,
             **RECONCILIATION_KEY._asdict(),
             "finished_s": self.finished_s,
             "hours": self.hours,
             "differences": self.differences,
+            "waiting": self.backlog.waiting,
         }
 
     @classmethod
     def from_item(cls, item: Item) -> Reconciliation:
         return cls(
-            finished_s=_int(item, "finished_s"),
-            hours=_int(item, "hours"),
-            differences=_int(item, "differences"),
-            gaps_since_s=_int(item, "gaps_since_s") if "gaps_since_s" in item else None,
+            finished_s=whole(item, "finished_s"),
+            hours=whole(item, "hours"),
+            differences=whole(item, "differences"),
+            gaps_since_s=whole(item, "gaps_since_s") if "gaps_since_s" in item else None,
+            # Items of before it was measured have none.
+            backlog=Backlog(
+                waiting=whole(item, "waiting", absent=0),
+                since_s=whole(item, "waiting_since_s") if "waiting_since_s" in item else None,
+            ),
         )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkList:
-    """What the reconciler has to compare, beside reading everything.
+    """What the reconciler has to compare, beside reading everything. Each entry with when it was put on the list.
 
     Attributes:
         runs: The last run of each shard whose hours and files are on the list, or were.
@@ -181,15 +205,21 @@ class WorkList:
     """
 
     runs: Mapping[int, int] = field(default_factory=dict)
-    hours: frozenset[int] = frozenset()
-    files: frozenset[Source] = frozenset()
+    hours: Mapping[int, int] = field(default_factory=dict)
+    files: Mapping[Source, int] = field(default_factory=dict)
     scanned_s: int = 0
 
+    def backlog(self, *, different: frozenset[int | str] = frozenset()) -> Backlog:
+        """What waits, but for the hours and the keys of files that were compared and differ."""
+        since = [since_s for hour_s, since_s in self.hours.items() if hour_s not in different]
+        since += [since_s for file, since_s in self.files.items() if file.key not in different]
+        return Backlog(waiting=len(since), since_s=min(since, default=None))
+
     def to_item(self) -> dict[str, Value]:
-        hours: list[Value] = [hour_label(hour_s) for hour_s in sorted(self.hours)]
+        hours: list[Value] = [[hour_label(hour_s), since_s] for hour_s, since_s in sorted(self.hours.items())]
         files: list[Value] = [
-            [hour_label(file.hour_s), file.key, file.rows, file.bytes]
-            for file in sorted(self.files, key=lambda file: file.key)
+            [hour_label(file.hour_s), file.key, file.rows, file.bytes, since_s]
+            for file, since_s in sorted(self.files.items(), key=lambda entry: entry[0].key)
         ]
         return {
             **WORK_LIST_KEY._asdict(),
@@ -201,17 +231,22 @@ class WorkList:
 
     @classmethod
     def from_item(cls, item: Item) -> WorkList:
+        """Entries of before they had a moment count from the last whole pass: it renewed the list."""
+        scanned_s = whole(item, "scanned_s")
         runs = cast("Mapping[str, int]", item["runs"])
-        hours = cast("list[str]", item["hours"])
-        files = cast("list[tuple[str, str, int, int]]", item["files"])
+        hours = cast("list[str | tuple[str, int]]", item["hours"])
+        files = cast("list[tuple[str, str, int, int] | tuple[str, str, int, int, int]]", item["files"])
+        timed = [(entry, scanned_s) if isinstance(entry, str) else (entry[0], entry[1]) for entry in hours]
         return cls(
             runs={int(shard): run for shard, run in runs.items()},
-            hours=frozenset(map(parse_hour, hours)),
-            files=frozenset(
-                Source(key=key, hour_s=parse_hour(hour), rows=rows, bytes=size, staged=False)
-                for hour, key, rows, size in files
-            ),
-            scanned_s=_int(item, "scanned_s"),
+            hours={parse_hour(label): since_s for label, since_s in timed},
+            files={
+                Source(key=entry[1], hour_s=parse_hour(entry[0]), rows=entry[2], bytes=entry[3], staged=False): entry[4]
+                if len(entry) == 5
+                else scanned_s
+                for entry in files
+            },
+            scanned_s=scanned_s,
         )
 
 
@@ -220,38 +255,58 @@ class SourceState:
     """A producer that numbers its batches, as derived from markers.
 
     Attributes:
-        last_sequence: Highest number seen.
-        last_seen_s: When a batch of it was decided last, epoch seconds.
-        gaps: Numbers that are missing, as intervals with both ends, in order.
+        last_sequence: Highest credible number seen.
+        last_seen_s: When a batch of it was decided last, epoch seconds; 0 after it was forgotten, until it sends again.
+        gaps: Numbers that are missing, as intervals with both ends, in order: the newest few hundred.
+        unlisted_gaps, unlisted_numbers: Older gaps, and the numbers that were missing in them.
+        incredible, incredible_first: How many numbers came that are no credible continuation, and the least of them.
     """
 
     source_id: str
     last_sequence: int
     last_seen_s: int
     gaps: tuple[tuple[int, int], ...] = ()
+    unlisted_gaps: int = 0
+    unlisted_numbers: int = 0
+    incredible: int = 0
+    incredible_first: int | None = None
 
     @property
     def missing(self) -> int:
         """How many numbers are missing."""
-        return sum(last - first + 1 for first, last in self.gaps)
+        return sum(last - first + 1 for first, last in self.gaps) + self.unlisted_numbers
+
+    def is_live(self, now_s: int, life_s: int) -> bool:
+        """Whether it has sent anything for so long. One that has not is no source any more."""
+        return self.last_seen_s > now_s - life_s
 
     def to_item(self) -> dict[str, Value]:
         gaps: list[Value] = [[first, last] for first, last in self.gaps]
+        incredible: dict[str, Value] = {}
+        if self.incredible_first is not None:
+            incredible = {"incredible": self.incredible, "incredible_first": self.incredible_first}
         return {
             **Key(SOURCE_PK, self.source_id)._asdict(),
             "last_sequence": self.last_sequence,
             "last_seen_s": self.last_seen_s,
             "gaps": gaps,
+            "unlisted_gaps": self.unlisted_gaps,
+            "unlisted_numbers": self.unlisted_numbers,
+            **incredible,
         }
 
     @classmethod
     def from_item(cls, item: Item) -> SourceState:
-        gaps = cast("list[tuple[int, int]]", item["gaps"])
         return cls(
             source_id=str(item["sk"]),
-            last_sequence=_int(item, "last_sequence"),
-            last_seen_s=_int(item, "last_seen_s"),
-            gaps=tuple((int(first), int(last)) for first, last in gaps),
+            last_sequence=whole(item, "last_sequence"),
+            last_seen_s=whole(item, "last_seen_s"),
+            gaps=tuple((first, last) for first, last in rows(item, "gaps", 2)),
+            # Items of before they were bounded list all their gaps.
+            unlisted_gaps=whole(item, "unlisted_gaps", absent=0),
+            unlisted_numbers=whole(item, "unlisted_numbers", absent=0),
+            incredible=whole(item, "incredible", absent=0),
+            incredible_first=whole(item, "incredible_first") if "incredible_first" in item else None,
         )
 
 

@@ -14,6 +14,7 @@ LAKE = (
     "tests/simulation/test_simulation.py",
     "tests/simulation/test_matrix.py",
 )
+SOURCES = ("tests/unit/usecases/test_source_keeping.py",)
 UNDECIDED = ("tests/unit/usecases/test_undecided.py",)
 CONTENT = ("tests/property/test_content_identity.py",)
 
@@ -367,5 +368,40 @@ MUTANTS = (
         old="unseen_s = look.now_s if look.unseen or self.unseen else self.unseen_s",
         new="unseen_s = 0",
         suites=UNDECIDED,
+    ),
+    Mutant(
+        name="gap list unbounded",
+        path=_DOMAIN + "sources.py",
+        old="        dropped = self.gaps[:-GAPS_KEPT]",
+        new="        return self",
+        suites=SOURCES,
+    ),
+    Mutant(
+        name="one source's error ends the pass",
+        path=_USECASES + "source_keeping.py",
+        old="        except MeteringError:\n            tally.miss(source_id)",
+        new="        except MeteringError:\n            raise",
+        suites=SOURCES,
+    ),
+    Mutant(
+        name="a jump of any size is a gap",
+        path=_DOMAIN + "sources.py",
+        old="if sequence - last - 1 > largest_jump:",
+        new="if sequence - last - 1 > largest_jump**9:",
+        suites=SOURCES,
+    ),
+    Mutant(
+        name="a forgotten source is derived from its old markers again",
+        path=_USECASES + "source_keeping.py",
+        old="found = found.after(memory.forgotten_ms)",
+        new="found = found.after(0)",
+        suites=SOURCES,
+    ),
+    Mutant(
+        name="a pass that left something has finished",
+        path=_USECASES + "reconciler_state.py",
+        old="last.finished_s if check.skipped else",
+        new="last.finished_s if False else",
+        suites=("tests/unit/lake/test_reconcile_tick.py",),
     ),
 )

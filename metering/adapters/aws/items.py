@@ -23,7 +23,7 @@ from metering.adapters.aws.errors import error_code, translated
 from metering.adapters.aws.expressions import Expressions
 from metering.adapters.aws.fast_items import decode_items_fast
 from metering.domain.items import MAX_TRANSACTION_ACTIONS, Check, Delete, Key, Put, Update
-from metering.errors import ConditionFailedError, TransactionCanceledError, UnavailableError
+from metering.errors import ConditionFailedError, ItemTooLargeError, TransactionCanceledError, UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -48,6 +48,7 @@ _FIRST_WAIT_S = 0.02
 # Items of a page when the newest are asked for.
 _NEWEST = 20
 _SK_END = "\U0010ffff"
+_TOO_LARGE = "Item size has exceeded the maximum allowed size"
 
 
 class _Conditional(TypedDict, total=False):
@@ -125,7 +126,7 @@ class DynamoDbItemStore:
         return map(from_attributes, _items_of("dynamodb.Scan", scan))
 
     def put(self, action: Put) -> None:
-        with _condition_failures(), translated("dynamodb.PutItem"):
+        with _too_large(action.key), _condition_failures(), translated("dynamodb.PutItem"):
             self._client.put_item(
                 TableName=self._tables[action.table],
                 Item=to_attributes(action.item),
@@ -252,6 +253,17 @@ def _check_transaction(actions: Sequence[Action]) -> None:
         raise ValueError(f"a transaction has 1 to {MAX_TRANSACTION_ACTIONS} actions, not {len(actions)}")
     if len({(action.table, action.key) for action in actions}) != len(actions):
         raise ValueError("two actions of a transaction are on one item")
+
+
+@contextmanager
+def _too_large(key: Key) -> Iterator[None]:
+    try:
+        yield
+    except ClientError as error:
+        # DynamoDB has no code of its own for it.
+        if error_code(error) == "ValidationException" and _TOO_LARGE in str(error):
+            raise ItemTooLargeError(f"{key.pk} / {key.sk}") from error
+        raise
 
 
 @contextmanager

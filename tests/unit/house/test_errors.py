@@ -34,6 +34,7 @@ EXAMPLES: list[MeteringError] = [
     errors.UnavailableError("sqs.SendMessage", "throttled", may_have_applied=False),
     errors.ConditionFailedError({"pk": "B#1"}),
     errors.TransactionCanceledError([None, ("ConditionalCheckFailed", {"pk": "B#1"}), ("ThrottlingError", None)]),
+    errors.ItemTooLargeError("W#source / edge"),
     errors.ObjectMissingError("staging/1"),
     errors.ObjectDamagedError("lake/1", "no footer"),
     errors.ObjectChangedError("drop/1"),
