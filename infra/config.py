@@ -81,6 +81,7 @@ class StageConfig(BaseModel):
     )
     small_job_memory_mb: int = Field(512, ge=256, le=10_240)
     compactor_every_min: int = Field(5, ge=1)
+    sweeper_every_min: int = Field(1, ge=1)
     reconciler_every_min: int = Field(15, ge=1)
     canary_every_min: int = Field(5, ge=1)
     watch_every_min: int = Field(1, ge=1)

@@ -71,6 +71,13 @@ def specs(config: StageConfig) -> tuple[FunctionSpec, ...]:
             every_min=config.compactor_every_min,
         ),
         FunctionSpec(
+            name="sweeper",
+            description="Finishes wide commits that the watch found open.",
+            timeout_s=MINUTE_S,
+            memory_mb=config.small_job_memory_mb,
+            every_min=config.sweeper_every_min,
+        ),
+        FunctionSpec(
             name="reconciler",
             description="Compares markers, usage and lake, and derives the sources.",
             timeout_s=config.job_timeout_s,
@@ -126,6 +133,14 @@ def _grant_compactor(function: MeteringFunction, data: DataStack) -> None:
     data.topics.grant_publish(role)
 
 
+def _grant_sweeper(function: MeteringFunction, data: DataStack) -> None:
+    role = function.role
+    data.ledger.grant_read_write(role)
+    data.usage.grant_add(role)
+    # The chunks of a commit lie beside its rows.
+    data.data.grant_read(role, prefixes.STAGING)
+
+
 def _grant_reconciler(function: MeteringFunction, data: DataStack) -> None:
     role = function.role
     data.ledger.grant_read(role)
@@ -162,6 +177,7 @@ def _grant_watch(function: MeteringFunction, data: DataStack) -> None:
 _GRANTS = {
     "aggregator": _grant_aggregator,
     "compactor": _grant_compactor,
+    "sweeper": _grant_sweeper,
     "reconciler": _grant_reconciler,
     "canary": _grant_canary,
     "watch": _grant_watch,

@@ -240,6 +240,7 @@ ALARMS: tuple[AlarmSpec, ...] = (
     ),
     _errors("aggregator", "page", 2),
     _errors("compactor", "ticket", 3),
+    _errors("sweeper", "ticket", 3),
     _errors("reconciler", "ticket", 3),
     _errors("canary", "ticket", 3),
     _errors("watch", "ticket", 3),

@@ -119,19 +119,31 @@ class Completeness:
     Attributes:
         through_s: All that was sent before it is counted, epoch seconds. That stays true, so it may be read late.
         published: Hours that have rows in staging, and had others published before.
+        open: Wide commits that were open, the oldest first, as many as a sweep can take.
     """
 
     through_s: int
     published: frozenset[int] = frozenset()
+    open: tuple[str, ...] = ()
 
     def to_item(self) -> dict[str, Value]:
         published: list[Value] = [hour_label(hour_s) for hour_s in sorted(self.published)]
-        return {**COMPLETENESS_KEY._asdict(), "through_s": self.through_s, "published": published}
+        return {
+            **COMPLETENESS_KEY._asdict(),
+            "through_s": self.through_s,
+            "published": published,
+            "open": list(self.open),
+        }
 
     @classmethod
     def from_item(cls, item: Item) -> Completeness:
         published = cast("list[str]", item["published"])
-        return cls(through_s=_int(item, "through_s"), published=frozenset(parse_hour(label) for label in published))
+        return cls(
+            through_s=whole(item, "through_s"),
+            published=frozenset(parse_hour(label) for label in published),
+            # Items of before there was a sweep each minute name none.
+            open=tuple(cast("list[str]", item.get("open", []))),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

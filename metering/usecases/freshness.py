@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from metering.ports import Clock, ItemStore, Queue
     from metering.usecases.undecided import QueueFacts
 
+# Open commits that the sweep of each minute is told of.
+_OPEN_NAMED = 1_000
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WaitingCommits:
@@ -41,6 +44,12 @@ class WaitingCommits:
 
     pending: tuple[Pending, ...]
     open: tuple[CommitRecord, ...]
+
+    @property
+    def oldest_open(self) -> tuple[str, ...]:
+        """Ids of open commits, the oldest first, as many as a sweep can take."""
+        oldest = sorted(self.open, key=lambda commit: (commit.created_at_ms, commit.commit_id))
+        return tuple(commit.commit_id for commit in oldest[:_OPEN_NAMED])
 
     @property
     def hours(self) -> set[int]:
@@ -140,7 +149,11 @@ class Freshness:
         published = frozenset(h for h in hours if h in last.published or self._is_published(h))
         held = (*waiting.open_hours, *(hours - published), *self._missing_since_s(queues.looked_s))
         through_s = min((undecided.through_s(queues), *held))
-        return Measured(known=Completeness(through_s=through_s, published=published), waiting=waiting, queues=queues)
+        return Measured(
+            known=Completeness(through_s=through_s, published=published, open=waiting.oldest_open),
+            waiting=waiting,
+            queues=queues,
+        )
 
     def _missing_since_s(self, now_s: int) -> tuple[int, ...]:
         item = self.items.get(Table.LEDGER, RECONCILIATION_KEY)

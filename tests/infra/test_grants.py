@@ -107,6 +107,24 @@ def test_the_compactor_alone_deletes_and_never_in_the_lake() -> None:
     assert not grants.actions("IngestQueue")
 
 
+def test_the_sweeper_finishes_commits_and_writes_no_object() -> None:
+    grants = Grants(synthesised("prod"), "pipeline", "SweeperRole")
+
+    assert grants.actions("LedgerTable") >= READS
+    assert grants.actions("UsageTable") == {"dynamodb:UpdateItem"}
+    assert grants.prefixes("s3:GetObject") == {"staging/"}
+    assert not grants.prefixes("s3:PutObject")
+    assert not grants.prefixes("s3:DeleteObject")
+    assert not grants.actions("IngestQueue")
+
+
+@pytest.mark.parametrize("stage", STAGE_NAMES)
+def test_a_dead_workers_commit_is_finished_each_minute(stage: str) -> None:
+    rules = synthesised(stage).resources("pipeline", "AWS::Events::Rule").values()
+    [sweep] = [rule["Properties"] for rule in rules if "sweeper" in rule["Properties"]["Description"]]
+    assert sweep["ScheduleExpression"] == "rate(1 minute)"
+
+
 @pytest.mark.parametrize("name", ["Canary", "Reconciler", "Watch"])
 def test_who_only_looks_at_totals_changes_none(name: str) -> None:
     grants = Grants(synthesised("prod"), "pipeline", f"{name}Role")

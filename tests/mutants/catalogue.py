@@ -404,4 +404,11 @@ MUTANTS = (
         new="last.finished_s if False else",
         suites=("tests/unit/lake/test_reconcile_tick.py",),
     ),
+    Mutant(
+        name="the sweep of each minute is told of no open commit",
+        path=_USECASES + "freshness.py",
+        old="for commit in oldest[:_OPEN_NAMED])",
+        new="for commit in oldest[:0])",
+        suites=("tests/unit/usecases/test_finish.py", "tests/unit/usecases/test_freshness.py"),
+    ),
 )

@@ -9,7 +9,7 @@ from metering.domain.hours import parse_hour
 from metering.domain.items import Put, Table
 from metering.domain.ledger import CommitRecord, LakeFile, Pending, Published, pending_key
 from metering.domain.usage import Total
-from metering.domain.watch_items import Reconciliation, WatchState
+from metering.domain.watch_items import COMPLETENESS_KEY, Completeness, Reconciliation, WatchState
 from metering.units import DAY_S, HOUR_S, MINUTE_S
 from metering.usecases.freshness import Freshness
 from metering.usecases.undecided import Redelivery
@@ -165,3 +165,19 @@ def test_the_watch_reads_a_wide_commit_until_it_is_applied_and_never_again() -> 
     setup.items.remove(Table.LEDGER, pending_key(0, "d"))
     setup.freshness.measure()
     assert setup.freshness.applied == {"c", "e"}
+
+
+def test_the_watch_names_open_commits_for_the_sweep_the_oldest_first_and_not_more_than_it_takes() -> None:
+    setup = Setup()
+    for number in range(1_005):
+        name = f"c{number:04d}"
+        totals = {HOUR: Total(1, 1)}
+        setup.put(Pending(shard=0, commit_id=name, hours=frozenset([HOUR]), totals=totals, created_at_ms=0, wide=True))
+        setup.put(CommitRecord(commit_id=name, state="open", chunks=1, hours=(HOUR,), created_at_ms=2_000 - number))
+    setup.freshness.keep()
+    item = setup.items.peek(Table.LEDGER, COMPLETENESS_KEY)
+    assert item is not None
+    known = Completeness.from_item(item)
+    assert len(known.open) == 1_000
+    assert known.open[0] == "c1004"
+    assert Completeness.from_item({k: v for k, v in item.items() if k != "open"}).open == ()
