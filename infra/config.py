@@ -51,6 +51,9 @@ TUNABLES: dict[str, int] = {
     "compact_wait_today_s": HOUR_S,
     "compact_wait_older_s": DAY_S,
     "scan_every_s": 0,
+    "source_jump": 1_000_000,
+    # Longer than markers live: what is forgotten has no marker any more that it would be derived from again.
+    "source_life_s": 60 * DAY_S,
     "clean_wait_s": DAY_S,
 }
 
@@ -105,6 +108,7 @@ class StageConfig(BaseModel):
     )
     small_job_memory_mb: int = Field(512, ge=256, le=10_240)
     compactor_every_min: int = Field(5, ge=1)
+    sweeper_every_min: int = Field(1, ge=1)
     reconciler_every_min: int = Field(15, ge=1)
     canary_every_min: int = Field(5, ge=1)
     watch_every_min: int = Field(1, ge=1)

@@ -54,6 +54,8 @@ class Policy(BaseModel):
     compact_wait_today_s: int = Field(ge=0, description="How long an hour of today waits for a full file.")
     compact_wait_older_s: int = Field(ge=0, description="How long an older hour waits for a full file.")
     scan_every_s: int = Field(ge=0, description="How often the reconciler reads both tables whole; 0 for every tick.")
+    source_jump: int = Field(ge=1, description="More missing numbers in a row are no credible gap.")
+    source_life_s: int = Field(ge=DAY_S, description="A source that sends nothing for so long is forgotten.")
     clean_wait_s: int = Field(ge=0, description="How long staging stays after its run: spares readers a restart.")
 
 

@@ -75,6 +75,13 @@ def specs(config: StageConfig) -> tuple[FunctionSpec, ...]:
             every_min=config.compactor_every_min,
         ),
         FunctionSpec(
+            name="sweeper",
+            description="Finishes wide commits that the watch found open.",
+            timeout_s=MINUTE_S,
+            memory_mb=config.small_job_memory_mb,
+            every_min=config.sweeper_every_min,
+        ),
+        FunctionSpec(
             name="reconciler",
             description="Compares markers, usage and lake, and derives the sources.",
             timeout_s=config.job_timeout_s,
@@ -113,11 +120,10 @@ _NOTES = "W#*"
 def _grant_aggregator(function: MeteringFunction, data: DataStack) -> None:
     role = function.role
     data.ledger.grant_read(role)
+    # It decodes what strangers send, so it deletes nothing of the ledger.
     data.ledger.grant_change(role)
     # Whether a month is closed.
     data.ledger.grant_check(role)
-    # It decodes what strangers send, so it deletes nothing of the ledger but its notes of messages that came often.
-    data.ledger.grant_delete(role, "W#held")
     data.usage.grant_add(role)
     data.data.grant_read(role, prefixes.INGEST, prefixes.DROP, prefixes.STAGING)
     # An object that was put twice within seconds is announced twice, and its first version is the newest no more.
@@ -139,6 +145,15 @@ def _grant_compactor(function: MeteringFunction, data: DataStack) -> None:
     data.data.grant_write(role, prefixes.LAKE, prefixes.RUNS)
     data.data.grant_delete(role, prefixes.STAGING, prefixes.QUARANTINE)
     data.topics.grant_publish(role)
+
+
+def _grant_sweeper(function: MeteringFunction, data: DataStack) -> None:
+    role = function.role
+    data.ledger.grant_read(role)
+    data.ledger.grant_change(role)
+    data.usage.grant_add(role)
+    # The chunks of a commit lie beside its rows.
+    data.data.grant_read(role, prefixes.STAGING)
 
 
 def _grant_reconciler(function: MeteringFunction, data: DataStack) -> None:
@@ -177,6 +192,7 @@ def _grant_watch(function: MeteringFunction, data: DataStack) -> None:
 _GRANTS = {
     "aggregator": _grant_aggregator,
     "compactor": _grant_compactor,
+    "sweeper": _grant_sweeper,
     "reconciler": _grant_reconciler,
     "canary": _grant_canary,
     "watch": _grant_watch,

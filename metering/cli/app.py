@@ -46,6 +46,7 @@ FAMILIES: dict[str, typer.Typer] = {
     "dlq": dlq,
     "quarantine": quarantine,
     "alerts": alerts,
+    "sources": sources_app,
 }
 
 # Families whose commands stand alone: `metering verify`.
@@ -54,7 +55,6 @@ TOP_LEVEL: tuple[typer.Typer, ...] = (
     replay_app,
     verify_app,
     lake_app,
-    sources_app,
 )
 
 for _name, _family in FAMILIES.items():

@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Concatenate, NoReturn, ParamSpec
+from typing import Annotated, Concatenate, NoReturn, ParamSpec, cast
 from urllib.parse import urlsplit
 
 import typer
@@ -83,6 +83,9 @@ _FORMAT_OPTIONS = {
         ),
     ],
 }
+
+# Parameter by which a family learns whether one of its commands was named.
+_CONTEXT = "context"
 
 # `--endpoint`, `--region` and `--stage` given before the command: `metering --region eu-west-1 report usage`.
 root_places: ContextVar[Mapping[str, str | None]] = ContextVar("root_places")
@@ -181,7 +184,7 @@ def _checked_endpoint(endpoint: str | None) -> str | None:
 
 
 def command(
-    app: typer.Typer, name: str, *, reads: bool = False, epilog: str | None = None
+    app: typer.Typer, name: str, *, reads: bool = False, epilog: str | None = None, group: bool = False
 ) -> Callable[[Callable[Concatenate[Session, P], None]], Callable[Concatenate[Session, P], None]]:
     """Register a function as the command `name` of `app`.
 
@@ -190,6 +193,7 @@ def command(
         name: As typed.
         reads: It answers with data: gives it `--format` and `--output`.
         epilog: Shown below the options, for examples.
+        group: It is what a family does that is named without one of its commands; `name` is the family's.
     """
 
     def register(function: Callable[Concatenate[Session, P], None]) -> Callable[Concatenate[Session, P], None]:
@@ -197,24 +201,38 @@ def command(
 
         def run(*args: object, **options: object) -> None:
             places = {key: options.pop(key) for key in shared}
+            context = cast("typer.Context | None", options.pop(_CONTEXT, None))
+            if context is not None and context.invoked_subcommand is not None:
+                given = {key: text for key in _PLACE_OPTIONS if (text := _text(places[key]))}
+                root_places.set({**root_places.get({}), **given})
+                return
             _guarded(function, places, args, options)
 
-        run.__signature__ = _signature(function, shared)  # type: ignore[attr-defined]  # read by inspect.signature
+        run.__signature__ = _signature(function, shared, {_CONTEXT: typer.Context} if group else {})  # type: ignore[attr-defined]  # read by inspect.signature
         run.__annotations__ = {p.name: p.annotation for p in run.__signature__.parameters.values()}  # type: ignore[attr-defined]  # as above
         run.__name__, run.__doc__ = function.__name__, function.__doc__
-        app.command(name, epilog=epilog)(run)
+        if group:
+            app.callback(invoke_without_command=True, epilog=epilog)(run)
+        else:
+            app.command(name, epilog=epilog)(run)
         return function
 
     return register
 
 
-def _signature(function: Callable[..., None], shared: Mapping[str, object]) -> inspect.Signature:
+def _signature(
+    function: Callable[..., None], shared: Mapping[str, object], required: Mapping[str, object]
+) -> inspect.Signature:
     own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
     options = [
         inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
         for key, annotation in shared.items()
     ]
-    return inspect.Signature([*(p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own), *options])
+    needed = [
+        inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, annotation=annotation)
+        for key, annotation in required.items()
+    ]
+    return inspect.Signature([*needed, *(p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own), *options])
 
 
 def _session(places: dict[str, object]) -> Session:

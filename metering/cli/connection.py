@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 
+from metering.adapters.aws.errors import translated
 from metering.adapters.aws.published_settings import read_settings
 from metering.adapters.aws.region import RegionPorts
 from metering.adapters.aws.session import Clients
@@ -31,6 +32,11 @@ class RegionConnection(RegionPorts):
     @property
     def stage(self) -> str:
         return self.names.stage
+
+    def caller(self) -> str:
+        """Who is asking, as AWS knows them."""
+        with translated("sts.GetCallerIdentity"):
+            return self.clients.sts.get_caller_identity()["Arn"]
 
     @cached_property
     def settings(self) -> Settings:

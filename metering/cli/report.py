@@ -144,7 +144,8 @@ def freshness(region: RegionConnection) -> Freshness:
     return Freshness(
         items=region.items,
         ingest=region.ingest,
-        queue_age=region.queue_facts,
+        dead=region.dead_letters,
+        queue_facts=region.queue_facts,
         clock=SystemClock(),
         shards=region.settings.shards,
         window_s=region.settings.window_s,

@@ -29,10 +29,14 @@ class Figure(StrEnum):
     PLANNED_RUN_AGE = "PlannedRunAge"
     RECONCILIATION_DIFFERENCES = "ReconciliationDifferences"
     RECONCILIATION_AGE = "ReconciliationAge"
+    RECONCILIATION_BACKLOG = "ReconciliationBacklog"
+    RECONCILIATION_BACKLOG_AGE = "ReconciliationBacklogAge"
     CONFLICTS = "Conflicts"
     MARKER_LIFE_HEADROOM = "MarkerLifeHeadroom"
     SILENT_SOURCES = "SilentSources"
     SOURCE_GAPS = "SourceGaps"
+    INCREDIBLE_SOURCES = "IncredibleSources"
+    UNKEPT_SOURCES = "UnkeptSources"
     HEARTBEAT = "Heartbeat"
 
 
@@ -155,7 +159,14 @@ ALARMS: tuple[AlarmSpec, ...] = (
         "ticket",
         Figure.RECONCILIATION_AGE,
         3 * HOUR_S,
-        "The reconciler has not finished a pass for 3 hours, so nobody is checking the totals.",
+        "The reconciler has not finished a pass for 3 hours, so some totals are not checked.",
+    ),
+    _watch(
+        "reconciliation-backlog",
+        "ticket",
+        Figure.RECONCILIATION_BACKLOG_AGE,
+        DAY_S,
+        "Something that was published a day ago is still not compared: the reconciler falls behind.",
     ),
     _watch(
         "unpublished-hours",
@@ -190,6 +201,20 @@ ALARMS: tuple[AlarmSpec, ...] = (
     ),
     _watch("silent-sources", "ticket", Figure.SILENT_SOURCES, 1, "A producer that numbers its batches went silent."),
     _watch("source-gaps", "ticket", Figure.SOURCE_GAPS, 1, "A producer's sequence has a gap: batches never arrived."),
+    _watch(
+        "incredible-sources",
+        "ticket",
+        Figure.INCREDIBLE_SOURCES,
+        1,
+        "A source sent a number so far beyond its last one that nobody can take it for a gap.",
+    ),
+    _watch(
+        "unkept-sources",
+        "ticket",
+        Figure.UNKEPT_SOURCES,
+        1,
+        "Sources are not followed: there are too many of them, or what is known of one cannot be read or written.",
+    ),
     AlarmSpec(
         name="watch-silent",
         severity="page",
@@ -215,6 +240,7 @@ ALARMS: tuple[AlarmSpec, ...] = (
     ),
     _errors("aggregator", "page", 2),
     _errors("compactor", "ticket", 3),
+    _errors("sweeper", "ticket", 3),
     _errors("reconciler", "ticket", 3),
     _errors("canary", "ticket", 3),
     _errors("watch", "ticket", 3),
@@ -230,7 +256,7 @@ ROLLBACK_ALARMS = (
     "reconciliation-differences",
 )
 
-# How long after its last batch a numbered source counts as silent.
+# How long after its last batch a numbered source counts as silent, as of the whole pass that looked for it.
 SILENCE_S = DAY_S
 
 

@@ -46,3 +46,5 @@ COMMITS_FINISHED_LATE: Final = "CommitsFinishedLate"
 LEDGER_CORRUPT: Final = "LedgerCorrupt"
 # Alerts that the topic did not take.
 ALERTS_LOST: Final = "AlertsLost"
+# Messages received three times or more that could not be noted before they were handled.
+HELD_NOTES_LOST: Final = "HeldNotesLost"

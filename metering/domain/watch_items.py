@@ -123,45 +123,75 @@ class Completeness:
     Attributes:
         through_s: All that was sent before it is counted, epoch seconds. That stays true, so it may be read late.
         published: Hours that have rows in staging, and had others published before.
+        open: Wide commits that were open, the oldest first, as many as a sweep can take.
     """
 
     through_s: int
     published: frozenset[int] = frozenset()
+    open: tuple[str, ...] = ()
 
     def to_item(self) -> dict[str, Value]:
         published: list[Value] = [hour_label(hour_s) for hour_s in sorted(self.published)]
-        return {**COMPLETENESS_KEY._asdict(), "through_s": self.through_s, "published": published}
+        return {
+            **COMPLETENESS_KEY._asdict(),
+            "through_s": self.through_s,
+            "published": published,
+            "open": list(self.open),
+        }
 
     @classmethod
     def from_item(cls, item: Item) -> Completeness:
         fields = Fields.of_item(item)
-        return cls(through_s=fields.whole("through_s"), published=frozenset(fields.hours("published")))
+        return cls(
+            through_s=fields.whole("through_s"),
+            published=frozenset(fields.hours("published")),
+            # Items of before there was a sweep each minute name none.
+            open=fields.texts("open") if "open" in fields else (),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backlog:
+    """What was published and is not compared yet.
+
+    Attributes:
+        waiting: How many hours and files.
+        since_s: When the oldest of them was put on the list, epoch seconds; None if nothing waits.
+    """
+
+    waiting: int = 0
+    since_s: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reconciliation:
-    """What the reconciler's last whole pass came to.
+    """What the reconciler's last pass came to.
 
     Attributes:
-        finished_s: When it ended, epoch seconds.
+        finished_s: When a pass came to everything that it had to compare, epoch seconds.
         hours: How many hours it compared.
         differences: In how many of them two passes showed the same difference.
         gaps_since_s: What a source is known to miss was made after this, epoch seconds; None if nothing is missing.
+        backlog: What the last pass left.
     """
 
     finished_s: int
     hours: int
     differences: int
     gaps_since_s: int | None = None
+    backlog: Backlog = Backlog()
 
     def to_item(self) -> dict[str, Value]:
         gaps: dict[str, Value] = {} if self.gaps_since_s is None else {"gaps_since_s": self.gaps_since_s}
+        since: dict[str, Value] = {} if self.backlog.since_s is None else {"waiting_since_s": self.backlog.since_s}
         return {
             **gaps,
+            **since,
             **RECONCILIATION_KEY._asdict(),
             "finished_s": self.finished_s,
             "hours": self.hours,
             "differences": self.differences,
+            "waiting": self.backlog.waiting,
         }
 
     @classmethod
@@ -172,12 +202,16 @@ class Reconciliation:
             hours=fields.whole("hours"),
             differences=fields.whole("differences"),
             gaps_since_s=fields.whole("gaps_since_s", absent=None),
+            # Items of before it was measured have none.
+            backlog=Backlog(
+                waiting=fields.whole("waiting", absent=0), since_s=fields.whole("waiting_since_s", absent=None)
+            ),
         )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkList:
-    """What the reconciler has to compare, beside reading everything.
+    """What the reconciler has to compare, beside reading everything. Each entry with when it was put on the list.
 
     Attributes:
         runs: The last run of each shard whose hours and files are on the list, or were.
@@ -187,41 +221,50 @@ class WorkList:
     """
 
     runs: Mapping[int, int] = field(default_factory=dict)
-    hours: frozenset[int] = frozenset()
-    files: frozenset[Source] = frozenset()
+    hours: Mapping[int, int] = field(default_factory=dict)
+    files: Mapping[Source, int] = field(default_factory=dict)
     scanned_s: int = 0
 
+    def backlog(self, *, different: frozenset[int | str] = frozenset()) -> Backlog:
+        """What waits, but for the hours and the keys of files that were compared and differ."""
+        since = [since_s for hour_s, since_s in self.hours.items() if hour_s not in different]
+        since += [since_s for file, since_s in self.files.items() if file.key not in different]
+        return Backlog(waiting=len(since), since_s=min(since, default=None))
+
     def to_item(self) -> dict[str, Value]:
-        hours: list[Value] = [hour_label(hour_s) for hour_s in sorted(self.hours)]
+        waiting: dict[str, Value] = {hour_label(hour_s): since_s for hour_s, since_s in sorted(self.hours.items())}
         files: list[Value] = [
-            [hour_label(file.hour_s), file.key, file.rows, file.bytes]
-            for file in sorted(self.files, key=lambda file: file.key)
+            [hour_label(file.hour_s), file.key, file.rows, file.bytes, since_s]
+            for file, since_s in sorted(self.files.items(), key=lambda entry: entry[0].key)
         ]
         return {
             **WORK_LIST_KEY._asdict(),
             "runs": {str(shard): run for shard, run in self.runs.items()},
-            "hours": hours,
+            "waiting": waiting,
             "files": files,
             "scanned_s": self.scanned_s,
         }
 
     @classmethod
     def from_item(cls, item: Item) -> WorkList:
+        """An item without moments, of an earlier revision, is an empty list: everything is read, which renews it."""
         fields = Fields.of_item(item)
-        runs = fields.nested("runs")
+        if "waiting" not in fields:
+            return cls()
+        runs, waiting = fields.nested("runs"), fields.nested("waiting")
         return cls(
             runs={runs.number_named(shard): runs.whole(shard) for shard in runs},
-            hours=frozenset(fields.hours("hours")),
-            files=frozenset(
+            hours={waiting.hour_named(label): waiting.whole(label) for label in waiting},
+            files={
                 Source(
                     key=file.text("key"),
                     hour_s=file.hour("hour"),
                     rows=file.whole("rows"),
                     bytes=file.whole("bytes"),
                     staged=False,
-                )
-                for file in fields.rows("files", ("hour", "key", "rows", "bytes"))
-            ),
+                ): file.whole("since_s")
+                for file in fields.rows("files", ("hour", "key", "rows", "bytes", "since_s"))
+            },
             scanned_s=fields.whole("scanned_s"),
         )
 
@@ -231,28 +274,44 @@ class SourceState:
     """A producer that numbers its batches, as derived from markers.
 
     Attributes:
-        last_sequence: Highest number seen.
-        last_seen_s: When a batch of it was decided last, epoch seconds.
-        gaps: Numbers that are missing, as intervals with both ends, in order.
+        last_sequence: Highest credible number seen.
+        last_seen_s: When a batch of it was decided last, epoch seconds; 0 after it was forgotten, until it sends again.
+        gaps: Numbers that are missing, as intervals with both ends, in order: the newest few hundred.
+        unlisted_gaps, unlisted_numbers: Older gaps, and the numbers that were missing in them.
+        incredible, incredible_first: How many numbers came that are no credible continuation, and the least of them.
     """
 
     source_id: str
     last_sequence: int
     last_seen_s: int
     gaps: tuple[tuple[int, int], ...] = ()
+    unlisted_gaps: int = 0
+    unlisted_numbers: int = 0
+    incredible: int = 0
+    incredible_first: int | None = None
 
     @property
     def missing(self) -> int:
         """How many numbers are missing."""
-        return sum(last - first + 1 for first, last in self.gaps)
+        return sum(last - first + 1 for first, last in self.gaps) + self.unlisted_numbers
+
+    def is_live(self, now_s: int, life_s: int) -> bool:
+        """Whether it has sent anything for so long. One that has not is no source any more."""
+        return self.last_seen_s > now_s - life_s
 
     def to_item(self) -> dict[str, Value]:
         gaps: list[Value] = [[first, last] for first, last in self.gaps]
+        incredible: dict[str, Value] = {}
+        if self.incredible_first is not None:
+            incredible = {"incredible": self.incredible, "incredible_first": self.incredible_first}
         return {
             **Key(SOURCE_PK, self.source_id)._asdict(),
             "last_sequence": self.last_sequence,
             "last_seen_s": self.last_seen_s,
             "gaps": gaps,
+            "unlisted_gaps": self.unlisted_gaps,
+            "unlisted_numbers": self.unlisted_numbers,
+            **incredible,
         }
 
     @classmethod
@@ -263,6 +322,11 @@ class SourceState:
             last_sequence=fields.whole("last_sequence", least=-1),
             last_seen_s=fields.whole("last_seen_s"),
             gaps=tuple((gap.whole("first"), gap.whole("last")) for gap in fields.rows("gaps", ("first", "last"))),
+            # Items of before they were bounded list all their gaps.
+            unlisted_gaps=fields.whole("unlisted_gaps", absent=0),
+            unlisted_numbers=fields.whole("unlisted_numbers", absent=0),
+            incredible=fields.whole("incredible", absent=0),
+            incredible_first=fields.whole("incredible_first", absent=None),
         )
 
 

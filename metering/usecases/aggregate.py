@@ -13,6 +13,7 @@ from metering.errors import UnavailableError
 from metering.usecases.commit import Committer, Invocation
 from metering.usecases.contents import Content, rounds
 from metering.usecases.finish import Finisher
+from metering.usecases.held import HeldNotes
 from metering.usecases.originals import Candidate, Originals
 from metering.usecases.patience import Patience
 from metering.usecases.refusal import Refuser
@@ -77,6 +78,7 @@ class Aggregator:
         self._metrics = metrics
         self._alerts = alerts
         self._settings = settings
+        self._held = HeldNotes(store=store, clock=clock, metrics=metrics)
         self._admission = Admission.of(settings)
         self._refuser = Refuser(
             store=store,
@@ -111,6 +113,7 @@ class Aggregator:
             refuser=self._refuser,
             tally=Tally(self._metrics, deliveries),
         )
+        self._held.note(deliveries)
         for window in self._windows(_together(deliveries), invocation):
             self._settle(window, invocation)
         for delivery in _alone(deliveries):

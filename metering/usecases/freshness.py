@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from metering.domain.items import Put, Table
 from metering.domain.ledger import (
@@ -18,29 +18,19 @@ from metering.domain.ledger import (
 from metering.domain.watch_items import (
     COMPLETENESS_KEY,
     RECONCILIATION_KEY,
-    WATCH_KEY,
     Completeness,
     Reconciliation,
-    WatchState,
 )
-from metering.units import MINUTE_S
 from metering.usecases.shards import known_shards
+from metering.usecases.undecided import UndecidedMessages
 
 if TYPE_CHECKING:
+    from metering.domain.queue_memory import QueueMemory
     from metering.ports import Clock, ItemStore, Queue
+    from metering.usecases.undecided import QueueFacts
 
-# A queue's depth is right a minute after it was last sent to (SQS: ApproximateNumberOfMessages).
-_DEPTH_DELAY_S = MINUTE_S
-# The age of the oldest message is a metric that may be so old itself.
-_AGE_DELAY_S = 10 * MINUTE_S
-
-
-class QueueAge(Protocol):
-    """What the queue service may know of the oldest message in the ingest queue."""
-
-    def oldest_age_s(self) -> int | None:
-        """Its age as the service measured it last, or None if it measures none."""
-        ...
+# Open commits that the sweep of each minute is told of.
+_OPEN_NAMED = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +44,12 @@ class WaitingCommits:
 
     pending: tuple[Pending, ...]
     open: tuple[CommitRecord, ...]
+
+    @property
+    def oldest_open(self) -> tuple[str, ...]:
+        """Ids of open commits, the oldest first, as many as a sweep can take."""
+        oldest = sorted(self.open, key=lambda commit: (commit.created_at_ms, commit.commit_id))
+        return tuple(commit.commit_id for commit in oldest[:_OPEN_NAMED])
 
     @property
     def hours(self) -> set[int]:
@@ -90,6 +86,21 @@ def waiting_commits(items: ItemStore, shards: int, *, applied: set[str] | None =
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """What one measurement found.
+
+    Attributes:
+        known: For reports.
+        waiting: Commits that no run has taken whole yet.
+        queues: What the next measurement has to know of this one.
+    """
+
+    known: Completeness
+    waiting: WaitingCommits
+    queues: QueueMemory
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Freshness:
     """Measures it, each minute in the watch, and knows it for reports with one read.
 
@@ -101,7 +112,8 @@ class Freshness:
 
     items: ItemStore
     ingest: Queue
-    queue_age: QueueAge
+    dead: Queue
+    queue_facts: QueueFacts
     clock: Clock
     shards: int
     window_s: int
@@ -112,37 +124,36 @@ class Freshness:
 
         As the watch measured it last; measured now if it never ran.
         """
-        return (self._last() or self.measure()[0]).through_s
+        return (self._last() or self.measure().known).through_s
 
     def keep(self) -> WaitingCommits:
         """Measure, and leave it for reports; returns the commits that were found waiting. Only the watch does."""
-        known, waiting = self.measure()
-        self.items.put(Put(table=Table.LEDGER, item=known.to_item()))
-        return waiting
+        measured = self.measure()
+        self.items.put(Put(table=Table.LEDGER, item=measured.queues.to_item()))
+        self.items.put(Put(table=Table.LEDGER, item=measured.known.to_item()))
+        return measured.waiting
 
-    def measure(self) -> tuple[Completeness, WaitingCommits]:
-        """The earliest of: what the queue may still hold, what sources miss, and hours not booked or not published.
+    def measure(self) -> Measured:
+        """The earliest of: what the queues may still hold, what sources miss, and hours not booked or not published.
 
         An hour counts as published once a run has published it: what comes late for it is in staging, where reports
-        see it. The queue is looked at first: what has left it is in the ledger when that is read.
+        see it. The queues are looked at first: what has left them is in the ledger when that is read.
         """
-        now_s = self.clock.now_ms() // 1_000
-        sent_s = self._left_queue_s(now_s)
+        undecided = UndecidedMessages(
+            items=self.items, ingest=self.ingest, dead=self.dead, facts=self.queue_facts, clock=self.clock
+        )
+        queues = undecided.look()
         last = self._last() or Completeness(through_s=0)
         waiting = waiting_commits(self.items, self.shards, applied=self.applied)
         hours = waiting.hours
         published = frozenset(h for h in hours if h in last.published or self._is_published(h))
-        held = (*waiting.open_hours, *(hours - published), *self._missing_since_s(now_s))
-        return Completeness(through_s=min((sent_s, *held)), published=published), waiting
-
-    def _left_queue_s(self, now_s: int) -> int:
-        """All that was sent before it has left the queue; a queue does not say what hours its messages are about."""
-        if self.ingest.depth().total == 0:
-            return now_s - _DEPTH_DELAY_S
-        item = self.items.get(Table.LEDGER, WATCH_KEY)
-        empty_s = 0 if item is None else WatchState.from_item(item).queue_empty_s - _DEPTH_DELAY_S
-        age_s = self.queue_age.oldest_age_s()
-        return max(empty_s, 0) if age_s is None else max(empty_s, now_s - age_s - _AGE_DELAY_S)
+        held = (*waiting.open_hours, *(hours - published), *self._missing_since_s(queues.looked_s))
+        through_s = min((undecided.through_s(queues), *held))
+        return Measured(
+            known=Completeness(through_s=through_s, published=published, open=waiting.oldest_open),
+            waiting=waiting,
+            queues=queues,
+        )
 
     def _missing_since_s(self, now_s: int) -> tuple[int, ...]:
         item = self.items.get(Table.LEDGER, RECONCILIATION_KEY)

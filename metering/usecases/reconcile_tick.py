@@ -15,6 +15,7 @@ from metering.usecases.survey import ScanTooLongError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from metering.domain.watch_items import WorkList
     from metering.ports import Clock, Deadline, Metrics
     from metering.usecases.reconcile import Reconciler, Reconciliation
     from metering.usecases.reconciler_state import ReconcilerState
@@ -70,14 +71,16 @@ class ReconcileTick:
             except ScanTooLongError:
                 self.metrics.count("ScansGivenUp")
         checked = self.checker.run(deadline)
-        self.state.keep_quick(hours=checked.hours, differences=len(checked.different))
+        self.state.keep_quick(checked)
         return TickResult(scanned=False, hours=checked.hours, different=len(checked.different), left=checked.left)
 
     def _scan(self, now_s: int, limit: Callable[[], None]) -> TickResult:
         runs = self.checker.newest_runs()
         result = self.reconciler.run(from_s=now_s - self.window_s - DAY_S, to_s=now_s + DAY_S, limit=limit)
-        self.state.keep(result)
-        self._renew_list(result, runs)
+        work = self._renewed(result, runs)
+        # The list first: if this is the last that gets done, the quick passes go on with what is left.
+        self.checker.keep(work)
+        self.state.keep(result, backlog=work.backlog(different=frozenset(c.hour_s for c in result.different)))
         result.markers.contradictions.tell()
         return TickResult(
             scanned=True,
@@ -86,10 +89,11 @@ class ReconcileTick:
             left=len(result.unsettled),
         )
 
-    def _renew_list(self, result: Reconciliation, runs: Mapping[int, int]) -> None:
+    def _renewed(self, result: Reconciliation, runs: Mapping[int, int]) -> WorkList:
         """Only what is not equal is left; it stays an alarm until a quick pass finds it equal."""
-        hours = frozenset(check.hour_s for check in (*result.different, *result.unsettled))
-        self.checker.keep(replace(self.checker.work_list(), runs=runs, hours=hours, files=frozenset()))
+        work, now_s = self.checker.work_list(), self.clock.now_ms() // 1000
+        hours = {check.hour_s for check in (*result.different, *result.unsettled)}
+        return replace(work, runs=runs, hours={hour_s: work.hours.get(hour_s, now_s) for hour_s in hours}, files={})
 
 
 def _half_of(deadline: Deadline) -> Callable[[], None]:

@@ -8,7 +8,7 @@ not with what is kept; docs/decisions/reconciliation.md has the figures, and say
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice, takewhile
 from typing import TYPE_CHECKING
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from metering.domain.lake import Source
     from metering.domain.usage import Total
+    from metering.domain.watch_items import Backlog
     from metering.ports import Clock, Deadline, ItemStore, ObjectStore
     from metering.usecases.reconcile import Reconciler
 
@@ -47,12 +48,16 @@ class RunCheck:
         files: New files whose rows were compared with markers.
         different: Hours in which two looks showed the same difference, and files whose batches have other markers.
         left: Hours and files that stay on the list.
+        skipped: Those of them that there was no time to look at.
+        backlog: Those of them that were not compared: skipped, or they kept changing.
     """
 
     hours: int
     files: int
     different: tuple[HourCheck, ...]
     left: int
+    skipped: int
+    backlog: Backlog
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,19 +85,30 @@ class RunChecker:
         """
         work = self._extended(self.work_list())
         contradictions = Contradictions()
-        files = self._files(sorted(work.files, key=lambda file: file.key), deadline, contradictions)
-        hours, confirmed = self._usage(sorted(work.hours), deadline)
-        different = (*(check for check in files.values() if not check.agrees), *confirmed)
-        left = WorkList(
-            runs=work.runs,
-            hours=work.hours - {hour_s for hour_s, check in hours.items() if check.agrees},
-            files=work.files - {file for file, check in files.items() if check.agrees},
-            scanned_s=work.scanned_s,
+        # The newest first: what is compared late is then old, and not all that comes behind it.
+        newest = sorted(work.files, key=lambda file: (-file.hour_s, file.key))
+        files = self._files(newest, deadline, contradictions)
+        hours, confirmed = self._usage(sorted(work.hours, reverse=True), deadline)
+        wrong = {file: check for file, check in files.items() if not check.agrees}
+        left = replace(
+            work,
+            hours={hour_s: since_s for hour_s, since_s in work.hours.items() if not _equal(hours.get(hour_s))},
+            files={file: since_s for file, since_s in work.files.items() if not _equal(files.get(file))},
         )
         self.keep(left)
+        different = (*wrong.values(), *confirmed)
         self.reconciler.tell(len(hours), different)
         contradictions.tell()
-        return RunCheck(hours=len(hours), files=len(files), different=different, left=len(left.hours) + len(left.files))
+        compared: set[int | str] = {file.key for file in wrong}
+        compared |= {check.hour_s for check in confirmed}
+        return RunCheck(
+            hours=len(hours),
+            files=len(files),
+            different=different,
+            left=len(left.hours) + len(left.files),
+            skipped=len(work.hours) - len(hours) + len(work.files) - len(files),
+            backlog=left.backlog(different=frozenset(compared)),
+        )
 
     def work_list(self) -> WorkList:
         """As it was left."""
@@ -113,16 +129,18 @@ class RunChecker:
         return newest
 
     def _extended(self, work: WorkList) -> WorkList:
-        runs, hours, files = dict(work.runs), set(work.hours), set(work.files)
+        now_s = self.clock.now_ms() // 1000
+        runs, hours, files = dict(work.runs), dict(work.hours), dict(work.files)
         for shard in known_shards(self.items, self.shards):
             for run in self._done(shard, runs.get(shard, 0)):
                 if len(files) >= _MOST_FILES:
                     break
                 for published in self._published(run):
-                    hours.add(published.hour_s)
-                    files.update(published.sources)
+                    hours.setdefault(published.hour_s, now_s)
+                    for file in published.sources:
+                        files.setdefault(file, now_s)
                 runs[shard] = run.run
-        return WorkList(runs=runs, hours=frozenset(hours), files=frozenset(files), scanned_s=work.scanned_s)
+        return replace(work, runs=runs, hours=hours, files=files)
 
     def _done(self, shard: int, after: int) -> Iterator[Run]:
         """Runs that are done, oldest first: all before the first that is not."""
@@ -202,3 +220,7 @@ class RunChecker:
                 different.append(again)
             looked[hour_s] = again
         return looked, different
+
+
+def _equal(check: HourCheck | None) -> bool:
+    return check is not None and check.agrees

@@ -6,15 +6,17 @@ Each item is read at a moment of its own; what makes the figures comparable is u
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from metering.domain.hours import date_of, month_of
 from metering.domain.items import Table
 from metering.domain.lake import sum_totals
 from metering.domain.ledger import Marker
-from metering.domain.sources import SourceSightings
+from metering.domain.sources import SOURCES_KEPT, SourceSightings
 from metering.domain.usage import ZERO, Total, UsageKey
 from metering.domain.usage_items import usage_entries, usage_partition
+from metering.domain.watch_items import SOURCE_PK
 from metering.units import DAY_S
 from metering.usecases.contradictions import Contradictions
 
@@ -108,29 +110,44 @@ class MarkerSurvey:
     Attributes:
         batches: Total of each batch, for the hours that were asked for.
         contradictions: Markers that cannot be read: they are in no total, so their hours differ.
+        sources: At most `SOURCES_KEPT`; those that were known before come first.
+        unkept: Batches of further sources.
+        unkept_source: One of those sources.
     """
 
     hours: dict[int, Total] = field(default_factory=dict)
     batches: dict[int, dict[str, Total]] = field(default_factory=dict)
     sources: dict[str, SourceSightings] = field(default_factory=dict)
     contradictions: Contradictions = field(default_factory=Contradictions)
+    unkept: int = 0
+    unkept_source: str = ""
 
     def add(self, marker: Marker, detailed: frozenset[int]) -> None:
         """Count one marker."""
         if marker.source_id and marker.sequence is not None:
-            sightings = self.sources.setdefault(marker.source_id, SourceSightings())
-            sightings.add(marker.sequence, marker.decided_at_ms)
+            self._see(marker.source_id, marker.sequence, marker.decided_at_ms)
         for hour_s, total in marker.hours.items():
             self.hours[hour_s] = self.hours.get(hour_s, ZERO).plus(total)
             if hour_s in detailed:
                 self.batches.setdefault(hour_s, {})[marker.batch_id] = total
+
+    def _see(self, source_id: str, sequence: int, decided_at_ms: int) -> None:
+        sightings = self.sources.get(source_id)
+        if sightings is None:
+            if len(self.sources) >= SOURCES_KEPT:
+                self.unkept += 1
+                self.unkept_source = source_id
+                return
+            sightings = self.sources[source_id] = SourceSightings()
+        sightings.add(sequence, decided_at_ms)
 
 
 def survey_markers(
     items: ItemStore, *, detailed: frozenset[int] = frozenset(), limit: Callable[[], None] = no_limit
 ) -> MarkerSurvey:
     """All markers of the ledger; totals by batch for the hours `detailed` only, because they fill memory."""
-    survey = MarkerSurvey()
+    known = (str(item["sk"]) for item in items.query(Table.LEDGER, SOURCE_PK))
+    survey = MarkerSurvey(sources={source_id: SourceSightings() for source_id in islice(known, SOURCES_KEPT)})
     for item in _limited(items.scan(Table.LEDGER), limit):
         if item["sk"] == "M" and str(item["pk"]).startswith("B#"):
             with survey.contradictions.noted():

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from metering.domain import metric_names
 from metering.domain.items import Table
 from metering.domain.ledger import CommitRecord, Pending, commit_key, pending_key
+from metering.domain.watch_items import COMPLETENESS_KEY, Completeness
 from metering.errors import LedgerCorruptError, UnavailableError
 from metering.usecases.finish import Finisher
 from metering.usecases.patience import Patience
@@ -64,17 +65,34 @@ class Sweeper:
         self._applied: set[str] = set()
 
     def sweep(self, deadline: Deadline) -> SweepResult:
-        """Finish what is open.
+        """Finish what is open, after a look at all pending commits.
 
         Raises:
             UnavailableError: The pending commits cannot be read now.
         """
+        seen: set[str] = set()
+        result = self._finish(self._open(self._wide(seen)), deadline)
+        if result.complete:
+            self._applied &= seen
+        return result
+
+    def sweep_known(self, deadline: Deadline) -> SweepResult:
+        """Finish what the watch found open when it looked last, without a look at all pending commits.
+
+        Raises:
+            UnavailableError: What the watch found cannot be read now.
+        """
+        item = self._patience.call(lambda: self._store.get(Table.LEDGER, COMPLETENESS_KEY))
+        known = () if item is None else Completeness.from_item(item).open
+        self._applied &= set(known)
+        return self._finish(self._open(each for each in known if each not in self._applied), deadline)
+
+    def _finish(self, commit_ids: Iterator[str], deadline: Deadline) -> SweepResult:
         finished = 0
         left: list[str] = []
         corrupt: list[str] = []
-        seen: set[str] = set()
         complete = True
-        for commit_id in self._open(seen):
+        for commit_id in commit_ids:
             if deadline.remaining_ms() < self._settings.reserve_ms:
                 left.append(commit_id)
                 complete = False
@@ -88,14 +106,12 @@ class Sweeper:
                 corrupt.append(commit_id)
             else:
                 finished += 1
+                self._applied.add(commit_id)
                 self._metrics.count(metric_names.COMMITS_FINISHED_LATE)
-        if complete:
-            self._applied &= seen
         return SweepResult(finished=finished, left=tuple(left), corrupt=tuple(corrupt), complete=complete)
 
-    def _open(self, seen: set[str]) -> Iterator[str]:
-        """Open commits, as of when each is read; `seen` gets all wide ones."""
-        wide = self._wide(seen)
+    def _open(self, wide: Iterator[str]) -> Iterator[str]:
+        """Those that are open, as of when each is read."""
         while block := list(islice(wide, _COMMITS_A_READ)):
             keys = [commit_key(commit_id) for commit_id in block]
             items = self._commits(keys)
@@ -110,6 +126,7 @@ class Sweeper:
         return self._patience.call(lambda: self._store.get_many(Table.LEDGER, keys))
 
     def _wide(self, seen: set[str]) -> Iterator[str]:
+        """Wide pending commits that are not known to be applied; `seen` gets all of them."""
         for shard in known_shards(self._store, self._settings.shards):
             for item in self._store.query(Table.LEDGER, pending_key(shard, "").pk):
                 commit_id = str(item["sk"])

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol
+from itertools import islice
+from typing import TYPE_CHECKING
 
-from metering.domain.alarms import SILENCE_S, Figure
+from metering.domain.alarms import Figure
 from metering.domain.hours import rfc3339
 from metering.domain.items import Put, Table
 from metering.domain.ledger import Run, run_key
+from metering.domain.source_items import SOURCES_KEY, SourceFigures
 from metering.domain.watch_items import (
     CANARY_PK,
     CONFLICT_PK,
     RECONCILIATION_KEY,
-    SOURCE_PK,
     WATCH_KEY,
     CanaryRun,
     CanaryVerdict,
     Reconciliation,
-    SourceState,
     WatchState,
     canary_key,
     conflict_of,
@@ -27,24 +27,19 @@ from metering.domain.watch_items import (
 from metering.errors import UnavailableError
 from metering.units import DAY_S, HOUR_S
 from metering.usecases.contradictions import Contradictions
-from metering.usecases.freshness import Freshness, QueueAge
+from metering.usecases.freshness import Freshness
 from metering.usecases.shards import known_shards
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from metering.ports import Clock, Gauges, ItemStore, Queue
+    from metering.usecases.undecided import QueueFacts
 
 # Conflicts and doubled canaries count for this long: an alarm on them goes out by itself afterwards.
 RECENT_S = 2 * HOUR_S
-
-
-class QueueFacts(QueueAge, Protocol):
-    """What the queue service knows of the ingest queue beside its depth."""
-
-    def longest_retention_s(self) -> int:
-        """How long a copy of a batch can live in the ingest queue or its dead-letter queue, whichever is longer."""
-        ...
+# Notes of a kind that are read at a time, the newest first. Who sends must not decide how long the watch reads.
+_NOTES_READ = 2_000
 
 
 class Watch:
@@ -78,7 +73,13 @@ class Watch:
         self._window_s = window_s
         self._marker_life_s = marker_life_s
         self._freshness = Freshness(
-            items=items, ingest=ingest, queue_age=queue_facts, clock=clock, shards=shards, window_s=window_s
+            items=items,
+            ingest=ingest,
+            dead=dead,
+            queue_facts=queue_facts,
+            clock=clock,
+            shards=shards,
+            window_s=window_s,
         )
 
     def run(self) -> Mapping[Figure, int]:
@@ -141,14 +142,15 @@ class Watch:
         good = self._last_good_canary()
         since_s = state.first_s if good is None else max(good.settled_s, state.first_s)
         recent = canary_key(self._now_s() - RECENT_S).sk
-        runs = [CanaryRun.from_item(i) for i in self._items.query(Table.LEDGER, CANARY_PK, sk_from=recent)]
+        notes = self._items.query(Table.LEDGER, CANARY_PK, sk_from=recent, descending=True)
+        runs = [CanaryRun.from_item(item) for item in islice(notes, _NOTES_READ)]
         return {
             Figure.CANARY_AGE: max(self._now_s() - since_s, 0),
             Figure.CANARY_DOUBLED: sum(run.verdict is CanaryVerdict.DOUBLED for run in runs),
         }
 
     def _last_good_canary(self) -> CanaryRun | None:
-        for item in self._items.query(Table.LEDGER, CANARY_PK, descending=True):
+        for item in islice(self._items.query(Table.LEDGER, CANARY_PK, descending=True), _NOTES_READ):
             run = CanaryRun.from_item(item)
             if run.verdict is CanaryVerdict.GOOD:
                 return run
@@ -179,23 +181,30 @@ class Watch:
         item = self._items.get(Table.LEDGER, RECONCILIATION_KEY)
         known = Reconciliation(finished_s=0, hours=0, differences=0) if item is None else Reconciliation.from_item(item)
         last_s = max(known.finished_s, state.first_s)
+        since_s = known.backlog.since_s
         return {
             Figure.RECONCILIATION_DIFFERENCES: known.differences,
             Figure.RECONCILIATION_AGE: max(self._now_s() - last_s, 0),
+            Figure.RECONCILIATION_BACKLOG: known.backlog.waiting,
+            Figure.RECONCILIATION_BACKLOG_AGE: 0 if since_s is None else max(self._now_s() - since_s, 0),
         }
 
     def _sources(self) -> dict[Figure, int]:
-        sources = [SourceState.from_item(item) for item in self._items.query(Table.LEDGER, SOURCE_PK)]
-        silent_s = self._now_s() - SILENCE_S
+        """As the reconciler summed them up: there may be more of them than can be read each minute."""
+        item = self._items.get(Table.LEDGER, SOURCES_KEY)
+        known = SourceFigures() if item is None else SourceFigures.from_item(item)
         return {
-            Figure.SILENT_SOURCES: sum(source.last_seen_s < silent_s for source in sources),
-            Figure.SOURCE_GAPS: sum(len(source.gaps) for source in sources),
+            Figure.SILENT_SOURCES: known.silent,
+            Figure.SOURCE_GAPS: known.gaps,
+            Figure.INCREDIBLE_SOURCES: known.incredible,
+            Figure.UNKEPT_SOURCES: known.unkept,
         }
 
     def _conflicts(self) -> dict[Figure, int]:
+        """Distinct ones; at least so many if there are more notes than are read."""
         recent = rfc3339(self._now_s() - RECENT_S)
-        seen = {conflict_of(item) for item in self._items.query(Table.LEDGER, CONFLICT_PK, sk_from=recent)}
-        return {Figure.CONFLICTS: len(seen)}
+        notes = self._items.query(Table.LEDGER, CONFLICT_PK, sk_from=recent, descending=True)
+        return {Figure.CONFLICTS: len({conflict_of(item) for item in islice(notes, _NOTES_READ)})}
 
     def _headroom(self) -> dict[Figure, int]:
         """Seconds that a marker outlives the last copy of its batch by, beyond the margin of a day."""

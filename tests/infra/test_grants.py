@@ -105,7 +105,7 @@ def _listed(value: Any) -> list[Any]:
 def test_the_aggregator_commits_and_reads_what_it_is_pointed_to() -> None:
     grants = Grants(synthesised("prod"), "pipeline", "AggregatorRole")
 
-    assert grants.actions("LedgerTable") >= READS | WRITES
+    assert grants.actions("LedgerTable") >= READS | (WRITES - {"dynamodb:DeleteItem"})
     assert grants.actions("UsageTable") == {"dynamodb:UpdateItem"}
     for pk in ("B#1", "C#1", "P#0", "H#2026-11-24T13", "W#conflict", "W#held"):
         assert grants.may_write("dynamodb:PutItem", "LedgerTable", pk)
@@ -126,11 +126,11 @@ def test_the_aggregator_deletes_no_object_and_sends_no_batch() -> None:
 
 
 @pytest.mark.parametrize("stage", ["dev", "prod"])
-def test_the_aggregator_deletes_no_item_but_its_notes_of_messages_that_came_often(stage: str) -> None:
-    grants = Grants(synthesised(stage), "pipeline", "AggregatorRole")
+@pytest.mark.parametrize("role", ["AggregatorRole", "SweeperRole"])
+def test_who_commits_and_finishes_deletes_no_item(stage: str, role: str) -> None:
+    grants = Grants(synthesised(stage), "pipeline", role)
 
-    assert grants.may_write("dynamodb:DeleteItem", "LedgerTable", "W#held")
-    for pk in (*KINDS, "W#watch", "W#heldup", None):
+    for pk in (*KINDS, "W#held", "W#watch", None):
         assert not grants.may_write("dynamodb:DeleteItem", "LedgerTable", pk)
 
 
@@ -182,6 +182,24 @@ def test_a_grant_that_names_no_partition_would_be_seen() -> None:
         statement.pop("Condition", None)
 
     assert grants.may_write("dynamodb:PutItem", "LedgerTable", "B#1")
+
+
+def test_the_sweeper_finishes_commits_and_writes_no_object() -> None:
+    grants = Grants(synthesised("prod"), "pipeline", "SweeperRole")
+
+    assert grants.actions("LedgerTable") >= READS
+    assert grants.actions("UsageTable") == {"dynamodb:UpdateItem"}
+    assert grants.prefixes("s3:GetObject") == {"staging/"}
+    assert not grants.prefixes("s3:PutObject")
+    assert not grants.prefixes("s3:DeleteObject")
+    assert not grants.actions("IngestQueue")
+
+
+@pytest.mark.parametrize("stage", STAGE_NAMES)
+def test_a_dead_workers_commit_is_finished_each_minute(stage: str) -> None:
+    rules = synthesised(stage).resources("pipeline", "AWS::Events::Rule").values()
+    [sweep] = [rule["Properties"] for rule in rules if "sweeper" in rule["Properties"]["Description"]]
+    assert sweep["ScheduleExpression"] == "rate(1 minute)"
 
 
 @pytest.mark.parametrize("name", ["Canary", "Reconciler", "Watch"])
@@ -266,6 +284,7 @@ def test_listing_is_allowed_below_known_prefixes_only(stage: str) -> None:
 ROLES_THAT_READ_OBJECTS = (
     ("pipeline", "AggregatorRole"),
     ("pipeline", "CompactorRole"),
+    ("pipeline", "SweeperRole"),
     ("pipeline", "ReconcilerRole"),
     ("pipeline", "CanaryRole"),
     ("data", "RolesReader"),

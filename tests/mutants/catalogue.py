@@ -16,6 +16,8 @@ LAKE = (
 )
 STORED = ("tests/property/test_stored_items.py",)
 WORK = ("tests/unit/adapters/records/test_work.py",)
+SOURCES = ("tests/unit/usecases/test_source_keeping.py",)
+UNDECIDED = ("tests/unit/usecases/test_undecided.py",)
 CONTENT = ("tests/property/test_content_identity.py",)
 
 
@@ -545,8 +547,8 @@ MUTANTS = (
     Mutant(
         name="the aggregator may delete markers",
         path=_PIPELINE,
-        old='data.ledger.grant_delete(role, "W#held")',
-        new='data.ledger.grant_delete(role, "*")',
+        old="    data.ledger.grant_change(role)\n    # Whether",
+        new="    data.ledger.grant_read_write(role)\n    # Whether",
         suites=_GRANTS,
     ),
     Mutant(
@@ -667,5 +669,68 @@ MUTANTS = (
         old="if len(text) <= _SHORT_BYTES:",
         new="if text:",
         suites=("tests/unit/usecases/test_dead_letters.py",),
+    ),
+    Mutant(
+        name="dead letters hold nothing back",
+        path=_USECASES + "undecided.py",
+        old="unseen=self.dead.depth().total > 0 or len(held) > NOTES_READ,",
+        new="unseen=len(held) > NOTES_READ,",
+        suites=UNDECIDED,
+    ),
+    Mutant(
+        name="a message holds nothing back once the queue's age leaves it out",
+        path=_DOMAIN + "queue_memory.py",
+        old="decided_s = _least(min(least_s, before_s), look.held_s)",
+        new="decided_s = _least(look.left_s, look.held_s)",
+        suites=UNDECIDED,
+    ),
+    Mutant(
+        name="a redriven batch holds nothing back until it dies again",
+        path=_DOMAIN + "queue_memory.py",
+        old="unseen_s = look.now_s if look.unseen or self.unseen else self.unseen_s",
+        new="unseen_s = 0",
+        suites=UNDECIDED,
+    ),
+    Mutant(
+        name="gap list unbounded",
+        path=_DOMAIN + "sources.py",
+        old="        dropped = self.gaps[:-GAPS_KEPT]",
+        new="        return self",
+        suites=SOURCES,
+    ),
+    Mutant(
+        name="one source's error ends the pass",
+        path=_USECASES + "source_keeping.py",
+        old="        except MeteringError:\n            tally.miss(source_id)",
+        new="        except MeteringError:\n            raise",
+        suites=SOURCES,
+    ),
+    Mutant(
+        name="a jump of any size is a gap",
+        path=_DOMAIN + "sources.py",
+        old="if sequence - last - 1 > largest_jump:",
+        new="if sequence - last - 1 > largest_jump**9:",
+        suites=SOURCES,
+    ),
+    Mutant(
+        name="a forgotten source is derived from its old markers again",
+        path=_USECASES + "source_keeping.py",
+        old="found = found.after(memory.forgotten_ms)",
+        new="found = found.after(0)",
+        suites=SOURCES,
+    ),
+    Mutant(
+        name="a pass that left something has finished",
+        path=_USECASES + "reconciler_state.py",
+        old="last.finished_s if check.skipped else",
+        new="last.finished_s if False else",
+        suites=("tests/unit/lake/test_reconcile_tick.py",),
+    ),
+    Mutant(
+        name="the sweep of each minute is told of no open commit",
+        path=_USECASES + "freshness.py",
+        old="for commit in oldest[:_OPEN_NAMED])",
+        new="for commit in oldest[:0])",
+        suites=("tests/unit/usecases/test_finish.py", "tests/unit/usecases/test_freshness.py"),
     ),
 )

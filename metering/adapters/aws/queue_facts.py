@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from metering.adapters.aws.errors import translated
+from metering.usecases.undecided import Redelivery
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudwatch import CloudWatchClient
@@ -39,6 +41,19 @@ class SqsQueueFacts:
             )
         points = sorted(answer.get("Datapoints", []), key=lambda point: point["Timestamp"])
         return int(points[-1]["Maximum"]) if points else None
+
+    def redelivery(self) -> Redelivery:
+        with translated("sqs.GetQueueAttributes"):
+            answer = self._sqs.get_queue_attributes(
+                QueueUrl=self._ingest_url, AttributeNames=["VisibilityTimeout", "RedrivePolicy"]
+            )
+        attributes = answer["Attributes"]
+        policy = json.loads(attributes.get("RedrivePolicy") or "{}")
+        return Redelivery(
+            visibility_s=int(attributes["VisibilityTimeout"]),
+            # Some endpoints say it as a text.
+            max_receives=int(policy["maxReceiveCount"]) if "maxReceiveCount" in policy else None,
+        )
 
     def longest_retention_s(self) -> int:
         return max(self._retention_s(self._ingest_url), self.dead_letter_retention_s())

@@ -21,6 +21,7 @@ from metering.usecases.reconcile import Reconciler
 from metering.usecases.reconcile_tick import ReconcileTick
 from metering.usecases.reconciler_state import ReconcilerState
 from metering.usecases.run_check import RunChecker
+from metering.usecases.source_keeping import SourceKeeper
 
 if TYPE_CHECKING:
     from metering.ports import Alerts, Clock, Entropy, ItemStore, Metrics, ObjectStore
@@ -110,7 +111,16 @@ class LakeJobs:
 
     @cached_property
     def reconciler_state(self) -> ReconcilerState:
-        return ReconcilerState(items=self.items, clock=self.clock)
+        return ReconcilerState(items=self.items, clock=self.clock, keeper=self.source_keeper)
+
+    @cached_property
+    def source_keeper(self) -> SourceKeeper:
+        return SourceKeeper(
+            items=self.items,
+            clock=self.clock,
+            largest_jump=self.settings.source_jump,
+            life_s=self.settings.source_life_s,
+        )
 
     @cached_property
     def reconcile_tick(self) -> ReconcileTick:

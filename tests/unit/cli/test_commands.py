@@ -48,7 +48,7 @@ def help_of(*words: str) -> str:
 @pytest.mark.parametrize("words", [
     (), ("demo",), ("replay",), ("report", "usage"), ("verify",), ("local", "up"), ("local", "down"),
     ("local", "status"), ("local", "reset"), ("dlq", "list"), ("dlq", "redrive"), ("quarantine", "list"),
-    ("quarantine", "show"), ("quarantine", "retry"),
+    ("quarantine", "show"), ("quarantine", "retry"), ("sources",), ("sources", "accept-gap"), ("sources", "forget"),
 ])  # fmt: skip
 def test_every_command_of_the_contract_has_a_help_page(words: tuple[str, ...]) -> None:
     assert "Usage" in help_of(*words)
@@ -62,6 +62,7 @@ def test_help_teaches_with_examples(words: tuple[str, ...]) -> None:
 @pytest.mark.parametrize("arguments", [
     ("report", "usage"), ("report", "usage", "--region", "all"), ("verify", "--region", "all"), ("dlq", "list"),
     ("region", "status"), ("region", "plan"), ("region", "add", "eu-west-1"), ("region", "remove", "eu-west-1"),
+    ("sources",), ("sources", "forget", "edge"),
 ])  # fmt: skip
 def test_an_endpoint_that_does_not_answer_is_said_in_a_sentence_without_a_traceback(arguments: tuple[str, ...]) -> None:
     code, out, err = run(*arguments, *NOWHERE)
@@ -98,6 +99,11 @@ def test_an_endpoint_that_does_not_answer_is_said_in_a_sentence_without_a_traceb
     ("compact", "--clean-after", "soon"),
     ("reconcile", "--from", "2026-12", "--to", "2026-11"),
     ("rebuild", "usage", "--from", "yesterday"),
+    ("sources", "accept-gap", "edge", "9-3"),
+    ("sources", "accept-gap", "edge", "some"),
+    ("sources", "accept-gap", "edge"),
+    ("sources", "forget"),
+    ("sources", "unknown"),
     ("query", ""),
     ("query", "SELECT 1; SELECT 2"),
     ("query", "SELEC"),
@@ -132,6 +138,12 @@ def test_local_status_says_that_nothing_runs_as_data_and_by_its_exit_code() -> N
 
 def test_local_down_is_done_when_nothing_runs() -> None:
     assert CliRunner().invoke(app, ["local", "down"]).exit_code == 0
+
+
+def test_places_may_stand_between_a_family_and_its_command() -> None:
+    result = CliRunner().invoke(app, ["sources", *NOWHERE, "--stage", "dev", "forget", "edge"])
+    assert result.exit_code == 1
+    assert "127.0.0.1:9 gives no answer" in result.stderr
 
 
 def test_the_version_is_data() -> None:

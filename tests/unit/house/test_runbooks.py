@@ -32,12 +32,17 @@ def parsed(line: str) -> list[str]:
     assert program == "metering"
     command, path = get_command(app), []
     context = typer.Context(command, info_name="metering")  # type: ignore[arg-type]  # Typer's own command class
-    while hasattr(command, "commands"):
+    # A family may do something by itself: `metering sources --gaps`.
+    while hasattr(command, "commands") and not (command.invoke_without_command and _is_no_command(arguments)):
         path.append(arguments.pop(0))
         command = command.commands[path[-1]]
         context = typer.Context(command, info_name=path[-1], parent=context)  # type: ignore[arg-type]  # as above
     command.parse_args(context, arguments)
     return path
+
+
+def _is_no_command(arguments: list[str]) -> bool:
+    return not arguments or arguments[0].startswith("-")
 
 
 def test_every_alarm_has_a_runbook_and_every_runbook_an_alarm() -> None:

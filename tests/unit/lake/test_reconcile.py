@@ -170,10 +170,14 @@ def gaps_since_s(world: World) -> int | None:
     return Reconciliation.from_item(item).gaps_since_s
 
 
+def plus(seen: SeenSequences, numbers: dict[int, int], now_ms: int) -> SeenSequences:
+    return seen.plus(numbers, now_ms=now_ms, largest_jump=1_000)
+
+
 def test_numbers_may_come_in_any_order_and_again() -> None:
-    seen = SeenSequences().plus({3: 30, 1: 10, 7: 70}, now_ms=5)
+    seen = plus(SeenSequences(), {3: 30, 1: 10, 7: 70}, 5)
     assert seen.confirmed(before_ms=5) == (Gap(0, 0, 5, 0), Gap(2, 2, 5, 10), Gap(4, 6, 5, 30))
     assert seen.confirmed(before_ms=4) == ()
-    assert seen.plus({3: 30, 1: 10, 7: 70}, now_ms=9) == seen
-    assert seen.plus({5: 90}, now_ms=9).gaps[2:] == (Gap(4, 4, 5, 30), Gap(6, 6, 5, 30))
-    assert seen.plus(dict.fromkeys((0, 2, 4, 5, 6), 90), now_ms=9) == SeenSequences(last=7, last_ms=70)
+    assert plus(seen, {3: 30, 1: 10, 7: 70}, 9) == seen
+    assert plus(seen, {5: 90}, 9).gaps[2:] == (Gap(4, 4, 5, 30), Gap(6, 6, 5, 30))
+    assert plus(seen, dict.fromkeys((0, 2, 4, 5, 6), 90), 9) == SeenSequences(last=7, last_ms=70)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from metering.domain.hours import rfc3339
-from metering.domain.items import Table, Update
+from metering.domain.items import Put, Table, Update
 from metering.domain.ledger import marker_key
-from metering.domain.watch_items import RECONCILIATION_KEY, Reconciliation, WorkList
+from metering.domain.watch_items import RECONCILIATION_KEY, Backlog, Reconciliation, WorkList
 from metering.errors import UnavailableError
 from metering.units import DAY_S, HOUR_S, MINUTE_S
 from tests.unit.lake.world import HOUR, NOW_S, World, record
@@ -126,11 +126,11 @@ def test_usage_that_differs_is_told_until_it_is_repaired() -> None:
     [check] = result.different
     assert (check.hour_s, check.usage.bytes - check.rows.bytes) == (OLD_HOUR, 1)
     assert [alert.fields["hour"] for alert in world.alerts.sent] == [rfc3339(OLD_HOUR)]
-    assert work_list(world).hours == {OLD_HOUR}
+    assert set(work_list(world).hours) == {OLD_HOUR}
     assert len(quick(world).different) == 1
     spoil(world, OLD_HOUR, -1)
     assert quick(world).different == ()
-    assert work_list(world).hours == frozenset()
+    assert not work_list(world).hours
 
 
 @pytest.mark.parametrize("change", ["lost", "other totals"])
@@ -216,6 +216,78 @@ def test_what_only_a_whole_pass_finds_stays_an_alarm_in_the_quick_ones() -> None
     assert reconciliation(world).differences == 1
     spoil(world, OLD_HOUR, -1)
     assert tick(world).different == 0
+
+
+def test_where_all_is_read_once_a_day_a_source_that_sends_each_hour_is_never_silent() -> None:
+    """Prod's settings, over three days; the watch publishes what this reads, each minute."""
+    world = World(scan_every_s=DAY_S)
+    silent = set()
+    scans = 0
+    for minute in range(0, 3 * 24 * 60, 15):
+        if minute % 60 == 0:
+            world.send([record(1, start_s=NOW_S + minute * MINUTE_S)], source="edge")
+        scans += tick(world).scanned
+        for _ in range(15):
+            world.clock.advance_s(MINUTE_S)
+            silent.add(world.jobs.source_keeper.figures().silent)
+    assert scans == 3
+    assert silent == {0}
+    for _ in range(2):
+        world.clock.advance_s(DAY_S)
+        assert tick(world).scanned
+    assert world.jobs.source_keeper.figures().silent == 1
+
+
+def test_what_there_is_no_time_for_has_an_age_and_keeps_the_pass_from_having_finished() -> None:
+    world = published(HOUR, OLD_HOUR)
+    assert tick(world).scanned
+    finished_s = reconciliation(world).finished_s
+    world.clock.advance_s(15 * MINUTE_S)
+    world.send([record(9, start_s=OLD_HOUR)], [record(9, start_s=HOUR)])
+    world.compact_all()
+    listed_s = world.clock.now_ms() // 1000
+    for _ in range(3):
+        world.jobs.reconcile_tick.run(world.deadline(60))
+        assert reconciliation(world).finished_s == finished_s
+        assert reconciliation(world).backlog == Backlog(waiting=4, since_s=listed_s)
+        world.clock.advance_s(15 * MINUTE_S)
+    tick(world)
+    assert reconciliation(world).finished_s == listed_s + 45 * MINUTE_S
+    assert reconciliation(world).backlog == Backlog()
+
+
+def test_the_newest_hour_is_compared_first() -> None:
+    hours = [HOUR - n * DAY_S for n in range(5)]
+    world = published(*hours)
+    world.items.on_call = lambda _call: world.clock.advance_s(6)
+    result = quick(world)
+    left = work_list(world).hours
+    assert 0 < len(left) < len(hours)
+    assert result.skipped == len(left)
+    assert set(left) == set(hours[-len(left) :])
+
+
+def test_an_hour_that_keeps_changing_waits_and_one_that_differs_does_not() -> None:
+    world = published(HOUR, OLD_HOUR)
+    assert tick(world).scanned
+    world.clock.advance_s(15 * MINUTE_S)
+    world.send([record(9, start_s=OLD_HOUR)])
+    world.compact_all()
+    spoil(world, OLD_HOUR)
+    result = quick(world)
+    assert (result.left, len(result.different), result.backlog) == (1, 1, Backlog())
+
+
+def test_a_work_list_of_before_its_entries_had_a_moment_is_made_anew_by_reading_everything() -> None:
+    world = published(HOUR)
+    world.jobs.reconcile_tick.checker.run(world.deadline(60))
+    new = work_list(world)
+    assert WorkList.from_item(new.to_item()) == new
+    old = {**new.to_item(), "hours": ["2026-11-24T13"]}
+    del old["waiting"]
+    world.items.put(Put(table=Table.LEDGER, item=old))
+    assert tick(world).scanned
+    assert work_list(world).runs == new.runs
 
 
 def test_what_sources_miss_is_remembered_through_quick_passes() -> None:

@@ -12,11 +12,14 @@ from lambdas.compactor import handler as compactor
 from lambdas.compactor.bootstrap import Dependencies as CompactorDependencies
 from lambdas.reconciler import handler as reconciler
 from lambdas.reconciler.bootstrap import Dependencies as ReconcilerDependencies
+from lambdas.sweeper import handler as sweeper
+from lambdas.sweeper.bootstrap import Dependencies as SweeperDependencies
 from metering.adapters.aws.emf import EmfMetrics
-from metering.domain.items import Key, Table, Update
-from metering.domain.watch_items import RECONCILIATION_KEY, Reconciliation
-from metering.errors import LedgerCorruptError
+from metering.domain.items import Key, Put, Table, Update
+from metering.domain.watch_items import RECONCILIATION_KEY, Completeness, Reconciliation
+from metering.errors import LedgerCorruptError, UnavailableError
 from metering.units import HOUR_S
+from metering.usecases.freshness import waiting_commits
 from metering.usecases.sweep import Sweeper
 from tests.unit.lake.world import NOW_S, World, record
 
@@ -71,6 +74,39 @@ def test_a_tick_compacts_what_is_due_and_a_second_one_nothing() -> None:
     assert (first["runs"], first["rows"], first["finished"]) == (1, 2, True)
     second = compactor.handle(Context(), parts)
     assert (second["runs"], second["rows"]) == (0, 0)
+
+
+def test_a_tick_of_the_sweeper_finishes_what_the_watch_found_open() -> None:
+    world = World()
+    parts = SweeperDependencies(
+        sweeper=Sweeper(
+            store=world.items,
+            objects=world.objects,
+            clock=world.clock,
+            entropy=world.entropy,
+            metrics=world.metrics,
+            settings=world.settings,
+        ),
+        metrics=EmfMetrics(service="sweeper", stage="local"),
+        logger=logger(),
+    )
+    transactions = 0
+
+    def only_the_claim(call: str) -> None:
+        nonlocal transactions
+        transactions += call == "items.transact"
+        if call == "items.transact" and transactions > 1:
+            raise UnavailableError(call, "no chunk gets through", may_have_applied=False)
+
+    world.items.on_call = only_the_claim
+    world.send([record(1, account=f"{number:012d}") for number in range(350)])
+    world.items.on_call = lambda _call: None
+    assert sweeper.handle(Context(), parts) == {"finished": 0, "left": 0, "corrupt": 0}
+    known = Completeness(through_s=0, open=waiting_commits(world.items, world.settings.shards).oldest_open)
+    world.items.put(Put(table=Table.LEDGER, item=known.to_item()))
+    assert sweeper.handle(Context(), parts) == {"finished": 1, "left": 0, "corrupt": 0}
+    assert sweeper.handle(Context(), parts) == {"finished": 0, "left": 0, "corrupt": 0}
+    assert sum(total.bytes for total in world.usage().values()) == 350
 
 
 def test_a_tick_reconciles_and_writes_down_what_it_came_to() -> None:

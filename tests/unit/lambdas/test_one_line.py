@@ -19,6 +19,8 @@ from lambdas.compactor import handler as compactor
 from lambdas.compactor.bootstrap import Dependencies as CompactorDependencies
 from lambdas.reconciler import handler as reconciler
 from lambdas.reconciler.bootstrap import Dependencies as ReconcilerDependencies
+from lambdas.sweeper import handler as sweeper
+from lambdas.sweeper.bootstrap import Dependencies as SweeperDependencies
 from lambdas.watch import handler as watch
 from lambdas.watch.bootstrap import Dependencies as WatchDependencies
 from metering.adapters.aws.emf import EmfMetrics
@@ -67,9 +69,8 @@ def _canary(logger: Logger) -> None:
     canary.handle(Context(), CanaryDependencies(canary=setup.canary, metrics=_metrics("canary"), logger=logger))
 
 
-def _compactor(logger: Logger) -> None:
-    world = World()
-    sweeper = Sweeper(
+def _sweeping(world: World) -> Sweeper:
+    return Sweeper(
         store=world.items,
         objects=world.objects,
         clock=world.clock,
@@ -77,8 +78,19 @@ def _compactor(logger: Logger) -> None:
         metrics=world.metrics,
         settings=world.settings,
     )
-    metrics = _metrics("compactor")
-    compactor.handle(Context(), CompactorDependencies(sweeper=sweeper, jobs=world.jobs, metrics=metrics, logger=logger))
+
+
+def _compactor(logger: Logger) -> None:
+    world = World()
+    parts = CompactorDependencies(
+        sweeper=_sweeping(world), jobs=world.jobs, metrics=_metrics("compactor"), logger=logger
+    )
+    compactor.handle(Context(), parts)
+
+
+def _sweeper(logger: Logger) -> None:
+    parts = SweeperDependencies(sweeper=_sweeping(World()), metrics=_metrics("sweeper"), logger=logger)
+    sweeper.handle(Context(), parts)
 
 
 def _reconciler(logger: Logger) -> None:
@@ -95,6 +107,7 @@ INVOCATIONS: dict[str, Callable[[Logger], None]] = {
     "canary": _canary,
     "compactor": _compactor,
     "reconciler": _reconciler,
+    "sweeper": _sweeper,
     "watch": _watch,
 }
 

@@ -15,6 +15,7 @@ from metering.domain.hours import parse_hour
 from metering.domain.items import Put, Table
 from metering.domain.ledger import CommitRecord, Marker, Period, commit_key
 from metering.domain.quarantine import QuarantinedBatch, batch_key, decode_records
+from metering.domain.queue_memory import HELD_PK, HeldMessage
 from metering.errors import OutOfTimeError, TransactionCanceledError, UnavailableError
 from metering.usecases.verdicts import Verdict
 from tests.stage import STAGE
@@ -470,6 +471,16 @@ def test_a_slow_message_is_not_refused_for_the_time_that_others_took() -> None:
     result = world.handle(*(_slow(number, 4) for number in range(8)))
     # The first two had a fair share; the others get their chance in another invocation.
     assert result.counts == {Verdict.REJECTED: 2, Verdict.PUT_BACK: 6}
+
+
+def test_what_was_received_three_times_is_noted_before_anything_is_handled_and_nothing_else_is() -> None:
+    world = SmallWorld(wrap=_KillingReader)
+    poison = delivery(batch(99), message="poison", receive_count=3)
+    last = replace(delivery(batch(98), message="last"), receive_count=5)
+    with pytest.raises(KilledError):
+        world.handle(poison, last, *(replace(each, receive_count=2) for each in deliveries(3)))
+    assert {HeldMessage.from_item(item).message_id for item in world.items(HELD_PK)} == {"poison", "last"}
+    assert all(HeldMessage.from_item(item).sent_s == poison.sent_at_ms // 1000 for item in world.items(HELD_PK))
 
 
 class _RelabelingReader:

@@ -11,8 +11,10 @@ from metering.domain.commits import wal_key
 from metering.domain.hours import hour_label
 from metering.domain.items import Key, Put, Table, Update
 from metering.domain.ledger import CommitRecord
+from metering.domain.watch_items import Completeness
 from metering.errors import LedgerCorruptError, TransactionCanceledError, UnavailableError
 from metering.usecases.finish import finish_commit
+from metering.usecases.freshness import waiting_commits
 from metering.usecases.patience import Patience
 from metering.usecases.sweep import Sweeper
 from metering.usecases.verdicts import Verdict
@@ -189,6 +191,33 @@ def test_a_sweep_leaves_what_it_cannot_finish_to_the_next(world: SmallWorld) -> 
     world.calls.refuse["items.transact"] = NO_REPLY
     result = _sweeper(world).sweep(_soon(world))
     assert (result.finished, len(result.left)) == (0, 1)
+
+
+def _watch_finds_it(world: SmallWorld) -> None:
+    waiting = waiting_commits(world.store, world.settings.shards)
+    known = Completeness(through_s=0, open=waiting.oldest_open)
+    world.store.put(Put(table=Table.LEDGER, item=known.to_item()))
+
+
+def test_the_sweep_of_each_minute_finishes_what_the_watch_found_and_lists_nothing(world: SmallWorld) -> None:
+    sweeper = _sweeper(world)
+    assert sweeper.sweep_known(_soon(world)).finished == 0
+    _watch_finds_it(world)
+    world.calls.names.clear()
+    assert sweeper.sweep_known(_soon(world)).finished == 1
+    assert "items.query" not in world.calls.names
+    world.assert_exact()
+    world.calls.names.clear()
+    result = sweeper.sweep_known(_soon(world))
+    assert (result.finished, result.complete) == (0, True)
+    assert world.calls.names == ["items.get"]
+
+
+def test_what_the_watch_found_open_may_be_finished_by_others_meanwhile(world: SmallWorld) -> None:
+    _watch_finds_it(world)
+    _finish(world)
+    assert _sweeper(world).sweep_known(_soon(world)).finished == 0
+    world.assert_exact()
 
 
 def test_pointers_of_more_hours_than_fit_are_written_ahead() -> None:

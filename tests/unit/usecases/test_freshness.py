@@ -9,9 +9,10 @@ from metering.domain.hours import parse_hour
 from metering.domain.items import Put, Table
 from metering.domain.ledger import CommitRecord, LakeFile, Pending, Published, pending_key
 from metering.domain.usage import Total
-from metering.domain.watch_items import Reconciliation, WatchState
+from metering.domain.watch_items import COMPLETENESS_KEY, Completeness, Reconciliation, WatchState
 from metering.units import DAY_S, HOUR_S, MINUTE_S
 from metering.usecases.freshness import Freshness
+from metering.usecases.undecided import Redelivery
 
 HOUR = parse_hour("2026-11-24T13")
 NOW_S = HOUR + 1_800
@@ -23,18 +24,31 @@ class Setup:
 
     def __init__(self) -> None:
         self.clock = ManualClock(NOW_S * 1_000)
+        self.dead = MemoryQueue(self.clock)
         self.queue = MemoryQueue(self.clock)
         self.items = MemoryItemStore()
         self.age_s: int | None = None
         self.freshness = Freshness(
-            items=self.items, ingest=self.queue, queue_age=self, clock=self.clock, shards=2, window_s=35 * DAY_S
+            items=self.items,
+            ingest=self.queue,
+            dead=self.dead,
+            queue_facts=self,
+            clock=self.clock,
+            shards=2,
+            window_s=35 * DAY_S,
         )
 
     def oldest_age_s(self) -> int | None:
         return self.age_s
 
+    def longest_retention_s(self) -> int:
+        return 14 * DAY_S
+
+    def redelivery(self) -> Redelivery:
+        return Redelivery(visibility_s=420, max_receives=5)
+
     def through_s(self) -> int:
-        return self.freshness.measure()[0].through_s
+        return self.freshness.measure().known.through_s
 
     def put(self, *values: CommitRecord | Pending | Published | Reconciliation | WatchState) -> None:
         for value in values:
@@ -141,13 +155,29 @@ def test_the_watch_reads_a_wide_commit_until_it_is_applied_and_never_again() -> 
     def read_together() -> int:
         calls: list[str] = []
         setup.items.on_call = calls.append
-        assert len(setup.freshness.measure()[1].open) == 1
+        assert len(setup.freshness.measure().waiting.open) == 1
         return calls.count("items.get_many.next")
 
     assert [read_together(), read_together()] == [2, 0]
     setup.put(CommitRecord(commit_id="c", state="applied", hours=(HOUR,)))
-    assert setup.freshness.measure()[1].open == ()
+    assert setup.freshness.measure().waiting.open == ()
     assert setup.freshness.applied == {"c", "d", "e"}
     setup.items.remove(Table.LEDGER, pending_key(0, "d"))
     setup.freshness.measure()
     assert setup.freshness.applied == {"c", "e"}
+
+
+def test_the_watch_names_open_commits_for_the_sweep_the_oldest_first_and_not_more_than_it_takes() -> None:
+    setup = Setup()
+    for number in range(1_005):
+        name = f"c{number:04d}"
+        totals = {HOUR: Total(1, 1)}
+        setup.put(Pending(shard=0, commit_id=name, hours=frozenset([HOUR]), totals=totals, created_at_ms=0, wide=True))
+        setup.put(CommitRecord(commit_id=name, state="open", chunks=1, hours=(HOUR,), created_at_ms=2_000 - number))
+    setup.freshness.keep()
+    item = setup.items.peek(Table.LEDGER, COMPLETENESS_KEY)
+    assert item is not None
+    known = Completeness.from_item(item)
+    assert len(known.open) == 1_000
+    assert known.open[0] == "c1004"
+    assert Completeness.from_item({k: v for k, v in item.items() if k != "open"}).open == ()

@@ -11,8 +11,10 @@ from metering.domain.alarms import ALARMS, Figure
 from metering.domain.hours import hour_of
 from metering.domain.items import Put, Table
 from metering.domain.ledger import CommitRecord, Pending, Run
+from metering.domain.source_items import SourceFigures
 from metering.domain.usage import Total
 from metering.domain.watch_items import (
+    Backlog,
     CanaryRun,
     CanaryVerdict,
     Reconciliation,
@@ -21,6 +23,7 @@ from metering.domain.watch_items import (
 )
 from metering.errors import UnavailableError
 from metering.units import DAY_S
+from metering.usecases.undecided import Redelivery
 from metering.usecases.watch import Watch
 
 NOW_S = 1_800_000_000
@@ -38,6 +41,9 @@ class Facts:
 
     def longest_retention_s(self) -> int:
         return 14 * DAY_S
+
+    def redelivery(self) -> Redelivery:
+        return Redelivery(visibility_s=420, max_receives=5)
 
 
 class MemoryGauges:
@@ -177,13 +183,39 @@ def test_what_the_reconciler_found_is_passed_on_with_its_age() -> None:
     assert figures[Figure.RECONCILIATION_AGE] == 200
 
 
-def test_a_source_is_silent_after_a_day_and_its_gaps_are_counted() -> None:
+def test_what_the_reconciler_summed_up_of_the_sources_is_passed_on_with_one_read() -> None:
     setup = Setup()
-    setup.put(SourceState(source_id="a", last_sequence=9, last_seen_s=NOW_S - DAY_S - 1, gaps=((2, 4),)))
-    setup.put(SourceState(source_id="b", last_sequence=9, last_seen_s=NOW_S, gaps=((1, 1), (5, 8))))
+    setup.put(SourceFigures(scanned_ms=1, sources=90_000, silent=1, gaps=3, incredible=2, unkept=4))
+    for number in range(50):
+        setup.put(SourceState(source_id=f"s{number}", last_sequence=9, last_seen_s=NOW_S, gaps=((1, 1),)))
     figures = setup.watch.run()
     assert figures[Figure.SILENT_SOURCES] == 1
     assert figures[Figure.SOURCE_GAPS] == 3
+    assert figures[Figure.INCREDIBLE_SOURCES] == 2
+    assert figures[Figure.UNKEPT_SOURCES] == 4
+
+
+def test_what_is_published_and_not_compared_has_a_number_and_an_age() -> None:
+    setup = Setup()
+    backlog = Backlog(waiting=7, since_s=NOW_S - 500)
+    setup.put(Reconciliation(finished_s=NOW_S, hours=5, differences=0, backlog=backlog))
+    figures = setup.watch.run()
+    assert figures[Figure.RECONCILIATION_BACKLOG] == 7
+    assert figures[Figure.RECONCILIATION_BACKLOG_AGE] == 500
+
+
+def test_who_sends_does_not_decide_how_long_the_watch_reads() -> None:
+    setup = Setup()
+    for number in range(2_500):
+        note = conflict_seen_item(f"b{number}", "ff", NOW_S - number // 100)
+        setup.items.put(Put(table=Table.LEDGER, item=note))
+        run = CanaryRun(slot_s=NOW_S - number, sent_s=NOW_S - number, verdict=CanaryVerdict.LATE, settled_s=NOW_S)
+        setup.put(run)
+    calls: list[str] = []
+    setup.items.on_call = calls.append
+    figures = setup.watch.run()
+    assert figures[Figure.CONFLICTS] == 2_000
+    assert len(calls) < 9_000
 
 
 @pytest.mark.parametrize("call", ["queue.depth"])

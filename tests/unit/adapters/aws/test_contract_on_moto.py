@@ -10,7 +10,8 @@ from moto import mock_aws
 
 from metering.adapters.aws.objects import S3ObjectStore
 from metering.adapters.aws.session import Access, Clients
-from metering.domain.items import Equals
+from metering.domain.items import Equals, Put, Table
+from metering.errors import ItemTooLargeError
 from metering.units import MIB
 from tests.contract.test_item_store import *  # noqa: F403 - the same tests, over the fixtures below
 from tests.contract.test_object_store import *  # noqa: F403
@@ -55,3 +56,8 @@ def pk() -> str:
 @pytest.fixture
 def prefix() -> str:
     return f"t/{uuid.uuid4().hex}/"
+
+
+def test_an_item_that_is_larger_than_dynamodb_takes_is_said_so(items: ItemStore, pk: str) -> None:
+    with pytest.raises(ItemTooLargeError, match="T#"):
+        items.put(Put(table=Table.LEDGER, item={"pk": pk, "sk": "s", "text": "x" * 410_000}))

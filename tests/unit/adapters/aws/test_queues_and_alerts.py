@@ -10,10 +10,12 @@ from botocore.stub import ANY
 
 from metering.adapters.aws.alerts import CloudWatchMetrics, SnsAlerts
 from metering.adapters.aws.emf import EmfMetrics
+from metering.adapters.aws.queue_facts import SqsQueueFacts
 from metering.adapters.aws.queues import SqsQueue
 from metering.adapters.aws.runtime import LambdaDeadline, SystemClock, SystemEntropy
 from metering.errors import UnavailableError
-from tests.unit.adapters.aws.stubs import stubbed
+from metering.usecases.undecided import Redelivery
+from tests.unit.adapters.aws.stubs import client, stubbed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -192,3 +194,26 @@ def test_a_deadline_is_what_the_invocation_says() -> None:
             return 1234
 
     assert LambdaDeadline(Context()).remaining_ms() == 1234
+
+
+@pytest.mark.parametrize(
+    ("policy", "receives"),
+    [
+        ('{"deadLetterTargetArn": "arn:aws:sqs:us-east-1:1:d", "maxReceiveCount": 5}', 5),
+        ('{"maxReceiveCount": "7"}', 7),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_the_queue_itself_says_how_it_delivers_again(
+    sqs: tuple[Any, Stubber], policy: str | None, receives: int | None
+) -> None:
+    made, stubber = sqs
+    attributes = {"VisibilityTimeout": "420", **({} if policy is None else {"RedrivePolicy": policy})}
+    stubber.add_response(
+        "get_queue_attributes",
+        {"Attributes": attributes},
+        {"QueueUrl": URL, "AttributeNames": ["VisibilityTimeout", "RedrivePolicy"]},
+    )
+    facts = SqsQueueFacts(made, client("cloudwatch"), ingest_url=URL, dead_letter_url=f"{URL}-dead")
+    assert facts.redelivery() == Redelivery(visibility_s=420, max_receives=receives)

@@ -1,0 +1,1 @@
+"""The function that finishes wide commits which their workers left open."""

@@ -1,0 +1,31 @@
+"""A tick in: what the watch found open finished."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lambdas.sweeper.bootstrap import dependencies
+from metering.adapters.aws.runtime import LambdaDeadline
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from lambdas.sweeper.bootstrap import Dependencies
+    from metering.adapters.aws.runtime import LambdaContext
+
+
+def handler(event: Mapping[str, object], context: LambdaContext) -> dict[str, int]:
+    """Finish open commits."""
+    del event
+    return handle(context, dependencies())
+
+
+def handle(context: LambdaContext, parts: Dependencies) -> dict[str, int]:
+    """The same with given parts."""
+    try:
+        swept = parts.sweeper.sweep_known(LambdaDeadline(context))
+    finally:
+        parts.metrics.flush()
+    answer = {"finished": swept.finished, "left": len(swept.left), "corrupt": len(swept.corrupt)}
+    parts.logger.info("open commits swept", extra=answer)
+    return answer

@@ -1,0 +1,72 @@
+"""`complete_through` over the AWS adapters: an emulator measures no age, and says how it delivers again."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from typing import TYPE_CHECKING
+
+import pytest
+from moto import mock_aws
+
+from metering.adapters.aws.queue_facts import SqsQueueFacts
+from metering.adapters.aws.queues import SqsQueue
+from metering.adapters.aws.runtime import SystemClock
+from metering.adapters.aws.session import Access, Clients
+from metering.domain.items import Put, Table
+from metering.domain.watch_items import WatchState
+from metering.usecases.freshness import Freshness
+from metering.usecases.undecided import Redelivery
+from tests.emulated import item_store, make_resources
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+VISIBILITY_S = 1
+MAX_RECEIVES = 3
+
+
+def queues(clients: Clients) -> tuple[str, str]:
+    """URLs of a new ingest queue and of its dead-letter queue."""
+    name = uuid.uuid4().hex
+    dead = clients.sqs.create_queue(QueueName=f"{name}-dead")["QueueUrl"]
+    arn = clients.sqs.get_queue_attributes(QueueUrl=dead, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    policy = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": MAX_RECEIVES})
+    attributes = {"VisibilityTimeout": str(VISIBILITY_S), "RedrivePolicy": policy}
+    return clients.sqs.create_queue(QueueName=name, Attributes=attributes)["QueueUrl"], dead  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def clients() -> Iterator[Clients]:
+    with mock_aws():
+        yield Clients(Access(region="us-east-1", access_key=("test", "test")))
+
+
+def test_a_dead_letter_in_a_queue_of_sqs_holds_back_to_before_it_was_sent(clients: Clients) -> None:
+    ingest_url, dead_url = queues(clients)
+    ingest, dead = SqsQueue(clients.sqs, ingest_url), SqsQueue(clients.sqs, dead_url)
+    facts = SqsQueueFacts(clients.sqs, clients.cloudwatch, ingest_url=ingest_url, dead_letter_url=dead_url)
+    assert facts.redelivery() == Redelivery(visibility_s=VISIBILITY_S, max_receives=MAX_RECEIVES)
+    assert facts.oldest_age_s() is None
+    items = item_store(clients, make_resources(clients))
+    clock = SystemClock()
+    freshness = Freshness(
+        items=items, ingest=ingest, dead=dead, queue_facts=facts, clock=clock, shards=1, window_s=86_400
+    )
+    # As the watch did a while ago, over queues that were empty.
+    empty = WatchState(first_s=0, queue_empty_s=clock.now_ms() // 1000 - 30)
+    items.put(Put(table=Table.LEDGER, item=empty.to_item()))
+    freshness.keep()
+    sent_s = clock.now_ms() // 1000
+    ingest.send_many(["{}"])
+    end_s = time.monotonic() + 20
+    while dead.depth().total == 0:
+        assert time.monotonic() < end_s, "the message does not die"
+        ingest.receive(1)
+        freshness.keep()
+        assert freshness.complete_through_s() <= sent_s
+        time.sleep(VISIBILITY_S)
+    assert ingest.depth().total == 0
+    freshness.keep()
+    assert sent_s - 120 <= freshness.complete_through_s() <= sent_s

@@ -1,0 +1,118 @@
+"""`metering sources`: what it shows, what a ruling says that it changes, and that the reconciler honours it."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+
+from metering.cli.command import Session
+from metering.cli.failures import CommandFailedError
+from metering.cli.output import Format
+from metering.cli.sources import accept_gap, forget, sources
+from metering.domain.hours import rfc3339
+from metering.domain.items import Table
+from metering.domain.source_items import RULING_PK, Ruling
+from metering.units import DAY_S, HOUR_S
+from tests.unit.lake.world import World, record
+
+if TYPE_CHECKING:
+    from metering.adapters.memory.alerts import MemoryAlerts
+    from metering.adapters.memory.items import MemoryItemStore
+    from metering.adapters.memory.objects import MemoryObjectStore
+    from metering.settings import Settings
+
+
+@dataclass(frozen=True)
+class Region:
+    """As much of a connection as the commands use."""
+
+    items: MemoryItemStore
+    objects: MemoryObjectStore
+    alerts: MemoryAlerts
+    settings: Settings
+
+    def caller(self) -> str:
+        return "arn:aws:sts::1:assumed-role/Operator/somebody"
+
+
+class HereSession(Session):
+    def __init__(self, world: World) -> None:
+        super().__init__(endpoint=None, region=None, stage="dev", form=Format.JSON)
+        self._here = Region(world.items, world.objects, world.alerts, world.settings)
+
+    def region(self) -> Region:  # type: ignore[override]  # as much of it as is used
+        return self._here
+
+
+def with_gap() -> World:
+    """A region that knows that `edge` misses 1 to 4."""
+    # The commands use the machine's clock.
+    now_s = int(time.time())
+    world = World(now_s=now_s - 2 * HOUR_S)
+    world.send([record(1, start_s=now_s - 3 * HOUR_S)], source="edge")
+    world._sent = 5
+    world.send([record(1, start_s=now_s - 3 * HOUR_S)], source="edge")
+    for _ in range(2):
+        world.clock.advance_s(HOUR_S)
+        scan(world)
+    return world
+
+
+def scan(world: World) -> None:
+    now_s = world.clock.now_ms() // 1000
+    result = world.jobs.reconciler.check(from_s=now_s - DAY_S, to_s=now_s + DAY_S)
+    world.jobs.reconciler_state.keep(result)
+
+
+def shown(capsys: pytest.CaptureFixture[str]) -> dict[str, object]:
+    found = json.loads(capsys.readouterr().out)
+    assert isinstance(found, dict)
+    return found
+
+
+def test_it_shows_sources_as_of_the_last_whole_pass_and_how_far_the_reconciler_is(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    world = with_gap()
+    sources(HereSession(world))
+    found = shown(capsys)
+    as_of = rfc3339(world.clock.now_ms() // 1000)
+    assert found["as_of"] == as_of
+    assert found["unkept"] == 0
+    assert found["reconciliation"] == {"finished": as_of, "waiting": 0, "waiting_since": None}
+
+
+def test_accepting_a_part_of_a_gap_says_what_it_changes_and_is_honoured(capsys: pytest.CaptureFixture[str]) -> None:
+    world = with_gap()
+    for _ in range(2):
+        accept_gap(HereSession(world), "edge", "3-9")
+        row = shown(capsys)
+        assert (row["missing"], row["gaps"], row["numbers"]) == (2, "3-4", "3-9")
+        assert row["by"] == Region.caller(HereSession(world).region())
+    [item] = world.items.query(Table.LEDGER, RULING_PK)
+    ruling = Ruling.from_item(item)
+    assert ruling.expires_at > ruling.at_ms // 1000 + 50 * DAY_S
+    scan(world)
+    assert world.jobs.reconciler_state.sources()[0].gaps == ((1, 2),)
+
+
+def test_all_can_be_accepted_and_a_source_forgotten(capsys: pytest.CaptureFixture[str]) -> None:
+    world = with_gap()
+    accept_gap(HereSession(world), "edge", "all")
+    assert shown(capsys)["missing"] == 4
+    forget(HereSession(world), "edge")
+    assert shown(capsys)["ruling"] == "forget"
+    scan(world)
+    assert world.jobs.reconciler_state.sources() == []
+
+
+def test_a_source_that_is_not_there_is_no_source(capsys: pytest.CaptureFixture[str]) -> None:
+    world = with_gap()
+    with pytest.raises(CommandFailedError, match="no source edg"):
+        forget(HereSession(world), "edg")
+    assert capsys.readouterr().out == ""
+    assert list(world.items.query(Table.LEDGER, RULING_PK)) == []
