@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from metering.domain.fields import Fields
 from metering.domain.items import Key
-from metering.errors import LedgerCorruptError
 
 if TYPE_CHECKING:
     from metering.domain.items import Item, Value
@@ -36,7 +36,4 @@ class UsedShards:
         """
         if item is None:
             return cls()
-        number = item.get("number")
-        if not isinstance(number, int) or isinstance(number, bool) or number < 1:
-            raise LedgerCorruptError(f"{SHARDS_KEY.pk} holds no number of shards: {number!r}")
-        return cls(number=number)
+        return cls(number=Fields.of_item(item).whole("number", least=1))

@@ -33,7 +33,7 @@ _RULINGS_READ = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Memory:
+class SourceMemory:
     """What is kept of one source between two passes.
 
     `forgotten_ms` is the moment of the newest ruling to forget it, `ruled_ms` that of the newest one of any kind.
@@ -45,7 +45,7 @@ class _Memory:
     ruled_ms: int = 0
 
     @classmethod
-    def from_item(cls, item: Item) -> _Memory:
+    def from_item(cls, item: Item) -> SourceMemory:
         state, fields = SourceState.from_item(item), Fields.of_item(item)
         return cls(
             seen=SeenSequences(
@@ -216,7 +216,7 @@ class SourceKeeper:
     ) -> None:
         noticed_by_ms = scanned_ms - self.gap_grace_s * 1000
         try:
-            memory = _Memory() if before is None else _Memory.from_item(before)
+            memory = SourceMemory() if before is None else SourceMemory.from_item(before)
             memory = self._now(memory, found, rulings)
             state = memory.state(source_id, noticed_by_ms=noticed_by_ms)
             if state.is_live(self.clock.now_ms() // 1000, self.life_s):
@@ -227,11 +227,11 @@ class SourceKeeper:
         except MeteringError:
             tally.miss(source_id)
 
-    def _now(self, memory: _Memory, found: SourceSightings | None, rulings: list[Ruling]) -> _Memory:
+    def _now(self, memory: SourceMemory, found: SourceSightings | None, rulings: list[Ruling]) -> SourceMemory:
         """A source after what was found of it (None: nobody looked), and after what was ruled."""
         forgotten_ms = max((r.at_ms for r in rulings if r.kind is RulingKind.FORGET), default=0)
         if forgotten_ms > memory.forgotten_ms:
-            memory = _Memory(forgotten_ms=forgotten_ms, ruled_ms=forgotten_ms)
+            memory = SourceMemory(forgotten_ms=forgotten_ms, ruled_ms=forgotten_ms)
         seen, last_seen_s = memory.seen, memory.last_seen_s
         accepted = [r for r in rulings if r.kind is RulingKind.ACCEPT_GAP and r.at_ms > memory.forgotten_ms]
         if found is not None:
@@ -252,7 +252,7 @@ class SourceKeeper:
                 seen = seen.accepting_all(noticed_by_ms=ruling.at_ms)
             else:
                 seen = seen.accepting(*ruling.numbers)
-        return _Memory(
+        return SourceMemory(
             seen=seen,
             last_seen_s=last_seen_s,
             forgotten_ms=memory.forgotten_ms,

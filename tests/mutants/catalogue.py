@@ -222,7 +222,7 @@ MUTANTS = (
     ),
     Mutant(
         name="markers live shorter than the window",
-        path="metering/settings.py",
+        path="infra/config.py",
         old="marker_life_s: int = Field(50 * DAY_S",
         new="marker_life_s: int = Field(9 * DAY_S",
         suites=LAKE,
@@ -428,7 +428,7 @@ MUTANTS = (
     Mutant(
         name="a marker that cannot be read takes its whole commit back to the queue",
         path=_USECASES + "transaction.py",
-        old="            corrupt[place] = error",
+        old="            corrupt[index - body.first_marker] = error",
         new="            raise error",
         suites=("tests/unit/lake/test_corrupt_items.py",),
     ),

@@ -26,13 +26,17 @@ from metering.domain.ledger import (
 )
 from metering.domain.plan import Plan, PlanFile, PlanHour
 from metering.domain.quarantine import QuarantinedBatch
+from metering.domain.queue_memory import HeldMessage, QueueMemory
 from metering.domain.regions import Answered, Finding, Phase, RegionState, Step
-from metering.domain.retries import RetryNote
+from metering.domain.retries import Alias, RetryNote
+from metering.domain.shards import UsedShards
+from metering.domain.source_items import Ruling, RulingKind, SourceFigures
 from metering.domain.sources import Gap, SeenSequences
 from metering.domain.usage import Total, UsageKey
 from metering.domain.usage_items import usage_add, usage_day, usage_entries, usage_key
 from metering.domain.wal import WriteAhead, usage_deltas
 from metering.domain.watch_items import (
+    Backlog,
     CanaryRun,
     CanaryVerdict,
     Completeness,
@@ -44,7 +48,8 @@ from metering.domain.watch_items import (
     conflict_seen_item,
 )
 from metering.errors import LedgerCorruptError
-from metering.usecases.reconciler_state import _remembered, _source_item
+from metering.units import DAY_S
+from metering.usecases.source_keeping import SourceMemory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -265,17 +270,28 @@ KINDS = (
     ),
     Kind(
         name="completeness",
-        values=st.builds(Completeness, through_s=NUMBERS, published=st.frozensets(HOURS, max_size=3)),
+        values=st.builds(
+            Completeness,
+            through_s=NUMBERS,
+            published=st.frozensets(HOURS, max_size=3),
+            open=st.lists(NAMES, max_size=3).map(tuple),
+        ),
         read=Completeness.from_item,
+        optional=frozenset({"open"}),
         unread=frozenset({"pk", "sk"}),
     ),
     Kind(
         name="reconciliation",
         values=st.builds(
-            Reconciliation, finished_s=NUMBERS, hours=NUMBERS, differences=NUMBERS, gaps_since_s=st.none() | NUMBERS
+            Reconciliation,
+            finished_s=NUMBERS,
+            hours=NUMBERS,
+            differences=NUMBERS,
+            gaps_since_s=st.none() | NUMBERS,
+            backlog=st.builds(Backlog, waiting=NUMBERS, since_s=st.none() | NUMBERS),
         ),
         read=Reconciliation.from_item,
-        optional=frozenset({"gaps_since_s"}),
+        optional=frozenset({"gaps_since_s", "waiting", "waiting_since_s"}),
         unread=frozenset({"pk", "sk"}),
     ),
     Kind(
@@ -283,18 +299,92 @@ KINDS = (
         values=st.builds(
             WorkList,
             runs=st.dictionaries(st.integers(0, 63), NUMBERS, max_size=3),
-            hours=st.frozensets(HOURS, max_size=3),
-            files=st.frozensets(SOURCES, max_size=3),
+            hours=st.dictionaries(HOURS, NUMBERS, max_size=3),
+            files=st.dictionaries(SOURCES, NUMBERS, max_size=3),
             scanned_s=NUMBERS,
         ),
         read=WorkList.from_item,
+        optional=frozenset({"waiting"}),
         unread=frozenset({"pk", "sk"}),
     ),
     Kind(
         name="source",
-        values=st.builds(SourceState, source_id=NAMES, last_sequence=NUMBERS, last_seen_s=NUMBERS, gaps=GAPS),
+        values=st.builds(
+            SourceState,
+            source_id=NAMES,
+            last_sequence=NUMBERS,
+            last_seen_s=NUMBERS,
+            gaps=GAPS,
+            unlisted_gaps=NUMBERS,
+            unlisted_numbers=NUMBERS,
+            incredible=st.integers(1, 9),
+            incredible_first=NUMBERS,
+        ),
         read=SourceState.from_item,
+        optional=frozenset({"unlisted_gaps", "unlisted_numbers", "incredible", "incredible_first"}),
         unread=frozenset({"pk"}),
+    ),
+    Kind(
+        name="ruling",
+        values=st.builds(
+            Ruling,
+            source_id=NAMES,
+            kind=st.sampled_from(tuple(RulingKind)),
+            at_ms=NUMBERS,
+            by=NAMES,
+            expires_at=NUMBERS,
+            numbers=st.none() | st.tuples(NUMBERS, NUMBERS),
+        ),
+        read=Ruling.from_item,
+    ),
+    Kind(
+        name="figures of sources",
+        values=st.builds(
+            SourceFigures,
+            scanned_ms=NUMBERS,
+            ruled_ms=NUMBERS,
+            sources=NUMBERS,
+            silent=NUMBERS,
+            gaps=NUMBERS,
+            incredible=NUMBERS,
+            unkept=NUMBERS,
+            names=st.lists(NAMES, max_size=3).map(tuple),
+        ),
+        read=SourceFigures.from_item,
+        unread=frozenset({"pk", "sk"}),
+    ),
+    Kind(
+        name="queue memory",
+        values=st.builds(
+            QueueMemory,
+            looked_s=NUMBERS,
+            began_s=NUMBERS,
+            least_s=NUMBERS,
+            before_s=NUMBERS,
+            decided_s=NUMBERS,
+            floor_s=NUMBERS,
+            unseen=st.booleans(),
+            unseen_s=NUMBERS,
+        ),
+        read=QueueMemory.from_item,
+        unread=frozenset({"pk", "sk"}),
+    ),
+    Kind(
+        name="held message",
+        values=st.builds(HeldMessage, message_id=NAMES, sent_s=NUMBERS, noted_s=HOURS),
+        read=HeldMessage.from_item,
+        unread=frozenset({"expires_at"}),
+    ),
+    Kind(
+        name="alias",
+        values=st.builds(Alias, batch_id=NAMES, content_hash=NAMES, retry_id=NAMES, expires_at_s=NUMBERS),
+        read=Alias.from_item,
+    ),
+    Kind(
+        name="used shards",
+        values=st.builds(UsedShards, number=st.integers(1, 64)),
+        read=UsedShards.from_item,
+        unread=frozenset({"pk", "sk"}),
     ),
     Kind(
         name="retry note",
@@ -423,11 +513,12 @@ def test_what_the_reconciler_remembers_of_a_source_comes_back(
     source_id: str, gaps: list[tuple[int, int, int, int]], last: int
 ) -> None:
     seen = SeenSequences(last=last, last_ms=7, gaps=tuple(Gap(*gap) for gap in gaps))
-    item = _source_item(source_id, seen, 5, ())
-    assert _remembered(item) == (seen, 5)
+    memory = SourceMemory(seen=seen, last_seen_s=5, forgotten_ms=3, ruled_ms=4)
+    item = memory.to_item(memory.state(source_id, noticed_by_ms=0), life_s=DAY_S)
+    assert SourceMemory.from_item(item) == memory
     for name in ("noticed", "last_ms"):
         with pytest.raises(LedgerCorruptError, match=name):
-            _remembered({key: value for key, value in item.items() if key != name})
+            SourceMemory.from_item({key: value for key, value in item.items() if key != name})
 
 
 def test_a_conflict_that_was_seen_comes_back() -> None:
