@@ -32,8 +32,8 @@ _POLICY = jobs.policy(2, 10, 0)
 # More hours and usage items than one transaction has actions; and more hours than that, so that pointers come later.
 _WIDE_HOURS, _WIDEST_HOURS = 90, 110
 _NEVER = 10**6
-# Calls of the last look whether all is at rest: what begins between them begins after it.
-_LAST_LOOK = 2
+# Calls of the last look whether all is at rest (depth, shards, pending): what begins between them begins after it.
+_LAST_LOOK = 3
 
 
 @dataclass(kw_only=True)
