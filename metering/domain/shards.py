@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from metering.domain.items import Item, Value
 
 SHARDS_KEY = Key("S#shards", "S")
+# Far more than a stage can have: whoever lists shards comes to an end.
+_MOST_SHARDS = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +39,6 @@ class UsedShards:
         if item is None:
             return cls()
         number = item.get("number")
-        if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+        if not isinstance(number, int) or isinstance(number, bool) or not 1 <= number <= _MOST_SHARDS:
             raise LedgerCorruptError(f"{SHARDS_KEY.pk} holds no number of shards: {number!r}")
         return cls(number=number)

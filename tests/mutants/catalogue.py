@@ -449,7 +449,7 @@ MUTANTS = (
     Mutant(
         name="a late write lowers the number of shards",
         path=_USECASES + "shards.py",
-        old='condition = Absent() if used == 1 else Equals(attribute="number", value=used)',
+        old='condition = Absent() if item is None else Equals(attribute="number", value=used)',
         new="condition = None",
         suites=("tests/unit/usecases/test_shards.py",),
     ),
