@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from metering.domain.fields import Fields
 from metering.domain.items import Key
-from metering.errors import LedgerCorruptError
 
 if TYPE_CHECKING:
     from metering.domain.items import Item, Value
@@ -38,7 +38,8 @@ class UsedShards:
         """
         if item is None:
             return cls()
-        number = item.get("number")
-        if not isinstance(number, int) or isinstance(number, bool) or not 1 <= number <= _MOST_SHARDS:
-            raise LedgerCorruptError(f"{SHARDS_KEY.pk} holds no number of shards: {number!r}")
+        fields = Fields.of_item(item)
+        number = fields.whole("number", least=1)
+        if number > _MOST_SHARDS:
+            fields.fail("number", f"a whole number up to {_MOST_SHARDS}")
         return cls(number=number)
