@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from metering.domain.items import Item, Value
 
 SHARDS_KEY = Key("S#shards", "S")
+# Far more than a stage can have: whoever lists shards comes to an end.
+_MOST_SHARDS = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,4 +38,8 @@ class UsedShards:
         """
         if item is None:
             return cls()
-        return cls(number=Fields.of_item(item).whole("number", least=1))
+        fields = Fields.of_item(item)
+        number = fields.whole("number", least=1)
+        if number > _MOST_SHARDS:
+            fields.fail("number", f"a whole number up to {_MOST_SHARDS}")
+        return cls(number=number)

@@ -101,7 +101,7 @@ class WatchState:
 
     Attributes:
         first_s: When it ran for the first time: ages of what never was count from then.
-        queue_empty_s: When it last saw the ingest queue empty.
+        queue_empty_s: When it last saw the ingest queue empty; 0 if it never did.
     """
 
     first_s: int

@@ -107,13 +107,14 @@ class Aggregator:
         What has no durable verdict when this returns is in `retry`. If this raises or is killed, every message must be
         delivered again; that changes nothing for those that have their verdict already.
         """
+        shares = Shares(deadline, self._settings.reserve_ms)
         invocation = Invocation(
             deadline=deadline,
-            shares=Shares(deadline, self._settings.reserve_ms),
+            shares=shares,
             refuser=self._refuser,
             tally=Tally(self._metrics, deliveries),
         )
-        self._held.note(deliveries)
+        self._held.note(deliveries, until=shares.of_notes())
         for window in self._windows(_together(deliveries), invocation):
             self._settle(window, invocation)
         for delivery in _alone(deliveries):

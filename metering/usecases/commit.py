@@ -159,6 +159,10 @@ class Committer:
             self._write_objects(body)
         except UnavailableError:
             return _put_back(plan, invocation)
+        except LedgerCorruptError as error:
+            # The number of shards. Nothing can be committed, but what needs no commit gets its verdict.
+            invocation.tally.corrupt(error)
+            return _put_back(plan, invocation)
         reply = self._send(body, invocation.deadline)
         if reply is _Reply.LANDED:
             self._accept(body, invocation)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from metering.domain.batches import Delivery
-    from metering.ports import Clock, ItemStore, Metrics
+    from metering.ports import Clock, Deadline, ItemStore, Metrics
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,14 +28,18 @@ class HeldNotes:
     clock: Clock
     metrics: Metrics
 
-    def note(self, deliveries: Iterable[Delivery]) -> None:
-        """Note those of an invocation's messages that the queue's age leaves out.
+    def note(self, deliveries: Iterable[Delivery], *, until: Deadline) -> None:
+        """Note those of an invocation's messages that the queue's age leaves out, the oldest first.
 
-        One that cannot be noted is handled all the same: the watch also remembers what the age was before.
+        One that cannot be noted is handled all the same: the watch also remembers what the age was before. So a ledger
+        that is slow to take notes never takes the time for verdicts.
         """
-        for delivery in deliveries:
-            if delivery.receive_count >= HELD_FROM_RECEIVE:
+        held = [delivery for delivery in deliveries if delivery.receive_count >= HELD_FROM_RECEIVE]
+        for delivery in sorted(held, key=lambda each: each.sent_at_ms):
+            if until.remaining_ms() > 0:
                 self._note(delivery)
+            else:
+                self.metrics.count(metric_names.HELD_NOTES_LOST)
 
     def _note(self, delivery: Delivery) -> None:
         held = HeldMessage(

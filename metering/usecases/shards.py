@@ -56,10 +56,11 @@ class ShardRecord:
 
         The write rests on what was read, so one that lands late never lowers the number.
         """
-        used = _used(self._items)
+        item = self._items.get(Table.LEDGER, SHARDS_KEY)
+        used = UsedShards.from_item(item).number
         if used >= self._shards:
             return True
-        condition = Absent() if used == 1 else Equals(attribute="number", value=used)
+        condition = Absent() if item is None else Equals(attribute="number", value=used)
         put = Put(table=Table.LEDGER, item=UsedShards(number=self._shards).to_item(), condition=condition)
         try:
             self._items.put(put)

@@ -62,5 +62,10 @@ class Shares:
             final=delivery.receive_count >= REFUSED_FROM_RECEIVE and share_ms >= self._fair_ms,
         )
 
+    def of_notes(self) -> Deadline:
+        """Until when notes of messages may be written, before any is read: as long as one delivery may take."""
+        usable_ms = self._usable_ms()
+        return _Until(deadline=self._deadline, before_ms=self._reserve_ms + usable_ms - usable_ms // _TOGETHER_PARTS)
+
     def _usable_ms(self) -> int:
         return self._deadline.remaining_ms() - self._reserve_ms

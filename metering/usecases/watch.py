@@ -89,11 +89,10 @@ class Watch:
             UnavailableError: Nothing could be published.
             LedgerCorruptError: An item cannot be read; what does not depend on it was published.
         """
-        state = self._state()
         figures: dict[Figure, int] = {}
         contradictions = Contradictions()
         measured = 0
-        measures = self._measures(state)
+        measures = self._measures()
         for measure in measures:
             with suppress(UnavailableError), contradictions.noted():
                 figures |= measure()
@@ -104,14 +103,14 @@ class Watch:
         contradictions.tell()
         return figures
 
-    def _measures(self, state: WatchState) -> tuple[Callable[[], dict[Figure, int]], ...]:
+    def _measures(self) -> tuple[Callable[[], dict[Figure, int]], ...]:
         return (
             lambda: {Figure.DEAD_LETTERS: self._dead.depth().total},
-            lambda: self._oldest_batch(state),
-            lambda: self._canary(state),
+            self._oldest_batch,
+            self._canary,
             self._commits,
             self._runs,
-            lambda: self._reconciliation(state),
+            self._reconciliation,
             self._conflicts,
             self._headroom,
             self._sources,
@@ -121,12 +120,17 @@ class Watch:
         item = self._items.get(Table.LEDGER, WATCH_KEY)
         if item is not None:
             return WatchState.from_item(item)
-        state = WatchState(first_s=self._now_s(), queue_empty_s=self._now_s())
+        # It never saw the queue empty: what is in it may be of any age.
+        state = WatchState(first_s=self._now_s(), queue_empty_s=0)
         self._items.put(Put(table=Table.LEDGER, item=state.to_item()))
         return state
 
-    def _oldest_batch(self, state: WatchState) -> dict[Figure, int]:
-        """Age as the queue service says it; else since the queue was last seen empty or a canary came through it."""
+    def _oldest_batch(self) -> dict[Figure, int]:
+        """Age as the queue service says it; else since the queue was last seen empty or a canary came through it.
+
+        Of a queue that was never seen empty it counts from the first run of the watch.
+        """
+        state = self._state()
         if self._ingest.depth().total == 0:
             seen = replace(state, queue_empty_s=self._now_s())
             self._items.put(Put(table=Table.LEDGER, item=seen.to_item()))
@@ -134,11 +138,12 @@ class Watch:
         age_s = self._queue_facts.oldest_age_s()
         if age_s is None:
             good = self._last_good_canary()
-            passed_s = max(state.queue_empty_s, 0 if good is None else good.sent_s)
+            passed_s = max(state.first_s, state.queue_empty_s, 0 if good is None else good.sent_s)
             age_s = self._now_s() - passed_s
         return {Figure.OLDEST_BATCH_AGE: max(age_s, 0)}
 
-    def _canary(self, state: WatchState) -> dict[Figure, int]:
+    def _canary(self) -> dict[Figure, int]:
+        state = self._state()
         good = self._last_good_canary()
         since_s = state.first_s if good is None else max(good.settled_s, state.first_s)
         recent = canary_key(self._now_s() - RECENT_S).sk
@@ -177,7 +182,8 @@ class Watch:
                 break
         return {Figure.PLANNED_RUN_AGE: self._age_s(planned)}
 
-    def _reconciliation(self, state: WatchState) -> dict[Figure, int]:
+    def _reconciliation(self) -> dict[Figure, int]:
+        state = self._state()
         item = self._items.get(Table.LEDGER, RECONCILIATION_KEY)
         known = Reconciliation(finished_s=0, hours=0, differences=0) if item is None else Reconciliation.from_item(item)
         last_s = max(known.finished_s, state.first_s)

@@ -449,9 +449,37 @@ MUTANTS = (
     Mutant(
         name="a late write lowers the number of shards",
         path=_USECASES + "shards.py",
-        old='condition = Absent() if used == 1 else Equals(attribute="number", value=used)',
+        old='condition = Absent() if item is None else Equals(attribute="number", value=used)',
         new="condition = None",
         suites=("tests/unit/usecases/test_shards.py",),
+    ),
+    Mutant(
+        name="a number of shards that cannot be read stops the whole invocation",
+        path=_USECASES + "commit.py",
+        old="        except LedgerCorruptError as error:\n            # The number of shards.",
+        new="        except ZeroDivisionError as error:\n            # The number of shards.",
+        suites=("tests/unit/usecases/test_aggregate.py",),
+    ),
+    Mutant(
+        name="a remembered one is written as if there were none",
+        path=_USECASES + "shards.py",
+        old="Absent() if item is None else Equals",
+        new="Absent() if used == 1 else Equals",
+        suites=("tests/unit/usecases/test_shards.py",),
+    ),
+    Mutant(
+        name="notes take the time of verdicts",
+        path=_USECASES + "held.py",
+        old="if until.remaining_ms() > 0:",
+        new="if until.remaining_ms() > -(10**9):",
+        suites=("tests/unit/usecases/test_aggregate.py",),
+    ),
+    Mutant(
+        name="the first watch takes the queue for empty",
+        path=_USECASES + "watch.py",
+        old="queue_empty_s=0)",
+        new="queue_empty_s=self._now_s())",
+        suites=("tests/unit/usecases/test_watch.py",),
     ),
     Mutant(
         name="settings not read: commands use defaults",

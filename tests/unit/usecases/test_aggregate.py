@@ -10,12 +10,14 @@ import pytest
 
 from metering.adapters.memory.clock import DeadlineAt
 from metering.adapters.memory.rows import plain_hash
+from metering.domain import metric_names
 from metering.domain.batches import BatchReading, DecodedBatch, RefusedBatch
 from metering.domain.hours import parse_hour
 from metering.domain.items import Put, Table
 from metering.domain.ledger import CommitRecord, Marker, Period, commit_key
 from metering.domain.quarantine import QuarantinedBatch, batch_key, decode_records
 from metering.domain.queue_memory import HELD_PK, HeldMessage
+from metering.domain.shards import SHARDS_KEY
 from metering.errors import OutOfTimeError, TransactionCanceledError, UnavailableError
 from metering.usecases.verdicts import Verdict
 from tests.stage import STAGE
@@ -610,3 +612,43 @@ def test_a_commit_that_is_too_large_is_halved_and_one_batch_too_large_goes_back_
     assert result.counts == {Verdict.ACCEPTED: 8, Verdict.PUT_BACK: 1}
     assert result.retry == ("b99",)
     world.assert_exact()
+
+
+def test_a_number_of_shards_that_cannot_be_read_stops_commits_and_no_other_verdict() -> None:
+    world = SmallWorld(settings=SETTINGS.model_copy(update={"shards": 4}))
+    world.handle(delivery(batch(1)))
+    worker = world.worker()
+    world.store.put(Put(table=Table.LEDGER, item={"pk": SHARDS_KEY.pk, "sk": SHARDS_KEY.sk, "number": "4"}))
+    copy = delivery(batch(1), message="copy", receive_count=2)
+    deadline = DeadlineAt(clock=world.clock, at_ms=world.clock.now_ms() + 50_000)
+    result = worker.handle([delivery(batch(2), message="new"), copy], deadline)
+    assert result.retry == ("new",)
+    assert result.counts == {Verdict.PUT_BACK: 1, Verdict.DUPLICATE: 1}
+    assert "S#shards" in result.contradictions[0]
+    world.assert_exact()
+
+
+def test_notes_that_the_ledger_does_not_take_leave_the_time_for_verdicts() -> None:
+    world = SmallWorld()
+    on_call = world.store.on_call
+
+    def slow_put(name: str) -> None:
+        on_call(name)
+        if name == "items.put":
+            world.clock.advance_s(2)
+            raise UnavailableError("dynamodb.PutItem", "throttled", may_have_applied=False)
+
+    world.store.on_call = slow_put
+    result = world.handle(*(replace(each, receive_count=3) for each in deliveries(40)))
+    assert result.retry == ()
+    assert len(world.accepted()) == 40
+    assert world.metrics.counts[metric_names.HELD_NOTES_LOST] == 40
+
+
+def test_the_oldest_message_is_noted_first() -> None:
+    world = SmallWorld()
+    world.store.on_call = lambda name: world.clock.advance_s(60) if name == "items.put" else None
+    young, old = delivery(batch(1), message="young", receive_count=3), delivery(batch(2), message="old")
+    old = replace(old, receive_count=3, sent_at_ms=young.sent_at_ms - 60_000)
+    world.handle(young, old)
+    assert [HeldMessage.from_item(item).message_id for item in world.items(HELD_PK)] == ["old"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -17,6 +18,9 @@ from metering.errors import ConditionFailedError, LedgerCorruptError, Unavailabl
 from metering.usecases.patience import Patience
 from metering.usecases.shards import ShardRecord, known_shards
 from tests.unit.lake.world import HOUR, World, record
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _LOST = UnavailableError("dynamodb.PutItem", "no answer", may_have_applied=True)
 
@@ -130,3 +134,25 @@ def test_a_lowered_number_leaves_nothing_behind() -> None:
     world.compact_all()
     assert not [item for item in world.items.scan(Table.LEDGER) if str(item["pk"]).startswith("P#")]
     assert world.visible() == world.usage()
+
+
+def test_a_remembered_one_is_raised_like_any_other_number() -> None:
+    items = MemoryItemStore()
+    items.put(Put(table=Table.LEDGER, item=UsedShards(number=1).to_item()))
+    items.on_call = _no_more_than(10)
+    recorded(items, 4)
+    assert known_shards(items, 1) == range(4)
+
+
+def _no_more_than(calls: int) -> Callable[[str], None]:
+    left = iter(range(calls))
+
+    def on_call(_name: str) -> None:
+        assert next(left, None) is not None, "it never ends"
+
+    return on_call
+
+
+def test_a_number_that_no_stage_can_have_is_not_listed_for_ever() -> None:
+    with pytest.raises(LedgerCorruptError, match="S#shards"):
+        UsedShards.from_item({"pk": SHARDS_KEY.pk, "sk": SHARDS_KEY.sk, "number": 10**12})

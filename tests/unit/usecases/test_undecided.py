@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from metering.adapters.memory.clock import ManualClock
+from metering.adapters.memory.clock import DeadlineAt, ManualClock
 from metering.adapters.memory.items import MemoryItemStore
 from metering.adapters.memory.metrics import MemoryMetrics
 from metering.domain.batches import Delivery
@@ -106,7 +106,9 @@ class Region:
         message.receives += 1
         message.visible_s = self.now_s + VISIBILITY_S
         if worker:
-            self.notes.note([self._delivery(message)])
+            self.notes.note(
+                [self._delivery(message)], until=DeadlineAt(clock=self.clock, at_ms=self.clock.now_ms() + 1)
+            )
 
     def settle(self, message: Message) -> None:
         self.messages.remove(message)

@@ -14,14 +14,17 @@ from metering.domain.ledger import CommitRecord, Pending, Run
 from metering.domain.source_items import SourceFigures
 from metering.domain.usage import Total
 from metering.domain.watch_items import (
+    COMPLETENESS_KEY,
+    WATCH_KEY,
     Backlog,
     CanaryRun,
     CanaryVerdict,
+    Completeness,
     Reconciliation,
     SourceState,
     conflict_seen_item,
 )
-from metering.errors import UnavailableError
+from metering.errors import LedgerCorruptError, UnavailableError
 from metering.units import DAY_S
 from metering.usecases.undecided import Redelivery
 from metering.usecases.watch import Watch
@@ -231,3 +234,38 @@ def test_a_figure_that_cannot_be_measured_takes_the_heartbeat_along_and_no_other
     assert Figure.HEARTBEAT not in figures
     assert Figure.DEAD_LETTERS not in figures
     assert Figure.CANARY_AGE in figures
+
+
+def test_a_first_look_says_nothing_of_what_was_sent_before_it_while_the_queue_is_not_empty() -> None:
+    setup = Setup()
+    setup.ingest.send_many(["a"])
+    setup.clock.advance_s(600)
+    for _ in range(3):
+        assert setup.watch.run()[Figure.OLDEST_BATCH_AGE] < 600
+        assert _complete_through_s(setup) <= NOW_S
+        setup.clock.advance_s(60)
+    setup.facts.age_s = 780
+    setup.watch.run()
+    assert _complete_through_s(setup) <= NOW_S
+    [message] = setup.ingest.receive(1)
+    setup.ingest.delete_many([message.receipt])
+    setup.watch.run()
+    assert _complete_through_s(setup) > NOW_S
+
+
+def _complete_through_s(setup: Setup) -> int:
+    item = setup.items.peek(Table.LEDGER, COMPLETENESS_KEY)
+    assert item is not None
+    return Completeness.from_item(item).through_s
+
+
+def test_what_it_cannot_remember_leaves_every_other_figure() -> None:
+    setup = Setup()
+    setup.watch.run()
+    setup.dead.send_many(["a"])
+    setup.items.put(Put(table=Table.LEDGER, item={"pk": WATCH_KEY.pk, "sk": WATCH_KEY.sk, "first_s": "x"}))
+    with pytest.raises(LedgerCorruptError, match="W#watch"):
+        setup.watch.run()
+    assert setup.gauges.published[Figure.DEAD_LETTERS] == 1
+    assert setup.gauges.published[Figure.CONFLICTS] == 0
+    assert Figure.HEARTBEAT not in setup.gauges.published
