@@ -5,6 +5,7 @@ command says so and goes on with the next one.
 """
 
 import json
+import os
 import resource
 import selectors
 import subprocess
@@ -13,6 +14,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import IO, Self
 
 from metering.adapters.aws.runtime import SystemClock
@@ -22,7 +24,7 @@ from metering.cli.connection import RegionConnection, connect
 from metering.domain.admission import Admission
 from metering.domain.batches import Delivery
 from metering.ports import Allowance
-from metering.units import GIB, MIB
+from metering.units import GIB, KIB, MIB
 from metering.usecases.dead_letters import DeadLetter, DeadLetters
 
 LOOK_S = 20
@@ -32,6 +34,11 @@ LOOK_S = 20
 _MEMORY_BYTES = 3 * GIB // 2
 ANSWER_S = LOOK_S + 10
 """The same, with the time to start and to notice by itself that the time is over."""
+# How long a child that closed its stdout may take to end.
+_GRACE_S = 1
+_LACKS_OF_MEMORY = ("MemoryError", "Cannot allocate memory")
+# Of what it said at the end so much is looked at.
+_SAID_BYTES = 4 * KIB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +87,7 @@ class DeadLetterReader:
         self._letters = letters
         self._timeout_s = timeout_s
         self._child: subprocess.Popen[bytes] | None = None
+        self._said: IO[bytes] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -92,18 +100,19 @@ class DeadLetterReader:
         answer = self._ask(json.dumps(asdict(delivery)).encode() + b"\n")
         if answer:
             return DeadLetter(**json.loads(answer))
+        why = self._why()
         self._end()
-        why = f"Reading it here took more than {LOOK_S} s or {_MEMORY_BYTES // MIB} MiB; a worker has its own limits."
         return replace(self._letters.glance(delivery), why=why)
 
     def _ask(self, question: bytes) -> bytes:
         """The child's line of answer; empty if it gave none in time."""
         if self._child is None:
+            self._said = TemporaryFile()  # noqa: SIM115  # it lives as long as the child
             self._child = subprocess.Popen(  # noqa: S603  # this interpreter, and a module of ours
                 self._command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
+                stderr=self._said,
                 bufsize=0,
             )
         stdin, stdout = self._child.stdin, self._child.stdout
@@ -115,11 +124,35 @@ class DeadLetterReader:
             return b""
         return _line(stdout, self._timeout_s)
 
+    def _why(self) -> str:
+        """Why there is no answer: the limits, or an error that has nothing to do with them and must not look so."""
+        error = self._error()
+        if error and not any(lack in error for lack in _LACKS_OF_MEMORY):
+            return f"Reading it here failed: {error}"
+        return f"Reading it here took more than {LOOK_S} s or {_MEMORY_BYTES // MIB} MiB; a worker has its own limits."
+
+    def _error(self) -> str:
+        """The last thing that a child said that ended by itself."""
+        if self._child is None or self._said is None:
+            return ""
+        try:
+            code = self._child.wait(timeout=_GRACE_S)
+        except subprocess.TimeoutExpired:
+            return ""
+        if code <= 0:
+            return ""
+        self._said.seek(max(self._said.seek(0, os.SEEK_END) - _SAID_BYTES, 0))
+        lines = self._said.read().decode(errors="replace").split("\n")
+        return next((line for line in reversed(lines) if line.strip()), "")
+
     def _end(self) -> None:
         if self._child is not None:
             self._child.kill()
             self._child.communicate()
             self._child = None
+        if self._said is not None:
+            self._said.close()
+            self._said = None
 
 
 def _line(pipe: IO[bytes], timeout_s: float) -> bytes:

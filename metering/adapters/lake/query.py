@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import TIMEOUT_MAX
 from typing import TYPE_CHECKING, cast
 
 import duckdb
@@ -127,7 +128,7 @@ class _Run:
         """The answer."""
         answer = in_thread(self._answer)
         try:
-            return answer.result(timeout=timeout_s)
+            return answer.result(timeout=min(timeout_s, TIMEOUT_MAX))
         except StillWaiting as error:
             if answer.done():
                 raise
@@ -149,7 +150,10 @@ class _Run:
         state = ScanState(stop=self.stop)
         with self._connected(LakeRows(self.objects, self._parts(), state)) as connection:
             try:
-                cursor = connection.execute(self.sql)
+                # DuckDB's types do not say it: for nothing but spaces and comments there is no cursor.
+                cursor = cast("duckdb.DuckDBPyConnection | None", connection.execute(self.sql))
+                if cursor is None:
+                    raise QueryError("There is no statement in it.")
                 rows = cast("list[tuple[object, ...]]", cursor.fetchall())
             except duckdb.Error as error:
                 if state.error is not None:

@@ -195,8 +195,8 @@ class _Scan:
         try:
             # Read by the thread that asks and by none of Arrow's own, so that nothing there waits for the interpreter.
             with (
-                decoding(part.key),
                 self.objects.open(part.key) if part.local is None else part.local.open("rb") as stream,
+                decoding(part.key),
             ):
                 yield pq.ParquetFile(stream, metadata=metadata, pre_buffer=False)
         except ObjectMissingError as error:

@@ -107,12 +107,13 @@ def _gunzip(stored: Iterator[bytes], work: Work) -> Iterator[bytes]:
         rest, made = step, 0
         while rest:
             if member.eof:
-                # Members may follow each other (RFC 1952); zeros may fill up a block behind the last.
-                rest = rest.lstrip(b"\0")
                 work.member()
                 member, begun = zlib.decompressobj(wbits=31), False
+            if not begun:
+                # Members may follow each other (RFC 1952); zeros may fill up a block behind the last, over many steps.
+                rest = rest.lstrip(b"\0")
+                begun = bool(rest)
                 continue
-            begun = True
             piece = _inflate(member, rest)
             rest = member.unused_data if member.eof else member.unconsumed_tail
             made += len(piece)

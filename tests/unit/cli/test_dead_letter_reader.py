@@ -25,6 +25,10 @@ for line in sys.stdin:
         time.sleep(60)
     if "die" in delivery["message_id"]:
         os._exit(1)
+    if "starve" in delivery["message_id"]:
+        raise MemoryError
+    if "fail" in delivery["message_id"]:
+        raise KeyError("our own mistake")
     answer = json.loads(sys.argv[1]) | {"message_id": delivery["message_id"]}
     print(json.dumps(answer), flush=True)
 """
@@ -58,6 +62,13 @@ def test_a_letter_that_hangs_or_kills_its_reader_is_named_and_the_others_are_rea
     }
     assert "more than 20 s or 1536 MiB" in found["hang"].why
     assert found["hang"].batch_id == "a"
+
+
+def test_a_reader_that_fails_says_why_and_is_not_called_slow() -> None:
+    found = look("fail", "starve")
+    assert found["fail"].why == "Reading it here failed: KeyError: 'our own mistake'"
+    assert "MiB" in found["starve"].why
+    assert {letter.advice for letter in found.values()} == {"unknown"}
 
 
 def test_a_reader_may_take_so_much_memory_and_no_more() -> None:

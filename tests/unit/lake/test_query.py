@@ -83,6 +83,12 @@ def test_a_wrong_query_is_refused_and_files_are_out_of_reach(sql: str) -> None:
         ask(world_with_traffic(), sql)
 
 
+@pytest.mark.parametrize("sql", ["", "  ", ";", "-- nothing"])
+def test_a_query_without_a_statement_is_a_wrong_one(sql: str) -> None:
+    with pytest.raises(QueryError, match="no statement"):
+        ask(World(), sql)
+
+
 def storage(world: World, *, part_rows: int = 1_000_000) -> StorageReport:
     reporter = StorageReporter(
         items=world.items,

@@ -225,6 +225,26 @@ def test_a_query_that_computes_too_long_is_stopped() -> None:
     assert time.monotonic() - began < 10
 
 
+def test_a_time_limit_beyond_all_clocks_is_none(world: World) -> None:
+    assert ask(world, "SELECT sum(bytes) FROM transfers", timeout_s=1e18) == [(BYTES,)]
+
+
+def test_a_fetched_file_that_is_gone_is_trouble_of_this_machine_and_no_damage(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scannable = query.scannable
+
+    def lose(rows: LakeRows) -> LakeRows:
+        for part in rows._parts:
+            if part.local is not None:
+                part.local.unlink(missing_ok=True)
+        return scannable(rows)
+
+    monkeypatch.setattr(query, "scannable", lose)
+    with pytest.raises(QueryStoppedError, match="No such file"):
+        ask(world, "SELECT sum(bytes) FROM transfers")
+
+
 def test_errors_of_reading_stay_what_they_are(world: World) -> None:
     total = "SELECT sum(bytes) FROM transfers"
 

@@ -78,6 +78,16 @@ def test_several_members_make_one_object(compression: str) -> None:
     assert desk.decoded(pointer("ingest/x", "ndjson", compression, count=2)).records == 2
 
 
+@pytest.mark.parametrize("zeros", [512, 64 * 1024, 3 * 1024 * 1024])
+def test_zeros_behind_a_gzip_stream_fill_up_a_block_of_any_size(zeros: int) -> None:
+    packed = PACK["gzip"](ndjson([record()]))
+    # The stream ends just before a step of the reader's, so that the zeros go on behind it.
+    comment = b"\x1f\x8b\x08\x10" + bytes(6) + b"c" * (64 * 1024 - len(packed) - 32) + b"\0"
+    desk = Desk(_LIMITS)
+    desk.put("ingest/x", comment + packed[10:] + bytes(zeros))
+    assert desk.decoded(pointer("ingest/x", "ndjson", "gzip")).records == 1
+
+
 def gzip_bomb(size: int) -> bytes:
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
     return b"".join(packer.compress(b"\n" * MIB) for _ in range(size // MIB)) + packer.flush()
