@@ -16,6 +16,7 @@ from metering.errors import SettingsError
 from metering.settings import Policy
 from metering.stage_settings import QueueSettings, StageSettings
 from metering.units import DAY_S, HOUR_S, MIB, MINUTE_S
+from metering.usecases.shares import REFUSED_FROM_RECEIVE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -95,7 +96,9 @@ class StageConfig(BaseModel):
     timeout_s: int = Field(60, ge=1, le=900)
     visibility_s: int = Field(420, ge=1, le=SQS_VISIBILITY_MAX_S)
     short_visibility: bool = False
-    max_receives: int = Field(5, ge=3, description="From the third receive on a message is handled alone.")
+    max_receives: int = Field(
+        5, ge=REFUSED_FROM_RECEIVE, description="What is too slow gets its verdict at the last of its chances."
+    )
     max_concurrency: int = Field(20, ge=2, le=1_000)
     aggregator_memory_mb: int = Field(1_769, ge=512, le=10_240, description="1,769 MB is one whole core.")
     queue_retention_s: int = Field(4 * DAY_S, ge=MINUTE_S, le=SQS_RETENTION_MAX_S)
@@ -225,6 +228,14 @@ def _marker_life(config: StageConfig) -> str | None:
     return None
 
 
+def _source_life(config: StageConfig) -> str | None:
+    if config.tunables.get("source_life_s", TUNABLES["source_life_s"]) <= config.marker_life_s:
+        return (
+            "tunables.source_life_s must be above marker_life_s: a source is derived again from markers that are left"
+        )
+    return None
+
+
 def _dead_letters(config: StageConfig) -> str | None:
     if config.dead_letter_retention_s < config.queue_retention_s:
         return "dead_letter_retention_s must not be under queue_retention_s: a message keeps its age in the DLQ"
@@ -278,6 +289,7 @@ def _account_ids(config: StageConfig) -> str | None:
 _RULES: tuple[Callable[[StageConfig], str | None], ...] = (
     _visibility,
     _marker_life,
+    _source_life,
     _dead_letters,
     _incoming_objects,
     _batch_window,

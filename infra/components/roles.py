@@ -55,11 +55,13 @@ class AccessRoles(Construct):
             data.grant_read(role, *_READABLE)
             data.grant_list(role, *_WEIGHED)
             ingest.grant_watch(role)
+            self._read_queue_age(role)
         ingest.grant_redrive(self.operator)
         topics.grant_publish(self.operator)
         topics.grant_look(self.operator)
         # What a redrive or a retry would do can only be said by who can read what they would read.
         data.grant_read(self.operator, prefixes.INGEST, prefixes.DROP)
+        data.grant_read_versions(self.operator, prefixes.INGEST, prefixes.DROP)
         self._grant_jobs(data=data, ledger=ledger, usage=usage)
 
     def _grant_jobs(self, *, data: DataBucket, ledger: MeteringTable, usage: MeteringTable) -> None:
@@ -73,6 +75,11 @@ class AccessRoles(Construct):
 
     def _role(self, construct_id: str, description: str, principal: iam.IPrincipal) -> iam.Role:
         return iam.Role(self, construct_id, description=description, assumed_by=principal)
+
+    def _read_queue_age(self, role: iam.IRole) -> None:
+        """Reports measure how complete they are where the watch has not measured it yet."""
+        iam.Grant.add_to_principal(grantee=role, actions=["cloudwatch:GetMetricStatistics"], resource_arns=["*"])
+        acknowledge_wildcard(role, "*", "GetMetricStatistics knows no resources; it only reads figures.")
 
     def _find_stacks(self, role: iam.Role) -> None:
         """The command line finds a region's resources in the outputs of its stacks."""

@@ -39,7 +39,7 @@ def list_(
         typer.Option("--deep", help=f"Read their records too, in a process of its own: up to {LOOK_S} s for each."),
     ] = False,
 ) -> None:
-    """Show dead letters: the best known reason, what a redrive would do now, and until when it still would.
+    """Show dead letters, and what is known of each without its records. --deep says what a redrive would do now.
 
     Without --deep no record is read: some dead letters are there because reading them ends a worker. They stay in the
     queue. While this command looks at them, and for a while after it was killed, they are hidden.

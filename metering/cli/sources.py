@@ -50,7 +50,7 @@ _NUMBERS = re.compile(r"([0-9]{1,19})(?:-([0-9]{1,19}))?")
 def sources(
     session: Session,
     gaps: Annotated[
-        bool, typer.Option("--gaps", help="Only producers with gaps, or with numbers that nobody can believe.")
+        bool, typer.Option("--gaps", help="Only producers with gaps, or with numbers too far beyond their last one.")
     ] = False,
     silent: Annotated[bool, typer.Option("--silent", help="Only producers that went silent.")] = False,
     silence: Annotated[
@@ -89,7 +89,8 @@ def accept_gap(
     session: Session,
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="The producer's source_id.")],
     numbers: Annotated[
-        str, typer.Argument(metavar="NUMBERS", help="One number, FIRST-LAST, or `all` that is missing by now.")
+        str,
+        typer.Argument(metavar="NUMBERS", help="One number, a range FIRST-LAST, or `all`: whatever is missing by now."),
     ],
 ) -> None:
     """Accept that numbers of a producer never arrived: they are no gap any more, and hold no report back.

@@ -1,6 +1,6 @@
 """The ledger's items: their keys, their attributes, and back again.
 
-One dataclass an item kind, as docs/decisions/ledger-keys.md lists them. `to_item` and `from_item` are inverse, and
+One dataclass an item kind; docs/decisions/ledger-keys.md lists all kinds. `to_item` and `from_item` are inverse, and
 `from_item` takes nothing but what `to_item` writes: anything else is a `LedgerCorruptError` that names the item. What
 may be written when, and on which condition, is the use cases' business.
 
@@ -15,7 +15,10 @@ may be written when, and on which condition, is the use cases' business.
 | run       | `R#<shard>`     | `<n>`, 12 digits |
 | period    | `T#<month>`     | `T`              |
 
-The usage table's items are in `metering.domain.usage_items`.
+Others are beside what they are about: aliases and notes of retries (`A#…`, `N#…` of a batch) in
+`metering.domain.retries`, `S#shards` in `metering.domain.shards`, regions in `metering.domain.regions`, and what is
+kept for people and alarms (`W#…`) in `watch_items`, `queue_memory` and `source_items`. The usage table's items are in
+`metering.domain.usage_items`.
 """
 
 from __future__ import annotations

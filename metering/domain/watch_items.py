@@ -9,6 +9,9 @@
 | reconciliation      | `W#reconcile` | `W`                        | reconciler   |
 | work list           | `W#worklist`  | `W`                        | reconciler   |
 | source              | `W#source`    | source id                  | reconciler   |
+
+What the watch remembers of the queues is in `metering.domain.queue_memory`, rulings on sources and their figures are in
+`metering.domain.source_items`.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ twice is counted once, by its id.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from metering.domain.batches import DecodedBatch, Delivery, NoBatch, RefusedBatch
@@ -195,23 +195,14 @@ class DeadLetters:
         message = glance(delivery.body, bucket=self._bucket)
         batch_id = "" if isinstance(message, NoBatch | None) else message.batch_id
         advice, why = _at_a_glance(message, self._marker(batch_id))
-        return DeadLetter(
-            message_id=delivery.message_id,
-            batch_id=batch_id,
-            source_id="" if isinstance(message, NoBatch | None) else message.source_id,
-            sent_at_s=delivery.sent_at_ms // 1000,
-            receives=delivery.receive_count,
-            why=why,
-            advice=advice,
-            records=0 if isinstance(message, NoBatch | None) else message.record_count or 0,
-            admitted_until_s=None,
-            kept_until_s=delivery.sent_at_ms // 1000 + self._retention_s,
-        )
+        letter = self._letter(delivery, batch_id=batch_id, advice=advice, why=why)
+        if isinstance(message, NoBatch | None):
+            return letter
+        return replace(letter, source_id=message.source_id, records=message.record_count or 0)
 
     def examine(self, delivery: Delivery, allowance: Allowance) -> DeadLetter:
         """What a redrive would do with a dead letter: reads it as a worker would, and may die as a worker would."""
         batch, why = self._read(delivery, allowance)
-        kept_until_s = delivery.sent_at_ms // 1000 + self._retention_s
         batch_id = "" if isinstance(batch, NoBatch | None) else batch.batch_id
         marker = self._marker(batch_id)
         until_s: int | None = None
@@ -221,17 +212,25 @@ class DeadLetters:
             advice, until_s = ("meter in part" if batch.refused else "meter"), self._admitted_until(batch)
         else:
             advice = "unknown" if batch is None else "refuse"
+        letter = self._letter(delivery, batch_id=batch_id, advice=advice, why=why)
+        if isinstance(batch, NoBatch | None):
+            return letter
+        return replace(letter, source_id=batch.source_id, records=batch.records, admitted_until_s=until_s)
+
+    def _letter(self, delivery: Delivery, *, batch_id: str, advice: str, why: str) -> DeadLetter:
+        """What is known of any letter."""
+        sent_at_s = delivery.sent_at_ms // 1000
         return DeadLetter(
             message_id=delivery.message_id,
             batch_id=batch_id,
-            source_id="" if isinstance(batch, NoBatch | None) else batch.source_id,
-            sent_at_s=delivery.sent_at_ms // 1000,
+            source_id="",
+            sent_at_s=sent_at_s,
             receives=delivery.receive_count,
             why=why,
             advice=advice,
-            records=batch.records if isinstance(batch, DecodedBatch | RefusedBatch) else 0,
-            admitted_until_s=until_s,
-            kept_until_s=kept_until_s,
+            records=0,
+            admitted_until_s=None,
+            kept_until_s=sent_at_s + self._retention_s,
         )
 
     def _read(

@@ -117,7 +117,7 @@ class Elsewhere:
         self._outputs: Mapping[str, str] = {}
 
     def deploy(self, *, shards: int) -> None:
-        settings = {**WIDE, "tunables": json.dumps({"shards": shards, "usage_shards": 2})}
+        settings = {**WIDE, "tunables": json.dumps({"shards": shards, "usage_shards": 2, "source_life_s": 90 * DAY_S})}
         run_deployment(
             stage=self._service.stage,
             region=ELSEWHERE,

@@ -341,6 +341,26 @@ def test_operators_and_no_readers_read_what_producers_left(stage: str) -> None:
 
 
 @pytest.mark.parametrize("stage", STAGE_NAMES)
+def test_operators_read_the_versions_that_a_worker_would_read(stage: str) -> None:
+    """Else `dlq list --deep` says that an object was changed which a redrive would meter."""
+    worker = Grants(synthesised(stage), "pipeline", "AggregatorRole").prefixes("s3:GetObjectVersion")
+
+    assert Grants(synthesised(stage), "data", "RolesOperator").prefixes("s3:GetObjectVersion") == worker
+    assert not Grants(synthesised(stage), "data", "RolesReader").prefixes("s3:GetObjectVersion")
+
+
+@pytest.mark.parametrize("stage", STAGE_NAMES)
+@pytest.mark.parametrize("role", ["RolesReader", "RolesOperator"])
+def test_who_reports_may_ask_how_old_the_oldest_message_is(stage: str, role: str) -> None:
+    """Where the watch has not run yet, a report measures `complete_through` itself."""
+    grants = Grants(synthesised(stage), "data", role)
+
+    assert grants.may("cloudwatch:GetMetricStatistics", "*")
+    assert grants.may("sqs:GetQueueAttributes", "IngestQueue")
+    assert grants.may("sqs:GetQueueAttributes", "DeadLetters")
+
+
+@pytest.mark.parametrize("stage", STAGE_NAMES)
 def test_each_function_has_a_role_of_its_own_without_managed_policies(stage: str) -> None:
     synth = synthesised(stage)
     functions = synth.resources("pipeline", "AWS::Lambda::Function")

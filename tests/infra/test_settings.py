@@ -13,9 +13,13 @@ from metering.stage_settings import StageSettings
 from tests.infra.synthesis import STAGE_NAMES, Synthesised, synthesised
 
 CHANGED = json.dumps(
-    {"tunables": {"shards": 4, "usage_shards": 7}, "admission_window_s": 60 * 86_400, "marker_life_s": 75 * 86_400,
-     "incoming_retention_days": 90}
-)  # fmt: skip
+    {
+        "tunables": {"shards": 4, "usage_shards": 7, "source_life_s": 90 * 86_400},
+        "admission_window_s": 60 * 86_400,
+        "marker_life_s": 75 * 86_400,
+        "incoming_retention_days": 90,
+    }
+)
 
 
 def published(stage: Synthesised) -> StageSettings:

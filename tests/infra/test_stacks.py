@@ -9,6 +9,7 @@ from typing import Any
 import grimp
 import pytest
 
+from metering.adapters.aws.probe import _CALLS, _OPTIONAL_CALLS
 from tests.infra.synthesis import PARTS, STAGE_NAMES, synthesised
 
 CONTRACT_OUTPUTS = {
@@ -138,3 +139,12 @@ def test_modules_of_infra_import_towards_their_parts() -> None:
         "infra.stacks.observability",
     }
     assert "infra.stacks.observability" not in graph.find_modules_directly_imported_by("infra.stacks.pipeline")
+
+
+@pytest.mark.parametrize("stage", STAGE_NAMES)
+def test_preflight_asks_every_service_that_the_stacks_use(stage: str) -> None:
+    """Resources of IAM are global, and CloudFormation is asked for the types themselves."""
+    used = {resource["Type"].split("::")[1].lower() for resource in synthesised(stage).all_resources().values()}
+    asked = {call.service for call in (*_CALLS, *_OPTIONAL_CALLS.values())}
+
+    assert used - asked == {"iam"}

@@ -16,13 +16,19 @@ from tests.simulation.sqs import SimulatedQueue
 from tests.simulation.watch import Watch
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from metering.domain.items import Item
     from tests.simulation.faults import Decider
     from tests.simulation.rows import SentContent
 
 
 class World:
-    """All that processes share."""
+    """All that processes share.
+
+    Attributes:
+        listen: Told of each new process, to put something between it and its ports.
+    """
 
     def __init__(self, seed: int, faults: Decider, *, now_ms: int) -> None:
         self.faults = faults
@@ -39,6 +45,7 @@ class World:
         self.alerts = MemoryAlerts()
         self.contents: dict[str, SentContent] = {}
         self.watch = Watch(self)
+        self.listen: Callable[[Process], None] | None = None
         self._processes: list[Process] = []
 
     def now_ms(self) -> int:
@@ -51,6 +58,8 @@ class World:
     def process(self, name: str, *, skew_ms: int = 0) -> Process:
         """A new process."""
         process = Process(self, name, skew_ms=skew_ms)
+        if self.listen is not None:
+            self.listen(process)
         self._processes.append(process)
         return process
 

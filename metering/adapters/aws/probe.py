@@ -36,6 +36,7 @@ _CALLS = (
     _Call("logs", "describe_log_groups", {"limit": 1}),
     _Call("cloudwatch", "list_metrics", {"Namespace": "Metering"}),
     _Call("kms", "list_keys", {"Limit": 1}),
+    _Call("ssm", "describe_parameters", {"MaxResults": 1}),
 )
 # Asked only if the stacks would use them.
 _OPTIONAL_CALLS = {

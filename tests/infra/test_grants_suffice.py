@@ -1,0 +1,269 @@
+"""Each role may do what its code does: calls of whole histories, held against the templates of real stages.
+
+Emulators do not check `dynamodb:LeadingKeys`, so only this shows that a note lands in a partition that its writer may
+write.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from functools import cache
+from typing import TYPE_CHECKING
+
+import pytest
+
+from metering.adapters.lake.jobs import LakeJobs
+from metering.adapters.memory.alerts import MemoryAlerts
+from metering.adapters.memory.clock import DeadlineAt, ManualClock
+from metering.adapters.memory.entropy import SeededEntropy
+from metering.adapters.memory.items import MemoryItemStore
+from metering.adapters.memory.metrics import MemoryMetrics
+from metering.adapters.memory.objects import MemoryObjectStore
+from metering.adapters.memory.queues import MemoryQueue
+from metering.domain.items import Put, Table
+from metering.domain.source_items import Ruling, RulingKind
+from metering.domain.watch_items import Completeness, SourceState
+from metering.units import DAY_S
+from metering.usecases.canary import Canary
+from metering.usecases.freshness import Freshness
+from metering.usecases.undecided import Redelivery
+from metering.usecases.watch import Watch
+from tests.infra.calls import Call, HeardItems, HeardObjects
+from tests.infra.synthesis import synthesised
+from tests.infra.test_grants import Grants
+from tests.simulation import jobs
+from tests.simulation.faults import MINUTE_MS
+from tests.simulation.history import History
+from tests.simulation.matrix import NOW_MS, NoChunks, few_actions
+from tests.stage import STAGE, settings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tests.simulation.ports import Process
+
+_SEEDS = range(30)
+# Who does what a process of a history does. Several roles may: people run the jobs, too.
+_ROLES_OF = {
+    "worker": ("Aggregator",),
+    "compactor": ("Compactor", "Operator"),
+    "cleaner": ("Compactor", "Operator"),
+    "orphans": ("Compactor", "Operator"),
+    "sweeper": ("Sweeper",),
+    "reconciler": ("Reconciler", "Operator"),
+    "run checker": ("Reconciler", "Operator"),
+    "reader": ("Reader", "Operator", "Canary"),
+    "repair": ("Operator",),
+    "closer": ("Operator",),
+}
+_ROLES = {
+    "Aggregator": ("pipeline", "AggregatorRole"),
+    "Compactor": ("pipeline", "CompactorRole"),
+    "Sweeper": ("pipeline", "SweeperRole"),
+    "Reconciler": ("pipeline", "ReconcilerRole"),
+    "Canary": ("pipeline", "CanaryRole"),
+    "Watch": ("pipeline", "WatchRole"),
+    "Reader": ("data", "RolesReader"),
+    "Operator": ("data", "RolesOperator"),
+}
+_NOW_S = NOW_MS // 1000
+
+
+class _Facts:
+    """`QueueFacts` of a queue that holds something."""
+
+    def oldest_age_s(self) -> int | None:
+        return 60
+
+    def longest_retention_s(self) -> int:
+        return 14 * DAY_S
+
+    def redelivery(self) -> Redelivery:
+        return Redelivery(visibility_s=420, max_receives=5)
+
+
+class _Gauges:
+    def publish(self, values: Mapping[str, int]) -> None:
+        assert values
+
+
+class _Ear:
+    """What was asked for, by role."""
+
+    def __init__(self) -> None:
+        self.calls: dict[str, set[Call]] = defaultdict(set)
+
+    def listen(self, process: Process) -> None:
+        if process.name == "worker 0":
+            # Its wide commits stay open for the sweeper.
+            process.items = NoChunks(process, process.world.items)
+        for role in _ROLES_OF.get(process.name.rstrip(" 0123456789"), ()):
+            process.items = HeardItems(process.items, self.calls[role])  # type: ignore[assignment]
+            process.objects = HeardObjects(process.objects, self.calls[role])  # type: ignore[assignment]
+
+
+class _SweptHistory(History):
+    """A history with the function that finishes what the watch found open."""
+
+    def _live(self, epoch: int) -> None:
+        for _ in range(5):
+            self._spawn("sweeper", self._sweep)
+        super()._live(epoch)
+
+    def _sweep(self, process: Process) -> None:
+        items = self.world.items
+        wide = tuple(
+            str(item["sk"]) for item in items.everything(Table.LEDGER) if str(item["pk"])[0] == "P" and item["wide"]
+        )
+        items.put(Put(table=Table.LEDGER, item=Completeness(through_s=0, open=wide).to_item()))
+        jobs.sweeper(process, self.settings).sweep_known(jobs.deadline(process, MINUTE_MS))
+
+
+class _Region:
+    """A region at rest, with a message in its queue: for those that histories leave out."""
+
+    def __init__(self, ear: _Ear) -> None:
+        self._ear = ear
+        self._clock = ManualClock(NOW_MS)
+        self._items = MemoryItemStore()
+        self._objects = MemoryObjectStore(self._clock)
+        self._queue, self._dead = MemoryQueue(self._clock), MemoryQueue(self._clock)
+        self._queue.send_many(["a"])
+
+    def items(self, role: str) -> HeardItems:
+        return HeardItems(self._items, self._ear.calls[role])
+
+    def jobs(self, role: str, **changes: object) -> LakeJobs:
+        return LakeJobs(
+            items=self.items(role),
+            objects=HeardObjects(self._objects, self._ear.calls[role]),
+            clock=self._clock,
+            entropy=SeededEntropy(1),
+            metrics=MemoryMetrics(),
+            alerts=MemoryAlerts(),
+            settings=settings(shards=2, **changes),
+        )
+
+    def watch(self) -> None:
+        """Twice: it remembers."""
+        watch = Watch(
+            items=self.items("Watch"),
+            ingest=self._queue,
+            dead=self._dead,
+            queue_facts=_Facts(),
+            gauges=_Gauges(),
+            clock=self._clock,
+            shards=2,
+            window_s=STAGE.window_s,
+            marker_life_s=STAGE.marker_life_s,
+        )
+        for _ in range(2):
+            assert watch.run()
+
+    def report(self, role: str) -> None:
+        """What a report says of completeness in a region whose watch has not run yet."""
+        freshness = Freshness(
+            items=self.items(role),
+            ingest=self._queue,
+            dead=self._dead,
+            queue_facts=_Facts(),
+            clock=self._clock,
+            shards=2,
+            window_s=STAGE.window_s,
+        )
+        assert freshness.measure()
+
+    def rule(self) -> None:
+        """A source is forgotten; both kinds of tick honour that."""
+        source = SourceState(source_id="edge-1", last_sequence=7, last_seen_s=_NOW_S)
+        self._items.put(Put(table=Table.LEDGER, item={**source.to_item(), "last_ms": 1, "noticed": []}))
+        for scan_every_s in (0, DAY_S):
+            self._clock.advance_s(1)
+            ruling = Ruling(
+                source_id="edge-1",
+                kind=RulingKind.FORGET,
+                at_ms=self._clock.now_ms(),
+                by="me",
+                expires_at=_NOW_S + DAY_S,
+            )
+            self.items("Operator").put(Put(table=Table.LEDGER, item=ruling.to_item()))
+            tick = self.jobs("Reconciler", scan_every_s=scan_every_s).reconcile_tick
+            assert tick.run(self._deadline()).scanned is (scan_every_s == 0)
+
+    def canary(self) -> None:
+        canary = Canary(
+            items=self.items("Canary"),
+            queue=self._queue,
+            view=self.jobs("Canary").view,
+            clock=self._clock,
+            region="us-east-1",
+        )
+        assert canary.run(self._deadline())
+
+    def _deadline(self) -> DeadlineAt:
+        return DeadlineAt(clock=self._clock, at_ms=self._clock.now_ms() + 900_000)
+
+
+@cache
+def heard() -> Mapping[str, frozenset[Call]]:
+    """What each role's code asked for."""
+    ear = _Ear()
+    for seed in _SEEDS:
+        history = _SweptHistory(seed, dropped_faults=(), dropped_batches=())
+        history.world.listen = ear.listen
+        # Small batches make wide commits then.
+        with few_actions():
+            history.run()
+        history.world.end()
+    region = _Region(ear)
+    region.report("Reader")
+    region.report("Operator")
+    region.watch()
+    region.rule()
+    region.canary()
+    return {role: frozenset(calls) for role, calls in ear.calls.items()}
+
+
+def _allowed(grants: Grants, call: Call) -> bool:
+    if call.action == "s3:ListBucket":
+        return grants.may_list(call.place)
+    if call.action.startswith("s3:"):
+        return call.place in grants.prefixes(call.action)
+    return grants.may_write(call.action, call.resource, call.place)
+
+
+@pytest.mark.parametrize("stage", ["dev", "prod"])
+@pytest.mark.parametrize("role", sorted(_ROLES))
+def test_a_role_may_do_all_that_its_code_does(role: str, stage: str) -> None:
+    grants = Grants(synthesised(stage), *_ROLES[role])
+
+    assert [call for call in sorted(heard()[role]) if not _allowed(grants, call)] == []
+
+
+@pytest.mark.parametrize(
+    ("role", "partitions"),
+    [
+        ("Aggregator", {"B", "C", "P", "H", "S", "W#held", "W#conflict"}),
+        ("Compactor", {"P", "H", "R", "C"}),
+        ("Sweeper", {"C"}),
+        ("Reconciler", {"W#source", "W#sources", "W#reconcile", "W#worklist"}),
+        ("Watch", {"W#watch", "W#complete", "W#queues"}),
+        ("Canary", {"W#canary"}),
+        ("Operator", {"W#ruling", "T"}),
+    ],
+)
+def test_the_histories_write_what_each_role_is_there_to_write(role: str, partitions: set[str]) -> None:
+    writes = ("dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem")
+    asked = {call.place for call in heard()[role] if call.action in writes and call.resource == "LedgerTable"}
+
+    assert partitions <= {pk if pk.startswith("W") else pk[0] for pk in asked}
+
+
+def test_a_grant_for_another_partition_would_be_seen() -> None:
+    grants = Grants(synthesised("prod"), *_ROLES["Watch"])
+    for statement in grants.statements:
+        if "dynamodb:PutItem" in statement["Action"]:
+            statement["Condition"] = {"ForAllValues:StringLike": {"dynamodb:LeadingKeys": ["W#watch"]}}
+
+    denied = {call.place for call in heard()["Watch"] if not _allowed(grants, call)}
+    assert denied == {"W#complete", "W#queues"}
