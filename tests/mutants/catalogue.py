@@ -93,10 +93,17 @@ MUTANTS = (
         old="""            self._write_objects(body)
         except UnavailableError:
             return _put_back(plan, invocation)
+        except LedgerCorruptError as error:
+            # The number of shards. Nothing can be committed, but what needs no commit gets its verdict.
+            invocation.tally.corrupt(error)
+            return _put_back(plan, invocation)
         reply = self._send(body, invocation.deadline)""",
         new="""            reply = self._send(body, invocation.deadline)
             self._write_objects(body)
         except UnavailableError:
+            return _put_back(plan, invocation)
+        except LedgerCorruptError as error:
+            invocation.tally.corrupt(error)
             return _put_back(plan, invocation)""",
     ),
     Mutant(
