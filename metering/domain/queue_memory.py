@@ -76,6 +76,7 @@ class QueueLook:
     Attributes:
         left_s: All messages that were sent before it have left the ingest queue, but for those it does not show.
         empty: The ingest queue held no message, hidden ones included.
+        ended_s: When the look at the dead-letter queue was over: what is not there any more was put back by then.
         held_s: When the oldest message was sent that a worker noted and that may still be in the queue; None if none.
         unseen: There are messages of which nobody knows when they were sent: dead letters, or too many notes.
     """
@@ -83,6 +84,7 @@ class QueueLook:
     now_s: int
     left_s: int
     empty: bool
+    ended_s: int
     held_s: int | None = None
     unseen: bool = False
 
@@ -123,7 +125,7 @@ class QueueMemory:
             decided_s=decided_s,
             floor_s=0 if look.unseen else decided_s,
             unseen=look.unseen,
-            unseen_s=look.now_s if look.unseen else 0,
+            unseen_s=look.ended_s if look.unseen else 0,
         )
 
     @property
@@ -146,7 +148,7 @@ class QueueMemory:
         elif look.now_s - began_s >= blind_s:
             began_s, least_s, before_s = look.now_s, look.left_s, least_s
         decided_s = _least(min(least_s, before_s), look.held_s)
-        unseen_s = look.now_s if look.unseen or self.unseen else self.unseen_s
+        unseen_s = look.ended_s if look.unseen or self.unseen else self.unseen_s
         calm = not look.unseen and decided_s >= unseen_s
         return QueueMemory(
             looked_s=look.now_s,

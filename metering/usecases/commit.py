@@ -160,7 +160,7 @@ class Committer:
         except UnavailableError:
             return _put_back(plan, invocation)
         except LedgerCorruptError as error:
-            # The number of shards. Nothing can be committed, but what needs no commit gets its verdict.
+            # The number of shards. What needs no commit gets its verdict.
             invocation.tally.corrupt(error)
             return _put_back(plan, invocation)
         reply = self._send(body, invocation.deadline)

@@ -79,12 +79,14 @@ class UndecidedMessages:
             # What was noted before it was visible again before all that is left was sent: received again, or dead.
             noted_from_s = max(noted_from_s, left_s - redelivery.visibility_s)
         held = self._held(noted_from_s)
+        dead = self.dead.depth().total
         look = QueueLook(
             now_s=now_s,
             left_s=left_s,
             empty=empty,
+            ended_s=self.clock.now_ms() // 1_000,
             held_s=min((note.sent_s for note in held), default=None),
-            unseen=self.dead.depth().total > 0 or len(held) > NOTES_READ,
+            unseen=dead > 0 or len(held) > NOTES_READ,
         )
         last = self.items.get(Table.LEDGER, QUEUES_KEY)
         if last is None:

@@ -320,3 +320,30 @@ def test_in_any_history_it_never_goes_past_what_has_no_verdict_and_catches_up_in
     region.messages.clear()
     region.busy(120)
     assert region.minute() > region.now_s - (HOUR_S if region.has_age else 3 * HOUR_S)
+
+
+def test_what_is_redriven_during_a_look_holds_back_although_the_queues_depth_is_told_late(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    region = Region()
+    message = region.send()
+    region.die(message)
+    region.minute()
+    sent: list[Message] = []
+    real = Depth.depth
+
+    def depth(self: Depth) -> QueueDepth:
+        if self._dead and not sent:
+            region.clock.advance_s(5)
+            sent.append(region.redrive(message))
+        if not self._dead and sent and region.now_s < sent[0].sent_s + MINUTE_S:
+            return QueueDepth(visible=0, in_flight=0, delayed=0)
+        return real(self)
+
+    monkeypatch.setattr(Depth, "depth", depth)
+    region.minute()
+    region.clock.advance_s(55)
+    seen_empty = WatchState(first_s=NOW_S, queue_empty_s=region.now_s)
+    region.items.put(Put(table=Table.LEDGER, item=seen_empty.to_item()))
+    region.freshness.keep()
+    assert region.freshness.complete_through_s() <= message.first_sent_s
