@@ -15,7 +15,7 @@ from metering.domain.ledger import (
     pointed_to,
 )
 from metering.domain.quarantine import batch_key
-from metering.domain.retries import Alias
+from metering.domain.retries import ALIAS_PREFIX, Alias
 from metering.units import DAY_S, MINUTE_S
 from tests.simulation.rows import decode_rows
 
@@ -66,6 +66,8 @@ class Watch:
         self.frozen: set[str] = set()
         self.closing: set[str] = set()
         self._world = world
+        # Those that were ever durable: like verdicts, they may be gone by the end, their life over.
+        self._aliases: set[Key] = set()
         # Object key -> partition of an hour -> resource ids of its rows there. Objects are never written twice.
         self._rows: dict[str, dict[str, list[str]]] = {}
         # Partition of an hour -> sort key -> what it shows.
@@ -83,6 +85,8 @@ class Watch:
             self._hour_written(action, key)
         elif kind == "B" and sk == "M" and isinstance(action, Put):
             self._verdict(action.item)
+        elif kind == "B" and sk.startswith(ALIAS_PREFIX):
+            self._aliases.add(key)
         elif kind == "T":
             self._period(action)
 
@@ -121,7 +125,7 @@ class Watch:
             return False
         first = self.accepted.get(content.retry_of)
         alias = Alias(batch_id=content.retry_of, content_hash=content.content_hash, retry_id="", expires_at_s=0)
-        return (first is not None and first[0] == content.content_hash) or self._world.peek(alias.key) is not None
+        return (first is not None and first[0] == content.content_hash) or alias.key in self._aliases
 
     def _pointed(self, item: Item) -> None:
         pk = str(item["pk"])
