@@ -94,7 +94,7 @@ MUTANTS = (
         except UnavailableError:
             return _put_back(plan, invocation)
         except LedgerCorruptError as error:
-            # The number of shards. Nothing can be committed, but what needs no commit gets its verdict.
+            # The number of shards. What needs no commit gets its verdict.
             invocation.tally.corrupt(error)
             return _put_back(plan, invocation)
         reply = self._send(body, invocation.deadline)""",
@@ -722,7 +722,7 @@ MUTANTS = (
     Mutant(
         name="dead letters hold nothing back",
         path=_USECASES + "undecided.py",
-        old="unseen=self.dead.depth().total > 0 or len(held) > NOTES_READ,",
+        old="unseen=dead > 0 or len(held) > NOTES_READ,",
         new="unseen=len(held) > NOTES_READ,",
         suites=UNDECIDED,
     ),
@@ -736,7 +736,7 @@ MUTANTS = (
     Mutant(
         name="a redriven batch holds nothing back until it dies again",
         path=_DOMAIN + "queue_memory.py",
-        old="unseen_s = look.now_s if look.unseen or self.unseen else self.unseen_s",
+        old="unseen_s = look.ended_s if look.unseen or self.unseen else self.unseen_s",
         new="unseen_s = 0",
         suites=UNDECIDED,
     ),
