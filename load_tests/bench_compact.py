@@ -32,7 +32,7 @@ from metering.adapters.records.schema import STAGING_SCHEMA
 from metering.units import HOUR_S, MIB
 
 if TYPE_CHECKING:
-    from metering.ports import ObjectStore
+    from metering.ports.objects import ObjectStore
 
 HOUR = 1_795_521_600
 OBJECT_ROWS = 10_000

@@ -30,10 +30,11 @@ from metering.adapters.records.ndjson import JsonIntake, read_ndjson
 from metering.adapters.records.parquet import read_parquet
 from metering.adapters.records.reader import RecordBatchReader
 from metering.adapters.records.work import CONTRACT_WORK, Work
-from metering.domain.batches import DecodedBatch, Delivery
+from metering.domain.batches import DecodedBatch
 from metering.domain.content_hash import ContentHasher
+from metering.domain.deliveries import Delivery
 from metering.domain.hours import rfc3339
-from metering.ports import StagedBatch
+from metering.ports.lake import StagedBatch
 from metering.units import MIB
 
 if TYPE_CHECKING:

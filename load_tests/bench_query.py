@@ -24,15 +24,15 @@ from metering.adapters.lake.writer import ParquetLakeWriter
 from metering.adapters.memory.clock import ManualClock
 from metering.adapters.memory.items import MemoryItemStore
 from metering.adapters.memory.objects import MemoryObjectStore
+from metering.domain.bucket import lake_file_key
+from metering.domain.hour_items import LakeFile, Published
 from metering.domain.items import Put, Table
-from metering.domain.ledger import LakeFile, Published
-from metering.domain.plan import lake_file_key
 from metering.usecases.lake_view import LakeView
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from metering.ports import ObjectStore
+    from metering.ports.objects import ObjectStore
 
 MOST_S = 2.0
 _TIMES = 3

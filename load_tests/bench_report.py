@@ -16,7 +16,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from metering.adapters.aws.session import Clients
-from metering.cli.connection import RegionConnection, connect
+from metering.cli.connecting import connect
 from metering.cli.local import start_local, stop_leftovers
 from metering.cli.report import freshness, report_source, usage_answer, usage_query, usage_rows
 from metering.domain.hours import month_bounds_s
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from mypy_boto3_dynamodb import DynamoDBClient
 
+    from metering.cli.connection import RegionConnection
     from metering.domain.items import Update
 
 _STATE = "bench-report"

@@ -22,7 +22,7 @@ from metering.adapters.records.codec import ParquetRowCodec
 from metering.adapters.records.reader import RecordBatchReader
 from metering.adapters.traffic.scenarios import SCENARIOS
 from metering.adapters.traffic.synthesis import Synthesis
-from metering.domain.batches import Delivery
+from metering.domain.deliveries import Delivery
 from metering.domain.hours import hour_of
 from metering.domain.items import Check, Delete, Item, Key, Put, Table, Update, Value
 from metering.units import HOUR_S, KIB

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from load_tests.costs import TARGET_BATCHES_PER_DAY, measure, print_costs
 from metering.adapters.local.processes import descendants
 from metering.adapters.traffic.scenarios import SCENARIOS
-from metering.cli.connection import RegionConnection, connect
+from metering.cli.connecting import connect
 from metering.cli.local import start_local, stop_leftovers
 from metering.cli.replay import send_traffic, synthetic_traffic
 from metering.cli.verify import explain, make_verifier, wait_until_settled
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from metering.adapters.traffic.synthesis import Shipment
+    from metering.cli.connection import RegionConnection
 
 _STATE = "load"
 _TARGET_PER_S = TARGET_BATCHES_PER_DAY / DAY_S

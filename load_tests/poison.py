@@ -21,16 +21,17 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from metering.cli.connection import RegionConnection, connect
+from metering.cli.connecting import connect
 from metering.domain.hours import rfc3339
 from metering.domain.items import Table
-from metering.domain.ledger import Marker, marker_key
+from metering.domain.markers import Marker, marker_key
 from metering.units import HOUR_S, MIB
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from metering.adapters.local.state import LocalState
+    from metering.cli.connection import RegionConnection
 
 _GOOD = 48
 _RECORDS = 100

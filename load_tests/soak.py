@@ -33,7 +33,7 @@ from metering.adapters.local.processes import process_began
 from metering.adapters.memory.alerts import MemoryAlerts
 from metering.adapters.memory.metrics import MemoryMetrics
 from metering.domain.items import Table
-from metering.domain.ledger import marker_key
+from metering.domain.markers import marker_key
 from metering.domain.usage_items import usage_entries
 from metering.settings import as_environment
 

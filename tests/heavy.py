@@ -305,7 +305,8 @@ def assert_bounded(name: str, folder: Path) -> None:
 def _read(path: Path, object_format: str, compression: str, count: int) -> dict[str, Any]:
     from metering.adapters.memory.clock import UNHURRIED
     from metering.adapters.records.reader import RecordBatchReader
-    from metering.domain.batches import DecodedBatch, Delivery, NoBatch
+    from metering.domain.batches import DecodedBatch, NoBatch
+    from metering.domain.deliveries import Delivery
     from tests.reading import SENT_AT_S
 
     reader = RecordBatchReader(FileObjects(path), bucket=BUCKET, limits=LIMITS)  # type: ignore[arg-type]  # opens only

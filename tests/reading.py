@@ -15,7 +15,8 @@ import zstandard
 from metering.adapters.memory.clock import UNHURRIED, ManualClock
 from metering.adapters.memory.objects import MemoryObjectStore
 from metering.adapters.records.reader import ReadLimits, RecordBatchReader
-from metering.domain.batches import DecodedBatch, Delivery, NoBatch, RefusedBatch
+from metering.domain.batches import DecodedBatch, NoBatch, RefusedBatch
+from metering.domain.deliveries import Delivery
 from tests.stage import ADMISSION, LIMITS
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from aws_cdk import aws_glue as glue
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
-from infra.components import bucket as prefixes
+from metering.domain.bucket import ATHENA_RESULTS_PREFIX, LAKE_PREFIX
 
 if TYPE_CHECKING:
     from infra.components.bucket import DataBucket
@@ -85,7 +85,7 @@ class LakeCatalog(Construct):
                 enforce_work_group_configuration=True,
                 publish_cloud_watch_metrics_enabled=True,
                 result_configuration=athena.CfnWorkGroup.ResultConfigurationProperty(
-                    output_location=f"s3://{data.bucket.bucket_name}/{prefixes.ATHENA_RESULTS}",
+                    output_location=f"s3://{data.bucket.bucket_name}/{ATHENA_RESULTS_PREFIX}",
                     encryption_configuration=athena.CfnWorkGroup.EncryptionConfigurationProperty(
                         encryption_option="SSE_S3"
                     ),
@@ -120,8 +120,8 @@ class LakeCatalog(Construct):
         iam.Grant.add_to_principal(
             grantee=role, actions=["s3:GetBucketLocation"], resource_arns=[self._data.bucket.bucket_arn]
         )
-        self._data.grant_read(role, prefixes.ATHENA_RESULTS)
-        self._data.grant_write(role, prefixes.ATHENA_RESULTS)
+        self._data.grant_read(role, ATHENA_RESULTS_PREFIX)
+        self._data.grant_write(role, ATHENA_RESULTS_PREFIX)
 
     def _table(self, construct_id: str, table_input: glue.CfnTable.TableInputProperty) -> glue.CfnTable:
         table = glue.CfnTable(
@@ -131,7 +131,7 @@ class LakeCatalog(Construct):
         return table
 
     def _transfers(self, config: StageConfig) -> glue.CfnTable.TableInputProperty:
-        location = f"s3://{self._data.bucket.bucket_name}/{prefixes.LAKE}"
+        location = f"s3://{self._data.bucket.bucket_name}/{LAKE_PREFIX}"
         # Projection: partitions follow from the clock, so nobody has to add one each hour.
         projection = {
             "EXTERNAL": "TRUE",

@@ -10,20 +10,12 @@ from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
 from infra.components.acknowledgement import acknowledge, acknowledge_wildcard, written
+from metering.domain.bucket import ATHENA_RESULTS_PREFIX, DROP_PREFIX, INGEST_PREFIX, LAKE_PREFIX, QUARANTINE_PREFIX
 from metering.units import KIB
 
 if TYPE_CHECKING:
     from infra.components.queues import IngestQueue
     from infra.config import StageConfig
-
-INGEST = "ingest/"
-DROP = "drop/"
-STAGING = "staging/"
-LAKE = "lake/"
-QUARANTINE = "quarantine/"
-RUNS = "runs/"
-CLOSED = "closed/"
-ATHENA_RESULTS = "athena-results/"
 
 _ENCRYPTION = "s3:x-amz-server-side-encryption"
 
@@ -127,7 +119,7 @@ class DataBucket(Construct):
                     effect=iam.Effect.DENY,
                     principals=[iam.AnyPrincipal()],
                     actions=["s3:PutObject"],
-                    resources=[self.bucket.arn_for_objects(f"{prefix}*") for prefix in (INGEST, DROP)],
+                    resources=[self.bucket.arn_for_objects(f"{prefix}*") for prefix in (INGEST_PREFIX, DROP_PREFIX)],
                     conditions=conditions,
                 )
             )
@@ -144,7 +136,7 @@ class DataBucket(Construct):
                     queue=ingest.queue.queue_arn,
                     filter=s3.CfnBucket.NotificationFilterProperty(
                         s3_key=s3.CfnBucket.S3KeyFilterProperty(
-                            rules=[s3.CfnBucket.FilterRuleProperty(name="prefix", value=DROP)]
+                            rules=[s3.CfnBucket.FilterRuleProperty(name="prefix", value=DROP_PREFIX)]
                         )
                     ),
                 )
@@ -160,12 +152,12 @@ def _lifecycle_rules(config: StageConfig) -> list[s3.LifecycleRule]:
         s3.LifecycleRule(
             id="incomplete-uploads", abort_incomplete_multipart_upload_after=_days(config.incomplete_upload_days)
         ),
-        s3.LifecycleRule(id="ingest", prefix=INGEST, expiration=incoming),
-        s3.LifecycleRule(id="drop", prefix=DROP, expiration=incoming),
-        s3.LifecycleRule(id="quarantine", prefix=QUARANTINE, expiration=_days(config.quarantine_retention_days)),
+        s3.LifecycleRule(id="ingest", prefix=INGEST_PREFIX, expiration=incoming),
+        s3.LifecycleRule(id="drop", prefix=DROP_PREFIX, expiration=incoming),
+        s3.LifecycleRule(id="quarantine", prefix=QUARANTINE_PREFIX, expiration=_days(config.quarantine_retention_days)),
         s3.LifecycleRule(
             id="lake-classes",
-            prefix=LAKE,
+            prefix=LAKE_PREFIX,
             object_size_greater_than=TRANSITION_MIN_BYTES,
             transitions=[
                 s3.Transition(
@@ -179,9 +171,11 @@ def _lifecycle_rules(config: StageConfig) -> list[s3.LifecycleRule]:
         ),
     ]
     if config.lake_retention_days is not None:
-        rules.append(s3.LifecycleRule(id="lake-retention", prefix=LAKE, expiration=_days(config.lake_retention_days)))
+        rules.append(
+            s3.LifecycleRule(id="lake-retention", prefix=LAKE_PREFIX, expiration=_days(config.lake_retention_days))
+        )
     if config.analytics:
-        rules.append(s3.LifecycleRule(id="athena-results", prefix=ATHENA_RESULTS, expiration=Duration.days(7)))
+        rules.append(s3.LifecycleRule(id="athena-results", prefix=ATHENA_RESULTS_PREFIX, expiration=Duration.days(7)))
     if config.versioned:
         # Touches only what was overwritten or deleted already, so it may cover staging/ too.
         rules.append(

@@ -8,8 +8,17 @@ from aws_cdk import Aws
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
-from infra.components import bucket as prefixes
 from infra.components.acknowledgement import acknowledge_wildcard
+from metering.domain.bucket import (
+    ATHENA_RESULTS_PREFIX,
+    CLOSED_PREFIX,
+    DROP_PREFIX,
+    INGEST_PREFIX,
+    LAKE_PREFIX,
+    QUARANTINE_PREFIX,
+    RUNS_PREFIX,
+    STAGING_PREFIX,
+)
 
 if TYPE_CHECKING:
     from infra.components.bucket import DataBucket
@@ -46,7 +55,7 @@ class AccessRoles(Construct):
         for role in (self.producer, self.reader, self.operator):
             self._find_stacks(role)
         ingest.grant_send(self.producer)
-        data.grant_write(self.producer, prefixes.INGEST, prefixes.DROP)
+        data.grant_write(self.producer, INGEST_PREFIX, DROP_PREFIX)
         for role in (self.reader, self.operator):
             ledger.grant_read(role)
             ledger.grant_scan(role)
@@ -60,18 +69,16 @@ class AccessRoles(Construct):
         topics.grant_publish(self.operator)
         topics.grant_look(self.operator)
         # What a redrive or a retry would do can only be said by who can read what they would read.
-        data.grant_read(self.operator, prefixes.INGEST, prefixes.DROP)
-        data.grant_read_versions(self.operator, prefixes.INGEST, prefixes.DROP)
+        data.grant_read(self.operator, INGEST_PREFIX, DROP_PREFIX)
+        data.grant_read_versions(self.operator, INGEST_PREFIX, DROP_PREFIX)
         self._grant_jobs(data=data, ledger=ledger, usage=usage)
 
     def _grant_jobs(self, *, data: DataBucket, ledger: MeteringTable, usage: MeteringTable) -> None:
         """The jobs that people run, too: compact, reconcile, close a period, rebuild."""
         ledger.grant_read_write(self.operator)
         usage.grant_add(self.operator)
-        data.grant_write(
-            self.operator, prefixes.INGEST, prefixes.QUARANTINE, prefixes.LAKE, prefixes.RUNS, prefixes.CLOSED
-        )
-        data.grant_delete(self.operator, prefixes.STAGING, prefixes.QUARANTINE)
+        data.grant_write(self.operator, INGEST_PREFIX, QUARANTINE_PREFIX, LAKE_PREFIX, RUNS_PREFIX, CLOSED_PREFIX)
+        data.grant_delete(self.operator, STAGING_PREFIX, QUARANTINE_PREFIX)
 
     def _role(self, construct_id: str, description: str, principal: iam.IPrincipal) -> iam.Role:
         return iam.Role(self, construct_id, description=description, assumed_by=principal)
@@ -96,11 +103,11 @@ class AccessRoles(Construct):
 
 
 _READABLE = (
-    prefixes.STAGING,
-    prefixes.LAKE,
-    prefixes.QUARANTINE,
-    prefixes.RUNS,
-    prefixes.CLOSED,
+    STAGING_PREFIX,
+    LAKE_PREFIX,
+    QUARANTINE_PREFIX,
+    RUNS_PREFIX,
+    CLOSED_PREFIX,
 )
 # Producers' batches are no business of readers, but what they cost is (`metering storage report`).
-_WEIGHED = (prefixes.INGEST, prefixes.DROP, prefixes.ATHENA_RESULTS)
+_WEIGHED = (INGEST_PREFIX, DROP_PREFIX, ATHENA_RESULTS_PREFIX)

@@ -6,9 +6,16 @@ from typing import TYPE_CHECKING
 
 from aws_cdk import CfnOutput, Stack
 
-from infra.components import bucket as prefixes
 from infra.components.functions import FunctionSpec, MeteringFunction
-from metering.domain.watch_items import CANARY_PK
+from metering.domain.bucket import (
+    DROP_PREFIX,
+    INGEST_PREFIX,
+    LAKE_PREFIX,
+    QUARANTINE_PREFIX,
+    RUNS_PREFIX,
+    STAGING_PREFIX,
+)
+from metering.domain.canary_runs import CANARY_PK
 from metering.settings import as_environment
 from metering.units import MINUTE_S
 
@@ -125,10 +132,10 @@ def _grant_aggregator(function: MeteringFunction, data: DataStack) -> None:
     # Whether a month is closed.
     data.ledger.grant_check(role)
     data.usage.grant_add(role)
-    data.data.grant_read(role, prefixes.INGEST, prefixes.DROP, prefixes.STAGING)
+    data.data.grant_read(role, INGEST_PREFIX, DROP_PREFIX, STAGING_PREFIX)
     # An object that was put twice within seconds is announced twice, and its first version is the newest no more.
-    data.data.grant_read_versions(role, prefixes.INGEST, prefixes.DROP)
-    data.data.grant_write(role, prefixes.STAGING, prefixes.QUARANTINE)
+    data.data.grant_read_versions(role, INGEST_PREFIX, DROP_PREFIX)
+    data.data.grant_write(role, STAGING_PREFIX, QUARANTINE_PREFIX)
     data.topics.grant_publish(role)
 
 
@@ -141,9 +148,9 @@ def _grant_compactor(function: MeteringFunction, data: DataStack) -> None:
     # It finishes wide commits, whose last chunks are usage.
     data.usage.grant_add(role)
     # The lake, to see whether a file is there already.
-    data.data.grant_read(role, prefixes.STAGING, prefixes.RUNS, prefixes.LAKE, prefixes.QUARANTINE)
-    data.data.grant_write(role, prefixes.LAKE, prefixes.RUNS)
-    data.data.grant_delete(role, prefixes.STAGING, prefixes.QUARANTINE)
+    data.data.grant_read(role, STAGING_PREFIX, RUNS_PREFIX, LAKE_PREFIX, QUARANTINE_PREFIX)
+    data.data.grant_write(role, LAKE_PREFIX, RUNS_PREFIX)
+    data.data.grant_delete(role, STAGING_PREFIX, QUARANTINE_PREFIX)
     data.topics.grant_publish(role)
 
 
@@ -153,7 +160,7 @@ def _grant_sweeper(function: MeteringFunction, data: DataStack) -> None:
     data.ledger.grant_change(role)
     data.usage.grant_add(role)
     # The chunks of a commit lie beside its rows.
-    data.data.grant_read(role, prefixes.STAGING)
+    data.data.grant_read(role, STAGING_PREFIX)
 
 
 def _grant_reconciler(function: MeteringFunction, data: DataStack) -> None:
@@ -165,7 +172,7 @@ def _grant_reconciler(function: MeteringFunction, data: DataStack) -> None:
     data.usage.grant_read(role)
     data.usage.grant_scan(role)
     # Plans of runs say which hours were published.
-    data.data.grant_read(role, prefixes.STAGING, prefixes.LAKE, prefixes.RUNS)
+    data.data.grant_read(role, STAGING_PREFIX, LAKE_PREFIX, RUNS_PREFIX)
     data.topics.grant_publish(role)
 
 
@@ -176,7 +183,7 @@ def _grant_canary(function: MeteringFunction, data: DataStack) -> None:
     # Its own runs; the watch makes figures of them.
     data.ledger.grant_put(role, CANARY_PK)
     data.usage.grant_read(role)
-    data.data.grant_read(role, prefixes.STAGING, prefixes.LAKE)
+    data.data.grant_read(role, STAGING_PREFIX, LAKE_PREFIX)
 
 
 def _grant_watch(function: MeteringFunction, data: DataStack) -> None:

@@ -1,7 +1,8 @@
 """`--region all`: every region that holds data of the stage, ready or taken out of service."""
 
 from metering.cli.command import Session
-from metering.cli.connection import RegionConnection, connect
+from metering.cli.connecting import connect
+from metering.cli.connection import RegionConnection
 from metering.cli.failures import CommandFailedError
 from metering.cli.region_world import RegionTools
 

@@ -28,7 +28,8 @@ from rich.progress import Progress, ProgressColumn
 from rich.text import Text
 
 from metering.adapters.aws.errors import refusals_explained
-from metering.cli.connection import RegionConnection, connect
+from metering.cli.connecting import connect
+from metering.cli.connection import RegionConnection
 from metering.cli.endings import drop, machine_troubles_explained
 from metering.cli.failures import WrongUsageError
 from metering.cli.output import Answer, Format, write_answer

@@ -20,10 +20,11 @@ from typing import IO, Self
 from metering.adapters.aws.runtime import SystemClock
 from metering.adapters.records.reader import ReadLimits, RecordBatchReader
 from metering.cli.command import Session
-from metering.cli.connection import RegionConnection, connect
+from metering.cli.connecting import connect
+from metering.cli.connection import RegionConnection
 from metering.domain.admission import Admission
-from metering.domain.batches import Delivery
-from metering.ports import Allowance
+from metering.domain.deliveries import Delivery
+from metering.ports.reading import Allowance
 from metering.units import GIB, KIB, MIB
 from metering.usecases.dead_letters import DeadLetter, DeadLetters
 

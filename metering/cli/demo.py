@@ -20,7 +20,8 @@ from metering.adapters.lake.batch_sizes import JsonBatchSizer
 from metering.adapters.traffic.given import SAMPLE, read_records
 from metering.adapters.traffic.scenarios import SCENARIOS
 from metering.cli.command import Session, command, say
-from metering.cli.connection import RegionConnection, connect
+from metering.cli.connecting import connect
+from metering.cli.connection import RegionConnection
 from metering.cli.failures import CommandFailedError
 from metering.cli.lake import NoDeadline, compaction_answer, lake_jobs, query_answer, reconciliation_answer
 from metering.cli.local import start_local, stop_leftovers

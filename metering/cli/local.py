@@ -14,7 +14,7 @@ from metering.adapters.deployment import run_deployment
 from metering.adapters.local import emulator
 from metering.adapters.local.state import LocalState, forget_state, is_running, load_state, save_state
 from metering.cli.command import Session, command, say, shown
-from metering.cli.connection import connect
+from metering.cli.connecting import connect
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.output import Answer, Column
 

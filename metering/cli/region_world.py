@@ -16,11 +16,11 @@ from metering.adapters.aws.runtime import SystemClock
 from metering.adapters.aws.session import Clients
 from metering.adapters.aws.stacks import stack_outputs
 from metering.cli.command import Session, say
-from metering.cli.connection import no_answer
+from metering.cli.connecting import no_answer
 from metering.cli.failures import WrongUsageError
 from metering.domain.regions import RegionState, RolloutRules
 from metering.errors import SettingsError, UnavailableError
-from metering.ports import ItemStore
+from metering.ports.items import ItemStore
 from metering.usecases.region_removal import RegionRemoval
 from metering.usecases.region_states import LedgerRegionStates
 from metering.usecases.region_steps import RegionWorld

@@ -12,11 +12,10 @@ from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.lake import lake_jobs
 from metering.cli.output import Answer, Cell, Column, Json
 from metering.cli.times import parse_duration
-from metering.domain.alarms import SILENCE_S
 from metering.domain.hours import rfc3339
 from metering.domain.items import Put, Table
-from metering.domain.source_items import Ruling, RulingKind
-from metering.domain.watch_items import RECONCILIATION_KEY, Reconciliation, SourceState
+from metering.domain.reconciliation import RECONCILIATION_KEY, Reconciliation
+from metering.domain.source_items import SILENCE_S, Ruling, RulingKind, SourceState
 from metering.units import DAY_S
 
 sources_app = typer.Typer()

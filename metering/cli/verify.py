@@ -18,7 +18,7 @@ from metering.cli.failures import WrongUsageError
 from metering.cli.output import Answer, Cell, Column, Json
 from metering.cli.times import parse_duration, parse_range
 from metering.domain.hours import rfc3339
-from metering.ports import QueueDepth
+from metering.ports.queues import QueueDepth
 from metering.units import DAY_S
 from metering.usecases.lake_view import LakeView
 from metering.usecases.manifest import ManifestHeader, read_header, read_sent, whole_lines

@@ -256,9 +256,6 @@ ROLLBACK_ALARMS = (
     "reconciliation-differences",
 )
 
-# How long after its last batch a numbered source counts as silent, as of the whole pass that looked for it.
-SILENCE_S = DAY_S
-
 
 def alarm_name(stage: str, spec_name: str) -> str:
     """Physical name of an alarm in CloudWatch."""

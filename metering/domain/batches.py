@@ -12,24 +12,6 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Delivery:
-    """One message as the queue handed it over.
-
-    Attributes:
-        message_id: Only to answer the queue with; never an identity (a redrive changes it).
-        sent_at_ms: SentTimestamp; admission is tested against it. A redrive renews it.
-        receive_count: 1 on the first delivery.
-        sender_id: Who sent it, as the queue knows it.
-    """
-
-    message_id: str
-    body: str
-    sent_at_ms: int
-    receive_count: int
-    sender_id: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class RefusedRecord:
     """A record that is not metered.
 

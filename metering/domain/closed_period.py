@@ -7,16 +7,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from metering.domain.fields import Fields
+from metering.domain.hour_items import LakeFile
 from metering.domain.hours import hour_label
-from metering.domain.ledger import LakeFile
 from metering.domain.usage import Total, UsageKey
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from metering.domain.lake import Source
+    from metering.domain.row_sources import Source
 
-CLOSED_PREFIX = "closed/"
 _SCHEMA = "metering.closed/1"
 _USAGE_COLUMNS = (
     "account_id",
@@ -28,11 +27,6 @@ _USAGE_COLUMNS = (
     "bytes",
     "records",
 )
-
-
-def manifest_key(month: str) -> str:
-    """Key of a closed month's manifest."""
-    return f"{CLOSED_PREFIX}{month}.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -57,12 +57,6 @@ def date_of(epoch_s: int) -> str:
     return hour_label(hour_of(epoch_s))[:10]
 
 
-def lake_prefix(hour_s: int) -> str:
-    """`lake/dt=2026-11-24/hour=13/`: where the published files of an hour lie."""
-    label = hour_label(hour_s)
-    return f"lake/dt={label[:10]}/hour={label[11:]}/"
-
-
 def rfc3339(epoch_s: int) -> str:
     """`2026-11-24T13:00:00Z`."""
     return datetime.fromtimestamp(epoch_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

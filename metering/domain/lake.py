@@ -12,9 +12,8 @@ from metering.domain.usage import Total, UsageKey
 from metering.units import HOUR_S
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
-LAKE_PREFIX = "lake/"
 
 # Columns of a lake file, in order (docs/contract.md). Staging objects have `booked_hour` besides.
 LAKE_COLUMNS = (
@@ -37,46 +36,6 @@ USAGE_COLUMNS = ("account_id", "usage_type", "service", "from_location", "to_loc
 
 # A group's values, in the order of the columns that were asked for: strings, and whole numbers for `own_hour`.
 Group = tuple[str | int, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
-    """Rows of one hour in one object.
-
-    Attributes:
-        staged: It is a staging object, of which only the rows booked in `hour_s` belong to it.
-        rows, bytes: What the ledger says that it holds in this hour.
-    """
-
-    key: str
-    hour_s: int
-    rows: int
-    bytes: int
-    staged: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HourState:
-    """Everything accepted in one booked hour, as a reader found it.
-
-    Attributes:
-        sources: Lake files first, then staging objects; each row is in exactly one of them.
-        keys: Sort keys of the published hours and pointers that were read: equal keys, equal state.
-    """
-
-    hour_s: int
-    sources: tuple[Source, ...]
-    keys: frozenset[str]
-
-    @property
-    def total(self) -> Total:
-        """What the ledger says that the hour holds, without opening a file."""
-        return Total(sum(s.bytes for s in self.sources), sum(s.rows for s in self.sources))
-
-    @property
-    def published(self) -> bool:
-        """Whether nothing of it is in staging only."""
-        return not any(source.staged for source in self.sources)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,11 +91,3 @@ def usage_of(hour_s: int, groups: Mapping[Group, Total]) -> dict[UsageKey, Total
         )
         usage[key] = total
     return usage
-
-
-def sum_totals(totals: Iterable[Total]) -> Total:
-    """Exact sum of totals."""
-    summed = Total(0, 0)
-    for total in totals:
-        summed = summed.plus(total)
-    return summed

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
+from metering.domain.bucket import INGEST_PREFIX
 from metering.domain.json_values import JsonError, Number, canonical_number, int64_of, parse_json
 from metering.domain.reasons import Problem, Reason, ordered, problem, shown
 from metering.units import INT64_MAX, MIB
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 SCHEMA = "metering.batch/1"
 MAX_BODY_BYTES = MIB
-INGEST_PREFIX = "ingest/"
 
 Format = Literal["ndjson", "parquet"]
 Compression = Literal["none", "gzip", "zstd"]

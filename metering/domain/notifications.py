@@ -9,6 +9,7 @@ from urllib.parse import unquote_plus
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from metering.domain.batches import NoBatch
+from metering.domain.bucket import DROP_PREFIX
 from metering.domain.messages import BatchMessage, ObjectRecords, key_problems, plain_values
 from metering.domain.reasons import Reason, problem, shown
 
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
     from metering.domain.messages import Compression, Format
 
-DROP_PREFIX = "drop/"
 TEST_EVENT = "s3:TestEvent"
 
 _SUFFIXES: dict[str, tuple[Format, Compression]] = {

@@ -10,16 +10,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from metering.domain.fields import Fields
-from metering.domain.hours import hour_label, lake_prefix, month_of
+from metering.domain.hours import hour_label, month_of
 from metering.units import DAY_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from metering.domain.ledger import Pending
+    from metering.domain.hour_items import Pending
     from metering.settings import Policy
-
-RUNS_PREFIX = "runs/"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,16 +96,6 @@ class Plan:
             for hour in plan.objects("hours")
         )
         return cls(shard=plan.whole("shard"), hours=hours, last=plan.texts("last"))
-
-
-def plan_key(shard: int, token: str) -> str:
-    """Key of a plan object. `token` is random: two planners never write the same one."""
-    return f"{RUNS_PREFIX}{shard}/{token}.json"
-
-
-def lake_file_key(hour_s: int, shard: int, run: int, index: int) -> str:
-    """Key of file `index` of an hour of a run."""
-    return f"{lake_prefix(hour_s)}{shard}-{run:012d}-{index:03d}.parquet"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

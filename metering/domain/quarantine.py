@@ -12,20 +12,17 @@ Everything is ASCII JSON, because refused content can hold any text.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from metering.domain.batches import RefusedRecord
+from metering.domain.bucket import quarantined_batch_key
 from metering.domain.fields import Fields
-from metering.domain.hours import date_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-QUARANTINE_PREFIX = "quarantine/"
-BATCHES_PREFIX = "quarantine/batches/"
 
 Kind = Literal["refused", "conflict"]
 
@@ -33,24 +30,6 @@ _SCHEMA = "metering.quarantine/1"
 _KINDS: tuple[Kind, ...] = ("refused", "conflict")
 
 Problems = tuple[tuple[str, str], ...]
-
-
-def records_key(commit_id: str, now_s: int) -> str:
-    """Where the refused records of a commit's batches lie."""
-    return f"{QUARANTINE_PREFIX}{date_of(now_s)}/{commit_id}.ndjson"
-
-
-def batch_key(batch_id: str, content_hash: str) -> str:
-    """Where a whole refused or conflicting batch lies; `batch_id` is empty if none could be read."""
-    identity = f"{batch_id}\n{content_hash}".encode()
-    return f"{BATCHES_PREFIX}{hashlib.sha256(identity).hexdigest()}.json"
-
-
-def commit_of(key: str) -> str | None:
-    """The commit that a quarantine object goes with, or None if it stands for itself."""
-    if key.startswith(BATCHES_PREFIX) or not key.endswith(".ndjson"):
-        return None
-    return key.rpartition("/")[2].removesuffix(".ndjson")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +100,7 @@ class QuarantinedBatch:
 
     @property
     def key(self) -> str:
-        return batch_key(self.batch_id, self.content_hash)
+        return quarantined_batch_key(self.batch_id, self.content_hash)
 
     @property
     def reason(self) -> str:

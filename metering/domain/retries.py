@@ -22,12 +22,13 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from metering.domain.bucket import retry_object_key
 from metering.domain.envelopes import Fields as MessageFields
 from metering.domain.envelopes import is_batch_message, split_object
 from metering.domain.fields import Fields
 from metering.domain.items import Key
 from metering.domain.json_spans import field_spans, replaced
-from metering.domain.ledger import marker_key
+from metering.domain.markers import marker_key
 from metering.domain.messages import plain_values, readable_batch_id
 from metering.units import KIB
 
@@ -156,7 +157,7 @@ def records_object(records: Sequence[RefusedRecord]) -> bytes:
 
 def object_key(retry_id: str) -> str:
     """Where `records_object` goes."""
-    return f"ingest/retry/{retry_id.removeprefix(RETRY_PREFIX)}.ndjson"
+    return retry_object_key(retry_id.removeprefix(RETRY_PREFIX))
 
 
 def object_message(retry_id: str, count: int, *, bucket: str) -> str:

@@ -14,6 +14,10 @@ from typing import TYPE_CHECKING
 
 from metering.domain.fields import Fields
 from metering.domain.items import Key
+from metering.units import DAY_S
+
+if TYPE_CHECKING:
+    from metering.domain.items import Item, Value
 
 if TYPE_CHECKING:
     from metering.domain.items import Item, Value
@@ -133,3 +137,71 @@ class SourceFigures:
             unkept=fields.whole("unkept"),
             names=fields.texts("names"),
         )
+
+
+SOURCE_PK = "W#source"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceState:
+    """A producer that numbers its batches, as derived from markers.
+
+    Attributes:
+        last_sequence: Highest credible number seen.
+        last_seen_s: When a batch of it was decided last, epoch seconds; 0 after it was forgotten, until it sends again.
+        gaps: Numbers that are missing, as intervals with both ends, in order: the newest few hundred.
+        unlisted_gaps, unlisted_numbers: Older gaps, and the numbers that were missing in them.
+        incredible, incredible_first: How many numbers came that are no credible continuation, and the least of them.
+    """
+
+    source_id: str
+    last_sequence: int
+    last_seen_s: int
+    gaps: tuple[tuple[int, int], ...] = ()
+    unlisted_gaps: int = 0
+    unlisted_numbers: int = 0
+    incredible: int = 0
+    incredible_first: int | None = None
+
+    @property
+    def missing(self) -> int:
+        """How many numbers are missing."""
+        return sum(last - first + 1 for first, last in self.gaps) + self.unlisted_numbers
+
+    def is_live(self, now_s: int, life_s: int) -> bool:
+        """Whether it has sent anything for so long. One that has not is no source any more."""
+        return self.last_seen_s > now_s - life_s
+
+    def to_item(self) -> dict[str, Value]:
+        gaps: list[Value] = [[first, last] for first, last in self.gaps]
+        incredible: dict[str, Value] = {}
+        if self.incredible_first is not None:
+            incredible = {"incredible": self.incredible, "incredible_first": self.incredible_first}
+        return {
+            **Key(SOURCE_PK, self.source_id)._asdict(),
+            "last_sequence": self.last_sequence,
+            "last_seen_s": self.last_seen_s,
+            "gaps": gaps,
+            "unlisted_gaps": self.unlisted_gaps,
+            "unlisted_numbers": self.unlisted_numbers,
+            **incredible,
+        }
+
+    @classmethod
+    def from_item(cls, item: Item) -> SourceState:
+        fields = Fields.of_item(item)
+        return cls(
+            source_id=fields.text("sk"),
+            last_sequence=fields.whole("last_sequence", least=-1),
+            last_seen_s=fields.whole("last_seen_s"),
+            gaps=tuple((gap.whole("first"), gap.whole("last")) for gap in fields.rows("gaps", ("first", "last"))),
+            # Items of before they were bounded list all their gaps.
+            unlisted_gaps=fields.whole("unlisted_gaps", absent=0),
+            unlisted_numbers=fields.whole("unlisted_numbers", absent=0),
+            incredible=fields.whole("incredible", absent=0),
+            incredible_first=fields.whole("incredible_first", absent=None),
+        )
+
+
+# How long after its last batch a numbered source counts as silent, as of the whole pass that looked for it.
+SILENCE_S = DAY_S

@@ -9,6 +9,9 @@ from metering.units import DAY_S
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
 K = TypeVar("K")
 
 
@@ -72,3 +75,11 @@ def by_hour(usage: Mapping[UsageKey, Total]) -> dict[int, Total]:
         before = hours.get(key.hour_s)
         hours[key.hour_s] = total if before is None else before.plus(total)
     return hours
+
+
+def sum_totals(totals: Iterable[Total]) -> Total:
+    """Exact sum of totals."""
+    summed = Total(0, 0)
+    for total in totals:
+        summed = summed.plus(total)
+    return summed

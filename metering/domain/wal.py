@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from metering.domain.fields import Fields
+from metering.domain.hour_items import Pointer
 from metering.domain.items import MAX_TRANSACTION_ACTIONS, Key, Put, Table, Update
-from metering.domain.ledger import Pointer
 from metering.domain.usage import Total
 from metering.domain.usage_items import usage_add, usage_key
 

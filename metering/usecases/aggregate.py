@@ -18,23 +18,19 @@ from metering.usecases.originals import Candidate, Originals
 from metering.usecases.patience import Patience
 from metering.usecases.refusal import Refuser
 from metering.usecases.shares import ALONE_FROM_RECEIVE, Shares
-from metering.usecases.verdicts import Tally, Verdict
+from metering.usecases.tally import Tally
+from metering.usecases.verdicts import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from metering.domain.batches import Delivery
-    from metering.ports import (
-        Alerts,
-        BatchReader,
-        Clock,
-        Deadline,
-        Entropy,
-        ItemStore,
-        Metrics,
-        ObjectStore,
-        RowCodec,
-    )
+    from metering.domain.deliveries import Delivery
+    from metering.ports.clock import Clock, Deadline, Entropy
+    from metering.ports.items import ItemStore
+    from metering.ports.lake import RowCodec
+    from metering.ports.objects import ObjectStore
+    from metering.ports.reading import BatchReader
+    from metering.ports.telemetry import Alerts, Metrics
     from metering.settings import Settings
     from metering.usecases.contents import Copy
 

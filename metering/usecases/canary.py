@@ -14,19 +14,21 @@ from metering.domain.canary import (
     canary_usage_type,
     slot_of,
 )
+from metering.domain.canary_runs import CANARY_PK, CanaryRun, CanaryVerdict, canary_key
 from metering.domain.hours import date_of, month_of
 from metering.domain.items import Put, Table
-from metering.domain.lake import RowQuery, sum_totals
-from metering.domain.ledger import Marker, marker_key
-from metering.domain.usage import ZERO, Total
+from metering.domain.lake import RowQuery
+from metering.domain.markers import Marker, marker_key
+from metering.domain.usage import ZERO, Total, sum_totals
 from metering.domain.usage_items import usage_entries, usage_partition
-from metering.domain.watch_items import CANARY_PK, CanaryRun, CanaryVerdict, canary_key
 from metering.errors import UnavailableError
 from metering.units import HOUR_S
 
 if TYPE_CHECKING:
-    from metering.domain.lake import HourState, Source
-    from metering.ports import Clock, Deadline, ItemStore, Queue
+    from metering.domain.row_sources import HourState, Source
+    from metering.ports.clock import Clock, Deadline
+    from metering.ports.items import ItemStore
+    from metering.ports.queues import Queue
     from metering.usecases.lake_view import LakeView
 
 _POLL_MS = 2_000

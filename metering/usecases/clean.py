@@ -6,16 +6,21 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
-from metering.domain.commits import wal_key
+from metering.domain.bucket import wal_key
+from metering.domain.commit_records import CommitRecord, commit_key
+from metering.domain.hour_items import pending_key, pointer_key
 from metering.domain.items import Delete, Equals, Exists, Table, Update
-from metering.domain.ledger import CommitRecord, Run, commit_key, pending_key, pointer_key, run_key, run_name
 from metering.domain.plan import Plan
+from metering.domain.runs import Run, run_key, run_name
 from metering.errors import ConditionFailedError, LedgerCorruptError
 from metering.usecases.contradictions import Contradictions
 from metering.usecases.shards import known_shards
 
 if TYPE_CHECKING:
-    from metering.ports import Alerts, Clock, Deadline, ItemStore, Metrics, ObjectStore
+    from metering.ports.clock import Clock, Deadline
+    from metering.ports.items import ItemStore
+    from metering.ports.objects import ObjectStore
+    from metering.ports.telemetry import Alerts, Metrics
     from metering.usecases.patience import Patience
 
 _COMMITS_AT_ONCE = 100

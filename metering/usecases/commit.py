@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from metering.domain import metric_names
 from metering.domain.batches import RefusedBatch
-from metering.domain.commits import wal_key
+from metering.domain.bucket import wal_key
 from metering.domain.quarantine import encode_records
 from metering.errors import ItemTooLargeError, LedgerCorruptError, TransactionCanceledError, UnavailableError
-from metering.ports import StagedBatch
+from metering.ports.lake import StagedBatch
 from metering.usecases.booking import BookedBatch, book
 from metering.usecases.foresight import Foresight
 from metering.usecases.packing import Budget, CommitPlan, plan_commits
@@ -25,12 +25,16 @@ from metering.usecases.transaction import (
     build_commit,
     read_refusal,
 )
-from metering.usecases.verdicts import Tally, Verdict
+from metering.usecases.verdicts import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from metering.ports import Clock, Deadline, Entropy, ItemStore, Metrics, ObjectStore, RowCodec
+    from metering.ports.clock import Clock, Deadline, Entropy
+    from metering.ports.items import ItemStore
+    from metering.ports.lake import RowCodec
+    from metering.ports.objects import ObjectStore
+    from metering.ports.telemetry import Metrics
     from metering.settings import Settings
     from metering.usecases.contents import Content
     from metering.usecases.finish import Finisher
@@ -38,6 +42,7 @@ if TYPE_CHECKING:
     from metering.usecases.patience import Patience
     from metering.usecases.refusal import Refuser
     from metering.usecases.shares import Shares
+    from metering.usecases.tally import Tally
 
 Groups = list[list["Candidate"]]
 

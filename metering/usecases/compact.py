@@ -9,10 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from metering.domain.bucket import plan_key
+from metering.domain.commit_records import CommitRecord, commit_key
+from metering.domain.hour_items import Pending, pending_key
 from metering.domain.hours import month_bounds_s, month_of
 from metering.domain.items import Absent, Put, Table
-from metering.domain.ledger import CommitRecord, Pending, Run, commit_key, pending_key, period_key, run_key
-from metering.domain.plan import make_plan, plan_key
+from metering.domain.periods import period_key
+from metering.domain.plan import make_plan
+from metering.domain.runs import Run, run_key
 from metering.errors import ConditionFailedError
 from metering.usecases.compaction_run import LateError, OutOfTimeError, RunWork, WorkTally
 from metering.usecases.contradictions import Contradictions
@@ -22,7 +26,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from metering.domain.plan import CompactionPolicy, Plan
-    from metering.ports import Alerts, Clock, Deadline, Entropy, ItemStore, LakeWriter, Metrics, ObjectStore
+    from metering.ports.clock import Clock, Deadline, Entropy
+    from metering.ports.items import ItemStore
+    from metering.ports.lake import LakeWriter
+    from metering.ports.objects import ObjectStore
+    from metering.ports.telemetry import Alerts, Metrics
     from metering.usecases.patience import Patience
 
 

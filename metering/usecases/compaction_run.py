@@ -9,25 +9,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
+from metering.domain.bucket import lake_file_key
+from metering.domain.hour_items import LakeFile, Published, pending_key, pointed_to, pointer_key, published_key
 from metering.domain.hours import hour_label
 from metering.domain.items import Absent, AllOf, AnyOf, Delete, Equals, Exists, Put, Table, Update
-from metering.domain.ledger import (
-    LakeFile,
-    Published,
-    Run,
-    pending_key,
-    pointed_to,
-    pointer_key,
-    published_key,
-    run_name,
-)
-from metering.domain.plan import Plan, lake_file_key
+from metering.domain.plan import Plan
+from metering.domain.runs import Run, run_name
 from metering.errors import ConditionFailedError, LedgerCorruptError, ObjectDamagedError, ObjectMissingError
 
 if TYPE_CHECKING:
     from metering.domain.items import Condition
     from metering.domain.plan import PlanFile, PlanHour
-    from metering.ports import Alerts, Clock, Deadline, ItemStore, LakeWriter, ObjectStore
+    from metering.ports.clock import Clock, Deadline
+    from metering.ports.items import ItemStore
+    from metering.ports.lake import LakeWriter
+    from metering.ports.objects import ObjectStore
+    from metering.ports.telemetry import Alerts
     from metering.usecases.patience import Patience
 
 _THERE = Exists()

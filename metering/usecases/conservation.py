@@ -5,14 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from metering.domain.batches import NoBatch
+from metering.domain.bucket import QUARANTINED_BATCHES_PREFIX, quarantined_batch_key
 from metering.domain.envelopes import read_body
-from metering.domain.quarantine import BATCHES_PREFIX, QuarantinedBatch, batch_key
+from metering.domain.quarantine import QuarantinedBatch
 from metering.domain.usage import Total
 from metering.usecases.manifest import body_digest
 
 if TYPE_CHECKING:
-    from metering.domain.ledger import Marker
-    from metering.ports import ObjectStore, Queue
+    from metering.domain.markers import Marker
+    from metering.ports.objects import ObjectStore
+    from metering.ports.queues import Queue
     from metering.usecases.ledger_facts import LedgerFacts
     from metering.usecases.sent_batches import SentBatches, SentContent
     from metering.usecases.verification import Verification
@@ -107,8 +109,8 @@ def count_sent(
 def quarantined_digests(objects: ObjectStore, wanted: set[str]) -> set[str]:
     """Which of the bodies without a batch id lie in quarantine."""
     # A body that is no JSON at all is known by its own digest: no need to look through all of them.
-    found = {digest for digest in wanted if objects.head(batch_key("", digest)) is not None}
-    for info in objects.list(BATCHES_PREFIX) if found != wanted else ():
+    found = {digest for digest in wanted if objects.head(quarantined_batch_key("", digest)) is not None}
+    for info in objects.list(QUARANTINED_BATCHES_PREFIX) if found != wanted else ():
         batch = QuarantinedBatch.decode(objects.get(info.key), info.key)
         if not batch.batch_id:
             found.add(body_digest(batch.body))

@@ -15,7 +15,7 @@ from metering.domain.batches import DecodedBatch, RefusedBatch
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from metering.domain.batches import Delivery
+    from metering.domain.deliveries import Delivery
     from metering.usecases.verdicts import Verdict
 
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from metering.domain.batches import DecodedBatch, Delivery, NoBatch, RefusedBatch
+from metering.domain.batches import DecodedBatch, NoBatch, RefusedBatch
+from metering.domain.deliveries import Delivery
 from metering.domain.glance import glance
 from metering.domain.items import Table
-from metering.domain.ledger import Marker, marker_key
+from metering.domain.markers import Marker, marker_key
 from metering.errors import OperationFailedError, OutOfTimeError, UnavailableError
 from metering.usecases.verdicts import Match, compare
 
@@ -21,7 +22,10 @@ if TYPE_CHECKING:
 
     from metering.domain.admission import Admission
     from metering.domain.messages import BatchMessage
-    from metering.ports import Allowance, BatchReader, Clock, ItemStore, Queue, ReceivedMessage
+    from metering.ports.clock import Clock
+    from metering.ports.items import ItemStore
+    from metering.ports.queues import Queue, ReceivedMessage
+    from metering.ports.reading import Allowance, BatchReader
 
 _BATCH = 10
 # Long enough to look at a page of messages, short enough that a killed run does not hide them for long.

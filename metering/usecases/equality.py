@@ -14,17 +14,18 @@ from typing import TYPE_CHECKING
 
 from metering.domain.items import Table
 from metering.domain.lake import USAGE_COLUMNS, RowQuery, usage_of
-from metering.domain.ledger import Marker, marker_key
+from metering.domain.markers import Marker, marker_key
 from metering.domain.usage import ZERO, Total, UsageKey
-from metering.usecases.freshness import waiting_commits
 from metering.usecases.survey import HourUsage, survey_hour, survey_usage
 from metering.usecases.verification import Difference
+from metering.usecases.waiting_commits import waiting_commits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from metering.domain.lake import Group
-    from metering.ports import Clock, ItemStore
+    from metering.ports.clock import Clock
+    from metering.ports.items import ItemStore
     from metering.usecases.lake_view import LakeView
     from metering.usecases.sent_batches import SentContent
     from metering.usecases.verification import Verification

@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from metering.domain.commits import wal_key
+from metering.domain.bucket import wal_key
+from metering.domain.commit_records import CommitRecord, commit_key
 from metering.domain.items import AllOf, Equals, Table, Update
-from metering.domain.ledger import CommitRecord, commit_key
 from metering.domain.wal import WriteAhead
 from metering.errors import LedgerCorruptError, ObjectMissingError, TransactionCanceledError, UnavailableError
 
 if TYPE_CHECKING:
-    from metering.ports import ItemStore, ObjectStore
+    from metering.ports.items import ItemStore
+    from metering.ports.objects import ObjectStore
     from metering.usecases.patience import Patience
 
 

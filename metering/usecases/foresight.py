@@ -11,14 +11,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from metering.domain.items import Table
-from metering.domain.ledger import Marker, marker_key
+from metering.domain.markers import Marker, marker_key
 from metering.errors import LedgerCorruptError, UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from metering.domain.items import Item
-    from metering.ports import ItemStore
+    from metering.ports.items import ItemStore
     from metering.usecases.contents import Content
 
 # How many times it looks in vain before it stops.

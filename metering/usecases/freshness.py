@@ -5,84 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from metering.domain.completeness import COMPLETENESS_KEY, Completeness
+from metering.domain.hour_items import AFTER_PUBLISHED, PUBLISHED_PREFIX, pointer_key
 from metering.domain.items import Put, Table
-from metering.domain.ledger import (
-    AFTER_PUBLISHED,
-    PUBLISHED_PREFIX,
-    CommitRecord,
-    Pending,
-    commit_key,
-    pending_key,
-    pointer_key,
-)
-from metering.domain.watch_items import (
-    COMPLETENESS_KEY,
-    RECONCILIATION_KEY,
-    Completeness,
-    Reconciliation,
-)
-from metering.usecases.shards import known_shards
+from metering.domain.reconciliation import RECONCILIATION_KEY, Reconciliation
 from metering.usecases.undecided import UndecidedMessages
+from metering.usecases.waiting_commits import WaitingCommits, waiting_commits
 
 if TYPE_CHECKING:
     from metering.domain.queue_memory import QueueMemory
-    from metering.ports import Clock, ItemStore, Queue
-    from metering.usecases.undecided import QueueFacts
-
-# Open commits that the sweep of each minute is told of.
-_OPEN_NAMED = 1_000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WaitingCommits:
-    """Commits that no run has taken whole yet.
-
-    Attributes:
-        pending: All of them.
-        open: Those whose batches are accepted, but not all of their usage is booked.
-    """
-
-    pending: tuple[Pending, ...]
-    open: tuple[CommitRecord, ...]
-
-    @property
-    def oldest_open(self) -> tuple[str, ...]:
-        """Ids of open commits, the oldest first, as many as a sweep can take."""
-        oldest = sorted(self.open, key=lambda commit: (commit.created_at_ms, commit.commit_id))
-        return tuple(commit.commit_id for commit in oldest[:_OPEN_NAMED])
-
-    @property
-    def hours(self) -> set[int]:
-        """Hours that have rows in staging only."""
-        return {hour_s for each in self.pending for hour_s in each.hours}
-
-    @property
-    def open_hours(self) -> set[int]:
-        """Hours of which some usage may not be booked yet."""
-        return {hour_s for commit in self.open for hour_s in commit.hours}
-
-
-def waiting_commits(items: ItemStore, shards: int, *, applied: set[str] | None = None) -> WaitingCommits:
-    """List them; one that was there before and after the call is among them.
-
-    Args:
-        items: The ledger's store.
-        shards: Compaction shards of the stage.
-        applied: Wide commits that were found applied before. None of them opens again, so they are not read; it is
-            brought up to date.
-    """
-    pending = tuple(
-        Pending.from_item(item)
-        for shard in known_shards(items, shards)
-        for item in items.query(Table.LEDGER, pending_key(shard, "").pk)
-    )
-    wide = {each.commit_id for each in pending if each.wide}
-    known = set[str]() if applied is None else applied
-    found = items.get_many(Table.LEDGER, [commit_key(commit_id) for commit_id in sorted(wide - known)])
-    commits = [CommitRecord.from_item(item) for item in found.values()]
-    known &= wide
-    known |= {commit.commit_id for commit in commits if commit.state == "applied"}
-    return WaitingCommits(pending=pending, open=tuple(commit for commit in commits if commit.state == "open"))
+    from metering.ports.clock import Clock
+    from metering.ports.items import ItemStore
+    from metering.ports.queues import Queue, QueueFacts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,8 +16,10 @@ from metering.errors import UnavailableError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from metering.domain.batches import Delivery
-    from metering.ports import Clock, Deadline, ItemStore, Metrics
+    from metering.domain.deliveries import Delivery
+    from metering.ports.clock import Clock, Deadline
+    from metering.ports.items import ItemStore
+    from metering.ports.telemetry import Metrics
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from metering.domain.hours import rfc3339
-from metering.domain.lake import sum_totals
-from metering.domain.usage import ZERO, Total, UsageKey
+from metering.domain.usage import ZERO, Total, UsageKey, sum_totals
 from metering.usecases.verification import Difference
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from metering.domain.lake import HourState
+    from metering.domain.row_sources import HourState
     from metering.usecases.survey import HourUsage
 
 

@@ -9,21 +9,21 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from metering.domain.closed_period import ClosedMonth
 from metering.domain.hours import hour_of, month_of
-from metering.domain.items import Table
 from metering.domain.lake import USAGE_COLUMNS, RowQuery, TimeSlice, usage_of
-from metering.domain.ledger import Period, period_key
 from metering.domain.usage import ZERO, Total
 from metering.units import DAY_S, HOUR_S
+from metering.usecases.frozen_month import frozen_month
 from metering.usecases.report import UsageRow, UsageTable, usage_values
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator, Mapping
 
+    from metering.domain.closed_period import ClosedMonth
     from metering.domain.lake import Group
     from metering.domain.usage import UsageKey
-    from metering.ports import ItemStore, ObjectStore
+    from metering.ports.items import ItemStore
+    from metering.ports.objects import ObjectStore
     from metering.usecases.lake_view import LakeView
     from metering.usecases.report import UsageQuery
 
@@ -33,15 +33,6 @@ DETAIL_COLUMNS = ("resource_id", "direction", "batch_id")
 _FIRST_MONTH = "2020-01"
 # For more than these it is worth while to ask when the first of them was.
 _FEW_MONTHS = 12
-
-
-def frozen_month(items: ItemStore, objects: ObjectStore, month: str) -> ClosedMonth | None:
-    """The frozen figures of a month, or None if it is not closed."""
-    item = items.get(Table.LEDGER, period_key(month))
-    period = None if item is None else Period.from_item(item)
-    if period is None or period.state != "closed":
-        return None
-    return ClosedMonth.from_json(objects.get(period.manifest_key), period.manifest_key)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

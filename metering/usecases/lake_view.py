@@ -10,10 +10,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
-from metering.domain.hours import hour_label, lake_prefix, parse_hour
-from metering.domain.items import Table
-from metering.domain.lake import LAKE_PREFIX, USAGE_QUERY, HourState, Source, usage_of
-from metering.domain.ledger import (
+from metering.domain.bucket import LAKE_PREFIX, lake_prefix
+from metering.domain.hour_items import (
     AFTER_POINTERS,
     AFTER_PUBLISHED,
     POINTER_PREFIX,
@@ -24,6 +22,10 @@ from metering.domain.ledger import (
     pending_key,
     pointer_key,
 )
+from metering.domain.hours import hour_label, parse_hour
+from metering.domain.items import Table
+from metering.domain.lake import USAGE_QUERY, usage_of
+from metering.domain.row_sources import HourState, Source
 from metering.domain.usage import add_totals
 from metering.errors import LedgerCorruptError, ObjectMissingError, UnavailableError
 from metering.units import HOUR_S
@@ -35,7 +37,9 @@ if TYPE_CHECKING:
     from metering.domain.items import Item, Value
     from metering.domain.lake import Group, RowQuery
     from metering.domain.usage import Total, UsageKey
-    from metering.ports import ItemStore, LakeReader, ObjectStore
+    from metering.ports.items import ItemStore
+    from metering.ports.lake import LakeReader
+    from metering.ports.objects import ObjectStore
 
 T = TypeVar("T")
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from metering.domain.commit_records import CommitRecord, commit_key
 from metering.domain.items import Table
-from metering.domain.ledger import CommitRecord, Marker, commit_key, marker_key
+from metering.domain.markers import Marker, marker_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from metering.domain.items import Item
-    from metering.ports import ItemStore
+    from metering.ports.items import ItemStore
 
 
 @dataclass(slots=True, kw_only=True)

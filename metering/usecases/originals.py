@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from metering.domain.batches import DecodedBatch, RefusedBatch
 from metering.domain.items import Table
-from metering.domain.ledger import Marker, marker_key
+from metering.domain.markers import Marker, marker_key
 from metering.domain.reasons import Reason, problem
 from metering.errors import LedgerCorruptError, UnavailableError
 from metering.usecases.verdicts import Match, Verdict, compare
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from metering.domain.items import Item, Key
-    from metering.ports import ItemStore
+    from metering.ports.items import ItemStore
     from metering.usecases.contents import Content
     from metering.usecases.patience import Patience
 

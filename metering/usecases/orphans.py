@@ -9,11 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from metering.domain.commits import STAGING_PREFIX, commit_id_of
+from metering.domain.bucket import QUARANTINE_PREFIX, STAGING_PREFIX, commit_id_of, commit_of_refused_records
+from metering.domain.commit_records import CommitRecord, commit_key
 from metering.domain.hours import date_of
 from metering.domain.items import Absent, Put, Table
-from metering.domain.ledger import CommitRecord, commit_key
-from metering.domain.quarantine import QUARANTINE_PREFIX, commit_of
 from metering.errors import ConditionFailedError, UnavailableError
 from metering.units import HOUR_S
 from metering.usecases.contradictions import Contradictions
@@ -22,7 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from metering.domain.items import Item
-    from metering.ports import Clock, Deadline, ItemStore, Metrics, ObjectInfo, ObjectStore
+    from metering.ports.clock import Clock, Deadline
+    from metering.ports.items import ItemStore
+    from metering.ports.objects import ObjectInfo, ObjectStore
+    from metering.ports.telemetry import Metrics
     from metering.usecases.patience import Patience
 
 _COMMITS_AT_ONCE = 100
@@ -93,7 +95,7 @@ class OrphanCleaner:
         youngest_kept_s = now_s - self.quarantine_age_s
         # Keys begin with the date of the commit, and an object is never older than that.
         for info in self.objects.list(QUARANTINE_PREFIX, after=f"{QUARANTINE_PREFIX}{date_of(youngest_kept_s)}"):
-            commit_id = commit_of(info.key)
+            commit_id = commit_of_refused_records(info.key)
             if commit_id is not None and youngest_kept_s < info.modified_s <= now_s - self.age_s:
                 yield commit_id, info, False
 

@@ -9,7 +9,7 @@ from metering.errors import UnavailableError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from metering.ports import Clock, Entropy
+    from metering.ports.clock import Clock, Entropy
 
 T = TypeVar("T")
 

@@ -5,23 +5,29 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from metering.domain.closed_period import ClosedHour, ClosedMonth, manifest_key
-from metering.domain.hours import lake_prefix, month_bounds_s, month_of, rfc3339
+from metering.domain.bucket import closed_month_key, lake_prefix
+from metering.domain.closed_period import ClosedHour, ClosedMonth
+from metering.domain.hour_items import LakeFile, Pending, pending_key
+from metering.domain.hours import month_bounds_s, month_of, rfc3339
 from metering.domain.items import Absent, Equals, Put, Table, Update
 from metering.domain.lake import USAGE_QUERY, usage_of
-from metering.domain.ledger import LakeFile, Pending, Period, pending_key, period_key
+from metering.domain.periods import Period, period_key
 from metering.domain.usage import ZERO
 from metering.errors import ConditionFailedError, MeteringError, ObjectDamagedError, ObjectMissingError
 from metering.units import DAY_S
-from metering.usecases.lake_report import frozen_month
+from metering.usecases.frozen_month import frozen_month
 from metering.usecases.shards import known_shards
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from metering.domain.lake import HourState
+    from metering.domain.row_sources import HourState
     from metering.domain.usage import Total, UsageKey
-    from metering.ports import Alerts, Clock, Deadline, ItemStore, LakeReader, ObjectStore
+    from metering.ports.clock import Clock, Deadline
+    from metering.ports.items import ItemStore
+    from metering.ports.lake import LakeReader
+    from metering.ports.objects import ObjectStore
+    from metering.ports.telemetry import Alerts
     from metering.usecases.compact import Compactor
     from metering.usecases.lake_view import LakeView
     from metering.usecases.patience import Patience
@@ -182,7 +188,7 @@ class PeriodCloser:
         return usage_of(state.hour_s, self.reader.totals(state.sources, USAGE_QUERY))
 
     def _freeze(self, closed: ClosedMonth) -> None:
-        key, body = manifest_key(closed.month), closed.to_json()
+        key, body = closed_month_key(closed.month), closed.to_json()
         self.patience.call(lambda: self.objects.put(key, body, if_absent=True))
         update = Update(
             table=Table.LEDGER,

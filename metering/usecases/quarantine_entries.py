@@ -5,16 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from metering.domain.bucket import QUARANTINE_PREFIX, QUARANTINED_BATCHES_PREFIX, commit_of_refused_records
+from metering.domain.conflicts import Conflict
 from metering.domain.items import Put, Table
-from metering.domain.ledger import Conflict, Marker, marker_key
+from metering.domain.markers import Marker, marker_key
 from metering.domain.messages import MAX_BODY_BYTES
-from metering.domain.quarantine import (
-    BATCHES_PREFIX,
-    QUARANTINE_PREFIX,
-    QuarantinedBatch,
-    commit_of,
-    decode_records,
-)
+from metering.domain.quarantine import QuarantinedBatch, decode_records
 from metering.domain.retries import (
     AFTER_ALIASES,
     ALIAS_PREFIX,
@@ -40,7 +36,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from metering.domain.batches import RefusedRecord
-    from metering.ports import Clock, ItemStore, ObjectInfo, ObjectStore, Queue
+    from metering.ports.clock import Clock
+    from metering.ports.items import ItemStore
+    from metering.ports.objects import ObjectInfo, ObjectStore
+    from metering.ports.queues import Queue
 
 Kind = Literal["records", "refused", "conflict"]
 
@@ -235,9 +234,9 @@ class QuarantineEntries:
             body = self._objects.get(info.key)
         except ObjectMissingError:
             return []
-        if info.key.startswith(BATCHES_PREFIX):
+        if info.key.startswith(QUARANTINED_BATCHES_PREFIX):
             return [self._whole(info, QuarantinedBatch.decode(body, info.key))]
-        return self._partial(info, body) if commit_of(info.key) else []
+        return self._partial(info, body) if commit_of_refused_records(info.key) else []
 
     def _whole(self, info: ObjectInfo, batch: QuarantinedBatch) -> Entry:
         return Entry(

@@ -14,20 +14,22 @@ from typing import TYPE_CHECKING, Literal
 from metering.domain.hours import month_of
 from metering.domain.items import MAX_TRANSACTION_ACTIONS, Absent, AnyOf, Equals, Put, Table, Update
 from metering.domain.lake import RowQuery
-from metering.domain.ledger import Marker
+from metering.domain.markers import Marker
 from metering.domain.usage_items import usage_add, usage_key, usage_names
 from metering.errors import ConditionFailedError, TransactionCanceledError
 from metering.units import DAY_S
-from metering.usecases.freshness import waiting_commits
-from metering.usecases.lake_report import frozen_month
+from metering.usecases.frozen_month import frozen_month
 from metering.usecases.survey import survey_accounts
+from metering.usecases.waiting_commits import waiting_commits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from metering.domain.closed_period import ClosedMonth
     from metering.domain.usage import Total, UsageKey
-    from metering.ports import Clock, ItemStore, Metrics
+    from metering.ports.clock import Clock
+    from metering.ports.items import ItemStore
+    from metering.ports.telemetry import Metrics
     from metering.usecases.hour_check import HourCheck
     from metering.usecases.lake_view import LakeView
     from metering.usecases.patience import Patience

@@ -9,20 +9,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from metering.domain.commits import commit_id_of
+from metering.domain.bucket import commit_id_of
+from metering.domain.commit_records import CommitRecord, commit_key
 from metering.domain.items import Table
-from metering.domain.lake import USAGE_QUERY, HourState, RowQuery, usage_of
-from metering.domain.ledger import CommitRecord, commit_key
+from metering.domain.lake import USAGE_QUERY, RowQuery, usage_of
+from metering.domain.row_sources import HourState
 from metering.domain.usage import ZERO, Total, UsageKey
 from metering.units import HOUR_S
-from metering.usecases.freshness import waiting_commits
 from metering.usecases.hour_check import HourCheck, HourReading, alert_fields
 from metering.usecases.survey import HourUsage, MarkerSurvey, no_limit, survey_hour, survey_markers, survey_usage
+from metering.usecases.waiting_commits import waiting_commits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from metering.ports import Alerts, Clock, ItemStore, Metrics
+    from metering.ports.clock import Clock
+    from metering.ports.items import ItemStore
+    from metering.ports.telemetry import Alerts, Metrics
     from metering.usecases.lake_view import LakeView
 
 _BY_BATCH = RowQuery(columns=("batch_id",))

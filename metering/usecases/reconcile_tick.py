@@ -15,8 +15,9 @@ from metering.usecases.survey import ScanTooLongError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from metering.domain.watch_items import WorkList
-    from metering.ports import Clock, Deadline, Metrics
+    from metering.domain.reconciliation import WorkList
+    from metering.ports.clock import Clock, Deadline
+    from metering.ports.telemetry import Metrics
     from metering.usecases.reconcile import Reconciler, Reconciliation
     from metering.usecases.reconciler_state import ReconcilerState
     from metering.usecases.run_check import RunChecker

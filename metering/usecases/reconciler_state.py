@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from metering.domain.items import Put, Table
-from metering.domain.watch_items import RECONCILIATION_KEY, Backlog, Reconciliation
+from metering.domain.reconciliation import RECONCILIATION_KEY, Backlog, Reconciliation
 
 if TYPE_CHECKING:
-    from metering.domain.watch_items import SourceState
-    from metering.ports import Clock, ItemStore
+    from metering.domain.source_items import SourceState
+    from metering.ports.clock import Clock
+    from metering.ports.items import ItemStore
     from metering.usecases.reconcile import Reconciliation as Result
     from metering.usecases.run_check import RunCheck
     from metering.usecases.source_keeping import SourceKeeper

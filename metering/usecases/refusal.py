@@ -5,17 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from metering.domain import metric_names
+from metering.domain.conflicts import Conflict, conflict_key, conflict_seen_item
 from metering.domain.items import Absent, Put, Table
-from metering.domain.ledger import Conflict, Marker, conflict_key, marker_key
+from metering.domain.markers import Marker, marker_key
 from metering.domain.quarantine import QuarantinedBatch
-from metering.domain.watch_items import conflict_seen_item
 from metering.errors import ConditionFailedError, LedgerCorruptError, UnavailableError
 from metering.usecases.verdicts import Match, Verdict, compare
 
 if TYPE_CHECKING:
     from metering.domain.batches import RefusedBatch
     from metering.domain.items import Item
-    from metering.ports import Alerts, Clock, ItemStore, Metrics, ObjectStore
+    from metering.ports.clock import Clock
+    from metering.ports.items import ItemStore
+    from metering.ports.objects import ObjectStore
+    from metering.ports.telemetry import Alerts, Metrics
     from metering.usecases.contents import Content
     from metering.usecases.patience import Patience
 

@@ -15,7 +15,7 @@ from metering.usecases.verification import MAX_DIFFERENCES, Verification
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from metering.ports import ItemStore
+    from metering.ports.items import ItemStore
 
 
 def merged(results: Iterable[Verification]) -> Verification:

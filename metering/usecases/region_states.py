@@ -11,7 +11,7 @@ from metering.domain.regions import REGIONS_PK, RegionState, region_key
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from metering.ports import ItemStore
+    from metering.ports.items import ItemStore
 
 
 class LedgerRegionStates:

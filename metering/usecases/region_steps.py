@@ -14,7 +14,7 @@ from metering.units import HOUR_S, MINUTE_S
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from metering.ports import Clock
+    from metering.ports.clock import Clock
     from metering.region_ports import Account, Builder, Probe, RegionLife, Stacks, StackStatus
 
 _POLL_MS = 2_000

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 
     from metering.domain.usage import Total, UsageKey
-    from metering.ports import ItemStore
+    from metering.ports.items import ItemStore
 
 GroupColumn = Literal["account_id", "usage_type", "service", "from", "to", "month", "day", "hour", "corrects"]
 GROUP_COLUMNS: tuple[GroupColumn, ...] = get_args(GroupColumn)

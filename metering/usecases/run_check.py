@@ -12,12 +12,14 @@ from dataclasses import dataclass, replace
 from itertools import islice, takewhile
 from typing import TYPE_CHECKING
 
+from metering.domain.hour_items import Published, published_key
 from metering.domain.items import Put, Table
-from metering.domain.lake import RowQuery, sum_totals
-from metering.domain.ledger import Marker, Published, Run, marker_key, published_key, run_key
+from metering.domain.lake import RowQuery
+from metering.domain.markers import Marker, marker_key
 from metering.domain.plan import Plan
-from metering.domain.usage import ZERO
-from metering.domain.watch_items import WORK_LIST_KEY, WorkList
+from metering.domain.reconciliation import WORK_LIST_KEY, WorkList
+from metering.domain.runs import Run, run_key
+from metering.domain.usage import ZERO, sum_totals
 from metering.units import HOUR_S
 from metering.usecases.contradictions import Contradictions
 from metering.usecases.hour_check import HourCheck
@@ -27,10 +29,12 @@ from metering.usecases.verification import Difference
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from metering.domain.lake import Source
+    from metering.domain.reconciliation import Backlog
+    from metering.domain.row_sources import Source
     from metering.domain.usage import Total
-    from metering.domain.watch_items import Backlog
-    from metering.ports import Clock, Deadline, ItemStore, ObjectStore
+    from metering.ports.clock import Clock, Deadline
+    from metering.ports.items import ItemStore
+    from metering.ports.objects import ObjectStore
     from metering.usecases.reconcile import Reconciler
 
 _BY_BATCH = RowQuery(columns=("batch_id",))

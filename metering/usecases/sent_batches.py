@@ -10,7 +10,7 @@ from metering.domain.usage import ZERO, Total, UsageKey
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from metering.domain.ledger import Marker
+    from metering.domain.markers import Marker
     from metering.usecases.manifest import SentBatch
 
 

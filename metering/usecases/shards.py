@@ -13,7 +13,7 @@ from metering.domain.shards import SHARDS_KEY, UsedShards
 from metering.errors import ConditionFailedError
 
 if TYPE_CHECKING:
-    from metering.ports import ItemStore
+    from metering.ports.items import ItemStore
     from metering.usecases.patience import Patience
 
 

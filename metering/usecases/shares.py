@@ -10,11 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from metering.ports import Allowance
+from metering.ports.reading import Allowance
 
 if TYPE_CHECKING:
-    from metering.domain.batches import Delivery
-    from metering.ports import Deadline
+    from metering.domain.deliveries import Delivery
+    from metering.ports.clock import Deadline
 
 ALONE_FROM_RECEIVE = 3
 """From this receive on a message is handled alone and last: one that kills its worker takes no others with it."""

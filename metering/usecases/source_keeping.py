@@ -10,12 +10,20 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from metering.domain.alarms import SILENCE_S
 from metering.domain.fields import Fields
 from metering.domain.items import Put, Table
-from metering.domain.source_items import NAMED, RULING_PK, SOURCES_KEY, Ruling, RulingKind, SourceFigures
+from metering.domain.source_items import (
+    NAMED,
+    RULING_PK,
+    SILENCE_S,
+    SOURCE_PK,
+    SOURCES_KEY,
+    Ruling,
+    RulingKind,
+    SourceFigures,
+    SourceState,
+)
 from metering.domain.sources import SOURCES_KEPT, Gap, SeenSequences, SourceSightings
-from metering.domain.watch_items import SOURCE_PK, SourceState
 from metering.errors import MeteringError
 from metering.units import MINUTE_S
 
@@ -23,7 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from metering.domain.items import Item, Value
-    from metering.ports import Clock, ItemStore
+    from metering.ports.clock import Clock
+    from metering.ports.items import ItemStore
     from metering.usecases.survey import MarkerSurvey
 
 # A number that is missing for less than this may belong to a batch on its way.

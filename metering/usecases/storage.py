@@ -4,63 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-from metering.domain.closed_period import CLOSED_PREFIX
-from metering.domain.commits import STAGING_PREFIX
+from metering.domain.bucket import LAKE_PREFIX, PREFIXES, RUNS_PREFIX, STAGING_PREFIX
+from metering.domain.commit_records import CommitRecord
 from metering.domain.items import Table
-from metering.domain.lake import LAKE_PREFIX
-from metering.domain.ledger import CommitRecord
-from metering.domain.messages import INGEST_PREFIX
-from metering.domain.notifications import DROP_PREFIX
-from metering.domain.plan import RUNS_PREFIX
-from metering.domain.quarantine import QUARANTINE_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from metering.domain.lake import Source
     from metering.domain.prices import StoragePrices
-    from metering.ports import ItemStore, ObjectStore
+    from metering.domain.row_sources import Source
+    from metering.ports.batch_sizes import BatchSizer, BatchSizes
+    from metering.ports.items import ItemStore
+    from metering.ports.objects import ObjectStore
     from metering.usecases.lake_view import LakeView
 
-# All that is in the bucket. Listed one by one: roles may list below known prefixes only.
-PREFIXES = (
-    "athena-results/",
-    CLOSED_PREFIX,
-    DROP_PREFIX,
-    INGEST_PREFIX,
-    LAKE_PREFIX,
-    QUARANTINE_PREFIX,
-    RUNS_PREFIX,
-    STAGING_PREFIX,
-)
 _KEPT = (LAKE_PREFIX, STAGING_PREFIX, RUNS_PREFIX)
 # The cleaner removes a staging object a day after its run; so it costs a thirtieth of a month.
 _STAGING_MONTHS = Decimal(1) / 30
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BatchSizes:
-    """The accepted records, each batch written as one object.
-
-    Attributes:
-        json_bytes: As docs/contract.md's message, without white space.
-        gzip_bytes: The same, each object compressed by itself at level 6.
-    """
-
-    batches: int
-    records: int
-    json_bytes: int
-    gzip_bytes: int
-
-
-class BatchSizer(Protocol):
-    """Writes batches as JSON, only to see how large they are."""
-
-    def measure(self, view: LakeView) -> BatchSizes:
-        """Sizes over everything that the view has, counted from the rows."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

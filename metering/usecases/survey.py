@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING
 
 from metering.domain.hours import date_of, month_of
 from metering.domain.items import Table
-from metering.domain.lake import sum_totals
-from metering.domain.ledger import Marker
+from metering.domain.markers import Marker
+from metering.domain.source_items import SOURCE_PK
 from metering.domain.sources import SOURCES_KEPT, SourceSightings
-from metering.domain.usage import ZERO, Total, UsageKey
+from metering.domain.usage import ZERO, Total, UsageKey, sum_totals
 from metering.domain.usage_items import usage_entries, usage_partition
-from metering.domain.watch_items import SOURCE_PK
 from metering.units import DAY_S
 from metering.usecases.contradictions import Contradictions
 
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 
     from metering.domain.items import Item
     from metering.domain.usage_items import UsageEntry
-    from metering.ports import ItemStore
+    from metering.ports.items import ItemStore
 
 
 # Items between two looks at the clock.

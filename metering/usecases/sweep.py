@@ -7,9 +7,10 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from metering.domain import metric_names
+from metering.domain.commit_records import CommitRecord, commit_key
+from metering.domain.completeness import COMPLETENESS_KEY, Completeness
+from metering.domain.hour_items import Pending, pending_key
 from metering.domain.items import Table
-from metering.domain.ledger import CommitRecord, Pending, commit_key, pending_key
-from metering.domain.watch_items import COMPLETENESS_KEY, Completeness
 from metering.errors import LedgerCorruptError, UnavailableError
 from metering.usecases.finish import Finisher
 from metering.usecases.patience import Patience
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from metering.domain.items import Item, Key
-    from metering.ports import Clock, Deadline, Entropy, ItemStore, Metrics, ObjectStore
+    from metering.ports.clock import Clock, Deadline, Entropy
+    from metering.ports.items import ItemStore
+    from metering.ports.objects import ObjectStore
+    from metering.ports.telemetry import Metrics
     from metering.settings import Settings
 
 # BatchGetItem takes 100 keys.

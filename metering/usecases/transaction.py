@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-from metering.domain.commits import shard_of, staging_key, usage_suffix
+from metering.domain.bucket import refused_records_key, staging_key
+from metering.domain.commit_records import CommitRecord, shard_of, usage_suffix
+from metering.domain.hour_items import Pending, Pointer
 from metering.domain.items import Absent, AllOf, AnyOf, Check, Equals, Put, Table, Update
-from metering.domain.ledger import CommitRecord, Marker, Pending, Pointer, marker_key, period_key
-from metering.domain.quarantine import records_key
+from metering.domain.markers import Marker, marker_key
+from metering.domain.periods import period_key
 from metering.domain.retries import Alias
 from metering.domain.usage import Total, add_totals, merge
 from metering.domain.wal import WriteAhead, usage_deltas
@@ -99,7 +101,7 @@ class _Builder:
         self._shard = shard_of(commit_id, settings.shards)
         self._staging_key = staging_key(commit_id, now_s)
         refused = any(batch.batch.refused for batch in plan.batches)
-        self._records_key = records_key(commit_id, now_s) if refused else ""
+        self._records_key = refused_records_key(commit_id, now_s) if refused else ""
         self._hours = _sum_by_hour(plan)
         self._months = tuple(ended_months(self._hours, now_s))
         usage = merge(batch.usage for batch in plan.batches)

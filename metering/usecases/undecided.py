@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from metering.domain.hours import rfc3339
 from metering.domain.items import Table
 from metering.domain.queue_memory import HELD_FROM_RECEIVE, HELD_PK, QUEUES_KEY, HeldMessage, QueueLook, QueueMemory
-from metering.domain.watch_items import WATCH_KEY, WatchState
+from metering.domain.watch_state import WATCH_KEY, WatchState
 from metering.units import MINUTE_S
 
 if TYPE_CHECKING:
-    from metering.ports import Clock, ItemStore, Queue
+    from metering.ports.clock import Clock
+    from metering.ports.items import ItemStore
+    from metering.ports.queues import Queue, QueueFacts, Redelivery
 
 # A queue's depth is right a minute after it was last sent to (SQS: ApproximateNumberOfMessages).
 DEPTH_DELAY_S = MINUTE_S
@@ -21,38 +23,6 @@ DEPTH_DELAY_S = MINUTE_S
 AGE_DELAY_S = 10 * MINUTE_S
 # Notes read at a look. More of them are an incident; then what was known before it holds.
 NOTES_READ = 1_000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Redelivery:
-    """How the ingest queue delivers again.
-
-    Attributes:
-        visibility_s: How long a received message is hidden.
-        max_receives: After so many receives it becomes a dead letter; None if it never does.
-    """
-
-    visibility_s: int
-    max_receives: int | None
-
-
-class QueueFacts(Protocol):
-    """What the queue service knows of the queues beside their depth."""
-
-    def oldest_age_s(self) -> int | None:
-        """Age of the oldest message in the ingest queue as the service measured it last, or None if it measures none.
-
-        It may leave out messages that were received three times or more.
-        """
-        ...
-
-    def longest_retention_s(self) -> int:
-        """How long a copy of a batch can live in the ingest queue or its dead-letter queue, whichever is longer."""
-        ...
-
-    def redelivery(self) -> Redelivery:
-        """How the ingest queue delivers again."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

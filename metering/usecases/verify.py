@@ -17,14 +17,17 @@ from metering.usecases.conservation import (
     quarantined_digests,
 )
 from metering.usecases.equality import EqualityCheck, judge_contents
-from metering.usecases.freshness import waiting_commits
 from metering.usecases.ledger_facts import read_ledger
 from metering.usecases.verification import Verification
+from metering.usecases.waiting_commits import waiting_commits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from metering.ports import Clock, ItemStore, ObjectStore, Queue, QueueDepth
+    from metering.ports.clock import Clock
+    from metering.ports.items import ItemStore
+    from metering.ports.objects import ObjectStore
+    from metering.ports.queues import Queue, QueueDepth
     from metering.usecases.lake_view import LakeView
     from metering.usecases.ledger_facts import LedgerFacts
     from metering.usecases.sent_batches import SentBatches, SentContent

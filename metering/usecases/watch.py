@@ -8,22 +8,14 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from metering.domain.alarms import Figure
+from metering.domain.canary_runs import CANARY_PK, CanaryRun, CanaryVerdict, canary_key
+from metering.domain.conflicts import CONFLICT_PK, conflict_of
 from metering.domain.hours import rfc3339
 from metering.domain.items import Put, Table
-from metering.domain.ledger import Run, run_key
+from metering.domain.reconciliation import RECONCILIATION_KEY, Reconciliation
+from metering.domain.runs import Run, run_key
 from metering.domain.source_items import SOURCES_KEY, SourceFigures
-from metering.domain.watch_items import (
-    CANARY_PK,
-    CONFLICT_PK,
-    RECONCILIATION_KEY,
-    WATCH_KEY,
-    CanaryRun,
-    CanaryVerdict,
-    Reconciliation,
-    WatchState,
-    canary_key,
-    conflict_of,
-)
+from metering.domain.watch_state import WATCH_KEY, WatchState
 from metering.errors import UnavailableError
 from metering.units import DAY_S, HOUR_S
 from metering.usecases.contradictions import Contradictions
@@ -33,8 +25,10 @@ from metering.usecases.shards import known_shards
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from metering.ports import Clock, Gauges, ItemStore, Queue
-    from metering.usecases.undecided import QueueFacts
+    from metering.ports.clock import Clock
+    from metering.ports.items import ItemStore
+    from metering.ports.queues import Queue, QueueFacts
+    from metering.ports.telemetry import Gauges
 
 # Conflicts and doubled canaries count for this long: an alarm on them goes out by itself afterwards.
 RECENT_S = 2 * HOUR_S

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from metering.adapters.aws.session import Clients
-    from metering.ports import ItemStore, ObjectStore, Queue
+    from metering.ports.items import ItemStore
+    from metering.ports.objects import ObjectStore
+    from metering.ports.queues import Queue
 
 __all__ = ["clients", "ministack"]
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from metering.domain.items import Action
-    from metering.ports import ItemStore
+    from metering.ports.items import ItemStore
 
 LEDGER = Table.LEDGER
 USAGE = Table.USAGE

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from metering.domain.items import Action, Item, Key
-    from metering.ports import ItemStore, ObjectInfo, ObjectStore
+    from metering.ports.items import ItemStore
+    from metering.ports.objects import ObjectInfo, ObjectStore
 
 _TABLES = {Table.LEDGER: "LedgerTable", Table.USAGE: "UsageTable"}
 _ACTIONS: dict[type[Action], str] = {

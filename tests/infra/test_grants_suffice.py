@@ -20,13 +20,13 @@ from metering.adapters.memory.items import MemoryItemStore
 from metering.adapters.memory.metrics import MemoryMetrics
 from metering.adapters.memory.objects import MemoryObjectStore
 from metering.adapters.memory.queues import MemoryQueue
+from metering.domain.completeness import Completeness
 from metering.domain.items import Put, Table
-from metering.domain.source_items import Ruling, RulingKind
-from metering.domain.watch_items import Completeness, SourceState
+from metering.domain.source_items import Ruling, RulingKind, SourceState
+from metering.ports.queues import Redelivery
 from metering.units import DAY_S
 from metering.usecases.canary import Canary
 from metering.usecases.freshness import Freshness
-from metering.usecases.undecided import Redelivery
 from metering.usecases.watch import Watch
 from tests.infra.calls import Call, HeardItems, HeardObjects
 from tests.infra.synthesis import synthesised

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from metering.domain.batches import Delivery
+    from metering.domain.deliveries import Delivery
 
 # A message comes back this soon after its worker died.
 VISIBILITY_S = 3

@@ -23,10 +23,11 @@ from metering.adapters.memory.clock import DeadlineAt, ManualClock
 from metering.adapters.memory.metrics import MemoryMetrics
 from metering.adapters.records.codec import ParquetRowCodec
 from metering.adapters.records.reader import RecordBatchReader
-from metering.domain.batches import Delivery
-from metering.domain.closed_period import manifest_key
+from metering.domain.bucket import closed_month_key
+from metering.domain.deliveries import Delivery
+from metering.domain.hour_items import Pointer, Published
 from metering.domain.items import Put, Table
-from metering.domain.ledger import Period, Pointer, Published
+from metering.domain.periods import Period
 from metering.usecases.aggregate import Aggregator
 from metering.usecases.sweep import Sweeper
 from tests.emulated import make_resources
@@ -135,7 +136,7 @@ class Region:
 
     def close(self, month: str) -> None:
         """Make a month closed, as the period close does."""
-        period = Period(month=month, state="closed", manifest_key=manifest_key(month))
+        period = Period(month=month, state="closed", manifest_key=closed_month_key(month))
         self.items.put(Put(table=Table.LEDGER, item=period.to_item()))
 
     def ledger(self) -> Iterable[Item]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from metering.adapters.aws.session import Clients
-    from metering.domain.batches import Delivery
+    from metering.domain.deliveries import Delivery
     from metering.domain.items import Action
     from tests.integration.region import Scenario
 

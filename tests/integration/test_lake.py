@@ -21,7 +21,7 @@ from metering.adapters.memory.clock import DeadlineAt
 from metering.adapters.memory.metrics import MemoryMetrics
 from metering.adapters.records.codec import ParquetRowCodec
 from metering.adapters.records.reader import RecordBatchReader
-from metering.domain.batches import Delivery
+from metering.domain.deliveries import Delivery
 from metering.domain.hours import hour_of, rfc3339
 from metering.domain.items import Table
 from metering.domain.lake import RowQuery

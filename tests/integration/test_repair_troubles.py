@@ -17,8 +17,8 @@ from metering.adapters.aws.items import DynamoDbItemStore
 from metering.adapters.lake.jobs import LakeJobs
 from metering.domain.hours import parse_hour
 from metering.domain.items import Delete, Key, Table
-from metering.domain.ledger import Marker, marker_key
-from metering.domain.watch_items import RECONCILIATION_KEY, Reconciliation
+from metering.domain.markers import Marker, marker_key
+from metering.domain.reconciliation import RECONCILIATION_KEY, Reconciliation
 from metering.errors import UnavailableError
 from tests.integration.bench import JOB_VARIANTS, Bench, lake_problems, problems, worth_trying
 from tests.integration.region import HOUR, LATE_HOUR, LATE_START, Line, Region, Scenario, body, delivery, record

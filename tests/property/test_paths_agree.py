@@ -17,7 +17,7 @@ from metering.adapters.records.work import CONTRACT_WORK, Work
 from metering.domain.batches import DecodedBatch, RefusedBatch
 from metering.domain.content_hash import ContentHasher
 from metering.domain.records import decode_record
-from metering.ports import StagedBatch
+from metering.ports.lake import StagedBatch
 from tests.reading import PACK, SENT_AT_S, Answer, Desk, message, ndjson, parquet, pointer, record
 from tests.stage import ADMISSION
 

@@ -37,7 +37,7 @@ from metering.adapters.records.reader import RecordBatchReader
 from metering.domain.hours import month_of
 from metering.domain.items import Key, Table
 from metering.domain.lake import RowQuery
-from metering.domain.ledger import Marker, marker_key
+from metering.domain.markers import Marker, marker_key
 from metering.usecases.aggregate import Aggregator
 from metering.usecases.period import PeriodNotClosableError
 from metering.usecases.quarantine_entries import QuarantineEntries
@@ -48,7 +48,7 @@ from tests.stage import settings as stage_settings
 from tests.usage_items import usage_of
 
 if TYPE_CHECKING:
-    from metering.ports import Deadline
+    from metering.ports.clock import Deadline
     from metering.usecases.quarantine_entries import Entry
     from tests.property.sent import Hours, Sent
 

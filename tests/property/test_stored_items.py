@@ -11,42 +11,29 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from metering.domain.canary_runs import CanaryRun, CanaryVerdict
 from metering.domain.closed_period import ClosedHour, ClosedMonth
-from metering.domain.lake import Source
-from metering.domain.ledger import (
-    CommitRecord,
-    Conflict,
-    LakeFile,
-    Marker,
-    Pending,
-    Period,
-    Pointer,
-    Published,
-    Run,
-)
+from metering.domain.commit_records import CommitRecord
+from metering.domain.completeness import Completeness
+from metering.domain.conflicts import Conflict, conflict_of, conflict_seen_item
+from metering.domain.hour_items import LakeFile, Pending, Pointer, Published
+from metering.domain.markers import Marker
+from metering.domain.periods import Period
 from metering.domain.plan import Plan, PlanFile, PlanHour
 from metering.domain.quarantine import QuarantinedBatch
 from metering.domain.queue_memory import HeldMessage, QueueMemory
+from metering.domain.reconciliation import Backlog, Reconciliation, WorkList
 from metering.domain.regions import Answered, Finding, Phase, RegionState, Step
 from metering.domain.retries import Alias, RetryNote
+from metering.domain.row_sources import Source
+from metering.domain.runs import Run
 from metering.domain.shards import UsedShards
-from metering.domain.source_items import Ruling, RulingKind, SourceFigures
+from metering.domain.source_items import Ruling, RulingKind, SourceFigures, SourceState
 from metering.domain.sources import Gap, SeenSequences
 from metering.domain.usage import Total, UsageKey
 from metering.domain.usage_items import usage_add, usage_day, usage_entries, usage_key
 from metering.domain.wal import WriteAhead, usage_deltas
-from metering.domain.watch_items import (
-    Backlog,
-    CanaryRun,
-    CanaryVerdict,
-    Completeness,
-    Reconciliation,
-    SourceState,
-    WatchState,
-    WorkList,
-    conflict_of,
-    conflict_seen_item,
-)
+from metering.domain.watch_state import WatchState
 from metering.errors import LedgerCorruptError
 from metering.units import DAY_S
 from metering.usecases.source_keeping import SourceMemory

@@ -6,10 +6,12 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from metering.domain.hours import lake_prefix, month_of
+from metering.domain.bucket import commit_of_refused_records, lake_prefix, quarantined_batch_key
+from metering.domain.conflicts import conflict_key
+from metering.domain.hours import month_of
 from metering.domain.items import Table
-from metering.domain.ledger import Marker, conflict_key, marker_key
-from metering.domain.quarantine import batch_key, commit_of, decode_records
+from metering.domain.markers import Marker, marker_key
+from metering.domain.quarantine import decode_records
 from metering.domain.usage import ZERO, Total, add_totals
 from metering.domain.usage_items import usage_entries
 from tests.simulation.rows import Row, decode_rows
@@ -138,7 +140,7 @@ def _check_refused(world: World, content: SentContent, seen: set[int], findings:
 def _beside_rows(world: World, content: SentContent) -> str:
     """Where the refused records of a batch are whose marker was made of its rows, and does not know."""
     commit_id = world.watch.accepted[content.batch_id][1]
-    return next((key for key in world.objects.keys("quarantine/") if commit_of(key) == commit_id), "")
+    return next((key for key in world.objects.keys("quarantine/") if commit_of_refused_records(key) == commit_id), "")
 
 
 def _check_usage(world: World, rows: list[Row], findings: Findings) -> None:
@@ -191,7 +193,7 @@ def _check_verdict(world: World, content: SentContent, findings: Findings) -> No
     # A rejected marker can be replaced by the acceptance of other content; the quarantine object stays. A pointer whose
     # object is gone is a duplicate of the batch that was accepted.
     hashes = (content.content_hash, f"body-{content.name}")
-    kept = any(world.objects.peek(batch_key(content.batch_id, name)) is not None for name in hashes)
+    kept = any(world.objects.peek(quarantined_batch_key(content.batch_id, name)) is not None for name in hashes)
     if content.batch_id in world.watch.rejected or (content.location and (accepted is not None or kept)):
         return
     findings.lost.append(f"{content.name}: no verdict")

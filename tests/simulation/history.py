@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Callable, Collection
 
-    from metering.domain.lake import Group, HourState
+    from metering.domain.lake import Group
+    from metering.domain.row_sources import HourState
     from metering.domain.usage import Total
     from tests.simulation.ports import Process
     from tests.simulation.rows import Row

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from metering.adapters.memory.items import MemoryItemStore
     from metering.adapters.memory.objects import MemoryObjectStore
     from metering.domain.items import Action, Delete, Item, Key, Put, Table, Update
-    from metering.ports import ObjectInfo
+    from metering.ports.objects import ObjectInfo
     from tests.simulation.world import World
 
 T = TypeVar("T")

@@ -16,15 +16,18 @@ from metering.domain.batches import BatchReading, DecodedBatch, NoBatch, Refused
 from metering.domain.hours import hour_of
 from metering.domain.usage import ZERO, Total, UsageKey
 from metering.errors import ObjectMissingError
-from metering.ports import Allowance, MergedFile
+from metering.ports.lake import MergedFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from metering.domain.admission import Admission
-    from metering.domain.batches import Delivery
-    from metering.domain.lake import Group, RowQuery, Source
-    from metering.ports import ObjectStore, StagedBatch
+    from metering.domain.deliveries import Delivery
+    from metering.domain.lake import Group, RowQuery
+    from metering.domain.row_sources import Source
+    from metering.ports.lake import StagedBatch
+    from metering.ports.objects import ObjectStore
+    from metering.ports.reading import Allowance
 
 
 class Row(NamedTuple):

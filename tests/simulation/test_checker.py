@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from metering.domain.hour_items import pointer_key
 from metering.domain.items import Delete, Key, Put, Table, Update
-from metering.domain.ledger import marker_key, pointer_key
+from metering.domain.markers import marker_key
 from tests.simulation.checker import check, lake_rows
 from tests.simulation.faults import ScriptedFaults
 from tests.simulation.matrix import Scenario

@@ -10,7 +10,7 @@ import pytest
 
 from metering.adapters.memory.queues import MemoryQueue
 from metering.domain.items import Delete, Table
-from metering.domain.ledger import marker_key
+from metering.domain.markers import marker_key
 from metering.domain.usage import Total, UsageKey
 from metering.units import DAY_S, HOUR_S
 from metering.usecases.manifest import SentBatch

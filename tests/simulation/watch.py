@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from metering.domain.bucket import quarantined_batch_key
+from metering.domain.conflicts import conflict_key
+from metering.domain.hour_items import POINTER_PREFIX, PUBLISHED_PREFIX, Published, pointed_to
 from metering.domain.hours import hour_label, parse_hour
 from metering.domain.items import Delete, Put, Table, Update
-from metering.domain.ledger import (
-    POINTER_PREFIX,
-    PUBLISHED_PREFIX,
-    Published,
-    conflict_key,
-    marker_key,
-    pointed_to,
-)
-from metering.domain.quarantine import batch_key
+from metering.domain.markers import marker_key
 from metering.domain.retries import ALIAS_PREFIX, Alias
 from metering.units import DAY_S, MINUTE_S
 from tests.simulation.rows import decode_rows
@@ -203,6 +198,6 @@ class Watch:
         if marker is not None and (marker["verdict"] == "rejected" or content.location):
             return True
         hashes = (content.content_hash, f"body-{content.name}")
-        return any(self._world.objects.peek(batch_key(content.batch_id, name)) is not None for name in hashes) and (
-            content.batch_id in self.rejected
-        )
+        return any(
+            self._world.objects.peek(quarantined_batch_key(content.batch_id, name)) is not None for name in hashes
+        ) and (content.batch_id in self.rejected)

@@ -16,9 +16,9 @@ from botocore.exceptions import ClientError
 
 from metering.adapters.aws.errors import http_status, translated
 from metering.adapters.aws.ranges import RangedObject, denied, reading
-from metering.adapters.aws.uploads import upload_parts
+from metering.adapters.aws.uploads import IfNoneMatch, upload_parts
 from metering.errors import MeteringError, UnavailableError
-from metering.ports import ObjectInfo
+from metering.ports.objects import ObjectInfo
 from metering.units import MIB
 
 if TYPE_CHECKING:
@@ -36,12 +36,6 @@ _MAX_DELETE_KEYS = 1_000
 _NOT_FOUND = 404
 _PRECONDITION_FAILED = 412
 _TRANSIENT_DELETE_CODES = frozenset({"InternalError", "ServiceUnavailable", "SlowDown"})
-
-
-class IfNoneMatch(TypedDict, total=False):
-    """The condition of a PUT, or nothing."""
-
-    IfNoneMatch: str
 
 
 class _Place(TypedDict, total=False):

@@ -5,23 +5,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from metering.adapters.aws.errors import translated
+from metering.adapters.aws.items import DynamoDbItemStore
 from metering.adapters.aws.published_settings import read_settings
 from metering.adapters.aws.queues import SqsQueue
-from metering.adapters.aws.region import RegionPorts
 from metering.adapters.aws.stacks import stack_outputs
 from metering.domain.alarms import ALARMS, ROLLBACK_ALARMS, alarm_name
+from metering.domain.canary_runs import CANARY_PK, CanaryRun, CanaryVerdict
 from metering.domain.items import Table
 from metering.domain.regions import ALONE_FUNCTIONS
-from metering.domain.watch_items import CANARY_PK, CanaryRun, CanaryVerdict
 from metering.errors import OperationFailedError
-from metering.usecases.freshness import waiting_commits
+from metering.usecases.waiting_commits import waiting_commits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from metering.adapters.aws.session import Clients
     from metering.adapters.aws.stacks import RegionResources
-    from metering.ports import ItemStore
+    from metering.ports.items import ItemStore
 
 
 class DeployedRegions:
@@ -143,7 +143,9 @@ class DeployedRegions:
         return stack_outputs(self._clients_of(region), self._stage)
 
     def _items(self, region: str) -> ItemStore:
-        return RegionPorts(self._clients_of(region), self._resources(region)).items
+        resources = self._resources(region)
+        tables = {Table.LEDGER: resources.ledger_table, Table.USAGE: resources.usage_table}
+        return DynamoDbItemStore(self._clients_of(region).dynamodb, tables)
 
 
 def _let_run(clients: Clients, function: str, *, alone: bool) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, TypedDict
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -10,12 +11,13 @@ from metering.adapters.aws.errors import error_code, translated
 from metering.errors import MeteringError, UnavailableError
 
 if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+if TYPE_CHECKING:
     from pathlib import Path
 
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import CompletedPartTypeDef
-
-    from metering.adapters.aws.objects import IfNoneMatch
 
 
 def upload_parts(
@@ -85,3 +87,9 @@ def _abort(client: S3Client, bucket: str, key: str, upload_id: str) -> None:
     except (UnavailableError, ClientError):
         # The upload's own error matters more; the bucket's lifecycle rule removes what is left.
         return
+
+
+class IfNoneMatch(TypedDict, total=False):
+    """The condition of a PUT, or nothing."""
+
+    IfNoneMatch: str

@@ -14,13 +14,13 @@ import pyarrow.compute as pc
 
 from metering.adapters.lake.hour_rows import HOUR_SCHEMA, decoding, parquet_file, staged_hour
 from metering.adapters.lake.ordering import one_chunk
-from metering.usecases.storage import BatchSizes
+from metering.ports.batch_sizes import BatchSizes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from metering.domain.lake import HourState
-    from metering.ports import ObjectStore
+    from metering.domain.row_sources import HourState
+    from metering.ports.objects import ObjectStore
     from metering.usecases.lake_view import LakeView
 
 # Rows that are in memory at once; all rows of a batch are in the same part.

@@ -24,7 +24,10 @@ from metering.usecases.run_check import RunChecker
 from metering.usecases.source_keeping import SourceKeeper
 
 if TYPE_CHECKING:
-    from metering.ports import Alerts, Clock, Entropy, ItemStore, Metrics, ObjectStore
+    from metering.ports.clock import Clock, Entropy
+    from metering.ports.items import ItemStore
+    from metering.ports.objects import ObjectStore
+    from metering.ports.telemetry import Alerts, Metrics
     from metering.settings import Settings
 
 

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from concurrent.futures import Future
 
-    from metering.domain.lake import HourState, Source
-    from metering.ports import ObjectStore
+    from metering.domain.row_sources import HourState, Source
+    from metering.ports.objects import ObjectStore
     from metering.usecases.lake_view import LakeView
 
 # Hours by microseconds: date_trunc of a time with a zone asks the calendar for each row, which took half of the time.

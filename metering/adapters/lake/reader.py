@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from concurrent.futures import Future
 
-    from metering.domain.lake import Group, RowQuery, Source
-    from metering.ports import ObjectStore
+    from metering.domain.lake import Group, RowQuery
+    from metering.domain.row_sources import Source
+    from metering.ports.objects import ObjectStore
 
 _MICROS = 1_000_000
 _NUMBERS = ("low", "high", "records")

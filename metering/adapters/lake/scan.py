@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from metering.adapters.lake.ahead import Ahead
 from metering.adapters.lake.hour_rows import TEXT_COLUMNS, decoding, instant, row_groups_of, taken
 from metering.adapters.records.schema import LAKE_SCHEMA
-from metering.domain.lake import LAKE_PREFIX
+from metering.domain.bucket import LAKE_PREFIX
 from metering.errors import LedgerCorruptError, ObjectMissingError
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from metering.adapters.lake.ahead import Stop
     from metering.domain.lake import TimeSlice
-    from metering.ports import ObjectStore
+    from metering.ports.objects import ObjectStore
 
 _HOUR = pa.timestamp("us", tz="UTC")
 _PLAIN = [field.with_type(pa.string()) if field.name in TEXT_COLUMNS else field for field in LAKE_SCHEMA]

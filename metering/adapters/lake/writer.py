@@ -17,7 +17,7 @@ from metering.adapters.lake.hour_rows import HOUR_SCHEMA, TEXT_COLUMNS, decoding
 from metering.adapters.lake.ordering import by_account, by_resource, one_chunk
 from metering.adapters.lake.runs import merged, write_run
 from metering.adapters.lake.scratch import scratch_folder
-from metering.ports import MergedFile
+from metering.ports.lake import MergedFile
 from metering.units import MIB
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from metering.ports import ObjectStore
+    from metering.ports.objects import ObjectStore
 
 # Rows that are sorted at once, and rows of a row group: 57 bytes each in memory, several copies while they are sorted.
 _GROUP_ROWS = 512 * 1024

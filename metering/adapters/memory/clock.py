@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from metering.ports import Allowance
+from metering.ports.reading import Allowance
 
 if TYPE_CHECKING:
-    from metering.ports import Clock
+    from metering.ports.clock import Clock
 
 
 class ManualClock:

@@ -10,14 +10,15 @@ from metering.adapters.memory.rows import PLAIN_SERVICE, PlainRowCodec
 from metering.domain.hours import hour_of
 from metering.domain.lake import OWN_HOUR
 from metering.domain.usage import ZERO, Total
-from metering.ports import MergedFile
+from metering.ports.lake import MergedFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from metering.adapters.memory.rows import PlainStagedRow
-    from metering.domain.lake import Group, RowQuery, Source
-    from metering.ports import ObjectStore
+    from metering.domain.lake import Group, RowQuery
+    from metering.domain.row_sources import Source
+    from metering.ports.objects import ObjectStore
 
 
 class PlainLakeWriter:

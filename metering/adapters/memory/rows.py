@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from metering.domain.admission import Admission
-    from metering.domain.batches import Delivery
-    from metering.ports import Allowance, ObjectStore, StagedBatch
+    from metering.domain.deliveries import Delivery
+    from metering.ports.lake import StagedBatch
+    from metering.ports.objects import ObjectStore
+    from metering.ports.reading import Allowance
 
 PLAIN_SERVICE = "AmazonEC2"
 

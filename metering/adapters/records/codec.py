@@ -16,7 +16,7 @@ from metering.domain.instants import HOUR_US, SECOND_US
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from metering.ports import StagedBatch
+    from metering.ports.lake import StagedBatch
 
 _GROUP_ROWS = 128 * 1024
 _NAMES = ("account_id", "service", "direction", "from_location", "to_location", "usage_type")

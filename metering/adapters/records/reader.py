@@ -28,10 +28,12 @@ from metering.errors import (
 
 if TYPE_CHECKING:
     from metering.domain.admission import Admission
-    from metering.domain.batches import Delivery, RefusedRecord
+    from metering.domain.batches import RefusedRecord
+    from metering.domain.deliveries import Delivery
     from metering.domain.messages import BatchMessage, ObjectRecords
     from metering.domain.reasons import Problem
-    from metering.ports import Allowance, ObjectStore
+    from metering.ports.objects import ObjectStore
+    from metering.ports.reading import Allowance
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,7 @@ from metering.errors import BatchRefusedError, OutOfTimeError
 from metering.units import KIB, MIB
 
 if TYPE_CHECKING:
-    from metering.ports import Allowance
+    from metering.ports.reading import Allowance
 
 # A stored byte that unpacks to nothing is work all the same: up to twice what comes out, and so many besides.
 _IDLE_BYTES = 4 * MIB

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
     from metering.adapters.traffic.forms import Upload
     from metering.adapters.traffic.synthesis import Shipment
-    from metering.ports import ObjectStore, Queue
+    from metering.ports.objects import ObjectStore
+    from metering.ports.queues import Queue
     from metering.usecases.manifest import SentBatch
 
 # SendMessageBatch: 10 messages, 1 MiB in all.

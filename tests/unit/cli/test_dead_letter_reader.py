@@ -10,7 +10,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from metering.cli.dead_letter_reader import DeadLetterReader
-from metering.domain.batches import Delivery
+from metering.domain.deliveries import Delivery
 from tests.unit.usecases.test_dead_letters import Setup, body
 
 if TYPE_CHECKING:

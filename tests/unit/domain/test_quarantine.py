@@ -7,15 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metering.domain.batches import RefusedRecord
-from metering.domain.quarantine import (
-    QuarantinedBatch,
-    QuarantinedRecord,
-    batch_key,
-    commit_of,
-    decode_records,
-    encode_records,
-    records_key,
-)
+from metering.domain.bucket import commit_of_refused_records, quarantined_batch_key, refused_records_key
+from metering.domain.quarantine import QuarantinedBatch, QuarantinedRecord, decode_records, encode_records
 from metering.errors import LedgerCorruptError
 
 _PROBLEMS = st.lists(st.tuples(st.text(min_size=1), st.text()), min_size=1, max_size=3).map(tuple)
@@ -61,8 +54,8 @@ def test_hostile_text_is_plain_ascii_in_quarantine() -> None:
 
 
 def test_only_records_go_with_a_commit() -> None:
-    assert commit_of(records_key("c1", 1_800_000_000)) == "c1"
-    assert commit_of(batch_key("b1", "hash")) is None
+    assert commit_of_refused_records(refused_records_key("c1", 1_800_000_000)) == "c1"
+    assert commit_of_refused_records(quarantined_batch_key("b1", "hash")) is None
 
 
 @pytest.mark.parametrize("body", [b"{", b"\xff"])

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from metering.domain.hour_items import Pointer
 from metering.domain.items import Key
-from metering.domain.ledger import Pointer
 from metering.domain.usage import Total
 from metering.domain.wal import CHUNK_ACTIONS, UsageDelta, WriteAhead
 from metering.errors import LedgerCorruptError

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from metering.domain.commit_records import CommitRecord, commit_key
+from metering.domain.hour_items import pointer_key
 from metering.domain.items import Put, Table, Update
-from metering.domain.ledger import CommitRecord, commit_key, pointer_key
 from metering.domain.plan import Plan
 from metering.errors import LedgerCorruptError, ObjectDamagedError, UnavailableError
 from metering.units import DAY_S, HOUR_S
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from contextlib import AbstractContextManager
 
-    from metering.ports import LakeWriter, MergedFile
+    from metering.ports.lake import LakeWriter, MergedFile
 
 LATE = NOW_S - 20 * DAY_S
 

@@ -9,8 +9,8 @@ import pytest
 
 from metering.domain.alarms import Figure
 from metering.domain.items import Key, Put, Table, Update
-from metering.domain.ledger import marker_key
-from metering.domain.watch_items import RECONCILIATION_KEY, Reconciliation
+from metering.domain.markers import marker_key
+from metering.domain.reconciliation import RECONCILIATION_KEY, Reconciliation
 from metering.errors import LedgerCorruptError
 from metering.units import DAY_S, HOUR_S
 from metering.usecases.ledger_facts import read_ledger

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from metering.adapters.memory.clock import DeadlineAt
 from metering.adapters.memory.lake import PlainLakeReader, PlainLakeWriter
 from metering.adapters.memory.rows import PlainBatchReader, PlainRow, PlainRowCodec, plain_body
-from metering.domain.batches import Delivery
+from metering.domain.deliveries import Delivery
 from metering.units import DAY_S, HOUR_S
 from metering.usecases.aggregate import Aggregator
 from metering.usecases.lake_view import LakeView

@@ -18,8 +18,9 @@ from metering.adapters.lake.writer import ParquetLakeWriter
 from metering.adapters.memory.clock import ManualClock
 from metering.adapters.memory.objects import MemoryObjectStore
 from metering.adapters.records.schema import STAGING_SCHEMA
-from metering.domain.lake import OWN_HOUR, USAGE_QUERY, RowQuery, Source, sum_totals
-from metering.domain.usage import Total
+from metering.domain.lake import OWN_HOUR, USAGE_QUERY, RowQuery
+from metering.domain.row_sources import Source
+from metering.domain.usage import Total, sum_totals
 from metering.errors import ObjectDamagedError, ObjectMissingError
 from metering.units import HOUR_S
 from tests.unit.lake.world import HOUR

@@ -5,8 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metering.domain.ledger import Pending
-from metering.domain.plan import Plan, lake_file_key, make_plan
+from metering.domain.bucket import lake_file_key
+from metering.domain.hour_items import Pending
+from metering.domain.plan import Plan, make_plan
 from metering.domain.usage import Total
 from metering.units import DAY_S, HOUR_S
 from tests.stage import compaction

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from metering.cli import periods
-from metering.domain.closed_period import ClosedMonth, manifest_key
+from metering.domain.bucket import closed_month_key
+from metering.domain.closed_period import ClosedMonth
 from metering.domain.hours import hour_of
 from metering.domain.items import Table
-from metering.domain.ledger import Marker, marker_key
+from metering.domain.markers import Marker, marker_key
 from metering.domain.usage import Total
 from metering.units import DAY_S, HOUR_S, MINUTE_S
 from metering.usecases.lake_report import ReportSource
@@ -131,9 +132,9 @@ def test_rows_of_a_closed_month_that_are_not_what_was_frozen_are_told() -> None:
     lose_usage(world, month=MONTH)
     first, *others = closed.hours
     other = {key: Total(total.bytes + 1, total.records) for key, total in first.usage.items()}
-    world.objects.remove(manifest_key(MONTH))
+    world.objects.remove(closed_month_key(MONTH))
     frozen = ClosedMonth(month=MONTH, hours=(replace(first, usage=other), *others))
-    world.objects.put(manifest_key(MONTH), frozen.to_json(), if_absent=True)
+    world.objects.put(closed_month_key(MONTH), frozen.to_json(), if_absent=True)
     assert world.jobs.rebuilder.usage().damaged == (first.hour_s,)
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from metering.domain.hours import hour_of
 from metering.domain.items import Table
-from metering.domain.ledger import marker_key
+from metering.domain.markers import marker_key
+from metering.domain.reconciliation import RECONCILIATION_KEY, Reconciliation
 from metering.domain.sources import Gap, SeenSequences
 from metering.domain.usage import Total
-from metering.domain.watch_items import RECONCILIATION_KEY, Reconciliation
 from metering.units import DAY_S, HOUR_S, MINUTE_S
 from tests.unit.lake.world import ACCOUNT, HOUR, NOW_S, World, record
 from tests.usage_items import change, lose, usage_of

@@ -9,8 +9,8 @@ import pytest
 
 from metering.domain.hours import rfc3339
 from metering.domain.items import Put, Table, Update
-from metering.domain.ledger import marker_key
-from metering.domain.watch_items import RECONCILIATION_KEY, Backlog, Reconciliation, WorkList
+from metering.domain.markers import marker_key
+from metering.domain.reconciliation import RECONCILIATION_KEY, Backlog, Reconciliation, WorkList
 from metering.errors import UnavailableError
 from metering.units import DAY_S, HOUR_S, MINUTE_S
 from tests.unit.lake.world import HOUR, NOW_S, World, record

@@ -19,10 +19,10 @@ from metering.adapters.records.reader import RecordBatchReader
 from metering.adapters.traffic.records import RecordSource, record_dicts
 from metering.adapters.traffic.scenarios import SCENARIOS
 from metering.adapters.traffic.synthesis import account_id
-from metering.domain.batches import Delivery
+from metering.domain.deliveries import Delivery
+from metering.domain.hour_items import Published
 from metering.domain.hours import hour_of, rfc3339
 from metering.domain.items import Table
-from metering.domain.ledger import Published
 from metering.domain.usage import Total, UsageKey, merge
 from metering.domain.usage_items import usage_entries
 from metering.units import HOUR_S
@@ -33,7 +33,7 @@ from tests.stage import settings as stage_settings
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from metering.domain.ledger import LakeFile
+    from metering.domain.hour_items import LakeFile
     from metering.usecases.compact import Compactor
 
 NOW_S = int(datetime(2026, 11, 24, 13, 30, tzinfo=UTC).timestamp())

@@ -22,7 +22,7 @@ from tests.unit.usecases.small_world import NOW_S, SETTINGS, batch, delivery
 if TYPE_CHECKING:
     import pytest
 
-    from metering.domain.batches import Delivery
+    from metering.domain.deliveries import Delivery
 
 
 class _Context:

@@ -15,12 +15,13 @@ from lambdas.reconciler.bootstrap import Dependencies as ReconcilerDependencies
 from lambdas.sweeper import handler as sweeper
 from lambdas.sweeper.bootstrap import Dependencies as SweeperDependencies
 from metering.adapters.aws.emf import EmfMetrics
+from metering.domain.completeness import Completeness
 from metering.domain.items import Key, Put, Table, Update
-from metering.domain.watch_items import RECONCILIATION_KEY, Completeness, Reconciliation
+from metering.domain.reconciliation import RECONCILIATION_KEY, Reconciliation
 from metering.errors import LedgerCorruptError, UnavailableError
 from metering.units import HOUR_S
-from metering.usecases.freshness import waiting_commits
 from metering.usecases.sweep import Sweeper
+from metering.usecases.waiting_commits import waiting_commits
 from tests.unit.lake.world import NOW_S, World, record
 
 

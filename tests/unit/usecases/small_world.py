@@ -12,10 +12,13 @@ from metering.adapters.memory.items import MemoryItemStore
 from metering.adapters.memory.metrics import MemoryMetrics
 from metering.adapters.memory.objects import MemoryObjectStore
 from metering.adapters.memory.rows import PlainBatch, PlainBatchReader, PlainRow, PlainRowCodec, plain_body
-from metering.domain.batches import Delivery
+from metering.domain.commit_records import CommitRecord
+from metering.domain.conflicts import Conflict, conflict_key
+from metering.domain.deliveries import Delivery
+from metering.domain.hour_items import Pending, Pointer
 from metering.domain.hours import parse_hour
 from metering.domain.items import Table
-from metering.domain.ledger import CommitRecord, Conflict, Marker, Pending, Pointer, conflict_key, marker_key
+from metering.domain.markers import Marker, marker_key
 from metering.domain.usage import ZERO, Total, UsageKey, add_totals
 from metering.domain.usage_items import usage_entries
 from metering.usecases.aggregate import Aggregator
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from metering.domain.items import Item
-    from metering.ports import BatchReader
+    from metering.ports.reading import BatchReader
     from metering.settings import Settings
     from metering.usecases.aggregate import InvocationResult
 

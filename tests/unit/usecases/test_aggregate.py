@@ -12,10 +12,12 @@ from metering.adapters.memory.clock import DeadlineAt
 from metering.adapters.memory.rows import plain_hash
 from metering.domain import metric_names
 from metering.domain.batches import BatchReading, DecodedBatch, RefusedBatch
+from metering.domain.bucket import quarantined_batch_key
+from metering.domain.commit_records import CommitRecord, commit_key
 from metering.domain.hours import parse_hour
 from metering.domain.items import Put, Table
-from metering.domain.ledger import CommitRecord, Marker, Period, commit_key
-from metering.domain.quarantine import QuarantinedBatch, batch_key, decode_records
+from metering.domain.periods import Period
+from metering.domain.quarantine import QuarantinedBatch, decode_records
 from metering.domain.queue_memory import HELD_PK, HeldMessage
 from metering.domain.shards import SHARDS_KEY
 from metering.errors import OutOfTimeError, TransactionCanceledError, UnavailableError
@@ -34,8 +36,9 @@ from tests.unit.usecases.small_world import (
 
 if TYPE_CHECKING:
     from metering.domain.admission import Admission
-    from metering.domain.batches import Delivery
-    from metering.ports import Allowance, BatchReader
+    from metering.domain.deliveries import Delivery
+    from metering.domain.markers import Marker
+    from metering.ports.reading import Allowance, BatchReader
 
 THROTTLED = UnavailableError("dynamodb.TransactWriteItems", "throttled", may_have_applied=False)
 NO_REPLY = UnavailableError("dynamodb.TransactWriteItems", "timeout")
@@ -524,8 +527,8 @@ def test_an_alert_that_is_not_taken_is_counted_and_changes_no_verdict(world: Sma
 
 
 def test_refused_content_has_the_same_name_in_quarantine_however_often_it_comes() -> None:
-    assert batch_key("b1", "00ff") == batch_key("b1", "00ff")
-    assert batch_key("b1", "00ff") != batch_key("b2", "00ff")
+    assert quarantined_batch_key("b1", "00ff") == quarantined_batch_key("b1", "00ff")
+    assert quarantined_batch_key("b1", "00ff") != quarantined_batch_key("b2", "00ff")
 
 
 @pytest.mark.parametrize("error", [OSError(ENOSPC, "No space left on device"), MemoryError(), RuntimeError("a fault")])

@@ -12,12 +12,13 @@ from metering.adapters.memory.items import MemoryItemStore
 from metering.adapters.memory.objects import MemoryObjectStore
 from metering.adapters.memory.queues import MemoryQueue
 from metering.domain.canary import CANARY_ACCOUNT_ID, CANARY_BYTES, canary_batch_id, canary_body, canary_usage_type
+from metering.domain.canary_runs import CanaryRun, CanaryVerdict, canary_key
+from metering.domain.hour_items import Pointer
 from metering.domain.hours import hour_of
 from metering.domain.items import Put, Table
-from metering.domain.ledger import Marker, Pointer
+from metering.domain.markers import Marker
 from metering.domain.usage import ZERO, Total, UsageKey
 from metering.domain.usage_items import UsageEntry
-from metering.domain.watch_items import CanaryRun, CanaryVerdict, canary_key
 from metering.errors import UnavailableError
 from metering.usecases.canary import Canary
 from metering.usecases.lake_view import LakeView
@@ -26,7 +27,8 @@ from tests.usage_items import change
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from metering.domain.lake import Group, RowQuery, Source
+    from metering.domain.lake import Group, RowQuery
+    from metering.domain.row_sources import Source
 
 NOW_S = 1_800_000_030
 SLOT_S = NOW_S - 30

@@ -9,7 +9,7 @@ import pytest
 from metering.adapters.memory.clock import DeadlineAt
 from metering.domain.hours import parse_hour
 from metering.domain.items import Put, Table
-from metering.domain.ledger import Period
+from metering.domain.periods import Period
 from metering.errors import UnavailableError
 from metering.usecases.sweep import Sweeper
 from metering.usecases.verdicts import Verdict
@@ -18,7 +18,7 @@ from tests.unit.usecases.small_world import NOW_S, KilledError, SmallWorld, batc
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from metering.domain.batches import Delivery
+    from metering.domain.deliveries import Delivery
     from metering.usecases.sweep import SweepResult
 
 NO_REPLY = UnavailableError("aws", "timeout")

@@ -12,9 +12,9 @@ import pytest
 from metering.adapters.memory.clock import UNHURRIED, ManualClock
 from metering.adapters.memory.items import MemoryItemStore
 from metering.adapters.memory.queues import MemoryQueue
-from metering.domain.batches import BatchReading, DecodedBatch, Delivery, NoBatch, RefusedBatch
+from metering.domain.batches import BatchReading, DecodedBatch, NoBatch, RefusedBatch
 from metering.domain.items import Put, Table
-from metering.domain.ledger import Marker
+from metering.domain.markers import Marker
 from metering.domain.usage import Total, UsageKey
 from metering.errors import OperationFailedError, OutOfTimeError
 from metering.units import DAY_S, HOUR_S
@@ -23,9 +23,10 @@ from tests.stage import ADMISSION
 
 if TYPE_CHECKING:
     from metering.domain.admission import Admission
+    from metering.domain.deliveries import Delivery
 
 if TYPE_CHECKING:
-    from metering.ports import Allowance
+    from metering.ports.reading import Allowance
     from metering.usecases.dead_letters import DeadLetter
 
 NOW_S = 1_800_000_000

@@ -7,17 +7,17 @@ from contextlib import suppress
 import pytest
 
 from metering.adapters.memory.clock import DeadlineAt
-from metering.domain.commits import wal_key
+from metering.domain.bucket import wal_key
+from metering.domain.commit_records import CommitRecord
+from metering.domain.completeness import Completeness
 from metering.domain.hours import hour_label
 from metering.domain.items import Key, Put, Table, Update
-from metering.domain.ledger import CommitRecord
-from metering.domain.watch_items import Completeness
 from metering.errors import LedgerCorruptError, TransactionCanceledError, UnavailableError
 from metering.usecases.finish import finish_commit
-from metering.usecases.freshness import waiting_commits
 from metering.usecases.patience import Patience
 from metering.usecases.sweep import Sweeper
 from metering.usecases.verdicts import Verdict
+from metering.usecases.waiting_commits import waiting_commits
 from tests.unit.usecases.small_world import NOW_S, SETTINGS, KilledError, SmallWorld, deliveries, delivery, rows_of
 
 NO_REPLY = UnavailableError("dynamodb.TransactWriteItems", "timeout")

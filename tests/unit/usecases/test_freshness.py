@@ -5,14 +5,17 @@ from __future__ import annotations
 from metering.adapters.memory.clock import ManualClock
 from metering.adapters.memory.items import MemoryItemStore
 from metering.adapters.memory.queues import MemoryQueue
+from metering.domain.commit_records import CommitRecord
+from metering.domain.completeness import COMPLETENESS_KEY, Completeness
+from metering.domain.hour_items import LakeFile, Pending, Published, pending_key
 from metering.domain.hours import parse_hour
 from metering.domain.items import Put, Table
-from metering.domain.ledger import CommitRecord, LakeFile, Pending, Published, pending_key
+from metering.domain.reconciliation import Reconciliation
 from metering.domain.usage import Total
-from metering.domain.watch_items import COMPLETENESS_KEY, Completeness, Reconciliation, WatchState
+from metering.domain.watch_state import WatchState
+from metering.ports.queues import Redelivery
 from metering.units import DAY_S, HOUR_S, MINUTE_S
 from metering.usecases.freshness import Freshness
-from metering.usecases.undecided import Redelivery
 
 HOUR = parse_hour("2026-11-24T13")
 NOW_S = HOUR + 1_800

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from metering.adapters.memory.items import MemoryItemStore
+from metering.domain.conflicts import Conflict
 from metering.domain.items import Put, Table
-from metering.domain.ledger import Conflict
 from metering.domain.retries import RetryNote
 from metering.usecases.ledger_facts import read_ledger
 

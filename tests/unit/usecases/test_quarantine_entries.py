@@ -12,9 +12,11 @@ from metering.adapters.memory.items import MemoryItemStore
 from metering.adapters.memory.objects import MemoryObjectStore
 from metering.adapters.memory.queues import MemoryQueue
 from metering.domain.batches import RefusedRecord
+from metering.domain.bucket import refused_records_key
+from metering.domain.conflicts import Conflict
 from metering.domain.items import Put, Table
-from metering.domain.ledger import Conflict, Marker, marker_key
-from metering.domain.quarantine import QuarantinedBatch, encode_records, records_key
+from metering.domain.markers import Marker, marker_key
+from metering.domain.quarantine import QuarantinedBatch, encode_records
 from metering.domain.retries import Alias
 from metering.errors import OperationFailedError
 from metering.units import MIB
@@ -39,7 +41,7 @@ class Setup:
         )
 
     def partly(self, batch_id: str, *raws: str, commit_id: str = "c1", accepted: bool = True) -> str:
-        key = records_key(commit_id, NOW_S)
+        key = refused_records_key(commit_id, NOW_S)
         records = tuple(
             RefusedRecord(position=n * 2, reasons=(("invalid_bytes", "-1"),), raw=raw) for n, raw in enumerate(raws)
         )
@@ -169,7 +171,7 @@ def test_objects_of_commits_that_never_were_are_left_out() -> None:
     setup = Setup()
     setup.partly("edge-1", '{"bytes": -1}', commit_id="c0", accepted=False)
     setup.partly("edge-1", '{"bytes": -1}', commit_id="c1")
-    assert [entry.key for entry in setup.entries.entries()] == [records_key("c1", NOW_S)]
+    assert [entry.key for entry in setup.entries.entries()] == [refused_records_key("c1", NOW_S)]
 
 
 def test_a_refused_batch_is_sent_again_as_it_came() -> None:

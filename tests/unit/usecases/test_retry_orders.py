@@ -18,7 +18,7 @@ from metering.adapters.memory.queues import MemoryQueue
 from metering.adapters.records.codec import ParquetRowCodec
 from metering.adapters.records.reader import RecordBatchReader
 from metering.domain.items import Key, Put, Table, Update
-from metering.domain.ledger import Marker, marker_key
+from metering.domain.markers import Marker, marker_key
 from metering.errors import OperationFailedError
 from metering.units import DAY_S
 from metering.usecases.aggregate import Aggregator

@@ -9,9 +9,8 @@ import pytest
 from metering.adapters.memory.clock import ManualClock
 from metering.adapters.memory.items import MemoryItemStore
 from metering.domain.items import Key, Put, Table
-from metering.domain.source_items import RULING_PK, Ruling, RulingKind
+from metering.domain.source_items import RULING_PK, SOURCE_PK, Ruling, RulingKind, SourceState
 from metering.domain.sources import GAPS_KEPT, SOURCES_KEPT, SeenSequences, SourceSightings
-from metering.domain.watch_items import SOURCE_PK, SourceState
 from metering.errors import ItemTooLargeError, UnavailableError
 from metering.units import DAY_S, HOUR_S, MINUTE_S
 from metering.usecases.source_keeping import SourceKeeper

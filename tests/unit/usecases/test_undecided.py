@@ -10,16 +10,15 @@ import pytest
 from metering.adapters.memory.clock import DeadlineAt, ManualClock
 from metering.adapters.memory.items import MemoryItemStore
 from metering.adapters.memory.metrics import MemoryMetrics
-from metering.domain.batches import Delivery
+from metering.domain.deliveries import Delivery
 from metering.domain.items import Put, Table
 from metering.domain.queue_memory import HELD_PK, QUEUES_KEY
-from metering.domain.watch_items import WatchState
+from metering.domain.watch_state import WatchState
 from metering.errors import UnavailableError
-from metering.ports import QueueDepth
+from metering.ports.queues import QueueDepth, Redelivery
 from metering.units import DAY_S, HOUR_S, MINUTE_S
 from metering.usecases.freshness import Freshness
 from metering.usecases.held import HeldNotes
-from metering.usecases.undecided import Redelivery
 
 NOW_S = 1_800_000_000
 VISIBILITY_S = 420

@@ -10,12 +10,13 @@ from metering.adapters.memory.clock import UNHURRIED
 from metering.adapters.memory.metrics import MemoryMetrics
 from metering.adapters.memory.rows import PlainBatchReader
 from metering.usecases.contents import Content
-from metering.usecases.verdicts import Tally, Verdict
+from metering.usecases.tally import Tally
+from metering.usecases.verdicts import Verdict
 from tests.stage import ADMISSION
 from tests.unit.usecases.small_world import batch, delivery
 
 if TYPE_CHECKING:
-    from metering.domain.batches import Delivery
+    from metering.domain.deliveries import Delivery
     from metering.usecases.contents import Copy
 
 ONE, TWO = delivery(batch(1)), delivery(batch(2), batch(3))

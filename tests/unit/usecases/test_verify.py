@@ -25,8 +25,10 @@ from metering.adapters.records.reader import RecordBatchReader
 from metering.adapters.traffic.scenarios import SCENARIOS
 from metering.adapters.traffic.sender import Sender
 from metering.adapters.traffic.synthesis import Shipment, Synthesis
+from metering.domain.commit_records import CommitRecord
+from metering.domain.hour_items import Pointer
 from metering.domain.items import Delete, Put, Table
-from metering.domain.ledger import CommitRecord, Pointer, marker_key
+from metering.domain.markers import marker_key
 from metering.usecases.aggregate import Aggregator
 from metering.usecases.lake_view import LakeView
 from metering.usecases.manifest import SentBatch

@@ -8,25 +8,21 @@ from metering.adapters.memory.clock import ManualClock
 from metering.adapters.memory.items import MemoryItemStore
 from metering.adapters.memory.queues import MemoryQueue
 from metering.domain.alarms import ALARMS, Figure
+from metering.domain.canary_runs import CanaryRun, CanaryVerdict
+from metering.domain.commit_records import CommitRecord
+from metering.domain.completeness import COMPLETENESS_KEY, Completeness
+from metering.domain.conflicts import conflict_seen_item
+from metering.domain.hour_items import Pending
 from metering.domain.hours import hour_of
 from metering.domain.items import Put, Table
-from metering.domain.ledger import CommitRecord, Pending, Run
-from metering.domain.source_items import SourceFigures
+from metering.domain.reconciliation import Backlog, Reconciliation
+from metering.domain.runs import Run
+from metering.domain.source_items import SourceFigures, SourceState
 from metering.domain.usage import Total
-from metering.domain.watch_items import (
-    COMPLETENESS_KEY,
-    WATCH_KEY,
-    Backlog,
-    CanaryRun,
-    CanaryVerdict,
-    Completeness,
-    Reconciliation,
-    SourceState,
-    conflict_seen_item,
-)
+from metering.domain.watch_state import WATCH_KEY
 from metering.errors import LedgerCorruptError, UnavailableError
+from metering.ports.queues import Redelivery
 from metering.units import DAY_S
-from metering.usecases.undecided import Redelivery
 from metering.usecases.watch import Watch
 
 NOW_S = 1_800_000_000

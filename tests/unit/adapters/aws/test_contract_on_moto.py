@@ -20,7 +20,8 @@ from tests.emulated import Resources, item_store, make_resources
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from metering.ports import ItemStore, ObjectStore
+    from metering.ports.items import ItemStore
+    from metering.ports.objects import ObjectStore
 
 Region = tuple[Clients, Resources]
 

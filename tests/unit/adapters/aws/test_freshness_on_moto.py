@@ -15,9 +15,9 @@ from metering.adapters.aws.queues import SqsQueue
 from metering.adapters.aws.runtime import SystemClock
 from metering.adapters.aws.session import Access, Clients
 from metering.domain.items import Put, Table
-from metering.domain.watch_items import WatchState
+from metering.domain.watch_state import WatchState
+from metering.ports.queues import Redelivery
 from metering.usecases.freshness import Freshness
-from metering.usecases.undecided import Redelivery
 from tests.emulated import item_store, make_resources
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from botocore.exceptions import ClientError
@@ -11,9 +11,12 @@ from botocore.exceptions import ClientError
 from infra.config import StageConfig
 from metering.adapters.aws.published_settings import read_settings
 from metering.adapters.aws.session import Access, Clients
-from metering.cli.connection import RegionConnection, connect
+from metering.cli.connecting import connect
 from metering.errors import MeteringError, OperationFailedError, SettingsError, UnavailableError
 from metering.stage_settings import StageSettings, document_sha256
+
+if TYPE_CHECKING:
+    from metering.cli.connection import RegionConnection
 
 PUBLISHED = StageConfig.load("local", {"tunables": {"shards": 4, "usage_shards": 2}}).published()
 NAMES = {

@@ -11,7 +11,7 @@ import pytest
 
 from metering.adapters.records.codec import ParquetRowCodec
 from metering.adapters.records.schema import BOOKED_HOUR, LAKE_SCHEMA, STAGING_SCHEMA
-from metering.ports import StagedBatch
+from metering.ports.lake import StagedBatch
 from tests.reading import SENT_AT_S, Desk, message, parquet, pointer, record
 
 if TYPE_CHECKING:

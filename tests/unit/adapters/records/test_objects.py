@@ -16,7 +16,7 @@ import zstandard
 
 from metering.adapters.memory.clock import UNHURRIED
 from metering.adapters.records.reader import ReadLimits, RecordBatchReader
-from metering.domain.batches import Delivery
+from metering.domain.deliveries import Delivery
 from metering.errors import ObjectChangedError, UnavailableError
 from metering.units import MIB
 from tests.reading import BUCKET, PACK, SENT_AT_S, Desk, message, ndjson, parquet, pointer, reasons, record

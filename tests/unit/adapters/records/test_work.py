@@ -19,9 +19,10 @@ from hypothesis import strategies as st
 from metering.adapters.memory.clock import UNHURRIED
 from metering.adapters.records.compression import unpacked
 from metering.adapters.records.work import CONTRACT_WORK, Work
-from metering.domain.batches import DecodedBatch, Delivery, RefusedBatch
+from metering.domain.batches import DecodedBatch, RefusedBatch
+from metering.domain.deliveries import Delivery
 from metering.errors import BatchRefusedError, OutOfTimeError
-from metering.ports import Allowance
+from metering.ports.reading import Allowance
 from metering.units import KIB, MIB
 from tests.heavy import assert_bounded
 from tests.reading import PACK, SENT_AT_S, Desk, ndjson, parquet, pointer, reasons

@@ -1,0 +1,44 @@
+"""Connecting to a deployed region for a command, and what to tell people when that fails."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from metering.adapters.aws.session import Clients
+from metering.adapters.aws.stacks import stack_outputs
+from metering.cli.connection import RegionConnection
+from metering.cli.failures import CommandFailedError
+from metering.errors import SettingsError, UnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def connect(
+    *, endpoint: str | None, region: str, stage: str, environ: Mapping[str, str] | None = None
+) -> RegionConnection:
+    """Look up the stacks of a stage and connect to what they name.
+
+    Raises:
+        CommandFailedError: Nothing answers at the endpoint, or the stage is not deployed there.
+    """
+    clients = Clients.from_env(os.environ if environ is None else environ, region=region, endpoint_url=endpoint)
+    try:
+        return RegionConnection(clients=clients, names=stack_outputs(clients, stage))
+    except UnavailableError as error:
+        raise no_answer(error, endpoint=endpoint, region=region) from error
+    except SettingsError as error:
+        raise CommandFailedError(
+            f"{error}.",
+            f"Deploy it with `metering region add {region} --stage {stage}`, or `metering local up` on this machine; "
+            "or name another --stage, --region or --endpoint.",
+        ) from error
+
+
+def no_answer(error: UnavailableError, *, endpoint: str | None, region: str) -> CommandFailedError:
+    """What to tell people when the first call of a command gets none."""
+    return CommandFailedError(
+        f"{endpoint or f'AWS in {region}'} gives no answer ({error.detail}).",
+        "Start the emulator with `metering local up`, or name another one with --endpoint or AWS_ENDPOINT_URL.",
+    )

@@ -1,0 +1,37 @@
+"""Time and chance as ports."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Wall clock. Safety rests on it only where docs/protocol.md says so (marker life, 72 h before a period closes)."""
+
+    def now_ms(self) -> int:
+        """Now, in epoch milliseconds."""
+        ...
+
+    def sleep_ms(self, duration_ms: int) -> None:
+        """Wait."""
+        ...
+
+
+class Entropy(Protocol):
+    """Source of fresh names and jitter."""
+
+    def token(self) -> str:
+        """A name never used before: 32 lower-case hex digits."""
+        ...
+
+    def below(self, limit: int) -> int:
+        """A uniform integer, 0 <= n < `limit`."""
+        ...
+
+
+class Deadline(Protocol):
+    """Time that an invocation has left."""
+
+    def remaining_ms(self) -> int:
+        """Milliseconds until the process is stopped; 0 or less when it is late."""
+        ...
