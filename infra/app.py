@@ -15,11 +15,11 @@ from aws_cdk import App, CliCredentialsStackSynthesizer, DefaultStackSynthesizer
 from cdk_nag import AwsSolutionsChecks
 
 from infra.components.code import locked_code, sources_code
-from infra.config import StageConfig
 from infra.stacks.data import DataStack
 from infra.stacks.observability import ObservabilityStack
 from infra.stacks.pipeline import PipelineStack
 from infra.stacks.rollout import RolloutStack
+from metering.fleet.stage import StageConfig
 
 if TYPE_CHECKING:
     from aws_cdk import IStackSynthesizer

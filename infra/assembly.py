@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from infra.bundle import ROOT, digest
-from infra.config import StageConfig
+from metering.fleet.stage import StageConfig
 from metering.units import HOUR_S
 
 if TYPE_CHECKING:

@@ -22,12 +22,12 @@ from metering.units import MIB
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from infra.config import Architecture
+    from metering.fleet.stage import Architecture
 
 ROOT = Path(__file__).parents[1]
 SOURCES = ("metering", "lambdas")
 # Parts of `metering` that no function imports.
-LEFT_OUT = ("metering/cli", "metering/adapters/memory", "metering/adapters/local", "metering/adapters/traffic")
+LEFT_OUT = ("metering/cli", "metering/adapters/memory", "metering/adapters/emulator", "metering/replay")
 
 # Lambda's limit is 250 MB unzipped; a tenth is left for what the extraction adds.
 SIZE_LIMIT_BYTES = 225 * MIB

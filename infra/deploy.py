@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING
 
 from infra.assembly import assembly_of, resource_types, uses_bootstrap_roles
 from infra.cdk_cli import CdkCli, cli_environment, node_path
-from infra.config import StageConfig
-from metering.adapters.aws.cloudformation import CloudFormationStacks
 from metering.adapters.aws.errors import refusals_explained
+from metering.adapters.aws.fleet.cloudformation import CloudFormationStacks
 from metering.adapters.aws.session import Clients
 from metering.errors import MeteringError
+from metering.fleet.stage import StageConfig
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -26,13 +26,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from metering.adapters.lake.hour_rows import exact_sum
-from metering.adapters.lake.writer import ParquetLakeWriter
-from metering.adapters.records.schema import STAGING_SCHEMA
+from metering.lake.parquet.hour_rows import exact_sum
+from metering.lake.parquet.schema import STAGING_SCHEMA
+from metering.lake.parquet.writer import ParquetLakeWriter
 from metering.units import HOUR_S, MIB
 
 if TYPE_CHECKING:
-    from metering.ports.objects import ObjectStore
+    from metering.stores.objects import ObjectStore
 
 HOUR = 1_795_521_600
 OBJECT_ROWS = 10_000

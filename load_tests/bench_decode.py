@@ -23,24 +23,24 @@ import pyarrow.parquet as pq
 from load_tests.stage import ADMISSION, LIMITS
 from metering.adapters.memory.clock import UNHURRIED, ManualClock
 from metering.adapters.memory.objects import MemoryObjectStore
-from metering.adapters.records.arrow_records import TableIntake
-from metering.adapters.records.assembly import BatchAssembly
-from metering.adapters.records.codec import ParquetRowCodec
-from metering.adapters.records.ndjson import JsonIntake, read_ndjson
-from metering.adapters.records.parquet import read_parquet
-from metering.adapters.records.reader import RecordBatchReader
-from metering.adapters.records.work import CONTRACT_WORK, Work
-from metering.domain.batches import DecodedBatch
-from metering.domain.content_hash import ContentHasher
-from metering.domain.deliveries import Delivery
-from metering.domain.hours import rfc3339
-from metering.ports.lake import StagedBatch
+from metering.hours import rfc3339
+from metering.intake.batches import DecodedBatch
+from metering.intake.content_hash import ContentHasher
+from metering.intake.formats.arrow_records import TableIntake
+from metering.intake.formats.assembly import BatchAssembly
+from metering.intake.formats.ndjson import JsonIntake, read_ndjson
+from metering.intake.formats.parquet import read_parquet
+from metering.intake.reader import RecordBatchReader
+from metering.intake.work import CONTRACT_WORK, Work
+from metering.lake.parquet.codec import ParquetRowCodec
+from metering.lake.ports import StagedBatch
+from metering.stores.deliveries import Delivery
 from metering.units import MIB
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from metering.domain.usage import Total, UsageKey
+    from metering.usage.totals import Total, UsageKey
 
 _RECORDS = 50_000
 _FEW_ACCOUNTS = 8

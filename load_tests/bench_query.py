@@ -18,21 +18,21 @@ from typing import TYPE_CHECKING, cast
 import duckdb
 
 from load_tests.bench_compact import HOUR, LARGE_ROWS, Folder, make_staging, say
-from metering.adapters.lake.query import LakeQuery
-from metering.adapters.lake.reader import ParquetLakeReader
-from metering.adapters.lake.writer import ParquetLakeWriter
 from metering.adapters.memory.clock import ManualClock
 from metering.adapters.memory.items import MemoryItemStore
 from metering.adapters.memory.objects import MemoryObjectStore
-from metering.domain.bucket import lake_file_key
-from metering.domain.hour_items import LakeFile, Published
-from metering.domain.items import Put, Table
-from metering.usecases.lake_view import LakeView
+from metering.lake.parquet.reader import ParquetLakeReader
+from metering.lake.parquet.writer import ParquetLakeWriter
+from metering.lake.view import LakeView
+from metering.ledger.booked_hours import LakeFile, Published
+from metering.reports.sql.query import LakeQuery
+from metering.stores.bucket import lake_file_key
+from metering.stores.writes import Put, Table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from metering.ports.objects import ObjectStore
+    from metering.stores.objects import ObjectStore
 
 MOST_S = 2.0
 _TIMES = 3

@@ -16,21 +16,21 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from metering.adapters.aws.session import Clients
+from metering.cli.commands.local import start_local, stop_leftovers
+from metering.cli.commands.report import freshness, report_source, usage_answer, usage_query, usage_rows
 from metering.cli.connecting import connect
-from metering.cli.local import start_local, stop_leftovers
-from metering.cli.report import freshness, report_source, usage_answer, usage_query, usage_rows
-from metering.domain.hours import month_bounds_s
-from metering.domain.usage import Total, UsageKey
-from metering.domain.wal import usage_deltas
+from metering.commit.write_ahead import usage_deltas
+from metering.hours import month_bounds_s
 from metering.units import HOUR_S
+from metering.usage.totals import Total, UsageKey
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from mypy_boto3_dynamodb import DynamoDBClient
 
-    from metering.cli.connection import RegionConnection
-    from metering.domain.items import Update
+    from metering.stores.writes import Update
+    from metering.wiring.connection import RegionConnection
 
 _STATE = "bench-report"
 _REGION, _STAGE = "us-east-1", "local"

@@ -18,20 +18,20 @@ from metering.adapters.memory.clock import DeadlineAt, ManualClock
 from metering.adapters.memory.items import MemoryItemStore
 from metering.adapters.memory.metrics import MemoryMetrics
 from metering.adapters.memory.objects import MemoryObjectStore
-from metering.adapters.records.codec import ParquetRowCodec
-from metering.adapters.records.reader import RecordBatchReader
-from metering.adapters.traffic.scenarios import SCENARIOS
-from metering.adapters.traffic.synthesis import Synthesis
-from metering.domain.deliveries import Delivery
-from metering.domain.hours import hour_of
-from metering.domain.items import Check, Delete, Item, Key, Put, Table, Update, Value
+from metering.commit.aggregator import Aggregator
+from metering.hours import hour_of
+from metering.intake.reader import RecordBatchReader
+from metering.lake.parquet.codec import ParquetRowCodec
+from metering.replay.scenarios import SCENARIOS
+from metering.replay.synthesis import Synthesis
+from metering.stores.deliveries import Delivery
+from metering.stores.writes import Check, Delete, Item, Key, Put, Table, Update, Value
 from metering.units import HOUR_S, KIB
-from metering.usecases.aggregate import Aggregator
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from metering.domain.items import Action
+    from metering.stores.writes import Action
 
 TARGET_BATCHES_PER_DAY = 12_000_000
 # The 64 KiB that one SQS request may carry before it counts as another.

@@ -22,19 +22,19 @@ from typing import TYPE_CHECKING
 
 from load_tests.load import aggregator_peaks
 from load_tests.poison import run_poison
-from metering.adapters.traffic.scenarios import SCENARIOS
+from metering.cli.commands.local import start_local, stop_leftovers
+from metering.cli.commands.replay import send_traffic, synthetic_traffic
+from metering.cli.commands.verify import explain, make_verifier, read_manifest, wait_until_settled
 from metering.cli.connecting import connect
-from metering.cli.local import start_local, stop_leftovers
-from metering.cli.replay import send_traffic, synthetic_traffic
-from metering.cli.verify import explain, make_verifier, read_manifest, wait_until_settled
+from metering.replay.scenarios import SCENARIOS
 from metering.units import DAY_S
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from metering.adapters.local.state import LocalState
-    from metering.cli.connection import RegionConnection
-    from metering.usecases.verify import Verifier
+    from metering.adapters.emulator.state import LocalState
+    from metering.audit.verify.verifier import Verifier
+    from metering.wiring.connection import RegionConnection
 
 _STATE = "kills"
 _STAGE = "killtest"

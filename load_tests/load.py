@@ -17,21 +17,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from load_tests.costs import TARGET_BATCHES_PER_DAY, measure, print_costs
-from metering.adapters.local.processes import descendants
-from metering.adapters.traffic.scenarios import SCENARIOS
+from metering.adapters.emulator.processes import descendants
+from metering.audit.verify.expectations import SentBatches
+from metering.audit.verify.manifest import read_header, read_sent
+from metering.cli.commands.local import start_local, stop_leftovers
+from metering.cli.commands.replay import send_traffic, synthetic_traffic
+from metering.cli.commands.verify import explain, make_verifier, wait_until_settled
 from metering.cli.connecting import connect
-from metering.cli.local import start_local, stop_leftovers
-from metering.cli.replay import send_traffic, synthetic_traffic
-from metering.cli.verify import explain, make_verifier, wait_until_settled
+from metering.replay.scenarios import SCENARIOS
 from metering.units import DAY_S
-from metering.usecases.manifest import read_header, read_sent
-from metering.usecases.sent_batches import SentBatches
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from metering.adapters.traffic.synthesis import Shipment
-    from metering.cli.connection import RegionConnection
+    from metering.replay.synthesis import Shipment
+    from metering.wiring.connection import RegionConnection
 
 _STATE = "load"
 _TARGET_PER_S = TARGET_BATCHES_PER_DAY / DAY_S

@@ -22,16 +22,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from metering.cli.connecting import connect
-from metering.domain.hours import rfc3339
-from metering.domain.items import Table
-from metering.domain.markers import Marker, marker_key
+from metering.hours import rfc3339
+from metering.ledger.markers import Marker, marker_key
+from metering.stores.writes import Table
 from metering.units import HOUR_S, MIB
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from metering.adapters.local.state import LocalState
-    from metering.cli.connection import RegionConnection
+    from metering.adapters.emulator.state import LocalState
+    from metering.wiring.connection import RegionConnection
 
 _GOOD = 48
 _RECORDS = 100

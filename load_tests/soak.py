@@ -22,20 +22,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from load_tests.stage import settings
-from metering.adapters.aws.items import DynamoDbItemStore
-from metering.adapters.aws.objects import S3ObjectStore
+from metering.adapters.aws.dynamodb.items import DynamoDbItemStore
 from metering.adapters.aws.queues import SqsQueue
 from metering.adapters.aws.runtime import SystemClock, SystemEntropy
+from metering.adapters.aws.s3.objects import S3ObjectStore
 from metering.adapters.aws.session import Access, Clients
-from metering.adapters.lake.jobs import LakeJobs
-from metering.adapters.local import emulator
-from metering.adapters.local.processes import process_began
+from metering.adapters.emulator import ministack as emulator
+from metering.adapters.emulator.processes import process_began
 from metering.adapters.memory.alerts import MemoryAlerts
 from metering.adapters.memory.metrics import MemoryMetrics
-from metering.domain.items import Table
-from metering.domain.markers import marker_key
-from metering.domain.usage_items import usage_entries
+from metering.ledger.markers import marker_key
+from metering.ledger.usage_items import usage_entries
 from metering.settings import as_environment
+from metering.stores.writes import Table
+from metering.wiring.jobs import LakeJobs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -17,8 +17,8 @@ from metering.adapters.memory.clock import DeadlineAt
 from metering.errors import MeteringError
 
 if TYPE_CHECKING:
-    from metering.domain.deliveries import Delivery
-    from metering.ports.queues import ReceivedMessage
+    from metering.stores.deliveries import Delivery
+    from metering.stores.queues import ReceivedMessage
 
 _TIMEOUT_MS = 15_000
 _MESSAGES = 50

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from infra.config import StageConfig
-from metering.adapters.records.reader import ReadLimits
-from metering.domain.admission import Admission
+from metering.fleet.stage import StageConfig
+from metering.intake.admission import Admission
+from metering.intake.reader import ReadLimits
 from metering.settings import Settings
 
 POLICY = StageConfig.load("prod").policy()

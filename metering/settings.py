@@ -1,6 +1,6 @@
 """Settings that the running service reads from its environment, checked all at once.
 
-The stage decides them in `infra/config.py`; a function gets all of them as `METERING_<NAME>`, upper case.
+The stage decides them in `metering/fleet/stage.py`; a function gets all of them as `METERING_<NAME>`, upper case.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def as_environment(values: Mapping[str, object]) -> dict[str, str]:
 class Policy(BaseModel):
     """What a stage decides about its work. Functions and people's commands must work with the same one.
 
-    Nothing has a default: the stage is the one source (`infra/config.py`), and what is missing is a problem.
+    Nothing has a default: the stage is the one source (`metering/fleet/stage.py`), and what is missing is a problem.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

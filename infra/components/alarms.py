@@ -1,4 +1,4 @@
-"""Alarms of the catalogue (`metering.domain.alarms`): each on a single metric, with an action and a runbook."""
+"""Alarms of the catalogue (`metering.operations.alarms`): each on a single metric, with an action and a runbook."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_cloudwatch_actions as actions
 from constructs import Construct
 
-from metering.domain.alarms import alarm_name
+from metering.operations.alarms import alarm_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from infra.components.topics import AlertTopics
-    from infra.config import StageConfig
-    from metering.domain.alarms import AlarmSpec
+    from metering.fleet.stage import StageConfig
+    from metering.operations.alarms import AlarmSpec
 
 _MISSING = {
     "breaching": cloudwatch.TreatMissingData.BREACHING,

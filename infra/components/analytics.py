@@ -16,11 +16,11 @@ from aws_cdk import aws_glue as glue
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
-from metering.domain.bucket import ATHENA_RESULTS_PREFIX, LAKE_PREFIX
+from metering.stores.bucket import ATHENA_RESULTS_PREFIX, LAKE_PREFIX
 
 if TYPE_CHECKING:
     from infra.components.bucket import DataBucket
-    from infra.config import StageConfig
+    from metering.fleet.stage import StageConfig
 
 # docs/contract.md, lake columns.
 COLUMNS = {

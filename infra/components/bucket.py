@@ -10,12 +10,12 @@ from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
 from infra.components.acknowledgement import acknowledge, acknowledge_wildcard, written
-from metering.domain.bucket import ATHENA_RESULTS_PREFIX, DROP_PREFIX, INGEST_PREFIX, LAKE_PREFIX, QUARANTINE_PREFIX
+from metering.stores.bucket import ATHENA_RESULTS_PREFIX, DROP_PREFIX, INGEST_PREFIX, LAKE_PREFIX, QUARANTINE_PREFIX
 from metering.units import KIB
 
 if TYPE_CHECKING:
     from infra.components.queues import IngestQueue
-    from infra.config import StageConfig
+    from metering.fleet.stage import StageConfig
 
 _ENCRYPTION = "s3:x-amz-server-side-encryption"
 

@@ -15,7 +15,7 @@ from aws_cdk import aws_lambda as lambda_
 from infra.bundle import PYTHON_VERSION, ROOT, bundle, copy_sources, digest
 
 if TYPE_CHECKING:
-    from infra.config import Architecture
+    from metering.fleet.stage import Architecture
 
 
 def sources_code() -> lambda_.Code:

@@ -9,8 +9,8 @@ from aws_cdk import aws_cloudwatch as cloudwatch
 from constructs import Construct
 
 from infra.components.functions import METRICS_NAMESPACE
-from metering.domain import metric_names as counters
-from metering.domain.alarms import WATCH_NAMESPACE, Figure
+from metering import metric_names as counters
+from metering.operations.alarms import WATCH_NAMESPACE, Figure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from infra.components.functions import MeteringFunction
     from infra.components.queues import IngestQueue
     from infra.components.tables import MeteringTable
-    from infra.config import StageConfig
+    from metering.fleet.stage import StageConfig
 
 _PERIOD = Duration.minutes(5)
 _WIDTH = 12

@@ -15,15 +15,15 @@ from aws_cdk import aws_logs as logs
 from constructs import Construct
 
 from infra.components.acknowledgement import acknowledge, acknowledge_wildcard
-from metering.domain.alarms import WATCH_NAMESPACE
-from metering.domain.regions import ALONE_FUNCTIONS
+from metering.fleet.regions import ALONE_FUNCTIONS
+from metering.operations.alarms import WATCH_NAMESPACE
 from metering.units import MINUTE_S
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from infra.components.queues import IngestQueue
-    from infra.config import StageConfig
+    from metering.fleet.stage import StageConfig
 
 METRICS_NAMESPACE = "Metering"
 # What a function has without being asked for more (Lambda developer guide).

@@ -12,7 +12,7 @@ from constructs import Construct
 from infra.components.acknowledgement import acknowledge
 
 if TYPE_CHECKING:
-    from infra.config import StageConfig
+    from metering.fleet.stage import StageConfig
 
 
 class IngestQueue(Construct):

@@ -9,7 +9,7 @@ from aws_cdk import aws_iam as iam
 from constructs import Construct
 
 from infra.components.acknowledgement import acknowledge_wildcard
-from metering.domain.bucket import (
+from metering.stores.bucket import (
     ATHENA_RESULTS_PREFIX,
     CLOSED_PREFIX,
     DROP_PREFIX,
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from infra.components.queues import IngestQueue
     from infra.components.tables import MeteringTable
     from infra.components.topics import AlertTopics
-    from infra.config import StageConfig
+    from metering.fleet.stage import StageConfig
 
 
 class AccessRoles(Construct):

@@ -10,7 +10,7 @@ from aws_cdk import aws_ssm as ssm
 from constructs import Construct
 
 if TYPE_CHECKING:
-    from infra.config import StageConfig
+    from metering.fleet.stage import StageConfig
 
 # A standard parameter's value (Systems Manager user guide); an advanced one costs money.
 STANDARD_BYTES = 4_096

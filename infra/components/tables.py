@@ -10,7 +10,7 @@ from aws_cdk import aws_iam as iam
 from constructs import Construct
 
 if TYPE_CHECKING:
-    from infra.config import StageConfig
+    from metering.fleet.stage import StageConfig
 
 EXPIRES_AT = "expires_at"
 

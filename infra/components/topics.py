@@ -13,7 +13,7 @@ from constructs import Construct
 from infra.components.acknowledgement import acknowledge_wildcard
 
 if TYPE_CHECKING:
-    from infra.config import Severity, StageConfig, Subscription
+    from metering.fleet.stage import Severity, StageConfig, Subscription
 
 _CLOUDWATCH = "cloudwatch.amazonaws.com"
 

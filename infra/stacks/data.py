@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from aws_cdk import Environment, IStackSynthesizer
     from constructs import Construct
 
-    from infra.config import StageConfig
+    from metering.fleet.stage import StageConfig
 
 
 class DataStack(Stack):

@@ -8,15 +8,15 @@ from aws_cdk import Stack
 
 from infra.components.alarms import MeteringAlarm, MetricSource, PageState
 from infra.components.dashboards import Dashboards
-from metering.domain.alarms import ALARMS, WATCH_NAMESPACE, AlarmSpec, Figure
+from metering.operations.alarms import ALARMS, WATCH_NAMESPACE, AlarmSpec, Figure
 
 if TYPE_CHECKING:
     from aws_cdk import Environment, IStackSynthesizer
     from constructs import Construct
 
-    from infra.config import StageConfig
     from infra.stacks.data import DataStack
     from infra.stacks.pipeline import PipelineStack
+    from metering.fleet.stage import StageConfig
 
 
 class ObservabilityStack(Stack):

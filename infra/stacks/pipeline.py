@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 from aws_cdk import CfnOutput, Stack
 
 from infra.components.functions import FunctionSpec, MeteringFunction
-from metering.domain.bucket import (
+from metering.ledger.notes.canary_runs import CANARY_PK
+from metering.settings import as_environment
+from metering.stores.bucket import (
     DROP_PREFIX,
     INGEST_PREFIX,
     LAKE_PREFIX,
@@ -15,8 +17,6 @@ from metering.domain.bucket import (
     RUNS_PREFIX,
     STAGING_PREFIX,
 )
-from metering.domain.canary_runs import CANARY_PK
-from metering.settings import as_environment
 from metering.units import MINUTE_S
 
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from aws_cdk import aws_lambda as lambda_
     from constructs import Construct
 
-    from infra.config import StageConfig
     from infra.stacks.data import DataStack
+    from metering.fleet.stage import StageConfig
 
 
 class PipelineStack(Stack):
@@ -120,7 +120,7 @@ def function_settings(config: StageConfig) -> dict[str, str]:
     )
 
 
-# What functions keep for people and alarms (`metering.domain.watch_items`): never a marker, a commit or a period.
+# What functions keep for people and alarms (`metering.ledger.notes`): never a marker, a commit or a period.
 _NOTES = "W#*"
 
 

@@ -16,14 +16,14 @@ from aws_cdk import aws_s3_assets as assets
 
 from infra.components.acknowledgement import acknowledge
 from infra.components.alarms import MeteringAlarm, MetricSource
-from metering.domain.alarms import ALARMS
+from metering.operations.alarms import ALARMS
 
 if TYPE_CHECKING:
     from aws_cdk import Environment, IStackSynthesizer
     from constructs import Construct
 
-    from infra.config import StageConfig
     from infra.stacks.data import DataStack
+    from metering.fleet.stage import StageConfig
 
 _ROOT = Path(__file__).parents[2]
 # What a build needs nothing of.

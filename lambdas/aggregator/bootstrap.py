@@ -9,13 +9,13 @@ from functools import cache
 from aws_lambda_powertools import Logger
 
 from metering.adapters.aws.emf import EmfMetrics
-from metering.adapters.aws.region import RegionPorts
 from metering.adapters.aws.runtime import SystemClock, SystemEntropy
 from metering.adapters.aws.session import Clients
-from metering.adapters.records.codec import ParquetRowCodec
-from metering.adapters.records.reader import ReadLimits, RecordBatchReader
+from metering.commit.aggregator import Aggregator
+from metering.intake.reader import ReadLimits, RecordBatchReader
+from metering.lake.parquet.codec import ParquetRowCodec
 from metering.settings import Settings
-from metering.usecases.aggregate import Aggregator
+from metering.wiring.region import RegionPorts
 
 SERVICE = "aggregator"
 

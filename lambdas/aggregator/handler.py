@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 from lambdas.aggregator.bootstrap import dependencies
 from metering.adapters.aws.runtime import LambdaDeadline
-from metering.domain.deliveries import Delivery
+from metering.stores.deliveries import Delivery
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

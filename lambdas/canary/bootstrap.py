@@ -9,13 +9,13 @@ from functools import cache
 from aws_lambda_powertools import Logger
 
 from metering.adapters.aws.emf import EmfMetrics
-from metering.adapters.aws.region import RegionPorts
 from metering.adapters.aws.runtime import SystemClock
 from metering.adapters.aws.session import Clients
-from metering.adapters.lake.reader import ParquetLakeReader
+from metering.lake.parquet.reader import ParquetLakeReader
+from metering.lake.view import LakeView
+from metering.operations.canary import Canary
 from metering.settings import Settings
-from metering.usecases.canary import Canary
-from metering.usecases.lake_view import LakeView
+from metering.wiring.region import RegionPorts
 
 SERVICE = "canary"
 

@@ -9,12 +9,12 @@ from functools import cache
 from aws_lambda_powertools import Logger
 
 from metering.adapters.aws.emf import EmfMetrics
-from metering.adapters.aws.region import RegionPorts
 from metering.adapters.aws.runtime import SystemClock, SystemEntropy
 from metering.adapters.aws.session import Clients
-from metering.adapters.lake.jobs import LakeJobs
+from metering.commit.sweeper import Sweeper
 from metering.settings import Settings
-from metering.usecases.sweep import Sweeper
+from metering.wiring.jobs import LakeJobs
+from metering.wiring.region import RegionPorts
 
 SERVICE = "compactor"
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from lambdas.compactor.bootstrap import dependencies
 from metering.adapters.aws.runtime import LambdaDeadline
-from metering.usecases.contradictions import Contradictions
+from metering.ledger.contradictions import Contradictions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

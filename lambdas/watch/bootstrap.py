@@ -9,12 +9,12 @@ from functools import cache
 from aws_lambda_powertools import Logger
 
 from metering.adapters.aws.alerts import CloudWatchMetrics
-from metering.adapters.aws.region import RegionPorts
 from metering.adapters.aws.runtime import SystemClock
 from metering.adapters.aws.session import Clients
-from metering.domain.alarms import WATCH_NAMESPACE
+from metering.operations.alarms import WATCH_NAMESPACE
+from metering.operations.watch import Watch
 from metering.settings import Settings
-from metering.usecases.watch import Watch
+from metering.wiring.region import RegionPorts
 
 SERVICE = "watch"
 

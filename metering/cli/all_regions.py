@@ -2,9 +2,9 @@
 
 from metering.cli.command import Session
 from metering.cli.connecting import connect
-from metering.cli.connection import RegionConnection
 from metering.cli.failures import CommandFailedError
-from metering.cli.region_world import RegionTools
+from metering.cli.region_tools import RegionTools
+from metering.wiring.connection import RegionConnection
 
 ALL = "all"
 

@@ -6,22 +6,22 @@ from typing import Annotated
 
 import typer
 
-from metering.cli.alerts import alerts
 from metering.cli.command import root_places, tell_of
-from metering.cli.demo import demo_app
-from metering.cli.dlq import dlq
+from metering.cli.commands.alerts import alerts
+from metering.cli.commands.demo import demo_app
+from metering.cli.commands.dlq import dlq
+from metering.cli.commands.lake import lake_app
+from metering.cli.commands.local import local
+from metering.cli.commands.periods import period, rebuild
+from metering.cli.commands.quarantine import quarantine
+from metering.cli.commands.region import region
+from metering.cli.commands.replay import replay_app
+from metering.cli.commands.report import report
+from metering.cli.commands.sources import sources_app
+from metering.cli.commands.storage import storage
+from metering.cli.commands.verify import verify_app
 from metering.cli.endings import drop, machine_troubles_explained
 from metering.cli.failures import CommandFailedError
-from metering.cli.lake import lake_app
-from metering.cli.local import local
-from metering.cli.periods import period, rebuild
-from metering.cli.quarantine import quarantine
-from metering.cli.region import region
-from metering.cli.replay import replay_app
-from metering.cli.report import report
-from metering.cli.sources import sources_app
-from metering.cli.storage import storage
-from metering.cli.verify import verify_app
 
 app = typer.Typer(
     name="metering",

@@ -29,12 +29,12 @@ from rich.text import Text
 
 from metering.adapters.aws.errors import refusals_explained
 from metering.cli.connecting import connect
-from metering.cli.connection import RegionConnection
 from metering.cli.endings import drop, machine_troubles_explained
 from metering.cli.failures import WrongUsageError
 from metering.cli.output import Answer, Format, write_answer
 from metering.cli.safety import printable
 from metering.errors import MeteringError, OperationFailedError, UnavailableError
+from metering.wiring.connection import RegionConnection
 
 P = ParamSpec("P")
 
@@ -137,7 +137,7 @@ class Session:
     def endpoint(self) -> str | None:
         if self._endpoint or self.stage != DEFAULT_STAGE:
             return self._endpoint
-        from metering.adapters.local.state import running_endpoint
+        from metering.adapters.emulator.state import running_endpoint
 
         return running_endpoint()
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from metering.adapters.aws.session import Clients
 from metering.adapters.aws.stacks import stack_outputs
-from metering.cli.connection import RegionConnection
 from metering.cli.failures import CommandFailedError
 from metering.errors import SettingsError, UnavailableError
+from metering.wiring.connection import RegionConnection
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -18,15 +18,15 @@ from tempfile import TemporaryFile
 from typing import IO, Self
 
 from metering.adapters.aws.runtime import SystemClock
-from metering.adapters.records.reader import ReadLimits, RecordBatchReader
 from metering.cli.command import Session
 from metering.cli.connecting import connect
-from metering.cli.connection import RegionConnection
-from metering.domain.admission import Admission
-from metering.domain.deliveries import Delivery
-from metering.ports.reading import Allowance
+from metering.intake.admission import Admission
+from metering.intake.ports import Allowance
+from metering.intake.reader import ReadLimits, RecordBatchReader
+from metering.operations.dead_letters import DeadLetter, DeadLetters
+from metering.stores.deliveries import Delivery
 from metering.units import GIB, KIB, MIB
-from metering.usecases.dead_letters import DeadLetter, DeadLetters
+from metering.wiring.connection import RegionConnection
 
 LOOK_S = 20
 """Seconds for one letter."""

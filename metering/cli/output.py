@@ -23,9 +23,9 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from metering.adapters.parquet_table import write_parquet
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.safety import printable, spreadsheet_text
+from metering.reports.parquet_table import write_parquet
 from metering.units import billed_gb
 
 _WRONG_PLACES = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.EROFS})

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO, cast
 
-from metering.adapters.traffic.synthesis import Shipment
+from metering.audit.verify.manifest import SentBatch, sent_line
 from metering.cli.failures import CommandFailedError
-from metering.usecases.manifest import SentBatch, sent_line
+from metering.replay.synthesis import Shipment
 
 
 @dataclass(slots=True)

@@ -5,7 +5,7 @@ import time
 from datetime import UTC, datetime, timedelta
 
 from metering.cli.failures import WrongUsageError
-from metering.domain.hours import hour_of, month_bounds_s, rfc3339
+from metering.hours import hour_of, month_bounds_s, rfc3339
 from metering.units import DAY_S, HOUR_S, MINUTE_S
 
 _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?")

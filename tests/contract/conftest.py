@@ -8,22 +8,22 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.adapters.aws.objects import S3ObjectStore
 from metering.adapters.aws.queues import SqsQueue
 from metering.adapters.aws.runtime import SystemClock
+from metering.adapters.aws.s3.objects import S3ObjectStore
 from metering.adapters.memory.items import MemoryItemStore
 from metering.adapters.memory.objects import MemoryObjectStore
 from metering.adapters.memory.queues import MemoryQueue
 from metering.units import MIB
-from tests.emulated import Resources, clients, item_store, make_resources, ministack
+from tests.support.emulated import Resources, clients, item_store, make_resources, ministack
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from metering.adapters.aws.session import Clients
-    from metering.ports.items import ItemStore
-    from metering.ports.objects import ObjectStore
-    from metering.ports.queues import Queue
+    from metering.stores.items import ItemStore
+    from metering.stores.objects import ObjectStore
+    from metering.stores.queues import Queue
 
 __all__ = ["clients", "ministack"]
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.domain.items import (
+from metering.errors import ConditionFailedError, ItemTooLargeError, TransactionCanceledError
+from metering.stores.writes import (
     Absent,
     AllOf,
     AnyOf,
@@ -22,14 +23,13 @@ from metering.domain.items import (
     Update,
     Value,
 )
-from metering.errors import ConditionFailedError, ItemTooLargeError, TransactionCanceledError
 from metering.units import KIB
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from metering.domain.items import Action
-    from metering.ports.items import ItemStore
+    from metering.stores.items import ItemStore
+    from metering.stores.writes import Action
 
 LEDGER = Table.LEDGER
 USAGE = Table.USAGE

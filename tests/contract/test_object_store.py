@@ -17,7 +17,7 @@ from metering.units import MIB
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from metering.ports.objects import ObjectStore
+    from metering.stores.objects import ObjectStore
 
 
 def noise(size_bytes: int) -> bytes:

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from metering.ports.queues import Queue, ReceivedMessage
+    from metering.stores.queues import Queue, ReceivedMessage
 
 
 def drain(queue: Queue) -> list[ReceivedMessage]:

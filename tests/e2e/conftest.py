@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from metering.adapters.aws.fleet.deployment import run_deployment
 from metering.adapters.aws.session import Access, Clients
-from metering.adapters.deployment import run_deployment
-from metering.adapters.local import emulator
+from metering.adapters.emulator import ministack as emulator
 from tests.e2e.endpoints import kind_of, why_left_out
 from tests.e2e.oncall import mapping, until
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.heavy import HEAVY, assert_bounded
+from tests.support.heavy import HEAVY, assert_bounded
 
 if TYPE_CHECKING:
     from pathlib import Path

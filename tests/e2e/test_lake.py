@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from metering.domain.hours import hour_of, month_bounds_s, month_of, rfc3339
+from metering.hours import hour_of, month_bounds_s, month_of, rfc3339
 from metering.units import DAY_S
 from tests.e2e.test_main_job import account, message, record, report
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.unit.lake.slow_lake import ask_again_and_again, slow_lake
+from tests.support.slow_lake import ask_again_and_again, slow_lake
 
 
 @pytest.mark.drill

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from metering.adapters.aws.session import Access, Clients
-from metering.adapters.local import emulator
+from metering.adapters.emulator import ministack as emulator
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from metering.adapters.aws.region import RegionPorts
 from metering.adapters.aws.stacks import stack_outputs
-from metering.domain.canary_runs import CANARY_PK, CanaryRun, CanaryVerdict
-from metering.domain.items import Delete, Put, Table
-from metering.domain.reconciliation import RECONCILIATION_KEY, Reconciliation
-from metering.domain.watch_state import WatchState
+from metering.ledger.notes.canary_runs import CANARY_PK, CanaryRun, CanaryVerdict
+from metering.ledger.notes.reconciliation import RECONCILIATION_KEY, Reconciliation
+from metering.ledger.notes.watch_state import WatchState
+from metering.stores.writes import Delete, Put, Table
 from metering.units import MINUTE_S
+from metering.wiring.region import RegionPorts
 from tests.e2e.oncall import alarm_of, figures, follow, function, hear, mapping, runbook_of, until
 from tests.e2e.test_main_job import account, message, record, report
 
 if TYPE_CHECKING:
-    from metering.ports.items import ItemStore
+    from metering.stores.items import ItemStore
     from tests.e2e.conftest import Service
 
 pytestmark = pytest.mark.ministack(reason="an alarm is looked at as soon as its figure is put")

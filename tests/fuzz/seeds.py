@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from tests.reading import BUCKET, PACK, SENT_AT_S, message, ndjson, parquet, pointer, record
+from tests.support.reading import BUCKET, PACK, SENT_AT_S, message, ndjson, parquet, pointer, record
 
 CORPUS = Path(__file__).parent / "corpus"
 

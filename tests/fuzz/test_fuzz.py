@@ -15,13 +15,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metering.adapters.records.reader import ReadLimits
-from metering.domain.batches import DecodedBatch, NoBatch, RefusedBatch
-from metering.domain.reasons import Reason
+from metering.intake.batches import DecodedBatch, NoBatch, RefusedBatch
+from metering.intake.reader import ReadLimits
+from metering.intake.reasons import Reason
 from metering.units import MIB
 from tests.fuzz.mutation import mutated
 from tests.fuzz.seeds import bodies, objects
-from tests.reading import Answer, Desk, pointer
+from tests.support.reading import Answer, Desk, pointer
 
 _ROUNDS = int(os.environ.get("FUZZ_ROUNDS", "600"))
 _SECONDS_A_MESSAGE = 5.0

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
-from metering.domain.items import Check, Delete, Put, Table, Update
+from metering.stores.writes import Check, Delete, Put, Table, Update
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from metering.domain.items import Action, Item, Key
-    from metering.ports.items import ItemStore
-    from metering.ports.objects import ObjectInfo, ObjectStore
+    from metering.stores.items import ItemStore
+    from metering.stores.objects import ObjectInfo, ObjectStore
+    from metering.stores.writes import Action, Item, Key
 
 _TABLES = {Table.LEDGER: "LedgerTable", Table.USAGE: "UsageTable"}
 _ACTIONS: dict[type[Action], str] = {

@@ -12,7 +12,7 @@ from aws_cdk.assertions import Template
 
 from infra.app import build, new_app
 from infra.components.code import sources_code
-from infra.config import STAGES, StageConfig
+from metering.fleet.stage import STAGES, StageConfig
 
 if TYPE_CHECKING:
     from aws_cdk import App

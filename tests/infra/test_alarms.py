@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from metering.domain.alarms import ALARMS
+from metering.operations.alarms import ALARMS
 from tests.infra.synthesis import STAGE_NAMES, Synthesised, synthesised
 
 ALARM = "AWS::CloudWatch::Alarm"

@@ -11,10 +11,10 @@ import duckdb
 import pyarrow as pa
 
 from infra.components.analytics import COLUMNS, VIEW_SQL
-from metering.adapters.records.schema import LAKE_SCHEMA
+from metering.lake.parquet.schema import LAKE_SCHEMA
 from metering.units import DAY_S
 from tests.infra.synthesis import synthesised
-from tests.unit.lake.world import ACCOUNT, NOW_S, World, record
+from tests.support.lake_world import ACCOUNT, NOW_S, World, record
 
 if TYPE_CHECKING:
     from pathlib import Path

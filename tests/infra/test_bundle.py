@@ -69,7 +69,7 @@ def test_a_bundle_holds_the_functions_and_their_data_files(tmp_path: Path) -> No
     copy_sources(tmp_path)
 
     assert (tmp_path / "lambdas" / "aggregator" / "handler.py").is_file()
-    assert (tmp_path / "metering" / "domain" / "billing_prefixes.json").is_file()
+    assert (tmp_path / "metering" / "usage" / "billing_prefixes.json").is_file()
     assert not (tmp_path / "metering" / "cli").exists()
     assert not list(tmp_path.rglob("*.pyc"))
 
@@ -96,7 +96,7 @@ def test_functions_get_their_locked_dependencies_and_no_tools() -> None:
 
 
 def test_bundling_and_deploying_import_no_cdk_until_they_need_it() -> None:
-    code = "import infra.bundle, infra.config, infra.deploy, sys; sys.exit('aws_cdk' in sys.modules)"
+    code = "import infra.bundle, metering.fleet.stage, infra.deploy, sys; sys.exit('aws_cdk' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from infra.config import STAGES, StageConfig
 from metering.errors import SettingsError
+from metering.fleet.stage import STAGES, StageConfig
 from metering.settings import Policy
 from metering.units import DAY_S
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from metering.domain.bucket import PREFIXES
 from metering.settings import Settings
+from metering.stores.bucket import PREFIXES
 from tests.infra.conditions import holds
 from tests.infra.synthesis import STAGE_NAMES, Synthesised, synthesised
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.adapters.lake.jobs import LakeJobs
 from metering.adapters.memory.alerts import MemoryAlerts
 from metering.adapters.memory.clock import DeadlineAt, ManualClock
 from metering.adapters.memory.entropy import SeededEntropy
@@ -20,14 +19,15 @@ from metering.adapters.memory.items import MemoryItemStore
 from metering.adapters.memory.metrics import MemoryMetrics
 from metering.adapters.memory.objects import MemoryObjectStore
 from metering.adapters.memory.queues import MemoryQueue
-from metering.domain.completeness import Completeness
-from metering.domain.items import Put, Table
-from metering.domain.source_items import Ruling, RulingKind, SourceState
-from metering.ports.queues import Redelivery
+from metering.audit.freshness import Freshness
+from metering.ledger.notes.completeness import Completeness
+from metering.ledger.notes.sources import Ruling, RulingKind, SourceState
+from metering.operations.canary import Canary
+from metering.operations.watch import Watch
+from metering.stores.queues import Redelivery
+from metering.stores.writes import Put, Table
 from metering.units import DAY_S
-from metering.usecases.canary import Canary
-from metering.usecases.freshness import Freshness
-from metering.usecases.watch import Watch
+from metering.wiring.jobs import LakeJobs
 from tests.infra.calls import Call, HeardItems, HeardObjects
 from tests.infra.synthesis import synthesised
 from tests.infra.test_grants import Grants
@@ -35,7 +35,7 @@ from tests.simulation import jobs
 from tests.simulation.faults import MINUTE_MS
 from tests.simulation.history import History
 from tests.simulation.matrix import NOW_MS, NoChunks, few_actions
-from tests.stage import STAGE, settings
+from tests.support.stage import STAGE, settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -4,7 +4,7 @@ import pytest
 from aws_cdk import aws_sns as sns
 
 from infra.app import check
-from infra.config import StageConfig
+from metering.fleet.stage import StageConfig
 from tests.infra.synthesis import STAGE_NAMES, app_of
 
 

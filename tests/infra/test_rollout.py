@@ -14,8 +14,8 @@ from aws_cdk.assertions import Template
 import metering.adapters.aws
 from infra.app import check
 from infra.bundle import ROOT
-from infra.config import StageConfig
 from infra.locked import requirement
+from metering.fleet.stage import StageConfig
 from tests.infra.synthesis import STAGE_NAMES, app_of, synthesised
 
 
@@ -83,7 +83,8 @@ def test_it_may_make_every_call_that_building_a_region_makes(
     template: dict[str, dict[str, dict[str, object]]],
 ) -> None:
     adapters = Path(metering.adapters.aws.__file__).parent
-    sources = [(adapters / f"{name}.py").read_text() for name in ("account", "cloudformation", "region_life", "stacks")]
+    names = ("fleet/account", "fleet/cloudformation", "fleet/deployed_regions", "stacks")
+    sources = [(adapters / f"{name}.py").read_text() for name in names]
     calls = {":".join(call) for text in sources for call in re.findall(r'translated\("(\w+)\.(\w+)"\)', text)}
     assert len(calls) > 10
     # `region status` asks for drift, which is a person's command.

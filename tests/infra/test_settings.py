@@ -7,7 +7,7 @@ import json
 import pytest
 
 from infra.components.settings import STANDARD_BYTES
-from infra.config import StageConfig
+from metering.fleet.stage import StageConfig
 from metering.settings import Policy, Settings
 from metering.stage_settings import StageSettings
 from tests.infra.synthesis import STAGE_NAMES, Synthesised, synthesised

@@ -9,7 +9,7 @@ from typing import Any
 import grimp
 import pytest
 
-from metering.adapters.aws.probe import _CALLS, _OPTIONAL_CALLS
+from metering.adapters.aws.fleet.probe import _CALLS, _OPTIONAL_CALLS
 from tests.infra.synthesis import PARTS, STAGE_NAMES, synthesised
 
 CONTRACT_OUTPUTS = {

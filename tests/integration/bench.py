@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from tests.wire import Trouble, Wire
+from tests.support.wire import Trouble, Wire
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from metering.adapters.aws.session import Clients
-    from metering.domain.deliveries import Delivery
+    from metering.stores.deliveries import Delivery
     from tests.integration.region import Region, Scenario
 
 # What can happen to a call, and whether what comes late comes only after everything was done again.

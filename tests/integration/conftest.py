@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import botocore.endpoint
 import pytest
 
-from tests.emulated import clients, clients_of, ministack
 from tests.integration.bench import Bench
-from tests.wire import Wire
+from tests.support.emulated import clients, clients_of, ministack
+from tests.support.wire import Wire
 
 __all__ = ["clients", "ministack"]
 

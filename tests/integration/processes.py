@@ -14,22 +14,22 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from metering.adapters.aws.queues import SqsQueue
 from metering.adapters.aws.runtime import SystemClock, SystemEntropy
-from metering.adapters.lake.writer import ParquetLakeWriter
 from metering.adapters.memory.clock import DeadlineAt
+from metering.commit.finisher import Finisher
 from metering.errors import UnavailableError
-from metering.usecases.clean import Cleaner
-from metering.usecases.compact import Compactor
-from metering.usecases.finish import Finisher
-from metering.usecases.patience import Patience
-from tests.emulated import Resources, clients_of
+from metering.lake.cleaner import Cleaner
+from metering.lake.compactor import Compactor
+from metering.lake.parquet.writer import ParquetLakeWriter
+from metering.stores.patience import Patience
 from tests.integration.region import Region
-from tests.stage import STAGE, compaction
+from tests.support.emulated import Resources, clients_of
+from tests.support.stage import STAGE, compaction
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from metering.domain.deliveries import Delivery
+    from metering.stores.deliveries import Delivery
 
 # A message comes back this soon after its worker died.
 VISIBILITY_S = 3

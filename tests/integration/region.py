@@ -15,31 +15,31 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow.parquet as pq
 
-from metering.adapters.aws.items import DynamoDbItemStore
-from metering.adapters.aws.objects import S3ObjectStore
+from metering.adapters.aws.dynamodb.items import DynamoDbItemStore
 from metering.adapters.aws.runtime import SystemEntropy
+from metering.adapters.aws.s3.objects import S3ObjectStore
 from metering.adapters.memory.alerts import MemoryAlerts
 from metering.adapters.memory.clock import DeadlineAt, ManualClock
 from metering.adapters.memory.metrics import MemoryMetrics
-from metering.adapters.records.codec import ParquetRowCodec
-from metering.adapters.records.reader import RecordBatchReader
-from metering.domain.bucket import closed_month_key
-from metering.domain.deliveries import Delivery
-from metering.domain.hour_items import Pointer, Published
-from metering.domain.items import Put, Table
-from metering.domain.periods import Period
-from metering.usecases.aggregate import Aggregator
-from metering.usecases.sweep import Sweeper
-from tests.emulated import make_resources
-from tests.stage import LIMITS, settings
+from metering.commit.aggregator import Aggregator
+from metering.commit.sweeper import Sweeper
+from metering.intake.reader import RecordBatchReader
+from metering.lake.parquet.codec import ParquetRowCodec
+from metering.ledger.booked_hours import Pointer, Published
+from metering.ledger.periods import Period
+from metering.stores.bucket import closed_month_key
+from metering.stores.deliveries import Delivery
+from metering.stores.writes import Put, Table
+from tests.support.emulated import make_resources
+from tests.support.stage import LIMITS, settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from metering.adapters.aws.session import Clients
-    from metering.domain.items import Item
-    from metering.usecases.aggregate import InvocationResult
-    from tests.emulated import Resources
+    from metering.commit.aggregator import InvocationResult
+    from metering.stores.writes import Item
+    from tests.support.emulated import Resources
 
 # 2026-11-24T13:30:00Z
 NOW_S = 1_795_527_000

@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.adapters.aws.items import DynamoDbItemStore
-from metering.domain.items import Check
+from metering.adapters.aws.dynamodb.items import DynamoDbItemStore
+from metering.stores.writes import Check
 from tests.integration.bench import VARIANTS, Bench, problems, worth_trying
 from tests.integration.region import Region, many_hours, mixed, wide
-from tests.wire import Killed, Trouble
+from tests.support.wire import Killed, Trouble
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from metering.adapters.aws.session import Clients
-    from metering.domain.deliveries import Delivery
-    from metering.domain.items import Action
+    from metering.stores.deliveries import Delivery
+    from metering.stores.writes import Action
     from tests.integration.region import Scenario
 
 pytestmark = pytest.mark.emulator

@@ -14,19 +14,19 @@ from contextlib import suppress
 import pyarrow.parquet as pq
 import pytest
 
-from metering.adapters.lake.writer import ParquetLakeWriter
-from metering.domain.items import Table
+from metering.commit.finisher import Finisher
 from metering.errors import UnavailableError
+from metering.lake.cleaner import Cleaner
+from metering.lake.compactor import Compactor
+from metering.lake.orphans import OrphanCleaner
+from metering.lake.parquet.writer import ParquetLakeWriter
+from metering.stores.patience import Patience
+from metering.stores.writes import Table
 from metering.units import DAY_S, HOUR_S
-from metering.usecases.clean import Cleaner
-from metering.usecases.compact import Compactor
-from metering.usecases.finish import Finisher
-from metering.usecases.orphans import OrphanCleaner
-from metering.usecases.patience import Patience
 from tests.integration.bench import JOB_VARIANTS, Bench, lake_problems, problems, worth_trying
 from tests.integration.region import HOUR, Line, Region, Scenario, body, delivery, record
-from tests.stage import QUARANTINE_AGE_S, STAGE, compaction
-from tests.wire import Killed, Trouble
+from tests.support.stage import QUARANTINE_AGE_S, STAGE, compaction
+from tests.support.wire import Killed, Trouble
 
 pytestmark = pytest.mark.emulator
 

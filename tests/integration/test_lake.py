@@ -11,30 +11,30 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.adapters.aws.items import DynamoDbItemStore
-from metering.adapters.aws.objects import S3ObjectStore
+from metering.adapters.aws.dynamodb.items import DynamoDbItemStore
 from metering.adapters.aws.runtime import SystemClock, SystemEntropy
-from metering.adapters.lake.jobs import LakeJobs
-from metering.adapters.lake.query import LakeQuery
+from metering.adapters.aws.s3.objects import S3ObjectStore
 from metering.adapters.memory.alerts import MemoryAlerts
 from metering.adapters.memory.clock import DeadlineAt
 from metering.adapters.memory.metrics import MemoryMetrics
-from metering.adapters.records.codec import ParquetRowCodec
-from metering.adapters.records.reader import RecordBatchReader
-from metering.domain.deliveries import Delivery
-from metering.domain.hours import hour_of, rfc3339
-from metering.domain.items import Table
-from metering.domain.lake import RowQuery
+from metering.commit.aggregator import Aggregator
+from metering.hours import hour_of, rfc3339
+from metering.intake.reader import RecordBatchReader
+from metering.lake.parquet.codec import ParquetRowCodec
+from metering.lake.rows import RowQuery
+from metering.reports.sql.query import LakeQuery
+from metering.stores.deliveries import Delivery
+from metering.stores.writes import Table
 from metering.units import DAY_S, MINUTE_S
-from metering.usecases.aggregate import Aggregator
-from tests.emulated import clients_of, make_resources
-from tests.stage import LIMITS, settings
-from tests.wire import Killed, Trouble, Wire
+from metering.wiring.jobs import LakeJobs
+from tests.support.emulated import clients_of, make_resources
+from tests.support.stage import LIMITS, settings
+from tests.support.wire import Killed, Trouble, Wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from metering.usecases.aggregate import InvocationResult
+    from metering.commit.aggregator import InvocationResult
 
 pytestmark = pytest.mark.emulator
 

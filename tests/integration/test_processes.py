@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.adapters.lake.reader import ParquetLakeReader
-from metering.domain.hours import hour_label, parse_hour
+from metering.hours import hour_label, parse_hour
+from metering.lake.parquet.reader import ParquetLakeReader
+from metering.lake.view import LakeView
 from metering.units import HOUR_S
-from metering.usecases.lake_view import LakeView
-from tests.emulated import clients_of, make_resources
 from tests.integration.bench import problems
 from tests.integration.processes import (
     MESSAGES,
@@ -27,6 +26,7 @@ from tests.integration.processes import (
     works,
 )
 from tests.integration.region import Line, Scenario, body, record
+from tests.support.emulated import clients_of, make_resources
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -13,21 +13,21 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from metering.adapters.aws.items import DynamoDbItemStore
-from metering.adapters.lake.jobs import LakeJobs
-from metering.domain.hours import parse_hour
-from metering.domain.items import Delete, Key, Table
-from metering.domain.markers import Marker, marker_key
-from metering.domain.reconciliation import RECONCILIATION_KEY, Reconciliation
+from metering.adapters.aws.dynamodb.items import DynamoDbItemStore
 from metering.errors import UnavailableError
+from metering.hours import parse_hour
+from metering.ledger.markers import Marker, marker_key
+from metering.ledger.notes.reconciliation import RECONCILIATION_KEY, Reconciliation
+from metering.stores.writes import Delete, Key, Table
+from metering.wiring.jobs import LakeJobs
 from tests.integration.bench import JOB_VARIANTS, Bench, lake_problems, problems, worth_trying
 from tests.integration.region import HOUR, LATE_HOUR, LATE_START, Line, Region, Scenario, body, delivery, record
-from tests.wire import Killed, Trouble
+from tests.support.wire import Killed, Trouble
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from metering.domain.items import Action
+    from metering.stores.writes import Action
 
 pytestmark = pytest.mark.emulator
 

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from metering.domain.items import Absent, Key, Put, Table, Update
 from metering.errors import ConditionFailedError, TransactionCanceledError, UnavailableError
+from metering.stores.writes import Absent, Key, Put, Table, Update
 from tests.integration.region import Region
-from tests.wire import Killed, Trouble
+from tests.support.wire import Killed, Trouble
 
 if TYPE_CHECKING:
-    from metering.domain.items import Action
+    from metering.stores.writes import Action
     from tests.integration.bench import Bench
 
 pytestmark = pytest.mark.emulator

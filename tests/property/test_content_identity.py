@@ -11,10 +11,10 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from metering.domain.json_values import canonical_number
+from metering.intake.json_values import canonical_number
 from tests.property.test_paths_agree import any_records, facts, typed_records
-from tests.reading import SENT_AT_S, Desk, message, record
-from tests.stage import admission
+from tests.support.reading import SENT_AT_S, Desk, message, record
+from tests.support.stage import admission
 
 # A change of any of these is another version of the hash: markers with the old one live for 50 days.
 _KNOWN = {
@@ -35,7 +35,7 @@ def hash_of(records: list[Any], **changes: object) -> str:
 
 
 def by_the_book(records: list[dict[str, Any]]) -> str:
-    """Version 1 as `metering.domain.content_hash` specifies it, written anew, for strings, None and integers."""
+    """Version 1 as `metering.intake.content_hash` specifies it, written anew, for strings, None and integers."""
     streams = [b""] * 8
     heads: list[bytes] = []
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metering.adapters.records import ndjson
 from metering.errors import BatchRefusedError
+from metering.intake.formats import ndjson
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

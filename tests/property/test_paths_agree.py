@@ -10,16 +10,16 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from metering.adapters.memory.clock import UNHURRIED
-from metering.adapters.records.assembly import BatchAssembly
-from metering.adapters.records.codec import staged_table
-from metering.adapters.records.ndjson import JsonIntake
-from metering.adapters.records.work import CONTRACT_WORK, Work
-from metering.domain.batches import DecodedBatch, RefusedBatch
-from metering.domain.content_hash import ContentHasher
-from metering.domain.records import decode_record
-from metering.ports.lake import StagedBatch
-from tests.reading import PACK, SENT_AT_S, Answer, Desk, message, ndjson, parquet, pointer, record
-from tests.stage import ADMISSION
+from metering.intake.batches import DecodedBatch, RefusedBatch
+from metering.intake.content_hash import ContentHasher
+from metering.intake.formats.assembly import BatchAssembly
+from metering.intake.formats.ndjson import JsonIntake
+from metering.intake.records import decode_record
+from metering.intake.work import CONTRACT_WORK, Work
+from metering.lake.parquet.codec import staged_table
+from metering.lake.ports import StagedBatch
+from tests.support.reading import PACK, SENT_AT_S, Answer, Desk, message, ndjson, parquet, pointer, record
+from tests.support.stage import ADMISSION
 
 _COLUMNS = ("account_id", "service", "resource_id", "direction", "from", "to", "usage_type")
 _REGIONS = ["us-east-1", "us-west-2", "us-west-2/usw2-az1", "us-west-2/usw2-az2", "ap-southeast-9", "cn-north-1"]

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metering.domain.json_spans import field_spans, replaced
-from metering.domain.retries import original_of, renamed
-from tests.reading import Desk
+from metering.intake.json_spans import field_spans, replaced
+from metering.quarantine.retries import original_of, renamed
+from tests.support.reading import Desk
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -24,7 +24,6 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from metering.adapters.lake.jobs import LakeJobs
 from metering.adapters.memory.alerts import MemoryAlerts
 from metering.adapters.memory.clock import DeadlineAt, ManualClock
 from metering.adapters.memory.entropy import SeededEntropy
@@ -32,24 +31,25 @@ from metering.adapters.memory.items import MemoryItemStore
 from metering.adapters.memory.metrics import MemoryMetrics
 from metering.adapters.memory.objects import MemoryObjectStore
 from metering.adapters.memory.queues import MemoryQueue
-from metering.adapters.records.codec import ParquetRowCodec
-from metering.adapters.records.reader import RecordBatchReader
-from metering.domain.hours import month_of
-from metering.domain.items import Key, Table
-from metering.domain.lake import RowQuery
-from metering.domain.markers import Marker, marker_key
-from metering.usecases.aggregate import Aggregator
-from metering.usecases.period import PeriodNotClosableError
-from metering.usecases.quarantine_entries import QuarantineEntries
-from metering.usecases.report import UsageQuery, UsageTable, grouped
+from metering.billing.months import PeriodNotClosableError
+from metering.commit.aggregator import Aggregator
+from metering.hours import month_of
+from metering.intake.reader import RecordBatchReader
+from metering.lake.parquet.codec import ParquetRowCodec
+from metering.lake.rows import RowQuery
+from metering.ledger.markers import Marker, marker_key
+from metering.quarantine.entries import QuarantineEntries
+from metering.reports.usage_table import UsageQuery, UsageTable, grouped
+from metering.stores.writes import Key, Table
+from metering.wiring.jobs import LakeJobs
 from tests.property.sent import WINDOW_S, add, inline, pointing
-from tests.stage import LIMITS
-from tests.stage import settings as stage_settings
-from tests.usage_items import usage_of
+from tests.support.stage import LIMITS
+from tests.support.stage import settings as stage_settings
+from tests.support.usage_items import usage_of
 
 if TYPE_CHECKING:
-    from metering.ports.clock import Deadline
-    from metering.usecases.quarantine_entries import Entry
+    from metering.quarantine.entries import Entry
+    from metering.stores.clock import Deadline
     from tests.property.sent import Hours, Sent
 
 _HOUR_S, _DAY_S = 3_600, 86_400

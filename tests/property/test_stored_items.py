@@ -11,37 +11,37 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metering.domain.canary_runs import CanaryRun, CanaryVerdict
-from metering.domain.closed_period import ClosedHour, ClosedMonth
-from metering.domain.commit_records import CommitRecord
-from metering.domain.completeness import Completeness
-from metering.domain.conflicts import Conflict, conflict_of, conflict_seen_item
-from metering.domain.hour_items import LakeFile, Pending, Pointer, Published
-from metering.domain.markers import Marker
-from metering.domain.periods import Period
-from metering.domain.plan import Plan, PlanFile, PlanHour
-from metering.domain.quarantine import QuarantinedBatch
-from metering.domain.queue_memory import HeldMessage, QueueMemory
-from metering.domain.reconciliation import Backlog, Reconciliation, WorkList
-from metering.domain.regions import Answered, Finding, Phase, RegionState, Step
-from metering.domain.retries import Alias, RetryNote
-from metering.domain.row_sources import Source
-from metering.domain.runs import Run
-from metering.domain.shards import UsedShards
-from metering.domain.source_items import Ruling, RulingKind, SourceFigures, SourceState
-from metering.domain.sources import Gap, SeenSequences
-from metering.domain.usage import Total, UsageKey
-from metering.domain.usage_items import usage_add, usage_day, usage_entries, usage_key
-from metering.domain.wal import WriteAhead, usage_deltas
-from metering.domain.watch_state import WatchState
+from metering.audit.sequences import Gap, SeenSequences
+from metering.audit.source_keeping import SourceMemory
+from metering.commit.write_ahead import WriteAhead, usage_deltas
 from metering.errors import LedgerCorruptError
+from metering.fleet.regions import Answered, Finding, Phase, RegionState, Step
+from metering.lake.plan import Plan, PlanFile, PlanHour
+from metering.ledger.booked_hours import LakeFile, Pending, Pointer, Published
+from metering.ledger.closed_months import ClosedHour, ClosedMonth
+from metering.ledger.commits import CommitRecord
+from metering.ledger.conflicts import Conflict, conflict_of, conflict_seen_item
+from metering.ledger.markers import Marker
+from metering.ledger.notes.canary_runs import CanaryRun, CanaryVerdict
+from metering.ledger.notes.completeness import Completeness
+from metering.ledger.notes.queue_memory import HeldMessage, QueueMemory
+from metering.ledger.notes.reconciliation import Backlog, Reconciliation, WorkList
+from metering.ledger.notes.sources import Ruling, RulingKind, SourceFigures, SourceState
+from metering.ledger.notes.watch_state import WatchState
+from metering.ledger.periods import Period
+from metering.ledger.row_sources import Source
+from metering.ledger.runs import Run
+from metering.ledger.usage_items import usage_add, usage_day, usage_entries, usage_key
+from metering.ledger.used_shards import UsedShards
+from metering.quarantine.documents import QuarantinedBatch
+from metering.quarantine.retries import Alias, RetryNote
 from metering.units import DAY_S
-from metering.usecases.source_keeping import SourceMemory
+from metering.usage.totals import Total, UsageKey
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from metering.domain.items import Item, Value
+    from metering.stores.writes import Item, Value
 
 HOUR_S = 1_800_000_000 - 1_800_000_000 % 3600
 HOURS = st.integers(0, 400).map(lambda number: HOUR_S + 3600 * number)

@@ -6,19 +6,19 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from metering.domain.bucket import commit_of_refused_records, lake_prefix, quarantined_batch_key
-from metering.domain.conflicts import conflict_key
-from metering.domain.hours import month_of
-from metering.domain.items import Table
-from metering.domain.markers import Marker, marker_key
-from metering.domain.quarantine import decode_records
-from metering.domain.usage import ZERO, Total, add_totals
-from metering.domain.usage_items import usage_entries
+from metering.hours import month_of
+from metering.ledger.conflicts import conflict_key
+from metering.ledger.markers import Marker, marker_key
+from metering.ledger.usage_items import usage_entries
+from metering.quarantine.documents import decode_records
+from metering.stores.bucket import commit_of_refused_records, lake_prefix, quarantined_batch_key
+from metering.stores.writes import Table
+from metering.usage.totals import ZERO, Total, add_totals
 from tests.simulation.rows import Row, decode_rows
-from tests.stage import ADMISSION
+from tests.support.stage import ADMISSION
 
 if TYPE_CHECKING:
-    from metering.domain.usage import UsageKey
+    from metering.usage.totals import UsageKey
     from tests.simulation.rows import SentContent
     from tests.simulation.world import World
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
-from metering.domain import wal
-from metering.domain.hours import month_bounds_s
-from metering.domain.items import Key, Table
+from metering.billing.months import PeriodNotClosableError
+from metering.commit import packing
+from metering.commit import write_ahead as wal
+from metering.hours import month_bounds_s
+from metering.ledger.shards import known_shards
+from metering.stores.writes import Key, Table
 from metering.units import DAY_S, HOUR_S
-from metering.usecases import packing
-from metering.usecases.period import PeriodNotClosableError
-from metering.usecases.shards import known_shards
 from tests.simulation import jobs
 from tests.simulation.checker import Findings, check, lake_rows
 from tests.simulation.faults import HOUR_MS, MINUTE_MS, RandomFaults
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Callable, Collection
 
-    from metering.domain.lake import Group
-    from metering.domain.row_sources import HourState
-    from metering.domain.usage import Total
+    from metering.lake.rows import Group
+    from metering.ledger.row_sources import HourState
+    from metering.usage.totals import Total
     from tests.simulation.ports import Process
     from tests.simulation.rows import Row
 

@@ -9,32 +9,32 @@ from greenlet import getcurrent
 
 from metering.adapters.memory.clock import DeadlineAt
 from metering.adapters.memory.queues import MemoryQueue
-from metering.domain.lake import RowQuery
-from metering.domain.plan import CompactionPolicy
+from metering.audit.rebuild import Rebuilder
+from metering.audit.reconcile.incremental import RunChecker
+from metering.audit.reconcile.reconciler import Reconciler
+from metering.audit.verify.verifier import Verifier
+from metering.billing.months import PeriodCloser
+from metering.commit.aggregator import Aggregator
+from metering.commit.finisher import Finisher
+from metering.commit.sweeper import Sweeper
 from metering.errors import UnavailableError
+from metering.lake.cleaner import Cleaner
+from metering.lake.compactor import Compactor
+from metering.lake.orphans import OrphanCleaner
+from metering.lake.plan import CompactionPolicy
+from metering.lake.rows import RowQuery
+from metering.lake.view import LakeView
+from metering.operations.dead_letters import DeadLetters
+from metering.quarantine.entries import QuarantineEntries
+from metering.stores.patience import Patience
 from metering.units import DAY_S
-from metering.usecases.aggregate import Aggregator
-from metering.usecases.clean import Cleaner
-from metering.usecases.compact import Compactor
-from metering.usecases.dead_letters import DeadLetters
-from metering.usecases.finish import Finisher
-from metering.usecases.lake_view import LakeView
-from metering.usecases.orphans import OrphanCleaner
-from metering.usecases.patience import Patience
-from metering.usecases.period import PeriodCloser
-from metering.usecases.quarantine_entries import QuarantineEntries
-from metering.usecases.rebuild import Rebuilder
-from metering.usecases.reconcile import Reconciler
-from metering.usecases.run_check import RunChecker
-from metering.usecases.sweep import Sweeper
-from metering.usecases.verify import Verifier
 from tests.simulation.faults import MINUTE_MS
 from tests.simulation.ports import NEVER_MS
 from tests.simulation.queues import DeadLetterQueue, IngestQueue
 from tests.simulation.rows import PlainCodec, PlainLake, PlainReader
 from tests.simulation.scheduler import KilledError
-from tests.stage import ADMISSION, QUARANTINE_AGE_S, STAGE
-from tests.stage import settings as stage_settings
+from tests.support.stage import ADMISSION, QUARANTINE_AGE_S, STAGE
+from tests.support.stage import settings as stage_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable

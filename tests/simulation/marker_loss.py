@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING
 
-from metering.domain.markers import Marker, marker_key
+from metering.ledger.markers import Marker, marker_key
 from metering.units import DAY_S
 from tests.simulation import jobs
 from tests.simulation.faults import MINUTE_MS

@@ -12,14 +12,14 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from metering.domain import wal
-from metering.domain.hours import hour_of
-from metering.domain.items import Key, Table
-from metering.domain.metric_names import BATCHES_DUPLICATE
+from metering.billing.months import PeriodNotClosableError
+from metering.commit import packing
+from metering.commit import write_ahead as wal
 from metering.errors import UnavailableError
+from metering.hours import hour_of
+from metering.metric_names import BATCHES_DUPLICATE
+from metering.stores.writes import Key, Table
 from metering.units import DAY_S, HOUR_S
-from metering.usecases import packing
-from metering.usecases.period import PeriodNotClosableError
 from tests.simulation import jobs
 from tests.simulation.checker import check, lake_rows
 from tests.simulation.faults import HOUR_MS, MINUTE_MS, Fault, ScriptedFaults
@@ -34,7 +34,7 @@ from tests.simulation.world import World
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from metering.domain.items import Action
+    from metering.stores.writes import Action
 
 NOW_MS = 1_796_083_200_000 + 5 * HOUR_MS  # 2026-12-01T05:00Z: what is late by a day is of a month that has ended
 JOBS = (

@@ -6,8 +6,8 @@ from functools import partial
 from io import BytesIO
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
-from metering.domain.items import Check
 from metering.errors import MeteringError, TransactionCanceledError, UnavailableError
+from metering.stores.writes import Check
 from tests.simulation.faults import READ_FAULTS, TRANSACTION_FAULTS, WRITE_FAULTS, Fault
 from tests.simulation.scheduler import KilledError
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from metering.adapters.memory.items import MemoryItemStore
     from metering.adapters.memory.objects import MemoryObjectStore
-    from metering.domain.items import Action, Delete, Item, Key, Put, Table, Update
-    from metering.ports.objects import ObjectInfo
+    from metering.stores.objects import ObjectInfo
+    from metering.stores.writes import Action, Delete, Item, Key, Put, Table, Update
     from tests.simulation.world import World
 
 T = TypeVar("T")

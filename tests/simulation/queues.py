@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from metering.domain.deliveries import Delivery
-from metering.ports.queues import QueueDepth, ReceivedMessage
+from metering.stores.deliveries import Delivery
+from metering.stores.queues import QueueDepth, ReceivedMessage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,22 +12,22 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple, cast
 
-from metering.domain.batches import BatchReading, DecodedBatch, NoBatch, RefusedBatch, RefusedRecord
-from metering.domain.hours import hour_of
-from metering.domain.usage import ZERO, Total, UsageKey
 from metering.errors import ObjectMissingError
-from metering.ports.lake import MergedFile
+from metering.hours import hour_of
+from metering.intake.batches import BatchReading, DecodedBatch, NoBatch, RefusedBatch, RefusedRecord
+from metering.lake.ports import MergedFile
+from metering.usage.totals import ZERO, Total, UsageKey
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from metering.domain.admission import Admission
-    from metering.domain.deliveries import Delivery
-    from metering.domain.lake import Group, RowQuery
-    from metering.domain.row_sources import Source
-    from metering.ports.lake import StagedBatch
-    from metering.ports.objects import ObjectStore
-    from metering.ports.reading import Allowance
+    from metering.intake.admission import Admission
+    from metering.intake.ports import Allowance
+    from metering.lake.ports import StagedBatch
+    from metering.lake.rows import Group, RowQuery
+    from metering.ledger.row_sources import Source
+    from metering.stores.deliveries import Delivery
+    from metering.stores.objects import ObjectStore
 
 
 class Row(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from metering.domain.deliveries import Delivery
+from metering.stores.deliveries import Delivery
 from tests.simulation.faults import MINUTE_MS
 
 if TYPE_CHECKING:

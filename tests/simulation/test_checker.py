@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.domain.hour_items import pointer_key
-from metering.domain.items import Delete, Key, Put, Table, Update
-from metering.domain.markers import marker_key
+from metering.ledger.booked_hours import pointer_key
+from metering.ledger.markers import marker_key
+from metering.stores.writes import Delete, Key, Put, Table, Update
 from tests.simulation.checker import check, lake_rows
 from tests.simulation.faults import ScriptedFaults
 from tests.simulation.matrix import Scenario
 from tests.simulation.watch import ViolationError
-from tests.usage_items import change, lose, usage_of
+from tests.support.usage_items import change, lose, usage_of
 
 if TYPE_CHECKING:
     from tests.simulation.world import World

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from metering.domain.items import Table
+from metering.stores.writes import Table
 from tests.simulation import jobs
 from tests.simulation.checker import check
 from tests.simulation.faults import HOUR_MS, MINUTE_MS, Fault

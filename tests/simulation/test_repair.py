@@ -12,12 +12,12 @@ from tests.simulation.history import rows_of
 from tests.simulation.matrix import NOW_MS, NoChunks, content_of, few_actions
 from tests.simulation.ports import Process, ProcessItems
 from tests.simulation.world import World
-from tests.usage_items import change, lose, usage_of
+from tests.support.usage_items import change, lose, usage_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from metering.domain.items import Action
+    from metering.stores.writes import Action
     from tests.simulation.rows import SentContent
 
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from metering.adapters.memory.queues import MemoryQueue
-from metering.domain.items import Delete, Table
-from metering.domain.markers import marker_key
-from metering.domain.usage import Total, UsageKey
+from metering.audit.verify.expectations import SentBatches
+from metering.audit.verify.manifest import SentBatch
+from metering.ledger.markers import marker_key
+from metering.stores.writes import Delete, Table
 from metering.units import DAY_S, HOUR_S
-from metering.usecases.manifest import SentBatch
-from metering.usecases.sent_batches import SentBatches
+from metering.usage.totals import Total, UsageKey
 from tests.simulation import jobs
 from tests.simulation.faults import HOUR_MS, MINUTE_MS, Fault
 from tests.simulation.matrix import NOW_MS, content_of
@@ -24,7 +24,7 @@ from tests.simulation.world import World
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from metering.usecases.verification import Verification
+    from metering.audit.verify.verification import Verification
 
 NOW_S = NOW_MS // 1000
 _SETTINGS = jobs.settings(1, 2, 200)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from metering.domain.hours import hour_of
+from metering.hours import hour_of
 from metering.units import DAY_S, HOUR_S
 from tests.simulation.faults import HOUR_MS, MINUTE_MS
 from tests.simulation.rows import Row, SentContent, retry_of

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from metering.domain.bucket import quarantined_batch_key
-from metering.domain.conflicts import conflict_key
-from metering.domain.hour_items import POINTER_PREFIX, PUBLISHED_PREFIX, Published, pointed_to
-from metering.domain.hours import hour_label, parse_hour
-from metering.domain.items import Delete, Put, Table, Update
-from metering.domain.markers import marker_key
-from metering.domain.retries import ALIAS_PREFIX, Alias
+from metering.hours import hour_label, parse_hour
+from metering.ledger.booked_hours import POINTER_PREFIX, PUBLISHED_PREFIX, Published, pointed_to
+from metering.ledger.conflicts import conflict_key
+from metering.ledger.markers import marker_key
+from metering.quarantine.retries import ALIAS_PREFIX, Alias
+from metering.stores.bucket import quarantined_batch_key
+from metering.stores.writes import Delete, Put, Table, Update
 from metering.units import DAY_S, MINUTE_S
 from tests.simulation.rows import decode_rows
 
 if TYPE_CHECKING:
-    from metering.domain.items import Item, Key
+    from metering.stores.writes import Item, Key
     from tests.simulation.rows import SentContent
     from tests.simulation.world import World
 

@@ -9,7 +9,7 @@ from metering.adapters.memory.alerts import MemoryAlerts
 from metering.adapters.memory.items import MemoryItemStore
 from metering.adapters.memory.metrics import MemoryMetrics
 from metering.adapters.memory.objects import MemoryObjectStore
-from metering.domain.items import Key, Table
+from metering.stores.writes import Key, Table
 from tests.simulation.ports import Process
 from tests.simulation.scheduler import Scheduler
 from tests.simulation.sqs import SimulatedQueue
@@ -18,7 +18,7 @@ from tests.simulation.watch import Watch
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from metering.domain.items import Item
+    from metering.stores.writes import Item
     from tests.simulation.faults import Decider
     from tests.simulation.rows import SentContent
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from metering.adapters.aws.errors import translated
-from metering.ports.queues import Redelivery
+from metering.stores.queues import Redelivery
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudwatch import CloudWatchClient

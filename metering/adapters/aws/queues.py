@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, TypedDict
 from botocore.exceptions import ClientError
 
 from metering.adapters.aws.errors import error_code, translated
-from metering.domain.deliveries import Delivery
-from metering.ports.queues import QueueDepth, ReceivedMessage
+from metering.stores.deliveries import Delivery
+from metering.stores.queues import QueueDepth, ReceivedMessage
 from metering.units import MIB
 
 if TYPE_CHECKING:

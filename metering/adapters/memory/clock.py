@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from metering.ports.reading import Allowance
+from metering.intake.ports import Allowance
 
 if TYPE_CHECKING:
-    from metering.ports.clock import Clock
+    from metering.stores.clock import Clock
 
 
 class ManualClock:

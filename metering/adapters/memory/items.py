@@ -9,8 +9,9 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right, insort
 from typing import TYPE_CHECKING
 
-from metering.domain.item_size import MAX_ITEM_BYTES, MAX_TRANSACTION_BYTES, item_bytes
-from metering.domain.items import (
+from metering.errors import ConditionFailedError, ItemTooLargeError, TransactionCanceledError
+from metering.stores.item_size import MAX_ITEM_BYTES, MAX_TRANSACTION_BYTES, item_bytes
+from metering.stores.writes import (
     MAX_TRANSACTION_ACTIONS,
     Absent,
     Action,
@@ -27,7 +28,6 @@ from metering.domain.items import (
     Update,
     Value,
 )
-from metering.errors import ConditionFailedError, ItemTooLargeError, TransactionCanceledError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

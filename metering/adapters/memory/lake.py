@@ -7,18 +7,18 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from metering.adapters.memory.rows import PLAIN_SERVICE, PlainRowCodec
-from metering.domain.hours import hour_of
-from metering.domain.lake import OWN_HOUR
-from metering.domain.usage import ZERO, Total
-from metering.ports.lake import MergedFile
+from metering.hours import hour_of
+from metering.lake.ports import MergedFile
+from metering.lake.rows import OWN_HOUR
+from metering.usage.totals import ZERO, Total
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from metering.adapters.memory.rows import PlainStagedRow
-    from metering.domain.lake import Group, RowQuery
-    from metering.domain.row_sources import Source
-    from metering.ports.objects import ObjectStore
+    from metering.lake.rows import Group, RowQuery
+    from metering.ledger.row_sources import Source
+    from metering.stores.objects import ObjectStore
 
 
 class PlainLakeWriter:

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from metering.adapters.memory.ranges import MemoryRanges
 from metering.errors import ObjectChangedError, ObjectMissingError, UnavailableError
-from metering.ports.objects import ObjectInfo
+from metering.stores.objects import ObjectInfo
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from metering.ports.clock import Clock
+    from metering.stores.clock import Clock
 
 
 class _Stored(NamedTuple):

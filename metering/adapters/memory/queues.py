@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from metering.domain.deliveries import Delivery
-from metering.ports.queues import QueueDepth, ReceivedMessage
+from metering.stores.deliveries import Delivery
+from metering.stores.queues import QueueDepth, ReceivedMessage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from metering.ports.clock import Clock
+    from metering.stores.clock import Clock
 
 _VISIBILITY_S = 30
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from metering.adapters.ranges import Ranges
+from metering.stores.ranges import Ranges
 
 if TYPE_CHECKING:
     from collections.abc import Callable

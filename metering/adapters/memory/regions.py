@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from metering.domain.regions import Answered, Finding, ListedRegion
 from metering.errors import OperationFailedError
-from metering.region_ports import Deployment, StackStatus
+from metering.fleet.ports import Deployment, StackStatus
+from metering.fleet.regions import Answered, Finding, ListedRegion
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from metering.domain.regions import RegionState
+    from metering.fleet.regions import RegionState
 
 STACKS = ("metering-test-data", "metering-test-pipeline", "metering-test-observability")
 TYPES = ("AWS::DynamoDB::Table", "AWS::Glue::Database", "AWS::SQS::Queue")
@@ -23,7 +23,7 @@ def _ignore(_call: str) -> None:
 
 
 class MemoryAccount:
-    """Implements every port of `metering.region_ports` but `RegionStates`.
+    """Implements every port of `metering.fleet.ports` but `RegionStates`.
 
     Attributes:
         listed: Opt-in status by region, as the account API has it.

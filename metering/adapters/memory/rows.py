@@ -13,19 +13,19 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, TypedDict, cast
 
-from metering.domain.batches import BatchReading, DecodedBatch, NoBatch, RefusedBatch, RefusedRecord
-from metering.domain.hours import hour_of
-from metering.domain.usage import ZERO, Total, UsageKey
 from metering.errors import ObjectMissingError
+from metering.hours import hour_of
+from metering.intake.batches import BatchReading, DecodedBatch, NoBatch, RefusedBatch, RefusedRecord
+from metering.usage.totals import ZERO, Total, UsageKey
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from metering.domain.admission import Admission
-    from metering.domain.deliveries import Delivery
-    from metering.ports.lake import StagedBatch
-    from metering.ports.objects import ObjectStore
-    from metering.ports.reading import Allowance
+    from metering.intake.admission import Admission
+    from metering.intake.ports import Allowance
+    from metering.lake.ports import StagedBatch
+    from metering.stores.deliveries import Delivery
+    from metering.stores.objects import ObjectStore
 
 PLAIN_SERVICE = "AmazonEC2"
 

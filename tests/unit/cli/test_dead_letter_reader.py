@@ -10,11 +10,11 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from metering.cli.dead_letter_reader import DeadLetterReader
-from metering.domain.deliveries import Delivery
-from tests.unit.usecases.test_dead_letters import Setup, body
+from metering.stores.deliveries import Delivery
+from tests.unit.operations.test_dead_letters import Setup, body
 
 if TYPE_CHECKING:
-    from metering.usecases.dead_letters import DeadLetter
+    from metering.operations.dead_letters import DeadLetter
 
 # Answers a letter with what it was told to, and does badly what its message asks for.
 _CHILD = """

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from metering.cli import demo
+from metering.cli.commands import demo
 from metering.cli.failures import CommandFailedError
 
 

@@ -9,16 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from metering.cli.commands.report import usage_query, usage_rows
 from metering.cli.failures import WrongUsageError
-from metering.cli.report import usage_query, usage_rows
 from metering.cli.times import parse_range, parse_time
-from metering.domain.hours import rfc3339
+from metering.hours import rfc3339
+from metering.reports.source import ReportSource
 from metering.units import DAY_S, HOUR_S
-from metering.usecases.lake_report import ReportSource
-from tests.unit.lake.world import ACCOUNT, HOUR, NOW_S, World, record
+from tests.support.lake_world import ACCOUNT, HOUR, NOW_S, World, record
 
 if TYPE_CHECKING:
-    from metering.usecases.report import UsageQuery
+    from metering.reports.usage_table import UsageQuery
 
 
 def query(start: str | None, end: str | None = None, **more: object) -> UsageQuery:

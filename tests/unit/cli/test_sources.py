@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from metering.cli.command import Session
+from metering.cli.commands.sources import accept_gap, forget, sources
 from metering.cli.failures import CommandFailedError
 from metering.cli.output import Format
-from metering.cli.sources import accept_gap, forget, sources
-from metering.domain.hours import rfc3339
-from metering.domain.items import Table
-from metering.domain.source_items import RULING_PK, Ruling
+from metering.hours import rfc3339
+from metering.ledger.notes.sources import RULING_PK, Ruling
+from metering.stores.writes import Table
 from metering.units import DAY_S, HOUR_S
-from tests.unit.lake.world import World, record
+from tests.support.lake_world import World, record
 
 if TYPE_CHECKING:
     from metering.adapters.memory.alerts import MemoryAlerts

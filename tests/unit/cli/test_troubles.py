@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING
 import pytest
 from typer.testing import CliRunner
 
-from metering.adapters.lake.query import LakeQuery, QueryStoppedError
-from metering.adapters.traffic.given import InputError, read_records
-from metering.adapters.traffic.synthesis import Shipment
+from metering.audit.verify.manifest import ManifestHeader, SentBatch, header_line, sent_line
 from metering.cli.app import app
+from metering.cli.commands.verify import read_manifest
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.output import write_whole
 from metering.cli.sent_log import SentLog, manifest_file
-from metering.cli.verify import read_manifest
 from metering.errors import OperationFailedError
-from metering.usecases.manifest import ManifestHeader, SentBatch, header_line, sent_line
-from tests.unit.lake.world import World, record
+from metering.replay.given import InputError, read_records
+from metering.replay.synthesis import Shipment
+from metering.reports.sql.query import LakeQuery, QueryStoppedError
+from tests.support.lake_world import World, record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
-from metering.cli.verify import wait_until_all_settled
+from metering.cli.commands.verify import wait_until_all_settled
 
 if TYPE_CHECKING:
-    from metering.usecases.verify import Verifier
+    from metering.audit.verify.verifier import Verifier
 
 
 @dataclass(slots=True, kw_only=True)

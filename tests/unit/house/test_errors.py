@@ -15,16 +15,16 @@ import metering
 from infra.bundle import BundleTooLargeError
 from infra.cdk_cli import DeploymentError
 from metering import errors
-from metering.adapters.lake.ahead import StoppedError
-from metering.adapters.lake.query import QueryError, QueryStoppedError
-from metering.adapters.traffic.given import InputError
-from metering.adapters.traffic.sender import SendingFailedError
+from metering.audit.verify.manifest import ManifestError
+from metering.billing.months import PeriodNotClosableError
 from metering.cli.failures import CommandFailedError, WrongUsageError
-from metering.domain.regions import Answered, Finding, RegionState
 from metering.errors import MeteringError
-from metering.usecases.manifest import ManifestError
-from metering.usecases.period import PeriodNotClosableError
-from metering.usecases.region_steps import PreflightFailedError
+from metering.fleet.regions import Answered, Finding, RegionState
+from metering.fleet.steps import PreflightFailedError
+from metering.replay.given import InputError
+from metering.replay.sender import SendingFailedError
+from metering.reports.sql.ahead import StoppedError
+from metering.reports.sql.query import QueryError, QueryStoppedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

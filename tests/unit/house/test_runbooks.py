@@ -11,7 +11,7 @@ import typer
 from typer.main import get_command
 
 from metering.cli.app import app
-from metering.domain.alarms import ALARMS, ROLLBACK_ALARMS, Figure
+from metering.operations.alarms import ALARMS, ROLLBACK_ALARMS, Figure
 
 FOLDER = Path(__file__).parents[3] / "docs" / "runbooks"
 PARTS = ("What it means", "What it costs", "How to see", "How to mitigate", "How to check")

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 import metering
-from infra.config import TUNABLES, StageConfig
 from metering.errors import SettingsError
+from metering.fleet.stage import TUNABLES, StageConfig
 from metering.settings import Policy, Settings, as_environment
-from tests.stage import settings
+from tests.support.stage import settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.domain.commit_records import CommitRecord, commit_key
-from metering.domain.hour_items import pointer_key
-from metering.domain.items import Put, Table, Update
-from metering.domain.plan import Plan
 from metering.errors import LedgerCorruptError, ObjectDamagedError, UnavailableError
+from metering.lake.plan import Plan
+from metering.ledger.booked_hours import pointer_key
+from metering.ledger.commits import CommitRecord, commit_key
+from metering.stores.writes import Put, Table, Update
 from metering.units import DAY_S, HOUR_S
-from tests.unit.lake.world import HOUR, NOW_S, World, record
+from tests.support.lake_world import HOUR, NOW_S, World, record
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from contextlib import AbstractContextManager
 
-    from metering.ports.lake import LakeWriter, MergedFile
+    from metering.lake.ports import LakeWriter, MergedFile
 
 LATE = NOW_S - 20 * DAY_S
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 from metering.adapters.memory.clock import DeadlineAt
 from metering.adapters.memory.lake import PlainLakeReader, PlainLakeWriter
 from metering.adapters.memory.rows import PlainBatchReader, PlainRow, PlainRowCodec, plain_body
-from metering.domain.deliveries import Delivery
+from metering.commit.aggregator import Aggregator
+from metering.lake.view import LakeView
+from metering.stores.deliveries import Delivery
 from metering.units import DAY_S, HOUR_S
-from metering.usecases.aggregate import Aggregator
-from metering.usecases.lake_view import LakeView
-from tests.stage import compaction
-from tests.unit.lake.world import HOUR, NOW_S, World, load_batches
+from tests.support.lake_world import HOUR, NOW_S, World, load_batches
+from tests.support.stage import compaction
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -12,18 +12,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metering.adapters.lake.hour_rows import exact_sum
-from metering.adapters.lake.reader import ParquetLakeReader
-from metering.adapters.lake.writer import ParquetLakeWriter
 from metering.adapters.memory.clock import ManualClock
 from metering.adapters.memory.objects import MemoryObjectStore
-from metering.adapters.records.schema import STAGING_SCHEMA
-from metering.domain.lake import OWN_HOUR, USAGE_QUERY, RowQuery
-from metering.domain.row_sources import Source
-from metering.domain.usage import Total, sum_totals
 from metering.errors import ObjectDamagedError, ObjectMissingError
+from metering.lake.parquet.hour_rows import exact_sum
+from metering.lake.parquet.reader import ParquetLakeReader
+from metering.lake.parquet.schema import STAGING_SCHEMA
+from metering.lake.parquet.writer import ParquetLakeWriter
+from metering.lake.rows import OWN_HOUR, USAGE_QUERY, RowQuery
+from metering.ledger.row_sources import Source
 from metering.units import HOUR_S
-from tests.unit.lake.world import HOUR
+from metering.usage.totals import Total, sum_totals
+from tests.support.lake_world import HOUR
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -5,12 +5,12 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metering.domain.bucket import lake_file_key
-from metering.domain.hour_items import Pending
-from metering.domain.plan import Plan, make_plan
-from metering.domain.usage import Total
+from metering.lake.plan import Plan, make_plan
+from metering.ledger.booked_hours import Pending
+from metering.stores.bucket import lake_file_key
 from metering.units import DAY_S, HOUR_S
-from tests.stage import compaction
+from metering.usage.totals import Total
+from tests.support.stage import compaction
 
 NOW_S = 1_795_527_000
 TODAY = NOW_S - NOW_S % HOUR_S

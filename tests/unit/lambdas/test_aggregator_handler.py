@@ -15,14 +15,14 @@ from metering.adapters.memory.entropy import SeededEntropy
 from metering.adapters.memory.items import MemoryItemStore
 from metering.adapters.memory.objects import MemoryObjectStore
 from metering.adapters.memory.rows import PlainBatchReader, PlainRowCodec
+from metering.commit.aggregator import Aggregator
 from metering.errors import UnavailableError
-from metering.usecases.aggregate import Aggregator
-from tests.unit.usecases.small_world import NOW_S, SETTINGS, batch, delivery
+from tests.support.small_world import NOW_S, SETTINGS, batch, delivery
 
 if TYPE_CHECKING:
     import pytest
 
-    from metering.domain.deliveries import Delivery
+    from metering.stores.deliveries import Delivery
 
 
 class _Context:

@@ -15,14 +15,14 @@ from lambdas.reconciler.bootstrap import Dependencies as ReconcilerDependencies
 from lambdas.sweeper import handler as sweeper
 from lambdas.sweeper.bootstrap import Dependencies as SweeperDependencies
 from metering.adapters.aws.emf import EmfMetrics
-from metering.domain.completeness import Completeness
-from metering.domain.items import Key, Put, Table, Update
-from metering.domain.reconciliation import RECONCILIATION_KEY, Reconciliation
+from metering.commit.sweeper import Sweeper
 from metering.errors import LedgerCorruptError, UnavailableError
+from metering.ledger.notes.completeness import Completeness
+from metering.ledger.notes.reconciliation import RECONCILIATION_KEY, Reconciliation
+from metering.ledger.waiting_commits import waiting_commits
+from metering.stores.writes import Key, Put, Table, Update
 from metering.units import HOUR_S
-from metering.usecases.sweep import Sweeper
-from metering.usecases.waiting_commits import waiting_commits
-from tests.unit.lake.world import NOW_S, World, record
+from tests.support.lake_world import NOW_S, World, record
 
 
 @dataclass(frozen=True)

@@ -28,11 +28,11 @@ from metering.adapters.memory.entropy import SeededEntropy
 from metering.adapters.memory.items import MemoryItemStore
 from metering.adapters.memory.objects import MemoryObjectStore
 from metering.adapters.memory.rows import PlainBatchReader, PlainRowCodec
-from metering.usecases.aggregate import Aggregator
-from metering.usecases.sweep import Sweeper
-from tests.unit.lake.world import World
-from tests.unit.usecases import test_canary, test_watch
-from tests.unit.usecases.small_world import SETTINGS
+from metering.commit.aggregator import Aggregator
+from metering.commit.sweeper import Sweeper
+from tests.support.lake_world import World
+from tests.support.small_world import SETTINGS
+from tests.unit.operations import test_canary, test_watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable

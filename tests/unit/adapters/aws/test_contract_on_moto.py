@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING
 import pytest
 from moto import mock_aws
 
-from metering.adapters.aws.objects import S3ObjectStore
+from metering.adapters.aws.s3.objects import S3ObjectStore
 from metering.adapters.aws.session import Access, Clients
-from metering.domain.items import Equals, Put, Table
 from metering.errors import ItemTooLargeError
+from metering.stores.writes import Equals, Put, Table
 from metering.units import MIB
 from tests.contract.test_item_store import *  # noqa: F403 - the same tests, over the fixtures below
 from tests.contract.test_object_store import *  # noqa: F403
-from tests.emulated import Resources, item_store, make_resources
+from tests.support.emulated import Resources, item_store, make_resources
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from metering.ports.items import ItemStore
-    from metering.ports.objects import ObjectStore
+    from metering.stores.items import ItemStore
+    from metering.stores.objects import ObjectStore
 
 Region = tuple[Clients, Resources]
 

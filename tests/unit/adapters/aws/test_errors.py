@@ -20,10 +20,10 @@ from botocore.exceptions import (
     SSLError,
 )
 
+from metering.adapters.aws.dynamodb.items import DynamoDbItemStore
 from metering.adapters.aws.errors import refusals_explained, translated
-from metering.adapters.aws.items import DynamoDbItemStore
-from metering.domain.items import Key, Put, Table
 from metering.errors import OperationFailedError, UnavailableError
+from metering.stores.writes import Key, Put, Table
 from tests.unit.adapters.aws.stubs import client
 
 if TYPE_CHECKING:

@@ -14,11 +14,11 @@ from metering.adapters.aws.queue_facts import SqsQueueFacts
 from metering.adapters.aws.queues import SqsQueue
 from metering.adapters.aws.runtime import SystemClock
 from metering.adapters.aws.session import Access, Clients
-from metering.domain.items import Put, Table
-from metering.domain.watch_state import WatchState
-from metering.ports.queues import Redelivery
-from metering.usecases.freshness import Freshness
-from tests.emulated import item_store, make_resources
+from metering.audit.freshness import Freshness
+from metering.ledger.notes.watch_state import WatchState
+from metering.stores.queues import Redelivery
+from metering.stores.writes import Put, Table
+from tests.support.emulated import item_store, make_resources
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

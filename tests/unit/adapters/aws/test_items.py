@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.exceptions import ClientError
 
-from metering.adapters.aws.attributes import from_attribute, from_attributes, to_attribute
-from metering.adapters.aws.expressions import Expressions
-from metering.adapters.aws.items import DynamoDbItemStore
-from metering.domain.items import Absent, AllOf, AnyOf, Check, Equals, Exists, Key, Put, Table, Update
+from metering.adapters.aws.dynamodb.attributes import from_attribute, from_attributes, to_attribute
+from metering.adapters.aws.dynamodb.expressions import Expressions
+from metering.adapters.aws.dynamodb.items import DynamoDbItemStore
 from metering.errors import (
     ConditionFailedError,
     ItemTooLargeError,
@@ -18,6 +17,7 @@ from metering.errors import (
     TransactionCanceledError,
     UnavailableError,
 )
+from metering.stores.writes import Absent, AllOf, AnyOf, Check, Equals, Exists, Key, Put, Table, Update
 from tests.unit.adapters.aws.stubs import stubbed
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError
 from botocore.response import StreamingBody
 from urllib3.response import HTTPResponse
 
-from metering.adapters.aws.objects import S3ObjectStore
+from metering.adapters.aws.s3.objects import S3ObjectStore
 from metering.errors import MeteringError, ObjectMissingError, ObjectUnreadableError, UnavailableError
 from tests.unit.adapters.aws.stubs import client as made_client
 from tests.unit.adapters.aws.stubs import stubbed

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from metering.adapters.aws.probe import RegionProbe
-from metering.domain.regions import ALONE_FUNCTIONS, Answered
+from metering.adapters.aws.fleet.probe import RegionProbe
+from metering.fleet.regions import ALONE_FUNCTIONS, Answered
 
 if TYPE_CHECKING:
     from metering.adapters.aws.session import Clients

@@ -14,7 +14,7 @@ from metering.adapters.aws.queue_facts import SqsQueueFacts
 from metering.adapters.aws.queues import SqsQueue
 from metering.adapters.aws.runtime import LambdaDeadline, SystemClock, SystemEntropy
 from metering.errors import UnavailableError
-from metering.ports.queues import Redelivery
+from metering.stores.queues import Redelivery
 from tests.unit.adapters.aws.stubs import client, stubbed
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from metering.adapters.aws.cloudformation import _first_failure
-from metering.adapters.aws.region_life import DeployedRegions
+from metering.adapters.aws.fleet.cloudformation import _first_failure
+from metering.adapters.aws.fleet.deployed_regions import DeployedRegions
 from tests.unit.adapters.aws.stubs import stubbed
 
 if TYPE_CHECKING:

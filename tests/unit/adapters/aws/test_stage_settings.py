@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.exceptions import ClientError
 
-from infra.config import StageConfig
 from metering.adapters.aws.published_settings import read_settings
 from metering.adapters.aws.session import Access, Clients
 from metering.cli.connecting import connect
 from metering.errors import MeteringError, OperationFailedError, SettingsError, UnavailableError
+from metering.fleet.stage import StageConfig
 from metering.stage_settings import StageSettings, document_sha256
 
 if TYPE_CHECKING:
-    from metering.cli.connection import RegionConnection
+    from metering.wiring.connection import RegionConnection
 
 PUBLISHED = StageConfig.load("local", {"tunables": {"shards": 4, "usage_shards": 2}}).published()
 NAMES = {

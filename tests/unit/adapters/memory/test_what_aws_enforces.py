@@ -7,8 +7,8 @@ import pytest
 from metering.adapters.memory.clock import ManualClock
 from metering.adapters.memory.items import MemoryItemStore
 from metering.adapters.memory.objects import MemoryObjectStore
-from metering.domain.items import Absent, Action, Put, Table
 from metering.errors import ItemTooLargeError, TransactionCanceledError, UnavailableError
+from metering.stores.writes import Absent, Action, Put, Table
 from metering.units import KIB
 
 LEDGER = Table.LEDGER

@@ -1,0 +1,316 @@
+"""`ItemStore` over DynamoDB.
+
+Idempotency: the SDK gives each transaction a ClientRequestToken of its own and repeats it in its own retries, so those
+are safe. Two calls of `transact` never share one. A token made of the request body would save a write now and then, but
+for ten minutes it would answer "done" to a transaction that is to be applied once more (restore a usage item, see it
+lost again, restore it again); the conditions need no such help.
+
+The SDK also retries single writes. If the reply to the first attempt is lost, the second meets its own effect, so
+`ConditionFailedError` may mean one's own success: callers look at the item found.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, TypedDict, cast
+
+from botocore.exceptions import ClientError
+
+from metering.adapters.aws.dynamodb.attributes import from_attributes, item_or_none, key_attributes, to_attributes
+from metering.adapters.aws.dynamodb.expressions import Expressions
+from metering.adapters.aws.dynamodb.fast_items import decode_items_fast
+from metering.adapters.aws.errors import error_code, translated
+from metering.errors import ConditionFailedError, ItemTooLargeError, TransactionCanceledError, UnavailableError
+from metering.stores.writes import MAX_TRANSACTION_ACTIONS, Check, Delete, Key, Put, Update
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_dynamodb.type_defs import (
+        AttributeValueTypeDef,
+        ConditionTypeDef,
+        QueryInputTypeDef,
+        QueryOutputTypeDef,
+        ScanOutputTypeDef,
+        TransactWriteItemTypeDef,
+    )
+
+    from metering.stores.writes import Action, Item, Table
+
+# BatchGetItem: at most 100 keys (DynamoDB API reference).
+_MAX_BATCH_KEYS = 100
+# Rounds of one BatchGetItem whose keys come back unprocessed; waits double from 20 ms to 640 ms.
+_BATCH_ROUNDS = 7
+_FIRST_WAIT_S = 0.02
+_NOT_VALID = frozenset({"ValidationException", "TransactionCanceledException"})
+# "Item size has exceeded the maximum allowed size", "Item size to update has …" and, of all items of a transaction,
+# "the aggregate size of the items in the transaction exceeds 4 MB" (DynamoDB API reference).
+_TOO_LARGE = re.compile("(item|aggregate) size .*exceed", re.IGNORECASE)
+# Items of a page when the newest are asked for.
+_NEWEST = 20
+_SK_END = "\U0010ffff"
+
+
+class _Conditional(TypedDict, total=False):
+    ConditionExpression: str
+    ExpressionAttributeNames: dict[str, str]
+    ExpressionAttributeValues: dict[str, AttributeValueTypeDef]
+
+
+class _Changing(_Conditional):
+    UpdateExpression: str
+
+
+class DynamoDbItemStore:
+    """The two tables of a region."""
+
+    def __init__(
+        self, client: DynamoDBClient, tables: Mapping[Table, str], *, sleep: Callable[[float], None] = time.sleep
+    ) -> None:
+        decode_items_fast(client)
+        self._client = client
+        self._tables = dict(tables)
+        self._sleep = sleep
+
+    def get(self, table: Table, key: Key) -> Item | None:
+        with translated("dynamodb.GetItem"):
+            answer = self._client.get_item(TableName=self._tables[table], Key=key_attributes(key), ConsistentRead=True)
+        return item_or_none(answer.get("Item"))
+
+    def get_many(self, table: Table, keys: Sequence[Key]) -> dict[Key, Item]:
+        distinct = list(dict.fromkeys(keys))
+        found: dict[Key, Item] = {}
+        for start in range(0, len(distinct), _MAX_BATCH_KEYS):
+            for attributes in self._batch_get(table, distinct[start : start + _MAX_BATCH_KEYS]):
+                item = from_attributes(attributes)
+                found[Key(str(item["pk"]), str(item["sk"]))] = item
+        return found
+
+    def _batch_get(self, table: Table, keys: Sequence[Key]) -> Iterator[Mapping[str, AttributeValueTypeDef]]:
+        name = self._tables[table]
+        wanted: Sequence[Mapping[str, AttributeValueTypeDef]] = [key_attributes(key) for key in keys]
+        for attempt in range(_BATCH_ROUNDS):
+            with translated("dynamodb.BatchGetItem"):
+                answer = self._client.batch_get_item(RequestItems={name: {"Keys": wanted, "ConsistentRead": True}})
+            yield from answer["Responses"].get(name, [])
+            left = answer.get("UnprocessedKeys", {}).get(name)
+            if left is None:
+                return
+            wanted = left["Keys"]
+            self._sleep(_FIRST_WAIT_S * 2**attempt)
+        raise UnavailableError(
+            "dynamodb.BatchGetItem", f"{len(wanted)} keys were never processed", may_have_applied=False
+        )
+
+    def query(
+        self, table: Table, pk: str, *, sk_from: str = "", sk_to: str = _SK_END, descending: bool = False
+    ) -> Iterator[Item]:
+        if sk_from >= sk_to:
+            return
+        request: QueryInputTypeDef = {
+            "TableName": self._tables[table],
+            "ConsistentRead": True,
+            "ScanIndexForward": not descending,
+            "KeyConditions": _key_conditions(pk, sk_from, sk_to),
+        }
+        if descending:
+            # Who asks backwards wants the newest item, or a few.
+            request["Limit"] = _NEWEST
+        for attributes in _items_of("dynamodb.Query", partial(self._client.query, **request)):
+            # BETWEEN includes its upper end.
+            if attributes["sk"].get("S") != sk_to:
+                yield from_attributes(attributes)
+
+    def scan(self, table: Table) -> Iterator[Item]:
+        scan = partial(self._client.scan, TableName=self._tables[table], ConsistentRead=True)
+        return map(from_attributes, _items_of("dynamodb.Scan", scan))
+
+    def put(self, action: Put) -> None:
+        with _refusals(action.key), translated("dynamodb.PutItem"):
+            self._client.put_item(
+                TableName=self._tables[action.table],
+                Item=to_attributes(action.item),
+                ReturnValuesOnConditionCheckFailure="ALL_OLD",
+                **_conditional(action),
+            )
+
+    def update(self, action: Update) -> Item:
+        with _refusals(action.key), translated("dynamodb.UpdateItem"):
+            answer = self._client.update_item(
+                TableName=self._tables[action.table],
+                Key=key_attributes(action.key),
+                ReturnValues="ALL_NEW",
+                ReturnValuesOnConditionCheckFailure="ALL_OLD",
+                **_changing(action),
+            )
+        return from_attributes(answer["Attributes"])
+
+    def delete(self, action: Delete) -> None:
+        with _refusals(action.key), translated("dynamodb.DeleteItem"):
+            self._client.delete_item(
+                TableName=self._tables[action.table],
+                Key=key_attributes(action.key),
+                ReturnValuesOnConditionCheckFailure="ALL_OLD",
+                **_conditional(action),
+            )
+
+    def transact(self, actions: Sequence[Action]) -> None:
+        _check_transaction(actions)
+        items = [self._transact_item(action) for action in actions]
+        try:
+            with translated("dynamodb.TransactWriteItems"):
+                self._client.transact_write_items(TransactItems=items)
+        except ClientError as error:
+            if error_code(error) != "TransactionCanceledException":
+                _raise_if_too_large(error, f"a transaction of {len(actions)} actions")
+                raise
+            for action, reason in zip(actions, _raw_reasons(error), strict=False):
+                if _TOO_LARGE.search(reason.get("Message", "")):
+                    raise _too_large(action.key, reason.get("Message", "")) from error
+            _raise_if_too_large(error, f"a transaction of {len(actions)} actions")
+            raise TransactionCanceledError(_reasons(error)) from error
+
+    def _transact_item(self, action: Action) -> TransactWriteItemTypeDef:
+        name = self._tables[action.table]
+        match action:
+            case Put():
+                return {
+                    "Put": {
+                        "TableName": name,
+                        "Item": to_attributes(action.item),
+                        "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+                        **_conditional(action),
+                    }
+                }
+            case Update():
+                return {
+                    "Update": {
+                        "TableName": name,
+                        "Key": key_attributes(action.key),
+                        "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+                        **_changing(action),
+                    }
+                }
+            case Delete():
+                return {
+                    "Delete": {
+                        "TableName": name,
+                        "Key": key_attributes(action.key),
+                        "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+                        **_conditional(action),
+                    }
+                }
+            case Check():
+                return self._check_item(action)
+
+    def _check_item(self, action: Check) -> TransactWriteItemTypeDef:
+        expressions = Expressions()
+        return {
+            "ConditionCheck": {
+                "TableName": self._tables[action.table],
+                "Key": key_attributes(action.key),
+                "ConditionExpression": expressions.condition(action.condition),
+                "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+                **_placeholders(expressions),
+            }
+        }
+
+
+def _items_of(
+    call: str, ask: Callable[..., QueryOutputTypeDef | ScanOutputTypeDef]
+) -> Iterator[Mapping[str, AttributeValueTypeDef]]:
+    """Items page by page; none is asked for before all items of the one before it are taken."""
+    with translated(call):
+        page = ask()
+    yield from page["Items"]
+    while last := page.get("LastEvaluatedKey"):
+        with translated(call):
+            page = ask(ExclusiveStartKey=last)
+        yield from page["Items"]
+
+
+def _conditional(action: Put | Delete) -> _Conditional:
+    if action.condition is None:
+        return {}
+    expressions = Expressions()
+    expression = expressions.condition(action.condition)
+    return {"ConditionExpression": expression, **_placeholders(expressions)}
+
+
+def _changing(action: Update) -> _Changing:
+    expressions = Expressions()
+    changes: _Changing = {"UpdateExpression": expressions.update(action)}
+    if action.condition is not None:
+        changes["ConditionExpression"] = expressions.condition(action.condition)
+    return {**changes, **_placeholders(expressions)}
+
+
+def _placeholders(expressions: Expressions) -> _Conditional:
+    # DynamoDB refuses an empty map of values.
+    placeholders: _Conditional = {"ExpressionAttributeNames": expressions.names}
+    if expressions.values:
+        placeholders["ExpressionAttributeValues"] = expressions.values
+    return placeholders
+
+
+def _check_transaction(actions: Sequence[Action]) -> None:
+    if not 1 <= len(actions) <= MAX_TRANSACTION_ACTIONS:
+        raise ValueError(f"a transaction has 1 to {MAX_TRANSACTION_ACTIONS} actions, not {len(actions)}")
+    if len({(action.table, action.key) for action in actions}) != len(actions):
+        raise ValueError("two actions of a transaction are on one item")
+
+
+@contextmanager
+def _refusals(key: Key) -> Iterator[None]:
+    try:
+        yield
+    except ClientError as error:
+        if error_code(error) != "ConditionalCheckFailedException":
+            _raise_if_too_large(error, f"{key.pk} / {key.sk}")
+            raise
+        # botocore's types know only what every error has.
+        found = cast("Mapping[str, AttributeValueTypeDef] | None", error.response.get("Item"))
+        raise ConditionFailedError(item_or_none(found)) from error
+
+
+def _raise_if_too_large(error: ClientError, what: str) -> None:
+    if error_code(error) in _NOT_VALID and _TOO_LARGE.search(str(error)):
+        raise ItemTooLargeError(what, str(error)) from error
+
+
+def _too_large(key: Key, detail: str) -> ItemTooLargeError:
+    return ItemTooLargeError(f"{key.pk} / {key.sk}", detail)
+
+
+class _CancellationReason(TypedDict, total=False):
+    Code: str
+    Message: str
+    Item: dict[str, AttributeValueTypeDef]
+
+
+def _reasons(error: ClientError) -> list[tuple[str, Item | None] | None]:
+    return [_reason(reason) for reason in _raw_reasons(error)]
+
+
+def _raw_reasons(error: ClientError) -> list[_CancellationReason]:
+    return cast("list[_CancellationReason]", error.response.get("CancellationReasons", []))
+
+
+def _reason(reason: _CancellationReason) -> tuple[str, Item | None] | None:
+    code = reason.get("Code", "None")
+    return None if code == "None" else (code, item_or_none(reason.get("Item")))
+
+
+def _key_conditions(pk: str, sk_from: str, sk_to: str) -> dict[str, ConditionTypeDef]:
+    """`pk` and a range of `sk`. The older form of a key condition: emulators evaluate it several times as fast."""
+    conditions: dict[str, ConditionTypeDef] = {"pk": {"ComparisonOperator": "EQ", "AttributeValueList": [{"S": pk}]}}
+    # A key value is never empty, so an open range needs another form than BETWEEN.
+    if sk_from:
+        conditions["sk"] = {"ComparisonOperator": "BETWEEN", "AttributeValueList": [{"S": sk_from}, {"S": sk_to}]}
+    elif sk_to != _SK_END:
+        conditions["sk"] = {"ComparisonOperator": "LT", "AttributeValueList": [{"S": sk_to}]}
+    return conditions

@@ -1,0 +1,75 @@
+"""`Account` over the account API, as far as there is one.
+
+Not every partition has it (GovCloud, the isolated ones and the European sovereign cloud do not). There the SDK makes up
+a host name that nobody answers, so what its own endpoint data says is asked first.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import botocore.session
+from botocore.exceptions import ClientError
+
+from metering.adapters.aws.errors import error_code, translated
+from metering.errors import OperationFailedError
+from metering.fleet.regions import ListedRegion
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mypy_boto3_account import AccountClient
+
+# ListRegions: at most 50 a page (account API reference).
+_PAGE = 50
+_UNKNOWN_REGION = frozenset({"ValidationException", "ResourceNotFoundException", "NotFoundException"})
+
+
+def has_account_api(partition: str) -> bool:
+    """Whether the SDK's endpoint data has the account API in a partition (`aws`, `aws-us-gov`)."""
+    names = botocore.session.get_session().get_available_regions("account", partition, allow_non_regional=True)
+    return bool(names)
+
+
+class AwsAccount:
+    """The account of the client's credentials.
+
+    Args:
+        client: Of the account API.
+        custom_endpoint: It was given an endpoint (an emulator's), so there is one whatever the partition has.
+    """
+
+    def __init__(self, client: AccountClient, *, custom_endpoint: bool) -> None:
+        self._client = client
+        self._there = custom_endpoint or has_account_api(client.meta.partition)
+
+    def regions(self) -> Sequence[ListedRegion]:
+        if not self._there:
+            raise OperationFailedError(
+                f"Partition {self._client.meta.partition} has no account API, so nobody lists its regions.",
+                "Name each: `metering region add <region>` builds one that is not listed.",
+            )
+        with translated("account.ListRegions"):
+            pages = self._client.get_paginator("list_regions").paginate(PaginationConfig={"PageSize": _PAGE})
+            found = [region for page in pages for region in page.get("Regions", [])]
+        return [
+            ListedRegion(name=region["RegionName"], opt_status=region["RegionOptStatus"])
+            for region in found
+            if "RegionName" in region and "RegionOptStatus" in region
+        ]
+
+    def opt_status(self, region: str) -> str | None:
+        if not self._there:
+            return None
+        try:
+            with translated("account.GetRegionOptStatus"):
+                answer = self._client.get_region_opt_status(RegionName=region)
+        except ClientError as error:
+            if error_code(error) in _UNKNOWN_REGION:
+                return None
+            raise
+        return answer.get("RegionOptStatus")
+
+    def enable(self, region: str) -> None:
+        with translated("account.EnableRegion"):
+            self._client.enable_region(RegionName=region)

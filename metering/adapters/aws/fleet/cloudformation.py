@@ -1,0 +1,117 @@
+"""`Stacks` over CloudFormation, in any region."""
+
+from __future__ import annotations
+
+import time
+from itertools import takewhile
+from typing import TYPE_CHECKING
+
+from botocore.exceptions import ClientError
+
+from metering.adapters.aws.errors import error_code, translated
+from metering.fleet.ports import StackStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mypy_boto3_cloudformation import CloudFormationClient
+    from mypy_boto3_cloudformation.type_defs import StackEventTypeDef
+
+    from metering.adapters.aws.session import Clients
+
+_DRIFT_POLL_S = 2
+_DRIFT_LIMIT_S = 300
+_FAILED = frozenset({"CREATE_FAILED", "UPDATE_FAILED", "DELETE_FAILED"})
+# What the stack itself says first in an operation; all older events are of earlier ones.
+_BEGINS = frozenset({"CREATE_IN_PROGRESS", "UPDATE_IN_PROGRESS", "DELETE_IN_PROGRESS"})
+# CloudFormation says so of resources that it stopped because another one failed.
+_CANCELLED = "cancelled"
+
+
+class CloudFormationStacks:
+    """Stacks of one account.
+
+    Args:
+        clients_of: Clients of a region.
+    """
+
+    def __init__(self, clients_of: Callable[[str], Clients]) -> None:
+        self._clients_of = clients_of
+
+    def describe(self, region: str, stack: str) -> StackStatus | None:
+        client = self._clients_of(region).cloudformation
+        try:
+            with translated("cloudformation.DescribeStacks"):
+                found = client.describe_stacks(StackName=stack)["Stacks"]
+        except ClientError as error:
+            # CloudFormation has no code of its own for "does not exist".
+            if error_code(error) == "ValidationError" and "does not exist" in str(error):
+                return None
+            raise
+        if not found or found[0]["StackStatus"] == "DELETE_COMPLETE":
+            return None
+        described = found[0]
+        drift = described.get("DriftInformation", {}).get("StackDriftStatus", "NOT_CHECKED")
+        status = StackStatus(
+            name=stack, status=described["StackStatus"], drift=drift, why=described.get("StackStatusReason", "")
+        )
+        if status.complete or status.busy:
+            return status
+        return StackStatus(name=stack, status=status.status, drift=drift, why=_first_failure(client, stack, status.why))
+
+    def delete(self, region: str, stack: str) -> None:
+        client = self._clients_of(region).cloudformation
+        if self.describe(region, stack) is None:
+            return
+        with translated("cloudformation.UpdateTerminationProtection"):
+            try:
+                client.update_termination_protection(EnableTerminationProtection=False, StackName=stack)
+            except ClientError as error:
+                # An emulator without it protects nothing either.
+                if error_code(error) not in {"InvalidAction", "UnknownOperation", "NotImplemented"}:
+                    raise
+        with translated("cloudformation.DeleteStack"):
+            client.delete_stack(StackName=stack)
+
+    def detect_drift(self, region: str, stack: str) -> str:
+        client = self._clients_of(region).cloudformation
+        try:
+            with translated("cloudformation.DetectStackDrift"):
+                detection = client.detect_stack_drift(StackName=stack)["StackDriftDetectionId"]
+                return _drift_of(client, detection)
+        except ClientError as error:
+            # What an endpoint cannot answer is unknown, never in sync.
+            if error_code(error) in {"InvalidAction", "UnknownOperation", "NotImplemented", "InternalFailure"}:
+                return "UNKNOWN"
+            raise
+
+
+def _drift_of(client: CloudFormationClient, detection: str) -> str:
+    for _ in range(_DRIFT_LIMIT_S // _DRIFT_POLL_S):
+        answer = client.describe_stack_drift_detection_status(StackDriftDetectionId=detection)
+        if answer["DetectionStatus"] != "DETECTION_IN_PROGRESS":
+            return answer.get("StackDriftStatus", "UNKNOWN")
+        time.sleep(_DRIFT_POLL_S)
+    return "UNKNOWN"
+
+
+def _first_failure(client: CloudFormationClient, stack: str, otherwise: str) -> str:
+    """Why the first resource failed: the reason of all that came after."""
+    with translated("cloudformation.DescribeStackEvents"):
+        pages = client.get_paginator("describe_stack_events").paginate(StackName=stack)
+        events = list(takewhile(_is_later, (event for page in pages for event in page["StackEvents"])))
+    reasons = [
+        f"{event.get('LogicalResourceId')}: {event.get('ResourceStatusReason')}"
+        for event in events
+        if event.get("ResourceStatus") in _FAILED
+        and event.get("ResourceStatusReason")
+        and _CANCELLED not in str(event.get("ResourceStatusReason"))
+    ]
+    # Events come newest first.
+    return reasons[-1] if reasons else otherwise
+
+
+def _is_later(event: StackEventTypeDef) -> bool:
+    """Whether an event is not yet the one that the stack's last operation began with."""
+    of_stack = event.get("PhysicalResourceId") == event["StackId"]
+    return not (of_stack and event.get("ResourceStatus") in _BEGINS)

@@ -1,0 +1,186 @@
+"""`Probe`: asks a region what it can do. What an endpoint cannot answer is unknown, never passed."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, NamedTuple, cast
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from metering.adapters.aws.errors import error_code
+from metering.fleet.regions import ALONE_FUNCTIONS, Answered, Finding
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from metering.adapters.aws.session import Clients
+
+
+class _Call(NamedTuple):
+    """A cheap read that every caller may try: any answer at all shows that the endpoint is there."""
+
+    service: str
+    operation: str
+    arguments: dict[str, object]
+
+
+_CALLS = (
+    _Call("sts", "get_caller_identity", {}),
+    _Call("dynamodb", "list_tables", {"Limit": 1}),
+    _Call("s3", "list_buckets", {}),
+    _Call("sqs", "list_queues", {"MaxResults": 1}),
+    _Call("sns", "list_topics", {}),
+    _Call("lambda", "list_functions", {"MaxItems": 1}),
+    _Call("events", "list_rules", {"Limit": 1}),
+    _Call("logs", "describe_log_groups", {"limit": 1}),
+    _Call("cloudwatch", "list_metrics", {"Namespace": "Metering"}),
+    _Call("kms", "list_keys", {"Limit": 1}),
+    _Call("ssm", "describe_parameters", {"MaxResults": 1}),
+)
+# Asked only if the stacks would use them.
+_OPTIONAL_CALLS = {
+    "AWS::Glue::": _Call("glue", "get_databases", {"MaxResults": 1}),
+    "AWS::Athena::": _Call("athena", "list_work_groups", {"MaxResults": 1}),
+}
+
+
+class _Quota(NamedTuple):
+    """A quota that the service leans on (Service Quotas codes)."""
+
+    name: str
+    service: str
+    code: str
+    needed: int
+
+
+# Lambda lets nobody reserve of the last 100 (Lambda developer guide); what is reserved here is refused with less.
+_CONCURRENCY = 100 + len(ALONE_FUNCTIONS)
+_QUOTAS = (
+    _Quota("Lambda concurrent executions", "lambda", "L-B99A9384", _CONCURRENCY),
+    _Quota("DynamoDB write units a table", "dynamodb", "L-34F8CCC8", 4_000),
+    _Quota("CloudFormation stacks", "cloudformation", "L-0485CB21", 10),
+)
+_TYPE_NAME = re.compile(r"[A-Z][A-Za-z0-9]+::[A-Za-z0-9]+::[A-Za-z0-9]+")
+# How an endpoint says that it does not have a call.
+_NO_SUCH_CALL = frozenset(
+    {
+        "InternalFailure",
+        "InvalidAction",
+        "NotImplemented",
+        "UnknownOperation",
+        "UnknownOperationException",
+        "UnsupportedOperation",
+        "UnrecognizedClientException",
+        "501",
+        "404",
+    }
+)
+_NOT_IMPLEMENTED = 501
+
+
+class RegionProbe:
+    """Probes regions of one account."""
+
+    def __init__(self, clients_of: Callable[[str], Clients]) -> None:
+        self._clients_of = clients_of
+
+    def preflight(self, region: str, types: Sequence[str]) -> Sequence[Finding]:
+        clients = self._clients_of(region)
+        return [
+            *_template(clients, types),
+            *_listed_types(clients, types),
+            *_endpoints(clients, types),
+            *_quotas(clients),
+            Finding(
+                check="architecture arm64",
+                answered=Answered.UNKNOWN,
+                detail="no API says; a deployment that is refused for it is repeated for x86_64",
+            ),
+        ]
+
+
+def _template(clients: Clients, types: Sequence[str]) -> Iterator[Finding]:
+    """One resource a type: ValidateTemplate's error names the types that it does not know, whatever their number."""
+    skeleton = {"Resources": {f"R{n}": {"Type": name} for n, name in enumerate(types)}}
+    unknown: set[str] = set()
+    try:
+        clients.cloudformation.validate_template(TemplateBody=json.dumps(skeleton))
+    except ClientError as error:
+        unknown = set(_TYPE_NAME.findall(str(error))) & set(types)
+        if not unknown:
+            answered = Answered.UNKNOWN if _has_no_answer(error) else Answered.FAILED
+            yield Finding(check="templates", answered=answered, detail=str(error))
+            return
+    except BotoCoreError as error:
+        yield Finding(check="templates", answered=Answered.UNKNOWN, detail=str(error))
+        return
+    for name in types:
+        missing = name in unknown
+        yield Finding(
+            check=f"type {name}",
+            answered=Answered.FAILED if missing else Answered.PASSED,
+            detail="CloudFormation does not know it" if missing else "",
+        )
+
+
+def _listed_types(clients: Clients, types: Sequence[str]) -> Iterator[Finding]:
+    client = clients.cloudformation
+    try:
+        pages = client.get_paginator("list_types").paginate(
+            Visibility="PUBLIC", Type="RESOURCE", Filters={"Category": "AWS_TYPES"}
+        )
+        known = {summary.get("TypeName", "") for page in pages for summary in page.get("TypeSummaries", [])}
+    except (ClientError, BotoCoreError) as error:
+        yield Finding(check="list of types", answered=Answered.UNKNOWN, detail=_first_line(error))
+        return
+    if not known:
+        yield Finding(check="list of types", answered=Answered.UNKNOWN, detail="it is empty")
+        return
+    for name in sorted(set(types) - known):
+        yield Finding(check=f"type {name}", answered=Answered.FAILED, detail="not among the region's public types")
+    yield Finding(check="list of types", answered=Answered.PASSED, detail=f"{len(known)} types")
+
+
+def _endpoints(clients: Clients, types: Sequence[str]) -> Iterator[Finding]:
+    optional = [call for prefix, call in _OPTIONAL_CALLS.items() if any(name.startswith(prefix) for name in types)]
+    for call in (*_CALLS, *optional):
+        check = f"endpoint {call.service}"
+        try:
+            client = clients.client(call.service)
+            cast("Callable[..., object]", getattr(client, call.operation))(**call.arguments)
+        except ClientError as error:
+            if _has_no_answer(error):
+                yield Finding(check=check, answered=Answered.FAILED, detail=_first_line(error))
+                continue
+            # A refusal (no permission) is an answer: the endpoint is there.
+        except BotoCoreError as error:
+            yield Finding(check=check, answered=Answered.FAILED, detail=_first_line(error))
+            continue
+        yield Finding(check=check, answered=Answered.PASSED)
+
+
+def _quotas(clients: Clients) -> Iterator[Finding]:
+    for quota in _QUOTAS:
+        check = f"quota {quota.name}"
+        try:
+            answer = clients.service_quotas.get_service_quota(ServiceCode=quota.service, QuotaCode=quota.code)
+            value = answer["Quota"]["Value"]
+        except (ClientError, BotoCoreError, KeyError) as error:
+            yield Finding(check=check, answered=Answered.UNKNOWN, detail=_first_line(error))
+            continue
+        enough = value >= quota.needed
+        yield Finding(
+            check=check,
+            answered=Answered.PASSED if enough else Answered.FAILED,
+            detail=f"{value:.0f}, needed {quota.needed}",
+        )
+
+
+def _has_no_answer(error: ClientError) -> bool:
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    return error_code(error) in _NO_SUCH_CALL or status == _NOT_IMPLEMENTED
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).split("\n", 1)[0][:200]

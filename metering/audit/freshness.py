@@ -1,0 +1,104 @@
+"""Up to when a report is complete, from what is really known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from metering.audit.undecided import UndecidedMessages
+from metering.ledger.booked_hours import AFTER_PUBLISHED, PUBLISHED_PREFIX, pointer_key
+from metering.ledger.notes.completeness import COMPLETENESS_KEY, Completeness
+from metering.ledger.notes.reconciliation import RECONCILIATION_KEY, Reconciliation
+from metering.ledger.waiting_commits import WaitingCommits, waiting_commits
+from metering.stores.writes import Put, Table
+
+if TYPE_CHECKING:
+    from metering.ledger.notes.queue_memory import QueueMemory
+    from metering.stores.clock import Clock
+    from metering.stores.items import ItemStore
+    from metering.stores.queues import Queue, QueueFacts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """What one measurement found.
+
+    Attributes:
+        known: For reports.
+        waiting: Commits that no run has taken whole yet.
+        queues: What the next measurement has to know of this one.
+    """
+
+    known: Completeness
+    waiting: WaitingCommits
+    queues: QueueMemory
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Freshness:
+    """Measures it, each minute in the watch, and knows it for reports with one read.
+
+    Attributes:
+        shards: Compaction shards of the stage.
+        window_s: Admission window. What a source misses cannot change older hours: it would be refused.
+        applied: Waiting wide commits that are known to be applied, from one minute to the next.
+    """
+
+    items: ItemStore
+    ingest: Queue
+    dead: Queue
+    queue_facts: QueueFacts
+    clock: Clock
+    shards: int
+    window_s: int
+    applied: set[str] = field(default_factory=set)
+
+    def complete_through_s(self) -> int:
+        """All that was sent with times before this, epoch seconds, is in the usage table and in the lake.
+
+        As the watch measured it last; measured now if it never ran.
+        """
+        return (self._last() or self.measure().known).through_s
+
+    def keep(self) -> WaitingCommits:
+        """Measure, and leave it for reports; returns the commits that were found waiting. Only the watch does."""
+        measured = self.measure()
+        self.items.put(Put(table=Table.LEDGER, item=measured.queues.to_item()))
+        self.items.put(Put(table=Table.LEDGER, item=measured.known.to_item()))
+        return measured.waiting
+
+    def measure(self) -> Measured:
+        """The earliest of: what the queues may still hold, what sources miss, and hours not booked or not published.
+
+        An hour counts as published once a run has published it: what comes late for it is in staging, where reports
+        see it. The queues are looked at first: what has left them is in the ledger when that is read.
+        """
+        undecided = UndecidedMessages(
+            items=self.items, ingest=self.ingest, dead=self.dead, facts=self.queue_facts, clock=self.clock
+        )
+        queues = undecided.look()
+        last = self._last() or Completeness(through_s=0)
+        waiting = waiting_commits(self.items, self.shards, applied=self.applied)
+        hours = waiting.hours
+        published = frozenset(h for h in hours if h in last.published or self._is_published(h))
+        held = (*waiting.open_hours, *(hours - published), *self._missing_since_s(queues.looked_s))
+        through_s = min((undecided.through_s(queues), *held))
+        return Measured(
+            known=Completeness(through_s=through_s, published=published, open=waiting.oldest_open),
+            waiting=waiting,
+            queues=queues,
+        )
+
+    def _missing_since_s(self, now_s: int) -> tuple[int, ...]:
+        item = self.items.get(Table.LEDGER, RECONCILIATION_KEY)
+        since_s = None if item is None else Reconciliation.from_item(item).gaps_since_s
+        return () if since_s is None else (max(since_s, now_s - self.window_s),)
+
+    def _is_published(self, hour_s: int) -> bool:
+        pk = pointer_key(hour_s, "").pk
+        entries = self.items.query(Table.LEDGER, pk, sk_from=PUBLISHED_PREFIX, sk_to=AFTER_PUBLISHED)
+        return next(iter(entries), None) is not None
+
+    def _last(self) -> Completeness | None:
+        item = self.items.get(Table.LEDGER, COMPLETENESS_KEY)
+        return None if item is None else Completeness.from_item(item)

@@ -1,0 +1,298 @@
+"""Repair and rebuild: usage from the rows, markers from the rows. Both with workers running (docs/protocol.md).
+
+Nothing here writes a recomputed total. Usage gets the difference that two settled passes showed, on the condition that
+its item is as it was measured; markers are only put where there is none.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Literal
+
+from metering.audit.reconcile.table_scan import survey_accounts
+from metering.errors import ConditionFailedError, TransactionCanceledError
+from metering.hours import month_of
+from metering.lake.rows import RowQuery
+from metering.ledger.frozen_months import frozen_month
+from metering.ledger.markers import Marker
+from metering.ledger.usage_items import usage_add, usage_key, usage_names
+from metering.ledger.waiting_commits import waiting_commits
+from metering.stores.writes import MAX_TRANSACTION_ACTIONS, Absent, AnyOf, Equals, Put, Table, Update
+from metering.units import DAY_S
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from metering.audit.reconcile.hour_check import HourCheck
+    from metering.audit.reconcile.reconciler import Reconciler
+    from metering.audit.reconcile.table_scan import HourUsage
+    from metering.lake.view import LakeView
+    from metering.ledger.closed_months import ClosedMonth
+    from metering.stores.clock import Clock
+    from metering.stores.items import ItemStore
+    from metering.stores.patience import Patience
+    from metering.stores.telemetry import Metrics
+    from metering.usage.totals import Total, UsageKey
+
+_BY_BATCH = RowQuery(columns=("batch_id",))
+# Suffix of the usage item that repairs go to.
+_REPAIRED = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageRebuild:
+    """What `rebuild usage` did.
+
+    Attributes:
+        hours: Hours that were measured.
+        repaired: Usage keys that were put right.
+        unsettled: Hours that kept changing, or where a commit stays open; run it again.
+        closed: Hours of closed months whose usage items differ from their rows: never repaired, and nothing is booked
+            for them. Reports answer the frozen figures, which these rows are what was frozen.
+        damaged: Hours of closed months whose rows are not what was frozen: `period verify` names the files.
+    """
+
+    hours: int
+    repaired: int
+    unsettled: tuple[int, ...]
+    closed: tuple[int, ...]
+    damaged: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RebuildStep:
+    """One hour more: the `done`th of `hours`."""
+
+    doing: Literal["measured", "repaired"]
+    hour_s: int
+    done: int
+    hours: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Look:
+    """An hour as it was found."""
+
+    check: HourCheck
+    usage: HourUsage
+    accounts: frozenset[str]
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MarkerRebuild:
+    """What `rebuild markers` did.
+
+    Attributes:
+        batches: Batches found in the rows.
+        rebuilt: Those of them that had lost their marker.
+        unsettled: Hours of commits that stayed open: batches that have rows there were left out; run it again.
+    """
+
+    batches: int
+    rebuilt: int
+    unsettled: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rebuilder:
+    """Makes derived items anew.
+
+    Attributes:
+        marker_life_s: How long a rebuilt marker lives. Batches of older hours get none: theirs has expired.
+        rounds: How often a doubtful hour is measured again at most.
+        batches_at_once: About how many batches are in memory at once while markers are rebuilt.
+    """
+
+    items: ItemStore
+    view: LakeView
+    reconciler: Reconciler
+    clock: Clock
+    patience: Patience
+    metrics: Metrics
+    marker_life_s: int
+    rounds: int = 8
+    batches_at_once: int = 1_000_000
+
+    def usage(
+        self, *, from_s: int = 0, to_s: int | None = None, tell: Callable[[RebuildStep], None] = lambda _step: None
+    ) -> UsageRebuild:
+        """Make the usage of every hour what its rows say, repairing a table that lost some or all of its items.
+
+        Hour by hour: one that was put right stays so wherever the run is cut off, and the next run does the rest.
+
+        Args:
+            from_s: Hours that begin before it are left alone.
+            to_s: So are those that begin then or later; None for none.
+            tell: Called after each hour that was measured.
+
+        Raises:
+            UnavailableError: An hour could not be read.
+        """
+        end_s = self._now_s() + DAY_S if to_s is None else to_s
+        booked = survey_accounts(self.items, from_s=from_s, to_s=end_s)
+        hours = sorted({*booked, *self.view.hours(from_s=from_s, to_s=end_s)})
+        seen: dict[int, _Look] = {}
+        for done, hour_s in enumerate(hours, start=1):
+            look = self._look(hour_s, frozenset(booked.get(hour_s, ())))
+            if _is_doubtful(look.check):
+                seen[hour_s] = look
+            tell(RebuildStep(doing="measured", hour_s=hour_s, done=done, hours=len(hours)))
+        frozen = self._frozen(seen)
+        closed = tuple(hour_s for hour_s in seen if month_of(hour_s) in frozen)
+        repaired, unsettled = self._repair_all({h: seen[h] for h in seen if h not in closed}, tell)
+        self.metrics.count("UsageKeysRepaired", repaired)
+        return UsageRebuild(
+            hours=len(hours),
+            repaired=repaired,
+            unsettled=unsettled,
+            closed=closed,
+            damaged=tuple(h for h in closed if self.view.hour_usage(h) != frozen[month_of(h)].usage_of(h)),
+        )
+
+    def markers(self) -> MarkerRebuild:
+        """Put back the markers of all batches that have rows and none.
+
+        Their content hash is unknown: a later copy is a duplicate, whatever it holds. The floor does not move.
+        Commits that are open now are waited for: until their last chunk is there, not all their rows can be seen.
+
+        Raises:
+            UnavailableError: An hour could not be read, or a marker not written; run it again.
+        """
+        oldest_s = self._now_s() - self.marker_life_s
+        unsettled = self._open_hours()
+        hours = self.view.hours(from_s=oldest_s)
+        rows = sum(self.view.hour_interval(hour_s).total.records for hour_s in hours)
+        # By the rows, because nobody knows the batches; a batch has one row at least.
+        parts = 1 + rows // (100 * self.batches_at_once)
+        batches = rebuilt = 0
+        for part in range(parts):
+            found = self._batches(hours, part, parts)
+            found = {batch_id: totals for batch_id, totals in found.items() if unsettled.isdisjoint(totals)}
+            batches += len(found)
+            rebuilt += sum(self._put_marker(batch_id, totals) for batch_id, totals in found.items())
+        self.metrics.count("MarkersRebuilt", rebuilt)
+        return MarkerRebuild(batches=batches, rebuilt=rebuilt, unsettled=tuple(sorted(unsettled)))
+
+    def _open_hours(self) -> set[int]:
+        """Hours of the commits that are open now and stay so. Those that are opened later have their markers."""
+        shards = self.view.shards
+        commits = {commit.commit_id: commit for commit in waiting_commits(self.items, shards).open}
+        for _ in range(self.rounds):
+            if not commits:
+                break
+            self.clock.sleep_ms(self.reconciler.wait_ms)
+            still = {commit.commit_id for commit in waiting_commits(self.items, shards).open}
+            commits = {commit_id: commit for commit_id, commit in commits.items() if commit_id in still}
+        return {hour_s for commit in commits.values() for hour_s in commit.hours}
+
+    def _repair_all(self, seen: dict[int, _Look], tell: Callable[[RebuildStep], None]) -> tuple[int, tuple[int, ...]]:
+        """Repair what a second look confirms; returns the number of keys, and the hours that did not settle."""
+        repaired = 0
+        for _ in range(self.rounds):
+            # What was just repaired is looked at once more, and is doubtful no longer.
+            doubtful = sorted(seen)
+            for done, hour_s in enumerate(doubtful, start=1):
+                before = seen[hour_s]
+                self.clock.sleep_ms(max(0, before.at_ms + self.reconciler.wait_ms - self.clock.now_ms()))
+                look = self._look(hour_s, before.accounts)
+                if look.check.confirms(before.check):
+                    repaired += self._repair(look)
+                seen[hour_s] = look
+                if not _is_doubtful(look.check):
+                    del seen[hour_s]
+                tell(RebuildStep(doing="repaired", hour_s=hour_s, done=done, hours=len(doubtful)))
+        return repaired, tuple(sorted(seen))
+
+    def _look(self, hour_s: int, accounts: frozenset[str]) -> _Look:
+        check, usage = self.reconciler.look(hour_s, accounts)
+        known = accounts.union(key.account_id for key in usage.totals)
+        return _Look(check=check, usage=usage, accounts=known, at_ms=self.clock.now_ms())
+
+    def _frozen(self, hours: Iterable[int]) -> dict[str, ClosedMonth]:
+        months = {month: frozen_month(self.items, self.view.objects, month) for month in {*map(month_of, hours)}}
+        return {month: closed for month, closed in months.items() if closed is not None}
+
+    def _repair(self, look: _Look) -> int:
+        # Always the same item of a key, whichever others there are: two repairs that measured at different moments
+        # would else each find a condition of its own true, and the difference would be corrected twice.
+        revs = {key: rev for (key, suffix), rev in look.usage.revs.items() if suffix == _REPAIRED}
+        updates = [
+            _repair_update(difference.key, difference.found.minus(difference.expected), revs.get(difference.key))
+            for difference in look.check.differences
+            if difference.between == "usage/rows" and difference.key is not None
+        ]
+        return sum(self._apply(block) for block in _blocks(updates, MAX_TRANSACTION_ACTIONS))
+
+    def _apply(self, updates: list[Update]) -> int:
+        try:
+            # Not repeated on an unknown outcome: what landed is measured in the next round.
+            self.items.transact(updates)
+        except TransactionCanceledError:
+            return 0
+        return len(updates)
+
+    def _batches(self, hours: Iterable[int], part: int, parts: int) -> dict[str, dict[int, Total]]:
+        found: dict[str, dict[int, Total]] = {}
+        for hour_s in hours:
+            for group, total in self.view.hour_totals(hour_s, _BY_BATCH, exact=True).items():
+                batch_id = str(group[0])
+                if zlib.crc32(batch_id.encode()) % parts == part:
+                    found.setdefault(batch_id, {})[hour_s] = total
+        return found
+
+    def _put_marker(self, batch_id: str, totals: dict[int, Total]) -> bool:
+        now_ms = self.clock.now_ms()
+        rows = sum(total.records for total in totals.values())
+        marker = Marker(
+            batch_id=batch_id,
+            verdict="accepted",
+            content_hash=None,
+            hash_version=0,
+            commit_id="",
+            source_id="",
+            sequence=None,
+            sender_id="",
+            records=rows,
+            metered=rows,
+            refused=0,
+            hours=totals,
+            decided_at_ms=now_ms,
+            expires_at_s=now_ms // 1000 + self.marker_life_s,
+        )
+        put = Put(
+            table=Table.LEDGER,
+            item=marker.to_item(),
+            condition=AnyOf((Absent(), Equals(attribute="verdict", value="rejected"))),
+        )
+        try:
+            self.patience.call(lambda: self.items.put(put))
+        except ConditionFailedError:
+            return False
+        return True
+
+    def _now_s(self) -> int:
+        return self.clock.now_ms() // 1000
+
+
+def _is_doubtful(check: HourCheck) -> bool:
+    """It did not settle, or its usage differs from its rows."""
+    return not check.settled or any(d.key is not None for d in check.differences)
+
+
+def _repair_update(key: UsageKey, missing: Total, rev: int | None) -> Update:
+    attribute = usage_names(key.hour_s).rev
+    return Update(
+        table=Table.USAGE,
+        key=usage_key(key, _REPAIRED),
+        add=usage_add({key.hour_s: missing}),
+        condition=Absent(attribute=attribute) if rev is None else Equals(attribute=attribute, value=rev),
+    )
+
+
+def _blocks(updates: list[Update], size: int) -> Iterator[list[Update]]:
+    rest = iter(updates)
+    while block := list(islice(rest, size)):
+        yield block

@@ -1,0 +1,137 @@
+"""One booked hour as a pass found it, and what differs in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from metering.audit.verify.verification import Difference
+from metering.hours import rfc3339
+from metering.usage.totals import ZERO, Total, UsageKey, sum_totals
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from metering.audit.reconcile.table_scan import HourUsage
+    from metering.ledger.row_sources import HourState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HourCheck:
+    """One booked hour, as one pass found it.
+
+    Attributes:
+        settled: Nothing changed while it was read and no commit of it is open; only then the figures are comparable.
+        markers: None where markers may have expired.
+        rows: Lake and staging: counted from the rows if `deep`, else as the ledger says.
+        differences: By key and by batch if `deep`, else one for the hour.
+    """
+
+    hour_s: int
+    settled: bool
+    deep: bool
+    markers: Total | None
+    usage: Total
+    rows: Total
+    differences: tuple[Difference, ...]
+
+    @property
+    def agrees(self) -> bool:
+        """Settled, and all three are equal."""
+        return self.settled and not self.differences
+
+    def confirms(self, other: HourCheck) -> bool:
+        """Whether both passes show the same difference."""
+        if not (self.settled and other.settled):
+            return False
+        if self.deep and other.deep:
+            return _gaps(self.differences) == _gaps(other.differences)
+        return self._hour_gaps() == other._hour_gaps()
+
+    def _hour_gaps(self) -> tuple[Total, Total | None]:
+        return self.usage.minus(self.rows), None if self.markers is None else self.markers.minus(self.rows)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HourReading:
+    """What a pass read of one hour. `rows` is None unless it was deep."""
+
+    state: HourState
+    settled: bool
+    usage: HourUsage
+    markers: Total | None
+    rows: Mapping[UsageKey, Total] | None
+    marked: Mapping[str, Total]
+    batches: Mapping[str, Total]
+
+    def check(self) -> HourCheck:
+        """Compare."""
+        hour_s, ledger = self.state.hour_s, self.state.total
+        rows = ledger if self.rows is None else sum_totals(self.rows.values())
+        found = list(self._keyed() if self.rows is not None else self._hourly(ledger))
+        if self.rows is not None and rows != ledger:
+            # The files do not hold what the ledger says that they hold.
+            found.append(Difference(between="usage/rows", hour_s=hour_s, expected=ledger, found=rows))
+        return HourCheck(
+            hour_s=hour_s,
+            settled=self.settled,
+            deep=self.rows is not None,
+            markers=self.markers,
+            usage=self.usage.total,
+            rows=rows,
+            differences=tuple(found),
+        )
+
+    def _hourly(self, rows: Total) -> Iterable[Difference]:
+        hour_s = self.state.hour_s
+        if self.usage.total != rows:
+            yield Difference(between="usage/rows", hour_s=hour_s, expected=self.usage.total, found=rows)
+        if self.markers is not None and self.markers != rows:
+            yield Difference(between="markers/rows", hour_s=hour_s, expected=self.markers, found=rows)
+
+    def _keyed(self) -> Iterable[Difference]:
+        hour_s, rows = self.state.hour_s, self.rows or {}
+        for key in sorted(self.usage.totals.keys() | rows.keys(), key=str):
+            booked, visible = self.usage.totals.get(key, ZERO), rows.get(key, ZERO)
+            if booked != visible:
+                yield Difference(between="usage/rows", hour_s=hour_s, key=key, expected=booked, found=visible)
+        if self.markers is None:
+            return
+        shown = sum_totals(rows.values())
+        if not self.batches and self.markers != shown:
+            yield Difference(between="markers/rows", hour_s=hour_s, expected=self.markers, found=shown)
+        for batch_id in sorted(self.marked.keys() | self.batches.keys()):
+            marked, found = self.marked.get(batch_id, ZERO), self.batches.get(batch_id, ZERO)
+            if marked != found:
+                yield Difference(between="markers/rows", hour_s=hour_s, batch_id=batch_id, expected=marked, found=found)
+
+
+def _gaps(differences: Iterable[Difference]) -> dict[tuple[str, str, UsageKey | None], Total]:
+    return {(d.between, d.batch_id, d.key): d.found.minus(d.expected) for d in differences}
+
+
+def alert_fields(check: HourCheck, hours: int) -> dict[str, str | int]:
+    """What an alert says of a difference; `hours` are different in all."""
+    worst = check.differences[0]
+    return {
+        "hour": rfc3339(check.hour_s),
+        "between": worst.between,
+        "key": describe(worst),
+        "expected_bytes": str(worst.expected.bytes),
+        "found_bytes": str(worst.found.bytes),
+        "expected_records": worst.expected.records,
+        "found_records": worst.found.records,
+        "differences_in_hour": len(check.differences),
+        "hours_different": hours,
+    }
+
+
+def describe(difference: Difference) -> str:
+    """What differs: a usage key, a batch, or the hour as a whole."""
+    if difference.key is not None:
+        key = difference.key
+        corrects = () if key.corrects_s is None else (f"corrects {rfc3339(key.corrects_s)}",)
+        return " ".join(
+            (key.account_id, key.usage_type, key.service, f"{key.from_location}>{key.to_location}", *corrects)
+        )
+    return f"batch {difference.batch_id}" if difference.batch_id else "the hour"

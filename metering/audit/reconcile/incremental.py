@@ -1,0 +1,230 @@
+"""The reconciler's quick pass: what compaction published since the last one, without reading a table whole.
+
+A lake file never changes, and neither does an accepted marker. So the markers of the batches in a file are compared
+with its rows once, when it is new. The usage of an hour is compared with its rows, in lake and staging, each time a run
+has published something in it. What is not done, or differs, stays on the work list. Work grows with what is compacted,
+not with what is kept; docs/decisions/reconciliation.md has the figures, and says what only a whole pass can find.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import islice, takewhile
+from typing import TYPE_CHECKING
+
+from metering.audit.reconcile.hour_check import HourCheck
+from metering.audit.verify.verification import Difference
+from metering.lake.plan import Plan
+from metering.lake.rows import RowQuery
+from metering.ledger.booked_hours import Published, published_key
+from metering.ledger.contradictions import Contradictions
+from metering.ledger.markers import Marker, marker_key
+from metering.ledger.notes.reconciliation import WORK_LIST_KEY, WorkList
+from metering.ledger.runs import Run, run_key
+from metering.ledger.shards import known_shards
+from metering.stores.writes import Put, Table
+from metering.units import HOUR_S
+from metering.usage.totals import ZERO, sum_totals
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from metering.audit.reconcile.reconciler import Reconciler
+    from metering.ledger.notes.reconciliation import Backlog
+    from metering.ledger.row_sources import Source
+    from metering.stores.clock import Clock, Deadline
+    from metering.stores.items import ItemStore
+    from metering.stores.objects import ObjectStore
+    from metering.usage.totals import Total
+
+_BY_BATCH = RowQuery(columns=("batch_id",))
+# The list is one item: 400 KB at most, about 100 bytes a file. What does not fit waits for the next pass.
+_MOST_FILES = 2_000
+_MARKERS_AT_ONCE = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunCheck:
+    """What a quick pass came to.
+
+    Attributes:
+        hours: Hours whose usage was compared with their rows.
+        files: New files whose rows were compared with markers.
+        different: Hours in which two looks showed the same difference, and files whose batches have other markers.
+        left: Hours and files that stay on the list.
+        skipped: Those of them that there was no time to look at.
+        backlog: Those of them that were not compared: skipped, or they kept changing.
+    """
+
+    hours: int
+    files: int
+    different: tuple[HourCheck, ...]
+    left: int
+    skipped: int
+    backlog: Backlog
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunChecker:
+    """Works off the list.
+
+    Attributes:
+        reserve_ms: Nothing new is begun with less time left.
+    """
+
+    items: ItemStore
+    objects: ObjectStore
+    reconciler: Reconciler
+    clock: Clock
+    shards: int
+    reserve_ms: int = 120_000
+
+    def run(self, deadline: Deadline) -> RunCheck:
+        """Put on the list what runs published since the last pass, and compare as much of it as there is time for.
+
+        Raises:
+            UnavailableError: Something could not be read; the list is as it was before.
+            LedgerCorruptError: Markers cannot be read; their files stay on the list, and all else was compared. Or a
+                run, its plan or what it published cannot: the list is as it was before.
+        """
+        work = self._extended(self.work_list())
+        contradictions = Contradictions()
+        # The newest first: what is compared late is then old, and not all that comes behind it.
+        newest = sorted(work.files, key=lambda file: (-file.hour_s, file.key))
+        files = self._files(newest, deadline, contradictions)
+        hours, confirmed = self._usage(sorted(work.hours, reverse=True), deadline)
+        wrong = {file: check for file, check in files.items() if not check.agrees}
+        left = replace(
+            work,
+            hours={hour_s: since_s for hour_s, since_s in work.hours.items() if not _equal(hours.get(hour_s))},
+            files={file: since_s for file, since_s in work.files.items() if not _equal(files.get(file))},
+        )
+        self.keep(left)
+        different = (*wrong.values(), *confirmed)
+        self.reconciler.tell(len(hours), different)
+        contradictions.tell()
+        compared: set[int | str] = {file.key for file in wrong}
+        compared |= {check.hour_s for check in confirmed}
+        return RunCheck(
+            hours=len(hours),
+            files=len(files),
+            different=different,
+            left=len(left.hours) + len(left.files),
+            skipped=len(work.hours) - len(hours) + len(work.files) - len(files),
+            backlog=left.backlog(different=frozenset(compared)),
+        )
+
+    def work_list(self) -> WorkList:
+        """As it was left."""
+        item = self.items.get(Table.LEDGER, WORK_LIST_KEY)
+        return WorkList() if item is None else WorkList.from_item(item)
+
+    def keep(self, work: WorkList) -> None:
+        """Leave it for the next pass. The reconciler is its only writer."""
+        self.items.put(Put(table=Table.LEDGER, item=work.to_item()))
+
+    def newest_runs(self) -> dict[int, int]:
+        """The newest run of each shard that is done; all before it are."""
+        newest: dict[int, int] = {}
+        for shard in known_shards(self.items, self.shards):
+            items = self.items.query(Table.LEDGER, run_key(shard, 0).pk, descending=True)
+            runs = (run.run for run in map(Run.from_item, items) if run.state == "done")
+            newest[shard] = next(runs, 0)
+        return newest
+
+    def _extended(self, work: WorkList) -> WorkList:
+        now_s = self.clock.now_ms() // 1000
+        runs, hours, files = dict(work.runs), dict(work.hours), dict(work.files)
+        for shard in known_shards(self.items, self.shards):
+            for run in self._done(shard, runs.get(shard, 0)):
+                if len(files) >= _MOST_FILES:
+                    break
+                for published in self._published(run):
+                    hours.setdefault(published.hour_s, now_s)
+                    for file in published.sources:
+                        files.setdefault(file, now_s)
+                runs[shard] = run.run
+        return replace(work, runs=runs, hours=hours, files=files)
+
+    def _done(self, shard: int, after: int) -> Iterator[Run]:
+        """Runs that are done, oldest first: all before the first that is not."""
+        key = run_key(shard, after + 1)
+        runs = map(Run.from_item, self.items.query(Table.LEDGER, key.pk, sk_from=key.sk))
+        return takewhile(lambda run: run.state == "done", runs)
+
+    def _published(self, run: Run) -> Iterator[Published]:
+        plan = Plan.from_json(self.objects.get(run.plan_key), run.plan_key)
+        keys = [published_key(hour.hour_s, run.shard, run.run) for hour in plan.hours]
+        return map(Published.from_item, self.items.get_many(Table.LEDGER, keys).values())
+
+    def _files(
+        self, files: list[Source], deadline: Deadline, contradictions: Contradictions
+    ) -> dict[Source, HourCheck]:
+        """What was found in each file that there was time for."""
+        checks: dict[Source, HourCheck] = {}
+        for file in files:
+            if deadline.remaining_ms() < self.reserve_ms:
+                break
+            checks[file] = self._file(file, contradictions)
+        return checks
+
+    def _file(self, file: Source, contradictions: Contradictions) -> HourCheck:
+        batches = {str(g[0]): total for g, total in self.reconciler.view.reader.totals([file], _BY_BATCH).items()}
+        expired = self._may_have_expired(file.hour_s)
+        wrong = () if expired else tuple(self._marker_differences(file.hour_s, batches, contradictions))
+        return HourCheck(
+            hour_s=file.hour_s,
+            settled=True,
+            deep=True,
+            markers=None,
+            usage=ZERO,
+            rows=sum_totals(batches.values()),
+            differences=wrong,
+        )
+
+    def _may_have_expired(self, hour_s: int) -> bool:
+        return hour_s - HOUR_S + self.reconciler.marker_life_s <= self.clock.now_ms() // 1000
+
+    def _marker_differences(
+        self, hour_s: int, batches: Mapping[str, Total], contradictions: Contradictions
+    ) -> Iterator[Difference]:
+        rest = iter(batches.items())
+        while part := dict(islice(rest, _MARKERS_AT_ONCE)):
+            found = self.items.get_many(Table.LEDGER, [marker_key(batch_id) for batch_id in part])
+            markers: dict[str, Marker] = {}
+            for item in found.values():
+                with contradictions.noted():
+                    known = Marker.from_item(item)
+                    markers[known.batch_id] = known
+            for batch_id, rows in part.items():
+                # All rows of a batch in an hour are in one file: they came in one commit.
+                marker = markers.get(batch_id)
+                marked = ZERO if marker is None else marker.hours.get(hour_s, ZERO)
+                if marked != rows:
+                    yield Difference(
+                        between="markers/rows", hour_s=hour_s, batch_id=batch_id, expected=marked, found=rows
+                    )
+
+    def _usage(self, hours: list[int], deadline: Deadline) -> tuple[dict[int, HourCheck], list[HourCheck]]:
+        """The last look at each hour that there was time for, and those in which two looks showed the same."""
+        looked: dict[int, HourCheck] = {}
+        for hour_s in hours:
+            if deadline.remaining_ms() < self.reserve_ms:
+                break
+            looked[hour_s], _ = self.reconciler.look(hour_s, frozenset())
+        doubtful = [hour_s for hour_s, check in looked.items() if not check.agrees]
+        different: list[HourCheck] = []
+        if doubtful:
+            self.clock.sleep_ms(self.reconciler.wait_ms)
+        for hour_s in doubtful:
+            if deadline.remaining_ms() < self.reserve_ms // 2:
+                break
+            again, _ = self.reconciler.look(hour_s, frozenset())
+            if again.differences and again.confirms(looked[hour_s]):
+                different.append(again)
+            looked[hour_s] = again
+        return looked, different
+
+
+def _equal(check: HourCheck | None) -> bool:
+    return check is not None and check.agrees

@@ -1,0 +1,278 @@
+"""What the reconciler keeps of the sources: their numbers, what is missing, and what operators ruled.
+
+It is the only writer of them, so they are written unconditionally. A source that cannot be read or written keeps no
+other from being kept.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from metering.audit.sequences import SOURCES_KEPT, Gap, SeenSequences, SourceSightings
+from metering.errors import MeteringError
+from metering.ledger.notes.sources import (
+    NAMED,
+    RULING_PK,
+    SILENCE_S,
+    SOURCE_PK,
+    SOURCES_KEY,
+    Ruling,
+    RulingKind,
+    SourceFigures,
+    SourceState,
+)
+from metering.stores.fields import Fields
+from metering.stores.writes import Put, Table
+from metering.units import MINUTE_S
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from metering.audit.reconcile.table_scan import MarkerSurvey
+    from metering.stores.clock import Clock
+    from metering.stores.items import ItemStore
+    from metering.stores.writes import Item, Value
+
+# A number that is missing for less than this may belong to a batch on its way.
+GAP_GRACE_S = 15 * MINUTE_S
+# Rulings are given by hand; those that are over expire.
+_RULINGS_READ = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceMemory:
+    """What is kept of one source between two passes.
+
+    `forgotten_ms` is the moment of the newest ruling to forget it, `ruled_ms` that of the newest one of any kind.
+    """
+
+    seen: SeenSequences = field(default_factory=SeenSequences)
+    last_seen_s: int = 0
+    forgotten_ms: int = 0
+    ruled_ms: int = 0
+
+    @classmethod
+    def from_item(cls, item: Item) -> SourceMemory:
+        state, fields = SourceState.from_item(item), Fields.of_item(item)
+        return cls(
+            seen=SeenSequences(
+                last=state.last_sequence,
+                last_ms=fields.whole("last_ms"),
+                gaps=tuple(
+                    Gap(gap.whole("first"), gap.whole("last"), gap.whole("noticed_ms"), gap.whole("since_ms"))
+                    for gap in fields.rows("noticed", Gap._fields)
+                ),
+                unlisted_gaps=state.unlisted_gaps,
+                unlisted_numbers=state.unlisted_numbers,
+                incredible=state.incredible,
+                incredible_first=state.incredible_first,
+            ),
+            last_seen_s=state.last_seen_s,
+            # Nobody ruled before there were rulings.
+            forgotten_ms=fields.whole("forgotten_ms", absent=0),
+            ruled_ms=fields.whole("ruled_ms", absent=0),
+        )
+
+    def state(self, source_id: str, *, noticed_by_ms: int) -> SourceState:
+        """For people: only gaps that were noticed by a moment are told of."""
+        return SourceState(
+            source_id=source_id,
+            last_sequence=self.seen.last,
+            last_seen_s=self.last_seen_s,
+            gaps=tuple((gap.first, gap.last) for gap in self.seen.confirmed(before_ms=noticed_by_ms)),
+            unlisted_gaps=self.seen.unlisted_gaps,
+            unlisted_numbers=self.seen.unlisted_numbers,
+            incredible=self.seen.incredible,
+            incredible_first=self.seen.incredible_first,
+        )
+
+    def to_item(self, state: SourceState, *, life_s: int) -> dict[str, Value]:
+        noticed: list[Value] = [list(gap) for gap in self.seen.gaps]
+        return {
+            **state.to_item(),
+            "last_ms": self.seen.last_ms,
+            "noticed": noticed,
+            "forgotten_ms": self.forgotten_ms,
+            "ruled_ms": self.ruled_ms,
+            "expires_at": max(self.last_seen_s, self.forgotten_ms // 1000) + life_s,
+        }
+
+
+@dataclass(slots=True)
+class _Tally:
+    """Counts sources while they are kept. `since_ms`: what is missing was made after it."""
+
+    sources: int = 0
+    silent: int = 0
+    gaps: int = 0
+    incredible: int = 0
+    unkept: int = 0
+    names: list[str] = field(default_factory=list)
+    since_ms: int | None = None
+
+    def add(self, state: SourceState, seen: SeenSequences, *, noticed_by_ms: int, silent_s: int) -> None:
+        """Count one."""
+        self.sources += 1
+        self.silent += state.last_seen_s < silent_s
+        self.gaps += len(state.gaps) + state.unlisted_gaps
+        self.incredible += state.incredible > 0
+        for gap in seen.confirmed(before_ms=noticed_by_ms):
+            self.since_ms = gap.since_ms if self.since_ms is None else min(self.since_ms, gap.since_ms)
+
+    def miss(self, source_id: str, count: int = 1) -> None:
+        """One that is not kept, by name."""
+        if source_id in self.names:
+            return
+        self.unkept += count
+        if len(self.names) < NAMED:
+            self.names.append(source_id)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceKeeper:
+    """Keeps them.
+
+    Attributes:
+        largest_jump: A gap of more numbers than this is not credible: it is counted, and holds nothing back.
+        life_s: A source that has sent nothing for so long is none any more. Longer than markers live, or it would be
+            derived from them again.
+        gap_grace_s: A gap is told of when it has been there for so long.
+    """
+
+    items: ItemStore
+    clock: Clock
+    largest_jump: int
+    life_s: int
+    gap_grace_s: int = GAP_GRACE_S
+
+    def keep(self, survey: MarkerSurvey) -> int | None:
+        """After a whole pass: write down what it saw; returns since when anything is missing, epoch milliseconds.
+
+        Raises:
+            UnavailableError: The sources or the rulings cannot be read now.
+        """
+        tally = _Tally()
+        if survey.unkept:
+            tally.miss(survey.unkept_source, survey.unkept)
+        return self._pass(survey.sources, tally, scanned_ms=self.clock.now_ms())
+
+    def honour(self) -> tuple[int | None] | None:
+        """Between whole passes: honour new rulings. What has come since the last whole pass is not known.
+
+        Returns:
+            None if there is no new ruling, else as `keep`.
+
+        Raises:
+            UnavailableError: The sources or the rulings cannot be read now.
+        """
+        known = self.figures()
+        newest_ms = max((ruling.at_ms for rulings in self._rulings().values() for ruling in rulings), default=0)
+        if newest_ms <= known.ruled_ms:
+            return None
+        tally = _Tally(unkept=known.unkept, names=list(known.names))
+        return (self._pass(None, tally, scanned_ms=known.scanned_ms),)
+
+    def figures(self) -> SourceFigures:
+        """As they were left."""
+        item = self.items.get(Table.LEDGER, SOURCES_KEY)
+        return SourceFigures() if item is None else SourceFigures.from_item(item)
+
+    def states(self) -> list[SourceState]:
+        """Every numbered producer that was heard in its life, by name."""
+        now_s = self.clock.now_ms() // 1000
+        found = (SourceState.from_item(item) for item in self.items.query(Table.LEDGER, SOURCE_PK))
+        return [state for state in found if state.is_live(now_s, self.life_s)]
+
+    def _pass(self, sightings: Mapping[str, SourceSightings] | None, tally: _Tally, *, scanned_ms: int) -> int | None:
+        rulings = self._rulings()
+        stored: set[str] = set()
+        # Also those that nothing new came from: their gaps get old enough to be told of.
+        for item in self.items.query(Table.LEDGER, SOURCE_PK):
+            source_id = str(item["sk"])
+            stored.add(source_id)
+            found = None if sightings is None else sightings.get(source_id, SourceSightings())
+            self._keep(source_id, item, found, rulings.get(source_id, []), tally, scanned_ms)
+        for source_id, seen in sorted((sightings or {}).items(), key=lambda each: each[0]):
+            if source_id in stored:
+                continue
+            if tally.sources < SOURCES_KEPT:
+                self._keep(source_id, None, seen, rulings.get(source_id, []), tally, scanned_ms)
+            else:
+                tally.miss(source_id, len(seen.sequences))
+        figures = SourceFigures(
+            scanned_ms=scanned_ms,
+            ruled_ms=max((ruling.at_ms for each in rulings.values() for ruling in each), default=0),
+            sources=tally.sources,
+            silent=tally.silent,
+            gaps=tally.gaps,
+            incredible=tally.incredible,
+            unkept=tally.unkept,
+            names=tuple(tally.names),
+        )
+        self.items.put(Put(table=Table.LEDGER, item=figures.to_item()))
+        return tally.since_ms
+
+    def _keep(
+        self,
+        source_id: str,
+        before: Item | None,
+        found: SourceSightings | None,
+        rulings: list[Ruling],
+        tally: _Tally,
+        scanned_ms: int,
+    ) -> None:
+        noticed_by_ms = scanned_ms - self.gap_grace_s * 1000
+        try:
+            memory = SourceMemory() if before is None else SourceMemory.from_item(before)
+            memory = self._now(memory, found, rulings)
+            state = memory.state(source_id, noticed_by_ms=noticed_by_ms)
+            if state.is_live(self.clock.now_ms() // 1000, self.life_s):
+                tally.add(state, memory.seen, noticed_by_ms=noticed_by_ms, silent_s=scanned_ms // 1000 - SILENCE_S)
+            after = memory.to_item(state, life_s=self.life_s)
+            if after != before and (before is not None or memory.last_seen_s):
+                self.items.put(Put(table=Table.LEDGER, item=after))
+        except MeteringError:
+            tally.miss(source_id)
+
+    def _now(self, memory: SourceMemory, found: SourceSightings | None, rulings: list[Ruling]) -> SourceMemory:
+        """A source after what was found of it (None: nobody looked), and after what was ruled."""
+        forgotten_ms = max((r.at_ms for r in rulings if r.kind is RulingKind.FORGET), default=0)
+        if forgotten_ms > memory.forgotten_ms:
+            memory = SourceMemory(forgotten_ms=forgotten_ms, ruled_ms=forgotten_ms)
+        seen, last_seen_s = memory.seen, memory.last_seen_s
+        accepted = [r for r in rulings if r.kind is RulingKind.ACCEPT_GAP and r.at_ms > memory.forgotten_ms]
+        if found is not None:
+            found = found.after(memory.forgotten_ms)
+            if memory.forgotten_ms:
+                seen = seen.begun_anew(found.sequences)
+            seen = seen.plus(
+                found.sequences,
+                now_ms=self.clock.now_ms(),
+                largest_jump=self.largest_jump,
+                accepted_ms=max((r.at_ms for r in accepted if r.numbers is None), default=0),
+            )
+            last_seen_s = max(last_seen_s, found.newest_ms // 1000)
+        for ruling in accepted:
+            if ruling.at_ms <= memory.ruled_ms:
+                continue
+            if ruling.numbers is None:
+                seen = seen.accepting_all(noticed_by_ms=ruling.at_ms)
+            else:
+                seen = seen.accepting(*ruling.numbers)
+        return SourceMemory(
+            seen=seen,
+            last_seen_s=last_seen_s,
+            forgotten_ms=memory.forgotten_ms,
+            ruled_ms=max((memory.ruled_ms, *(ruling.at_ms for ruling in rulings))),
+        )
+
+    def _rulings(self) -> dict[str, list[Ruling]]:
+        now_s = self.clock.now_ms() // 1000
+        found: dict[str, list[Ruling]] = {}
+        for item in islice(self.items.query(Table.LEDGER, RULING_PK), _RULINGS_READ):
+            ruling = Ruling.from_item(item)
+            if ruling.expires_at > now_s:
+                found.setdefault(ruling.source_id, []).append(ruling)
+        return found

@@ -1,0 +1,93 @@
+"""What the two queues may still hold: up to when all that was sent has its verdict."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from metering.hours import rfc3339
+from metering.ledger.notes.queue_memory import (
+    HELD_FROM_RECEIVE,
+    HELD_PK,
+    QUEUES_KEY,
+    HeldMessage,
+    QueueLook,
+    QueueMemory,
+)
+from metering.ledger.notes.watch_state import WATCH_KEY, WatchState
+from metering.stores.writes import Table
+from metering.units import MINUTE_S
+
+if TYPE_CHECKING:
+    from metering.stores.clock import Clock
+    from metering.stores.items import ItemStore
+    from metering.stores.queues import Queue, QueueFacts, Redelivery
+
+# A queue's depth is right a minute after it was last sent to (SQS: ApproximateNumberOfMessages).
+DEPTH_DELAY_S = MINUTE_S
+# The age of the oldest message is a metric that may be so old itself.
+AGE_DELAY_S = 10 * MINUTE_S
+# Notes read at a look. More of them are an incident; then what was known before it holds.
+NOTES_READ = 1_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UndecidedMessages:
+    """Looks at the queues in the order in which a message goes through them, so that none slips by."""
+
+    items: ItemStore
+    ingest: Queue
+    dead: Queue
+    facts: QueueFacts
+    clock: Clock
+
+    def look(self) -> QueueMemory:
+        """One look, on top of what the watch remembers. The caller keeps it, or does not."""
+        now_s = self.clock.now_ms() // 1_000
+        redelivery: Redelivery | None = None
+        empty = self.ingest.depth().total == 0
+        empty_s = now_s if empty else self._last_empty_s()
+        left_s = noted_from_s = max(empty_s - DEPTH_DELAY_S, 0)
+        if not empty:
+            redelivery = self.facts.redelivery()
+            age_s = self.facts.oldest_age_s()
+            left_s = left_s if age_s is None else max(left_s, now_s - age_s - AGE_DELAY_S)
+            # What was noted before it was visible again before all that is left was sent: received again, or dead.
+            noted_from_s = max(noted_from_s, left_s - redelivery.visibility_s)
+        held = self._held(noted_from_s)
+        dead = self.dead.depth().total
+        look = QueueLook(
+            now_s=now_s,
+            left_s=left_s,
+            empty=empty,
+            ended_s=self.clock.now_ms() // 1_000,
+            held_s=min((note.sent_s for note in held), default=None),
+            unseen=dead > 0 or len(held) > NOTES_READ,
+        )
+        last = self.items.get(Table.LEDGER, QUEUES_KEY)
+        if last is None:
+            return QueueMemory.first(look)
+        return QueueMemory.from_item(last).after(look, blind_s=self._blind_s(redelivery))
+
+    def through_s(self, memory: QueueMemory) -> int:
+        """All that was sent before it has its verdict."""
+        longest_s = 0 if memory.calm else self.facts.longest_retention_s()
+        return memory.through_s(longest_life_s=longest_s)
+
+    def _last_empty_s(self) -> int:
+        item = self.items.get(Table.LEDGER, WATCH_KEY)
+        return 0 if item is None else WatchState.from_item(item).queue_empty_s
+
+    def _held(self, noted_from_s: int) -> list[HeldMessage]:
+        notes = self.items.query(Table.LEDGER, HELD_PK, sk_from=rfc3339(max(noted_from_s, 0)))
+        return [HeldMessage.from_item(item) for item in islice(notes, NOTES_READ + 1)]
+
+    def _blind_s(self, redelivery: Redelivery | None) -> int:
+        """How long a message stays in the queue after its age is left out: hidden after each receive that is left."""
+        if redelivery is None:
+            return 0
+        if redelivery.max_receives is None:
+            return self.facts.longest_retention_s()
+        receives = max(redelivery.max_receives - HELD_FROM_RECEIVE + 1, 1)
+        return receives * redelivery.visibility_s + AGE_DELAY_S

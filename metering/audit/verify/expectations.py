@@ -1,0 +1,124 @@
+"""A manifest as verification needs it: contents by batch id, and what is still missing of each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from metering.usage.totals import ZERO, Total, UsageKey
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from metering.audit.verify.manifest import SentBatch
+    from metering.ledger.markers import Marker
+
+
+@dataclass(slots=True, kw_only=True)
+class SentContent:
+    """One content of one batch id, however often it was sent.
+
+    Attributes:
+        owed: What its metered records add up to, less what a reader found of it: empty once all of it was found once.
+    """
+
+    batch_id: str
+    rejected: bool
+    records: int
+    metered: int
+    bytes: int
+    owed: dict[UsageKey, Total]
+
+    def matches(self, marker: Marker) -> bool:
+        """Whether this is the content that the marker accepted: no two contents of an id have equal sums."""
+        return (marker.records, marker.metered) == (self.records, self.metered) and self.bytes == sum(
+            total.bytes for total in marker.hours.values()
+        )
+
+    def found(self, key: UsageKey, total: Total) -> None:
+        """A reader found this much of it."""
+        left = self.owed.get(key, ZERO).plus(Total(-total.bytes, -total.records))
+        if left == ZERO:
+            self.owed.pop(key, None)
+        else:
+            self.owed[key] = left
+
+
+@dataclass(slots=True, kw_only=True)
+class SentBatches:
+    """Everything that a manifest says was sent.
+
+    Attributes:
+        contents: By batch id, in the order of their numbers.
+        nameless: Digests of bodies from which no id can be read.
+        copies: Further copies of a content, by batch id.
+    """
+
+    contents: dict[str, list[SentContent]] = field(default_factory=dict)
+    nameless: set[str] = field(default_factory=set)
+    copies: dict[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def collect(cls, lines: Iterable[SentBatch]) -> SentBatches:
+        """Sort the lines of a manifest by batch. A content that a manifest has twice is one content and a copy."""
+        sent = cls()
+        seen: set[tuple[str, int]] = set()
+        for line in lines:
+            if not line.batch_id:
+                sent.nameless.add(line.body_sha256)
+            elif line.expect == "duplicate" or (line.batch_id, line.content) in seen:
+                sent.copies[line.batch_id] = sent.copies.get(line.batch_id, 0) + 1
+            else:
+                seen.add((line.batch_id, line.content))
+                sent.contents.setdefault(line.batch_id, []).append(_content(line))
+        return sent
+
+    def add(self, other: SentBatches) -> None:
+        """Take in another manifest. What both have sent is one content and further copies."""
+        self.nameless |= other.nameless
+        for batch_id, contents in other.contents.items():
+            known = self.contents.setdefault(batch_id, [])
+            for content in contents:
+                if any(content.owed == each.owed and content.rejected == each.rejected for each in known):
+                    self.copies[batch_id] = self.copies.get(batch_id, 0) + 1
+                else:
+                    known.append(content)
+        for batch_id, copies in other.copies.items():
+            self.copies[batch_id] = self.copies.get(batch_id, 0) + copies
+
+    @property
+    def distinct(self) -> int:
+        """Number of different contents."""
+        return len(self.nameless) + sum(len(contents) for contents in self.contents.values())
+
+    @property
+    def expected(self) -> dict[str, int]:
+        """Number of contents that must end in each verdict, and of further copies (`duplicate`)."""
+        rejected = sum(contents[0].rejected for contents in self.contents.values())
+        return {
+            "accepted": len(self.contents) - rejected,
+            "duplicate": sum(self.copies.values()),
+            "conflict": sum(len(contents) - 1 for contents in self.contents.values()),
+            "rejected": rejected + len(self.nameless),
+        }
+
+    def accepted_content(self, marker: Marker) -> SentContent | None:
+        """The content that a marker accepted, or None if it is none that was sent."""
+        contents = self.contents.get(marker.batch_id, [])
+        return next((content for content in contents if content.matches(marker)), None)
+
+    def hours(self) -> set[int]:
+        """Hours that any of its records lies in."""
+        return {key.hour_s for contents in self.contents.values() for content in contents for key in content.owed}
+
+
+def _content(line: SentBatch) -> SentContent:
+    totals: Mapping[UsageKey, Total] = line.totals
+    return SentContent(
+        batch_id=line.batch_id,
+        rejected=line.expect == "rejected",
+        records=line.records,
+        metered=line.metered,
+        bytes=sum(total.bytes for total in totals.values()),
+        owed=dict(totals),
+    )

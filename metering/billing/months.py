@@ -1,0 +1,218 @@
+"""Closing a billing month for good, and checking later that it still is what it was (docs/protocol.md)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from metering.errors import ConditionFailedError, MeteringError, ObjectDamagedError, ObjectMissingError
+from metering.hours import month_bounds_s, month_of, rfc3339
+from metering.lake.rows import USAGE_QUERY, usage_of
+from metering.ledger.booked_hours import LakeFile, Pending, pending_key
+from metering.ledger.closed_months import ClosedHour, ClosedMonth
+from metering.ledger.frozen_months import frozen_month
+from metering.ledger.periods import Period, period_key
+from metering.ledger.shards import known_shards
+from metering.stores.bucket import closed_month_key, lake_prefix
+from metering.stores.writes import Absent, Equals, Put, Table, Update
+from metering.units import DAY_S
+from metering.usage.totals import ZERO
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from metering.audit.reconcile.reconciler import Reconciler
+    from metering.lake.compactor import Compactor
+    from metering.lake.ports import LakeReader
+    from metering.lake.view import LakeView
+    from metering.ledger.row_sources import HourState
+    from metering.stores.clock import Clock, Deadline
+    from metering.stores.items import ItemStore
+    from metering.stores.objects import ObjectStore
+    from metering.stores.patience import Patience
+    from metering.stores.telemetry import Alerts
+    from metering.usage.totals import Total, UsageKey
+
+
+class PeriodNotClosableError(MeteringError):
+    """A month cannot be closed now. Nothing is lost; `why` says what to do about it.
+
+    Attributes:
+        month: `2026-11`.
+        why: One sentence.
+    """
+
+    def __init__(self, month: str, why: str) -> None:
+        super().__init__(month, why)
+        self.month = month
+        self.why = why
+
+    def __str__(self) -> str:
+        return f"{self.month} is not closed: {self.why}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeriodCloser:
+    """Closes months.
+
+    Attributes:
+        wait_s: How long after its end a month is closed at the earliest: workers' clocks differ by less than that.
+    """
+
+    items: ItemStore
+    objects: ObjectStore
+    view: LakeView
+    reader: LakeReader
+    compactor: Compactor
+    reconciler: Reconciler
+    clock: Clock
+    patience: Patience
+    alerts: Alerts
+    shards: int
+    wait_s: int = 3 * DAY_S
+
+    def close(self, month: str, deadline: Deadline) -> ClosedMonth:
+        """Close a month; run again after an error or a crash, it goes on where it stopped.
+
+        Raises:
+            PeriodNotClosableError: It is too early, time ran out, or totals differ (an alert was sent).
+            ValueError: `month` is no month.
+        """
+        first_s, after_s = month_bounds_s(month)
+        if self.clock.now_ms() // 1000 < after_s + self.wait_s:
+            raise PeriodNotClosableError(month, f"it can be closed from {rfc3339(after_s + self.wait_s)} on")
+        period = self._begin(month)
+        if period.state == "closed":
+            return ClosedMonth.from_json(self.objects.get(period.manifest_key), period.manifest_key)
+        while self._pending(month):
+            if not self.compactor.run(deadline, closing=frozenset([month])).finished:
+                raise PeriodNotClosableError(month, "compaction needs more time; run the command again")
+            if self._pending(month):
+                # An open commit that could not be finished now.
+                if deadline.remaining_ms() < self.compactor.reserve_ms:
+                    raise PeriodNotClosableError(month, "a commit of it is still open; run the command again")
+                self.clock.sleep_ms(1_000)
+        known = self._check(month, first_s, after_s)
+        hours = [self._closed_hour(hour_s, month) for hour_s in self.view.hours(from_s=first_s, to_s=after_s)]
+        self._compare(month, hours, known)
+        closed = ClosedMonth(month=month, hours=tuple(hours))
+        self._freeze(closed)
+        return closed
+
+    def show(self, month: str) -> Period | None:
+        """The month's state; None while it is open."""
+        item = self.items.get(Table.LEDGER, period_key(month))
+        return None if item is None else Period.from_item(item)
+
+    def frozen(self, month: str) -> ClosedMonth | None:
+        """The figures of a closed month, or None if it is not closed."""
+        return self.patience.call(lambda: frozen_month(self.items, self.objects, month))
+
+    def verify(self, month: str) -> list[str]:
+        """Recompute a closed month from its files; returns what is wrong, one sentence each.
+
+        Raises:
+            PeriodNotClosableError: It is not closed.
+        """
+        closed = self.frozen(month)
+        if closed is None:
+            raise PeriodNotClosableError(month, "there is nothing to verify")
+        first_s, after_s = month_bounds_s(month)
+        problems = [problem for hour in closed.hours for problem in self._verify_hour(hour)]
+        known = {hour.hour_s for hour in closed.hours}
+        for hour_s in self.view.hours(from_s=first_s, to_s=after_s):
+            if hour_s not in known:
+                problems.append(f"{rfc3339(hour_s)} was empty when the month was closed, and is not any more")
+        return problems
+
+    def _begin(self, month: str) -> Period:
+        period = Period(month=month, state="closing")
+        put = Put(table=Table.LEDGER, item=period.to_item(), condition=Absent())
+        try:
+            self.patience.call(lambda: self.items.put(put))
+        except ConditionFailedError as error:
+            return period if error.existing is None else self.show(month) or period
+        return period
+
+    def _pending(self, month: str) -> bool:
+        """Whether any commit has an hour of the month that no run has taken: the only complete list."""
+        return any(
+            month_of(hour_s) == month
+            for shard in known_shards(self.items, self.shards)
+            for item in self.items.query(Table.LEDGER, pending_key(shard, "").pk)
+            for hour_s in Pending.from_item(item).hours
+        )
+
+    def _check(self, month: str, first_s: int, after_s: int) -> dict[int, Total]:
+        """What usage says of each hour of the month, now that markers and rows say the same."""
+        result = self.reconciler.run(from_s=first_s, to_s=after_s, deep=True)
+        result.markers.contradictions.tell()
+        if result.different:
+            hours = ", ".join(rfc3339(check.hour_s) for check in result.different[:5])
+            raise PeriodNotClosableError(
+                month, f"markers, usage and rows differ in {len(result.different)} hours ({hours}); see the alert"
+            )
+        if result.unsettled:
+            raise PeriodNotClosableError(month, f"{len(result.unsettled)} hours did not settle; run the command again")
+        return {check.hour_s: check.usage for check in result.checks}
+
+    def _compare(self, month: str, hours: list[ClosedHour], known: dict[int, Total]) -> None:
+        """What is about to be frozen must be every hour that usage and markers know, and nothing else.
+
+        The hours to freeze are listed from pending and the lake, those compared before also from usage and markers.
+        """
+        frozen = {hour.hour_s: hour.total for hour in hours}
+        wrong = [h for h in sorted(known | frozen) if known.get(h, ZERO) != frozen.get(h, ZERO)]
+        if not wrong:
+            return
+        named = ", ".join(map(rfc3339, wrong[:5]))
+        fields = {"month": month, "hours": str(len(wrong)), "first": rfc3339(wrong[0])}
+        self.alerts.send("page", "A month would be frozen wrong", fields)
+        raise PeriodNotClosableError(
+            month,
+            f"{len(wrong)} hours ({named}) would be frozen with other totals than usage and markers have; nothing is "
+            "frozen: see docs/runbooks/reconciliation-differences.md",
+        )
+
+    def _closed_hour(self, hour_s: int, month: str) -> ClosedHour:
+        state = self.view.hour_exact(hour_s)
+        if not state.published:
+            raise PeriodNotClosableError(month, f"{rfc3339(hour_s)} is not published; run the command again")
+        files = tuple(
+            LakeFile(key=source.key, rows=source.rows, bytes=source.bytes)
+            for source in sorted(state.sources, key=lambda source: source.key)
+        )
+        return ClosedHour(hour_s=hour_s, files=files, usage=self._usage(state))
+
+    def _usage(self, state: HourState) -> dict[UsageKey, Total]:
+        return usage_of(state.hour_s, self.reader.totals(state.sources, USAGE_QUERY))
+
+    def _freeze(self, closed: ClosedMonth) -> None:
+        key, body = closed_month_key(closed.month), closed.to_json()
+        self.patience.call(lambda: self.objects.put(key, body, if_absent=True))
+        update = Update(
+            table=Table.LEDGER,
+            key=period_key(closed.month),
+            set={"state": "closed", "manifest": key},
+            condition=Equals(attribute="state", value="closing"),
+        )
+        try:
+            self.patience.call(lambda: self.items.update(update))
+        except ConditionFailedError:
+            # Somebody else came first: the same month gives the same manifest.
+            return
+
+    def _verify_hour(self, hour: ClosedHour) -> Iterator[str]:
+        label = rfc3339(hour.hour_s)
+        listed = {info.key for info in self.objects.list(lake_prefix(hour.hour_s))}
+        for extra in sorted(listed - {file.key for file in hour.files}):
+            yield f"{label}: {extra} was added after the month was closed"
+        try:
+            usage = usage_of(hour.hour_s, self.reader.totals(hour.sources, USAGE_QUERY))
+        except (ObjectMissingError, ObjectDamagedError) as error:
+            yield f"{label}: {error}"
+            return
+        for key in sorted(usage.keys() | hour.usage.keys(), key=str):
+            if usage.get(key) != hour.usage.get(key):
+                files, frozen = usage.get(key), hour.usage.get(key)
+                yield f"{label}: {key.account_id} {key.usage_type}: the files say {files}, the manifest {frozen}"

@@ -1,0 +1,84 @@
+"""`metering alerts`: who would hear of an alert, tried out."""
+
+import time
+from typing import Annotated
+
+import typer
+
+from metering.adapters.aws.errors import translated
+from metering.cli.command import Session, command
+from metering.cli.failures import CommandFailedError, WrongUsageError
+from metering.cli.output import Answer, Cell, Column
+from metering.hours import rfc3339
+from metering.operations.alarms import ALARMS, alarm_name
+
+alerts = typer.Typer(help="Alerts: the topics, their subscribers, and the alarms.", no_args_is_help=True)
+
+
+@command(alerts, "test", reads=True)
+def send_test(
+    session: Session,
+    severity: Annotated[str | None, typer.Option("--severity", help="page or ticket; both by default.")] = None,
+) -> None:
+    """Send a labelled test alert through each topic, and say who gets it. Exits with 1 if nobody is paged."""
+    if severity not in {None, "page", "ticket"}:
+        raise WrongUsageError(f"--severity {severity}: not one of page, ticket.")
+    region = session.region()
+    topics = {"page": region.names.page_topic_arn, "ticket": region.names.ticket_topic_arn}
+    chosen = [name for name in topics if severity in {None, name}]
+    rows: list[dict[str, Cell]] = []
+    for name in chosen:
+        fields: dict[str, str | int] = {
+            "test": "This is a test. Nothing is wrong.",
+            "stage": region.stage,
+            "region": region.region,
+            "at": rfc3339(int(time.time())),
+        }
+        region.alerts.send(name, f"TEST of metering {region.stage} in {region.region}", fields)
+        found = _subscriptions(session, topics[name])
+        rows += [{"severity": name, **row} for row in found or [{"protocol": "", "subscriber": "", "state": "nobody"}]]
+    columns = (Column(name="severity"), Column(name="protocol"), Column(name="subscriber"), Column(name="state"))
+    session.write(Answer(columns=columns, rows=rows))
+    if "page" in chosen and not any(row["severity"] == "page" and row["state"] == "sent" for row in rows):
+        raise CommandFailedError(
+            "Nobody would be paged: the page topic has no confirmed subscription.",
+            "Add one to the stage's settings (subscriptions in metering/fleet/stage.py), deploy, and confirm it.",
+        )
+
+
+@command(alerts, "list", reads=True)
+def list_(session: Session) -> None:
+    """Show every alarm with its state, its severity and its runbook."""
+    region = session.region()
+    with translated("cloudwatch.DescribeAlarms"):
+        pages = region.clients.cloudwatch.get_paginator("describe_alarms").paginate(
+            AlarmNamePrefix=alarm_name(region.stage, "")
+        )
+        states = {a["AlarmName"]: a.get("StateValue", "") for page in pages for a in page.get("MetricAlarms", [])}
+    rows: list[dict[str, Cell]] = [
+        {
+            "alarm": spec.name,
+            "severity": spec.severity,
+            "state": states.get(alarm_name(region.stage, spec.name), "not deployed"),
+            "meaning": spec.meaning,
+            "runbook": f"docs/runbooks/{spec.name}.md",
+        }
+        for spec in ALARMS
+    ]
+    columns = ("alarm", "severity", "state", "meaning", "runbook")
+    session.write(Answer(columns=tuple(Column(name=name) for name in columns), rows=rows))
+
+
+def _subscriptions(session: Session, topic: str) -> list[dict[str, Cell]]:
+    with translated("sns.ListSubscriptionsByTopic"):
+        pages = session.region().clients.sns.get_paginator("list_subscriptions_by_topic").paginate(TopicArn=topic)
+        found = [each for page in pages for each in page.get("Subscriptions", [])]
+    return [
+        {
+            "protocol": each.get("Protocol", ""),
+            "subscriber": each.get("Endpoint", ""),
+            # One that nobody confirmed yet has a word instead of an ARN.
+            "state": "sent" if each.get("SubscriptionArn", "").startswith("arn:") else "not confirmed",
+        }
+        for each in found
+    ]

@@ -1,0 +1,108 @@
+"""`metering dlq`: dead letters, why they died, and putting them back safely."""
+
+from typing import Annotated
+
+import typer
+
+from metering.cli.command import Session, command, say
+from metering.cli.dead_letter_reader import ANSWER_S, LOOK_S, DeadLetterReader, dead_letters, reader_command
+from metering.cli.failures import CommandFailedError, WrongUsageError
+from metering.cli.output import Answer, Cell, Column
+from metering.hours import rfc3339
+from metering.operations.dead_letters import DeadLetter
+
+dlq = typer.Typer(
+    help="Dead letters: batches that failed five times. Nothing of them is metered until they are redriven.",
+    no_args_is_help=True,
+)
+
+_COLUMNS = (
+    Column(name="batch_id"),
+    Column(name="redrive", title="a redrive would"),
+    Column(name="why"),
+    Column(name="records", kind="integer"),
+    Column(name="source_id"),
+    Column(name="sent", kind="time"),
+    Column(name="receives", kind="integer"),
+    Column(name="admitted_until", kind="time"),
+    Column(name="kept_until", kind="time"),
+    Column(name="message_id"),
+)
+
+
+@command(dlq, "list", reads=True, epilog="Example:\n\n    metering dlq list --format table")
+def list_(
+    session: Session,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Look at so many at most.")] = 100,
+    deep: Annotated[
+        bool,
+        typer.Option("--deep", help=f"Read their records too, in a process of its own: up to {LOOK_S} s for each."),
+    ] = False,
+) -> None:
+    """Show dead letters, and what is known of each without its records. --deep says what a redrive would do now.
+
+    Without --deep no record is read: some dead letters are there because reading them ends a worker. They stay in the
+    queue. While this command looks at them, and for a while after it was killed, they are hidden.
+    """
+    letters = _looked_at(session, limit=limit, deep=deep)
+    rows: list[dict[str, Cell]] = [
+        {
+            "batch_id": letter.batch_id,
+            "redrive": letter.advice,
+            "why": letter.why,
+            "records": letter.records,
+            "source_id": letter.source_id,
+            "sent": rfc3339(letter.sent_at_s),
+            "receives": letter.receives,
+            "admitted_until": None if letter.admitted_until_s is None else rfc3339(letter.admitted_until_s),
+            "kept_until": rfc3339(letter.kept_until_s),
+            "message_id": letter.message_id,
+        }
+        for letter in letters
+    ]
+    session.write(Answer(columns=_COLUMNS, rows=rows))
+
+
+@command(dlq, "redrive", reads=True, epilog="Example:\n\n    metering dlq redrive --max 1000 --rate 50")
+def redrive(
+    session: Session,
+    maximum: Annotated[int | None, typer.Option("--max", help="Put back so many at most. Default: all.")] = None,
+    rate: Annotated[int | None, typer.Option("--rate", help="So many a second at most.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count, and move nothing.")] = False,
+    by_hand: Annotated[
+        bool, typer.Option("--by-hand", help="Receive, send and delete here, although the queue could do it itself.")
+    ] = False,
+) -> None:
+    """Put dead letters back into the ingest queue. Safe to repeat and to stop: a batch counts once, by its id."""
+    if (maximum is not None and maximum < 1) or (rate is not None and rate < 1):
+        raise WrongUsageError("--max and --rate must be at least 1.")
+    done = dead_letters(session.region()).redrive(maximum=maximum, per_s=rate, dry_run=dry_run, by_hand=by_hand)
+    row: dict[str, str | int | bool | None] = {
+        "waiting": done.waiting,
+        "moved": done.moved,
+        "kept": done.kept,
+        "task": done.task,
+        "dry_run": dry_run,
+    }
+    columns = (
+        Column(name="waiting", kind="integer"),
+        Column(name="moved", kind="integer"),
+        Column(name="kept", kind="integer"),
+        Column(name="task"),
+        Column(name="dry_run", kind="flag"),
+    )
+    session.write(Answer(columns=columns, rows=[row], document=row))
+    if done.task is not None:
+        say("The queue service moves them; look again with: metering dlq list")
+    if done.kept:
+        raise CommandFailedError(
+            f"{done.kept} messages were not taken by the ingest queue; they are still dead letters.", "Run it again."
+        )
+
+
+def _looked_at(session: Session, *, limit: int, deep: bool) -> list[DeadLetter]:
+    letters = dead_letters(session.region())
+    if not deep:
+        return letters.letters(limit=limit)
+    with DeadLetterReader(reader_command(session), letters, timeout_s=ANSWER_S) as reader:
+        return letters.letters(limit=limit, look=reader.look, look_s=ANSWER_S)

@@ -1,0 +1,145 @@
+"""`metering period …, rebuild …`: months that are closed for good, and derived items made anew."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+
+from metering.audit.rebuild import RebuildStep
+from metering.cli.command import Session, command, say, shown
+from metering.cli.commands.lake import FROM_OPTION, TO_OPTION, NoDeadline, counts_answer, lake_jobs
+from metering.cli.failures import CommandFailedError, WrongUsageError
+from metering.cli.output import Answer, Column
+from metering.cli.times import parse_range
+from metering.hours import hour_label, month_bounds_s, month_of
+from metering.ledger.closed_months import ClosedMonth
+from metering.units import DAY_S, billed_gb
+
+period = typer.Typer(help="Billing months: close for good, show, verify.", no_args_is_help=True)
+rebuild = typer.Typer(help="Derived items made anew from the rows, with workers running.", no_args_is_help=True)
+
+
+@command(period, "close", reads=True)
+def period_close(session: Session, month: Annotated[str, typer.Argument(metavar="YYYY-MM")]) -> None:
+    """Close a month for good, 72 hours after its end at the earliest. Run again, it goes on where it stopped."""
+    _month(month)
+    closed = lake_jobs(session.region()).closer.close(month, NoDeadline())
+    session.write(_closed_answer(closed, "closed"))
+
+
+@command(period, "show", reads=True)
+def period_show(session: Session, month: Annotated[str, typer.Argument(metavar="YYYY-MM")]) -> None:
+    """The state of a month: open, closing or closed; closed ones with their frozen totals."""
+    _month(month)
+    closer = lake_jobs(session.region()).closer
+    closed = closer.frozen(month)
+    known = closer.show(month)
+    state = known.state if known else "open"
+    session.write(_closed_answer(closed or ClosedMonth(month=month, hours=()), state))
+    if closed is None:
+        say(f"{month} is {state}: nothing is frozen. Its figures so far: metering report usage --from {month}")
+
+
+@command(period, "verify", reads=True)
+def period_verify(session: Session, month: Annotated[str, typer.Argument(metavar="YYYY-MM")]) -> None:
+    """Recompute a closed month from its files; exit 0 only if it is unchanged."""
+    _month(month)
+    problems = lake_jobs(session.region()).closer.verify(month)
+    session.write(Answer(columns=(Column(name="problem"),), rows=[{"problem": problem} for problem in problems]))
+    if problems:
+        raise typer.Exit(1)
+    say(f"{month} is what it was when it was closed.", style="green")
+
+
+def _month(month: str) -> None:
+    try:
+        month_bounds_s(month)
+    except ValueError as error:
+        raise WrongUsageError(f"{month} is no month.", "Write it as 2026-11.") from error
+
+
+def _closed_answer(closed: ClosedMonth, state: str) -> Answer:
+    sums: dict[str, int] = {}
+    for key, total in closed.usage():
+        sums[key.usage_type] = sums.get(key.usage_type, 0) + total.bytes
+    total = closed.total
+    return Answer(
+        columns=(Column(name="usage_type"), Column(name="bytes", kind="bytes")),
+        rows=[{"usage_type": usage_type, "bytes": size} for usage_type, size in sorted(sums.items())],
+        meta={
+            "month": closed.month,
+            "state": state,
+            "records": total.records,
+            "bytes": str(total.bytes),
+            "hours": len(closed.hours),
+            "files": sum(len(hour.files) for hour in closed.hours),
+        },
+        title=f"{closed.month} is {state}",
+        footer=(f"{total.bytes:,} bytes = {billed_gb(total.bytes):,.3f} GB in {total.records:,} records.",),
+    )
+
+
+@command(rebuild, "usage", reads=True)
+def rebuild_usage(
+    session: Session, start: Annotated[str | None, FROM_OPTION] = None, end: Annotated[str | None, TO_OPTION] = None
+) -> None:
+    """Make every usage total what the rows say. What differs is measured twice, a minute apart, then put right.
+
+    Hour by hour: cut off, it has done no harm, and run again it does the rest. Closed months are never changed.
+    """
+    from_s, to_s = parse_range(start, end, default_s=(0, int(time.time()) + DAY_S), whole_hours=True)
+    jobs = lake_jobs(session.region())
+    with _hours() as tell:
+        result = jobs.rebuilder.usage(from_s=from_s, to_s=to_s, tell=tell)
+    counts = {
+        "hours": result.hours,
+        "repaired": result.repaired,
+        "unsettled": len(result.unsettled),
+        "closed": len(result.closed),
+        "damaged": len(result.damaged),
+    }
+    session.write(counts_answer(counts))
+    if result.closed:
+        say(
+            f"Usage items of {len(result.closed)} hours of closed months differ and were left: reports answer the "
+            "frozen figures, so no bill is wrong and nothing is to be corrected.",
+            style="yellow",
+        )
+    if result.damaged:
+        month = month_of(result.damaged[0])
+        raise CommandFailedError(
+            f"Rows of {len(result.damaged)} hours of closed months are not what was frozen.",
+            f"See which files: metering period verify {month}",
+        )
+    if result.unsettled:
+        raise CommandFailedError(f"{len(result.unsettled)} hours did not settle.", "Run the command again.")
+
+
+@contextmanager
+def _hours() -> Iterator[Callable[[RebuildStep], None]]:
+    """Hours done, of how many, on stderr."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with shown(*columns) as progress:
+        task = progress.add_task("reading the usage table", total=None)
+
+        def tell(step: RebuildStep) -> None:
+            text = f"{step.doing} {hour_label(step.hour_s)}"
+            progress.update(task, description=text, completed=step.done, total=step.hours)
+
+        yield tell
+
+
+@command(rebuild, "markers", reads=True)
+def rebuild_markers(session: Session) -> None:
+    """Put back the markers of batches that have rows and none. A later copy of such a batch is a duplicate, flagged."""
+    result = lake_jobs(session.region()).rebuilder.markers()
+    counts = {"batches": result.batches, "rebuilt": result.rebuilt, "unsettled": len(result.unsettled)}
+    session.write(counts_answer(counts))
+    if result.unsettled:
+        raise CommandFailedError(
+            f"Batches of {len(result.unsettled)} hours were left out: a commit stays open there.",
+            "Run the command again.",
+        )

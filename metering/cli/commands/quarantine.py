@@ -1,0 +1,194 @@
+"""`metering quarantine`: what was refused and why, and sending it again."""
+
+import json
+from itertools import islice
+from typing import Annotated
+
+import typer
+
+from metering.adapters.aws.runtime import SystemClock
+from metering.cli.command import Session, command, say
+from metering.cli.failures import CommandFailedError, WrongUsageError
+from metering.cli.output import Answer, Cell, Column, Json
+from metering.cli.times import parse_range
+from metering.errors import OperationFailedError
+from metering.hours import rfc3339
+from metering.quarantine.entries import Entry, QuarantineEntries, Retry
+
+quarantine = typer.Typer(
+    help="Quarantine: batches and records that were refused, with every reason. Nothing in it is metered.",
+    no_args_is_help=True,
+)
+
+EntryArgument = Annotated[str, typer.Argument(metavar="BATCH", help="Batch id, or the key of a quarantine object.")]
+
+_COLUMNS = (
+    Column(name="batch_id"),
+    Column(name="kind"),
+    Column(name="reasons"),
+    Column(name="records", kind="integer"),
+    Column(name="at", kind="time"),
+    Column(name="retried_as"),
+    Column(name="sender"),
+    Column(name="key"),
+)
+_RECORD_COLUMNS = (
+    Column(name="batch_id"),
+    Column(name="position", kind="integer"),
+    Column(name="reasons"),
+    Column(name="raw"),
+)
+_FAR_S = 4_102_444_800  # the year 2100
+
+
+@command(quarantine, "list", reads=True, epilog="Example:\n\n    metering quarantine list --reason too_late")
+def list_(
+    session: Session,
+    start: Annotated[str | None, typer.Option("--from", help="Refused at or after this time, date or month.")] = None,
+    end: Annotated[str | None, typer.Option("--to", help="Refused before this time, date or month.")] = None,
+    reason: Annotated[str | None, typer.Option("--reason", help="Only what has this reason.")] = None,
+    kind: Annotated[str | None, typer.Option("--kind", help="records, refused or conflict.")] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="So many entries at most.")] = 1000,
+) -> None:
+    """List what was refused: whole batches, records of accepted batches, and conflicts."""
+    if kind not in {None, "records", "refused", "conflict"}:
+        raise WrongUsageError(f"--kind {kind}: not one of records, refused, conflict.")
+    from_s, to_s = parse_range(start, end, default_s=(0, _FAR_S))
+    found = (
+        entry
+        for entry in _entries(session).entries(from_s=from_s, to_s=to_s)
+        if kind in {None, entry.kind} and (reason is None or reason in entry.reasons)
+    )
+    entries = list(islice(found, limit + 1))
+    session.write(Answer(columns=_COLUMNS, rows=[_row(entry) for entry in entries[:limit]]))
+    if len(entries) > limit:
+        say(f"There are more than {limit}; use --limit, or choose with --from, --to, --reason, --kind.")
+
+
+@command(quarantine, "show", reads=True, epilog="Example:\n\n    metering quarantine show edge-7f3a-000184")
+def show(session: Session, name: EntryArgument) -> None:
+    """Show one entry whole: each refused record with its reasons, or the message as it came."""
+    entries = _entries(session).find(name)
+    rows: list[dict[str, Cell]] = [row for entry in entries for row in _record_rows(entry)]
+    document: dict[str, Json] = {"entries": [_document(entry) for entry in entries]}
+    session.write(Answer(columns=_RECORD_COLUMNS, rows=rows, document=document))
+
+
+@command(
+    quarantine,
+    "retry",
+    reads=True,
+    epilog="Examples:\n\n    metering quarantine retry edge-7f3a-000184\n\n    metering quarantine retry --reason "
+    "invalid_from --from 2026-11-24",
+)
+def retry(
+    session: Session,
+    name: Annotated[str | None, typer.Argument(metavar="BATCH", help="Batch id or key; or choose by --reason.")] = None,
+    reason: Annotated[str | None, typer.Option("--reason", help="Everything that has this reason.")] = None,
+    start: Annotated[str | None, typer.Option("--from", help="With --reason: refused at or after.")] = None,
+    end: Annotated[str | None, typer.Option("--to", help="With --reason: refused before.")] = None,
+    as_new_id: Annotated[
+        bool, typer.Option("--as-new-id", help="Send a conflict under an id of its own: other content has its id.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be sent, and send nothing.")] = False,
+) -> None:
+    """Send what was refused again: a whole batch under its own id, records as a batch of their own.
+
+    Doing it twice is a duplicate. Fix the cause first: what is still wrong is refused again.
+    """
+    if (name is None) == (reason is None):
+        raise WrongUsageError("Name a batch, or choose by --reason.")
+    tool = _entries(session)
+    if name is not None:
+        chosen = list(tool.find(name))
+    else:
+        from_s, to_s = parse_range(start, end, default_s=(0, _FAR_S))
+        chosen = [e for e in tool.entries(from_s=from_s, to_s=to_s) if reason in e.reasons and not e.retried_as]
+    done: list[Retry] = []
+    failed: list[OperationFailedError] = []
+    for entry in chosen:
+        try:
+            done.append(tool.retry(entry, as_new_id=as_new_id, dry_run=dry_run))
+        except OperationFailedError as error:
+            failed.append(error)
+            say(f"{entry.batch_id or entry.key}: {error.reason} {error.advice}", "yellow")
+    session.write(_retried(done))
+    if failed:
+        raise CommandFailedError(f"{len(failed)} of {len(chosen)} could not be sent again.")
+
+
+def _entries(session: Session) -> QuarantineEntries:
+    region = session.region()
+    return QuarantineEntries(
+        store=region.items,
+        objects=region.objects,
+        queue=region.ingest,
+        clock=SystemClock(),
+        bucket=region.names.data_bucket,
+        marker_life_s=region.settings.marker_life_s,
+    )
+
+
+def _retried(done: list[Retry]) -> Answer:
+    columns = (
+        Column(name="batch_id"),
+        Column(name="retried_as"),
+        Column(name="records", kind="integer"),
+        Column(name="skipped", kind="integer"),
+    )
+    rows: list[dict[str, Cell]] = [
+        {
+            "batch_id": each.entry.batch_id,
+            "retried_as": each.retry_id,
+            "records": each.records,
+            "skipped": len(each.skipped),
+        }
+        for each in done
+    ]
+    return Answer(columns=columns, rows=rows)
+
+
+def _row(entry: Entry) -> dict[str, Cell]:
+    return {
+        "batch_id": entry.batch_id,
+        "kind": entry.kind,
+        "reasons": ", ".join(f"{name} ({n})" if n else name for name, n in entry.reasons.items()),
+        "records": sum(entry.reasons.values()),
+        "at": rfc3339(entry.at_s),
+        "retried_as": ", ".join(entry.retried_as),
+        "sender": entry.batch.sender_id if entry.batch else "",
+        "key": entry.key,
+    }
+
+
+def _record_rows(entry: Entry) -> list[dict[str, Cell]]:
+    if entry.batch is not None:
+        reasons = "; ".join(f"{reason}: {detail}" for reason, detail in entry.batch.problems)
+        return [{"batch_id": entry.batch_id, "position": None, "reasons": reasons, "raw": entry.batch.body}]
+    return [
+        {
+            "batch_id": entry.batch_id,
+            "position": record.position,
+            "reasons": "; ".join(f"{reason}: {detail}" for reason, detail in record.reasons),
+            "raw": record.raw,
+        }
+        for record in entry.refused
+    ]
+
+
+def _document(entry: Entry) -> dict[str, Json]:
+    document: dict[str, Json] = {
+        "batch_id": entry.batch_id,
+        "kind": entry.kind,
+        "key": entry.key,
+        "at": rfc3339(entry.at_s),
+        "reasons": dict(entry.reasons),
+        "retried_as": list(entry.retried_as),
+    }
+    if entry.batch is not None:
+        document["message"] = json.loads(entry.batch.encode())
+    else:
+        document["records"] = [
+            {"position": r.position, "reasons": [list(each) for each in r.reasons], "raw": r.raw} for r in entry.refused
+        ]
+    return document

@@ -1,0 +1,232 @@
+"""`metering region`: build regions without editing a file, see how they are, take them out of service."""
+
+from typing import Annotated
+
+import typer
+
+from metering.cli.command import Session, command, say
+from metering.cli.failures import CommandFailedError, WrongUsageError
+from metering.cli.output import Answer, Cell, Column
+from metering.cli.region_tools import RegionTools
+from metering.errors import SettingsError
+from metering.fleet.regions import Answered, Phase, RegionState
+from metering.hours import rfc3339
+from metering.usage.locations import is_region
+
+region = typer.Typer(
+    help="Regions: plan, add, status, reconcile, remove. Each can be run again after it was stopped at any point. "
+    "The state of all is kept in the home region: the stage's own, or the one that --region names.",
+    no_args_is_help=True,
+)
+
+RegionArgument = Annotated[str, typer.Argument(metavar="REGION", help="Region name, such as ap-southeast-9.")]
+SettingsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="FIELD=VALUE", help="A field of the stage's configuration (metering/fleet/stage.py)."
+    ),
+]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
+NoPagerOption = Annotated[bool, typer.Option("--no-pager", help="Ready although nobody would be paged.")]
+VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Say each resource that is made.")]
+RedeployOption = Annotated[bool, typer.Option("--redeploy", help="Deploy this version to regions that are ready, too.")]
+
+_COLUMNS = (
+    Column(name="region"),
+    Column(name="state"),
+    Column(name="step"),
+    Column(name="reason"),
+    Column(name="next", title="next run"),
+    Column(name="left_out", title="without"),
+    Column(name="architecture"),
+    Column(name="listed", kind="flag"),
+    Column(name="attempts", kind="integer"),
+    Column(name="updated", kind="time"),
+)
+
+
+@command(region, "plan", reads=True)
+def plan(session: Session, settings: SettingsOption = None) -> None:
+    """Show which regions `reconcile` would build, in which waves, and why it leaves others alone."""
+    _write_plan(session, settings, redeploy=False)
+
+
+def _write_plan(session: Session, settings: list[str] | None, *, redeploy: bool) -> None:
+    found = RegionTools(session, settings=settings or ()).manager.plan(redeploy=redeploy)
+    planned = {name for wave in found.waves for name in wave}
+    rows: list[dict[str, Cell]] = [
+        {"region": name, "wave": number, "plan": "build"} for number, wave in enumerate(found.waves, 1) for name in wave
+    ]
+    rows += [{"region": name, "wave": None, "plan": "ready"} for name in found.ready if name not in planned]
+    rows += [{"region": name, "wave": None, "plan": why} for name, why in sorted(found.skipped.items())]
+    columns = (Column(name="region"), Column(name="wave", kind="integer"), Column(name="plan"))
+    session.write(Answer(columns=columns, rows=rows))
+
+
+@command(region, "add", reads=True, epilog="Example:\n\n    metering region add ap-southeast-9")
+def add(
+    session: Session,
+    name: RegionArgument,
+    settings: SettingsOption = None,
+    dry_run: DryRunOption = False,
+    no_pager: NoPagerOption = False,
+    redeploy: RedeployOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Bring a region to ready: opt in, bootstrap, preflight, deploy, canary, bake.
+
+    Goes on where an earlier run stopped. A region that the account API does not know is built all the same.
+    """
+    _check_name(name)
+    tools = RegionTools(session, settings=settings or (), no_pager=no_pager, verbose=verbose)
+    before = tools.states.load(name) or RegionState(region=name)
+    if dry_run:
+        todo = tools.manager.todo(name, redeploy=redeploy)
+        say(f"{name} is {before.phase}; to do: {', '.join(todo) or 'nothing'}")
+        session.write(_answer([before]))
+        return
+    if before.phase is Phase.READY and not redeploy:
+        say(f"{name} is ready already; --redeploy deploys this version.")
+    if name != tools.rules.home:
+        _need_home(tools)
+    state = tools.manager.add(name, redeploy=redeploy)
+    session.write(_answer([state]))
+    _fail_unless_ready([state])
+
+
+@command(region, "reconcile", reads=True)
+def reconcile(
+    session: Session,
+    settings: SettingsOption = None,
+    dry_run: DryRunOption = False,
+    no_pager: NoPagerOption = False,
+    redeploy: RedeployOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Build every region that the account has, the stage's rules allow and nobody has built, wave by wave."""
+    if dry_run:
+        _write_plan(session, settings, redeploy=redeploy)
+        return
+    tools = RegionTools(session, settings=settings or (), no_pager=no_pager, verbose=verbose)
+    result = tools.manager.reconcile(redeploy=redeploy)
+    if not result.built:
+        say("Nothing is missing.")
+    session.write(_answer([*tools.states.everything()]))
+    _fail_unless_ready(result.built)
+    if not result.succeeded:
+        raise typer.Exit(1)
+
+
+@command(region, "status", reads=True)
+def status(
+    session: Session,
+    name: Annotated[str | None, typer.Argument(metavar="REGION", help="One region; all by default.")] = None,
+    findings: Annotated[bool, typer.Option("--findings", help="Show what preflight found.")] = False,
+    drift: Annotated[
+        bool, typer.Option("--drift", help="Have CloudFormation compare the stacks with what is there.")
+    ] = False,
+) -> None:
+    """Show where each region stands, its stacks, whether they drifted, and who would be paged."""
+    tools = RegionTools(session)
+    known = {state.region: state for state in tools.states.everything()}
+    if name is not None:
+        _check_name(name)
+    # The home region can be there without a state: `local up` deploys it without any of the steps.
+    names = [name] if name is not None else sorted({tools.rules.home, *known})
+    states = [known.get(each) or RegionState(region=each) for each in names]
+    if findings:
+        session.write(_findings_answer(states))
+        return
+    rows = [{**_row(state), **_deployed(tools, state, detect=drift)} for state in states]
+    extra = (Column(name="stacks"), Column(name="drift"), Column(name="pagers", kind="integer"))
+    session.write(Answer(columns=(*_COLUMNS, *extra), rows=rows))
+    for state, row in zip(states, rows, strict=True):
+        if row["pagers"] == 0 and state.phase is not Phase.REMOVED:
+            say(f"{row['region']}: nobody is paged, the page topic has no confirmed subscription.", "yellow")
+        if "DRIFTED" in str(row["drift"]):
+            say(
+                f"{row['region']}: somebody changed what the stacks made; CloudFormation's console says what.", "yellow"
+            )
+
+
+@command(region, "remove", reads=True)
+def remove(session: Session, name: RegionArgument, dry_run: DryRunOption = False) -> None:
+    """Take a region out of service: stop its intake, drain it, delete pipeline and observability. Its data stays.
+
+    Refused while batches are in flight or in the dead-letter queue.
+    """
+    _check_name(name)
+    tools = RegionTools(session)
+    if dry_run:
+        unsettled = ", ".join(f"{n} {kind}" for kind, n in tools.world.life.in_flight(name).items() if n)
+        refused = f"would be refused: in flight are {unsettled}"
+        say(f"{name} {refused if unsettled else 'would lose its pipeline and observability stacks'}")
+        session.write(_answer([tools.states.load(name) or RegionState(region=name)]))
+        return
+    session.write(_answer([tools.removal.remove(name)]))
+
+
+def _check_name(name: str) -> None:
+    if not is_region(name):
+        raise WrongUsageError(f"{name} is no name of a region.", "Such as eu-west-1, or ap-southeast-9.")
+
+
+def _need_home(tools: RegionTools) -> None:
+    """The home region keeps the state of all: build it first where it is missing."""
+    home = tools.rules.home
+    if tools.world.stacks.describe(home, tools.world.builder.stacks()[0]) is None:
+        tools.say(home, "the home region is not built yet; it comes first")
+        _fail_unless_ready([tools.manager.add(home)])
+
+
+def _fail_unless_ready(states: list[RegionState] | tuple[RegionState, ...]) -> None:
+    failed = [state for state in states if state.phase is not Phase.READY]
+    if failed:
+        first = failed[0]
+        raise CommandFailedError(f"{first.region} is not ready: {first.step}: {first.reason}", first.advice)
+
+
+def _answer(states: list[RegionState]) -> Answer:
+    return Answer(columns=_COLUMNS, rows=[_row(state) for state in states])
+
+
+def _row(state: RegionState) -> dict[str, Cell]:
+    return {
+        "region": state.region,
+        "state": state.phase.value,
+        "step": "" if state.step is None else state.step.value,
+        "reason": state.reason,
+        "next": state.advice,
+        "left_out": ", ".join(state.left_out),
+        "architecture": state.architecture,
+        "listed": state.listed,
+        "attempts": state.attempts,
+        "updated": rfc3339(state.updated_s) if state.updated_s else None,
+    }
+
+
+def _deployed(tools: RegionTools, state: RegionState, *, detect: bool) -> dict[str, Cell]:
+    world = tools.world
+    found = [s for s in (world.stacks.describe(state.region, name) for name in world.builder.stacks()) if s]
+    drift = {s.name: world.stacks.detect_drift(state.region, s.name) if detect else s.drift for s in found}
+    try:
+        pagers: int | None = world.life.pager_subscriptions(state.region)
+    except SettingsError:
+        pagers = None
+    by_hand = state.phase is Phase.ABSENT and found
+    return {
+        **({"reason": f"deployed without `region add {state.region}`, which takes it over"} if by_hand else {}),
+        "stacks": ", ".join(f"{s.name.rpartition('-')[2]} {s.status}" for s in found),
+        "drift": ", ".join(f"{name.rpartition('-')[2]} {value}" for name, value in drift.items()),
+        "pagers": pagers,
+    }
+
+
+def _findings_answer(states: list[RegionState]) -> Answer:
+    rows: list[dict[str, Cell]] = [
+        {"region": s.region, "check": f.check, "answer": f.answered.value, "detail": f.detail}
+        for s in states
+        for f in sorted(s.findings, key=lambda each: (each.answered is Answered.PASSED, each.check))
+    ]
+    columns = (Column(name="region"), Column(name="check"), Column(name="answer"), Column(name="detail"))
+    return Answer(columns=columns, rows=rows)

@@ -1,0 +1,203 @@
+"""`metering sources`: producers that number their batches, what never arrived, who went silent, and rulings on them."""
+
+import re
+from typing import Annotated
+
+import typer
+
+from metering.adapters.aws.runtime import SystemClock
+from metering.cli.command import Session, command, say
+from metering.cli.commands.lake import lake_jobs
+from metering.cli.failures import CommandFailedError, WrongUsageError
+from metering.cli.output import Answer, Cell, Column, Json
+from metering.cli.times import parse_duration
+from metering.hours import rfc3339
+from metering.ledger.notes.reconciliation import RECONCILIATION_KEY, Reconciliation
+from metering.ledger.notes.sources import SILENCE_S, Ruling, RulingKind, SourceState
+from metering.stores.writes import Put, Table
+from metering.units import DAY_S
+from metering.wiring.jobs import LakeJobs
+
+sources_app = typer.Typer()
+
+_COLUMNS = (
+    Column(name="source_id"),
+    Column(name="last_sequence", kind="integer"),
+    Column(name="last_seen", kind="time"),
+    Column(name="silent", kind="flag"),
+    Column(name="missing", kind="integer"),
+    Column(name="gaps"),
+    Column(name="unlisted_gaps", kind="integer"),
+    Column(name="incredible", kind="integer"),
+    Column(name="incredible_first", kind="integer"),
+)
+_RULING_COLUMNS = (
+    Column(name="source_id"),
+    Column(name="ruling"),
+    Column(name="numbers"),
+    Column(name="missing", kind="integer"),
+    Column(name="gaps"),
+    Column(name="by"),
+    Column(name="at", kind="time"),
+)
+_NUMBERS = re.compile(r"([0-9]{1,19})(?:-([0-9]{1,19}))?")
+
+
+@command(
+    sources_app, "sources", reads=True, group=True, epilog="Example:\n\n    metering sources --gaps --format table"
+)
+def sources(
+    session: Session,
+    gaps: Annotated[
+        bool, typer.Option("--gaps", help="Only producers with gaps, or with numbers too far beyond their last one.")
+    ] = False,
+    silent: Annotated[bool, typer.Option("--silent", help="Only producers that went silent.")] = False,
+    silence: Annotated[
+        str | None, typer.Option("--silence", metavar="DURATION", help="Silent after so long. Default: 1d.")
+    ] = None,
+) -> None:
+    """Show each numbered producer: its last sequence, when it was last heard of, and which numbers never arrived.
+
+    The reconciler derives this from the markers, as of when it read all of them; `metering reconcile` does that now.
+    """
+    jobs = lake_jobs(session.region())
+    figures = jobs.source_keeper.figures()
+    scanned_s = figures.scanned_ms // 1000
+    silent_s = scanned_s - (parse_duration(silence, "--silence") if silence else SILENCE_S)
+    chosen = [
+        state
+        for state in jobs.source_keeper.states()
+        if (not gaps or state.missing or state.incredible) and (not silent or state.last_seen_s < silent_s)
+    ]
+    document: dict[str, Json] = {
+        "as_of": rfc3339(scanned_s) if scanned_s else None,
+        "unkept": figures.unkept,
+        "unkept_names": list(figures.names),
+        "reconciliation": _reconciliation(jobs),
+        "rows": [{**_json(state, silent_s)} for state in chosen],
+    }
+    session.write(Answer(columns=_COLUMNS, rows=[_row(state, silent_s) for state in chosen], document=document))
+    if not scanned_s:
+        say("The reconciler has not read everything yet; run it now: metering reconcile")
+    if figures.unkept:
+        say(f"Not followed are {figures.unkept} more sources or batches, such as: {', '.join(figures.names)}", "yellow")
+
+
+@command(sources_app, "accept-gap", reads=True, epilog="Example:\n\n    metering sources accept-gap edge-7f3a 17-19")
+def accept_gap(
+    session: Session,
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="The producer's source_id.")],
+    numbers: Annotated[
+        str,
+        typer.Argument(metavar="NUMBERS", help="One number, a range FIRST-LAST, or `all`: whatever is missing by now."),
+    ],
+) -> None:
+    """Accept that numbers of a producer never arrived: they are no gap any more, and hold no report back.
+
+    A batch that comes later under such a number is metered as ever. The reconciler honours it at its next tick.
+    """
+    _rule(session, source, RulingKind.ACCEPT_GAP, _numbers(numbers))
+
+
+@command(sources_app, "forget", reads=True, epilog="Example:\n\n    metering sources forget edge-7f3a")
+def forget(
+    session: Session,
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="The producer's source_id.")],
+) -> None:
+    """Forget what is known of a producer's numbers: its gaps, and that it is silent. What it sent stays metered.
+
+    If it sends again, it begins anew with the number that it sends. The reconciler honours it at its next tick.
+    """
+    _rule(session, source, RulingKind.FORGET, None)
+
+
+def _rule(session: Session, source: str, kind: RulingKind, numbers: tuple[int, int] | None) -> None:
+    region = session.region()
+    state = next((each for each in lake_jobs(region).source_keeper.states() if each.source_id == source), None)
+    if state is None:
+        raise CommandFailedError(f"There is no source {source}.", "See which there are: metering sources")
+    at_ms = SystemClock().now_ms()
+    ruling = Ruling(
+        source_id=source,
+        kind=kind,
+        at_ms=at_ms,
+        by=region.caller(),
+        # The markers of before must be gone first: the source is derived from them again and again.
+        expires_at=at_ms // 1000 + region.settings.marker_life_s + DAY_S,
+        numbers=numbers,
+    )
+    region.items.put(Put(table=Table.LEDGER, item=ruling.to_item()))
+    first, last = numbers or (0, max((end for _, end in state.gaps), default=0))
+    touched = [(max(start, first), min(end, last)) for start, end in state.gaps if start <= last and end >= first]
+    unlisted = state.unlisted_numbers if numbers is None else 0
+    row: dict[str, str | int | bool | None] = {
+        "source_id": source,
+        "ruling": kind.value,
+        "numbers": "all" if numbers is None else _interval(*numbers),
+        "missing": sum(end - start + 1 for start, end in touched) + unlisted,
+        "gaps": _shown(tuple(touched)),
+        "by": ruling.by,
+        "at": rfc3339(at_ms // 1000),
+    }
+    session.write(Answer(columns=_RULING_COLUMNS, rows=[row], document=row))
+    say("The reconciler honours it at its next tick, or now: metering reconcile")
+
+
+def _numbers(text: str) -> tuple[int, int] | None:
+    if text == "all":
+        return None
+    match = _NUMBERS.fullmatch(text)
+    first, last = (0, -1) if match is None else (int(match[1]), int(match[2] or match[1]))
+    if first > last:
+        raise WrongUsageError(f"{text} is no number and no range.", "Give one number, FIRST-LAST, or all.")
+    return first, last
+
+
+def _reconciliation(jobs: LakeJobs) -> Json:
+    item = jobs.items.get(Table.LEDGER, RECONCILIATION_KEY)
+    if item is None:
+        return None
+    known = Reconciliation.from_item(item)
+    since_s = known.backlog.since_s
+    return {
+        "finished": rfc3339(known.finished_s) if known.finished_s else None,
+        "waiting": known.backlog.waiting,
+        "waiting_since": None if since_s is None else rfc3339(since_s),
+    }
+
+
+def _row(state: SourceState, silent_s: int) -> dict[str, Cell]:
+    return {
+        "source_id": state.source_id,
+        "last_sequence": state.last_sequence,
+        "last_seen": rfc3339(state.last_seen_s),
+        "silent": state.last_seen_s < silent_s,
+        "missing": state.missing,
+        "gaps": _shown(state.gaps),
+        "unlisted_gaps": state.unlisted_gaps,
+        "incredible": state.incredible,
+        "incredible_first": state.incredible_first,
+    }
+
+
+def _json(state: SourceState, silent_s: int) -> dict[str, Json]:
+    gaps: list[Json] = [[first, last] for first, last in state.gaps]
+    return {
+        "source_id": state.source_id,
+        "last_sequence": state.last_sequence,
+        "last_seen": rfc3339(state.last_seen_s),
+        "silent": state.last_seen_s < silent_s,
+        "missing": state.missing,
+        "gaps": gaps,
+        "unlisted_gaps": state.unlisted_gaps,
+        "incredible": state.incredible,
+        "incredible_first": state.incredible_first,
+    }
+
+
+def _shown(gaps: tuple[tuple[int, int], ...]) -> str:
+    return ", ".join(_interval(first, last) for first, last in gaps)
+
+
+def _interval(first: int, last: int) -> str:
+    return str(first) if first == last else f"{first}-{last}"

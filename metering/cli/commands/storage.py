@@ -1,0 +1,114 @@
+"""`metering storage report`: what the bucket holds and costs, and what other ways would."""
+
+from decimal import Decimal
+
+import typer
+
+from metering.cli.command import Session, command
+from metering.cli.commands.lake import lake_jobs
+from metering.cli.output import Answer, Cell, Column
+from metering.operations.storage import Alternative, StorageReport, StorageReporter
+from metering.operations.storage_prices import StoragePrices
+from metering.wiring.connection import RegionConnection
+
+storage = typer.Typer(help="What the bucket holds and costs.", no_args_is_help=True)
+
+
+@command(storage, "report", reads=True)
+def storage_report(session: Session) -> None:
+    """Objects, bytes and cost a month by prefix and class; and what one JSON or gzip object a batch would cost."""
+    session.write(storage_answer(measure_storage(session.region())))
+
+
+def measure_storage(region: RegionConnection) -> StorageReport:
+    """Measure the bucket and every row of the lake."""
+    from metering.lake.parquet.batch_sizes import JsonBatchSizer
+
+    jobs = lake_jobs(region)
+    reporter = StorageReporter(
+        items=region.items,
+        objects=region.objects,
+        view=jobs.view,
+        sizer=JsonBatchSizer(region.objects),
+        prices=StoragePrices(),
+    )
+    return reporter.report()
+
+
+def storage_answer(report: StorageReport) -> Answer:
+    """Both sides of the comparison, with the prices they are computed with."""
+    rows: list[dict[str, Cell]] = [
+        {
+            "what": prefix.prefix,
+            "class": prefix.storage_class,
+            "objects": prefix.objects,
+            "stored_bytes": prefix.stored_bytes,
+            "usd_month": _usd(prefix.usd_month),
+            "usd_requests": None,
+        }
+        for prefix in report.prefixes
+    ]
+    sides = {
+        "lake, staging, runs": report.ours,
+        "one JSON object a batch": report.json,
+        "one gzip a batch": report.gzip,
+    }
+    rows += [_side_row(name, side) for name, side in sides.items()]
+    a_record = Decimal(report.lake_bytes) / report.lake_records if report.lake_records else None
+    prices = ", ".join(f"{name} {usd} USD/GB-month" for name, usd in report.prices.storage_usd_gb_month.items())
+    savings = {
+        "json": f"{report.saving(report.json):.4f}",
+        "gzip": f"{report.saving(report.gzip):.4f}",
+        "json_with_requests": f"{report.saving_with_requests(report.json):.4f}",
+        "gzip_with_requests": f"{report.saving_with_requests(report.gzip):.4f}",
+    }
+    footer = (
+        f"{report.sizes.records:,} records in {report.sizes.batches:,} batches; "
+        f"{report.lake_records:,} in the lake at {a_record or 0:.2f} bytes each.",
+        f"Storage saved a month: {report.saving(report.json):.1%} against JSON, "
+        f"{report.saving(report.gzip):.1%} against gzip; with the requests of the first month "
+        f"{report.saving_with_requests(report.json):.1%} and {report.saving_with_requests(report.gzip):.1%}.",
+        f"Prices (us-east-1 list): {prices}; PUT {report.prices.put_usd:f} USD, GET {report.prices.get_usd:f} USD. "
+        "staging/ is removed a day after its compaction and is priced for that day; what a versioned bucket keeps of "
+        "deleted objects is in no figure.",
+    )
+    return Answer(
+        columns=(
+            Column(name="what"),
+            Column(name="class"),
+            Column(name="objects", kind="integer"),
+            Column(name="stored_bytes", kind="integer", title="bytes"),
+            Column(name="usd_month", kind="money", title="USD a month"),
+            Column(name="usd_requests", kind="money", title="USD of requests, once"),
+        ),
+        rows=rows,
+        meta={
+            "savings": savings,
+            "batches": report.sizes.batches,
+            "records": report.sizes.records,
+            "lake_records": report.lake_records,
+            "lake_bytes_a_record": None if a_record is None else f"{a_record:.2f}",
+            "prices": {
+                "storage_usd_gb_month": {name: str(usd) for name, usd in report.prices.storage_usd_gb_month.items()},
+                "put_usd": f"{report.prices.put_usd:f}",
+                "get_usd": f"{report.prices.get_usd:f}",
+            },
+        },
+        title="Storage",
+        footer=footer,
+    )
+
+
+def _side_row(name: str, side: Alternative) -> dict[str, Cell]:
+    return {
+        "what": name,
+        "class": "",
+        "objects": side.objects,
+        "stored_bytes": side.stored_bytes,
+        "usd_month": _usd(side.usd_month),
+        "usd_requests": _usd(side.usd_requests),
+    }
+
+
+def _usd(amount: Decimal) -> Decimal:
+    return amount.quantize(Decimal("0.000001"))

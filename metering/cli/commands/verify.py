@@ -1,0 +1,272 @@
+"""`metering verify`: is every batch counted once?"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from metering.adapters.aws.runtime import SystemClock
+from metering.audit.verify.expectations import SentBatches
+from metering.audit.verify.manifest import ManifestHeader, read_header, read_sent, whole_lines
+from metering.audit.verify.verification import Difference, Verification
+from metering.audit.verify.verifier import Verifier
+from metering.cli.all_regions import asks_for_all, connections
+from metering.cli.command import Session, command, say, shown
+from metering.cli.failures import WrongUsageError
+from metering.cli.output import Answer, Cell, Column, Json
+from metering.cli.times import parse_duration, parse_range
+from metering.fleet.merge import in_several, merged
+from metering.hours import rfc3339
+from metering.lake.parquet.reader import ParquetLakeReader
+from metering.lake.view import LakeView
+from metering.stores.queues import QueueDepth
+from metering.units import DAY_S
+from metering.wiring.connection import RegionConnection
+
+verify_app = typer.Typer()
+
+_EXAMPLES = """Examples:
+
+    metering verify --manifest m.json --wait 10m
+    metering verify --from 2026-11-24
+    metering verify --from 2026-11 --format json
+"""
+
+COUNTS = ("sent", "accepted", "duplicate", "conflict", "rejected", "in_flight", "dead")
+_SHOWN = 20
+
+
+@command(verify_app, "verify", reads=True, epilog=_EXAMPLES)
+def verify(
+    session: Session,
+    manifest: Annotated[
+        list[Path] | None,
+        typer.Option("--manifest", metavar="FILE", help="What a replay sent; may be given again."),
+    ] = None,
+    start: Annotated[
+        str | None, typer.Option("--from", metavar="TIME", help="RFC 3339, date or month. Default: everything.")
+    ] = None,
+    end: Annotated[str | None, typer.Option("--to", metavar="TIME", help="Not included.")] = None,
+    wait: Annotated[
+        str | None, typer.Option("--wait", metavar="DURATION", help="Wait until nothing is in flight: 90s, 10m, 1h.")
+    ] = None,
+) -> None:
+    """Check that nothing is lost and nothing counted twice; exit 0 only if so.
+
+    Every batch has one verdict (I1); markers, usage table and visible rows say the same, by hour and key, and with a
+    manifest also what its sender says was in each batch (I2).
+    """
+    from_s, to_s = parse_range(start, end, default_s=(0, int(time.time()) + DAY_S), whole_hours=True)
+    wait_s = parse_duration(wait, "--wait") if wait else 0
+    if asks_for_all(session):
+        result = _verify_all(connections(session), manifest or [], wait_s, (from_s, to_s))
+    else:
+        sent = _read_manifests(manifest) if manifest else None
+        verifier = make_verifier(session.region())
+        wait_until_settled(verifier, wait_s)
+        result = verifier.verify(from_s=from_s, to_s=to_s, sent=sent)
+    session.write(verification_answer(result))
+    explain(result)
+    if not result.passed:
+        raise typer.Exit(1)
+
+
+def _verify_all(
+    regions: list[RegionConnection], paths: Sequence[Path], wait_s: int, range_s: tuple[int, int]
+) -> Verification:
+    """All regions, each against the manifests of what was sent to it; ids in more than one are named."""
+    sent: dict[str, SentBatches] = {}
+    for path in paths:
+        header, batches = read_manifest(path)
+        sent.setdefault(header.region, SentBatches()).add(batches)
+    unknown = sorted(set(sent) - {region.region for region in regions})
+    if unknown:
+        raise WrongUsageError(f"A manifest is of {', '.join(unknown)}, where nothing is deployed.")
+    verifiers = {region.region: make_verifier(region) for region in regions}
+    wait_until_all_settled(verifiers, wait_s)
+    total = merged(
+        verifier.verify(from_s=range_s[0], to_s=range_s[1], sent=sent.get(name)) for name, verifier in verifiers.items()
+    )
+    for batch_id, names in in_several({region.region: region.items for region in regions}).items():
+        total.unexpected.append((batch_id, f"is in more than one region: {', '.join(names)}"))
+    return total
+
+
+def make_verifier(region: RegionConnection) -> Verifier:
+    """A verifier of a connected region."""
+    view = LakeView(
+        items=region.items,
+        objects=region.objects,
+        reader=ParquetLakeReader(region.objects),
+        shards=region.settings.shards,
+    )
+    return Verifier(
+        items=region.items,
+        objects=region.objects,
+        view=view,
+        ingest=region.ingest,
+        dead_letters=region.dead_letters,
+        clock=SystemClock(),
+        bucket=region.names.data_bucket,
+        marker_life_s=region.settings.marker_life_s,
+    )
+
+
+def read_manifest(path: Path) -> tuple[ManifestHeader, SentBatches]:
+    """A manifest as verification needs it.
+
+    Raises:
+        WrongUsageError: There is no such file.
+        ManifestError: It is something else.
+    """
+    try:
+        with path.open() as file:
+            lines = whole_lines(file, lambda line: _tell_of_cut(path, line))
+            header = read_header(next(lines, ""))
+            return header, SentBatches.collect(read_sent(lines))
+    except (OSError, UnicodeDecodeError) as error:
+        raise WrongUsageError(f"Cannot read the manifest {path}: {error}.", "`metering replay` writes one.") from error
+
+
+def _tell_of_cut(path: Path, line: str) -> None:
+    say(
+        f"The last line of {path} breaks off after {len(line)} characters and is left out: the replay stopped there. "
+        "Its message may have been sent; all others are verified.",
+        style="yellow",
+    )
+
+
+def wait_until_settled(verifier: Verifier, wait_s: int, *, region: str = "") -> bool:
+    """Wait with a line that says how much is in flight."""
+    if not wait_s:
+        return False
+    with _waiting() as tell:
+        settled = verifier.wait(wait_s, tell)
+    if not settled:
+        say(f"{f'{region}: ' if region else ''}Still not settled after {wait_s} s.", style="yellow")
+    return settled
+
+
+def wait_until_all_settled(
+    verifiers: Mapping[str, Verifier], wait_s: int, *, now_s: Callable[[], float] = time.monotonic
+) -> None:
+    """Wait for region after region, for all of them together `wait_s` at most; each is looked at for a second."""
+    until_s = now_s() + wait_s
+    for region, verifier in verifiers.items():
+        wait_until_settled(verifier, max(int(until_s - now_s()), 1) if wait_s else 0, region=region)
+
+
+def verification_answer(result: Verification) -> Answer:
+    """The contract's answer to `verify`."""
+    document: dict[str, Json] = {
+        "settled": result.settled,
+        **{name: getattr(result, name) for name in COUNTS},
+        "lost": result.lost,
+        "doubled": result.doubled,
+        "unexpected": [{"batch": name, "problem": problem} for name, problem in result.unexpected],
+        "differences": [_difference_document(difference) for difference in result.differences],
+        "unsettled": [rfc3339(hour_s) for hour_s in result.unsettled],
+        "metered": {"bytes": str(result.metered.bytes), "records": result.metered.records},
+        "keys": result.keys,
+        "promised": {"bytes": str(result.promised.bytes), "records": result.promised.records},
+        "proven": {"bytes": str(result.proven.bytes), "records": result.proven.records},
+        "passed": result.passed,
+    }
+    row: dict[str, Cell] = {
+        "settled": result.settled,
+        **{name: getattr(result, name) for name in COUNTS},
+        "lost": len(result.lost),
+        "doubled": len(result.doubled),
+        "unexpected": len(result.unexpected),
+        "differences": len(result.differences),
+        "bytes": result.metered.bytes,
+        "records": result.metered.records,
+        "passed": result.passed,
+    }
+    flags = {"settled", "passed"}
+    columns = [
+        Column(name=name, kind="flag" if name in flags else "bytes" if name == "bytes" else "integer") for name in row
+    ]
+    return Answer(columns=tuple(columns), rows=[row], document=document)
+
+
+def explain(result: Verification) -> None:
+    """Say on stderr what is wrong, name by name; or that all is well."""
+    for title, names in (("Lost", result.lost), ("Counted twice", result.doubled)):
+        _say_some(title, names)
+    _say_some("Unexpected", [f"{name}: {problem}" for name, problem in result.unexpected])
+    _say_some("Different", [_difference_text(difference) for difference in result.differences])
+    for hour_s in result.unsettled[:_SHOWN]:
+        say(f"{rfc3339(hour_s)} is still being written to: nothing is said of it. Run it again.", style="yellow")
+    if result.in_flight or not result.settled:
+        say("Not settled: messages are in flight or a commit is open. Wait with --wait 10m.", style="yellow")
+    if result.dead:
+        say(f"{result.dead} in the dead-letter queue. See: metering dlq list; metering dlq redrive", style="yellow")
+    if result.passed:
+        say("Settled; nothing lost, nothing counted twice.", style="green")
+
+
+def _say_some(title: str, texts: Sequence[str]) -> None:
+    if not texts:
+        return
+    say(f"{title} ({len(texts)}):", style="bold red")
+    for text in texts[:_SHOWN]:
+        say(f"  {text}")
+    if len(texts) > _SHOWN:
+        say(f"  and {len(texts) - _SHOWN} more: --format json names all of them")
+
+
+def _difference_document(difference: Difference) -> dict[str, Json]:
+    document: dict[str, Json] = {"between": difference.between, "hour": rfc3339(difference.hour_s)}
+    if difference.key is None:
+        document["batch_id"] = difference.batch_id
+    else:
+        _, account_id, usage_type, service, from_location, to_location, _ = difference.key
+        document |= {
+            "account_id": account_id,
+            "usage_type": usage_type,
+            "service": service,
+            "from": from_location,
+            "to": to_location,
+        }
+    for name, total in (("expected", difference.expected), ("found", difference.found)):
+        document[name] = {"bytes": str(total.bytes), "records": total.records}
+    return document
+
+
+def _difference_text(difference: Difference) -> str:
+    first, second = difference.between.split("/")
+    what = difference.batch_id if difference.key is None else " ".join(difference.key[1:6])
+    return (
+        f"{rfc3339(difference.hour_s)} {what}: {first} say {difference.expected.bytes} bytes in "
+        f"{difference.expected.records} records, {second} {difference.found.bytes} in {difference.found.records}"
+    )
+
+
+def _read_manifests(paths: Sequence[Path]) -> SentBatches:
+    sent = SentBatches()
+    for path in paths:
+        _, batches = read_manifest(path)
+        sent.add(batches)
+    return sent
+
+
+class _Tell:
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._task = progress.add_task("waiting", total=None)
+
+    def __call__(self, depth: QueueDepth) -> None:
+        text = f"waiting: {depth.visible + depth.delayed} in the queue, {depth.in_flight} being worked on"
+        self._progress.update(self._task, description=text)
+
+
+@contextmanager
+def _waiting() -> Iterator[_Tell]:
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with shown(*columns) as progress:
+        yield _Tell(progress)

@@ -1,0 +1,205 @@
+"""The aggregator: one invocation's deliveries, each brought to a durable verdict or given back to the queue."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from metering import metric_names
+from metering.commit.committer import Committer, Invocation
+from metering.commit.deduplication import Content, rounds
+from metering.commit.finisher import Finisher
+from metering.commit.held import HeldNotes
+from metering.commit.originals import Candidate, Originals
+from metering.commit.shares import ALONE_FROM_RECEIVE, Shares
+from metering.commit.tally import Tally
+from metering.commit.verdict_writer import Refuser
+from metering.commit.verdicts import Verdict
+from metering.errors import UnavailableError
+from metering.intake.admission import Admission
+from metering.intake.batches import DecodedBatch, RefusedBatch
+from metering.stores.patience import Patience
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from metering.commit.deduplication import Copy
+    from metering.intake.ports import BatchReader
+    from metering.lake.ports import RowCodec
+    from metering.settings import Settings
+    from metering.stores.clock import Clock, Deadline, Entropy
+    from metering.stores.deliveries import Delivery
+    from metering.stores.items import ItemStore
+    from metering.stores.objects import ObjectStore
+    from metering.stores.telemetry import Alerts, Metrics
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InvocationResult:
+    """What became of an invocation's deliveries.
+
+    Attributes:
+        retry: Ids of the messages that the queue has to deliver again; all others can be deleted.
+        counts: Copies of batches by verdict. A message with several batches counts each of them.
+        contradictions: What is wrong with the ledger. The batches that it is about are in `retry`, so they become dead
+            letters unless somebody puts it right; all others have their verdict.
+    """
+
+    retry: tuple[str, ...]
+    counts: Mapping[Verdict, int]
+    contradictions: tuple[str, ...] = ()
+
+
+class Aggregator:
+    """Meters deliveries: group commit, in the order of steps that docs/protocol.md lays down for the worker."""
+
+    def __init__(
+        self,
+        *,
+        store: ItemStore,
+        objects: ObjectStore,
+        reader: BatchReader,
+        codec: RowCodec,
+        clock: Clock,
+        entropy: Entropy,
+        metrics: Metrics,
+        settings: Settings,
+        alerts: Alerts | None = None,
+    ) -> None:
+        patience = Patience(clock=clock, entropy=entropy, attempts=settings.attempts)
+        self._reader = reader
+        self._metrics = metrics
+        self._alerts = alerts
+        self._settings = settings
+        self._held = HeldNotes(store=store, clock=clock, metrics=metrics)
+        self._admission = Admission.of(settings)
+        self._refuser = Refuser(
+            store=store,
+            objects=objects,
+            clock=clock,
+            metrics=metrics,
+            patience=patience,
+            marker_life_s=settings.marker_life_s,
+        )
+        self._committer = Committer(
+            store=store,
+            objects=objects,
+            codec=codec,
+            clock=clock,
+            entropy=entropy,
+            metrics=metrics,
+            patience=patience,
+            finisher=Finisher(store=store, objects=objects, patience=patience),
+            originals=Originals(store=store, patience=patience),
+            settings=settings,
+        )
+
+    def handle(self, deliveries: Sequence[Delivery], deadline: Deadline) -> InvocationResult:
+        """Bring deliveries to their verdicts; bad input and transient trouble raise nothing.
+
+        What has no durable verdict when this returns is in `retry`. If this raises or is killed, every message must be
+        delivered again; that changes nothing for those that have their verdict already.
+        """
+        shares = Shares(deadline, self._settings.reserve_ms)
+        invocation = Invocation(
+            deadline=deadline,
+            shares=shares,
+            refuser=self._refuser,
+            tally=Tally(self._metrics, deliveries),
+        )
+        self._held.note(deliveries, until=shares.of_notes())
+        for window in self._windows(_together(deliveries), invocation):
+            self._settle(window, invocation)
+        for delivery in _alone(deliveries):
+            for window in self._windows([delivery], invocation):
+                self._settle(window, invocation)
+        if self._alerts is not None:
+            self._refuser.send_alert(self._alerts)
+        return InvocationResult(
+            retry=invocation.tally.close(),
+            counts=dict(invocation.tally.counts),
+            contradictions=invocation.tally.contradictions,
+        )
+
+    def _windows(self, deliveries: Sequence[Delivery], invocation: Invocation) -> Iterator[list[Copy]]:
+        """Read deliveries, handing on what was read before it is more than a commit may hold: memory is bounded."""
+        window: list[Copy] = []
+        records = size = 0
+        for delivery in deliveries:
+            for copy in self._read(delivery, invocation):
+                records += copy.batch.records
+                size += _held_bytes(copy)
+                if window and (records > self._settings.commit_records or size > self._settings.commit_bytes):
+                    yield window
+                    window, records, size = [], copy.batch.records, _held_bytes(copy)
+                window.append(copy)
+        if window:
+            yield window
+
+    def _read(self, delivery: Delivery, invocation: Invocation) -> list[Copy]:
+        allowance = invocation.shares.of(delivery)
+        if allowance is None:
+            invocation.tally.put_back(delivery)
+            return []
+        try:
+            reading = self._reader.read(delivery, admission=self._admission, allowance=allowance)
+        except UnavailableError:
+            invocation.tally.put_back(delivery)
+            return []
+        except Exception as error:  # noqa: BLE001 - the one guard around a delivery, see below
+            # Whatever one delivery does to its reader (a full disk, too little memory, a fault of ours) must not take
+            # the others' verdicts with it. It goes back alone, and is a dead letter if it does so each time.
+            self._metrics.count(metric_names.READERS_FAILED, error=type(error).__name__)
+            _LOG.warning("a delivery cannot be read", exc_info=error, extra={"message_id": delivery.message_id})
+            invocation.tally.put_back(delivery)
+            return []
+        return invocation.tally.read(delivery, reading.batches)
+
+    def _settle(self, window: list[Copy], invocation: Invocation) -> None:
+        undecided: set[tuple[str, str]] = set()
+        for contents in rounds(window):
+            ready: list[Content] = []
+            for content in contents:
+                # What came first under its id has no verdict, so this one cannot have any either.
+                if content.group in undecided:
+                    invocation.tally.settle(content, Verdict.PUT_BACK)
+                else:
+                    ready.append(content)
+            self._decide(ready, invocation)
+            undecided |= {content.group for content in ready if content.verdict is Verdict.PUT_BACK}
+
+    def _decide(self, contents: list[Content], invocation: Invocation) -> None:
+        candidates = []
+        for content in contents:
+            batch = content.batch
+            if isinstance(batch, RefusedBatch):
+                invocation.reject(content, batch)
+            else:
+                candidates.append(Candidate(content=content, batch=batch))
+        if candidates:
+            self._committer.commit(candidates, invocation)
+
+
+def _together(deliveries: Sequence[Delivery]) -> list[Delivery]:
+    return [delivery for delivery in deliveries if delivery.receive_count < ALONE_FROM_RECEIVE]
+
+
+def _alone(deliveries: Sequence[Delivery]) -> list[Delivery]:
+    """The suspects: those received least often first, and the other way round every other time.
+
+    So one that kills its worker in the middle of the same messages, again and again, does not keep those behind it from
+    their verdict.
+    """
+    suspects = [delivery for delivery in deliveries if delivery.receive_count >= ALONE_FROM_RECEIVE]
+    suspects.sort(key=lambda delivery: delivery.receive_count)
+    if suspects and suspects[0].receive_count % 2 == 0:
+        suspects.reverse()
+    return suspects
+
+
+def _held_bytes(copy: Copy) -> int:
+    batch = copy.batch
+    return batch.decoded_bytes if isinstance(batch, DecodedBatch) else len(batch.evidence)

@@ -1,0 +1,300 @@
+"""Group commit: makes batches durable in as few transactions as fit, and gives each its verdict."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from metering import metric_names
+from metering.commit.booking import BookedBatch, book
+from metering.commit.lookahead import Foresight
+from metering.commit.packing import Budget, CommitPlan, plan_commits
+from metering.commit.transaction import ClosedMonths, CommitBody, EarlierVerdicts, OwnCommit, build_commit, read_refusal
+from metering.commit.verdicts import Verdict
+from metering.errors import ItemTooLargeError, LedgerCorruptError, TransactionCanceledError, UnavailableError
+from metering.intake.batches import RefusedBatch
+from metering.lake.ports import StagedBatch
+from metering.ledger.shards import ShardRecord
+from metering.quarantine.documents import encode_records
+from metering.stores.bucket import wal_key
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from metering.commit.deduplication import Content
+    from metering.commit.finisher import Finisher
+    from metering.commit.originals import Candidate, Originals
+    from metering.commit.shares import Shares
+    from metering.commit.tally import Tally
+    from metering.commit.verdict_writer import Refuser
+    from metering.lake.ports import RowCodec
+    from metering.settings import Settings
+    from metering.stores.clock import Clock, Deadline, Entropy
+    from metering.stores.items import ItemStore
+    from metering.stores.objects import ObjectStore
+    from metering.stores.patience import Patience
+    from metering.stores.telemetry import Metrics
+
+Groups = list[list["Candidate"]]
+
+
+class _Reply(Enum):
+    """What is known of a transaction that was sent. Otherwise there are reasons why it was canceled."""
+
+    LANDED = "landed"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Invocation:
+    """What the parts of one invocation share: how long it has, and where its verdicts go."""
+
+    deadline: Deadline
+    shares: Shares
+    refuser: Refuser
+    tally: Tally
+
+    def reject(self, content: Content, batch: RefusedBatch) -> None:
+        """Refuse a content. If the ledger contradicts itself about its id, it goes back, and that alone."""
+        try:
+            verdict = self.refuser.reject(content, batch)
+        except LedgerCorruptError as error:
+            self.tally.corrupt(error)
+            verdict = Verdict.PUT_BACK
+        self.tally.settle(content, verdict)
+
+
+class Committer:
+    """Commits batches that have no verdict yet, each as often and as small as the replies ask for."""
+
+    def __init__(
+        self,
+        *,
+        store: ItemStore,
+        objects: ObjectStore,
+        codec: RowCodec,
+        clock: Clock,
+        entropy: Entropy,
+        metrics: Metrics,
+        patience: Patience,
+        finisher: Finisher,
+        originals: Originals,
+        settings: Settings,
+    ) -> None:
+        self._store = store
+        self._objects = objects
+        self._codec = codec
+        self._clock = clock
+        self._entropy = entropy
+        self._metrics = metrics
+        self._patience = patience
+        self._finisher = finisher
+        self._originals = originals
+        self._settings = settings
+        self._budget = Budget(records=settings.commit_records, bytes=settings.commit_bytes, keys=settings.commit_keys)
+        self._foresight = Foresight(store)
+        self._shards = ShardRecord(items=store, patience=patience, shards=settings.shards)
+        # A month never opens again, so what was seen once stays true.
+        self._closed: set[str] = set()
+
+    def commit(self, candidates: Sequence[Candidate], invocation: Invocation) -> None:
+        """Give each candidate a verdict, or put it back.
+
+        Args:
+            candidates: Decoded batches of distinct ids.
+            invocation: No commit is begun once less than the reserve of its deadline is left.
+        """
+        groups = deque([self._undecided(candidates, invocation)])
+        while groups:
+            for plan in self._plan(self._founded(groups.popleft(), invocation)):
+                groups.extend(self._attempt(plan, invocation))
+
+    def _undecided(self, candidates: Sequence[Candidate], invocation: Invocation) -> list[Candidate]:
+        """Those without a verdict that could be seen beforehand; the others get it."""
+        markers = self._foresight.accepted_before([each.content for each in candidates])
+        if not markers:
+            return list(candidates)
+        undecided = []
+        for candidate in candidates:
+            marker = markers.get(candidate.batch.batch_id)
+            if marker is None:
+                undecided.append(candidate)
+            else:
+                verdict = invocation.refuser.against(candidate.content, marker)
+                invocation.tally.settle(candidate.content, verdict)
+        return undecided
+
+    def _founded(self, candidates: list[Candidate], invocation: Invocation) -> list[Candidate]:
+        """Those that may be committed by what their originals say now; the others get their verdict."""
+        founded = []
+        for candidate, judged in zip(candidates, self._originals.judge(candidates), strict=True):
+            if isinstance(judged, RefusedBatch):
+                invocation.reject(candidate.content, judged)
+            elif isinstance(judged, LedgerCorruptError):
+                invocation.tally.corrupt(judged)
+                invocation.tally.settle(candidate.content, Verdict.PUT_BACK)
+            elif isinstance(judged, Verdict):
+                invocation.tally.settle(candidate.content, judged)
+            else:
+                founded.append(judged)
+        return founded
+
+    def _plan(self, candidates: list[Candidate]) -> list[CommitPlan[BookedBatch]]:
+        now_ms = self._clock.now_ms()
+        booked = [book(candidate, closed=self._closed, now_s=now_ms // 1000) for candidate in candidates]
+        return plan_commits(booked, budget=self._budget, now_ms=now_ms)
+
+    def _attempt(self, plan: CommitPlan[BookedBatch], invocation: Invocation) -> Groups:
+        """One commit under a new id; returns what has to be planned and attempted anew."""
+        if invocation.deadline.remaining_ms() < self._settings.reserve_ms:
+            return _put_back(plan, invocation)
+        body = build_commit(plan, self._entropy.token(), settings=self._settings)
+        try:
+            # Before anything can be in one of them.
+            self._shards.ensure()
+            self._write_objects(body)
+        except UnavailableError:
+            return _put_back(plan, invocation)
+        except LedgerCorruptError as error:
+            # The number of shards. What needs no commit gets its verdict.
+            invocation.tally.corrupt(error)
+            return _put_back(plan, invocation)
+        reply = self._send(body, invocation.deadline)
+        if reply is _Reply.LANDED:
+            self._accept(body, invocation)
+            return []
+        if reply is _Reply.UNKNOWN:
+            return self._smaller(plan, invocation)
+        try:
+            refusal = read_refusal(body, reply)
+        except LedgerCorruptError as error:
+            invocation.tally.corrupt(error)
+            return _put_back(plan, invocation)
+        return self._resolve(body, refusal, invocation)
+
+    def _write_objects(self, body: CommitBody) -> None:
+        """All that the transaction will refer to; durable before it is sent."""
+        batches = body.plan.batches
+        if body.records_key:
+            refused = {each.batch.batch_id: each.batch.refused for each in batches if each.batch.refused}
+            self._put(body.records_key, encode_records(refused))
+        staged = [
+            StagedBatch(batch_id=each.batch.batch_id, rows=each.batch.rows, rebooked=each.rebooked) for each in batches
+        ]
+        self._put(body.staging_key, self._codec.encode(staged))
+        if body.write_ahead is not None:
+            self._put(wal_key(body.staging_key), body.write_ahead.encode())
+
+    def _put(self, key: str, content: bytes) -> None:
+        # Named by the commit's own id: if it is there, a lost reply was a success.
+        self._patience.call(lambda: self._objects.put(key, content, if_absent=True))
+
+    def _send(self, body: CommitBody, deadline: Deadline) -> _Reply | TransactionCanceledError:
+        """Send the transaction, the same one again while its outcome is open."""
+        failures = 0
+        while True:
+            try:
+                self._store.transact(body.actions)
+            except UnavailableError:
+                pass
+            except ItemTooLargeError:
+                # Nothing of it is there; half of it may fit, and one batch that does not fit takes no other with it.
+                break
+            except TransactionCanceledError as error:
+                if error.condition_failed:
+                    return error
+            else:
+                return _Reply.LANDED
+            failures += 1
+            if failures >= self._patience.attempts or deadline.remaining_ms() < self._settings.reserve_ms // 2:
+                return _Reply.UNKNOWN
+            self._metrics.count(metric_names.TRANSACTIONS_REPEATED)
+            self._patience.pause(failures)
+        return _Reply.UNKNOWN
+
+    def _smaller(self, plan: CommitPlan[BookedBatch], invocation: Invocation) -> Groups:
+        """Bisect. The old attempt may land even so: then the markers say that its batches are duplicates."""
+        candidates = [batch.candidate for batch in plan.batches]
+        if len(candidates) == 1:
+            return _put_back(plan, invocation)
+        self._metrics.count(metric_names.COMMITS_REPLANNED)
+        half = len(candidates) // 2
+        return [candidates[:half], candidates[half:]]
+
+    def _resolve(
+        self, body: CommitBody, refusal: OwnCommit | ClosedMonths | EarlierVerdicts, invocation: Invocation
+    ) -> Groups:
+        candidates = [batch.candidate for batch in body.plan.batches]
+        if isinstance(refusal, OwnCommit):
+            if refusal.landed:
+                self._accept(body, invocation)
+                return []
+            self._metrics.count(metric_names.COMMITS_REPLANNED)
+            return [candidates]
+        if isinstance(refusal, ClosedMonths):
+            self._closed |= refusal.months
+            self._metrics.count(metric_names.COMMITS_REBOOKED)
+            return [candidates]
+        self._foresight.met_earlier_verdicts()
+        rest = self._still_undecided(candidates, refusal, invocation)
+        if not rest:
+            return []
+        self._metrics.count(metric_names.COMMITS_REPLANNED)
+        return [rest]
+
+    @staticmethod
+    def _still_undecided(
+        candidates: Sequence[Candidate], refusal: EarlierVerdicts, invocation: Invocation
+    ) -> list[Candidate]:
+        """Settle those that the refusal decides, and return the others."""
+        rest = []
+        for place, candidate in enumerate(candidates):
+            if place in refusal.corrupt:
+                invocation.tally.corrupt(refusal.corrupt[place])
+                invocation.tally.settle(candidate.content, Verdict.PUT_BACK)
+            elif place in refusal.retried:
+                invocation.tally.settle(candidate.content, Verdict.DUPLICATE)
+            elif place in refusal.markers:
+                verdict = invocation.refuser.against(candidate.content, refusal.markers[place])
+                invocation.tally.settle(candidate.content, verdict)
+            else:
+                rest.append(candidate)
+        return rest
+
+    def _accept(self, body: CommitBody, invocation: Invocation) -> None:
+        if body.write_ahead is None:
+            self._metrics.count(metric_names.COMMITS_NARROW)
+        else:
+            self._metrics.count(metric_names.COMMITS_WIDE)
+            self._finish(body, invocation)
+        for booked in body.plan.batches:
+            self._count(booked)
+            invocation.tally.settle(booked.content, Verdict.ACCEPTED)
+
+    def _finish(self, body: CommitBody, invocation: Invocation) -> None:
+        # Markers and the write-ahead object are durable, so the batches are accepted whatever comes of this.
+        try:
+            self._finisher.finish(body.commit_id, opened=body.write_ahead)
+        except UnavailableError:
+            self._metrics.count(metric_names.COMMITS_LEFT_OPEN)
+        except LedgerCorruptError as error:
+            invocation.tally.corrupt(error)
+
+    def _count(self, booked: BookedBatch) -> None:
+        batch = booked.batch
+        self._metrics.count(metric_names.RECORDS_METERED, batch.records - len(batch.refused))
+        self._metrics.count(metric_names.BYTES_METERED, sum(total.bytes for total in booked.hours.values()))
+        if batch.unknown_regions:
+            self._metrics.count(metric_names.UNKNOWN_REGIONS, len(batch.unknown_regions))
+        if batch.refused:
+            self._metrics.count(metric_names.RECORDS_REFUSED, len(batch.refused))
+        for record in batch.refused:
+            self._metrics.count(metric_names.REFUSED_BY_REASON, reason=record.reasons[0][0])
+
+
+def _put_back(plan: CommitPlan[BookedBatch], invocation: Invocation) -> Groups:
+    for batch in plan.batches:
+        invocation.tally.settle(batch.content, Verdict.PUT_BACK)
+    return []

@@ -1,0 +1,105 @@
+"""Tally of an invocation: which messages go back to the queue, and how many copies got which verdict."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import count
+from typing import TYPE_CHECKING
+
+from metering import metric_names
+from metering.commit.deduplication import Copy
+from metering.commit.verdicts import Verdict
+from metering.intake.batches import DecodedBatch, NoBatch, RefusedBatch
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from metering.commit.deduplication import Content
+    from metering.errors import LedgerCorruptError
+    from metering.stores.deliveries import Delivery
+    from metering.stores.telemetry import Metrics
+
+
+_METRICS = {
+    Verdict.ACCEPTED: metric_names.BATCHES_ACCEPTED,
+    Verdict.DUPLICATE: metric_names.BATCHES_DUPLICATE,
+    Verdict.CONFLICT: metric_names.BATCHES_CONFLICT,
+    Verdict.REJECTED: metric_names.BATCHES_REJECTED,
+    Verdict.NO_BATCH: metric_names.MESSAGES_WITHOUT_BATCH,
+    Verdict.PUT_BACK: metric_names.MESSAGES_PUT_BACK,
+}
+
+
+class Tally:
+    """Which messages go back to the queue, and how many copies got which verdict.
+
+    It waits for the reading of each delivery, then for a verdict of each batch in it. What nobody mentions goes back:
+    only a durable verdict lets a message be deleted, and leaving one out never does.
+    """
+
+    def __init__(self, metrics: Metrics, deliveries: Sequence[Delivery]) -> None:
+        self.counts: Counter[Verdict] = Counter()
+        self._metrics = metrics
+        self._corrupt: dict[str, None] = {}
+        self._deliveries = tuple(deliveries)
+        self._numbers = count()
+        # Ticket -> message: of what there is no word yet, and of what goes back.
+        self._waiting: dict[int, str] = {}
+        self._back: dict[int, str] = {}
+        self._readings: dict[int, list[int]] = {}
+        for delivery in self._deliveries:
+            self._readings.setdefault(id(delivery), []).append(self._ticket(delivery))
+
+    def read(self, delivery: Delivery, batches: Sequence[DecodedBatch | RefusedBatch | NoBatch]) -> list[Copy]:
+        """Note what a delivery holds; returns those that need a verdict. One that holds nothing goes back."""
+        copies = []
+        for batch in batches:
+            ticket = self._ticket(delivery)
+            if isinstance(batch, NoBatch):
+                self._note(ticket, Verdict.NO_BATCH)
+            else:
+                copies.append(Copy(delivery=delivery, batch=batch, ticket=ticket))
+        if batches:
+            del self._waiting[self._readings[id(delivery)].pop()]
+        return copies
+
+    def put_back(self, delivery: Delivery) -> None:
+        """A delivery was not read."""
+        self._note(self._readings[id(delivery)].pop(), Verdict.PUT_BACK)
+
+    @property
+    def contradictions(self) -> tuple[str, ...]:
+        """What is wrong with the ledger, one sentence each: somebody has to look."""
+        return tuple(self._corrupt)
+
+    def corrupt(self, error: LedgerCorruptError) -> None:
+        """Note that the ledger contradicts the protocol; what it is about goes back."""
+        self._corrupt[str(error)] = None
+        self._metrics.count(metric_names.LEDGER_CORRUPT)
+
+    def settle(self, content: Content, verdict: Verdict) -> None:
+        """Give a content its verdict. Its further copies are duplicates of it, or go back with it."""
+        content.verdict = verdict
+        for copy in content.copies:
+            self._note(copy.ticket, verdict)
+            if verdict is not Verdict.PUT_BACK:
+                verdict = Verdict.DUPLICATE
+
+    def close(self) -> tuple[str, ...]:
+        """Ids of the messages that have something without a durable verdict, in order."""
+        for ticket in list(self._waiting):
+            self._note(ticket, Verdict.PUT_BACK)
+        back = set(self._back.values())
+        return tuple(dict.fromkeys(each.message_id for each in self._deliveries if each.message_id in back))
+
+    def _ticket(self, delivery: Delivery) -> int:
+        ticket = next(self._numbers)
+        self._waiting[ticket] = delivery.message_id
+        return ticket
+
+    def _note(self, ticket: int, verdict: Verdict) -> None:
+        message_id = self._waiting.pop(ticket)
+        if verdict is Verdict.PUT_BACK:
+            self._back[ticket] = message_id
+        self.counts[verdict] += 1
+        self._metrics.count(_METRICS[verdict])

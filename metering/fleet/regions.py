@@ -1,0 +1,233 @@
+"""Regions on their way to ready: rules of the rollout, waves, and the state that survives a killed run.
+
+The state of every region is one item in the ledger of the home region (`G` / `<region>`), so that one read lists them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from metering.stores.fields import Fields
+from metering.stores.writes import Key
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from metering.stores.writes import Item, Value
+
+REGIONS_PK = "G"
+# Functions that would only do each other's work a second time: one execution is reserved for each.
+ALONE_FUNCTIONS = ("compactor", "reconciler")
+
+
+class RolloutRules(BaseModel):
+    """Which regions a stage is built in, and how carefully. Part of the stage's settings."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    home: str = Field("us-east-1", description="Holds the state of all regions, and the project that builds them.")
+    allow: tuple[str, ...] = Field(("*",), description="Patterns of regions that `reconcile` builds.")
+    deny: tuple[str, ...] = Field((), description="Patterns that it never builds; stronger than `allow`.")
+    largest_wave: int = Field(4, ge=1, description="Waves double from one region up to this many.")
+    bake_min: int = Field(15, ge=0, description="Minutes that a new region is watched before it is ready.")
+    canaries: int = Field(3, ge=0, description="Good canary results that a bake needs at least.")
+    canary_wait_min: int = Field(30, ge=1, description="How long they may take.")
+    pager_needed: bool = Field(default=False, description="Ready needs a confirmed subscription to the page topic.")
+    x86_regions: tuple[str, ...] = Field((), description="Patterns of regions that are built for x86_64 at once.")
+
+    def admits(self, region: str) -> bool:
+        """Whether `reconcile` may build `region`."""
+        return matches(region, self.allow) and not matches(region, self.deny)
+
+
+def matches(region: str, patterns: Iterable[str]) -> bool:
+    """Whether a region's name fits one of the patterns (`eu-*`)."""
+    return any(fnmatchcase(region, pattern) for pattern in patterns)
+
+
+class Step(StrEnum):
+    """What is done to a region, in this order; each can be repeated."""
+
+    OPT_IN = "opt-in"
+    BOOTSTRAP = "bootstrap"
+    PREFLIGHT = "preflight"
+    DEPLOY = "deploy"
+    CANARY = "canary"
+    BAKE = "bake"
+    READY = "ready"
+
+
+class Phase(StrEnum):
+    """Where a region stands."""
+
+    ABSENT = "absent"
+    BUILDING = "building"
+    FAILED = "failed"
+    READY = "ready"
+    REMOVING = "removing"
+    REMOVED = "removed"
+
+
+class Answered(StrEnum):
+    """What a preflight check came to. What an endpoint cannot answer is unknown, never passed."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+    LEFT_OUT = "left out"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """The answer to one preflight check."""
+
+    check: str
+    answered: Answered
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListedRegion:
+    """A region as the account API lists it.
+
+    Attributes:
+        opt_status: `ENABLED_BY_DEFAULT`, `ENABLED`, `ENABLING`, `DISABLED` or `DISABLING`.
+    """
+
+    name: str
+    opt_status: str
+
+    @property
+    def enabled(self) -> bool:
+        return self.opt_status in {"ENABLED", "ENABLED_BY_DEFAULT"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegionState:
+    """One region's item.
+
+    Attributes:
+        step: The step that runs, failed or was done last.
+        done: Steps that are done, with the epoch second of each.
+        reason: Why it failed, else empty.
+        advice: What the next run will do, else empty.
+        listed: The account API knows it; an unlisted one is built only when it is named.
+        left_out: Optional parts that the region does not have.
+        architecture: Of the functions' code.
+        deployments: How often `deploy` was done; rollback triggers watch from the second one on.
+        canary_from_s: Canary results from then on count for the bake.
+    """
+
+    region: str
+    phase: Phase = Phase.ABSENT
+    step: Step | None = None
+    done: Mapping[Step, int] = field(default_factory=dict)
+    reason: str = ""
+    advice: str = ""
+    listed: bool = True
+    left_out: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    architecture: str = "arm64"
+    attempts: int = 0
+    deployments: int = 0
+    canary_from_s: int = 0
+    updated_s: int = 0
+
+    @property
+    def key(self) -> Key:
+        return region_key(self.region)
+
+    @property
+    def holds_data(self) -> bool:
+        """Whether it was ever deployed whole: a report over all regions must not go without it."""
+        return self.deployments > 0
+
+    def finished(self, step: Step, at_s: int) -> RegionState:
+        """The state after a step was done."""
+        return replace(self, step=step, done={**self.done, step: at_s}, updated_s=at_s)
+
+    def to_item(self) -> dict[str, Value]:
+        findings: list[Value] = [[f.check, f.answered.value, f.detail] for f in self.findings]
+        return {
+            **self.key._asdict(),
+            "phase": self.phase.value,
+            "step": "" if self.step is None else self.step.value,
+            "done": {step.value: at_s for step, at_s in self.done.items()},
+            "reason": self.reason,
+            "advice": self.advice,
+            "listed": self.listed,
+            "left_out": list(self.left_out),
+            "findings": findings,
+            "architecture": self.architecture,
+            "attempts": self.attempts,
+            "deployments": self.deployments,
+            "canary_from_s": self.canary_from_s,
+            "updated_s": self.updated_s,
+        }
+
+    @classmethod
+    def from_item(cls, item: Item) -> RegionState:
+        fields = Fields.of_item(item)
+        done = fields.nested("done")
+        steps = {step.value: step for step in Step}
+        if unknown := [name for name in done if name not in steps]:
+            fields.fail("done", f"steps, not {unknown[0]}")
+        made = cls(
+            region=fields.text("sk"),
+            phase=fields.one_of("phase", tuple(Phase)),
+            step=fields.one_of("step", tuple(Step)) if fields.any_text("step") else None,
+            done={steps[name]: done.whole(name) for name in done},
+            reason=fields.any_text("reason"),
+            advice=fields.any_text("advice"),
+            listed=fields.flag("listed"),
+            left_out=fields.texts("left_out"),
+            findings=tuple(
+                Finding(
+                    check=finding.text("check"),
+                    answered=finding.one_of("answered", tuple(Answered)),
+                    detail=finding.any_text("detail"),
+                )
+                for finding in fields.rows("findings", ("check", "answered", "detail"))
+            ),
+            architecture=fields.text("architecture"),
+            attempts=fields.whole("attempts"),
+            deployments=fields.whole("deployments"),
+            canary_from_s=fields.whole("canary_from_s"),
+            updated_s=fields.whole("updated_s"),
+        )
+        fields.check_key(made.key)
+        return made
+
+
+def region_key(region: str) -> Key:
+    """Key of a region's state in the ledger of the home region."""
+    return Key(REGIONS_PK, region)
+
+
+def waves(
+    regions: Iterable[ListedRegion], *, home: str, largest: int, done: Sequence[str] = ()
+) -> tuple[tuple[str, ...], ...]:
+    """Regions to build, in waves: 1, 2, 4 … regions, the smallest blast radius first.
+
+    The home region comes first and alone, because it holds the state of the others. Regions that an account must opt in
+    to have the fewest customers, so they come before those that everybody has; names decide the rest. `done` counts as
+    waves that went well already, so that a new region does not start from one again.
+    """
+    ranked = sorted(regions, key=lambda region: (region.opt_status == "ENABLED_BY_DEFAULT", region.name))
+    names = [region.name for region in ranked if region.name != home]
+    planned: list[tuple[str, ...]] = [(home,)] if any(region.name == home for region in ranked) else []
+    size = 1
+    proven = len([name for name in done if name != home])
+    while proven >= size and size < largest:
+        proven -= size
+        size = min(size * 2, largest)
+    while names:
+        planned.append(tuple(names[:size]))
+        names = names[size:]
+        size = min(size * 2, largest)
+    return tuple(planned)

@@ -1,0 +1,249 @@
+"""The steps that make a region ready. Each can be repeated, and says in an `OperationFailedError` why it stops."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from metering.errors import OperationFailedError
+from metering.fleet.ports import Deployment
+from metering.fleet.regions import Answered, Finding, RegionState, RolloutRules, Step, matches
+from metering.ledger.notes.canary_batches import slot_of
+from metering.units import HOUR_S, MINUTE_S
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from metering.fleet.ports import Account, Builder, Probe, RegionLife, Stacks, StackStatus
+    from metering.stores.clock import Clock
+
+_POLL_MS = 2_000
+_OPT_IN_POLL_MS = 15_000
+_OPT_IN_LIMIT_S = 6 * HOUR_S
+_STACK_LIMIT_S = HOUR_S
+
+# What a region may lack: the part that is left out, and how the checks that ask for it begin.
+OPTIONAL_PARTS: dict[str, tuple[str, ...]] = {
+    "analytics": ("type AWS::Glue::", "type AWS::Athena::", "endpoint glue", "endpoint athena"),
+    "composite_alarms": ("type AWS::CloudWatch::CompositeAlarm",),
+    "tracing": ("endpoint xray",),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegionWorld:
+    """All that the steps work with."""
+
+    account: Account
+    stacks: Stacks
+    builder: Builder
+    probe: Probe
+    life: RegionLife
+    clock: Clock
+    rules: RolloutRules
+    no_pager: bool = False
+
+    def now_s(self) -> int:
+        return self.clock.now_ms() // 1000
+
+
+def opt_in(world: RegionWorld, state: RegionState) -> RegionState:
+    """Opt in where the account has to, and wait until the region is enabled."""
+    status = world.account.opt_status(state.region)
+    if status is None:
+        return replace(state, listed=False)
+    until_s = world.now_s() + _OPT_IN_LIMIT_S
+    if status == "DISABLED":
+        world.account.enable(state.region)
+    while status not in {"ENABLED", "ENABLED_BY_DEFAULT"}:
+        if status == "DISABLING":
+            raise OperationFailedError(
+                f"The account is opting out of {state.region}.", "Run again when that is done; it then opts in anew."
+            )
+        if world.now_s() >= until_s:
+            raise OperationFailedError(
+                f"{state.region} is still being enabled after {_OPT_IN_LIMIT_S // HOUR_S} hours.",
+                "The next run goes on waiting.",
+            )
+        world.clock.sleep_ms(_OPT_IN_POLL_MS)
+        status = world.account.opt_status(state.region) or "ENABLING"
+    return replace(state, listed=True)
+
+
+def bootstrap(world: RegionWorld, state: RegionState) -> RegionState:
+    """Make the region ready for the CDK."""
+    world.builder.bootstrap(state.region)
+    return state
+
+
+def preflight(world: RegionWorld, state: RegionState) -> RegionState:
+    """Ask the region whether it has what the stacks need; go without what is optional."""
+    x86 = matches(state.region, world.rules.x86_regions)
+    wanted = replace(state, architecture="x86_64" if x86 else state.architecture, left_out=())
+    types = world.builder.resource_types(_deployment(world, wanted, first=True))
+    findings = tuple(_judged(finding) for finding in world.probe.preflight(state.region, types))
+    missing = [finding for finding in findings if finding.answered is Answered.FAILED]
+    if missing:
+        raise PreflightFailedError(state.region, replace(wanted, findings=findings), missing)
+    left_out = sorted({_part_of(f) for f in findings if f.answered is Answered.LEFT_OUT})
+    return replace(wanted, findings=findings, left_out=tuple(left_out))
+
+
+class PreflightFailedError(OperationFailedError):
+    """A region lacks what the service cannot do without.
+
+    Attributes:
+        state: With all findings, to be kept.
+    """
+
+    def __init__(self, region: str, state: RegionState, missing: list[Finding]) -> None:
+        lacks = "; ".join(f"{finding.check}: {finding.detail}" for finding in missing)
+        super().__init__(f"{region} cannot hold the service. {lacks}", "The next run asks again.")
+        self.state = state
+
+    def __reduce__(self) -> tuple[object, ...]:
+        missing = [finding for finding in self.state.findings if finding.answered is Answered.FAILED]
+        return (PreflightFailedError, (self.state.region, self.state, missing))
+
+
+def deploy(world: RegionWorld, state: RegionState) -> RegionState:
+    """Deploy the stacks; clean up after a first deployment that failed, now or in an earlier run."""
+    clean_up(world, state.region)
+    first = state.deployments == 0
+    try:
+        world.builder.deploy(_deployment(world, state, first=first))
+    except OperationFailedError as error:
+        why = _why(world, state.region) or error.reason
+        clean_up(world, state.region)
+        if state.architecture == "arm64" and "architecture" in why.lower():
+            return deploy(world, replace(state, architecture="x86_64"))
+        raise OperationFailedError(
+            f"The deployment into {state.region} failed: {why}",
+            "What it left behind is deleted; the next run deploys again."
+            if first
+            else "The stacks are as they were before.",
+        ) from error
+    # A deployment leaves alone what is as its template says, so what was stopped by hand is started by hand.
+    world.life.start(state.region)
+    return replace(state, deployments=state.deployments + 1)
+
+
+def canary(world: RegionWorld, state: RegionState) -> RegionState:
+    """Start a canary run. Its result is the bake's business."""
+    minute_s = slot_of(world.now_s())
+    if world.life.good_canaries(state.region, since_s=minute_s):
+        # A minute has one batch, and this one's was proven before the deployment: it would prove nothing again.
+        _sleep_until(world, minute_s + MINUTE_S)
+    asked = replace(state, canary_from_s=world.now_s())
+    world.life.invoke_canary(state.region)
+    return asked
+
+
+def bake(world: RegionWorld, state: RegionState) -> RegionState:
+    """Watch the region for a while, and insist on good canary results: an idle region must not pass by silence."""
+    began_s = state.done[Step.CANARY]
+    rules = world.rules
+    _sleep_until(world, began_s + rules.bake_min * MINUTE_S)
+    until_s = max(world.now_s(), began_s + rules.bake_min * MINUTE_S) + rules.canary_wait_min * MINUTE_S
+    while (good := world.life.good_canaries(state.region, since_s=state.canary_from_s)) < rules.canaries:
+        if world.now_s() >= until_s:
+            raise OperationFailedError(
+                f"Only {good} of {rules.canaries} canary runs in {state.region} ended well.",
+                "See docs/runbooks/canary-late.md; the next run starts another canary and bakes again.",
+            )
+        world.clock.sleep_ms(_POLL_MS)
+    firing = world.life.firing_alarms(state.region) if rules.bake_min else ()
+    if firing:
+        raise OperationFailedError(
+            f"Alarms that page are on in {state.region}: {', '.join(firing)}.",
+            "Each has a runbook of its name; the next run bakes again.",
+        )
+    return state
+
+
+def ready(world: RegionWorld, state: RegionState) -> RegionState:
+    """Last look: somebody must be there to be paged, where the stage's rules say so."""
+    if world.rules.pager_needed and not world.no_pager and not world.life.pager_subscriptions(state.region):
+        raise OperationFailedError(
+            f"Nobody is paged from {state.region}: the page topic has no confirmed subscription.",
+            "Add one to the stage's settings and confirm it, or run again with --no-pager.",
+        )
+    return state
+
+
+STEPS: dict[Step, Callable[[RegionWorld, RegionState], RegionState]] = {
+    Step.OPT_IN: opt_in,
+    Step.BOOTSTRAP: bootstrap,
+    Step.PREFLIGHT: preflight,
+    Step.DEPLOY: deploy,
+    Step.CANARY: canary,
+    Step.BAKE: bake,
+    Step.READY: ready,
+}
+
+
+def clean_up(world: RegionWorld, region: str) -> None:
+    """Wait for operations that go on, and delete stacks that were never created whole, the last one first."""
+    for name in reversed(world.builder.stacks()):
+        status = settled(world, region, name)
+        if status is not None and status.never_created:
+            delete_stack(world, region, name)
+
+
+def settled(world: RegionWorld, region: str, stack: str) -> StackStatus | None:
+    """The stack once no operation goes on; None if there is none."""
+    until_s = world.now_s() + _STACK_LIMIT_S
+    while (status := world.stacks.describe(region, stack)) is not None and status.busy:
+        if world.now_s() >= until_s:
+            raise OperationFailedError(
+                f"Stack {stack} in {region} has been {status.status} for an hour.", "The next run goes on waiting."
+            )
+        world.clock.sleep_ms(_POLL_MS)
+    return status
+
+
+def delete_stack(world: RegionWorld, region: str, stack: str) -> None:
+    """Delete a stack and wait until it is gone."""
+    world.stacks.delete(region, stack)
+    left = settled(world, region, stack)
+    if left is not None:
+        raise OperationFailedError(
+            f"Stack {stack} in {region} could not be deleted: {left.why or left.status}.", "The next run tries again."
+        )
+
+
+def _deployment(world: RegionWorld, state: RegionState, *, first: bool) -> Deployment:
+    return Deployment(
+        region=state.region,
+        architecture=state.architecture,
+        left_out=state.left_out,
+        rollback_alarms=() if first else tuple(world.life.rollback_alarms(state.region)),
+        watch_min=0 if first else world.rules.bake_min,
+    )
+
+
+def _judged(finding: Finding) -> Finding:
+    """A failed check of an optional part is left out; all others stand as they are."""
+    if finding.answered is Answered.FAILED and _part_of(finding):
+        return replace(finding, answered=Answered.LEFT_OUT)
+    return finding
+
+
+def _part_of(finding: Finding) -> str:
+    for part, prefixes in OPTIONAL_PARTS.items():
+        if finding.check.startswith(prefixes):
+            return part
+    return ""
+
+
+def _why(world: RegionWorld, region: str) -> str:
+    for name in world.builder.stacks():
+        status = settled(world, region, name)
+        if status is not None and not status.complete:
+            return f"{name} is {status.status}{': ' if status.why else ''}{status.why}"
+    return ""
+
+
+def _sleep_until(world: RegionWorld, until_s: int) -> None:
+    while (left_s := until_s - world.now_s()) > 0:
+        world.clock.sleep_ms(min(left_s, MINUTE_S) * 1000)

@@ -1,0 +1,108 @@
+"""What a message body is: a batch message, a CloudEvent that carries one, or S3 speaking of new objects."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from metering.intake.batches import NoBatch
+from metering.intake.json_values import DepthError, JsonError, canonical_json, parse_json
+from metering.intake.messages import MAX_BODY_BYTES, BatchMessage, plain_values, read_batch_message
+from metering.intake.notifications import TEST_EVENT, read_bus_event, read_notification
+from metering.intake.reasons import Reason, problem
+
+if TYPE_CHECKING:
+    from metering.intake.reasons import Problem
+
+Fields = dict[str, bytes]
+"""An object's fields, each as JSON text."""
+
+_split = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_BATCH_FIELDS = frozenset(("schema", "batch_id", "record_count", "records", "location"))
+
+
+def read_body(body: str, *, bucket: str) -> list[BatchMessage | NoBatch]:
+    """What a message body announces; never raises, and never answers nothing.
+
+    Args:
+        body: As the queue handed it over.
+        bucket: The region's own data bucket.
+    """
+    if len(body) * 4 > MAX_BODY_BYTES and len(body.encode("utf-8", errors="surrogatepass")) > MAX_BODY_BYTES:
+        return [_refused(problem(Reason.MESSAGE_TOO_LARGE, f"more than {MAX_BODY_BYTES} bytes"))]
+    fields = split_object(body)
+    if not isinstance(fields, dict):
+        return [_refused(fields)]
+    if "Type" in fields and "Message" in fields:
+        return _read_sns(fields, bucket)
+    return _read_fields(fields, bucket)
+
+
+def split_object(text: str) -> Fields | Problem:
+    """The fields of a JSON object, each as JSON text, or why there are none."""
+    try:
+        return {name: bytes(raw) for name, raw in _split(text.encode()).items()}
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        # No object, or what only the patient parser takes: NaN, lone surrogates.
+        pass
+    try:
+        value = parse_json(text)
+    except DepthError as error:
+        return problem(Reason.TOO_DEEPLY_NESTED, str(error))
+    except JsonError as error:
+        return problem(Reason.NOT_JSON, str(error))
+    if not isinstance(value, dict):
+        return problem(Reason.UNKNOWN_MESSAGE, "a message is a JSON object")
+    return {name: canonical_json(each).encode("ascii") for name, each in value.items()}
+
+
+def is_batch_message(fields: Fields) -> bool:
+    """Whether an object is a batch message itself, and nothing that carries one."""
+    return not _BATCH_FIELDS.isdisjoint(fields)
+
+
+def _read_fields(fields: Fields, bucket: str) -> list[BatchMessage | NoBatch]:
+    if is_batch_message(fields):
+        return [read_batch_message(fields, bucket=bucket)]
+    if "specversion" in fields:
+        return [_read_cloud_event(fields, bucket)]
+    return _read_s3(fields, bucket) or [
+        _refused(problem(Reason.UNKNOWN_MESSAGE, "neither a batch, a CloudEvent nor an S3 notification"))
+    ]
+
+
+def _read_s3(fields: Fields, bucket: str) -> list[BatchMessage | NoBatch]:
+    if "Records" in fields:
+        return read_notification(fields, bucket=bucket)
+    if fields.get("source") == b'"aws.s3"' and "detail" in fields:
+        return [read_bus_event(fields, bucket=bucket)]
+    if "Event" in fields and plain_values({"Event": fields["Event"]})[0].get("Event") == TEST_EVENT:
+        return [NoBatch(why=TEST_EVENT)]
+    return []
+
+
+def _read_sns(fields: Fields, bucket: str) -> list[BatchMessage | NoBatch]:
+    values, _ = plain_values({"Message": fields["Message"]})
+    message = values.get("Message")
+    inner = split_object(message) if isinstance(message, str) else None
+    read = _read_s3(inner, bucket) if isinstance(inner, dict) else []
+    return read or [_refused(problem(Reason.INVALID_NOTIFICATION, "the SNS message holds no S3 notification"))]
+
+
+def _read_cloud_event(fields: Fields, bucket: str) -> BatchMessage:
+    values, problems = plain_values(fields, but="data")
+    if values.get("specversion") != "1.0":
+        problems.append(problem(Reason.INVALID_CLOUD_EVENT, "specversion is not 1.0"))
+    for name in ("id", "source", "type"):
+        if not isinstance(values.get(name), str) or not values[name]:
+            problems.append(problem(Reason.INVALID_CLOUD_EVENT, f"{name} is missing or no text"))
+    data = split_object(fields.get("data", b"null").decode("utf-8", errors="surrogatepass"))
+    if not isinstance(data, dict):
+        problems.append(problem(Reason.INVALID_CLOUD_EVENT, "data is no JSON object"))
+        return _refused(*problems)
+    return read_batch_message(data, bucket=bucket, also=tuple(problems))
+
+
+def _refused(*problems: Problem) -> BatchMessage:
+    return BatchMessage(batch_id="", problems=problems)

@@ -1,0 +1,292 @@
+"""Puts a batch together from pieces: hash, verdict of each record, rows and exact totals.
+
+Both ways in, decoded JSON records and Arrow columns, end here as `Columns`. Whether a record is good is asked of whole
+columns first; only rows that this leaves in doubt are judged one by one, by the rules of the domain.
+"""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import dataclass
+from itertools import compress
+from operator import sub
+from typing import TYPE_CHECKING, cast
+
+from metering.intake.batches import RefusedRecord
+from metering.intake.content_hash import ContentHasher, kept_head, little_endian, written_head
+from metering.intake.formats.columns import bounds, span_bounds, sums
+from metering.intake.formats.rows import BatchRows, RowBlock
+from metering.intake.instants import HOUR_US, SECOND_US
+from metering.intake.reasons import Reason
+from metering.intake.record_rules import MAX_RESOURCE_ID_CHARS, traffic_of
+from metering.intake.records import LongText, Undecodable
+from metering.intake.work import refusal
+from metering.units import KIB, MIB
+from metering.usage.totals import Total, UsageKey
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    import pyarrow as pa
+
+    from metering.intake.admission import Admission
+    from metering.intake.reasons import Problem
+    from metering.intake.record_rules import Traffic
+    from metering.intake.records import Head, HeadText
+    from metering.intake.work import Work
+
+RAW_CHARS = 4 * KIB
+# A batch whose refused records are all long keeps less of each, so that evidence stays below the data itself.
+_RAW_BUDGET_CHARS = 16 * MIB
+_SPARE_RAW_CHARS = 256
+# A `LongText`: its beginning, its digest, and what Python needs for an object.
+_LONG_TEXT_BYTES = 512
+
+ExceptionEntry = tuple[int, int, "Undecodable | bytes | None"]
+"""Position in the piece, column, value: see `content_hash`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Columns:
+    """A piece of a batch, decoded: one entry a record, 0 or empty where `exceptions` has the value instead.
+
+    Attributes:
+        lengths: UTF-8 bytes of each resource id, u32.
+        resource_bytes: All resource ids together, UTF-8.
+        doubtful_ids: Positions of resource ids that may break a rule other than their length.
+        exceptions: What is not decoded, in the order that the hash wants.
+    """
+
+    head_index: array[int]
+    resource_ids: list[str] | pa.Array
+    lengths: array[int]
+    resource_bytes: bytes | memoryview
+    doubtful_ids: Iterable[int]
+    sizes: array[int]
+    starts: array[int]
+    ends: array[int]
+    exceptions: Sequence[ExceptionEntry] = ()
+
+
+class HeadTable(dict["Head", int]):
+    """Numbers distinct heads in the order of first appearance, and has each hashed and judged once.
+
+    A text that is longer than any right one is judged before it is kept: what stays of it is a `LongText`.
+
+    Raises:
+        BatchRefusedError: Distinct heads of more bytes than a batch may have.
+    """
+
+    def __init__(self, *, hasher: ContentHasher | None, work: Work) -> None:
+        super().__init__()
+        self.heads: list[Head] = []
+        self.traffic: list[Traffic] = []
+        self.refused: set[int] = set()
+        self._hasher = hasher
+        self._work = work
+        self._hashed_heads = 0
+        self._kept_bytes = 0
+
+    def __missing__(self, head: Head) -> int:
+        kept = kept_head(head)
+        if kept is head:
+            return self._add(head)
+        return self.add_long(kept, lambda: written_head(head))
+
+    def add_long(self, kept: Head, values: Callable[[], Sequence[bytes | memoryview]]) -> int:
+        """The number of a head with a text that is not kept.
+
+        Args:
+            kept: As it is kept.
+            values: Makes the `value` of each of its fields for the hash, if it is a new one.
+        """
+        if kept in self:
+            return self[kept]
+        number = self._add(kept)
+        written = values()
+        self._work.hash(sum(map(len, written)))
+        if self._hasher is not None:
+            self._hash(number)
+            self._hasher.add_written_head(written)
+        self._hashed_heads = number + 1
+        return number
+
+    def hash_new(self) -> None:
+        """Hash the heads that were not hashed yet."""
+        self._hash(len(self.heads))
+
+    def _hash(self, end: int) -> None:
+        if self._hasher is not None and end > self._hashed_heads:
+            self._hasher.add_heads(self.heads[self._hashed_heads : end])
+        self._hashed_heads = end
+
+    def _add(self, head: Head) -> int:
+        self._kept_bytes += sum(map(_kept_bytes, head))
+        limit_bytes = self._work.limits.head_bytes
+        if self._kept_bytes > limit_bytes:
+            raise refusal(Reason.OBJECT_TOO_LARGE, f"distinct heads of more than {limit_bytes} bytes")
+        number = self[head] = len(self.heads)
+        self.heads.append(head)
+        traffic = traffic_of(head)
+        self.traffic.append(traffic)
+        if traffic.problems:
+            self.refused.add(number)
+        return number
+
+
+class BatchAssembly:
+    """Collects one batch. Pieces come in order; positions count through all of them."""
+
+    def __init__(self, *, admission: Admission, sent_at_ms: int, hasher: ContentHasher | None, work: Work) -> None:
+        self.heads = HeadTable(hasher=hasher, work=work)
+        self.work = work
+        self.records = 0
+        self.refused: list[RefusedRecord] = []
+        self._admission = admission
+        self._sent_at_ms = sent_at_ms
+        self._hasher = hasher
+        self._blocks: list[RowBlock] = []
+        self._raw_chars = 0
+
+    def add(
+        self,
+        piece: Columns,
+        *,
+        problems_at: Callable[[int], tuple[Problem, ...]],
+        raw_at: Callable[[int], str],
+    ) -> None:
+        """Take the next piece.
+
+        Args:
+            piece: Its columns; `head_index` refers to `heads`.
+            problems_at: The verdict of the rules on the record at a position of the piece.
+            raw_at: The record as it came.
+        """
+        self.work.look()
+        self._hash(piece)
+        refused = self._refuse(piece, problems_at, raw_at)
+        self.records += len(piece.head_index)
+        block = _kept(piece, refused) if refused else _whole(piece)
+        if len(block):
+            self._blocks.append(block)
+
+    def content_hash(self) -> str:
+        """The content hash of all pieces."""
+        return "" if self._hasher is None else self._hasher.hexdigest()
+
+    def rows(self) -> BatchRows:
+        """The accepted rows."""
+        return BatchRows(heads=self.heads.heads, traffic=self.heads.traffic, blocks=self._blocks)
+
+    def usage(self) -> dict[UsageKey, Total]:
+        """Their totals."""
+        usage: dict[UsageKey, Total] = {}
+        for number, hour_us, size, count in sums(self._blocks):
+            account_id, service, _, from_location, to_location, _ = cast("tuple[str, ...]", self.heads.heads[number])
+            usage_type = self.heads.traffic[number].usage_type
+            key = UsageKey(hour_us // SECOND_US, account_id, usage_type, service, from_location, to_location)
+            total = Total(size, count)
+            # Heads that differ in direction alone may share an explicit usage type.
+            usage[key] = usage[key].plus(total) if key in usage else total
+        return usage
+
+    def unknown_regions(self) -> frozenset[str]:
+        """Regions without a known billing prefix, of all records that are metered."""
+        unknown = {number for number, traffic in enumerate(self.heads.traffic) if traffic.unknown_regions}
+        if not unknown:
+            return frozenset()
+        metered = {number for block in self._blocks for number in unknown.intersection(block.head_index)}
+        return frozenset().union(*(self.heads.traffic[number].unknown_regions for number in metered))
+
+    def _hash(self, piece: Columns) -> None:
+        if self._hasher is None:
+            return
+        self.heads.hash_new()
+        self._hasher.add_columns(
+            memoryview(little_endian(piece.head_index)).cast("B"),
+            memoryview(little_endian(piece.lengths)).cast("B"),
+            piece.resource_bytes,
+            memoryview(little_endian(piece.sizes)).cast("B"),
+            memoryview(little_endian(piece.starts)).cast("B"),
+            memoryview(little_endian(piece.ends)).cast("B"),
+        )
+        for position, column, value in piece.exceptions:
+            self._hasher.add_exception(self.records + position, column, value)
+
+    def _refuse(
+        self, piece: Columns, problems_at: Callable[[int], tuple[Problem, ...]], raw_at: Callable[[int], str]
+    ) -> set[int]:
+        refused = set()
+        for position in sorted(self._doubtful(piece)):
+            problems = problems_at(position)
+            if problems:
+                refused.add(position)
+                self.refused.append(
+                    RefusedRecord(position=self.records + position, reasons=problems, raw=self._raw(raw_at(position)))
+                )
+        return refused
+
+    def _doubtful(self, piece: Columns) -> set[int]:
+        doubtful = {position for position, _, _ in piece.exceptions}
+        doubtful.update(piece.doubtful_ids)
+        if self.heads.refused:
+            doubtful.update(_where(piece.head_index, self.heads.refused.__contains__))
+        shortest, longest = bounds(piece.lengths)
+        if shortest < 1 or longest > MAX_RESOURCE_ID_CHARS:
+            doubtful.update(_where(piece.lengths, lambda length: not 1 <= length <= MAX_RESOURCE_ID_CHARS))
+        if bounds(piece.sizes)[0] < 0:
+            doubtful.update(_where(piece.sizes, lambda size: size < 0))
+        doubtful.update(self._doubtful_times(piece))
+        return doubtful
+
+    def _doubtful_times(self, piece: Columns) -> set[int]:
+        doubtful: set[int] = set()
+        shortest, longest = span_bounds(piece.starts, piece.ends)
+        if shortest < 0 or longest > HOUR_US:
+            spans = map(sub, piece.ends, piece.starts)
+            doubtful.update(_where(spans, lambda span: not 0 <= span <= HOUR_US))
+        if not all(map(self._admits, bounds(piece.starts))):
+            doubtful.update(_where(piece.starts, lambda start: not self._admits(start)))
+        return doubtful
+
+    def _admits(self, start_us: int) -> bool:
+        return self._admission.refusal(start_us // SECOND_US, self._sent_at_ms) is None
+
+    def _raw(self, raw: str) -> str:
+        limit = RAW_CHARS if self._raw_chars < _RAW_BUDGET_CHARS else _SPARE_RAW_CHARS
+        self._raw_chars += min(len(raw), limit)
+        return raw[:limit]
+
+
+def _kept_bytes(text: HeadText) -> int:
+    if text is None:
+        return 0
+    if isinstance(text, LongText):
+        return _LONG_TEXT_BYTES
+    return len(text) if isinstance(text, Undecodable) or text.isascii() else 4 * len(text)
+
+
+def _where(column: Iterable[int], test: Callable[[int], bool]) -> list[int]:
+    return [position for position, value in enumerate(column) if test(value)]
+
+
+def _whole(piece: Columns) -> RowBlock:
+    return RowBlock(
+        head_index=piece.head_index,
+        resource_ids=piece.resource_ids,
+        sizes=piece.sizes,
+        starts=piece.starts,
+        ends=piece.ends,
+    )
+
+
+def _kept(piece: Columns, refused: set[int]) -> RowBlock:
+    kept = [position not in refused for position in range(len(piece.head_index))]
+    ids = piece.resource_ids
+    return RowBlock(
+        head_index=array("I", compress(piece.head_index, kept)),
+        resource_ids=list(compress(ids, kept)) if isinstance(ids, list) else ids.filter(kept),
+        sizes=array("q", compress(piece.sizes, kept)),
+        starts=array("q", compress(piece.starts, kept)),
+        ends=array("q", compress(piece.ends, kept)),
+    )

@@ -1,0 +1,106 @@
+"""Arithmetic over columns: plain Python for the hundred rows of a message, Arrow for the thousands of an object.
+
+A kernel's call costs some microseconds whatever it works on, a row in plain Python 25 to 100 ns.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import defaultdict
+from itertools import repeat
+from operator import sub
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from metering.intake.instants import HOUR_US
+from metering.units import INT64_MAX
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from metering.intake.formats.rows import RowBlock
+
+FEW = 500
+"""Rows from which on a kernel is faster."""
+
+_PRINTABLE = bytes(range(0x20, 0x7F))
+_LOW_BITS = 32
+_TYPES = {"I": pa.uint32(), "q": pa.int64()}
+
+
+def arrow(values: array[int]) -> pa.Array:
+    """The same numbers for Arrow, without a copy."""
+    return pa.Array.from_buffers(_TYPES[values.typecode], len(values), [None, pa.py_buffer(values)])
+
+
+def strings(lengths: array[int], data: bytes) -> pa.Array:
+    """Strings of these lengths in UTF-8 bytes, which lie in `data` one after another."""
+    offsets = array("i", [0])
+    offsets.frombytes(memoryview(pc.cumulative_sum(arrow(lengths).cast(pa.int32())).buffers()[1])[: 4 * len(lengths)])
+    return pa.Array.from_buffers(pa.string(), len(lengths), [None, pa.py_buffer(offsets), pa.py_buffer(data)])
+
+
+def is_plain(text: bytes | memoryview) -> bool:
+    """Whether a text is nothing but printable ASCII; ten times as fast as `isprintable` of a string."""
+    return not bytes(text).translate(None, _PRINTABLE)
+
+
+def bounds(values: array[int]) -> tuple[int, int]:
+    """Least and greatest of some numbers."""
+    return (min(values), max(values)) if len(values) < FEW else _bounds(arrow(values))
+
+
+def span_bounds(starts: array[int], ends: array[int]) -> tuple[int, int]:
+    """Least and greatest difference; both columns hold times, so that no difference overflows."""
+    if len(starts) >= FEW:
+        return _bounds(pc.subtract(arrow(ends), arrow(starts)))
+    spans = list(map(sub, ends, starts))
+    return min(spans), max(spans)
+
+
+def sums(blocks: Sequence[RowBlock]) -> Iterable[tuple[int, int, int, int]]:
+    """For each head and hour: its number, the hour in microseconds, the exact sum of bytes, the number of rows."""
+    return _few_sums(blocks) if sum(map(len, blocks)) < FEW else _many_sums(blocks)
+
+
+def _bounds(values: pa.Array) -> tuple[int, int]:
+    found = pc.min_max(values)
+    return found["min"].as_py(), found["max"].as_py()
+
+
+def _few_sums(blocks: Sequence[RowBlock]) -> Iterator[tuple[int, int, int, int]]:
+    groups: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
+    for block in blocks:
+        for key, size in zip(zip(block.head_index, _hours(block.starts)), block.sizes):  # noqa: B905  # endless hours
+            groups[key].append(size)
+    for key, sizes in groups.items():
+        yield *key, sum(sizes), len(sizes)
+
+
+def _hours(starts: array[int]) -> Iterable[int]:
+    first_us = min(starts)
+    hour_us = first_us - first_us % HOUR_US
+    if max(starts) < hour_us + HOUR_US:
+        return repeat(hour_us)
+    return [start_us - start_us % HOUR_US for start_us in starts]
+
+
+def _many_sums(blocks: Sequence[RowBlock]) -> Iterator[tuple[int, int, int, int]]:
+    sizes = pa.chunked_array([arrow(block.sizes) for block in blocks])
+    columns = {
+        "head": pa.chunked_array([arrow(block.head_index) for block in blocks]),
+        # Admitted rows start after 1970, so that a quotient cut towards zero is the hour.
+        "hour": pc.divide(pa.chunked_array([arrow(block.starts) for block in blocks]), HOUR_US),
+    }
+    # Arrow's sums wrap silently at 2^63: halves don't get there.
+    if pc.max(sizes).as_py() <= INT64_MAX // len(sizes):
+        columns |= {"low": sizes}
+    else:
+        columns |= {"low": pc.bit_wise_and(sizes, 2**_LOW_BITS - 1), "high": pc.shift_right(sizes, _LOW_BITS)}
+    wanted = [("low", "sum"), ("low", "count"), *((name, "sum") for name in columns if name == "high")]
+    grouped = pa.table(columns).group_by(["head", "hour"], use_threads=False).aggregate(wanted)
+    for row in grouped.to_pylist():
+        size = row["low_sum"] + (row.get("high_sum", 0) << _LOW_BITS)
+        yield row["head"], row["hour"] * HOUR_US, size, row["low_count"]

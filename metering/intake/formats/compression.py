@@ -1,0 +1,159 @@
+"""Reads what gzip and zstd packed, piece by piece, and never more than a limit, however small the input."""
+
+from __future__ import annotations
+
+import zlib
+from typing import TYPE_CHECKING, BinaryIO
+
+import zstandard
+
+from metering.intake.reasons import Reason
+from metering.intake.work import refusal
+from metering.units import KIB, MIB
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from metering.intake.messages import Compression
+    from metering.intake.work import Work
+
+READ_BYTES = 4 * MIB
+_PIECE_BYTES = 4 * MIB
+# A member that ends copies what is left of its piece: of large pieces empty members would make quadratic work.
+_GZIP_STEP_BYTES = 64 * KIB
+# zstd can make 128 KiB of 4 bytes, and its streaming call has no limit of its own: 1 KiB in is at most 44 MiB out.
+_ZSTD_STEP_BYTES = KIB
+# The largest window of the zstd command without --ultra or --long; a frame that asks for more is refused.
+_ZSTD_WINDOW_BYTES = 128 * MIB
+_LOOK_EVERY_BYTES = 64 * KIB
+_GZIP_MAGIC = b"\x1f\x8b"
+_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+_PARQUET_MAGIC = b"PAR1"
+
+
+def unpacked(
+    stream: BinaryIO,
+    compression: Compression,
+    *,
+    limit_bytes: int,
+    work: Work,
+    seen: Callable[[bytes], None] | None,
+) -> Iterator[bytes]:
+    """The stream's content in pieces of some megabytes.
+
+    Args:
+        stream: The object as stored.
+        compression: How it is packed.
+        limit_bytes: Content at most.
+        work: Counts stored bytes, members and what unpacks to nothing; looks at the clock with each step.
+        seen: Is handed the stored bytes as they are read, all of them; None if nobody wants them.
+
+    Raises:
+        BatchRefusedError: Too much content or work, wrong compression, or it breaks off.
+        OutOfTimeError: It takes too long.
+        UnavailableError: From the stream.
+    """
+    stored = _stored(stream, compression, work, seen)
+    unpack = {"none": lambda: stored, "gzip": lambda: _gunzip(stored, work), "zstd": lambda: _unzstd(stored, work)}
+    total = 0
+    for piece in unpack[compression]():
+        total += len(piece)
+        if total > limit_bytes:
+            raise refusal(Reason.OBJECT_TOO_LARGE, f"more than {limit_bytes} bytes after decompression")
+        yield piece
+
+
+def _stored(
+    stream: BinaryIO, compression: Compression, work: Work, seen: Callable[[bytes], None] | None
+) -> Iterator[bytes]:
+    first = True
+    while chunk := stream.read(READ_BYTES):
+        work.look()
+        work.store(len(chunk))
+        if seen is not None:
+            seen(chunk)
+        if first:
+            _check_magic(chunk[:4], compression)
+            first = False
+        yield chunk
+    if first:
+        raise refusal(Reason.OBJECT_EMPTY, "the object has no bytes")
+
+
+def _check_magic(start: bytes, compression: Compression) -> None:
+    packed = "gzip" if start[:2] == _GZIP_MAGIC else "zstd" if _is_zstd(start) else "none"
+    if packed != compression:
+        raise refusal(Reason.WRONG_COMPRESSION, f"the message says {compression}, the object is {packed}")
+
+
+def _is_zstd(start: bytes) -> bool:
+    # A frame, or a skippable frame (RFC 8878, 3.1.2), as pzstd writes in front.
+    return start == _ZSTD_MAGIC or (start[1:] == b"\x2a\x4d\x18" and start[:1] >= b"\x50" and start[:1] <= b"\x5f")
+
+
+def _steps(stored: Iterator[bytes], step_bytes: int, work: Work) -> Iterator[bytes]:
+    """The stored bytes in small steps, with a look at the clock now and then."""
+    for chunk in stored:
+        for offset in range(0, len(chunk), step_bytes):
+            if offset % _LOOK_EVERY_BYTES == 0:
+                work.look()
+            yield chunk[offset : offset + step_bytes]
+
+
+def _gunzip(stored: Iterator[bytes], work: Work) -> Iterator[bytes]:
+    member = zlib.decompressobj(wbits=31)
+    begun = False
+    for step in _steps(stored, _GZIP_STEP_BYTES, work):
+        rest, made = step, 0
+        while rest:
+            if member.eof:
+                work.member()
+                member, begun = zlib.decompressobj(wbits=31), False
+            if not begun:
+                # Members may follow each other (RFC 1952); zeros may fill up a block behind the last, over many steps.
+                rest = rest.lstrip(b"\0")
+                begun = bool(rest)
+                continue
+            piece = _inflate(member, rest)
+            rest = member.unused_data if member.eof else member.unconsumed_tail
+            made += len(piece)
+            if piece:
+                yield piece
+        work.unpack(len(step), made)
+    if begun and not member.eof:
+        raise refusal(Reason.OBJECT_TRUNCATED, "the gzip stream breaks off")
+
+
+def _inflate(member: zlib._Decompress, data: bytes) -> bytes:
+    try:
+        return member.decompress(data, _PIECE_BYTES)
+    except zlib.error as error:
+        raise refusal(Reason.WRONG_COMPRESSION, f"no gzip: {error}") from error
+
+
+def _unzstd(stored: Iterator[bytes], work: Work) -> Iterator[bytes]:
+    decompressor = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW_BYTES)
+    frame = decompressor.decompressobj()
+    begun = False
+    for step in _steps(stored, _ZSTD_STEP_BYTES, work):
+        rest, made = step, 0
+        while rest:
+            if frame.eof:
+                work.member()
+                frame = decompressor.decompressobj()
+            begun = True
+            piece = _unpack(frame, rest)
+            rest = frame.unused_data if frame.eof else b""
+            made += len(piece)
+            if piece:
+                yield piece
+        work.unpack(len(step), made)
+    if begun and not frame.eof:
+        raise refusal(Reason.OBJECT_TRUNCATED, "the zstd stream breaks off")
+
+
+def _unpack(frame: zstandard.ZstdDecompressionObj, data: bytes) -> bytes:
+    try:
+        return frame.decompress(data)
+    except zstandard.ZstdError as error:
+        raise refusal(Reason.WRONG_COMPRESSION, f"no zstd: {error}") from error

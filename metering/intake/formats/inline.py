@@ -1,0 +1,86 @@
+"""Records inside of the message."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from metering.intake.formats.json_records import REFUSALS, decode_any, opening_brackets
+from metering.intake.json_values import MAX_DEPTH, DepthError, JsonError, canonical_json, check_depth, parse_json
+from metering.intake.reasons import Reason
+from metering.intake.records import WireRecord
+from metering.intake.work import refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from metering.intake.formats.ndjson import JsonIntake
+    from metering.intake.records import AnyRecord
+
+_decode_all = msgspec.json.Decoder(list[WireRecord]).decode
+_split = msgspec.json.Decoder(list[msgspec.Raw]).decode
+
+
+class _Texts:
+    """The text of each record of an array, cut out only when somebody asks: most batches have nothing to refuse."""
+
+    def __init__(self, array: bytes) -> None:
+        self._array = array
+        self._texts: list[bytes] = []
+
+    def at(self, position: int) -> bytes:
+        return self.all()[position]
+
+    def all(self) -> list[bytes]:
+        """All of them.
+
+        Raises:
+            BatchRefusedError: Nested too deeply, or no array.
+        """
+        if not self._texts:
+            self._texts = self._cut()
+        return self._texts
+
+    def _cut(self) -> list[bytes]:
+        try:
+            return list(map(bytes, _split(self._array)))
+        except REFUSALS:
+            # What only the patient parser takes: NaN, lone surrogates.
+            pass
+        try:
+            values = parse_json(self._array.decode("utf-8", errors="surrogateescape"))
+        except DepthError as error:
+            raise refusal(Reason.TOO_DEEPLY_NESTED, str(error)) from error
+        except JsonError as error:
+            raise refusal(Reason.INVALID_RECORDS, str(error)) from error
+        if not isinstance(values, list):
+            raise refusal(Reason.INVALID_RECORDS, "records is no array")
+        return [canonical_json(value).encode("ascii") for value in values]
+
+
+def read_inline(array: bytes, intake: JsonIntake, *, limit_records: int) -> None:
+    """Read the records of a JSON array.
+
+    Raises:
+        BatchRefusedError: More than `limit_records`, or nested too deeply.
+    """
+    texts = _Texts(array)
+    try:
+        records: Sequence[AnyRecord] = _decode_all(array)
+    except REFUSALS:
+        records = [decode_any(text, intake.work) for text in texts.all()]
+    if len(records) > limit_records:
+        raise refusal(Reason.TOO_MANY_RECORDS, f"{len(records)} records, more than {limit_records}")
+    _check_depth(array, len(records))
+    intake.add(records, texts.at)
+
+
+def _check_depth(array: bytes, records: int) -> None:
+    # Each record opens one bracket, the array another: without many more there is no depth.
+    if opening_brackets(array) - records < MAX_DEPTH - 1:
+        return
+    try:
+        check_depth(array.decode("utf-8", errors="surrogateescape"))
+    except DepthError as error:
+        raise refusal(Reason.TOO_DEEPLY_NESTED, str(error)) from error

@@ -1,0 +1,164 @@
+"""JSON records to columns: msgspec in one call where it can, one record after another where it can't."""
+
+from __future__ import annotations
+
+from array import array
+from operator import attrgetter
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from metering.intake.content_hash import BYTES, END, RECORD, RESOURCE_ID, START
+from metering.intake.formats.assembly import Columns
+from metering.intake.formats.columns import FEW, is_plain, strings
+from metering.intake.instants import MAX_TIME_CHARS
+from metering.intake.records import (
+    AnyRecord,
+    ExactRecord,
+    Integer,
+    Text,
+    Undecodable,
+    WireRecord,
+    decode_record,
+    head_of,
+    instant_of,
+    integer_of,
+    short_instant_of,
+)
+from metering.units import INT64_MAX
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from metering.intake.formats.assembly import ExceptionEntry, HeadTable
+    from metering.intake.work import Work
+
+# What msgspec raises for input that it does not take; bad UTF-8 is a ValueError.
+REFUSALS = (msgspec.MsgspecError, ValueError, RecursionError)
+
+_decode_one = msgspec.json.Decoder(WireRecord).decode
+_resource_ids: Callable[[AnyRecord], Text] = attrgetter("resource_id")
+_sizes: Callable[[AnyRecord], Integer] = attrgetter("bytes")
+_starts: Callable[[AnyRecord], int | Text] = attrgetter("start")
+_ends: Callable[[AnyRecord], int | Text] = attrgetter("end")
+
+
+class InstantTable(dict["int | Text", "Integer"]):
+    """Parses each distinct time of a batch once; keeps none that is longer than a right one."""
+
+    def __missing__(self, value: int | Text) -> Integer:
+        if isinstance(value, str) and len(value) <= MAX_TIME_CHARS:
+            instant = self[value] = short_instant_of(value)
+            return instant
+        if isinstance(value, int) and -INT64_MAX <= value <= INT64_MAX:
+            instant = self[value] = instant_of(value)
+            return instant
+        return instant_of(value)
+
+
+def decode_any(text: bytes, work: Work) -> AnyRecord:
+    """Decode the JSON text of one record, whatever it is.
+
+    Raises:
+        BatchRefusedError: Too much of the batch needs the patient parser.
+        OutOfTimeError: It takes too long.
+    """
+    try:
+        return _decode_one(text)
+    except REFUSALS:
+        work.take_pains(len(text))
+        return decode_record(text)
+
+
+def opening_brackets(text: bytes) -> int:
+    """Number of opening brackets, those in strings too: what is no more than a limit is nested no deeper."""
+    # What replace() takes out it counts with memchr; count() is four times slower.
+    return 2 * len(text) - len(text.replace(b"[", b"")) - len(text.replace(b"{", b""))
+
+
+def columns_of(records: Sequence[AnyRecord], heads: HeadTable, instants: InstantTable) -> Columns:
+    """The columns of decoded records; numbers their heads in `heads`."""
+    found: dict[tuple[int, int], Undecodable | bytes | None] = {}
+    head_index = array("I", map(heads.__getitem__, map(head_of, records)))
+    resource_ids, joined = _strings(list(map(_resource_ids, records)), found)
+    sizes = _int64(list(map(_sizes, records)), BYTES, found)
+    starts = _int64(_instants(list(map(_starts, records)), instants), START, found)
+    ends = _int64(_instants(list(map(_ends, records)), instants), END, found)
+    if found:
+        _find_broken(records, found)
+    if joined.isascii():
+        lengths, joined_bytes = array("I", map(len, resource_ids)), joined.encode()
+    else:
+        encoded = [resource_id.encode() for resource_id in resource_ids]
+        lengths, joined_bytes = array("I", map(len, encoded)), b"".join(encoded)
+    return Columns(
+        head_index=head_index,
+        # Many strings kept for long would spread over memory that the next records could use while it is warm.
+        resource_ids=resource_ids if len(records) < FEW else strings(lengths, joined_bytes),
+        lengths=lengths,
+        resource_bytes=joined_bytes,
+        doubtful_ids=_doubtful_ids(resource_ids, joined_bytes),
+        sizes=sizes,
+        starts=starts,
+        ends=ends,
+        exceptions=_in_order(found),
+    )
+
+
+def _instants(values: list[int | Text], instants: InstantTable) -> list[Integer]:
+    # A small batch does not repeat itself enough to fill a table of its own; what it repeats, batches before it had.
+    if len(values) < FEW and _are_short_texts(values):
+        return list(map(short_instant_of, values))
+    return list(map(instants.__getitem__, values))
+
+
+def _are_short_texts(values: list[int | Text]) -> bool:
+    try:
+        return max(map(len, values)) <= MAX_TIME_CHARS  # type: ignore[arg-type]  # a TypeError if one is no text
+    except TypeError:
+        return False
+
+
+def _strings(values: list[Text], found: dict[tuple[int, int], Undecodable | bytes | None]) -> tuple[list[str], str]:
+    """The strings, and all of them together; what is none goes to `found`."""
+    try:
+        # join() is the fastest test that all are strings.
+        return values, "".join(values)  # type: ignore[return-value,arg-type]  # a TypeError if one is no string
+    except TypeError:
+        strings = [value if isinstance(value, str) else "" for value in values]
+    for position, value in enumerate(values):
+        if not isinstance(value, str):
+            found[position, RESOURCE_ID] = value
+    return strings, "".join(strings)
+
+
+def _int64(values: list[Integer], column: int, found: dict[tuple[int, int], Undecodable | bytes | None]) -> array[int]:
+    try:
+        return array("q", values)  # type: ignore[arg-type]  # a TypeError if one is no integer
+    except (TypeError, OverflowError):
+        numbers = array("q", bytes(8 * len(values)))
+    for position, value in enumerate(map(integer_of, values)):
+        if isinstance(value, int):
+            numbers[position] = value
+        else:
+            found[position, column] = value
+    return numbers
+
+
+def _find_broken(records: Sequence[AnyRecord], found: dict[tuple[int, int], Undecodable | bytes | None]) -> None:
+    # A broken record has no fields at all, so it is among those found.
+    for position in {position for position, _ in found}:
+        record = records[position]
+        if isinstance(record, ExactRecord) and record.broken is not None:
+            found[position, RECORD] = record.broken[1]
+
+
+def _in_order(found: dict[tuple[int, int], Undecodable | bytes | None]) -> list[ExceptionEntry]:
+    entries = [(position, column, value) for (position, column), value in found.items()]
+    return sorted(entries, key=lambda entry: (entry[0], (entry[1] + 1) % (RECORD + 1)))
+
+
+def _doubtful_ids(resource_ids: list[str], joined: bytes) -> Iterable[int]:
+    if is_plain(joined):
+        return ()
+    return [position for position, value in enumerate(resource_ids) if not value.isprintable()]

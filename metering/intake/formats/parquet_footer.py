@@ -1,0 +1,207 @@
+"""What a Parquet file says of itself, checked before Arrow reads it.
+
+Arrow believes footers and page headers: it allocates the two gigabytes that a page of ten bytes asks for, and some
+damage to a footer ends the process. So both are read here first, with parquet.thrift in hand, and refused unless they
+agree with each other and with the file's size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING
+
+from metering.intake.formats.thrift import CompactReader, Structure, Value, broken, integer, structures
+from metering.intake.reasons import Reason
+from metering.intake.work import refusal
+from metering.units import KIB, MIB
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from metering.intake.work import Work
+
+# A footer of 50,000 rows in a hundred row groups has some 100 KiB.
+_FOOTER_BYTES = 2 * MIB
+# Magic number at both ends, and the length of the footer.
+_SMALLEST_BYTES = 12
+_TAIL_BYTES = 8
+_MAGIC = b"PAR1"
+_ENCRYPTED_MAGIC = b"PARE"
+# Statistics may put two whole values into a header; more than this no reader needs.
+_HEADER_BYTES = 256 * KIB
+_FIRST_READ_BYTES = 128
+_MAX_NESTING = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chunk:
+    """A column's part of row group number `group`. `offset` is where its first page begins; sizes are the footer's."""
+
+    group: int
+    path: str
+    offset: int
+    stored_bytes: int
+    unpacked_bytes: int
+    values: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """One page: sizes in bytes as its header has them, and the encoding of its values, None if it has none."""
+
+    stored_bytes: int
+    unpacked_bytes: int
+    encoding: int | None
+
+
+def read_footer(file: IO[bytes]) -> tuple[int, list[Chunk]]:
+    """Number of rows, and all chunks.
+
+    Raises:
+        BatchRefusedError: No Parquet file, encrypted, damaged, or one that needs other files.
+    """
+    size, footer_bytes = _frame(file)
+    file.seek(size - _TAIL_BYTES - footer_bytes)
+    try:
+        footer = CompactReader(file.read(footer_bytes)).structure()
+    except IndexError:
+        raise broken("it breaks off") from None
+    rows = integer(footer, 3)
+    leaves = _leaves(structures(footer.get(2)))
+    groups = structures(footer.get(4))
+    if rows < 0 or rows != sum(integer(group, 3) for group in groups):
+        raise broken("numbers of rows that do not agree")
+    chunks = []
+    for number, group in enumerate(groups):
+        columns = structures(group.get(1))
+        found = [_chunk(column, number, size) for column in columns]
+        if [chunk.path for chunk in found] != leaves or integer(group, 3) < 0:
+            raise broken("a row group that does not fit the schema")
+        chunks += found
+    return rows, chunks
+
+
+def pages(file: IO[bytes], chunk: Chunk, work: Work) -> Iterator[Page]:
+    """The pages of a chunk, in order.
+
+    Raises:
+        BatchRefusedError: Damaged, or too many to look at.
+        OutOfTimeError: It takes too long.
+    """
+    offset, end = chunk.offset, chunk.offset + chunk.stored_bytes
+    while offset < end:
+        page, header_bytes = _page_at(file, offset, end)
+        work.page(header_bytes)
+        yield page
+        offset += header_bytes + page.stored_bytes
+
+
+def _frame(file: IO[bytes]) -> tuple[int, int]:
+    """Size of the file, and of its footer."""
+    size = file.seek(0, 2)
+    file.seek(0)
+    start = file.read(4)
+    if size == 0:
+        raise refusal(Reason.OBJECT_EMPTY, "the object has no bytes")
+    if start == _ENCRYPTED_MAGIC:
+        raise refusal(Reason.PARQUET_UNSUPPORTED, "encrypted Parquet")
+    if start != _MAGIC:
+        raise refusal(Reason.WRONG_FORMAT, "no Parquet file")
+    file.seek(max(size - _TAIL_BYTES, 0))
+    tail = file.read(_TAIL_BYTES)
+    if size < _SMALLEST_BYTES or tail[4:] != _MAGIC:
+        raise refusal(Reason.OBJECT_TRUNCATED, "the Parquet file has no end")
+    footer_bytes = int.from_bytes(tail[:4], "little")
+    if footer_bytes > min(size - _SMALLEST_BYTES, _FOOTER_BYTES):
+        raise broken("a footer that is too long")
+    return size, footer_bytes
+
+
+def _leaves(elements: list[Structure]) -> list[str]:
+    """Paths of the columns: the schema is a tree, written depth first, its root the first element."""
+    paths: list[str] = []
+    # Names down to where we are, each with the number of children that are still to come.
+    open_parents: list[tuple[list[str], int]] = []
+    for place, element in enumerate(elements):
+        while open_parents and open_parents[-1][1] == 0:
+            open_parents.pop()
+        if place and not open_parents:
+            raise broken("a schema that is no tree")
+        names: list[str] = []
+        if open_parents:
+            parent, left = open_parents[-1]
+            open_parents[-1] = (parent, left - 1)
+            names = [*parent, _name(element.get(4))]
+        children = element.get(5)
+        if isinstance(children, int) and children > 0:
+            if len(open_parents) > _MAX_NESTING:
+                raise broken("a schema that is nested too deeply")
+            open_parents.append((names, children))
+        elif place:
+            paths.append(".".join(names))
+    return paths
+
+
+def _name(value: Value | None) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else ""
+
+
+def _chunk(column: Structure, group: int, size: int) -> Chunk:
+    metadata = column.get(3)
+    if 8 in column or not isinstance(metadata, dict):  # crypto_metadata
+        raise refusal(Reason.PARQUET_UNSUPPORTED, "a column is encrypted, or has no metadata")
+    if 1 in column:
+        raise refusal(Reason.PARQUET_UNSUPPORTED, "a column lies in another file")
+    path = metadata.get(3)
+    names = path if isinstance(path, list) else []
+    offset = integer(metadata, 9)
+    if metadata.get(11):
+        offset = min(offset, integer(metadata, 11))
+    chunk = Chunk(
+        group=group,
+        path=".".join(map(_name, names)),
+        offset=offset,
+        stored_bytes=integer(metadata, 7),
+        unpacked_bytes=integer(metadata, 6),
+        values=integer(metadata, 5),
+    )
+    if min(chunk.offset, chunk.stored_bytes, chunk.unpacked_bytes, chunk.values) < 0:
+        raise broken("a number below 0")
+    if chunk.values and chunk.offset + chunk.stored_bytes > size - _TAIL_BYTES:
+        raise broken("a column behind the end")
+    return chunk
+
+
+def _page_at(file: IO[bytes], offset: int, end: int) -> tuple[Page, int]:
+    fields, header_bytes = _header_at(file, offset, end)
+    # DataPageHeader, DictionaryPageHeader and DataPageHeaderV2, with the encoding as their field 2, 2 and 4.
+    encodings = [integer(part, number) for part, number in _parts(fields, ((5, 2), (7, 2), (8, 4)))]
+    page = Page(
+        unpacked_bytes=integer(fields, 2),
+        stored_bytes=integer(fields, 3),
+        encoding=encodings[0] if encodings else None,
+    )
+    if page.unpacked_bytes < 0 or not 0 <= page.stored_bytes <= end - offset - header_bytes:
+        raise broken("a page of an impossible size")
+    return page, header_bytes
+
+
+def _header_at(file: IO[bytes], offset: int, end: int) -> tuple[Structure, int]:
+    size = _FIRST_READ_BYTES
+    while True:
+        file.seek(offset)
+        data = file.read(min(size, end - offset))
+        reader = CompactReader(data)
+        try:
+            return reader.structure(), reader.position
+        except IndexError:
+            if len(data) < size or size >= _HEADER_BYTES:
+                raise broken("a page header breaks off") from None
+            size *= 8
+
+
+def _parts(fields: Structure, numbers: Iterable[tuple[int, int]]) -> Iterator[tuple[Structure, int]]:
+    for part_number, number in numbers:
+        part = fields.get(part_number)
+        if isinstance(part, dict):
+            yield part, number

@@ -1,0 +1,233 @@
+"""The batch message (CONTRACT, the batch message): what it says, and every problem of it.
+
+A message that is not right may still say whose it is: its id and source are kept where they can be read, and its
+records are still read for their hash.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from metering.intake.json_values import JsonError, Number, canonical_number, int64_of, parse_json
+from metering.intake.reasons import Problem, Reason, ordered, problem, shown
+from metering.stores.bucket import INGEST_PREFIX
+from metering.units import INT64_MAX, MIB
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from metering.intake.json_values import JsonValue
+
+SCHEMA = "metering.batch/1"
+MAX_BODY_BYTES = MIB
+
+Format = Literal["ndjson", "parquet"]
+Compression = Literal["none", "gzip", "zstd"]
+
+_BATCH_ID = re.compile(r"[A-Za-z0-9._:/-]{1,128}")
+_MAX_KEY_BYTES = 1_024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InlineRecords:
+    """Records inside of the message: the JSON text of the array."""
+
+    array: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectRecords:
+    """Records in an object of the region's own bucket.
+
+    Attributes:
+        sha256: Of the object's bytes as stored, lower case; empty if the message does not say.
+        if_match: ETag that the object must have; empty if any will do.
+        version_id: Version of the object that was announced; empty where the bucket has none.
+    """
+
+    key: str
+    format: Format
+    compression: Compression
+    sha256: str = ""
+    if_match: str = ""
+    version_id: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchMessage:
+    """One batch as a message announces it.
+
+    Attributes:
+        batch_id: Empty if none could be read.
+        record_count: None if the message says nothing of it, or nothing sensible.
+        source: None if there are no records to read.
+        retry_of: Batch id under which this content came first, if the message says that it is a retry under another
+            one; else empty.
+        problems: Why it is refused whatever its records are; empty for a right message.
+    """
+
+    batch_id: str
+    source_id: str = ""
+    sequence: int | None = None
+    record_count: int | None = None
+    source: InlineRecords | ObjectRecords | None = None
+    retry_of: str = ""
+    problems: tuple[Problem, ...] = ()
+
+
+class _Location(BaseModel):
+    model_config = ConfigDict(strict=True, frozen=True)
+
+    bucket: str
+    key: str
+    format: Format
+    compression: Compression
+
+
+class _Envelope(BaseModel):
+    """Everything of a batch message but its records."""
+
+    model_config = ConfigDict(strict=True, frozen=True)
+
+    schema_name: Literal["metering.batch/1"] = Field(alias="schema")
+    batch_id: Annotated[str, StringConstraints(pattern=f"^{_BATCH_ID.pattern}$")]
+    source_id: Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f-\x9f]{1,128}$")] | None = None
+    sequence: Annotated[int, Field(ge=0, le=INT64_MAX)] | None = None
+    retry_of: Annotated[str, StringConstraints(pattern=f"^{_BATCH_ID.pattern}$")] | None = None
+    record_count: Annotated[int, Field(ge=0, le=INT64_MAX)]
+    location: _Location | None = None
+    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{64}$")] | None = None
+
+
+_REASONS = {
+    "schema": Reason.UNSUPPORTED_SCHEMA,
+    "batch_id": Reason.INVALID_BATCH_ID,
+    "source_id": Reason.INVALID_SOURCE,
+    "sequence": Reason.INVALID_SOURCE,
+    "retry_of": Reason.INVALID_RETRY_OF,
+    "record_count": Reason.INVALID_RECORD_COUNT,
+    "location": Reason.INVALID_LOCATION,
+    "sha256": Reason.INVALID_LOCATION,
+}
+
+
+def read_batch_message(fields: Mapping[str, bytes], *, bucket: str, also: tuple[Problem, ...] = ()) -> BatchMessage:
+    """Read a batch message.
+
+    Args:
+        fields: Its top-level fields, each as JSON text.
+        bucket: The region's own data bucket.
+        also: Problems of what the message came in.
+    """
+    values, problems = plain_values(fields, but="records")
+    location = values.get("location")
+    if isinstance(location, dict) and "sha256" not in values:
+        # Both places are read: the contract shows it beside the four fields of `location`.
+        values["sha256"] = location.get("sha256")
+    envelope, wrong = _validate(values, problems)
+    source = _source(fields, envelope, bucket, problems)
+    source_id, sequence = values.get("source_id"), values.get("sequence")
+    if (source_id is None) != (sequence is None):
+        problems.append(problem(Reason.INVALID_SOURCE, "source_id and sequence come together or not at all"))
+    known_source = wrong.isdisjoint(("source_id", "sequence"))
+    count = values.get("record_count")
+    batch_id, retry_of = readable_batch_id(values.get("batch_id")), readable_batch_id(values.get("retry_of"))
+    return BatchMessage(
+        batch_id=batch_id,
+        source_id=source_id if known_source and isinstance(source_id, str) else "",
+        sequence=sequence if known_source and isinstance(sequence, int) else None,
+        record_count=count if isinstance(count, int) and "record_count" not in wrong else None,
+        source=source,
+        # Under the same id it is another copy.
+        retry_of="" if retry_of == batch_id else retry_of,
+        problems=ordered([*also, *problems]),
+    )
+
+
+def readable_batch_id(value: object) -> str:
+    """`value` if it is a batch id, else nothing."""
+    return value if isinstance(value, str) and _BATCH_ID.fullmatch(value) else ""
+
+
+def key_problems(key: str, prefix: str) -> list[Problem]:
+    """Why an object may not be read: only what lies below `prefix`, and no name that a path could climb out with."""
+    if not key.startswith(prefix) or ".." in key.split("/") or key == prefix:
+        return [problem(Reason.LOCATION_NOT_ALLOWED, f"not an object below {prefix}: {shown(key)}")]
+    if len(key.encode("utf-8", errors="surrogatepass")) > _MAX_KEY_BYTES or not key.isprintable():
+        return [problem(Reason.LOCATION_NOT_ALLOWED, f"no key of an object: {shown(key)}")]
+    return []
+
+
+def plain_values(fields: Mapping[str, bytes], *, but: str = "") -> tuple[dict[str, object], list[Problem]]:
+    """The fields' values as pydantic wants them, but for one field that is left as it is."""
+    values: dict[str, object] = {}
+    problems: list[Problem] = []
+    for name, text in fields.items():
+        if name == but:
+            continue
+        try:
+            values[name] = _plain(parse_json(text.decode("utf-8", errors="surrogatepass")))
+        except JsonError as error:
+            problems.append(problem(Reason.TOO_DEEPLY_NESTED, f"{shown(name)}: {error}"))
+    return values, problems
+
+
+def _validate(values: dict[str, object], problems: list[Problem]) -> tuple[_Envelope | None, set[str]]:
+    try:
+        return _Envelope.model_validate(values), set()
+    except ValidationError as error:
+        wrong = error.errors(include_url=False, include_input=False)
+    for each in wrong:
+        path = ".".join(str(part) for part in each["loc"])
+        problems.append(problem(_REASONS[str(each["loc"][0])], f"{path}: {each['msg']}"))
+    return None, {str(each["loc"][0]) for each in wrong}
+
+
+def _source(
+    fields: Mapping[str, bytes], envelope: _Envelope | None, bucket: str, problems: list[Problem]
+) -> InlineRecords | ObjectRecords | None:
+    array = fields.get("records", b"null").strip()
+    has_location = fields.get("location", b"null").strip() != b"null"
+    if array == b"null":
+        if not has_location:
+            problems.append(problem(Reason.INVALID_RECORDS, "neither records nor a location"))
+        return _object(envelope, bucket, problems)
+    if has_location:
+        problems.append(problem(Reason.INVALID_RECORDS, "both records and a location"))
+    if not array.startswith(b"["):
+        problems.append(problem(Reason.INVALID_RECORDS, "records is no array"))
+        return None
+    return InlineRecords(array=array)
+
+
+def _object(envelope: _Envelope | None, bucket: str, problems: list[Problem]) -> ObjectRecords | None:
+    if envelope is None or envelope.location is None:
+        return None
+    location = envelope.location
+    if location.bucket != bucket:
+        problems.append(problem(Reason.LOCATION_NOT_ALLOWED, f"another bucket: {shown(location.bucket)}"))
+    problems += key_problems(location.key, INGEST_PREFIX)
+    if any(reason == Reason.LOCATION_NOT_ALLOWED for reason, _ in problems):
+        return None
+    return ObjectRecords(
+        key=location.key,
+        format=location.format,
+        compression=location.compression,
+        sha256=(envelope.sha256 or "").lower(),
+    )
+
+
+def _plain(value: JsonValue) -> object:
+    """Numbers as int where they are whole, else as float, which no field of a message is."""
+    if isinstance(value, Number):
+        whole = int64_of(canonical_number(value))
+        return float("nan") if whole is None else whole
+    if isinstance(value, list):
+        return [_plain(each) for each in value]
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
+    return value

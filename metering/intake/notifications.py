@@ -1,0 +1,147 @@
+"""S3's notifications of new objects below `drop/`: direct, through SNS, through EventBridge."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from typing import TYPE_CHECKING, Annotated
+from urllib.parse import unquote_plus
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from metering.intake.batches import NoBatch
+from metering.intake.messages import BatchMessage, ObjectRecords, key_problems, plain_values
+from metering.intake.reasons import Reason, problem, shown
+from metering.stores.bucket import DROP_PREFIX
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from metering.intake.messages import Compression, Format
+
+TEST_EVENT = "s3:TestEvent"
+
+_SUFFIXES: dict[str, tuple[Format, Compression]] = {
+    ".ndjson": ("ndjson", "none"),
+    ".ndjson.gz": ("ndjson", "gzip"),
+    ".ndjson.zst": ("ndjson", "zstd"),
+    ".parquet": ("parquet", "none"),
+}
+# S3 sends one at a time; more than this is somebody else's invention.
+_MAX_OBJECTS = 100
+
+_NonEmpty = Annotated[str, StringConstraints(min_length=1)]
+# Unicode, UTF-8 encoded, URL-ready, opaque, at most 1,024 bytes (S3 user guide). Empty where there are no versions.
+_VersionId = Annotated[str, StringConstraints(pattern=r"\A[!-~]{0,1024}\z")]
+
+
+class _Bucket(BaseModel):
+    name: _NonEmpty
+
+
+class _NotifiedObject(BaseModel):
+    key: _NonEmpty
+    etag: _NonEmpty = Field(alias="eTag")
+    version_id: _VersionId | None = Field(default=None, alias="versionId")
+
+
+class _Entity(BaseModel):
+    bucket: _Bucket
+    object: _NotifiedObject
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    event_name: _NonEmpty = Field(alias="eventName")
+    s3: _Entity
+
+
+class _EventObject(BaseModel):
+    key: _NonEmpty
+    etag: _NonEmpty
+    version_id: _VersionId | None = Field(default=None, alias="version-id")
+
+
+class _Detail(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    bucket: _Bucket
+    object: _EventObject
+
+
+def read_notification(fields: Mapping[str, bytes], *, bucket: str) -> list[BatchMessage | NoBatch]:
+    """The objects that an S3 notification (`Records`) announces, one batch each."""
+    values, problems = plain_values(fields)
+    records = values.get("Records")
+    if problems or not isinstance(records, list) or not 1 <= len(records) <= _MAX_OBJECTS:
+        return [_refused(f"Records is no array of 1 to {_MAX_OBJECTS} notifications")]
+    return [_read_record(record, bucket) for record in records]
+
+
+def read_bus_event(fields: Mapping[str, bytes], *, bucket: str) -> BatchMessage | NoBatch:
+    """The object that S3's EventBridge event announces. Its key is not URL-encoded, unlike a notification's."""
+    values, _ = plain_values(fields)
+    if values.get("detail-type") != "Object Created":
+        return NoBatch(why="an event that creates no object")
+    try:
+        detail = _Detail.model_validate(values.get("detail"))
+    except ValidationError as error:
+        return _refused(_first(error))
+    dropped = detail.object
+    return dropped_object(
+        detail.bucket.name, dropped.key, dropped.etag, own_bucket=bucket, version_id=dropped.version_id or ""
+    )
+
+
+def dropped_object(bucket: str, key: str, etag: str, *, own_bucket: str, version_id: str = "") -> BatchMessage:
+    """The batch that an object below `drop/` is. `key` is decoded, `etag` may come in quotes.
+
+    The version is only where to look for it: it is no part of the batch's id.
+    """
+    etag = etag.strip('"')
+    problems = key_problems(key, DROP_PREFIX)
+    if bucket != own_bucket:
+        problems.append(problem(Reason.LOCATION_NOT_ALLOWED, f"another bucket: {shown(bucket)}"))
+    suffix = next((suffix for suffix in _SUFFIXES if key.endswith(suffix)), "")
+    if not suffix:
+        problems.append(problem(Reason.UNKNOWN_SUFFIX, f"none of {', '.join(_SUFFIXES)}: {shown(key[-40:])}"))
+    source = None
+    if not problems:
+        object_format, compression = _SUFFIXES[suffix]
+        source = ObjectRecords(
+            key=key, format=object_format, compression=compression, if_match=etag, version_id=version_id
+        )
+    return BatchMessage(batch_id=drop_batch_id(bucket, key, etag), source=source, problems=tuple(problems))
+
+
+def drop_batch_id(bucket: str, key: str, etag: str) -> str:
+    """`s3:` and the SHA-256 of bucket, key and ETag (CONTRACT)."""
+    identity = "\n".join((bucket, key, etag.strip('"')))
+    return "s3:" + sha256(identity.encode("utf-8", errors="surrogatepass")).hexdigest()
+
+
+def _read_record(record: object, bucket: str) -> BatchMessage | NoBatch:
+    try:
+        notified = _Record.model_validate(record)
+    except ValidationError as error:
+        # A removal has no ETag, and announces nothing.
+        name = record.get("eventName") if isinstance(record, dict) else None
+        if isinstance(name, str) and name and not name.removeprefix("s3:").startswith("ObjectCreated:"):
+            return NoBatch(why="an event that creates no object")
+        return _refused(_first(error))
+    if not notified.event_name.removeprefix("s3:").startswith("ObjectCreated:"):
+        return NoBatch(why="an event that creates no object")
+    entity = notified.s3
+    key = unquote_plus(entity.object.key, errors="surrogateescape")
+    version_id = entity.object.version_id or ""
+    return dropped_object(entity.bucket.name, key, entity.object.etag, own_bucket=bucket, version_id=version_id)
+
+
+def _refused(detail: str) -> BatchMessage:
+    return BatchMessage(batch_id="", problems=(problem(Reason.INVALID_NOTIFICATION, detail),))
+
+
+def _first(error: ValidationError) -> str:
+    details = error.errors()
+    shown_details = (f"{'.'.join(str(part) for part in each['loc'])}: {each['msg']}" for each in details[:5])
+    return "; ".join(shown_details)

@@ -1,0 +1,144 @@
+"""The cleaner: the only process that deletes in `staging/` (docs/protocol.md, Cleaner). No lifecycle rule does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import takewhile
+from typing import TYPE_CHECKING
+
+from metering.errors import ConditionFailedError, LedgerCorruptError
+from metering.lake.plan import Plan
+from metering.ledger.booked_hours import pending_key, pointer_key
+from metering.ledger.commits import CommitRecord, commit_key
+from metering.ledger.contradictions import Contradictions
+from metering.ledger.runs import Run, run_key, run_name
+from metering.ledger.shards import known_shards
+from metering.stores.bucket import wal_key
+from metering.stores.writes import Delete, Equals, Exists, Table, Update
+
+if TYPE_CHECKING:
+    from metering.stores.clock import Clock, Deadline
+    from metering.stores.items import ItemStore
+    from metering.stores.objects import ObjectStore
+    from metering.stores.patience import Patience
+    from metering.stores.telemetry import Alerts, Metrics
+
+_COMMITS_AT_ONCE = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CleaningResult:
+    """What one call of `Cleaner.run` did."""
+
+    runs: int
+    commits: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cleaner:
+    """Removes what compaction has made superfluous.
+
+    Attributes:
+        wait_s: How long after a run is done its pairs stay (spares slow readers a restart; not needed for safety).
+        commit_life_s: How long a cleaned commit's item stays: as long as its markers.
+    """
+
+    items: ItemStore
+    objects: ObjectStore
+    clock: Clock
+    patience: Patience
+    metrics: Metrics
+    alerts: Alerts
+    shards: int
+    wait_s: int
+    commit_life_s: int
+    reserve_ms: int = 30_000
+
+    def run(self, deadline: Deadline) -> CleaningResult:
+        """Clean the runs that are due, oldest first; what is not reached is left to the next call.
+
+        Raises:
+            LedgerCorruptError: A commit whose last hours were taken is still pending (an alert was sent), or something
+                cannot be read. The other shards were cleaned.
+            UnavailableError: A call had no sure outcome.
+        """
+        runs = commits = 0
+        contradictions = Contradictions()
+        for shard in self.patience.call(lambda: known_shards(self.items, self.shards)):
+            with contradictions.noted():
+                for run in self._due(shard):
+                    if deadline.remaining_ms() < self.reserve_ms:
+                        break
+                    commits += self._clean(run)
+                    runs += 1
+        self.metrics.count("CleanedCommits", commits)
+        contradictions.tell()
+        return CleaningResult(runs=runs, commits=commits)
+
+    def _due(self, shard: int) -> list[Run]:
+        """Runs to clean, oldest first. Runs are cleaned in order, so all before a cleaned one are cleaned, too."""
+        newest_first = map(Run.from_item, self.items.query(Table.LEDGER, run_key(shard, 0).pk, descending=True))
+        uncleaned = list(takewhile(lambda run: not run.cleaned, newest_first))
+        latest_done_at_ms = self.clock.now_ms() - self.wait_s * 1000
+        return list(
+            takewhile(
+                lambda run: run.state == "done" and (run.done_at_ms or 0) <= latest_done_at_ms, reversed(uncleaned)
+            )
+        )
+
+    def _clean(self, run: Run) -> int:
+        plan = Plan.from_json(self.patience.call(lambda: self.objects.get(run.plan_key)), run.plan_key)
+        for hour in plan.hours:
+            for commit_id in hour.commits:
+                self._delete_pointer(hour.hour_s, commit_id)
+        for start in range(0, len(plan.last), _COMMITS_AT_ONCE):
+            self._clean_commits(run, plan.last[start : start + _COMMITS_AT_ONCE])
+        cleaned = Update(
+            table=Table.LEDGER,
+            key=run.key,
+            set={"cleaned": True},
+            condition=Equals(attribute="state", value="done"),
+        )
+        self.patience.call(lambda: self.items.update(cleaned))
+        return len(plan.last)
+
+    def _delete_pointer(self, hour_s: int, commit_id: str) -> None:
+        delete = Delete(table=Table.LEDGER, key=pointer_key(hour_s, commit_id))
+        self.patience.call(lambda: self.items.delete(delete))
+
+    def _clean_commits(self, run: Run, commit_ids: tuple[str, ...]) -> None:
+        pending_keys = [pending_key(run.shard, commit_id) for commit_id in commit_ids]
+        still_pending = self.patience.call(lambda: self.items.get_many(Table.LEDGER, pending_keys))
+        if still_pending:
+            self._stop(run, next(iter(still_pending)).sk)
+        commit_keys = [commit_key(commit_id) for commit_id in commit_ids]
+        found = self.patience.call(lambda: self.items.get_many(Table.LEDGER, commit_keys))
+        commits = [CommitRecord.from_item(item) for item in found.values()]
+        for commit in commits:
+            if commit.state != "applied":
+                raise LedgerCorruptError(
+                    f"run {run_name(run.shard, run.run)} took commit {commit.commit_id}, which is {commit.state}"
+                )
+        keys = [key for commit in commits for key in (commit.staging_key, wal_key(commit.staging_key))]
+        if keys:
+            self.patience.call(lambda: self.objects.delete(keys))
+        for commit in commits:
+            self._expire(commit)
+
+    def _expire(self, commit: CommitRecord) -> None:
+        expire = Update(
+            table=Table.LEDGER,
+            key=commit.key,
+            set={"expires_at": self.clock.now_ms() // 1000 + self.commit_life_s},
+            condition=Exists(),
+        )
+        try:
+            self.patience.call(lambda: self.items.update(expire))
+        except ConditionFailedError:
+            # Expired between our read and now: an earlier cleaner had come this far long ago.
+            return
+
+    def _stop(self, run: Run, commit_id: str) -> None:
+        name = run_name(run.shard, run.run)
+        self.alerts.send("page", "Cleaning stopped", {"run": name, "commit": commit_id, "what": "it is still pending"})
+        raise LedgerCorruptError(f"run {name} took the last hours of commit {commit_id}, which is still pending")

@@ -1,0 +1,211 @@
+"""Compaction: a chain of runs in each shard, each with an immutable plan (docs/protocol.md, Compactor).
+
+Any number of processes may run it at once, and any of them may die anywhere: the run item with its plan is the claim,
+and whoever comes next works on the same plan. The order of calls is the protocol's and must not change.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from metering.errors import ConditionFailedError
+from metering.hours import month_bounds_s, month_of
+from metering.lake.plan import make_plan
+from metering.lake.run_work import LateError, OutOfTimeError, RunWork, WorkTally
+from metering.ledger.booked_hours import Pending, pending_key
+from metering.ledger.commits import CommitRecord, commit_key
+from metering.ledger.contradictions import Contradictions
+from metering.ledger.periods import period_key
+from metering.ledger.runs import Run, run_key
+from metering.ledger.shards import known_shards
+from metering.stores.bucket import plan_key
+from metering.stores.writes import Absent, Put, Table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from metering.lake.plan import CompactionPolicy, Plan
+    from metering.lake.ports import LakeWriter
+    from metering.stores.clock import Clock, Deadline, Entropy
+    from metering.stores.items import ItemStore
+    from metering.stores.objects import ObjectStore
+    from metering.stores.patience import Patience
+    from metering.stores.telemetry import Alerts, Metrics
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompactionResult:
+    """What one call of `Compactor.run` did.
+
+    Attributes:
+        runs: Runs that it saw through to `done`.
+        hours, files, rows: What it published; what another process had published before is not in it.
+        finished: Nothing is due any more; False if it ran out of time.
+    """
+
+    runs: int
+    hours: int
+    files: int
+    rows: int
+    finished: bool
+
+
+@dataclass(slots=True, kw_only=True)
+class _Turn:
+    """What one call of `Compactor.run` carries along."""
+
+    deadline: Deadline
+    closing: frozenset[str]
+    tally: WorkTally = field(default_factory=WorkTally)
+    contradictions: Contradictions = field(default_factory=Contradictions)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compactor:
+    """Turns staging objects into lake files.
+
+    Attributes:
+        finish: Finishes an open wide commit by its id (docs/protocol.md, Finisher).
+        patience: Repeats calls of unknown outcome.
+        shards: Number of compaction shards of the region.
+        reserve_ms: No further step is begun with less time left.
+    """
+
+    items: ItemStore
+    objects: ObjectStore
+    writer: LakeWriter
+    clock: Clock
+    entropy: Entropy
+    patience: Patience
+    metrics: Metrics
+    alerts: Alerts
+    policy: CompactionPolicy
+    finish: Callable[[str], object]
+    shards: int
+    reserve_ms: int = 60_000
+
+    def run(self, deadline: Deadline, *, closing: frozenset[str] = frozenset()) -> CompactionResult:
+        """Resume what is unfinished, then plan and work until nothing is due or time runs short.
+
+        Args:
+            deadline: When the process is stopped.
+            closing: Months whose hours are due whatever the policy says; those that the ledger says are closing or
+                closed are so anyway.
+
+        Raises:
+            LedgerCorruptError: The ledger contradicts the protocol; what does not depend on it was done.
+            UnavailableError: A call had no sure outcome; the next process resumes.
+        """
+        turn = _Turn(deadline=deadline, closing=closing)
+        finished = True
+        for shard in self.patience.call(lambda: known_shards(self.items, self.shards)):
+            try:
+                with turn.contradictions.noted():
+                    while self._step(shard, turn):
+                        pass
+            except OutOfTimeError:
+                finished = False
+        tally = turn.tally
+        self.metrics.count("CompactedRows", tally.rows)
+        self.metrics.count("CompactedFiles", tally.files)
+        turn.contradictions.tell()
+        return CompactionResult(
+            runs=tally.runs, hours=tally.hours, files=tally.files, rows=tally.rows, finished=finished
+        )
+
+    def _step(self, shard: int, turn: _Turn) -> bool:
+        """One turn of the chain: work on the newest run, or plan the next one. False if nothing is due."""
+        if turn.deadline.remaining_ms() < self.reserve_ms:
+            raise OutOfTimeError
+        # The newest run is read before pending is listed, never after: pending is exact only once that run is done.
+        latest = self.patience.call(lambda: newest_run(self.items, shard))
+        if latest is not None and latest.state == "planned":
+            try:
+                self._work(latest, turn).finish()
+            except LateError:
+                self.metrics.count("CompactionLate")
+            return True
+        plan = self.patience.call(lambda: self._plan(shard, turn))
+        if plan is None:
+            return False
+        self._announce(plan, 1 if latest is None else latest.run + 1)
+        return True
+
+    def _work(self, run: Run, turn: _Turn) -> RunWork:
+        return RunWork(
+            run=run,
+            items=self.items,
+            objects=self.objects,
+            writer=self.writer,
+            clock=self.clock,
+            patience=self.patience,
+            alerts=self.alerts,
+            deadline=turn.deadline,
+            reserve_ms=self.reserve_ms,
+            tally=turn.tally,
+        )
+
+    def _plan(self, shard: int, turn: _Turn) -> Plan | None:
+        pending: list[Pending] = []
+        for item in self.items.query(Table.LEDGER, pending_key(shard, "").pk):
+            # What cannot be read is left out, as an open commit is: its rows stay in staging.
+            with turn.contradictions.noted():
+                pending.append(Pending.from_item(item))
+        now_s = self.clock.now_ms() // 1000
+        # Two passes: who is due is asked of all, but only wide commits that would be taken are looked at.
+        closing = turn.closing | self._closing(pending, now_s)
+        while True:
+            plan = make_plan(shard, pending, now_s=now_s, policy=self.policy, closing=closing)
+            if plan is None:
+                return None
+            taken = plan.commits()
+            wide = [entry for entry in pending if entry.wide and entry.commit_id in taken]
+            open_commits = self._still_open(wide, turn.contradictions)
+            if not open_commits:
+                return plan
+            pending = [entry for entry in pending if entry.commit_id not in open_commits]
+
+    def _still_open(self, wide: Iterable[Pending], contradictions: Contradictions) -> frozenset[str]:
+        """Those that are open although we tried to finish them, or cannot be; they are left out of this plan."""
+        unfinished = self._unapplied([entry.commit_id for entry in wide], contradictions)
+        for commit_id in unfinished:
+            with contradictions.noted():
+                self.finish(commit_id)
+        return frozenset(self._unapplied(unfinished, contradictions))
+
+    def _unapplied(self, commit_ids: list[str], contradictions: Contradictions) -> list[str]:
+        """Those of the commits that are not known to be applied."""
+        items = self.items.get_many(Table.LEDGER, [commit_key(commit_id) for commit_id in commit_ids])
+        applied: set[str] = set()
+        for item in items.values():
+            with contradictions.noted():
+                commit = CommitRecord.from_item(item)
+                if commit.state == "applied":
+                    applied.add(commit.commit_id)
+        return [commit_id for commit_id in commit_ids if commit_id not in applied]
+
+    def _closing(self, pending: Iterable[Pending], now_s: int) -> frozenset[str]:
+        months = {month_of(hour_s) for entry in pending for hour_s in entry.hours}
+        keys = [period_key(month) for month in sorted(months) if month_bounds_s(month)[1] <= now_s]
+        if not keys:
+            return frozenset()
+        return frozenset(key.pk[2:] for key in self.items.get_many(Table.LEDGER, keys))
+
+    def _announce(self, plan: Plan, number: int) -> None:
+        """Make a plan the run's. Whatever the outcome, what counts is what the chain says when it is read again."""
+        key = plan_key(plan.shard, self.entropy.token())
+        body = plan.to_json()
+        self.patience.call(lambda: self.objects.put(key, body, if_absent=True))
+        run = Run(shard=plan.shard, run=number, state="planned", plan_key=key, planned_at_ms=self.clock.now_ms())
+        put = Put(table=Table.LEDGER, item=run.to_item(), condition=Absent())
+        try:
+            self.patience.call(lambda: self.items.put(put))
+        except ConditionFailedError:
+            self.metrics.count("CompactionRaceLost")
+
+
+def newest_run(items: ItemStore, shard: int) -> Run | None:
+    """The last run of a shard's chain, or None if there is none yet."""
+    newest = items.query(Table.LEDGER, run_key(shard, 0).pk, descending=True)
+    return next((Run.from_item(item) for item in newest), None)

@@ -1,0 +1,154 @@
+"""`RowCodec` in production: rows of a commit to one Parquet object."""
+
+from __future__ import annotations
+
+from array import array
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from metering.intake.formats.rows import BatchRows
+from metering.intake.instants import HOUR_US, SECOND_US
+from metering.lake.parquet.schema import BOOKED_HOUR, STAGING_SCHEMA
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from metering.lake.ports import StagedBatch
+
+_GROUP_ROWS = 128 * 1024
+_NAMES = ("account_id", "service", "direction", "from_location", "to_location", "usage_type")
+
+
+class ParquetRowCodec:
+    """Encodes staging objects: `STAGING_SCHEMA`, zstd, sorted by booked hour, a row group an hour at least."""
+
+    def encode(self, batches: Sequence[StagedBatch]) -> bytes:
+        """One staging object of all rows, with their `batch_id` and booked hour, sorted by booked hour."""
+        table = staged_table(batches)
+        sink = pa.BufferOutputStream()
+        with pq.ParquetWriter(
+            sink,
+            STAGING_SCHEMA,
+            compression="zstd",
+            use_dictionary=[field.name for field in STAGING_SCHEMA if pa.types.is_dictionary(field.type)],
+            write_statistics=[BOOKED_HOUR],
+            store_schema=False,
+        ) as writer:
+            for first, rows in _hours(table.column(BOOKED_HOUR)):
+                writer.write_table(table.slice(first, rows), row_group_size=_GROUP_ROWS)
+        body: bytes = sink.getvalue().to_pybytes()
+        return body
+
+
+def staged_table(batches: Sequence[StagedBatch]) -> pa.Table:
+    """The rows of a staging object, in its order."""
+    columns = _Columns()
+    for batch in batches:
+        columns.add(batch)
+    table = columns.table()
+    hours = table.column(BOOKED_HOUR)
+    if pc.all(pc.less_equal(hours[:-1], hours[1:])).as_py() in (True, None):
+        return table
+    return table.take(pc.array_sort_indices(hours.combine_chunks()))
+
+
+class _Columns:
+    """Columns of several batches, each head kept once."""
+
+    def __init__(self) -> None:
+        self._heads: dict[tuple[str, ...], int] = {}
+        self._head_index: array[int] = array("I")
+        self._batch_ids: list[str] = []
+        self._batch_rows: list[int] = []
+        self._resource_ids: list[pa.Array] = []
+        self._strings: list[str] = []
+        self._sizes: array[int] = array("q")
+        self._starts: array[int] = array("q")
+        self._ends: array[int] = array("q")
+        self._rebooked: list[tuple[int, int, Mapping[int, int]]] = []
+
+    def add(self, batch: StagedBatch) -> None:
+        rows = batch.rows
+        if not isinstance(rows, BatchRows):
+            raise TypeError(f"rows of another codec: {type(rows).__name__}")
+        first = len(self._sizes)
+        numbers = [self._number(rows, number) for number in range(len(rows.heads))]
+        for block in rows.blocks:
+            self._head_index.extend(map(numbers.__getitem__, block.head_index))
+            self._add_resource_ids(block.resource_ids)
+            self._sizes.extend(block.sizes)
+            self._starts.extend(block.starts)
+            self._ends.extend(block.ends)
+        self._batch_ids.append(batch.batch_id)
+        self._batch_rows.append(len(self._sizes) - first)
+        if batch.rebooked:
+            self._rebooked.append((first, len(self._sizes), batch.rebooked))
+
+    def table(self) -> pa.Table:
+        """All rows as they were added."""
+        head_index = pa.array(self._head_index, pa.int32())
+        columns = {
+            name: _dictionary([head[place] for head in self._heads], head_index) for place, name in enumerate(_NAMES)
+        }
+        self._flush_strings()
+        columns["resource_id"] = pa.chunked_array(self._resource_ids, pa.string())
+        columns["bytes"] = _numbers(self._sizes)
+        columns["start_time"] = _numbers(self._starts).cast(pa.timestamp("us", tz="UTC"))
+        columns["end_time"] = _numbers(self._ends).cast(pa.timestamp("us", tz="UTC"))
+        batch_index = array("i")
+        for number, rows in enumerate(self._batch_rows):
+            batch_index.extend(array("i", [number]) * rows)
+        columns["batch_id"] = _dictionary(self._batch_ids, pa.array(batch_index, pa.int32()))
+        columns[BOOKED_HOUR] = self._booked_hours()
+        return pa.table([columns[field.name] for field in STAGING_SCHEMA], schema=STAGING_SCHEMA)
+
+    def _number(self, rows: BatchRows, number: int) -> int:
+        if rows.traffic[number].problems:
+            # A head of refused records only: no row has it.
+            return -1
+        account_id, service, direction, from_location, to_location, _ = map(str, rows.heads[number])
+        head = (account_id, service, direction, from_location, to_location, rows.traffic[number].usage_type)
+        return self._heads.setdefault(head, len(self._heads))
+
+    def _add_resource_ids(self, resource_ids: list[str] | pa.Array) -> None:
+        if isinstance(resource_ids, list):
+            self._strings += resource_ids
+        else:
+            self._flush_strings()
+            self._resource_ids.append(resource_ids)
+
+    def _flush_strings(self) -> None:
+        if self._strings:
+            self._resource_ids.append(pa.array(self._strings, pa.string()))
+            self._strings = []
+
+    def _booked_hours(self) -> pa.Array:
+        hours = pc.multiply(pc.divide(_numbers(self._starts), HOUR_US), HOUR_US // SECOND_US)
+        if not self._rebooked:
+            return hours
+        booked: list[int] = hours.to_pylist()
+        for first, last, rebooked in self._rebooked:
+            booked[first:last] = [rebooked.get(hour_s, hour_s) for hour_s in booked[first:last]]
+        return pa.array(booked, pa.int64())
+
+
+def _dictionary(values: list[str], indices: pa.Array) -> pa.DictionaryArray:
+    """The values at the indices; each distinct value is kept once."""
+    numbers = {value: number for number, value in enumerate(dict.fromkeys(values))}
+    places = pa.array([numbers[value] for value in values], pa.int32())
+    return pa.DictionaryArray.from_arrays(places.take(indices), pa.array(list(numbers), pa.string()))
+
+
+def _numbers(numbers: array[int]) -> pa.Array:
+    return pa.Array.from_buffers(pa.int64(), len(numbers), [None, pa.py_buffer(numbers)])
+
+
+def _hours(booked: pa.ChunkedArray) -> Iterator[tuple[int, int]]:
+    """First row and number of rows of each booked hour, of sorted ones."""
+    first = 0
+    for run in pc.run_end_encode(booked.combine_chunks()).run_ends.to_pylist():
+        yield first, run - first
+        first = run

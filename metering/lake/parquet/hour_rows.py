@@ -1,0 +1,96 @@
+"""Rows of one hour as Arrow tables, all strings dictionary-encoded: that is how Parquet holds them."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from io import BytesIO
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from metering.errors import ObjectDamagedError
+from metering.lake.parquet.schema import BOOKED_HOUR, LAKE_SCHEMA
+from metering.units import HOUR_S
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from typing import BinaryIO
+
+    from metering.lake.rows import TimeSlice
+
+_MICROS = 1_000_000
+_INSTANT = pa.timestamp("us", tz="UTC")
+_TEXT = pa.dictionary(pa.int32(), pa.string())
+
+
+def _encoded(field: pa.Field) -> pa.Field:
+    return field.with_type(_TEXT) if pa.types.is_string(field.type) else field
+
+
+# The lake's columns with every string dictionary-encoded.
+HOUR_SCHEMA = pa.schema([_encoded(field) for field in LAKE_SCHEMA])
+TEXT_COLUMNS = tuple(field.name for field in HOUR_SCHEMA if pa.types.is_dictionary(field.type))
+
+LOW_BITS = 32
+LOW_MASK = 2**LOW_BITS - 1
+
+
+def parquet_file(source: BinaryIO | bytes, columns: Sequence[str] = TEXT_COLUMNS) -> pq.ParquetFile:
+    """A Parquet file whose strings stay dictionaries when they are read."""
+    stream = BytesIO(source) if isinstance(source, bytes) else source
+    encoded = [name for name in columns if name in TEXT_COLUMNS]
+    return pq.ParquetFile(stream, read_dictionary=encoded, pre_buffer=True)
+
+
+@contextmanager
+def decoding(key: str) -> Iterator[None]:
+    """What Arrow says of bytes that are no Parquet names the object.
+
+    Raises:
+        ObjectDamagedError: It cannot be decoded.
+    """
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        raise ObjectDamagedError(key, str(error)) from error
+
+
+def row_groups_of(file: pq.ParquetFile, hour_s: int) -> list[int]:
+    """Row groups of a staging object that are booked in an hour (each has rows of one hour only)."""
+    metadata = file.metadata
+    column = file.schema_arrow.get_field_index(BOOKED_HOUR)
+    groups = []
+    for number in range(metadata.num_row_groups):
+        statistics = metadata.row_group(number).column(column).statistics
+        if statistics.min == hour_s == statistics.max:
+            groups.append(number)
+    return groups
+
+
+def staged_hour(body: bytes, hour_s: int) -> pa.Table:
+    """The rows of a staging object that are booked in an hour, in `HOUR_SCHEMA`."""
+    file = parquet_file(body)
+    groups = row_groups_of(file, hour_s)
+    return file.read_row_groups(groups, columns=HOUR_SCHEMA.names, use_threads=False)
+
+
+def exact_sum(numbers: pa.ChunkedArray | pa.Array) -> int:
+    """Sum of non-negative int64 of any number below 2^31: Arrow's own sum wraps at 2^63."""
+    low = pc.sum(pc.bit_wise_and(numbers, LOW_MASK)).as_py() or 0
+    high = pc.sum(pc.shift_right(numbers, LOW_BITS)).as_py() or 0
+    return int((high << LOW_BITS) + low)
+
+
+def instant(epoch_s: int) -> pa.Scalar:
+    """A time as the lake's columns have it."""
+    return pa.scalar(epoch_s * _MICROS, _INSTANT)
+
+
+def taken(times: TimeSlice, hour_s: int) -> pc.Expression:
+    """`TimeSlice.takes` for tables of rows that are booked in an hour."""
+    start = pc.field("start_time")
+    own = (start >= instant(hour_s)) & (start < instant(hour_s + HOUR_S))
+    inside = own & (start >= instant(times.from_s)) & (start < instant(times.to_s))
+    return inside | ~own if times.takes_corrections(hour_s) else inside

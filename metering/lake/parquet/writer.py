@@ -1,0 +1,142 @@
+"""`LakeWriter` in production: staging objects of one hour to one sorted Parquet file.
+
+Reads ahead in a few threads, sorts what fits in memory, keeps the rest as sorted runs on disk, and merges those.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import pyarrow.parquet as pq
+
+from metering.lake.parquet.hour_rows import HOUR_SCHEMA, TEXT_COLUMNS, decoding, exact_sum, staged_hour
+from metering.lake.parquet.ordering import by_account, by_resource, one_chunk
+from metering.lake.parquet.scratch import scratch_folder
+from metering.lake.parquet.sorted_runs import merged, write_run
+from metering.lake.ports import MergedFile
+from metering.units import MIB
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from concurrent.futures import Future
+    from pathlib import Path
+
+    import pyarrow as pa
+
+    from metering.stores.objects import ObjectStore
+
+# Rows that are sorted at once, and rows of a row group: 57 bytes each in memory, several copies while they are sorted.
+_GROUP_ROWS = 512 * 1024
+_DICTIONARY_PAGE_BYTES = 8 * MIB
+
+
+class ParquetLakeWriter:
+    """Writes lake files: zstd, sorted by account, strings as dictionaries, statistics for accounts and times.
+
+    Args:
+        objects: Where the staging objects are.
+        readers: Threads that fetch and decode ahead.
+        group_rows: Rows of a row group, and of a sorted run on disk.
+        scratch: Directory for runs and for the file until it is put; the system's own by default.
+    """
+
+    def __init__(
+        self, objects: ObjectStore, *, readers: int = 4, group_rows: int = _GROUP_ROWS, scratch: Path | None = None
+    ) -> None:
+        self._objects = objects
+        self._readers = readers
+        self._group_rows = group_rows
+        self._scratch = scratch
+
+    @contextmanager
+    def merge(self, hour_s: int, staging_keys: Sequence[str]) -> Iterator[MergedFile]:
+        """See `LakeWriter.merge`; the content is a file below the scratch directory."""
+        with scratch_folder(self._scratch) as directory:
+            path = directory / "merged.parquet"
+            with _Sink(path) as sink:
+                for group in self._row_groups(hour_s, staging_keys, directory):
+                    sink.write(by_resource(one_chunk(group), hour_s))
+            yield MergedFile(content=path, rows=sink.rows, bytes=sink.bytes)
+
+    def _row_groups(self, hour_s: int, staging_keys: Sequence[str], directory: Path) -> Iterator[list[pa.Table]]:
+        runs: list[Path] = []
+        buffer: list[pa.Table] = []
+        rows = 0
+        for table in self._tables(hour_s, staging_keys):
+            if buffer and rows + table.num_rows > self._group_rows:
+                runs.append(_spill(buffer, hour_s, directory / f"{len(runs)}.arrows"))
+                buffer, rows = [], 0
+            buffer.append(table)
+            rows += table.num_rows
+        if not runs:
+            if buffer:
+                yield buffer
+            return
+        runs.append(_spill(buffer, hour_s, directory / f"{len(runs)}.arrows"))
+        buffer = []
+        yield from merged(runs, hour_s, self._group_rows)
+
+    def _tables(self, hour_s: int, staging_keys: Sequence[str]) -> Iterator[pa.Table]:
+        """The staging objects' rows, in order, a few of them read ahead."""
+        with ThreadPoolExecutor(self._readers) as pool:
+            keys = iter(staging_keys)
+
+            def submit(some: Iterable[str]) -> None:
+                ahead.extend(pool.submit(self._hour, key, hour_s) for key in some)
+
+            ahead: deque[Future[pa.Table]] = deque()
+            submit(islice(keys, 2 * self._readers))
+            try:
+                while ahead:
+                    table = ahead.popleft().result()
+                    submit(islice(keys, 1))
+                    if table.num_rows:
+                        yield table
+            finally:
+                for future in ahead:
+                    future.cancel()
+
+    def _hour(self, key: str, hour_s: int) -> pa.Table:
+        body = self._objects.get(key)
+        with decoding(key):
+            return staged_hour(body, hour_s)
+
+
+def _spill(buffer: list[pa.Table], hour_s: int, path: Path) -> Path:
+    write_run(by_account(one_chunk(buffer), hour_s), path)
+    return path
+
+
+class _Sink:
+    """A lake file being written; counts what goes in."""
+
+    def __init__(self, path: Path) -> None:
+        self._writer = pq.ParquetWriter(
+            path,
+            HOUR_SCHEMA,
+            compression="zstd",
+            use_dictionary=[*TEXT_COLUMNS, "start_time", "end_time"],
+            write_statistics=["account_id", "start_time"],
+            sorting_columns=[pq.SortingColumn(HOUR_SCHEMA.get_field_index("account_id"))],
+            dictionary_pagesize_limit=_DICTIONARY_PAGE_BYTES,
+            # Plain strings to every reader, not Arrow's dictionaries.
+            store_schema=False,
+        )
+        self.rows = 0
+        self.bytes = 0
+
+    def __enter__(self) -> _Sink:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._writer.close()
+
+    def write(self, group: pa.Table) -> None:
+        """Write one row group."""
+        self._writer.write_table(group, row_group_size=group.num_rows)
+        self.rows += group.num_rows
+        self.bytes += exact_sum(group.column("bytes"))

@@ -1,0 +1,74 @@
+"""Ports of the lake: writing rows into files, and reading them back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    from metering.intake.batches import RecordRows
+    from metering.lake.rows import Group, RowQuery
+    from metering.ledger.row_sources import Source
+    from metering.usage.totals import Total
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StagedBatch:
+    """A batch's rows on their way into a staging object.
+
+    Attributes:
+        rebooked: Own hour -> booked hour, for records of closed months. Other hours are booked as they are.
+    """
+
+    batch_id: str
+    rows: RecordRows
+    rebooked: Mapping[int, int]
+
+
+class RowCodec(Protocol):
+    """Turns rows into staging objects. Parquet in production, plain rows in the simulation."""
+
+    def encode(self, batches: Sequence[StagedBatch]) -> bytes:
+        """One staging object: all rows with their `batch_id` and booked hour, sorted by booked hour."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MergedFile:
+    """A lake file ready to be put. `rows` and `bytes` were counted while it was written."""
+
+    content: bytes | Path
+    rows: int
+    bytes: int
+
+
+class LakeWriter(Protocol):
+    """Writes lake files from staging objects. Parquet in production, plain rows in the simulation."""
+
+    def merge(self, hour_s: int, staging_keys: Sequence[str]) -> AbstractContextManager[MergedFile]:
+        """One lake file: the rows booked in `hour_s` of these staging objects, sorted; memory does not grow with them.
+
+        The content lives as long as the context.
+
+        Raises:
+            ObjectMissingError: One of them is gone.
+            ObjectDamagedError: One of them cannot be decoded.
+        """
+        ...
+
+
+class LakeReader(Protocol):
+    """Reads rows of lake files and staging objects."""
+
+    def totals(self, sources: Sequence[Source], query: RowQuery) -> dict[Group, Total]:
+        """Exact totals of the sources' rows, by the columns of the query. Counted from the rows, never from the ledger.
+
+        Raises:
+            ObjectMissingError: One of them is gone.
+            ObjectDamagedError: One of them cannot be decoded.
+        """
+        ...

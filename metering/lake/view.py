@@ -1,0 +1,195 @@
+"""The one exact view of everything accepted: published files, and staging for what is not published yet.
+
+docs/protocol.md, Reader of one hour. Published hours are read before pointers, and again after them; a missing staging
+object is a reason to start again, never to skip it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, TypeVar
+
+from metering.errors import LedgerCorruptError, ObjectMissingError, UnavailableError
+from metering.hours import hour_label, parse_hour
+from metering.lake.rows import USAGE_QUERY, usage_of
+from metering.ledger.booked_hours import (
+    AFTER_POINTERS,
+    AFTER_PUBLISHED,
+    POINTER_PREFIX,
+    PUBLISHED_PREFIX,
+    Pending,
+    Pointer,
+    Published,
+    pending_key,
+    pointer_key,
+)
+from metering.ledger.row_sources import HourState, Source
+from metering.ledger.shards import known_shards
+from metering.stores.bucket import LAKE_PREFIX, lake_prefix
+from metering.stores.writes import Table
+from metering.units import HOUR_S
+from metering.usage.totals import add_totals
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from metering.lake.ports import LakeReader
+    from metering.lake.rows import Group, RowQuery
+    from metering.stores.items import ItemStore
+    from metering.stores.objects import ObjectStore
+    from metering.stores.writes import Item, Value
+    from metering.usage.totals import Total, UsageKey
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LakeView:
+    """Reads hours.
+
+    Attributes:
+        attempts: How often one hour is begun again before the reader gives up; each needs a change under its feet.
+    """
+
+    items: ItemStore
+    objects: ObjectStore
+    reader: LakeReader
+    shards: int
+    attempts: int = 50
+
+    def hour_interval(self, hour_s: int) -> HourState:
+        """Interval-exact: all that was committed before this call, nothing that was committed after it returns.
+
+        Raises:
+            UnavailableError: The hour changed too often while it was read.
+        """
+        for _ in range(self.attempts):
+            published = self._published(hour_s)
+            pointers = self._pointers(hour_s)
+            again = self._published(hour_s)
+            if _sort_keys(again) == _sort_keys(published):
+                return _state(hour_s, published, pointers)
+        raise _busy(hour_s)
+
+    def hour_exact(self, hour_s: int) -> HourState:
+        """Moment-exact: the state at one moment of this call.
+
+        Raises:
+            UnavailableError: The hour changed too often while it was read.
+        """
+        before: list[Value] | None = None
+        for _ in range(self.attempts):
+            published = self._published(hour_s)
+            pointers = self._pointers(hour_s)
+            keys = _sort_keys([*published, *pointers])
+            if keys == before:
+                return _state(hour_s, published, pointers)
+            before = keys
+        raise _busy(hour_s)
+
+    def read(self, hour_s: int, work: Callable[[HourState], T], *, exact: bool = False) -> T:
+        """Do something with the rows of an hour; begun again when a staging object goes away under it.
+
+        Raises:
+            UnavailableError: The hour changed too often while it was read.
+            LedgerCorruptError: A published file is gone, or a staging object that nothing supersedes.
+        """
+        missing = ""
+        for _ in range(self.attempts):
+            state = self.hour_exact(hour_s) if exact else self.hour_interval(hour_s)
+            if any(source.key == missing for source in state.sources):
+                # Still named after it was missed once: it did not go because its rows are elsewhere.
+                raise LedgerCorruptError(f"{missing} is gone, and hour {hour_label(hour_s)} still needs it")
+            try:
+                return work(state)
+            except ObjectMissingError as error:
+                if error.key.startswith(LAKE_PREFIX):
+                    raise LedgerCorruptError(f"the published file {error.key} is gone") from error
+                missing = error.key
+        raise _busy(hour_s)
+
+    def hour_totals(self, hour_s: int, query: RowQuery, *, exact: bool = False) -> dict[Group, Total]:
+        """Exact totals of an hour's rows by the columns of the query, counted from the rows."""
+        return self.read(hour_s, lambda state: self.reader.totals(state.sources, query), exact=exact)
+
+    def hour_usage(self, hour_s: int) -> dict[UsageKey, Total]:
+        """Usage of an hour, counted from the rows."""
+        return usage_of(hour_s, self.hour_totals(hour_s, USAGE_QUERY))
+
+    def totals(self, hours: Iterable[int], query: RowQuery) -> dict[Group, Total]:
+        """Exact totals over hours, each interval-exact. Across hours there is no common moment."""
+        totals: dict[Group, Total] = {}
+        for hour_s in hours:
+            add_totals(totals, self.hour_totals(hour_s, query))
+        return totals
+
+    def hours(self, *, from_s: int = 0, to_s: int | None = None) -> list[int]:
+        """Hours of `[from_s, to_s)` that have anything, in order.
+
+        Pending is listed before the lake: a pair leaves pending only after its file is there.
+        """
+        hours = self._pending_hours()
+        hours.update(self._lake_hours(from_s, to_s))
+        return sorted(hour_s for hour_s in hours if from_s <= hour_s and (to_s is None or hour_s < to_s))
+
+    def first_hour_s(self) -> int | None:
+        """The first hour that has anything, or None; without listing the others of the lake."""
+        hours = self._pending_hours()
+        hours.update(islice(self._lake_hours(0, None), 1))
+        return min(hours, default=None)
+
+    def _pending_hours(self) -> set[int]:
+        return {
+            hour_s
+            for shard in known_shards(self.items, self.shards)
+            for item in self.items.query(Table.LEDGER, pending_key(shard, "").pk)
+            for hour_s in Pending.from_item(item).hours
+        }
+
+    def _lake_hours(self, from_s: int, to_s: int | None) -> Iterator[int]:
+        """Hours that have a lake file; of a range, no other part of the lake is listed."""
+        end = None if to_s is None else lake_prefix(-(-to_s // HOUR_S) * HOUR_S)
+        for info in self.objects.list(LAKE_PREFIX, after=lake_prefix(max(from_s, 0))):
+            if end is not None and info.key >= end:
+                return
+            hour_s = _hour_of_key(info.key)
+            if hour_s is not None:
+                yield hour_s
+
+    def _published(self, hour_s: int) -> list[Item]:
+        pk = pointer_key(hour_s, "").pk
+        return list(self.items.query(Table.LEDGER, pk, sk_from=PUBLISHED_PREFIX, sk_to=AFTER_PUBLISHED))
+
+    def _pointers(self, hour_s: int) -> list[Item]:
+        pk = pointer_key(hour_s, "").pk
+        return list(self.items.query(Table.LEDGER, pk, sk_from=POINTER_PREFIX, sk_to=AFTER_POINTERS))
+
+
+def _sort_keys(items: list[Item]) -> list[Value]:
+    return [item["sk"] for item in items]
+
+
+def _state(hour_s: int, published: list[Item], pointers: list[Item]) -> HourState:
+    runs = {sk.removeprefix(PUBLISHED_PREFIX) for sk in map(str, _sort_keys(published))}
+    files = [source for item in published for source in Published.from_item(item).sources]
+    staged = [
+        Source(key=pointer.staging_key, hour_s=hour_s, rows=pointer.rows, bytes=pointer.bytes, staged=True)
+        for pointer in map(Pointer.from_item, pointers)
+        if pointer.run not in runs
+    ]
+    keys = frozenset(map(str, _sort_keys([*published, *pointers])))
+    return HourState(hour_s=hour_s, sources=(*files, *staged), keys=keys)
+
+
+def _hour_of_key(key: str) -> int | None:
+    """None for what is no lake file: a folder that a console made, what an engine left."""
+    try:
+        _, date, hour, _ = key.split("/")
+        return parse_hour(f"{date.removeprefix('dt=')}T{hour.removeprefix('hour=')}")
+    except ValueError:
+        return None
+
+
+def _busy(hour_s: int) -> UnavailableError:
+    return UnavailableError("LakeView", f"hour {hour_label(hour_s)} kept changing", may_have_applied=False)

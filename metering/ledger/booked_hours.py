@@ -1,0 +1,209 @@
+"""What an hour holds: commits that no run has taken (pending), pointers to their rows, and published files.
+
+| item      | pk          | sk              |
+|-----------|-------------|-----------------|
+| pending   | `P#<shard>` | `<commit_id>`   |
+| published | `H#<hour>`  | `1#<shard>#<n>` |
+| pointer   | `H#<hour>`  | `2#<commit_id>` |
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from metering.hours import hour_label
+from metering.ledger.hour_totals import totals_of, totals_value
+from metering.ledger.row_sources import Source
+from metering.ledger.runs import run_name
+from metering.stores.fields import Fields
+from metering.stores.writes import Key
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from metering.stores.writes import Item, Value
+    from metering.usage.totals import Total
+
+
+PUBLISHED_PREFIX = "1#"
+POINTER_PREFIX = "2#"
+# Where those end: the next character after `#`.
+AFTER_PUBLISHED = "1$"
+AFTER_POINTERS = "2$"
+
+
+def pending_key(shard: int, commit_id: str) -> Key:
+    """Key of a commit's list of hours that no run has taken."""
+    return Key(f"P#{shard}", commit_id)
+
+
+def pointer_key(hour_s: int, commit_id: str) -> Key:
+    """Key of an hour's pointer to a commit."""
+    return Key(f"H#{hour_label(hour_s)}", f"{POINTER_PREFIX}{commit_id}")
+
+
+def pointed_to(item: Item) -> str:
+    """The staging object that a pointer names."""
+    return Fields.of_item(item).text("staging")
+
+
+def published_key(hour_s: int, shard: int, run: int) -> Key:
+    """Key of what a run published in an hour."""
+    return Key(f"H#{hour_label(hour_s)}", f"{PUBLISHED_PREFIX}{run_name(shard, run)}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pending:
+    """A commit with hours that no run has taken yet. `hours` only ever shrinks; `totals` keeps all of them."""
+
+    shard: int
+    commit_id: str
+    hours: frozenset[int]
+    totals: Mapping[int, Total]
+    created_at_ms: int
+    wide: bool
+
+    @property
+    def key(self) -> Key:
+        return pending_key(self.shard, self.commit_id)
+
+    def to_item(self) -> dict[str, Value]:
+        item: dict[str, Value] = {
+            **self.key._asdict(),
+            "totals": totals_value(self.totals),
+            "created_at_ms": self.created_at_ms,
+            "wide": self.wide,
+        }
+        if self.hours:
+            item["hours"] = frozenset(map(hour_label, self.hours))
+        return item
+
+    @classmethod
+    def from_item(cls, item: Item) -> Pending:
+        fields = Fields.of_item(item)
+        made = cls(
+            shard=fields.number_after("pk", "P#"),
+            commit_id=fields.text("sk"),
+            hours=fields.hour_set("hours"),
+            totals=totals_of(fields.nested("totals")),
+            created_at_ms=fields.whole("created_at_ms"),
+            wide=fields.flag("wide"),
+        )
+        if not made.hours <= made.totals.keys():
+            fields.fail("totals", "totals of all hours that are left")
+        fields.check_key(made.key)
+        return made
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pointer:
+    """An hour's pointer to a commit's staging object. `run` is empty until a run marks it."""
+
+    hour_s: int
+    commit_id: str
+    shard: int
+    rows: int
+    bytes: int
+    staging_key: str
+    run: str = ""
+
+    @property
+    def key(self) -> Key:
+        return pointer_key(self.hour_s, self.commit_id)
+
+    def to_item(self) -> dict[str, Value]:
+        item: dict[str, Value] = {
+            **self.key._asdict(),
+            "shard": self.shard,
+            "rows": self.rows,
+            "bytes": self.bytes,
+            "staging": self.staging_key,
+        }
+        if self.run:
+            item["run"] = self.run
+        return item
+
+    @classmethod
+    def from_item(cls, item: Item) -> Pointer:
+        fields = Fields.of_item(item)
+        made = cls(
+            hour_s=_hour_after(fields),
+            commit_id=fields.after("sk", POINTER_PREFIX),
+            shard=fields.whole("shard"),
+            rows=fields.whole("rows"),
+            bytes=fields.whole("bytes"),
+            staging_key=fields.text("staging"),
+            run=fields.text("run", absent=""),
+        )
+        fields.check_key(made.key)
+        return made
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LakeFile:
+    """One file of an hour: its key, number of rows and exact sum of their bytes."""
+
+    key: str
+    rows: int
+    bytes: int
+
+    def source(self, hour_s: int) -> Source:
+        """The file of an hour, to be read."""
+        return Source(key=self.key, hour_s=hour_s, rows=self.rows, bytes=self.bytes, staged=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Published:
+    """The files that one run added to an hour."""
+
+    hour_s: int
+    shard: int
+    run: int
+    files: tuple[LakeFile, ...]
+
+    @property
+    def key(self) -> Key:
+        return published_key(self.hour_s, self.shard, self.run)
+
+    @property
+    def rows(self) -> int:
+        return sum(file.rows for file in self.files)
+
+    @property
+    def bytes(self) -> int:
+        return sum(file.bytes for file in self.files)
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """Its files, to be read."""
+        return tuple(file.source(self.hour_s) for file in self.files)
+
+    def to_item(self) -> dict[str, Value]:
+        files: list[Value] = [{"key": file.key, "rows": file.rows, "bytes": file.bytes} for file in self.files]
+        return {**self.key._asdict(), "files": files, "rows": self.rows, "bytes": self.bytes}
+
+    @classmethod
+    def from_item(cls, item: Item) -> Published:
+        fields = Fields.of_item(item)
+        shard, _, run = fields.after("sk", PUBLISHED_PREFIX).partition("#")
+        if not (shard.isdecimal() and run.isdecimal()):
+            fields.fail("sk", "a shard and a run")
+        made = cls(
+            hour_s=_hour_after(fields),
+            shard=int(shard),
+            run=int(run),
+            files=tuple(
+                LakeFile(key=file.text("key"), rows=file.whole("rows"), bytes=file.whole("bytes"))
+                for file in fields.objects("files")
+            ),
+        )
+        if (fields.whole("rows"), fields.whole("bytes")) != (made.rows, made.bytes):
+            fields.fail("files", f"files of {fields.whole('rows')} rows and {fields.whole('bytes')} bytes together")
+        fields.check_key(made.key)
+        return made
+
+
+def _hour_after(fields: Fields) -> int:
+    label = fields.after("pk", "H#")
+    return fields.hour_named(label)

@@ -1,0 +1,96 @@
+"""Record of a commit, and the numbers that its random id decides."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from metering.hours import hour_label
+from metering.stores.fields import Fields
+from metering.stores.writes import Key
+
+if TYPE_CHECKING:
+    from metering.stores.writes import Item, Value
+
+
+CommitState = Literal["open", "applied", "aborted"]
+_COMMIT_STATES: tuple[CommitState, ...] = ("open", "applied", "aborted")
+
+
+def commit_key(commit_id: str) -> Key:
+    """Key of a commit."""
+    return Key(f"C#{commit_id}", "C")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommitRecord:
+    """What the ledger says of a commit. `next_chunk < chunks` only while `open`."""
+
+    commit_id: str
+    state: CommitState
+    next_chunk: int = 0
+    chunks: int = 0
+    shard: int = 0
+    hours: tuple[int, ...] = ()
+    staging_key: str = ""
+    rows: int = 0
+    bytes: int = 0
+    created_at_ms: int = 0
+    expires_at_s: int | None = None
+
+    @property
+    def key(self) -> Key:
+        return commit_key(self.commit_id)
+
+    def to_item(self) -> dict[str, Value]:
+        item: dict[str, Value] = {**self.key._asdict(), "state": self.state}
+        if self.state != "aborted":
+            item |= {
+                "next": self.next_chunk,
+                "chunks": self.chunks,
+                "shard": self.shard,
+                "hours": [hour_label(hour_s) for hour_s in self.hours],
+                "staging": self.staging_key,
+                "rows": self.rows,
+                "bytes": self.bytes,
+                "created_at_ms": self.created_at_ms,
+            }
+        if self.expires_at_s is not None:
+            item["expires_at"] = self.expires_at_s
+        return item
+
+    @classmethod
+    def from_item(cls, item: Item) -> CommitRecord:
+        fields = Fields.of_item(item)
+        state = fields.one_of("state", _COMMIT_STATES)
+        commit_id = fields.after("pk", "C#")
+        expires_at_s = fields.whole("expires_at", absent=None)
+        if state == "aborted":
+            made = cls(commit_id=commit_id, state=state, expires_at_s=expires_at_s)
+        else:
+            made = cls(
+                commit_id=commit_id,
+                state=state,
+                next_chunk=fields.whole("next"),
+                chunks=fields.whole("chunks"),
+                shard=fields.whole("shard"),
+                hours=tuple(sorted(fields.hours("hours"))),
+                staging_key=fields.any_text("staging"),
+                rows=fields.whole("rows"),
+                bytes=fields.whole("bytes"),
+                created_at_ms=fields.whole("created_at_ms"),
+                expires_at_s=expires_at_s,
+            )
+        fields.check_key(made.key)
+        return made
+
+
+def shard_of(commit_id: str, shards: int) -> int:
+    """Compaction shard of a commit: hash of its id modulo `shards`."""
+    return zlib.crc32(commit_id.encode()) % shards
+
+
+def usage_suffix(commit_id: str, usage_shards: int) -> int:
+    """Suffix of the usage items that a commit adds to, so that commits side by side seldom meet on one item."""
+    return (zlib.crc32(commit_id.encode()) >> 16) % usage_shards

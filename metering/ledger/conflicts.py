@@ -1,0 +1,79 @@
+"""Conflicts: other content that came under the id of an accepted batch, and the note that one was settled."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from metering.hours import rfc3339
+from metering.ledger.notes.canary_runs import REMEMBERED_S
+from metering.stores.fields import Fields
+from metering.stores.writes import Key
+
+if TYPE_CHECKING:
+    from metering.stores.writes import Item, Value
+
+
+def conflict_key(batch_id: str, content_hash: str) -> Key:
+    """Key of the proof that other content came under an id."""
+    return Key(f"B#{batch_id}", f"X#{content_hash}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conflict:
+    """Other content under the id of an accepted batch. Always written with the same content, unconditionally."""
+
+    batch_id: str
+    content_hash: str
+    hash_version: int
+    quarantine_key: str
+    sender_id: str
+    first_sender_id: str
+    records: int
+
+    @property
+    def key(self) -> Key:
+        return conflict_key(self.batch_id, self.content_hash)
+
+    def to_item(self) -> dict[str, Value]:
+        return {
+            **self.key._asdict(),
+            "hash_version": self.hash_version,
+            "quarantine": self.quarantine_key,
+            "sender": self.sender_id,
+            "first_sender": self.first_sender_id,
+            "records": self.records,
+        }
+
+    @classmethod
+    def from_item(cls, item: Item) -> Conflict:
+        fields = Fields.of_item(item)
+        made = cls(
+            batch_id=fields.after("pk", "B#"),
+            content_hash=fields.after("sk", "X#"),
+            hash_version=fields.whole("hash_version"),
+            quarantine_key=fields.text("quarantine"),
+            sender_id=fields.any_text("sender"),
+            first_sender_id=fields.any_text("first_sender"),
+            records=fields.whole("records"),
+        )
+        fields.check_key(made.key)
+        return made
+
+
+CONFLICT_PK = "W#conflict"
+
+
+def conflict_seen_item(batch_id: str, content_hash: str, now_s: int) -> dict[str, Value]:
+    """The note that a conflict was settled at a moment, so that the watch can count new ones without a scan."""
+    key = Key(CONFLICT_PK, f"{rfc3339(now_s)}#{batch_id}#{content_hash}")
+    return {**key._asdict(), "expires_at": now_s + REMEMBERED_S}
+
+
+def conflict_of(item: Item) -> tuple[str, str]:
+    """Batch id and content hash of a conflict that was seen."""
+    fields = Fields.of_item(item)
+    parts = fields.text("sk").split("#")
+    if len(parts) != 3 or not all(parts):
+        fields.fail("sk", "a moment, a batch id and a hash")
+    return parts[1], parts[2]

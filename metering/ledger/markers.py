@@ -1,0 +1,117 @@
+"""Marker of a batch: its one verdict, and the fact that totals are derived from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from metering.ledger.hour_totals import totals_of, totals_value
+from metering.stores.fields import Fields
+from metering.stores.writes import Key
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from metering.stores.writes import Item, Value
+    from metering.usage.totals import Total
+
+
+Verdict = Literal["accepted", "rejected"]
+_VERDICTS: tuple[Verdict, ...] = ("accepted", "rejected")
+
+
+def marker_key(batch_id: str) -> Key:
+    """Key of a batch's marker."""
+    return Key(f"B#{batch_id}", "M")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Marker:
+    """A batch's one verdict: the fact that totals are derived from.
+
+    Attributes:
+        content_hash: Hex; None after `rebuild markers`, which cannot know it.
+        records, metered, refused: Numbers of records; `records = metered + refused` if accepted.
+        hours: Rows and bytes of each booked hour; empty if rejected.
+        reason: Why it was rejected, else empty.
+        quarantine_key: Where refused content lies, else empty.
+    """
+
+    batch_id: str
+    verdict: Verdict
+    content_hash: str | None
+    hash_version: int
+    commit_id: str
+    source_id: str
+    sequence: int | None
+    sender_id: str
+    records: int
+    metered: int
+    refused: int
+    hours: Mapping[int, Total]
+    decided_at_ms: int
+    expires_at_s: int
+    reason: str = ""
+    quarantine_key: str = ""
+
+    @property
+    def key(self) -> Key:
+        return marker_key(self.batch_id)
+
+    def to_item(self) -> dict[str, Value]:
+        item: dict[str, Value] = {
+            **self.key._asdict(),
+            "verdict": self.verdict,
+            "hash_version": self.hash_version,
+            "sender": self.sender_id,
+            "records": self.records,
+            "metered": self.metered,
+            "refused": self.refused,
+            "decided_at_ms": self.decided_at_ms,
+            "expires_at": self.expires_at_s,
+        }
+        if self.content_hash is not None:
+            item["hash"] = self.content_hash
+        if self.commit_id:
+            item["commit_id"] = self.commit_id
+        if self.source_id:
+            item["source"] = self.source_id
+        if self.sequence is not None:
+            item["sequence"] = self.sequence
+        if self.hours or self.verdict == "accepted":
+            item["hours"] = totals_value(self.hours)
+        if self.reason:
+            item["reason"] = self.reason
+        if self.quarantine_key:
+            item["quarantine"] = self.quarantine_key
+        return item
+
+    @classmethod
+    def from_item(cls, item: Item) -> Marker:
+        fields = Fields.of_item(item)
+        verdict = fields.one_of("verdict", _VERDICTS)
+        accepted = verdict == "accepted"
+        hash_version = fields.whole("hash_version")
+        metered = fields.whole("metered")
+        # Only a rebuilt marker is accepted by no version of the hash: what it was accepted by is not known any more.
+        rebuilt = accepted and hash_version == 0
+        made = cls(
+            batch_id=fields.after("pk", "B#"),
+            verdict=verdict,
+            content_hash=fields.text("hash", absent=None) if rebuilt else fields.text("hash"),
+            hash_version=hash_version,
+            commit_id=fields.text("commit_id") if accepted and not rebuilt else fields.text("commit_id", absent=""),
+            source_id=fields.text("source", absent=""),
+            sequence=fields.whole("sequence", absent=None),
+            sender_id=fields.any_text("sender"),
+            records=fields.whole("records"),
+            metered=metered,
+            refused=fields.whole("refused"),
+            hours=totals_of(fields.nested("hours")) if "hours" in fields or (accepted and metered) else {},
+            decided_at_ms=fields.whole("decided_at_ms"),
+            expires_at_s=fields.whole("expires_at"),
+            reason=fields.text("reason", absent=""),
+            quarantine_key=fields.text("quarantine", absent=""),
+        )
+        fields.check_key(made.key)
+        return made

@@ -1,0 +1,73 @@
+"""The canary: a known batch of a reserved account, sent twice and expected once, everywhere.
+
+Each run has a slot of its own (a minute), and each slot a usage type of its own, so that one usage item says whether
+this one batch was counted once, twice or not yet. Reports leave the reserved account out unless they are asked for it.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from metering.hours import hour_of, rfc3339
+from metering.units import MINUTE_S
+
+if TYPE_CHECKING:
+    from metering.stores.writes import Value
+
+# No AWS account has this id; a report that names it on purpose shows it.
+CANARY_ACCOUNT_ID = "000000000000"
+CANARY_PREFIX = "canary:"
+CANARY_SERVICE = "MeteringCanary"
+
+# An odd figure, so that a doubled or halved one is seen for what it is.
+CANARY_BYTES = 1_000_003
+
+
+def is_canary(batch_id: str) -> bool:
+    """Whether a batch is the canary's; proofs over what producers sent leave it out."""
+    return batch_id.startswith(CANARY_PREFIX)
+
+
+def slot_of(epoch_s: int) -> int:
+    """Start of the minute: one canary batch a minute at most."""
+    return epoch_s - epoch_s % MINUTE_S
+
+
+def canary_batch_id(slot_s: int) -> str:
+    """Id of a slot's batch. A run that is repeated in its minute sends the same batch again."""
+    return f"{CANARY_PREFIX}{rfc3339(slot_s)}"
+
+
+def canary_usage_type(slot_s: int) -> str:
+    """Usage type that only this slot's batch has."""
+    return f"Canary-{rfc3339(slot_s)}"
+
+
+def canary_hour(slot_s: int) -> int:
+    """Usage hour that the batch counts in."""
+    return hour_of(slot_s)
+
+
+def canary_body(slot_s: int, region: str) -> str:
+    """The message: one record, the same for the same slot and region, so that its copies are duplicates."""
+    moment = rfc3339(slot_s)
+    record: dict[str, Value] = {
+        "account_id": CANARY_ACCOUNT_ID,
+        "service": CANARY_SERVICE,
+        "resource_id": "canary",
+        "direction": "out",
+        "from": region,
+        "to": "internet",
+        "bytes": CANARY_BYTES,
+        "start": moment,
+        "end": moment,
+        "usage_type": canary_usage_type(slot_s),
+    }
+    message: dict[str, Value] = {
+        "schema": "metering.batch/1",
+        "batch_id": canary_batch_id(slot_s),
+        "record_count": 1,
+        "records": [record],
+    }
+    return json.dumps(message)

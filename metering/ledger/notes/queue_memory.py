@@ -1,0 +1,200 @@
+"""Up to when all that was sent has left both queues, as far as they tell.
+
+The queue service says how old the oldest message is that was received less than three times. It does not say how old a
+message is that was received more often, or that is a dead letter. So what was known before the message went out of
+sight is remembered, and holds until it can have come back into sight.
+
+| item                | pk            | sk                              | written by   |
+|---------------------|---------------|---------------------------------|--------------|
+| queue memory        | `W#queues`    | `W`                             | watch        |
+| held message        | `W#held`      | moment of the note, message id  | aggregator   |
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from metering.hours import rfc3339
+from metering.stores.fields import Fields
+from metering.stores.writes import Key
+from metering.units import DAY_S, MINUTE_S
+
+if TYPE_CHECKING:
+    from metering.stores.writes import Item, Value
+
+QUEUES_KEY = Key("W#queues", "W")
+HELD_PK = "W#held"
+# A message that is received this often is noted before it is handled: the queue's age leaves it out from then on.
+HELD_FROM_RECEIVE = 3
+# A note matters until its message is received again or dies. Visibility is 12 hours at most (SQS quotas).
+HELD_LIFE_S = 2 * DAY_S
+# The watch looks each minute; a late one is none that was missed.
+_LOOKS_APART_S = 2 * MINUTE_S
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldMessage:
+    """A worker began to handle a message that was received three times or more.
+
+    Attributes:
+        sent_s: Its SentTimestamp, epoch seconds.
+        noted_s: When it was received, epoch seconds.
+    """
+
+    message_id: str
+    sent_s: int
+    noted_s: int
+
+    @property
+    def key(self) -> Key:
+        return Key(HELD_PK, f"{rfc3339(self.noted_s)}#{self.message_id}")
+
+    def to_item(self) -> dict[str, Value]:
+        return {
+            **self.key._asdict(),
+            "sent_s": self.sent_s,
+            "noted_s": self.noted_s,
+            "expires_at": self.noted_s + HELD_LIFE_S,
+        }
+
+    @classmethod
+    def from_item(cls, item: Item) -> HeldMessage:
+        fields = Fields.of_item(item)
+        noted_s = fields.whole("noted_s")
+        made = cls(
+            message_id=fields.after("sk", f"{rfc3339(noted_s)}#"), sent_s=fields.whole("sent_s"), noted_s=noted_s
+        )
+        fields.check_key(made.key)
+        return made
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueLook:
+    """What one look at the queues found.
+
+    Attributes:
+        left_s: All messages that were sent before it have left the ingest queue, but for those it does not show.
+        empty: The ingest queue held no message, hidden ones included.
+        ended_s: When the look at the dead-letter queue was over: what is not there any more was put back by then.
+        held_s: When the oldest message was sent that a worker noted and that may still be in the queue; None if none.
+        unseen: There are messages of which nobody knows when they were sent: dead letters, or too many notes.
+    """
+
+    now_s: int
+    left_s: int
+    empty: bool
+    ended_s: int
+    held_s: int | None = None
+    unseen: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueMemory:
+    """What the watch remembers of its looks at the queues.
+
+    Attributes:
+        looked_s: When it looked last.
+        began_s: When the window of `least_s` began.
+        least_s: The least that `left_s` was in the current window.
+        before_s: The least that it was in the window before.
+        decided_s: All that was sent before it had left the ingest queue at the last look.
+        floor_s: What dead letters hold back to: they were in the ingest queue when `decided_s` was this, or sent later.
+        unseen: Whether there were unseen messages at the last look.
+        unseen_s: When they were seen last, or first seen gone: all of them had been put back by then.
+    """
+
+    looked_s: int
+    began_s: int
+    least_s: int
+    before_s: int
+    decided_s: int
+    floor_s: int
+    unseen: bool
+    unseen_s: int
+
+    @classmethod
+    def first(cls, look: QueueLook) -> QueueMemory:
+        """Of the first look: what is out of sight may be of any age."""
+        decided_s = _least(look.left_s, look.held_s)
+        return cls(
+            looked_s=look.now_s,
+            began_s=look.now_s,
+            least_s=look.left_s,
+            before_s=look.left_s,
+            decided_s=decided_s,
+            floor_s=0 if look.unseen else decided_s,
+            unseen=look.unseen,
+            unseen_s=look.ended_s if look.unseen else 0,
+        )
+
+    @property
+    def calm(self) -> bool:
+        """Nothing is out of sight, and all that was put back has left the queue again."""
+        return not self.unseen and self.decided_s >= self.unseen_s
+
+    def after(self, look: QueueLook, *, blind_s: int) -> QueueMemory:
+        """With one more look.
+
+        Args:
+            look: What was found.
+            blind_s: How long a message stays in the ingest queue after the queue's age leaves it out.
+        """
+        # Time in which nobody looked does not count.
+        began_s = self.began_s + max(look.now_s - self.looked_s - _LOOKS_APART_S, 0)
+        least_s, before_s = min(self.least_s, look.left_s), self.before_s
+        if look.empty:
+            began_s, least_s, before_s = look.now_s, look.left_s, look.left_s
+        elif look.now_s - began_s >= blind_s:
+            began_s, least_s, before_s = look.now_s, look.left_s, least_s
+        decided_s = _least(min(least_s, before_s), look.held_s)
+        unseen_s = look.ended_s if look.unseen or self.unseen else self.unseen_s
+        calm = not look.unseen and decided_s >= unseen_s
+        return QueueMemory(
+            looked_s=look.now_s,
+            began_s=began_s,
+            least_s=least_s,
+            before_s=before_s,
+            decided_s=decided_s,
+            # As of the look before: a dead letter is told of with a delay.
+            floor_s=min(self.decided_s, decided_s) if calm else self.floor_s,
+            unseen=look.unseen,
+            unseen_s=unseen_s,
+        )
+
+    def through_s(self, *, longest_life_s: int) -> int:
+        """All that was sent before it has its verdict. A message lives for `longest_life_s` at most."""
+        if self.calm:
+            return self.decided_s
+        return min(self.decided_s, max(self.floor_s, self.looked_s - longest_life_s))
+
+    def to_item(self) -> dict[str, Value]:
+        return {
+            **QUEUES_KEY._asdict(),
+            "looked_s": self.looked_s,
+            "began_s": self.began_s,
+            "least_s": self.least_s,
+            "before_s": self.before_s,
+            "decided_s": self.decided_s,
+            "floor_s": self.floor_s,
+            "unseen": self.unseen,
+            "unseen_s": self.unseen_s,
+        }
+
+    @classmethod
+    def from_item(cls, item: Item) -> QueueMemory:
+        fields = Fields.of_item(item)
+        return cls(
+            looked_s=fields.whole("looked_s"),
+            began_s=fields.whole("began_s"),
+            least_s=fields.whole("least_s"),
+            before_s=fields.whole("before_s"),
+            decided_s=fields.whole("decided_s"),
+            floor_s=fields.whole("floor_s"),
+            unseen=fields.flag("unseen"),
+            unseen_s=fields.whole("unseen_s"),
+        )
+
+
+def _least(value_s: int, other_s: int | None) -> int:
+    return value_s if other_s is None else min(value_s, other_s)

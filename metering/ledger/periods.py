@@ -1,0 +1,52 @@
+"""Billing months that are closing or closed: `T#<month>`, `T`. A month without an item is open."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from metering.stores.fields import Fields
+from metering.stores.writes import Key
+
+if TYPE_CHECKING:
+    from metering.stores.writes import Item, Value
+
+
+PeriodState = Literal["closing", "closed"]
+_PERIOD_STATES: tuple[PeriodState, ...] = ("closing", "closed")
+
+
+def period_key(month: str) -> Key:
+    """Key of a billing month."""
+    return Key(f"T#{month}", "T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Period:
+    """A billing month that no transaction can book into any more. A month without this item is open."""
+
+    month: str
+    state: PeriodState
+    manifest_key: str = ""
+
+    @property
+    def key(self) -> Key:
+        return period_key(self.month)
+
+    def to_item(self) -> dict[str, Value]:
+        item: dict[str, Value] = {**self.key._asdict(), "state": self.state}
+        if self.manifest_key:
+            item["manifest"] = self.manifest_key
+        return item
+
+    @classmethod
+    def from_item(cls, item: Item) -> Period:
+        fields = Fields.of_item(item)
+        state = fields.one_of("state", _PERIOD_STATES)
+        made = cls(
+            month=fields.after("pk", "T#"),
+            state=state,
+            manifest_key=fields.text("manifest") if state == "closed" else "",
+        )
+        fields.check_key(made.key)
+        return made

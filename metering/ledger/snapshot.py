@@ -1,0 +1,62 @@
+"""What the ledger says, read whole: markers, conflicts, open commits. For jobs of people, never for the hot path."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from metering.ledger.commits import CommitRecord, commit_key
+from metering.ledger.markers import Marker, marker_key
+from metering.stores.writes import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from metering.stores.items import ItemStore
+    from metering.stores.writes import Item
+
+
+@dataclass(slots=True, kw_only=True)
+class LedgerFacts:
+    """The ledger as one scan found it. Exact where nothing is being committed.
+
+    Attributes:
+        markers: By batch id.
+        conflicts: Batch id -> hashes of the contents that came too late under it.
+        open_commits: Ids of commits whose usage is not complete.
+    """
+
+    markers: dict[str, Marker] = field(default_factory=dict)
+    conflicts: dict[str, set[str]] = field(default_factory=dict)
+    open_commits: list[str] = field(default_factory=list)
+
+    def add(self, item: Item) -> None:
+        """Take in one item of the ledger."""
+        pk, sk = str(item["pk"]), str(item["sk"])
+        if pk.startswith("B#") and sk == "M":
+            self.markers[pk[2:]] = Marker.from_item(item)
+        elif pk.startswith("B#") and sk.startswith("X#"):
+            self.conflicts.setdefault(pk[2:], set()).add(sk[2:])
+        elif pk.startswith("C#"):
+            commit = CommitRecord.from_item(item)
+            if commit.state == "open":
+                self.open_commits.append(commit.commit_id)
+
+    def look_again(self, items: ItemStore, batch_ids: Iterable[str]) -> None:
+        """Read what the ledger says of some batches once more: a scan saw each item at a moment of its own."""
+        for batch_id in batch_ids:
+            for item in items.query(Table.LEDGER, marker_key(batch_id).pk):
+                self.add(item)
+
+    def still_open(self, items: ItemStore) -> bool:
+        """Whether a commit that was open when the ledger was read is open now."""
+        found = items.get_many(Table.LEDGER, [commit_key(commit_id) for commit_id in self.open_commits])
+        return any(CommitRecord.from_item(item).state == "open" for item in found.values())
+
+
+def read_ledger(items: ItemStore) -> LedgerFacts:
+    """Scan the ledger."""
+    facts = LedgerFacts()
+    for item in items.scan(Table.LEDGER):
+        facts.add(item)
+    return facts

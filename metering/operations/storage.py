@@ -1,0 +1,157 @@
+"""What the bucket costs, and what the same records would cost as one JSON or one gzip object a batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from metering.ledger.commits import CommitRecord
+from metering.stores.bucket import LAKE_PREFIX, PREFIXES, RUNS_PREFIX, STAGING_PREFIX
+from metering.stores.writes import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from metering.lake.batch_sizes import BatchSizer, BatchSizes
+    from metering.lake.view import LakeView
+    from metering.ledger.row_sources import Source
+    from metering.operations.storage_prices import StoragePrices
+    from metering.stores.items import ItemStore
+    from metering.stores.objects import ObjectStore
+
+_KEPT = (LAKE_PREFIX, STAGING_PREFIX, RUNS_PREFIX)
+# The cleaner removes a staging object a day after its run; so it costs a thirtieth of a month.
+_STAGING_MONTHS = Decimal(1) / 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrefixStorage:
+    """Objects below one prefix in one storage class. `usd_month` is what they cost from now on."""
+
+    prefix: str
+    storage_class: str
+    objects: int
+    stored_bytes: int
+    usd_month: Decimal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alternative:
+    """One way to keep the same records.
+
+    Attributes:
+        usd_month: Storage for a month.
+        usd_requests: Requests to get them there, once.
+    """
+
+    name: str
+    objects: int
+    stored_bytes: int
+    usd_month: Decimal
+    usd_requests: Decimal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StorageReport:
+    """Storage now, and compared.
+
+    Attributes:
+        lake_records, lake_bytes: Published records, and the size of their files.
+        ours, json, gzip: The accepted records in the three ways.
+    """
+
+    prices: StoragePrices
+    prefixes: tuple[PrefixStorage, ...]
+    lake_records: int
+    lake_bytes: int
+    sizes: BatchSizes
+    ours: Alternative
+    json: Alternative
+    gzip: Alternative
+
+    def saving(self, than: Alternative) -> Decimal:
+        """Share of the monthly storage cost that we save, 0 to 1."""
+        return 1 - self.ours.usd_month / than.usd_month if than.usd_month else Decimal(0)
+
+    def saving_with_requests(self, than: Alternative) -> Decimal:
+        """The same, with the requests in the first month's bill."""
+        theirs = than.usd_month + than.usd_requests
+        return 1 - (self.ours.usd_month + self.ours.usd_requests) / theirs if theirs else Decimal(0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StorageReporter:
+    """Makes the report. It reads every row: a job for people."""
+
+    items: ItemStore
+    objects: ObjectStore
+    view: LakeView
+    sizer: BatchSizer
+    prices: StoragePrices
+
+    def report(self) -> StorageReport:
+        """Look at every object, every commit and every row."""
+        prefixes = self._prefixes()
+        sizes = self.sizer.measure(self.view)
+        sources = [s for hour_s in self.view.hours() for s in self.view.hour_interval(hour_s).sources]
+        lake_records = sum(source.rows for source in sources if not source.staged)
+        lake = [prefix for prefix in prefixes if prefix.prefix == LAKE_PREFIX]
+        kept = [prefix for prefix in prefixes if prefix.prefix in _KEPT]
+        ours = Alternative(
+            name="ours",
+            objects=sum(prefix.objects for prefix in kept),
+            stored_bytes=sum(prefix.stored_bytes for prefix in kept),
+            usd_month=sum((prefix.usd_month for prefix in kept), Decimal(0)),
+            usd_requests=self._requests_usd(sources),
+        )
+        return StorageReport(
+            prices=self.prices,
+            prefixes=prefixes,
+            lake_records=lake_records,
+            lake_bytes=sum(prefix.stored_bytes for prefix in lake),
+            sizes=sizes,
+            ours=ours,
+            json=self._each_batch("json", sizes, sizes.json_bytes),
+            gzip=self._each_batch("gzip", sizes, sizes.gzip_bytes),
+        )
+
+    def _prefixes(self) -> tuple[PrefixStorage, ...]:
+        found: dict[tuple[str, str], list[int]] = {}
+        for prefix in PREFIXES:
+            for info in self.objects.list(prefix):
+                entry = found.setdefault((prefix, info.storage_class), [0, 0, 0])
+                entry[0] += 1
+                entry[1] += info.size_bytes
+                entry[2] += self.prices.billed_bytes(info.storage_class, info.size_bytes)
+        return tuple(
+            PrefixStorage(
+                prefix=prefix,
+                storage_class=storage_class,
+                objects=count,
+                stored_bytes=stored,
+                usd_month=self.prices.month_usd(storage_class, billed)
+                * (_STAGING_MONTHS if prefix == STAGING_PREFIX else 1),
+            )
+            for (prefix, storage_class), (count, stored, billed) in sorted(found.items())
+        )
+
+    def _requests_usd(self, sources: Sequence[Source]) -> Decimal:
+        """PUTs of staging, write-ahead and lake objects, and the compactor's GETs: one a commit and hour."""
+        puts = sum(not source.staged for source in sources)
+        gets = 0
+        for item in self.items.scan(Table.LEDGER):
+            commit = CommitRecord.from_item(item) if item["sk"] == "C" else None
+            if commit is not None and commit.state != "aborted":
+                puts += 2 if commit.chunks else 1
+                gets += len(commit.hours) + (1 if commit.chunks else 0)
+        return puts * self.prices.put_usd + gets * self.prices.get_usd
+
+    def _each_batch(self, name: str, sizes: BatchSizes, stored_bytes: int) -> Alternative:
+        return Alternative(
+            name=name,
+            objects=sizes.batches,
+            stored_bytes=stored_bytes,
+            usd_month=self.prices.month_usd("STANDARD", stored_bytes),
+            usd_requests=sizes.batches * self.prices.put_usd,
+        )

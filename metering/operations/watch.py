@@ -1,0 +1,218 @@
+"""The watch: what alarms need to know, read from durable state and published as plain figures."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from metering.audit.freshness import Freshness
+from metering.errors import UnavailableError
+from metering.hours import rfc3339
+from metering.ledger.conflicts import CONFLICT_PK, conflict_of
+from metering.ledger.contradictions import Contradictions
+from metering.ledger.notes.canary_runs import CANARY_PK, CanaryRun, CanaryVerdict, canary_key
+from metering.ledger.notes.reconciliation import RECONCILIATION_KEY, Reconciliation
+from metering.ledger.notes.sources import SOURCES_KEY, SourceFigures
+from metering.ledger.notes.watch_state import WATCH_KEY, WatchState
+from metering.ledger.runs import Run, run_key
+from metering.ledger.shards import known_shards
+from metering.operations.alarms import Figure
+from metering.stores.writes import Put, Table
+from metering.units import DAY_S, HOUR_S
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from metering.stores.clock import Clock
+    from metering.stores.items import ItemStore
+    from metering.stores.queues import Queue, QueueFacts
+    from metering.stores.telemetry import Gauges
+
+# Conflicts and doubled canaries count for this long: an alarm on them goes out by itself afterwards.
+RECENT_S = 2 * HOUR_S
+# Notes of a kind that are read at a time, the newest first. Who sends must not decide how long the watch reads.
+_NOTES_READ = 2_000
+
+
+class Watch:
+    """Measures every figure once and publishes all of them.
+
+    Args:
+        shards: Compaction shards of the stage.
+        window_s, marker_life_s: As the functions have them.
+    """
+
+    def __init__(
+        self,
+        *,
+        items: ItemStore,
+        ingest: Queue,
+        dead: Queue,
+        queue_facts: QueueFacts,
+        gauges: Gauges,
+        clock: Clock,
+        shards: int,
+        window_s: int,
+        marker_life_s: int,
+    ) -> None:
+        self._items = items
+        self._ingest = ingest
+        self._dead = dead
+        self._queue_facts = queue_facts
+        self._gauges = gauges
+        self._clock = clock
+        self._shards = shards
+        self._window_s = window_s
+        self._marker_life_s = marker_life_s
+        self._freshness = Freshness(
+            items=items,
+            ingest=ingest,
+            dead=dead,
+            queue_facts=queue_facts,
+            clock=clock,
+            shards=shards,
+            window_s=window_s,
+        )
+
+    def run(self) -> Mapping[Figure, int]:
+        """Measure and publish. The heartbeat is left out if a figure could not be measured: somebody must look.
+
+        Raises:
+            UnavailableError: Nothing could be published.
+            LedgerCorruptError: An item cannot be read; what does not depend on it was published.
+        """
+        figures: dict[Figure, int] = {}
+        contradictions = Contradictions()
+        measured = 0
+        measures = self._measures()
+        for measure in measures:
+            with suppress(UnavailableError), contradictions.noted():
+                figures |= measure()
+                measured += 1
+        if measured == len(measures):
+            figures[Figure.HEARTBEAT] = 1
+        self._gauges.publish({figure.value: value for figure, value in figures.items()})
+        contradictions.tell()
+        return figures
+
+    def _measures(self) -> tuple[Callable[[], dict[Figure, int]], ...]:
+        return (
+            lambda: {Figure.DEAD_LETTERS: self._dead.depth().total},
+            self._oldest_batch,
+            self._canary,
+            self._commits,
+            self._runs,
+            self._reconciliation,
+            self._conflicts,
+            self._headroom,
+            self._sources,
+        )
+
+    def _state(self) -> WatchState:
+        item = self._items.get(Table.LEDGER, WATCH_KEY)
+        if item is not None:
+            return WatchState.from_item(item)
+        # It never saw the queue empty: what is in it may be of any age.
+        state = WatchState(first_s=self._now_s(), queue_empty_s=0)
+        self._items.put(Put(table=Table.LEDGER, item=state.to_item()))
+        return state
+
+    def _oldest_batch(self) -> dict[Figure, int]:
+        """Age as the queue service says it; else since the queue was last seen empty or a canary came through it.
+
+        Of a queue that was never seen empty it counts from the first run of the watch.
+        """
+        state = self._state()
+        if self._ingest.depth().total == 0:
+            seen = replace(state, queue_empty_s=self._now_s())
+            self._items.put(Put(table=Table.LEDGER, item=seen.to_item()))
+            return {Figure.OLDEST_BATCH_AGE: 0}
+        age_s = self._queue_facts.oldest_age_s()
+        if age_s is None:
+            good = self._last_good_canary()
+            passed_s = max(state.first_s, state.queue_empty_s, 0 if good is None else good.sent_s)
+            age_s = self._now_s() - passed_s
+        return {Figure.OLDEST_BATCH_AGE: max(age_s, 0)}
+
+    def _canary(self) -> dict[Figure, int]:
+        state = self._state()
+        good = self._last_good_canary()
+        since_s = state.first_s if good is None else max(good.settled_s, state.first_s)
+        recent = canary_key(self._now_s() - RECENT_S).sk
+        notes = self._items.query(Table.LEDGER, CANARY_PK, sk_from=recent, descending=True)
+        runs = [CanaryRun.from_item(item) for item in islice(notes, _NOTES_READ)]
+        return {
+            Figure.CANARY_AGE: max(self._now_s() - since_s, 0),
+            Figure.CANARY_DOUBLED: sum(run.verdict is CanaryVerdict.DOUBLED for run in runs),
+        }
+
+    def _last_good_canary(self) -> CanaryRun | None:
+        for item in islice(self._items.query(Table.LEDGER, CANARY_PK, descending=True), _NOTES_READ):
+            run = CanaryRun.from_item(item)
+            if run.verdict is CanaryVerdict.GOOD:
+                return run
+        return None
+
+    def _commits(self) -> dict[Figure, int]:
+        """Also leaves for reports what the same look at them says."""
+        waiting = self._freshness.keep()
+        open_since_ms = [commit.created_at_ms for commit in waiting.open]
+        return {
+            Figure.OPEN_COMMITS: len(open_since_ms),
+            Figure.OPEN_COMMIT_AGE: self._age_s(open_since_ms),
+            Figure.UNPUBLISHED_HOURS: len(waiting.hours),
+            Figure.OLDEST_PENDING_AGE: self._age_s([each.created_at_ms for each in waiting.pending]),
+        }
+
+    def _runs(self) -> dict[Figure, int]:
+        planned: list[int] = []
+        for shard in known_shards(self._items, self._shards):
+            for item in self._items.query(Table.LEDGER, run_key(shard, 0).pk, descending=True):
+                run = Run.from_item(item)
+                if run.state == "planned":
+                    planned.append(run.planned_at_ms)
+                break
+        return {Figure.PLANNED_RUN_AGE: self._age_s(planned)}
+
+    def _reconciliation(self) -> dict[Figure, int]:
+        state = self._state()
+        item = self._items.get(Table.LEDGER, RECONCILIATION_KEY)
+        known = Reconciliation(finished_s=0, hours=0, differences=0) if item is None else Reconciliation.from_item(item)
+        last_s = max(known.finished_s, state.first_s)
+        since_s = known.backlog.since_s
+        return {
+            Figure.RECONCILIATION_DIFFERENCES: known.differences,
+            Figure.RECONCILIATION_AGE: max(self._now_s() - last_s, 0),
+            Figure.RECONCILIATION_BACKLOG: known.backlog.waiting,
+            Figure.RECONCILIATION_BACKLOG_AGE: 0 if since_s is None else max(self._now_s() - since_s, 0),
+        }
+
+    def _sources(self) -> dict[Figure, int]:
+        """As the reconciler summed them up: there may be more of them than can be read each minute."""
+        item = self._items.get(Table.LEDGER, SOURCES_KEY)
+        known = SourceFigures() if item is None else SourceFigures.from_item(item)
+        return {
+            Figure.SILENT_SOURCES: known.silent,
+            Figure.SOURCE_GAPS: known.gaps,
+            Figure.INCREDIBLE_SOURCES: known.incredible,
+            Figure.UNKEPT_SOURCES: known.unkept,
+        }
+
+    def _conflicts(self) -> dict[Figure, int]:
+        """Distinct ones; at least so many if there are more notes than are read."""
+        recent = rfc3339(self._now_s() - RECENT_S)
+        notes = self._items.query(Table.LEDGER, CONFLICT_PK, sk_from=recent, descending=True)
+        return {Figure.CONFLICTS: len({conflict_of(item) for item in islice(notes, _NOTES_READ)})}
+
+    def _headroom(self) -> dict[Figure, int]:
+        """Seconds that a marker outlives the last copy of its batch by, beyond the margin of a day."""
+        needed_s = self._window_s + self._queue_facts.longest_retention_s() + DAY_S
+        return {Figure.MARKER_LIFE_HEADROOM: self._marker_life_s - needed_s}
+
+    def _age_s(self, since_ms: list[int]) -> int:
+        return max((self._clock.now_ms() - min(since_ms)) // 1000, 0) if since_ms else 0
+
+    def _now_s(self) -> int:
+        return self._clock.now_ms() // 1000

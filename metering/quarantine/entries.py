@@ -1,0 +1,299 @@
+"""Quarantine for people: what was refused and why, and sending it again without counting anything twice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from metering.errors import ObjectMissingError, OperationFailedError, UnavailableError
+from metering.intake.messages import MAX_BODY_BYTES
+from metering.ledger.conflicts import Conflict
+from metering.ledger.markers import Marker, marker_key
+from metering.quarantine.documents import QuarantinedBatch, decode_records
+from metering.quarantine.retries import (
+    AFTER_ALIASES,
+    ALIAS_PREFIX,
+    INLINE_BYTES,
+    MAX_RECORDS,
+    NOTE_PREFIX,
+    Alias,
+    RetryNote,
+    content_retry_id,
+    object_key,
+    object_message,
+    original_of,
+    reason_counts,
+    records_message,
+    records_object,
+    records_retry_id,
+    renamed,
+    retriable,
+)
+from metering.stores.bucket import QUARANTINE_PREFIX, QUARANTINED_BATCHES_PREFIX, commit_of_refused_records
+from metering.stores.writes import Put, Table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from metering.intake.batches import RefusedRecord
+    from metering.stores.clock import Clock
+    from metering.stores.items import ItemStore
+    from metering.stores.objects import ObjectInfo, ObjectStore
+    from metering.stores.queues import Queue
+
+Kind = Literal["records", "refused", "conflict"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One batch that was refused, whole or in part.
+
+    Attributes:
+        key: Of the quarantine object.
+        kind: `records` of an accepted batch, a `refused` batch, or other content in `conflict` with its id.
+        reasons: First reason -> number of records; of a whole batch its reason and number of records, 0 if unknown.
+        refused: The records, for `records`.
+        batch: The document, for the other kinds.
+        retried_as: Of records: batch ids they were sent again as. Of a whole batch: ids it is metered under, its own
+            or that of a retry.
+        at_s: When the object was written, epoch seconds.
+    """
+
+    key: str
+    kind: Kind
+    batch_id: str
+    reasons: Mapping[str, int]
+    at_s: int
+    refused: tuple[RefusedRecord, ...] = ()
+    batch: QuarantinedBatch | None = None
+    retried_as: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retry:
+    """What a retry sent.
+
+    Attributes:
+        retry_id: Batch id it was sent as; empty if none can be read from it.
+        records: Number of records sent, 0 if unknown.
+        skipped: Places of records that are not kept whole and cannot be sent again.
+    """
+
+    entry: Entry
+    retry_id: str
+    records: int
+    skipped: tuple[int, ...] = ()
+
+
+class QuarantineEntries:
+    """Reads quarantine and retries from it.
+
+    Args:
+        store: The ledger: an entry counts only if its marker names it.
+        queue: The ingest queue.
+        bucket: Name of the data bucket, for retries that need an object.
+        marker_life_s: How long the note of a retry is kept.
+    """
+
+    def __init__(
+        self, *, store: ItemStore, objects: ObjectStore, queue: Queue, clock: Clock, bucket: str, marker_life_s: int
+    ) -> None:
+        self._store = store
+        self._objects = objects
+        self._queue = queue
+        self._clock = clock
+        self._bucket = bucket
+        self._marker_life_s = marker_life_s
+
+    def entries(self, *, from_s: int = 0, to_s: int | None = None) -> Iterator[Entry]:
+        """Entries of objects written in a time range, in key order. Objects of commits that never were are left out."""
+        for info in self._objects.list(QUARANTINE_PREFIX):
+            if from_s <= info.modified_s and (to_s is None or info.modified_s < to_s):
+                yield from self._of_object(info)
+
+    def find(self, name: str) -> tuple[Entry, ...]:
+        """Entries of an object's key or of a batch id.
+
+        Raises:
+            OperationFailedError: There is none.
+        """
+        keys = [name] if name.startswith(QUARANTINE_PREFIX) else self._keys_of(name)
+        infos = [info for key in keys if (info := self._objects.head(key)) is not None]
+        found = [entry for info in infos for entry in self._of_object(info)]
+        if not name.startswith(QUARANTINE_PREFIX):
+            found = [entry for entry in found if entry.batch_id == name]
+        if not found:
+            raise OperationFailedError(
+                f"There is nothing in quarantine for {name}.", "List what is there: metering quarantine list"
+            )
+        return tuple(found)
+
+    def retry(self, entry: Entry, *, as_new_id: bool = False, dry_run: bool = False) -> Retry:
+        """Send an entry again; doing it twice is a duplicate.
+
+        Args:
+            entry: What was refused.
+            as_new_id: Send a conflict under an id of its own, because other content has its id.
+            dry_run: Say what would be sent, and send nothing.
+
+        Raises:
+            OperationFailedError: It cannot be retried, or the queue did not take it.
+        """
+        if entry.kind == "records":
+            return self._retry_records(entry, dry_run=dry_run)
+        return self._retry_batch(entry, as_new_id=as_new_id, dry_run=dry_run)
+
+    def _retry_records(self, entry: Entry, *, dry_run: bool) -> Retry:
+        records = retriable(entry.refused)[:MAX_RECORDS]
+        sent = {record.position for record in records}
+        skipped = tuple(record.position for record in entry.refused if record.position not in sent)
+        if not records:
+            raise OperationFailedError(
+                f"None of the refused records of {entry.batch_id} is kept whole.", "Ask its producer to send them anew."
+            )
+        retry_id = records_retry_id(entry.batch_id, sorted(sent))
+        if not dry_run:
+            body = records_message(retry_id, records)
+            if len(body) > INLINE_BYTES:
+                self._objects.put(object_key(retry_id), records_object(records), if_absent=True)
+                body = object_message(retry_id, len(records), bucket=self._bucket)
+            self._note(entry.batch_id, retry_id, tuple(sorted(sent)))
+            self._send(body)
+        return Retry(entry=entry, retry_id=retry_id, records=len(records), skipped=skipped)
+
+    def _retry_batch(self, entry: Entry, *, as_new_id: bool, dry_run: bool) -> Retry:
+        batch = entry.batch
+        if batch is None:
+            raise OperationFailedError(f"{entry.key} holds no batch.")
+        retry_id, body = self._as_new_id(entry, batch) if as_new_id else self._as_itself(entry, batch)
+        if len(body.encode("utf-8", errors="surrogatepass")) > MAX_BODY_BYTES:
+            raise OperationFailedError(
+                f"The message of {entry.batch_id} is too long to name another id: {MAX_BODY_BYTES} bytes at most.",
+                "Ask its producer to send it anew, in two batches.",
+            )
+        if not dry_run:
+            self._send(body)
+        return Retry(entry=entry, retry_id=retry_id, records=batch.records)
+
+    def _as_itself(self, entry: Entry, batch: QuarantinedBatch) -> tuple[str, str]:
+        """A batch's own id and message, if it may come again under it."""
+        metered = [retry_id for retry_id in entry.retried_as if retry_id != batch.batch_id]
+        if metered:
+            raise OperationFailedError(
+                f"{entry.batch_id} is metered already, as {metered[0]}.", "There is nothing to be sent again."
+            )
+        if entry.kind == "conflict" and self._is_accepted(batch.batch_id):
+            raise OperationFailedError(
+                f"The id of {entry.batch_id} has other content, which is metered.",
+                "If both are genuine, send this one under an id of its own: --as-new-id",
+            )
+        return batch.batch_id, batch.body
+
+    def _as_new_id(self, entry: Entry, batch: QuarantinedBatch) -> tuple[str, str]:
+        """Another id, and the message under it, if its own one is lost for it."""
+        if entry.kind != "conflict" or not self._is_accepted(batch.batch_id):
+            raise OperationFailedError(
+                f"{entry.batch_id or entry.key} can be sent under its own id.",
+                "Send it without --as-new-id; under both ids it would be counted twice.",
+            )
+        retry_id = content_retry_id(batch.batch_id, batch.content_hash)
+        body = renamed(batch.body, retry_id, retry_of=original_of(batch.body, batch.batch_id))
+        if body is None:
+            raise OperationFailedError(f"The message of {entry.key} does not carry its batch id.")
+        return retry_id, body
+
+    def _is_accepted(self, batch_id: str) -> bool:
+        item = self._store.get(Table.LEDGER, marker_key(batch_id))
+        return item is not None and Marker.from_item(item).verdict == "accepted"
+
+    def _note(self, batch_id: str, retry_id: str, positions: tuple[int, ...]) -> None:
+        # Before the message: a retry that nobody knows of would count its records twice in proofs.
+        note = RetryNote(
+            batch_id=batch_id,
+            retry_id=retry_id,
+            positions=positions,
+            expires_at_s=self._clock.now_ms() // 1000 + self._marker_life_s,
+        )
+        self._store.put(Put(table=Table.LEDGER, item=note.to_item()))
+
+    def _send(self, body: str) -> None:
+        if self._queue.send_many([body]):
+            raise UnavailableError("sqs.SendMessage", "the queue did not take the retry; run it again")
+
+    def _keys_of(self, batch_id: str) -> list[str]:
+        keys: list[str] = []
+        for item in self._store.query(Table.LEDGER, marker_key(batch_id).pk):
+            if item["sk"] == "M":
+                keys.append(Marker.from_item(item).quarantine_key)
+            elif str(item["sk"]).startswith("X#"):
+                keys.append(Conflict.from_item(item).quarantine_key)
+        return [key for key in dict.fromkeys(keys) if key]
+
+    def _of_object(self, info: ObjectInfo) -> list[Entry]:
+        try:
+            body = self._objects.get(info.key)
+        except ObjectMissingError:
+            return []
+        if info.key.startswith(QUARANTINED_BATCHES_PREFIX):
+            return [self._whole(info, QuarantinedBatch.decode(body, info.key))]
+        return self._partial(info, body) if commit_of_refused_records(info.key) else []
+
+    def _whole(self, info: ObjectInfo, batch: QuarantinedBatch) -> Entry:
+        return Entry(
+            key=info.key,
+            kind=batch.kind,
+            batch_id=batch.batch_id,
+            reasons={batch.reason: batch.records},
+            at_s=info.modified_s,
+            batch=batch,
+            retried_as=self._retries(batch),
+        )
+
+    def _retries(self, batch: QuarantinedBatch) -> tuple[str, ...]:
+        if not batch.batch_id:
+            return ()
+        found: list[str] = []
+        item = self._store.get(Table.LEDGER, marker_key(batch.batch_id)) if batch.kind == "refused" else None
+        if item is not None and Marker.from_item(item).verdict == "accepted":
+            found.append(batch.batch_id)
+        # By content, whichever id it got; or by id: what could not be read when it was refused has another hash.
+        new_id = content_retry_id(batch.batch_id, batch.content_hash)
+        original = marker_key(original_of(batch.body, batch.batch_id)).pk
+        for each in self._store.query(Table.LEDGER, original, sk_from=ALIAS_PREFIX, sk_to=AFTER_ALIASES):
+            alias = Alias.from_item(each)
+            if batch.content_hash == alias.content_hash or alias.retry_id == new_id:
+                found.append(alias.retry_id)
+        return tuple(found)
+
+    def _partial(self, info: ObjectInfo, body: bytes) -> list[Entry]:
+        refused: dict[str, list[RefusedRecord]] = {}
+        for quarantined in decode_records(body, info.key):
+            refused.setdefault(quarantined.batch_id, []).append(quarantined.record)
+        found: list[Entry] = []
+        for batch_id, records in refused.items():
+            marker, notes = self._marker_and_notes(batch_id)
+            # An object whose commit lost against another one stays until the cleaner comes: no marker names it.
+            if marker is None or marker.quarantine_key != info.key:
+                continue
+            found.append(
+                Entry(
+                    key=info.key,
+                    kind="records",
+                    batch_id=batch_id,
+                    reasons=reason_counts(records),
+                    at_s=info.modified_s,
+                    refused=tuple(records),
+                    retried_as=tuple(note.retry_id for note in notes),
+                )
+            )
+        return found
+
+    def _marker_and_notes(self, batch_id: str) -> tuple[Marker | None, list[RetryNote]]:
+        marker: Marker | None = None
+        notes: list[RetryNote] = []
+        for item in self._store.query(Table.LEDGER, marker_key(batch_id).pk):
+            if item["sk"] == "M":
+                marker = Marker.from_item(item)
+            elif str(item["sk"]).startswith(NOTE_PREFIX):
+                notes.append(RetryNote.from_item(item))
+        return marker, notes

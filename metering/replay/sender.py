@@ -1,0 +1,180 @@
+"""Sends shipments over several connections at a steady rate, and says what was sent."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from metering.errors import OperationFailedError, UnavailableError
+from metering.units import MIB
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from concurrent.futures import Future
+
+    from metering.audit.verify.manifest import SentBatch
+    from metering.replay.forms import Upload
+    from metering.replay.synthesis import Shipment
+    from metering.stores.objects import ObjectStore
+    from metering.stores.queues import Queue
+
+# SendMessageBatch: 10 messages, 1 MiB in all.
+_GROUP_MESSAGES = 10
+_GROUP_BYTES = MIB
+_ATTEMPTS = 6
+_BACKOFF_S = 0.2
+
+
+class SendingFailedError(OperationFailedError):
+    """Something was not taken.
+
+    Attributes:
+        detail: What the queue or bucket said.
+        batch_ids: Of the messages of which it is not known whether they were sent; empty where one has no id yet.
+    """
+
+    def __init__(self, detail: str, batch_ids: Sequence[str]) -> None:
+        named = ", ".join(batch_id or "(no id)" for batch_id in batch_ids)
+        super().__init__(
+            f"Sending stopped: {detail}. It is not known whether these were sent, and the manifest does not name them: "
+            f"{named}.",
+            "All that the manifest names was sent.",
+        )
+        self.detail = detail
+        self.batch_ids = tuple(batch_ids)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (type(self), (self.detail, self.batch_ids))
+
+
+@dataclass(slots=True, kw_only=True)
+class _Failures:
+    """Groups that were not taken, and the first reason."""
+
+    error: UnavailableError | None = None
+    shipments: list[Shipment] = field(default_factory=list)
+
+    def take(
+        self, group: list[Shipment], future: Future[list[SentBatch]], sent: Callable[[Sequence[SentBatch]], None]
+    ) -> None:
+        """Tell of a group, or keep it if it failed."""
+        try:
+            lines = future.result()
+        except UnavailableError as error:
+            self.error = self.error or error
+            self.shipments += group
+        else:
+            sent(lines)
+
+
+class Sender:
+    """Sends messages, objects first.
+
+    Args:
+        queue: The ingest queue.
+        objects: The data bucket.
+        bucket: Its name: part of the id of a dropped object's batch.
+        threads: Connections at work.
+        rate_per_s: Messages a second at most; None for as fast as possible.
+    """
+
+    def __init__(
+        self, *, queue: Queue, objects: ObjectStore, bucket: str, threads: int = 8, rate_per_s: float | None = None
+    ) -> None:
+        self._queue = queue
+        self._objects = objects
+        self._bucket = bucket
+        self._threads = threads
+        self._rate_per_s = rate_per_s
+
+    def send(self, shipments: Iterable[Shipment], sent: Callable[[Sequence[SentBatch]], None]) -> int:
+        """Send all of them; returns their number. `sent` is told of each group, in order, from this thread.
+
+        After a failure nothing more is begun, and `sent` is still told of what was on its way.
+
+        Raises:
+            SendingFailedError: The queue or bucket did not take something, however often it was tried.
+        """
+        number = 0
+        waiting: deque[tuple[list[Shipment], Future[list[SentBatch]]]] = deque()
+        failed = _Failures()
+        began = time.monotonic()
+        with ThreadPoolExecutor(self._threads, thread_name_prefix="replay") as pool:
+            for group in _groups(shipments):
+                self._pace(began, number)
+                waiting.append((group, pool.submit(self._send_group, group)))
+                number += len(group)
+                while len(waiting) > 2 * self._threads or (waiting and waiting[0][1].done()):
+                    failed.take(*waiting.popleft(), sent)
+                if failed.error is not None:
+                    break
+            for group, future in waiting:
+                failed.take(group, future, sent)
+        if failed.error is not None:
+            raise SendingFailedError(str(failed.error), [shipment.sent.batch_id for shipment in failed.shipments])
+        return number
+
+    def _pace(self, began: float, number: int) -> None:
+        if self._rate_per_s is not None:
+            time.sleep(max(0.0, began + number / self._rate_per_s - time.monotonic()))
+
+    def _send_group(self, group: Sequence[Shipment]) -> list[SentBatch]:
+        lines = [self._put(shipment) for shipment in group]
+        bodies = [shipment.body for shipment in group if shipment.body]
+        for attempt in range(_ATTEMPTS):
+            bodies = self._send_bodies(bodies, last=attempt == _ATTEMPTS - 1)
+            if not bodies:
+                return lines
+            time.sleep(_BACKOFF_S * 2**attempt)
+        raise UnavailableError("sqs.SendMessageBatch", f"{len(bodies)} messages were not taken")
+
+    def _send_bodies(self, bodies: list[str], *, last: bool) -> list[str]:
+        """Those that must be sent again. What was taken although its reply was lost comes twice, which is harmless."""
+        if not bodies:
+            return []
+        try:
+            return [bodies[position] for position in self._queue.send_many(bodies)]
+        except UnavailableError:
+            if last:
+                raise
+            return bodies
+
+    def _put(self, shipment: Shipment) -> SentBatch:
+        upload = shipment.upload
+        if upload is None:
+            return shipment.sent
+        etag = self._upload(upload)
+        return shipment.sent if shipment.body else self._dropped(shipment.sent, upload.key, etag)
+
+    def _upload(self, upload: Upload) -> str:
+        for attempt in range(_ATTEMPTS):
+            try:
+                return self._objects.upload(upload.key, upload.body)
+            except UnavailableError:
+                if attempt == _ATTEMPTS - 1:
+                    raise
+                time.sleep(_BACKOFF_S * 2**attempt)
+        raise AssertionError("the last attempt returns or raises")
+
+    def _dropped(self, sent: SentBatch, key: str, etag: str) -> SentBatch:
+        # The contract's identity of an object that announces itself, written out here a second time on purpose.
+        identity = "\n".join((self._bucket, key, etag))
+        return replace(sent, batch_id=f"s3:{hashlib.sha256(identity.encode()).hexdigest()}")
+
+
+def _groups(shipments: Iterable[Shipment]) -> Iterator[list[Shipment]]:
+    group: list[Shipment] = []
+    used_bytes = 0
+    for shipment in shipments:
+        size_bytes = len(shipment.body.encode())
+        if group and (len(group) == _GROUP_MESSAGES or used_bytes + size_bytes > _GROUP_BYTES):
+            yield group
+            group, used_bytes = [], 0
+        group.append(shipment)
+        used_bytes += size_bytes
+    if group:
+        yield group

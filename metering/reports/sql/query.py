@@ -1,0 +1,233 @@
+"""SQL over the exact view: DuckDB reads lake files in place, and staging for what is not published yet.
+
+| view        | a row is                                                                                      |
+|-------------|-----------------------------------------------------------------------------------------------|
+| `transfers` | an accepted record: the lake's columns and `hour`, the hour that it is booked in                |
+| `usage`     | a total: `hour, account_id, usage_type, service, from_location, to_location, corrects, bytes, records` |
+
+Sums of `bytes` are HUGEINT in DuckDB: they hold 1.7e38 and cannot wrap.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import TimeoutError as StillWaiting
+from concurrent.futures import wait
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from threading import TIMEOUT_MAX
+from typing import TYPE_CHECKING, cast
+
+import duckdb
+
+from metering.errors import OperationFailedError
+from metering.hours import hour_of
+from metering.lake.rows import TimeSlice
+from metering.reports.sql.ahead import Stop, in_thread
+from metering.reports.sql.scan import LakeRows, Part, ScanState
+from metering.units import MINUTE_S
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from concurrent.futures import Future
+
+    from metering.lake.view import LakeView
+    from metering.ledger.row_sources import HourState, Source
+    from metering.stores.objects import ObjectStore
+
+# Hours by microseconds: date_trunc of a time with a zone asks the calendar for each row, which took half of the time.
+_USAGE = """
+CREATE VIEW usage AS
+SELECT hour, account_id, usage_type, service, from_location, to_location,
+       CASE WHEN epoch_us(start_time) // 3600000000 <> epoch_us(hour) // 3600000000
+            THEN make_timestamptz(epoch_us(start_time) // 3600000000 * 3600000000) END AS corrects,
+       sum(bytes) AS bytes, count(*) AS records
+FROM transfers GROUP BY ALL
+"""
+
+DEFAULT_TIMEOUT_S = 10 * MINUTE_S
+# How long a query that was stopped may take to end. After that it is left to itself: its threads end with the process.
+_GRACE_S = 1
+# What is no fault of the statement: the machine has too little of something.
+_MACHINE_ERRORS = (duckdb.IOException, duckdb.OutOfMemoryException)
+
+
+class QueryError(OperationFailedError):
+    """DuckDB refused a query; the message is its own."""
+
+
+class QueryStoppedError(OperationFailedError):
+    """A query did not end: it took too long, or this machine has too little disk or memory for it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueryResult:
+    """What a query answered: names, DuckDB types, and values as Python has them (integers of any size)."""
+
+    names: tuple[str, ...]
+    types: tuple[str, ...]
+    rows: list[tuple[object, ...]]
+
+
+class LakeQuery:
+    """Runs queries of analysts.
+
+    Args:
+        view: Says what belongs to each hour.
+        objects: Where the objects are.
+        threads: Of DuckDB; its own choice by default.
+    """
+
+    def __init__(self, *, view: LakeView, objects: ObjectStore, threads: int | None = None) -> None:
+        self._view = view
+        self._objects = objects
+        self._threads = threads
+
+    def run(
+        self, sql: str, *, from_s: int = 0, to_s: int | None = None, timeout_s: float = DEFAULT_TIMEOUT_S
+    ) -> QueryResult:
+        """One statement over the rows of `[from_s, to_s)`, each hour interval-exact.
+
+        Whatever blocks, a read or DuckDB, the call ends after `timeout_s`, and at Ctrl-C at once.
+
+        Raises:
+            QueryError: The statement is wrong.
+            QueryStoppedError: It took longer than `timeout_s`, or the disk or the memory is full.
+            MeteringError: Something could not be read.
+        """
+        try:
+            with TemporaryDirectory(prefix="metering-query-", ignore_cleanup_errors=True) as name:
+                run = _Run(
+                    view=self._view, objects=self._objects, threads=self._threads, sql=sql, scratch=Path(name),
+                    times=TimeSlice(from_s=from_s, to_s=_END_S if to_s is None else to_s),
+                )  # fmt: skip
+                return run.within(timeout_s)
+        except OSError as error:
+            raise _too_little(f"{error.strerror or error}") from error
+
+
+# The last hour that has a name: 9999-12-31T23.
+_END_S = 253_402_297_200
+
+
+@dataclass(slots=True, kw_only=True)
+class _Run:
+    """One statement on its way. The thread that wants its answer only waits, so nothing that blocks can hold it."""
+
+    view: LakeView
+    objects: ObjectStore
+    threads: int | None
+    sql: str
+    scratch: Path
+    times: TimeSlice
+    stop: Stop = field(default_factory=Stop)
+    connection: duckdb.DuckDBPyConnection | None = None
+
+    def within(self, timeout_s: float) -> QueryResult:
+        """The answer."""
+        answer = in_thread(self._answer)
+        try:
+            return answer.result(timeout=min(timeout_s, TIMEOUT_MAX))
+        except StillWaiting as error:
+            if answer.done():
+                raise
+            raise QueryStoppedError(
+                f"The query took longer than {timeout_s:g} s and was stopped.",
+                "Ask for fewer hours with --from and --to, or give it longer: --timeout 1h.",
+            ) from error
+        finally:
+            self._end(answer)
+
+    def _end(self, answer: Future[QueryResult]) -> None:
+        self.stop.set()
+        if not answer.done():
+            if self.connection is not None:
+                self.connection.interrupt()
+            wait([answer], timeout=_GRACE_S)
+
+    def _answer(self) -> QueryResult:
+        state = ScanState(stop=self.stop)
+        with self._connected(LakeRows(self.objects, self._parts(), state)) as connection:
+            try:
+                # DuckDB's types do not say it: for nothing but spaces and comments there is no cursor.
+                cursor = cast("duckdb.DuckDBPyConnection | None", connection.execute(self.sql))
+                if cursor is None:
+                    raise QueryError("There is no statement in it.")
+                rows = cast("list[tuple[object, ...]]", cursor.fetchall())
+            except duckdb.Error as error:
+                if state.error is not None:
+                    raise state.error from error
+                if isinstance(error, _MACHINE_ERRORS):
+                    raise _too_little(str(error)) from error
+                raise QueryError(str(error)) from error
+            description = cursor.description or []
+        return QueryResult(
+            names=tuple(str(column[0]) for column in description),
+            types=tuple(str(column[1]) for column in description),
+            rows=rows,
+        )
+
+    @contextmanager
+    def _connected(self, rows: LakeRows) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection that has the views and can reach nothing else."""
+        config: dict[str, str | bool | int | float | list[str]] = {"temp_directory": str(self.scratch / "spill")}
+        if self.threads:
+            config["threads"] = self.threads
+        connection = duckdb.connect(config=config)
+        try:
+            connection.execute("SET TimeZone = 'UTC'")
+            connection.register("transfers", scannable(rows))
+            connection.execute(_USAGE)
+            # SQL comes from people and from scripts: it reads these two views, no files, no network.
+            connection.execute("SET enable_external_access = false")
+            connection.execute("SET lock_configuration = true")
+            self.connection = connection
+            yield connection
+        finally:
+            self.connection = None
+            connection.close()
+
+    def _parts(self) -> list[Part]:
+        parts: list[Part] = []
+        for hour_s in self.view.hours(from_s=hour_of(self.times.from_s), to_s=self.times.to_s):
+            self.stop.check()
+            parts += self.view.read(hour_s, self._hour_parts)
+        return parts
+
+    def _hour_parts(self, state: HourState) -> list[Part]:
+        times = self.times if self.times.parts(state.hour_s) else None
+        return [
+            Part(
+                key=source.key,
+                hour_s=source.hour_s,
+                local=self._fetched(source) if source.staged else None,
+                times=times,
+            )
+            for source in state.sources
+        ]
+
+    def _fetched(self, source: Source) -> Path:
+        """A staging object can go while the query runs, so it is fetched while the hour is read."""
+        path = self.scratch / source.key.rpartition("/")[2]
+        if not path.exists():
+            path.write_bytes(self.objects.get(source.key))
+        return path
+
+
+def scannable(rows: object) -> LakeRows:
+    """What DuckDB may scan, and nothing else: what opens files of its own can hang for ever.
+
+    Raises:
+        TypeError: It is something else.
+    """
+    if type(rows) is not LakeRows:
+        raise TypeError(f"DuckDB scans LakeRows and nothing else, not {type(rows).__name__}")
+    return rows
+
+
+def _too_little(detail: str) -> QueryStoppedError:
+    return QueryStoppedError(
+        f"This machine has too little disk or memory for the query: {detail}",
+        "Set TMPDIR to a folder with more room, or ask for fewer hours with --from and --to.",
+    )

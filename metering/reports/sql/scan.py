@@ -1,0 +1,219 @@
+"""What DuckDB scans: rows of lake files and staging objects, decoded by threads of our own.
+
+Arrow's scanner and DuckDB open no file here. A Python file system below them can hang for ever: the scanner holds a
+lock while it waits for the interpreter, and the thread that has the interpreter waits for that lock. So `LakeRows`
+only looks like a dataset: each scan gets a reader of its own, made of batches that our threads have read before.
+"""
+
+from __future__ import annotations
+
+import re
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+
+from metering.errors import LedgerCorruptError, ObjectMissingError
+from metering.lake.parquet.hour_rows import TEXT_COLUMNS, decoding, instant, row_groups_of, taken
+from metering.lake.parquet.schema import LAKE_SCHEMA
+from metering.reports.sql.ahead import Ahead
+from metering.stores.bucket import LAKE_PREFIX
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from metering.lake.rows import TimeSlice
+    from metering.reports.sql.ahead import Stop
+    from metering.stores.objects import ObjectStore
+
+_HOUR = pa.timestamp("us", tz="UTC")
+_PLAIN = [field.with_type(pa.string()) if field.name in TEXT_COLUMNS else field for field in LAKE_SCHEMA]
+QUERY_SCHEMA = pa.schema([*(pa.field(field.name, field.type) for field in _PLAIN), pa.field("hour", _HOUR)])
+
+_READERS = 8
+# As many rows as Arrow's own scanner gives at once: DuckDB's threads share the work batch by batch.
+_BATCH_ROWS = 131_072
+# Rows that are decoded before DuckDB takes them: four full row groups.
+_ROWS_AHEAD = 4 * 512 * 1024
+# What a smaller row group counts as, so that not too many are read ahead.
+_LEAST_ROWS = _ROWS_AHEAD // 32
+_FORMAT = ds.ParquetFileFormat()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """Rows of one booked hour in one object.
+
+    Attributes:
+        key: Of the object.
+        local: Where a staging object was fetched to; None for a lake file, which is read in place.
+        times: Which rows of the hour are wanted; None for all of them.
+    """
+
+    key: str
+    hour_s: int
+    local: Path | None = None
+    times: TimeSlice | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class ScanState:
+    """What one query's scans share.
+
+    Attributes:
+        stop: Set when nobody wants them any more.
+        error: The first error of any of them: DuckDB only quotes it.
+    """
+
+    stop: Stop
+    error: BaseException | None = None
+
+    def __enter__(self) -> None:
+        """Notice what goes wrong from here on."""
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if error is not None and not isinstance(error, GeneratorExit) and self.error is None:
+            self.error = error
+
+
+class LakeRows(ds.Dataset):  # type: ignore[misc]  # pyarrow has no types
+    """Rows of parts, as a dataset that DuckDB can scan any number of times.
+
+    DuckDB calls `scanner` for each scan of a query, with the columns and the filter that it pushes down.
+
+    Args:
+        objects: Where lake files are.
+        parts: What to scan, in order.
+        state: The query's.
+        readers: Threads that read and decode.
+    """
+
+    # Arrow's own constructor refuses: nothing of its datasets is used.
+    def __init__(
+        self, objects: ObjectStore, parts: Sequence[Part], state: ScanState, *, readers: int = _READERS
+    ) -> None:
+        self._objects = objects
+        self._parts = parts
+        self._state = state
+        self._readers = readers
+
+    @property
+    def schema(self) -> pa.Schema:
+        return QUERY_SCHEMA
+
+    def scanner(self, columns: Sequence[str] | None = None, filter: pc.Expression | None = None) -> _Scan:
+        """One scan."""
+        names = QUERY_SCHEMA.names if columns is None else list(columns)
+        return _Scan(
+            objects=self._objects,
+            parts=self._parts,
+            state=self._state,
+            readers=self._readers,
+            columns=names,
+            where=filter,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Group:
+    """One row group of a part."""
+
+    part: Part
+    metadata: pq.FileMetaData
+    number: int
+
+    @property
+    def rows(self) -> int:
+        return int(self.metadata.row_group(self.number).num_rows)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Scan:
+    """A scan: some columns, and the rows that a filter leaves."""
+
+    objects: ObjectStore
+    parts: Sequence[Part]
+    state: ScanState
+    readers: int
+    columns: Sequence[str]
+    where: pc.Expression | None
+
+    def to_reader(self) -> pa.RecordBatchReader:
+        """The rows, read while they are taken; this reader is nobody else's."""
+        return pa.RecordBatchReader.from_batches(_schema(self.columns), self._batches())
+
+    def _batches(self) -> Iterator[pa.RecordBatch]:
+        names = self._looked_at()
+        with self.state, Ahead(self.readers, self.state.stop) as ahead:
+            opened = ahead.results(((1, partial(self._groups, part)) for part in self.parts), self.readers)
+            tasks = (
+                (max(group.rows, _LEAST_ROWS), partial(self._table, group, names))
+                for found in opened
+                for group in found
+            )
+            for table in ahead.results(tasks, _ROWS_AHEAD):
+                yield from table.to_batches(max_chunksize=_BATCH_ROWS)
+
+    def _groups(self, part: Part) -> list[_Group]:
+        """Row groups that may have a row that is wanted."""
+        with self._opened(part) as file:
+            metadata = file.metadata
+            numbers = list(range(metadata.num_row_groups)) if part.local is None else row_groups_of(file, part.hour_s)
+        if self.where is not None and numbers:
+            numbers = _promising(metadata, numbers, part.hour_s, self.where)
+        return [_Group(part=part, metadata=metadata, number=number) for number in numbers]
+
+    def _table(self, group: _Group, names: list[str]) -> pa.Table:
+        """The rows of a group that are wanted."""
+        part = group.part
+        physical = [name for name in names if name != "hour"] or ["bytes"]
+        if part.times is not None:
+            physical = list(dict.fromkeys([*physical, "start_time"]))
+        with self._opened(part, group.metadata) as file:
+            table = file.read_row_group(group.number, columns=physical, use_threads=False)
+        if part.times is not None:
+            table = table.filter(taken(part.times, part.hour_s))
+        table = table.append_column("hour", pa.repeat(instant(part.hour_s), table.num_rows))
+        table = table.select(names).cast(_schema(names))
+        if self.where is not None:
+            table = table.filter(self.where)
+        return table.select(self.columns)
+
+    def _looked_at(self) -> list[str]:
+        """Columns that are given out or filtered by. The filter's text names its own; one too many does no harm."""
+        words = set() if self.where is None else set(re.findall(r"\w+", str(self.where)))
+        return [name for name in QUERY_SCHEMA.names if name in self.columns or name in words]
+
+    @contextmanager
+    def _opened(self, part: Part, metadata: pq.FileMetaData | None = None) -> Iterator[pq.ParquetFile]:
+        try:
+            # Read by the thread that asks and by none of Arrow's own, so that nothing there waits for the interpreter.
+            with (
+                self.objects.open(part.key) if part.local is None else part.local.open("rb") as stream,
+                decoding(part.key),
+            ):
+                yield pq.ParquetFile(stream, metadata=metadata, pre_buffer=False)
+        except ObjectMissingError as error:
+            if part.key.startswith(LAKE_PREFIX):
+                raise LedgerCorruptError(f"the published file {part.key} is gone") from error
+            raise
+
+
+def _schema(names: Sequence[str]) -> pa.Schema:
+    return pa.schema([QUERY_SCHEMA.field(name) for name in names])
+
+
+def _promising(metadata: pq.FileMetaData, numbers: list[int], hour_s: int, where: pc.Expression) -> list[int]:
+    """Row groups whose statistics leave room for a row that the filter lets through: Arrow judges the footer alone."""
+    footer = pa.BufferOutputStream()
+    metadata.write_metadata_file(footer)
+    fragment = _FORMAT.make_fragment(
+        footer.getvalue(), partition_expression=ds.field("hour") == instant(hour_s), row_groups=numbers
+    )
+    return [group.id for group in fragment.subset(where, schema=QUERY_SCHEMA).row_groups]

@@ -1,0 +1,75 @@
+"""`ItemStore`: DynamoDB as the protocol uses it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from metering.stores.writes import Action, Delete, Item, Key, Put, Table, Update
+
+
+class ItemStore(Protocol):
+    """DynamoDB as the protocol uses it: strongly consistent, all or nothing in a transaction for writers only."""
+
+    def get(self, table: Table, key: Key) -> Item | None:
+        """The item as of now, or None."""
+        ...
+
+    def get_many(self, table: Table, keys: Sequence[Key]) -> dict[Key, Item]:
+        """Those of the items that exist (any number of keys); each is read at a moment of its own."""
+        ...
+
+    def query(
+        self, table: Table, pk: str, *, sk_from: str = "", sk_to: str = "\U0010ffff", descending: bool = False
+    ) -> Iterator[Item]:
+        """Items of a partition with `sk_from <= sk < sk_to` in key order. Each item is read at a moment of its own.
+
+        The read goes on, page by page, while the caller iterates; it stops when the caller does.
+        """
+        ...
+
+    def scan(self, table: Table) -> Iterator[Item]:
+        """Every item, in no order. For jobs of people (verify, rebuild), never for the hot path."""
+        ...
+
+    def put(self, action: Put) -> None:
+        """Write one item.
+
+        Raises:
+            ConditionFailedError: With the item found.
+            ItemTooLargeError: Nothing was written.
+        """
+        ...
+
+    def update(self, action: Update) -> Item:
+        """Change one item; returns it as it is afterwards (ALL_NEW).
+
+        Raises:
+            ConditionFailedError: With the item found.
+            ItemTooLargeError: Nothing was written.
+        """
+        ...
+
+    def delete(self, action: Delete) -> None:
+        """Delete one item.
+
+        Raises:
+            ConditionFailedError: With the item found.
+        """
+        ...
+
+    def transact(self, actions: Sequence[Action]) -> None:
+        """Apply 1-100 actions on distinct items, all or nothing.
+
+        After an unknown outcome the same actions may be sent again only if one of their conditions is false for ever
+        once they have been applied. Then `TransactionCanceledError` is the answer to one's own success, too.
+
+        Raises:
+            ValueError: No action, more than 100, or two on one item; nothing was sent.
+            TransactionCanceledError: Not applied; one reason an action, with the item found (ALL_OLD).
+            ItemTooLargeError: An item, or all of them together; nothing was written.
+            UnavailableError: Throttled, or the outcome is unknown: it may have been applied, or be applied later.
+        """
+        ...

@@ -1,0 +1,74 @@
+"""AWS usage types of data transfer (CONTRACT, usage type)."""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import cache
+from importlib import resources
+from typing import TYPE_CHECKING, NamedTuple, cast
+
+from metering.usage.locations import CLOUDFRONT, partition_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from metering.usage.locations import Location
+
+EXPLICIT_USAGE_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9:._-]{0,127}")
+
+# Its prefix is left out where it would stand alone, as AWS does.
+_BARE_REGION = "us-east-1"
+
+
+class Classified(NamedTuple):
+    """A usage type, and the regions in it whose billing prefix is not known (their names stand in)."""
+
+    usage_type: str
+    unknown_regions: frozenset[str]
+
+
+@cache
+def billing_prefixes() -> Mapping[str, str]:
+    """Region -> billing prefix (`us-west-2` -> `USW2`), from the table that ships with the package."""
+    text = resources.files("metering.usage").joinpath("billing_prefixes.json").read_text(encoding="utf-8")
+    return cast("dict[str, str]", json.loads(text))
+
+
+def classify(direction: str, from_location: Location, to_location: Location) -> Classified:
+    """Usage type of a transfer, seen from its metered side.
+
+    Args:
+        direction: `out`: `from_location` is metered; `in`: `to_location` is. That side must be a region.
+        from_location: Where the bytes came from.
+        to_location: Where they went.
+    """
+    metered, peer = (from_location, to_location) if direction == "out" else (to_location, from_location)
+    way = "Out" if direction == "out" else "In"
+    if peer.name == CLOUDFRONT:
+        return _alone(metered.region, f"CloudFront-{way}-Bytes")
+    if not peer.region or partition_of(peer.region) != partition_of(metered.region):
+        return _alone(metered.region, f"DataTransfer-{way}-Bytes")
+    if peer.region != metered.region:
+        return _pair(metered.region, peer.region, f"AWS-{way}-Bytes")
+    if peer.zone and metered.zone and peer.zone != metered.zone:
+        return _alone(metered.region, "DataTransfer-Regional-Bytes")
+    return _alone(metered.region, f"C3DataTransfer-{way}-Bytes")
+
+
+def _alone(region: str, traffic: str) -> Classified:
+    if region == _BARE_REGION:
+        return Classified(traffic, frozenset())
+    return Classified(f"{_prefix(region)}-{traffic}", _unknown(region))
+
+
+def _pair(metered: str, peer: str, traffic: str) -> Classified:
+    return Classified(f"{_prefix(metered)}-{_prefix(peer)}-{traffic}", _unknown(metered, peer))
+
+
+def _prefix(region: str) -> str:
+    return billing_prefixes().get(region, region)
+
+
+def _unknown(*regions: str) -> frozenset[str]:
+    return frozenset(region for region in regions if region not in billing_prefixes())

@@ -1,0 +1,47 @@
+"""Connections to a deployed region, built from the outputs of its stacks."""
+
+from dataclasses import asdict, dataclass
+from functools import cached_property
+
+from metering.adapters.aws.errors import translated
+from metering.adapters.aws.published_settings import read_settings
+from metering.adapters.aws.stacks import RegionResources
+from metering.settings import Settings
+from metering.wiring.region import RegionPorts
+
+
+@dataclass(frozen=True)
+class RegionConnection(RegionPorts):
+    """One deployed region: its names, and ports to what they name, each made on first use.
+
+    Attributes:
+        names: Of tables, bucket, queues and topics.
+    """
+
+    names: RegionResources
+
+    @property
+    def region(self) -> str:
+        return self.clients.access.region
+
+    @property
+    def stage(self) -> str:
+        return self.names.stage
+
+    def caller(self) -> str:
+        """Who is asking, as AWS knows them."""
+        with translated("sts.GetCallerIdentity"):
+            return self.clients.sts.get_caller_identity()["Arn"]
+
+    @cached_property
+    def settings(self) -> Settings:
+        """Settings as the functions have them.
+
+        Raises:
+            OperationFailedError: They cannot be read, and there are no others to go on with.
+            UnavailableError: The region gives no answer.
+        """
+        published = read_settings(self.clients, self.stage)
+        return Settings.model_validate(
+            {**published.policy.model_dump(), **asdict(self.names), "settings_sha256": published.sha256}
+        )

@@ -1,0 +1,175 @@
+"""The lake's jobs over one region's stores, as the functions and the command line both run them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from metering.audit.rebuild import Rebuilder
+from metering.audit.reconcile.incremental import RunChecker
+from metering.audit.reconcile.reconciler import Reconciler
+from metering.audit.reconcile.state import ReconcilerState
+from metering.audit.reconcile.tick import ReconcileTick
+from metering.audit.source_keeping import SourceKeeper
+from metering.billing.months import PeriodCloser
+from metering.commit.finisher import Finisher
+from metering.lake.cleaner import Cleaner
+from metering.lake.compactor import Compactor
+from metering.lake.orphans import OrphanCleaner, quarantine_age_s
+from metering.lake.parquet.reader import ParquetLakeReader
+from metering.lake.parquet.writer import ParquetLakeWriter
+from metering.lake.plan import CompactionPolicy
+from metering.lake.view import LakeView
+from metering.stores.patience import Patience
+
+if TYPE_CHECKING:
+    from metering.settings import Settings
+    from metering.stores.clock import Clock, Entropy
+    from metering.stores.items import ItemStore
+    from metering.stores.objects import ObjectStore
+    from metering.stores.telemetry import Alerts, Metrics
+
+
+@dataclass(frozen=True)
+class LakeJobs:
+    """Each job is made on first use."""
+
+    items: ItemStore
+    objects: ObjectStore
+    clock: Clock
+    entropy: Entropy
+    metrics: Metrics
+    alerts: Alerts
+    settings: Settings
+
+    @cached_property
+    def reader(self) -> ParquetLakeReader:
+        return ParquetLakeReader(self.objects)
+
+    @cached_property
+    def view(self) -> LakeView:
+        return LakeView(items=self.items, objects=self.objects, reader=self.reader, shards=self.settings.shards)
+
+    @cached_property
+    def policy(self) -> CompactionPolicy:
+        return CompactionPolicy.of(self.settings)
+
+    @cached_property
+    def compactor(self) -> Compactor:
+        return self.compactor_of(self.policy)
+
+    def compactor_of(self, policy: CompactionPolicy) -> Compactor:
+        """A compactor with another idea of what is due."""
+        return Compactor(
+            items=self.items,
+            objects=self.objects,
+            writer=ParquetLakeWriter(self.objects),
+            clock=self.clock,
+            entropy=self.entropy,
+            patience=self._patience,
+            metrics=self.metrics,
+            alerts=self.alerts,
+            policy=policy,
+            finish=Finisher(store=self.items, objects=self.objects, patience=self._patience).finish,
+            shards=self.settings.shards,
+        )
+
+    @cached_property
+    def cleaner(self) -> Cleaner:
+        return Cleaner(
+            items=self.items,
+            objects=self.objects,
+            clock=self.clock,
+            patience=self._patience,
+            metrics=self.metrics,
+            alerts=self.alerts,
+            shards=self.settings.shards,
+            wait_s=self.settings.clean_wait_s,
+            commit_life_s=self.settings.marker_life_s,
+        )
+
+    @cached_property
+    def orphans(self) -> OrphanCleaner:
+        return OrphanCleaner(
+            items=self.items,
+            objects=self.objects,
+            clock=self.clock,
+            patience=self._patience,
+            metrics=self.metrics,
+            quarantine_age_s=quarantine_age_s(self.settings.marker_life_s),
+        )
+
+    @cached_property
+    def reconciler(self) -> Reconciler:
+        return Reconciler(
+            items=self.items,
+            view=self.view,
+            clock=self.clock,
+            metrics=self.metrics,
+            alerts=self.alerts,
+            shards=self.settings.shards,
+            marker_life_s=self.settings.marker_life_s,
+        )
+
+    @cached_property
+    def reconciler_state(self) -> ReconcilerState:
+        return ReconcilerState(items=self.items, clock=self.clock, keeper=self.source_keeper)
+
+    @cached_property
+    def source_keeper(self) -> SourceKeeper:
+        return SourceKeeper(
+            items=self.items,
+            clock=self.clock,
+            largest_jump=self.settings.source_jump,
+            life_s=self.settings.source_life_s,
+        )
+
+    @cached_property
+    def reconcile_tick(self) -> ReconcileTick:
+        return ReconcileTick(
+            reconciler=self.reconciler,
+            checker=RunChecker(
+                items=self.items,
+                objects=self.objects,
+                reconciler=self.reconciler,
+                clock=self.clock,
+                shards=self.settings.shards,
+            ),
+            state=self.reconciler_state,
+            clock=self.clock,
+            metrics=self.metrics,
+            window_s=self.settings.window_s,
+            scan_every_s=self.settings.scan_every_s,
+        )
+
+    @cached_property
+    def rebuilder(self) -> Rebuilder:
+        return Rebuilder(
+            items=self.items,
+            view=self.view,
+            reconciler=self.reconciler,
+            clock=self.clock,
+            patience=self._patience,
+            metrics=self.metrics,
+            marker_life_s=self.settings.marker_life_s,
+        )
+
+    @cached_property
+    def closer(self) -> PeriodCloser:
+        return PeriodCloser(
+            items=self.items,
+            objects=self.objects,
+            view=self.view,
+            reader=self.reader,
+            compactor=self.compactor,
+            reconciler=self.reconciler,
+            clock=self.clock,
+            patience=self._patience,
+            alerts=self.alerts,
+            shards=self.settings.shards,
+        )
+
+    @cached_property
+    def _patience(self) -> Patience:
+        return Patience(clock=self.clock, entropy=self.entropy, attempts=self.settings.attempts)

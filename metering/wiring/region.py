@@ -1,0 +1,76 @@
+"""A region's stores, queues and topics as ports, wired in one place for the functions and for people's commands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Protocol
+
+from metering.adapters.aws.alerts import SnsAlerts
+from metering.adapters.aws.dynamodb.items import DynamoDbItemStore
+from metering.adapters.aws.queue_facts import SqsQueueFacts
+from metering.adapters.aws.queues import SqsQueue
+from metering.adapters.aws.s3.objects import S3ObjectStore
+from metering.stores.writes import Table
+
+if TYPE_CHECKING:
+    from metering.adapters.aws.session import Clients
+
+
+class ResourceNames(Protocol):
+    """What a region's resources are called: `Settings` in a function, `RegionResources` for who looks at the stacks."""
+
+    @property
+    def ledger_table(self) -> str: ...
+    @property
+    def usage_table(self) -> str: ...
+    @property
+    def data_bucket(self) -> str: ...
+    @property
+    def ingest_queue_url(self) -> str: ...
+    @property
+    def dead_letter_queue_url(self) -> str: ...
+    @property
+    def page_topic_arn(self) -> str: ...
+    @property
+    def ticket_topic_arn(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class RegionPorts:
+    """Ports to what `names` names, each made on first use."""
+
+    clients: Clients
+    names: ResourceNames
+
+    @cached_property
+    def items(self) -> DynamoDbItemStore:
+        tables = {Table.LEDGER: self.names.ledger_table, Table.USAGE: self.names.usage_table}
+        return DynamoDbItemStore(self.clients.dynamodb, tables)
+
+    @cached_property
+    def objects(self) -> S3ObjectStore:
+        return S3ObjectStore(self.clients.s3, self.names.data_bucket)
+
+    @cached_property
+    def ingest(self) -> SqsQueue:
+        return SqsQueue(self.clients.sqs, self.names.ingest_queue_url)
+
+    @cached_property
+    def queue_facts(self) -> SqsQueueFacts:
+        return SqsQueueFacts(
+            self.clients.sqs,
+            self.clients.cloudwatch,
+            ingest_url=self.names.ingest_queue_url,
+            dead_letter_url=self.names.dead_letter_queue_url,
+        )
+
+    @cached_property
+    def dead_letters(self) -> SqsQueue:
+        return SqsQueue(self.clients.sqs, self.names.dead_letter_queue_url)
+
+    @cached_property
+    def alerts(self) -> SnsAlerts:
+        return SnsAlerts(
+            self.clients.sns, page_topic_arn=self.names.page_topic_arn, ticket_topic_arn=self.names.ticket_topic_arn
+        )

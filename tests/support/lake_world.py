@@ -1,0 +1,186 @@
+"""A region in memory: the production worker, codec and jobs of the lake over in-memory stores."""
+
+from __future__ import annotations
+
+import json
+import random
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from metering.adapters.memory.alerts import MemoryAlerts
+from metering.adapters.memory.clock import DeadlineAt, ManualClock
+from metering.adapters.memory.entropy import SeededEntropy
+from metering.adapters.memory.items import MemoryItemStore
+from metering.adapters.memory.metrics import MemoryMetrics
+from metering.adapters.memory.objects import MemoryObjectStore
+from metering.commit.aggregator import Aggregator
+from metering.hours import hour_of, rfc3339
+from metering.intake.reader import RecordBatchReader
+from metering.lake.parquet.codec import ParquetRowCodec
+from metering.ledger.booked_hours import Published
+from metering.ledger.usage_items import usage_entries
+from metering.replay.records import RecordSource, record_dicts
+from metering.replay.scenarios import SCENARIOS
+from metering.replay.synthesis import account_id
+from metering.stores.deliveries import Delivery
+from metering.stores.writes import Table
+from metering.units import HOUR_S
+from metering.usage.totals import Total, UsageKey, merge
+from metering.wiring.jobs import LakeJobs
+from tests.support.stage import LIMITS
+from tests.support.stage import settings as stage_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from metering.lake.compactor import Compactor
+    from metering.ledger.booked_hours import LakeFile
+
+NOW_S = int(datetime(2026, 11, 24, 13, 30, tzinfo=UTC).timestamp())
+HOUR = hour_of(NOW_S)
+ACCOUNT = "123456789012"
+
+
+def record(
+    size: int, *, start_s: int = NOW_S, account: str = ACCOUNT, resource: str = "i-0abc", to: str = "internet"
+) -> dict[str, str | int]:
+    """A record as a producer writes it."""
+    return {
+        "account_id": account,
+        "service": "AmazonEC2",
+        "resource_id": resource,
+        "direction": "out",
+        "from": "us-east-1/use1-az2",
+        "to": to,
+        "bytes": size,
+        "start": rfc3339(start_s),
+        "end": rfc3339(start_s),
+    }
+
+
+def load_batches(rows: int) -> Iterator[list[dict[str, str | int]]]:
+    """Records of the last whole hour, in batches as `make load` sends them."""
+    chance, load = random.Random(14), SCENARIOS["load"]
+    source = RecordSource(
+        [account_id(14, number) for number in range(load.accounts)],
+        accounts_per_batch=load.accounts_per_batch,
+        keys_per_batch=load.keys_per_batch,
+        mean_bits=load.mean_bits,
+    )
+    for sent in range(0, rows, load.records_per_batch):
+        drawn = record_dicts(source.draw(chance, min(load.records_per_batch, rows - sent), [HOUR - HOUR_S]))
+        yield [{name: value for name, value in record.items() if value != ""} for record in drawn]
+
+
+class World:
+    """Sends batches and runs jobs. `settings` are changed by keyword."""
+
+    def __init__(self, *, now_s: int = NOW_S, **settings: int) -> None:
+        self.clock = ManualClock(now_s * 1000)
+        self.items = MemoryItemStore()
+        self.objects = MemoryObjectStore(self.clock)
+        self.entropy = SeededEntropy(7)
+        self.metrics = MemoryMetrics()
+        self.alerts = MemoryAlerts()
+        self.settings = stage_settings(**settings)
+        self.jobs = self.make_jobs()
+        self.aggregator = Aggregator(
+            store=self.items,
+            objects=self.objects,
+            reader=RecordBatchReader(self.objects, bucket="data", limits=LIMITS),
+            codec=ParquetRowCodec(),
+            clock=self.clock,
+            entropy=self.entropy,
+            metrics=self.metrics,
+            settings=self.settings,
+            alerts=self.alerts,
+        )
+        self._sent = 0
+
+    def make_jobs(self) -> LakeJobs:
+        """The jobs of another process over the same stores."""
+        return LakeJobs(
+            items=self.items,
+            objects=self.objects,
+            clock=self.clock,
+            entropy=self.entropy,
+            metrics=self.metrics,
+            alerts=self.alerts,
+            settings=self.settings,
+        )
+
+    def send(self, *batches: Sequence[dict[str, str | int]], source: str = "") -> list[str]:
+        """One invocation with these batches; returns their ids."""
+        deliveries = []
+        ids = []
+        for records in batches:
+            number, self._sent = self._sent, self._sent + 1
+            ids.append(f"batch-{number}")
+            body: dict[str, object] = {
+                "schema": "metering.batch/1",
+                "batch_id": ids[-1],
+                "record_count": len(records),
+                "records": records,
+            }
+            if source:
+                body |= {"source_id": source, "sequence": number}
+            deliveries.append(
+                Delivery(
+                    message_id=f"m{number}",
+                    body=json.dumps(body),
+                    sent_at_ms=self.clock.now_ms(),
+                    receive_count=1,
+                    sender_id="sender",
+                )
+            )
+        result = self.aggregator.handle(deliveries, self.deadline())
+        assert not result.retry
+        return ids
+
+    def dies_after(self, calls: int, run: Callable[[], object]) -> bool:
+        """Run something in a process that is killed at its next call to the stores after `calls`; False if it ended."""
+        left = calls
+
+        def die(_call: str) -> None:
+            nonlocal left
+            if left == 0:
+                raise KeyboardInterrupt
+            left -= 1
+
+        self.items.on_call = self.objects.on_call = die
+        try:
+            run()
+        except KeyboardInterrupt:
+            return True
+        finally:
+            self.items.on_call = self.objects.on_call = lambda _call: None
+        return False
+
+    def deadline(self, time_s: int = 900) -> DeadlineAt:
+        return DeadlineAt(clock=self.clock, at_ms=self.clock.now_ms() + time_s * 1000)
+
+    def eager_compactor(self) -> Compactor:
+        """One that waits for nothing."""
+        return self.jobs.compactor_of(self.jobs.policy.everything())
+
+    def compact_all(self) -> int:
+        """Compact whatever the policy says; returns the number of runs."""
+        return self.eager_compactor().run(self.deadline(10_000)).runs
+
+    def usage(self) -> dict[UsageKey, Total]:
+        """What the usage table says."""
+        return merge(
+            {entry.key: entry.total} for item in self.items.everything(Table.USAGE) for entry in usage_entries(item)
+        )
+
+    def visible(self) -> dict[UsageKey, Total]:
+        """What a reader of the lake sees."""
+        return merge(self.jobs.view.hour_usage(hour_s) for hour_s in self.jobs.view.hours())
+
+    def files(self, hour_s: int) -> list[LakeFile]:
+        """What is published of an hour."""
+        return [
+            file
+            for item in self.items.query(Table.LEDGER, f"H#{rfc3339(hour_s)[:13]}", sk_from="1#", sk_to="1$")
+            for file in Published.from_item(item).files
+        ]

@@ -1,0 +1,170 @@
+"""Rebuild of usage: hour by hour, harmless wherever it is cut off, and never in a closed month."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from metering.audit.rebuild import RebuildStep
+from metering.billing.months import PeriodNotClosableError
+from metering.cli.commands import periods
+from metering.hours import hour_of
+from metering.ledger.closed_months import ClosedMonth
+from metering.ledger.markers import Marker, marker_key
+from metering.reports.source import ReportSource
+from metering.reports.usage_table import UsageQuery, grouped
+from metering.stores.bucket import closed_month_key
+from metering.stores.writes import Table
+from metering.units import DAY_S, HOUR_S, MINUTE_S
+from metering.usage.totals import Total
+from tests.support.lake_world import NOW_S, World, record
+from tests.support.usage_items import change, lose, usage_of
+from tests.unit.audit.test_reconcile import world_with_traffic
+from tests.unit.billing.test_months import AFTER_S, FIRST_S, MONTH, world_with_october
+
+if TYPE_CHECKING:
+    from metering.usage.totals import UsageKey
+
+
+def october(world: World) -> dict[UsageKey, Total]:
+    return {key: total for key, total in world.usage().items() if key.hour_s < AFTER_S}
+
+
+def lose_usage(world: World, month: str = "") -> None:
+    for entry in usage_of(world.items, month):
+        lose(world.items, entry)
+
+
+def test_a_run_that_is_cut_off_at_any_call_did_no_harm_and_the_next_one_does_the_rest() -> None:
+    cut, halves = 0, 0
+    while True:
+        world = world_with_traffic()
+        before = world.usage()
+        lose_usage(world)
+        died = world.dies_after(cut, world.jobs.rebuilder.usage)
+        done = {key: total for key, total in world.usage().items() if total != Total(0, 0)}
+        assert all(before[key] == total for key, total in done.items())
+        halves += 0 < len(done) < len(before)
+        assert not world.jobs.rebuilder.usage().unsettled
+        assert world.usage() == before
+        if not died:
+            break
+        cut += 11
+    assert cut > 50
+    assert halves, "it was never cut off between two repairs"
+
+
+def test_progress_names_every_hour_as_it_is_measured_and_as_it_is_repaired() -> None:
+    world = world_with_traffic()
+    lose_usage(world)
+    steps: list[RebuildStep] = []
+    result = world.jobs.rebuilder.usage(tell=steps.append)
+    assert result.hours == 2
+    assert [(step.doing, step.done, step.hours) for step in steps] == [
+        ("measured", 1, 2),
+        ("measured", 2, 2),
+        # Once to put them right, and once to see that they are.
+        ("repaired", 1, 2),
+        ("repaired", 2, 2),
+        ("repaired", 1, 2),
+        ("repaired", 2, 2),
+    ]
+
+
+def test_progress_goes_to_people_and_not_into_the_answer(capsys: pytest.CaptureFixture[str]) -> None:
+    with periods._hours() as tell:
+        tell(RebuildStep(doing="measured", hour_s=hour_of(NOW_S), done=1, hours=2))
+    assert capsys.readouterr().out == ""
+
+
+def test_the_wait_of_a_minute_is_shared_by_all_hours() -> None:
+    world = World()
+    world.send([record(1, start_s=NOW_S - hour * HOUR_S) for hour in range(30)])
+    lose_usage(world)
+    began_ms = world.clock.now_ms()
+    assert world.jobs.rebuilder.usage().repaired == 30
+    assert world.clock.now_ms() - began_ms <= 3 * MINUTE_S * 1_000
+
+
+def test_usage_of_an_account_that_has_no_rows_is_taken_back() -> None:
+    world = world_with_traffic()
+    before = world.usage()
+    entry = usage_of(world.items)[0]
+    change(world.items, entry._replace(key=entry.key._replace(account_id="999999999999")), 9, 1)
+    assert world.jobs.rebuilder.usage().repaired == 1
+    assert {key: total for key, total in world.usage().items() if total != Total(0, 0)} == before
+
+
+def test_usage_items_of_a_closed_month_stay_as_they_are_and_nothing_is_booked_for_them() -> None:
+    world = world_with_october()
+    closed = world.jobs.closer.close(MONTH, world.deadline())
+    first, second, *_ = usage_of(world.items, MONTH)
+    lose(world.items, first)
+    change(world.items, second, 5)
+    before = world.usage()
+    result = world.jobs.rebuilder.usage()
+    assert (result.repaired, result.unsettled, result.damaged) == (0, (), ())
+    assert set(result.closed) == {FIRST_S, AFTER_S - HOUR_S}
+    assert world.usage() == before
+    # No bill is wrong, so a correction would count the same bytes a second time.
+    query = UsageQuery(from_s=FIRST_S, to_s=AFTER_S + 30 * DAY_S, group_by=("month",))
+    source = ReportSource(items=world.items, objects=world.objects, view=world.jobs.view)
+    rows = grouped(source.usage(query, now_s=AFTER_S + 5 * DAY_S), query)
+    assert rows[0].total == closed.total
+
+
+def test_what_differs_in_the_open_month_is_repaired_beside_a_closed_one() -> None:
+    world = world_with_october()
+    world.jobs.closer.close(MONTH, world.deadline())
+    world.send([record(17, start_s=FIRST_S + 5)])
+    before = world.usage()
+    lose_usage(world, month="2026-11")
+    assert world.usage() != before
+    assert world.jobs.rebuilder.usage().closed == ()
+    assert world.usage() == before
+
+
+def test_rows_of_a_closed_month_that_are_not_what_was_frozen_are_told() -> None:
+    world = world_with_october()
+    closed = world.jobs.closer.close(MONTH, world.deadline())
+    lose_usage(world, month=MONTH)
+    first, *others = closed.hours
+    other = {key: Total(total.bytes + 1, total.records) for key, total in first.usage.items()}
+    world.objects.remove(closed_month_key(MONTH))
+    frozen = ClosedMonth(month=MONTH, hours=(replace(first, usage=other), *others))
+    world.objects.put(closed_month_key(MONTH), frozen.to_json(), if_absent=True)
+    assert world.jobs.rebuilder.usage().damaged == (first.hour_s,)
+
+
+def test_a_month_that_cannot_be_closed_for_a_difference_is_repaired_and_then_closed() -> None:
+    world = world_with_october()
+    before = october(world)
+    change(world.items, usage_of(world.items, MONTH)[0], 1)
+    with pytest.raises(PeriodNotClosableError, match="differ"):
+        world.jobs.closer.close(MONTH, world.deadline())
+    assert world.jobs.rebuilder.usage().repaired == 1
+    assert dict(world.jobs.closer.close(MONTH, world.deadline()).usage()) == before
+
+
+def test_rebuilt_markers_of_a_widened_window_outlive_every_copy() -> None:
+    """A window of 60 days, so markers of 75: a copy on day 55 is a duplicate of what was rebuilt on day 52."""
+    world = World(window_s=60 * DAY_S, marker_life_s=75 * DAY_S)
+    [batch_id] = world.send([record(5)])
+    sent_again = world.clock.now_ms()
+    world.compact_all()
+    world.clock.advance_s(52 * DAY_S)
+    world.items.remove(Table.LEDGER, marker_key(batch_id))
+
+    assert world.jobs.rebuilder.markers().rebuilt == 1
+    marker = Marker.from_item(world.items.get(Table.LEDGER, marker_key(batch_id)) or {})
+    assert marker.expires_at_s == world.clock.now_ms() // 1000 + 75 * DAY_S
+    assert marker.expires_at_s > sent_again // 1000 + (60 + 14) * DAY_S
+
+
+@pytest.mark.parametrize("window_days", [1, 35, 60])
+def test_quarantine_of_a_commit_whose_item_may_have_expired_is_no_orphans(window_days: int) -> None:
+    life_s = (window_days + 15) * DAY_S
+    world = World(window_s=window_days * DAY_S, marker_life_s=life_s)
+    assert DAY_S < world.jobs.orphans.quarantine_age_s < life_s

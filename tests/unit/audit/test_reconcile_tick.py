@@ -1,0 +1,326 @@
+"""The reconciler's ticks: all is read while that is cheap; else what was published, and never a table whole."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import pytest
+
+from metering.errors import UnavailableError
+from metering.hours import rfc3339
+from metering.ledger.markers import marker_key
+from metering.ledger.notes.reconciliation import RECONCILIATION_KEY, Backlog, Reconciliation, WorkList
+from metering.stores.writes import Put, Table, Update
+from metering.units import DAY_S, HOUR_S, MINUTE_S
+from tests.support.lake_world import HOUR, NOW_S, World, record
+from tests.support.usage_items import change, usage_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from metering.audit.reconcile.incremental import RunCheck
+    from metering.audit.reconcile.tick import TickResult
+
+OLD_HOUR = HOUR - 20 * DAY_S
+
+
+def published(*hours: int, batches: int = 2) -> World:
+    """A region where a run has published these hours."""
+    world = World(scan_every_s=DAY_S)
+    for hour_s in hours:
+        world.send(*[[record(5, start_s=hour_s), record(7, start_s=hour_s)] for _ in range(batches)], source="edge")
+    world.compact_all()
+    return world
+
+
+def quick(world: World, *, time_s: int = 900) -> RunCheck:
+    return world.jobs.reconcile_tick.checker.run(world.deadline(time_s))
+
+
+def work_list(world: World) -> WorkList:
+    return world.jobs.reconcile_tick.checker.work_list()
+
+
+def tick(world: World) -> TickResult:
+    return world.jobs.reconcile_tick.run(world.deadline())
+
+
+def calls_of(world: World, do: Callable[[], object]) -> list[str]:
+    calls: list[str] = []
+    world.items.on_call = world.objects.on_call = calls.append
+    do()
+    world.items.on_call = world.objects.on_call = lambda _call: None
+    return calls
+
+
+def spoil(world: World, hour_s: int, size: int = 1) -> None:
+    entry = next(entry for entry in usage_of(world.items) if entry.key.hour_s == hour_s)
+    change(world.items, entry, size)
+
+
+def test_a_quick_pass_compares_what_was_published_and_reads_no_table_whole() -> None:
+    world = published(HOUR, OLD_HOUR)
+    results: list[RunCheck] = []
+    calls = calls_of(world, lambda: results.append(quick(world)))
+    [result] = results
+    assert (result.hours, result.files, result.different, result.left) == (2, 2, (), 0)
+    assert not any(call.startswith("items.scan") for call in calls)
+    assert not world.alerts.sent
+
+
+def test_what_was_found_equal_is_not_compared_again_until_something_is_published() -> None:
+    world = published(*(HOUR - n * HOUR_S for n in range(30)))
+    assert quick(world).hours == 30
+    idle = calls_of(world, lambda: quick(world))
+    assert len(idle) <= 4
+    world.send([record(9, start_s=OLD_HOUR)])
+    assert quick(world).hours == 0
+    world.compact_all()
+    result = quick(world)
+    assert (result.hours, result.files) == (1, 1)
+
+
+def test_a_quick_pass_does_not_read_what_waits_in_other_hours() -> None:
+    calls = []
+    for waiting in (0, 30):
+        world = published(OLD_HOUR)
+        for _ in range(waiting):
+            world.send([record(1)])
+        calls.append(len(calls_of(world, partial(quick, world))))
+    assert calls[0] == calls[1]
+
+
+@pytest.mark.parametrize("hours", [1, 120])
+def test_an_hour_is_settled_only_while_no_commit_has_booked_a_part_of_it(hours: int) -> None:
+    """Also one of more hours than fit a transaction: its pointers come in chunks, all before its usage."""
+    settled = []
+    for chunks in range(4):
+        world = published(OLD_HOUR)
+        transactions = 0
+
+        def only_some(call: str) -> None:
+            nonlocal transactions
+            transactions += call == "items.transact"
+            if call == "items.transact" and transactions > 1 + chunks:  # noqa: B023 - called at once
+                raise UnavailableError(call, "no further chunk gets through", may_have_applied=False)
+
+        world.items.on_call = only_some
+        late = [record(1, start_s=OLD_HOUR - n * HOUR_S, account=f"{n:012d}") for n in range(hours)]
+        world.send([*late, *(record(1, start_s=OLD_HOUR, account=f"9{n:011d}") for n in range(350))])
+        world.items.on_call = lambda _call: None
+        check, _ = world.jobs.reconciler.look(OLD_HOUR, frozenset())
+        assert check.agrees or not check.settled
+        settled.append(check.settled)
+        world.compact_all()
+        assert world.jobs.reconciler.look(OLD_HOUR, frozenset())[0].agrees
+    assert not all(settled)
+
+
+def test_usage_that_differs_is_told_until_it_is_repaired() -> None:
+    world = published(HOUR, OLD_HOUR)
+    spoil(world, OLD_HOUR)
+    began_ms = world.clock.now_ms()
+    result = quick(world)
+    assert world.clock.now_ms() - began_ms >= MINUTE_S * 1_000
+    [check] = result.different
+    assert (check.hour_s, check.usage.bytes - check.rows.bytes) == (OLD_HOUR, 1)
+    assert [alert.fields["hour"] for alert in world.alerts.sent] == [rfc3339(OLD_HOUR)]
+    assert set(work_list(world).hours) == {OLD_HOUR}
+    assert len(quick(world).different) == 1
+    spoil(world, OLD_HOUR, -1)
+    assert quick(world).different == ()
+    assert not work_list(world).hours
+
+
+@pytest.mark.parametrize("change", ["lost", "other totals"])
+def test_a_batch_whose_marker_does_not_say_what_its_rows_do_is_named(change: str) -> None:
+    world = published(HOUR)
+    key = marker_key("batch-1")
+    if change == "lost":
+        world.items.remove(Table.LEDGER, key)
+    else:
+        world.items.update(Update(table=Table.LEDGER, key=key, set={"hours": {"2026-11-24T13": [2, 11]}}))
+    [check] = quick(world).different
+    assert [difference.batch_id for difference in check.differences] == ["batch-1"]
+    assert world.alerts.sent[-1].fields["key"] == "batch batch-1"
+    assert len(work_list(world).files) == 1
+    if change == "lost":
+        world.jobs.rebuilder.markers()
+    else:
+        world.items.update(Update(table=Table.LEDGER, key=key, set={"hours": {"2026-11-24T13": [2, 12]}}))
+    assert quick(world).left == 0
+
+
+def test_markers_that_may_have_expired_are_not_missed() -> None:
+    world = published(HOUR)
+    world.clock.advance_s(60 * DAY_S)
+    for batch in range(2):
+        world.items.remove(Table.LEDGER, marker_key(f"batch-{batch}"))
+    assert quick(world).different == ()
+
+
+def test_rows_that_are_not_what_the_ledger_says_are_told() -> None:
+    world = published(HOUR)
+    [file] = world.files(HOUR)
+    other = published(HOUR, batches=1)
+    body = other.objects.get(other.files(HOUR)[0].key)
+    world.objects.remove(file.key)
+    world.objects.put(file.key, body, if_absent=True)
+    assert {check.hour_s for check in quick(world).different} == {HOUR}
+
+
+def test_what_there_was_no_time_for_stays_on_the_list_for_the_next_pass() -> None:
+    world = published(HOUR, OLD_HOUR)
+    assert quick(world, time_s=60).left == 4
+    assert quick(world).left == 0
+
+
+def test_a_pass_that_dies_at_any_call_leaves_the_work_to_the_next_one() -> None:
+    cut = 0
+    while True:
+        world = published(HOUR, OLD_HOUR)
+        spoil(world, HOUR)
+        died = world.dies_after(cut, partial(quick, world))
+        assert [check.hour_s for check in quick(world).different] == [HOUR]
+        if not died:
+            break
+        cut += 5
+    assert cut > 20
+
+
+def test_all_is_read_when_that_is_due_and_what_was_published_between() -> None:
+    world = published(HOUR)
+    assert tick(world).scanned
+    world.clock.advance_s(15 * MINUTE_S)
+    world.send([record(9, start_s=OLD_HOUR)])
+    world.compact_all()
+    assert (result := tick(world)).hours == 1
+    assert not result.scanned
+    assert reconciliation(world) == Reconciliation(finished_s=NOW_S + 15 * MINUTE_S, hours=1, differences=0)
+    world.clock.advance_s(DAY_S)
+    assert tick(world).scanned
+
+
+def test_what_only_a_whole_pass_finds_stays_an_alarm_in_the_quick_ones() -> None:
+    world = published(HOUR, OLD_HOUR)
+    assert tick(world).different == 0
+    spoil(world, OLD_HOUR)
+    world.clock.advance_s(15 * MINUTE_S)
+    assert tick(world).different == 0
+    world.clock.advance_s(DAY_S)
+    assert tick(world).different == 1
+    world.clock.advance_s(15 * MINUTE_S)
+    assert (result := tick(world)).different == 1
+    assert not result.scanned
+    assert reconciliation(world).differences == 1
+    spoil(world, OLD_HOUR, -1)
+    assert tick(world).different == 0
+
+
+def test_where_all_is_read_once_a_day_a_source_that_sends_each_hour_is_never_silent() -> None:
+    """Prod's settings, over three days; the watch publishes what this reads, each minute."""
+    world = World(scan_every_s=DAY_S)
+    silent = set()
+    scans = 0
+    for minute in range(0, 3 * 24 * 60, 15):
+        if minute % 60 == 0:
+            world.send([record(1, start_s=NOW_S + minute * MINUTE_S)], source="edge")
+        scans += tick(world).scanned
+        for _ in range(15):
+            world.clock.advance_s(MINUTE_S)
+            silent.add(world.jobs.source_keeper.figures().silent)
+    assert scans == 3
+    assert silent == {0}
+    for _ in range(2):
+        world.clock.advance_s(DAY_S)
+        assert tick(world).scanned
+    assert world.jobs.source_keeper.figures().silent == 1
+
+
+def test_what_there_is_no_time_for_has_an_age_and_keeps_the_pass_from_having_finished() -> None:
+    world = published(HOUR, OLD_HOUR)
+    assert tick(world).scanned
+    finished_s = reconciliation(world).finished_s
+    world.clock.advance_s(15 * MINUTE_S)
+    world.send([record(9, start_s=OLD_HOUR)], [record(9, start_s=HOUR)])
+    world.compact_all()
+    listed_s = world.clock.now_ms() // 1000
+    for _ in range(3):
+        world.jobs.reconcile_tick.run(world.deadline(60))
+        assert reconciliation(world).finished_s == finished_s
+        assert reconciliation(world).backlog == Backlog(waiting=4, since_s=listed_s)
+        world.clock.advance_s(15 * MINUTE_S)
+    tick(world)
+    assert reconciliation(world).finished_s == listed_s + 45 * MINUTE_S
+    assert reconciliation(world).backlog == Backlog()
+
+
+def test_the_newest_hour_is_compared_first() -> None:
+    hours = [HOUR - n * DAY_S for n in range(5)]
+    world = published(*hours)
+    world.items.on_call = lambda _call: world.clock.advance_s(6)
+    result = quick(world)
+    left = work_list(world).hours
+    assert 0 < len(left) < len(hours)
+    assert result.skipped == len(left)
+    assert set(left) == set(hours[-len(left) :])
+
+
+def test_an_hour_that_keeps_changing_waits_and_one_that_differs_does_not() -> None:
+    world = published(HOUR, OLD_HOUR)
+    assert tick(world).scanned
+    world.clock.advance_s(15 * MINUTE_S)
+    world.send([record(9, start_s=OLD_HOUR)])
+    world.compact_all()
+    spoil(world, OLD_HOUR)
+    result = quick(world)
+    assert (result.left, len(result.different), result.backlog) == (1, 1, Backlog())
+
+
+def test_a_work_list_of_before_its_entries_had_a_moment_is_made_anew_by_reading_everything() -> None:
+    world = published(HOUR)
+    world.jobs.reconcile_tick.checker.run(world.deadline(60))
+    new = work_list(world)
+    assert WorkList.from_item(new.to_item()) == new
+    old = {**new.to_item(), "hours": ["2026-11-24T13"]}
+    del old["waiting"]
+    world.items.put(Put(table=Table.LEDGER, item=old))
+    assert tick(world).scanned
+    assert work_list(world).runs == new.runs
+
+
+def test_what_sources_miss_is_remembered_through_quick_passes() -> None:
+    world = published(HOUR)
+    world._sent = 7
+    world.send([record(1)], source="edge")
+    for _ in range(2):
+        assert tick(world).scanned
+        world.clock.advance_s(DAY_S)
+    since_s = reconciliation(world).gaps_since_s
+    assert since_s == NOW_S
+    world.clock.advance_s(15 * MINUTE_S - DAY_S)
+    assert not tick(world).scanned
+    assert reconciliation(world).gaps_since_s == since_s
+
+
+def test_a_table_that_cannot_be_read_in_time_is_given_up_once_a_day_and_the_runs_are_compared() -> None:
+    world = published(HOUR)
+    scan = world.items.scan
+
+    def slow(table: Table) -> Iterator[object]:
+        world.clock.advance_s(460)
+        yield from scan(table)
+
+    world.items.scan = slow  # type: ignore[method-assign, assignment]  # a store that grew
+    result = tick(world)
+    assert (result.scanned, result.hours, result.left) == (False, 1, 0)
+    assert world.metrics.counts["ScansGivenUp"] == 1
+    assert not tick(world).scanned
+    assert world.metrics.counts["ScansGivenUp"] == 1
+
+
+def reconciliation(world: World) -> Reconciliation:
+    item = world.items.peek(Table.LEDGER, RECONCILIATION_KEY)
+    assert item is not None
+    return Reconciliation.from_item(item)

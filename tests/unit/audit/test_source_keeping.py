@@ -1,0 +1,322 @@
+"""Sources: whatever one numbers, its item stays small, no other is kept from being followed, and people rule."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from metering.adapters.memory.clock import ManualClock
+from metering.adapters.memory.items import MemoryItemStore
+from metering.audit.reconcile.table_scan import MarkerSurvey
+from metering.audit.sequences import GAPS_KEPT, SOURCES_KEPT, SeenSequences, SourceSightings
+from metering.audit.source_keeping import SourceKeeper
+from metering.errors import ItemTooLargeError, UnavailableError
+from metering.ledger.notes.sources import RULING_PK, SOURCE_PK, Ruling, RulingKind, SourceState
+from metering.stores.writes import Key, Put, Table
+from metering.units import DAY_S, HOUR_S, MINUTE_S
+
+if TYPE_CHECKING:
+    from metering.ledger.notes.sources import SourceFigures
+    from metering.stores.writes import Item, Value
+
+NOW_S = 1_800_000_000
+ITEM_BYTES = 400 * 1024
+LARGEST_JUMP = 1_000
+
+
+def size_bytes(value: Value) -> int:
+    """Size of a value by DynamoDB's rule (developer guide, item sizes)."""
+    if isinstance(value, bool):
+        return 1
+    if isinstance(value, int):
+        return len(str(abs(value)).rstrip("0")) // 2 + 2
+    if isinstance(value, str):
+        return len(value.encode())
+    if isinstance(value, dict):
+        return 3 + sum(1 + len(name.encode()) + size_bytes(each) for name, each in value.items())
+    return 3 + sum(1 + size_bytes(each) for each in value)
+
+
+class LimitedItemStore(MemoryItemStore):
+    """One that takes no larger items than DynamoDB does, and none of some sources.
+
+    Attributes:
+        broken: Source id -> what is raised instead of writing it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.broken: dict[str, Exception] = {}
+
+    def put(self, action: Put) -> None:
+        size = sum(len(name.encode()) + size_bytes(value) for name, value in action.item.items())
+        if size > ITEM_BYTES:
+            raise ItemTooLargeError(str(action.key), f"{size} bytes")
+        if action.key.pk == SOURCE_PK and action.key.sk in self.broken:
+            raise self.broken[action.key.sk]
+        super().put(action)
+
+
+class Setup:
+    def __init__(self) -> None:
+        self.clock = ManualClock(NOW_S * 1000)
+        self.items = LimitedItemStore()
+        self.keeper = SourceKeeper(items=self.items, clock=self.clock, largest_jump=LARGEST_JUMP, life_s=60 * DAY_S)
+        self.seen: dict[str, SourceSightings] = {}
+
+    @property
+    def now_ms(self) -> int:
+        return self.clock.now_ms()
+
+    def decide(self, source_id: str, *numbers: int) -> None:
+        """Batches get their markers; each whole pass sees all of them again."""
+        sightings = self.seen.setdefault(source_id, SourceSightings())
+        for number in numbers:
+            sightings.add(number, self.now_ms)
+
+    def scan(self, *, after_s: int = HOUR_S) -> int | None:
+        self.clock.advance_s(after_s)
+        return self.keeper.keep(MarkerSurvey(sources=dict(self.seen)))
+
+    def state(self, source_id: str) -> SourceState:
+        return next(state for state in self.keeper.states() if state.source_id == source_id)
+
+    @property
+    def figures(self) -> SourceFigures:
+        return self.keeper.figures()
+
+    def rule(self, source_id: str, kind: RulingKind, numbers: tuple[int, int] | None = None) -> None:
+        self.clock.advance_s(MINUTE_S)
+        ruling = Ruling(
+            source_id=source_id,
+            kind=kind,
+            numbers=numbers,
+            at_ms=self.now_ms,
+            by="me",
+            expires_at=self.now_ms // 1000 + 50 * DAY_S,
+        )
+        self.items.put(Put(table=Table.LEDGER, item=ruling.to_item()))
+
+    def item(self, source_id: str) -> Item:
+        item = self.items.peek(Table.LEDGER, Key(SOURCE_PK, source_id))
+        assert item is not None
+        return item
+
+
+def test_a_source_with_thousands_of_holes_keeps_the_newest_gaps_and_an_exact_count_of_the_rest() -> None:
+    setup = Setup()
+    setup.decide("good", 0, 1, 3)
+    setup.decide("holes", *range(0, 18_000, 2))
+    setup.scan()
+    setup.scan()
+    assert setup.state("good").gaps == ((2, 2),)
+    state = setup.state("holes")
+    assert len(state.gaps) == GAPS_KEPT
+    assert state.gaps[-1] == (17_997, 17_997)
+    assert state.unlisted_gaps == 8_999 - GAPS_KEPT
+    assert state.missing == 8_999
+    assert setup.figures.gaps == 9_000
+    assert setup.figures.unkept == 0
+
+
+def test_the_largest_item_that_a_source_can_have_is_a_tenth_of_what_fits() -> None:
+    setup = Setup()
+    big = 2**62
+    setup.decide("s" * 128, *range(big, big + 20_000, 2), 2**63 - 1)
+    setup.keeper = SourceKeeper(items=setup.items, clock=setup.clock, largest_jump=2**63, life_s=60 * DAY_S)
+    setup.scan()
+    setup.scan()
+    assert size_bytes(dict(setup.item("s" * 128))) < ITEM_BYTES // 10
+
+
+@pytest.mark.parametrize(
+    "error", [ItemTooLargeError("W#source / bad", "503967 bytes"), UnavailableError("dynamodb.PutItem", "throttled")]
+)
+def test_a_source_that_cannot_be_written_keeps_no_other_from_being_kept_and_is_named(error: Exception) -> None:
+    setup = Setup()
+    setup.items.broken["bad"] = error
+    for name in ("a", "bad", "c"):
+        setup.decide(name, 0, 2)
+    setup.scan()
+    assert {state.source_id for state in setup.keeper.states()} == {"a", "c"}
+    assert (setup.figures.unkept, setup.figures.names) == (1, ("bad",))
+    setup.items.broken.clear()
+    setup.scan()
+    assert (setup.figures.unkept, setup.figures.names) == (0, ())
+
+
+def test_an_item_that_nobody_can_read_keeps_no_other_from_being_kept() -> None:
+    setup = Setup()
+    setup.items.put(Put(table=Table.LEDGER, item={"pk": SOURCE_PK, "sk": "bad", "gaps": "none", "last_sequence": 1}))
+    setup.decide("a", 0)
+    setup.decide("bad", 0)
+    setup.scan()
+    assert (setup.figures.sources, setup.figures.names) == (1, ("bad",))
+
+
+def test_senders_who_invent_sources_fill_nothing_and_displace_nobody() -> None:
+    setup = Setup()
+    setup.decide("zz-real", 0)
+    setup.scan()
+    for number in range(SOURCES_KEPT + 50):
+        setup.decide(f"invented-{number:06d}", 0)
+    setup.scan()
+    assert setup.figures.sources == SOURCES_KEPT
+    assert setup.figures.unkept == 51
+    assert setup.figures.names[0] == f"invented-{SOURCES_KEPT - 1:06d}"
+    assert setup.state("zz-real").last_sequence == 0
+
+
+def test_a_source_expires_and_the_table_may_forget_it() -> None:
+    setup = Setup()
+    setup.decide("gone", 0, 2)
+    setup.scan()
+    setup.seen.clear()
+    setup.clock.advance_s(59 * DAY_S - HOUR_S)
+    setup.decide("here", 0)
+    assert setup.scan() is not None
+    assert {state.source_id for state in setup.keeper.states()} == {"gone", "here"}
+    assert setup.scan(after_s=2 * DAY_S) is None
+    assert {state.source_id for state in setup.keeper.states()} == {"here"}
+    assert setup.figures.sources == 1
+    assert setup.item("gone")["expires_at"] == NOW_S + 60 * DAY_S
+
+
+def test_a_number_that_is_no_credible_continuation_holds_nothing_back_and_is_named() -> None:
+    """Any sender may use any source id: one number of 2^62 must not freeze `complete_through` for 35 days."""
+    setup = Setup()
+    setup.decide("edge", *range(10), 2**62)
+    setup.scan()
+    assert setup.scan() is None
+    state = setup.state("edge")
+    assert (state.last_sequence, state.gaps) == (9, ())
+    assert (state.incredible, state.incredible_first) == (1, 2**62)
+    assert setup.figures.incredible == 1
+    setup.decide("edge", 10, 12)
+    setup.scan()
+    assert setup.scan() is not None
+    assert setup.state("edge").gaps == ((11, 11),)
+
+
+def test_the_largest_credible_jump_is_a_gap() -> None:
+    at_most = SeenSequences(last=0).plus({LARGEST_JUMP + 1: 1}, now_ms=1, largest_jump=LARGEST_JUMP)
+    assert at_most.gaps[0].numbers == LARGEST_JUMP
+    beyond = SeenSequences(last=0).plus({LARGEST_JUMP + 2: 1}, now_ms=1, largest_jump=LARGEST_JUMP)
+    assert (beyond.gaps, beyond.incredible) == ((), 1)
+
+
+def test_a_part_of_a_gap_is_accepted_and_the_rest_still_missing() -> None:
+    setup = Setup()
+    setup.decide("edge", 0, 10)
+    setup.scan()
+    since_ms = setup.scan()
+    assert setup.state("edge").gaps == ((1, 9),)
+    for _ in range(2):
+        setup.rule("edge", RulingKind.ACCEPT_GAP, (3, 5))
+        assert setup.scan() == since_ms
+        assert setup.state("edge").gaps == ((1, 2), (6, 9))
+    setup.rule("edge", RulingKind.ACCEPT_GAP, (0, 1_000))
+    assert setup.scan() is None
+    assert setup.state("edge").gaps == ()
+    assert setup.figures.gaps == 0
+
+
+def test_all_that_is_missing_is_accepted_and_what_goes_missing_later_is_told_of() -> None:
+    setup = Setup()
+    setup.decide("holes", *range(0, 2_000, 2), 2**40)
+    setup.scan()
+    setup.scan()
+    setup.rule("holes", RulingKind.ACCEPT_GAP)
+    assert setup.scan() is None
+    state = setup.state("holes")
+    assert (state.missing, state.unlisted_gaps, state.incredible) == (0, 0, 0)
+    setup.decide("holes", *range(2_000, 4_000, 2), 2**41)
+    setup.scan()
+    assert setup.scan() is not None
+    state = setup.state("holes")
+    assert (state.missing, state.incredible) == (1_000, 1)
+
+
+def test_a_ruling_is_honoured_between_whole_passes_and_tells_of_no_gap_early() -> None:
+    setup = Setup()
+    setup.decide("edge", 0, 5)
+    setup.decide("other", 0, 2)
+    setup.scan()
+    setup.scan()
+    setup.decide("edge", 8)
+    setup.scan()
+    setup.clock.advance_s(HOUR_S)
+    assert setup.keeper.honour() is None
+    setup.rule("edge", RulingKind.ACCEPT_GAP, (1, 4))
+    assert setup.keeper.honour() == (NOW_S * 1000,)
+    # 6 and 7 may have come since: only a whole pass can say.
+    assert setup.state("edge").gaps == ()
+    assert setup.state("other").gaps == ((1, 1),)
+    assert setup.keeper.honour() is None
+    setup.rule("other", RulingKind.FORGET)
+    assert setup.keeper.honour() == (None,)
+
+
+def test_a_forgotten_source_begins_anew_when_it_sends_again_and_not_before() -> None:
+    setup = Setup()
+    setup.decide("edge", 0, 500)
+    setup.scan()
+    assert setup.scan() is not None
+    for _ in range(2):
+        setup.rule("edge", RulingKind.FORGET)
+        # Its markers are still there.
+        assert setup.scan() is None
+        assert setup.keeper.states() == []
+        assert setup.figures.sources == 0
+    setup.decide("edge", 70_000, 70_001, 70_003)
+    setup.scan()
+    assert setup.scan() is not None
+    state = setup.state("edge")
+    assert (state.last_sequence, state.gaps) == (70_003, ((70_002, 70_002),))
+
+
+def test_a_ruling_of_before_a_source_was_forgotten_is_over() -> None:
+    setup = Setup()
+    setup.decide("edge", 0, 5)
+    setup.scan()
+    setup.rule("edge", RulingKind.ACCEPT_GAP, (0, 1_000))
+    setup.rule("edge", RulingKind.FORGET)
+    setup.scan()
+    setup.decide("edge", 10, 12)
+    setup.scan()
+    setup.scan()
+    assert setup.state("edge").gaps == ((11, 11),)
+
+
+def test_giving_the_same_ruling_again_makes_no_second_item() -> None:
+    setup = Setup()
+    for _ in range(3):
+        setup.rule("edge", RulingKind.FORGET)
+        setup.rule("edge", RulingKind.ACCEPT_GAP)
+        setup.rule("edge", RulingKind.ACCEPT_GAP, (1, 2))
+    assert len(list(setup.items.query(Table.LEDGER, RULING_PK))) == 3
+
+
+def test_silence_is_judged_when_everything_was_read_and_not_between() -> None:
+    """A source that sends each hour is never silent, however seldom all is read; one that stopped is."""
+    setup = Setup()
+    setup.decide("stopped", 0)
+    for day in range(4):
+        setup.decide("hourly", *range(day * 24, day * 24 + 24))
+        setup.clock.advance_s(10)
+        setup.decide("hourly", day * 24 + 24)
+        setup.scan(after_s=DAY_S - 10)
+        setup.clock.advance_s(6 * HOUR_S)
+        assert setup.figures.silent == (1 if day else 0)
+
+
+def test_passes_that_see_the_same_write_nothing_but_the_figures() -> None:
+    setup = Setup()
+    setup.decide("edge", 0, 5)
+    setup.scan()
+    setup.scan()
+    calls: list[str] = []
+    setup.items.on_call = calls.append
+    setup.scan()
+    assert calls.count("items.put") == 1

@@ -1,0 +1,158 @@
+"""A closed month never changes; what comes later is a correction in the open one (I6)."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+
+from metering.billing.months import PeriodNotClosableError
+from metering.hours import month_bounds_s
+from metering.ledger.used_shards import SHARDS_KEY
+from metering.stores.writes import Table
+from metering.units import DAY_S, HOUR_S
+from metering.usage.totals import Total
+from tests.support.lake_world import World, record
+from tests.support.usage_items import change, usage_of
+
+MONTH = "2026-10"
+FIRST_S, AFTER_S = month_bounds_s(MONTH)
+
+
+def world_with_october() -> World:
+    world = World(now_s=AFTER_S - HOUR_S)
+    world.send([record(5, start_s=AFTER_S - HOUR_S), record(7, start_s=FIRST_S)], [record(2**62, start_s=FIRST_S)])
+    world.clock.advance_s(4 * DAY_S)
+    world.send([record(11, start_s=AFTER_S - 60), record(13, start_s=AFTER_S + 60)])
+    return world
+
+
+def test_a_month_is_closed_with_its_exact_totals() -> None:
+    world = world_with_october()
+    closed = world.jobs.closer.close(MONTH, world.deadline())
+    assert closed.total == Total(5 + 7 + 2**62 + 11, 4)
+    assert dict(closed.usage()) == {key: total for key, total in world.usage().items() if key.hour_s < AFTER_S}
+    assert world.jobs.closer.frozen(MONTH) == closed
+    assert world.jobs.closer.close(MONTH, world.deadline()) == closed
+    assert world.jobs.closer.verify(MONTH) == []
+
+
+def test_a_late_batch_is_a_correction_and_the_closed_month_is_unchanged() -> None:
+    world = world_with_october()
+    closed = world.jobs.closer.close(MONTH, world.deadline())
+    files = world.objects.keys("lake/dt=2026-10")
+    world.send([record(17, start_s=FIRST_S + 5), record(19, start_s=AFTER_S + 100)])
+    world.compact_all()
+    assert world.objects.keys("lake/dt=2026-10") == files
+    assert world.jobs.closer.verify(MONTH) == []
+    october = {key: total for key, total in world.usage().items() if key.hour_s < AFTER_S}
+    assert october == dict(closed.usage())
+    corrections = {key: total for key, total in world.usage().items() if key.corrects_s is not None}
+    [(key, total)] = corrections.items()
+    assert (key.corrects_s, total) == (FIRST_S, Total(17, 1))
+    assert key.hour_s >= AFTER_S
+    assert world.visible() == world.usage()
+    checks = world.jobs.reconciler.check(from_s=0, to_s=AFTER_S + 30 * DAY_S, deep=True).checks
+    assert all(check.agrees for check in checks)
+
+
+def test_a_month_is_closed_three_days_after_its_end_at_the_earliest() -> None:
+    world = World(now_s=AFTER_S + 3 * DAY_S - 1)
+    with pytest.raises(PeriodNotClosableError, match="2026-11-04T00:00:00Z"):
+        world.jobs.closer.close(MONTH, world.deadline())
+    assert world.jobs.closer.show(MONTH) is None
+
+
+def test_a_month_whose_totals_differ_is_not_closed_and_pages() -> None:
+    world = world_with_october()
+    entry = usage_of(world.items, "2026-10")[0]
+    change(world.items, entry, 1)
+    with pytest.raises(PeriodNotClosableError, match="differ"):
+        world.jobs.closer.close(MONTH, world.deadline())
+    assert world.alerts.sent[-1].severity == "page"
+    period = world.jobs.closer.show(MONTH)
+    assert period is not None
+    assert period.state == "closing"
+    change(world.items, entry, -1)
+    assert world.jobs.closer.close(MONTH, world.deadline()).total.records == 4
+
+
+def world_of_four_shards() -> World:
+    """A stage with four shards, and eight hours of a month that is over; nothing is compacted."""
+    world = World(now_s=AFTER_S - HOUR_S, shards=4)
+    for number in range(8):
+        world.send([record(1_000 + number, start_s=FIRST_S + number * HOUR_S)])
+    world.clock.advance_s(4 * DAY_S)
+    assert {str(item["pk"]) for item in world.items.scan(Table.LEDGER) if str(item["pk"])[:2] == "P#"} > {"P#0"}
+    return world
+
+
+def as_one_shard(world: World) -> World:
+    """A process that believes in one shard, as every command did."""
+    world.settings = world.settings.model_copy(update={"shards": 1})
+    world.jobs = world.make_jobs()
+    return world
+
+
+def test_a_month_of_several_shards_is_frozen_whole() -> None:
+    world = world_of_four_shards()
+    assert world.jobs.closer.close(MONTH, world.deadline()).total == Total(8_028, 8)
+
+
+def test_a_month_is_frozen_whole_after_its_shards_were_lowered() -> None:
+    world = as_one_shard(world_of_four_shards())
+    assert world.jobs.closer.close(MONTH, world.deadline()).total == Total(8_028, 8)
+    assert world.jobs.closer.verify(MONTH) == []
+
+
+def test_hours_that_only_usage_and_markers_know_stop_the_close() -> None:
+    world = as_one_shard(world_of_four_shards())
+    # Nothing tells that there were more shards.
+    world.items.remove(Table.LEDGER, SHARDS_KEY)
+    with pytest.raises(PeriodNotClosableError, match="nothing is frozen"):
+        world.jobs.closer.close(MONTH, world.deadline())
+    assert world.alerts.sent[-1].severity == "page"
+    assert not world.objects.keys("closed/")
+    period = world.jobs.closer.show(MONTH)
+    assert period is not None
+    assert period.state == "closing"
+
+
+def test_closing_goes_on_after_it_died_at_any_call() -> None:
+    calls = 0
+    while True:
+        world = world_with_october()
+        died = world.dies_after(calls, partial(world.jobs.closer.close, MONTH, world.deadline()))
+        assert world.jobs.closer.close(MONTH, world.deadline()).total == Total(5 + 7 + 2**62 + 11, 4)
+        assert world.jobs.closer.verify(MONTH) == []
+        if not died:
+            break
+        calls += 7
+    assert calls > 50
+
+
+def test_verify_names_a_changed_file_and_an_added_one() -> None:
+    world = world_with_october()
+    closed = world.jobs.closer.close(MONTH, world.deadline())
+    first, second = (file.key for hour in closed.hours for file in hour.files)
+    body = world.objects.get(second)
+    world.objects.put(first.replace("/0-0", "/9-0"), body, if_absent=True)
+    world.objects.remove(second)
+    problems = world.jobs.closer.verify(MONTH)
+    assert any("was added" in problem for problem in problems)
+    assert f"2026-10-31T23:00:00Z: there is no object {second}" in problems
+    with pytest.raises(PeriodNotClosableError):
+        world.jobs.closer.verify("2026-09")
+
+
+def test_verify_goes_on_after_a_damaged_file_and_names_it() -> None:
+    world = world_with_october()
+    closed = world.jobs.closer.close(MONTH, world.deadline())
+    first, second = (file.key for hour in closed.hours for file in hour.files)
+    body = world.objects.get(first)
+    world.objects.put(first, body[: len(body) // 2], if_absent=False)
+    world.objects.put(second, body, if_absent=False)
+    damaged, *others = world.jobs.closer.verify(MONTH)
+    assert damaged.startswith(f"2026-10-01T00:00:00Z: {first} is damaged: ")
+    assert others
+    assert all(problem.startswith("2026-10-31T23:00:00Z: ") and "the manifest" in problem for problem in others)

@@ -1,0 +1,346 @@
+"""Retries by id and under new ids, with the message's copies, in every order: each content counts once."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+from itertools import permutations
+from typing import TYPE_CHECKING
+
+import pytest
+
+from metering.adapters.memory.clock import DeadlineAt, ManualClock
+from metering.adapters.memory.entropy import SeededEntropy
+from metering.adapters.memory.items import MemoryItemStore
+from metering.adapters.memory.metrics import MemoryMetrics
+from metering.adapters.memory.objects import MemoryObjectStore
+from metering.adapters.memory.queues import MemoryQueue
+from metering.commit.aggregator import Aggregator
+from metering.commit.verdicts import Verdict
+from metering.errors import OperationFailedError
+from metering.intake.reader import RecordBatchReader
+from metering.lake.parquet.codec import ParquetRowCodec
+from metering.ledger.markers import Marker, marker_key
+from metering.quarantine.entries import QuarantineEntries
+from metering.stores.writes import Key, Put, Table, Update
+from metering.units import DAY_S
+from tests.property.sent import inline, pointing
+from tests.support.small_world import KilledError
+from tests.support.stage import LIMITS, settings
+from tests.support.usage_items import usage_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from metering.quarantine.entries import Entry
+
+NOW_S = 1_796_083_200
+SETTINGS = settings(usage_shards=1)
+
+
+class Region:
+    """Worker, queue and the people's command over one store, down to JSON and Parquet."""
+
+    def __init__(self) -> None:
+        self.clock = ManualClock(NOW_S * 1000)
+        self.items = MemoryItemStore()
+        self.objects = MemoryObjectStore(self.clock)
+        self.queue = MemoryQueue(self.clock)
+        self.metrics = MemoryMetrics()
+        self.entries = QuarantineEntries(
+            store=self.items,
+            objects=self.objects,
+            queue=self.queue,
+            clock=self.clock,
+            bucket="data",
+            marker_life_s=SETTINGS.marker_life_s,
+        )
+        self.aggregator = Aggregator(
+            store=self.items,
+            objects=self.objects,
+            reader=RecordBatchReader(self.objects, bucket="data", limits=LIMITS),
+            codec=ParquetRowCodec(),
+            clock=self.clock,
+            entropy=SeededEntropy(1),
+            metrics=self.metrics,
+            settings=SETTINGS,
+        )
+
+    def send(self, *bodies: str) -> None:
+        self.queue.send_many(list(bodies))
+
+    def work(self, *, at_once: int = 10) -> None:
+        deadline = DeadlineAt(clock=self.clock, at_ms=self.clock.now_ms() + 50_000)
+        while received := self.queue.receive(at_once):
+            result = self.aggregator.handle([each.delivery for each in received], deadline)
+            assert result.retry == ()
+            self.queue.delete_many([each.receipt for each in received])
+
+    def counted(self) -> tuple[int, int]:
+        totals = [entry.total for entry in usage_of(self.items)]
+        return sum(total.bytes for total in totals), sum(total.records for total in totals)
+
+    def markers(self) -> dict[str, Marker]:
+        items = [item for item in self.items.everything(Table.LEDGER) if str(item["pk"])[:2] == "B#"]
+        return {str(item["pk"])[2:]: Marker.from_item(item) for item in items if item["sk"] == "M"}
+
+
+def test_a_batch_that_was_accepted_after_its_own_retry_is_not_counted_under_a_new_id_beside_it() -> None:
+    region = Region()
+    sent, lines = pointing("edge-1", "ingest/1.ndjson", ((NOW_S, 1_000),))
+    region.send(sent.body)
+    region.work()
+    region.objects.put("ingest/1.ndjson", lines, if_absent=True)
+    [refused] = region.entries.find("edge-1")
+    region.entries.retry(refused)
+    region.work()
+    assert region.counted() == (1_000, 1)
+    [again] = region.entries.find(refused.key)
+    with pytest.raises(OperationFailedError, match="under its own id"):
+        region.entries.retry(again, as_new_id=True)
+    region.work()
+    assert region.counted() == (1_000, 1)
+
+
+def test_bytes_of_a_conflict_survive_its_retry_to_the_last_digit() -> None:
+    region = Region()
+    other = inline("edge-1", ((NOW_S, 1),)).body.replace('"bytes": 1', '"bytes": 9007199254740993.0')
+    region.send(inline("edge-1", ((NOW_S, 7),)).body)
+    region.work()
+    region.send(other)
+    region.work()
+    [entry] = region.entries.find("edge-1")
+    region.entries.retry(entry, as_new_id=True)
+    region.work()
+    assert region.counted() == (7 + 9_007_199_254_740_993, 2)
+
+
+def test_a_retry_whose_original_cannot_be_read_goes_back_and_takes_nothing_with_it() -> None:
+    region = Region()
+    region.send(inline("edge-1", ((NOW_S, 7),)).body)
+    region.work()
+    region.send(inline("edge-1", ((NOW_S, 8),)).body)
+    region.work()
+    [entry] = region.entries.find("edge-1")
+    region.entries.retry(entry, as_new_id=True)
+    region.send(inline("edge-2", ((NOW_S, 5),)).body)
+    damaged = Update(table=Table.LEDGER, key=marker_key("edge-1"), set={"verdict": "acepted"})
+    region.items.update(damaged)
+    received = region.queue.receive(10)
+    deadline = DeadlineAt(clock=region.clock, at_ms=region.clock.now_ms() + 50_000)
+    result = region.aggregator.handle([each.delivery for each in received], deadline)
+    assert result.counts == {Verdict.PUT_BACK: 1, Verdict.ACCEPTED: 1}
+    assert [each for each in result.contradictions if "B#edge-1 / M" in each]
+    region.items.update(replace(damaged, set={"verdict": "accepted"}))
+    region.aggregator.handle([each.delivery for each in received], deadline)
+    assert region.counted() == (7 + 8 + 5, 3)
+
+
+def conflicting(region: Region, *, sizes: tuple[int, int] = (5, 1_000)) -> tuple[str, str, str]:
+    """`edge-1` accepted with one content and in conflict with another; bodies of both, and of the latter's retry."""
+    first, other = (inline("edge-1", ((NOW_S, size),)).body for size in sizes)
+    region.send(first)
+    region.work()
+    region.send(other)
+    region.work()
+    [entry] = region.entries.find("edge-1")
+    region.entries.retry(entry, as_new_id=True)
+    [retried] = region.queue.bodies()
+    region.work()
+    assert region.counted() == (sum(sizes), 2)
+    return first, other, retried
+
+
+@pytest.mark.parametrize("at_once", [1, 10])
+def test_both_contents_count_once_in_whatever_order_messages_retries_and_their_copies_come(at_once: int) -> None:
+    first, other, retried = conflicting(Region())
+    for order in permutations([first, other, other, retried, retried]):
+        region = Region()
+        region.send(*order)
+        region.work(at_once=at_once)
+        # Whichever came first under the id is metered; then people retry the other one, and copies come late.
+        for entry in region.entries.entries():
+            retry(region, entry)
+        region.send(*order)
+        region.work(at_once=at_once)
+        assert region.counted() == (1_005, 2), order
+
+
+def retry(region: Region, entry: Entry) -> None:
+    try:
+        region.entries.retry(entry, as_new_id=entry.kind == "conflict")
+    except OperationFailedError:
+        assert entry.retried_as
+
+
+def test_a_retry_under_a_new_id_is_refused_while_its_own_is_free_and_counts_once_afterwards() -> None:
+    _, other, retried = conflicting(Region())
+    region = Region()
+    region.send(retried)
+    region.work()
+    [refused] = region.markers().values()
+    assert (refused.verdict, refused.reason) == ("rejected", "retry_without_conflict")
+    region.send(other, retried)
+    region.work()
+    region.work()
+    assert region.counted() == (1_000, 1)
+
+
+def test_a_content_that_was_retried_under_two_ids_counts_under_one() -> None:
+    """Two messages with one content, of which neither could be read when it was refused, are two entries."""
+    region = Region()
+    sent, lines = pointing("edge-1", "ingest/1.ndjson", ((NOW_S, 1_000),))
+    region.send(inline("edge-1", ((NOW_S, 5),)).body)
+    region.work()
+    region.objects.put("ingest/1.ndjson", b"", if_absent=False)
+    region.send(sent.body, sent.body.replace(": ", ":  "))
+    region.work()
+    entries = region.entries.find("edge-1")
+    region.objects.put("ingest/1.ndjson", lines, if_absent=False)
+    names = {region.entries.retry(entry, as_new_id=True).retry_id for entry in entries}
+    assert len(names) == 2
+    region.work()
+    assert region.counted() == (1_005, 2)
+
+
+def test_a_conflict_of_a_retry_is_retried_once_whatever_it_is_called() -> None:
+    """A pointer whose object changes is other content each time; each of them counts once, under some id."""
+    region = Region()
+    sent, one = pointing("edge-1", "ingest/1.ndjson", ((NOW_S, 1_000),))
+    _, two = pointing("edge-1", "ingest/1.ndjson", ((NOW_S, 30_000),))
+    region.send(inline("edge-1", ((NOW_S, 5),)).body)
+    region.work()
+    for _ in range(3):
+        for lines in (one, two):
+            region.objects.put("ingest/1.ndjson", lines, if_absent=False)
+            region.send(sent.body)
+            region.work()
+            for entry in region.entries.entries():
+                retry(region, entry)
+            region.work()
+    assert region.counted() == (31_005, 3)
+
+
+def test_a_copy_under_the_first_id_comes_after_the_life_of_its_marker_and_is_still_a_conflict() -> None:
+    region = Region()
+    first = inline("edge-1", ((NOW_S, 5),)).body
+    region.send(first)
+    region.work()
+    region.clock.advance_s(40 * DAY_S)
+    other = inline("edge-1", ((NOW_S + 40 * DAY_S, 1_000),)).body
+    region.send(other)
+    region.work()
+    [entry] = region.entries.find("edge-1")
+    region.entries.retry(entry, as_new_id=True)
+    region.work()
+    region.clock.advance_s(12 * DAY_S)
+    for item in list(region.items.everything(Table.LEDGER)):
+        # Time to live.
+        if "expires_at" in item and int(str(item["expires_at"])) < region.clock.now_ms() // 1_000:
+            region.items.remove(Table.LEDGER, Key(str(item["pk"]), str(item["sk"])))
+    region.send(other)
+    region.work()
+    assert region.counted() == (1_005, 2)
+
+
+def test_a_retry_of_a_batch_whose_marker_was_rebuilt_is_refused_because_nobody_can_compare() -> None:
+    _, other, retried = conflicting(Region())
+    region = Region()
+    region.send(other)
+    region.work()
+    marker = replace(region.markers()["edge-1"], content_hash=None, hash_version=0)
+    region.items.put(Put(table=Table.LEDGER, item=marker.to_item()))
+    region.send(retried)
+    region.work()
+    assert region.counted() == (1_000, 1)
+    assert {marker.reason for marker in region.markers().values()} == {"", "retry_without_conflict"}
+
+
+def test_a_claim_loses_no_batch_that_is_sent_without_it() -> None:
+    _, _, retried = conflicting(Region())
+    plain = retried.replace('"retry_of"', '"other"')
+    for order in permutations([plain, retried, retried]):
+        for at_once in (1, 10):
+            region = Region()
+            region.send(*order)
+            region.work(at_once=at_once)
+            assert region.counted() == (1_000, 1)
+
+
+def test_the_original_that_changes_while_a_retry_is_committed_is_read_again() -> None:
+    first, other, retried = conflicting(Region())
+    region = Region()
+    region.send(first)
+    region.work()
+    changed: list[str] = []
+
+    def extend(name: str) -> None:
+        if name == "items.transact" and not changed:
+            changed.append(name)
+            marker = region.markers()["edge-1"]
+            later = replace(marker, expires_at_s=marker.expires_at_s + DAY_S)
+            region.items.put(Put(table=Table.LEDGER, item=later.to_item()))
+
+    region.items.on_call = extend
+    region.send(retried)
+    region.work()
+    region.send(other)
+    region.work()
+    assert changed
+    assert region.counted() == (1_005, 2)
+
+
+def test_retries_and_their_originals_are_no_two_writes_of_one_item() -> None:
+    """A retry's original may be in the same invocation, as may two retries of one batch, and retries of retries."""
+    first, _, retried = conflicting(Region())
+    region = Region()
+    region.send(first)
+    region.work()
+    bodies = [first, retried]
+    for number in range(5):
+        body = inline(f"edge-{number + 2}", ((NOW_S, 10),)).body
+        bodies += [
+            body,
+            inline("x", ((NOW_S, number + 100),)).body.replace('"x"', f'"n{number}", "retry_of": "edge-1"'),
+        ]
+    region.send(*bodies, *bodies)
+    region.work()
+    region.work()
+    assert region.counted() == (5 + 1_000 + 50 + 510, 12)
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_kill_at_any_call_of_a_retry_counts_it_once(moment: str) -> None:
+    first, other, retried = conflicting(Region())
+    calls: list[str] = []
+    number = 0
+    while number <= len(calls):
+        region = Region()
+        region.send(first)
+        region.work()
+        calls = []
+        hook = kill_at(number, calls)
+        if moment == "before":
+            region.items.on_call = region.objects.on_call = hook
+        else:
+            region.items.on_reply = region.objects.on_reply = hook
+        region.send(retried, other)
+        with suppress(KilledError):
+            region.work()
+        for store in (region.items, region.objects):
+            store.on_call = store.on_reply = lambda _name: None
+        region.clock.advance_s(3_600)
+        region.send(retried, other)
+        region.work()
+        assert region.counted() == (1_005, 2), (number, calls)
+        number += 1
+    assert number > 5
+
+
+def kill_at(number: int, calls: list[str]) -> Callable[[str], None]:
+    def hook(name: str) -> None:
+        calls.append(name)
+        if len(calls) == number + 1:
+            raise KilledError
+
+    return hook

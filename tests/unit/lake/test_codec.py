@@ -1,0 +1,120 @@
+"""Staging objects hold what was read, no more and no less."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+from metering.lake.parquet.codec import ParquetRowCodec
+from metering.lake.parquet.schema import BOOKED_HOUR, LAKE_SCHEMA, STAGING_SCHEMA
+from metering.lake.ports import StagedBatch
+from tests.support.reading import SENT_AT_S, Desk, message, parquet, pointer, record
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_HOUR_S = 1_795_525_200
+
+
+def staged(batch_id: str, records: list[Any], rebooked: Mapping[int, int] | None = None) -> StagedBatch:
+    rows = Desk().decoded(message(records, batch_id=batch_id)).rows
+    return StagedBatch(batch_id=batch_id, rows=rows, rebooked=rebooked or {})
+
+
+def encoded(*batches: StagedBatch) -> pq.ParquetFile:
+    return pq.ParquetFile(pa.BufferReader(ParquetRowCodec().encode(batches)))
+
+
+def at(hours_ago: int, **changes: object) -> dict[str, Any]:
+    start_s = _HOUR_S - 3_600 * hours_ago + 60
+    return record(start=start_s, end=start_s + 60, **changes)
+
+
+def test_the_columns_are_the_lakes_and_the_booked_hour() -> None:
+    file = encoded(staged("b-1", [record(bytes=7, usage_type="X:Y", resource_id="é")]))
+    assert file.schema_arrow.names == STAGING_SCHEMA.names == [*LAKE_SCHEMA.names, BOOKED_HOUR]
+    (row,) = file.read().to_pylist()
+    assert row["start_time"].timestamp() == _HOUR_S
+    assert row["end_time"].timestamp() == _HOUR_S + 300
+    del row["start_time"], row["end_time"]
+    assert row == {
+        "account_id": "123456789012",
+        "service": "AmazonEC2",
+        "resource_id": "é",
+        "direction": "out",
+        "from_location": "us-east-1/use1-az2",
+        "to_location": "internet",
+        "usage_type": "X:Y",
+        "bytes": 7,
+        "batch_id": "b-1",
+        "booked_hour": _HOUR_S,
+    }
+
+
+def test_types_are_plain_for_other_engines() -> None:
+    schema = encoded(staged("b", [record()])).schema_arrow
+    assert schema.field("bytes").type == pa.int64()
+    assert schema.field("start_time").type == pa.timestamp("us", tz="UTC")
+    assert schema.field("account_id").type == pa.string()
+    assert not any(field.nullable for field in schema)
+
+
+def test_rows_are_sorted_by_booked_hour_in_a_row_group_of_their_own() -> None:
+    batches = [staged("b-1", [at(0), at(5), at(2)]), staged("b-2", [at(5), at(0, resource_id="last")])]
+    file = encoded(*batches)
+    hours = [
+        set(file.read_row_group(group).column(BOOKED_HOUR).to_pylist()) for group in range(file.metadata.num_row_groups)
+    ]
+    assert hours == [{_HOUR_S - 5 * 3_600}, {_HOUR_S - 2 * 3_600}, {_HOUR_S}]
+    assert file.read().column("batch_id").to_pylist() == ["b-1", "b-2", "b-1", "b-1", "b-2"]
+
+
+def test_hours_of_closed_months_are_booked_where_the_batch_says() -> None:
+    moved = {_HOUR_S - 5 * 3_600: _HOUR_S + 3_600}
+    table = encoded(staged("b-1", [at(5), at(0)], moved), staged("b-2", [at(5)])).read()
+    booked = list(zip(table.column("batch_id").to_pylist(), table.column(BOOKED_HOUR).to_pylist(), strict=True))
+    assert booked == [("b-2", _HOUR_S - 5 * 3_600), ("b-1", _HOUR_S), ("b-1", _HOUR_S + 3_600)]
+    assert pc.min(table.column("start_time")).as_py().timestamp() == _HOUR_S - 5 * 3_600 + 60
+
+
+def test_refused_records_leave_no_trace() -> None:
+    bad = record(account_id="999999999999", bytes=-1)
+    worse = record(service="secret!")
+    body = ParquetRowCodec().encode([staged("b", [bad, record(), worse])])
+    assert pq.read_table(pa.BufferReader(body)).num_rows == 1
+    assert b"secret!" not in body
+
+
+def test_rows_from_parquet_and_from_json_stand_side_by_side() -> None:
+    desk = Desk()
+    plain = [record(start=SENT_AT_S - 60, end=SENT_AT_S, resource_id=f"i-{n}") for n in range(3)]
+    desk.put("ingest/x", parquet(pa.Table.from_pylist(plain)))
+    columnar = desk.decoded(pointer("ingest/x", "parquet", count=3))
+    batches = [
+        staged("b-1", plain),
+        StagedBatch(batch_id="b-2", rows=columnar.rows, rebooked={}),
+        staged("b-3", plain),
+    ]
+    table = encoded(*batches).read()
+    assert table.column("resource_id").to_pylist() == ["i-0", "i-1", "i-2"] * 3
+    assert table.column("batch_id").to_pylist() == ["b-1"] * 3 + ["b-2"] * 3 + ["b-3"] * 3
+
+
+def test_the_same_rows_make_the_same_object() -> None:
+    batches = [staged("b-1", [at(0), at(5)]), staged("b-2", [at(1)])]
+    assert ParquetRowCodec().encode(batches) == ParquetRowCodec().encode(batches)
+
+
+def test_rows_of_another_codec_are_a_mistake() -> None:
+    with pytest.raises(TypeError):
+        ParquetRowCodec().encode([StagedBatch(batch_id="b", rows=[1], rebooked={})])
+
+
+def test_a_commit_of_ninety_batches_is_small() -> None:
+    rows = Desk().decoded(message([record(resource_id=f"i-{n:017x}", bytes=n) for n in range(100)])).rows
+    body = ParquetRowCodec().encode([StagedBatch(batch_id=f"b-{n}", rows=rows, rebooked={}) for n in range(90)])
+    assert len(body) / 9_000 < 16

@@ -1,0 +1,192 @@
+"""The canary: good when it is seen exactly once in time, late when not, doubled when it counts twice."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from metering.adapters.memory.clock import DeadlineAt, ManualClock
+from metering.adapters.memory.items import MemoryItemStore
+from metering.adapters.memory.objects import MemoryObjectStore
+from metering.adapters.memory.queues import MemoryQueue
+from metering.errors import UnavailableError
+from metering.hours import hour_of
+from metering.lake.view import LakeView
+from metering.ledger.booked_hours import Pointer
+from metering.ledger.markers import Marker
+from metering.ledger.notes.canary_batches import (
+    CANARY_ACCOUNT_ID,
+    CANARY_BYTES,
+    canary_batch_id,
+    canary_body,
+    canary_usage_type,
+)
+from metering.ledger.notes.canary_runs import CanaryRun, CanaryVerdict, canary_key
+from metering.ledger.usage_items import UsageEntry
+from metering.operations.canary import Canary
+from metering.stores.writes import Put, Table
+from metering.usage.totals import ZERO, Total, UsageKey
+from tests.support.usage_items import change
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from metering.lake.rows import Group, RowQuery
+    from metering.ledger.row_sources import Source
+
+NOW_S = 1_800_000_030
+SLOT_S = NOW_S - 30
+REGION = "eu-west-1"
+
+
+class Rows:
+    """A `LakeReader` of usage types per object."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, list[str]] = {}
+
+    def totals(self, sources: Sequence[Source], query: RowQuery) -> dict[Group, Total]:
+        where = dict(query.where)
+        assert where["account_id"] == {CANARY_ACCOUNT_ID}
+        count = sum(name in where["usage_type"] for source in sources for name in self.objects[source.key])
+        return {(): Total(count * CANARY_BYTES, count)} if count else {}
+
+
+class Setup:
+    def __init__(self) -> None:
+        self.clock = ManualClock(NOW_S * 1000)
+        self.items = MemoryItemStore()
+        self.queue = MemoryQueue(self.clock)
+        self.rows = Rows()
+        view = LakeView(items=self.items, objects=MemoryObjectStore(self.clock), reader=self.rows, shards=1)
+        self.canary = Canary(items=self.items, queue=self.queue, view=view, clock=self.clock, region=REGION)
+
+    def run(self, *, within_s: int = 180) -> CanaryRun:
+        return self.canary.run(DeadlineAt(clock=self.clock, at_ms=self.clock.now_ms() + within_s * 1000))
+
+    def account(self, slot_s: int = SLOT_S, *, commit_id: str = "c1") -> None:
+        """What the aggregator does with the batch."""
+        key = UsageKey(
+            hour_of(slot_s), CANARY_ACCOUNT_ID, canary_usage_type(slot_s), "MeteringCanary", REGION, "internet"
+        )
+        change(self.items, UsageEntry(key, 0, ZERO, None), CANARY_BYTES, 1)
+        marker = Marker(
+            batch_id=canary_batch_id(slot_s),
+            verdict="accepted",
+            content_hash="ee",
+            hash_version=1,
+            commit_id=commit_id,
+            source_id="",
+            sequence=None,
+            sender_id="",
+            records=1,
+            metered=1,
+            refused=0,
+            hours={},
+            decided_at_ms=0,
+            expires_at_s=0,
+        )
+        self.items.put(Put(table=Table.LEDGER, item=marker.to_item()))
+        pointer = Pointer(
+            hour_s=hour_of(slot_s),
+            commit_id=commit_id,
+            shard=0,
+            rows=1,
+            bytes=CANARY_BYTES,
+            staging_key=f"staging/{commit_id}.parquet",
+        )
+        self.items.put(Put(table=Table.LEDGER, item=pointer.to_item()))
+        self.rows.objects[f"staging/{commit_id}.parquet"] = [canary_usage_type(slot_s)]
+
+    def account_when(self, call: str, at: int) -> None:
+        calls = 0
+
+        def hook(name: str) -> None:
+            nonlocal calls
+            calls += name == call
+            if name == call and calls == at:
+                self.items.on_call = lambda _: None
+                self.account()
+
+        self.items.on_call = hook
+
+
+def test_the_batch_is_sent_twice_with_the_same_content() -> None:
+    setup = Setup()
+    setup.run(within_s=1)
+    one, two = setup.queue.bodies()
+    assert one == two
+    assert json.loads(one)["batch_id"] == canary_batch_id(SLOT_S)
+    assert json.loads(one)["records"][0]["account_id"] == CANARY_ACCOUNT_ID
+
+
+def test_a_batch_seen_once_in_usage_and_lake_is_good() -> None:
+    setup = Setup()
+    setup.account_when("items.query", 4)
+    run = setup.run()
+    assert run.verdict is CanaryVerdict.GOOD
+    stored = setup.items.peek(Table.LEDGER, canary_key(SLOT_S))
+    assert stored is not None
+    assert CanaryRun.from_item(stored) == run
+
+
+def test_a_batch_that_is_not_there_in_time_is_late() -> None:
+    setup = Setup()
+    assert setup.run().verdict is CanaryVerdict.LATE
+
+
+def test_a_run_that_is_cut_short_is_settled_by_the_next_one() -> None:
+    setup = Setup()
+    assert setup.run(within_s=4).verdict is CanaryVerdict.SENT
+    setup.account()
+    setup.clock.advance_s(60)
+    setup.run(within_s=4)
+    stored = setup.items.peek(Table.LEDGER, canary_key(SLOT_S))
+    assert stored is not None
+    assert CanaryRun.from_item(stored).verdict is CanaryVerdict.GOOD
+
+
+def test_a_batch_counted_twice_in_usage_is_doubled() -> None:
+    setup = Setup()
+    setup.account()
+    setup.account(commit_id="c1")
+    assert setup.run().verdict is CanaryVerdict.DOUBLED
+
+
+def test_a_batch_with_rows_in_two_commits_is_doubled() -> None:
+    setup = Setup()
+    setup.account()
+    pointer = Pointer(
+        hour_s=hour_of(SLOT_S), commit_id="c2", shard=0, rows=1, bytes=1, staging_key="staging/c2.parquet"
+    )
+    setup.items.put(Put(table=Table.LEDGER, item=pointer.to_item()))
+    setup.rows.objects["staging/c2.parquet"] = [canary_usage_type(SLOT_S)]
+    assert setup.run().verdict is CanaryVerdict.DOUBLED
+
+
+def test_a_good_batch_that_is_counted_again_later_is_found_by_a_later_run() -> None:
+    setup = Setup()
+    setup.account()
+    assert setup.run().verdict is CanaryVerdict.GOOD
+    setup.account()
+    setup.clock.advance_s(300)
+    setup.run(within_s=1)
+    stored = setup.items.peek(Table.LEDGER, canary_key(SLOT_S))
+    assert stored is not None
+    assert CanaryRun.from_item(stored).verdict is CanaryVerdict.DOUBLED
+
+
+def test_a_repeated_run_in_the_same_minute_sends_the_same_batch() -> None:
+    setup = Setup()
+    setup.run(within_s=1)
+    setup.run(within_s=1)
+    assert len(set(setup.queue.bodies())) == 1
+
+
+def test_a_queue_that_takes_nothing_is_said() -> None:
+    setup = Setup()
+    setup.queue.refused_bodies.add(canary_body(SLOT_S, REGION))
+    with pytest.raises(UnavailableError):
+        setup.run()

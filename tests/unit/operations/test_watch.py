@@ -1,0 +1,267 @@
+"""The watch: each figure from durable state, and a heartbeat only when all of them were measured."""
+
+from __future__ import annotations
+
+import pytest
+
+from metering.adapters.memory.clock import ManualClock
+from metering.adapters.memory.items import MemoryItemStore
+from metering.adapters.memory.queues import MemoryQueue
+from metering.errors import LedgerCorruptError, UnavailableError
+from metering.hours import hour_of
+from metering.ledger.booked_hours import Pending
+from metering.ledger.commits import CommitRecord
+from metering.ledger.conflicts import conflict_seen_item
+from metering.ledger.notes.canary_runs import CanaryRun, CanaryVerdict
+from metering.ledger.notes.completeness import COMPLETENESS_KEY, Completeness
+from metering.ledger.notes.reconciliation import Backlog, Reconciliation
+from metering.ledger.notes.sources import SourceFigures, SourceState
+from metering.ledger.notes.watch_state import WATCH_KEY
+from metering.ledger.runs import Run
+from metering.operations.alarms import ALARMS, Figure
+from metering.operations.watch import Watch
+from metering.stores.queues import Redelivery
+from metering.stores.writes import Put, Table
+from metering.units import DAY_S
+from metering.usage.totals import Total
+
+NOW_S = 1_800_000_000
+HOUR = hour_of(NOW_S)
+
+
+class Facts:
+    """`QueueFacts`, said by the test."""
+
+    def __init__(self) -> None:
+        self.age_s: int | None = None
+
+    def oldest_age_s(self) -> int | None:
+        return self.age_s
+
+    def longest_retention_s(self) -> int:
+        return 14 * DAY_S
+
+    def redelivery(self) -> Redelivery:
+        return Redelivery(visibility_s=420, max_receives=5)
+
+
+class MemoryGauges:
+    def __init__(self) -> None:
+        self.published: dict[str, int] = {}
+
+    def publish(self, values: dict[str, int]) -> None:
+        self.published = dict(values)
+
+
+class Setup:
+    def __init__(self, *, marker_life_s: int = 50 * DAY_S) -> None:
+        self.clock = ManualClock(NOW_S * 1000)
+        self.items = MemoryItemStore()
+        self.ingest = MemoryQueue(self.clock)
+        self.dead = MemoryQueue(self.clock)
+        self.facts = Facts()
+        self.gauges = MemoryGauges()
+        self.watch = Watch(
+            items=self.items,
+            ingest=self.ingest,
+            dead=self.dead,
+            queue_facts=self.facts,
+            gauges=self.gauges,
+            clock=self.clock,
+            shards=2,
+            window_s=35 * DAY_S,
+            marker_life_s=marker_life_s,
+        )
+
+    def put(self, item: object) -> None:
+        self.items.put(Put(table=Table.LEDGER, item=item.to_item()))  # type: ignore[attr-defined]
+
+
+def test_a_quiet_region_publishes_every_figure_and_its_heartbeat() -> None:
+    setup = Setup()
+    figures = setup.watch.run()
+    assert set(figures) == set(Figure)
+    assert figures[Figure.HEARTBEAT] == 1
+    assert setup.gauges.published == {figure.value: value for figure, value in figures.items()}
+    quiet = {spec.metric for spec in ALARMS if spec.source == "watch" and spec.metric in set(Figure)}
+    for name in quiet - {Figure.HEARTBEAT}:
+        assert figures[Figure(name)] == 0
+
+
+def test_dead_letters_are_counted_while_somebody_looks_at_them() -> None:
+    setup = Setup()
+    setup.dead.send_many(["a", "b"])
+    setup.dead.receive(1)
+    assert setup.watch.run()[Figure.DEAD_LETTERS] == 2
+
+
+def test_the_age_of_the_oldest_batch_is_the_queues_own_figure_where_there_is_one() -> None:
+    setup = Setup()
+    setup.ingest.send_many(["a"])
+    setup.facts.age_s = 77
+    assert setup.watch.run()[Figure.OLDEST_BATCH_AGE] == 77
+
+
+def test_without_one_it_is_the_time_since_the_queue_was_empty_or_a_canary_came_through() -> None:
+    setup = Setup()
+    setup.watch.run()
+    setup.clock.advance_s(600)
+    setup.ingest.send_many(["a"])
+    assert setup.watch.run()[Figure.OLDEST_BATCH_AGE] == 600
+    setup.put(CanaryRun(slot_s=NOW_S + 480, sent_s=NOW_S + 480, verdict=CanaryVerdict.GOOD, settled_s=NOW_S + 490))
+    assert setup.watch.run()[Figure.OLDEST_BATCH_AGE] == 120
+
+
+def test_the_age_of_the_last_good_canary_counts_from_the_first_watch_if_there_never_was_one() -> None:
+    setup = Setup()
+    setup.watch.run()
+    setup.clock.advance_s(1500)
+    assert setup.watch.run()[Figure.CANARY_AGE] == 1500
+    setup.put(CanaryRun(slot_s=NOW_S, sent_s=NOW_S, verdict=CanaryVerdict.GOOD, settled_s=NOW_S + 1400))
+    setup.put(CanaryRun(slot_s=NOW_S + 60, sent_s=NOW_S + 60, verdict=CanaryVerdict.LATE, settled_s=NOW_S + 1450))
+    assert setup.watch.run()[Figure.CANARY_AGE] == 100
+
+
+def test_doubled_canaries_count_for_two_hours() -> None:
+    setup = Setup()
+    setup.put(CanaryRun(slot_s=NOW_S - 60, sent_s=NOW_S - 60, verdict=CanaryVerdict.DOUBLED, settled_s=NOW_S))
+    assert setup.watch.run()[Figure.CANARY_DOUBLED] == 1
+    setup.clock.advance_s(7200)
+    assert setup.watch.run()[Figure.CANARY_DOUBLED] == 0
+
+
+def test_open_commits_and_what_waits_for_compaction_have_their_ages() -> None:
+    setup = Setup()
+    for commit_id, wide, age_s, shard in (("c1", True, 1000, 0), ("c2", True, 50, 1), ("c3", False, 5000, 1)):
+        setup.put(
+            Pending(
+                shard=shard,
+                commit_id=commit_id,
+                hours=frozenset({HOUR, HOUR - 3600}) if commit_id == "c3" else frozenset({HOUR}),
+                totals={HOUR: Total(1, 1), HOUR - 3600: Total(1, 1)},
+                created_at_ms=(NOW_S - age_s) * 1000,
+                wide=wide,
+            )
+        )
+    setup.put(CommitRecord(commit_id="c1", state="open", chunks=2, created_at_ms=(NOW_S - 1000) * 1000))
+    setup.put(CommitRecord(commit_id="c2", state="applied", created_at_ms=(NOW_S - 50) * 1000))
+    figures = setup.watch.run()
+    assert figures[Figure.OPEN_COMMITS] == 1
+    assert figures[Figure.OPEN_COMMIT_AGE] == 1000
+    assert figures[Figure.UNPUBLISHED_HOURS] == 2
+    assert figures[Figure.OLDEST_PENDING_AGE] == 5000
+
+
+def test_a_planned_run_has_an_age_until_it_is_done() -> None:
+    setup = Setup()
+    setup.put(Run(shard=1, run=1, state="done", plan_key="p", planned_at_ms=0, done_at_ms=1))
+    assert setup.watch.run()[Figure.PLANNED_RUN_AGE] == 0
+    setup.put(Run(shard=1, run=2, state="planned", plan_key="p", planned_at_ms=(NOW_S - 90) * 1000))
+    assert setup.watch.run()[Figure.PLANNED_RUN_AGE] == 90
+
+
+def test_a_conflict_counts_once_however_often_it_was_noted() -> None:
+    setup = Setup()
+    for moment in (NOW_S - 10, NOW_S - 5):
+        setup.items.put(Put(table=Table.LEDGER, item=conflict_seen_item("b1", "ff", moment)))
+    setup.items.put(Put(table=Table.LEDGER, item=conflict_seen_item("b2", "ff", NOW_S - DAY_S)))
+    assert setup.watch.run()[Figure.CONFLICTS] == 1
+
+
+def test_markers_that_live_too_short_have_less_than_no_headroom() -> None:
+    assert Setup(marker_life_s=45 * DAY_S).watch.run()[Figure.MARKER_LIFE_HEADROOM] == -5 * DAY_S
+
+
+def test_what_the_reconciler_found_is_passed_on_with_its_age() -> None:
+    setup = Setup()
+    setup.watch.run()
+    setup.clock.advance_s(500)
+    setup.put(Reconciliation(finished_s=NOW_S + 300, hours=5, differences=3))
+    figures = setup.watch.run()
+    assert figures[Figure.RECONCILIATION_DIFFERENCES] == 3
+    assert figures[Figure.RECONCILIATION_AGE] == 200
+
+
+def test_what_the_reconciler_summed_up_of_the_sources_is_passed_on_with_one_read() -> None:
+    setup = Setup()
+    setup.put(SourceFigures(scanned_ms=1, sources=90_000, silent=1, gaps=3, incredible=2, unkept=4))
+    for number in range(50):
+        setup.put(SourceState(source_id=f"s{number}", last_sequence=9, last_seen_s=NOW_S, gaps=((1, 1),)))
+    figures = setup.watch.run()
+    assert figures[Figure.SILENT_SOURCES] == 1
+    assert figures[Figure.SOURCE_GAPS] == 3
+    assert figures[Figure.INCREDIBLE_SOURCES] == 2
+    assert figures[Figure.UNKEPT_SOURCES] == 4
+
+
+def test_what_is_published_and_not_compared_has_a_number_and_an_age() -> None:
+    setup = Setup()
+    backlog = Backlog(waiting=7, since_s=NOW_S - 500)
+    setup.put(Reconciliation(finished_s=NOW_S, hours=5, differences=0, backlog=backlog))
+    figures = setup.watch.run()
+    assert figures[Figure.RECONCILIATION_BACKLOG] == 7
+    assert figures[Figure.RECONCILIATION_BACKLOG_AGE] == 500
+
+
+def test_who_sends_does_not_decide_how_long_the_watch_reads() -> None:
+    setup = Setup()
+    for number in range(2_500):
+        note = conflict_seen_item(f"b{number}", "ff", NOW_S - number // 100)
+        setup.items.put(Put(table=Table.LEDGER, item=note))
+        run = CanaryRun(slot_s=NOW_S - number, sent_s=NOW_S - number, verdict=CanaryVerdict.LATE, settled_s=NOW_S)
+        setup.put(run)
+    calls: list[str] = []
+    setup.items.on_call = calls.append
+    figures = setup.watch.run()
+    assert figures[Figure.CONFLICTS] == 2_000
+    assert len(calls) < 9_000
+
+
+@pytest.mark.parametrize("call", ["queue.depth"])
+def test_a_figure_that_cannot_be_measured_takes_the_heartbeat_along_and_no_other_figure(call: str) -> None:
+    setup = Setup()
+
+    def fail(name: str) -> None:
+        if name == call:
+            raise UnavailableError("sqs", "throttled")
+
+    setup.dead.on_call = fail
+    figures = setup.watch.run()
+    assert Figure.HEARTBEAT not in figures
+    assert Figure.DEAD_LETTERS not in figures
+    assert Figure.CANARY_AGE in figures
+
+
+def test_a_first_look_says_nothing_of_what_was_sent_before_it_while_the_queue_is_not_empty() -> None:
+    setup = Setup()
+    setup.ingest.send_many(["a"])
+    setup.clock.advance_s(600)
+    for _ in range(3):
+        assert setup.watch.run()[Figure.OLDEST_BATCH_AGE] < 600
+        assert _complete_through_s(setup) <= NOW_S
+        setup.clock.advance_s(60)
+    setup.facts.age_s = 780
+    setup.watch.run()
+    assert _complete_through_s(setup) <= NOW_S
+    [message] = setup.ingest.receive(1)
+    setup.ingest.delete_many([message.receipt])
+    setup.watch.run()
+    assert _complete_through_s(setup) > NOW_S
+
+
+def _complete_through_s(setup: Setup) -> int:
+    item = setup.items.peek(Table.LEDGER, COMPLETENESS_KEY)
+    assert item is not None
+    return Completeness.from_item(item).through_s
+
+
+def test_what_it_cannot_remember_leaves_every_other_figure() -> None:
+    setup = Setup()
+    setup.watch.run()
+    setup.dead.send_many(["a"])
+    setup.items.put(Put(table=Table.LEDGER, item={"pk": WATCH_KEY.pk, "sk": WATCH_KEY.sk, "first_s": "x"}))
+    with pytest.raises(LedgerCorruptError, match="W#watch"):
+        setup.watch.run()
+    assert setup.gauges.published[Figure.DEAD_LETTERS] == 1
+    assert setup.gauges.published[Figure.CONFLICTS] == 0
+    assert Figure.HEARTBEAT not in setup.gauges.published

@@ -1,0 +1,291 @@
+"""Quarantine entries: listing what was refused, and sending it again by the contract's rule."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import pytest
+
+from metering.adapters.memory.clock import ManualClock
+from metering.adapters.memory.items import MemoryItemStore
+from metering.adapters.memory.objects import MemoryObjectStore
+from metering.adapters.memory.queues import MemoryQueue
+from metering.errors import OperationFailedError
+from metering.intake.batches import RefusedRecord
+from metering.ledger.conflicts import Conflict
+from metering.ledger.markers import Marker, marker_key
+from metering.quarantine.documents import QuarantinedBatch, encode_records
+from metering.quarantine.entries import QuarantineEntries
+from metering.quarantine.retries import Alias
+from metering.stores.bucket import refused_records_key
+from metering.stores.writes import Put, Table
+from metering.units import MIB
+
+NOW_S = 1_800_000_000
+
+
+class Setup:
+    def __init__(self) -> None:
+        self.clock = ManualClock(NOW_S * 1000)
+        self.store = MemoryItemStore()
+        self.objects = MemoryObjectStore(self.clock)
+        self.queue = MemoryQueue(self.clock)
+        self.entries = QuarantineEntries(
+            store=self.store,
+            objects=self.objects,
+            queue=self.queue,
+            clock=self.clock,
+            bucket="data",
+            marker_life_s=100,
+        )
+
+    def partly(self, batch_id: str, *raws: str, commit_id: str = "c1", accepted: bool = True) -> str:
+        key = refused_records_key(commit_id, NOW_S)
+        records = tuple(
+            RefusedRecord(position=n * 2, reasons=(("invalid_bytes", "-1"),), raw=raw) for n, raw in enumerate(raws)
+        )
+        self.objects.put(key, encode_records({batch_id: records}), if_absent=True)
+        if accepted:
+            marker = marker_of(batch_id, "accepted", key)
+            self.store.put(Put(table=Table.LEDGER, item=marker.to_item()))
+        return key
+
+    def whole(self, batch_id: str, body: str, *, conflict: bool = False) -> QuarantinedBatch:
+        batch = QuarantinedBatch(
+            kind="conflict" if conflict else "refused",
+            batch_id=batch_id,
+            content_hash="ff",
+            hash_version=1,
+            problems=(("conflict" if conflict else "too_late", "x"),),
+            source_id="",
+            sequence=None,
+            sender_id="AIDA2",
+            first_sender_id="AIDA1" if conflict else "",
+            records=3,
+            body=body,
+            evidence="",
+        )
+        self.objects.put(batch.key, batch.encode(), if_absent=False)
+        if conflict:
+            item = Conflict(
+                batch_id=batch_id,
+                content_hash="ff",
+                hash_version=1,
+                quarantine_key=batch.key,
+                sender_id="AIDA2",
+                first_sender_id="AIDA1",
+                records=3,
+            ).to_item()
+            self.store.put(Put(table=Table.LEDGER, item=item))
+            accepted = marker_of(batch_id, "accepted", "")
+            self.store.put(Put(table=Table.LEDGER, item=accepted.to_item()))
+        else:
+            rejected = marker_of(batch_id, "rejected", batch.key)
+            self.store.put(Put(table=Table.LEDGER, item=rejected.to_item()))
+        return batch
+
+
+def marker_of(batch_id: str, verdict: str, key: str) -> Marker:
+    return Marker(
+        batch_id=batch_id,
+        verdict="accepted" if verdict == "accepted" else "rejected",
+        content_hash="ee",
+        hash_version=1,
+        commit_id="c1",
+        source_id="",
+        sequence=None,
+        sender_id="AIDA1",
+        records=5,
+        metered=3,
+        refused=2,
+        hours={},
+        decided_at_ms=0,
+        expires_at_s=0,
+        quarantine_key=key,
+    )
+
+
+def test_refused_records_are_sent_as_a_batch_named_by_their_batch_and_positions() -> None:
+    setup = Setup()
+    setup.partly("edge-1", '{"bytes": -1}', '{"bytes": -2}')
+    [entry] = setup.entries.entries()
+    assert (entry.kind, entry.reasons) == ("records", {"invalid_bytes": 2})
+    retry = setup.entries.retry(entry)
+    digest = hashlib.sha256(b"edge-1\n0\n2").hexdigest()
+    assert retry.retry_id == f"retry:{digest}"
+    [body] = setup.queue.bodies()
+    assert json.loads(body) == {
+        "schema": "metering.batch/1",
+        "batch_id": retry.retry_id,
+        "record_count": 2,
+        "records": [{"bytes": -1}, {"bytes": -2}],
+    }
+
+
+def test_the_entry_names_its_retry_and_a_second_retry_is_the_same_batch() -> None:
+    setup = Setup()
+    setup.partly("edge-1", '{"bytes": -1}')
+    [entry] = setup.entries.find("edge-1")
+    first = setup.entries.retry(entry)
+    [named] = setup.entries.find("edge-1")
+    assert named.retried_as == (first.retry_id,)
+    second = setup.entries.retry(named)
+    assert second.retry_id == first.retry_id
+    one, two = setup.queue.bodies()
+    assert one == two
+
+
+def test_records_that_were_cut_or_are_no_objects_are_named_and_not_sent() -> None:
+    setup = Setup()
+    setup.partly("edge-1", '{"bytes": -1}', '{"bytes": "cut he', "7")
+    [entry] = setup.entries.entries()
+    retry = setup.entries.retry(entry)
+    assert retry.records == 1
+    assert retry.skipped == (2, 4)
+
+
+def test_nothing_to_send_is_said() -> None:
+    setup = Setup()
+    setup.partly("edge-1", "not json")
+    [entry] = setup.entries.entries()
+    with pytest.raises(OperationFailedError, match="kept whole"):
+        setup.entries.retry(entry)
+
+
+def test_a_retry_too_long_for_a_message_goes_through_an_object() -> None:
+    setup = Setup()
+    raws = [json.dumps({"n": n, "x": "y" * 4000}) for n in range(300)]
+    setup.partly("edge-1", *raws)
+    [entry] = setup.entries.entries()
+    retry = setup.entries.retry(entry)
+    [body] = setup.queue.bodies()
+    location = json.loads(body)["location"]
+    assert location["bucket"] == "data"
+    stored = setup.objects.get(location["key"]).decode().splitlines()
+    assert stored == raws
+    assert json.loads(body)["record_count"] == retry.records == 300
+
+
+def test_objects_of_commits_that_never_were_are_left_out() -> None:
+    setup = Setup()
+    setup.partly("edge-1", '{"bytes": -1}', commit_id="c0", accepted=False)
+    setup.partly("edge-1", '{"bytes": -1}', commit_id="c1")
+    assert [entry.key for entry in setup.entries.entries()] == [refused_records_key("c1", NOW_S)]
+
+
+def test_a_refused_batch_is_sent_again_as_it_came() -> None:
+    setup = Setup()
+    batch = setup.whole("edge-2", '{"batch_id": "edge-2", "records": []}')
+    [entry] = setup.entries.find("edge-2")
+    retry = setup.entries.retry(entry)
+    assert retry.retry_id == "edge-2"
+    assert setup.queue.bodies() == [batch.body]
+    setup.store.put(Put(table=Table.LEDGER, item=marker_of("edge-2", "accepted", "").to_item()))
+    [settled] = setup.entries.find(batch.key)
+    assert settled.retried_as == ("edge-2",)
+
+
+def test_a_conflict_is_only_sent_under_an_id_of_its_own() -> None:
+    setup = Setup()
+    setup.whole("edge-3", '{"batch_id": "edge-3", "records": []}', conflict=True)
+    [entry] = setup.entries.find("edge-3")
+    with pytest.raises(OperationFailedError, match="other content"):
+        setup.entries.retry(entry)
+    retry = setup.entries.retry(entry, as_new_id=True)
+    assert retry.retry_id == "retry:" + hashlib.sha256(b"edge-3\nff").hexdigest()
+    [body] = setup.queue.bodies()
+    assert json.loads(body) == {"batch_id": retry.retry_id, "retry_of": "edge-3", "records": []}
+    [waiting] = setup.entries.find("edge-3")
+    assert waiting.retried_as == ()
+    alias = Alias(batch_id="edge-3", content_hash="ff", retry_id=retry.retry_id, expires_at_s=9)
+    setup.store.put(Put(table=Table.LEDGER, item=alias.to_item()))
+    [named] = setup.entries.find("edge-3")
+    assert named.retried_as == (retry.retry_id,)
+
+
+def test_a_conflict_whose_retry_was_read_with_other_content_than_before_still_names_it() -> None:
+    setup = Setup()
+    setup.whole("edge-3", '{"batch_id": "edge-3"}', conflict=True)
+    retry_id = "retry:" + hashlib.sha256(b"edge-3\nff").hexdigest()
+    for content_hash, name in (("aa", "retry:other"), ("bb", retry_id)):
+        alias = Alias(batch_id="edge-3", content_hash=content_hash, retry_id=name, expires_at_s=9)
+        setup.store.put(Put(table=Table.LEDGER, item=alias.to_item()))
+    [entry] = setup.entries.find("edge-3")
+    assert entry.retried_as == (retry_id,)
+
+
+def test_a_refused_batch_is_not_sent_under_a_new_id_because_its_own_is_free() -> None:
+    setup = Setup()
+    setup.whole("edge-2", '{"batch_id": "edge-2", "records": []}')
+    [entry] = setup.entries.find("edge-2")
+    with pytest.raises(OperationFailedError, match="own id"):
+        setup.entries.retry(entry, as_new_id=True)
+    assert setup.queue.bodies() == []
+
+
+def test_what_is_metered_under_another_id_is_not_sent_under_its_own() -> None:
+    setup = Setup()
+    setup.whole("edge-2", '{"batch_id": "edge-2", "records": []}')
+    alias = Alias(batch_id="edge-2", content_hash="ff", retry_id="retry:1", expires_at_s=9)
+    setup.store.put(Put(table=Table.LEDGER, item=alias.to_item()))
+    [entry] = setup.entries.find("edge-2")
+    with pytest.raises(OperationFailedError, match="metered already, as retry:1"):
+        setup.entries.retry(entry)
+
+
+def test_a_conflict_whose_id_has_become_free_is_sent_under_it() -> None:
+    setup = Setup()
+    batch = setup.whole("edge-3", '{"batch_id": "edge-3", "records": []}', conflict=True)
+    setup.store.remove(Table.LEDGER, marker_key("edge-3"))
+    [entry] = setup.entries.find(batch.key)
+    with pytest.raises(OperationFailedError, match="own id"):
+        setup.entries.retry(entry, as_new_id=True)
+    assert setup.entries.retry(entry).retry_id == "edge-3"
+
+
+def test_a_retry_of_a_retry_names_the_id_that_came_first() -> None:
+    setup = Setup()
+    setup.whole("retry:1", '{"batch_id": "retry:1", "retry_of": "edge-3", "records": []}', conflict=True)
+    [entry] = setup.entries.find("retry:1")
+    setup.entries.retry(entry, as_new_id=True)
+    assert json.loads(setup.queue.bodies()[0])["retry_of"] == "edge-3"
+
+
+def test_a_message_without_room_for_another_id_is_not_sent() -> None:
+    setup = Setup()
+    setup.whole("edge-3", json.dumps({"batch_id": "edge-3", "records": ["x" * (MIB - 100)]}), conflict=True)
+    [entry] = setup.entries.find("edge-3")
+    with pytest.raises(OperationFailedError, match="too long"):
+        setup.entries.retry(entry, as_new_id=True)
+
+
+def test_a_cloud_event_gets_the_new_id_inside() -> None:
+    setup = Setup()
+    event = {"specversion": "1.0", "type": "t", "source": "s", "id": "1", "data": {"batch_id": "edge-3"}}
+    setup.whole("edge-3", json.dumps(event), conflict=True)
+    [entry] = setup.entries.find("edge-3")
+    retry = setup.entries.retry(entry, as_new_id=True)
+    assert json.loads(setup.queue.bodies()[0])["data"]["batch_id"] == retry.retry_id
+
+
+def test_a_dry_run_sends_and_notes_nothing() -> None:
+    setup = Setup()
+    setup.partly("edge-1", '{"bytes": -1}')
+    [entry] = setup.entries.entries()
+    assert setup.entries.retry(entry, dry_run=True).records == 1
+    assert setup.queue.bodies() == []
+    assert next(setup.entries.entries()).retried_as == ()
+
+
+def test_entries_are_chosen_by_time() -> None:
+    setup = Setup()
+    setup.partly("edge-1", '{"bytes": -1}')
+    assert list(setup.entries.entries(from_s=NOW_S + 1)) == []
+    assert list(setup.entries.entries(to_s=NOW_S)) == []
+    assert len(list(setup.entries.entries(from_s=NOW_S, to_s=NOW_S + 1))) == 1
+
+
+def test_an_unknown_name_is_said() -> None:
+    with pytest.raises(OperationFailedError, match="nothing in quarantine"):
+        Setup().entries.find("nobody")

@@ -1,0 +1,138 @@
+"""Every way to report on a closed month answers its frozen figures, whatever became of its items since (I6)."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+import pyarrow.parquet as pq
+import pytest
+
+from metering.cli.commands.report import usage_answer, usage_rows
+from metering.cli.output import Format, rendered
+from metering.hours import month_bounds_s, rfc3339
+from metering.reports.source import ReportSource
+from metering.reports.usage_table import UsageQuery, UsageRow
+from metering.stores.writes import Put, Table
+from metering.units import DAY_S, HOUR_S
+from metering.usage.totals import Total
+from tests.support.lake_world import ACCOUNT, World, record
+from tests.support.usage_items import change, usage_of
+
+OCTOBER, NOVEMBER = month_bounds_s("2026-10")
+DECEMBER = month_bounds_s("2026-11")[1]
+OTHER = "210987654321"
+ACCOUNTS = (frozenset[str](), frozenset([ACCOUNT, OTHER]))
+DETAILS = ((), ("resource_id",))
+
+
+def region() -> World:
+    """October is closed, somebody spoilt what the ledger and the usage table say of it, and a row came late for it."""
+    world = World(now_s=NOVEMBER - HOUR_S)
+    world.send([record(5, start_s=OCTOBER), record(2**62, start_s=OCTOBER, account=OTHER)])
+    world.send([record(7, start_s=NOVEMBER - HOUR_S)])
+    world.clock.advance_s(4 * DAY_S)
+    world.jobs.closer.close("2026-10", world.deadline())
+    world.send([record(17, start_s=OCTOBER + 5, resource="i-late"), record(100, start_s=NOVEMBER + 60)])
+    for entry in usage_of(world.items, "2026-10"):
+        change(world.items, entry, 1_000)
+    for item in list(world.items.query(Table.LEDGER, "H#2026-10-01T00")):
+        world.items.put(Put(table=Table.LEDGER, item={**item, "files": []}))
+    return world
+
+
+def source(world: World) -> ReportSource:
+    return ReportSource(items=world.items, objects=world.objects, view=world.jobs.view)
+
+
+def report(
+    *worlds: World, from_s: int, to_s: int, accounts: frozenset[str], details: tuple[str, ...], **query: object
+) -> list[UsageRow]:
+    asked = UsageQuery(from_s=from_s, to_s=to_s, accounts=accounts, **query)  # type: ignore[arg-type]  # as named
+    now_s = max(world.clock.now_ms() // 1000 for world in worlds)
+    return usage_rows([source(world) for world in worlds], asked, details, now_s=now_s)
+
+
+def summed_by(rows: list[UsageRow], columns: int = 1) -> dict[tuple[str, ...], Total]:
+    sums: dict[tuple[str, ...], Total] = {}
+    for row in rows:
+        values = row.values[:columns]
+        sums[values] = sums.get(values, Total(0, 0)).plus(row.total)
+    return sums
+
+
+@pytest.mark.parametrize("details", DETAILS)
+@pytest.mark.parametrize("accounts", ACCOUNTS)
+class TestEveryPath:
+    def test_the_month(self, accounts: frozenset[str], details: tuple[str, ...]) -> None:
+        rows = report(
+            region(), from_s=OCTOBER, to_s=NOVEMBER, accounts=accounts, details=details, group_by=("account_id",)
+        )
+        assert summed_by(rows) == {(ACCOUNT,): Total(12, 2), (OTHER,): Total(2**62, 1)}
+
+    def test_some_hours_of_it(self, accounts: frozenset[str], details: tuple[str, ...]) -> None:
+        rows = report(
+            region(), from_s=OCTOBER + 1, to_s=NOVEMBER, accounts=accounts, details=details, group_by=("hour",)
+        )
+        assert summed_by(rows) == {(rfc3339(NOVEMBER - HOUR_S),): Total(7, 1)}
+
+    def test_a_range_over_it_and_the_open_month(self, accounts: frozenset[str], details: tuple[str, ...]) -> None:
+        rows = report(region(), from_s=OCTOBER, to_s=DECEMBER, accounts=accounts, details=details, group_by=("month",))
+        assert summed_by(rows) == {("2026-10",): Total(12 + 2**62, 3), ("2026-11",): Total(117, 2)}
+
+    def test_with_corrections_marked(self, accounts: frozenset[str], details: tuple[str, ...]) -> None:
+        rows = report(
+            region(), from_s=OCTOBER, to_s=NOVEMBER, accounts=accounts, details=details,
+            group_by=("month", "corrects"), with_corrections=True,
+        )  # fmt: skip
+        assert summed_by(rows, 2) == {
+            ("2026-10", ""): Total(12 + 2**62, 3),
+            ("2026-11", rfc3339(OCTOBER)): Total(17, 1),
+        }
+
+    def test_corrections_are_frozen_with_the_month_that_they_are_booked_in(
+        self, accounts: frozenset[str], details: tuple[str, ...]
+    ) -> None:
+        world = region()
+        world.clock.advance_s(30 * DAY_S)
+        world.jobs.closer.close("2026-11", world.deadline())
+        for entry in usage_of(world.items):
+            change(world.items, entry, 1_000)
+        rows = report(
+            world, from_s=OCTOBER, to_s=NOVEMBER, accounts=accounts, details=details,
+            group_by=("corrects",), with_corrections=True,
+        )  # fmt: skip
+        assert summed_by(rows) == {("",): Total(12 + 2**62, 3), (rfc3339(OCTOBER),): Total(17, 1)}
+
+    def test_all_regions_where_only_one_has_closed_it(self, accounts: frozenset[str], details: tuple[str, ...]) -> None:
+        elsewhere = World(now_s=NOVEMBER - HOUR_S)
+        elsewhere.send([record(30, start_s=OCTOBER)])
+        rows = report(
+            region(), elsewhere, from_s=OCTOBER, to_s=NOVEMBER, accounts=accounts, details=details,
+            group_by=("account_id",),
+        )  # fmt: skip
+        assert summed_by(rows) == {(ACCOUNT,): Total(42, 3), (OTHER,): Total(2**62, 1)}
+
+
+@pytest.mark.parametrize("accounts", ACCOUNTS)
+def test_every_format_says_the_same(accounts: frozenset[str]) -> None:
+    query = UsageQuery(from_s=OCTOBER, to_s=NOVEMBER, group_by=("month", "corrects"), accounts=accounts,
+                       with_corrections=True)  # fmt: skip
+    rows = usage_rows([source(region())], query, (), now_s=NOVEMBER + 4 * DAY_S)
+    answer = usage_answer(query, rows, as_of_s=NOVEMBER, complete_s=NOVEMBER)
+    expected = [
+        {"month": "2026-10", "corrects": "", "bytes": str(12 + 2**62), "records": "3"},
+        {"month": "2026-11", "corrects": rfc3339(OCTOBER), "bytes": "17", "records": "1"},
+    ]
+    tables = [
+        json.loads(rendered(answer, Format.JSON))["rows"],
+        [json.loads(line) for line in rendered(answer, Format.NDJSON).splitlines()],
+        list(csv.DictReader(io.StringIO(rendered(answer, Format.CSV).decode()))),
+        pq.read_table(io.BytesIO(rendered(answer, Format.PARQUET))).to_pylist(),
+    ]
+    for table in tables:
+        assert [{name: str(value) for name, value in row.items()} for row in table] == expected
+    text = rendered(answer, Format.TABLE).decode()
+    assert f"{12 + 2**62:,}" in text
+    assert rfc3339(OCTOBER) in text

@@ -1,0 +1,299 @@
+"""What DuckDB scans: right for any SQL, and nothing that blocks can hold a query for ever."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow.dataset as ds
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import metering
+from metering.errors import LedgerCorruptError, ObjectDamagedError, UnavailableError
+from metering.reports.sql import query, scan
+from metering.reports.sql.ahead import Stop
+from metering.reports.sql.query import LakeQuery, QueryStoppedError
+from metering.reports.sql.scan import QUERY_SCHEMA, LakeRows, Part, ScanState
+from metering.units import HOUR_S
+from tests.support.lake_world import ACCOUNT, HOUR, World, record
+from tests.support.slow_lake import ask_again_and_again, slow_lake
+from tests.unit.billing.test_months import FIRST_S, MONTH, world_with_october
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+OTHER = "210987654321"
+# In the lake 1, 2 and 4 (two files), in staging 8 and 16.
+ROWS, BYTES = 5, 31
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    world = World()
+    world.send([record(1), record(2, account=OTHER)])
+    world.compact_all()
+    world.send([record(4, start_s=HOUR - HOUR_S)])
+    world.compact_all()
+    world.send([record(8), record(16, account=OTHER, start_s=HOUR - 2 * HOUR_S)])
+    return world
+
+
+def ask(world: World, sql: str, **options: float) -> list[tuple[object, ...]]:
+    return LakeQuery(view=world.jobs.view, objects=world.objects).run(sql, **options).rows  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("sql", "rows"), [
+    ("SELECT count(*) FROM transfers", [(ROWS,)]),
+    ("SELECT count(*), sum(bytes) FROM (SELECT * FROM transfers)", [(ROWS, BYTES)]),
+    ("SELECT count(*), sum(a.bytes) FROM transfers a JOIN transfers b USING (batch_id, bytes)", [(ROWS, BYTES)]),
+    ("SELECT count(*) FROM transfers a, transfers b, transfers c", [(ROWS**3,)]),
+    ("SELECT sum(bytes) FROM transfers UNION ALL SELECT sum(bytes) FROM usage", [(BYTES,), (BYTES,)]),
+    ("WITH t AS (FROM transfers) SELECT (SELECT sum(bytes) FROM t), (SELECT count(*) FROM t)", [(BYTES, ROWS)]),
+    ("WITH t AS MATERIALIZED (FROM transfers) SELECT sum(x.bytes) FROM t x JOIN t USING (batch_id, bytes)", [(BYTES,)]),
+    ("SELECT max(bytes) FROM transfers WHERE bytes < (SELECT max(bytes) FROM transfers)", [(8,)]),
+    ("SELECT bytes FROM transfers t WHERE bytes = "
+     "(SELECT max(bytes) FROM transfers u WHERE u.account_id = t.account_id) ORDER BY 1", [(8,), (16,)]),
+    ("SELECT sum(bytes) FROM transfers WHERE account_id = '210987654321'", [(18,)]),
+    ("SELECT sum(bytes) FROM transfers WHERE account_id IN ('210987654321', '1') OR bytes = 1", [(19,)]),
+    ("SELECT sum(bytes) FROM transfers WHERE account_id LIKE '21%' AND hour < now() + INTERVAL 99 YEAR", [(18,)]),
+    ("SELECT count(*) FROM transfers WHERE account_id IS NULL", [(0,)]),
+    ("SELECT count(*) FROM (SELECT 1 FROM transfers LIMIT 2)", [(2,)]),
+    ("SELECT count(DISTINCT hour), count(DISTINCT batch_id) FROM transfers", [(3, 3)]),
+    ("SELECT sum(t.bytes) FROM transfers t SEMI JOIN usage u ON t.hour = u.hour AND u.bytes > 0", [(BYTES,)]),
+    ("SELECT bytes FROM transfers ORDER BY bytes DESC LIMIT 1", [(16,)]),
+    ("SELECT sum(s) FROM (SELECT sum(bytes) OVER (PARTITION BY account_id) s FROM transfers)", [(13 * 3 + 18 * 2,)]),
+], ids=lambda value: "sql" if isinstance(value, str) else "rows")  # fmt: skip
+def test_any_sql_may_scan_the_views_as_often_as_it_likes(world: World, sql: str, rows: object) -> None:
+    assert ask(world, sql) == rows
+
+
+def test_every_column_has_its_own_values(world: World) -> None:
+    [row] = ask(world, "SELECT * FROM transfers WHERE bytes = 4")
+    assert row[:8] == (
+        ACCOUNT,
+        "AmazonEC2",
+        "i-0abc",
+        "out",
+        "us-east-1/use1-az2",
+        "internet",
+        "DataTransfer-Out-Bytes",
+        4,
+    )
+    assert len(row) == len(QUERY_SCHEMA.names)
+
+
+def test_row_groups_that_cannot_match_are_not_read(world: World) -> None:
+    opened: list[str] = []
+    world.objects.on_call = opened.append
+    try:
+        ask(world, "SELECT sum(bytes) FROM transfers")
+        all_of_it = opened.count("objects.open")
+        opened.clear()
+        assert ask(world, "SELECT sum(bytes) FROM transfers WHERE account_id = '9'") == [(None,)]
+    finally:
+        world.objects.on_call = lambda _call: None
+    assert opened.count("objects.open") < all_of_it
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(HOUR - 3 * HOUR_S, HOUR + HOUR_S), min_size=1, max_size=3))
+def test_ranges_that_meet_at_any_second_hold_each_row_once(world: World, cuts: list[int]) -> None:
+    ends = [0, *sorted(cuts), HOUR + 2 * HOUR_S]
+    parts = [
+        ask(world, "SELECT coalesce(sum(bytes), 0)::BIGINT, count(*) FROM transfers", from_s=a, to_s=b)[0]
+        for a, b in pairwise(ends)
+        if a < b
+    ]
+    assert tuple(map(sum, zip(*parts, strict=True))) == (BYTES, ROWS)  # type: ignore[arg-type]
+
+
+def test_a_range_off_the_hour_takes_rows_by_their_start() -> None:
+    world = World()
+    world.send([record(1, start_s=HOUR), record(2, start_s=HOUR + 900), record(4, start_s=HOUR + 1_799)])
+    world.compact_all()
+    world.send([record(8, start_s=HOUR + 1_000)])
+    total = "SELECT sum(bytes) FROM transfers"
+    assert ask(world, total, from_s=HOUR + 900, to_s=HOUR + 1_799) == [(10,)]
+    assert ask(world, total, from_s=HOUR + 1, to_s=HOUR + HOUR_S) == [(14,)]
+    assert ask(world, "SELECT sum(bytes) FROM usage", from_s=HOUR + 901, to_s=HOUR + 1_800) == [(12,)]
+
+
+def test_corrections_count_at_the_beginning_of_the_hour_that_they_are_booked_in() -> None:
+    world = world_with_october()
+    world.jobs.closer.close(MONTH, world.deadline())
+    world.send([record(17, start_s=FIRST_S + HOUR_S - 1)])
+    total = "SELECT sum(bytes) FROM transfers WHERE bytes = 17"
+    [(hour_s,)] = ask(world, "SELECT epoch(hour)::BIGINT FROM transfers WHERE bytes = 17")
+    assert isinstance(hour_s, int)
+    assert hour_s > FIRST_S + HOUR_S
+    assert ask(world, total, from_s=hour_s, to_s=hour_s + 60) == [(17,)]
+    assert ask(world, total, from_s=hour_s + 60, to_s=hour_s + HOUR_S) == [(None,)]
+
+
+def blocked(world: World, call: str) -> Callable[[], None]:
+    """Each such call from now on blocks until the function that is returned is called."""
+    gate = threading.Event()
+
+    def wait(name: str) -> None:
+        if name == call:
+            gate.wait()
+
+    world.objects.on_call = wait
+    return gate.set
+
+
+@pytest.mark.parametrize("call", ["objects.open.next", "objects.open", "objects.get", "objects.list"])
+def test_a_read_that_blocks_is_left_after_the_time_limit(call: str) -> None:
+    world = World()
+    world.send([record(1)])
+    world.compact_all()
+    world.send([record(2)])
+    free = blocked(world, call)
+    began = time.monotonic()
+    try:
+        with pytest.raises(QueryStoppedError, match=r"longer than 0\.3 s") as error:
+            ask(world, "SELECT sum(bytes) FROM transfers", timeout_s=0.3)
+    finally:
+        free()
+    assert time.monotonic() - began < 10
+    assert "--timeout" in error.value.advice
+
+
+def test_control_c_ends_a_query_whose_read_blocks() -> None:
+    world = World()
+    world.send([record(1)])
+    world.compact_all()
+    free = blocked(world, "objects.open.next")
+    # A process that a script started in the background ignores the signal, and so do its children.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    began = time.monotonic()
+    timer = threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT))
+    timer.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            ask(world, "SELECT sum(bytes) FROM transfers", timeout_s=20)
+    finally:
+        free()
+        timer.join()
+        signal.signal(signal.SIGINT, before)
+    assert time.monotonic() - began < 10
+
+
+_BLOCKED_PROCESS = """
+import threading
+from metering.reports.sql.query import LakeQuery, QueryStoppedError
+from tests.support.lake_world import World, record
+world = World()
+world.send([record(1)])
+world.compact_all()
+world.objects.on_call = lambda call: threading.Event().wait() if call == "objects.open.next" else None
+try:
+    LakeQuery(view=world.jobs.view, objects=world.objects).run("SELECT sum(bytes) FROM transfers", timeout_s=0.3)
+except QueryStoppedError as error:
+    raise SystemExit(str(error))
+"""
+
+
+def test_a_process_whose_read_blocks_for_ever_ends_all_the_same() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _BLOCKED_PROCESS], capture_output=True, text=True, timeout=60, check=False,
+        cwd=Path(__file__).resolve().parents[3],
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.strip() == "The query took longer than 0.3 s and was stopped."
+
+
+def test_a_query_that_computes_too_long_is_stopped() -> None:
+    began = time.monotonic()
+    with pytest.raises(QueryStoppedError):
+        ask(
+            World(),
+            "SELECT count(*) FROM range(10000000) a, range(10000000) b WHERE a.range % 7 = b.range % 11",
+            timeout_s=0.3,
+        )
+    assert time.monotonic() - began < 10
+
+
+def test_a_time_limit_beyond_all_clocks_is_none(world: World) -> None:
+    assert ask(world, "SELECT sum(bytes) FROM transfers", timeout_s=1e18) == [(BYTES,)]
+
+
+def test_a_fetched_file_that_is_gone_is_trouble_of_this_machine_and_no_damage(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scannable = query.scannable
+
+    def lose(rows: LakeRows) -> LakeRows:
+        for part in rows._parts:
+            if part.local is not None:
+                part.local.unlink(missing_ok=True)
+        return scannable(rows)
+
+    monkeypatch.setattr(query, "scannable", lose)
+    with pytest.raises(QueryStoppedError, match="No such file"):
+        ask(world, "SELECT sum(bytes) FROM transfers")
+
+
+def test_errors_of_reading_stay_what_they_are(world: World) -> None:
+    total = "SELECT sum(bytes) FROM transfers"
+
+    def refuse(name: str) -> None:
+        if name == "objects.open":
+            raise UnavailableError("s3.GetObject", "SlowDown")
+
+    world.objects.on_call = refuse
+    try:
+        with pytest.raises(UnavailableError):
+            ask(world, total)
+    finally:
+        world.objects.on_call = lambda _call: None
+    lake = slow_lake(hours=1, files=2)
+    key = lake.objects.keys("lake/")[0]
+    lake.objects.put(key, lake.objects.get(key)[:-3], if_absent=False)
+    with pytest.raises(ObjectDamagedError, match="lake/"):
+        ask(lake, total)
+    lake.objects.remove(key)
+    with pytest.raises(LedgerCorruptError, match="is gone"):
+        ask(lake, total)
+
+
+def test_a_query_over_many_files_and_slow_reads_ends() -> None:
+    """The short version of the drill in tests/e2e: 300 of them."""
+    ask_again_and_again(slow_lake(hours=20, files=2), times=8, read_s=0.001)
+
+
+def test_duckdb_gets_our_rows_and_arrow_no_file_system() -> None:
+    """A Python file system below Arrow's scanner or DuckDB hangs for ever now and then."""
+    banned = {"pyarrow.fs", "fsspec"}
+    names = {"PyFileSystem", "FSSpecHandler", "FileSystemHandler", "FileSystemDataset", "SubTreeFileSystem"}
+    for path in sorted(Path(metering.__file__).parent.rglob("*.py")):
+        tree = ast.parse(path.read_text())
+        imported = {
+            *(each.name for node in ast.walk(tree) if isinstance(node, ast.Import) for each in node.names),
+            *(str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)),
+        }
+        used = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+        used |= {each.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for each in node.names}
+        assert not imported & banned, path
+        assert not used & names, path
+        assert "pyarrow.dataset" not in imported or path == Path(inspect.getfile(scan)), path
+        assert "register" not in used or "duckdb" not in imported or path == Path(inspect.getfile(query)), path
+        assert not used & {"from_arrow", "arrow"} or "duckdb" not in imported, path
+
+
+def test_a_file_system_handed_to_a_scan_is_refused_before_duckdb_sees_it() -> None:
+    rows = LakeRows(World().objects, [Part(key="lake/x", hour_s=0)], ScanState(stop=Stop()))
+    assert query.scannable(rows) is rows
+    with pytest.raises(TypeError, match="LakeRows"):
+        query.scannable(ds.dataset([]))
