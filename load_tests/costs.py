@@ -144,7 +144,7 @@ def measure(scenario: str, batches: int = 2_000) -> BatchCost:
     clock = ManualClock(now_s * 1_000)
     store, objects = MeteredItemStore(), _CountedObjects(clock)
     aggregator = Aggregator(
-        store=store,
+        items=store,
         objects=objects,
         reader=RecordBatchReader(objects, bucket="b", limits=LIMITS),
         codec=ParquetRowCodec(),

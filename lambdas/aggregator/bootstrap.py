@@ -40,7 +40,7 @@ def dependencies() -> Dependencies:
     region = RegionPorts(Clients.from_env(os.environ), settings)
     metrics = EmfMetrics(service=SERVICE, stage=settings.stage)
     aggregator = Aggregator(
-        store=region.items,
+        items=region.items,
         objects=region.objects,
         reader=RecordBatchReader(
             region.objects, bucket=settings.data_bucket, limits=ReadLimits(object_bytes=settings.object_bytes)

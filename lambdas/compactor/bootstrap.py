@@ -49,7 +49,7 @@ def dependencies() -> Dependencies:
         settings=settings,
     )
     sweeper = Sweeper(
-        store=jobs.items,
+        items=jobs.items,
         objects=jobs.objects,
         clock=jobs.clock,
         entropy=jobs.entropy,

@@ -38,7 +38,7 @@ def dependencies() -> Dependencies:
     region = RegionPorts(Clients.from_env(os.environ), settings)
     metrics = EmfMetrics(service=SERVICE, stage=settings.stage)
     sweeper = Sweeper(
-        store=region.items,
+        items=region.items,
         objects=region.objects,
         clock=SystemClock(),
         entropy=SystemEntropy(),

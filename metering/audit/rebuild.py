@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from metering.ledger.closed_months import ClosedMonth
     from metering.stores.clock import Clock
     from metering.stores.items import ItemStore
-    from metering.stores.patience import Patience
+    from metering.stores.retrying import Retrier
     from metering.stores.telemetry import Metrics
     from metering.usage.totals import Total, UsageKey
 
@@ -110,7 +110,7 @@ class Rebuilder:
     view: LakeView
     reconciler: Reconciler
     clock: Clock
-    patience: Patience
+    retrier: Retrier
     metrics: Metrics
     marker_life_s: int
     rounds: int = 8
@@ -164,7 +164,7 @@ class Rebuilder:
         oldest_s = self._now_s() - self.marker_life_s
         unsettled = self._open_hours()
         hours = self.view.hours(from_s=oldest_s)
-        rows = sum(self.view.hour_interval(hour_s).total.records for hour_s in hours)
+        rows = sum(self.view.hour_between(hour_s).total.records for hour_s in hours)
         # By the rows, because nobody knows the batches; a batch has one row at least.
         parts = 1 + rows // (100 * self.batches_at_once)
         batches = rebuilt = 0
@@ -268,7 +268,7 @@ class Rebuilder:
             condition=AnyOf((Absent(), Equals(attribute="verdict", value="rejected"))),
         )
         try:
-            self.patience.call(lambda: self.items.put(put))
+            self.retrier.call(lambda: self.items.put(put))
         except ConditionFailedError:
             return False
         return True

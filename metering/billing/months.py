@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from metering.stores.clock import Clock, Deadline
     from metering.stores.items import ItemStore
     from metering.stores.objects import ObjectStore
-    from metering.stores.patience import Patience
+    from metering.stores.retrying import Retrier
     from metering.stores.telemetry import Alerts
     from metering.usage.totals import Total, UsageKey
 
@@ -66,7 +66,7 @@ class PeriodCloser:
     compactor: Compactor
     reconciler: Reconciler
     clock: Clock
-    patience: Patience
+    retrier: Retrier
     alerts: Alerts
     shards: int
     wait_s: int = 3 * DAY_S
@@ -106,7 +106,7 @@ class PeriodCloser:
 
     def frozen(self, month: str) -> ClosedMonth | None:
         """The figures of a closed month, or None if it is not closed."""
-        return self.patience.call(lambda: frozen_month(self.items, self.objects, month))
+        return self.retrier.call(lambda: frozen_month(self.items, self.objects, month))
 
     def verify(self, month: str) -> list[str]:
         """Recompute a closed month from its files; returns what is wrong, one sentence each.
@@ -129,7 +129,7 @@ class PeriodCloser:
         period = Period(month=month, state="closing")
         put = Put(table=Table.LEDGER, item=period.to_item(), condition=Absent())
         try:
-            self.patience.call(lambda: self.items.put(put))
+            self.retrier.call(lambda: self.items.put(put))
         except ConditionFailedError as error:
             return period if error.existing is None else self.show(month) or period
         return period
@@ -175,7 +175,7 @@ class PeriodCloser:
         )
 
     def _closed_hour(self, hour_s: int, month: str) -> ClosedHour:
-        state = self.view.hour_exact(hour_s)
+        state = self.view.hour_snapshot(hour_s)
         if not state.published:
             raise PeriodNotClosableError(month, f"{rfc3339(hour_s)} is not published; run the command again")
         files = tuple(
@@ -189,7 +189,7 @@ class PeriodCloser:
 
     def _freeze(self, closed: ClosedMonth) -> None:
         key, body = closed_month_key(closed.month), closed.to_json()
-        self.patience.call(lambda: self.objects.put(key, body, if_absent=True))
+        self.retrier.call(lambda: self.objects.put(key, body, if_absent=True))
         update = Update(
             table=Table.LEDGER,
             key=period_key(closed.month),
@@ -197,7 +197,7 @@ class PeriodCloser:
             condition=Equals(attribute="state", value="closing"),
         )
         try:
-            self.patience.call(lambda: self.items.update(update))
+            self.retrier.call(lambda: self.items.update(update))
         except ConditionFailedError:
             # Somebody else came first: the same month gives the same manifest.
             return

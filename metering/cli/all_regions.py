@@ -3,7 +3,7 @@
 from metering.cli.command import Session
 from metering.cli.connecting import connect
 from metering.cli.failures import CommandFailedError
-from metering.cli.region_tools import RegionTools
+from metering.cli.fleet_tools import FleetTools
 from metering.wiring.connection import RegionConnection
 
 ALL = "all"
@@ -22,7 +22,7 @@ def connections(session: Session) -> list[RegionConnection]:
     """
     if not asks_for_all(session):
         return [session.region()]
-    tools = RegionTools(session)
+    tools = FleetTools(session)
     states = {state.region: state for state in tools.states.everything()}
     found: list[RegionConnection] = []
     for name in sorted({tools.rules.home, *states}):
@@ -41,4 +41,4 @@ def connections(session: Session) -> list[RegionConnection]:
 
 def left_out(session: Session) -> dict[str, list[str]]:
     """What regions go without because they do not have it, by region."""
-    return {state.region: list(state.left_out) for state in RegionTools(session).states.everything() if state.left_out}
+    return {state.region: list(state.left_out) for state in FleetTools(session).states.everything() if state.left_out}

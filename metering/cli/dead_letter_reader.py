@@ -66,7 +66,7 @@ def dead_letters(region: RegionConnection) -> DeadLetters:
         dead=region.dead_letters,
         ingest=region.ingest,
         reader=RecordBatchReader(region.objects, bucket=settings.data_bucket, limits=limits),
-        store=region.items,
+        items=region.items,
         clock=SystemClock(),
         admission=Admission.of(settings),
         bucket=settings.data_bucket,

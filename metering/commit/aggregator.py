@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING
 
 from metering import metric_names
 from metering.commit.committer import Committer, Invocation
-from metering.commit.deduplication import Content, rounds
+from metering.commit.deduplication import Content, decision_rounds
 from metering.commit.finisher import Finisher
 from metering.commit.held import HeldNotes
 from metering.commit.originals import Candidate, Originals
 from metering.commit.shares import ALONE_FROM_RECEIVE, Shares
 from metering.commit.tally import Tally
-from metering.commit.verdict_writer import Refuser
+from metering.commit.verdict_writer import VerdictWriter
 from metering.commit.verdicts import Verdict
 from metering.errors import UnavailableError
 from metering.intake.admission import Admission
 from metering.intake.batches import DecodedBatch, RefusedBatch
-from metering.stores.patience import Patience
+from metering.stores.retrying import Retrier
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -59,7 +59,7 @@ class Aggregator:
     def __init__(
         self,
         *,
-        store: ItemStore,
+        items: ItemStore,
         objects: ObjectStore,
         reader: BatchReader,
         codec: RowCodec,
@@ -69,31 +69,31 @@ class Aggregator:
         settings: Settings,
         alerts: Alerts | None = None,
     ) -> None:
-        patience = Patience(clock=clock, entropy=entropy, attempts=settings.attempts)
+        retrier = Retrier(clock=clock, entropy=entropy, attempts=settings.attempts)
         self._reader = reader
         self._metrics = metrics
         self._alerts = alerts
         self._settings = settings
-        self._held = HeldNotes(store=store, clock=clock, metrics=metrics)
+        self._held = HeldNotes(items=items, clock=clock, metrics=metrics)
         self._admission = Admission.of(settings)
-        self._refuser = Refuser(
-            store=store,
+        self._refuser = VerdictWriter(
+            items=items,
             objects=objects,
             clock=clock,
             metrics=metrics,
-            patience=patience,
+            retrier=retrier,
             marker_life_s=settings.marker_life_s,
         )
         self._committer = Committer(
-            store=store,
+            items=items,
             objects=objects,
             codec=codec,
             clock=clock,
             entropy=entropy,
             metrics=metrics,
-            patience=patience,
-            finisher=Finisher(store=store, objects=objects, patience=patience),
-            originals=Originals(store=store, patience=patience),
+            retrier=retrier,
+            finisher=Finisher(items=items, objects=objects, retrier=retrier),
+            originals=Originals(items=items, retrier=retrier),
             settings=settings,
         )
 
@@ -160,7 +160,7 @@ class Aggregator:
 
     def _settle(self, window: list[Copy], invocation: Invocation) -> None:
         undecided: set[tuple[str, str]] = set()
-        for contents in rounds(window):
+        for contents in decision_rounds(window):
             ready: list[Content] = []
             for content in contents:
                 # What came first under its id has no verdict, so this one cannot have any either.

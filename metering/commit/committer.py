@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from metering import metric_names
 from metering.commit.booking import BookedBatch, book
-from metering.commit.lookahead import Foresight
+from metering.commit.lookahead import VerdictLookahead
 from metering.commit.packing import Budget, CommitPlan, plan_commits
 from metering.commit.transaction import ClosedMonths, CommitBody, EarlierVerdicts, OwnCommit, build_commit, read_refusal
 from metering.commit.verdicts import Verdict
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
     from metering.commit.originals import Candidate, Originals
     from metering.commit.shares import Shares
     from metering.commit.tally import Tally
-    from metering.commit.verdict_writer import Refuser
+    from metering.commit.verdict_writer import VerdictWriter
     from metering.lake.ports import RowCodec
     from metering.settings import Settings
     from metering.stores.clock import Clock, Deadline, Entropy
     from metering.stores.items import ItemStore
     from metering.stores.objects import ObjectStore
-    from metering.stores.patience import Patience
+    from metering.stores.retrying import Retrier
     from metering.stores.telemetry import Metrics
 
 Groups = list[list["Candidate"]]
@@ -53,7 +53,7 @@ class Invocation:
 
     deadline: Deadline
     shares: Shares
-    refuser: Refuser
+    refuser: VerdictWriter
     tally: Tally
 
     def reject(self, content: Content, batch: RefusedBatch) -> None:
@@ -72,30 +72,30 @@ class Committer:
     def __init__(
         self,
         *,
-        store: ItemStore,
+        items: ItemStore,
         objects: ObjectStore,
         codec: RowCodec,
         clock: Clock,
         entropy: Entropy,
         metrics: Metrics,
-        patience: Patience,
+        retrier: Retrier,
         finisher: Finisher,
         originals: Originals,
         settings: Settings,
     ) -> None:
-        self._store = store
+        self._items = items
         self._objects = objects
         self._codec = codec
         self._clock = clock
         self._entropy = entropy
         self._metrics = metrics
-        self._patience = patience
+        self._retrier = retrier
         self._finisher = finisher
         self._originals = originals
         self._settings = settings
         self._budget = Budget(records=settings.commit_records, bytes=settings.commit_bytes, keys=settings.commit_keys)
-        self._foresight = Foresight(store)
-        self._shards = ShardRecord(items=store, patience=patience, shards=settings.shards)
+        self._lookahead = VerdictLookahead(items)
+        self._shards = ShardRecord(items=items, retrier=retrier, shards=settings.shards)
         # A month never opens again, so what was seen once stays true.
         self._closed: set[str] = set()
 
@@ -113,7 +113,7 @@ class Committer:
 
     def _undecided(self, candidates: Sequence[Candidate], invocation: Invocation) -> list[Candidate]:
         """Those without a verdict that could be seen beforehand; the others get it."""
-        markers = self._foresight.accepted_before([each.content for each in candidates])
+        markers = self._lookahead.accepted_before([each.content for each in candidates])
         if not markers:
             return list(candidates)
         undecided = []
@@ -189,14 +189,14 @@ class Committer:
 
     def _put(self, key: str, content: bytes) -> None:
         # Named by the commit's own id: if it is there, a lost reply was a success.
-        self._patience.call(lambda: self._objects.put(key, content, if_absent=True))
+        self._retrier.call(lambda: self._objects.put(key, content, if_absent=True))
 
     def _send(self, body: CommitBody, deadline: Deadline) -> _Reply | TransactionCanceledError:
         """Send the transaction, the same one again while its outcome is open."""
         failures = 0
         while True:
             try:
-                self._store.transact(body.actions)
+                self._items.transact(body.actions)
             except UnavailableError:
                 pass
             except ItemTooLargeError:
@@ -208,10 +208,10 @@ class Committer:
             else:
                 return _Reply.LANDED
             failures += 1
-            if failures >= self._patience.attempts or deadline.remaining_ms() < self._settings.reserve_ms // 2:
+            if failures >= self._retrier.attempts or deadline.remaining_ms() < self._settings.reserve_ms // 2:
                 return _Reply.UNKNOWN
             self._metrics.count(metric_names.TRANSACTIONS_REPEATED)
-            self._patience.pause(failures)
+            self._retrier.pause(failures)
         return _Reply.UNKNOWN
 
     def _smaller(self, plan: CommitPlan[BookedBatch], invocation: Invocation) -> Groups:
@@ -237,7 +237,7 @@ class Committer:
             self._closed |= refusal.months
             self._metrics.count(metric_names.COMMITS_REBOOKED)
             return [candidates]
-        self._foresight.met_earlier_verdicts()
+        self._lookahead.met_earlier_verdicts()
         rest = self._still_undecided(candidates, refusal, invocation)
         if not rest:
             return []

@@ -66,7 +66,7 @@ class Content:
             self.copies.append(copy)
 
 
-def rounds(copies: Iterable[Copy]) -> Iterator[list[Content]]:
+def decision_rounds(copies: Iterable[Copy]) -> Iterator[list[Content]]:
     """Contents in the order in which they may be decided: no two of one batch id in the same round."""
     groups: dict[tuple[str, str], dict[tuple[int, str, str], Content]] = {}
     for copy in copies:

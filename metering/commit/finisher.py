@@ -14,7 +14,7 @@ from metering.stores.writes import AllOf, Equals, Table, Update
 if TYPE_CHECKING:
     from metering.stores.items import ItemStore
     from metering.stores.objects import ObjectStore
-    from metering.stores.patience import Patience
+    from metering.stores.retrying import Retrier
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,10 +28,10 @@ class _Work:
 class Finisher:
     """Finishes open commits."""
 
-    def __init__(self, *, store: ItemStore, objects: ObjectStore, patience: Patience) -> None:
-        self._store = store
+    def __init__(self, *, items: ItemStore, objects: ObjectStore, retrier: Retrier) -> None:
+        self._items = items
         self._objects = objects
-        self._patience = patience
+        self._retrier = retrier
 
     def finish(self, commit_id: str, *, opened: WriteAhead | None = None) -> None:
         """Apply the chunks that are left, if the commit is open; afterwards it is not open any more.
@@ -54,10 +54,10 @@ class Finisher:
                 continue
             seen = self._look(commit_id, work.ahead)
             failures = failures + 1 if seen is not None and seen.next_chunk == work.next_chunk else 0
-            if failures >= self._patience.attempts:
+            if failures >= self._retrier.attempts:
                 raise UnavailableError("finish", f"commit {commit_id} stays open")
             if failures:
-                self._patience.pause(failures)
+                self._retrier.pause(failures)
             work = seen
 
     def _look(self, commit_id: str, ahead: WriteAhead | None) -> _Work | None:
@@ -68,14 +68,14 @@ class Finisher:
         return None if ahead is None else _Work(ahead=ahead, next_chunk=record.next_chunk)
 
     def _open(self, commit_id: str) -> CommitRecord | None:
-        item = self._patience.call(lambda: self._store.get(Table.LEDGER, commit_key(commit_id)))
+        item = self._retrier.call(lambda: self._items.get(Table.LEDGER, commit_key(commit_id)))
         record = None if item is None else CommitRecord.from_item(item)
         return record if record is not None and record.state == "open" else None
 
     def _read(self, record: CommitRecord) -> WriteAhead | None:
         key = wal_key(record.staging_key)
         try:
-            body = self._patience.call(lambda: self._objects.get(key))
+            body = self._retrier.call(lambda: self._objects.get(key))
         except ObjectMissingError as error:
             # We may be days late: finished and cleaned by others since the item was read.
             if self._open(record.commit_id) is None:
@@ -96,12 +96,12 @@ class Finisher:
             condition=AllOf((Equals(attribute="state", value="open"), Equals(attribute="next", value=number))),
         )
         try:
-            self._store.transact([step, *work.ahead.chunk(number)])
+            self._items.transact([step, *work.ahead.chunk(number)])
         except (TransactionCanceledError, UnavailableError):
             return False
         return True
 
 
-def finish_commit(commit_id: str, *, store: ItemStore, objects: ObjectStore, patience: Patience) -> None:
+def finish_commit(commit_id: str, *, items: ItemStore, objects: ObjectStore, retrier: Retrier) -> None:
     """Finish one commit if it is open (see `Finisher.finish`)."""
-    Finisher(store=store, objects=objects, patience=patience).finish(commit_id)
+    Finisher(items=items, objects=objects, retrier=retrier).finish(commit_id)

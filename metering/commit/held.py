@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 class HeldNotes:
     """Writes them. They are never deleted: the watch knows which are over, and the table forgets them."""
 
-    store: ItemStore
+    items: ItemStore
     clock: Clock
     metrics: Metrics
 
@@ -50,6 +50,6 @@ class HeldNotes:
             noted_s=self.clock.now_ms() // 1000,
         )
         try:
-            self.store.put(Put(table=Table.LEDGER, item=held.to_item()))
+            self.items.put(Put(table=Table.LEDGER, item=held.to_item()))
         except UnavailableError:
             self.metrics.count(metric_names.HELD_NOTES_LOST)

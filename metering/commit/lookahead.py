@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 _PERSISTENCE = 20
 
 
-class Foresight:
+class VerdictLookahead:
     """Decides when to look, and looks."""
 
-    def __init__(self, store: ItemStore) -> None:
-        self._store = store
+    def __init__(self, items: ItemStore) -> None:
+        self._items = items
         self._looks_left = 0
 
     def met_earlier_verdicts(self) -> None:
@@ -42,7 +42,7 @@ class Foresight:
         if not worth_it:
             return {}
         try:
-            items = self._store.get_many(Table.LEDGER, [marker_key(each.batch.batch_id) for each in worth_it])
+            items = self._items.get_many(Table.LEDGER, [marker_key(each.batch.batch_id) for each in worth_it])
         except UnavailableError:
             return {}
         markers = filter(None, map(_readable, items.values()))

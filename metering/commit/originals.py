@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from metering.commit.deduplication import Content
     from metering.stores.items import ItemStore
-    from metering.stores.patience import Patience
+    from metering.stores.retrying import Retrier
     from metering.stores.writes import Item, Key
 
 
@@ -54,9 +54,9 @@ class Candidate:
 class Originals:
     """Reads the markers that retries name."""
 
-    def __init__(self, *, store: ItemStore, patience: Patience) -> None:
-        self._store = store
-        self._patience = patience
+    def __init__(self, *, items: ItemStore, retrier: Retrier) -> None:
+        self._items = items
+        self._retrier = retrier
 
     def judge(self, candidates: Sequence[Candidate]) -> list[Candidate | RefusedBatch | Verdict | LedgerCorruptError]:
         """For each, in order: itself with its original, or why it is not to be committed.
@@ -69,7 +69,7 @@ class Originals:
         if not keys:
             return list(candidates)
         try:
-            items = self._patience.call(lambda: self._store.get_many(Table.LEDGER, list(dict.fromkeys(keys))))
+            items = self._retrier.call(lambda: self._items.get_many(Table.LEDGER, list(dict.fromkeys(keys))))
         except UnavailableError:
             return [Verdict.PUT_BACK if each.batch.retry_of else each for each in candidates]
         return [_judge(each, items) if each.batch.retry_of else each for each in candidates]

@@ -13,7 +13,7 @@ from metering.ledger.booked_hours import Pending, pending_key
 from metering.ledger.commits import CommitRecord, commit_key
 from metering.ledger.notes.completeness import COMPLETENESS_KEY, Completeness
 from metering.ledger.shards import known_shards
-from metering.stores.patience import Patience
+from metering.stores.retrying import Retrier
 from metering.stores.writes import Table
 
 if TYPE_CHECKING:
@@ -53,18 +53,18 @@ class Sweeper:
     def __init__(
         self,
         *,
-        store: ItemStore,
+        items: ItemStore,
         objects: ObjectStore,
         clock: Clock,
         entropy: Entropy,
         metrics: Metrics,
         settings: Settings,
     ) -> None:
-        self._store = store
+        self._items = items
         self._metrics = metrics
         self._settings = settings
-        self._patience = Patience(clock=clock, entropy=entropy, attempts=settings.attempts)
-        self._finisher = Finisher(store=store, objects=objects, patience=self._patience)
+        self._retrier = Retrier(clock=clock, entropy=entropy, attempts=settings.attempts)
+        self._finisher = Finisher(items=items, objects=objects, retrier=self._retrier)
         # Applied commits stay pending until they are compacted, and never open again: no need to read them each time.
         self._applied: set[str] = set()
 
@@ -86,7 +86,7 @@ class Sweeper:
         Raises:
             UnavailableError: What the watch found cannot be read now.
         """
-        item = self._patience.call(lambda: self._store.get(Table.LEDGER, COMPLETENESS_KEY))
+        item = self._retrier.call(lambda: self._items.get(Table.LEDGER, COMPLETENESS_KEY))
         known = () if item is None else Completeness.from_item(item).open
         self._applied &= set(known)
         return self._finish(self._open(each for each in known if each not in self._applied), deadline)
@@ -127,12 +127,12 @@ class Sweeper:
                     self._applied.add(commit_id)
 
     def _commits(self, keys: list[Key]) -> dict[Key, Item]:
-        return self._patience.call(lambda: self._store.get_many(Table.LEDGER, keys))
+        return self._retrier.call(lambda: self._items.get_many(Table.LEDGER, keys))
 
     def _wide(self, seen: set[str]) -> Iterator[str]:
         """Wide pending commits that are not known to be applied; `seen` gets all of them."""
-        for shard in known_shards(self._store, self._settings.shards):
-            for item in self._store.query(Table.LEDGER, pending_key(shard, "").pk):
+        for shard in known_shards(self._items, self._settings.shards):
+            for item in self._items.query(Table.LEDGER, pending_key(shard, "").pk):
                 commit_id = str(item["sk"])
                 if not _may_be_wide(item):
                     continue

@@ -18,31 +18,31 @@ if TYPE_CHECKING:
     from metering.stores.clock import Clock
     from metering.stores.items import ItemStore
     from metering.stores.objects import ObjectStore
-    from metering.stores.patience import Patience
+    from metering.stores.retrying import Retrier
     from metering.stores.telemetry import Alerts, Metrics
     from metering.stores.writes import Item
 
 _CONFLICT_PROBLEMS = (("conflict", "other content was accepted under this batch id"),)
 
 
-class Refuser:
+class VerdictWriter:
     """Keeps what is not metered, durably, before its delivery may be acknowledged."""
 
     def __init__(
         self,
         *,
-        store: ItemStore,
+        items: ItemStore,
         objects: ObjectStore,
         clock: Clock,
         metrics: Metrics,
-        patience: Patience,
+        retrier: Retrier,
         marker_life_s: int,
     ) -> None:
-        self._store = store
+        self._items = items
         self._objects = objects
         self._clock = clock
         self._metrics = metrics
-        self._patience = patience
+        self._retrier = retrier
         self._marker_life_s = marker_life_s
         self._foreign: list[Conflict] = []
 
@@ -89,7 +89,7 @@ class Refuser:
             self._metrics.count(metric_names.ALERTS_LOST)
 
     def _marker(self, batch: RefusedBatch) -> Marker | None:
-        item = self._patience.call(lambda: self._store.get(Table.LEDGER, marker_key(batch.batch_id)))
+        item = self._retrier.call(lambda: self._items.get(Table.LEDGER, marker_key(batch.batch_id)))
         return None if item is None else Marker.from_item(item)
 
     def _decide(self, content: Content, batch: RefusedBatch, marker: Marker | None) -> Verdict:
@@ -130,7 +130,7 @@ class Refuser:
             quarantine_key=quarantine_key,
         )
         put = Put(table=Table.LEDGER, item=marker.to_item(), condition=Absent())
-        self._patience.call(lambda: self._store.put(put))
+        self._retrier.call(lambda: self._items.put(put))
 
     def _conflict(self, content: Content, marker: Marker) -> None:
         batch = content.batch
@@ -147,13 +147,13 @@ class Refuser:
         )
         # Only to tell people once: the write of the conflict is unconditional, its content is always the same.
         key = conflict_key(batch.batch_id, batch.content_hash)
-        known = self._patience.call(lambda: self._store.get(Table.LEDGER, key))
+        known = self._retrier.call(lambda: self._items.get(Table.LEDGER, key))
         if known is None:
             # Before the conflict itself: killed in between, the next copy writes both.
             seen = conflict_seen_item(batch.batch_id, batch.content_hash, self._clock.now_ms() // 1000)
-            self._patience.call(lambda: self._store.put(Put(table=Table.LEDGER, item=seen)))
+            self._retrier.call(lambda: self._items.put(Put(table=Table.LEDGER, item=seen)))
         put = Put(table=Table.LEDGER, item=conflict.to_item())
-        self._patience.call(lambda: self._store.put(put))
+        self._retrier.call(lambda: self._items.put(put))
         if known is None and batch.sender_id != marker.sender_id:
             self._metrics.count(metric_names.SENDER_CONFLICTS)
             self._foreign.append(conflict)
@@ -161,7 +161,7 @@ class Refuser:
     def _quarantine(self, batch: QuarantinedBatch) -> None:
         body = batch.encode()
         # Overwritten: named by identity, it is the same batch whoever writes it, and however often.
-        self._patience.call(lambda: self._objects.put(batch.key, body, if_absent=False))
+        self._retrier.call(lambda: self._objects.put(batch.key, body, if_absent=False))
 
 
 def _refused(content: Content, batch: RefusedBatch) -> QuarantinedBatch:

@@ -1,6 +1,7 @@
 """What building and removing regions needs of the world outside: the account, CloudFormation, the CDK, and one region.
 
-Like the ports of `metering.stores`, each method is one step that may be applied although its reply is lost; all can be repeated.
+As with the ports of `metering.stores`, each method is one step that may be applied although its reply is lost. All can
+be repeated.
 """
 
 from __future__ import annotations
@@ -127,7 +128,7 @@ class Probe(Protocol):
         ...
 
 
-class RegionLife(Protocol):
+class DeployedRegion(Protocol):
     """A deployed region: its canary, its mapping, its queues, who is paged."""
 
     def invoke_canary(self, region: str) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from metering.fleet.ports import RegionStates
-    from metering.fleet.steps import RegionWorld
+    from metering.fleet.steps import FleetPorts
 
 _DRAIN_LIMIT_S = 15 * MINUTE_S
 _POLL_MS = 1_000
@@ -23,7 +23,7 @@ _POLL_MS = 1_000
 class RegionRemoval:
     """Stops a region's intake, drains it, and deletes what can be built again: observability and pipeline."""
 
-    def __init__(self, world: RegionWorld, states: RegionStates, *, say: Callable[[str, str], None]) -> None:
+    def __init__(self, world: FleetPorts, states: RegionStates, *, say: Callable[[str, str], None]) -> None:
         self._world = world
         self._states = states
         self._say = say

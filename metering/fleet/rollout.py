@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from metering.fleet.ports import RegionStates
-    from metering.fleet.steps import RegionWorld
+    from metering.fleet.steps import FleetPorts
 
 # A deployment that changes stacks goes through these again; opting in and bootstrapping stay done.
 _KEPT_BY_REDEPLOY = (Step.OPT_IN, Step.BOOTSTRAP)
@@ -40,7 +40,7 @@ class RegionManager:
 
     def __init__(
         self,
-        world: RegionWorld,
+        world: FleetPorts,
         states: RegionStates,
         *,
         say: Callable[[str, str], None] = _silent,

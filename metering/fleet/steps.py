@@ -14,7 +14,7 @@ from metering.units import HOUR_S, MINUTE_S
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from metering.fleet.ports import Account, Builder, Probe, RegionLife, Stacks, StackStatus
+    from metering.fleet.ports import Account, Builder, DeployedRegion, Probe, Stacks, StackStatus
     from metering.stores.clock import Clock
 
 _POLL_MS = 2_000
@@ -31,14 +31,14 @@ OPTIONAL_PARTS: dict[str, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RegionWorld:
+class FleetPorts:
     """All that the steps work with."""
 
     account: Account
     stacks: Stacks
     builder: Builder
     probe: Probe
-    life: RegionLife
+    life: DeployedRegion
     clock: Clock
     rules: RolloutRules
     no_pager: bool = False
@@ -47,7 +47,7 @@ class RegionWorld:
         return self.clock.now_ms() // 1000
 
 
-def opt_in(world: RegionWorld, state: RegionState) -> RegionState:
+def opt_in(world: FleetPorts, state: RegionState) -> RegionState:
     """Opt in where the account has to, and wait until the region is enabled."""
     status = world.account.opt_status(state.region)
     if status is None:
@@ -70,13 +70,13 @@ def opt_in(world: RegionWorld, state: RegionState) -> RegionState:
     return replace(state, listed=True)
 
 
-def bootstrap(world: RegionWorld, state: RegionState) -> RegionState:
+def bootstrap(world: FleetPorts, state: RegionState) -> RegionState:
     """Make the region ready for the CDK."""
     world.builder.bootstrap(state.region)
     return state
 
 
-def preflight(world: RegionWorld, state: RegionState) -> RegionState:
+def preflight(world: FleetPorts, state: RegionState) -> RegionState:
     """Ask the region whether it has what the stacks need; go without what is optional."""
     x86 = matches(state.region, world.rules.x86_regions)
     wanted = replace(state, architecture="x86_64" if x86 else state.architecture, left_out=())
@@ -106,7 +106,7 @@ class PreflightFailedError(OperationFailedError):
         return (PreflightFailedError, (self.state.region, self.state, missing))
 
 
-def deploy(world: RegionWorld, state: RegionState) -> RegionState:
+def deploy(world: FleetPorts, state: RegionState) -> RegionState:
     """Deploy the stacks; clean up after a first deployment that failed, now or in an earlier run."""
     clean_up(world, state.region)
     first = state.deployments == 0
@@ -128,7 +128,7 @@ def deploy(world: RegionWorld, state: RegionState) -> RegionState:
     return replace(state, deployments=state.deployments + 1)
 
 
-def canary(world: RegionWorld, state: RegionState) -> RegionState:
+def canary(world: FleetPorts, state: RegionState) -> RegionState:
     """Start a canary run. Its result is the bake's business."""
     minute_s = slot_of(world.now_s())
     if world.life.good_canaries(state.region, since_s=minute_s):
@@ -139,7 +139,7 @@ def canary(world: RegionWorld, state: RegionState) -> RegionState:
     return asked
 
 
-def bake(world: RegionWorld, state: RegionState) -> RegionState:
+def bake(world: FleetPorts, state: RegionState) -> RegionState:
     """Watch the region for a while, and insist on good canary results: an idle region must not pass by silence."""
     began_s = state.done[Step.CANARY]
     rules = world.rules
@@ -161,7 +161,7 @@ def bake(world: RegionWorld, state: RegionState) -> RegionState:
     return state
 
 
-def ready(world: RegionWorld, state: RegionState) -> RegionState:
+def ready(world: FleetPorts, state: RegionState) -> RegionState:
     """Last look: somebody must be there to be paged, where the stage's rules say so."""
     if world.rules.pager_needed and not world.no_pager and not world.life.pager_subscriptions(state.region):
         raise OperationFailedError(
@@ -171,7 +171,7 @@ def ready(world: RegionWorld, state: RegionState) -> RegionState:
     return state
 
 
-STEPS: dict[Step, Callable[[RegionWorld, RegionState], RegionState]] = {
+STEPS: dict[Step, Callable[[FleetPorts, RegionState], RegionState]] = {
     Step.OPT_IN: opt_in,
     Step.BOOTSTRAP: bootstrap,
     Step.PREFLIGHT: preflight,
@@ -182,7 +182,7 @@ STEPS: dict[Step, Callable[[RegionWorld, RegionState], RegionState]] = {
 }
 
 
-def clean_up(world: RegionWorld, region: str) -> None:
+def clean_up(world: FleetPorts, region: str) -> None:
     """Wait for operations that go on, and delete stacks that were never created whole, the last one first."""
     for name in reversed(world.builder.stacks()):
         status = settled(world, region, name)
@@ -190,7 +190,7 @@ def clean_up(world: RegionWorld, region: str) -> None:
             delete_stack(world, region, name)
 
 
-def settled(world: RegionWorld, region: str, stack: str) -> StackStatus | None:
+def settled(world: FleetPorts, region: str, stack: str) -> StackStatus | None:
     """The stack once no operation goes on; None if there is none."""
     until_s = world.now_s() + _STACK_LIMIT_S
     while (status := world.stacks.describe(region, stack)) is not None and status.busy:
@@ -202,7 +202,7 @@ def settled(world: RegionWorld, region: str, stack: str) -> StackStatus | None:
     return status
 
 
-def delete_stack(world: RegionWorld, region: str, stack: str) -> None:
+def delete_stack(world: FleetPorts, region: str, stack: str) -> None:
     """Delete a stack and wait until it is gone."""
     world.stacks.delete(region, stack)
     left = settled(world, region, stack)
@@ -212,7 +212,7 @@ def delete_stack(world: RegionWorld, region: str, stack: str) -> None:
         )
 
 
-def _deployment(world: RegionWorld, state: RegionState, *, first: bool) -> Deployment:
+def _deployment(world: FleetPorts, state: RegionState, *, first: bool) -> Deployment:
     return Deployment(
         region=state.region,
         architecture=state.architecture,
@@ -236,7 +236,7 @@ def _part_of(finding: Finding) -> str:
     return ""
 
 
-def _why(world: RegionWorld, region: str) -> str:
+def _why(world: FleetPorts, region: str) -> str:
     for name in world.builder.stacks():
         status = settled(world, region, name)
         if status is not None and not status.complete:
@@ -244,6 +244,6 @@ def _why(world: RegionWorld, region: str) -> str:
     return ""
 
 
-def _sleep_until(world: RegionWorld, until_s: int) -> None:
+def _sleep_until(world: FleetPorts, until_s: int) -> None:
     while (left_s := until_s - world.now_s()) > 0:
         world.clock.sleep_ms(min(left_s, MINUTE_S) * 1000)

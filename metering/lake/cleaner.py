@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from metering.stores.clock import Clock, Deadline
     from metering.stores.items import ItemStore
     from metering.stores.objects import ObjectStore
-    from metering.stores.patience import Patience
+    from metering.stores.retrying import Retrier
     from metering.stores.telemetry import Alerts, Metrics
 
 _COMMITS_AT_ONCE = 100
@@ -46,7 +46,7 @@ class Cleaner:
     items: ItemStore
     objects: ObjectStore
     clock: Clock
-    patience: Patience
+    retrier: Retrier
     metrics: Metrics
     alerts: Alerts
     shards: int
@@ -64,7 +64,7 @@ class Cleaner:
         """
         runs = commits = 0
         contradictions = Contradictions()
-        for shard in self.patience.call(lambda: known_shards(self.items, self.shards)):
+        for shard in self.retrier.call(lambda: known_shards(self.items, self.shards)):
             with contradictions.noted():
                 for run in self._due(shard):
                     if deadline.remaining_ms() < self.reserve_ms:
@@ -87,7 +87,7 @@ class Cleaner:
         )
 
     def _clean(self, run: Run) -> int:
-        plan = Plan.from_json(self.patience.call(lambda: self.objects.get(run.plan_key)), run.plan_key)
+        plan = Plan.from_json(self.retrier.call(lambda: self.objects.get(run.plan_key)), run.plan_key)
         for hour in plan.hours:
             for commit_id in hour.commits:
                 self._delete_pointer(hour.hour_s, commit_id)
@@ -99,20 +99,20 @@ class Cleaner:
             set={"cleaned": True},
             condition=Equals(attribute="state", value="done"),
         )
-        self.patience.call(lambda: self.items.update(cleaned))
+        self.retrier.call(lambda: self.items.update(cleaned))
         return len(plan.last)
 
     def _delete_pointer(self, hour_s: int, commit_id: str) -> None:
         delete = Delete(table=Table.LEDGER, key=pointer_key(hour_s, commit_id))
-        self.patience.call(lambda: self.items.delete(delete))
+        self.retrier.call(lambda: self.items.delete(delete))
 
     def _clean_commits(self, run: Run, commit_ids: tuple[str, ...]) -> None:
         pending_keys = [pending_key(run.shard, commit_id) for commit_id in commit_ids]
-        still_pending = self.patience.call(lambda: self.items.get_many(Table.LEDGER, pending_keys))
+        still_pending = self.retrier.call(lambda: self.items.get_many(Table.LEDGER, pending_keys))
         if still_pending:
             self._stop(run, next(iter(still_pending)).sk)
         commit_keys = [commit_key(commit_id) for commit_id in commit_ids]
-        found = self.patience.call(lambda: self.items.get_many(Table.LEDGER, commit_keys))
+        found = self.retrier.call(lambda: self.items.get_many(Table.LEDGER, commit_keys))
         commits = [CommitRecord.from_item(item) for item in found.values()]
         for commit in commits:
             if commit.state != "applied":
@@ -121,7 +121,7 @@ class Cleaner:
                 )
         keys = [key for commit in commits for key in (commit.staging_key, wal_key(commit.staging_key))]
         if keys:
-            self.patience.call(lambda: self.objects.delete(keys))
+            self.retrier.call(lambda: self.objects.delete(keys))
         for commit in commits:
             self._expire(commit)
 
@@ -133,7 +133,7 @@ class Cleaner:
             condition=Exists(),
         )
         try:
-            self.patience.call(lambda: self.items.update(expire))
+            self.retrier.call(lambda: self.items.update(expire))
         except ConditionFailedError:
             # Expired between our read and now: an earlier cleaner had come this far long ago.
             return

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from metering.stores.clock import Clock, Deadline, Entropy
     from metering.stores.items import ItemStore
     from metering.stores.objects import ObjectStore
-    from metering.stores.patience import Patience
+    from metering.stores.retrying import Retrier
     from metering.stores.telemetry import Alerts, Metrics
 
 
@@ -67,7 +67,7 @@ class Compactor:
 
     Attributes:
         finish: Finishes an open wide commit by its id (docs/protocol.md, Finisher).
-        patience: Repeats calls of unknown outcome.
+        retrier: Repeats calls of unknown outcome.
         shards: Number of compaction shards of the region.
         reserve_ms: No further step is begun with less time left.
     """
@@ -77,7 +77,7 @@ class Compactor:
     writer: LakeWriter
     clock: Clock
     entropy: Entropy
-    patience: Patience
+    retrier: Retrier
     metrics: Metrics
     alerts: Alerts
     policy: CompactionPolicy
@@ -99,7 +99,7 @@ class Compactor:
         """
         turn = _Turn(deadline=deadline, closing=closing)
         finished = True
-        for shard in self.patience.call(lambda: known_shards(self.items, self.shards)):
+        for shard in self.retrier.call(lambda: known_shards(self.items, self.shards)):
             try:
                 with turn.contradictions.noted():
                     while self._step(shard, turn):
@@ -119,14 +119,14 @@ class Compactor:
         if turn.deadline.remaining_ms() < self.reserve_ms:
             raise OutOfTimeError
         # The newest run is read before pending is listed, never after: pending is exact only once that run is done.
-        latest = self.patience.call(lambda: newest_run(self.items, shard))
+        latest = self.retrier.call(lambda: newest_run(self.items, shard))
         if latest is not None and latest.state == "planned":
             try:
                 self._work(latest, turn).finish()
             except LateError:
                 self.metrics.count("CompactionLate")
             return True
-        plan = self.patience.call(lambda: self._plan(shard, turn))
+        plan = self.retrier.call(lambda: self._plan(shard, turn))
         if plan is None:
             return False
         self._announce(plan, 1 if latest is None else latest.run + 1)
@@ -139,7 +139,7 @@ class Compactor:
             objects=self.objects,
             writer=self.writer,
             clock=self.clock,
-            patience=self.patience,
+            retrier=self.retrier,
             alerts=self.alerts,
             deadline=turn.deadline,
             reserve_ms=self.reserve_ms,
@@ -196,11 +196,11 @@ class Compactor:
         """Make a plan the run's. Whatever the outcome, what counts is what the chain says when it is read again."""
         key = plan_key(plan.shard, self.entropy.token())
         body = plan.to_json()
-        self.patience.call(lambda: self.objects.put(key, body, if_absent=True))
+        self.retrier.call(lambda: self.objects.put(key, body, if_absent=True))
         run = Run(shard=plan.shard, run=number, state="planned", plan_key=key, planned_at_ms=self.clock.now_ms())
         put = Put(table=Table.LEDGER, item=run.to_item(), condition=Absent())
         try:
-            self.patience.call(lambda: self.items.put(put))
+            self.retrier.call(lambda: self.items.put(put))
         except ConditionFailedError:
             self.metrics.count("CompactionRaceLost")
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from metering.stores.clock import Clock, Deadline
     from metering.stores.items import ItemStore
     from metering.stores.objects import ObjectInfo, ObjectStore
-    from metering.stores.patience import Patience
+    from metering.stores.retrying import Retrier
     from metering.stores.telemetry import Metrics
     from metering.stores.writes import Item
 
@@ -58,7 +58,7 @@ class OrphanCleaner:
     items: ItemStore
     objects: ObjectStore
     clock: Clock
-    patience: Patience
+    retrier: Retrier
     metrics: Metrics
     quarantine_age_s: int
     age_s: int = HOUR_S
@@ -101,14 +101,14 @@ class OrphanCleaner:
 
     def _settle(self, commits: dict[str, _Objects], contradictions: Contradictions) -> int:
         keys = [commit_key(commit_id) for commit_id in commits]
-        items = self.patience.call(lambda: self.items.get_many(Table.LEDGER, keys)) if keys else {}
+        items = self.retrier.call(lambda: self.items.get_many(Table.LEDGER, keys)) if keys else {}
         deletable: list[str] = []
         for commit_id, found in commits.items():
             # Nothing is deleted for what cannot be read: it may be the only copy of accepted rows.
             with contradictions.noted():
                 deletable += self._deletable(commit_id, found, items.get(commit_key(commit_id)))
         if deletable:
-            self.patience.call(lambda: self.objects.delete(deletable))
+            self.retrier.call(lambda: self.objects.delete(deletable))
         return len(deletable)
 
     def _deletable(self, commit_id: str, found: _Objects, item: Item | None) -> list[str]:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from metering.intake.batches import RecordRows
     from metering.lake.rows import Group, RowQuery
-    from metering.ledger.row_sources import Source
+    from metering.ledger.row_sources import RowSource
     from metering.usage.totals import Total
 
 
@@ -64,7 +64,7 @@ class LakeWriter(Protocol):
 class LakeReader(Protocol):
     """Reads rows of lake files and staging objects."""
 
-    def totals(self, sources: Sequence[Source], query: RowQuery) -> dict[Group, Total]:
+    def totals(self, sources: Sequence[RowSource], query: RowQuery) -> dict[Group, Total]:
         """Exact totals of the sources' rows, by the columns of the query. Counted from the rows, never from the ledger.
 
         Raises:

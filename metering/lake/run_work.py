@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from metering.stores.clock import Clock, Deadline
     from metering.stores.items import ItemStore
     from metering.stores.objects import ObjectStore
-    from metering.stores.patience import Patience
+    from metering.stores.retrying import Retrier
     from metering.stores.telemetry import Alerts
     from metering.stores.writes import Condition
 
@@ -59,7 +59,7 @@ class RunWork:
     objects: ObjectStore
     writer: LakeWriter
     clock: Clock
-    patience: Patience
+    retrier: Retrier
     alerts: Alerts
     deadline: Deadline
     reserve_ms: int
@@ -74,7 +74,7 @@ class RunWork:
             LedgerCorruptError: The ledger contradicts the plan; an alert was sent.
             UnavailableError: A call had no sure outcome.
         """
-        plan = Plan.from_json(self.patience.call(lambda: self.objects.get(self.run.plan_key)), self.run.plan_key)
+        plan = Plan.from_json(self.retrier.call(lambda: self.objects.get(self.run.plan_key)), self.run.plan_key)
         for hour in plan.hours:
             self._check_time()
             self._hour(hour)
@@ -87,7 +87,7 @@ class RunWork:
             condition=Equals(attribute="state", value="planned"),
         )
         try:
-            self.patience.call(lambda: self.items.update(done))
+            self.retrier.call(lambda: self.items.update(done))
         except ConditionFailedError:
             raise LateError from None
         self.tally.runs += 1
@@ -98,7 +98,7 @@ class RunWork:
 
     def _hour(self, hour: PlanHour) -> None:
         key = published_key(hour.hour_s, self.run.shard, self.run.run)
-        if self.patience.call(lambda: self.items.get(Table.LEDGER, key)) is not None:
+        if self.retrier.call(lambda: self.items.get(Table.LEDGER, key)) is not None:
             # Whoever published it had marked every pointer and put every file before.
             return
         free_or_ours = self._free_or_ours()
@@ -110,7 +110,7 @@ class RunWork:
         published = Published(hour_s=hour.hour_s, shard=self.run.shard, run=self.run.run, files=files)
         put = Put(table=Table.LEDGER, item=published.to_item(), condition=_NOT_THERE)
         try:
-            self.patience.call(lambda: self.items.put(put))
+            self.retrier.call(lambda: self.items.put(put))
         except ConditionFailedError:
             # Published by another process, or by our own earlier attempt: its content is the same, from the plan.
             return
@@ -132,7 +132,7 @@ class RunWork:
             condition=condition,
         )
         try:
-            return pointed_to(self.patience.call(lambda: self.items.update(mark)))
+            return pointed_to(self.retrier.call(lambda: self.items.update(mark)))
         except ConditionFailedError as error:
             found = "gone" if error.existing is None else f"of run {error.existing.get('run')}"
             self._late_or_corrupt(hour_s, f"the pointer to commit {commit_id} is {found}")
@@ -140,12 +140,12 @@ class RunWork:
     def _file(self, hour_s: int, index: int, file: PlanFile, staging_keys: list[str]) -> LakeFile:
         key = lake_file_key(hour_s, self.run.shard, self.run.run, index)
         planned = LakeFile(key=key, rows=file.rows, bytes=file.bytes)
-        if self.patience.call(lambda: self.objects.head(key)) is not None:
+        if self.retrier.call(lambda: self.objects.head(key)) is not None:
             return planned
         # A file is the largest step: an hour may have many.
         self._check_time()
         try:
-            self.patience.call(lambda: self._write(hour_s, planned, staging_keys))
+            self.retrier.call(lambda: self._write(hour_s, planned, staging_keys))
         except (ObjectMissingError, ObjectDamagedError) as error:
             self._late_or_corrupt(hour_s, str(error))
         return planned
@@ -170,19 +170,19 @@ class RunWork:
             condition=_THERE,
         )
         try:
-            left = self.patience.call(lambda: self.items.update(taken))
+            left = self.retrier.call(lambda: self.items.update(taken))
         except ConditionFailedError:
             return
         if "hours" in left:
             return
         emptied = Delete(table=Table.LEDGER, key=key, condition=_NO_HOURS)
         try:
-            self.patience.call(lambda: self.items.delete(emptied))
+            self.retrier.call(lambda: self.items.delete(emptied))
         except ConditionFailedError:
             return
 
     def _late_or_corrupt(self, hour_s: int, what: str) -> NoReturn:
-        item = self.patience.call(lambda: self.items.get(Table.LEDGER, self.run.key))
+        item = self.retrier.call(lambda: self.items.get(Table.LEDGER, self.run.key))
         if item is not None and Run.from_item(item).state == "done":
             raise LateError
         self._corrupt(hour_s, what)

@@ -24,7 +24,7 @@ from metering.ledger.booked_hours import (
     pending_key,
     pointer_key,
 )
-from metering.ledger.row_sources import HourState, Source
+from metering.ledger.row_sources import HourState, RowSource
 from metering.ledger.shards import known_shards
 from metering.stores.bucket import LAKE_PREFIX, lake_prefix
 from metering.stores.writes import Table
@@ -58,7 +58,7 @@ class LakeView:
     shards: int
     attempts: int = 50
 
-    def hour_interval(self, hour_s: int) -> HourState:
+    def hour_between(self, hour_s: int) -> HourState:
         """Interval-exact: all that was committed before this call, nothing that was committed after it returns.
 
         Raises:
@@ -72,7 +72,7 @@ class LakeView:
                 return _state(hour_s, published, pointers)
         raise _busy(hour_s)
 
-    def hour_exact(self, hour_s: int) -> HourState:
+    def hour_snapshot(self, hour_s: int) -> HourState:
         """Moment-exact: the state at one moment of this call.
 
         Raises:
@@ -97,7 +97,7 @@ class LakeView:
         """
         missing = ""
         for _ in range(self.attempts):
-            state = self.hour_exact(hour_s) if exact else self.hour_interval(hour_s)
+            state = self.hour_snapshot(hour_s) if exact else self.hour_between(hour_s)
             if any(source.key == missing for source in state.sources):
                 # Still named after it was missed once: it did not go because its rows are elsewhere.
                 raise LedgerCorruptError(f"{missing} is gone, and hour {hour_label(hour_s)} still needs it")
@@ -174,7 +174,7 @@ def _state(hour_s: int, published: list[Item], pointers: list[Item]) -> HourStat
     runs = {sk.removeprefix(PUBLISHED_PREFIX) for sk in map(str, _sort_keys(published))}
     files = [source for item in published for source in Published.from_item(item).sources]
     staged = [
-        Source(key=pointer.staging_key, hour_s=hour_s, rows=pointer.rows, bytes=pointer.bytes, staged=True)
+        RowSource(key=pointer.staging_key, hour_s=hour_s, rows=pointer.rows, bytes=pointer.bytes, staged=True)
         for pointer in map(Pointer.from_item, pointers)
         if pointer.run not in runs
     ]

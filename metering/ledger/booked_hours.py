@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from metering.hours import hour_label
 from metering.ledger.hour_totals import totals_of, totals_value
-from metering.ledger.row_sources import Source
+from metering.ledger.row_sources import RowSource
 from metering.ledger.runs import run_name
 from metering.stores.fields import Fields
 from metering.stores.writes import Key
@@ -148,9 +148,9 @@ class LakeFile:
     rows: int
     bytes: int
 
-    def source(self, hour_s: int) -> Source:
+    def source(self, hour_s: int) -> RowSource:
         """The file of an hour, to be read."""
-        return Source(key=self.key, hour_s=hour_s, rows=self.rows, bytes=self.bytes, staged=False)
+        return RowSource(key=self.key, hour_s=hour_s, rows=self.rows, bytes=self.bytes, staged=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,7 +175,7 @@ class Published:
         return sum(file.bytes for file in self.files)
 
     @property
-    def sources(self) -> tuple[Source, ...]:
+    def sources(self) -> tuple[RowSource, ...]:
         """Its files, to be read."""
         return tuple(file.source(self.hour_s) for file in self.files)
 

@@ -14,7 +14,7 @@ from metering.usage.totals import Total, UsageKey
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from metering.ledger.row_sources import Source
+    from metering.ledger.row_sources import RowSource
 
 _SCHEMA = "metering.closed/1"
 _USAGE_COLUMNS = (
@@ -38,7 +38,7 @@ class ClosedHour:
     usage: Mapping[UsageKey, Total]
 
     @property
-    def sources(self) -> tuple[Source, ...]:
+    def sources(self) -> tuple[RowSource, ...]:
         """Its files, to be read."""
         return tuple(file.source(self.hour_s) for file in self.files)
 

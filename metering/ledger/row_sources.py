@@ -8,7 +8,7 @@ from metering.usage.totals import Total
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
+class RowSource:
     """Rows of one hour in one object.
 
     Attributes:
@@ -33,7 +33,7 @@ class HourState:
     """
 
     hour_s: int
-    sources: tuple[Source, ...]
+    sources: tuple[RowSource, ...]
     keys: frozenset[str]
 
     @property

@@ -14,7 +14,7 @@ from metering.stores.writes import Absent, Equals, Put, Table
 
 if TYPE_CHECKING:
     from metering.stores.items import ItemStore
-    from metering.stores.patience import Patience
+    from metering.stores.retrying import Retrier
 
 
 def known_shards(items: ItemStore, shards: int) -> range:
@@ -34,9 +34,9 @@ def known_shards(items: ItemStore, shards: int) -> range:
 class ShardRecord:
     """Makes a worker's number of shards known before its first commit, once in its life."""
 
-    def __init__(self, *, items: ItemStore, patience: Patience, shards: int) -> None:
+    def __init__(self, *, items: ItemStore, retrier: Retrier, shards: int) -> None:
         self._items = items
-        self._patience = patience
+        self._retrier = retrier
         self._shards = shards
         # Everybody lists one shard, so one is nothing to remember.
         self._known = shards == 1
@@ -49,7 +49,7 @@ class ShardRecord:
             LedgerCorruptError: What it remembers is no number.
         """
         while not self._known:
-            self._known = self._patience.call(self._remember)
+            self._known = self._retrier.call(self._remember)
 
     def _remember(self) -> bool:
         """One look, and one write if it is needed; False if another process wrote in between.

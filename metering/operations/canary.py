@@ -26,7 +26,7 @@ from metering.usage.totals import ZERO, Total, sum_totals
 
 if TYPE_CHECKING:
     from metering.lake.view import LakeView
-    from metering.ledger.row_sources import HourState, Source
+    from metering.ledger.row_sources import HourState, RowSource
     from metering.stores.clock import Clock, Deadline
     from metering.stores.items import ItemStore
     from metering.stores.queues import Queue
@@ -141,7 +141,7 @@ class Canary:
         return self._clock.now_ms() // 1000
 
 
-def _sources(state: HourState, commit_id: str) -> list[Source]:
+def _sources(state: HourState, commit_id: str) -> list[RowSource]:
     if len(state.sources) <= _ALL_SOURCES:
         return list(state.sources)
     return [source for source in state.sources if not source.staged or commit_id in source.key]

@@ -93,7 +93,7 @@ class DeadLetters:
         dead: Queue,
         ingest: Queue,
         reader: BatchReader,
-        store: ItemStore,
+        items: ItemStore,
         clock: Clock,
         admission: Admission,
         bucket: str,
@@ -102,7 +102,7 @@ class DeadLetters:
         self._dead = dead
         self._ingest = ingest
         self._reader = reader
-        self._store = store
+        self._items = items
         self._clock = clock
         self._admission = admission
         self._bucket = bucket
@@ -262,7 +262,7 @@ class DeadLetters:
         return batch, "It can be read and metered: its workers failed, were throttled or ran out of time."
 
     def _marker(self, batch_id: str) -> Marker | None:
-        item = self._store.get(Table.LEDGER, marker_key(batch_id)) if batch_id else None
+        item = self._items.get(Table.LEDGER, marker_key(batch_id)) if batch_id else None
         return None if item is None else Marker.from_item(item)
 
     def _admitted_until(self, batch: DecodedBatch) -> int | None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from metering.lake.batch_sizes import BatchSizer, BatchSizes
     from metering.lake.view import LakeView
-    from metering.ledger.row_sources import Source
+    from metering.ledger.row_sources import RowSource
     from metering.operations.storage_prices import StoragePrices
     from metering.stores.items import ItemStore
     from metering.stores.objects import ObjectStore
@@ -94,7 +94,7 @@ class StorageReporter:
         """Look at every object, every commit and every row."""
         prefixes = self._prefixes()
         sizes = self.sizer.measure(self.view)
-        sources = [s for hour_s in self.view.hours() for s in self.view.hour_interval(hour_s).sources]
+        sources = [s for hour_s in self.view.hours() for s in self.view.hour_between(hour_s).sources]
         lake_records = sum(source.rows for source in sources if not source.staged)
         lake = [prefix for prefix in prefixes if prefix.prefix == LAKE_PREFIX]
         kept = [prefix for prefix in prefixes if prefix.prefix in _KEPT]
@@ -136,7 +136,7 @@ class StorageReporter:
             for (prefix, storage_class), (count, stored, billed) in sorted(found.items())
         )
 
-    def _requests_usd(self, sources: Sequence[Source]) -> Decimal:
+    def _requests_usd(self, sources: Sequence[RowSource]) -> Decimal:
         """PUTs of staging, write-ahead and lake objects, and the compactor's GETs: one a commit and hour."""
         puts = sum(not source.staged for source in sources)
         gets = 0

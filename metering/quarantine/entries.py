@@ -89,16 +89,16 @@ class QuarantineEntries:
     """Reads quarantine and retries from it.
 
     Args:
-        store: The ledger: an entry counts only if its marker names it.
+        items: The ledger: an entry counts only if its marker names it.
         queue: The ingest queue.
         bucket: Name of the data bucket, for retries that need an object.
         marker_life_s: How long the note of a retry is kept.
     """
 
     def __init__(
-        self, *, store: ItemStore, objects: ObjectStore, queue: Queue, clock: Clock, bucket: str, marker_life_s: int
+        self, *, items: ItemStore, objects: ObjectStore, queue: Queue, clock: Clock, bucket: str, marker_life_s: int
     ) -> None:
-        self._store = store
+        self._items = items
         self._objects = objects
         self._queue = queue
         self._clock = clock
@@ -203,7 +203,7 @@ class QuarantineEntries:
         return retry_id, body
 
     def _is_accepted(self, batch_id: str) -> bool:
-        item = self._store.get(Table.LEDGER, marker_key(batch_id))
+        item = self._items.get(Table.LEDGER, marker_key(batch_id))
         return item is not None and Marker.from_item(item).verdict == "accepted"
 
     def _note(self, batch_id: str, retry_id: str, positions: tuple[int, ...]) -> None:
@@ -214,7 +214,7 @@ class QuarantineEntries:
             positions=positions,
             expires_at_s=self._clock.now_ms() // 1000 + self._marker_life_s,
         )
-        self._store.put(Put(table=Table.LEDGER, item=note.to_item()))
+        self._items.put(Put(table=Table.LEDGER, item=note.to_item()))
 
     def _send(self, body: str) -> None:
         if self._queue.send_many([body]):
@@ -222,7 +222,7 @@ class QuarantineEntries:
 
     def _keys_of(self, batch_id: str) -> list[str]:
         keys: list[str] = []
-        for item in self._store.query(Table.LEDGER, marker_key(batch_id).pk):
+        for item in self._items.query(Table.LEDGER, marker_key(batch_id).pk):
             if item["sk"] == "M":
                 keys.append(Marker.from_item(item).quarantine_key)
             elif str(item["sk"]).startswith("X#"):
@@ -253,13 +253,13 @@ class QuarantineEntries:
         if not batch.batch_id:
             return ()
         found: list[str] = []
-        item = self._store.get(Table.LEDGER, marker_key(batch.batch_id)) if batch.kind == "refused" else None
+        item = self._items.get(Table.LEDGER, marker_key(batch.batch_id)) if batch.kind == "refused" else None
         if item is not None and Marker.from_item(item).verdict == "accepted":
             found.append(batch.batch_id)
         # By content, whichever id it got; or by id: what could not be read when it was refused has another hash.
         new_id = content_retry_id(batch.batch_id, batch.content_hash)
         original = marker_key(original_of(batch.body, batch.batch_id)).pk
-        for each in self._store.query(Table.LEDGER, original, sk_from=ALIAS_PREFIX, sk_to=AFTER_ALIASES):
+        for each in self._items.query(Table.LEDGER, original, sk_from=ALIAS_PREFIX, sk_to=AFTER_ALIASES):
             alias = Alias.from_item(each)
             if batch.content_hash == alias.content_hash or alias.retry_id == new_id:
                 found.append(alias.retry_id)
@@ -291,7 +291,7 @@ class QuarantineEntries:
     def _marker_and_notes(self, batch_id: str) -> tuple[Marker | None, list[RetryNote]]:
         marker: Marker | None = None
         notes: list[RetryNote] = []
-        for item in self._store.query(Table.LEDGER, marker_key(batch_id).pk):
+        for item in self._items.query(Table.LEDGER, marker_key(batch_id).pk):
             if item["sk"] == "M":
                 marker = Marker.from_item(item)
             elif str(item["sk"]).startswith(NOTE_PREFIX):

@@ -75,7 +75,7 @@ class UsageQuery:
             return True
         return self.with_corrections and key.corrects_s is not None and self.from_s <= key.corrects_s < self.to_s
 
-    def parts_day(self, first_s: int) -> bool:
+    def splits_day(self, first_s: int) -> bool:
         """Whether it tells hours of the day that begins then apart, as columns or because the range begins or ends."""
         return "hour" in self.group_by or any(0 < end_s - first_s < DAY_S for end_s in (self.from_s, self.to_s))
 
@@ -160,7 +160,7 @@ def _counted(items: Iterable[Item], query: UsageQuery) -> Iterator[tuple[UsageKe
     """Hour by hour, or a day at once where the query tells its hours not apart."""
     for item in items:
         key, total = usage_day(item)
-        if query.parts_day(key.hour_s):
+        if query.splits_day(key.hour_s):
             yield from ((entry.key, entry.total) for entry in usage_entries(item))
         else:
             yield key, total

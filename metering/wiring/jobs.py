@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from metering.audit.rebuild import Rebuilder
-from metering.audit.reconcile.incremental import RunChecker
+from metering.audit.reconcile.incremental import IncrementalCheck
 from metering.audit.reconcile.reconciler import Reconciler
 from metering.audit.reconcile.state import ReconcilerState
 from metering.audit.reconcile.tick import ReconcileTick
@@ -21,7 +21,7 @@ from metering.lake.parquet.reader import ParquetLakeReader
 from metering.lake.parquet.writer import ParquetLakeWriter
 from metering.lake.plan import CompactionPolicy
 from metering.lake.view import LakeView
-from metering.stores.patience import Patience
+from metering.stores.retrying import Retrier
 
 if TYPE_CHECKING:
     from metering.settings import Settings
@@ -67,11 +67,11 @@ class LakeJobs:
             writer=ParquetLakeWriter(self.objects),
             clock=self.clock,
             entropy=self.entropy,
-            patience=self._patience,
+            retrier=self._retrier,
             metrics=self.metrics,
             alerts=self.alerts,
             policy=policy,
-            finish=Finisher(store=self.items, objects=self.objects, patience=self._patience).finish,
+            finish=Finisher(items=self.items, objects=self.objects, retrier=self._retrier).finish,
             shards=self.settings.shards,
         )
 
@@ -81,7 +81,7 @@ class LakeJobs:
             items=self.items,
             objects=self.objects,
             clock=self.clock,
-            patience=self._patience,
+            retrier=self._retrier,
             metrics=self.metrics,
             alerts=self.alerts,
             shards=self.settings.shards,
@@ -95,7 +95,7 @@ class LakeJobs:
             items=self.items,
             objects=self.objects,
             clock=self.clock,
-            patience=self._patience,
+            retrier=self._retrier,
             metrics=self.metrics,
             quarantine_age_s=quarantine_age_s(self.settings.marker_life_s),
         )
@@ -129,7 +129,7 @@ class LakeJobs:
     def reconcile_tick(self) -> ReconcileTick:
         return ReconcileTick(
             reconciler=self.reconciler,
-            checker=RunChecker(
+            checker=IncrementalCheck(
                 items=self.items,
                 objects=self.objects,
                 reconciler=self.reconciler,
@@ -150,7 +150,7 @@ class LakeJobs:
             view=self.view,
             reconciler=self.reconciler,
             clock=self.clock,
-            patience=self._patience,
+            retrier=self._retrier,
             metrics=self.metrics,
             marker_life_s=self.settings.marker_life_s,
         )
@@ -165,11 +165,11 @@ class LakeJobs:
             compactor=self.compactor,
             reconciler=self.reconciler,
             clock=self.clock,
-            patience=self._patience,
+            retrier=self._retrier,
             alerts=self.alerts,
             shards=self.settings.shards,
         )
 
     @cached_property
-    def _patience(self) -> Patience:
-        return Patience(clock=self.clock, entropy=self.entropy, attempts=self.settings.attempts)
+    def _retrier(self) -> Retrier:
+        return Retrier(clock=self.clock, entropy=self.entropy, attempts=self.settings.attempts)

@@ -20,7 +20,7 @@ from metering.errors import UnavailableError
 from metering.lake.cleaner import Cleaner
 from metering.lake.compactor import Compactor
 from metering.lake.parquet.writer import ParquetLakeWriter
-from metering.stores.patience import Patience
+from metering.stores.retrying import Retrier
 from tests.integration.region import Region
 from tests.support.emulated import Resources, clients_of
 from tests.support.stage import STAGE, compaction
@@ -88,18 +88,18 @@ def compact(site: Site) -> None:
     """Compact and clean until killed, with next to no wait for anything."""
     region = region_of(site)
     clock = SystemClock()
-    patience = Patience(clock=clock, entropy=SystemEntropy(), attempts=4)
+    retrier = Retrier(clock=clock, entropy=SystemEntropy(), attempts=4)
     compactor = Compactor(
         items=region.items,
         objects=region.objects,
         writer=ParquetLakeWriter(region.objects),
         clock=clock,
         entropy=SystemEntropy(),
-        patience=patience,
+        retrier=retrier,
         metrics=region.metrics,
         alerts=region.alerts,
         policy=compaction(run_pairs=12, wait_today_s=0, wait_older_s=0),
-        finish=Finisher(store=region.items, objects=region.objects, patience=patience).finish,
+        finish=Finisher(items=region.items, objects=region.objects, retrier=retrier).finish,
         shards=1,
         reserve_ms=0,
     )
@@ -107,7 +107,7 @@ def compact(site: Site) -> None:
         items=region.items,
         objects=region.objects,
         clock=clock,
-        patience=patience,
+        retrier=retrier,
         metrics=region.metrics,
         alerts=region.alerts,
         shards=1,

@@ -110,7 +110,7 @@ class Region:
     def handle(self, deliveries: Sequence[Delivery]) -> InvocationResult:
         """One invocation of a new process."""
         aggregator = Aggregator(
-            store=self.items,
+            items=self.items,
             objects=self.objects,
             reader=RecordBatchReader(self.objects, bucket=self.resources.bucket, limits=LIMITS),
             codec=ParquetRowCodec(),
@@ -125,7 +125,7 @@ class Region:
     def sweep(self) -> None:
         """Finish what is open."""
         sweeper = Sweeper(
-            store=self.items,
+            items=self.items,
             objects=self.objects,
             clock=self.clock,
             entropy=self.entropy,

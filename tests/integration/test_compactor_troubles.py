@@ -20,7 +20,7 @@ from metering.lake.cleaner import Cleaner
 from metering.lake.compactor import Compactor
 from metering.lake.orphans import OrphanCleaner
 from metering.lake.parquet.writer import ParquetLakeWriter
-from metering.stores.patience import Patience
+from metering.stores.retrying import Retrier
 from metering.stores.writes import Table
 from metering.units import DAY_S, HOUR_S
 from tests.integration.bench import JOB_VARIANTS, Bench, lake_problems, problems, worth_trying
@@ -64,15 +64,15 @@ def killed(bench: Bench, region: Region, batch_id: str, records: list[object], *
 
 def jobs(region: Region) -> None:
     """Compact, and when the readers' grace is over, clean."""
-    patience = Patience(clock=region.clock, entropy=region.entropy, attempts=region.settings.attempts)
-    finisher = Finisher(store=region.items, objects=region.objects, patience=patience)
+    retrier = Retrier(clock=region.clock, entropy=region.entropy, attempts=region.settings.attempts)
+    finisher = Finisher(items=region.items, objects=region.objects, retrier=retrier)
     compactor = Compactor(
         items=region.items,
         objects=region.objects,
         writer=ParquetLakeWriter(region.objects, readers=1),
         clock=region.clock,
         entropy=region.entropy,
-        patience=patience,
+        retrier=retrier,
         metrics=region.metrics,
         alerts=region.alerts,
         policy=POLICY,
@@ -86,7 +86,7 @@ def jobs(region: Region) -> None:
         items=region.items,
         objects=region.objects,
         clock=region.clock,
-        patience=patience,
+        retrier=retrier,
         metrics=region.metrics,
         alerts=region.alerts,
         shards=1,
@@ -98,7 +98,7 @@ def jobs(region: Region) -> None:
         items=region.items,
         objects=region.objects,
         clock=region.clock,
-        patience=patience,
+        retrier=retrier,
         metrics=region.metrics,
         quarantine_age_s=QUARANTINE_AGE_S,
     )

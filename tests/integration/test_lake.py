@@ -74,7 +74,7 @@ class Region:
             settings=of_region,
         )
         self.aggregator = Aggregator(
-            store=items,
+            items=items,
             objects=self.jobs.objects,
             reader=RecordBatchReader(self.jobs.objects, bucket=bucket, limits=LIMITS),
             codec=ParquetRowCodec(),

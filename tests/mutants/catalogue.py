@@ -302,8 +302,8 @@ MUTANTS = (
     Mutant(
         name="publish before the file is written",
         path="metering/lake/run_work.py",
-        old="if self.patience.call(lambda: self.objects.head(key)) is not None:",
-        new="if self.patience.call(lambda: self.objects.head(key)) is None:",
+        old="if self.retrier.call(lambda: self.objects.head(key)) is not None:",
+        new="if self.retrier.call(lambda: self.objects.head(key)) is None:",
         suites=LAKE,
     ),
     Mutant(

@@ -135,7 +135,7 @@ class Contract(RuleBasedStateMachine):
             settings=_SETTINGS,
         )
         self.aggregator = Aggregator(
-            store=self.items,
+            items=self.items,
             objects=self.objects,
             reader=RecordBatchReader(self.objects, bucket="data", limits=LIMITS),
             codec=ParquetRowCodec(),
@@ -212,7 +212,7 @@ class Contract(RuleBasedStateMachine):
         """What was refused is sent again, once the objects that were missing are there."""
         self.work()
         entries = QuarantineEntries(
-            store=self.items,
+            items=self.items,
             objects=self.objects,
             queue=self.queue,
             clock=self.clock,

@@ -29,7 +29,7 @@ from metering.ledger.notes.reconciliation import Backlog, Reconciliation, WorkLi
 from metering.ledger.notes.sources import Ruling, RulingKind, SourceFigures, SourceState
 from metering.ledger.notes.watch_state import WatchState
 from metering.ledger.periods import Period
-from metering.ledger.row_sources import Source
+from metering.ledger.row_sources import RowSource
 from metering.ledger.runs import Run
 from metering.ledger.usage_items import usage_add, usage_day, usage_entries, usage_key
 from metering.ledger.used_shards import UsedShards
@@ -110,7 +110,7 @@ PENDING = st.builds(
     created_at_ms=NUMBERS,
     wide=st.booleans(),
 )
-SOURCES = st.builds(Source, key=NAMES, hour_s=HOURS, rows=NUMBERS, bytes=NUMBERS, staged=st.just(False))
+SOURCES = st.builds(RowSource, key=NAMES, hour_s=HOURS, rows=NUMBERS, bytes=NUMBERS, staged=st.just(False))
 GAPS = st.lists(st.tuples(NUMBERS, NUMBERS), max_size=3).map(tuple)
 STEPS = st.sampled_from(tuple(Step))
 STATES = st.builds(

@@ -10,7 +10,7 @@ from greenlet import getcurrent
 from metering.adapters.memory.clock import DeadlineAt
 from metering.adapters.memory.queues import MemoryQueue
 from metering.audit.rebuild import Rebuilder
-from metering.audit.reconcile.incremental import RunChecker
+from metering.audit.reconcile.incremental import IncrementalCheck
 from metering.audit.reconcile.reconciler import Reconciler
 from metering.audit.verify.verifier import Verifier
 from metering.billing.months import PeriodCloser
@@ -26,7 +26,7 @@ from metering.lake.rows import RowQuery
 from metering.lake.view import LakeView
 from metering.operations.dead_letters import DeadLetters
 from metering.quarantine.entries import QuarantineEntries
-from metering.stores.patience import Patience
+from metering.stores.retrying import Retrier
 from metering.units import DAY_S
 from tests.simulation.faults import MINUTE_MS
 from tests.simulation.ports import NEVER_MS
@@ -60,16 +60,16 @@ def settings(shards: int, usage_shards: int, commit_records: int, floor_s: int =
     )
 
 
-def patience(process: Process) -> Patience:
+def retrier(process: Process) -> Retrier:
     """Repeats of one process."""
-    return Patience(clock=process, entropy=process, attempts=4)
+    return Retrier(clock=process, entropy=process, attempts=4)
 
 
 def aggregator(process: Process, world_settings: Settings) -> Aggregator:
     """The production worker."""
     world = process.world
     return Aggregator(
-        store=process.items,
+        items=process.items,
         objects=process.objects,
         reader=PlainReader(process.objects, world.contents),
         codec=PlainCodec(),
@@ -83,7 +83,7 @@ def aggregator(process: Process, world_settings: Settings) -> Aggregator:
 
 def finisher(process: Process) -> Finisher:
     """The production finisher."""
-    return Finisher(store=process.items, objects=process.objects, patience=patience(process))
+    return Finisher(items=process.items, objects=process.objects, retrier=retrier(process))
 
 
 def compactor(process: Process, policy: CompactionPolicy, *, shards: int) -> Compactor:
@@ -95,7 +95,7 @@ def compactor(process: Process, policy: CompactionPolicy, *, shards: int) -> Com
         writer=PlainLake(process.objects),
         clock=process,
         entropy=process,
-        patience=patience(process),
+        retrier=retrier(process),
         metrics=world.metrics,
         alerts=world.alerts,
         policy=policy,
@@ -111,7 +111,7 @@ def cleaner(process: Process, *, shards: int, wait_s: int = DAY_S) -> Cleaner:
         items=process.items,
         objects=process.objects,
         clock=process,
-        patience=patience(process),
+        retrier=retrier(process),
         metrics=world.metrics,
         alerts=world.alerts,
         shards=shards,
@@ -126,7 +126,7 @@ def orphan_cleaner(process: Process, *, age_s: int) -> OrphanCleaner:
         items=process.items,
         objects=process.objects,
         clock=process,
-        patience=patience(process),
+        retrier=retrier(process),
         metrics=process.world.metrics,
         quarantine_age_s=QUARANTINE_AGE_S,
         age_s=age_s,
@@ -166,9 +166,9 @@ def verifier(process: Process, ingest: MemoryQueue) -> Verifier:
     )
 
 
-def run_checker(process: Process, *, shards: int) -> RunChecker:
+def run_checker(process: Process, *, shards: int) -> IncrementalCheck:
     """The production reconciler's quick pass."""
-    return RunChecker(
+    return IncrementalCheck(
         items=process.items,
         objects=process.objects,
         reconciler=reconciler(process, shards=shards),
@@ -184,7 +184,7 @@ def rebuilder(process: Process, *, shards: int) -> Rebuilder:
         view=lake_view(process, shards=shards),
         reconciler=reconciler(process, shards=shards),
         clock=process,
-        patience=patience(process),
+        retrier=retrier(process),
         metrics=process.world.metrics,
         marker_life_s=STAGE.marker_life_s,
     )
@@ -193,7 +193,7 @@ def rebuilder(process: Process, *, shards: int) -> Rebuilder:
 def sweeper(process: Process, world_settings: Settings) -> Sweeper:
     """The production sweep over commits that stayed open."""
     return Sweeper(
-        store=process.items,
+        items=process.items,
         objects=process.objects,
         clock=process,
         entropy=process,
@@ -208,7 +208,7 @@ def dead_letters(process: Process) -> DeadLetters:
         dead=DeadLetterQueue(process),
         ingest=IngestQueue(process),
         reader=PlainReader(process.objects, process.world.contents),
-        store=process.items,
+        items=process.items,
         clock=process,
         admission=ADMISSION,
         bucket="data",
@@ -219,7 +219,7 @@ def dead_letters(process: Process) -> DeadLetters:
 def quarantine_entries(process: Process) -> QuarantineEntries:
     """The production retry of what was refused."""
     return QuarantineEntries(
-        store=process.items,
+        items=process.items,
         objects=process.objects,
         queue=IngestQueue(process),
         clock=process,
@@ -238,7 +238,7 @@ def period_closer(process: Process, compaction: CompactionPolicy, *, shards: int
         compactor=compactor(process, compaction, shards=shards),
         reconciler=reconciler(process, shards=shards),
         clock=process,
-        patience=patience(process),
+        retrier=retrier(process),
         alerts=process.world.alerts,
         shards=shards,
     )

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from metering.intake.ports import Allowance
     from metering.lake.ports import StagedBatch
     from metering.lake.rows import Group, RowQuery
-    from metering.ledger.row_sources import Source
+    from metering.ledger.row_sources import RowSource
     from metering.stores.deliveries import Delivery
     from metering.stores.objects import ObjectStore
 
@@ -200,7 +200,7 @@ class PlainLake:
         content = marshal.dumps(list(map(tuple, rows)))
         yield MergedFile(content=content, rows=len(rows), bytes=sum([row.bytes for row in rows]))
 
-    def totals(self, sources: Sequence[Source], query: RowQuery) -> dict[Group, Total]:
+    def totals(self, sources: Sequence[RowSource], query: RowQuery) -> dict[Group, Total]:
         totals: dict[Group, Total] = {}
         for source in sources:
             for row in decode_rows(self._objects.get(source.key)):

@@ -85,7 +85,7 @@ class World:
         self.settings = stage_settings(**settings)
         self.jobs = self.make_jobs()
         self.aggregator = Aggregator(
-            store=self.items,
+            items=self.items,
             objects=self.objects,
             reader=RecordBatchReader(self.objects, bucket="data", limits=LIMITS),
             codec=ParquetRowCodec(),

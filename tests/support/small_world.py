@@ -81,7 +81,7 @@ class SmallWorld:
     ) -> None:
         self.calls = Calls()
         self.clock = ManualClock(NOW_S * 1000)
-        self.store = MemoryItemStore(on_call=self.calls.on_call, on_reply=self.calls.on_reply)
+        self.items = MemoryItemStore(on_call=self.calls.on_call, on_reply=self.calls.on_reply)
         self.objects = MemoryObjectStore(self.clock, on_call=self.calls.on_call, on_reply=self.calls.on_reply)
         self.metrics = MemoryMetrics()
         self.alerts = MemoryAlerts()
@@ -94,7 +94,7 @@ class SmallWorld:
     def worker(self) -> Aggregator:
         """Another aggregator process."""
         return Aggregator(
-            store=self.store,
+            items=self.items,
             objects=self.objects,
             reader=self._reader,
             codec=PlainRowCodec(),
@@ -110,38 +110,38 @@ class SmallWorld:
         deadline = DeadlineAt(clock=self.clock, at_ms=self.clock.now_ms() + left_ms)
         return self.aggregator.handle(deliveries, deadline)
 
-    def items(self, prefix: str) -> list[Item]:
-        return [item for item in self.store.everything(Table.LEDGER) if str(item["pk"]).startswith(prefix)]
+    def stored(self, prefix: str) -> list[Item]:
+        return [item for item in self.items.everything(Table.LEDGER) if str(item["pk"]).startswith(prefix)]
 
     def marker(self, batch_id: str) -> Marker | None:
-        item = self.store.peek(Table.LEDGER, marker_key(batch_id))
+        item = self.items.peek(Table.LEDGER, marker_key(batch_id))
         return None if item is None else Marker.from_item(item)
 
     def conflict(self, batch_id: str, content_hash: str) -> Conflict | None:
-        item = self.store.peek(Table.LEDGER, conflict_key(batch_id, content_hash))
+        item = self.items.peek(Table.LEDGER, conflict_key(batch_id, content_hash))
         return None if item is None else Conflict.from_item(item)
 
     def accepted(self) -> dict[str, Marker]:
-        markers = (Marker.from_item(item) for item in self.items("B#") if item["sk"] == "M")
+        markers = (Marker.from_item(item) for item in self.stored("B#") if item["sk"] == "M")
         return {marker.batch_id: marker for marker in markers if marker.verdict == "accepted"}
 
     def commits(self) -> list[CommitRecord]:
-        return [CommitRecord.from_item(item) for item in self.items("C#")]
+        return [CommitRecord.from_item(item) for item in self.stored("C#")]
 
     def pending(self) -> list[Pending]:
-        return [Pending.from_item(item) for item in self.items("P#")]
+        return [Pending.from_item(item) for item in self.stored("P#")]
 
     def usage(self) -> dict[UsageKey, Total]:
         """What the usage table says, suffixes summed."""
         totals: dict[UsageKey, Total] = {}
-        for item in self.store.everything(Table.USAGE):
+        for item in self.items.everything(Table.USAGE):
             add_totals(totals, {entry.key: entry.total for entry in usage_entries(item)})
         return totals
 
     def seen_rows(self) -> Counter[tuple[int, str, PlainRow]]:
         """What a reader finds by the pointers: rows by booked hour and batch."""
         rows: Counter[tuple[int, str, PlainRow]] = Counter()
-        for item in self.items("H#"):
+        for item in self.stored("H#"):
             pointer = Pointer.from_item(item)
             body = self.objects.peek(pointer.staging_key)
             assert body is not None, f"{pointer.staging_key} is missing"

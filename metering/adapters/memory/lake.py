@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from metering.adapters.memory.rows import PlainStagedRow
     from metering.lake.rows import Group, RowQuery
-    from metering.ledger.row_sources import Source
+    from metering.ledger.row_sources import RowSource
     from metering.stores.objects import ObjectStore
 
 
@@ -48,7 +48,7 @@ class PlainLakeReader:
         self._objects = objects
         self._codec = PlainRowCodec()
 
-    def totals(self, sources: Sequence[Source], query: RowQuery) -> dict[Group, Total]:
+    def totals(self, sources: Sequence[RowSource], query: RowQuery) -> dict[Group, Total]:
         totals: dict[Group, Total] = {}
         for source in sources:
             for staged in self.rows(source):
@@ -57,7 +57,7 @@ class PlainLakeReader:
                     totals[group] = totals.get(group, ZERO).plus(Total(staged.row.bytes, 1))
         return totals
 
-    def rows(self, source: Source) -> list[PlainStagedRow]:
+    def rows(self, source: RowSource) -> list[PlainStagedRow]:
         """The rows of a source."""
         return [row for row in self._codec.decode(self._objects.get(source.key)) if row.booked_hour_s == source.hour_s]
 

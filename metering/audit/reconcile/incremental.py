@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from metering.audit.reconcile.reconciler import Reconciler
     from metering.ledger.notes.reconciliation import Backlog
-    from metering.ledger.row_sources import Source
+    from metering.ledger.row_sources import RowSource
     from metering.stores.clock import Clock, Deadline
     from metering.stores.items import ItemStore
     from metering.stores.objects import ObjectStore
@@ -65,7 +65,7 @@ class RunCheck:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RunChecker:
+class IncrementalCheck:
     """Works off the list.
 
     Attributes:
@@ -158,17 +158,17 @@ class RunChecker:
         return map(Published.from_item, self.items.get_many(Table.LEDGER, keys).values())
 
     def _files(
-        self, files: list[Source], deadline: Deadline, contradictions: Contradictions
-    ) -> dict[Source, HourCheck]:
+        self, files: list[RowSource], deadline: Deadline, contradictions: Contradictions
+    ) -> dict[RowSource, HourCheck]:
         """What was found in each file that there was time for."""
-        checks: dict[Source, HourCheck] = {}
+        checks: dict[RowSource, HourCheck] = {}
         for file in files:
             if deadline.remaining_ms() < self.reserve_ms:
                 break
             checks[file] = self._file(file, contradictions)
         return checks
 
-    def _file(self, file: Source, contradictions: Contradictions) -> HourCheck:
+    def _file(self, file: RowSource, contradictions: Contradictions) -> HourCheck:
         batches = {str(g[0]): total for g, total in self.reconciler.view.reader.totals([file], _BY_BATCH).items()}
         expired = self._may_have_expired(file.hour_s)
         wrong = () if expired else tuple(self._marker_differences(file.hour_s, batches, contradictions))

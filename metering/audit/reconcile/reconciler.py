@@ -153,7 +153,7 @@ class Reconciler:
         The order is the protocol's: sources, usage, sources again, usage again.
         """
         unfinished = waiting_commits(self.items, self.shards).open_hours
-        before = {hour_s: self.view.hour_exact(hour_s) for hour_s in hours}
+        before = {hour_s: self.view.hour_snapshot(hour_s) for hour_s in hours}
         usage = survey_usage(self.items, from_s=from_s, to_s=to_s, limit=limit)
         named = frozenset(before) if deep else frozenset()
         markers = survey_markers(self.items, detailed=named, limit=limit)
@@ -163,7 +163,7 @@ class Reconciler:
             before |= {hour_s: _empty(hour_s) for hour_s in elsewhere}
         rows = {hour_s: self._rows(hour_s) for hour_s in before} if deep else {}
         batches = {hour_s: self._batches(hour_s) for hour_s in named}
-        after = {hour_s: self.view.hour_exact(hour_s) for hour_s in before}
+        after = {hour_s: self.view.hour_snapshot(hour_s) for hour_s in before}
         usage_after = survey_usage(self.items, from_s=from_s, to_s=to_s, limit=limit)
         unfinished |= waiting_commits(self.items, self.shards).open_hours
         checks = {}
@@ -190,13 +190,13 @@ class Reconciler:
             hour_s: The hour.
             accounts: Whose usage is read beside that of accounts that have rows.
         """
-        before = self.view.hour_exact(hour_s)
+        before = self.view.hour_snapshot(hour_s)
         # Asked before usage is read: what is applied by then is booked whole.
         unfinished = self._has_open_commit(before)
         rows = self._rows(hour_s)
         accounts = accounts.union(key.account_id for key in rows)
         usage = survey_hour(self.items, hour_s, accounts)
-        after = self.view.hour_exact(hour_s)
+        after = self.view.hour_snapshot(hour_s)
         same = before.keys == after.keys and usage.revs == survey_hour(self.items, hour_s, accounts).revs
         reading = HourReading(
             state=after,

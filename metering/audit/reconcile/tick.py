@@ -15,7 +15,7 @@ from metering.units import DAY_S
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from metering.audit.reconcile.incremental import RunChecker
+    from metering.audit.reconcile.incremental import IncrementalCheck
     from metering.audit.reconcile.reconciler import Reconciler, Reconciliation
     from metering.audit.reconcile.state import ReconcilerState
     from metering.ledger.notes.reconciliation import WorkList
@@ -48,7 +48,7 @@ class ReconcileTick:
     """
 
     reconciler: Reconciler
-    checker: RunChecker
+    checker: IncrementalCheck
     state: ReconcilerState
     clock: Clock
     metrics: Metrics

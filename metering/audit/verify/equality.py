@@ -166,13 +166,13 @@ class EqualityCheck:
 
     def _measure(self, hour_s: int, before: Doubt) -> HourFigures:
         """One pass over one hour: sources, rows, usage, markers, and what can change of it once more."""
-        state = self.view.hour_exact(hour_s)
+        state = self.view.hour_snapshot(hour_s)
         seen = self._figures(hour_s, HourUsage(), before.marked)
         accounts = before.accounts.union(key.account_id for keys in seen.rows.values() for key in keys)
         usage = survey_hour(self.items, hour_s, accounts)
         marked = self._marked_by_now(seen)
         same = usage.revs == survey_hour(self.items, hour_s, accounts).revs
-        same = same and state.keys == self.view.hour_exact(hour_s).keys
+        same = same and state.keys == self.view.hour_snapshot(hour_s).keys
         return replace(seen, settled=same, usage=usage.totals, marked=marked)
 
     def _figures(self, hour_s: int, usage: HourUsage, marked: Mapping[str, Total]) -> HourFigures:

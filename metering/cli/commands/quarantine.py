@@ -120,7 +120,7 @@ def retry(
 def _entries(session: Session) -> QuarantineEntries:
     region = session.region()
     return QuarantineEntries(
-        store=region.items,
+        items=region.items,
         objects=region.objects,
         queue=region.ingest,
         clock=SystemClock(),

@@ -6,8 +6,8 @@ import typer
 
 from metering.cli.command import Session, command, say
 from metering.cli.failures import CommandFailedError, WrongUsageError
+from metering.cli.fleet_tools import FleetTools
 from metering.cli.output import Answer, Cell, Column
-from metering.cli.region_tools import RegionTools
 from metering.errors import SettingsError
 from metering.fleet.regions import Answered, Phase, RegionState
 from metering.hours import rfc3339
@@ -52,7 +52,7 @@ def plan(session: Session, settings: SettingsOption = None) -> None:
 
 
 def _write_plan(session: Session, settings: list[str] | None, *, redeploy: bool) -> None:
-    found = RegionTools(session, settings=settings or ()).manager.plan(redeploy=redeploy)
+    found = FleetTools(session, settings=settings or ()).manager.plan(redeploy=redeploy)
     planned = {name for wave in found.waves for name in wave}
     rows: list[dict[str, Cell]] = [
         {"region": name, "wave": number, "plan": "build"} for number, wave in enumerate(found.waves, 1) for name in wave
@@ -78,7 +78,7 @@ def add(
     Goes on where an earlier run stopped. A region that the account API does not know is built all the same.
     """
     _check_name(name)
-    tools = RegionTools(session, settings=settings or (), no_pager=no_pager, verbose=verbose)
+    tools = FleetTools(session, settings=settings or (), no_pager=no_pager, verbose=verbose)
     before = tools.states.load(name) or RegionState(region=name)
     if dry_run:
         todo = tools.manager.todo(name, redeploy=redeploy)
@@ -107,7 +107,7 @@ def reconcile(
     if dry_run:
         _write_plan(session, settings, redeploy=redeploy)
         return
-    tools = RegionTools(session, settings=settings or (), no_pager=no_pager, verbose=verbose)
+    tools = FleetTools(session, settings=settings or (), no_pager=no_pager, verbose=verbose)
     result = tools.manager.reconcile(redeploy=redeploy)
     if not result.built:
         say("Nothing is missing.")
@@ -127,7 +127,7 @@ def status(
     ] = False,
 ) -> None:
     """Show where each region stands, its stacks, whether they drifted, and who would be paged."""
-    tools = RegionTools(session)
+    tools = FleetTools(session)
     known = {state.region: state for state in tools.states.everything()}
     if name is not None:
         _check_name(name)
@@ -156,7 +156,7 @@ def remove(session: Session, name: RegionArgument, dry_run: DryRunOption = False
     Refused while batches are in flight or in the dead-letter queue.
     """
     _check_name(name)
-    tools = RegionTools(session)
+    tools = FleetTools(session)
     if dry_run:
         unsettled = ", ".join(f"{n} {kind}" for kind, n in tools.world.life.in_flight(name).items() if n)
         refused = f"would be refused: in flight are {unsettled}"
@@ -171,7 +171,7 @@ def _check_name(name: str) -> None:
         raise WrongUsageError(f"{name} is no name of a region.", "Such as eu-west-1, or ap-southeast-9.")
 
 
-def _need_home(tools: RegionTools) -> None:
+def _need_home(tools: FleetTools) -> None:
     """The home region keeps the state of all: build it first where it is missing."""
     home = tools.rules.home
     if tools.world.stacks.describe(home, tools.world.builder.stacks()[0]) is None:
@@ -205,7 +205,7 @@ def _row(state: RegionState) -> dict[str, Cell]:
     }
 
 
-def _deployed(tools: RegionTools, state: RegionState, *, detect: bool) -> dict[str, Cell]:
+def _deployed(tools: FleetTools, state: RegionState, *, detect: bool) -> dict[str, Cell]:
     world = tools.world
     found = [s for s in (world.stacks.describe(state.region, name) for name in world.builder.stacks()) if s]
     drift = {s.name: world.stacks.detect_drift(state.region, s.name) if detect else s.drift for s in found}

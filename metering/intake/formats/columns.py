@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from metering.intake.formats.rows import RowBlock
 
-FEW = 500
+ARROW_FROM_ROWS = 500
 """Rows from which on a kernel is faster."""
 
 _PRINTABLE = bytes(range(0x20, 0x7F))
@@ -49,12 +49,12 @@ def is_plain(text: bytes | memoryview) -> bool:
 
 def bounds(values: array[int]) -> tuple[int, int]:
     """Least and greatest of some numbers."""
-    return (min(values), max(values)) if len(values) < FEW else _bounds(arrow(values))
+    return (min(values), max(values)) if len(values) < ARROW_FROM_ROWS else _bounds(arrow(values))
 
 
 def span_bounds(starts: array[int], ends: array[int]) -> tuple[int, int]:
     """Least and greatest difference; both columns hold times, so that no difference overflows."""
-    if len(starts) >= FEW:
+    if len(starts) >= ARROW_FROM_ROWS:
         return _bounds(pc.subtract(arrow(ends), arrow(starts)))
     spans = list(map(sub, ends, starts))
     return min(spans), max(spans)
@@ -62,7 +62,7 @@ def span_bounds(starts: array[int], ends: array[int]) -> tuple[int, int]:
 
 def sums(blocks: Sequence[RowBlock]) -> Iterable[tuple[int, int, int, int]]:
     """For each head and hour: its number, the hour in microseconds, the exact sum of bytes, the number of rows."""
-    return _few_sums(blocks) if sum(map(len, blocks)) < FEW else _many_sums(blocks)
+    return _few_sums(blocks) if sum(map(len, blocks)) < ARROW_FROM_ROWS else _many_sums(blocks)
 
 
 def _bounds(values: pa.Array) -> tuple[int, int]:

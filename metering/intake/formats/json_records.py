@@ -10,7 +10,7 @@ import msgspec
 
 from metering.intake.content_hash import BYTES, END, RECORD, RESOURCE_ID, START
 from metering.intake.formats.assembly import Columns
-from metering.intake.formats.columns import FEW, is_plain, strings
+from metering.intake.formats.columns import ARROW_FROM_ROWS, is_plain, strings
 from metering.intake.instants import MAX_TIME_CHARS
 from metering.intake.records import (
     AnyRecord,
@@ -94,7 +94,7 @@ def columns_of(records: Sequence[AnyRecord], heads: HeadTable, instants: Instant
     return Columns(
         head_index=head_index,
         # Many strings kept for long would spread over memory that the next records could use while it is warm.
-        resource_ids=resource_ids if len(records) < FEW else strings(lengths, joined_bytes),
+        resource_ids=resource_ids if len(records) < ARROW_FROM_ROWS else strings(lengths, joined_bytes),
         lengths=lengths,
         resource_bytes=joined_bytes,
         doubtful_ids=_doubtful_ids(resource_ids, joined_bytes),
@@ -107,7 +107,7 @@ def columns_of(records: Sequence[AnyRecord], heads: HeadTable, instants: Instant
 
 def _instants(values: list[int | Text], instants: InstantTable) -> list[Integer]:
     # A small batch does not repeat itself enough to fill a table of its own; what it repeats, batches before it had.
-    if len(values) < FEW and _are_short_texts(values):
+    if len(values) < ARROW_FROM_ROWS and _are_short_texts(values):
         return list(map(short_instant_of, values))
     return list(map(instants.__getitem__, values))
 

@@ -59,7 +59,7 @@ class JsonBatchSizer:
 
     def measure(self, view: LakeView) -> BatchSizes:
         hours = view.hours()
-        rows = sum(view.hour_interval(hour_s).total.records for hour_s in hours)
+        rows = sum(view.hour_between(hour_s).total.records for hour_s in hours)
         parts = 1 + rows // self._part_rows
         batches = records = json_bytes = gzip_bytes = 0
         with ThreadPoolExecutor(2) as pool:

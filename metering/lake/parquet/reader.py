@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from metering.lake.rows import Group, RowQuery
-    from metering.ledger.row_sources import Source
+    from metering.ledger.row_sources import RowSource
     from metering.stores.objects import ObjectStore
 
 _MICROS = 1_000_000
@@ -42,13 +42,13 @@ class ParquetLakeReader:
         self._objects = objects
         self._readers = readers
 
-    def totals(self, sources: Sequence[Source], query: RowQuery) -> dict[Group, Total]:
+    def totals(self, sources: Sequence[RowSource], query: RowQuery) -> dict[Group, Total]:
         sums = _Sums(query)
         for partial in self._partials(sources, query):
             sums.add(partial)
         return sums.totals()
 
-    def _partials(self, sources: Sequence[Source], query: RowQuery) -> Iterator[pa.Table]:
+    def _partials(self, sources: Sequence[RowSource], query: RowQuery) -> Iterator[pa.Table]:
         if len(sources) == 1:
             yield self._source(sources[0], query)
             return
@@ -62,14 +62,14 @@ class ParquetLakeReader:
             while window:
                 yield window.popleft().result()
 
-    def _source(self, source: Source, query: RowQuery) -> pa.Table:
+    def _source(self, source: RowSource, query: RowQuery) -> pa.Table:
         sums = _Sums(query)
         with decoding(source.key):
             for table in self._tables(source, query):
                 sums.add(_halves(table, query))
         return sums.table()
 
-    def _tables(self, source: Source, query: RowQuery) -> Iterator[pa.Table]:
+    def _tables(self, source: RowSource, query: RowQuery) -> Iterator[pa.Table]:
         """Matching rows of a source, a row group at a time."""
         times = query.times if query.times is not None and query.times.parts(source.hour_s) else None
         cut = () if times is None else ("start_time",)

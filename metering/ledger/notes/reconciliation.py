@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from metering.hours import hour_label
-from metering.ledger.row_sources import Source
+from metering.ledger.row_sources import RowSource
 from metering.stores.fields import Fields
 from metering.stores.writes import Key
 
@@ -92,7 +92,7 @@ class WorkList:
 
     runs: Mapping[int, int] = field(default_factory=dict)
     hours: Mapping[int, int] = field(default_factory=dict)
-    files: Mapping[Source, int] = field(default_factory=dict)
+    files: Mapping[RowSource, int] = field(default_factory=dict)
     scanned_s: int = 0
 
     def backlog(self, *, different: frozenset[int | str] = frozenset()) -> Backlog:
@@ -126,7 +126,7 @@ class WorkList:
             runs={runs.number_named(shard): runs.whole(shard) for shard in runs},
             hours={waiting.hour_named(label): waiting.whole(label) for label in waiting},
             files={
-                Source(
+                RowSource(
                     key=file.text("key"),
                     hour_s=file.hour("hour"),
                     rows=file.whole("rows"),

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from metering.lake.view import LakeView
-    from metering.ledger.row_sources import HourState, Source
+    from metering.ledger.row_sources import HourState, RowSource
     from metering.stores.objects import ObjectStore
 
 # Hours by microseconds: date_trunc of a time with a zone asks the calendar for each row, which took half of the time.
@@ -207,7 +207,7 @@ class _Run:
             for source in state.sources
         ]
 
-    def _fetched(self, source: Source) -> Path:
+    def _fetched(self, source: RowSource) -> Path:
         """A staging object can go while the query runs, so it is fetched while the hour is read."""
         path = self.scratch / source.key.rpartition("/")[2]
         if not path.exists():

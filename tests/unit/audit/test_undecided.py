@@ -58,7 +58,7 @@ class Region:
         self.metrics = MemoryMetrics()
         self.messages: list[Message] = []
         self.has_age = has_age
-        self.notes = HeldNotes(store=self.items, clock=self.clock, metrics=self.metrics)
+        self.notes = HeldNotes(items=self.items, clock=self.clock, metrics=self.metrics)
         self._sent = 0
         self.freshness = Freshness(
             items=self.items,

@@ -59,7 +59,7 @@ class Region:
         self.ingest = MemoryQueue(self.clock, name="ingest")
         self.lines: list[SentBatch] = []
         self._aggregator = Aggregator(
-            store=self.items,
+            items=self.items,
             objects=self.objects,
             reader=RecordBatchReader(self.objects, bucket=BUCKET, limits=LIMITS),
             codec=ParquetRowCodec(),

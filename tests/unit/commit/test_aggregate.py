@@ -183,7 +183,7 @@ def test_a_refused_batch_is_kept_and_gets_its_marker(world: SmallWorld) -> None:
 def test_a_body_without_a_batch_id_is_kept_under_its_own_hash(world: SmallWorld) -> None:
     assert world.handle(delivery(message="m", body="no json")).counts == {Verdict.REJECTED: 1}
     assert len(world.objects.keys("quarantine/batches/")) == 1
-    assert not world.items("B#")
+    assert not world.stored("B#")
 
 
 def test_a_refused_batch_again_is_a_duplicate(world: SmallWorld) -> None:
@@ -315,16 +315,16 @@ def test_a_commit_that_was_fenced_off_is_attempted_under_a_new_id(world: SmallWo
     twin = SmallWorld()
     commit_id = twin.entropy.token()
     fence = CommitRecord(commit_id=commit_id, state="aborted")
-    world.store.put(Put(table=Table.LEDGER, item=fence.to_item()))
+    world.items.put(Put(table=Table.LEDGER, item=fence.to_item()))
     assert world.handle(*deliveries(2)).counts == {Verdict.ACCEPTED: 2}
-    item = world.store.peek(Table.LEDGER, commit_key(commit_id))
+    item = world.items.peek(Table.LEDGER, commit_key(commit_id))
     assert item is not None
     assert item["state"] == "aborted"
     assert len(world.accepted()) == 2
 
 
 def test_late_rows_of_a_closed_month_are_booked_in_the_current_hour_and_name_their_own(world: SmallWorld) -> None:
-    world.store.put(Put(table=Table.LEDGER, item=Period(month="2026-10", state="closing").to_item()))
+    world.items.put(Put(table=Table.LEDGER, item=Period(month="2026-10", state="closing").to_item()))
     october = parse_hour("2026-10-30T07")
     rows = [*rows_of(1, start_s=october + 60), *rows_of(1)]
     assert world.handle(delivery({"batch_id": "b1", "rows": rows})).counts == {Verdict.ACCEPTED: 1}
@@ -475,8 +475,8 @@ def test_what_was_received_three_times_is_noted_before_anything_is_handled_and_n
     last = replace(delivery(batch(98), message="last"), receive_count=5)
     with pytest.raises(KilledError):
         world.handle(poison, last, *(replace(each, receive_count=2) for each in deliveries(3)))
-    assert {HeldMessage.from_item(item).message_id for item in world.items(HELD_PK)} == {"poison", "last"}
-    assert all(HeldMessage.from_item(item).sent_s == poison.sent_at_ms // 1000 for item in world.items(HELD_PK))
+    assert {HeldMessage.from_item(item).message_id for item in world.stored(HELD_PK)} == {"poison", "last"}
+    assert all(HeldMessage.from_item(item).sent_s == poison.sent_at_ms // 1000 for item in world.stored(HELD_PK))
 
 
 class _RelabelingReader:
@@ -553,7 +553,7 @@ def test_a_commit_that_was_planned_before_a_months_end_is_built_as_it_was_planne
             planned.append(len(world.accepted()))
             world.clock.advance_s(1)
 
-    world.store.on_call = a_second_later
+    world.items.on_call = a_second_later
     result = world.handle(*messages)
     assert result.counts == {Verdict.ACCEPTED: 200}
     assert planned[0] == 0
@@ -565,7 +565,7 @@ def _change_marker(world: SmallWorld, batch_id: str, **changes: object) -> None:
     marker = world.marker(batch_id)
     assert marker is not None
     changed: Marker = replace(marker, **changes)  # type: ignore[arg-type]
-    world.store.put(Put(table=Table.LEDGER, item=changed.to_item()))
+    world.items.put(Put(table=Table.LEDGER, item=changed.to_item()))
 
 
 def test_a_message_that_was_received_before_is_looked_up_before_it_is_written_again(world: SmallWorld) -> None:
@@ -601,7 +601,7 @@ def test_what_cannot_be_looked_up_beforehand_is_found_by_the_transaction(world: 
 
 
 def test_a_commit_that_is_too_large_is_halved_and_one_batch_too_large_goes_back_alone(world: SmallWorld) -> None:
-    world.store.transaction_bytes = 3_000
+    world.items.transaction_bytes = 3_000
     result = world.handle(*deliveries(8), delivery(batch(99, keys=30)))
     assert result.counts == {Verdict.ACCEPTED: 8, Verdict.PUT_BACK: 1}
     assert result.retry == ("b99",)
@@ -612,7 +612,7 @@ def test_a_number_of_shards_that_cannot_be_read_stops_commits_and_no_other_verdi
     world = SmallWorld(settings=SETTINGS.model_copy(update={"shards": 4}))
     world.handle(delivery(batch(1)))
     worker = world.worker()
-    world.store.put(Put(table=Table.LEDGER, item={"pk": SHARDS_KEY.pk, "sk": SHARDS_KEY.sk, "number": "4"}))
+    world.items.put(Put(table=Table.LEDGER, item={"pk": SHARDS_KEY.pk, "sk": SHARDS_KEY.sk, "number": "4"}))
     copy = delivery(batch(1), message="copy", receive_count=2)
     deadline = DeadlineAt(clock=world.clock, at_ms=world.clock.now_ms() + 50_000)
     result = worker.handle([delivery(batch(2), message="new"), copy], deadline)
@@ -624,7 +624,7 @@ def test_a_number_of_shards_that_cannot_be_read_stops_commits_and_no_other_verdi
 
 def test_notes_that_the_ledger_does_not_take_leave_the_time_for_verdicts() -> None:
     world = SmallWorld()
-    on_call = world.store.on_call
+    on_call = world.items.on_call
 
     def slow_put(name: str) -> None:
         on_call(name)
@@ -632,7 +632,7 @@ def test_notes_that_the_ledger_does_not_take_leave_the_time_for_verdicts() -> No
             world.clock.advance_s(2)
             raise UnavailableError("dynamodb.PutItem", "throttled", may_have_applied=False)
 
-    world.store.on_call = slow_put
+    world.items.on_call = slow_put
     result = world.handle(*(replace(each, receive_count=3) for each in deliveries(40)))
     assert result.retry == ()
     assert len(world.accepted()) == 40
@@ -641,8 +641,8 @@ def test_notes_that_the_ledger_does_not_take_leave_the_time_for_verdicts() -> No
 
 def test_the_oldest_message_is_noted_first() -> None:
     world = SmallWorld()
-    world.store.on_call = lambda name: world.clock.advance_s(60) if name == "items.put" else None
+    world.items.on_call = lambda name: world.clock.advance_s(60) if name == "items.put" else None
     young, old = delivery(batch(1), message="young", receive_count=3), delivery(batch(2), message="old")
     old = replace(old, receive_count=3, sent_at_ms=young.sent_at_ms - 60_000)
     world.handle(young, old)
-    assert [HeldMessage.from_item(item).message_id for item in world.items(HELD_PK)] == ["old"]
+    assert [HeldMessage.from_item(item).message_id for item in world.stored(HELD_PK)] == ["old"]

@@ -52,14 +52,14 @@ def _many_hours() -> Sequence[Delivery]:
 def _prepared() -> SmallWorld:
     world = SmallWorld()
     world.handle(delivery(batch(3, keys=2), message="earlier b3"))
-    world.store.put(Put(table=Table.LEDGER, item=Period(month="2026-10", state="closed").to_item()))
+    world.items.put(Put(table=Table.LEDGER, item=Period(month="2026-10", state="closed").to_item()))
     world.calls.names.clear()
     return world
 
 
 def _sweep(world: SmallWorld) -> SweepResult:
     sweeper = Sweeper(
-        store=world.store,
+        items=world.items,
         objects=world.objects,
         clock=world.clock,
         entropy=world.entropy,
@@ -89,8 +89,8 @@ def _expected(messages: Sequence[Delivery]) -> SmallWorld:
 def _same_verdicts(world: SmallWorld, expected: SmallWorld) -> None:
     world.assert_exact()
     assert world.usage() == expected.usage()
-    verdicts = {(item["pk"], item["sk"], item.get("verdict"), item.get("hash")) for item in expected.items("B#")}
-    assert {(item["pk"], item["sk"], item.get("verdict"), item.get("hash")) for item in world.items("B#")} == verdicts
+    verdicts = {(item["pk"], item["sk"], item.get("verdict"), item.get("hash")) for item in expected.stored("B#")}
+    assert {(item["pk"], item["sk"], item.get("verdict"), item.get("hash")) for item in world.stored("B#")} == verdicts
     assert set(expected.objects.keys("quarantine/batches/")) <= set(world.objects.keys("quarantine/batches/"))
 
 
@@ -158,7 +158,7 @@ def test_two_workers_with_the_same_messages_count_them_once() -> None:
             started = True
             other.handle(messages[10:], DeadlineAt(clock=world.clock, at_ms=world.clock.now_ms() + 50_000))
 
-    world.store.on_call = overlap
+    world.items.on_call = overlap
     result = world.handle(*messages)
     assert result.counts == {Verdict.ACCEPTED: 10, Verdict.DUPLICATE: 20}
     world.assert_exact()

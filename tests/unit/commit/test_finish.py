@@ -16,7 +16,7 @@ from metering.ledger.commits import CommitRecord
 from metering.ledger.notes.completeness import Completeness
 from metering.ledger.waiting_commits import waiting_commits
 from metering.stores.bucket import wal_key
-from metering.stores.patience import Patience
+from metering.stores.retrying import Retrier
 from metering.stores.writes import Key, Put, Table, Update
 from tests.support.small_world import NOW_S, SETTINGS, KilledError, SmallWorld, deliveries, delivery, rows_of
 
@@ -35,18 +35,18 @@ def world() -> SmallWorld:
     return world
 
 
-def _patience(world: SmallWorld) -> Patience:
-    return Patience(clock=world.clock, entropy=world.entropy, attempts=SETTINGS.attempts)
+def _retrier(world: SmallWorld) -> Retrier:
+    return Retrier(clock=world.clock, entropy=world.entropy, attempts=SETTINGS.attempts)
 
 
 def _finish(world: SmallWorld) -> None:
     (commit,) = world.commits()
-    finish_commit(commit.commit_id, store=world.store, objects=world.objects, patience=_patience(world))
+    finish_commit(commit.commit_id, items=world.items, objects=world.objects, retrier=_retrier(world))
 
 
 def _sweeper(world: SmallWorld) -> Sweeper:
     return Sweeper(
-        store=world.store,
+        items=world.items,
         objects=world.objects,
         clock=world.clock,
         entropy=world.entropy,
@@ -94,7 +94,7 @@ def test_two_finishers_in_turns_apply_each_chunk_once(world: SmallWorld) -> None
             world.calls.before = {}
         return None
 
-    world.store.on_call = overtake
+    world.items.on_call = overtake
     _finish(world)
     assert turns >= 2
     world.assert_exact()
@@ -132,13 +132,13 @@ def test_an_open_commit_whose_write_ahead_object_is_gone_needs_somebody(world: S
 
 def test_the_sweep_names_a_commit_that_it_cannot_read_and_finishes_the_others(world: SmallWorld) -> None:
     (left,) = world.commits()
-    world.store.update(Update(table=Table.LEDGER, key=left.key, set={"state": "opened"}))
-    pending = next(item for item in world.items("P#"))
+    world.items.update(Update(table=Table.LEDGER, key=left.key, set={"state": "opened"}))
+    pending = next(item for item in world.stored("P#"))
     key = Key(str(pending["pk"]), str(pending["sk"]))
-    world.store.update(Update(table=Table.LEDGER, key=key, set={"wide": "yes"}))
+    world.items.update(Update(table=Table.LEDGER, key=key, set={"wide": "yes"}))
     result = _sweeper(world).sweep(_soon(world))
     assert (result.corrupt, result.left) == ((left.commit_id,), ())
-    world.store.update(Update(table=Table.LEDGER, key=left.key, set={"state": "open"}))
+    world.items.update(Update(table=Table.LEDGER, key=left.key, set={"state": "open"}))
     assert _sweeper(world).sweep(_soon(world)).finished == 1
 
 
@@ -158,16 +158,16 @@ def test_a_finisher_that_comes_days_late_finds_nothing_to_do(world: SmallWorld) 
         if name == "objects.get":
             world.objects.remove(wal_key(commit.staging_key))
             applied = CommitRecord(commit_id=commit.commit_id, state="applied", expires_at_s=NOW_S)
-            world.store.put(Put(table=Table.LEDGER, item=applied.to_item()))
+            world.items.put(Put(table=Table.LEDGER, item=applied.to_item()))
 
     world.objects.on_call = cleaned_meanwhile
     _finish(world)
 
 
 def test_a_commit_that_never_opened_or_was_fenced_off_is_left_alone(world: SmallWorld) -> None:
-    finish_commit("none", store=world.store, objects=world.objects, patience=_patience(world))
-    world.store.put(Put(table=Table.LEDGER, item=CommitRecord(commit_id="fenced", state="aborted").to_item()))
-    finish_commit("fenced", store=world.store, objects=world.objects, patience=_patience(world))
+    finish_commit("none", items=world.items, objects=world.objects, retrier=_retrier(world))
+    world.items.put(Put(table=Table.LEDGER, item=CommitRecord(commit_id="fenced", state="aborted").to_item()))
+    finish_commit("fenced", items=world.items, objects=world.objects, retrier=_retrier(world))
     assert {commit.state for commit in world.commits()} == {"open", "aborted"}
 
 
@@ -194,9 +194,9 @@ def test_a_sweep_leaves_what_it_cannot_finish_to_the_next(world: SmallWorld) -> 
 
 
 def _watch_finds_it(world: SmallWorld) -> None:
-    waiting = waiting_commits(world.store, world.settings.shards)
+    waiting = waiting_commits(world.items, world.settings.shards)
     known = Completeness(through_s=0, open=waiting.oldest_open)
-    world.store.put(Put(table=Table.LEDGER, item=known.to_item()))
+    world.items.put(Put(table=Table.LEDGER, item=known.to_item()))
 
 
 def test_the_sweep_of_each_minute_finishes_what_the_watch_found_and_lists_nothing(world: SmallWorld) -> None:
@@ -226,5 +226,5 @@ def test_pointers_of_more_hours_than_fit_are_written_ahead() -> None:
     assert world.handle(delivery({"batch_id": "b1", "rows": rows})).counts == {Verdict.ACCEPTED: 1}
     (commit,) = world.commits()
     assert (commit.state, commit.chunks) == ("applied", 3)
-    assert {str(item["pk"]) for item in world.items("H#")} == {f"H#{hour_label(hour_s)}" for hour_s in commit.hours}
+    assert {str(item["pk"]) for item in world.stored("H#")} == {f"H#{hour_label(hour_s)}" for hour_s in commit.hours}
     world.assert_exact()

@@ -48,7 +48,7 @@ class Region:
         self.queue = MemoryQueue(self.clock)
         self.metrics = MemoryMetrics()
         self.entries = QuarantineEntries(
-            store=self.items,
+            items=self.items,
             objects=self.objects,
             queue=self.queue,
             clock=self.clock,
@@ -56,7 +56,7 @@ class Region:
             marker_life_s=SETTINGS.marker_life_s,
         )
         self.aggregator = Aggregator(
-            store=self.items,
+            items=self.items,
             objects=self.objects,
             reader=RecordBatchReader(self.objects, bucket="data", limits=LIMITS),
             codec=ParquetRowCodec(),

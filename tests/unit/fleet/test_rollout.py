@@ -10,7 +10,7 @@ from metering.errors import OperationFailedError
 from metering.fleet.regions import Phase, RegionState, RolloutRules, Step
 from metering.fleet.removal import RegionRemoval
 from metering.fleet.rollout import RegionManager
-from metering.fleet.steps import RegionWorld
+from metering.fleet.steps import FleetPorts
 
 REGION = "ap-southeast-9"
 RULES = RolloutRules(bake_min=0, canaries=1, canary_wait_min=1, allow=("*",))
@@ -25,7 +25,7 @@ class Setup:
         self.account = MemoryAccount({name.replace("_", "-"): status for name, status in listed.items()})
         self.states = MemoryRegionStates()
         self.clock = ManualClock(1_800_000_000_000)
-        self.world = RegionWorld(
+        self.world = FleetPorts(
             account=self.account,
             stacks=self.account,
             builder=self.account,

@@ -37,7 +37,9 @@ def test_compaction_changes_no_total() -> None:
     assert world.visible() == before
     assert world.compact_all() == 1
     assert world.visible() == before == world.usage()
-    assert all(not s.staged for hour_s in world.jobs.view.hours() for s in world.jobs.view.hour_exact(hour_s).sources)
+    assert all(
+        not s.staged for hour_s in world.jobs.view.hours() for s in world.jobs.view.hour_snapshot(hour_s).sources
+    )
     assert sum(file.bytes for file in world.files(HOUR)) == 5 + 7 + 13 + 2**63
 
 
@@ -93,7 +95,7 @@ def test_a_compactor_that_dies_at_any_call_leaves_what_the_next_one_finishes() -
         assert world.visible() == before
         world.compact_all()
         assert world.visible() == before
-        assert all(s.staged is False for h in world.jobs.view.hours() for s in world.jobs.view.hour_exact(h).sources)
+        assert all(s.staged is False for h in world.jobs.view.hours() for s in world.jobs.view.hour_snapshot(h).sources)
         if not died:
             break
         calls += 1

@@ -68,7 +68,7 @@ class Service:
 
 def aggregator_of(world: World) -> Aggregator:
     return Aggregator(
-        store=world.items,
+        items=world.items,
         objects=world.objects,
         reader=PlainBatchReader(world.objects),
         codec=PlainRowCodec(),

@@ -20,7 +20,7 @@ from metering.lake.parquet.reader import ParquetLakeReader
 from metering.lake.parquet.schema import STAGING_SCHEMA
 from metering.lake.parquet.writer import ParquetLakeWriter
 from metering.lake.rows import OWN_HOUR, USAGE_QUERY, RowQuery
-from metering.ledger.row_sources import Source
+from metering.ledger.row_sources import RowSource
 from metering.units import HOUR_S
 from metering.usage.totals import Total, sum_totals
 from tests.support.lake_world import HOUR
@@ -98,8 +98,8 @@ def _reads_the_same(
     objects: MemoryObjectStore, keys: list[str], expected: list[tuple[str, str, int, int, str]]
 ) -> None:
     reader = ParquetLakeReader(objects, readers=2)
-    lake = [Source(key="lake/x.parquet", hour_s=HOUR, rows=0, bytes=0, staged=False)]
-    staged = [Source(key=key, hour_s=HOUR, rows=0, bytes=0, staged=True) for key in keys]
+    lake = [RowSource(key="lake/x.parquet", hour_s=HOUR, rows=0, bytes=0, staged=False)]
+    staged = [RowSource(key=key, hour_s=HOUR, rows=0, bytes=0, staged=True) for key in keys]
     for query in (RowQuery(), USAGE_QUERY, RowQuery(columns=("batch_id", "resource_id", OWN_HOUR))):
         totals = reader.totals(lake, query)
         assert totals == reader.totals(staged, query)
@@ -129,7 +129,7 @@ def test_a_damaged_object_is_named(staged: bool, damage: str) -> None:
     half = len(body) // 2
     spoilt = {"cut off": body[:-100], "pages changed": body[:4] + bytes(half - 4) + body[half:], "empty": b""}
     objects.put("x.parquet", spoilt[damage], if_absent=True)
-    source = Source(key="x.parquet", hour_s=HOUR, rows=100, bytes=0, staged=staged)
+    source = RowSource(key="x.parquet", hour_s=HOUR, rows=100, bytes=0, staged=staged)
     with pytest.raises(ObjectDamagedError, match=r"x\.parquet is damaged"):
         ParquetLakeReader(objects).totals([source], RowQuery(columns=("resource_id",)))
 

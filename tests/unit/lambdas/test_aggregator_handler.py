@@ -35,7 +35,7 @@ def _parts(store: MemoryItemStore) -> Dependencies:
     metrics = EmfMetrics(service="aggregator", stage="local")
     objects = MemoryObjectStore(clock)
     aggregator = Aggregator(
-        store=store,
+        items=store,
         objects=objects,
         reader=PlainBatchReader(objects),
         codec=PlainRowCodec(),

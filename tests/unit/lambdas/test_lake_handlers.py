@@ -38,7 +38,7 @@ def logger() -> Logger:
 def compactor_parts(world: World) -> CompactorDependencies:
     return CompactorDependencies(
         sweeper=Sweeper(
-            store=world.items,
+            items=world.items,
             objects=world.objects,
             clock=world.clock,
             entropy=world.entropy,
@@ -81,7 +81,7 @@ def test_a_tick_of_the_sweeper_finishes_what_the_watch_found_open() -> None:
     world = World()
     parts = SweeperDependencies(
         sweeper=Sweeper(
-            store=world.items,
+            items=world.items,
             objects=world.objects,
             clock=world.clock,
             entropy=world.entropy,

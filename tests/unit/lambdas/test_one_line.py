@@ -51,7 +51,7 @@ def _aggregator(logger: Logger) -> None:
     world = World()
     objects = MemoryObjectStore(world.clock)
     use_case = Aggregator(
-        store=MemoryItemStore(),
+        items=MemoryItemStore(),
         objects=objects,
         reader=PlainBatchReader(objects),
         codec=PlainRowCodec(),
@@ -71,7 +71,7 @@ def _canary(logger: Logger) -> None:
 
 def _sweeping(world: World) -> Sweeper:
     return Sweeper(
-        store=world.items,
+        items=world.items,
         objects=world.objects,
         clock=world.clock,
         entropy=world.entropy,

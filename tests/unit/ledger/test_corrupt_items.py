@@ -25,8 +25,7 @@ if TYPE_CHECKING:
 
 def change(world: World | SmallWorld | Setup, key: Key, **changes: Value) -> None:
     """Somebody's hand, or code of another version."""
-    store = world.store if isinstance(world, SmallWorld) else world.items
-    store.update(Update(table=Table.LEDGER, key=key, set=changes))
+    world.items.update(Update(table=Table.LEDGER, key=key, set=changes))
 
 
 def commits_of(world: World) -> list[Key]:

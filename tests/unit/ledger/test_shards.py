@@ -15,7 +15,7 @@ from metering.adapters.memory.items import MemoryItemStore
 from metering.errors import ConditionFailedError, LedgerCorruptError, UnavailableError
 from metering.ledger.shards import ShardRecord, known_shards
 from metering.ledger.used_shards import SHARDS_KEY, UsedShards
-from metering.stores.patience import Patience
+from metering.stores.retrying import Retrier
 from metering.stores.writes import Put, Table
 from tests.support.lake_world import HOUR, World, record
 
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 _LOST = UnavailableError("dynamodb.PutItem", "no answer", may_have_applied=True)
 
 
-def patience() -> Patience:
-    return Patience(clock=ManualClock(0), entropy=SeededEntropy(1), attempts=4)
+def retrier() -> Retrier:
+    return Retrier(clock=ManualClock(0), entropy=SeededEntropy(1), attempts=4)
 
 
 def recorded(items: MemoryItemStore, shards: int) -> None:
-    ShardRecord(items=items, patience=patience(), shards=shards).ensure()
+    ShardRecord(items=items, retrier=retrier(), shards=shards).ensure()
 
 
 def test_the_largest_number_ever_used_is_listed() -> None:

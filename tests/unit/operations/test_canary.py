@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from metering.lake.rows import Group, RowQuery
-    from metering.ledger.row_sources import Source
+    from metering.ledger.row_sources import RowSource
 
 NOW_S = 1_800_000_030
 SLOT_S = NOW_S - 30
@@ -47,7 +47,7 @@ class Rows:
     def __init__(self) -> None:
         self.objects: dict[str, list[str]] = {}
 
-    def totals(self, sources: Sequence[Source], query: RowQuery) -> dict[Group, Total]:
+    def totals(self, sources: Sequence[RowSource], query: RowQuery) -> dict[Group, Total]:
         where = dict(query.where)
         assert where["account_id"] == {CANARY_ACCOUNT_ID}
         count = sum(name in where["usage_type"] for source in sources for name in self.objects[source.key])

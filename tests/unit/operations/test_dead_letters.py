@@ -87,7 +87,7 @@ def decoded(batch_id: str, sender_id: str) -> DecodedBatch:
 class Setup:
     def __init__(self, *, moves_by_itself: bool = False) -> None:
         self.clock = ManualClock(NOW_S * 1000)
-        self.store = MemoryItemStore()
+        self.items = MemoryItemStore()
         self.dead = MemoryQueue(self.clock, name="dead")
         self.ingest = MemoryQueue(self.clock, name="ingest", dead=self.dead, max_receives=5)
         if moves_by_itself:
@@ -96,7 +96,7 @@ class Setup:
             dead=self.dead,
             ingest=self.ingest,
             reader=Reader(),
-            store=self.store,
+            items=self.items,
             clock=self.clock,
             admission=ADMISSION,
             bucket="data",
@@ -144,7 +144,7 @@ def test_a_letter_says_until_when_a_redrive_still_meters_it() -> None:
 def test_a_letter_whose_batch_is_metered_is_called_a_duplicate() -> None:
     setup = Setup()
     setup.die("a")
-    setup.store.put(Put(table=Table.LEDGER, item=accepted("a").to_item()))
+    setup.items.put(Put(table=Table.LEDGER, item=accepted("a").to_item()))
     [letter] = setup.deep()
     assert letter.advice == "duplicate"
 
@@ -152,7 +152,7 @@ def test_a_letter_whose_batch_is_metered_is_called_a_duplicate() -> None:
 def test_a_letter_with_other_content_than_what_is_metered_under_its_id_is_called_a_conflict() -> None:
     setup = Setup()
     setup.die("a")
-    setup.store.put(Put(table=Table.LEDGER, item=replace(accepted("a"), content_hash="dd").to_item()))
+    setup.items.put(Put(table=Table.LEDGER, item=replace(accepted("a"), content_hash="dd").to_item()))
     [letter] = setup.deep()
     assert letter.advice == "conflict"
     assert "quarantine" in letter.why
@@ -187,7 +187,7 @@ def glanced(text: str, marker: Marker | None = None) -> DeadLetter:
     setup = Setup()
     setup.dead.put_dead("m", text, (NOW_S - 60) * 1000, 5, "AIDA1")
     if marker is not None:
-        setup.store.put(Put(table=Table.LEDGER, item=marker.to_item()))
+        setup.items.put(Put(table=Table.LEDGER, item=marker.to_item()))
     setup.letters._reader = None  # type: ignore[assignment]  # reading it would fail
     [letter] = setup.letters.letters(limit=100)
     return letter

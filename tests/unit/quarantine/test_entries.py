@@ -28,11 +28,11 @@ NOW_S = 1_800_000_000
 class Setup:
     def __init__(self) -> None:
         self.clock = ManualClock(NOW_S * 1000)
-        self.store = MemoryItemStore()
+        self.items = MemoryItemStore()
         self.objects = MemoryObjectStore(self.clock)
         self.queue = MemoryQueue(self.clock)
         self.entries = QuarantineEntries(
-            store=self.store,
+            items=self.items,
             objects=self.objects,
             queue=self.queue,
             clock=self.clock,
@@ -48,7 +48,7 @@ class Setup:
         self.objects.put(key, encode_records({batch_id: records}), if_absent=True)
         if accepted:
             marker = marker_of(batch_id, "accepted", key)
-            self.store.put(Put(table=Table.LEDGER, item=marker.to_item()))
+            self.items.put(Put(table=Table.LEDGER, item=marker.to_item()))
         return key
 
     def whole(self, batch_id: str, body: str, *, conflict: bool = False) -> QuarantinedBatch:
@@ -77,12 +77,12 @@ class Setup:
                 first_sender_id="AIDA1",
                 records=3,
             ).to_item()
-            self.store.put(Put(table=Table.LEDGER, item=item))
+            self.items.put(Put(table=Table.LEDGER, item=item))
             accepted = marker_of(batch_id, "accepted", "")
-            self.store.put(Put(table=Table.LEDGER, item=accepted.to_item()))
+            self.items.put(Put(table=Table.LEDGER, item=accepted.to_item()))
         else:
             rejected = marker_of(batch_id, "rejected", batch.key)
-            self.store.put(Put(table=Table.LEDGER, item=rejected.to_item()))
+            self.items.put(Put(table=Table.LEDGER, item=rejected.to_item()))
         return batch
 
 
@@ -181,7 +181,7 @@ def test_a_refused_batch_is_sent_again_as_it_came() -> None:
     retry = setup.entries.retry(entry)
     assert retry.retry_id == "edge-2"
     assert setup.queue.bodies() == [batch.body]
-    setup.store.put(Put(table=Table.LEDGER, item=marker_of("edge-2", "accepted", "").to_item()))
+    setup.items.put(Put(table=Table.LEDGER, item=marker_of("edge-2", "accepted", "").to_item()))
     [settled] = setup.entries.find(batch.key)
     assert settled.retried_as == ("edge-2",)
 
@@ -199,7 +199,7 @@ def test_a_conflict_is_only_sent_under_an_id_of_its_own() -> None:
     [waiting] = setup.entries.find("edge-3")
     assert waiting.retried_as == ()
     alias = Alias(batch_id="edge-3", content_hash="ff", retry_id=retry.retry_id, expires_at_s=9)
-    setup.store.put(Put(table=Table.LEDGER, item=alias.to_item()))
+    setup.items.put(Put(table=Table.LEDGER, item=alias.to_item()))
     [named] = setup.entries.find("edge-3")
     assert named.retried_as == (retry.retry_id,)
 
@@ -210,7 +210,7 @@ def test_a_conflict_whose_retry_was_read_with_other_content_than_before_still_na
     retry_id = "retry:" + hashlib.sha256(b"edge-3\nff").hexdigest()
     for content_hash, name in (("aa", "retry:other"), ("bb", retry_id)):
         alias = Alias(batch_id="edge-3", content_hash=content_hash, retry_id=name, expires_at_s=9)
-        setup.store.put(Put(table=Table.LEDGER, item=alias.to_item()))
+        setup.items.put(Put(table=Table.LEDGER, item=alias.to_item()))
     [entry] = setup.entries.find("edge-3")
     assert entry.retried_as == (retry_id,)
 
@@ -228,7 +228,7 @@ def test_what_is_metered_under_another_id_is_not_sent_under_its_own() -> None:
     setup = Setup()
     setup.whole("edge-2", '{"batch_id": "edge-2", "records": []}')
     alias = Alias(batch_id="edge-2", content_hash="ff", retry_id="retry:1", expires_at_s=9)
-    setup.store.put(Put(table=Table.LEDGER, item=alias.to_item()))
+    setup.items.put(Put(table=Table.LEDGER, item=alias.to_item()))
     [entry] = setup.entries.find("edge-2")
     with pytest.raises(OperationFailedError, match="metered already, as retry:1"):
         setup.entries.retry(entry)
@@ -237,7 +237,7 @@ def test_what_is_metered_under_another_id_is_not_sent_under_its_own() -> None:
 def test_a_conflict_whose_id_has_become_free_is_sent_under_it() -> None:
     setup = Setup()
     batch = setup.whole("edge-3", '{"batch_id": "edge-3", "records": []}', conflict=True)
-    setup.store.remove(Table.LEDGER, marker_key("edge-3"))
+    setup.items.remove(Table.LEDGER, marker_key("edge-3"))
     [entry] = setup.entries.find(batch.key)
     with pytest.raises(OperationFailedError, match="own id"):
         setup.entries.retry(entry, as_new_id=True)

@@ -1,4 +1,4 @@
-"""`RegionLife`: a deployed region's canary, mapping, queues, alarms and subscriptions."""
+"""`DeployedRegion`: a deployed region's canary, mapping, queues, alarms and subscriptions."""
 
 from __future__ import annotations
 

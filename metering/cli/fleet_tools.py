@@ -22,7 +22,7 @@ from metering.fleet.regions import RegionState, RolloutRules
 from metering.fleet.removal import RegionRemoval
 from metering.fleet.rollout import RegionManager
 from metering.fleet.state_store import LedgerRegionStates
-from metering.fleet.steps import RegionWorld
+from metering.fleet.steps import FleetPorts
 from metering.stores.items import ItemStore
 from metering.wiring.region import RegionPorts
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 _SIDE_BY_SIDE = 3
 
 
-class RegionTools:
+class FleetTools:
     """The region manager of a stage, over the endpoint that the session names.
 
     Args:
@@ -70,10 +70,10 @@ class RegionTools:
         return rules if named in {None, "all"} else rules.model_copy(update={"home": named})
 
     @cached_property
-    def world(self) -> RegionWorld:
+    def world(self) -> FleetPorts:
         """Ports to the account and its regions."""
         home = self.clients(self.rules.home)
-        return RegionWorld(
+        return FleetPorts(
             account=AwsAccount(home.account, custom_endpoint=home.access.custom_endpoint),
             stacks=CloudFormationStacks(self.clients),
             builder=CdkBuilder(

@@ -17,7 +17,7 @@ _FIRST_PAUSE_MS = 50
 _LONGEST_PAUSE_MS = 1_000
 
 
-class Patience:
+class Retrier:
     """How often and how long to wait for something that is unavailable."""
 
     def __init__(self, *, clock: Clock, entropy: Entropy, attempts: int) -> None:
