@@ -10,6 +10,7 @@ import typer
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from metering.adapters.aws.region_life import DeployedRegions
+from metering.adapters.checkout import checkout_dir
 from metering.adapters.deployment import run_deployment
 from metering.adapters.local import emulator
 from metering.adapters.local.state import LocalState, forget_state, is_running, load_state, save_state
@@ -102,8 +103,11 @@ def start_local(
 
     Raises:
         WrongUsageError: The port is taken.
+        OperationFailedError: This is no checkout of the project.
         MeteringError: The emulator or the deployment failed; then nothing is left running.
     """
+    # Said before the emulator is started, not after.
+    checkout_dir()
     if port is not None and emulator.is_port_used(port):
         raise WrongUsageError(f"Port {port} is taken.", "Leave --port out for a free one.")
     began = time.monotonic()

@@ -15,6 +15,7 @@ from metering.adapters.aws.region_life import DeployedRegions
 from metering.adapters.aws.runtime import SystemClock
 from metering.adapters.aws.session import Clients
 from metering.adapters.aws.stacks import stack_outputs
+from metering.adapters.checkout import checkout_dir
 from metering.cli.command import Session, say
 from metering.cli.connection import no_answer
 from metering.cli.failures import WrongUsageError
@@ -54,6 +55,7 @@ class RegionTools:
     @cached_property
     def _config(self) -> "StageConfig":
         # The stage's configuration is the stacks' own; only a checkout has it.
+        checkout_dir()
         from infra.config import StageConfig
 
         wrong = [setting for setting in self._settings if "=" not in setting]

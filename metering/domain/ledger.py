@@ -16,9 +16,9 @@ may be written when, and on which condition, is the use cases' business.
 | period    | `T#<month>`     | `T`              |
 
 Others are beside what they are about: aliases and notes of retries (`A#…`, `N#…` of a batch) in
-`metering.domain.retries`, `S#shards` in `metering.domain.shards`, regions in `metering.domain.regions`, and what is
-kept for people and alarms (`W#…`) in `watch_items`, `queue_memory` and `source_items`. The usage table's items are in
-`metering.domain.usage_items`.
+`metering.domain.retries`, `S#shards` in `metering.domain.shards`, `S#format` in `metering.domain.ledger_format`,
+regions in `metering.domain.regions`, and what is kept for people and alarms (`W#…`) in `watch_items`, `queue_memory`
+and `source_items`. The usage table's items are in `metering.domain.usage_items`.
 """
 
 from __future__ import annotations

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from metering.domain.json_values import JsonValue
 
+# Of docs/contract.md.
+CONTRACT_VERSION = 1
 SCHEMA = "metering.batch/1"
 MAX_BODY_BYTES = MIB
 INGEST_PREFIX = "ingest/"

@@ -24,6 +24,7 @@ from metering.domain.ledger import (
     Published,
     Run,
 )
+from metering.domain.ledger_format import LedgerFormat
 from metering.domain.plan import Plan, PlanFile, PlanHour
 from metering.domain.quarantine import QuarantinedBatch
 from metering.domain.queue_memory import HeldMessage, QueueMemory
@@ -379,6 +380,12 @@ KINDS = (
         name="alias",
         values=st.builds(Alias, batch_id=NAMES, content_hash=NAMES, retry_id=NAMES, expires_at_s=NUMBERS),
         read=Alias.from_item,
+    ),
+    Kind(
+        name="format",
+        values=st.builds(LedgerFormat, number=st.integers(1, 99), written_by=NAMES),
+        read=LedgerFormat.from_item,
+        unread=frozenset({"pk", "sk"}),
     ),
     Kind(
         name="used shards",

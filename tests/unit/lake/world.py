@@ -27,6 +27,8 @@ from metering.domain.usage import Total, UsageKey, merge
 from metering.domain.usage_items import usage_entries
 from metering.units import HOUR_S
 from metering.usecases.aggregate import Aggregator
+from metering.usecases.format_check import remember_format
+from metering.version import package_version
 from tests.stage import LIMITS
 from tests.stage import settings as stage_settings
 
@@ -78,6 +80,8 @@ class World:
     def __init__(self, *, now_s: int = NOW_S, **settings: int) -> None:
         self.clock = ManualClock(now_s * 1000)
         self.items = MemoryItemStore()
+        # As the function does at its start: whoever scans the ledger meets that item.
+        remember_format(self.items, written_by=package_version())
         self.objects = MemoryObjectStore(self.clock)
         self.entropy = SeededEntropy(7)
         self.metrics = MemoryMetrics()
