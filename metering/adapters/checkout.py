@@ -1,4 +1,4 @@
-"""The checkout of the project that this package runs from: only there are the stacks that a deployment needs."""
+"""The checkout of the project that this package runs from: only there are the stacks and what deploys them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def checkout_dir() -> Path:
     root = project_dir()
     if not (root / "infra" / "deploy.py").is_file():
         raise OperationFailedError(
-            "This command needs the stacks in a checkout of the project, and metering runs from an installed package.",
+            "This command needs a checkout of the project, and metering runs from an installed package.",
             "Clone the project, run `make install` there, and use its .venv/bin/metering.",
         )
     return root
