@@ -20,7 +20,7 @@ JOBS ?= 2
 BATCHES ?= 200000
 ENDPOINT ?=
 
-.PHONY: help install demo test lint check proof e2e localstack regions drills load bench simulate mutants soak clean
+.PHONY: help install demo test lint check proof e2e localstack regions drills load bench simulate mutants soak dist clean
 
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -85,6 +85,11 @@ mutants: $(STAMP) ## Seeded bugs: each must be found by a test
 
 soak: $(STAMP) ## Long run through the real aggregator: BATCHES=200000; goes on where it stopped
 	@$(PY) -m load_tests.soak --batches $(BATCHES)
+
+dist: $(STAMP) ## Build sdist and wheel into dist/, the wheel from the sdist
+	@rm -rf dist
+	@$(UV) build --quiet
+	@ls dist/*.tar.gz dist/*.whl
 
 clean: ## Stop the local emulator and remove what was built or installed here
 	@if [ -x .venv/bin/metering ]; then .venv/bin/metering local down || true; fi

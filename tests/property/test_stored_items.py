@@ -21,6 +21,7 @@ from metering.ledger.booked_hours import LakeFile, Pending, Pointer, Published
 from metering.ledger.closed_months import ClosedHour, ClosedMonth
 from metering.ledger.commits import CommitRecord
 from metering.ledger.conflicts import Conflict, conflict_of, conflict_seen_item
+from metering.ledger.format_version import LedgerFormat
 from metering.ledger.markers import Marker
 from metering.ledger.notes.canary_runs import CanaryRun, CanaryVerdict
 from metering.ledger.notes.completeness import Completeness
@@ -366,6 +367,12 @@ KINDS = (
         name="alias",
         values=st.builds(Alias, batch_id=NAMES, content_hash=NAMES, retry_id=NAMES, expires_at_s=NUMBERS),
         read=Alias.from_item,
+    ),
+    Kind(
+        name="format",
+        values=st.builds(LedgerFormat, number=st.integers(1, 99), written_by=NAMES),
+        read=LedgerFormat.from_item,
+        unread=frozenset({"pk", "sk"}),
     ),
     Kind(
         name="used shards",

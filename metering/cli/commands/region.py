@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from metering.adapters.checkout import checkout_dir
 from metering.cli.command import Session, command, say
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.fleet_tools import FleetTools
@@ -87,6 +88,8 @@ def add(
         return
     if before.phase is Phase.READY and not redeploy:
         say(f"{name} is ready already; --redeploy deploys this version.")
+    # Said before the first step is done, and not by a step that failed.
+    checkout_dir()
     if name != tools.rules.home:
         _need_home(tools)
     state = tools.manager.add(name, redeploy=redeploy)
@@ -107,6 +110,8 @@ def reconcile(
     if dry_run:
         _write_plan(session, settings, redeploy=redeploy)
         return
+    # As in `add`.
+    checkout_dir()
     tools = FleetTools(session, settings=settings or (), no_pager=no_pager, verbose=verbose)
     result = tools.manager.reconcile(redeploy=redeploy)
     if not result.built:
