@@ -1,8 +1,8 @@
 """The ledger's items: their keys, their attributes, and back again.
 
-One dataclass an item kind; docs/decisions/ledger-keys.md lists all kinds. `to_item` and `from_item` are inverse, and
-`from_item` takes nothing but what `to_item` writes: anything else is a `LedgerCorruptError` that names the item. What
-may be written when, and on which condition, is the use cases' business.
+One dataclass an item kind; docs/decisions/0004-ledger-keys.md lists all kinds. `to_item` and `from_item` are inverse,
+and `from_item` takes nothing but what `to_item` writes: anything else is a `LedgerCorruptError` that names the item.
+What may be written when, and on which condition, is the use cases' business.
 
 | item      | pk              | sk               |
 |-----------|-----------------|------------------|
