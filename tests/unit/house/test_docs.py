@@ -62,3 +62,41 @@ def test_each_decision_has_its_number_status_and_date_and_is_in_the_index() -> N
         assert page.name.startswith(f"{number}-")
         assert f"| [{number}]({page.name}) | {title} | {status} | {date} |" in index
     assert sum(line.startswith("| [") for line in index) == len(pages)
+
+
+def code_map(text: str) -> dict[str, list[str]]:
+    """What is to be changed -> paths to open, in their order."""
+    section = re.search(r"^## Code map\n(.+?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
+    assert section
+    rows = [line.strip("| ").split(" | ") for line in section[1].splitlines() if line.startswith("| ")]
+    return {change: re.findall(r"`([^`]+)`", " ".join(cells)) for change, *cells in rows[1:]}
+
+
+def missing(paths: list[str]) -> list[str]:
+    return [path for path in paths if not (ROOT / path).exists()]
+
+
+ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
+
+
+@pytest.mark.parametrize(("change", "paths"), list(code_map(ARCHITECTURE).items()))
+def test_each_path_of_the_code_map_exists(change: str, paths: list[str]) -> None:
+    assert paths, change
+    assert missing(paths) == []
+
+
+def test_a_path_of_the_code_map_that_does_not_exist_is_noticed() -> None:
+    rows = code_map("## Code map\n\n| to change | open first |\n|---|---|\n| a | `README.md` |\n| b | `nowhere.py` |\n")
+    assert list(rows) == ["a", "b"]
+    assert [missing(paths) for paths in rows.values()] == [[], ["nowhere.py"]]
+
+
+def test_the_code_map_answers_what_newcomers_ask() -> None:
+    assert len(code_map(ARCHITECTURE)) >= 12
+
+
+def test_each_word_has_one_meaning() -> None:
+    words = re.findall(r"^\| ([a-z, ]+) \| ", ARCHITECTURE.split("\n## Words\n")[1], re.MULTILINE)[1:]
+    assert words
+    each = [word for words_of_row in words for word in words_of_row.split(", ")]
+    assert len(each) == len(set(each))
