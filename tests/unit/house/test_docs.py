@@ -64,6 +64,17 @@ def test_each_decision_has_its_number_status_and_date_and_is_in_the_index() -> N
     assert sum(line.startswith("| [") for line in index) == len(pages)
 
 
+_PATH = re.compile(r"(?:^|[`\s])((?:metering|lambdas|infra|tests|load_tests|docs)/[\w./-]+)", re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_paths_in_sentences_exist(page: Path) -> None:
+    text = page.read_text()
+    # Its paths have a test of their own.
+    text = text.split("\n## Code map\n")[0]
+    assert missing([path.rstrip(".") for path in _PATH.findall(text)]) == []
+
+
 def code_map(text: str) -> dict[str, list[str]]:
     """What is to be changed -> paths to open, in their order."""
     section = re.search(r"^## Code map\n(.+?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
