@@ -148,7 +148,7 @@ def test_an_alarm_is_plain_and_says_what_it_needs_to(stage: str) -> None:
             continue
         properties = alarms[spec.name]
         assert "Metrics" not in properties
-        assert properties["AlarmDescription"].endswith(f"docs/runbooks/{spec.name}.md")
+        assert properties["AlarmDescription"].endswith(f"docs/runbooks/{spec.runbook}.md")
         assert properties["AlarmDescription"].startswith(f"[{spec.severity}]")
         assert properties["TreatMissingData"] == spec.missing
         assert properties["OKActions"] == properties["AlarmActions"]

@@ -79,6 +79,9 @@ def add(
     Goes on where an earlier run stopped. A region that the account API does not know is built all the same.
     """
     _check_name(name)
+    if not dry_run:
+        # Said before the first step is done, and not by a step that failed.
+        checkout_dir()
     tools = FleetTools(session, settings=settings or (), no_pager=no_pager, verbose=verbose)
     before = tools.states.load(name) or RegionState(region=name)
     if dry_run:
@@ -88,8 +91,6 @@ def add(
         return
     if before.phase is Phase.READY and not redeploy:
         say(f"{name} is ready already; --redeploy deploys this version.")
-    # Said before the first step is done, and not by a step that failed.
-    checkout_dir()
     if name != tools.rules.home:
         _need_home(tools)
     state = tools.manager.add(name, redeploy=redeploy)
