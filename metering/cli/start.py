@@ -1,7 +1,7 @@
 """Entry point of the `metering` script. It says so if the packages of the command line are missing."""
 
+import importlib.util
 import sys
-from importlib.util import find_spec
 
 # The packages of the extra `cli`.
 _NEEDED = ("duckdb", "localstack_client", "rich", "typer")
@@ -9,7 +9,7 @@ _NEEDED = ("duckdb", "localstack_client", "rich", "typer")
 
 def main() -> None:
     """Run the command line."""
-    missing = [name for name in _NEEDED if find_spec(name) is None]
+    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         sys.exit(
             f"Error: the command line needs {', '.join(missing)}, which this installation lacks.\n"

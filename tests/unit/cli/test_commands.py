@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -166,8 +167,8 @@ def test_the_versions_are_those_of_the_project_and_of_its_contract() -> None:
 def test_an_installation_without_the_command_lines_packages_is_told_which_extra_has_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    found = start.find_spec
-    monkeypatch.setattr(start, "find_spec", lambda name: None if name in {"rich", "typer"} else found(name))
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in {"rich", "typer"} else found(name))
     with pytest.raises(SystemExit) as ended:
         start.main()
     assert str(ended.value) == (

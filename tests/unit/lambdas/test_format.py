@@ -18,8 +18,8 @@ from metering.ledger.format_version import FORMAT_VERSION, LedgerFormat
 from metering.settings import as_environment
 from metering.version import package_version
 from tests.support.format_ledger import NEWER, REFUSAL, FormatLedger
+from tests.support.small_world import batch, delivery
 from tests.support.stage import settings
-from tests.unit.usecases.small_world import batch, delivery
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
