@@ -7,29 +7,18 @@ import random
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from metering.adapters.memory.alerts import MemoryAlerts
-from metering.adapters.memory.clock import DeadlineAt, ManualClock
-from metering.adapters.memory.entropy import SeededEntropy
-from metering.adapters.memory.items import MemoryItemStore
-from metering.adapters.memory.metrics import MemoryMetrics
-from metering.adapters.memory.objects import MemoryObjectStore
-from metering.commit.aggregator import Aggregator
 from metering.hours import hour_of, rfc3339
-from metering.intake.reader import RecordBatchReader
-from metering.lake.parquet.codec import ParquetRowCodec
 from metering.ledger.booked_hours import Published
 from metering.ledger.format_version import remember_format
-from metering.ledger.usage_items import usage_entries
 from metering.replay.records import RecordSource, record_dicts
 from metering.replay.scenarios import SCENARIOS
 from metering.replay.synthesis import account_id
 from metering.stores.deliveries import Delivery
 from metering.stores.writes import Table
 from metering.units import HOUR_S
-from metering.usage.totals import Total, UsageKey, merge
+from metering.usage.totals import merge
 from metering.version import package_version
-from metering.wiring.jobs import LakeJobs
-from tests.support.stage import LIMITS
+from tests.support.region import MemoryRegion
 from tests.support.stage import settings as stage_settings
 
 if TYPE_CHECKING:
@@ -37,6 +26,8 @@ if TYPE_CHECKING:
 
     from metering.lake.compactor import Compactor
     from metering.ledger.booked_hours import LakeFile
+    from metering.usage.totals import Total, UsageKey
+    from metering.wiring.jobs import LakeJobs
 
 NOW_S = int(datetime(2026, 11, 24, 13, 30, tzinfo=UTC).timestamp())
 HOUR = hour_of(NOW_S)
@@ -74,44 +65,20 @@ def load_batches(rows: int) -> Iterator[list[dict[str, str | int]]]:
         yield [{name: value for name, value in record.items() if value != ""} for record in drawn]
 
 
-class World:
+class World(MemoryRegion):
     """Sends batches and runs jobs. `settings` are changed by keyword."""
 
     def __init__(self, *, now_s: int = NOW_S, **settings: int) -> None:
-        self.clock = ManualClock(now_s * 1000)
-        self.items = MemoryItemStore()
+        super().__init__(now_s=now_s, settings=stage_settings(**settings), seed=7)
         # As the function does at its start: whoever scans the ledger meets that item.
         remember_format(self.items, written_by=package_version())
-        self.objects = MemoryObjectStore(self.clock)
-        self.entropy = SeededEntropy(7)
-        self.metrics = MemoryMetrics()
-        self.alerts = MemoryAlerts()
-        self.settings = stage_settings(**settings)
         self.jobs = self.make_jobs()
-        self.aggregator = Aggregator(
-            items=self.items,
-            objects=self.objects,
-            reader=RecordBatchReader(self.objects, bucket="data", limits=LIMITS),
-            codec=ParquetRowCodec(),
-            clock=self.clock,
-            entropy=self.entropy,
-            metrics=self.metrics,
-            settings=self.settings,
-            alerts=self.alerts,
-        )
+        self.aggregator = self.process().worker()
         self._sent = 0
 
     def make_jobs(self) -> LakeJobs:
         """The jobs of another process over the same stores."""
-        return LakeJobs(
-            items=self.items,
-            objects=self.objects,
-            clock=self.clock,
-            entropy=self.entropy,
-            metrics=self.metrics,
-            alerts=self.alerts,
-            settings=self.settings,
-        )
+        return self.process().jobs()
 
     def send(self, *batches: Sequence[dict[str, str | int]], source: str = "") -> list[str]:
         """One invocation with these batches; returns their ids."""
@@ -160,9 +127,6 @@ class World:
             self.items.on_call = self.objects.on_call = lambda _call: None
         return False
 
-    def deadline(self, time_s: int = 900) -> DeadlineAt:
-        return DeadlineAt(clock=self.clock, at_ms=self.clock.now_ms() + time_s * 1000)
-
     def eager_compactor(self) -> Compactor:
         """One that waits for nothing."""
         return self.jobs.compactor_of(self.jobs.policy.everything())
@@ -170,12 +134,6 @@ class World:
     def compact_all(self) -> int:
         """Compact whatever the policy says; returns the number of runs."""
         return self.eager_compactor().run(self.deadline(10_000)).runs
-
-    def usage(self) -> dict[UsageKey, Total]:
-        """What the usage table says."""
-        return merge(
-            {entry.key: entry.total} for item in self.items.everything(Table.USAGE) for entry in usage_entries(item)
-        )
 
     def visible(self) -> dict[UsageKey, Total]:
         """What a reader of the lake sees."""

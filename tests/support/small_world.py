@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING
 
-from metering.adapters.memory.alerts import MemoryAlerts
-from metering.adapters.memory.clock import DeadlineAt, ManualClock
-from metering.adapters.memory.entropy import SeededEntropy
-from metering.adapters.memory.items import MemoryItemStore
-from metering.adapters.memory.metrics import MemoryMetrics
-from metering.adapters.memory.objects import MemoryObjectStore
-from metering.adapters.memory.rows import PlainBatch, PlainBatchReader, PlainRow, PlainRowCodec, plain_body
-from metering.commit.aggregator import Aggregator
+from metering.adapters.memory.rows import (
+    PlainBatch,
+    PlainBatchReader,
+    PlainRecord,
+    PlainRow,
+    PlainRowCodec,
+    decode_rows,
+    plain_body,
+    plain_usage,
+)
 from metering.hours import parse_hour
 from metering.ledger.booked_hours import Pending, Pointer
 from metering.ledger.commits import CommitRecord
 from metering.ledger.conflicts import Conflict, conflict_key
 from metering.ledger.markers import Marker, marker_key
-from metering.ledger.usage_items import usage_entries
 from metering.stores.deliveries import Delivery
 from metering.stores.writes import Table
-from metering.usage.totals import ZERO, Total, UsageKey, add_totals
+from metering.usage.totals import Total, add_totals
+from tests.support.region import MemoryRegion
 from tests.support.stage import settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from metering.commit.aggregator import InvocationResult
+    from metering.commit.aggregator import Aggregator, InvocationResult
     from metering.intake.ports import BatchReader
     from metering.settings import Settings
     from metering.stores.writes import Item
@@ -73,42 +74,27 @@ class Calls:
         return [name for name in self.names if not name.endswith(".next")]
 
 
-class SmallWorld:
+class SmallWorld(MemoryRegion):
     """One region."""
 
     def __init__(
         self, *, settings: Settings = SETTINGS, wrap: Callable[[BatchReader], BatchReader] | None = None
     ) -> None:
+        super().__init__(now_s=NOW_S, settings=settings)
         self.calls = Calls()
-        self.clock = ManualClock(NOW_S * 1000)
-        self.items = MemoryItemStore(on_call=self.calls.on_call, on_reply=self.calls.on_reply)
-        self.objects = MemoryObjectStore(self.clock, on_call=self.calls.on_call, on_reply=self.calls.on_reply)
-        self.metrics = MemoryMetrics()
-        self.alerts = MemoryAlerts()
-        self.entropy = SeededEntropy(1)
-        self.settings = settings
+        self.items.on_call = self.objects.on_call = self.calls.on_call
+        self.items.on_reply = self.objects.on_reply = self.calls.on_reply
         reader: BatchReader = PlainBatchReader(self.objects)
         self._reader = wrap(reader) if wrap is not None else reader
         self.aggregator = self.worker()
 
     def worker(self) -> Aggregator:
         """Another aggregator process."""
-        return Aggregator(
-            items=self.items,
-            objects=self.objects,
-            reader=self._reader,
-            codec=PlainRowCodec(),
-            clock=self.clock,
-            entropy=self.entropy,
-            metrics=self.metrics,
-            settings=self.settings,
-            alerts=self.alerts,
-        )
+        return self.process().worker_of(self._reader, PlainRowCodec())
 
     def handle(self, *deliveries: Delivery, left_ms: int = 50_000) -> InvocationResult:
         """One invocation."""
-        deadline = DeadlineAt(clock=self.clock, at_ms=self.clock.now_ms() + left_ms)
-        return self.aggregator.handle(deliveries, deadline)
+        return self.aggregator.handle(deliveries, self.process().deadline(left_ms))
 
     def stored(self, prefix: str) -> list[Item]:
         return [item for item in self.items.everything(Table.LEDGER) if str(item["pk"]).startswith(prefix)]
@@ -131,50 +117,39 @@ class SmallWorld:
     def pending(self) -> list[Pending]:
         return [Pending.from_item(item) for item in self.stored("P#")]
 
-    def usage(self) -> dict[UsageKey, Total]:
-        """What the usage table says, suffixes summed."""
-        totals: dict[UsageKey, Total] = {}
-        for item in self.items.everything(Table.USAGE):
-            add_totals(totals, {entry.key: entry.total for entry in usage_entries(item)})
-        return totals
-
-    def seen_rows(self) -> Counter[tuple[int, str, PlainRow]]:
-        """What a reader finds by the pointers: rows by booked hour and batch."""
-        rows: Counter[tuple[int, str, PlainRow]] = Counter()
+    def seen_rows(self) -> list[PlainRow]:
+        """What a reader finds by the pointers."""
+        rows: list[PlainRow] = []
         for item in self.stored("H#"):
             pointer = Pointer.from_item(item)
             body = self.objects.peek(pointer.staging_key)
             assert body is not None, f"{pointer.staging_key} is missing"
-            here = [row for row in PlainRowCodec().decode(body) if row.booked_hour_s == pointer.hour_s]
-            assert (len(here), sum(row.row.bytes for row in here)) == (pointer.rows, pointer.bytes)
-            rows.update(tuple(row) for row in here)
+            here = [row for row in decode_rows(body) if row.booked_s == pointer.hour_s]
+            assert (len(here), sum(row.bytes for row in here)) == (pointer.rows, pointer.bytes)
+            rows += here
         return rows
 
     def assert_exact(self) -> None:
         """I2: markers, usage, commits, pending items and visible rows agree, and each row is seen once."""
         rows = self.seen_rows()
-        by_usage: dict[UsageKey, Total] = {}
+        assert len(rows) == len(set(rows))
         by_batch: dict[str, dict[int, Total]] = {}
-        for (hour_s, batch_id, row), count in rows.items():
-            own = row.usage_key
-            key = own if own.hour_s == hour_s else own._replace(hour_s=hour_s, corrects_s=own.hour_s)
-            total = Total(row.bytes * count, count)
-            by_usage[key] = by_usage.get(key, ZERO).plus(total)
-            hours = by_batch.setdefault(batch_id, {})
-            hours[hour_s] = hours.get(hour_s, ZERO).plus(total)
-        assert self.usage() == by_usage
+        for row in rows:
+            add_totals(by_batch.setdefault(row.batch_id, {}), {row.booked_s: Total(row.bytes, 1)})
+        assert self.usage() == plain_usage(rows)
         assert {batch_id: dict(marker.hours) for batch_id, marker in self.accepted().items()} == by_batch
         assert all(commit.state == "applied" for commit in self.commits())
-        assert sum(commit.rows for commit in self.commits()) == rows.total()
+        assert sum(commit.rows for commit in self.commits()) == len(rows)
         assert {each.commit_id: each.hours for each in self.pending()} == {
             each.commit_id: frozenset(each.hours) for each in self.commits()
         }
 
 
-def rows_of(number: int, *, keys: int = 1, start_s: int = NOW_S, size: int = 100) -> list[PlainRow]:
+def rows_of(number: int, *, keys: int = 1, start_s: int = NOW_S, size: int = 100) -> list[PlainRecord]:
     """`keys` records of distinct usage keys; account and bytes tell batches apart."""
     return [
-        PlainRow(f"{number:012d}", f"type-{key}", "us-east-1", "internet", size + key, start_s) for key in range(keys)
+        PlainRecord(f"{number:012d}", f"type-{key}", "us-east-1", "internet", size + key, start_s)
+        for key in range(keys)
     ]
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
-from metering.adapters.memory.rows import PLAIN_SERVICE, PlainRowCodec
+from metering.adapters.memory.rows import decode_rows, encode_rows
 from metering.hours import hour_of
 from metering.lake.ports import MergedFile
 from metering.lake.rows import OWN_HOUR
@@ -15,64 +14,45 @@ from metering.usage.totals import ZERO, Total
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from metering.adapters.memory.rows import PlainStagedRow
+    from metering.adapters.memory.rows import PlainRow
     from metering.lake.rows import Group, RowQuery
     from metering.ledger.row_sources import RowSource
     from metering.stores.objects import ObjectStore
 
 
-class PlainLakeWriter:
-    """`LakeWriter` of plain rows."""
+class PlainLake:
+    """`LakeWriter` and `LakeReader` of plain rows."""
 
     def __init__(self, objects: ObjectStore) -> None:
         self._objects = objects
-        self._codec = PlainRowCodec()
 
     @contextmanager
     def merge(self, hour_s: int, staging_keys: Sequence[str]) -> Iterator[MergedFile]:
-        rows = [
-            row
-            for key in staging_keys
-            for row in self._codec.decode(self._objects.get(key))
-            if row.booked_hour_s == hour_s
-        ]
-        rows.sort(key=lambda staged: (staged.row, staged.batch_id))
-        content = json.dumps(rows, separators=(",", ":")).encode()
-        yield MergedFile(content=content, rows=len(rows), bytes=sum(staged.row.bytes for staged in rows))
-
-
-class PlainLakeReader:
-    """`LakeReader` of plain rows."""
-
-    def __init__(self, objects: ObjectStore) -> None:
-        self._objects = objects
-        self._codec = PlainRowCodec()
+        rows = [row for key in staging_keys for row in decode_rows(self._objects.get(key)) if row.booked_s == hour_s]
+        yield MergedFile(content=encode_rows(rows), rows=len(rows), bytes=sum([row.bytes for row in rows]))
 
     def totals(self, sources: Sequence[RowSource], query: RowQuery) -> dict[Group, Total]:
         totals: dict[Group, Total] = {}
+        takes_all = not query.where and query.times is None
         for source in sources:
-            for staged in self.rows(source):
-                if _is_asked_for(staged, source.hour_s, query):
-                    group = tuple(_value(staged, column) for column in query.columns)
-                    totals[group] = totals.get(group, ZERO).plus(Total(staged.row.bytes, 1))
+            for row in decode_rows(self._objects.get(source.key)):
+                # A lake file has the rows of one hour. If one of another hour got in, it is to be seen.
+                if source.staged and row.booked_s != source.hour_s:
+                    continue
+                if takes_all or _is_asked_for(row, source.hour_s, query):
+                    group = tuple([_value(row, column) for column in query.columns])
+                    size, count = totals.get(group, ZERO)
+                    totals[group] = Total(size + row.bytes, count + 1)
         return totals
 
-    def rows(self, source: RowSource) -> list[PlainStagedRow]:
-        """The rows of a source."""
-        return [row for row in self._codec.decode(self._objects.get(source.key)) if row.booked_hour_s == source.hour_s]
 
-
-def _is_asked_for(staged: PlainStagedRow, hour_s: int, query: RowQuery) -> bool:
-    if query.times is not None and query.times.parts(hour_s) and not query.times.takes(staged.row.start_s, hour_s):
+def _is_asked_for(row: PlainRow, hour_s: int, query: RowQuery) -> bool:
+    if query.times is not None and query.times.parts(hour_s) and not query.times.takes(row.start_s, hour_s):
         return False
-    return all(_value(staged, column) in allowed for column, allowed in query.where)
+    return all(_value(row, column) in allowed for column, allowed in query.where)
 
 
-def _value(staged: PlainStagedRow, column: str) -> str | int:
+def _value(row: PlainRow, column: str) -> str | int:
     if column == OWN_HOUR:
-        return hour_of(staged.row.start_s)
-    if column == "batch_id":
-        return staged.batch_id
-    if column == "service":
-        return PLAIN_SERVICE
-    return str(getattr(staged.row, column))
+        return hour_of(row.start_s)
+    return cast("str | int", getattr(row, column))

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+import marshal
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple, TypedDict, cast
 
 from metering.errors import ObjectMissingError
@@ -27,11 +28,39 @@ if TYPE_CHECKING:
     from metering.stores.deliveries import Delivery
     from metering.stores.objects import ObjectStore
 
-PLAIN_SERVICE = "AmazonEC2"
-
 
 class PlainRow(NamedTuple):
-    """A record. It starts and ends at `start_s`, and its service is always the same one."""
+    """A record on its way through the lake. It starts and ends at `start_s`."""
+
+    booked_s: int
+    batch_id: str
+    resource_id: str
+    account_id: str
+    service: str
+    direction: str
+    from_location: str
+    to_location: str
+    usage_type: str
+    bytes: int
+    start_s: int
+
+    @property
+    def usage_key(self) -> UsageKey:
+        """What its bytes count for, in the hour that it is booked in."""
+        own_s = hour_of(self.start_s)
+        return UsageKey(
+            self.booked_s,
+            self.account_id,
+            self.usage_type,
+            self.service,
+            self.from_location,
+            self.to_location,
+            None if own_s == self.booked_s else own_s,
+        )
+
+
+class PlainRecord(NamedTuple):
+    """A record as a message has it."""
 
     account_id: str
     usage_type: str
@@ -40,35 +69,21 @@ class PlainRow(NamedTuple):
     bytes: int
     start_s: int
 
-    @property
-    def usage_key(self) -> UsageKey:
-        """What its bytes count for, in its own hour."""
-        return UsageKey(
-            hour_of(self.start_s),
-            self.account_id,
-            self.usage_type,
-            PLAIN_SERVICE,
-            self.from_location,
-            self.to_location,
+    def row(self, batch_id: str, position: int) -> PlainRow:
+        """The row of a batch that it becomes, booked in its own hour; no two rows of a region are equal."""
+        return PlainRow(
+            booked_s=hour_of(self.start_s),
+            batch_id=batch_id,
+            resource_id=f"{batch_id}/{position}",
+            account_id=self.account_id,
+            service="AmazonEC2",
+            direction="out",
+            from_location=self.from_location,
+            to_location=self.to_location,
+            usage_type=self.usage_type,
+            bytes=self.bytes,
+            start_s=self.start_s,
         )
-
-
-class PlainStagedRow(NamedTuple):
-    """A row of a staging object."""
-
-    booked_hour_s: int
-    batch_id: str
-    row: PlainRow
-
-
-@dataclass(frozen=True, slots=True)
-class PlainRows:
-    """Accepted records of one batch."""
-
-    rows: tuple[PlainRow, ...]
-
-    def __len__(self) -> int:
-        return len(self.rows)
 
 
 class PlainBatch(TypedDict, total=False):
@@ -78,7 +93,7 @@ class PlainBatch(TypedDict, total=False):
     source_id: str
     sequence: int
     retry_of: str
-    rows: Sequence[PlainRow]
+    rows: Sequence[PlainRecord]
     object: str
     refuse: str
 
@@ -88,27 +103,43 @@ def plain_body(*batches: PlainBatch) -> str:
     return json.dumps({"batches": batches}, separators=(",", ":"))
 
 
-def plain_hash(rows: Iterable[PlainRow]) -> str:
+def plain_hash(records: Iterable[PlainRecord]) -> str:
     """Content hash of a plain batch."""
-    text = json.dumps([list(row) for row in rows], separators=(",", ":"))
+    text = json.dumps([list(record) for record in records], separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 class PlainRowCodec:
-    """Staging objects as JSON."""
+    """A `RowCodec` of tuples. A batch's rows are a tuple of `PlainRow`, booked in their own hours."""
 
     def encode(self, batches: Sequence[StagedBatch]) -> bytes:
-        staged = [
-            (batch.rebooked.get(hour_of(row.start_s), hour_of(row.start_s)), batch.batch_id, row)
-            for batch in batches
-            for row in cast("PlainRows", batch.rows).rows
-        ]
-        staged.sort(key=lambda each: each[0])
-        return json.dumps(staged, separators=(",", ":")).encode()
+        rows: list[tuple[object, ...]] = []
+        for batch in batches:
+            for row in cast("tuple[PlainRow, ...]", batch.rows):
+                booked_s = batch.rebooked.get(row.booked_s)
+                rows.append(tuple(row) if booked_s is None else (booked_s, *row[1:]))
+        return encode_rows(rows)
 
-    def decode(self, body: bytes) -> list[PlainStagedRow]:
-        """Inverse of `encode`: rows in the order of their booked hours."""
-        return [PlainStagedRow(hour_s, batch_id, PlainRow(*row)) for hour_s, batch_id, row in json.loads(body)]
+
+def encode_rows(rows: Iterable[tuple[object, ...]]) -> bytes:
+    """The body of an object with these rows, sorted by their booked hours first."""
+    return marshal.dumps(sorted(map(tuple, rows)))
+
+
+@lru_cache(maxsize=128)
+def decode_rows(body: bytes) -> tuple[PlainRow, ...]:
+    """The rows of a staging object or of a lake file."""
+    return tuple(map(PlainRow._make, marshal.loads(body)))  # noqa: S302 - what this process wrote itself
+
+
+def plain_usage(rows: Iterable[PlainRow]) -> dict[UsageKey, Total]:
+    """What rows count for."""
+    usage: dict[UsageKey, Total] = {}
+    for row in rows:
+        key = row.usage_key
+        size, count = usage.get(key, ZERO)
+        usage[key] = Total(size + row.bytes, count + 1)
+    return usage
 
 
 class PlainBatchReader:
@@ -146,24 +177,20 @@ class PlainBatchReader:
 def _decoded(
     delivery: Delivery, batch: PlainBatch, values: Iterable[Sequence[object]], admission: Admission
 ) -> DecodedBatch | RefusedBatch:
-    rows = [PlainRow(*cast("PlainRow", value)) for value in values]
+    records = [PlainRecord(*cast("PlainRecord", value)) for value in values]
     accepted: list[PlainRow] = []
     refused: list[RefusedRecord] = []
-    usage: dict[UsageKey, Total] = {}
-    for position, row in enumerate(rows):
-        reason = "invalid_bytes" if row.bytes < 0 else admission.refusal(row.start_s, delivery.sent_at_ms)
+    for position, record in enumerate(records):
+        reason = "invalid_bytes" if record.bytes < 0 else admission.refusal(record.start_s, delivery.sent_at_ms)
         if reason is None:
-            accepted.append(row)
-            key = row.usage_key
-            usage[key] = usage.get(key, ZERO).plus(Total(row.bytes, 1))
+            accepted.append(record.row(batch["batch_id"], position))
         else:
-            raw = json.dumps(row)
-            refused.append(RefusedRecord(position=position, reasons=((reason, ""),), raw=raw))
-    content_hash = plain_hash(rows)
+            refused.append(RefusedRecord(position=position, reasons=((reason, ""),), raw=json.dumps(record)))
+    content_hash = plain_hash(records)
     if not accepted:
-        reasons = {record.reasons[0][0] for record in refused}
+        reasons = {each.reasons[0][0] for each in refused}
         reason = reasons.pop() if len(reasons) == 1 else "no_record_admitted"
-        return _refused(delivery, batch, reason, content_hash=content_hash, records=len(rows))
+        return _refused(delivery, batch, reason, content_hash=content_hash, records=len(records))
     return DecodedBatch(
         batch_id=batch["batch_id"],
         source_id=batch.get("source_id", ""),
@@ -171,11 +198,11 @@ def _decoded(
         sender_id=delivery.sender_id,
         content_hash=content_hash,
         hash_version=1,
-        records=len(rows),
-        rows=PlainRows(tuple(accepted)),
-        usage=usage,
+        records=len(records),
+        rows=tuple(accepted),
+        usage=plain_usage(accepted),
         refused=tuple(refused),
-        decoded_bytes=64 * len(rows),
+        decoded_bytes=64 * len(records),
         retry_of=batch.get("retry_of", ""),
     )
 

@@ -96,8 +96,9 @@ def logic_lines(source: str) -> list[Line]:
 def _left_out(tree: ast.Module) -> Iterator[int]:
     """Lines of docstrings and imports."""
     for node in ast.walk(tree):
-        is_text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-        if is_text or isinstance(node, (ast.Import, ast.ImportFrom)):
+        if not isinstance(node, (ast.Expr, ast.Import, ast.ImportFrom)):
+            continue
+        if not isinstance(node, ast.Expr) or isinstance(node.value, ast.Constant):
             yield from range(node.lineno, (node.end_lineno or node.lineno) + 1)
 
 

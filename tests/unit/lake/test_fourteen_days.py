@@ -6,10 +6,8 @@ import statistics
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from metering.adapters.memory.clock import DeadlineAt
-from metering.adapters.memory.lake import PlainLakeReader, PlainLakeWriter
-from metering.adapters.memory.rows import PlainBatchReader, PlainRow, PlainRowCodec, plain_body
-from metering.commit.aggregator import Aggregator
+from metering.adapters.memory.lake import PlainLake
+from metering.adapters.memory.rows import PlainRecord, plain_body
 from metering.lake.view import LakeView
 from metering.stores.deliveries import Delivery
 from metering.units import DAY_S, HOUR_S
@@ -40,15 +38,15 @@ class Service:
     def __init__(self) -> None:
         world = World(now_s=START_S)
         self.world, self.clock = world, world.clock
-        self.aggregator = aggregator_of(world)
+        self.aggregator = world.process().plain_worker()
         policy = compaction(file_rows=FILE_ROWS)
-        self.compactor = replace(world.jobs.compactor_of(policy), writer=PlainLakeWriter(world.objects))
-        self.view = LakeView(items=world.items, objects=world.objects, reader=PlainLakeReader(world.objects), shards=1)
+        self.compactor = replace(world.jobs.compactor_of(policy), writer=PlainLake(world.objects))
+        self.view = LakeView(items=world.items, objects=world.objects, reader=PlainLake(world.objects), shards=1)
         self.sent = 0
 
     def send(self, starts_s: Iterable[int]) -> None:
         """One invocation with one batch of rows that start so."""
-        rows = [PlainRow("a", "t", "f", "i", 1, s) for s in starts_s]
+        rows = [PlainRecord("a", "t", "f", "i", 1, s) for s in starts_s]
         self.sent += 1
         delivery = Delivery(
             message_id=f"m{self.sent}",
@@ -57,27 +55,10 @@ class Service:
             receive_count=1,
             sender_id="sender",
         )
-        assert not self.aggregator.handle([delivery], self.deadline()).retry
+        assert not self.aggregator.handle([delivery], self.world.deadline()).retry
 
     def compact(self) -> None:
-        assert self.compactor.run(self.deadline()).finished
-
-    def deadline(self) -> DeadlineAt:
-        return DeadlineAt(clock=self.clock, at_ms=self.clock.now_ms() + 900_000)
-
-
-def aggregator_of(world: World) -> Aggregator:
-    return Aggregator(
-        items=world.items,
-        objects=world.objects,
-        reader=PlainBatchReader(world.objects),
-        codec=PlainRowCodec(),
-        clock=world.clock,
-        entropy=world.entropy,
-        metrics=world.metrics,
-        settings=world.settings,
-        alerts=world.alerts,
-    )
+        assert self.compactor.run(self.world.deadline()).finished
 
 
 def late_starts(hour_s: int) -> Iterator[int]:

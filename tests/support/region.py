@@ -1,0 +1,144 @@
+"""A region for tests, in one place: stores in memory, and the production parts over the ports of a process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from metering.adapters.memory.alerts import MemoryAlerts
+from metering.adapters.memory.clock import DeadlineAt, ManualClock
+from metering.adapters.memory.entropy import SeededEntropy
+from metering.adapters.memory.items import MemoryItemStore
+from metering.adapters.memory.metrics import MemoryMetrics
+from metering.adapters.memory.objects import MemoryObjectStore
+from metering.adapters.memory.rows import PlainBatchReader, PlainRowCodec
+from metering.commit.aggregator import Aggregator
+from metering.commit.sweeper import Sweeper
+from metering.intake.reader import RecordBatchReader
+from metering.lake.parquet.codec import ParquetRowCodec
+from metering.ledger.usage_items import usage_entries
+from metering.stores.retrying import Retrier
+from metering.stores.writes import Table
+from metering.usage.totals import add_totals
+from metering.wiring.jobs import LakeJobs
+from tests.support.stage import LIMITS
+
+if TYPE_CHECKING:
+    from metering.intake.ports import BatchReader
+    from metering.lake.ports import RowCodec
+    from metering.settings import Settings
+    from metering.stores.clock import Clock, Entropy
+    from metering.stores.items import ItemStore
+    from metering.stores.objects import ObjectStore
+    from metering.stores.telemetry import Alerts, Metrics
+    from metering.usage.totals import Total, UsageKey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Process:
+    """The ports of one process of a region, and the production parts that it may run."""
+
+    items: ItemStore
+    objects: ObjectStore
+    clock: Clock
+    entropy: Entropy
+    metrics: Metrics
+    alerts: Alerts
+    settings: Settings
+
+    def worker(self) -> Aggregator:
+        """The worker as it is deployed: records of the contract, Parquet."""
+        reader = RecordBatchReader(self.objects, bucket=self.settings.data_bucket, limits=LIMITS)
+        return self.worker_of(reader, ParquetRowCodec())
+
+    def plain_worker(self) -> Aggregator:
+        """A worker for the messages and rows of `metering.adapters.memory.rows`."""
+        return self.worker_of(PlainBatchReader(self.objects), PlainRowCodec())
+
+    def worker_of(self, reader: BatchReader, codec: RowCodec) -> Aggregator:
+        """A worker with a reader and a codec of the test's own."""
+        return Aggregator(
+            items=self.items,
+            objects=self.objects,
+            reader=reader,
+            codec=codec,
+            clock=self.clock,
+            entropy=self.entropy,
+            metrics=self.metrics,
+            settings=self.settings,
+            alerts=self.alerts,
+        )
+
+    def sweeper(self) -> Sweeper:
+        return Sweeper(
+            items=self.items,
+            objects=self.objects,
+            clock=self.clock,
+            entropy=self.entropy,
+            metrics=self.metrics,
+            settings=self.settings,
+        )
+
+    def jobs(self) -> LakeJobs:
+        return LakeJobs(
+            items=self.items,
+            objects=self.objects,
+            clock=self.clock,
+            entropy=self.entropy,
+            metrics=self.metrics,
+            alerts=self.alerts,
+            settings=self.settings,
+        )
+
+    def retrier(self) -> Retrier:
+        return Retrier(clock=self.clock, entropy=self.entropy, attempts=self.settings.attempts)
+
+    def deadline(self, time_ms: int) -> DeadlineAt:
+        """The end of an invocation that may take this long from now."""
+        return DeadlineAt(clock=self.clock, at_ms=self.clock.now_ms() + time_ms)
+
+
+class MemoryStores:
+    """What all processes of a region in memory share.
+
+    Args:
+        clock: Says when an object was written.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self.items = MemoryItemStore()
+        self.objects = MemoryObjectStore(clock)
+        self.metrics = MemoryMetrics()
+        self.alerts = MemoryAlerts()
+
+    def usage(self) -> dict[UsageKey, Total]:
+        """What the usage table says, suffixes summed."""
+        totals: dict[UsageKey, Total] = {}
+        for item in self.items.everything(Table.USAGE):
+            add_totals(totals, {entry.key: entry.total for entry in usage_entries(item)})
+        return totals
+
+
+class MemoryRegion(MemoryStores):
+    """A region in memory under one clock that is set by hand."""
+
+    def __init__(self, *, now_s: int, settings: Settings, seed: int = 1) -> None:
+        self.clock = ManualClock(now_s * 1000)
+        super().__init__(self.clock)
+        self.entropy = SeededEntropy(seed)
+        self.settings = settings
+
+    def process(self) -> Process:
+        """Another process of the region."""
+        return Process(
+            items=self.items,
+            objects=self.objects,
+            clock=self.clock,
+            entropy=self.entropy,
+            metrics=self.metrics,
+            alerts=self.alerts,
+            settings=self.settings,
+        )
+
+    def deadline(self, time_s: int = 900) -> DeadlineAt:
+        return self.process().deadline(time_s * 1000)
