@@ -24,26 +24,17 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from metering.adapters.memory.alerts import MemoryAlerts
-from metering.adapters.memory.clock import DeadlineAt, ManualClock
-from metering.adapters.memory.entropy import SeededEntropy
-from metering.adapters.memory.items import MemoryItemStore
-from metering.adapters.memory.metrics import MemoryMetrics
-from metering.adapters.memory.objects import MemoryObjectStore
+from metering.adapters.memory.clock import DeadlineAt
 from metering.adapters.memory.queues import MemoryQueue
 from metering.billing.months import PeriodNotClosableError
-from metering.commit.aggregator import Aggregator
 from metering.hours import month_of
-from metering.intake.reader import RecordBatchReader
-from metering.lake.parquet.codec import ParquetRowCodec
 from metering.lake.rows import RowQuery
 from metering.ledger.markers import Marker, marker_key
 from metering.quarantine.entries import QuarantineEntries
 from metering.reports.usage_table import UsageQuery, UsageTable, grouped
 from metering.stores.writes import Key, Table
-from metering.wiring.jobs import LakeJobs
 from tests.property.sent import WINDOW_S, add, inline, pointing
-from tests.support.stage import LIMITS
+from tests.support.region import MemoryRegion
 from tests.support.stage import settings as stage_settings
 from tests.support.usage_items import usage_of
 
@@ -110,12 +101,11 @@ class Contract(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        self.clock = ManualClock(_BEGIN_S * 1000)
-        self.items = MemoryItemStore()
-        self.objects = MemoryObjectStore(self.clock)
+        region = MemoryRegion(now_s=_BEGIN_S, settings=_SETTINGS)
+        self.clock, self.items, self.objects = region.clock, region.items, region.objects
+        self.metrics, self.alerts = region.metrics, region.alerts
         self.dead = MemoryQueue(self.clock, name="dead")
         self.queue = MemoryQueue(self.clock, dead=self.dead, visibility_s=60)
-        self.metrics, self.alerts = MemoryMetrics(), MemoryAlerts()
         self.messages: list[tuple[Sent, int]] = []  # content, SentTimestamp in seconds
         self.count = 0
         self.broken = False
@@ -125,26 +115,8 @@ class Contract(RuleBasedStateMachine):
         self.retried: dict[str, Sent] = {}  # id of a retry -> the conflict that it is a retry of
         self.unmarked: set[str] = set()
         self.rebuilt: set[str] = set()
-        self.jobs = LakeJobs(
-            items=self.items,
-            objects=self.objects,
-            clock=self.clock,
-            entropy=SeededEntropy(1),
-            metrics=self.metrics,
-            alerts=self.alerts,
-            settings=_SETTINGS,
-        )
-        self.aggregator = Aggregator(
-            items=self.items,
-            objects=self.objects,
-            reader=RecordBatchReader(self.objects, bucket="data", limits=LIMITS),
-            codec=ParquetRowCodec(),
-            clock=self.clock,
-            entropy=SeededEntropy(2),
-            metrics=self.metrics,
-            alerts=self.alerts,
-            settings=_SETTINGS,
-        )
+        self.jobs = region.process().jobs()
+        self.aggregator = region.process().worker()
 
     @rule(target=sent, records=st.lists(st.tuples(_AGES_H, _SIZES), min_size=1, max_size=3))
     def send(self, records: list[tuple[int, int]]) -> Sent:

@@ -6,25 +6,16 @@ It passes when all is well, and it fails, naming what is wrong, for each way in 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.adapters.memory.alerts import MemoryAlerts
-from metering.adapters.memory.clock import DeadlineAt, ManualClock
-from metering.adapters.memory.entropy import SeededEntropy
-from metering.adapters.memory.items import MemoryItemStore
-from metering.adapters.memory.metrics import MemoryMetrics
-from metering.adapters.memory.objects import MemoryObjectStore
 from metering.adapters.memory.queues import MemoryQueue
 from metering.audit.verify.expectations import SentBatches
 from metering.audit.verify.manifest import SentBatch
 from metering.audit.verify.verifier import Verifier
-from metering.commit.aggregator import Aggregator
-from metering.intake.reader import RecordBatchReader
-from metering.lake.parquet.codec import ParquetRowCodec
 from metering.lake.parquet.reader import ParquetLakeReader
 from metering.lake.view import LakeView
 from metering.ledger.booked_hours import Pointer
@@ -34,7 +25,8 @@ from metering.replay.scenarios import SCENARIOS
 from metering.replay.sender import Sender
 from metering.replay.synthesis import Shipment, Synthesis
 from metering.stores.writes import Delete, Put, Table
-from tests.support.stage import LIMITS, settings
+from tests.support.region import MemoryRegion
+from tests.support.stage import settings
 from tests.support.usage_items import change, usage_of
 
 if TYPE_CHECKING:
@@ -46,29 +38,15 @@ BUCKET = "metering-data"
 SETTINGS = settings(data_bucket=BUCKET)
 
 
-@dataclass
-class Region:
+class Region(MemoryRegion):
     """A region in memory: what producers send goes through the real reader, codec and aggregator."""
 
-    clock: ManualClock = field(default_factory=lambda: ManualClock(NOW_S * 1_000))
-
-    def __post_init__(self) -> None:
-        self.items = MemoryItemStore()
-        self.objects = MemoryObjectStore(self.clock)
+    def __init__(self) -> None:
+        super().__init__(now_s=NOW_S, settings=SETTINGS)
         self.dead = MemoryQueue(self.clock, name="dead")
         self.ingest = MemoryQueue(self.clock, name="ingest")
         self.lines: list[SentBatch] = []
-        self._aggregator = Aggregator(
-            items=self.items,
-            objects=self.objects,
-            reader=RecordBatchReader(self.objects, bucket=BUCKET, limits=LIMITS),
-            codec=ParquetRowCodec(),
-            clock=self.clock,
-            entropy=SeededEntropy(1),
-            metrics=MemoryMetrics(),
-            settings=SETTINGS,
-            alerts=MemoryAlerts(),
-        )
+        self._aggregator = self.process().worker()
 
     def send(self, shipments: list[Shipment]) -> None:
         """As a replay does; objects in drop/ announce themselves as S3 would."""
@@ -79,19 +57,15 @@ class Region:
     def work(self) -> None:
         """Meter everything that is in the queue."""
         while messages := self.ingest.receive(10):
-            deadline = DeadlineAt(clock=self.clock, at_ms=self.clock.now_ms() + 60_000)
-            result = self._aggregator.handle([message.delivery for message in messages], deadline)
+            result = self._aggregator.handle([message.delivery for message in messages], self.deadline(60))
             assert result.retry == ()
             self.ingest.delete_many([message.receipt for message in messages])
 
     def verify(self, *, against_manifest: bool = True) -> Verification:
-        view = LakeView(
-            items=self.items, objects=self.objects, reader=ParquetLakeReader(self.objects), shards=SETTINGS.shards
-        )
         verifier = Verifier(
             items=self.items,
             objects=self.objects,
-            view=view,
+            view=self.process().jobs().view,
             ingest=self.ingest,
             dead_letters=self.dead,
             clock=self.clock,

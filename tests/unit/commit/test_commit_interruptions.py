@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from metering.adapters.memory.clock import DeadlineAt
-from metering.commit.sweeper import Sweeper
 from metering.commit.verdicts import Verdict
 from metering.errors import UnavailableError
 from metering.hours import parse_hour
@@ -58,15 +57,7 @@ def _prepared() -> SmallWorld:
 
 
 def _sweep(world: SmallWorld) -> SweepResult:
-    sweeper = Sweeper(
-        items=world.items,
-        objects=world.objects,
-        clock=world.clock,
-        entropy=world.entropy,
-        metrics=world.metrics,
-        settings=world.settings,
-    )
-    return sweeper.sweep(DeadlineAt(clock=world.clock, at_ms=world.clock.now_ms() + 50_000))
+    return world.process().sweeper().sweep(world.deadline(50))
 
 
 def _recover(world: SmallWorld, messages: Sequence[Delivery]) -> None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.adapters.memory.clock import DeadlineAt
 from metering.commit.finisher import finish_commit
-from metering.commit.sweeper import Sweeper
 from metering.commit.verdicts import Verdict
 from metering.errors import LedgerCorruptError, TransactionCanceledError, UnavailableError
 from metering.hours import hour_label
@@ -16,9 +15,11 @@ from metering.ledger.commits import CommitRecord
 from metering.ledger.notes.completeness import Completeness
 from metering.ledger.waiting_commits import waiting_commits
 from metering.stores.bucket import wal_key
-from metering.stores.retrying import Retrier
 from metering.stores.writes import Key, Put, Table, Update
 from tests.support.small_world import NOW_S, SETTINGS, KilledError, SmallWorld, deliveries, delivery, rows_of
+
+if TYPE_CHECKING:
+    from metering.adapters.memory.clock import DeadlineAt
 
 NO_REPLY = UnavailableError("dynamodb.TransactWriteItems", "timeout")
 
@@ -35,28 +36,13 @@ def world() -> SmallWorld:
     return world
 
 
-def _retrier(world: SmallWorld) -> Retrier:
-    return Retrier(clock=world.clock, entropy=world.entropy, attempts=SETTINGS.attempts)
-
-
 def _finish(world: SmallWorld) -> None:
     (commit,) = world.commits()
-    finish_commit(commit.commit_id, items=world.items, objects=world.objects, retrier=_retrier(world))
-
-
-def _sweeper(world: SmallWorld) -> Sweeper:
-    return Sweeper(
-        items=world.items,
-        objects=world.objects,
-        clock=world.clock,
-        entropy=world.entropy,
-        metrics=world.metrics,
-        settings=world.settings,
-    )
+    finish_commit(commit.commit_id, items=world.items, objects=world.objects, retrier=world.process().retrier())
 
 
 def _soon(world: SmallWorld, left_ms: int = 50_000) -> DeadlineAt:
-    return DeadlineAt(clock=world.clock, at_ms=world.clock.now_ms() + left_ms)
+    return world.process().deadline(left_ms)
 
 
 def test_batches_of_an_open_commit_are_accepted_and_their_copies_duplicates(world: SmallWorld) -> None:
@@ -125,7 +111,7 @@ def test_an_open_commit_whose_write_ahead_object_is_gone_needs_somebody(world: S
     world.objects.remove(wal_key(world.commits()[0].staging_key))
     with pytest.raises(LedgerCorruptError):
         _finish(world)
-    result = _sweeper(world).sweep(_soon(world))
+    result = world.process().sweeper().sweep(_soon(world))
     assert result.corrupt == (world.commits()[0].commit_id,)
     assert world.metrics.counts["LedgerCorrupt"] == 1
 
@@ -136,10 +122,10 @@ def test_the_sweep_names_a_commit_that_it_cannot_read_and_finishes_the_others(wo
     pending = next(item for item in world.stored("P#"))
     key = Key(str(pending["pk"]), str(pending["sk"]))
     world.items.update(Update(table=Table.LEDGER, key=key, set={"wide": "yes"}))
-    result = _sweeper(world).sweep(_soon(world))
+    result = world.process().sweeper().sweep(_soon(world))
     assert (result.corrupt, result.left) == ((left.commit_id,), ())
     world.items.update(Update(table=Table.LEDGER, key=left.key, set={"state": "open"}))
-    assert _sweeper(world).sweep(_soon(world)).finished == 1
+    assert world.process().sweeper().sweep(_soon(world)).finished == 1
 
 
 def test_a_write_ahead_object_of_another_commit_is_not_applied(world: SmallWorld) -> None:
@@ -165,14 +151,14 @@ def test_a_finisher_that_comes_days_late_finds_nothing_to_do(world: SmallWorld) 
 
 
 def test_a_commit_that_never_opened_or_was_fenced_off_is_left_alone(world: SmallWorld) -> None:
-    finish_commit("none", items=world.items, objects=world.objects, retrier=_retrier(world))
+    finish_commit("none", items=world.items, objects=world.objects, retrier=world.process().retrier())
     world.items.put(Put(table=Table.LEDGER, item=CommitRecord(commit_id="fenced", state="aborted").to_item()))
-    finish_commit("fenced", items=world.items, objects=world.objects, retrier=_retrier(world))
+    finish_commit("fenced", items=world.items, objects=world.objects, retrier=world.process().retrier())
     assert {commit.state for commit in world.commits()} == {"open", "aborted"}
 
 
 def test_the_sweep_finishes_what_workers_left_and_then_reads_it_no_more(world: SmallWorld) -> None:
-    sweeper = _sweeper(world)
+    sweeper = world.process().sweeper()
     assert sweeper.sweep(_soon(world)).finished == 1
     world.assert_exact()
     sweeper.sweep(_soon(world))
@@ -183,13 +169,13 @@ def test_the_sweep_finishes_what_workers_left_and_then_reads_it_no_more(world: S
 
 
 def test_a_sweep_stops_when_time_runs_short_and_says_so(world: SmallWorld) -> None:
-    result = _sweeper(world).sweep(_soon(world, SETTINGS.reserve_ms - 1))
+    result = world.process().sweeper().sweep(_soon(world, SETTINGS.reserve_ms - 1))
     assert (result.complete, len(result.left)) == (False, 1)
 
 
 def test_a_sweep_leaves_what_it_cannot_finish_to_the_next(world: SmallWorld) -> None:
     world.calls.refuse["items.transact"] = NO_REPLY
-    result = _sweeper(world).sweep(_soon(world))
+    result = world.process().sweeper().sweep(_soon(world))
     assert (result.finished, len(result.left)) == (0, 1)
 
 
@@ -200,7 +186,7 @@ def _watch_finds_it(world: SmallWorld) -> None:
 
 
 def test_the_sweep_of_each_minute_finishes_what_the_watch_found_and_lists_nothing(world: SmallWorld) -> None:
-    sweeper = _sweeper(world)
+    sweeper = world.process().sweeper()
     assert sweeper.sweep_known(_soon(world)).finished == 0
     _watch_finds_it(world)
     world.calls.names.clear()
@@ -216,7 +202,7 @@ def test_the_sweep_of_each_minute_finishes_what_the_watch_found_and_lists_nothin
 def test_what_the_watch_found_open_may_be_finished_by_others_meanwhile(world: SmallWorld) -> None:
     _watch_finds_it(world)
     _finish(world)
-    assert _sweeper(world).sweep_known(_soon(world)).finished == 0
+    assert world.process().sweeper().sweep_known(_soon(world)).finished == 0
     world.assert_exact()
 
 

@@ -9,24 +9,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.adapters.memory.clock import DeadlineAt, ManualClock
-from metering.adapters.memory.entropy import SeededEntropy
-from metering.adapters.memory.items import MemoryItemStore
-from metering.adapters.memory.metrics import MemoryMetrics
-from metering.adapters.memory.objects import MemoryObjectStore
+from metering.adapters.memory.clock import DeadlineAt
 from metering.adapters.memory.queues import MemoryQueue
-from metering.commit.aggregator import Aggregator
 from metering.commit.verdicts import Verdict
 from metering.errors import OperationFailedError
-from metering.intake.reader import RecordBatchReader
-from metering.lake.parquet.codec import ParquetRowCodec
 from metering.ledger.markers import Marker, marker_key
 from metering.quarantine.entries import QuarantineEntries
 from metering.stores.writes import Key, Put, Table, Update
 from metering.units import DAY_S
 from tests.property.sent import inline, pointing
+from tests.support.region import MemoryRegion
 from tests.support.small_world import KilledError
-from tests.support.stage import LIMITS, settings
+from tests.support.stage import settings
 from tests.support.usage_items import usage_of
 
 if TYPE_CHECKING:
@@ -38,15 +32,12 @@ NOW_S = 1_796_083_200
 SETTINGS = settings(usage_shards=1)
 
 
-class Region:
+class Region(MemoryRegion):
     """Worker, queue and the people's command over one store, down to JSON and Parquet."""
 
     def __init__(self) -> None:
-        self.clock = ManualClock(NOW_S * 1000)
-        self.items = MemoryItemStore()
-        self.objects = MemoryObjectStore(self.clock)
+        super().__init__(now_s=NOW_S, settings=SETTINGS)
         self.queue = MemoryQueue(self.clock)
-        self.metrics = MemoryMetrics()
         self.entries = QuarantineEntries(
             items=self.items,
             objects=self.objects,
@@ -55,22 +46,13 @@ class Region:
             bucket="data",
             marker_life_s=SETTINGS.marker_life_s,
         )
-        self.aggregator = Aggregator(
-            items=self.items,
-            objects=self.objects,
-            reader=RecordBatchReader(self.objects, bucket="data", limits=LIMITS),
-            codec=ParquetRowCodec(),
-            clock=self.clock,
-            entropy=SeededEntropy(1),
-            metrics=self.metrics,
-            settings=SETTINGS,
-        )
+        self.aggregator = self.process().worker()
 
     def send(self, *bodies: str) -> None:
         self.queue.send_many(list(bodies))
 
     def work(self, *, at_once: int = 10) -> None:
-        deadline = DeadlineAt(clock=self.clock, at_ms=self.clock.now_ms() + 50_000)
+        deadline = self.deadline(50)
         while received := self.queue.receive(at_once):
             result = self.aggregator.handle([each.delivery for each in received], deadline)
             assert result.retry == ()
