@@ -32,16 +32,16 @@ from metering.wiring.jobs import LakeJobs
 from tests.infra.calls import Call, HeardItems, HeardObjects
 from tests.infra.synthesis import synthesised
 from tests.infra.test_grants import Grants
-from tests.simulation import jobs
-from tests.simulation.faults import MINUTE_MS
 from tests.simulation.history import History
 from tests.simulation.matrix import NOW_MS, NoChunks, few_actions
+from tests.simulation.region import jobs
+from tests.simulation.region.faults import MINUTE_MS
 from tests.support.stage import STAGE, settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tests.simulation.ports import Process
+    from tests.simulation.region.ports import Process
 
 _SEEDS = range(30)
 # Who does what a process of a history does. Several roles may: people run the jobs, too.

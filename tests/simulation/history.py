@@ -14,14 +14,14 @@ from metering.hours import month_bounds_s
 from metering.ledger.shards import known_shards
 from metering.stores.writes import Key, Table
 from metering.units import DAY_S, HOUR_S
-from tests.simulation import jobs
-from tests.simulation.checker import Findings, check, lake_rows
-from tests.simulation.faults import HOUR_MS, MINUTE_MS, RandomFaults
-from tests.simulation.marker_loss import MarkerLoss
-from tests.simulation.rows import decode_rows
-from tests.simulation.traffic import DAY_MS, Traffic
-from tests.simulation.watch import ViolationError
-from tests.simulation.world import World
+from tests.simulation.checks.checker import Findings, check, lake_rows
+from tests.simulation.checks.marker_loss import MarkerLoss
+from tests.simulation.checks.watch import ViolationError
+from tests.simulation.region import jobs
+from tests.simulation.region.faults import HOUR_MS, MINUTE_MS, RandomFaults
+from tests.simulation.region.world import World
+from tests.simulation.sent.contents import decode_rows
+from tests.simulation.sent.traffic import DAY_MS, Traffic
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from metering.lake.rows import Group
     from metering.ledger.row_sources import HourState
     from metering.usage.totals import Total
-    from tests.simulation.ports import Process
-    from tests.simulation.rows import Row
+    from tests.simulation.region.ports import Process
+    from tests.simulation.sent.contents import Row
 
 _NOON_MS = 1_795_521_600_000  # 2026-11-24T12:00Z
 _EPOCH_MS = 30 * MINUTE_MS

@@ -20,16 +20,16 @@ from metering.hours import hour_of
 from metering.metric_names import BATCHES_DUPLICATE
 from metering.stores.writes import Key, Table
 from metering.units import DAY_S, HOUR_S
-from tests.simulation import jobs
-from tests.simulation.checker import check, lake_rows
-from tests.simulation.faults import HOUR_MS, MINUTE_MS, Fault, ScriptedFaults
-from tests.simulation.ports import Process, ProcessItems
-from tests.simulation.rows import Row, SentContent, retry_of
-from tests.simulation.scheduler import KilledError
-from tests.simulation.sqs import VISIBILITY_MS
-from tests.simulation.traffic import DAY_MS
-from tests.simulation.watch import ViolationError
-from tests.simulation.world import World
+from tests.simulation.checks.checker import check, lake_rows
+from tests.simulation.checks.watch import ViolationError
+from tests.simulation.region import jobs
+from tests.simulation.region.faults import HOUR_MS, MINUTE_MS, Fault, ScriptedFaults
+from tests.simulation.region.ports import Process, ProcessItems
+from tests.simulation.region.scheduler import KilledError
+from tests.simulation.region.sqs import VISIBILITY_MS
+from tests.simulation.region.world import World
+from tests.simulation.sent.contents import Row, SentContent, retry_of
+from tests.simulation.sent.traffic import DAY_MS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

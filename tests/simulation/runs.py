@@ -11,8 +11,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tests.simulation.faults import Fault
 from tests.simulation.history import run_history
+from tests.simulation.region.faults import Fault
 from tests.simulation.shrink import describe, shortest
 
 if TYPE_CHECKING:

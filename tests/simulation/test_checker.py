@@ -10,14 +10,14 @@ import pytest
 from metering.ledger.booked_hours import pointer_key
 from metering.ledger.markers import marker_key
 from metering.stores.writes import Delete, Key, Put, Table, Update
-from tests.simulation.checker import check, lake_rows
-from tests.simulation.faults import ScriptedFaults
+from tests.simulation.checks.checker import check, lake_rows
+from tests.simulation.checks.watch import ViolationError
 from tests.simulation.matrix import Scenario
-from tests.simulation.watch import ViolationError
+from tests.simulation.region.faults import ScriptedFaults
 from tests.support.usage_items import change, lose, usage_of
 
 if TYPE_CHECKING:
-    from tests.simulation.world import World
+    from tests.simulation.region.world import World
 
 
 @pytest.fixture

@@ -6,17 +6,17 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from metering.stores.writes import Table
-from tests.simulation import jobs
-from tests.simulation.checker import check
-from tests.simulation.faults import HOUR_MS, MINUTE_MS, Fault
+from tests.simulation.checks.checker import check
 from tests.simulation.history import rows_of
 from tests.simulation.matrix import NOW_MS, content_of
-from tests.simulation.world import World
+from tests.simulation.region import jobs
+from tests.simulation.region.faults import HOUR_MS, MINUTE_MS, Fault
+from tests.simulation.region.world import World
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.simulation.ports import Process
+    from tests.simulation.region.ports import Process
 
 _SETTINGS = jobs.settings(1, 2, 200)
 _POLICY = jobs.policy(2, 10, 0)

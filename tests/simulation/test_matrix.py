@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from tests.simulation import matrix
-from tests.simulation.faults import Fault
+from tests.simulation.region.faults import Fault
 
 _KILLS = (Fault.KILLED_BEFORE, Fault.KILLED_AFTER)
 # These read a whole region item by item. Here every so many-th cell; `python -m tests.simulation.matrix` runs all.

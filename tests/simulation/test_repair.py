@@ -5,20 +5,20 @@ from typing import TYPE_CHECKING
 import pytest
 
 from metering.units import HOUR_S
-from tests.simulation import jobs
-from tests.simulation.checker import check
-from tests.simulation.faults import MINUTE_MS, ScriptedFaults
+from tests.simulation.checks.checker import check
 from tests.simulation.history import rows_of
 from tests.simulation.matrix import NOW_MS, NoChunks, content_of, few_actions
-from tests.simulation.ports import Process, ProcessItems
-from tests.simulation.world import World
+from tests.simulation.region import jobs
+from tests.simulation.region.faults import MINUTE_MS, ScriptedFaults
+from tests.simulation.region.ports import Process, ProcessItems
+from tests.simulation.region.world import World
 from tests.support.usage_items import change, lose, usage_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from metering.stores.writes import Action
-    from tests.simulation.rows import SentContent
+    from tests.simulation.sent.contents import SentContent
 
 
 class _Slow(ProcessItems):

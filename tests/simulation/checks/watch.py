@@ -12,12 +12,12 @@ from metering.quarantine.retries import ALIAS_PREFIX, Alias
 from metering.stores.bucket import quarantined_batch_key
 from metering.stores.writes import Delete, Put, Table, Update
 from metering.units import DAY_S, MINUTE_S
-from tests.simulation.rows import decode_rows
+from tests.simulation.sent.contents import decode_rows
 
 if TYPE_CHECKING:
     from metering.stores.writes import Item, Key
-    from tests.simulation.rows import SentContent
-    from tests.simulation.world import World
+    from tests.simulation.region.world import World
+    from tests.simulation.sent.contents import SentContent
 
 
 _USAGE = Table.USAGE

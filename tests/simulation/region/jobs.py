@@ -28,11 +28,11 @@ from metering.operations.dead_letters import DeadLetters
 from metering.quarantine.entries import QuarantineEntries
 from metering.stores.retrying import Retrier
 from metering.units import DAY_S
-from tests.simulation.faults import MINUTE_MS
-from tests.simulation.ports import NEVER_MS
-from tests.simulation.queues import DeadLetterQueue, IngestQueue
-from tests.simulation.rows import PlainCodec, PlainLake, PlainReader
-from tests.simulation.scheduler import KilledError
+from tests.simulation.region.faults import MINUTE_MS
+from tests.simulation.region.ports import NEVER_MS
+from tests.simulation.region.queues import DeadLetterQueue, IngestQueue
+from tests.simulation.region.scheduler import KilledError
+from tests.simulation.sent.contents import PlainCodec, PlainLake, PlainReader
 from tests.support.stage import ADMISSION, QUARANTINE_AGE_S, STAGE
 from tests.support.stage import settings as stage_settings
 
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from metering.settings import Settings
-    from tests.simulation.ports import Process
-    from tests.simulation.world import World
+    from tests.simulation.region.ports import Process
+    from tests.simulation.region.world import World
 
 BY_ROW = RowQuery(columns=("batch_id", "resource_id"))
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from metering.hours import hour_of
 from metering.units import DAY_S, HOUR_S
-from tests.simulation.faults import HOUR_MS, MINUTE_MS
-from tests.simulation.rows import Row, SentContent, retry_of
+from tests.simulation.region.faults import HOUR_MS, MINUTE_MS
+from tests.simulation.sent.contents import Row, SentContent, retry_of
 
 if TYPE_CHECKING:
     import random

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 from metering.errors import MeteringError, TransactionCanceledError, UnavailableError
 from metering.stores.writes import Check
-from tests.simulation.faults import READ_FAULTS, TRANSACTION_FAULTS, WRITE_FAULTS, Fault
-from tests.simulation.scheduler import KilledError
+from tests.simulation.region.faults import READ_FAULTS, TRANSACTION_FAULTS, WRITE_FAULTS, Fault
+from tests.simulation.region.scheduler import KilledError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from metering.adapters.memory.objects import MemoryObjectStore
     from metering.stores.objects import ObjectInfo
     from metering.stores.writes import Action, Delete, Item, Key, Put, Table, Update
-    from tests.simulation.world import World
+    from tests.simulation.region.world import World
 
 T = TypeVar("T")
 

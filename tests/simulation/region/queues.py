@@ -10,7 +10,7 @@ from metering.stores.queues import QueueDepth, ReceivedMessage
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tests.simulation.ports import Process
+    from tests.simulation.region.ports import Process
 
 _OPERATOR = "operator"
 

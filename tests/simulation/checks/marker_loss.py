@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 from metering.ledger.markers import Marker, marker_key
 from metering.units import DAY_S
-from tests.simulation import jobs
-from tests.simulation.faults import MINUTE_MS
-from tests.simulation.watch import ViolationError
+from tests.simulation.checks.watch import ViolationError
+from tests.simulation.region import jobs
+from tests.simulation.region.faults import MINUTE_MS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.simulation.ports import Process
-    from tests.simulation.world import World
+    from tests.simulation.region.ports import Process
+    from tests.simulation.region.world import World
 
 _SHARE = 0.06
 # Batches with older hours get no marker any more: theirs may have expired.

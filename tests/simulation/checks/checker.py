@@ -14,13 +14,13 @@ from metering.quarantine.documents import decode_records
 from metering.stores.bucket import commit_of_refused_records, lake_prefix, quarantined_batch_key
 from metering.stores.writes import Table
 from metering.usage.totals import ZERO, Total, add_totals
-from tests.simulation.rows import Row, decode_rows
+from tests.simulation.sent.contents import Row, decode_rows
 from tests.support.stage import ADMISSION
 
 if TYPE_CHECKING:
     from metering.usage.totals import UsageKey
-    from tests.simulation.rows import SentContent
-    from tests.simulation.world import World
+    from tests.simulation.region.world import World
+    from tests.simulation.sent.contents import SentContent
 
 
 @dataclass(slots=True)

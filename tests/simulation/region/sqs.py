@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from metering.stores.deliveries import Delivery
-from tests.simulation.faults import MINUTE_MS
+from tests.simulation.region.faults import MINUTE_MS
 
 if TYPE_CHECKING:
     import random
     from collections import Counter
     from collections.abc import Callable, Iterable
 
-    from tests.simulation.scheduler import Scheduler
+    from tests.simulation.region.scheduler import Scheduler
 
 VISIBILITY_MS = 7 * MINUTE_MS
 MAX_RECEIVES = 5

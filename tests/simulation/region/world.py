@@ -10,17 +10,17 @@ from metering.adapters.memory.items import MemoryItemStore
 from metering.adapters.memory.metrics import MemoryMetrics
 from metering.adapters.memory.objects import MemoryObjectStore
 from metering.stores.writes import Key, Table
-from tests.simulation.ports import Process
-from tests.simulation.scheduler import Scheduler
-from tests.simulation.sqs import SimulatedQueue
-from tests.simulation.watch import Watch
+from tests.simulation.checks.watch import Watch
+from tests.simulation.region.ports import Process
+from tests.simulation.region.scheduler import Scheduler
+from tests.simulation.region.sqs import SimulatedQueue
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from metering.stores.writes import Item
-    from tests.simulation.faults import Decider
-    from tests.simulation.rows import SentContent
+    from tests.simulation.region.faults import Decider
+    from tests.simulation.sent.contents import SentContent
 
 
 class World:
