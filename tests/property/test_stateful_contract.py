@@ -115,8 +115,8 @@ class Contract(RuleBasedStateMachine):
         self.retried: dict[str, Sent] = {}  # id of a retry -> the conflict that it is a retry of
         self.unmarked: set[str] = set()
         self.rebuilt: set[str] = set()
-        self.jobs = region.process().jobs()
-        self.aggregator = region.process().worker()
+        self.jobs = region.parts().jobs()
+        self.aggregator = region.parts().worker()
 
     @rule(target=sent, records=st.lists(st.tuples(_AGES_H, _SIZES), min_size=1, max_size=3))
     def send(self, records: list[tuple[int, int]]) -> Sent:

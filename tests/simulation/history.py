@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
+from metering.adapters.memory.rows import decode_rows
 from metering.billing.months import PeriodNotClosableError
 from metering.commit import packing
 from metering.commit import write_ahead as wal
@@ -20,18 +21,17 @@ from tests.simulation.checks.watch import ViolationError
 from tests.simulation.region import jobs
 from tests.simulation.region.faults import HOUR_MS, MINUTE_MS, RandomFaults
 from tests.simulation.region.world import World
-from tests.simulation.sent.contents import decode_rows
 from tests.simulation.sent.traffic import DAY_MS, Traffic
 
 if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Callable, Collection
 
+    from metering.adapters.memory.rows import PlainRow
     from metering.lake.rows import Group
     from metering.ledger.row_sources import HourState
     from metering.usage.totals import Total
     from tests.simulation.region.ports import Process
-    from tests.simulation.sent.contents import Row
 
 _NOON_MS = 1_795_521_600_000  # 2026-11-24T12:00Z
 _EPOCH_MS = 30 * MINUTE_MS
@@ -348,7 +348,7 @@ class History:
         self.marker_loss.send_copies()
         self._drain()
 
-    def _finally(self, run: Callable[[Process], object]) -> list[Row]:
+    def _finally(self, run: Callable[[Process], object]) -> list[PlainRow]:
         """Run a job to its end, alone."""
         self._jobs += 1
         process = self.world.process(f"last {self._jobs}")
@@ -359,11 +359,11 @@ class History:
             raise ViolationError(f"{run.__name__} does not end")
         return done[0]  # type: ignore[return-value]
 
-    def _view(self, process: Process) -> list[Row]:
+    def _view(self, process: Process) -> list[PlainRow]:
         """Every row that the production reader shows, in the state that the last faults left behind."""
         view = jobs.lake_view(process, shards=self.shards)
         self._finish(process)
-        rows: list[Row] = []
+        rows: list[PlainRow] = []
         for hour_s in view.hours():
             rows += view.read(hour_s, lambda state: rows_of(process, state))
         return rows
@@ -396,7 +396,7 @@ class History:
             raise ViolationError(f"paged: {self.world.alerts.sent[0]}")
 
 
-def rows_of(process: Process, state: HourState) -> list[Row]:
+def rows_of(process: Process, state: HourState) -> list[PlainRow]:
     """All rows of an hour as a reader found it."""
     rows = []
     for source in state.sources:

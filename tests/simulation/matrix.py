@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from metering.adapters.memory.rows import PlainRow
 from metering.billing.months import PeriodNotClosableError
 from metering.commit import packing
 from metering.commit import write_ahead as wal
@@ -28,7 +29,7 @@ from tests.simulation.region.ports import Process, ProcessItems
 from tests.simulation.region.scheduler import KilledError
 from tests.simulation.region.sqs import VISIBILITY_MS
 from tests.simulation.region.world import World
-from tests.simulation.sent.contents import Row, SentContent, retry_of
+from tests.simulation.sent.contents import SentContent, retry_of
 from tests.simulation.sent.traffic import DAY_MS
 
 if TYPE_CHECKING:
@@ -366,7 +367,7 @@ def content_of(batch_id: str, version: int, starts: Sequence[int]) -> SentConten
     """A content whose records start at `starts`; three usage types take turns."""
     name = f"{batch_id}.{version}"
     rows = tuple(
-        Row(
+        PlainRow(
             hour_of(start_s),
             batch_id,
             f"{name}/{position}",

@@ -73,12 +73,12 @@ class World(MemoryRegion):
         # As the function does at its start: whoever scans the ledger meets that item.
         remember_format(self.items, written_by=package_version())
         self.jobs = self.make_jobs()
-        self.aggregator = self.process().worker()
+        self.aggregator = self.parts().worker()
         self._sent = 0
 
     def make_jobs(self) -> LakeJobs:
         """The jobs of another process over the same stores."""
-        return self.process().jobs()
+        return self.parts().jobs()
 
     def send(self, *batches: Sequence[dict[str, str | int]], source: str = "") -> list[str]:
         """One invocation with these batches; returns their ids."""

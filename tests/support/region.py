@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Process:
-    """The ports of one process of a region, and the production parts that it may run."""
+class Parts:
+    """Production parts over the ports of one process of a region."""
 
     items: ItemStore
     objects: ObjectStore
@@ -128,9 +128,9 @@ class MemoryRegion(MemoryStores):
         self.entropy = SeededEntropy(seed)
         self.settings = settings
 
-    def process(self) -> Process:
-        """Another process of the region."""
-        return Process(
+    def parts(self) -> Parts:
+        """The parts of another process of the region."""
+        return Parts(
             items=self.items,
             objects=self.objects,
             clock=self.clock,
@@ -141,4 +141,4 @@ class MemoryRegion(MemoryStores):
         )
 
     def deadline(self, time_s: int = 900) -> DeadlineAt:
-        return self.process().deadline(time_s * 1000)
+        return self.parts().deadline(time_s * 1000)

@@ -90,11 +90,11 @@ class SmallWorld(MemoryRegion):
 
     def worker(self) -> Aggregator:
         """Another aggregator process."""
-        return self.process().worker_of(self._reader, PlainRowCodec())
+        return self.parts().worker_of(self._reader, PlainRowCodec())
 
     def handle(self, *deliveries: Delivery, left_ms: int = 50_000) -> InvocationResult:
         """One invocation."""
-        return self.aggregator.handle(deliveries, self.process().deadline(left_ms))
+        return self.aggregator.handle(deliveries, self.parts().deadline(left_ms))
 
     def stored(self, prefix: str) -> list[Item]:
         return [item for item in self.items.everything(Table.LEDGER) if str(item["pk"]).startswith(prefix)]

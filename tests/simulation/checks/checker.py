@@ -6,19 +6,17 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from metering.adapters.memory.rows import decode_rows, plain_usage
 from metering.hours import month_of
 from metering.ledger.conflicts import conflict_key
 from metering.ledger.markers import Marker, marker_key
-from metering.ledger.usage_items import usage_entries
 from metering.quarantine.documents import decode_records
 from metering.stores.bucket import commit_of_refused_records, lake_prefix, quarantined_batch_key
-from metering.stores.writes import Table
-from metering.usage.totals import ZERO, Total, add_totals
-from tests.simulation.sent.contents import Row, decode_rows
+from metering.usage.totals import ZERO, Total
 from tests.support.stage import ADMISSION
 
 if TYPE_CHECKING:
-    from metering.usage.totals import UsageKey
+    from metering.adapters.memory.rows import PlainRow
     from tests.simulation.region.world import World
     from tests.simulation.sent.contents import SentContent
 
@@ -46,7 +44,7 @@ class Findings:
         return f"lost {self.lost}, doubled {self.doubled}, unexpected {self.unexpected}"
 
 
-def check(world: World, rows: list[Row]) -> Findings:
+def check(world: World, rows: list[PlainRow]) -> Findings:
     """Compare what was sent with the rows that are visible, with usage and with the verdicts."""
     findings = Findings()
     _check_rows(world, rows, findings)
@@ -59,9 +57,9 @@ def check(world: World, rows: list[Row]) -> Findings:
     return findings
 
 
-def lake_rows(world: World) -> list[Row]:
+def lake_rows(world: World) -> list[PlainRow]:
     """Every row below `lake/`, as an engine reads it that only lists the prefix."""
-    rows: list[Row] = []
+    rows: list[PlainRow] = []
     for key in world.objects.keys("lake/"):
         body = world.objects.peek(key)
         found = decode_rows(body or b"")
@@ -71,7 +69,7 @@ def lake_rows(world: World) -> list[Row]:
     return rows
 
 
-def _check_rows(world: World, rows: list[Row], findings: Findings) -> None:
+def _check_rows(world: World, rows: list[PlainRow], findings: Findings) -> None:
     counts = Counter(row.resource_id for row in rows)
     findings.doubled += [name for name, count in counts.items() if count > 1]
     visible: dict[str, set[int]] = {}
@@ -110,7 +108,7 @@ def _metered(world: World, content: SentContent) -> SentContent | None:
     return next(iter(_accepted_as(world, content)), None)
 
 
-def _booked_right(world: World, row: Row, sent: Row) -> bool:
+def _booked_right(world: World, row: PlainRow, sent: PlainRow) -> bool:
     own_month = month_of(sent.booked_s)
     return row.booked_s == sent.booked_s or (own_month in world.watch.closing and month_of(row.booked_s) != own_month)
 
@@ -143,15 +141,8 @@ def _beside_rows(world: World, content: SentContent) -> str:
     return next((key for key in world.objects.keys("quarantine/") if commit_of_refused_records(key) == commit_id), "")
 
 
-def _check_usage(world: World, rows: list[Row], findings: Findings) -> None:
-    expected: dict[UsageKey, Total] = {}
-    for row in rows:
-        key = row.usage_key
-        size, count = expected.get(key, ZERO)
-        expected[key] = Total(size + row.bytes, count + 1)
-    counted: dict[UsageKey, Total] = {}
-    for item in world.items.everything(Table.USAGE):
-        add_totals(counted, {entry.key: entry.total for entry in usage_entries(item)})
+def _check_usage(world: World, rows: list[PlainRow], findings: Findings) -> None:
+    expected, counted = plain_usage(rows), world.usage()
     for key in expected.keys() | counted.keys():
         want, have = expected.get(key, ZERO), counted.get(key, ZERO)
         if have != want:
@@ -159,7 +150,7 @@ def _check_usage(world: World, rows: list[Row], findings: Findings) -> None:
             (findings.doubled if more else findings.lost).append(f"usage {key}: {have}, not {want}")
 
 
-def _check_markers(world: World, rows: list[Row], findings: Findings) -> None:
+def _check_markers(world: World, rows: list[PlainRow], findings: Findings) -> None:
     """I2: each marker says what its batch's rows add up to, hour by hour."""
     visible: dict[str, dict[int, Total]] = {}
     for row in rows:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from metering.adapters.memory.rows import decode_rows
 from metering.hours import hour_label, parse_hour
 from metering.ledger.booked_hours import POINTER_PREFIX, PUBLISHED_PREFIX, Published, pointed_to
 from metering.ledger.conflicts import conflict_key
@@ -12,7 +13,6 @@ from metering.quarantine.retries import ALIAS_PREFIX, Alias
 from metering.stores.bucket import quarantined_batch_key
 from metering.stores.writes import Delete, Put, Table, Update
 from metering.units import DAY_S, MINUTE_S
-from tests.simulation.sent.contents import decode_rows
 
 if TYPE_CHECKING:
     from metering.stores.writes import Item, Key

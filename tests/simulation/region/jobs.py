@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 from greenlet import getcurrent
 
 from metering.adapters.memory.clock import DeadlineAt
+from metering.adapters.memory.lake import PlainLake
 from metering.adapters.memory.queues import MemoryQueue
+from metering.adapters.memory.rows import PlainRowCodec
 from metering.audit.rebuild import Rebuilder
 from metering.audit.reconcile.incremental import IncrementalCheck
 from metering.audit.reconcile.reconciler import Reconciler
 from metering.audit.verify.verifier import Verifier
 from metering.billing.months import PeriodCloser
-from metering.commit.aggregator import Aggregator
 from metering.commit.finisher import Finisher
-from metering.commit.sweeper import Sweeper
 from metering.errors import UnavailableError
 from metering.lake.cleaner import Cleaner
 from metering.lake.compactor import Compactor
@@ -32,13 +32,16 @@ from tests.simulation.region.faults import MINUTE_MS
 from tests.simulation.region.ports import NEVER_MS
 from tests.simulation.region.queues import DeadLetterQueue, IngestQueue
 from tests.simulation.region.scheduler import KilledError
-from tests.simulation.sent.contents import PlainCodec, PlainLake, PlainReader
+from tests.simulation.sent.contents import ContentReader
+from tests.support.region import Parts
 from tests.support.stage import ADMISSION, QUARANTINE_AGE_S, STAGE
 from tests.support.stage import settings as stage_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from metering.commit.aggregator import Aggregator
+    from metering.commit.sweeper import Sweeper
     from metering.settings import Settings
     from tests.simulation.region.ports import Process
     from tests.simulation.region.world import World
@@ -65,20 +68,24 @@ def retrier(process: Process) -> Retrier:
     return Retrier(clock=process, entropy=process, attempts=4)
 
 
-def aggregator(process: Process, world_settings: Settings) -> Aggregator:
-    """The production worker."""
+def parts(process: Process, world_settings: Settings) -> Parts:
+    """Production parts over the ports of a process."""
     world = process.world
-    return Aggregator(
+    return Parts(
         items=process.items,
         objects=process.objects,
-        reader=PlainReader(process.objects, world.contents),
-        codec=PlainCodec(),
         clock=process,
         entropy=process,
         metrics=world.metrics,
         alerts=world.alerts,
         settings=world_settings,
     )
+
+
+def aggregator(process: Process, world_settings: Settings) -> Aggregator:
+    """The production worker."""
+    reader = ContentReader(process.objects, process.world.contents)
+    return parts(process, world_settings).worker_of(reader, PlainRowCodec())
 
 
 def finisher(process: Process) -> Finisher:
@@ -192,14 +199,7 @@ def rebuilder(process: Process, *, shards: int) -> Rebuilder:
 
 def sweeper(process: Process, world_settings: Settings) -> Sweeper:
     """The production sweep over commits that stayed open."""
-    return Sweeper(
-        items=process.items,
-        objects=process.objects,
-        clock=process,
-        entropy=process,
-        metrics=process.world.metrics,
-        settings=world_settings,
-    )
+    return parts(process, world_settings).sweeper()
 
 
 def dead_letters(process: Process) -> DeadLetters:
@@ -207,7 +207,7 @@ def dead_letters(process: Process) -> DeadLetters:
     return DeadLetters(
         dead=DeadLetterQueue(process),
         ingest=IngestQueue(process),
-        reader=PlainReader(process.objects, process.world.contents),
+        reader=ContentReader(process.objects, process.world.contents),
         items=process.items,
         clock=process,
         admission=ADMISSION,

@@ -5,15 +5,12 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING
 
-from metering.adapters.memory.alerts import MemoryAlerts
-from metering.adapters.memory.items import MemoryItemStore
-from metering.adapters.memory.metrics import MemoryMetrics
-from metering.adapters.memory.objects import MemoryObjectStore
 from metering.stores.writes import Key, Table
 from tests.simulation.checks.watch import Watch
 from tests.simulation.region.ports import Process
 from tests.simulation.region.scheduler import Scheduler
 from tests.simulation.region.sqs import SimulatedQueue
+from tests.support.region import MemoryStores
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +20,7 @@ if TYPE_CHECKING:
     from tests.simulation.sent.contents import SentContent
 
 
-class World:
+class World(MemoryStores):
     """All that processes share.
 
     Attributes:
@@ -38,11 +35,8 @@ class World:
         self.latency = random.Random(f"latency {seed}")
         self.names = random.Random(f"names {seed}")
         self.pages = random.Random(f"pages {seed}")
-        self.items = MemoryItemStore()
-        self.objects = MemoryObjectStore(self)
+        super().__init__(self)
         self.queue = SimulatedQueue(self.scheduler, random.Random(f"queue {seed}"), faults.histogram)
-        self.metrics = MemoryMetrics()
-        self.alerts = MemoryAlerts()
         self.contents: dict[str, SentContent] = {}
         self.watch = Watch(self)
         self.listen: Callable[[Process], None] | None = None

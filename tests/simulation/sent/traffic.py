@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from metering.adapters.memory.rows import PlainRow
 from metering.hours import hour_of
 from metering.units import DAY_S, HOUR_S
 from tests.simulation.region.faults import HOUR_MS, MINUTE_MS
-from tests.simulation.sent.contents import Row, SentContent, retry_of
+from tests.simulation.sent.contents import SentContent, retry_of
 
 if TYPE_CHECKING:
     import random
@@ -131,10 +132,10 @@ class Traffic:
             return self._now_s + 2 * HOUR_S
         return self._hours[int(self._chance.random() * len(self._hours))] + int(self._chance.random() * 1000)
 
-    def _row(self, name: str, batch_id: str, position: int, start_s: int) -> Row:
+    def _row(self, name: str, batch_id: str, position: int, start_s: int) -> PlainRow:
         chance = self._chance
         direction, from_location, to_location, usage_type = _TRAFFIC[int(chance.random() * 3)]
-        return Row(
+        return PlainRow(
             hour_of(start_s),
             batch_id,
             f"{name}/{position}",

@@ -46,7 +46,7 @@ class Region(MemoryRegion):
         self.dead = MemoryQueue(self.clock, name="dead")
         self.ingest = MemoryQueue(self.clock, name="ingest")
         self.lines: list[SentBatch] = []
-        self._aggregator = self.process().worker()
+        self._aggregator = self.parts().worker()
 
     def send(self, shipments: list[Shipment]) -> None:
         """As a replay does; objects in drop/ announce themselves as S3 would."""
@@ -65,7 +65,7 @@ class Region(MemoryRegion):
         verifier = Verifier(
             items=self.items,
             objects=self.objects,
-            view=self.process().jobs().view,
+            view=self.parts().jobs().view,
             ingest=self.ingest,
             dead_letters=self.dead,
             clock=self.clock,

@@ -57,7 +57,7 @@ def _prepared() -> SmallWorld:
 
 
 def _sweep(world: SmallWorld) -> SweepResult:
-    return world.process().sweeper().sweep(world.deadline(50))
+    return world.parts().sweeper().sweep(world.deadline(50))
 
 
 def _recover(world: SmallWorld, messages: Sequence[Delivery]) -> None:

@@ -38,11 +38,11 @@ def world() -> SmallWorld:
 
 def _finish(world: SmallWorld) -> None:
     (commit,) = world.commits()
-    finish_commit(commit.commit_id, items=world.items, objects=world.objects, retrier=world.process().retrier())
+    finish_commit(commit.commit_id, items=world.items, objects=world.objects, retrier=world.parts().retrier())
 
 
 def _soon(world: SmallWorld, left_ms: int = 50_000) -> DeadlineAt:
-    return world.process().deadline(left_ms)
+    return world.parts().deadline(left_ms)
 
 
 def test_batches_of_an_open_commit_are_accepted_and_their_copies_duplicates(world: SmallWorld) -> None:
@@ -111,7 +111,7 @@ def test_an_open_commit_whose_write_ahead_object_is_gone_needs_somebody(world: S
     world.objects.remove(wal_key(world.commits()[0].staging_key))
     with pytest.raises(LedgerCorruptError):
         _finish(world)
-    result = world.process().sweeper().sweep(_soon(world))
+    result = world.parts().sweeper().sweep(_soon(world))
     assert result.corrupt == (world.commits()[0].commit_id,)
     assert world.metrics.counts["LedgerCorrupt"] == 1
 
@@ -122,10 +122,10 @@ def test_the_sweep_names_a_commit_that_it_cannot_read_and_finishes_the_others(wo
     pending = next(item for item in world.stored("P#"))
     key = Key(str(pending["pk"]), str(pending["sk"]))
     world.items.update(Update(table=Table.LEDGER, key=key, set={"wide": "yes"}))
-    result = world.process().sweeper().sweep(_soon(world))
+    result = world.parts().sweeper().sweep(_soon(world))
     assert (result.corrupt, result.left) == ((left.commit_id,), ())
     world.items.update(Update(table=Table.LEDGER, key=left.key, set={"state": "open"}))
-    assert world.process().sweeper().sweep(_soon(world)).finished == 1
+    assert world.parts().sweeper().sweep(_soon(world)).finished == 1
 
 
 def test_a_write_ahead_object_of_another_commit_is_not_applied(world: SmallWorld) -> None:
@@ -151,14 +151,14 @@ def test_a_finisher_that_comes_days_late_finds_nothing_to_do(world: SmallWorld) 
 
 
 def test_a_commit_that_never_opened_or_was_fenced_off_is_left_alone(world: SmallWorld) -> None:
-    finish_commit("none", items=world.items, objects=world.objects, retrier=world.process().retrier())
+    finish_commit("none", items=world.items, objects=world.objects, retrier=world.parts().retrier())
     world.items.put(Put(table=Table.LEDGER, item=CommitRecord(commit_id="fenced", state="aborted").to_item()))
-    finish_commit("fenced", items=world.items, objects=world.objects, retrier=world.process().retrier())
+    finish_commit("fenced", items=world.items, objects=world.objects, retrier=world.parts().retrier())
     assert {commit.state for commit in world.commits()} == {"open", "aborted"}
 
 
 def test_the_sweep_finishes_what_workers_left_and_then_reads_it_no_more(world: SmallWorld) -> None:
-    sweeper = world.process().sweeper()
+    sweeper = world.parts().sweeper()
     assert sweeper.sweep(_soon(world)).finished == 1
     world.assert_exact()
     sweeper.sweep(_soon(world))
@@ -169,13 +169,13 @@ def test_the_sweep_finishes_what_workers_left_and_then_reads_it_no_more(world: S
 
 
 def test_a_sweep_stops_when_time_runs_short_and_says_so(world: SmallWorld) -> None:
-    result = world.process().sweeper().sweep(_soon(world, SETTINGS.reserve_ms - 1))
+    result = world.parts().sweeper().sweep(_soon(world, SETTINGS.reserve_ms - 1))
     assert (result.complete, len(result.left)) == (False, 1)
 
 
 def test_a_sweep_leaves_what_it_cannot_finish_to_the_next(world: SmallWorld) -> None:
     world.calls.refuse["items.transact"] = NO_REPLY
-    result = world.process().sweeper().sweep(_soon(world))
+    result = world.parts().sweeper().sweep(_soon(world))
     assert (result.finished, len(result.left)) == (0, 1)
 
 
@@ -186,7 +186,7 @@ def _watch_finds_it(world: SmallWorld) -> None:
 
 
 def test_the_sweep_of_each_minute_finishes_what_the_watch_found_and_lists_nothing(world: SmallWorld) -> None:
-    sweeper = world.process().sweeper()
+    sweeper = world.parts().sweeper()
     assert sweeper.sweep_known(_soon(world)).finished == 0
     _watch_finds_it(world)
     world.calls.names.clear()
@@ -202,7 +202,7 @@ def test_the_sweep_of_each_minute_finishes_what_the_watch_found_and_lists_nothin
 def test_what_the_watch_found_open_may_be_finished_by_others_meanwhile(world: SmallWorld) -> None:
     _watch_finds_it(world)
     _finish(world)
-    assert world.process().sweeper().sweep_known(_soon(world)).finished == 0
+    assert world.parts().sweeper().sweep_known(_soon(world)).finished == 0
     world.assert_exact()
 
 

@@ -46,7 +46,7 @@ class Region(MemoryRegion):
             bucket="data",
             marker_life_s=SETTINGS.marker_life_s,
         )
-        self.aggregator = self.process().worker()
+        self.aggregator = self.parts().worker()
 
     def send(self, *bodies: str) -> None:
         self.queue.send_many(list(bodies))

@@ -38,7 +38,7 @@ class Service:
     def __init__(self) -> None:
         world = World(now_s=START_S)
         self.world, self.clock = world, world.clock
-        self.aggregator = world.process().plain_worker()
+        self.aggregator = world.parts().plain_worker()
         policy = compaction(file_rows=FILE_ROWS)
         self.compactor = replace(world.jobs.compactor_of(policy), writer=PlainLake(world.objects))
         self.view = LakeView(items=world.items, objects=world.objects, reader=PlainLake(world.objects), shards=1)
