@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tests.infra.synthesis import Synthesised
+    from tests.infra.support.synthesis import Synthesised
 
 FOLDER = Path(__file__).parent / "snapshots"
 _ASSET = re.compile(r"\b[0-9a-f]{64}\b")
@@ -30,7 +30,7 @@ def path_of(stage_name: str) -> Path:
 
 if __name__ == "__main__":
     import tests.infra.conftest  # noqa: F401  # which Node to use
-    from tests.infra.synthesis import STAGE_NAMES, synthesised
+    from tests.infra.support.synthesis import STAGE_NAMES, synthesised
 
     FOLDER.mkdir(exist_ok=True)
     for name in STAGE_NAMES:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from metering.operations.alarms import ALARMS
-from tests.infra.synthesis import STAGE_NAMES, Synthesised, synthesised
+from tests.infra.support.synthesis import STAGE_NAMES, Synthesised, synthesised
 
 ALARM = "AWS::CloudWatch::Alarm"
 EXPORT = "Fn::ImportValue"

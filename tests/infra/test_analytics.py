@@ -13,7 +13,7 @@ import pyarrow as pa
 from infra.components.analytics import COLUMNS, VIEW_SQL
 from metering.lake.parquet.schema import LAKE_SCHEMA
 from metering.units import DAY_S
-from tests.infra.synthesis import synthesised
+from tests.infra.support.synthesis import synthesised
 from tests.support.lake_world import ACCOUNT, NOW_S, World, record
 
 if TYPE_CHECKING:

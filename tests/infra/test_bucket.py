@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from metering.units import DAY_S, KIB, MIB
-from tests.infra.conditions import holds
-from tests.infra.lifecycle import fate_of
-from tests.infra.synthesis import STAGE_NAMES, synthesised
+from tests.infra.support.conditions import holds
+from tests.infra.support.lifecycle import fate_of
+from tests.infra.support.synthesis import STAGE_NAMES, synthesised
 
 NEVER_DELETED = (
     "staging/2026-11-24/0123.parquet",

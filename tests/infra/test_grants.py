@@ -10,8 +10,8 @@ import pytest
 
 from metering.settings import Settings
 from metering.stores.bucket import PREFIXES
-from tests.infra.conditions import holds
-from tests.infra.synthesis import STAGE_NAMES, Synthesised, synthesised
+from tests.infra.support.conditions import holds
+from tests.infra.support.synthesis import STAGE_NAMES, Synthesised, synthesised
 
 READS = {"dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:Query"}
 WRITES = {"dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem", "dynamodb:ConditionCheckItem"}

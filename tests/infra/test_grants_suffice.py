@@ -29,8 +29,8 @@ from metering.stores.queues import Redelivery
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S
 from metering.wiring.jobs import LakeJobs
-from tests.infra.calls import Call, HeardItems, HeardObjects
-from tests.infra.synthesis import synthesised
+from tests.infra.support.calls import Call, HeardItems, HeardObjects
+from tests.infra.support.synthesis import synthesised
 from tests.infra.test_grants import Grants
 from tests.simulation.history import History
 from tests.simulation.matrix import NOW_MS, NoChunks, few_actions

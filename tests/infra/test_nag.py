@@ -5,7 +5,7 @@ from aws_cdk import aws_sns as sns
 
 from infra.app import check
 from metering.fleet.stage import StageConfig
-from tests.infra.synthesis import STAGE_NAMES, app_of
+from tests.infra.support.synthesis import STAGE_NAMES, app_of
 
 
 @pytest.mark.parametrize("stage", STAGE_NAMES)

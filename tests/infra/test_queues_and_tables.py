@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.infra.synthesis import STAGE_NAMES, synthesised
+from tests.infra.support.synthesis import STAGE_NAMES, synthesised
 
 
 @pytest.mark.parametrize("stage", STAGE_NAMES)

@@ -16,7 +16,7 @@ from infra.app import check
 from infra.bundle import ROOT
 from infra.locked import requirement
 from metering.fleet.stage import StageConfig
-from tests.infra.synthesis import STAGE_NAMES, app_of, synthesised
+from tests.infra.support.synthesis import STAGE_NAMES, app_of, synthesised
 
 
 @pytest.fixture(scope="module")

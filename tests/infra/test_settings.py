@@ -10,7 +10,7 @@ from infra.components.settings import STANDARD_BYTES
 from metering.fleet.stage import StageConfig
 from metering.settings import Policy, Settings
 from metering.stage_settings import StageSettings
-from tests.infra.synthesis import STAGE_NAMES, Synthesised, synthesised
+from tests.infra.support.synthesis import STAGE_NAMES, Synthesised, synthesised
 
 CHANGED = json.dumps(
     {

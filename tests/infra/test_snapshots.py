@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from tests.infra.snapshots import path_of, snapshot_of
-from tests.infra.synthesis import STAGE_NAMES, synthesised
+from tests.infra.support.synthesis import STAGE_NAMES, synthesised
 
 
 @pytest.mark.parametrize("stage", STAGE_NAMES)

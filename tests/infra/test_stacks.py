@@ -10,7 +10,7 @@ import grimp
 import pytest
 
 from metering.adapters.aws.fleet.probe import _CALLS, _OPTIONAL_CALLS
-from tests.infra.synthesis import PARTS, STAGE_NAMES, synthesised
+from tests.infra.support.synthesis import PARTS, STAGE_NAMES, synthesised
 
 CONTRACT_OUTPUTS = {
     "IngestQueueUrl",

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from aws_cdk import aws_iam as iam
 
-from tests.infra.conditions import holds
-from tests.infra.synthesis import synthesised
+from tests.infra.support.conditions import holds
+from tests.infra.support.synthesis import synthesised
 
 _CONTRACT = Path(__file__).resolve().parents[2] / "docs" / "contract.md"
 _BUCKET = "arn:aws:s3:::metering-prod-data-bucket"
