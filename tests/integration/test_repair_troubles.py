@@ -16,7 +16,7 @@ import pytest
 from metering.adapters.aws.items import DynamoDbItemStore
 from metering.adapters.lake.jobs import LakeJobs
 from metering.domain.hours import parse_hour
-from metering.domain.items import Delete, Key, Table
+from metering.domain.items import Check, Delete, Key, Table
 from metering.domain.ledger import Marker, marker_key
 from metering.domain.watch_items import RECONCILIATION_KEY, Reconciliation
 from metering.errors import UnavailableError
@@ -227,7 +227,12 @@ class _CarelessItems(DynamoDbItemStore):
     """A usage table whose repairs do not ask whether an item is still as it was measured."""
 
     def transact(self, actions: Sequence[Action]) -> None:
-        super().transact([replace(one, condition=None) if one.table is Table.USAGE else one for one in actions])
+        super().transact(
+            [
+                replace(one, condition=None) if one.table is Table.USAGE and not isinstance(one, Check) else one
+                for one in actions
+            ]
+        )
 
 
 class _CarelessRegion(Region):

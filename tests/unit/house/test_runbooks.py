@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from typer.core import TyperGroup
 from typer.main import get_command
 
 from metering.cli.app import app
@@ -31,12 +32,12 @@ def parsed(line: str) -> list[str]:
     program, *arguments = shlex.split(line)
     assert program == "metering"
     command, path = get_command(app), []
-    context = typer.Context(command, info_name="metering")  # type: ignore[arg-type]  # Typer's own command class
+    context = typer.Context(command, info_name="metering")
     # A family may do something by itself: `metering sources --gaps`.
-    while hasattr(command, "commands") and not (command.invoke_without_command and _is_no_command(arguments)):
+    while isinstance(command, TyperGroup) and not (command.invoke_without_command and _is_no_command(arguments)):
         path.append(arguments.pop(0))
         command = command.commands[path[-1]]
-        context = typer.Context(command, info_name=path[-1], parent=context)  # type: ignore[arg-type]  # as above
+        context = typer.Context(command, info_name=path[-1], parent=context)
     command.parse_args(context, arguments)
     return path
 
