@@ -62,7 +62,12 @@ def test_a_test_without_types_or_with_wrong_ones_is_an_error(tmp_path: Path, cod
         (tmp_path / package / "__init__.py").touch()
     (tmp_path / "tests" / "test_it.py").write_text(code)
     done = subprocess.run(
-        [sys.executable, "-m", "mypy"], cwd=tmp_path, text=True, capture_output=True, timeout=120, check=False
+        [sys.executable, "-m", "mypy", "--num-workers", "2"],
+        cwd=tmp_path,
+        text=True,
+        capture_output=True,
+        timeout=120,
+        check=False,
     )
     assert set(re.findall(r"^tests/test_it\.py:\d+: error: .*\[(.+)\]$", done.stdout, re.MULTILINE)) == errors, done
     assert done.returncode == (1 if errors else 0), done
