@@ -44,7 +44,7 @@ demo: $(STAMP) ## Run the whole service on this machine: deploy, replay real and
 
 lint: $(STAMP) ## Ruff, mypy --strict, import rules
 	@.venv/bin/ruff format --check --quiet . && .venv/bin/ruff check --quiet .
-	@.venv/bin/mypy
+	@.venv/bin/mypy --num-workers $(JOBS)
 	@.venv/bin/lint-imports --no-logo
 
 test: $(STAMP) ## Unit, property, fuzz and template tests

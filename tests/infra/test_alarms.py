@@ -61,7 +61,7 @@ def _statements_of_topic(data: dict[str, Any], topic: str) -> list[dict[str, Any
 
 
 def _lets_cloudwatch_publish(statement: dict[str, Any]) -> bool:
-    return (
+    return bool(
         statement["Effect"] == "Allow"
         and statement["Principal"] == {"Service": "cloudwatch.amazonaws.com"}
         and statement["Action"] == "sns:Publish"

@@ -99,8 +99,8 @@ class _Ear:
             # Its wide commits stay open for the sweeper.
             process.items = NoChunks(process, process.world.items)
         for role in _ROLES_OF.get(process.name.rstrip(" 0123456789"), ()):
-            process.items = HeardItems(process.items, self.calls[role])  # type: ignore[assignment]
-            process.objects = HeardObjects(process.objects, self.calls[role])  # type: ignore[assignment]
+            process.items = HeardItems(process.items, self.calls[role])  # type: ignore[assignment]  # the same port
+            process.objects = HeardObjects(process.objects, self.calls[role])  # type: ignore[assignment]  # the same port
 
 
 class _SweptHistory(History):
