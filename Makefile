@@ -18,14 +18,16 @@ PYTEST := $(PY) -m pytest
 SEEDS ?= 20000
 JOBS ?= 2
 BATCHES ?= 200000
-ROUNDS ?= 20000
+ROUNDS ?= 300000
 ENDPOINT ?=
+# More options of pytest.
+OPTIONS ?=
 
 .PHONY: help install demo clean check lint test proof e2e localstack regions
-.PHONY: check-long mutants matrix drills fuzz simulate soak load bench
+.PHONY: check-long mutants matrix drills localstack-lake fuzz simulate soak load bench
 
 help: ## List the targets
-	@awk 'BEGIN {FS = ":.*## "} /^##@ / {print "\n" substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^##@ / {print "\n" substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(LOCAL)/uv/bin/uv:
 	@echo "installing uv below $(LOCAL)/" >&2
@@ -68,10 +70,10 @@ proof: $(STAMP) ## Simulation, kill and lost-reply matrices, contract suites ove
 	@$(PYTEST) -q -n $(JOBS) tests/simulation tests/contract tests/integration
 
 e2e: $(STAMP) ## The deployed service on MiniStack with IAM and TLS enforced; ENDPOINT=http://… for any other
-	@METERING_E2E_ENDPOINT="$(ENDPOINT)" $(PYTEST) -q -rs tests/e2e -m "not regions and not drill"
+	@METERING_E2E_ENDPOINT="$(ENDPOINT)" $(PYTEST) -q -rs tests/e2e $(OPTIONS) -m "not regions and not drill"
 
-localstack: $(STAMP) ## The same against LocalStack, started by scripts beside this folder where they are
-	@bash tests/e2e/localstack.sh
+localstack: $(STAMP) ## The same against LocalStack, but for the lake; started by scripts beside this folder where they are
+	@bash tests/e2e/localstack.sh --deselect=tests/e2e/test_lake.py
 
 regions: $(STAMP) ## Six regions built and reconciled on MiniStack
 	@$(PYTEST) -q tests/e2e -m "regions and not drill"
@@ -90,7 +92,10 @@ matrix: $(STAMP) ## Every fault at every call of every job, in memory; the gate 
 drills: $(STAMP) ## Long drills on MiniStack: killed and resumed builds, traffic, removal, runbook commands, a broken total
 	@$(PYTEST) -v tests/e2e -m drill
 
-fuzz: $(STAMP) ## Damaged messages and objects: ROUNDS=20000
+localstack-lake: $(STAMP) ## The lake's commands against LocalStack
+	@bash tests/e2e/localstack.sh -k test_lake
+
+fuzz: $(STAMP) ## Damaged messages and objects: ROUNDS=300000
 	@FUZZ_ROUNDS=$(ROUNDS) $(PYTEST) -q -n $(JOBS) tests/fuzz
 
 simulate: $(STAMP) ## Random histories with faults: SEEDS=20000

@@ -48,8 +48,8 @@ class Plan:
 PLANS: dict[str, Plan] = {
     # Every change.
     "check": Plan(
-        shares_s={"lint": 75, "test": 135, "proof": 180, "e2e": 150, "localstack": 150, "regions": 60},
-        reserve_s={"export validators": 30, "API fuzz": 30, "browser": 60, "networks": 30},
+        shares_s={"lint": 90, "test": 120, "proof": 195, "e2e": 135, "localstack": 150, "regions": 54},
+        reserve_s={"export validators": 36, "API fuzz": 30, "browser": 60, "networks": 30},
         promise_s=15 * 60,
     ),
     # Before a release, and before a larger change is closed: what is long and rarely red.
@@ -58,18 +58,17 @@ PLANS: dict[str, Plan] = {
             "mutants": 600,
             "matrix": 720,
             "drills": 1_200,
+            "localstack-lake": 120,
             "fuzz": 300,
             "simulate": 360,
+            "soak": 900,
             "load": 480,
             "bench": 480,
-            "soak": 900,
         },
-        reserve_s={"browsers": 360},
+        reserve_s={"every front in the browser": 240},
         promise_s=90 * 60,
     ),
 }
-
-
 # How many times its share a part may take: below that it is only named, for a machine may have other work to do.
 TOO_LATE = 2
 
