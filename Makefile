@@ -24,7 +24,7 @@ ENDPOINT ?=
 OPTIONS ?=
 
 .PHONY: help install demo clean dist check lint test proof e2e localstack regions
-.PHONY: check-long mutants matrix drills localstack-lake fuzz simulate soak load bench
+.PHONY: check-long tools pythons mutants matrix drills localstack-lake fuzz simulate soak load bench
 
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^##@ / {print "\n" substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ dist: $(STAMP) ## Build sdist and wheel into dist/, the wheel from the sdist
 	@rm -rf dist
 	@$(UV) build --quiet
 	@ls dist/*.tar.gz dist/*.whl
+
+tools: $(STAMP) ## Install what needs an environment of its own, below .local/tools; kept as long as its lock is the same
+	@$(PY) -m tests.tools
 
 clean: ## Stop the local emulator and remove what was built or installed here
 	@if [ -x .venv/bin/metering ]; then .venv/bin/metering local down || true; fi
@@ -87,6 +90,9 @@ regions: $(STAMP) ## Six regions built and reconciled on MiniStack
 
 check-long: $(STAMP) ## What is long and rarely red, on a machine that does nothing else
 	@$(PY) -m tests.gate check-long
+
+pythons: $(STAMP) ## The quick suites on every Python that is supported and that this machine has
+	@$(PY) -m tests.tools pythons $(JOBS)
 
 mutants: $(STAMP) ## Seeded bugs: each must be found by a test
 	@$(PY) -m tests.mutants

@@ -55,13 +55,14 @@ PLANS: dict[str, Plan] = {
     # Before a release, and before a larger change is closed: what is long and rarely red.
     "check-long": Plan(
         shares_s={
+            "pythons": 480,
             "mutants": 600,
-            "matrix": 720,
-            "drills": 1_200,
+            "matrix": 600,
+            "drills": 1_080,
             "localstack-lake": 120,
             "fuzz": 300,
             "simulate": 360,
-            "soak": 900,
+            "soak": 660,
             "load": 480,
             "bench": 480,
         },
