@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from metering.audit.reconcile.table_scan import survey_accounts
 from metering.errors import ConditionFailedError, TransactionCanceledError
 from metering.hours import month_of
-from metering.lake.rows import RowQuery
+from metering.lake.rows import BATCH_QUERY, batches_of
 from metering.ledger.frozen_months import frozen_month
 from metering.ledger.markers import Marker
 from metering.ledger.usage_items import usage_add, usage_key, usage_names
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from metering.stores.telemetry import Metrics
     from metering.usage.totals import Total, UsageKey
 
-_BY_BATCH = RowQuery(columns=("batch_id",))
 # Suffix of the usage item that repairs go to.
 _REPAIRED = 0
 
@@ -237,8 +236,8 @@ class Rebuilder:
     def _batches(self, hours: Iterable[int], part: int, parts: int) -> dict[str, dict[int, Total]]:
         found: dict[str, dict[int, Total]] = {}
         for hour_s in hours:
-            for group, total in self.view.hour_totals(hour_s, _BY_BATCH, exact=True).items():
-                batch_id = str(group[0])
+            batches = batches_of(self.view.hour_totals(hour_s, BATCH_QUERY, exact=True))
+            for batch_id, total in batches.items():
                 if zlib.crc32(batch_id.encode()) % parts == part:
                     found.setdefault(batch_id, {})[hour_s] = total
         return found

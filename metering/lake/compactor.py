@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from metering.errors import ConditionFailedError
 from metering.hours import month_bounds_s, month_of
 from metering.lake.plan import make_plan
-from metering.lake.run_work import LateError, OutOfTimeError, RunWork, WorkTally
+from metering.lake.run_work import RunAlreadyDoneError, RunOutOfTimeError, RunWork, WorkTally
 from metering.ledger.booked_hours import Pending, pending_key
 from metering.ledger.commits import CommitRecord, commit_key
 from metering.ledger.contradictions import Contradictions
@@ -104,7 +104,7 @@ class Compactor:
                 with turn.contradictions.noted():
                     while self._step(shard, turn):
                         pass
-            except OutOfTimeError:
+            except RunOutOfTimeError:
                 finished = False
         tally = turn.tally
         self.metrics.count("CompactedRows", tally.rows)
@@ -117,13 +117,13 @@ class Compactor:
     def _step(self, shard: int, turn: _Turn) -> bool:
         """One turn of the chain: work on the newest run, or plan the next one. False if nothing is due."""
         if turn.deadline.remaining_ms() < self.reserve_ms:
-            raise OutOfTimeError
+            raise RunOutOfTimeError
         # The newest run is read before pending is listed, never after: pending is exact only once that run is done.
         latest = self.retrier.call(lambda: newest_run(self.items, shard))
         if latest is not None and latest.state == "planned":
             try:
                 self._work(latest, turn).finish()
-            except LateError:
+            except RunAlreadyDoneError:
                 self.metrics.count("CompactionLate")
             return True
         plan = self.retrier.call(lambda: self._plan(shard, turn))

@@ -79,6 +79,7 @@ class RowQuery:
 
 
 USAGE_QUERY = RowQuery(columns=USAGE_COLUMNS)
+BATCH_QUERY = RowQuery(columns=("batch_id",))
 
 
 def usage_of(hour_s: int, groups: Mapping[Group, Total]) -> dict[UsageKey, Total]:
@@ -91,3 +92,8 @@ def usage_of(hour_s: int, groups: Mapping[Group, Total]) -> dict[UsageKey, Total
         )
         usage[key] = total
     return usage
+
+
+def batches_of(groups: Mapping[Group, Total]) -> dict[str, Total]:
+    """Totals by batch id from the groups of `BATCH_QUERY`."""
+    return {str(batch_id): total for (batch_id,), total in groups.items()}

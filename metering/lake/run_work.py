@@ -9,7 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
-from metering.errors import ConditionFailedError, LedgerCorruptError, ObjectDamagedError, ObjectMissingError
+from metering.errors import (
+    ConditionFailedError,
+    EarlyEndError,
+    LedgerCorruptError,
+    ObjectDamagedError,
+    ObjectMissingError,
+)
 from metering.hours import hour_label
 from metering.lake.plan import Plan
 from metering.ledger.booked_hours import LakeFile, Published, pending_key, pointed_to, pointer_key, published_key
@@ -32,12 +38,12 @@ _NOT_THERE = Absent()
 _NO_HOURS = Absent(attribute="hours")
 
 
-class LateError(Exception):
+class RunAlreadyDoneError(EarlyEndError):
     """Another process has finished the run."""
 
 
-class OutOfTimeError(Exception):
-    """The invocation has no time for the next step; the next one resumes here."""
+class RunOutOfTimeError(EarlyEndError):
+    """The process has no time for the next step; the next process resumes here."""
 
 
 @dataclass(slots=True)
@@ -69,8 +75,8 @@ class RunWork:
         """Write and publish every hour of the plan, then take its pairs out of pending and mark the run done.
 
         Raises:
-            LateError: The run is done already.
-            OutOfTimeError: There was not enough time.
+            RunAlreadyDoneError: The run is done already.
+            RunOutOfTimeError: There was not enough time.
             LedgerCorruptError: The ledger contradicts the plan; an alert was sent.
             UnavailableError: A call had no sure outcome.
         """
@@ -89,12 +95,12 @@ class RunWork:
         try:
             self.retrier.call(lambda: self.items.update(done))
         except ConditionFailedError:
-            raise LateError from None
+            raise RunAlreadyDoneError from None
         self.tally.runs += 1
 
     def _check_time(self) -> None:
         if self.deadline.remaining_ms() < self.reserve_ms:
-            raise OutOfTimeError
+            raise RunOutOfTimeError
 
     def _hour(self, hour: PlanHour) -> None:
         key = published_key(hour.hour_s, self.run.shard, self.run.run)
@@ -184,7 +190,7 @@ class RunWork:
     def _late_or_corrupt(self, hour_s: int, what: str) -> NoReturn:
         item = self.retrier.call(lambda: self.items.get(Table.LEDGER, self.run.key))
         if item is not None and Run.from_item(item).state == "done":
-            raise LateError
+            raise RunAlreadyDoneError
         self._corrupt(hour_s, what)
 
     def _corrupt(self, hour_s: int, what: str) -> NoReturn:

@@ -38,10 +38,36 @@ if TYPE_CHECKING:
     from metering.lake.rows import Group, RowQuery
     from metering.stores.items import ItemStore
     from metering.stores.objects import ObjectStore
-    from metering.stores.writes import Item, Value
+    from metering.stores.writes import Item
     from metering.usage.totals import Total, UsageKey
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Look:
+    """Items of an hour as they were read once: published hours, then pointers."""
+
+    published: list[Item]
+    pointers: list[Item]
+
+    @property
+    def published_keys(self) -> list[str]:
+        return _sort_keys(self.published)
+
+    @property
+    def keys(self) -> list[str]:
+        return _sort_keys([*self.published, *self.pointers])
+
+    def state(self, hour_s: int) -> HourState:
+        runs = {key.removeprefix(PUBLISHED_PREFIX) for key in self.published_keys}
+        files = [source for item in self.published for source in Published.from_item(item).sources]
+        staged = [
+            RowSource(key=pointer.staging_key, hour_s=hour_s, rows=pointer.rows, bytes=pointer.bytes, staged=True)
+            for pointer in map(Pointer.from_item, self.pointers)
+            if pointer.run not in runs
+        ]
+        return HourState(hour_s=hour_s, sources=(*files, *staged), keys=frozenset(self.keys))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,13 +90,7 @@ class LakeView:
         Raises:
             UnavailableError: The hour changed too often while it was read.
         """
-        for _ in range(self.attempts):
-            published = self._published(hour_s)
-            pointers = self._pointers(hour_s)
-            again = self._published(hour_s)
-            if _sort_keys(again) == _sort_keys(published):
-                return _state(hour_s, published, pointers)
-        raise _busy(hour_s)
+        return self._hour(hour_s, agrees=lambda _, seen: seen.published_keys == _sort_keys(self._published(hour_s)))
 
     def hour_snapshot(self, hour_s: int) -> HourState:
         """Moment-exact: the state at one moment of this call.
@@ -78,15 +98,7 @@ class LakeView:
         Raises:
             UnavailableError: The hour changed too often while it was read.
         """
-        before: list[Value] | None = None
-        for _ in range(self.attempts):
-            published = self._published(hour_s)
-            pointers = self._pointers(hour_s)
-            keys = _sort_keys([*published, *pointers])
-            if keys == before:
-                return _state(hour_s, published, pointers)
-            before = keys
-        raise _busy(hour_s)
+        return self._hour(hour_s, agrees=lambda before, seen: before is not None and before.keys == seen.keys)
 
     def read(self, hour_s: int, work: Callable[[HourState], T], *, exact: bool = False) -> T:
         """Do something with the rows of an hour; begun again when a staging object goes away under it.
@@ -139,6 +151,18 @@ class LakeView:
         hours.update(islice(self._lake_hours(0, None), 1))
         return min(hours, default=None)
 
+    def _hour(self, hour_s: int, *, agrees: Callable[[_Look | None, _Look], bool]) -> HourState:
+        """The first look that `agrees`, which is asked with the look before it, or None."""
+        before: _Look | None = None
+        for _ in range(self.attempts):
+            published = self._published(hour_s)
+            pointers = self._pointers(hour_s)
+            look = _Look(published=published, pointers=pointers)
+            if agrees(before, look):
+                return look.state(hour_s)
+            before = look
+        raise _busy(hour_s)
+
     def _pending_hours(self) -> set[int]:
         return {
             hour_s
@@ -166,20 +190,8 @@ class LakeView:
         return list(self.items.query(Table.LEDGER, pk, sk_from=POINTER_PREFIX, sk_to=AFTER_POINTERS))
 
 
-def _sort_keys(items: list[Item]) -> list[Value]:
-    return [item["sk"] for item in items]
-
-
-def _state(hour_s: int, published: list[Item], pointers: list[Item]) -> HourState:
-    runs = {sk.removeprefix(PUBLISHED_PREFIX) for sk in map(str, _sort_keys(published))}
-    files = [source for item in published for source in Published.from_item(item).sources]
-    staged = [
-        RowSource(key=pointer.staging_key, hour_s=hour_s, rows=pointer.rows, bytes=pointer.bytes, staged=True)
-        for pointer in map(Pointer.from_item, pointers)
-        if pointer.run not in runs
-    ]
-    keys = frozenset(map(str, _sort_keys([*published, *pointers])))
-    return HourState(hour_s=hour_s, sources=(*files, *staged), keys=keys)
+def _sort_keys(items: list[Item]) -> list[str]:
+    return [str(item["sk"]) for item in items]
 
 
 def _hour_of_key(key: str) -> int | None:

@@ -347,10 +347,10 @@ MUTANTS = (
         path="metering/lake/view.py",
         old="""            published = self._published(hour_s)
             pointers = self._pointers(hour_s)
-            again""",
+            look""",
         new="""            pointers = self._pointers(hour_s)
             published = self._published(hour_s)
-            again""",
+            look""",
         suites=LAKE,
     ),
     Mutant(

@@ -54,29 +54,35 @@ class HourCheck:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HourReading:
-    """What a pass read of one hour. `rows` is None unless it was deep."""
+    """What a pass read of one hour.
+
+    Attributes:
+        markers_total: None where markers may have expired.
+        rows_by_key: Counted from the rows; None unless the pass was deep.
+        markers_by_batch, rows_by_batch: Empty unless the pass was deep and read markers.
+    """
 
     state: HourState
     settled: bool
     usage: HourUsage
-    markers: Total | None
-    rows: Mapping[UsageKey, Total] | None
-    marked: Mapping[str, Total]
-    batches: Mapping[str, Total]
+    markers_total: Total | None
+    rows_by_key: Mapping[UsageKey, Total] | None
+    markers_by_batch: Mapping[str, Total]
+    rows_by_batch: Mapping[str, Total]
 
     def check(self) -> HourCheck:
         """Compare."""
         hour_s, ledger = self.state.hour_s, self.state.total
-        rows = ledger if self.rows is None else sum_totals(self.rows.values())
-        found = list(self._keyed() if self.rows is not None else self._hourly(ledger))
-        if self.rows is not None and rows != ledger:
+        rows = ledger if self.rows_by_key is None else sum_totals(self.rows_by_key.values())
+        found = list(self._keyed() if self.rows_by_key is not None else self._hourly(ledger))
+        if self.rows_by_key is not None and rows != ledger:
             # The files do not hold what the ledger says that they hold.
             found.append(Difference(between="usage/rows", hour_s=hour_s, expected=ledger, found=rows))
         return HourCheck(
             hour_s=hour_s,
             settled=self.settled,
-            deep=self.rows is not None,
-            markers=self.markers,
+            deep=self.rows_by_key is not None,
+            markers=self.markers_total,
             usage=self.usage.total,
             rows=rows,
             differences=tuple(found),
@@ -86,22 +92,22 @@ class HourReading:
         hour_s = self.state.hour_s
         if self.usage.total != rows:
             yield Difference(between="usage/rows", hour_s=hour_s, expected=self.usage.total, found=rows)
-        if self.markers is not None and self.markers != rows:
-            yield Difference(between="markers/rows", hour_s=hour_s, expected=self.markers, found=rows)
+        if self.markers_total is not None and self.markers_total != rows:
+            yield Difference(between="markers/rows", hour_s=hour_s, expected=self.markers_total, found=rows)
 
     def _keyed(self) -> Iterable[Difference]:
-        hour_s, rows = self.state.hour_s, self.rows or {}
+        hour_s, rows = self.state.hour_s, self.rows_by_key or {}
         for key in sorted(self.usage.totals.keys() | rows.keys(), key=str):
             booked, visible = self.usage.totals.get(key, ZERO), rows.get(key, ZERO)
             if booked != visible:
                 yield Difference(between="usage/rows", hour_s=hour_s, key=key, expected=booked, found=visible)
-        if self.markers is None:
+        if self.markers_total is None:
             return
         shown = sum_totals(rows.values())
-        if not self.batches and self.markers != shown:
-            yield Difference(between="markers/rows", hour_s=hour_s, expected=self.markers, found=shown)
-        for batch_id in sorted(self.marked.keys() | self.batches.keys()):
-            marked, found = self.marked.get(batch_id, ZERO), self.batches.get(batch_id, ZERO)
+        if not self.rows_by_batch and self.markers_total != shown:
+            yield Difference(between="markers/rows", hour_s=hour_s, expected=self.markers_total, found=shown)
+        for batch_id in sorted(self.markers_by_batch.keys() | self.rows_by_batch.keys()):
+            marked, found = self.markers_by_batch.get(batch_id, ZERO), self.rows_by_batch.get(batch_id, ZERO)
             if marked != found:
                 yield Difference(between="markers/rows", hour_s=hour_s, batch_id=batch_id, expected=marked, found=found)
 

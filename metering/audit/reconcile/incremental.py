@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from metering.audit.reconcile.hour_check import HourCheck
 from metering.audit.verify.verification import Difference
 from metering.lake.plan import Plan
-from metering.lake.rows import RowQuery
+from metering.lake.rows import BATCH_QUERY, batches_of
 from metering.ledger.booked_hours import Published, published_key
 from metering.ledger.contradictions import Contradictions
 from metering.ledger.markers import Marker, marker_key
@@ -23,7 +23,6 @@ from metering.ledger.notes.reconciliation import WORK_LIST_KEY, WorkList
 from metering.ledger.runs import Run, run_key
 from metering.ledger.shards import known_shards
 from metering.stores.writes import Put, Table
-from metering.units import HOUR_S
 from metering.usage.totals import ZERO, sum_totals
 
 if TYPE_CHECKING:
@@ -37,14 +36,13 @@ if TYPE_CHECKING:
     from metering.stores.objects import ObjectStore
     from metering.usage.totals import Total
 
-_BY_BATCH = RowQuery(columns=("batch_id",))
 # The list is one item: 400 KB at most, about 100 bytes a file. What does not fit waits for the next pass.
 _MOST_FILES = 2_000
 _MARKERS_AT_ONCE = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RunCheck:
+class IncrementalResult:
     """What a quick pass came to.
 
     Attributes:
@@ -79,7 +77,7 @@ class IncrementalCheck:
     shards: int
     reserve_ms: int = 120_000
 
-    def run(self, deadline: Deadline) -> RunCheck:
+    def run(self, deadline: Deadline) -> IncrementalResult:
         """Put on the list what runs published since the last pass, and compare as much of it as there is time for.
 
         Raises:
@@ -105,7 +103,7 @@ class IncrementalCheck:
         contradictions.tell()
         compared: set[int | str] = {file.key for file in wrong}
         compared |= {check.hour_s for check in confirmed}
-        return RunCheck(
+        return IncrementalResult(
             hours=len(hours),
             files=len(files),
             different=different,
@@ -169,8 +167,8 @@ class IncrementalCheck:
         return checks
 
     def _file(self, file: RowSource, contradictions: Contradictions) -> HourCheck:
-        batches = {str(g[0]): total for g, total in self.reconciler.view.reader.totals([file], _BY_BATCH).items()}
-        expired = self._may_have_expired(file.hour_s)
+        batches = batches_of(self.reconciler.view.reader.totals([file], BATCH_QUERY))
+        expired = self.reconciler.may_lack_markers(file.hour_s)
         wrong = () if expired else tuple(self._marker_differences(file.hour_s, batches, contradictions))
         return HourCheck(
             hour_s=file.hour_s,
@@ -181,9 +179,6 @@ class IncrementalCheck:
             rows=sum_totals(batches.values()),
             differences=wrong,
         )
-
-    def _may_have_expired(self, hour_s: int) -> bool:
-        return hour_s - HOUR_S + self.reconciler.marker_life_s <= self.clock.now_ms() // 1000
 
     def _marker_differences(
         self, hour_s: int, batches: Mapping[str, Total], contradictions: Contradictions

@@ -10,47 +10,33 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from metering.audit.reconcile.hour_check import HourCheck, HourReading, alert_fields
-from metering.audit.reconcile.table_scan import (
-    HourUsage,
-    MarkerSurvey,
-    no_limit,
-    survey_hour,
-    survey_markers,
-    survey_usage,
-)
-from metering.lake.rows import USAGE_QUERY, RowQuery, usage_of
+from metering.audit.reconcile.pass_reading import PassReading, PassScope, SourcesAndUsage
+from metering.audit.reconcile.table_scan import no_limit, survey_hour, survey_markers, survey_usage
+from metering.lake.rows import BATCH_QUERY, USAGE_QUERY, batches_of, usage_of
 from metering.ledger.commits import CommitRecord, commit_key
 from metering.ledger.row_sources import HourState
 from metering.ledger.waiting_commits import waiting_commits
 from metering.stores.bucket import commit_id_of
 from metering.stores.writes import Table
 from metering.units import HOUR_S
-from metering.usage.totals import ZERO, Total, UsageKey
+from metering.usage.totals import ZERO
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
+    from metering.audit.reconcile.table_scan import HourUsage, MarkerSurvey
     from metering.lake.view import LakeView
     from metering.stores.clock import Clock
     from metering.stores.items import ItemStore
     from metering.stores.telemetry import Alerts, Metrics
+    from metering.usage.totals import Total, UsageKey
 
-_BY_BATCH = RowQuery(columns=("batch_id",))
 # Alerts name so many hours; all of them are counted.
 _HOURS_NAMED = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Measurement:
-    """One pass over some hours. `usage` has the items behind it, `markers` all markers."""
-
-    checks: Mapping[int, HourCheck]
-    usage: Mapping[int, HourUsage]
-    markers: MarkerSurvey
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reconciliation:
+class ReconciliationResult:
     """What a reconciliation found.
 
     Attributes:
@@ -92,7 +78,7 @@ class Reconciler:
 
     def run(
         self, *, from_s: int, to_s: int, deep: bool = False, limit: Callable[[], None] = no_limit
-    ) -> Reconciliation:
+    ) -> ReconciliationResult:
         """`check`, and tell people about what is different.
 
         Raises:
@@ -112,76 +98,62 @@ class Reconciler:
 
     def check(
         self, *, from_s: int, to_s: int, deep: bool = False, limit: Callable[[], None] = no_limit
-    ) -> Reconciliation:
+    ) -> ReconciliationResult:
         """Compare every hour of `[from_s, to_s)` in which anything is booked anywhere."""
         hours = self.view.hours(from_s=from_s, to_s=to_s)
-        first = self.measure(hours, from_s=from_s, to_s=to_s, deep=deep, limit=limit)
-        checks = dict(first.checks)
+        first = self._read(PassScope(hours=hours, from_s=from_s, to_s=to_s, deep=deep, limit=limit))
+        checks = self._checks(first)
         different: dict[int, HourCheck] = {}
         doubtful = [hour_s for hour_s, check in checks.items() if not check.agrees]
         for _ in range(self.passes - 1):
             if not doubtful:
                 break
             self.clock.sleep_ms(self.wait_ms)
-            again = self.measure(
-                doubtful, from_s=min(doubtful), to_s=max(doubtful) + 1, deep=True, only_these=True
-            ).checks
-            for hour_s in doubtful:
-                if again[hour_s].differences and again[hour_s].confirms(checks[hour_s]):
-                    different[hour_s] = again[hour_s]
-                checks[hour_s] = again[hour_s]
+            again = self._checks(self._read(PassScope.of_doubtful(doubtful)))
+            different |= {h: again[h] for h in doubtful if again[h].differences and again[h].confirms(checks[h])}
+            checks |= again
             doubtful = [h for h in doubtful if h not in different and not checks[h].agrees]
-        return Reconciliation(
+        return ReconciliationResult(
             checks=tuple(checks[hour_s] for hour_s in sorted(checks)),
             different=tuple(different[hour_s] for hour_s in sorted(different)),
             unsettled=tuple(checks[hour_s] for hour_s in sorted(doubtful)),
             markers=first.markers,
         )
 
-    def measure(
-        self,
-        hours: Iterable[int],
-        *,
-        from_s: int,
-        to_s: int,
-        deep: bool,
-        only_these: bool = False,
-        limit: Callable[[], None] = no_limit,
-    ) -> Measurement:
-        """One pass: the hours named, and those of `[from_s, to_s)` that only usage or markers know.
+    def may_lack_markers(self, hour_s: int) -> bool:
+        """Whether a marker of the hour can have expired: it was written an hour before it at the earliest."""
+        return hour_s - HOUR_S + self.marker_life_s <= self.clock.now_ms() // 1000
 
-        The order is the protocol's: sources, usage, sources again, usage again.
-        """
-        unfinished = waiting_commits(self.items, self.shards).open_hours
-        before = {hour_s: self.view.hour_snapshot(hour_s) for hour_s in hours}
-        usage = survey_usage(self.items, from_s=from_s, to_s=to_s, limit=limit)
-        named = frozenset(before) if deep else frozenset()
-        markers = survey_markers(self.items, detailed=named, limit=limit)
-        if not only_these:
-            elsewhere = {*usage, *(h for h in markers.hours if from_s <= h < to_s)} - set(before)
+    def _read(self, scope: PassScope) -> PassReading:
+        """One pass. The order is the protocol's: sources, usage, sources again, usage again."""
+        open_hours = waiting_commits(self.items, self.shards).open_hours
+        sources = {hour_s: self.view.hour_snapshot(hour_s) for hour_s in scope.hours}
+        usage = survey_usage(self.items, from_s=scope.from_s, to_s=scope.to_s, limit=scope.limit)
+        detailed = frozenset(sources) if scope.deep else frozenset()
+        markers = survey_markers(self.items, detailed=detailed, limit=scope.limit)
+        if not scope.only_hours:
+            elsewhere = {*usage, *(h for h in markers.hours if scope.from_s <= h < scope.to_s)} - set(sources)
             # They had no source when the pass began; if they have one now, they changed and are not settled.
-            before |= {hour_s: _empty(hour_s) for hour_s in elsewhere}
-        rows = {hour_s: self._rows(hour_s) for hour_s in before} if deep else {}
-        batches = {hour_s: self._batches(hour_s) for hour_s in named}
-        after = {hour_s: self.view.hour_snapshot(hour_s) for hour_s in before}
-        usage_after = survey_usage(self.items, from_s=from_s, to_s=to_s, limit=limit)
-        unfinished |= waiting_commits(self.items, self.shards).open_hours
-        checks = {}
-        for hour_s in sorted(before):
-            booked = usage.get(hour_s, HourUsage())
-            same = before[hour_s].keys == after[hour_s].keys
-            same = same and booked.revs == usage_after.get(hour_s, HourUsage()).revs
-            reading = HourReading(
-                state=after[hour_s],
-                settled=same and hour_s not in unfinished,
-                usage=booked,
-                markers=self._known_markers(hour_s, markers),
-                rows=rows.get(hour_s),
-                marked=markers.batches.get(hour_s, {}),
-                batches=batches.get(hour_s, {}),
-            )
-            checks[hour_s] = reading.check()
-        return Measurement(checks=checks, usage=usage_after, markers=markers)
+            sources |= {hour_s: _empty(hour_s) for hour_s in elsewhere}
+        rows_by_key = {hour_s: self._rows(hour_s) for hour_s in sources} if scope.deep else {}
+        rows_by_batch = {hour_s: self._batches(hour_s) for hour_s in detailed}
+        sources_after = {hour_s: self.view.hour_snapshot(hour_s) for hour_s in sources}
+        usage_after = survey_usage(self.items, from_s=scope.from_s, to_s=scope.to_s, limit=scope.limit)
+        open_hours |= waiting_commits(self.items, self.shards).open_hours
+        return PassReading(
+            before=SourcesAndUsage(sources=sources, usage=usage),
+            after=SourcesAndUsage(sources=sources_after, usage=usage_after),
+            markers=markers,
+            rows_by_key=rows_by_key,
+            rows_by_batch=rows_by_batch,
+            open_hours=open_hours,
+        )
+
+    def _checks(self, reading: PassReading) -> dict[int, HourCheck]:
+        return {
+            hour_s: reading.hour(hour_s, with_markers=not self.may_lack_markers(hour_s)).check()
+            for hour_s in sorted(reading.before.sources)
+        }
 
     def look(self, hour_s: int, accounts: frozenset[str]) -> tuple[HourCheck, HourUsage]:
         """One deep pass over one hour's usage and rows, without markers and without reading the whole tables.
@@ -202,10 +174,10 @@ class Reconciler:
             state=after,
             settled=same and not unfinished,
             usage=usage,
-            markers=None,
-            rows=rows,
-            marked={},
-            batches={},
+            markers_total=None,
+            rows_by_key=rows,
+            markers_by_batch={},
+            rows_by_batch={},
         )
         return reading.check(), usage
 
@@ -223,14 +195,7 @@ class Reconciler:
         return usage_of(hour_s, self.view.hour_totals(hour_s, USAGE_QUERY, exact=True))
 
     def _batches(self, hour_s: int) -> dict[str, Total]:
-        groups = self.view.hour_totals(hour_s, _BY_BATCH, exact=True)
-        return {str(group[0]): total for group, total in groups.items()}
-
-    def _known_markers(self, hour_s: int, markers: MarkerSurvey) -> Total | None:
-        """None if a marker of the hour can have expired: it was written an hour before it at the earliest."""
-        if hour_s - HOUR_S + self.marker_life_s <= self.clock.now_ms() // 1000:
-            return None
-        return markers.hours.get(hour_s, ZERO)
+        return batches_of(self.view.hour_totals(hour_s, BATCH_QUERY, exact=True))
 
 
 def _empty(hour_s: int) -> HourState:

@@ -12,8 +12,8 @@ from metering.ledger.notes.reconciliation import RECONCILIATION_KEY, Backlog, Re
 from metering.stores.writes import Put, Table
 
 if TYPE_CHECKING:
-    from metering.audit.reconcile.incremental import RunCheck
-    from metering.audit.reconcile.reconciler import Reconciliation as Result
+    from metering.audit.reconcile.incremental import IncrementalResult
+    from metering.audit.reconcile.reconciler import ReconciliationResult
     from metering.audit.source_keeping import SourceKeeper
     from metering.ledger.notes.sources import SourceState
     from metering.stores.clock import Clock
@@ -28,7 +28,7 @@ class ReconcilerState:
     clock: Clock
     keeper: SourceKeeper
 
-    def keep(self, result: Result, *, backlog: Backlog | None = None) -> None:
+    def keep(self, result: ReconciliationResult, *, backlog: Backlog | None = None) -> None:
         """Write down what a pass over all hours found. `backlog`: what is left of the work list; None as it was."""
         gaps_since_ms = self.keeper.keep(result.markers)
         summary = Reconciliation(
@@ -40,7 +40,7 @@ class ReconcilerState:
         )
         self.items.put(Put(table=Table.LEDGER, item=summary.to_item()))
 
-    def keep_quick(self, check: RunCheck) -> None:
+    def keep_quick(self, check: IncrementalResult) -> None:
         """Write down what a quick pass found. Only a pass over everything can say what sources miss.
 
         It has finished if it came to everything on its list.

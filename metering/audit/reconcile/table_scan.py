@@ -10,6 +10,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from metering.audit.sequences import SOURCES_KEPT, SourceSightings
+from metering.errors import EarlyEndError
 from metering.hours import date_of, month_of
 from metering.ledger.contradictions import Contradictions
 from metering.ledger.markers import Marker
@@ -54,7 +55,7 @@ class HourUsage:
             self.revs[entry.key, entry.suffix] = entry.rev
 
 
-class ScanTooLongError(Exception):
+class ScanTooLongError(EarlyEndError):
     """A table is too large to be read whole in the time that there is."""
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from metering.audit.reconcile.incremental import IncrementalCheck
-    from metering.audit.reconcile.reconciler import Reconciler, Reconciliation
+    from metering.audit.reconcile.reconciler import Reconciler, ReconciliationResult
     from metering.audit.reconcile.state import ReconcilerState
     from metering.ledger.notes.reconciliation import WorkList
     from metering.stores.clock import Clock, Deadline
@@ -90,7 +90,7 @@ class ReconcileTick:
             left=len(result.unsettled),
         )
 
-    def _renewed(self, result: Reconciliation, runs: Mapping[int, int]) -> WorkList:
+    def _renewed(self, result: ReconciliationResult, runs: Mapping[int, int]) -> WorkList:
         """Only what is not equal is left; it stays an alarm until a quick pass finds it equal."""
         work, now_s = self.checker.work_list(), self.clock.now_ms() // 1000
         hours = {check.hour_s for check in (*result.different, *result.unsettled)}

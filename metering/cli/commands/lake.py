@@ -11,7 +11,7 @@ import typer
 from metering.adapters.aws.runtime import SystemClock, SystemEntropy
 from metering.adapters.memory.metrics import MemoryMetrics
 from metering.audit.reconcile.hour_check import HourCheck, describe
-from metering.audit.reconcile.reconciler import Reconciliation
+from metering.audit.reconcile.reconciler import ReconciliationResult
 from metering.cli.command import Session, command, say
 from metering.cli.failures import WrongUsageError
 from metering.cli.output import Answer, Cell, Column
@@ -121,7 +121,7 @@ def reconcile(
     say(f"{len(result.checks)} hours: markers, usage and rows are equal.", style="green")
 
 
-def reconciliation_answer(result: Reconciliation) -> Answer:
+def reconciliation_answer(result: ReconciliationResult) -> Answer:
     """Every difference by name; without any, one row that says so."""
     columns = (
         Column(name="hour", kind="time"),

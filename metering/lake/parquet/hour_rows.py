@@ -33,9 +33,6 @@ def _encoded(field: pa.Field) -> pa.Field:
 HOUR_SCHEMA = pa.schema([_encoded(field) for field in LAKE_SCHEMA])
 TEXT_COLUMNS = tuple(field.name for field in HOUR_SCHEMA if pa.types.is_dictionary(field.type))
 
-LOW_BITS = 32
-LOW_MASK = 2**LOW_BITS - 1
-
 
 def parquet_file(source: BinaryIO | bytes, columns: Sequence[str] = TEXT_COLUMNS) -> pq.ParquetFile:
     """A Parquet file whose strings stay dictionaries when they are read."""
@@ -74,13 +71,6 @@ def staged_hour(body: bytes, hour_s: int) -> pa.Table:
     file = parquet_file(body)
     groups = row_groups_of(file, hour_s)
     return file.read_row_groups(groups, columns=HOUR_SCHEMA.names, use_threads=False)
-
-
-def exact_sum(numbers: pa.ChunkedArray | pa.Array) -> int:
-    """Sum of non-negative int64 of any number below 2^31: Arrow's own sum wraps at 2^63."""
-    low = pc.sum(pc.bit_wise_and(numbers, LOW_MASK)).as_py() or 0
-    high = pc.sum(pc.shift_right(numbers, LOW_BITS)).as_py() or 0
-    return int((high << LOW_BITS) + low)
 
 
 def instant(epoch_s: int) -> pa.Scalar:

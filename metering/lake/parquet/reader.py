@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from metering.lake.parquet.hour_rows import LOW_BITS, LOW_MASK, TEXT_COLUMNS, decoding, row_groups_of, taken
+from metering.intake.formats.exact_sums import halves, joined
+from metering.lake.parquet.hour_rows import TEXT_COLUMNS, decoding, row_groups_of, taken
 from metering.lake.rows import OWN_HOUR
 from metering.units import HOUR_S
 from metering.usage.totals import Total
@@ -154,7 +155,7 @@ class _Sums:
         groups = zip(*keys, strict=True) if keys else iter([()])
         numbers = zip(*(columns[name] for name in _NUMBERS), strict=True)
         return {
-            group: Total((high << LOW_BITS) + low, records)
+            group: Total(joined(low, high), records)
             for group, (low, high, records) in zip(groups, numbers, strict=True)
             if records
         }
@@ -165,10 +166,8 @@ def _key_names(query: RowQuery) -> list[str]:
 
 
 def _halves(table: pa.Table, query: RowQuery) -> pa.Table:
-    numbers = table.column("bytes")
     arrays = {name: _column(table, column) for name, column in zip(_key_names(query), query.columns, strict=True)}
-    arrays["low"] = pc.bit_wise_and(numbers, LOW_MASK)
-    arrays["high"] = pc.shift_right(numbers, LOW_BITS)
+    arrays["low"], arrays["high"] = halves(table.column("bytes"))
     arrays["records"] = pa.repeat(pa.scalar(1, pa.int64()), table.num_rows)
     return pa.table(arrays)
 

@@ -8,27 +8,22 @@ from __future__ import annotations
 
 import pyarrow as pa
 
+from metering.lake.rows import LAKE_COLUMNS
+
 _NAME = pa.dictionary(pa.int32(), pa.string())
 _INSTANT = pa.timestamp("us", tz="UTC")
+# Types of the columns that are no names: names repeat, so they are dictionary-encoded.
+_TYPES: dict[str, pa.DataType] = {
+    "resource_id": pa.string(),
+    "bytes": pa.int64(),
+    "start_time": _INSTANT,
+    "end_time": _INSTANT,
+}
 
 BOOKED_HOUR = "booked_hour"
 """Epoch seconds of the hour that a row counts in, int64."""
 
-LAKE_SCHEMA = pa.schema(
-    [
-        pa.field("account_id", _NAME, nullable=False),
-        pa.field("service", _NAME, nullable=False),
-        pa.field("resource_id", pa.string(), nullable=False),
-        pa.field("direction", _NAME, nullable=False),
-        pa.field("from_location", _NAME, nullable=False),
-        pa.field("to_location", _NAME, nullable=False),
-        pa.field("usage_type", _NAME, nullable=False),
-        pa.field("bytes", pa.int64(), nullable=False),
-        pa.field("start_time", _INSTANT, nullable=False),
-        pa.field("end_time", _INSTANT, nullable=False),
-        pa.field("batch_id", _NAME, nullable=False),
-    ]
-)
+LAKE_SCHEMA = pa.schema([pa.field(name, _TYPES.get(name, _NAME), nullable=False) for name in LAKE_COLUMNS])
 """CONTRACT's lake columns, as they are read and written here: what repeats is dictionary-encoded."""
 
 STAGING_SCHEMA = LAKE_SCHEMA.append(pa.field(BOOKED_HOUR, pa.int64(), nullable=False))

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 import pyarrow.parquet as pq
 
-from metering.lake.parquet.hour_rows import HOUR_SCHEMA, TEXT_COLUMNS, decoding, exact_sum, staged_hour
+from metering.intake.formats.exact_sums import exact_sum
+from metering.lake.parquet.hour_rows import HOUR_SCHEMA, TEXT_COLUMNS, decoding, staged_hour
 from metering.lake.parquet.ordering import by_account, by_resource, one_chunk
 from metering.lake.parquet.scratch import scratch_folder
 from metering.lake.parquet.sorted_runs import merged, write_run

@@ -19,7 +19,7 @@ from tests.support.usage_items import change, usage_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from metering.audit.reconcile.incremental import RunCheck
+    from metering.audit.reconcile.incremental import IncrementalResult
     from metering.audit.reconcile.tick import TickResult
 
 OLD_HOUR = HOUR - 20 * DAY_S
@@ -34,7 +34,7 @@ def published(*hours: int, batches: int = 2) -> World:
     return world
 
 
-def quick(world: World, *, time_s: int = 900) -> RunCheck:
+def quick(world: World, *, time_s: int = 900) -> IncrementalResult:
     return world.jobs.reconcile_tick.checker.run(world.deadline(time_s))
 
 
@@ -61,7 +61,7 @@ def spoil(world: World, hour_s: int, size: int = 1) -> None:
 
 def test_a_quick_pass_compares_what_was_published_and_reads_no_table_whole() -> None:
     world = published(HOUR, OLD_HOUR)
-    results: list[RunCheck] = []
+    results: list[IncrementalResult] = []
     calls = calls_of(world, lambda: results.append(quick(world)))
     [result] = results
     assert (result.hours, result.files, result.different, result.left) == (2, 2, (), 0)
