@@ -34,6 +34,17 @@ class Measured:
     queues: QueueMemory
 
 
+@dataclass(slots=True)
+class FreshnessMemory:
+    """What a process remembers from one measurement to the next; it is safe to lose.
+
+    Attributes:
+        applied: Waiting wide commits that are known to be applied: they are not read again.
+    """
+
+    applied: set[str] = field(default_factory=set)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Freshness:
     """Measures it, each minute in the watch, and knows it for reports with one read.
@@ -41,7 +52,6 @@ class Freshness:
     Attributes:
         shards: Compaction shards of the stage.
         window_s: Admission window. What a source misses cannot change older hours: it would be refused.
-        applied: Waiting wide commits that are known to be applied, from one minute to the next.
     """
 
     items: ItemStore
@@ -51,7 +61,7 @@ class Freshness:
     clock: Clock
     shards: int
     window_s: int
-    applied: set[str] = field(default_factory=set)
+    memory: FreshnessMemory = field(default_factory=FreshnessMemory)
 
     def complete_through_s(self) -> int:
         """All that was sent with times before this, epoch seconds, is in the usage table and in the lake.
@@ -78,7 +88,7 @@ class Freshness:
         )
         queues = undecided.look()
         last = self._last() or Completeness(through_s=0)
-        waiting = waiting_commits(self.items, self.shards, applied=self.applied)
+        waiting = waiting_commits(self.items, self.shards, applied=self.memory.applied)
         hours = waiting.hours
         published = frozenset(h for h in hours if h in last.published or self._is_published(h))
         held = (*waiting.open_hours, *(hours - published), *self._missing_since_s(queues.looked_s))

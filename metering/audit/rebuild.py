@@ -15,7 +15,7 @@ from metering.audit.reconcile.table_scan import survey_accounts
 from metering.errors import ConditionFailedError, TransactionCanceledError
 from metering.hours import month_of
 from metering.lake.rows import BATCH_QUERY, batches_of
-from metering.ledger.frozen_months import frozen_month
+from metering.ledger.frozen_months import read_frozen_month
 from metering.ledger.markers import Marker
 from metering.ledger.usage_items import usage_add, usage_key, usage_names
 from metering.ledger.waiting_commits import waiting_commits
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from metering.audit.reconcile.reconciler import Reconciler
     from metering.audit.reconcile.table_scan import HourUsage
     from metering.lake.view import LakeView
-    from metering.ledger.closed_months import ClosedMonth
+    from metering.ledger.frozen_months import FrozenMonth
     from metering.stores.clock import Clock
     from metering.stores.items import ItemStore
     from metering.stores.retrying import Retrier
@@ -210,8 +210,8 @@ class Rebuilder:
         known = accounts.union(key.account_id for key in usage.totals)
         return _Look(check=check, usage=usage, accounts=known, at_ms=self.clock.now_ms())
 
-    def _frozen(self, hours: Iterable[int]) -> dict[str, ClosedMonth]:
-        months = {month: frozen_month(self.items, self.view.objects, month) for month in {*map(month_of, hours)}}
+    def _frozen(self, hours: Iterable[int]) -> dict[str, FrozenMonth]:
+        months = {month: read_frozen_month(self.items, self.view.objects, month) for month in {*map(month_of, hours)}}
         return {month: closed for month, closed in months.items() if closed is not None}
 
     def _repair(self, look: _Look) -> int:

@@ -9,8 +9,7 @@ from metering.errors import ConditionFailedError, MeteringError, ObjectDamagedEr
 from metering.hours import month_bounds_s, month_of, rfc3339
 from metering.lake.rows import USAGE_QUERY, usage_of
 from metering.ledger.booked_hours import LakeFile, Pending, pending_key
-from metering.ledger.closed_months import ClosedHour, ClosedMonth
-from metering.ledger.frozen_months import frozen_month
+from metering.ledger.frozen_months import FrozenHour, FrozenMonth, read_frozen_month
 from metering.ledger.periods import Period, period_key
 from metering.ledger.shards import known_shards
 from metering.stores.bucket import closed_month_key, lake_prefix
@@ -71,7 +70,7 @@ class PeriodCloser:
     shards: int
     wait_s: int = 3 * DAY_S
 
-    def close(self, month: str, deadline: Deadline) -> ClosedMonth:
+    def close(self, month: str, deadline: Deadline) -> FrozenMonth:
         """Close a month; run again after an error or a crash, it goes on where it stopped.
 
         Raises:
@@ -83,7 +82,7 @@ class PeriodCloser:
             raise PeriodNotClosableError(month, f"it can be closed from {rfc3339(after_s + self.wait_s)} on")
         period = self._begin(month)
         if period.state == "closed":
-            return ClosedMonth.from_json(self.objects.get(period.manifest_key), period.manifest_key)
+            return FrozenMonth.from_json(self.objects.get(period.manifest_key), period.manifest_key)
         while self._pending(month):
             if not self.compactor.run(deadline, closing=frozenset([month])).finished:
                 raise PeriodNotClosableError(month, "compaction needs more time; run the command again")
@@ -95,7 +94,7 @@ class PeriodCloser:
         known = self._check(month, first_s, after_s)
         hours = [self._closed_hour(hour_s, month) for hour_s in self.view.hours(from_s=first_s, to_s=after_s)]
         self._compare(month, hours, known)
-        closed = ClosedMonth(month=month, hours=tuple(hours))
+        closed = FrozenMonth(month=month, hours=tuple(hours))
         self._freeze(closed)
         return closed
 
@@ -104,9 +103,9 @@ class PeriodCloser:
         item = self.items.get(Table.LEDGER, period_key(month))
         return None if item is None else Period.from_item(item)
 
-    def frozen(self, month: str) -> ClosedMonth | None:
+    def frozen(self, month: str) -> FrozenMonth | None:
         """The figures of a closed month, or None if it is not closed."""
-        return self.retrier.call(lambda: frozen_month(self.items, self.objects, month))
+        return self.retrier.call(lambda: read_frozen_month(self.items, self.objects, month))
 
     def verify(self, month: str) -> list[str]:
         """Recompute a closed month from its files; returns what is wrong, one sentence each.
@@ -156,7 +155,7 @@ class PeriodCloser:
             raise PeriodNotClosableError(month, f"{len(result.unsettled)} hours did not settle; run the command again")
         return {check.hour_s: check.usage for check in result.checks}
 
-    def _compare(self, month: str, hours: list[ClosedHour], known: dict[int, Total]) -> None:
+    def _compare(self, month: str, hours: list[FrozenHour], known: dict[int, Total]) -> None:
         """What is about to be frozen must be every hour that usage and markers know, and nothing else.
 
         The hours to freeze are listed from pending and the lake, those compared before also from usage and markers.
@@ -174,7 +173,7 @@ class PeriodCloser:
             "frozen: see docs/runbooks/reconciliation-differences.md",
         )
 
-    def _closed_hour(self, hour_s: int, month: str) -> ClosedHour:
+    def _closed_hour(self, hour_s: int, month: str) -> FrozenHour:
         state = self.view.hour_snapshot(hour_s)
         if not state.published:
             raise PeriodNotClosableError(month, f"{rfc3339(hour_s)} is not published; run the command again")
@@ -182,12 +181,12 @@ class PeriodCloser:
             LakeFile(key=source.key, rows=source.rows, bytes=source.bytes)
             for source in sorted(state.sources, key=lambda source: source.key)
         )
-        return ClosedHour(hour_s=hour_s, files=files, usage=self._usage(state))
+        return FrozenHour(hour_s=hour_s, files=files, usage=self._usage(state))
 
     def _usage(self, state: HourState) -> dict[UsageKey, Total]:
         return usage_of(state.hour_s, self.reader.totals(state.sources, USAGE_QUERY))
 
-    def _freeze(self, closed: ClosedMonth) -> None:
+    def _freeze(self, closed: FrozenMonth) -> None:
         key, body = closed_month_key(closed.month), closed.to_json()
         self.retrier.call(lambda: self.objects.put(key, body, if_absent=True))
         update = Update(
@@ -202,7 +201,7 @@ class PeriodCloser:
             # Somebody else came first: the same month gives the same manifest.
             return
 
-    def _verify_hour(self, hour: ClosedHour) -> Iterator[str]:
+    def _verify_hour(self, hour: FrozenHour) -> Iterator[str]:
         label = rfc3339(hour.hour_s)
         listed = {info.key for info in self.objects.list(lake_prefix(hour.hour_s))}
         for extra in sorted(listed - {file.key for file in hour.files}):

@@ -6,40 +6,24 @@ them finds it.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from metering.audit.verify.verification import MAX_DIFFERENCES, Verification
+from metering.audit.verify.verification import Verification, sum_verifications
 from metering.ledger.notes.canary_batches import is_canary
 from metering.stores.writes import Table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from metering.stores.items import ItemStore
 
 
-def merged(results: Iterable[Verification]) -> Verification:
-    """The sum of verifications; settled only if all are."""
-    total = Verification(settled=True)
-    for each in results:
-        total.settled = total.settled and each.settled
-        total.sent += each.sent
-        total.accepted += each.accepted
-        total.duplicate += each.duplicate
-        total.conflict += each.conflict
-        total.rejected += each.rejected
-        total.in_flight += each.in_flight
-        total.dead += each.dead
-        total.keys += each.keys
-        total.lost += each.lost
-        total.doubled += each.doubled
-        total.unexpected += each.unexpected
-        total.unsettled = sorted({*total.unsettled, *each.unsettled})
-        total.differences = [*total.differences, *each.differences][:MAX_DIFFERENCES]
-        total.metered = total.metered.plus(each.metered)
-        total.promised = total.promised.plus(each.promised)
-        total.proven = total.proven.plus(each.proven)
-    return total
+def merged(results: Iterable[Verification], several: Mapping[str, Sequence[str]]) -> Verification:
+    """The sum of the regions' verifications, and what `in_several` found."""
+    total = sum_verifications(results)
+    doubled = [(batch_id, f"is in more than one region: {', '.join(names)}") for batch_id, names in several.items()]
+    return replace(total, unexpected=(*total.unexpected, *doubled))
 
 
 def in_several(regions: Mapping[str, ItemStore]) -> dict[str, tuple[str, ...]]:

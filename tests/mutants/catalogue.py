@@ -502,7 +502,7 @@ MUTANTS = (
         name="one pass of verify is enough for counted twice",
         path="metering/audit/verify/equality.py",
         old="                doubtful[hour_s] = seen.doubt()\n",
-        new="                _name(seen, result)\n",
+        new="                parts.append(_named(seen))\n",
         suites=("tests/simulation/test_verify.py",),
     ),
     Mutant(

@@ -133,7 +133,7 @@ def beside(happens: dict[int, Callable[[Region], None]], number: int) -> tuple[V
 
 
 def must_be_quiet(found: Verification) -> None:
-    assert (found.lost, found.doubled, found.differences, found.unexpected) == ([], [], [], []), found
+    assert (found.lost, found.doubled, found.differences, found.unexpected) == ((), (), (), ()), found
 
 
 @pytest.mark.parametrize(
@@ -216,7 +216,7 @@ def _end_of_first_scan(names: list[str]) -> int:
 
 def _must_be_lost(found: Verification) -> None:
     """Nobody had it when it was looked for the second time: it was sent after all, but later than the manifest says."""
-    assert (found.lost, found.doubled, found.differences) == (["b2"], [], [])
+    assert (found.lost, found.doubled, found.differences) == (("b2",), (), ())
 
 
 def totals_of(region: Region, name: str) -> dict[UsageKey, Total]:
@@ -234,6 +234,6 @@ def test_what_is_really_wrong_is_named_whatever_goes_on_beside(number: int) -> N
         return region.verify()
 
     found = region.play(story)
-    assert found.doubled == ["b1"]
+    assert found.doubled == ("b1",)
     assert {difference.batch_id for difference in found.differences} == {"b1"}
     assert not found.passed

@@ -13,25 +13,24 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from metering.audit.reconcile.table_scan import HourUsage, survey_hour, survey_usage
-from metering.audit.verify.verification import Difference
+from metering.audit.verify.verification import MAX_DIFFERENCES, Difference, Verification, sum_verifications
 from metering.lake.rows import USAGE_COLUMNS, RowQuery, usage_of
 from metering.ledger.markers import Marker, marker_key
 from metering.ledger.waiting_commits import waiting_commits
 from metering.stores.writes import Table
-from metering.usage.totals import ZERO, Total, UsageKey
+from metering.usage.totals import ZERO, Total, UsageKey, sum_totals
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from metering.audit.verify.expectations import SentContent
-    from metering.audit.verify.verification import Verification
     from metering.lake.rows import Group
     from metering.lake.view import LakeView
     from metering.stores.clock import Clock
     from metering.stores.items import ItemStore
 
 # Each batch's rows, summed by the columns of a usage key.
-_BY_BATCH = RowQuery(columns=("batch_id", *USAGE_COLUMNS))
+_BATCH_USAGE_QUERY = RowQuery(columns=("batch_id", *USAGE_COLUMNS))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +52,7 @@ class HourFigures:
     with_markers: bool
 
     def by_batch(self) -> dict[str, Total]:
-        return {batch_id: _sum(keys) for batch_id, keys in self.rows.items()}
+        return {batch_id: sum_totals(keys.values()) for batch_id, keys in self.rows.items()}
 
     def by_key(self) -> dict[UsageKey, Total]:
         totals: dict[UsageKey, Total] = defaultdict(lambda: ZERO)
@@ -110,7 +109,8 @@ class EqualityCheck:
 
     Attributes:
         markers: As the ledger was read before.
-        chosen: Content that each batch of a manifest was accepted with; what rows show is taken off what it owes.
+        chosen: Content that each batch of a manifest was accepted with; visible rows are subtracted from its
+            unaccounted totals.
         markers_since_s: Hours before this may have lost their markers to age.
         wait_ms: Between two passes over an hour that differs.
         passes: Over such an hour at most, after the first look.
@@ -125,27 +125,31 @@ class EqualityCheck:
     wait_ms: int = 2_000
     passes: int = 5
 
-    def run(self, result: Verification, *, from_s: int, to_s: int) -> None:
+    def run(self, *, from_s: int, to_s: int) -> Verification:
         """Compare every hour of `[from_s, to_s)` in which anything is booked anywhere."""
         usage = survey_usage(self.items, from_s=from_s, to_s=to_s)
         marked = self._marked(from_s, to_s)
+        parts: list[Verification] = []
         doubtful: dict[int, Doubt] = {}
         for hour_s in sorted({*usage, *marked, *self.view.hours(from_s=from_s, to_s=to_s)}):
             seen = self._figures(hour_s, usage.get(hour_s, HourUsage()), marked.get(hour_s, {}))
             if any(seen.differences()):
                 doubtful[hour_s] = seen.doubt()
             else:
-                self._count(seen, result)
+                parts.append(self._counted(seen))
         for left in range(self.passes, 0, -1):
             if doubtful:
                 self.clock.sleep_ms(self.wait_ms)
-                doubtful = self._judged(doubtful, result, last=left == 1)
+                judged, doubtful = self._judged(doubtful, last=left == 1)
+                parts.append(judged)
+        return sum_verifications(parts)
 
-    def _judged(self, doubtful: Mapping[int, Doubt], result: Verification, *, last: bool) -> dict[int, Doubt]:
-        """Measure again; returns the hours of which nothing can be said yet.
+    def _judged(self, doubtful: Mapping[int, Doubt], *, last: bool) -> tuple[Verification, dict[int, Doubt]]:
+        """Measure again; also returns the hours of which nothing can be said yet.
 
         Open commits are asked for before and after each: they book as they go.
         """
+        parts: list[Verification] = []
         rest: dict[int, Doubt] = {}
         unfinished = self._open_hours()
         for hour_s, before in doubtful.items():
@@ -157,12 +161,12 @@ class EqualityCheck:
             if not confirmed and (doubt.gaps or not now.settled) and not last:
                 rest[hour_s] = doubt
                 continue
-            self._count(now, result)
+            parts.append(self._counted(now))
             if confirmed and doubt.gaps:
-                _name(now, result)
+                parts.append(_named(now))
             elif doubt.gaps or not now.settled:
-                result.unsettled.append(hour_s)
-        return rest
+                parts.append(Verification(unsettled=(hour_s,)))
+        return sum_verifications(parts), rest
 
     def _measure(self, hour_s: int, before: Doubt) -> HourFigures:
         """One pass over one hour: sources, rows, usage, markers, and what can change of it once more."""
@@ -176,7 +180,7 @@ class EqualityCheck:
         return replace(seen, settled=same, usage=usage.totals, marked=marked)
 
     def _figures(self, hour_s: int, usage: HourUsage, marked: Mapping[str, Total]) -> HourFigures:
-        groups = self.view.hour_totals(hour_s, _BY_BATCH, exact=True)
+        groups = self.view.hour_totals(hour_s, _BATCH_USAGE_QUERY, exact=True)
         return HourFigures(
             hour_s=hour_s,
             settled=False,
@@ -197,16 +201,18 @@ class EqualityCheck:
                 marked[marker.batch_id] = marker.hours[seen.hour_s]
         return marked
 
-    def _count(self, seen: HourFigures, result: Verification) -> None:
-        """Add an hour to what was compared, and take its rows off what a manifest's batches owe."""
+    def _counted(self, seen: HourFigures) -> Verification:
+        """An hour that was compared. Its rows are subtracted from the unaccounted totals of a manifest's batches."""
+        by_batch = seen.by_batch()
         for batch_id, keys in seen.rows.items():
-            result.metered = result.metered.plus(_sum(keys))
-            if batch_id not in self.chosen:
-                continue
-            result.proven = result.proven.plus(_sum(keys))
-            for key, total in keys.items():
-                self.chosen[batch_id].found(_own(key), total)
-        result.keys += len(seen.usage.keys() | seen.by_key().keys())
+            if batch_id in self.chosen:
+                for key, total in keys.items():
+                    self.chosen[batch_id].found(_own(key), total)
+        return Verification(
+            keys=len(seen.usage.keys() | seen.by_key().keys()),
+            metered=sum_totals(by_batch.values()),
+            proven=sum_totals(total for batch_id, total in by_batch.items() if batch_id in self.chosen),
+        )
 
     def _open_hours(self) -> set[int]:
         return waiting_commits(self.items, self.view.shards).open_hours
@@ -220,28 +226,38 @@ class EqualityCheck:
         return hours
 
 
-def judge_contents(chosen: Mapping[str, SentContent], markers: Mapping[str, Marker], result: Verification) -> None:
-    """Name the batches of a manifest of which something is missing, or there more than once."""
-    unsettled = set(result.unsettled)
-    for batch_id, content in chosen.items():
-        if not unsettled.isdisjoint(markers[batch_id].hours):
-            # What an hour that is not at rest shows of it says nothing.
-            continue
-        if any(total.bytes > 0 or total.records > 0 for total in content.owed.values()):
-            result.lost.append(batch_id)
-        if any(total.bytes < 0 or total.records < 0 for total in content.owed.values()):
-            result.doubled.append(batch_id)
-    result.lost = sorted(set(result.lost))
-    result.doubled = sorted(set(result.doubled))
+def judge_contents(
+    chosen: Mapping[str, SentContent], markers: Mapping[str, Marker], unsettled: Iterable[int]
+) -> Verification:
+    """Name the batches of a manifest of which something is missing, or there more than once.
+
+    Batches with records in an unsettled hour are left out: what such an hour shows of them says nothing.
+    """
+    moving = set(unsettled)
+    judged = {
+        batch_id: content.unaccounted.values()
+        for batch_id, content in chosen.items()
+        if moving.isdisjoint(markers[batch_id].hours)
+    }
+    return Verification(
+        lost=tuple(name for name, left in judged.items() if any(t.bytes > 0 or t.records > 0 for t in left)),
+        doubled=tuple(name for name, left in judged.items() if any(t.bytes < 0 or t.records < 0 for t in left)),
+    )
 
 
-def _name(confirmed: HourFigures, result: Verification) -> None:
+def _named(confirmed: HourFigures) -> Verification:
+    """Differences of an hour, and the batches that they are in."""
+    lost: list[str] = []
+    doubled: list[str] = []
+    differences: list[Difference] = []
     for difference in confirmed.differences():
-        result.differ(difference)
+        if len(differences) < MAX_DIFFERENCES:
+            differences.append(difference)
         if difference.batch_id:
             found, expected = difference.found, difference.expected
             less = found.records < expected.records or found.bytes < expected.bytes
-            (result.lost if less else result.doubled).append(difference.batch_id)
+            (lost if less else doubled).append(difference.batch_id)
+    return Verification(lost=tuple(lost), doubled=tuple(doubled), differences=tuple(differences))
 
 
 def _by_batch_and_key(hour_s: int, groups: Mapping[Group, Total]) -> dict[str, dict[UsageKey, Total]]:
@@ -250,13 +266,6 @@ def _by_batch_and_key(hour_s: int, groups: Mapping[Group, Total]) -> dict[str, d
         [key] = usage_of(hour_s, {group[1:]: total})
         rows[str(group[0])][key] = total
     return rows
-
-
-def _sum(keys: Mapping[UsageKey, Total]) -> Total:
-    total = ZERO
-    for each in keys.values():
-        total = total.plus(each)
-    return total
 
 
 def _own(key: UsageKey) -> UsageKey:

@@ -19,7 +19,7 @@ class SentContent:
     """One content of one batch id, however often it was sent.
 
     Attributes:
-        owed: What its metered records add up to, less what a reader found of it: empty once all of it was found once.
+        unaccounted: Totals of its metered records that no reader has found yet; empty once all was found once.
     """
 
     batch_id: str
@@ -27,7 +27,7 @@ class SentContent:
     records: int
     metered: int
     bytes: int
-    owed: dict[UsageKey, Total]
+    unaccounted: dict[UsageKey, Total]
 
     def matches(self, marker: Marker) -> bool:
         """Whether this is the content that the marker accepted: no two contents of an id have equal sums."""
@@ -37,11 +37,11 @@ class SentContent:
 
     def found(self, key: UsageKey, total: Total) -> None:
         """A reader found this much of it."""
-        left = self.owed.get(key, ZERO).plus(Total(-total.bytes, -total.records))
+        left = self.unaccounted.get(key, ZERO).plus(Total(-total.bytes, -total.records))
         if left == ZERO:
-            self.owed.pop(key, None)
+            self.unaccounted.pop(key, None)
         else:
-            self.owed[key] = left
+            self.unaccounted[key] = left
 
 
 @dataclass(slots=True, kw_only=True)
@@ -79,7 +79,7 @@ class SentBatches:
         for batch_id, contents in other.contents.items():
             known = self.contents.setdefault(batch_id, [])
             for content in contents:
-                if any(content.owed == each.owed and content.rejected == each.rejected for each in known):
+                if any(content.unaccounted == each.unaccounted and content.rejected == each.rejected for each in known):
                     self.copies[batch_id] = self.copies.get(batch_id, 0) + 1
                 else:
                     known.append(content)
@@ -109,7 +109,9 @@ class SentBatches:
 
     def hours(self) -> set[int]:
         """Hours that any of its records lies in."""
-        return {key.hour_s for contents in self.contents.values() for content in contents for key in content.owed}
+        return {
+            key.hour_s for contents in self.contents.values() for content in contents for key in content.unaccounted
+        }
 
 
 def _content(line: SentBatch) -> SentContent:
@@ -120,5 +122,5 @@ def _content(line: SentBatch) -> SentContent:
         records=line.records,
         metered=line.metered,
         bytes=sum(total.bytes for total in totals.values()),
-        owed=dict(totals),
+        unaccounted=dict(totals),
     )

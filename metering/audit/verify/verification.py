@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Literal
 
-from metering.usage.totals import ZERO, Total, UsageKey
+from metering.usage.totals import ZERO, Total, UsageKey, sum_totals
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 # Enough to see what is wrong; all of them are counted.
 MAX_DIFFERENCES = 1_000
@@ -31,9 +35,9 @@ class Difference:
     found: Total
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Verification:
-    """What was found.
+    """Findings of a verification, or of a part of it; parts are added up by `sum_verifications`.
 
     Attributes:
         settled: Before and after the look nothing was in flight and no commit open, and every hour came to rest.
@@ -52,7 +56,7 @@ class Verification:
         proven: With a manifest: what the visible rows of its batches add up to.
     """
 
-    settled: bool = False
+    settled: bool = True
     sent: int = 0
     accepted: int = 0
     duplicate: int = 0
@@ -60,11 +64,11 @@ class Verification:
     rejected: int = 0
     in_flight: int = 0
     dead: int = 0
-    lost: list[str] = field(default_factory=list)
-    doubled: list[str] = field(default_factory=list)
-    unexpected: list[tuple[str, str]] = field(default_factory=list)
-    differences: list[Difference] = field(default_factory=list)
-    unsettled: list[int] = field(default_factory=list)
+    lost: tuple[str, ...] = ()
+    doubled: tuple[str, ...] = ()
+    unexpected: tuple[tuple[str, str], ...] = ()
+    differences: tuple[Difference, ...] = ()
+    unsettled: tuple[int, ...] = ()
     keys: int = 0
     metered: Total = ZERO
     promised: Total = ZERO
@@ -76,7 +80,26 @@ class Verification:
         wrong = self.lost or self.doubled or self.unexpected or self.differences or self.dead
         return self.settled and not wrong
 
-    def differ(self, difference: Difference) -> None:
-        """Note a difference; of very many, the first ones are kept."""
-        if len(self.differences) < MAX_DIFFERENCES:
-            self.differences.append(difference)
+
+def sum_verifications(verifications: Iterable[Verification]) -> Verification:
+    """Sum of several verifications, or of the parts of one; settled only if all are."""
+    parts = tuple(verifications)
+    return Verification(
+        settled=all(part.settled for part in parts),
+        sent=sum(part.sent for part in parts),
+        accepted=sum(part.accepted for part in parts),
+        duplicate=sum(part.duplicate for part in parts),
+        conflict=sum(part.conflict for part in parts),
+        rejected=sum(part.rejected for part in parts),
+        in_flight=sum(part.in_flight for part in parts),
+        dead=sum(part.dead for part in parts),
+        lost=tuple(batch_id for part in parts for batch_id in part.lost),
+        doubled=tuple(batch_id for part in parts for batch_id in part.doubled),
+        unexpected=tuple(each for part in parts for each in part.unexpected),
+        differences=tuple(islice((each for part in parts for each in part.differences), MAX_DIFFERENCES)),
+        unsettled=tuple(sorted({hour_s for part in parts for hour_s in part.unsettled})),
+        keys=sum(part.keys for part in parts),
+        metered=sum_totals(part.metered for part in parts),
+        promised=sum_totals(part.promised for part in parts),
+        proven=sum_totals(part.proven for part in parts),
+    )

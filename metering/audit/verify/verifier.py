@@ -6,9 +6,12 @@ hour; rows with usage, key by key; and, with a manifest, rows with what its send
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from metering.audit.verify.conservation import (
+    Whereabouts,
+    chosen_contents,
     count_ledger,
     count_sent,
     doubtful_ids,
@@ -17,7 +20,7 @@ from metering.audit.verify.conservation import (
     quarantined_digests,
 )
 from metering.audit.verify.equality import EqualityCheck, judge_contents
-from metering.audit.verify.verification import Verification
+from metering.audit.verify.verification import sum_verifications
 from metering.ledger.snapshot import read_ledger
 from metering.ledger.waiting_commits import waiting_commits
 
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from metering.audit.verify.expectations import SentBatches, SentContent
+    from metering.audit.verify.verification import Verification
     from metering.lake.view import LakeView
     from metering.ledger.snapshot import LedgerFacts
     from metering.stores.clock import Clock
@@ -94,13 +98,13 @@ class Verifier:
         facts = read_ledger(self._items)
         dead = names_of(peek_bodies(self._dead_letters), self._bucket)
         waiting = max(waiting, self._look_again(facts, dead, sent))
-        result = Verification()
+        found = Whereabouts(facts=facts, dead=dead, waiting=waiting)
         chosen: dict[str, SentContent] = {}
         if sent is None:
-            count_ledger(facts, dead, waiting, result, from_s=from_s, to_s=to_s)
+            counted = count_ledger(found, from_s=from_s, to_s=to_s)
         else:
-            quarantined = self._quarantined(sent.nameless)
-            chosen = count_sent(sent, facts, dead, waiting, quarantined, result)
+            chosen = chosen_contents(sent, facts)
+            counted = count_sent(sent, chosen, found, self._quarantined(sent.nameless))
         check = EqualityCheck(
             items=self._items,
             view=self._view,
@@ -109,11 +113,16 @@ class Verifier:
             chosen=chosen,
             markers_since_s=self._clock.now_ms() // 1_000 - self._marker_life_s,
         )
-        check.run(result, from_s=from_s, to_s=to_s)
-        judge_contents(chosen, facts.markers, result)
+        compared = check.run(from_s=from_s, to_s=to_s)
+        judged = judge_contents(chosen, facts.markers, compared.unsettled)
+        total = sum_verifications((counted, compared, judged))
         at_rest = at_rest and self._rest()[1] and not facts.still_open(self._items)
-        result.settled = at_rest and not result.unsettled
-        return result
+        return replace(
+            total,
+            settled=at_rest and not total.unsettled,
+            lost=tuple(sorted(set(total.lost))),
+            doubled=tuple(sorted(set(total.doubled))),
+        )
 
     def _quarantined(self, digests: set[str]) -> set[str]:
         found = quarantined_digests(self._objects, digests)

@@ -15,7 +15,7 @@ from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.output import Answer, Column
 from metering.cli.times import parse_range
 from metering.hours import hour_label, month_bounds_s, month_of
-from metering.ledger.closed_months import ClosedMonth
+from metering.ledger.frozen_months import FrozenMonth
 from metering.units import DAY_S, billed_gb
 
 period = typer.Typer(help="Billing months: close for good, show, verify.", no_args_is_help=True)
@@ -38,7 +38,7 @@ def period_show(session: Session, month: Annotated[str, typer.Argument(metavar="
     closed = closer.frozen(month)
     known = closer.show(month)
     state = known.state if known else "open"
-    session.write(_closed_answer(closed or ClosedMonth(month=month, hours=()), state))
+    session.write(_closed_answer(closed or FrozenMonth(month=month, hours=()), state))
     if closed is None:
         say(f"{month} is {state}: nothing is frozen. Its figures so far: metering report usage --from {month}")
 
@@ -61,7 +61,7 @@ def _month(month: str) -> None:
         raise WrongUsageError(f"{month} is no month.", "Write it as 2026-11.") from error
 
 
-def _closed_answer(closed: ClosedMonth, state: str) -> Answer:
+def _closed_answer(closed: FrozenMonth, state: str) -> Answer:
     sums: dict[str, int] = {}
     for key, total in closed.usage():
         sums[key.usage_type] = sums.get(key.usage_type, 0) + total.bytes

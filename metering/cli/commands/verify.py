@@ -88,12 +88,10 @@ def _verify_all(
         raise WrongUsageError(f"A manifest is of {', '.join(unknown)}, where nothing is deployed.")
     verifiers = {region.region: make_verifier(region) for region in regions}
     wait_until_all_settled(verifiers, wait_s)
-    total = merged(
+    results = [
         verifier.verify(from_s=range_s[0], to_s=range_s[1], sent=sent.get(name)) for name, verifier in verifiers.items()
-    )
-    for batch_id, names in in_several({region.region: region.items for region in regions}).items():
-        total.unexpected.append((batch_id, f"is in more than one region: {', '.join(names)}"))
-    return total
+    ]
+    return merged(results, in_several({region.region: region.items for region in regions}))
 
 
 def make_verifier(region: RegionConnection) -> Verifier:
@@ -165,8 +163,8 @@ def verification_answer(result: Verification) -> Answer:
     document: dict[str, Json] = {
         "settled": result.settled,
         **{name: getattr(result, name) for name in COUNTS},
-        "lost": result.lost,
-        "doubled": result.doubled,
+        "lost": [*result.lost],
+        "doubled": [*result.doubled],
         "unexpected": [{"batch": name, "problem": problem} for name, problem in result.unexpected],
         "differences": [_difference_document(difference) for difference in result.differences],
         "unsettled": [rfc3339(hour_s) for hour_s in result.unsettled],

@@ -11,7 +11,7 @@ from metering.audit.rebuild import RebuildStep
 from metering.billing.months import PeriodNotClosableError
 from metering.cli.commands import periods
 from metering.hours import hour_of
-from metering.ledger.closed_months import ClosedMonth
+from metering.ledger.frozen_months import FrozenMonth
 from metering.ledger.markers import Marker, marker_key
 from metering.reports.source import ReportSource
 from metering.reports.usage_table import UsageQuery, grouped
@@ -133,7 +133,7 @@ def test_rows_of_a_closed_month_that_are_not_what_was_frozen_are_told() -> None:
     first, *others = closed.hours
     other = {key: Total(total.bytes + 1, total.records) for key, total in first.usage.items()}
     world.objects.remove(closed_month_key(MONTH))
-    frozen = ClosedMonth(month=MONTH, hours=(replace(first, usage=other), *others))
+    frozen = FrozenMonth(month=MONTH, hours=(replace(first, usage=other), *others))
     world.objects.put(closed_month_key(MONTH), frozen.to_json(), if_absent=True)
     assert world.jobs.rebuilder.usage().damaged == (first.hour_s,)
 
