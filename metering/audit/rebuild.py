@@ -47,7 +47,7 @@ class UsageRebuild:
     Attributes:
         hours: Hours that were measured.
         repaired: Usage keys that were put right.
-        unsettled: Hours that kept changing, or where a commit stays open; run it again.
+        unstable: Hours that kept changing, or where a commit stays open; run it again.
         closed: Hours of closed months whose usage items differ from their rows: never repaired, and nothing is booked
             for them. Reports answer the frozen figures, which these rows are what was frozen.
         damaged: Hours of closed months whose rows are not what was frozen: `period verify` names the files.
@@ -55,7 +55,7 @@ class UsageRebuild:
 
     hours: int
     repaired: int
-    unsettled: tuple[int, ...]
+    unstable: tuple[int, ...]
     closed: tuple[int, ...]
     damaged: tuple[int, ...]
 
@@ -87,12 +87,12 @@ class MarkerRebuild:
     Attributes:
         batches: Batches found in the rows.
         rebuilt: Those of them that had lost their marker.
-        unsettled: Hours of commits that stayed open: batches that have rows there were left out; run it again.
+        unstable: Hours of commits that stayed open: batches that have rows there were left out; run it again.
     """
 
     batches: int
     rebuilt: int
-    unsettled: tuple[int, ...]
+    unstable: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,12 +141,12 @@ class Rebuilder:
             tell(RebuildStep(doing="measured", hour_s=hour_s, done=done, hours=len(hours)))
         frozen = self._frozen(seen)
         closed = tuple(hour_s for hour_s in seen if month_of(hour_s) in frozen)
-        repaired, unsettled = self._repair_all({h: seen[h] for h in seen if h not in closed}, tell)
+        repaired, unstable = self._repair_all({h: seen[h] for h in seen if h not in closed}, tell)
         self.metrics.count("UsageKeysRepaired", repaired)
         return UsageRebuild(
             hours=len(hours),
             repaired=repaired,
-            unsettled=unsettled,
+            unstable=unstable,
             closed=closed,
             damaged=tuple(h for h in closed if self.view.hour_usage(h) != frozen[month_of(h)].usage_of(h)),
         )
@@ -161,7 +161,7 @@ class Rebuilder:
             UnavailableError: An hour could not be read, or a marker not written; run it again.
         """
         oldest_s = self._now_s() - self.marker_life_s
-        unsettled = self._open_hours()
+        unstable = self._open_hours()
         hours = self.view.hours(from_s=oldest_s)
         rows = sum(self.view.hour_between(hour_s).total.records for hour_s in hours)
         # By the rows, because nobody knows the batches; a batch has one row at least.
@@ -169,11 +169,11 @@ class Rebuilder:
         batches = rebuilt = 0
         for part in range(parts):
             found = self._batches(hours, part, parts)
-            found = {batch_id: totals for batch_id, totals in found.items() if unsettled.isdisjoint(totals)}
+            found = {batch_id: totals for batch_id, totals in found.items() if unstable.isdisjoint(totals)}
             batches += len(found)
             rebuilt += sum(self._put_marker(batch_id, totals) for batch_id, totals in found.items())
         self.metrics.count("MarkersRebuilt", rebuilt)
-        return MarkerRebuild(batches=batches, rebuilt=rebuilt, unsettled=tuple(sorted(unsettled)))
+        return MarkerRebuild(batches=batches, rebuilt=rebuilt, unstable=tuple(sorted(unstable)))
 
     def _open_hours(self) -> set[int]:
         """Hours of the commits that are open now and stay so. Those that are opened later have their markers."""
@@ -278,7 +278,7 @@ class Rebuilder:
 
 def _is_doubtful(check: HourCheck) -> bool:
     """It did not settle, or its usage differs from its rows."""
-    return not check.settled or any(d.key is not None for d in check.differences)
+    return not check.stable or any(d.key is not None for d in check.differences)
 
 
 def _repair_update(key: UsageKey, missing: Total, rev: int | None) -> Update:

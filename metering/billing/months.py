@@ -151,8 +151,8 @@ class PeriodCloser:
             raise PeriodNotClosableError(
                 month, f"markers, usage and rows differ in {len(result.different)} hours ({hours}); see the alert"
             )
-        if result.unsettled:
-            raise PeriodNotClosableError(month, f"{len(result.unsettled)} hours did not settle; run the command again")
+        if result.unstable:
+            raise PeriodNotClosableError(month, f"{len(result.unstable)} hours did not settle; run the command again")
         return {check.hour_s: check.usage for check in result.checks}
 
     def _compare(self, month: str, hours: list[FrozenHour], known: dict[int, Total]) -> None:

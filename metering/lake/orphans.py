@@ -76,13 +76,13 @@ class OrphanCleaner:
         commits: dict[str, _Objects] = {}
         for commit_id, info, staged in self._old_objects():
             if len(commits) >= _COMMITS_AT_ONCE and commit_id not in commits:
-                deleted += self._settle(commits, contradictions)
+                deleted += self._judge(commits, contradictions)
                 commits = {}
                 if deadline.remaining_ms() < self.reserve_ms:
                     break
             found = commits.setdefault(commit_id, _Objects())
             (found.staged if staged else found.quarantined).append(info.key)
-        deleted += self._settle(commits, contradictions)
+        deleted += self._judge(commits, contradictions)
         self.metrics.count("OrphansDeleted", deleted)
         contradictions.tell()
         return deleted
@@ -99,7 +99,7 @@ class OrphanCleaner:
             if commit_id is not None and youngest_kept_s < info.modified_s <= now_s - self.age_s:
                 yield commit_id, info, False
 
-    def _settle(self, commits: dict[str, _Objects], contradictions: Contradictions) -> int:
+    def _judge(self, commits: dict[str, _Objects], contradictions: Contradictions) -> int:
         keys = [commit_key(commit_id) for commit_id in commits]
         items = self.retrier.call(lambda: self.items.get_many(Table.LEDGER, keys)) if keys else {}
         deletable: list[str] = []

@@ -154,7 +154,7 @@ def test_what_is_committed_between_any_two_calls_is_neither_lost_nor_counted_twi
         if calls < number:
             break
         must_be_quiet(found)
-        assert found.settled, "the queue was empty and no commit open, before and after"
+        assert found.stable, "the queue was empty and no commit open, before and after"
         number += 1
     assert number > 40
 
@@ -171,7 +171,7 @@ def test_a_wide_commit_that_is_open_for_a_while_is_no_difference(hours: int, fin
         found, calls = beside({0: begin, finished_after: Region.finish}, number)
         must_be_quiet(found)
         if finished_after == _NEVER and number <= calls - _LAST_LOOK:
-            assert not found.settled, "it is open at the end"
+            assert not found.stable, "it is open at the end"
         number += 4
 
 
@@ -182,7 +182,7 @@ def test_what_comes_into_the_queue_between_any_two_calls_is_not_settled() -> Non
         if calls < number:
             break
         must_be_quiet(found)
-        assert not found.settled or number > calls - _LAST_LOOK
+        assert not found.stable or number > calls - _LAST_LOOK
         number += 1
 
 

@@ -21,14 +21,14 @@ class HourCheck:
     """One booked hour, as one pass found it.
 
     Attributes:
-        settled: Nothing changed while it was read and no commit of it is open; only then the figures are comparable.
+        stable: Nothing changed while it was read and no commit of it is open; only then the figures are comparable.
         markers: None where markers may have expired.
         rows: Lake and staging: counted from the rows if `deep`, else as the ledger says.
         differences: By key and by batch if `deep`, else one for the hour.
     """
 
     hour_s: int
-    settled: bool
+    stable: bool
     deep: bool
     markers: Total | None
     usage: Total
@@ -38,11 +38,11 @@ class HourCheck:
     @property
     def agrees(self) -> bool:
         """Settled, and all three are equal."""
-        return self.settled and not self.differences
+        return self.stable and not self.differences
 
     def confirms(self, other: HourCheck) -> bool:
         """Whether both passes show the same difference."""
-        if not (self.settled and other.settled):
+        if not (self.stable and other.stable):
             return False
         if self.deep and other.deep:
             return _gaps(self.differences) == _gaps(other.differences)
@@ -63,7 +63,7 @@ class HourReading:
     """
 
     state: HourState
-    settled: bool
+    stable: bool
     usage: HourUsage
     markers_total: Total | None
     rows_by_key: Mapping[UsageKey, Total] | None
@@ -80,7 +80,7 @@ class HourReading:
             found.append(Difference(between="usage/rows", hour_s=hour_s, expected=ledger, found=rows))
         return HourCheck(
             hour_s=hour_s,
-            settled=self.settled,
+            stable=self.stable,
             deep=self.rows_by_key is not None,
             markers=self.markers_total,
             usage=self.usage.total,

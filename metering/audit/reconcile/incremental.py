@@ -172,7 +172,7 @@ class IncrementalCheck:
         wrong = () if expired else tuple(self._marker_differences(file.hour_s, batches, contradictions))
         return HourCheck(
             hour_s=file.hour_s,
-            settled=True,
+            stable=True,
             deep=True,
             markers=None,
             usage=ZERO,

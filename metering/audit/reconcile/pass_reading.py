@@ -75,7 +75,7 @@ class PassReading:
         """What was read of one hour; without markers where they may have expired."""
         return HourReading(
             state=self.after.sources[hour_s],
-            settled=self._is_unchanged(hour_s) and hour_s not in self.open_hours,
+            stable=self._is_unchanged(hour_s) and hour_s not in self.open_hours,
             usage=self.before.usage_of(hour_s),
             markers_total=self.markers.hours.get(hour_s, ZERO) if with_markers else None,
             rows_by_key=self.rows_by_key.get(hour_s),

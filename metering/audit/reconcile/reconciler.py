@@ -19,7 +19,6 @@ from metering.ledger.waiting_commits import waiting_commits
 from metering.stores.bucket import commit_id_of
 from metering.stores.writes import Table
 from metering.units import HOUR_S
-from metering.usage.totals import ZERO
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -42,12 +41,12 @@ class ReconciliationResult:
     Attributes:
         checks: Of every hour the last pass over it, in order.
         different: Hours in which two passes showed the same difference.
-        unsettled: Hours that kept changing, or have an open commit: nothing can be said of them.
+        unstable: Hours that kept changing, or have an open commit: nothing can be said of them.
     """
 
     checks: tuple[HourCheck, ...]
     different: tuple[HourCheck, ...]
-    unsettled: tuple[HourCheck, ...]
+    unstable: tuple[HourCheck, ...]
     markers: MarkerSurvey
 
 
@@ -70,11 +69,6 @@ class Reconciler:
     marker_life_s: int
     wait_ms: int = 60_000
     passes: int = 4
-
-    def hour(self, hour_s: int, *, deep: bool = False) -> HourCheck:
-        """The last pass over one hour; it agrees, or two passes showed the same, or it did not settle."""
-        result = self.check(from_s=hour_s, to_s=hour_s + HOUR_S, deep=deep)
-        return result.checks[0] if result.checks else _nothing(hour_s)
 
     def run(
         self, *, from_s: int, to_s: int, deep: bool = False, limit: Callable[[], None] = no_limit
@@ -116,7 +110,7 @@ class Reconciler:
         return ReconciliationResult(
             checks=tuple(checks[hour_s] for hour_s in sorted(checks)),
             different=tuple(different[hour_s] for hour_s in sorted(different)),
-            unsettled=tuple(checks[hour_s] for hour_s in sorted(doubtful)),
+            unstable=tuple(checks[hour_s] for hour_s in sorted(doubtful)),
             markers=first.markers,
         )
 
@@ -172,7 +166,7 @@ class Reconciler:
         same = before.keys == after.keys and usage.revs == survey_hour(self.items, hour_s, accounts).revs
         reading = HourReading(
             state=after,
-            settled=same and not unfinished,
+            stable=same and not unfinished,
             usage=usage,
             markers_total=None,
             rows_by_key=rows,
@@ -200,7 +194,3 @@ class Reconciler:
 
 def _empty(hour_s: int) -> HourState:
     return HourState(hour_s=hour_s, sources=(), keys=frozenset())
-
-
-def _nothing(hour_s: int) -> HourCheck:
-    return HourCheck(hour_s=hour_s, settled=True, deep=False, markers=ZERO, usage=ZERO, rows=ZERO, differences=())

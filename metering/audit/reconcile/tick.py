@@ -87,13 +87,13 @@ class ReconcileTick:
             scanned=True,
             hours=len(result.checks),
             different=len(result.different),
-            left=len(result.unsettled),
+            left=len(result.unstable),
         )
 
     def _renewed(self, result: ReconciliationResult, runs: Mapping[int, int]) -> WorkList:
         """Only what is not equal is left; it stays an alarm until a quick pass finds it equal."""
         work, now_s = self.checker.work_list(), self.clock.now_ms() // 1000
-        hours = {check.hour_s for check in (*result.different, *result.unsettled)}
+        hours = {check.hour_s for check in (*result.different, *result.unstable)}
         return replace(work, runs=runs, hours={hour_s: work.hours.get(hour_s, now_s) for hour_s in hours}, files={})
 
 

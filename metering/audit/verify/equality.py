@@ -38,14 +38,14 @@ class HourFigures:
     """One booked hour, as one pass found it.
 
     Attributes:
-        settled: It was at rest while it was measured; a first look at it never says so.
+        stable: It was at rest while it was measured; a first look at it never says so.
         rows: Visible rows by batch and key.
         marked: What markers say, by batch.
         with_markers: Whether rows without a marker mean anything: markers expire.
     """
 
     hour_s: int
-    settled: bool
+    stable: bool
     rows: Mapping[str, Mapping[UsageKey, Total]]
     usage: Mapping[UsageKey, Total]
     marked: Mapping[str, Total]
@@ -80,7 +80,7 @@ class HourFigures:
         """What the next pass needs to know of it."""
         gaps = [(d.between, d.batch_id, d.key, d.found.minus(d.expected)) for d in self.differences()]
         return Doubt(
-            settled=self.settled,
+            stable=self.stable,
             gaps=hashlib.sha256(repr(sorted(gaps, key=repr)).encode()).digest() if gaps else b"",
             accounts=frozenset(key.account_id for keys in (*self.rows.values(), self.usage) for key in keys),
             marked=self.marked,
@@ -97,7 +97,7 @@ class Doubt:
         marked: What markers said, by batch.
     """
 
-    settled: bool
+    stable: bool
     gaps: bytes
     accounts: frozenset[str]
     marked: Mapping[str, Total]
@@ -155,17 +155,17 @@ class EqualityCheck:
         for hour_s, before in doubtful.items():
             found = self._measure(hour_s, before)
             unfinished, earlier = self._open_hours(), unfinished
-            now = replace(found, settled=found.settled and hour_s not in unfinished | earlier)
+            now = replace(found, stable=found.stable and hour_s not in unfinished | earlier)
             doubt = now.doubt()
-            confirmed = now.settled and before.settled and doubt.gaps == before.gaps
-            if not confirmed and (doubt.gaps or not now.settled) and not last:
+            confirmed = now.stable and before.stable and doubt.gaps == before.gaps
+            if not confirmed and (doubt.gaps or not now.stable) and not last:
                 rest[hour_s] = doubt
                 continue
             parts.append(self._counted(now))
             if confirmed and doubt.gaps:
                 parts.append(_named(now))
-            elif doubt.gaps or not now.settled:
-                parts.append(Verification(unsettled=(hour_s,)))
+            elif doubt.gaps or not now.stable:
+                parts.append(Verification(unstable=(hour_s,)))
         return sum_verifications(parts), rest
 
     def _measure(self, hour_s: int, before: Doubt) -> HourFigures:
@@ -177,13 +177,13 @@ class EqualityCheck:
         marked = self._marked_by_now(seen)
         same = usage.revs == survey_hour(self.items, hour_s, accounts).revs
         same = same and state.keys == self.view.hour_snapshot(hour_s).keys
-        return replace(seen, settled=same, usage=usage.totals, marked=marked)
+        return replace(seen, stable=same, usage=usage.totals, marked=marked)
 
     def _figures(self, hour_s: int, usage: HourUsage, marked: Mapping[str, Total]) -> HourFigures:
         groups = self.view.hour_totals(hour_s, _BATCH_USAGE_QUERY, exact=True)
         return HourFigures(
             hour_s=hour_s,
-            settled=False,
+            stable=False,
             rows=_by_batch_and_key(hour_s, groups),
             usage=usage.totals,
             marked=marked,
@@ -227,13 +227,13 @@ class EqualityCheck:
 
 
 def judge_contents(
-    chosen: Mapping[str, SentContent], markers: Mapping[str, Marker], unsettled: Iterable[int]
+    chosen: Mapping[str, SentContent], markers: Mapping[str, Marker], unstable: Iterable[int]
 ) -> Verification:
     """Name the batches of a manifest of which something is missing, or there more than once.
 
-    Batches with records in an unsettled hour are left out: what such an hour shows of them says nothing.
+    Batches with records in an unstable hour are left out: what such an hour shows of them says nothing.
     """
-    moving = set(unsettled)
+    moving = set(unstable)
     judged = {
         batch_id: content.unaccounted.values()
         for batch_id, content in chosen.items()

@@ -40,7 +40,7 @@ class Verification:
     """Findings of a verification, or of a part of it; parts are added up by `sum_verifications`.
 
     Attributes:
-        settled: Before and after the look nothing was in flight and no commit open, and every hour came to rest.
+        stable: Before and after the look nothing was in flight and no commit open, and every hour came to rest.
         sent: Distinct contents: those of the manifest, or those that the ledger and the queues know of.
         duplicate: Further copies of contents that have their verdict (a manifest knows them, the ledger does not).
         in_flight: Contents without a verdict while messages are in the queue.
@@ -49,14 +49,14 @@ class Verification:
         doubled: Ids of batches of whose records some are visible or counted more than once.
         unexpected: Id (or digest) and what is wrong: a verdict that differs from what the manifest expects.
         differences: At most MAX_DIFFERENCES of them.
-        unsettled: Hours that kept changing or have an open commit: nothing is said of what differs in them.
+        unstable: Hours that kept changing or have an open commit: nothing is said of what differs in them.
         keys: Totals of an hour and usage key that were compared between usage table and visible rows.
         metered: Sum of visible rows in the range.
         promised: With a manifest: what its sender says that the contents that were accepted add up to.
         proven: With a manifest: what the visible rows of its batches add up to.
     """
 
-    settled: bool = True
+    stable: bool = True
     sent: int = 0
     accepted: int = 0
     duplicate: int = 0
@@ -68,7 +68,7 @@ class Verification:
     doubled: tuple[str, ...] = ()
     unexpected: tuple[tuple[str, str], ...] = ()
     differences: tuple[Difference, ...] = ()
-    unsettled: tuple[int, ...] = ()
+    unstable: tuple[int, ...] = ()
     keys: int = 0
     metered: Total = ZERO
     promised: Total = ZERO
@@ -78,14 +78,14 @@ class Verification:
     def passed(self) -> bool:
         """Settled, and nothing lost, doubled, dead, unexpected or different."""
         wrong = self.lost or self.doubled or self.unexpected or self.differences or self.dead
-        return self.settled and not wrong
+        return self.stable and not wrong
 
 
 def sum_verifications(verifications: Iterable[Verification]) -> Verification:
     """Sum of several verifications, or of the parts of one; settled only if all are."""
     parts = tuple(verifications)
     return Verification(
-        settled=all(part.settled for part in parts),
+        stable=all(part.stable for part in parts),
         sent=sum(part.sent for part in parts),
         accepted=sum(part.accepted for part in parts),
         duplicate=sum(part.duplicate for part in parts),
@@ -97,7 +97,7 @@ def sum_verifications(verifications: Iterable[Verification]) -> Verification:
         doubled=tuple(batch_id for part in parts for batch_id in part.doubled),
         unexpected=tuple(each for part in parts for each in part.unexpected),
         differences=tuple(islice((each for part in parts for each in part.differences), MAX_DIFFERENCES)),
-        unsettled=tuple(sorted({hour_s for part in parts for hour_s in part.unsettled})),
+        unstable=tuple(sorted({hour_s for part in parts for hour_s in part.unstable})),
         keys=sum(part.keys for part in parts),
         metered=sum_totals(part.metered for part in parts),
         promised=sum_totals(part.promised for part in parts),

@@ -6,7 +6,7 @@ hour; rows with usage, key by key; and, with a manifest, rows with what its send
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from metering.audit.verify.conservation import (
@@ -43,51 +43,40 @@ _RESTS = 20
 _LATER_MS = 2_000
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Verifier:
     """Verifies one region.
 
-    Args:
+    Attributes:
         bucket: The region's data bucket.
         marker_life_s: Rows older than this may be without their marker.
     """
 
-    def __init__(
-        self,
-        *,
-        items: ItemStore,
-        objects: ObjectStore,
-        view: LakeView,
-        ingest: Queue,
-        dead_letters: Queue,
-        clock: Clock,
-        bucket: str,
-        marker_life_s: int,
-    ) -> None:
-        self._items = items
-        self._objects = objects
-        self._view = view
-        self._ingest = ingest
-        self._dead_letters = dead_letters
-        self._clock = clock
-        self._bucket = bucket
-        self._marker_life_s = marker_life_s
+    items: ItemStore
+    objects: ObjectStore
+    view: LakeView
+    ingest: Queue
+    dead_letters: Queue
+    clock: Clock
+    bucket: str
+    marker_life_s: int
 
     def wait(self, duration_s: int, tell: Callable[[QueueDepth], None] = lambda _: None) -> bool:
         """Wait until the ingest queue is empty and no commit is open, `duration_s` at most; returns whether it is so.
 
         Two looks in a row must say so: the queue's numbers are approximate.
         """
-        deadline_ms = self._clock.now_ms() + duration_s * 1_000
+        deadline_ms = self.clock.now_ms() + duration_s * 1_000
         quiet = 0
         while True:
-            depth = self._ingest.depth()
+            depth = self.ingest.depth()
             tell(depth)
             quiet = quiet + 1 if depth.total == 0 and not self._has_open_commits() else 0
             if quiet > 1:
                 return True
-            if self._clock.now_ms() >= deadline_ms:
+            if self.clock.now_ms() >= deadline_ms:
                 return False
-            self._clock.sleep_ms(_POLL_MS)
+            self.clock.sleep_ms(_POLL_MS)
 
     def verify(self, *, from_s: int, to_s: int, sent: SentBatches | None = None) -> Verification:
         """Check everything booked in `[from_s, to_s)`, and everything that a manifest says was sent.
@@ -95,8 +84,8 @@ class Verifier:
         Batches may come and commits may go on meanwhile: what one look shows is never called lost or counted twice.
         """
         waiting, at_rest = self._rest()
-        facts = read_ledger(self._items)
-        dead = names_of(peek_bodies(self._dead_letters), self._bucket)
+        facts = read_ledger(self.items)
+        dead = names_of(peek_bodies(self.dead_letters), self.bucket)
         waiting = max(waiting, self._look_again(facts, dead, sent))
         found = Whereabouts(facts=facts, dead=dead, waiting=waiting)
         chosen: dict[str, SentContent] = {}
@@ -106,30 +95,30 @@ class Verifier:
             chosen = chosen_contents(sent, facts)
             counted = count_sent(sent, chosen, found, self._quarantined(sent.nameless))
         check = EqualityCheck(
-            items=self._items,
-            view=self._view,
-            clock=self._clock,
+            items=self.items,
+            view=self.view,
+            clock=self.clock,
             markers=facts.markers,
             chosen=chosen,
-            markers_since_s=self._clock.now_ms() // 1_000 - self._marker_life_s,
+            markers_since_s=self.clock.now_ms() // 1_000 - self.marker_life_s,
         )
         compared = check.run(from_s=from_s, to_s=to_s)
-        judged = judge_contents(chosen, facts.markers, compared.unsettled)
+        judged = judge_contents(chosen, facts.markers, compared.unstable)
         total = sum_verifications((counted, compared, judged))
-        at_rest = at_rest and self._rest()[1] and not facts.still_open(self._items)
+        at_rest = at_rest and self._rest()[1] and not facts.still_open(self.items)
         return replace(
             total,
-            settled=at_rest and not total.unsettled,
+            stable=at_rest and not total.unstable,
             lost=tuple(sorted(set(total.lost))),
             doubled=tuple(sorted(set(total.doubled))),
         )
 
     def _quarantined(self, digests: set[str]) -> set[str]:
-        found = quarantined_digests(self._objects, digests)
+        found = quarantined_digests(self.objects, digests)
         if found == digests:
             return found
-        self._clock.sleep_ms(_LATER_MS)
-        return found | quarantined_digests(self._objects, digests - found)
+        self.clock.sleep_ms(_LATER_MS)
+        return found | quarantined_digests(self.objects, digests - found)
 
     def _rest(self) -> tuple[int, bool]:
         """Messages in the queue, and whether there are none and no commit is open.
@@ -137,10 +126,10 @@ class Verifier:
         It looks for some seconds: one batch of the canary is under way for one or two.
         """
         for _ in range(_RESTS):
-            waiting = self._ingest.depth().total
+            waiting = self.ingest.depth().total
             if waiting == 0 and not self._has_open_commits():
                 return 0, True
-            self._clock.sleep_ms(_POLL_MS)
+            self.clock.sleep_ms(_POLL_MS)
         return waiting, False
 
     def _look_again(self, facts: LedgerFacts, dead: set[str], sent: SentBatches | None) -> int:
@@ -150,10 +139,10 @@ class Verifier:
             names |= doubtful_ids(sent, facts)
         if not names:
             return 0
-        self._clock.sleep_ms(_LATER_MS)
-        waiting = self._ingest.depth().total
-        facts.look_again(self._items, sorted(names))
+        self.clock.sleep_ms(_LATER_MS)
+        waiting = self.ingest.depth().total
+        facts.look_again(self.items, sorted(names))
         return waiting
 
     def _has_open_commits(self) -> bool:
-        return bool(waiting_commits(self._items, self._view.shards).open)
+        return bool(waiting_commits(self.items, self.view.shards).open)

@@ -97,7 +97,7 @@ def rebuild_usage(
     counts = {
         "hours": result.hours,
         "repaired": result.repaired,
-        "unsettled": len(result.unsettled),
+        "unsettled": len(result.unstable),
         "closed": len(result.closed),
         "damaged": len(result.damaged),
     }
@@ -114,8 +114,8 @@ def rebuild_usage(
             f"Rows of {len(result.damaged)} hours of closed months are not what was frozen.",
             f"See which files: metering period verify {month}",
         )
-    if result.unsettled:
-        raise CommandFailedError(f"{len(result.unsettled)} hours did not settle.", "Run the command again.")
+    if result.unstable:
+        raise CommandFailedError(f"{len(result.unstable)} hours did not settle.", "Run the command again.")
 
 
 @contextmanager
@@ -136,10 +136,10 @@ def _hours() -> Iterator[Callable[[RebuildStep], None]]:
 def rebuild_markers(session: Session) -> None:
     """Put back the markers of batches that have rows and none. A later copy of such a batch is a duplicate, flagged."""
     result = lake_jobs(session.region()).rebuilder.markers()
-    counts = {"batches": result.batches, "rebuilt": result.rebuilt, "unsettled": len(result.unsettled)}
+    counts = {"batches": result.batches, "rebuilt": result.rebuilt, "unsettled": len(result.unstable)}
     session.write(counts_answer(counts))
-    if result.unsettled:
+    if result.unstable:
         raise CommandFailedError(
-            f"Batches of {len(result.unsettled)} hours were left out: a commit stays open there.",
+            f"Batches of {len(result.unstable)} hours were left out: a commit stays open there.",
             "Run the command again.",
         )

@@ -161,13 +161,13 @@ def wait_until_all_settled(
 def verification_answer(result: Verification) -> Answer:
     """The contract's answer to `verify`."""
     document: dict[str, Json] = {
-        "settled": result.settled,
+        "settled": result.stable,
         **{name: getattr(result, name) for name in COUNTS},
         "lost": [*result.lost],
         "doubled": [*result.doubled],
         "unexpected": [{"batch": name, "problem": problem} for name, problem in result.unexpected],
         "differences": [_difference_document(difference) for difference in result.differences],
-        "unsettled": [rfc3339(hour_s) for hour_s in result.unsettled],
+        "unsettled": [rfc3339(hour_s) for hour_s in result.unstable],
         "metered": {"bytes": str(result.metered.bytes), "records": result.metered.records},
         "keys": result.keys,
         "promised": {"bytes": str(result.promised.bytes), "records": result.promised.records},
@@ -175,7 +175,7 @@ def verification_answer(result: Verification) -> Answer:
         "passed": result.passed,
     }
     row: dict[str, Cell] = {
-        "settled": result.settled,
+        "settled": result.stable,
         **{name: getattr(result, name) for name in COUNTS},
         "lost": len(result.lost),
         "doubled": len(result.doubled),
@@ -198,9 +198,9 @@ def explain(result: Verification) -> None:
         _say_some(title, names)
     _say_some("Unexpected", [f"{name}: {problem}" for name, problem in result.unexpected])
     _say_some("Different", [_difference_text(difference) for difference in result.differences])
-    for hour_s in result.unsettled[:_SHOWN]:
+    for hour_s in result.unstable[:_SHOWN]:
         say(f"{rfc3339(hour_s)} is still being written to: nothing is said of it. Run it again.", style="yellow")
-    if result.in_flight or not result.settled:
+    if result.in_flight or not result.stable:
         say("Not settled: messages are in flight or a commit is open. Wait with --wait 10m.", style="yellow")
     if result.dead:
         say(f"{result.dead} in the dead-letter queue. See: metering dlq list; metering dlq redrive", style="yellow")

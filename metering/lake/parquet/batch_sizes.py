@@ -12,6 +12,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from metering.intake.messages import SCHEMA
 from metering.lake.batch_sizes import BatchSizes
 from metering.lake.parquet.hour_rows import HOUR_SCHEMA, decoding, parquet_file, staged_hour
 from metering.lake.parquet.ordering import one_chunk
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 _PART_ROWS = 2_000_000
 _LEVEL = 6
 _FIELDS = ("account_id", "service", "resource_id", "direction", "from_location", "to_location", "bytes")
+_TIMES = ("start_time", "end_time")
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
 
 
@@ -46,7 +48,7 @@ class _Batch(msgspec.Struct):
     batch_id: str
     record_count: int
     records: list[_Record]
-    schema: str = "metering.batch/1"
+    schema: str = SCHEMA
 
 
 class JsonBatchSizer:
@@ -105,9 +107,6 @@ def _batches(tables: list[pa.Table]) -> Iterator[tuple[int, _Batch]]:
     for batch_id, group in groupby(rows, key=lambda row: row[0]):
         records = [_Record(*row[1:]) for row in group]
         yield len(records), _Batch(batch_id=batch_id, record_count=len(records), records=records)
-
-
-_TIMES = ("start_time", "end_time")
 
 
 def _compressed_bytes(body: bytes) -> int:

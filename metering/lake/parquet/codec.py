@@ -9,9 +9,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from metering.intake.formats.columns import arrow
 from metering.intake.formats.rows import BatchRows
 from metering.intake.instants import HOUR_US, SECOND_US
-from metering.lake.parquet.schema import BOOKED_HOUR, STAGING_SCHEMA
+from metering.lake.parquet.schema import BOOKED_HOUR, INSTANT, STAGING_SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -95,9 +96,9 @@ class _Columns:
         }
         self._flush_strings()
         columns["resource_id"] = pa.chunked_array(self._resource_ids, pa.string())
-        columns["bytes"] = _numbers(self._sizes)
-        columns["start_time"] = _numbers(self._starts).cast(pa.timestamp("us", tz="UTC"))
-        columns["end_time"] = _numbers(self._ends).cast(pa.timestamp("us", tz="UTC"))
+        columns["bytes"] = arrow(self._sizes)
+        columns["start_time"] = arrow(self._starts).cast(INSTANT)
+        columns["end_time"] = arrow(self._ends).cast(INSTANT)
         batch_index = array("i")
         for number, rows in enumerate(self._batch_rows):
             batch_index.extend(array("i", [number]) * rows)
@@ -126,7 +127,7 @@ class _Columns:
             self._strings = []
 
     def _booked_hours(self) -> pa.Array:
-        hours = pc.multiply(pc.divide(_numbers(self._starts), HOUR_US), HOUR_US // SECOND_US)
+        hours = pc.multiply(pc.divide(arrow(self._starts), HOUR_US), HOUR_US // SECOND_US)
         if not self._rebooked:
             return hours
         booked: list[int] = hours.to_pylist()
@@ -140,10 +141,6 @@ def _dictionary(values: list[str], indices: pa.Array) -> pa.DictionaryArray:
     numbers = {value: number for number, value in enumerate(dict.fromkeys(values))}
     places = pa.array([numbers[value] for value in values], pa.int32())
     return pa.DictionaryArray.from_arrays(places.take(indices), pa.array(list(numbers), pa.string()))
-
-
-def _numbers(numbers: array[int]) -> pa.Array:
-    return pa.Array.from_buffers(pa.int64(), len(numbers), [None, pa.py_buffer(numbers)])
 
 
 def _hours(booked: pa.ChunkedArray) -> Iterator[tuple[int, int]]:

@@ -11,7 +11,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from metering.errors import ObjectDamagedError
-from metering.lake.parquet.schema import BOOKED_HOUR, LAKE_SCHEMA
+from metering.intake.instants import SECOND_US
+from metering.lake.parquet.schema import BOOKED_HOUR, INSTANT, LAKE_SCHEMA
 from metering.units import HOUR_S
 
 if TYPE_CHECKING:
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 
     from metering.lake.rows import TimeSlice
 
-_MICROS = 1_000_000
-_INSTANT = pa.timestamp("us", tz="UTC")
 _TEXT = pa.dictionary(pa.int32(), pa.string())
 
 
@@ -75,7 +74,7 @@ def staged_hour(body: bytes, hour_s: int) -> pa.Table:
 
 def instant(epoch_s: int) -> pa.Scalar:
     """A time as the lake's columns have it."""
-    return pa.scalar(epoch_s * _MICROS, _INSTANT)
+    return pa.scalar(epoch_s * SECOND_US, INSTANT)
 
 
 def taken(times: TimeSlice, hour_s: int) -> pc.Expression:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from metering.intake.instants import SECOND_US
 from metering.lake.parquet.hour_rows import HOUR_SCHEMA
 
 # A record's start, as seconds from the booked hour, takes 24 bits: 97 days to both sides. What is farther is cut off.
 _START_BITS = 24
 _START_MIDDLE = 1 << (_START_BITS - 1)
-_MICROS = 1_000_000
 # Dictionaries larger than this are cut down to the values that are used.
 _SMALL_DICTIONARY = 4_096
 
@@ -43,7 +43,7 @@ def by_resource(table: pa.Table, hour_s: int) -> pa.Table:
 def start_offsets(starts: pa.ChunkedArray | pa.Array, hour_s: int) -> pa.Array:
     """Seconds from the booked hour, moved and cut so that they are 0 to 2^24 - 1."""
     array = starts.combine_chunks() if isinstance(starts, pa.ChunkedArray) else starts
-    seconds = pc.divide(array.cast(pa.int64()), _MICROS)
+    seconds = pc.divide(array.cast(pa.int64()), SECOND_US)
     moved = pc.subtract(seconds, hour_s - _START_MIDDLE)
     return pc.min_element_wise(pc.max_element_wise(moved, 0), 2 * _START_MIDDLE - 1)
 

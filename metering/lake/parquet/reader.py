@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from metering.intake.formats.exact_sums import halves, joined
+from metering.intake.instants import HOUR_US
 from metering.lake.parquet.hour_rows import TEXT_COLUMNS, decoding, row_groups_of, taken
 from metering.lake.rows import OWN_HOUR
 from metering.units import HOUR_S
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from metering.ledger.row_sources import RowSource
     from metering.stores.objects import ObjectStore
 
-_MICROS = 1_000_000
 _NUMBERS = ("low", "high", "records")
 # Partial sums that are kept before they are summed again.
 _PARTIAL_ROWS = 500_000
@@ -174,6 +174,6 @@ def _halves(table: pa.Table, query: RowQuery) -> pa.Table:
 
 def _column(table: pa.Table, column: str) -> pa.ChunkedArray:
     if column == OWN_HOUR:
-        seconds = pc.divide(table.column("start_time").cast(pa.int64()), _MICROS)
-        return pc.multiply(pc.divide(seconds, HOUR_S), HOUR_S)
+        hours = pc.divide(table.column("start_time").cast(pa.int64()), HOUR_US)
+        return pc.multiply(hours, HOUR_S)
     return table.column(column)

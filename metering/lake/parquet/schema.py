@@ -11,13 +11,15 @@ import pyarrow as pa
 from metering.lake.rows import LAKE_COLUMNS
 
 _NAME = pa.dictionary(pa.int32(), pa.string())
-_INSTANT = pa.timestamp("us", tz="UTC")
+INSTANT = pa.timestamp("us", tz="UTC")
+"""Type of the lake's times."""
+
 # Types of the columns that are no names: names repeat, so they are dictionary-encoded.
 _TYPES: dict[str, pa.DataType] = {
     "resource_id": pa.string(),
     "bytes": pa.int64(),
-    "start_time": _INSTANT,
-    "end_time": _INSTANT,
+    "start_time": INSTANT,
+    "end_time": INSTANT,
 }
 
 BOOKED_HOUR = "booked_hour"

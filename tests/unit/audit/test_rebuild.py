@@ -47,7 +47,7 @@ def test_a_run_that_is_cut_off_at_any_call_did_no_harm_and_the_next_one_does_the
         done = {key: total for key, total in world.usage().items() if total != Total(0, 0)}
         assert all(before[key] == total for key, total in done.items())
         halves += 0 < len(done) < len(before)
-        assert not world.jobs.rebuilder.usage().unsettled
+        assert not world.jobs.rebuilder.usage().unstable
         assert world.usage() == before
         if not died:
             break
@@ -105,7 +105,7 @@ def test_usage_items_of_a_closed_month_stay_as_they_are_and_nothing_is_booked_fo
     change(world.items, second, 5)
     before = world.usage()
     result = world.jobs.rebuilder.usage()
-    assert (result.repaired, result.unsettled, result.damaged) == (0, (), ())
+    assert (result.repaired, result.unstable, result.damaged) == (0, (), ())
     assert set(result.closed) == {FIRST_S, AFTER_S - HOUR_S}
     assert world.usage() == before
     # No bill is wrong, so a correction would count the same bytes a second time.
