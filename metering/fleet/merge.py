@@ -1,7 +1,7 @@
-"""Several regions as one: their verifications added up, and the batch ids that are in more than one.
+"""Verification of several regions: the sum of their findings, and the batch ids that are in more than one region.
 
-The ledgers do not know each other, so a batch that was sent to two regions is counted in both. Only a look at all of
-them finds it.
+The ledgers of two regions do not know each other, so a batch that was sent to both is counted in both. Only a look at
+all of them finds it.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 
 def merged(results: Iterable[Verification], several: Mapping[str, Sequence[str]]) -> Verification:
-    """The sum of the regions' verifications, and what `in_several` found."""
+    """Sum of the regions' verifications. `several` (see `in_several`) is added as unexpected."""
     total = sum_verifications(results)
     doubled = [(batch_id, f"is in more than one region: {', '.join(names)}") for batch_id, names in several.items()]
     return replace(total, unexpected=(*total.unexpected, *doubled))
 
 
 def in_several(regions: Mapping[str, ItemStore]) -> dict[str, tuple[str, ...]]:
-    """Batch ids that have a verdict in more than one region, with those regions. The canary's are left out."""
+    """Batch ids with a verdict in more than one region, with those regions. The canary's ids are left out."""
     first: dict[str, str] = {}
     several: dict[str, tuple[str, ...]] = {}
     for region, items in regions.items():

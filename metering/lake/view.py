@@ -1,7 +1,7 @@
-"""The one exact view of everything accepted: published files, and staging for what is not published yet.
+"""The exact view of all accepted rows: published files, and staging objects of rows that are not published yet.
 
-docs/protocol.md, Reader of one hour. Published hours are read before pointers, and again after them; a missing staging
-object is a reason to start again, never to skip it.
+docs/protocol.md, Reader of one hour. Published files are read before pointers, and again after them. A reader that
+misses a staging object starts again; it never skips the object.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Look:
-    """Items of an hour as they were read once: published hours, then pointers."""
+    """Items of an hour as they were read once: first its published files, then its pointers."""
 
     published: list[Item]
     pointers: list[Item]
@@ -72,10 +72,10 @@ class _Look:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LakeView:
-    """Reads hours.
+    """Gives one consistent view of the rows of an hour.
 
     Attributes:
-        attempts: How often one hour is begun again before the reader gives up; each needs a change under its feet.
+        attempts: Most attempts at one hour. Each retry means that the hour changed during the read.
     """
 
     items: ItemStore
@@ -85,7 +85,7 @@ class LakeView:
     attempts: int = 50
 
     def hour_between(self, hour_s: int) -> HourState:
-        """Interval-exact: all that was committed before this call, nothing that was committed after it returns.
+        """Interval-exact state: every commit from before this call is in it, and none from after its return.
 
         Raises:
             UnavailableError: The hour changed too often while it was read.
@@ -93,7 +93,7 @@ class LakeView:
         return self._hour(hour_s, agrees=lambda _, seen: seen.published_keys == _sort_keys(self._published(hour_s)))
 
     def hour_snapshot(self, hour_s: int) -> HourState:
-        """Moment-exact: the state at one moment of this call.
+        """Moment-exact state: the hour as it was at one moment during this call.
 
         Raises:
             UnavailableError: The hour changed too often while it was read.
@@ -101,17 +101,17 @@ class LakeView:
         return self._hour(hour_s, agrees=lambda before, seen: before is not None and before.keys == seen.keys)
 
     def read(self, hour_s: int, work: Callable[[HourState], T], *, exact: bool = False) -> T:
-        """Do something with the rows of an hour; begun again when a staging object goes away under it.
+        """Call `work` with the state of an hour; again with a new state when a staging object disappears meanwhile.
 
         Raises:
             UnavailableError: The hour changed too often while it was read.
-            LedgerCorruptError: A published file is gone, or a staging object that nothing supersedes.
+            LedgerCorruptError: A published file is gone, or a staging object that no published file replaces.
         """
         missing = ""
         for _ in range(self.attempts):
             state = self.hour_snapshot(hour_s) if exact else self.hour_between(hour_s)
             if any(source.key == missing for source in state.sources):
-                # Still named after it was missed once: it did not go because its rows are elsewhere.
+                # The hour still names it after it was missed once: its rows did not move to a published file.
                 raise LedgerCorruptError(f"{missing} is gone, and hour {hour_label(hour_s)} still needs it")
             try:
                 return work(state)
@@ -122,7 +122,7 @@ class LakeView:
         raise _busy(hour_s)
 
     def hour_totals(self, hour_s: int, query: RowQuery, *, exact: bool = False) -> dict[Group, Total]:
-        """Exact totals of an hour's rows by the columns of the query, counted from the rows."""
+        """Exact totals of an hour by the columns of the query, counted from the rows."""
         return self.read(hour_s, lambda state: self.reader.totals(state.sources, query), exact=exact)
 
     def hour_usage(self, hour_s: int) -> dict[UsageKey, Total]:
@@ -130,29 +130,29 @@ class LakeView:
         return usage_of(hour_s, self.hour_totals(hour_s, USAGE_QUERY))
 
     def totals(self, hours: Iterable[int], query: RowQuery) -> dict[Group, Total]:
-        """Exact totals over hours, each interval-exact. Across hours there is no common moment."""
+        """Exact totals over several hours. Each hour is interval-exact; they have no common moment."""
         totals: dict[Group, Total] = {}
         for hour_s in hours:
             add_totals(totals, self.hour_totals(hour_s, query))
         return totals
 
     def hours(self, *, from_s: int = 0, to_s: int | None = None) -> list[int]:
-        """Hours of `[from_s, to_s)` that have anything, in order.
+        """Hours of `[from_s, to_s)` that have rows, in order.
 
-        Pending is listed before the lake: a pair leaves pending only after its file is there.
+        Pending is listed before the lake: a pair leaves pending only after its file was put.
         """
         hours = self._pending_hours()
         hours.update(self._lake_hours(from_s, to_s))
         return sorted(hour_s for hour_s in hours if from_s <= hour_s and (to_s is None or hour_s < to_s))
 
     def first_hour_s(self) -> int | None:
-        """The first hour that has anything, or None; without listing the others of the lake."""
+        """The first hour that has rows, or None. The rest of the lake is not listed."""
         hours = self._pending_hours()
         hours.update(islice(self._lake_hours(0, None), 1))
         return min(hours, default=None)
 
     def _hour(self, hour_s: int, *, agrees: Callable[[_Look | None, _Look], bool]) -> HourState:
-        """The first look that `agrees`, which is asked with the look before it, or None."""
+        """State of the first look that agrees. `agrees` is called with the previous look, or None, and the new one."""
         before: _Look | None = None
         for _ in range(self.attempts):
             published = self._published(hour_s)
@@ -172,7 +172,7 @@ class LakeView:
         }
 
     def _lake_hours(self, from_s: int, to_s: int | None) -> Iterator[int]:
-        """Hours that have a lake file; of a range, no other part of the lake is listed."""
+        """Hours that have a lake file, in order. Only the range's part of the lake is listed."""
         end = None if to_s is None else lake_prefix(-(-to_s // HOUR_S) * HOUR_S)
         for info in self.objects.list(LAKE_PREFIX, after=lake_prefix(max(from_s, 0))):
             if end is not None and info.key >= end:
@@ -195,7 +195,7 @@ def _sort_keys(items: list[Item]) -> list[str]:
 
 
 def _hour_of_key(key: str) -> int | None:
-    """None for what is no lake file: a folder that a console made, what an engine left."""
+    """Hour of a lake file; None for other objects, such as a console's folder or an engine's leftover."""
     try:
         _, date, hour, _ = key.split("/")
         return parse_hour(f"{date.removeprefix('dt=')}T{hour.removeprefix('hour=')}")

@@ -1,4 +1,4 @@
-"""One booked hour as a pass found it, and what differs in it."""
+"""Comparison of one booked hour: the figures that a pass read, and their differences."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HourCheck:
-    """One booked hour, as one pass found it.
+    """Result of one pass over one booked hour.
 
     Attributes:
-        stable: Nothing changed while it was read and no commit of it is open; only then the figures are comparable.
-        markers: None where markers may have expired.
-        rows: Lake and staging: counted from the rows if `deep`, else as the ledger says.
-        differences: By key and by batch if `deep`, else one for the hour.
+        stable: Nothing changed during the pass, and no commit of the hour is open: the figures are comparable.
+        markers: Total of the markers; None where they may have expired.
+        rows: Total of lake and staging: counted from the rows if `deep`, otherwise taken from the ledger.
+        differences: By key and by batch if `deep`, otherwise at most one for usage and one for markers.
     """
 
     hour_s: int
@@ -37,11 +37,11 @@ class HourCheck:
 
     @property
     def agrees(self) -> bool:
-        """Settled, and all three are equal."""
+        """Whether the hour was stable, and all three totals are equal."""
         return self.stable and not self.differences
 
     def confirms(self, other: HourCheck) -> bool:
-        """Whether both passes show the same difference."""
+        """Whether both passes were stable and show the same differences."""
         if not (self.stable and other.stable):
             return False
         if self.deep and other.deep:
@@ -54,7 +54,7 @@ class HourCheck:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HourReading:
-    """What a pass read of one hour.
+    """Figures of one hour, as one pass read them.
 
     Attributes:
         markers_total: None where markers may have expired.
@@ -71,12 +71,12 @@ class HourReading:
     rows_by_batch: Mapping[str, Total]
 
     def check(self) -> HourCheck:
-        """Compare."""
+        """Compare markers, usage and rows."""
         hour_s, ledger = self.state.hour_s, self.state.total
         rows = ledger if self.rows_by_key is None else sum_totals(self.rows_by_key.values())
         found = list(self._keyed() if self.rows_by_key is not None else self._hourly(ledger))
         if self.rows_by_key is not None and rows != ledger:
-            # The files do not hold what the ledger says that they hold.
+            # The files do not hold the total that the ledger has for them.
             found.append(Difference(between="usage/rows", hour_s=hour_s, expected=ledger, found=rows))
         return HourCheck(
             hour_s=hour_s,
@@ -117,7 +117,7 @@ def _gaps(differences: Iterable[Difference]) -> dict[tuple[str, str, UsageKey | 
 
 
 def alert_fields(check: HourCheck, hours: int) -> dict[str, str | int]:
-    """What an alert says of a difference; `hours` are different in all."""
+    """Fields of an alert about the first difference of an hour; `hours` is the number of different hours."""
     worst = check.differences[0]
     return {
         "hour": rfc3339(check.hour_s),
@@ -133,7 +133,7 @@ def alert_fields(check: HourCheck, hours: int) -> dict[str, str | int]:
 
 
 def describe(difference: Difference) -> str:
-    """What differs: a usage key, a batch, or the hour as a whole."""
+    """Name the place of a difference: a usage key, a batch, or the whole hour."""
     if difference.key is not None:
         key = difference.key
         corrects = () if key.corrects_s is None else (f"corrects {rfc3339(key.corrects_s)}",)

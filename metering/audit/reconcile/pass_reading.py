@@ -1,4 +1,4 @@
-"""One pass of the reconciler over many hours: what it shall read, and what it has read."""
+"""One pass of the reconciler over many hours: its scope, and the figures that it read."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class PassScope:
     """Hours that a pass compares.
 
     Attributes:
-        hours: Hours to compare whatever is booked in them.
-        from_s, to_s: Usage of the hours in `[from_s, to_s)` is read.
-        deep: The rows are read, too, and not only what the ledger says of them.
-        only_hours: The pass compares `hours` only, and not also those that only usage or markers know.
-        limit: A scan calls it now and then; it may raise ScanTooLongError.
+        hours: Hours to compare, in order.
+        from_s, to_s: Usage is read for the hours in `[from_s, to_s)`.
+        deep: Whether rows are counted, or their totals taken from the ledger.
+        only_hours: Whether hours are left out that only usage or markers know.
+        limit: Called during scans; it may raise ScanTooLongError.
     """
 
     hours: Sequence[int]
@@ -44,19 +44,19 @@ class PassScope:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourcesAndUsage:
-    """Row sources and usage items by hour, as a pass read them one after the other."""
+    """Row sources and usage items by hour; the sources were read first."""
 
     sources: Mapping[int, HourState]
     usage: Mapping[int, HourUsage]
 
     def usage_of(self, hour_s: int) -> HourUsage:
-        """Usage items of an hour, which may have none."""
+        """Usage items of an hour; empty if it has none."""
         return self.usage.get(hour_s, HourUsage())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PassReading:
-    """What one pass read. Sources and usage were read twice, before and after all else.
+    """Figures that one pass read. Sources and usage were read twice, before and after everything else.
 
     Attributes:
         markers: All markers of the ledger.
@@ -72,7 +72,7 @@ class PassReading:
     open_hours: set[int]
 
     def hour(self, hour_s: int, *, with_markers: bool) -> HourReading:
-        """What was read of one hour; without markers where they may have expired."""
+        """Figures of one hour. `with_markers` is False where markers may have expired."""
         return HourReading(
             state=self.after.sources[hour_s],
             stable=self._is_unchanged(hour_s) and hour_s not in self.open_hours,

@@ -1,7 +1,7 @@
 """The reconciler: hour by hour, markers = usage = lake and staging, in rows and bytes, tolerance 0 (I2).
 
-docs/protocol.md, Reconcile. One pass reads the hour's sources, the usage table, both again, and counts only if neither
-changed and no commit of the hour is open. An alarm needs two passes, a minute apart, with the same difference.
+docs/protocol.md, Reconcile. One pass reads the hour's sources and the usage table, and then both again. It counts only
+if neither changed and no commit of the hour is open. An alarm needs the same difference in two passes, a minute apart.
 """
 
 from __future__ import annotations
@@ -30,18 +30,19 @@ if TYPE_CHECKING:
     from metering.stores.telemetry import Alerts, Metrics
     from metering.usage.totals import Total, UsageKey
 
-# Alerts name so many hours; all of them are counted.
+# Most hours that get an alert of their own; all of them are counted.
 _HOURS_NAMED = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReconciliationResult:
-    """What a reconciliation found.
+    """Result of a reconciliation.
 
     Attributes:
-        checks: Of every hour the last pass over it, in order.
+        checks: Last pass over each hour, in order.
         different: Hours in which two passes showed the same difference.
-        unstable: Hours that kept changing, or have an open commit: nothing can be said of them.
+        unstable: Hours that kept changing, or have an open commit: they were not compared.
+        markers: All markers of the ledger, as the first pass read them.
     """
 
     checks: tuple[HourCheck, ...]
@@ -52,12 +53,12 @@ class ReconciliationResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reconciler:
-    """Compares.
+    """Compares markers, usage and lake, hour by hour.
 
     Attributes:
         marker_life_s: Hours whose markers may have expired are compared without them.
         wait_ms: Time between two passes over an hour that did not agree.
-        passes: Passes over such an hour at most.
+        passes: Most passes over such an hour.
     """
 
     items: ItemStore
@@ -73,7 +74,7 @@ class Reconciler:
     def run(
         self, *, from_s: int, to_s: int, deep: bool = False, limit: Callable[[], None] = no_limit
     ) -> ReconciliationResult:
-        """`check`, and tell people about what is different.
+        """Do `check`, and send alerts about the differences.
 
         Raises:
             UnavailableError: An hour could not be read.
@@ -84,7 +85,7 @@ class Reconciler:
         return result
 
     def tell(self, hours: int, different: Sequence[HourCheck]) -> None:
-        """Count what was compared, and page for what is different."""
+        """Count the compared hours, and page for the different ones."""
         self.metrics.count("ReconciledHours", hours)
         self.metrics.count("ReconciliationDifferencesFound", len(different))
         for check in different[:_HOURS_NAMED]:
@@ -93,7 +94,7 @@ class Reconciler:
     def check(
         self, *, from_s: int, to_s: int, deep: bool = False, limit: Callable[[], None] = no_limit
     ) -> ReconciliationResult:
-        """Compare every hour of `[from_s, to_s)` in which anything is booked anywhere."""
+        """Compare every hour of `[from_s, to_s)` that has a row source, usage or a marker."""
         hours = self.view.hours(from_s=from_s, to_s=to_s)
         first = self._read(PassScope(hours=hours, from_s=from_s, to_s=to_s, deep=deep, limit=limit))
         checks = self._checks(first)
@@ -115,11 +116,11 @@ class Reconciler:
         )
 
     def may_lack_markers(self, hour_s: int) -> bool:
-        """Whether a marker of the hour can have expired: it was written an hour before it at the earliest."""
+        """Whether a marker of the hour can have expired. It was written an hour before the hour at the earliest."""
         return hour_s - HOUR_S + self.marker_life_s <= self.clock.now_ms() // 1000
 
     def _read(self, scope: PassScope) -> PassReading:
-        """One pass. The order is the protocol's: sources, usage, sources again, usage again."""
+        """Read one pass in the order of the protocol: sources, usage, sources again, usage again."""
         open_hours = waiting_commits(self.items, self.shards).open_hours
         sources = {hour_s: self.view.hour_snapshot(hour_s) for hour_s in scope.hours}
         usage = survey_usage(self.items, from_s=scope.from_s, to_s=scope.to_s, limit=scope.limit)
@@ -127,7 +128,7 @@ class Reconciler:
         markers = survey_markers(self.items, detailed=detailed, limit=scope.limit)
         if not scope.only_hours:
             elsewhere = {*usage, *(h for h in markers.hours if scope.from_s <= h < scope.to_s)} - set(sources)
-            # They had no source when the pass began; if they have one now, they changed and are not settled.
+            # These hours had no source when the pass began. If they have one now, they changed and are not stable.
             sources |= {hour_s: _empty(hour_s) for hour_s in elsewhere}
         rows_by_key = {hour_s: self._rows(hour_s) for hour_s in sources} if scope.deep else {}
         rows_by_batch = {hour_s: self._batches(hour_s) for hour_s in detailed}
@@ -150,14 +151,14 @@ class Reconciler:
         }
 
     def look(self, hour_s: int, accounts: frozenset[str]) -> tuple[HourCheck, HourUsage]:
-        """One deep pass over one hour's usage and rows, without markers and without reading the whole tables.
+        """Do one deep pass over usage and rows of one hour. It reads neither markers nor a whole table.
 
         Args:
-            hour_s: The hour.
-            accounts: Whose usage is read beside that of accounts that have rows.
+            hour_s: The hour to compare.
+            accounts: Accounts whose usage is read in addition to accounts with rows.
         """
         before = self.view.hour_snapshot(hour_s)
-        # Asked before usage is read: what is applied by then is booked whole.
+        # This is asked before usage is read: a commit that is applied by then is booked whole.
         unfinished = self._has_open_commit(before)
         rows = self._rows(hour_s)
         accounts = accounts.union(key.account_id for key in rows)
@@ -176,10 +177,10 @@ class Reconciler:
         return reading.check(), usage
 
     def _has_open_commit(self, state: HourState) -> bool:
-        """Whether a commit of the hour is open, without reading all that is pending.
+        """Whether a commit of the hour is open. It does not read the whole list of pending commits.
 
-        The hour's pointers name every one that matters: a commit books usage only after its pointers, and an open one
-        is in no run.
+        The hour's pointers name every commit that matters: a commit books usage only after it has put its pointers, and
+        an open commit is in no run.
         """
         staged = [commit_key(commit_id_of(source.key)) for source in state.sources if source.staged]
         found = self.items.get_many(Table.LEDGER, staged)

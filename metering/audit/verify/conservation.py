@@ -1,4 +1,4 @@
-"""I1: each distinct batch that was sent has one verdict, or is in flight or dead without one."""
+"""Conservation (I1): each distinct batch that was sent has one verdict, or is in flight or dead without one."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from metering.stores.queues import Queue
 
 _PEEK_MESSAGES = 10
-# Long enough to look at all of them, short enough that a killed look does not hide them for long.
+# Long enough to look at all messages, and short enough that a killed look does not hide them for long.
 _PEEK_HIDDEN_S = 20
 _EMPTY_PEEKS = 3
 
 
 def peek_bodies(queue: Queue) -> list[str]:
-    """Bodies of all messages of a queue that nobody works on; they stay where they are."""
+    """Bodies of all messages of a queue without a consumer. The messages stay in the queue."""
     seen: dict[str, tuple[str, str]] = {}
     empty = 0
     try:
@@ -47,7 +47,7 @@ def peek_bodies(queue: Queue) -> list[str]:
 
 
 def names_of(bodies: list[str], bucket: str) -> set[str]:
-    """What the batches in message bodies are known by: their ids, or the digest where a body has none."""
+    """Names of the batches in message bodies: their ids, or the digest of a body without an id."""
     names: set[str] = set()
     for body in bodies:
         batches = [batch for batch in read_body(body, bucket=bucket) if not isinstance(batch, NoBatch)]
@@ -57,10 +57,10 @@ def names_of(bodies: list[str], bucket: str) -> set[str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Whereabouts:
-    """Where batches were found.
+    """Places where batches were found.
 
     Attributes:
-        facts: What the ledger says.
+        facts: The ledger.
         dead: Names of batches in the dead-letter queue.
         waiting: Number of messages in the ingest queue.
     """
@@ -71,7 +71,7 @@ class Whereabouts:
 
 
 def count_ledger(found: Whereabouts, *, from_s: int, to_s: int) -> Verification:
-    """Count verdicts of batches with records in the range, or decided in it; without a manifest `sent` is their sum."""
+    """Count the verdicts of batches that have records in the range, or were decided in it. `sent` is their sum."""
     facts = found.facts
     markers = [marker for marker in facts.markers.values() if _touches(marker, from_s, to_s)]
     accepted = sum(marker.verdict == "accepted" for marker in markers)
@@ -88,7 +88,7 @@ def count_ledger(found: Whereabouts, *, from_s: int, to_s: int) -> Verification:
 
 
 def doubtful_ids(sent: SentBatches, facts: LedgerFacts) -> set[str]:
-    """Batches of a manifest that are not all that they must be: each is looked at again before anything is said."""
+    """Ids of a manifest whose verdicts are not the expected ones. The caller reads each again before it judges."""
     return {batch_id for batch_id, contents in sent.contents.items() if _is_doubtful(batch_id, contents, facts)}
 
 
@@ -100,7 +100,7 @@ def _is_doubtful(batch_id: str, contents: list[SentContent], facts: LedgerFacts)
 
 
 def chosen_contents(sent: SentBatches, facts: LedgerFacts) -> dict[str, SentContent]:
-    """The content that each accepted batch id was sent with; the first one if the ledger has a content never sent."""
+    """Accepted content of each accepted batch id; its first content if the ledger accepted one that was never sent."""
     chosen: dict[str, SentContent] = {}
     for batch_id, contents in sent.contents.items():
         marker = facts.markers.get(batch_id)
@@ -112,12 +112,12 @@ def chosen_contents(sent: SentBatches, facts: LedgerFacts) -> dict[str, SentCont
 def count_sent(
     sent: SentBatches, chosen: Mapping[str, SentContent], found: Whereabouts, quarantined: set[str]
 ) -> Verification:
-    """Count the verdicts of what a manifest says was sent.
+    """Count the verdicts of the contents of a manifest.
 
     Args:
         sent: The manifest.
         chosen: Its accepted contents, see `chosen_contents`.
-        found: Where its batches were found.
+        found: Places where its batches were found.
         quarantined: Digests of bodies without a batch id that lie in quarantine.
     """
     decided = {batch_id: marker for batch_id in sent.contents if (marker := found.facts.markers.get(batch_id))}
@@ -142,8 +142,8 @@ def count_sent(
 
 
 def quarantined_digests(objects: ObjectStore, wanted: set[str]) -> set[str]:
-    """Which of the bodies without a batch id lie in quarantine."""
-    # A body that is no JSON at all is known by its own digest: no need to look through all of them.
+    """Digests of those wanted bodies without a batch id that lie in quarantine."""
+    # A body that is not JSON has its own digest as its key, so there is no need to list all objects.
     found = {digest for digest in wanted if objects.head(quarantined_batch_key("", digest)) is not None}
     for info in objects.list(QUARANTINED_BATCHES_PREFIX) if found != wanted else ():
         batch = QuarantinedBatch.decode(objects.get(info.key), info.key)
@@ -181,7 +181,7 @@ def _unexpected(
 
 
 def _undecided(names: list[str], found: Whereabouts) -> Verification:
-    """Count contents without a verdict: dead if they lie there, in flight while anything is, else lost."""
+    """Count contents without a verdict: dead, else in flight while the ingest queue is not empty, else lost."""
     elsewhere = [name for name in names if name not in found.dead]
     dead = len(names) - len(elsewhere)
     if found.waiting:

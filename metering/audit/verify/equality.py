@@ -1,8 +1,8 @@
-"""I2: markers, usage table and visible rows say the same, hour by hour and key by key; tolerance 0.
+"""Equality (I2): markers, usage table and visible rows agree, hour by hour and key by key, with tolerance 0.
 
-The tables are read first and the rows later, so what is committed meanwhile differs for a while. Hours that differ are
-measured again as the reconciler does: markers, sources, usage, and all of it once more. A difference is one only if two
-passes over an hour at rest show the same; an hour that does not come to rest is named, and nothing is said of it.
+The tables are read first and the rows later, so a commit in between looks like a difference. An hour that differs is
+measured again as the reconciler does: markers, sources, usage, and all of them once more. A difference counts only if
+two stable passes over the hour show it. An hour that stays unstable is named and not judged.
 """
 
 from __future__ import annotations
@@ -29,19 +29,20 @@ if TYPE_CHECKING:
     from metering.stores.clock import Clock
     from metering.stores.items import ItemStore
 
-# Each batch's rows, summed by the columns of a usage key.
+# Rows of each batch, summed by the columns of a usage key.
 _BATCH_USAGE_QUERY = RowQuery(columns=("batch_id", *USAGE_COLUMNS))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HourFigures:
-    """One booked hour, as one pass found it.
+    """Figures of one booked hour, as one pass read them.
 
     Attributes:
-        stable: It was at rest while it was measured; a first look at it never says so.
-        rows: Visible rows by batch and key.
-        marked: What markers say, by batch.
-        with_markers: Whether rows without a marker mean anything: markers expire.
+        stable: Whether the hour was at rest during the pass; False for a first look.
+        rows: Totals of visible rows, by batch and key.
+        usage: Totals of the usage table, by key.
+        marked: Totals of the markers, by batch.
+        with_markers: Whether rows without a marker are a difference: markers expire.
     """
 
     hour_s: int
@@ -62,7 +63,7 @@ class HourFigures:
         return totals
 
     def differences(self) -> Iterator[Difference]:
-        """Batch by batch, and key by key."""
+        """Differences by batch, then by key."""
         visible = self.by_batch()
         for batch_id in sorted(self.marked.keys() | visible.keys() if self.with_markers else self.marked.keys()):
             expected, found = self.marked.get(batch_id, ZERO), visible.get(batch_id, ZERO)
@@ -77,7 +78,7 @@ class HourFigures:
                 yield Difference(between="usage/rows", hour_s=self.hour_s, key=key, expected=booked, found=found)
 
     def doubt(self) -> Doubt:
-        """What the next pass needs to know of it."""
+        """Summary of the hour for the next pass."""
         gaps = [(d.between, d.batch_id, d.key, d.found.minus(d.expected)) for d in self.differences()]
         return Doubt(
             stable=self.stable,
@@ -89,12 +90,12 @@ class HourFigures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Doubt:
-    """An hour that differed. Small, because it may be every hour of a region.
+    """Summary of an hour that differed. It is small, because every hour of a region may differ.
 
     Attributes:
-        gaps: Digest of what differed and by how much; empty if nothing did.
-        accounts: Who has rows or usage in it.
-        marked: What markers said, by batch.
+        gaps: Digest of the differences and their sizes; empty without any.
+        accounts: Accounts with rows or usage in the hour.
+        marked: Totals of the markers, by batch.
     """
 
     stable: bool
@@ -105,15 +106,15 @@ class Doubt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EqualityCheck:
-    """Compares what is booked in a range of hours.
+    """Compares markers, usage and rows in a range of hours.
 
     Attributes:
-        markers: As the ledger was read before.
+        markers: All markers, by batch id, from an earlier scan.
         chosen: Content that each batch of a manifest was accepted with; visible rows are subtracted from its
             unaccounted totals.
         markers_since_s: Hours before this may have lost their markers to age.
-        wait_ms: Between two passes over an hour that differs.
-        passes: Over such an hour at most, after the first look.
+        wait_ms: Time between two passes over an hour that differs.
+        passes: Most passes over such an hour after the first look.
     """
 
     items: ItemStore
@@ -126,7 +127,7 @@ class EqualityCheck:
     passes: int = 5
 
     def run(self, *, from_s: int, to_s: int) -> Verification:
-        """Compare every hour of `[from_s, to_s)` in which anything is booked anywhere."""
+        """Compare every hour of `[from_s, to_s)` that has usage, a marker or rows."""
         usage = survey_usage(self.items, from_s=from_s, to_s=to_s)
         marked = self._marked(from_s, to_s)
         parts: list[Verification] = []
@@ -145,9 +146,9 @@ class EqualityCheck:
         return sum_verifications(parts)
 
     def _judged(self, doubtful: Mapping[int, Doubt], *, last: bool) -> tuple[Verification, dict[int, Doubt]]:
-        """Measure again; also returns the hours of which nothing can be said yet.
+        """Measure doubtful hours again; also returns those that cannot be judged yet.
 
-        Open commits are asked for before and after each: they book as they go.
+        Open commits are listed before and after each hour, because they book usage meanwhile.
         """
         parts: list[Verification] = []
         rest: dict[int, Doubt] = {}
@@ -169,7 +170,7 @@ class EqualityCheck:
         return sum_verifications(parts), rest
 
     def _measure(self, hour_s: int, before: Doubt) -> HourFigures:
-        """One pass over one hour: sources, rows, usage, markers, and what can change of it once more."""
+        """Do one pass over one hour: sources, rows, usage and markers, then usage and sources once more."""
         state = self.view.hour_snapshot(hour_s)
         seen = self._figures(hour_s, HourUsage(), before.marked)
         accounts = before.accounts.union(key.account_id for keys in seen.rows.values() for key in keys)
@@ -191,7 +192,7 @@ class EqualityCheck:
         )
 
     def _marked_by_now(self, seen: HourFigures) -> dict[str, Total]:
-        """Markers of the hour, those that do not fit their rows read once more: rows never come before their marker."""
+        """Markers of the hour; those that do not match their rows are read again. A marker always precedes its rows."""
         marked, visible = dict(seen.marked), seen.by_batch()
         names = {name for name in marked.keys() | visible.keys() if marked.get(name) != visible.get(name)}
         found = self.items.get_many(Table.LEDGER, [marker_key(name) for name in sorted(names)])
@@ -202,7 +203,7 @@ class EqualityCheck:
         return marked
 
     def _counted(self, seen: HourFigures) -> Verification:
-        """An hour that was compared. Its rows are subtracted from the unaccounted totals of a manifest's batches."""
+        """Count a compared hour. Its rows are subtracted from the unaccounted totals of a manifest's batches."""
         by_batch = seen.by_batch()
         for batch_id, keys in seen.rows.items():
             if batch_id in self.chosen:
@@ -229,9 +230,9 @@ class EqualityCheck:
 def judge_contents(
     chosen: Mapping[str, SentContent], markers: Mapping[str, Marker], unstable: Iterable[int]
 ) -> Verification:
-    """Name the batches of a manifest of which something is missing, or there more than once.
+    """Name the batches of a manifest of which some records are missing, or visible more than once.
 
-    Batches with records in an unstable hour are left out: what such an hour shows of them says nothing.
+    Batches with records in an unstable hour are left out, because the rows of such an hour prove nothing.
     """
     moving = set(unstable)
     judged = {
@@ -246,7 +247,7 @@ def judge_contents(
 
 
 def _named(confirmed: HourFigures) -> Verification:
-    """Differences of an hour, and the batches that they are in."""
+    """Differences of an hour, and the batches with a difference."""
     lost: list[str] = []
     doubled: list[str] = []
     differences: list[Difference] = []
@@ -269,5 +270,5 @@ def _by_batch_and_key(hour_s: int, groups: Mapping[Group, Total]) -> dict[str, d
 
 
 def _own(key: UsageKey) -> UsageKey:
-    """The key as its sender knows it: a late record of a closed month is booked elsewhere."""
+    """Key as the sender knows it: a late record of a closed month is booked in another hour than its own."""
     return key if key.corrects_s is None else key._replace(hour_s=key.corrects_s, corrects_s=None)

@@ -1,4 +1,4 @@
-"""A manifest as verification needs it: contents by batch id, and what is still missing of each."""
+"""Contents of a manifest by batch id, and the totals of each that no reader has found yet."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, kw_only=True)
 class SentContent:
-    """One content of one batch id, however often it was sent.
+    """One content of one batch id. It may have been sent several times.
 
     Attributes:
         unaccounted: Totals of its metered records that no reader has found yet; empty once all was found once.
@@ -30,13 +30,13 @@ class SentContent:
     unaccounted: dict[UsageKey, Total]
 
     def matches(self, marker: Marker) -> bool:
-        """Whether this is the content that the marker accepted: no two contents of an id have equal sums."""
+        """Whether the marker accepted this content: no two contents of an id have equal sums."""
         return (marker.records, marker.metered) == (self.records, self.metered) and self.bytes == sum(
             total.bytes for total in marker.hours.values()
         )
 
     def found(self, key: UsageKey, total: Total) -> None:
-        """A reader found this much of it."""
+        """Subtract a total that a reader found."""
         left = self.unaccounted.get(key, ZERO).plus(Total(-total.bytes, -total.records))
         if left == ZERO:
             self.unaccounted.pop(key, None)
@@ -46,7 +46,7 @@ class SentContent:
 
 @dataclass(slots=True, kw_only=True)
 class SentBatches:
-    """Everything that a manifest says was sent.
+    """All contents of a manifest.
 
     Attributes:
         contents: By batch id, in the order of their numbers.
@@ -74,7 +74,7 @@ class SentBatches:
         return sent
 
     def add(self, other: SentBatches) -> None:
-        """Take in another manifest. What both have sent is one content and further copies."""
+        """Add another manifest. A content in both is one content and further copies."""
         self.nameless |= other.nameless
         for batch_id, contents in other.contents.items():
             known = self.contents.setdefault(batch_id, [])
@@ -93,7 +93,7 @@ class SentBatches:
 
     @property
     def expected(self) -> dict[str, int]:
-        """Number of contents that must end in each verdict, and of further copies (`duplicate`)."""
+        """Expected number of contents for each verdict, and of further copies (`duplicate`)."""
         rejected = sum(contents[0].rejected for contents in self.contents.values())
         return {
             "accepted": len(self.contents) - rejected,
@@ -103,12 +103,12 @@ class SentBatches:
         }
 
     def accepted_content(self, marker: Marker) -> SentContent | None:
-        """The content that a marker accepted, or None if it is none that was sent."""
+        """Content that a marker accepted, or None if no such content was sent."""
         contents = self.contents.get(marker.batch_id, [])
         return next((content for content in contents if content.matches(marker)), None)
 
     def hours(self) -> set[int]:
-        """Hours that any of its records lies in."""
+        """Hours of all its records."""
         return {
             key.hour_s for contents in self.contents.values() for content in contents for key in content.unaccounted
         }

@@ -1,4 +1,4 @@
-"""What a verification found."""
+"""Findings of a verification."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from metering.usage.totals import ZERO, Total, UsageKey, sum_totals
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-# Enough to see what is wrong; all of them are counted.
+# Most differences that a verification names: enough to find a fault.
 MAX_DIFFERENCES = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """Two places that must say the same and do not.
+    """Two totals that must be equal and are not.
 
     Attributes:
         between: `markers` and `rows` of one batch in one hour, or `usage` and `rows` of one key.
         batch_id: Empty for a key.
         key: None for a batch.
-        expected: What the first place says.
-        found: What the rows say.
+        expected: Total of the markers, or of the usage table.
+        found: Total of the rows.
     """
 
     between: Literal["markers/rows", "usage/rows"]
@@ -40,20 +40,20 @@ class Verification:
     """Findings of a verification, or of a part of it; parts are added up by `sum_verifications`.
 
     Attributes:
-        stable: Before and after the look nothing was in flight and no commit open, and every hour came to rest.
-        sent: Distinct contents: those of the manifest, or those that the ledger and the queues know of.
-        duplicate: Further copies of contents that have their verdict (a manifest knows them, the ledger does not).
+        stable: Whether nothing was in flight and no commit open, before and after, and every hour came to rest.
+        sent: Number of distinct contents: those of the manifest, or those in the ledger and the queues.
+        duplicate: Further copies of contents with a verdict. Only a manifest knows them.
         in_flight: Contents without a verdict while messages are in the queue.
         dead: Contents without a verdict in the dead-letter queue.
-        lost: Ids of batches without a verdict anywhere, or of whose records some are not visible.
-        doubled: Ids of batches of whose records some are visible or counted more than once.
-        unexpected: Id (or digest) and what is wrong: a verdict that differs from what the manifest expects.
+        lost: Ids of batches that have no verdict, or some invisible records.
+        doubled: Ids of batches that have some records visible or counted more than once.
+        unexpected: Id (or digest) and problem of batches whose verdict differs from the manifest.
         differences: At most MAX_DIFFERENCES of them.
-        unstable: Hours that kept changing or have an open commit: nothing is said of what differs in them.
-        keys: Totals of an hour and usage key that were compared between usage table and visible rows.
-        metered: Sum of visible rows in the range.
-        promised: With a manifest: what its sender says that the contents that were accepted add up to.
-        proven: With a manifest: what the visible rows of its batches add up to.
+        unstable: Hours that kept changing or have an open commit; their differences are not judged.
+        keys: Number of usage keys that were compared between usage table and visible rows.
+        metered: Total of visible rows in the range.
+        promised: Total of the accepted contents as their sender computed it; zero without a manifest.
+        proven: Total of visible rows of the manifest's batches; zero without a manifest.
     """
 
     stable: bool = True
@@ -76,13 +76,13 @@ class Verification:
 
     @property
     def passed(self) -> bool:
-        """Settled, and nothing lost, doubled, dead, unexpected or different."""
+        """Whether the look was stable, and nothing is lost, doubled, dead, unexpected or different."""
         wrong = self.lost or self.doubled or self.unexpected or self.differences or self.dead
         return self.stable and not wrong
 
 
 def sum_verifications(verifications: Iterable[Verification]) -> Verification:
-    """Sum of several verifications, or of the parts of one; settled only if all are."""
+    """Sum of several verifications, or of the parts of one; stable only if all are."""
     parts = tuple(verifications)
     return Verification(
         stable=all(part.stable for part in parts),

@@ -1,7 +1,7 @@
-"""Is every batch counted once? Conservation (I1) and equality (I2), against the ledger and against a manifest.
+"""Proof that every batch is counted once: conservation (I1) and equality (I2), against ledger and manifest.
 
-Read here: every marker, the usage table, every visible row. Compared: rows with markers, batch by batch and hour by
-hour; rows with usage, key by key; and, with a manifest, rows with what its sender says was in each batch.
+The verifier reads every marker, the usage table and every visible row. It compares rows with markers by batch and hour,
+rows with usage by key, and, with a manifest, rows with the totals that the sender computed for each batch.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ if TYPE_CHECKING:
     from metering.stores.queues import Queue, QueueDepth
 
 _POLL_MS = 500
-# Looks for a moment of rest.
+# Most looks for a moment of rest.
 _RESTS = 20
-# Before the second look at a batch without a verdict.
+# Time before the second look at a batch without a verdict.
 _LATER_MS = 2_000
 
 
@@ -49,7 +49,7 @@ class Verifier:
 
     Attributes:
         bucket: The region's data bucket.
-        marker_life_s: Rows older than this may be without their marker.
+        marker_life_s: Older rows may have lost their marker to age.
     """
 
     items: ItemStore
@@ -62,9 +62,9 @@ class Verifier:
     marker_life_s: int
 
     def wait(self, duration_s: int, tell: Callable[[QueueDepth], None] = lambda _: None) -> bool:
-        """Wait until the ingest queue is empty and no commit is open, `duration_s` at most; returns whether it is so.
+        """Wait at most `duration_s` until the ingest queue is empty and no commit is open; returns whether it is so.
 
-        Two looks in a row must say so: the queue's numbers are approximate.
+        Two looks in a row must show it, because the queue's numbers are approximate.
         """
         deadline_ms = self.clock.now_ms() + duration_s * 1_000
         quiet = 0
@@ -79,9 +79,9 @@ class Verifier:
             self.clock.sleep_ms(_POLL_MS)
 
     def verify(self, *, from_s: int, to_s: int, sent: SentBatches | None = None) -> Verification:
-        """Check everything booked in `[from_s, to_s)`, and everything that a manifest says was sent.
+        """Check everything booked in `[from_s, to_s)`, and every batch of a manifest.
 
-        Batches may come and commits may go on meanwhile: what one look shows is never called lost or counted twice.
+        Batches and commits may arrive meanwhile, so one look alone never proves a loss or a double count.
         """
         waiting, at_rest = self._rest()
         facts = read_ledger(self.items)
@@ -121,9 +121,9 @@ class Verifier:
         return found | quarantined_digests(self.objects, digests - found)
 
     def _rest(self) -> tuple[int, bool]:
-        """Messages in the queue, and whether there are none and no commit is open.
+        """Number of messages in the queue, and whether it is empty and no commit is open.
 
-        It looks for some seconds: one batch of the canary is under way for one or two.
+        It looks for some seconds, because a canary's batch takes one or two.
         """
         for _ in range(_RESTS):
             waiting = self.ingest.depth().total
@@ -133,7 +133,7 @@ class Verifier:
         return waiting, False
 
     def _look_again(self, facts: LedgerFacts, dead: set[str], sent: SentBatches | None) -> int:
-        """Look once more at what has no verdict; returns how many messages are in the queue by then."""
+        """Read batches without a verdict once more; returns the number of messages in the queue at that time."""
         names = {name for name in dead if name not in facts.markers}
         if sent is not None:
             names |= doubtful_ids(sent, facts)

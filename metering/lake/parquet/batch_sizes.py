@@ -1,4 +1,4 @@
-"""`BatchSizer` in production: every batch as the JSON message that its records came in, and compressed."""
+"""`BatchSizer` in production: each batch as one JSON message, plain and compressed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from metering.ledger.row_sources import HourState
     from metering.stores.objects import ObjectStore
 
-# Rows that are in memory at once; all rows of a batch are in the same part.
+# Most rows in memory at once, about; all rows of a batch are in the same part.
 _PART_ROWS = 2_000_000
 _LEVEL = 6
 _FIELDS = ("account_id", "service", "resource_id", "direction", "from_location", "to_location", "bytes")
@@ -52,7 +52,7 @@ class _Batch(msgspec.Struct):
 
 
 class JsonBatchSizer:
-    """Measures. Memory is bounded: batches are taken in parts, by the hash of their ids."""
+    """Measures batches in parts, chosen by the hash of their ids, so that memory is bounded."""
 
     def __init__(self, objects: ObjectStore, *, part_rows: int = _PART_ROWS) -> None:
         self._objects = objects
@@ -71,7 +71,7 @@ class JsonBatchSizer:
                 batches += len(bodies)
                 records += sum(count for count, _ in bodies)
                 json_bytes += sum(len(body) for _, body in bodies)
-                # Compressing gives up the interpreter's lock.
+                # Compression releases the interpreter's lock, so that threads run side by side.
                 gzip_bytes += sum(pool.map(_compressed_bytes, (body for _, body in bodies)))
         return BatchSizes(batches=batches, records=records, json_bytes=json_bytes, gzip_bytes=gzip_bytes)
 
