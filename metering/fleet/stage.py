@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from metering.commit.shares import REFUSED_FROM_RECEIVE
 from metering.errors import SettingsError
 from metering.fleet.regions import RolloutRules
+from metering.intake.admission import shortest_marker_life_s
 from metering.settings import Policy
 from metering.stage_settings import QueueSettings, StageSettings
 from metering.units import DAY_S, HOUR_S, MIB, MINUTE_S
@@ -29,8 +30,6 @@ VISIBILITY_FACTOR = 6
 # SQS keeps a message for 14 days at most and hides it for 12 hours at most.
 SQS_RETENTION_MAX_S = 14 * DAY_S
 SQS_VISIBILITY_MAX_S = 12 * 3_600
-# A clock may be wrong by a day before a marker is gone too early.
-MARKER_MARGIN_S = DAY_S
 
 
 # What a stage may change by `tunables`: all of `metering.settings.Policy` but what it says by fields of its own.
@@ -222,7 +221,8 @@ def _visibility(config: StageConfig) -> str | None:
 
 def _marker_life(config: StageConfig) -> str | None:
     # A redrive from the DLQ starts another full retention of the ingest queue; SQS allows up to 14 days of it.
-    needed = config.admission_window_s + max(config.queue_retention_s, SQS_RETENTION_MAX_S) + MARKER_MARGIN_S
+    retention_s = max(config.queue_retention_s, SQS_RETENTION_MAX_S)
+    needed = shortest_marker_life_s(config.admission_window_s, retention_s)
     if config.marker_life_s < needed:
         return f"marker_life_s must be at least {needed} (admission window + 14 days in a queue + 1 day)"
     return None

@@ -5,8 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from metering.units import DAY_S
+
 if TYPE_CHECKING:
     from metering.settings import Policy
+
+# A clock may be wrong by a day before a marker is gone too early.
+_MARKER_MARGIN_S = DAY_S
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,3 +42,13 @@ class Admission:
         if start_s > sent_at_s + self.ahead_s:
             return "in_the_future"
         return None
+
+
+def shortest_marker_life_s(window_s: int, retention_s: int) -> int:
+    """How long a marker must live at least, so that it outlives the last copy of its batch by a margin.
+
+    Args:
+        window_s: Admission window: a copy that is sent later is too late.
+        retention_s: How long a copy can stay in a queue. A redrive starts another full retention of the queue.
+    """
+    return window_s + retention_s + _MARKER_MARGIN_S

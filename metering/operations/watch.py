@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from metering.audit.freshness import Freshness
 from metering.errors import UnavailableError
 from metering.hours import rfc3339
+from metering.intake.admission import shortest_marker_life_s
 from metering.ledger.conflicts import CONFLICT_PK, conflict_of
 from metering.ledger.contradictions import Contradictions
 from metering.ledger.notes.canary_runs import CANARY_PK, CanaryRun, CanaryVerdict, canary_key
@@ -20,7 +21,7 @@ from metering.ledger.runs import Run, run_key
 from metering.ledger.shards import known_shards
 from metering.operations.alarms import Figure
 from metering.stores.writes import Put, Table
-from metering.units import DAY_S, HOUR_S
+from metering.units import HOUR_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -208,7 +209,7 @@ class Watch:
 
     def _headroom(self) -> dict[Figure, int]:
         """Seconds that a marker outlives the last copy of its batch by, beyond the margin of a day."""
-        needed_s = self._window_s + self._queue_facts.longest_retention_s() + DAY_S
+        needed_s = shortest_marker_life_s(self._window_s, self._queue_facts.longest_retention_s())
         return {Figure.MARKER_LIFE_HEADROOM: self._marker_life_s - needed_s}
 
     def _age_s(self, since_ms: list[int]) -> int:

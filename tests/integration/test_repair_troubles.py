@@ -84,8 +84,8 @@ def jobs_of(region: Region) -> LakeJobs:
 def rebuild(region: Region) -> None:
     """Put back what was lost."""
     jobs = jobs_of(region)
-    assert jobs.rebuilder.usage().unsettled == ()
-    assert jobs.rebuilder.markers().unsettled == ()
+    assert jobs.rebuilder.usage().unstable == ()
+    assert jobs.rebuilder.markers().unstable == ()
 
 
 def reconcile(region: Region) -> None:

@@ -261,7 +261,7 @@ class Contract(RuleBasedStateMachine):
         found = {one.between for check in result.different for one in check.differences}
         lost = {("usage/rows", self.broken), ("markers/rows", bool(self.unmarked))}
         assert found == {between for between, is_lost in lost if is_lost}
-        assert result.unsettled == ()
+        assert result.unstable == ()
         self.reached["reconciled, lost usage found"] += self.broken
         self.reached["reconciled, lost marker found"] += bool(self.unmarked)
         self.reached["reconciled, all equal"] += bool(result.checks) and not result.different
@@ -312,7 +312,7 @@ class Contract(RuleBasedStateMachine):
     @rule()
     def rebuild(self) -> None:
         result = self.jobs.rebuilder.usage(to_s=_BEGIN_S + _YEAR_S)
-        assert result.unsettled == ()
+        assert result.unstable == ()
         assert result.repaired
         self.broken = False
         self.reached["usage rebuilt"] += 1
@@ -332,7 +332,7 @@ class Contract(RuleBasedStateMachine):
     def rebuild_markers(self) -> None:
         """Whatever comes under the id of a batch whose marker does not know its content is a duplicate."""
         result = self.jobs.rebuilder.markers()
-        assert (result.rebuilt, result.unsettled) == (len(self.unmarked), ())
+        assert (result.rebuilt, result.unstable) == (len(self.unmarked), ())
         rebuilt, self.unmarked = self.unmarked, set()
         self.rebuilt |= rebuilt
         self.reached["marker rebuilt"] += result.rebuilt

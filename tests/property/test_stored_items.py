@@ -18,10 +18,10 @@ from metering.errors import LedgerCorruptError
 from metering.fleet.regions import Answered, Finding, Phase, RegionState, Step
 from metering.lake.plan import Plan, PlanFile, PlanHour
 from metering.ledger.booked_hours import LakeFile, Pending, Pointer, Published
-from metering.ledger.closed_months import ClosedHour, ClosedMonth
 from metering.ledger.commits import CommitRecord
 from metering.ledger.conflicts import Conflict, conflict_of, conflict_seen_item
 from metering.ledger.format_version import LedgerFormat
+from metering.ledger.frozen_months import FrozenHour, FrozenMonth
 from metering.ledger.markers import Marker
 from metering.ledger.notes.canary_runs import CanaryRun, CanaryVerdict
 from metering.ledger.notes.completeness import Completeness
@@ -574,13 +574,13 @@ PLANS = st.builds(
 
 
 @st.composite
-def closed_months(draw: st.DrawFn) -> ClosedMonth:
+def closed_months(draw: st.DrawFn) -> FrozenMonth:
     hours = []
     for hour_s in sorted(draw(st.sets(HOURS, min_size=1, max_size=2))):
         keys = draw(st.lists(USAGE_KEYS, min_size=1, max_size=2, unique=True))
         usage = {key._replace(hour_s=hour_s): draw(TOTALS) for key in keys}
-        hours.append(ClosedHour(hour_s=hour_s, files=draw(FILES), usage=usage))
-    return ClosedMonth(month="2027-01", hours=tuple(hours))
+        hours.append(FrozenHour(hour_s=hour_s, files=draw(FILES), usage=usage))
+    return FrozenMonth(month="2027-01", hours=tuple(hours))
 
 
 @st.composite
@@ -637,8 +637,8 @@ DOCUMENTS = (
     Document(
         name="closed month",
         values=closed_months(),
-        write=lambda value: value.to_json(),  # type: ignore[attr-defined]  # a closed month
-        read=ClosedMonth.from_json,
+        write=lambda value: value.to_json(),  # type: ignore[attr-defined]  # a frozen month
+        read=FrozenMonth.from_json,
     ),
     Document(name="write-ahead", values=write_aheads(), write=lambda value: value.encode(), read=WriteAhead.decode),  # type: ignore[attr-defined]  # a write-ahead
     Document(

@@ -253,7 +253,7 @@ class History:
         jobs.rebuilder(process, shards=self.shards).usage()
 
     def _repair_all(self, process: Process) -> None:
-        unsettled = jobs.rebuilder(process, shards=self.shards).usage().unsettled
+        unsettled = jobs.rebuilder(process, shards=self.shards).usage().unstable
         if unsettled:
             raise ViolationError(f"the repair at rest left hours {unsettled}")
 

@@ -57,7 +57,7 @@ class MarkerLoss:
 
     def rebuild(self, process: Process) -> tuple[int, ...]:
         """Returns the hours that were left out."""
-        return jobs.rebuilder(process, shards=self._shards).markers().unsettled
+        return jobs.rebuilder(process, shards=self._shards).markers().unstable
 
     def rebuild_rest(self, process: Process) -> None:
         """When no commit is open, nothing is left out."""

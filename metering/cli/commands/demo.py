@@ -185,7 +185,7 @@ def _show_lake(region: RegionConnection, now_s: int, *, file_rows: int) -> bool:
     compacted = jobs.compactor_of(replace(jobs.policy, file_rows=file_rows)).run(NoDeadline())
     write_answer(compaction_answer(compacted), Format.TABLE, None)
     checks = jobs.reconciler.run(from_s=since_s, to_s=now_s + DAY_S)
-    equal = not checks.different and not checks.unsettled
+    equal = not checks.different and not checks.unstable
     if not equal:
         write_answer(reconciliation_answer(checks), Format.TABLE, None)
     records = sum(check.rows.records for check in checks.checks)

@@ -11,7 +11,7 @@ import typer
 from metering.adapters.aws.runtime import SystemClock, SystemEntropy
 from metering.adapters.memory.metrics import MemoryMetrics
 from metering.audit.reconcile.hour_check import HourCheck, describe
-from metering.audit.reconcile.reconciler import Reconciliation
+from metering.audit.reconcile.reconciler import ReconciliationResult
 from metering.cli.command import Session, command, say
 from metering.cli.failures import WrongUsageError
 from metering.cli.output import Answer, Cell, Column
@@ -113,15 +113,15 @@ def reconcile(
     session.write(reconciliation_answer(result))
     for check in result.different:
         say(f"{rfc3339(check.hour_s)} differs in {len(check.differences)} places, see above.", style="bold red")
-    for check in result.unsettled:
+    for check in result.unstable:
         say(f"{rfc3339(check.hour_s)} did not settle: it is still being written to. Run it again.", style="yellow")
     result.markers.contradictions.tell()
-    if result.different or result.unsettled:
+    if result.different or result.unstable:
         raise typer.Exit(1)
     say(f"{len(result.checks)} hours: markers, usage and rows are equal.", style="green")
 
 
-def reconciliation_answer(result: Reconciliation) -> Answer:
+def reconciliation_answer(result: ReconciliationResult) -> Answer:
     """Every difference by name; without any, one row that says so."""
     columns = (
         Column(name="hour", kind="time"),
@@ -140,7 +140,7 @@ def reconciliation_answer(result: Reconciliation) -> Answer:
             "hours": len(result.checks),
             "equal": sum(check.agrees for check in result.checks),
             "different": len(result.different),
-            "unsettled": [rfc3339(check.hour_s) for check in result.unsettled],
+            "unsettled": [rfc3339(check.hour_s) for check in result.unstable],
             "records": sum(check.rows.records for check in result.checks),
             "bytes": str(sum(check.rows.bytes for check in result.checks)),
         },

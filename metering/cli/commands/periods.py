@@ -15,7 +15,7 @@ from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.output import Answer, Column
 from metering.cli.times import parse_range
 from metering.hours import hour_label, month_bounds_s, month_of
-from metering.ledger.closed_months import ClosedMonth
+from metering.ledger.frozen_months import FrozenMonth
 from metering.units import DAY_S, billed_gb
 
 period = typer.Typer(help="Billing months: close for good, show, verify.", no_args_is_help=True)
@@ -38,7 +38,7 @@ def period_show(session: Session, month: Annotated[str, typer.Argument(metavar="
     closed = closer.frozen(month)
     known = closer.show(month)
     state = known.state if known else "open"
-    session.write(_closed_answer(closed or ClosedMonth(month=month, hours=()), state))
+    session.write(_closed_answer(closed or FrozenMonth(month=month, hours=()), state))
     if closed is None:
         say(f"{month} is {state}: nothing is frozen. Its figures so far: metering report usage --from {month}")
 
@@ -61,7 +61,7 @@ def _month(month: str) -> None:
         raise WrongUsageError(f"{month} is no month.", "Write it as 2026-11.") from error
 
 
-def _closed_answer(closed: ClosedMonth, state: str) -> Answer:
+def _closed_answer(closed: FrozenMonth, state: str) -> Answer:
     sums: dict[str, int] = {}
     for key, total in closed.usage():
         sums[key.usage_type] = sums.get(key.usage_type, 0) + total.bytes
@@ -97,7 +97,7 @@ def rebuild_usage(
     counts = {
         "hours": result.hours,
         "repaired": result.repaired,
-        "unsettled": len(result.unsettled),
+        "unsettled": len(result.unstable),
         "closed": len(result.closed),
         "damaged": len(result.damaged),
     }
@@ -114,8 +114,8 @@ def rebuild_usage(
             f"Rows of {len(result.damaged)} hours of closed months are not what was frozen.",
             f"See which files: metering period verify {month}",
         )
-    if result.unsettled:
-        raise CommandFailedError(f"{len(result.unsettled)} hours did not settle.", "Run the command again.")
+    if result.unstable:
+        raise CommandFailedError(f"{len(result.unstable)} hours did not settle.", "Run the command again.")
 
 
 @contextmanager
@@ -136,10 +136,10 @@ def _hours() -> Iterator[Callable[[RebuildStep], None]]:
 def rebuild_markers(session: Session) -> None:
     """Put back the markers of batches that have rows and none. A later copy of such a batch is a duplicate, flagged."""
     result = lake_jobs(session.region()).rebuilder.markers()
-    counts = {"batches": result.batches, "rebuilt": result.rebuilt, "unsettled": len(result.unsettled)}
+    counts = {"batches": result.batches, "rebuilt": result.rebuilt, "unsettled": len(result.unstable)}
     session.write(counts_answer(counts))
-    if result.unsettled:
+    if result.unstable:
         raise CommandFailedError(
-            f"Batches of {len(result.unsettled)} hours were left out: a commit stays open there.",
+            f"Batches of {len(result.unstable)} hours were left out: a commit stays open there.",
             "Run the command again.",
         )

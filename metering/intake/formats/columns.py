@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from metering.intake.formats.exact_sums import halves, joined
 from metering.intake.instants import HOUR_US
 from metering.units import INT64_MAX
 
@@ -26,7 +27,6 @@ ARROW_FROM_ROWS = 500
 """Rows from which on a kernel is faster."""
 
 _PRINTABLE = bytes(range(0x20, 0x7F))
-_LOW_BITS = 32
 _TYPES = {"I": pa.uint32(), "q": pa.int64()}
 
 
@@ -98,9 +98,9 @@ def _many_sums(blocks: Sequence[RowBlock]) -> Iterator[tuple[int, int, int, int]
     if pc.max(sizes).as_py() <= INT64_MAX // len(sizes):
         columns |= {"low": sizes}
     else:
-        columns |= {"low": pc.bit_wise_and(sizes, 2**_LOW_BITS - 1), "high": pc.shift_right(sizes, _LOW_BITS)}
+        columns["low"], columns["high"] = halves(sizes)
     wanted = [("low", "sum"), ("low", "count"), *((name, "sum") for name in columns if name == "high")]
     grouped = pa.table(columns).group_by(["head", "hour"], use_threads=False).aggregate(wanted)
     for row in grouped.to_pylist():
-        size = row["low_sum"] + (row.get("high_sum", 0) << _LOW_BITS)
+        size = joined(row["low_sum"], row.get("high_sum", 0))
         yield row["head"], row["hour"] * HOUR_US, size, row["low_count"]

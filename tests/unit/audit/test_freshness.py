@@ -170,10 +170,10 @@ def test_the_watch_reads_a_wide_commit_until_it_is_applied_and_never_again() -> 
     assert [read_together(), read_together()] == [2, 0]
     setup.put(CommitRecord(commit_id="c", state="applied", hours=(HOUR,)))
     assert setup.freshness.measure().waiting.open == ()
-    assert setup.freshness.applied == {"c", "d", "e"}
+    assert setup.freshness.memory.applied == {"c", "d", "e"}
     setup.items.remove(Table.LEDGER, pending_key(0, "d"))
     setup.freshness.measure()
-    assert setup.freshness.applied == {"c", "e"}
+    assert setup.freshness.memory.applied == {"c", "e"}
 
 
 def test_the_watch_names_open_commits_for_the_sweep_the_oldest_first_and_not_more_than_it_takes() -> None:

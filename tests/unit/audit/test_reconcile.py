@@ -104,7 +104,7 @@ def test_a_difference_that_goes_away_is_no_alarm() -> None:
     world.jobs.__dict__["clock"] = Mending()
     result = world.jobs.reconciler.run(**EVERYTHING)
     assert not result.different
-    assert not result.unsettled
+    assert not result.unstable
     assert not world.alerts.sent
 
 
@@ -115,7 +115,7 @@ def test_a_lost_usage_table_is_rebuilt_to_the_byte() -> None:
         lose(world.items, entry)
     result = world.jobs.rebuilder.usage()
     assert result.repaired == len(before)
-    assert not result.unsettled
+    assert not result.unstable
     assert world.usage() == before
     assert world.jobs.rebuilder.usage().repaired == 0
 
