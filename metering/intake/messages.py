@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
+from metering.intake.formats.registry import Compression, Format
 from metering.intake.json_values import JsonError, Number, canonical_number, int64_of, parse_json
-from metering.intake.reasons import Problem, Reason, ordered, problem, shown
+from metering.intake.reasons import Problem, Reason, ordered, problem, quoted
 from metering.stores.bucket import INGEST_PREFIX
 from metering.units import INT64_MAX, MIB
 
@@ -24,9 +25,8 @@ if TYPE_CHECKING:
 
 SCHEMA = "metering.batch/1"
 MAX_BODY_BYTES = MIB
-
-Format = Literal["ndjson", "parquet"]
-Compression = Literal["none", "gzip", "zstd"]
+# Most records of a batch (docs/contract.md).
+MAX_RECORDS = 50_000
 
 _BATCH_ID = re.compile(r"[A-Za-z0-9._:/-]{1,128}")
 _MAX_KEY_BYTES = 1_024
@@ -64,7 +64,7 @@ class BatchMessage:
     Attributes:
         batch_id: Empty if none could be read.
         record_count: None if the message says nothing of it, or nothing sensible.
-        source: None if there are no records to read.
+        records: Where its records are; None if there are none to read.
         retry_of: Batch id under which this content came first, if the message says that it is a retry under another
             one; else empty.
         problems: Why it is refused whatever its records are; empty for a right message.
@@ -74,7 +74,7 @@ class BatchMessage:
     source_id: str = ""
     sequence: int | None = None
     record_count: int | None = None
-    source: InlineRecords | ObjectRecords | None = None
+    records: InlineRecords | ObjectRecords | None = None
     retry_of: str = ""
     problems: tuple[Problem, ...] = ()
 
@@ -129,7 +129,7 @@ def read_batch_message(fields: Mapping[str, bytes], *, bucket: str, also: tuple[
         # Both places are read: the contract shows it beside the four fields of `location`.
         values["sha256"] = location.get("sha256")
     envelope, wrong = _validate(values, problems)
-    source = _source(fields, envelope, bucket, problems)
+    records = _records(fields, envelope, bucket, problems)
     source_id, sequence = values.get("source_id"), values.get("sequence")
     if (source_id is None) != (sequence is None):
         problems.append(problem(Reason.INVALID_SOURCE, "source_id and sequence come together or not at all"))
@@ -141,7 +141,7 @@ def read_batch_message(fields: Mapping[str, bytes], *, bucket: str, also: tuple[
         source_id=source_id if known_source and isinstance(source_id, str) else "",
         sequence=sequence if known_source and isinstance(sequence, int) else None,
         record_count=count if isinstance(count, int) and "record_count" not in wrong else None,
-        source=source,
+        records=records,
         # Under the same id it is another copy.
         retry_of="" if retry_of == batch_id else retry_of,
         problems=ordered([*also, *problems]),
@@ -156,9 +156,9 @@ def readable_batch_id(value: object) -> str:
 def key_problems(key: str, prefix: str) -> list[Problem]:
     """Why an object may not be read: only what lies below `prefix`, and no name that a path could climb out with."""
     if not key.startswith(prefix) or ".." in key.split("/") or key == prefix:
-        return [problem(Reason.LOCATION_NOT_ALLOWED, f"not an object below {prefix}: {shown(key)}")]
+        return [problem(Reason.LOCATION_NOT_ALLOWED, f"not an object below {prefix}: {quoted(key)}")]
     if len(key.encode("utf-8", errors="surrogatepass")) > _MAX_KEY_BYTES or not key.isprintable():
-        return [problem(Reason.LOCATION_NOT_ALLOWED, f"no key of an object: {shown(key)}")]
+        return [problem(Reason.LOCATION_NOT_ALLOWED, f"no key of an object: {quoted(key)}")]
     return []
 
 
@@ -172,7 +172,7 @@ def plain_values(fields: Mapping[str, bytes], *, but: str = "") -> tuple[dict[st
         try:
             values[name] = _plain(parse_json(text.decode("utf-8", errors="surrogatepass")))
         except JsonError as error:
-            problems.append(problem(Reason.TOO_DEEPLY_NESTED, f"{shown(name)}: {error}"))
+            problems.append(problem(Reason.TOO_DEEPLY_NESTED, f"{quoted(name)}: {error}"))
     return values, problems
 
 
@@ -187,7 +187,7 @@ def _validate(values: dict[str, object], problems: list[Problem]) -> tuple[_Enve
     return None, {str(each["loc"][0]) for each in wrong}
 
 
-def _source(
+def _records(
     fields: Mapping[str, bytes], envelope: _Envelope | None, bucket: str, problems: list[Problem]
 ) -> InlineRecords | ObjectRecords | None:
     array = fields.get("records", b"null").strip()
@@ -209,7 +209,7 @@ def _object(envelope: _Envelope | None, bucket: str, problems: list[Problem]) ->
         return None
     location = envelope.location
     if location.bucket != bucket:
-        problems.append(problem(Reason.LOCATION_NOT_ALLOWED, f"another bucket: {shown(location.bucket)}"))
+        problems.append(problem(Reason.LOCATION_NOT_ALLOWED, f"another bucket: {quoted(location.bucket)}"))
     problems += key_problems(location.key, INGEST_PREFIX)
     if any(reason == Reason.LOCATION_NOT_ALLOWED for reason, _ in problems):
         return None

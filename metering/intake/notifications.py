@@ -9,23 +9,16 @@ from urllib.parse import unquote_plus
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from metering.intake.batches import NoBatch
+from metering.intake.formats.registry import SUFFIXES
 from metering.intake.messages import BatchMessage, ObjectRecords, key_problems, plain_values
-from metering.intake.reasons import Reason, problem, shown
+from metering.intake.reasons import Reason, problem, quoted
 from metering.stores.bucket import DROP_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from metering.intake.messages import Compression, Format
-
 TEST_EVENT = "s3:TestEvent"
 
-_SUFFIXES: dict[str, tuple[Format, Compression]] = {
-    ".ndjson": ("ndjson", "none"),
-    ".ndjson.gz": ("ndjson", "gzip"),
-    ".ndjson.zst": ("ndjson", "zstd"),
-    ".parquet": ("parquet", "none"),
-}
 # S3 sends one at a time; more than this is somebody else's invention.
 _MAX_OBJECTS = 100
 
@@ -101,17 +94,17 @@ def dropped_object(bucket: str, key: str, etag: str, *, own_bucket: str, version
     etag = etag.strip('"')
     problems = key_problems(key, DROP_PREFIX)
     if bucket != own_bucket:
-        problems.append(problem(Reason.LOCATION_NOT_ALLOWED, f"another bucket: {shown(bucket)}"))
-    suffix = next((suffix for suffix in _SUFFIXES if key.endswith(suffix)), "")
+        problems.append(problem(Reason.LOCATION_NOT_ALLOWED, f"another bucket: {quoted(bucket)}"))
+    suffix = next((suffix for suffix in SUFFIXES if key.endswith(suffix)), "")
     if not suffix:
-        problems.append(problem(Reason.UNKNOWN_SUFFIX, f"none of {', '.join(_SUFFIXES)}: {shown(key[-40:])}"))
-    source = None
+        problems.append(problem(Reason.UNKNOWN_SUFFIX, f"none of {', '.join(SUFFIXES)}: {quoted(key[-40:])}"))
+    records = None
     if not problems:
-        object_format, compression = _SUFFIXES[suffix]
-        source = ObjectRecords(
+        object_format, compression = SUFFIXES[suffix]
+        records = ObjectRecords(
             key=key, format=object_format, compression=compression, if_match=etag, version_id=version_id
         )
-    return BatchMessage(batch_id=drop_batch_id(bucket, key, etag), source=source, problems=tuple(problems))
+    return BatchMessage(batch_id=drop_batch_id(bucket, key, etag), records=records, problems=tuple(problems))
 
 
 def drop_batch_id(bucket: str, key: str, etag: str) -> str:

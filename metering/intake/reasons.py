@@ -99,6 +99,6 @@ def ordered(problems: list[Problem]) -> tuple[Problem, ...]:
     return tuple(sorted(dict.fromkeys(problems), key=lambda each: (_RANK[each[0]], each[1])))
 
 
-def shown(value: str, limit: int = 60) -> str:
+def quoted(value: str, limit: int = 60) -> str:
     """`value` in quotes as ASCII, cut to `limit` characters, for a detail."""
     return ascii(value if len(value) <= limit else value[: limit - 3] + "...")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from metering.intake.content_hash import kept_head
 from metering.intake.instants import HOUR_US, SECOND_US
-from metering.intake.reasons import Problem, Reason, ordered, problem, shown
+from metering.intake.reasons import Problem, Reason, ordered, problem, quoted
 from metering.intake.records import (
     MAX_HEAD_CHARS,
     ExactRecord,
@@ -66,7 +66,7 @@ def resource_problems(resource_id: Text) -> list[Problem]:
         detail = f"{len(resource_id)} characters, not 1 to {MAX_RESOURCE_ID_CHARS}"
         return [problem(Reason.INVALID_RESOURCE_ID, detail)]
     if _CONTROL.search(resource_id) is not None:
-        return [problem(Reason.INVALID_RESOURCE_ID, f"control characters: {shown(resource_id)}")]
+        return [problem(Reason.INVALID_RESOURCE_ID, f"control characters: {quoted(resource_id)}")]
     return []
 
 
@@ -163,13 +163,13 @@ _judge_cached = lru_cache(maxsize=16_384)(_judge)
 def _pattern_problems(name: str, value: HeadText, pattern: re.Pattern[str], reason: Reason, rule: str) -> list[Problem]:
     if not isinstance(value, str):
         return [_absent(name, reason, value)]
-    return [] if pattern.fullmatch(value) else [problem(reason, f"{rule}: {shown(value)}")]
+    return [] if pattern.fullmatch(value) else [problem(reason, f"{rule}: {quoted(value)}")]
 
 
 def _direction_problem(value: HeadText) -> Problem:
     if not isinstance(value, str):
         return _absent("direction", Reason.INVALID_DIRECTION, value)
-    return problem(Reason.INVALID_DIRECTION, f"neither in nor out: {shown(value)}")
+    return problem(Reason.INVALID_DIRECTION, f"neither in nor out: {quoted(value)}")
 
 
 def _location(name: str, value: HeadText, reason: Reason, problems: list[Problem]) -> Location | None:
@@ -178,7 +178,7 @@ def _location(name: str, value: HeadText, reason: Reason, problems: list[Problem
         return None
     location = parse_location(value)
     if isinstance(location, str):
-        problems.append(problem(reason, f"{location}: {shown(value)}"))
+        problems.append(problem(reason, f"{location}: {quoted(value)}"))
         return None
     return location
 
@@ -188,5 +188,5 @@ def _absent(name: str, reason: Reason, value: Undecodable | LongText | None) -> 
         return problem(Reason.MISSING_FIELD, name)
     if isinstance(value, LongText):
         begin = f"more than {MAX_HEAD_CHARS} characters" if value.decoded else "not of its type"
-        return problem(reason, f"{begin}: {shown(value.start)}")
-    return problem(reason, f"not of its type: {shown(value.json)}")
+        return problem(reason, f"{begin}: {quoted(value.start)}")
+    return problem(reason, f"not of its type: {quoted(value.json)}")

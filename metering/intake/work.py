@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from metering.errors import BatchRefusedError, OutOfTimeError
+from metering.intake.messages import MAX_RECORDS
 from metering.intake.reasons import Reason, problem
 from metering.units import KIB, MIB
 
@@ -63,6 +64,21 @@ CONTRACT_WORK = WorkLimits(
     page_header_bytes=4 * MIB,
 )
 """The limits of docs/contract.md, the same on every stage: a verdict must not depend on where a copy is read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadLimits:
+    """Limits of one batch and of one delivery.
+
+    Attributes:
+        batch_records: Records in a batch at most (CONTRACT), in whatever form they come.
+        object_bytes: Size of an object's records after decompression at most (setting `object_bytes`).
+        work: Work for one delivery at most.
+    """
+
+    batch_records: int = MAX_RECORDS
+    object_bytes: int
+    work: WorkLimits = CONTRACT_WORK
 
 
 class Work:

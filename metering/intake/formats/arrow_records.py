@@ -24,7 +24,6 @@ from metering.units import INT64_MAX, MIB
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from metering.intake.admission import Admission
     from metering.intake.formats.assembly import BatchAssembly, ExceptionEntry, HeadTable
     from metering.intake.reasons import Problem
     from metering.intake.records import Head, HeadText, Integer
@@ -37,11 +36,8 @@ _PIECE_BYTES = 4 * MIB
 class TableIntake:
     """Hands the rows of tables to an assembly, with their verdicts and their text."""
 
-    def __init__(self, assembly: BatchAssembly, *, admission: Admission, sent_at_ms: int) -> None:
-        self.work = assembly.work
+    def __init__(self, assembly: BatchAssembly) -> None:
         self._assembly = assembly
-        self._admission = admission
-        self._sent_at_ms = sent_at_ms
         self._text_bytes = 0
 
     def add(self, table: pa.Table, *, limit_bytes: int) -> None:
@@ -76,8 +72,8 @@ class TableIntake:
                 resource_id,
                 integer(BYTES, columns.sizes),
                 (integer(START, columns.starts), integer(END, columns.ends)),
-                admission=self._admission,
-                sent_at_ms=self._sent_at_ms,
+                admission=self._assembly.admission,
+                sent_at_ms=self._assembly.sent_at_ms,
             )
 
         self._assembly.add(columns, problems_at=problems_at, raw_at=RowTexts(table).at)
@@ -162,8 +158,8 @@ def _head_index(table: pa.Table, heads: HeadTable) -> array[int]:
 
 def _number(head: Head, heads: HeadTable, written: Mapping[LongText, tuple[bytes, memoryview]]) -> int:
     if not any(isinstance(text, LongText) for text in head):
-        return heads[head]
-    return heads.add_long(
+        return heads.number(head)
+    return heads.number_long(
         head,
         lambda: [
             part for text in head for part in (written[text] if isinstance(text, LongText) else (value_bytes(text),))

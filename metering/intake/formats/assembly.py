@@ -68,40 +68,57 @@ class Columns:
     exceptions: Sequence[ExceptionEntry] = ()
 
 
-class HeadTable(dict["Head", int]):
+class HeadTable:
     """Numbers distinct heads in the order of first appearance, and has each hashed and judged once.
 
-    A text that is longer than any right one is judged before it is kept: what stays of it is a `LongText`.
+    A text that is longer than any right one is judged before it is kept: only its `LongText` stays.
+
+    Attributes:
+        heads: The heads as they are kept, by number.
+        traffic: The verdict of the rules on each head, by number.
+        refused: Numbers of the heads with problems.
 
     Raises:
         BatchRefusedError: Distinct heads of more bytes than a batch may have.
     """
 
     def __init__(self, *, hasher: ContentHasher | None, work: Work) -> None:
-        super().__init__()
         self.heads: list[Head] = []
         self.traffic: list[Traffic] = []
         self.refused: set[int] = set()
         self._hasher = hasher
         self._work = work
+        self._numbers: dict[Head, int] = {}
         self._hashed_heads = 0
         self._kept_bytes = 0
 
-    def __missing__(self, head: Head) -> int:
+    def number(self, head: Head) -> int:
+        """The number of a head, which is hashed and judged if it is new."""
+        known = self._numbers.get(head)
+        if known is not None:
+            return known
         kept = kept_head(head)
         if kept is head:
             return self._add(head)
-        return self.add_long(kept, lambda: written_head(head))
+        return self.number_long(kept, lambda: written_head(head))
 
-    def add_long(self, kept: Head, values: Callable[[], Sequence[bytes | memoryview]]) -> int:
+    def numbers(self, heads: Sequence[Head]) -> array[int]:
+        """The numbers of some heads, u32."""
+        try:
+            # The fast way: no call of a Python function for a head that is known.
+            return array("I", map(self._numbers.__getitem__, heads))
+        except KeyError:
+            return array("I", map(self.number, heads))
+
+    def number_long(self, kept: Head, values: Callable[[], Sequence[bytes | memoryview]]) -> int:
         """The number of a head with a text that is not kept.
 
         Args:
             kept: As it is kept.
             values: Makes the `value` of each of its fields for the hash, if it is a new one.
         """
-        if kept in self:
-            return self[kept]
+        if kept in self._numbers:
+            return self._numbers[kept]
         number = self._add(kept)
         written = values()
         self._work.hash(sum(map(len, written)))
@@ -125,7 +142,7 @@ class HeadTable(dict["Head", int]):
         limit_bytes = self._work.limits.head_bytes
         if self._kept_bytes > limit_bytes:
             raise refusal(Reason.OBJECT_TOO_LARGE, f"distinct heads of more than {limit_bytes} bytes")
-        number = self[head] = len(self.heads)
+        number = self._numbers[head] = len(self.heads)
         self.heads.append(head)
         traffic = traffic_of(head)
         self.traffic.append(traffic)
@@ -142,8 +159,8 @@ class BatchAssembly:
         self.work = work
         self.records = 0
         self.refused: list[RefusedRecord] = []
-        self._admission = admission
-        self._sent_at_ms = sent_at_ms
+        self.admission = admission
+        self.sent_at_ms = sent_at_ms
         self._hasher = hasher
         self._blocks: list[RowBlock] = []
         self._raw_chars = 0
@@ -250,7 +267,7 @@ class BatchAssembly:
         return doubtful
 
     def _admits(self, start_us: int) -> bool:
-        return self._admission.refusal(start_us // SECOND_US, self._sent_at_ms) is None
+        return self.admission.refusal(start_us // SECOND_US, self.sent_at_ms) is None
 
     def _raw(self, raw: str) -> str:
         limit = RAW_CHARS if self._raw_chars < _RAW_BUDGET_CHARS else _SPARE_RAW_CHARS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
 import zstandard
@@ -14,7 +15,7 @@ from metering.units import KIB, MIB
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from metering.intake.messages import Compression
+    from metering.intake.formats.registry import Compression
     from metering.intake.work import Work
 
 READ_BYTES = 4 * MIB
@@ -28,7 +29,6 @@ _ZSTD_WINDOW_BYTES = 128 * MIB
 _LOOK_EVERY_BYTES = 64 * KIB
 _GZIP_MAGIC = b"\x1f\x8b"
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
-_PARQUET_MAGIC = b"PAR1"
 
 
 def unpacked(
@@ -54,9 +54,8 @@ def unpacked(
         UnavailableError: From the stream.
     """
     stored = _stored(stream, compression, work, seen)
-    unpack = {"none": lambda: stored, "gzip": lambda: _gunzip(stored, work), "zstd": lambda: _unzstd(stored, work)}
     total = 0
-    for piece in unpack[compression]():
+    for piece in stored if compression == "none" else _PACKINGS[compression].unpack(stored, work):
         total += len(piece)
         if total > limit_bytes:
             raise refusal(Reason.OBJECT_TOO_LARGE, f"more than {limit_bytes} bytes after decompression")
@@ -81,9 +80,13 @@ def _stored(
 
 
 def _check_magic(start: bytes, compression: Compression) -> None:
-    packed = "gzip" if start[:2] == _GZIP_MAGIC else "zstd" if _is_zstd(start) else "none"
+    packed = next((name for name, packing in _PACKINGS.items() if packing.begins(start)), "none")
     if packed != compression:
         raise refusal(Reason.WRONG_COMPRESSION, f"the message says {compression}, the object is {packed}")
+
+
+def _is_gzip(start: bytes) -> bool:
+    return start[:2] == _GZIP_MAGIC
 
 
 def _is_zstd(start: bytes) -> bool:
@@ -157,3 +160,17 @@ def _unpack(frame: zstandard.ZstdDecompressionObj, data: bytes) -> bytes:
         return frame.decompress(data)
     except zstandard.ZstdError as error:
         raise refusal(Reason.WRONG_COMPRESSION, f"no zstd: {error}") from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Packing:
+    """One way to pack: how the stored bytes begin, and what unpacks them."""
+
+    begins: Callable[[bytes], bool]
+    unpack: Callable[[Iterator[bytes], Work], Iterator[bytes]]
+
+
+_PACKINGS: dict[Compression, _Packing] = {
+    "gzip": _Packing(begins=_is_gzip, unpack=_gunzip),
+    "zstd": _Packing(begins=_is_zstd, unpack=_unzstd),
+}

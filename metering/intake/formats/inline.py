@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from metering.intake.formats.json_records import REFUSALS, decode_any, opening_brackets
+from metering.intake.formats.json_records import REFUSALS, JsonIntake, decode_any, opening_brackets
 from metering.intake.json_values import MAX_DEPTH, DepthError, JsonError, canonical_json, check_depth, parse_json
 from metering.intake.reasons import Reason
 from metering.intake.records import WireRecord
@@ -15,8 +15,9 @@ from metering.intake.work import refusal
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from metering.intake.formats.ndjson import JsonIntake
+    from metering.intake.formats.assembly import BatchAssembly
     from metering.intake.records import AnyRecord
+    from metering.intake.work import ReadLimits
 
 _decode_all = msgspec.json.Decoder(list[WireRecord]).decode
 _split = msgspec.json.Decoder(list[msgspec.Raw]).decode
@@ -59,21 +60,23 @@ class _Texts:
         return [canonical_json(value).encode("ascii") for value in values]
 
 
-def read_inline(array: bytes, intake: JsonIntake, *, limit_records: int) -> None:
-    """Read the records of a JSON array.
+def read_inline(array: bytes, assembly: BatchAssembly, limits: ReadLimits) -> int:
+    """Read the records of a JSON array; returns its size in bytes.
 
     Raises:
-        BatchRefusedError: More than `limit_records`, or nested too deeply.
+        BatchRefusedError: Too many records or too much work, nested too deeply, or no array.
+        OutOfTimeError: It takes too long.
     """
     texts = _Texts(array)
     try:
         records: Sequence[AnyRecord] = _decode_all(array)
     except REFUSALS:
-        records = [decode_any(text, intake.work) for text in texts.all()]
-    if len(records) > limit_records:
-        raise refusal(Reason.TOO_MANY_RECORDS, f"{len(records)} records, more than {limit_records}")
+        records = [decode_any(text, assembly.work) for text in texts.all()]
+    if len(records) > limits.batch_records:
+        raise refusal(Reason.TOO_MANY_RECORDS, f"{len(records)} records, more than {limits.batch_records}")
     _check_depth(array, len(records))
-    intake.add(records, texts.at)
+    JsonIntake(assembly).add(records, texts.at)
+    return len(array)
 
 
 def _check_depth(array: bytes, records: int) -> None:

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from metering.intake.content_hash import BYTES, END, RECORD, RESOURCE_ID, START
-from metering.intake.formats.assembly import Columns
+from metering.intake.formats.assembly import RAW_CHARS, Columns
 from metering.intake.formats.columns import ARROW_FROM_ROWS, is_plain, strings
 from metering.intake.instants import MAX_TIME_CHARS
+from metering.intake.json_values import ascii_json
+from metering.intake.record_rules import record_problems
 from metering.intake.records import (
     AnyRecord,
     ExactRecord,
@@ -30,7 +32,7 @@ from metering.units import INT64_MAX
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from metering.intake.formats.assembly import ExceptionEntry, HeadTable
+    from metering.intake.formats.assembly import BatchAssembly, ExceptionEntry, HeadTable
     from metering.intake.work import Work
 
 # What msgspec raises for input that it does not take; bad UTF-8 is a ValueError.
@@ -56,6 +58,32 @@ class InstantTable(dict["int | Text", "Integer"]):
         return instant_of(value)
 
 
+class JsonIntake:
+    """Hands decoded JSON records to an assembly, with their verdicts and their text."""
+
+    def __init__(self, assembly: BatchAssembly) -> None:
+        self._assembly = assembly
+        self._instants = InstantTable()
+
+    def add(self, records: Sequence[AnyRecord], text_at: Callable[[int], bytes]) -> None:
+        """Take some records; `text_at` has the JSON text of each by its position among them."""
+        if not records:
+            return
+        assembly = self._assembly
+        assembly.add(
+            columns_of(records, assembly.heads, self._instants),
+            problems_at=lambda position: record_problems(
+                records[position], admission=assembly.admission, sent_at_ms=assembly.sent_at_ms
+            ),
+            raw_at=lambda position: _raw_text(text_at(position)),
+        )
+
+
+def _raw_text(text: bytes) -> str:
+    """A record's JSON text as evidence: ASCII, on one line."""
+    return ascii_json(text[:RAW_CHARS].decode("utf-8", errors="surrogateescape"))
+
+
 def decode_any(text: bytes, work: Work) -> AnyRecord:
     """Decode the JSON text of one record, whatever it is.
 
@@ -79,7 +107,7 @@ def opening_brackets(text: bytes) -> int:
 def columns_of(records: Sequence[AnyRecord], heads: HeadTable, instants: InstantTable) -> Columns:
     """The columns of decoded records; numbers their heads in `heads`."""
     found: dict[tuple[int, int], Undecodable | bytes | None] = {}
-    head_index = array("I", map(heads.__getitem__, map(head_of, records)))
+    head_index = heads.numbers(list(map(head_of, records)))
     resource_ids, joined = _strings(list(map(_resource_ids, records)), found)
     sizes = _int64(list(map(_sizes, records)), BYTES, found)
     starts = _int64(_instants(list(map(_starts, records)), instants), START, found)

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from metering.errors import BatchRefusedError
+from metering.intake.formats.arrow_records import TableIntake
 from metering.intake.formats.parquet_footer import Chunk, pages, read_footer
 from metering.intake.reasons import Problem, Reason, problem
 from metering.intake.work import refusal
@@ -18,8 +19,8 @@ from metering.units import MIB
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from metering.intake.formats.arrow_records import TableIntake
-    from metering.intake.work import Work
+    from metering.intake.formats.assembly import BatchAssembly
+    from metering.intake.work import ReadLimits, Work
 
 TEXT_COLUMNS = ("account_id", "service", "resource_id", "direction", "from", "to", "usage_type")
 TIME_COLUMNS = ("start", "end")
@@ -38,7 +39,7 @@ _DELTA_BYTE_ARRAY = 7
 
 
 @contextmanager
-def spooled(pieces: Iterable[bytes]) -> Iterator[IO[bytes]]:
+def _spooled(pieces: Iterable[bytes]) -> Iterator[IO[bytes]]:
     """A seekable file of the pieces, in memory while it is small. Parquet is read from its end."""
     with SpooledTemporaryFile(max_size=_MEMORY_BYTES) as file:
         for piece in pieces:
@@ -47,19 +48,19 @@ def spooled(pieces: Iterable[bytes]) -> Iterator[IO[bytes]]:
         yield file
 
 
-def read_parquet(file: IO[bytes], intake: TableIntake, *, limit_bytes: int, limit_records: int) -> int:
-    """Read all records of a Parquet file; returns their size after decompression.
+def read_parquet(pieces: Iterable[bytes], assembly: BatchAssembly, limits: ReadLimits) -> int:
+    """Read all records (`ObjectReader`). The file is read from its end, so it is put together first."""
+    with _spooled(pieces) as file:
+        return _read_file(file, assembly, limits)
 
-    Raises:
-        BatchRefusedError: No Parquet, too large or too much work, or not the columns of a record.
-        OutOfTimeError: It takes too long.
-    """
-    work = intake.work
+
+def _read_file(file: IO[bytes], assembly: BatchAssembly, limits: ReadLimits) -> int:
+    intake, work, limit_bytes = TableIntake(assembly), assembly.work, limits.object_bytes
     rows, chunks = read_footer(file)
     work.look()
     with _refusals():
         schema = pq.ParquetFile(pa.PythonFile(file, mode="r")).schema_arrow
-        columns = _check(schema, rows, chunks, limit_bytes, limit_records)
+        columns = _check(schema, rows, chunks, limits)
     if not rows:
         return 0
     chunks = [chunk for chunk in chunks if chunk.path in columns]
@@ -106,15 +107,16 @@ def _together(group_bytes: Sequence[int]) -> Iterator[list[int]]:
         yield groups
 
 
-def _check(schema: pa.Schema, rows: int, chunks: Sequence[Chunk], limit_bytes: int, limit_records: int) -> list[str]:
+def _check(schema: pa.Schema, rows: int, chunks: Sequence[Chunk], limits: ReadLimits) -> list[str]:
     """The columns to read; raises BatchRefusedError with every problem of the footer."""
     problems: list[Problem] = []
-    if rows > limit_records:
-        problems.append(problem(Reason.TOO_MANY_RECORDS, f"{rows} rows, more than {limit_records}"))
+    if rows > limits.batch_records:
+        problems.append(problem(Reason.TOO_MANY_RECORDS, f"{rows} rows, more than {limits.batch_records}"))
     columns = _check_columns(schema, problems)
     size = sum(max(chunk.unpacked_bytes, chunk.stored_bytes) for chunk in chunks if chunk.path in columns)
-    if size > limit_bytes:
-        problems.append(problem(Reason.OBJECT_TOO_LARGE, f"{size} bytes after decompression, more than {limit_bytes}"))
+    if size > limits.object_bytes:
+        detail = f"{size} bytes after decompression, more than {limits.object_bytes}"
+        problems.append(problem(Reason.OBJECT_TOO_LARGE, detail))
     if problems:
         raise BatchRefusedError(problems)
     return columns
