@@ -14,7 +14,7 @@ from metering.usage.totals import Total, UsageKey
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
 _HOUR_S = 3_600
 _SLOT_S = 300
@@ -101,7 +101,7 @@ class Records:
         return Records(self.kinds, [row for place, row in enumerate(self.rows) if place not in positions])
 
 
-class RecordSource:
+class RecordGenerator:
     """Draws the records of batches.
 
     Args:
@@ -158,9 +158,3 @@ def _times(hour_s: int) -> list[str]:
     label = hour_label(hour_s)
     ends = [f"{label}:{minute:02d}:00Z" for minute in range(5, 60, 5)] + [rfc3339(hour_s + _HOUR_S)]
     return [f',"start":"{label}:{slot * 5:02d}:00Z","end":"{ends[slot]}"}}' for slot in range(_SLOTS)]
-
-
-def record_dicts(records: Records) -> list[Mapping[str, str | int]]:
-    """Each record as a mapping, for tests."""
-    columns = records.columns()
-    return [{name: values[place] for name, values in columns.items()} for place in range(len(records.rows))]

@@ -15,7 +15,7 @@ from metering.audit.verify.manifest import SentBatch, body_digest
 from metering.hours import hour_label
 from metering.replay.faults import BAD_MESSAGES, BadMessage, Victim, spoil_records
 from metering.replay.forms import Envelope, Upload, cloud_event, inline_body, object_body, pointer_body
-from metering.replay.records import Records, RecordSource
+from metering.replay.records import RecordGenerator, Records
 from metering.replay.scenarios import Form, Scenario
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Synthesis:
     """Messages of a scenario, drawn one by one.
 
     Args:
-        name: What batch ids start with; see `run_name`.
+        name: What batch ids start with; see `replay_name`.
         scenario: What traffic looks like.
         seed: Same seed, same traffic.
         base_hour_s: The newest hour that records start in.
@@ -72,7 +72,7 @@ class Synthesis:
         self._seed = seed
         self._base_hour_s = base_hour_s
         self._bucket = bucket
-        self._source = RecordSource(
+        self._generator = RecordGenerator(
             [account_id(seed, number) for number in range(scenario.accounts)],
             accounts_per_batch=scenario.accounts_per_batch,
             keys_per_batch=scenario.keys_per_batch,
@@ -108,7 +108,7 @@ class Synthesis:
         return [self._base_hour_s - _HOUR_S * back for back in range(self._scenario.hours)]
 
     def _good(self, rng: random.Random, number: int, hours: Sequence[int]) -> Shipment:
-        records = self._source.draw(rng, self._scenario.records_per_batch, hours)
+        records = self._generator.draw(rng, self._scenario.records_per_batch, hours)
         form = rng.choices(self._forms, self._weights)[0]
         envelope = self._envelope(rng, number, sequenced=not form.dropped)
         sent = SentBatch(
@@ -136,7 +136,7 @@ class Synthesis:
         hours = [self._base_hour_s - _DAY_S * rng.randint(first, last) - _HOUR_S * rng.randrange(24) for _ in range(2)]
         if admitted:
             return self._good(rng, number, hours)
-        records = self._source.draw(rng, self._scenario.records_per_batch, hours)
+        records = self._generator.draw(rng, self._scenario.records_per_batch, hours)
         envelope = self._envelope(rng, number)
         sent = SentBatch(
             batch_id=envelope.batch_id, expect="rejected", records=len(records.rows), metered=0, reason="too_late"
@@ -144,7 +144,7 @@ class Synthesis:
         return Shipment(sent=sent, body=inline_body(envelope, records.texts))
 
     def _malformed(self, rng: random.Random, number: int) -> Shipment:
-        records = self._source.draw(rng, self._scenario.records_per_batch, self._recent_hours())
+        records = self._generator.draw(rng, self._scenario.records_per_batch, self._recent_hours())
         victim = Victim(
             envelope=self._envelope(rng, number, sequenced=False), records=records, bucket=self._bucket, number=number
         )
@@ -153,7 +153,7 @@ class Synthesis:
     def _partly(self, rng: random.Random, number: int) -> Shipment:
         if self._scenario.records_per_batch < 2:  # one to refuse, one to meter
             return self._malformed(rng, number)
-        records = self._source.draw(rng, self._scenario.records_per_batch, self._recent_hours())
+        records = self._generator.draw(rng, self._scenario.records_per_batch, self._recent_hours())
         texts, places = spoil_records(records.texts, rng, number)
         kept = records.without(places)
         envelope = self._envelope(rng, number)
@@ -197,7 +197,7 @@ class Synthesis:
         )
 
 
-def run_name(scenario: str, seed: int, base_hour_s: int) -> str:
+def replay_name(scenario: str, seed: int, base_hour_s: int) -> str:
     """What all batch ids of a replay start with: `mixed-7-2026112413`."""
     return f"{scenario}-{seed}-{hour_label(base_hour_s).replace('-', '').replace('T', '')}"
 
