@@ -1,4 +1,4 @@
-"""`BatchReader` over messages, objects and formats: from a delivery to the batches that it holds."""
+"""The `BatchReader` of the service: it reads messages, and objects in every format of the registry."""
 
 from __future__ import annotations
 
@@ -52,13 +52,13 @@ class RecordBatchReader:
     def read(self, delivery: Delivery, *, admission: Admission, allowance: Allowance) -> BatchReading:
         """Decode one delivery.
 
-        Never raises for what a sender could have caused: that is a `RefusedBatch`.
+        A fault that a sender can cause raises nothing: it becomes a `RefusedBatch`.
 
         Raises:
-            OutOfTimeError: It takes longer than it may, and the allowance is not the final one.
-            UnavailableError: The object that it points to cannot be read now.
+            OutOfTimeError: The time is over, and the allowance is not final.
+            UnavailableError: The object that the message points to cannot be read now.
         """
-        # One for all batches of a delivery: a message can announce thousands of objects.
+        # All batches of a delivery share one count, because a message can announce a hundred objects.
         work = Work(self.limits.work, allowance)
         return BatchReading(
             batches=tuple(
@@ -96,7 +96,7 @@ class RecordBatchReader:
         return outcome.decoded(decoded_bytes)
 
     def _read_records(self, message: BatchMessage, assembly: BatchAssembly) -> tuple[int, list[Problem]]:
-        """Read all records into the assembly; returns their size after decompression, and problems of the whole."""
+        """Read all records into the assembly; returns their size after decompression, and problems of the object."""
         records = message.records
         if records is None:
             return 0, []
@@ -112,14 +112,14 @@ class RecordBatchReader:
         except ObjectChangedError as error:
             if records.if_match:
                 raise
-            # Replaced while it was read: the next delivery reads the new one from its beginning.
+            # The object was replaced during the read; the next delivery reads the new one from its beginning.
             raise UnavailableError("S3.GetObject", f"{records.key} changed while it was read") from error
 
     def _read_object(
         self, stream: BinaryIO, records: ObjectRecords, assembly: BatchAssembly
     ) -> tuple[int, list[Problem]]:
         stored = sha256()
-        # Hashing costs as much as a tenth of all the rest: only for senders who ask.
+        # Hashing adds a tenth to the cost of a read, so it is done only for senders that ask for it.
         seen = stored.update if records.sha256 else None
         limit_bytes = self.limits.object_bytes
         pieces = unpacked(stream, records.compression, limit_bytes=limit_bytes, work=assembly.work, seen=seen)
@@ -140,7 +140,7 @@ class RecordBatchReader:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Outcome:
-    """Makes the answer; `whole` says that all records were read, so that the content hash holds."""
+    """Outcome of one batch. `whole` says that all records were read, so that the content hash covers them."""
 
     message: BatchMessage
     delivery: Delivery
@@ -182,7 +182,7 @@ class _Outcome:
 
 
 def _summary(refused: list[RefusedRecord]) -> tuple[Problem, ...]:
-    """Why a batch of refused records is refused: their common reason, or all of them with the first example of each."""
+    """Problems of a batch without an accepted record: the common reason, or every reason with its first example."""
     counts: dict[str, int] = {}
     examples: dict[str, str] = {}
     for record in refused:

@@ -1,7 +1,7 @@
-"""Puts a batch together from pieces: hash, verdict of each record, rows and exact totals.
+"""Assembly of a batch from pieces: content hash, verdict of each record, rows and exact totals.
 
-Both ways in, decoded JSON records and Arrow columns, end here as `Columns`. Whether a record is good is asked of whole
-columns first; only rows that this leaves in doubt are judged one by one, by the rules of the domain.
+Every format ends here as `Columns`. Whole columns are checked first, and only rows that these checks leave in doubt are
+judged one by one, by the rules for records.
 """
 
 from __future__ import annotations
@@ -36,25 +36,25 @@ if TYPE_CHECKING:
     from metering.intake.work import Work
 
 RAW_CHARS = 4 * KIB
-# A batch whose refused records are all long keeps less of each, so that evidence stays below the data itself.
+# Beyond this many characters of evidence in a batch, less is kept of each refused record.
 _RAW_BUDGET_CHARS = 16 * MIB
 _SPARE_RAW_CHARS = 256
-# A `LongText`: its beginning, its digest, and what Python needs for an object.
+# Memory of a `LongText`: its start, its digest, and the overhead of an object.
 _LONG_TEXT_BYTES = 512
 
 ExceptionEntry = tuple[int, int, "Undecodable | bytes | None"]
-"""Position in the piece, column, value: see `content_hash`."""
+"""Position in the piece, column and value of an exception of `content_hash`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Columns:
-    """A piece of a batch, decoded: one entry a record, 0 or empty where `exceptions` has the value instead.
+    """A decoded piece of a batch: one entry per record, which is 0 or empty if `exceptions` has the value instead.
 
     Attributes:
         lengths: UTF-8 bytes of each resource id, u32.
         resource_bytes: All resource ids together, UTF-8.
-        doubtful_ids: Positions of resource ids that may break a rule other than their length.
-        exceptions: What is not decoded, in the order that the hash wants.
+        doubtful_ids: Positions of resource ids that may break another rule than the one for their length.
+        exceptions: Values that are not decoded, in the order of the content hash.
     """
 
     head_index: array[int]
@@ -111,11 +111,11 @@ class HeadTable:
             return array("I", map(self.number, heads))
 
     def number_long(self, kept: Head, values: Callable[[], Sequence[bytes | memoryview]]) -> int:
-        """The number of a head with a text that is not kept.
+        """The number of a head with a text that is too long to be kept.
 
         Args:
-            kept: As it is kept.
-            values: Makes the `value` of each of its fields for the hash, if it is a new one.
+            kept: The head with its `LongText`.
+            values: Makes the `value` of each of its fields for the hash; called only for a new head.
         """
         if kept in self._numbers:
             return self._numbers[kept]
@@ -129,7 +129,7 @@ class HeadTable:
         return number
 
     def hash_new(self) -> None:
-        """Hash the heads that were not hashed yet."""
+        """Hash the heads that are not hashed yet."""
         self._hash(len(self.heads))
 
     def _hash(self, end: int) -> None:
@@ -152,7 +152,14 @@ class HeadTable:
 
 
 class BatchAssembly:
-    """Collects one batch. Pieces come in order; positions count through all of them."""
+    """A batch that is being read. Its pieces come in order, and positions of records count through all of them.
+
+    Attributes:
+        admission: The admission window.
+        sent_at_ms: Time of the message, against which records are admitted.
+        records: Number of records so far.
+        refused: The refused records so far.
+    """
 
     def __init__(self, *, admission: Admission, sent_at_ms: int, hasher: ContentHasher | None, work: Work) -> None:
         self.heads = HeadTable(hasher=hasher, work=work)
@@ -176,8 +183,8 @@ class BatchAssembly:
 
         Args:
             piece: Its columns; `head_index` refers to `heads`.
-            problems_at: The verdict of the rules on the record at a position of the piece.
-            raw_at: The record as it came.
+            problems_at: Gives the problems of the record at a position of the piece.
+            raw_at: Gives the text of the record at a position of the piece, as it came.
         """
         self.work.look()
         self._hash(piece)
@@ -188,27 +195,27 @@ class BatchAssembly:
             self._blocks.append(block)
 
     def content_hash(self) -> str:
-        """The content hash of all pieces."""
+        """Content hash of all pieces."""
         return "" if self._hasher is None else self._hasher.hexdigest()
 
     def rows(self) -> BatchRows:
-        """The accepted rows."""
+        """Rows of the accepted records."""
         return BatchRows(heads=self.heads.heads, traffic=self.heads.traffic, blocks=self._blocks)
 
     def usage(self) -> dict[UsageKey, Total]:
-        """Their totals."""
+        """Exact totals of the accepted records."""
         usage: dict[UsageKey, Total] = {}
         for number, hour_us, size, count in sums(self._blocks):
             account_id, service, _, from_location, to_location, _ = cast("tuple[str, ...]", self.heads.heads[number])
             usage_type = self.heads.traffic[number].usage_type
             key = UsageKey(hour_us // SECOND_US, account_id, usage_type, service, from_location, to_location)
             total = Total(size, count)
-            # Heads that differ in direction alone may share an explicit usage type.
+            # Heads that differ only in direction may share an explicit usage type.
             usage[key] = usage[key].plus(total) if key in usage else total
         return usage
 
     def unknown_regions(self) -> frozenset[str]:
-        """Regions without a known billing prefix, of all records that are metered."""
+        """Regions without a known billing prefix in the usage types of the accepted records."""
         unknown = {number for number, traffic in enumerate(self.heads.traffic) if traffic.unknown_regions}
         if not unknown:
             return frozenset()

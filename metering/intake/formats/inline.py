@@ -1,4 +1,4 @@
-"""Records inside of the message."""
+"""Records inside the message, as a JSON array."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _split = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
 class _Texts:
-    """The text of each record of an array, cut out only when somebody asks: most batches have nothing to refuse."""
+    """Texts of the records of an array. They are cut out on first use, because most batches have no refused record."""
 
     def __init__(self, array: bytes) -> None:
         self._array = array
@@ -34,10 +34,10 @@ class _Texts:
         return self.all()[position]
 
     def all(self) -> list[bytes]:
-        """All of them.
+        """Texts of all records, in order.
 
         Raises:
-            BatchRefusedError: Nested too deeply, or no array.
+            BatchRefusedError: The array is nested too deeply, or is not an array.
         """
         if not self._texts:
             self._texts = self._cut()
@@ -47,7 +47,7 @@ class _Texts:
         try:
             return list(map(bytes, _split(self._array)))
         except REFUSALS:
-            # What only the patient parser takes: NaN, lone surrogates.
+            # Only the patient parser takes NaN and lone surrogates.
             pass
         try:
             values = parse_json(self._array.decode("utf-8", errors="surrogateescape"))
@@ -64,7 +64,7 @@ def read_inline(array: bytes, assembly: BatchAssembly, limits: ReadLimits) -> in
     """Read the records of a JSON array; returns its size in bytes.
 
     Raises:
-        BatchRefusedError: Too many records or too much work, nested too deeply, or no array.
+        BatchRefusedError: Too many records, too much work, nested too deeply, or not an array.
         OutOfTimeError: It takes too long.
     """
     texts = _Texts(array)
@@ -80,7 +80,7 @@ def read_inline(array: bytes, assembly: BatchAssembly, limits: ReadLimits) -> in
 
 
 def _check_depth(array: bytes, records: int) -> None:
-    # Each record opens one bracket, the array another: without many more there is no depth.
+    # Each record opens one bracket, and the array opens one. Deep nesting needs many more.
     if opening_brackets(array) - records < MAX_DEPTH - 1:
         return
     try:

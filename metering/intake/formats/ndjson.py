@@ -1,4 +1,4 @@
-"""Newline-delimited JSON, streamed: memory holds a few megabytes of it at a time, whatever the object's size."""
+"""Newline-delimited JSON, streamed: memory holds a few megabytes at a time of an object of any size."""
 
 from __future__ import annotations
 
@@ -21,11 +21,12 @@ if TYPE_CHECKING:
     from metering.intake.records import AnyRecord
     from metering.intake.work import ReadLimits, Work
 
-# As large as a record can be that comes inside of a message.
+# The size of the largest record that fits into a message.
 MAX_LINE_BYTES = MIB
 
 _decode_one = msgspec.json.Decoder(WireRecord).decode
-# The records of a block stay in the processor's cache between the steps: a quarter faster than blocks of 2 MiB.
+# The records of a block stay in the processor's cache between the steps, which is a quarter faster than with blocks of
+# 2 MiB.
 _BLOCK_BYTES = 256 * KIB
 
 
@@ -53,7 +54,7 @@ def read_ndjson(pieces: Iterable[bytes], assembly: BatchAssembly, limits: ReadLi
 
 
 def _blocks(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """Whole lines, about `_BLOCK_BYTES` at a time."""
+    """Blocks of whole lines, of about `_BLOCK_BYTES` each."""
     held: list[bytes] = []
     held_bytes = 0
     for piece in pieces:
@@ -67,7 +68,7 @@ def _blocks(pieces: Iterable[bytes]) -> Iterator[bytes]:
         held.append(piece[begin:])
         held_bytes += len(piece) - begin
         if held_bytes > MAX_LINE_BYTES:
-            # The piece has no more line ends; what was held before it may have some.
+            # The piece has no more line ends, but the bytes held before it may have some.
             lines, _, rest = b"".join(held).rpartition(b"\n")
             if len(rest) > MAX_LINE_BYTES:
                 raise _line_too_long()
@@ -79,12 +80,12 @@ def _blocks(pieces: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _line_end(piece: bytes, begin: int, limit: int) -> int:
-    """Behind the last line that ends before `limit`, or behind the first one; 0 if there is none."""
+    """Position after the last line that ends before `limit`, else after the first line; 0 if no line ends."""
     return piece.rfind(b"\n", begin, limit) + 1 or piece.find(b"\n", limit) + 1
 
 
 def _decode_lines(lines: list[bytes], work: Work) -> list[AnyRecord]:
-    """The record of each line; lines of white space are taken out of `lines`."""
+    """Record of each line. Lines of white space are removed from `lines`."""
     try:
         records: list[AnyRecord] = list(map(_decode_one, lines))
     except REFUSALS:
@@ -100,7 +101,7 @@ def _line_too_long() -> BatchRefusedError:
 
 
 def _refuse_deep(records: list[AnyRecord], lines: Sequence[bytes], work: Work) -> None:
-    """Decode deep lines again: the fast parser's limit of nesting depends on the stack, the patient one's is fixed."""
+    """Decode deep lines again, because the fast parser's limit of nesting depends on the stack; ours is fixed."""
     for position, line in enumerate(lines):
         if opening_brackets(line) <= MAX_DEPTH:
             continue
