@@ -128,7 +128,7 @@ class ItemTooLargeError(MeteringError):
 
 
 class ObjectMissingError(MeteringError):
-    """There is no object at `key`."""
+    """The object at `key` does not exist."""
 
     def __init__(self, key: str) -> None:
         super().__init__(key)
@@ -139,7 +139,7 @@ class ObjectMissingError(MeteringError):
 
 
 class ObjectUnreadableError(MeteringError):
-    """The object at `key` is there, and the store refuses to hand it out to anybody who asks as we do.
+    """The object at `key` exists, and the store refuses to hand it out for a request like ours.
 
     Attributes:
         detail: What the store said.

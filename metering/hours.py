@@ -35,7 +35,7 @@ def parse_hour(label: str) -> int:
     hour_s = int(datetime.strptime(label, "%Y-%m-%dT%H").replace(tzinfo=UTC).timestamp())
     # strptime also takes `2026-9-1T7`; hours are ledger keys, so each has one spelling.
     if hour_label(hour_s) != label:
-        raise ValueError(f"{label!r} is no hour")
+        raise ValueError(f"{label!r} is not an hour")
     return hour_s
 
 
@@ -55,7 +55,7 @@ def month_bounds_s(month: str) -> tuple[int, int]:
     first = datetime.strptime(month, "%Y-%m").replace(tzinfo=UTC)
     # strptime also takes `2026-9`; months are ledger keys, so each has one spelling.
     if first.strftime("%Y-%m") != month:
-        raise ValueError(f"{month!r} is no month")
+        raise ValueError(f"{month!r} is not a month")
     after = first.replace(year=first.year + first.month // 12, month=first.month % 12 + 1)
     return int(first.timestamp()), int(after.timestamp())
 

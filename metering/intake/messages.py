@@ -63,7 +63,7 @@ class BatchMessage:
     Attributes:
         batch_id: Empty if it could not be read.
         record_count: None if it is missing or invalid.
-        records: The records or their place; None if there are none to read.
+        records: The records or their place; None if neither could be read.
         retry_of: Batch id under which this content came first, if the message is a retry under another id; else empty.
         problems: Reasons to refuse it without regard to its records; empty for a valid message.
     """

@@ -31,7 +31,7 @@ _BLOCK_BYTES = 256 * KIB
 
 
 def read_ndjson(pieces: Iterable[bytes], assembly: BatchAssembly, limits: ReadLimits) -> int:
-    """Read all records (`ObjectReader`). Empty lines are no records."""
+    """Read all records (`ObjectReader`). Lines of white space are skipped."""
     intake = JsonIntake(assembly)
     work = assembly.work
     count = size_bytes = 0
