@@ -19,7 +19,7 @@ from metering.intake.formats.rows import BatchRows, RowBlock
 from metering.intake.instants import HOUR_US, SECOND_US
 from metering.intake.reasons import Reason
 from metering.intake.record_rules import MAX_RESOURCE_ID_CHARS, traffic_of
-from metering.intake.records import LongText, Undecodable
+from metering.intake.records import LongText, Undecodable, head_of
 from metering.intake.work import refusal
 from metering.units import KIB, MIB
 from metering.usage.totals import Total, UsageKey
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from metering.intake.admission import Admission
     from metering.intake.reasons import Problem
     from metering.intake.record_rules import Traffic
-    from metering.intake.records import Head, HeadText
+    from metering.intake.records import AnyRecord, Head, HeadText
     from metering.intake.work import Work
 
 RAW_CHARS = 4 * KIB
@@ -102,13 +102,13 @@ class HeadTable:
             return self._add(head)
         return self.number_long(kept, lambda: written_head(head))
 
-    def numbers(self, heads: Sequence[Head]) -> array[int]:
-        """The numbers of some heads, u32."""
+    def numbers_of(self, records: Sequence[AnyRecord]) -> array[int]:
+        """The number of each record's head, u32."""
         try:
             # The fast way: no call of a Python function for a head that is known.
-            return array("I", map(self._numbers.__getitem__, heads))
+            return array("I", map(self._numbers.__getitem__, map(head_of, records)))
         except KeyError:
-            return array("I", map(self.number, heads))
+            return array("I", map(self.number, map(head_of, records)))
 
     def number_long(self, kept: Head, values: Callable[[], Sequence[bytes | memoryview]]) -> int:
         """The number of a head with a text that is too long to be kept.

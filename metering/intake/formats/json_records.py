@@ -22,7 +22,6 @@ from metering.intake.records import (
     Undecodable,
     WireRecord,
     decode_record,
-    head_of,
     instant_of,
     integer_of,
     short_instant_of,
@@ -107,7 +106,7 @@ def opening_brackets(text: bytes) -> int:
 def columns_of(records: Sequence[AnyRecord], heads: HeadTable, instants: InstantTable) -> Columns:
     """Columns of decoded records; new heads get numbers in `heads`."""
     found: dict[tuple[int, int], Undecodable | bytes | None] = {}
-    head_index = heads.numbers(list(map(head_of, records)))
+    head_index = heads.numbers_of(records)
     resource_ids, joined = _strings(list(map(_resource_ids, records)), found)
     sizes = _int64(list(map(_sizes, records)), BYTES, found)
     starts = _int64(_instants(list(map(_starts, records)), instants), START, found)
@@ -142,7 +141,7 @@ def _instants(values: list[int | Text], instants: InstantTable) -> list[Integer]
 
 def _are_short_texts(values: list[int | Text]) -> bool:
     try:
-        return max(map(len, values)) <= MAX_TIME_CHARS  # type: ignore[arg-type]  # a TypeError if one is no text
+        return max(map(len, values)) <= MAX_TIME_CHARS  # type: ignore[arg-type]  # a TypeError if one is not a text
     except TypeError:
         return False
 
@@ -151,7 +150,7 @@ def _strings(values: list[Text], found: dict[tuple[int, int], Undecodable | byte
     """The strings, and all of them joined; values that are not strings go to `found`."""
     try:
         # join() is the fastest test that all values are strings.
-        return values, "".join(values)  # type: ignore[return-value,arg-type]  # a TypeError if one is no string
+        return values, "".join(values)  # type: ignore[return-value,arg-type]  # a TypeError if one is not a string
     except TypeError:
         strings = [value if isinstance(value, str) else "" for value in values]
     for position, value in enumerate(values):
@@ -162,7 +161,7 @@ def _strings(values: list[Text], found: dict[tuple[int, int], Undecodable | byte
 
 def _int64(values: list[Integer], column: int, found: dict[tuple[int, int], Undecodable | bytes | None]) -> array[int]:
     try:
-        return array("q", values)  # type: ignore[arg-type]  # a TypeError if one is no integer
+        return array("q", values)  # type: ignore[arg-type]  # a TypeError if one is not an integer
     except (TypeError, OverflowError):
         numbers = array("q", bytes(8 * len(values)))
     for position, value in enumerate(map(integer_of, values)):
