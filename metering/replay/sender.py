@@ -71,10 +71,11 @@ class _Failures:
             sent(lines)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Sender:
     """Sends shipments, each object before its message.
 
-    Args:
+    Attributes:
         queue: The ingest queue.
         objects: The data bucket.
         bucket: Name of the data bucket, which is part of the id of a dropped object's batch.
@@ -82,14 +83,11 @@ class Sender:
         rate_per_s: Most messages a second; None for no limit.
     """
 
-    def __init__(
-        self, *, queue: Queue, objects: ObjectStore, bucket: str, threads: int = 8, rate_per_s: float | None = None
-    ) -> None:
-        self._queue = queue
-        self._objects = objects
-        self._bucket = bucket
-        self._threads = threads
-        self._rate_per_s = rate_per_s
+    queue: Queue
+    objects: ObjectStore
+    bucket: str
+    threads: int = 8
+    rate_per_s: float | None = None
 
     def send(self, shipments: Iterable[Shipment], sent: Callable[[Sequence[SentBatch]], None]) -> int:
         """Send all shipments; returns their number. `sent` is called for each group, in order, from this thread.
@@ -103,12 +101,12 @@ class Sender:
         waiting: deque[tuple[list[Shipment], Future[list[SentBatch]]]] = deque()
         failed = _Failures()
         began = time.monotonic()
-        with ThreadPoolExecutor(self._threads, thread_name_prefix="replay") as pool:
+        with ThreadPoolExecutor(self.threads, thread_name_prefix="replay") as pool:
             for group in _groups(shipments):
                 self._pace(began, number)
                 waiting.append((group, pool.submit(self._send_group, group)))
                 number += len(group)
-                while len(waiting) > 2 * self._threads or (waiting and waiting[0][1].done()):
+                while len(waiting) > 2 * self.threads or (waiting and waiting[0][1].done()):
                     failed.take(*waiting.popleft(), sent)
                 if failed.error is not None:
                     break
@@ -119,8 +117,8 @@ class Sender:
         return number
 
     def _pace(self, began: float, number: int) -> None:
-        if self._rate_per_s is not None:
-            time.sleep(max(0.0, began + number / self._rate_per_s - time.monotonic()))
+        if self.rate_per_s is not None:
+            time.sleep(max(0.0, began + number / self.rate_per_s - time.monotonic()))
 
     def _send_group(self, group: Sequence[Shipment]) -> list[SentBatch]:
         lines = [self._put(shipment) for shipment in group]
@@ -137,7 +135,7 @@ class Sender:
         if not bodies:
             return []
         try:
-            return [bodies[position] for position in self._queue.send_many(bodies)]
+            return [bodies[position] for position in self.queue.send_many(bodies)]
         except UnavailableError:
             if last:
                 raise
@@ -153,7 +151,7 @@ class Sender:
     def _upload(self, upload: Upload) -> str:
         for attempt in range(_ATTEMPTS):
             try:
-                return self._objects.upload(upload.key, upload.body)
+                return self.objects.upload(upload.key, upload.body)
             except UnavailableError:
                 if attempt == _ATTEMPTS - 1:
                     raise
@@ -162,7 +160,7 @@ class Sender:
 
     def _dropped(self, sent: SentBatch, key: str, etag: str) -> SentBatch:
         # The contract's id of an object that announces itself. It is computed here a second time on purpose.
-        identity = "\n".join((self._bucket, key, etag))
+        identity = "\n".join((self.bucket, key, etag))
         return replace(sent, batch_id=f"s3:{hashlib.sha256(identity.encode()).hexdigest()}")
 
 

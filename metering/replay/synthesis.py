@@ -56,7 +56,7 @@ class _Shipped:
 
 
 class Synthesis:
-    """Messages of a scenario, drawn one by one.
+    """Messages of a scenario, drawn one by one. It keeps the latest batches, to make copies and conflicts of them.
 
     Args:
         name: Prefix of the batch ids; see `replay_name`.
