@@ -148,7 +148,7 @@ def measure(scenario: str, batches: int = 2_000) -> BatchCost:
     aggregator = Aggregator(
         items=store,
         objects=objects,
-        reader=RecordBatchReader(objects, bucket="b", limits=LIMITS),
+        reader=RecordBatchReader(objects=objects, bucket="b", limits=LIMITS),
         codec=ParquetRowCodec(),
         clock=clock,
         entropy=SystemEntropy(),

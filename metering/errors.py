@@ -4,11 +4,11 @@
     ├── UnavailableError            transient: a dependency throttled, conflicted or gave no answer  (retryable)
     │   └── OutOfTimeError          reading took longer than it may here; elsewhere it may be fast enough
     ├── ConditionFailedError        a conditional write found another state; carries the item found
-    ├── TransactionCanceledError    a transaction was not applied; carries one reason an action
-    ├── ItemTooLargeError           an item, or a transaction, is larger than DynamoDB takes
-    ├── ObjectMissingError          no such object
-    ├── ObjectUnreadableError       an object is there, and the store will not hand it out
-    ├── ObjectDamagedError          an object is there and cannot be decoded
+    ├── TransactionCanceledError    a transaction was not applied; carries one reason per action
+    ├── ItemTooLargeError           an item or a transaction is larger than DynamoDB takes
+    ├── ObjectMissingError          an object does not exist
+    ├── ObjectUnreadableError       an object exists, but the store does not hand it out
+    ├── ObjectDamagedError          an object exists, but cannot be decoded
     ├── ObjectChangedError          an object is not the one that was announced (If-Match failed)
     ├── BatchRefusedError           a whole batch is refused; carries every problem found
     ├── LedgerCorruptError          the ledger or an object contradicts the protocol: stop and alarm
@@ -89,7 +89,7 @@ class ConditionFailedError(MeteringError):
     """A conditional write was not applied.
 
     Attributes:
-        existing: The item as it was found, or None if there was none.
+        existing: The item that was found; None if it did not exist.
     """
 
     def __init__(self, existing: Mapping[str, object] | None) -> None:
@@ -111,16 +111,16 @@ class TransactionCanceledError(MeteringError):
 
     @property
     def condition_failed(self) -> bool:
-        """Whether any action's condition was false; otherwise the same transaction may be sent again."""
+        """Whether a condition of any action was false. If not, the same transaction may be sent again."""
         return any(reason is not None and reason[0] == "ConditionalCheckFailed" for reason in self.reasons)
 
 
 class ItemTooLargeError(MeteringError):
-    """An item would be larger than 400 KB, or the items of a transaction together than 4 MB; nothing was written.
+    """An item has more than 400 KB, or the items of a transaction have more than 4 MB. Nothing was written.
 
     Attributes:
         what: The key of the item, or `a transaction of n actions`.
-        detail: How large it would be, or what the service said.
+        detail: Its size, or the message of the service.
     """
 
     def __init__(self, what: str, detail: str) -> None:
@@ -133,7 +133,7 @@ class ItemTooLargeError(MeteringError):
 
 
 class ObjectMissingError(MeteringError):
-    """There is no object at `key`."""
+    """The object at `key` does not exist."""
 
     def __init__(self, key: str) -> None:
         super().__init__(key)

@@ -12,7 +12,8 @@ from metering.adapters.aws.emf import EmfMetrics
 from metering.adapters.aws.runtime import SystemClock, SystemEntropy
 from metering.adapters.aws.session import Clients
 from metering.commit.aggregator import Aggregator
-from metering.intake.reader import ReadLimits, RecordBatchReader
+from metering.intake.reader import RecordBatchReader
+from metering.intake.work import ReadLimits
 from metering.lake.parquet.codec import ParquetRowCodec
 from metering.ledger.format_version import remember_format
 from metering.settings import Settings
@@ -49,7 +50,7 @@ def dependencies() -> Dependencies:
         items=region.items,
         objects=region.objects,
         reader=RecordBatchReader(
-            region.objects, bucket=settings.data_bucket, limits=ReadLimits(object_bytes=settings.object_bytes)
+            objects=region.objects, bucket=settings.data_bucket, limits=ReadLimits(object_bytes=settings.object_bytes)
         ),
         codec=ParquetRowCodec(),
         clock=SystemClock(),

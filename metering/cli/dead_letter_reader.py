@@ -22,7 +22,8 @@ from metering.cli.command import Session
 from metering.cli.connecting import connect
 from metering.intake.admission import Admission
 from metering.intake.ports import Allowance
-from metering.intake.reader import ReadLimits, RecordBatchReader
+from metering.intake.reader import RecordBatchReader
+from metering.intake.work import ReadLimits
 from metering.operations.dead_letters import DeadLetter, DeadLetters
 from metering.stores.deliveries import Delivery
 from metering.units import GIB, KIB, MIB
@@ -65,7 +66,7 @@ def dead_letters(region: RegionConnection) -> DeadLetters:
     return DeadLetters(
         dead=region.dead_letters,
         ingest=region.ingest,
-        reader=RecordBatchReader(region.objects, bucket=settings.data_bucket, limits=limits),
+        reader=RecordBatchReader(objects=region.objects, bucket=settings.data_bucket, limits=limits),
         items=region.items,
         clock=SystemClock(),
         admission=Admission.of(settings),

@@ -112,7 +112,7 @@ class Region:
         aggregator = Aggregator(
             items=self.items,
             objects=self.objects,
-            reader=RecordBatchReader(self.objects, bucket=self.resources.bucket, limits=LIMITS),
+            reader=RecordBatchReader(objects=self.objects, bucket=self.resources.bucket, limits=LIMITS),
             codec=ParquetRowCodec(),
             clock=self.clock,
             entropy=self.entropy,

@@ -138,7 +138,7 @@ class Contract(RuleBasedStateMachine):
         self.aggregator = Aggregator(
             items=self.items,
             objects=self.objects,
-            reader=RecordBatchReader(self.objects, bucket="data", limits=LIMITS),
+            reader=RecordBatchReader(objects=self.objects, bucket="data", limits=LIMITS),
             codec=ParquetRowCodec(),
             clock=self.clock,
             entropy=SeededEntropy(2),

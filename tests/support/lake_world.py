@@ -20,7 +20,7 @@ from metering.lake.parquet.codec import ParquetRowCodec
 from metering.ledger.booked_hours import Published
 from metering.ledger.format_version import remember_format
 from metering.ledger.usage_items import usage_entries
-from metering.replay.records import RecordSource, record_dicts
+from metering.replay.records import RecordGenerator
 from metering.replay.scenarios import SCENARIOS
 from metering.replay.synthesis import account_id
 from metering.stores.deliveries import Delivery
@@ -29,6 +29,7 @@ from metering.units import HOUR_S
 from metering.usage.totals import Total, UsageKey, merge
 from metering.version import package_version
 from metering.wiring.jobs import LakeJobs
+from tests.support.drawn_records import record_dicts
 from tests.support.stage import LIMITS
 from tests.support.stage import settings as stage_settings
 
@@ -63,14 +64,14 @@ def record(
 def load_batches(rows: int) -> Iterator[list[dict[str, str | int]]]:
     """Records of the last whole hour, in batches as `make load` sends them."""
     chance, load = random.Random(14), SCENARIOS["load"]
-    source = RecordSource(
+    generator = RecordGenerator(
         [account_id(14, number) for number in range(load.accounts)],
         accounts_per_batch=load.accounts_per_batch,
         keys_per_batch=load.keys_per_batch,
         mean_bits=load.mean_bits,
     )
     for sent in range(0, rows, load.records_per_batch):
-        drawn = record_dicts(source.draw(chance, min(load.records_per_batch, rows - sent), [HOUR - HOUR_S]))
+        drawn = record_dicts(generator.draw(chance, min(load.records_per_batch, rows - sent), [HOUR - HOUR_S]))
         yield [{name: value for name, value in record.items() if value != ""} for record in drawn]
 
 
@@ -91,7 +92,7 @@ class World:
         self.aggregator = Aggregator(
             items=self.items,
             objects=self.objects,
-            reader=RecordBatchReader(self.objects, bucket="data", limits=LIMITS),
+            reader=RecordBatchReader(objects=self.objects, bucket="data", limits=LIMITS),
             codec=ParquetRowCodec(),
             clock=self.clock,
             entropy=self.entropy,

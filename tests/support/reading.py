@@ -15,7 +15,7 @@ import zstandard
 from metering.adapters.memory.clock import UNHURRIED, ManualClock
 from metering.adapters.memory.objects import MemoryObjectStore
 from metering.intake.batches import DecodedBatch, NoBatch, RefusedBatch
-from metering.intake.reader import ReadLimits, RecordBatchReader
+from metering.intake.reader import RecordBatchReader
 from metering.stores.deliveries import Delivery
 from tests.support.stage import ADMISSION, LIMITS
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from metering.intake.admission import Admission
+    from metering.intake.work import ReadLimits
 
 
 BUCKET = "metering-data"
@@ -83,7 +84,7 @@ class Desk:
 
     def __init__(self, limits: ReadLimits | None = None, *, versioned: bool = False) -> None:
         self.objects = MemoryObjectStore(ManualClock(SENT_AT_S * 1000), versioned=versioned)
-        self.reader = RecordBatchReader(self.objects, bucket=BUCKET, limits=limits or LIMITS)
+        self.reader = RecordBatchReader(objects=self.objects, bucket=BUCKET, limits=limits or LIMITS)
 
     sent_at_ms = SENT_AT_S * 1000
 

@@ -61,7 +61,7 @@ class Region:
         self._aggregator = Aggregator(
             items=self.items,
             objects=self.objects,
-            reader=RecordBatchReader(self.objects, bucket=BUCKET, limits=LIMITS),
+            reader=RecordBatchReader(objects=self.objects, bucket=BUCKET, limits=LIMITS),
             codec=ParquetRowCodec(),
             clock=self.clock,
             entropy=SeededEntropy(1),
