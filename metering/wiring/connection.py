@@ -6,7 +6,11 @@ from functools import cached_property
 from metering.adapters.aws.errors import translated
 from metering.adapters.aws.published_settings import read_settings
 from metering.adapters.aws.stacks import RegionResources
+from metering.adapters.no_metrics import NoMetrics
+from metering.lake.view import LakeView
 from metering.settings import Settings
+from metering.wiring.jobs import LakeJobs, lake_jobs
+from metering.wiring.lake import lake_view
 from metering.wiring.region import RegionPorts
 
 
@@ -19,10 +23,6 @@ class RegionConnection(RegionPorts):
     """
 
     names: RegionResources
-
-    @property
-    def region(self) -> str:
-        return self.clients.access.region
 
     @property
     def stage(self) -> str:
@@ -45,3 +45,11 @@ class RegionConnection(RegionPorts):
         return Settings.model_validate(
             {**published.policy.model_dump(), **asdict(self.names), "settings_sha256": published.sha256}
         )
+
+    @cached_property
+    def view(self) -> LakeView:
+        return lake_view(self.items, self.objects, shards=self.settings.shards)
+
+    @cached_property
+    def jobs(self) -> LakeJobs:
+        return lake_jobs(self, self.settings, NoMetrics())

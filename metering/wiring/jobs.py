@@ -17,18 +17,19 @@ from metering.commit.finisher import Finisher
 from metering.lake.cleaner import Cleaner
 from metering.lake.compactor import Compactor
 from metering.lake.orphans import OrphanCleaner, quarantine_age_s
-from metering.lake.parquet.reader import ParquetLakeReader
 from metering.lake.parquet.writer import ParquetLakeWriter
 from metering.lake.plan import CompactionPolicy
-from metering.lake.view import LakeView
 from metering.stores.retrying import Retrier
+from metering.wiring.lake import lake_view
 
 if TYPE_CHECKING:
+    from metering.lake.view import LakeView
     from metering.settings import Settings
     from metering.stores.clock import Clock, Entropy
     from metering.stores.items import ItemStore
     from metering.stores.objects import ObjectStore
     from metering.stores.telemetry import Alerts, Metrics
+    from metering.wiring.region import RegionPorts
 
 
 @dataclass(frozen=True)
@@ -44,12 +45,8 @@ class LakeJobs:
     settings: Settings
 
     @cached_property
-    def reader(self) -> ParquetLakeReader:
-        return ParquetLakeReader(self.objects)
-
-    @cached_property
     def view(self) -> LakeView:
-        return LakeView(items=self.items, objects=self.objects, reader=self.reader, shards=self.settings.shards)
+        return lake_view(self.items, self.objects, shards=self.settings.shards)
 
     @cached_property
     def policy(self) -> CompactionPolicy:
@@ -161,7 +158,7 @@ class LakeJobs:
             items=self.items,
             objects=self.objects,
             view=self.view,
-            reader=self.reader,
+            reader=self.view.reader,
             compactor=self.compactor,
             reconciler=self.reconciler,
             clock=self.clock,
@@ -173,3 +170,16 @@ class LakeJobs:
     @cached_property
     def _retrier(self) -> Retrier:
         return Retrier(clock=self.clock, entropy=self.entropy, attempts=self.settings.attempts)
+
+
+def lake_jobs(region: RegionPorts, settings: Settings, metrics: Metrics) -> LakeJobs:
+    """Build the lake's jobs of a region."""
+    return LakeJobs(
+        items=region.items,
+        objects=region.objects,
+        clock=region.clock,
+        entropy=region.entropy,
+        metrics=metrics,
+        alerts=region.alerts,
+        settings=settings,
+    )

@@ -10,6 +10,7 @@ from metering.adapters.aws.alerts import SnsAlerts
 from metering.adapters.aws.dynamodb.items import DynamoDbItemStore
 from metering.adapters.aws.queue_facts import SqsQueueFacts
 from metering.adapters.aws.queues import SqsQueue
+from metering.adapters.aws.runtime import SystemClock, SystemEntropy
 from metering.adapters.aws.s3.objects import S3ObjectStore
 from metering.stores.writes import Table
 
@@ -42,6 +43,18 @@ class RegionPorts:
 
     clients: Clients
     names: ResourceNames
+
+    @property
+    def region(self) -> str:
+        return self.clients.access.region
+
+    @cached_property
+    def clock(self) -> SystemClock:
+        return SystemClock()
+
+    @cached_property
+    def entropy(self) -> SystemEntropy:
+        return SystemEntropy()
 
     @cached_property
     def items(self) -> DynamoDbItemStore:

@@ -10,11 +10,11 @@ from aws_lambda_powertools import Logger
 
 from lambdas.compactor import handler as compactor
 from lambdas.compactor.bootstrap import Dependencies as CompactorDependencies
+from lambdas.emf import EmfMetrics
 from lambdas.reconciler import handler as reconciler
 from lambdas.reconciler.bootstrap import Dependencies as ReconcilerDependencies
 from lambdas.sweeper import handler as sweeper
 from lambdas.sweeper.bootstrap import Dependencies as SweeperDependencies
-from metering.adapters.aws.emf import EmfMetrics
 from metering.commit.sweeper import Sweeper
 from metering.errors import LedgerCorruptError, UnavailableError
 from metering.ledger.notes.completeness import Completeness

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.stub import ANY
 
+from lambdas.emf import EmfMetrics
 from metering.adapters.aws.alerts import CloudWatchMetrics, SnsAlerts
-from metering.adapters.aws.emf import EmfMetrics
 from metering.adapters.aws.queue_facts import SqsQueueFacts
 from metering.adapters.aws.queues import SqsQueue
 from metering.adapters.aws.runtime import LambdaDeadline, SystemClock, SystemEntropy
