@@ -3,7 +3,8 @@
 from dataclasses import asdict, dataclass
 from functools import cached_property
 
-from metering.adapters.aws.errors import translated
+from metering.adapters.aws.alarms import CloudWatchAlarms
+from metering.adapters.aws.caller import caller_arn
 from metering.adapters.aws.published_settings import read_settings
 from metering.adapters.aws.stacks import RegionResources
 from metering.adapters.no_metrics import NoMetrics
@@ -30,8 +31,11 @@ class RegionConnection(RegionPorts):
 
     def caller(self) -> str:
         """Who is asking, as AWS knows them."""
-        with translated("sts.GetCallerIdentity"):
-            return self.clients.sts.get_caller_identity()["Arn"]
+        return caller_arn(self.clients.sts)
+
+    @cached_property
+    def alarms(self) -> CloudWatchAlarms:
+        return CloudWatchAlarms(self.clients.cloudwatch, stage=self.stage)
 
     @cached_property
     def settings(self) -> Settings:

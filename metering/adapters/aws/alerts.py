@@ -1,4 +1,4 @@
-"""`Alerts` over SNS, `Gauges` and `Metrics` over CloudWatch."""
+"""`Alerts` and `Subscribers` over SNS, `Gauges` and `Metrics` over CloudWatch."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import json
 from typing import TYPE_CHECKING
 
 from metering.adapters.aws.errors import translated
+from metering.operations.ports import Subscriber
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from mypy_boto3_cloudwatch import CloudWatchClient
     from mypy_boto3_cloudwatch.type_defs import DimensionTypeDef
@@ -37,6 +38,20 @@ class SnsAlerts:
                 Message=message,
                 MessageAttributes={"severity": {"DataType": "String", "StringValue": severity}},
             )
+
+    def subscribers(self, severity: str) -> Sequence[Subscriber]:
+        with translated("sns.ListSubscriptionsByTopic"):
+            pages = self._client.get_paginator("list_subscriptions_by_topic").paginate(TopicArn=self._topics[severity])
+            found = [each for page in pages for each in page.get("Subscriptions", [])]
+        return [
+            Subscriber(
+                protocol=each.get("Protocol", ""),
+                endpoint=each.get("Endpoint", ""),
+                # SNS gives an unconfirmed subscription a word (`PendingConfirmation`) where its ARN would be.
+                confirmed=each.get("SubscriptionArn", "").startswith("arn:"),
+            )
+            for each in found
+        ]
 
 
 class CloudWatchMetrics:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from metering.adapters.aws.alarms import CloudWatchAlarms
+from metering.adapters.aws.alerts import SnsAlerts
 from metering.adapters.aws.dynamodb.items import DynamoDbItemStore
 from metering.adapters.aws.errors import translated
 from metering.adapters.aws.published_settings import read_settings
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
     from metering.adapters.aws.session import Clients
     from metering.adapters.aws.stacks import RegionResources
+    from metering.operations.ports import AlarmState
     from metering.stores.items import ItemStore
 
 
@@ -46,10 +49,10 @@ class DeployedRegions:
         return sum(run.verdict is CanaryVerdict.GOOD and run.settled_s >= since_s for run in runs)
 
     def firing_alarms(self, region: str) -> Sequence[str]:
-        return [name for name, _, state in self._alarms(region) if state == "ALARM"]
+        return [alarm.name for alarm in self._page_alarms(region) if alarm.state == "ALARM"]
 
     def rollback_alarms(self, region: str) -> Sequence[str]:
-        arns = {name: arn for name, arn, state in self._alarms(region) if state != "ALARM"}
+        arns = {alarm.name: alarm.arn for alarm in self._page_alarms(region) if alarm.state != "ALARM"}
         names = [alarm_name(self._stage, name) for name in ROLLBACK_ALARMS]
         return [arns[name] for name in names if name in arns]
 
@@ -89,28 +92,18 @@ class DeployedRegions:
         }
 
     def pager_subscriptions(self, region: str) -> int:
-        topic = self._resources(region).page_topic_arn
-        with translated("sns.ListSubscriptionsByTopic"):
-            pages = self._clients_of(region).sns.get_paginator("list_subscriptions_by_topic").paginate(TopicArn=topic)
-            found = [s.get("SubscriptionArn", "") for page in pages for s in page.get("Subscriptions", [])]
-        # One that nobody confirmed yet has a word instead of an ARN.
-        return sum(arn.startswith("arn:") for arn in found)
+        resources = self._resources(region)
+        topics = SnsAlerts(
+            self._clients_of(region).sns,
+            page_topic_arn=resources.page_topic_arn,
+            ticket_topic_arn=resources.ticket_topic_arn,
+        )
+        return sum(subscriber.confirmed for subscriber in topics.subscribers("page"))
 
-    def _alarms(self, region: str) -> list[tuple[str, str, str]]:
-        """Name, ARN and state of the page alarms."""
+    def _page_alarms(self, region: str) -> list[AlarmState]:
         names = {alarm_name(self._stage, spec.name) for spec in ALARMS if spec.severity == "page"}
-        with translated("cloudwatch.DescribeAlarms"):
-            pages = (
-                self._clients_of(region)
-                .cloudwatch.get_paginator("describe_alarms")
-                .paginate(AlarmNamePrefix=alarm_name(self._stage, ""), AlarmTypes=["MetricAlarm"])
-            )
-            found = [alarm for page in pages for alarm in page.get("MetricAlarms", [])]
-        return [
-            (alarm["AlarmName"], alarm["AlarmArn"], alarm.get("StateValue", ""))
-            for alarm in found
-            if alarm["AlarmName"] in names
-        ]
+        alarms = CloudWatchAlarms(self._clients_of(region).cloudwatch, stage=self._stage)
+        return [alarm for alarm in alarms.states() if alarm.name in names]
 
     def _mappings(self, region: str) -> list[tuple[str, str]]:
         name = self._function(region, "Aggregator")
