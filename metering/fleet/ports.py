@@ -100,11 +100,40 @@ class Deployment:
     watch_min: int = 0
 
 
-class Builder(Protocol):
-    """The CDK: synthesises and deploys the app. What fails it raises as `OperationFailedError`."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegionStacks:
+    """Names of a stage's stacks in one region.
 
-    def stacks(self) -> tuple[str, ...]:
-        """Names of the stacks of one region, in the order they are deployed."""
+    Attributes:
+        data: Keeps the data, and stays when the region is removed.
+        pipeline: Functions and their schedules.
+        observability: Alarms and dashboards.
+    """
+
+    data: str
+    pipeline: str
+    observability: str
+
+    @classmethod
+    def of(cls, stage: str) -> RegionStacks:
+        """The stacks of a stage."""
+        return cls(
+            data=f"metering-{stage}-data",
+            pipeline=f"metering-{stage}-pipeline",
+            observability=f"metering-{stage}-observability",
+        )
+
+    @property
+    def in_order(self) -> tuple[str, str, str]:
+        """All of them, in the order of deployment."""
+        return self.data, self.pipeline, self.observability
+
+
+class Builder(Protocol):
+    """The CDK: synthesises and deploys the app. Raises each failure as an `OperationFailedError`."""
+
+    def stacks(self) -> RegionStacks:
+        """Names of the stacks of one region."""
         ...
 
     def bootstrap(self, region: str) -> None:

@@ -28,28 +28,21 @@ def _one_by_one(build: Callable[[str], RegionState], regions: Sequence[str]) -> 
     return [build(region) for region in regions]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RegionManager:
     """Builds regions.
 
-    Args:
-        world: The account, CloudFormation, the CDK and the regions.
+    Attributes:
+        ports: The account, CloudFormation, the CDK and the regions.
         states: Their state in the home region's ledger.
         say: Told of every step, as region and message.
         side_by_side: Builds the regions of one wave; one after the other unless given.
     """
 
-    def __init__(
-        self,
-        world: FleetPorts,
-        states: RegionStates,
-        *,
-        say: Callable[[str, str], None] = _silent,
-        side_by_side: Callable[[Callable[[str], RegionState], Sequence[str]], Iterable[RegionState]] = _one_by_one,
-    ) -> None:
-        self._world = world
-        self._states = states
-        self._say = say
-        self._side_by_side = side_by_side
+    ports: FleetPorts
+    states: RegionStates
+    say: Callable[[str, str], None] = _silent
+    side_by_side: Callable[[Callable[[str], RegionState], Sequence[str]], Iterable[RegionState]] = _one_by_one
 
     def add(self, region: str, *, redeploy: bool = False) -> RegionState:
         """Bring a region to ready, from wherever it stands. A failure is in the state that comes back.
@@ -87,10 +80,10 @@ class RegionManager:
         Args:
             redeploy: Ready regions are built again, in waves that begin with one.
         """
-        rules, known = self._world.rules, {state.region: state for state in self._states.everything()}
+        rules, known = self.ports.rules, {state.region: state for state in self.states.everything()}
         missing: list[ListedRegion] = []
         skipped: dict[str, str] = {}
-        for listed in self._world.account.regions():
+        for listed in self.ports.account.regions():
             state = known.get(listed.name)
             again = redeploy and state is not None and state.phase is Phase.READY
             why = None if again else self._why_not(listed, state)
@@ -114,8 +107,8 @@ class RegionManager:
         plan = self.plan(redeploy=redeploy)
         built: list[RegionState] = []
         for number, wave in enumerate(plan.waves, 1):
-            self._say("", f"wave {number} of {len(plan.waves)}: {', '.join(wave)}")
-            states = list(self._side_by_side(partial(self.add, redeploy=redeploy), wave))
+            self.say("", f"wave {number} of {len(plan.waves)}: {', '.join(wave)}")
+            states = list(self.side_by_side(partial(self.add, redeploy=redeploy), wave))
             built.extend(states)
             if any(state.phase is not Phase.READY for state in states):
                 break
@@ -123,7 +116,7 @@ class RegionManager:
 
     def _why_not(self, listed: ListedRegion, state: RegionState | None) -> str | None:
         """Why a region is not built: None if it is, empty if that goes without saying."""
-        rules = self._world.rules
+        rules = self.ports.rules
         if listed.name != rules.home and not rules.admits(listed.name):
             return "not allowed by the stage's rules"
         if state is None or state.phase in {Phase.BUILDING, Phase.FAILED, Phase.ABSENT}:
@@ -133,7 +126,7 @@ class RegionManager:
         return f"{state.phase.value} on purpose; add it by name to have it back"
 
     def _begin(self, region: str, *, redeploy: bool) -> RegionState:
-        state = self._states.load(region) or RegionState(region=region)
+        state = self.states.load(region) or RegionState(region=region)
         if state.phase is Phase.REMOVING:
             raise OperationFailedError(
                 f"{region} is being removed.", f"Finish that first: metering region remove {region}"
@@ -151,26 +144,26 @@ class RegionManager:
         return replace(state, phase=Phase.BUILDING, done=done, attempts=state.attempts + 1)
 
     def _run(self, state: RegionState, step: Step) -> RegionState:
-        now_s = self._world.now_s
+        now_s = self.ports.now_s
         running = replace(state, phase=Phase.BUILDING, step=step, reason="", advice="", updated_s=now_s())
-        self._states.save(running)
-        self._say(state.region, f"{step.value} …")
+        self.states.save(running)
+        self.say(state.region, f"{step.value} …")
         try:
-            after = STEPS[step](self._world, running).finished(step, now_s())
+            after = STEPS[step](self.ports, running).finished(step, now_s())
         except MeteringError as error:
             return self._failed(running, error)
         if step is Step.READY:
             after = replace(after, phase=Phase.READY)
-        self._states.save(after)
-        self._say(state.region, f"{step.value} done{_remark(step, after)}")
+        self.states.save(after)
+        self.say(state.region, f"{step.value} done{_remark(step, after)}")
         return after
 
     def _failed(self, state: RegionState, error: MeteringError) -> RegionState:
         known = error.state if isinstance(error, PreflightFailedError) else state
         advice = error.advice if isinstance(error, OperationFailedError) else "The next run repeats this step."
-        failed = replace(known, phase=Phase.FAILED, reason=str(error), advice=advice, updated_s=self._world.now_s())
-        self._states.save(failed)
-        self._say(state.region, f"{state.step} failed: {failed.reason}")
+        failed = replace(known, phase=Phase.FAILED, reason=str(error), advice=advice, updated_s=self.ports.now_s())
+        self.states.save(failed)
+        self.say(state.region, f"{state.step} failed: {failed.reason}")
         return failed
 
 

@@ -10,6 +10,7 @@ from botocore.exceptions import ClientError
 from metering.adapters.aws.errors import error_code, translated
 from metering.adapters.aws.stacks import read_outputs
 from metering.errors import OperationFailedError, SettingsError
+from metering.fleet.ports import RegionStacks
 from metering.stage_settings import StageSettings
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def _published(clients: Clients, stage: str) -> StageSettings:
 
 
 def _settings_place(clients: Clients, stage: str) -> SettingsPlace:
-    name = f"metering-{stage}-data"
+    name = RegionStacks.of(stage).data
     outputs = read_outputs(clients, name)
     missing = [output for output in ("SettingsParameterName", "SettingsSha256") if output not in outputs]
     if missing:
@@ -82,7 +83,7 @@ def _settings_place(clients: Clients, stage: str) -> SettingsPlace:
 def _functions_sha256(clients: Clients, stage: str) -> str | None:
     """None without functions: a region that was taken out of service keeps its data stack only."""
     try:
-        outputs = read_outputs(clients, f"metering-{stage}-pipeline")
+        outputs = read_outputs(clients, RegionStacks.of(stage).pipeline)
     except SettingsError:
         return None
     return outputs.get("SettingsSha256", "")

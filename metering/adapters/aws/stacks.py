@@ -9,6 +9,7 @@ from botocore.exceptions import ClientError
 
 from metering.adapters.aws.errors import error_code, translated
 from metering.errors import SettingsError
+from metering.fleet.ports import RegionStacks
 
 if TYPE_CHECKING:
     from metering.adapters.aws.session import Clients
@@ -46,7 +47,7 @@ def stack_outputs(clients: Clients, stage: str) -> RegionResources:
         SettingsError: There is no such stack, or it lacks outputs.
         UnavailableError: The region gives no answer.
     """
-    name = f"metering-{stage}-data"
+    name = RegionStacks.of(stage).data
     outputs = read_outputs(clients, name)
     missing = [output for output in _OUTPUTS if output not in outputs]
     if missing:

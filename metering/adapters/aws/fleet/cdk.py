@@ -6,13 +6,12 @@ from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from metering.adapters.aws.fleet.deployment import run_deployment
+from metering.fleet.ports import RegionStacks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from metering.fleet.ports import Deployment
-
-_PARTS = ("data", "pipeline", "observability")
 
 
 class CdkBuilder:
@@ -43,8 +42,8 @@ class CdkBuilder:
         self._home = home
         self._say = say
 
-    def stacks(self) -> tuple[str, ...]:
-        return tuple(f"metering-{self._stage}-{part}" for part in _PARTS)
+    def stacks(self) -> RegionStacks:
+        return RegionStacks.of(self._stage)
 
     def bootstrap(self, region: str) -> None:
         self._run(region, ["--step=bootstrap"])

@@ -12,6 +12,7 @@ from metering.adapters.aws.published_settings import read_settings
 from metering.adapters.aws.queues import SqsQueue
 from metering.adapters.aws.stacks import stack_outputs
 from metering.errors import OperationFailedError
+from metering.fleet.ports import RegionStacks
 from metering.fleet.regions import ALONE_FUNCTIONS
 from metering.ledger.notes.canary_runs import CANARY_PK, CanaryRun, CanaryVerdict
 from metering.ledger.waiting_commits import waiting_commits
@@ -118,13 +119,15 @@ class DeployedRegions:
         """Physical ids of the pipeline's resources of a type."""
         client = self._clients_of(region).cloudformation
         with translated("cloudformation.ListStackResources"):
-            pages = client.get_paginator("list_stack_resources").paginate(StackName=f"metering-{self._stage}-pipeline")
+            pages = client.get_paginator("list_stack_resources").paginate(
+                StackName=RegionStacks.of(self._stage).pipeline
+            )
             found = [each for page in pages for each in page["StackResourceSummaries"]]
         return [each.get("PhysicalResourceId", "") for each in found if each["ResourceType"] == kind]
 
     def _function(self, region: str, name: str) -> str:
         """Physical name of a function, by its construct's id."""
-        stack = f"metering-{self._stage}-pipeline"
+        stack = RegionStacks.of(self._stage).pipeline
         with translated("cloudformation.DescribeStacks"):
             described = self._clients_of(region).cloudformation.describe_stacks(StackName=stack)["Stacks"][0]
         for output in described.get("Outputs", []):
