@@ -53,8 +53,8 @@ class AlarmSpec:
     Attributes:
         name: Kebab case; the alarm in CloudWatch is `metering-<stage>-<name>`.
         severity: `page` wakes somebody, `ticket` waits for the morning.
-        source: `watch`, `ingest_queue`, `dead_letter_queue`, or the function whose metric it is.
-        metric: Metric name in the source's namespace.
+        origin: `watch`, `ingest_queue`, `dead_letter_queue`, or the function whose metric it is.
+        metric: Metric name in the origin's namespace.
         period_s, periods: It fires when the comparison was true in `periods` periods in a row.
         missing: What a period without a figure counts as. Breaching only for the heartbeat.
         meaning: One sentence, which the alert carries.
@@ -62,7 +62,7 @@ class AlarmSpec:
 
     name: str
     severity: Severity
-    source: str
+    origin: str
     metric: str
     threshold: int
     meaning: str
@@ -79,7 +79,7 @@ def _watch(
     return AlarmSpec(
         name=name,
         severity=severity,
-        source="watch",
+        origin="watch",
         metric=figure,
         threshold=threshold,
         meaning=meaning,
@@ -91,7 +91,7 @@ def _errors(function: str, severity: Severity, periods: int) -> AlarmSpec:
     return AlarmSpec(
         name=f"{function}-errors",
         severity=severity,
-        source=function,
+        origin=function,
         metric="Errors",
         threshold=1,
         meaning=f"The {function} function fails whole invocations.",
@@ -105,7 +105,7 @@ ALARMS: tuple[AlarmSpec, ...] = (
     AlarmSpec(
         name="dead-letter-queue",
         severity="page",
-        source="dead_letter_queue",
+        origin="dead_letter_queue",
         metric="ApproximateNumberOfMessagesVisible",
         threshold=1,
         meaning="Batches failed five times and wait in the dead-letter queue, unmetered.",
@@ -113,7 +113,7 @@ ALARMS: tuple[AlarmSpec, ...] = (
     AlarmSpec(
         name="oldest-message",
         severity="page",
-        source="ingest_queue",
+        origin="ingest_queue",
         metric="ApproximateAgeOfOldestMessage",
         threshold=15 * MINUTE_S,
         meaning="Batches wait in the ingest queue for longer than 15 minutes.",
@@ -192,7 +192,7 @@ ALARMS: tuple[AlarmSpec, ...] = (
     AlarmSpec(
         name="marker-life",
         severity="page",
-        source="watch",
+        origin="watch",
         metric=Figure.MARKER_LIFE_HEADROOM,
         threshold=0,
         comparison="LessThanThreshold",
@@ -218,7 +218,7 @@ ALARMS: tuple[AlarmSpec, ...] = (
     AlarmSpec(
         name="watch-silent",
         severity="page",
-        source="watch",
+        origin="watch",
         metric=Figure.HEARTBEAT,
         threshold=1,
         comparison="LessThanThreshold",
@@ -231,7 +231,7 @@ ALARMS: tuple[AlarmSpec, ...] = (
     AlarmSpec(
         name="rollout-failed",
         severity="ticket",
-        source="rollout",
+        origin="rollout",
         metric="FailedBuilds",
         threshold=1,
         meaning="The scheduled project that builds missing regions failed.",

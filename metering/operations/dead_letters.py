@@ -7,6 +7,7 @@ twice is counted once, by its id.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from metering.commit.verdicts import Match, compare
@@ -35,6 +36,18 @@ _HIDDEN_MOST_S = 3_600
 _EMPTY_RECEIVES = 3
 
 
+class RedriveEffect(StrEnum):
+    """Effect that a redrive of one dead letter would have now."""
+
+    METER = "meter"
+    METER_IN_PART = "meter in part"
+    REFUSE = "refuse"
+    DUPLICATE = "duplicate"
+    CONFLICT = "conflict"
+    METER_NOTHING = "meter nothing"  # either a duplicate or a conflict: its records were not read
+    UNKNOWN = "unknown"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadLetter:
     """One message in the dead-letter queue.
@@ -42,8 +55,7 @@ class DeadLetter:
     Attributes:
         batch_id: Empty if none can be read.
         why: Best known reason that it is there, one sentence.
-        advice: What a redrive would do now: `meter`, `meter in part`, `refuse`, `duplicate`, `conflict`, `meter
-            nothing` (one of the last two), `unknown`.
+        effect: Effect of a redrive now.
         records: Number of records, as far as known, else 0.
         admitted_until_s: Until when a redrive meters all that it can meter now; None if it meters nothing, or if that
             is not known.
@@ -56,7 +68,7 @@ class DeadLetter:
     sent_at_s: int
     receives: int
     why: str
-    advice: str
+    effect: RedriveEffect
     records: int
     admitted_until_s: int | None
     kept_until_s: int
@@ -79,34 +91,24 @@ class Redriven:
     kept: int = 0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeadLetters:
-    """The dead-letter queue of a region.
+    """Lists and redrives the dead letters of a region.
 
-    Args:
-        bucket: The region's own data bucket.
-        retention_s: How long the dead-letter queue keeps a message, counted from when it was first sent.
+    Attributes:
+        dead: Dead-letter queue.
+        bucket: Data bucket of the region.
+        retention_s: Time that the dead-letter queue keeps a message, counted from when it was first sent.
     """
 
-    def __init__(
-        self,
-        *,
-        dead: Queue,
-        ingest: Queue,
-        reader: BatchReader,
-        items: ItemStore,
-        clock: Clock,
-        admission: Admission,
-        bucket: str,
-        retention_s: int,
-    ) -> None:
-        self._dead = dead
-        self._ingest = ingest
-        self._reader = reader
-        self._items = items
-        self._clock = clock
-        self._admission = admission
-        self._bucket = bucket
-        self._retention_s = retention_s
+    dead: Queue
+    ingest: Queue
+    reader: BatchReader
+    items: ItemStore
+    clock: Clock
+    admission: Admission
+    bucket: str
+    retention_s: int
 
     def letters(
         self, *, limit: int, look: Callable[[Delivery], DeadLetter] | None = None, look_s: int = 0
@@ -119,20 +121,20 @@ class DeadLetters:
             look_s: Seconds that one look may take.
         """
         seen: dict[str, ReceivedMessage] = {}
-        waiting = self._dead.depth().total
+        waiting = self.dead.depth().total
         hidden_s = min(_HIDDEN_S + limit * look_s, _HIDDEN_MOST_S)
         empty = 0
         try:
             # The number of messages is no more than a hint.
             while len(seen) < limit and empty < (_EMPTY_RECEIVES if len(seen) < waiting else 1):
-                received = self._dead.receive(min(_BATCH, limit - len(seen)), wait_s=1, visibility_s=hidden_s)
+                received = self.dead.receive(min(_BATCH, limit - len(seen)), wait_s=1, visibility_s=hidden_s)
                 fresh = {m.delivery.message_id: m for m in received if m.delivery.message_id not in seen}
                 seen.update({m.delivery.message_id: m for m in received})
                 empty = 0 if fresh else empty + 1
             letters = [(look or self.glance)(message.delivery) for message in seen.values()]
         finally:
             if seen:
-                self._dead.release([message.receipt for message in seen.values()])
+                self.dead.release([message.receipt for message in seen.values()])
         return sorted(letters, key=lambda letter: letter.sent_at_s)
 
     def redrive(
@@ -151,12 +153,12 @@ class DeadLetters:
         """
         if (maximum is not None and maximum < 1) or (per_s is not None and per_s < 1):
             raise OperationFailedError("A redrive needs a maximum and a rate of at least 1.")
-        waiting = self._dead.depth().total
+        waiting = self.dead.depth().total
         if dry_run or waiting == 0:
             return Redriven(task=None, moved=0, waiting=waiting)
         # The service's own task moves everything; it knows no maximum.
         if maximum is None and not by_hand:
-            task = self._dead.start_redrive(max_per_s=min(per_s or 500, 500))
+            task = self.dead.start_redrive(max_per_s=min(per_s or 500, 500))
             if task is not None:
                 return Redriven(task=task, moved=0, waiting=waiting)
         moved = kept = 0
@@ -165,17 +167,17 @@ class DeadLetters:
             kept += unsent
             moved += len(page) - unsent
             if per_s is not None:
-                self._clock.sleep_ms(len(page) * 1000 // per_s)
+                self.clock.sleep_ms(len(page) * 1000 // per_s)
         return Redriven(task=None, moved=moved, waiting=waiting, kept=kept)
 
     def _pages(self, maximum: int | None) -> Iterator[list[ReceivedMessage]]:
         """Pages of messages that died before we began; one that dies again meanwhile is not moved in a circle."""
-        began_ms = self._clock.now_ms()
+        began_ms = self.clock.now_ms()
         left = maximum
         empty = 0
         while empty < _EMPTY_RECEIVES and left != 0:
             size = _BATCH if left is None else min(_BATCH, left)
-            received = self._dead.receive(size, wait_s=1, visibility_s=_HIDDEN_S)
+            received = self.dead.receive(size, wait_s=1, visibility_s=_HIDDEN_S)
             page = [message for message in received if message.delivery.sent_at_ms < began_ms]
             self._release([message for message in received if message not in page])
             empty = 0 if page else empty + 1
@@ -184,22 +186,22 @@ class DeadLetters:
                 yield page
 
     def _move(self, page: list[ReceivedMessage]) -> int:
-        unsent = set(self._ingest.send_many([message.delivery.body for message in page]))
+        unsent = set(self.ingest.send_many([message.delivery.body for message in page]))
         # Deleted only now: killed in between, the batch is in both queues, and counts once.
-        self._dead.delete_many([message.receipt for at, message in enumerate(page) if at not in unsent])
+        self.dead.delete_many([message.receipt for at, message in enumerate(page) if at not in unsent])
         self._release([message for at, message in enumerate(page) if at in unsent])
         return len(unsent)
 
     def _release(self, messages: list[ReceivedMessage]) -> None:
         if messages:
-            self._dead.release([message.receipt for message in messages])
+            self.dead.release([message.receipt for message in messages])
 
     def glance(self, delivery: Delivery) -> DeadLetter:
         """What can be said of a dead letter without reading its records: one may have killed five workers."""
-        message = glance(delivery.body, bucket=self._bucket)
+        message = glance(delivery.body, bucket=self.bucket)
         batch_id = "" if isinstance(message, NoBatch | None) else message.batch_id
-        advice, why = _at_a_glance(message, self._marker(batch_id))
-        letter = self._letter(delivery, batch_id=batch_id, advice=advice, why=why)
+        effect, why = _at_a_glance(message, self._marker(batch_id))
+        letter = self._letter(delivery, batch_id=batch_id, effect=effect, why=why)
         if isinstance(message, NoBatch | None):
             return letter
         return replace(letter, source_id=message.source_id, records=message.record_count or 0)
@@ -211,17 +213,18 @@ class DeadLetters:
         marker = self._marker(batch_id)
         until_s: int | None = None
         if marker is not None and marker.verdict == "accepted":
-            advice, why = _of_metered(marker, batch)
+            effect, why = _of_metered(marker, batch)
         elif isinstance(batch, DecodedBatch):
-            advice, until_s = ("meter in part" if batch.refused else "meter"), self._admitted_until(batch)
+            effect = RedriveEffect.METER_IN_PART if batch.refused else RedriveEffect.METER
+            until_s = self._admitted_until(batch)
         else:
-            advice = "unknown" if batch is None else "refuse"
-        letter = self._letter(delivery, batch_id=batch_id, advice=advice, why=why)
+            effect = RedriveEffect.UNKNOWN if batch is None else RedriveEffect.REFUSE
+        letter = self._letter(delivery, batch_id=batch_id, effect=effect, why=why)
         if isinstance(batch, NoBatch | None):
             return letter
         return replace(letter, source_id=batch.source_id, records=batch.records, admitted_until_s=until_s)
 
-    def _letter(self, delivery: Delivery, *, batch_id: str, advice: str, why: str) -> DeadLetter:
+    def _letter(self, delivery: Delivery, *, batch_id: str, effect: RedriveEffect, why: str) -> DeadLetter:
         """What is known of any letter."""
         sent_at_s = delivery.sent_at_ms // 1000
         return DeadLetter(
@@ -231,10 +234,10 @@ class DeadLetters:
             sent_at_s=sent_at_s,
             receives=delivery.receive_count,
             why=why,
-            advice=advice,
+            effect=effect,
             records=0,
             admitted_until_s=None,
-            kept_until_s=sent_at_s + self._retention_s,
+            kept_until_s=sent_at_s + self.retention_s,
         )
 
     def _read(
@@ -244,12 +247,12 @@ class DeadLetters:
         resent = Delivery(
             message_id=delivery.message_id,
             body=delivery.body,
-            sent_at_ms=self._clock.now_ms(),
+            sent_at_ms=self.clock.now_ms(),
             receive_count=1,
             sender_id=delivery.sender_id,
         )
         try:
-            batches = self._reader.read(resent, admission=self._admission, allowance=allowance).batches
+            batches = self.reader.read(resent, admission=self.admission, allowance=allowance).batches
         except OutOfTimeError:
             return None, "It takes too long to read here; a worker refuses it if it takes too long there."
         except UnavailableError as error:
@@ -262,33 +265,36 @@ class DeadLetters:
         return batch, "It can be read and metered: its workers failed, were throttled or ran out of time."
 
     def _marker(self, batch_id: str) -> Marker | None:
-        item = self._items.get(Table.LEDGER, marker_key(batch_id)) if batch_id else None
+        item = self.items.get(Table.LEDGER, marker_key(batch_id)) if batch_id else None
         return None if item is None else Marker.from_item(item)
 
     def _admitted_until(self, batch: DecodedBatch) -> int | None:
         # The hour of the oldest record stands for its start: never too hopeful.
         hours = [key.hour_s for key in batch.usage]
-        return min(hours) + self._admission.window_s if hours else None
+        return min(hours) + self.admission.window_s if hours else None
 
 
-def _at_a_glance(message: BatchMessage | NoBatch | None, marker: Marker | None) -> tuple[str, str]:
+def _at_a_glance(message: BatchMessage | NoBatch | None, marker: Marker | None) -> tuple[RedriveEffect, str]:
     """What a redrive would do and why it died, as far as its message and the marker of its id tell."""
     if message is None:
-        return "unknown", "Its message takes a closer look; --deep reads it."
+        return RedriveEffect.UNKNOWN, "Its message takes a closer look; --deep reads it."
     if isinstance(message, NoBatch):
-        return "refuse", f"It is no batch: {message.why}."
+        return RedriveEffect.REFUSE, f"It is no batch: {message.why}."
     if marker is not None and marker.verdict == "accepted":
-        return "meter nothing", "Its id is metered; --deep tells whether this is a copy or other content."
+        return RedriveEffect.METER_NOTHING, "Its id is metered; --deep tells whether this is a copy or other content."
     if message.problems:
         reason, detail = message.problems[0]
-        return "refuse", f"Not settled in time; it would now be refused: {reason} ({detail})."
+        return RedriveEffect.REFUSE, f"Not settled in time; it would now be refused: {reason} ({detail})."
     if marker is not None:
-        return "unknown", f"It was refused before ({marker.reason}); --deep tells whether it would be again."
-    return "unknown", "Its workers failed, were throttled or ran out of time; --deep reads it."
+        return (
+            RedriveEffect.UNKNOWN,
+            f"It was refused before ({marker.reason}); --deep tells whether it would be again.",
+        )
+    return RedriveEffect.UNKNOWN, "Its workers failed, were throttled or ran out of time; --deep reads it."
 
 
-def _of_metered(marker: Marker, batch: DecodedBatch | RefusedBatch | NoBatch | None) -> tuple[str, str]:
+def _of_metered(marker: Marker, batch: DecodedBatch | RefusedBatch | NoBatch | None) -> tuple[RedriveEffect, str]:
     """What a redrive does to a message whose batch id is metered, and why."""
     if isinstance(batch, DecodedBatch | RefusedBatch) and compare(marker, batch) is Match.OTHER:
-        return "conflict", "Other content is metered under its id; a redrive keeps this one in quarantine."
-    return "duplicate", "Its batch is metered already; this is another copy of it."
+        return RedriveEffect.CONFLICT, "Other content is metered under its id; a redrive keeps this one in quarantine."
+    return RedriveEffect.DUPLICATE, "Its batch is metered already; this is another copy of it."

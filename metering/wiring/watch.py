@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from metering.adapters.aws.alerts import CloudWatchMetrics
+from metering.audit.freshness import Freshness
 from metering.operations.alarms import WATCH_NAMESPACE
 from metering.operations.watch import Watch
 
@@ -18,6 +19,15 @@ def build_watch(parts: FunctionParts) -> Watch:
     gauges = CloudWatchMetrics(
         parts.clients.cloudwatch, dimensions={"Stage": settings.stage}, namespace=WATCH_NAMESPACE
     )
+    freshness = Freshness(
+        items=parts.items,
+        ingest=parts.ingest,
+        dead=parts.dead_letters,
+        queue_facts=parts.queue_facts,
+        clock=parts.clock,
+        shards=settings.shards,
+        window_s=settings.window_s,
+    )
     return Watch(
         items=parts.items,
         ingest=parts.ingest,
@@ -25,6 +35,7 @@ def build_watch(parts: FunctionParts) -> Watch:
         queue_facts=parts.queue_facts,
         gauges=gauges,
         clock=parts.clock,
+        freshness=freshness,
         shards=settings.shards,
         window_s=settings.window_s,
         marker_life_s=settings.marker_life_s,

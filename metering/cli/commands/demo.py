@@ -30,8 +30,8 @@ from metering.cli.failures import CommandFailedError
 from metering.cli.output import Format, write_answer
 from metering.lake.parquet.batch_sizes import JsonBatchSizer
 from metering.lake.view import LakeView
+from metering.operations.list_prices import StoragePrices
 from metering.operations.storage import StorageReporter
-from metering.operations.storage_prices import StoragePrices
 from metering.replay.given import SAMPLE, read_records
 from metering.replay.scenarios import SCENARIOS
 from metering.reports.sql.ahead import in_thread
