@@ -1,4 +1,4 @@
-"""A tick in, one canary run out."""
+"""Runs the canary once a tick."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def handler(event: Mapping[str, object], context: LambdaContext) -> dict[str, st
 
 
 def handle(context: LambdaContext, parts: Dependencies) -> dict[str, str | int]:
-    """The same with given parts."""
+    """`handler` with its dependencies passed in, for tests."""
     try:
         run = parts.canary.run(LambdaDeadline(context))
         parts.metrics.count(f"Canary{run.verdict.value.capitalize()}")

@@ -1,7 +1,7 @@
-"""Several regions as one: their verifications added up, and the batch ids that are in more than one.
+"""Several regions as one: the sum of their verifications, and batch ids that are in more than one.
 
-The ledgers do not know each other, so a batch that was sent to two regions is counted in both. Only a look at all of
-them finds it.
+The ledgers do not know each other, so a batch that was sent to two regions is counted in both. Only a comparison of all
+ledgers finds it.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def merged(results: Iterable[Verification]) -> Verification:
 
 
 def in_several(regions: Mapping[str, ItemStore]) -> dict[str, tuple[str, ...]]:
-    """Batch ids that have a verdict in more than one region, with those regions. The canary's are left out."""
+    """Batch ids that have a verdict in more than one region, with those regions; without the batches of canaries."""
     first: dict[str, str] = {}
     several: dict[str, tuple[str, ...]] = {}
     for region, items in regions.items():

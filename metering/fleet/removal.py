@@ -1,4 +1,4 @@
-"""Takes a region out of service and keeps its data."""
+"""Removal of a region from service; its data stays."""
 
 from __future__ import annotations
 
@@ -22,17 +22,21 @@ _POLL_MS = 1_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegionRemoval:
-    """Stops a region's intake, drains it, and deletes what can be built again: observability and pipeline."""
+    """Stops the intake of a region, drains it, and deletes its observability and pipeline stacks; its data stack stays.
+
+    Attributes:
+        say: Told of each step, as region and message.
+    """
 
     ports: FleetPorts
     states: RegionStates
     say: Callable[[str, str], None]
 
     def remove(self, region: str) -> RegionState:
-        """Remove a region; idempotent, and resumed where a killed run stopped.
+        """Remove a region. A second run changes nothing, and a run after a kill resumes where it stopped.
 
         Raises:
-            OperationFailedError: Nothing is built there, batches are in flight, or something could not be deleted.
+            OperationFailedError: Nothing is built there, batches are in flight, or a stack could not be deleted.
         """
         stacks = self.ports.builder.stacks()
         state = self.states.load(region)
@@ -67,7 +71,7 @@ class RegionRemoval:
             raise
 
     def _drain(self, region: str) -> None:
-        """Wait for invocations that go on: what they received is acknowledged or back in the queue afterwards."""
+        """Wait for running invocations: each message that they received is then acknowledged or back in the queue."""
         until_s = self.ports.now_s() + _DRAIN_LIMIT_S
         while self.ports.deployed.intake(region) not in {"Disabled", "none"} or self.ports.deployed.in_flight(
             region
@@ -75,7 +79,7 @@ class RegionRemoval:
             if self.ports.now_s() >= until_s:
                 raise OperationFailedError(
                     f"{region} did not come to rest within {_DRAIN_LIMIT_S // MINUTE_S} minutes.",
-                    "The next run goes on waiting.",
+                    "The next run continues to wait.",
                 )
             self.ports.clock.sleep_ms(_POLL_MS)
 

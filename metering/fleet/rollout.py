@@ -1,4 +1,4 @@
-"""Builds one region, or all that are missing: idempotent, and resumed where a killed run stopped."""
+"""Rollout: builds one region, or all that are missing. A run after a kill resumes where it stopped."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from metering.fleet.ports import RegionStates
     from metering.fleet.steps import FleetPorts
 
-# A deployment that changes stacks goes through these again; opting in and bootstrapping stay done.
+# Steps that stay done when a ready region is deployed again.
 _KEPT_BY_REDEPLOY = (Step.OPT_IN, Step.BOOTSTRAP)
 
 
 def _silent(_region: str, _message: str) -> None:
-    """Nobody listens."""
+    """Tell nothing."""
 
 
 def _one_by_one(build: Callable[[str], RegionState], regions: Sequence[str]) -> Iterable[RegionState]:
@@ -30,13 +30,13 @@ def _one_by_one(build: Callable[[str], RegionState], regions: Sequence[str]) -> 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegionManager:
-    """Builds regions.
+    """Brings regions to ready.
 
     Attributes:
-        ports: The account, CloudFormation, the CDK and the regions.
-        states: Their state in the home region's ledger.
-        say: Told of every step, as region and message.
-        side_by_side: Builds the regions of one wave; one after the other unless given.
+        ports: Ports to the account, CloudFormation, the CDK and the regions.
+        states: States of the regions.
+        say: Told of each step, as region and message.
+        side_by_side: Builds the regions of one wave; by default one after the other.
     """
 
     ports: FleetPorts
@@ -45,14 +45,14 @@ class RegionManager:
     side_by_side: Callable[[Callable[[str], RegionState], Sequence[str]], Iterable[RegionState]] = _one_by_one
 
     def add(self, region: str, *, redeploy: bool = False) -> RegionState:
-        """Bring a region to ready, from wherever it stands. A failure is in the state that comes back.
+        """Bring a region to ready from its present phase. A failure is in the state that comes back.
 
         Args:
-            region: Any region's name; one that the account API does not know is built all the same.
-            redeploy: Deploy again although it is ready: a new version of the service.
+            region: Name of a region; the account API need not know it.
+            redeploy: Deploy this version of the service although the region is ready.
 
         Raises:
-            OperationFailedError: It is being removed.
+            OperationFailedError: The region is being removed.
         """
         state = self._begin(region, redeploy=redeploy)
         if state.phase is Phase.READY:
@@ -66,7 +66,7 @@ class RegionManager:
         return state
 
     def todo(self, region: str, *, redeploy: bool = False) -> tuple[Step, ...]:
-        """The steps that `add` would go through. Changes nothing.
+        """List the steps that `add` would take, and change nothing.
 
         Raises:
             OperationFailedError: The region is being removed.
@@ -75,10 +75,10 @@ class RegionManager:
         return () if state.phase is Phase.READY else tuple(step for step in Step if step not in state.done)
 
     def plan(self, *, redeploy: bool = False) -> RolloutPlan:
-        """What `reconcile` would build, in waves, and why it leaves other regions alone. Changes nothing.
+        """Plan the waves that `reconcile` would build, with the reason for each skipped region, and change nothing.
 
         Args:
-            redeploy: Ready regions are built again, in waves that begin with one.
+            redeploy: Also plan ready regions, in waves that begin with one region.
         """
         rules, known = self.ports.rules, {state.region: state for state in self.states.everything()}
         missing: list[ListedRegion] = []
@@ -99,10 +99,10 @@ class RegionManager:
         )
 
     def reconcile(self, *, redeploy: bool = False) -> Reconciled:
-        """Build what is missing, wave by wave; a wave in which a region fails is the last one.
+        """Build the missing regions wave by wave. A wave in which a region fails is the last one.
 
         Args:
-            redeploy: Deploy the present version to regions that are ready, too.
+            redeploy: Also deploy this version to ready regions.
         """
         plan = self.plan(redeploy=redeploy)
         built: list[RegionState] = []
@@ -115,7 +115,7 @@ class RegionManager:
         return Reconciled(plan=plan, built=tuple(built))
 
     def _why_not(self, listed: ListedRegion, state: RegionState | None) -> str | None:
-        """Why a region is not built: None if it is, empty if that goes without saying."""
+        """Reason to skip a region: None if it is built, empty if it is ready."""
         rules = self.ports.rules
         if listed.name != rules.home and not rules.admits(listed.name):
             return "not allowed by the stage's rules"
@@ -139,7 +139,7 @@ class RegionManager:
         elif state.phase is Phase.READY:
             done = {step: at_s for step, at_s in done.items() if step in _KEPT_BY_REDEPLOY}
         elif Step.BAKE not in done:
-            # A bake that was cut short or failed starts from a canary of its own.
+            # A bake that was cut short or failed starts again from a new canary.
             done = {step: at_s for step, at_s in done.items() if step is not Step.CANARY}
         return replace(state, phase=Phase.BUILDING, done=done, attempts=state.attempts + 1)
 
@@ -169,7 +169,7 @@ class RegionManager:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RolloutPlan:
-    """What is missing, in waves; what is ready; and why the rest is left alone."""
+    """Missing regions in waves, ready regions, and the reason for each skipped region."""
 
     waves: tuple[tuple[str, ...], ...]
     ready: tuple[str, ...]
@@ -178,7 +178,7 @@ class RolloutPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reconciled:
-    """What a `reconcile` found and what became of it."""
+    """Plan of a `reconcile`, and the states of the regions that it built."""
 
     plan: RolloutPlan
     built: tuple[RegionState, ...]

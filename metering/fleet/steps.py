@@ -1,4 +1,4 @@
-"""The steps that make a region ready. Each can be repeated, and says in an `OperationFailedError` why it stops."""
+"""Steps that make a region ready. Each can be repeated, and gives the reason of a stop in an `OperationFailedError`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _OPT_IN_POLL_MS = 15_000
 _OPT_IN_LIMIT_S = 6 * HOUR_S
 _STACK_LIMIT_S = HOUR_S
 
-# What a region may lack: the part that is left out, and how the checks that ask for it begin.
+# Parts that a region may lack, and the beginnings of the names of the checks that ask for them.
 OPTIONAL_PARTS: dict[str, tuple[str, ...]] = {
     "analytics": ("type AWS::Glue::", "type AWS::Athena::", "endpoint glue", "endpoint athena"),
     "composite_alarms": ("type AWS::CloudWatch::CompositeAlarm",),
@@ -32,7 +32,12 @@ OPTIONAL_PARTS: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FleetPorts:
-    """All that the steps work with."""
+    """Ports and rules that the steps work with.
+
+    Attributes:
+        deployed: Port to the deployed regions.
+        no_pager: A region may be ready although its page topic has no confirmed subscription.
+    """
 
     account: Account
     stacks: Stacks
@@ -48,7 +53,7 @@ class FleetPorts:
 
 
 def opt_in(ports: FleetPorts, state: RegionState) -> RegionState:
-    """Opt in where the account has to, and wait until the region is enabled."""
+    """Opt in if the account has to, and wait until the region is enabled."""
     status = ports.account.opt_status(state.region)
     if status is None:
         return replace(state, listed=False)
@@ -63,7 +68,7 @@ def opt_in(ports: FleetPorts, state: RegionState) -> RegionState:
         if ports.now_s() >= until_s:
             raise OperationFailedError(
                 f"{state.region} is still being enabled after {_OPT_IN_LIMIT_S // HOUR_S} hours.",
-                "The next run goes on waiting.",
+                "The next run continues to wait.",
             )
         ports.clock.sleep_ms(_OPT_IN_POLL_MS)
         status = ports.account.opt_status(state.region) or "ENABLING"
@@ -71,13 +76,13 @@ def opt_in(ports: FleetPorts, state: RegionState) -> RegionState:
 
 
 def bootstrap(ports: FleetPorts, state: RegionState) -> RegionState:
-    """Make the region ready for the CDK."""
+    """Bootstrap the CDK in the region."""
     ports.builder.bootstrap(state.region)
     return state
 
 
 def preflight(ports: FleetPorts, state: RegionState) -> RegionState:
-    """Ask the region whether it has what the stacks need; go without what is optional."""
+    """Check that the region has all that the stacks need, and leave out optional parts that it lacks."""
     x86 = matches(state.region, ports.rules.x86_regions)
     wanted = replace(state, architecture="x86_64" if x86 else state.architecture, left_out=())
     types = ports.builder.resource_types(_deployment(ports, wanted, first=True))
@@ -90,10 +95,10 @@ def preflight(ports: FleetPorts, state: RegionState) -> RegionState:
 
 
 class PreflightFailedError(OperationFailedError):
-    """A region lacks what the service cannot do without.
+    """A region lacks a part that the service needs.
 
     Attributes:
-        state: With all findings, to be kept.
+        state: State with all findings, to be saved.
     """
 
     def __init__(self, region: str, state: RegionState, missing: list[Finding]) -> None:
@@ -107,7 +112,7 @@ class PreflightFailedError(OperationFailedError):
 
 
 def deploy(ports: FleetPorts, state: RegionState) -> RegionState:
-    """Deploy the stacks; clean up after a first deployment that failed, now or in an earlier run."""
+    """Deploy the stacks, and clean up after a first deployment that failed now or in an earlier run."""
     clean_up(ports, state.region)
     first = state.deployments == 0
     try:
@@ -119,20 +124,18 @@ def deploy(ports: FleetPorts, state: RegionState) -> RegionState:
             return deploy(ports, replace(state, architecture="x86_64"))
         raise OperationFailedError(
             f"The deployment into {state.region} failed: {why}",
-            "What it left behind is deleted; the next run deploys again."
-            if first
-            else "The stacks are as they were before.",
+            "Its remains are deleted; the next run deploys again." if first else "The stacks are as they were before.",
         ) from error
-    # A deployment leaves alone what is as its template says, so what was stopped by hand is started by hand.
+    # A deployment does not touch a resource whose template did not change, so a part that people stopped stays stopped.
     ports.deployed.start(state.region)
     return replace(state, deployments=state.deployments + 1)
 
 
 def canary(ports: FleetPorts, state: RegionState) -> RegionState:
-    """Start a canary run. Its result is the bake's business."""
+    """Start a canary run. The bake waits for its result."""
     minute_s = slot_of(ports.now_s())
     if ports.deployed.good_canaries(state.region, since_s=minute_s):
-        # A minute has one batch, and this one's was proven before the deployment: it would prove nothing again.
+        # A minute has one batch. That of this minute was proven before the deployment, so a run now proves nothing.
         _sleep_until(ports, minute_s + MINUTE_S)
     asked = replace(state, canary_from_s=ports.now_s())
     ports.deployed.invoke_canary(state.region)
@@ -140,7 +143,7 @@ def canary(ports: FleetPorts, state: RegionState) -> RegionState:
 
 
 def bake(ports: FleetPorts, state: RegionState) -> RegionState:
-    """Watch the region for a while, and insist on good canary results: an idle region must not pass by silence."""
+    """Watch the region for a while, and demand good canary results: silence of an idle region is no proof."""
     began_s = state.done[Step.CANARY]
     rules = ports.rules
     _sleep_until(ports, began_s + rules.bake_min * MINUTE_S)
@@ -162,7 +165,7 @@ def bake(ports: FleetPorts, state: RegionState) -> RegionState:
 
 
 def ready(ports: FleetPorts, state: RegionState) -> RegionState:
-    """Last look: somebody must be there to be paged, where the stage's rules say so."""
+    """Check that the page topic has a confirmed subscription, if the rules demand one."""
     if ports.rules.pager_needed and not ports.no_pager and not ports.deployed.pager_subscriptions(state.region):
         raise OperationFailedError(
             f"Nobody is paged from {state.region}: the page topic has no confirmed subscription.",
@@ -183,7 +186,7 @@ STEPS: dict[Step, Callable[[FleetPorts, RegionState], RegionState]] = {
 
 
 def clean_up(ports: FleetPorts, region: str) -> None:
-    """Wait for operations that go on, and delete stacks that were never created whole, the last one first."""
+    """Wait for operations in progress, and delete stacks that were never created whole, the last one first."""
     for name in reversed(ports.builder.stacks().in_order):
         status = at_rest(ports, region, name)
         if status is not None and status.never_created:
@@ -191,12 +194,12 @@ def clean_up(ports: FleetPorts, region: str) -> None:
 
 
 def at_rest(ports: FleetPorts, region: str, stack: str) -> StackStatus | None:
-    """The stack once no operation goes on; None if there is none."""
+    """Wait until no operation is in progress, and return the stack's status; None if it does not exist."""
     until_s = ports.now_s() + _STACK_LIMIT_S
     while (status := ports.stacks.describe(region, stack)) is not None and status.busy:
         if ports.now_s() >= until_s:
             raise OperationFailedError(
-                f"Stack {stack} in {region} has been {status.status} for an hour.", "The next run goes on waiting."
+                f"Stack {stack} in {region} has been {status.status} for an hour.", "The next run continues to wait."
             )
         ports.clock.sleep_ms(_POLL_MS)
     return status
@@ -223,7 +226,7 @@ def _deployment(ports: FleetPorts, state: RegionState, *, first: bool) -> Deploy
 
 
 def _judged(finding: Finding) -> Finding:
-    """A failed check of an optional part is left out; all others stand as they are."""
+    """Turn the failed check of an optional part into `left out`."""
     if finding.answered is Answered.FAILED and _part_of(finding):
         return replace(finding, answered=Answered.LEFT_OUT)
     return finding

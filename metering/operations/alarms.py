@@ -1,7 +1,7 @@
-"""The catalogue of alarms: one entry an alarm, shared by the stacks that make them and the runbooks that explain them.
+"""Catalogue of alarms. The stacks create them from it, and each has a runbook of its name.
 
-Every alarm is a plain comparison of one metric, so that every emulator and every region can evaluate it. What pages
-comes from durable state, as a figure that the watch puts each minute, or from a native metric of the queue.
+Every alarm is a plain comparison of one metric, so that every emulator and every region can evaluate it. An alarm that
+pages looks at durable state, as a figure that the watch publishes each minute, or at a native metric of AWS.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ WATCH_NAMESPACE = "Metering/Watch"
 
 
 class Figure(StrEnum):
-    """What the watch measures; the values are metric names in `WATCH_NAMESPACE`, with the dimension `Stage`."""
+    """Figures that the watch measures: metric names in `WATCH_NAMESPACE`, with the dimension `Stage`."""
 
     DEAD_LETTERS = "DeadLetters"
     OLDEST_BATCH_AGE = "OldestBatchAge"
@@ -48,16 +48,17 @@ Statistic = Literal["Maximum", "Minimum", "Sum"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlarmSpec:
-    """One alarm. Its runbook is `docs/runbooks/<name>.md`.
+    """Alarm of the catalogue. Its runbook is `docs/runbooks/<name>.md`.
 
     Attributes:
-        name: Kebab case; the alarm in CloudWatch is `metering-<stage>-<name>`.
-        severity: `page` wakes somebody, `ticket` waits for the morning.
-        origin: `watch`, `ingest_queue`, `dead_letter_queue`, or the function whose metric it is.
-        metric: Metric name in the origin's namespace.
-        period_s, periods: It fires when the comparison was true in `periods` periods in a row.
-        missing: What a period without a figure counts as. Breaching only for the heartbeat.
-        meaning: One sentence, which the alert carries.
+        name: Name in kebab case; the alarm in CloudWatch is `metering-<stage>-<name>`.
+        severity: `page` wakes the person on call; `ticket` waits for the morning.
+        origin: Publisher of the metric: `ingest_queue`, `dead_letter_queue`, `rollout`, or the name of a function.
+        metric: Name of the metric in the namespace of its origin.
+        period_s: Length of a period.
+        periods: Number of periods in a row in which the comparison must hold before the alarm fires.
+        missing: Treatment of a period without a figure. Only the heartbeat counts it as breaching.
+        meaning: Sentence that the alert carries.
     """
 
     name: str
@@ -246,8 +247,8 @@ ALARMS: tuple[AlarmSpec, ...] = (
     _errors("watch", "ticket", 3),
 )
 
-# What turns a deployment back: alarms that new code raises within a bake if it is wrong about money. That batches are
-# late is what the canaries of the bake find. CloudFormation takes five rollback triggers at most.
+# Alarms that turn a deployment back: new code that is wrong about money raises one of them within a bake. Late batches
+# are found by the canaries of the bake. CloudFormation takes at most five rollback triggers.
 ROLLBACK_ALARMS = (
     "aggregator-errors",
     "canary-doubled",

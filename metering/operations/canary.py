@@ -1,4 +1,4 @@
-"""The canary: proves by a known batch that what is sent is counted once, everywhere, and in time."""
+"""Canary: proves with a known batch that the service counts each batch once, in usage and lake, and in time."""
 
 from __future__ import annotations
 
@@ -33,10 +33,11 @@ if TYPE_CHECKING:
 
 _POLL_MS = 2_000
 _RESERVE_MS = 5_000
-# A second copy can be counted after the first was seen: runs of this long are looked at again.
+# A second copy can be counted after the first was seen, so the runs of this time are judged again.
 _LOOK_BACK_S = 2 * HOUR_S
-# Up to so many sources of an hour are all read; beyond, only what is published and the commit of the batch's marker.
-_ALL_SOURCES = 50
+# An hour with at most this many row sources is read whole. Of a larger one, the canary reads the published files and
+# the staging object of the commit that its marker names.
+_MOST_ROW_SOURCES = 50
 _EXPECTED = Total(CANARY_BYTES, 1)
 
 
@@ -57,10 +58,10 @@ class Canary:
     freshness_s: int = 120
 
     def run(self, deadline: Deadline) -> CanaryRun:
-        """Send this minute's batch and wait for it as long as the deadline and the freshness target allow.
+        """Send the batch of this minute, and wait for it as long as the deadline and the freshness target allow.
 
         Returns:
-            The run; still `sent` if the deadline came before the target.
+            The run. Its verdict is still `sent` if the deadline came before the target.
 
         Raises:
             UnavailableError: The queue did not take the batch.
@@ -85,7 +86,7 @@ class Canary:
         return run
 
     def _judged(self, run: CanaryRun) -> CanaryRun:
-        """The run with its verdict, if it has one by now."""
+        """Return the run with its verdict, or as it was if it has none yet."""
         verdict = self._verdict(run)
         if verdict is CanaryVerdict.SENT:
             return run
@@ -100,7 +101,7 @@ class Canary:
         return CanaryVerdict.GOOD if usage == lake == _EXPECTED else CanaryVerdict.SENT
 
     def _look_back(self, *, before_s: int) -> None:
-        """Give runs that were cut short their verdict, and see whether a good one was doubled since."""
+        """Judge runs that were cut short, and find good ones that were doubled since."""
         first = canary_key(before_s - _LOOK_BACK_S).sk
         for item in list(self.items.query(Table.LEDGER, CANARY_PK, sk_from=first, sk_to=canary_key(before_s).sk)):
             run = CanaryRun.from_item(item)
@@ -128,7 +129,7 @@ class Canary:
             )
         )
         groups = self.view.read(
-            canary_hour(slot_s), lambda state: self.view.reader.totals(_sources(state, commit_id), query)
+            canary_hour(slot_s), lambda state: self.view.reader.totals(_row_sources(state, commit_id), query)
         )
         return groups.get((), ZERO)
 
@@ -140,7 +141,7 @@ class Canary:
         return self.clock.now_ms() // 1000
 
 
-def _sources(state: HourState, commit_id: str) -> list[RowSource]:
-    if len(state.sources) <= _ALL_SOURCES:
+def _row_sources(state: HourState, commit_id: str) -> list[RowSource]:
+    if len(state.sources) <= _MOST_ROW_SOURCES:
         return list(state.sources)
     return [source for source in state.sources if not source.staged or commit_id in source.key]

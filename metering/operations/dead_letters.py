@@ -1,6 +1,6 @@
-"""Dead letters: why a batch died, until when putting it back still counts, and putting it back.
+"""Dead letters: the reason why each is there, the effect of a redrive, and the redrive.
 
-A redrive is safe to repeat, and to kill at any moment: a message is sent before it is deleted, and a batch that arrives
+A redrive is safe to repeat and to kill at any moment. A message is sent before it is deleted, and a batch that arrives
 twice is counted once, by its id.
 """
 
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from metering.stores.queues import Queue, ReceivedMessage
 
 _BATCH = 10
-# Long enough to look at a page of messages, short enough that a killed run does not hide them for long.
+# This time is long enough to look at a page of messages, and short enough that a killed run does not hide them long.
 _HIDDEN_S = 60
 _HIDDEN_MOST_S = 3_600
-# None of several receives found anything: the queue is empty, or nearly so.
+# A queue counts as empty after this many receives in a row without a message.
 _EMPTY_RECEIVES = 3
 
 
@@ -44,22 +44,23 @@ class RedriveEffect(StrEnum):
     REFUSE = "refuse"
     DUPLICATE = "duplicate"
     CONFLICT = "conflict"
-    METER_NOTHING = "meter nothing"  # either a duplicate or a conflict: its records were not read
+    METER_NOTHING = "meter nothing"
+    """The id is metered. The records were not read, so it is a duplicate or a conflict."""
     UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadLetter:
-    """One message in the dead-letter queue.
+    """Message in the dead-letter queue.
 
     Attributes:
-        batch_id: Empty if none can be read.
-        why: Best known reason that it is there, one sentence.
+        batch_id: Id of its batch; empty if none can be read.
+        why: Best known reason that it is there, in one sentence.
         effect: Effect of a redrive now.
-        records: Number of records, as far as known, else 0.
-        admitted_until_s: Until when a redrive meters all that it can meter now; None if it meters nothing, or if that
-            is not known.
-        kept_until_s: When the queue drops the message: a redrive must come before.
+        records: Number of records; 0 if unknown.
+        admitted_until_s: Epoch second until which a redrive meters every record that it can meter now; None if it
+            meters none, or if that is not known.
+        kept_until_s: Epoch second at which the queue drops the message. A redrive must come before.
     """
 
     message_id: str
@@ -76,13 +77,13 @@ class DeadLetter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Redriven:
-    """What a redrive did.
+    """Outcome of a redrive.
 
     Attributes:
-        task: Handle of a move task of the queue service, which goes on by itself; else None.
-        moved: Messages put back by us; those of a task are `waiting`.
-        waiting: Messages in the dead-letter queue when it began, approximately.
-        kept: Messages that the ingest queue did not take; they stay where they are.
+        task: Handle of the move task that the queue service carries out; None if we moved the messages.
+        moved: Messages that we put back. Those of a task count as `waiting` only.
+        waiting: Approximate number of dead letters when the redrive began.
+        kept: Messages that the ingest queue did not take. They stay dead letters.
     """
 
     task: str | None
@@ -113,19 +114,19 @@ class DeadLetters:
     def letters(
         self, *, limit: int, look: Callable[[Delivery], DeadLetter] | None = None, look_s: int = 0
     ) -> list[DeadLetter]:
-        """Up to `limit` dead letters, oldest first. They stay in the queue, and are hidden for the moment only.
+        """Look at up to `limit` dead letters, oldest first. They stay in the queue, and are hidden only meanwhile.
 
         Args:
-            limit: So many at most.
-            look: How to look at each of them; `glance` if it is None.
-            look_s: Seconds that one look may take.
+            limit: Most letters to look at.
+            look: Examines one letter; `glance` if None.
+            look_s: Seconds that one call of `look` may take.
         """
         seen: dict[str, ReceivedMessage] = {}
         waiting = self.dead.depth().total
         hidden_s = min(_HIDDEN_S + limit * look_s, _HIDDEN_MOST_S)
         empty = 0
         try:
-            # The number of messages is no more than a hint.
+            # The queue's own count is approximate.
             while len(seen) < limit and empty < (_EMPTY_RECEIVES if len(seen) < waiting else 1):
                 received = self.dead.receive(min(_BATCH, limit - len(seen)), wait_s=1, visibility_s=hidden_s)
                 fresh = {m.delivery.message_id: m for m in received if m.delivery.message_id not in seen}
@@ -143,10 +144,10 @@ class DeadLetters:
         """Put dead letters back into the ingest queue.
 
         Args:
-            maximum: At most so many; None for all that were there when it began.
-            per_s: At most so many a second.
-            dry_run: Count, and move nothing.
-            by_hand: Receive, send and delete, although the queue service could move them itself.
+            maximum: Most messages to move; None for all that were there at the beginning.
+            per_s: Most messages to move in a second.
+            dry_run: Count only.
+            by_hand: Receive, send and delete here, even if the queue service could move them.
 
         Raises:
             OperationFailedError: `maximum` or `per_s` is not positive.
@@ -156,7 +157,7 @@ class DeadLetters:
         waiting = self.dead.depth().total
         if dry_run or waiting == 0:
             return Redriven(task=None, moved=0, waiting=waiting)
-        # The service's own task moves everything; it knows no maximum.
+        # The task of the queue service takes no maximum: it moves everything.
         if maximum is None and not by_hand:
             task = self.dead.start_redrive(max_per_s=min(per_s or 500, 500))
             if task is not None:
@@ -171,7 +172,7 @@ class DeadLetters:
         return Redriven(task=None, moved=moved, waiting=waiting, kept=kept)
 
     def _pages(self, maximum: int | None) -> Iterator[list[ReceivedMessage]]:
-        """Pages of messages that died before we began; one that dies again meanwhile is not moved in a circle."""
+        """Pages of messages that died before the redrive. A message that dies again meanwhile is not moved twice."""
         began_ms = self.clock.now_ms()
         left = maximum
         empty = 0
@@ -187,7 +188,7 @@ class DeadLetters:
 
     def _move(self, page: list[ReceivedMessage]) -> int:
         unsent = set(self.ingest.send_many([message.delivery.body for message in page]))
-        # Deleted only now: killed in between, the batch is in both queues, and counts once.
+        # A message is deleted after it was sent: a kill in between leaves it in both queues, and its batch counts once.
         self.dead.delete_many([message.receipt for at, message in enumerate(page) if at not in unsent])
         self._release([message for at, message in enumerate(page) if at in unsent])
         return len(unsent)
@@ -197,7 +198,7 @@ class DeadLetters:
             self.dead.release([message.receipt for message in messages])
 
     def glance(self, delivery: Delivery) -> DeadLetter:
-        """What can be said of a dead letter without reading its records: one may have killed five workers."""
+        """Describe a dead letter without reading its records: reading them may have killed five workers."""
         message = glance(delivery.body, bucket=self.bucket)
         batch_id = "" if isinstance(message, NoBatch | None) else message.batch_id
         effect, why = _at_a_glance(message, self._marker(batch_id))
@@ -207,7 +208,7 @@ class DeadLetters:
         return replace(letter, source_id=message.source_id, records=message.record_count or 0)
 
     def examine(self, delivery: Delivery, allowance: Allowance) -> DeadLetter:
-        """What a redrive would do with a dead letter: reads it as a worker would, and may die as a worker would."""
+        """Find the effect of a redrive by reading the letter as a worker would. It may die as a worker would."""
         batch, why = self._read(delivery, allowance)
         batch_id = "" if isinstance(batch, NoBatch | None) else batch.batch_id
         marker = self._marker(batch_id)
@@ -225,7 +226,7 @@ class DeadLetters:
         return replace(letter, source_id=batch.source_id, records=batch.records, admitted_until_s=until_s)
 
     def _letter(self, delivery: Delivery, *, batch_id: str, effect: RedriveEffect, why: str) -> DeadLetter:
-        """What is known of any letter."""
+        """Make a letter of the facts that every delivery has."""
         sent_at_s = delivery.sent_at_ms // 1000
         return DeadLetter(
             message_id=delivery.message_id,
@@ -243,7 +244,7 @@ class DeadLetters:
     def _read(
         self, delivery: Delivery, allowance: Allowance
     ) -> tuple[DecodedBatch | RefusedBatch | NoBatch | None, str]:
-        # As a redrive would deliver it: sent now.
+        # A redrive would send it now.
         resent = Delivery(
             message_id=delivery.message_id,
             body=delivery.body,
@@ -269,13 +270,13 @@ class DeadLetters:
         return None if item is None else Marker.from_item(item)
 
     def _admitted_until(self, batch: DecodedBatch) -> int | None:
-        # The hour of the oldest record stands for its start: never too hopeful.
+        # The record starts no earlier than its hour does, so this time is never too late.
         hours = [key.hour_s for key in batch.usage]
         return min(hours) + self.admission.window_s if hours else None
 
 
 def _at_a_glance(message: BatchMessage | NoBatch | None, marker: Marker | None) -> tuple[RedriveEffect, str]:
-    """What a redrive would do and why it died, as far as its message and the marker of its id tell."""
+    """Effect of a redrive and reason of the death, as far as the message and the marker of its id tell."""
     if message is None:
         return RedriveEffect.UNKNOWN, "Its message takes a closer look; --deep reads it."
     if isinstance(message, NoBatch):
@@ -294,7 +295,7 @@ def _at_a_glance(message: BatchMessage | NoBatch | None, marker: Marker | None) 
 
 
 def _of_metered(marker: Marker, batch: DecodedBatch | RefusedBatch | NoBatch | None) -> tuple[RedriveEffect, str]:
-    """What a redrive does to a message whose batch id is metered, and why."""
+    """Effect of a redrive of a message whose batch id is metered, and its reason."""
     if isinstance(batch, DecodedBatch | RefusedBatch) and compare(marker, batch) is Match.OTHER:
         return RedriveEffect.CONFLICT, "Other content is metered under its id; a redrive keeps this one in quarantine."
     return RedriveEffect.DUPLICATE, "Its batch is metered already; this is another copy of it."

@@ -1,4 +1,4 @@
-"""The watch: what alarms need to know, read from durable state and published as plain figures."""
+"""Watch: reads durable state and publishes the figures that alarms compare."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from metering.stores.queues import Queue, QueueFacts
     from metering.stores.telemetry import Gauges
 
-# Conflicts and doubled canaries count for this long: an alarm on them goes out by itself afterwards.
+# Conflicts and doubled canaries count for this long. The alarm clears itself afterwards.
 RECENT_S = 2 * HOUR_S
-# Notes of a kind that are read at a time, the newest first. Who sends must not decide how long the watch reads.
+# Most notes of a kind that one run reads, newest first. Senders must not decide how long the watch reads.
 _NOTES_READ = 2_000
 
 
@@ -60,11 +60,11 @@ class Watch:
     marker_life_s: int
 
     def run(self) -> Mapping[Figure, int]:
-        """Measure and publish. The heartbeat is left out if a figure could not be measured: somebody must look.
+        """Measure and publish. If a figure could not be measured, the heartbeat is left out, so that its alarm fires.
 
         Raises:
-            UnavailableError: Nothing could be published.
-            LedgerCorruptError: An item cannot be read; what does not depend on it was published.
+            UnavailableError: The figures could not be published.
+            LedgerCorruptError: An item cannot be read. The figures that do not depend on it were published.
         """
         figures: dict[Figure, int] = {}
         contradictions = Contradictions()
@@ -97,15 +97,15 @@ class Watch:
         item = self.items.get(Table.LEDGER, WATCH_KEY)
         if item is not None:
             return WatchState.from_item(item)
-        # It never saw the queue empty: what is in it may be of any age.
+        # This is the first run. It has not seen the queue empty, so a message in it may be of any age.
         state = WatchState(first_s=self._now_s(), queue_empty_s=0)
         self.items.put(Put(table=Table.LEDGER, item=state.to_item()))
         return state
 
     def _oldest_batch(self) -> dict[Figure, int]:
-        """Age as the queue service says it; else since the queue was last seen empty or a canary came through it.
+        """Age by the queue service; if it gives none, the time since the queue was empty or a canary passed through it.
 
-        Of a queue that was never seen empty it counts from the first run of the watch.
+        Of a queue that was never seen empty, the age counts from the first run of the watch.
         """
         state = self._state()
         if self.ingest.depth().total == 0:
@@ -139,7 +139,7 @@ class Watch:
         return None
 
     def _commits(self) -> dict[Figure, int]:
-        """Also leaves for reports what the same look at them says."""
+        """Also keeps the freshness for reports, which the same reading gives."""
         waiting = self.freshness.keep()
         open_since_ms = [commit.created_at_ms for commit in waiting.open]
         return {
@@ -173,7 +173,7 @@ class Watch:
         }
 
     def _sources(self) -> dict[Figure, int]:
-        """As the reconciler summed them up: there may be more of them than can be read each minute."""
+        """Sums that the reconciler keeps: there may be too many sources to read each minute."""
         item = self.items.get(Table.LEDGER, SOURCES_KEY)
         known = SourceFigures() if item is None else SourceFigures.from_item(item)
         return {
@@ -184,13 +184,13 @@ class Watch:
         }
 
     def _conflicts(self) -> dict[Figure, int]:
-        """Distinct ones; at least so many if there are more notes than are read."""
+        """Number of distinct conflicts, a lower bound if there are more notes than one run reads."""
         recent = rfc3339(self._now_s() - RECENT_S)
         notes = self.items.query(Table.LEDGER, CONFLICT_PK, sk_from=recent, descending=True)
         return {Figure.CONFLICTS: len({conflict_of(item) for item in islice(notes, _NOTES_READ)})}
 
     def _headroom(self) -> dict[Figure, int]:
-        """Seconds that a marker outlives the last copy of its batch by, beyond the margin of a day."""
+        """Seconds by which a marker outlives the last copy of its batch, beyond the margin of a day."""
         needed_s = self.window_s + self.queue_facts.longest_retention_s() + DAY_S
         return {Figure.MARKER_LIFE_HEADROOM: self.marker_life_s - needed_s}
 

@@ -17,10 +17,10 @@ from metering.wiring.region import RegionPorts
 
 @dataclass(frozen=True)
 class RegionConnection(RegionPorts):
-    """One deployed region: its names, and ports to what they name, each made on first use.
+    """Ports, settings and jobs of one deployed region, each made on first use.
 
     Attributes:
-        names: Of tables, bucket, queues and topics.
+        names: Names of the tables, bucket, queues and topics.
     """
 
     names: RegionResources
@@ -30,7 +30,7 @@ class RegionConnection(RegionPorts):
         return self.names.stage
 
     def caller(self) -> str:
-        """Who is asking, as AWS knows them."""
+        """ARN of the caller."""
         return caller_arn(self.clients.sts)
 
     @cached_property
@@ -39,11 +39,11 @@ class RegionConnection(RegionPorts):
 
     @cached_property
     def settings(self) -> Settings:
-        """Settings as the functions have them.
+        """Settings that the functions work with.
 
         Raises:
-            OperationFailedError: They cannot be read, and there are no others to go on with.
-            UnavailableError: The region gives no answer.
+            OperationFailedError: They cannot be read, and no defaults stand in for them.
+            UnavailableError: The region does not answer.
         """
         published = read_settings(self.clients, self.stage)
         return Settings.model_validate(

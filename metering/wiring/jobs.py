@@ -1,4 +1,4 @@
-"""The lake's jobs over one region's stores, as the functions and the command line both run them."""
+"""Jobs over the lake of one region, as functions and commands run them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LakeJobs:
-    """Each job is made on first use."""
+    """Jobs of one region, each made on first use."""
 
     items: ItemStore
     objects: ObjectStore
@@ -57,7 +57,7 @@ class LakeJobs:
         return self.compactor_of(self.policy)
 
     def compactor_of(self, policy: CompactionPolicy) -> Compactor:
-        """A compactor with another idea of what is due."""
+        """Build a compactor that decides by `policy` which hours are due."""
         return Compactor(
             items=self.items,
             objects=self.objects,

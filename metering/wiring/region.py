@@ -1,4 +1,4 @@
-"""A region's stores, queues and topics as ports, wired in one place for the functions and for people's commands."""
+"""Ports to the stores, queues and topics of a region, for functions and commands."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class ResourceNames(Protocol):
-    """What a region's resources are called: `Settings` in a function, `RegionResources` for who looks at the stacks."""
+    """Names of a region's resources: `Settings` in a function, `RegionResources` from the outputs of the stacks."""
 
     @property
     def ledger_table(self) -> str: ...
@@ -39,7 +39,7 @@ class ResourceNames(Protocol):
 
 @dataclass(frozen=True)
 class RegionPorts:
-    """Ports to what `names` names, each made on first use."""
+    """Ports to the resources that `names` names, each made on first use."""
 
     clients: Clients
     names: ResourceNames

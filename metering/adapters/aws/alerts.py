@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from mypy_boto3_cloudwatch.type_defs import DimensionTypeDef
     from mypy_boto3_sns import SNSClient
 
-# SNS: a subject has at most 100 characters of ASCII, without line breaks or control characters.
+# An SNS subject has at most 100 characters of ASCII, without line breaks or control characters.
 _MAX_SUBJECT_CHARACTERS = 100
-# PutMetricData: at most 1,000 figures a request.
+# PutMetricData takes at most 1,000 figures a request.
 _MAX_FIGURES = 1_000
 NAMESPACE = "Metering"
 
 
 class SnsAlerts:
-    """The page and the ticket topic of a region."""
+    """Page topic and ticket topic of a region."""
 
     def __init__(self, client: SNSClient, *, page_topic_arn: str, ticket_topic_arn: str) -> None:
         self._client = client
@@ -55,9 +55,9 @@ class SnsAlerts:
 
 
 class CloudWatchMetrics:
-    """Figures by PutMetricData, each call at once: for the watch and for jobs of people, never for the hot path.
+    """Figures by PutMetricData, each sent at once. It is for the watch, never for the hot path.
 
-    A counter with dimensions of its own is counted without them, too, so that an alarm needs to know none of them.
+    A counter with dimensions of its own is also counted without them, so that an alarm need not know them.
     """
 
     def __init__(self, client: CloudWatchClient, *, dimensions: Mapping[str, str], namespace: str = NAMESPACE) -> None:

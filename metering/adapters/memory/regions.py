@@ -1,4 +1,4 @@
-"""An account with regions in memory: account API, CloudFormation, CDK, probe and the deployed regions, in one."""
+"""Account with regions in memory: one class for the account API, CloudFormation, CDK, probe and deployed regions."""
 
 from __future__ import annotations
 
@@ -19,19 +19,21 @@ TYPES = ("AWS::DynamoDB::Table", "AWS::Glue::Database", "AWS::SQS::Queue")
 
 
 def _ignore(_call: str) -> None:
-    """No hook."""
+    """Do nothing at a call."""
 
 
 class MemoryAccount:
-    """Implements every port of `metering.fleet.ports` but `RegionStates`.
+    """Account that implements every port of `metering.fleet.ports` except `RegionStates`.
 
     Attributes:
-        listed: Opt-in status by region, as the account API has it.
-        lacking: Type names that a region does not have.
-        failures: Reasons that the next deployments into a region fail for, the first one next.
+        listed: Opt-in status of each region that the account API lists.
+        lacking: Names of the resource types that a region does not have.
+        failures: Reasons for the failures of the next deployments into a region, in order.
         found: Stacks by region and name.
-        deployments: Number of deployments done, by region.
-        canaries, canary_runs: Good results that a run gives, and runs so far, by region.
+        deployed: Deployments that succeeded, in order.
+        canaries: Number of good results that a region has after a canary run.
+        canary_runs: Number of canary runs by region.
+        waiting: Batches without a verdict by region, as `in_flight` gives them.
     """
 
     def __init__(
@@ -90,7 +92,7 @@ class MemoryAccount:
         return [name for name in TYPES if "analytics" not in deployment.left_out or "Glue" not in name]
 
     def deploy(self, deployment: Deployment) -> None:
-        """One stack after the other; a failure leaves its stack rolled back, as a first creation does."""
+        """Deploy one stack after the other. A failure leaves its stack rolled back, as a failed first creation does."""
         for name in STACKS.in_order:
             self.on_call(f"builder.deploy {name}")
             known = self.found.get((deployment.region, name))

@@ -1,4 +1,4 @@
-"""`DeployedRegion`: a deployed region's canary, mapping, queues, alarms and subscriptions."""
+"""`DeployedRegion` over Lambda, SQS, CloudWatch, SNS and the ledger of a region."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
 
 class DeployedRegions:
-    """Regions of one stage.
+    """Deployed regions of one stage.
 
     Args:
-        clients_of: Clients of a region.
+        clients_of: Gives the clients of a region.
     """
 
     def __init__(self, clients_of: Callable[[str], Clients], *, stage: str) -> None:
@@ -116,7 +116,7 @@ class DeployedRegions:
         return [(each["UUID"], each.get("State", "")) for each in mappings]
 
     def _resource_ids(self, region: str, kind: str) -> list[str]:
-        """Physical ids of the pipeline's resources of a type."""
+        """Physical ids of the resources of a type in the pipeline stack."""
         client = self._clients_of(region).cloudformation
         with translated("cloudformation.ListStackResources"):
             pages = client.get_paginator("list_stack_resources").paginate(
@@ -126,7 +126,7 @@ class DeployedRegions:
         return [each.get("PhysicalResourceId", "") for each in found if each["ResourceType"] == kind]
 
     def _function(self, region: str, name: str) -> str:
-        """Physical name of a function, by its construct's id."""
+        """Physical name of a function, by the id of its construct."""
         stack = RegionStacks.of(self._stage).pipeline
         with translated("cloudformation.DescribeStacks"):
             described = self._clients_of(region).cloudformation.describe_stacks(StackName=stack)["Stacks"][0]
@@ -145,7 +145,7 @@ class DeployedRegions:
 
 
 def _let_run(clients: Clients, function: str, *, alone: bool) -> None:
-    """Undo a concurrency of 0. CloudFormation would not: what the template says did not change."""
+    """Undo a concurrency of 0. CloudFormation would not, because the template did not change."""
     if alone:
         with translated("lambda.PutFunctionConcurrency"):
             clients.lambda_.put_function_concurrency(FunctionName=function, ReservedConcurrentExecutions=1)

@@ -1,4 +1,4 @@
-"""The project's own deployment module as a process: `python -m infra.deploy`, for one stage and region."""
+"""Runs the project's deployment module, `python -m infra.deploy`, for one stage and region."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ def run_deployment(
     arguments: Sequence[str] = (),
     advice: str = "",
 ) -> Mapping[str, object]:
-    """Run it to its end; without `arguments` it deploys all stacks, and doing that again changes nothing.
+    """Run the deployment to its end. Without `arguments` it deploys all stacks; a second run changes nothing.
 
     Args:
-        stage: Stage name.
-        region: Any region.
-        endpoint: Of an emulator; None for AWS.
+        stage: Name of the stage.
+        region: Name of the region.
+        endpoint: Endpoint of an emulator; None for AWS.
         environ: Environment of the process: credentials, certificates.
         progress: Told of each phase and each resource.
         settings: Fields of the stage's configuration, each as `field=value`.
-        arguments: More of the module's options.
-        advice: What to tell people to do if it fails.
+        arguments: Further options of the module.
+        advice: Advice to people if it fails.
 
     Returns:
-        Its last word.
+        The last event that it printed.
 
     Raises:
-        OperationFailedError: It failed, with the reason that it gave; or this is no checkout of the project.
+        OperationFailedError: The deployment failed, with its own reason; or the package runs outside a checkout.
     """
     if not (_ROOT / "infra").is_dir():
         raise OperationFailedError("Stacks are deployed from a checkout of the project; this is an installed package.")
