@@ -48,3 +48,9 @@ LEDGER_CORRUPT: Final = "LedgerCorrupt"
 ALERTS_LOST: Final = "AlertsLost"
 # Messages received three times or more that could not be noted before they were handled.
 HELD_NOTES_LOST: Final = "HeldNotesLost"
+
+# Canary runs by verdict; a run that is still `sent` was cut short by its deadline.
+CANARY_SENT: Final = "CanarySent"
+CANARY_GOOD: Final = "CanaryGood"
+CANARY_LATE: Final = "CanaryLate"
+CANARY_DOUBLED: Final = "CanaryDoubled"

@@ -41,7 +41,7 @@ def dependencies() -> Dependencies:
     metrics = EmfMetrics(service=SERVICE, stage=parts.settings.stage)
     return Dependencies(
         sweeper=build_sweeper(parts, metrics),
-        jobs=lake_jobs(parts, parts.settings, metrics),
+        jobs=lake_jobs(parts, metrics),
         metrics=metrics,
         logger=Logger(service=SERVICE),
     )

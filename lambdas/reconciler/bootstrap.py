@@ -33,5 +33,5 @@ def dependencies() -> Dependencies:
     """
     parts = for_function(os.environ)
     metrics = EmfMetrics(service=SERVICE, stage=parts.settings.stage)
-    jobs = lake_jobs(parts, parts.settings, metrics)
+    jobs = lake_jobs(parts, metrics)
     return Dependencies(jobs=jobs, metrics=metrics, logger=Logger(service=SERVICE))

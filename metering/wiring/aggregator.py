@@ -10,21 +10,21 @@ from metering.lake.parquet.codec import ParquetRowCodec
 
 if TYPE_CHECKING:
     from metering.stores.telemetry import Metrics
-    from metering.wiring.functions import FunctionParts
+    from metering.wiring.ports import ServicePorts
 
 
-def build_aggregator(parts: FunctionParts, metrics: Metrics) -> Aggregator:
-    """Build the aggregator of a function."""
-    settings = parts.settings
+def build_aggregator(ports: ServicePorts, metrics: Metrics) -> Aggregator:
+    """Build the aggregator of a region."""
+    settings = ports.settings
     limits = ReadLimits(object_bytes=settings.object_bytes)
     return Aggregator(
-        items=parts.items,
-        objects=parts.objects,
-        reader=RecordBatchReader(parts.objects, bucket=settings.data_bucket, limits=limits),
+        items=ports.items,
+        objects=ports.objects,
+        reader=RecordBatchReader(ports.objects, bucket=settings.data_bucket, limits=limits),
         codec=ParquetRowCodec(),
-        clock=parts.clock,
-        entropy=parts.entropy,
+        clock=ports.clock,
+        entropy=ports.entropy,
         metrics=metrics,
         settings=settings,
-        alerts=parts.alerts,
+        alerts=ports.alerts,
     )

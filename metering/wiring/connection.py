@@ -56,4 +56,4 @@ class RegionConnection(RegionPorts):
 
     @cached_property
     def jobs(self) -> LakeJobs:
-        return lake_jobs(self, self.settings, NoMetrics())
+        return lake_jobs(self, NoMetrics())

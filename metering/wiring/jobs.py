@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from metering.stores.items import ItemStore
     from metering.stores.objects import ObjectStore
     from metering.stores.telemetry import Alerts, Metrics
-    from metering.wiring.region import RegionPorts
+    from metering.wiring.ports import ServicePorts
 
 
 @dataclass(frozen=True)
@@ -172,14 +172,14 @@ class LakeJobs:
         return Retrier(clock=self.clock, entropy=self.entropy, attempts=self.settings.attempts)
 
 
-def lake_jobs(region: RegionPorts, settings: Settings, metrics: Metrics) -> LakeJobs:
+def lake_jobs(ports: ServicePorts, metrics: Metrics) -> LakeJobs:
     """Build the lake's jobs of a region."""
     return LakeJobs(
-        items=region.items,
-        objects=region.objects,
-        clock=region.clock,
-        entropy=region.entropy,
+        items=ports.items,
+        objects=ports.objects,
+        clock=ports.clock,
+        entropy=ports.entropy,
         metrics=metrics,
-        alerts=region.alerts,
-        settings=settings,
+        alerts=ports.alerts,
+        settings=ports.settings,
     )

@@ -8,16 +8,16 @@ from metering.commit.sweeper import Sweeper
 
 if TYPE_CHECKING:
     from metering.stores.telemetry import Metrics
-    from metering.wiring.functions import FunctionParts
+    from metering.wiring.ports import ServicePorts
 
 
-def build_sweeper(parts: FunctionParts, metrics: Metrics) -> Sweeper:
-    """Build the sweeper of a function."""
+def build_sweeper(ports: ServicePorts, metrics: Metrics) -> Sweeper:
+    """Build the sweeper of a region."""
     return Sweeper(
-        items=parts.items,
-        objects=parts.objects,
-        clock=parts.clock,
-        entropy=parts.entropy,
+        items=ports.items,
+        objects=ports.objects,
+        clock=ports.clock,
+        entropy=ports.entropy,
         metrics=metrics,
-        settings=parts.settings,
+        settings=ports.settings,
     )
