@@ -10,7 +10,7 @@ from collections import Counter
 
 from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 
-from metering.adapters.aws.alerts import NAMESPACE
+from metering.metric_names import NAMESPACE
 
 # An EMF object holds at most 100 metrics, and Powertools writes it unasked at the hundredth.
 _MAX_METRICS = 99

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
+NAMESPACE: Final = "Metering"
+"""CloudWatch namespace of the counters."""
+
 # Batches by verdict. Every copy that was delivered is counted once when it gets its verdict.
 BATCHES_ACCEPTED: Final = "BatchesAccepted"
 BATCHES_DUPLICATE: Final = "BatchesDuplicate"

@@ -21,7 +21,7 @@ SERVICE = "aggregator"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dependencies:
-    """The use case, and what the handler reports it with."""
+    """Use case of the function, and the means to report it."""
 
     aggregator: Aggregator
     metrics: EmfMetrics

@@ -21,7 +21,7 @@ SERVICE = "canary"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dependencies:
-    """The use case, and what the handler reports it with."""
+    """Use case of the function, and the means to report it."""
 
     canary: Canary
     metrics: EmfMetrics

@@ -22,7 +22,7 @@ SERVICE = "compactor"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dependencies:
-    """The use cases, and what the handler reports them with."""
+    """Use cases of the function, and the means to report them."""
 
     sweeper: Sweeper
     jobs: LakeJobs

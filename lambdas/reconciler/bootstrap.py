@@ -17,7 +17,7 @@ SERVICE = "reconciler"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dependencies:
-    """The use cases, and what the handler reports them with."""
+    """Use cases of the function, and the means to report them."""
 
     jobs: LakeJobs
     metrics: EmfMetrics

@@ -20,7 +20,7 @@ SERVICE = "watch"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dependencies:
-    """The use case, and what the handler reports it with."""
+    """Use case of the function, and the means to report it."""
 
     watch: Watch
     logger: Logger

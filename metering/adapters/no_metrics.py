@@ -1,4 +1,4 @@
-"""Metrics of a command, which nobody collects."""
+"""Metrics of a command, which are not collected."""
 
 
 class NoMetrics:

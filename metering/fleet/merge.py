@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def merged(results: Iterable[Verification]) -> Verification:
-    """The sum of verifications; settled only if all are."""
+    """Add up verifications. The sum is settled only if all are."""
     total = Verification(settled=True)
     for each in results:
         total.settled = total.settled and each.settled

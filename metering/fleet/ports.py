@@ -117,7 +117,7 @@ class RegionStacks:
 
     @classmethod
     def of(cls, stage: str) -> RegionStacks:
-        """The stacks of a stage."""
+        """Name the stacks of a stage."""
         return cls(
             data=f"metering-{stage}-data",
             pipeline=f"metering-{stage}-pipeline",

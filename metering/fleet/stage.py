@@ -7,13 +7,14 @@ seconds unless their name has another unit. This module does not import the CDK.
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from metering.commit.shares import REFUSED_FROM_RECEIVE
 from metering.errors import SettingsError
 from metering.fleet.regions import RolloutRules
+from metering.operations.alarms import Severity
 from metering.settings import Policy
 from metering.stage_settings import QueueSettings, StageSettings
 from metering.units import DAY_S, HOUR_S, MIB, MINUTE_S
@@ -21,7 +22,6 @@ from metering.units import DAY_S, HOUR_S, MIB, MINUTE_S
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-Severity = Literal["page", "ticket"]
 Architecture = Literal["arm64", "x86_64"]
 
 # The mapping may hand one batch over six times before it becomes visible to another poller (AWS's own advice).
@@ -333,5 +333,3 @@ STAGES: dict[str, dict[str, object]] = {
     # Reading every marker each quarter of an hour is too expensive: docs/decisions/reconciliation.md.
     "prod": {"log_retention_days": 365, "rollout": {"pager_needed": True}, "tunables": {"scan_every_s": DAY_S}},
 }
-
-SEVERITIES: tuple[Severity, ...] = get_args(Severity)

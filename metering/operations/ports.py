@@ -1,4 +1,4 @@
-"""Ports to a region's topics and alarms, for those who ask who would be paged and what is on."""
+"""Ports to the subscribers and the alarms of a region."""
 
 from __future__ import annotations
 

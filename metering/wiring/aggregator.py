@@ -1,4 +1,4 @@
-"""The aggregator of a region, over the formats that it reads."""
+"""Aggregator of a region, with the reader of batches and the codec of staging."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The canary of a region."""
+"""Canary of a region."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The parts that every function is built of, from its environment."""
+"""Ports and settings of a function, from its environment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The consistent view of the lake, for functions and commands that read rows."""
+"""Consistent view of the lake, for functions and commands that read rows."""
 
 from __future__ import annotations
 

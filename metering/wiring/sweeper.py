@@ -1,4 +1,4 @@
-"""The sweeper of a region, for its own function and for the compactor's."""
+"""Sweeper of a region, for its own function and for the compactor's."""
 
 from __future__ import annotations
 

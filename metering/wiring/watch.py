@@ -1,10 +1,10 @@
-"""The watch of a region, and the gauges that it publishes to."""
+"""Watch of a region, and the gauges that it publishes to."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from metering.adapters.aws.alerts import CloudWatchMetrics
+from metering.adapters.aws.alerts import CloudWatchGauges
 from metering.audit.freshness import Freshness
 from metering.operations.alarms import WATCH_NAMESPACE
 from metering.operations.watch import Watch
@@ -16,9 +16,7 @@ if TYPE_CHECKING:
 def build_watch(parts: FunctionParts) -> Watch:
     """Build the watch of a function."""
     settings = parts.settings
-    gauges = CloudWatchMetrics(
-        parts.clients.cloudwatch, dimensions={"Stage": settings.stage}, namespace=WATCH_NAMESPACE
-    )
+    gauges = CloudWatchGauges(parts.clients.cloudwatch, dimensions={"Stage": settings.stage}, namespace=WATCH_NAMESPACE)
     freshness = Freshness(
         items=parts.items,
         ingest=parts.ingest,

@@ -1,4 +1,4 @@
-"""`Alerts` and `Subscribers` over SNS, `Gauges` and `Metrics` over CloudWatch."""
+"""`Alerts` and `Subscribers` over SNS, `Gauges` over CloudWatch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 _MAX_SUBJECT_CHARACTERS = 100
 # PutMetricData takes at most 1,000 figures a request.
 _MAX_FIGURES = 1_000
-NAMESPACE = "Metering"
 
 
 class SnsAlerts:
@@ -54,43 +53,27 @@ class SnsAlerts:
         ]
 
 
-class CloudWatchMetrics:
-    """Figures by PutMetricData, each sent at once. It is for the watch, never for the hot path.
+class CloudWatchGauges:
+    """`Gauges` by PutMetricData, each call sent at once. It is for the watch, never for the hot path."""
 
-    A counter with dimensions of its own is also counted without them, so that an alarm need not know them.
-    """
-
-    def __init__(self, client: CloudWatchClient, *, dimensions: Mapping[str, str], namespace: str = NAMESPACE) -> None:
+    def __init__(self, client: CloudWatchClient, *, dimensions: Mapping[str, str], namespace: str) -> None:
         self._client = client
         self._namespace = namespace
-        self._dimensions = dict(dimensions)
+        self._dimensions: list[DimensionTypeDef] = [
+            {"Name": name, "Value": value} for name, value in dimensions.items()
+        ]
 
     def publish(self, values: Mapping[str, int]) -> None:
         names = list(values)
         for start in range(0, len(names), _MAX_FIGURES):
-            chunk = names[start : start + _MAX_FIGURES]
-            self._put({name: values[name] for name in chunk}, self._dimensions, "None")
-
-    def count(self, name: str, value: int = 1, **dimensions: str) -> None:
-        self._put({name: value}, self._dimensions, "Count")
-        if dimensions:
-            self._put({name: value}, self._dimensions | dimensions, "Count")
-
-    def _put(self, values: Mapping[str, int], dimensions: Mapping[str, str], unit: str) -> None:
-        pairs: list[DimensionTypeDef] = [{"Name": name, "Value": value} for name, value in dimensions.items()]
-        with translated("cloudwatch.PutMetricData"):
-            self._client.put_metric_data(
-                Namespace=self._namespace,
-                MetricData=[
-                    {
-                        "MetricName": name,
-                        "Dimensions": pairs,
-                        "Value": value,
-                        "Unit": "Count" if unit == "Count" else "None",
-                    }
-                    for name, value in values.items()
-                ],
-            )
+            with translated("cloudwatch.PutMetricData"):
+                self._client.put_metric_data(
+                    Namespace=self._namespace,
+                    MetricData=[
+                        {"MetricName": name, "Dimensions": self._dimensions, "Value": values[name], "Unit": "None"}
+                        for name in names[start : start + _MAX_FIGURES]
+                    ],
+                )
 
 
 def _plain(subject: str) -> str:

@@ -1,4 +1,4 @@
-"""The caller's identity, from STS."""
+"""Identity of the caller, from STS."""
 
 from __future__ import annotations
 

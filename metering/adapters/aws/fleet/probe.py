@@ -10,6 +10,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from metering.adapters.aws.errors import error_code
 from metering.fleet.regions import ALONE_FUNCTIONS, Answered, Finding
+from metering.metric_names import NAMESPACE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -34,7 +35,7 @@ _CALLS = (
     _Call("lambda", "list_functions", {"MaxItems": 1}),
     _Call("events", "list_rules", {"Limit": 1}),
     _Call("logs", "describe_log_groups", {"limit": 1}),
-    _Call("cloudwatch", "list_metrics", {"Namespace": "Metering"}),
+    _Call("cloudwatch", "list_metrics", {"Namespace": NAMESPACE}),
     _Call("kms", "list_keys", {"Limit": 1}),
     _Call("ssm", "describe_parameters", {"MaxResults": 1}),
 )

@@ -6,10 +6,9 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from botocore.stub import ANY
 
 from metering.adapters.aws.alarms import CloudWatchAlarms
-from metering.adapters.aws.alerts import CloudWatchMetrics, SnsAlerts
+from metering.adapters.aws.alerts import CloudWatchGauges, SnsAlerts
 from metering.adapters.aws.caller import caller_arn
 from metering.adapters.aws.queue_facts import SqsQueueFacts
 from metering.adapters.aws.queues import SqsQueue
@@ -154,29 +153,9 @@ def test_figures_of_one_moment_go_in_one_request(cloudwatch: tuple[Any, Stubber]
             ],
         },
     )
-    metrics = CloudWatchMetrics(cloudwatch[0], namespace="Metering/Watch", dimensions={"Stage": "local"})
+    metrics = CloudWatchGauges(cloudwatch[0], namespace="Metering/Watch", dimensions={"Stage": "local"})
     metrics.publish({"DeadLetters": 0, "OpenCommits": 3})
     metrics.publish({})
-
-
-def test_a_counter_with_dimensions_is_counted_without_them_too(cloudwatch: tuple[Any, Stubber]) -> None:
-    for names in (["stage"], ["stage", "reason"]):
-        cloudwatch[1].add_response(
-            "put_metric_data",
-            {},
-            {
-                "Namespace": "Metering",
-                "MetricData": [
-                    {
-                        "MetricName": "Refused",
-                        "Dimensions": [{"Name": name, "Value": ANY} for name in names],
-                        "Value": 2,
-                        "Unit": "Count",
-                    }
-                ],
-            },
-        )
-    CloudWatchMetrics(cloudwatch[0], dimensions={"stage": "local"}).count("Refused", 2, reason="too_late")
 
 
 def test_the_machine_gives_time_and_names() -> None:
