@@ -49,12 +49,11 @@ def run_deployment(
     """
     if not (_ROOT / "infra").is_dir():
         raise OperationFailedError("Stacks are deployed from a checkout of the project; this is an installed package.")
-    command = [sys.executable, "-m", "infra.deploy", f"--stage={stage}", f"--region={region}"]
-    if endpoint is not None:
-        command.append(f"--endpoint={endpoint}")
+    places = [f"--stage={stage}", f"--region={region}", *([f"--endpoint={endpoint}"] if endpoint is not None else [])]
+    changes = [f"--set={setting}" for setting in settings]
     last: Mapping[str, object] = {"message": "it said nothing"}
     with subprocess.Popen(  # noqa: S603 - our own interpreter and module
-        [*command, *(f"--set={setting}" for setting in settings), *arguments],
+        [sys.executable, "-m", "infra.deploy", *places, *changes, *arguments],
         cwd=_ROOT,
         env=dict(environ),
         stdin=subprocess.DEVNULL,
@@ -66,9 +65,14 @@ def run_deployment(
             last = _event(line)
             progress(last)
     if process.returncode:
-        lines = [line.strip() for line in str(last.get("message", last)).splitlines()]
-        raise OperationFailedError(" | ".join(filter(None, lines)), advice)
+        raise OperationFailedError(_reason(last), advice)
     return last
+
+
+def _reason(last: Mapping[str, object]) -> str:
+    """Message of the last event, in one line."""
+    lines = [line.strip() for line in str(last.get("message", last)).splitlines()]
+    return " | ".join(filter(None, lines))
 
 
 def _event(line: str) -> Mapping[str, object]:
