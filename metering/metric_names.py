@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
+NAMESPACE: Final = "Metering"
+"""CloudWatch namespace of the counters."""
+
 # Batches by verdict. Every delivered copy is counted once, when it gets its verdict.
 BATCHES_ACCEPTED: Final = "BatchesAccepted"
 BATCHES_DUPLICATE: Final = "BatchesDuplicate"
@@ -48,3 +51,9 @@ LEDGER_CORRUPT: Final = "LedgerCorrupt"
 ALERTS_LOST: Final = "AlertsLost"
 # Messages received three times or more of which no note could be written before they were handled.
 HELD_NOTES_LOST: Final = "HeldNotesLost"
+
+# Canary runs by verdict; a run that is still `sent` was cut short by its deadline.
+CANARY_SENT: Final = "CanarySent"
+CANARY_GOOD: Final = "CanaryGood"
+CANARY_LATE: Final = "CanaryLate"
+CANARY_DOUBLED: Final = "CanaryDoubled"

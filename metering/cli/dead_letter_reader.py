@@ -24,7 +24,7 @@ from metering.intake.admission import Admission
 from metering.intake.ports import Allowance
 from metering.intake.reader import RecordBatchReader
 from metering.intake.work import ReadLimits
-from metering.operations.dead_letters import DeadLetter, DeadLetters
+from metering.operations.dead_letters import DeadLetter, DeadLetters, RedriveEffect
 from metering.stores.deliveries import Delivery
 from metering.units import GIB, KIB, MIB
 from metering.wiring.connection import RegionConnection
@@ -101,7 +101,8 @@ class DeadLetterReader:
         """What a redrive would do with the letter, or what is known of it without reading it."""
         answer = self._ask(json.dumps(asdict(delivery)).encode() + b"\n")
         if answer:
-            return DeadLetter(**json.loads(answer))
+            said = json.loads(answer)
+            return DeadLetter(**{**said, "effect": RedriveEffect(said["effect"])})
         why = self._why()
         self._end()
         return replace(self._letters.glance(delivery), why=why)

@@ -137,7 +137,7 @@ def test_the_stack_has_the_catalogues_alarms_for_all_that_is_deployed(stage: str
     }
     sources = functions | {"ingest_queue", "dead_letter_queue"}
 
-    assert set(_alarms(synth)) == {spec.name for spec in ALARMS if spec.source in sources}
+    assert set(_alarms(synth)) == {spec.name for spec in ALARMS if spec.origin in sources}
 
 
 @pytest.mark.parametrize("stage", STAGE_NAMES)

@@ -13,10 +13,7 @@ from metering.adapters.memory.entropy import SeededEntropy
 from metering.adapters.memory.items import MemoryItemStore
 from metering.adapters.memory.metrics import MemoryMetrics
 from metering.adapters.memory.objects import MemoryObjectStore
-from metering.commit.aggregator import Aggregator
 from metering.hours import hour_of, rfc3339
-from metering.intake.reader import RecordBatchReader
-from metering.lake.parquet.codec import ParquetRowCodec
 from metering.ledger.booked_hours import Published
 from metering.ledger.format_version import remember_format
 from metering.ledger.usage_items import usage_entries
@@ -28,9 +25,9 @@ from metering.stores.writes import Table
 from metering.units import HOUR_S
 from metering.usage.totals import Total, UsageKey, merge
 from metering.version import package_version
-from metering.wiring.jobs import LakeJobs
+from metering.wiring.aggregator import build_aggregator
+from metering.wiring.jobs import LakeJobs, lake_jobs
 from tests.support.drawn_records import record_dicts
-from tests.support.stage import LIMITS
 from tests.support.stage import settings as stage_settings
 
 if TYPE_CHECKING:
@@ -89,30 +86,12 @@ class World:
         self.alerts = MemoryAlerts()
         self.settings = stage_settings(**settings)
         self.jobs = self.make_jobs()
-        self.aggregator = Aggregator(
-            items=self.items,
-            objects=self.objects,
-            reader=RecordBatchReader(objects=self.objects, bucket="data", limits=LIMITS),
-            codec=ParquetRowCodec(),
-            clock=self.clock,
-            entropy=self.entropy,
-            metrics=self.metrics,
-            settings=self.settings,
-            alerts=self.alerts,
-        )
+        self.aggregator = build_aggregator(self, self.metrics)
         self._sent = 0
 
     def make_jobs(self) -> LakeJobs:
         """The jobs of another process over the same stores."""
-        return LakeJobs(
-            items=self.items,
-            objects=self.objects,
-            clock=self.clock,
-            entropy=self.entropy,
-            metrics=self.metrics,
-            alerts=self.alerts,
-            settings=self.settings,
-        )
+        return lake_jobs(self, self.metrics)
 
     def send(self, *batches: Sequence[dict[str, str | int]], source: str = "") -> list[str]:
         """One invocation with these batches; returns their ids."""

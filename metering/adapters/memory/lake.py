@@ -58,7 +58,7 @@ class PlainLakeReader:
         return totals
 
     def rows(self, source: RowSource) -> list[PlainStagedRow]:
-        """The rows of a source."""
+        """Rows of a row source."""
         return [row for row in self._codec.decode(self._objects.get(source.key)) if row.booked_hour_s == source.hour_s]
 
 

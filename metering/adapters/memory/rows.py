@@ -31,7 +31,7 @@ PLAIN_SERVICE = "AmazonEC2"
 
 
 class PlainRow(NamedTuple):
-    """A record. It starts and ends at `start_s`, and its service is always the same one."""
+    """Record that starts and ends at `start_s`, always of the same service."""
 
     account_id: str
     usage_type: str
@@ -42,7 +42,7 @@ class PlainRow(NamedTuple):
 
     @property
     def usage_key(self) -> UsageKey:
-        """What its bytes count for, in its own hour."""
+        """Usage key that its bytes count for, in its own hour."""
         return UsageKey(
             hour_of(self.start_s),
             self.account_id,
@@ -54,7 +54,7 @@ class PlainRow(NamedTuple):
 
 
 class PlainStagedRow(NamedTuple):
-    """A row of a staging object."""
+    """Row of a staging object."""
 
     booked_hour_s: int
     batch_id: str
@@ -72,7 +72,7 @@ class PlainRows:
 
 
 class PlainBatch(TypedDict, total=False):
-    """One batch of a delivery's body."""
+    """Batch in the body of a delivery."""
 
     batch_id: str
     source_id: str
@@ -84,7 +84,7 @@ class PlainBatch(TypedDict, total=False):
 
 
 def plain_body(*batches: PlainBatch) -> str:
-    """The body of a message that holds these batches; without any it is a message without a batch."""
+    """Body of a message with these batches; without arguments, of a message without a batch."""
     return json.dumps({"batches": batches}, separators=(",", ":"))
 
 
@@ -107,7 +107,7 @@ class PlainRowCodec:
         return json.dumps(staged, separators=(",", ":")).encode()
 
     def decode(self, body: bytes) -> list[PlainStagedRow]:
-        """Inverse of `encode`: rows in the order of their booked hours."""
+        """Decode rows in the order of their booked hours: the inverse of `encode`."""
         return [PlainStagedRow(hour_s, batch_id, PlainRow(*row)) for hour_s, batch_id, row in json.loads(body)]
 
 
@@ -115,7 +115,7 @@ class PlainBatchReader:
     """Reads deliveries whose bodies `plain_body` made.
 
     Args:
-        objects: Where batches that point to an object have their rows.
+        objects: Store of the objects that batches point to.
     """
 
     def __init__(self, objects: ObjectStore | None = None) -> None:
@@ -136,7 +136,7 @@ class PlainBatchReader:
         if "object" not in batch:
             return _decoded(delivery, batch, batch["rows"], admission)
         if self._objects is None:
-            raise ValueError("this reader has no objects")
+            raise ValueError("this reader has no object store")
         try:
             return _decoded(delivery, batch, json.loads(self._objects.get(batch["object"])), admission)
         except ObjectMissingError:

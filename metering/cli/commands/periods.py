@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 
 from metering.audit.rebuild import RebuildStep
 from metering.cli.command import Session, command, say, shown
-from metering.cli.commands.lake import FROM_OPTION, TO_OPTION, NoDeadline, counts_answer, lake_jobs
+from metering.cli.commands.lake import FROM_OPTION, TO_OPTION, NoDeadline, counts_answer
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.output import Answer, Column
 from metering.cli.times import parse_range
@@ -26,7 +26,7 @@ rebuild = typer.Typer(help="Derived items made anew from the rows, with workers 
 def period_close(session: Session, month: Annotated[str, typer.Argument(metavar="YYYY-MM")]) -> None:
     """Close a month for good, 72 hours after its end at the earliest. Run again, it goes on where it stopped."""
     _month(month)
-    closed = lake_jobs(session.region()).closer.close(month, NoDeadline())
+    closed = session.region().jobs.closer.close(month, NoDeadline())
     session.write(_closed_answer(closed, "closed"))
 
 
@@ -34,7 +34,7 @@ def period_close(session: Session, month: Annotated[str, typer.Argument(metavar=
 def period_show(session: Session, month: Annotated[str, typer.Argument(metavar="YYYY-MM")]) -> None:
     """The state of a month: open, closing or closed; closed ones with their frozen totals."""
     _month(month)
-    closer = lake_jobs(session.region()).closer
+    closer = session.region().jobs.closer
     closed = closer.frozen(month)
     known = closer.show(month)
     state = known.state if known else "open"
@@ -47,7 +47,7 @@ def period_show(session: Session, month: Annotated[str, typer.Argument(metavar="
 def period_verify(session: Session, month: Annotated[str, typer.Argument(metavar="YYYY-MM")]) -> None:
     """Recompute a closed month from its files; exit 0 only if it is unchanged."""
     _month(month)
-    problems = lake_jobs(session.region()).closer.verify(month)
+    problems = session.region().jobs.closer.verify(month)
     session.write(Answer(columns=(Column(name="problem"),), rows=[{"problem": problem} for problem in problems]))
     if problems:
         raise typer.Exit(1)
@@ -91,7 +91,7 @@ def rebuild_usage(
     Hour by hour: cut off, it has done no harm, and run again it does the rest. Closed months are never changed.
     """
     from_s, to_s = parse_range(start, end, default_s=(0, int(time.time()) + DAY_S), whole_hours=True)
-    jobs = lake_jobs(session.region())
+    jobs = session.region().jobs
     with _hours() as tell:
         result = jobs.rebuilder.usage(from_s=from_s, to_s=to_s, tell=tell)
     counts = {
@@ -135,7 +135,7 @@ def _hours() -> Iterator[Callable[[RebuildStep], None]]:
 @command(rebuild, "markers", reads=True)
 def rebuild_markers(session: Session) -> None:
     """Put back the markers of batches that have rows and none. A later copy of such a batch is a duplicate, flagged."""
-    result = lake_jobs(session.region()).rebuilder.markers()
+    result = session.region().jobs.rebuilder.markers()
     counts = {"batches": result.batches, "rebuilt": result.rebuilt, "unsettled": len(result.unstable)}
     session.write(counts_answer(counts))
     if result.unstable:

@@ -21,8 +21,6 @@ from metering.cli.output import Answer, Cell, Column, Json
 from metering.cli.times import parse_duration, parse_range
 from metering.fleet.merge import in_several, merged
 from metering.hours import rfc3339
-from metering.lake.parquet.reader import ParquetLakeReader
-from metering.lake.view import LakeView
 from metering.stores.queues import QueueDepth
 from metering.units import DAY_S
 from metering.wiring.connection import RegionConnection
@@ -96,16 +94,10 @@ def _verify_all(
 
 def make_verifier(region: RegionConnection) -> Verifier:
     """A verifier of a connected region."""
-    view = LakeView(
-        items=region.items,
-        objects=region.objects,
-        reader=ParquetLakeReader(region.objects),
-        shards=region.settings.shards,
-    )
     return Verifier(
         items=region.items,
         objects=region.objects,
-        view=view,
+        view=region.view,
         ingest=region.ingest,
         dead_letters=region.dead_letters,
         clock=SystemClock(),

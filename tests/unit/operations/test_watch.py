@@ -9,6 +9,7 @@ import pytest
 from metering.adapters.memory.clock import ManualClock
 from metering.adapters.memory.items import MemoryItemStore
 from metering.adapters.memory.queues import MemoryQueue
+from metering.audit.freshness import Freshness
 from metering.errors import LedgerCorruptError, UnavailableError
 from metering.hours import hour_of
 from metering.ledger.booked_hours import Pending
@@ -66,6 +67,15 @@ class Setup:
         self.dead = MemoryQueue(self.clock)
         self.facts = Facts()
         self.gauges = MemoryGauges()
+        freshness = Freshness(
+            items=self.items,
+            ingest=self.ingest,
+            dead=self.dead,
+            queue_facts=self.facts,
+            clock=self.clock,
+            shards=2,
+            window_s=35 * DAY_S,
+        )
         self.watch = Watch(
             items=self.items,
             ingest=self.ingest,
@@ -73,6 +83,7 @@ class Setup:
             queue_facts=self.facts,
             gauges=self.gauges,
             clock=self.clock,
+            freshness=freshness,
             shards=2,
             window_s=35 * DAY_S,
             marker_life_s=marker_life_s,
@@ -88,7 +99,7 @@ def test_a_quiet_region_publishes_every_figure_and_its_heartbeat() -> None:
     assert set(figures) == set(Figure)
     assert figures[Figure.HEARTBEAT] == 1
     assert setup.gauges.published == {figure.value: value for figure, value in figures.items()}
-    quiet = {spec.metric for spec in ALARMS if spec.source == "watch" and spec.metric in set(Figure)}
+    quiet = {spec.metric for spec in ALARMS if spec.origin == "watch" and spec.metric in set(Figure)}
     for name in quiet - {Figure.HEARTBEAT}:
         assert figures[Figure(name)] == 0
 

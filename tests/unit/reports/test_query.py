@@ -12,8 +12,8 @@ from metering.cli.commands.lake import result_answer
 from metering.cli.commands.storage import storage_answer
 from metering.cli.output import Format, rendered
 from metering.lake.parquet.batch_sizes import JsonBatchSizer
+from metering.operations.list_prices import StoragePrices
 from metering.operations.storage import StorageReport, StorageReporter
-from metering.operations.storage_prices import StoragePrices
 from metering.reports.sql.query import LakeQuery, QueryError
 from metering.units import DAY_S, GIB, HOUR_S
 from tests.support.lake_world import ACCOUNT, NOW_S, World, load_batches, record
