@@ -26,9 +26,8 @@ from metering.adapters.memory.objects import MemoryObjectStore
 from metering.hours import rfc3339
 from metering.intake.batches import DecodedBatch
 from metering.intake.content_hash import ContentHasher
-from metering.intake.formats.arrow_records import TableIntake
 from metering.intake.formats.assembly import BatchAssembly
-from metering.intake.formats.ndjson import JsonIntake, read_ndjson
+from metering.intake.formats.ndjson import read_ndjson
 from metering.intake.formats.parquet import read_parquet
 from metering.intake.reader import RecordBatchReader
 from metering.intake.work import CONTRACT_WORK, Work
@@ -47,7 +46,6 @@ _FEW_ACCOUNTS = 8
 _ALL_ACCOUNTS = 500
 _ROUNDS = 4
 _SENT_AT_S = 1_795_528_800
-_LIMIT_BYTES = 512 * MIB
 _PIECE_BYTES = 4 * MIB
 
 # What the project promises: M records/s a core.
@@ -116,16 +114,14 @@ def _assembly(*, hashed: bool) -> BatchAssembly:
 
 def _from_ndjson(pieces: Sequence[bytes], *, hashed: bool) -> dict[UsageKey, Total]:
     assembly = _assembly(hashed=hashed)
-    intake = JsonIntake(assembly, admission=ADMISSION, sent_at_ms=_SENT_AT_S * 1000)
-    read_ndjson(pieces, intake, limit_records=_RECORDS)
+    read_ndjson(pieces, assembly, LIMITS)
     assembly.content_hash()
     return assembly.usage()
 
 
 def _from_parquet(body: bytes, *, hashed: bool) -> dict[UsageKey, Total]:
     assembly = _assembly(hashed=hashed)
-    intake = TableIntake(assembly, admission=ADMISSION, sent_at_ms=_SENT_AT_S * 1000)
-    read_parquet(io.BytesIO(body), intake, limit_bytes=_LIMIT_BYTES, limit_records=_RECORDS)
+    read_parquet([body], assembly, LIMITS)
     assembly.content_hash()
     return assembly.usage()
 
@@ -196,7 +192,7 @@ def _pieces(body: bytes) -> list[bytes]:
 
 
 def _small() -> list[_Figure]:
-    reader = RecordBatchReader(MemoryObjectStore(ManualClock(0)), bucket="bucket", limits=LIMITS)
+    reader = RecordBatchReader(objects=MemoryObjectStore(ManualClock(0)), bucket="bucket", limits=LIMITS)
     made = records(100, accounts=_FEW_ACCOUNTS, seed=2)
     body = json.dumps({"schema": "metering.batch/1", "batch_id": "b", "record_count": 100, "records": made})
     delivery = Delivery(message_id="m", body=body, sent_at_ms=_SENT_AT_S * 1000, receive_count=1, sender_id="s")

@@ -22,6 +22,7 @@ from metering.commit.aggregator import Aggregator
 from metering.hours import hour_of
 from metering.intake.reader import RecordBatchReader
 from metering.lake.parquet.codec import ParquetRowCodec
+from metering.operations.list_prices import PROCESSING_USD
 from metering.replay.scenarios import SCENARIOS
 from metering.replay.synthesis import Synthesis
 from metering.stores.deliveries import Delivery
@@ -41,16 +42,6 @@ _SQS_CHUNK_BYTES = 64 * KIB
 _LAMBDA_MEMORY_GB = Decimal(1_769) / 1_024
 _MESSAGES = 100
 
-# us-east-1 list prices, from secondary pages, autumn 2026: a bill may differ.
-PRICES = {
-    "DynamoDB write request unit (on demand)": Decimal("0.625") / 1_000_000,
-    "DynamoDB read request unit (on demand)": Decimal("0.125") / 1_000_000,
-    "SQS request (standard, 64 KiB)": Decimal("0.40") / 1_000_000,
-    "Lambda request": Decimal("0.20") / 1_000_000,
-    "Lambda GB-second (arm64)": Decimal("0.0000133334"),
-    "S3 PUT": Decimal("0.005") / 1_000,
-}
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchCost:
@@ -62,7 +53,7 @@ class BatchCost:
         puts: S3 PUTs.
         sqs_requests: Send (ten a request), receive and delete.
         cpu_ms: Processor time of the aggregator here, taken for Lambda's.
-        usd: All of it, by PRICES.
+        usd: All of it, by `PROCESSING_USD`.
     """
 
     scenario: str
@@ -148,7 +139,7 @@ def measure(scenario: str, batches: int = 2_000) -> BatchCost:
     aggregator = Aggregator(
         items=store,
         objects=objects,
-        reader=RecordBatchReader(objects, bucket="b", limits=LIMITS),
+        reader=RecordBatchReader(objects=objects, bucket="b", limits=LIMITS),
         codec=ParquetRowCodec(),
         clock=clock,
         entropy=SystemEntropy(),
@@ -194,12 +185,12 @@ def _cost(
     sqs = (2 * max(Decimal(chunks), count / 10) + count / 10) / count
     write, read = store.write_units / count, store.read_units / count
     usd = (
-        write * PRICES["DynamoDB write request unit (on demand)"]
-        + read * PRICES["DynamoDB read request unit (on demand)"]
-        + sqs * PRICES["SQS request (standard, 64 KiB)"]
-        + PRICES["Lambda request"] / _MESSAGES
-        + cpu_s / count * _LAMBDA_MEMORY_GB * PRICES["Lambda GB-second (arm64)"]
-        + puts / count * PRICES["S3 PUT"]
+        write * PROCESSING_USD["DynamoDB write request unit (on demand)"]
+        + read * PROCESSING_USD["DynamoDB read request unit (on demand)"]
+        + sqs * PROCESSING_USD["SQS request (standard, 64 KiB)"]
+        + PROCESSING_USD["Lambda request"] / _MESSAGES
+        + cpu_s / count * _LAMBDA_MEMORY_GB * PROCESSING_USD["Lambda GB-second (arm64)"]
+        + puts / count * PROCESSING_USD["S3 PUT"]
     )
     return BatchCost(
         scenario=scenario,
@@ -228,7 +219,7 @@ def print_costs(costs: Sequence[BatchCost]) -> None:
             f"{cost.usd_per_day:>17.2f}"
         )
     print("prices (us-east-1 list prices from secondary pages; a bill may differ):")
-    for name, usd in PRICES.items():
+    for name, usd in PROCESSING_USD.items():
         print(f"  {name:<42}{usd:>16.10f} USD")
 
 

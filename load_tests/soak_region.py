@@ -208,7 +208,7 @@ class Region:
             settings=self._settings,
         )
         result = jobs.reconciler.check(from_s=0, to_s=int(time.time()) + 86_400, deep=True)
-        return len(result.different) + len(result.unsettled)
+        return len(result.different) + len(result.unstable)
 
     def _log(self, number: int) -> Path:
         return self._folder / f"aggregator-{number}.log"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from metering.fleet.stage import StageConfig
 from metering.intake.admission import Admission
-from metering.intake.reader import ReadLimits
+from metering.intake.work import ReadLimits
 from metering.settings import Settings
 
 POLICY = StageConfig.load("prod").policy()

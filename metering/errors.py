@@ -2,32 +2,36 @@
 
     MeteringError
     ├── UnavailableError            transient: a dependency throttled, conflicted or gave no answer  (retryable)
-    │   └── OutOfTimeError          reading took longer than it may here; elsewhere it may be quick enough
+    │   └── OutOfTimeError          reading took longer than it may here; elsewhere it may be fast enough
     ├── ConditionFailedError        a conditional write found another state; carries the item found
-    ├── TransactionCanceledError    a transaction was not applied; carries one reason an action
-    ├── ItemTooLargeError           an item, or a transaction, is larger than DynamoDB takes
-    ├── ObjectMissingError          no such object
-    ├── ObjectUnreadableError       an object is there, and the store will not hand it out
-    ├── ObjectDamagedError          an object is there and cannot be decoded
+    ├── TransactionCanceledError    a transaction was not applied; carries one reason per action
+    ├── ItemTooLargeError           an item or a transaction is larger than DynamoDB takes
+    ├── ObjectMissingError          an object does not exist
+    ├── ObjectUnreadableError       an object exists, but the store does not hand it out
+    ├── ObjectDamagedError          an object exists, but cannot be decoded
     ├── ObjectChangedError          an object is not the one that was announced (If-Match failed)
     ├── BatchRefusedError           a whole batch is refused; carries every problem found
     ├── LedgerCorruptError          the ledger or an object contradicts the protocol: stop and alarm
     ├── FormatTooNewError           newer code wrote the ledger, and this one must not touch it
+    ├── EarlyEndError               work ends early and nothing is wrong: its caller catches it
+    │   ├── RunAlreadyDoneError     another process has finished the compaction run           lake.run_work
+    │   ├── RunOutOfTimeError       there is no time for the next step of a run               lake.run_work
+    │   └── ScanTooLongError        a table is too large for the time that a scan has         audit.reconcile.table_scan
     ├── SettingsError               settings do not fit together; carries every problem found
-    ├── PeriodNotClosableError      a month cannot be closed now                              usecases.period
-    └── OperationFailedError        an operation of people was refused or failed; says why, and what to do
-        ├── ManifestError           a file that is no manifest                                usecases.manifest
-        ├── PreflightFailedError    a region lacks what the service cannot do without         usecases.region_steps
-        ├── InputError              a file without records that a replay can send             adapters.traffic.given
-        ├── SendingFailedError      a replay whose messages were not all taken                adapters.traffic.sender
-        ├── QueryError              a query that DuckDB refuses                               adapters.lake.query
-        ├── QueryStoppedError       a query that took too long, or too much of the machine    adapters.lake.query
-        ├── StoppedError            work that nobody wants any more                           adapters.lake.ahead
+    ├── PeriodNotClosableError      a month cannot be closed now                              billing.months
+    └── OperationFailedError        an operation that a person asked for was refused or failed; says why
+        ├── ManifestError           a file is not a manifest                                  audit.verify.manifest
+        ├── PreflightFailedError    a region lacks what the service cannot do without         fleet.steps
+        ├── InputError              a file has no records that a replay can send              replay.given
+        ├── SendingFailedError      a replay could not send all of its messages               replay.sender
+        ├── QueryError              DuckDB refuses a query                                    reports.sql.query
+        ├── QueryStoppedError       a query took too long, or too much of the machine         reports.sql.query
+        ├── StoppedError            work was stopped on request                               reports.sql.ahead
         └── CommandFailedError      a command ends with exit code 1                           cli.failures
-            └── WrongUsageError     what was asked for makes no sense: exit code 2            cli.failures
+            └── WrongUsageError     the arguments make no sense: exit code 2                  cli.failures
 
-Those of one place only live there. Adapters translate what they know into this tree; whatever they do not know passes
-through.
+Errors raised by a single module are defined in that module. Adapters translate the errors they know into this tree;
+unknown errors pass through.
 """
 
 from __future__ import annotations
@@ -45,7 +49,7 @@ class MeteringError(Exception):
 
 
 class UnavailableError(MeteringError):
-    """A dependency gave no usable answer; calling again with the same input is safe and may succeed.
+    """A dependency gave no usable answer; the same call is safe to repeat and may succeed.
 
     Attributes:
         operation: The call that failed, as `Service.Operation`.
@@ -85,7 +89,7 @@ class ConditionFailedError(MeteringError):
     """A conditional write was not applied.
 
     Attributes:
-        existing: The item as it was found, or None if there was none.
+        existing: The item that was found; None if it did not exist.
     """
 
     def __init__(self, existing: Mapping[str, object] | None) -> None:
@@ -97,7 +101,7 @@ class TransactionCanceledError(MeteringError):
     """A transaction was not applied.
 
     Attributes:
-        reasons: One entry an action, in request order; None where that action was no reason. An entry is
+        reasons: One entry an action, in request order; None where that action was not a reason. An entry is
             `("ConditionalCheckFailed", item found or None)` or `(another code, None)`.
     """
 
@@ -107,16 +111,16 @@ class TransactionCanceledError(MeteringError):
 
     @property
     def condition_failed(self) -> bool:
-        """Whether any action's condition was false; otherwise the same transaction may be sent again."""
+        """Whether a condition of any action was false. If not, the same transaction may be sent again."""
         return any(reason is not None and reason[0] == "ConditionalCheckFailed" for reason in self.reasons)
 
 
 class ItemTooLargeError(MeteringError):
-    """An item would be larger than 400 KB, or the items of a transaction together than 4 MB; nothing was written.
+    """An item has more than 400 KB, or the items of a transaction have more than 4 MB. Nothing was written.
 
     Attributes:
         what: The key of the item, or `a transaction of n actions`.
-        detail: How large it would be, or what the service said.
+        detail: Its size, or the message of the service.
     """
 
     def __init__(self, what: str, detail: str) -> None:
@@ -129,7 +133,7 @@ class ItemTooLargeError(MeteringError):
 
 
 class ObjectMissingError(MeteringError):
-    """There is no object at `key`."""
+    """The object at `key` does not exist."""
 
     def __init__(self, key: str) -> None:
         super().__init__(key)
@@ -140,7 +144,7 @@ class ObjectMissingError(MeteringError):
 
 
 class ObjectUnreadableError(MeteringError):
-    """The object at `key` is there, and the store refuses to hand it out to anybody who asks as we do.
+    """The object at `key` is there, and the store refuses to hand it out to requests like ours.
 
     Attributes:
         detail: What the store said.
@@ -196,7 +200,11 @@ class BatchRefusedError(MeteringError):
 
 
 class LedgerCorruptError(MeteringError):
-    """The ledger or an object contradicts the protocol; nothing may go on from here without a person."""
+    """The ledger or an object contradicts the protocol; work on it stops until a person has looked."""
+
+
+class EarlyEndError(MeteringError):
+    """Work that ended early with nothing wrong. The caller that began the work catches it."""
 
 
 class FormatTooNewError(MeteringError):
@@ -232,8 +240,8 @@ class OperationFailedError(MeteringError):
     """An operation that a person asked for was refused or failed.
 
     Attributes:
-        reason: What is wrong, one sentence.
-        advice: What to do about it, or what the next run will do; may be empty.
+        reason: One sentence that says why.
+        advice: The next step for the person, or what the next call will do; may be empty.
     """
 
     def __init__(self, reason: str, advice: str = "") -> None:
@@ -246,7 +254,7 @@ class OperationFailedError(MeteringError):
 
 
 class SettingsError(MeteringError):
-    """Settings that do not fit together.
+    """Settings do not fit together.
 
     Attributes:
         problems: Every problem found, one sentence each.

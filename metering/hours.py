@@ -10,53 +10,61 @@ from functools import lru_cache
 
 from metering.units import HOUR_S
 
-# A ledger item names its hours many times over, and a commit or a report touches few different ones.
+# A ledger item repeats its hours many times, and a commit or a report touches few distinct ones.
 _REMEMBERED = 4096
 
 
 def hour_of(epoch_s: int) -> int:
-    """Start of the hour that `epoch_s` lies in, in epoch seconds."""
+    """Start of the hour that contains `epoch_s`, in epoch seconds."""
     return epoch_s - epoch_s % HOUR_S
 
 
 @lru_cache(maxsize=_REMEMBERED)
 def hour_label(hour_s: int) -> str:
-    """`2026-11-24T13`: sorts as time does."""
+    """Label of an hour, `2026-11-24T13`. Labels sort in the order of time."""
     return datetime.fromtimestamp(hour_s, UTC).strftime("%Y-%m-%dT%H")
 
 
 @lru_cache(maxsize=_REMEMBERED)
 def parse_hour(label: str) -> int:
-    """Inverse of `hour_label`. Raises ValueError on anything else."""
+    """Hour of a label; the inverse of `hour_label`.
+
+    Raises:
+        ValueError: The text is not a label in its one spelling.
+    """
     hour_s = int(datetime.strptime(label, "%Y-%m-%dT%H").replace(tzinfo=UTC).timestamp())
-    # Also on `2026-9-1T7`: hours are ledger keys, and each has one name.
+    # strptime also takes `2026-9-1T7`; hours are ledger keys, so each has one spelling.
     if hour_label(hour_s) != label:
-        raise ValueError(f"{label!r} is no hour")
+        raise ValueError(f"{label!r} is not an hour")
     return hour_s
 
 
 @lru_cache(maxsize=_REMEMBERED)
 def month_of(hour_s: int) -> str:
-    """`2026-11`: the billing month that an hour lies in."""
+    """Billing month of an hour, `2026-11`."""
     return hour_label(hour_s)[:7]
 
 
 @lru_cache(maxsize=_REMEMBERED)
 def month_bounds_s(month: str) -> tuple[int, int]:
-    """First second of `month` (`2026-11`) and of the month after it. Raises ValueError on anything else."""
+    """First second of `month` (`2026-11`), and of the month after it.
+
+    Raises:
+        ValueError: The text is not a month in its one spelling.
+    """
     first = datetime.strptime(month, "%Y-%m").replace(tzinfo=UTC)
-    # Also on `2026-9`: months are ledger keys, and each has one name.
+    # strptime also takes `2026-9`; months are ledger keys, so each has one spelling.
     if first.strftime("%Y-%m") != month:
-        raise ValueError(f"{month!r} is no month")
+        raise ValueError(f"{month!r} is not a month")
     after = first.replace(year=first.year + first.month // 12, month=first.month % 12 + 1)
     return int(first.timestamp()), int(after.timestamp())
 
 
 def date_of(epoch_s: int) -> str:
-    """`2026-11-24`: the day that `epoch_s` lies in."""
+    """Day that contains `epoch_s`, `2026-11-24`."""
     return hour_label(hour_of(epoch_s))[:10]
 
 
 def rfc3339(epoch_s: int) -> str:
-    """`2026-11-24T13:00:00Z`."""
+    """RFC 3339 text of a second, `2026-11-24T13:00:00Z`."""
     return datetime.fromtimestamp(epoch_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

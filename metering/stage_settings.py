@@ -4,7 +4,8 @@ One canonical JSON document in a parameter of the region, with its hash in the o
 
     {"policy": {"shards": 1, ...}, "queues": {...}, "schema": "metering.settings/1", "stage": "local"}
 
-The policy is strict both ways: what this version lacks or does not know, it cannot work by. Other sections may come.
+The policy is strict both ways, because this version can work neither without a field nor by one that it does not know.
+Other sections may be added.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from metering.settings import Policy
 
 
 class QueueSettings(BaseModel):
-    """How the ingest queue and its dead-letter queue handle a message."""
+    """Times and limits of the ingest queue and its dead-letter queue."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -31,7 +32,7 @@ class QueueSettings(BaseModel):
 
 
 class StageSettings(BaseModel):
-    """What a stage decided, as far as anybody but its stacks needs it."""
+    """Decisions of a stage that others than its stacks need."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
 
@@ -41,7 +42,7 @@ class StageSettings(BaseModel):
     queues: QueueSettings
 
     def to_json(self) -> str:
-        """The document: sorted names, no spaces, so that equal settings have one text and one hash."""
+        """The document with sorted names and without spaces, so that equal settings have one text and one hash."""
         return json.dumps(self.model_dump(mode="json", by_alias=True), sort_keys=True, separators=(",", ":"))
 
     @property
@@ -51,14 +52,14 @@ class StageSettings(BaseModel):
 
     @classmethod
     def read(cls, text: str, *, sha256: str) -> StageSettings:
-        """The settings that a document says.
+        """Read the settings from a document.
 
         Args:
-            text: As it was found.
-            sha256: Hash that it must have.
+            text: The document as it was found.
+            sha256: The hash that it must have.
 
         Raises:
-            SettingsError: It is another document, is broken, or is for another version.
+            SettingsError: The document has another hash, is broken, or is for another version.
         """
         if document_sha256(text) != sha256:
             raise SettingsError(["the settings are not those that were deployed: their hash differs"])
@@ -70,5 +71,5 @@ class StageSettings(BaseModel):
 
 
 def document_sha256(text: str) -> str:
-    """Hex digest of a document as it is."""
+    """Hex digest of the text of a document."""
     return hashlib.sha256(text.encode()).hexdigest()

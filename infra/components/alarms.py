@@ -31,8 +31,8 @@ _COMPARISONS = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MetricSource:
-    """Where figures are: their namespace and dimensions."""
+class MetricPlace:
+    """Namespace and dimensions of an alarm's metric."""
 
     namespace: str
     dimensions: Mapping[str, str]
@@ -49,14 +49,14 @@ class MeteringAlarm(Construct):
         config: StageConfig,
         spec: AlarmSpec,
         topics: AlertTopics,
-        source: MetricSource,
+        place: MetricPlace,
     ) -> None:
         super().__init__(scope, construct_id)
         self.spec = spec
         metric = cloudwatch.Metric(
-            namespace=source.namespace,
+            namespace=place.namespace,
             metric_name=spec.metric,
-            dimensions_map=dict(source.dimensions),
+            dimensions_map=dict(place.dimensions),
             statistic=spec.statistic,
             period=Duration.seconds(spec.period_s),
         )

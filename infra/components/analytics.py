@@ -16,26 +16,15 @@ from aws_cdk import aws_glue as glue
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
+from metering.lake.rows import LAKE_COLUMNS
 from metering.stores.bucket import ATHENA_RESULTS_PREFIX, LAKE_PREFIX
 
 if TYPE_CHECKING:
     from infra.components.bucket import DataBucket
     from metering.fleet.stage import StageConfig
 
-# docs/contract.md, lake columns.
-COLUMNS = {
-    "account_id": "string",
-    "service": "string",
-    "resource_id": "string",
-    "direction": "string",
-    "from_location": "string",
-    "to_location": "string",
-    "usage_type": "string",
-    "bytes": "bigint",
-    "start_time": "timestamp",
-    "end_time": "timestamp",
-    "batch_id": "string",
-}
+_TYPES = {"bytes": "bigint", "start_time": "timestamp", "end_time": "timestamp"}
+COLUMNS = {name: _TYPES.get(name, "string") for name in LAKE_COLUMNS}
 PARTITIONS = {"dt": "string", "hour": "string"}
 TABLE = "transfers"
 VIEW = "usage"

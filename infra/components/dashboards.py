@@ -8,8 +8,8 @@ from aws_cdk import Duration
 from aws_cdk import aws_cloudwatch as cloudwatch
 from constructs import Construct
 
-from infra.components.functions import METRICS_NAMESPACE
 from metering import metric_names as counters
+from metering.metric_names import NAMESPACE
 from metering.operations.alarms import WATCH_NAMESPACE, Figure
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class Dashboards(Construct):
 
     def _counter(self, name: str) -> cloudwatch.Metric:
         return cloudwatch.Metric(
-            namespace=METRICS_NAMESPACE,
+            namespace=NAMESPACE,
             metric_name=name,
             dimensions_map={"service": "aggregator", "stage": self._stage},
             statistic="Sum",

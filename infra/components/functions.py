@@ -16,6 +16,7 @@ from constructs import Construct
 
 from infra.components.acknowledgement import acknowledge, acknowledge_wildcard
 from metering.fleet.regions import ALONE_FUNCTIONS
+from metering.metric_names import NAMESPACE
 from metering.operations.alarms import WATCH_NAMESPACE
 from metering.units import MINUTE_S
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from infra.components.queues import IngestQueue
     from metering.fleet.stage import StageConfig
 
-METRICS_NAMESPACE = "Metering"
 # What a function has without being asked for more (Lambda developer guide).
 _SCRATCH_MB = 512
 # The shortest that EventBridge and Lambda take.
@@ -117,7 +117,7 @@ class MeteringFunction(Construct):
             environment={
                 **environment,
                 "POWERTOOLS_SERVICE_NAME": spec.name,
-                "POWERTOOLS_METRICS_NAMESPACE": METRICS_NAMESPACE,
+                "POWERTOOLS_METRICS_NAMESPACE": NAMESPACE,
                 "POWERTOOLS_LOG_LEVEL": config.log_level,
             },
             log_group=log_group,
@@ -168,7 +168,7 @@ class MeteringFunction(Construct):
 
     def grant_put_metrics(self) -> None:
         """Let the function put figures, in the service's own namespace only."""
-        own = {"StringEquals": {"cloudwatch:namespace": [METRICS_NAMESPACE, WATCH_NAMESPACE]}}
+        own = {"StringEquals": {"cloudwatch:namespace": [NAMESPACE, WATCH_NAMESPACE]}}
         iam.Grant.add_to_principal(
             grantee=self.role,
             actions=["cloudwatch:PutMetricData"],

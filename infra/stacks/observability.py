@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from aws_cdk import Stack
 
-from infra.components.alarms import MeteringAlarm, MetricSource, PageState
+from infra.components.alarms import MeteringAlarm, MetricPlace, PageState
 from infra.components.dashboards import Dashboards
 from metering.operations.alarms import ALARMS, WATCH_NAMESPACE, AlarmSpec, Figure
 
@@ -35,10 +35,10 @@ class ObservabilityStack(Stack):
     ) -> None:
         super().__init__(scope, construct_id, description="Metering: what watches.", synthesizer=synthesizer, env=env)
         self.alarms = [
-            MeteringAlarm(self, _construct_id(spec.name), config=config, spec=spec, topics=data.topics, source=source)
+            MeteringAlarm(self, _construct_id(spec.name), config=config, spec=spec, topics=data.topics, place=place)
             for spec in ALARMS
             # A function that is not deployed has no figures, and an alarm without figures is noise.
-            if (source := _source(spec, config, data, pipeline))
+            if (place := _place(spec, config, data, pipeline))
         ]
         if config.composite_alarms:
             PageState(self, "PageState", config=config, alarms=self.alarms, topics=data.topics)
@@ -52,17 +52,17 @@ class ObservabilityStack(Stack):
         )
 
 
-def _source(spec: AlarmSpec, config: StageConfig, data: DataStack, pipeline: PipelineStack) -> MetricSource | None:
-    """Where an alarm's figures are; None if nothing in this region puts them."""
+def _place(spec: AlarmSpec, config: StageConfig, data: DataStack, pipeline: PipelineStack) -> MetricPlace | None:
+    """Place of an alarm's metric; None if nothing in this region publishes it."""
     queues = {"ingest_queue": data.ingest.queue, "dead_letter_queue": data.ingest.dead_letters}
-    if spec.source in queues:
-        return MetricSource(namespace="AWS/SQS", dimensions={"QueueName": queues[spec.source].queue_name})
-    function = pipeline.functions.get(spec.source)
+    if spec.origin in queues:
+        return MetricPlace(namespace="AWS/SQS", dimensions={"QueueName": queues[spec.origin].queue_name})
+    function = pipeline.functions.get(spec.origin)
     if function is None:
         return None
     if spec.metric in set(Figure):
-        return MetricSource(namespace=WATCH_NAMESPACE, dimensions={"Stage": config.stage})
-    return MetricSource(namespace="AWS/Lambda", dimensions={"FunctionName": function.function.function_name})
+        return MetricPlace(namespace=WATCH_NAMESPACE, dimensions={"Stage": config.stage})
+    return MetricPlace(namespace="AWS/Lambda", dimensions={"FunctionName": function.function.function_name})
 
 
 def _construct_id(name: str) -> str:

@@ -15,7 +15,7 @@ from aws_cdk import aws_logs as logs
 from aws_cdk import aws_s3_assets as assets
 
 from infra.components.acknowledgement import acknowledge
-from infra.components.alarms import MeteringAlarm, MetricSource
+from infra.components.alarms import MeteringAlarm, MetricPlace
 from metering.operations.alarms import ALARMS
 
 if TYPE_CHECKING:
@@ -114,9 +114,9 @@ class RolloutStack(Stack):
             targets=[targets.CodeBuildProject(project)],
         )
         for spec in ALARMS:
-            if spec.source == "rollout":
-                source = MetricSource(namespace="AWS/CodeBuild", dimensions={"ProjectName": project.project_name})
-                MeteringAlarm(self, "Failed", config=config, spec=spec, topics=data.topics, source=source)
+            if spec.origin == "rollout":
+                place = MetricPlace(namespace="AWS/CodeBuild", dimensions={"ProjectName": project.project_name})
+                MeteringAlarm(self, "Failed", config=config, spec=spec, topics=data.topics, place=place)
         CfnOutput(self, "RolloutProjectName", value=project.project_name)
 
     def _project(self, config: StageConfig) -> codebuild.Project:

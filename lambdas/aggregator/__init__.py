@@ -1,1 +1,1 @@
-"""The function that the ingest queue drives."""
+"""Function that meters the messages of the ingest queue."""

@@ -1,4 +1,4 @@
-"""SQS event in, partial batch response out."""
+"""Handles an SQS event and answers with a partial batch response."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class SqsRecord(TypedDict):
-    """A message as the event source mapping hands it over."""
+    """Message as the event source mapping hands it over."""
 
     messageId: str
     body: str
@@ -24,19 +24,19 @@ class SqsRecord(TypedDict):
 
 
 class SqsEvent(TypedDict):
-    """An invocation's messages."""
+    """Messages of one invocation."""
 
     Records: list[SqsRecord]
 
 
 class ItemFailure(TypedDict):
-    """A message that the queue has to deliver again."""
+    """Message that the queue has to deliver again."""
 
     itemIdentifier: str
 
 
 class PartialBatchResponse(TypedDict):
-    """What the event source mapping understands; a key that is spelt otherwise would acknowledge everything."""
+    """Answer to the event source mapping. It takes a misspelt key for an answer without failures."""
 
     batchItemFailures: list[ItemFailure]
 
@@ -47,7 +47,7 @@ def handler(event: SqsEvent, context: LambdaContext) -> PartialBatchResponse:
 
 
 def handle(event: SqsEvent, context: LambdaContext, parts: Dependencies) -> PartialBatchResponse:
-    """The same with given parts."""
+    """`handler` with its dependencies passed in, for tests."""
     deadline = LambdaDeadline(context)
     budget_ms = deadline.remaining_ms()
     deliveries = [_delivery(record) for record in event["Records"]]

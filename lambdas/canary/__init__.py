@@ -1,1 +1,1 @@
-"""The function that sends a known batch and looks for it."""
+"""Function that sends a known batch and looks for it."""

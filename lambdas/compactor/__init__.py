@@ -1,1 +1,1 @@
-"""The function that compacts, and cleans up behind itself."""
+"""Function that compacts the lake and removes superfluous objects."""

@@ -1,27 +1,28 @@
-"""What the compactor function is made of, built on first use."""
+"""Parts of the compactor function, built on first use."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass
 from functools import cache
+from typing import TYPE_CHECKING
 
 from aws_lambda_powertools import Logger
 
-from metering.adapters.aws.emf import EmfMetrics
-from metering.adapters.aws.runtime import SystemClock, SystemEntropy
-from metering.adapters.aws.session import Clients
-from metering.commit.sweeper import Sweeper
-from metering.settings import Settings
-from metering.wiring.jobs import LakeJobs
-from metering.wiring.region import RegionPorts
+from lambdas.emf import EmfMetrics
+from metering.wiring.functions import for_function
+from metering.wiring.jobs import LakeJobs, lake_jobs
+from metering.wiring.sweeper import build_sweeper
+
+if TYPE_CHECKING:
+    from metering.commit.sweeper import Sweeper
 
 SERVICE = "compactor"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dependencies:
-    """The use cases, and what the handler says about them."""
+    """Use cases of the function, and the means to report them."""
 
     sweeper: Sweeper
     jobs: LakeJobs
@@ -31,31 +32,18 @@ class Dependencies:
 
 @cache
 def dependencies() -> Dependencies:
-    """The function's parts, from its environment.
+    """Build the function's parts from its environment.
 
     Raises:
-        SettingsError: With every problem of the environment.
+        SettingsError: Names every problem of the environment.
         FormatTooNewError: Newer code wrote the ledger.
-        UnavailableError: The ledger does not say its format now; the next invocation asks again.
+        UnavailableError: The ledger did not answer when asked for its format; the next invocation asks again.
     """
-    settings = Settings.from_env(os.environ)
-    region = RegionPorts(Clients.from_env(os.environ), settings)
-    metrics = EmfMetrics(service=SERVICE, stage=settings.stage)
-    jobs = LakeJobs(
-        items=region.items,
-        objects=region.objects,
-        clock=SystemClock(),
-        entropy=SystemEntropy(),
+    parts = for_function(os.environ)
+    metrics = EmfMetrics(service=SERVICE, stage=parts.settings.stage)
+    return Dependencies(
+        sweeper=build_sweeper(parts, metrics),
+        jobs=lake_jobs(parts, metrics),
         metrics=metrics,
-        alerts=region.alerts,
-        settings=settings,
+        logger=Logger(service=SERVICE),
     )
-    sweeper = Sweeper(
-        items=jobs.items,
-        objects=jobs.objects,
-        clock=jobs.clock,
-        entropy=jobs.entropy,
-        metrics=metrics,
-        settings=settings,
-    )
-    return Dependencies(sweeper=sweeper, jobs=jobs, metrics=metrics, logger=Logger(service=SERVICE))

@@ -1,4 +1,4 @@
-"""A tick in: open commits finished, what is due compacted, what is superfluous cleaned."""
+"""Finishes open commits, compacts hours that are due and removes superfluous objects, once a tick."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 
 
 def handler(event: Mapping[str, object], context: LambdaContext) -> dict[str, int | bool]:
-    """Do what is due."""
+    """Sweep, compact and clean."""
     del event
     return handle(context, dependencies())
 
 
 def handle(context: LambdaContext, parts: Dependencies) -> dict[str, int | bool]:
-    """The same with given parts."""
+    """`handler` with its dependencies passed in, for tests."""
     deadline = LambdaDeadline(context)
     try:
         swept = parts.sweeper.sweep(deadline)
-        # None of them needs the others: an item that one cannot read stops that one only.
+        # The three jobs are independent: an item that one of them cannot read stops only that one.
         contradictions = Contradictions()
         with contradictions.noted():
             compacted = parts.jobs.compactor.run(deadline)

@@ -1,1 +1,1 @@
-"""The function that compares markers, usage and lake, and derives the sources."""
+"""Function that compares markers, usage and lake, and derives the state of the sources."""

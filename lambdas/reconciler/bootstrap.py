@@ -1,4 +1,4 @@
-"""What the reconciler function is made of, built on first use."""
+"""Parts of the reconciler function, built on first use."""
 
 from __future__ import annotations
 
@@ -8,19 +8,16 @@ from functools import cache
 
 from aws_lambda_powertools import Logger
 
-from metering.adapters.aws.emf import EmfMetrics
-from metering.adapters.aws.runtime import SystemClock, SystemEntropy
-from metering.adapters.aws.session import Clients
-from metering.settings import Settings
-from metering.wiring.jobs import LakeJobs
-from metering.wiring.region import RegionPorts
+from lambdas.emf import EmfMetrics
+from metering.wiring.functions import for_function
+from metering.wiring.jobs import LakeJobs, lake_jobs
 
 SERVICE = "reconciler"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dependencies:
-    """The use cases, and what the handler says about them."""
+    """Use cases of the function, and the means to report them."""
 
     jobs: LakeJobs
     metrics: EmfMetrics
@@ -29,23 +26,14 @@ class Dependencies:
 
 @cache
 def dependencies() -> Dependencies:
-    """The function's parts, from its environment.
+    """Build the function's parts from its environment.
 
     Raises:
-        SettingsError: With every problem of the environment.
+        SettingsError: Names every problem of the environment.
         FormatTooNewError: Newer code wrote the ledger.
-        UnavailableError: The ledger does not say its format now; the next invocation asks again.
+        UnavailableError: The ledger did not answer when asked for its format; the next invocation asks again.
     """
-    settings = Settings.from_env(os.environ)
-    region = RegionPorts(Clients.from_env(os.environ), settings)
-    metrics = EmfMetrics(service=SERVICE, stage=settings.stage)
-    jobs = LakeJobs(
-        items=region.items,
-        objects=region.objects,
-        clock=SystemClock(),
-        entropy=SystemEntropy(),
-        metrics=metrics,
-        alerts=region.alerts,
-        settings=settings,
-    )
+    parts = for_function(os.environ)
+    metrics = EmfMetrics(service=SERVICE, stage=parts.settings.stage)
+    jobs = lake_jobs(parts, metrics)
     return Dependencies(jobs=jobs, metrics=metrics, logger=Logger(service=SERVICE))

@@ -1,4 +1,4 @@
-"""A tick in: what is due compared, what differs told, the sources written down."""
+"""Compares markers, usage and lake, and keeps the state of the sources, once a tick."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 
 def handler(event: Mapping[str, object], context: LambdaContext) -> dict[str, int | bool]:
-    """Compare what the admission window can still change."""
+    """Compare the hours that the admission window can still change."""
     del event
     return handle(context, dependencies())
 
 
 def handle(context: LambdaContext, parts: Dependencies) -> dict[str, int | bool]:
-    """The same with given parts."""
+    """`handler` with its dependencies passed in, for tests."""
     try:
         result = parts.jobs.reconcile_tick.run(LambdaDeadline(context))
     finally:

@@ -1,1 +1,1 @@
-"""The function that finishes wide commits which their workers left open."""
+"""Function that finishes wide commits that their workers left open."""

@@ -1,4 +1,4 @@
-"""A tick in: what the watch found open finished."""
+"""Finishes the commits that the watch found open, once a tick."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def handler(event: Mapping[str, object], context: LambdaContext) -> dict[str, in
 
 
 def handle(context: LambdaContext, parts: Dependencies) -> dict[str, int]:
-    """The same with given parts."""
+    """`handler` with its dependencies passed in, for tests."""
     try:
         swept = parts.sweeper.sweep_known(LambdaDeadline(context))
     finally:

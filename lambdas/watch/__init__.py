@@ -1,1 +1,1 @@
-"""The function that publishes what alarms look at."""
+"""Function that publishes the figures of the alarms."""

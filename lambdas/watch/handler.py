@@ -1,4 +1,4 @@
-"""A tick in, one set of figures out."""
+"""Publishes the figures of the watch once a tick."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def handler(event: Mapping[str, object], context: LambdaContext) -> dict[str, in
 
 
 def handle(parts: Dependencies) -> dict[str, int]:
-    """The same with given parts."""
+    """`handler` with its dependencies passed in, for tests."""
     figures = {figure.value: value for figure, value in parts.watch.run().items()}
     parts.logger.info("figures published", extra={"figures": figures})
     return figures

@@ -1,4 +1,4 @@
-"""Up to when a report is complete, from what is really known."""
+"""Freshness: the time up to which reports are complete, measured from the queues and the ledger."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """What one measurement found.
+    """Result of one measurement.
 
     Attributes:
-        known: For reports.
+        known: Completeness, for reports.
         waiting: Commits that no run has taken whole yet.
-        queues: What the next measurement has to know of this one.
+        queues: Memory of the queues, for the next measurement.
     """
 
     known: Completeness
@@ -34,14 +34,25 @@ class Measured:
     queues: QueueMemory
 
 
+@dataclass(slots=True)
+class FreshnessMemory:
+    """Memory of a process from one measurement to the next; losing it is safe.
+
+    Attributes:
+        applied: Waiting wide commits that are known to be applied; they are not read again.
+    """
+
+    applied: set[str] = field(default_factory=set)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Freshness:
-    """Measures it, each minute in the watch, and knows it for reports with one read.
+    """Measures `complete_through`. The watch measures it every minute; reports read the stored value.
 
     Attributes:
         shards: Compaction shards of the stage.
-        window_s: Admission window. What a source misses cannot change older hours: it would be refused.
-        applied: Waiting wide commits that are known to be applied, from one minute to the next.
+        window_s: Admission window. A source's missing batches cannot change older hours: they would be refused.
+        memory: The only state that changes.
     """
 
     items: ItemStore
@@ -51,34 +62,36 @@ class Freshness:
     clock: Clock
     shards: int
     window_s: int
-    applied: set[str] = field(default_factory=set)
+    memory: FreshnessMemory = field(default_factory=FreshnessMemory)
 
     def complete_through_s(self) -> int:
-        """All that was sent with times before this, epoch seconds, is in the usage table and in the lake.
+        """Epoch seconds: everything sent with earlier times is in the usage table and in the lake.
 
-        As the watch measured it last; measured now if it never ran.
+        The value is the watch's last measurement, or a new one if the watch never ran.
         """
         return (self._last() or self.measure().known).through_s
 
     def keep(self) -> WaitingCommits:
-        """Measure, and leave it for reports; returns the commits that were found waiting. Only the watch does."""
+        """Measure and store the result for reports; returns the waiting commits. Only the watch calls this."""
         measured = self.measure()
         self.items.put(Put(table=Table.LEDGER, item=measured.queues.to_item()))
         self.items.put(Put(table=Table.LEDGER, item=measured.known.to_item()))
         return measured.waiting
 
     def measure(self) -> Measured:
-        """The earliest of: what the queues may still hold, what sources miss, and hours not booked or not published.
+        """Measure, and store nothing.
 
-        An hour counts as published once a run has published it: what comes late for it is in staging, where reports
-        see it. The queues are looked at first: what has left them is in the ledger when that is read.
+        The result is the earliest of three times: of messages that the queues may still hold, of batches that sources
+        miss, and of hours that are not booked or not published. An hour counts as published after its first run: later
+        rows are in staging, where reports see them. The queues are read first: a message that has left them is in the
+        ledger when that is read.
         """
         undecided = UndecidedMessages(
             items=self.items, ingest=self.ingest, dead=self.dead, facts=self.queue_facts, clock=self.clock
         )
         queues = undecided.look()
         last = self._last() or Completeness(through_s=0)
-        waiting = waiting_commits(self.items, self.shards, applied=self.applied)
+        waiting = waiting_commits(self.items, self.shards, applied=self.memory.applied)
         hours = waiting.hours
         published = frozenset(h for h in hours if h in last.published or self._is_published(h))
         held = (*waiting.open_hours, *(hours - published), *self._missing_since_s(queues.looked_s))

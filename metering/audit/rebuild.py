@@ -1,7 +1,7 @@
-"""Repair and rebuild: usage from the rows, markers from the rows. Both with workers running (docs/protocol.md).
+"""Rebuild usage and markers from the rows, while workers run (docs/protocol.md).
 
-Nothing here writes a recomputed total. Usage gets the difference that two settled passes showed, on the condition that
-its item is as it was measured; markers are only put where there is none.
+No recomputed total is ever written. Usage gets the difference that two stable passes showed, on the condition that its
+item is as it was measured. A marker is put only where there is none, or a rejected one.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Literal
 from metering.audit.reconcile.table_scan import survey_accounts
 from metering.errors import ConditionFailedError, TransactionCanceledError
 from metering.hours import month_of
-from metering.lake.rows import RowQuery
-from metering.ledger.frozen_months import frozen_month
+from metering.lake.rows import BATCH_QUERY, batches_of
+from metering.ledger.frozen_months import read_frozen_month
 from metering.ledger.markers import Marker
 from metering.ledger.usage_items import usage_add, usage_key, usage_names
 from metering.ledger.waiting_commits import waiting_commits
@@ -29,41 +29,40 @@ if TYPE_CHECKING:
     from metering.audit.reconcile.reconciler import Reconciler
     from metering.audit.reconcile.table_scan import HourUsage
     from metering.lake.view import LakeView
-    from metering.ledger.closed_months import ClosedMonth
+    from metering.ledger.frozen_months import FrozenMonth
     from metering.stores.clock import Clock
     from metering.stores.items import ItemStore
     from metering.stores.retrying import Retrier
     from metering.stores.telemetry import Metrics
     from metering.usage.totals import Total, UsageKey
 
-_BY_BATCH = RowQuery(columns=("batch_id",))
-# Suffix of the usage item that repairs go to.
+# Suffix of the usage item that takes all repairs of a key.
 _REPAIRED = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsageRebuild:
-    """What `rebuild usage` did.
+    """Result of `rebuild usage`.
 
     Attributes:
         hours: Hours that were measured.
-        repaired: Usage keys that were put right.
-        unsettled: Hours that kept changing, or where a commit stays open; run it again.
-        closed: Hours of closed months whose usage items differ from their rows: never repaired, and nothing is booked
-            for them. Reports answer the frozen figures, which these rows are what was frozen.
-        damaged: Hours of closed months whose rows are not what was frozen: `period verify` names the files.
+        repaired: Usage keys that were corrected.
+        unstable: Hours that kept changing, or where a commit stays open; run it again.
+        closed: Hours of closed months whose usage items differ from their rows. They are never repaired, and nothing is
+            booked for them. Reports use the frozen totals, and these rows still match them unless `damaged` says so.
+        damaged: Hours of closed months whose rows differ from the frozen totals: `period verify` names the files.
     """
 
     hours: int
     repaired: int
-    unsettled: tuple[int, ...]
+    unstable: tuple[int, ...]
     closed: tuple[int, ...]
     damaged: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RebuildStep:
-    """One hour more: the `done`th of `hours`."""
+    """Progress: hour number `done` of `hours` was measured."""
 
     doing: Literal["measured", "repaired"]
     hour_s: int
@@ -73,7 +72,7 @@ class RebuildStep:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Look:
-    """An hour as it was found."""
+    """One measurement of an hour."""
 
     check: HourCheck
     usage: HourUsage
@@ -83,27 +82,27 @@ class _Look:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MarkerRebuild:
-    """What `rebuild markers` did.
+    """Result of `rebuild markers`.
 
     Attributes:
         batches: Batches found in the rows.
-        rebuilt: Those of them that had lost their marker.
-        unsettled: Hours of commits that stayed open: batches that have rows there were left out; run it again.
+        rebuilt: Batches whose marker was lost and is back.
+        unstable: Hours of commits that stayed open. Batches with rows there were left out; run it again.
     """
 
     batches: int
     rebuilt: int
-    unsettled: tuple[int, ...]
+    unstable: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rebuilder:
-    """Makes derived items anew.
+    """Rebuilds usage items and markers.
 
     Attributes:
-        marker_life_s: How long a rebuilt marker lives. Batches of older hours get none: theirs has expired.
-        rounds: How often a doubtful hour is measured again at most.
-        batches_at_once: About how many batches are in memory at once while markers are rebuilt.
+        marker_life_s: Life of a rebuilt marker. Batches of older hours get none: theirs has expired.
+        rounds: Most further measurements of a doubtful hour.
+        batches_at_once: Rough limit of the batches in memory while markers are rebuilt.
     """
 
     items: ItemStore
@@ -119,14 +118,14 @@ class Rebuilder:
     def usage(
         self, *, from_s: int = 0, to_s: int | None = None, tell: Callable[[RebuildStep], None] = lambda _step: None
     ) -> UsageRebuild:
-        """Make the usage of every hour what its rows say, repairing a table that lost some or all of its items.
+        """Correct the usage of every hour to the totals of its rows, even if the table lost all of its items.
 
-        Hour by hour: one that was put right stays so wherever the run is cut off, and the next run does the rest.
+        It works hour by hour. A corrected hour stays correct wherever the call is cut off; the next call does the rest.
 
         Args:
-            from_s: Hours that begin before it are left alone.
-            to_s: So are those that begin then or later; None for none.
-            tell: Called after each hour that was measured.
+            from_s: Start of the first hour.
+            to_s: Exclusive end of the range; None for all hours.
+            tell: Called after each measurement of an hour.
 
         Raises:
             UnavailableError: An hour could not be read.
@@ -142,42 +141,42 @@ class Rebuilder:
             tell(RebuildStep(doing="measured", hour_s=hour_s, done=done, hours=len(hours)))
         frozen = self._frozen(seen)
         closed = tuple(hour_s for hour_s in seen if month_of(hour_s) in frozen)
-        repaired, unsettled = self._repair_all({h: seen[h] for h in seen if h not in closed}, tell)
+        repaired, unstable = self._repair_all({h: seen[h] for h in seen if h not in closed}, tell)
         self.metrics.count("UsageKeysRepaired", repaired)
         return UsageRebuild(
             hours=len(hours),
             repaired=repaired,
-            unsettled=unsettled,
+            unstable=unstable,
             closed=closed,
             damaged=tuple(h for h in closed if self.view.hour_usage(h) != frozen[month_of(h)].usage_of(h)),
         )
 
     def markers(self) -> MarkerRebuild:
-        """Put back the markers of all batches that have rows and none.
+        """Put back the marker of each batch that has rows and no marker.
 
-        Their content hash is unknown: a later copy is a duplicate, whatever it holds. The floor does not move.
-        Commits that are open now are waited for: until their last chunk is there, not all their rows can be seen.
+        The content hash is unknown, so a later copy counts as a duplicate, whatever its content. The floor does not
+        move. The call waits for commits that are open now: before their last chunk, some of their rows are invisible.
 
         Raises:
             UnavailableError: An hour could not be read, or a marker not written; run it again.
         """
         oldest_s = self._now_s() - self.marker_life_s
-        unsettled = self._open_hours()
+        unstable = self._open_hours()
         hours = self.view.hours(from_s=oldest_s)
         rows = sum(self.view.hour_between(hour_s).total.records for hour_s in hours)
-        # By the rows, because nobody knows the batches; a batch has one row at least.
+        # The number of batches is unknown, so the number of rows decides; a batch has at least one row.
         parts = 1 + rows // (100 * self.batches_at_once)
         batches = rebuilt = 0
         for part in range(parts):
             found = self._batches(hours, part, parts)
-            found = {batch_id: totals for batch_id, totals in found.items() if unsettled.isdisjoint(totals)}
+            found = {batch_id: totals for batch_id, totals in found.items() if unstable.isdisjoint(totals)}
             batches += len(found)
             rebuilt += sum(self._put_marker(batch_id, totals) for batch_id, totals in found.items())
         self.metrics.count("MarkersRebuilt", rebuilt)
-        return MarkerRebuild(batches=batches, rebuilt=rebuilt, unsettled=tuple(sorted(unsettled)))
+        return MarkerRebuild(batches=batches, rebuilt=rebuilt, unstable=tuple(sorted(unstable)))
 
     def _open_hours(self) -> set[int]:
-        """Hours of the commits that are open now and stay so. Those that are opened later have their markers."""
+        """Hours of commits that are open now and stay open. Later commits have their markers."""
         shards = self.view.shards
         commits = {commit.commit_id: commit for commit in waiting_commits(self.items, shards).open}
         for _ in range(self.rounds):
@@ -189,10 +188,10 @@ class Rebuilder:
         return {hour_s for commit in commits.values() for hour_s in commit.hours}
 
     def _repair_all(self, seen: dict[int, _Look], tell: Callable[[RebuildStep], None]) -> tuple[int, tuple[int, ...]]:
-        """Repair what a second look confirms; returns the number of keys, and the hours that did not settle."""
+        """Repair differences that a second look confirms; returns the number of keys, and the unstable hours."""
         repaired = 0
         for _ in range(self.rounds):
-            # What was just repaired is looked at once more, and is doubtful no longer.
+            # A repaired hour is measured once more, and is then no longer doubtful.
             doubtful = sorted(seen)
             for done, hour_s in enumerate(doubtful, start=1):
                 before = seen[hour_s]
@@ -211,13 +210,13 @@ class Rebuilder:
         known = accounts.union(key.account_id for key in usage.totals)
         return _Look(check=check, usage=usage, accounts=known, at_ms=self.clock.now_ms())
 
-    def _frozen(self, hours: Iterable[int]) -> dict[str, ClosedMonth]:
-        months = {month: frozen_month(self.items, self.view.objects, month) for month in {*map(month_of, hours)}}
+    def _frozen(self, hours: Iterable[int]) -> dict[str, FrozenMonth]:
+        months = {month: read_frozen_month(self.items, self.view.objects, month) for month in {*map(month_of, hours)}}
         return {month: closed for month, closed in months.items() if closed is not None}
 
     def _repair(self, look: _Look) -> int:
-        # Always the same item of a key, whichever others there are: two repairs that measured at different moments
-        # would else each find a condition of its own true, and the difference would be corrected twice.
+        # All repairs of a key go to one item. Otherwise two repairs that measured at different moments could each find
+        # the condition on their own item true, and the difference would be corrected twice.
         revs = {key: rev for (key, suffix), rev in look.usage.revs.items() if suffix == _REPAIRED}
         updates = [
             _repair_update(difference.key, difference.found.minus(difference.expected), revs.get(difference.key))
@@ -228,7 +227,7 @@ class Rebuilder:
 
     def _apply(self, updates: list[Update]) -> int:
         try:
-            # Not repeated on an unknown outcome: what landed is measured in the next round.
+            # A call of unknown outcome is not repeated: the next round measures its effect.
             self.items.transact(updates)
         except TransactionCanceledError:
             return 0
@@ -237,8 +236,8 @@ class Rebuilder:
     def _batches(self, hours: Iterable[int], part: int, parts: int) -> dict[str, dict[int, Total]]:
         found: dict[str, dict[int, Total]] = {}
         for hour_s in hours:
-            for group, total in self.view.hour_totals(hour_s, _BY_BATCH, exact=True).items():
-                batch_id = str(group[0])
+            batches = batches_of(self.view.hour_totals(hour_s, BATCH_QUERY, exact=True))
+            for batch_id, total in batches.items():
                 if zlib.crc32(batch_id.encode()) % parts == part:
                     found.setdefault(batch_id, {})[hour_s] = total
         return found
@@ -278,8 +277,8 @@ class Rebuilder:
 
 
 def _is_doubtful(check: HourCheck) -> bool:
-    """It did not settle, or its usage differs from its rows."""
-    return not check.settled or any(d.key is not None for d in check.differences)
+    """Whether the hour was unstable, or its usage differs from its rows."""
+    return not check.stable or any(d.key is not None for d in check.differences)
 
 
 def _repair_update(key: UsageKey, missing: Total, rev: int | None) -> Update:

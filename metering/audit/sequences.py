@@ -1,4 +1,4 @@
-"""Which numbers of a producer's sequence were seen: the last one, and the gaps below it. All of it is bounded."""
+"""Sequence numbers of a source: the last one seen, and the gaps below it. All memory is bounded."""
 
 from __future__ import annotations
 
@@ -9,18 +9,17 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# Gaps of a source that are kept one by one, the newest: about 90 bytes each, so that its item is a tenth of the 400 KB
-# that DynamoDB takes.
+# Newest gaps of a source that are kept one by one. At about 90 bytes each, they take a tenth of an item's 400 KB.
 GAPS_KEPT = 300
-# Sources whose numbers are followed. Any sender may invent more.
+# Most sources whose numbers are tracked: any sender may invent more.
 SOURCES_KEPT = 20_000
 
 
 class Gap(NamedTuple):
     """Numbers `first` to `last`, both included, that no batch with a verdict has.
 
-    `noticed_ms` is when that was first seen: a batch on its way looks like a gap for a moment. `since_ms` is when the
-    number before it was decided, 0 if there is none: the missing batches were made after it.
+    `noticed_ms` is when the gap was first seen: a batch on its way looks like a gap for a moment. `since_ms` is when
+    the number before the gap was decided, or 0 without one: the missing batches were produced later.
     """
 
     first: int
@@ -30,21 +29,21 @@ class Gap(NamedTuple):
 
     @property
     def numbers(self) -> int:
-        """How many numbers are missing."""
+        """Number of missing sequence numbers."""
         return self.last - self.first + 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeenSequences:
-    """Numbers seen so far; they count up by 1 from 0. It outlives the markers that it was made from.
+    """Numbers of one source seen so far; sources count up by 1 from 0. It outlives the markers that it came from.
 
     Attributes:
         last: Highest credible number seen, -1 before the first.
-        last_ms: When it was decided; 0 before the first.
-        gaps: In order; none overlap; the newest `GAPS_KEPT`.
-        unlisted_gaps, unlisted_numbers: Gaps that are not kept any more, and how many numbers were missing in them.
-        incredible: How many numbers were further beyond the last one than is credible; they fill and make no gap.
-        incredible_first: The least of them.
+        last_ms: When that number was decided; 0 before the first.
+        gaps: The newest `GAPS_KEPT`, in order and without overlap.
+        unlisted_gaps, unlisted_numbers: Count of gaps that are no longer kept, and of the numbers missing in them.
+        incredible: Count of numbers too far beyond the last one to be credible; they neither fill nor make gaps.
+        incredible_first: The least incredible number.
     """
 
     last: int = -1
@@ -58,15 +57,13 @@ class SeenSequences:
     def plus(
         self, sequences: Mapping[int, int], *, now_ms: int, largest_jump: int, accepted_ms: int = 0
     ) -> SeenSequences:
-        """With all numbers that a whole pass saw, each with the moment it was decided at.
-
-        They may come in any order, and those seen before change nothing. A new gap is noticed at `now_ms`.
+        """Add all numbers that a whole pass saw. Their order does not matter, and known numbers change nothing.
 
         Args:
-            sequences: Number -> moment.
-            now_ms: Now.
-            largest_jump: A gap of more numbers than this is not credible.
-            accepted_ms: Incredible numbers that were decided by then are accepted: they are not counted.
+            sequences: Number -> moment of its decision, epoch milliseconds.
+            now_ms: When new gaps are noticed.
+            largest_jump: A gap of more numbers is not credible.
+            accepted_ms: Incredible numbers that were decided by then are accepted and not counted.
         """
         last, last_ms = self.last, self.last_ms
         new_gaps: list[Gap] = []
@@ -94,21 +91,21 @@ class SeenSequences:
         )._bounded()
 
     def begun_anew(self, sequences: Mapping[int, int]) -> SeenSequences:
-        """As if the least of the numbers were the first; itself if there is none, or it has begun."""
+        """Start at the least of the numbers. Nothing changes without numbers, or after the first number."""
         return replace(self, last=min(sequences) - 1) if sequences and self.last == -1 else self
 
     def accepting(self, first: int, last: int) -> SeenSequences:
-        """Without what is missing from `first` to `last`, both included."""
+        """Drop the missing numbers from `first` to `last`, both included."""
         kept = [part for gap in self.gaps for part in _outside(gap, first, last)]
         return replace(self, gaps=tuple(kept))._bounded()
 
     def accepting_all(self, *, noticed_by_ms: int) -> SeenSequences:
-        """Without anything that was noticed by a moment, and without what is not listed."""
+        """Drop all gaps that were noticed by a moment, and all that are no longer kept."""
         kept = tuple(gap for gap in self.gaps if gap.noticed_ms > noticed_by_ms)
         return replace(self, gaps=kept, unlisted_gaps=0, unlisted_numbers=0, incredible=0, incredible_first=None)
 
     def confirmed(self, *, before_ms: int) -> tuple[Gap, ...]:
-        """Gaps noticed before a moment."""
+        """Gaps that were noticed by a moment."""
         return tuple(gap for gap in self.gaps if gap.noticed_ms <= before_ms)
 
     def _bounded(self) -> SeenSequences:
@@ -122,7 +119,7 @@ class SeenSequences:
 
 
 def _without(gap: Gap, late: list[int]) -> list[Gap]:
-    """What is left of a gap after numbers (in order) have come late."""
+    """Rest of a gap after some numbers came late; `late` is sorted."""
     left: list[Gap] = []
     first = gap.first
     for sequence in late[bisect_left(late, gap.first) : bisect_right(late, gap.last)]:
@@ -141,7 +138,7 @@ def _outside(gap: Gap, first: int, last: int) -> list[Gap]:
 
 @dataclass(slots=True)
 class SourceSightings:
-    """Batches of one source as a scan of the markers found them, in any order: each number with when it was decided."""
+    """Sequence numbers of one source in a scan of the markers, each with the moment of its decision."""
 
     sequences: dict[int, int] = field(default_factory=dict)
     newest_ms: int = 0
@@ -152,7 +149,7 @@ class SourceSightings:
         self.newest_ms = max(self.newest_ms, decided_at_ms)
 
     def after(self, moment_ms: int) -> SourceSightings:
-        """Those that were decided after a moment."""
+        """Sightings of numbers that were decided after a moment."""
         if not moment_ms:
             return self
         left = SourceSightings()

@@ -1,7 +1,7 @@
-"""What the reconciler keeps of the sources: their numbers, what is missing, and what operators ruled.
+"""The reconciler's record of the sources: their numbers, their gaps, and the rulings of operators.
 
-It is the only writer of them, so they are written unconditionally. A source that cannot be read or written keeps no
-other from being kept.
+The reconciler is the only writer of these items, so they are written unconditionally. A source that cannot be read or
+written does not stop the others.
 """
 
 from __future__ import annotations
@@ -35,17 +35,19 @@ if TYPE_CHECKING:
     from metering.stores.items import ItemStore
     from metering.stores.writes import Item, Value
 
-# A number that is missing for less than this may belong to a batch on its way.
+# A number that is missing for a shorter time may belong to a batch on its way.
 GAP_GRACE_S = 15 * MINUTE_S
-# Rulings are given by hand; those that are over expire.
+# Most rulings read at once. People write them by hand, and old ones expire.
 _RULINGS_READ = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceMemory:
-    """What is kept of one source between two passes.
+    """Record of one source between two passes.
 
-    `forgotten_ms` is the moment of the newest ruling to forget it, `ruled_ms` that of the newest one of any kind.
+    Attributes:
+        forgotten_ms: Moment of the newest ruling to forget the source.
+        ruled_ms: Moment of the newest ruling of any kind.
     """
 
     seen: SeenSequences = field(default_factory=SeenSequences)
@@ -70,13 +72,13 @@ class SourceMemory:
                 incredible_first=state.incredible_first,
             ),
             last_seen_s=state.last_seen_s,
-            # Nobody ruled before there were rulings.
+            # Items of earlier releases have no rulings.
             forgotten_ms=fields.whole("forgotten_ms", absent=0),
             ruled_ms=fields.whole("ruled_ms", absent=0),
         )
 
     def state(self, source_id: str, *, noticed_by_ms: int) -> SourceState:
-        """For people: only gaps that were noticed by a moment are told of."""
+        """State for people, with the gaps that were noticed by a moment."""
         return SourceState(
             source_id=source_id,
             last_sequence=self.seen.last,
@@ -102,7 +104,7 @@ class SourceMemory:
 
 @dataclass(slots=True)
 class _Tally:
-    """Counts sources while they are kept. `since_ms`: what is missing was made after it."""
+    """Counts sources during one pass. `since_ms`: earliest time a missing batch can have been produced."""
 
     sources: int = 0
     silent: int = 0
@@ -113,7 +115,7 @@ class _Tally:
     since_ms: int | None = None
 
     def add(self, state: SourceState, seen: SeenSequences, *, noticed_by_ms: int, silent_s: int) -> None:
-        """Count one."""
+        """Count one source."""
         self.sources += 1
         self.silent += state.last_seen_s < silent_s
         self.gaps += len(state.gaps) + state.unlisted_gaps
@@ -122,7 +124,7 @@ class _Tally:
             self.since_ms = gap.since_ms if self.since_ms is None else min(self.since_ms, gap.since_ms)
 
     def miss(self, source_id: str, count: int = 1) -> None:
-        """One that is not kept, by name."""
+        """Count a source that is not kept, and note its name."""
         if source_id in self.names:
             return
         self.unkept += count
@@ -132,13 +134,13 @@ class _Tally:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceKeeper:
-    """Keeps them.
+    """Keeps the record of the sources.
 
     Attributes:
-        largest_jump: A gap of more numbers than this is not credible: it is counted, and holds nothing back.
-        life_s: A source that has sent nothing for so long is none any more. Longer than markers live, or it would be
-            derived from them again.
-        gap_grace_s: A gap is told of when it has been there for so long.
+        largest_jump: A gap of more numbers is not credible: it is counted, and does not hold completeness back.
+        life_s: A source that has sent nothing for this long is forgotten. It must exceed the life of markers, or the
+            source would be derived from them again.
+        gap_grace_s: A gap is reported when it has existed for this long.
     """
 
     items: ItemStore
@@ -148,7 +150,10 @@ class SourceKeeper:
     gap_grace_s: int = GAP_GRACE_S
 
     def keep(self, survey: MarkerSurvey) -> int | None:
-        """After a whole pass: write down what it saw; returns since when anything is missing, epoch milliseconds.
+        """Record a whole pass.
+
+        Returns:
+            Earliest time a missing batch can have been produced, epoch milliseconds; None if none is missing.
 
         Raises:
             UnavailableError: The sources or the rulings cannot be read now.
@@ -159,10 +164,10 @@ class SourceKeeper:
         return self._pass(survey.sources, tally, scanned_ms=self.clock.now_ms())
 
     def honour(self) -> tuple[int | None] | None:
-        """Between whole passes: honour new rulings. What has come since the last whole pass is not known.
+        """Apply new rulings between whole passes. Batches since the last whole pass are not known here.
 
         Returns:
-            None if there is no new ruling, else as `keep`.
+            None if there is no new ruling; otherwise the result of `keep`.
 
         Raises:
             UnavailableError: The sources or the rulings cannot be read now.
@@ -175,12 +180,12 @@ class SourceKeeper:
         return (self._pass(None, tally, scanned_ms=known.scanned_ms),)
 
     def figures(self) -> SourceFigures:
-        """As they were left."""
+        """Summary of the last pass."""
         item = self.items.get(Table.LEDGER, SOURCES_KEY)
         return SourceFigures() if item is None else SourceFigures.from_item(item)
 
     def states(self) -> list[SourceState]:
-        """Every numbered producer that was heard in its life, by name."""
+        """All live sources, by name."""
         now_s = self.clock.now_ms() // 1000
         found = (SourceState.from_item(item) for item in self.items.query(Table.LEDGER, SOURCE_PK))
         return [state for state in found if state.is_live(now_s, self.life_s)]
@@ -188,7 +193,7 @@ class SourceKeeper:
     def _pass(self, sightings: Mapping[str, SourceSightings] | None, tally: _Tally, *, scanned_ms: int) -> int | None:
         rulings = self._rulings()
         stored: set[str] = set()
-        # Also those that nothing new came from: their gaps get old enough to be told of.
+        # Sources without new batches are kept too: their gaps may now be old enough to be reported.
         for item in self.items.query(Table.LEDGER, SOURCE_PK):
             source_id = str(item["sk"])
             stored.add(source_id)
@@ -237,7 +242,7 @@ class SourceKeeper:
             tally.miss(source_id)
 
     def _now(self, memory: SourceMemory, found: SourceSightings | None, rulings: list[Ruling]) -> SourceMemory:
-        """A source after what was found of it (None: nobody looked), and after what was ruled."""
+        """Record of a source after new sightings (None if this pass did not scan) and after all rulings."""
         forgotten_ms = max((r.at_ms for r in rulings if r.kind is RulingKind.FORGET), default=0)
         if forgotten_ms > memory.forgotten_ms:
             memory = SourceMemory(forgotten_ms=forgotten_ms, ruled_ms=forgotten_ms)

@@ -1,4 +1,4 @@
-"""What the two queues may still hold: up to when all that was sent has its verdict."""
+"""Messages that the two queues may still hold, and the time up to which every message has its verdict."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
     from metering.stores.items import ItemStore
     from metering.stores.queues import Queue, QueueFacts, Redelivery
 
-# A queue's depth is right a minute after it was last sent to (SQS: ApproximateNumberOfMessages).
+# A queue's depth is right one minute after the last send (SQS: ApproximateNumberOfMessages).
 DEPTH_DELAY_S = MINUTE_S
-# The age of the oldest message is a metric that may be so old itself.
+# The age of the oldest message is a metric that may lag by this much.
 AGE_DELAY_S = 10 * MINUTE_S
-# Notes read at a look. More of them are an incident; then what was known before it holds.
+# Most notes read at one look. More are an incident: then the earlier result stays in force.
 NOTES_READ = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UndecidedMessages:
-    """Looks at the queues in the order in which a message goes through them, so that none slips by."""
+    """Looks at the queues in the order in which a message passes through them, so that none is missed."""
 
     items: ItemStore
     ingest: Queue
@@ -43,7 +43,7 @@ class UndecidedMessages:
     clock: Clock
 
     def look(self) -> QueueMemory:
-        """One look, on top of what the watch remembers. The caller keeps it, or does not."""
+        """Look once, and add the look to the memory of the earlier ones. The caller may store the result."""
         now_s = self.clock.now_ms() // 1_000
         redelivery: Redelivery | None = None
         empty = self.ingest.depth().total == 0
@@ -53,7 +53,8 @@ class UndecidedMessages:
             redelivery = self.facts.redelivery()
             age_s = self.facts.oldest_age_s()
             left_s = left_s if age_s is None else max(left_s, now_s - age_s - AGE_DELAY_S)
-            # What was noted before it was visible again before all that is left was sent: received again, or dead.
+            # A message that was noted earlier was visible again before the oldest message left was sent: by then it was
+            # received again, or dead.
             noted_from_s = max(noted_from_s, left_s - redelivery.visibility_s)
         held = self._held(noted_from_s)
         dead = self.dead.depth().total
@@ -71,7 +72,7 @@ class UndecidedMessages:
         return QueueMemory.from_item(last).after(look, blind_s=self._blind_s(redelivery))
 
     def through_s(self, memory: QueueMemory) -> int:
-        """All that was sent before it has its verdict."""
+        """Epoch seconds: every message that was sent earlier has its verdict."""
         longest_s = 0 if memory.calm else self.facts.longest_retention_s()
         return memory.through_s(longest_life_s=longest_s)
 
@@ -84,7 +85,7 @@ class UndecidedMessages:
         return [HeldMessage.from_item(item) for item in islice(notes, NOTES_READ + 1)]
 
     def _blind_s(self, redelivery: Redelivery | None) -> int:
-        """How long a message stays in the queue after its age is left out: hidden after each receive that is left."""
+        """Longest stay of a message in the queue after its age is left out: it is hidden after each further receive."""
         if redelivery is None:
             return 0
         if redelivery.max_receives is None:

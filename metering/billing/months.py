@@ -1,4 +1,4 @@
-"""Closing a billing month for good, and checking later that it still is what it was (docs/protocol.md)."""
+"""Close a billing month for good, and verify later that its files still match (docs/protocol.md, period close)."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from metering.errors import ConditionFailedError, MeteringError, ObjectDamagedEr
 from metering.hours import month_bounds_s, month_of, rfc3339
 from metering.lake.rows import USAGE_QUERY, usage_of
 from metering.ledger.booked_hours import LakeFile, Pending, pending_key
-from metering.ledger.closed_months import ClosedHour, ClosedMonth
-from metering.ledger.frozen_months import frozen_month
+from metering.ledger.frozen_months import FrozenHour, FrozenMonth, read_frozen_month
 from metering.ledger.periods import Period, period_key
 from metering.ledger.shards import known_shards
 from metering.stores.bucket import closed_month_key, lake_prefix
@@ -53,10 +52,10 @@ class PeriodNotClosableError(MeteringError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeriodCloser:
-    """Closes months.
+    """Closes billing months and verifies closed ones.
 
     Attributes:
-        wait_s: How long after its end a month is closed at the earliest: workers' clocks differ by less than that.
+        wait_s: Least time between the end of a month and its close. Workers' clocks differ by less.
     """
 
     items: ItemStore
@@ -71,48 +70,48 @@ class PeriodCloser:
     shards: int
     wait_s: int = 3 * DAY_S
 
-    def close(self, month: str, deadline: Deadline) -> ClosedMonth:
-        """Close a month; run again after an error or a crash, it goes on where it stopped.
+    def close(self, month: str, deadline: Deadline) -> FrozenMonth:
+        """Close a month. After an error or a crash, the next call continues at the same place.
 
         Raises:
             PeriodNotClosableError: It is too early, time ran out, or totals differ (an alert was sent).
-            ValueError: `month` is no month.
+            ValueError: `month` is not a month such as `2026-11`.
         """
         first_s, after_s = month_bounds_s(month)
         if self.clock.now_ms() // 1000 < after_s + self.wait_s:
             raise PeriodNotClosableError(month, f"it can be closed from {rfc3339(after_s + self.wait_s)} on")
         period = self._begin(month)
         if period.state == "closed":
-            return ClosedMonth.from_json(self.objects.get(period.manifest_key), period.manifest_key)
+            return FrozenMonth.from_json(self.objects.get(period.manifest_key), period.manifest_key)
         while self._pending(month):
             if not self.compactor.run(deadline, closing=frozenset([month])).finished:
                 raise PeriodNotClosableError(month, "compaction needs more time; run the command again")
             if self._pending(month):
-                # An open commit that could not be finished now.
+                # An open commit could not be finished now.
                 if deadline.remaining_ms() < self.compactor.reserve_ms:
                     raise PeriodNotClosableError(month, "a commit of it is still open; run the command again")
                 self.clock.sleep_ms(1_000)
         known = self._check(month, first_s, after_s)
-        hours = [self._closed_hour(hour_s, month) for hour_s in self.view.hours(from_s=first_s, to_s=after_s)]
+        hours = [self._frozen_hour(hour_s, month) for hour_s in self.view.hours(from_s=first_s, to_s=after_s)]
         self._compare(month, hours, known)
-        closed = ClosedMonth(month=month, hours=tuple(hours))
+        closed = FrozenMonth(month=month, hours=tuple(hours))
         self._freeze(closed)
         return closed
 
     def show(self, month: str) -> Period | None:
-        """The month's state; None while it is open."""
+        """State of the month; None while it is open."""
         item = self.items.get(Table.LEDGER, period_key(month))
         return None if item is None else Period.from_item(item)
 
-    def frozen(self, month: str) -> ClosedMonth | None:
-        """The figures of a closed month, or None if it is not closed."""
-        return self.retrier.call(lambda: frozen_month(self.items, self.objects, month))
+    def frozen(self, month: str) -> FrozenMonth | None:
+        """The frozen month, or None if the month is not closed."""
+        return self.retrier.call(lambda: read_frozen_month(self.items, self.objects, month))
 
     def verify(self, month: str) -> list[str]:
-        """Recompute a closed month from its files; returns what is wrong, one sentence each.
+        """Recompute a closed month from its files; returns the problems, one sentence each.
 
         Raises:
-            PeriodNotClosableError: It is not closed.
+            PeriodNotClosableError: The month is not closed.
         """
         closed = self.frozen(month)
         if closed is None:
@@ -135,7 +134,7 @@ class PeriodCloser:
         return period
 
     def _pending(self, month: str) -> bool:
-        """Whether any commit has an hour of the month that no run has taken: the only complete list."""
+        """Whether a commit has an hour of the month that no run has taken. Only the pending list is complete."""
         return any(
             month_of(hour_s) == month
             for shard in known_shards(self.items, self.shards)
@@ -144,7 +143,7 @@ class PeriodCloser:
         )
 
     def _check(self, month: str, first_s: int, after_s: int) -> dict[int, Total]:
-        """What usage says of each hour of the month, now that markers and rows say the same."""
+        """Usage total of each hour of the month, after markers, usage and rows were found equal."""
         result = self.reconciler.run(from_s=first_s, to_s=after_s, deep=True)
         result.markers.contradictions.tell()
         if result.different:
@@ -152,14 +151,14 @@ class PeriodCloser:
             raise PeriodNotClosableError(
                 month, f"markers, usage and rows differ in {len(result.different)} hours ({hours}); see the alert"
             )
-        if result.unsettled:
-            raise PeriodNotClosableError(month, f"{len(result.unsettled)} hours did not settle; run the command again")
+        if result.unstable:
+            raise PeriodNotClosableError(month, f"{len(result.unstable)} hours did not settle; run the command again")
         return {check.hour_s: check.usage for check in result.checks}
 
-    def _compare(self, month: str, hours: list[ClosedHour], known: dict[int, Total]) -> None:
-        """What is about to be frozen must be every hour that usage and markers know, and nothing else.
+    def _compare(self, month: str, hours: list[FrozenHour], known: dict[int, Total]) -> None:
+        """Check that the hours to freeze are those of usage and markers, with the same totals.
 
-        The hours to freeze are listed from pending and the lake, those compared before also from usage and markers.
+        The hours to freeze are listed from pending and the lake; the known hours also from usage and markers.
         """
         frozen = {hour.hour_s: hour.total for hour in hours}
         wrong = [h for h in sorted(known | frozen) if known.get(h, ZERO) != frozen.get(h, ZERO)]
@@ -174,7 +173,7 @@ class PeriodCloser:
             "frozen: see docs/runbooks/reconciliation-differences.md",
         )
 
-    def _closed_hour(self, hour_s: int, month: str) -> ClosedHour:
+    def _frozen_hour(self, hour_s: int, month: str) -> FrozenHour:
         state = self.view.hour_snapshot(hour_s)
         if not state.published:
             raise PeriodNotClosableError(month, f"{rfc3339(hour_s)} is not published; run the command again")
@@ -182,12 +181,12 @@ class PeriodCloser:
             LakeFile(key=source.key, rows=source.rows, bytes=source.bytes)
             for source in sorted(state.sources, key=lambda source: source.key)
         )
-        return ClosedHour(hour_s=hour_s, files=files, usage=self._usage(state))
+        return FrozenHour(hour_s=hour_s, files=files, usage=self._usage(state))
 
     def _usage(self, state: HourState) -> dict[UsageKey, Total]:
         return usage_of(state.hour_s, self.reader.totals(state.sources, USAGE_QUERY))
 
-    def _freeze(self, closed: ClosedMonth) -> None:
+    def _freeze(self, closed: FrozenMonth) -> None:
         key, body = closed_month_key(closed.month), closed.to_json()
         self.retrier.call(lambda: self.objects.put(key, body, if_absent=True))
         update = Update(
@@ -199,10 +198,10 @@ class PeriodCloser:
         try:
             self.retrier.call(lambda: self.items.update(update))
         except ConditionFailedError:
-            # Somebody else came first: the same month gives the same manifest.
+            # Another process closed it first, with the same bytes.
             return
 
-    def _verify_hour(self, hour: ClosedHour) -> Iterator[str]:
+    def _verify_hour(self, hour: FrozenHour) -> Iterator[str]:
         label = rfc3339(hour.hour_s)
         listed = {info.key for info in self.objects.list(lake_prefix(hour.hour_s))}
         for extra in sorted(listed - {file.key for file in hour.files}):

@@ -3,7 +3,7 @@
 from metering.cli.command import Session
 from metering.cli.connecting import connect
 from metering.cli.failures import CommandFailedError
-from metering.cli.fleet_tools import FleetTools
+from metering.cli.fleet import fleet_of
 from metering.wiring.connection import RegionConnection
 
 ALL = "all"
@@ -22,10 +22,10 @@ def connections(session: Session) -> list[RegionConnection]:
     """
     if not asks_for_all(session):
         return [session.region()]
-    tools = FleetTools(session)
-    states = {state.region: state for state in tools.states.everything()}
+    fleet = fleet_of(session)
+    states = {state.region: state for state in fleet.states.everything()}
     found: list[RegionConnection] = []
-    for name in sorted({tools.rules.home, *states}):
+    for name in sorted({fleet.rules.home, *states}):
         try:
             found.append(connect(endpoint=session.endpoint, region=name, stage=session.stage))
         except CommandFailedError:
@@ -34,11 +34,11 @@ def connections(session: Session) -> list[RegionConnection]:
                 raise
     if not found:
         raise CommandFailedError(
-            f"Stage {session.stage} is deployed in no region.", f"Build one: metering region add {tools.rules.home}"
+            f"Stage {session.stage} is deployed in no region.", f"Build one: metering region add {fleet.rules.home}"
         )
     return found
 
 
 def left_out(session: Session) -> dict[str, list[str]]:
     """What regions go without because they do not have it, by region."""
-    return {state.region: list(state.left_out) for state in FleetTools(session).states.everything() if state.left_out}
+    return {state.region: list(state.left_out) for state in fleet_of(session).states.everything() if state.left_out}

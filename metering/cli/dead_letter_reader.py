@@ -22,8 +22,9 @@ from metering.cli.command import Session
 from metering.cli.connecting import connect
 from metering.intake.admission import Admission
 from metering.intake.ports import Allowance
-from metering.intake.reader import ReadLimits, RecordBatchReader
-from metering.operations.dead_letters import DeadLetter, DeadLetters
+from metering.intake.reader import RecordBatchReader
+from metering.intake.work import ReadLimits
+from metering.operations.dead_letters import DeadLetter, DeadLetters, RedriveEffect
 from metering.stores.deliveries import Delivery
 from metering.units import GIB, KIB, MIB
 from metering.wiring.connection import RegionConnection
@@ -65,7 +66,7 @@ def dead_letters(region: RegionConnection) -> DeadLetters:
     return DeadLetters(
         dead=region.dead_letters,
         ingest=region.ingest,
-        reader=RecordBatchReader(region.objects, bucket=settings.data_bucket, limits=limits),
+        reader=RecordBatchReader(objects=region.objects, bucket=settings.data_bucket, limits=limits),
         items=region.items,
         clock=SystemClock(),
         admission=Admission.of(settings),
@@ -100,7 +101,8 @@ class DeadLetterReader:
         """What a redrive would do with the letter, or what is known of it without reading it."""
         answer = self._ask(json.dumps(asdict(delivery)).encode() + b"\n")
         if answer:
-            return DeadLetter(**json.loads(answer))
+            said = json.loads(answer)
+            return DeadLetter(**{**said, "effect": RedriveEffect(said["effect"])})
         why = self._why()
         self._end()
         return replace(self._letters.glance(delivery), why=why)

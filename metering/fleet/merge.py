@@ -1,49 +1,33 @@
-"""Several regions as one: their verifications added up, and the batch ids that are in more than one.
+"""Verification of several regions: the sum of their findings, and the batch ids that are in more than one region.
 
-The ledgers do not know each other, so a batch that was sent to two regions is counted in both. Only a look at all of
-them finds it.
+The ledgers of two regions do not know each other, so a batch that was sent to both is counted in both. Only a look at
+all of them finds it.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from metering.audit.verify.verification import MAX_DIFFERENCES, Verification
+from metering.audit.verify.verification import Verification, sum_verifications
 from metering.ledger.notes.canary_batches import is_canary
 from metering.stores.writes import Table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from metering.stores.items import ItemStore
 
 
-def merged(results: Iterable[Verification]) -> Verification:
-    """The sum of verifications; settled only if all are."""
-    total = Verification(settled=True)
-    for each in results:
-        total.settled = total.settled and each.settled
-        total.sent += each.sent
-        total.accepted += each.accepted
-        total.duplicate += each.duplicate
-        total.conflict += each.conflict
-        total.rejected += each.rejected
-        total.in_flight += each.in_flight
-        total.dead += each.dead
-        total.keys += each.keys
-        total.lost += each.lost
-        total.doubled += each.doubled
-        total.unexpected += each.unexpected
-        total.unsettled = sorted({*total.unsettled, *each.unsettled})
-        total.differences = [*total.differences, *each.differences][:MAX_DIFFERENCES]
-        total.metered = total.metered.plus(each.metered)
-        total.promised = total.promised.plus(each.promised)
-        total.proven = total.proven.plus(each.proven)
-    return total
+def merged(results: Iterable[Verification], several: Mapping[str, Sequence[str]]) -> Verification:
+    """Sum of the regions' verifications. `several` (see `in_several`) is added as unexpected."""
+    total = sum_verifications(results)
+    doubled = [(batch_id, f"is in more than one region: {', '.join(names)}") for batch_id, names in several.items()]
+    return replace(total, unexpected=(*total.unexpected, *doubled))
 
 
 def in_several(regions: Mapping[str, ItemStore]) -> dict[str, tuple[str, ...]]:
-    """Batch ids that have a verdict in more than one region, with those regions. The canary's are left out."""
+    """Batch ids with a verdict in more than one region, with those regions. The canary's ids are left out."""
     first: dict[str, str] = {}
     several: dict[str, tuple[str, ...]] = {}
     for region, items in regions.items():

@@ -1,6 +1,6 @@
-"""What building and removing regions needs of the world outside: the account, CloudFormation, the CDK, and one region.
+"""Ports for building and removing regions: the account, CloudFormation, the CDK, and a deployed region.
 
-As with the ports of `metering.stores`, each method is one step that may be applied although its reply is lost. All can
+As with the ports of `metering.stores`, each method is one step that may be applied although its reply is lost. Each can
 be repeated.
 """
 
@@ -16,29 +16,29 @@ if TYPE_CHECKING:
 
 
 class Account(Protocol):
-    """The account API: which regions there are."""
+    """Account API, which lists the regions."""
 
     def regions(self) -> Sequence[ListedRegion]:
-        """Every region that the account could use, with its opt-in status."""
+        """All regions that the account could use, with their opt-in status."""
         ...
 
     def opt_status(self, region: str) -> str | None:
-        """The region's opt-in status, or None if the API does not know it."""
+        """Opt-in status of the region, or None if the API does not know it."""
         ...
 
     def enable(self, region: str) -> None:
-        """Ask for the region to be opted in to; it takes minutes to hours."""
+        """Ask to opt in to the region, which takes minutes to hours."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StackStatus:
-    """A stack as CloudFormation describes it.
+    """Stack as CloudFormation describes it.
 
     Attributes:
-        status: Such as `CREATE_COMPLETE`.
+        status: Status of the stack, such as `CREATE_COMPLETE`.
         drift: `IN_SYNC`, `DRIFTED`, `NOT_CHECKED` or `UNKNOWN`, as of the last check.
-        why: The status reason, or the first failed resource's.
+        why: Reason of the first failed resource, else of the stack's status.
     """
 
     name: str
@@ -48,12 +48,12 @@ class StackStatus:
 
     @property
     def busy(self) -> bool:
-        """An operation is going on; nothing else can be started."""
+        """Whether an operation is in progress, so that no other can be started."""
         return self.status.endswith("_IN_PROGRESS") and self.status != "REVIEW_IN_PROGRESS"
 
     @property
     def never_created(self) -> bool:
-        """Its first creation failed or was never carried out: it holds nothing and can only be deleted."""
+        """Whether its first creation failed or was never carried out. It is empty then, and can only be deleted."""
         return self.status in {
             "CREATE_FAILED",
             "ROLLBACK_COMPLETE",
@@ -71,26 +71,27 @@ class Stacks(Protocol):
     """CloudFormation in any region."""
 
     def describe(self, region: str, stack: str) -> StackStatus | None:
-        """The stack, or None if there is none."""
+        """Status of the stack, or None if it does not exist."""
         ...
 
     def delete(self, region: str, stack: str) -> None:
-        """Start deleting a stack, after taking its termination protection away; none there is no error."""
+        """Remove the termination protection of a stack and start deleting it. A missing stack is no error."""
         ...
 
     def detect_drift(self, region: str, stack: str) -> str:
-        """Compare the stack with what is there and wait for the answer: a `StackStatus.drift`."""
+        """Compare the stack with its resources and wait for the answer: a `StackStatus.drift`."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deployment:
-    """What is deployed into a region.
+    """Deployment into a region.
 
     Attributes:
-        left_out: Optional parts to go without.
-        rollback_alarms: ARNs of alarms that turn the deployment back; empty for the first one.
-        watch_min: Minutes that CloudFormation watches them after the change.
+        architecture: Architecture of the functions' code.
+        left_out: Optional parts that the region does not get.
+        rollback_alarms: ARNs of the alarms that turn the deployment back; empty for the first one.
+        watch_min: Minutes that CloudFormation watches those alarms after the change.
     """
 
     region: str
@@ -100,11 +101,40 @@ class Deployment:
     watch_min: int = 0
 
 
-class Builder(Protocol):
-    """The CDK: synthesises and deploys the app. What fails it raises as `OperationFailedError`."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegionStacks:
+    """Names of a stage's stacks in one region.
 
-    def stacks(self) -> tuple[str, ...]:
-        """Names of the stacks of one region, in the order they are deployed."""
+    Attributes:
+        data: Keeps the data, and stays when the region is removed.
+        pipeline: Functions and their schedules.
+        observability: Alarms and dashboards.
+    """
+
+    data: str
+    pipeline: str
+    observability: str
+
+    @classmethod
+    def of(cls, stage: str) -> RegionStacks:
+        """Name the stacks of a stage."""
+        return cls(
+            data=f"metering-{stage}-data",
+            pipeline=f"metering-{stage}-pipeline",
+            observability=f"metering-{stage}-observability",
+        )
+
+    @property
+    def in_order(self) -> tuple[str, str, str]:
+        """All of them, in the order of deployment."""
+        return self.data, self.pipeline, self.observability
+
+
+class Builder(Protocol):
+    """CDK: synthesises and deploys the app. It raises each failure as an `OperationFailedError`."""
+
+    def stacks(self) -> RegionStacks:
+        """Names of the stacks of one region."""
         ...
 
     def bootstrap(self, region: str) -> None:
@@ -112,7 +142,7 @@ class Builder(Protocol):
         ...
 
     def resource_types(self, deployment: Deployment) -> Sequence[str]:
-        """The distinct CloudFormation types that a deployment would make, sorted."""
+        """Distinct CloudFormation types that a deployment would create, sorted."""
         ...
 
     def deploy(self, deployment: Deployment) -> None:
@@ -121,62 +151,62 @@ class Builder(Protocol):
 
 
 class Probe(Protocol):
-    """Asks a region what it can do."""
+    """Probe of a region's services and quotas."""
 
     def preflight(self, region: str, types: Sequence[str]) -> Sequence[Finding]:
-        """Check types, endpoints and quotas. A check is named after what it asks: `type AWS::SQS::Queue`."""
+        """Check types, endpoints and quotas. A check is named after its question: `type AWS::SQS::Queue`."""
         ...
 
 
 class DeployedRegion(Protocol):
-    """A deployed region: its canary, its mapping, its queues, who is paged."""
+    """Canary, event source mapping, queues, alarms and pagers of a deployed region."""
 
     def invoke_canary(self, region: str) -> None:
-        """Start a canary run; its result is not waited for."""
+        """Start a canary run without waiting for its result."""
         ...
 
     def good_canaries(self, region: str, *, since_s: int) -> int:
-        """How many canary results at or after `since_s` were good."""
+        """Number of good canary results at or after `since_s`."""
         ...
 
     def firing_alarms(self, region: str) -> Sequence[str]:
-        """Names of the page alarms that are on."""
+        """Names of the alarms of severity `page` that are in the state `ALARM`."""
         ...
 
     def start(self, region: str) -> None:
-        """Let everything run that somebody may have stopped: the mapping, the schedules, functions held at zero."""
+        """Start all that people may have stopped: the mapping, the schedules, and functions with a concurrency of 0."""
         ...
 
     def set_intake(self, region: str, *, enabled: bool) -> None:
-        """Let the aggregator take messages, or stop it."""
+        """Enable or disable the event source mapping of the aggregator."""
         ...
 
     def intake(self, region: str) -> str:
-        """State of the event source mapping (`Enabled`, `Disabled`, `Disabling` …), or `none`."""
+        """State of the event source mapping (`Enabled`, `Disabled`, `Disabling` …); `none` if there is none."""
         ...
 
     def in_flight(self, region: str) -> Mapping[str, int]:
-        """What is not settled: `queued`, `received`, `dead`, `open_commits`."""
+        """Batches without a verdict and commits that are not complete: `queued`, `received`, `dead`, `open_commits`."""
         ...
 
     def rollback_alarms(self, region: str) -> Sequence[str]:
-        """ARNs of the alarms that turn a deployment back. One that is on already says nothing of the deployment."""
+        """ARNs of the alarms that turn a deployment back, without those that are on before it."""
         ...
 
     def pager_subscriptions(self, region: str) -> int:
-        """Confirmed subscriptions of the page topic."""
+        """Number of confirmed subscriptions of the page topic."""
         ...
 
 
 class RegionStates(Protocol):
-    """The state of all regions, in the home region's ledger."""
+    """States of all regions, in the ledger of the home region."""
 
     def load(self, region: str) -> RegionState | None:
-        """The region's state, or None."""
+        """State of the region, or None if it has none."""
         ...
 
     def save(self, state: RegionState) -> None:
-        """Replace the region's state."""
+        """Replace the state of its region."""
         ...
 
     def everything(self) -> Sequence[RegionState]:

@@ -1,4 +1,4 @@
-"""Regions on their way to ready: rules of the rollout, waves, and the state that survives a killed run.
+"""Rules of a rollout, its waves, and the state of each region, which survives a killed run.
 
 The state of every region is one item in the ledger of the home region (`G` / `<region>`), so that one read lists them.
 """
@@ -21,22 +21,22 @@ if TYPE_CHECKING:
     from metering.stores.writes import Item, Value
 
 REGIONS_PK = "G"
-# Functions that would only do each other's work a second time: one execution is reserved for each.
+# One execution is reserved for each of these functions: two at once would do the same work twice.
 ALONE_FUNCTIONS = ("compactor", "reconciler")
 
 
 class RolloutRules(BaseModel):
-    """Which regions a stage is built in, and how carefully. Part of the stage's settings."""
+    """Regions that a stage is built in, and the care taken. Part of the stage's configuration."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     home: str = Field("us-east-1", description="Holds the state of all regions, and the project that builds them.")
     allow: tuple[str, ...] = Field(("*",), description="Patterns of regions that `reconcile` builds.")
-    deny: tuple[str, ...] = Field((), description="Patterns that it never builds; stronger than `allow`.")
+    deny: tuple[str, ...] = Field((), description="Patterns that it never builds, even if `allow` names them.")
     largest_wave: int = Field(4, ge=1, description="Waves double from one region up to this many.")
     bake_min: int = Field(15, ge=0, description="Minutes that a new region is watched before it is ready.")
     canaries: int = Field(3, ge=0, description="Good canary results that a bake needs at least.")
-    canary_wait_min: int = Field(30, ge=1, description="How long they may take.")
+    canary_wait_min: int = Field(30, ge=1, description="Minutes that they may take after the bake.")
     pager_needed: bool = Field(default=False, description="Ready needs a confirmed subscription to the page topic.")
     x86_regions: tuple[str, ...] = Field((), description="Patterns of regions that are built for x86_64 at once.")
 
@@ -51,7 +51,7 @@ def matches(region: str, patterns: Iterable[str]) -> bool:
 
 
 class Step(StrEnum):
-    """What is done to a region, in this order; each can be repeated."""
+    """Steps that make a region ready, in this order; each can be repeated."""
 
     OPT_IN = "opt-in"
     BOOTSTRAP = "bootstrap"
@@ -63,7 +63,7 @@ class Step(StrEnum):
 
 
 class Phase(StrEnum):
-    """Where a region stands."""
+    """Phase of a region."""
 
     ABSENT = "absent"
     BUILDING = "building"
@@ -74,7 +74,7 @@ class Phase(StrEnum):
 
 
 class Answered(StrEnum):
-    """What a preflight check came to. What an endpoint cannot answer is unknown, never passed."""
+    """Result of a preflight check. A check that an endpoint cannot answer is unknown, never passed."""
 
     PASSED = "passed"
     FAILED = "failed"
@@ -84,7 +84,7 @@ class Answered(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """The answer to one preflight check."""
+    """Result and detail of one preflight check."""
 
     check: str
     answered: Answered
@@ -93,10 +93,10 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListedRegion:
-    """A region as the account API lists it.
+    """Region as the account API lists it.
 
     Attributes:
-        opt_status: `ENABLED_BY_DEFAULT`, `ENABLED`, `ENABLING`, `DISABLED` or `DISABLING`.
+        opt_status: One of `ENABLED_BY_DEFAULT`, `ENABLED`, `ENABLING`, `DISABLED` or `DISABLING`.
     """
 
     name: str
@@ -109,18 +109,18 @@ class ListedRegion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegionState:
-    """One region's item.
+    """State of one region.
 
     Attributes:
-        step: The step that runs, failed or was done last.
+        step: Step that runs, that failed, or that was done last.
         done: Steps that are done, with the epoch second of each.
-        reason: Why it failed, else empty.
-        advice: What the next run will do, else empty.
-        listed: The account API knows it; an unlisted one is built only when it is named.
+        reason: Reason of the failure, else empty.
+        advice: Advice after the failure, or the action of the next run; else empty.
+        listed: Whether the account API lists it. An unlisted region is built only when it is named.
         left_out: Optional parts that the region does not have.
-        architecture: Of the functions' code.
-        deployments: How often `deploy` was done; rollback triggers watch from the second one on.
-        canary_from_s: Canary results from then on count for the bake.
+        architecture: Architecture of the functions' code.
+        deployments: Number of `deploy` steps done. Rollback alarms watch every deployment but the first.
+        canary_from_s: Epoch second from which canary results count for the bake.
     """
 
     region: str
@@ -144,11 +144,11 @@ class RegionState:
 
     @property
     def holds_data(self) -> bool:
-        """Whether it was ever deployed whole: a report over all regions must not go without it."""
+        """Whether it was ever deployed whole, so that a report over all regions must include it."""
         return self.deployments > 0
 
     def finished(self, step: Step, at_s: int) -> RegionState:
-        """The state after a step was done."""
+        """State after `step` was done."""
         return replace(self, step=step, done={**self.done, step: at_s}, updated_s=at_s)
 
     def to_item(self) -> dict[str, Value]:
@@ -205,7 +205,7 @@ class RegionState:
 
 
 def region_key(region: str) -> Key:
-    """Key of a region's state in the ledger of the home region."""
+    """Key of the state of a region in the ledger of the home region."""
     return Key(REGIONS_PK, region)
 
 
@@ -215,8 +215,8 @@ def waves(
     """Regions to build, in waves: 1, 2, 4 … regions, the smallest blast radius first.
 
     The home region comes first and alone, because it holds the state of the others. Regions that an account must opt in
-    to have the fewest customers, so they come before those that everybody has; names decide the rest. `done` counts as
-    waves that went well already, so that a new region does not start from one again.
+    to have the fewest customers, so they come before the regions that are enabled by default; names decide the rest.
+    `done` counts as waves that went well already, so that a new region does not start from one again.
     """
     ranked = sorted(regions, key=lambda region: (region.opt_status == "ENABLED_BY_DEFAULT", region.name))
     names = [region.name for region in ranked if region.name != home]

@@ -1,13 +1,13 @@
-"""Takes a region out of service and keeps its data."""
+"""Removal of a region from service; its data stays."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from metering.errors import OperationFailedError
 from metering.fleet.regions import Phase, RegionState
-from metering.fleet.steps import delete_stack, settled
+from metering.fleet.steps import at_rest, delete_stack
 from metering.units import MINUTE_S
 
 if TYPE_CHECKING:
@@ -20,67 +20,71 @@ _DRAIN_LIMIT_S = 15 * MINUTE_S
 _POLL_MS = 1_000
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RegionRemoval:
-    """Stops a region's intake, drains it, and deletes what can be built again: observability and pipeline."""
+    """Stops the intake of a region, drains it, and deletes its observability and pipeline stacks; its data stack stays.
 
-    def __init__(self, world: FleetPorts, states: RegionStates, *, say: Callable[[str, str], None]) -> None:
-        self._world = world
-        self._states = states
-        self._say = say
+    Attributes:
+        say: Told of each step, as region and message.
+    """
+
+    ports: FleetPorts
+    states: RegionStates
+    say: Callable[[str, str], None]
 
     def remove(self, region: str) -> RegionState:
-        """Remove a region; idempotent, and resumed where a killed run stopped.
+        """Remove a region. A second run changes nothing, and a run after a kill resumes where it stopped.
 
         Raises:
-            OperationFailedError: Nothing is built there, batches are in flight, or something could not be deleted.
+            OperationFailedError: Nothing is built there, batches are in flight, or a stack could not be deleted.
         """
-        data, *built = self._world.builder.stacks()
-        state = self._states.load(region)
-        if state is None and self._world.stacks.describe(region, data) is None:
+        stacks = self.ports.builder.stacks()
+        state = self.states.load(region)
+        if state is None and self.ports.stacks.describe(region, stacks.data) is None:
             raise OperationFailedError(f"Nothing is built in {region}.", "See what there is: metering region status")
         state = state or RegionState(region=region)
         if state.phase is Phase.REMOVED:
             return state
-        if self._world.stacks.describe(region, built[0]) is not None:
+        if self.ports.stacks.describe(region, stacks.pipeline) is not None:
             self._stop(state)
-        for name in reversed(built):
-            if settled(self._world, region, name) is not None:
-                self._say(region, f"deleting {name}")
-                delete_stack(self._world, region, name)
+        for name in (stacks.observability, stacks.pipeline):
+            if at_rest(self.ports, region, name) is not None:
+                self.say(region, f"deleting {name}")
+                delete_stack(self.ports, region, name)
         removed = replace(state, phase=Phase.REMOVED, step=None, done={}, reason="", advice="")
         return self._saved(removed)
 
     def _stop(self, state: RegionState) -> None:
         region = state.region
         if state.phase is not Phase.REMOVING:
-            self._refuse_unsettled(region)
+            self._refuse_in_flight(region)
             self._saved(replace(state, phase=Phase.REMOVING))
-        self._say(region, "stopping the intake")
-        self._world.life.set_intake(region, enabled=False)
+        self.say(region, "stopping the intake")
+        self.ports.deployed.set_intake(region, enabled=False)
         self._drain(region)
         try:
-            self._refuse_unsettled(region)
+            self._refuse_in_flight(region)
         except OperationFailedError:
             # Producers still send: the region goes back to work, or their batches would wait until they expire.
-            self._world.life.set_intake(region, enabled=True)
+            self.ports.deployed.set_intake(region, enabled=True)
             self._saved(replace(state, phase=Phase.READY))
             raise
 
     def _drain(self, region: str) -> None:
-        """Wait for invocations that go on: what they received is acknowledged or back in the queue afterwards."""
-        until_s = self._world.now_s() + _DRAIN_LIMIT_S
-        while self._world.life.intake(region) not in {"Disabled", "none"} or self._world.life.in_flight(region).get(
-            "received", 0
-        ):
-            if self._world.now_s() >= until_s:
+        """Wait for running invocations: each message that they received is then acknowledged or back in the queue."""
+        until_s = self.ports.now_s() + _DRAIN_LIMIT_S
+        while self.ports.deployed.intake(region) not in {"Disabled", "none"} or self.ports.deployed.in_flight(
+            region
+        ).get("received", 0):
+            if self.ports.now_s() >= until_s:
                 raise OperationFailedError(
                     f"{region} did not come to rest within {_DRAIN_LIMIT_S // MINUTE_S} minutes.",
-                    "The next run goes on waiting.",
+                    "The next run continues to wait.",
                 )
-            self._world.clock.sleep_ms(_POLL_MS)
+            self.ports.clock.sleep_ms(_POLL_MS)
 
-    def _refuse_unsettled(self, region: str) -> None:
-        counts = {kind: n for kind, n in self._world.life.in_flight(region).items() if n}
+    def _refuse_in_flight(self, region: str) -> None:
+        counts = {kind: n for kind, n in self.ports.deployed.in_flight(region).items() if n}
         if counts:
             raise OperationFailedError(
                 f"Batches are in flight in {region}: " + ", ".join(f"{n} {kind}" for kind, n in sorted(counts.items())),
@@ -88,6 +92,6 @@ class RegionRemoval:
             )
 
     def _saved(self, state: RegionState) -> RegionState:
-        stamped = replace(state, updated_s=self._world.now_s())
-        self._states.save(stamped)
+        stamped = replace(state, updated_s=self.ports.now_s())
+        self.states.save(stamped)
         return stamped

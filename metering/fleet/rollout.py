@@ -1,4 +1,4 @@
-"""Builds one region, or all that are missing: idempotent, and resumed where a killed run stopped."""
+"""Rollout: builds one region, or all that are missing. A run after a kill resumes where it stopped."""
 
 from __future__ import annotations
 
@@ -16,50 +16,43 @@ if TYPE_CHECKING:
     from metering.fleet.ports import RegionStates
     from metering.fleet.steps import FleetPorts
 
-# A deployment that changes stacks goes through these again; opting in and bootstrapping stay done.
+# Steps that stay done when a ready region is deployed again.
 _KEPT_BY_REDEPLOY = (Step.OPT_IN, Step.BOOTSTRAP)
 
 
 def _silent(_region: str, _message: str) -> None:
-    """Nobody listens."""
+    """Tell nothing."""
 
 
 def _one_by_one(build: Callable[[str], RegionState], regions: Sequence[str]) -> Iterable[RegionState]:
     return [build(region) for region in regions]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RegionManager:
-    """Builds regions.
+    """Brings regions to ready.
 
-    Args:
-        world: The account, CloudFormation, the CDK and the regions.
-        states: Their state in the home region's ledger.
-        say: Told of every step, as region and message.
-        side_by_side: Builds the regions of one wave; one after the other unless given.
+    Attributes:
+        ports: Ports to the account, CloudFormation, the CDK and the regions.
+        states: States of the regions.
+        say: Told of each step, as region and message.
+        side_by_side: Builds the regions of one wave; by default one after the other.
     """
 
-    def __init__(
-        self,
-        world: FleetPorts,
-        states: RegionStates,
-        *,
-        say: Callable[[str, str], None] = _silent,
-        side_by_side: Callable[[Callable[[str], RegionState], Sequence[str]], Iterable[RegionState]] = _one_by_one,
-    ) -> None:
-        self._world = world
-        self._states = states
-        self._say = say
-        self._side_by_side = side_by_side
+    ports: FleetPorts
+    states: RegionStates
+    say: Callable[[str, str], None] = _silent
+    side_by_side: Callable[[Callable[[str], RegionState], Sequence[str]], Iterable[RegionState]] = _one_by_one
 
     def add(self, region: str, *, redeploy: bool = False) -> RegionState:
-        """Bring a region to ready, from wherever it stands. A failure is in the state that comes back.
+        """Bring a region to ready from its present phase. A failure is in the state that comes back.
 
         Args:
-            region: Any region's name; one that the account API does not know is built all the same.
-            redeploy: Deploy again although it is ready: a new version of the service.
+            region: Name of a region; the account API need not know it.
+            redeploy: Deploy this version of the service although the region is ready.
 
         Raises:
-            OperationFailedError: It is being removed.
+            OperationFailedError: The region is being removed.
         """
         state = self._begin(region, redeploy=redeploy)
         if state.phase is Phase.READY:
@@ -73,7 +66,7 @@ class RegionManager:
         return state
 
     def todo(self, region: str, *, redeploy: bool = False) -> tuple[Step, ...]:
-        """The steps that `add` would go through. Changes nothing.
+        """List the steps that `add` would take, and change nothing.
 
         Raises:
             OperationFailedError: The region is being removed.
@@ -82,15 +75,15 @@ class RegionManager:
         return () if state.phase is Phase.READY else tuple(step for step in Step if step not in state.done)
 
     def plan(self, *, redeploy: bool = False) -> RolloutPlan:
-        """What `reconcile` would build, in waves, and why it leaves other regions alone. Changes nothing.
+        """Plan the waves that `reconcile` would build, with the reason for each skipped region, and change nothing.
 
         Args:
-            redeploy: Ready regions are built again, in waves that begin with one.
+            redeploy: Also plan ready regions, in waves that begin with one region.
         """
-        rules, known = self._world.rules, {state.region: state for state in self._states.everything()}
+        rules, known = self.ports.rules, {state.region: state for state in self.states.everything()}
         missing: list[ListedRegion] = []
         skipped: dict[str, str] = {}
-        for listed in self._world.account.regions():
+        for listed in self.ports.account.regions():
             state = known.get(listed.name)
             again = redeploy and state is not None and state.phase is Phase.READY
             why = None if again else self._why_not(listed, state)
@@ -106,24 +99,24 @@ class RegionManager:
         )
 
     def reconcile(self, *, redeploy: bool = False) -> Reconciled:
-        """Build what is missing, wave by wave; a wave in which a region fails is the last one.
+        """Build the missing regions wave by wave. A wave in which a region fails is the last one.
 
         Args:
-            redeploy: Deploy the present version to regions that are ready, too.
+            redeploy: Also deploy this version to ready regions.
         """
         plan = self.plan(redeploy=redeploy)
         built: list[RegionState] = []
         for number, wave in enumerate(plan.waves, 1):
-            self._say("", f"wave {number} of {len(plan.waves)}: {', '.join(wave)}")
-            states = list(self._side_by_side(partial(self.add, redeploy=redeploy), wave))
+            self.say("", f"wave {number} of {len(plan.waves)}: {', '.join(wave)}")
+            states = list(self.side_by_side(partial(self.add, redeploy=redeploy), wave))
             built.extend(states)
             if any(state.phase is not Phase.READY for state in states):
                 break
         return Reconciled(plan=plan, built=tuple(built))
 
     def _why_not(self, listed: ListedRegion, state: RegionState | None) -> str | None:
-        """Why a region is not built: None if it is, empty if that goes without saying."""
-        rules = self._world.rules
+        """Reason to skip a region: None if it is built, empty if it is ready."""
+        rules = self.ports.rules
         if listed.name != rules.home and not rules.admits(listed.name):
             return "not allowed by the stage's rules"
         if state is None or state.phase in {Phase.BUILDING, Phase.FAILED, Phase.ABSENT}:
@@ -133,7 +126,7 @@ class RegionManager:
         return f"{state.phase.value} on purpose; add it by name to have it back"
 
     def _begin(self, region: str, *, redeploy: bool) -> RegionState:
-        state = self._states.load(region) or RegionState(region=region)
+        state = self.states.load(region) or RegionState(region=region)
         if state.phase is Phase.REMOVING:
             raise OperationFailedError(
                 f"{region} is being removed.", f"Finish that first: metering region remove {region}"
@@ -146,37 +139,37 @@ class RegionManager:
         elif state.phase is Phase.READY:
             done = {step: at_s for step, at_s in done.items() if step in _KEPT_BY_REDEPLOY}
         elif Step.BAKE not in done:
-            # A bake that was cut short or failed starts from a canary of its own.
+            # A bake that was cut short or failed starts again from a new canary.
             done = {step: at_s for step, at_s in done.items() if step is not Step.CANARY}
         return replace(state, phase=Phase.BUILDING, done=done, attempts=state.attempts + 1)
 
     def _run(self, state: RegionState, step: Step) -> RegionState:
-        now_s = self._world.now_s
+        now_s = self.ports.now_s
         running = replace(state, phase=Phase.BUILDING, step=step, reason="", advice="", updated_s=now_s())
-        self._states.save(running)
-        self._say(state.region, f"{step.value} …")
+        self.states.save(running)
+        self.say(state.region, f"{step.value} …")
         try:
-            after = STEPS[step](self._world, running).finished(step, now_s())
+            after = STEPS[step](self.ports, running).finished(step, now_s())
         except MeteringError as error:
             return self._failed(running, error)
         if step is Step.READY:
             after = replace(after, phase=Phase.READY)
-        self._states.save(after)
-        self._say(state.region, f"{step.value} done{_remark(step, after)}")
+        self.states.save(after)
+        self.say(state.region, f"{step.value} done{_remark(step, after)}")
         return after
 
     def _failed(self, state: RegionState, error: MeteringError) -> RegionState:
         known = error.state if isinstance(error, PreflightFailedError) else state
         advice = error.advice if isinstance(error, OperationFailedError) else "The next run repeats this step."
-        failed = replace(known, phase=Phase.FAILED, reason=str(error), advice=advice, updated_s=self._world.now_s())
-        self._states.save(failed)
-        self._say(state.region, f"{state.step} failed: {failed.reason}")
+        failed = replace(known, phase=Phase.FAILED, reason=str(error), advice=advice, updated_s=self.ports.now_s())
+        self.states.save(failed)
+        self.say(state.region, f"{state.step} failed: {failed.reason}")
         return failed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RolloutPlan:
-    """What is missing, in waves; what is ready; and why the rest is left alone."""
+    """Missing regions in waves, ready regions, and the reason for each skipped region."""
 
     waves: tuple[tuple[str, ...], ...]
     ready: tuple[str, ...]
@@ -185,7 +178,7 @@ class RolloutPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reconciled:
-    """What a `reconcile` found and what became of it."""
+    """Plan of a `reconcile`, and the states of the regions that it built."""
 
     plan: RolloutPlan
     built: tuple[RegionState, ...]

@@ -1,19 +1,21 @@
-"""What differs between stages, in one object that checks itself.
+"""Differences between stages, in one object that checks itself.
 
-A stage is chosen with `-c stage=prod`; every field can be set with `-c field=value` (lists and mappings as JSON). All
-durations are seconds unless the name says otherwise. Nothing here imports the CDK.
+`-c stage=prod` chooses a stage, and `-c field=value` sets any field (lists and mappings as JSON). Durations are in
+seconds unless their name has another unit. This module does not import the CDK.
 """
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from metering.commit.shares import REFUSED_FROM_RECEIVE
 from metering.errors import SettingsError
 from metering.fleet.regions import RolloutRules
+from metering.intake.admission import shortest_marker_life_s
+from metering.operations.alarms import Severity
 from metering.settings import Policy
 from metering.stage_settings import QueueSettings, StageSettings
 from metering.units import DAY_S, HOUR_S, MIB, MINUTE_S
@@ -21,19 +23,16 @@ from metering.units import DAY_S, HOUR_S, MIB, MINUTE_S
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-Severity = Literal["page", "ticket"]
 Architecture = Literal["arm64", "x86_64"]
 
 # The mapping may hand one batch over six times before it becomes visible to another poller (AWS's own advice).
 VISIBILITY_FACTOR = 6
-# SQS keeps a message for 14 days at most and hides it for 12 hours at most.
+# SQS keeps a message for at most 14 days and hides it for at most 12 hours.
 SQS_RETENTION_MAX_S = 14 * DAY_S
 SQS_VISIBILITY_MAX_S = 12 * 3_600
-# A clock may be wrong by a day before a marker is gone too early.
-MARKER_MARGIN_S = DAY_S
 
 
-# What a stage may change by `tunables`: all of `metering.settings.Policy` but what it says by fields of its own.
+# Fields of `metering.settings.Policy` that a stage changes by `tunables`. `StageConfig` has fields for the other two.
 TUNABLES: dict[str, int] = {
     "ahead_s": 5 * MINUTE_S,
     "admission_floor_s": 0,
@@ -53,14 +52,14 @@ TUNABLES: dict[str, int] = {
     "compact_wait_older_s": DAY_S,
     "scan_every_s": 0,
     "source_jump": 1_000_000,
-    # Longer than markers live: what is forgotten has no marker any more that it would be derived from again.
+    # Longer than a marker lives: a forgotten source has no marker left that it would be derived from again.
     "source_life_s": 60 * DAY_S,
     "clean_wait_s": DAY_S,
 }
 
 
 class Subscription(BaseModel):
-    """Who hears of a severity: data, never code."""
+    """Subscriber to the alerts of a severity."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -70,15 +69,15 @@ class Subscription(BaseModel):
 
 
 class StageConfig(BaseModel):
-    """One stage's differences. Defaults are what runs in an account; see `STAGES` for what a stage changes.
+    """Configuration of one stage. The defaults are those of a stage in an account; `STAGES` has the differences.
 
     Attributes:
-        emulated: The stage runs on an emulator: sources only (it runs them in the project's own environment), the
-            caller's credentials instead of bootstrap roles, and nothing that an emulator lacks.
+        emulated: The stage runs on an emulator. Its bundles hold sources only (the emulator runs them in the project's
+            own environment), it deploys with the caller's credentials, and it leaves out the parts that emulators lack.
         stateful_retained: Data outlives its stack: RETAIN, deletion protection and termination protection.
-        short_visibility: The stage breaks the rule for the visibility timeout on purpose, so that killed workers'
-            messages come back within a test.
-        rollout: Which regions the stage is built in, and how carefully.
+        short_visibility: The stage breaks the rule for the visibility timeout on purpose, so that the messages of
+            killed workers come back within a test.
+        rollout: Rules of the rollout to regions.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -97,7 +96,7 @@ class StageConfig(BaseModel):
     visibility_s: int = Field(420, ge=1, le=SQS_VISIBILITY_MAX_S)
     short_visibility: bool = False
     max_receives: int = Field(
-        5, ge=REFUSED_FROM_RECEIVE, description="What is too slow gets its verdict at the last of its chances."
+        5, ge=REFUSED_FROM_RECEIVE, description="At least the receive from which a batch that is too slow is refused."
     )
     max_concurrency: int = Field(20, ge=2, le=1_000)
     aggregator_memory_mb: int = Field(1_769, ge=512, le=10_240, description="1,769 MB is one whole core.")
@@ -150,10 +149,10 @@ class StageConfig(BaseModel):
 
     @classmethod
     def load(cls, stage: str, overrides: Mapping[str, object] | None = None) -> StageConfig:
-        """The configuration of a stage. Strings among `overrides` that hold JSON are decoded.
+        """Load the configuration of a stage. Strings among `overrides` that hold JSON are decoded.
 
         Raises:
-            SettingsError: With every problem found.
+            SettingsError: Names every problem.
         """
         if stage not in STAGES:
             raise SettingsError([f"stage {stage!r} is not one of {', '.join(sorted(STAGES))}"])
@@ -165,7 +164,7 @@ class StageConfig(BaseModel):
             raise SettingsError(problems) from error
 
     def policy(self) -> Policy:
-        """What the functions of the stage and people's commands work with: the only place where it is computed."""
+        """Policy that the functions and commands of the stage work with. It is computed here only."""
         return Policy.model_validate(
             {
                 **TUNABLES,
@@ -176,7 +175,7 @@ class StageConfig(BaseModel):
         )
 
     def published(self) -> StageSettings:
-        """What the data stack publishes; the functions get the same policy, and its hash."""
+        """Settings that the data stack publishes. The functions get the same policy, and the hash of these settings."""
         return StageSettings(
             stage=self.stage,
             policy=self.policy(),
@@ -194,7 +193,7 @@ class StageConfig(BaseModel):
 
 
 def _merged(base: Mapping[str, object], changes: Mapping[str, object]) -> dict[str, object]:
-    """`changes` over `base`; a mapping changes the entries that it names."""
+    """Lay `changes` over `base`. A mapping changes only the entries that it names."""
     merged = {**base, **changes}
     for name in base.keys() & changes.keys():
         old, new = base[name], changes[name]
@@ -221,8 +220,9 @@ def _visibility(config: StageConfig) -> str | None:
 
 
 def _marker_life(config: StageConfig) -> str | None:
-    # A redrive from the DLQ starts another full retention of the ingest queue; SQS allows up to 14 days of it.
-    needed = config.admission_window_s + max(config.queue_retention_s, SQS_RETENTION_MAX_S) + MARKER_MARGIN_S
+    # A redrive from the DLQ starts another full retention of the ingest queue, which SQS allows to be up to 14 days.
+    retention_s = max(config.queue_retention_s, SQS_RETENTION_MAX_S)
+    needed = shortest_marker_life_s(config.admission_window_s, retention_s)
     if config.marker_life_s < needed:
         return f"marker_life_s must be at least {needed} (admission window + 14 days in a queue + 1 day)"
     return None
@@ -313,14 +313,14 @@ _EMULATED: dict[str, object] = {
         "bake_min": 0,
         "canaries": 1,
         "canary_wait_min": 5,
-        # As many as a laptop builds in minutes; every other one is built when it is named.
+        # A laptop builds these in minutes. Any other region is built when it is named.
         "allow": ["us-east-1", "us-west-2", "eu-west-1", "eu-central-1", "ap-southeast-1", "sa-east-1"],
     },
 }
 
 STAGES: dict[str, dict[str, object]] = {
     "local": _EMULATED,
-    # 15 s and 20 s: a killed worker's messages are back before a test has lost its retrier.
+    # 15 s and 20 s: the messages of a killed worker are back before a test has lost its patience.
     "killtest": {
         **_EMULATED,
         "batch_window_s": 0,
@@ -330,8 +330,6 @@ STAGES: dict[str, dict[str, object]] = {
         "tunables": {"reserve_ms": 5_000},
     },
     "dev": {"stateful_retained": False, "log_retention_days": 30, "lake_retention_days": 365},
-    # Reading every marker each quarter of an hour is dear: docs/decisions/0013-reconciliation.md.
+    # Reading every marker each quarter of an hour is too expensive: docs/decisions/0013-reconciliation.md.
     "prod": {"log_retention_days": 365, "rollout": {"pager_needed": True}, "tunables": {"scan_every_s": DAY_S}},
 }
-
-SEVERITIES: tuple[Severity, ...] = get_args(Severity)

@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
 
 class LedgerRegionStates:
-    """States in the home region's ledger, once there is one.
+    """States in the ledger of the home region, as soon as that exists.
 
-    The home region's own first build has nowhere to keep its state until its tables are there. Until then it is in
-    memory: a killed run begins again, which each step allows.
+    The first build of the home region has no ledger to keep its state in, so it keeps it in memory until its tables
+    exist. A run that is killed before begins again, which each step allows.
 
-    Regions of one wave save their states at the same time.
+    The class has mutable state: a lock guards it, because the regions of one wave save their states at the same time.
 
     Args:
-        ledger: The home region's items, or None while it is not deployed; asked until there are some.
+        ledger: Gives the items of the home region, or None while it is not deployed; asked until it gives some.
     """
 
     def __init__(self, ledger: Callable[[], ItemStore | None]) -> None:

@@ -1,4 +1,4 @@
-"""The steps that make a region ready. Each can be repeated, and says in an `OperationFailedError` why it stops."""
+"""Steps that make a region ready. Each can be repeated, and gives the reason of a stop in an `OperationFailedError`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _OPT_IN_POLL_MS = 15_000
 _OPT_IN_LIMIT_S = 6 * HOUR_S
 _STACK_LIMIT_S = HOUR_S
 
-# What a region may lack: the part that is left out, and how the checks that ask for it begin.
+# Parts that a region may lack, and the beginnings of the names of the checks that ask for them.
 OPTIONAL_PARTS: dict[str, tuple[str, ...]] = {
     "analytics": ("type AWS::Glue::", "type AWS::Athena::", "endpoint glue", "endpoint athena"),
     "composite_alarms": ("type AWS::CloudWatch::CompositeAlarm",),
@@ -32,13 +32,18 @@ OPTIONAL_PARTS: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FleetPorts:
-    """All that the steps work with."""
+    """Ports and rules that the steps work with.
+
+    Attributes:
+        deployed: Port to the deployed regions.
+        no_pager: A region may be ready although its page topic has no confirmed subscription.
+    """
 
     account: Account
     stacks: Stacks
     builder: Builder
     probe: Probe
-    life: DeployedRegion
+    deployed: DeployedRegion
     clock: Clock
     rules: RolloutRules
     no_pager: bool = False
@@ -47,41 +52,41 @@ class FleetPorts:
         return self.clock.now_ms() // 1000
 
 
-def opt_in(world: FleetPorts, state: RegionState) -> RegionState:
-    """Opt in where the account has to, and wait until the region is enabled."""
-    status = world.account.opt_status(state.region)
+def opt_in(ports: FleetPorts, state: RegionState) -> RegionState:
+    """Opt in if the account has to, and wait until the region is enabled."""
+    status = ports.account.opt_status(state.region)
     if status is None:
         return replace(state, listed=False)
-    until_s = world.now_s() + _OPT_IN_LIMIT_S
+    until_s = ports.now_s() + _OPT_IN_LIMIT_S
     if status == "DISABLED":
-        world.account.enable(state.region)
+        ports.account.enable(state.region)
     while status not in {"ENABLED", "ENABLED_BY_DEFAULT"}:
         if status == "DISABLING":
             raise OperationFailedError(
                 f"The account is opting out of {state.region}.", "Run again when that is done; it then opts in anew."
             )
-        if world.now_s() >= until_s:
+        if ports.now_s() >= until_s:
             raise OperationFailedError(
                 f"{state.region} is still being enabled after {_OPT_IN_LIMIT_S // HOUR_S} hours.",
-                "The next run goes on waiting.",
+                "The next run continues to wait.",
             )
-        world.clock.sleep_ms(_OPT_IN_POLL_MS)
-        status = world.account.opt_status(state.region) or "ENABLING"
+        ports.clock.sleep_ms(_OPT_IN_POLL_MS)
+        status = ports.account.opt_status(state.region) or "ENABLING"
     return replace(state, listed=True)
 
 
-def bootstrap(world: FleetPorts, state: RegionState) -> RegionState:
-    """Make the region ready for the CDK."""
-    world.builder.bootstrap(state.region)
+def bootstrap(ports: FleetPorts, state: RegionState) -> RegionState:
+    """Bootstrap the CDK in the region."""
+    ports.builder.bootstrap(state.region)
     return state
 
 
-def preflight(world: FleetPorts, state: RegionState) -> RegionState:
-    """Ask the region whether it has what the stacks need; go without what is optional."""
-    x86 = matches(state.region, world.rules.x86_regions)
+def preflight(ports: FleetPorts, state: RegionState) -> RegionState:
+    """Check that the region has all that the stacks need, and leave out optional parts that it lacks."""
+    x86 = matches(state.region, ports.rules.x86_regions)
     wanted = replace(state, architecture="x86_64" if x86 else state.architecture, left_out=())
-    types = world.builder.resource_types(_deployment(world, wanted, first=True))
-    findings = tuple(_judged(finding) for finding in world.probe.preflight(state.region, types))
+    types = ports.builder.resource_types(_deployment(ports, wanted, first=True))
+    findings = tuple(_judged(finding) for finding in ports.probe.preflight(state.region, types))
     missing = [finding for finding in findings if finding.answered is Answered.FAILED]
     if missing:
         raise PreflightFailedError(state.region, replace(wanted, findings=findings), missing)
@@ -90,10 +95,10 @@ def preflight(world: FleetPorts, state: RegionState) -> RegionState:
 
 
 class PreflightFailedError(OperationFailedError):
-    """A region lacks what the service cannot do without.
+    """A region lacks a part that the service needs.
 
     Attributes:
-        state: With all findings, to be kept.
+        state: State with all findings, to be saved.
     """
 
     def __init__(self, region: str, state: RegionState, missing: list[Finding]) -> None:
@@ -106,53 +111,51 @@ class PreflightFailedError(OperationFailedError):
         return (PreflightFailedError, (self.state.region, self.state, missing))
 
 
-def deploy(world: FleetPorts, state: RegionState) -> RegionState:
-    """Deploy the stacks; clean up after a first deployment that failed, now or in an earlier run."""
-    clean_up(world, state.region)
+def deploy(ports: FleetPorts, state: RegionState) -> RegionState:
+    """Deploy the stacks, and clean up after a first deployment that failed now or in an earlier run."""
+    clean_up(ports, state.region)
     first = state.deployments == 0
     try:
-        world.builder.deploy(_deployment(world, state, first=first))
+        ports.builder.deploy(_deployment(ports, state, first=first))
     except OperationFailedError as error:
-        why = _why(world, state.region) or error.reason
-        clean_up(world, state.region)
+        why = _why(ports, state.region) or error.reason
+        clean_up(ports, state.region)
         if state.architecture == "arm64" and "architecture" in why.lower():
-            return deploy(world, replace(state, architecture="x86_64"))
+            return deploy(ports, replace(state, architecture="x86_64"))
         raise OperationFailedError(
             f"The deployment into {state.region} failed: {why}",
-            "What it left behind is deleted; the next run deploys again."
-            if first
-            else "The stacks are as they were before.",
+            "Its remains are deleted; the next run deploys again." if first else "The stacks are as they were before.",
         ) from error
-    # A deployment leaves alone what is as its template says, so what was stopped by hand is started by hand.
-    world.life.start(state.region)
+    # A deployment does not touch a resource whose template did not change, so a part that people stopped stays stopped.
+    ports.deployed.start(state.region)
     return replace(state, deployments=state.deployments + 1)
 
 
-def canary(world: FleetPorts, state: RegionState) -> RegionState:
-    """Start a canary run. Its result is the bake's business."""
-    minute_s = slot_of(world.now_s())
-    if world.life.good_canaries(state.region, since_s=minute_s):
-        # A minute has one batch, and this one's was proven before the deployment: it would prove nothing again.
-        _sleep_until(world, minute_s + MINUTE_S)
-    asked = replace(state, canary_from_s=world.now_s())
-    world.life.invoke_canary(state.region)
+def canary(ports: FleetPorts, state: RegionState) -> RegionState:
+    """Start a canary run. The bake waits for its result."""
+    minute_s = slot_of(ports.now_s())
+    if ports.deployed.good_canaries(state.region, since_s=minute_s):
+        # A minute has one batch. That of this minute was proven before the deployment, so a run now proves nothing.
+        _sleep_until(ports, minute_s + MINUTE_S)
+    asked = replace(state, canary_from_s=ports.now_s())
+    ports.deployed.invoke_canary(state.region)
     return asked
 
 
-def bake(world: FleetPorts, state: RegionState) -> RegionState:
-    """Watch the region for a while, and insist on good canary results: an idle region must not pass by silence."""
+def bake(ports: FleetPorts, state: RegionState) -> RegionState:
+    """Watch the region for a while, and demand good canary results: silence of an idle region is no proof."""
     began_s = state.done[Step.CANARY]
-    rules = world.rules
-    _sleep_until(world, began_s + rules.bake_min * MINUTE_S)
-    until_s = max(world.now_s(), began_s + rules.bake_min * MINUTE_S) + rules.canary_wait_min * MINUTE_S
-    while (good := world.life.good_canaries(state.region, since_s=state.canary_from_s)) < rules.canaries:
-        if world.now_s() >= until_s:
+    rules = ports.rules
+    _sleep_until(ports, began_s + rules.bake_min * MINUTE_S)
+    until_s = max(ports.now_s(), began_s + rules.bake_min * MINUTE_S) + rules.canary_wait_min * MINUTE_S
+    while (good := ports.deployed.good_canaries(state.region, since_s=state.canary_from_s)) < rules.canaries:
+        if ports.now_s() >= until_s:
             raise OperationFailedError(
                 f"Only {good} of {rules.canaries} canary runs in {state.region} ended well.",
                 "See docs/runbooks/canary-late.md; the next run starts another canary and bakes again.",
             )
-        world.clock.sleep_ms(_POLL_MS)
-    firing = world.life.firing_alarms(state.region) if rules.bake_min else ()
+        ports.clock.sleep_ms(_POLL_MS)
+    firing = ports.deployed.firing_alarms(state.region) if rules.bake_min else ()
     if firing:
         raise OperationFailedError(
             f"Alarms that page are on in {state.region}: {', '.join(firing)}.",
@@ -161,9 +164,9 @@ def bake(world: FleetPorts, state: RegionState) -> RegionState:
     return state
 
 
-def ready(world: FleetPorts, state: RegionState) -> RegionState:
-    """Last look: somebody must be there to be paged, where the stage's rules say so."""
-    if world.rules.pager_needed and not world.no_pager and not world.life.pager_subscriptions(state.region):
+def ready(ports: FleetPorts, state: RegionState) -> RegionState:
+    """Check that the page topic has a confirmed subscription, if the rules demand one."""
+    if ports.rules.pager_needed and not ports.no_pager and not ports.deployed.pager_subscriptions(state.region):
         raise OperationFailedError(
             f"Nobody is paged from {state.region}: the page topic has no confirmed subscription.",
             "Add one to the stage's settings and confirm it, or run again with --no-pager.",
@@ -182,48 +185,48 @@ STEPS: dict[Step, Callable[[FleetPorts, RegionState], RegionState]] = {
 }
 
 
-def clean_up(world: FleetPorts, region: str) -> None:
-    """Wait for operations that go on, and delete stacks that were never created whole, the last one first."""
-    for name in reversed(world.builder.stacks()):
-        status = settled(world, region, name)
+def clean_up(ports: FleetPorts, region: str) -> None:
+    """Wait for operations in progress, and delete stacks that were never created whole, the last one first."""
+    for name in reversed(ports.builder.stacks().in_order):
+        status = at_rest(ports, region, name)
         if status is not None and status.never_created:
-            delete_stack(world, region, name)
+            delete_stack(ports, region, name)
 
 
-def settled(world: FleetPorts, region: str, stack: str) -> StackStatus | None:
-    """The stack once no operation goes on; None if there is none."""
-    until_s = world.now_s() + _STACK_LIMIT_S
-    while (status := world.stacks.describe(region, stack)) is not None and status.busy:
-        if world.now_s() >= until_s:
+def at_rest(ports: FleetPorts, region: str, stack: str) -> StackStatus | None:
+    """Wait until no operation is in progress, and return the stack's status; None if it does not exist."""
+    until_s = ports.now_s() + _STACK_LIMIT_S
+    while (status := ports.stacks.describe(region, stack)) is not None and status.busy:
+        if ports.now_s() >= until_s:
             raise OperationFailedError(
-                f"Stack {stack} in {region} has been {status.status} for an hour.", "The next run goes on waiting."
+                f"Stack {stack} in {region} has been {status.status} for an hour.", "The next run continues to wait."
             )
-        world.clock.sleep_ms(_POLL_MS)
+        ports.clock.sleep_ms(_POLL_MS)
     return status
 
 
-def delete_stack(world: FleetPorts, region: str, stack: str) -> None:
+def delete_stack(ports: FleetPorts, region: str, stack: str) -> None:
     """Delete a stack and wait until it is gone."""
-    world.stacks.delete(region, stack)
-    left = settled(world, region, stack)
+    ports.stacks.delete(region, stack)
+    left = at_rest(ports, region, stack)
     if left is not None:
         raise OperationFailedError(
             f"Stack {stack} in {region} could not be deleted: {left.why or left.status}.", "The next run tries again."
         )
 
 
-def _deployment(world: FleetPorts, state: RegionState, *, first: bool) -> Deployment:
+def _deployment(ports: FleetPorts, state: RegionState, *, first: bool) -> Deployment:
     return Deployment(
         region=state.region,
         architecture=state.architecture,
         left_out=state.left_out,
-        rollback_alarms=() if first else tuple(world.life.rollback_alarms(state.region)),
-        watch_min=0 if first else world.rules.bake_min,
+        rollback_alarms=() if first else tuple(ports.deployed.rollback_alarms(state.region)),
+        watch_min=0 if first else ports.rules.bake_min,
     )
 
 
 def _judged(finding: Finding) -> Finding:
-    """A failed check of an optional part is left out; all others stand as they are."""
+    """Turn the failed check of an optional part into `left out`."""
     if finding.answered is Answered.FAILED and _part_of(finding):
         return replace(finding, answered=Answered.LEFT_OUT)
     return finding
@@ -236,14 +239,14 @@ def _part_of(finding: Finding) -> str:
     return ""
 
 
-def _why(world: FleetPorts, region: str) -> str:
-    for name in world.builder.stacks():
-        status = settled(world, region, name)
+def _why(ports: FleetPorts, region: str) -> str:
+    for name in ports.builder.stacks().in_order:
+        status = at_rest(ports, region, name)
         if status is not None and not status.complete:
             return f"{name} is {status.status}{': ' if status.why else ''}{status.why}"
     return ""
 
 
-def _sleep_until(world: FleetPorts, until_s: int) -> None:
-    while (left_s := until_s - world.now_s()) > 0:
-        world.clock.sleep_ms(min(left_s, MINUTE_S) * 1000)
+def _sleep_until(ports: FleetPorts, until_s: int) -> None:
+    while (left_s := until_s - ports.now_s()) > 0:
+        ports.clock.sleep_ms(min(left_s, MINUTE_S) * 1000)

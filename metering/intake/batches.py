@@ -1,4 +1,4 @@
-"""What the aggregator works on: deliveries from the queue, and batches decoded from them."""
+"""Batches as the reader hands them to the commit: decoded, refused, or no batch at all."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class RefusedRecord:
     """A record that is not metered.
 
     Attributes:
-        position: Place in the batch, from 0.
+        position: Its place in the batch, from 0.
         reasons: Every problem found, as `(reason, detail)`; never empty.
-        raw: The record as it came, JSON text (lone surrogates escaped), shortened to 4 KiB.
+        raw: The record as it came, as JSON text (lone surrogates escaped), shortened to 4 KiB.
     """
 
     position: int
@@ -27,24 +27,25 @@ class RefusedRecord:
 
 
 class RecordRows(Protocol):
-    """Accepted records of one batch, in order, in whatever form their decoder and the `RowCodec` share."""
+    """Accepted records of one batch, in order. Only their decoder and the `RowCodec` know their form."""
 
     def __len__(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecodedBatch:
-    """A batch whose message could be read.
+    """A batch that was read to its end and has at least one accepted record.
 
     Attributes:
         content_hash: Hex digest over all records, the refused ones included (docs/contract.md, content identity).
         records: Number of records that arrived.
-        rows: The accepted ones.
-        usage: Their exact totals; keys carry the own hour of each record and no `corrects`.
-        refused: The others, each with its reasons; `records = len(rows) + len(refused)`.
-        decoded_bytes: Size of the records after decompression, as the decode budget counts it.
-        unknown_regions: Regions without a known billing prefix whose name stands in for it, for a warning metric.
-        retry_of: Id under which this content is said to have come first; empty if it is no retry under another id.
+        rows: The accepted records.
+        usage: Exact totals of the accepted records; keys carry the own hour of each record and no `corrects`.
+        refused: The refused records, each with its reasons; `records = len(rows) + len(refused)`.
+        decoded_bytes: Size of the records after decompression, as it counts against the decode budget.
+        unknown_regions: Regions without a known billing prefix, whose names stand in for it; for a warning metric.
+        retry_of: Id under which this content came first, by the message's word; empty if it is not a retry under
+            another id.
     """
 
     batch_id: str
@@ -64,18 +65,18 @@ class DecodedBatch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefusedBatch:
-    """A delivery that is refused whole.
+    """A batch that is refused as a whole.
 
     Attributes:
-        batch_id: Empty if none could be read.
-        content_hash: Content hash where the records could be read, else the SHA-256 of the body (see `hash_version`).
-        hash_version: Version of the content hash; 0 says that `content_hash` is the SHA-256 of the message body.
+        batch_id: Empty if it could not be read.
+        content_hash: Content hash if all records could be read, else the SHA-256 of the message body.
+        hash_version: Version of the content hash; 0 if `content_hash` is the SHA-256 of the message body.
         problems: Every problem found, as `(reason, detail)`; the first is the batch's reason.
         records: Number of records that arrived, 0 if unknown.
-        missing_object: It is refused only because the object that it points to is gone. With an accepted marker
-            under its id it is a duplicate instead.
-        evidence: What to keep in quarantine: the body, shortened to 1 MiB, or the refused records as NDJSON.
-        retry_of: As of a decoded one.
+        missing_object: Whether it is refused only because the object that it points to is gone. With an accepted
+            marker under its id it is a duplicate instead.
+        evidence: The message body for the quarantine, shortened to 1 MiB.
+        retry_of: As in `DecodedBatch`.
     """
 
     batch_id: str
@@ -97,13 +98,13 @@ class RefusedBatch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoBatch:
-    """A delivery that is no batch and is acknowledged as it is (`s3:TestEvent`)."""
+    """A message that announces no batch and is acknowledged without a verdict (`s3:TestEvent`)."""
 
     why: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchReading:
-    """What one delivery holds. Usually one; an S3 notification can announce several objects."""
+    """The batches of one delivery. An S3 notification can announce several objects, any other message has one batch."""
 
     batches: tuple[DecodedBatch | RefusedBatch | NoBatch, ...]

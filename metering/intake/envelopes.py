@@ -1,4 +1,4 @@
-"""What a message body is: a batch message, a CloudEvent that carries one, or S3 speaking of new objects."""
+"""Envelopes of a batch: a message body is a batch message, a CloudEvent around one, or a notification from S3."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
     from metering.intake.reasons import Problem
 
 Fields = dict[str, bytes]
-"""An object's fields, each as JSON text."""
+"""Fields of a JSON object, each value as JSON text."""
 
 _split = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _BATCH_FIELDS = frozenset(("schema", "batch_id", "record_count", "records", "location"))
 
 
 def read_body(body: str, *, bucket: str) -> list[BatchMessage | NoBatch]:
-    """What a message body announces; never raises, and never answers nothing.
+    """Batches that a message body announces: at least one entry for any body. Never raises.
 
     Args:
-        body: As the queue handed it over.
+        body: The body as the queue handed it over.
         bucket: The region's own data bucket.
     """
     if len(body) * 4 > MAX_BODY_BYTES and len(body.encode("utf-8", errors="surrogatepass")) > MAX_BODY_BYTES:
@@ -40,11 +40,11 @@ def read_body(body: str, *, bucket: str) -> list[BatchMessage | NoBatch]:
 
 
 def split_object(text: str) -> Fields | Problem:
-    """The fields of a JSON object, each as JSON text, or why there are none."""
+    """Split a JSON object into its fields, each as JSON text; returns the problem of a text that is not an object."""
     try:
         return {name: bytes(raw) for name, raw in _split(text.encode()).items()}
     except (msgspec.MsgspecError, ValueError, RecursionError):
-        # No object, or what only the patient parser takes: NaN, lone surrogates.
+        # Either not an object, or one that only the patient parser takes (NaN, lone surrogates).
         pass
     try:
         value = parse_json(text)
@@ -58,7 +58,7 @@ def split_object(text: str) -> Fields | Problem:
 
 
 def is_batch_message(fields: Fields) -> bool:
-    """Whether an object is a batch message itself, and nothing that carries one."""
+    """Whether an object is a batch message itself, and not an envelope around one."""
     return not _BATCH_FIELDS.isdisjoint(fields)
 
 

@@ -1,4 +1,4 @@
-"""What a message says of itself, without a look at its records: quick for any message, however it was made."""
+"""A glance at a message: its id and source without its records, in bounded time for any body."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ if TYPE_CHECKING:
     from metering.intake.batches import NoBatch
     from metering.intake.messages import BatchMessage
 
-# The patient parser takes 0.1 s for a megabyte, so 7 ms at most for a body that is read as it is.
+# The patient parser takes 0.1 s for a megabyte, so a body that is read as it is takes 7 ms at most.
 _SHORT_BYTES = 64 * KIB
-# A whole envelope without its records has some hundred bytes.
+# An envelope without its records has a few hundred bytes.
 _FIELD_BYTES = 8 * KIB
 
 _split = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 def glance(body: str, *, bucket: str) -> BatchMessage | NoBatch | None:
-    """The first batch that a message announces, with no records where they are many; None if that takes a closer look.
+    """First batch that a message announces, without its records if they are long; None if that takes a full read.
 
     Args:
-        body: As the queue handed it over.
+        body: The body as the queue handed it over.
         bucket: The region's own data bucket.
     """
     short = _shortened(body)
@@ -38,7 +38,7 @@ def _shortened(body: str) -> str | None:
     if len(text) <= _SHORT_BYTES:
         return body
     fields = _fields(text)
-    # The data of a CloudEvent is the batch.
+    # In a CloudEvent, the batch is the data.
     if fields is not None and len(fields.get("data", b"")) > _FIELD_BYTES:
         inner = _fields(fields["data"])
         fields["data"] = b"" if inner is None else _joined(inner)
@@ -56,7 +56,7 @@ def _fields(text: bytes) -> dict[str, bytes] | None:
 
 
 def _joined(fields: dict[str, bytes]) -> bytes:
-    """The object again, its records left out; empty if something else of it is long."""
+    """The object as JSON text without its records; empty if another field is long."""
     kept = {name: b"[]" if name == "records" and len(text) > _FIELD_BYTES else text for name, text in fields.items()}
     if any(not text or len(text) > _FIELD_BYTES for text in kept.values()) or sum(map(len, kept)) > _FIELD_BYTES:
         return b""

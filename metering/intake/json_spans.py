@@ -1,4 +1,4 @@
-"""Where the fields of a JSON object stand in its text, so that one of them can be changed and no other byte is."""
+"""Positions of the fields in the text of a JSON object, so that one can be replaced without touching another byte."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import re
 from typing import NamedTuple
 
-# Strings are one token, so what stands in them is never taken for structure.
+# A string is one token, so brackets inside it are not taken for structure.
 _TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+"|[\[\]{},:]', re.DOTALL)
 
 
@@ -19,10 +19,10 @@ class FieldSpan(NamedTuple):
 
 
 def field_spans(text: str) -> list[FieldSpan]:
-    """The fields of the outermost object, in order; one that comes twice is there twice.
+    """Spans of the fields of the outermost object, in order; a repeated field has several.
 
     Args:
-        text: A JSON object. Of anything else the answer means nothing.
+        text: A JSON object. For any other text the answer is meaningless.
     """
     spans: list[FieldSpan] = []
     depth, name, start = 0, "", -1
@@ -41,7 +41,7 @@ def field_spans(text: str) -> list[FieldSpan]:
 
 
 def replaced(text: str, values: dict[str, str]) -> str:
-    """The object with other values, as JSON texts; fields that it does not have come first."""
+    """The object with new values for some fields, given as JSON texts; fields that it lacks are put first."""
     spans = field_spans(text)
     for span in reversed(spans):
         if span.name in values:
@@ -58,5 +58,5 @@ def _stripped(text: str, name: str, start: int, end: int) -> FieldSpan:
 
 
 def _text(token: str) -> str:
-    # Raw control characters are no JSON; whoever takes them reads them as they are.
+    # Raw control characters are not JSON, but lenient parsers take them as they are.
     return str(json.loads(token, strict=False))

@@ -1,4 +1,4 @@
-"""JSON read exactly: numbers by their text, so that no value is rounded, and a canonical form for hashing."""
+"""Exact JSON: numbers are read as texts, so that no value is rounded, and each value has a canonical text."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import re
 from metering.units import INT64_MAX
 
 MAX_DEPTH = 100
-"""Levels of nesting at most. A fixed number, because the parsers' own limits depend on the caller's stack."""
+"""Most levels of nesting. The number is fixed, because the parsers' own limits depend on the caller's stack."""
 
 
 class Number(str):
-    """A number as its JSON text; also NaN and Infinity, which are no JSON, but many writers' numbers."""
+    """A number as its JSON text. NaN and Infinity count, too: they are not JSON, but many writers produce them."""
 
     __slots__ = ()
 
@@ -24,12 +24,12 @@ _TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
 _NOT_PLAIN = re.compile(r"[^\x20-\x7e]")
 _decode = json.JSONDecoder(parse_int=Number, parse_float=Number, parse_constant=Number).decode
 _MAX_PLAIN_DIGITS = 40
-# Text of an exponent that is still turned into an int; int() takes quadratic time and refuses 4,300 digits.
+# Most digits of an exponent that becomes an int: int() takes quadratic time, and refuses more than 4,300 digits.
 _MAX_EXPONENT_DIGITS = 18
 
 
 class JsonError(ValueError):
-    """The text is no JSON (RFC 8259). Internal to the domain: callers turn it into a problem."""
+    """The text is not JSON (RFC 8259). The error stays inside this room: callers turn it into a problem."""
 
 
 class DepthError(JsonError):
@@ -37,13 +37,13 @@ class DepthError(JsonError):
 
 
 def parse_json(text: str) -> JsonValue:
-    """The value of a JSON text; of keys that come twice the last counts.
+    """Parse a JSON text; of a repeated key the last value counts.
 
-    Takes what breaks only the field that it stands in, so that it costs a record and not a batch: lone surrogates, NaN.
+    NaN and lone surrogates are taken: they spoil only their own field, so they cost a record and not a batch.
 
     Raises:
-        DepthError: Nested deeper than `MAX_DEPTH`.
-        JsonError: No JSON.
+        DepthError: The text is nested deeper than `MAX_DEPTH`.
+        JsonError: The text is not JSON.
     """
     check_depth(text)
     try:
@@ -54,7 +54,11 @@ def parse_json(text: str) -> JsonValue:
 
 
 def check_depth(text: str) -> None:
-    """Raises DepthError if brackets outside of strings are nested deeper than `MAX_DEPTH`."""
+    """Check that brackets outside strings are not nested deeper than `MAX_DEPTH`.
+
+    Raises:
+        DepthError: They are.
+    """
     if text.count("[") + text.count("{") <= MAX_DEPTH:
         return
     depth = 0
@@ -69,7 +73,7 @@ def check_depth(text: str) -> None:
 
 
 def canonical_json(value: JsonValue) -> str:
-    """One text for all ways to write a value: ASCII, no white space, keys sorted, numbers by value."""
+    """Canonical text of a value: ASCII, without white space, with sorted keys, and numbers by value."""
     if isinstance(value, Number):
         return canonical_number(value)
     if isinstance(value, list):
@@ -80,7 +84,7 @@ def canonical_json(value: JsonValue) -> str:
 
 
 def canonical_number(text: str) -> str:
-    """One text for all ways to write a number: `1e3`, `1000.0` and `1000` are `1000`. NaN stays."""
+    """Canonical text of a number: `1000` for `1e3`, `1000.0` and `1000`. NaN stays as it is."""
     match = _NUMBER.fullmatch(text)
     if match is None:
         return text
@@ -99,7 +103,7 @@ def canonical_number(text: str) -> str:
 
 
 def int64_of(canonical: str) -> int | None:
-    """The number that a canonical text writes, if it is whole and fits 64 bits with a sign."""
+    """Number of a canonical text; None if it is not whole or does not fit into a signed 64-bit integer."""
     if len(canonical) > _MAX_PLAIN_DIGITS or not canonical.lstrip("-").isdecimal():
         return None
     number = int(canonical)
@@ -107,9 +111,9 @@ def int64_of(canonical: str) -> int | None:
 
 
 def ascii_json(text: str) -> str:
-    """`text` safe to store and print: what is not printable ASCII becomes its JSON escape, line ends a space.
+    """Make JSON text safe to store and print: other than printable ASCII is escaped, tabs and line ends become spaces.
 
-    JSON stays the same JSON: outside of strings only white space is affected, inside of them only what may be escaped.
+    The JSON value stays the same: outside strings only white space changes, inside strings characters become escapes.
     """
     return text if text.isascii() and text.isprintable() else _NOT_PLAIN.sub(_escape, text)
 

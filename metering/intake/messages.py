@@ -1,7 +1,6 @@
-"""The batch message (CONTRACT, the batch message): what it says, and every problem of it.
+"""The batch message (docs/contract.md): its fields, and every problem of them.
 
-A message that is not right may still say whose it is: its id and source are kept where they can be read, and its
-records are still read for their hash.
+A refused message keeps its id and source if they can be read, and its records are still read for their hash.
 """
 
 from __future__ import annotations
@@ -12,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
+from metering.intake.formats.registry import Compression, Format
 from metering.intake.json_values import JsonError, Number, canonical_number, int64_of, parse_json
-from metering.intake.reasons import Problem, Reason, ordered, problem, shown
+from metering.intake.reasons import Problem, Reason, ordered, problem, quoted
 from metering.stores.bucket import INGEST_PREFIX
 from metering.units import INT64_MAX, MIB
 
@@ -26,9 +26,8 @@ if TYPE_CHECKING:
 CONTRACT_VERSION = 1
 SCHEMA = "metering.batch/1"
 MAX_BODY_BYTES = MIB
-
-Format = Literal["ndjson", "parquet"]
-Compression = Literal["none", "gzip", "zstd"]
+# Most records of a batch (docs/contract.md).
+MAX_RECORDS = 50_000
 
 _BATCH_ID = re.compile(r"[A-Za-z0-9._:/-]{1,128}")
 _MAX_KEY_BYTES = 1_024
@@ -36,7 +35,7 @@ _MAX_KEY_BYTES = 1_024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InlineRecords:
-    """Records inside of the message: the JSON text of the array."""
+    """Records inside the message: the JSON text of the array."""
 
     array: bytes
 
@@ -46,9 +45,9 @@ class ObjectRecords:
     """Records in an object of the region's own bucket.
 
     Attributes:
-        sha256: Of the object's bytes as stored, lower case; empty if the message does not say.
-        if_match: ETag that the object must have; empty if any will do.
-        version_id: Version of the object that was announced; empty where the bucket has none.
+        sha256: Hex digest of the object's bytes as stored, lower case; empty if the message has none.
+        if_match: ETag that the object must have; empty if any ETag is right.
+        version_id: Version of the object that was announced; empty if the bucket has no versions.
     """
 
     key: str
@@ -64,19 +63,18 @@ class BatchMessage:
     """One batch as a message announces it.
 
     Attributes:
-        batch_id: Empty if none could be read.
-        record_count: None if the message says nothing of it, or nothing sensible.
-        source: None if there are no records to read.
-        retry_of: Batch id under which this content came first, if the message says that it is a retry under another
-            one; else empty.
-        problems: Why it is refused whatever its records are; empty for a right message.
+        batch_id: Empty if it could not be read.
+        record_count: None if it is missing or invalid.
+        records: The records or their place; None if neither could be read.
+        retry_of: Batch id under which this content came first, if the message is a retry under another id; else empty.
+        problems: Reasons to refuse it without regard to its records; empty for a valid message.
     """
 
     batch_id: str
     source_id: str = ""
     sequence: int | None = None
     record_count: int | None = None
-    source: InlineRecords | ObjectRecords | None = None
+    records: InlineRecords | ObjectRecords | None = None
     retry_of: str = ""
     problems: tuple[Problem, ...] = ()
 
@@ -91,7 +89,7 @@ class _Location(BaseModel):
 
 
 class _Envelope(BaseModel):
-    """Everything of a batch message but its records."""
+    """A batch message without its records."""
 
     model_config = ConfigDict(strict=True, frozen=True)
 
@@ -121,17 +119,17 @@ def read_batch_message(fields: Mapping[str, bytes], *, bucket: str, also: tuple[
     """Read a batch message.
 
     Args:
-        fields: Its top-level fields, each as JSON text.
+        fields: The top-level fields, each as JSON text.
         bucket: The region's own data bucket.
-        also: Problems of what the message came in.
+        also: Problems of the envelope around the message.
     """
     values, problems = plain_values(fields, but="records")
     location = values.get("location")
     if isinstance(location, dict) and "sha256" not in values:
-        # Both places are read: the contract shows it beside the four fields of `location`.
+        # The contract allows both places: next to `location`, and inside it.
         values["sha256"] = location.get("sha256")
     envelope, wrong = _validate(values, problems)
-    source = _source(fields, envelope, bucket, problems)
+    records = _records(fields, envelope, bucket, problems)
     source_id, sequence = values.get("source_id"), values.get("sequence")
     if (source_id is None) != (sequence is None):
         problems.append(problem(Reason.INVALID_SOURCE, "source_id and sequence come together or not at all"))
@@ -143,29 +141,29 @@ def read_batch_message(fields: Mapping[str, bytes], *, bucket: str, also: tuple[
         source_id=source_id if known_source and isinstance(source_id, str) else "",
         sequence=sequence if known_source and isinstance(sequence, int) else None,
         record_count=count if isinstance(count, int) and "record_count" not in wrong else None,
-        source=source,
-        # Under the same id it is another copy.
+        records=records,
+        # A retry of itself is just another copy.
         retry_of="" if retry_of == batch_id else retry_of,
         problems=ordered([*also, *problems]),
     )
 
 
 def readable_batch_id(value: object) -> str:
-    """`value` if it is a batch id, else nothing."""
+    """`value` if it is a batch id, else an empty text."""
     return value if isinstance(value, str) and _BATCH_ID.fullmatch(value) else ""
 
 
 def key_problems(key: str, prefix: str) -> list[Problem]:
-    """Why an object may not be read: only what lies below `prefix`, and no name that a path could climb out with."""
+    """Problems of an object's key: it must be below `prefix`, without `..` parts that climb out of it."""
     if not key.startswith(prefix) or ".." in key.split("/") or key == prefix:
-        return [problem(Reason.LOCATION_NOT_ALLOWED, f"not an object below {prefix}: {shown(key)}")]
+        return [problem(Reason.LOCATION_NOT_ALLOWED, f"not an object below {prefix}: {quoted(key)}")]
     if len(key.encode("utf-8", errors="surrogatepass")) > _MAX_KEY_BYTES or not key.isprintable():
-        return [problem(Reason.LOCATION_NOT_ALLOWED, f"no key of an object: {shown(key)}")]
+        return [problem(Reason.LOCATION_NOT_ALLOWED, f"no key of an object: {quoted(key)}")]
     return []
 
 
 def plain_values(fields: Mapping[str, bytes], *, but: str = "") -> tuple[dict[str, object], list[Problem]]:
-    """The fields' values as pydantic wants them, but for one field that is left as it is."""
+    """Values of the fields in the form that pydantic takes, without the field `but`; and the problems of the others."""
     values: dict[str, object] = {}
     problems: list[Problem] = []
     for name, text in fields.items():
@@ -174,7 +172,7 @@ def plain_values(fields: Mapping[str, bytes], *, but: str = "") -> tuple[dict[st
         try:
             values[name] = _plain(parse_json(text.decode("utf-8", errors="surrogatepass")))
         except JsonError as error:
-            problems.append(problem(Reason.TOO_DEEPLY_NESTED, f"{shown(name)}: {error}"))
+            problems.append(problem(Reason.TOO_DEEPLY_NESTED, f"{quoted(name)}: {error}"))
     return values, problems
 
 
@@ -189,7 +187,7 @@ def _validate(values: dict[str, object], problems: list[Problem]) -> tuple[_Enve
     return None, {str(each["loc"][0]) for each in wrong}
 
 
-def _source(
+def _records(
     fields: Mapping[str, bytes], envelope: _Envelope | None, bucket: str, problems: list[Problem]
 ) -> InlineRecords | ObjectRecords | None:
     array = fields.get("records", b"null").strip()
@@ -211,7 +209,7 @@ def _object(envelope: _Envelope | None, bucket: str, problems: list[Problem]) ->
         return None
     location = envelope.location
     if location.bucket != bucket:
-        problems.append(problem(Reason.LOCATION_NOT_ALLOWED, f"another bucket: {shown(location.bucket)}"))
+        problems.append(problem(Reason.LOCATION_NOT_ALLOWED, f"another bucket: {quoted(location.bucket)}"))
     problems += key_problems(location.key, INGEST_PREFIX)
     if any(reason == Reason.LOCATION_NOT_ALLOWED for reason, _ in problems):
         return None
@@ -224,7 +222,7 @@ def _object(envelope: _Envelope | None, bucket: str, problems: list[Problem]) ->
 
 
 def _plain(value: JsonValue) -> object:
-    """Numbers as int where they are whole, else as float, which no field of a message is."""
+    """A value with its whole numbers as int, and others as NaN, which no field of a message takes."""
     if isinstance(value, Number):
         whole = int64_of(canonical_number(value))
         return float("nan") if whole is None else whole

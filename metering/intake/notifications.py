@@ -1,4 +1,4 @@
-"""S3's notifications of new objects below `drop/`: direct, through SNS, through EventBridge."""
+"""Notifications from S3 about new objects below `drop/`: direct, through SNS or through EventBridge."""
 
 from __future__ import annotations
 
@@ -9,28 +9,21 @@ from urllib.parse import unquote_plus
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from metering.intake.batches import NoBatch
+from metering.intake.formats.registry import SUFFIXES
 from metering.intake.messages import BatchMessage, ObjectRecords, key_problems, plain_values
-from metering.intake.reasons import Reason, problem, shown
+from metering.intake.reasons import Reason, problem, quoted
 from metering.stores.bucket import DROP_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from metering.intake.messages import Compression, Format
-
 TEST_EVENT = "s3:TestEvent"
 
-_SUFFIXES: dict[str, tuple[Format, Compression]] = {
-    ".ndjson": ("ndjson", "none"),
-    ".ndjson.gz": ("ndjson", "gzip"),
-    ".ndjson.zst": ("ndjson", "zstd"),
-    ".parquet": ("parquet", "none"),
-}
-# S3 sends one at a time; more than this is somebody else's invention.
+# S3 sends one record per notification; a message with more than this is not from S3.
 _MAX_OBJECTS = 100
 
 _NonEmpty = Annotated[str, StringConstraints(min_length=1)]
-# Unicode, UTF-8 encoded, URL-ready, opaque, at most 1,024 bytes (S3 user guide). Empty where there are no versions.
+# Unicode, UTF-8 encoded, URL-ready, opaque, at most 1,024 bytes (S3 user guide). Empty in a bucket without versions.
 _VersionId = Annotated[str, StringConstraints(pattern=r"\A[!-~]{0,1024}\z")]
 
 
@@ -70,7 +63,7 @@ class _Detail(BaseModel):
 
 
 def read_notification(fields: Mapping[str, bytes], *, bucket: str) -> list[BatchMessage | NoBatch]:
-    """The objects that an S3 notification (`Records`) announces, one batch each."""
+    """Batches that an S3 notification (`Records`) announces, one per object."""
     values, problems = plain_values(fields)
     records = values.get("Records")
     if problems or not isinstance(records, list) or not 1 <= len(records) <= _MAX_OBJECTS:
@@ -79,7 +72,7 @@ def read_notification(fields: Mapping[str, bytes], *, bucket: str) -> list[Batch
 
 
 def read_bus_event(fields: Mapping[str, bytes], *, bucket: str) -> BatchMessage | NoBatch:
-    """The object that S3's EventBridge event announces. Its key is not URL-encoded, unlike a notification's."""
+    """Batch that an EventBridge event from S3 announces. Its key is not URL-encoded, unlike a notification's."""
     values, _ = plain_values(fields)
     if values.get("detail-type") != "Object Created":
         return NoBatch(why="an event that creates no object")
@@ -94,28 +87,28 @@ def read_bus_event(fields: Mapping[str, bytes], *, bucket: str) -> BatchMessage 
 
 
 def dropped_object(bucket: str, key: str, etag: str, *, own_bucket: str, version_id: str = "") -> BatchMessage:
-    """The batch that an object below `drop/` is. `key` is decoded, `etag` may come in quotes.
+    """Batch of an object below `drop/`. `key` is decoded; `etag` may have quotes.
 
-    The version is only where to look for it: it is no part of the batch's id.
+    The version only says which object to read; it is not part of the batch id.
     """
     etag = etag.strip('"')
     problems = key_problems(key, DROP_PREFIX)
     if bucket != own_bucket:
-        problems.append(problem(Reason.LOCATION_NOT_ALLOWED, f"another bucket: {shown(bucket)}"))
-    suffix = next((suffix for suffix in _SUFFIXES if key.endswith(suffix)), "")
+        problems.append(problem(Reason.LOCATION_NOT_ALLOWED, f"another bucket: {quoted(bucket)}"))
+    suffix = next((suffix for suffix in SUFFIXES if key.endswith(suffix)), "")
     if not suffix:
-        problems.append(problem(Reason.UNKNOWN_SUFFIX, f"none of {', '.join(_SUFFIXES)}: {shown(key[-40:])}"))
-    source = None
+        problems.append(problem(Reason.UNKNOWN_SUFFIX, f"none of {', '.join(SUFFIXES)}: {quoted(key[-40:])}"))
+    records = None
     if not problems:
-        object_format, compression = _SUFFIXES[suffix]
-        source = ObjectRecords(
+        object_format, compression = SUFFIXES[suffix]
+        records = ObjectRecords(
             key=key, format=object_format, compression=compression, if_match=etag, version_id=version_id
         )
-    return BatchMessage(batch_id=drop_batch_id(bucket, key, etag), source=source, problems=tuple(problems))
+    return BatchMessage(batch_id=drop_batch_id(bucket, key, etag), records=records, problems=tuple(problems))
 
 
 def drop_batch_id(bucket: str, key: str, etag: str) -> str:
-    """`s3:` and the SHA-256 of bucket, key and ETag (CONTRACT)."""
+    """Id of the batch of a dropped object: `s3:` and the SHA-256 of bucket, key and ETag (docs/contract.md)."""
     identity = "\n".join((bucket, key, etag.strip('"')))
     return "s3:" + sha256(identity.encode("utf-8", errors="surrogatepass")).hexdigest()
 
@@ -124,7 +117,7 @@ def _read_record(record: object, bucket: str) -> BatchMessage | NoBatch:
     try:
         notified = _Record.model_validate(record)
     except ValidationError as error:
-        # A removal has no ETag, and announces nothing.
+        # The notification of a removal has no ETag, and announces no batch.
         name = record.get("eventName") if isinstance(record, dict) else None
         if isinstance(name, str) and name and not name.removeprefix("s3:").startswith("ObjectCreated:"):
             return NoBatch(why="an event that creates no object")

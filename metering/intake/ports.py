@@ -1,4 +1,4 @@
-"""`BatchReader`: from a delivery to the batches that it holds."""
+"""Port of this room: `BatchReader` reads the batches of a delivery."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Allowance:
-    """Time that reading one delivery may take.
+    """Time for reading one delivery.
 
     Attributes:
-        until: When reading has to end.
-        final: What is not read by then is refused as `too_slow`; else nothing is decided.
+        until: End of the time.
+        final: Whether a batch that is not read by then is refused as `too_slow`; else it stays without a verdict.
     """
 
     until: Deadline
@@ -26,15 +26,15 @@ class Allowance:
 
 
 class BatchReader(Protocol):
-    """Reads a delivery into the batch it holds: envelope, location, records, hash, admission and totals."""
+    """Reads the batches of a delivery: envelope, location, records, hash, admission and totals."""
 
     def read(self, delivery: Delivery, *, admission: Admission, allowance: Allowance) -> BatchReading:
         """Decode one delivery.
 
-        Never raises for what a sender could have caused: that is a `RefusedBatch`.
+        A fault that a sender can cause raises nothing: it becomes a `RefusedBatch`.
 
         Raises:
-            OutOfTimeError: It takes longer than it may, and the allowance is not the final one.
-            UnavailableError: The object that it points to cannot be read now.
+            OutOfTimeError: The time is over, and the allowance is not final.
+            UnavailableError: The object that the message points to cannot be read now.
         """
         ...

@@ -1,4 +1,4 @@
-"""`BatchReader` over messages, objects and formats: from a delivery to the batches that it holds."""
+"""The `BatchReader` of the service: it reads messages, and objects in every format of the registry."""
 
 from __future__ import annotations
 
@@ -16,15 +16,13 @@ from metering.errors import (
 from metering.intake.batches import BatchReading, DecodedBatch, NoBatch, RefusedBatch
 from metering.intake.content_hash import BODY_HASH_VERSION, HASH_VERSION, ContentHasher, body_hash
 from metering.intake.envelopes import read_body
-from metering.intake.formats.arrow_records import TableIntake
 from metering.intake.formats.assembly import BatchAssembly
 from metering.intake.formats.compression import unpacked
 from metering.intake.formats.inline import read_inline
-from metering.intake.formats.ndjson import JsonIntake, read_ndjson
-from metering.intake.formats.parquet import read_parquet, spooled
+from metering.intake.formats.registry import FORMATS
 from metering.intake.messages import MAX_BODY_BYTES, InlineRecords
 from metering.intake.reasons import Reason, problem
-from metering.intake.work import CONTRACT_WORK, Work, WorkLimits, refusal
+from metering.intake.work import Work, refusal
 
 if TYPE_CHECKING:
     from metering.intake.admission import Admission
@@ -32,48 +30,40 @@ if TYPE_CHECKING:
     from metering.intake.messages import BatchMessage, ObjectRecords
     from metering.intake.ports import Allowance
     from metering.intake.reasons import Problem
+    from metering.intake.work import ReadLimits
     from metering.stores.deliveries import Delivery
     from metering.stores.objects import ObjectStore
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReadLimits:
-    """What one batch, and one delivery, may take.
+class RecordBatchReader:
+    """Reads deliveries. One instance serves any number of them; it keeps no state but caches of pure functions.
 
     Attributes:
-        batch_records: Records in a batch at most (CONTRACT), in whatever form they come.
-        object_bytes: Size of an object's records after decompression at most (setting `object_bytes`).
-        work: Work for one delivery at most, the same on every stage.
+        objects: The region's data bucket.
+        bucket: Its name.
+        limits: Limits of a batch and of a delivery.
     """
 
-    batch_records: int = 50_000
-    object_bytes: int
-    work: WorkLimits = CONTRACT_WORK
-
-
-class RecordBatchReader:
-    """Reads deliveries. One instance serves any number of them; it keeps no state but caches of pure functions."""
-
-    def __init__(self, objects: ObjectStore, *, bucket: str, limits: ReadLimits) -> None:
-        self._objects = objects
-        self._bucket = bucket
-        self._limits = limits
+    objects: ObjectStore
+    bucket: str
+    limits: ReadLimits
 
     def read(self, delivery: Delivery, *, admission: Admission, allowance: Allowance) -> BatchReading:
         """Decode one delivery.
 
-        Never raises for what a sender could have caused: that is a `RefusedBatch`.
+        A fault that a sender can cause raises nothing: it becomes a `RefusedBatch`.
 
         Raises:
-            OutOfTimeError: It takes longer than it may, and the allowance is not the final one.
-            UnavailableError: The object that it points to cannot be read now.
+            OutOfTimeError: The time is over, and the allowance is not final.
+            UnavailableError: The object that the message points to cannot be read now.
         """
-        # One for all batches of a delivery: a message can announce thousands of objects.
-        work = Work(self._limits.work, allowance)
+        # All batches of a delivery share one count, because a message can announce a hundred objects.
+        work = Work(self.limits.work, allowance)
         return BatchReading(
             batches=tuple(
                 message if isinstance(message, NoBatch) else self._read_message(message, delivery, admission, work)
-                for message in read_body(delivery.body, bucket=self._bucket)
+                for message in read_body(delivery.body, bucket=self.bucket)
             )
         )
 
@@ -84,9 +74,9 @@ class RecordBatchReader:
         problems = list(message.problems)
         missing, decoded_bytes, whole = False, 0, False
         try:
-            decoded_bytes, mismatch = self._read_records(message, assembly, admission, delivery.sent_at_ms)
+            decoded_bytes, mismatch = self._read_records(message, assembly)
             problems += mismatch
-            whole = message.source is not None
+            whole = message.records is not None
         except ObjectMissingError:
             missing = not problems
             problems.append(problem(Reason.OBJECT_MISSING, "there is no such object"))
@@ -105,53 +95,36 @@ class RecordBatchReader:
             return outcome.refused(_summary(assembly.refused), missing_object=False)
         return outcome.decoded(decoded_bytes)
 
-    def _read_records(
-        self, message: BatchMessage, assembly: BatchAssembly, admission: Admission, sent_at_ms: int
-    ) -> tuple[int, list[Problem]]:
-        """Read all records into the assembly; returns their size after decompression, and problems of the whole."""
-        source = message.source
-        if source is None:
+    def _read_records(self, message: BatchMessage, assembly: BatchAssembly) -> tuple[int, list[Problem]]:
+        """Read all records into the assembly; returns their size after decompression, and problems of the object."""
+        records = message.records
+        if records is None:
             return 0, []
-        if message.record_count is not None and message.record_count > self._limits.batch_records:
-            detail = f"record_count is {message.record_count}, more than {self._limits.batch_records}"
+        if message.record_count is not None and message.record_count > self.limits.batch_records:
+            detail = f"record_count is {message.record_count}, more than {self.limits.batch_records}"
             raise refusal(Reason.TOO_MANY_RECORDS, detail)
-        if isinstance(source, InlineRecords):
-            intake = JsonIntake(assembly, admission=admission, sent_at_ms=sent_at_ms)
-            read_inline(source.array, intake, limit_records=self._limits.batch_records)
-            return len(source.array), []
+        if isinstance(records, InlineRecords):
+            return read_inline(records.array, assembly, self.limits), []
         try:
-            announced = {"if_match": source.if_match or None, "version_id": source.version_id or None}
-            with self._objects.open(source.key, **announced) as stream:
-                return self._read_object(stream, source, assembly, admission, sent_at_ms)
+            announced = {"if_match": records.if_match or None, "version_id": records.version_id or None}
+            with self.objects.open(records.key, **announced) as stream:
+                return self._read_object(stream, records, assembly)
         except ObjectChangedError as error:
-            if source.if_match:
+            if records.if_match:
                 raise
-            # Replaced while it was read: the next delivery reads the new one from its beginning.
-            raise UnavailableError("S3.GetObject", f"{source.key} changed while it was read") from error
+            # The object was replaced during the read; the next delivery reads the new one from its beginning.
+            raise UnavailableError("S3.GetObject", f"{records.key} changed while it was read") from error
 
     def _read_object(
-        self,
-        stream: BinaryIO,
-        source: ObjectRecords,
-        assembly: BatchAssembly,
-        admission: Admission,
-        sent_at_ms: int,
+        self, stream: BinaryIO, records: ObjectRecords, assembly: BatchAssembly
     ) -> tuple[int, list[Problem]]:
         stored = sha256()
-        limits = self._limits
-        # Hashing costs as much as a tenth of all the rest: only for senders who ask.
-        seen = stored.update if source.sha256 else None
-        pieces = unpacked(stream, source.compression, limit_bytes=limits.object_bytes, work=assembly.work, seen=seen)
-        if source.format == "parquet":
-            rows = TableIntake(assembly, admission=admission, sent_at_ms=sent_at_ms)
-            with spooled(pieces) as file:
-                decoded_bytes = read_parquet(
-                    file, rows, limit_bytes=limits.object_bytes, limit_records=limits.batch_records
-                )
-        else:
-            intake = JsonIntake(assembly, admission=admission, sent_at_ms=sent_at_ms)
-            decoded_bytes = read_ndjson(pieces, intake, limit_records=limits.batch_records)
-        if source.sha256 and stored.hexdigest() != source.sha256:
+        # Hashing adds a tenth to the cost of a read, so it is done only for senders that ask for it.
+        seen = stored.update if records.sha256 else None
+        limit_bytes = self.limits.object_bytes
+        pieces = unpacked(stream, records.compression, limit_bytes=limit_bytes, work=assembly.work, seen=seen)
+        decoded_bytes = FORMATS[records.format].read(pieces, assembly, self.limits)
+        if records.sha256 and stored.hexdigest() != records.sha256:
             return decoded_bytes, [problem(Reason.SHA256_MISMATCH, f"the object's is {stored.hexdigest()}")]
         return decoded_bytes, []
 
@@ -167,7 +140,7 @@ class RecordBatchReader:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Outcome:
-    """Makes the answer; `whole` says that all records were read, so that the content hash holds."""
+    """Outcome of one batch. `whole` says that all records were read, so that the content hash covers them."""
 
     message: BatchMessage
     delivery: Delivery
@@ -209,7 +182,7 @@ class _Outcome:
 
 
 def _summary(refused: list[RefusedRecord]) -> tuple[Problem, ...]:
-    """Why a batch of refused records is refused: their common reason, or all of them with the first example of each."""
+    """Problems of a batch without an accepted record: the common reason, or every reason with its first example."""
     counts: dict[str, int] = {}
     examples: dict[str, str] = {}
     for record in refused:

@@ -1,7 +1,7 @@
-"""Why something is refused: every reason that there is, in one place.
+"""Reasons of refusals, all in one place.
 
-Reasons are public (markers, quarantine, metrics, reports carry them): add, never rename. A detail for people goes with
-each; it may change, and it is ASCII and short.
+Reasons are public: markers, quarantine, metrics and reports carry them, so add reasons and never rename one. Each comes
+with a detail for people, which is short ASCII text and may change.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Reason(StrEnum):
     TOO_MANY_RECORDS = "too_many_records"
     RECORD_COUNT_MISMATCH = "record_count_mismatch"
 
-    # A retry under another id whose own id is not known to have other content.
+    # A retry under another id whose first id is not accepted with other content.
     RETRY_WITHOUT_CONFLICT = "retry_without_conflict"
 
     # The object that a message points to.
@@ -61,7 +61,7 @@ class Reason(StrEnum):
     PARQUET_MISSING_COLUMN = "parquet_missing_column"
     PARQUET_WRONG_TYPE = "parquet_wrong_type"
 
-    # All its records are refused, for more than one reason.
+    # A batch whose records are all refused, for more than one reason.
     NO_RECORD_ADMITTED = "no_record_admitted"
 
     # One record.
@@ -89,16 +89,16 @@ _RANK = {str(reason): rank for rank, reason in enumerate(Reason)}
 
 
 def problem(reason: Reason, detail: str) -> Problem:
-    """A problem as plain strings; its detail becomes ASCII without control characters, cut to what a table can hold."""
+    """Make a problem of plain strings; its detail becomes ASCII without control characters, cut to fit into a table."""
     detail = ascii_json(detail)
     return (reason.value, detail if len(detail) <= _DETAIL_CHARS else detail[: _DETAIL_CHARS - 3] + "...")
 
 
 def ordered(problems: list[Problem]) -> tuple[Problem, ...]:
-    """The problems in the order of `Reason`, the same ones only once."""
+    """Problems in the order of `Reason`, each once."""
     return tuple(sorted(dict.fromkeys(problems), key=lambda each: (_RANK[each[0]], each[1])))
 
 
-def shown(value: str, limit: int = 60) -> str:
-    """`value` in quotes as ASCII, cut to `limit` characters, for a detail."""
+def quoted(value: str, limit: int = 60) -> str:
+    """`value` as quoted ASCII for a detail, cut to `limit` characters."""
     return ascii(value if len(value) <= limit else value[: limit - 3] + "...")

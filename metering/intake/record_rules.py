@@ -1,7 +1,7 @@
-"""The rules for records (CONTRACT, the record): each is written here, once, and reports every problem.
+"""Rules for records (docs/contract.md, the record). Each rule stands here once, and reports every problem.
 
-A record's verdict follows from its traffic (head), its resource, its bytes and its two times, each judged by itself, so
-that readers judge a value once that many records share.
+The head of a record, its resource id, its bytes and its two times are judged separately, so that readers judge a value
+once that many records share.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from metering.intake.content_hash import kept_head
 from metering.intake.instants import HOUR_US, SECOND_US
-from metering.intake.reasons import Problem, Reason, ordered, problem, shown
+from metering.intake.reasons import Problem, Reason, ordered, problem, quoted
 from metering.intake.records import (
     MAX_HEAD_CHARS,
     ExactRecord,
@@ -40,11 +40,11 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Traffic:
-    """What the rules say of a head.
+    """Verdict of the rules on a head.
 
     Attributes:
-        usage_type: The record's own, else by the table; empty if there are problems.
-        unknown_regions: Regions without a known billing prefix that gave their own name to `usage_type`.
+        usage_type: The record's own usage type, else the one of the table; empty if there are problems.
+        unknown_regions: Regions in `usage_type` without a known billing prefix, whose names stand in for it.
     """
 
     problems: tuple[Problem, ...]
@@ -53,32 +53,32 @@ class Traffic:
 
 
 def traffic_of(head: Head) -> Traffic:
-    """Judge and classify a head, in full or as it is kept."""
+    """Judge and classify a head, either with all its texts or as it is kept."""
     head = kept_head(head)
     return _judge_cached(head) if is_short(head) else _judge(head)
 
 
 def resource_problems(resource_id: Text) -> list[Problem]:
-    """What is wrong with a resource id."""
+    """Problems of a resource id."""
     if not isinstance(resource_id, str):
         return [_absent("resource_id", Reason.INVALID_RESOURCE_ID, resource_id)]
     if not 1 <= len(resource_id) <= MAX_RESOURCE_ID_CHARS:
         detail = f"{len(resource_id)} characters, not 1 to {MAX_RESOURCE_ID_CHARS}"
         return [problem(Reason.INVALID_RESOURCE_ID, detail)]
     if _CONTROL.search(resource_id) is not None:
-        return [problem(Reason.INVALID_RESOURCE_ID, f"control characters: {shown(resource_id)}")]
+        return [problem(Reason.INVALID_RESOURCE_ID, f"control characters: {quoted(resource_id)}")]
     return []
 
 
 def size_problems(size_bytes: Integer) -> list[Problem]:
-    """What is wrong with a number of bytes."""
+    """Problems of a number of bytes."""
     if not isinstance(size_bytes, int):
         return [_absent("bytes", Reason.INVALID_BYTES, size_bytes)]
     return [] if size_bytes >= 0 else [problem(Reason.INVALID_BYTES, f"{size_bytes} is below 0")]
 
 
 def time_problems(start_us: Integer, end_us: Integer, *, admission: Admission, sent_at_ms: int) -> list[Problem]:
-    """What is wrong with a pair of times, by themselves and for a message sent at `sent_at_ms`."""
+    """Problems of a record's two times, in themselves and against the admission window at `sent_at_ms`."""
     problems = []
     if not isinstance(start_us, int):
         problems.append(_absent("start", Reason.INVALID_START, start_us))
@@ -156,20 +156,20 @@ def _judge(head: Head) -> Traffic:
     return Traffic(problems=(), usage_type=classified.usage_type, unknown_regions=classified.unknown_regions)
 
 
-# Heads repeat from batch to batch: the accounts, services and paths of a fleet. About 20 MB at most.
+# The accounts, services and paths of a fleet repeat from batch to batch. The cache has about 20 MB at most.
 _judge_cached = lru_cache(maxsize=16_384)(_judge)
 
 
 def _pattern_problems(name: str, value: HeadText, pattern: re.Pattern[str], reason: Reason, rule: str) -> list[Problem]:
     if not isinstance(value, str):
         return [_absent(name, reason, value)]
-    return [] if pattern.fullmatch(value) else [problem(reason, f"{rule}: {shown(value)}")]
+    return [] if pattern.fullmatch(value) else [problem(reason, f"{rule}: {quoted(value)}")]
 
 
 def _direction_problem(value: HeadText) -> Problem:
     if not isinstance(value, str):
         return _absent("direction", Reason.INVALID_DIRECTION, value)
-    return problem(Reason.INVALID_DIRECTION, f"neither in nor out: {shown(value)}")
+    return problem(Reason.INVALID_DIRECTION, f"neither in nor out: {quoted(value)}")
 
 
 def _location(name: str, value: HeadText, reason: Reason, problems: list[Problem]) -> Location | None:
@@ -178,7 +178,7 @@ def _location(name: str, value: HeadText, reason: Reason, problems: list[Problem
         return None
     location = parse_location(value)
     if isinstance(location, str):
-        problems.append(problem(reason, f"{location}: {shown(value)}"))
+        problems.append(problem(reason, f"{location}: {quoted(value)}"))
         return None
     return location
 
@@ -188,5 +188,5 @@ def _absent(name: str, reason: Reason, value: Undecodable | LongText | None) -> 
         return problem(Reason.MISSING_FIELD, name)
     if isinstance(value, LongText):
         begin = f"more than {MAX_HEAD_CHARS} characters" if value.decoded else "not of its type"
-        return problem(reason, f"{begin}: {shown(value.start)}")
-    return problem(reason, f"not of its type: {shown(value.json)}")
+        return problem(reason, f"{begin}: {quoted(value.start)}")
+    return problem(reason, f"not of its type: {quoted(value.json)}")

@@ -1,11 +1,11 @@
-"""One data-transfer record as it arrives, decoded but not yet judged.
+"""Data-transfer records as they arrive, decoded but not yet judged.
 
-A record is a JSON object or a row. Its ten known fields are decoded one by one; what can't be decoded is kept as its
-JSON value, because the content hash covers it (CONTRACT, content identity). `null` is the same as no value, as in
-Parquet.
+A record is a JSON object or a row. Its ten known fields are decoded one by one. A value that cannot be decoded is kept
+as its JSON value, because the content hash covers it (docs/contract.md, content identity). As in Parquet, `null` equals
+a missing value.
 
-`WireRecord` is the fast way in: what it decodes, it decodes exactly as `decode_record` does. What it can't decode
-(a float, a lone surrogate, a wrong type) goes through `decode_record`.
+`WireRecord` is the fast decoder: a record that it takes, it decodes exactly as `decode_record` does. All other records
+(with a float, a lone surrogate or a wrong type) go through `decode_record`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Undecodable:
-    """A field whose value is not of its type: the canonical text of its JSON value."""
+    """Value of a field that is not of the field's type: the canonical text of its JSON value."""
 
     json: str
 
@@ -47,12 +47,12 @@ class Undecodable:
 
 @dataclass(frozen=True, slots=True)
 class LongText:
-    """A text of a head that is longer than any right one: what tells it from others, and how it begins.
+    """Stand-in for a text of a head that is longer than any valid one.
 
     Attributes:
         start: Its first `LONG_START_CHARS` characters.
-        digest: SHA-256 of what the content hash sees of it (`content_hash`, value).
-        decoded: It is a text; else the canonical JSON of something else.
+        digest: SHA-256 of its `value` in the content hash, which tells it from other texts.
+        decoded: Whether it is a text, and not the canonical JSON of a value of another type.
     """
 
     start: str
@@ -69,15 +69,15 @@ HeadText = Text | LongText
 Integer = int | Undecodable | None
 
 MAX_HEAD_CHARS = 128
-"""Characters of the longest right text of a head (CONTRACT, usage_type)."""
+"""Characters of the longest valid text of a head (docs/contract.md, `usage_type`)."""
 LONG_START_CHARS = 64
 
 Head = tuple[HeadText, HeadText, HeadText, HeadText, HeadText, HeadText]
-"""What says where traffic belongs: account_id, service, direction, from, to, usage_type."""
+"""The fields that decide where traffic belongs: account_id, service, direction, from, to, usage_type."""
 
 
 class WireRecord(msgspec.Struct, gc=False, rename={"from_location": "from", "to_location": "to"}):
-    """A record as msgspec decodes it. `start` and `end` are RFC 3339 text or epoch seconds, not yet parsed."""
+    """Record as msgspec decodes it. `start` and `end` are RFC 3339 text or epoch seconds, not yet parsed."""
 
     account_id: str | None = None
     service: str | None = None
@@ -93,10 +93,10 @@ class WireRecord(msgspec.Struct, gc=False, rename={"from_location": "from", "to_
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExactRecord:
-    """The same for a record that needed `decode_record`.
+    """Record as `decode_record` decodes it.
 
     Attributes:
-        broken: For what is no JSON object: the problem, and the bytes that stand for it in the content hash.
+        broken: If it is not a JSON object, the problem, and the bytes that stand for it in the content hash.
     """
 
     account_id: Text = None
@@ -122,7 +122,7 @@ _SHORT_HEAD_CHARS = 512
 
 
 def is_short(head: Head) -> bool:
-    """Whether what follows from a head may be cached: senders choose heads, so memory would be theirs to fill."""
+    """Whether results for a head may be cached. Senders choose heads, so caching long ones lets them fill memory."""
     return sum([len(text) for text in head if text]) <= _SHORT_HEAD_CHARS
 
 
@@ -130,7 +130,7 @@ _RECORD_PROBLEM = problem(Reason.RECORD_NOT_AN_OBJECT, "a record is a JSON objec
 
 
 def decode_record(text: bytes) -> ExactRecord:
-    """Decode the JSON text of one record, whatever it is; never raises."""
+    """Decode the text of one record. Any text gives a record: this never raises."""
     lenient = text.decode("utf-8", errors="surrogateescape")
     try:
         value = parse_json(lenient)
@@ -160,14 +160,14 @@ def exact_record(value: JsonValue) -> ExactRecord:
 
 
 def integer_of(value: Integer) -> Integer:
-    """A decoded integer; one that needs more than 64 bits is undecodable, whichever parser took it."""
+    """A decoded integer, or `Undecodable` if it needs more than 64 bits; both parsers share this limit."""
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
         return Undecodable(canonical_number(str(value)))
     return value
 
 
 def instant_of(value: int | Text) -> Integer:
-    """Epoch microseconds of a `start` or `end` field."""
+    """Epoch microseconds of a `start` or `end` field, or its `Undecodable` value."""
     if value is None or isinstance(value, Undecodable):
         return value
     if isinstance(value, int):
@@ -177,8 +177,8 @@ def instant_of(value: int | Text) -> Integer:
     return Undecodable(canonical_json(value)) if instant_us is None else instant_us
 
 
-# Records of one batch, and of neighbouring ones, share their times. For texts of `MAX_TIME_CHARS` at most: senders
-# choose them.
+# Records of one batch, and of neighbouring ones, share their times. Senders choose the texts, so only those of at most
+# `MAX_TIME_CHARS` may come here.
 short_instant_of = lru_cache(maxsize=65_536)(instant_of)
 
 

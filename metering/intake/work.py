@@ -1,8 +1,8 @@
-"""What reading one delivery may cost.
+"""Limits of the work for reading one delivery.
 
-Work that is counted refuses a batch: the count follows from the object alone, so every copy of it gets the same
-verdict on every machine. The clock stops the reading, and nothing is decided: a slow machine is no fault of an object.
-Only a final allowance refuses, after chances enough.
+Too much counted work refuses a batch. The count follows from the object alone, so every copy gets the same verdict on
+every machine. The clock only stops a read and decides nothing, because a slow machine is not the object's fault. It
+refuses a batch only under a final allowance, after enough earlier attempts.
 """
 
 from __future__ import annotations
@@ -11,33 +11,34 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from metering.errors import BatchRefusedError, OutOfTimeError
+from metering.intake.messages import MAX_RECORDS
 from metering.intake.reasons import Reason, problem
 from metering.units import KIB, MIB
 
 if TYPE_CHECKING:
     from metering.intake.ports import Allowance
 
-# A stored byte that unpacks to nothing is work all the same: up to twice what comes out, and so many besides.
+# A stored byte that unpacks to nothing is work, too. Twice the unpacked bytes may be stored, and this many more.
 _IDLE_BYTES = 4 * MIB
-# The patient parser takes 0.1 s for a megabyte: so much of it between two looks at the clock.
+# Bytes for the patient parser between two looks at the clock. It takes 0.1 s for a megabyte.
 _LOOK_EVERY_BYTES = 64 * KIB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkLimits:
-    """Work for one delivery at most.
+    """Most work for one delivery.
 
     Attributes:
         stored_bytes: Bytes of objects as stored.
         members: gzip members and zstd frames.
         blank_lines: Lines without a record.
         patient_bytes: Bytes of lines that the fast parser does not take.
-        head_bytes: What is kept of distinct heads. Right heads have 410 bytes at most, so 50,000 of them fit.
-        hashed_bytes: Bytes of heads with texts that are too long for a right one, each distinct head written out.
-        group_bytes: Unpacked bytes of one Parquet row group, of the columns that are read. 50,000 right records have
+        head_bytes: Bytes that are kept of distinct heads. Valid heads have 410 bytes at most, so 50,000 of them fit.
+        hashed_bytes: Bytes of distinct heads with texts that are longer than any valid one.
+        group_bytes: Unpacked bytes of one Parquet row group in the columns that are read. 50,000 valid records have
             126 MB at most, with resource ids of 512 characters of 4 bytes each.
         pages: Parquet pages.
-        page_header_bytes: Bytes of their headers.
+        page_header_bytes: Bytes of the headers of Parquet pages.
     """
 
     stored_bytes: int
@@ -62,11 +63,26 @@ CONTRACT_WORK = WorkLimits(
     pages=100_000,
     page_header_bytes=4 * MIB,
 )
-"""The limits of docs/contract.md, the same on every stage: a verdict must not depend on where a copy is read."""
+"""Limits of docs/contract.md, equal on every stage: a verdict must not depend on the stage that reads a copy."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadLimits:
+    """Limits of one batch and of one delivery.
+
+    Attributes:
+        batch_records: Most records in a batch, in any form (docs/contract.md).
+        object_bytes: Greatest size of an object's records after decompression (setting `object_bytes`).
+        work: Most work for one delivery.
+    """
+
+    batch_records: int = MAX_RECORDS
+    object_bytes: int
+    work: WorkLimits = CONTRACT_WORK
 
 
 class Work:
-    """Counts the work for one delivery.
+    """Work that was done for one delivery, counted against its limits.
 
     Each method raises BatchRefusedError beyond its limit, and `look` raises OutOfTimeError beyond the deadline.
     """
@@ -89,7 +105,7 @@ class Work:
 
         Raises:
             OutOfTimeError: The time is over.
-            BatchRefusedError: The time is over, and the allowance is the final one.
+            BatchRefusedError: The time is over, and the allowance is final.
         """
         if self._allowance.until.remaining_ms() > 0:
             return
@@ -98,31 +114,31 @@ class Work:
         raise OutOfTimeError
 
     def store(self, size_bytes: int) -> None:
-        """So many stored bytes were read."""
+        """Count stored bytes that were read."""
         self._stored_bytes += size_bytes
         if self._stored_bytes > self.limits.stored_bytes:
             raise refusal(Reason.OBJECT_TOO_LARGE, f"more than {self.limits.stored_bytes} bytes as stored")
 
     def unpack(self, packed_bytes: int, unpacked_bytes: int) -> None:
-        """So many stored bytes were given to a decompressor, which made so many of them."""
+        """Count bytes that a decompressor took, and bytes that it made of them."""
         self._unpacked_bytes += 2 * unpacked_bytes - packed_bytes
         if self._unpacked_bytes < -_IDLE_BYTES:
             raise _too_slow("stored bytes that unpack to next to nothing")
 
     def member(self) -> None:
-        """A gzip member or zstd frame begins."""
+        """Count a further gzip member or zstd frame."""
         self._members += 1
         if self._members > self.limits.members:
             raise _too_slow(f"more than {self.limits.members} compressed members")
 
     def skip(self, blank_lines: int) -> None:
-        """So many lines hold no record."""
+        """Count lines without a record."""
         self._blank_lines += blank_lines
         if self._blank_lines > self.limits.blank_lines:
             raise _too_slow(f"more than {self.limits.blank_lines} blank lines")
 
     def take_pains(self, size_bytes: int) -> None:
-        """A line of this size needs the patient parser."""
+        """Count a line that needs the patient parser, and look at the clock now and then."""
         self._patient_bytes += size_bytes
         if self._patient_bytes > self.limits.patient_bytes:
             raise _too_slow(f"more than {self.limits.patient_bytes} bytes of records that are hard to parse")
@@ -131,13 +147,13 @@ class Work:
             self.look()
 
     def hash(self, size_bytes: int) -> None:
-        """A head with texts that are too long is hashed."""
+        """Count the bytes of a head with texts that are too long, which is hashed but not kept."""
         self._hashed_bytes += size_bytes
         if self._hashed_bytes > self.limits.hashed_bytes:
             raise refusal(Reason.OBJECT_TOO_LARGE, f"distinct heads of more than {self.limits.hashed_bytes} bytes")
 
     def page(self, header_bytes: int) -> None:
-        """A page's header of this size was read."""
+        """Count a Parquet page and the bytes of its header."""
         self._pages += 1
         self._page_header_bytes += header_bytes
         if self._pages > self.limits.pages or self._page_header_bytes > self.limits.page_header_bytes:
@@ -148,7 +164,7 @@ class Work:
 
 
 def refusal(reason: Reason, detail: str) -> BatchRefusedError:
-    """An error with one problem."""
+    """Refusal of a batch for one problem."""
     return BatchRefusedError([problem(reason, detail)])
 
 

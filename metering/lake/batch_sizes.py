@@ -1,4 +1,4 @@
-"""`BatchSizer`: how large the accepted batches would be as objects of their own."""
+"""Port `BatchSizer`: the size of all accepted batches, each written as one JSON object."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchSizes:
-    """The accepted records, each batch written as one object.
+    """Size of the accepted records, with each batch as one object.
 
     Attributes:
-        json_bytes: As docs/contract.md's message, without white space.
-        gzip_bytes: The same, each object compressed by itself at level 6.
+        json_bytes: Each batch as the message of docs/contract.md, without white space.
+        gzip_bytes: The same objects, each compressed by itself at level 6.
     """
 
     batches: int
@@ -25,8 +25,8 @@ class BatchSizes:
 
 
 class BatchSizer(Protocol):
-    """Writes batches as JSON, only to see how large they are."""
+    """Measures accepted batches as JSON; stores nothing."""
 
     def measure(self, view: LakeView) -> BatchSizes:
-        """Sizes over everything that the view has, counted from the rows."""
+        """Sizes of all rows of the view."""
         ...

@@ -28,7 +28,7 @@ _COMMITS_AT_ONCE = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CleaningResult:
-    """What one call of `Cleaner.run` did."""
+    """Result of one call of `Cleaner.run`: numbers of cleaned runs, and of commits cleaned with them."""
 
     runs: int
     commits: int
@@ -36,11 +36,12 @@ class CleaningResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cleaner:
-    """Removes what compaction has made superfluous.
+    """Removes staging objects, pointers and write-ahead objects that compaction has made superfluous.
 
     Attributes:
-        wait_s: How long after a run is done its pairs stay (spares slow readers a restart; not needed for safety).
-        commit_life_s: How long a cleaned commit's item stays: as long as its markers.
+        wait_s: Time between the end of a run and its cleaning. It spares slow readers a restart.
+        commit_life_s: How long the item of a cleaned commit stays: as long as markers do.
+        reserve_ms: With less time left, no further run is begun.
     """
 
     items: ItemStore
@@ -55,12 +56,12 @@ class Cleaner:
     reserve_ms: int = 30_000
 
     def run(self, deadline: Deadline) -> CleaningResult:
-        """Clean the runs that are due, oldest first; what is not reached is left to the next call.
+        """Clean the runs that are due, oldest first. The next call cleans those that this one does not reach.
 
         Raises:
-            LedgerCorruptError: A commit whose last hours were taken is still pending (an alert was sent), or something
-                cannot be read. The other shards were cleaned.
-            UnavailableError: A call had no sure outcome.
+            LedgerCorruptError: A commit is still pending although its last hours were taken (an alert was sent), or an
+                item or a plan cannot be read. The other shards were cleaned.
+            UnavailableError: The outcome of a call is unknown.
         """
         runs = commits = 0
         contradictions = Contradictions()
@@ -76,7 +77,7 @@ class Cleaner:
         return CleaningResult(runs=runs, commits=commits)
 
     def _due(self, shard: int) -> list[Run]:
-        """Runs to clean, oldest first. Runs are cleaned in order, so all before a cleaned one are cleaned, too."""
+        """Runs to clean, oldest first. Runs are cleaned in order, so all runs before a cleaned one are cleaned too."""
         newest_first = map(Run.from_item, self.items.query(Table.LEDGER, run_key(shard, 0).pk, descending=True))
         uncleaned = list(takewhile(lambda run: not run.cleaned, newest_first))
         latest_done_at_ms = self.clock.now_ms() - self.wait_s * 1000
@@ -135,7 +136,7 @@ class Cleaner:
         try:
             self.retrier.call(lambda: self.items.update(expire))
         except ConditionFailedError:
-            # Expired between our read and now: an earlier cleaner had come this far long ago.
+            # The item expired after we read it: an earlier cleaner came this far long ago.
             return
 
     def _stop(self, run: Run, commit_id: str) -> None:

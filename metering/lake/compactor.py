@@ -1,7 +1,7 @@
 """Compaction: a chain of runs in each shard, each with an immutable plan (docs/protocol.md, Compactor).
 
-Any number of processes may run it at once, and any of them may die anywhere: the run item with its plan is the claim,
-and whoever comes next works on the same plan. The order of calls is the protocol's and must not change.
+Any number of processes may compact at once, and any of them may die at any call: the run item with its plan is the
+claim, and the next process works on the same plan. The protocol fixes the order of calls; it must not change.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from metering.errors import ConditionFailedError
 from metering.hours import month_bounds_s, month_of
 from metering.lake.plan import make_plan
-from metering.lake.run_work import LateError, OutOfTimeError, RunWork, WorkTally
+from metering.lake.run_work import RunAlreadyDoneError, RunOutOfTimeError, RunWork, WorkTally
 from metering.ledger.booked_hours import Pending, pending_key
 from metering.ledger.commits import CommitRecord, commit_key
 from metering.ledger.contradictions import Contradictions
@@ -36,12 +36,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompactionResult:
-    """What one call of `Compactor.run` did.
+    """Result of one call of `Compactor.run`.
 
     Attributes:
-        runs: Runs that it saw through to `done`.
-        hours, files, rows: What it published; what another process had published before is not in it.
-        finished: Nothing is due any more; False if it ran out of time.
+        runs: Runs that this call brought to `done`.
+        hours, files, rows: Published by this call; hours that another process published are not counted.
+        finished: Whether nothing is due any more; False if time ran out.
     """
 
     runs: int
@@ -53,7 +53,7 @@ class CompactionResult:
 
 @dataclass(slots=True, kw_only=True)
 class _Turn:
-    """What one call of `Compactor.run` carries along."""
+    """State of one call of `Compactor.run`."""
 
     deadline: Deadline
     closing: frozenset[str]
@@ -67,9 +67,8 @@ class Compactor:
 
     Attributes:
         finish: Finishes an open wide commit by its id (docs/protocol.md, Finisher).
-        retrier: Repeats calls of unknown outcome.
         shards: Number of compaction shards of the region.
-        reserve_ms: No further step is begun with less time left.
+        reserve_ms: With less time left, no further step is begun.
     """
 
     items: ItemStore
@@ -86,16 +85,16 @@ class Compactor:
     reserve_ms: int = 60_000
 
     def run(self, deadline: Deadline, *, closing: frozenset[str] = frozenset()) -> CompactionResult:
-        """Resume what is unfinished, then plan and work until nothing is due or time runs short.
+        """Resume unfinished runs, then plan and work until nothing is due or time runs short.
 
         Args:
-            deadline: When the process is stopped.
-            closing: Months whose hours are due whatever the policy says; those that the ledger says are closing or
-                closed are so anyway.
+            deadline: End of the process.
+            closing: Months whose hours are all due, whatever the policy says. Months that are closing or closed in the
+                ledger are always treated so.
 
         Raises:
-            LedgerCorruptError: The ledger contradicts the protocol; what does not depend on it was done.
-            UnavailableError: A call had no sure outcome; the next process resumes.
+            LedgerCorruptError: The ledger contradicts the protocol. All work that does not depend on it was done.
+            UnavailableError: The outcome of a call is unknown; the next process resumes.
         """
         turn = _Turn(deadline=deadline, closing=closing)
         finished = True
@@ -104,7 +103,7 @@ class Compactor:
                 with turn.contradictions.noted():
                     while self._step(shard, turn):
                         pass
-            except OutOfTimeError:
+            except RunOutOfTimeError:
                 finished = False
         tally = turn.tally
         self.metrics.count("CompactedRows", tally.rows)
@@ -115,15 +114,15 @@ class Compactor:
         )
 
     def _step(self, shard: int, turn: _Turn) -> bool:
-        """One turn of the chain: work on the newest run, or plan the next one. False if nothing is due."""
+        """Take one step of the chain: work on the newest run, or plan the next one. False if nothing is due."""
         if turn.deadline.remaining_ms() < self.reserve_ms:
-            raise OutOfTimeError
-        # The newest run is read before pending is listed, never after: pending is exact only once that run is done.
+            raise RunOutOfTimeError
+        # The newest run is read before pending is listed, never after: pending is exact only when that run is done.
         latest = self.retrier.call(lambda: newest_run(self.items, shard))
         if latest is not None and latest.state == "planned":
             try:
                 self._work(latest, turn).finish()
-            except LateError:
+            except RunAlreadyDoneError:
                 self.metrics.count("CompactionLate")
             return True
         plan = self.retrier.call(lambda: self._plan(shard, turn))
@@ -149,11 +148,11 @@ class Compactor:
     def _plan(self, shard: int, turn: _Turn) -> Plan | None:
         pending: list[Pending] = []
         for item in self.items.query(Table.LEDGER, pending_key(shard, "").pk):
-            # What cannot be read is left out, as an open commit is: its rows stay in staging.
+            # An entry that cannot be read is left out, like an open commit: its rows stay in staging.
             with turn.contradictions.noted():
                 pending.append(Pending.from_item(item))
         now_s = self.clock.now_ms() // 1000
-        # Two passes: who is due is asked of all, but only wide commits that would be taken are looked at.
+        # Two steps: all entries are asked whether they are due, but only wide commits that a plan takes are read.
         closing = turn.closing | self._closing(pending, now_s)
         while True:
             plan = make_plan(shard, pending, now_s=now_s, policy=self.policy, closing=closing)
@@ -167,7 +166,7 @@ class Compactor:
             pending = [entry for entry in pending if entry.commit_id not in open_commits]
 
     def _still_open(self, wide: Iterable[Pending], contradictions: Contradictions) -> frozenset[str]:
-        """Those that are open although we tried to finish them, or cannot be; they are left out of this plan."""
+        """Wide commits that are still open after an attempt to finish them; the plan leaves them out."""
         unfinished = self._unapplied([entry.commit_id for entry in wide], contradictions)
         for commit_id in unfinished:
             with contradictions.noted():
@@ -175,7 +174,7 @@ class Compactor:
         return frozenset(self._unapplied(unfinished, contradictions))
 
     def _unapplied(self, commit_ids: list[str], contradictions: Contradictions) -> list[str]:
-        """Those of the commits that are not known to be applied."""
+        """Commits that are not known to be applied."""
         items = self.items.get_many(Table.LEDGER, [commit_key(commit_id) for commit_id in commit_ids])
         applied: set[str] = set()
         for item in items.values():
@@ -193,7 +192,7 @@ class Compactor:
         return frozenset(key.pk[2:] for key in self.items.get_many(Table.LEDGER, keys))
 
     def _announce(self, plan: Plan, number: int) -> None:
-        """Make a plan the run's. Whatever the outcome, what counts is what the chain says when it is read again."""
+        """Announce a plan as a run. The outcome does not matter: the chain is read again before any work."""
         key = plan_key(plan.shard, self.entropy.token())
         body = plan.to_json()
         self.retrier.call(lambda: self.objects.put(key, body, if_absent=True))

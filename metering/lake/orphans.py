@@ -1,7 +1,7 @@
-"""Objects of commits that never came to be (docs/protocol.md, Cleaner, orphans).
+"""Orphans: objects of commits that were never made (docs/protocol.md, Cleaner, orphans).
 
-Age alone proves nothing: a transaction of unknown outcome may still land. So an orphan's commit is fenced as `aborted`
-first, and only after that is known for sure are its objects deleted.
+Age alone proves nothing: a transaction of unknown outcome may still land. So the commit of an orphan is first fenced as
+`aborted`. Its objects are deleted only when the fence is known to stand.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ _COMMITS_AT_ONCE = 100
 
 @dataclass(slots=True)
 class _Objects:
-    """What lies around of one commit."""
+    """Keys of the objects of one commit."""
 
     staged: list[str] = field(default_factory=list)
     quarantined: list[str] = field(default_factory=list)
 
 
 def quarantine_age_s(commit_life_s: int) -> int:
-    """How old the quarantine of an orphan may be: surely younger than a commit item that expired.
+    """Greatest age of an orphan's quarantine object: safely below the age of a commit whose item has expired.
 
-    A cleaned commit's item lives `commit_life_s`; what is missing after four fifths of it was never there.
+    The item of a cleaned commit lives `commit_life_s`. If it is missing before four fifths of that, it never existed.
     """
     return commit_life_s * 4 // 5
 
@@ -51,8 +51,9 @@ class OrphanCleaner:
     """Fences commits that left objects but no commit item, and deletes what they left.
 
     Attributes:
-        age_s: Younger objects are not looked at (their commit is probably on its way; not needed for safety).
-        quarantine_age_s: Older quarantine objects are never deleted: their commit's item may have expired.
+        age_s: Younger objects are skipped: their commit is probably on its way. Safety does not need it.
+        quarantine_age_s: Older quarantine objects are never deleted: the item of their commit may have expired.
+        reserve_ms: With less time left, no further commits are judged.
     """
 
     items: ItemStore
@@ -65,24 +66,24 @@ class OrphanCleaner:
     reserve_ms: int = 30_000
 
     def run(self, deadline: Deadline) -> int:
-        """Look at every object that is old enough; returns the number of objects deleted.
+        """Judge every object that is old enough; returns the number of deleted objects.
 
         Raises:
-            UnavailableError: Listing or reading had no answer; what is left is left to the next call.
-            LedgerCorruptError: Commits cannot be read. Nothing of theirs was deleted, and all others were settled.
+            UnavailableError: Listing or reading had no answer; the next call does the rest.
+            LedgerCorruptError: Commits cannot be read. Their objects were kept, and all others were judged.
         """
         deleted = 0
         contradictions = Contradictions()
         commits: dict[str, _Objects] = {}
         for commit_id, info, staged in self._old_objects():
             if len(commits) >= _COMMITS_AT_ONCE and commit_id not in commits:
-                deleted += self._settle(commits, contradictions)
+                deleted += self._judge(commits, contradictions)
                 commits = {}
                 if deadline.remaining_ms() < self.reserve_ms:
                     break
             found = commits.setdefault(commit_id, _Objects())
             (found.staged if staged else found.quarantined).append(info.key)
-        deleted += self._settle(commits, contradictions)
+        deleted += self._judge(commits, contradictions)
         self.metrics.count("OrphansDeleted", deleted)
         contradictions.tell()
         return deleted
@@ -93,18 +94,18 @@ class OrphanCleaner:
             if info.modified_s <= now_s - self.age_s:
                 yield commit_id_of(info.key), info, True
         youngest_kept_s = now_s - self.quarantine_age_s
-        # Keys begin with the date of the commit, and an object is never older than that.
+        # Keys begin with the date of the commit, and no object is older than its commit.
         for info in self.objects.list(QUARANTINE_PREFIX, after=f"{QUARANTINE_PREFIX}{date_of(youngest_kept_s)}"):
             commit_id = commit_of_refused_records(info.key)
             if commit_id is not None and youngest_kept_s < info.modified_s <= now_s - self.age_s:
                 yield commit_id, info, False
 
-    def _settle(self, commits: dict[str, _Objects], contradictions: Contradictions) -> int:
+    def _judge(self, commits: dict[str, _Objects], contradictions: Contradictions) -> int:
         keys = [commit_key(commit_id) for commit_id in commits]
         items = self.retrier.call(lambda: self.items.get_many(Table.LEDGER, keys)) if keys else {}
         deletable: list[str] = []
         for commit_id, found in commits.items():
-            # Nothing is deleted for what cannot be read: it may be the only copy of accepted rows.
+            # Nothing of an unreadable commit is deleted: it may be the only copy of accepted rows.
             with contradictions.noted():
                 deletable += self._deletable(commit_id, found, items.get(commit_key(commit_id)))
         if deletable:
@@ -117,11 +118,11 @@ class OrphanCleaner:
         commit = CommitRecord.from_item(item)
         if commit.state == "aborted":
             return [*found.staged, *found.quarantined]
-        # `expires_at` is set by the cleaner only: what lies in staging landed again after it was cleaned.
+        # Only the cleaner sets `expires_at`, so these staging objects landed again after the cleaning.
         return found.staged if commit.expires_at_s is not None else []
 
     def _fence(self, commit_id: str) -> bool:
-        """True only if the commit is sure to be aborted by this call: after that its transaction can't land."""
+        """True only if this call has surely aborted the commit: its transaction cannot land any more."""
         fence = CommitRecord(commit_id=commit_id, state="aborted").to_item()
         try:
             self.items.put(Put(table=Table.LEDGER, item=fence, condition=Absent()))

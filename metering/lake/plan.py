@@ -1,6 +1,6 @@
-"""Plans of the compactor: which commits of which hours go into which lake file. Immutable once written.
+"""Plans of the compactor: which commits of which hours go into which lake file. A written plan never changes.
 
-The object of a plan is JSON: file names and each file's set of rows follow from it and the run's number alone.
+A plan is stored as a JSON object. File names and the rows of each file follow from the plan and the run's number alone.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanFile:
-    """One file to write: all rows of one hour of its commits. `rows` and `bytes` are what it must hold."""
+    """One file to write: all rows that its commits have in one hour. `rows` and `bytes` are its expected totals."""
 
     commits: tuple[str, ...]
     rows: int
@@ -31,7 +31,7 @@ class PlanFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanHour:
-    """The files that a run adds to one hour. Each commit is in one of them."""
+    """Files that a run adds to one hour. Each commit is in exactly one of them."""
 
     hour_s: int
     files: tuple[PlanFile, ...]
@@ -44,10 +44,10 @@ class PlanHour:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What one run does.
+    """Plan of one run.
 
     Attributes:
-        last: Commits of which the plan takes every hour that was left: cleaning the run removes their staging objects.
+        last: Commits of which the plan takes all remaining hours: cleaning the run removes their staging objects.
     """
 
     shard: int
@@ -55,7 +55,7 @@ class Plan:
     last: tuple[str, ...]
 
     def commits(self) -> dict[str, list[int]]:
-        """Hours that the plan takes of each commit."""
+        """Hours that the plan takes, by commit id."""
         taken: dict[str, list[int]] = {}
         for hour in self.hours:
             for commit_id in hour.commits:
@@ -63,7 +63,7 @@ class Plan:
         return taken
 
     def to_json(self) -> bytes:
-        """The plan object."""
+        """Content of the plan object."""
         hours = [
             {
                 "hour": hour_label(hour.hour_s),
@@ -82,7 +82,7 @@ class Plan:
             key: Its key.
 
         Raises:
-            LedgerCorruptError: It is something else.
+            LedgerCorruptError: The content is not a plan.
         """
         plan = Fields.of_json(body, key)
         hours = tuple(
@@ -100,14 +100,14 @@ class Plan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompactionPolicy:
-    """When an hour is taken, and how much at once. None of it is needed for safety.
+    """When an hour is compacted, and how much at once. Safety does not depend on it.
 
     Attributes:
         file_rows: Rows of a full lake file. 12 million rows of about 14 bytes are about 170 MB.
-        run_rows: Rows that one run takes at most (one file may exceed it).
-        run_pairs: Pairs of commit and hour that one run takes at most: marks are one write each.
+        run_rows: Most rows of one run; a single file may exceed it.
+        run_pairs: Most pairs of commit and hour of one run: each pair is marked by one write.
         wait_today_s: How long an hour of the current day waits for a full file.
-        wait_older_s: How long an older hour does, so that late data does not make small files for ever.
+        wait_older_s: How long an older hour waits, so that late data does not make small files for ever.
     """
 
     file_rows: int
@@ -118,7 +118,7 @@ class CompactionPolicy:
 
     @classmethod
     def of(cls, policy: Policy) -> CompactionPolicy:
-        """What a stage's policy says of compaction."""
+        """Compaction part of a stage's policy."""
         return cls(
             file_rows=policy.compact_file_rows,
             run_rows=policy.compact_run_rows,
@@ -128,8 +128,8 @@ class CompactionPolicy:
         )
 
     def everything(self) -> CompactionPolicy:
-        """The same sizes, and everything that is pending is due: nothing waits for a full file."""
-        # Below zero, so that what a clock ahead of this one committed is due, too.
+        """The same sizes, but everything pending is due: nothing waits for a full file."""
+        # Below zero, so that commits of a process whose clock is ahead are due too.
         return replace(self, wait_today_s=-DAY_S, wait_older_s=-DAY_S)
 
 
@@ -144,11 +144,11 @@ def make_plan(
     """The next plan of a shard, or None if nothing is due.
 
     Args:
-        shard: Whose plan it is.
-        pending: Entries of commits that are applied; what may be planned is in their `hours`, nowhere else.
+        shard: Shard to plan for.
+        pending: Entries of applied commits. Only the hours in their `hours` may be planned.
         now_s: Now, epoch seconds.
-        policy: What is due.
-        closing: Months whose hours are due whatever the policy says.
+        policy: Decides which hours are due.
+        closing: Months whose hours are all due, whatever the policy says.
     """
     hours: dict[int, list[Pending]] = {}
     for entry in pending:
@@ -183,7 +183,7 @@ def _due_files(
 
 
 def _cut(hour_s: int, entries: Iterable[Pending], policy: CompactionPolicy) -> Iterator[PlanFile]:
-    """Fill one file after the other. A commit's rows of an hour are never split."""
+    """Fill one file after the other. The rows that a commit has in an hour stay together."""
     commits: list[str] = []
     rows = total_bytes = 0
     for entry in entries:
@@ -199,7 +199,7 @@ def _cut(hour_s: int, entries: Iterable[Pending], policy: CompactionPolicy) -> I
 
 
 def _within_budget(due: Iterable[tuple[int, PlanFile]], policy: CompactionPolicy) -> dict[int, list[PlanFile]]:
-    """The first files, oldest hour first, that one run can write; at least one."""
+    """Files that one run can write, oldest hour first; at least one file if any is due."""
     chosen: dict[int, list[PlanFile]] = {}
     rows = pairs = 0
     for hour_s, file in due:

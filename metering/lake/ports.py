@@ -1,4 +1,4 @@
-"""Ports of the lake: writing rows into files, and reading them back."""
+"""Ports of the lake: encode rows for staging, write lake files, read rows back."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class StagedBatch:
     """A batch's rows on their way into a staging object.
 
     Attributes:
-        rebooked: Own hour -> booked hour, for records of closed months. Other hours are booked as they are.
+        rebooked: Own hour -> booked hour, for records of closed months. All other records are booked in their own hour.
     """
 
     batch_id: str
@@ -33,13 +33,13 @@ class RowCodec(Protocol):
     """Turns rows into staging objects. Parquet in production, plain rows in the simulation."""
 
     def encode(self, batches: Sequence[StagedBatch]) -> bytes:
-        """One staging object: all rows with their `batch_id` and booked hour, sorted by booked hour."""
+        """Content of one staging object: all rows with `batch_id` and booked hour, sorted by booked hour."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MergedFile:
-    """A lake file ready to be put. `rows` and `bytes` were counted while it was written."""
+    """A lake file that is ready to be put. `rows` and `bytes` were counted while it was written."""
 
     content: bytes | Path
     rows: int
@@ -50,13 +50,13 @@ class LakeWriter(Protocol):
     """Writes lake files from staging objects. Parquet in production, plain rows in the simulation."""
 
     def merge(self, hour_s: int, staging_keys: Sequence[str]) -> AbstractContextManager[MergedFile]:
-        """One lake file: the rows booked in `hour_s` of these staging objects, sorted; memory does not grow with them.
+        """Write one lake file: all rows of these staging objects that are booked in `hour_s`, sorted.
 
-        The content lives as long as the context.
+        The content lives as long as the context. Memory does not grow with the number of rows.
 
         Raises:
-            ObjectMissingError: One of them is gone.
-            ObjectDamagedError: One of them cannot be decoded.
+            ObjectMissingError: An object is gone.
+            ObjectDamagedError: An object cannot be decoded.
         """
         ...
 
@@ -65,10 +65,10 @@ class LakeReader(Protocol):
     """Reads rows of lake files and staging objects."""
 
     def totals(self, sources: Sequence[RowSource], query: RowQuery) -> dict[Group, Total]:
-        """Exact totals of the sources' rows, by the columns of the query. Counted from the rows, never from the ledger.
+        """Exact totals of the sources' rows by the query's columns. They are counted from rows, not from the ledger.
 
         Raises:
-            ObjectMissingError: One of them is gone.
-            ObjectDamagedError: One of them cannot be decoded.
+            ObjectMissingError: An object is gone.
+            ObjectDamagedError: An object cannot be decoded.
         """
         ...

@@ -1,7 +1,4 @@
-"""What a reader of the lake sees: the sources of an hour, and how their rows are filtered and grouped.
-
-A source is a whole lake file, or the part of a staging object that is booked in one hour.
-"""
+"""Columns of the lake, and queries that filter, group and sum its rows."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-# Columns of a lake file, in order (docs/contract.md). Staging objects have `booked_hour` besides.
+# Columns of a lake file, in order (docs/contract.md). Staging objects also have `booked_hour`.
 LAKE_COLUMNS = (
     "account_id",
     "service",
@@ -29,12 +26,12 @@ LAKE_COLUMNS = (
     "end_time",
     "batch_id",
 )
-# The hour of a record's own start, epoch seconds: a column that readers can group by, though no file holds it.
+# The hour of a record's own start, epoch seconds. Readers can group by this column although no file holds it.
 OWN_HOUR = "own_hour"
-# What a usage key is made of, besides its hour.
+# Columns that make up a usage key, apart from its booked hour.
 USAGE_COLUMNS = ("account_id", "usage_type", "service", "from_location", "to_location", OWN_HOUR)
 
-# A group's values, in the order of the columns that were asked for: strings, and whole numbers for `own_hour`.
+# Values of a group, in the order of the query's columns: strings, and an int for `own_hour`.
 Group = tuple[str | int, ...]
 
 
@@ -42,35 +39,35 @@ Group = tuple[str | int, ...]
 class TimeSlice:
     """Rows whose time lies in `[from_s, to_s)`, epoch seconds.
 
-    A row's time is its start. What is booked in another hour than its own (a correction of a closed month) counts at
-    the beginning of the hour that it is booked in, so that slices that meet hold each row once.
+    The time of a row is its start. A correction (a row booked in another hour than its own) has the start of its booked
+    hour as its time, so adjacent slices hold each row once.
     """
 
     from_s: int
     to_s: int
 
     def parts(self, hour_s: int) -> bool:
-        """Whether it takes a part of the rows of a booked hour, and not all of them."""
+        """Whether the slice begins or ends inside a booked hour, so that it may take some rows of it and not others."""
         return hour_s < self.from_s < hour_s + HOUR_S or hour_s < self.to_s < hour_s + HOUR_S
 
     def takes_corrections(self, hour_s: int) -> bool:
-        """Whether what is booked in an hour that is not its own is taken."""
+        """Whether the slice takes the corrections that are booked in an hour."""
         return self.from_s <= hour_s < self.to_s
 
     def takes(self, start_s: int, hour_s: int) -> bool:
-        """Whether a row that starts then and is booked in `hour_s` is taken."""
+        """Whether the slice takes a row that starts at `start_s` and is booked in `hour_s`."""
         own = hour_s <= start_s < hour_s + HOUR_S
         return self.from_s <= start_s < self.to_s if own else self.takes_corrections(hour_s)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowQuery:
-    """What to sum.
+    """A sum over rows, by groups.
 
     Attributes:
-        columns: Lake columns or `own_hour` to group by, in order; none gives one total.
-        where: Column -> the values that a row may have; pushed down to row groups where they are sorted by it.
-        times: Of hours that it cuts, only the rows that it takes; None for all rows of the sources.
+        columns: Lake columns or `own_hour` to group by, in order; without any there is one total.
+        where: Column and the values that a row may have in it. Row groups that cannot match are skipped.
+        times: Restricts the hours that it cuts to the rows that it takes; None for all rows of the sources.
     """
 
     columns: tuple[str, ...] = ()
@@ -79,10 +76,11 @@ class RowQuery:
 
 
 USAGE_QUERY = RowQuery(columns=USAGE_COLUMNS)
+BATCH_QUERY = RowQuery(columns=("batch_id",))
 
 
 def usage_of(hour_s: int, groups: Mapping[Group, Total]) -> dict[UsageKey, Total]:
-    """Usage of a booked hour from groups by `USAGE_COLUMNS`; rows of another own hour are corrections of it."""
+    """Usage of a booked hour from the groups of `USAGE_QUERY`. Rows with another own hour are corrections."""
     usage: dict[UsageKey, Total] = {}
     for (account_id, usage_type, service, from_location, to_location, own_hour_s), total in groups.items():
         corrects_s = None if own_hour_s == hour_s else int(own_hour_s)
@@ -91,3 +89,8 @@ def usage_of(hour_s: int, groups: Mapping[Group, Total]) -> dict[UsageKey, Total
         )
         usage[key] = total
     return usage
+
+
+def batches_of(groups: Mapping[Group, Total]) -> dict[str, Total]:
+    """Totals by batch id from the groups of `BATCH_QUERY`."""
+    return {str(batch_id): total for (batch_id,), total in groups.items()}

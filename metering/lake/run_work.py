@@ -1,7 +1,7 @@
-"""Working on one run of the compactor, from its plan to `done` (docs/protocol.md, Compactor, steps 4 and 5).
+"""Work on one run of the compactor, from its plan to `done` (docs/protocol.md, Compactor, steps 4 and 5).
 
-Whoever planned it: the plan says what is written, so several processes can do the same work side by side and each step
-may be repeated. What must hold is the order, and that nobody goes on over an unknown outcome.
+The plan fixes the content of every file, so several processes can work on one run at once, and each step may be
+repeated. Two rules must hold: the order of the steps, and that no step starts while the previous outcome is unknown.
 """
 
 from __future__ import annotations
@@ -9,7 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
-from metering.errors import ConditionFailedError, LedgerCorruptError, ObjectDamagedError, ObjectMissingError
+from metering.errors import (
+    ConditionFailedError,
+    EarlyEndError,
+    LedgerCorruptError,
+    ObjectDamagedError,
+    ObjectMissingError,
+)
 from metering.hours import hour_label
 from metering.lake.plan import Plan
 from metering.ledger.booked_hours import LakeFile, Published, pending_key, pointed_to, pointer_key, published_key
@@ -32,17 +38,17 @@ _NOT_THERE = Absent()
 _NO_HOURS = Absent(attribute="hours")
 
 
-class LateError(Exception):
+class RunAlreadyDoneError(EarlyEndError):
     """Another process has finished the run."""
 
 
-class OutOfTimeError(Exception):
-    """The invocation has no time for the next step; the next one resumes here."""
+class RunOutOfTimeError(EarlyEndError):
+    """The process has no time for the next step; the next process resumes here."""
 
 
 @dataclass(slots=True)
 class WorkTally:
-    """What was done so far."""
+    """Counts of finished work in one call of the compactor."""
 
     runs: int = 0
     hours: int = 0
@@ -52,7 +58,12 @@ class WorkTally:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunWork:
-    """One process's work on one planned run."""
+    """Work of one process on one planned run.
+
+    Attributes:
+        reserve_ms: With less time left, no further step is begun.
+        tally: Counts the published work.
+    """
 
     run: Run
     items: ItemStore
@@ -66,13 +77,13 @@ class RunWork:
     tally: WorkTally
 
     def finish(self) -> None:
-        """Write and publish every hour of the plan, then take its pairs out of pending and mark the run done.
+        """Write and publish every hour of the plan, remove its pairs from pending, and mark the run done.
 
         Raises:
-            LateError: The run is done already.
-            OutOfTimeError: There was not enough time.
+            RunAlreadyDoneError: Another process has finished the run.
+            RunOutOfTimeError: There is no time for the next step.
             LedgerCorruptError: The ledger contradicts the plan; an alert was sent.
-            UnavailableError: A call had no sure outcome.
+            UnavailableError: The outcome of a call is unknown.
         """
         plan = Plan.from_json(self.retrier.call(lambda: self.objects.get(self.run.plan_key)), self.run.plan_key)
         for hour in plan.hours:
@@ -89,17 +100,17 @@ class RunWork:
         try:
             self.retrier.call(lambda: self.items.update(done))
         except ConditionFailedError:
-            raise LateError from None
+            raise RunAlreadyDoneError from None
         self.tally.runs += 1
 
     def _check_time(self) -> None:
         if self.deadline.remaining_ms() < self.reserve_ms:
-            raise OutOfTimeError
+            raise RunOutOfTimeError
 
     def _hour(self, hour: PlanHour) -> None:
         key = published_key(hour.hour_s, self.run.shard, self.run.run)
         if self.retrier.call(lambda: self.items.get(Table.LEDGER, key)) is not None:
-            # Whoever published it had marked every pointer and put every file before.
+            # A process publishes an hour after it has marked every pointer and put every file.
             return
         free_or_ours = self._free_or_ours()
         staging = {commit_id: self._mark(hour.hour_s, commit_id, free_or_ours) for commit_id in hour.commits}
@@ -112,19 +123,19 @@ class RunWork:
         try:
             self.retrier.call(lambda: self.items.put(put))
         except ConditionFailedError:
-            # Published by another process, or by our own earlier attempt: its content is the same, from the plan.
+            # Another process published it, or our own earlier attempt: the plan fixes the content, so it is the same.
             return
         self.tally.hours += 1
         self.tally.files += len(files)
         self.tally.rows += published.rows
 
     def _free_or_ours(self) -> Condition:
-        """The pointer is there, and no other run has marked it."""
+        """Condition that the pointer exists and that no other run has marked it."""
         ours = Equals(attribute="run", value=run_name(self.run.shard, self.run.run))
         return AllOf((_THERE, AnyOf((Absent(attribute="run"), ours))))
 
     def _mark(self, hour_s: int, commit_id: str, condition: Condition) -> str:
-        """Mark a pointer as this run's; returns the staging key it names."""
+        """Mark a pointer for this run; returns the staging key that it names."""
         mark = Update(
             table=Table.LEDGER,
             key=pointer_key(hour_s, commit_id),
@@ -142,7 +153,7 @@ class RunWork:
         planned = LakeFile(key=key, rows=file.rows, bytes=file.bytes)
         if self.retrier.call(lambda: self.objects.head(key)) is not None:
             return planned
-        # A file is the largest step: an hour may have many.
+        # A file is the largest step, and an hour may have many files.
         self._check_time()
         try:
             self.retrier.call(lambda: self._write(hour_s, planned, staging_keys))
@@ -162,7 +173,7 @@ class RunWork:
 
     def _take_from_pending(self, commit_id: str, hours: list[int]) -> None:
         key = pending_key(self.run.shard, commit_id)
-        # Without the condition a late call would make an empty item that never goes.
+        # Without the condition, a late call would create an empty item that nothing ever deletes.
         taken = Update(
             table=Table.LEDGER,
             key=key,
@@ -184,7 +195,7 @@ class RunWork:
     def _late_or_corrupt(self, hour_s: int, what: str) -> NoReturn:
         item = self.retrier.call(lambda: self.items.get(Table.LEDGER, self.run.key))
         if item is not None and Run.from_item(item).state == "done":
-            raise LateError
+            raise RunAlreadyDoneError
         self._corrupt(hour_s, what)
 
     def _corrupt(self, hour_s: int, what: str) -> NoReturn:

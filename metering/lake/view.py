@@ -1,7 +1,7 @@
-"""The one exact view of everything accepted: published files, and staging for what is not published yet.
+"""The exact view of all accepted rows: published files, and staging objects of rows that are not published yet.
 
-docs/protocol.md, Reader of one hour. Published hours are read before pointers, and again after them; a missing staging
-object is a reason to start again, never to skip it.
+docs/protocol.md, Reader of one hour. Published files are read before pointers, and again after them. A reader that
+misses a staging object starts again; it never skips the object.
 """
 
 from __future__ import annotations
@@ -38,18 +38,44 @@ if TYPE_CHECKING:
     from metering.lake.rows import Group, RowQuery
     from metering.stores.items import ItemStore
     from metering.stores.objects import ObjectStore
-    from metering.stores.writes import Item, Value
+    from metering.stores.writes import Item
     from metering.usage.totals import Total, UsageKey
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class _Look:
+    """Items of an hour as they were read once: first its published files, then its pointers."""
+
+    published: list[Item]
+    pointers: list[Item]
+
+    @property
+    def published_keys(self) -> list[str]:
+        return _sort_keys(self.published)
+
+    @property
+    def keys(self) -> list[str]:
+        return _sort_keys([*self.published, *self.pointers])
+
+    def state(self, hour_s: int) -> HourState:
+        runs = {key.removeprefix(PUBLISHED_PREFIX) for key in self.published_keys}
+        files = [source for item in self.published for source in Published.from_item(item).sources]
+        staged = [
+            RowSource(key=pointer.staging_key, hour_s=hour_s, rows=pointer.rows, bytes=pointer.bytes, staged=True)
+            for pointer in map(Pointer.from_item, self.pointers)
+            if pointer.run not in runs
+        ]
+        return HourState(hour_s=hour_s, sources=(*files, *staged), keys=frozenset(self.keys))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LakeView:
-    """Reads hours.
+    """Gives one consistent view of the rows of an hour.
 
     Attributes:
-        attempts: How often one hour is begun again before the reader gives up; each needs a change under its feet.
+        attempts: Most attempts at one hour. Each retry means that the hour changed during the read.
     """
 
     items: ItemStore
@@ -59,47 +85,33 @@ class LakeView:
     attempts: int = 50
 
     def hour_between(self, hour_s: int) -> HourState:
-        """Interval-exact: all that was committed before this call, nothing that was committed after it returns.
+        """Interval-exact state: every commit from before this call is in it, and none from after its return.
 
         Raises:
             UnavailableError: The hour changed too often while it was read.
         """
-        for _ in range(self.attempts):
-            published = self._published(hour_s)
-            pointers = self._pointers(hour_s)
-            again = self._published(hour_s)
-            if _sort_keys(again) == _sort_keys(published):
-                return _state(hour_s, published, pointers)
-        raise _busy(hour_s)
+        return self._hour(hour_s, agrees=lambda _, seen: seen.published_keys == _sort_keys(self._published(hour_s)))
 
     def hour_snapshot(self, hour_s: int) -> HourState:
-        """Moment-exact: the state at one moment of this call.
+        """Moment-exact state: the hour as it was at one moment during this call.
 
         Raises:
             UnavailableError: The hour changed too often while it was read.
         """
-        before: list[Value] | None = None
-        for _ in range(self.attempts):
-            published = self._published(hour_s)
-            pointers = self._pointers(hour_s)
-            keys = _sort_keys([*published, *pointers])
-            if keys == before:
-                return _state(hour_s, published, pointers)
-            before = keys
-        raise _busy(hour_s)
+        return self._hour(hour_s, agrees=lambda before, seen: before is not None and before.keys == seen.keys)
 
     def read(self, hour_s: int, work: Callable[[HourState], T], *, exact: bool = False) -> T:
-        """Do something with the rows of an hour; begun again when a staging object goes away under it.
+        """Call `work` with the state of an hour; again with a new state when a staging object disappears meanwhile.
 
         Raises:
             UnavailableError: The hour changed too often while it was read.
-            LedgerCorruptError: A published file is gone, or a staging object that nothing supersedes.
+            LedgerCorruptError: A published file is gone, or a staging object that no published file replaces.
         """
         missing = ""
         for _ in range(self.attempts):
             state = self.hour_snapshot(hour_s) if exact else self.hour_between(hour_s)
             if any(source.key == missing for source in state.sources):
-                # Still named after it was missed once: it did not go because its rows are elsewhere.
+                # The hour still names it after it was missed once: its rows did not move to a published file.
                 raise LedgerCorruptError(f"{missing} is gone, and hour {hour_label(hour_s)} still needs it")
             try:
                 return work(state)
@@ -110,7 +122,7 @@ class LakeView:
         raise _busy(hour_s)
 
     def hour_totals(self, hour_s: int, query: RowQuery, *, exact: bool = False) -> dict[Group, Total]:
-        """Exact totals of an hour's rows by the columns of the query, counted from the rows."""
+        """Exact totals of an hour by the columns of the query, counted from the rows."""
         return self.read(hour_s, lambda state: self.reader.totals(state.sources, query), exact=exact)
 
     def hour_usage(self, hour_s: int) -> dict[UsageKey, Total]:
@@ -118,26 +130,38 @@ class LakeView:
         return usage_of(hour_s, self.hour_totals(hour_s, USAGE_QUERY))
 
     def totals(self, hours: Iterable[int], query: RowQuery) -> dict[Group, Total]:
-        """Exact totals over hours, each interval-exact. Across hours there is no common moment."""
+        """Exact totals over several hours. Each hour is interval-exact; they have no common moment."""
         totals: dict[Group, Total] = {}
         for hour_s in hours:
             add_totals(totals, self.hour_totals(hour_s, query))
         return totals
 
     def hours(self, *, from_s: int = 0, to_s: int | None = None) -> list[int]:
-        """Hours of `[from_s, to_s)` that have anything, in order.
+        """Hours of `[from_s, to_s)` that have rows, in order.
 
-        Pending is listed before the lake: a pair leaves pending only after its file is there.
+        Pending is listed before the lake: a pair leaves pending only after its file was put.
         """
         hours = self._pending_hours()
         hours.update(self._lake_hours(from_s, to_s))
         return sorted(hour_s for hour_s in hours if from_s <= hour_s and (to_s is None or hour_s < to_s))
 
     def first_hour_s(self) -> int | None:
-        """The first hour that has anything, or None; without listing the others of the lake."""
+        """The first hour that has rows, or None. The rest of the lake is not listed."""
         hours = self._pending_hours()
         hours.update(islice(self._lake_hours(0, None), 1))
         return min(hours, default=None)
+
+    def _hour(self, hour_s: int, *, agrees: Callable[[_Look | None, _Look], bool]) -> HourState:
+        """State of the first look that agrees. `agrees` is called with the previous look, or None, and the new one."""
+        before: _Look | None = None
+        for _ in range(self.attempts):
+            published = self._published(hour_s)
+            pointers = self._pointers(hour_s)
+            look = _Look(published=published, pointers=pointers)
+            if agrees(before, look):
+                return look.state(hour_s)
+            before = look
+        raise _busy(hour_s)
 
     def _pending_hours(self) -> set[int]:
         return {
@@ -148,7 +172,7 @@ class LakeView:
         }
 
     def _lake_hours(self, from_s: int, to_s: int | None) -> Iterator[int]:
-        """Hours that have a lake file; of a range, no other part of the lake is listed."""
+        """Hours that have a lake file, in order. Only the range's part of the lake is listed."""
         end = None if to_s is None else lake_prefix(-(-to_s // HOUR_S) * HOUR_S)
         for info in self.objects.list(LAKE_PREFIX, after=lake_prefix(max(from_s, 0))):
             if end is not None and info.key >= end:
@@ -166,24 +190,12 @@ class LakeView:
         return list(self.items.query(Table.LEDGER, pk, sk_from=POINTER_PREFIX, sk_to=AFTER_POINTERS))
 
 
-def _sort_keys(items: list[Item]) -> list[Value]:
-    return [item["sk"] for item in items]
-
-
-def _state(hour_s: int, published: list[Item], pointers: list[Item]) -> HourState:
-    runs = {sk.removeprefix(PUBLISHED_PREFIX) for sk in map(str, _sort_keys(published))}
-    files = [source for item in published for source in Published.from_item(item).sources]
-    staged = [
-        RowSource(key=pointer.staging_key, hour_s=hour_s, rows=pointer.rows, bytes=pointer.bytes, staged=True)
-        for pointer in map(Pointer.from_item, pointers)
-        if pointer.run not in runs
-    ]
-    keys = frozenset(map(str, _sort_keys([*published, *pointers])))
-    return HourState(hour_s=hour_s, sources=(*files, *staged), keys=keys)
+def _sort_keys(items: list[Item]) -> list[str]:
+    return [str(item["sk"]) for item in items]
 
 
 def _hour_of_key(key: str) -> int | None:
-    """None for what is no lake file: a folder that a console made, what an engine left."""
+    """Hour of a lake file; None for other objects, such as a console's folder or an engine's leftover."""
     try:
         _, date, hour, _ = key.split("/")
         return parse_hour(f"{date.removeprefix('dt=')}T{hour.removeprefix('hour=')}")

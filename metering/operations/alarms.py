@@ -1,7 +1,7 @@
-"""The catalogue of alarms: one entry an alarm, shared by the stacks that make them and the runbooks that explain them.
+"""Catalogue of alarms. The stacks create them from it, and each has a runbook of its name.
 
-Every alarm is a plain comparison of one metric, so that every emulator and every region can evaluate it. What pages
-comes from durable state, as a figure that the watch puts each minute, or from a native metric of the queue.
+Every alarm is a plain comparison of one metric, so that every emulator and every region can evaluate it. An alarm that
+pages looks at durable state, as a figure that the watch publishes each minute, or at a native metric of AWS.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ WATCH_NAMESPACE = "Metering/Watch"
 
 
 class Figure(StrEnum):
-    """What the watch measures; the values are metric names in `WATCH_NAMESPACE`, with the dimension `Stage`."""
+    """Figures that the watch measures: metric names in `WATCH_NAMESPACE`, with the dimension `Stage`."""
 
     DEAD_LETTERS = "DeadLetters"
     OLDEST_BATCH_AGE = "OldestBatchAge"
@@ -48,22 +48,23 @@ Statistic = Literal["Maximum", "Minimum", "Sum"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlarmSpec:
-    """One alarm. Its runbook is `docs/runbooks/<runbook>.md`.
+    """Alarm of the catalogue. Its runbook is `docs/runbooks/<runbook>.md`.
 
     Attributes:
-        name: Kebab case; the alarm in CloudWatch is `metering-<stage>-<name>`.
-        severity: `page` wakes somebody, `ticket` waits for the morning.
-        source: `watch`, `ingest_queue`, `dead_letter_queue`, or the function whose metric it is.
-        metric: Metric name in the source's namespace.
-        period_s, periods: It fires when the comparison was true in `periods` periods in a row.
-        missing: What a period without a figure counts as. Breaching only for the heartbeat.
-        meaning: One sentence, which the alert carries.
-        same_event_as: Alarm that the same event raises: both share that one's runbook.
+        name: Name in kebab case; the alarm in CloudWatch is `metering-<stage>-<name>`.
+        severity: `page` wakes the person on call; `ticket` waits for the morning.
+        origin: Publisher of the metric: `ingest_queue`, `dead_letter_queue`, `rollout`, or the name of a function.
+        metric: Name of the metric in the namespace of its origin.
+        period_s: Length of a period.
+        periods: Number of periods in a row in which the comparison must hold before the alarm fires.
+        missing: Treatment of a period without a figure. Only the heartbeat counts it as breaching.
+        meaning: Sentence that the alert carries.
+        same_event_as: Alarm that the same event raises; both share the runbook of that one.
     """
 
     name: str
     severity: Severity
-    source: str
+    origin: str
     metric: str
     threshold: int
     meaning: str
@@ -86,7 +87,7 @@ def _watch(
     return AlarmSpec(
         name=name,
         severity=severity,
-        source="watch",
+        origin="watch",
         metric=figure,
         threshold=threshold,
         meaning=meaning,
@@ -98,7 +99,7 @@ def _errors(function: str, severity: Severity, periods: int) -> AlarmSpec:
     return AlarmSpec(
         name=f"{function}-errors",
         severity=severity,
-        source=function,
+        origin=function,
         metric="Errors",
         threshold=1,
         meaning=f"The {function} function fails whole invocations.",
@@ -112,7 +113,7 @@ ALARMS: tuple[AlarmSpec, ...] = (
     AlarmSpec(
         name="dead-letter-queue",
         severity="page",
-        source="dead_letter_queue",
+        origin="dead_letter_queue",
         metric="ApproximateNumberOfMessagesVisible",
         threshold=1,
         meaning="Batches failed five times and wait in the dead-letter queue, unmetered.",
@@ -121,7 +122,7 @@ ALARMS: tuple[AlarmSpec, ...] = (
     AlarmSpec(
         name="oldest-message",
         severity="page",
-        source="ingest_queue",
+        origin="ingest_queue",
         metric="ApproximateAgeOfOldestMessage",
         threshold=15 * MINUTE_S,
         meaning="Batches wait in the ingest queue for longer than 15 minutes.",
@@ -201,7 +202,7 @@ ALARMS: tuple[AlarmSpec, ...] = (
     AlarmSpec(
         name="marker-life",
         severity="page",
-        source="watch",
+        origin="watch",
         metric=Figure.MARKER_LIFE_HEADROOM,
         threshold=0,
         comparison="LessThanThreshold",
@@ -227,7 +228,7 @@ ALARMS: tuple[AlarmSpec, ...] = (
     AlarmSpec(
         name="watch-silent",
         severity="page",
-        source="watch",
+        origin="watch",
         metric=Figure.HEARTBEAT,
         threshold=1,
         comparison="LessThanThreshold",
@@ -240,7 +241,7 @@ ALARMS: tuple[AlarmSpec, ...] = (
     AlarmSpec(
         name="rollout-failed",
         severity="ticket",
-        source="rollout",
+        origin="rollout",
         metric="FailedBuilds",
         threshold=1,
         meaning="The scheduled project that builds missing regions failed.",
@@ -255,8 +256,8 @@ ALARMS: tuple[AlarmSpec, ...] = (
     _errors("watch", "ticket", 3),
 )
 
-# What turns a deployment back: alarms that new code raises within a bake if it is wrong about money. That batches are
-# late is what the canaries of the bake find. CloudFormation takes five rollback triggers at most.
+# Alarms that turn a deployment back: new code that is wrong about money raises one of them within a bake. Late batches
+# are found by the canaries of the bake. CloudFormation takes at most five rollback triggers.
 ROLLBACK_ALARMS = (
     "aggregator-errors",
     "canary-doubled",

@@ -1,12 +1,13 @@
-"""Dead letters: why a batch died, until when putting it back still counts, and putting it back.
+"""Dead letters: the reason why each is there, the effect of a redrive, and the redrive.
 
-A redrive is safe to repeat, and to kill at any moment: a message is sent before it is deleted, and a batch that arrives
+A redrive is safe to repeat and to kill at any moment. A message is sent before it is deleted, and a batch that arrives
 twice is counted once, by its id.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from metering.commit.verdicts import Match, compare
@@ -28,26 +29,38 @@ if TYPE_CHECKING:
     from metering.stores.queues import Queue, ReceivedMessage
 
 _BATCH = 10
-# Long enough to look at a page of messages, short enough that a killed run does not hide them for long.
+# This time is long enough to look at a page of messages, and short enough that a killed run does not hide them long.
 _HIDDEN_S = 60
 _HIDDEN_MOST_S = 3_600
-# None of several receives found anything: the queue is empty, or nearly so.
+# A queue counts as empty after this many receives in a row without a message.
 _EMPTY_RECEIVES = 3
+
+
+class RedriveEffect(StrEnum):
+    """Effect that a redrive of one dead letter would have now."""
+
+    METER = "meter"
+    METER_IN_PART = "meter in part"
+    REFUSE = "refuse"
+    DUPLICATE = "duplicate"
+    CONFLICT = "conflict"
+    METER_NOTHING = "meter nothing"
+    """The id is metered. The records were not read, so it is a duplicate or a conflict."""
+    UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadLetter:
-    """One message in the dead-letter queue.
+    """Message in the dead-letter queue.
 
     Attributes:
-        batch_id: Empty if none can be read.
-        why: Best known reason that it is there, one sentence.
-        advice: What a redrive would do now: `meter`, `meter in part`, `refuse`, `duplicate`, `conflict`, `meter
-            nothing` (one of the last two), `unknown`.
-        records: Number of records, as far as known, else 0.
-        admitted_until_s: Until when a redrive meters all that it can meter now; None if it meters nothing, or if that
-            is not known.
-        kept_until_s: When the queue drops the message: a redrive must come before.
+        batch_id: Id of its batch; empty if none can be read.
+        why: Best known reason that it is there, in one sentence.
+        effect: Effect of a redrive now.
+        records: Number of records; 0 if unknown.
+        admitted_until_s: Epoch second until which a redrive meters every record that it can meter now; None if it
+            meters none, or if that is not known.
+        kept_until_s: Epoch second at which the queue drops the message. A redrive must come before.
     """
 
     message_id: str
@@ -56,7 +69,7 @@ class DeadLetter:
     sent_at_s: int
     receives: int
     why: str
-    advice: str
+    effect: RedriveEffect
     records: int
     admitted_until_s: int | None
     kept_until_s: int
@@ -64,13 +77,13 @@ class DeadLetter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Redriven:
-    """What a redrive did.
+    """Outcome of a redrive.
 
     Attributes:
-        task: Handle of a move task of the queue service, which goes on by itself; else None.
-        moved: Messages put back by us; those of a task are `waiting`.
-        waiting: Messages in the dead-letter queue when it began, approximately.
-        kept: Messages that the ingest queue did not take; they stay where they are.
+        task: Handle of the move task that the queue service carries out; None if we moved the messages.
+        moved: Messages that we put back. Those of a task count as `waiting` only.
+        waiting: Approximate number of dead letters when the redrive began.
+        kept: Messages that the ingest queue did not take. They stay dead letters.
     """
 
     task: str | None
@@ -79,60 +92,50 @@ class Redriven:
     kept: int = 0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeadLetters:
-    """The dead-letter queue of a region.
+    """Lists and redrives the dead letters of a region.
 
-    Args:
-        bucket: The region's own data bucket.
-        retention_s: How long the dead-letter queue keeps a message, counted from when it was first sent.
+    Attributes:
+        dead: Dead-letter queue.
+        bucket: Data bucket of the region.
+        retention_s: Time that the dead-letter queue keeps a message, counted from when it was first sent.
     """
 
-    def __init__(
-        self,
-        *,
-        dead: Queue,
-        ingest: Queue,
-        reader: BatchReader,
-        items: ItemStore,
-        clock: Clock,
-        admission: Admission,
-        bucket: str,
-        retention_s: int,
-    ) -> None:
-        self._dead = dead
-        self._ingest = ingest
-        self._reader = reader
-        self._items = items
-        self._clock = clock
-        self._admission = admission
-        self._bucket = bucket
-        self._retention_s = retention_s
+    dead: Queue
+    ingest: Queue
+    reader: BatchReader
+    items: ItemStore
+    clock: Clock
+    admission: Admission
+    bucket: str
+    retention_s: int
 
     def letters(
         self, *, limit: int, look: Callable[[Delivery], DeadLetter] | None = None, look_s: int = 0
     ) -> list[DeadLetter]:
-        """Up to `limit` dead letters, oldest first. They stay in the queue, and are hidden for the moment only.
+        """Look at up to `limit` dead letters, oldest first. They stay in the queue, and are hidden only meanwhile.
 
         Args:
-            limit: So many at most.
-            look: How to look at each of them; `glance` if it is None.
-            look_s: Seconds that one look may take.
+            limit: Most letters to look at.
+            look: Examines one letter; `glance` if None.
+            look_s: Seconds that one call of `look` may take.
         """
         seen: dict[str, ReceivedMessage] = {}
-        waiting = self._dead.depth().total
+        waiting = self.dead.depth().total
         hidden_s = min(_HIDDEN_S + limit * look_s, _HIDDEN_MOST_S)
         empty = 0
         try:
-            # The number of messages is no more than a hint.
+            # The queue's own count is approximate.
             while len(seen) < limit and empty < (_EMPTY_RECEIVES if len(seen) < waiting else 1):
-                received = self._dead.receive(min(_BATCH, limit - len(seen)), wait_s=1, visibility_s=hidden_s)
+                received = self.dead.receive(min(_BATCH, limit - len(seen)), wait_s=1, visibility_s=hidden_s)
                 fresh = {m.delivery.message_id: m for m in received if m.delivery.message_id not in seen}
                 seen.update({m.delivery.message_id: m for m in received})
                 empty = 0 if fresh else empty + 1
             letters = [(look or self.glance)(message.delivery) for message in seen.values()]
         finally:
             if seen:
-                self._dead.release([message.receipt for message in seen.values()])
+                self.dead.release([message.receipt for message in seen.values()])
         return sorted(letters, key=lambda letter: letter.sent_at_s)
 
     def redrive(
@@ -141,22 +144,22 @@ class DeadLetters:
         """Put dead letters back into the ingest queue.
 
         Args:
-            maximum: At most so many; None for all that were there when it began.
-            per_s: At most so many a second.
-            dry_run: Count, and move nothing.
-            by_hand: Receive, send and delete, although the queue service could move them itself.
+            maximum: Most messages to move; None for all that were there at the beginning.
+            per_s: Most messages to move in a second.
+            dry_run: Count only.
+            by_hand: Receive, send and delete here, even if the queue service could move them.
 
         Raises:
             OperationFailedError: `maximum` or `per_s` is not positive.
         """
         if (maximum is not None and maximum < 1) or (per_s is not None and per_s < 1):
             raise OperationFailedError("A redrive needs a maximum and a rate of at least 1.")
-        waiting = self._dead.depth().total
+        waiting = self.dead.depth().total
         if dry_run or waiting == 0:
             return Redriven(task=None, moved=0, waiting=waiting)
-        # The service's own task moves everything; it knows no maximum.
+        # The task of the queue service takes no maximum: it moves everything.
         if maximum is None and not by_hand:
-            task = self._dead.start_redrive(max_per_s=min(per_s or 500, 500))
+            task = self.dead.start_redrive(max_per_s=min(per_s or 500, 500))
             if task is not None:
                 return Redriven(task=task, moved=0, waiting=waiting)
         moved = kept = 0
@@ -165,17 +168,17 @@ class DeadLetters:
             kept += unsent
             moved += len(page) - unsent
             if per_s is not None:
-                self._clock.sleep_ms(len(page) * 1000 // per_s)
+                self.clock.sleep_ms(len(page) * 1000 // per_s)
         return Redriven(task=None, moved=moved, waiting=waiting, kept=kept)
 
     def _pages(self, maximum: int | None) -> Iterator[list[ReceivedMessage]]:
-        """Pages of messages that died before we began; one that dies again meanwhile is not moved in a circle."""
-        began_ms = self._clock.now_ms()
+        """Pages of messages that died before the redrive. A message that dies again meanwhile is not moved twice."""
+        began_ms = self.clock.now_ms()
         left = maximum
         empty = 0
         while empty < _EMPTY_RECEIVES and left != 0:
             size = _BATCH if left is None else min(_BATCH, left)
-            received = self._dead.receive(size, wait_s=1, visibility_s=_HIDDEN_S)
+            received = self.dead.receive(size, wait_s=1, visibility_s=_HIDDEN_S)
             page = [message for message in received if message.delivery.sent_at_ms < began_ms]
             self._release([message for message in received if message not in page])
             empty = 0 if page else empty + 1
@@ -184,45 +187,46 @@ class DeadLetters:
                 yield page
 
     def _move(self, page: list[ReceivedMessage]) -> int:
-        unsent = set(self._ingest.send_many([message.delivery.body for message in page]))
-        # Deleted only now: killed in between, the batch is in both queues, and counts once.
-        self._dead.delete_many([message.receipt for at, message in enumerate(page) if at not in unsent])
+        unsent = set(self.ingest.send_many([message.delivery.body for message in page]))
+        # A message is deleted after it was sent: a kill in between leaves it in both queues, and its batch counts once.
+        self.dead.delete_many([message.receipt for at, message in enumerate(page) if at not in unsent])
         self._release([message for at, message in enumerate(page) if at in unsent])
         return len(unsent)
 
     def _release(self, messages: list[ReceivedMessage]) -> None:
         if messages:
-            self._dead.release([message.receipt for message in messages])
+            self.dead.release([message.receipt for message in messages])
 
     def glance(self, delivery: Delivery) -> DeadLetter:
-        """What can be said of a dead letter without reading its records: one may have killed five workers."""
-        message = glance(delivery.body, bucket=self._bucket)
+        """Describe a dead letter without reading its records: reading them may have killed five workers."""
+        message = glance(delivery.body, bucket=self.bucket)
         batch_id = "" if isinstance(message, NoBatch | None) else message.batch_id
-        advice, why = _at_a_glance(message, self._marker(batch_id))
-        letter = self._letter(delivery, batch_id=batch_id, advice=advice, why=why)
+        effect, why = _at_a_glance(message, self._marker(batch_id))
+        letter = self._letter(delivery, batch_id=batch_id, effect=effect, why=why)
         if isinstance(message, NoBatch | None):
             return letter
         return replace(letter, source_id=message.source_id, records=message.record_count or 0)
 
     def examine(self, delivery: Delivery, allowance: Allowance) -> DeadLetter:
-        """What a redrive would do with a dead letter: reads it as a worker would, and may die as a worker would."""
+        """Find the effect of a redrive by reading the letter as a worker would. It may die as a worker would."""
         batch, why = self._read(delivery, allowance)
         batch_id = "" if isinstance(batch, NoBatch | None) else batch.batch_id
         marker = self._marker(batch_id)
         until_s: int | None = None
         if marker is not None and marker.verdict == "accepted":
-            advice, why = _of_metered(marker, batch)
+            effect, why = _of_metered(marker, batch)
         elif isinstance(batch, DecodedBatch):
-            advice, until_s = ("meter in part" if batch.refused else "meter"), self._admitted_until(batch)
+            effect = RedriveEffect.METER_IN_PART if batch.refused else RedriveEffect.METER
+            until_s = self._admitted_until(batch)
         else:
-            advice = "unknown" if batch is None else "refuse"
-        letter = self._letter(delivery, batch_id=batch_id, advice=advice, why=why)
+            effect = RedriveEffect.UNKNOWN if batch is None else RedriveEffect.REFUSE
+        letter = self._letter(delivery, batch_id=batch_id, effect=effect, why=why)
         if isinstance(batch, NoBatch | None):
             return letter
         return replace(letter, source_id=batch.source_id, records=batch.records, admitted_until_s=until_s)
 
-    def _letter(self, delivery: Delivery, *, batch_id: str, advice: str, why: str) -> DeadLetter:
-        """What is known of any letter."""
+    def _letter(self, delivery: Delivery, *, batch_id: str, effect: RedriveEffect, why: str) -> DeadLetter:
+        """Make a letter of the facts that every delivery has."""
         sent_at_s = delivery.sent_at_ms // 1000
         return DeadLetter(
             message_id=delivery.message_id,
@@ -231,25 +235,25 @@ class DeadLetters:
             sent_at_s=sent_at_s,
             receives=delivery.receive_count,
             why=why,
-            advice=advice,
+            effect=effect,
             records=0,
             admitted_until_s=None,
-            kept_until_s=sent_at_s + self._retention_s,
+            kept_until_s=sent_at_s + self.retention_s,
         )
 
     def _read(
         self, delivery: Delivery, allowance: Allowance
     ) -> tuple[DecodedBatch | RefusedBatch | NoBatch | None, str]:
-        # As a redrive would deliver it: sent now.
+        # A redrive would send it now.
         resent = Delivery(
             message_id=delivery.message_id,
             body=delivery.body,
-            sent_at_ms=self._clock.now_ms(),
+            sent_at_ms=self.clock.now_ms(),
             receive_count=1,
             sender_id=delivery.sender_id,
         )
         try:
-            batches = self._reader.read(resent, admission=self._admission, allowance=allowance).batches
+            batches = self.reader.read(resent, admission=self.admission, allowance=allowance).batches
         except OutOfTimeError:
             return None, "It takes too long to read here; a worker refuses it if it takes too long there."
         except UnavailableError as error:
@@ -262,33 +266,36 @@ class DeadLetters:
         return batch, "It can be read and metered: its workers failed, were throttled or ran out of time."
 
     def _marker(self, batch_id: str) -> Marker | None:
-        item = self._items.get(Table.LEDGER, marker_key(batch_id)) if batch_id else None
+        item = self.items.get(Table.LEDGER, marker_key(batch_id)) if batch_id else None
         return None if item is None else Marker.from_item(item)
 
     def _admitted_until(self, batch: DecodedBatch) -> int | None:
-        # The hour of the oldest record stands for its start: never too hopeful.
+        # The record starts no earlier than its hour does, so this time is never too late.
         hours = [key.hour_s for key in batch.usage]
-        return min(hours) + self._admission.window_s if hours else None
+        return min(hours) + self.admission.window_s if hours else None
 
 
-def _at_a_glance(message: BatchMessage | NoBatch | None, marker: Marker | None) -> tuple[str, str]:
-    """What a redrive would do and why it died, as far as its message and the marker of its id tell."""
+def _at_a_glance(message: BatchMessage | NoBatch | None, marker: Marker | None) -> tuple[RedriveEffect, str]:
+    """Effect of a redrive and reason of the death, as far as the message and the marker of its id tell."""
     if message is None:
-        return "unknown", "Its message takes a closer look; --deep reads it."
+        return RedriveEffect.UNKNOWN, "Its message takes a closer look; --deep reads it."
     if isinstance(message, NoBatch):
-        return "refuse", f"It is no batch: {message.why}."
+        return RedriveEffect.REFUSE, f"It is no batch: {message.why}."
     if marker is not None and marker.verdict == "accepted":
-        return "meter nothing", "Its id is metered; --deep tells whether this is a copy or other content."
+        return RedriveEffect.METER_NOTHING, "Its id is metered; --deep tells whether this is a copy or other content."
     if message.problems:
         reason, detail = message.problems[0]
-        return "refuse", f"Not settled in time; it would now be refused: {reason} ({detail})."
+        return RedriveEffect.REFUSE, f"Not settled in time; it would now be refused: {reason} ({detail})."
     if marker is not None:
-        return "unknown", f"It was refused before ({marker.reason}); --deep tells whether it would be again."
-    return "unknown", "Its workers failed, were throttled or ran out of time; --deep reads it."
+        return (
+            RedriveEffect.UNKNOWN,
+            f"It was refused before ({marker.reason}); --deep tells whether it would be again.",
+        )
+    return RedriveEffect.UNKNOWN, "Its workers failed, were throttled or ran out of time; --deep reads it."
 
 
-def _of_metered(marker: Marker, batch: DecodedBatch | RefusedBatch | NoBatch | None) -> tuple[str, str]:
-    """What a redrive does to a message whose batch id is metered, and why."""
+def _of_metered(marker: Marker, batch: DecodedBatch | RefusedBatch | NoBatch | None) -> tuple[RedriveEffect, str]:
+    """Effect of a redrive of a message whose batch id is metered, and its reason."""
     if isinstance(batch, DecodedBatch | RefusedBatch) and compare(marker, batch) is Match.OTHER:
-        return "conflict", "Other content is metered under its id; a redrive keeps this one in quarantine."
-    return "duplicate", "Its batch is metered already; this is another copy of it."
+        return RedriveEffect.CONFLICT, "Other content is metered under its id; a redrive keeps this one in quarantine."
+    return RedriveEffect.DUPLICATE, "Its batch is metered already; this is another copy of it."

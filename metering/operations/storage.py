@@ -1,4 +1,4 @@
-"""What the bucket costs, and what the same records would cost as one JSON or one gzip object a batch."""
+"""Storage cost of the bucket, and of the same records as one JSON or one gzip object for each batch."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
     from metering.lake.batch_sizes import BatchSizer, BatchSizes
     from metering.lake.view import LakeView
     from metering.ledger.row_sources import RowSource
-    from metering.operations.storage_prices import StoragePrices
+    from metering.operations.list_prices import StoragePrices
     from metering.stores.items import ItemStore
     from metering.stores.objects import ObjectStore
 
 _KEPT = (LAKE_PREFIX, STAGING_PREFIX, RUNS_PREFIX)
-# The cleaner removes a staging object a day after its run; so it costs a thirtieth of a month.
+# The cleaner removes a staging object a day after its run, so it costs a thirtieth of a month.
 _STAGING_MONTHS = Decimal(1) / 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrefixStorage:
-    """Objects below one prefix in one storage class. `usd_month` is what they cost from now on."""
+    """Objects below one prefix in one storage class. `usd_month` is their cost for a month from now."""
 
     prefix: str
     storage_class: str
@@ -38,11 +38,11 @@ class PrefixStorage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alternative:
-    """One way to keep the same records.
+    """Way to keep the same records.
 
     Attributes:
-        usd_month: Storage for a month.
-        usd_requests: Requests to get them there, once.
+        usd_month: Cost of their storage for a month.
+        usd_requests: Cost of the requests that store them, once.
     """
 
     name: str
@@ -54,11 +54,14 @@ class Alternative:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StorageReport:
-    """Storage now, and compared.
+    """Storage as it is, compared with two alternatives.
 
     Attributes:
-        lake_records, lake_bytes: Published records, and the size of their files.
-        ours, json, gzip: The accepted records in the three ways.
+        lake_records: Number of published records.
+        lake_bytes: Size of their files.
+        ours: The accepted records as the service keeps them.
+        json: The accepted records as one JSON object for each batch.
+        gzip: The accepted records as one gzip object for each batch.
     """
 
     prices: StoragePrices
@@ -71,18 +74,18 @@ class StorageReport:
     gzip: Alternative
 
     def saving(self, than: Alternative) -> Decimal:
-        """Share of the monthly storage cost that we save, 0 to 1."""
+        """Share of the monthly storage cost of `than` that `ours` saves, at most 1; negative if `ours` costs more."""
         return 1 - self.ours.usd_month / than.usd_month if than.usd_month else Decimal(0)
 
     def saving_with_requests(self, than: Alternative) -> Decimal:
-        """The same, with the requests in the first month's bill."""
+        """Same share over the first month, whose bill has the requests as well."""
         theirs = than.usd_month + than.usd_requests
         return 1 - (self.ours.usd_month + self.ours.usd_requests) / theirs if theirs else Decimal(0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StorageReporter:
-    """Makes the report. It reads every row: a job for people."""
+    """Makes the storage report. It reads every row, so people run it and no schedule does."""
 
     items: ItemStore
     objects: ObjectStore
@@ -91,7 +94,7 @@ class StorageReporter:
     prices: StoragePrices
 
     def report(self) -> StorageReport:
-        """Look at every object, every commit and every row."""
+        """Read every object's size, every commit and every row, and add up their cost."""
         prefixes = self._prefixes()
         sizes = self.sizer.measure(self.view)
         sources = [s for hour_s in self.view.hours() for s in self.view.hour_between(hour_s).sources]
@@ -137,7 +140,7 @@ class StorageReporter:
         )
 
     def _requests_usd(self, sources: Sequence[RowSource]) -> Decimal:
-        """PUTs of staging, write-ahead and lake objects, and the compactor's GETs: one a commit and hour."""
+        """Cost of the PUTs of staging, write-ahead and lake objects, and of one GET for each commit and hour."""
         puts = sum(not source.staged for source in sources)
         gets = 0
         for item in self.items.scan(Table.LEDGER):

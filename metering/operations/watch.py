@@ -1,15 +1,15 @@
-"""The watch: what alarms need to know, read from durable state and published as plain figures."""
+"""Watch: reads durable state and publishes the figures that alarms compare."""
 
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from metering.audit.freshness import Freshness
 from metering.errors import UnavailableError
 from metering.hours import rfc3339
+from metering.intake.admission import shortest_marker_life_s
 from metering.ledger.conflicts import CONFLICT_PK, conflict_of
 from metering.ledger.contradictions import Contradictions
 from metering.ledger.notes.canary_runs import CANARY_PK, CanaryRun, CanaryVerdict, canary_key
@@ -20,68 +20,52 @@ from metering.ledger.runs import Run, run_key
 from metering.ledger.shards import known_shards
 from metering.operations.alarms import Figure
 from metering.stores.writes import Put, Table
-from metering.units import DAY_S, HOUR_S
+from metering.units import HOUR_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from metering.audit.freshness import Freshness
     from metering.stores.clock import Clock
     from metering.stores.items import ItemStore
     from metering.stores.queues import Queue, QueueFacts
     from metering.stores.telemetry import Gauges
 
-# Conflicts and doubled canaries count for this long: an alarm on them goes out by itself afterwards.
+# Conflicts and doubled canaries count for this long. The alarm clears itself afterwards.
 RECENT_S = 2 * HOUR_S
-# Notes of a kind that are read at a time, the newest first. Who sends must not decide how long the watch reads.
+# Most notes of a kind that one run reads, newest first. Senders must not decide how long the watch reads.
 _NOTES_READ = 2_000
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Watch:
     """Measures every figure once and publishes all of them.
 
-    Args:
+    Attributes:
+        dead: Dead-letter queue.
+        freshness: Keeps what reports need to know, and remembers applied commits from one run to the next.
         shards: Compaction shards of the stage.
-        window_s, marker_life_s: As the functions have them.
+        window_s: Admission window of the stage.
+        marker_life_s: Time that a marker lives after acceptance.
     """
 
-    def __init__(
-        self,
-        *,
-        items: ItemStore,
-        ingest: Queue,
-        dead: Queue,
-        queue_facts: QueueFacts,
-        gauges: Gauges,
-        clock: Clock,
-        shards: int,
-        window_s: int,
-        marker_life_s: int,
-    ) -> None:
-        self._items = items
-        self._ingest = ingest
-        self._dead = dead
-        self._queue_facts = queue_facts
-        self._gauges = gauges
-        self._clock = clock
-        self._shards = shards
-        self._window_s = window_s
-        self._marker_life_s = marker_life_s
-        self._freshness = Freshness(
-            items=items,
-            ingest=ingest,
-            dead=dead,
-            queue_facts=queue_facts,
-            clock=clock,
-            shards=shards,
-            window_s=window_s,
-        )
+    items: ItemStore
+    ingest: Queue
+    dead: Queue
+    queue_facts: QueueFacts
+    gauges: Gauges
+    clock: Clock
+    freshness: Freshness
+    shards: int
+    window_s: int
+    marker_life_s: int
 
     def run(self) -> Mapping[Figure, int]:
-        """Measure and publish. The heartbeat is left out if a figure could not be measured: somebody must look.
+        """Measure and publish. If a figure could not be measured, the heartbeat is left out, so that its alarm fires.
 
         Raises:
-            UnavailableError: Nothing could be published.
-            LedgerCorruptError: An item cannot be read; what does not depend on it was published.
+            UnavailableError: The figures could not be published.
+            LedgerCorruptError: An item cannot be read. The figures that do not depend on it were published.
         """
         figures: dict[Figure, int] = {}
         contradictions = Contradictions()
@@ -93,13 +77,13 @@ class Watch:
                 measured += 1
         if measured == len(measures):
             figures[Figure.HEARTBEAT] = 1
-        self._gauges.publish({figure.value: value for figure, value in figures.items()})
+        self.gauges.publish({figure.value: value for figure, value in figures.items()})
         contradictions.tell()
         return figures
 
     def _measures(self) -> tuple[Callable[[], dict[Figure, int]], ...]:
         return (
-            lambda: {Figure.DEAD_LETTERS: self._dead.depth().total},
+            lambda: {Figure.DEAD_LETTERS: self.dead.depth().total},
             self._oldest_batch,
             self._canary,
             self._commits,
@@ -111,25 +95,25 @@ class Watch:
         )
 
     def _state(self) -> WatchState:
-        item = self._items.get(Table.LEDGER, WATCH_KEY)
+        item = self.items.get(Table.LEDGER, WATCH_KEY)
         if item is not None:
             return WatchState.from_item(item)
-        # It never saw the queue empty: what is in it may be of any age.
+        # This is the first run. It has not seen the queue empty, so a message in it may be of any age.
         state = WatchState(first_s=self._now_s(), queue_empty_s=0)
-        self._items.put(Put(table=Table.LEDGER, item=state.to_item()))
+        self.items.put(Put(table=Table.LEDGER, item=state.to_item()))
         return state
 
     def _oldest_batch(self) -> dict[Figure, int]:
-        """Age as the queue service says it; else since the queue was last seen empty or a canary came through it.
+        """Age by the queue service; if it gives none, the time since the queue was empty or a canary passed through it.
 
-        Of a queue that was never seen empty it counts from the first run of the watch.
+        Of a queue that was never seen empty, the age counts from the first run of the watch.
         """
         state = self._state()
-        if self._ingest.depth().total == 0:
+        if self.ingest.depth().total == 0:
             seen = replace(state, queue_empty_s=self._now_s())
-            self._items.put(Put(table=Table.LEDGER, item=seen.to_item()))
+            self.items.put(Put(table=Table.LEDGER, item=seen.to_item()))
             return {Figure.OLDEST_BATCH_AGE: 0}
-        age_s = self._queue_facts.oldest_age_s()
+        age_s = self.queue_facts.oldest_age_s()
         if age_s is None:
             good = self._last_good_canary()
             passed_s = max(state.first_s, state.queue_empty_s, 0 if good is None else good.sent_s)
@@ -141,7 +125,7 @@ class Watch:
         good = self._last_good_canary()
         since_s = state.first_s if good is None else max(good.settled_s, state.first_s)
         recent = canary_key(self._now_s() - RECENT_S).sk
-        notes = self._items.query(Table.LEDGER, CANARY_PK, sk_from=recent, descending=True)
+        notes = self.items.query(Table.LEDGER, CANARY_PK, sk_from=recent, descending=True)
         runs = [CanaryRun.from_item(item) for item in islice(notes, _NOTES_READ)]
         return {
             Figure.CANARY_AGE: max(self._now_s() - since_s, 0),
@@ -149,15 +133,15 @@ class Watch:
         }
 
     def _last_good_canary(self) -> CanaryRun | None:
-        for item in islice(self._items.query(Table.LEDGER, CANARY_PK, descending=True), _NOTES_READ):
+        for item in islice(self.items.query(Table.LEDGER, CANARY_PK, descending=True), _NOTES_READ):
             run = CanaryRun.from_item(item)
             if run.verdict is CanaryVerdict.GOOD:
                 return run
         return None
 
     def _commits(self) -> dict[Figure, int]:
-        """Also leaves for reports what the same look at them says."""
-        waiting = self._freshness.keep()
+        """Also keeps the freshness for reports, which the same reading gives."""
+        waiting = self.freshness.keep()
         open_since_ms = [commit.created_at_ms for commit in waiting.open]
         return {
             Figure.OPEN_COMMITS: len(open_since_ms),
@@ -168,8 +152,8 @@ class Watch:
 
     def _runs(self) -> dict[Figure, int]:
         planned: list[int] = []
-        for shard in known_shards(self._items, self._shards):
-            for item in self._items.query(Table.LEDGER, run_key(shard, 0).pk, descending=True):
+        for shard in known_shards(self.items, self.shards):
+            for item in self.items.query(Table.LEDGER, run_key(shard, 0).pk, descending=True):
                 run = Run.from_item(item)
                 if run.state == "planned":
                     planned.append(run.planned_at_ms)
@@ -178,7 +162,7 @@ class Watch:
 
     def _reconciliation(self) -> dict[Figure, int]:
         state = self._state()
-        item = self._items.get(Table.LEDGER, RECONCILIATION_KEY)
+        item = self.items.get(Table.LEDGER, RECONCILIATION_KEY)
         known = Reconciliation(finished_s=0, hours=0, differences=0) if item is None else Reconciliation.from_item(item)
         last_s = max(known.finished_s, state.first_s)
         since_s = known.backlog.since_s
@@ -190,8 +174,8 @@ class Watch:
         }
 
     def _sources(self) -> dict[Figure, int]:
-        """As the reconciler summed them up: there may be more of them than can be read each minute."""
-        item = self._items.get(Table.LEDGER, SOURCES_KEY)
+        """Sums that the reconciler keeps: there may be too many sources to read each minute."""
+        item = self.items.get(Table.LEDGER, SOURCES_KEY)
         known = SourceFigures() if item is None else SourceFigures.from_item(item)
         return {
             Figure.SILENT_SOURCES: known.silent,
@@ -201,18 +185,18 @@ class Watch:
         }
 
     def _conflicts(self) -> dict[Figure, int]:
-        """Distinct ones; at least so many if there are more notes than are read."""
+        """Number of distinct conflicts, a lower bound if there are more notes than one run reads."""
         recent = rfc3339(self._now_s() - RECENT_S)
-        notes = self._items.query(Table.LEDGER, CONFLICT_PK, sk_from=recent, descending=True)
+        notes = self.items.query(Table.LEDGER, CONFLICT_PK, sk_from=recent, descending=True)
         return {Figure.CONFLICTS: len({conflict_of(item) for item in islice(notes, _NOTES_READ)})}
 
     def _headroom(self) -> dict[Figure, int]:
-        """Seconds that a marker outlives the last copy of its batch by, beyond the margin of a day."""
-        needed_s = self._window_s + self._queue_facts.longest_retention_s() + DAY_S
-        return {Figure.MARKER_LIFE_HEADROOM: self._marker_life_s - needed_s}
+        """Seconds by which a marker outlives the last copy of its batch, beyond the margin of a day."""
+        needed_s = shortest_marker_life_s(self.window_s, self.queue_facts.longest_retention_s())
+        return {Figure.MARKER_LIFE_HEADROOM: self.marker_life_s - needed_s}
 
     def _age_s(self, since_ms: list[int]) -> int:
-        return max((self._clock.now_ms() - min(since_ms)) // 1000, 0) if since_ms else 0
+        return max((self.clock.now_ms() - min(since_ms)) // 1000, 0) if since_ms else 0
 
     def _now_s(self) -> int:
-        return self._clock.now_ms() // 1000
+        return self.clock.now_ms() // 1000

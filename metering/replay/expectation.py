@@ -1,6 +1,7 @@
-"""What given records must add up to, computed by plain sums and a small table of its own.
+"""Totals that the service must report for given records, computed by plain sums and a table of its own.
 
-Nothing here uses the classification or aggregation of the service: agreement with it is evidence.
+This module uses neither the classification (`metering/usage/usage_types.py`) nor the aggregation of the service, so its
+agreement with them is evidence. To add a usage type here, read the contract and not that module.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _PREFIXES: dict[str, str] = dict(re.findall(r"(\S+)=(\S+)", _PREFIX_LIST))
 
 
 def expected_usage_type(record: Mapping[str, object]) -> str:
-    """Usage type that a valid record of the contract must be metered as."""
+    """Usage type under which a valid record of the contract must be metered."""
     if record.get("usage_type"):
         return str(record["usage_type"])
     outward = record["direction"] == "out"
@@ -50,7 +51,7 @@ def expected_usage_type(record: Mapping[str, object]) -> str:
 
 
 def expected_totals(records: Iterable[Mapping[str, object]]) -> dict[UsageKey, Total]:
-    """Exact totals of valid records of the contract, an hour and key."""
+    """Exact totals of valid records of the contract, by hour and key."""
     sums: dict[UsageKey, list[int]] = {}
     for record in records:
         start_s = start_of(record)
@@ -69,7 +70,7 @@ def expected_totals(records: Iterable[Mapping[str, object]]) -> dict[UsageKey, T
 
 
 def start_of(record: Mapping[str, object], field: str = "start") -> int:
-    """Epoch seconds of a record's `start` (or `end`), given as epoch seconds, RFC 3339 or datetime."""
+    """Epoch seconds of a record's `start` or `end`, which may be epoch seconds, RFC 3339 text or a datetime."""
     value = record[field]
     if isinstance(value, int):
         return value

@@ -1,4 +1,4 @@
-"""Bad input: what a producer's bug, an old agent or an attacker sends, and what must come of it."""
+"""Bad input, as a producer's bug, an old agent or an attacker sends it, with the verdict that it must get."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from metering.replay.records import Records
 
-# Texts that replace a valid record; each must be refused alone. `%d` makes them differ from batch to batch.
+# Texts that replace a valid record. Each must be refused without its neighbours. `%d` makes each text unique.
 BAD_RECORDS: tuple[str, ...] = (
     '"a text, not an object, number %d"',
     '{"account_id":"12345","service":"AmazonEC2","resource_id":"i-%d","direction":"out","from":"us-east-1",'
@@ -54,8 +54,9 @@ class BadMessage:
     """A message that must be refused as a whole.
 
     Attributes:
-        batch_id: Empty if none can be read from it.
-        reason: Why; empty if more than one reason is right.
+        batch_id: Empty if the service cannot read one.
+        reason: The reason that the service must give; empty if several are right.
+        upload: Object to put before the message is sent.
     """
 
     body: str
@@ -66,7 +67,7 @@ class BadMessage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Victim:
-    """A valid batch about to be spoilt."""
+    """A valid batch that a fault spoils."""
 
     envelope: Envelope
     records: Records
@@ -75,7 +76,7 @@ class Victim:
 
 
 def spoil_records(texts: Sequence[str], rng: random.Random, number: int) -> tuple[list[str], frozenset[int]]:
-    """Replace up to a quarter of the records by bad ones, never all; returns the texts and the bad positions."""
+    """Replace up to a quarter of the records, but never all, by bad ones; returns the texts and the bad positions."""
     count = min(rng.randint(1, max(1, len(texts) // 4)), len(texts) - 1)
     places = frozenset(rng.sample(range(len(texts)), count))
     spoilt = [

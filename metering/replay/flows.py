@@ -1,7 +1,7 @@
-"""Kinds of traffic that a replay makes, each with the usage type that AWS bills it as.
+"""Kinds of traffic that a replay makes, each with the usage type under which AWS bills it.
 
-The usage types are written out from the billing documentation, not computed: a replay must not share code with what it
-proves.
+The usage types are copied from the billing documentation and not computed by `metering/usage/usage_types.py`, because a
+replay must not share code with the service that it checks.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 
 class Flow(NamedTuple):
-    """One kind of traffic. `usage_type` is what it must be metered as; `own` says that the record names it itself."""
+    """One kind of traffic. It must be metered under `usage_type`; `own` says that its records name that type."""
 
     service: str
     direction: str

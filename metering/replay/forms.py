@@ -1,4 +1,4 @@
-"""Batches as they travel: message bodies, and the objects that bodies point to or that announce themselves."""
+"""Forms in which batches travel: message bodies, objects that bodies point to, and objects that announce themselves."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Upload:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Envelope:
-    """What a message says beside its records. Without a sequence it names no source either."""
+    """Fields of a message other than its records. Without a sequence the message names no source either."""
 
     batch_id: str
     source_id: str
@@ -42,13 +42,13 @@ class Envelope:
     record_count: int
 
     def head(self) -> str:
-        """The JSON object, open at its end."""
+        """The JSON object without its closing brace."""
         source = "" if self.sequence is None else f'"source_id":"{self.source_id}","sequence":{self.sequence},'
         return f'{{"schema":"{SCHEMA}","batch_id":"{self.batch_id}",{source}"record_count":{self.record_count}'
 
 
 def inline_body(envelope: Envelope, texts: Sequence[str]) -> str:
-    """A message with its records in it."""
+    """Message with its records inside."""
     return f'{envelope.head()},"records":[{",".join(texts)}]}}'
 
 
@@ -65,7 +65,7 @@ def cloud_event(body: str, batch_id: str, source_id: str) -> str:
 
 
 def pointer_body(envelope: Envelope, upload: Upload, bucket: str, form: Form) -> str:
-    """A message that points to `upload`, with the digest of what is stored there."""
+    """Message that points to `upload`, with the digest of the stored bytes."""
     name, _, packing = form.suffix.partition(".")
     location = {
         "bucket": bucket,
@@ -78,7 +78,7 @@ def pointer_body(envelope: Envelope, upload: Upload, bucket: str, form: Form) ->
 
 
 def object_body(texts: Sequence[str], records: Records, form: Form) -> bytes:
-    """The records as an object of the given form. Parquet takes them from `records`, the others from `texts`."""
+    """Object of the given form. Parquet takes the records from `records`, the other formats from `texts`."""
     if form.suffix == "parquet":
         return _parquet(records)
     lines = "".join(f"{text}\n" for text in texts).encode()

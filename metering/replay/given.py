@@ -1,4 +1,4 @@
-"""Real traffic: records of files, cut into batches, moved to now, with what they must add up to."""
+"""Real traffic: records from files, cut into batches, moved to the present, with the totals that they must give."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 _HOUR_S = 3_600
-# A day less than the admission window: so long may the replay and its queue take.
+# One day under the admission window of 35 days, which leaves a day for sending and queueing.
 _LONGEST_S = 34 * 86_400
 
 _NEEDED = ("account_id", "service", "resource_id", "direction", "from", "to", "bytes", "start", "end")
 _ANY_TIME = Admission(window_s=1 << 50, ahead_s=1 << 50, floor_s=0)
-# Wrong records that are named; all of them are counted.
+# Most wrong records that an error names; it counts all of them.
 _SHOWN = 5
 
 SAMPLE = Path(__file__).parent / "samples" / "aws-bill-lines" / "records.ndjson"
@@ -40,7 +40,7 @@ Record = dict[str, object]
 
 
 class InputError(OperationFailedError):
-    """A file that holds no records of the contract, or ones that no replay can send."""
+    """A file cannot be replayed: it has no records, or records that no replay can send."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +48,7 @@ class GivenRecords:
     """Records as they were read.
 
     Attributes:
-        name: What batch ids start with: the same records give the same ids.
+        name: Prefix of the batch ids. It follows from the records, so the same records give the same ids.
     """
 
     name: str
@@ -68,12 +68,12 @@ class GivenRecords:
             yield Shipment(sent=sent, body=body)
 
     def shifted_to(self, now_s: int) -> GivenRecords:
-        """The same, moved by whole hours so that the newest hour is the last whole one before `now_s`.
+        """The records moved by whole hours, so that the newest hour is the last whole one before `now_s`.
 
         Hours keep their distance, so totals by hour keep their shape.
 
         Raises:
-            InputError: They span more than fits into the admission window.
+            InputError: The records span more time than the admission window.
         """
         starts = [start_of(record) for record in self.records]
         newest = max(starts) - max(starts) % _HOUR_S
@@ -89,10 +89,10 @@ class GivenRecords:
 
 
 def read_records(paths: Sequence[Path]) -> GivenRecords:
-    """Records of NDJSON (`.ndjson`, `.jsonl`, `.json`) or Parquet files, in order.
+    """Read the records of files, in order: `.parquet` is Parquet, every other file is NDJSON.
 
     Raises:
-        InputError: A file cannot be read, or holds something else.
+        InputError: A file cannot be read, or has wrong records; or no file has a record.
     """
     records = [record for path in paths for record in _read(path)]
     if not records:
@@ -141,7 +141,7 @@ def _plain(value: object) -> object:
 
 
 def _problem(record: object) -> str:
-    """Why a record cannot be sent; empty if it can. Its age is no problem here: it may be moved yet."""
+    """Reason not to send a record; empty if there is none. Its age does not count, because it may be moved."""
     if not isinstance(record, dict):
         return record if isinstance(record, str) else "not a JSON object"
     missing = [name for name in _NEEDED if name not in record]
@@ -155,7 +155,7 @@ def _problem(record: object) -> str:
     if problems:
         return ": ".join(problems[0])
     try:
-        # The sender's own count reads fewer spellings than the service.
+        # The count of the sender understands fewer spellings than the service.
         expected_totals([record])
         start_of(record, "end")
     except (ValueError, KeyError, TypeError) as error:

@@ -1,4 +1,4 @@
-"""Valid synthetic records of one batch: drawn from a seed, written as JSON or columns, summed on the side."""
+"""Valid synthetic records of a batch: drawn from a seed, written as JSON or columns, and summed independently."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from metering.usage.totals import Total, UsageKey
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
 _HOUR_S = 3_600
 _SLOT_S = 300
@@ -23,7 +23,7 @@ _RESOURCES = 8
 
 
 class Row(NamedTuple):
-    """One record: place of its key, number of its resource, five-minute slot of its hour."""
+    """One record: place of its kind, number of its resource, bytes, five-minute slot of its hour."""
 
     key: int
     resource: int
@@ -32,7 +32,7 @@ class Row(NamedTuple):
 
 
 class Kind(NamedTuple):
-    """What the records of one usage key share."""
+    """Common part of the records of one usage key."""
 
     account_id: str
     flow: Flow
@@ -57,7 +57,7 @@ class Records:
         ]
 
     def columns(self) -> dict[str, list[str] | list[int]]:
-        """The same as columns of the contract; `start` and `end` as epoch seconds."""
+        """The records as columns of the contract, with `start` and `end` in epoch seconds."""
         kinds = [self.kinds[row.key] for row in self.rows]
         flows = [kind.flow for kind in kinds]
         starts = [kind.hour_s + row.slot * _SLOT_S for kind, row in zip(kinds, self.rows, strict=True)]
@@ -77,7 +77,7 @@ class Records:
         }
 
     def totals(self) -> dict[UsageKey, Total]:
-        """What they add up to: plain sums, an hour and key."""
+        """Totals of the records by hour and key, as plain sums."""
         sums = [[0, 0] for _ in self.kinds]
         for row in self.rows:
             entry = sums[row.key]
@@ -92,23 +92,23 @@ class Records:
         return totals
 
     def changed(self) -> Records:
-        """Other content: the same, but the first record has one byte more. So no two of their totals are equal."""
+        """Records with other content and another total: the first one has one byte more."""
         first = self.rows[0]
         return Records(self.kinds, [first._replace(bytes=first.bytes + 1), *self.rows[1:]])
 
     def without(self, positions: frozenset[int]) -> Records:
-        """Those not at `positions`."""
+        """The records without those at `positions`."""
         return Records(self.kinds, [row for place, row in enumerate(self.rows) if place not in positions])
 
 
-class RecordSource:
+class RecordGenerator:
     """Draws the records of batches.
 
     Args:
         accounts: Account ids, the busiest first.
-        accounts_per_batch: A batch touches up to so many.
-        keys_per_batch: Usage keys in a batch at most.
-        mean_bits: Bytes are uniform below 2 to this power.
+        accounts_per_batch: Most accounts in a batch.
+        keys_per_batch: Most usage keys in a batch.
+        mean_bits: Bytes of a record are uniform below 2 to this power.
     """
 
     def __init__(
@@ -118,11 +118,11 @@ class RecordSource:
         self._accounts_per_batch = accounts_per_batch
         self._keys = keys_per_batch
         self._bits = mean_bits
-        # Zipf: the n-th account has 1/n of the traffic of the first.
+        # Zipf's law: the n-th account has 1/n of the traffic of the first.
         self._weights = list(accumulate(1 / (place + 1) for place in range(len(accounts))))
 
     def draw(self, rng: random.Random, count: int, hours: Sequence[int]) -> Records:
-        """`count` records that start in `hours` (epoch seconds of their starts)."""
+        """Draw `count` records that start in `hours`, which are epoch seconds of hour starts."""
         chosen = list(dict.fromkeys(self._account(rng) for _ in range(rng.randint(1, self._accounts_per_batch))))
         pairs = len(chosen) * len(FLOWS)
         kinds = [
@@ -135,7 +135,7 @@ class RecordSource:
         return self._accounts[bisect.bisect(self._weights, rng.random() * self._weights[-1])]
 
     def _row(self, rng: random.Random, key: int) -> Row:
-        # One draw for all fields: drawing is most of what a replay's processor does.
+        # One draw serves all fields, because drawing takes most of a replay's processor time.
         bits = rng.getrandbits(self._bits + 16)
         size, rest = bits >> 16, bits & 0xFFFF
         return Row(key, rest % _RESOURCES, size, (rest >> 3) % _SLOTS)
@@ -158,9 +158,3 @@ def _times(hour_s: int) -> list[str]:
     label = hour_label(hour_s)
     ends = [f"{label}:{minute:02d}:00Z" for minute in range(5, 60, 5)] + [rfc3339(hour_s + _HOUR_S)]
     return [f',"start":"{label}:{slot * 5:02d}:00Z","end":"{ends[slot]}"}}' for slot in range(_SLOTS)]
-
-
-def record_dicts(records: Records) -> list[Mapping[str, str | int]]:
-    """Each record as a mapping, for tests."""
-    columns = records.columns()
-    return [{name: values[place] for name, values in columns.items()} for place in range(len(records.rows))]

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Form(StrEnum):
-    """How a batch reaches the service."""
+    """Form in which a batch reaches the service."""
 
     INLINE = "inline"
     CLOUD_EVENT = "cloud_event"
@@ -26,30 +26,33 @@ class Form(StrEnum):
 
     @property
     def dropped(self) -> bool:
-        """The object announces itself; there is no message of the producer's."""
+        """Whether the object announces itself, without a message from the producer."""
         return self.value.startswith("drop.")
 
     @property
     def suffix(self) -> str:
-        """End of the object's key."""
+        """Suffix of the object's key."""
         return self.value.removeprefix("drop.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
-    """What traffic looks like. Shares are parts of all messages, 0 to 1.
+    """Shape of synthetic traffic. Shares are parts of all messages, 0 to 1.
 
     Attributes:
+        about: One sentence for people.
+        batches: Number of messages, copies and conflicts included, unless the caller says another.
+        records_per_batch: Number of records in each batch.
         accounts: Number of accounts; the first ones have most of the traffic.
-        accounts_per_batch: A batch touches up to so many.
-        keys_per_batch: Distinct usage keys in a batch at most.
-        hours: Records start in the last so many hours.
+        accounts_per_batch: Most accounts in a batch.
+        keys_per_batch: Most distinct usage keys in a batch.
+        hours: Number of hours, the newest included, in which records start.
         mean_bits: Bytes of a record are uniform below 2 to this power.
         forms: Weight of each form.
-        duplicates: Further copies of batches that were sent.
-        conflicts: Other content under ids that were sent.
-        late: Batches of old records: one half days old, but admitted; of the other half, each record is too late.
-        malformed: One half is refused as a whole; in the other, some records are.
+        duplicates: Share of copies of earlier batches.
+        conflicts: Share of messages with other content under the id of an earlier batch.
+        late: Share of batches of old records. Half of them are days old but admitted; the others are too late.
+        malformed: Share of bad batches. Half of them are refused as a whole; the others have some bad records.
     """
 
     about: str
@@ -71,7 +74,7 @@ _ALL_FORMS = dict.fromkeys(Form, 3) | {Form.INLINE: 60, Form.CLOUD_EVENT: 10}
 
 SCENARIOS: dict[str, Scenario] = {
     "mixed": Scenario(
-        about="Everything that happens: all forms, copies, conflicts, late, malformed and partly malformed batches.",
+        about="All forms, copies, conflicts, and late, malformed and partly malformed batches.",
         forms=_ALL_FORMS,
         duplicates=0.05,
         conflicts=0.01,
@@ -88,7 +91,7 @@ SCENARIOS: dict[str, Scenario] = {
         hours=1,
     ),
     "load-5": Scenario(
-        about="As load, with 5 usage keys a batch.",
+        about="As load, but with 5 usage keys a batch.",
         batches=10_000,
         accounts=500,
         accounts_per_batch=5,
@@ -96,7 +99,7 @@ SCENARIOS: dict[str, Scenario] = {
         hours=1,
     ),
     "load-1": Scenario(
-        about="As load, with 1 usage key a batch.",
+        about="As load, but with 1 usage key a batch.",
         batches=10_000,
         accounts=500,
         accounts_per_batch=1,

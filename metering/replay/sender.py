@@ -1,4 +1,4 @@
-"""Sends shipments over several connections at a steady rate, and says what was sent."""
+"""The sender of a replay: it sends shipments over several connections at a steady rate, and reports what was sent."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from metering.stores.objects import ObjectStore
     from metering.stores.queues import Queue
 
-# SendMessageBatch: 10 messages, 1 MiB in all.
+# Limits of SendMessageBatch: 10 messages, 1 MiB in all.
 _GROUP_MESSAGES = 10
 _GROUP_BYTES = MIB
 _ATTEMPTS = 6
@@ -30,11 +30,11 @@ _BACKOFF_S = 0.2
 
 
 class SendingFailedError(OperationFailedError):
-    """Something was not taken.
+    """The queue or bucket did not take a message or an object.
 
     Attributes:
-        detail: What the queue or bucket said.
-        batch_ids: Of the messages of which it is not known whether they were sent; empty where one has no id yet.
+        detail: Answer of the queue or bucket.
+        batch_ids: Batches that may or may not have been sent; an entry is empty if its batch has no id yet.
     """
 
     def __init__(self, detail: str, batch_ids: Sequence[str]) -> None:
@@ -53,7 +53,7 @@ class SendingFailedError(OperationFailedError):
 
 @dataclass(slots=True, kw_only=True)
 class _Failures:
-    """Groups that were not taken, and the first reason."""
+    """Groups that were not taken, with the first error."""
 
     error: UnavailableError | None = None
     shipments: list[Shipment] = field(default_factory=list)
@@ -61,7 +61,7 @@ class _Failures:
     def take(
         self, group: list[Shipment], future: Future[list[SentBatch]], sent: Callable[[Sequence[SentBatch]], None]
     ) -> None:
-        """Tell of a group, or keep it if it failed."""
+        """Report a group that was sent, or keep it if it failed."""
         try:
             lines = future.result()
         except UnavailableError as error:
@@ -71,44 +71,42 @@ class _Failures:
             sent(lines)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Sender:
-    """Sends messages, objects first.
+    """Sends shipments, each object before its message.
 
-    Args:
+    Attributes:
         queue: The ingest queue.
         objects: The data bucket.
-        bucket: Its name: part of the id of a dropped object's batch.
-        threads: Connections at work.
-        rate_per_s: Messages a second at most; None for as fast as possible.
+        bucket: Name of the data bucket, which is part of the id of a dropped object's batch.
+        threads: Number of connections.
+        rate_per_s: Most messages a second; None for no limit.
     """
 
-    def __init__(
-        self, *, queue: Queue, objects: ObjectStore, bucket: str, threads: int = 8, rate_per_s: float | None = None
-    ) -> None:
-        self._queue = queue
-        self._objects = objects
-        self._bucket = bucket
-        self._threads = threads
-        self._rate_per_s = rate_per_s
+    queue: Queue
+    objects: ObjectStore
+    bucket: str
+    threads: int = 8
+    rate_per_s: float | None = None
 
     def send(self, shipments: Iterable[Shipment], sent: Callable[[Sequence[SentBatch]], None]) -> int:
-        """Send all of them; returns their number. `sent` is told of each group, in order, from this thread.
+        """Send all shipments; returns their number. `sent` is called for each group, in order, from this thread.
 
-        After a failure nothing more is begun, and `sent` is still told of what was on its way.
+        After a failure no further group is begun, and `sent` is still called for the groups that were on their way.
 
         Raises:
-            SendingFailedError: The queue or bucket did not take something, however often it was tried.
+            SendingFailedError: The queue or bucket refused a group after all attempts.
         """
         number = 0
         waiting: deque[tuple[list[Shipment], Future[list[SentBatch]]]] = deque()
         failed = _Failures()
         began = time.monotonic()
-        with ThreadPoolExecutor(self._threads, thread_name_prefix="replay") as pool:
+        with ThreadPoolExecutor(self.threads, thread_name_prefix="replay") as pool:
             for group in _groups(shipments):
                 self._pace(began, number)
                 waiting.append((group, pool.submit(self._send_group, group)))
                 number += len(group)
-                while len(waiting) > 2 * self._threads or (waiting and waiting[0][1].done()):
+                while len(waiting) > 2 * self.threads or (waiting and waiting[0][1].done()):
                     failed.take(*waiting.popleft(), sent)
                 if failed.error is not None:
                     break
@@ -119,8 +117,8 @@ class Sender:
         return number
 
     def _pace(self, began: float, number: int) -> None:
-        if self._rate_per_s is not None:
-            time.sleep(max(0.0, began + number / self._rate_per_s - time.monotonic()))
+        if self.rate_per_s is not None:
+            time.sleep(max(0.0, began + number / self.rate_per_s - time.monotonic()))
 
     def _send_group(self, group: Sequence[Shipment]) -> list[SentBatch]:
         lines = [self._put(shipment) for shipment in group]
@@ -133,11 +131,11 @@ class Sender:
         raise UnavailableError("sqs.SendMessageBatch", f"{len(bodies)} messages were not taken")
 
     def _send_bodies(self, bodies: list[str], *, last: bool) -> list[str]:
-        """Those that must be sent again. What was taken although its reply was lost comes twice, which is harmless."""
+        """Bodies that must be sent again. A message whose reply was lost is sent twice, which is harmless."""
         if not bodies:
             return []
         try:
-            return [bodies[position] for position in self._queue.send_many(bodies)]
+            return [bodies[position] for position in self.queue.send_many(bodies)]
         except UnavailableError:
             if last:
                 raise
@@ -153,7 +151,7 @@ class Sender:
     def _upload(self, upload: Upload) -> str:
         for attempt in range(_ATTEMPTS):
             try:
-                return self._objects.upload(upload.key, upload.body)
+                return self.objects.upload(upload.key, upload.body)
             except UnavailableError:
                 if attempt == _ATTEMPTS - 1:
                     raise
@@ -161,8 +159,8 @@ class Sender:
         raise AssertionError("the last attempt returns or raises")
 
     def _dropped(self, sent: SentBatch, key: str, etag: str) -> SentBatch:
-        # The contract's identity of an object that announces itself, written out here a second time on purpose.
-        identity = "\n".join((self._bucket, key, etag))
+        # The contract's id of an object that announces itself. It is computed here a second time on purpose.
+        identity = "\n".join((self.bucket, key, etag))
         return replace(sent, batch_id=f"s3:{hashlib.sha256(identity.encode()).hexdigest()}")
 
 

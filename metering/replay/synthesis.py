@@ -1,7 +1,7 @@
-"""Synthetic traffic: a seed, a scenario and an hour give one sequence of messages, with what must come of each.
+"""Synthetic traffic: a seed, a scenario and an hour give one sequence of messages, each with its expected verdict.
 
-Batch ids name scenario, seed and hour, so the same replay in the same hour sends the same batches again (all of them
-duplicates then), and one in another hour sends others.
+Batch ids name scenario, seed and hour. So the same replay in the same hour sends the same batches again, which are all
+duplicates then, and a replay in another hour sends other batches.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from metering.audit.verify.manifest import SentBatch, body_digest
 from metering.hours import hour_label
 from metering.replay.faults import BAD_MESSAGES, BadMessage, Victim, spoil_records
 from metering.replay.forms import Envelope, Upload, cloud_event, inline_body, object_body, pointer_body
-from metering.replay.records import Records, RecordSource
+from metering.replay.records import RecordGenerator, Records
 from metering.replay.scenarios import Form, Scenario
 
 if TYPE_CHECKING:
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 _HOUR_S = 3_600
 _DAY_S = 86_400
 _SOURCES = 8
-# Copies and conflicts are of one of the last so many batches.
+# Number of latest batches from which copies and conflicts are drawn.
 _REMEMBERED = 200
-# Days old, but admitted; and too old whatever the clock says meanwhile (the window is 35 days).
+# Ages in days, for a window of 35 days: admitted, and too old. The margins absorb the time that a replay takes.
 _LATE_DAYS = (2, 33)
 _TOO_LATE_DAYS = (36, 60)
 
@@ -36,9 +36,9 @@ class Shipment:
     """One message on its way.
 
     Attributes:
-        body: Empty if only an object is put, which announces itself.
-        upload: Put before the message is sent.
-        sent: Its line in the manifest; the batch id of a dropped object is known when it is put.
+        body: Message body; empty if an object announces itself.
+        upload: Object to put before the message is sent.
+        sent: Line of the manifest. The batch id of a dropped object is filled in once the object is put.
     """
 
     sent: SentBatch
@@ -48,7 +48,7 @@ class Shipment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Shipped:
-    """A batch that copies and conflicts can be made of."""
+    """A batch of which copies and conflicts can be made."""
 
     shipment: Shipment
     envelope: Envelope
@@ -56,13 +56,13 @@ class _Shipped:
 
 
 class Synthesis:
-    """Messages of a scenario, drawn one by one.
+    """Messages of a scenario, drawn one by one. It keeps the latest batches, to make copies and conflicts of them.
 
     Args:
-        name: What batch ids start with; see `run_name`.
-        scenario: What traffic looks like.
-        seed: Same seed, same traffic.
-        base_hour_s: The newest hour that records start in.
+        name: Prefix of the batch ids; see `replay_name`.
+        scenario: Shape of the traffic.
+        seed: Seed of all draws; the same seed gives the same traffic.
+        base_hour_s: Newest hour in which records start.
         bucket: The region's data bucket.
     """
 
@@ -72,7 +72,7 @@ class Synthesis:
         self._seed = seed
         self._base_hour_s = base_hour_s
         self._bucket = bucket
-        self._source = RecordSource(
+        self._generator = RecordGenerator(
             [account_id(seed, number) for number in range(scenario.accounts)],
             accounts_per_batch=scenario.accounts_per_batch,
             keys_per_batch=scenario.keys_per_batch,
@@ -84,7 +84,7 @@ class Synthesis:
         self._sequences = [0] * _SOURCES
 
     def shipments(self, batches: int) -> Iterator[Shipment]:
-        """`batches` messages, copies and conflicts included."""
+        """Make `batches` messages, copies and conflicts included."""
         for number in range(batches):
             yield self._next(random.Random(f"{self._seed}/{number}"), number)  # noqa: S311  # repeatable, no secret
 
@@ -108,7 +108,7 @@ class Synthesis:
         return [self._base_hour_s - _HOUR_S * back for back in range(self._scenario.hours)]
 
     def _good(self, rng: random.Random, number: int, hours: Sequence[int]) -> Shipment:
-        records = self._source.draw(rng, self._scenario.records_per_batch, hours)
+        records = self._generator.draw(rng, self._scenario.records_per_batch, hours)
         form = rng.choices(self._forms, self._weights)[0]
         envelope = self._envelope(rng, number, sequenced=not form.dropped)
         sent = SentBatch(
@@ -124,7 +124,7 @@ class Synthesis:
     def _conflict(self, rng: random.Random) -> Shipment:
         choice = self._recent[rng.randrange(len(self._recent))]
         if not choice.shipment.sent.batch_id:
-            # A dropped object's id is made of its content: there is no other content under it.
+            # The id of a dropped object follows from its content, so it cannot have other content.
             return _copy(choice.shipment)
         self._recent.remove(choice)
         records = choice.records.changed()
@@ -136,7 +136,7 @@ class Synthesis:
         hours = [self._base_hour_s - _DAY_S * rng.randint(first, last) - _HOUR_S * rng.randrange(24) for _ in range(2)]
         if admitted:
             return self._good(rng, number, hours)
-        records = self._source.draw(rng, self._scenario.records_per_batch, hours)
+        records = self._generator.draw(rng, self._scenario.records_per_batch, hours)
         envelope = self._envelope(rng, number)
         sent = SentBatch(
             batch_id=envelope.batch_id, expect="rejected", records=len(records.rows), metered=0, reason="too_late"
@@ -144,7 +144,7 @@ class Synthesis:
         return Shipment(sent=sent, body=inline_body(envelope, records.texts))
 
     def _malformed(self, rng: random.Random, number: int) -> Shipment:
-        records = self._source.draw(rng, self._scenario.records_per_batch, self._recent_hours())
+        records = self._generator.draw(rng, self._scenario.records_per_batch, self._recent_hours())
         victim = Victim(
             envelope=self._envelope(rng, number, sequenced=False), records=records, bucket=self._bucket, number=number
         )
@@ -153,7 +153,7 @@ class Synthesis:
     def _partly(self, rng: random.Random, number: int) -> Shipment:
         if self._scenario.records_per_batch < 2:  # one to refuse, one to meter
             return self._malformed(rng, number)
-        records = self._source.draw(rng, self._scenario.records_per_batch, self._recent_hours())
+        records = self._generator.draw(rng, self._scenario.records_per_batch, self._recent_hours())
         texts, places = spoil_records(records.texts, rng, number)
         kept = records.without(places)
         envelope = self._envelope(rng, number)
@@ -187,7 +187,7 @@ class Synthesis:
     def _envelope(self, rng: random.Random, number: int, *, sequenced: bool = True) -> Envelope:
         source = rng.randrange(_SOURCES)
         sequence = self._sequences[source]
-        # A number that ends in no marker would be a gap that nobody can fill.
+        # A number without a marker would be a gap for ever, so a batch that gets none takes no number.
         self._sequences[source] += sequenced
         return Envelope(
             batch_id=f"{self._name}-{number:06d}",
@@ -197,13 +197,13 @@ class Synthesis:
         )
 
 
-def run_name(scenario: str, seed: int, base_hour_s: int) -> str:
-    """What all batch ids of a replay start with: `mixed-7-2026112413`."""
+def replay_name(scenario: str, seed: int, base_hour_s: int) -> str:
+    """Prefix of all batch ids of a replay, `mixed-7-2026112413`."""
     return f"{scenario}-{seed}-{hour_label(base_hour_s).replace('-', '').replace('T', '')}"
 
 
 def account_id(seed: int, number: int) -> str:
-    """A made-up account: the digit 9, three digits of the seed, eight of the number."""
+    """Made-up account id: the digit 9, three digits of the seed, eight digits of the number."""
     return f"9{seed % 1_000:03d}{number:08d}"
 
 

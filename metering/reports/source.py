@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from metering.hours import hour_of, month_of
 from metering.lake.rows import USAGE_COLUMNS, RowQuery, TimeSlice, usage_of
-from metering.ledger.frozen_months import frozen_month
+from metering.ledger.frozen_months import read_frozen_month
 from metering.reports.usage_table import UsageRow, UsageTable, usage_values
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import ZERO, Total
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from metering.lake.rows import Group
     from metering.lake.view import LakeView
-    from metering.ledger.closed_months import ClosedMonth
+    from metering.ledger.frozen_months import FrozenMonth
     from metering.reports.usage_table import UsageQuery
     from metering.stores.items import ItemStore
     from metering.stores.objects import ObjectStore
@@ -93,10 +93,10 @@ class ReportSource:
         hours = self.view.hours(from_s=query.from_s, to_s=query.end_s(now_s=now_s))
         return (hour_s for hour_s in hours if month_of(hour_s) not in without)
 
-    def _frozen(self, query: UsageQuery, now_s: int) -> dict[str, ClosedMonth]:
+    def _frozen(self, query: UsageQuery, now_s: int) -> dict[str, FrozenMonth]:
         """Closed months in which anything that the query wants may be booked: corrections, too, are frozen one day."""
         months = [month for month in self._months(query, now_s) if month >= _FIRST_MONTH]
-        known = {month: frozen_month(self.items, self.objects, month) for month in months}
+        known = {month: read_frozen_month(self.items, self.objects, month) for month in months}
         return {month: closed for month, closed in known.items() if closed is not None}
 
     def _months(self, query: UsageQuery, now_s: int) -> list[str]:

@@ -1,4 +1,7 @@
-"""Where bytes come from and go to: a region, a zone of a region, the internet, or CloudFront."""
+"""Locations, the two sides of a transfer: a region, a zone of a region, the internet, or CloudFront.
+
+To add a kind of location, follow `metering/usage/README.md`.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +11,17 @@ from typing import NamedTuple
 INTERNET = "internet"
 CLOUDFRONT = "cloudfront"
 
-# A usage key holds up to four region names and has to fit DynamoDB's 1,024 bytes of sort key. The longest real name
-# has 14 characters.
+# A usage key holds up to four region names and has to fit into the 1,024 bytes of a DynamoDB sort key. The longest real
+# name has 14 characters.
 MAX_REGION_CHARS = 64
 
 _REGION = re.compile(r"[a-z]{2,}(-[a-z]+)+-[0-9]+")
 _ZONE_ID = re.compile(r"[a-z0-9-]{1,32}")
 _ZONE_NAME = re.compile(r"[a-z]{2,}(-[a-z]+)+-[0-9]+[a-z]")
 
-# Partitions other than the commercial one, by the beginning of their regions' names. This is about how traffic is
-# billed, by names that may be unknown here; endpoints and ARNs never come from it.
+# Partitions other than the commercial one, by the prefix of their regions' names (botocore's partitions.json has the
+# same, as regular expressions). The table only serves classification, also of regions that are not known here;
+# endpoints and ARNs never come from it. `metering/replay/expectation.py` has a second table on purpose.
 _PARTITIONS = (
     ("cn-", "aws-cn"),
     ("us-gov-", "aws-us-gov"),
@@ -38,7 +42,7 @@ class Location(NamedTuple):
 
 
 def parse_location(text: str) -> Location | str:
-    """The location that `text` names, or what is wrong with it."""
+    """Parse a location of the contract; returns its problem, as a text, if it is not one."""
     if text in (INTERNET, CLOUDFRONT):
         return Location(text, "", "")
     region, slash, zone = text.partition("/")
@@ -56,10 +60,10 @@ def parse_location(text: str) -> Location | str:
 
 
 def is_region(name: str) -> bool:
-    """Whether `name` is a region's, known or not."""
+    """Whether `name` has the form of a region's name; the region need not be known."""
     return len(name) <= MAX_REGION_CHARS and _REGION.fullmatch(name) is not None
 
 
 def partition_of(region: str) -> str:
-    """Partition of a region for billing, by its name: `aws` unless the name begins like another one's."""
+    """Partition of a region by the prefix of its name; `aws` for every other name."""
     return next((partition for prefix, partition in _PARTITIONS if region.startswith(prefix)), "aws")

@@ -1,4 +1,4 @@
-"""Usage: exact totals an hour and key. Sums are Python ints, so they hold any number of bytes (I8)."""
+"""Usage: exact totals by hour and key. Sums are Python ints, so they hold any number of bytes (I8)."""
 
 from __future__ import annotations
 
@@ -9,14 +9,11 @@ from metering.units import DAY_S
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
 K = TypeVar("K")
 
 
 class UsageKey(NamedTuple):
-    """What a total is kept for. A NamedTuple, because the aggregation hashes millions of them.
+    """Key of a total. It is a NamedTuple, because the aggregation hashes millions of keys.
 
     `hour_s` is the booked hour. `corrects_s` is None, except for a late record of a closed month, which is booked in
     the hour it was processed and names its own hour here (I6).
@@ -31,22 +28,22 @@ class UsageKey(NamedTuple):
     corrects_s: int | None = None
 
     def of_day(self) -> UsageKey:
-        """The same for the first hour of its day: an item of the usage table holds all hours of one."""
+        """The key for the first hour of its day, because an item of the usage table holds all hours of a day."""
         return UsageKey(self.hour_s - self.hour_s % DAY_S, *self[1:])
 
 
 class Total(NamedTuple):
-    """A sum over records: exact number of bytes and of records. Deltas may be negative (repair)."""
+    """Exact sum over records: their number of bytes, and their number. A delta of a repair may be negative."""
 
     bytes: int
     records: int
 
     def plus(self, other: Total) -> Total:
-        """Sum of both."""
+        """Sum of two totals."""
         return Total(self.bytes + other.bytes, self.records + other.records)
 
     def minus(self, other: Total) -> Total:
-        """Difference of both."""
+        """Difference of two totals."""
         return Total(self.bytes - other.bytes, self.records - other.records)
 
 
@@ -54,7 +51,7 @@ ZERO = Total(0, 0)
 
 
 def add_totals(into: dict[K, Total], totals: Mapping[K, Total]) -> None:
-    """Add totals, key by key, to those already there."""
+    """Add `totals` to `into`, key by key."""
     for key, total in totals.items():
         before = into.get(key)
         into[key] = total if before is None else before.plus(total)

@@ -1,4 +1,9 @@
-"""AWS usage types of data transfer (CONTRACT, usage type)."""
+"""AWS usage types of data transfer, by the table in docs/contract.md (usage type).
+
+`metering/replay/expectation.py` states the same table a second time, and `metering/replay/flows.py` writes its results
+out: both are independent of this module, so that their agreement proves something. To add a usage type, follow
+`metering/usage/README.md`.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +22,12 @@ if TYPE_CHECKING:
 
 EXPLICIT_USAGE_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9:._-]{0,127}")
 
-# Its prefix is left out where it would stand alone, as AWS does.
+# Where the prefix of this region would stand alone, AWS leaves it out.
 _BARE_REGION = "us-east-1"
 
 
 class Classified(NamedTuple):
-    """A usage type, and the regions in it whose billing prefix is not known (their names stand in)."""
+    """A usage type, and its regions without a known billing prefix, whose names stand in for it."""
 
     usage_type: str
     unknown_regions: frozenset[str]
@@ -30,18 +35,18 @@ class Classified(NamedTuple):
 
 @cache
 def billing_prefixes() -> Mapping[str, str]:
-    """Region -> billing prefix (`us-west-2` -> `USW2`), from the table that ships with the package."""
+    """Billing prefix of each known region (`us-west-2`: `USW2`), as the data-transfer pages of AWS list them."""
     text = resources.files("metering.usage").joinpath("billing_prefixes.json").read_text(encoding="utf-8")
     return cast("dict[str, str]", json.loads(text))
 
 
 def classify(direction: str, from_location: Location, to_location: Location) -> Classified:
-    """Usage type of a transfer, seen from its metered side.
+    """Usage type of a transfer, seen from its metered side, which must be a region.
 
     Args:
-        direction: `out`: `from_location` is metered; `in`: `to_location` is. That side must be a region.
-        from_location: Where the bytes came from.
-        to_location: Where they went.
+        direction: `out` if `from_location` is metered, `in` if `to_location` is.
+        from_location: Origin of the bytes.
+        to_location: Destination of the bytes.
     """
     metered, peer = (from_location, to_location) if direction == "out" else (to_location, from_location)
     way = "Out" if direction == "out" else "In"

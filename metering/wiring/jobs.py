@@ -1,4 +1,4 @@
-"""The lake's jobs over one region's stores, as the functions and the command line both run them."""
+"""Jobs over the lake of one region, as functions and commands run them."""
 
 from __future__ import annotations
 
@@ -17,23 +17,24 @@ from metering.commit.finisher import Finisher
 from metering.lake.cleaner import Cleaner
 from metering.lake.compactor import Compactor
 from metering.lake.orphans import OrphanCleaner, quarantine_age_s
-from metering.lake.parquet.reader import ParquetLakeReader
 from metering.lake.parquet.writer import ParquetLakeWriter
 from metering.lake.plan import CompactionPolicy
-from metering.lake.view import LakeView
 from metering.stores.retrying import Retrier
+from metering.wiring.lake import lake_view
 
 if TYPE_CHECKING:
+    from metering.lake.view import LakeView
     from metering.settings import Settings
     from metering.stores.clock import Clock, Entropy
     from metering.stores.items import ItemStore
     from metering.stores.objects import ObjectStore
     from metering.stores.telemetry import Alerts, Metrics
+    from metering.wiring.ports import ServicePorts
 
 
 @dataclass(frozen=True)
 class LakeJobs:
-    """Each job is made on first use."""
+    """Jobs of one region, each made on first use."""
 
     items: ItemStore
     objects: ObjectStore
@@ -44,12 +45,8 @@ class LakeJobs:
     settings: Settings
 
     @cached_property
-    def reader(self) -> ParquetLakeReader:
-        return ParquetLakeReader(self.objects)
-
-    @cached_property
     def view(self) -> LakeView:
-        return LakeView(items=self.items, objects=self.objects, reader=self.reader, shards=self.settings.shards)
+        return lake_view(self.items, self.objects, shards=self.settings.shards)
 
     @cached_property
     def policy(self) -> CompactionPolicy:
@@ -60,7 +57,7 @@ class LakeJobs:
         return self.compactor_of(self.policy)
 
     def compactor_of(self, policy: CompactionPolicy) -> Compactor:
-        """A compactor with another idea of what is due."""
+        """Build a compactor that decides by `policy` which hours are due."""
         return Compactor(
             items=self.items,
             objects=self.objects,
@@ -161,7 +158,7 @@ class LakeJobs:
             items=self.items,
             objects=self.objects,
             view=self.view,
-            reader=self.reader,
+            reader=self.view.reader,
             compactor=self.compactor,
             reconciler=self.reconciler,
             clock=self.clock,
@@ -173,3 +170,16 @@ class LakeJobs:
     @cached_property
     def _retrier(self) -> Retrier:
         return Retrier(clock=self.clock, entropy=self.entropy, attempts=self.settings.attempts)
+
+
+def lake_jobs(ports: ServicePorts, metrics: Metrics) -> LakeJobs:
+    """Build the lake's jobs of a region."""
+    return LakeJobs(
+        items=ports.items,
+        objects=ports.objects,
+        clock=ports.clock,
+        entropy=ports.entropy,
+        metrics=metrics,
+        alerts=ports.alerts,
+        settings=ports.settings,
+    )

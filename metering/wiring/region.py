@@ -1,4 +1,4 @@
-"""A region's stores, queues and topics as ports, wired in one place for the functions and for people's commands."""
+"""Ports to the stores, queues and topics of a region, for functions and commands."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from metering.adapters.aws.alerts import SnsAlerts
 from metering.adapters.aws.dynamodb.items import DynamoDbItemStore
 from metering.adapters.aws.queue_facts import SqsQueueFacts
 from metering.adapters.aws.queues import SqsQueue
+from metering.adapters.aws.runtime import SystemClock, SystemEntropy
 from metering.adapters.aws.s3.objects import S3ObjectStore
 from metering.ledger.format_version import check_format
 from metering.stores.writes import Table
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class ResourceNames(Protocol):
-    """What a region's resources are called: `Settings` in a function, `RegionResources` for who looks at the stacks."""
+    """Names of a region's resources: `Settings` in a function, `RegionResources` from the outputs of the stacks."""
 
     @property
     def ledger_table(self) -> str: ...
@@ -39,10 +40,22 @@ class ResourceNames(Protocol):
 
 @dataclass(frozen=True)
 class RegionPorts:
-    """Ports to what `names` names, each made on first use."""
+    """Ports to the resources that `names` names, each made on first use."""
 
     clients: Clients
     names: ResourceNames
+
+    @property
+    def region(self) -> str:
+        return self.clients.access.region
+
+    @cached_property
+    def clock(self) -> SystemClock:
+        return SystemClock()
+
+    @cached_property
+    def entropy(self) -> SystemEntropy:
+        return SystemEntropy()
 
     @cached_property
     def items(self) -> DynamoDbItemStore:

@@ -1,6 +1,6 @@
 """Every parser on the way in, fed with damage: always a verdict, never an exception, in bounded time and memory.
 
-`FUZZ_ROUNDS=100000 pytest tests/fuzz` looks longer; what it finds goes to `corpus/`.
+`make fuzz` looks longer, with ROUNDS as long as you like; what it finds goes to `corpus/`.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metering.intake.batches import DecodedBatch, NoBatch, RefusedBatch
-from metering.intake.reader import ReadLimits
 from metering.intake.reasons import Reason
+from metering.intake.work import ReadLimits
 from metering.units import MIB
 from tests.fuzz.mutation import mutated
 from tests.fuzz.seeds import bodies, objects

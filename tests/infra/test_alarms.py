@@ -61,7 +61,7 @@ def _statements_of_topic(data: dict[str, Any], topic: str) -> list[dict[str, Any
 
 
 def _lets_cloudwatch_publish(statement: dict[str, Any]) -> bool:
-    return (
+    return bool(
         statement["Effect"] == "Allow"
         and statement["Principal"] == {"Service": "cloudwatch.amazonaws.com"}
         and statement["Action"] == "sns:Publish"
@@ -137,7 +137,7 @@ def test_the_stack_has_the_catalogues_alarms_for_all_that_is_deployed(stage: str
     }
     sources = functions | {"ingest_queue", "dead_letter_queue"}
 
-    assert set(_alarms(synth)) == {spec.name for spec in ALARMS if spec.source in sources}
+    assert set(_alarms(synth)) == {spec.name for spec in ALARMS if spec.origin in sources}
 
 
 @pytest.mark.parametrize("stage", STAGE_NAMES)

@@ -99,8 +99,8 @@ class _Ear:
             # Its wide commits stay open for the sweeper.
             process.items = NoChunks(process, process.world.items)
         for role in _ROLES_OF.get(process.name.rstrip(" 0123456789"), ()):
-            process.items = HeardItems(process.items, self.calls[role])  # type: ignore[assignment]
-            process.objects = HeardObjects(process.objects, self.calls[role])  # type: ignore[assignment]
+            process.items = HeardItems(process.items, self.calls[role])  # type: ignore[assignment]  # the same port
+            process.objects = HeardObjects(process.objects, self.calls[role])  # type: ignore[assignment]  # the same port
 
 
 class _SweptHistory(History):
@@ -161,6 +161,7 @@ class _Region:
             queue_facts=_Facts(),
             gauges=_Gauges(),
             clock=self._clock,
+            freshness=self._freshness("Watch"),
             shards=2,
             window_s=STAGE.window_s,
             marker_life_s=STAGE.marker_life_s,
@@ -170,7 +171,10 @@ class _Region:
 
     def report(self, role: str) -> None:
         """What a report says of completeness in a region whose watch has not run yet."""
-        freshness = Freshness(
+        assert self._freshness(role).measure()
+
+    def _freshness(self, role: str) -> Freshness:
+        return Freshness(
             items=self.items(role),
             ingest=self._queue,
             dead=self._dead,
@@ -179,7 +183,6 @@ class _Region:
             shards=2,
             window_s=STAGE.window_s,
         )
-        assert freshness.measure()
 
     def rule(self) -> None:
         """A source is forgotten; both kinds of tick honour that."""

@@ -21,17 +21,15 @@ from metering.adapters.aws.s3.objects import S3ObjectStore
 from metering.adapters.memory.alerts import MemoryAlerts
 from metering.adapters.memory.clock import DeadlineAt, ManualClock
 from metering.adapters.memory.metrics import MemoryMetrics
-from metering.commit.aggregator import Aggregator
-from metering.commit.sweeper import Sweeper
-from metering.intake.reader import RecordBatchReader
-from metering.lake.parquet.codec import ParquetRowCodec
 from metering.ledger.booked_hours import Pointer, Published
 from metering.ledger.periods import Period
 from metering.stores.bucket import closed_month_key
 from metering.stores.deliveries import Delivery
 from metering.stores.writes import Put, Table
+from metering.wiring.aggregator import build_aggregator
+from metering.wiring.sweeper import build_sweeper
 from tests.support.emulated import make_resources
-from tests.support.stage import LIMITS, settings
+from tests.support.stage import settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -109,30 +107,11 @@ class Region:
 
     def handle(self, deliveries: Sequence[Delivery]) -> InvocationResult:
         """One invocation of a new process."""
-        aggregator = Aggregator(
-            items=self.items,
-            objects=self.objects,
-            reader=RecordBatchReader(self.objects, bucket=self.resources.bucket, limits=LIMITS),
-            codec=ParquetRowCodec(),
-            clock=self.clock,
-            entropy=self.entropy,
-            metrics=self.metrics,
-            settings=self.settings,
-            alerts=self.alerts,
-        )
-        return aggregator.handle(deliveries, self.deadline())
+        return build_aggregator(self, self.metrics).handle(deliveries, self.deadline())
 
     def sweep(self) -> None:
         """Finish what is open."""
-        sweeper = Sweeper(
-            items=self.items,
-            objects=self.objects,
-            clock=self.clock,
-            entropy=self.entropy,
-            metrics=self.metrics,
-            settings=self.settings,
-        )
-        assert sweeper.sweep(self.deadline()).left == ()
+        assert build_sweeper(self, self.metrics).sweep(self.deadline()).left == ()
 
     def close(self, month: str) -> None:
         """Make a month closed, as the period close does."""

@@ -76,7 +76,7 @@ class Region:
         self.aggregator = Aggregator(
             items=items,
             objects=self.jobs.objects,
-            reader=RecordBatchReader(self.jobs.objects, bucket=bucket, limits=LIMITS),
+            reader=RecordBatchReader(objects=self.jobs.objects, bucket=bucket, limits=LIMITS),
             codec=ParquetRowCodec(),
             clock=self.clock,
             entropy=SystemEntropy(),

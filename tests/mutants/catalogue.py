@@ -347,10 +347,10 @@ MUTANTS = (
         path="metering/lake/view.py",
         old="""            published = self._published(hour_s)
             pointers = self._pointers(hour_s)
-            again""",
+            look""",
         new="""            pointers = self._pointers(hour_s)
             published = self._published(hour_s)
-            again""",
+            look""",
         suites=LAKE,
     ),
     Mutant(
@@ -389,15 +389,15 @@ MUTANTS = (
     Mutant(
         name="markers are rebuilt while a commit is open",
         path="metering/audit/rebuild.py",
-        old="unsettled = self._open_hours()",
-        new="unsettled: set[int] = set()",
+        old="unstable = self._open_hours()",
+        new="unstable: set[int] = set()",
         suites=LAKE,
     ),
     Mutant(
         name="an hour is settled while a commit has booked a part of it",
         path="metering/audit/reconcile/reconciler.py",
-        old="settled=same and not unfinished,",
-        new="settled=same,",
+        old="stable=same and not unfinished,",
+        new="stable=same,",
         suites=("tests/unit/audit/test_reconcile_tick.py",),
     ),
     Mutant(
@@ -502,7 +502,7 @@ MUTANTS = (
         name="one pass of verify is enough for counted twice",
         path="metering/audit/verify/equality.py",
         old="                doubtful[hour_s] = seen.doubt()\n",
-        new="                _name(seen, result)\n",
+        new="                parts.append(_named(seen))\n",
         suites=("tests/simulation/test_verify.py",),
     ),
     Mutant(
@@ -515,15 +515,15 @@ MUTANTS = (
     Mutant(
         name="verify does not look again at a batch without a verdict",
         path="metering/audit/verify/verifier.py",
-        old="        facts.look_again(self._items, sorted(names))\n",
+        old="        facts.look_again(self.items, sorted(names))\n",
         new="",
         suites=("tests/simulation/test_verify.py",),
     ),
     Mutant(
         name="verify says something of hours that have an open commit",
         path="metering/audit/verify/equality.py",
-        old="settled=found.settled and hour_s not in unfinished | earlier",
-        new="settled=found.settled",
+        old="stable=found.stable and hour_s not in unfinished | earlier",
+        new="stable=found.stable",
         suites=("tests/simulation/test_verify.py",),
     ),
     Mutant(

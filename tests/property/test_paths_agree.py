@@ -13,7 +13,7 @@ from metering.adapters.memory.clock import UNHURRIED
 from metering.intake.batches import DecodedBatch, RefusedBatch
 from metering.intake.content_hash import ContentHasher
 from metering.intake.formats.assembly import BatchAssembly
-from metering.intake.formats.ndjson import JsonIntake
+from metering.intake.formats.json_records import JsonIntake
 from metering.intake.records import decode_record
 from metering.intake.work import CONTRACT_WORK, Work
 from metering.lake.parquet.codec import staged_table
@@ -89,12 +89,11 @@ def rows(answer: DecodedBatch) -> list[dict[str, Any]]:
 
 def patiently(records: list[Any]) -> dict[str, Any]:
     """Hash, totals and refusals by the patient decoder alone."""
-    admission = ADMISSION
     assembly = BatchAssembly(
-        admission=admission, sent_at_ms=SENT_AT_S * 1000, hasher=ContentHasher(), work=Work(CONTRACT_WORK, UNHURRIED)
+        admission=ADMISSION, sent_at_ms=SENT_AT_S * 1000, hasher=ContentHasher(), work=Work(CONTRACT_WORK, UNHURRIED)
     )
     texts = [json.dumps(each).encode() for each in records]
-    intake = JsonIntake(assembly, admission=admission, sent_at_ms=SENT_AT_S * 1000)
+    intake = JsonIntake(assembly)
     intake.add([decode_record(text) for text in texts], texts.__getitem__)
     return {
         "hash": assembly.content_hash(),

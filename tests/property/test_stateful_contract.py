@@ -16,6 +16,7 @@ import hypothesis.strategies as st
 from hypothesis import HealthCheck, seed, settings
 from hypothesis.stateful import (
     Bundle,
+    MultipleResults,
     RuleBasedStateMachine,
     initialize,
     multiple,
@@ -128,7 +129,7 @@ class Contract(RuleBasedStateMachine):
         self._send(before)
 
     @rule(target=sent, before=sent, records=st.lists(st.tuples(_AGES_H, _SIZES), min_size=1, max_size=2))
-    def mutate(self, before: Sent, records: list[tuple[int, int]]) -> object:
+    def mutate(self, before: Sent, records: list[tuple[int, int]]) -> Sent | MultipleResults[Sent]:
         other = self._content(before.batch_id, records)
         return self._send(other) if other.records != before.records else multiple()
 
@@ -232,7 +233,7 @@ class Contract(RuleBasedStateMachine):
         found = {one.between for check in result.different for one in check.differences}
         lost = {("usage/rows", self.broken), ("markers/rows", bool(self.unmarked))}
         assert found == {between for between, is_lost in lost if is_lost}
-        assert result.unsettled == ()
+        assert result.unstable == ()
         self.reached["reconciled, lost usage found"] += self.broken
         self.reached["reconciled, lost marker found"] += bool(self.unmarked)
         self.reached["reconciled, all equal"] += bool(result.checks) and not result.different
@@ -283,7 +284,7 @@ class Contract(RuleBasedStateMachine):
     @rule()
     def rebuild(self) -> None:
         result = self.jobs.rebuilder.usage(to_s=_BEGIN_S + _YEAR_S)
-        assert result.unsettled == ()
+        assert result.unstable == ()
         assert result.repaired
         self.broken = False
         self.reached["usage rebuilt"] += 1
@@ -303,7 +304,7 @@ class Contract(RuleBasedStateMachine):
     def rebuild_markers(self) -> None:
         """Whatever comes under the id of a batch whose marker does not know its content is a duplicate."""
         result = self.jobs.rebuilder.markers()
-        assert (result.rebuilt, result.unsettled) == (len(self.unmarked), ())
+        assert (result.rebuilt, result.unstable) == (len(self.unmarked), ())
         rebuilt, self.unmarked = self.unmarked, set()
         self.rebuilt |= rebuilt
         self.reached["marker rebuilt"] += result.rebuilt

@@ -18,10 +18,10 @@ from metering.errors import LedgerCorruptError
 from metering.fleet.regions import Answered, Finding, Phase, RegionState, Step
 from metering.lake.plan import Plan, PlanFile, PlanHour
 from metering.ledger.booked_hours import LakeFile, Pending, Pointer, Published
-from metering.ledger.closed_months import ClosedHour, ClosedMonth
 from metering.ledger.commits import CommitRecord
 from metering.ledger.conflicts import Conflict, conflict_of, conflict_seen_item
 from metering.ledger.format_version import LedgerFormat
+from metering.ledger.frozen_months import FrozenHour, FrozenMonth
 from metering.ledger.markers import Marker
 from metering.ledger.notes.canary_runs import CanaryRun, CanaryVerdict
 from metering.ledger.notes.completeness import Completeness
@@ -396,7 +396,7 @@ KINDS = (
 
 
 def _item(value: object) -> dict[str, Value]:
-    made: dict[str, Value] = value.to_item()  # type: ignore[attr-defined]
+    made: dict[str, Value] = value.to_item()  # type: ignore[attr-defined]  # all items have it
     return made
 
 
@@ -444,7 +444,7 @@ def test_an_item_without_a_required_attribute_is_named_and_not_read(kind: Kind, 
 def test_an_attribute_of_another_kind_is_never_a_legal_value(kind: Kind, data: st.DataObject) -> None:
     item = _item(data.draw(kind.values))
     name = data.draw(st.sampled_from(sorted(item.keys() - kind.unread)))
-    item[name] = data.draw(st.sampled_from(list(_others(item[name]))))  # type: ignore[assignment]
+    item[name] = data.draw(st.sampled_from(list(_others(item[name]))))  # type: ignore[assignment]  # of another kind
     with pytest.raises(LedgerCorruptError):
         kind.read(item)
 
@@ -461,10 +461,10 @@ def test_what_is_nested_is_read_as_strictly(kind: Kind, data: st.DataObject) -> 
     damaged = deepcopy(dict(item))
     parent: object = damaged
     for step in place[:-1]:
-        parent = parent[step]  # type: ignore[index]
-    before = parent[place[-1]]  # type: ignore[index]
+        parent = parent[step]  # type: ignore[index]  # a dict or a list
+    before = parent[place[-1]]  # type: ignore[index]  # the same
     wrong = data.draw(st.sampled_from([other for other in _others(before) if other not in ([], {})]))
-    parent[place[-1]] = wrong  # type: ignore[index]
+    parent[place[-1]] = wrong  # type: ignore[index]  # the same
     with pytest.raises(LedgerCorruptError):
         kind.read(damaged)
 
@@ -545,7 +545,7 @@ def test_a_usage_item_comes_back_and_nothing_else_is_read(key: UsageKey, total: 
     for name in usage_add({key.hour_s: total}):
         for wrong in ("7", True, 1.5, [1]):
             with pytest.raises(LedgerCorruptError, match=name):
-                list(usage_entries({**item, name: wrong}))  # type: ignore[dict-item]
+                list(usage_entries({**item, name: wrong}))  # type: ignore[dict-item]  # of another kind
     for sk in ("", "2026-11-25", f"{at.sk}#1", f"{at.sk}x", at.sk.replace("#", "|")):
         with pytest.raises(LedgerCorruptError):
             usage_day({**item, "sk": sk})
@@ -574,13 +574,13 @@ PLANS = st.builds(
 
 
 @st.composite
-def closed_months(draw: st.DrawFn) -> ClosedMonth:
+def closed_months(draw: st.DrawFn) -> FrozenMonth:
     hours = []
     for hour_s in sorted(draw(st.sets(HOURS, min_size=1, max_size=2))):
         keys = draw(st.lists(USAGE_KEYS, min_size=1, max_size=2, unique=True))
         usage = {key._replace(hour_s=hour_s): draw(TOTALS) for key in keys}
-        hours.append(ClosedHour(hour_s=hour_s, files=draw(FILES), usage=usage))
-    return ClosedMonth(month="2027-01", hours=tuple(hours))
+        hours.append(FrozenHour(hour_s=hour_s, files=draw(FILES), usage=usage))
+    return FrozenMonth(month="2027-01", hours=tuple(hours))
 
 
 @st.composite
@@ -633,18 +633,18 @@ class Document:
 
 
 DOCUMENTS = (
-    Document(name="plan", values=PLANS, write=lambda value: value.to_json(), read=Plan.from_json),  # type: ignore[attr-defined]
+    Document(name="plan", values=PLANS, write=lambda value: value.to_json(), read=Plan.from_json),  # type: ignore[attr-defined]  # a plan
     Document(
         name="closed month",
         values=closed_months(),
-        write=lambda value: value.to_json(),  # type: ignore[attr-defined]
-        read=ClosedMonth.from_json,
+        write=lambda value: value.to_json(),  # type: ignore[attr-defined]  # a frozen month
+        read=FrozenMonth.from_json,
     ),
-    Document(name="write-ahead", values=write_aheads(), write=lambda value: value.encode(), read=WriteAhead.decode),  # type: ignore[attr-defined]
+    Document(name="write-ahead", values=write_aheads(), write=lambda value: value.encode(), read=WriteAhead.decode),  # type: ignore[attr-defined]  # a write-ahead
     Document(
         name="quarantined batch",
         values=QUARANTINED,
-        write=lambda value: value.encode(),  # type: ignore[attr-defined]
+        write=lambda value: value.encode(),  # type: ignore[attr-defined]  # a quarantined batch
         read=QuarantinedBatch.decode,
     ),
 )

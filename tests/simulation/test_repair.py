@@ -104,12 +104,12 @@ def test_batches_in_the_hours_of_a_commit_that_stays_open_wait_for_the_next_rebu
         for batch_id in ("many", "other"):
             world.watch.lose_marker(batch_id)
         result = jobs.rebuilder(world.process("first"), shards=1).markers()
-        assert (result.rebuilt, result.unsettled) == (1, tuple(sorted(open_hours)))
+        assert (result.rebuilt, result.unstable) == (1, tuple(sorted(open_hours)))
         assert world.watch.markers_lost == {"many"}
         worker.items = ProcessItems(worker, world.items)
         jobs.finisher(worker).finish(world.watch.accepted["many"][1])
         result = jobs.rebuilder(world.process("second"), shards=1).markers()
-        assert (result.rebuilt, result.unsettled) == (1, ())
+        assert (result.rebuilt, result.unstable) == (1, ())
         _must_be_sound(world)
 
     with few_actions():

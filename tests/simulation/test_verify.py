@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -40,7 +41,7 @@ _LAST_LOOK = 3
 class _Meanwhile:
     """Lets things happen before numbered calls of the process `first`; `dying` is killed at its second transaction."""
 
-    then: dict[int, Callable[[], None]] = field(default_factory=dict)
+    then: dict[int, Callable[[], object]] = field(default_factory=dict)
     histogram: Counter[str] = field(default_factory=Counter)
     calls: int = 0
     names: list[str] = field(default_factory=list)
@@ -117,23 +118,20 @@ class Region:
         self.meter("b1.0")
 
 
-def beside(happens: dict[int, Callable[[Region], None]], number: int) -> tuple[Verification, int]:
+def beside(happens: dict[int, Callable[[Region], object]], number: int) -> tuple[Verification, int]:
     """A verification, with things that happen so many calls after call `number` of it."""
     region = Region()
 
     def story() -> Verification:
         region.prepared()
-        region.meanwhile.then = {
-            number + later: lambda thing=thing: thing(region)  # type: ignore[misc]
-            for later, thing in happens.items()
-        }
+        region.meanwhile.then = {number + later: partial(thing, region) for later, thing in happens.items()}
         return region.verify()
 
     return region.play(story), region.meanwhile.calls
 
 
 def must_be_quiet(found: Verification) -> None:
-    assert (found.lost, found.doubled, found.differences, found.unexpected) == ([], [], [], []), found
+    assert (found.lost, found.doubled, found.differences, found.unexpected) == ((), (), (), ()), found
 
 
 @pytest.mark.parametrize(
@@ -146,7 +144,7 @@ def must_be_quiet(found: Verification) -> None:
     ids=["commit", "commits-compacted", "one-commit-after-another"],
 )
 def test_what_is_committed_between_any_two_calls_is_neither_lost_nor_counted_twice(
-    happens: dict[int, Callable[[Region], None]],
+    happens: dict[int, Callable[[Region], object]],
 ) -> None:
     number = 1
     while True:
@@ -154,7 +152,7 @@ def test_what_is_committed_between_any_two_calls_is_neither_lost_nor_counted_twi
         if calls < number:
             break
         must_be_quiet(found)
-        assert found.settled, "the queue was empty and no commit open, before and after"
+        assert found.stable, "the queue was empty and no commit open, before and after"
         number += 1
     assert number > 40
 
@@ -171,7 +169,7 @@ def test_a_wide_commit_that_is_open_for_a_while_is_no_difference(hours: int, fin
         found, calls = beside({0: begin, finished_after: Region.finish}, number)
         must_be_quiet(found)
         if finished_after == _NEVER and number <= calls - _LAST_LOOK:
-            assert not found.settled, "it is open at the end"
+            assert not found.stable, "it is open at the end"
         number += 4
 
 
@@ -182,7 +180,7 @@ def test_what_comes_into_the_queue_between_any_two_calls_is_not_settled() -> Non
         if calls < number:
             break
         must_be_quiet(found)
-        assert not found.settled or number > calls - _LAST_LOOK
+        assert not found.stable or number > calls - _LAST_LOOK
         number += 1
 
 
@@ -216,7 +214,7 @@ def _end_of_first_scan(names: list[str]) -> int:
 
 def _must_be_lost(found: Verification) -> None:
     """Nobody had it when it was looked for the second time: it was sent after all, but later than the manifest says."""
-    assert (found.lost, found.doubled, found.differences) == (["b2"], [], [])
+    assert (found.lost, found.doubled, found.differences) == (("b2",), (), ())
 
 
 def totals_of(region: Region, name: str) -> dict[UsageKey, Total]:
@@ -234,6 +232,6 @@ def test_what_is_really_wrong_is_named_whatever_goes_on_beside(number: int) -> N
         return region.verify()
 
     found = region.play(story)
-    assert found.doubled == ["b1"]
+    assert found.doubled == ("b1",)
     assert {difference.batch_id for difference in found.differences} == {"b1"}
     assert not found.passed

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from metering.hours import hour_of, rfc3339
 from metering.ledger.booked_hours import Published
 from metering.ledger.format_version import remember_format
-from metering.replay.records import RecordSource, record_dicts
+from metering.replay.records import RecordGenerator
 from metering.replay.scenarios import SCENARIOS
 from metering.replay.synthesis import account_id
 from metering.stores.deliveries import Delivery
@@ -18,6 +18,7 @@ from metering.stores.writes import Table
 from metering.units import HOUR_S
 from metering.usage.totals import merge
 from metering.version import package_version
+from tests.support.drawn_records import record_dicts
 from tests.support.region import MemoryRegion
 from tests.support.stage import settings as stage_settings
 
@@ -54,14 +55,14 @@ def record(
 def load_batches(rows: int) -> Iterator[list[dict[str, str | int]]]:
     """Records of the last whole hour, in batches as `make load` sends them."""
     chance, load = random.Random(14), SCENARIOS["load"]
-    source = RecordSource(
+    generator = RecordGenerator(
         [account_id(14, number) for number in range(load.accounts)],
         accounts_per_batch=load.accounts_per_batch,
         keys_per_batch=load.keys_per_batch,
         mean_bits=load.mean_bits,
     )
     for sent in range(0, rows, load.records_per_batch):
-        drawn = record_dicts(source.draw(chance, min(load.records_per_batch, rows - sent), [HOUR - HOUR_S]))
+        drawn = record_dicts(generator.draw(chance, min(load.records_per_batch, rows - sent), [HOUR - HOUR_S]))
         yield [{name: value for name, value in record.items() if value != ""} for record in drawn]
 
 

@@ -15,16 +15,20 @@ import zstandard
 from metering.adapters.memory.clock import UNHURRIED, ManualClock
 from metering.adapters.memory.objects import MemoryObjectStore
 from metering.intake.batches import DecodedBatch, NoBatch, RefusedBatch
-from metering.intake.reader import ReadLimits, RecordBatchReader
+from metering.intake.reader import RecordBatchReader
 from metering.stores.deliveries import Delivery
 from tests.support.stage import ADMISSION, LIMITS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from metering.intake.admission import Admission
+    from metering.intake.work import ReadLimits
+
 
 BUCKET = "metering-data"
 SENT_AT_S = int(datetime(2026, 11, 24, 14, tzinfo=UTC).timestamp())
-PACK = {"none": bytes, "gzip": gzip.compress, "zstd": zstandard.compress}
+PACK: dict[str, Callable[[bytes], bytes]] = {"none": bytes, "gzip": gzip.compress, "zstd": zstandard.compress}
 
 Answer = DecodedBatch | RefusedBatch | NoBatch
 
@@ -60,7 +64,7 @@ def pointer(
 ) -> dict[str, Any]:
     """A good batch message that points to an object."""
     location = {"bucket": BUCKET, "key": key, "format": object_format, "compression": compression}
-    return message(**({"record_count": count, "location": location} | changes))
+    return message(None, **({"record_count": count, "location": location} | changes))
 
 
 def ndjson(records: list[Any]) -> bytes:
@@ -80,7 +84,7 @@ class Desk:
 
     def __init__(self, limits: ReadLimits | None = None, *, versioned: bool = False) -> None:
         self.objects = MemoryObjectStore(ManualClock(SENT_AT_S * 1000), versioned=versioned)
-        self.reader = RecordBatchReader(self.objects, bucket=BUCKET, limits=limits or LIMITS)
+        self.reader = RecordBatchReader(objects=self.objects, bucket=BUCKET, limits=limits or LIMITS)
 
     sent_at_ms = SENT_AT_S * 1000
 

@@ -13,17 +13,16 @@ from metering.adapters.memory.metrics import MemoryMetrics
 from metering.adapters.memory.objects import MemoryObjectStore
 from metering.adapters.memory.rows import PlainBatchReader, PlainRowCodec
 from metering.commit.aggregator import Aggregator
-from metering.commit.sweeper import Sweeper
-from metering.intake.reader import RecordBatchReader
-from metering.lake.parquet.codec import ParquetRowCodec
 from metering.ledger.usage_items import usage_entries
 from metering.stores.retrying import Retrier
 from metering.stores.writes import Table
 from metering.usage.totals import add_totals
-from metering.wiring.jobs import LakeJobs
-from tests.support.stage import LIMITS
+from metering.wiring.aggregator import build_aggregator
+from metering.wiring.jobs import lake_jobs
+from metering.wiring.sweeper import build_sweeper
 
 if TYPE_CHECKING:
+    from metering.commit.sweeper import Sweeper
     from metering.intake.ports import BatchReader
     from metering.lake.ports import RowCodec
     from metering.settings import Settings
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from metering.stores.objects import ObjectStore
     from metering.stores.telemetry import Alerts, Metrics
     from metering.usage.totals import Total, UsageKey
+    from metering.wiring.jobs import LakeJobs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,8 +48,7 @@ class Parts:
 
     def worker(self) -> Aggregator:
         """The worker as it is deployed: records of the contract, Parquet."""
-        reader = RecordBatchReader(self.objects, bucket=self.settings.data_bucket, limits=LIMITS)
-        return self.worker_of(reader, ParquetRowCodec())
+        return build_aggregator(self, self.metrics)
 
     def plain_worker(self) -> Aggregator:
         """A worker for the messages and rows of `metering.adapters.memory.rows`."""
@@ -70,25 +69,10 @@ class Parts:
         )
 
     def sweeper(self) -> Sweeper:
-        return Sweeper(
-            items=self.items,
-            objects=self.objects,
-            clock=self.clock,
-            entropy=self.entropy,
-            metrics=self.metrics,
-            settings=self.settings,
-        )
+        return build_sweeper(self, self.metrics)
 
     def jobs(self) -> LakeJobs:
-        return LakeJobs(
-            items=self.items,
-            objects=self.objects,
-            clock=self.clock,
-            entropy=self.entropy,
-            metrics=self.metrics,
-            alerts=self.alerts,
-            settings=self.settings,
-        )
+        return lake_jobs(self, self.metrics)
 
     def retrier(self) -> Retrier:
         return Retrier(clock=self.clock, entropy=self.entropy, attempts=self.settings.attempts)

@@ -1,4 +1,4 @@
-"""`Alerts` over SNS, `Gauges` and `Metrics` over CloudWatch."""
+"""`Alerts` and `Subscribers` over SNS, `Gauges` over CloudWatch."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ import json
 from typing import TYPE_CHECKING
 
 from metering.adapters.aws.errors import translated
+from metering.operations.ports import Subscriber
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from mypy_boto3_cloudwatch import CloudWatchClient
     from mypy_boto3_cloudwatch.type_defs import DimensionTypeDef
     from mypy_boto3_sns import SNSClient
 
-# SNS: a subject has at most 100 characters of ASCII, without line breaks or control characters.
+# An SNS subject has at most 100 characters of ASCII, without line breaks or control characters.
 _MAX_SUBJECT_CHARACTERS = 100
-# PutMetricData: at most 1,000 figures a request.
+# PutMetricData takes at most 1,000 figures a request.
 _MAX_FIGURES = 1_000
-NAMESPACE = "Metering"
 
 
 class SnsAlerts:
-    """The page and the ticket topic of a region."""
+    """Page topic and ticket topic of a region."""
 
     def __init__(self, client: SNSClient, *, page_topic_arn: str, ticket_topic_arn: str) -> None:
         self._client = client
@@ -38,44 +38,42 @@ class SnsAlerts:
                 MessageAttributes={"severity": {"DataType": "String", "StringValue": severity}},
             )
 
+    def subscribers(self, severity: str) -> Sequence[Subscriber]:
+        with translated("sns.ListSubscriptionsByTopic"):
+            pages = self._client.get_paginator("list_subscriptions_by_topic").paginate(TopicArn=self._topics[severity])
+            found = [each for page in pages for each in page.get("Subscriptions", [])]
+        return [
+            Subscriber(
+                protocol=each.get("Protocol", ""),
+                endpoint=each.get("Endpoint", ""),
+                # SNS gives an unconfirmed subscription a word (`PendingConfirmation`) where its ARN would be.
+                confirmed=each.get("SubscriptionArn", "").startswith("arn:"),
+            )
+            for each in found
+        ]
 
-class CloudWatchMetrics:
-    """Figures by PutMetricData, each call at once: for the watch and for jobs of people, never for the hot path.
 
-    A counter with dimensions of its own is counted without them, too, so that an alarm needs to know none of them.
-    """
+class CloudWatchGauges:
+    """`Gauges` by PutMetricData, each call sent at once. It is for the watch, never for the hot path."""
 
-    def __init__(self, client: CloudWatchClient, *, dimensions: Mapping[str, str], namespace: str = NAMESPACE) -> None:
+    def __init__(self, client: CloudWatchClient, *, dimensions: Mapping[str, str], namespace: str) -> None:
         self._client = client
         self._namespace = namespace
-        self._dimensions = dict(dimensions)
+        self._dimensions: list[DimensionTypeDef] = [
+            {"Name": name, "Value": value} for name, value in dimensions.items()
+        ]
 
     def publish(self, values: Mapping[str, int]) -> None:
         names = list(values)
         for start in range(0, len(names), _MAX_FIGURES):
-            chunk = names[start : start + _MAX_FIGURES]
-            self._put({name: values[name] for name in chunk}, self._dimensions, "None")
-
-    def count(self, name: str, value: int = 1, **dimensions: str) -> None:
-        self._put({name: value}, self._dimensions, "Count")
-        if dimensions:
-            self._put({name: value}, self._dimensions | dimensions, "Count")
-
-    def _put(self, values: Mapping[str, int], dimensions: Mapping[str, str], unit: str) -> None:
-        pairs: list[DimensionTypeDef] = [{"Name": name, "Value": value} for name, value in dimensions.items()]
-        with translated("cloudwatch.PutMetricData"):
-            self._client.put_metric_data(
-                Namespace=self._namespace,
-                MetricData=[
-                    {
-                        "MetricName": name,
-                        "Dimensions": pairs,
-                        "Value": value,
-                        "Unit": "Count" if unit == "Count" else "None",
-                    }
-                    for name, value in values.items()
-                ],
-            )
+            with translated("cloudwatch.PutMetricData"):
+                self._client.put_metric_data(
+                    Namespace=self._namespace,
+                    MetricData=[
+                        {"MetricName": name, "Dimensions": self._dimensions, "Value": values[name], "Unit": "None"}
+                        for name in names[start : start + _MAX_FIGURES]
+                    ],
+                )
 
 
 def _plain(subject: str) -> str:

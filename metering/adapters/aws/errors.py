@@ -1,7 +1,7 @@
-"""The one mapping of botocore's errors: what is known to be transient becomes `UnavailableError`.
+"""Mapping of botocore's errors, the only one: a known transient error becomes an `UnavailableError`.
 
-All else (wrong credentials, missing permissions, validation, certificates) passes through as it is. What a single
-operation means by an error code of its own (a failed condition, a missing object) is its adapter's business.
+Other errors (wrong credentials, missing permissions, validation, certificates) pass through as they are. An adapter
+itself maps the error codes of its operations, such as a failed condition or a missing object.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ from metering.errors import OperationFailedError, UnavailableError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-# Refused before anything was done. From botocore's retry data (standard mode) and the services' API references.
+# The service refused the call before it did anything. Source: botocore's retry data (standard mode) and the services'
+# API references.
 _REFUSED = frozenset(
     {
         "BandwidthLimitExceeded",
@@ -52,7 +53,7 @@ _REFUSED = frozenset(
         "ConditionalRequestConflict",
     }
 )
-# The service does not know, or does not say, whether it was done.
+# The service does not know, or does not say, whether it did the call.
 _UNKNOWN = frozenset(
     {
         "InternalError",
@@ -70,7 +71,7 @@ _UNKNOWN = frozenset(
     }
 )
 _SERVER_ERROR = 500
-# The caller may not do this, or is nobody: for people to change.
+# The caller may not make the call or is unknown. Only people can change that.
 _NOT_ALLOWED = frozenset(
     {
         "403",
@@ -86,7 +87,7 @@ _NOT_ALLOWED = frozenset(
         "UnrecognizedClientException",
     }
 )
-_NOBODY = (
+_NO_CALLER = (
     CredentialRetrievalError,
     NoCredentialsError,
     PartialCredentialsError,
@@ -94,25 +95,25 @@ _NOBODY = (
     SSOTokenLoadError,
     UnauthorizedSSOTokenError,
 )
-# Settings of the SDK that lead nowhere.
-_WRONG_PLACE = (ConfigNotFound, ConfigParseError, InvalidRegionError, SSLError)
+# Settings of the SDK under which no call can be made.
+_WRONG_SETTINGS = (ConfigNotFound, ConfigParseError, InvalidRegionError, SSLError)
 
 
 def error_code(error: ClientError) -> str:
-    """The service's code, such as `ThrottlingException`; the HTTP status where the answer had no body."""
+    """Error code of the service, such as `ThrottlingException`; the HTTP status if the answer had no body."""
     return str(error.response.get("Error", {}).get("Code", ""))
 
 
 def http_status(error: ClientError) -> int:
-    """The HTTP status, 0 if there was none."""
+    """HTTP status, or 0 if the error has none."""
     return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
 
 
 def unavailable(operation: str, error: ClientError) -> UnavailableError | None:
-    """The transient error that `error` stands for, or None if it is none.
+    """Transient error that `error` stands for, or None if it is not transient.
 
-    A throttle is an answer to the last attempt only. If the SDK had tried before, an earlier attempt may have been
-    applied and its reply lost, so only a throttle on the first attempt is sure to have changed nothing.
+    A throttle answers the last attempt only. If the SDK had tried before, an earlier attempt may have been applied and
+    its reply lost, so only a throttle of the first attempt is sure to have changed nothing.
     """
     code = error_code(error)
     refused = code in _REFUSED
@@ -125,7 +126,7 @@ def unavailable(operation: str, error: ClientError) -> UnavailableError | None:
 
 @contextmanager
 def translated(operation: str) -> Iterator[None]:
-    """Raise `UnavailableError` for what is transient in the call inside; `operation` is `service.Operation`."""
+    """Raise an `UnavailableError` for a transient error of the call inside; `operation` is `service.Operation`."""
     try:
         yield
     except ClientError as error:
@@ -134,7 +135,7 @@ def translated(operation: str) -> Iterator[None]:
             raise
         raise transient from error
     except SSLError:
-        # A certificate that does not fit is wrong for good, and the SDK has already retried the rest.
+        # A wrong certificate stays wrong, and the SDK has already retried the rest.
         raise
     except (ConnectionError, HTTPClientError, IncompleteReadError, FlexibleChecksumError) as error:
         raise UnavailableError(operation, f"{type(error).__name__}: {error}") from error
@@ -142,15 +143,15 @@ def translated(operation: str) -> Iterator[None]:
 
 @contextmanager
 def refusals_explained() -> Iterator[None]:
-    """For people's commands: say as an `OperationFailedError` what AWS does not let the caller do."""
+    """Raise a refusal by AWS as an `OperationFailedError` that tells people what to do. For commands."""
     try:
         yield
-    except _NOBODY as error:
+    except _NO_CALLER as error:
         raise OperationFailedError(
             f"AWS does not know who is asking: {error}.",
             "Set AWS_PROFILE or AWS_ACCESS_KEY_ID; or `metering local up` starts an emulator, --endpoint names one.",
         ) from error
-    except _WRONG_PLACE as error:
+    except _WRONG_SETTINGS as error:
         raise OperationFailedError(f"AWS cannot be asked like this: {error}") from error
     except ClientError as error:
         if error_code(error) not in _NOT_ALLOWED:

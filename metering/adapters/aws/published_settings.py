@@ -1,4 +1,4 @@
-"""A stage's published settings in one region: a parameter that the outputs of its data stack name."""
+"""Published settings of a stage in one region: a parameter that the outputs of the data stack name."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from botocore.exceptions import ClientError
 from metering.adapters.aws.errors import error_code, translated
 from metering.adapters.aws.stacks import read_outputs
 from metering.errors import OperationFailedError, SettingsError
+from metering.fleet.ports import RegionStacks
 from metering.stage_settings import StageSettings
 
 if TYPE_CHECKING:
@@ -18,12 +19,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SettingsPlace:
-    """Where a stage's settings are in one region, and what their hash is.
+    """Parameter of a stage's settings in one region, and their hash.
 
     Attributes:
         parameter: Name of the parameter.
         sha256: Hash of its document.
-        functions_sha256: Hash of the settings that the functions work with; None if the region has none any more.
+        functions_sha256: Hash of the settings that the functions work with; None if the region has no functions.
     """
 
     parameter: str
@@ -32,12 +33,12 @@ class SettingsPlace:
 
 
 def read_settings(clients: Clients, stage: str) -> StageSettings:
-    """The settings that the functions of the stage in the clients' region work with.
+    """Read the settings that the functions of the stage work with, in the region of `clients`.
 
     Raises:
-        OperationFailedError: They cannot be known. There are no others to go on with: shards or a window that differ
-            from the functions' make answers that are wrong.
-        UnavailableError: The region gives no answer.
+        OperationFailedError: They cannot be read. No defaults stand in for them: with other shards or another window
+            than the functions', answers would be wrong.
+        UnavailableError: The region does not answer.
     """
     region = clients.access.region
     try:
@@ -67,7 +68,7 @@ def _published(clients: Clients, stage: str) -> StageSettings:
 
 
 def _settings_place(clients: Clients, stage: str) -> SettingsPlace:
-    name = f"metering-{stage}-data"
+    name = RegionStacks.of(stage).data
     outputs = read_outputs(clients, name)
     missing = [output for output in ("SettingsParameterName", "SettingsSha256") if output not in outputs]
     if missing:
@@ -80,9 +81,9 @@ def _settings_place(clients: Clients, stage: str) -> SettingsPlace:
 
 
 def _functions_sha256(clients: Clients, stage: str) -> str | None:
-    """None without functions: a region that was taken out of service keeps its data stack only."""
+    """Hash of the functions' settings. None without functions: a region out of service keeps only its data stack."""
     try:
-        outputs = read_outputs(clients, f"metering-{stage}-pipeline")
+        outputs = read_outputs(clients, RegionStacks.of(stage).pipeline)
     except SettingsError:
         return None
     return outputs.get("SettingsSha256", "")

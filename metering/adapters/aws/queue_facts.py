@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from mypy_boto3_cloudwatch import CloudWatchClient
     from mypy_boto3_sqs import SQSClient
 
-# SQS reports once a minute, with a delay of a few.
+# SQS reports once a minute, with a delay of a few minutes.
 _LOOK_BACK_MIN = 10
 
 
 class SqsQueueFacts:
-    """Facts of a region's ingest queue and its dead-letter queue."""
+    """Facts of the ingest queue and the dead-letter queue of a region."""
 
     def __init__(self, sqs: SQSClient, cloudwatch: CloudWatchClient, *, ingest_url: str, dead_letter_url: str) -> None:
         self._sqs = sqs
@@ -27,7 +27,7 @@ class SqsQueueFacts:
         self._dead_letter_url = dead_letter_url
 
     def oldest_age_s(self) -> int | None:
-        """The newest figure of `ApproximateAgeOfOldestMessage`; SQS has no call for it, and emulators no metric."""
+        """Newest figure of `ApproximateAgeOfOldestMessage`. SQS has no call for it, and emulators lack the metric."""
         now = datetime.now(UTC)
         with translated("cloudwatch.GetMetricStatistics"):
             answer = self._cloudwatch.get_metric_statistics(
@@ -51,7 +51,7 @@ class SqsQueueFacts:
         policy = json.loads(attributes.get("RedrivePolicy") or "{}")
         return Redelivery(
             visibility_s=int(attributes["VisibilityTimeout"]),
-            # Some endpoints say it as a text.
+            # Some endpoints give it as a string.
             max_receives=int(policy["maxReceiveCount"]) if "maxReceiveCount" in policy else None,
         )
 
@@ -59,7 +59,7 @@ class SqsQueueFacts:
         return max(self._retention_s(self._ingest_url), self.dead_letter_retention_s())
 
     def dead_letter_retention_s(self) -> int:
-        """How long the dead-letter queue keeps a message, counted from when it was first sent."""
+        """Seconds that the dead-letter queue keeps a message, counted from when it was first sent."""
         return self._retention_s(self._dead_letter_url)
 
     def _retention_s(self, url: str) -> int:

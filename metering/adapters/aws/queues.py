@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
     from mypy_boto3_sqs.type_defs import DeleteMessageBatchRequestEntryTypeDef, MessageTypeDef
 
-# SendMessageBatch and its kin: at most 10 entries, 1 MiB of bodies in all (SQS quotas).
+# SendMessageBatch and the other batch calls take at most 10 entries, with at most 1 MiB of bodies (SQS quotas).
 _MAX_ENTRIES = 10
 _MAX_BATCH_BYTES = MIB
-# How an endpoint says that it has no such call.
+# Error codes of an endpoint that does not have a call.
 _NO_SUCH_CALL = frozenset(
     {
         "AWS.SimpleQueueService.UnsupportedOperation",
@@ -40,7 +40,7 @@ class _Visibility(TypedDict, total=False):
 
 
 class SqsQueue:
-    """One standard queue."""
+    """Standard queue of SQS."""
 
     def __init__(self, client: SQSClient, url: str) -> None:
         self._client = client
@@ -126,12 +126,12 @@ class SqsQueue:
 
 
 def _visibility(visibility_s: int | None) -> _Visibility:
-    # Left out: the queue's own.
+    # Without the argument, SQS takes the visibility timeout of the queue.
     return {} if visibility_s is None else {"VisibilityTimeout": visibility_s}
 
 
 def _batches(bodies: Sequence[str]) -> Iterator[list[int]]:
-    """Positions that go into one request each."""
+    """Positions of the bodies of each request."""
     positions: list[int] = []
     used_bytes = 0
     for position, body in enumerate(bodies):

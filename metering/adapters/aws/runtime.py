@@ -1,4 +1,4 @@
-"""Time, randomness and the time that an invocation has left, as the machine gives them."""
+"""Clock, entropy and deadline of the machine."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Protocol
 
 
 class SystemClock:
-    """The machine's clock."""
+    """`Clock` of the machine."""
 
     def now_ms(self) -> int:
         return time.time_ns() // 1_000_000
@@ -19,7 +19,7 @@ class SystemClock:
 
 
 class SystemEntropy:
-    """The operating system's randomness: names that no other process has, forked ones included."""
+    """`Entropy` of the operating system. Its names differ from those of all other processes, forked ones included."""
 
     def token(self) -> str:
         return secrets.token_hex(16)
@@ -29,10 +29,10 @@ class SystemEntropy:
 
 
 class LambdaContext(Protocol):
-    """What Lambda says of an invocation, as far as it is used."""
+    """Part of Lambda's context of an invocation that the functions use."""
 
     def get_remaining_time_in_millis(self) -> int:
-        """Milliseconds until the function is stopped."""
+        """Milliseconds until Lambda stops the invocation."""
         ...
 
 

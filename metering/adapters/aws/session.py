@@ -1,6 +1,6 @@
 """SDK clients of one region, built on first use with explicit timeouts and retries.
 
-The endpoint comes from outside: `AWS_ENDPOINT_URL`, or `LOCALSTACK_HOST` (then localstack-client's session is used).
+The environment names the endpoint: `AWS_ENDPOINT_URL`, or `LOCALSTACK_HOST` for the session of localstack-client.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ _LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "::1", "localhost.localst
 _CONNECT_TIMEOUT_S = 3
 # Longer than SQS's longest poll (20 s).
 _READ_TIMEOUT_S = 25
-# Long enough for a hundred-item transaction or a 16 MiB part, short enough for several attempts in an invocation of
-# 60 s. A function that is invoked and awaited may take its time.
+# Long enough for a hundred-item transaction or a 16 MiB part, and short enough for several attempts in an invocation of
+# 60 s. The answer of an invoked function may take longer.
 _READ_TIMEOUTS_S = {"dynamodb": 8, "s3": 10, "lambda": 120}
 # Attempts in all, the first included (botocore's `total_max_attempts`).
 _ATTEMPTS = 4
@@ -51,13 +51,13 @@ class _Session(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
-    """How a region is reached.
+    """Access to a region.
 
     Attributes:
-        endpoint_url: Of an emulator; None for AWS itself.
+        endpoint_url: Endpoint of an emulator; None for AWS itself.
         ca_bundle: Path of the certificates to trust; None for the SDK's own.
-        localstack_host: Set where localstack-client's session shall make the clients.
-        access_key: Key id and secret; None where the SDK finds credentials itself.
+        localstack_host: Host for the session of localstack-client; None if the SDK makes the clients.
+        access_key: Key id and secret; None if the SDK finds the credentials.
     """
 
     region: str
@@ -68,17 +68,17 @@ class Access:
 
     @property
     def custom_endpoint(self) -> bool:
-        """Whether it is reached elsewhere than where the SDK would look."""
+        """Whether the endpoint is not the one that the SDK would take."""
         return self.endpoint_url is not None or self.localstack_host is not None
 
     @classmethod
     def from_env(
         cls, environ: Mapping[str, str], *, region: str | None = None, endpoint_url: str | None = None
     ) -> Access:
-        """Access as the environment says; `region` and `endpoint_url` win over it.
+        """Read the access from the environment; `region` and `endpoint_url` override it.
 
-        An emulator on this machine gets the key `test` if there is no other: the SDK would look for credentials on
-        the network.
+        An emulator on this machine gets the key `test` if the environment has no other: the SDK would look for
+        credentials on the network.
         """
         endpoint_url = endpoint_url or environ.get("AWS_ENDPOINT_URL") or None
         localstack_host = None if endpoint_url else environ.get("LOCALSTACK_HOST") or None
@@ -93,7 +93,7 @@ class Access:
 
 
 def sdk_config(access: Access, service: str, *, attempts: int = _ATTEMPTS) -> Config:
-    """The SDK settings of a service's client: timeouts, retries, connections, user agent."""
+    """SDK settings of the client of a service: timeouts, retries, connections, user agent."""
     return Config(
         region_name=access.region,
         connect_timeout=_CONNECT_TIMEOUT_S,
@@ -101,15 +101,15 @@ def sdk_config(access: Access, service: str, *, attempts: int = _ATTEMPTS) -> Co
         retries={"mode": "standard", "total_max_attempts": attempts},
         max_pool_connections=_CONNECTIONS,
         user_agent_extra="metering",
-        # It would be a third of what a hundred-item transaction costs here, and DynamoDB checks everything itself.
+        # It would be a third of the CPU time of a hundred-item transaction, and DynamoDB checks everything itself.
         parameter_validation=service != "dynamodb",
-        # An emulator's host name has no bucket names before it.
+        # The host name of an emulator takes no bucket name before it.
         s3={"addressing_style": "path" if access.custom_endpoint else "auto"},
     )
 
 
 class Clients:
-    """One SDK client a service, built on first use; safe to share between threads."""
+    """SDK clients, one for each service, built on first use. Threads may share them."""
 
     def __init__(self, access: Access, *, attempts: int = _ATTEMPTS) -> None:
         self.access = access
@@ -122,11 +122,11 @@ class Clients:
     def from_env(
         cls, environ: Mapping[str, str], *, region: str | None = None, endpoint_url: str | None = None
     ) -> Clients:
-        """Clients for what `Access.from_env` says."""
+        """Clients with the access that `Access.from_env` reads."""
         return cls(Access.from_env(environ, region=region, endpoint_url=endpoint_url))
 
     def client(self, service: str) -> object:
-        """The client of any service, by its SDK name; the properties below are the typed ones."""
+        """Client of any service, by its SDK name; the properties are the typed ones."""
         with self._lock:
             if service not in self._made:
                 self._made[service] = self._make(service)
@@ -212,7 +212,7 @@ def _session(access: Access) -> _Session:
 
 
 def _localstack_session(access: Access) -> _Session:
-    # Only in the `cli` extra: functions never need it.
+    # Only the `cli` extra installs it: functions never need it.
     from localstack_client.session import Session
 
     key_id, secret = access.access_key or _sdk_key()
@@ -226,7 +226,7 @@ def _localstack_session(access: Access) -> _Session:
 
 
 def _sdk_key() -> tuple[str, str]:
-    # localstack-client does not look for credentials itself.
+    # localstack-client does not look for credentials.
     credentials = boto3.session.Session().get_credentials()
     return (credentials.access_key, credentials.secret_key) if credentials is not None else ("test", "test")
 

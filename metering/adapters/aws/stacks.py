@@ -1,4 +1,4 @@
-"""What a stage deployed in a region: the outputs of its data stack (docs/contract.md, stack outputs)."""
+"""Resources of a stage in a region, from the outputs of its data stack (docs/contract.md, stack outputs)."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from botocore.exceptions import ClientError
 
 from metering.adapters.aws.errors import error_code, translated
 from metering.errors import SettingsError
+from metering.fleet.ports import RegionStacks
 
 if TYPE_CHECKING:
     from metering.adapters.aws.session import Clients
 
-# Output name -> field of `RegionResources`.
+# Maps an output to a field of `RegionResources`.
 _OUTPUTS = {
     "IngestQueueUrl": "ingest_queue_url",
     "DeadLetterQueueUrl": "dead_letter_queue_url",
@@ -27,7 +28,7 @@ _OUTPUTS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegionResources:
-    """Names of a stage's resources in one region; the same names as in `Settings`."""
+    """Names of a stage's resources in one region, in fields called as in `Settings`."""
 
     stage: str
     ingest_queue_url: str
@@ -43,10 +44,10 @@ def stack_outputs(clients: Clients, stage: str) -> RegionResources:
     """Resources of the stack `metering-<stage>-data` in the clients' region.
 
     Raises:
-        SettingsError: There is no such stack, or it lacks outputs.
-        UnavailableError: The region gives no answer.
+        SettingsError: The stack does not exist, or it lacks outputs.
+        UnavailableError: The region does not answer.
     """
-    name = f"metering-{stage}-data"
+    name = RegionStacks.of(stage).data
     outputs = read_outputs(clients, name)
     missing = [output for output in _OUTPUTS if output not in outputs]
     if missing:
@@ -55,17 +56,17 @@ def stack_outputs(clients: Clients, stage: str) -> RegionResources:
 
 
 def read_outputs(clients: Clients, name: str) -> dict[str, str]:
-    """Outputs of a stack in the clients' region.
+    """Read the outputs of a stack in the region of `clients`.
 
     Raises:
-        SettingsError: There is no such stack.
-        UnavailableError: The region gives no answer.
+        SettingsError: The stack does not exist.
+        UnavailableError: The region does not answer.
     """
     try:
         with translated("cloudformation.DescribeStacks"):
             answer = clients.cloudformation.describe_stacks(StackName=name)
     except ClientError as error:
-        # CloudFormation has no code of its own for "does not exist".
+        # CloudFormation has no error code of its own for a missing stack.
         if error_code(error) == "ValidationError":
             raise SettingsError([f"stack {name} is not deployed in {clients.access.region}"]) from error
         raise

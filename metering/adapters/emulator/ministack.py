@@ -1,4 +1,4 @@
-"""MiniStack as a child of this project: from its own environment, on 127.0.0.1, ended for sure."""
+"""MiniStack as a child process: from the project's own environment, on 127.0.0.1, with a sure end."""
 
 from __future__ import annotations
 
@@ -24,34 +24,35 @@ if TYPE_CHECKING:
 
 HOST = "127.0.0.1"
 DEFAULT_PORT = 4566
-# Root of MiniStack: under AUTH=true every other key is held to its policies.
+# Root keys of MiniStack. Under AUTH=true it applies policies to every other key.
 ROOT_KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
 
-# Under load the collector walks all that MiniStack keeps again and again, and is a fifth of its time; left to itself
-# almost never, it still finds what hangs in cycles.
+# Under load the garbage collector walks all of MiniStack's state again and again, which takes a fifth of its time. With
+# these thresholds it runs almost never, and still frees cycles.
 _PROGRAM = "import gc, runpy; gc.set_threshold(100_000, 50, 1_000); runpy.run_module('ministack', run_name='__main__')"
 
 _READY_S = 60.0
 _POLL_S = 0.1
-# After SIGTERM it can linger (seen: for ever, with a worker in a call).
+# MiniStack may survive SIGTERM (seen: for ever, with a worker in a call).
 _GRACE_S = 2.0
 
-# MiniStack's functions inherit its environment: an endpoint, certificate or setting of ours would reach them.
+# The functions inherit MiniStack's environment, so an endpoint, certificate or setting of ours would reach them.
 _PRIVATE_PREFIXES = ("AWS_", "METERING_", "LOCALSTACK_")
 _PRIVATE_NAMES = {"SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"}
 
 
-# Popen warns when it is dropped while its process lives; these live until `stop`, or beyond this process.
+# Popen warns if it is garbage while its process lives. These live until `stop`, or longer than this process.
 _started: list[subprocess.Popen[bytes]] = []
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Emulator:
-    """A running MiniStack.
+    """Running MiniStack.
 
     Attributes:
-        ca_bundle: Certificates that its clients need to trust, or None over plain http.
-        log: Its output, and that of its functions.
+        began: Start mark of the process (`process_began`).
+        ca_bundle: Certificates that clients must trust; None over plain http.
+        log: File with the output of MiniStack and of its functions.
     """
 
     endpoint: str
@@ -62,7 +63,7 @@ class Emulator:
 
 
 def free_port(preferred: int = DEFAULT_PORT) -> int:
-    """`preferred` if nothing listens there, else a port that the system picks."""
+    """Port `preferred` if it is free, else a port that the system picks."""
     if not is_port_used(preferred):
         return preferred
     with socket.socket() as probe:
@@ -71,7 +72,7 @@ def free_port(preferred: int = DEFAULT_PORT) -> int:
 
 
 def is_port_used(port: int) -> bool:
-    """Whether something listens on 127.0.0.1:`port`."""
+    """Whether a process listens on 127.0.0.1:`port`."""
     with socket.socket() as probe:
         return probe.connect_ex((HOST, port)) == 0
 
@@ -83,13 +84,13 @@ def start(
 
     Args:
         port: A free port.
-        region: Its default region; it serves all of them.
+        region: Default region; MiniStack serves all regions.
         auth: Enforce IAM policies.
-        tls: Serve https with a certificate of its own (`ca_bundle`).
-        environ: Further settings of MiniStack's own.
+        tls: Serve https with a certificate of its own, which `ca_bundle` holds.
+        environ: Further settings of MiniStack.
 
     Raises:
-        UnavailableError: It ended, or did not answer in a minute.
+        UnavailableError: It ended, or did not answer within a minute.
     """
     run_dir = local_dir() / f"ministack-{port}"
     (run_dir / "tmp").mkdir(parents=True, exist_ok=True)
@@ -118,7 +119,7 @@ def start(
 
 
 def stop(pid: int) -> None:
-    """End an emulator and its functions; returns when they are gone."""
+    """End an emulator and its functions, and return when they are gone."""
     end_tree(pid, grace_s=_GRACE_S)
     for process in [process for process in _started if process.pid == pid]:
         process.wait()
@@ -126,7 +127,7 @@ def stop(pid: int) -> None:
 
 
 def client_environment(endpoint: str, ca_bundle: Path | None, *, region: str) -> dict[str, str]:
-    """What a client of the emulator needs in its environment: endpoint, root keys, region, certificates."""
+    """Environment of a client of the emulator: endpoint, root keys, region, certificates."""
     values = {"AWS_ENDPOINT_URL": endpoint, "AWS_REGION": region, "AWS_DEFAULT_REGION": region, **ROOT_KEYS}
     if ca_bundle is not None:
         values |= {"AWS_CA_BUNDLE": str(ca_bundle), "NODE_EXTRA_CA_CERTS": str(ca_bundle)}
@@ -141,7 +142,7 @@ def _environment(port: int, run_dir: Path, *, region: str, auth: bool, tls: bool
     }
     own = {
         "BIND_HOST": HOST,
-        # A listener of its own that takes no notice of BIND_HOST: port 8883 of every address.
+        # This listener ignores BIND_HOST: it takes port 8883 of every address.
         "IOT_MTLS_ENABLED": "0",
         "GATEWAY_PORT": str(port),
         "MINISTACK_REGION": region,
@@ -168,7 +169,7 @@ def _wait_until_ready(process: subprocess.Popen[bytes], endpoint: str, log: Path
 
 
 def _answers(url: str) -> bool:
-    # Only "is it up": the certificate is read, and trusted, after this.
+    # The request only asks whether it is up. The certificate is read and trusted later.
     context = ssl._create_unverified_context() if url.startswith("https:") else None  # noqa: S323
     try:
         with urllib.request.urlopen(url, timeout=2, context=context) as reply:  # noqa: S310  # our own endpoint
@@ -178,7 +179,7 @@ def _answers(url: str) -> bool:
 
 
 def _write_ca_bundle(run_dir: Path) -> Path:
-    """MiniStack's certificate beside the system's roots, so that one variable serves all clients."""
+    """Write the certificate of MiniStack and the roots of the system to one file, which serves all clients."""
     bundle = run_dir / "ca-bundle.pem"
     roots = ssl.get_default_verify_paths().cafile
     parts = [(run_dir / "tmp" / "ministack-tls" / "server.crt").read_text()]

@@ -1,4 +1,4 @@
-"""Processes by pid: who is alive, who descends from whom, and an end that is sure."""
+"""Processes by pid: start marks, descendants, and the end of a whole tree."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _POLL_S = 0.05
 
 
 def process_began(pid: int) -> str | None:
-    """A mark of a process's start, so that a pid used again is not taken for it; None if it is not alive."""
+    """Start mark of a process, which tells it from a later process with the same pid; None if it is not alive."""
     fields = _stat_fields(pid)
     if fields is not None:
         return None if fields[0] == "Z" else fields[19]
@@ -19,7 +19,7 @@ def process_began(pid: int) -> str | None:
 
 
 def descendants(pid: int) -> list[int]:
-    """Processes below `pid`, children first. Empty where there is no /proc."""
+    """Descendants of `pid`, children first. Empty on a system without /proc."""
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").glob("[0-9]*"):
         fields = _stat_fields(int(entry.name))
@@ -35,9 +35,9 @@ def descendants(pid: int) -> list[int]:
 
 
 def end_tree(pid: int, *, grace_s: float) -> None:
-    """End a process with all that descends from it: SIGTERM, then SIGKILL after `grace_s` seconds.
+    """End a process and its descendants: SIGTERM to it, then SIGKILL to all after `grace_s` seconds.
 
-    The list is taken before the signal: workers of a parent that died are nobody's children any more.
+    The descendants are listed before the signal, because a dead parent has no children any more.
     """
     tree = {member: process_began(member) for member in [pid, *descendants(pid)]}
     _signal(pid, signal.SIGTERM)
@@ -62,7 +62,7 @@ def _reap(pid: int) -> None:
     try:
         os.waitpid(pid, os.WNOHANG)
     except ChildProcessError:
-        # Started by an earlier command: init reaps it.
+        # An earlier command started it, so init reaps it.
         return
 
 
@@ -75,7 +75,7 @@ def _answers_signals(pid: int) -> bool:
 
 
 def _stat_fields(pid: int) -> list[str] | None:
-    """Fields of /proc/<pid>/stat from the state on: state, parent, …, start time at 19 (proc(5))."""
+    """Fields of /proc/<pid>/stat from the state on: state at 0, parent at 1, start time at 19 (proc(5))."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     except (FileNotFoundError, ProcessLookupError):

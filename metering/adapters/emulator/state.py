@@ -1,4 +1,4 @@
-"""Where the local profile keeps what it started: `.local/` of the project, or METERING_LOCAL_DIR."""
+"""State of the emulators that commands started, in `.local/` of the project or METERING_LOCAL_DIR."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from metering.adapters.emulator.processes import process_began
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalState:
-    """An emulator that this project started.
+    """Emulator that a command started.
 
     Attributes:
-        pid: Its process.
-        began: Start mark of that process: a pid that was used again has another one.
-        deployed: The stacks are up.
+        pid: Process of the emulator.
+        began: Start mark of that process, which a later process with the same pid does not have.
+        deployed: Whether the stacks are deployed.
     """
 
     endpoint: str
@@ -30,12 +30,12 @@ class LocalState:
 
 
 def local_dir() -> Path:
-    """Directory of state, logs and build results; not created here."""
+    """Directory of state, logs and build results. This function does not create it."""
     return Path(os.environ.get("METERING_LOCAL_DIR") or project_dir() / ".local")
 
 
 def load_state(name: str = "emulator") -> LocalState | None:
-    """The state of the last `local up` (or what else is kept under `name`), or None; its process may be gone."""
+    """State that was saved last under `name`, or None. Its process may be gone."""
     try:
         return LocalState(**json.loads(_state_file(name).read_text()))
     except (FileNotFoundError, ValueError, TypeError):
@@ -43,7 +43,7 @@ def load_state(name: str = "emulator") -> LocalState | None:
 
 
 def save_state(state: LocalState, name: str = "emulator") -> None:
-    """Remember `state`: written whole or not at all."""
+    """Save `state` under `name`, as a whole or not at all."""
     path = _state_file(name)
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_suffix(".new")
@@ -52,7 +52,7 @@ def save_state(state: LocalState, name: str = "emulator") -> None:
 
 
 def forget_state(name: str = "emulator") -> None:
-    """Remove what `save_state` wrote."""
+    """Remove the state that `save_state` wrote."""
     _state_file(name).unlink(missing_ok=True)
 
 
@@ -62,7 +62,7 @@ def is_running(state: LocalState) -> bool:
 
 
 def running_endpoint() -> str | None:
-    """Endpoint of the running local emulator, or None."""
+    """Endpoint of the local emulator if it runs, else None."""
     state = load_state()
     return state.endpoint if state is not None and is_running(state) else None
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SentAlert:
-    """One alert as it was sent."""
+    """Alert that was sent."""
 
     severity: str
     subject: str
@@ -19,7 +19,7 @@ class SentAlert:
 
 
 class MemoryAlerts:
-    """`Alerts` that can be read back, in order."""
+    """`Alerts` that keeps each alert, in order of sending."""
 
     def __init__(self) -> None:
         self.sent: list[SentAlert] = []

@@ -1,4 +1,4 @@
-"""A clock that moves only when it is told to."""
+"""Clock and deadlines of simulated time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class ManualClock:
-    """A `Clock` at `now_ms` epoch milliseconds; sleeping moves it."""
+    """`Clock` that starts at `now_ms` epoch milliseconds. Only `sleep_ms` and `advance_s` move it."""
 
     def __init__(self, now_ms: int) -> None:
         self._now_ms = now_ms
@@ -24,13 +24,13 @@ class ManualClock:
         self._now_ms += duration_ms
 
     def advance_s(self, duration_s: int) -> None:
-        """Let time pass."""
+        """Move the clock on."""
         self._now_ms += duration_s * 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadlineAt:
-    """A `Deadline` at a moment of a clock."""
+    """`Deadline` at the epoch millisecond `at_ms` of a clock."""
 
     clock: Clock
     at_ms: int
@@ -40,11 +40,11 @@ class DeadlineAt:
 
 
 class EndlessTime:
-    """A `Deadline` that never comes."""
+    """`Deadline` that never comes."""
 
     def remaining_ms(self) -> int:
         return 1_000_000_000
 
 
 UNHURRIED = Allowance(until=EndlessTime(), final=False)
-"""Reads a delivery however long it takes."""
+"""Allowance without a limit of time."""

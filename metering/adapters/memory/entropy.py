@@ -1,4 +1,4 @@
-"""Names and jitter that one seed decides."""
+"""Names and jitter from a seed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import random
 
 
 class SeededEntropy:
-    """An `Entropy` that gives the same names in the same order for the same seed."""
+    """`Entropy` that gives the same names in the same order for the same seed."""
 
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed)  # noqa: S311 - a simulation must be repeatable; nothing here is a secret

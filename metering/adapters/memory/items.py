@@ -1,7 +1,7 @@
-"""DynamoDB in memory: the same conditions, reasons and isolation, as far as the protocol can tell them apart.
+"""DynamoDB in memory, with the same conditions, reasons and isolation as far as the protocol depends on them.
 
-A transaction is atomic for writers. A query reads item after item, each at a moment of its own, so it can see half of a
-transaction, as DynamoDB's does. Items are replaced, never changed in place: what was read stays as it was read.
+A transaction is atomic for writers. A query reads each item at another moment, so it can see half of a transaction, as
+a query of DynamoDB can. Items are replaced, never changed in place, so an item that was read does not change.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ if TYPE_CHECKING:
 
 _EMPTY: Item = {}
 _CONTAINERS = (list, dict)
-# DynamoDB numbers hold 38 digits.
+# A DynamoDB number holds 38 digits.
 _MAX_MAGNITUDE = 10**38
 
 
 def holds(condition: Condition, item: Item | None) -> bool:
-    """Whether a condition is true of an item, or of the lack of one."""
+    """Whether a condition holds for an item, or for a missing one."""
     attributes = _EMPTY if item is None else item
     if isinstance(condition, Absent):
         return condition.attribute not in attributes
@@ -47,7 +47,7 @@ def holds(condition: Condition, item: Item | None) -> bool:
         return condition.attribute in attributes
     if isinstance(condition, Equals):
         found = attributes.get(condition.attribute)
-        # A truth value is no number, although Python says that True == 1.
+        # In DynamoDB a boolean never equals a number, although True == 1 in Python.
         return found == condition.value and isinstance(found, bool) == isinstance(condition.value, bool)
     if isinstance(condition, AnyOf):
         return any(holds(part, item) for part in condition.conditions)
@@ -73,7 +73,7 @@ class _Partition:
             del self.sort_keys[bisect_left(self.sort_keys, sk)]
 
     def next_in(self, low: str, high: str, *, descending: bool, after: str | None) -> str | None:
-        """The next sort key of `low <= sk < high` as the partition is now, or None."""
+        """Next sort key with `low <= sk < high` in the present partition, or None."""
         keys = self.sort_keys
         if descending:
             index = bisect_left(keys, high if after is None else after) - 1
@@ -83,29 +83,29 @@ class _Partition:
 
 
 def _ignore(_call: str) -> None:
-    """No hook."""
+    """Do nothing at a call."""
 
 
 def _none() -> int:
-    """No empty page."""
+    """Give no empty pages."""
     return 0
 
 
 class MemoryItemStore:
-    """An `ItemStore` of dictionaries.
+    """`ItemStore` of dictionaries.
 
     Args:
         on_call: Called with the name of each call (`items.transact`) before it is carried out, and with
             `items.query.next` before each item of a query after the first; `items.get_many` and `items.scan` alike.
-            What it raises, the caller gets, and nothing is applied.
-        on_reply: The same after a write was applied: what it raises is a lost reply.
-        empty_pages: How many pages without an item come before the next item of a query or a scan, or before its end.
-            Each is a call: `items.query.page`, `items.scan.page`.
-        throttled: Code of the reason why an action of a transaction is not carried out now, such as `ThrottlingError`;
-            empty for none.
+            The caller gets an error that it raises, and the call is not applied.
+        on_reply: Called after a write was applied. An error that it raises is a lost reply.
+        empty_pages: Number of empty pages before the next item of a query or a scan, or before its end. Each is a call:
+            `items.query.page`, `items.scan.page`.
+        throttled: Gives the code with which an action of a transaction is refused now, such as `ThrottlingError`;
+            empty if it is not.
 
     Attributes:
-        transaction_bytes: What the items of a transaction may have together.
+        transaction_bytes: Most bytes that the items of a transaction may have together.
     """
 
     def __init__(
@@ -145,7 +145,7 @@ class MemoryItemStore:
         sk: str | None = None
         while True:
             self._turn_pages("items.query.page")
-            # Looked up again for each item: an emptied partition is dropped and made anew.
+            # The partition is looked up for each item, because an emptied one is dropped and made anew.
             partition = self._tables[table].get(pk)
             if partition is None:
                 return
@@ -198,11 +198,11 @@ class MemoryItemStore:
         self.on_reply("items.transact")
 
     def refusal(self, actions: Sequence[Action], codes: Mapping[int, str]) -> TransactionCanceledError | None:
-        """Why a transaction would not be applied now, or None; no call.
+        """Refusal of a transaction as the items are now, or None; not counted as a call.
 
         Args:
-            actions: Of the transaction.
-            codes: Place of an action -> why it is not even looked at (`ThrottlingError`); conditions say the rest.
+            actions: Actions of the transaction.
+            codes: Reason (`ThrottlingError`) to refuse an action before its condition is checked, by its place.
         """
         reasons: list[tuple[str, Item | None] | None] = []
         for place, action in enumerate(actions):
@@ -216,12 +216,12 @@ class MemoryItemStore:
         return TransactionCanceledError(reasons) if any(reasons) else None
 
     def peek(self, table: Table, key: Key) -> Item | None:
-        """The item as it is, without a call: for checkers."""
+        """Return an item, without a call: for checkers."""
         partition = self._tables[table].get(key.pk)
         return None if partition is None else partition.items.get(key.sk)
 
     def remove(self, table: Table, key: Key) -> None:
-        """Take an item away without a call: for TTL, and for tests that break something."""
+        """Remove an item without a call: for TTL, and for tests that damage a table."""
         partition = self._tables[table].get(key.pk)
         if partition is None:
             return
@@ -230,7 +230,7 @@ class MemoryItemStore:
             del self._tables[table][key.pk]
 
     def everything(self, table: Table) -> Iterator[Item]:
-        """Every item, without a call: for checkers."""
+        """Yield every item, without a call: for checkers."""
         for partition in self._tables[table].values():
             yield from partition.items.values()
 
@@ -263,7 +263,7 @@ class MemoryItemStore:
 
 
 def _after(action: Action, found: Item | None) -> Item | None:
-    """The item as it is once the action is carried out."""
+    """Item after the action."""
     if isinstance(action, Put):
         return _own_attributes(action.item)
     if isinstance(action, Update):
@@ -272,7 +272,7 @@ def _after(action: Action, found: Item | None) -> Item | None:
 
 
 def _checked_bytes(targets: Sequence[tuple[Table, Key]], after: Sequence[Item | None]) -> int:
-    """What the items have together; none of them is too large by itself."""
+    """Size of all items together, after a check that each is small enough."""
     sizes = [0 if item is None else item_bytes(item) for item in after]
     for (_, key), size in zip(targets, sizes, strict=True):
         if size > MAX_ITEM_BYTES:
@@ -281,7 +281,7 @@ def _checked_bytes(targets: Sequence[tuple[Table, Key]], after: Sequence[Item | 
 
 
 def _own_attributes(attributes: Item) -> dict[str, Value]:
-    """A copy that its writer cannot change any more."""
+    """Copy that later changes by the writer do not reach."""
     own = dict(attributes)
     for name, value in own.items():
         if isinstance(value, _CONTAINERS):
@@ -296,7 +296,7 @@ def _own(value: Value) -> Value:
 
 
 def _check_values(action: Action) -> None:
-    """Refuse what DynamoDB would refuse before it looks at the item."""
+    """Refuse values that DynamoDB refuses before it looks at the item."""
     if isinstance(action, Put):
         _check_all(action.item.values())
     elif isinstance(action, Update):
@@ -328,7 +328,7 @@ def _updated(action: Update, key: Key, found: Item | None) -> Item:
     for name, amount in action.add.items():
         before = item.get(name, 0)
         if not isinstance(before, int):
-            raise TypeError(f"{name}: ADD to something that is no number")
+            raise TypeError(f"{name}: ADD to a value that is not a number")
         item[name] = before + amount
     for name, strings in action.discard.items():
         strings_before = item.get(name)

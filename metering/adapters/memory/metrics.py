@@ -6,7 +6,7 @@ from collections import Counter
 
 
 class MemoryMetrics:
-    """`Metrics` that can be read back: `counts` by name, `by_dimensions` by name and sorted dimensions."""
+    """`Metrics` that keeps its counters: `counts` by name, `by_dimensions` by name and sorted dimensions."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()

@@ -1,4 +1,4 @@
-"""The region's bucket in memory."""
+"""Bucket of a region in memory."""
 
 from __future__ import annotations
 
@@ -28,28 +28,28 @@ class _Stored(NamedTuple):
 
 
 def _ignore(_call: str) -> None:
-    """No hook."""
+    """Do nothing at a call."""
 
 
 def _none() -> int:
-    """No empty page."""
+    """Give no empty pages."""
     return 0
 
 
 class MemoryObjectStore:
-    """An `ObjectStore` of one dictionary.
+    """`ObjectStore` of one dictionary.
 
     Args:
-        clock: Says when an object was written.
+        clock: Gives the time at which an object is written.
         on_call: Called with the name of each call (`objects.put`) before it is carried out, and with
             `objects.list.next` before each object of a listing after the first, `objects.open.next` before each
-            range that a stream reads. What it raises, the caller gets.
-        on_reply: The same after a write was applied: what it raises is a lost reply.
-        read_ahead_bytes: What a stream reads at once at least.
-        empty_pages: How many pages without an object come before the next object of a listing, or before its end. Each
-            is a call, `objects.list.page`.
-        versioned: Keep what is replaced or deleted as a version.
-        hides_missing: Answer 403 for a key that is not there, as S3 does to a role that may not list.
+            range that a stream reads. The caller gets an error that it raises.
+        on_reply: Called after a write was applied. An error that it raises is a lost reply.
+        read_ahead_bytes: Least number of bytes that a stream reads at once.
+        empty_pages: Number of empty pages before the next object of a listing, or before its end. Each is a call,
+            `objects.list.page`.
+        versioned: Keep a replaced or deleted object as a version.
+        hides_missing: Answer 403 for a missing key, as S3 does to a role that may not list.
     """
 
     def __init__(
@@ -137,11 +137,11 @@ class MemoryObjectStore:
         self.on_reply("objects.delete")
 
     def versions(self, key: str) -> tuple[str, ...]:
-        """Ids of an object's versions, oldest first, without a call; none if the store keeps none."""
+        """Ids of the versions of an object, oldest first, without a call; empty if the store keeps no versions."""
         return tuple(version_id for name, version_id in self._versions or {} if name == key)
 
     def peek(self, key: str) -> bytes | None:
-        """An object's content without a call: for checkers."""
+        """Content of an object, without a call: for checkers."""
         stored = self._objects.get(key)
         return None if stored is None else stored.body
 
@@ -150,7 +150,7 @@ class MemoryObjectStore:
         return tuple(key for key in self._keys if key.startswith(prefix))
 
     def remove(self, key: str) -> None:
-        """Take an object away without a call: for lifecycle rules, and for tests that break something."""
+        """Remove an object without a call: for lifecycle rules, and for tests that damage a bucket."""
         if self._objects.pop(key, None) is not None:
             del self._keys[bisect_left(self._keys, key)]
 

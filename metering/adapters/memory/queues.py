@@ -1,4 +1,4 @@
-"""SQS in memory: visibility timeouts, receive counts, a dead-letter queue."""
+"""SQS in memory, with visibility timeouts, receive counts and a dead-letter queue."""
 
 from __future__ import annotations
 
@@ -28,16 +28,17 @@ class _Message:
 
 
 def _ignore(_call: str) -> None:
-    """No hook."""
+    """Do nothing at a call."""
 
 
 class MemoryQueue:
-    """A `Queue`; messages come in the order in which they were sent.
+    """`Queue` that delivers messages in the order of sending.
 
     Args:
-        dead: Where a message goes instead of a delivery after `max_receives`; none keeps it for ever.
-        moves_by_itself: Whether `start_redrive` is there; it moves everything to `source` at once.
-        on_call: Called with the name of each call before it is carried out; what it raises, the caller gets.
+        dead: Dead-letter queue that takes a message after `max_receives`; without one, the message stays for ever.
+        moves_by_itself: Whether the queue has `start_redrive`, which moves all messages to `source` at once.
+        source: Queue that `start_redrive` moves messages to.
+        on_call: Called with the name of each call before it is carried out. The caller gets an error that it raises.
     """
 
     def __init__(
@@ -117,7 +118,7 @@ class MemoryQueue:
         return [message.body for message in self._messages.values()]
 
     def put_dead(self, message_id: str, body: str, sent_at_ms: int, receives: int, sender_id: str) -> None:
-        """A message that another queue gave up; it keeps its id and its age."""
+        """Take a message that another queue gave up. It keeps its id and its age."""
         self._messages[message_id] = _Message(
             message_id=message_id, body=body, sent_at_ms=sent_at_ms, sender_id=sender_id, receives=receives
         )

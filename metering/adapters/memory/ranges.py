@@ -1,4 +1,4 @@
-"""A seekable stream over an object in memory: each read happens at a moment of its own, as ranged GETs do."""
+"""Seekable stream over an object in memory. Each read is a separate call, as a ranged GET is."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 
 class MemoryRanges(Ranges):
-    """A stream over an object in memory.
+    """Stream over an object in memory.
 
     Args:
         size_bytes: Size of the version that was opened.
-        read: Gives that version's content, or raises what has become of it.
+        read: Gives the content of that version, or raises an error if the object was deleted or replaced.
     """
 
     def __init__(self, size_bytes: int, read: Callable[[], bytes]) -> None:

@@ -1,4 +1,4 @@
-"""An account with regions in memory: account API, CloudFormation, CDK, probe and the deployed regions, in one."""
+"""Account with regions in memory: one class for the account API, CloudFormation, CDK, probe and deployed regions."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from metering.errors import OperationFailedError
-from metering.fleet.ports import Deployment, StackStatus
+from metering.fleet.ports import Deployment, RegionStacks, StackStatus
 from metering.fleet.regions import Answered, Finding, ListedRegion
 
 if TYPE_CHECKING:
@@ -14,24 +14,26 @@ if TYPE_CHECKING:
 
     from metering.fleet.regions import RegionState
 
-STACKS = ("metering-test-data", "metering-test-pipeline", "metering-test-observability")
+STACKS = RegionStacks.of("test")
 TYPES = ("AWS::DynamoDB::Table", "AWS::Glue::Database", "AWS::SQS::Queue")
 
 
 def _ignore(_call: str) -> None:
-    """No hook."""
+    """Do nothing at a call."""
 
 
 class MemoryAccount:
-    """Implements every port of `metering.fleet.ports` but `RegionStates`.
+    """Account that implements every port of `metering.fleet.ports` except `RegionStates`.
 
     Attributes:
-        listed: Opt-in status by region, as the account API has it.
-        lacking: Type names that a region does not have.
-        failures: Reasons that the next deployments into a region fail for, the first one next.
+        listed: Opt-in status of each region that the account API lists.
+        lacking: Names of the resource types that a region does not have.
+        failures: Reasons for the failures of the next deployments into a region, in order.
         found: Stacks by region and name.
-        deployments: Number of deployments done, by region.
-        canaries, canary_runs: Good results that a run gives, and runs so far, by region.
+        deployed: Deployments that succeeded, in order.
+        canaries: Number of good results that a region has after a canary run.
+        canary_runs: Number of canary runs by region.
+        waiting: Batches without a verdict by region, as `in_flight` gives them.
     """
 
     def __init__(
@@ -48,7 +50,7 @@ class MemoryAccount:
         self.canary_runs: Counter[str] = Counter()
         self.subscribers: Counter[str] = Counter()
         self.firing: dict[str, list[str]] = {}
-        self.unsettled: dict[str, dict[str, int]] = {}
+        self.waiting: dict[str, dict[str, int]] = {}
         self.mapping: dict[str, str] = {}
 
     def regions(self) -> Sequence[ListedRegion]:
@@ -78,7 +80,7 @@ class MemoryAccount:
         self.on_call("stacks.detect_drift")
         return "IN_SYNC" if (region, stack) in self.found else "NOT_CHECKED"
 
-    def stacks(self) -> tuple[str, ...]:
+    def stacks(self) -> RegionStacks:
         return STACKS
 
     def bootstrap(self, region: str) -> None:
@@ -90,8 +92,8 @@ class MemoryAccount:
         return [name for name in TYPES if "analytics" not in deployment.left_out or "Glue" not in name]
 
     def deploy(self, deployment: Deployment) -> None:
-        """One stack after the other; a failure leaves its stack rolled back, as a first creation does."""
-        for name in STACKS:
+        """Deploy one stack after the other. A failure leaves its stack rolled back, as a failed first creation does."""
+        for name in STACKS.in_order:
             self.on_call(f"builder.deploy {name}")
             known = self.found.get((deployment.region, name))
             if known is not None and known.never_created:
@@ -118,31 +120,31 @@ class MemoryAccount:
         ]
 
     def invoke_canary(self, region: str) -> None:
-        self.on_call("life.invoke_canary")
+        self.on_call("deployed.invoke_canary")
         self.canary_runs[region] += 1
 
     def good_canaries(self, region: str, *, since_s: int) -> int:
         del since_s
-        self.on_call("life.good_canaries")
+        self.on_call("deployed.good_canaries")
         return self.canaries if self.canary_runs[region] else 0
 
     def firing_alarms(self, region: str) -> Sequence[str]:
         return self.firing.get(region, [])
 
     def start(self, region: str) -> None:
-        self.on_call("life.start")
+        self.on_call("deployed.start")
         self.mapping[region] = "Enabled"
 
     def set_intake(self, region: str, *, enabled: bool) -> None:
-        self.on_call("life.set_intake")
+        self.on_call("deployed.set_intake")
         self.mapping[region] = "Enabled" if enabled else "Disabled"
 
     def intake(self, region: str) -> str:
         return self.mapping.get(region, "none")
 
     def in_flight(self, region: str) -> Mapping[str, int]:
-        self.on_call("life.in_flight")
-        return self.unsettled.get(region, {})
+        self.on_call("deployed.in_flight")
+        return self.waiting.get(region, {})
 
     def rollback_alarms(self, region: str) -> Sequence[str]:
         return [f"arn:aws:cloudwatch:{region}:000000000000:alarm:page"]

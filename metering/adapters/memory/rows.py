@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class PlainRow(NamedTuple):
-    """A record on its way through the lake. It starts and ends at `start_s`."""
+    """Record on its way through the lake, which starts and ends at `start_s`."""
 
     booked_s: int
     batch_id: str
@@ -46,7 +46,7 @@ class PlainRow(NamedTuple):
 
     @property
     def usage_key(self) -> UsageKey:
-        """What its bytes count for, in the hour that it is booked in."""
+        """Usage key that its bytes count for, in the hour that it is booked in."""
         own_s = hour_of(self.start_s)
         return UsageKey(
             self.booked_s,
@@ -60,7 +60,7 @@ class PlainRow(NamedTuple):
 
 
 class PlainRecord(NamedTuple):
-    """A record as a message has it."""
+    """Record as a message has it."""
 
     account_id: str
     usage_type: str
@@ -70,7 +70,7 @@ class PlainRecord(NamedTuple):
     start_s: int
 
     def row(self, batch_id: str, position: int) -> PlainRow:
-        """The row of a batch that it becomes, booked in its own hour; no two rows of a region are equal."""
+        """Make a row of a batch of it, booked in its own hour; no two rows of a region are equal."""
         return PlainRow(
             booked_s=hour_of(self.start_s),
             batch_id=batch_id,
@@ -87,7 +87,7 @@ class PlainRecord(NamedTuple):
 
 
 class PlainBatch(TypedDict, total=False):
-    """One batch of a delivery's body."""
+    """Batch in the body of a delivery."""
 
     batch_id: str
     source_id: str
@@ -99,7 +99,7 @@ class PlainBatch(TypedDict, total=False):
 
 
 def plain_body(*batches: PlainBatch) -> str:
-    """The body of a message that holds these batches; without any it is a message without a batch."""
+    """Body of a message with these batches; without arguments, of a message without a batch."""
     return json.dumps({"batches": batches}, separators=(",", ":"))
 
 
@@ -122,18 +122,18 @@ class PlainRowCodec:
 
 
 def encode_rows(rows: Iterable[tuple[object, ...]]) -> bytes:
-    """The body of an object with these rows, sorted by their booked hours first."""
+    """Encode the rows of an object, sorted by their booked hours first."""
     return marshal.dumps(sorted(map(tuple, rows)))
 
 
 @lru_cache(maxsize=128)
 def decode_rows(body: bytes) -> tuple[PlainRow, ...]:
-    """The rows of a staging object or of a lake file."""
+    """Decode the rows of a staging object or of a lake file."""
     return tuple(map(PlainRow._make, marshal.loads(body)))  # noqa: S302 - what this process wrote itself
 
 
 def plain_usage(rows: Iterable[PlainRow]) -> dict[UsageKey, Total]:
-    """What rows count for."""
+    """Sum rows by usage key."""
     usage: dict[UsageKey, Total] = {}
     for row in rows:
         key = row.usage_key
@@ -146,7 +146,7 @@ class PlainBatchReader:
     """Reads deliveries whose bodies `plain_body` made.
 
     Args:
-        objects: Where batches that point to an object have their rows.
+        objects: Store of the objects that batches point to.
     """
 
     def __init__(self, objects: ObjectStore | None = None) -> None:
@@ -167,7 +167,7 @@ class PlainBatchReader:
         if "object" not in batch:
             return _decoded(delivery, batch, batch["rows"], admission)
         if self._objects is None:
-            raise ValueError("this reader has no objects")
+            raise ValueError("this reader has no object store")
         try:
             return _decoded(delivery, batch, json.loads(self._objects.get(batch["object"])), admission)
         except ObjectMissingError:

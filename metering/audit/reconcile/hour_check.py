@@ -1,4 +1,4 @@
-"""One booked hour as a pass found it, and what differs in it."""
+"""Comparison of one booked hour: the figures that a pass read, and their differences."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HourCheck:
-    """One booked hour, as one pass found it.
+    """Result of one pass over one booked hour.
 
     Attributes:
-        settled: Nothing changed while it was read and no commit of it is open; only then the figures are comparable.
-        markers: None where markers may have expired.
-        rows: Lake and staging: counted from the rows if `deep`, else as the ledger says.
-        differences: By key and by batch if `deep`, else one for the hour.
+        stable: Nothing changed during the pass, and no commit of the hour is open: the figures are comparable.
+        markers: Total of the markers; None where they may have expired.
+        rows: Total of lake and staging: counted from the rows if `deep`, otherwise taken from the ledger.
+        differences: By key and by batch if `deep`, otherwise at most one for usage and one for markers.
     """
 
     hour_s: int
-    settled: bool
+    stable: bool
     deep: bool
     markers: Total | None
     usage: Total
@@ -37,12 +37,12 @@ class HourCheck:
 
     @property
     def agrees(self) -> bool:
-        """Settled, and all three are equal."""
-        return self.settled and not self.differences
+        """Whether the hour was stable, and all three totals are equal."""
+        return self.stable and not self.differences
 
     def confirms(self, other: HourCheck) -> bool:
-        """Whether both passes show the same difference."""
-        if not (self.settled and other.settled):
+        """Whether both passes were stable and show the same differences."""
+        if not (self.stable and other.stable):
             return False
         if self.deep and other.deep:
             return _gaps(self.differences) == _gaps(other.differences)
@@ -54,29 +54,35 @@ class HourCheck:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HourReading:
-    """What a pass read of one hour. `rows` is None unless it was deep."""
+    """Figures of one hour, as one pass read them.
+
+    Attributes:
+        markers_total: None where markers may have expired.
+        rows_by_key: Counted from the rows; None unless the pass was deep.
+        markers_by_batch, rows_by_batch: Empty unless the pass was deep and read markers.
+    """
 
     state: HourState
-    settled: bool
+    stable: bool
     usage: HourUsage
-    markers: Total | None
-    rows: Mapping[UsageKey, Total] | None
-    marked: Mapping[str, Total]
-    batches: Mapping[str, Total]
+    markers_total: Total | None
+    rows_by_key: Mapping[UsageKey, Total] | None
+    markers_by_batch: Mapping[str, Total]
+    rows_by_batch: Mapping[str, Total]
 
     def check(self) -> HourCheck:
-        """Compare."""
+        """Compare markers, usage and rows."""
         hour_s, ledger = self.state.hour_s, self.state.total
-        rows = ledger if self.rows is None else sum_totals(self.rows.values())
-        found = list(self._keyed() if self.rows is not None else self._hourly(ledger))
-        if self.rows is not None and rows != ledger:
-            # The files do not hold what the ledger says that they hold.
+        rows = ledger if self.rows_by_key is None else sum_totals(self.rows_by_key.values())
+        found = list(self._keyed() if self.rows_by_key is not None else self._hourly(ledger))
+        if self.rows_by_key is not None and rows != ledger:
+            # The files do not hold the total that the ledger has for them.
             found.append(Difference(between="usage/rows", hour_s=hour_s, expected=ledger, found=rows))
         return HourCheck(
             hour_s=hour_s,
-            settled=self.settled,
-            deep=self.rows is not None,
-            markers=self.markers,
+            stable=self.stable,
+            deep=self.rows_by_key is not None,
+            markers=self.markers_total,
             usage=self.usage.total,
             rows=rows,
             differences=tuple(found),
@@ -86,22 +92,22 @@ class HourReading:
         hour_s = self.state.hour_s
         if self.usage.total != rows:
             yield Difference(between="usage/rows", hour_s=hour_s, expected=self.usage.total, found=rows)
-        if self.markers is not None and self.markers != rows:
-            yield Difference(between="markers/rows", hour_s=hour_s, expected=self.markers, found=rows)
+        if self.markers_total is not None and self.markers_total != rows:
+            yield Difference(between="markers/rows", hour_s=hour_s, expected=self.markers_total, found=rows)
 
     def _keyed(self) -> Iterable[Difference]:
-        hour_s, rows = self.state.hour_s, self.rows or {}
+        hour_s, rows = self.state.hour_s, self.rows_by_key or {}
         for key in sorted(self.usage.totals.keys() | rows.keys(), key=str):
             booked, visible = self.usage.totals.get(key, ZERO), rows.get(key, ZERO)
             if booked != visible:
                 yield Difference(between="usage/rows", hour_s=hour_s, key=key, expected=booked, found=visible)
-        if self.markers is None:
+        if self.markers_total is None:
             return
         shown = sum_totals(rows.values())
-        if not self.batches and self.markers != shown:
-            yield Difference(between="markers/rows", hour_s=hour_s, expected=self.markers, found=shown)
-        for batch_id in sorted(self.marked.keys() | self.batches.keys()):
-            marked, found = self.marked.get(batch_id, ZERO), self.batches.get(batch_id, ZERO)
+        if not self.rows_by_batch and self.markers_total != shown:
+            yield Difference(between="markers/rows", hour_s=hour_s, expected=self.markers_total, found=shown)
+        for batch_id in sorted(self.markers_by_batch.keys() | self.rows_by_batch.keys()):
+            marked, found = self.markers_by_batch.get(batch_id, ZERO), self.rows_by_batch.get(batch_id, ZERO)
             if marked != found:
                 yield Difference(between="markers/rows", hour_s=hour_s, batch_id=batch_id, expected=marked, found=found)
 
@@ -111,7 +117,7 @@ def _gaps(differences: Iterable[Difference]) -> dict[tuple[str, str, UsageKey | 
 
 
 def alert_fields(check: HourCheck, hours: int) -> dict[str, str | int]:
-    """What an alert says of a difference; `hours` are different in all."""
+    """Fields of an alert about the first difference of an hour; `hours` is the number of different hours."""
     worst = check.differences[0]
     return {
         "hour": rfc3339(check.hour_s),
@@ -127,7 +133,7 @@ def alert_fields(check: HourCheck, hours: int) -> dict[str, str | int]:
 
 
 def describe(difference: Difference) -> str:
-    """What differs: a usage key, a batch, or the hour as a whole."""
+    """Name the place of a difference: a usage key, a batch, or the whole hour."""
     if difference.key is not None:
         key = difference.key
         corrects = () if key.corrects_s is None else (f"corrects {rfc3339(key.corrects_s)}",)

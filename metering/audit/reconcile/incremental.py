@@ -1,9 +1,10 @@
-"""The reconciler's quick pass: what compaction published since the last one, without reading a table whole.
+"""The reconciler's quick pass: it compares newly published hours and files, and never reads a whole table.
 
 A lake file never changes, and neither does an accepted marker. So the markers of the batches in a file are compared
-with its rows once, when it is new. The usage of an hour is compared with its rows, in lake and staging, each time a run
-has published something in it. What is not done, or differs, stays on the work list. Work grows with what is compacted,
-not with what is kept; docs/decisions/0013-reconciliation.md has the figures, and says what only a whole pass can find.
+with its rows once, when the file is new. The usage of an hour is compared with its rows, in lake and staging, each time
+a run has published files in it. An hour or file that was not compared, or differs, stays on the work list. The work
+grows with the compacted rows, not with the kept ones. docs/decisions/0013-reconciliation.md has the figures, and names
+the faults that only a whole pass can find.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 from metering.audit.reconcile.hour_check import HourCheck
 from metering.audit.verify.verification import Difference
 from metering.lake.plan import Plan
-from metering.lake.rows import RowQuery
+from metering.lake.rows import BATCH_QUERY, batches_of
 from metering.ledger.booked_hours import Published, published_key
 from metering.ledger.contradictions import Contradictions
 from metering.ledger.markers import Marker, marker_key
@@ -23,7 +24,6 @@ from metering.ledger.notes.reconciliation import WORK_LIST_KEY, WorkList
 from metering.ledger.runs import Run, run_key
 from metering.ledger.shards import known_shards
 from metering.stores.writes import Put, Table
-from metering.units import HOUR_S
 from metering.usage.totals import ZERO, sum_totals
 
 if TYPE_CHECKING:
@@ -37,23 +37,22 @@ if TYPE_CHECKING:
     from metering.stores.objects import ObjectStore
     from metering.usage.totals import Total
 
-_BY_BATCH = RowQuery(columns=("batch_id",))
-# The list is one item: 400 KB at most, about 100 bytes a file. What does not fit waits for the next pass.
+# The list is one item of at most 400 KB, with about 100 bytes for each file. More files wait for the next pass.
 _MOST_FILES = 2_000
 _MARKERS_AT_ONCE = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RunCheck:
-    """What a quick pass came to.
+class IncrementalResult:
+    """Result of a quick pass.
 
     Attributes:
         hours: Hours whose usage was compared with their rows.
         files: New files whose rows were compared with markers.
-        different: Hours in which two looks showed the same difference, and files whose batches have other markers.
-        left: Hours and files that stay on the list.
-        skipped: Those of them that there was no time to look at.
-        backlog: Those of them that were not compared: skipped, or they kept changing.
+        different: Hours in which two looks showed the same difference, and files whose rows differ from markers.
+        left: Number of hours and files that stay on the list.
+        skipped: Number of those for which there was no time.
+        backlog: Those that were not compared, because they were skipped or kept changing.
     """
 
     hours: int
@@ -66,10 +65,10 @@ class RunCheck:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IncrementalCheck:
-    """Works off the list.
+    """Compares the hours and files on the work list.
 
     Attributes:
-        reserve_ms: Nothing new is begun with less time left.
+        reserve_ms: With less time left, no further hour or file is begun.
     """
 
     items: ItemStore
@@ -79,17 +78,17 @@ class IncrementalCheck:
     shards: int
     reserve_ms: int = 120_000
 
-    def run(self, deadline: Deadline) -> RunCheck:
-        """Put on the list what runs published since the last pass, and compare as much of it as there is time for.
+    def run(self, deadline: Deadline) -> IncrementalResult:
+        """Add the hours and files published since the last pass to the list, and compare as many as time allows.
 
         Raises:
-            UnavailableError: Something could not be read; the list is as it was before.
-            LedgerCorruptError: Markers cannot be read; their files stay on the list, and all else was compared. Or a
-                run, its plan or what it published cannot: the list is as it was before.
+            UnavailableError: A read failed; the list is unchanged.
+            LedgerCorruptError: A marker cannot be read: its files stay on the list, and the rest was compared. Or a
+                run, its plan or a published item cannot be read: the list is unchanged.
         """
         work = self._extended(self.work_list())
         contradictions = Contradictions()
-        # The newest first: what is compared late is then old, and not all that comes behind it.
+        # The newest come first: if time is short, old files wait, and new ones are still compared soon.
         newest = sorted(work.files, key=lambda file: (-file.hour_s, file.key))
         files = self._files(newest, deadline, contradictions)
         hours, confirmed = self._usage(sorted(work.hours, reverse=True), deadline)
@@ -105,7 +104,7 @@ class IncrementalCheck:
         contradictions.tell()
         compared: set[int | str] = {file.key for file in wrong}
         compared |= {check.hour_s for check in confirmed}
-        return RunCheck(
+        return IncrementalResult(
             hours=len(hours),
             files=len(files),
             different=different,
@@ -115,16 +114,16 @@ class IncrementalCheck:
         )
 
     def work_list(self) -> WorkList:
-        """As it was left."""
+        """The stored work list."""
         item = self.items.get(Table.LEDGER, WORK_LIST_KEY)
         return WorkList() if item is None else WorkList.from_item(item)
 
     def keep(self, work: WorkList) -> None:
-        """Leave it for the next pass. The reconciler is its only writer."""
+        """Store the work list. The reconciler is its only writer."""
         self.items.put(Put(table=Table.LEDGER, item=work.to_item()))
 
     def newest_runs(self) -> dict[int, int]:
-        """The newest run of each shard that is done; all before it are."""
+        """Number of the newest finished run of each shard. All runs before it are finished too."""
         newest: dict[int, int] = {}
         for shard in known_shards(self.items, self.shards):
             items = self.items.query(Table.LEDGER, run_key(shard, 0).pk, descending=True)
@@ -147,7 +146,7 @@ class IncrementalCheck:
         return replace(work, runs=runs, hours=hours, files=files)
 
     def _done(self, shard: int, after: int) -> Iterator[Run]:
-        """Runs that are done, oldest first: all before the first that is not."""
+        """Finished runs after a number, oldest first, up to the first unfinished one."""
         key = run_key(shard, after + 1)
         runs = map(Run.from_item, self.items.query(Table.LEDGER, key.pk, sk_from=key.sk))
         return takewhile(lambda run: run.state == "done", runs)
@@ -160,7 +159,7 @@ class IncrementalCheck:
     def _files(
         self, files: list[RowSource], deadline: Deadline, contradictions: Contradictions
     ) -> dict[RowSource, HourCheck]:
-        """What was found in each file that there was time for."""
+        """Checks of the files for which there was time."""
         checks: dict[RowSource, HourCheck] = {}
         for file in files:
             if deadline.remaining_ms() < self.reserve_ms:
@@ -169,21 +168,18 @@ class IncrementalCheck:
         return checks
 
     def _file(self, file: RowSource, contradictions: Contradictions) -> HourCheck:
-        batches = {str(g[0]): total for g, total in self.reconciler.view.reader.totals([file], _BY_BATCH).items()}
-        expired = self._may_have_expired(file.hour_s)
+        batches = batches_of(self.reconciler.view.reader.totals([file], BATCH_QUERY))
+        expired = self.reconciler.may_lack_markers(file.hour_s)
         wrong = () if expired else tuple(self._marker_differences(file.hour_s, batches, contradictions))
         return HourCheck(
             hour_s=file.hour_s,
-            settled=True,
+            stable=True,
             deep=True,
             markers=None,
             usage=ZERO,
             rows=sum_totals(batches.values()),
             differences=wrong,
         )
-
-    def _may_have_expired(self, hour_s: int) -> bool:
-        return hour_s - HOUR_S + self.reconciler.marker_life_s <= self.clock.now_ms() // 1000
 
     def _marker_differences(
         self, hour_s: int, batches: Mapping[str, Total], contradictions: Contradictions
@@ -197,7 +193,7 @@ class IncrementalCheck:
                     known = Marker.from_item(item)
                     markers[known.batch_id] = known
             for batch_id, rows in part.items():
-                # All rows of a batch in an hour are in one file: they came in one commit.
+                # All rows that a batch has in an hour are in one file, because they came in one commit.
                 marker = markers.get(batch_id)
                 marked = ZERO if marker is None else marker.hours.get(hour_s, ZERO)
                 if marked != rows:
@@ -206,7 +202,7 @@ class IncrementalCheck:
                     )
 
     def _usage(self, hours: list[int], deadline: Deadline) -> tuple[dict[int, HourCheck], list[HourCheck]]:
-        """The last look at each hour that there was time for, and those in which two looks showed the same."""
+        """The last look at each hour for which there was time, and the hours with a confirmed difference."""
         looked: dict[int, HourCheck] = {}
         for hour_s in hours:
             if deadline.remaining_ms() < self.reserve_ms:

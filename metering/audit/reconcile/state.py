@@ -1,6 +1,6 @@
-"""What the reconciler leaves in the ledger for people and alarms: the sources, and what its last pass came to.
+"""The reconciler's state in the ledger, for people and alarms: the sources, and a summary of the last pass.
 
-It is the only writer of both, so they are written unconditionally.
+The reconciler is the only writer of both, so they are written unconditionally.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from metering.ledger.notes.reconciliation import RECONCILIATION_KEY, Backlog, Re
 from metering.stores.writes import Put, Table
 
 if TYPE_CHECKING:
-    from metering.audit.reconcile.incremental import RunCheck
-    from metering.audit.reconcile.reconciler import Reconciliation as Result
+    from metering.audit.reconcile.incremental import IncrementalResult
+    from metering.audit.reconcile.reconciler import ReconciliationResult
     from metering.audit.source_keeping import SourceKeeper
     from metering.ledger.notes.sources import SourceState
     from metering.stores.clock import Clock
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReconcilerState:
-    """The reconciler's memory."""
+    """Writes the sources and the summary of each pass."""
 
     items: ItemStore
     clock: Clock
     keeper: SourceKeeper
 
-    def keep(self, result: Result, *, backlog: Backlog | None = None) -> None:
-        """Write down what a pass over all hours found. `backlog`: what is left of the work list; None as it was."""
+    def keep(self, result: ReconciliationResult, *, backlog: Backlog | None = None) -> None:
+        """Store the summary of a pass over all hours. `backlog`: rest of the work list; None keeps the stored one."""
         gaps_since_ms = self.keeper.keep(result.markers)
         summary = Reconciliation(
             finished_s=self.clock.now_ms() // 1000,
@@ -40,10 +40,10 @@ class ReconcilerState:
         )
         self.items.put(Put(table=Table.LEDGER, item=summary.to_item()))
 
-    def keep_quick(self, check: RunCheck) -> None:
-        """Write down what a quick pass found. Only a pass over everything can say what sources miss.
+    def keep_quick(self, check: IncrementalResult) -> None:
+        """Store the summary of a quick pass. Only a pass over everything can find gaps of sources.
 
-        It has finished if it came to everything on its list.
+        The pass counts as finished if it skipped nothing on its list.
         """
         last = self._last()
         honoured = self.keeper.honour()
@@ -60,7 +60,7 @@ class ReconcilerState:
         self.items.put(Put(table=Table.LEDGER, item=summary.to_item()))
 
     def sources(self) -> list[SourceState]:
-        """Every numbered producer that was heard in its life, by name."""
+        """All live sources, by name."""
         return self.keeper.states()
 
     def _last(self) -> Reconciliation:

@@ -1,6 +1,6 @@
-"""Both tables read whole, or usage of one hour. For the reconciler and for repairs, never for the hot path.
+"""Scans of both tables, and usage of one hour. The reconciler and repairs use them, never the hot path.
 
-Each item is read at a moment of its own; what makes the figures comparable is up to the caller.
+Each item is read at a moment of its own. The caller must make sure that the figures are comparable.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from metering.audit.sequences import SOURCES_KEPT, SourceSightings
+from metering.errors import EarlyEndError
 from metering.hours import date_of, month_of
 from metering.ledger.contradictions import Contradictions
 from metering.ledger.markers import Marker
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from metering.stores.writes import Item
 
 
-# Items between two looks at the clock.
+# Items between two calls of the limit.
 _LIMIT_EVERY = 1_000
 
 
@@ -37,7 +38,7 @@ class HourUsage:
 
     Attributes:
         totals: Summed over suffixes.
-        revs: Revision of the hour in each item, by key and suffix: equal revisions, equal figures.
+        revs: Revision of the hour in each item, by key and suffix. Equal revisions mean equal figures.
     """
 
     totals: dict[UsageKey, Total] = field(default_factory=dict)
@@ -48,24 +49,24 @@ class HourUsage:
         return sum_totals(self.totals.values())
 
     def add(self, entry: UsageEntry) -> None:
-        """Count what one item says of the hour."""
+        """Add one item's entry for the hour."""
         self.totals[entry.key] = self.totals.get(entry.key, ZERO).plus(entry.total)
         if entry.rev is not None:
             self.revs[entry.key, entry.suffix] = entry.rev
 
 
-class ScanTooLongError(Exception):
-    """A table is too large to be read whole in the time that there is."""
+class ScanTooLongError(EarlyEndError):
+    """A table is too large for a scan in the remaining time."""
 
 
 def no_limit() -> None:
-    """A scan takes as long as it takes."""
+    """Set no limit to a scan."""
 
 
 def survey_usage(
     items: ItemStore, *, from_s: int, to_s: int, limit: Callable[[], None] = no_limit
 ) -> dict[int, HourUsage]:
-    """Usage items of the hours in `[from_s, to_s)` that have any. `limit` may raise ScanTooLongError on the way."""
+    """Usage items by hour, for hours in `[from_s, to_s)`. `limit` may raise ScanTooLongError during the scan."""
     hours: dict[int, HourUsage] = {}
     for item in _limited(items.scan(Table.USAGE), limit):
         for entry in usage_entries(item):
@@ -75,7 +76,7 @@ def survey_usage(
 
 
 def survey_accounts(items: ItemStore, *, from_s: int, to_s: int) -> dict[int, set[str]]:
-    """Accounts that have usage items, of each hour in `[from_s, to_s)` that has any."""
+    """Accounts with usage items, by hour, for hours in `[from_s, to_s)`."""
     hours: dict[int, set[str]] = {}
     for item in items.scan(Table.USAGE):
         for entry in usage_entries(item):
@@ -85,7 +86,7 @@ def survey_accounts(items: ItemStore, *, from_s: int, to_s: int) -> dict[int, se
 
 
 def survey_hour(items: ItemStore, hour_s: int, accounts: Iterable[str]) -> HourUsage:
-    """Usage items of one hour and some accounts, without a scan."""
+    """Usage items of some accounts in one hour, without a scan."""
     usage = HourUsage()
     for account_id in sorted(accounts):
         pk = usage_partition(account_id, month_of(hour_s))
@@ -104,14 +105,14 @@ def _limited(found: Iterable[Item], limit: Callable[[], None]) -> Iterator[Item]
 
 @dataclass(slots=True)
 class MarkerSurvey:
-    """Accepted markers summed by booked hour, and the numbered producers of all markers.
+    """Accepted markers summed by booked hour, and the sources of all markers.
 
     Attributes:
-        batches: Total of each batch, for the hours that were asked for.
-        contradictions: Markers that cannot be read: they are in no total, so their hours differ.
-        sources: At most `SOURCES_KEPT`; those that were known before come first.
-        unkept: Batches of further sources.
-        unkept_source: One of those sources.
+        batches: Totals by batch, for the hours that were asked for.
+        contradictions: Markers that cannot be read. They are in no total, so their hours differ.
+        sources: At most `SOURCES_KEPT` sources; known ones come first.
+        unkept: Number of batches of further sources.
+        unkept_source: Name of one of those sources.
     """
 
     hours: dict[int, Total] = field(default_factory=dict)
@@ -144,7 +145,7 @@ class MarkerSurvey:
 def survey_markers(
     items: ItemStore, *, detailed: frozenset[int] = frozenset(), limit: Callable[[], None] = no_limit
 ) -> MarkerSurvey:
-    """All markers of the ledger; totals by batch for the hours `detailed` only, because they fill memory."""
+    """Scan all markers of the ledger. Totals by batch take much memory, so only `detailed` hours get them."""
     known = (str(item["sk"]) for item in items.query(Table.LEDGER, SOURCE_PK))
     survey = MarkerSurvey(sources={source_id: SourceSightings() for source_id in islice(known, SOURCES_KEPT)})
     for item in _limited(items.scan(Table.LEDGER), limit):

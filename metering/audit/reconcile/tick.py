@@ -1,7 +1,7 @@
-"""One tick of the reconciler: everything read, where that is affordable, else what compaction published.
+"""One tick of the reconciler: a scan of everything where time allows, otherwise a quick pass.
 
-Both tables are read whole once in `scan_every_s`, if half of the time of the tick is enough for it. A ledger that has
-outgrown that is reconciled by its runs alone, and read whole by people (`metering reconcile`).
+Both tables are scanned once in `scan_every_s`, if half the time of the tick is enough. A ledger that has outgrown this
+is reconciled by quick passes alone; people scan it whole (`metering reconcile`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from metering.audit.reconcile.incremental import IncrementalCheck
-    from metering.audit.reconcile.reconciler import Reconciler, Reconciliation
+    from metering.audit.reconcile.reconciler import Reconciler, ReconciliationResult
     from metering.audit.reconcile.state import ReconcilerState
     from metering.ledger.notes.reconciliation import WorkList
     from metering.stores.clock import Clock, Deadline
@@ -25,11 +25,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TickResult:
-    """What a tick compared.
+    """Result of one tick.
 
     Attributes:
-        scanned: Both tables were read whole.
-        left: Hours that did not settle; if not `scanned`, what stays on the work list.
+        scanned: Whether both tables were scanned.
+        hours: Number of compared hours.
+        different: Number of different hours, and of different files of a quick pass.
+        left: Number of unstable hours after a scan; of entries left on the work list after a quick pass.
     """
 
     scanned: bool
@@ -40,11 +42,11 @@ class TickResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReconcileTick:
-    """Decides, compares, and writes down what it came to.
+    """Chooses a scan or a quick pass, does it, and stores its summary.
 
     Attributes:
-        window_s: Older hours cannot change by any batch: a deep reconciliation by hand covers them.
-        scan_every_s: How often everything is read; 0 for every tick.
+        window_s: No batch can change older hours; a deep reconciliation by hand covers them.
+        scan_every_s: Time between two scans; 0 for one in each tick.
     """
 
     reconciler: Reconciler
@@ -56,16 +58,16 @@ class ReconcileTick:
     scan_every_s: int
 
     def run(self, deadline: Deadline) -> TickResult:
-        """One tick.
+        """Do one tick.
 
         Raises:
-            UnavailableError: Something could not be read.
-            LedgerCorruptError: Something is not what may be there. All that does not depend on it was compared.
+            UnavailableError: A read failed.
+            LedgerCorruptError: An item cannot be decoded. All hours that do not depend on it were compared.
         """
         now_s = self.clock.now_ms() // 1000
         work = self.checker.work_list()
         if now_s - work.scanned_s >= self.scan_every_s:
-            # Also if it will be given up: the next one is tried when it is due, not at once.
+            # Recorded even if the scan is abandoned, so that it is retried on schedule, not on the next tick.
             self.checker.keep(replace(work, scanned_s=now_s))
             try:
                 return self._scan(now_s, _half_of(deadline))
@@ -79,7 +81,7 @@ class ReconcileTick:
         runs = self.checker.newest_runs()
         result = self.reconciler.run(from_s=now_s - self.window_s - DAY_S, to_s=now_s + DAY_S, limit=limit)
         work = self._renewed(result, runs)
-        # The list first: if this is the last that gets done, the quick passes go on with what is left.
+        # The list is stored first: if the process dies here, the quick passes still have the rest of the work.
         self.checker.keep(work)
         self.state.keep(result, backlog=work.backlog(different=frozenset(c.hour_s for c in result.different)))
         result.markers.contradictions.tell()
@@ -87,13 +89,13 @@ class ReconcileTick:
             scanned=True,
             hours=len(result.checks),
             different=len(result.different),
-            left=len(result.unsettled),
+            left=len(result.unstable),
         )
 
-    def _renewed(self, result: Reconciliation, runs: Mapping[int, int]) -> WorkList:
-        """Only what is not equal is left; it stays an alarm until a quick pass finds it equal."""
+    def _renewed(self, result: ReconciliationResult, runs: Mapping[int, int]) -> WorkList:
+        """Work list with the different and unstable hours. It raises an alarm until a quick pass finds them equal."""
         work, now_s = self.checker.work_list(), self.clock.now_ms() // 1000
-        hours = {check.hour_s for check in (*result.different, *result.unsettled)}
+        hours = {check.hour_s for check in (*result.different, *result.unstable)}
         return replace(work, runs=runs, hours={hour_s: work.hours.get(hour_s, now_s) for hour_s in hours}, files={})
 
 

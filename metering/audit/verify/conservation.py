@@ -1,32 +1,35 @@
-"""I1: each distinct batch that was sent has one verdict, or is in flight or dead without one."""
+"""Conservation (I1): each distinct batch that was sent has one verdict, or is in flight or dead without one."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from metering.audit.verify.manifest import body_digest
+from metering.audit.verify.verification import Verification, sum_verifications
 from metering.intake.batches import NoBatch
 from metering.intake.envelopes import read_body
 from metering.quarantine.documents import QuarantinedBatch
 from metering.stores.bucket import QUARANTINED_BATCHES_PREFIX, quarantined_batch_key
-from metering.usage.totals import Total
+from metering.usage.totals import Total, sum_totals
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
     from metering.audit.verify.expectations import SentBatches, SentContent
-    from metering.audit.verify.verification import Verification
     from metering.ledger.markers import Marker
     from metering.ledger.snapshot import LedgerFacts
     from metering.stores.objects import ObjectStore
     from metering.stores.queues import Queue
 
 _PEEK_MESSAGES = 10
-# Long enough to look at all of them, short enough that a killed look does not hide them for long.
+# Long enough to look at all messages, and short enough that a killed look does not hide them for long.
 _PEEK_HIDDEN_S = 20
 _EMPTY_PEEKS = 3
 
 
 def peek_bodies(queue: Queue) -> list[str]:
-    """Bodies of all messages of a queue that nobody works on; they stay where they are."""
+    """Bodies of all messages of a queue without a consumer. The messages stay in the queue."""
     seen: dict[str, tuple[str, str]] = {}
     empty = 0
     try:
@@ -44,7 +47,7 @@ def peek_bodies(queue: Queue) -> list[str]:
 
 
 def names_of(bodies: list[str], bucket: str) -> set[str]:
-    """What the batches in message bodies are known by: their ids, or the digest where a body has none."""
+    """Names of the batches in message bodies: their ids, or the digest of a body without an id."""
     names: set[str] = set()
     for body in bodies:
         batches = [batch for batch in read_body(body, bucket=bucket) if not isinstance(batch, NoBatch)]
@@ -52,21 +55,40 @@ def names_of(bodies: list[str], bucket: str) -> set[str]:
     return names
 
 
-def count_ledger(
-    facts: LedgerFacts, dead: set[str], waiting: int, result: Verification, *, from_s: int, to_s: int
-) -> None:
-    """Count verdicts of batches with records in the range, or decided in it; without a manifest `sent` is their sum."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Whereabouts:
+    """Places where batches were found.
+
+    Attributes:
+        facts: The ledger.
+        dead: Names of batches in the dead-letter queue.
+        waiting: Number of messages in the ingest queue.
+    """
+
+    facts: LedgerFacts
+    dead: set[str]
+    waiting: int
+
+
+def count_ledger(found: Whereabouts, *, from_s: int, to_s: int) -> Verification:
+    """Count the verdicts of batches that have records in the range, or were decided in it. `sent` is their sum."""
+    facts = found.facts
     markers = [marker for marker in facts.markers.values() if _touches(marker, from_s, to_s)]
-    result.accepted = sum(marker.verdict == "accepted" for marker in markers)
-    result.rejected = len(markers) - result.accepted
-    result.conflict = sum(len(facts.conflicts.get(marker.batch_id, ())) for marker in markers)
-    result.in_flight = waiting
-    result.dead = len([name for name in dead if name not in facts.markers])
-    result.sent = result.accepted + result.rejected + result.conflict + result.in_flight + result.dead
+    accepted = sum(marker.verdict == "accepted" for marker in markers)
+    conflict = sum(len(facts.conflicts.get(marker.batch_id, ())) for marker in markers)
+    dead = len([name for name in found.dead if name not in facts.markers])
+    return Verification(
+        sent=len(markers) + conflict + found.waiting + dead,
+        accepted=accepted,
+        rejected=len(markers) - accepted,
+        conflict=conflict,
+        in_flight=found.waiting,
+        dead=dead,
+    )
 
 
 def doubtful_ids(sent: SentBatches, facts: LedgerFacts) -> set[str]:
-    """Batches of a manifest that are not all that they must be: each is looked at again before anything is said."""
+    """Ids of a manifest whose verdicts are not the expected ones. The caller reads each again before it judges."""
     return {batch_id for batch_id, contents in sent.contents.items() if _is_doubtful(batch_id, contents, facts)}
 
 
@@ -77,38 +99,51 @@ def _is_doubtful(batch_id: str, contents: list[SentContent], facts: LedgerFacts)
     return marker.verdict == "rejected" and not any(content.rejected for content in contents)
 
 
-def count_sent(
-    sent: SentBatches, facts: LedgerFacts, dead: set[str], waiting: int, quarantined: set[str], result: Verification
-) -> dict[str, SentContent]:
-    """Count the verdicts of what a manifest says was sent; returns the content that each accepted id was sent with."""
-    result.sent = sent.distinct
+def chosen_contents(sent: SentBatches, facts: LedgerFacts) -> dict[str, SentContent]:
+    """Accepted content of each accepted batch id; its first content if the ledger accepted one that was never sent."""
     chosen: dict[str, SentContent] = {}
-    undecided: list[str] = []
     for batch_id, contents in sent.contents.items():
         marker = facts.markers.get(batch_id)
-        if marker is None:
-            undecided += [batch_id] * len(contents)
-            continue
-        result.duplicate += sent.copies.get(batch_id, 0)
-        late = min(len(contents) - 1, len(facts.conflicts.get(batch_id, ())))
-        undecided += [batch_id] * (len(contents) - 1 - late)
-        result.conflict += late
-        if marker.verdict == "accepted":
-            result.accepted += 1
-            _choose(sent, marker, chosen, result)
-        else:
-            result.rejected += 1
-            _check_rejected(contents, marker, result)
-    decided = sent.nameless & quarantined
-    result.rejected += len(decided)
-    undecided += sorted(sent.nameless - decided)
-    _place_undecided(undecided, dead, waiting, result)
+        if marker is not None and marker.verdict == "accepted":
+            chosen[batch_id] = sent.accepted_content(marker) or contents[0]
     return chosen
 
 
+def count_sent(
+    sent: SentBatches, chosen: Mapping[str, SentContent], found: Whereabouts, quarantined: set[str]
+) -> Verification:
+    """Count the verdicts of the contents of a manifest.
+
+    Args:
+        sent: The manifest.
+        chosen: Its accepted contents, see `chosen_contents`.
+        found: Places where its batches were found.
+        quarantined: Digests of bodies without a batch id that lie in quarantine.
+    """
+    decided = {batch_id: marker for batch_id in sent.contents if (marker := found.facts.markers.get(batch_id))}
+    late = {batch_id: _late_contents(sent, found.facts, batch_id) for batch_id in decided}
+    undecided = [
+        batch_id
+        for batch_id, contents in sent.contents.items()
+        for _ in range(len(contents) - 1 - late[batch_id] if batch_id in decided else len(contents))
+    ]
+    refused = sent.nameless & quarantined
+    promised = sum_totals(Total(content.bytes, content.metered) for content in chosen.values())
+    counted = Verification(
+        sent=sent.distinct,
+        accepted=len(chosen),
+        rejected=len(decided) - len(chosen) + len(refused),
+        duplicate=sum(sent.copies.get(batch_id, 0) for batch_id in decided),
+        conflict=sum(late.values()),
+        unexpected=tuple(_unexpected(decided.values(), sent, chosen)),
+        promised=promised,
+    )
+    return sum_verifications((counted, _undecided([*undecided, *sorted(sent.nameless - refused)], found)))
+
+
 def quarantined_digests(objects: ObjectStore, wanted: set[str]) -> set[str]:
-    """Which of the bodies without a batch id lie in quarantine."""
-    # A body that is no JSON at all is known by its own digest: no need to look through all of them.
+    """Digests of those wanted bodies without a batch id that lie in quarantine."""
+    # A body that is not JSON has its own digest as its key, so there is no need to list all objects.
     found = {digest for digest in wanted if objects.head(quarantined_batch_key("", digest)) is not None}
     for info in objects.list(QUARANTINED_BATCHES_PREFIX) if found != wanted else ():
         batch = QuarantinedBatch.decode(objects.get(info.key), info.key)
@@ -123,33 +158,32 @@ def _touches(marker: Marker, from_s: int, to_s: int) -> bool:
     return from_s <= marker.decided_at_ms // 1_000 < to_s
 
 
-def _choose(sent: SentBatches, marker: Marker, chosen: dict[str, SentContent], result: Verification) -> None:
-    content = sent.accepted_content(marker)
-    first = content or sent.contents[marker.batch_id][0]
-    chosen[marker.batch_id] = first
-    result.promised = result.promised.plus(Total(first.bytes, first.metered))
-    if content is not None:
-        return
-    metered_bytes = sum(total.bytes for total in marker.hours.values())
-    result.unexpected.append(
-        (
-            marker.batch_id,
-            f"accepted with {marker.metered} of {marker.records} records metered and {metered_bytes} bytes; "
-            f"sent were {first.metered} to meter of {first.records} and {first.bytes} bytes",
-        )
-    )
+def _late_contents(sent: SentBatches, facts: LedgerFacts, batch_id: str) -> int:
+    """Number of contents that came too late under the id of a batch with a verdict."""
+    return min(len(sent.contents[batch_id]) - 1, len(facts.conflicts.get(batch_id, ())))
 
 
-def _check_rejected(contents: list[SentContent], marker: Marker, result: Verification) -> None:
-    if not any(content.rejected for content in contents):
-        result.unexpected.append((marker.batch_id, f"rejected ({marker.reason}), although it was right"))
+def _unexpected(
+    markers: Iterable[Marker], sent: SentBatches, chosen: Mapping[str, SentContent]
+) -> Iterator[tuple[str, str]]:
+    for marker in markers:
+        content = chosen.get(marker.batch_id)
+        if content is None:
+            if not any(each.rejected for each in sent.contents[marker.batch_id]):
+                yield marker.batch_id, f"rejected ({marker.reason}), although it was right"
+        elif not content.matches(marker):
+            metered_bytes = sum(total.bytes for total in marker.hours.values())
+            yield (
+                marker.batch_id,
+                f"accepted with {marker.metered} of {marker.records} records metered and {metered_bytes} bytes; "
+                f"sent were {content.metered} to meter of {content.records} and {content.bytes} bytes",
+            )
 
 
-def _place_undecided(undecided: list[str], dead: set[str], waiting: int, result: Verification) -> None:
-    """No verdict: dead if it lies there, in flight while anything is, else lost."""
-    result.dead = sum(name in dead for name in undecided)
-    rest = [name for name in undecided if name not in dead]
-    if waiting:
-        result.in_flight = len(rest)
-    else:
-        result.lost += rest
+def _undecided(names: list[str], found: Whereabouts) -> Verification:
+    """Count contents without a verdict: dead, else in flight while the ingest queue is not empty, else lost."""
+    elsewhere = [name for name in names if name not in found.dead]
+    dead = len(names) - len(elsewhere)
+    if found.waiting:
+        return Verification(dead=dead, in_flight=len(elsewhere))
+    return Verification(dead=dead, lost=tuple(elsewhere))

@@ -1,8 +1,8 @@
-"""I2: markers, usage table and visible rows say the same, hour by hour and key by key; tolerance 0.
+"""Equality (I2): markers, usage table and visible rows agree, hour by hour and key by key, with tolerance 0.
 
-The tables are read first and the rows later, so what is committed meanwhile differs for a while. Hours that differ are
-measured again as the reconciler does: markers, sources, usage, and all of it once more. A difference is one only if two
-passes over an hour at rest show the same; an hour that does not come to rest is named, and nothing is said of it.
+The tables are read first and the rows later, so a commit in between looks like a difference. An hour that differs is
+measured again as the reconciler does: markers, sources, usage, and all of them once more. A difference counts only if
+two stable passes over the hour show it. An hour that stays unstable is named and not judged.
 """
 
 from __future__ import annotations
@@ -13,47 +13,47 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from metering.audit.reconcile.table_scan import HourUsage, survey_hour, survey_usage
-from metering.audit.verify.verification import Difference
+from metering.audit.verify.verification import MAX_DIFFERENCES, Difference, Verification, sum_verifications
 from metering.lake.rows import USAGE_COLUMNS, RowQuery, usage_of
 from metering.ledger.markers import Marker, marker_key
 from metering.ledger.waiting_commits import waiting_commits
 from metering.stores.writes import Table
-from metering.usage.totals import ZERO, Total, UsageKey
+from metering.usage.totals import ZERO, Total, UsageKey, sum_totals
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from metering.audit.verify.expectations import SentContent
-    from metering.audit.verify.verification import Verification
     from metering.lake.rows import Group
     from metering.lake.view import LakeView
     from metering.stores.clock import Clock
     from metering.stores.items import ItemStore
 
-# Each batch's rows, summed by the columns of a usage key.
-_BY_BATCH = RowQuery(columns=("batch_id", *USAGE_COLUMNS))
+# Rows of each batch, summed by the columns of a usage key.
+_BATCH_USAGE_QUERY = RowQuery(columns=("batch_id", *USAGE_COLUMNS))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HourFigures:
-    """One booked hour, as one pass found it.
+    """Figures of one booked hour, as one pass read them.
 
     Attributes:
-        settled: It was at rest while it was measured; a first look at it never says so.
-        rows: Visible rows by batch and key.
-        marked: What markers say, by batch.
-        with_markers: Whether rows without a marker mean anything: markers expire.
+        stable: Whether the hour was at rest during the pass; False for a first look.
+        rows: Totals of visible rows, by batch and key.
+        usage: Totals of the usage table, by key.
+        marked: Totals of the markers, by batch.
+        with_markers: Whether rows without a marker are a difference: markers expire.
     """
 
     hour_s: int
-    settled: bool
+    stable: bool
     rows: Mapping[str, Mapping[UsageKey, Total]]
     usage: Mapping[UsageKey, Total]
     marked: Mapping[str, Total]
     with_markers: bool
 
     def by_batch(self) -> dict[str, Total]:
-        return {batch_id: _sum(keys) for batch_id, keys in self.rows.items()}
+        return {batch_id: sum_totals(keys.values()) for batch_id, keys in self.rows.items()}
 
     def by_key(self) -> dict[UsageKey, Total]:
         totals: dict[UsageKey, Total] = defaultdict(lambda: ZERO)
@@ -63,7 +63,7 @@ class HourFigures:
         return totals
 
     def differences(self) -> Iterator[Difference]:
-        """Batch by batch, and key by key."""
+        """Differences by batch, then by key."""
         visible = self.by_batch()
         for batch_id in sorted(self.marked.keys() | visible.keys() if self.with_markers else self.marked.keys()):
             expected, found = self.marked.get(batch_id, ZERO), visible.get(batch_id, ZERO)
@@ -78,10 +78,10 @@ class HourFigures:
                 yield Difference(between="usage/rows", hour_s=self.hour_s, key=key, expected=booked, found=found)
 
     def doubt(self) -> Doubt:
-        """What the next pass needs to know of it."""
+        """Summary of the hour for the next pass."""
         gaps = [(d.between, d.batch_id, d.key, d.found.minus(d.expected)) for d in self.differences()]
         return Doubt(
-            settled=self.settled,
+            stable=self.stable,
             gaps=hashlib.sha256(repr(sorted(gaps, key=repr)).encode()).digest() if gaps else b"",
             accounts=frozenset(key.account_id for keys in (*self.rows.values(), self.usage) for key in keys),
             marked=self.marked,
@@ -90,15 +90,15 @@ class HourFigures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Doubt:
-    """An hour that differed. Small, because it may be every hour of a region.
+    """Summary of an hour that differed. It is small, because every hour of a region may differ.
 
     Attributes:
-        gaps: Digest of what differed and by how much; empty if nothing did.
-        accounts: Who has rows or usage in it.
-        marked: What markers said, by batch.
+        gaps: Digest of the differences and their sizes; empty without any.
+        accounts: Accounts with rows or usage in the hour.
+        marked: Totals of the markers, by batch.
     """
 
-    settled: bool
+    stable: bool
     gaps: bytes
     accounts: frozenset[str]
     marked: Mapping[str, Total]
@@ -106,14 +106,15 @@ class Doubt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EqualityCheck:
-    """Compares what is booked in a range of hours.
+    """Compares markers, usage and rows in a range of hours.
 
     Attributes:
-        markers: As the ledger was read before.
-        chosen: Content that each batch of a manifest was accepted with; what rows show is taken off what it owes.
+        markers: All markers, by batch id, from an earlier scan.
+        chosen: Content that each batch of a manifest was accepted with; visible rows are subtracted from its
+            unaccounted totals.
         markers_since_s: Hours before this may have lost their markers to age.
-        wait_ms: Between two passes over an hour that differs.
-        passes: Over such an hour at most, after the first look.
+        wait_ms: Time between two passes over an hour that differs.
+        passes: Most passes over such an hour after the first look.
     """
 
     items: ItemStore
@@ -125,47 +126,51 @@ class EqualityCheck:
     wait_ms: int = 2_000
     passes: int = 5
 
-    def run(self, result: Verification, *, from_s: int, to_s: int) -> None:
-        """Compare every hour of `[from_s, to_s)` in which anything is booked anywhere."""
+    def run(self, *, from_s: int, to_s: int) -> Verification:
+        """Compare every hour of `[from_s, to_s)` that has usage, a marker or rows."""
         usage = survey_usage(self.items, from_s=from_s, to_s=to_s)
         marked = self._marked(from_s, to_s)
+        parts: list[Verification] = []
         doubtful: dict[int, Doubt] = {}
         for hour_s in sorted({*usage, *marked, *self.view.hours(from_s=from_s, to_s=to_s)}):
             seen = self._figures(hour_s, usage.get(hour_s, HourUsage()), marked.get(hour_s, {}))
             if any(seen.differences()):
                 doubtful[hour_s] = seen.doubt()
             else:
-                self._count(seen, result)
+                parts.append(self._counted(seen))
         for left in range(self.passes, 0, -1):
             if doubtful:
                 self.clock.sleep_ms(self.wait_ms)
-                doubtful = self._judged(doubtful, result, last=left == 1)
+                judged, doubtful = self._judged(doubtful, last=left == 1)
+                parts.append(judged)
+        return sum_verifications(parts)
 
-    def _judged(self, doubtful: Mapping[int, Doubt], result: Verification, *, last: bool) -> dict[int, Doubt]:
-        """Measure again; returns the hours of which nothing can be said yet.
+    def _judged(self, doubtful: Mapping[int, Doubt], *, last: bool) -> tuple[Verification, dict[int, Doubt]]:
+        """Measure doubtful hours again; also returns those that cannot be judged yet.
 
-        Open commits are asked for before and after each: they book as they go.
+        Open commits are listed before and after each hour, because they book usage meanwhile.
         """
+        parts: list[Verification] = []
         rest: dict[int, Doubt] = {}
         unfinished = self._open_hours()
         for hour_s, before in doubtful.items():
             found = self._measure(hour_s, before)
             unfinished, earlier = self._open_hours(), unfinished
-            now = replace(found, settled=found.settled and hour_s not in unfinished | earlier)
+            now = replace(found, stable=found.stable and hour_s not in unfinished | earlier)
             doubt = now.doubt()
-            confirmed = now.settled and before.settled and doubt.gaps == before.gaps
-            if not confirmed and (doubt.gaps or not now.settled) and not last:
+            confirmed = now.stable and before.stable and doubt.gaps == before.gaps
+            if not confirmed and (doubt.gaps or not now.stable) and not last:
                 rest[hour_s] = doubt
                 continue
-            self._count(now, result)
+            parts.append(self._counted(now))
             if confirmed and doubt.gaps:
-                _name(now, result)
-            elif doubt.gaps or not now.settled:
-                result.unsettled.append(hour_s)
-        return rest
+                parts.append(_named(now))
+            elif doubt.gaps or not now.stable:
+                parts.append(Verification(unstable=(hour_s,)))
+        return sum_verifications(parts), rest
 
     def _measure(self, hour_s: int, before: Doubt) -> HourFigures:
-        """One pass over one hour: sources, rows, usage, markers, and what can change of it once more."""
+        """Do one pass over one hour: sources, rows, usage and markers, then usage and sources once more."""
         state = self.view.hour_snapshot(hour_s)
         seen = self._figures(hour_s, HourUsage(), before.marked)
         accounts = before.accounts.union(key.account_id for keys in seen.rows.values() for key in keys)
@@ -173,13 +178,13 @@ class EqualityCheck:
         marked = self._marked_by_now(seen)
         same = usage.revs == survey_hour(self.items, hour_s, accounts).revs
         same = same and state.keys == self.view.hour_snapshot(hour_s).keys
-        return replace(seen, settled=same, usage=usage.totals, marked=marked)
+        return replace(seen, stable=same, usage=usage.totals, marked=marked)
 
     def _figures(self, hour_s: int, usage: HourUsage, marked: Mapping[str, Total]) -> HourFigures:
-        groups = self.view.hour_totals(hour_s, _BY_BATCH, exact=True)
+        groups = self.view.hour_totals(hour_s, _BATCH_USAGE_QUERY, exact=True)
         return HourFigures(
             hour_s=hour_s,
-            settled=False,
+            stable=False,
             rows=_by_batch_and_key(hour_s, groups),
             usage=usage.totals,
             marked=marked,
@@ -187,7 +192,7 @@ class EqualityCheck:
         )
 
     def _marked_by_now(self, seen: HourFigures) -> dict[str, Total]:
-        """Markers of the hour, those that do not fit their rows read once more: rows never come before their marker."""
+        """Markers of the hour; those that do not match their rows are read again. A marker always precedes its rows."""
         marked, visible = dict(seen.marked), seen.by_batch()
         names = {name for name in marked.keys() | visible.keys() if marked.get(name) != visible.get(name)}
         found = self.items.get_many(Table.LEDGER, [marker_key(name) for name in sorted(names)])
@@ -197,16 +202,18 @@ class EqualityCheck:
                 marked[marker.batch_id] = marker.hours[seen.hour_s]
         return marked
 
-    def _count(self, seen: HourFigures, result: Verification) -> None:
-        """Add an hour to what was compared, and take its rows off what a manifest's batches owe."""
+    def _counted(self, seen: HourFigures) -> Verification:
+        """Count a compared hour. Its rows are subtracted from the unaccounted totals of a manifest's batches."""
+        by_batch = seen.by_batch()
         for batch_id, keys in seen.rows.items():
-            result.metered = result.metered.plus(_sum(keys))
-            if batch_id not in self.chosen:
-                continue
-            result.proven = result.proven.plus(_sum(keys))
-            for key, total in keys.items():
-                self.chosen[batch_id].found(_own(key), total)
-        result.keys += len(seen.usage.keys() | seen.by_key().keys())
+            if batch_id in self.chosen:
+                for key, total in keys.items():
+                    self.chosen[batch_id].found(_own(key), total)
+        return Verification(
+            keys=len(seen.usage.keys() | seen.by_key().keys()),
+            metered=sum_totals(by_batch.values()),
+            proven=sum_totals(total for batch_id, total in by_batch.items() if batch_id in self.chosen),
+        )
 
     def _open_hours(self) -> set[int]:
         return waiting_commits(self.items, self.view.shards).open_hours
@@ -220,28 +227,38 @@ class EqualityCheck:
         return hours
 
 
-def judge_contents(chosen: Mapping[str, SentContent], markers: Mapping[str, Marker], result: Verification) -> None:
-    """Name the batches of a manifest of which something is missing, or there more than once."""
-    unsettled = set(result.unsettled)
-    for batch_id, content in chosen.items():
-        if not unsettled.isdisjoint(markers[batch_id].hours):
-            # What an hour that is not at rest shows of it says nothing.
-            continue
-        if any(total.bytes > 0 or total.records > 0 for total in content.owed.values()):
-            result.lost.append(batch_id)
-        if any(total.bytes < 0 or total.records < 0 for total in content.owed.values()):
-            result.doubled.append(batch_id)
-    result.lost = sorted(set(result.lost))
-    result.doubled = sorted(set(result.doubled))
+def judge_contents(
+    chosen: Mapping[str, SentContent], markers: Mapping[str, Marker], unstable: Iterable[int]
+) -> Verification:
+    """Name the batches of a manifest of which some records are missing, or visible more than once.
+
+    Batches with records in an unstable hour are left out, because the rows of such an hour prove nothing.
+    """
+    moving = set(unstable)
+    judged = {
+        batch_id: content.unaccounted.values()
+        for batch_id, content in chosen.items()
+        if moving.isdisjoint(markers[batch_id].hours)
+    }
+    return Verification(
+        lost=tuple(name for name, left in judged.items() if any(t.bytes > 0 or t.records > 0 for t in left)),
+        doubled=tuple(name for name, left in judged.items() if any(t.bytes < 0 or t.records < 0 for t in left)),
+    )
 
 
-def _name(confirmed: HourFigures, result: Verification) -> None:
+def _named(confirmed: HourFigures) -> Verification:
+    """Differences of an hour, and the batches with a difference."""
+    lost: list[str] = []
+    doubled: list[str] = []
+    differences: list[Difference] = []
     for difference in confirmed.differences():
-        result.differ(difference)
+        if len(differences) < MAX_DIFFERENCES:
+            differences.append(difference)
         if difference.batch_id:
             found, expected = difference.found, difference.expected
             less = found.records < expected.records or found.bytes < expected.bytes
-            (result.lost if less else result.doubled).append(difference.batch_id)
+            (lost if less else doubled).append(difference.batch_id)
+    return Verification(lost=tuple(lost), doubled=tuple(doubled), differences=tuple(differences))
 
 
 def _by_batch_and_key(hour_s: int, groups: Mapping[Group, Total]) -> dict[str, dict[UsageKey, Total]]:
@@ -252,13 +269,6 @@ def _by_batch_and_key(hour_s: int, groups: Mapping[Group, Total]) -> dict[str, d
     return rows
 
 
-def _sum(keys: Mapping[UsageKey, Total]) -> Total:
-    total = ZERO
-    for each in keys.values():
-        total = total.plus(each)
-    return total
-
-
 def _own(key: UsageKey) -> UsageKey:
-    """The key as its sender knows it: a late record of a closed month is booked elsewhere."""
+    """Key as the sender knows it: a late record of a closed month is booked in another hour than its own."""
     return key if key.corrects_s is None else key._replace(hour_s=key.corrects_s, corrects_s=None)

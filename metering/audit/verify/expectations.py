@@ -1,4 +1,4 @@
-"""A manifest as verification needs it: contents by batch id, and what is still missing of each."""
+"""Contents of a manifest by batch id, and the totals of each that no reader has found yet."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, kw_only=True)
 class SentContent:
-    """One content of one batch id, however often it was sent.
+    """One content of one batch id. It may have been sent several times.
 
     Attributes:
-        owed: What its metered records add up to, less what a reader found of it: empty once all of it was found once.
+        unaccounted: Totals of its metered records that no reader has found yet; empty once all was found once.
     """
 
     batch_id: str
@@ -27,26 +27,26 @@ class SentContent:
     records: int
     metered: int
     bytes: int
-    owed: dict[UsageKey, Total]
+    unaccounted: dict[UsageKey, Total]
 
     def matches(self, marker: Marker) -> bool:
-        """Whether this is the content that the marker accepted: no two contents of an id have equal sums."""
+        """Whether the marker accepted this content: no two contents of an id have equal sums."""
         return (marker.records, marker.metered) == (self.records, self.metered) and self.bytes == sum(
             total.bytes for total in marker.hours.values()
         )
 
     def found(self, key: UsageKey, total: Total) -> None:
-        """A reader found this much of it."""
-        left = self.owed.get(key, ZERO).plus(Total(-total.bytes, -total.records))
+        """Subtract a total that a reader found."""
+        left = self.unaccounted.get(key, ZERO).plus(Total(-total.bytes, -total.records))
         if left == ZERO:
-            self.owed.pop(key, None)
+            self.unaccounted.pop(key, None)
         else:
-            self.owed[key] = left
+            self.unaccounted[key] = left
 
 
 @dataclass(slots=True, kw_only=True)
 class SentBatches:
-    """Everything that a manifest says was sent.
+    """All contents of a manifest.
 
     Attributes:
         contents: By batch id, in the order of their numbers.
@@ -74,12 +74,12 @@ class SentBatches:
         return sent
 
     def add(self, other: SentBatches) -> None:
-        """Take in another manifest. What both have sent is one content and further copies."""
+        """Add another manifest. A content in both is one content and further copies."""
         self.nameless |= other.nameless
         for batch_id, contents in other.contents.items():
             known = self.contents.setdefault(batch_id, [])
             for content in contents:
-                if any(content.owed == each.owed and content.rejected == each.rejected for each in known):
+                if any(content.unaccounted == each.unaccounted and content.rejected == each.rejected for each in known):
                     self.copies[batch_id] = self.copies.get(batch_id, 0) + 1
                 else:
                     known.append(content)
@@ -93,7 +93,7 @@ class SentBatches:
 
     @property
     def expected(self) -> dict[str, int]:
-        """Number of contents that must end in each verdict, and of further copies (`duplicate`)."""
+        """Expected number of contents for each verdict, and of further copies (`duplicate`)."""
         rejected = sum(contents[0].rejected for contents in self.contents.values())
         return {
             "accepted": len(self.contents) - rejected,
@@ -103,13 +103,15 @@ class SentBatches:
         }
 
     def accepted_content(self, marker: Marker) -> SentContent | None:
-        """The content that a marker accepted, or None if it is none that was sent."""
+        """Content that a marker accepted, or None if no such content was sent."""
         contents = self.contents.get(marker.batch_id, [])
         return next((content for content in contents if content.matches(marker)), None)
 
     def hours(self) -> set[int]:
-        """Hours that any of its records lies in."""
-        return {key.hour_s for contents in self.contents.values() for content in contents for key in content.owed}
+        """Hours of all its records."""
+        return {
+            key.hour_s for contents in self.contents.values() for content in contents for key in content.unaccounted
+        }
 
 
 def _content(line: SentBatch) -> SentContent:
@@ -120,5 +122,5 @@ def _content(line: SentBatch) -> SentContent:
         records=line.records,
         metered=line.metered,
         bytes=sum(total.bytes for total in totals.values()),
-        owed=dict(totals),
+        unaccounted=dict(totals),
     )

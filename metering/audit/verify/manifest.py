@@ -1,6 +1,6 @@
-"""The manifest: what a replay sent and what must come of it, as NDJSON.
+"""The manifest: list of the messages that a replay sent, with their expected verdicts, as NDJSON.
 
-The first line says what the run was, each further line is one message as it was sent:
+The first line describes the replay; each further line is one message:
 
     {"manifest": "metering.manifest/1", "name": "mixed-7-2026112413", "region": "us-east-1", "seed": 7}
     {"batch_id": "…", "content": 0, "expect": "accepted", "records": 100, "metered": 100, "totals": [[…], …]}
@@ -15,9 +15,10 @@ The first line says what the run was, each further line is one message as it was
 | `conflict`  | other content under the same id: whichever comes first is accepted, the other is not |
 | `rejected`  | refused as a whole, for `reason`                                                     |
 
-`totals` are `[hour, account, usage type, service, from, to, bytes as a decimal string, records]`, computed by the
-sender with code of its own, so that comparing them proves something. `body_sha256` stands in where no batch id can be
-read: of the body's canonical JSON, because queues and emulators may write JSON anew, and of the body if it is no JSON.
+`totals` are `[hour, account, usage type, service, from, to, bytes as a decimal string, records]`. The sender computes
+them with code of its own, so that the comparison proves something. `body_sha256` replaces a batch id that cannot be
+read. It is the digest of the body's canonical JSON, because queues and emulators may rewrite JSON, and of the body
+itself if that is not JSON.
 """
 
 from __future__ import annotations
@@ -40,12 +41,12 @@ Expectation = Literal["accepted", "partly", "duplicate", "conflict", "rejected"]
 
 
 class ManifestError(OperationFailedError):
-    """A file that is no manifest. Says which line is wrong and why."""
+    """A file is not a manifest. The message names the wrong line and the reason."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ManifestHeader:
-    """What a run was.
+    """Description of a replay.
 
     Attributes:
         name: Start of its batch ids.
@@ -66,8 +67,8 @@ class SentBatch:
         batch_id: Empty if none can be read from it.
         content: Number of the content among those sent under this id.
         metered: Records that must be metered; `records - metered` must be refused.
-        totals: What the metered records add up to.
-        reason: Why it must be rejected; empty otherwise.
+        totals: Totals of the metered records, by usage key.
+        reason: Expected reason of the rejection; empty otherwise.
         body_sha256: Hex digest of the body, only if `batch_id` is empty.
     """
 
@@ -82,7 +83,7 @@ class SentBatch:
 
 
 def header_line(header: ManifestHeader) -> str:
-    """The first line, line feed included."""
+    """First line of a manifest, with its line feed."""
     line = {
         "manifest": SCHEMA,
         "name": header.name,
@@ -94,7 +95,7 @@ def header_line(header: ManifestHeader) -> str:
 
 
 def sent_line(sent: SentBatch) -> str:
-    """The line of one message, line feed included."""
+    """Line of one message, with its line feed."""
     line: dict[str, object] = {
         "batch_id": sent.batch_id,
         "content": sent.content,
@@ -117,7 +118,7 @@ def read_header(line: str) -> ManifestHeader:
     """Inverse of `header_line`.
 
     Raises:
-        ManifestError: It is something else.
+        ManifestError: The line is not the first line of a manifest.
     """
     value = _object(line, 1)
     if value.get("manifest") != SCHEMA:
@@ -137,20 +138,20 @@ def read_sent(lines: Iterable[str]) -> Iterator[SentBatch]:
     """Inverse of `sent_line`, for all lines after the first.
 
     Raises:
-        ManifestError: A line is something else, or cut short.
+        ManifestError: A line is not a message of a manifest, or is cut short.
     """
     for number, line in enumerate(lines, start=2):
         value = _object(line, number)
         try:
             yield _sent(value)
         except (KeyError, TypeError, ValueError) as error:
-            raise ManifestError(f"line {number} is no message of a manifest: {error!r}") from error
+            raise ManifestError(f"line {number} is not a message of a manifest: {error!r}") from error
 
 
 def whole_lines(lines: Iterable[str], cut: Callable[[str], None]) -> Iterator[str]:
-    """Lines without a last one that breaks off: no line feed, and no JSON. `cut` is told of it.
+    """Lines without a truncated last line, which has no line feed and is not JSON. `cut` is called with it.
 
-    A replay that was killed, or whose disk was full, leaves one: its message was sent, or was about to be.
+    A replay that was killed, or whose disk was full, leaves such a line. Its message may have been sent.
     """
     for line in lines:
         if not line.endswith("\n") and not _is_json(line):
@@ -160,7 +161,7 @@ def whole_lines(lines: Iterable[str], cut: Callable[[str], None]) -> Iterator[st
 
 
 def body_digest(body: str) -> str:
-    """What stands in for a batch id where none can be read: see above."""
+    """Name of a body from which no batch id can be read (see the module's docstring)."""
     try:
         canonical = json.dumps(json.loads(body), sort_keys=True, separators=(",", ":"))
     except (ValueError, RecursionError):

@@ -1,26 +1,30 @@
-"""What a verification found."""
+"""Findings of a verification."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Literal
 
-from metering.usage.totals import ZERO, Total, UsageKey
+from metering.usage.totals import ZERO, Total, UsageKey, sum_totals
 
-# Enough to see what is wrong; all of them are counted.
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+# Most differences that a verification names: enough to find a fault.
 MAX_DIFFERENCES = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """Two places that must say the same and do not.
+    """Two totals that must be equal and are not.
 
     Attributes:
         between: `markers` and `rows` of one batch in one hour, or `usage` and `rows` of one key.
         batch_id: Empty for a key.
         key: None for a batch.
-        expected: What the first place says.
-        found: What the rows say.
+        expected: Total of the markers, or of the usage table.
+        found: Total of the rows.
     """
 
     between: Literal["markers/rows", "usage/rows"]
@@ -31,28 +35,28 @@ class Difference:
     found: Total
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Verification:
-    """What was found.
+    """Findings of a verification, or of a part of it; parts are added up by `sum_verifications`.
 
     Attributes:
-        settled: Before and after the look nothing was in flight and no commit open, and every hour came to rest.
-        sent: Distinct contents: those of the manifest, or those that the ledger and the queues know of.
-        duplicate: Further copies of contents that have their verdict (a manifest knows them, the ledger does not).
+        stable: Whether nothing was in flight and no commit open, before and after, and every hour came to rest.
+        sent: Number of distinct contents: those of the manifest, or those in the ledger and the queues.
+        duplicate: Further copies of contents with a verdict. Only a manifest knows them.
         in_flight: Contents without a verdict while messages are in the queue.
         dead: Contents without a verdict in the dead-letter queue.
-        lost: Ids of batches without a verdict anywhere, or of whose records some are not visible.
-        doubled: Ids of batches of whose records some are visible or counted more than once.
-        unexpected: Id (or digest) and what is wrong: a verdict that differs from what the manifest expects.
+        lost: Ids of batches that have no verdict, or some invisible records.
+        doubled: Ids of batches that have some records visible or counted more than once.
+        unexpected: Id (or digest) and problem of batches whose verdict differs from the manifest.
         differences: At most MAX_DIFFERENCES of them.
-        unsettled: Hours that kept changing or have an open commit: nothing is said of what differs in them.
-        keys: Totals of an hour and usage key that were compared between usage table and visible rows.
-        metered: Sum of visible rows in the range.
-        promised: With a manifest: what its sender says that the contents that were accepted add up to.
-        proven: With a manifest: what the visible rows of its batches add up to.
+        unstable: Hours that kept changing or have an open commit; their differences are not judged.
+        keys: Number of usage keys that were compared between usage table and visible rows.
+        metered: Total of visible rows in the range.
+        promised: Total of the accepted contents as their sender computed it; zero without a manifest.
+        proven: Total of visible rows of the manifest's batches; zero without a manifest.
     """
 
-    settled: bool = False
+    stable: bool = True
     sent: int = 0
     accepted: int = 0
     duplicate: int = 0
@@ -60,11 +64,11 @@ class Verification:
     rejected: int = 0
     in_flight: int = 0
     dead: int = 0
-    lost: list[str] = field(default_factory=list)
-    doubled: list[str] = field(default_factory=list)
-    unexpected: list[tuple[str, str]] = field(default_factory=list)
-    differences: list[Difference] = field(default_factory=list)
-    unsettled: list[int] = field(default_factory=list)
+    lost: tuple[str, ...] = ()
+    doubled: tuple[str, ...] = ()
+    unexpected: tuple[tuple[str, str], ...] = ()
+    differences: tuple[Difference, ...] = ()
+    unstable: tuple[int, ...] = ()
     keys: int = 0
     metered: Total = ZERO
     promised: Total = ZERO
@@ -72,11 +76,30 @@ class Verification:
 
     @property
     def passed(self) -> bool:
-        """Settled, and nothing lost, doubled, dead, unexpected or different."""
+        """Whether the look was stable, and nothing is lost, doubled, dead, unexpected or different."""
         wrong = self.lost or self.doubled or self.unexpected or self.differences or self.dead
-        return self.settled and not wrong
+        return self.stable and not wrong
 
-    def differ(self, difference: Difference) -> None:
-        """Note a difference; of very many, the first ones are kept."""
-        if len(self.differences) < MAX_DIFFERENCES:
-            self.differences.append(difference)
+
+def sum_verifications(verifications: Iterable[Verification]) -> Verification:
+    """Sum of several verifications, or of the parts of one; stable only if all are."""
+    parts = tuple(verifications)
+    return Verification(
+        stable=all(part.stable for part in parts),
+        sent=sum(part.sent for part in parts),
+        accepted=sum(part.accepted for part in parts),
+        duplicate=sum(part.duplicate for part in parts),
+        conflict=sum(part.conflict for part in parts),
+        rejected=sum(part.rejected for part in parts),
+        in_flight=sum(part.in_flight for part in parts),
+        dead=sum(part.dead for part in parts),
+        lost=tuple(batch_id for part in parts for batch_id in part.lost),
+        doubled=tuple(batch_id for part in parts for batch_id in part.doubled),
+        unexpected=tuple(each for part in parts for each in part.unexpected),
+        differences=tuple(islice((each for part in parts for each in part.differences), MAX_DIFFERENCES)),
+        unstable=tuple(sorted({hour_s for part in parts for hour_s in part.unstable})),
+        keys=sum(part.keys for part in parts),
+        metered=sum_totals(part.metered for part in parts),
+        promised=sum_totals(part.promised for part in parts),
+        proven=sum_totals(part.proven for part in parts),
+    )

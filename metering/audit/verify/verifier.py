@@ -1,14 +1,17 @@
-"""Is every batch counted once? Conservation (I1) and equality (I2), against the ledger and against a manifest.
+"""Proof that every batch is counted once: conservation (I1) and equality (I2), against ledger and manifest.
 
-Read here: every marker, the usage table, every visible row. Compared: rows with markers, batch by batch and hour by
-hour; rows with usage, key by key; and, with a manifest, rows with what its sender says was in each batch.
+The verifier reads every marker, the usage table and every visible row. It compares rows with markers by batch and hour,
+rows with usage by key, and, with a manifest, rows with the totals that the sender computed for each batch.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from metering.audit.verify.conservation import (
+    Whereabouts,
+    chosen_contents,
     count_ledger,
     count_sent,
     doubtful_ids,
@@ -17,7 +20,7 @@ from metering.audit.verify.conservation import (
     quarantined_digests,
 )
 from metering.audit.verify.equality import EqualityCheck, judge_contents
-from metering.audit.verify.verification import Verification
+from metering.audit.verify.verification import sum_verifications
 from metering.ledger.snapshot import read_ledger
 from metering.ledger.waiting_commits import waiting_commits
 
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from metering.audit.verify.expectations import SentBatches, SentContent
+    from metering.audit.verify.verification import Verification
     from metering.lake.view import LakeView
     from metering.ledger.snapshot import LedgerFacts
     from metering.stores.clock import Clock
@@ -33,118 +37,112 @@ if TYPE_CHECKING:
     from metering.stores.queues import Queue, QueueDepth
 
 _POLL_MS = 500
-# Looks for a moment of rest.
+# Most looks for a moment of rest.
 _RESTS = 20
-# Before the second look at a batch without a verdict.
+# Time before the second look at a batch without a verdict.
 _LATER_MS = 2_000
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Verifier:
     """Verifies one region.
 
-    Args:
+    Attributes:
         bucket: The region's data bucket.
-        marker_life_s: Rows older than this may be without their marker.
+        marker_life_s: Older rows may have lost their marker to age.
     """
 
-    def __init__(
-        self,
-        *,
-        items: ItemStore,
-        objects: ObjectStore,
-        view: LakeView,
-        ingest: Queue,
-        dead_letters: Queue,
-        clock: Clock,
-        bucket: str,
-        marker_life_s: int,
-    ) -> None:
-        self._items = items
-        self._objects = objects
-        self._view = view
-        self._ingest = ingest
-        self._dead_letters = dead_letters
-        self._clock = clock
-        self._bucket = bucket
-        self._marker_life_s = marker_life_s
+    items: ItemStore
+    objects: ObjectStore
+    view: LakeView
+    ingest: Queue
+    dead_letters: Queue
+    clock: Clock
+    bucket: str
+    marker_life_s: int
 
     def wait(self, duration_s: int, tell: Callable[[QueueDepth], None] = lambda _: None) -> bool:
-        """Wait until the ingest queue is empty and no commit is open, `duration_s` at most; returns whether it is so.
+        """Wait at most `duration_s` until the ingest queue is empty and no commit is open; returns whether it is so.
 
-        Two looks in a row must say so: the queue's numbers are approximate.
+        Two looks in a row must show it, because the queue's numbers are approximate.
         """
-        deadline_ms = self._clock.now_ms() + duration_s * 1_000
+        deadline_ms = self.clock.now_ms() + duration_s * 1_000
         quiet = 0
         while True:
-            depth = self._ingest.depth()
+            depth = self.ingest.depth()
             tell(depth)
             quiet = quiet + 1 if depth.total == 0 and not self._has_open_commits() else 0
             if quiet > 1:
                 return True
-            if self._clock.now_ms() >= deadline_ms:
+            if self.clock.now_ms() >= deadline_ms:
                 return False
-            self._clock.sleep_ms(_POLL_MS)
+            self.clock.sleep_ms(_POLL_MS)
 
     def verify(self, *, from_s: int, to_s: int, sent: SentBatches | None = None) -> Verification:
-        """Check everything booked in `[from_s, to_s)`, and everything that a manifest says was sent.
+        """Check everything booked in `[from_s, to_s)`, and every batch of a manifest.
 
-        Batches may come and commits may go on meanwhile: what one look shows is never called lost or counted twice.
+        Batches and commits may arrive meanwhile, so one look alone never proves a loss or a double count.
         """
         waiting, at_rest = self._rest()
-        facts = read_ledger(self._items)
-        dead = names_of(peek_bodies(self._dead_letters), self._bucket)
+        facts = read_ledger(self.items)
+        dead = names_of(peek_bodies(self.dead_letters), self.bucket)
         waiting = max(waiting, self._look_again(facts, dead, sent))
-        result = Verification()
+        found = Whereabouts(facts=facts, dead=dead, waiting=waiting)
         chosen: dict[str, SentContent] = {}
         if sent is None:
-            count_ledger(facts, dead, waiting, result, from_s=from_s, to_s=to_s)
+            counted = count_ledger(found, from_s=from_s, to_s=to_s)
         else:
-            quarantined = self._quarantined(sent.nameless)
-            chosen = count_sent(sent, facts, dead, waiting, quarantined, result)
+            chosen = chosen_contents(sent, facts)
+            counted = count_sent(sent, chosen, found, self._quarantined(sent.nameless))
         check = EqualityCheck(
-            items=self._items,
-            view=self._view,
-            clock=self._clock,
+            items=self.items,
+            view=self.view,
+            clock=self.clock,
             markers=facts.markers,
             chosen=chosen,
-            markers_since_s=self._clock.now_ms() // 1_000 - self._marker_life_s,
+            markers_since_s=self.clock.now_ms() // 1_000 - self.marker_life_s,
         )
-        check.run(result, from_s=from_s, to_s=to_s)
-        judge_contents(chosen, facts.markers, result)
-        at_rest = at_rest and self._rest()[1] and not facts.still_open(self._items)
-        result.settled = at_rest and not result.unsettled
-        return result
+        compared = check.run(from_s=from_s, to_s=to_s)
+        judged = judge_contents(chosen, facts.markers, compared.unstable)
+        total = sum_verifications((counted, compared, judged))
+        at_rest = at_rest and self._rest()[1] and not facts.still_open(self.items)
+        return replace(
+            total,
+            stable=at_rest and not total.unstable,
+            lost=tuple(sorted(set(total.lost))),
+            doubled=tuple(sorted(set(total.doubled))),
+        )
 
     def _quarantined(self, digests: set[str]) -> set[str]:
-        found = quarantined_digests(self._objects, digests)
+        found = quarantined_digests(self.objects, digests)
         if found == digests:
             return found
-        self._clock.sleep_ms(_LATER_MS)
-        return found | quarantined_digests(self._objects, digests - found)
+        self.clock.sleep_ms(_LATER_MS)
+        return found | quarantined_digests(self.objects, digests - found)
 
     def _rest(self) -> tuple[int, bool]:
-        """Messages in the queue, and whether there are none and no commit is open.
+        """Number of messages in the queue, and whether it is empty and no commit is open.
 
-        It looks for some seconds: one batch of the canary is under way for one or two.
+        It looks for some seconds, because a canary's batch takes one or two.
         """
         for _ in range(_RESTS):
-            waiting = self._ingest.depth().total
+            waiting = self.ingest.depth().total
             if waiting == 0 and not self._has_open_commits():
                 return 0, True
-            self._clock.sleep_ms(_POLL_MS)
+            self.clock.sleep_ms(_POLL_MS)
         return waiting, False
 
     def _look_again(self, facts: LedgerFacts, dead: set[str], sent: SentBatches | None) -> int:
-        """Look once more at what has no verdict; returns how many messages are in the queue by then."""
+        """Read batches without a verdict once more; returns the number of messages in the queue at that time."""
         names = {name for name in dead if name not in facts.markers}
         if sent is not None:
             names |= doubtful_ids(sent, facts)
         if not names:
             return 0
-        self._clock.sleep_ms(_LATER_MS)
-        waiting = self._ingest.depth().total
-        facts.look_again(self._items, sorted(names))
+        self.clock.sleep_ms(_LATER_MS)
+        waiting = self.ingest.depth().total
+        facts.look_again(self.items, sorted(names))
         return waiting
 
     def _has_open_commits(self) -> bool:
-        return bool(waiting_commits(self._items, self._view.shards).open)
+        return bool(waiting_commits(self.items, self.view.shards).open)

@@ -1,16 +1,17 @@
 """`metering alerts`: who would hear of an alert, tried out."""
 
 import time
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
-from metering.adapters.aws.errors import translated
 from metering.cli.command import Session, command
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.output import Answer, Cell, Column
 from metering.hours import rfc3339
 from metering.operations.alarms import ALARMS, alarm_name
+from metering.operations.ports import Subscriber
 
 alerts = typer.Typer(help="Alerts: the topics, their subscribers, and the alarms.", no_args_is_help=True)
 
@@ -24,8 +25,7 @@ def send_test(
     if severity not in {None, "page", "ticket"}:
         raise WrongUsageError(f"--severity {severity}: not one of page, ticket.")
     region = session.region()
-    topics = {"page": region.names.page_topic_arn, "ticket": region.names.ticket_topic_arn}
-    chosen = [name for name in topics if severity in {None, name}]
+    chosen = [name for name in ("page", "ticket") if severity in {None, name}]
     rows: list[dict[str, Cell]] = []
     for name in chosen:
         fields: dict[str, str | int] = {
@@ -35,7 +35,7 @@ def send_test(
             "at": rfc3339(int(time.time())),
         }
         region.alerts.send(name, f"TEST of metering {region.stage} in {region.region}", fields)
-        found = _subscriptions(session, topics[name])
+        found = _subscriber_rows(region.alerts.subscribers(name))
         rows += [{"severity": name, **row} for row in found or [{"protocol": "", "subscriber": "", "state": "nobody"}]]
     columns = (Column(name="severity"), Column(name="protocol"), Column(name="subscriber"), Column(name="state"))
     session.write(Answer(columns=columns, rows=rows))
@@ -50,11 +50,7 @@ def send_test(
 def list_(session: Session) -> None:
     """Show every alarm with its state, its severity and its runbook."""
     region = session.region()
-    with translated("cloudwatch.DescribeAlarms"):
-        pages = region.clients.cloudwatch.get_paginator("describe_alarms").paginate(
-            AlarmNamePrefix=alarm_name(region.stage, "")
-        )
-        states = {a["AlarmName"]: a.get("StateValue", "") for page in pages for a in page.get("MetricAlarms", [])}
+    states = {alarm.name: alarm.state for alarm in region.alarms.states()}
     rows: list[dict[str, Cell]] = [
         {
             "alarm": spec.name,
@@ -69,16 +65,12 @@ def list_(session: Session) -> None:
     session.write(Answer(columns=tuple(Column(name=name) for name in columns), rows=rows))
 
 
-def _subscriptions(session: Session, topic: str) -> list[dict[str, Cell]]:
-    with translated("sns.ListSubscriptionsByTopic"):
-        pages = session.region().clients.sns.get_paginator("list_subscriptions_by_topic").paginate(TopicArn=topic)
-        found = [each for page in pages for each in page.get("Subscriptions", [])]
+def _subscriber_rows(subscribers: Sequence[Subscriber]) -> list[dict[str, Cell]]:
     return [
         {
-            "protocol": each.get("Protocol", ""),
-            "subscriber": each.get("Endpoint", ""),
-            # One that nobody confirmed yet has a word instead of an ARN.
-            "state": "sent" if each.get("SubscriptionArn", "").startswith("arn:") else "not confirmed",
+            "protocol": each.protocol,
+            "subscriber": each.endpoint,
+            "state": "sent" if each.confirmed else "not confirmed",
         }
-        for each in found
+        for each in subscribers
     ]

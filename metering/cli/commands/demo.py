@@ -19,7 +19,7 @@ from metering.audit.verify.expectations import SentBatches
 from metering.audit.verify.manifest import read_header, read_sent
 from metering.audit.verify.verification import Verification
 from metering.cli.command import Session, command, say
-from metering.cli.commands.lake import NoDeadline, compaction_answer, lake_jobs, query_answer, reconciliation_answer
+from metering.cli.commands.lake import NoDeadline, compaction_answer, query_answer, reconciliation_answer
 from metering.cli.commands.local import start_local, stop_leftovers
 from metering.cli.commands.replay import Traffic, given_traffic, send_traffic, synthetic_traffic
 from metering.cli.commands.report import bars, freshness, usage_answer
@@ -30,8 +30,8 @@ from metering.cli.failures import CommandFailedError
 from metering.cli.output import Format, write_answer
 from metering.lake.parquet.batch_sizes import JsonBatchSizer
 from metering.lake.view import LakeView
+from metering.operations.list_prices import StoragePrices
 from metering.operations.storage import StorageReporter
-from metering.operations.storage_prices import StoragePrices
 from metering.replay.given import SAMPLE, read_records
 from metering.replay.scenarios import SCENARIOS
 from metering.reports.sql.ahead import in_thread
@@ -180,12 +180,12 @@ def _show_usage(region: RegionConnection, now_s: int) -> None:
 
 def _show_lake(region: RegionConnection, now_s: int, *, file_rows: int) -> bool:
     """Compact, reconcile, measure, ask, over the busy hours; returns whether markers, usage and lake are equal."""
-    jobs, since_s = lake_jobs(region), now_s - _BUSY_S
+    jobs, since_s = region.jobs, now_s - _BUSY_S
     _print_rule("The lake: the busy hours compacted to Parquet, and reconciled; the others wait in staging")
     compacted = jobs.compactor_of(replace(jobs.policy, file_rows=file_rows)).run(NoDeadline())
     write_answer(compaction_answer(compacted), Format.TABLE, None)
     checks = jobs.reconciler.run(from_s=since_s, to_s=now_s + DAY_S)
-    equal = not checks.different and not checks.unsettled
+    equal = not checks.different and not checks.unstable
     if not equal:
         write_answer(reconciliation_answer(checks), Format.TABLE, None)
     records = sum(check.rows.records for check in checks.checks)

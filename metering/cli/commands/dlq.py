@@ -48,7 +48,7 @@ def list_(
     rows: list[dict[str, Cell]] = [
         {
             "batch_id": letter.batch_id,
-            "redrive": letter.advice,
+            "redrive": letter.effect.value,
             "why": letter.why,
             "records": letter.records,
             "source_id": letter.source_id,

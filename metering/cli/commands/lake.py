@@ -8,10 +8,8 @@ from typing import Annotated
 
 import typer
 
-from metering.adapters.aws.runtime import SystemClock, SystemEntropy
-from metering.adapters.memory.metrics import MemoryMetrics
 from metering.audit.reconcile.hour_check import HourCheck, describe
-from metering.audit.reconcile.reconciler import Reconciliation
+from metering.audit.reconcile.reconciler import ReconciliationResult
 from metering.cli.command import Session, command, say
 from metering.cli.failures import WrongUsageError
 from metering.cli.output import Answer, Cell, Column
@@ -20,7 +18,6 @@ from metering.hours import rfc3339
 from metering.lake.compactor import CompactionResult
 from metering.units import DAY_S
 from metering.wiring.connection import RegionConnection
-from metering.wiring.jobs import LakeJobs
 
 lake_app = typer.Typer()
 
@@ -43,19 +40,6 @@ class NoDeadline:
         return 1 << 62
 
 
-def lake_jobs(region: RegionConnection) -> LakeJobs:
-    """The lake's jobs of a connected region."""
-    return LakeJobs(
-        items=region.items,
-        objects=region.objects,
-        clock=SystemClock(),
-        entropy=SystemEntropy(),
-        metrics=MemoryMetrics(),
-        alerts=region.alerts,
-        settings=region.settings,
-    )
-
-
 @command(lake_app, "compact", reads=True)
 def compact(
     session: Session,
@@ -75,7 +59,7 @@ def compact(
 
 def compact_now(region: RegionConnection, *, due: bool = False, clean_after_s: int | None = None) -> CompactionResult:
     """Compact and clean. Without `due`, everything that is pending is taken whatever the policy says."""
-    jobs = lake_jobs(region)
+    jobs = region.jobs
     policy = jobs.policy if due else jobs.policy.everything()
     result = jobs.compactor_of(policy).run(NoDeadline())
     cleaner = jobs.cleaner if clean_after_s is None else replace(jobs.cleaner, wait_s=clean_after_s)
@@ -106,22 +90,22 @@ def reconcile(
 ) -> None:
     """Compare markers, usage, and lake with staging, hour by hour, in rows and bytes; exit 0 only if all are equal."""
     from_s, to_s = parse_range(start, end, default_s=(0, int(time.time()) + DAY_S), whole_hours=True)
-    jobs = lake_jobs(session.region())
+    jobs = session.region().jobs
     result = jobs.reconciler.run(from_s=from_s, to_s=to_s, deep=deep)
     if start is None and end is None:
         jobs.reconciler_state.keep(result)
     session.write(reconciliation_answer(result))
     for check in result.different:
         say(f"{rfc3339(check.hour_s)} differs in {len(check.differences)} places, see above.", style="bold red")
-    for check in result.unsettled:
+    for check in result.unstable:
         say(f"{rfc3339(check.hour_s)} did not settle: it is still being written to. Run it again.", style="yellow")
     result.markers.contradictions.tell()
-    if result.different or result.unsettled:
+    if result.different or result.unstable:
         raise typer.Exit(1)
     say(f"{len(result.checks)} hours: markers, usage and rows are equal.", style="green")
 
 
-def reconciliation_answer(result: Reconciliation) -> Answer:
+def reconciliation_answer(result: ReconciliationResult) -> Answer:
     """Every difference by name; without any, one row that says so."""
     columns = (
         Column(name="hour", kind="time"),
@@ -140,7 +124,7 @@ def reconciliation_answer(result: Reconciliation) -> Answer:
             "hours": len(result.checks),
             "equal": sum(check.agrees for check in result.checks),
             "different": len(result.different),
-            "unsettled": [rfc3339(check.hour_s) for check in result.unsettled],
+            "unsettled": [rfc3339(check.hour_s) for check in result.unstable],
             "records": sum(check.rows.records for check in result.checks),
             "bytes": str(sum(check.rows.bytes for check in result.checks)),
         },
@@ -208,7 +192,7 @@ def query_answer(region: RegionConnection, sql: str, *, from_s: int, to_s: int, 
     """
     from metering.reports.sql.query import LakeQuery, QueryError
 
-    jobs = lake_jobs(region)
+    jobs = region.jobs
     try:
         query = LakeQuery(view=jobs.view, objects=region.objects)
         result = query.run(sql, from_s=from_s, to_s=to_s, timeout_s=timeout_s)

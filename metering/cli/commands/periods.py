@@ -10,12 +10,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 
 from metering.audit.rebuild import RebuildStep
 from metering.cli.command import Session, command, say, shown
-from metering.cli.commands.lake import FROM_OPTION, TO_OPTION, NoDeadline, counts_answer, lake_jobs
+from metering.cli.commands.lake import FROM_OPTION, TO_OPTION, NoDeadline, counts_answer
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.output import Answer, Column
 from metering.cli.times import parse_range
 from metering.hours import hour_label, month_bounds_s, month_of
-from metering.ledger.closed_months import ClosedMonth
+from metering.ledger.frozen_months import FrozenMonth
 from metering.units import DAY_S, billed_gb
 
 period = typer.Typer(help="Billing months: close for good, show, verify.", no_args_is_help=True)
@@ -26,7 +26,7 @@ rebuild = typer.Typer(help="Derived items made anew from the rows, with workers 
 def period_close(session: Session, month: Annotated[str, typer.Argument(metavar="YYYY-MM")]) -> None:
     """Close a month for good, 72 hours after its end at the earliest. Run again, it goes on where it stopped."""
     _month(month)
-    closed = lake_jobs(session.region()).closer.close(month, NoDeadline())
+    closed = session.region().jobs.closer.close(month, NoDeadline())
     session.write(_closed_answer(closed, "closed"))
 
 
@@ -34,11 +34,11 @@ def period_close(session: Session, month: Annotated[str, typer.Argument(metavar=
 def period_show(session: Session, month: Annotated[str, typer.Argument(metavar="YYYY-MM")]) -> None:
     """The state of a month: open, closing or closed; closed ones with their frozen totals."""
     _month(month)
-    closer = lake_jobs(session.region()).closer
+    closer = session.region().jobs.closer
     closed = closer.frozen(month)
     known = closer.show(month)
     state = known.state if known else "open"
-    session.write(_closed_answer(closed or ClosedMonth(month=month, hours=()), state))
+    session.write(_closed_answer(closed or FrozenMonth(month=month, hours=()), state))
     if closed is None:
         say(f"{month} is {state}: nothing is frozen. Its figures so far: metering report usage --from {month}")
 
@@ -47,7 +47,7 @@ def period_show(session: Session, month: Annotated[str, typer.Argument(metavar="
 def period_verify(session: Session, month: Annotated[str, typer.Argument(metavar="YYYY-MM")]) -> None:
     """Recompute a closed month from its files; exit 0 only if it is unchanged."""
     _month(month)
-    problems = lake_jobs(session.region()).closer.verify(month)
+    problems = session.region().jobs.closer.verify(month)
     session.write(Answer(columns=(Column(name="problem"),), rows=[{"problem": problem} for problem in problems]))
     if problems:
         raise typer.Exit(1)
@@ -61,7 +61,7 @@ def _month(month: str) -> None:
         raise WrongUsageError(f"{month} is no month.", "Write it as 2026-11.") from error
 
 
-def _closed_answer(closed: ClosedMonth, state: str) -> Answer:
+def _closed_answer(closed: FrozenMonth, state: str) -> Answer:
     sums: dict[str, int] = {}
     for key, total in closed.usage():
         sums[key.usage_type] = sums.get(key.usage_type, 0) + total.bytes
@@ -91,13 +91,13 @@ def rebuild_usage(
     Hour by hour: cut off, it has done no harm, and run again it does the rest. Closed months are never changed.
     """
     from_s, to_s = parse_range(start, end, default_s=(0, int(time.time()) + DAY_S), whole_hours=True)
-    jobs = lake_jobs(session.region())
+    jobs = session.region().jobs
     with _hours() as tell:
         result = jobs.rebuilder.usage(from_s=from_s, to_s=to_s, tell=tell)
     counts = {
         "hours": result.hours,
         "repaired": result.repaired,
-        "unsettled": len(result.unsettled),
+        "unsettled": len(result.unstable),
         "closed": len(result.closed),
         "damaged": len(result.damaged),
     }
@@ -114,8 +114,8 @@ def rebuild_usage(
             f"Rows of {len(result.damaged)} hours of closed months are not what was frozen.",
             f"See which files: metering period verify {month}",
         )
-    if result.unsettled:
-        raise CommandFailedError(f"{len(result.unsettled)} hours did not settle.", "Run the command again.")
+    if result.unstable:
+        raise CommandFailedError(f"{len(result.unstable)} hours did not settle.", "Run the command again.")
 
 
 @contextmanager
@@ -135,11 +135,11 @@ def _hours() -> Iterator[Callable[[RebuildStep], None]]:
 @command(rebuild, "markers", reads=True)
 def rebuild_markers(session: Session) -> None:
     """Put back the markers of batches that have rows and none. A later copy of such a batch is a duplicate, flagged."""
-    result = lake_jobs(session.region()).rebuilder.markers()
-    counts = {"batches": result.batches, "rebuilt": result.rebuilt, "unsettled": len(result.unsettled)}
+    result = session.region().jobs.rebuilder.markers()
+    counts = {"batches": result.batches, "rebuilt": result.rebuilt, "unsettled": len(result.unstable)}
     session.write(counts_answer(counts))
-    if result.unsettled:
+    if result.unstable:
         raise CommandFailedError(
-            f"Batches of {len(result.unsettled)} hours were left out: a commit stays open there.",
+            f"Batches of {len(result.unstable)} hours were left out: a commit stays open there.",
             "Run the command again.",
         )

@@ -7,12 +7,13 @@ import typer
 from metering.adapters.checkout import checkout_dir
 from metering.cli.command import Session, command, say
 from metering.cli.failures import CommandFailedError, WrongUsageError
-from metering.cli.fleet_tools import FleetTools
+from metering.cli.fleet import fleet_of
 from metering.cli.output import Answer, Cell, Column
 from metering.errors import SettingsError
 from metering.fleet.regions import Answered, Phase, RegionState
 from metering.hours import rfc3339
 from metering.usage.locations import is_region
+from metering.wiring.fleet import Fleet
 
 region = typer.Typer(
     help="Regions: plan, add, status, reconcile, remove. Each can be run again after it was stopped at any point. "
@@ -53,7 +54,7 @@ def plan(session: Session, settings: SettingsOption = None) -> None:
 
 
 def _write_plan(session: Session, settings: list[str] | None, *, redeploy: bool) -> None:
-    found = FleetTools(session, settings=settings or ()).manager.plan(redeploy=redeploy)
+    found = fleet_of(session, settings=settings or ()).manager.plan(redeploy=redeploy)
     planned = {name for wave in found.waves for name in wave}
     rows: list[dict[str, Cell]] = [
         {"region": name, "wave": number, "plan": "build"} for number, wave in enumerate(found.waves, 1) for name in wave
@@ -82,18 +83,18 @@ def add(
     if not dry_run:
         # Said before the first step is done, and not by a step that failed.
         checkout_dir()
-    tools = FleetTools(session, settings=settings or (), no_pager=no_pager, verbose=verbose)
-    before = tools.states.load(name) or RegionState(region=name)
+    fleet = fleet_of(session, settings=settings or (), no_pager=no_pager, verbose=verbose)
+    before = fleet.states.load(name) or RegionState(region=name)
     if dry_run:
-        todo = tools.manager.todo(name, redeploy=redeploy)
+        todo = fleet.manager.todo(name, redeploy=redeploy)
         say(f"{name} is {before.phase}; to do: {', '.join(todo) or 'nothing'}")
         session.write(_answer([before]))
         return
     if before.phase is Phase.READY and not redeploy:
         say(f"{name} is ready already; --redeploy deploys this version.")
-    if name != tools.rules.home:
-        _need_home(tools)
-    state = tools.manager.add(name, redeploy=redeploy)
+    if name != fleet.rules.home:
+        _need_home(fleet)
+    state = fleet.manager.add(name, redeploy=redeploy)
     session.write(_answer([state]))
     _fail_unless_ready([state])
 
@@ -113,11 +114,11 @@ def reconcile(
         return
     # As in `add`.
     checkout_dir()
-    tools = FleetTools(session, settings=settings or (), no_pager=no_pager, verbose=verbose)
-    result = tools.manager.reconcile(redeploy=redeploy)
+    fleet = fleet_of(session, settings=settings or (), no_pager=no_pager, verbose=verbose)
+    result = fleet.manager.reconcile(redeploy=redeploy)
     if not result.built:
         say("Nothing is missing.")
-    session.write(_answer([*tools.states.everything()]))
+    session.write(_answer([*fleet.states.everything()]))
     _fail_unless_ready(result.built)
     if not result.succeeded:
         raise typer.Exit(1)
@@ -133,17 +134,17 @@ def status(
     ] = False,
 ) -> None:
     """Show where each region stands, its stacks, whether they drifted, and who would be paged."""
-    tools = FleetTools(session)
-    known = {state.region: state for state in tools.states.everything()}
+    fleet = fleet_of(session)
+    known = {state.region: state for state in fleet.states.everything()}
     if name is not None:
         _check_name(name)
     # The home region can be there without a state: `local up` deploys it without any of the steps.
-    names = [name] if name is not None else sorted({tools.rules.home, *known})
+    names = [name] if name is not None else sorted({fleet.rules.home, *known})
     states = [known.get(each) or RegionState(region=each) for each in names]
     if findings:
         session.write(_findings_answer(states))
         return
-    rows = [{**_row(state), **_deployed(tools, state, detect=drift)} for state in states]
+    rows = [{**_row(state), **_deployed(fleet, state, detect=drift)} for state in states]
     extra = (Column(name="stacks"), Column(name="drift"), Column(name="pagers", kind="integer"))
     session.write(Answer(columns=(*_COLUMNS, *extra), rows=rows))
     for state, row in zip(states, rows, strict=True):
@@ -162,14 +163,14 @@ def remove(session: Session, name: RegionArgument, dry_run: DryRunOption = False
     Refused while batches are in flight or in the dead-letter queue.
     """
     _check_name(name)
-    tools = FleetTools(session)
+    fleet = fleet_of(session)
     if dry_run:
-        unsettled = ", ".join(f"{n} {kind}" for kind, n in tools.world.life.in_flight(name).items() if n)
-        refused = f"would be refused: in flight are {unsettled}"
-        say(f"{name} {refused if unsettled else 'would lose its pipeline and observability stacks'}")
-        session.write(_answer([tools.states.load(name) or RegionState(region=name)]))
+        waiting = ", ".join(f"{n} {kind}" for kind, n in fleet.ports.deployed.in_flight(name).items() if n)
+        refused = f"would be refused: in flight are {waiting}"
+        say(f"{name} {refused if waiting else 'would lose its pipeline and observability stacks'}")
+        session.write(_answer([fleet.states.load(name) or RegionState(region=name)]))
         return
-    session.write(_answer([tools.removal.remove(name)]))
+    session.write(_answer([fleet.removal.remove(name)]))
 
 
 def _check_name(name: str) -> None:
@@ -177,12 +178,12 @@ def _check_name(name: str) -> None:
         raise WrongUsageError(f"{name} is no name of a region.", "Such as eu-west-1, or ap-southeast-9.")
 
 
-def _need_home(tools: FleetTools) -> None:
+def _need_home(fleet: Fleet) -> None:
     """The home region keeps the state of all: build it first where it is missing."""
-    home = tools.rules.home
-    if tools.world.stacks.describe(home, tools.world.builder.stacks()[0]) is None:
-        tools.say(home, "the home region is not built yet; it comes first")
-        _fail_unless_ready([tools.manager.add(home)])
+    home = fleet.rules.home
+    if fleet.ports.stacks.describe(home, fleet.ports.builder.stacks().data) is None:
+        fleet.say(home, "the home region is not built yet; it comes first")
+        _fail_unless_ready([fleet.manager.add(home)])
 
 
 def _fail_unless_ready(states: list[RegionState] | tuple[RegionState, ...]) -> None:
@@ -211,12 +212,12 @@ def _row(state: RegionState) -> dict[str, Cell]:
     }
 
 
-def _deployed(tools: FleetTools, state: RegionState, *, detect: bool) -> dict[str, Cell]:
-    world = tools.world
-    found = [s for s in (world.stacks.describe(state.region, name) for name in world.builder.stacks()) if s]
-    drift = {s.name: world.stacks.detect_drift(state.region, s.name) if detect else s.drift for s in found}
+def _deployed(fleet: Fleet, state: RegionState, *, detect: bool) -> dict[str, Cell]:
+    ports = fleet.ports
+    found = [s for s in (ports.stacks.describe(state.region, name) for name in ports.builder.stacks().in_order) if s]
+    drift = {s.name: ports.stacks.detect_drift(state.region, s.name) if detect else s.drift for s in found}
     try:
-        pagers: int | None = world.life.pager_subscriptions(state.region)
+        pagers: int | None = ports.deployed.pager_subscriptions(state.region)
     except SettingsError:
         pagers = None
     by_hand = state.phase is Phase.ABSENT and found

@@ -20,7 +20,7 @@ from metering.hours import hour_of
 from metering.replay.given import read_records
 from metering.replay.scenarios import SCENARIOS, Scenario
 from metering.replay.sender import Sender
-from metering.replay.synthesis import Shipment, Synthesis, run_name
+from metering.replay.synthesis import Shipment, Synthesis, replay_name
 from metering.units import HOUR_S
 from metering.wiring.connection import RegionConnection
 
@@ -112,10 +112,10 @@ def synthetic_traffic(
     """Traffic of a scenario whose newest records start in the last whole hour before `now_s`."""
     # The last whole hour: no record may start in the future.
     base_hour_s = hour_of(now_s) - HOUR_S
-    run = run_name(name, seed, base_hour_s)
-    synthesis = Synthesis(name=run, scenario=scenario, seed=seed, base_hour_s=base_hour_s, bucket=bucket)
+    prefix = replay_name(name, seed, base_hour_s)
+    synthesis = Synthesis(name=prefix, scenario=scenario, seed=seed, base_hour_s=base_hour_s, bucket=bucket)
     number = batches or scenario.batches
-    return Traffic(name=run, seed=seed, messages=number, shipments=synthesis.shipments(number))
+    return Traffic(name=prefix, seed=seed, messages=number, shipments=synthesis.shipments(number))
 
 
 def send_traffic(

@@ -19,8 +19,6 @@ from metering.cli.output import Answer, Column
 from metering.cli.safety import printable
 from metering.cli.times import parse_range
 from metering.hours import hour_of, month_bounds_s, month_of, rfc3339
-from metering.lake.parquet.reader import ParquetLakeReader
-from metering.lake.view import LakeView
 from metering.reports.source import DETAIL_COLUMNS, ReportSource, summed
 from metering.reports.usage_table import GROUP_COLUMNS, GroupColumn, UsageQuery, UsageRow, grouped
 from metering.units import HOUR_S, billed_gb
@@ -120,13 +118,7 @@ def usage_rows(
 
 def report_source(region: RegionConnection) -> ReportSource:
     """Where the reports of a region come from."""
-    view = LakeView(
-        items=region.items,
-        objects=region.objects,
-        reader=ParquetLakeReader(region.objects),
-        shards=region.settings.shards,
-    )
-    return ReportSource(items=region.items, objects=region.objects, view=view)
+    return ReportSource(items=region.items, objects=region.objects, view=region.view)
 
 
 def _details(detail: str | None) -> tuple[str, ...]:

@@ -7,7 +7,6 @@ import typer
 
 from metering.adapters.aws.runtime import SystemClock
 from metering.cli.command import Session, command, say
-from metering.cli.commands.lake import lake_jobs
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.output import Answer, Cell, Column, Json
 from metering.cli.times import parse_duration
@@ -60,7 +59,7 @@ def sources(
 
     The reconciler derives this from the markers, as of when it read all of them; `metering reconcile` does that now.
     """
-    jobs = lake_jobs(session.region())
+    jobs = session.region().jobs
     figures = jobs.source_keeper.figures()
     scanned_s = figures.scanned_ms // 1000
     silent_s = scanned_s - (parse_duration(silence, "--silence") if silence else SILENCE_S)
@@ -113,7 +112,7 @@ def forget(
 
 def _rule(session: Session, source: str, kind: RulingKind, numbers: tuple[int, int] | None) -> None:
     region = session.region()
-    state = next((each for each in lake_jobs(region).source_keeper.states() if each.source_id == source), None)
+    state = next((each for each in region.jobs.source_keeper.states() if each.source_id == source), None)
     if state is None:
         raise CommandFailedError(f"There is no source {source}.", "See which there are: metering sources")
     at_ms = SystemClock().now_ms()

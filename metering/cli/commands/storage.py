@@ -5,10 +5,9 @@ from decimal import Decimal
 import typer
 
 from metering.cli.command import Session, command
-from metering.cli.commands.lake import lake_jobs
 from metering.cli.output import Answer, Cell, Column
+from metering.operations.list_prices import StoragePrices
 from metering.operations.storage import Alternative, StorageReport, StorageReporter
-from metering.operations.storage_prices import StoragePrices
 from metering.wiring.connection import RegionConnection
 
 storage = typer.Typer(help="What the bucket holds and costs.", no_args_is_help=True)
@@ -24,11 +23,10 @@ def measure_storage(region: RegionConnection) -> StorageReport:
     """Measure the bucket and every row of the lake."""
     from metering.lake.parquet.batch_sizes import JsonBatchSizer
 
-    jobs = lake_jobs(region)
     reporter = StorageReporter(
         items=region.items,
         objects=region.objects,
-        view=jobs.view,
+        view=region.view,
         sizer=JsonBatchSizer(region.objects),
         prices=StoragePrices(),
     )

@@ -21,8 +21,6 @@ from metering.cli.output import Answer, Cell, Column, Json
 from metering.cli.times import parse_duration, parse_range
 from metering.fleet.merge import in_several, merged
 from metering.hours import rfc3339
-from metering.lake.parquet.reader import ParquetLakeReader
-from metering.lake.view import LakeView
 from metering.stores.queues import QueueDepth
 from metering.units import DAY_S
 from metering.wiring.connection import RegionConnection
@@ -88,26 +86,18 @@ def _verify_all(
         raise WrongUsageError(f"A manifest is of {', '.join(unknown)}, where nothing is deployed.")
     verifiers = {region.region: make_verifier(region) for region in regions}
     wait_until_all_settled(verifiers, wait_s)
-    total = merged(
+    results = [
         verifier.verify(from_s=range_s[0], to_s=range_s[1], sent=sent.get(name)) for name, verifier in verifiers.items()
-    )
-    for batch_id, names in in_several({region.region: region.items for region in regions}).items():
-        total.unexpected.append((batch_id, f"is in more than one region: {', '.join(names)}"))
-    return total
+    ]
+    return merged(results, in_several({region.region: region.items for region in regions}))
 
 
 def make_verifier(region: RegionConnection) -> Verifier:
     """A verifier of a connected region."""
-    view = LakeView(
-        items=region.items,
-        objects=region.objects,
-        reader=ParquetLakeReader(region.objects),
-        shards=region.settings.shards,
-    )
     return Verifier(
         items=region.items,
         objects=region.objects,
-        view=view,
+        view=region.view,
         ingest=region.ingest,
         dead_letters=region.dead_letters,
         clock=SystemClock(),
@@ -163,13 +153,13 @@ def wait_until_all_settled(
 def verification_answer(result: Verification) -> Answer:
     """The contract's answer to `verify`."""
     document: dict[str, Json] = {
-        "settled": result.settled,
+        "settled": result.stable,
         **{name: getattr(result, name) for name in COUNTS},
-        "lost": result.lost,
-        "doubled": result.doubled,
+        "lost": [*result.lost],
+        "doubled": [*result.doubled],
         "unexpected": [{"batch": name, "problem": problem} for name, problem in result.unexpected],
         "differences": [_difference_document(difference) for difference in result.differences],
-        "unsettled": [rfc3339(hour_s) for hour_s in result.unsettled],
+        "unsettled": [rfc3339(hour_s) for hour_s in result.unstable],
         "metered": {"bytes": str(result.metered.bytes), "records": result.metered.records},
         "keys": result.keys,
         "promised": {"bytes": str(result.promised.bytes), "records": result.promised.records},
@@ -177,7 +167,7 @@ def verification_answer(result: Verification) -> Answer:
         "passed": result.passed,
     }
     row: dict[str, Cell] = {
-        "settled": result.settled,
+        "settled": result.stable,
         **{name: getattr(result, name) for name in COUNTS},
         "lost": len(result.lost),
         "doubled": len(result.doubled),
@@ -200,9 +190,9 @@ def explain(result: Verification) -> None:
         _say_some(title, names)
     _say_some("Unexpected", [f"{name}: {problem}" for name, problem in result.unexpected])
     _say_some("Different", [_difference_text(difference) for difference in result.differences])
-    for hour_s in result.unsettled[:_SHOWN]:
+    for hour_s in result.unstable[:_SHOWN]:
         say(f"{rfc3339(hour_s)} is still being written to: nothing is said of it. Run it again.", style="yellow")
-    if result.in_flight or not result.settled:
+    if result.in_flight or not result.stable:
         say("Not settled: messages are in flight or a commit is open. Wait with --wait 10m.", style="yellow")
     if result.dead:
         say(f"{result.dead} in the dead-letter queue. See: metering dlq list; metering dlq redrive", style="yellow")

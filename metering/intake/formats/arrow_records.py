@@ -1,4 +1,4 @@
-"""A table of records to columns. Distinct heads are judged once; only rows in doubt become Python objects."""
+"""From an Arrow table of records to columns. Each distinct head is judged once, only doubtful rows become objects."""
 
 from __future__ import annotations
 
@@ -24,32 +24,28 @@ from metering.units import INT64_MAX, MIB
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from metering.intake.admission import Admission
     from metering.intake.formats.assembly import BatchAssembly, ExceptionEntry, HeadTable
     from metering.intake.reasons import Problem
     from metering.intake.records import Head, HeadText, Integer
 
 _HEAD = ("account_id", "service", "direction", "from", "to", "usage_type")
-# Resource ids unfold in pieces of so many bytes, a row at least: what is too long is gone before the next piece.
+# Resource ids unfold in pieces of this many bytes, or of one row, so that long ids are freed before the next piece.
 _PIECE_BYTES = 4 * MIB
 
 
 class TableIntake:
     """Hands the rows of tables to an assembly, with their verdicts and their text."""
 
-    def __init__(self, assembly: BatchAssembly, *, admission: Admission, sent_at_ms: int) -> None:
-        self.work = assembly.work
+    def __init__(self, assembly: BatchAssembly) -> None:
         self._assembly = assembly
-        self._admission = admission
-        self._sent_at_ms = sent_at_ms
         self._text_bytes = 0
 
     def add(self, table: pa.Table, *, limit_bytes: int) -> None:
-        """Take all rows of a table with the columns of a record, `usage_type` optional.
+        """Take all rows of a table with the columns of a record; `usage_type` may be missing.
 
         Raises:
-            BatchRefusedError: Resource ids of this and earlier tables have more than `limit_bytes` once each is
-                written out, or the heads have more than a batch may have.
+            BatchRefusedError: Written out, the resource ids of this and earlier tables have more than `limit_bytes`; or
+                the heads have more bytes than those of a batch may have.
             OutOfTimeError: It takes too long.
         """
         ids = _Ids(table.column("resource_id"))
@@ -76,18 +72,18 @@ class TableIntake:
                 resource_id,
                 integer(BYTES, columns.sizes),
                 (integer(START, columns.starts), integer(END, columns.ends)),
-                admission=self._admission,
-                sent_at_ms=self._sent_at_ms,
+                admission=self._assembly.admission,
+                sent_at_ms=self._assembly.sent_at_ms,
             )
 
         self._assembly.add(columns, problems_at=problems_at, raw_at=RowTexts(table).at)
 
 
 class _Ids:
-    """Resource ids. A dictionary can name one long text a million times: measured before it unfolds, in pieces.
+    """Resource ids of a table, unfolded in pieces, because a dictionary can name one long text a million times.
 
     Attributes:
-        folded_bytes: UTF-8 bytes of all ids written out, 0 if they are.
+        folded_bytes: UTF-8 bytes of all ids of a dictionary once they are written out; 0 for a plain column.
     """
 
     def __init__(self, column: pa.ChunkedArray) -> None:
@@ -102,7 +98,7 @@ class _Ids:
             self.folded_bytes = 0
 
     def pieces(self) -> Iterable[tuple[int, int]]:
-        """First row and number of rows of each piece."""
+        """First row and number of rows, piece by piece."""
         if (pc.sum(self._lengths).as_py() or 0) <= _PIECE_BYTES:
             return [(0, len(self._lengths))]
         pieces, first, size = [], 0, 0
@@ -114,7 +110,7 @@ class _Ids:
         return [*pieces, (first, len(self._lengths) - first)]
 
     def unfolded(self, first: int, rows: int) -> pa.Array:
-        """The ids of some rows."""
+        """Ids of some rows, written out."""
         if self._indices is None:
             return self._values.slice(first, rows)
         return self._values.take(self._indices.slice(first, rows))
@@ -141,7 +137,7 @@ def _columns_of(table: pa.Table, head_index: array[int], resource_ids: pa.Array)
 
 
 def _head_index(table: pa.Table, heads: HeadTable) -> array[int]:
-    """Each row's head by number; numbers follow first appearance, as `HeadTable` does."""
+    """Number of each row's head. New heads get their numbers in the order of first appearance, as in `HeadTable`."""
     codes = pa.repeat(pa.scalar(0, pa.int64()), table.num_rows)
     distinct: list[tuple[HeadText, ...]] = [()]
     written: dict[LongText, tuple[bytes, memoryview]] = {}
@@ -162,8 +158,8 @@ def _head_index(table: pa.Table, heads: HeadTable) -> array[int]:
 
 def _number(head: Head, heads: HeadTable, written: Mapping[LongText, tuple[bytes, memoryview]]) -> int:
     if not any(isinstance(text, LongText) for text in head):
-        return heads[head]
-    return heads.add_long(
+        return heads.number(head)
+    return heads.number_long(
         head,
         lambda: [
             part for text in head for part in (written[text] if isinstance(text, LongText) else (value_bytes(text),))
@@ -174,9 +170,9 @@ def _number(head: Head, heads: HeadTable, written: Mapping[LongText, tuple[bytes
 def _indices(
     column: pa.ChunkedArray, written: dict[LongText, tuple[bytes, memoryview]]
 ) -> tuple[pa.Array, list[HeadText]]:
-    """Places in the column's distinct values, int64, and those values; the last one is None, for nulls.
+    """Places of the rows' values among the distinct values, int64, and those values; the last one is None, for nulls.
 
-    Texts that are too long for a right head never become Python's: they go to `written` as they lie in Arrow's memory.
+    A text that is longer than any valid one never becomes a Python string: `written` refers to it in Arrow's memory.
     """
     encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
     whole = encoded.unify_dictionaries().combine_chunks()
@@ -188,7 +184,7 @@ def _indices(
         begin = value_start(1, len(text))
         digest = sha256(begin)
         digest.update(text)
-        # A character has 4 bytes at most; the last one may be cut.
+        # A character has 4 bytes at most, and the cut may split the last one.
         start = str(text[: 4 * LONG_START_CHARS], "utf-8", "ignore")[:LONG_START_CHARS]
         values[place] = value = LongText(start=start, digest=digest.digest(), decoded=True)
         written[value] = (begin, text)
@@ -206,7 +202,7 @@ def _positions(mask: pa.Array) -> list[int]:
 
 
 def _data(strings: pa.Array) -> memoryview:
-    """The UTF-8 of all strings together."""
+    """UTF-8 bytes of all strings, one after another."""
     _, offsets, data = strings.buffers()
     bounds = memoryview(offsets).cast("i")
     first, last = bounds[strings.offset], bounds[strings.offset + len(strings)]
@@ -228,7 +224,7 @@ def _sizes(column: pa.ChunkedArray, exceptions: list[ExceptionEntry]) -> array[i
 
 
 def _instants(column: pa.ChunkedArray, number: int, exceptions: list[ExceptionEntry]) -> array[int]:
-    """Epoch microseconds of timestamps, and of integers, which are epoch seconds."""
+    """Epoch microseconds of a column of timestamps, or of integers, which are epoch seconds."""
     values = column.combine_chunks()
     unit = values.type.unit if pa.types.is_timestamp(values.type) else "s"
     integer = values.type if pa.types.is_integer(values.type) else pa.int64()
@@ -252,7 +248,7 @@ def _outside(values: pa.Array, low: int, high: int) -> pa.Array:
 
 
 def _except(values: pa.Array, mask: pa.Array, column: int, digits: int, exceptions: list[ExceptionEntry]) -> pa.Array:
-    """`values` with 0 where `mask` is true; what was there becomes exceptions, by its JSON value."""
+    """`values` with 0 where `mask` is true; the JSON values that were there become exceptions."""
     for position in _positions(mask):
         text = canonical_number(f"{values[position].as_py()}e-{digits}")
         exceptions.append((position, column, Undecodable(text)))

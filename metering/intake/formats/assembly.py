@@ -1,7 +1,7 @@
-"""Puts a batch together from pieces: hash, verdict of each record, rows and exact totals.
+"""Assembly of a batch from pieces: content hash, verdict of each record, rows and exact totals.
 
-Both ways in, decoded JSON records and Arrow columns, end here as `Columns`. Whether a record is good is asked of whole
-columns first; only rows that this leaves in doubt are judged one by one, by the rules of the domain.
+Every format ends here as `Columns`. Whole columns are checked first, and only rows that these checks leave in doubt are
+judged one by one, by the rules for records.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from metering.intake.formats.rows import BatchRows, RowBlock
 from metering.intake.instants import HOUR_US, SECOND_US
 from metering.intake.reasons import Reason
 from metering.intake.record_rules import MAX_RESOURCE_ID_CHARS, traffic_of
-from metering.intake.records import LongText, Undecodable
+from metering.intake.records import LongText, Undecodable, head_of
 from metering.intake.work import refusal
 from metering.units import KIB, MIB
 from metering.usage.totals import Total, UsageKey
@@ -32,29 +32,29 @@ if TYPE_CHECKING:
     from metering.intake.admission import Admission
     from metering.intake.reasons import Problem
     from metering.intake.record_rules import Traffic
-    from metering.intake.records import Head, HeadText
+    from metering.intake.records import AnyRecord, Head, HeadText
     from metering.intake.work import Work
 
 RAW_CHARS = 4 * KIB
-# A batch whose refused records are all long keeps less of each, so that evidence stays below the data itself.
+# Beyond this many characters of evidence in a batch, less is kept of each refused record.
 _RAW_BUDGET_CHARS = 16 * MIB
 _SPARE_RAW_CHARS = 256
-# A `LongText`: its beginning, its digest, and what Python needs for an object.
+# Memory of a `LongText`: its start, its digest, and the overhead of an object.
 _LONG_TEXT_BYTES = 512
 
 ExceptionEntry = tuple[int, int, "Undecodable | bytes | None"]
-"""Position in the piece, column, value: see `content_hash`."""
+"""Position in the piece, column and value of an exception of `content_hash`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Columns:
-    """A piece of a batch, decoded: one entry a record, 0 or empty where `exceptions` has the value instead.
+    """A decoded piece of a batch: one entry per record, which is 0 or empty if `exceptions` has the value instead.
 
     Attributes:
         lengths: UTF-8 bytes of each resource id, u32.
         resource_bytes: All resource ids together, UTF-8.
-        doubtful_ids: Positions of resource ids that may break a rule other than their length.
-        exceptions: What is not decoded, in the order that the hash wants.
+        doubtful_ids: Positions of resource ids that may break another rule than the one for their length.
+        exceptions: Values that are not decoded, in the order of the content hash.
     """
 
     head_index: array[int]
@@ -68,40 +68,57 @@ class Columns:
     exceptions: Sequence[ExceptionEntry] = ()
 
 
-class HeadTable(dict["Head", int]):
+class HeadTable:
     """Numbers distinct heads in the order of first appearance, and has each hashed and judged once.
 
-    A text that is longer than any right one is judged before it is kept: what stays of it is a `LongText`.
+    A text that is longer than any right one is judged before it is kept: only its `LongText` stays.
+
+    Attributes:
+        heads: The heads as they are kept, by number.
+        traffic: The verdict of the rules on each head, by number.
+        refused: Numbers of the heads with problems.
 
     Raises:
         BatchRefusedError: Distinct heads of more bytes than a batch may have.
     """
 
     def __init__(self, *, hasher: ContentHasher | None, work: Work) -> None:
-        super().__init__()
         self.heads: list[Head] = []
         self.traffic: list[Traffic] = []
         self.refused: set[int] = set()
         self._hasher = hasher
         self._work = work
+        self._numbers: dict[Head, int] = {}
         self._hashed_heads = 0
         self._kept_bytes = 0
 
-    def __missing__(self, head: Head) -> int:
+    def number(self, head: Head) -> int:
+        """The number of a head, which is hashed and judged if it is new."""
+        known = self._numbers.get(head)
+        if known is not None:
+            return known
         kept = kept_head(head)
         if kept is head:
             return self._add(head)
-        return self.add_long(kept, lambda: written_head(head))
+        return self.number_long(kept, lambda: written_head(head))
 
-    def add_long(self, kept: Head, values: Callable[[], Sequence[bytes | memoryview]]) -> int:
-        """The number of a head with a text that is not kept.
+    def numbers_of(self, records: Sequence[AnyRecord]) -> array[int]:
+        """The number of each record's head, u32."""
+        try:
+            # The fast way: no call of a Python function for a head that is known.
+            return array("I", map(self._numbers.__getitem__, map(head_of, records)))
+        except KeyError:
+            return array("I", map(self.number, map(head_of, records)))
+
+    def number_long(self, kept: Head, values: Callable[[], Sequence[bytes | memoryview]]) -> int:
+        """The number of a head with a text that is too long to be kept.
 
         Args:
-            kept: As it is kept.
-            values: Makes the `value` of each of its fields for the hash, if it is a new one.
+            kept: The head with its `LongText`.
+            values: Makes the `value` of each of its fields for the hash; called only for a new head.
         """
-        if kept in self:
-            return self[kept]
+        if kept in self._numbers:
+            return self._numbers[kept]
         number = self._add(kept)
         written = values()
         self._work.hash(sum(map(len, written)))
@@ -112,7 +129,7 @@ class HeadTable(dict["Head", int]):
         return number
 
     def hash_new(self) -> None:
-        """Hash the heads that were not hashed yet."""
+        """Hash the heads that are not hashed yet."""
         self._hash(len(self.heads))
 
     def _hash(self, end: int) -> None:
@@ -125,7 +142,7 @@ class HeadTable(dict["Head", int]):
         limit_bytes = self._work.limits.head_bytes
         if self._kept_bytes > limit_bytes:
             raise refusal(Reason.OBJECT_TOO_LARGE, f"distinct heads of more than {limit_bytes} bytes")
-        number = self[head] = len(self.heads)
+        number = self._numbers[head] = len(self.heads)
         self.heads.append(head)
         traffic = traffic_of(head)
         self.traffic.append(traffic)
@@ -135,15 +152,22 @@ class HeadTable(dict["Head", int]):
 
 
 class BatchAssembly:
-    """Collects one batch. Pieces come in order; positions count through all of them."""
+    """A batch that is being read. Its pieces come in order, and positions of records count through all of them.
+
+    Attributes:
+        admission: The admission window.
+        sent_at_ms: Time of the message, against which records are admitted.
+        records: Number of records so far.
+        refused: The refused records so far.
+    """
 
     def __init__(self, *, admission: Admission, sent_at_ms: int, hasher: ContentHasher | None, work: Work) -> None:
         self.heads = HeadTable(hasher=hasher, work=work)
         self.work = work
         self.records = 0
         self.refused: list[RefusedRecord] = []
-        self._admission = admission
-        self._sent_at_ms = sent_at_ms
+        self.admission = admission
+        self.sent_at_ms = sent_at_ms
         self._hasher = hasher
         self._blocks: list[RowBlock] = []
         self._raw_chars = 0
@@ -159,8 +183,8 @@ class BatchAssembly:
 
         Args:
             piece: Its columns; `head_index` refers to `heads`.
-            problems_at: The verdict of the rules on the record at a position of the piece.
-            raw_at: The record as it came.
+            problems_at: Gives the problems of the record at a position of the piece.
+            raw_at: Gives the text of the record at a position of the piece, as it came.
         """
         self.work.look()
         self._hash(piece)
@@ -171,27 +195,27 @@ class BatchAssembly:
             self._blocks.append(block)
 
     def content_hash(self) -> str:
-        """The content hash of all pieces."""
+        """Content hash of all pieces."""
         return "" if self._hasher is None else self._hasher.hexdigest()
 
     def rows(self) -> BatchRows:
-        """The accepted rows."""
+        """Rows of the accepted records."""
         return BatchRows(heads=self.heads.heads, traffic=self.heads.traffic, blocks=self._blocks)
 
     def usage(self) -> dict[UsageKey, Total]:
-        """Their totals."""
+        """Exact totals of the accepted records."""
         usage: dict[UsageKey, Total] = {}
         for number, hour_us, size, count in sums(self._blocks):
             account_id, service, _, from_location, to_location, _ = cast("tuple[str, ...]", self.heads.heads[number])
             usage_type = self.heads.traffic[number].usage_type
             key = UsageKey(hour_us // SECOND_US, account_id, usage_type, service, from_location, to_location)
             total = Total(size, count)
-            # Heads that differ in direction alone may share an explicit usage type.
+            # Heads that differ only in direction may share an explicit usage type.
             usage[key] = usage[key].plus(total) if key in usage else total
         return usage
 
     def unknown_regions(self) -> frozenset[str]:
-        """Regions without a known billing prefix, of all records that are metered."""
+        """Regions without a known billing prefix in the usage types of the accepted records."""
         unknown = {number for number, traffic in enumerate(self.heads.traffic) if traffic.unknown_regions}
         if not unknown:
             return frozenset()
@@ -250,7 +274,7 @@ class BatchAssembly:
         return doubtful
 
     def _admits(self, start_us: int) -> bool:
-        return self._admission.refusal(start_us // SECOND_US, self._sent_at_ms) is None
+        return self.admission.refusal(start_us // SECOND_US, self.sent_at_ms) is None
 
     def _raw(self, raw: str) -> str:
         limit = RAW_CHARS if self._raw_chars < _RAW_BUDGET_CHARS else _SPARE_RAW_CHARS

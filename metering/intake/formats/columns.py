@@ -1,6 +1,6 @@
 """Arithmetic over columns: plain Python for the hundred rows of a message, Arrow for the thousands of an object.
 
-A kernel's call costs some microseconds whatever it works on, a row in plain Python 25 to 100 ns.
+A call of an Arrow kernel costs some microseconds for any number of rows; plain Python costs 25 to 100 ns per row.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from metering.intake.formats.exact_sums import halves, joined
 from metering.intake.instants import HOUR_US
 from metering.units import INT64_MAX
 
@@ -23,37 +24,36 @@ if TYPE_CHECKING:
     from metering.intake.formats.rows import RowBlock
 
 ARROW_FROM_ROWS = 500
-"""Rows from which on a kernel is faster."""
+"""Fewest rows for which an Arrow kernel is faster."""
 
 _PRINTABLE = bytes(range(0x20, 0x7F))
-_LOW_BITS = 32
 _TYPES = {"I": pa.uint32(), "q": pa.int64()}
 
 
 def arrow(values: array[int]) -> pa.Array:
-    """The same numbers for Arrow, without a copy."""
+    """Arrow array over the same numbers, without a copy."""
     return pa.Array.from_buffers(_TYPES[values.typecode], len(values), [None, pa.py_buffer(values)])
 
 
 def strings(lengths: array[int], data: bytes) -> pa.Array:
-    """Strings of these lengths in UTF-8 bytes, which lie in `data` one after another."""
+    """Arrow array of strings that lie in `data` one after another; `lengths` counts their UTF-8 bytes."""
     offsets = array("i", [0])
     offsets.frombytes(memoryview(pc.cumulative_sum(arrow(lengths).cast(pa.int32())).buffers()[1])[: 4 * len(lengths)])
     return pa.Array.from_buffers(pa.string(), len(lengths), [None, pa.py_buffer(offsets), pa.py_buffer(data)])
 
 
 def is_plain(text: bytes | memoryview) -> bool:
-    """Whether a text is nothing but printable ASCII; ten times as fast as `isprintable` of a string."""
+    """Whether a text has only printable ASCII. This is ten times as fast as `isprintable` of a string."""
     return not bytes(text).translate(None, _PRINTABLE)
 
 
 def bounds(values: array[int]) -> tuple[int, int]:
-    """Least and greatest of some numbers."""
+    """Least and greatest number of a column."""
     return (min(values), max(values)) if len(values) < ARROW_FROM_ROWS else _bounds(arrow(values))
 
 
 def span_bounds(starts: array[int], ends: array[int]) -> tuple[int, int]:
-    """Least and greatest difference; both columns hold times, so that no difference overflows."""
+    """Least and greatest difference of two columns of times, which cannot overflow."""
     if len(starts) >= ARROW_FROM_ROWS:
         return _bounds(pc.subtract(arrow(ends), arrow(starts)))
     spans = list(map(sub, ends, starts))
@@ -61,7 +61,7 @@ def span_bounds(starts: array[int], ends: array[int]) -> tuple[int, int]:
 
 
 def sums(blocks: Sequence[RowBlock]) -> Iterable[tuple[int, int, int, int]]:
-    """For each head and hour: its number, the hour in microseconds, the exact sum of bytes, the number of rows."""
+    """Sums by head and hour: number of the head, hour in microseconds, exact sum of bytes, number of rows."""
     return _few_sums(blocks) if sum(map(len, blocks)) < ARROW_FROM_ROWS else _many_sums(blocks)
 
 
@@ -91,16 +91,16 @@ def _many_sums(blocks: Sequence[RowBlock]) -> Iterator[tuple[int, int, int, int]
     sizes = pa.chunked_array([arrow(block.sizes) for block in blocks])
     columns = {
         "head": pa.chunked_array([arrow(block.head_index) for block in blocks]),
-        # Admitted rows start after 1970, so that a quotient cut towards zero is the hour.
+        # Admitted rows start after 1970, so a quotient that is cut towards zero is the hour.
         "hour": pc.divide(pa.chunked_array([arrow(block.starts) for block in blocks]), HOUR_US),
     }
-    # Arrow's sums wrap silently at 2^63: halves don't get there.
+    # Arrow's sums wrap silently at 2^63, which the sums of 32-bit halves cannot reach.
     if pc.max(sizes).as_py() <= INT64_MAX // len(sizes):
         columns |= {"low": sizes}
     else:
-        columns |= {"low": pc.bit_wise_and(sizes, 2**_LOW_BITS - 1), "high": pc.shift_right(sizes, _LOW_BITS)}
+        columns["low"], columns["high"] = halves(sizes)
     wanted = [("low", "sum"), ("low", "count"), *((name, "sum") for name in columns if name == "high")]
     grouped = pa.table(columns).group_by(["head", "hour"], use_threads=False).aggregate(wanted)
     for row in grouped.to_pylist():
-        size = row["low_sum"] + (row.get("high_sum", 0) << _LOW_BITS)
+        size = joined(row["low_sum"], row.get("high_sum", 0))
         yield row["head"], row["hour"] * HOUR_US, size, row["low_count"]

@@ -1,8 +1,9 @@
-"""Reads what gzip and zstd packed, piece by piece, and never more than a limit, however small the input."""
+"""Decompression of gzip and zstd, piece by piece and up to a limit, so that a small input cannot fill the memory."""
 
 from __future__ import annotations
 
 import zlib
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
 import zstandard
@@ -14,21 +15,20 @@ from metering.units import KIB, MIB
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from metering.intake.messages import Compression
+    from metering.intake.formats.registry import Compression
     from metering.intake.work import Work
 
 READ_BYTES = 4 * MIB
 _PIECE_BYTES = 4 * MIB
-# A member that ends copies what is left of its piece: of large pieces empty members would make quadratic work.
+# A member that ends copies the rest of its step, so with large steps empty members would make quadratic work.
 _GZIP_STEP_BYTES = 64 * KIB
-# zstd can make 128 KiB of 4 bytes, and its streaming call has no limit of its own: 1 KiB in is at most 44 MiB out.
+# zstd can make 128 KiB of 4 bytes, and its streaming call has no limit of its own: 1 KiB unpacks to 44 MiB at most.
 _ZSTD_STEP_BYTES = KIB
 # The largest window of the zstd command without --ultra or --long; a frame that asks for more is refused.
 _ZSTD_WINDOW_BYTES = 128 * MIB
 _LOOK_EVERY_BYTES = 64 * KIB
 _GZIP_MAGIC = b"\x1f\x8b"
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
-_PARQUET_MAGIC = b"PAR1"
 
 
 def unpacked(
@@ -39,24 +39,23 @@ def unpacked(
     work: Work,
     seen: Callable[[bytes], None] | None,
 ) -> Iterator[bytes]:
-    """The stream's content in pieces of some megabytes.
+    """Content of a stream in pieces of some megabytes.
 
     Args:
         stream: The object as stored.
-        compression: How it is packed.
-        limit_bytes: Content at most.
-        work: Counts stored bytes, members and what unpacks to nothing; looks at the clock with each step.
-        seen: Is handed the stored bytes as they are read, all of them; None if nobody wants them.
+        compression: The compression that the message says.
+        limit_bytes: Most bytes of content.
+        work: Counts stored bytes, members and bytes that unpack to nothing; looks at the clock.
+        seen: Gets all stored bytes as they are read; may be None.
 
     Raises:
-        BatchRefusedError: Too much content or work, wrong compression, or it breaks off.
+        BatchRefusedError: Too much content or work, another compression, or a stream that breaks off.
         OutOfTimeError: It takes too long.
-        UnavailableError: From the stream.
+        UnavailableError: The stream cannot be read now.
     """
     stored = _stored(stream, compression, work, seen)
-    unpack = {"none": lambda: stored, "gzip": lambda: _gunzip(stored, work), "zstd": lambda: _unzstd(stored, work)}
     total = 0
-    for piece in unpack[compression]():
+    for piece in stored if compression == "none" else _PACKINGS[compression].unpack(stored, work):
         total += len(piece)
         if total > limit_bytes:
             raise refusal(Reason.OBJECT_TOO_LARGE, f"more than {limit_bytes} bytes after decompression")
@@ -81,18 +80,22 @@ def _stored(
 
 
 def _check_magic(start: bytes, compression: Compression) -> None:
-    packed = "gzip" if start[:2] == _GZIP_MAGIC else "zstd" if _is_zstd(start) else "none"
+    packed = next((name for name, packing in _PACKINGS.items() if packing.begins(start)), "none")
     if packed != compression:
         raise refusal(Reason.WRONG_COMPRESSION, f"the message says {compression}, the object is {packed}")
 
 
+def _is_gzip(start: bytes) -> bool:
+    return start[:2] == _GZIP_MAGIC
+
+
 def _is_zstd(start: bytes) -> bool:
-    # A frame, or a skippable frame (RFC 8878, 3.1.2), as pzstd writes in front.
+    # Either a frame or a skippable frame (RFC 8878, 3.1.2), with which pzstd begins.
     return start == _ZSTD_MAGIC or (start[1:] == b"\x2a\x4d\x18" and start[:1] >= b"\x50" and start[:1] <= b"\x5f")
 
 
 def _steps(stored: Iterator[bytes], step_bytes: int, work: Work) -> Iterator[bytes]:
-    """The stored bytes in small steps, with a look at the clock now and then."""
+    """Stored bytes in small steps, with a look at the clock now and then."""
     for chunk in stored:
         for offset in range(0, len(chunk), step_bytes):
             if offset % _LOOK_EVERY_BYTES == 0:
@@ -110,7 +113,7 @@ def _gunzip(stored: Iterator[bytes], work: Work) -> Iterator[bytes]:
                 work.member()
                 member, begun = zlib.decompressobj(wbits=31), False
             if not begun:
-                # Members may follow each other (RFC 1952); zeros may fill up a block behind the last, over many steps.
+                # Members may follow each other (RFC 1952), and zeros after the last may fill a block, over many steps.
                 rest = rest.lstrip(b"\0")
                 begun = bool(rest)
                 continue
@@ -157,3 +160,17 @@ def _unpack(frame: zstandard.ZstdDecompressionObj, data: bytes) -> bytes:
         return frame.decompress(data)
     except zstandard.ZstdError as error:
         raise refusal(Reason.WRONG_COMPRESSION, f"no zstd: {error}") from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Packing:
+    """One compression: a test of the first stored bytes, and a generator that unpacks them."""
+
+    begins: Callable[[bytes], bool]
+    unpack: Callable[[Iterator[bytes], Work], Iterator[bytes]]
+
+
+_PACKINGS: dict[Compression, _Packing] = {
+    "gzip": _Packing(begins=_is_gzip, unpack=_gunzip),
+    "zstd": _Packing(begins=_is_zstd, unpack=_unzstd),
+}

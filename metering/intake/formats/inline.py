@@ -1,4 +1,4 @@
-"""Records inside of the message."""
+"""Records inside the message, as a JSON array."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from metering.intake.formats.json_records import REFUSALS, decode_any, opening_brackets
+from metering.intake.formats.json_records import REFUSALS, JsonIntake, decode_any, opening_brackets
 from metering.intake.json_values import MAX_DEPTH, DepthError, JsonError, canonical_json, check_depth, parse_json
 from metering.intake.reasons import Reason
 from metering.intake.records import WireRecord
@@ -15,15 +15,16 @@ from metering.intake.work import refusal
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from metering.intake.formats.ndjson import JsonIntake
+    from metering.intake.formats.assembly import BatchAssembly
     from metering.intake.records import AnyRecord
+    from metering.intake.work import ReadLimits
 
 _decode_all = msgspec.json.Decoder(list[WireRecord]).decode
 _split = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
 class _Texts:
-    """The text of each record of an array, cut out only when somebody asks: most batches have nothing to refuse."""
+    """Texts of the records of an array. They are cut out on first use, because most batches have no refused record."""
 
     def __init__(self, array: bytes) -> None:
         self._array = array
@@ -33,10 +34,10 @@ class _Texts:
         return self.all()[position]
 
     def all(self) -> list[bytes]:
-        """All of them.
+        """Texts of all records, in order.
 
         Raises:
-            BatchRefusedError: Nested too deeply, or no array.
+            BatchRefusedError: The array is nested too deeply, or is not an array.
         """
         if not self._texts:
             self._texts = self._cut()
@@ -46,7 +47,7 @@ class _Texts:
         try:
             return list(map(bytes, _split(self._array)))
         except REFUSALS:
-            # What only the patient parser takes: NaN, lone surrogates.
+            # Only the patient parser takes NaN and lone surrogates.
             pass
         try:
             values = parse_json(self._array.decode("utf-8", errors="surrogateescape"))
@@ -59,25 +60,27 @@ class _Texts:
         return [canonical_json(value).encode("ascii") for value in values]
 
 
-def read_inline(array: bytes, intake: JsonIntake, *, limit_records: int) -> None:
-    """Read the records of a JSON array.
+def read_inline(array: bytes, assembly: BatchAssembly, limits: ReadLimits) -> int:
+    """Read the records of a JSON array; returns its size in bytes.
 
     Raises:
-        BatchRefusedError: More than `limit_records`, or nested too deeply.
+        BatchRefusedError: Too many records, too much work, nested too deeply, or not an array.
+        OutOfTimeError: It takes too long.
     """
     texts = _Texts(array)
     try:
         records: Sequence[AnyRecord] = _decode_all(array)
     except REFUSALS:
-        records = [decode_any(text, intake.work) for text in texts.all()]
-    if len(records) > limit_records:
-        raise refusal(Reason.TOO_MANY_RECORDS, f"{len(records)} records, more than {limit_records}")
+        records = [decode_any(text, assembly.work) for text in texts.all()]
+    if len(records) > limits.batch_records:
+        raise refusal(Reason.TOO_MANY_RECORDS, f"{len(records)} records, more than {limits.batch_records}")
     _check_depth(array, len(records))
-    intake.add(records, texts.at)
+    JsonIntake(assembly).add(records, texts.at)
+    return len(array)
 
 
 def _check_depth(array: bytes, records: int) -> None:
-    # Each record opens one bracket, the array another: without many more there is no depth.
+    # Each record opens one bracket, and the array opens one. Deep nesting needs many more.
     if opening_brackets(array) - records < MAX_DEPTH - 1:
         return
     try:

@@ -1,4 +1,4 @@
-"""Newline-delimited JSON, streamed: memory holds a few megabytes of it at a time, whatever the object's size."""
+"""Newline-delimited JSON, streamed: memory holds a few megabytes at a time of an object of any size."""
 
 from __future__ import annotations
 
@@ -6,69 +6,34 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from metering.intake.formats.json_records import REFUSALS, InstantTable, columns_of, decode_any, opening_brackets
-from metering.intake.json_values import MAX_DEPTH, DepthError, ascii_json, check_depth
+from metering.intake.formats.json_records import REFUSALS, JsonIntake, decode_any, opening_brackets
+from metering.intake.json_values import MAX_DEPTH, DepthError, check_depth
 from metering.intake.reasons import Reason
-from metering.intake.record_rules import record_problems
 from metering.intake.records import WireRecord, decode_record
 from metering.intake.work import refusal
 from metering.units import KIB, MIB
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from metering.errors import BatchRefusedError
-    from metering.intake.admission import Admission
     from metering.intake.formats.assembly import BatchAssembly
     from metering.intake.records import AnyRecord
-    from metering.intake.work import Work
+    from metering.intake.work import ReadLimits, Work
 
-# As large as a record can be that comes inside of a message.
+# The size of the largest record that fits into a message.
 MAX_LINE_BYTES = MIB
 
 _decode_one = msgspec.json.Decoder(WireRecord).decode
-_RAW_BYTES = 4_096
-# The records of a block stay in the processor's cache between the steps: a quarter faster than blocks of 2 MiB.
+# The records of a block stay in the processor's cache between the steps, which is a quarter faster than with blocks of
+# 2 MiB.
 _BLOCK_BYTES = 256 * KIB
 
 
-class JsonIntake:
-    """Hands decoded JSON records to an assembly, with their verdicts and their text."""
-
-    def __init__(self, assembly: BatchAssembly, *, admission: Admission, sent_at_ms: int) -> None:
-        self.work = assembly.work
-        self._assembly = assembly
-        self._admission = admission
-        self._sent_at_ms = sent_at_ms
-        self._instants = InstantTable()
-
-    def add(self, records: Sequence[AnyRecord], text_at: Callable[[int], bytes]) -> None:
-        """Take some records; `text_at` has the JSON text of each by its position among them."""
-        if not records:
-            return
-        self._assembly.add(
-            columns_of(records, self._assembly.heads, self._instants),
-            problems_at=lambda position: record_problems(
-                records[position], admission=self._admission, sent_at_ms=self._sent_at_ms
-            ),
-            raw_at=lambda position: raw_text(text_at(position)),
-        )
-
-
-def raw_text(text: bytes) -> str:
-    """A record's JSON text as evidence: ASCII, on one line."""
-    return ascii_json(text[:_RAW_BYTES].decode("utf-8", errors="surrogateescape"))
-
-
-def read_ndjson(pieces: Iterable[bytes], intake: JsonIntake, *, limit_records: int) -> int:
-    """Read all records; returns their size. Empty lines are no records.
-
-    Raises:
-        BatchRefusedError: More than `limit_records` or than the work that a batch may make, or a line that no record
-            needs.
-        OutOfTimeError: It takes too long.
-    """
-    work = intake.work
+def read_ndjson(pieces: Iterable[bytes], assembly: BatchAssembly, limits: ReadLimits) -> int:
+    """Read all records (`ObjectReader`). Lines of white space are skipped."""
+    intake = JsonIntake(assembly)
+    work = assembly.work
     count = size_bytes = 0
     for block in _blocks(pieces):
         work.look()
@@ -82,14 +47,14 @@ def read_ndjson(pieces: Iterable[bytes], intake: JsonIntake, *, limit_records: i
         if opening_brackets(block) - len(records) >= MAX_DEPTH:
             _refuse_deep(records, lines, work)
         count += len(records)
-        if count > limit_records:
-            raise refusal(Reason.TOO_MANY_RECORDS, f"more than {limit_records} records")
+        if count > limits.batch_records:
+            raise refusal(Reason.TOO_MANY_RECORDS, f"more than {limits.batch_records} records")
         intake.add(records, lines.__getitem__)
     return size_bytes
 
 
 def _blocks(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """Whole lines, about `_BLOCK_BYTES` at a time."""
+    """Blocks of whole lines, of about `_BLOCK_BYTES` each."""
     held: list[bytes] = []
     held_bytes = 0
     for piece in pieces:
@@ -103,7 +68,7 @@ def _blocks(pieces: Iterable[bytes]) -> Iterator[bytes]:
         held.append(piece[begin:])
         held_bytes += len(piece) - begin
         if held_bytes > MAX_LINE_BYTES:
-            # The piece has no more line ends; what was held before it may have some.
+            # The piece has no more line ends, but the bytes held before it may have some.
             lines, _, rest = b"".join(held).rpartition(b"\n")
             if len(rest) > MAX_LINE_BYTES:
                 raise _line_too_long()
@@ -115,12 +80,12 @@ def _blocks(pieces: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _line_end(piece: bytes, begin: int, limit: int) -> int:
-    """Behind the last line that ends before `limit`, or behind the first one; 0 if there is none."""
+    """Position after the last line that ends before `limit`, else after the first line; 0 if no line ends."""
     return piece.rfind(b"\n", begin, limit) + 1 or piece.find(b"\n", limit) + 1
 
 
 def _decode_lines(lines: list[bytes], work: Work) -> list[AnyRecord]:
-    """The record of each line; lines of white space are taken out of `lines`."""
+    """Record of each line. Lines of white space are removed from `lines`."""
     try:
         records: list[AnyRecord] = list(map(_decode_one, lines))
     except REFUSALS:
@@ -136,7 +101,7 @@ def _line_too_long() -> BatchRefusedError:
 
 
 def _refuse_deep(records: list[AnyRecord], lines: Sequence[bytes], work: Work) -> None:
-    """Decode deep lines again: the fast parser's limit of nesting depends on the stack, the patient one's is fixed."""
+    """Decode deep lines again, because the fast parser's limit of nesting depends on the stack; ours is fixed."""
     for position, line in enumerate(lines):
         if opening_brackets(line) <= MAX_DEPTH:
             continue

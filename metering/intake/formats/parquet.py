@@ -1,4 +1,4 @@
-"""Records from Parquet, column by column. Nothing is decoded before the file has shown that it is bounded."""
+"""Records from Parquet, column by column. Nothing is decoded before footer and page headers prove the file bounded."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from metering.errors import BatchRefusedError
+from metering.intake.formats.arrow_records import TableIntake
 from metering.intake.formats.parquet_footer import Chunk, pages, read_footer
 from metering.intake.reasons import Problem, Reason, problem
 from metering.intake.work import refusal
@@ -18,28 +19,29 @@ from metering.units import MIB
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from metering.intake.formats.arrow_records import TableIntake
-    from metering.intake.work import Work
+    from metering.intake.formats.assembly import BatchAssembly
+    from metering.intake.work import ReadLimits, Work
 
 TEXT_COLUMNS = ("account_id", "service", "resource_id", "direction", "from", "to", "usage_type")
 TIME_COLUMNS = ("start", "end")
 _ALL_COLUMNS = (*TEXT_COLUMNS, "bytes", *TIME_COLUMNS)
 _OPTIONAL = frozenset(("usage_type",))
 _MEMORY_BYTES = 64 * MIB
-# Small row groups are read together, because each reading has its price, and large ones one after another.
+# Small row groups are read together, because each read has a fixed cost; larger ones are read one after another.
 _TOGETHER_BYTES = 32 * MIB
 _BUFFER_BYTES = MIB
 
-# parquet.thrift, `Encoding`. Arrow keeps a column of dictionary and plain pages as a dictionary; of others it can't.
+# Numbers of `Encoding` in parquet.thrift. Arrow can keep a column as a dictionary if its pages are dictionary or plain
+# pages only.
 _DICTIONARIES = frozenset((2, 8))
 _FOLDED = _DICTIONARIES | {0}
-# A value may repeat the one before it, so that a page unfolds without bound.
+# A value may repeat the previous one, so a page of this encoding unfolds without bound.
 _DELTA_BYTE_ARRAY = 7
 
 
 @contextmanager
-def spooled(pieces: Iterable[bytes]) -> Iterator[IO[bytes]]:
-    """A seekable file of the pieces, in memory while it is small. Parquet is read from its end."""
+def _spooled(pieces: Iterable[bytes]) -> Iterator[IO[bytes]]:
+    """Seekable file of the pieces, in memory while it is small."""
     with SpooledTemporaryFile(max_size=_MEMORY_BYTES) as file:
         for piece in pieces:
             file.write(piece)
@@ -47,24 +49,24 @@ def spooled(pieces: Iterable[bytes]) -> Iterator[IO[bytes]]:
         yield file
 
 
-def read_parquet(file: IO[bytes], intake: TableIntake, *, limit_bytes: int, limit_records: int) -> int:
-    """Read all records of a Parquet file; returns their size after decompression.
+def read_parquet(pieces: Iterable[bytes], assembly: BatchAssembly, limits: ReadLimits) -> int:
+    """Read all records (`ObjectReader`). The file is read from its end, so it is put together first."""
+    with _spooled(pieces) as file:
+        return _read_file(file, assembly, limits)
 
-    Raises:
-        BatchRefusedError: No Parquet, too large or too much work, or not the columns of a record.
-        OutOfTimeError: It takes too long.
-    """
-    work = intake.work
+
+def _read_file(file: IO[bytes], assembly: BatchAssembly, limits: ReadLimits) -> int:
+    intake, work, limit_bytes = TableIntake(assembly), assembly.work, limits.object_bytes
     rows, chunks = read_footer(file)
     work.look()
     with _refusals():
         schema = pq.ParquetFile(pa.PythonFile(file, mode="r")).schema_arrow
-        columns = _check(schema, rows, chunks, limit_bytes, limit_records)
+        columns = _check(schema, rows, chunks, limits)
     if not rows:
         return 0
     chunks = [chunk for chunk in chunks if chunk.path in columns]
     encodings, group_bytes = _check_pages(file, chunks, limit_bytes, work)
-    # What repeats is not unfolded.
+    # Repeated texts stay folded.
     folded = [name for name in columns if _is_text(schema.field(name).type) and encodings[name] <= _FOLDED]
     size_bytes = 0
     with _refusals():
@@ -82,18 +84,18 @@ def read_parquet(file: IO[bytes], intake: TableIntake, *, limit_bytes: int, limi
 
 @contextmanager
 def _refusals() -> Iterator[None]:
-    """What Arrow says of a file is a refusal of the file."""
+    """Turn errors of Arrow into refusals of the file."""
     try:
         yield
     except pa.ArrowMemoryError:
-        # No verdict on the file: it may be read where there is more memory.
+        # This is no verdict on the file, because a machine with more memory may read it.
         raise
     except (pa.ArrowException, OSError, ValueError) as error:
         raise refusal(Reason.PARQUET_UNREADABLE, str(error)) from error
 
 
 def _together(group_bytes: Sequence[int]) -> Iterator[list[int]]:
-    """Numbers of row groups that are read together, all of them, in order."""
+    """Numbers of the row groups in order, in lists that are read together."""
     groups: list[int] = []
     total = 0
     for number, size_bytes in enumerate(group_bytes):
@@ -106,15 +108,20 @@ def _together(group_bytes: Sequence[int]) -> Iterator[list[int]]:
         yield groups
 
 
-def _check(schema: pa.Schema, rows: int, chunks: Sequence[Chunk], limit_bytes: int, limit_records: int) -> list[str]:
-    """The columns to read; raises BatchRefusedError with every problem of the footer."""
+def _check(schema: pa.Schema, rows: int, chunks: Sequence[Chunk], limits: ReadLimits) -> list[str]:
+    """Columns to read.
+
+    Raises:
+        BatchRefusedError: With every problem of the footer.
+    """
     problems: list[Problem] = []
-    if rows > limit_records:
-        problems.append(problem(Reason.TOO_MANY_RECORDS, f"{rows} rows, more than {limit_records}"))
+    if rows > limits.batch_records:
+        problems.append(problem(Reason.TOO_MANY_RECORDS, f"{rows} rows, more than {limits.batch_records}"))
     columns = _check_columns(schema, problems)
     size = sum(max(chunk.unpacked_bytes, chunk.stored_bytes) for chunk in chunks if chunk.path in columns)
-    if size > limit_bytes:
-        problems.append(problem(Reason.OBJECT_TOO_LARGE, f"{size} bytes after decompression, more than {limit_bytes}"))
+    if size > limits.object_bytes:
+        detail = f"{size} bytes after decompression, more than {limits.object_bytes}"
+        problems.append(problem(Reason.OBJECT_TOO_LARGE, detail))
     if problems:
         raise BatchRefusedError(problems)
     return columns
@@ -139,10 +146,10 @@ def _check_columns(schema: pa.Schema, problems: list[Problem]) -> list[str]:
 def _check_pages(
     file: IO[bytes], chunks: Sequence[Chunk], limit_bytes: int, work: Work
 ) -> tuple[dict[str, set[int]], list[int]]:
-    """The encodings of each column, and the size of each row group.
+    """Encodings of each column, and size of each row group.
 
     Raises:
-        BatchRefusedError: A page that cannot be bounded, or more than may be read.
+        BatchRefusedError: A page has no bound, or the pages have more bytes than may be read.
         OutOfTimeError: It takes too long.
     """
     total = 0
@@ -168,7 +175,7 @@ def _check_pages(
 
 def _fits(name: str, kind: pa.DataType) -> bool:
     if name in TEXT_COLUMNS:
-        # A column without any value has no type: writers do that to an optional one.
+        # Writers give an optional column without values the null type.
         return _is_text(kind) or (name in _OPTIONAL and bool(pa.types.is_null(kind)))
     return bool(pa.types.is_integer(kind) or (name in TIME_COLUMNS and pa.types.is_timestamp(kind)))
 
@@ -179,7 +186,7 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _plain_texts(table: pa.Table) -> pa.Table:
-    """The table with all texts as strings or dictionaries of strings."""
+    """The table with its texts as strings, or as dictionaries of strings."""
     for place, field in enumerate(table.schema):
         if field.name not in TEXT_COLUMNS or pa.types.is_string(field.type):
             continue

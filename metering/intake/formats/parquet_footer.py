@@ -1,8 +1,8 @@
-"""What a Parquet file says of itself, checked before Arrow reads it.
+"""Footer and page headers of a Parquet file, checked before Arrow reads the file.
 
-Arrow believes footers and page headers: it allocates the two gigabytes that a page of ten bytes asks for, and some
-damage to a footer ends the process. So both are read here first, with parquet.thrift in hand, and refused unless they
-agree with each other and with the file's size.
+Arrow believes both: it allocates the two gigabytes that a page of ten bytes asks for, and some damage to a footer ends
+the process. So they are read here first, by parquet.thrift, and refused unless they agree with each other and with the
+size of the file.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
     from metering.intake.work import Work
 
-# A footer of 50,000 rows in a hundred row groups has some 100 KiB.
+# A footer of 50,000 rows in a hundred row groups has about 100 KiB.
 _FOOTER_BYTES = 2 * MIB
-# Magic number at both ends, and the length of the footer.
+# Magic number at both ends (4 bytes each), and the length of the footer (4 bytes).
 _SMALLEST_BYTES = 12
 _TAIL_BYTES = 8
 _MAGIC = b"PAR1"
 _ENCRYPTED_MAGIC = b"PARE"
-# Statistics may put two whole values into a header; more than this no reader needs.
+# Statistics may put two whole values into a header; real headers stay far below this.
 _HEADER_BYTES = 256 * KIB
 _FIRST_READ_BYTES = 128
 _MAX_NESTING = 100
@@ -35,7 +35,7 @@ _MAX_NESTING = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chunk:
-    """A column's part of row group number `group`. `offset` is where its first page begins; sizes are the footer's."""
+    """Part of a column in row group number `group`. `offset` is the start of its first page; sizes are the footer's."""
 
     group: int
     path: str
@@ -47,7 +47,7 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """One page: sizes in bytes as its header has them, and the encoding of its values, None if it has none."""
+    """One page: sizes in bytes by its header, and the encoding of its values; None if the header names no encoding."""
 
     stored_bytes: int
     unpacked_bytes: int
@@ -55,10 +55,10 @@ class Page:
 
 
 def read_footer(file: IO[bytes]) -> tuple[int, list[Chunk]]:
-    """Number of rows, and all chunks.
+    """Read the number of rows, and all chunks.
 
     Raises:
-        BatchRefusedError: No Parquet file, encrypted, damaged, or one that needs other files.
+        BatchRefusedError: The file is not Parquet, is encrypted or damaged, or needs other files.
     """
     size, footer_bytes = _frame(file)
     file.seek(size - _TAIL_BYTES - footer_bytes)
@@ -82,10 +82,10 @@ def read_footer(file: IO[bytes]) -> tuple[int, list[Chunk]]:
 
 
 def pages(file: IO[bytes], chunk: Chunk, work: Work) -> Iterator[Page]:
-    """The pages of a chunk, in order.
+    """Read the headers of a chunk's pages, in order.
 
     Raises:
-        BatchRefusedError: Damaged, or too many to look at.
+        BatchRefusedError: A header is damaged, or there are too many.
         OutOfTimeError: It takes too long.
     """
     offset, end = chunk.offset, chunk.offset + chunk.stored_bytes
@@ -97,7 +97,7 @@ def pages(file: IO[bytes], chunk: Chunk, work: Work) -> Iterator[Page]:
 
 
 def _frame(file: IO[bytes]) -> tuple[int, int]:
-    """Size of the file, and of its footer."""
+    """Sizes of the file and of its footer."""
     size = file.seek(0, 2)
     file.seek(0)
     start = file.read(4)
@@ -118,9 +118,9 @@ def _frame(file: IO[bytes]) -> tuple[int, int]:
 
 
 def _leaves(elements: list[Structure]) -> list[str]:
-    """Paths of the columns: the schema is a tree, written depth first, its root the first element."""
+    """Paths of the columns. The schema is a tree, written depth first, and its first element is the root."""
     paths: list[str] = []
-    # Names down to where we are, each with the number of children that are still to come.
+    # Parents of the next element, outermost first: the names down to each, and the number of children still to come.
     open_parents: list[tuple[list[str], int]] = []
     for place, element in enumerate(elements):
         while open_parents and open_parents[-1][1] == 0:
@@ -174,7 +174,7 @@ def _chunk(column: Structure, group: int, size: int) -> Chunk:
 
 def _page_at(file: IO[bytes], offset: int, end: int) -> tuple[Page, int]:
     fields, header_bytes = _header_at(file, offset, end)
-    # DataPageHeader, DictionaryPageHeader and DataPageHeaderV2, with the encoding as their field 2, 2 and 4.
+    # The encoding is field 2 of DataPageHeader (5) and DictionaryPageHeader (7), and field 4 of DataPageHeaderV2 (8).
     encodings = [integer(part, number) for part, number in _parts(fields, ((5, 2), (7, 2), (8, 4)))]
     page = Page(
         unpacked_bytes=integer(fields, 2),

@@ -18,7 +18,7 @@ DIGITS = {"s": 0, "ms": 3, "us": 6, "ns": 9}
 
 
 class RowTexts:
-    """Rows as JSON, for evidence. Whoever asks for one often asks for its neighbours: many are converted at once."""
+    """Rows of a table as JSON. Refused rows often lie together, so a window of rows is converted at once."""
 
     def __init__(self, table: pa.Table) -> None:
         self._table = table
@@ -27,7 +27,7 @@ class RowTexts:
         self._texts: dict[str, pa.Array] = {}
 
     def at(self, position: int) -> str:
-        """The row at a position."""
+        """Text of the row at a position."""
         if not self._columns or not 0 <= position - self._first < _WINDOW_ROWS:
             self._first = position
             window = self._table.slice(position, _WINDOW_ROWS)
@@ -38,7 +38,7 @@ class RowTexts:
     def _window(self, name: str, column: pa.ChunkedArray) -> list[str | int | None]:
         if pa.types.is_dictionary(column.type):
             if name not in self._texts:
-                # No more of a text than evidence keeps, before a dictionary unfolds.
+                # Texts are cut to the length of evidence before the dictionary unfolds.
                 whole = self._table.column(name).unify_dictionaries().combine_chunks()
                 texts = pc.utf8_slice_codeunits(whole.dictionary, 0, RAW_CHARS)
                 self._texts[name] = pa.DictionaryArray.from_arrays(whole.indices, texts)

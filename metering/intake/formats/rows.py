@@ -1,4 +1,4 @@
-"""Accepted rows of a batch, as the readers and the codec share them: columns, with the repeating part kept once."""
+"""Accepted rows of a batch, as readers and codec share them: columns, with each distinct head kept once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class RowBlock:
     """Some rows, in order.
 
     Attributes:
-        head_index: For each row its place in `BatchRows.heads`, u32.
+        head_index: Place of each row's head in `BatchRows.heads`, u32.
         resource_ids: Python strings from JSON, an Arrow array from Parquet.
         sizes: Bytes, i64.
         starts: Epoch microseconds, i64.
@@ -42,8 +42,8 @@ class BatchRows:
     """The accepted rows of one batch (`RecordRows`).
 
     Attributes:
-        heads: Account, service, direction, from, to and own usage type of rows.
-        traffic: What the rules say of each head; rows have only those without problems.
+        heads: The distinct heads of the batch.
+        traffic: Verdict of the rules on each head; rows only refer to heads without problems.
     """
 
     heads: Sequence[Head]

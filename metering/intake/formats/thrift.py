@@ -1,4 +1,4 @@
-"""Thrift's compact protocol, as far as Parquet's own structures need it: to look at them before Arrow believes them."""
+"""The compact protocol of Thrift, as far as Parquet's metadata needs it, to check it before Arrow believes it."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ Structure = dict[int, Value]
 
 
 class CompactReader:
-    """Reads structures one after another; `position` is behind the last one.
+    """Reads structures one after another; `position` is the first byte after the last one.
 
     Raises:
-        IndexError: The data ends inside of a structure.
-        BatchRefusedError: It is no structure.
+        IndexError: The data ends inside a structure.
+        BatchRefusedError: The data is not a structure.
     """
 
     def __init__(self, data: bytes) -> None:
@@ -67,7 +67,7 @@ class CompactReader:
         if depth > _MAX_DEPTH:
             raise broken("nested too deeply")
         if count > len(self._data) - self.position:
-            # Each element has a byte at least.
+            # Each element has at least one byte.
             raise IndexError
         return [self._value(kind, depth) for _ in range(count)]
 
@@ -97,12 +97,12 @@ class CompactReader:
 
 
 def broken(detail: str) -> Exception:
-    """The refusal of a file whose own structures are damaged."""
+    """Refusal of a file with damaged metadata."""
     return refusal(Reason.PARQUET_UNREADABLE, f"Parquet's metadata: {detail}")
 
 
 def integer(fields: Structure, number: int) -> int:
-    """A field that must be there and be a number."""
+    """Value of a required field of numbers."""
     value = fields.get(number)
     if not isinstance(value, int):
         raise broken("a number is missing")
@@ -110,7 +110,7 @@ def integer(fields: Structure, number: int) -> int:
 
 
 def structures(value: Value | None) -> list[Structure]:
-    """A list of structures; an absent one is empty."""
+    """The list of structures that a field has; empty if the field is absent."""
     found = [] if value is None else value
     if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
         raise broken("a list of structures is missing")

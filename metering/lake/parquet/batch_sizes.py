@@ -1,4 +1,4 @@
-"""`BatchSizer` in production: every batch as the JSON message that its records came in, and compressed."""
+"""`BatchSizer` in production: each batch as one JSON message, plain and compressed."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from metering.intake.messages import SCHEMA
 from metering.lake.batch_sizes import BatchSizes
 from metering.lake.parquet.hour_rows import HOUR_SCHEMA, decoding, parquet_file, staged_hour
 from metering.lake.parquet.ordering import one_chunk
@@ -23,10 +24,11 @@ if TYPE_CHECKING:
     from metering.ledger.row_sources import HourState
     from metering.stores.objects import ObjectStore
 
-# Rows that are in memory at once; all rows of a batch are in the same part.
+# Most rows in memory at once, about; all rows of a batch are in the same part.
 _PART_ROWS = 2_000_000
 _LEVEL = 6
 _FIELDS = ("account_id", "service", "resource_id", "direction", "from_location", "to_location", "bytes")
+_TIMES = ("start_time", "end_time")
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
 
 
@@ -46,11 +48,11 @@ class _Batch(msgspec.Struct):
     batch_id: str
     record_count: int
     records: list[_Record]
-    schema: str = "metering.batch/1"
+    schema: str = SCHEMA
 
 
 class JsonBatchSizer:
-    """Measures. Memory is bounded: batches are taken in parts, by the hash of their ids."""
+    """Measures batches in parts, chosen by the hash of their ids, so that memory is bounded."""
 
     def __init__(self, objects: ObjectStore, *, part_rows: int = _PART_ROWS) -> None:
         self._objects = objects
@@ -69,7 +71,7 @@ class JsonBatchSizer:
                 batches += len(bodies)
                 records += sum(count for count, _ in bodies)
                 json_bytes += sum(len(body) for _, body in bodies)
-                # Compressing gives up the interpreter's lock.
+                # Compression releases the interpreter's lock, so that threads run side by side.
                 gzip_bytes += sum(pool.map(_compressed_bytes, (body for _, body in bodies)))
         return BatchSizes(batches=batches, records=records, json_bytes=json_bytes, gzip_bytes=gzip_bytes)
 
@@ -105,9 +107,6 @@ def _batches(tables: list[pa.Table]) -> Iterator[tuple[int, _Batch]]:
     for batch_id, group in groupby(rows, key=lambda row: row[0]):
         records = [_Record(*row[1:]) for row in group]
         yield len(records), _Batch(batch_id=batch_id, record_count=len(records), records=records)
-
-
-_TIMES = ("start_time", "end_time")
 
 
 def _compressed_bytes(body: bytes) -> int:

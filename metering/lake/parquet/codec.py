@@ -1,4 +1,4 @@
-"""`RowCodec` in production: rows of a commit to one Parquet object."""
+"""`RowCodec` in production: writes the rows of a commit as one Parquet object."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from metering.intake.formats.columns import arrow
 from metering.intake.formats.rows import BatchRows
 from metering.intake.instants import HOUR_US, SECOND_US
-from metering.lake.parquet.schema import BOOKED_HOUR, STAGING_SCHEMA
+from metering.lake.parquet.schema import BOOKED_HOUR, INSTANT, STAGING_SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -23,10 +24,10 @@ _NAMES = ("account_id", "service", "direction", "from_location", "to_location", 
 
 
 class ParquetRowCodec:
-    """Encodes staging objects: `STAGING_SCHEMA`, zstd, sorted by booked hour, a row group an hour at least."""
+    """Encodes staging objects: `STAGING_SCHEMA`, zstd, sorted by booked hour; each row group has rows of one hour."""
 
     def encode(self, batches: Sequence[StagedBatch]) -> bytes:
-        """One staging object of all rows, with their `batch_id` and booked hour, sorted by booked hour."""
+        """Content of one staging object: all rows with `batch_id` and booked hour, sorted by booked hour."""
         table = staged_table(batches)
         sink = pa.BufferOutputStream()
         with pq.ParquetWriter(
@@ -44,7 +45,7 @@ class ParquetRowCodec:
 
 
 def staged_table(batches: Sequence[StagedBatch]) -> pa.Table:
-    """The rows of a staging object, in its order."""
+    """Rows of a staging object, in its order."""
     columns = _Columns()
     for batch in batches:
         columns.add(batch)
@@ -56,7 +57,7 @@ def staged_table(batches: Sequence[StagedBatch]) -> pa.Table:
 
 
 class _Columns:
-    """Columns of several batches, each head kept once."""
+    """Columns of several batches. Each distinct head is kept once."""
 
     def __init__(self) -> None:
         self._heads: dict[tuple[str, ...], int] = {}
@@ -88,16 +89,16 @@ class _Columns:
             self._rebooked.append((first, len(self._sizes), batch.rebooked))
 
     def table(self) -> pa.Table:
-        """All rows as they were added."""
+        """All rows in the order in which they were added."""
         head_index = pa.array(self._head_index, pa.int32())
         columns = {
             name: _dictionary([head[place] for head in self._heads], head_index) for place, name in enumerate(_NAMES)
         }
         self._flush_strings()
         columns["resource_id"] = pa.chunked_array(self._resource_ids, pa.string())
-        columns["bytes"] = _numbers(self._sizes)
-        columns["start_time"] = _numbers(self._starts).cast(pa.timestamp("us", tz="UTC"))
-        columns["end_time"] = _numbers(self._ends).cast(pa.timestamp("us", tz="UTC"))
+        columns["bytes"] = arrow(self._sizes)
+        columns["start_time"] = arrow(self._starts).cast(INSTANT)
+        columns["end_time"] = arrow(self._ends).cast(INSTANT)
         batch_index = array("i")
         for number, rows in enumerate(self._batch_rows):
             batch_index.extend(array("i", [number]) * rows)
@@ -107,7 +108,7 @@ class _Columns:
 
     def _number(self, rows: BatchRows, number: int) -> int:
         if rows.traffic[number].problems:
-            # A head of refused records only: no row has it.
+            # Only refused records have this head, so no row refers to it.
             return -1
         account_id, service, direction, from_location, to_location, _ = map(str, rows.heads[number])
         head = (account_id, service, direction, from_location, to_location, rows.traffic[number].usage_type)
@@ -126,7 +127,7 @@ class _Columns:
             self._strings = []
 
     def _booked_hours(self) -> pa.Array:
-        hours = pc.multiply(pc.divide(_numbers(self._starts), HOUR_US), HOUR_US // SECOND_US)
+        hours = pc.multiply(pc.divide(arrow(self._starts), HOUR_US), HOUR_US // SECOND_US)
         if not self._rebooked:
             return hours
         booked: list[int] = hours.to_pylist()
@@ -136,18 +137,14 @@ class _Columns:
 
 
 def _dictionary(values: list[str], indices: pa.Array) -> pa.DictionaryArray:
-    """The values at the indices; each distinct value is kept once."""
+    """Dictionary array of the values at the indices; each distinct value is kept once."""
     numbers = {value: number for number, value in enumerate(dict.fromkeys(values))}
     places = pa.array([numbers[value] for value in values], pa.int32())
     return pa.DictionaryArray.from_arrays(places.take(indices), pa.array(list(numbers), pa.string()))
 
 
-def _numbers(numbers: array[int]) -> pa.Array:
-    return pa.Array.from_buffers(pa.int64(), len(numbers), [None, pa.py_buffer(numbers)])
-
-
 def _hours(booked: pa.ChunkedArray) -> Iterator[tuple[int, int]]:
-    """First row and number of rows of each booked hour, of sorted ones."""
+    """First row and number of rows of each booked hour; `booked` must be sorted."""
     first = 0
     for run in pc.run_end_encode(booked.combine_chunks()).run_ends.to_pylist():
         yield first, run - first

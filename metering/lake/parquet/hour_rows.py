@@ -1,4 +1,4 @@
-"""Rows of one hour as Arrow tables, all strings dictionary-encoded: that is how Parquet holds them."""
+"""Rows of one hour as Arrow tables. All strings are dictionary-encoded, as Parquet stores them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from metering.errors import ObjectDamagedError
-from metering.lake.parquet.schema import BOOKED_HOUR, LAKE_SCHEMA
+from metering.intake.instants import SECOND_US
+from metering.lake.parquet.schema import BOOKED_HOUR, INSTANT, LAKE_SCHEMA
 from metering.units import HOUR_S
 
 if TYPE_CHECKING:
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 
     from metering.lake.rows import TimeSlice
 
-_MICROS = 1_000_000
-_INSTANT = pa.timestamp("us", tz="UTC")
 _TEXT = pa.dictionary(pa.int32(), pa.string())
 
 
@@ -33,12 +32,9 @@ def _encoded(field: pa.Field) -> pa.Field:
 HOUR_SCHEMA = pa.schema([_encoded(field) for field in LAKE_SCHEMA])
 TEXT_COLUMNS = tuple(field.name for field in HOUR_SCHEMA if pa.types.is_dictionary(field.type))
 
-LOW_BITS = 32
-LOW_MASK = 2**LOW_BITS - 1
-
 
 def parquet_file(source: BinaryIO | bytes, columns: Sequence[str] = TEXT_COLUMNS) -> pq.ParquetFile:
-    """A Parquet file whose strings stay dictionaries when they are read."""
+    """Open a Parquet file so that its strings stay dictionaries when they are read."""
     stream = BytesIO(source) if isinstance(source, bytes) else source
     encoded = [name for name in columns if name in TEXT_COLUMNS]
     return pq.ParquetFile(stream, read_dictionary=encoded, pre_buffer=True)
@@ -46,10 +42,10 @@ def parquet_file(source: BinaryIO | bytes, columns: Sequence[str] = TEXT_COLUMNS
 
 @contextmanager
 def decoding(key: str) -> Iterator[None]:
-    """What Arrow says of bytes that are no Parquet names the object.
+    """Turn Arrow's decoding errors into one that names the object.
 
     Raises:
-        ObjectDamagedError: It cannot be decoded.
+        ObjectDamagedError: The object cannot be decoded.
     """
     try:
         yield
@@ -58,7 +54,7 @@ def decoding(key: str) -> Iterator[None]:
 
 
 def row_groups_of(file: pq.ParquetFile, hour_s: int) -> list[int]:
-    """Row groups of a staging object that are booked in an hour (each has rows of one hour only)."""
+    """Numbers of a staging object's row groups that are booked in an hour; each group has rows of one hour only."""
     metadata = file.metadata
     column = file.schema_arrow.get_field_index(BOOKED_HOUR)
     groups = []
@@ -70,26 +66,19 @@ def row_groups_of(file: pq.ParquetFile, hour_s: int) -> list[int]:
 
 
 def staged_hour(body: bytes, hour_s: int) -> pa.Table:
-    """The rows of a staging object that are booked in an hour, in `HOUR_SCHEMA`."""
+    """Rows of a staging object that are booked in an hour, in `HOUR_SCHEMA`."""
     file = parquet_file(body)
     groups = row_groups_of(file, hour_s)
     return file.read_row_groups(groups, columns=HOUR_SCHEMA.names, use_threads=False)
 
 
-def exact_sum(numbers: pa.ChunkedArray | pa.Array) -> int:
-    """Sum of non-negative int64 of any number below 2^31: Arrow's own sum wraps at 2^63."""
-    low = pc.sum(pc.bit_wise_and(numbers, LOW_MASK)).as_py() or 0
-    high = pc.sum(pc.shift_right(numbers, LOW_BITS)).as_py() or 0
-    return int((high << LOW_BITS) + low)
-
-
 def instant(epoch_s: int) -> pa.Scalar:
-    """A time as the lake's columns have it."""
-    return pa.scalar(epoch_s * _MICROS, _INSTANT)
+    """A time as a value of the lake's time columns."""
+    return pa.scalar(epoch_s * SECOND_US, INSTANT)
 
 
 def taken(times: TimeSlice, hour_s: int) -> pc.Expression:
-    """`TimeSlice.takes` for tables of rows that are booked in an hour."""
+    """`TimeSlice.takes` as an expression over a table of rows that are booked in one hour."""
     start = pc.field("start_time")
     own = (start >= instant(hour_s)) & (start < instant(hour_s + HOUR_S))
     inside = own & (start >= instant(times.from_s)) & (start < instant(times.to_s))

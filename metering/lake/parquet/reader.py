@@ -1,4 +1,4 @@
-"""`LakeReader` in production: exact totals of lake files and staging objects, reading no more than is asked for."""
+"""`LakeReader` in production: exact totals of lake files and staging objects."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from metering.lake.parquet.hour_rows import LOW_BITS, LOW_MASK, TEXT_COLUMNS, decoding, row_groups_of, taken
+from metering.intake.formats.exact_sums import halves, joined
+from metering.intake.instants import HOUR_US
+from metering.lake.parquet.hour_rows import TEXT_COLUMNS, decoding, row_groups_of, taken
 from metering.lake.rows import OWN_HOUR
 from metering.units import HOUR_S
 from metering.usage.totals import Total
@@ -24,18 +26,17 @@ if TYPE_CHECKING:
     from metering.ledger.row_sources import RowSource
     from metering.stores.objects import ObjectStore
 
-_MICROS = 1_000_000
 _NUMBERS = ("low", "high", "records")
-# Partial sums that are kept before they are summed again.
+# Rows of partial sums that are kept before they are summed again.
 _PARTIAL_ROWS = 500_000
 
 
 class ParquetLakeReader:
-    """Reads totals. Only the columns, row groups and byte ranges that a query needs are fetched.
+    """Reads totals. It fetches only the columns, row groups and byte ranges that a query needs.
 
     Args:
-        objects: Where the objects are.
-        readers: Threads that read sources side by side.
+        objects: Store of the lake files and staging objects.
+        readers: Threads that read sources in parallel.
     """
 
     def __init__(self, objects: ObjectStore, *, readers: int = 8) -> None:
@@ -53,7 +54,7 @@ class ParquetLakeReader:
             yield self._source(sources[0], query)
             return
         with ThreadPoolExecutor(self._readers) as pool:
-            # A window, because every result waits in memory until it is added.
+            # The window bounds the results that wait in memory.
             window: deque[Future[pa.Table]] = deque()
             for source in sources:
                 window.append(pool.submit(self._source, source, query))
@@ -70,12 +71,12 @@ class ParquetLakeReader:
         return sums.table()
 
     def _tables(self, source: RowSource, query: RowQuery) -> Iterator[pa.Table]:
-        """Matching rows of a source, a row group at a time."""
+        """Matching rows of a source, one table for each row group."""
         times = query.times if query.times is not None and query.times.parts(source.hour_s) else None
         cut = () if times is None else ("start_time",)
         columns = _physical({*query.columns, *(column for column, _ in query.where), *cut, "bytes"})
         encoded = [column for column in columns if column in TEXT_COLUMNS]
-        # A staging object is small: one GET. Of a lake file, only what is needed.
+        # A staging object is small and read whole by one GET. Of a lake file, only the needed ranges are read.
         stream = BytesIO(self._objects.get(source.key)) if source.staged else self._objects.open(source.key)
         with stream:
             file = pq.ParquetFile(stream, read_dictionary=encoded, pre_buffer=True)
@@ -92,7 +93,7 @@ def _physical(columns: Iterable[str]) -> list[str]:
 
 
 def _may_match(group: pq.RowGroupMetaData, query: RowQuery) -> bool:
-    """Whether the statistics of a row group leave room for a matching row."""
+    """Whether the statistics of a row group allow a matching row."""
     statistics = {group.column(i).path_in_schema: group.column(i).statistics for i in range(group.num_columns)}
     for column, allowed in query.where:
         known = statistics.get(column)
@@ -109,7 +110,7 @@ def _matching(table: pa.Table, query: RowQuery) -> pa.Table:
 
 
 class _Sums:
-    """Partial sums by group. The two halves of each number are summed, because Arrow's sum of int64 wraps at 2^63."""
+    """Partial sums by group, of the two halves of each number (`exact_sums`)."""
 
     def __init__(self, query: RowQuery) -> None:
         self._keys = _key_names(query)
@@ -117,7 +118,7 @@ class _Sums:
         self._rows = 0
 
     def add(self, part: pa.Table) -> None:
-        """Add a table of group columns, `low`, `high` and `records`."""
+        """Add a table of the group columns, `low`, `high` and `records`."""
         self._parts.append(part)
         self._rows += part.num_rows
         if self._rows > _PARTIAL_ROWS and len(self._parts) > 1:
@@ -125,7 +126,7 @@ class _Sums:
             self._rows = self._parts[0].num_rows
 
     def table(self) -> pa.Table:
-        """One row a group."""
+        """The sums so far, one row for each group."""
         if not self._parts:
             return pa.table({name: pa.array([], pa.int64()) for name in _NUMBERS})
         table = pa.concat_tables(self._parts).unify_dictionaries().combine_chunks()
@@ -133,7 +134,7 @@ class _Sums:
         for place, key in enumerate(self._keys):
             column = table.column(key).chunk(0) if table.num_rows else None
             if column is not None and pa.types.is_dictionary(column.type):
-                # Grouping numbers is several times as fast as grouping strings.
+                # Grouping by numbers is several times as fast as by strings.
                 dictionaries[key] = column.dictionary
                 table = table.set_column(place, key, column.indices)
         summed = table.group_by(self._keys, use_threads=False).aggregate([(name, "sum") for name in _NUMBERS])
@@ -144,7 +145,7 @@ class _Sums:
         return pa.table(columns)
 
     def totals(self) -> dict[Group, Total]:
-        """The sums, put together again."""
+        """Exact totals by group."""
         parts = [part for part in self._parts if part.num_rows]
         if not parts:
             return {}
@@ -154,7 +155,7 @@ class _Sums:
         groups = zip(*keys, strict=True) if keys else iter([()])
         numbers = zip(*(columns[name] for name in _NUMBERS), strict=True)
         return {
-            group: Total((high << LOW_BITS) + low, records)
+            group: Total(joined(low, high), records)
             for group, (low, high, records) in zip(groups, numbers, strict=True)
             if records
         }
@@ -165,16 +166,14 @@ def _key_names(query: RowQuery) -> list[str]:
 
 
 def _halves(table: pa.Table, query: RowQuery) -> pa.Table:
-    numbers = table.column("bytes")
     arrays = {name: _column(table, column) for name, column in zip(_key_names(query), query.columns, strict=True)}
-    arrays["low"] = pc.bit_wise_and(numbers, LOW_MASK)
-    arrays["high"] = pc.shift_right(numbers, LOW_BITS)
+    arrays["low"], arrays["high"] = halves(table.column("bytes"))
     arrays["records"] = pa.repeat(pa.scalar(1, pa.int64()), table.num_rows)
     return pa.table(arrays)
 
 
 def _column(table: pa.Table, column: str) -> pa.ChunkedArray:
     if column == OWN_HOUR:
-        seconds = pc.divide(table.column("start_time").cast(pa.int64()), _MICROS)
-        return pc.multiply(pc.divide(seconds, HOUR_S), HOUR_S)
+        hours = pc.divide(table.column("start_time").cast(pa.int64()), HOUR_US)
+        return pc.multiply(hours, HOUR_S)
     return table.column(column)

@@ -1,35 +1,32 @@
 """Arrow schemas of staging objects and lake files.
 
-A lake file has CONTRACT's eleven columns; a staging object has the booked hour too, because a late record of a closed
-month is booked in another hour than its own (PROTOCOL, period close).
+A lake file has the eleven columns of docs/contract.md. A staging object also has the booked hour, because a late record
+of a closed month is booked in another hour than its own (docs/protocol.md, period close).
 """
 
 from __future__ import annotations
 
 import pyarrow as pa
 
+from metering.lake.rows import LAKE_COLUMNS
+
 _NAME = pa.dictionary(pa.int32(), pa.string())
-_INSTANT = pa.timestamp("us", tz="UTC")
+INSTANT = pa.timestamp("us", tz="UTC")
+"""Type of the lake's times."""
+
+# Types of some columns. All others hold names, which repeat, so they are dictionary-encoded.
+_TYPES: dict[str, pa.DataType] = {
+    "resource_id": pa.string(),
+    "bytes": pa.int64(),
+    "start_time": INSTANT,
+    "end_time": INSTANT,
+}
 
 BOOKED_HOUR = "booked_hour"
-"""Epoch seconds of the hour that a row counts in, int64."""
+"""Hour in which a row counts: epoch seconds, int64."""
 
-LAKE_SCHEMA = pa.schema(
-    [
-        pa.field("account_id", _NAME, nullable=False),
-        pa.field("service", _NAME, nullable=False),
-        pa.field("resource_id", pa.string(), nullable=False),
-        pa.field("direction", _NAME, nullable=False),
-        pa.field("from_location", _NAME, nullable=False),
-        pa.field("to_location", _NAME, nullable=False),
-        pa.field("usage_type", _NAME, nullable=False),
-        pa.field("bytes", pa.int64(), nullable=False),
-        pa.field("start_time", _INSTANT, nullable=False),
-        pa.field("end_time", _INSTANT, nullable=False),
-        pa.field("batch_id", _NAME, nullable=False),
-    ]
-)
-"""CONTRACT's lake columns, as they are read and written here: what repeats is dictionary-encoded."""
+LAKE_SCHEMA = pa.schema([pa.field(name, _TYPES.get(name, _NAME), nullable=False) for name in LAKE_COLUMNS])
+"""The lake's columns; those whose values repeat are dictionary-encoded."""
 
 STAGING_SCHEMA = LAKE_SCHEMA.append(pa.field(BOOKED_HOUR, pa.int64(), nullable=False))
-"""`LAKE_SCHEMA` and the booked hour. Rows are sorted by it; a row group has rows of one hour only."""
+"""`LAKE_SCHEMA` and the booked hour. Rows are sorted by booked hour; a row group has rows of one hour only."""

@@ -1,8 +1,8 @@
-"""Folders for work on disk that do not outlive their process for long, however it ended.
+"""Scratch folders that are removed soon after their process, even a killed one.
 
-A killed function leaves its folder in the disk of a warm environment. Its owner holds a lock in it, which the kernel
-takes away from a dead process, so the next one knows a leftover from a folder that is in use, also by a process beside
-it. Folders are made and looked at under one more lock: none is seen before its owner has locked it.
+A killed function leaves its folder on the disk of a warm environment. The owner of a folder holds a lock in it, and the
+kernel releases the locks of a dead process. So the next process can tell a leftover from a folder in use. One more lock
+guards the creation of folders and the search for leftovers: no folder is seen before its owner has locked it.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 _PREFIX = "metering-lake-"
 _OWNER = "owner.lock"
-# A folder without a lock is of an earlier release, which worked on it for a quarter of an hour at most.
+# A folder without a lock file is from an earlier release, which used it for a quarter of an hour at most.
 _UNLOCKED_S = HOUR_S
 
 
 @contextmanager
 def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
-    """A new folder below `parent` (by default the system's own), gone afterwards; leftovers of the dead go first."""
+    """Give a new folder below `parent` (default: the system's) and remove it afterwards; first remove leftovers."""
     place = Path(tempfile.gettempdir()) if parent is None else parent
     with _locked(place / f"metering-lake.{os.getuid()}.lock"):
         _remove_leftovers(place)
@@ -45,7 +45,7 @@ def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
 
 def _remove_leftovers(place: Path) -> None:
     for folder in place.glob(f"{_PREFIX}*"):
-        # Somebody else's, or gone meanwhile.
+        # The folder belongs to another user, or is gone meanwhile.
         with suppress(OSError):
             if folder.is_dir() and not folder.is_symlink() and _is_left(folder):
                 shutil.rmtree(folder, ignore_errors=True)

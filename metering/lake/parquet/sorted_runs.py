@@ -1,4 +1,4 @@
-"""Sorted runs on disk, and merging them: external sort, so that memory does not grow with the hour."""
+"""Sorted runs on disk, and their merge: an external sort, so that memory does not grow with the hour."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-# Rows of a run that are in memory at once while it is merged: 24 runs of 57 bytes a row are 45 MB.
+# Rows of each run in memory during the merge: 24 runs with 57 bytes a row take 45 MB.
 _BATCH_ROWS = 32 * 1024
 
-# An account and a start offset: what runs are sorted by.
+# Sort key of runs: an account and a start offset.
 _Place = tuple[str, int]
 
 
 def write_run(table: pa.Table, path: Path) -> None:
-    """Write a table that is sorted by account and start."""
+    """Write one run: a table that is sorted by account and start."""
     options = pa.ipc.IpcWriteOptions(unify_dictionaries=False)
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, table.schema, options=options) as writer:
         writer.write_table(table, max_chunksize=_BATCH_ROWS)
 
 
 def merged(paths: list[Path], hour_s: int, piece_rows: int) -> Iterator[list[pa.Table]]:
-    """Pieces of at least `piece_rows` rows (the last may have fewer); no row sorts before those of the piece before it.
+    """Merge runs into pieces of at least `piece_rows` rows; the last piece may have fewer.
 
-    Within a piece rows are not sorted.
+    Pieces are in order: no row sorts before a row of an earlier piece. Within a piece, rows are not sorted.
     """
     with ExitStack() as stack:
         cursors = [_Cursor(stack.enter_context(pa.OSFile(str(path), "rb")), hour_s) for path in paths]
@@ -45,19 +45,19 @@ def merged(paths: list[Path], hour_s: int, piece_rows: int) -> Iterator[list[pa.
                     piece.setdefault(cursor, []).append(part)
                     rows += part.num_rows
             if rows >= piece_rows:
-                yield _a_table_a_run(piece)
+                yield _joined_by_run(piece)
                 piece, rows = {}, 0
         if piece:
-            yield _a_table_a_run(piece)
+            yield _joined_by_run(piece)
 
 
-def _a_table_a_run(piece: dict[_Cursor, list[pa.Table]]) -> list[pa.Table]:
-    """The parts of each run as one: they share their dictionaries, so that nobody has to unify those of each part."""
+def _joined_by_run(piece: dict[_Cursor, list[pa.Table]]) -> list[pa.Table]:
+    """Join the parts of each run. They share their dictionaries, so the caller has fewer of them to unify."""
     return [pa.concat_tables(parts).combine_chunks() for parts in piece.values()]
 
 
 class _Cursor:
-    """Reads a run batch by batch. `last` is the place of the last row of the batch at hand."""
+    """Reads a run batch by batch. `last` is the sort key of the last row of the current batch."""
 
     def __init__(self, source: pa.NativeFile, hour_s: int) -> None:
         self._reader = pa.ipc.open_stream(source)
@@ -67,7 +67,7 @@ class _Cursor:
         self.last: _Place = ("", 0)
 
     def forward(self) -> bool:
-        """Go on to the next batch if this one is used up. False at the end of the run."""
+        """Load the next batch if the current one is used up. False at the end of the run."""
         while self._batch is None or self._first >= self._batch.num_rows:
             try:
                 self._batch = self._reader.read_next_batch()
@@ -81,7 +81,7 @@ class _Cursor:
         return True
 
     def take(self, bound: _Place) -> pa.Table | None:
-        """Rows of the batch up to and including `bound`, or None if there are none."""
+        """Rows of the current batch up to and including `bound`, or None if there are none."""
         batch = self._batch
         if batch is None:
             return None

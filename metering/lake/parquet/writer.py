@@ -1,6 +1,6 @@
-"""`LakeWriter` in production: staging objects of one hour to one sorted Parquet file.
+"""`LakeWriter` in production: merges staging objects of one hour into one sorted Parquet file.
 
-Reads ahead in a few threads, sorts what fits in memory, keeps the rest as sorted runs on disk, and merges those.
+A few threads read ahead. Rows that do not fit in memory are written to disk as sorted runs, which are then merged.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 import pyarrow.parquet as pq
 
-from metering.lake.parquet.hour_rows import HOUR_SCHEMA, TEXT_COLUMNS, decoding, exact_sum, staged_hour
+from metering.intake.formats.exact_sums import exact_sum
+from metering.lake.parquet.hour_rows import HOUR_SCHEMA, TEXT_COLUMNS, decoding, staged_hour
 from metering.lake.parquet.ordering import by_account, by_resource, one_chunk
 from metering.lake.parquet.scratch import scratch_folder
 from metering.lake.parquet.sorted_runs import merged, write_run
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     from metering.stores.objects import ObjectStore
 
-# Rows that are sorted at once, and rows of a row group: 57 bytes each in memory, several copies while they are sorted.
+# Rows that are sorted at once, and rows of a row group: 57 bytes each in memory, in several copies during the sort.
 _GROUP_ROWS = 512 * 1024
 _DICTIONARY_PAGE_BYTES = 8 * MIB
 
@@ -38,10 +39,10 @@ class ParquetLakeWriter:
     """Writes lake files: zstd, sorted by account, strings as dictionaries, statistics for accounts and times.
 
     Args:
-        objects: Where the staging objects are.
+        objects: Store of the staging objects.
         readers: Threads that fetch and decode ahead.
         group_rows: Rows of a row group, and of a sorted run on disk.
-        scratch: Directory for runs and for the file until it is put; the system's own by default.
+        scratch: Directory for runs and for the file until it is put; by default the system's.
     """
 
     def __init__(
@@ -81,7 +82,7 @@ class ParquetLakeWriter:
         yield from merged(runs, hour_s, self._group_rows)
 
     def _tables(self, hour_s: int, staging_keys: Sequence[str]) -> Iterator[pa.Table]:
-        """The staging objects' rows, in order, a few of them read ahead."""
+        """One table for each staging object, in order. A few objects are read ahead."""
         with ThreadPoolExecutor(self._readers) as pool:
             keys = iter(staging_keys)
 
@@ -112,7 +113,7 @@ def _spill(buffer: list[pa.Table], hour_s: int, path: Path) -> Path:
 
 
 class _Sink:
-    """A lake file being written; counts what goes in."""
+    """A lake file while it is written. It counts rows and bytes."""
 
     def __init__(self, path: Path) -> None:
         self._writer = pq.ParquetWriter(
@@ -123,7 +124,7 @@ class _Sink:
             write_statistics=["account_id", "start_time"],
             sorting_columns=[pq.SortingColumn(HOUR_SCHEMA.get_field_index("account_id"))],
             dictionary_pagesize_limit=_DICTIONARY_PAGE_BYTES,
-            # Plain strings to every reader, not Arrow's dictionaries.
+            # Every reader sees plain strings, not Arrow's dictionaries.
             store_schema=False,
         )
         self.rows = 0

@@ -11,7 +11,7 @@ from metering.audit.rebuild import RebuildStep
 from metering.billing.months import PeriodNotClosableError
 from metering.cli.commands import periods
 from metering.hours import hour_of
-from metering.ledger.closed_months import ClosedMonth
+from metering.ledger.frozen_months import FrozenMonth
 from metering.ledger.markers import Marker, marker_key
 from metering.reports.source import ReportSource
 from metering.reports.usage_table import UsageQuery, grouped
@@ -47,7 +47,7 @@ def test_a_run_that_is_cut_off_at_any_call_did_no_harm_and_the_next_one_does_the
         done = {key: total for key, total in world.usage().items() if total != Total(0, 0)}
         assert all(before[key] == total for key, total in done.items())
         halves += 0 < len(done) < len(before)
-        assert not world.jobs.rebuilder.usage().unsettled
+        assert not world.jobs.rebuilder.usage().unstable
         assert world.usage() == before
         if not died:
             break
@@ -105,7 +105,7 @@ def test_usage_items_of_a_closed_month_stay_as_they_are_and_nothing_is_booked_fo
     change(world.items, second, 5)
     before = world.usage()
     result = world.jobs.rebuilder.usage()
-    assert (result.repaired, result.unsettled, result.damaged) == (0, (), ())
+    assert (result.repaired, result.unstable, result.damaged) == (0, (), ())
     assert set(result.closed) == {FIRST_S, AFTER_S - HOUR_S}
     assert world.usage() == before
     # No bill is wrong, so a correction would count the same bytes a second time.
@@ -133,7 +133,7 @@ def test_rows_of_a_closed_month_that_are_not_what_was_frozen_are_told() -> None:
     first, *others = closed.hours
     other = {key: Total(total.bytes + 1, total.records) for key, total in first.usage.items()}
     world.objects.remove(closed_month_key(MONTH))
-    frozen = ClosedMonth(month=MONTH, hours=(replace(first, usage=other), *others))
+    frozen = FrozenMonth(month=MONTH, hours=(replace(first, usage=other), *others))
     world.objects.put(closed_month_key(MONTH), frozen.to_json(), if_absent=True)
     assert world.jobs.rebuilder.usage().damaged == (first.hour_s,)
 

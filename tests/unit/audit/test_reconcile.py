@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypedDict
+
 from metering.audit.sequences import Gap, SeenSequences
 from metering.hours import hour_of
 from metering.ledger.markers import marker_key
@@ -12,8 +14,14 @@ from metering.usage.totals import Total
 from tests.support.lake_world import ACCOUNT, HOUR, NOW_S, World, record
 from tests.support.usage_items import change, lose, usage_of
 
+
+class Bounds(TypedDict):
+    from_s: int
+    to_s: int
+
+
 LATE_HOUR = hour_of(NOW_S - 20 * DAY_S)
-EVERYTHING = {"from_s": 0, "to_s": NOW_S + DAY_S}
+EVERYTHING: Bounds = {"from_s": 0, "to_s": NOW_S + DAY_S}
 
 
 def world_with_traffic(*, compacted: bool = True) -> World:
@@ -96,7 +104,7 @@ def test_a_difference_that_goes_away_is_no_alarm() -> None:
     world.jobs.__dict__["clock"] = Mending()
     result = world.jobs.reconciler.run(**EVERYTHING)
     assert not result.different
-    assert not result.unsettled
+    assert not result.unstable
     assert not world.alerts.sent
 
 
@@ -107,7 +115,7 @@ def test_a_lost_usage_table_is_rebuilt_to_the_byte() -> None:
         lose(world.items, entry)
     result = world.jobs.rebuilder.usage()
     assert result.repaired == len(before)
-    assert not result.unsettled
+    assert not result.unstable
     assert world.usage() == before
     assert world.jobs.rebuilder.usage().repaired == 0
 

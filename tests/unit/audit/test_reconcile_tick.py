@@ -19,8 +19,9 @@ from tests.support.usage_items import change, usage_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from metering.audit.reconcile.incremental import RunCheck
+    from metering.audit.reconcile.incremental import IncrementalResult
     from metering.audit.reconcile.tick import TickResult
+    from metering.stores.writes import Value
 
 OLD_HOUR = HOUR - 20 * DAY_S
 
@@ -34,7 +35,7 @@ def published(*hours: int, batches: int = 2) -> World:
     return world
 
 
-def quick(world: World, *, time_s: int = 900) -> RunCheck:
+def quick(world: World, *, time_s: int = 900) -> IncrementalResult:
     return world.jobs.reconcile_tick.checker.run(world.deadline(time_s))
 
 
@@ -61,7 +62,7 @@ def spoil(world: World, hour_s: int, size: int = 1) -> None:
 
 def test_a_quick_pass_compares_what_was_published_and_reads_no_table_whole() -> None:
     world = published(HOUR, OLD_HOUR)
-    results: list[RunCheck] = []
+    results: list[IncrementalResult] = []
     calls = calls_of(world, lambda: results.append(quick(world)))
     [result] = results
     assert (result.hours, result.files, result.different, result.left) == (2, 2, (), 0)
@@ -110,8 +111,8 @@ def test_an_hour_is_settled_only_while_no_commit_has_booked_a_part_of_it(hours: 
         world.send([*late, *(record(1, start_s=OLD_HOUR, account=f"9{n:011d}") for n in range(350))])
         world.items.on_call = lambda _call: None
         check, _ = world.jobs.reconciler.look(OLD_HOUR, frozenset())
-        assert check.agrees or not check.settled
-        settled.append(check.settled)
+        assert check.agrees or not check.stable
+        settled.append(check.stable)
         world.compact_all()
         assert world.jobs.reconciler.look(OLD_HOUR, frozenset())[0].agrees
     assert not all(settled)
@@ -283,7 +284,7 @@ def test_a_work_list_of_before_its_entries_had_a_moment_is_made_anew_by_reading_
     world.jobs.reconcile_tick.checker.run(world.deadline(60))
     new = work_list(world)
     assert WorkList.from_item(new.to_item()) == new
-    old = {**new.to_item(), "hours": ["2026-11-24T13"]}
+    old: dict[str, Value] = {**new.to_item(), "hours": ["2026-11-24T13"]}
     del old["waiting"]
     world.items.put(Put(table=Table.LEDGER, item=old))
     assert tick(world).scanned

@@ -10,6 +10,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from metering.cli.dead_letter_reader import DeadLetterReader
+from metering.operations.dead_letters import RedriveEffect
 from metering.stores.deliveries import Delivery
 from tests.unit.operations.test_dead_letters import Setup, body
 
@@ -39,7 +40,7 @@ def look(*message_ids: str) -> dict[str, DeadLetter]:
     for message_id in message_ids:
         setup.dead.put_dead(message_id, body(), 1_700_000_000_000, 5, "AIDA1")
     known = setup.letters.glance(letter_of(message_ids[0]))
-    answer = json.dumps(asdict(replace(known, advice="meter")))
+    answer = json.dumps(asdict(replace(known, effect=RedriveEffect.METER)))
     with DeadLetterReader([sys.executable, "-c", _CHILD, answer], setup.letters, timeout_s=2) as reader:
         found = setup.letters.letters(limit=100, look=reader.look)
     return {letter.message_id: letter for letter in found}
@@ -53,7 +54,7 @@ def test_a_letter_that_hangs_or_kills_its_reader_is_named_and_the_others_are_rea
     began_s = time.monotonic()
     found = look("first", "hang", "second", "die", "third")
     assert time.monotonic() - began_s < 10
-    assert {name: letter.advice for name, letter in found.items()} == {
+    assert {name: letter.effect for name, letter in found.items()} == {
         "first": "meter",
         "hang": "unknown",
         "second": "meter",
@@ -68,7 +69,7 @@ def test_a_reader_that_fails_says_why_and_is_not_called_slow() -> None:
     found = look("fail", "starve")
     assert found["fail"].why == "Reading it here failed: KeyError: 'our own mistake'"
     assert "MiB" in found["starve"].why
-    assert {letter.advice for letter in found.values()} == {"unknown"}
+    assert {letter.effect for letter in found.values()} == {"unknown"}
 
 
 def test_a_reader_may_take_so_much_memory_and_no_more() -> None:

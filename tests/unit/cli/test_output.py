@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from metering.cli.output import Answer, Column, Format, chosen_format, rendered
+from metering.cli.output import Answer, Cell, Column, Format, chosen_format, rendered
 from metering.cli.safety import printable, spreadsheet_text
 
 # 140 PB a day for a year: past 2^63 after 66 days.
@@ -22,7 +22,7 @@ COLUMNS = (
     Column(name="records", kind="integer"),
     Column(name="cost_usd", kind="money"),
 )
-ROW = {
+ROW: dict[str, Cell] = {
     "account_id": "309352892428",
     "hour": "2026-11-24T13:00:00Z",
     "bytes": YEAR_BYTES,

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def query(start: str | None, end: str | None = None, **more: object) -> UsageQuery:
     options: dict[str, object] = {"accounts": [ACCOUNT], "services": None, "usage_types": None, "group_by": None}
-    return usage_query(NOW_S, start=start, end=end, **{**options, **more})  # type: ignore[arg-type]
+    return usage_query(NOW_S, start=start, end=end, **{**options, **more})  # type: ignore[arg-type]  # its options
 
 
 @pytest.fixture(scope="module")
@@ -48,8 +48,9 @@ def test_a_range_off_the_hour_is_refused_with_the_bound_and_the_nearest_hours(
     bound: str, more: dict[str, object]
 ) -> None:
     off, on = rfc3339(HOUR - HOUR_S + 1_740), rfc3339(HOUR - 5 * HOUR_S)
+    start, end = (off, None) if bound == "--from" else (on, off)
     with pytest.raises(WrongUsageError) as error:
-        query(*((off, None) if bound == "--from" else (on, off)), **more)
+        query(start, end, **more)
     assert str(error.value).startswith(f"{bound} {off} is not on the hour")
     assert rfc3339(HOUR - HOUR_S) in str(error.value)
     assert rfc3339(HOUR) in str(error.value)

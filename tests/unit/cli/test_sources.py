@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from metering.adapters.aws.runtime import SystemClock, SystemEntropy
+from metering.adapters.no_metrics import NoMetrics
 from metering.cli.command import Session
 from metering.cli.commands.sources import accept_gap, forget, sources
 from metering.cli.failures import CommandFailedError
@@ -17,6 +19,7 @@ from metering.hours import rfc3339
 from metering.ledger.notes.sources import RULING_PK, Ruling
 from metering.stores.writes import Table
 from metering.units import DAY_S, HOUR_S
+from metering.wiring.jobs import LakeJobs
 from tests.support.lake_world import World, record
 
 if TYPE_CHECKING:
@@ -34,6 +37,18 @@ class Region:
     objects: MemoryObjectStore
     alerts: MemoryAlerts
     settings: Settings
+
+    @property
+    def jobs(self) -> LakeJobs:
+        return LakeJobs(
+            items=self.items,
+            objects=self.objects,
+            clock=SystemClock(),
+            entropy=SystemEntropy(),
+            metrics=NoMetrics(),
+            alerts=self.alerts,
+            settings=self.settings,
+        )
 
     def caller(self) -> str:
         return "arn:aws:sts::1:assumed-role/Operator/somebody"

@@ -25,19 +25,23 @@ class Setup:
         self.account = MemoryAccount({name.replace("_", "-"): status for name, status in listed.items()})
         self.states = MemoryRegionStates()
         self.clock = ManualClock(1_800_000_000_000)
-        self.world = FleetPorts(
+        self.ports = FleetPorts(
             account=self.account,
             stacks=self.account,
             builder=self.account,
             probe=self.account,
-            life=self.account,
+            deployed=self.account,
             clock=self.clock,
             rules=rules,
             no_pager=no_pager,
         )
         self.said: list[str] = []
-        self.manager = RegionManager(self.world, self.states, say=lambda region, text: self.said.append(text))
-        self.removal = RegionRemoval(self.world, self.states, say=lambda region, text: self.said.append(text))
+        self.manager = RegionManager(
+            ports=self.ports, states=self.states, say=lambda region, text: self.said.append(text)
+        )
+        self.removal = RegionRemoval(
+            ports=self.ports, states=self.states, say=lambda region, text: self.said.append(text)
+        )
 
 
 def test_an_unlisted_region_is_built_when_it_is_named() -> None:
@@ -91,7 +95,7 @@ def test_a_build_killed_at_any_call_is_ready_after_the_next_run_without_doubles(
     setup.account.on_call = lambda call: None
 
     assert setup.manager.add("me-south-1").phase is Phase.READY
-    assert sorted(setup.account.found) == sorted(("me-south-1", name) for name in STACKS)
+    assert sorted(setup.account.found) == sorted(("me-south-1", name) for name in STACKS.in_order)
 
 
 def test_a_first_deployment_that_failed_is_cleaned_up_and_tried_again_by_the_next_run() -> None:
@@ -177,7 +181,7 @@ def test_a_redeployment_is_proven_by_a_canary_batch_of_its_own() -> None:
     setup = Setup()
     minutes: list[int] = []
     setup.account.on_call = lambda call: (
-        minutes.append(setup.clock.now_ms() // 60_000) if call == "life.invoke_canary" else None
+        minutes.append(setup.clock.now_ms() // 60_000) if call == "deployed.invoke_canary" else None
     )
     setup.manager.add(REGION)
     setup.manager.add(REGION, redeploy=True)
@@ -222,7 +226,7 @@ def test_a_removed_region_keeps_its_data_and_comes_back_only_by_name() -> None:
     setup = Setup(us_east_1="ENABLED_BY_DEFAULT", eu_west_1="ENABLED_BY_DEFAULT")
     setup.manager.reconcile()
     assert setup.removal.remove("eu-west-1").phase is Phase.REMOVED
-    assert [name for region, name in setup.account.found if region == "eu-west-1"] == [STACKS[0]]
+    assert [name for region, name in setup.account.found if region == "eu-west-1"] == [STACKS.data]
     assert setup.manager.plan().waves == ()
     assert setup.manager.add("eu-west-1").phase is Phase.READY
 
@@ -230,7 +234,7 @@ def test_a_removed_region_keeps_its_data_and_comes_back_only_by_name() -> None:
 def test_a_region_with_batches_in_flight_is_not_removed() -> None:
     setup = Setup()
     setup.manager.add(REGION)
-    setup.account.unsettled[REGION] = {"queued": 3, "received": 0}
+    setup.account.waiting[REGION] = {"queued": 3, "received": 0}
     with pytest.raises(OperationFailedError, match="3 queued"):
         setup.removal.remove(REGION)
     assert setup.account.mapping[REGION] == "Enabled"
@@ -241,8 +245,8 @@ def test_a_batch_that_arrives_while_a_region_stops_puts_it_back_to_work() -> Non
     setup.manager.add(REGION)
 
     def arrive(call: str) -> None:
-        if call == "life.set_intake":
-            setup.account.unsettled[REGION] = {"queued": 1}
+        if call == "deployed.set_intake":
+            setup.account.waiting[REGION] = {"queued": 1}
 
     setup.account.on_call = arrive
     with pytest.raises(OperationFailedError, match="1 queued"):

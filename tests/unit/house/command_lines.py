@@ -7,6 +7,7 @@ import shlex
 from pathlib import Path
 
 import typer
+from typer.core import TyperGroup
 from typer.main import get_command
 
 from metering.cli.app import app
@@ -15,7 +16,7 @@ ROOT = Path(__file__).parents[3]
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
 
 # Typer exports only some of its parser's errors.
-USAGE_ERROR = typer.BadParameter.__mro__[1]
+USAGE_ERROR: type[BaseException] = typer.BadParameter.__mro__[1]
 # A sentence may name an option, or a family of commands, without all that a call needs.
 _INCOMPLETE = "MissingParameter"
 
@@ -48,12 +49,12 @@ def parsed(line: str, *, whole: bool = True) -> list[str]:
     program, *arguments = shlex.split(line, comments=True)
     assert program == "metering"
     command, path = get_command(app), []
-    context = typer.Context(command, info_name="metering")  # type: ignore[arg-type]  # Typer's own command class
-    while hasattr(command, "commands") and not _ends_here(command, arguments, whole=whole):
+    context = typer.Context(command, info_name="metering")
+    while isinstance(command, TyperGroup) and not _ends_here(command, arguments, whole=whole):
         path.append(arguments.pop(0))
         command = command.commands[path[-1]]
-        context = typer.Context(command, info_name=path[-1], parent=context)  # type: ignore[arg-type]  # as above
-    if hasattr(command, "commands") and not command.invoke_without_command:
+        context = typer.Context(command, info_name=path[-1], parent=context)
+    if isinstance(command, TyperGroup) and not command.invoke_without_command:
         return path
     try:
         command.parse_args(context, arguments)

@@ -51,7 +51,7 @@ def read(body: str, stored: str = "") -> Outcome:
     objects = MemoryObjectStore(ManualClock(SENT_AT_S * 1000))
     objects.put(location["key"], stored.encode(), if_absent=False)
     delivery = Delivery(message_id="m", body=body, sent_at_ms=SENT_AT_S * 1000, receive_count=1, sender_id="s")
-    reader = RecordBatchReader(objects, bucket=location["bucket"], limits=LIMITS)
+    reader = RecordBatchReader(objects=objects, bucket=location["bucket"], limits=LIMITS)
     [answer] = reader.read(delivery, admission=ADMISSION, allowance=UNHURRIED).batches
     if isinstance(answer, RefusedBatch):
         return Outcome("rejected", 0, 0, frozenset(reasons(answer)))
@@ -111,9 +111,11 @@ def test_the_schema_takes_the_examples(body: str, stored: str, verdict: str) -> 
     assert VALIDATOR.is_valid(said.get("data", said)), (stored, verdict)
 
 
-NOTHING = (..., None)
+NOTHING: tuple[object, ...] = (..., None)
 TEXTS = ("", "x", "a b", "a\n", "a\x1b", "é", "x" * 65, "x" * 129, "x" * 513)
-OTHERS = (5, 1.5, True, [], {}, -1)
+NO_RECORDS: tuple[object, ...] = ([], {}, None, "x", [5], [None])
+NO_TEXTS: tuple[object, ...] = (..., None, 5, [])
+OTHERS: tuple[object, ...] = (5, 1.5, True, [], {}, -1)
 LOCATIONS = (
     "internet", "cloudfront", "us-east-1", "us-east-1/use1-az2", "us-east-1/us-east-1a", "us-east-1a", "us-east-1/",
     "us-east-1\n", "us-east-1/use1-az2\n", "xx-new-thing-12", "mars", "US-EAST-1", "a" * 60 + "-bb-1",
@@ -165,7 +167,7 @@ def test_schema_and_reader_agree_on_a_record(field: str, value: object) -> None:
         assert VALIDATOR.is_valid(body) == metered_whole(body)
 
 
-MESSAGE_CHANGES = [
+MESSAGE_CHANGES: list[tuple[str, object]] = [
     *[("schema", value) for value in ("metering.batch/2", "metering.batch/1 ")],
     *[("batch_id", value) for value in ("A.z_9:/-", "x" * 128, "a#b")],
     *[("source_id", value) for value in ("x" * 128, "a b é")],
@@ -173,7 +175,7 @@ MESSAGE_CHANGES = [
     *[("record_count", value) for value in (0, 50_001, 1.0, "1")],
     *[("retry_of", value) for value in ("edge-0", "edge-1", "a b", None)],
     *[("sha256", value) for value in ("xyz", None)],
-    *[("records", value) for value in ([], {}, None, "x", [5], [None])],
+    *[("records", value) for value in NO_RECORDS],
     *[
         (field, value)
         for field in ("schema", "batch_id", "source_id", "sequence", "record_count", "retry_of")
@@ -192,13 +194,13 @@ def test_schema_and_reader_agree_on_a_message_with_records(field: str, value: ob
     assert VALIDATOR.is_valid(body) == metered_whole(body)
 
 
-LOCATION_CHANGES = [
+LOCATION_CHANGES: list[tuple[str, object]] = [
     *[("key", value) for value in ("ingest/", "lake/a", "ingest/../lake/a", "ingest/..", "ingest/a..b", "ingest/a\nb")],
     *[("key", value) for value in ("ingest/" + "k" * 1_017, "ingest/" + "k" * 1_018, "drop/a", "ingest/é")],
     *[("format", value) for value in ("csv", "NDJSON")],
     *[("compression", value) for value in ("bzip2", "")],
     *[("sha256", value) for value in ("0" * 63, "g" * 64)],
-    *[(field, value) for field in ("bucket", "key", "format", "compression") for value in (..., None, 5, [])],
+    *[(field, value) for field in ("bucket", "key", "format", "compression") for value in NO_TEXTS],
     ("unknown", 1),
 ]
 

@@ -15,12 +15,14 @@ import metering
 from infra.bundle import BundleTooLargeError
 from infra.cdk_cli import DeploymentError
 from metering import errors
+from metering.audit.reconcile.table_scan import ScanTooLongError
 from metering.audit.verify.manifest import ManifestError
 from metering.billing.months import PeriodNotClosableError
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.errors import MeteringError
 from metering.fleet.regions import Answered, Finding, RegionState
 from metering.fleet.steps import PreflightFailedError
+from metering.lake.run_work import RunAlreadyDoneError, RunOutOfTimeError
 from metering.replay.given import InputError
 from metering.replay.sender import SendingFailedError
 from metering.reports.sql.ahead import StoppedError
@@ -47,6 +49,10 @@ EXAMPLES: list[MeteringError] = [
     errors.FormatTooNewError(found=3, known=1, needed="0.7.0"),
     errors.SettingsError(["window_s is wrong"]),
     errors.OperationFailedError("It failed.", "Run it again."),
+    errors.EarlyEndError(),
+    RunAlreadyDoneError(),
+    RunOutOfTimeError(),
+    ScanTooLongError(),
     PeriodNotClosableError("2026-11", "too early"),
     ManifestError("line 1 is not JSON"),
     PreflightFailedError("ap-southeast-9", _STATE, [_MISSING]),

@@ -60,13 +60,13 @@ def proof(sent: SentBatches, *, latest: bool) -> Verification:
     total = Total(sum(each.bytes for each in metered), sum(each.metered for each in metered))
     expected = sent.expected
     return Verification(
-        settled=True,
+        stable=True,
         sent=sent.distinct,
         accepted=expected["accepted"],
         duplicate=expected["duplicate"],
         conflict=expected["conflict"],
         rejected=expected["rejected"],
-        keys=len({key for each in metered for key in each.owed}),
+        keys=len({key for each in metered for key in each.unaccounted}),
         promised=total,
         proven=total,
     )

@@ -67,4 +67,4 @@ def test_every_alarm_has_a_severity_a_missing_data_rule_and_a_source() -> None:
     for spec in ALARMS:
         assert spec.severity in {"page", "ticket"}
         assert (spec.missing == "breaching") == (spec.metric == Figure.HEARTBEAT)
-        assert (spec.source == "watch" and spec.metric != "Errors") == (spec.metric in figures)
+        assert (spec.origin == "watch" and spec.metric != "Errors") == (spec.metric in figures)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -12,6 +14,7 @@ import pytest
 from metering.lake.parquet.codec import ParquetRowCodec
 from metering.lake.parquet.schema import BOOKED_HOUR, LAKE_SCHEMA, STAGING_SCHEMA
 from metering.lake.ports import StagedBatch
+from metering.lake.rows import LAKE_COLUMNS
 from tests.support.reading import SENT_AT_S, Desk, message, parquet, pointer, record
 
 if TYPE_CHECKING:
@@ -118,3 +121,10 @@ def test_a_commit_of_ninety_batches_is_small() -> None:
     rows = Desk().decoded(message([record(resource_id=f"i-{n:017x}", bytes=n) for n in range(100)])).rows
     body = ParquetRowCodec().encode([StagedBatch(batch_id=f"b-{n}", rows=rows, rebooked={}) for n in range(90)])
     assert len(body) / 9_000 < 16
+
+
+def test_the_lakes_columns_are_those_of_the_contract_in_their_order() -> None:
+    contract = (Path(__file__).resolve().parents[3] / "docs" / "contract.md").read_text()
+    listed = re.search(r"Lake columns: (.*?)\.$", contract, re.DOTALL | re.MULTILINE)
+    assert listed
+    assert tuple(re.findall(r"`(\w+)`", listed[1])) == LAKE_COLUMNS == tuple(LAKE_SCHEMA.names)

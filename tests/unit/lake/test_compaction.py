@@ -323,7 +323,7 @@ def test_the_clock_is_looked_at_before_each_file_of_an_hour() -> None:
     world = World()
     for number in range(3):
         world.send([record(number + 1)])
-    eager = replace(world.jobs.policy, wait_today_s=-DAY_S, wait_older_s=-DAY_S, file_rows=1)
+    eager = replace(world.jobs.policy.everything(), file_rows=1)
     compactor = world.jobs.compactor_of(eager)
     slow = SlowWriter(world, compactor.writer)
     compactor = replace(compactor, writer=slow)

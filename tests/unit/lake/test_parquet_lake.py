@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from metering.adapters.memory.clock import ManualClock
 from metering.adapters.memory.objects import MemoryObjectStore
 from metering.errors import ObjectDamagedError, ObjectMissingError
-from metering.lake.parquet.hour_rows import exact_sum
+from metering.intake.formats.exact_sums import exact_sum
 from metering.lake.parquet.reader import ParquetLakeReader
 from metering.lake.parquet.schema import STAGING_SCHEMA
 from metering.lake.parquet.writer import ParquetLakeWriter

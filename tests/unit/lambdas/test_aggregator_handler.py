@@ -9,7 +9,7 @@ from aws_lambda_powertools import Logger
 
 from lambdas.aggregator.bootstrap import Dependencies
 from lambdas.aggregator.handler import SqsEvent, handle
-from metering.adapters.aws.emf import EmfMetrics
+from lambdas.emf import EmfMetrics
 from metering.adapters.memory.clock import ManualClock
 from metering.adapters.memory.entropy import SeededEntropy
 from metering.adapters.memory.items import MemoryItemStore

@@ -10,18 +10,18 @@ from aws_lambda_powertools import Logger
 
 from lambdas.compactor import handler as compactor
 from lambdas.compactor.bootstrap import Dependencies as CompactorDependencies
+from lambdas.emf import EmfMetrics
 from lambdas.reconciler import handler as reconciler
 from lambdas.reconciler.bootstrap import Dependencies as ReconcilerDependencies
 from lambdas.sweeper import handler as sweeper
 from lambdas.sweeper.bootstrap import Dependencies as SweeperDependencies
-from metering.adapters.aws.emf import EmfMetrics
-from metering.commit.sweeper import Sweeper
 from metering.errors import LedgerCorruptError, UnavailableError
 from metering.ledger.notes.completeness import Completeness
 from metering.ledger.notes.reconciliation import RECONCILIATION_KEY, Reconciliation
 from metering.ledger.waiting_commits import waiting_commits
 from metering.stores.writes import Key, Put, Table, Update
 from metering.units import HOUR_S
+from metering.wiring.sweeper import build_sweeper
 from tests.support.lake_world import NOW_S, World, record
 
 
@@ -37,14 +37,7 @@ def logger() -> Logger:
 
 def compactor_parts(world: World) -> CompactorDependencies:
     return CompactorDependencies(
-        sweeper=Sweeper(
-            items=world.items,
-            objects=world.objects,
-            clock=world.clock,
-            entropy=world.entropy,
-            metrics=world.metrics,
-            settings=world.settings,
-        ),
+        sweeper=build_sweeper(world, world.metrics),
         jobs=world.jobs,
         metrics=EmfMetrics(service="compactor", stage="local"),
         logger=logger(),
@@ -80,14 +73,7 @@ def test_a_tick_compacts_what_is_due_and_a_second_one_nothing() -> None:
 def test_a_tick_of_the_sweeper_finishes_what_the_watch_found_open() -> None:
     world = World()
     parts = SweeperDependencies(
-        sweeper=Sweeper(
-            items=world.items,
-            objects=world.objects,
-            clock=world.clock,
-            entropy=world.entropy,
-            metrics=world.metrics,
-            settings=world.settings,
-        ),
+        sweeper=build_sweeper(world, world.metrics),
         metrics=EmfMetrics(service="sweeper", stage="local"),
         logger=logger(),
     )

@@ -17,19 +17,19 @@ from lambdas.canary import handler as canary
 from lambdas.canary.bootstrap import Dependencies as CanaryDependencies
 from lambdas.compactor import handler as compactor
 from lambdas.compactor.bootstrap import Dependencies as CompactorDependencies
+from lambdas.emf import EmfMetrics
 from lambdas.reconciler import handler as reconciler
 from lambdas.reconciler.bootstrap import Dependencies as ReconcilerDependencies
 from lambdas.sweeper import handler as sweeper
 from lambdas.sweeper.bootstrap import Dependencies as SweeperDependencies
 from lambdas.watch import handler as watch
 from lambdas.watch.bootstrap import Dependencies as WatchDependencies
-from metering.adapters.aws.emf import EmfMetrics
 from metering.adapters.memory.entropy import SeededEntropy
 from metering.adapters.memory.items import MemoryItemStore
 from metering.adapters.memory.objects import MemoryObjectStore
 from metering.adapters.memory.rows import PlainBatchReader, PlainRowCodec
 from metering.commit.aggregator import Aggregator
-from metering.commit.sweeper import Sweeper
+from metering.wiring.sweeper import build_sweeper
 from tests.support.lake_world import World
 from tests.support.small_world import SETTINGS
 from tests.unit.operations import test_canary, test_watch
@@ -69,27 +69,17 @@ def _canary(logger: Logger) -> None:
     canary.handle(Context(), CanaryDependencies(canary=setup.canary, metrics=_metrics("canary"), logger=logger))
 
 
-def _sweeping(world: World) -> Sweeper:
-    return Sweeper(
-        items=world.items,
-        objects=world.objects,
-        clock=world.clock,
-        entropy=world.entropy,
-        metrics=world.metrics,
-        settings=world.settings,
-    )
-
-
 def _compactor(logger: Logger) -> None:
     world = World()
     parts = CompactorDependencies(
-        sweeper=_sweeping(world), jobs=world.jobs, metrics=_metrics("compactor"), logger=logger
+        sweeper=build_sweeper(world, world.metrics), jobs=world.jobs, metrics=_metrics("compactor"), logger=logger
     )
     compactor.handle(Context(), parts)
 
 
 def _sweeper(logger: Logger) -> None:
-    parts = SweeperDependencies(sweeper=_sweeping(World()), metrics=_metrics("sweeper"), logger=logger)
+    world = World()
+    parts = SweeperDependencies(sweeper=build_sweeper(world, world.metrics), metrics=_metrics("sweeper"), logger=logger)
     sweeper.handle(Context(), parts)
 
 

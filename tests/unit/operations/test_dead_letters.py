@@ -136,7 +136,7 @@ def test_a_letter_says_until_when_a_redrive_still_meters_it() -> None:
     setup.die("a")
     [letter] = setup.deep()
     assert letter.batch_id == "a"
-    assert letter.advice == "meter"
+    assert letter.effect == "meter"
     assert letter.admitted_until_s == HOUR - 2 * HOUR_S + 35 * DAY_S
     assert letter.kept_until_s == NOW_S - 3600 + 14 * DAY_S
 
@@ -146,7 +146,7 @@ def test_a_letter_whose_batch_is_metered_is_called_a_duplicate() -> None:
     setup.die("a")
     setup.items.put(Put(table=Table.LEDGER, item=accepted("a").to_item()))
     [letter] = setup.deep()
-    assert letter.advice == "duplicate"
+    assert letter.effect == "duplicate"
 
 
 def test_a_letter_with_other_content_than_what_is_metered_under_its_id_is_called_a_conflict() -> None:
@@ -154,7 +154,7 @@ def test_a_letter_with_other_content_than_what_is_metered_under_its_id_is_called
     setup.die("a")
     setup.items.put(Put(table=Table.LEDGER, item=replace(accepted("a"), content_hash="dd").to_item()))
     [letter] = setup.deep()
-    assert letter.advice == "conflict"
+    assert letter.effect == "conflict"
     assert "quarantine" in letter.why
 
 
@@ -163,7 +163,7 @@ def test_a_letter_that_would_be_refused_says_for_what() -> None:
     setup.die("a", kind="refused")
     setup.die("b", kind="none")
     first, second = setup.deep()
-    assert first.advice == second.advice == "refuse"
+    assert first.effect == second.effect == "refuse"
     assert "too_late" in first.why
     assert "no batch" in second.why
 
@@ -172,7 +172,7 @@ def test_a_letter_that_takes_too_long_to_read_is_not_guessed_at() -> None:
     setup = Setup()
     setup.die("a", kind="slow")
     [letter] = setup.deep()
-    assert letter.advice == "unknown"
+    assert letter.effect == "unknown"
     assert "too long" in letter.why
 
 
@@ -188,24 +188,24 @@ def glanced(text: str, marker: Marker | None = None) -> DeadLetter:
     setup.dead.put_dead("m", text, (NOW_S - 60) * 1000, 5, "AIDA1")
     if marker is not None:
         setup.items.put(Put(table=Table.LEDGER, item=marker.to_item()))
-    setup.letters._reader = None  # type: ignore[assignment]  # reading it would fail
-    [letter] = setup.letters.letters(limit=100)
+    unreading = replace(setup.letters, reader=None)  # type: ignore[arg-type]  # reading it would fail
+    [letter] = unreading.letters(limit=100)
     return letter
 
 
 def test_a_glance_reads_no_record_and_says_what_it_does_not_know() -> None:
     letter = glanced(body())
-    assert (letter.batch_id, letter.records, letter.advice) == ("a", 7, "unknown")
+    assert (letter.batch_id, letter.records, letter.effect) == ("a", 7, "unknown")
     assert "--deep" in letter.why
     assert letter.admitted_until_s is None
     assert letter.kept_until_s == NOW_S - 60 + 14 * DAY_S
 
 
 def test_a_glance_knows_the_marker_but_not_the_content() -> None:
-    assert glanced(body(), accepted("a")).advice == "meter nothing"
+    assert glanced(body(), accepted("a")).effect == "meter nothing"
     rejected = replace(accepted("a"), verdict="rejected", reason="too_slow", quarantine_key="q")
     letter = glanced(body(), rejected)
-    assert letter.advice == "unknown"
+    assert letter.effect == "unknown"
     assert "too_slow" in letter.why
 
 
@@ -214,7 +214,7 @@ def test_a_glance_sees_what_is_wrong_with_the_message_itself() -> None:
         "location_not_allowed"
         in glanced(body(location={"bucket": "other", "key": "ingest/x", "format": "ndjson", "compression": "none"})).why
     )
-    assert glanced("no JSON").advice == "refuse"
+    assert glanced("no JSON").effect == "refuse"
     assert glanced(json.dumps({"Event": "s3:TestEvent"})).why.startswith("It is no batch")
 
 
@@ -226,7 +226,7 @@ LARGE = {"schema": "metering.batch/1", "batch_id": "a", "record_count": 7, "reco
 )
 def test_a_glance_at_a_large_message_leaves_out_its_records(message: dict[str, object]) -> None:
     letter = glanced(json.dumps(message))
-    assert (letter.batch_id, letter.records, letter.advice) == ("a", 7, "unknown")
+    assert (letter.batch_id, letter.records, letter.effect) == ("a", 7, "unknown")
 
 
 @pytest.mark.parametrize("filler", ["NaN," * 250_000 + "1", "[" * 250_000, '"' + "x" * 1_000_000 + '"'])
@@ -329,7 +329,7 @@ def test_a_redrive_killed_at_any_call_loses_nothing(at: int) -> None:
     assert setup.dead.bodies() == []
 
 
-@pytest.mark.parametrize("wrong", [{"maximum": 0}, {"per_s": 0}])
-def test_a_redrive_of_nothing_is_refused(wrong: dict[str, int]) -> None:
+@pytest.mark.parametrize(("maximum", "per_s"), [(0, None), (None, 0)])
+def test_a_redrive_of_nothing_is_refused(maximum: int | None, per_s: int | None) -> None:
     with pytest.raises(OperationFailedError):
-        Setup().letters.redrive(**wrong)
+        Setup().letters.redrive(maximum=maximum, per_s=per_s)

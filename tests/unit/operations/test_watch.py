@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from metering.adapters.memory.clock import ManualClock
 from metering.adapters.memory.items import MemoryItemStore
 from metering.adapters.memory.queues import MemoryQueue
+from metering.audit.freshness import Freshness
 from metering.errors import LedgerCorruptError, UnavailableError
 from metering.hours import hour_of
 from metering.ledger.booked_hours import Pending
@@ -24,6 +27,9 @@ from metering.stores.queues import Redelivery
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S
 from metering.usage.totals import Total
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 NOW_S = 1_800_000_000
 HOUR = hour_of(NOW_S)
@@ -49,7 +55,7 @@ class MemoryGauges:
     def __init__(self) -> None:
         self.published: dict[str, int] = {}
 
-    def publish(self, values: dict[str, int]) -> None:
+    def publish(self, values: Mapping[str, int]) -> None:
         self.published = dict(values)
 
 
@@ -61,6 +67,15 @@ class Setup:
         self.dead = MemoryQueue(self.clock)
         self.facts = Facts()
         self.gauges = MemoryGauges()
+        freshness = Freshness(
+            items=self.items,
+            ingest=self.ingest,
+            dead=self.dead,
+            queue_facts=self.facts,
+            clock=self.clock,
+            shards=2,
+            window_s=35 * DAY_S,
+        )
         self.watch = Watch(
             items=self.items,
             ingest=self.ingest,
@@ -68,13 +83,14 @@ class Setup:
             queue_facts=self.facts,
             gauges=self.gauges,
             clock=self.clock,
+            freshness=freshness,
             shards=2,
             window_s=35 * DAY_S,
             marker_life_s=marker_life_s,
         )
 
     def put(self, item: object) -> None:
-        self.items.put(Put(table=Table.LEDGER, item=item.to_item()))  # type: ignore[attr-defined]
+        self.items.put(Put(table=Table.LEDGER, item=item.to_item()))  # type: ignore[attr-defined]  # all items have it
 
 
 def test_a_quiet_region_publishes_every_figure_and_its_heartbeat() -> None:
@@ -83,7 +99,7 @@ def test_a_quiet_region_publishes_every_figure_and_its_heartbeat() -> None:
     assert set(figures) == set(Figure)
     assert figures[Figure.HEARTBEAT] == 1
     assert setup.gauges.published == {figure.value: value for figure, value in figures.items()}
-    quiet = {spec.metric for spec in ALARMS if spec.source == "watch" and spec.metric in set(Figure)}
+    quiet = {spec.metric for spec in ALARMS if spec.origin == "watch" and spec.metric in set(Figure)}
     for name in quiet - {Figure.HEARTBEAT}:
         assert figures[Figure(name)] == 0
 

@@ -21,17 +21,18 @@ from metering.audit.verify.manifest import (
 from metering.replay.expectation import expected_totals, expected_usage_type
 from metering.replay.flows import FLOWS
 from metering.replay.given import SAMPLE, InputError, read_records
-from metering.replay.records import RecordSource, record_dicts
+from metering.replay.records import RecordGenerator
 from metering.replay.scenarios import SCENARIOS, Form
-from metering.replay.synthesis import Shipment, Synthesis, run_name
+from metering.replay.synthesis import Shipment, Synthesis, replay_name
 from metering.usage.totals import Total, UsageKey, merge
+from tests.support.drawn_records import record_dicts
 
 BASE_S = 1_795_525_200
 
 
 @cache
 def shipments(scenario: str, batches: int, seed: int = 7) -> list[Shipment]:
-    name = run_name(scenario, seed, BASE_S)
+    name = replay_name(scenario, seed, BASE_S)
     synthesis = Synthesis(
         name=name, scenario=SCENARIOS[scenario], seed=seed, base_hour_s=BASE_S, bucket="metering-data"
     )
@@ -63,8 +64,8 @@ def test_totals_in_the_manifest_equal_those_of_the_records_as_sent() -> None:
 
 
 def test_records_as_json_and_as_columns_are_the_same() -> None:
-    source = RecordSource(["912345678901"], accounts_per_batch=1, keys_per_batch=16, mean_bits=28)
-    records = source.draw(Random(1), 64, [BASE_S])
+    generator = RecordGenerator(["912345678901"], accounts_per_batch=1, keys_per_batch=16, mean_bits=28)
+    records = generator.draw(Random(1), 64, [BASE_S])
     assert expected_totals(map(json.loads, records.texts)) == expected_totals(record_dicts(records)) == records.totals()
 
 

@@ -12,8 +12,8 @@ from metering.cli.commands.lake import result_answer
 from metering.cli.commands.storage import storage_answer
 from metering.cli.output import Format, rendered
 from metering.lake.parquet.batch_sizes import JsonBatchSizer
+from metering.operations.list_prices import StoragePrices
 from metering.operations.storage import StorageReport, StorageReporter
-from metering.operations.storage_prices import StoragePrices
 from metering.reports.sql.query import LakeQuery, QueryError
 from metering.units import DAY_S, GIB, HOUR_S
 from tests.support.lake_world import ACCOUNT, NOW_S, World, load_batches, record
@@ -141,7 +141,7 @@ def test_the_lake_costs_a_tenth_of_one_json_object_a_batch_or_less() -> None:
 
 def test_an_empty_region_has_a_report_too() -> None:
     report = storage(World())
-    assert (report.sizes.batches, report.ours.usd_month, report.saving(report.json)) == (0, 0, 0)
+    assert (report.sizes.batches, report.ours.usd_month, report.saving(report.json)) == (0, Decimal(0), Decimal(0))
     assert b"0 records in 0 batches" in rendered(storage_answer(report), Format.TABLE)
 
 

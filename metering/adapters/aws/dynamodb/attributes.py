@@ -1,4 +1,4 @@
-"""Values to DynamoDB attributes and back, by hand: exact integers, no Decimal context, no floats."""
+"""Conversion of values to DynamoDB attributes and back: exact integers, without a Decimal context or floats."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ if TYPE_CHECKING:
 
     from metering.stores.writes import Item, Key, Value
 
-# DynamoDB numbers hold 38 significant digits (DynamoDB API reference, naming rules and data types).
+# A DynamoDB number holds 38 significant digits (DynamoDB API reference, naming rules and data types).
 _MAX_MAGNITUDE = 10**38
 
 
 def to_attributes(item: Mapping[str, Value]) -> dict[str, AttributeValueTypeDef]:
-    """An item as DynamoDB takes it."""
+    """Convert an item."""
     return {name: to_attribute(value) for name, value in item.items()}
 
 
 def key_attributes(key: Key) -> dict[str, AttributeValueTypeDef]:
-    """A key as DynamoDB takes it."""
+    """Convert a key."""
     return {"pk": {"S": key.pk}, "sk": {"S": key.sk}}
 
 
 def to_attribute(value: Value) -> AttributeValueTypeDef:
-    """One value as DynamoDB takes it.
+    """Convert one value.
 
     Raises:
-        TypeError: For a type that is no `Value`, such as float.
-        ValueError: For a number of more than 38 digits, or an empty set.
+        TypeError: The value has a type that is not a `Value`, such as float.
+        ValueError: The value is a number of more than 38 digits, or an empty set.
     """
     if isinstance(value, str):
         return {"S": value}
@@ -63,14 +63,14 @@ def _number(value: int) -> str:
 
 
 def from_attributes(attributes: Mapping[str, AttributeValueTypeDef]) -> dict[str, Value]:
-    """Inverse of `to_attributes`.
+    """Convert attributes back: the inverse of `to_attributes`.
 
     Raises:
-        LedgerCorruptError: It holds something that this project never writes.
+        LedgerCorruptError: An attribute has a type or value that this project never writes.
     """
     values: dict[str, Value] = {}
     for name, attribute in attributes.items():
-        # Strings and plain numbers without a further call: a report reads very many of them.
+        # Strings and plain numbers are converted without a further call, because a report reads very many of them.
         if "S" in attribute:
             values[name] = attribute["S"]
         elif "N" in attribute and attribute["N"].isdecimal():
@@ -81,10 +81,10 @@ def from_attributes(attributes: Mapping[str, AttributeValueTypeDef]) -> dict[str
 
 
 def from_attribute(attribute: AttributeValueTypeDef) -> Value:
-    """Inverse of `to_attribute`.
+    """Convert an attribute back: the inverse of `to_attribute`.
 
     Raises:
-        LedgerCorruptError: It holds something that this project never writes.
+        LedgerCorruptError: It has a type or value that this project never writes.
     """
     [(kind, value)] = attribute.items()
     if kind == "S" or kind == "BOOL":
@@ -104,7 +104,7 @@ def _whole_number(text: str) -> int:
     try:
         return int(text)
     except ValueError:
-        # Another way to write a whole number, such as 1E+2; Decimal is exact here, whatever the context.
+        # The number is written in another way, such as 1E+2. Decimal is exact here, whatever the context.
         number = Decimal(text)
     if number != number.to_integral_value():
         raise LedgerCorruptError(f"expected a whole number, found {text}")
@@ -112,5 +112,5 @@ def _whole_number(text: str) -> int:
 
 
 def item_or_none(attributes: Mapping[str, AttributeValueTypeDef] | None) -> Item | None:
-    """The item, or None where there is none (DynamoDB leaves it out, emulators may send an empty one)."""
+    """Convert an item; None if the answer has none (DynamoDB leaves it out, an emulator may send an empty one)."""
     return from_attributes(attributes) if attributes else None

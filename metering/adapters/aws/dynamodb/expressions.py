@@ -1,4 +1,4 @@
-"""Conditions and updates as DynamoDB expressions. Every name and value is a placeholder, so none can be reserved."""
+"""Conditions and updates as DynamoDB expressions. Every name and value is a placeholder, so no reserved word occurs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Expressions:
-    """Placeholders shared by the expressions of one request."""
+    """Placeholders that the expressions of one request share."""
 
     def __init__(self) -> None:
         self.names: dict[str, str] = {}
@@ -24,10 +24,10 @@ class Expressions:
         self._name_of: dict[str, str] = {}
 
     def condition(self, condition: Condition) -> str:
-        """`condition` as a ConditionExpression.
+        """Write `condition` as a ConditionExpression.
 
         Raises:
-            ValueError: An AnyOf or AllOf of nothing.
+            ValueError: An `AnyOf` or `AllOf` is empty.
         """
         match condition:
             case Exists():
@@ -42,10 +42,10 @@ class Expressions:
                 return self._joined(" AND ", condition.conditions)
 
     def update(self, update: Update) -> str:
-        """The changes of `update` as an UpdateExpression.
+        """Write the changes of `update` as an UpdateExpression.
 
         Raises:
-            ValueError: It changes nothing.
+            ValueError: The update changes nothing.
         """
         clauses = [
             self._clause("SET", " = ", update.set),

@@ -1,8 +1,8 @@
-"""Items of a page, decoded by msgspec before botocore's parser walks them value by value.
+"""Fast decoding of the items of a page: msgspec decodes them before botocore's parser walks them value by value.
 
 botocore takes about 80 microseconds an item, which is most of the time of a long query. Its events let a handler take
-the items out of the reply and put them into the result as they are: DynamoDB's JSON is already what callers get. Bytes
-would have to be decoded; no item of ours has any.
+the items out of the reply and put them into the result unchanged, because callers get DynamoDB's JSON as it is. Only
+binary attributes would have to be decoded, and no item of ours has any.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class _Response(TypedDict):
 
 
 def decode_items_fast(client: DynamoDBClient) -> None:
-    """Make a client's `query` and `scan` decode their items so. Doing it again changes nothing."""
+    """Make `query` and `scan` of a client decode their items this way. A second call changes nothing."""
     for operation in _OPERATIONS:
         client.meta.events.register(
             f"before-parse.dynamodb.{operation}", _take_items, unique_id=f"metering-items-{operation}"
@@ -37,7 +37,7 @@ def _take_items(response_dict: _Response, customized_response_dict: dict[str, ob
     try:
         reply: dict[str, object] = msgspec.json.decode(response_dict["body"])
     except msgspec.DecodeError:
-        # Cut short or no JSON: botocore knows what to make of it.
+        # The reply is cut short or not JSON. botocore handles that.
         return
     items = reply.pop("Items", None)
     if items is not None:

@@ -1,12 +1,12 @@
 """`ItemStore` over DynamoDB.
 
 Idempotency: the SDK gives each transaction a ClientRequestToken of its own and repeats it in its own retries, so those
-are safe. Two calls of `transact` never share one. A token made of the request body would save a write now and then, but
-for ten minutes it would answer "done" to a transaction that is to be applied once more (restore a usage item, see it
-lost again, restore it again); the conditions need no such help.
+are safe. Two calls of `transact` never share a token. A token made of the request body would save a write now and then.
+But for ten minutes it would answer "done" to a transaction that has to be applied once more (restore a usage item, see
+it lost again, restore it again). The conditions are enough.
 
 The SDK also retries single writes. If the reply to the first attempt is lost, the second meets its own effect, so
-`ConditionFailedError` may mean one's own success: callers look at the item found.
+a `ConditionFailedError` may hide a success: callers compare the item found.
 """
 
 from __future__ import annotations
@@ -41,16 +41,16 @@ if TYPE_CHECKING:
 
     from metering.stores.writes import Action, Item, Table
 
-# BatchGetItem: at most 100 keys (DynamoDB API reference).
+# BatchGetItem takes at most 100 keys (DynamoDB API reference).
 _MAX_BATCH_KEYS = 100
-# Rounds of one BatchGetItem whose keys come back unprocessed; waits double from 20 ms to 640 ms.
+# Rounds of one BatchGetItem whose keys come back unprocessed. The wait between them doubles from 20 ms on.
 _BATCH_ROUNDS = 7
 _FIRST_WAIT_S = 0.02
 _NOT_VALID = frozenset({"ValidationException", "TransactionCanceledException"})
 # "Item size has exceeded the maximum allowed size", "Item size to update has …" and, of all items of a transaction,
 # "the aggregate size of the items in the transaction exceeds 4 MB" (DynamoDB API reference).
 _TOO_LARGE = re.compile("(item|aggregate) size .*exceed", re.IGNORECASE)
-# Items of a page when the newest are asked for.
+# Items of a page of a descending query.
 _NEWEST = 20
 _SK_END = "\U0010ffff"
 
@@ -66,7 +66,7 @@ class _Changing(_Conditional):
 
 
 class DynamoDbItemStore:
-    """The two tables of a region."""
+    """Ledger table and usage table of a region."""
 
     def __init__(
         self, client: DynamoDBClient, tables: Mapping[Table, str], *, sleep: Callable[[float], None] = time.sleep
@@ -118,10 +118,10 @@ class DynamoDbItemStore:
             "KeyConditions": _key_conditions(pk, sk_from, sk_to),
         }
         if descending:
-            # Who asks backwards wants the newest item, or a few.
+            # A descending query wants the newest item or a few.
             request["Limit"] = _NEWEST
         for attributes in _items_of("dynamodb.Query", partial(self._client.query, **request)):
-            # BETWEEN includes its upper end.
+            # BETWEEN includes its upper end, and `sk_to` is exclusive.
             if attributes["sk"].get("S") != sk_to:
                 yield from_attributes(attributes)
 
@@ -223,7 +223,7 @@ class DynamoDbItemStore:
 def _items_of(
     call: str, ask: Callable[..., QueryOutputTypeDef | ScanOutputTypeDef]
 ) -> Iterator[Mapping[str, AttributeValueTypeDef]]:
-    """Items page by page; none is asked for before all items of the one before it are taken."""
+    """Items page by page. A page is asked for only when all items of the page before it were taken."""
     with translated(call):
         page = ask()
     yield from page["Items"]
@@ -272,7 +272,7 @@ def _refusals(key: Key) -> Iterator[None]:
         if error_code(error) != "ConditionalCheckFailedException":
             _raise_if_too_large(error, f"{key.pk} / {key.sk}")
             raise
-        # botocore's types know only what every error has.
+        # The stubs of botocore know only the fields that every error has.
         found = cast("Mapping[str, AttributeValueTypeDef] | None", error.response.get("Item"))
         raise ConditionFailedError(item_or_none(found)) from error
 
@@ -306,7 +306,7 @@ def _reason(reason: _CancellationReason) -> tuple[str, Item | None] | None:
 
 
 def _key_conditions(pk: str, sk_from: str, sk_to: str) -> dict[str, ConditionTypeDef]:
-    """`pk` and a range of `sk`. The older form of a key condition: emulators evaluate it several times as fast."""
+    """Key condition for `pk` and a range of `sk`, in the older form, which emulators evaluate several times as fast."""
     conditions: dict[str, ConditionTypeDef] = {"pk": {"ComparisonOperator": "EQ", "AttributeValueList": [{"S": pk}]}}
     # A key value is never empty, so an open range needs another form than BETWEEN.
     if sk_from:

@@ -1,7 +1,7 @@
-"""`Account` over the account API, as far as there is one.
+"""`Account` over the account API, in partitions that have it.
 
-Not every partition has it (GovCloud, the isolated ones and the European sovereign cloud do not). There the SDK makes up
-a host name that nobody answers, so what its own endpoint data says is asked first.
+GovCloud, the isolated partitions and the European sovereign cloud do not. There the SDK makes up a host name that does
+not answer, so the adapter looks into the SDK's endpoint data first.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from mypy_boto3_account import AccountClient
 
-# ListRegions: at most 50 a page (account API reference).
+# ListRegions gives at most 50 regions a page (account API reference).
 _PAGE = 50
 _UNKNOWN_REGION = frozenset({"ValidationException", "ResourceNotFoundException", "NotFoundException"})
 
@@ -32,11 +32,11 @@ def has_account_api(partition: str) -> bool:
 
 
 class AwsAccount:
-    """The account of the client's credentials.
+    """Account of the client's credentials.
 
     Args:
-        client: Of the account API.
-        custom_endpoint: It was given an endpoint (an emulator's), so there is one whatever the partition has.
+        client: Client of the account API.
+        custom_endpoint: The client has an emulator's endpoint, so the API is there in any partition.
     """
 
     def __init__(self, client: AccountClient, *, custom_endpoint: bool) -> None:
@@ -46,7 +46,7 @@ class AwsAccount:
     def regions(self) -> Sequence[ListedRegion]:
         if not self._there:
             raise OperationFailedError(
-                f"Partition {self._client.meta.partition} has no account API, so nobody lists its regions.",
+                f"Partition {self._client.meta.partition} has no account API, so its regions cannot be listed.",
                 "Name each: `metering region add <region>` builds one that is not listed.",
             )
         with translated("account.ListRegions"):

@@ -1,4 +1,4 @@
-"""`Builder`: the project's own deployment module, one process a step."""
+"""`Builder` over the project's deployment module, one process a step."""
 
 from __future__ import annotations
 
@@ -6,24 +6,23 @@ from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from metering.adapters.aws.fleet.deployment import run_deployment
+from metering.fleet.ports import RegionStacks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from metering.fleet.ports import Deployment
 
-_PARTS = ("data", "pipeline", "observability")
-
 
 class CdkBuilder:
     """Runs `python -m infra.deploy` for one stage.
 
     Args:
-        endpoint: Of an emulator; None for AWS.
+        endpoint: Endpoint of an emulator; None for AWS.
         environ: Environment of the deployment: credentials, certificates.
         settings: Fields of the stage's configuration, each as `field=value`.
-        home: The region that also gets the project which builds regions; empty where there is none.
-        say: Told of what happens, as region and message.
+        home: Region that also gets the project that builds regions; empty if none does.
+        say: Told of each resource, as region and message.
     """
 
     def __init__(
@@ -43,8 +42,8 @@ class CdkBuilder:
         self._home = home
         self._say = say
 
-    def stacks(self) -> tuple[str, ...]:
-        return tuple(f"metering-{self._stage}-{part}" for part in _PARTS)
+    def stacks(self) -> RegionStacks:
+        return RegionStacks.of(self._stage)
 
     def bootstrap(self, region: str) -> None:
         self._run(region, ["--step=bootstrap"])
@@ -58,10 +57,10 @@ class CdkBuilder:
         self._run(deployment.region, [*_overrides(deployment), *triggers, f"--bake-min={deployment.watch_min}"])
 
     def _run(self, region: str, arguments: Sequence[str]) -> Mapping[str, object]:
-        """Run one step; returns its last word.
+        """Run one step and return its last event.
 
         Raises:
-            OperationFailedError: It failed, with the reason that it gave.
+            OperationFailedError: The step failed; the reason is its own.
         """
         settings = (*self._settings, *(("rollout_project=true",) if region == self._home else ()))
         return run_deployment(

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 _DRIFT_POLL_S = 2
 _DRIFT_LIMIT_S = 300
 _FAILED = frozenset({"CREATE_FAILED", "UPDATE_FAILED", "DELETE_FAILED"})
-# What the stack itself says first in an operation; all older events are of earlier ones.
+# First status of the stack itself in an operation. All older events are of earlier operations.
 _BEGINS = frozenset({"CREATE_IN_PROGRESS", "UPDATE_IN_PROGRESS", "DELETE_IN_PROGRESS"})
-# CloudFormation says so of resources that it stopped because another one failed.
+# Word in the reason of a resource that CloudFormation stopped because another one failed.
 _CANCELLED = "cancelled"
 
 
@@ -32,7 +32,7 @@ class CloudFormationStacks:
     """Stacks of one account.
 
     Args:
-        clients_of: Clients of a region.
+        clients_of: Gives the clients of a region.
     """
 
     def __init__(self, clients_of: Callable[[str], Clients]) -> None:
@@ -44,7 +44,7 @@ class CloudFormationStacks:
             with translated("cloudformation.DescribeStacks"):
                 found = client.describe_stacks(StackName=stack)["Stacks"]
         except ClientError as error:
-            # CloudFormation has no code of its own for "does not exist".
+            # CloudFormation has no error code of its own for a missing stack.
             if error_code(error) == "ValidationError" and "does not exist" in str(error):
                 return None
             raise
@@ -67,7 +67,7 @@ class CloudFormationStacks:
             try:
                 client.update_termination_protection(EnableTerminationProtection=False, StackName=stack)
             except ClientError as error:
-                # An emulator without it protects nothing either.
+                # An emulator without this call does not protect stacks.
                 if error_code(error) not in {"InvalidAction", "UnknownOperation", "NotImplemented"}:
                     raise
         with translated("cloudformation.DeleteStack"):
@@ -80,7 +80,7 @@ class CloudFormationStacks:
                 detection = client.detect_stack_drift(StackName=stack)["StackDriftDetectionId"]
                 return _drift_of(client, detection)
         except ClientError as error:
-            # What an endpoint cannot answer is unknown, never in sync.
+            # If an endpoint cannot answer, the drift is unknown, never in sync.
             if error_code(error) in {"InvalidAction", "UnknownOperation", "NotImplemented", "InternalFailure"}:
                 return "UNKNOWN"
             raise
@@ -96,7 +96,7 @@ def _drift_of(client: CloudFormationClient, detection: str) -> str:
 
 
 def _first_failure(client: CloudFormationClient, stack: str, otherwise: str) -> str:
-    """Why the first resource failed: the reason of all that came after."""
+    """Reason of the first failed resource, which caused all later failures; `otherwise` if no event gives one."""
     with translated("cloudformation.DescribeStackEvents"):
         pages = client.get_paginator("describe_stack_events").paginate(StackName=stack)
         events = list(takewhile(_is_later, (event for page in pages for event in page["StackEvents"])))
@@ -112,6 +112,6 @@ def _first_failure(client: CloudFormationClient, stack: str, otherwise: str) -> 
 
 
 def _is_later(event: StackEventTypeDef) -> bool:
-    """Whether an event is not yet the one that the stack's last operation began with."""
+    """Whether an event is later than the first one of the stack's last operation."""
     of_stack = event.get("PhysicalResourceId") == event["StackId"]
     return not (of_stack and event.get("ResourceStatus") in _BEGINS)

@@ -1,15 +1,18 @@
-"""`DeployedRegion`: a deployed region's canary, mapping, queues, alarms and subscriptions."""
+"""`DeployedRegion` over Lambda, SQS, CloudWatch, SNS and the ledger of a region."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from metering.adapters.aws.alarms import CloudWatchAlarms
+from metering.adapters.aws.alerts import SnsAlerts
 from metering.adapters.aws.dynamodb.items import DynamoDbItemStore
 from metering.adapters.aws.errors import translated
 from metering.adapters.aws.published_settings import read_settings
 from metering.adapters.aws.queues import SqsQueue
 from metering.adapters.aws.stacks import stack_outputs
 from metering.errors import OperationFailedError
+from metering.fleet.ports import RegionStacks
 from metering.fleet.regions import ALONE_FUNCTIONS
 from metering.ledger.notes.canary_runs import CANARY_PK, CanaryRun, CanaryVerdict
 from metering.ledger.waiting_commits import waiting_commits
@@ -21,14 +24,15 @@ if TYPE_CHECKING:
 
     from metering.adapters.aws.session import Clients
     from metering.adapters.aws.stacks import RegionResources
+    from metering.operations.ports import AlarmState
     from metering.stores.items import ItemStore
 
 
 class DeployedRegions:
-    """Regions of one stage.
+    """Deployed regions of one stage.
 
     Args:
-        clients_of: Clients of a region.
+        clients_of: Gives the clients of a region.
     """
 
     def __init__(self, clients_of: Callable[[str], Clients], *, stage: str) -> None:
@@ -46,10 +50,10 @@ class DeployedRegions:
         return sum(run.verdict is CanaryVerdict.GOOD and run.settled_s >= since_s for run in runs)
 
     def firing_alarms(self, region: str) -> Sequence[str]:
-        return [name for name, _, state in self._alarms(region) if state == "ALARM"]
+        return [alarm.name for alarm in self._page_alarms(region) if alarm.state == "ALARM"]
 
     def rollback_alarms(self, region: str) -> Sequence[str]:
-        arns = {name: arn for name, arn, state in self._alarms(region) if state != "ALARM"}
+        arns = {alarm.name: alarm.arn for alarm in self._page_alarms(region) if alarm.state != "ALARM"}
         names = [alarm_name(self._stage, name) for name in ROLLBACK_ALARMS]
         return [arns[name] for name in names if name in arns]
 
@@ -89,28 +93,18 @@ class DeployedRegions:
         }
 
     def pager_subscriptions(self, region: str) -> int:
-        topic = self._resources(region).page_topic_arn
-        with translated("sns.ListSubscriptionsByTopic"):
-            pages = self._clients_of(region).sns.get_paginator("list_subscriptions_by_topic").paginate(TopicArn=topic)
-            found = [s.get("SubscriptionArn", "") for page in pages for s in page.get("Subscriptions", [])]
-        # One that nobody confirmed yet has a word instead of an ARN.
-        return sum(arn.startswith("arn:") for arn in found)
+        resources = self._resources(region)
+        topics = SnsAlerts(
+            self._clients_of(region).sns,
+            page_topic_arn=resources.page_topic_arn,
+            ticket_topic_arn=resources.ticket_topic_arn,
+        )
+        return sum(subscriber.confirmed for subscriber in topics.subscribers("page"))
 
-    def _alarms(self, region: str) -> list[tuple[str, str, str]]:
-        """Name, ARN and state of the page alarms."""
+    def _page_alarms(self, region: str) -> list[AlarmState]:
         names = {alarm_name(self._stage, spec.name) for spec in ALARMS if spec.severity == "page"}
-        with translated("cloudwatch.DescribeAlarms"):
-            pages = (
-                self._clients_of(region)
-                .cloudwatch.get_paginator("describe_alarms")
-                .paginate(AlarmNamePrefix=alarm_name(self._stage, ""), AlarmTypes=["MetricAlarm"])
-            )
-            found = [alarm for page in pages for alarm in page.get("MetricAlarms", [])]
-        return [
-            (alarm["AlarmName"], alarm["AlarmArn"], alarm.get("StateValue", ""))
-            for alarm in found
-            if alarm["AlarmName"] in names
-        ]
+        alarms = CloudWatchAlarms(self._clients_of(region).cloudwatch, stage=self._stage)
+        return [alarm for alarm in alarms.states() if alarm.name in names]
 
     def _mappings(self, region: str) -> list[tuple[str, str]]:
         name = self._function(region, "Aggregator")
@@ -122,16 +116,18 @@ class DeployedRegions:
         return [(each["UUID"], each.get("State", "")) for each in mappings]
 
     def _resource_ids(self, region: str, kind: str) -> list[str]:
-        """Physical ids of the pipeline's resources of a type."""
+        """Physical ids of the resources of a type in the pipeline stack."""
         client = self._clients_of(region).cloudformation
         with translated("cloudformation.ListStackResources"):
-            pages = client.get_paginator("list_stack_resources").paginate(StackName=f"metering-{self._stage}-pipeline")
+            pages = client.get_paginator("list_stack_resources").paginate(
+                StackName=RegionStacks.of(self._stage).pipeline
+            )
             found = [each for page in pages for each in page["StackResourceSummaries"]]
         return [each.get("PhysicalResourceId", "") for each in found if each["ResourceType"] == kind]
 
     def _function(self, region: str, name: str) -> str:
-        """Physical name of a function, by its construct's id."""
-        stack = f"metering-{self._stage}-pipeline"
+        """Physical name of a function, by the id of its construct."""
+        stack = RegionStacks.of(self._stage).pipeline
         with translated("cloudformation.DescribeStacks"):
             described = self._clients_of(region).cloudformation.describe_stacks(StackName=stack)["Stacks"][0]
         for output in described.get("Outputs", []):
@@ -149,7 +145,7 @@ class DeployedRegions:
 
 
 def _let_run(clients: Clients, function: str, *, alone: bool) -> None:
-    """Undo a concurrency of 0. CloudFormation would not: what the template says did not change."""
+    """Undo a concurrency of 0. CloudFormation would not, because the template did not change."""
     if alone:
         with translated("lambda.PutFunctionConcurrency"):
             clients.lambda_.put_function_concurrency(FunctionName=function, ReservedConcurrentExecutions=1)

@@ -1,4 +1,4 @@
-"""The project's own deployment module as a process: `python -m infra.deploy`, for one stage and region."""
+"""Runs the project's deployment module, `python -m infra.deploy`, for one stage and region."""
 
 from __future__ import annotations
 
@@ -27,31 +27,30 @@ def run_deployment(
     arguments: Sequence[str] = (),
     advice: str = "",
 ) -> Mapping[str, object]:
-    """Run it to its end; without `arguments` it deploys all stacks, and doing that again changes nothing.
+    """Run the deployment to its end. Without `arguments` it deploys all stacks; a second run changes nothing.
 
     Args:
-        stage: Stage name.
-        region: Any region.
-        endpoint: Of an emulator; None for AWS.
+        stage: Name of the stage.
+        region: Name of the region.
+        endpoint: Endpoint of an emulator; None for AWS.
         environ: Environment of the process: credentials, certificates.
         progress: Told of each phase and each resource.
         settings: Fields of the stage's configuration, each as `field=value`.
-        arguments: More of the module's options.
-        advice: What to tell people to do if it fails.
+        arguments: Further options of the module.
+        advice: Advice to people if it fails.
 
     Returns:
-        Its last word.
+        The last event that it printed.
 
     Raises:
-        OperationFailedError: It failed, with the reason that it gave; or this is no checkout of the project.
+        OperationFailedError: The deployment failed, with its own reason; or the package runs outside a checkout.
     """
     root = checkout_dir()
-    command = [sys.executable, "-m", "infra.deploy", f"--stage={stage}", f"--region={region}"]
-    if endpoint is not None:
-        command.append(f"--endpoint={endpoint}")
+    places = [f"--stage={stage}", f"--region={region}", *([f"--endpoint={endpoint}"] if endpoint is not None else [])]
+    changes = [f"--set={setting}" for setting in settings]
     last: Mapping[str, object] = {"message": "it said nothing"}
     with subprocess.Popen(  # noqa: S603 - our own interpreter and module
-        [*command, *(f"--set={setting}" for setting in settings), *arguments],
+        [sys.executable, "-m", "infra.deploy", *places, *changes, *arguments],
         cwd=root,
         env=dict(environ),
         stdin=subprocess.DEVNULL,
@@ -63,9 +62,14 @@ def run_deployment(
             last = _event(line)
             progress(last)
     if process.returncode:
-        lines = [line.strip() for line in str(last.get("message", last)).splitlines()]
-        raise OperationFailedError(" | ".join(filter(None, lines)), advice)
+        raise OperationFailedError(_reason(last), advice)
     return last
+
+
+def _reason(last: Mapping[str, object]) -> str:
+    """Message of the last event, in one line."""
+    lines = [line.strip() for line in str(last.get("message", last)).splitlines()]
+    return " | ".join(filter(None, lines))
 
 
 def _event(line: str) -> Mapping[str, object]:

@@ -1,4 +1,4 @@
-"""`Probe`: asks a region what it can do. What an endpoint cannot answer is unknown, never passed."""
+"""`Probe` over the services of a region. A check that an endpoint cannot answer is unknown, never passed."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from metering.adapters.aws.errors import error_code
 from metering.fleet.regions import ALONE_FUNCTIONS, Answered, Finding
+from metering.metric_names import NAMESPACE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class _Call(NamedTuple):
-    """A cheap read that every caller may try: any answer at all shows that the endpoint is there."""
+    """Cheap read that every caller may try. Any answer shows that the endpoint is there."""
 
     service: str
     operation: str
@@ -34,11 +35,11 @@ _CALLS = (
     _Call("lambda", "list_functions", {"MaxItems": 1}),
     _Call("events", "list_rules", {"Limit": 1}),
     _Call("logs", "describe_log_groups", {"limit": 1}),
-    _Call("cloudwatch", "list_metrics", {"Namespace": "Metering"}),
+    _Call("cloudwatch", "list_metrics", {"Namespace": NAMESPACE}),
     _Call("kms", "list_keys", {"Limit": 1}),
     _Call("ssm", "describe_parameters", {"MaxResults": 1}),
 )
-# Asked only if the stacks would use them.
+# These are asked only if the stacks would use them.
 _OPTIONAL_CALLS = {
     "AWS::Glue::": _Call("glue", "get_databases", {"MaxResults": 1}),
     "AWS::Athena::": _Call("athena", "list_work_groups", {"MaxResults": 1}),
@@ -46,7 +47,7 @@ _OPTIONAL_CALLS = {
 
 
 class _Quota(NamedTuple):
-    """A quota that the service leans on (Service Quotas codes)."""
+    """Quota that the service depends on (codes of Service Quotas)."""
 
     name: str
     service: str
@@ -54,7 +55,7 @@ class _Quota(NamedTuple):
     needed: int
 
 
-# Lambda lets nobody reserve of the last 100 (Lambda developer guide); what is reserved here is refused with less.
+# Lambda keeps the last 100 unreserved (Lambda developer guide), and refuses our reservations under a smaller quota.
 _CONCURRENCY = 100 + len(ALONE_FUNCTIONS)
 _QUOTAS = (
     _Quota("Lambda concurrent executions", "lambda", "L-B99A9384", _CONCURRENCY),
@@ -62,7 +63,7 @@ _QUOTAS = (
     _Quota("CloudFormation stacks", "cloudformation", "L-0485CB21", 10),
 )
 _TYPE_NAME = re.compile(r"[A-Z][A-Za-z0-9]+::[A-Za-z0-9]+::[A-Za-z0-9]+")
-# How an endpoint says that it does not have a call.
+# Error codes of an endpoint that does not have a call.
 _NO_SUCH_CALL = frozenset(
     {
         "InternalFailure",
@@ -80,7 +81,7 @@ _NOT_IMPLEMENTED = 501
 
 
 class RegionProbe:
-    """Probes regions of one account."""
+    """Probe of the regions of one account."""
 
     def __init__(self, clients_of: Callable[[str], Clients]) -> None:
         self._clients_of = clients_of
@@ -101,7 +102,7 @@ class RegionProbe:
 
 
 def _template(clients: Clients, types: Sequence[str]) -> Iterator[Finding]:
-    """One resource a type: ValidateTemplate's error names the types that it does not know, whatever their number."""
+    """Validate a template with one resource of each type. The error of ValidateTemplate names all unknown types."""
     skeleton = {"Resources": {f"R{n}": {"Type": name} for n, name in enumerate(types)}}
     unknown: set[str] = set()
     try:
@@ -153,7 +154,7 @@ def _endpoints(clients: Clients, types: Sequence[str]) -> Iterator[Finding]:
             if _has_no_answer(error):
                 yield Finding(check=check, answered=Answered.FAILED, detail=_first_line(error))
                 continue
-            # A refusal (no permission) is an answer: the endpoint is there.
+            # A refusal for want of a permission is an answer: the endpoint is there.
         except BotoCoreError as error:
             yield Finding(check=check, answered=Answered.FAILED, detail=_first_line(error))
             continue

@@ -1,9 +1,9 @@
 """`ObjectStore` over S3.
 
-A role that may not `s3:ListBucket` gets 403 for a missing key. That is never read as "missing": the object may well be
-there, and a batch must not be refused for want of a permission. It becomes `UnavailableError` instead, so the message
-comes back and ends in the dead-letter queue; the log names operation and key. The stacks' roles may list, so there it
-means that somebody changed a policy.
+A role that may not `s3:ListBucket` gets 403 for a missing key. The adapter never takes a 403 for "missing": the object
+may be there, and a batch must not be refused for want of a permission. It raises an `UnavailableError` instead, so the
+message comes back and ends in the dead-letter queue. The log names operation and key. The roles of the stacks may list,
+so there a 403 means that a policy was changed.
 """
 
 from __future__ import annotations
@@ -27,11 +27,12 @@ if TYPE_CHECKING:
     from botocore.awsrequest import AWSRequest
     from mypy_boto3_s3 import S3Client
 
-# Larger files go up in parts, so that memory does not grow with them. S3 asks for at least 5 MiB a part, 10,000 parts.
+# Larger files are uploaded in parts, so that memory does not grow with them. S3 takes parts of at least 5 MiB, and at
+# most 10,000 of them.
 PART_BYTES = 16 * MIB
-# Read ahead of a stream that reads little by little.
+# Bytes that a stream reads at once, although its reader asks for fewer.
 READ_AHEAD_BYTES = MIB
-# DeleteObjects: at most 1,000 keys (S3 API reference).
+# DeleteObjects takes at most 1,000 keys (S3 API reference).
 _MAX_DELETE_KEYS = 1_000
 _NOT_FOUND = 404
 _PRECONDITION_FAILED = 412
@@ -39,27 +40,27 @@ _TRANSIENT_DELETE_CODES = frozenset({"InternalError", "ServiceUnavailable", "Slo
 
 
 class _Place(TypedDict, total=False):
-    """Where a page of a listing begins."""
+    """Beginning of a page of a listing."""
 
     StartAfter: str
     ContinuationToken: str
 
 
 def put_at_once(client: S3Client) -> None:
-    """Make a client's `put_object` send its body without asking first. Doing it again changes nothing.
+    """Make `put_object` of a client send its body without asking first. A second call changes nothing.
 
-    The SDK waits for a `100 Continue` before each body: a round trip for every small object.
+    Otherwise the SDK waits for a `100 Continue` before each body, which is a round trip for every small object.
     """
     client.meta.events.register("request-created.s3.PutObject", _without_expect, unique_id="metering-put-at-once")
 
 
 def _without_expect(request: AWSRequest, **_others: object) -> None:
-    # Not one of the signed headers.
+    # The signature does not cover this header.
     del request.headers["Expect"]
 
 
 class S3ObjectStore:
-    """One bucket."""
+    """Bucket of a region."""
 
     def __init__(
         self,
@@ -117,12 +118,12 @@ class S3ObjectStore:
             size_bytes=answer["ContentLength"],
             etag=answer["ETag"],
             modified_s=int(answer["LastModified"].timestamp()),
-            # Left out for the standard class.
+            # S3 leaves it out for the standard class.
             storage_class=answer.get("StorageClass", "STANDARD"),
         )
 
     def list(self, prefix: str, *, after: str = "") -> Iterator[ObjectInfo]:
-        # By the token, never by the last key: a page may be empty and yet not the last one.
+        # The token leads to the next page, never the last key: a page may be empty and yet not the last one.
         place: _Place = {"StartAfter": after}
         while True:
             with translated("s3.ListObjectsV2"):

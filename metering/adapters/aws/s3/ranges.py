@@ -1,4 +1,4 @@
-"""A seekable stream over an S3 object: each read is a GET of a range, all of the same version of the object."""
+"""Seekable stream over an S3 object: each read is a GET of a range, and all read the same version of the object."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ _BAD_REQUEST = 400
 _FORBIDDEN = 403
 _NOT_FOUND = 404
 _PRECONDITION_FAILED = 412
-# Answered with 400, too, and of no object: the caller's credentials have run out (S3 API reference, error responses).
+# S3 gives these codes with 400, too, although no object is at fault: the caller's credentials have run out (S3 API
+# reference, error responses).
 _OF_THE_CALLER = frozenset({"ExpiredToken", "InvalidToken", "TokenRefreshRequired"})
-# What S3 says of a version: it is none, it may not be shown, it is gone, it is a deletion, it is another object.
+# Answers for a version that is malformed, forbidden, gone, a deletion marker, or of another object.
 _NO_VERSION = frozenset({400, _FORBIDDEN, _NOT_FOUND, 405, _PRECONDITION_FAILED})
 
 
@@ -39,10 +40,10 @@ class _Version(TypedDict, total=False):
 
 
 def denied(operation: str, key: str, error: ClientError) -> UnavailableError | None:
-    """What a 403 means, or None if `error` is none: perhaps the key is missing, perhaps the role lacks a permission.
+    """Error for a 403, or None if `error` is another one. The key may be missing, or the role may lack a permission.
 
-    Nobody can tell them apart from outside, so a batch is not refused for it, and it is logged by name each time: only
-    people can change a policy.
+    These look alike from outside, so a batch is not refused for a 403. Each is logged with its key, because only people
+    can change a policy.
     """
     if http_status(error) != _FORBIDDEN:
         return None
@@ -56,13 +57,13 @@ def denied(operation: str, key: str, error: ClientError) -> UnavailableError | N
 
 @contextmanager
 def reading(operation: str, key: str) -> Iterator[None]:
-    """Raise what a failed read of `key` means.
+    """Translate a failed read of `key`.
 
     Raises:
-        ObjectMissingError: There is none.
-        ObjectChangedError: It is another than the one asked for.
-        ObjectUnreadableError: 400: encrypted with a key of its sender's own, or with one that is disabled.
-        UnavailableError: 403: not allowed, or missing where the role may not list.
+        ObjectMissingError: The object does not exist.
+        ObjectChangedError: The object is not the one that was asked for.
+        ObjectUnreadableError: S3 answers 400: the object has a key of its sender's own, or a disabled key.
+        UnavailableError: S3 answers 403: the read is forbidden, or the object is missing and the role may not list.
     """
     try:
         yield
@@ -82,16 +83,16 @@ def reading(operation: str, key: str) -> Iterator[None]:
 
 
 def _quoted(etag: str) -> str:
-    # Notifications carry it without the quotes that HTTP wants.
+    # Notifications carry an ETag without the quotes that HTTP requires.
     return '"' + etag.strip('"') + '"'
 
 
 class RangedObject(Ranges):
-    """A stream over an object. Its first call is a HEAD, which fixes what is read.
+    """Stream over an object. Its first call is a HEAD, which fixes the version that it reads.
 
     Args:
         if_match: ETag that the object must have.
-        version_id: Of the version that had it. Where that cannot be read (gone, forged, not allowed), the newest is.
+        version_id: Id of the version that had this ETag. If it is gone, forged or forbidden, the newest is read.
     """
 
     def __init__(
@@ -115,7 +116,7 @@ class RangedObject(Ranges):
         except ClientError as error:
             if http_status(error) != _BAD_REQUEST:
                 raise
-            # An answer to HEAD has no body, so only a GET says whether it is the object's fault.
+            # An answer to HEAD has no body, so only a GET tells whether the object is at fault.
             self._client.get_object(Bucket=self._bucket, Key=self._key, Range="bytes=0-0")["Body"].close()
             raise UnavailableError("s3.HeadObject", f"400, and a GET is answered: {self._key}") from error
 
@@ -135,8 +136,8 @@ class RangedObject(Ranges):
 
         Raises:
             ObjectMissingError: The object was deleted meanwhile.
-            ObjectChangedError: It was replaced meanwhile.
-            UnavailableError: No answer, or less than was asked for.
+            ObjectChangedError: The object was replaced meanwhile.
+            UnavailableError: S3 does not answer, or answers with too few bytes.
         """
         view = memoryview(buffer).cast("B")
         wanted = min(len(view), self._size - self._position)

@@ -1,4 +1,4 @@
-"""Multipart uploads: a large file becomes an object whole, or not at all."""
+"""Multipart upload: a large file becomes an object as a whole, or not at all."""
 
 from __future__ import annotations
 
@@ -11,9 +11,6 @@ from metering.adapters.aws.errors import error_code, translated
 from metering.errors import MeteringError, UnavailableError
 
 if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
-
-if TYPE_CHECKING:
     from pathlib import Path
 
     from mypy_boto3_s3 import S3Client
@@ -23,16 +20,16 @@ if TYPE_CHECKING:
 def upload_parts(
     client: S3Client, bucket: str, key: str, file: Path, condition: IfNoneMatch, *, part_bytes: int
 ) -> None:
-    """Upload `file` in parts of `part_bytes`, at most 10,000; `condition` decides when they are put together.
+    """Upload `file` in at most 10,000 parts of `part_bytes`. S3 checks `condition` when it puts them together.
 
-    Parts of an upload that fails are removed; what a killed process leaves is the bucket's lifecycle rule's to abort.
+    The parts of a failed upload are removed. A lifecycle rule of the bucket aborts the upload of a killed process.
 
     Raises:
-        UnavailableError: No answer. The object may have come into being.
-        ClientError: 412, the condition failed.
+        UnavailableError: S3 does not answer. The object may exist.
+        ClientError: S3 answers 412: the condition failed.
     """
     with translated("s3.CreateMultipartUpload"):
-        # The checksum that the SDK sends with each part; unannounced, S3 would not take it at the end.
+        # The SDK sends this checksum with each part. Unless it is announced here, S3 does not take it at the end.
         upload = client.create_multipart_upload(Bucket=bucket, Key=key, ChecksumAlgorithm="CRC32")
         upload_id = upload["UploadId"]
     try:
@@ -52,7 +49,7 @@ def _upload(
             number = len(parts) + 1
             with translated("s3.UploadPart"):
                 answer = client.upload_part(Bucket=bucket, Key=key, UploadId=upload_id, PartNumber=number, Body=content)
-            # S3 checks the parts against it once more when it puts them together.
+            # S3 checks each part once more by its checksum when it puts them together.
             part: CompletedPartTypeDef = {"PartNumber": number, "ETag": answer["ETag"]}
             if "ChecksumCRC32" in answer:
                 part["ChecksumCRC32"] = answer["ChecksumCRC32"]
@@ -74,7 +71,7 @@ def _complete(
                 Bucket=bucket, Key=key, UploadId=upload_id, MultipartUpload={"Parts": parts}, **condition
             )
     except ClientError as error:
-        # The SDK tried again after a lost reply, and the first attempt had completed it.
+        # The reply of the first attempt was lost, and the upload was complete when the SDK tried again.
         if error_code(error) == "NoSuchUpload":
             raise UnavailableError("s3.CompleteMultipartUpload", f"no such upload of {key}") from error
         raise
@@ -85,11 +82,11 @@ def _abort(client: S3Client, bucket: str, key: str, upload_id: str) -> None:
         with translated("s3.AbortMultipartUpload"):
             client.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload_id)
     except (UnavailableError, ClientError):
-        # The upload's own error matters more; the bucket's lifecycle rule removes what is left.
+        # The error of the upload matters more. A lifecycle rule of the bucket removes the parts.
         return
 
 
 class IfNoneMatch(TypedDict, total=False):
-    """The condition of a PUT, or nothing."""
+    """Condition of a PUT; empty for none."""
 
     IfNoneMatch: str

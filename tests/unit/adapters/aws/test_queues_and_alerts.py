@@ -6,14 +6,15 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from botocore.stub import ANY
 
-from metering.adapters.aws.alerts import CloudWatchMetrics, SnsAlerts
-from metering.adapters.aws.emf import EmfMetrics
+from metering.adapters.aws.alarms import CloudWatchAlarms
+from metering.adapters.aws.alerts import CloudWatchGauges, SnsAlerts
+from metering.adapters.aws.caller import caller_arn
 from metering.adapters.aws.queue_facts import SqsQueueFacts
 from metering.adapters.aws.queues import SqsQueue
 from metering.adapters.aws.runtime import LambdaDeadline, SystemClock, SystemEntropy
 from metering.errors import UnavailableError
+from metering.operations.ports import AlarmState, Subscriber
 from metering.stores.queues import Redelivery
 from tests.unit.adapters.aws.stubs import client, stubbed
 
@@ -101,6 +102,44 @@ def test_an_alert_has_a_subject_that_mail_can_carry(sns: tuple[Any, Stubber]) ->
     assert json.loads(message["Message"])["batch_id"] == "b\n1"
 
 
+def test_every_page_of_a_topics_subscribers_is_read_and_unconfirmed_ones_are_told_apart(
+    sns: tuple[Any, Stubber],
+) -> None:
+    page = {"Protocol": "email", "Endpoint": "a@example.com", "SubscriptionArn": "arn:aws:sns:us-east-1:1:page:1"}
+    unconfirmed = {"Protocol": "sqs", "Endpoint": "q", "SubscriptionArn": "PendingConfirmation"}
+    sns[1].add_response(
+        "list_subscriptions_by_topic", {"Subscriptions": [page], "NextToken": "n"}, {"TopicArn": "arn:ticket"}
+    )
+    sns[1].add_response(
+        "list_subscriptions_by_topic", {"Subscriptions": [unconfirmed]}, {"TopicArn": "arn:ticket", "NextToken": "n"}
+    )
+    topics = SnsAlerts(sns[0], page_topic_arn="arn:page", ticket_topic_arn="arn:ticket")
+    assert topics.subscribers("ticket") == [
+        Subscriber(protocol="email", endpoint="a@example.com", confirmed=True),
+        Subscriber(protocol="sqs", endpoint="q", confirmed=False),
+    ]
+
+
+def test_every_page_of_a_stages_alarms_is_read(cloudwatch: tuple[Any, Stubber]) -> None:
+    asked = {"AlarmNamePrefix": "metering-prod-", "AlarmTypes": ["MetricAlarm"]}
+    for name, token in (("conflicts", "n"), ("watch-silent", None)):
+        alarm = {"AlarmName": f"metering-prod-{name}", "AlarmArn": f"arn:{name}", "StateValue": "OK"}
+        answer: dict[str, Any] = {"MetricAlarms": [alarm], **({} if token is None else {"NextToken": token})}
+        cloudwatch[1].add_response("describe_alarms", answer, dict(asked))
+        asked["NextToken"] = "n"
+    assert CloudWatchAlarms(cloudwatch[0], stage="prod").states() == [
+        AlarmState(name=f"metering-prod-{name}", arn=f"arn:{name}", state="OK")
+        for name in ("conflicts", "watch-silent")
+    ]
+
+
+def test_a_caller_is_named_by_its_arn() -> None:
+    sts, stubber = next(stubbed("sts"))
+    with stubber:
+        stubber.add_response("get_caller_identity", {"Arn": "arn:aws:iam::1:user/u"})
+        assert caller_arn(sts) == "arn:aws:iam::1:user/u"
+
+
 def test_figures_of_one_moment_go_in_one_request(cloudwatch: tuple[Any, Stubber]) -> None:
     dimensions = [{"Name": "Stage", "Value": "local"}]
     cloudwatch[1].add_response(
@@ -114,65 +153,9 @@ def test_figures_of_one_moment_go_in_one_request(cloudwatch: tuple[Any, Stubber]
             ],
         },
     )
-    metrics = CloudWatchMetrics(cloudwatch[0], namespace="Metering/Watch", dimensions={"Stage": "local"})
+    metrics = CloudWatchGauges(cloudwatch[0], namespace="Metering/Watch", dimensions={"Stage": "local"})
     metrics.publish({"DeadLetters": 0, "OpenCommits": 3})
     metrics.publish({})
-
-
-def test_a_counter_with_dimensions_is_counted_without_them_too(cloudwatch: tuple[Any, Stubber]) -> None:
-    for names in (["stage"], ["stage", "reason"]):
-        cloudwatch[1].add_response(
-            "put_metric_data",
-            {},
-            {
-                "Namespace": "Metering",
-                "MetricData": [
-                    {
-                        "MetricName": "Refused",
-                        "Dimensions": [{"Name": name, "Value": ANY} for name in names],
-                        "Value": 2,
-                        "Unit": "Count",
-                    }
-                ],
-            },
-        )
-    CloudWatchMetrics(cloudwatch[0], dimensions={"stage": "local"}).count("Refused", 2, reason="too_late")
-
-
-def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-
-
-def test_counters_of_an_invocation_are_one_line_for_each_set_of_dimensions(capsys: pytest.CaptureFixture[str]) -> None:
-    metrics = EmfMetrics(service="aggregator", stage="local")
-    metrics.count("Accepted", 3)
-    metrics.count("Accepted")
-    metrics.count("Refused", reason="too_late")
-    metrics.count("Refused", 2, reason="junk")
-    metrics.flush()
-    plain, late, junk = lines(capsys)
-    assert (plain["Accepted"], plain["Refused"]) == ([4.0], [3.0])
-    assert plain["_aws"]["CloudWatchMetrics"][0]["Namespace"] == "Metering"
-    assert sorted(plain["_aws"]["CloudWatchMetrics"][0]["Dimensions"][0]) == ["service", "stage"]
-    assert (late["Refused"], late["reason"], late["stage"]) == ([1.0], "too_late", "local")
-    assert (junk["Refused"], junk["reason"]) == ([2.0], "junk")
-
-
-def test_a_second_flush_says_nothing_twice(capsys: pytest.CaptureFixture[str]) -> None:
-    metrics = EmfMetrics(service="aggregator", stage="local")
-    metrics.count("Accepted")
-    metrics.flush()
-    metrics.flush()
-    assert len(lines(capsys)) == 1
-
-
-def test_more_counters_than_a_line_may_hold_make_several_lines(capsys: pytest.CaptureFixture[str]) -> None:
-    metrics = EmfMetrics(service="aggregator", stage="local")
-    for number in range(130):
-        metrics.count(f"Counter{number}")
-    metrics.flush()
-    found = lines(capsys)
-    assert [len(line["_aws"]["CloudWatchMetrics"][0]["Metrics"]) for line in found] == [99, 31]
 
 
 def test_the_machine_gives_time_and_names() -> None:

@@ -1,6 +1,6 @@
-"""`Metrics` of a function: counters as Embedded Metric Format on its log, no call and no charge a request.
+"""`Metrics` of a function: counters in Embedded Metric Format on its log, without a call or a charge for one.
 
-A counter with dimensions of its own is counted without them, too, so that an alarm needs to know none of them.
+A counter with dimensions of its own is also counted without them, so that an alarm need not know them.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from collections import Counter
 
 from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 
-from metering.adapters.aws.alerts import NAMESPACE
+from metering.metric_names import NAMESPACE
 
-# An EMF object holds at most 100 metrics, and Powertools writes it by itself at the hundredth.
+# An EMF object holds at most 100 metrics, and Powertools writes it unasked at the hundredth.
 _MAX_METRICS = 99
 
 _Dimensions = tuple[tuple[str, str], ...]
@@ -34,7 +34,7 @@ class EmfMetrics:
                 self._counts.setdefault(tuple(sorted(dimensions.items())), Counter())[name] += value
 
     def flush(self) -> None:
-        """Write what was counted since the last flush, one line for each set of dimensions."""
+        """Write the counters since the last flush, one line for each set of dimensions."""
         with self._lock:
             counts, self._counts = self._counts, {}
         for dimensions, counter in counts.items():

@@ -1,0 +1,22 @@
+"""Canary of a region."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from metering.operations.canary import Canary
+from metering.wiring.lake import lake_view
+
+if TYPE_CHECKING:
+    from metering.wiring.functions import FunctionParts
+
+
+def build_canary(parts: FunctionParts) -> Canary:
+    """Build the canary of a function."""
+    return Canary(
+        items=parts.items,
+        queue=parts.ingest,
+        view=lake_view(parts.items, parts.objects, shards=parts.settings.shards),
+        clock=parts.clock,
+        region=parts.region,
+    )

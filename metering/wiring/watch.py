@@ -1,0 +1,40 @@
+"""Watch of a region, and the gauges that it publishes to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from metering.adapters.aws.alerts import CloudWatchGauges
+from metering.audit.freshness import Freshness
+from metering.operations.alarms import WATCH_NAMESPACE
+from metering.operations.watch import Watch
+
+if TYPE_CHECKING:
+    from metering.wiring.functions import FunctionParts
+
+
+def build_watch(parts: FunctionParts) -> Watch:
+    """Build the watch of a function."""
+    settings = parts.settings
+    gauges = CloudWatchGauges(parts.clients.cloudwatch, dimensions={"Stage": settings.stage}, namespace=WATCH_NAMESPACE)
+    freshness = Freshness(
+        items=parts.items,
+        ingest=parts.ingest,
+        dead=parts.dead_letters,
+        queue_facts=parts.queue_facts,
+        clock=parts.clock,
+        shards=settings.shards,
+        window_s=settings.window_s,
+    )
+    return Watch(
+        items=parts.items,
+        ingest=parts.ingest,
+        dead=parts.dead_letters,
+        queue_facts=parts.queue_facts,
+        gauges=gauges,
+        clock=parts.clock,
+        freshness=freshness,
+        shards=settings.shards,
+        window_s=settings.window_s,
+        marker_life_s=settings.marker_life_s,
+    )

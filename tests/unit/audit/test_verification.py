@@ -1,0 +1,55 @@
+"""Parts of a verification, and verifications of several regions, add up without loss."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+from metering.audit.verify.verification import MAX_DIFFERENCES, Difference, Verification, sum_verifications
+from metering.fleet.merge import merged
+from metering.usage.totals import ZERO, Total
+
+DIFFERENCE = Difference(between="markers/rows", hour_s=3_600, batch_id="a", expected=Total(2, 1), found=ZERO)
+FULL = Verification(
+    stable=False,
+    sent=1,
+    accepted=2,
+    duplicate=3,
+    conflict=4,
+    rejected=5,
+    in_flight=6,
+    dead=7,
+    lost=("a",),
+    doubled=("b",),
+    unexpected=(("c", "wrong"),),
+    differences=(DIFFERENCE,),
+    unstable=(7_200,),
+    keys=8,
+    metered=Total(9, 1),
+    promised=Total(10, 2),
+    proven=Total(11, 3),
+)
+
+
+def test_a_sum_with_nothing_is_the_same_so_no_field_is_forgotten() -> None:
+    assert all(getattr(FULL, field.name) != field.default for field in fields(Verification))
+    assert sum_verifications([Verification(), FULL]) == sum_verifications([FULL, Verification()]) == FULL
+
+
+def test_counts_and_names_add_up_and_unstable_hours_are_named_once_in_order() -> None:
+    other = Verification(accepted=3, lost=("z", "a"), unstable=(3_600, 7_200), metered=Total(2**63, 5))
+    total = sum_verifications([FULL, other])
+    assert (total.accepted, total.lost, total.unstable) == (5, ("a", "z", "a"), (3_600, 7_200))
+    assert total.metered == Total(2**63 + 9, 6)
+    assert not total.stable
+
+
+def test_of_very_many_differences_the_first_are_kept() -> None:
+    many = Verification(differences=(DIFFERENCE,) * (MAX_DIFFERENCES - 1))
+    last = Verification(differences=(DIFFERENCE, *many.differences))
+    assert sum_verifications([many, last]).differences == (DIFFERENCE,) * MAX_DIFFERENCES
+
+
+def test_a_batch_id_in_two_regions_is_unexpected_and_the_proof_fails() -> None:
+    total = merged([Verification(accepted=1), Verification(accepted=1)], {"b-1": ("us-east-1", "eu-west-1")})
+    assert total.unexpected == (("b-1", "is in more than one region: us-east-1, eu-west-1"),)
+    assert (total.accepted, total.stable, total.passed) == (2, True, False)
