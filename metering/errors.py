@@ -13,6 +13,7 @@
     ├── BatchRefusedError           a whole batch is refused; carries every problem found
     ├── LedgerCorruptError          the ledger or an object contradicts the protocol: stop and alarm
     ├── SettingsError               settings do not fit together; carries every problem found
+    ├── InvalidParametersError      a report is asked for what does not exist; every problem found   reports.parameters
     ├── PeriodNotClosableError      a month cannot be closed now                              usecases.period
     └── OperationFailedError        an operation of people was refused or failed; says why, and what to do
         ├── ManifestError           a file that is no manifest                                usecases.manifest

@@ -23,17 +23,19 @@ from typing import Annotated, Concatenate, NoReturn, ParamSpec, cast
 from urllib.parse import urlsplit
 
 import typer
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import Progress, ProgressColumn
 from rich.text import Text
 
 from metering.adapters.aws.errors import refusals_explained
 from metering.cli.connecting import connect
 from metering.cli.endings import drop, machine_troubles_explained
-from metering.cli.failures import WrongUsageError
-from metering.cli.output import Answer, Format, write_answer
-from metering.cli.safety import printable
+from metering.cli.failures import WrongUsageError, wrong_options
+from metering.cli.output import Format, write_answer
 from metering.errors import MeteringError, OperationFailedError, UnavailableError
+from metering.reports.answer import Answer
+from metering.reports.parameters import InvalidParametersError
+from metering.reports.safe_text import printable
 from metering.wiring.connection import RegionConnection
 
 P = ParamSpec("P")
@@ -94,7 +96,7 @@ root_places: ContextVar[Mapping[str, str | None]] = ContextVar("root_places")
 messages = Console(stderr=True)
 
 
-def shown(*columns: ProgressColumn) -> Progress:
+def progress(*columns: ProgressColumn) -> Progress:
     """Progress on stderr that leaves nothing behind; silent where nobody watches, as in a file or a pipe."""
     return Progress(*columns, console=messages, transient=True, disable=not messages.is_terminal)
 
@@ -164,9 +166,9 @@ class Session:
         """
         return self._connection
 
-    def write(self, answer: Answer) -> None:
-        """Print the answer as `--format` and `--output` say."""
-        write_answer(answer, self.form, self.output)
+    def write(self, answer: Answer, *, chart: RenderableType | None = None) -> None:
+        """Print the answer as `--format` and `--output` say; a chart goes below its table."""
+        write_answer(answer, self.form, self.output, chart=chart)
 
 
 def _checked_endpoint(endpoint: str | None) -> str | None:
@@ -261,6 +263,8 @@ def _guarded(
             function(_session(places), *args, **options)
             # A full disk behind stdout shows here, and not after the exit code is decided.
             sys.stdout.flush()
+    except InvalidParametersError as error:
+        fail(wrong_options(error), code=2)
     except WrongUsageError as error:
         fail(error, code=2)
     except MeteringError as error:

@@ -8,9 +8,9 @@ import typer
 from metering.adapters.aws.errors import translated
 from metering.cli.command import Session, command
 from metering.cli.failures import CommandFailedError, WrongUsageError
-from metering.cli.output import Answer, Cell, Column
 from metering.hours import rfc3339
 from metering.operations.alarms import ALARMS, alarm_name
+from metering.reports.answer import Answer, Cell, Column
 
 alerts = typer.Typer(help="Alerts: the topics, their subscribers, and the alarms.", no_args_is_help=True)
 

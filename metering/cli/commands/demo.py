@@ -22,20 +22,24 @@ from metering.cli.command import Session, command, say
 from metering.cli.commands.lake import NoDeadline, compaction_answer, lake_jobs, query_answer, reconciliation_answer
 from metering.cli.commands.local import start_local, stop_leftovers
 from metering.cli.commands.replay import Traffic, given_traffic, send_traffic, synthetic_traffic
-from metering.cli.commands.report import bars, freshness, usage_answer
+from metering.cli.commands.report import freshness
 from metering.cli.commands.storage import storage_answer
 from metering.cli.commands.verify import explain, make_verifier, wait_until_settled
 from metering.cli.connecting import connect
 from metering.cli.failures import CommandFailedError
 from metering.cli.output import Format, write_answer
+from metering.cli.table import bars
 from metering.lake.parquet.batch_sizes import JsonBatchSizer
 from metering.lake.view import LakeView
 from metering.operations.storage import StorageReporter
 from metering.operations.storage_prices import StoragePrices
 from metering.replay.given import SAMPLE, read_records
 from metering.replay.scenarios import SCENARIOS
+from metering.reports.query import UsageQuery
 from metering.reports.sql.ahead import in_thread
-from metering.reports.usage_table import UsageQuery, UsageTable, grouped
+from metering.reports.usage_answer import usage_answer
+from metering.reports.usage_rows import grouped
+from metering.reports.usage_table import UsageTable
 from metering.units import DAY_S, HOUR_S, MINUTE_S
 from metering.wiring.connection import RegionConnection
 

@@ -7,9 +7,9 @@ import typer
 from metering.cli.command import Session, command, say
 from metering.cli.dead_letter_reader import ANSWER_S, LOOK_S, DeadLetterReader, dead_letters, reader_command
 from metering.cli.failures import CommandFailedError, WrongUsageError
-from metering.cli.output import Answer, Cell, Column
 from metering.hours import rfc3339
 from metering.operations.dead_letters import DeadLetter
+from metering.reports.answer import Answer, Cell, Column
 
 dlq = typer.Typer(
     help="Dead letters: batches that failed five times. Nothing of them is metered until they are redriven.",

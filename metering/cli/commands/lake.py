@@ -13,11 +13,12 @@ from metering.adapters.memory.metrics import MemoryMetrics
 from metering.audit.reconcile.hour_check import HourCheck, describe
 from metering.audit.reconcile.reconciler import Reconciliation
 from metering.cli.command import Session, command, say
+from metering.cli.durations import parse_duration
 from metering.cli.failures import WrongUsageError
-from metering.cli.output import Answer, Cell, Column
-from metering.cli.times import parse_duration, parse_range
 from metering.hours import rfc3339
 from metering.lake.compactor import CompactionResult
+from metering.reports.answer import Answer, Cell, Column
+from metering.reports.time_range import time_range
 from metering.units import DAY_S
 from metering.wiring.connection import RegionConnection
 from metering.wiring.jobs import LakeJobs
@@ -105,7 +106,8 @@ def reconcile(
     end: Annotated[str | None, TO_OPTION] = None,
 ) -> None:
     """Compare markers, usage, and lake with staging, hour by hour, in rows and bytes; exit 0 only if all are equal."""
-    from_s, to_s = parse_range(start, end, default_s=(0, int(time.time()) + DAY_S), whole_hours=True)
+    now_s = int(time.time())
+    from_s, to_s = time_range(start, end, default_s=(0, now_s + DAY_S), now_s=now_s, whole_hours=True)
     jobs = lake_jobs(session.region())
     result = jobs.reconciler.run(from_s=from_s, to_s=to_s, deep=deep)
     if start is None and end is None:
@@ -183,7 +185,8 @@ def query(
     timeout_s = parse_duration(timeout, "--timeout")
     if timeout_s == 0:
         raise WrongUsageError("--timeout 0: a query needs some time.", "Write it as 90s, 10m or 1h.")
-    from_s, to_s = parse_range(start, end, default_s=(0, int(time.time()) + DAY_S))
+    now_s = int(time.time())
+    from_s, to_s = time_range(start, end, default_s=(0, now_s + DAY_S), now_s=now_s)
     session.write(query_answer(session.region(), sql, from_s=from_s, to_s=to_s, timeout_s=timeout_s))
 
 

@@ -13,10 +13,10 @@ from metering.adapters.aws.fleet.deployed_regions import DeployedRegions
 from metering.adapters.aws.fleet.deployment import run_deployment
 from metering.adapters.emulator import ministack as emulator
 from metering.adapters.emulator.state import LocalState, forget_state, is_running, load_state, save_state
-from metering.cli.command import Session, command, say, shown
+from metering.cli.command import Session, command, progress, say
 from metering.cli.connecting import connect
 from metering.cli.failures import CommandFailedError, WrongUsageError
-from metering.cli.output import Answer, Column
+from metering.reports.answer import Answer, Column
 
 local = typer.Typer(
     help="The whole service on this machine: an embedded AWS emulator with the stacks deployed, on 127.0.0.1.",
@@ -137,7 +137,7 @@ def stop_leftovers(name: str = "emulator") -> None:
 
 
 def _deploy(state: LocalState, overrides: list[str] | tuple[str, ...], step: "Step") -> None:
-    def progress(event: Mapping[str, object]) -> None:
+    def tell(event: Mapping[str, object]) -> None:
         if event.get("event") == "phase":
             step(f"deploying: {event.get('phase')}")
         elif event.get("event") == "resource":
@@ -148,7 +148,7 @@ def _deploy(state: LocalState, overrides: list[str] | tuple[str, ...], step: "St
         region=state.region,
         endpoint=state.endpoint,
         environ={**os.environ, **emulator.client_environment(state.endpoint, None, region=state.region)},
-        progress=progress,
+        progress=tell,
         settings=overrides,
     )
 
@@ -156,19 +156,19 @@ def _deploy(state: LocalState, overrides: list[str] | tuple[str, ...], step: "St
 class Step:
     """Says what is being done now, in one line that is redrawn."""
 
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._task = progress.add_task("", total=None)
+    def __init__(self, bar: Progress) -> None:
+        self._bar = bar
+        self._task = bar.add_task("", total=None)
 
     def __call__(self, text: str) -> None:
-        self._progress.update(self._task, description=text)
+        self._bar.update(self._task, description=text)
 
 
 @contextmanager
 def _steps() -> Iterator[Step]:
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=20), TimeElapsedColumn())
-    with shown(*columns) as progress:
-        yield Step(progress)
+    with progress(*columns) as bar:
+        yield Step(bar)
 
 
 def _is_anybody_paged(state: LocalState) -> bool:

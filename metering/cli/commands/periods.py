@@ -9,13 +9,13 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 
 from metering.audit.rebuild import RebuildStep
-from metering.cli.command import Session, command, say, shown
+from metering.cli.command import Session, command, progress, say
 from metering.cli.commands.lake import FROM_OPTION, TO_OPTION, NoDeadline, counts_answer, lake_jobs
 from metering.cli.failures import CommandFailedError, WrongUsageError
-from metering.cli.output import Answer, Column
-from metering.cli.times import parse_range
 from metering.hours import hour_label, month_bounds_s, month_of
 from metering.ledger.closed_months import ClosedMonth
+from metering.reports.answer import Answer, Column
+from metering.reports.time_range import time_range
 from metering.units import DAY_S, billed_gb
 
 period = typer.Typer(help="Billing months: close for good, show, verify.", no_args_is_help=True)
@@ -90,7 +90,8 @@ def rebuild_usage(
 
     Hour by hour: cut off, it has done no harm, and run again it does the rest. Closed months are never changed.
     """
-    from_s, to_s = parse_range(start, end, default_s=(0, int(time.time()) + DAY_S), whole_hours=True)
+    now_s = int(time.time())
+    from_s, to_s = time_range(start, end, default_s=(0, now_s + DAY_S), now_s=now_s, whole_hours=True)
     jobs = lake_jobs(session.region())
     with _hours() as tell:
         result = jobs.rebuilder.usage(from_s=from_s, to_s=to_s, tell=tell)
@@ -122,12 +123,12 @@ def rebuild_usage(
 def _hours() -> Iterator[Callable[[RebuildStep], None]]:
     """Hours done, of how many, on stderr."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with shown(*columns) as progress:
-        task = progress.add_task("reading the usage table", total=None)
+    with progress(*columns) as bar:
+        task = bar.add_task("reading the usage table", total=None)
 
         def tell(step: RebuildStep) -> None:
             text = f"{step.doing} {hour_label(step.hour_s)}"
-            progress.update(task, description=text, completed=step.done, total=step.hours)
+            bar.update(task, description=text, completed=step.done, total=step.hours)
 
         yield tell
 

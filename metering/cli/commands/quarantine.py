@@ -1,6 +1,7 @@
 """`metering quarantine`: what was refused and why, and sending it again."""
 
 import json
+import time
 from itertools import islice
 from typing import Annotated
 
@@ -9,11 +10,11 @@ import typer
 from metering.adapters.aws.runtime import SystemClock
 from metering.cli.command import Session, command, say
 from metering.cli.failures import CommandFailedError, WrongUsageError
-from metering.cli.output import Answer, Cell, Column, Json
-from metering.cli.times import parse_range
 from metering.errors import OperationFailedError
 from metering.hours import rfc3339
 from metering.quarantine.entries import Entry, QuarantineEntries, Retry
+from metering.reports.answer import Answer, Cell, Column, Json
+from metering.reports.time_range import time_range
 
 quarantine = typer.Typer(
     help="Quarantine: batches and records that were refused, with every reason. Nothing in it is metered.",
@@ -53,7 +54,7 @@ def list_(
     """List what was refused: whole batches, records of accepted batches, and conflicts."""
     if kind not in {None, "records", "refused", "conflict"}:
         raise WrongUsageError(f"--kind {kind}: not one of records, refused, conflict.")
-    from_s, to_s = parse_range(start, end, default_s=(0, _FAR_S))
+    from_s, to_s = time_range(start, end, default_s=(0, _FAR_S), now_s=int(time.time()))
     found = (
         entry
         for entry in _entries(session).entries(from_s=from_s, to_s=to_s)
@@ -102,7 +103,7 @@ def retry(
     if name is not None:
         chosen = list(tool.find(name))
     else:
-        from_s, to_s = parse_range(start, end, default_s=(0, _FAR_S))
+        from_s, to_s = time_range(start, end, default_s=(0, _FAR_S), now_s=int(time.time()))
         chosen = [e for e in tool.entries(from_s=from_s, to_s=to_s) if reason in e.reasons and not e.retried_as]
     done: list[Retry] = []
     failed: list[OperationFailedError] = []

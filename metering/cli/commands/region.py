@@ -7,10 +7,10 @@ import typer
 from metering.cli.command import Session, command, say
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.fleet_tools import FleetTools
-from metering.cli.output import Answer, Cell, Column
 from metering.errors import SettingsError
 from metering.fleet.regions import Answered, Phase, RegionState
 from metering.hours import rfc3339
+from metering.reports.answer import Answer, Cell, Column
 from metering.usage.locations import is_region
 
 region = typer.Typer(

@@ -12,15 +12,15 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from metering.audit.verify.manifest import ManifestHeader, SentBatch, header_line
-from metering.cli.command import Session, command, shown
+from metering.cli.command import Session, command, progress
 from metering.cli.failures import WrongUsageError
-from metering.cli.output import Answer, Column
 from metering.cli.sent_log import SentLog, manifest_file
 from metering.hours import hour_of
 from metering.replay.given import read_records
 from metering.replay.scenarios import SCENARIOS, Scenario
 from metering.replay.sender import Sender
 from metering.replay.synthesis import Shipment, Synthesis, run_name
+from metering.reports.answer import Answer, Column
 from metering.units import HOUR_S
 from metering.wiring.connection import RegionConnection
 
@@ -154,12 +154,12 @@ def send_traffic(
 
 
 class _Advance:
-    def __init__(self, progress: Progress, total: int) -> None:
-        self._progress = progress
-        self._task = progress.add_task("sending", total=total)
+    def __init__(self, bar: Progress, total: int) -> None:
+        self._bar = bar
+        self._task = bar.add_task("sending", total=total)
 
     def __call__(self, number: int) -> None:
-        self._progress.advance(self._task, number)
+        self._bar.advance(self._task, number)
 
 
 @contextmanager
@@ -171,8 +171,8 @@ def _sending(total: int) -> Iterator[_Advance]:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with shown(*columns) as progress:
-        yield _Advance(progress, total)
+    with progress(*columns) as bar:
+        yield _Advance(bar, total)
 
 
 def _only_one_kind(scenario: str | None) -> None:

@@ -8,12 +8,12 @@ import typer
 from metering.adapters.aws.runtime import SystemClock
 from metering.cli.command import Session, command, say
 from metering.cli.commands.lake import lake_jobs
+from metering.cli.durations import parse_duration
 from metering.cli.failures import CommandFailedError, WrongUsageError
-from metering.cli.output import Answer, Cell, Column, Json
-from metering.cli.times import parse_duration
 from metering.hours import rfc3339
 from metering.ledger.notes.reconciliation import RECONCILIATION_KEY, Reconciliation
 from metering.ledger.notes.sources import SILENCE_S, Ruling, RulingKind, SourceState
+from metering.reports.answer import Answer, Cell, Column, Json
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S
 from metering.wiring.jobs import LakeJobs

@@ -6,9 +6,9 @@ import typer
 
 from metering.cli.command import Session, command
 from metering.cli.commands.lake import lake_jobs
-from metering.cli.output import Answer, Cell, Column
 from metering.operations.storage import Alternative, StorageReport, StorageReporter
 from metering.operations.storage_prices import StoragePrices
+from metering.reports.answer import Answer, Cell, Column
 from metering.wiring.connection import RegionConnection
 
 storage = typer.Typer(help="What the bucket holds and costs.", no_args_is_help=True)

@@ -15,14 +15,15 @@ from metering.audit.verify.manifest import ManifestHeader, read_header, read_sen
 from metering.audit.verify.verification import Difference, Verification
 from metering.audit.verify.verifier import Verifier
 from metering.cli.all_regions import asks_for_all, connections
-from metering.cli.command import Session, command, say, shown
+from metering.cli.command import Session, command, progress, say
+from metering.cli.durations import parse_duration
 from metering.cli.failures import WrongUsageError
-from metering.cli.output import Answer, Cell, Column, Json
-from metering.cli.times import parse_duration, parse_range
 from metering.fleet.merge import in_several, merged
 from metering.hours import rfc3339
 from metering.lake.parquet.reader import ParquetLakeReader
 from metering.lake.view import LakeView
+from metering.reports.answer import Answer, Cell, Column, Json
+from metering.reports.time_range import time_range
 from metering.stores.queues import QueueDepth
 from metering.units import DAY_S
 from metering.wiring.connection import RegionConnection
@@ -60,7 +61,8 @@ def verify(
     Every batch has one verdict (I1); markers, usage table and visible rows say the same, by hour and key, and with a
     manifest also what its sender says was in each batch (I2).
     """
-    from_s, to_s = parse_range(start, end, default_s=(0, int(time.time()) + DAY_S), whole_hours=True)
+    now_s = int(time.time())
+    from_s, to_s = time_range(start, end, default_s=(0, now_s + DAY_S), now_s=now_s, whole_hours=True)
     wait_s = parse_duration(wait, "--wait") if wait else 0
     if asks_for_all(session):
         result = _verify_all(connections(session), manifest or [], wait_s, (from_s, to_s))
@@ -256,17 +258,17 @@ def _read_manifests(paths: Sequence[Path]) -> SentBatches:
 
 
 class _Tell:
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._task = progress.add_task("waiting", total=None)
+    def __init__(self, bar: Progress) -> None:
+        self._bar = bar
+        self._task = bar.add_task("waiting", total=None)
 
     def __call__(self, depth: QueueDepth) -> None:
         text = f"waiting: {depth.visible + depth.delayed} in the queue, {depth.in_flight} being worked on"
-        self._progress.update(self._task, description=text)
+        self._bar.update(self._task, description=text)
 
 
 @contextmanager
 def _waiting() -> Iterator[_Tell]:
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with shown(*columns) as progress:
-        yield _Tell(progress)
+    with progress(*columns) as bar:
+        yield _Tell(bar)

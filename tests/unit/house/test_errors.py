@@ -23,6 +23,7 @@ from metering.fleet.regions import Answered, Finding, RegionState
 from metering.fleet.steps import PreflightFailedError
 from metering.replay.given import InputError
 from metering.replay.sender import SendingFailedError
+from metering.reports.parameters import InvalidParametersError, ParameterProblem
 from metering.reports.sql.ahead import StoppedError
 from metering.reports.sql.query import QueryError, QueryStoppedError
 
@@ -46,6 +47,7 @@ EXAMPLES: list[MeteringError] = [
     errors.LedgerCorruptError("two verdicts"),
     errors.SettingsError(["window_s is wrong"]),
     errors.OperationFailedError("It failed.", "Run it again."),
+    InvalidParametersError([ParameterProblem(parameter="from", value="now", problem="is not a time.")]),
     PeriodNotClosableError("2026-11", "too early"),
     ManifestError("line 1 is not JSON"),
     PreflightFailedError("ap-southeast-9", _STATE, [_MISSING]),
