@@ -21,7 +21,7 @@ from metering.cli.commands.report import freshness, report_source
 from metering.cli.connecting import connect
 from metering.commit.write_ahead import usage_deltas
 from metering.hours import month_bounds_s
-from metering.reports.query import parse_usage_query
+from metering.reports.query import UsageParameters
 from metering.reports.source import report_rows
 from metering.reports.usage_answer import usage_answer
 from metering.units import HOUR_S
@@ -85,7 +85,7 @@ def fill(region: RegionConnection) -> Counter[str]:
 def ours(region: RegionConnection) -> Counter[str]:
     """What `metering report usage --account … --from 2026-11` does once it runs."""
     now_s = int(time.time())
-    query = parse_usage_query(now_s=now_s, accounts=[_ACCOUNT], start=_MONTH)
+    query = UsageParameters(accounts=[_ACCOUNT], start=_MONTH).query(now_s=now_s)
     complete_s = freshness(region).complete_through_s()
     rows = report_rows([report_source(region)], query, now_s=now_s)
     answer = usage_answer(query, rows, as_of_s=now_s, complete_s=complete_s)

@@ -87,72 +87,75 @@ class UsageQuery:
         return months_between(self.from_s, self.booked_before_s(now_s=now_s))
 
 
-def parse_usage_query(
-    *,
-    now_s: int,
-    start: str | None = None,
-    end: str | None = None,
-    group_by: str | None = None,
-    detail: str | None = None,
-    accounts: Sequence[str] = (),
-    services: Sequence[str] = (),
-    usage_types: Sequence[str] = (),
-    with_corrections: bool = False,
-) -> UsageQuery:
-    """The query that texts ask for, as they stand on a command line or in a URL. Each may list several with commas.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageParameters:
+    """The texts of a question about usage, as they stand on a command line or in a URL.
 
-    Args:
-        now_s: The time now. The default range is this month, up to the end of this hour.
-        start: Parameter `from`; see `time_range`.
-        end: Parameter `to`.
-        group_by: Names of group columns; the usage type by default.
-        detail: Names of columns that only the lake has.
-        accounts: Parameter `account`: account ids.
-        services: Parameter `service`.
-        usage_types: Parameter `usage_type`.
+    Attributes:
+        start, end: Parameters `from` and `to`; see `time_range`. Default: this month, up to the end of this hour.
+        group_by: Names of group columns with commas between them; the usage type by default.
+        detail: Names of columns that only the lake has, with commas between them.
+        accounts, services, usage_types: Parameters `account`, `service` and `usage_type`; each text may be a list.
         with_corrections: Also count later corrections, and tell them apart by the column `corrects`.
-
-    Raises:
-        InvalidParametersError: A column, time or account does not exist, or the range cuts an hour of which only
-            totals are kept. Carries every problem found.
     """
-    columns, details = _names(group_by or "usage_type"), _names(detail or "")
-    problems = [
-        *_column_problems("group_by", columns, GROUP_COLUMNS),
-        *_column_problems("detail", details, DETAIL_COLUMNS),
-        *_account_problems(_values(accounts)),
-    ]
-    if not columns:
-        problems.append(
-            ParameterProblem(
-                parameter="group_by", value=group_by or "", problem="names no column.", advice=_listed(GROUP_COLUMNS)
+
+    start: str | None = None
+    end: str | None = None
+    group_by: str | None = None
+    detail: str | None = None
+    accounts: Sequence[str] = ()
+    services: Sequence[str] = ()
+    usage_types: Sequence[str] = ()
+    with_corrections: bool = False
+
+    def query(self, *, now_s: int) -> UsageQuery:
+        """The query that the texts ask for at `now_s`.
+
+        Raises:
+            InvalidParametersError: A column, time or account does not exist, or the range cuts an hour of which only
+                totals are kept. Carries every problem found.
+        """
+        columns, details = _names(self.group_by or "usage_type"), _names(self.detail or "")
+        problems = self._problems(columns, details)
+        try:
+            from_s, to_s = time_range(
+                self.start,
+                self.end,
+                default_s=(month_bounds_s(month_of(now_s))[0], hour_of(now_s) + HOUR_S),
+                now_s=now_s,
+                # Rows know when they start; a correction only knows the hour that it corrects.
+                whole_hours=not details or self.with_corrections,
             )
+        except InvalidParametersError as error:
+            raise InvalidParametersError([*problems, *error.problems]) from error
+        if problems:
+            raise InvalidParametersError(problems)
+        if self.with_corrections and "corrects" not in columns:
+            columns = (*columns, "corrects")
+        return UsageQuery(
+            from_s=from_s,
+            to_s=to_s,
+            group_by=cast("tuple[GroupColumn, ...]", columns),
+            details=cast("tuple[DetailColumn, ...]", details),
+            accounts=_values(self.accounts),
+            services=_values(self.services),
+            usage_types=_values(self.usage_types),
+            with_corrections=self.with_corrections,
         )
-    try:
-        from_s, to_s = time_range(
-            start,
-            end,
-            default_s=(month_bounds_s(month_of(now_s))[0], hour_of(now_s) + HOUR_S),
-            now_s=now_s,
-            # Rows know when they start; a correction only knows the hour that it corrects.
-            whole_hours=not details or with_corrections,
-        )
-    except InvalidParametersError as error:
-        raise InvalidParametersError([*problems, *error.problems]) from error
-    if problems:
-        raise InvalidParametersError(problems)
-    if with_corrections and "corrects" not in columns:
-        columns = (*columns, "corrects")
-    return UsageQuery(
-        from_s=from_s,
-        to_s=to_s,
-        group_by=cast("tuple[GroupColumn, ...]", columns),
-        details=cast("tuple[DetailColumn, ...]", details),
-        accounts=_values(accounts),
-        services=_values(services),
-        usage_types=_values(usage_types),
-        with_corrections=with_corrections,
-    )
+
+    def _problems(self, columns: Sequence[str], details: Sequence[str]) -> list[ParameterProblem]:
+        problems = [
+            *_column_problems("group_by", columns, GROUP_COLUMNS),
+            *_column_problems("detail", details, DETAIL_COLUMNS),
+            *_account_problems(_values(self.accounts)),
+        ]
+        if not columns:
+            given = self.group_by or ""
+            advice = _listed(GROUP_COLUMNS)
+            problems.append(
+                ParameterProblem(parameter="group_by", value=given, problem="names no column.", advice=advice)
+            )
+        return problems
 
 
 def months_between(from_s: int, to_s: int) -> Iterator[str]:

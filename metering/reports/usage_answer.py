@@ -11,7 +11,7 @@ from metering.units import billed_gb
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from metering.reports.answer import Json
+    from metering.reports.answer import Cell, Json
     from metering.reports.query import UsageQuery
     from metering.reports.usage_rows import UsageRow
 
@@ -32,7 +32,7 @@ def usage_answer(
         rows: Its rows, sorted.
         as_of_s: When it was asked.
         complete_s: Time up to which everything that was sent is counted.
-        regions: Names of the regions that were merged; empty for a report on one region.
+        regions: The regions that were merged; empty for a report on one region.
         left_out: Parts of the service that regions run without, by region.
     """
     through_s = min(complete_s, as_of_s)
@@ -44,30 +44,31 @@ def usage_answer(
     }
     if regions:
         meta |= {"regions": list(regions), "left_out": {name: list(parts) for name, parts in left_out.items()}}
-    total_bytes = sum(row.total.bytes for row in rows)
-    records = sum(row.total.records for row in rows)
     return Answer(
-        columns=(
-            *(Column(name=name, kind="time" if name == "hour" else "text") for name in query.columns),
-            Column(name="bytes", kind="bytes"),
-            Column(name="records", kind="integer"),
-        ),
-        rows=[
-            {
-                **dict(zip(query.columns, row.values, strict=True)),
-                "bytes": row.total.bytes,
-                "records": row.total.records,
-            }
-            for row in rows
-        ],
+        columns=_columns(query),
+        rows=[_row(query, row) for row in rows],
         meta=meta,
         title=f"Usage from {rfc3339(query.from_s)} to {rfc3339(query.to_s)}",
         footer=(
-            f"Total: {total_bytes:,} bytes = {billed_gb(total_bytes):,.3f} GB (2^30 bytes) in {records:,} records.",
+            _total_line(rows),
             f"As of {rfc3339(as_of_s)}, complete through {rfc3339(through_s)}.",
             *(f"{region} runs without {', '.join(parts)}." for region, parts in left_out.items()),
         ),
     )
+
+
+def _columns(query: UsageQuery) -> tuple[Column, ...]:
+    names = (Column(name=name, kind="time" if name == "hour" else "text") for name in query.columns)
+    return (*names, Column(name="bytes", kind="bytes"), Column(name="records", kind="integer"))
+
+
+def _row(query: UsageQuery, row: UsageRow) -> dict[str, Cell]:
+    return {**dict(zip(query.columns, row.values, strict=True)), "bytes": row.total.bytes, "records": row.total.records}
+
+
+def _total_line(rows: Sequence[UsageRow]) -> str:
+    size, records = sum(row.total.bytes for row in rows), sum(row.total.records for row in rows)
+    return f"Total: {size:,} bytes = {billed_gb(size):,.3f} GB (2^30 bytes) in {records:,} records."
 
 
 def _query_document(query: UsageQuery) -> dict[str, Json]:

@@ -13,7 +13,7 @@ from metering.cli.table import bars
 from metering.hours import rfc3339
 from metering.lake.parquet.reader import ParquetLakeReader
 from metering.lake.view import LakeView
-from metering.reports.query import DETAIL_COLUMNS, GROUP_COLUMNS, parse_usage_query
+from metering.reports.query import DETAIL_COLUMNS, GROUP_COLUMNS, UsageParameters
 from metering.reports.source import ReportSource, report_rows
 from metering.reports.usage_answer import usage_answer
 from metering.wiring.connection import RegionConnection
@@ -84,10 +84,11 @@ def usage(
     second is allowed.
     """
     now_s = int(time.time())
-    query = parse_usage_query(
-        now_s=now_s, start=start, end=end, group_by=group_by, detail=detail, accounts=account or (),
-        services=service or (), usage_types=usage_type or (), with_corrections=with_corrections,
+    asked = UsageParameters(
+        start=start, end=end, group_by=group_by, detail=detail, accounts=account or (), services=service or (),
+        usage_types=usage_type or (), with_corrections=with_corrections,
     )  # fmt: skip
+    query = asked.query(now_s=now_s)
     regions = connections(session)
     complete_s = min(freshness(region).complete_through_s() for region in regions)
     rows = report_rows([report_source(region) for region in regions], query, now_s=now_s)

@@ -6,9 +6,9 @@ import typer
 
 from metering.cli.command import Session, command
 from metering.cli.commands.lake import lake_jobs
-from metering.operations.storage import Alternative, StorageReport, StorageReporter
+from metering.operations.storage import Alternative, PrefixStorage, StorageReport, StorageReporter
 from metering.operations.storage_prices import StoragePrices
-from metering.reports.answer import Answer, Cell, Column
+from metering.reports.answer import Answer, Cell, Column, Json
 from metering.wiring.connection import RegionConnection
 
 storage = typer.Typer(help="What the bucket holds and costs.", no_args_is_help=True)
@@ -37,41 +37,6 @@ def measure_storage(region: RegionConnection) -> StorageReport:
 
 def storage_answer(report: StorageReport) -> Answer:
     """Both sides of the comparison, with the prices they are computed with."""
-    rows: list[dict[str, Cell]] = [
-        {
-            "what": prefix.prefix,
-            "class": prefix.storage_class,
-            "objects": prefix.objects,
-            "stored_bytes": prefix.stored_bytes,
-            "usd_month": _usd(prefix.usd_month),
-            "usd_requests": None,
-        }
-        for prefix in report.prefixes
-    ]
-    sides = {
-        "lake, staging, runs": report.ours,
-        "one JSON object a batch": report.json,
-        "one gzip a batch": report.gzip,
-    }
-    rows += [_side_row(name, side) for name, side in sides.items()]
-    a_record = Decimal(report.lake_bytes) / report.lake_records if report.lake_records else None
-    prices = ", ".join(f"{name} {usd} USD/GB-month" for name, usd in report.prices.storage_usd_gb_month.items())
-    savings = {
-        "json": f"{report.saving(report.json):.4f}",
-        "gzip": f"{report.saving(report.gzip):.4f}",
-        "json_with_requests": f"{report.saving_with_requests(report.json):.4f}",
-        "gzip_with_requests": f"{report.saving_with_requests(report.gzip):.4f}",
-    }
-    footer = (
-        f"{report.sizes.records:,} records in {report.sizes.batches:,} batches; "
-        f"{report.lake_records:,} in the lake at {a_record or 0:.2f} bytes each.",
-        f"Storage saved a month: {report.saving(report.json):.1%} against JSON, "
-        f"{report.saving(report.gzip):.1%} against gzip; with the requests of the first month "
-        f"{report.saving_with_requests(report.json):.1%} and {report.saving_with_requests(report.gzip):.1%}.",
-        f"Prices (us-east-1 list): {prices}; PUT {report.prices.put_usd:f} USD, GET {report.prices.get_usd:f} USD. "
-        "staging/ is removed a day after its compaction and is priced for that day; what a versioned bucket keeps of "
-        "deleted objects is in no figure.",
-    )
     return Answer(
         columns=(
             Column(name="what"),
@@ -81,22 +46,66 @@ def storage_answer(report: StorageReport) -> Answer:
             Column(name="usd_month", kind="money", title="USD a month"),
             Column(name="usd_requests", kind="money", title="USD of requests, once"),
         ),
-        rows=rows,
-        meta={
-            "savings": savings,
-            "batches": report.sizes.batches,
-            "records": report.sizes.records,
-            "lake_records": report.lake_records,
-            "lake_bytes_a_record": None if a_record is None else f"{a_record:.2f}",
-            "prices": {
-                "storage_usd_gb_month": {name: str(usd) for name, usd in report.prices.storage_usd_gb_month.items()},
-                "put_usd": f"{report.prices.put_usd:f}",
-                "get_usd": f"{report.prices.get_usd:f}",
-            },
-        },
+        rows=[
+            *(_prefix_row(prefix) for prefix in report.prefixes),
+            _side_row("lake, staging, runs", report.ours),
+            _side_row("one JSON object a batch", report.json),
+            _side_row("one gzip a batch", report.gzip),
+        ],
+        meta=_meta(report),
         title="Storage",
-        footer=footer,
+        footer=_footer(report),
     )
+
+
+def _meta(report: StorageReport) -> dict[str, Json]:
+    a_record, prices = _bytes_a_record(report), report.prices
+    return {
+        "savings": {
+            "json": f"{report.saving(report.json):.4f}",
+            "gzip": f"{report.saving(report.gzip):.4f}",
+            "json_with_requests": f"{report.saving_with_requests(report.json):.4f}",
+            "gzip_with_requests": f"{report.saving_with_requests(report.gzip):.4f}",
+        },
+        "batches": report.sizes.batches,
+        "records": report.sizes.records,
+        "lake_records": report.lake_records,
+        "lake_bytes_a_record": None if a_record is None else f"{a_record:.2f}",
+        "prices": {
+            "storage_usd_gb_month": {name: str(usd) for name, usd in prices.storage_usd_gb_month.items()},
+            "put_usd": f"{prices.put_usd:f}",
+            "get_usd": f"{prices.get_usd:f}",
+        },
+    }
+
+
+def _footer(report: StorageReport) -> tuple[str, ...]:
+    prices = ", ".join(f"{name} {usd} USD/GB-month" for name, usd in report.prices.storage_usd_gb_month.items())
+    return (
+        f"{report.sizes.records:,} records in {report.sizes.batches:,} batches; "
+        f"{report.lake_records:,} in the lake at {_bytes_a_record(report) or 0:.2f} bytes each.",
+        f"Storage saved a month: {report.saving(report.json):.1%} against JSON, "
+        f"{report.saving(report.gzip):.1%} against gzip; with the requests of the first month "
+        f"{report.saving_with_requests(report.json):.1%} and {report.saving_with_requests(report.gzip):.1%}.",
+        f"Prices (us-east-1 list): {prices}; PUT {report.prices.put_usd:f} USD, GET {report.prices.get_usd:f} USD. "
+        "Objects in staging/ are removed a day after their compaction and are priced for that day. Versions that the "
+        "bucket keeps of deleted objects are not counted.",
+    )
+
+
+def _bytes_a_record(report: StorageReport) -> Decimal | None:
+    return Decimal(report.lake_bytes) / report.lake_records if report.lake_records else None
+
+
+def _prefix_row(prefix: PrefixStorage) -> dict[str, Cell]:
+    return {
+        "what": prefix.prefix,
+        "class": prefix.storage_class,
+        "objects": prefix.objects,
+        "stored_bytes": prefix.stored_bytes,
+        "usd_month": _usd(prefix.usd_month),
+        "usd_requests": None,
+    }
 
 
 def _side_row(name: str, side: Alternative) -> dict[str, Cell]:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from metering.hours import parse_hour, rfc3339
 from metering.reports.parameters import InvalidParametersError
-from metering.reports.query import parse_usage_query
+from metering.reports.query import UsageParameters
 from metering.reports.source import ReportSource, report_rows
 from metering.reports.time_range import time_range
 from metering.units import DAY_S, HOUR_S
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def query(start: str | None, end: str | None = None, **more: object) -> UsageQuery:
     options: dict[str, object] = {"accounts": [ACCOUNT], **more}
-    return parse_usage_query(now_s=NOW_S, start=start, end=end, **options)  # type: ignore[arg-type]  # as named
+    return UsageParameters(start=start, end=end, **options).query(now_s=NOW_S)  # type: ignore[arg-type]  # as named
 
 
 @pytest.fixture(scope="module")
