@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import TimeoutError as StillWaiting
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Annotated, TypeVar
 
 import typer
@@ -21,20 +21,17 @@ from metering.audit.verify.verification import Verification
 from metering.cli.command import Session, command, say
 from metering.cli.commands.lake import NoDeadline, compaction_answer, lake_jobs, query_answer, reconciliation_answer
 from metering.cli.commands.local import start_local, stop_leftovers
-from metering.cli.commands.replay import Traffic, given_traffic, send_traffic, synthetic_traffic
+from metering.cli.commands.replay import send_traffic
 from metering.cli.commands.report import freshness
-from metering.cli.commands.storage import storage_answer
+from metering.cli.commands.storage import measure_storage, storage_answer
 from metering.cli.commands.verify import explain, make_verifier, wait_until_settled
 from metering.cli.connecting import connect
 from metering.cli.failures import CommandFailedError
 from metering.cli.output import Format, write_answer
 from metering.cli.table import bars
-from metering.lake.parquet.batch_sizes import JsonBatchSizer
-from metering.lake.view import LakeView
-from metering.operations.storage import StorageReporter
-from metering.operations.storage_prices import StoragePrices
 from metering.replay.given import SAMPLE, read_records
 from metering.replay.scenarios import SCENARIOS
+from metering.replay.traffic import Traffic, given_traffic, synthetic_traffic
 from metering.reports.query import UsageQuery
 from metering.reports.sql.ahead import in_thread
 from metering.reports.usage_answer import usage_answer
@@ -103,16 +100,6 @@ def demo(
         getattr(result, verdict) != number for verdict, number in expected.items()
     ):
         raise CommandFailedError("The proof failed.", "See above what differs.")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Since(LakeView):
-    """The view of hours that begin at or after `since_s`: the real lines lie thinly over a month of others."""
-
-    since_s: int
-
-    def hours(self, *, from_s: int = 0, to_s: int | None = None) -> list[int]:
-        return LakeView.hours(self, from_s=max(from_s, self.since_s), to_s=to_s)
 
 
 @contextmanager
@@ -187,20 +174,7 @@ def _show_lake(region: RegionConnection, now_s: int, *, file_rows: int) -> bool:
     verdict = "equal" if equal else "DIFFERENT"
     Console().print(f"{len(checks.checks)} hours, {records:,} records: markers, usage table and lake are {verdict}.")
     _print_rule("What it costs to keep, and what other ways would")
-    reporter = StorageReporter(
-        items=region.items,
-        objects=region.objects,
-        view=_Since(
-            items=region.items,
-            objects=region.objects,
-            reader=jobs.view.reader,
-            shards=region.settings.shards,
-            since_s=since_s,
-        ),
-        sizer=JsonBatchSizer(region.objects),
-        prices=StoragePrices(),
-    )
-    write_answer(storage_answer(reporter.report()), Format.TABLE, None)
+    write_answer(storage_answer(measure_storage(region, since_s=since_s)), Format.TABLE, None)
     _print_rule(f'metering query "{_SQL}"')
     answer = query_answer(region, _SQL, from_s=since_s, to_s=now_s + DAY_S, timeout_s=_QUERY_S)
     write_answer(answer, Format.TABLE, None)

@@ -2,9 +2,9 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, TextIO
 
@@ -15,13 +15,10 @@ from metering.audit.verify.manifest import ManifestHeader, SentBatch, header_lin
 from metering.cli.command import Session, command, progress
 from metering.cli.failures import WrongUsageError
 from metering.cli.sent_log import SentLog, manifest_file
-from metering.hours import hour_of
-from metering.replay.given import read_records
 from metering.replay.scenarios import SCENARIOS, Scenario
 from metering.replay.sender import Sender
-from metering.replay.synthesis import Shipment, Synthesis, run_name
+from metering.replay.traffic import Traffic, given_traffic, synthetic_traffic
 from metering.reports.answer import Answer, Column
-from metering.units import HOUR_S
 from metering.wiring.connection import RegionConnection
 
 replay_app = typer.Typer()
@@ -38,16 +35,6 @@ Then: metering verify --manifest m.json --wait 10m
 """
 
 Share = Annotated[float | None, typer.Option(min=0, max=1, help="Share of messages, 0 to 1. Default: the scenario's.")]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Traffic:
-    """What is about to be sent: its name, its number of messages, and the messages."""
-
-    name: str
-    seed: int
-    messages: int
-    shipments: Iterable[Shipment]
 
 
 @command(replay_app, "replay", reads=True, epilog=_EXAMPLES)
@@ -91,31 +78,6 @@ def replay(
     with manifest_file(manifest) as file:
         counts, took_s = send_traffic(session.region(), traffic, file, rate=rate, threads=threads)
     session.write(_answer(traffic, counts, took_s, manifest))
-
-
-def given_traffic(files: Sequence[Path], records_per_batch: int, now_s: int | None) -> Traffic:
-    """The records of files, moved to `now_s` if that is given.
-
-    Raises:
-        InputError: A file holds something else.
-    """
-    given = read_records(files)
-    if now_s is not None:
-        given = given.shifted_to(now_s)
-    number = -(-len(given.records) // records_per_batch)
-    return Traffic(name=given.name, seed=0, messages=number, shipments=given.shipments(records_per_batch))
-
-
-def synthetic_traffic(
-    name: str, scenario: Scenario, batches: int | None, seed: int, now_s: int, bucket: str
-) -> Traffic:
-    """Traffic of a scenario whose newest records start in the last whole hour before `now_s`."""
-    # The last whole hour: no record may start in the future.
-    base_hour_s = hour_of(now_s) - HOUR_S
-    run = run_name(name, seed, base_hour_s)
-    synthesis = Synthesis(name=run, scenario=scenario, seed=seed, base_hour_s=base_hour_s, bucket=bucket)
-    number = batches or scenario.batches
-    return Traffic(name=run, seed=seed, messages=number, shipments=synthesis.shipments(number))
 
 
 def send_traffic(

@@ -1,11 +1,13 @@
 """`metering storage report`: what the bucket holds and costs, and what other ways would."""
 
+from dataclasses import dataclass
 from decimal import Decimal
 
 import typer
 
 from metering.cli.command import Session, command
 from metering.cli.commands.lake import lake_jobs
+from metering.lake.view import LakeView
 from metering.operations.storage import Alternative, PrefixStorage, StorageReport, StorageReporter
 from metering.operations.storage_prices import StoragePrices
 from metering.reports.answer import Answer, Cell, Column, Json
@@ -20,15 +22,28 @@ def storage_report(session: Session) -> None:
     session.write(storage_answer(measure_storage(session.region())))
 
 
-def measure_storage(region: RegionConnection) -> StorageReport:
-    """Measure the bucket and every row of the lake."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _RecentHours(LakeView):
+    """A view of the hours that begin at or after `since_s`."""
+
+    since_s: int
+
+    def hours(self, *, from_s: int = 0, to_s: int | None = None) -> list[int]:
+        # No `super()`: a dataclass with slots is another class than the one that its methods were compiled in.
+        return LakeView.hours(self, from_s=max(from_s, self.since_s), to_s=to_s)
+
+
+def measure_storage(region: RegionConnection, *, since_s: int = 0) -> StorageReport:
+    """Measure the bucket, and every row of the lake's hours from `since_s` on."""
     from metering.lake.parquet.batch_sizes import JsonBatchSizer
 
-    jobs = lake_jobs(region)
+    view = lake_jobs(region).view
     reporter = StorageReporter(
         items=region.items,
         objects=region.objects,
-        view=jobs.view,
+        view=_RecentHours(
+            items=view.items, objects=view.objects, reader=view.reader, shards=view.shards, since_s=since_s
+        ),
         sizer=JsonBatchSizer(region.objects),
         prices=StoragePrices(),
     )

@@ -70,19 +70,19 @@ class QueryResult:
     rows: list[tuple[object, ...]]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LakeQuery:
-    """Runs queries of analysts.
+    """Runs the queries of analysts.
 
-    Args:
-        view: Says what belongs to each hour.
-        objects: Where the objects are.
-        threads: Of DuckDB; its own choice by default.
+    Attributes:
+        view: The view whose hours are queried.
+        objects: Store of the lake files and staging objects.
+        threads: DuckDB's threads; by default, as many as there are cores.
     """
 
-    def __init__(self, *, view: LakeView, objects: ObjectStore, threads: int | None = None) -> None:
-        self._view = view
-        self._objects = objects
-        self._threads = threads
+    view: LakeView
+    objects: ObjectStore
+    threads: int | None = None
 
     def run(
         self, sql: str, *, from_s: int = 0, to_s: int | None = None, timeout_s: float = DEFAULT_TIMEOUT_S
@@ -99,7 +99,7 @@ class LakeQuery:
         try:
             with TemporaryDirectory(prefix="metering-query-", ignore_cleanup_errors=True) as name:
                 run = _Run(
-                    view=self._view, objects=self._objects, threads=self._threads, sql=sql, scratch=Path(name),
+                    view=self.view, objects=self.objects, threads=self.threads, sql=sql, scratch=Path(name),
                     times=TimeSlice(from_s=from_s, to_s=_END_S if to_s is None else to_s),
                 )  # fmt: skip
                 return run.within(timeout_s)
