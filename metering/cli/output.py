@@ -24,7 +24,7 @@ _FILE_WIDTH = 120
 
 
 class Format(StrEnum):
-    """How a read command prints its answer."""
+    """Formats in which a read command answers."""
 
     TABLE = "table"
     JSON = "json"
@@ -34,7 +34,7 @@ class Format(StrEnum):
 
 
 def chosen_format(wanted: Format | None, output: Path | None, *, terminal: bool) -> Format:
-    """The format asked for; else what the file's suffix says; else table on a terminal and JSON otherwise."""
+    """The format that was asked for, else the one of the file's suffix, else table on a terminal and JSON otherwise."""
     if wanted is not None:
         return wanted
     if output is not None:
@@ -49,8 +49,8 @@ def write_answer(
     """Print `answer` on stdout, or write it to `output`; a chart goes below its table.
 
     Raises:
-        WrongUsageError: Parquet for a terminal, or a place that cannot be written.
-        CommandFailedError: The disk is full, or the like; then what was at `output` before is still there.
+        WrongUsageError: Parquet was asked for on a terminal, or the place cannot be written.
+        CommandFailedError: The disk is full, or the like; a file that was at `output` before is unchanged.
     """
     terminal = output is None and sys.stdout.isatty()
     form = chosen_format(wanted, output, terminal=terminal)
@@ -72,15 +72,15 @@ def encoded(answer: Answer, form: Format, *, width: int = _FILE_WIDTH, chart: Re
 
 
 def write_whole(target: Path, content: bytes) -> None:
-    """Make a file that holds `content`, or leave what was there: it is written beside it and renamed when it is whole.
+    """Write a file whole, or leave the old one unchanged: the new one gets its name when it is complete.
 
     Raises:
-        WrongUsageError: There is no such folder, or it may not be written.
+        WrongUsageError: The folder does not exist or is not writable.
         CommandFailedError: The disk is full, or the like.
     """
     try:
         if target.exists() and not target.is_file():
-            # A pipe or a device has no other name to be written under.
+            # A pipe or a device cannot be replaced by renaming.
             target.write_bytes(content)
         else:
             _replace(target.resolve(), content)

@@ -1,4 +1,4 @@
-"""`metering demo`: the whole service on this machine, from nothing to the proof, and away again."""
+"""`metering demo`: the whole service on this machine, from deployment to proof, leaving nothing behind."""
 
 import io
 import os
@@ -48,14 +48,14 @@ T = TypeVar("T")
 _STATE = "demo"
 _WINDOW_S = 36 * DAY_S
 _WAIT_S = 240
-# A step that takes longer has stopped: with the traffic of the default none takes a quarter of it.
+# A step that takes longer hangs: with the default traffic, none takes a quarter of this.
 _STEP_S = 10 * MINUTE_S
 _QUERY_S = 2 * MINUTE_S
-# More messages may take longer; no machine sent fewer in a second.
+# Sending more messages may take longer; no machine was slower than this.
 _SLOWEST_PER_S = 20
 _REAL_BATCH = 20
 _KEYS_PER_BATCH = 4
-# The made-up traffic lies in the last three whole hours; what is thinner waits for more, as it would in service.
+# The synthetic traffic lies in the last three whole hours. Hours with fewer rows wait for more, as in service.
 _BUSY_S = 5 * HOUR_S
 _SQL = (
     "SELECT from_location, to_location, count(*) AS records, sum(bytes) AS bytes "
@@ -66,13 +66,15 @@ _SQL = (
 @command(demo_app, "demo")
 def demo(
     session: Session,
-    batches: Annotated[int, typer.Option("--batches", min=1, help="Made-up messages beside the real lines.")] = 5_000,
-    records_per_batch: Annotated[int, typer.Option(min=2, max=1_000, help="Records in each of them.")] = 20,
-    seed: Annotated[int, typer.Option(help="Same seed in the same hour: the same traffic.")] = 1,
+    batches: Annotated[
+        int, typer.Option("--batches", min=1, help="Number of synthetic messages, sent along with the real ones.")
+    ] = 5_000,
+    records_per_batch: Annotated[int, typer.Option(min=2, max=1_000, help="Records in each synthetic message.")] = 20,
+    seed: Annotated[int, typer.Option(help="The same seed in the same hour gives the same traffic.")] = 1,
 ) -> None:
-    """Run the whole service here: start an emulator, deploy, replay real and made-up traffic, report, prove, stop.
+    """Run the whole service here: start an emulator, deploy, replay traffic, report, check, and stop again.
 
-    Needs nothing: no account, no container, nothing running. Takes about a minute, and leaves nothing behind.
+    It needs no AWS account and no container, takes about a minute, and leaves nothing behind.
     """
     began = time.monotonic()
     with _running_region(session) as region:
@@ -87,7 +89,7 @@ def demo(
         verifier = make_verifier(region)
         limited("waiting", lambda: wait_until_settled(verifier, _WAIT_S))
         limited("the report", lambda: _show_usage(region, now_s))
-        # A third of the made-up records lies in each of three hours: one full file each, the rest waits.
+        # A third of the synthetic records lies in each of three hours. Each hour fills one file, and the rest waits.
         file_rows = max(1, batches * records_per_batch // 5)
         reconciled = limited("the lake", lambda: _show_lake(region, now_s, file_rows=file_rows))
         expected = sent.expected
@@ -107,7 +109,7 @@ def _running_region(session: Session) -> Iterator[RegionConnection]:
     stop_leftovers(_STATE)
     try:
         state = limited("the deployment", lambda: start_local(session.region_name, "local", name=_STATE))
-        # Whatever account the user works with is none of the demo's business.
+        # The demo must not touch the AWS account that the user works with.
         environ = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
         yield connect(endpoint=state.endpoint, region=state.region, stage=state.stage, environ=environ)
     finally:
@@ -115,10 +117,10 @@ def _running_region(session: Session) -> Iterator[RegionConnection]:
 
 
 def limited(step: str, work: Callable[[], T], *, more_s: int = 0) -> T:
-    """Do one step; what never ends ends the demo.
+    """Do one step of the demo within a limit of time.
 
     Raises:
-        CommandFailedError: It took too long.
+        CommandFailedError: The step took too long.
     """
     limit_s = _STEP_S + more_s
     future = in_thread(work)
@@ -128,12 +130,12 @@ def limited(step: str, work: Callable[[], T], *, more_s: int = 0) -> T:
         if future.done():
             raise
         raise CommandFailedError(
-            f"The demo has stopped: {step} took longer than {limit_s // MINUTE_S} minutes.", "Run it again."
+            f"The demo was stopped, because {step} took longer than {limit_s // MINUTE_S} minutes.", "Run it again."
         ) from error
 
 
 def _send(region: RegionConnection, traffics: Sequence[Traffic]) -> SentBatches:
-    """Send all of it; what must come of it, as the manifests say."""
+    """Send all traffic; returns the batches and their expected verdicts, from the manifests."""
     sent = SentBatches()
     for traffic in traffics:
         manifest = io.StringIO()
@@ -156,14 +158,14 @@ def _show_usage(region: RegionConnection, now_s: int) -> None:
     )
     top = UsageQuery(from_s=query.from_s, to_s=query.to_s, group_by=("account_id",))
     sizes = [(row.values[0], row.total.bytes) for row in grouped(source.usage(top, now_s=now_s), top)]
-    _print_rule("Top accounts, made-up traffic included")
+    _print_rule("Top accounts, with the synthetic traffic")
     Console().print(bars(sizes, most=10))
 
 
 def _show_lake(region: RegionConnection, now_s: int, *, file_rows: int) -> bool:
-    """Compact, reconcile, measure, ask, over the busy hours; returns whether markers, usage and lake are equal."""
+    """Compact, reconcile, measure and query the busy hours; returns whether markers, usage and lake are equal."""
     jobs, since_s = lake_jobs(region), now_s - _BUSY_S
-    _print_rule("The lake: the busy hours compacted to Parquet, and reconciled; the others wait in staging")
+    _print_rule("The lake: the busy hours are compacted to Parquet and reconciled; the others wait in staging")
     compacted = jobs.compactor_of(replace(jobs.policy, file_rows=file_rows)).run(NoDeadline())
     write_answer(compaction_answer(compacted), Format.TABLE, None)
     checks = jobs.reconciler.run(from_s=since_s, to_s=now_s + DAY_S)
@@ -173,7 +175,7 @@ def _show_lake(region: RegionConnection, now_s: int, *, file_rows: int) -> bool:
     records = sum(check.rows.records for check in checks.checks)
     verdict = "equal" if equal else "DIFFERENT"
     Console().print(f"{len(checks.checks)} hours, {records:,} records: markers, usage table and lake are {verdict}.")
-    _print_rule("What it costs to keep, and what other ways would")
+    _print_rule("Cost of storage, compared with one object a batch")
     write_answer(storage_answer(measure_storage(region, since_s=since_s)), Format.TABLE, None)
     _print_rule(f'metering query "{_SQL}"')
     answer = query_answer(region, _SQL, from_s=since_s, to_s=now_s + DAY_S, timeout_s=_QUERY_S)

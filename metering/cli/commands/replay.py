@@ -1,4 +1,4 @@
-"""`metering replay`: sends traffic, real or synthetic, and writes what it sent as a manifest."""
+"""`metering replay`: sends real or synthetic traffic, and writes a manifest of the messages."""
 
 import time
 from collections import Counter
@@ -47,25 +47,25 @@ def replay(
     scenario: Annotated[
         str | None, typer.Option("--scenario", metavar="NAME", help=f"One of: {', '.join(SCENARIOS)}.")
     ] = None,
-    batches: Annotated[int | None, typer.Option(min=1, help="Messages, copies and conflicts included.")] = None,
+    batches: Annotated[int | None, typer.Option(min=1, help="Number of messages, with copies and conflicts.")] = None,
     records_per_batch: Annotated[int | None, typer.Option(min=1, max=50_000, help="Records in a batch.")] = None,
     rate: Annotated[float | None, typer.Option(min=0.01, help="Messages a second. Default: no limit.")] = None,
     duplicates: Share = None,
     late: Share = None,
     malformed: Share = None,
     conflicts: Share = None,
-    seed: Annotated[int, typer.Option(help="Same seed in the same hour: the same traffic.")] = 1,
+    seed: Annotated[int, typer.Option(help="The same seed in the same hour gives the same traffic.")] = 1,
     shift_to_now: Annotated[
-        bool, typer.Option("--shift-to-now", help="Move the records of --input by whole hours, to end now.")
+        bool, typer.Option("--shift-to-now", help="Move the records of --input by whole hours, so that they end now.")
     ] = False,
     manifest: Annotated[
-        Path, typer.Option("--manifest", metavar="FILE", help="Where to write what was sent (NDJSON).")
+        Path, typer.Option("--manifest", metavar="FILE", help="File for the manifest (NDJSON).")
     ] = DEFAULT_MANIFEST,
-    threads: Annotated[int, typer.Option(min=1, max=64, help="Connections at work.")] = 8,
+    threads: Annotated[int, typer.Option(min=1, max=64, help="Number of connections.")] = 8,
 ) -> None:
-    """Send traffic to the ingest queue, and write a manifest: what was sent, and what must come of it.
+    """Send traffic to the ingest queue, and write a manifest of the messages with their expected verdicts.
 
-    Real records with --input, or a made-up scenario with --scenario.
+    The traffic is real records with --input, or a synthetic scenario with --scenario.
     """
     now_s = int(time.time())
     if files:
@@ -83,11 +83,11 @@ def replay(
 def send_traffic(
     region: RegionConnection, traffic: Traffic, manifest: TextIO, *, rate: float | None = None, threads: int = 8
 ) -> tuple[Counter[str], float]:
-    """Send `traffic` with a progress bar, writing the manifest on the way; returns counts by expectation, and seconds.
+    """Send `traffic` with a progress bar and write its manifest. Returns messages by expected verdict, and seconds.
 
     Raises:
-        SendingFailedError: Something was not taken, however often it was tried.
-        CommandFailedError: The manifest could not be written; says what was sent that it does not name.
+        SendingFailedError: The queue did not take some messages, even after retries.
+        CommandFailedError: The manifest could not be written; the error names the messages that it lacks.
     """
     counts: Counter[str] = Counter()
     header = ManifestHeader(
@@ -139,7 +139,7 @@ def _sending(total: int) -> Iterator[_Advance]:
 
 def _only_one_kind(scenario: str | None) -> None:
     if scenario is not None:
-        raise WrongUsageError("--input and --scenario exclude each other.", "Run two replays.")
+        raise WrongUsageError("--input and --scenario exclude each other.", "Run one replay for each.")
 
 
 def _adapted(
@@ -163,7 +163,7 @@ def _adapted(
         conflicts=scenario.conflicts if conflicts is None else conflicts,
     )
     if scenario.duplicates + scenario.late + scenario.malformed + scenario.conflicts > 1:
-        raise WrongUsageError("The shares add up to more than 1.")
+        raise WrongUsageError("The shares of --duplicates, --late, --malformed and --conflicts add up to more than 1.")
     return scenario
 
 

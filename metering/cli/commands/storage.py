@@ -1,4 +1,4 @@
-"""`metering storage report`: what the bucket holds and costs, and what other ways would."""
+"""`metering storage report`: size and cost of the bucket, compared with other ways to store the batches."""
 
 from dataclasses import dataclass
 from decimal import Decimal
@@ -13,12 +13,12 @@ from metering.operations.storage_prices import StoragePrices
 from metering.reports.answer import Answer, Cell, Column, Json
 from metering.wiring.connection import RegionConnection
 
-storage = typer.Typer(help="What the bucket holds and costs.", no_args_is_help=True)
+storage = typer.Typer(help="Size and cost of the bucket.", no_args_is_help=True)
 
 
 @command(storage, "report", reads=True)
 def storage_report(session: Session) -> None:
-    """Objects, bytes and cost a month by prefix and class; and what one JSON or gzip object a batch would cost."""
+    """Show objects, bytes and monthly cost by prefix and class, next to those of one JSON or gzip object a batch."""
     session.write(storage_answer(measure_storage(session.region())))
 
 
@@ -51,7 +51,7 @@ def measure_storage(region: RegionConnection, *, since_s: int = 0) -> StorageRep
 
 
 def storage_answer(report: StorageReport) -> Answer:
-    """Both sides of the comparison, with the prices they are computed with."""
+    """Both sides of the comparison, with the prices that they are computed with."""
     return Answer(
         columns=(
             Column(name="what"),
