@@ -1,4 +1,4 @@
-"""Errors of the command line: a sentence that says what happened, and what to do about it."""
+"""Errors of the command line: each says what happened, and then what to do."""
 
 from metering.errors import OperationFailedError
 from metering.reports.parameters import InvalidParametersError

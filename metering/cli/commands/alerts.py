@@ -77,7 +77,7 @@ def _subscriptions(session: Session, topic: str) -> list[dict[str, Cell]]:
         {
             "protocol": each.get("Protocol", ""),
             "subscriber": each.get("Endpoint", ""),
-            # One that nobody confirmed yet has a word instead of an ARN.
+            # A subscription that is not confirmed yet has a word instead of an ARN.
             "state": "sent" if each.get("SubscriptionArn", "").startswith("arn:") else "not confirmed",
         }
         for each in found

@@ -122,7 +122,7 @@ def reconcile(
 
 
 def reconciliation_answer(result: Reconciliation) -> Answer:
-    """Every difference by name; no rows if there is none."""
+    """Every difference by name, with the counts of hours in the JSON."""
     columns = (
         Column(name="hour", kind="time"),
         Column(name="between"),

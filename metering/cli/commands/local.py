@@ -77,7 +77,7 @@ def status(session: Session) -> None:
     if not running or state is None:
         say("Nothing is running. To start it: metering local up")
         raise typer.Exit(1)
-    if state.deployed and not _is_anybody_paged(state):
+    if state.deployed and not _has_pager(state):
         say("An alarm would page no one: the page topic has no confirmed subscription.", style="yellow")
 
 
@@ -171,7 +171,7 @@ def _steps() -> Iterator[Step]:
         yield Step(bar)
 
 
-def _is_anybody_paged(state: LocalState) -> bool:
+def _has_pager(state: LocalState) -> bool:
     region = connect(endpoint=state.endpoint, region=state.region, stage=state.stage)
     return DeployedRegions(lambda _: region.clients, stage=state.stage).pager_subscriptions(state.region) > 0
 

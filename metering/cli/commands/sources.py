@@ -13,7 +13,7 @@ from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.hours import rfc3339
 from metering.ledger.notes.reconciliation import RECONCILIATION_KEY, Reconciliation
 from metering.ledger.notes.sources import SILENCE_S, Ruling, RulingKind, SourceState
-from metering.reports.answer import Answer, Cell, Column, Json
+from metering.reports.answer import Answer, Column, Json
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S
 from metering.wiring.jobs import LakeJobs
@@ -75,7 +75,7 @@ def sources(
         "unkept": figures.unkept,
         "unkept_names": list(figures.names),
         "reconciliation": _reconciliation(jobs),
-        "rows": [{**_json(state, silent_s)} for state in chosen],
+        "rows": [_json(state, silent_s) for state in chosen],
     }
     session.write(Answer(columns=_COLUMNS, rows=[_row(state, silent_s) for state in chosen], document=document))
     if not scanned_s:
@@ -136,7 +136,7 @@ def _rule(session: Session, source: str, kind: RulingKind, numbers: tuple[int, i
         "ruling": kind.value,
         "numbers": "all" if numbers is None else _interval(*numbers),
         "missing": sum(end - start + 1 for start, end in touched) + unlisted,
-        "gaps": _shown(tuple(touched)),
+        "gaps": _intervals(tuple(touched)),
         "by": ruling.by,
         "at": rfc3339(at_ms // 1000),
     }
@@ -167,14 +167,14 @@ def _reconciliation(jobs: LakeJobs) -> Json:
     }
 
 
-def _row(state: SourceState, silent_s: int) -> dict[str, Cell]:
+def _row(state: SourceState, silent_s: int) -> dict[str, str | int | bool | None]:
     return {
         "source_id": state.source_id,
         "last_sequence": state.last_sequence,
         "last_seen": rfc3339(state.last_seen_s),
         "silent": state.last_seen_s < silent_s,
         "missing": state.missing,
-        "gaps": _shown(state.gaps),
+        "gaps": _intervals(state.gaps),
         "unlisted_gaps": state.unlisted_gaps,
         "incredible": state.incredible,
         "incredible_first": state.incredible_first,
@@ -182,21 +182,10 @@ def _row(state: SourceState, silent_s: int) -> dict[str, Cell]:
 
 
 def _json(state: SourceState, silent_s: int) -> dict[str, Json]:
-    gaps: list[Json] = [[first, last] for first, last in state.gaps]
-    return {
-        "source_id": state.source_id,
-        "last_sequence": state.last_sequence,
-        "last_seen": rfc3339(state.last_seen_s),
-        "silent": state.last_seen_s < silent_s,
-        "missing": state.missing,
-        "gaps": gaps,
-        "unlisted_gaps": state.unlisted_gaps,
-        "incredible": state.incredible,
-        "incredible_first": state.incredible_first,
-    }
+    return {**_row(state, silent_s), "gaps": [[first, last] for first, last in state.gaps]}
 
 
-def _shown(gaps: tuple[tuple[int, int], ...]) -> str:
+def _intervals(gaps: tuple[tuple[int, int], ...]) -> str:
     return ", ".join(_interval(first, last) for first, last in gaps)
 
 

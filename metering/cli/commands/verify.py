@@ -1,4 +1,4 @@
-"""`metering verify`: is every batch counted once?"""
+"""`metering verify`: a check that every batch is counted exactly once."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -168,7 +168,7 @@ def wait_until_all_settled(
 
 
 def verification_answer(result: Verification) -> Answer:
-    """The contract's answer to `verify`."""
+    """The contract's answer to `metering verify`."""
     document: dict[str, Json] = {
         "settled": result.settled,
         **{name: getattr(result, name) for name in COUNTS},
@@ -202,7 +202,7 @@ def verification_answer(result: Verification) -> Answer:
 
 
 def explain(result: Verification) -> None:
-    """Report on stderr each problem by name, or that there is none."""
+    """Report on stderr each problem by name, or that everything is counted once."""
     for title, names in (("Lost", result.lost), ("Counted twice", result.doubled)):
         _say_some(title, names)
     _say_some("Unexpected", [f"{name}: {problem}" for name, problem in result.unexpected])
