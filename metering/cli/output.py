@@ -39,7 +39,7 @@ def chosen_format(wanted: Format | None, output: Path | None, *, terminal: bool)
         return wanted
     if output is not None:
         suffix = output.suffix.lstrip(".").lower()
-        return Format(suffix) if suffix in {"json", "ndjson", "csv", "parquet"} else Format.JSON
+        return Format(suffix) if suffix in ENCODERS else Format.JSON
     return Format.TABLE if terminal else Format.JSON
 
 

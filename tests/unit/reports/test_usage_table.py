@@ -17,7 +17,7 @@ from metering.cli.output import Format, encoded
 from metering.hours import month_bounds_s, parse_hour
 from metering.ledger.notes.canary_batches import CANARY_ACCOUNT_ID
 from metering.ledger.usage_items import UsageEntry
-from metering.reports.query import UsageQuery, months_between
+from metering.reports.query import GROUP_COLUMNS, UsageQuery, months_between
 from metering.reports.usage_answer import usage_answer
 from metering.reports.usage_rows import UsageRow, grouped
 from metering.reports.usage_table import UsageTable
@@ -115,6 +115,23 @@ def test_rows_are_sorted_by_the_grouped_columns() -> None:
     items = store({key(account_id=a, usage_type=u): Total(1, 1) for a in (OTHER, ACCOUNT) for u in ("b", "a")})
     query = UsageQuery(from_s=0, to_s=HOUR_S * 2, group_by=("usage_type", "account_id"))
     assert [row.values for row in rows(items, query)] == [("a", ACCOUNT), ("a", OTHER), ("b", ACCOUNT), ("b", OTHER)]
+
+
+def test_every_column_that_can_be_asked_for_has_a_value() -> None:
+    corrected_s = month_bounds_s("2026-10")[0]
+    items = store({key()._replace(corrects_s=corrected_s): Total(1, 1)})
+    [row] = rows(items, UsageQuery(from_s=0, to_s=HOUR_S * 2, group_by=GROUP_COLUMNS))
+    assert dict(zip(GROUP_COLUMNS, row.values, strict=True)) == {
+        "account_id": ACCOUNT,
+        "usage_type": "DataTransfer-Out-Bytes",
+        "service": "AmazonEC2",
+        "from": "us-east-1/use1-az1",
+        "to": "internet",
+        "month": "2026-11",
+        "day": "2026-11-24",
+        "hour": "2026-11-24T13:00:00Z",
+        "corrects": "2026-10-01T00:00:00Z",
+    }
 
 
 def test_filters_keep_what_they_name() -> None:
