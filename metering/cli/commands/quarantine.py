@@ -1,6 +1,5 @@
 """`metering quarantine`: refused batches and records with their reasons, and how to send them again."""
 
-import json
 import time
 from itertools import islice
 from typing import Annotated
@@ -11,9 +10,9 @@ from metering.adapters.aws.runtime import SystemClock
 from metering.cli.command import Session, command, say
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.errors import OperationFailedError
-from metering.hours import rfc3339
-from metering.quarantine.entries import Entry, QuarantineEntries, Retry
-from metering.reports.answer import Answer, Cell, Column, Json
+from metering.quarantine.entries import QuarantineEntries, Retry
+from metering.reports.answer import Answer, Cell, Column
+from metering.reports.quarantine_answer import entries_answer, entry_answer
 from metering.reports.time_range import time_range
 
 quarantine = typer.Typer(
@@ -23,22 +22,6 @@ quarantine = typer.Typer(
 
 EntryArgument = Annotated[str, typer.Argument(metavar="BATCH", help="Batch id, or key of a quarantine object.")]
 
-_COLUMNS = (
-    Column(name="batch_id"),
-    Column(name="kind"),
-    Column(name="reasons"),
-    Column(name="records", kind="integer"),
-    Column(name="at", kind="time"),
-    Column(name="retried_as"),
-    Column(name="sender"),
-    Column(name="key"),
-)
-_RECORD_COLUMNS = (
-    Column(name="batch_id"),
-    Column(name="position", kind="integer"),
-    Column(name="reasons"),
-    Column(name="raw"),
-)
 _FAR_S = 4_102_444_800  # the year 2100
 
 
@@ -61,7 +44,7 @@ def list_(
         if kind in {None, entry.kind} and (reason is None or reason in entry.reasons)
     )
     entries = list(islice(found, limit + 1))
-    session.write(Answer(columns=_COLUMNS, rows=[_row(entry) for entry in entries[:limit]]))
+    session.write(entries_answer(entries[:limit]))
     if len(entries) > limit:
         say(f"There are more than {limit}. Use --limit, or narrow it down with --from, --to, --reason or --kind.")
 
@@ -69,10 +52,7 @@ def list_(
 @command(quarantine, "show", reads=True, epilog="Example:\n\n    metering quarantine show edge-7f3a-000184")
 def show(session: Session, name: EntryArgument) -> None:
     """Show all of one entry: each refused record with its reasons, or the message as it came."""
-    entries = _entries(session).find(name)
-    rows: list[dict[str, Cell]] = [row for entry in entries for row in _record_rows(entry)]
-    document: dict[str, Json] = {"entries": [_document(entry) for entry in entries]}
-    session.write(Answer(columns=_RECORD_COLUMNS, rows=rows, document=document))
+    session.write(entry_answer(_entries(session).find(name)))
 
 
 @command(
@@ -149,49 +129,3 @@ def _retried(done: list[Retry]) -> Answer:
         for each in done
     ]
     return Answer(columns=columns, rows=rows)
-
-
-def _row(entry: Entry) -> dict[str, Cell]:
-    return {
-        "batch_id": entry.batch_id,
-        "kind": entry.kind,
-        "reasons": ", ".join(f"{name} ({n})" if n else name for name, n in entry.reasons.items()),
-        "records": sum(entry.reasons.values()),
-        "at": rfc3339(entry.at_s),
-        "retried_as": ", ".join(entry.retried_as),
-        "sender": entry.batch.sender_id if entry.batch else "",
-        "key": entry.key,
-    }
-
-
-def _record_rows(entry: Entry) -> list[dict[str, Cell]]:
-    if entry.batch is not None:
-        reasons = "; ".join(f"{reason}: {detail}" for reason, detail in entry.batch.problems)
-        return [{"batch_id": entry.batch_id, "position": None, "reasons": reasons, "raw": entry.batch.body}]
-    return [
-        {
-            "batch_id": entry.batch_id,
-            "position": record.position,
-            "reasons": "; ".join(f"{reason}: {detail}" for reason, detail in record.reasons),
-            "raw": record.raw,
-        }
-        for record in entry.refused
-    ]
-
-
-def _document(entry: Entry) -> dict[str, Json]:
-    document: dict[str, Json] = {
-        "batch_id": entry.batch_id,
-        "kind": entry.kind,
-        "key": entry.key,
-        "at": rfc3339(entry.at_s),
-        "reasons": dict(entry.reasons),
-        "retried_as": list(entry.retried_as),
-    }
-    if entry.batch is not None:
-        document["message"] = json.loads(entry.batch.encode())
-    else:
-        document["records"] = [
-            {"position": r.position, "reasons": [list(each) for each in r.reasons], "raw": r.raw} for r in entry.refused
-        ]
-    return document

@@ -12,25 +12,15 @@ from metering.cli.durations import parse_duration
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.hours import rfc3339
 from metering.ledger.notes.reconciliation import RECONCILIATION_KEY, Reconciliation
-from metering.ledger.notes.sources import SILENCE_S, Ruling, RulingKind, SourceState
-from metering.reports.answer import Answer, Column, Json
+from metering.ledger.notes.sources import SILENCE_S, Ruling, RulingKind
+from metering.reports.answer import Answer, Column
+from metering.reports.sources_answer import intervals, sources_answer
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S
 from metering.wiring.jobs import LakeJobs
 
 sources_app = typer.Typer()
 
-_COLUMNS = (
-    Column(name="source_id"),
-    Column(name="last_sequence", kind="integer"),
-    Column(name="last_seen", kind="time"),
-    Column(name="silent", kind="flag"),
-    Column(name="missing", kind="integer"),
-    Column(name="gaps"),
-    Column(name="unlisted_gaps", kind="integer"),
-    Column(name="incredible", kind="integer"),
-    Column(name="incredible_first", kind="integer"),
-)
 _RULING_COLUMNS = (
     Column(name="source_id"),
     Column(name="ruling"),
@@ -70,14 +60,7 @@ def sources(
         for state in jobs.source_keeper.states()
         if (not gaps or state.missing or state.incredible) and (not silent or state.last_seen_s < silent_s)
     ]
-    document: dict[str, Json] = {
-        "as_of": rfc3339(scanned_s) if scanned_s else None,
-        "unkept": figures.unkept,
-        "unkept_names": list(figures.names),
-        "reconciliation": _reconciliation(jobs),
-        "rows": [_json(state, silent_s) for state in chosen],
-    }
-    session.write(Answer(columns=_COLUMNS, rows=[_row(state, silent_s) for state in chosen], document=document))
+    session.write(sources_answer(chosen, figures, _reconciliation(jobs), silent_s=silent_s))
     if not scanned_s:
         say("The reconciler has not done a full scan yet. To do it now: metering reconcile")
     if figures.unkept:
@@ -134,9 +117,9 @@ def _rule(session: Session, source: str, kind: RulingKind, numbers: tuple[int, i
     row: dict[str, str | int | bool | None] = {
         "source_id": source,
         "ruling": kind.value,
-        "numbers": "all" if numbers is None else _interval(*numbers),
+        "numbers": "all" if numbers is None else intervals([numbers]),
         "missing": sum(end - start + 1 for start, end in touched) + unlisted,
-        "gaps": _intervals(tuple(touched)),
+        "gaps": intervals(touched),
         "by": ruling.by,
         "at": rfc3339(at_ms // 1000),
     }
@@ -154,40 +137,6 @@ def _numbers(text: str) -> tuple[int, int] | None:
     return first, last
 
 
-def _reconciliation(jobs: LakeJobs) -> Json:
+def _reconciliation(jobs: LakeJobs) -> Reconciliation | None:
     item = jobs.items.get(Table.LEDGER, RECONCILIATION_KEY)
-    if item is None:
-        return None
-    known = Reconciliation.from_item(item)
-    since_s = known.backlog.since_s
-    return {
-        "finished": rfc3339(known.finished_s) if known.finished_s else None,
-        "waiting": known.backlog.waiting,
-        "waiting_since": None if since_s is None else rfc3339(since_s),
-    }
-
-
-def _row(state: SourceState, silent_s: int) -> dict[str, str | int | bool | None]:
-    return {
-        "source_id": state.source_id,
-        "last_sequence": state.last_sequence,
-        "last_seen": rfc3339(state.last_seen_s),
-        "silent": state.last_seen_s < silent_s,
-        "missing": state.missing,
-        "gaps": _intervals(state.gaps),
-        "unlisted_gaps": state.unlisted_gaps,
-        "incredible": state.incredible,
-        "incredible_first": state.incredible_first,
-    }
-
-
-def _json(state: SourceState, silent_s: int) -> dict[str, Json]:
-    return {**_row(state, silent_s), "gaps": [[first, last] for first, last in state.gaps]}
-
-
-def _intervals(gaps: tuple[tuple[int, int], ...]) -> str:
-    return ", ".join(_interval(first, last) for first, last in gaps)
-
-
-def _interval(first: int, last: int) -> str:
-    return str(first) if first == last else f"{first}-{last}"
+    return None if item is None else Reconciliation.from_item(item)

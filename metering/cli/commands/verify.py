@@ -141,8 +141,8 @@ def read_manifest(path: Path) -> tuple[ManifestHeader, SentBatches]:
 
 def _tell_of_cut(path: Path, line: str) -> None:
     say(
-        f"The last line of {path} ends after {len(line)} characters and is left out, because the replay was stopped "
-        "there. Its message may have been sent; all others are verified.",
+        f"The last line of {path} breaks off after {len(line)} characters and is left out, because the replay was "
+        "stopped there. Its message may have been sent; all others are verified.",
         style="yellow",
     )
 
