@@ -217,7 +217,7 @@ def command(
 
         run.__signature__ = _signature(function, shared, {_CONTEXT: typer.Context} if group else {})  # type: ignore[attr-defined]  # read by inspect.signature
         run.__annotations__ = {p.name: p.annotation for p in run.__signature__.parameters.values()}  # type: ignore[attr-defined]  # as above
-        run.__name__, run.__doc__ = function.__name__, function.__doc__
+        run.__name__, run.__doc__ = function.__name__, _unwrapped(function.__doc__ or "")
         if group:
             app.callback(invoke_without_command=True, epilog=epilog)(run)
         else:
@@ -240,6 +240,11 @@ def _signature(
         for key, annotation in required.items()
     ]
     return inspect.Signature([*needed, *(p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own), *options])
+
+
+def _unwrapped(text: str) -> str:
+    """Each paragraph as one line, which the terminal wraps to its own width."""
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
 
 
 def _session(places: dict[str, object]) -> Session:

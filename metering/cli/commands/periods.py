@@ -21,9 +21,11 @@ from metering.units import DAY_S, billed_gb
 period = typer.Typer(help="Billing months: close one for good, show it, verify it.", no_args_is_help=True)
 rebuild = typer.Typer(help="Make derived items again from the rows, while the workers run.", no_args_is_help=True)
 
+MonthArgument = Annotated[str, typer.Argument(metavar="YYYY-MM", help="Billing month, such as 2026-11.")]
+
 
 @command(period, "close", reads=True)
-def period_close(session: Session, month: Annotated[str, typer.Argument(metavar="YYYY-MM")]) -> None:
+def period_close(session: Session, month: MonthArgument) -> None:
     """Close a month for good, at the earliest 72 hours after its end. A second run continues where one stopped."""
     _month(month)
     closed = lake_jobs(session.region()).closer.close(month, NoDeadline())
@@ -31,7 +33,7 @@ def period_close(session: Session, month: Annotated[str, typer.Argument(metavar=
 
 
 @command(period, "show", reads=True)
-def period_show(session: Session, month: Annotated[str, typer.Argument(metavar="YYYY-MM")]) -> None:
+def period_show(session: Session, month: MonthArgument) -> None:
     """Show whether a month is open, closing or closed, and the frozen totals of a closed one."""
     _month(month)
     closer = lake_jobs(session.region()).closer
@@ -44,7 +46,7 @@ def period_show(session: Session, month: Annotated[str, typer.Argument(metavar="
 
 
 @command(period, "verify", reads=True)
-def period_verify(session: Session, month: Annotated[str, typer.Argument(metavar="YYYY-MM")]) -> None:
+def period_verify(session: Session, month: MonthArgument) -> None:
     """Compute a closed month again from its files; exit 0 only if it is unchanged."""
     _month(month)
     problems = lake_jobs(session.region()).closer.verify(month)

@@ -31,7 +31,7 @@ def list_(
     start: Annotated[str | None, typer.Option("--from", help="Refused at or after this time, date or month.")] = None,
     end: Annotated[str | None, typer.Option("--to", help="Refused before this time, date or month.")] = None,
     reason: Annotated[str | None, typer.Option("--reason", help="Only entries with this reason.")] = None,
-    kind: Annotated[str | None, typer.Option("--kind", help="records, refused or conflict.")] = None,
+    kind: Annotated[str | None, typer.Option("--kind", help="Only this kind: records, refused or conflict.")] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, help="At most this many entries.")] = 1000,
 ) -> None:
     """List refused batches, refused records of accepted batches, and conflicts."""

@@ -126,7 +126,7 @@ def status(
         bool, typer.Option("--drift", help="Let CloudFormation compare the stacks with their resources.")
     ] = False,
 ) -> None:
-    """Show the state of each region, its stacks, their drift, and how many people are paged."""
+    """Show the state of each region, its stacks, their drift, and how many subscribers are paged."""
     tools = FleetTools(session)
     known = {state.region: state for state in tools.states.everything()}
     if name is not None:

@@ -34,7 +34,11 @@ _EXAMPLES = """Examples:
 Then: metering verify --manifest m.json --wait 10m
 """
 
-Share = Annotated[float | None, typer.Option(min=0, max=1, help="Share of messages, 0 to 1. Default: the scenario's.")]
+Share = float | None
+
+
+def _share(of: str) -> object:
+    return typer.Option(min=0, max=1, help=f"Share of {of}, 0 to 1. Default: the scenario's.")
 
 
 @command(replay_app, "replay", reads=True, epilog=_EXAMPLES)
@@ -50,10 +54,10 @@ def replay(
     batches: Annotated[int | None, typer.Option(min=1, help="Number of messages, with copies and conflicts.")] = None,
     records_per_batch: Annotated[int | None, typer.Option(min=1, max=50_000, help="Records in a batch.")] = None,
     rate: Annotated[float | None, typer.Option(min=0.01, help="Messages a second. Default: no limit.")] = None,
-    duplicates: Share = None,
-    late: Share = None,
-    malformed: Share = None,
-    conflicts: Share = None,
+    duplicates: Annotated[Share, _share("copies of earlier messages")] = None,
+    late: Annotated[Share, _share("messages with late records")] = None,
+    malformed: Annotated[Share, _share("malformed messages")] = None,
+    conflicts: Annotated[Share, _share("messages with a used id and other content")] = None,
     seed: Annotated[int, typer.Option(help="The same seed in the same hour gives the same traffic.")] = 1,
     shift_to_now: Annotated[
         bool, typer.Option("--shift-to-now", help="Move the records of --input by whole hours, so that they end now.")
