@@ -18,12 +18,16 @@ PYTEST := $(PY) -m pytest
 SEEDS ?= 20000
 JOBS ?= 2
 BATCHES ?= 200000
+ROUNDS ?= 300000
 ENDPOINT ?=
+# More options of pytest.
+OPTIONS ?=
 
-.PHONY: help install demo test lint check proof e2e localstack regions drills load bench simulate mutants soak clean
+.PHONY: help install demo clean dist check lint test proof e2e localstack regions
+.PHONY: check-long tools pythons mutants matrix drills localstack-lake fuzz simulate soak load bench
 
 help: ## List the targets
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^##@ / {print "\n" substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(LOCAL)/uv/bin/uv:
 	@echo "installing uv below $(LOCAL)/" >&2
@@ -37,14 +41,34 @@ $(STAMP): pyproject.toml uv.lock | $(filter $(LOCAL)/%,$(UV))
 	@$(UV) sync --quiet --frozen --all-extras --compile-bytecode --python "$(RUNTIME)"
 	@touch $@
 
-install: $(STAMP) ## Install everything into .venv (done by the other targets on first use)
+##@ Begin here
 
 demo: $(STAMP) ## Run the whole service on this machine: deploy, replay real and synthetic traffic, report, prove
 	@.venv/bin/metering demo
 
+install: $(STAMP) ## Install everything into .venv (the other targets do it on first use)
+
+dist: $(STAMP) ## Build sdist and wheel into dist/, the wheel from the sdist
+	@rm -rf dist
+	@$(UV) build --quiet
+	@ls dist/*.tar.gz dist/*.whl
+
+tools: $(STAMP) ## Install what needs an environment of its own, below .local/tools; kept as long as its lock is the same
+	@$(PY) -m tests.tools
+
+clean: ## Stop the local emulator and remove what was built or installed here
+	@if [ -x .venv/bin/metering ]; then .venv/bin/metering local down || true; fi
+	@rm -rf .venv $(LOCAL) build dist infra/cdk.out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+##@ Before every commit: make check runs all of these, in 15 minutes on two idle cores
+
+check: $(STAMP) ## The gate, as CI runs it: each part, the time it took, and its share
+	@$(PY) -m tests.gate check
+
 lint: $(STAMP) ## Ruff, mypy --strict, import rules
 	@.venv/bin/ruff format --check --quiet . && .venv/bin/ruff check --quiet .
-	@.venv/bin/mypy
+	@.venv/bin/mypy --num-workers $(JOBS)
 	@.venv/bin/lint-imports --no-logo
 
 test: $(STAMP) ## Unit, property, fuzz and template tests
@@ -54,19 +78,42 @@ proof: $(STAMP) ## Simulation, kill and lost-reply matrices, contract suites ove
 	@$(PYTEST) -q -n $(JOBS) tests/simulation tests/contract tests/integration
 
 e2e: $(STAMP) ## The deployed service on MiniStack with IAM and TLS enforced; ENDPOINT=http://… for any other
-	@METERING_E2E_ENDPOINT="$(ENDPOINT)" $(PYTEST) -q -rs tests/e2e -m "not regions and not drill"
+	@METERING_E2E_ENDPOINT="$(ENDPOINT)" $(PYTEST) -q -rs tests/e2e $(OPTIONS) -m "not regions and not drill"
 
-localstack: $(STAMP) ## The same against LocalStack, started by scripts beside this folder where they are
-	@bash tests/e2e/localstack.sh
+localstack: $(STAMP) ## The same against LocalStack, but for the lake; started by scripts beside this folder where they are
+	@bash tests/e2e/localstack.sh --deselect=tests/e2e/test_lake.py
 
 regions: $(STAMP) ## Six regions built and reconciled on MiniStack
 	@$(PYTEST) -q tests/e2e -m "regions and not drill"
 
+##@ Before a release or a larger merge: make check-long runs all of these, in an hour and a half
+
+check-long: $(STAMP) ## What is long and rarely red, on a machine that does nothing else
+	@$(PY) -m tests.gate check-long
+
+pythons: $(STAMP) ## The quick suites on every Python that is supported and that this machine has
+	@$(PY) -m tests.tools pythons $(JOBS)
+
+mutants: $(STAMP) ## Seeded bugs: each must be found by a test
+	@$(PY) -m tests.mutants
+
+matrix: $(STAMP) ## Every fault at every call of every job, in memory; the gate takes a part of them
+	@$(PY) -m tests.simulation.matrix
+
 drills: $(STAMP) ## Long drills on MiniStack: killed and resumed builds, traffic, removal, runbook commands, a broken total
 	@$(PYTEST) -v tests/e2e -m drill
 
-check: $(STAMP) ## All that CI runs, with the time that each part took
-	@$(PY) -m tests.gate
+localstack-lake: $(STAMP) ## The lake's commands against LocalStack
+	@bash tests/e2e/localstack.sh -k test_lake
+
+fuzz: $(STAMP) ## Damaged messages and objects: ROUNDS=300000
+	@FUZZ_ROUNDS=$(ROUNDS) $(PYTEST) -q -n $(JOBS) tests/fuzz
+
+simulate: $(STAMP) ## Random histories with faults: SEEDS=20000
+	@$(PY) -m tests.simulation --seeds $(SEEDS) --jobs $(JOBS)
+
+soak: $(STAMP) ## Long run through the real aggregator: BATCHES=200000; goes on where it stopped
+	@$(PY) -m load_tests.soak --batches $(BATCHES)
 
 load: $(STAMP) ## Throughput, cost and memory through the deployed service on MiniStack
 	@$(PY) -m load_tests.load
@@ -76,17 +123,3 @@ bench: $(STAMP) ## Decoding, compaction, SQL over the lake and an account's repo
 	@$(PY) -m load_tests.bench_compact
 	@$(PY) -m load_tests.bench_query
 	@$(PY) -m load_tests.bench_report
-
-simulate: $(STAMP) ## Random histories with faults: SEEDS=20000
-	@$(PY) -m tests.simulation --seeds $(SEEDS) --jobs $(JOBS)
-
-mutants: $(STAMP) ## Seeded bugs: each must be found by a test
-	@$(PY) -m tests.mutants
-
-soak: $(STAMP) ## Long run through the real aggregator: BATCHES=200000; goes on where it stopped
-	@$(PY) -m load_tests.soak --batches $(BATCHES)
-
-clean: ## Stop the local emulator and remove what was built or installed here
-	@if [ -x .venv/bin/metering ]; then .venv/bin/metering local down || true; fi
-	@rm -rf .venv $(LOCAL) build dist infra/cdk.out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
-	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from metering.errors import MeteringError
 from metering.units import MIB
+from metering.version import package_version
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,9 +67,9 @@ class BundleTooLargeError(MeteringError):
 
 
 def digest(*parts: str) -> str:
-    """Hash of what goes into a bundle: the sources, this module's rules and `parts`."""
+    """Hash of what goes into a bundle: the sources, their version, this module's rules and `parts`."""
     result = hashlib.sha256()
-    for part in (*parts, Path(__file__).read_text()):
+    for part in (*parts, Path(__file__).read_text(), package_version()):
         result.update(part.encode() + b"\0")
     for path in source_files():
         result.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
@@ -86,11 +87,14 @@ def source_files() -> Iterator[Path]:
 
 
 def copy_sources(target: Path) -> None:
-    """Copy the functions' sources below `target`."""
+    """Copy the functions' sources below `target`, with the metadata that says their version."""
     for path in source_files():
         copy = target / path.relative_to(ROOT)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, copy)
+    metadata = target / f"metering-{package_version()}.dist-info" / "METADATA"
+    metadata.parent.mkdir()
+    metadata.write_text(f"Metadata-Version: 2.1\nName: metering\nVersion: {package_version()}\n")
 
 
 def install_locked(target: Path, architecture: Architecture) -> None:

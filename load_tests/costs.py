@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from metering.stores.writes import Action
 
 TARGET_BATCHES_PER_DAY = 12_000_000
+# 1, 5 and 16 usage keys a batch.
+SCENARIO_NAMES = ("load-1", "load-5", "load")
 # The 64 KiB that one SQS request may carry before it counts as another.
 _SQS_CHUNK_BYTES = 64 * KIB
 _LAMBDA_MEMORY_GB = Decimal(1_769) / 1_024
@@ -228,3 +230,7 @@ def print_costs(costs: Sequence[BatchCost]) -> None:
     print("prices (us-east-1 list prices from secondary pages; a bill may differ):")
     for name, usd in PRICES.items():
         print(f"  {name:<42}{usd:>16.10f} USD")
+
+
+if __name__ == "__main__":
+    print_costs([measure(scenario) for scenario in SCENARIO_NAMES])

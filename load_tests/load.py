@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from load_tests.costs import TARGET_BATCHES_PER_DAY, measure, print_costs
+from load_tests.costs import SCENARIO_NAMES, TARGET_BATCHES_PER_DAY, measure, print_costs
 from metering.adapters.emulator.processes import descendants
 from metering.audit.verify.expectations import SentBatches
 from metering.audit.verify.manifest import read_header, read_sent
@@ -130,7 +130,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--batches", type=int, default=40_000)
     parser.add_argument("--endpoint", help="a deployed stage elsewhere; memory is not measured there")
     options = parser.parse_args(arguments)
-    print_costs([measure(scenario) for scenario in ("load-1", "load-5", "load")])
+    print_costs([measure(scenario) for scenario in SCENARIO_NAMES])
     if options.endpoint:
         return _run(connect(endpoint=options.endpoint, region="us-east-1", stage="local"), 0, options.batches)
     stop_leftovers(_STATE)

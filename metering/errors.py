@@ -12,6 +12,7 @@
     ├── ObjectChangedError          an object is not the one that was announced (If-Match failed)
     ├── BatchRefusedError           a whole batch is refused; carries every problem found
     ├── LedgerCorruptError          the ledger or an object contradicts the protocol: stop and alarm
+    ├── FormatTooNewError           newer code wrote the ledger, and this one must not touch it
     ├── SettingsError               settings do not fit together; carries every problem found
     ├── InvalidParametersError      a report is asked for what does not exist; every problem found   reports.parameters
     ├── PeriodNotClosableError      a month cannot be closed now                              usecases.period
@@ -197,6 +198,35 @@ class BatchRefusedError(MeteringError):
 
 class LedgerCorruptError(MeteringError):
     """The ledger or an object contradicts the protocol; nothing may go on from here without a person."""
+
+
+class FormatTooNewError(MeteringError):
+    """The ledger is in a format that this code does not know: it may neither read nor write it.
+
+    Attributes:
+        found: The ledger's format.
+        known: The newest format that this code knows.
+        needed: The version of metering that knows the ledger's format.
+    """
+
+    def __init__(self, *, found: int, known: int, needed: str) -> None:
+        super().__init__(found, known, needed)
+        self.found = found
+        self.known = known
+        self.needed = needed
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild_format_too_new, (self.found, self.known, self.needed))
+
+    def __str__(self) -> str:
+        return (
+            f"The region's data has format {self.found}, and this version of metering knows formats up to "
+            f"{self.known}: use metering {self.needed} or newer."
+        )
+
+
+def _rebuild_format_too_new(found: int, known: int, needed: str) -> FormatTooNewError:
+    return FormatTooNewError(found=found, known=known, needed=needed)
 
 
 class OperationFailedError(MeteringError):

@@ -64,7 +64,7 @@ class MeteringAlarm(Construct):
             self,
             "Alarm",
             alarm_name=alarm_name(config.stage, spec.name),
-            alarm_description=f"[{spec.severity}] {spec.meaning} Runbook: {config.runbook_base}/{spec.name}.md",
+            alarm_description=f"[{spec.severity}] {spec.meaning} Runbook: {config.runbook_base}/{spec.runbook}.md",
             metric=metric,
             threshold=spec.threshold,
             comparison_operator=_COMPARISONS[spec.comparison],

@@ -14,7 +14,9 @@ from metering.adapters.aws.session import Clients
 from metering.commit.aggregator import Aggregator
 from metering.intake.reader import ReadLimits, RecordBatchReader
 from metering.lake.parquet.codec import ParquetRowCodec
+from metering.ledger.format_version import remember_format
 from metering.settings import Settings
+from metering.version import package_version
 from metering.wiring.region import RegionPorts
 
 SERVICE = "aggregator"
@@ -35,9 +37,13 @@ def dependencies() -> Dependencies:
 
     Raises:
         SettingsError: With every problem of the environment.
+        FormatTooNewError: Newer code wrote the ledger.
+        UnavailableError: The ledger does not say its format now; the next invocation asks again.
     """
     settings = Settings.from_env(os.environ)
     region = RegionPorts(Clients.from_env(os.environ), settings)
+    # The first batch of a region makes its format known, the canary's if no other.
+    remember_format(region.items, written_by=package_version())
     metrics = EmfMetrics(service=SERVICE, stage=settings.stage)
     aggregator = Aggregator(
         items=region.items,

@@ -33,6 +33,8 @@ def dependencies() -> Dependencies:
 
     Raises:
         SettingsError: With every problem of the environment.
+        FormatTooNewError: Newer code wrote the ledger.
+        UnavailableError: The ledger does not say its format now; the next invocation asks again.
     """
     settings = Settings.from_env(os.environ)
     return Dependencies(watch=build_watch(Clients.from_env(os.environ), settings), logger=Logger(service=SERVICE))

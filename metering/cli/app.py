@@ -1,6 +1,5 @@
 """`metering`: the command line. Each family of commands is a module; this one only lists them."""
 
-import importlib.metadata
 import sys
 from typing import Annotated
 
@@ -22,6 +21,9 @@ from metering.cli.commands.storage import storage
 from metering.cli.commands.verify import verify_app
 from metering.cli.endings import drop, machine_troubles_explained
 from metering.cli.failures import CommandFailedError
+from metering.intake.messages import CONTRACT_VERSION
+from metering.ledger.format_version import FORMAT_VERSION
+from metering.version import package_version
 
 app = typer.Typer(
     name="metering",
@@ -67,14 +69,14 @@ for _family in TOP_LEVEL:
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"metering {importlib.metadata.version('metering')}")
+        typer.echo(f"metering {package_version()} (data format {FORMAT_VERSION}, contract {CONTRACT_VERSION})")
         raise typer.Exit
 
 
 @app.callback()
 def metering(
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the versions and exit.")
     ] = False,
     endpoint: Annotated[str | None, typer.Option("--endpoint", metavar="URL", help=_DEFAULT_FOR_ALL)] = None,
     region: Annotated[str | None, typer.Option("--region", metavar="NAME", help=_DEFAULT_FOR_ALL)] = None,
@@ -85,7 +87,7 @@ def metering(
 
 
 def main() -> None:
-    """Entry point of the `metering` script."""
+    """Run the command line, and end with its exit code."""
     sys.exit(ended())
 
 

@@ -53,7 +53,6 @@ class FleetTools:
 
     @cached_property
     def _config(self) -> "StageConfig":
-        # The stage's configuration is the stacks' own; only a checkout has it.
         from metering.fleet.stage import StageConfig
 
         wrong = [setting for setting in self._settings if "=" not in setting]

@@ -330,7 +330,7 @@ STAGES: dict[str, dict[str, object]] = {
         "tunables": {"reserve_ms": 5_000},
     },
     "dev": {"stateful_retained": False, "log_retention_days": 30, "lake_retention_days": 365},
-    # Reading every marker each quarter of an hour is dear: docs/decisions/reconciliation.md.
+    # Reading every marker each quarter of an hour is dear: docs/decisions/0013-reconciliation.md.
     "prod": {"log_retention_days": 365, "rollout": {"pager_needed": True}, "tunables": {"scan_every_s": DAY_S}},
 }
 

@@ -1,4 +1,4 @@
-"""Which records are admitted, by time (docs/decisions/identity-and-window.md)."""
+"""Which records are admitted, by time (docs/decisions/0003-identity-and-window.md)."""
 
 from __future__ import annotations
 

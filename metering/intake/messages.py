@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from metering.intake.json_values import JsonValue
 
+# Of docs/contract.md.
+CONTRACT_VERSION = 1
 SCHEMA = "metering.batch/1"
 MAX_BODY_BYTES = MIB
 

@@ -5,7 +5,7 @@
 | `A#<account>#<month>` | `<day>#<usage type>#<service>#<from>#<to>#<corrects>#<suffix>`            |
 
 Each booked hour of the day has attributes of its own: of 13:00 `b13` has the bytes, `r13` the records, `v13` the
-revision, to which every write adds 1 (docs/decisions/usage-items.md).
+revision, to which every write adds 1 (docs/decisions/0014-usage-items.md).
 """
 
 from __future__ import annotations

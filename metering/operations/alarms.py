@@ -48,7 +48,7 @@ Statistic = Literal["Maximum", "Minimum", "Sum"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlarmSpec:
-    """One alarm. Its runbook is `docs/runbooks/<name>.md`.
+    """One alarm. Its runbook is `docs/runbooks/<runbook>.md`.
 
     Attributes:
         name: Kebab case; the alarm in CloudWatch is `metering-<stage>-<name>`.
@@ -58,6 +58,7 @@ class AlarmSpec:
         period_s, periods: It fires when the comparison was true in `periods` periods in a row.
         missing: What a period without a figure counts as. Breaching only for the heartbeat.
         meaning: One sentence, which the alert carries.
+        same_event_as: Alarm that the same event raises: both share that one's runbook.
     """
 
     name: str
@@ -71,6 +72,12 @@ class AlarmSpec:
     period_s: int = MINUTE_S
     periods: int = 1
     missing: Missing = "notBreaching"
+    same_event_as: str = ""
+
+    @property
+    def runbook(self) -> str:
+        """Name of its page."""
+        return self.same_event_as or self.name
 
 
 def _watch(
@@ -109,6 +116,7 @@ ALARMS: tuple[AlarmSpec, ...] = (
         metric="ApproximateNumberOfMessagesVisible",
         threshold=1,
         meaning="Batches failed five times and wait in the dead-letter queue, unmetered.",
+        same_event_as="dead-letters",
     ),
     AlarmSpec(
         name="oldest-message",
@@ -118,6 +126,7 @@ ALARMS: tuple[AlarmSpec, ...] = (
         threshold=15 * MINUTE_S,
         meaning="Batches wait in the ingest queue for longer than 15 minutes.",
         periods=3,
+        same_event_as="oldest-batch",
     ),
     _watch(
         "dead-letters", "page", Figure.DEAD_LETTERS, 1, "Batches failed five times and are not metered until redriven."

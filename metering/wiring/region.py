@@ -11,6 +11,7 @@ from metering.adapters.aws.dynamodb.items import DynamoDbItemStore
 from metering.adapters.aws.queue_facts import SqsQueueFacts
 from metering.adapters.aws.queues import SqsQueue
 from metering.adapters.aws.s3.objects import S3ObjectStore
+from metering.ledger.format_version import check_format
 from metering.stores.writes import Table
 
 if TYPE_CHECKING:
@@ -45,8 +46,17 @@ class RegionPorts:
 
     @cached_property
     def items(self) -> DynamoDbItemStore:
+        """The two tables. Nobody gets them without the question whether this code knows their format: one read.
+
+        Raises:
+            FormatTooNewError: Newer code wrote the ledger.
+            LedgerCorruptError: What the ledger says is no format.
+            UnavailableError: The ledger gave no answer.
+        """
         tables = {Table.LEDGER: self.names.ledger_table, Table.USAGE: self.names.usage_table}
-        return DynamoDbItemStore(self.clients.dynamodb, tables)
+        items = DynamoDbItemStore(self.clients.dynamodb, tables)
+        check_format(items)
+        return items
 
     @cached_property
     def objects(self) -> S3ObjectStore:

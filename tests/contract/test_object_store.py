@@ -198,7 +198,7 @@ def test_a_listing_and_a_deletion_go_on_over_more_than_a_thousand_objects(object
     assert keys(objects, prefix) == names[:1]
 
 
-def test_deleting_what_is_not_there_is_no_error(objects: ObjectStore, prefix: str) -> None:
+def test_deleting_an_object_that_is_not_there_is_no_error(objects: ObjectStore, prefix: str) -> None:
     objects.put(prefix + "a", b"", if_absent=True)
     objects.delete([prefix + "a", prefix + "none"])
     objects.delete([prefix + "a"])

@@ -76,7 +76,7 @@ class Service:
         import boto3
 
         keys = self.roles[role]
-        return boto3.client(
+        return boto3.client(  # type: ignore[call-overload]  # it knows services by their literal names
             service,
             region_name=REGION,
             endpoint_url=self.endpoint,

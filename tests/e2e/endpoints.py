@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pytest
 
-_PATIENCE_S = 10
+# LocalStack loads a service at its first request: 2 s on an idle machine, more than 10 s were seen on a busy one.
+_PATIENCE_S = 60
 
 
 class Kind(StrEnum):

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The e2e suite against LocalStack. Starts the one whose scripts lie beside this folder (no Docker needed), on a port and
 # in a folder of its own; uses the one at LOCALSTACK_ENDPOINT if that is set; says so and passes where there is neither.
+# Its arguments are further options of pytest.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 kit=../shared/localstack-host
@@ -17,4 +18,4 @@ if [ -z "$endpoint" ]; then
   "$kit/up.sh"
   endpoint=http://127.0.0.1:$LSKIT_PORT
 fi
-make --no-print-directory e2e ENDPOINT="$endpoint"
+make --no-print-directory e2e ENDPOINT="$endpoint" OPTIONS="$*"

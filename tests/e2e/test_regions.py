@@ -1,6 +1,6 @@
 """Regions on MiniStack: built side by side, killed and resumed, reported and verified as one.
 
-METERING_REGION_KILLS sets how often a build is killed at a random moment (the gate: 3; the full drill: 10).
+METERING_REGION_KILLS sets how often a build is killed at a random moment: 3 in `make drills`, unless it says more.
 """
 
 from __future__ import annotations

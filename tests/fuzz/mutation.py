@@ -57,7 +57,8 @@ def _mutate(data: bytearray, random: Random) -> None:
     elif change == 3:
         data[at:at] = random.choice(_TOKENS)
     elif change == 4:
-        data[at : at + len(token)] = (token := random.choice(_TOKENS))
+        token = random.choice(_TOKENS)
+        data[at : at + len(token)] = token
     elif change == 5:
         data[at:at] = data[at : at + length] * random.randint(1, 3)
     else:

@@ -1,6 +1,6 @@
 """Every parser on the way in, fed with damage: always a verdict, never an exception, in bounded time and memory.
 
-`FUZZ_ROUNDS=100000 pytest tests/fuzz` looks longer; what it finds goes to `corpus/`.
+`make fuzz` looks longer, with ROUNDS as long as you like; what it finds goes to `corpus/`.
 """
 
 from __future__ import annotations

@@ -69,6 +69,6 @@ def synthesised(
     parts = {"data": stacks.data, "pipeline": stacks.pipeline, "observability": stacks.observability}
     return Synthesised(
         config=config,
-        templates={part: Template.from_stack(stack).to_json() for part, stack in parts.items()},
+        templates={part: dict(Template.from_stack(stack).to_json()) for part, stack in parts.items()},
         protected={part: bool(stack.termination_protection) for part, stack in parts.items()},
     )

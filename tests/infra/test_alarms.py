@@ -61,7 +61,7 @@ def _statements_of_topic(data: dict[str, Any], topic: str) -> list[dict[str, Any
 
 
 def _lets_cloudwatch_publish(statement: dict[str, Any]) -> bool:
-    return (
+    return bool(
         statement["Effect"] == "Allow"
         and statement["Principal"] == {"Service": "cloudwatch.amazonaws.com"}
         and statement["Action"] == "sns:Publish"
@@ -148,7 +148,7 @@ def test_an_alarm_is_plain_and_says_what_it_needs_to(stage: str) -> None:
             continue
         properties = alarms[spec.name]
         assert "Metrics" not in properties
-        assert properties["AlarmDescription"].endswith(f"docs/runbooks/{spec.name}.md")
+        assert properties["AlarmDescription"].endswith(f"docs/runbooks/{spec.runbook}.md")
         assert properties["AlarmDescription"].startswith(f"[{spec.severity}]")
         assert properties["TreatMissingData"] == spec.missing
         assert properties["OKActions"] == properties["AlarmActions"]

@@ -9,6 +9,7 @@ import pytest
 
 from infra import bundle
 from infra.bundle import LEFT_OUT, ROOT, BundleTooLargeError, check_size, copy_sources, digest, prune, source_files
+from metering.version import package_version
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,6 +30,22 @@ def test_a_changed_source_changes_the_hash(tmp_path: Path, monkeypatch: pytest.M
     source.write_text("KIB = 1000\n")
 
     assert digest() != before
+
+
+def test_another_version_is_another_hash(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = digest()
+    monkeypatch.setattr(bundle, "package_version", lambda: "99.0.0")
+    assert digest() != before
+
+
+def test_a_bundle_says_its_version_as_an_installed_package_does(tmp_path: Path) -> None:
+    copy_sources(tmp_path)
+    code = "import metering.version; print(metering.version.package_version(), metering.version.__file__)"
+
+    # -S: nothing of this environment is seen.
+    said = subprocess.check_output([sys.executable, "-S", "-c", code], cwd=tmp_path, text=True)
+
+    assert said.split() == [package_version(), str(tmp_path / "metering" / "version.py")]
 
 
 def test_compiled_files_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -166,8 +166,8 @@ def test_who_only_looks_puts_its_own_notes_and_nothing_that_counts(stage: str, n
 
     for pk in own:
         assert grants.may_write("dynamodb:PutItem", "LedgerTable", pk)
-    for pk in (*KINDS, None):
-        assert not grants.may_write("dynamodb:PutItem", "LedgerTable", pk)
+    for other in (*KINDS, None):
+        assert not grants.may_write("dynamodb:PutItem", "LedgerTable", other)
 
 
 def test_the_canary_cannot_say_what_the_watch_and_the_reconciler_say() -> None:

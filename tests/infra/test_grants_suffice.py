@@ -20,6 +20,7 @@ from metering.adapters.memory.metrics import MemoryMetrics
 from metering.adapters.memory.objects import MemoryObjectStore
 from metering.adapters.memory.queues import MemoryQueue
 from metering.audit.freshness import Freshness
+from metering.ledger.format_version import check_format, remember_format
 from metering.ledger.notes.completeness import Completeness
 from metering.ledger.notes.sources import Ruling, RulingKind, SourceState
 from metering.operations.canary import Canary
@@ -98,8 +99,8 @@ class _Ear:
             # Its wide commits stay open for the sweeper.
             process.items = NoChunks(process, process.world.items)
         for role in _ROLES_OF.get(process.name.rstrip(" 0123456789"), ()):
-            process.items = HeardItems(process.items, self.calls[role])  # type: ignore[assignment]
-            process.objects = HeardObjects(process.objects, self.calls[role])  # type: ignore[assignment]
+            process.items = HeardItems(process.items, self.calls[role])  # type: ignore[assignment]  # the same port
+            process.objects = HeardObjects(process.objects, self.calls[role])  # type: ignore[assignment]  # the same port
 
 
 class _SweptHistory(History):
@@ -143,6 +144,13 @@ class _Region:
             alerts=MemoryAlerts(),
             settings=settings(shards=2, **changes),
         )
+
+    def open(self) -> None:
+        """Everybody asks for the format; the aggregator writes it, once."""
+        for role in _ROLES:
+            check_format(self.items(role))
+            if role == "Aggregator":
+                remember_format(self.items(role), written_by="0.1.0")
 
     def watch(self) -> None:
         """Twice: it remembers."""
@@ -216,6 +224,7 @@ def heard() -> Mapping[str, frozenset[Call]]:
             history.run()
         history.world.end()
     region = _Region(ear)
+    region.open()
     region.report("Reader")
     region.report("Operator")
     region.watch()
@@ -243,7 +252,7 @@ def test_a_role_may_do_all_that_its_code_does(role: str, stage: str) -> None:
 @pytest.mark.parametrize(
     ("role", "partitions"),
     [
-        ("Aggregator", {"B", "C", "P", "H", "S", "W#held", "W#conflict"}),
+        ("Aggregator", {"B", "C", "P", "H", "S#shards", "S#format", "W#held", "W#conflict"}),
         ("Compactor", {"P", "H", "R", "C"}),
         ("Sweeper", {"C"}),
         ("Reconciler", {"W#source", "W#sources", "W#reconcile", "W#worklist"}),
@@ -256,7 +265,7 @@ def test_the_histories_write_what_each_role_is_there_to_write(role: str, partiti
     writes = ("dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem")
     asked = {call.place for call in heard()[role] if call.action in writes and call.resource == "LedgerTable"}
 
-    assert partitions <= {pk if pk.startswith("W") else pk[0] for pk in asked}
+    assert partitions <= {pk if pk[0] in "WS" else pk[0] for pk in asked}
 
 
 def test_a_grant_for_another_partition_would_be_seen() -> None:

@@ -24,7 +24,7 @@ def template() -> dict[str, dict[str, dict[str, object]]]:
     config = StageConfig.load("prod", {"rollout_project": True})
     _, stacks = app_of(config)
     assert stacks.rollout is not None
-    return Template.from_stack(stacks.rollout).to_json()
+    return dict(Template.from_stack(stacks.rollout).to_json())
 
 
 def _one(template: dict[str, dict[str, dict[str, object]]], kind: str) -> dict[str, object]:

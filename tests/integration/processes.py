@@ -155,4 +155,4 @@ def overlapping(found: Iterable[Work]) -> int:
 def _note(log: object, what: str, deliveries: list[Delivery]) -> None:
     line = {"what": what, "at": time.time_ns(), "bodies": [delivery.body[:80] for delivery in deliveries]}
     log.write(json.dumps(line) + "\n")  # type: ignore[attr-defined]  # a text file
-    log.flush()  # type: ignore[attr-defined]
+    log.flush()  # type: ignore[attr-defined]  # the same

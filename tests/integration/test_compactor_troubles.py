@@ -10,6 +10,7 @@ import io
 import time
 from collections import Counter
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 import pyarrow.parquet as pq
 import pytest
@@ -27,6 +28,9 @@ from tests.integration.bench import JOB_VARIANTS, Bench, lake_problems, problems
 from tests.integration.region import HOUR, Line, Region, Scenario, body, delivery, record
 from tests.support.stage import QUARANTINE_AGE_S, STAGE, compaction
 from tests.support.wire import Killed, Trouble
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 pytestmark = pytest.mark.emulator
 
@@ -55,7 +59,9 @@ def prepare(bench: Bench, region: Region) -> Scenario:
     )
 
 
-def killed(bench: Bench, region: Region, batch_id: str, records: list[object], *, call: int, trouble: Trouble) -> None:
+def killed(
+    bench: Bench, region: Region, batch_id: str, records: Sequence[object], *, call: int, trouble: Trouble
+) -> None:
     bench.wire.begin_again((call, trouble))
     with pytest.raises(Killed):
         region.handle([delivery(batch_id, body(batch_id, records))])

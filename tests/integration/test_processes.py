@@ -62,7 +62,7 @@ class Crew:
         # Forked from a server that has imported everything and has no threads: a new process is there at once.
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(["tests.integration.processes"])
-        self._jobs: list[Callable[[Site], None]] = [aggregate] * AGGREGATORS + [compact] * COMPACTORS
+        self._jobs: list[Callable[[Site], None]] = [*[aggregate] * AGGREGATORS, *[compact] * COMPACTORS]
         self._running = [self._start(job) for job in self._jobs]
         self.kills = 0
 

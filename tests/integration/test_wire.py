@@ -12,7 +12,7 @@ from tests.integration.region import Region
 from tests.support.wire import Killed, Trouble
 
 if TYPE_CHECKING:
-    from metering.stores.writes import Action
+    from metering.stores.writes import Action, Value
     from tests.integration.bench import Bench
 
 pytestmark = pytest.mark.emulator
@@ -57,7 +57,7 @@ def test_the_sdk_repeats_a_single_update_so_that_it_counts_twice(bench: Bench, r
 
 def test_a_write_meets_its_own_effect_when_the_sdk_repeats_it(bench: Bench, region: Region) -> None:
     trouble(bench, Trouble.REPLY_LOST_ONCE)
-    item = {"pk": "a", "sk": "b", "n": 1}
+    item: dict[str, Value] = {"pk": "a", "sk": "b", "n": 1}
     with pytest.raises(ConditionFailedError) as caught:
         region.items.put(Put(table=Table.LEDGER, item=item, condition=Absent()))
     assert caught.value.existing == item

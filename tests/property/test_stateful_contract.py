@@ -16,6 +16,7 @@ import hypothesis.strategies as st
 from hypothesis import HealthCheck, seed, settings
 from hypothesis.stateful import (
     Bundle,
+    MultipleResults,
     RuleBasedStateMachine,
     initialize,
     multiple,
@@ -158,7 +159,7 @@ class Contract(RuleBasedStateMachine):
         self._send(before)
 
     @rule(target=sent, before=sent, records=st.lists(st.tuples(_AGES_H, _SIZES), min_size=1, max_size=2))
-    def mutate(self, before: Sent, records: list[tuple[int, int]]) -> object:
+    def mutate(self, before: Sent, records: list[tuple[int, int]]) -> Sent | MultipleResults[Sent]:
         other = self._content(before.batch_id, records)
         return self._send(other) if other.records != before.records else multiple()
 

@@ -21,6 +21,7 @@ from metering.ledger.booked_hours import LakeFile, Pending, Pointer, Published
 from metering.ledger.closed_months import ClosedHour, ClosedMonth
 from metering.ledger.commits import CommitRecord
 from metering.ledger.conflicts import Conflict, conflict_of, conflict_seen_item
+from metering.ledger.format_version import LedgerFormat
 from metering.ledger.markers import Marker
 from metering.ledger.notes.canary_runs import CanaryRun, CanaryVerdict
 from metering.ledger.notes.completeness import Completeness
@@ -368,6 +369,12 @@ KINDS = (
         read=Alias.from_item,
     ),
     Kind(
+        name="format",
+        values=st.builds(LedgerFormat, number=st.integers(1, 99), written_by=NAMES),
+        read=LedgerFormat.from_item,
+        unread=frozenset({"pk", "sk"}),
+    ),
+    Kind(
         name="used shards",
         values=st.builds(UsedShards, number=st.integers(1, 64)),
         read=UsedShards.from_item,
@@ -389,7 +396,7 @@ KINDS = (
 
 
 def _item(value: object) -> dict[str, Value]:
-    made: dict[str, Value] = value.to_item()  # type: ignore[attr-defined]
+    made: dict[str, Value] = value.to_item()  # type: ignore[attr-defined]  # all items have it
     return made
 
 
@@ -437,7 +444,7 @@ def test_an_item_without_a_required_attribute_is_named_and_not_read(kind: Kind, 
 def test_an_attribute_of_another_kind_is_never_a_legal_value(kind: Kind, data: st.DataObject) -> None:
     item = _item(data.draw(kind.values))
     name = data.draw(st.sampled_from(sorted(item.keys() - kind.unread)))
-    item[name] = data.draw(st.sampled_from(list(_others(item[name]))))  # type: ignore[assignment]
+    item[name] = data.draw(st.sampled_from(list(_others(item[name]))))  # type: ignore[assignment]  # of another kind
     with pytest.raises(LedgerCorruptError):
         kind.read(item)
 
@@ -454,10 +461,10 @@ def test_what_is_nested_is_read_as_strictly(kind: Kind, data: st.DataObject) -> 
     damaged = deepcopy(dict(item))
     parent: object = damaged
     for step in place[:-1]:
-        parent = parent[step]  # type: ignore[index]
-    before = parent[place[-1]]  # type: ignore[index]
+        parent = parent[step]  # type: ignore[index]  # a dict or a list
+    before = parent[place[-1]]  # type: ignore[index]  # the same
     wrong = data.draw(st.sampled_from([other for other in _others(before) if other not in ([], {})]))
-    parent[place[-1]] = wrong  # type: ignore[index]
+    parent[place[-1]] = wrong  # type: ignore[index]  # the same
     with pytest.raises(LedgerCorruptError):
         kind.read(damaged)
 
@@ -538,7 +545,7 @@ def test_a_usage_item_comes_back_and_nothing_else_is_read(key: UsageKey, total: 
     for name in usage_add({key.hour_s: total}):
         for wrong in ("7", True, 1.5, [1]):
             with pytest.raises(LedgerCorruptError, match=name):
-                list(usage_entries({**item, name: wrong}))  # type: ignore[dict-item]
+                list(usage_entries({**item, name: wrong}))  # type: ignore[dict-item]  # of another kind
     for sk in ("", "2026-11-25", f"{at.sk}#1", f"{at.sk}x", at.sk.replace("#", "|")):
         with pytest.raises(LedgerCorruptError):
             usage_day({**item, "sk": sk})
@@ -626,18 +633,18 @@ class Document:
 
 
 DOCUMENTS = (
-    Document(name="plan", values=PLANS, write=lambda value: value.to_json(), read=Plan.from_json),  # type: ignore[attr-defined]
+    Document(name="plan", values=PLANS, write=lambda value: value.to_json(), read=Plan.from_json),  # type: ignore[attr-defined]  # a plan
     Document(
         name="closed month",
         values=closed_months(),
-        write=lambda value: value.to_json(),  # type: ignore[attr-defined]
+        write=lambda value: value.to_json(),  # type: ignore[attr-defined]  # a closed month
         read=ClosedMonth.from_json,
     ),
-    Document(name="write-ahead", values=write_aheads(), write=lambda value: value.encode(), read=WriteAhead.decode),  # type: ignore[attr-defined]
+    Document(name="write-ahead", values=write_aheads(), write=lambda value: value.encode(), read=WriteAhead.decode),  # type: ignore[attr-defined]  # a write-ahead
     Document(
         name="quarantined batch",
         values=QUARANTINED,
-        write=lambda value: value.encode(),  # type: ignore[attr-defined]
+        write=lambda value: value.encode(),  # type: ignore[attr-defined]  # a quarantined batch
         read=QuarantinedBatch.decode,
     ),
 )

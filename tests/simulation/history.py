@@ -62,9 +62,9 @@ def run_history(seed: int, *, dropped_faults: Collection[int] = (), dropped_batc
     history = History(seed, dropped_faults=dropped_faults, dropped_batches=dropped_batches)
     violation = ""
     findings = Findings()
-    limits = packing.MAX_TRANSACTION_ACTIONS, wal.CHUNK_ACTIONS
+    limits = packing.MAX_TRANSACTION_ACTIONS, wal.CHUNK_ACTIONS  # type: ignore[attr-defined]  # packing has its own copy
     # DynamoDB takes 100 actions. Scaled down, small batches make wide commits, chunks and pointer chunks.
-    packing.MAX_TRANSACTION_ACTIONS, wal.CHUNK_ACTIONS = history.actions, history.actions - 1
+    packing.MAX_TRANSACTION_ACTIONS, wal.CHUNK_ACTIONS = history.actions, history.actions - 1  # type: ignore[attr-defined]  # packing has its own copy
     try:
         findings = history.run()
     except ViolationError as error:
@@ -72,7 +72,7 @@ def run_history(seed: int, *, dropped_faults: Collection[int] = (), dropped_batc
     except Exception as error:  # noqa: BLE001 - whatever production code raises here is a finding, and must be shown
         violation = f"{type(error).__name__}: {error}"
     finally:
-        packing.MAX_TRANSACTION_ACTIONS, wal.CHUNK_ACTIONS = limits
+        packing.MAX_TRANSACTION_ACTIONS, wal.CHUNK_ACTIONS = limits  # type: ignore[attr-defined]  # packing has its own copy
     outcome = Outcome(
         seed=seed,
         violation=violation or (str(findings) if findings else ""),
@@ -151,7 +151,7 @@ class History:
         world, start_ms = self.world, self.world.scheduler.now_ms
         for sending in self.traffic.sendings:
             if sending.epoch == epoch:
-                world.scheduler.at(start_ms + sending.after_ms, lambda sending=sending: self._send(*sending[2:]))
+                world.scheduler.at(start_ms + sending.after_ms, partial(self._send, *sending[2:]))
         for _ in range(self.chance.choice((1, 2))):
             self._spawn("compactor", self._compact)
         self._spawn("cleaner", self._clean)
@@ -357,7 +357,7 @@ class History:
         self.world.scheduler.run_while(lambda: not done, limit_ms=2 * DAY_MS)
         if not done:
             raise ViolationError(f"{run.__name__} does not end")
-        return done[0]  # type: ignore[return-value]
+        return done[0]  # type: ignore[return-value]  # what `run` returns
 
     def _view(self, process: Process) -> list[Row]:
         """Every row that the production reader shows, in the state that the last faults left behind."""

@@ -276,8 +276,8 @@ class Worker:
         while True:
             next_ms = queue.next_visible_ms()
             if next_ms is None:
-                queue.park(getcurrent().switch)  # type: ignore[attr-defined]
-                getcurrent().parent.switch()  # type: ignore[attr-defined]
+                queue.park(getcurrent().switch)
+                getcurrent().parent.switch()
                 continue
             if next_ms > scheduler.now_ms:
                 scheduler.wait(next_ms - scheduler.now_ms + 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from functools import partial
 from typing import TYPE_CHECKING
 
 from metering.ledger.markers import Marker, marker_key
@@ -51,7 +52,7 @@ class MarkerLoss:
             ("sweep", finish, self._chance.randrange(4 * MINUTE_MS)),
         ):
             process = world.process(name)
-            world.scheduler.spawn(jobs.job(process, lambda p=process, run=run: run(p)), delay_ms=delay_ms)
+            world.scheduler.spawn(jobs.job(process, partial(run, process)), delay_ms=delay_ms)
         world.scheduler.run_until(world.scheduler.now_ms + 30 * MINUTE_MS)
 
     def rebuild(self, process: Process) -> tuple[int, ...]:

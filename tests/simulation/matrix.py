@@ -328,12 +328,12 @@ class Scenario:
 @contextmanager
 def few_actions() -> Iterator[None]:
     """A transaction takes fewer actions than DynamoDB's 100, so that small batches make wide commits and chunks."""
-    limits = packing.MAX_TRANSACTION_ACTIONS, wal.CHUNK_ACTIONS
-    packing.MAX_TRANSACTION_ACTIONS, wal.CHUNK_ACTIONS = _ACTIONS, 3
+    limits = packing.MAX_TRANSACTION_ACTIONS, wal.CHUNK_ACTIONS  # type: ignore[attr-defined]  # packing has its own copy
+    packing.MAX_TRANSACTION_ACTIONS, wal.CHUNK_ACTIONS = _ACTIONS, 3  # type: ignore[attr-defined]  # packing has its own copy
     try:
         yield
     finally:
-        packing.MAX_TRANSACTION_ACTIONS, wal.CHUNK_ACTIONS = limits
+        packing.MAX_TRANSACTION_ACTIONS, wal.CHUNK_ACTIONS = limits  # type: ignore[attr-defined]  # packing has its own copy
 
 
 class NoChunks(ProcessItems):

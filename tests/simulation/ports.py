@@ -241,6 +241,14 @@ class ProcessObjects:
 
         return self._process.write("objects.put", apply)
 
+    def upload(self, key: str, body: bytes) -> str:
+        def apply() -> str:
+            etag = self._store.upload(key, body)
+            self._watch.put_object(key)
+            return etag
+
+        return self._process.write("objects.upload", apply)
+
     def get(self, key: str) -> bytes:
         return self._process.read("objects.get", partial(self._store.get, key))
 

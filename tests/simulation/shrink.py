@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from tests.simulation.history import History, Outcome, run_history
@@ -23,9 +24,9 @@ def shortest(seed: int) -> tuple[frozenset[int], frozenset[int], Outcome]:
 
     # Without a fault the rest goes another way, so the numbers to choose from change after each success.
     for _ in range(3):
-        batches = _drop(batches, range(_BATCHES), lambda dropped, kept=faults: fails(kept, dropped))  # type: ignore[misc]
+        batches = _drop(batches, range(_BATCHES), partial(fails, faults))
         happened = [n for n, _ in run_history(seed, dropped_faults=faults, dropped_batches=batches).faults]
-        faults = _drop(faults, happened, lambda dropped, kept=batches: fails(dropped, kept))  # type: ignore[misc]
+        faults = _drop(faults, happened, partial(fails, dropped_batches=batches))
     outcome = run_history(seed, dropped_faults=faults, dropped_batches=batches)
     return faults, batches, outcome
 

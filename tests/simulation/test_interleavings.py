@@ -184,7 +184,7 @@ def test_a_commit_that_lands_between_any_two_calls_of_an_orphan_cleaner_keeps_it
                 if not landed:
                     transact(actions)  # type: ignore[arg-type]  # what it was called with
 
-            worker.items.transact = clean_first  # type: ignore[method-assign,assignment]  # one call, delayed
+            worker.items.transact = clean_first  # type: ignore[method-assign]  # one call, delayed
             world.queue.send("b0.0", "S1")
             deliveries = world.queue.receive(10)
             jobs.aggregator(worker, _SETTINGS).handle(deliveries, jobs.deadline(worker, MINUTE_MS))

@@ -43,8 +43,8 @@ def test_one_seed_is_one_history() -> None:
 def test_histories_that_failed_once_do_not_fail_again(kept: dict[str, object]) -> None:
     outcome = run_history(
         int(str(kept["seed"])),
-        dropped_faults=kept.get("dropped_faults", []),  # type: ignore[arg-type]
-        dropped_batches=kept.get("dropped_batches", []),  # type: ignore[arg-type]
+        dropped_faults=kept.get("dropped_faults", []),  # type: ignore[arg-type]  # numbers
+        dropped_batches=kept.get("dropped_batches", []),  # type: ignore[arg-type]  # numbers
     )
 
     assert outcome.violation == ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -40,7 +41,7 @@ _LAST_LOOK = 3
 class _Meanwhile:
     """Lets things happen before numbered calls of the process `first`; `dying` is killed at its second transaction."""
 
-    then: dict[int, Callable[[], None]] = field(default_factory=dict)
+    then: dict[int, Callable[[], object]] = field(default_factory=dict)
     histogram: Counter[str] = field(default_factory=Counter)
     calls: int = 0
     names: list[str] = field(default_factory=list)
@@ -117,16 +118,13 @@ class Region:
         self.meter("b1.0")
 
 
-def beside(happens: dict[int, Callable[[Region], None]], number: int) -> tuple[Verification, int]:
+def beside(happens: dict[int, Callable[[Region], object]], number: int) -> tuple[Verification, int]:
     """A verification, with things that happen so many calls after call `number` of it."""
     region = Region()
 
     def story() -> Verification:
         region.prepared()
-        region.meanwhile.then = {
-            number + later: lambda thing=thing: thing(region)  # type: ignore[misc]
-            for later, thing in happens.items()
-        }
+        region.meanwhile.then = {number + later: partial(thing, region) for later, thing in happens.items()}
         return region.verify()
 
     return region.play(story), region.meanwhile.calls
@@ -146,7 +144,7 @@ def must_be_quiet(found: Verification) -> None:
     ids=["commit", "commits-compacted", "one-commit-after-another"],
 )
 def test_what_is_committed_between_any_two_calls_is_neither_lost_nor_counted_twice(
-    happens: dict[int, Callable[[Region], None]],
+    happens: dict[int, Callable[[Region], object]],
 ) -> None:
     number = 1
     while True:

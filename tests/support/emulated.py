@@ -18,6 +18,8 @@ from metering.stores.writes import Table
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from mypy_boto3_dynamodb.type_defs import KeySchemaElementTypeDef
+
 REGION = "us-east-1"
 # Each worker of a parallel run has its own, below or above the ports that people use.
 _FIRST_PORT = 4610
@@ -77,7 +79,7 @@ def make_resources(clients: Clients) -> Resources:
     return Resources(ledger=f"{name}-ledger", usage=f"{name}-usage", bucket=name)
 
 
-def _key(name: str, kind: Literal["HASH", "RANGE"]) -> dict[str, str]:
+def _key(name: str, kind: Literal["HASH", "RANGE"]) -> KeySchemaElementTypeDef:
     return {"AttributeName": name, "KeyType": kind}
 
 

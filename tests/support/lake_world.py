@@ -18,6 +18,7 @@ from metering.hours import hour_of, rfc3339
 from metering.intake.reader import RecordBatchReader
 from metering.lake.parquet.codec import ParquetRowCodec
 from metering.ledger.booked_hours import Published
+from metering.ledger.format_version import remember_format
 from metering.ledger.usage_items import usage_entries
 from metering.replay.records import RecordSource, record_dicts
 from metering.replay.scenarios import SCENARIOS
@@ -26,6 +27,7 @@ from metering.stores.deliveries import Delivery
 from metering.stores.writes import Table
 from metering.units import HOUR_S
 from metering.usage.totals import Total, UsageKey, merge
+from metering.version import package_version
 from metering.wiring.jobs import LakeJobs
 from tests.support.stage import LIMITS
 from tests.support.stage import settings as stage_settings
@@ -78,6 +80,8 @@ class World:
     def __init__(self, *, now_s: int = NOW_S, **settings: int) -> None:
         self.clock = ManualClock(now_s * 1000)
         self.items = MemoryItemStore()
+        # As the function does at its start: whoever scans the ledger meets that item.
+        remember_format(self.items, written_by=package_version())
         self.objects = MemoryObjectStore(self.clock)
         self.entropy = SeededEntropy(7)
         self.metrics = MemoryMetrics()

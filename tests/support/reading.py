@@ -20,11 +20,14 @@ from metering.stores.deliveries import Delivery
 from tests.support.stage import ADMISSION, LIMITS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from metering.intake.admission import Admission
+
 
 BUCKET = "metering-data"
 SENT_AT_S = int(datetime(2026, 11, 24, 14, tzinfo=UTC).timestamp())
-PACK = {"none": bytes, "gzip": gzip.compress, "zstd": zstandard.compress}
+PACK: dict[str, Callable[[bytes], bytes]] = {"none": bytes, "gzip": gzip.compress, "zstd": zstandard.compress}
 
 Answer = DecodedBatch | RefusedBatch | NoBatch
 
@@ -60,7 +63,7 @@ def pointer(
 ) -> dict[str, Any]:
     """A good batch message that points to an object."""
     location = {"bucket": BUCKET, "key": key, "format": object_format, "compression": compression}
-    return message(**({"record_count": count, "location": location} | changes))
+    return message(None, **({"record_count": count, "location": location} | changes))
 
 
 def ndjson(records: list[Any]) -> bytes:

@@ -147,7 +147,7 @@ class SmallWorld:
             assert body is not None, f"{pointer.staging_key} is missing"
             here = [row for row in PlainRowCodec().decode(body) if row.booked_hour_s == pointer.hour_s]
             assert (len(here), sum(row.row.bytes for row in here)) == (pointer.rows, pointer.bytes)
-            rows.update(tuple(row) for row in here)
+            rows.update((row.booked_hour_s, row.batch_id, row.row) for row in here)
         return rows
 
     def assert_exact(self) -> None:

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from botocore.awsrequest import AWSResponse, HeadersDict
+from botocore.awsrequest import AWSResponse
+from botocore.compat import HTTPHeaders
 from botocore.exceptions import ConnectionClosedError
 from botocore.httpsession import URLLib3Session
 
@@ -64,7 +65,7 @@ class Wire:
         for client in clients:
             events = client.meta.events
             events.register("before-call", self._begin)
-            events.register("before-send", self._send)
+            events.register("before-send", self._send)  # type: ignore[arg-type]  # the SDK takes an answer
 
     def begin_again(self, trouble: tuple[int, Trouble] | None = None) -> None:
         """Number from 0 again, with another trouble or none."""
@@ -124,15 +125,16 @@ def refusal(request: AWSPreparedRequest, call: str, trouble: Trouble) -> AWSResp
     """An answer that no emulator gives: nothing was applied."""
     if call.startswith("s3."):
         body = b"<Error><Code>SlowDown</Code><Message>Reduce your request rate.</Message></Error>"
-        return AWSResponse(request.url, 503, HeadersDict({"content-type": "application/xml"}), _Raw(body))
+        return AWSResponse(request.url, 503, HTTPHeaders.from_dict({"content-type": "application/xml"}), _Raw(body))
     answer: dict[str, Any] = {"message": "injected"}
     if trouble is Trouble.THROTTLED:
         answer["__type"] = "com.amazonaws.dynamodb.v20120810#ThrottlingException"
     elif call == "dynamodb.TransactWriteItems":
         answer["__type"] = "com.amazonaws.dynamodb.v20120810#TransactionCanceledException"
+        assert isinstance(request.body, str | bytes)
         actions = json.loads(request.body)["TransactItems"]
         answer["CancellationReasons"] = [{"Code": "TransactionConflict"}, *({"Code": "None"} for _ in actions[1:])]
     else:
         answer["__type"] = "com.amazonaws.dynamodb.v20120810#TransactionConflictException"
-    headers = HeadersDict({"content-type": "application/x-amz-json-1.0"})
+    headers = HTTPHeaders.from_dict({"content-type": "application/x-amz-json-1.0"})
     return AWSResponse(request.url, 400, headers, _Raw(json.dumps(answer).encode()))

@@ -7,6 +7,7 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from metering.adapters.checkout import project_dir
 from metering.adapters.emulator.processes import process_began
 
 
@@ -26,11 +27,6 @@ class LocalState:
     pid: int
     began: str
     deployed: bool = False
-
-
-def project_dir() -> Path:
-    """The checkout that this package runs from: where `infra/` and `lambdas/` are."""
-    return Path(__file__).resolve().parents[3]
 
 
 def local_dir() -> Path:

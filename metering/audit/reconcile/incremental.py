@@ -3,7 +3,7 @@
 A lake file never changes, and neither does an accepted marker. So the markers of the batches in a file are compared
 with its rows once, when it is new. The usage of an hour is compared with its rows, in lake and staging, each time a run
 has published something in it. What is not done, or differs, stays on the work list. Work grows with what is compacted,
-not with what is kept; docs/decisions/reconciliation.md has the figures, and says what only a whole pass can find.
+not with what is kept; docs/decisions/0013-reconciliation.md has the figures, and says what only a whole pass can find.
 """
 
 from __future__ import annotations

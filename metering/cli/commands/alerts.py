@@ -61,7 +61,7 @@ def list_(session: Session) -> None:
             "severity": spec.severity,
             "state": states.get(alarm_name(region.stage, spec.name), "not deployed"),
             "meaning": spec.meaning,
-            "runbook": f"docs/runbooks/{spec.name}.md",
+            "runbook": f"docs/runbooks/{spec.runbook}.md",
         }
         for spec in ALARMS
     ]

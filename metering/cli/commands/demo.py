@@ -53,6 +53,8 @@ _STEP_S = 10 * MINUTE_S
 _QUERY_S = 2 * MINUTE_S
 # Sending more messages may take longer; no machine was slower than this.
 _SLOWEST_PER_S = 20
+BATCHES = 5_000
+RECORDS_PER_BATCH = 20
 _REAL_BATCH = 20
 _KEYS_PER_BATCH = 4
 # The synthetic traffic lies in the last three whole hours. Hours with fewer rows wait for more, as in service.
@@ -68,8 +70,10 @@ def demo(
     session: Session,
     batches: Annotated[
         int, typer.Option("--batches", min=1, help="Number of synthetic messages, sent along with the real ones.")
-    ] = 5_000,
-    records_per_batch: Annotated[int, typer.Option(min=2, max=1_000, help="Records in each synthetic message.")] = 20,
+    ] = BATCHES,
+    records_per_batch: Annotated[
+        int, typer.Option(min=2, max=1_000, help="Records in each synthetic message.")
+    ] = RECORDS_PER_BATCH,
     seed: Annotated[int, typer.Option(help="The same seed in the same hour gives the same traffic.")] = 1,
 ) -> None:
     """Run the whole service here: start an emulator, deploy, replay traffic, report, check, and stop again.
@@ -79,12 +83,7 @@ def demo(
     began = time.monotonic()
     with _running_region(session) as region:
         now_s = int(time.time())
-        # Few usage keys a batch: the emulator takes most of the time, and most of that for those.
-        scenario = replace(SCENARIOS["mixed"], records_per_batch=records_per_batch, keys_per_batch=_KEYS_PER_BATCH)
-        traffics = [
-            given_traffic([SAMPLE], _REAL_BATCH, now_s),
-            synthetic_traffic("mixed", scenario, batches, seed, now_s, region.names.data_bucket),
-        ]
+        traffics = demo_traffic(batches, records_per_batch, seed, now_s, region.names.data_bucket)
         sent = limited("sending", lambda: _send(region, traffics), more_s=batches // _SLOWEST_PER_S)
         verifier = make_verifier(region)
         limited("waiting", lambda: wait_until_settled(verifier, _WAIT_S))
@@ -95,7 +94,7 @@ def demo(
         expected = sent.expected
         window = {"from_s": now_s - _WINDOW_S, "to_s": now_s + DAY_S}
         result = limited("the proof", lambda: verifier.verify(**window, sent=sent))
-        _show_proof(result, expected)
+        show_proof(result, expected)
     explain(result)
     say(f"The demo took {time.monotonic() - began:.0f} s. The emulator is stopped.")
     if not (result.passed and reconciled) or any(
@@ -132,6 +131,16 @@ def limited(step: str, work: Callable[[], T], *, more_s: int = 0) -> T:
         raise CommandFailedError(
             f"The demo was stopped, because {step} took longer than {limit_s // MINUTE_S} minutes.", "Run it again."
         ) from error
+
+
+def demo_traffic(batches: int, records_per_batch: int, seed: int, now_s: int, bucket: str) -> list[Traffic]:
+    """The real lines, moved to now, and made-up traffic; the same seed gives the same totals at any time."""
+    # Few usage keys a batch: the emulator takes most of the time, and most of that for those.
+    scenario = replace(SCENARIOS["mixed"], records_per_batch=records_per_batch, keys_per_batch=_KEYS_PER_BATCH)
+    return [
+        given_traffic([SAMPLE], _REAL_BATCH, now_s),
+        synthetic_traffic("mixed", scenario, batches, seed, now_s, bucket),
+    ]
 
 
 def _send(region: RegionConnection, traffics: Sequence[Traffic]) -> SentBatches:
@@ -183,8 +192,9 @@ def _show_lake(region: RegionConnection, now_s: int, *, file_rows: int) -> bool:
     return equal
 
 
-def _show_proof(result: Verification, expected: dict[str, int]) -> None:
-    _print_rule("Proof: expected and actual verdicts")
+def show_proof(result: Verification, expected: dict[str, int]) -> None:
+    """Print the verdicts that were found next to those that the manifests expect."""
+    _print_rule("Proof: what was sent, and what became of it")
     table = RichTable("verdict")
     table.add_column("must be, by the manifest", justify="right")
     table.add_column("found", justify="right")
@@ -200,7 +210,7 @@ def _show_proof(result: Verification, expected: dict[str, int]) -> None:
     lines = (
         f"{result.sent:,} different batches were sent; {decided:,} have their one verdict.",
         f"{len(result.lost)} lost, {len(result.doubled)} counted twice, {len(result.unexpected)} unexpected.",
-        f"{result.keys:,} totals of an hour and usage key: usage table = visible rows, "
+        f"{result.keys:,} totals by hour and usage key: usage table = visible rows, "
         f"{len(result.differences)} differences.",
         f"By the sender's count:      {result.promised.bytes:,} bytes in {result.promised.records:,} records.",
         f"The visible rows of them:   {result.proven.bytes:,} bytes in {result.proven.records:,} records.",

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 
 from metering.adapters.aws.fleet.deployed_regions import DeployedRegions
 from metering.adapters.aws.fleet.deployment import run_deployment
+from metering.adapters.checkout import checkout_dir
 from metering.adapters.emulator import ministack as emulator
 from metering.adapters.emulator.state import LocalState, forget_state, is_running, load_state, save_state
 from metering.cli.command import Session, command, progress, say
@@ -104,8 +105,11 @@ def start_local(
 
     Raises:
         WrongUsageError: The port is taken.
+        OperationFailedError: This is no checkout of the project.
         MeteringError: The emulator or the deployment failed; then nothing is left running.
     """
+    # Said before the emulator is started, not after.
+    checkout_dir()
     if port is not None and emulator.is_port_used(port):
         raise WrongUsageError(f"Port {port} is taken.", "Without --port, a free one is used.")
     began = time.monotonic()

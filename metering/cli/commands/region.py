@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from metering.adapters.checkout import checkout_dir
 from metering.cli.command import Session, command, say
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.fleet_tools import FleetTools
@@ -78,6 +79,9 @@ def add(
     It continues where an earlier run stopped. A region that the account API does not list is built too.
     """
     _check_name(name)
+    if not dry_run:
+        # Said before the first step is done, and not by a step that failed.
+        checkout_dir()
     tools = FleetTools(session, settings=settings or (), no_pager=no_pager, verbose=verbose)
     before = tools.states.load(name) or RegionState(region=name)
     if dry_run:
@@ -107,6 +111,8 @@ def reconcile(
     if dry_run:
         _write_plan(session, settings, redeploy=redeploy)
         return
+    # As in `add`.
+    checkout_dir()
     tools = FleetTools(session, settings=settings or (), no_pager=no_pager, verbose=verbose)
     result = tools.manager.reconcile(redeploy=redeploy)
     if not result.built:

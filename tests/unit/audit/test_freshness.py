@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from metering.adapters.memory.clock import ManualClock
 from metering.adapters.memory.items import MemoryItemStore
 from metering.adapters.memory.queues import MemoryQueue
@@ -16,6 +18,9 @@ from metering.stores.queues import Redelivery
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S, HOUR_S, MINUTE_S
 from metering.usage.totals import Total
+
+if TYPE_CHECKING:
+    from metering.ledger.commits import CommitState
 
 HOUR = parse_hour("2026-11-24T13")
 NOW_S = HOUR + 1_800
@@ -150,7 +155,8 @@ def test_the_watch_asks_once_whether_an_hour_is_published() -> None:
 def test_the_watch_reads_a_wide_commit_until_it_is_applied_and_never_again() -> None:
     """A mixed region has some hundred thousand of them waiting for late hours, and looks each minute."""
     setup = Setup()
-    for name, state in (("c", "open"), ("d", "applied"), ("e", "applied")):
+    states: dict[str, CommitState] = {"c": "open", "d": "applied", "e": "applied"}
+    for name, state in states.items():
         totals = {HOUR: Total(1, 1)}
         setup.put(Pending(shard=0, commit_id=name, hours=frozenset([HOUR]), totals=totals, created_at_ms=0, wide=True))
         setup.put(CommitRecord(commit_id=name, state=state, hours=(HOUR,)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypedDict
+
 from metering.audit.sequences import Gap, SeenSequences
 from metering.hours import hour_of
 from metering.ledger.markers import marker_key
@@ -12,8 +14,14 @@ from metering.usage.totals import Total
 from tests.support.lake_world import ACCOUNT, HOUR, NOW_S, World, record
 from tests.support.usage_items import change, lose, usage_of
 
+
+class Bounds(TypedDict):
+    from_s: int
+    to_s: int
+
+
 LATE_HOUR = hour_of(NOW_S - 20 * DAY_S)
-EVERYTHING = {"from_s": 0, "to_s": NOW_S + DAY_S}
+EVERYTHING: Bounds = {"from_s": 0, "to_s": NOW_S + DAY_S}
 
 
 def world_with_traffic(*, compacted: bool = True) -> World:

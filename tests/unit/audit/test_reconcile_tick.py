@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from metering.audit.reconcile.incremental import RunCheck
     from metering.audit.reconcile.tick import TickResult
+    from metering.stores.writes import Value
 
 OLD_HOUR = HOUR - 20 * DAY_S
 
@@ -283,7 +284,7 @@ def test_a_work_list_of_before_its_entries_had_a_moment_is_made_anew_by_reading_
     world.jobs.reconcile_tick.checker.run(world.deadline(60))
     new = work_list(world)
     assert WorkList.from_item(new.to_item()) == new
-    old = {**new.to_item(), "hours": ["2026-11-24T13"]}
+    old: dict[str, Value] = {**new.to_item(), "hours": ["2026-11-24T13"]}
     del old["waiting"]
     world.items.put(Put(table=Table.LEDGER, item=old))
     assert tick(world).scanned

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+from metering.cli import start
 from metering.cli.app import app
 from metering.cli.durations import parse_duration
 from metering.cli.failures import WrongUsageError
+from metering.intake.messages import CONTRACT_VERSION, SCHEMA
+from metering.ledger.format_version import FORMAT_VERSION
 
+ROOT = Path(__file__).parents[3]
 # Nothing listens on port 9 of this machine (discard).
 NOWHERE = ("--endpoint", "http://127.0.0.1:9")
 
@@ -159,9 +165,29 @@ def test_places_may_stand_between_a_family_and_its_command() -> None:
     assert "127.0.0.1:9 gives no answer" in result.stderr
 
 
-def test_the_version_is_data() -> None:
+def test_the_versions_are_those_of_the_project_and_of_its_contract() -> None:
     result = CliRunner().invoke(app, ["--version"])
-    assert (result.exit_code, result.stdout.split()[0]) == (0, "metering")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert (result.exit_code, result.stdout) == (
+        0,
+        f"metering {project['version']} (data format {FORMAT_VERSION}, contract {CONTRACT_VERSION})\n",
+    )
+    assert (ROOT / "docs" / "contract.md").read_text().splitlines()[2].startswith(f"Version {CONTRACT_VERSION}. ")
+    assert f"metering.batch/{CONTRACT_VERSION}" == SCHEMA
+    assert f"## [{project['version']}] - " in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_an_installation_without_the_command_lines_packages_is_told_which_extra_has_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in {"rich", "typer"} else found(name))
+    with pytest.raises(SystemExit) as ended:
+        start.main()
+    assert str(ended.value) == (
+        "Error: the command line needs rich, typer, which this installation lacks.\n"
+        "Install the package with its extra: metering[cli]."
+    )
 
 
 @pytest.mark.parametrize(

@@ -22,5 +22,6 @@ def test_a_step_that_never_ends_ends_the_demo_in_a_sentence(monkeypatch: pytest.
 
 def test_a_step_gives_its_result_and_its_error() -> None:
     assert demo.limited("sending", lambda: 5) == 5
+    nothing: dict[str, int] = {}
     with pytest.raises(KeyError):
-        demo.limited("sending", lambda: {}["x"])
+        demo.limited("sending", lambda: nothing["x"])

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from metering.cli.output import Format, chosen_format, encoded
-from metering.reports.answer import Answer, Column
+from metering.reports.answer import Answer, Cell, Column
 from metering.reports.safe_text import printable, spreadsheet_text
 
 # 140 PB a day for a year: past 2^63 after 66 days.
@@ -23,7 +23,7 @@ COLUMNS = (
     Column(name="records", kind="integer"),
     Column(name="cost_usd", kind="money"),
 )
-ROW = {
+ROW: dict[str, Cell] = {
     "account_id": "309352892428",
     "hour": "2026-11-24T13:00:00Z",
     "bytes": YEAR_BYTES,

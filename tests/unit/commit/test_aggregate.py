@@ -508,7 +508,7 @@ def test_an_alert_that_is_not_taken_is_counted_and_changes_no_verdict(world: Sma
             raise UnavailableError("sns.Publish", f"{severity} {subject} {fields}")
 
     world.handle(delivery(batch(1)))
-    world.alerts = _NoAlerts()  # type: ignore[assignment]
+    world.alerts = _NoAlerts()  # type: ignore[assignment]  # another `Alerts`
     result = world.worker().handle(
         [delivery(batch(1, size=999), sender="mallory")],
         DeadlineAt(clock=world.clock, at_ms=world.clock.now_ms() + 50_000),
@@ -564,7 +564,7 @@ def test_a_commit_that_was_planned_before_a_months_end_is_built_as_it_was_planne
 def _change_marker(world: SmallWorld, batch_id: str, **changes: object) -> None:
     marker = world.marker(batch_id)
     assert marker is not None
-    changed: Marker = replace(marker, **changes)  # type: ignore[arg-type]
+    changed: Marker = replace(marker, **changes)  # type: ignore[arg-type]  # its own fields
     world.items.put(Put(table=Table.LEDGER, item=changed.to_item()))
 
 

@@ -45,6 +45,7 @@ EXAMPLES: list[MeteringError] = [
     errors.ObjectChangedError("drop/1"),
     errors.BatchRefusedError([("invalid_from", "no region")]),
     errors.LedgerCorruptError("two verdicts"),
+    errors.FormatTooNewError(found=3, known=1, needed="0.7.0"),
     errors.SettingsError(["window_s is wrong"]),
     errors.OperationFailedError("It failed.", "Run it again."),
     InvalidParametersError([ParameterProblem(parameter="from", value="now", problem="is not a time.")]),

@@ -1,31 +1,122 @@
-"""The gate itself: it can fail, and it goes on after a failure."""
+"""The gate itself: every way in which it must be red is tried, and it goes on after a failure."""
 
 from __future__ import annotations
 
+import re
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from tests.gate import run
+import pytest
+
+from tests.gate import PLANS, ROOT, Plan, main, make, run
 
 if TYPE_CHECKING:
-    import pytest
+    from collections.abc import Callable
 
-PASSES = [sys.executable, "-c", "pass"]
-FAILS = [sys.executable, "-c", "raise SystemExit(3)"]
+PLAN = Plan(shares_s={"one": 60, "two": 30}, reserve_s={"later": 10}, promise_s=100)
 
 
-def test_a_gate_of_parts_that_pass_is_green(capfd: pytest.CaptureFixture[str]) -> None:
-    assert run({"one": (PASSES, 1), "two": (PASSES, 1)}, limit_min=1) == 0
-    assert "2 passed, 0 failed" in capfd.readouterr().out
+def ends_with(**codes: int) -> Callable[[str], list[str]]:
+    """Commands of parts: each ends with the exit code that is said, or with 0."""
+    return lambda name: [sys.executable, "-c", f"raise SystemExit({codes.get(name, 0)})"]
+
+
+def times(*took_s: float) -> Callable[[], float]:
+    """A clock by which the parts take so long, one after the other."""
+    moments = iter([moment for took in took_s for moment in (0.0, took)])
+    return lambda: next(moments)
+
+
+def test_a_gate_of_parts_that_pass_within_their_shares_is_green(capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(PLAN, command_of=ends_with(), clock=times(60, 30)) == 0
+    out = capfd.readouterr().out
+    assert "2 passed, 0 failed" in out
+    assert "share" not in out.split("two ")[1]
 
 
 def test_one_failing_part_makes_it_red_and_the_others_still_run(capfd: pytest.CaptureFixture[str]) -> None:
-    assert run({"one": (FAILS, 1), "two": (PASSES, 1)}, limit_min=1) == 1
+    assert run(PLAN, command_of=ends_with(one=3), clock=times(1, 1)) == 1
     out = capfd.readouterr().out
     assert "== two" in out
-    assert "FAILED" in out
+    assert re.search(r"^one .* FAILED with exit 3$", out, re.MULTILINE)
     assert "1 passed, 1 failed" in out
 
 
-def test_a_gate_that_takes_too_long_is_red() -> None:
-    assert run({"one": (PASSES, 1)}, limit_min=0) == 1
+def test_a_part_over_its_share_is_named_and_the_gate_stays_green(capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(PLAN, command_of=ends_with(), clock=times(60, 59.9)) == 0
+    out = capfd.readouterr().out
+    assert re.search(r"^two .* over its share$", out, re.MULTILINE)
+    assert re.search(r"^one +1\.00 +1\.00$", out, re.MULTILINE)
+    assert "the load is" in out
+
+
+def test_a_part_that_takes_twice_its_share_makes_it_red(capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(PLAN, command_of=ends_with(), clock=times(120, 30)) == 1
+    out = capfd.readouterr().out
+    assert re.search(r"^one .* TOO LATE: took twice its share$", out, re.MULTILINE)
+    assert "1 passed, 1 failed" in out
+
+
+def test_a_part_that_fails_and_is_too_late_counts_once_and_says_both(capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(PLAN, command_of=ends_with(two=1), clock=times(1, 61)) == 1
+    out = capfd.readouterr().out
+    assert re.search(r"^two .* FAILED with exit 1, TOO LATE: took twice its share$", out, re.MULTILINE)
+    assert "1 passed, 1 failed" in out
+
+
+@pytest.mark.parametrize(
+    ("plan", "problem"),
+    [
+        (replace(PLAN, promise_s=99), "shares and reserve add up to 1.67 minutes, 1.65 are promised"),
+        (replace(PLAN, reserve_s={"later": 11}), "shares and reserve add up to 1.68 minutes, 1.67 are promised"),
+        (replace(PLAN, shares_s={"one": 60, "two": 0}), "two has no share"),
+        (replace(PLAN, shares_s={"one": 60, "later": 5}), "later is a part and still in the reserve"),
+    ],
+)
+def test_a_plan_that_cannot_be_kept_is_red_before_anything_runs(
+    capfd: pytest.CaptureFixture[str], plan: Plan, problem: str
+) -> None:
+    assert run(plan, command_of=ends_with(), clock=times(0, 0)) == 1
+    out, err = capfd.readouterr()
+    assert err.splitlines() == [problem]
+    assert "==" not in out
+
+
+def test_a_part_without_a_make_target_makes_it_red(capfd: pytest.CaptureFixture[str]) -> None:
+    plan = replace(PLAN, shares_s={"no-such-part": 60})
+    assert run(plan, command_of=make) == 1
+    assert "FAILED with exit 2" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [[], ["chekc"], ["check", "check-long"]])
+def test_a_plan_of_another_name_is_refused(capfd: pytest.CaptureFixture[str], arguments: list[str]) -> None:
+    assert main(arguments) == 2
+    assert capfd.readouterr().err == "usage: python -m tests.gate {check,check-long}\n"
+
+
+def test_the_gate_is_promised_in_15_minutes_with_a_reserve_for_what_comes() -> None:
+    plan = PLANS["check"]
+    assert plan.promise_s == 15 * 60
+    assert sum(plan.shares_s.values()) + sum(plan.reserve_s.values()) == plan.promise_s
+    assert sum(plan.reserve_s.values()) >= 2 * 60
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_each_plan_can_be_kept_and_each_part_is_a_make_target_in_its_group(name: str) -> None:
+    plan = PLANS[name]
+    assert plan.problems() == []
+    targets = re.findall(r"^([a-z0-9-]+): .*## ", group_of(name), re.MULTILINE)
+    assert sorted(targets) == sorted([name, *plan.shares_s])
+
+
+def test_what_the_gate_leaves_out_on_localstack_is_run_before_a_release() -> None:
+    left_out = re.findall(r"--deselect=tests/e2e/(\w+)\.py", group_of("check"))
+    assert left_out
+    assert left_out == re.findall(r"localstack\.sh -k (\w+)", group_of("check-long"))
+
+
+def group_of(target: str) -> str:
+    """The part of the Makefile that `make help` lists under the same headline as a target."""
+    [group] = [text for text in (ROOT / "Makefile").read_text().split("\n##@ ") if f"\n{target}: " in text]
+    return group

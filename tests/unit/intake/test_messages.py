@@ -275,6 +275,12 @@ def test_a_claim_that_nobody_can_check_is_refused(value: object) -> None:
 # --- notifications of S3
 
 
+def etag_of(desk: Desk, key: str) -> str:
+    info = desk.objects.head(key)
+    assert info is not None
+    return info.etag
+
+
 def notification(
     key: str, etag: str, *, bucket: str = BUCKET, name: str = "ObjectCreated:Put", version: object = None
 ) -> dict[str, Any]:
@@ -299,7 +305,7 @@ def wrapped(entry: dict[str, Any], way: str) -> dict[str, Any]:
 def test_an_announced_object_is_a_batch_of_its_own_id(way: str) -> None:
     desk = Desk()
     desk.put("drop/a b.ndjson", ndjson([record()]))
-    etag = desk.objects.head("drop/a b.ndjson").etag.strip('"')  # type: ignore[union-attr]
+    etag = etag_of(desk, "drop/a b.ndjson").strip('"')
     key = "drop/a b.ndjson" if way == "bus" else "drop/a+b.ndjson"
     answer = desk.decoded(wrapped(notification(key, etag), way))
     identity = hashlib.sha256(f"{BUCKET}\ndrop/a b.ndjson\n{etag}".encode()).hexdigest()
@@ -311,7 +317,7 @@ def test_an_announced_object_is_a_batch_of_its_own_id(way: str) -> None:
 def test_keys_of_notifications_are_url_decoded(way: str) -> None:
     desk = Desk()
     desk.put("drop/é+%.ndjson", ndjson([record()]))
-    etag = desk.objects.head("drop/é+%.ndjson").etag  # type: ignore[union-attr]
+    etag = etag_of(desk, "drop/é+%.ndjson")
     assert desk.decoded(wrapped(notification("drop/%C3%A9%2B%25.ndjson", etag), way)).records == 1
 
 
@@ -320,14 +326,14 @@ def test_the_suffix_gives_the_format(suffix: str) -> None:
     desk = Desk()
     pack = {".ndjson": "none", ".ndjson.gz": "gzip", ".ndjson.zst": "zstd"}[suffix]
     desk.put(f"drop/x{suffix}", PACK[pack](ndjson([record()])))
-    etag = desk.objects.head(f"drop/x{suffix}").etag  # type: ignore[union-attr]
+    etag = etag_of(desk, f"drop/x{suffix}")
     assert desk.decoded({"Records": [notification(f"drop/x{suffix}", etag)]}).records == 1
 
 
 def test_one_notification_may_announce_several_objects() -> None:
     desk = Desk()
     desk.put("drop/a.ndjson", ndjson([record()]))
-    etag = desk.objects.head("drop/a.ndjson").etag  # type: ignore[union-attr]
+    etag = etag_of(desk, "drop/a.ndjson")
     entries = [
         notification("drop/a.ndjson", etag),
         notification("drop/gone.ndjson", "e"),
@@ -363,7 +369,7 @@ def test_an_object_that_was_put_twice_quickly_is_read_by_the_version_that_was_an
     etags = []
     for size in (1, 2):
         desk.put("drop/a.ndjson", ndjson([record(bytes=size)]))
-        etags.append(desk.objects.head("drop/a.ndjson").etag)  # type: ignore[union-attr]
+        etags.append(etag_of(desk, "drop/a.ndjson"))
     for size, etag, version in zip((1, 2), etags, desk.objects.versions("drop/a.ndjson"), strict=True):
         answer = desk.decoded(wrapped(notification("drop/a.ndjson", etag, version=version), way))
         assert [total.bytes for total in answer.usage.values()] == [size]
@@ -377,7 +383,7 @@ def test_an_object_that_was_put_twice_quickly_is_read_by_the_version_that_was_an
 def test_a_version_that_is_another_one_or_none_leaves_the_newest_object(version: str) -> None:
     desk = Desk(versioned=True)
     desk.put("drop/a.ndjson", ndjson([record(bytes=1)]))
-    first = desk.objects.head("drop/a.ndjson").etag  # type: ignore[union-attr]
+    first = etag_of(desk, "drop/a.ndjson")
     assert desk.decoded({"Records": [notification("drop/a.ndjson", first, version=version)]}).records == 1
     desk.put("drop/a.ndjson", ndjson([record(bytes=2)]))
     answer = desk.refused({"Records": [notification("drop/a.ndjson", first, version=version)]})
@@ -388,7 +394,7 @@ def test_a_version_that_is_another_one_or_none_leaves_the_newest_object(version:
 def test_a_version_that_cannot_be_one_is_refused(version: object) -> None:
     desk = Desk(versioned=True)
     desk.put("drop/a.ndjson", ndjson([record()]))
-    etag = desk.objects.head("drop/a.ndjson").etag  # type: ignore[union-attr]
+    etag = etag_of(desk, "drop/a.ndjson")
     answer = desk.refused({"Records": [notification("drop/a.ndjson", etag, version=version)]})
     assert reasons(answer) == ["invalid_notification"]
 

@@ -180,12 +180,12 @@ class _Broken:
             def read(self, size: int = -1) -> bytes:
                 raise error
 
-        return _Stream()  # type: ignore[return-value]
+        return _Stream()  # type: ignore[return-value]  # only read
 
 
 @pytest.mark.parametrize("error", [UnavailableError("S3.GetObject", "slow down"), ObjectChangedError("ingest/x")])
 def test_trouble_with_the_store_is_no_verdict(error: Exception) -> None:
-    reader = RecordBatchReader(_Broken(error), bucket=BUCKET, limits=LIMITS)  # type: ignore[arg-type]
+    reader = RecordBatchReader(_Broken(error), bucket=BUCKET, limits=LIMITS)  # type: ignore[arg-type]  # only opened
     body = json.dumps(pointer("ingest/x", "ndjson"))
     delivery = Delivery(message_id="m", body=body, sent_at_ms=SENT_AT_S * 1000, receive_count=1, sender_id="s")
     with pytest.raises(UnavailableError):

@@ -83,9 +83,9 @@ def test_a_write_that_lands_late_never_lowers_the_number() -> None:
     items = MemoryItemStore()
     recorded(items, 2)
     put, late = items.put, list[Put]()
-    items.put = late.append  # type: ignore[method-assign]
+    items.put = late.append  # type: ignore[assignment]  # a write on its way
     recorded(items, 4)
-    items.put = put  # type: ignore[method-assign]
+    items.put = put  # type: ignore[method-assign]  # the method itself
     recorded(items, 8)
     with pytest.raises(ConditionFailedError):
         items.put(late[0])
@@ -101,11 +101,11 @@ def test_nothing_is_committed_while_it_is_not_known_to_be_remembered() -> None:
             raise UnavailableError("dynamodb.PutItem", "throttled", may_have_applied=False)
         put(action)
 
-    world.items.put = refused  # type: ignore[method-assign]
+    world.items.put = refused  # type: ignore[method-assign]  # refuses writes
     with pytest.raises(AssertionError):
         world.send([record(1)])
     assert not [item for item in world.items.scan(Table.LEDGER) if str(item["pk"]).startswith(("P#", "B#", "C#"))]
-    world.items.put = put  # type: ignore[method-assign]
+    world.items.put = put  # type: ignore[method-assign]  # the method itself
     world.send([record(1)])
     assert known_shards(world.items, 1) == range(4)
 
@@ -114,7 +114,7 @@ def test_nothing_is_committed_while_it_is_not_known_to_be_remembered() -> None:
 def test_what_is_no_number_stops_whoever_lists(number: object) -> None:
     item = {"pk": SHARDS_KEY.pk, "sk": SHARDS_KEY.sk} | ({} if number is None else {"number": number})
     with pytest.raises(LedgerCorruptError, match="S#shards"):
-        UsedShards.from_item(item)  # type: ignore[arg-type]
+        UsedShards.from_item(item)  # type: ignore[arg-type]  # not what is stored
 
 
 def test_nobody_lists_the_stages_number_of_shards_alone() -> None:

@@ -329,7 +329,7 @@ def test_a_redrive_killed_at_any_call_loses_nothing(at: int) -> None:
     assert setup.dead.bodies() == []
 
 
-@pytest.mark.parametrize("wrong", [{"maximum": 0}, {"per_s": 0}])
-def test_a_redrive_of_nothing_is_refused(wrong: dict[str, int]) -> None:
+@pytest.mark.parametrize(("maximum", "per_s"), [(0, None), (None, 0)])
+def test_a_redrive_of_nothing_is_refused(maximum: int | None, per_s: int | None) -> None:
     with pytest.raises(OperationFailedError):
-        Setup().letters.redrive(**wrong)
+        Setup().letters.redrive(maximum=maximum, per_s=per_s)

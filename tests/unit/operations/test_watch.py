@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from metering.adapters.memory.clock import ManualClock
@@ -24,6 +26,9 @@ from metering.stores.queues import Redelivery
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S
 from metering.usage.totals import Total
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 NOW_S = 1_800_000_000
 HOUR = hour_of(NOW_S)
@@ -49,7 +54,7 @@ class MemoryGauges:
     def __init__(self) -> None:
         self.published: dict[str, int] = {}
 
-    def publish(self, values: dict[str, int]) -> None:
+    def publish(self, values: Mapping[str, int]) -> None:
         self.published = dict(values)
 
 
@@ -74,7 +79,7 @@ class Setup:
         )
 
     def put(self, item: object) -> None:
-        self.items.put(Put(table=Table.LEDGER, item=item.to_item()))  # type: ignore[attr-defined]
+        self.items.put(Put(table=Table.LEDGER, item=item.to_item()))  # type: ignore[attr-defined]  # all items have it
 
 
 def test_a_quiet_region_publishes_every_figure_and_its_heartbeat() -> None:

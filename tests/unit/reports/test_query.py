@@ -125,7 +125,7 @@ def test_the_alternatives_are_computed_from_the_rows() -> None:
 
 
 def test_the_lake_costs_a_tenth_of_one_json_object_a_batch_or_less() -> None:
-    """Larger files do better: 2 M records of this traffic are in docs/decisions/lake.md."""
+    """Larger files do better: 2 M records of this traffic are in docs/decisions/0010-lake-files.md."""
     world = World()
     for batch in load_batches(20_000):
         world.send(batch)
@@ -141,7 +141,7 @@ def test_the_lake_costs_a_tenth_of_one_json_object_a_batch_or_less() -> None:
 
 def test_an_empty_region_has_a_report_too() -> None:
     report = storage(World())
-    assert (report.sizes.batches, report.ours.usd_month, report.saving(report.json)) == (0, 0, 0)
+    assert (report.sizes.batches, report.ours.usd_month, report.saving(report.json)) == (0, Decimal(0), Decimal(0))
     assert b"0 records in 0 batches" in encoded(storage_answer(report), Format.TABLE)
 
 

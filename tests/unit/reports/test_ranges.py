@@ -48,8 +48,9 @@ def test_a_range_off_the_hour_is_refused_with_the_bound_and_the_nearest_hours(
     bound: str, more: dict[str, object]
 ) -> None:
     off, on = rfc3339(HOUR - HOUR_S + 1_740), rfc3339(HOUR - 5 * HOUR_S)
+    start, end = (off, None) if bound == "from" else (on, off)
     with pytest.raises(InvalidParametersError) as error:
-        query(*((off, None) if bound == "from" else (on, off)), **more)
+        query(start, end, **more)
     [problem] = error.value.problems
     assert (problem.parameter, problem.value) == (bound, off)
     assert problem.problem.startswith("is not on the hour")

@@ -50,7 +50,7 @@ def world() -> World:
 
 
 def ask(world: World, sql: str, **options: float) -> list[tuple[object, ...]]:
-    return LakeQuery(view=world.jobs.view, objects=world.objects).run(sql, **options).rows  # type: ignore[arg-type]
+    return LakeQuery(view=world.jobs.view, objects=world.objects).run(sql, **options).rows  # type: ignore[arg-type]  # its limits
 
 
 @pytest.mark.parametrize(("sql", "rows"), [
@@ -115,7 +115,7 @@ def test_ranges_that_meet_at_any_second_hold_each_row_once(world: World, cuts: l
         for a, b in pairwise(ends)
         if a < b
     ]
-    assert tuple(map(sum, zip(*parts, strict=True))) == (BYTES, ROWS)  # type: ignore[arg-type]
+    assert tuple(map(sum, zip(*parts, strict=True))) == (BYTES, ROWS)
 
 
 def test_a_range_off_the_hour_takes_rows_by_their_start() -> None:

@@ -5,17 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from metering.adapters.checkout import checkout_dir
 from metering.errors import OperationFailedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     Progress = Callable[[Mapping[str, object]], None]
-
-_ROOT = Path(__file__).parents[4]
 
 
 def run_deployment(
@@ -47,15 +45,14 @@ def run_deployment(
     Raises:
         OperationFailedError: It failed, with the reason that it gave; or this is no checkout of the project.
     """
-    if not (_ROOT / "infra").is_dir():
-        raise OperationFailedError("Stacks are deployed from a checkout of the project; this is an installed package.")
+    root = checkout_dir()
     command = [sys.executable, "-m", "infra.deploy", f"--stage={stage}", f"--region={region}"]
     if endpoint is not None:
         command.append(f"--endpoint={endpoint}")
     last: Mapping[str, object] = {"message": "it said nothing"}
     with subprocess.Popen(  # noqa: S603 - our own interpreter and module
         [*command, *(f"--set={setting}" for setting in settings), *arguments],
-        cwd=_ROOT,
+        cwd=root,
         env=dict(environ),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

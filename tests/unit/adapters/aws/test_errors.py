@@ -105,7 +105,7 @@ def test_the_outcome_of_a_broken_connection_is_unknown(error: Exception) -> None
         failure("AccessDeniedException", 400),
         failure("ResourceNotFoundException", 400),
         failure("ExpiredTokenException", 400),
-        SSLError(endpoint_url=URL, error="certificate verify failed"),
+        SSLError(endpoint_url=URL, error=OSError("certificate verify failed")),
         NoCredentialsError(),
         ParamValidationError(report="wrong"),
         KeyError("a bug"),

@@ -23,6 +23,8 @@ from tests.support.emulated import item_store, make_resources
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from mypy_boto3_sqs.literals import QueueAttributeNameType
+
 VISIBILITY_S = 1
 MAX_RECEIVES = 3
 
@@ -33,8 +35,8 @@ def queues(clients: Clients) -> tuple[str, str]:
     dead = clients.sqs.create_queue(QueueName=f"{name}-dead")["QueueUrl"]
     arn = clients.sqs.get_queue_attributes(QueueUrl=dead, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
     policy = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": MAX_RECEIVES})
-    attributes = {"VisibilityTimeout": str(VISIBILITY_S), "RedrivePolicy": policy}
-    return clients.sqs.create_queue(QueueName=name, Attributes=attributes)["QueueUrl"], dead  # type: ignore[arg-type]
+    attributes: dict[QueueAttributeNameType, str] = {"VisibilityTimeout": str(VISIBILITY_S), "RedrivePolicy": policy}
+    return clients.sqs.create_queue(QueueName=name, Attributes=attributes)["QueueUrl"], dead
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from botocore.awsrequest import AWSResponse
+from botocore.compat import HTTPHeaders
 from botocore.exceptions import ClientError
 from botocore.response import StreamingBody
 from urllib3.response import HTTPResponse
@@ -60,7 +61,7 @@ def test_a_put_sends_its_body_without_asking_first() -> None:
 
     def answer(request: Any, **_others: object) -> AWSResponse:
         sent.append(request)
-        return AWSResponse(request.url, 200, {}, HTTPResponse(io.BytesIO()))
+        return AWSResponse(request.url, 200, HTTPHeaders(), HTTPResponse(io.BytesIO()))
 
     client.meta.events.register("before-send.s3.PutObject", answer)
     client.put_object(Bucket="bucket", Key="k", Body=b"x")
@@ -244,7 +245,7 @@ def test_a_listing_goes_on_by_its_token_over_empty_pages_and_asks_for_each_page_
     objects: S3ObjectStore, s3: tuple[Any, Stubber]
 ) -> None:
     asked = {"Bucket": "bucket", "Prefix": "p/"}
-    pages = (
+    pages: tuple[tuple[dict[str, str], list[dict[str, Any]], str], ...] = (
         ({"StartAfter": "p/0"}, [], "t1"),
         ({"ContinuationToken": "t1"}, [listed("p/a"), listed("p/b")], "t2"),
         ({"ContinuationToken": "t2"}, [], "t3"),

@@ -1,0 +1,28 @@
+"""The checkout of the project that this package runs from: only there are the stacks and what deploys them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import metering
+from metering.errors import OperationFailedError
+
+
+def project_dir() -> Path:
+    """The folder that this package lies in: a checkout, or where packages are installed."""
+    return Path(metering.__path__[0]).resolve().parent
+
+
+def checkout_dir() -> Path:
+    """The checkout that this package runs from.
+
+    Raises:
+        OperationFailedError: It runs from an installed package.
+    """
+    root = project_dir()
+    if not (root / "infra" / "deploy.py").is_file():
+        raise OperationFailedError(
+            "This command needs a checkout of the project, and metering runs from an installed package.",
+            "Clone the project, run `make install` there, and use its .venv/bin/metering.",
+        )
+    return root

@@ -1,0 +1,20 @@
+"""Entry point of the `metering` script. It says so if the packages of the command line are missing."""
+
+import importlib.util
+import sys
+
+# The packages of the extra `cli`.
+_NEEDED = ("duckdb", "localstack_client", "rich", "typer")
+
+
+def main() -> None:
+    """Run the command line."""
+    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        sys.exit(
+            f"Error: the command line needs {', '.join(missing)}, which this installation lacks.\n"
+            "Install the package with its extra: metering[cli]."
+        )
+    from metering.cli.app import main as run
+
+    run()

@@ -1,0 +1,28 @@
+"""The README's everyday commands, typed in their order against the deployed service."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING
+
+from tests.unit.house.command_lines import ROOT, whole_lines
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.e2e.conftest import Service
+
+# Emulator and region are here already.
+_ALREADY_DONE = ("metering local ", "metering region add ")
+_MANIFEST = "m.json"
+
+
+def test_the_commands_of_the_readme_work(service: Service, tmp_path: Path) -> None:
+    lines = [line for line in whole_lines((ROOT / "README.md").read_text()) if not line.startswith(_ALREADY_DONE)]
+    assert [line.split()[1] for line in lines] == ["replay", "verify", "report", "query"]
+    for line in lines:
+        arguments = [str(tmp_path / _MANIFEST) if word == _MANIFEST else word for word in shlex.split(line)[1:]]
+        role = "producer" if arguments[0] == "replay" else "reader"
+        done = service.run(role, *arguments, timeout_s=300)
+        assert done.returncode == 0, f"{line}: {done.stdout}{done.stderr}"
+        assert done.stdout.strip(), line

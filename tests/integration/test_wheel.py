@@ -1,0 +1,160 @@
+"""What a release ships: the wheel that is built from the sdist, installed in an empty environment, without the sources.
+
+It takes what it installs from the package index, or from what `make install` left in uv's cache.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tarfile
+import zipfile
+from typing import TYPE_CHECKING
+
+import pytest
+
+from infra.bundle import ROOT, find_uv
+from metering.version import package_version
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+VERSION = package_version()
+# Nothing of whoever runs the tests: no account, no emulator, no endpoint.
+ENVIRON = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "METERING_", "PYTHON"))}
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with sdist and wheel; uv builds the wheel from the sdist."""
+    folder = tmp_path_factory.mktemp("dist")
+    subprocess.run([find_uv(), "build", "--quiet", "--out-dir", str(folder)], cwd=ROOT, check=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wheel(built: Path) -> Path:
+    return built / f"metering-{VERSION}-py3-none-any.whl"
+
+
+def install(folder: Path, requirement: str) -> Path:
+    """A new environment with a requirement; returns its `metering`."""
+    subprocess.run([find_uv(), "venv", "--quiet", "--python", sys.executable, str(folder)], check=True)
+    pip = [find_uv(), "pip", "install", "--quiet", "--python", str(folder / "bin" / "python")]
+    subprocess.run([*pip, requirement], check=True, cwd=folder)
+    return folder / "bin" / "metering"
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`metering` of an environment that holds the wheel with its command line, and nothing else."""
+    return install(tmp_path_factory.mktemp("empty"), f"metering[cli] @ {wheel.as_uri()}")
+
+
+def run(program: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The program somewhere else than in the checkout."""
+    return subprocess.run(
+        [str(program), *arguments],
+        cwd=program.parent,
+        env={**ENVIRON, "AWS_EC2_METADATA_DISABLED": "true"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def test_the_wheel_has_every_module_and_data_file_and_the_licences(wheel: Path) -> None:
+    names = set(zipfile.ZipFile(wheel).namelist())
+    ours = {
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / "metering").rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    samples = "metering/replay/samples/aws-bill-lines"
+    assert {"metering/usage/billing_prefixes.json", f"{samples}/README.md", f"{samples}/records.ndjson"} <= ours
+    assert {name for name in names if name.startswith("metering/")} == ours
+    assert f"metering-{VERSION}.dist-info/licenses/LICENSE" in names
+    # The samples are not ours, and their licence wants to be named where they are.
+    assert "CC BY 4.0" in zipfile.ZipFile(wheel).read(f"{samples}/README.md").decode()
+
+
+def test_the_sdist_has_what_a_deployment_and_the_tests_need(built: Path) -> None:
+    with tarfile.open(built / f"metering-{VERSION}.tar.gz") as sdist:
+        names = {name.partition("/")[2] for name in sdist.getnames()}
+    for needed in (
+        "Makefile",
+        "uv.lock",
+        "LICENSE",
+        "infra/deploy.py",
+        "lambdas/aggregator/handler.py",
+        "tests/gate.py",
+    ):
+        assert needed in names, needed
+    assert not [name for name in names if name.startswith((".venv", ".local", "dist"))]
+
+
+@pytest.mark.parametrize("words", ["--help", "report --help", "report usage --help", "verify --help", "replay --help"])
+def test_help_works_without_the_sources(words: str, installed: Path) -> None:
+    done = run(installed, *words.split())
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Usage" in done.stdout
+
+
+def test_the_installed_command_says_its_versions(installed: Path) -> None:
+    done = run(installed, "--version")
+    assert (done.returncode, done.stdout.split(" (")[0]) == (0, f"metering {VERSION}")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "report usage",
+        "report usage --region all",
+        "verify",
+        "compact",
+        "query 1",
+        "dlq list",
+        "sources",
+        "alerts list",
+        "replay",
+        "region plan",
+        "region status",
+        "region add eu-west-1 --dry-run",
+    ],
+)
+def test_commands_on_a_region_need_no_sources(words: str, installed: Path) -> None:
+    done = run(installed, *words.split(), "--endpoint", "http://127.0.0.1:9")
+    assert (done.returncode in {1, 2}, done.stdout) == (True, "")
+    assert "checkout" not in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "demo",
+        "local up",
+        "region add eu-west-1",
+        "region reconcile",
+    ],
+)
+def test_commands_that_need_the_sources_say_so(words: str, installed: Path) -> None:
+    done = run(installed, *words.split())
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines() == [
+        "Error: This command needs a checkout of the project, and metering runs from an installed package.",
+        "Clone the project, run `make install` there, and use its .venv/bin/metering.",
+    ]
+
+
+def test_an_installed_package_leaves_nothing_beside_itself(installed: Path) -> None:
+    run(installed, "local", "up")
+    assert not list(installed.parents[1].rglob(".local"))
+
+
+def test_the_package_without_its_extra_says_what_is_missing(wheel: Path, tmp_path: Path) -> None:
+    done = run(install(tmp_path / "bare", str(wheel)), "--help")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines()[-1] == "Install the package with its extra: metering[cli]."

@@ -1,0 +1,46 @@
+"""DynamoDB of a region whose ledger holds nothing but the item that says its format."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from metering.adapters.aws.dynamodb.attributes import to_attributes
+from metering.ledger.format_version import FORMAT_KEY, FORMAT_VERSION, LedgerFormat
+
+if TYPE_CHECKING:
+    from metering.adapters.aws.session import Clients
+    from metering.stores.writes import Item
+
+NEWER = LedgerFormat(number=FORMAT_VERSION + 1, written_by="0.2.0")
+REFUSAL = (
+    f"The region's data has format {FORMAT_VERSION + 1}, and this version of metering knows formats up to "
+    f"{FORMAT_VERSION}: use metering 0.2.0 or newer."
+)
+
+
+class FormatLedger:
+    """Answers the clients' DynamoDB. Whatever is asked but the format, and its first write, fails the test.
+
+    Attributes:
+        item: What it says; None: nothing.
+        put: The writes that it got.
+    """
+
+    def __init__(self, clients: Clients, item: Item | None) -> None:
+        self.item = item
+        self.put: list[dict[str, Any]] = []
+        # What the hook returns is the answer, whatever the stubs say.
+        clients.dynamodb.meta.events.register("before-call.dynamodb", self._answer)  # type: ignore[arg-type]  # see above
+
+    def _answer(self, *, model: Any, params: dict[str, Any], **_: object) -> tuple[SimpleNamespace, dict[str, Any]]:
+        request = json.loads(params["body"])
+        answer: dict[str, Any] = {}
+        if model.name == "PutItem":
+            self.put.append(request)
+        else:
+            key = {"pk": {"S": FORMAT_KEY.pk}, "sk": {"S": FORMAT_KEY.sk}}
+            assert (model.name, request["Key"], request["ConsistentRead"]) == ("GetItem", key, True)
+            answer = {} if self.item is None else {"Item": to_attributes(self.item)}
+        return SimpleNamespace(status_code=200), answer

@@ -1,0 +1,122 @@
+"""Tools that need an environment of their own: each below `.local/tools`, made once for each version of its lock.
+
+python -m tests.tools            installs what is missing, and removes what an older lock left
+python -m tests.tools pythons    runs the quick suites on every Python that the package supports
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from infra.bundle import find_uv
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+ROOT = Path(__file__).resolve().parent.parent
+TOOLS = ROOT / ".local" / "tools"
+# `requires-python` of the package.
+PYTHONS = ("3.11", "3.12", "3.13")
+QUICK_SUITES = ("tests/unit", "tests/property")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tool:
+    """An environment of its own.
+
+    Attributes:
+        name: What its folder begins with.
+        python: Version that it runs on. A machine may lack it; then the tool is skipped, and that is said.
+        lock: Files that say what is in it.
+    """
+
+    name: str
+    python: str
+    lock: tuple[Path, ...]
+
+    def folder(self, tools: Path = TOOLS) -> Path:
+        """`.local/tools/<name>-<hash of the lock>`: another lock is another folder."""
+        digest = hashlib.sha256(b"\0".join(path.read_bytes() for path in self.lock)).hexdigest()
+        return tools / f"{self.name}-{digest[:12]}"
+
+    def is_installed(self, tools: Path = TOOLS) -> bool:
+        """Whether it was installed to its end."""
+        return (self.folder(tools) / ".installed").exists()
+
+
+ALL = tuple(
+    Tool(name=f"python{version}", python=version, lock=(ROOT / "uv.lock", ROOT / "pyproject.toml"))
+    for version in PYTHONS
+)
+
+
+def install(tool: Tool, *, tools: Path = TOOLS) -> bool:
+    """Install a tool, unless it is there; returns False if the machine lacks its Python.
+
+    Raises:
+        CalledProcessError: It cannot be installed.
+    """
+    remove_older(tool, tools=tools)
+    if tool.is_installed(tools):
+        return True
+    if not has_python(tool.python):
+        return False
+    folder = tool.folder(tools)
+    environ = {**os.environ, "UV_PROJECT_ENVIRONMENT": str(folder)}
+    environ.pop("VIRTUAL_ENV", None)
+    sync = ["sync", "--quiet", "--frozen", "--all-extras", "--no-python-downloads", "--python", tool.python]
+    subprocess.run([find_uv(), *sync], cwd=ROOT, env=environ, check=True)
+    (folder / ".installed").touch()
+    return True
+
+
+def remove_older(tool: Tool, *, tools: Path = TOOLS) -> None:
+    """Remove what other locks installed under the tool's name."""
+    for folder in tools.glob(f"{tool.name}-*"):
+        if folder != tool.folder(tools):
+            shutil.rmtree(folder)
+
+
+def has_python(version: str) -> bool:
+    """Whether the machine has this Python."""
+    find = [find_uv(), "python", "find", "--quiet", "--no-python-downloads", version]
+    return subprocess.run(find, cwd=ROOT, check=False, capture_output=True).returncode == 0
+
+
+def run_pythons(tools: Sequence[Tool] = ALL, *, suites: Sequence[str] = QUICK_SUITES, jobs: str = "2") -> int:
+    """Run the quick suites on each Python; 0 only if all that the machine has passed, and it has more than one."""
+    codes: dict[str, int | None] = {}
+    for tool in tools:
+        if not install(tool):
+            codes[tool.name] = None
+            continue
+        sys.stdout.write(f"== {tool.name}\n")
+        sys.stdout.flush()
+        command = [str(tool.folder() / "bin" / "python"), "-m", "pytest", "-q", "-n", jobs, *suites]
+        codes[tool.name] = subprocess.run(command, cwd=ROOT, check=False).returncode
+    for name, code in codes.items():
+        said = "skipped: this machine does not have it" if code is None else "passed" if code == 0 else "FAILED"
+        sys.stdout.write(f"{name}: {said}\n")
+    ran = [code for code in codes.values() if code is not None]
+    return 0 if len(ran) > 1 and not any(ran) else 1
+
+
+def main(arguments: Sequence[str]) -> int:
+    """`pythons` runs the suites, nothing installs."""
+    if arguments:
+        return run_pythons(jobs=arguments[1] if len(arguments) > 1 else "2") if arguments[0] == "pythons" else 2
+    for tool in ALL:
+        said = str(tool.folder()) if install(tool) else f"skipped: this machine has no Python {tool.python}"
+        sys.stdout.write(f"{tool.name}: {said}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,72 @@
+"""Command lines of the documentation, read by the command line's own parser."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import typer
+from typer.core import TyperGroup
+from typer.main import get_command
+
+from metering.cli.app import app
+
+ROOT = Path(__file__).parents[3]
+PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
+
+# Typer exports only some of its parser's errors.
+USAGE_ERROR: type[BaseException] = typer.BadParameter.__mro__[1]
+# A sentence may name an option, or a family of commands, without all that a call needs.
+_INCOMPLETE = "MissingParameter"
+
+_FENCED = re.compile(r"^```[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
+_LINE = re.compile(r"^(?:\$ )?(?:\.venv/bin/)?(metering .+)$", re.MULTILINE)
+_SPAN = re.compile(r"`(?:\.venv/bin/)?(metering [^`]+)`")
+
+
+def whole_lines(text: str) -> list[str]:
+    """Command lines in blocks: what a reader copies."""
+    return [line for block in _FENCED.findall(text) for line in _LINE.findall(block)]
+
+
+def mentions(text: str) -> list[str]:
+    """Commands inside of sentences, which may lack arguments."""
+    return [" ".join(line.split()) for line in _SPAN.findall(_FENCED.sub("", text))]
+
+
+def parsed(line: str, *, whole: bool = True) -> list[str]:
+    """The path of names that a command line resolves to.
+
+    Args:
+        line: Begins with `metering`.
+        whole: It must have all that the command needs.
+
+    Raises:
+        KeyError: There is no such command.
+        typer's UsageError: There is no such option, or a value is wrong, or (`whole`) something is missing.
+    """
+    program, *arguments = shlex.split(line, comments=True)
+    assert program == "metering"
+    command, path = get_command(app), []
+    context = typer.Context(command, info_name="metering")
+    while isinstance(command, TyperGroup) and not _ends_here(command, arguments, whole=whole):
+        path.append(arguments.pop(0))
+        command = command.commands[path[-1]]
+        context = typer.Context(command, info_name=path[-1], parent=context)
+    if isinstance(command, TyperGroup) and not command.invoke_without_command:
+        return path
+    try:
+        command.parse_args(context, arguments)
+    except USAGE_ERROR as error:
+        if whole or type(error).__name__ != _INCOMPLETE:
+            raise
+    return path
+
+
+def _ends_here(family: object, arguments: list[str], *, whole: bool) -> bool:
+    """Whether a family is meant itself: it may do something without a command, as `metering sources --gaps`."""
+    if not arguments:
+        assert not whole or getattr(family, "invoke_without_command", False), "a family of commands does nothing"
+        return True
+    return arguments[0].startswith("-")

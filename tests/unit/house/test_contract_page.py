@@ -1,0 +1,231 @@
+"""The contract's examples get the verdicts that it says, and its JSON Schemas say what the reader says."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, NamedTuple
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+from referencing import Registry, Resource
+
+from metering.adapters.memory.clock import UNHURRIED, ManualClock
+from metering.adapters.memory.objects import MemoryObjectStore
+from metering.intake.batches import DecodedBatch, RefusedBatch
+from metering.intake.reader import RecordBatchReader
+from metering.stores.deliveries import Delivery
+from tests.support.reading import BUCKET, SENT_AT_S, Desk, message, ndjson, pointer, reasons, record
+from tests.support.stage import ADMISSION, LIMITS
+from tests.unit.house.command_lines import ROOT
+
+CONTRACT = (ROOT / "docs" / "contract.md").read_text()
+_EXAMPLE = re.compile(
+    r"^```json\n(?P<body>[^`]+)^```\n(?:[^`]+^```ndjson\n(?P<object>[^`]+)^```\n)?\nVerdict: (?P<verdict>.+)\.$",
+    re.MULTILINE,
+)
+
+
+class Outcome(NamedTuple):
+    """What becomes of a message."""
+
+    verdict: str
+    metered: int
+    refused: int
+    reasons: frozenset[str]
+
+
+def told(verdict: str) -> Outcome:
+    """What the page says."""
+    counts = {name: int(number) for number, name in re.findall(r"(\d+) (metered|refused)", verdict)}
+    named = re.findall(r"`([^`]+)`", verdict)
+    return Outcome(named[0], counts.get("metered", 0), counts.get("refused", 0), frozenset(named[1:]))
+
+
+def read(body: str, stored: str = "") -> Outcome:
+    """What the reader says, with an object where the message points to."""
+    said = json.loads(body)
+    location = said.get("location") or {"bucket": BUCKET, "key": "ingest/none"}
+    objects = MemoryObjectStore(ManualClock(SENT_AT_S * 1000))
+    objects.put(location["key"], stored.encode(), if_absent=False)
+    delivery = Delivery(message_id="m", body=body, sent_at_ms=SENT_AT_S * 1000, receive_count=1, sender_id="s")
+    reader = RecordBatchReader(objects, bucket=location["bucket"], limits=LIMITS)
+    [answer] = reader.read(delivery, admission=ADMISSION, allowance=UNHURRIED).batches
+    if isinstance(answer, RefusedBatch):
+        return Outcome("rejected", 0, 0, frozenset(reasons(answer)))
+    assert isinstance(answer, DecodedBatch)
+    why = frozenset(reason for each in answer.refused for reason, _ in each.reasons)
+    return Outcome("accepted", len(answer.rows), len(answer.refused), why)
+
+
+EXAMPLES = [(match["body"], match["object"] or "", match["verdict"]) for match in _EXAMPLE.finditer(CONTRACT)]
+
+
+@pytest.mark.parametrize(("body", "stored", "verdict"), EXAMPLES)
+def test_an_example_gets_the_verdict_that_the_page_says(body: str, stored: str, verdict: str) -> None:
+    assert read(body, stored) == told(verdict)
+
+
+def test_every_message_on_the_page_has_its_verdict() -> None:
+    blocks = re.findall(r"^```json\n([^`]+)^```", CONTRACT, re.MULTILINE)
+    messages = [block for block in blocks if "Statement" not in block]
+    assert messages == [body for body, _, _ in EXAMPLES]
+    assert {told(verdict).verdict for _, _, verdict in EXAMPLES} == {"accepted", "rejected"}
+
+
+def test_a_wrong_verdict_is_noticed() -> None:
+    body, stored, verdict = EXAMPLES[0]
+    assert read(body.replace('"out"', '"up"'), stored) != told(verdict)
+
+
+SCHEMAS = {
+    name: json.loads((ROOT / "docs" / "contract" / f"{name}.schema.json").read_text()) for name in ("batch", "record")
+}
+_REGISTRY = Registry().with_resources(
+    (schema["$id"], Resource.from_contents(schema)) for schema in SCHEMAS.values()
+)  # fmt: skip
+VALIDATOR = Draft202012Validator(SCHEMAS["batch"], registry=_REGISTRY)
+
+
+def metered_whole(body: dict[str, Any]) -> bool:
+    """Whether the reader takes the message, and each of its records."""
+    desk = Desk()
+    location = body.get("location")
+    if isinstance(location, dict) and isinstance(location.get("key"), str):
+        desk.put(location["key"], ndjson([record()]))
+    answer = desk.read(body)
+    return isinstance(answer, DecodedBatch) and not answer.refused
+
+
+@pytest.mark.parametrize("schema", SCHEMAS.values(), ids=SCHEMAS)
+def test_a_schema_is_a_schema(schema: dict[str, Any]) -> None:
+    Draft202012Validator.check_schema(schema)
+
+
+@pytest.mark.parametrize(("body", "stored", "verdict"), EXAMPLES)
+def test_the_schema_takes_the_examples(body: str, stored: str, verdict: str) -> None:
+    """A wrong number of records, and an object, are beyond it."""
+    said = json.loads(body)
+    assert VALIDATOR.is_valid(said.get("data", said)), (stored, verdict)
+
+
+NOTHING: tuple[object, ...] = (..., None)
+TEXTS = ("", "x", "a b", "a\n", "a\x1b", "é", "x" * 65, "x" * 129, "x" * 513)
+NO_RECORDS: tuple[object, ...] = ([], {}, None, "x", [5], [None])
+NO_TEXTS: tuple[object, ...] = (..., None, 5, [])
+OTHERS: tuple[object, ...] = (5, 1.5, True, [], {}, -1)
+LOCATIONS = (
+    "internet", "cloudfront", "us-east-1", "us-east-1/use1-az2", "us-east-1/us-east-1a", "us-east-1a", "us-east-1/",
+    "us-east-1\n", "us-east-1/use1-az2\n", "xx-new-thing-12", "mars", "US-EAST-1", "a" * 60 + "-bb-1",
+    "aa-" + "b" * 59 + "-1", "aa-" + "b" * 60 + "-1", "us-east-1/" + "z" * 32, "us-east-1/" + "z" * 33,
+    "us-gov-west-1", "us-east-1/a/b",
+)  # fmt: skip
+TIMES = (
+    "2026-11-24T13:00:00Z", "2026-11-24t13:00:00.123456z", "2026-11-24 14:05:00+01:00", "2026-11-24T13:00:00",
+    "2026-11-24", "2026-13-24T13:00:00Z", "2026-11-24T24:00:00Z", "2026-11-24T13:00:60Z", "2026-11-24T13:00:00+00:60",
+    "2026-11-24T13:00:00Z\n", "now", 1_795_525_200, 1_795_525_200.0, 1_795_525_200.5, 2**62, -(2**40),
+    "2026-11-24T13:00:00." + "0" * 64 + "Z",
+)  # fmt: skip
+RECORD_CHANGES = [
+    *[("account_id", value) for value in ("12345678901", "1234567890123", "12345678901x", "12345678901\n", "٣" * 12)],
+    *[("service", value) for value in ("AmazonS3", "s" * 64, "s" * 65, "Amazon S3", "S3\n")],
+    *[("resource_id", value) for value in ("x" * 512, "x" * 513, "arn:aws:s3:::b", "a\x85", "a\n", "é")],
+    *[("direction", value) for value in ("in", "up", "OUT")],
+    *[(side, value) for side in ("from", "to") for value in LOCATIONS],
+    *[("bytes", value) for value in (0, 2**63 - 1, 2**63, 1e3, 1.5, "5", True, -1, 10**30)],
+    *[("start", value) for value in TIMES],
+    *[("end", value) for value in TIMES],
+    *[("usage_type", value) for value in ("X-1", "a:b._-", "-x", "x" * 128, "x" * 129, "a b", "a\n", 5)],
+    *[(field, value) for field in record() for value in (*NOTHING, *TEXTS, *OTHERS)],
+    ("usage_type", None),
+    ("unknown", {"a": 1}),
+]
+# Beyond a schema: order, distance and age of times, and times that no calendar has.
+_BEYOND = frozenset(("end_before_start", "spans_over_an_hour", "too_late", "in_the_future"))
+
+
+def beyond_a_schema(body: dict[str, Any]) -> bool:
+    answer = Desk().read(body)
+    assert isinstance(answer, DecodedBatch | RefusedBatch)
+    found = answer.problems if isinstance(answer, RefusedBatch) else answer.refused[0].reasons if answer.refused else ()
+    return any(reason in _BEYOND for reason, _ in found)
+
+
+def changed(field: str, value: object) -> dict[str, Any]:
+    made = {**record(), field: value}
+    return {name: each for name, each in made.items() if each is not ...}
+
+
+@pytest.mark.parametrize(("field", "value"), RECORD_CHANGES)
+def test_schema_and_reader_agree_on_a_record(field: str, value: object) -> None:
+    body = message([changed(field, value)])
+    if beyond_a_schema(body):
+        assert not metered_whole(body)
+    else:
+        assert VALIDATOR.is_valid(body) == metered_whole(body)
+
+
+MESSAGE_CHANGES: list[tuple[str, object]] = [
+    *[("schema", value) for value in ("metering.batch/2", "metering.batch/1 ")],
+    *[("batch_id", value) for value in ("A.z_9:/-", "x" * 128, "a#b")],
+    *[("source_id", value) for value in ("x" * 128, "a b é")],
+    *[("sequence", value) for value in (0, 2**63 - 1, 2**63, 1.0, "1")],
+    *[("record_count", value) for value in (0, 50_001, 1.0, "1")],
+    *[("retry_of", value) for value in ("edge-0", "edge-1", "a b", None)],
+    *[("sha256", value) for value in ("xyz", None)],
+    *[("records", value) for value in NO_RECORDS],
+    *[
+        (field, value)
+        for field in ("schema", "batch_id", "source_id", "sequence", "record_count", "retry_of")
+        for value in (*NOTHING, *TEXTS, 1.5, True, [], {}, -1)
+    ],
+    ("location", {}),
+    ("location", None),
+    ("unknown", {"a": 1}),
+]
+
+
+@pytest.mark.parametrize(("field", "value"), MESSAGE_CHANGES)
+def test_schema_and_reader_agree_on_a_message_with_records(field: str, value: object) -> None:
+    body = message([record()]) | {field: value}
+    body = {name: each for name, each in body.items() if each is not ...}
+    assert VALIDATOR.is_valid(body) == metered_whole(body)
+
+
+LOCATION_CHANGES: list[tuple[str, object]] = [
+    *[("key", value) for value in ("ingest/", "lake/a", "ingest/../lake/a", "ingest/..", "ingest/a..b", "ingest/a\nb")],
+    *[("key", value) for value in ("ingest/" + "k" * 1_017, "ingest/" + "k" * 1_018, "drop/a", "ingest/é")],
+    *[("format", value) for value in ("csv", "NDJSON")],
+    *[("compression", value) for value in ("bzip2", "")],
+    *[("sha256", value) for value in ("0" * 63, "g" * 64)],
+    *[(field, value) for field in ("bucket", "key", "format", "compression") for value in NO_TEXTS],
+    ("unknown", 1),
+]
+
+
+@pytest.mark.parametrize(("field", "value"), LOCATION_CHANGES)
+def test_schema_and_reader_agree_on_a_message_that_points_to_an_object(field: str, value: object) -> None:
+    body = pointer("ingest/a.ndjson", "ndjson")
+    location = body["location"] | {field: value}
+    body["location"] = {name: each for name, each in location.items() if each is not ...}
+    assert VALIDATOR.is_valid(body) == metered_whole(body)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.sampled_from(RECORD_CHANGES), max_size=3), st.lists(st.sampled_from(MESSAGE_CHANGES), max_size=2))
+def test_schema_and_reader_agree_on_several_changes(
+    of_record: list[tuple[str, object]], of_message: list[tuple[str, object]]
+) -> None:
+    made: dict[str, Any] = record()
+    for field, value in of_record:
+        made[field] = value
+    body = message([{name: each for name, each in made.items() if each is not ...}])
+    for field, value in of_message:
+        body[field] = value
+    body = {name: each for name, each in body.items() if each is not ...}
+    if VALIDATOR.is_valid(body):
+        assert metered_whole(body) or beyond_a_schema(body)
+    else:
+        assert not metered_whole(body)

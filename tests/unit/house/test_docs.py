@@ -1,0 +1,113 @@
+"""Pages lead somewhere: links, anchors, decisions, and the code map."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.unit.house.command_lines import PAGES, ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+DECISIONS = ROOT / "docs" / "decisions"
+_FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+_LINK = re.compile(r"\]\(([^)\s]+)\)")
+_HEADER = re.compile(
+    r"# (\d{4}) (.+)\n\n- Status: (accepted|superseded by \d{4})\n- Date: (\d{4}-\d{2}-\d{2})\n\n\S", re.ASCII
+)
+
+
+def name(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def anchors(text: str) -> set[str]:
+    """What headings are called in a link, by GitHub's rule."""
+    headings = re.findall(r"^#+ (.+)$", _FENCED.sub("", text), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def broken_links(page: Path, text: str) -> Iterator[str]:
+    for link in _LINK.findall(_FENCED.sub("", text)):
+        if link.startswith("https://"):
+            continue
+        target, _, anchor = link.partition("#")
+        file = page.parent / target if target else page
+        if not file.exists() or (anchor and anchor not in anchors(file.read_text())):
+            yield link
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_links_lead_to_a_page_and_a_heading_that_exist(page: Path) -> None:
+    assert list(broken_links(page, page.read_text())) == []
+
+
+def test_a_link_that_leads_nowhere_is_noticed() -> None:
+    text = "[a](docs/none.md) [b](README.md#for-whom) [c](README.md#for-nobody) [d](https://example.com/none)"
+    assert list(broken_links(ROOT / "README.md", text)) == ["docs/none.md", "README.md#for-nobody"]
+
+
+def test_each_decision_has_its_number_status_and_date_and_is_in_the_index() -> None:
+    index = (DECISIONS / "README.md").read_text().splitlines()
+    pages = sorted(DECISIONS.glob("[0-9]*.md"))
+    assert [page.name[:4] for page in pages] == [f"{number:04d}" for number in range(1, len(pages) + 1)]
+    for page in pages:
+        header = _HEADER.match(page.read_text())
+        assert header, page.name
+        number, title, status, date = header.groups()
+        assert page.name.startswith(f"{number}-")
+        assert f"| [{number}]({page.name}) | {title} | {status} | {date} |" in index
+    assert sum(line.startswith("| [") for line in index) == len(pages)
+
+
+_PATH = re.compile(r"(?:^|[`\s])((?:metering|lambdas|infra|tests|load_tests|docs)/[\w./-]+)", re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_paths_in_sentences_exist(page: Path) -> None:
+    text = page.read_text()
+    # Its paths have a test of their own.
+    text = text.split("\n## Code map\n")[0]
+    assert missing([path.rstrip(".") for path in _PATH.findall(text)]) == []
+
+
+def code_map(text: str) -> dict[str, list[str]]:
+    """What is to be changed -> paths to open, in their order."""
+    section = re.search(r"^## Code map\n(.+?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
+    assert section
+    rows = [line.strip("| ").split(" | ") for line in section[1].splitlines() if line.startswith("| ")]
+    return {change: re.findall(r"`([^`]+)`", " ".join(cells)) for change, *cells in rows[1:]}
+
+
+def missing(paths: list[str]) -> list[str]:
+    return [path for path in paths if not (ROOT / path).exists()]
+
+
+ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
+
+
+@pytest.mark.parametrize(("change", "paths"), list(code_map(ARCHITECTURE).items()))
+def test_each_path_of_the_code_map_exists(change: str, paths: list[str]) -> None:
+    assert paths, change
+    assert missing(paths) == []
+
+
+def test_a_path_of_the_code_map_that_does_not_exist_is_noticed() -> None:
+    rows = code_map("## Code map\n\n| to change | open first |\n|---|---|\n| a | `README.md` |\n| b | `nowhere.py` |\n")
+    assert list(rows) == ["a", "b"]
+    assert [missing(paths) for paths in rows.values()] == [[], ["nowhere.py"]]
+
+
+def test_the_code_map_answers_what_newcomers_ask() -> None:
+    assert len(code_map(ARCHITECTURE)) >= 12
+
+
+def test_each_word_has_one_meaning() -> None:
+    words = re.findall(r"^\| ([a-z, ]+) \| ", ARCHITECTURE.split("\n## Words\n")[1], re.MULTILINE)[1:]
+    assert words
+    each = [word for words_of_row in words for word in words_of_row.split(", ")]
+    assert len(each) == len(set(each))

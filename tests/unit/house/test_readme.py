@@ -1,0 +1,128 @@
+"""What the README shows is what happens."""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import replace
+from decimal import Decimal
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+import boto3
+import pytest
+from moto import mock_aws
+
+from load_tests.costs import SCENARIO_NAMES, TARGET_BATCHES_PER_DAY, measure
+from metering.audit.verify.expectations import SentBatches
+from metering.audit.verify.verification import Verification
+from metering.cli.commands.demo import BATCHES, RECORDS_PER_BATCH, demo_traffic, show_proof
+from metering.intake.batches import DecodedBatch
+from metering.usage.totals import Total
+from tests.support.reading import Desk
+from tests.unit.house.command_lines import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from metering.audit.verify.manifest import SentBatch
+    from metering.replay.synthesis import Shipment
+
+README = (ROOT / "README.md").read_text()
+REGION = "us-east-1"
+_BYTES = re.compile(r"[\d,]+(?= bytes)")
+
+
+def proof_of_the_readme() -> str:
+    found = re.search(r"^(Proof: .+?)\n```$", README, re.MULTILINE | re.DOTALL)
+    assert found
+    return found[1]
+
+
+def manifest_line(shipment: Shipment) -> SentBatch:
+    """With an id for a dropped object, which gets it when it is put."""
+    if shipment.sent.batch_id or shipment.body or shipment.upload is None:
+        return shipment.sent
+    name = sha256(shipment.upload.key.encode() + shipment.upload.body).hexdigest()
+    return replace(shipment.sent, batch_id=f"s3:{name}")
+
+
+def sent_by_the_demo(now_s: int) -> SentBatches:
+    sent = SentBatches()
+    for traffic in demo_traffic(BATCHES, RECORDS_PER_BATCH, 1, now_s, "bucket"):
+        sent.add(SentBatches.collect(manifest_line(shipment) for shipment in traffic.shipments))
+    return sent
+
+
+def proof(sent: SentBatches, *, latest: bool) -> Verification:
+    """What verification finds if of the contents of each id the first, or the last, is metered."""
+    metered = [contents[-latest] for contents in sent.contents.values() if not contents[0].rejected]
+    total = Total(sum(each.bytes for each in metered), sum(each.metered for each in metered))
+    expected = sent.expected
+    return Verification(
+        settled=True,
+        sent=sent.distinct,
+        accepted=expected["accepted"],
+        duplicate=expected["duplicate"],
+        conflict=expected["conflict"],
+        rejected=expected["rejected"],
+        keys=len({key for each in metered for key in each.owed}),
+        promised=total,
+        proven=total,
+    )
+
+
+@pytest.mark.parametrize("now_s", [1_795_600_000, 1_830_387_599])
+def test_the_proof_in_the_readme_is_what_the_demo_prints(
+    now_s: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    sent = sent_by_the_demo(now_s)
+    least, most = proof(sent, latest=False), proof(sent, latest=True)
+    show_proof(least, sent.expected)
+    printed = "\n".join(line.rstrip() for line in capsys.readouterr().out.strip().splitlines())
+    shown = proof_of_the_readme()
+
+    assert _BYTES.sub("N", shown) == _BYTES.sub("N", printed)
+    senders, readers = (int(size.replace(",", "")) for size in _BYTES.findall(shown))
+    assert senders == readers
+    # Of two contents under one id, whichever arrives first is metered.
+    assert least.proven.bytes <= senders <= most.proven.bytes
+    assert most.proven.bytes - least.proven.bytes == sent.expected["conflict"]
+    assert f"Each of the {sent.expected['conflict']} conflicts" in README
+
+
+@pytest.fixture
+def queue_url(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
+    with mock_aws():
+        yield boto3.client("sqs").create_queue(QueueName="ingest")["QueueUrl"]
+
+
+def test_what_the_readme_tells_a_producer_to_send_is_metered(queue_url: str) -> None:
+    [code] = re.findall(r"^```python\n(.+?)^```", README, re.MULTILINE | re.DOTALL)
+    exec(code, {"queue_url": queue_url})  # noqa: S102  # the README's own lines
+
+    [message] = boto3.client("sqs").receive_message(QueueUrl=queue_url)["Messages"]
+    desk = Desk()
+    desk.sent_at_ms = int(time.time() * 1000)
+    batch = desk.decoded(message["Body"])
+    assert isinstance(batch, DecodedBatch)
+    assert (batch.batch_id, len(batch.rows), batch.refused) == ("edge-7f3a-000184", 1, ())
+    assert [(key.usage_type, total.bytes) for key, total in batch.usage.items()] == [
+        ("DataTransfer-Out-Bytes", 41_943_040)
+    ]
+
+
+@pytest.mark.parametrize(("row", "scenario"), list(enumerate(SCENARIO_NAMES)))
+def test_costs_in_the_readme_are_those_that_are_measured(row: int, scenario: str) -> None:
+    rows = re.findall(r"^\| (\d+) \| ([\d.]+) \| (\d+) \|$", README, re.MULTILINE)
+    assert len(rows) == len(SCENARIO_NAMES)
+    keys, usd_million, usd_day = (Decimal(text) for text in rows[row])
+    cost = measure(scenario, 1_000)
+    assert round(cost.keys) == keys
+    # The processor's time is a part of it, but a small one.
+    assert abs(cost.usd * 1_000_000 / usd_million - 1) < Decimal("0.05")
+    assert abs(usd_million * TARGET_BATCHES_PER_DAY / 1_000_000 / usd_day - 1) < Decimal("0.02")

@@ -1,0 +1,79 @@
+"""No function works on a ledger whose format it does not know: its invocation fails, and its messages come back."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+import lambdas
+from lambdas.aggregator.handler import handler as aggregate
+from metering.adapters.aws.dynamodb.attributes import to_attributes
+from metering.adapters.aws.session import Access, Clients
+from metering.errors import FormatTooNewError
+from metering.ledger.format_version import FORMAT_VERSION, LedgerFormat
+from metering.settings import as_environment
+from metering.version import package_version
+from tests.support.format_ledger import NEWER, REFUSAL, FormatLedger
+from tests.support.small_world import batch, delivery
+from tests.support.stage import settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FUNCTIONS = sorted(path.parent.name for path in Path(lambdas.__path__[0]).glob("*/bootstrap.py"))
+
+
+class Context:
+    def get_remaining_time_in_millis(self) -> int:
+        return 50_000
+
+
+@pytest.fixture
+def ledger(monkeypatch: pytest.MonkeyPatch) -> Iterator[FormatLedger]:
+    """The ledger of a region whose functions start in this process."""
+    for name, value in as_environment(settings().model_dump()).items():
+        monkeypatch.setenv(name, value)
+    clients = Clients(Access(region="eu-west-1", endpoint_url="http://127.0.0.1:9", access_key=("test", "test")))
+    monkeypatch.setattr(Clients, "from_env", lambda *_args, **_options: clients)
+    _forget()
+    yield FormatLedger(clients, None)
+    _forget()
+
+
+def _forget() -> None:
+    for name in FUNCTIONS:
+        importlib.import_module(f"lambdas.{name}.bootstrap").dependencies.cache_clear()
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_function_starts_on_a_ledger_that_it_knows_and_not_on_a_newer_one(name: str, ledger: FormatLedger) -> None:
+    dependencies = importlib.import_module(f"lambdas.{name}.bootstrap").dependencies
+    ledger.item = NEWER.to_item()
+    for _ in range(2):
+        # Not remembered: a function whose region was put right works again.
+        with pytest.raises(FormatTooNewError, match=re.escape(REFUSAL)):
+            dependencies()
+    ledger.item = LedgerFormat(number=FORMAT_VERSION, written_by="0.1.0").to_item()
+    assert dependencies()
+    assert ledger.put == []
+
+
+def test_the_aggregator_makes_the_format_of_a_new_region_known(ledger: FormatLedger) -> None:
+    assert importlib.import_module("lambdas.aggregator.bootstrap").dependencies()
+    own = LedgerFormat(number=FORMAT_VERSION, written_by=package_version())
+    assert [put["Item"] for put in ledger.put] == [to_attributes(own.to_item())]
+    assert "attribute_not_exists" in ledger.put[0]["ConditionExpression"]
+
+
+def test_the_aggregator_gives_every_message_back(ledger: FormatLedger) -> None:
+    """It raises, so the mapping deletes none of them; and nothing was asked of the ledger but its format."""
+    ledger.item = NEWER.to_item()
+    sent = delivery(batch(1))
+    attributes = {"SentTimestamp": "1", "ApproximateReceiveCount": "1", "SenderId": "a"}
+    with pytest.raises(FormatTooNewError):
+        aggregate({"Records": [{"messageId": "m", "body": sent.body, "attributes": attributes}]}, Context())
+    assert ledger.put == []

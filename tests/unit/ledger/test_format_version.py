@@ -1,0 +1,109 @@
+"""A ledger that newer code wrote is touched by nobody who does not know its format."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from metering.adapters.memory.items import MemoryItemStore
+from metering.errors import FormatTooNewError, LedgerCorruptError, UnavailableError
+from metering.ledger.format_version import FORMAT_KEY, FORMAT_VERSION, LedgerFormat, check_format, remember_format
+from metering.stores.writes import Put, Table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from metering.stores.items import ItemStore
+
+NEWER = LedgerFormat(number=FORMAT_VERSION + 1, written_by="0.2.0")
+
+
+def ledger(found: LedgerFormat | None = None) -> tuple[MemoryItemStore, list[str]]:
+    """A ledger, and the calls that it gets."""
+    items = MemoryItemStore()
+    if found is not None:
+        items.put(Put(table=Table.LEDGER, item=found.to_item()))
+    calls: list[str] = []
+    items.on_call = calls.append
+    return items, calls
+
+
+def remembered(items: MemoryItemStore) -> LedgerFormat | None:
+    return next(map(LedgerFormat.from_item, items.everything(Table.LEDGER)), None)
+
+
+def test_a_ledger_that_does_not_say_its_format_has_the_first_one_and_asking_writes_nothing() -> None:
+    items, calls = ledger()
+    check_format(items)
+    assert (remembered(items), calls) == (None, ["items.get"])
+
+
+def test_the_first_writer_makes_the_format_known_and_those_after_it_write_nothing() -> None:
+    items, calls = ledger()
+    remember_format(items, written_by="0.1.0")
+    remember_format(items, written_by="0.1.1")
+    check_format(items)
+    assert remembered(items) == LedgerFormat(number=FORMAT_VERSION, written_by="0.1.0")
+    assert calls == ["items.get", "items.put", "items.get", "items.get"]
+
+
+def _remember(items: ItemStore) -> None:
+    remember_format(items, written_by="0.1.0")
+
+
+@pytest.mark.parametrize("opening", [check_format, _remember])
+def test_a_newer_format_is_refused_and_left_as_it_is(opening: Callable[[ItemStore], None]) -> None:
+    items, calls = ledger(NEWER)
+    with pytest.raises(FormatTooNewError) as caught:
+        opening(items)
+    assert (caught.value.found, caught.value.known, caught.value.needed) == (NEWER.number, FORMAT_VERSION, "0.2.0")
+    assert str(caught.value) == (
+        f"The region's data has format {NEWER.number}, and this version of metering knows formats up to "
+        f"{FORMAT_VERSION}: use metering 0.2.0 or newer."
+    )
+    assert (remembered(items), calls) == (NEWER, ["items.get"])
+
+
+class Racing(MemoryItemStore):
+    """Between the question and the write, another process writes."""
+
+    def __init__(self, other: LedgerFormat) -> None:
+        super().__init__()
+        self.other = other
+
+    def put(self, action: Put) -> None:
+        if self.get(Table.LEDGER, FORMAT_KEY) is None:
+            super().put(Put(table=Table.LEDGER, item=self.other.to_item()))
+        super().put(action)
+
+
+def test_of_two_first_writers_the_later_one_goes_by_what_is_there() -> None:
+    same = LedgerFormat(number=FORMAT_VERSION, written_by="0.1.1")
+    items = Racing(same)
+    remember_format(items, written_by="0.1.0")
+    assert remembered(items) == same
+
+    items = Racing(NEWER)
+    with pytest.raises(FormatTooNewError):
+        remember_format(items, written_by="0.1.0")
+    assert remembered(items) == NEWER
+
+
+@pytest.mark.parametrize("change", [{"number": 0}, {"number": True}, {"number": "1"}, {"written_by": ""}])
+def test_what_is_no_format_stops_whoever_asks(change: dict[str, str | int]) -> None:
+    items = MemoryItemStore()
+    items.put(Put(table=Table.LEDGER, item={**NEWER.to_item(), **change}))
+    with pytest.raises(LedgerCorruptError, match="S#format / S"):
+        check_format(items)
+
+
+def test_a_ledger_without_an_answer_is_not_taken_for_one_without_a_format() -> None:
+    def throttled(call: str) -> None:
+        raise UnavailableError(call, "throttled")
+
+    items, _ = ledger()
+    items.on_call = throttled
+    with pytest.raises(UnavailableError):
+        remember_format(items, written_by="0.1.0")
+    assert remembered(items) is None
