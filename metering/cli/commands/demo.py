@@ -184,7 +184,7 @@ def _show_lake(region: RegionConnection, now_s: int, *, file_rows: int) -> bool:
 
 
 def _show_proof(result: Verification, expected: dict[str, int]) -> None:
-    _print_rule("Proof: expected and actual verdicts")
+    _print_rule("Proof: what was sent, and what became of it")
     table = RichTable("verdict")
     table.add_column("must be, by the manifest", justify="right")
     table.add_column("found", justify="right")
