@@ -174,7 +174,7 @@ def _show_usage(region: RegionConnection, now_s: int) -> None:
 def _show_lake(region: RegionConnection, now_s: int, *, file_rows: int) -> bool:
     """Compact, reconcile, measure and query the busy hours; returns whether markers, usage and lake are equal."""
     jobs, since_s = lake_jobs(region), now_s - _BUSY_S
-    _print_rule("The lake: the busy hours are compacted to Parquet and reconciled; the others wait in staging")
+    _print_rule("The lake: busy hours compacted and reconciled, the others in staging")
     compacted = jobs.compactor_of(replace(jobs.policy, file_rows=file_rows)).run(NoDeadline())
     write_answer(compaction_answer(compacted), Format.TABLE, None)
     checks = jobs.reconciler.run(from_s=since_s, to_s=now_s + DAY_S)
