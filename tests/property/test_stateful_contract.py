@@ -40,7 +40,9 @@ from metering.lake.parquet.codec import ParquetRowCodec
 from metering.lake.rows import RowQuery
 from metering.ledger.markers import Marker, marker_key
 from metering.quarantine.entries import QuarantineEntries
-from metering.reports.usage_table import UsageQuery, UsageTable, grouped
+from metering.reports.query import UsageQuery
+from metering.reports.usage_rows import grouped
+from metering.reports.usage_table import UsageTable
 from metering.stores.writes import Key, Table
 from metering.wiring.jobs import LakeJobs
 from tests.property.sent import WINDOW_S, add, inline, pointing
