@@ -17,10 +17,13 @@ from typing import TYPE_CHECKING
 
 from metering.adapters.aws.session import Clients
 from metering.cli.commands.local import start_local, stop_leftovers
-from metering.cli.commands.report import freshness, report_source, usage_answer, usage_query, usage_rows
+from metering.cli.commands.report import freshness, report_source
 from metering.cli.connecting import connect
 from metering.commit.write_ahead import usage_deltas
 from metering.hours import month_bounds_s
+from metering.reports.query import UsageParameters
+from metering.reports.source import report_rows
+from metering.reports.usage_answer import usage_answer
 from metering.units import HOUR_S
 from metering.usage.totals import Total, UsageKey
 
@@ -82,11 +85,9 @@ def fill(region: RegionConnection) -> Counter[str]:
 def ours(region: RegionConnection) -> Counter[str]:
     """What `metering report usage --account … --from 2026-11` does once it runs."""
     now_s = int(time.time())
-    query = usage_query(
-        now_s, accounts=[_ACCOUNT], services=None, usage_types=None, group_by=None, start=_MONTH, end=None
-    )
+    query = UsageParameters(accounts=[_ACCOUNT], start=_MONTH).query(now_s=now_s)
     complete_s = freshness(region).complete_through_s()
-    rows = usage_rows([report_source(region)], query, (), now_s=now_s)
+    rows = report_rows([report_source(region)], query, now_s=now_s)
     answer = usage_answer(query, rows, as_of_s=now_s, complete_s=complete_s)
     return Counter({str(row["usage_type"]): int(str(row["bytes"])) for row in answer.rows})
 

@@ -21,10 +21,11 @@ from metering.adapters.emulator.processes import descendants
 from metering.audit.verify.expectations import SentBatches
 from metering.audit.verify.manifest import read_header, read_sent
 from metering.cli.commands.local import start_local, stop_leftovers
-from metering.cli.commands.replay import send_traffic, synthetic_traffic
+from metering.cli.commands.replay import send_traffic
 from metering.cli.commands.verify import explain, make_verifier, wait_until_settled
 from metering.cli.connecting import connect
 from metering.replay.scenarios import SCENARIOS
+from metering.replay.traffic import synthetic_traffic
 from metering.units import DAY_S
 
 if TYPE_CHECKING:

@@ -18,6 +18,7 @@
     │   ├── RunOutOfTimeError       there is no time for the next step of a run               lake.run_work
     │   └── ScanTooLongError        a table is too large for the time that a scan has         audit.reconcile.table_scan
     ├── SettingsError               settings do not fit together; carries every problem found
+    ├── InvalidParametersError      a report is asked for what does not exist; every problem found  reports.parameters
     ├── PeriodNotClosableError      a month cannot be closed now                              billing.months
     └── OperationFailedError        an operation that a person asked for was refused or failed; says why
         ├── ManifestError           a file is not a manifest                                  audit.verify.manifest

@@ -15,10 +15,10 @@ def asks_for_all(session: Session) -> bool:
 
 
 def connections(session: Session) -> list[RegionConnection]:
-    """The region asked for, or all of them, by name.
+    """Connect to the region that was asked for, or to all of them, sorted by name.
 
     Raises:
-        CommandFailedError: A region that holds data gives no answer, or nothing is deployed anywhere.
+        CommandFailedError: A region that holds data gives no answer, or the stage is not deployed anywhere.
     """
     if not asks_for_all(session):
         return [session.region()]
@@ -29,16 +29,17 @@ def connections(session: Session) -> list[RegionConnection]:
         try:
             found.append(connect(endpoint=session.endpoint, region=name, stage=session.stage))
         except CommandFailedError:
-            # One that was never built whole has no data; every other must answer, or totals would be short.
+            # A region that was never built completely has no data. All others must answer, or totals would be short.
             if name in states and states[name].holds_data:
                 raise
     if not found:
         raise CommandFailedError(
-            f"Stage {session.stage} is deployed in no region.", f"Build one: metering region add {fleet.rules.home}"
+            f"Stage {session.stage} is not deployed in any region.",
+            f"Build one: metering region add {fleet.rules.home}",
         )
     return found
 
 
 def left_out(session: Session) -> dict[str, list[str]]:
-    """What regions go without because they do not have it, by region."""
+    """Parts of the service that regions run without, because the region does not offer them."""
     return {state.region: list(state.left_out) for state in fleet_of(session).states.everything() if state.left_out}

@@ -1,4 +1,4 @@
-"""`metering`: the command line. Each family of commands is a module of its own; this one only lists them."""
+"""`metering`: the command line. Each family of commands is a module; this one only lists them."""
 
 import sys
 from typing import Annotated
@@ -37,7 +37,9 @@ app = typer.Typer(
     "Exit codes: 0 done, 1 the check or operation failed, 2 wrong usage.",
 )
 
-# Families with commands of their own below a name: `metering report usage`.
+_DEFAULT_FOR_ALL = "Default for all commands; a command's own option wins."
+
+# Families whose commands stand below a name: `metering report usage`.
 FAMILIES: dict[str, typer.Typer] = {
     "local": local,
     "region": region,
@@ -76,9 +78,9 @@ def metering(
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the versions and exit.")
     ] = False,
-    endpoint: Annotated[str | None, typer.Option("--endpoint", metavar="URL", help="As below each command.")] = None,
-    region: Annotated[str | None, typer.Option("--region", metavar="NAME", help="As below each command.")] = None,
-    stage: Annotated[str | None, typer.Option("--stage", metavar="NAME", help="As below each command.")] = None,
+    endpoint: Annotated[str | None, typer.Option("--endpoint", metavar="URL", help=_DEFAULT_FOR_ALL)] = None,
+    region: Annotated[str | None, typer.Option("--region", metavar="NAME", help=_DEFAULT_FOR_ALL)] = None,
+    stage: Annotated[str | None, typer.Option("--stage", metavar="NAME", help=_DEFAULT_FOR_ALL)] = None,
 ) -> None:
     """Data-transfer metering for AWS regions: every byte counted once, and you can check."""
     root_places.set({"endpoint": endpoint, "region": region, "stage": stage})
@@ -90,9 +92,9 @@ def main() -> None:
 
 
 def ended() -> int | str | None:
-    """Run the command line as a program; returns its exit code.
+    """Run the command line as a program, and return its exit code.
 
-    What its commands leave to Python, such as the last bytes of stdout, ends in a sentence too.
+    An error after the command is a sentence too: the disk may be full when the last bytes of stdout are written.
     """
     code: int | str | None = 0
     try:

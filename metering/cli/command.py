@@ -1,4 +1,4 @@
-"""What every command shares: `--endpoint --region --stage`, `--format --output`, and errors as sentences.
+"""Parts that all commands share: `--endpoint --region --stage`, `--format --output`, and errors as sentences.
 
 A command is a function whose first parameter is the `Session`; the others become its own options and arguments:
 
@@ -9,7 +9,7 @@ A command is a function whose first parameter is the `Session`; the others becom
         region = session.region()
         session.write(Answer(...))
 
-Modules of commands do without `from __future__ import annotations`: Typer reads the annotations while the program runs.
+Modules of commands do not use `from __future__ import annotations`: Typer reads the annotations at run time.
 """
 
 import inspect
@@ -23,17 +23,19 @@ from typing import Annotated, Concatenate, NoReturn, ParamSpec, cast
 from urllib.parse import urlsplit
 
 import typer
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import Progress, ProgressColumn
 from rich.text import Text
 
 from metering.adapters.aws.errors import refusals_explained
 from metering.cli.connecting import connect
 from metering.cli.endings import drop, machine_troubles_explained
-from metering.cli.failures import WrongUsageError
-from metering.cli.output import Answer, Format, write_answer
-from metering.cli.safety import printable
+from metering.cli.failures import WrongUsageError, wrong_options
+from metering.cli.output import Format, write_answer
 from metering.errors import MeteringError, OperationFailedError, UnavailableError
+from metering.reports.answer import Answer
+from metering.reports.parameters import InvalidParametersError
+from metering.reports.safe_text import printable
 from metering.wiring.connection import RegionConnection
 
 P = ParamSpec("P")
@@ -48,7 +50,7 @@ _PLACE_OPTIONS = {
             "--endpoint",
             metavar="URL",
             help="AWS endpoint, such as http://127.0.0.1:4566. Default: AWS_ENDPOINT_URL, else the emulator that "
-            "`metering local up` started (stage local), else AWS itself.",
+            "`metering local up` started (stage local only), else AWS itself.",
             rich_help_panel="Where",
         ),
     ],
@@ -64,7 +66,10 @@ _PLACE_OPTIONS = {
     "stage": Annotated[
         str | None,
         typer.Option(
-            "--stage", metavar="NAME", help="Stage, part of the stack names. Default: local.", rich_help_panel="Where"
+            "--stage",
+            metavar="NAME",
+            help="Stage; its name is part of the stack names. Default: local.",
+            rich_help_panel="Where",
         ),
     ],
 }
@@ -79,13 +84,13 @@ _FORMAT_OPTIONS = {
             "--output",
             "-o",
             metavar="FILE",
-            help="Write here, not to stdout; the suffix gives the format if --format does not.",
+            help="Write to this file, not to stdout. Without --format, its suffix gives the format.",
             rich_help_panel="Output",
         ),
     ],
 }
 
-# Parameter by which a family learns whether one of its commands was named.
+# Name of the parameter that tells a family whether one of its commands was named.
 _CONTEXT = "context"
 
 # `--endpoint`, `--region` and `--stage` given before the command: `metering --region eu-west-1 report usage`.
@@ -94,22 +99,22 @@ root_places: ContextVar[Mapping[str, str | None]] = ContextVar("root_places")
 messages = Console(stderr=True)
 
 
-def shown(*columns: ProgressColumn) -> Progress:
-    """Progress on stderr that leaves nothing behind; silent where nobody watches, as in a file or a pipe."""
+def progress(*columns: ProgressColumn) -> Progress:
+    """A progress display on stderr, removed at the end; it shows nothing if stderr is not a terminal."""
     return Progress(*columns, console=messages, transient=True, disable=not messages.is_terminal)
 
 
 def say(text: str, style: str = "") -> None:
-    """One line to people, on stderr; text from outside is made harmless."""
+    """Print one line on stderr; characters that could steer a terminal are escaped."""
     messages.print(Text(printable(text), style=style), soft_wrap=True)
 
 
 class Session:
-    """One run of a command: where it works and how it answers.
+    """The place that a command works on, and the form of its answer.
 
     Attributes:
-        endpoint: AWS endpoint, or None for AWS itself.
-        region_name: Region asked for; `all` where a command merges regions.
+        endpoint: AWS endpoint; None for AWS itself.
+        region_name: Name of the region; `all` if the command merges regions.
         stage: Stage name.
     """
 
@@ -128,7 +133,7 @@ class Session:
         self.form = form
         self.output = output
         if output is not None and not output.parent.is_dir():
-            # Said now, and not when the answer is there.
+            # Refused before the work is done, not after it.
             raise WrongUsageError(
                 f"Cannot write {output}: there is no folder {output.parent}.", "Name another --output."
             )
@@ -143,12 +148,12 @@ class Session:
 
     @property
     def named_region(self) -> str | None:
-        """The region that `--region` names, if it was given; not what the environment says."""
+        """The region that `--region` names; None if only the environment or the default names one."""
         return self._region
 
     @property
     def region_name(self) -> str:
-        """The region, by option, environment or default."""
+        """Name of the region, from the option, the environment or the default."""
         env = os.environ
         return self._region or env.get("AWS_REGION") or env.get("AWS_DEFAULT_REGION") or DEFAULT_REGION
 
@@ -157,16 +162,16 @@ class Session:
         return connect(endpoint=self.endpoint, region=self.region_name, stage=self.stage)
 
     def region(self) -> RegionConnection:
-        """The deployed region: its stores, queues and settings. Connects on first use.
+        """Connect to the deployed region on first use: its stores, queues and settings.
 
         Raises:
-            CommandFailedError: Nothing answers there, or the stage is not deployed.
+            CommandFailedError: The endpoint does not answer, or the stage is not deployed there.
         """
         return self._connection
 
-    def write(self, answer: Answer) -> None:
-        """Print the answer as `--format` and `--output` say."""
-        write_answer(answer, self.form, self.output)
+    def write(self, answer: Answer, *, chart: RenderableType | None = None) -> None:
+        """Print the answer as `--format` and `--output` say; a chart goes below its table."""
+        write_answer(answer, self.form, self.output, chart=chart)
 
 
 def _checked_endpoint(endpoint: str | None) -> str | None:
@@ -179,7 +184,8 @@ def _checked_endpoint(endpoint: str | None) -> str | None:
         right = False
     if not right or any(character.isspace() for character in endpoint):
         raise WrongUsageError(
-            f"The endpoint {endpoint} is no URL.", "Write it as http://127.0.0.1:4566 (--endpoint or AWS_ENDPOINT_URL)."
+            f"The endpoint {endpoint} is not a URL.",
+            "Write it as http://127.0.0.1:4566 (--endpoint or AWS_ENDPOINT_URL).",
         )
     return endpoint
 
@@ -190,11 +196,11 @@ def command(
     """Register a function as the command `name` of `app`.
 
     Args:
-        app: The family it belongs to.
-        name: As typed.
-        reads: It answers with data: gives it `--format` and `--output`.
-        epilog: Shown below the options, for examples.
-        group: It is what a family does that is named without one of its commands; `name` is the family's.
+        app: The family that the command belongs to.
+        name: The word to type.
+        reads: The command answers with data, and gets `--format` and `--output`.
+        epilog: Text below the options, for examples.
+        group: The function is the family itself, run when none of its commands is named; `name` is the family's.
     """
 
     def register(function: Callable[Concatenate[Session, P], None]) -> Callable[Concatenate[Session, P], None]:
@@ -211,7 +217,7 @@ def command(
 
         run.__signature__ = _signature(function, shared, {_CONTEXT: typer.Context} if group else {})  # type: ignore[attr-defined]  # read by inspect.signature
         run.__annotations__ = {p.name: p.annotation for p in run.__signature__.parameters.values()}  # type: ignore[attr-defined]  # as above
-        run.__name__, run.__doc__ = function.__name__, function.__doc__
+        run.__name__, run.__doc__ = function.__name__, _unwrapped(function.__doc__ or "")
         if group:
             app.callback(invoke_without_command=True, epilog=epilog)(run)
         else:
@@ -234,6 +240,11 @@ def _signature(
         for key, annotation in required.items()
     ]
     return inspect.Signature([*needed, *(p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own), *options])
+
+
+def _unwrapped(text: str) -> str:
+    """Each paragraph as one line, which the terminal wraps to its own width."""
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
 
 
 def _session(places: dict[str, object]) -> Session:
@@ -259,32 +270,34 @@ def _guarded(
     try:
         with refusals_explained(), machine_troubles_explained():
             function(_session(places), *args, **options)
-            # A full disk behind stdout shows here, and not after the exit code is decided.
+            # A full disk behind stdout must show before the exit code is decided.
             sys.stdout.flush()
+    except InvalidParametersError as error:
+        fail(wrong_options(error), code=2)
     except WrongUsageError as error:
         fail(error, code=2)
     except MeteringError as error:
         fail(error, code=1)
     except BrokenPipeError:
-        # The reader of our stdout has seen enough (`| head`): not an error, and nothing more can be written.
+        # The reader of our stdout has closed it (`| head`): that is not an error, and nothing more can be written.
         drop(sys.stdout)
         raise typer.Exit(0) from None
 
 
 def fail(error: MeteringError, *, code: int) -> NoReturn:
-    """Say what went wrong on stderr, and end."""
+    """Report an error on stderr, and end the command."""
     tell_of(error)
     raise typer.Exit(code)
 
 
 def tell_of(error: MeteringError) -> None:
-    """Say on stderr what went wrong, and what to do about it."""
+    """Report an error on stderr: what happened, then what to do."""
     try:
         say(f"Error: {error}", style="bold red")
         if isinstance(error, OperationFailedError) and error.advice:
             say(error.advice)
         elif isinstance(error, UnavailableError):
-            say("The service behind it gave no answer; nothing is lost. Run the command again.")
+            say("A service gave no answer; nothing is lost. Run the command again.")
     except OSError:
-        # Nobody can be told; the exit code still says it.
+        # stderr cannot be written; the exit code still reports the failure.
         drop(sys.stderr)

@@ -1,4 +1,4 @@
-"""Connecting to a deployed region for a command, and what to tell people when that fails."""
+"""Connections of commands to a deployed region, with errors that say what to do."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 def connect(
     *, endpoint: str | None, region: str, stage: str, environ: Mapping[str, str] | None = None
 ) -> RegionConnection:
-    """Look up the stacks of a stage and connect to what they name.
+    """Look up the stacks of a stage, and connect to the resources that they name.
 
     Raises:
-        CommandFailedError: Nothing answers at the endpoint, or the stage is not deployed there.
+        CommandFailedError: The endpoint does not answer, or the stage is not deployed there.
     """
     clients = Clients.from_env(os.environ if environ is None else environ, region=region, endpoint_url=endpoint)
     try:
@@ -37,7 +37,7 @@ def connect(
 
 
 def no_answer(error: UnavailableError, *, endpoint: str | None, region: str) -> CommandFailedError:
-    """What to tell people when the first call of a command gets none."""
+    """The error for a command whose first call got no answer."""
     return CommandFailedError(
         f"{endpoint or f'AWS in {region}'} gives no answer ({error.detail}).",
         "Start the emulator with `metering local up`, or name another one with --endpoint or AWS_ENDPOINT_URL.",

@@ -1,7 +1,7 @@
-"""Reads dead letters in a process of its own, with limits of time and memory.
+"""Reading of dead letters in a child process, with limits of time and memory.
 
-A dead letter may be there because reading it ends a worker. Here it ends this process at most, or is ended with it; the
-command says so and goes on with the next one.
+A batch may be a dead letter because reading it kills a worker. Here it can only kill a child process; the command
+reports that and continues with the next letter.
 """
 
 import json
@@ -30,22 +30,22 @@ from metering.units import GIB, KIB, MIB
 from metering.wiring.connection import RegionConnection
 
 LOOK_S = 20
-"""Seconds for one letter."""
+"""Seconds that a child may take for one letter."""
 
-# Beyond what the process takes before it reads anything. A worker has 1,769 MB for itself and one batch.
+# Memory on top of what a child uses before it reads anything. A worker has 1,769 MB for itself and one batch.
 _MEMORY_BYTES = 3 * GIB // 2
 ANSWER_S = LOOK_S + 10
-"""The same, with the time to start and to notice by itself that the time is over."""
-# How long a child that closed its stdout may take to end.
+"""Seconds to wait for a child: those for the letter, and time to start and to notice that they are over."""
+# Seconds that a child may take to end after it closed its stdout.
 _GRACE_S = 1
 _LACKS_OF_MEMORY = ("MemoryError", "Cannot allocate memory")
-# Of what it said at the end so much is looked at.
+# The end of its stderr that is searched for the reason.
 _SAID_BYTES = 4 * KIB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _EndsAt:
-    """A `Deadline` at a moment of the steady clock."""
+    """A `Deadline` at a moment of the monotonic clock."""
 
     at_s: float
 
@@ -54,7 +54,7 @@ class _EndsAt:
 
 
 def reader_command(session: Session) -> list[str]:
-    """The command that starts a child for a session's region."""
+    """The command that starts a child for the region of a session."""
     place = {"endpoint": session.endpoint, "region": session.region_name, "stage": session.stage}
     return [sys.executable, "-m", "metering.cli.dead_letter_reader", json.dumps(place)]
 
@@ -76,12 +76,12 @@ def dead_letters(region: RegionConnection) -> DeadLetters:
 
 
 class DeadLetterReader:
-    """Looks at letters in a child process; starts another one where one did not survive.
+    """Examines letters in a child process, and starts another child when one died. Holds the child, so it is mutable.
 
     Args:
-        command: What to start; see `reader_command`.
-        letters: For what is known of a letter without reading it.
-        timeout_s: How long to wait for an answer.
+        command: Command that starts a child; see `reader_command`.
+        letters: The queue; it describes a letter without reading its records.
+        timeout_s: Seconds to wait for an answer.
     """
 
     def __init__(self, command: Sequence[str], letters: DeadLetters, *, timeout_s: float) -> None:
@@ -98,7 +98,7 @@ class DeadLetterReader:
         self._end()
 
     def look(self, delivery: Delivery) -> DeadLetter:
-        """What a redrive would do with the letter, or what is known of it without reading it."""
+        """Find out what a redrive would do with the letter; without an answer, describe it without its records."""
         answer = self._ask(json.dumps(asdict(delivery)).encode() + b"\n")
         if answer:
             said = json.loads(answer)
@@ -108,7 +108,7 @@ class DeadLetterReader:
         return replace(self._letters.glance(delivery), why=why)
 
     def _ask(self, question: bytes) -> bytes:
-        """The child's line of answer; empty if it gave none in time."""
+        """The line that the child answers; empty if none came in time."""
         if self._child is None:
             self._said = TemporaryFile()  # noqa: SIM115  # it lives as long as the child
             self._child = subprocess.Popen(  # noqa: S603  # this interpreter, and a module of ours
@@ -128,14 +128,14 @@ class DeadLetterReader:
         return _line(stdout, self._timeout_s)
 
     def _why(self) -> str:
-        """Why there is no answer: the limits, or an error that has nothing to do with them and must not look so."""
+        """The reason for a missing answer: a limit, or another error, which must not look like a limit."""
         error = self._error()
         if error and not any(lack in error for lack in _LACKS_OF_MEMORY):
             return f"Reading it here failed: {error}"
         return f"Reading it here took more than {LOOK_S} s or {_MEMORY_BYTES // MIB} MiB; a worker has its own limits."
 
     def _error(self) -> str:
-        """The last thing that a child said that ended by itself."""
+        """The last line on stderr of a child that ended with an error; empty if it was killed or still runs."""
         if self._child is None or self._said is None:
             return ""
         try:
@@ -159,7 +159,7 @@ class DeadLetterReader:
 
 
 def _line(pipe: IO[bytes], timeout_s: float) -> bytes:
-    """A line that comes in time; else nothing."""
+    """One line from the pipe; empty if it does not come in time."""
     until = _EndsAt(at_s=time.monotonic() + timeout_s)
     line = b""
     with selectors.DefaultSelector() as selector:
@@ -175,7 +175,7 @@ def _line(pipe: IO[bytes], timeout_s: float) -> bytes:
 
 
 def limit_memory(more_bytes: int) -> None:
-    """Let this process take so much more memory than it has, where the system can limit that."""
+    """Limit this process to `more_bytes` more memory than it uses now, if the system can limit memory."""
     status = Path("/proc/self/status")
     if not status.exists():
         return
@@ -186,7 +186,7 @@ def limit_memory(more_bytes: int) -> None:
 
 
 def main() -> None:
-    """Answer each line of stdin, a delivery, with a line that says what a redrive would do with it."""
+    """For each delivery, one a line on stdin, print a line that says what a redrive would do with it."""
     letters = dead_letters(connect(**json.loads(sys.argv[1])))
     limit_memory(_MEMORY_BYTES)
     for line in sys.stdin.buffer:

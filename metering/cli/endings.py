@@ -1,4 +1,4 @@
-"""What the machine that a command runs on may refuse it: said in a sentence, in one place for all commands."""
+"""Errors of the machine that a command runs on, as sentences, in one place for all commands."""
 
 import errno
 import os
@@ -11,18 +11,18 @@ from metering.cli.failures import CommandFailedError
 _ADVICE_OF_ERRNO = {
     errno.ENOSPC: "Make room, or set TMPDIR to a folder with more of it.",
     errno.EDQUOT: "Make room, or set TMPDIR to a folder with more of it.",
-    errno.EROFS: "Name a place that can be written.",
+    errno.EROFS: "Name a place that is writable.",
 }
 
 
 @contextmanager
 def machine_troubles_explained() -> Iterator[None]:
-    """Say as a `CommandFailedError` what this machine does not let a command do: a full disk, a file that is not there.
+    """Turn errors of this machine, such as a full disk or a missing file, into `CommandFailedError`.
 
-    This is the one place for all commands. A broken pipe is none of it.
+    A broken pipe passes through: it only means that the reader of stdout has gone.
 
     Raises:
-        CommandFailedError: The machine refused something.
+        CommandFailedError: The machine refused an operation.
     """
     try:
         yield
@@ -31,11 +31,11 @@ def machine_troubles_explained() -> Iterator[None]:
     except OSError as error:
         place = f" ({error.filename})" if error.filename else ""
         raise CommandFailedError(
-            f"This machine does not let it: {error.strerror or error}{place}.",
+            f"This machine refused an operation: {error.strerror or error}{place}.",
             _ADVICE_OF_ERRNO.get(error.errno or 0, ""),
         ) from error
 
 
 def drop(stream: TextIO) -> None:
-    """Let nothing more be written: Python would try again at the end, and fail again."""
+    """Discard further output of a stream: at exit, Python would try to write it again and fail again."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -1,6 +1,7 @@
-"""How a command says that it could not do what was asked: a sentence, and what to do about it."""
+"""Errors of the command line: each says what happened, and then what to do."""
 
 from metering.errors import OperationFailedError
+from metering.reports.parameters import InvalidParametersError
 
 
 class CommandFailedError(OperationFailedError):
@@ -8,4 +9,11 @@ class CommandFailedError(OperationFailedError):
 
 
 class WrongUsageError(CommandFailedError):
-    """What was asked for makes no sense; the command ends with exit code 2."""
+    """The options or arguments make no sense; the command ends with exit code 2."""
+
+
+def wrong_options(error: InvalidParametersError) -> WrongUsageError:
+    """Name the options that a question's parameters came from."""
+    reasons = [f"--{each.parameter.replace('_', '-')} {each.value} {each.problem}" for each in error.problems]
+    advice = dict.fromkeys(each.advice for each in error.problems if each.advice)
+    return WrongUsageError(" ".join(reasons), " ".join(advice))

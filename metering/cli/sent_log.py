@@ -1,4 +1,4 @@
-"""The manifest while a replay writes it: whole lines, and what is sent but not in it is known by name."""
+"""The manifest of a replay while it is written: whole lines only, and the names of messages it could not take."""
 
 import io
 import os
@@ -15,19 +15,25 @@ from metering.replay.synthesis import Shipment
 
 @dataclass(slots=True)
 class SentLog:
-    """The manifest while it grows: whole lines only, and what could not be written is known."""
+    """A manifest that grows with the replay. Mutable.
+
+    Attributes:
+        file: The manifest.
+        missing: Messages that were sent but could not be written to it.
+        error: The error that ended the writing.
+    """
 
     file: TextIO
     missing: list[SentBatch] = field(default_factory=list)
     error: OSError | None = None
 
     def begin(self, line: str) -> None:
-        """Write the first line. Nothing is sent if that fails."""
+        """Write the first line. If that fails, nothing must be sent."""
         self.file.write(line)
         self.file.flush()
 
     def add(self, group: Sequence[SentBatch]) -> None:
-        """Write what was sent, or remember it."""
+        """Write messages that were sent, or remember them as missing."""
         if self.error is None:
             whole = self.file.tell()
             try:
@@ -40,29 +46,29 @@ class SentLog:
             self.missing += group
 
     def while_it_works(self, shipments: Iterable[Shipment]) -> Iterator[Shipment]:
-        """What is to be sent: no more of it once the manifest cannot be written."""
+        """Pass messages on to be sent, until the manifest can no longer be written."""
         for shipment in shipments:
             if self.error is not None:
                 return
             yield shipment
 
     def must_be_whole(self) -> None:
-        """All that was sent is in the manifest.
+        """Check that the manifest names every message that was sent.
 
         Raises:
-            CommandFailedError: Some of it is not; it is named.
+            CommandFailedError: It does not; the error names the missing messages.
         """
         if self.error is None:
             return
         names = ", ".join(sent.batch_id or f"body {sent.body_sha256}" for sent in self.missing)
         raise CommandFailedError(
-            f"The manifest could not be written any further: {self.error.strerror}. Sending stopped; "
-            f"{len(self.missing)} messages were sent that it does not name: {names}.",
-            "All that it names was sent: `metering verify --manifest` is right about that.",
+            f"Writing the manifest failed: {self.error.strerror}. Sending stopped. "
+            f"{len(self.missing)} messages were sent that the manifest does not name: {names}.",
+            "Everything it names was sent, and `metering verify --manifest` can check that part.",
         )
 
     def _cut(self, whole: int) -> None:
-        """Take away the part of a line that was written; a full disk lets one do that."""
+        """Remove the part of a line that was written; a full disk allows that."""
         with suppress(OSError):
             self.file.seek(whole)
         with suppress(OSError):
@@ -71,10 +77,10 @@ class SentLog:
 
 @contextmanager
 def manifest_file(path: Path) -> Iterator[TextIO]:
-    """A file for a manifest, empty.
+    """Open an empty file for a manifest.
 
     Raises:
-        CommandFailedError: It cannot be made.
+        CommandFailedError: The file cannot be created.
     """
     try:
         file = _Unbuffered(path.open("wb", buffering=0))
@@ -87,7 +93,7 @@ def manifest_file(path: Path) -> Iterator[TextIO]:
 
 
 class _Unbuffered(io.TextIOBase):
-    """Text that is on the disk when `write` returns: nothing is left in a buffer that fails later."""
+    """A text file without a buffer: when `write` returns, nothing is left that could fail later."""
 
     def __init__(self, file: io.FileIO) -> None:
         super().__init__()

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from decimal import Decimal
 
-# Sums of bytes pass 2^63 after 66 days of 140 PB; 38 digits hold them for ever (I8).
+# A sum of bytes passes 2^63 after 66 days of 140 PB a day; 38 digits hold any sum (I8).
 _TYPES = {
     "text": pa.string(),
     "bytes": pa.decimal128(38, 0),
@@ -31,7 +31,7 @@ def write_parquet(
     """Write `rows` as one Parquet file.
 
     Args:
-        target: Where to write; not closed.
+        target: File to write to; it stays open.
         columns: Name -> kind: `text`, `bytes` (an exact total, decimal128(38,0)), `money`, `integer`, `flag`, or `time`
             (RFC 3339 text in the rows, UTC timestamps in the file).
         rows: Values by column name.

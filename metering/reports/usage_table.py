@@ -1,128 +1,44 @@
-"""Usage reports: exact totals by the columns asked for.
+"""The usage table as a source of reports.
 
-Reports on named accounts read the usage table: a partition a month, and of it exactly the hours asked for. Reports over
-all accounts read the lake and staging; or the usage table as a whole, which is a scan.
+A report on named accounts reads one partition for each account and month, and of it exactly the hours asked for. A
+report over all accounts would scan the table; `ReportSource` reads the lake and staging instead.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING
 
-from metering.hours import date_of, hour_label, month_bounds_s, month_of
-from metering.ledger.notes.canary_batches import CANARY_ACCOUNT_ID
+from metering.hours import date_of, month_bounds_s, month_of
 from metering.ledger.usage_items import usage_day, usage_entries, usage_partition
 from metering.stores.writes import Item, Table
 from metering.units import DAY_S
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+    from collections.abc import Container, Iterable, Iterator, Sequence
 
+    from metering.reports.query import UsageQuery
     from metering.stores.items import ItemStore
     from metering.usage.totals import Total, UsageKey
-
-GroupColumn = Literal["account_id", "usage_type", "service", "from", "to", "month", "day", "hour", "corrects"]
-GROUP_COLUMNS: tuple[GroupColumn, ...] = get_args(GroupColumn)
-
-_COLUMN_OF: dict[str, Callable[[UsageKey], str]] = {
-    "account_id": lambda key: key.account_id,
-    "usage_type": lambda key: key.usage_type,
-    "service": lambda key: key.service,
-    "from": lambda key: key.from_location,
-    "to": lambda key: key.to_location,
-    "month": lambda key: month_of(key.hour_s),
-    "day": lambda key: hour_label(key.hour_s)[:10],
-    "hour": lambda key: f"{hour_label(key.hour_s)}:00:00Z",
-    "corrects": lambda key: "" if key.corrects_s is None else f"{hour_label(key.corrects_s)}:00:00Z",
-}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UsageQuery:
-    """What a report is about.
-
-    Attributes:
-        from_s, to_s: Hours that begin in this half-open range count, by the hour that they are booked in.
-        group_by: Columns of the answer, in order; none gives one total.
-        accounts, services, usage_types: Only these; empty for all. Without `accounts` the canary's is left out.
-        with_corrections: Also rows booked later that correct hours of the range; each names its hour in `corrects`.
-    """
-
-    from_s: int
-    to_s: int
-    group_by: tuple[GroupColumn, ...] = ("usage_type",)
-    accounts: frozenset[str] = frozenset()
-    services: frozenset[str] = frozenset()
-    usage_types: frozenset[str] = frozenset()
-    with_corrections: bool = False
-
-    def wants(self, key: UsageKey) -> bool:
-        """Whether a total counts in this report."""
-        if self.accounts:
-            if key.account_id not in self.accounts:
-                return False
-        elif key.account_id == CANARY_ACCOUNT_ID:
-            return False
-        if self.services and key.service not in self.services:
-            return False
-        if self.usage_types and key.usage_type not in self.usage_types:
-            return False
-        return self.covers(key)
-
-    def covers(self, key: UsageKey) -> bool:
-        """Whether it is booked in the range, or corrects it where that is asked for."""
-        if self.from_s <= key.hour_s < self.to_s:
-            return True
-        return self.with_corrections and key.corrects_s is not None and self.from_s <= key.corrects_s < self.to_s
-
-    def splits_day(self, first_s: int) -> bool:
-        """Whether it tells hours of the day that begins then apart, as columns or because the range begins or ends."""
-        return "hour" in self.group_by or any(0 < end_s - first_s < DAY_S for end_s in (self.from_s, self.to_s))
-
-    def end_s(self, *, now_s: int) -> int:
-        """Nothing that it wants is booked then or later: what corrects an hour is booked up to now."""
-        return max(self.to_s, now_s + 1) if self.with_corrections else self.to_s
-
-    def months(self, *, now_s: int) -> Iterator[str]:
-        """Months in which something that it wants may be booked, in order."""
-        return months_between(self.from_s, self.end_s(now_s=now_s))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UsageRow:
-    """One line of a report: values of the columns grouped by, and their total."""
-
-    values: tuple[str, ...]
-    total: Total
-
-
-def usage_values(key: UsageKey, query: UsageQuery) -> tuple[str, ...]:
-    """Values of the columns that the query groups by."""
-    return tuple(_COLUMN_OF[name](key) for name in query.group_by)
-
-
-def grouped(usage: Iterable[tuple[UsageKey, Total]], query: UsageQuery) -> list[UsageRow]:
-    """Sums by the columns of the query, sorted by them. Groups whose sums cancel out (repairs) stay, with 0 bytes."""
-    sums: dict[tuple[str, ...], Total] = {}
-    columns = [_COLUMN_OF[name] for name in query.group_by]
-    for key, total in usage:
-        if query.wants(key):
-            values = tuple([column(key) for column in columns])
-            before = sums.get(values)
-            sums[values] = total if before is None else before.plus(total)
-    return [UsageRow(values=values, total=sums[values]) for values in sorted(sums)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsageTable:
-    """The usage table as a source of reports."""
+    """Reads the usage table for reports."""
 
     items: ItemStore
 
     def usage(
         self, query: UsageQuery, *, now_s: int, without: Container[str] = (), months: Sequence[str] | None = None
     ) -> Iterator[tuple[UsageKey, Total]]:
-        """Totals that the query may want, unsummed; some months may be left out, or only some be looked at."""
+        """Totals among which are all that the query matches, unsummed.
+
+        Args:
+            query: The query; without accounts, the whole table is scanned.
+            now_s: The time now: corrections can be booked until then.
+            without: Months to leave out.
+            months: Months to read, in order; by default, all in which the query can match something.
+        """
         if not query.accounts:
             scan = _counted(self.items.scan(Table.USAGE), query)
             yield from (entry for entry in scan if _month(entry) not in without)
@@ -133,23 +49,14 @@ class UsageTable:
                     yield from _counted(self._account_items(account_id, month, query, now_s), query)
 
     def _account_items(self, account_id: str, month: str, query: UsageQuery, now_s: int) -> Iterator[Item]:
-        (first_s, after_s), end_s = month_bounds_s(month), query.end_s(now_s=now_s)
+        (first_s, after_s), end_s = month_bounds_s(month), query.booked_before_s(now_s=now_s)
         pk = usage_partition(account_id, month)
         if query.from_s <= first_s and after_s <= end_s:
             # The whole partition: nothing to compare item by item.
             return self.items.query(Table.USAGE, pk)
-        # Whole days: `wants` leaves out the hours that are not asked for.
+        # Whole days: `UsageQuery.matches` drops the hours that are not asked for.
         sk_from, sk_to = date_of(max(query.from_s, first_s)), date_of(min(end_s, after_s) - 1 + DAY_S)
         return self.items.query(Table.USAGE, pk, sk_from=sk_from, sk_to=sk_to)
-
-
-def months_between(from_s: int, to_s: int) -> Iterator[str]:
-    """Months that any second of `[from_s, to_s)` lies in, in order."""
-    moment_s = from_s
-    while moment_s < to_s:
-        month = month_of(moment_s)
-        yield month
-        moment_s = month_bounds_s(month)[1]
 
 
 def _month(entry: tuple[UsageKey, Total]) -> str:
@@ -157,7 +64,7 @@ def _month(entry: tuple[UsageKey, Total]) -> str:
 
 
 def _counted(items: Iterable[Item], query: UsageQuery) -> Iterator[tuple[UsageKey, Total]]:
-    """Hour by hour, or a day at once where the query tells its hours not apart."""
+    """Totals hour by hour, or a day at once when the query does not split the day by hour."""
     for item in items:
         key, total = usage_day(item)
         if query.splits_day(key.hour_s):

@@ -528,17 +528,17 @@ MUTANTS = (
     ),
     Mutant(
         name="a range off the hour is cut without a word",
-        path="metering/cli/times.py",
+        path="metering/reports/time_range.py",
         old="if text and moment_s % HOUR_S:",
         new="if text and moment_s < 0:",
-        suites=("tests/unit/cli/test_ranges.py",),
+        suites=("tests/unit/reports/test_ranges.py",),
     ),
     Mutant(
         name="details of an hour that a range cuts are all of its rows",
         path="metering/lake/parquet/reader.py",
         old="table if times is None else table.filter(taken(times, source.hour_s))",
         new="table",
-        suites=("tests/unit/cli/test_ranges.py",),
+        suites=("tests/unit/reports/test_ranges.py",),
     ),
     Mutant(
         name="a listing goes on by the last key",

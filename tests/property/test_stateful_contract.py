@@ -32,7 +32,9 @@ from metering.hours import month_of
 from metering.lake.rows import RowQuery
 from metering.ledger.markers import Marker, marker_key
 from metering.quarantine.entries import QuarantineEntries
-from metering.reports.usage_table import UsageQuery, UsageTable, grouped
+from metering.reports.query import UsageQuery
+from metering.reports.usage_rows import grouped
+from metering.reports.usage_table import UsageTable
 from metering.stores.writes import Key, Table
 from tests.property.sent import WINDOW_S, add, inline, pointing
 from tests.support.region import MemoryRegion

@@ -1,4 +1,4 @@
-"""`metering alerts`: who would hear of an alert, tried out."""
+"""`metering alerts`: the alarms, and a test of who receives their alerts."""
 
 import time
 from collections.abc import Sequence
@@ -8,22 +8,22 @@ import typer
 
 from metering.cli.command import Session, command
 from metering.cli.failures import CommandFailedError, WrongUsageError
-from metering.cli.output import Answer, Cell, Column
 from metering.hours import rfc3339
 from metering.operations.alarms import ALARMS, alarm_name
 from metering.operations.ports import Subscriber
+from metering.reports.answer import Answer, Cell, Column
 
-alerts = typer.Typer(help="Alerts: the topics, their subscribers, and the alarms.", no_args_is_help=True)
+alerts = typer.Typer(help="Alarms with their state, and a test of who receives their alerts.", no_args_is_help=True)
 
 
 @command(alerts, "test", reads=True)
 def send_test(
     session: Session,
-    severity: Annotated[str | None, typer.Option("--severity", help="page or ticket; both by default.")] = None,
+    severity: Annotated[str | None, typer.Option("--severity", help="page or ticket. Default: both.")] = None,
 ) -> None:
-    """Send a labelled test alert through each topic, and say who gets it. Exits with 1 if nobody is paged."""
+    """Send a test alert through each topic, and show who receives it. Exits with 1 if no one is paged."""
     if severity not in {None, "page", "ticket"}:
-        raise WrongUsageError(f"--severity {severity}: not one of page, ticket.")
+        raise WrongUsageError(f"--severity {severity} is not a severity.", "Write page or ticket.")
     region = session.region()
     chosen = [name for name in ("page", "ticket") if severity in {None, name}]
     rows: list[dict[str, Cell]] = []
@@ -41,8 +41,8 @@ def send_test(
     session.write(Answer(columns=columns, rows=rows))
     if "page" in chosen and not any(row["severity"] == "page" and row["state"] == "sent" for row in rows):
         raise CommandFailedError(
-            "Nobody would be paged: the page topic has no confirmed subscription.",
-            "Add one to the stage's settings (subscriptions in metering/fleet/stage.py), deploy, and confirm it.",
+            "An alarm would page no one: the page topic has no confirmed subscription.",
+            "Add a subscription to the stage's settings (metering/fleet/stage.py), deploy, and confirm it.",
         )
 
 

@@ -1,4 +1,4 @@
-"""`metering demo`: the whole service on this machine, from nothing to the proof, and away again."""
+"""`metering demo`: the whole service on this machine, from deployment to proof, leaving nothing behind."""
 
 import io
 import os
@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import TimeoutError as StillWaiting
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Annotated, TypeVar
 
 import typer
@@ -21,21 +21,22 @@ from metering.audit.verify.verification import Verification
 from metering.cli.command import Session, command, say
 from metering.cli.commands.lake import NoDeadline, compaction_answer, query_answer, reconciliation_answer
 from metering.cli.commands.local import start_local, stop_leftovers
-from metering.cli.commands.replay import Traffic, given_traffic, send_traffic, synthetic_traffic
-from metering.cli.commands.report import bars, freshness, usage_answer
-from metering.cli.commands.storage import storage_answer
+from metering.cli.commands.replay import send_traffic
+from metering.cli.commands.report import freshness
+from metering.cli.commands.storage import measure_storage, storage_answer
 from metering.cli.commands.verify import explain, make_verifier, wait_until_settled
 from metering.cli.connecting import connect
 from metering.cli.failures import CommandFailedError
 from metering.cli.output import Format, write_answer
-from metering.lake.parquet.batch_sizes import JsonBatchSizer
-from metering.lake.view import LakeView
-from metering.operations.list_prices import StoragePrices
-from metering.operations.storage import StorageReporter
+from metering.cli.table import bars
 from metering.replay.given import SAMPLE, read_records
 from metering.replay.scenarios import SCENARIOS
+from metering.replay.traffic import Traffic, given_traffic, synthetic_traffic
+from metering.reports.query import UsageQuery
 from metering.reports.sql.ahead import in_thread
-from metering.reports.usage_table import UsageQuery, UsageTable, grouped
+from metering.reports.usage_answer import usage_answer
+from metering.reports.usage_rows import grouped
+from metering.reports.usage_table import UsageTable
 from metering.units import DAY_S, HOUR_S, MINUTE_S
 from metering.wiring.connection import RegionConnection
 
@@ -47,16 +48,16 @@ T = TypeVar("T")
 _STATE = "demo"
 _WINDOW_S = 36 * DAY_S
 _WAIT_S = 240
-# A step that takes longer has stopped: with the traffic of the default none takes a quarter of it.
+# A step that takes longer hangs: with the default traffic, none takes a quarter of this.
 _STEP_S = 10 * MINUTE_S
 _QUERY_S = 2 * MINUTE_S
-# More messages may take longer; no machine sent fewer in a second.
+# Sending more messages may take longer; no machine was slower than this.
 _SLOWEST_PER_S = 20
 BATCHES = 5_000
 RECORDS_PER_BATCH = 20
 _REAL_BATCH = 20
 _KEYS_PER_BATCH = 4
-# The made-up traffic lies in the last three whole hours; what is thinner waits for more, as it would in service.
+# The synthetic traffic lies in the last three whole hours. Hours with fewer rows wait for more, as in service.
 _BUSY_S = 5 * HOUR_S
 _SQL = (
     "SELECT from_location, to_location, count(*) AS records, sum(bytes) AS bytes "
@@ -67,15 +68,17 @@ _SQL = (
 @command(demo_app, "demo")
 def demo(
     session: Session,
-    batches: Annotated[int, typer.Option("--batches", min=1, help="Made-up messages beside the real lines.")] = BATCHES,
+    batches: Annotated[
+        int, typer.Option("--batches", min=1, help="Number of synthetic messages, sent along with the real ones.")
+    ] = BATCHES,
     records_per_batch: Annotated[
-        int, typer.Option(min=2, max=1_000, help="Records in each of them.")
+        int, typer.Option(min=2, max=1_000, help="Records in each synthetic message.")
     ] = RECORDS_PER_BATCH,
-    seed: Annotated[int, typer.Option(help="Same seed in the same hour: the same traffic.")] = 1,
+    seed: Annotated[int, typer.Option(help="The same seed in the same hour gives the same traffic.")] = 1,
 ) -> None:
-    """Run the whole service here: start an emulator, deploy, replay real and made-up traffic, report, prove, stop.
+    """Run the whole service here: start an emulator, deploy, replay traffic, report, check, and stop again.
 
-    Needs nothing: no account, no container, nothing running. Takes about a minute, and leaves nothing behind.
+    It needs no AWS account and no container, takes about a minute, and leaves nothing behind.
     """
     began = time.monotonic()
     with _running_region(session) as region:
@@ -85,7 +88,7 @@ def demo(
         verifier = make_verifier(region)
         limited("waiting", lambda: wait_until_settled(verifier, _WAIT_S))
         limited("the report", lambda: _show_usage(region, now_s))
-        # A third of the made-up records lies in each of three hours: one full file each, the rest waits.
+        # A third of the synthetic records lies in each of three hours. Each hour fills one file, and the rest waits.
         file_rows = max(1, batches * records_per_batch // 5)
         reconciled = limited("the lake", lambda: _show_lake(region, now_s, file_rows=file_rows))
         expected = sent.expected
@@ -97,17 +100,7 @@ def demo(
     if not (result.passed and reconciled) or any(
         getattr(result, verdict) != number for verdict, number in expected.items()
     ):
-        raise CommandFailedError("The proof failed.", "See above what differs.")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Since(LakeView):
-    """The view of hours that begin at or after `since_s`: the real lines lie thinly over a month of others."""
-
-    since_s: int
-
-    def hours(self, *, from_s: int = 0, to_s: int | None = None) -> list[int]:
-        return LakeView.hours(self, from_s=max(from_s, self.since_s), to_s=to_s)
+        raise CommandFailedError("The proof failed.", "The differences are listed above.")
 
 
 @contextmanager
@@ -115,7 +108,7 @@ def _running_region(session: Session) -> Iterator[RegionConnection]:
     stop_leftovers(_STATE)
     try:
         state = limited("the deployment", lambda: start_local(session.region_name, "local", name=_STATE))
-        # Whatever account the user works with is none of the demo's business.
+        # The demo must not touch the AWS account that the user works with.
         environ = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
         yield connect(endpoint=state.endpoint, region=state.region, stage=state.stage, environ=environ)
     finally:
@@ -123,10 +116,10 @@ def _running_region(session: Session) -> Iterator[RegionConnection]:
 
 
 def limited(step: str, work: Callable[[], T], *, more_s: int = 0) -> T:
-    """Do one step; what never ends ends the demo.
+    """Do one step of the demo within a limit of time.
 
     Raises:
-        CommandFailedError: It took too long.
+        CommandFailedError: The step took too long.
     """
     limit_s = _STEP_S + more_s
     future = in_thread(work)
@@ -136,7 +129,7 @@ def limited(step: str, work: Callable[[], T], *, more_s: int = 0) -> T:
         if future.done():
             raise
         raise CommandFailedError(
-            f"The demo has stopped: {step} took longer than {limit_s // MINUTE_S} minutes.", "Run it again."
+            f"The demo was stopped, because {step} took longer than {limit_s // MINUTE_S} minutes.", "Run it again."
         ) from error
 
 
@@ -151,7 +144,7 @@ def demo_traffic(batches: int, records_per_batch: int, seed: int, now_s: int, bu
 
 
 def _send(region: RegionConnection, traffics: Sequence[Traffic]) -> SentBatches:
-    """Send all of it; what must come of it, as the manifests say."""
+    """Send all traffic; returns the batches and their expected verdicts, from the manifests."""
     sent = SentBatches()
     for traffic in traffics:
         manifest = io.StringIO()
@@ -174,14 +167,14 @@ def _show_usage(region: RegionConnection, now_s: int) -> None:
     )
     top = UsageQuery(from_s=query.from_s, to_s=query.to_s, group_by=("account_id",))
     sizes = [(row.values[0], row.total.bytes) for row in grouped(source.usage(top, now_s=now_s), top)]
-    _print_rule("Top accounts, made-up traffic included")
+    _print_rule("Top accounts, with the synthetic traffic")
     Console().print(bars(sizes, most=10))
 
 
 def _show_lake(region: RegionConnection, now_s: int, *, file_rows: int) -> bool:
-    """Compact, reconcile, measure, ask, over the busy hours; returns whether markers, usage and lake are equal."""
+    """Compact, reconcile, measure and query the busy hours; returns whether markers, usage and lake are equal."""
     jobs, since_s = region.jobs, now_s - _BUSY_S
-    _print_rule("The lake: the busy hours compacted to Parquet, and reconciled; the others wait in staging")
+    _print_rule("The lake: busy hours compacted and reconciled, the others in staging")
     compacted = jobs.compactor_of(replace(jobs.policy, file_rows=file_rows)).run(NoDeadline())
     write_answer(compaction_answer(compacted), Format.TABLE, None)
     checks = jobs.reconciler.run(from_s=since_s, to_s=now_s + DAY_S)
@@ -191,21 +184,8 @@ def _show_lake(region: RegionConnection, now_s: int, *, file_rows: int) -> bool:
     records = sum(check.rows.records for check in checks.checks)
     verdict = "equal" if equal else "DIFFERENT"
     Console().print(f"{len(checks.checks)} hours, {records:,} records: markers, usage table and lake are {verdict}.")
-    _print_rule("What it costs to keep, and what other ways would")
-    reporter = StorageReporter(
-        items=region.items,
-        objects=region.objects,
-        view=_Since(
-            items=region.items,
-            objects=region.objects,
-            reader=jobs.view.reader,
-            shards=region.settings.shards,
-            since_s=since_s,
-        ),
-        sizer=JsonBatchSizer(region.objects),
-        prices=StoragePrices(),
-    )
-    write_answer(storage_answer(reporter.report()), Format.TABLE, None)
+    _print_rule("Cost of storage, compared with one object a batch")
+    write_answer(storage_answer(measure_storage(region, since_s=since_s)), Format.TABLE, None)
     _print_rule(f'metering query "{_SQL}"')
     answer = query_answer(region, _SQL, from_s=since_s, to_s=now_s + DAY_S, timeout_s=_QUERY_S)
     write_answer(answer, Format.TABLE, None)
@@ -213,7 +193,7 @@ def _show_lake(region: RegionConnection, now_s: int, *, file_rows: int) -> bool:
 
 
 def show_proof(result: Verification, expected: dict[str, int]) -> None:
-    """Print what was found beside what the manifests say."""
+    """Print the verdicts that were found next to those that the manifests expect."""
     _print_rule("Proof: what was sent, and what became of it")
     table = RichTable("verdict")
     table.add_column("must be, by the manifest", justify="right")

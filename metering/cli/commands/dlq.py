@@ -1,4 +1,4 @@
-"""`metering dlq`: dead letters, why they died, and putting them back safely."""
+"""`metering dlq`: dead letters, why they failed, and how to put them back safely."""
 
 from typing import Annotated
 
@@ -7,12 +7,12 @@ import typer
 from metering.cli.command import Session, command, say
 from metering.cli.dead_letter_reader import ANSWER_S, LOOK_S, DeadLetterReader, dead_letters, reader_command
 from metering.cli.failures import CommandFailedError, WrongUsageError
-from metering.cli.output import Answer, Cell, Column
 from metering.hours import rfc3339
 from metering.operations.dead_letters import DeadLetter
+from metering.reports.answer import Answer, Cell, Column
 
 dlq = typer.Typer(
-    help="Dead letters: batches that failed five times. Nothing of them is metered until they are redriven.",
+    help="Dead letters: batches that failed five times. They are not metered until they are redriven.",
     no_args_is_help=True,
 )
 
@@ -33,16 +33,16 @@ _COLUMNS = (
 @command(dlq, "list", reads=True, epilog="Example:\n\n    metering dlq list --format table")
 def list_(
     session: Session,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="Look at so many at most.")] = 100,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Show at most this many.")] = 100,
     deep: Annotated[
         bool,
-        typer.Option("--deep", help=f"Read their records too, in a process of its own: up to {LOOK_S} s for each."),
+        typer.Option("--deep", help=f"Read their records too, in a child process: up to {LOOK_S} s each."),
     ] = False,
 ) -> None:
-    """Show dead letters, and what is known of each without its records. --deep says what a redrive would do now.
+    """Show dead letters with the facts that are known without their records. --deep predicts a redrive.
 
-    Without --deep no record is read: some dead letters are there because reading them ends a worker. They stay in the
-    queue. While this command looks at them, and for a while after it was killed, they are hidden.
+    Without --deep no record is read, because reading may be what killed the workers. The letters stay in the queue.
+    They are hidden from others while this command runs, and for a while after it was killed.
     """
     letters = _looked_at(session, limit=limit, deep=deep)
     rows: list[dict[str, Cell]] = [
@@ -66,14 +66,14 @@ def list_(
 @command(dlq, "redrive", reads=True, epilog="Example:\n\n    metering dlq redrive --max 1000 --rate 50")
 def redrive(
     session: Session,
-    maximum: Annotated[int | None, typer.Option("--max", help="Put back so many at most. Default: all.")] = None,
-    rate: Annotated[int | None, typer.Option("--rate", help="So many a second at most.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count, and move nothing.")] = False,
+    maximum: Annotated[int | None, typer.Option("--max", help="Put back at most this many. Default: all.")] = None,
+    rate: Annotated[int | None, typer.Option("--rate", help="At most this many a second.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count them, but move nothing.")] = False,
     by_hand: Annotated[
-        bool, typer.Option("--by-hand", help="Receive, send and delete here, although the queue could do it itself.")
+        bool, typer.Option("--by-hand", help="Move them from here, although the queue service could do it itself.")
     ] = False,
 ) -> None:
-    """Put dead letters back into the ingest queue. Safe to repeat and to stop: a batch counts once, by its id."""
+    """Put dead letters back into the ingest queue. Repeating or stopping it is safe: each batch id counts once."""
     if (maximum is not None and maximum < 1) or (rate is not None and rate < 1):
         raise WrongUsageError("--max and --rate must be at least 1.")
     done = dead_letters(session.region()).redrive(maximum=maximum, per_s=rate, dry_run=dry_run, by_hand=by_hand)
@@ -93,10 +93,10 @@ def redrive(
     )
     session.write(Answer(columns=columns, rows=[row], document=row))
     if done.task is not None:
-        say("The queue service moves them; look again with: metering dlq list")
+        say("The queue service is moving them. See what is left: metering dlq list")
     if done.kept:
         raise CommandFailedError(
-            f"{done.kept} messages were not taken by the ingest queue; they are still dead letters.", "Run it again."
+            f"The ingest queue did not take {done.kept} messages; they are still dead letters.", "Run it again."
         )
 
 

@@ -1,4 +1,4 @@
-"""`metering compact, reconcile, query`: the lake's jobs run by hand, and SQL over the exact view."""
+"""`metering compact`, `reconcile` and `query`: jobs of the lake run by hand, and SQL over its exact view."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,11 +11,12 @@ import typer
 from metering.audit.reconcile.hour_check import HourCheck, describe
 from metering.audit.reconcile.reconciler import ReconciliationResult
 from metering.cli.command import Session, command, say
+from metering.cli.durations import parse_duration
 from metering.cli.failures import WrongUsageError
-from metering.cli.output import Answer, Cell, Column
-from metering.cli.times import parse_duration, parse_range
 from metering.hours import rfc3339
 from metering.lake.compactor import CompactionResult
+from metering.reports.answer import Answer, Cell, Column
+from metering.reports.time_range import time_range
 from metering.units import DAY_S
 from metering.wiring.connection import RegionConnection
 
@@ -34,7 +35,7 @@ _QUERY_EXAMPLES = """Examples:
 
 @dataclass(frozen=True)
 class NoDeadline:
-    """People wait as long as they like."""
+    """A deadline that never comes: people stop a command themselves."""
 
     def remaining_ms(self) -> int:
         return 1 << 62
@@ -45,20 +46,20 @@ def compact(
     session: Session,
     due: Annotated[
         bool,
-        typer.Option("--due", help="Only what the scheduled function would take: full files, and what has waited."),
+        typer.Option("--due", help="Only take what the schedule would: full files, and rows that waited long."),
     ] = False,
     clean_after: Annotated[
         str | None,
-        typer.Option("--clean-after", metavar="DURATION", help="Clean runs that are done for so long. Default: 1 day."),
+        typer.Option("--clean-after", metavar="DURATION", help="Clean up runs that ended this long ago. Default: 1d."),
     ] = None,
 ) -> None:
-    """Turn everything that is pending into lake files, now; then remove what is superfluous."""
+    """Turn all pending rows into lake files now, then remove objects that are no longer needed."""
     wait_s = None if clean_after is None else parse_duration(clean_after, "--clean-after")
     session.write(compaction_answer(compact_now(session.region(), due=due, clean_after_s=wait_s)))
 
 
 def compact_now(region: RegionConnection, *, due: bool = False, clean_after_s: int | None = None) -> CompactionResult:
-    """Compact and clean. Without `due`, everything that is pending is taken whatever the policy says."""
+    """Compact and clean. Without `due`, all pending rows are taken, whatever the policy says."""
     jobs = region.jobs
     policy = jobs.policy if due else jobs.policy.everything()
     result = jobs.compactor_of(policy).run(NoDeadline())
@@ -70,43 +71,42 @@ def compact_now(region: RegionConnection, *, due: bool = False, clean_after_s: i
 
 
 def compaction_answer(result: CompactionResult) -> Answer:
-    """What was compacted."""
+    """The counts of a compaction."""
     return counts_answer({"runs": result.runs, "hours": result.hours, "files": result.files, "rows": result.rows})
 
 
 def counts_answer(counts: Mapping[str, int]) -> Answer:
-    """One row of numbers; in JSON one object."""
+    """One row of numbers; one object in JSON."""
     return Answer(columns=tuple(Column(name=name, kind="integer") for name in counts), rows=[counts], document=counts)
 
 
 @command(lake_app, "reconcile", reads=True)
 def reconcile(
     session: Session,
-    deep: Annotated[
-        bool, typer.Option("--deep", help="Count the rows in the files, key by key and batch by batch.")
-    ] = False,
+    deep: Annotated[bool, typer.Option("--deep", help="Count the rows in the files, by key and by batch.")] = False,
     start: Annotated[str | None, FROM_OPTION] = None,
     end: Annotated[str | None, TO_OPTION] = None,
 ) -> None:
-    """Compare markers, usage, and lake with staging, hour by hour, in rows and bytes; exit 0 only if all are equal."""
-    from_s, to_s = parse_range(start, end, default_s=(0, int(time.time()) + DAY_S), whole_hours=True)
+    """Compare markers, usage table and rows (lake and staging), hour by hour; exit 0 only if all are equal."""
+    now_s = int(time.time())
+    from_s, to_s = time_range(start, end, default_s=(0, now_s + DAY_S), now_s=now_s, whole_hours=True)
     jobs = session.region().jobs
     result = jobs.reconciler.run(from_s=from_s, to_s=to_s, deep=deep)
     if start is None and end is None:
         jobs.reconciler_state.keep(result)
     session.write(reconciliation_answer(result))
     for check in result.different:
-        say(f"{rfc3339(check.hour_s)} differs in {len(check.differences)} places, see above.", style="bold red")
+        say(f"{rfc3339(check.hour_s)} differs in {len(check.differences)} places; see above.", style="bold red")
     for check in result.unstable:
-        say(f"{rfc3339(check.hour_s)} did not settle: it is still being written to. Run it again.", style="yellow")
+        say(f"{rfc3339(check.hour_s)} was being written to, so it was not compared. Run it again.", style="yellow")
     result.markers.contradictions.tell()
     if result.different or result.unstable:
         raise typer.Exit(1)
-    say(f"{len(result.checks)} hours: markers, usage and rows are equal.", style="green")
+    say(f"In {len(result.checks)} hours markers, usage table and rows are equal.", style="green")
 
 
 def reconciliation_answer(result: ReconciliationResult) -> Answer:
-    """Every difference by name; without any, one row that says so."""
+    """Every difference by name, with the counts of hours in the JSON."""
     columns = (
         Column(name="hour", kind="time"),
         Column(name="between"),
@@ -155,24 +155,25 @@ def query(
     end: Annotated[str | None, TO_OPTION] = None,
     timeout: Annotated[
         str,
-        typer.Option("--timeout", metavar="DURATION", help="Give up after so long: 90s, 10m, 1h."),
+        typer.Option("--timeout", metavar="DURATION", help="Give up after this time, such as 90s, 10m or 1h."),
     ] = "10m",
 ) -> None:
-    """Ask anything: DuckDB over `transfers` (every accepted record) and `usage` (exact totals), as of now.
+    """Run SQL over `transfers` (every accepted record) and `usage` (exact totals), as of now, with DuckDB.
 
-    --from and --to take rows by their start, to the second; corrections of closed months count at the beginning of the
-    hour that they are booked in.
+    --from and --to select rows by their start, to the second. A correction of a closed month counts at the beginning
+    of the hour that it is booked in.
     """
     _expect_one_statement(sql)
     timeout_s = parse_duration(timeout, "--timeout")
     if timeout_s == 0:
-        raise WrongUsageError("--timeout 0: a query needs some time.", "Write it as 90s, 10m or 1h.")
-    from_s, to_s = parse_range(start, end, default_s=(0, int(time.time()) + DAY_S))
+        raise WrongUsageError("--timeout 0 leaves the query no time.", "Write it as 90s, 10m or 1h.")
+    now_s = int(time.time())
+    from_s, to_s = time_range(start, end, default_s=(0, now_s + DAY_S), now_s=now_s)
     session.write(query_answer(session.region(), sql, from_s=from_s, to_s=to_s, timeout_s=timeout_s))
 
 
 def _expect_one_statement(sql: str) -> None:
-    """Of several statements only the last would be answered, and of none nothing."""
+    """Refuse several statements, of which DuckDB would answer only the last."""
     import duckdb
 
     try:
@@ -180,15 +181,15 @@ def _expect_one_statement(sql: str) -> None:
     except duckdb.Error as error:
         raise _query_failed(error) from error
     if statements != 1:
-        raise WrongUsageError(f"The query has {statements} statements.", "Ask one thing at a time.")
+        raise WrongUsageError(f"The query has {statements} statements.", "Write exactly one.")
 
 
 def query_answer(region: RegionConnection, sql: str, *, from_s: int, to_s: int, timeout_s: int) -> Answer:
-    """What a query says. Integers of any size are exact in every format.
+    """Run a query. Integers of any size are exact in every format.
 
     Raises:
         WrongUsageError: The statement is wrong.
-        QueryStoppedError: It took longer than `timeout_s`.
+        QueryStoppedError: The query took longer than `timeout_s`.
     """
     from metering.reports.sql.query import LakeQuery, QueryError
 
@@ -202,18 +203,18 @@ def query_answer(region: RegionConnection, sql: str, *, from_s: int, to_s: int, 
 
 
 def _query_failed(error: Exception) -> WrongUsageError:
-    return WrongUsageError(f"The query failed: {error}", 'Columns: metering query "DESCRIBE transfers".')
+    return WrongUsageError(f"The query failed: {error}", 'To see the columns: metering query "DESCRIBE transfers".')
 
 
 def result_answer(names: Sequence[str], types: Sequence[str], rows: Sequence[tuple[object, ...]]) -> Answer:
-    """DuckDB's rows under names that are all different."""
+    """DuckDB's rows, with a different name for each column."""
     columns = tuple(_column(name, kind) for name, kind in zip(_distinct(names), types, strict=True))
     cells = [{column.name: _cell(column, value) for column, value in zip(columns, row, strict=True)} for row in rows]
     return Answer(columns=columns, rows=cells)
 
 
 def _distinct(names: Sequence[str]) -> Iterator[str]:
-    """Answers are kept by name: the second `bytes` of a join is `bytes_2`."""
+    """Names without repetition: the second `bytes` of a join becomes `bytes_2`."""
     taken: set[str] = set()
     for name in names:
         others = (f"{name}_{number}" for number in count(2))
@@ -229,7 +230,7 @@ def _column(name: str, kind: str) -> Column:
 
 
 def _cell(column: Column, value: object) -> Cell:
-    """Numbers that JSON may not hold exactly are printed digit by digit."""
+    """The value, or its digits as text where JSON might not hold it exactly."""
     if isinstance(value, int) and column.kind != "text":
         return value
     return None if value is None else str(value)

@@ -1,4 +1,4 @@
-"""`metering local`: the embedded emulator with the stacks deployed, on 127.0.0.1."""
+"""`metering local`: the embedded AWS emulator on 127.0.0.1 with the stacks deployed."""
 
 import os
 import time
@@ -14,13 +14,13 @@ from metering.adapters.aws.fleet.deployment import run_deployment
 from metering.adapters.checkout import checkout_dir
 from metering.adapters.emulator import ministack as emulator
 from metering.adapters.emulator.state import LocalState, forget_state, is_running, load_state, save_state
-from metering.cli.command import Session, command, say, shown
+from metering.cli.command import Session, command, progress, say
 from metering.cli.connecting import connect
 from metering.cli.failures import CommandFailedError, WrongUsageError
-from metering.cli.output import Answer, Column
+from metering.reports.answer import Answer, Column
 
 local = typer.Typer(
-    help="The whole service on this machine: an embedded AWS emulator with the stacks deployed, on 127.0.0.1.",
+    help="The whole service on this machine: an AWS emulator on 127.0.0.1 with the stacks deployed.",
     no_args_is_help=True,
 )
 
@@ -46,7 +46,7 @@ _UP_EXAMPLES = """Examples:
 
 @command(local, "up", reads=True, epilog=_UP_EXAMPLES)
 def up(session: Session, port: PortOption = None, settings: SettingsOption = None) -> None:
-    """Start the emulator and deploy the stacks. Already up: says so and changes nothing."""
+    """Start the emulator and deploy the stacks. If they are up already, change nothing."""
     state = load_state()
     if state is not None and is_running(state) and state.deployed:
         _check_same(state, session, port)
@@ -59,7 +59,7 @@ def up(session: Session, port: PortOption = None, settings: SettingsOption = Non
 
 @command(local, "down")
 def down(session: Session) -> None:
-    """Stop the emulator, its functions included. What it held is gone. Not up: says so and does nothing."""
+    """Stop the emulator and its functions. Its data is lost. If it is not running, do nothing."""
     state = load_state()
     if state is None or not is_running(state):
         say("Nothing is running.")
@@ -71,23 +71,23 @@ def down(session: Session) -> None:
 
 @command(local, "status", reads=True)
 def status(session: Session) -> None:
-    """Show where the emulator runs. Exits with 1 if it does not."""
+    """Show where the emulator runs. Exits with 1 if it does not run."""
     state = load_state()
     running = state is not None and is_running(state)
     session.write(_status_answer(state, running=running))
     if not running or state is None:
-        say("Nothing is running. Start it: metering local up")
+        say("Nothing is running. To start it: metering local up")
         raise typer.Exit(1)
-    if state.deployed and not _is_anybody_paged(state):
-        say("Nobody would be paged: the page topic has no confirmed subscription.", style="yellow")
+    if state.deployed and not _has_pager(state):
+        say("An alarm would page no one: the page topic has no confirmed subscription.", style="yellow")
 
 
 @command(local, "reset", reads=True)
 def reset(session: Session) -> None:
-    """Start again from nothing: stop the emulator, start it on the same port, deploy the stacks."""
+    """Start over with no data: stop the emulator, start it on the same port, and deploy the stacks."""
     state = load_state()
     if state is None or not is_running(state):
-        raise CommandFailedError("Nothing is running that could be reset.", "Start it: metering local up")
+        raise CommandFailedError("Nothing is running, so nothing can be reset.", "To start it: metering local up")
     stop_leftovers()
     fresh = start_local(state.region, state.stage, port=int(state.endpoint.rpartition(":")[2]))
     session.write(_status_answer(fresh, running=True))
@@ -101,7 +101,7 @@ def start_local(
     overrides: list[str] | tuple[str, ...] = (),
     name: str = "emulator",
 ) -> LocalState:
-    """Start the emulator on a free port and deploy the stacks; the state is remembered under `name`.
+    """Start the emulator on a free port and deploy the stacks; keep the state under `name`.
 
     Raises:
         WrongUsageError: The port is taken.
@@ -111,7 +111,7 @@ def start_local(
     # Said before the emulator is started, not after.
     checkout_dir()
     if port is not None and emulator.is_port_used(port):
-        raise WrongUsageError(f"Port {port} is taken.", "Leave --port out for a free one.")
+        raise WrongUsageError(f"Port {port} is taken.", "Without --port, a free one is used.")
     began = time.monotonic()
     with _steps() as step:
         step("starting the emulator")
@@ -133,7 +133,7 @@ def start_local(
 
 
 def stop_leftovers(name: str = "emulator") -> None:
-    """Stop what an earlier start left running under `name`, and forget it."""
+    """Stop the emulator that an earlier start left running under `name`, and forget it."""
     state = load_state(name)
     if state is not None and is_running(state):
         emulator.stop(state.pid)
@@ -141,7 +141,7 @@ def stop_leftovers(name: str = "emulator") -> None:
 
 
 def _deploy(state: LocalState, overrides: list[str] | tuple[str, ...], step: "Step") -> None:
-    def progress(event: Mapping[str, object]) -> None:
+    def tell(event: Mapping[str, object]) -> None:
         if event.get("event") == "phase":
             step(f"deploying: {event.get('phase')}")
         elif event.get("event") == "resource":
@@ -152,30 +152,30 @@ def _deploy(state: LocalState, overrides: list[str] | tuple[str, ...], step: "St
         region=state.region,
         endpoint=state.endpoint,
         environ={**os.environ, **emulator.client_environment(state.endpoint, None, region=state.region)},
-        progress=progress,
+        progress=tell,
         settings=overrides,
     )
 
 
 class Step:
-    """Says what is being done now, in one line that is redrawn."""
+    """Shows the present step in one line that is redrawn. Mutable."""
 
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._task = progress.add_task("", total=None)
+    def __init__(self, bar: Progress) -> None:
+        self._bar = bar
+        self._task = bar.add_task("", total=None)
 
     def __call__(self, text: str) -> None:
-        self._progress.update(self._task, description=text)
+        self._bar.update(self._task, description=text)
 
 
 @contextmanager
 def _steps() -> Iterator[Step]:
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=20), TimeElapsedColumn())
-    with shown(*columns) as progress:
-        yield Step(progress)
+    with progress(*columns) as bar:
+        yield Step(bar)
 
 
-def _is_anybody_paged(state: LocalState) -> bool:
+def _has_pager(state: LocalState) -> bool:
     region = connect(endpoint=state.endpoint, region=state.region, stage=state.stage)
     return DeployedRegions(lambda _: region.clients, stage=state.stage).pager_subscriptions(state.region) > 0
 
@@ -183,10 +183,12 @@ def _is_anybody_paged(state: LocalState) -> bool:
 def _check_same(state: LocalState, session: Session, port: int | None) -> None:
     if state.stage != session.stage:
         raise CommandFailedError(
-            f"Stage {state.stage} is up at {state.endpoint}, not {session.stage}.", "First: metering local down"
+            f"Stage {state.stage} is up at {state.endpoint}, not {session.stage}.", "Stop it first: metering local down"
         )
     if port is not None and not state.endpoint.endswith(f":{port}"):
-        raise CommandFailedError(f"Already up at {state.endpoint}, not on port {port}.", "First: metering local down")
+        raise CommandFailedError(
+            f"It is up at {state.endpoint}, not on port {port}.", "Stop it first: metering local down"
+        )
 
 
 def _status_answer(state: LocalState | None, *, running: bool) -> Answer:

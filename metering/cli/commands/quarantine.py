@@ -1,6 +1,6 @@
-"""`metering quarantine`: what was refused and why, and sending it again."""
+"""`metering quarantine`: refused batches and records with their reasons, and how to send them again."""
 
-import json
+import time
 from itertools import islice
 from typing import Annotated
 
@@ -9,35 +9,19 @@ import typer
 from metering.adapters.aws.runtime import SystemClock
 from metering.cli.command import Session, command, say
 from metering.cli.failures import CommandFailedError, WrongUsageError
-from metering.cli.output import Answer, Cell, Column, Json
-from metering.cli.times import parse_range
 from metering.errors import OperationFailedError
-from metering.hours import rfc3339
-from metering.quarantine.entries import Entry, QuarantineEntries, Retry
+from metering.quarantine.entries import QuarantineEntries, Retry
+from metering.reports.answer import Answer, Cell, Column
+from metering.reports.quarantine_answer import entries_answer, entry_answer
+from metering.reports.time_range import time_range
 
 quarantine = typer.Typer(
-    help="Quarantine: batches and records that were refused, with every reason. Nothing in it is metered.",
+    help="Refused batches and records, with every reason. Nothing in quarantine is metered.",
     no_args_is_help=True,
 )
 
-EntryArgument = Annotated[str, typer.Argument(metavar="BATCH", help="Batch id, or the key of a quarantine object.")]
+EntryArgument = Annotated[str, typer.Argument(metavar="BATCH", help="Batch id, or key of a quarantine object.")]
 
-_COLUMNS = (
-    Column(name="batch_id"),
-    Column(name="kind"),
-    Column(name="reasons"),
-    Column(name="records", kind="integer"),
-    Column(name="at", kind="time"),
-    Column(name="retried_as"),
-    Column(name="sender"),
-    Column(name="key"),
-)
-_RECORD_COLUMNS = (
-    Column(name="batch_id"),
-    Column(name="position", kind="integer"),
-    Column(name="reasons"),
-    Column(name="raw"),
-)
 _FAR_S = 4_102_444_800  # the year 2100
 
 
@@ -46,32 +30,29 @@ def list_(
     session: Session,
     start: Annotated[str | None, typer.Option("--from", help="Refused at or after this time, date or month.")] = None,
     end: Annotated[str | None, typer.Option("--to", help="Refused before this time, date or month.")] = None,
-    reason: Annotated[str | None, typer.Option("--reason", help="Only what has this reason.")] = None,
-    kind: Annotated[str | None, typer.Option("--kind", help="records, refused or conflict.")] = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="So many entries at most.")] = 1000,
+    reason: Annotated[str | None, typer.Option("--reason", help="Only entries with this reason.")] = None,
+    kind: Annotated[str | None, typer.Option("--kind", help="Only this kind: records, refused or conflict.")] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="At most this many entries.")] = 1000,
 ) -> None:
-    """List what was refused: whole batches, records of accepted batches, and conflicts."""
+    """List refused batches, refused records of accepted batches, and conflicts."""
     if kind not in {None, "records", "refused", "conflict"}:
-        raise WrongUsageError(f"--kind {kind}: not one of records, refused, conflict.")
-    from_s, to_s = parse_range(start, end, default_s=(0, _FAR_S))
+        raise WrongUsageError(f"--kind {kind} is not a kind.", "Write records, refused or conflict.")
+    from_s, to_s = time_range(start, end, default_s=(0, _FAR_S), now_s=int(time.time()))
     found = (
         entry
         for entry in _entries(session).entries(from_s=from_s, to_s=to_s)
         if kind in {None, entry.kind} and (reason is None or reason in entry.reasons)
     )
     entries = list(islice(found, limit + 1))
-    session.write(Answer(columns=_COLUMNS, rows=[_row(entry) for entry in entries[:limit]]))
+    session.write(entries_answer(entries[:limit]))
     if len(entries) > limit:
-        say(f"There are more than {limit}; use --limit, or choose with --from, --to, --reason, --kind.")
+        say(f"There are more than {limit}. Use --limit, or narrow it down with --from, --to, --reason or --kind.")
 
 
 @command(quarantine, "show", reads=True, epilog="Example:\n\n    metering quarantine show edge-7f3a-000184")
 def show(session: Session, name: EntryArgument) -> None:
-    """Show one entry whole: each refused record with its reasons, or the message as it came."""
-    entries = _entries(session).find(name)
-    rows: list[dict[str, Cell]] = [row for entry in entries for row in _record_rows(entry)]
-    document: dict[str, Json] = {"entries": [_document(entry) for entry in entries]}
-    session.write(Answer(columns=_RECORD_COLUMNS, rows=rows, document=document))
+    """Show all of one entry: each refused record with its reasons, or the message as it came."""
+    session.write(entry_answer(_entries(session).find(name)))
 
 
 @command(
@@ -83,26 +64,28 @@ def show(session: Session, name: EntryArgument) -> None:
 )
 def retry(
     session: Session,
-    name: Annotated[str | None, typer.Argument(metavar="BATCH", help="Batch id or key; or choose by --reason.")] = None,
-    reason: Annotated[str | None, typer.Option("--reason", help="Everything that has this reason.")] = None,
-    start: Annotated[str | None, typer.Option("--from", help="With --reason: refused at or after.")] = None,
-    end: Annotated[str | None, typer.Option("--to", help="With --reason: refused before.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="BATCH", help="Batch id or key. Or choose by --reason.")] = None,
+    reason: Annotated[
+        str | None, typer.Option("--reason", help="All with this reason that were not retried yet.")
+    ] = None,
+    start: Annotated[str | None, typer.Option("--from", help="With --reason: refused at or after this time.")] = None,
+    end: Annotated[str | None, typer.Option("--to", help="With --reason: refused before this time.")] = None,
     as_new_id: Annotated[
-        bool, typer.Option("--as-new-id", help="Send a conflict under an id of its own: other content has its id.")
+        bool, typer.Option("--as-new-id", help="Send a conflict under a new id, because other content has its id.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be sent, and send nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be sent, but send nothing.")] = False,
 ) -> None:
-    """Send what was refused again: a whole batch under its own id, records as a batch of their own.
+    """Send refused batches again under their own ids, and refused records as new batches.
 
-    Doing it twice is a duplicate. Fix the cause first: what is still wrong is refused again.
+    A second retry is a duplicate and does no harm. Fix the cause first, or the content is refused again.
     """
     if (name is None) == (reason is None):
-        raise WrongUsageError("Name a batch, or choose by --reason.")
+        raise WrongUsageError("Either name a batch, or choose by --reason.")
     tool = _entries(session)
     if name is not None:
         chosen = list(tool.find(name))
     else:
-        from_s, to_s = parse_range(start, end, default_s=(0, _FAR_S))
+        from_s, to_s = time_range(start, end, default_s=(0, _FAR_S), now_s=int(time.time()))
         chosen = [e for e in tool.entries(from_s=from_s, to_s=to_s) if reason in e.reasons and not e.retried_as]
     done: list[Retry] = []
     failed: list[OperationFailedError] = []
@@ -146,49 +129,3 @@ def _retried(done: list[Retry]) -> Answer:
         for each in done
     ]
     return Answer(columns=columns, rows=rows)
-
-
-def _row(entry: Entry) -> dict[str, Cell]:
-    return {
-        "batch_id": entry.batch_id,
-        "kind": entry.kind,
-        "reasons": ", ".join(f"{name} ({n})" if n else name for name, n in entry.reasons.items()),
-        "records": sum(entry.reasons.values()),
-        "at": rfc3339(entry.at_s),
-        "retried_as": ", ".join(entry.retried_as),
-        "sender": entry.batch.sender_id if entry.batch else "",
-        "key": entry.key,
-    }
-
-
-def _record_rows(entry: Entry) -> list[dict[str, Cell]]:
-    if entry.batch is not None:
-        reasons = "; ".join(f"{reason}: {detail}" for reason, detail in entry.batch.problems)
-        return [{"batch_id": entry.batch_id, "position": None, "reasons": reasons, "raw": entry.batch.body}]
-    return [
-        {
-            "batch_id": entry.batch_id,
-            "position": record.position,
-            "reasons": "; ".join(f"{reason}: {detail}" for reason, detail in record.reasons),
-            "raw": record.raw,
-        }
-        for record in entry.refused
-    ]
-
-
-def _document(entry: Entry) -> dict[str, Json]:
-    document: dict[str, Json] = {
-        "batch_id": entry.batch_id,
-        "kind": entry.kind,
-        "key": entry.key,
-        "at": rfc3339(entry.at_s),
-        "reasons": dict(entry.reasons),
-        "retried_as": list(entry.retried_as),
-    }
-    if entry.batch is not None:
-        document["message"] = json.loads(entry.batch.encode())
-    else:
-        document["records"] = [
-            {"position": r.position, "reasons": [list(each) for each in r.reasons], "raw": r.raw} for r in entry.refused
-        ]
-    return document

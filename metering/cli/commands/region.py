@@ -1,4 +1,4 @@
-"""`metering region`: build regions without editing a file, see how they are, take them out of service."""
+"""`metering region`: build regions without editing a file, show their state, take them out of service."""
 
 from typing import Annotated
 
@@ -8,16 +8,16 @@ from metering.adapters.checkout import checkout_dir
 from metering.cli.command import Session, command, say
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.fleet import fleet_of
-from metering.cli.output import Answer, Cell, Column
 from metering.errors import SettingsError
 from metering.fleet.regions import Answered, Phase, RegionState
 from metering.hours import rfc3339
+from metering.reports.answer import Answer, Cell, Column
 from metering.usage.locations import is_region
 from metering.wiring.fleet import Fleet
 
 region = typer.Typer(
-    help="Regions: plan, add, status, reconcile, remove. Each can be run again after it was stopped at any point. "
-    "The state of all is kept in the home region: the stage's own, or the one that --region names.",
+    help="Regions of the stage: build them, show their state, take them out of service. Every command may be "
+    "stopped and run again. The home region keeps the state of all: the stage's own, or the one that --region names.",
     no_args_is_help=True,
 )
 
@@ -28,10 +28,10 @@ SettingsOption = Annotated[
         "--set", metavar="FIELD=VALUE", help="A field of the stage's configuration (metering/fleet/stage.py)."
     ),
 ]
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
-NoPagerOption = Annotated[bool, typer.Option("--no-pager", help="Ready although nobody would be paged.")]
-VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Say each resource that is made.")]
-RedeployOption = Annotated[bool, typer.Option("--redeploy", help="Deploy this version to regions that are ready, too.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, but do nothing.")]
+NoPagerOption = Annotated[bool, typer.Option("--no-pager", help="Accept a region whose alarms would page no one.")]
+VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Show each resource as it is created.")]
+RedeployOption = Annotated[bool, typer.Option("--redeploy", help="Also deploy this version to regions that are ready.")]
 
 _COLUMNS = (
     Column(name="region"),
@@ -49,7 +49,7 @@ _COLUMNS = (
 
 @command(region, "plan", reads=True)
 def plan(session: Session, settings: SettingsOption = None) -> None:
-    """Show which regions `reconcile` would build, in which waves, and why it leaves others alone."""
+    """Show which regions `reconcile` would build, in which waves, and why it skips others."""
     _write_plan(session, settings, redeploy=False)
 
 
@@ -77,7 +77,7 @@ def add(
 ) -> None:
     """Bring a region to ready: opt in, bootstrap, preflight, deploy, canary, bake.
 
-    Goes on where an earlier run stopped. A region that the account API does not know is built all the same.
+    It continues where an earlier run stopped. A region that the account API does not list is built too.
     """
     _check_name(name)
     if not dry_run:
@@ -91,7 +91,7 @@ def add(
         session.write(_answer([before]))
         return
     if before.phase is Phase.READY and not redeploy:
-        say(f"{name} is ready already; --redeploy deploys this version.")
+        say(f"{name} is ready already. Use --redeploy to deploy this version.")
     if name != fleet.rules.home:
         _need_home(fleet)
     state = fleet.manager.add(name, redeploy=redeploy)
@@ -108,7 +108,7 @@ def reconcile(
     redeploy: RedeployOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Build every region that the account has, the stage's rules allow and nobody has built, wave by wave."""
+    """Build all missing regions that the account has and the stage's rules allow, wave by wave."""
     if dry_run:
         _write_plan(session, settings, redeploy=redeploy)
         return
@@ -117,7 +117,7 @@ def reconcile(
     fleet = fleet_of(session, settings=settings or (), no_pager=no_pager, verbose=verbose)
     result = fleet.manager.reconcile(redeploy=redeploy)
     if not result.built:
-        say("Nothing is missing.")
+        say("No region is missing.")
     session.write(_answer([*fleet.states.everything()]))
     _fail_unless_ready(result.built)
     if not result.succeeded:
@@ -127,18 +127,18 @@ def reconcile(
 @command(region, "status", reads=True)
 def status(
     session: Session,
-    name: Annotated[str | None, typer.Argument(metavar="REGION", help="One region; all by default.")] = None,
-    findings: Annotated[bool, typer.Option("--findings", help="Show what preflight found.")] = False,
+    name: Annotated[str | None, typer.Argument(metavar="REGION", help="One region. Default: all.")] = None,
+    findings: Annotated[bool, typer.Option("--findings", help="Show the findings of the preflight checks.")] = False,
     drift: Annotated[
-        bool, typer.Option("--drift", help="Have CloudFormation compare the stacks with what is there.")
+        bool, typer.Option("--drift", help="Let CloudFormation compare the stacks with their resources.")
     ] = False,
 ) -> None:
-    """Show where each region stands, its stacks, whether they drifted, and who would be paged."""
+    """Show the state of each region, its stacks, their drift, and how many subscribers are paged."""
     fleet = fleet_of(session)
     known = {state.region: state for state in fleet.states.everything()}
     if name is not None:
         _check_name(name)
-    # The home region can be there without a state: `local up` deploys it without any of the steps.
+    # The home region may be deployed and have no state: `local up` deploys it without the steps.
     names = [name] if name is not None else sorted({fleet.rules.home, *known})
     states = [known.get(each) or RegionState(region=each) for each in names]
     if findings:
@@ -149,18 +149,16 @@ def status(
     session.write(Answer(columns=(*_COLUMNS, *extra), rows=rows))
     for state, row in zip(states, rows, strict=True):
         if row["pagers"] == 0 and state.phase is not Phase.REMOVED:
-            say(f"{row['region']}: nobody is paged, the page topic has no confirmed subscription.", "yellow")
+            say(f"{row['region']}: the page topic has no confirmed subscription, so alarms page no one.", "yellow")
         if "DRIFTED" in str(row["drift"]):
-            say(
-                f"{row['region']}: somebody changed what the stacks made; CloudFormation's console says what.", "yellow"
-            )
+            say(f"{row['region']}: resources were changed by hand; CloudFormation's console shows which.", "yellow")
 
 
 @command(region, "remove", reads=True)
 def remove(session: Session, name: RegionArgument, dry_run: DryRunOption = False) -> None:
-    """Take a region out of service: stop its intake, drain it, delete pipeline and observability. Its data stays.
+    """Take a region out of service: stop its intake, drain it, delete its pipeline and alarms. Its data stays.
 
-    Refused while batches are in flight or in the dead-letter queue.
+    It is refused while batches are in flight or in the dead-letter queue.
     """
     _check_name(name)
     fleet = fleet_of(session)
@@ -175,11 +173,11 @@ def remove(session: Session, name: RegionArgument, dry_run: DryRunOption = False
 
 def _check_name(name: str) -> None:
     if not is_region(name):
-        raise WrongUsageError(f"{name} is no name of a region.", "Such as eu-west-1, or ap-southeast-9.")
+        raise WrongUsageError(f"{name} is not the name of a region.", "Write it as eu-west-1 or ap-southeast-9.")
 
 
 def _need_home(fleet: Fleet) -> None:
-    """The home region keeps the state of all: build it first where it is missing."""
+    """Build the home region first if it is missing: it keeps the state of all regions."""
     home = fleet.rules.home
     if fleet.ports.stacks.describe(home, fleet.ports.builder.stacks().data) is None:
         fleet.say(home, "the home region is not built yet; it comes first")

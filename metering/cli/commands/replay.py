@@ -1,10 +1,10 @@
-"""`metering replay`: sends traffic, real or synthetic, and writes what it sent as a manifest."""
+"""`metering replay`: sends real or synthetic traffic, and writes a manifest of the messages."""
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, TextIO
 
@@ -12,16 +12,13 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from metering.audit.verify.manifest import ManifestHeader, SentBatch, header_line
-from metering.cli.command import Session, command, shown
+from metering.cli.command import Session, command, progress
 from metering.cli.failures import WrongUsageError
-from metering.cli.output import Answer, Column
 from metering.cli.sent_log import SentLog, manifest_file
-from metering.hours import hour_of
-from metering.replay.given import read_records
 from metering.replay.scenarios import SCENARIOS, Scenario
 from metering.replay.sender import Sender
-from metering.replay.synthesis import Shipment, Synthesis, replay_name
-from metering.units import HOUR_S
+from metering.replay.traffic import Traffic, given_traffic, synthetic_traffic
+from metering.reports.answer import Answer, Column
 from metering.wiring.connection import RegionConnection
 
 replay_app = typer.Typer()
@@ -37,17 +34,11 @@ _EXAMPLES = """Examples:
 Then: metering verify --manifest m.json --wait 10m
 """
 
-Share = Annotated[float | None, typer.Option(min=0, max=1, help="Share of messages, 0 to 1. Default: the scenario's.")]
+Share = float | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Traffic:
-    """What is about to be sent: its name, its number of messages, and the messages."""
-
-    name: str
-    seed: int
-    messages: int
-    shipments: Iterable[Shipment]
+def _share(of: str) -> object:
+    return typer.Option(min=0, max=1, help=f"Share of {of}, 0 to 1. Default: the scenario's.")
 
 
 @command(replay_app, "replay", reads=True, epilog=_EXAMPLES)
@@ -60,25 +51,25 @@ def replay(
     scenario: Annotated[
         str | None, typer.Option("--scenario", metavar="NAME", help=f"One of: {', '.join(SCENARIOS)}.")
     ] = None,
-    batches: Annotated[int | None, typer.Option(min=1, help="Messages, copies and conflicts included.")] = None,
+    batches: Annotated[int | None, typer.Option(min=1, help="Number of messages, with copies and conflicts.")] = None,
     records_per_batch: Annotated[int | None, typer.Option(min=1, max=50_000, help="Records in a batch.")] = None,
     rate: Annotated[float | None, typer.Option(min=0.01, help="Messages a second. Default: no limit.")] = None,
-    duplicates: Share = None,
-    late: Share = None,
-    malformed: Share = None,
-    conflicts: Share = None,
-    seed: Annotated[int, typer.Option(help="Same seed in the same hour: the same traffic.")] = 1,
+    duplicates: Annotated[Share, _share("copies of earlier messages")] = None,
+    late: Annotated[Share, _share("messages with late records")] = None,
+    malformed: Annotated[Share, _share("malformed messages")] = None,
+    conflicts: Annotated[Share, _share("messages with a used id and other content")] = None,
+    seed: Annotated[int, typer.Option(help="The same seed in the same hour gives the same traffic.")] = 1,
     shift_to_now: Annotated[
-        bool, typer.Option("--shift-to-now", help="Move the records of --input by whole hours, to end now.")
+        bool, typer.Option("--shift-to-now", help="Move the records of --input by whole hours, so that they end now.")
     ] = False,
     manifest: Annotated[
-        Path, typer.Option("--manifest", metavar="FILE", help="Where to write what was sent (NDJSON).")
+        Path, typer.Option("--manifest", metavar="FILE", help="File for the manifest (NDJSON).")
     ] = DEFAULT_MANIFEST,
-    threads: Annotated[int, typer.Option(min=1, max=64, help="Connections at work.")] = 8,
+    threads: Annotated[int, typer.Option(min=1, max=64, help="Number of connections.")] = 8,
 ) -> None:
-    """Send traffic to the ingest queue, and write a manifest: what was sent, and what must come of it.
+    """Send traffic to the ingest queue, and write a manifest of the messages with their expected verdicts.
 
-    Real records with --input, or a made-up scenario with --scenario.
+    The traffic is real records with --input, or a synthetic scenario with --scenario.
     """
     now_s = int(time.time())
     if files:
@@ -93,39 +84,14 @@ def replay(
     session.write(_answer(traffic, counts, took_s, manifest))
 
 
-def given_traffic(files: Sequence[Path], records_per_batch: int, now_s: int | None) -> Traffic:
-    """The records of files, moved to `now_s` if that is given.
-
-    Raises:
-        InputError: A file holds something else.
-    """
-    given = read_records(files)
-    if now_s is not None:
-        given = given.shifted_to(now_s)
-    number = -(-len(given.records) // records_per_batch)
-    return Traffic(name=given.name, seed=0, messages=number, shipments=given.shipments(records_per_batch))
-
-
-def synthetic_traffic(
-    name: str, scenario: Scenario, batches: int | None, seed: int, now_s: int, bucket: str
-) -> Traffic:
-    """Traffic of a scenario whose newest records start in the last whole hour before `now_s`."""
-    # The last whole hour: no record may start in the future.
-    base_hour_s = hour_of(now_s) - HOUR_S
-    prefix = replay_name(name, seed, base_hour_s)
-    synthesis = Synthesis(name=prefix, scenario=scenario, seed=seed, base_hour_s=base_hour_s, bucket=bucket)
-    number = batches or scenario.batches
-    return Traffic(name=prefix, seed=seed, messages=number, shipments=synthesis.shipments(number))
-
-
 def send_traffic(
     region: RegionConnection, traffic: Traffic, manifest: TextIO, *, rate: float | None = None, threads: int = 8
 ) -> tuple[Counter[str], float]:
-    """Send `traffic` with a progress bar, writing the manifest on the way; returns counts by expectation, and seconds.
+    """Send `traffic` with a progress bar and write its manifest. Returns messages by expected verdict, and seconds.
 
     Raises:
-        SendingFailedError: Something was not taken, however often it was tried.
-        CommandFailedError: The manifest could not be written; says what was sent that it does not name.
+        SendingFailedError: The queue did not take some messages, even after retries.
+        CommandFailedError: The manifest could not be written; the error names the messages that it lacks.
     """
     counts: Counter[str] = Counter()
     header = ManifestHeader(
@@ -154,12 +120,12 @@ def send_traffic(
 
 
 class _Advance:
-    def __init__(self, progress: Progress, total: int) -> None:
-        self._progress = progress
-        self._task = progress.add_task("sending", total=total)
+    def __init__(self, bar: Progress, total: int) -> None:
+        self._bar = bar
+        self._task = bar.add_task("sending", total=total)
 
     def __call__(self, number: int) -> None:
-        self._progress.advance(self._task, number)
+        self._bar.advance(self._task, number)
 
 
 @contextmanager
@@ -171,13 +137,13 @@ def _sending(total: int) -> Iterator[_Advance]:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with shown(*columns) as progress:
-        yield _Advance(progress, total)
+    with progress(*columns) as bar:
+        yield _Advance(bar, total)
 
 
 def _only_one_kind(scenario: str | None) -> None:
     if scenario is not None:
-        raise WrongUsageError("--input and --scenario exclude each other.", "Run two replays.")
+        raise WrongUsageError("--input and --scenario exclude each other.", "Run one replay for each.")
 
 
 def _adapted(
@@ -201,7 +167,7 @@ def _adapted(
         conflicts=scenario.conflicts if conflicts is None else conflicts,
     )
     if scenario.duplicates + scenario.late + scenario.malformed + scenario.conflicts > 1:
-        raise WrongUsageError("The shares add up to more than 1.")
+        raise WrongUsageError("The shares of --duplicates, --late, --malformed and --conflicts add up to more than 1.")
     return scenario
 
 

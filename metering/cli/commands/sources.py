@@ -1,4 +1,4 @@
-"""`metering sources`: producers that number their batches, what never arrived, who went silent, and rulings on them."""
+"""`metering sources`: producers that number their batches, their gaps and silence, and rulings on them."""
 
 import re
 from typing import Annotated
@@ -7,29 +7,19 @@ import typer
 
 from metering.adapters.aws.runtime import SystemClock
 from metering.cli.command import Session, command, say
+from metering.cli.durations import parse_duration
 from metering.cli.failures import CommandFailedError, WrongUsageError
-from metering.cli.output import Answer, Cell, Column, Json
-from metering.cli.times import parse_duration
 from metering.hours import rfc3339
 from metering.ledger.notes.reconciliation import RECONCILIATION_KEY, Reconciliation
-from metering.ledger.notes.sources import SILENCE_S, Ruling, RulingKind, SourceState
+from metering.ledger.notes.sources import SILENCE_S, Ruling, RulingKind
+from metering.reports.answer import Answer, Column
+from metering.reports.sources_answer import intervals, sources_answer
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S
 from metering.wiring.jobs import LakeJobs
 
 sources_app = typer.Typer()
 
-_COLUMNS = (
-    Column(name="source_id"),
-    Column(name="last_sequence", kind="integer"),
-    Column(name="last_seen", kind="time"),
-    Column(name="silent", kind="flag"),
-    Column(name="missing", kind="integer"),
-    Column(name="gaps"),
-    Column(name="unlisted_gaps", kind="integer"),
-    Column(name="incredible", kind="integer"),
-    Column(name="incredible_first", kind="integer"),
-)
 _RULING_COLUMNS = (
     Column(name="source_id"),
     Column(name="ruling"),
@@ -48,16 +38,17 @@ _NUMBERS = re.compile(r"([0-9]{1,19})(?:-([0-9]{1,19}))?")
 def sources(
     session: Session,
     gaps: Annotated[
-        bool, typer.Option("--gaps", help="Only producers with gaps, or with numbers too far beyond their last one.")
+        bool, typer.Option("--gaps", help="Only producers with gaps, or with a number far beyond the one before.")
     ] = False,
     silent: Annotated[bool, typer.Option("--silent", help="Only producers that went silent.")] = False,
     silence: Annotated[
-        str | None, typer.Option("--silence", metavar="DURATION", help="Silent after so long. Default: 1d.")
+        str | None,
+        typer.Option("--silence", metavar="DURATION", help="Time without a batch that counts as silence. Default: 1d."),
     ] = None,
 ) -> None:
-    """Show each numbered producer: its last sequence, when it was last heard of, and which numbers never arrived.
+    """Show the producers that number their batches: last number, last batch, and numbers that never arrived.
 
-    The reconciler derives this from the markers, as of when it read all of them; `metering reconcile` does that now.
+    The figures are as old as the reconciler's last full scan of the markers. To scan now: metering reconcile
     """
     jobs = session.region().jobs
     figures = jobs.source_keeper.figures()
@@ -68,18 +59,11 @@ def sources(
         for state in jobs.source_keeper.states()
         if (not gaps or state.missing or state.incredible) and (not silent or state.last_seen_s < silent_s)
     ]
-    document: dict[str, Json] = {
-        "as_of": rfc3339(scanned_s) if scanned_s else None,
-        "unkept": figures.unkept,
-        "unkept_names": list(figures.names),
-        "reconciliation": _reconciliation(jobs),
-        "rows": [{**_json(state, silent_s)} for state in chosen],
-    }
-    session.write(Answer(columns=_COLUMNS, rows=[_row(state, silent_s) for state in chosen], document=document))
+    session.write(sources_answer(chosen, figures, _reconciliation(jobs), silent_s=silent_s))
     if not scanned_s:
-        say("The reconciler has not read everything yet; run it now: metering reconcile")
+        say("The reconciler has not done a full scan yet. To do it now: metering reconcile")
     if figures.unkept:
-        say(f"Not followed are {figures.unkept} more sources or batches, such as: {', '.join(figures.names)}", "yellow")
+        say(f"{figures.unkept} more sources or batches are not tracked, such as: {', '.join(figures.names)}", "yellow")
 
 
 @command(sources_app, "accept-gap", reads=True, epilog="Example:\n\n    metering sources accept-gap edge-7f3a 17-19")
@@ -88,12 +72,12 @@ def accept_gap(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="The producer's source_id.")],
     numbers: Annotated[
         str,
-        typer.Argument(metavar="NUMBERS", help="One number, a range FIRST-LAST, or `all`: whatever is missing by now."),
+        typer.Argument(metavar="NUMBERS", help="One number, a range FIRST-LAST, or `all` that are missing now."),
     ],
 ) -> None:
-    """Accept that numbers of a producer never arrived: they are no gap any more, and hold no report back.
+    """Accept that some numbers never arrived. They are no longer a gap, and no report waits for them.
 
-    A batch that comes later under such a number is metered as ever. The reconciler honours it at its next tick.
+    A batch that still comes with such a number is metered as usual. The reconciler applies this at its next tick.
     """
     _rule(session, source, RulingKind.ACCEPT_GAP, _numbers(numbers))
 
@@ -103,9 +87,9 @@ def forget(
     session: Session,
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="The producer's source_id.")],
 ) -> None:
-    """Forget what is known of a producer's numbers: its gaps, and that it is silent. What it sent stays metered.
+    """Forget a producer: its last number, its gaps and its silence. The batches that it sent stay metered.
 
-    If it sends again, it begins anew with the number that it sends. The reconciler honours it at its next tick.
+    If it sends again, its numbers start with that batch. The reconciler applies this at its next tick.
     """
     _rule(session, source, RulingKind.FORGET, None)
 
@@ -114,14 +98,14 @@ def _rule(session: Session, source: str, kind: RulingKind, numbers: tuple[int, i
     region = session.region()
     state = next((each for each in region.jobs.source_keeper.states() if each.source_id == source), None)
     if state is None:
-        raise CommandFailedError(f"There is no source {source}.", "See which there are: metering sources")
+        raise CommandFailedError(f"There is no source {source}.", "To see all sources: metering sources")
     at_ms = SystemClock().now_ms()
     ruling = Ruling(
         source_id=source,
         kind=kind,
         at_ms=at_ms,
         by=region.caller(),
-        # The markers of before must be gone first: the source is derived from them again and again.
+        # It must outlive today's markers, because each scan derives the source from them again.
         expires_at=at_ms // 1000 + region.settings.marker_life_s + DAY_S,
         numbers=numbers,
     )
@@ -132,14 +116,14 @@ def _rule(session: Session, source: str, kind: RulingKind, numbers: tuple[int, i
     row: dict[str, str | int | bool | None] = {
         "source_id": source,
         "ruling": kind.value,
-        "numbers": "all" if numbers is None else _interval(*numbers),
+        "numbers": "all" if numbers is None else intervals([numbers]),
         "missing": sum(end - start + 1 for start, end in touched) + unlisted,
-        "gaps": _shown(tuple(touched)),
+        "gaps": intervals(touched),
         "by": ruling.by,
         "at": rfc3339(at_ms // 1000),
     }
     session.write(Answer(columns=_RULING_COLUMNS, rows=[row], document=row))
-    say("The reconciler honours it at its next tick, or now: metering reconcile")
+    say("The reconciler applies this at its next tick. To apply it now: metering reconcile")
 
 
 def _numbers(text: str) -> tuple[int, int] | None:
@@ -148,55 +132,10 @@ def _numbers(text: str) -> tuple[int, int] | None:
     match = _NUMBERS.fullmatch(text)
     first, last = (0, -1) if match is None else (int(match[1]), int(match[2] or match[1]))
     if first > last:
-        raise WrongUsageError(f"{text} is no number and no range.", "Give one number, FIRST-LAST, or all.")
+        raise WrongUsageError(f"{text} is neither a number nor a range.", "Write one number, FIRST-LAST, or all.")
     return first, last
 
 
-def _reconciliation(jobs: LakeJobs) -> Json:
+def _reconciliation(jobs: LakeJobs) -> Reconciliation | None:
     item = jobs.items.get(Table.LEDGER, RECONCILIATION_KEY)
-    if item is None:
-        return None
-    known = Reconciliation.from_item(item)
-    since_s = known.backlog.since_s
-    return {
-        "finished": rfc3339(known.finished_s) if known.finished_s else None,
-        "waiting": known.backlog.waiting,
-        "waiting_since": None if since_s is None else rfc3339(since_s),
-    }
-
-
-def _row(state: SourceState, silent_s: int) -> dict[str, Cell]:
-    return {
-        "source_id": state.source_id,
-        "last_sequence": state.last_sequence,
-        "last_seen": rfc3339(state.last_seen_s),
-        "silent": state.last_seen_s < silent_s,
-        "missing": state.missing,
-        "gaps": _shown(state.gaps),
-        "unlisted_gaps": state.unlisted_gaps,
-        "incredible": state.incredible,
-        "incredible_first": state.incredible_first,
-    }
-
-
-def _json(state: SourceState, silent_s: int) -> dict[str, Json]:
-    gaps: list[Json] = [[first, last] for first, last in state.gaps]
-    return {
-        "source_id": state.source_id,
-        "last_sequence": state.last_sequence,
-        "last_seen": rfc3339(state.last_seen_s),
-        "silent": state.last_seen_s < silent_s,
-        "missing": state.missing,
-        "gaps": gaps,
-        "unlisted_gaps": state.unlisted_gaps,
-        "incredible": state.incredible,
-        "incredible_first": state.incredible_first,
-    }
-
-
-def _shown(gaps: tuple[tuple[int, int], ...]) -> str:
-    return ", ".join(_interval(first, last) for first, last in gaps)
-
-
-def _interval(first: int, last: int) -> str:
-    return str(first) if first == last else f"{first}-{last}"
+    return None if item is None else Reconciliation.from_item(item)

@@ -1,32 +1,48 @@
-"""`metering storage report`: what the bucket holds and costs, and what other ways would."""
+"""`metering storage report`: size and cost of the bucket, compared with other ways to store the batches."""
 
+from dataclasses import dataclass
 from decimal import Decimal
 
 import typer
 
 from metering.cli.command import Session, command
-from metering.cli.output import Answer, Cell, Column
+from metering.lake.view import LakeView
 from metering.operations.list_prices import StoragePrices
-from metering.operations.storage import Alternative, StorageReport, StorageReporter
+from metering.operations.storage import Alternative, PrefixStorage, StorageReport, StorageReporter
+from metering.reports.answer import Answer, Cell, Column, Json
 from metering.wiring.connection import RegionConnection
 
-storage = typer.Typer(help="What the bucket holds and costs.", no_args_is_help=True)
+storage = typer.Typer(help="Size and cost of the bucket.", no_args_is_help=True)
 
 
 @command(storage, "report", reads=True)
 def storage_report(session: Session) -> None:
-    """Objects, bytes and cost a month by prefix and class; and what one JSON or gzip object a batch would cost."""
+    """Show objects, bytes and monthly cost by prefix and class, next to those of one JSON or gzip object a batch."""
     session.write(storage_answer(measure_storage(session.region())))
 
 
-def measure_storage(region: RegionConnection) -> StorageReport:
-    """Measure the bucket and every row of the lake."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _RecentHours(LakeView):
+    """A view of the hours that begin at or after `since_s`."""
+
+    since_s: int
+
+    def hours(self, *, from_s: int = 0, to_s: int | None = None) -> list[int]:
+        # No `super()`: a dataclass with slots is another class than the one that its methods were compiled in.
+        return LakeView.hours(self, from_s=max(from_s, self.since_s), to_s=to_s)
+
+
+def measure_storage(region: RegionConnection, *, since_s: int = 0) -> StorageReport:
+    """Measure the bucket, and every row of the lake's hours from `since_s` on."""
     from metering.lake.parquet.batch_sizes import JsonBatchSizer
 
+    view = region.jobs.view
     reporter = StorageReporter(
         items=region.items,
         objects=region.objects,
-        view=region.view,
+        view=_RecentHours(
+            items=view.items, objects=view.objects, reader=view.reader, shards=view.shards, since_s=since_s
+        ),
         sizer=JsonBatchSizer(region.objects),
         prices=StoragePrices(),
     )
@@ -34,42 +50,7 @@ def measure_storage(region: RegionConnection) -> StorageReport:
 
 
 def storage_answer(report: StorageReport) -> Answer:
-    """Both sides of the comparison, with the prices they are computed with."""
-    rows: list[dict[str, Cell]] = [
-        {
-            "what": prefix.prefix,
-            "class": prefix.storage_class,
-            "objects": prefix.objects,
-            "stored_bytes": prefix.stored_bytes,
-            "usd_month": _usd(prefix.usd_month),
-            "usd_requests": None,
-        }
-        for prefix in report.prefixes
-    ]
-    sides = {
-        "lake, staging, runs": report.ours,
-        "one JSON object a batch": report.json,
-        "one gzip a batch": report.gzip,
-    }
-    rows += [_side_row(name, side) for name, side in sides.items()]
-    a_record = Decimal(report.lake_bytes) / report.lake_records if report.lake_records else None
-    prices = ", ".join(f"{name} {usd} USD/GB-month" for name, usd in report.prices.storage_usd_gb_month.items())
-    savings = {
-        "json": f"{report.saving(report.json):.4f}",
-        "gzip": f"{report.saving(report.gzip):.4f}",
-        "json_with_requests": f"{report.saving_with_requests(report.json):.4f}",
-        "gzip_with_requests": f"{report.saving_with_requests(report.gzip):.4f}",
-    }
-    footer = (
-        f"{report.sizes.records:,} records in {report.sizes.batches:,} batches; "
-        f"{report.lake_records:,} in the lake at {a_record or 0:.2f} bytes each.",
-        f"Storage saved a month: {report.saving(report.json):.1%} against JSON, "
-        f"{report.saving(report.gzip):.1%} against gzip; with the requests of the first month "
-        f"{report.saving_with_requests(report.json):.1%} and {report.saving_with_requests(report.gzip):.1%}.",
-        f"Prices (us-east-1 list): {prices}; PUT {report.prices.put_usd:f} USD, GET {report.prices.get_usd:f} USD. "
-        "staging/ is removed a day after its compaction and is priced for that day; what a versioned bucket keeps of "
-        "deleted objects is in no figure.",
-    )
+    """Both sides of the comparison, with the prices that they are computed with."""
     return Answer(
         columns=(
             Column(name="what"),
@@ -79,22 +60,66 @@ def storage_answer(report: StorageReport) -> Answer:
             Column(name="usd_month", kind="money", title="USD a month"),
             Column(name="usd_requests", kind="money", title="USD of requests, once"),
         ),
-        rows=rows,
-        meta={
-            "savings": savings,
-            "batches": report.sizes.batches,
-            "records": report.sizes.records,
-            "lake_records": report.lake_records,
-            "lake_bytes_a_record": None if a_record is None else f"{a_record:.2f}",
-            "prices": {
-                "storage_usd_gb_month": {name: str(usd) for name, usd in report.prices.storage_usd_gb_month.items()},
-                "put_usd": f"{report.prices.put_usd:f}",
-                "get_usd": f"{report.prices.get_usd:f}",
-            },
-        },
+        rows=[
+            *(_prefix_row(prefix) for prefix in report.prefixes),
+            _side_row("lake, staging, runs", report.ours),
+            _side_row("one JSON object a batch", report.json),
+            _side_row("one gzip a batch", report.gzip),
+        ],
+        meta=_meta(report),
         title="Storage",
-        footer=footer,
+        footer=_footer(report),
     )
+
+
+def _meta(report: StorageReport) -> dict[str, Json]:
+    a_record, prices = _bytes_a_record(report), report.prices
+    return {
+        "savings": {
+            "json": f"{report.saving(report.json):.4f}",
+            "gzip": f"{report.saving(report.gzip):.4f}",
+            "json_with_requests": f"{report.saving_with_requests(report.json):.4f}",
+            "gzip_with_requests": f"{report.saving_with_requests(report.gzip):.4f}",
+        },
+        "batches": report.sizes.batches,
+        "records": report.sizes.records,
+        "lake_records": report.lake_records,
+        "lake_bytes_a_record": None if a_record is None else f"{a_record:.2f}",
+        "prices": {
+            "storage_usd_gb_month": {name: str(usd) for name, usd in prices.storage_usd_gb_month.items()},
+            "put_usd": f"{prices.put_usd:f}",
+            "get_usd": f"{prices.get_usd:f}",
+        },
+    }
+
+
+def _footer(report: StorageReport) -> tuple[str, ...]:
+    prices = ", ".join(f"{name} {usd} USD/GB-month" for name, usd in report.prices.storage_usd_gb_month.items())
+    return (
+        f"{report.sizes.records:,} records in {report.sizes.batches:,} batches; "
+        f"{report.lake_records:,} in the lake at {_bytes_a_record(report) or 0:.2f} bytes each.",
+        f"Storage saved a month: {report.saving(report.json):.1%} against JSON, "
+        f"{report.saving(report.gzip):.1%} against gzip; with the requests of the first month "
+        f"{report.saving_with_requests(report.json):.1%} and {report.saving_with_requests(report.gzip):.1%}.",
+        f"Prices (us-east-1 list): {prices}; PUT {report.prices.put_usd:f} USD, GET {report.prices.get_usd:f} USD. "
+        "Objects in staging/ are removed a day after their compaction and are priced for that day. Versions that the "
+        "bucket keeps of deleted objects are not counted.",
+    )
+
+
+def _bytes_a_record(report: StorageReport) -> Decimal | None:
+    return Decimal(report.lake_bytes) / report.lake_records if report.lake_records else None
+
+
+def _prefix_row(prefix: PrefixStorage) -> dict[str, Cell]:
+    return {
+        "what": prefix.prefix,
+        "class": prefix.storage_class,
+        "objects": prefix.objects,
+        "stored_bytes": prefix.stored_bytes,
+        "usd_month": _usd(prefix.usd_month),
+        "usd_requests": None,
+    }
 
 
 def _side_row(name: str, side: Alternative) -> dict[str, Cell]:

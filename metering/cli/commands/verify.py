@@ -1,4 +1,4 @@
-"""`metering verify`: is every batch counted once?"""
+"""`metering verify`: a check that every batch is counted exactly once."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,12 +15,13 @@ from metering.audit.verify.manifest import ManifestHeader, read_header, read_sen
 from metering.audit.verify.verification import Difference, Verification
 from metering.audit.verify.verifier import Verifier
 from metering.cli.all_regions import asks_for_all, connections
-from metering.cli.command import Session, command, say, shown
+from metering.cli.command import Session, command, progress, say
+from metering.cli.durations import parse_duration
 from metering.cli.failures import WrongUsageError
-from metering.cli.output import Answer, Cell, Column, Json
-from metering.cli.times import parse_duration, parse_range
 from metering.fleet.merge import in_several, merged
 from metering.hours import rfc3339
+from metering.reports.answer import Answer, Cell, Column, Json
+from metering.reports.time_range import time_range
 from metering.stores.queues import QueueDepth
 from metering.units import DAY_S
 from metering.wiring.connection import RegionConnection
@@ -43,22 +44,26 @@ def verify(
     session: Session,
     manifest: Annotated[
         list[Path] | None,
-        typer.Option("--manifest", metavar="FILE", help="What a replay sent; may be given again."),
+        typer.Option("--manifest", metavar="FILE", help="Manifest of a replay; may be given again."),
     ] = None,
     start: Annotated[
         str | None, typer.Option("--from", metavar="TIME", help="RFC 3339, date or month. Default: everything.")
     ] = None,
     end: Annotated[str | None, typer.Option("--to", metavar="TIME", help="Not included.")] = None,
     wait: Annotated[
-        str | None, typer.Option("--wait", metavar="DURATION", help="Wait until nothing is in flight: 90s, 10m, 1h.")
+        str | None,
+        typer.Option(
+            "--wait", metavar="DURATION", help="Wait at most this long until nothing is in flight: 90s, 10m, 1h."
+        ),
     ] = None,
 ) -> None:
-    """Check that nothing is lost and nothing counted twice; exit 0 only if so.
+    """Check that nothing is lost and nothing is counted twice; exit 0 only if that is so.
 
-    Every batch has one verdict (I1); markers, usage table and visible rows say the same, by hour and key, and with a
-    manifest also what its sender says was in each batch (I2).
+    Every batch must have one verdict (I1). Markers, usage table and visible rows must agree by hour and key; with a
+    manifest, they must also agree with what the sender put into each batch (I2).
     """
-    from_s, to_s = parse_range(start, end, default_s=(0, int(time.time()) + DAY_S), whole_hours=True)
+    now_s = int(time.time())
+    from_s, to_s = time_range(start, end, default_s=(0, now_s + DAY_S), now_s=now_s, whole_hours=True)
     wait_s = parse_duration(wait, "--wait") if wait else 0
     if asks_for_all(session):
         result = _verify_all(connections(session), manifest or [], wait_s, (from_s, to_s))
@@ -76,14 +81,14 @@ def verify(
 def _verify_all(
     regions: list[RegionConnection], paths: Sequence[Path], wait_s: int, range_s: tuple[int, int]
 ) -> Verification:
-    """All regions, each against the manifests of what was sent to it; ids in more than one are named."""
+    """Verify each region against the manifests of its replays, and name batch ids that are in several regions."""
     sent: dict[str, SentBatches] = {}
     for path in paths:
         header, batches = read_manifest(path)
         sent.setdefault(header.region, SentBatches()).add(batches)
     unknown = sorted(set(sent) - {region.region for region in regions})
     if unknown:
-        raise WrongUsageError(f"A manifest is of {', '.join(unknown)}, where nothing is deployed.")
+        raise WrongUsageError(f"A manifest belongs to {', '.join(unknown)}, where the stage is not deployed.")
     verifiers = {region.region: make_verifier(region) for region in regions}
     wait_until_all_settled(verifiers, wait_s)
     results = [
@@ -107,11 +112,11 @@ def make_verifier(region: RegionConnection) -> Verifier:
 
 
 def read_manifest(path: Path) -> tuple[ManifestHeader, SentBatches]:
-    """A manifest as verification needs it.
+    """Read a manifest.
 
     Raises:
-        WrongUsageError: There is no such file.
-        ManifestError: It is something else.
+        WrongUsageError: The file cannot be read.
+        ManifestError: The file is not a manifest.
     """
     try:
         with path.open() as file:
@@ -119,39 +124,41 @@ def read_manifest(path: Path) -> tuple[ManifestHeader, SentBatches]:
             header = read_header(next(lines, ""))
             return header, SentBatches.collect(read_sent(lines))
     except (OSError, UnicodeDecodeError) as error:
-        raise WrongUsageError(f"Cannot read the manifest {path}: {error}.", "`metering replay` writes one.") from error
+        raise WrongUsageError(
+            f"Cannot read the manifest {path}: {error}.", "Name one that `metering replay` wrote."
+        ) from error
 
 
 def _tell_of_cut(path: Path, line: str) -> None:
     say(
-        f"The last line of {path} breaks off after {len(line)} characters and is left out: the replay stopped there. "
-        "Its message may have been sent; all others are verified.",
+        f"The last line of {path} breaks off after {len(line)} characters and is left out, because the replay was "
+        "stopped there. Its message may have been sent; all others are verified.",
         style="yellow",
     )
 
 
 def wait_until_settled(verifier: Verifier, wait_s: int, *, region: str = "") -> bool:
-    """Wait with a line that says how much is in flight."""
+    """Wait, and show how much is in flight."""
     if not wait_s:
         return False
     with _waiting() as tell:
         settled = verifier.wait(wait_s, tell)
     if not settled:
-        say(f"{f'{region}: ' if region else ''}Still not settled after {wait_s} s.", style="yellow")
+        say(f"{f'{region}: ' if region else ''}Messages are still in flight after {wait_s} s.", style="yellow")
     return settled
 
 
 def wait_until_all_settled(
     verifiers: Mapping[str, Verifier], wait_s: int, *, now_s: Callable[[], float] = time.monotonic
 ) -> None:
-    """Wait for region after region, for all of them together `wait_s` at most; each is looked at for a second."""
+    """Wait for one region after the other, `wait_s` at most in all, but at least a second for each."""
     until_s = now_s() + wait_s
     for region, verifier in verifiers.items():
         wait_until_settled(verifier, max(int(until_s - now_s()), 1) if wait_s else 0, region=region)
 
 
 def verification_answer(result: Verification) -> Answer:
-    """The contract's answer to `verify`."""
+    """The contract's answer to `metering verify`."""
     document: dict[str, Json] = {
         "settled": result.stable,
         **{name: getattr(result, name) for name in COUNTS},
@@ -185,17 +192,17 @@ def verification_answer(result: Verification) -> Answer:
 
 
 def explain(result: Verification) -> None:
-    """Say on stderr what is wrong, name by name; or that all is well."""
+    """Report on stderr each problem by name, or that everything is counted once."""
     for title, names in (("Lost", result.lost), ("Counted twice", result.doubled)):
         _say_some(title, names)
     _say_some("Unexpected", [f"{name}: {problem}" for name, problem in result.unexpected])
     _say_some("Different", [_difference_text(difference) for difference in result.differences])
     for hour_s in result.unstable[:_SHOWN]:
-        say(f"{rfc3339(hour_s)} is still being written to: nothing is said of it. Run it again.", style="yellow")
+        say(f"{rfc3339(hour_s)} was being written to, so it was not checked. Run the command again.", style="yellow")
     if result.in_flight or not result.stable:
-        say("Not settled: messages are in flight or a commit is open. Wait with --wait 10m.", style="yellow")
+        say("Messages are in flight or a commit is open. Add --wait 10m to wait for them.", style="yellow")
     if result.dead:
-        say(f"{result.dead} in the dead-letter queue. See: metering dlq list; metering dlq redrive", style="yellow")
+        say(f"{result.dead} messages are dead letters. See: metering dlq list; metering dlq redrive", style="yellow")
     if result.passed:
         say("Settled; nothing lost, nothing counted twice.", style="green")
 
@@ -207,7 +214,7 @@ def _say_some(title: str, texts: Sequence[str]) -> None:
     for text in texts[:_SHOWN]:
         say(f"  {text}")
     if len(texts) > _SHOWN:
-        say(f"  and {len(texts) - _SHOWN} more: --format json names all of them")
+        say(f"  and {len(texts) - _SHOWN} more; --format json names all of them")
 
 
 def _difference_document(difference: Difference) -> dict[str, Json]:
@@ -246,17 +253,17 @@ def _read_manifests(paths: Sequence[Path]) -> SentBatches:
 
 
 class _Tell:
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._task = progress.add_task("waiting", total=None)
+    def __init__(self, bar: Progress) -> None:
+        self._bar = bar
+        self._task = bar.add_task("waiting", total=None)
 
     def __call__(self, depth: QueueDepth) -> None:
         text = f"waiting: {depth.visible + depth.delayed} in the queue, {depth.in_flight} being worked on"
-        self._progress.update(self._task, description=text)
+        self._bar.update(self._task, description=text)
 
 
 @contextmanager
 def _waiting() -> Iterator[_Tell]:
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with shown(*columns) as progress:
-        yield _Tell(progress)
+    with progress(*columns) as bar:
+        yield _Tell(bar)

@@ -1,4 +1,4 @@
-"""Work done ahead by threads that never keep a process alive, and waits that end when nobody wants the work."""
+"""Work that threads do ahead of time, and waiting that can be stopped. The threads never keep a process alive."""
 
 from __future__ import annotations
 
@@ -16,47 +16,49 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# How soon who waits sees that nobody wants the work any more.
+# Seconds within which a waiting thread notices that the work was stopped.
 _LOOK_S = 0.1
 
 
 class StoppedError(OperationFailedError):
-    """Work that nobody wants any more: it took too long, or was interrupted."""
+    """The work was stopped: it took too long, or was interrupted."""
 
 
 class Stop:
-    """Says to everybody who works on something that nobody wants it any more."""
+    """A signal to all threads that work on something: stop."""
 
     def __init__(self) -> None:
         self._event = Event()
 
     def set(self) -> None:
-        """Say so."""
+        """Stop the work."""
         self._event.set()
 
     def check(self) -> None:
-        """Go on.
+        """Return if the work may continue.
 
         Raises:
-            StoppedError: Nobody wants it.
+            StoppedError: It was stopped.
         """
         if self._event.is_set():
             raise StoppedError("it was stopped")
 
 
 def in_thread(work: Callable[[], T]) -> Future[T]:
-    """Do something in a thread of its own, which does not keep the process alive if it never ends."""
+    """Do work in a thread of its own. If it never ends, it does not keep the process alive."""
     future: Future[T] = Future()
     Thread(target=_finish, args=(future, work), daemon=True, name="metering-work").start()
     return future
 
 
 class Ahead:
-    """Threads that do tasks before their results are asked for. A task that blocks blocks nobody who stops waiting.
+    """Threads that do tasks before their results are asked for. A task that blocks does not hold its caller.
+
+    Mutable: it holds the threads' queue.
 
     Args:
-        threads: At work.
-        stop: Ends the waiting.
+        threads: Number of threads.
+        stop: Signal that ends the waiting.
     """
 
     def __init__(self, threads: int, stop: Stop) -> None:
@@ -76,10 +78,14 @@ class Ahead:
             self._queue.put(None)
 
     def results(self, tasks: Iterable[tuple[int, Callable[[], T]]], most: int) -> Iterator[T]:
-        """Results in the order of the tasks. Each has a cost; so many of them are begun that the costs reach `most`.
+        """Results in the order of the tasks. Tasks are begun until their costs add up to `most`.
+
+        Args:
+            tasks: Each task with its cost.
+            most: Cost of the tasks that may be begun before their results are taken.
 
         Raises:
-            StoppedError: Nobody wants them any more.
+            StoppedError: The work was stopped.
         """
         begun: deque[tuple[int, Future[T]]] = deque()
         cost = 0
@@ -114,5 +120,5 @@ class Ahead:
 def _finish(future: Future[T], work: Callable[[], T]) -> None:
     try:
         future.set_result(work())
-    except BaseException as error:  # noqa: BLE001  # whoever waits for the result gets it
+    except BaseException as error:  # noqa: BLE001  # the caller that waits for the result gets it
         future.set_exception(error)

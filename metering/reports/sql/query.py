@@ -1,4 +1,4 @@
-"""SQL over the exact view: DuckDB reads lake files in place, and staging for what is not published yet.
+"""SQL over the exact view: DuckDB reads lake files in place, and rows that are not published yet from staging.
 
 | view        | a row is                                                                                      |
 |-------------|-----------------------------------------------------------------------------------------------|
@@ -47,14 +47,14 @@ FROM transfers GROUP BY ALL
 """
 
 DEFAULT_TIMEOUT_S = 10 * MINUTE_S
-# How long a query that was stopped may take to end. After that it is left to itself: its threads end with the process.
+# Seconds that a stopped query may take to end. After that its threads are left alone; they end with the process.
 _GRACE_S = 1
-# What is no fault of the statement: the machine has too little of something.
+# Errors that are not the fault of the statement: the machine lacks memory or disk.
 _MACHINE_ERRORS = (duckdb.IOException, duckdb.OutOfMemoryException)
 
 
 class QueryError(OperationFailedError):
-    """DuckDB refused a query; the message is its own."""
+    """DuckDB refused a query; the message is DuckDB's."""
 
 
 class QueryStoppedError(OperationFailedError):
@@ -63,43 +63,43 @@ class QueryStoppedError(OperationFailedError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueryResult:
-    """What a query answered: names, DuckDB types, and values as Python has them (integers of any size)."""
+    """Result of a query: column names, DuckDB types, and rows of Python values (integers of any size)."""
 
     names: tuple[str, ...]
     types: tuple[str, ...]
     rows: list[tuple[object, ...]]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LakeQuery:
-    """Runs queries of analysts.
+    """Runs the queries of analysts.
 
-    Args:
-        view: Says what belongs to each hour.
-        objects: Where the objects are.
-        threads: Of DuckDB; its own choice by default.
+    Attributes:
+        view: The view whose hours are queried.
+        objects: Store of the lake files and staging objects.
+        threads: DuckDB's threads; by default, as many as there are cores.
     """
 
-    def __init__(self, *, view: LakeView, objects: ObjectStore, threads: int | None = None) -> None:
-        self._view = view
-        self._objects = objects
-        self._threads = threads
+    view: LakeView
+    objects: ObjectStore
+    threads: int | None = None
 
     def run(
         self, sql: str, *, from_s: int = 0, to_s: int | None = None, timeout_s: float = DEFAULT_TIMEOUT_S
     ) -> QueryResult:
-        """One statement over the rows of `[from_s, to_s)`, each hour interval-exact.
+        """Run one statement over the rows of `[from_s, to_s)`, each hour interval-exact.
 
-        Whatever blocks, a read or DuckDB, the call ends after `timeout_s`, and at Ctrl-C at once.
+        The call ends after `timeout_s`, or at once by Ctrl-C, even if a read or DuckDB blocks.
 
         Raises:
             QueryError: The statement is wrong.
-            QueryStoppedError: It took longer than `timeout_s`, or the disk or the memory is full.
-            MeteringError: Something could not be read.
+            QueryStoppedError: It took longer than `timeout_s`, or the machine lacks disk or memory.
+            MeteringError: The ledger or an object could not be read.
         """
         try:
             with TemporaryDirectory(prefix="metering-query-", ignore_cleanup_errors=True) as name:
                 run = _Run(
-                    view=self._view, objects=self._objects, threads=self._threads, sql=sql, scratch=Path(name),
+                    view=self.view, objects=self.objects, threads=self.threads, sql=sql, scratch=Path(name),
                     times=TimeSlice(from_s=from_s, to_s=_END_S if to_s is None else to_s),
                 )  # fmt: skip
                 return run.within(timeout_s)
@@ -107,13 +107,13 @@ class LakeQuery:
             raise _too_little(f"{error.strerror or error}") from error
 
 
-# The last hour that has a name: 9999-12-31T23.
+# The last hour that has a label: 9999-12-31T23.
 _END_S = 253_402_297_200
 
 
 @dataclass(slots=True, kw_only=True)
 class _Run:
-    """One statement on its way. The thread that wants its answer only waits, so nothing that blocks can hold it."""
+    """One statement while it runs. Mutable. The calling thread only waits, so a read that blocks cannot hold it."""
 
     view: LakeView
     objects: ObjectStore
@@ -125,7 +125,7 @@ class _Run:
     connection: duckdb.DuckDBPyConnection | None = None
 
     def within(self, timeout_s: float) -> QueryResult:
-        """The answer."""
+        """Wait for the answer for `timeout_s` at most."""
         answer = in_thread(self._answer)
         try:
             return answer.result(timeout=min(timeout_s, TIMEOUT_MAX))
@@ -150,10 +150,10 @@ class _Run:
         state = ScanState(stop=self.stop)
         with self._connected(LakeRows(self.objects, self._parts(), state)) as connection:
             try:
-                # DuckDB's types do not say it: for nothing but spaces and comments there is no cursor.
+                # Contrary to DuckDB's types, a text of only spaces and comments gives no cursor.
                 cursor = cast("duckdb.DuckDBPyConnection | None", connection.execute(self.sql))
                 if cursor is None:
-                    raise QueryError("There is no statement in it.")
+                    raise QueryError("It has no statement.")
                 rows = cast("list[tuple[object, ...]]", cursor.fetchall())
             except duckdb.Error as error:
                 if state.error is not None:
@@ -179,7 +179,7 @@ class _Run:
             connection.execute("SET TimeZone = 'UTC'")
             connection.register("transfers", scannable(rows))
             connection.execute(_USAGE)
-            # SQL comes from people and from scripts: it reads these two views, no files, no network.
+            # SQL comes from people and scripts: it may read these two views, but no files and no network.
             connection.execute("SET enable_external_access = false")
             connection.execute("SET lock_configuration = true")
             self.connection = connection
@@ -208,7 +208,7 @@ class _Run:
         ]
 
     def _fetched(self, source: RowSource) -> Path:
-        """A staging object can go while the query runs, so it is fetched while the hour is read."""
+        """Fetch a staging object while its hour is read, because it may be deleted while the query runs."""
         path = self.scratch / source.key.rpartition("/")[2]
         if not path.exists():
             path.write_bytes(self.objects.get(source.key))
@@ -216,10 +216,10 @@ class _Run:
 
 
 def scannable(rows: object) -> LakeRows:
-    """What DuckDB may scan, and nothing else: what opens files of its own can hang for ever.
+    """Check that DuckDB is given `LakeRows`: a dataset that opens its own files can hang for ever.
 
     Raises:
-        TypeError: It is something else.
+        TypeError: It is another kind of dataset.
     """
     if type(rows) is not LakeRows:
         raise TypeError(f"DuckDB scans LakeRows and nothing else, not {type(rows).__name__}")

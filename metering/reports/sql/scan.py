@@ -1,4 +1,4 @@
-"""What DuckDB scans: rows of lake files and staging objects, decoded by threads of our own.
+"""The dataset that DuckDB scans: rows of lake files and staging objects, decoded by threads of our own.
 
 Arrow's scanner and DuckDB open no file here. A Python file system below them can hang for ever: the scanner holds a
 lock while it waits for the interpreter, and the thread that has the interpreter waits for that lock. So `LakeRows`
@@ -37,11 +37,11 @@ _PLAIN = [field.with_type(pa.string()) if field.name in TEXT_COLUMNS else field 
 QUERY_SCHEMA = pa.schema([*(pa.field(field.name, field.type) for field in _PLAIN), pa.field("hour", _HOUR)])
 
 _READERS = 8
-# As many rows as Arrow's own scanner gives at once: DuckDB's threads share the work batch by batch.
+# Rows in a batch, as in Arrow's own scanner: DuckDB's threads share the work batch by batch.
 _BATCH_ROWS = 131_072
-# Rows that are decoded before DuckDB takes them: four full row groups.
+# Rows that may be decoded before DuckDB takes them: four full row groups.
 _ROWS_AHEAD = 4 * 512 * 1024
-# What a smaller row group counts as, so that not too many are read ahead.
+# A smaller row group counts as this many rows, so that not too many groups are read ahead.
 _LEAST_ROWS = _ROWS_AHEAD // 32
 _FORMAT = ds.ParquetFileFormat()
 
@@ -51,9 +51,10 @@ class Part:
     """Rows of one booked hour in one object.
 
     Attributes:
-        key: Of the object.
-        local: Where a staging object was fetched to; None for a lake file, which is read in place.
-        times: Which rows of the hour are wanted; None for all of them.
+        key: Key of the object.
+        hour_s: The booked hour.
+        local: File that a staging object was fetched to; None for a lake file, which is read in place.
+        times: Times of the rows to read; None for all rows of the hour.
     """
 
     key: str
@@ -64,18 +65,18 @@ class Part:
 
 @dataclass(slots=True, kw_only=True)
 class ScanState:
-    """What one query's scans share.
+    """State that the scans of one query share.
 
     Attributes:
-        stop: Set when nobody wants them any more.
-        error: The first error of any of them: DuckDB only quotes it.
+        stop: Signal that ends the scans.
+        error: The first error of a scan; DuckDB only quotes its text.
     """
 
     stop: Stop
     error: BaseException | None = None
 
     def __enter__(self) -> None:
-        """Notice what goes wrong from here on."""
+        """Begin to watch for an error."""
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         if error is not None and not isinstance(error, GeneratorExit) and self.error is None:
@@ -88,13 +89,13 @@ class LakeRows(ds.Dataset):  # type: ignore[misc]  # pyarrow has no types
     DuckDB calls `scanner` for each scan of a query, with the columns and the filter that it pushes down.
 
     Args:
-        objects: Where lake files are.
-        parts: What to scan, in order.
-        state: The query's.
-        readers: Threads that read and decode.
+        objects: Store of the lake files.
+        parts: Parts to scan, in order.
+        state: State of the query.
+        readers: Number of threads that read and decode.
     """
 
-    # Arrow's own constructor refuses: nothing of its datasets is used.
+    # Arrow's constructor refuses to be called, and is not needed: nothing of its datasets is used.
     def __init__(
         self, objects: ObjectStore, parts: Sequence[Part], state: ScanState, *, readers: int = _READERS
     ) -> None:
@@ -135,7 +136,7 @@ class _Group:
 
 @dataclass(frozen=True, kw_only=True)
 class _Scan:
-    """A scan: some columns, and the rows that a filter leaves."""
+    """One scan: some of the columns, and the rows that pass its filter."""
 
     objects: ObjectStore
     parts: Sequence[Part]
@@ -145,7 +146,7 @@ class _Scan:
     where: pc.Expression | None
 
     def to_reader(self) -> pa.RecordBatchReader:
-        """The rows, read while they are taken; this reader is nobody else's."""
+        """A reader of its own over the rows, which are read while DuckDB takes them."""
         return pa.RecordBatchReader.from_batches(_schema(self.columns), self._batches())
 
     def _batches(self) -> Iterator[pa.RecordBatch]:
@@ -161,7 +162,7 @@ class _Scan:
                 yield from table.to_batches(max_chunksize=_BATCH_ROWS)
 
     def _groups(self, part: Part) -> list[_Group]:
-        """Row groups that may have a row that is wanted."""
+        """Row groups that may have a row for this scan."""
         with self._opened(part) as file:
             metadata = file.metadata
             numbers = list(range(metadata.num_row_groups)) if part.local is None else row_groups_of(file, part.hour_s)
@@ -170,7 +171,7 @@ class _Scan:
         return [_Group(part=part, metadata=metadata, number=number) for number in numbers]
 
     def _table(self, group: _Group, names: list[str]) -> pa.Table:
-        """The rows of a group that are wanted."""
+        """Rows of a group that pass the times and the filter."""
         part = group.part
         physical = [name for name in names if name != "hour"] or ["bytes"]
         if part.times is not None:
@@ -186,14 +187,14 @@ class _Scan:
         return table.select(self.columns)
 
     def _looked_at(self) -> list[str]:
-        """Columns that are given out or filtered by. The filter's text names its own; one too many does no harm."""
+        """Columns of the result and of the filter. The filter's text names its columns; one too many does no harm."""
         words = set() if self.where is None else set(re.findall(r"\w+", str(self.where)))
         return [name for name in QUERY_SCHEMA.names if name in self.columns or name in words]
 
     @contextmanager
     def _opened(self, part: Part, metadata: pq.FileMetaData | None = None) -> Iterator[pq.ParquetFile]:
         try:
-            # Read by the thread that asks and by none of Arrow's own, so that nothing there waits for the interpreter.
+            # The calling thread reads, not a thread of Arrow's, which could wait for the interpreter.
             with (
                 self.objects.open(part.key) if part.local is None else part.local.open("rb") as stream,
                 decoding(part.key),
@@ -210,7 +211,7 @@ def _schema(names: Sequence[str]) -> pa.Schema:
 
 
 def _promising(metadata: pq.FileMetaData, numbers: list[int], hour_s: int, where: pc.Expression) -> list[int]:
-    """Row groups whose statistics leave room for a row that the filter lets through: Arrow judges the footer alone."""
+    """Row groups that may hold a row that passes the filter, judged by Arrow from the footer's statistics."""
     footer = pa.BufferOutputStream()
     metadata.write_metadata_file(footer)
     fragment = _FORMAT.make_fragment(

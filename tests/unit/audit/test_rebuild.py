@@ -13,8 +13,8 @@ from metering.cli.commands import periods
 from metering.hours import hour_of
 from metering.ledger.frozen_months import FrozenMonth
 from metering.ledger.markers import Marker, marker_key
-from metering.reports.source import ReportSource
-from metering.reports.usage_table import UsageQuery, grouped
+from metering.reports.query import UsageQuery
+from metering.reports.source import ReportSource, report_rows
 from metering.stores.bucket import closed_month_key
 from metering.stores.writes import Table
 from metering.units import DAY_S, HOUR_S, MINUTE_S
@@ -111,7 +111,7 @@ def test_usage_items_of_a_closed_month_stay_as_they_are_and_nothing_is_booked_fo
     # No bill is wrong, so a correction would count the same bytes a second time.
     query = UsageQuery(from_s=FIRST_S, to_s=AFTER_S + 30 * DAY_S, group_by=("month",))
     source = ReportSource(items=world.items, objects=world.objects, view=world.jobs.view)
-    rows = grouped(source.usage(query, now_s=AFTER_S + 5 * DAY_S), query)
+    rows = report_rows([source], query, now_s=AFTER_S + 5 * DAY_S)
     assert rows[0].total == closed.total
 
 

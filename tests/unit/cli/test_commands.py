@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 
 from metering.cli import start
 from metering.cli.app import app
+from metering.cli.durations import parse_duration
 from metering.cli.failures import WrongUsageError
-from metering.cli.times import parse_duration, parse_range, parse_time
 from metering.intake.messages import CONTRACT_VERSION, SCHEMA
 from metering.ledger.format_version import FORMAT_VERSION
 
@@ -120,6 +120,19 @@ def test_wrong_usage_exits_with_2_and_prints_no_data(arguments: tuple[str, ...])
     assert result.stdout == ""
 
 
+def test_every_problem_of_a_question_is_said_at_once_by_the_name_of_its_option() -> None:
+    arguments = ("--group-by", "colour,hour", "--account", "1", "--from", "yesterday", "--to", "2026-11-24T13:00:00.5Z")
+    result = CliRunner().invoke(app, ["report", "usage", *arguments, *NOWHERE])
+    assert (result.exit_code, result.stdout) == (2, "")
+    for problem in (
+        "--group-by colour is not one of the columns.",
+        "--account 1 is not an account",
+        "--from yesterday is not a time.",
+        "--to 2026-11-24T13:00:00.5Z has a fraction of a second.",
+    ):
+        assert problem in result.stderr
+
+
 @pytest.mark.parametrize("arguments", [("region", "status"), ("dlq", "list")])
 def test_without_credentials_nothing_is_said_to_be_absent(arguments: tuple[str, ...]) -> None:
     """No endpoint and no key: what nobody could ask must not look like an empty answer."""
@@ -175,20 +188,6 @@ def test_an_installation_without_the_command_lines_packages_is_told_which_extra_
         "Error: the command line needs rich, typer, which this installation lacks.\n"
         "Install the package with its extra: metering[cli]."
     )
-
-
-def test_times_are_rfc_3339_dates_or_months_in_utc() -> None:
-    assert parse_time("2026-11-24T13:00:00Z", "--from") == parse_time("2026-11-24T14:00:00+01:00", "--from")
-    assert parse_time("2026-11", "--from") == parse_time("2026-11-01", "--from")
-    assert parse_time("2026-11-01", "--from") == parse_time("2026-11-01T00:00:00Z", "--from")
-
-
-def test_a_month_or_a_date_alone_means_all_of_it() -> None:
-    day_s = 86_400
-    november = parse_range("2026-11", None, default_s=(0, 0))
-    assert november[1] - november[0] == 30 * day_s
-    day = parse_range("2026-11-24", None, default_s=(0, 0))
-    assert day[1] - day[0] == day_s
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from metering.cli.output import Answer, Cell, Column, Format, chosen_format, rendered
-from metering.cli.safety import printable, spreadsheet_text
+from metering.cli.output import Format, chosen_format, encoded
+from metering.reports.answer import Answer, Cell, Column
+from metering.reports.safe_text import printable, spreadsheet_text
 
 # 140 PB a day for a year: past 2^63 after 66 days.
 YEAR_BYTES = 140 * 10**15 * 365
@@ -33,48 +34,48 @@ ANSWER = Answer(columns=COLUMNS, rows=[ROW], meta={"as_of": "2026-11-24T14:00:00
 
 
 def test_json_carries_byte_totals_as_decimal_strings_and_counts_as_numbers() -> None:
-    assert json.loads(rendered(ANSWER, Format.JSON)) == {
+    assert json.loads(encoded(ANSWER, Format.JSON)) == {
         "as_of": "2026-11-24T14:00:00Z",
         "rows": [{**ROW, "bytes": "51100000000000000000", "cost_usd": "1.5000000000"}],
     }
 
 
 def test_ndjson_is_one_row_a_line() -> None:
-    lines = rendered(ANSWER, Format.NDJSON).decode().splitlines()
+    lines = encoded(ANSWER, Format.NDJSON).decode().splitlines()
     assert [json.loads(line)["bytes"] for line in lines] == ["51100000000000000000"]
 
 
 def test_csv_has_every_digit_of_a_total_past_2_to_the_63() -> None:
-    [row] = csv.DictReader(io.StringIO(rendered(ANSWER, Format.CSV).decode()))
+    [row] = csv.DictReader(io.StringIO(encoded(ANSWER, Format.CSV).decode()))
     assert int(row["bytes"]) == YEAR_BYTES > 2**63
 
 
 def test_parquet_holds_totals_as_decimal128_38_0() -> None:
-    table = pq.read_table(io.BytesIO(rendered(ANSWER, Format.PARQUET)))
+    table = pq.read_table(io.BytesIO(encoded(ANSWER, Format.PARQUET)))
     assert table.schema.field("bytes").type == pa.decimal128(38, 0)
     assert int(table["bytes"][0].as_py()) == YEAR_BYTES
     assert table["hour"][0].as_py().isoformat() == "2026-11-24T13:00:00+00:00"
 
 
 def test_a_table_has_every_digit_and_the_billed_gb_beside_it() -> None:
-    text = rendered(ANSWER, Format.TABLE, width=200).decode()
+    text = encoded(ANSWER, Format.TABLE, width=200).decode()
     assert "51,100,000,000,000,000,000" in text
     assert "47,590,583,562.851" in text
 
 
 def test_a_table_never_cuts_a_total_short_on_a_narrow_terminal() -> None:
-    assert "51,100,000,000,000,000,000" in rendered(ANSWER, Format.TABLE, width=40).decode()
+    assert "51,100,000,000,000,000,000" in encoded(ANSWER, Format.TABLE, width=40).decode()
 
 
 @pytest.mark.parametrize("form", [Format.TABLE, Format.CSV, Format.JSON, Format.NDJSON])
 def test_no_format_of_text_lets_an_escape_sequence_through(form: Format) -> None:
     hostile = Answer(columns=(Column(name="id"),), rows=[{"id": "\x1b[2Jgone\u202e\r\n\x9b31m"}], title="\x1b]0;x\x07")
-    text = rendered(hostile, form).decode()
+    text = encoded(hostile, form).decode()
     assert not set(text) & {"\x1b", "\x07", "\u202e", "\r", "\x9b"}
 
 
 def test_rich_markup_in_data_is_printed_as_it_is() -> None:
-    text = rendered(
+    text = encoded(
         Answer(columns=(Column(name="id"),), rows=[{"id": "[red]x[/red] [link=http://a]b[/link]"}]), Format.TABLE
     )
     assert "[red]x[/red] [link=http://a]b[/link]" in text.decode()
@@ -83,14 +84,14 @@ def test_rich_markup_in_data_is_printed_as_it_is() -> None:
 @pytest.mark.parametrize("formula", ["=1+1", "+1", "-1", "@SUM(A1)", "  =1", "\t=1", "\uff1d1", "|calc", "%0"])
 def test_a_formula_in_csv_starts_with_an_apostrophe_or_an_escape(formula: str) -> None:
     [row] = csv.DictReader(
-        io.StringIO(rendered(Answer(columns=(Column(name="id"),), rows=[{"id": formula}]), Format.CSV).decode())
+        io.StringIO(encoded(Answer(columns=(Column(name="id"),), rows=[{"id": formula}]), Format.CSV).decode())
     )
     assert row["id"][0] in "'\\"
 
 
 def test_a_negative_number_stays_a_number_in_csv() -> None:
     assert (
-        rendered(Answer(columns=(Column(name="bytes", kind="bytes"),), rows=[{"bytes": -5}]), Format.CSV)
+        encoded(Answer(columns=(Column(name="bytes", kind="bytes"),), rows=[{"bytes": -5}]), Format.CSV)
         == b"bytes\n-5\n"
     )
 
@@ -98,7 +99,7 @@ def test_a_negative_number_stays_a_number_in_csv() -> None:
 def test_json_keeps_text_exactly_as_it_is() -> None:
     hostile = '=1+1\x1b[2J"\u202e'
     answer = Answer(columns=(Column(name="id"),), rows=[{"id": hostile}])
-    assert json.loads(rendered(answer, Format.JSON))["rows"][0]["id"] == hostile
+    assert json.loads(encoded(answer, Format.JSON))["rows"][0]["id"] == hostile
 
 
 def test_the_format_is_the_one_asked_for_then_the_suffix_then_table_on_a_terminal_and_json_otherwise() -> None:

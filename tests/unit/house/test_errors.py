@@ -25,6 +25,7 @@ from metering.fleet.steps import PreflightFailedError
 from metering.lake.run_work import RunAlreadyDoneError, RunOutOfTimeError
 from metering.replay.given import InputError
 from metering.replay.sender import SendingFailedError
+from metering.reports.parameters import InvalidParametersError, ParameterProblem
 from metering.reports.sql.ahead import StoppedError
 from metering.reports.sql.query import QueryError, QueryStoppedError
 
@@ -53,6 +54,7 @@ EXAMPLES: list[MeteringError] = [
     RunAlreadyDoneError(),
     RunOutOfTimeError(),
     ScanTooLongError(),
+    InvalidParametersError([ParameterProblem(parameter="from", value="now", problem="is not a time.")]),
     PeriodNotClosableError("2026-11", "too early"),
     ManifestError("line 1 is not JSON"),
     PreflightFailedError("ap-southeast-9", _STATE, [_MISSING]),

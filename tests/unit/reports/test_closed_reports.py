@@ -5,20 +5,24 @@ from __future__ import annotations
 import csv
 import io
 import json
+from typing import TYPE_CHECKING
 
 import pyarrow.parquet as pq
 import pytest
 
-from metering.cli.commands.report import usage_answer, usage_rows
-from metering.cli.output import Format, rendered
+from metering.cli.output import Format, encoded
 from metering.hours import month_bounds_s, rfc3339
-from metering.reports.source import ReportSource
-from metering.reports.usage_table import UsageQuery, UsageRow
+from metering.reports.query import DetailColumn, UsageQuery
+from metering.reports.source import ReportSource, report_rows
+from metering.reports.usage_answer import usage_answer
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import Total
 from tests.support.lake_world import ACCOUNT, World, record
 from tests.support.usage_items import change, usage_of
+
+if TYPE_CHECKING:
+    from metering.reports.usage_rows import UsageRow
 
 OCTOBER, NOVEMBER = month_bounds_s("2026-10")
 DECEMBER = month_bounds_s("2026-11")[1]
@@ -47,11 +51,11 @@ def source(world: World) -> ReportSource:
 
 
 def report(
-    *worlds: World, from_s: int, to_s: int, accounts: frozenset[str], details: tuple[str, ...], **query: object
+    *worlds: World, from_s: int, to_s: int, accounts: frozenset[str], details: tuple[DetailColumn, ...], **query: object
 ) -> list[UsageRow]:
-    asked = UsageQuery(from_s=from_s, to_s=to_s, accounts=accounts, **query)  # type: ignore[arg-type]  # as named
+    asked = UsageQuery(from_s=from_s, to_s=to_s, accounts=accounts, details=details, **query)  # type: ignore[arg-type]  # as named
     now_s = max(world.clock.now_ms() // 1000 for world in worlds)
-    return usage_rows([source(world) for world in worlds], asked, details, now_s=now_s)
+    return report_rows([source(world) for world in worlds], asked, now_s=now_s)
 
 
 def summed_by(rows: list[UsageRow], columns: int = 1) -> dict[tuple[str, ...], Total]:
@@ -65,23 +69,25 @@ def summed_by(rows: list[UsageRow], columns: int = 1) -> dict[tuple[str, ...], T
 @pytest.mark.parametrize("details", DETAILS)
 @pytest.mark.parametrize("accounts", ACCOUNTS)
 class TestEveryPath:
-    def test_the_month(self, accounts: frozenset[str], details: tuple[str, ...]) -> None:
+    def test_the_month(self, accounts: frozenset[str], details: tuple[DetailColumn, ...]) -> None:
         rows = report(
             region(), from_s=OCTOBER, to_s=NOVEMBER, accounts=accounts, details=details, group_by=("account_id",)
         )
         assert summed_by(rows) == {(ACCOUNT,): Total(12, 2), (OTHER,): Total(2**62, 1)}
 
-    def test_some_hours_of_it(self, accounts: frozenset[str], details: tuple[str, ...]) -> None:
+    def test_some_hours_of_it(self, accounts: frozenset[str], details: tuple[DetailColumn, ...]) -> None:
         rows = report(
             region(), from_s=OCTOBER + 1, to_s=NOVEMBER, accounts=accounts, details=details, group_by=("hour",)
         )
         assert summed_by(rows) == {(rfc3339(NOVEMBER - HOUR_S),): Total(7, 1)}
 
-    def test_a_range_over_it_and_the_open_month(self, accounts: frozenset[str], details: tuple[str, ...]) -> None:
+    def test_a_range_over_it_and_the_open_month(
+        self, accounts: frozenset[str], details: tuple[DetailColumn, ...]
+    ) -> None:
         rows = report(region(), from_s=OCTOBER, to_s=DECEMBER, accounts=accounts, details=details, group_by=("month",))
         assert summed_by(rows) == {("2026-10",): Total(12 + 2**62, 3), ("2026-11",): Total(117, 2)}
 
-    def test_with_corrections_marked(self, accounts: frozenset[str], details: tuple[str, ...]) -> None:
+    def test_with_corrections_marked(self, accounts: frozenset[str], details: tuple[DetailColumn, ...]) -> None:
         rows = report(
             region(), from_s=OCTOBER, to_s=NOVEMBER, accounts=accounts, details=details,
             group_by=("month", "corrects"), with_corrections=True,
@@ -92,7 +98,7 @@ class TestEveryPath:
         }
 
     def test_corrections_are_frozen_with_the_month_that_they_are_booked_in(
-        self, accounts: frozenset[str], details: tuple[str, ...]
+        self, accounts: frozenset[str], details: tuple[DetailColumn, ...]
     ) -> None:
         world = region()
         world.clock.advance_s(30 * DAY_S)
@@ -105,7 +111,9 @@ class TestEveryPath:
         )  # fmt: skip
         assert summed_by(rows) == {("",): Total(12 + 2**62, 3), (rfc3339(OCTOBER),): Total(17, 1)}
 
-    def test_all_regions_where_only_one_has_closed_it(self, accounts: frozenset[str], details: tuple[str, ...]) -> None:
+    def test_all_regions_where_only_one_has_closed_it(
+        self, accounts: frozenset[str], details: tuple[DetailColumn, ...]
+    ) -> None:
         elsewhere = World(now_s=NOVEMBER - HOUR_S)
         elsewhere.send([record(30, start_s=OCTOBER)])
         rows = report(
@@ -119,20 +127,20 @@ class TestEveryPath:
 def test_every_format_says_the_same(accounts: frozenset[str]) -> None:
     query = UsageQuery(from_s=OCTOBER, to_s=NOVEMBER, group_by=("month", "corrects"), accounts=accounts,
                        with_corrections=True)  # fmt: skip
-    rows = usage_rows([source(region())], query, (), now_s=NOVEMBER + 4 * DAY_S)
+    rows = report_rows([source(region())], query, now_s=NOVEMBER + 4 * DAY_S)
     answer = usage_answer(query, rows, as_of_s=NOVEMBER, complete_s=NOVEMBER)
     expected = [
         {"month": "2026-10", "corrects": "", "bytes": str(12 + 2**62), "records": "3"},
         {"month": "2026-11", "corrects": rfc3339(OCTOBER), "bytes": "17", "records": "1"},
     ]
     tables = [
-        json.loads(rendered(answer, Format.JSON))["rows"],
-        [json.loads(line) for line in rendered(answer, Format.NDJSON).splitlines()],
-        list(csv.DictReader(io.StringIO(rendered(answer, Format.CSV).decode()))),
-        pq.read_table(io.BytesIO(rendered(answer, Format.PARQUET))).to_pylist(),
+        json.loads(encoded(answer, Format.JSON))["rows"],
+        [json.loads(line) for line in encoded(answer, Format.NDJSON).splitlines()],
+        list(csv.DictReader(io.StringIO(encoded(answer, Format.CSV).decode()))),
+        pq.read_table(io.BytesIO(encoded(answer, Format.PARQUET))).to_pylist(),
     ]
     for table in tables:
         assert [{name: str(value) for name, value in row.items()} for row in table] == expected
-    text = rendered(answer, Format.TABLE).decode()
+    text = encoded(answer, Format.TABLE).decode()
     assert f"{12 + 2**62:,}" in text
     assert rfc3339(OCTOBER) in text

@@ -10,7 +10,7 @@ import pytest
 
 from metering.cli.commands.lake import result_answer
 from metering.cli.commands.storage import storage_answer
-from metering.cli.output import Format, rendered
+from metering.cli.output import Format, encoded
 from metering.lake.parquet.batch_sizes import JsonBatchSizer
 from metering.operations.list_prices import StoragePrices
 from metering.operations.storage import StorageReport, StorageReporter
@@ -54,7 +54,7 @@ def test_usage_names_the_hour_that_a_row_corrects_and_no_other() -> None:
 def test_columns_of_one_name_keep_their_own_values() -> None:
     result = LakeQuery(view=World().jobs.view, objects=World().objects).run("SELECT 5 AS bytes, 17 AS bytes, 1 AS b")
     answer = result_answer(result.names, result.types, result.rows)
-    assert rendered(answer, Format.CSV) == b"bytes,bytes_2,b\n5,17,1\n"
+    assert encoded(answer, Format.CSV) == b"bytes,bytes_2,b\n5,17,1\n"
 
 
 def test_the_hour_is_a_column_and_a_range() -> None:
@@ -142,7 +142,7 @@ def test_the_lake_costs_a_tenth_of_one_json_object_a_batch_or_less() -> None:
 def test_an_empty_region_has_a_report_too() -> None:
     report = storage(World())
     assert (report.sizes.batches, report.ours.usd_month, report.saving(report.json)) == (0, Decimal(0), Decimal(0))
-    assert b"0 records in 0 batches" in rendered(storage_answer(report), Format.TABLE)
+    assert b"0 records in 0 batches" in encoded(storage_answer(report), Format.TABLE)
 
 
 def test_a_table_names_prices_and_both_savings() -> None:
@@ -152,7 +152,7 @@ def test_a_table_names_prices_and_both_savings() -> None:
     world.objects.put("quarantine/2026-11-24/a.ndjson", b"x" * 10, if_absent=True)
     world.compact_all()
     answer = storage_answer(storage(world))
-    text = rendered(answer, Format.TABLE).decode()
+    text = encoded(answer, Format.TABLE).decode()
     for said in (
         "ingest/",
         "quarantine/",
@@ -162,7 +162,7 @@ def test_a_table_names_prices_and_both_savings() -> None:
         "STANDARD 0.023",
     ):
         assert said in text
-    assert set(json.loads(rendered(answer, Format.JSON))["savings"]) == {
+    assert set(json.loads(encoded(answer, Format.JSON))["savings"]) == {
         "json", "gzip", "json_with_requests", "gzip_with_requests"
     }  # fmt: skip
 

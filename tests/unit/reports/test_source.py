@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from metering.reports.source import ReportSource, summed
-from metering.reports.usage_table import UsageQuery, UsageTable, grouped
+from metering.reports.query import UsageQuery
+from metering.reports.source import ReportSource, report_rows
+from metering.reports.usage_rows import grouped
+from metering.reports.usage_table import UsageTable
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import Total
 from tests.support.lake_world import ACCOUNT, NOW_S, World, record
@@ -23,7 +25,7 @@ def test_a_report_over_all_accounts_reads_the_lake_and_agrees_with_the_usage_tab
     world.compact_all()
     world.send([record(13), record(2**62, account=OTHER)])
     query = UsageQuery(from_s=NOW_S - 40 * DAY_S, to_s=NOW_S + DAY_S, group_by=("account_id", "hour"))
-    rows = grouped(source(world).usage(query, now_s=NOW_S), query)
+    rows = report_rows([source(world)], query, now_s=NOW_S)
     assert rows == grouped(UsageTable(items=world.items).usage(query, now_s=NOW_S), query)
     assert sum(row.total.bytes for row in rows) == 5 + 7 + 11 + 13 + 2**62
 
@@ -34,9 +36,10 @@ def test_resources_are_told_apart_and_other_accounts_left_out() -> None:
     world.compact_all()
     world.send([record(11, resource="i-1")])
     query = UsageQuery(
-        from_s=NOW_S - DAY_S, to_s=NOW_S + DAY_S, group_by=("account_id",), accounts=frozenset([ACCOUNT])
-    )
-    rows = summed(source(world).detailed(query, ("resource_id",), now_s=NOW_S))
+        from_s=NOW_S - DAY_S, to_s=NOW_S + DAY_S, group_by=("account_id",), details=("resource_id",),
+        accounts=frozenset([ACCOUNT]),
+    )  # fmt: skip
+    rows = report_rows([source(world)], query, now_s=NOW_S)
     assert [(row.values, row.total) for row in rows] == [
         ((ACCOUNT, "i-1"), Total(16, 2)),
         ((ACCOUNT, "i-2"), Total(7, 1)),
@@ -52,12 +55,12 @@ def test_a_closed_month_answers_with_its_frozen_figures_and_corrections_only_whe
     now_s = AFTER_S + 4 * DAY_S
     for accounts in (frozenset[str](), frozenset([ACCOUNT])):
         query = UsageQuery(from_s=FIRST_S, to_s=AFTER_S, group_by=("month",), accounts=accounts)
-        [row] = grouped(source(world).usage(query, now_s=now_s), query)
+        [row] = report_rows([source(world)], query, now_s=now_s)
         assert row.total == closed.total
         query = UsageQuery(
             from_s=FIRST_S, to_s=AFTER_S, group_by=("corrects",), accounts=accounts, with_corrections=True
         )
-        rows = grouped(source(world).usage(query, now_s=now_s + HOUR_S), query)
+        rows = report_rows([source(world)], query, now_s=now_s + HOUR_S)
         assert [(row.values, row.total) for row in rows] == [
             (("",), closed.total),
             (("2026-10-01T00:00:00Z",), Total(17, 1)),

@@ -13,12 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metering.adapters.memory.items import MemoryItemStore
-from metering.cli.commands.report import usage_answer
-from metering.cli.output import Format, rendered
+from metering.cli.output import Format, encoded
 from metering.hours import month_bounds_s, parse_hour
 from metering.ledger.notes.canary_batches import CANARY_ACCOUNT_ID
 from metering.ledger.usage_items import UsageEntry
-from metering.reports.usage_table import UsageQuery, UsageRow, UsageTable, grouped, months_between
+from metering.reports.query import GROUP_COLUMNS, UsageQuery, months_between
+from metering.reports.usage_answer import usage_answer
+from metering.reports.usage_rows import UsageRow, grouped
+from metering.reports.usage_table import UsageTable
 from metering.units import DAY_S
 from metering.usage.totals import ZERO, Total, UsageKey
 from tests.support.usage_items import change
@@ -26,7 +28,7 @@ from tests.support.usage_items import change
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from metering.reports.usage_table import GroupColumn
+    from metering.reports.query import GroupColumn
 
 HOUR_S = parse_hour("2026-11-24T13")
 ACCOUNT, OTHER = "111111111111", "222222222222"
@@ -115,6 +117,23 @@ def test_rows_are_sorted_by_the_grouped_columns() -> None:
     assert [row.values for row in rows(items, query)] == [("a", ACCOUNT), ("a", OTHER), ("b", ACCOUNT), ("b", OTHER)]
 
 
+def test_every_column_that_can_be_asked_for_has_a_value() -> None:
+    corrected_s = month_bounds_s("2026-10")[0]
+    items = store({key()._replace(corrects_s=corrected_s): Total(1, 1)})
+    [row] = rows(items, UsageQuery(from_s=0, to_s=HOUR_S * 2, group_by=GROUP_COLUMNS))
+    assert dict(zip(GROUP_COLUMNS, row.values, strict=True)) == {
+        "account_id": ACCOUNT,
+        "usage_type": "DataTransfer-Out-Bytes",
+        "service": "AmazonEC2",
+        "from": "us-east-1/use1-az1",
+        "to": "internet",
+        "month": "2026-11",
+        "day": "2026-11-24",
+        "hour": "2026-11-24T13:00:00Z",
+        "corrects": "2026-10-01T00:00:00Z",
+    }
+
+
 def test_filters_keep_what_they_name() -> None:
     items = store({key(): Total(1, 1), key(usage_type="x"): Total(2, 1)})
     query = UsageQuery(from_s=0, to_s=HOUR_S * 2, group_by=(), usage_types=frozenset(["x"]))
@@ -152,12 +171,12 @@ def test_a_year_of_140_pb_a_day_is_exact_in_every_format() -> None:
     assert total > 2**63
     query = UsageQuery(from_s=first_s, to_s=first_s + 366 * 86_400, accounts=frozenset([ACCOUNT]))
     answer = usage_answer(query, rows(items, query), as_of_s=HOUR_S, complete_s=HOUR_S)
-    assert f"{total:,}" in rendered(answer, Format.TABLE).decode()
-    assert json.loads(rendered(answer, Format.JSON))["rows"][0]["bytes"] == str(total)
-    assert json.loads(rendered(answer, Format.NDJSON))["bytes"] == str(total)
-    [line] = csv.DictReader(io.StringIO(rendered(answer, Format.CSV).decode()))
+    assert f"{total:,}" in encoded(answer, Format.TABLE).decode()
+    assert json.loads(encoded(answer, Format.JSON))["rows"][0]["bytes"] == str(total)
+    assert json.loads(encoded(answer, Format.NDJSON))["bytes"] == str(total)
+    [line] = csv.DictReader(io.StringIO(encoded(answer, Format.CSV).decode()))
     assert line["bytes"] == str(total)
-    table = pq.read_table(io.BytesIO(rendered(answer, Format.PARQUET)))
+    table = pq.read_table(io.BytesIO(encoded(answer, Format.PARQUET)))
     assert table.schema.field("bytes").type == pa.decimal128(38, 0)
     assert int(table["bytes"][0].as_py()) == total
 
@@ -166,7 +185,7 @@ def test_json_has_the_contracts_shape_and_only_grouped_columns() -> None:
     items = store({key(): Total(41_943_040, 1)})
     query = UsageQuery(from_s=HOUR_S, to_s=HOUR_S + 3_600, group_by=("account_id", "usage_type", "hour"))
     answer = usage_answer(query, rows(items, query), as_of_s=HOUR_S + 10, complete_s=HOUR_S)
-    document = json.loads(rendered(answer, Format.JSON))
+    document = json.loads(encoded(answer, Format.JSON))
     assert set(document) == {"query", "as_of", "complete_through", "rows"}
     assert document["as_of"] == "2026-11-24T13:00:10Z"
     assert document["rows"] == [

@@ -9,21 +9,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metering.cli.commands.report import usage_query, usage_rows
-from metering.cli.failures import WrongUsageError
-from metering.cli.times import parse_range, parse_time
-from metering.hours import rfc3339
-from metering.reports.source import ReportSource
+from metering.hours import parse_hour, rfc3339
+from metering.reports.parameters import InvalidParametersError
+from metering.reports.query import UsageParameters
+from metering.reports.source import ReportSource, report_rows
+from metering.reports.time_range import time_range
 from metering.units import DAY_S, HOUR_S
 from tests.support.lake_world import ACCOUNT, HOUR, NOW_S, World, record
 
 if TYPE_CHECKING:
-    from metering.reports.usage_table import UsageQuery
+    from metering.reports.query import UsageQuery
 
 
 def query(start: str | None, end: str | None = None, **more: object) -> UsageQuery:
-    options: dict[str, object] = {"accounts": [ACCOUNT], "services": None, "usage_types": None, "group_by": None}
-    return usage_query(NOW_S, start=start, end=end, **{**options, **more})  # type: ignore[arg-type]  # its options
+    options: dict[str, object] = {"accounts": [ACCOUNT], **more}
+    return UsageParameters(start=start, end=end, **options).query(now_s=NOW_S)  # type: ignore[arg-type]  # as named
 
 
 @pytest.fixture(scope="module")
@@ -37,44 +37,44 @@ def world() -> World:
     return world
 
 
-def total(world: World, asked: UsageQuery, details: tuple[str, ...] = ()) -> int:
+def total(world: World, asked: UsageQuery) -> int:
     source = ReportSource(items=world.items, objects=world.objects, view=world.jobs.view)
-    return sum(row.total.bytes for row in usage_rows([source], asked, details, now_s=NOW_S))
+    return sum(row.total.bytes for row in report_rows([source], asked, now_s=NOW_S))
 
 
-@pytest.mark.parametrize("bound", ["--from", "--to"])
-@pytest.mark.parametrize("more", [{}, {"details": ("resource_id",), "with_corrections": True}])
+@pytest.mark.parametrize("bound", ["from", "to"])
+@pytest.mark.parametrize("more", [{}, {"detail": "resource_id", "with_corrections": True}])
 def test_a_range_off_the_hour_is_refused_with_the_bound_and_the_nearest_hours(
     bound: str, more: dict[str, object]
 ) -> None:
     off, on = rfc3339(HOUR - HOUR_S + 1_740), rfc3339(HOUR - 5 * HOUR_S)
-    start, end = (off, None) if bound == "--from" else (on, off)
-    with pytest.raises(WrongUsageError) as error:
+    start, end = (off, None) if bound == "from" else (on, off)
+    with pytest.raises(InvalidParametersError) as error:
         query(start, end, **more)
-    assert str(error.value).startswith(f"{bound} {off} is not on the hour")
-    assert rfc3339(HOUR - HOUR_S) in str(error.value)
-    assert rfc3339(HOUR) in str(error.value)
+    [problem] = error.value.problems
+    assert (problem.parameter, problem.value) == (bound, off)
+    assert problem.problem.startswith("is not on the hour")
+    assert rfc3339(HOUR - HOUR_S) in problem.problem
+    assert rfc3339(HOUR) in problem.problem
 
 
 def test_without_times_it_is_this_month_up_to_the_end_of_this_hour(world: World) -> None:
     asked = query(None)
-    assert (asked.from_s, asked.to_s) == (parse_time("2026-11", "--from"), HOUR + HOUR_S)
-    assert total(world, asked) == total(world, asked, ("resource_id",)) == 31
+    assert (asked.from_s, asked.to_s) == (parse_hour("2026-11-01T00"), HOUR + HOUR_S)
+    assert total(world, asked) == total(world, query(None, detail="resource_id")) == 31
 
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.integers(HOUR - 2 * HOUR_S, NOW_S), min_size=1, max_size=3, unique=True))
 def test_details_of_ranges_that_meet_at_any_second_hold_each_row_once(world: World, cuts: list[int]) -> None:
     ends = [HOUR - DAY_S, *sorted(cuts), HOUR + HOUR_S]
-    parts = [
-        total(world, query(rfc3339(a), rfc3339(b), details=("batch_id",)), ("batch_id",)) for a, b in pairwise(ends)
-    ]
+    parts = [total(world, query(rfc3339(a), rfc3339(b), detail="batch_id")) for a, b in pairwise(ends)]
     assert sum(parts) == 31
 
 
 def test_details_take_rows_by_their_start(world: World) -> None:
-    asked = query(rfc3339(HOUR - HOUR_S + 600), rfc3339(HOUR - HOUR_S + 1_800), details=("batch_id",))
-    assert total(world, asked, ("batch_id",)) == 6
+    asked = query(rfc3339(HOUR - HOUR_S + 600), rfc3339(HOUR - HOUR_S + 1_800), detail="batch_id")
+    assert total(world, asked) == 6
 
 
 @pytest.mark.parametrize("start", [
@@ -83,7 +83,7 @@ def test_details_take_rows_by_their_start(world: World) -> None:
     "2100-01-01", "now",
 ])  # fmt: skip
 def test_times_that_would_quietly_give_nothing_are_refused(start: str) -> None:
-    with pytest.raises(WrongUsageError) as error:
+    with pytest.raises(InvalidParametersError) as error:
         query(start)
     assert start in str(error.value)
 
@@ -92,17 +92,47 @@ def test_times_that_would_quietly_give_nothing_are_refused(start: str) -> None:
     ("start", "end"), [("2026-11-02", "2026-11-01"), ("2026-11-02", "2026-11-02"), (None, "2026-10")]
 )
 def test_a_range_that_is_empty_is_refused(start: str | None, end: str) -> None:
-    with pytest.raises(WrongUsageError, match="empty"):
+    with pytest.raises(InvalidParametersError, match="empty"):
         query(start, end)
 
 
 def test_an_account_that_can_be_none_is_refused() -> None:
-    with pytest.raises(WrongUsageError, match="12 digits"):
+    with pytest.raises(InvalidParametersError, match="12 digits"):
         query(None, accounts=["12345"])
 
 
 def test_other_ranges_are_cut_at_any_second() -> None:
-    assert parse_range("2026-11-24T13:29:59Z", None, default_s=(0, NOW_S), now_s=NOW_S) == (NOW_S - 1, NOW_S)
+    assert time_range("2026-11-24T13:29:59Z", None, default_s=(0, NOW_S), now_s=NOW_S) == (NOW_S - 1, NOW_S)
+
+
+def start_of(text: str) -> int:
+    return time_range(text, "2026-12", default_s=(0, 0), now_s=NOW_S)[0]
+
+
+def test_times_are_rfc_3339_dates_or_months_in_utc() -> None:
+    assert start_of("2026-11-24T13:00:00Z") == start_of("2026-11-24T14:00:00+01:00") == HOUR
+    assert start_of("2026-11") == start_of("2026-11-01") == start_of("2026-11-01T00:00:00Z")
+
+
+def test_a_month_or_a_date_alone_means_all_of_it() -> None:
+    november = time_range("2026-11", None, default_s=(0, 0), now_s=NOW_S)
+    assert november[1] - november[0] == 30 * DAY_S
+    day = time_range("2026-11-24", None, default_s=(0, 0), now_s=NOW_S)
+    assert day[1] - day[0] == DAY_S
+
+
+def test_every_problem_of_a_question_is_found_at_once() -> None:
+    with pytest.raises(InvalidParametersError) as error:
+        query("2026-13", "soon", group_by="colour,usage_type", detail="weight", accounts=["1", f"2,{ACCOUNT}"])
+    assert [(each.parameter, each.value) for each in error.value.problems] == [
+        ("group_by", "colour"), ("detail", "weight"), ("account", "1"), ("account", "2"), ("from", "2026-13"),
+        ("to", "soon"),
+    ]  # fmt: skip
+
+
+def test_a_list_of_columns_that_names_none_is_refused() -> None:
+    with pytest.raises(InvalidParametersError, match="names no column"):
+        query(None, group_by=" , ")
 
 
 def test_a_range_of_two_centuries_asks_for_no_more_months_than_there_are(world: World) -> None:

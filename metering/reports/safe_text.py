@@ -1,4 +1,4 @@
-"""Text from outside, made harmless before a terminal or a spreadsheet sees it.
+"""Text from outside, made harmless for terminals and spreadsheets.
 
 Account ids, resource ids and refused records are written by others: they can hold escape sequences that steer a
 terminal, direction marks that reorder a line, and leading characters that a spreadsheet runs as a formula.
@@ -11,20 +11,20 @@ import unicodedata
 # unassigned, line and paragraph separators.
 _UNSAFE_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
-# What Excel, LibreOffice and Google Sheets take for the start of a formula (OWASP, CSV injection), full-width forms
-# included.
+# Characters that Excel, LibreOffice and Google Sheets take for the start of a formula (OWASP, CSV injection), with
+# their full-width forms.
 _FORMULA_START = re.compile("^\\s*[=+\\-@|%\uff1d\uff0b\uff0d\uff20]")
 
 
 def printable(text: str) -> str:
-    r"""`text` with everything that is no visible character or plain space written as its escape (`\x1b`, `\u202e`)."""
+    r"""Escape every character of `text` that is neither visible nor a plain space (`\x1b`, `\u202e`)."""
     if text.isascii() and text.isprintable():
         return text
     return "".join(_shown(character) for character in text)
 
 
 def spreadsheet_text(text: str) -> str:
-    """`printable` text that no spreadsheet runs: one that looks like a formula gets a leading apostrophe."""
+    """Escape `text` as `printable` does, and put an apostrophe before a text that looks like a formula."""
     shown = printable(text)
     return f"'{shown}" if _FORMULA_START.match(shown) else shown
 
