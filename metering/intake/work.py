@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from metering.errors import BatchRefusedError, OutOfTimeError
-from metering.intake.messages import MAX_RECORDS
 from metering.intake.reasons import Reason, problem
 from metering.units import KIB, MIB
 
 if TYPE_CHECKING:
     from metering.intake.ports import Allowance
 
+# Most records of a batch (docs/contract.md).
+MAX_RECORDS = 50_000
 # A stored byte that unpacks to nothing is work, too. Twice the unpacked bytes may be stored, and this many more.
 _IDLE_BYTES = 4 * MIB
 # Bytes for the patient parser between two looks at the clock. It takes 0.1 s for a megabyte.
