@@ -21,6 +21,7 @@ from metering.cli.commands.report import freshness, report_source, usage_answer,
 from metering.cli.connecting import connect
 from metering.commit.write_ahead import usage_deltas
 from metering.hours import month_bounds_s
+from metering.ledger.usage_items import usage_partition
 from metering.units import HOUR_S
 from metering.usage.totals import Total, UsageKey
 
@@ -98,7 +99,7 @@ def plain(client: DynamoDBClient, table: str) -> Counter[str]:
         TableName=table,
         ConsistentRead=True,
         KeyConditionExpression="pk = :pk",
-        ExpressionAttributeValues={":pk": {"S": f"A#{_ACCOUNT}#{_MONTH}"}},
+        ExpressionAttributeValues={":pk": {"S": usage_partition(_ACCOUNT, _MONTH)}},
     )
     for page in pages:
         for item in page["Items"]:

@@ -16,10 +16,10 @@ from metering.errors import ConditionFailedError, TransactionCanceledError
 from metering.hours import month_of
 from metering.lake.rows import RowQuery
 from metering.ledger.frozen_months import frozen_month
-from metering.ledger.markers import Marker
+from metering.ledger.markers import ABSENT_OR_REJECTED, Marker
 from metering.ledger.usage_items import usage_add, usage_key, usage_names
 from metering.ledger.waiting_commits import waiting_commits
-from metering.stores.writes import MAX_TRANSACTION_ACTIONS, Absent, AnyOf, Equals, Put, Table, Update
+from metering.stores.writes import DYNAMODB_LIMITS, Absent, Equals, Put, Table, Update
 from metering.units import DAY_S
 
 if TYPE_CHECKING:
@@ -104,6 +104,7 @@ class Rebuilder:
         marker_life_s: How long a rebuilt marker lives. Batches of older hours get none: theirs has expired.
         rounds: How often a doubtful hour is measured again at most.
         batches_at_once: About how many batches are in memory at once while markers are rebuilt.
+        transaction_actions: Most usage items that are repaired in one transaction.
     """
 
     items: ItemStore
@@ -115,6 +116,7 @@ class Rebuilder:
     marker_life_s: int
     rounds: int = 8
     batches_at_once: int = 1_000_000
+    transaction_actions: int = DYNAMODB_LIMITS.transaction
 
     def usage(
         self, *, from_s: int = 0, to_s: int | None = None, tell: Callable[[RebuildStep], None] = lambda _step: None
@@ -224,7 +226,7 @@ class Rebuilder:
             for difference in look.check.differences
             if difference.between == "usage/rows" and difference.key is not None
         ]
-        return sum(self._apply(block) for block in _blocks(updates, MAX_TRANSACTION_ACTIONS))
+        return sum(self._apply(block) for block in _blocks(updates, self.transaction_actions))
 
     def _apply(self, updates: list[Update]) -> int:
         try:
@@ -265,7 +267,7 @@ class Rebuilder:
         put = Put(
             table=Table.LEDGER,
             item=marker.to_item(),
-            condition=AnyOf((Absent(), Equals(attribute="verdict", value="rejected"))),
+            condition=ABSENT_OR_REJECTED,
         )
         try:
             self.retrier.call(lambda: self.items.put(put))

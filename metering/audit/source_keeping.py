@@ -22,6 +22,7 @@ from metering.ledger.notes.sources import (
     RulingKind,
     SourceFigures,
     SourceState,
+    source_id_of,
 )
 from metering.stores.fields import Fields
 from metering.stores.writes import Put, Table
@@ -190,7 +191,7 @@ class SourceKeeper:
         stored: set[str] = set()
         # Also those that nothing new came from: their gaps get old enough to be told of.
         for item in self.items.query(Table.LEDGER, SOURCE_PK):
-            source_id = str(item["sk"])
+            source_id = source_id_of(item)
             stored.add(source_id)
             found = None if sightings is None else sightings.get(source_id, SourceSightings())
             self._keep(source_id, item, found, rulings.get(source_id, []), tally, scanned_ms)

@@ -20,6 +20,7 @@ from metering.errors import UnavailableError
 from metering.intake.admission import Admission
 from metering.intake.batches import DecodedBatch, RefusedBatch
 from metering.stores.retrying import Retrier
+from metering.stores.writes import DYNAMODB_LIMITS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from metering.stores.items import ItemStore
     from metering.stores.objects import ObjectStore
     from metering.stores.telemetry import Alerts, Metrics
+    from metering.stores.writes import ActionLimits
 
 _LOG = logging.getLogger(__name__)
 
@@ -54,7 +56,10 @@ class InvocationResult:
 
 
 class Aggregator:
-    """Meters deliveries: group commit, in the order of steps that docs/protocol.md lays down for the worker."""
+    """Meters deliveries: group commit, in the order of steps that docs/protocol.md lays down for the worker.
+
+    A plain class: its committer learns from one invocation for the next.
+    """
 
     def __init__(
         self,
@@ -67,7 +72,8 @@ class Aggregator:
         entropy: Entropy,
         metrics: Metrics,
         settings: Settings,
-        alerts: Alerts | None = None,
+        alerts: Alerts,
+        limits: ActionLimits = DYNAMODB_LIMITS,
     ) -> None:
         retrier = Retrier(clock=clock, entropy=entropy, attempts=settings.attempts)
         self._reader = reader
@@ -76,7 +82,7 @@ class Aggregator:
         self._settings = settings
         self._held = HeldNotes(items=items, clock=clock, metrics=metrics)
         self._admission = Admission.of(settings)
-        self._refuser = VerdictWriter(
+        self._verdict_writer = VerdictWriter(
             items=items,
             objects=objects,
             clock=clock,
@@ -92,9 +98,10 @@ class Aggregator:
             entropy=entropy,
             metrics=metrics,
             retrier=retrier,
-            finisher=Finisher(items=items, objects=objects, retrier=retrier),
+            finisher=Finisher(items=items, objects=objects, retrier=retrier, chunk_actions=limits.chunk),
             originals=Originals(items=items, retrier=retrier),
             settings=settings,
+            limits=limits,
         )
 
     def handle(self, deliveries: Sequence[Delivery], deadline: Deadline) -> InvocationResult:
@@ -107,7 +114,7 @@ class Aggregator:
         invocation = Invocation(
             deadline=deadline,
             shares=shares,
-            refuser=self._refuser,
+            verdict_writer=self._verdict_writer,
             tally=Tally(self._metrics, deliveries),
         )
         self._held.note(deliveries, until=shares.of_notes())
@@ -116,8 +123,7 @@ class Aggregator:
         for delivery in _alone(deliveries):
             for window in self._windows([delivery], invocation):
                 self._settle(window, invocation)
-        if self._alerts is not None:
-            self._refuser.send_alert(self._alerts)
+        self._verdict_writer.send_alert(self._alerts, invocation.tally.foreign_conflicts)
         return InvocationResult(
             retry=invocation.tally.close(),
             counts=dict(invocation.tally.counts),

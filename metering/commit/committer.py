@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING
 
 from metering import metric_names
@@ -30,12 +31,14 @@ if TYPE_CHECKING:
     from metering.commit.tally import Tally
     from metering.commit.verdict_writer import VerdictWriter
     from metering.lake.ports import RowCodec
+    from metering.ledger.markers import Marker
     from metering.settings import Settings
     from metering.stores.clock import Clock, Deadline, Entropy
     from metering.stores.items import ItemStore
     from metering.stores.objects import ObjectStore
     from metering.stores.retrying import Retrier
     from metering.stores.telemetry import Metrics
+    from metering.stores.writes import ActionLimits
 
 Groups = list[list["Candidate"]]
 
@@ -53,21 +56,29 @@ class Invocation:
 
     deadline: Deadline
     shares: Shares
-    refuser: VerdictWriter
+    verdict_writer: VerdictWriter
     tally: Tally
 
     def reject(self, content: Content, batch: RefusedBatch) -> None:
         """Refuse a content. If the ledger contradicts itself about its id, it goes back, and that alone."""
         try:
-            verdict = self.refuser.reject(content, batch)
+            verdict = self.verdict_writer.reject(content, batch, self.tally)
         except LedgerCorruptError as error:
             self.tally.corrupt(error)
             verdict = Verdict.PUT_BACK
         self.tally.settle(content, verdict)
 
+    def settle_against(self, content: Content, marker: Marker) -> None:
+        """Give a content its verdict by the marker that its id has already."""
+        self.tally.settle(content, self.verdict_writer.against(content, marker, self.tally))
+
 
 class Committer:
-    """Commits batches that have no verdict yet, each as often and as small as the replies ask for."""
+    """Commits batches that have no verdict yet, each as often and as small as the replies ask for.
+
+    A plain class, because it learns from one invocation for the next: which months are closed, whether looking ahead
+    pays, and that the ledger knows the number of shards.
+    """
 
     def __init__(
         self,
@@ -82,6 +93,7 @@ class Committer:
         finisher: Finisher,
         originals: Originals,
         settings: Settings,
+        limits: ActionLimits,
     ) -> None:
         self._items = items
         self._objects = objects
@@ -93,7 +105,13 @@ class Committer:
         self._finisher = finisher
         self._originals = originals
         self._settings = settings
-        self._budget = Budget(records=settings.commit_records, bytes=settings.commit_bytes, keys=settings.commit_keys)
+        self._limits = limits
+        self._budget = Budget(
+            records=settings.commit_records,
+            bytes=settings.commit_bytes,
+            keys=settings.commit_keys,
+            actions=limits.transaction,
+        )
         self._lookahead = VerdictLookahead(items)
         self._shards = ShardRecord(items=items, retrier=retrier, shards=settings.shards)
         # A month never opens again, so what was seen once stays true.
@@ -122,8 +140,7 @@ class Committer:
             if marker is None:
                 undecided.append(candidate)
             else:
-                verdict = invocation.refuser.against(candidate.content, marker)
-                invocation.tally.settle(candidate.content, verdict)
+                invocation.settle_against(candidate.content, marker)
         return undecided
 
     def _founded(self, candidates: list[Candidate], invocation: Invocation) -> list[Candidate]:
@@ -150,7 +167,7 @@ class Committer:
         """One commit under a new id; returns what has to be planned and attempted anew."""
         if invocation.deadline.remaining_ms() < self._settings.reserve_ms:
             return _put_back(plan, invocation)
-        body = build_commit(plan, self._entropy.token(), settings=self._settings)
+        body = build_commit(plan, self._entropy.token(), settings=self._settings, limits=self._limits)
         try:
             # Before anything can be in one of them.
             self._shards.ensure()
@@ -193,26 +210,31 @@ class Committer:
 
     def _send(self, body: CommitBody, deadline: Deadline) -> _Reply | TransactionCanceledError:
         """Send the transaction, the same one again while its outcome is open."""
-        failures = 0
-        while True:
-            try:
-                self._items.transact(body.actions)
-            except UnavailableError:
-                pass
-            except ItemTooLargeError:
-                # Nothing of it is there; half of it may fit, and one batch that does not fit takes no other with it.
-                break
-            except TransactionCanceledError as error:
-                if error.condition_failed:
-                    return error
-            else:
-                return _Reply.LANDED
-            failures += 1
-            if failures >= self._retrier.attempts or deadline.remaining_ms() < self._settings.reserve_ms // 2:
-                return _Reply.UNKNOWN
-            self._metrics.count(metric_names.TRANSACTIONS_REPEATED)
-            self._retrier.pause(failures)
-        return _Reply.UNKNOWN
+        try:
+            self._retrier.call(partial(self._transact, body), go_on=partial(self._repeat, deadline))
+        except TransactionCanceledError as error:
+            return error
+        except UnavailableError:
+            return _Reply.UNKNOWN
+        except ItemTooLargeError:
+            # Nothing of it is there. Half of it may fit, and one batch that does not fit takes no other with it.
+            return _Reply.UNKNOWN
+        return _Reply.LANDED
+
+    def _transact(self, body: CommitBody) -> None:
+        try:
+            self._items.transact(body.actions)
+        except TransactionCanceledError as error:
+            if error.condition_failed:
+                raise
+            raise UnavailableError("ItemStore.transact", "another transaction was in its way") from error
+
+    def _repeat(self, deadline: Deadline) -> bool:
+        """Whether there is time to send the transaction again; if so, the repeat is counted."""
+        if deadline.remaining_ms() < self._settings.reserve_ms // 2:
+            return False
+        self._metrics.count(metric_names.TRANSACTIONS_REPEATED)
+        return True
 
     def _smaller(self, plan: CommitPlan[BookedBatch], invocation: Invocation) -> Groups:
         """Bisect. The old attempt may land even so: then the markers say that its batches are duplicates."""
@@ -257,8 +279,7 @@ class Committer:
             elif place in refusal.retried:
                 invocation.tally.settle(candidate.content, Verdict.DUPLICATE)
             elif place in refusal.markers:
-                verdict = invocation.refuser.against(candidate.content, refusal.markers[place])
-                invocation.tally.settle(candidate.content, verdict)
+                invocation.settle_against(candidate.content, refusal.markers[place])
             else:
                 rest.append(candidate)
         return rest

@@ -51,12 +51,12 @@ class Candidate:
     original: Original | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Originals:
     """Reads the markers that retries name."""
 
-    def __init__(self, *, items: ItemStore, retrier: Retrier) -> None:
-        self._items = items
-        self._retrier = retrier
+    items: ItemStore
+    retrier: Retrier
 
     def judge(self, candidates: Sequence[Candidate]) -> list[Candidate | RefusedBatch | Verdict | LedgerCorruptError]:
         """For each, in order: itself with its original, or why it is not to be committed.
@@ -69,7 +69,7 @@ class Originals:
         if not keys:
             return list(candidates)
         try:
-            items = self._retrier.call(lambda: self._items.get_many(Table.LEDGER, list(dict.fromkeys(keys))))
+            items = self.retrier.call(lambda: self.items.get_many(Table.LEDGER, list(dict.fromkeys(keys))))
         except UnavailableError:
             return [Verdict.PUT_BACK if each.batch.retry_of else each for each in candidates]
         return [_judge(each, items) if each.batch.retry_of else each for each in candidates]

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from metering.commit.deduplication import Content
     from metering.errors import LedgerCorruptError
+    from metering.ledger.conflicts import Conflict
     from metering.stores.deliveries import Delivery
     from metering.stores.telemetry import Metrics
 
@@ -35,10 +36,15 @@ class Tally:
 
     It waits for the reading of each delivery, then for a verdict of each batch in it. What nobody mentions goes back:
     only a durable verdict lets a message be deleted, and leaving one out never does.
+
+    Attributes:
+        counts: Number of copies with each verdict.
+        foreign_conflicts: New conflicts between contents of different senders.
     """
 
     def __init__(self, metrics: Metrics, deliveries: Sequence[Delivery]) -> None:
         self.counts: Counter[Verdict] = Counter()
+        self.foreign_conflicts: list[Conflict] = []
         self._metrics = metrics
         self._corrupt: dict[str, None] = {}
         self._deliveries = tuple(deliveries)

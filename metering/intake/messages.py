@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 SCHEMA = "metering.batch/1"
 MAX_BODY_BYTES = MIB
+# Most records of a batch (docs/contract.md).
+MAX_RECORDS = 50_000
 
 Format = Literal["ndjson", "parquet"]
 Compression = Literal["none", "gzip", "zstd"]

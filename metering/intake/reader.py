@@ -22,7 +22,7 @@ from metering.intake.formats.compression import unpacked
 from metering.intake.formats.inline import read_inline
 from metering.intake.formats.ndjson import JsonIntake, read_ndjson
 from metering.intake.formats.parquet import read_parquet, spooled
-from metering.intake.messages import MAX_BODY_BYTES, InlineRecords
+from metering.intake.messages import MAX_BODY_BYTES, MAX_RECORDS, InlineRecords
 from metering.intake.reasons import Reason, problem
 from metering.intake.work import CONTRACT_WORK, Work, WorkLimits, refusal
 
@@ -46,7 +46,7 @@ class ReadLimits:
         work: Work for one delivery at most, the same on every stage.
     """
 
-    batch_records: int = 50_000
+    batch_records: int = MAX_RECORDS
     object_bytes: int
     work: WorkLimits = CONTRACT_WORK
 

@@ -11,7 +11,7 @@ from metering.lake.plan import Plan
 from metering.ledger.booked_hours import pending_key, pointer_key
 from metering.ledger.commits import CommitRecord, commit_key
 from metering.ledger.contradictions import Contradictions
-from metering.ledger.runs import Run, run_key, run_name
+from metering.ledger.runs import Run, newest_first, run_name
 from metering.ledger.shards import known_shards
 from metering.stores.bucket import wal_key
 from metering.stores.writes import Delete, Equals, Exists, Table, Update
@@ -77,8 +77,7 @@ class Cleaner:
 
     def _due(self, shard: int) -> list[Run]:
         """Runs to clean, oldest first. Runs are cleaned in order, so all before a cleaned one are cleaned, too."""
-        newest_first = map(Run.from_item, self.items.query(Table.LEDGER, run_key(shard, 0).pk, descending=True))
-        uncleaned = list(takewhile(lambda run: not run.cleaned, newest_first))
+        uncleaned = list(takewhile(lambda run: not run.cleaned, newest_first(self.items, shard)))
         latest_done_at_ms = self.clock.now_ms() - self.wait_s * 1000
         return list(
             takewhile(

@@ -13,11 +13,11 @@ from metering.errors import ConditionFailedError
 from metering.hours import month_bounds_s, month_of
 from metering.lake.plan import make_plan
 from metering.lake.run_work import LateError, OutOfTimeError, RunWork, WorkTally
-from metering.ledger.booked_hours import Pending, pending_key
+from metering.ledger.booked_hours import Pending, pending_in
 from metering.ledger.commits import CommitRecord, commit_key
 from metering.ledger.contradictions import Contradictions
 from metering.ledger.periods import period_key
-from metering.ledger.runs import Run, run_key
+from metering.ledger.runs import Run, newest_first
 from metering.ledger.shards import known_shards
 from metering.stores.bucket import plan_key
 from metering.stores.writes import Absent, Put, Table
@@ -148,7 +148,7 @@ class Compactor:
 
     def _plan(self, shard: int, turn: _Turn) -> Plan | None:
         pending: list[Pending] = []
-        for item in self.items.query(Table.LEDGER, pending_key(shard, "").pk):
+        for item in pending_in(self.items, shard):
             # What cannot be read is left out, as an open commit is: its rows stay in staging.
             with turn.contradictions.noted():
                 pending.append(Pending.from_item(item))
@@ -187,10 +187,10 @@ class Compactor:
 
     def _closing(self, pending: Iterable[Pending], now_s: int) -> frozenset[str]:
         months = {month_of(hour_s) for entry in pending for hour_s in entry.hours}
-        keys = [period_key(month) for month in sorted(months) if month_bounds_s(month)[1] <= now_s]
-        if not keys:
+        ended = {period_key(month): month for month in sorted(months) if month_bounds_s(month)[1] <= now_s}
+        if not ended:
             return frozenset()
-        return frozenset(key.pk[2:] for key in self.items.get_many(Table.LEDGER, keys))
+        return frozenset(ended[key] for key in self.items.get_many(Table.LEDGER, list(ended)))
 
     def _announce(self, plan: Plan, number: int) -> None:
         """Make a plan the run's. Whatever the outcome, what counts is what the chain says when it is read again."""
@@ -207,5 +207,4 @@ class Compactor:
 
 def newest_run(items: ItemStore, shard: int) -> Run | None:
     """The last run of a shard's chain, or None if there is none yet."""
-    newest = items.query(Table.LEDGER, run_key(shard, 0).pk, descending=True)
-    return next((Run.from_item(item) for item in newest), None)
+    return next(newest_first(items, shard), None)

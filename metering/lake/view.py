@@ -14,20 +14,17 @@ from metering.errors import LedgerCorruptError, ObjectMissingError, UnavailableE
 from metering.hours import hour_label, parse_hour
 from metering.lake.rows import USAGE_QUERY, usage_of
 from metering.ledger.booked_hours import (
-    AFTER_POINTERS,
-    AFTER_PUBLISHED,
-    POINTER_PREFIX,
     PUBLISHED_PREFIX,
     Pending,
     Pointer,
     Published,
-    pending_key,
-    pointer_key,
+    pending_in,
+    pointers_of,
+    published_in,
 )
 from metering.ledger.row_sources import HourState, RowSource
 from metering.ledger.shards import known_shards
 from metering.stores.bucket import LAKE_PREFIX, lake_prefix
-from metering.stores.writes import Table
 from metering.units import HOUR_S
 from metering.usage.totals import add_totals
 
@@ -143,7 +140,7 @@ class LakeView:
         return {
             hour_s
             for shard in known_shards(self.items, self.shards)
-            for item in self.items.query(Table.LEDGER, pending_key(shard, "").pk)
+            for item in pending_in(self.items, shard)
             for hour_s in Pending.from_item(item).hours
         }
 
@@ -158,12 +155,10 @@ class LakeView:
                 yield hour_s
 
     def _published(self, hour_s: int) -> list[Item]:
-        pk = pointer_key(hour_s, "").pk
-        return list(self.items.query(Table.LEDGER, pk, sk_from=PUBLISHED_PREFIX, sk_to=AFTER_PUBLISHED))
+        return list(published_in(self.items, hour_s))
 
     def _pointers(self, hour_s: int) -> list[Item]:
-        pk = pointer_key(hour_s, "").pk
-        return list(self.items.query(Table.LEDGER, pk, sk_from=POINTER_PREFIX, sk_to=AFTER_POINTERS))
+        return list(pointers_of(self.items, hour_s))
 
 
 def _sort_keys(items: list[Item]) -> list[Value]:

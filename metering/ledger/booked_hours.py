@@ -17,30 +17,63 @@ from metering.ledger.hour_totals import totals_of, totals_value
 from metering.ledger.row_sources import RowSource
 from metering.ledger.runs import run_name
 from metering.stores.fields import Fields
-from metering.stores.writes import Key
+from metering.stores.writes import Key, Table
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
+    from metering.stores.items import ItemStore
     from metering.stores.writes import Item, Value
     from metering.usage.totals import Total
 
 
+_SHARD_PREFIX = "P#"
+_HOUR_PREFIX = "H#"
 PUBLISHED_PREFIX = "1#"
 POINTER_PREFIX = "2#"
 # Where those end: the next character after `#`.
-AFTER_PUBLISHED = "1$"
-AFTER_POINTERS = "2$"
+_AFTER_PUBLISHED = "1$"
+_AFTER_POINTERS = "2$"
+
+
+def partition_of_shard(shard: int) -> str:
+    """Partition of a shard's pending commits."""
+    return f"{_SHARD_PREFIX}{shard}"
+
+
+def partition_of_hour(hour_s: int) -> str:
+    """Partition of all that an hour holds: what runs published in it, and pointers."""
+    return f"{_HOUR_PREFIX}{hour_label(hour_s)}"
 
 
 def pending_key(shard: int, commit_id: str) -> Key:
     """Key of a commit's list of hours that no run has taken."""
-    return Key(f"P#{shard}", commit_id)
+    return Key(partition_of_shard(shard), commit_id)
 
 
 def pointer_key(hour_s: int, commit_id: str) -> Key:
     """Key of an hour's pointer to a commit."""
-    return Key(f"H#{hour_label(hour_s)}", f"{POINTER_PREFIX}{commit_id}")
+    return Key(partition_of_hour(hour_s), f"{POINTER_PREFIX}{commit_id}")
+
+
+def published_in(items: ItemStore, hour_s: int) -> Iterator[Item]:
+    """The items of what runs published in an hour, in key order."""
+    return items.query(Table.LEDGER, partition_of_hour(hour_s), sk_from=PUBLISHED_PREFIX, sk_to=_AFTER_PUBLISHED)
+
+
+def pointers_of(items: ItemStore, hour_s: int) -> Iterator[Item]:
+    """The items of an hour's pointers, in key order."""
+    return items.query(Table.LEDGER, partition_of_hour(hour_s), sk_from=POINTER_PREFIX, sk_to=_AFTER_POINTERS)
+
+
+def pending_in(items: ItemStore, shard: int) -> Iterator[Item]:
+    """The items of a shard's pending commits, by commit id."""
+    return items.query(Table.LEDGER, partition_of_shard(shard))
+
+
+def pending_commit_of(item: Item) -> str:
+    """The commit id of a pending commit's item, also of one that cannot be read otherwise."""
+    return str(item["sk"])
 
 
 def pointed_to(item: Item) -> str:
@@ -50,7 +83,7 @@ def pointed_to(item: Item) -> str:
 
 def published_key(hour_s: int, shard: int, run: int) -> Key:
     """Key of what a run published in an hour."""
-    return Key(f"H#{hour_label(hour_s)}", f"{PUBLISHED_PREFIX}{run_name(shard, run)}")
+    return Key(partition_of_hour(hour_s), f"{PUBLISHED_PREFIX}{run_name(shard, run)}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +116,7 @@ class Pending:
     def from_item(cls, item: Item) -> Pending:
         fields = Fields.of_item(item)
         made = cls(
-            shard=fields.number_after("pk", "P#"),
+            shard=fields.number_after("pk", _SHARD_PREFIX),
             commit_id=fields.text("sk"),
             hours=fields.hour_set("hours"),
             totals=totals_of(fields.nested("totals")),
@@ -205,5 +238,5 @@ class Published:
 
 
 def _hour_after(fields: Fields) -> int:
-    label = fields.after("pk", "H#")
+    label = fields.after("pk", _HOUR_PREFIX)
     return fields.hour_named(label)

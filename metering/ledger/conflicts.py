@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from metering.hours import rfc3339
+from metering.ledger.markers import batch_id_of, in_partition_of_batch, named_batch, partition_of_batch
 from metering.ledger.notes.canary_runs import REMEMBERED_S
 from metering.stores.fields import Fields
 from metering.stores.writes import Key
@@ -14,9 +15,22 @@ if TYPE_CHECKING:
     from metering.stores.writes import Item, Value
 
 
+_CONFLICT_PREFIX = "X#"
+
+
 def conflict_key(batch_id: str, content_hash: str) -> Key:
     """Key of the proof that other content came under an id."""
-    return Key(f"B#{batch_id}", f"X#{content_hash}")
+    return Key(partition_of_batch(batch_id), f"{_CONFLICT_PREFIX}{content_hash}")
+
+
+def is_conflict(item: Item) -> bool:
+    """Whether an item of the ledger is a conflict."""
+    return in_partition_of_batch(item) and str(item["sk"]).startswith(_CONFLICT_PREFIX)
+
+
+def conflict_named(item: Item) -> tuple[str, str]:
+    """Batch id and content hash that the key of a conflict names."""
+    return named_batch(item), str(item["sk"]).removeprefix(_CONFLICT_PREFIX)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,8 +63,8 @@ class Conflict:
     def from_item(cls, item: Item) -> Conflict:
         fields = Fields.of_item(item)
         made = cls(
-            batch_id=fields.after("pk", "B#"),
-            content_hash=fields.after("sk", "X#"),
+            batch_id=batch_id_of(fields),
+            content_hash=fields.after("sk", _CONFLICT_PREFIX),
             hash_version=fields.whole("hash_version"),
             quarantine_key=fields.text("quarantine"),
             sender_id=fields.any_text("sender"),

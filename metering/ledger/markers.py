@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from metering.ledger.hour_totals import totals_of, totals_value
 from metering.stores.fields import Fields
-from metering.stores.writes import Key
+from metering.stores.writes import Absent, AnyOf, Equals, Key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,10 +19,46 @@ if TYPE_CHECKING:
 Verdict = Literal["accepted", "rejected"]
 _VERDICTS: tuple[Verdict, ...] = ("accepted", "rejected")
 
+_MARKER_SK = "M"
+_BATCH_PREFIX = "B#"
+
+# The condition on which a batch becomes accepted: an accepted verdict is final, a rejected one may be replaced.
+ABSENT_OR_REJECTED = AnyOf((Absent(), Equals(attribute="verdict", value="rejected")))
+ACCEPTED = Equals(attribute="verdict", value="accepted")
+
+
+def partition_of_batch(batch_id: str) -> str:
+    """Partition of all items that a batch id has: its marker, its conflicts, and what was retried of it."""
+    return f"{_BATCH_PREFIX}{batch_id}"
+
 
 def marker_key(batch_id: str) -> Key:
     """Key of a batch's marker."""
-    return Key(f"B#{batch_id}", "M")
+    return Key(partition_of_batch(batch_id), _MARKER_SK)
+
+
+def is_marker(item: Item) -> bool:
+    """Whether an item of the ledger is a marker."""
+    return item["sk"] == _MARKER_SK and in_partition_of_batch(item)
+
+
+def named_batch(item: Item) -> str:
+    """Batch id of an item in the partition of a batch, also if the item cannot be read otherwise."""
+    return str(item["pk"]).removeprefix(_BATCH_PREFIX)
+
+
+def in_partition_of_batch(item: Item) -> bool:
+    """Whether an item of the ledger lies in the partition of a batch."""
+    return str(item["pk"]).startswith(_BATCH_PREFIX)
+
+
+def batch_id_of(fields: Fields) -> str:
+    """Batch id of an item in the partition of a batch.
+
+    Raises:
+        LedgerCorruptError: It lies elsewhere.
+    """
+    return fields.after("pk", _BATCH_PREFIX)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +132,7 @@ class Marker:
         # Only a rebuilt marker is accepted by no version of the hash: what it was accepted by is not known any more.
         rebuilt = accepted and hash_version == 0
         made = cls(
-            batch_id=fields.after("pk", "B#"),
+            batch_id=batch_id_of(fields),
             verdict=verdict,
             content_hash=fields.text("hash", absent=None) if rebuilt else fields.text("hash"),
             hash_version=hash_version,

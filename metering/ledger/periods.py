@@ -16,9 +16,12 @@ PeriodState = Literal["closing", "closed"]
 _PERIOD_STATES: tuple[PeriodState, ...] = ("closing", "closed")
 
 
+_MONTH_PREFIX = "T#"
+
+
 def period_key(month: str) -> Key:
     """Key of a billing month."""
-    return Key(f"T#{month}", "T")
+    return Key(f"{_MONTH_PREFIX}{month}", "T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +47,7 @@ class Period:
         fields = Fields.of_item(item)
         state = fields.one_of("state", _PERIOD_STATES)
         made = cls(
-            month=fields.after("pk", "T#"),
+            month=fields.after("pk", _MONTH_PREFIX),
             state=state,
             manifest_key=fields.text("manifest") if state == "closed" else "",
         )

@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from metering.stores.fields import Fields
-from metering.stores.writes import Key
+from metering.stores.writes import Key, Table
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from metering.stores.items import ItemStore
     from metering.stores.writes import Item, Value
 
 
@@ -16,9 +19,26 @@ RunState = Literal["planned", "done"]
 _RUN_STATES: tuple[RunState, ...] = ("planned", "done")
 
 
+_SHARD_PREFIX = "R#"
+
+
+def partition_of_runs(shard: int) -> str:
+    """Partition of a shard's chain of runs."""
+    return f"{_SHARD_PREFIX}{shard}"
+
+
 def run_key(shard: int, run: int) -> Key:
     """Key of a shard's run number `run`."""
-    return Key(f"R#{shard}", f"{run:012d}")
+    return Key(partition_of_runs(shard), f"{run:012d}")
+
+
+def newest_first(items: ItemStore, shard: int) -> Iterator[Run]:
+    """The runs of a shard's chain, the newest first; read page by page while the caller iterates.
+
+    Raises:
+        LedgerCorruptError: One of them cannot be read.
+    """
+    return map(Run.from_item, items.query(Table.LEDGER, partition_of_runs(shard), descending=True))
 
 
 def run_name(shard: int, run: int) -> str:
@@ -60,7 +80,7 @@ class Run:
         fields = Fields.of_item(item)
         state = fields.one_of("state", _RUN_STATES)
         made = cls(
-            shard=fields.number_after("pk", "R#"),
+            shard=fields.number_after("pk", _SHARD_PREFIX),
             run=fields.number_after("sk", ""),
             state=state,
             plan_key=fields.text("plan"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from metering.ledger.booked_hours import Pending, pending_key
+from metering.ledger.booked_hours import Pending, pending_in
 from metering.ledger.commits import CommitRecord, commit_key
 from metering.ledger.shards import known_shards
 from metering.stores.writes import Table
@@ -57,9 +57,7 @@ def waiting_commits(items: ItemStore, shards: int, *, applied: set[str] | None =
             brought up to date.
     """
     pending = tuple(
-        Pending.from_item(item)
-        for shard in known_shards(items, shards)
-        for item in items.query(Table.LEDGER, pending_key(shard, "").pk)
+        Pending.from_item(item) for shard in known_shards(items, shards) for item in pending_in(items, shard)
     )
     wide = {each.commit_id for each in pending if each.wide}
     known = set[str]() if applied is None else applied

@@ -8,121 +8,30 @@ The id of a retry follows from what is retried, so that a second retry is a dupl
 | refused records of an accepted batch   | `retry:` + SHA-256 of batch id and positions, by line feeds    |
 | a batch whose id has other content     | `retry:` + SHA-256 of batch id and content hash, by line feeds |
 
-The note is the ledger item `B#<batch_id>` / `N#<retry id>`. Records that were retried count where they are metered, in
-the retry's batch, and no more as refused ones of the first.
-
-The alias is the ledger item `B#<batch_id>` / `A#<content hash>`: under which other id a whole content was accepted. The
-message of such a retry says so (`retry_of`), and the worker puts the alias in the transaction that accepts it.
+The ledger remembers retries (`metering.ledger.retries`).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from metering.intake.envelopes import Fields as MessageFields
 from metering.intake.envelopes import is_batch_message, split_object
 from metering.intake.json_spans import field_spans, replaced
-from metering.intake.messages import plain_values, readable_batch_id
-from metering.ledger.markers import marker_key
+from metering.intake.messages import SCHEMA, plain_values, readable_batch_id
 from metering.stores.bucket import retry_object_key
-from metering.stores.fields import Fields
-from metering.stores.writes import Key
 from metering.units import KIB
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from metering.intake.batches import RefusedRecord
-    from metering.stores.writes import Item, Value
 
 RETRY_PREFIX = "retry:"
-NOTE_PREFIX = "N#"
-ALIAS_PREFIX = "A#"
-# Where the aliases end: the next character after `#`.
-AFTER_ALIASES = "A$"
 # A longer retry goes through an object below ingest/; SQS takes 1 MiB.
 INLINE_BYTES = 900 * KIB
-# Most records that a batch may have (docs/contract.md).
-MAX_RECORDS = 50_000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RetryNote:
-    """Which refused records of an accepted batch were retried, and under which id.
-
-    Attributes:
-        batch_id: The batch that they were refused in.
-        retry_id: The batch that they were sent again as.
-        positions: Their places in the first one.
-    """
-
-    batch_id: str
-    retry_id: str
-    positions: tuple[int, ...]
-    expires_at_s: int
-
-    @property
-    def key(self) -> Key:
-        return Key(marker_key(self.batch_id).pk, f"{NOTE_PREFIX}{self.retry_id}")
-
-    def to_item(self) -> dict[str, Value]:
-        return {**self.key._asdict(), "positions": list(self.positions), "expires_at": self.expires_at_s}
-
-    @classmethod
-    def from_item(cls, item: Item) -> RetryNote:
-        fields = Fields.of_item(item)
-        made = cls(
-            batch_id=fields.after("pk", "B#"),
-            retry_id=fields.after("sk", NOTE_PREFIX),
-            positions=fields.wholes("positions"),
-            expires_at_s=fields.whole("expires_at"),
-        )
-        fields.check_key(made.key)
-        return made
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Alias:
-    """Under which id a content is metered that came under an id with other content.
-
-    Attributes:
-        batch_id: The id that it came under first.
-        content_hash: Of the content, as the worker that accepted it decoded it.
-        retry_id: The batch that it was accepted as.
-        expires_at_s: As that batch's marker. The marker of `batch_id` lives as long.
-    """
-
-    batch_id: str
-    content_hash: str
-    retry_id: str
-    expires_at_s: int
-
-    @property
-    def key(self) -> Key:
-        return Key(marker_key(self.batch_id).pk, f"{ALIAS_PREFIX}{self.content_hash}")
-
-    def to_item(self) -> dict[str, Value]:
-        return {**self.key._asdict(), "retried_as": self.retry_id, "expires_at": self.expires_at_s}
-
-    @classmethod
-    def from_item(cls, item: Item) -> Alias:
-        """Inverse of `to_item`.
-
-        Raises:
-            LedgerCorruptError: It is something else.
-        """
-        fields = Fields.of_item(item)
-        made = cls(
-            batch_id=fields.after("pk", "B#"),
-            content_hash=fields.after("sk", ALIAS_PREFIX),
-            retry_id=fields.text("retried_as"),
-            expires_at_s=fields.whole("expires_at"),
-        )
-        fields.check_key(made.key)
-        return made
 
 
 def records_retry_id(batch_id: str, positions: Sequence[int]) -> str:
@@ -219,7 +128,7 @@ def reason_counts(records: Sequence[RefusedRecord]) -> Mapping[str, int]:
 
 
 def _head(retry_id: str, count: int) -> str:
-    head = {"schema": "metering.batch/1", "batch_id": retry_id, "record_count": count}
+    head = {"schema": SCHEMA, "batch_id": retry_id, "record_count": count}
     return json.dumps(head, separators=(",", ":"))[1:-1]
 
 

@@ -124,3 +124,19 @@ Action = Put | Update | Delete | Check
 
 # TransactWriteItems: at most 100 actions, no two on one item (DynamoDB API reference).
 MAX_TRANSACTION_ACTIONS = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActionLimits:
+    """Numbers of actions that the protocol puts into one transaction. A simulation of small batches has smaller ones.
+
+    Attributes:
+        transaction: Most actions of any transaction.
+        chunk: Most actions of a wide commit's chunk, without the step of its number on the commit item.
+    """
+
+    transaction: int = MAX_TRANSACTION_ACTIONS
+    chunk: int = MAX_TRANSACTION_ACTIONS - 1
+
+
+DYNAMODB_LIMITS = ActionLimits()

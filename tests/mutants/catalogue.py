@@ -43,12 +43,12 @@ MUTANTS = (
     Mutant(
         name="bare ADD: markers are put whatever is there",
         path="metering/commit/transaction.py",
-        old="item=marker.to_item(), condition=_NO_VERDICT_OR_REJECTED)",
+        old="item=marker.to_item(), condition=ABSENT_OR_REJECTED)",
         new="item=marker.to_item())",
     ),
     Mutant(
         name="a marker of a refused batch cannot be replaced",
-        path="metering/commit/transaction.py",
+        path="metering/ledger/markers.py",
         old='AnyOf((Absent(), Equals(attribute="verdict", value="rejected")))',
         new="AnyOf((Absent(), Absent()))",
     ),
@@ -61,7 +61,7 @@ MUTANTS = (
     Mutant(
         name="a fenced commit counts as landed",
         path="metering/commit/transaction.py",
-        old='landed=_state(failed[0]) != "aborted"',
+        old='landed=_state(item) != "aborted"',
         new="landed=True",
     ),
     Mutant(
@@ -115,8 +115,8 @@ MUTANTS = (
     Mutant(
         name="an unknown outcome is a success",
         path="metering/commit/committer.py",
-        old="                return _Reply.UNKNOWN\n",
-        new="                return _Reply.LANDED\n",
+        old="        except UnavailableError:\n            return _Reply.UNKNOWN\n",
+        new="        except UnavailableError:\n            return _Reply.LANDED\n",
     ),
     Mutant(
         name="commit ids follow from content",
@@ -382,7 +382,7 @@ MUTANTS = (
     Mutant(
         name="markers are made anew whatever is there",
         path="metering/audit/rebuild.py",
-        old='condition=AnyOf((Absent(), Equals(attribute="verdict", value="rejected")))',
+        old="condition=ABSENT_OR_REJECTED",
         new="condition=None",
         suites=LAKE,
     ),
@@ -431,7 +431,7 @@ MUTANTS = (
     Mutant(
         name="a marker that cannot be read takes its whole commit back to the queue",
         path="metering/commit/transaction.py",
-        old="            corrupt[index - body.first_marker] = error",
+        old="            corrupt[meaning.place] = error",
         new="            raise error",
         suites=("tests/unit/ledger/test_corrupt_items.py",),
     ),

@@ -78,12 +78,18 @@ def aggregator(process: Process, world_settings: Settings) -> Aggregator:
         metrics=world.metrics,
         alerts=world.alerts,
         settings=world_settings,
+        limits=world.limits,
     )
 
 
 def finisher(process: Process) -> Finisher:
     """The production finisher."""
-    return Finisher(items=process.items, objects=process.objects, retrier=retrier(process))
+    return Finisher(
+        items=process.items,
+        objects=process.objects,
+        retrier=retrier(process),
+        chunk_actions=process.world.limits.chunk,
+    )
 
 
 def compactor(process: Process, policy: CompactionPolicy, *, shards: int) -> Compactor:
@@ -199,6 +205,7 @@ def sweeper(process: Process, world_settings: Settings) -> Sweeper:
         entropy=process,
         metrics=process.world.metrics,
         settings=world_settings,
+        limits=process.world.limits,
     )
 
 

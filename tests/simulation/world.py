@@ -9,7 +9,7 @@ from metering.adapters.memory.alerts import MemoryAlerts
 from metering.adapters.memory.items import MemoryItemStore
 from metering.adapters.memory.metrics import MemoryMetrics
 from metering.adapters.memory.objects import MemoryObjectStore
-from metering.stores.writes import Key, Table
+from metering.stores.writes import DYNAMODB_LIMITS, Key, Table
 from tests.simulation.ports import Process
 from tests.simulation.scheduler import Scheduler
 from tests.simulation.sqs import SimulatedQueue
@@ -18,7 +18,7 @@ from tests.simulation.watch import Watch
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from metering.stores.writes import Item
+    from metering.stores.writes import ActionLimits, Item
     from tests.simulation.faults import Decider
     from tests.simulation.rows import SentContent
 
@@ -27,11 +27,14 @@ class World:
     """All that processes share.
 
     Attributes:
+        limits: Numbers of actions in a transaction. With small ones, small batches make wide commits, chunks and
+            pointer chunks.
         listen: Told of each new process, to put something between it and its ports.
     """
 
-    def __init__(self, seed: int, faults: Decider, *, now_ms: int) -> None:
+    def __init__(self, seed: int, faults: Decider, *, now_ms: int, limits: ActionLimits = DYNAMODB_LIMITS) -> None:
         self.faults = faults
+        self.limits = limits
         self.scheduler = Scheduler(now_ms)
         # One stream of chance for each purpose, so that leaving out a fault or a batch shifts the others as little as
         # possible when a failing history is made shorter.

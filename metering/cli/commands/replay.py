@@ -17,6 +17,7 @@ from metering.cli.failures import WrongUsageError
 from metering.cli.output import Answer, Column
 from metering.cli.sent_log import SentLog, manifest_file
 from metering.hours import hour_of
+from metering.intake.messages import MAX_RECORDS
 from metering.replay.given import read_records
 from metering.replay.scenarios import SCENARIOS, Scenario
 from metering.replay.sender import Sender
@@ -61,7 +62,7 @@ def replay(
         str | None, typer.Option("--scenario", metavar="NAME", help=f"One of: {', '.join(SCENARIOS)}.")
     ] = None,
     batches: Annotated[int | None, typer.Option(min=1, help="Messages, copies and conflicts included.")] = None,
-    records_per_batch: Annotated[int | None, typer.Option(min=1, max=50_000, help="Records in a batch.")] = None,
+    records_per_batch: Annotated[int | None, typer.Option(min=1, max=MAX_RECORDS, help="Records in a batch.")] = None,
     rate: Annotated[float | None, typer.Option(min=0.01, help="Messages a second. Default: no limit.")] = None,
     duplicates: Share = None,
     late: Share = None,

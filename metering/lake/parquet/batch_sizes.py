@@ -12,6 +12,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from metering.intake.messages import SCHEMA
 from metering.lake.batch_sizes import BatchSizes
 from metering.lake.parquet.hour_rows import HOUR_SCHEMA, decoding, parquet_file, staged_hour
 from metering.lake.parquet.ordering import one_chunk
@@ -46,7 +47,7 @@ class _Batch(msgspec.Struct):
     batch_id: str
     record_count: int
     records: list[_Record]
-    schema: str = "metering.batch/1"
+    schema: str = SCHEMA
 
 
 class JsonBatchSizer:

@@ -10,6 +10,7 @@ import json
 from typing import TYPE_CHECKING
 
 from metering.hours import hour_of, rfc3339
+from metering.intake.messages import SCHEMA
 from metering.units import MINUTE_S
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def canary_body(slot_s: int, region: str) -> str:
         "usage_type": canary_usage_type(slot_s),
     }
     message: dict[str, Value] = {
-        "schema": "metering.batch/1",
+        "schema": SCHEMA,
         "batch_id": canary_batch_id(slot_s),
         "record_count": 1,
         "records": [record],

@@ -19,9 +19,6 @@ from metering.units import DAY_S
 if TYPE_CHECKING:
     from metering.stores.writes import Item, Value
 
-if TYPE_CHECKING:
-    from metering.stores.writes import Item, Value
-
 RULING_PK = "W#ruling"
 SOURCES_KEY = Key("W#sources", "W")
 # Sources that are named where some could not be followed; all of them are counted.
@@ -140,6 +137,11 @@ class SourceFigures:
 
 
 SOURCE_PK = "W#source"
+
+
+def source_id_of(item: Item) -> str:
+    """The source id of a source's item, also of one that cannot be read otherwise."""
+    return str(item["sk"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

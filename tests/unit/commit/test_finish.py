@@ -7,7 +7,7 @@ from contextlib import suppress
 import pytest
 
 from metering.adapters.memory.clock import DeadlineAt
-from metering.commit.finisher import finish_commit
+from metering.commit.finisher import Finisher
 from metering.commit.sweeper import Sweeper
 from metering.commit.verdicts import Verdict
 from metering.errors import LedgerCorruptError, TransactionCanceledError, UnavailableError
@@ -41,7 +41,11 @@ def _retrier(world: SmallWorld) -> Retrier:
 
 def _finish(world: SmallWorld) -> None:
     (commit,) = world.commits()
-    finish_commit(commit.commit_id, items=world.items, objects=world.objects, retrier=_retrier(world))
+    _finisher(world).finish(commit.commit_id)
+
+
+def _finisher(world: SmallWorld) -> Finisher:
+    return Finisher(items=world.items, objects=world.objects, retrier=_retrier(world))
 
 
 def _sweeper(world: SmallWorld) -> Sweeper:
@@ -165,9 +169,10 @@ def test_a_finisher_that_comes_days_late_finds_nothing_to_do(world: SmallWorld) 
 
 
 def test_a_commit_that_never_opened_or_was_fenced_off_is_left_alone(world: SmallWorld) -> None:
-    finish_commit("none", items=world.items, objects=world.objects, retrier=_retrier(world))
+    finisher = _finisher(world)
+    finisher.finish("none")
     world.items.put(Put(table=Table.LEDGER, item=CommitRecord(commit_id="fenced", state="aborted").to_item()))
-    finish_commit("fenced", items=world.items, objects=world.objects, retrier=_retrier(world))
+    finisher.finish("fenced")
     assert {commit.state for commit in world.commits()} == {"open", "aborted"}
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from metering.adapters.memory.alerts import MemoryAlerts
 from metering.adapters.memory.clock import DeadlineAt, ManualClock
 from metering.adapters.memory.entropy import SeededEntropy
 from metering.adapters.memory.items import MemoryItemStore
@@ -64,6 +65,7 @@ class Region:
             entropy=SeededEntropy(1),
             metrics=self.metrics,
             settings=SETTINGS,
+            alerts=MemoryAlerts(),
         )
 
     def send(self, *bodies: str) -> None:

@@ -16,7 +16,7 @@ from infra.bundle import BundleTooLargeError
 from infra.cdk_cli import DeploymentError
 from metering import errors
 from metering.audit.verify.manifest import ManifestError
-from metering.billing.months import PeriodNotClosableError
+from metering.billing.months import NotClosable, PeriodNotClosableError
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.errors import MeteringError
 from metering.fleet.regions import Answered, Finding, RegionState
@@ -46,7 +46,7 @@ EXAMPLES: list[MeteringError] = [
     errors.LedgerCorruptError("two verdicts"),
     errors.SettingsError(["window_s is wrong"]),
     errors.OperationFailedError("It failed.", "Run it again."),
-    PeriodNotClosableError("2026-11", "too early"),
+    PeriodNotClosableError("2026-11", NotClosable.TOO_EARLY, "too early"),
     ManifestError("line 1 is not JSON"),
     PreflightFailedError("ap-southeast-9", _STATE, [_MISSING]),
     InputError("no records"),
