@@ -48,3 +48,27 @@ LEDGER_CORRUPT: Final = "LedgerCorrupt"
 ALERTS_LOST: Final = "AlertsLost"
 # Messages received three times or more that could not be noted before they were handled.
 HELD_NOTES_LOST: Final = "HeldNotesLost"
+
+# Rows and files that the compactor published.
+COMPACTED_ROWS: Final = "CompactedRows"
+COMPACTED_FILES: Final = "CompactedFiles"
+# Runs that stopped because their time was over; the next tick continues them.
+COMPACTION_LATE: Final = "CompactionLate"
+# Plans that lost against another process's plan for the same run.
+COMPACTION_RACE_LOST: Final = "CompactionRaceLost"
+# Commits whose staging objects the cleaner deleted.
+CLEANED_COMMITS: Final = "CleanedCommits"
+# Objects of commits that never became durable, and that the cleaner deleted.
+ORPHANS_DELETED: Final = "OrphansDeleted"
+RECONCILED_HOURS: Final = "ReconciledHours"
+# Hours in which two passes showed the same difference.
+RECONCILIATION_DIFFERENCES: Final = "ReconciliationDifferencesFound"
+# Whole scans that took more than their part of a tick.
+SCANS_GIVEN_UP: Final = "ScansGivenUp"
+USAGE_KEYS_REPAIRED: Final = "UsageKeysRepaired"
+MARKERS_REBUILT: Final = "MarkersRebuilt"
+# Canary batches by verdict.
+CANARY_SENT: Final = "CanarySent"
+CANARY_GOOD: Final = "CanaryGood"
+CANARY_LATE: Final = "CanaryLate"
+CANARY_DOUBLED: Final = "CanaryDoubled"

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Literal
 
+from metering import metric_names
 from metering.audit.reconcile.table_scan import survey_accounts
 from metering.errors import ConditionFailedError, TransactionCanceledError
 from metering.hours import month_of
@@ -145,7 +146,7 @@ class Rebuilder:
         frozen = self._frozen(seen)
         closed = tuple(hour_s for hour_s in seen if month_of(hour_s) in frozen)
         repaired, unsettled = self._repair_all({h: seen[h] for h in seen if h not in closed}, tell)
-        self.metrics.count("UsageKeysRepaired", repaired)
+        self.metrics.count(metric_names.USAGE_KEYS_REPAIRED, repaired)
         return UsageRebuild(
             hours=len(hours),
             repaired=repaired,
@@ -175,7 +176,7 @@ class Rebuilder:
             found = {batch_id: totals for batch_id, totals in found.items() if unsettled.isdisjoint(totals)}
             batches += len(found)
             rebuilt += sum(self._put_marker(batch_id, totals) for batch_id, totals in found.items())
-        self.metrics.count("MarkersRebuilt", rebuilt)
+        self.metrics.count(metric_names.MARKERS_REBUILT, rebuilt)
         return MarkerRebuild(batches=batches, rebuilt=rebuilt, unsettled=tuple(sorted(unsettled)))
 
     def _open_hours(self) -> set[int]:

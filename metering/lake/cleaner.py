@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
+from metering import metric_names
 from metering.errors import ConditionFailedError, LedgerCorruptError
 from metering.lake.plan import Plan
 from metering.ledger.booked_hours import pending_key, pointer_key
@@ -71,7 +72,7 @@ class Cleaner:
                         break
                     commits += self._clean(run)
                     runs += 1
-        self.metrics.count("CleanedCommits", commits)
+        self.metrics.count(metric_names.CLEANED_COMMITS, commits)
         contradictions.tell()
         return CleaningResult(runs=runs, commits=commits)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from metering import metric_names
 from metering.errors import ConditionFailedError
 from metering.hours import month_bounds_s, month_of
 from metering.lake.plan import make_plan
@@ -107,8 +108,8 @@ class Compactor:
             except OutOfTimeError:
                 finished = False
         tally = turn.tally
-        self.metrics.count("CompactedRows", tally.rows)
-        self.metrics.count("CompactedFiles", tally.files)
+        self.metrics.count(metric_names.COMPACTED_ROWS, tally.rows)
+        self.metrics.count(metric_names.COMPACTED_FILES, tally.files)
         turn.contradictions.tell()
         return CompactionResult(
             runs=tally.runs, hours=tally.hours, files=tally.files, rows=tally.rows, finished=finished
@@ -124,7 +125,7 @@ class Compactor:
             try:
                 self._work(latest, turn).finish()
             except LateError:
-                self.metrics.count("CompactionLate")
+                self.metrics.count(metric_names.COMPACTION_LATE)
             return True
         plan = self.retrier.call(lambda: self._plan(shard, turn))
         if plan is None:
@@ -202,7 +203,7 @@ class Compactor:
         try:
             self.retrier.call(lambda: self.items.put(put))
         except ConditionFailedError:
-            self.metrics.count("CompactionRaceLost")
+            self.metrics.count(metric_names.COMPACTION_RACE_LOST)
 
 
 def newest_run(items: ItemStore, shard: int) -> Run | None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from metering.hours import hour_label
+from metering.ledger import partitions
 from metering.ledger.hour_totals import totals_of, totals_value
 from metering.ledger.row_sources import RowSource
 from metering.ledger.runs import run_name
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     from metering.usage.totals import Total
 
 
-_SHARD_PREFIX = "P#"
-_HOUR_PREFIX = "H#"
 PUBLISHED_PREFIX = "1#"
 POINTER_PREFIX = "2#"
 # Where those end: the next character after `#`.
@@ -38,12 +37,12 @@ _AFTER_POINTERS = "2$"
 
 def partition_of_shard(shard: int) -> str:
     """Partition of a shard's pending commits."""
-    return f"{_SHARD_PREFIX}{shard}"
+    return f"{partitions.PENDING}{shard}"
 
 
 def partition_of_hour(hour_s: int) -> str:
     """Partition of all that an hour holds: what runs published in it, and pointers."""
-    return f"{_HOUR_PREFIX}{hour_label(hour_s)}"
+    return f"{partitions.HOUR}{hour_label(hour_s)}"
 
 
 def pending_key(shard: int, commit_id: str) -> Key:
@@ -116,7 +115,7 @@ class Pending:
     def from_item(cls, item: Item) -> Pending:
         fields = Fields.of_item(item)
         made = cls(
-            shard=fields.number_after("pk", _SHARD_PREFIX),
+            shard=fields.number_after("pk", partitions.PENDING),
             commit_id=fields.text("sk"),
             hours=fields.hour_set("hours"),
             totals=totals_of(fields.nested("totals")),
@@ -238,5 +237,5 @@ class Published:
 
 
 def _hour_after(fields: Fields) -> int:
-    label = fields.after("pk", _HOUR_PREFIX)
+    label = fields.after("pk", partitions.HOUR)
     return fields.hour_named(label)

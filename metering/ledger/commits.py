@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from metering.hours import hour_label
+from metering.ledger import partitions
 from metering.stores.fields import Fields
 from metering.stores.writes import Key
 
@@ -18,17 +19,14 @@ CommitState = Literal["open", "applied", "aborted"]
 _COMMIT_STATES: tuple[CommitState, ...] = ("open", "applied", "aborted")
 
 
-_COMMIT_PREFIX = "C#"
-
-
 def commit_key(commit_id: str) -> Key:
     """Key of a commit."""
-    return Key(f"{_COMMIT_PREFIX}{commit_id}", "C")
+    return Key(f"{partitions.COMMIT}{commit_id}", "C")
 
 
 def is_commit(item: Item) -> bool:
     """Whether an item of the ledger is a commit."""
-    return str(item["pk"]).startswith(_COMMIT_PREFIX)
+    return str(item["pk"]).startswith(partitions.COMMIT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +70,7 @@ class CommitRecord:
     def from_item(cls, item: Item) -> CommitRecord:
         fields = Fields.of_item(item)
         state = fields.one_of("state", _COMMIT_STATES)
-        commit_id = fields.after("pk", _COMMIT_PREFIX)
+        commit_id = fields.after("pk", partitions.COMMIT)
         expires_at_s = fields.whole("expires_at", absent=None)
         if state == "aborted":
             made = cls(commit_id=commit_id, state=state, expires_at_s=expires_at_s)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from metering.hours import rfc3339
 from metering.ledger.markers import batch_id_of, in_partition_of_batch, named_batch, partition_of_batch
 from metering.ledger.notes.canary_runs import REMEMBERED_S
+from metering.ledger.partitions import NOTE
 from metering.stores.fields import Fields
 from metering.stores.writes import Key
 
@@ -75,7 +76,7 @@ class Conflict:
         return made
 
 
-CONFLICT_PK = "W#conflict"
+CONFLICT_PK = f"{NOTE}conflict"
 
 
 def conflict_seen_item(batch_id: str, content_hash: str, now_s: int) -> dict[str, Value]:

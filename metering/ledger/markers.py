@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from metering.ledger import partitions
 from metering.ledger.hour_totals import totals_of, totals_value
 from metering.stores.fields import Fields
 from metering.stores.writes import Absent, AnyOf, Equals, Key
@@ -20,7 +21,6 @@ Verdict = Literal["accepted", "rejected"]
 _VERDICTS: tuple[Verdict, ...] = ("accepted", "rejected")
 
 _MARKER_SK = "M"
-_BATCH_PREFIX = "B#"
 
 # The condition on which a batch becomes accepted: an accepted verdict is final, a rejected one may be replaced.
 ABSENT_OR_REJECTED = AnyOf((Absent(), Equals(attribute="verdict", value="rejected")))
@@ -29,7 +29,7 @@ ACCEPTED = Equals(attribute="verdict", value="accepted")
 
 def partition_of_batch(batch_id: str) -> str:
     """Partition of all items that a batch id has: its marker, its conflicts, and what was retried of it."""
-    return f"{_BATCH_PREFIX}{batch_id}"
+    return f"{partitions.BATCH}{batch_id}"
 
 
 def marker_key(batch_id: str) -> Key:
@@ -44,12 +44,12 @@ def is_marker(item: Item) -> bool:
 
 def named_batch(item: Item) -> str:
     """Batch id of an item in the partition of a batch, also if the item cannot be read otherwise."""
-    return str(item["pk"]).removeprefix(_BATCH_PREFIX)
+    return str(item["pk"]).removeprefix(partitions.BATCH)
 
 
 def in_partition_of_batch(item: Item) -> bool:
     """Whether an item of the ledger lies in the partition of a batch."""
-    return str(item["pk"]).startswith(_BATCH_PREFIX)
+    return str(item["pk"]).startswith(partitions.BATCH)
 
 
 def batch_id_of(fields: Fields) -> str:
@@ -58,7 +58,7 @@ def batch_id_of(fields: Fields) -> str:
     Raises:
         LedgerCorruptError: It lies elsewhere.
     """
-    return fields.after("pk", _BATCH_PREFIX)
+    return fields.after("pk", partitions.BATCH)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

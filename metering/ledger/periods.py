@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from metering.ledger import partitions
 from metering.stores.fields import Fields
 from metering.stores.writes import Key
 
@@ -16,12 +17,9 @@ PeriodState = Literal["closing", "closed"]
 _PERIOD_STATES: tuple[PeriodState, ...] = ("closing", "closed")
 
 
-_MONTH_PREFIX = "T#"
-
-
 def period_key(month: str) -> Key:
     """Key of a billing month."""
-    return Key(f"{_MONTH_PREFIX}{month}", "T")
+    return Key(f"{partitions.MONTH}{month}", "T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +45,7 @@ class Period:
         fields = Fields.of_item(item)
         state = fields.one_of("state", _PERIOD_STATES)
         made = cls(
-            month=fields.after("pk", _MONTH_PREFIX),
+            month=fields.after("pk", partitions.MONTH),
             state=state,
             manifest_key=fields.text("manifest") if state == "closed" else "",
         )

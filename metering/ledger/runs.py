@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from metering.ledger import partitions
 from metering.stores.fields import Fields
 from metering.stores.writes import Key, Table
 
@@ -19,12 +20,9 @@ RunState = Literal["planned", "done"]
 _RUN_STATES: tuple[RunState, ...] = ("planned", "done")
 
 
-_SHARD_PREFIX = "R#"
-
-
 def partition_of_runs(shard: int) -> str:
     """Partition of a shard's chain of runs."""
-    return f"{_SHARD_PREFIX}{shard}"
+    return f"{partitions.RUN}{shard}"
 
 
 def run_key(shard: int, run: int) -> Key:
@@ -80,7 +78,7 @@ class Run:
         fields = Fields.of_item(item)
         state = fields.one_of("state", _RUN_STATES)
         made = cls(
-            shard=fields.number_after("pk", _SHARD_PREFIX),
+            shard=fields.number_after("pk", partitions.RUN),
             run=fields.number_after("sk", ""),
             state=state,
             plan_key=fields.text("plan"),

@@ -599,7 +599,7 @@ MUTANTS = (
     Mutant(
         name="who only looks may put markers",
         path="infra/stacks/pipeline.py",
-        old='_NOTES = "W#*"',
+        old='_NOTES = f"{partitions.NOTE}*"',
         new='_NOTES = "*"',
         suites=_GRANTS,
     ),

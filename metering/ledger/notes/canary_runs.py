@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from metering.hours import rfc3339
+from metering.ledger.partitions import NOTE
 from metering.stores.fields import Fields
 from metering.stores.writes import Key
 from metering.units import DAY_S
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from metering.stores.writes import Item, Value
 
 
-CANARY_PK = "W#canary"
+CANARY_PK = f"{NOTE}canary"
 # How long canary runs and conflicts are remembered.
 REMEMBERED_S = 7 * DAY_S
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from metering.hours import hour_label
+from metering.ledger.partitions import NOTE
 from metering.stores.fields import Fields
 from metering.stores.writes import Key
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from metering.stores.writes import Item, Value
 
 
-COMPLETENESS_KEY = Key("W#complete", "W")
+COMPLETENESS_KEY = Key(f"{NOTE}complete", "W")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

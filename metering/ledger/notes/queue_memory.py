@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from metering.hours import rfc3339
+from metering.ledger.partitions import NOTE
 from metering.stores.fields import Fields
 from metering.stores.writes import Key
 from metering.units import DAY_S, MINUTE_S
@@ -23,8 +24,8 @@ from metering.units import DAY_S, MINUTE_S
 if TYPE_CHECKING:
     from metering.stores.writes import Item, Value
 
-QUEUES_KEY = Key("W#queues", "W")
-HELD_PK = "W#held"
+QUEUES_KEY = Key(f"{NOTE}queues", "W")
+HELD_PK = f"{NOTE}held"
 # A message that is received this often is noted before it is handled: the queue's age leaves it out from then on.
 HELD_FROM_RECEIVE = 3
 # A note matters until its message is received again or dies. Visibility is 12 hours at most (SQS quotas).

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from metering.hours import hour_label
+from metering.ledger.partitions import NOTE
 from metering.ledger.row_sources import RowSource
 from metering.stores.fields import Fields
 from metering.stores.writes import Key
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
     from metering.stores.writes import Item, Value
 
 
-RECONCILIATION_KEY = Key("W#reconcile", "W")
-WORK_LIST_KEY = Key("W#worklist", "W")
+RECONCILIATION_KEY = Key(f"{NOTE}reconcile", "W")
+WORK_LIST_KEY = Key(f"{NOTE}worklist", "W")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from metering.ledger.partitions import NOTE
 from metering.stores.fields import Fields
 from metering.stores.writes import Key
 from metering.units import DAY_S
@@ -19,8 +20,8 @@ from metering.units import DAY_S
 if TYPE_CHECKING:
     from metering.stores.writes import Item, Value
 
-RULING_PK = "W#ruling"
-SOURCES_KEY = Key("W#sources", "W")
+RULING_PK = f"{NOTE}ruling"
+SOURCES_KEY = Key(f"{NOTE}sources", "W")
 # Sources that are named where some could not be followed; all of them are counted.
 NAMED = 20
 
@@ -136,7 +137,7 @@ class SourceFigures:
         )
 
 
-SOURCE_PK = "W#source"
+SOURCE_PK = f"{NOTE}source"
 
 
 def source_id_of(item: Item) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from metering.ledger.partitions import NOTE
 from metering.stores.fields import Fields
 from metering.stores.writes import Key
 
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from metering.stores.writes import Item, Value
 
 
-WATCH_KEY = Key("W#watch", "W")
+WATCH_KEY = Key(f"{NOTE}watch", "W")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
