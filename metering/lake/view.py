@@ -14,17 +14,18 @@ from metering.errors import LedgerCorruptError, ObjectMissingError, UnavailableE
 from metering.hours import hour_label, parse_hour
 from metering.lake.rows import USAGE_QUERY, usage_of
 from metering.ledger.booked_hours import (
-    PUBLISHED_PREFIX,
     Pending,
     Pointer,
     Published,
     pending_in,
     pointers_of,
     published_in,
+    run_that_published,
 )
 from metering.ledger.row_sources import HourState, RowSource
 from metering.ledger.shards import known_shards
 from metering.stores.bucket import LAKE_PREFIX, lake_prefix
+from metering.stores.writes import key_of
 from metering.units import HOUR_S
 from metering.usage.totals import add_totals
 
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from metering.lake.rows import Group, RowQuery
     from metering.stores.items import ItemStore
     from metering.stores.objects import ObjectStore
-    from metering.stores.writes import Item, Value
+    from metering.stores.writes import Item
     from metering.usage.totals import Total, UsageKey
 
 T = TypeVar("T")
@@ -75,7 +76,7 @@ class LakeView:
         Raises:
             UnavailableError: The hour changed too often while it was read.
         """
-        before: list[Value] | None = None
+        before: list[str] | None = None
         for _ in range(self.attempts):
             published = self._published(hour_s)
             pointers = self._pointers(hour_s)
@@ -161,19 +162,19 @@ class LakeView:
         return list(pointers_of(self.items, hour_s))
 
 
-def _sort_keys(items: list[Item]) -> list[Value]:
-    return [item["sk"] for item in items]
+def _sort_keys(items: list[Item]) -> list[str]:
+    return [key_of(item).sk for item in items]
 
 
 def _state(hour_s: int, published: list[Item], pointers: list[Item]) -> HourState:
-    runs = {sk.removeprefix(PUBLISHED_PREFIX) for sk in map(str, _sort_keys(published))}
+    runs = set(map(run_that_published, published))
     files = [source for item in published for source in Published.from_item(item).sources]
     staged = [
         RowSource(key=pointer.staging_key, hour_s=hour_s, rows=pointer.rows, bytes=pointer.bytes, staged=True)
         for pointer in map(Pointer.from_item, pointers)
         if pointer.run not in runs
     ]
-    keys = frozenset(map(str, _sort_keys([*published, *pointers])))
+    keys = frozenset(_sort_keys([*published, *pointers]))
     return HourState(hour_s=hour_s, sources=(*files, *staged), keys=keys)
 
 

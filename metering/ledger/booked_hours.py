@@ -18,7 +18,7 @@ from metering.ledger.hour_totals import totals_of, totals_value
 from metering.ledger.row_sources import RowSource
 from metering.ledger.runs import run_name
 from metering.stores.fields import Fields
-from metering.stores.writes import Key, Table
+from metering.stores.writes import Key, Table, key_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -68,6 +68,11 @@ def pointers_of(items: ItemStore, hour_s: int) -> Iterator[Item]:
 def pending_in(items: ItemStore, shard: int) -> Iterator[Item]:
     """The items of a shard's pending commits, by commit id."""
     return items.query(Table.LEDGER, partition_of_shard(shard))
+
+
+def run_that_published(item: Item) -> str:
+    """Name of the run that published an item in an hour, as a pointer names it."""
+    return key_of(item).sk.removeprefix(PUBLISHED_PREFIX)
 
 
 def pending_commit_of(item: Item) -> str:

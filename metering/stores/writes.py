@@ -30,6 +30,11 @@ class Key(NamedTuple):
     sk: str
 
 
+def key_of(item: Item) -> Key:
+    """Key of an item."""
+    return Key(str(item["pk"]), str(item["sk"]))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exists:
     """The attribute is there (`pk`: the item is there)."""
@@ -79,7 +84,7 @@ class Put:
 
     @property
     def key(self) -> Key:
-        return Key(str(self.item["pk"]), str(self.item["sk"]))
+        return key_of(self.item)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
