@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 from metering import metric_names
 from metering.commit.committer import Committer, Invocation
 from metering.commit.deduplication import Content, decision_rounds
-from metering.commit.finisher import Finisher
 from metering.commit.held import HeldNotes
-from metering.commit.originals import Candidate, Originals
+from metering.commit.originals import Candidate
 from metering.commit.shares import ALONE_FROM_RECEIVE, Shares
 from metering.commit.tally import Tally
 from metering.commit.verdict_writer import VerdictWriter
@@ -98,8 +97,6 @@ class Aggregator:
             entropy=entropy,
             metrics=metrics,
             retrier=retrier,
-            finisher=Finisher(items=items, objects=objects, retrier=retrier, chunk_actions=limits.chunk),
-            originals=Originals(items=items, retrier=retrier),
             settings=settings,
             limits=limits,
         )

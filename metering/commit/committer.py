@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 from metering import metric_names
 from metering.commit.booking import BookedBatch, book
+from metering.commit.finisher import Finisher
 from metering.commit.lookahead import VerdictLookahead
+from metering.commit.originals import Originals
 from metering.commit.packing import Budget, CommitPlan, plan_commits
 from metering.commit.transaction import ClosedMonths, CommitBody, EarlierVerdicts, OwnCommit, build_commit, read_refusal
 from metering.commit.verdicts import Verdict
@@ -25,8 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from metering.commit.deduplication import Content
-    from metering.commit.finisher import Finisher
-    from metering.commit.originals import Candidate, Originals
+    from metering.commit.originals import Candidate
     from metering.commit.shares import Shares
     from metering.commit.tally import Tally
     from metering.commit.verdict_writer import VerdictWriter
@@ -90,8 +91,6 @@ class Committer:
         entropy: Entropy,
         metrics: Metrics,
         retrier: Retrier,
-        finisher: Finisher,
-        originals: Originals,
         settings: Settings,
         limits: ActionLimits,
     ) -> None:
@@ -102,8 +101,8 @@ class Committer:
         self._entropy = entropy
         self._metrics = metrics
         self._retrier = retrier
-        self._finisher = finisher
-        self._originals = originals
+        self._finisher = Finisher(items=items, objects=objects, retrier=retrier, chunk_actions=limits.chunk)
+        self._originals = Originals(items=items, retrier=retrier)
         self._settings = settings
         self._limits = limits
         self._budget = Budget(
@@ -112,7 +111,7 @@ class Committer:
             keys=settings.commit_keys,
             actions=limits.transaction,
         )
-        self._lookahead = VerdictLookahead(items)
+        self._lookahead = VerdictLookahead(items=items)
         self._shards = ShardRecord(items=items, retrier=retrier, shards=settings.shards)
         # A month never opens again, so what was seen once stays true.
         self._closed: set[str] = set()

@@ -28,7 +28,7 @@ _PERSISTENCE = 20
 class VerdictLookahead:
     """Decides when to look, and looks."""
 
-    def __init__(self, items: ItemStore) -> None:
+    def __init__(self, *, items: ItemStore) -> None:
         self._items = items
         self._looks_left = 0
 

@@ -193,6 +193,7 @@ def rebuilder(process: Process, *, shards: int) -> Rebuilder:
         retrier=retrier(process),
         metrics=process.world.metrics,
         marker_life_s=STAGE.marker_life_s,
+        transaction_actions=process.world.limits.transaction,
     )
 
 
