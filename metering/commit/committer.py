@@ -1,4 +1,4 @@
-"""Group commit: makes batches durable in as few transactions as fit, and gives each its verdict."""
+"""Group commit: makes batches durable in few transactions, and gives each batch its verdict."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ Groups = list[list["Candidate"]]
 
 
 class _Reply(Enum):
-    """What is known of a transaction that was sent. Otherwise there are reasons why it was canceled."""
+    """Outcome of a transaction that was sent and not refused."""
 
     LANDED = "landed"
     UNKNOWN = "unknown"
@@ -53,7 +53,7 @@ class _Reply(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Invocation:
-    """What the parts of one invocation share: how long it has, and where its verdicts go."""
+    """Parts of one invocation: its deadline, the shares of its time, and the tally of its verdicts."""
 
     deadline: Deadline
     shares: Shares
@@ -61,7 +61,7 @@ class Invocation:
     tally: Tally
 
     def reject(self, content: Content, batch: RefusedBatch) -> None:
-        """Refuse a content. If the ledger contradicts itself about its id, it goes back, and that alone."""
+        """Refuse a content. If the ledger contradicts itself about the content's id, only this content goes back."""
         try:
             verdict = self.verdict_writer.reject(content, batch, self.tally)
         except LedgerCorruptError as error:
@@ -75,7 +75,7 @@ class Invocation:
 
 
 class Committer:
-    """Commits batches that have no verdict yet, each as often and as small as the replies ask for.
+    """Commits batches that have no verdict yet. A refused commit is planned anew; one of unknown outcome is halved.
 
     A plain class, because it learns from one invocation for the next: which months are closed, whether looking ahead
     pays, and that the ledger knows the number of shards.
@@ -113,7 +113,7 @@ class Committer:
         )
         self._lookahead = VerdictLookahead(items=items)
         self._shards = ShardRecord(items=items, retrier=retrier, shards=settings.shards)
-        # A month never opens again, so what was seen once stays true.
+        # Months that were found closed. A closed month never opens again.
         self._closed: set[str] = set()
 
     def commit(self, candidates: Sequence[Candidate], invocation: Invocation) -> None:
@@ -129,7 +129,7 @@ class Committer:
                 groups.extend(self._attempt(plan, invocation))
 
     def _undecided(self, candidates: Sequence[Candidate], invocation: Invocation) -> list[Candidate]:
-        """Those without a verdict that could be seen beforehand; the others get it."""
+        """Candidates without a verdict that lookahead can see. The others get their verdict here."""
         markers = self._lookahead.accepted_before([each.content for each in candidates])
         if not markers:
             return list(candidates)
@@ -143,7 +143,7 @@ class Committer:
         return undecided
 
     def _founded(self, candidates: list[Candidate], invocation: Invocation) -> list[Candidate]:
-        """Those that may be committed by what their originals say now; the others get their verdict."""
+        """Candidates that their originals allow to be committed. The others get their verdict here."""
         founded = []
         for candidate, judged in zip(candidates, self._originals.judge(candidates), strict=True):
             if isinstance(judged, RefusedBatch):
@@ -163,18 +163,18 @@ class Committer:
         return plan_commits(booked, budget=self._budget, now_ms=now_ms)
 
     def _attempt(self, plan: CommitPlan[BookedBatch], invocation: Invocation) -> Groups:
-        """One commit under a new id; returns what has to be planned and attempted anew."""
+        """Attempt one commit under a new id; returns the candidates to plan and attempt anew."""
         if invocation.deadline.remaining_ms() < self._settings.reserve_ms:
             return _put_back(plan, invocation)
         body = build_commit(plan, self._entropy.token(), settings=self._settings, limits=self._limits)
         try:
-            # Before anything can be in one of them.
+            # The ledger must know all shards before a commit can be in one of them.
             self._shards.ensure()
             self._write_objects(body)
         except UnavailableError:
             return _put_back(plan, invocation)
         except LedgerCorruptError as error:
-            # The number of shards. What needs no commit gets its verdict.
+            # The number of shards cannot be read. Batches that need no commit still get their verdict.
             invocation.tally.corrupt(error)
             return _put_back(plan, invocation)
         reply = self._send(body, invocation.deadline)
@@ -191,7 +191,7 @@ class Committer:
         return self._resolve(body, refusal, invocation)
 
     def _write_objects(self, body: CommitBody) -> None:
-        """All that the transaction will refer to; durable before it is sent."""
+        """Write the objects that the transaction refers to. They are durable before it is sent."""
         batches = body.plan.batches
         if body.records_key:
             refused = {each.batch.batch_id: each.batch.refused for each in batches if each.batch.refused}
@@ -204,11 +204,11 @@ class Committer:
             self._put(wal_key(body.staging_key), body.write_ahead.encode())
 
     def _put(self, key: str, content: bytes) -> None:
-        # Named by the commit's own id: if it is there, a lost reply was a success.
+        # The key has the commit's own id. If the object exists, an earlier call succeeded and its reply was lost.
         self._retrier.call(lambda: self._objects.put(key, content, if_absent=True))
 
     def _send(self, body: CommitBody, deadline: Deadline) -> _Reply | TransactionCanceledError:
-        """Send the transaction, the same one again while its outcome is open."""
+        """Send the transaction, and send it again unchanged while its outcome is unknown."""
         try:
             self._retrier.call(partial(self._transact, body), go_on=partial(self._repeat, deadline))
         except TransactionCanceledError as error:
@@ -216,7 +216,8 @@ class Committer:
         except UnavailableError:
             return _Reply.UNKNOWN
         except ItemTooLargeError:
-            # Nothing of it is there. Half of it may fit, and one batch that does not fit takes no other with it.
+            # Nothing was written. Half of the batches may fit, and a batch that is too large alone must not stop the
+            # others.
             return _Reply.UNKNOWN
         return _Reply.LANDED
 
@@ -236,7 +237,7 @@ class Committer:
         return True
 
     def _smaller(self, plan: CommitPlan[BookedBatch], invocation: Invocation) -> Groups:
-        """Bisect. The old attempt may land even so: then the markers say that its batches are duplicates."""
+        """Halve the commit. If the old attempt lands after all, its markers make these batches duplicates."""
         candidates = [batch.candidate for batch in plan.batches]
         if len(candidates) == 1:
             return _put_back(plan, invocation)
@@ -269,7 +270,7 @@ class Committer:
     def _still_undecided(
         candidates: Sequence[Candidate], refusal: EarlierVerdicts, invocation: Invocation
     ) -> list[Candidate]:
-        """Settle those that the refusal decides, and return the others."""
+        """Settle the candidates that the refusal decides, and return the others."""
         rest = []
         for place, candidate in enumerate(candidates):
             if place in refusal.corrupt:
@@ -294,7 +295,7 @@ class Committer:
             invocation.tally.settle(booked.content, Verdict.ACCEPTED)
 
     def _finish(self, body: CommitBody, invocation: Invocation) -> None:
-        # Markers and the write-ahead object are durable, so the batches are accepted whatever comes of this.
+        # Markers and the write-ahead object are durable, so the batches are accepted whatever happens here.
         try:
             self._finisher.finish(body.commit_id, opened=body.write_ahead)
         except UnavailableError:

@@ -1,6 +1,6 @@
-"""Packing: which batches go into one commit, and which shape it has.
+"""Packing: groups batches into commits, and gives each commit its shape.
 
-Actions of a transaction, 100 at most: the commit and its pending item, a check for each ended month, a pointer for
+A transaction has 100 actions at most: the commit and its pending item, a check for each ended month, a pointer for
 each hour, a marker for each batch, an alias and the marker of its original for each retry under another id, and in a
 narrow commit an update for each usage item. A wide commit writes its usage ahead and applies it in chunks; one batch
 with more hours than fit writes its pointers ahead, too.
@@ -27,7 +27,7 @@ _NARROW_INSTEAD_OF_WIDE = 2
 
 
 class Shape(StrEnum):
-    """How a commit's actions are spread over transactions."""
+    """Ways to spread a commit's actions over transactions."""
 
     NARROW = "narrow"
     WIDE = "wide"
@@ -45,9 +45,9 @@ class Budget:
 
 
 class Packable(Protocol):
-    """What packing needs to know of a batch, as it is booked.
+    """Properties of a booked batch that packing works with.
 
-    `actions` are those that it needs for itself; `markers` the batch ids whose markers they write.
+    `actions` is the number of actions of the batch itself; `markers` are the batch ids whose markers they write.
     """
 
     @property
@@ -72,8 +72,8 @@ class CommitPlan(Generic[P]):
     """Batches of one commit.
 
     Attributes:
-        now_ms: The worker's clock when it was planned. The commit is built with it: by another look at the clock a
-            month may have ended meanwhile, whose check nobody has counted.
+        now_ms: The worker's clock when it was planned. The commit is built with the same time, because at a later time
+            another month may have ended, and its check would not have been counted.
     """
 
     shape: Shape
@@ -82,7 +82,7 @@ class CommitPlan(Generic[P]):
 
 
 def ended_months(hours: Iterable[int], now_s: int) -> list[str]:
-    """The months of `hours` that have ended by `now_s`: those that somebody may have closed."""
+    """Months of `hours` that have ended by `now_s`, so that an operator may have closed them."""
     months = sorted({month_of(hour_s) for hour_s in hours})
     return [month for month in months if month_bounds_s(month)[1] <= now_s]
 

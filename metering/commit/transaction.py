@@ -1,4 +1,4 @@
-"""The one transaction that makes a commit durable (T-COMMIT, T-CLAIM), and what its refusal means."""
+"""The one transaction that makes a commit durable (T-COMMIT, T-CLAIM), and the meaning of its refusal."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _NOT_THERE = Absent()
 
 
 class Role(Enum):
-    """What an action with a condition is in a commit's transaction."""
+    """Part that an action with a condition plays in a commit's transaction."""
 
     COMMIT = "commit"
     MONTH = "month"
@@ -42,11 +42,11 @@ class Role(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Meaning:
-    """What an action is there for, so that a failed condition says what it says.
+    """Meaning of an action, by which its failed condition is read.
 
     Attributes:
-        place: Of a marker, an alias and an original's marker: the batch's place in the commit.
-        month: Of the check of a month.
+        place: Place of the batch in the commit, for a marker, an alias and an original's marker.
+        month: The month, for the check of a month.
     """
 
     role: Role
@@ -54,7 +54,7 @@ class Meaning:
     month: str = ""
 
 
-# An action of a transaction with its meaning; None if it has no condition that could fail.
+# An action of a transaction with its meaning. The meaning is None if no condition of the action can fail.
 Step = tuple["Action", Meaning | None]
 
 
@@ -63,10 +63,10 @@ class CommitBody:
     """One attempt at a commit, under an id of its own. Sent again, it is sent unchanged.
 
     Attributes:
-        records_key: Where the refused records of its batches go; empty if there are none.
-        actions: What the transaction does.
-        meanings: What each action is there for, in the same order.
-        write_ahead: Of a wide commit: what its chunks are made of.
+        records_key: Key of the object with the refused records of its batches; empty if there are none.
+        actions: Actions of the transaction.
+        meanings: Meanings of the actions, in the same order.
+        write_ahead: Content of a wide commit's chunks.
     """
 
     plan: CommitPlan[BookedBatch]
@@ -97,10 +97,10 @@ class EarlierVerdicts:
     """Some batches cannot be accepted as they were planned.
 
     Attributes:
-        markers: Of those that were accepted before, by place in the commit.
-        corrupt: What is wrong with the markers that cannot be read, by place.
-        retried: Places of retries whose content is metered under another id that it was retried as, or under this one.
-        moved: Places of retries whose original is not what it was when it was read.
+        markers: Markers of batches that were accepted before, by place in the commit.
+        corrupt: Errors of the markers that cannot be read, by place.
+        retried: Places of retries whose content is metered already, as this retry or as another one.
+        moved: Places of retries whose original has changed since it was read.
     """
 
     markers: dict[int, Marker]
@@ -112,7 +112,7 @@ class EarlierVerdicts:
 def build_commit(
     plan: CommitPlan[BookedBatch], commit_id: str, *, settings: Settings, limits: ActionLimits = DYNAMODB_LIMITS
 ) -> CommitBody:
-    """All that one attempt at a commit writes to the ledger, as data."""
+    """Build everything that one attempt at a commit writes to the ledger, as data."""
     return _Builder(plan, commit_id, settings, limits).body()
 
 
@@ -244,7 +244,7 @@ class _Builder:
         return Put(table=Table.LEDGER, item=alias.to_item(), condition=_NOT_THERE)
 
     def _kept(self, original: Original) -> Update:
-        """Lets the original's marker live as long as the retry's: it is what keeps this content from the first id."""
+        """Let the original's marker live as long as the retry's: it keeps this content from the first id."""
         seen = Equals(attribute="expires_at", value=original.expires_at_s)
         return Update(
             table=Table.LEDGER,
@@ -262,10 +262,10 @@ def _sum_by_hour(plan: CommitPlan[BookedBatch]) -> dict[int, Total]:
 
 
 def read_refusal(body: CommitBody, error: TransactionCanceledError) -> OwnCommit | ClosedMonths | EarlierVerdicts:
-    """What a canceled transaction with false conditions says, in the order in which it must be asked.
+    """Read the refusal of a transaction whose conditions failed. The order of the questions matters.
 
     Raises:
-        LedgerCorruptError: Conditions failed that cannot fail.
+        LedgerCorruptError: A condition failed that cannot fail.
     """
     failed = {
         index: reason[1]

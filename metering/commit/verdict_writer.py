@@ -31,7 +31,7 @@ _CONFLICT_PROBLEMS = (("conflict", "other content was accepted under this batch 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerdictWriter:
-    """Keeps what is not metered, durably, before its delivery may be acknowledged."""
+    """Writes the verdicts of batches that are not metered, before their delivery may be acknowledged."""
 
     items: ItemStore
     objects: ObjectStore
@@ -41,7 +41,7 @@ class VerdictWriter:
     marker_life_s: int
 
     def reject(self, content: Content, batch: RefusedBatch, tally: Tally) -> Verdict:
-        """T-REJECT: the batch's verdict, or PUT_BACK if it has none now."""
+        """Refuse a batch (T-REJECT). Returns its verdict, or PUT_BACK if it has none now."""
         try:
             marker = self._marker(batch) if batch.batch_id else None
             return self._decide(content, batch, marker, tally)
@@ -49,7 +49,7 @@ class VerdictWriter:
             return Verdict.PUT_BACK
 
     def against(self, content: Content, marker: Marker, tally: Tally) -> Verdict:
-        """The verdict of a content whose id has its marker already (accepted, or it is a refused one)."""
+        """Decide a content whose id has a marker already (accepted, or the content is a refused one)."""
         match compare(marker, content.batch):
             case Match.SAME:
                 return Verdict.DUPLICATE
@@ -86,8 +86,8 @@ class VerdictWriter:
         return None if item is None else Marker.from_item(item)
 
     def _decide(self, content: Content, batch: RefusedBatch, marker: Marker | None, tally: Tally) -> Verdict:
-        # What has its verdict needs no second object in quarantine; the condition below decides for the rest. Other
-        # content than what was refused before is a duplicate too, but it has to be kept.
+        # A batch that has its verdict needs no second object in quarantine; the condition below decides for the others.
+        # Content that differs from the content refused before is a duplicate, too, but it has to be kept.
         if marker is not None and (marker.verdict == "accepted" or marker.content_hash == batch.content_hash):
             return self.against(content, marker, tally)
         quarantined = _refused(content, batch)
@@ -138,11 +138,12 @@ class VerdictWriter:
             first_sender_id=marker.sender_id,
             records=batch.records,
         )
-        # Only to tell people once: the write of the conflict is unconditional, its content is always the same.
+        # This read only keeps the alert from coming twice. The conflict is written unconditionally, with the same
+        # content.
         key = conflict_key(batch.batch_id, batch.content_hash)
         known = self.retrier.call(lambda: self.items.get(Table.LEDGER, key))
         if known is None:
-            # Before the conflict itself: killed in between, the next copy writes both.
+            # The note goes before the conflict. If the worker dies in between, the next copy writes both.
             seen = conflict_seen_item(batch.batch_id, batch.content_hash, self.clock.now_ms() // 1000)
             self.retrier.call(lambda: self.items.put(Put(table=Table.LEDGER, item=seen)))
         put = Put(table=Table.LEDGER, item=conflict.to_item())
@@ -153,7 +154,7 @@ class VerdictWriter:
 
     def _quarantine(self, batch: QuarantinedBatch) -> None:
         body = batch.encode()
-        # Overwritten: named by identity, it is the same batch whoever writes it, and however often.
+        # Overwriting is safe: the key is the batch's identity, so every writer writes the same batch.
         self.retrier.call(lambda: self.objects.put(batch.key, body, if_absent=False))
 
 

@@ -1,4 +1,4 @@
-"""What an hour holds: commits that no run has taken (pending), pointers to their rows, and published files.
+"""Contents of booked hours: pending commits, pointers to rows in staging, and published files.
 
 | item      | pk          | sk              |
 |-----------|-------------|-----------------|
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 PUBLISHED_PREFIX = "1#"
 POINTER_PREFIX = "2#"
-# Where those end: the next character after `#`.
+# Ends of those ranges: the next character after `#`.
 _AFTER_PUBLISHED = "1$"
 _AFTER_POINTERS = "2$"
 
@@ -41,12 +41,12 @@ def partition_of_shard(shard: int) -> str:
 
 
 def partition_of_hour(hour_s: int) -> str:
-    """Partition of all that an hour holds: what runs published in it, and pointers."""
+    """Partition of an hour: what runs published in it, and pointers."""
     return f"{partitions.HOUR}{hour_label(hour_s)}"
 
 
 def pending_key(shard: int, commit_id: str) -> Key:
-    """Key of a commit's list of hours that no run has taken."""
+    """Key of a pending commit: its hours that no run has taken yet."""
     return Key(partition_of_shard(shard), commit_id)
 
 
@@ -56,7 +56,7 @@ def pointer_key(hour_s: int, commit_id: str) -> Key:
 
 
 def published_in(items: ItemStore, hour_s: int) -> Iterator[Item]:
-    """The items of what runs published in an hour, in key order."""
+    """The items that runs published in an hour, in key order."""
     return items.query(Table.LEDGER, partition_of_hour(hour_s), sk_from=PUBLISHED_PREFIX, sk_to=_AFTER_PUBLISHED)
 
 
@@ -76,7 +76,7 @@ def run_that_published(item: Item) -> str:
 
 
 def pending_commit_of(item: Item) -> str:
-    """The commit id of a pending commit's item, also of one that cannot be read otherwise."""
+    """The commit id of a pending commit's item, even if the item cannot be read otherwise."""
     return str(item["sk"])
 
 
@@ -86,7 +86,7 @@ def pointed_to(item: Item) -> str:
 
 
 def published_key(hour_s: int, shard: int, run: int) -> Key:
-    """Key of what a run published in an hour."""
+    """Key of a run's published files of an hour."""
     return Key(partition_of_hour(hour_s), f"{PUBLISHED_PREFIX}{run_name(shard, run)}")
 
 
@@ -186,7 +186,7 @@ class LakeFile:
     bytes: int
 
     def source(self, hour_s: int) -> RowSource:
-        """The file of an hour, to be read."""
+        """Row source of the file."""
         return RowSource(key=self.key, hour_s=hour_s, rows=self.rows, bytes=self.bytes, staged=False)
 
 
@@ -213,7 +213,7 @@ class Published:
 
     @property
     def sources(self) -> tuple[RowSource, ...]:
-        """Its files, to be read."""
+        """Row sources of its files."""
         return tuple(file.source(self.hour_s) for file in self.files)
 
     def to_item(self) -> dict[str, Value]:

@@ -1,4 +1,4 @@
-"""Record of a commit, and the numbers that its random id decides."""
+"""Commits: their records, and the numbers that follow from their random ids."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def is_commit(item: Item) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommitRecord:
-    """What the ledger says of a commit. `next_chunk < chunks` only while `open`."""
+    """Record of a commit. `next_chunk < chunks` only while it is `open`."""
 
     commit_id: str
     state: CommitState

@@ -1,4 +1,4 @@
-"""Conflicts: other content that came under the id of an accepted batch, and the note that one was settled."""
+"""Conflicts: other content that came under the id of an accepted batch, and notes for the watch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _CONFLICT_PREFIX = "X#"
 
 
 def conflict_key(batch_id: str, content_hash: str) -> Key:
-    """Key of the proof that other content came under an id."""
+    """Key of a conflict."""
     return Key(partition_of_batch(batch_id), f"{_CONFLICT_PREFIX}{content_hash}")
 
 
@@ -36,7 +36,7 @@ def conflict_named(item: Item) -> tuple[str, str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conflict:
-    """Other content under the id of an accepted batch. Always written with the same content, unconditionally."""
+    """Other content under the id of an accepted batch. It is written unconditionally, with the same attributes."""
 
     batch_id: str
     content_hash: str
@@ -80,13 +80,13 @@ CONFLICT_PK = f"{NOTE}conflict"
 
 
 def conflict_seen_item(batch_id: str, content_hash: str, now_s: int) -> dict[str, Value]:
-    """The note that a conflict was settled at a moment, so that the watch can count new ones without a scan."""
+    """Note of a new conflict at its time, so that the watch can count new conflicts without a scan."""
     key = Key(CONFLICT_PK, f"{rfc3339(now_s)}#{batch_id}#{content_hash}")
     return {**key._asdict(), "expires_at": now_s + REMEMBERED_S}
 
 
 def conflict_of(item: Item) -> tuple[str, str]:
-    """Batch id and content hash of a conflict that was seen."""
+    """Batch id and content hash that the note of a conflict names."""
     fields = Fields.of_item(item)
     parts = fields.text("sk").split("#")
     if len(parts) != 3 or not all(parts):

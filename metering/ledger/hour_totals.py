@@ -1,4 +1,4 @@
-"""Totals of hours as an attribute of an item, and back again."""
+"""Totals of hours as an attribute of an item."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 
 def totals_value(totals: Mapping[int, Total]) -> dict[str, Value]:
-    """Totals of hours as an attribute: `hour -> [records, bytes]`."""
+    """Encode totals of hours as an attribute: `hour -> [records, bytes]`."""
     return {hour_label(hour_s): [total.records, total.bytes] for hour_s, total in totals.items()}
 
 
 def totals_of(hours: Fields) -> dict[int, Total]:
-    """Inverse of `totals_value`."""
+    """Decode the attribute; the inverse of `totals_value`."""
     totals: dict[int, Total] = {}
     for label in hours:
         total = hours.row(label, ("records", "bytes"))

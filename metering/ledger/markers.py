@@ -1,4 +1,4 @@
-"""Marker of a batch: its one verdict, and the fact that totals are derived from."""
+"""Markers: the one verdict of each batch, and the facts that totals are derived from."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ACCEPTED = Equals(attribute="verdict", value="accepted")
 
 
 def partition_of_batch(batch_id: str) -> str:
-    """Partition of all items that a batch id has: its marker, its conflicts, and what was retried of it."""
+    """Partition of a batch: its marker, its conflicts, and the notes of its retries."""
     return f"{partitions.BATCH}{batch_id}"
 
 
@@ -43,7 +43,7 @@ def is_marker(item: Item) -> bool:
 
 
 def named_batch(item: Item) -> str:
-    """Batch id of an item in the partition of a batch, also if the item cannot be read otherwise."""
+    """Batch id of an item in the partition of a batch, even if the item cannot be read otherwise."""
     return str(item["pk"]).removeprefix(partitions.BATCH)
 
 
@@ -56,21 +56,21 @@ def batch_id_of(fields: Fields) -> str:
     """Batch id of an item in the partition of a batch.
 
     Raises:
-        LedgerCorruptError: It lies elsewhere.
+        LedgerCorruptError: The item lies elsewhere.
     """
     return fields.after("pk", partitions.BATCH)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Marker:
-    """A batch's one verdict: the fact that totals are derived from.
+    """Marker of a batch: its one verdict, from which totals are derived.
 
     Attributes:
-        content_hash: Hex; None after `rebuild markers`, which cannot know it.
+        content_hash: Hash of the content, hex; None in a rebuilt marker, because the rows do not tell it.
         records, metered, refused: Numbers of records; `records = metered + refused` if accepted.
         hours: Rows and bytes of each booked hour; empty if rejected.
-        reason: Why it was rejected, else empty.
-        quarantine_key: Where refused content lies, else empty.
+        reason: Reason of a rejection, else empty.
+        quarantine_key: Key of the refused content, else empty.
     """
 
     batch_id: str
@@ -129,7 +129,7 @@ class Marker:
         accepted = verdict == "accepted"
         hash_version = fields.whole("hash_version")
         metered = fields.whole("metered")
-        # Only a rebuilt marker is accepted by no version of the hash: what it was accepted by is not known any more.
+        # Only a rebuilt marker is accepted with version 0: the version it was accepted with is not known any more.
         rebuilt = accepted and hash_version == 0
         made = cls(
             batch_id=batch_id_of(fields),

@@ -1,4 +1,4 @@
-"""Billing months that are closing or closed: `T#<month>`, `T`. A month without an item is open."""
+"""Periods: billing months that are closing or closed (`T#<month>`, `T`). A month without an item is open."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def period_key(month: str) -> Key:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Period:
-    """A billing month that no transaction can book into any more. A month without this item is open."""
+    """Billing month that no transaction can book into any more. A month without this item is open."""
 
     month: str
     state: PeriodState

@@ -29,12 +29,14 @@ _AFTER_ALIASES = "A$"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryNote:
-    """Which refused records of an accepted batch were retried, and under which id.
+    """Note of a retry: the refused records of an accepted batch that were sent again, and their new id.
+
+    Records that were retried count in the retry's batch, and no longer as refused records of the first one.
 
     Attributes:
-        batch_id: The batch that they were refused in.
-        retry_id: The batch that they were sent again as.
-        positions: Their places in the first one.
+        batch_id: Id of the batch that they were refused in.
+        retry_id: Id of the batch that they were sent again as.
+        positions: Their positions in the first batch.
     """
 
     batch_id: str
@@ -64,13 +66,13 @@ class RetryNote:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alias:
-    """Under which id a content is metered that came under an id with other content.
+    """Alias of a content whose first id has other content: the id that it is metered under.
 
     Attributes:
-        batch_id: The id that it came under first.
-        content_hash: Of the content, as the worker that accepted it decoded it.
-        retry_id: The batch that it was accepted as.
-        expires_at_s: As that batch's marker. The marker of `batch_id` lives as long.
+        batch_id: Id that it came under first.
+        content_hash: Hash of the content, as the worker that accepted it decoded it.
+        retry_id: Id of the batch that it was accepted as.
+        expires_at_s: End of the life of that batch's marker. The marker of `batch_id` lives at least as long.
     """
 
     batch_id: str
@@ -87,10 +89,10 @@ class Alias:
 
     @classmethod
     def from_item(cls, item: Item) -> Alias:
-        """Inverse of `to_item`.
+        """Decode the item; the inverse of `to_item`.
 
         Raises:
-            LedgerCorruptError: It is something else.
+            LedgerCorruptError: It is not an alias.
         """
         fields = Fields.of_item(item)
         made = cls(

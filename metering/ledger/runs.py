@@ -1,4 +1,4 @@
-"""Runs of the compactor: one chain a shard, `R#<shard>`, `<n>` in 12 digits."""
+"""Runs of the compactor. Each shard has one chain of them: `R#<shard>`, `<n>` in 12 digits."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ def newest_first(items: ItemStore, shard: int) -> Iterator[Run]:
 
 
 def run_name(shard: int, run: int) -> str:
-    """`<shard>#<n>`: how a pointer names the run that took it, and a published hour the run that wrote it."""
+    """Name of a run: `<shard>#<n>`. Pointers and published items name their run so."""
     return f"{shard}#{run:012d}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """One compaction of a shard. Its plan is the object at `plan_key`, whoever works on it."""
+    """One compaction of a shard. Every process that works on it follows the plan object at `plan_key`."""
 
     shard: int
     run: int

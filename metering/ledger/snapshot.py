@@ -1,4 +1,4 @@
-"""What the ledger says, read whole: markers, conflicts, open commits. For jobs of people, never for the hot path."""
+"""Snapshot of the whole ledger: markers, conflicts and open commits. For verification, never for the hot path."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, kw_only=True)
 class LedgerFacts:
-    """The ledger as one scan found it. Exact where nothing is being committed.
+    """The ledger as one scan found it. It is exact if nothing is committed meanwhile.
 
     Attributes:
         markers: By batch id.
@@ -45,7 +45,7 @@ class LedgerFacts:
                 self.open_commits.append(commit.commit_id)
 
     def look_again(self, items: ItemStore, batch_ids: Iterable[str]) -> None:
-        """Read what the ledger says of some batches once more: a scan saw each item at a moment of its own."""
+        """Read the items of some batches once more, because a scan sees each item at a moment of its own."""
         for batch_id in batch_ids:
             for item in items.query(Table.LEDGER, partition_of_batch(batch_id)):
                 self.add(item)

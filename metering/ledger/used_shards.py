@@ -1,7 +1,7 @@
 """The largest number of compaction shards that commits of a region ever went to.
 
 A commit stays in the shard that it was booked in, `P#<shard>`, until a run of that shard has taken it. So a stage with
-fewer shards than before still has the old ones, and whoever lists shards lists those as well.
+fewer shards than before still has the old ones, and every listing includes them.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from metering.stores.writes import Item, Value
 
 SHARDS_KEY = Key("S#shards", "S")
-# Far more than a stage can have: whoever lists shards comes to an end.
+# Far more than a stage can have, so that every listing ends.
 _MOST_SHARDS = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsedShards:
-    """What the ledger remembers. It only ever grows. Without the item, no more than one shard was used."""
+    """Number of shards that the ledger remembers. It only grows. Without the item, one shard was used at most."""
 
     number: int = 1
 
@@ -31,10 +31,10 @@ class UsedShards:
 
     @classmethod
     def from_item(cls, item: Item | None) -> UsedShards:
-        """The item as it was read.
+        """Decode the item; None stands for an absent one.
 
         Raises:
-            LedgerCorruptError: It is there and holds no number of shards: nobody knows what to list.
+            LedgerCorruptError: The item exists without a number of shards, so the shards to list are unknown.
         """
         if item is None:
             return cls()

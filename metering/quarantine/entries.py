@@ -1,4 +1,4 @@
-"""Quarantine for people: what was refused and why, and sending it again without counting anything twice."""
+"""Quarantine entries: shows operators what was refused and why, and retries it without counting anything twice."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ class Entry:
     """One batch that was refused, whole or in part.
 
     Attributes:
-        key: Of the quarantine object.
-        kind: `records` of an accepted batch, a `refused` batch, or other content in `conflict` with its id.
-        reasons: First reason -> number of records; of a whole batch its reason and number of records, 0 if unknown.
-        refused: The records, for `records`.
+        key: Key of the quarantine object.
+        kind: `records` of an accepted batch, a `refused` batch, or content in `conflict` with the content of its id.
+        reasons: First reason -> number of records. A whole batch has one reason; its number of records is 0 if unknown.
+        refused: The records, if the kind is `records`.
         batch: The document, for the other kinds.
-        retried_as: Of records: batch ids they were sent again as. Of a whole batch: ids it is metered under, its own
-            or that of a retry.
-        at_s: When the object was written, epoch seconds.
+        retried_as: Batch ids that the records were sent again as; or the ids that a whole batch is metered under, its
+            own or that of a retry.
+        at_s: Time when the object was written, epoch seconds.
     """
 
     key: str
@@ -66,12 +66,12 @@ class Entry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retry:
-    """What a retry sent.
+    """Result of a retry.
 
     Attributes:
         retry_id: Batch id it was sent as; empty if none can be read from it.
         records: Number of records sent, 0 if unknown.
-        skipped: Places of records that are not kept whole and cannot be sent again.
+        skipped: Positions of records that are not kept whole and cannot be sent again.
     """
 
     entry: Entry
@@ -85,10 +85,10 @@ class QuarantineEntries:
     """Reads quarantine and retries from it.
 
     Attributes:
-        items: The ledger: an entry counts only if its marker names it.
+        items: The ledger. An entry counts only if its marker names it.
         queue: The ingest queue.
         bucket: Name of the data bucket, for retries that need an object.
-        marker_life_s: How long the note of a retry is kept.
+        marker_life_s: Life of the note of a retry.
     """
 
     items: ItemStore
@@ -99,13 +99,13 @@ class QuarantineEntries:
     marker_life_s: int
 
     def entries(self, *, from_s: int = 0, to_s: int | None = None) -> Iterator[Entry]:
-        """Entries of objects written in a time range, in key order. Objects of commits that never were are left out."""
+        """Entries of objects written in a time range, in key order, without objects of commits that never landed."""
         for info in self.objects.list(QUARANTINE_PREFIX):
             if from_s <= info.modified_s and (to_s is None or info.modified_s < to_s):
                 yield from self._of_object(info)
 
     def find(self, name: str) -> tuple[Entry, ...]:
-        """Entries of an object's key or of a batch id.
+        """Entries of an object key or of a batch id.
 
         Raises:
             OperationFailedError: There is none.
@@ -122,12 +122,12 @@ class QuarantineEntries:
         return tuple(found)
 
     def retry(self, entry: Entry, *, as_new_id: bool = False, dry_run: bool = False) -> Retry:
-        """Send an entry again; doing it twice is a duplicate.
+        """Send an entry again. A second retry is a duplicate of the first.
 
         Args:
-            entry: What was refused.
-            as_new_id: Send a conflict under an id of its own, because other content has its id.
-            dry_run: Say what would be sent, and send nothing.
+            entry: Entry to retry.
+            as_new_id: Whether to send a conflict under an id of its own, because other content has its id.
+            dry_run: Whether to return what would be sent, and send nothing.
 
         Raises:
             OperationFailedError: It cannot be retried, or the queue did not take it.
@@ -169,7 +169,7 @@ class QuarantineEntries:
         return Retry(entry=entry, retry_id=retry_id, records=batch.records)
 
     def _as_itself(self, entry: Entry, batch: QuarantinedBatch) -> tuple[str, str]:
-        """A batch's own id and message, if it may come again under it."""
+        """A batch's own id and message, if it may be sent again under this id."""
         metered = [retry_id for retry_id in entry.retried_as if retry_id != batch.batch_id]
         if metered:
             raise OperationFailedError(
@@ -183,7 +183,7 @@ class QuarantineEntries:
         return batch.batch_id, batch.body
 
     def _as_new_id(self, entry: Entry, batch: QuarantinedBatch) -> tuple[str, str]:
-        """Another id, and the message under it, if its own one is lost for it."""
+        """Another id, and the message under it, if other content has the batch's own id."""
         if entry.kind != "conflict" or not self._is_accepted(batch.batch_id):
             raise OperationFailedError(
                 f"{entry.batch_id or entry.key} can be sent under its own id.",
@@ -200,7 +200,7 @@ class QuarantineEntries:
         return item is not None and Marker.from_item(item).verdict == "accepted"
 
     def _note(self, batch_id: str, retry_id: str, positions: tuple[int, ...]) -> None:
-        # Before the message: a retry that nobody knows of would count its records twice in proofs.
+        # The note goes before the message: verification would count the records of an unknown retry twice.
         note = RetryNote(
             batch_id=batch_id,
             retry_id=retry_id,
@@ -249,7 +249,7 @@ class QuarantineEntries:
         item = self.items.get(Table.LEDGER, marker_key(batch.batch_id)) if batch.kind == "refused" else None
         if item is not None and Marker.from_item(item).verdict == "accepted":
             found.append(batch.batch_id)
-        # By content, whichever id it got; or by id: what could not be read when it was refused has another hash.
+        # By content, whatever its new id; or by id, because content that could not be read has another hash.
         new_id = content_retry_id(batch.batch_id, batch.content_hash)
         for alias in aliases_of(self.items, original_of(batch.body, batch.batch_id)):
             if batch.content_hash == alias.content_hash or alias.retry_id == new_id:
@@ -263,7 +263,7 @@ class QuarantineEntries:
         found: list[Entry] = []
         for batch_id, records in refused.items():
             marker, notes = self._marker_and_notes(batch_id)
-            # An object whose commit lost against another one stays until the cleaner comes: no marker names it.
+            # The object of a commit that lost against another one stays until the cleaner comes. No marker names it.
             if marker is None or marker.quarantine_key != info.key:
                 continue
             found.append(

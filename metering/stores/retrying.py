@@ -1,4 +1,4 @@
-"""Doing the same thing again, with jitter, a bounded number of times."""
+"""Retries of an unavailable dependency, with jitter and a bounded number of attempts."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Retrier:
         """Call an operation that may safely be called again, until it has an answer.
 
         Args:
-            operation: What to call.
+            operation: Operation to call.
             go_on: Asked after each failure but the last one; if it says no, the failure is raised.
 
         Raises:

@@ -90,7 +90,7 @@ MUTANTS = (
         except UnavailableError:
             return _put_back(plan, invocation)
         except LedgerCorruptError as error:
-            # The number of shards. What needs no commit gets its verdict.
+            # The number of shards cannot be read. Batches that need no commit still get their verdict.
             invocation.tally.corrupt(error)
             return _put_back(plan, invocation)
         reply = self._send(body, invocation.deadline)""",
@@ -459,8 +459,8 @@ MUTANTS = (
     Mutant(
         name="a number of shards that cannot be read stops the whole invocation",
         path="metering/commit/committer.py",
-        old="        except LedgerCorruptError as error:\n            # The number of shards.",
-        new="        except ZeroDivisionError as error:\n            # The number of shards.",
+        old="        except LedgerCorruptError as error:\n            # The number of shards cannot be read.",
+        new="        except ZeroDivisionError as error:\n            # The number of shards cannot be read.",
         suites=("tests/unit/commit/test_aggregate.py",),
     ),
     Mutant(

@@ -1,4 +1,4 @@
-"""Runs of the canary: `W#canary`, start of its minute."""
+"""Canaries that were sent: `W#canary`, start of the minute."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 
 CANARY_PK = f"{NOTE}canary"
-# How long canary runs and conflicts are remembered.
+# Life of the notes of canaries and of conflicts.
 REMEMBERED_S = 7 * DAY_S
 
 
 class CanaryVerdict(StrEnum):
-    """What became of a canary batch."""
+    """Verdict on a canary batch."""
 
     SENT = "sent"
     GOOD = "good"
@@ -36,7 +36,7 @@ class CanaryRun:
 
     Attributes:
         slot_s: Start of its minute, epoch seconds; names the batch.
-        settled_s: When its verdict was found; 0 while it is `sent`.
+        settled_s: Time of its verdict; 0 while it is `sent`.
     """
 
     slot_s: int
@@ -72,5 +72,5 @@ class CanaryRun:
 
 
 def canary_key(slot_s: int) -> Key:
-    """Key of a canary run; sorts as time does."""
+    """Key of a canary. Keys sort by time."""
     return Key(CANARY_PK, rfc3339(slot_s))
