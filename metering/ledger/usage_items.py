@@ -78,15 +78,15 @@ def usage_add(hours: Mapping[int, Total]) -> dict[str, int]:
 def usage_entries(item: Item, *, hour_s: int | None = None) -> Iterator[UsageEntry]:
     """Each booked hour that a usage item counts, in order; or only the hour `hour_s`, if the item counts it."""
     first, suffix = _parse_usage_key(item)
-    beside = _beside(item)
+    by_hand = _by_hand(item)
     for offset_s, (b, r, v) in _HOURS:
         if b not in item and r not in item:
             continue
         if hour_s is None or first.hour_s + offset_s == hour_s:
             key = UsageKey(first.hour_s + offset_s, *first[1:])
-            total = Total(_count(item, b) + beside.bytes, _count(item, r) + beside.records)
+            total = Total(_count(item, b) + by_hand.bytes, _count(item, r) + by_hand.records)
             yield UsageEntry(key, suffix, total, _count(item, v) if v in item else None)
-        beside = ZERO
+        by_hand = ZERO
 
 
 def usage_day(item: Item) -> tuple[UsageKey, Total]:
@@ -94,10 +94,10 @@ def usage_day(item: Item) -> tuple[UsageKey, Total]:
     key, _ = _parse_usage_key(item)
     sizes = sum([_count(item, names.bytes) for names in _NAMES_OF_HOUR if names.bytes in item])
     records = sum([_count(item, names.records) for names in _NAMES_OF_HOUR if names.records in item])
-    return key, _beside(item).plus(Total(sizes, records))
+    return key, _by_hand(item).plus(Total(sizes, records))
 
 
-def _beside(item: Item) -> Total:
+def _by_hand(item: Item) -> Total:
     """Total that was added by hand outside the hours. It counts in the first hour, so that a check sees it."""
     return Total(_count(item, "bytes"), _count(item, "records"))
 

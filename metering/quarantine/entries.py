@@ -108,7 +108,7 @@ class QuarantineEntries:
         """Entries of an object key or of a batch id.
 
         Raises:
-            OperationFailedError: There is none.
+            OperationFailedError: There is no such entry.
         """
         keys = [name] if name.startswith(QUARANTINE_PREFIX) else self._keys_of(name)
         infos = [info for key in keys if (info := self.objects.head(key)) is not None]

@@ -65,9 +65,9 @@ class Fields:
         try:
             values: object = json.loads(body)
         except (ValueError, RecursionError) as error:
-            raise LedgerCorruptError(f"{what} is no JSON: {error}") from error
+            raise LedgerCorruptError(f"{what} is not JSON: {error}") from error
         if not isinstance(values, dict):
-            raise LedgerCorruptError(f"{what} is no JSON object")
+            raise LedgerCorruptError(f"{what} is not a JSON object")
         return cls(values, what)
 
     def __contains__(self, name: str) -> bool:
@@ -156,13 +156,13 @@ class Fields:
         try:
             return parse_hour(label)
         except ValueError:
-            raise LedgerCorruptError(f"{self.what}: {label} is no hour") from None
+            raise LedgerCorruptError(f"{self.what}: {label} is not an hour") from None
 
     def number_named(self, name: str) -> int:
         """The number that is the name of a field, written without leading zeros."""
         if name.isascii() and name.isdecimal() and str(int(name)) == name:
             return int(name)
-        raise LedgerCorruptError(f"{self.what}: {name} is no number")
+        raise LedgerCorruptError(f"{self.what}: {name} is not a number")
 
     def hour_set(self, name: str) -> frozenset[int]:
         """A set of hour labels. It is empty if the attribute is absent, because DynamoDB stores no empty set."""

@@ -36,7 +36,7 @@ class ObjectStore(Protocol):
         """The whole object.
 
         Raises:
-            ObjectMissingError: There is none.
+            ObjectMissingError: There is no such object.
         """
         ...
 
@@ -50,7 +50,7 @@ class ObjectStore(Protocol):
                 next. A version is only taken with `if_match`.
 
         Raises:
-            ObjectMissingError: There is none.
+            ObjectMissingError: There is no such object.
             ObjectChangedError: Its ETag is not `if_match`.
             ObjectUnreadableError: The object exists, and the store will not hand it out.
         """
