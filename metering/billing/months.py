@@ -100,7 +100,7 @@ class PeriodCloser:
             )
         period = self._begin(month)
         if period.state == "closed":
-            return ClosedMonth.from_json(self.objects.get(period.manifest_key), period.manifest_key)
+            return ClosedMonth.from_json(self.objects.get(period.frozen_key), period.frozen_key)
         while self._pending(month):
             if not self.compactor.run(deadline, closing=frozenset([month])).finished:
                 raise PeriodNotClosableError(

@@ -19,4 +19,4 @@ def frozen_month(items: ItemStore, objects: ObjectStore, month: str) -> ClosedMo
     period = None if item is None else Period.from_item(item)
     if period is None or period.state != "closed":
         return None
-    return ClosedMonth.from_json(objects.get(period.manifest_key), period.manifest_key)
+    return ClosedMonth.from_json(objects.get(period.frozen_key), period.frozen_key)

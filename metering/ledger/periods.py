@@ -24,11 +24,15 @@ def period_key(month: str) -> Key:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Period:
-    """Billing month that no transaction can book into any more. A month without this item is open."""
+    """Billing month that no transaction can book into any more. A month without this item is open.
+
+    Attributes:
+        frozen_key: Key of the frozen month's object; empty while the month is closing.
+    """
 
     month: str
     state: PeriodState
-    manifest_key: str = ""
+    frozen_key: str = ""
 
     @property
     def key(self) -> Key:
@@ -36,8 +40,8 @@ class Period:
 
     def to_item(self) -> dict[str, Value]:
         item: dict[str, Value] = {**self.key._asdict(), "state": self.state}
-        if self.manifest_key:
-            item["manifest"] = self.manifest_key
+        if self.frozen_key:
+            item["manifest"] = self.frozen_key
         return item
 
     @classmethod
@@ -47,7 +51,7 @@ class Period:
         made = cls(
             month=fields.after("pk", partitions.MONTH),
             state=state,
-            manifest_key=fields.text("manifest") if state == "closed" else "",
+            frozen_key=fields.text("manifest") if state == "closed" else "",
         )
         fields.check_key(made.key)
         return made

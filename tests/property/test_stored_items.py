@@ -233,7 +233,7 @@ KINDS = (
     ),
     Kind(
         name="period",
-        values=st.builds(Period, month=st.just("2026-11"), state=st.just("closed"), manifest_key=NAMES)
+        values=st.builds(Period, month=st.just("2026-11"), state=st.just("closed"), frozen_key=NAMES)
         | st.just(Period(month="2026-10", state="closing")),
         read=Period.from_item,
     ),
