@@ -21,6 +21,7 @@ from metering.cli.commands.report import freshness, report_source
 from metering.cli.connecting import connect
 from metering.commit.write_ahead import usage_deltas
 from metering.hours import month_bounds_s
+from metering.ledger.usage_items import usage_partition
 from metering.reports.query import UsageParameters
 from metering.reports.source import report_rows
 from metering.reports.usage_answer import usage_answer
@@ -99,7 +100,7 @@ def plain(client: DynamoDBClient, table: str) -> Counter[str]:
         TableName=table,
         ConsistentRead=True,
         KeyConditionExpression="pk = :pk",
-        ExpressionAttributeValues={":pk": {"S": f"A#{_ACCOUNT}#{_MONTH}"}},
+        ExpressionAttributeValues={":pk": {"S": usage_partition(_ACCOUNT, _MONTH)}},
     )
     for page in pages:
         for item in page["Items"]:

@@ -52,6 +52,25 @@ ALERTS_LOST: Final = "AlertsLost"
 # Messages received three times or more of which no note could be written before they were handled.
 HELD_NOTES_LOST: Final = "HeldNotesLost"
 
+# Rows and files that the compactor published.
+COMPACTED_ROWS: Final = "CompactedRows"
+COMPACTED_FILES: Final = "CompactedFiles"
+# Runs that stopped because their time was over; the next tick continues them.
+COMPACTION_LATE: Final = "CompactionLate"
+# Plans that lost against another process's plan for the same run.
+COMPACTION_RACE_LOST: Final = "CompactionRaceLost"
+# Commits whose staging objects the cleaner deleted.
+CLEANED_COMMITS: Final = "CleanedCommits"
+# Objects of commits that never became durable, and that the cleaner deleted.
+ORPHANS_DELETED: Final = "OrphansDeleted"
+RECONCILED_HOURS: Final = "ReconciledHours"
+# Hours in which two passes showed the same difference.
+RECONCILIATION_DIFFERENCES: Final = "ReconciliationDifferencesFound"
+# Whole scans that took more than their part of a tick.
+SCANS_GIVEN_UP: Final = "ScansGivenUp"
+USAGE_KEYS_REPAIRED: Final = "UsageKeysRepaired"
+MARKERS_REBUILT: Final = "MarkersRebuilt"
+
 # Canary runs by verdict; a run that is still `sent` was cut short by its deadline.
 CANARY_SENT: Final = "CanarySent"
 CANARY_GOOD: Final = "CanaryGood"

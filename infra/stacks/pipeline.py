@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from aws_cdk import CfnOutput, Stack
 
 from infra.components.functions import FunctionSpec, MeteringFunction
+from metering.ledger import partitions
 from metering.ledger.notes.canary_runs import CANARY_PK
 from metering.settings import as_environment
 from metering.stores.bucket import (
@@ -121,7 +122,7 @@ def function_settings(config: StageConfig) -> dict[str, str]:
 
 
 # What functions keep for people and alarms (`metering.ledger.notes`): never a marker, a commit or a period.
-_NOTES = "W#*"
+_NOTES = f"{partitions.NOTE}*"
 
 
 def _grant_aggregator(function: MeteringFunction, data: DataStack) -> None:
@@ -144,7 +145,7 @@ def _grant_compactor(function: MeteringFunction, data: DataStack) -> None:
     data.ledger.grant_read(role)
     data.ledger.grant_change(role)
     # Pointers that are published and pending items that are empty; markers and periods never.
-    data.ledger.grant_delete(role, "H#*", "P#*")
+    data.ledger.grant_delete(role, f"{partitions.HOUR}*", f"{partitions.PENDING}*")
     # It finishes wide commits, whose last chunks are usage.
     data.usage.grant_add(role)
     # The lake, to see whether a file is there already.

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from metering.audit.undecided import UndecidedMessages
-from metering.ledger.booked_hours import AFTER_PUBLISHED, PUBLISHED_PREFIX, pointer_key
+from metering.ledger.booked_hours import published_in
 from metering.ledger.notes.completeness import COMPLETENESS_KEY, Completeness
 from metering.ledger.notes.reconciliation import RECONCILIATION_KEY, Reconciliation
 from metering.ledger.waiting_commits import WaitingCommits, waiting_commits
@@ -108,9 +108,7 @@ class Freshness:
         return () if since_s is None else (max(since_s, now_s - self.window_s),)
 
     def _is_published(self, hour_s: int) -> bool:
-        pk = pointer_key(hour_s, "").pk
-        entries = self.items.query(Table.LEDGER, pk, sk_from=PUBLISHED_PREFIX, sk_to=AFTER_PUBLISHED)
-        return next(iter(entries), None) is not None
+        return next(published_in(self.items, hour_s), None) is not None
 
     def _last(self) -> Completeness | None:
         item = self.items.get(Table.LEDGER, COMPLETENESS_KEY)

@@ -11,15 +11,16 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Literal
 
+from metering import metric_names
 from metering.audit.reconcile.table_scan import survey_accounts
 from metering.errors import ConditionFailedError, TransactionCanceledError
 from metering.hours import month_of
 from metering.lake.rows import BATCH_QUERY, batches_of
 from metering.ledger.frozen_months import read_frozen_month
-from metering.ledger.markers import Marker
+from metering.ledger.markers import ABSENT_OR_REJECTED, Marker
 from metering.ledger.usage_items import usage_add, usage_key, usage_names
 from metering.ledger.waiting_commits import waiting_commits
-from metering.stores.writes import MAX_TRANSACTION_ACTIONS, Absent, AnyOf, Equals, Put, Table, Update
+from metering.stores.writes import DYNAMODB_LIMITS, Absent, Equals, Put, Table, Update
 from metering.units import DAY_S
 
 if TYPE_CHECKING:
@@ -103,6 +104,7 @@ class Rebuilder:
         marker_life_s: Life of a rebuilt marker. Batches of older hours get none: theirs has expired.
         rounds: Most further measurements of a doubtful hour.
         batches_at_once: Rough limit of the batches in memory while markers are rebuilt.
+        transaction_actions: Most usage items that are repaired in one transaction.
     """
 
     items: ItemStore
@@ -114,6 +116,7 @@ class Rebuilder:
     marker_life_s: int
     rounds: int = 8
     batches_at_once: int = 1_000_000
+    transaction_actions: int = DYNAMODB_LIMITS.transaction
 
     def usage(
         self, *, from_s: int = 0, to_s: int | None = None, tell: Callable[[RebuildStep], None] = lambda _step: None
@@ -142,7 +145,7 @@ class Rebuilder:
         frozen = self._frozen(seen)
         closed = tuple(hour_s for hour_s in seen if month_of(hour_s) in frozen)
         repaired, unstable = self._repair_all({h: seen[h] for h in seen if h not in closed}, tell)
-        self.metrics.count("UsageKeysRepaired", repaired)
+        self.metrics.count(metric_names.USAGE_KEYS_REPAIRED, repaired)
         return UsageRebuild(
             hours=len(hours),
             repaired=repaired,
@@ -172,7 +175,7 @@ class Rebuilder:
             found = {batch_id: totals for batch_id, totals in found.items() if unstable.isdisjoint(totals)}
             batches += len(found)
             rebuilt += sum(self._put_marker(batch_id, totals) for batch_id, totals in found.items())
-        self.metrics.count("MarkersRebuilt", rebuilt)
+        self.metrics.count(metric_names.MARKERS_REBUILT, rebuilt)
         return MarkerRebuild(batches=batches, rebuilt=rebuilt, unstable=tuple(sorted(unstable)))
 
     def _open_hours(self) -> set[int]:
@@ -223,7 +226,7 @@ class Rebuilder:
             for difference in look.check.differences
             if difference.between == "usage/rows" and difference.key is not None
         ]
-        return sum(self._apply(block) for block in _blocks(updates, MAX_TRANSACTION_ACTIONS))
+        return sum(self._apply(block) for block in _blocks(updates, self.transaction_actions))
 
     def _apply(self, updates: list[Update]) -> int:
         try:
@@ -264,7 +267,7 @@ class Rebuilder:
         put = Put(
             table=Table.LEDGER,
             item=marker.to_item(),
-            condition=AnyOf((Absent(), Equals(attribute="verdict", value="rejected"))),
+            condition=ABSENT_OR_REJECTED,
         )
         try:
             self.retrier.call(lambda: self.items.put(put))

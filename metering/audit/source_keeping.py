@@ -22,6 +22,7 @@ from metering.ledger.notes.sources import (
     RulingKind,
     SourceFigures,
     SourceState,
+    source_id_of,
 )
 from metering.stores.fields import Fields
 from metering.stores.writes import Put, Table
@@ -195,7 +196,7 @@ class SourceKeeper:
         stored: set[str] = set()
         # Sources without new batches are kept too: their gaps may now be old enough to be reported.
         for item in self.items.query(Table.LEDGER, SOURCE_PK):
-            source_id = str(item["sk"])
+            source_id = source_id_of(item)
             stored.add(source_id)
             found = None if sightings is None else sightings.get(source_id, SourceSightings())
             self._keep(source_id, item, found, rulings.get(source_id, []), tally, scanned_ms)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from metering.errors import ConditionFailedError, MeteringError, ObjectDamagedError, ObjectMissingError
 from metering.hours import month_bounds_s, month_of, rfc3339
 from metering.lake.rows import USAGE_QUERY, usage_of
-from metering.ledger.booked_hours import LakeFile, Pending, pending_key
+from metering.ledger.booked_hours import LakeFile, Pending, pending_in
 from metering.ledger.frozen_months import FrozenHour, FrozenMonth, read_frozen_month
 from metering.ledger.periods import Period, period_key
 from metering.ledger.shards import known_shards
@@ -33,17 +34,31 @@ if TYPE_CHECKING:
     from metering.usage.totals import Total, UsageKey
 
 
+class NotClosable(StrEnum):
+    """Why a month cannot be closed, or verified, now."""
+
+    TOO_EARLY = "too_early"
+    COMPACTION_UNFINISHED = "compaction_unfinished"
+    COMMIT_OPEN = "commit_open"
+    TOTALS_DIFFER = "totals_differ"
+    HOURS_UNSTABLE = "hours_unstable"
+    HOUR_UNPUBLISHED = "hour_unpublished"
+    NOT_CLOSED = "not_closed"
+
+
 class PeriodNotClosableError(MeteringError):
     """A month cannot be closed now. Nothing is lost; `why` says what to do about it.
 
     Attributes:
         month: `2026-11`.
+        cause: What code decides by.
         why: One sentence.
     """
 
-    def __init__(self, month: str, why: str) -> None:
-        super().__init__(month, why)
+    def __init__(self, month: str, cause: NotClosable, why: str) -> None:
+        super().__init__(month, cause, why)
         self.month = month
+        self.cause = cause
         self.why = why
 
     def __str__(self) -> str:
@@ -79,17 +94,23 @@ class PeriodCloser:
         """
         first_s, after_s = month_bounds_s(month)
         if self.clock.now_ms() // 1000 < after_s + self.wait_s:
-            raise PeriodNotClosableError(month, f"it can be closed from {rfc3339(after_s + self.wait_s)} on")
+            raise PeriodNotClosableError(
+                month, NotClosable.TOO_EARLY, f"it can be closed from {rfc3339(after_s + self.wait_s)} on"
+            )
         period = self._begin(month)
         if period.state == "closed":
-            return FrozenMonth.from_json(self.objects.get(period.manifest_key), period.manifest_key)
+            return FrozenMonth.from_json(self.objects.get(period.frozen_key), period.frozen_key)
         while self._pending(month):
             if not self.compactor.run(deadline, closing=frozenset([month])).finished:
-                raise PeriodNotClosableError(month, "compaction needs more time; run the command again")
+                raise PeriodNotClosableError(
+                    month, NotClosable.COMPACTION_UNFINISHED, "compaction needs more time; run the command again"
+                )
             if self._pending(month):
                 # An open commit could not be finished now.
                 if deadline.remaining_ms() < self.compactor.reserve_ms:
-                    raise PeriodNotClosableError(month, "a commit of it is still open; run the command again")
+                    raise PeriodNotClosableError(
+                        month, NotClosable.COMMIT_OPEN, "a commit of it is still open; run the command again"
+                    )
                 self.clock.sleep_ms(1_000)
         known = self._check(month, first_s, after_s)
         hours = [self._frozen_hour(hour_s, month) for hour_s in self.view.hours(from_s=first_s, to_s=after_s)]
@@ -115,7 +136,7 @@ class PeriodCloser:
         """
         closed = self.frozen(month)
         if closed is None:
-            raise PeriodNotClosableError(month, "there is nothing to verify")
+            raise PeriodNotClosableError(month, NotClosable.NOT_CLOSED, "there is nothing to verify")
         first_s, after_s = month_bounds_s(month)
         problems = [problem for hour in closed.hours for problem in self._verify_hour(hour)]
         known = {hour.hour_s for hour in closed.hours}
@@ -138,7 +159,7 @@ class PeriodCloser:
         return any(
             month_of(hour_s) == month
             for shard in known_shards(self.items, self.shards)
-            for item in self.items.query(Table.LEDGER, pending_key(shard, "").pk)
+            for item in pending_in(self.items, shard)
             for hour_s in Pending.from_item(item).hours
         )
 
@@ -149,10 +170,16 @@ class PeriodCloser:
         if result.different:
             hours = ", ".join(rfc3339(check.hour_s) for check in result.different[:5])
             raise PeriodNotClosableError(
-                month, f"markers, usage and rows differ in {len(result.different)} hours ({hours}); see the alert"
+                month,
+                NotClosable.TOTALS_DIFFER,
+                f"markers, usage and rows differ in {len(result.different)} hours ({hours}); see the alert",
             )
         if result.unstable:
-            raise PeriodNotClosableError(month, f"{len(result.unstable)} hours did not settle; run the command again")
+            raise PeriodNotClosableError(
+                month,
+                NotClosable.HOURS_UNSTABLE,
+                f"{len(result.unstable)} hours did not settle; run the command again",
+            )
         return {check.hour_s: check.usage for check in result.checks}
 
     def _compare(self, month: str, hours: list[FrozenHour], known: dict[int, Total]) -> None:
@@ -169,6 +196,7 @@ class PeriodCloser:
         self.alerts.send("page", "A month would be frozen wrong", fields)
         raise PeriodNotClosableError(
             month,
+            NotClosable.TOTALS_DIFFER,
             f"{len(wrong)} hours ({named}) would be frozen with other totals than usage and markers have; nothing is "
             "frozen: see docs/runbooks/reconciliation-differences.md",
         )
@@ -176,7 +204,9 @@ class PeriodCloser:
     def _frozen_hour(self, hour_s: int, month: str) -> FrozenHour:
         state = self.view.hour_snapshot(hour_s)
         if not state.published:
-            raise PeriodNotClosableError(month, f"{rfc3339(hour_s)} is not published; run the command again")
+            raise PeriodNotClosableError(
+                month, NotClosable.HOUR_UNPUBLISHED, f"{rfc3339(hour_s)} is not published; run the command again"
+            )
         files = tuple(
             LakeFile(key=source.key, rows=source.rows, bytes=source.bytes)
             for source in sorted(state.sources, key=lambda source: source.key)

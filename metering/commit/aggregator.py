@@ -1,4 +1,4 @@
-"""The aggregator: one invocation's deliveries, each brought to a durable verdict or given back to the queue."""
+"""The aggregator: brings each delivery of an invocation to a durable verdict, or gives it back to the queue."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 from metering import metric_names
 from metering.commit.committer import Committer, Invocation
 from metering.commit.deduplication import Content, decision_rounds
-from metering.commit.finisher import Finisher
 from metering.commit.held import HeldNotes
-from metering.commit.originals import Candidate, Originals
+from metering.commit.originals import Candidate
 from metering.commit.shares import ALONE_FROM_RECEIVE, Shares
 from metering.commit.tally import Tally
 from metering.commit.verdict_writer import VerdictWriter
@@ -20,6 +19,7 @@ from metering.errors import UnavailableError
 from metering.intake.admission import Admission
 from metering.intake.batches import DecodedBatch, RefusedBatch
 from metering.stores.retrying import Retrier
+from metering.stores.writes import DYNAMODB_LIMITS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -33,19 +33,20 @@ if TYPE_CHECKING:
     from metering.stores.items import ItemStore
     from metering.stores.objects import ObjectStore
     from metering.stores.telemetry import Alerts, Metrics
+    from metering.stores.writes import ActionLimits
 
 _LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InvocationResult:
-    """What became of an invocation's deliveries.
+    """Outcome of an invocation's deliveries.
 
     Attributes:
         retry: Ids of the messages that the queue has to deliver again; all others can be deleted.
         counts: Copies of batches by verdict. A message with several batches counts each of them.
-        contradictions: What is wrong with the ledger. The batches that it is about are in `retry`, so they become dead
-            letters unless somebody puts it right; all others have their verdict.
+        contradictions: Contradictions in the ledger, one sentence each. The batches concerned are in `retry`, and
+            become dead letters unless an operator repairs the ledger. All other batches have their verdict.
     """
 
     retry: tuple[str, ...]
@@ -54,7 +55,10 @@ class InvocationResult:
 
 
 class Aggregator:
-    """Meters deliveries: group commit, in the order of steps that docs/protocol.md lays down for the worker."""
+    """Meters deliveries by group commit. docs/protocol.md gives the worker's steps and their order.
+
+    A plain class: its committer learns from one invocation for the next.
+    """
 
     def __init__(
         self,
@@ -67,7 +71,8 @@ class Aggregator:
         entropy: Entropy,
         metrics: Metrics,
         settings: Settings,
-        alerts: Alerts | None = None,
+        alerts: Alerts,
+        limits: ActionLimits = DYNAMODB_LIMITS,
     ) -> None:
         retrier = Retrier(clock=clock, entropy=entropy, attempts=settings.attempts)
         self._reader = reader
@@ -76,7 +81,7 @@ class Aggregator:
         self._settings = settings
         self._held = HeldNotes(items=items, clock=clock, metrics=metrics)
         self._admission = Admission.of(settings)
-        self._refuser = VerdictWriter(
+        self._verdict_writer = VerdictWriter(
             items=items,
             objects=objects,
             clock=clock,
@@ -92,22 +97,21 @@ class Aggregator:
             entropy=entropy,
             metrics=metrics,
             retrier=retrier,
-            finisher=Finisher(items=items, objects=objects, retrier=retrier),
-            originals=Originals(items=items, retrier=retrier),
             settings=settings,
+            limits=limits,
         )
 
     def handle(self, deliveries: Sequence[Delivery], deadline: Deadline) -> InvocationResult:
-        """Bring deliveries to their verdicts; bad input and transient trouble raise nothing.
+        """Bring deliveries to their verdicts. Bad input and transient trouble raise nothing.
 
-        What has no durable verdict when this returns is in `retry`. If this raises or is killed, every message must be
-        delivered again; that changes nothing for those that have their verdict already.
+        A message without a durable verdict is in `retry` when this returns. If this raises or is killed, the queue must
+        deliver every message again. A batch that has its verdict already keeps it.
         """
         shares = Shares(deadline, self._settings.reserve_ms)
         invocation = Invocation(
             deadline=deadline,
             shares=shares,
-            refuser=self._refuser,
+            verdict_writer=self._verdict_writer,
             tally=Tally(self._metrics, deliveries),
         )
         self._held.note(deliveries, until=shares.of_notes())
@@ -116,8 +120,7 @@ class Aggregator:
         for delivery in _alone(deliveries):
             for window in self._windows([delivery], invocation):
                 self._settle(window, invocation)
-        if self._alerts is not None:
-            self._refuser.send_alert(self._alerts)
+        self._verdict_writer.send_alert(self._alerts, invocation.tally.foreign_conflicts)
         return InvocationResult(
             retry=invocation.tally.close(),
             counts=dict(invocation.tally.counts),
@@ -125,7 +128,7 @@ class Aggregator:
         )
 
     def _windows(self, deliveries: Sequence[Delivery], invocation: Invocation) -> Iterator[list[Copy]]:
-        """Read deliveries, handing on what was read before it is more than a commit may hold: memory is bounded."""
+        """Read deliveries, and yield their batches in windows that one commit can hold, so that memory is bounded."""
         window: list[Copy] = []
         records = size = 0
         for delivery in deliveries:
@@ -150,8 +153,8 @@ class Aggregator:
             invocation.tally.put_back(delivery)
             return []
         except Exception as error:  # noqa: BLE001 - the one guard around a delivery, see below
-            # Whatever one delivery does to its reader (a full disk, too little memory, a fault of ours) must not take
-            # the others' verdicts with it. It goes back alone, and is a dead letter if it does so each time.
+            # A delivery that breaks its reader (a full disk, too little memory, a bug) must not cost the others their
+            # verdicts. It goes back alone, and becomes a dead letter if this happens each time.
             self._metrics.count(metric_names.READERS_FAILED, error=type(error).__name__)
             _LOG.warning("a delivery cannot be read", exc_info=error, extra={"message_id": delivery.message_id})
             invocation.tally.put_back(delivery)
@@ -163,7 +166,7 @@ class Aggregator:
         for contents in decision_rounds(window):
             ready: list[Content] = []
             for content in contents:
-                # What came first under its id has no verdict, so this one cannot have any either.
+                # The first content under its id has no verdict yet, so this one has to wait, too.
                 if content.group in undecided:
                     invocation.tally.settle(content, Verdict.PUT_BACK)
                 else:
@@ -188,10 +191,9 @@ def _together(deliveries: Sequence[Delivery]) -> list[Delivery]:
 
 
 def _alone(deliveries: Sequence[Delivery]) -> list[Delivery]:
-    """The suspects: those received least often first, and the other way round every other time.
+    """Suspect deliveries in the order of their receive counts, and every other time in reverse order.
 
-    So one that kills its worker in the middle of the same messages, again and again, does not keep those behind it from
-    their verdict.
+    So a delivery that kills its worker each time does not always keep the same messages from their verdict.
     """
     suspects = [delivery for delivery in deliveries if delivery.receive_count >= ALONE_FROM_RECEIVE]
     suspects.sort(key=lambda delivery: delivery.receive_count)

@@ -1,4 +1,4 @@
-"""In which hour a batch counts: its records' own, except in months that are closing or closed."""
+"""Booking: chooses the hour that records count in. It is their own hour, unless its month is closing or closed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class BookedBatch:
     Attributes:
         candidate: The batch, and where it came from.
         usage: Totals by booked hour; keys of late records of closed months name their own hour in `corrects_s`.
-        hours: The same by booked hour alone.
+        hours: The same totals by booked hour alone.
         usage_items: Keys of the usage items that it counts in, by day.
         rebooked: Own hour -> booked hour, where they differ.
     """
@@ -49,7 +49,7 @@ class BookedBatch:
 
     @property
     def actions(self) -> int:
-        # Its marker; of a retry also its alias, and the life of its original's marker.
+        # The marker. A retry also writes its alias, and prolongs the life of its original's marker.
         return 1 if self.original is None else 3
 
     @property
@@ -72,7 +72,7 @@ def book(candidate: Candidate, *, closed: Collection[str], now_s: int) -> Booked
     Args:
         candidate: The batch, its usage by own hours.
         closed: Months that are known to be closing or closed.
-        now_s: The worker's clock. Its hour takes what is late for a closed month.
+        now_s: The worker's clock. Late records of a closed month are booked in its hour.
     """
     usage = candidate.batch.usage
     hours = by_hour(usage)

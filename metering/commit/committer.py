@@ -1,15 +1,18 @@
-"""Group commit: makes batches durable in as few transactions as fit, and gives each its verdict."""
+"""Group commit: makes batches durable in few transactions, and gives each batch its verdict."""
 
 from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING
 
 from metering import metric_names
 from metering.commit.booking import BookedBatch, book
+from metering.commit.finisher import Finisher
 from metering.commit.lookahead import VerdictLookahead
+from metering.commit.originals import Originals
 from metering.commit.packing import Budget, CommitPlan, plan_commits
 from metering.commit.transaction import ClosedMonths, CommitBody, EarlierVerdicts, OwnCommit, build_commit, read_refusal
 from metering.commit.verdicts import Verdict
@@ -24,24 +27,25 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from metering.commit.deduplication import Content
-    from metering.commit.finisher import Finisher
-    from metering.commit.originals import Candidate, Originals
+    from metering.commit.originals import Candidate
     from metering.commit.shares import Shares
     from metering.commit.tally import Tally
     from metering.commit.verdict_writer import VerdictWriter
     from metering.lake.ports import RowCodec
+    from metering.ledger.markers import Marker
     from metering.settings import Settings
     from metering.stores.clock import Clock, Deadline, Entropy
     from metering.stores.items import ItemStore
     from metering.stores.objects import ObjectStore
     from metering.stores.retrying import Retrier
     from metering.stores.telemetry import Metrics
+    from metering.stores.writes import ActionLimits
 
 Groups = list[list["Candidate"]]
 
 
 class _Reply(Enum):
-    """What is known of a transaction that was sent. Otherwise there are reasons why it was canceled."""
+    """Outcome of a transaction that was sent and not refused."""
 
     LANDED = "landed"
     UNKNOWN = "unknown"
@@ -49,25 +53,33 @@ class _Reply(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Invocation:
-    """What the parts of one invocation share: how long it has, and where its verdicts go."""
+    """Parts of one invocation: its deadline, the shares of its time, and the tally of its verdicts."""
 
     deadline: Deadline
     shares: Shares
-    refuser: VerdictWriter
+    verdict_writer: VerdictWriter
     tally: Tally
 
     def reject(self, content: Content, batch: RefusedBatch) -> None:
-        """Refuse a content. If the ledger contradicts itself about its id, it goes back, and that alone."""
+        """Refuse a content. If the ledger contradicts itself about the content's id, only this content goes back."""
         try:
-            verdict = self.refuser.reject(content, batch)
+            verdict = self.verdict_writer.reject(content, batch, self.tally)
         except LedgerCorruptError as error:
             self.tally.corrupt(error)
             verdict = Verdict.PUT_BACK
         self.tally.settle(content, verdict)
 
+    def settle_against(self, content: Content, marker: Marker) -> None:
+        """Give a content its verdict by the marker that its id has already."""
+        self.tally.settle(content, self.verdict_writer.against(content, marker, self.tally))
+
 
 class Committer:
-    """Commits batches that have no verdict yet, each as often and as small as the replies ask for."""
+    """Commits batches that have no verdict yet. A refused commit is planned anew; one of unknown outcome is halved.
+
+    A plain class, because it learns from one invocation for the next: which months are closed, whether looking ahead
+    pays, and that the ledger knows the number of shards.
+    """
 
     def __init__(
         self,
@@ -79,9 +91,8 @@ class Committer:
         entropy: Entropy,
         metrics: Metrics,
         retrier: Retrier,
-        finisher: Finisher,
-        originals: Originals,
         settings: Settings,
+        limits: ActionLimits,
     ) -> None:
         self._items = items
         self._objects = objects
@@ -90,13 +101,19 @@ class Committer:
         self._entropy = entropy
         self._metrics = metrics
         self._retrier = retrier
-        self._finisher = finisher
-        self._originals = originals
+        self._finisher = Finisher(items=items, objects=objects, retrier=retrier, chunk_actions=limits.chunk)
+        self._originals = Originals(items=items, retrier=retrier)
         self._settings = settings
-        self._budget = Budget(records=settings.commit_records, bytes=settings.commit_bytes, keys=settings.commit_keys)
-        self._lookahead = VerdictLookahead(items)
+        self._limits = limits
+        self._budget = Budget(
+            records=settings.commit_records,
+            bytes=settings.commit_bytes,
+            keys=settings.commit_keys,
+            actions=limits.transaction,
+        )
+        self._lookahead = VerdictLookahead(items=items)
         self._shards = ShardRecord(items=items, retrier=retrier, shards=settings.shards)
-        # A month never opens again, so what was seen once stays true.
+        # Months that were found closed. A closed month never opens again.
         self._closed: set[str] = set()
 
     def commit(self, candidates: Sequence[Candidate], invocation: Invocation) -> None:
@@ -112,7 +129,7 @@ class Committer:
                 groups.extend(self._attempt(plan, invocation))
 
     def _undecided(self, candidates: Sequence[Candidate], invocation: Invocation) -> list[Candidate]:
-        """Those without a verdict that could be seen beforehand; the others get it."""
+        """Candidates without a verdict that lookahead can see. The others get their verdict here."""
         markers = self._lookahead.accepted_before([each.content for each in candidates])
         if not markers:
             return list(candidates)
@@ -122,12 +139,11 @@ class Committer:
             if marker is None:
                 undecided.append(candidate)
             else:
-                verdict = invocation.refuser.against(candidate.content, marker)
-                invocation.tally.settle(candidate.content, verdict)
+                invocation.settle_against(candidate.content, marker)
         return undecided
 
     def _founded(self, candidates: list[Candidate], invocation: Invocation) -> list[Candidate]:
-        """Those that may be committed by what their originals say now; the others get their verdict."""
+        """Candidates that their originals allow to be committed. The others get their verdict here."""
         founded = []
         for candidate, judged in zip(candidates, self._originals.judge(candidates), strict=True):
             if isinstance(judged, RefusedBatch):
@@ -147,18 +163,18 @@ class Committer:
         return plan_commits(booked, budget=self._budget, now_ms=now_ms)
 
     def _attempt(self, plan: CommitPlan[BookedBatch], invocation: Invocation) -> Groups:
-        """One commit under a new id; returns what has to be planned and attempted anew."""
+        """Attempt one commit under a new id; returns the candidates to plan and attempt anew."""
         if invocation.deadline.remaining_ms() < self._settings.reserve_ms:
             return _put_back(plan, invocation)
-        body = build_commit(plan, self._entropy.token(), settings=self._settings)
+        body = build_commit(plan, self._entropy.token(), settings=self._settings, limits=self._limits)
         try:
-            # Before anything can be in one of them.
+            # The ledger must know all shards before a commit can be in one of them.
             self._shards.ensure()
             self._write_objects(body)
         except UnavailableError:
             return _put_back(plan, invocation)
         except LedgerCorruptError as error:
-            # The number of shards. What needs no commit gets its verdict.
+            # The number of shards cannot be read. Batches that need no commit still get their verdict.
             invocation.tally.corrupt(error)
             return _put_back(plan, invocation)
         reply = self._send(body, invocation.deadline)
@@ -175,7 +191,7 @@ class Committer:
         return self._resolve(body, refusal, invocation)
 
     def _write_objects(self, body: CommitBody) -> None:
-        """All that the transaction will refer to; durable before it is sent."""
+        """Write the objects that the transaction refers to. They are durable before it is sent."""
         batches = body.plan.batches
         if body.records_key:
             refused = {each.batch.batch_id: each.batch.refused for each in batches if each.batch.refused}
@@ -188,34 +204,40 @@ class Committer:
             self._put(wal_key(body.staging_key), body.write_ahead.encode())
 
     def _put(self, key: str, content: bytes) -> None:
-        # Named by the commit's own id: if it is there, a lost reply was a success.
+        # The key has the commit's own id. If the object exists, an earlier call succeeded and its reply was lost.
         self._retrier.call(lambda: self._objects.put(key, content, if_absent=True))
 
     def _send(self, body: CommitBody, deadline: Deadline) -> _Reply | TransactionCanceledError:
-        """Send the transaction, the same one again while its outcome is open."""
-        failures = 0
-        while True:
-            try:
-                self._items.transact(body.actions)
-            except UnavailableError:
-                pass
-            except ItemTooLargeError:
-                # Nothing of it is there; half of it may fit, and one batch that does not fit takes no other with it.
-                break
-            except TransactionCanceledError as error:
-                if error.condition_failed:
-                    return error
-            else:
-                return _Reply.LANDED
-            failures += 1
-            if failures >= self._retrier.attempts or deadline.remaining_ms() < self._settings.reserve_ms // 2:
-                return _Reply.UNKNOWN
-            self._metrics.count(metric_names.TRANSACTIONS_REPEATED)
-            self._retrier.pause(failures)
-        return _Reply.UNKNOWN
+        """Send the transaction, and send it again unchanged while its outcome is unknown."""
+        try:
+            self._retrier.call(partial(self._transact, body), go_on=partial(self._repeat, deadline))
+        except TransactionCanceledError as error:
+            return error
+        except UnavailableError:
+            return _Reply.UNKNOWN
+        except ItemTooLargeError:
+            # Nothing was written. Half of the batches may fit, and a batch that is too large alone must not stop the
+            # others.
+            return _Reply.UNKNOWN
+        return _Reply.LANDED
+
+    def _transact(self, body: CommitBody) -> None:
+        try:
+            self._items.transact(body.actions)
+        except TransactionCanceledError as error:
+            if error.condition_failed:
+                raise
+            raise UnavailableError("ItemStore.transact", "another transaction was in its way") from error
+
+    def _repeat(self, deadline: Deadline) -> bool:
+        """Whether there is time to send the transaction again; if so, the repeat is counted."""
+        if deadline.remaining_ms() < self._settings.reserve_ms // 2:
+            return False
+        self._metrics.count(metric_names.TRANSACTIONS_REPEATED)
+        return True
 
     def _smaller(self, plan: CommitPlan[BookedBatch], invocation: Invocation) -> Groups:
-        """Bisect. The old attempt may land even so: then the markers say that its batches are duplicates."""
+        """Halve the commit. If the old attempt lands after all, its markers make these batches duplicates."""
         candidates = [batch.candidate for batch in plan.batches]
         if len(candidates) == 1:
             return _put_back(plan, invocation)
@@ -248,7 +270,7 @@ class Committer:
     def _still_undecided(
         candidates: Sequence[Candidate], refusal: EarlierVerdicts, invocation: Invocation
     ) -> list[Candidate]:
-        """Settle those that the refusal decides, and return the others."""
+        """Settle the candidates that the refusal decides, and return the others."""
         rest = []
         for place, candidate in enumerate(candidates):
             if place in refusal.corrupt:
@@ -257,8 +279,7 @@ class Committer:
             elif place in refusal.retried:
                 invocation.tally.settle(candidate.content, Verdict.DUPLICATE)
             elif place in refusal.markers:
-                verdict = invocation.refuser.against(candidate.content, refusal.markers[place])
-                invocation.tally.settle(candidate.content, verdict)
+                invocation.settle_against(candidate.content, refusal.markers[place])
             else:
                 rest.append(candidate)
         return rest
@@ -274,7 +295,7 @@ class Committer:
             invocation.tally.settle(booked.content, Verdict.ACCEPTED)
 
     def _finish(self, body: CommitBody, invocation: Invocation) -> None:
-        # Markers and the write-ahead object are durable, so the batches are accepted whatever comes of this.
+        # Markers and the write-ahead object are durable, so the batches are accepted whatever happens here.
         try:
             self._finisher.finish(body.commit_id, opened=body.write_ahead)
         except UnavailableError:

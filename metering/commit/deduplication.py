@@ -1,8 +1,8 @@
-"""The contents of one invocation: which deliveries are the same batch, and which come under one id.
+"""Deduplication within one invocation: finds copies of a batch, and contents that share an id.
 
-The first content of a batch id goes on. A copy of it (same id, same hash, same claim to be a retry) shares its fate,
-failure included. Other content under the id waits until the first has its verdict, and is a group of its own then; so
-does a copy with another claim, because only one of the two may be refused for its claim.
+The first content of a batch id is decided first. A copy of it (same id, same hash, same claim to be a retry) gets the
+same outcome, failure included. Other content under the id waits until the first has its verdict. A copy with another
+claim waits, too, because only one of the two may be refused for its claim.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Copy:
     """One batch as one delivery brought it; `Tally.read` makes them.
 
     Attributes:
-        ticket: What the tally waits for it by.
+        ticket: Number by which the tally waits for its verdict.
     """
 
     delivery: Delivery
@@ -37,8 +37,8 @@ class Content:
     """One content of one batch id, with all copies of it in this invocation.
 
     Attributes:
-        copies: The first one speaks for all.
-        verdict: The first one's, once it has one.
+        copies: All copies; the first one decides for the others.
+        verdict: Verdict of the first copy; None until it has one.
     """
 
     copies: list[Copy]
@@ -54,12 +54,12 @@ class Content:
 
     @property
     def group(self) -> tuple[str, str]:
-        """What has one verdict at a time: the batch id, or the body where no id could be read."""
+        """Key of contents that are decided one after the other: the batch id, or the body's hash if it has no id."""
         batch = self.batch
         return (batch.batch_id, "" if batch.batch_id else batch.content_hash)
 
     def add(self, copy: Copy) -> None:
-        """Add a copy. An admitted one speaks before a refused one: a resent message can be younger than its twin."""
+        """Add a copy. An admitted one goes before a refused one, because a resent message can be younger."""
         if isinstance(copy.batch, DecodedBatch) and isinstance(self.batch, RefusedBatch):
             self.copies.insert(0, copy)
         else:
@@ -67,7 +67,7 @@ class Content:
 
 
 def decision_rounds(copies: Iterable[Copy]) -> Iterator[list[Content]]:
-    """Contents in the order in which they may be decided: no two of one batch id in the same round."""
+    """Rounds of contents that may be decided together. No round has two contents of one batch id."""
     groups: dict[tuple[str, str], dict[tuple[int, str, str], Content]] = {}
     for copy in copies:
         batch = copy.batch

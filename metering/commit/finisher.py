@@ -9,7 +9,7 @@ from metering.commit.write_ahead import WriteAhead
 from metering.errors import LedgerCorruptError, ObjectMissingError, TransactionCanceledError, UnavailableError
 from metering.ledger.commits import CommitRecord, commit_key
 from metering.stores.bucket import wal_key
-from metering.stores.writes import AllOf, Equals, Table, Update
+from metering.stores.writes import DYNAMODB_LIMITS, AllOf, Equals, Table, Update
 
 if TYPE_CHECKING:
     from metering.stores.items import ItemStore
@@ -25,13 +25,18 @@ class _Work:
     next_chunk: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Finisher:
-    """Finishes open commits."""
+    """Finishes open commits.
 
-    def __init__(self, *, items: ItemStore, objects: ObjectStore, retrier: Retrier) -> None:
-        self._items = items
-        self._objects = objects
-        self._retrier = retrier
+    Attributes:
+        chunk_actions: Most actions of a chunk; the same number for all processes of a region.
+    """
+
+    items: ItemStore
+    objects: ObjectStore
+    retrier: Retrier
+    chunk_actions: int = DYNAMODB_LIMITS.chunk
 
     def finish(self, commit_id: str, *, opened: WriteAhead | None = None) -> None:
         """Apply the chunks that are left, if the commit is open; afterwards it is not open any more.
@@ -54,10 +59,10 @@ class Finisher:
                 continue
             seen = self._look(commit_id, work.ahead)
             failures = failures + 1 if seen is not None and seen.next_chunk == work.next_chunk else 0
-            if failures >= self._retrier.attempts:
+            if failures >= self.retrier.attempts:
                 raise UnavailableError("finish", f"commit {commit_id} stays open")
             if failures:
-                self._retrier.pause(failures)
+                self.retrier.pause(failures)
             work = seen
 
     def _look(self, commit_id: str, ahead: WriteAhead | None) -> _Work | None:
@@ -68,20 +73,20 @@ class Finisher:
         return None if ahead is None else _Work(ahead=ahead, next_chunk=record.next_chunk)
 
     def _open(self, commit_id: str) -> CommitRecord | None:
-        item = self._retrier.call(lambda: self._items.get(Table.LEDGER, commit_key(commit_id)))
+        item = self.retrier.call(lambda: self.items.get(Table.LEDGER, commit_key(commit_id)))
         record = None if item is None else CommitRecord.from_item(item)
         return record if record is not None and record.state == "open" else None
 
     def _read(self, record: CommitRecord) -> WriteAhead | None:
         key = wal_key(record.staging_key)
         try:
-            body = self._retrier.call(lambda: self._objects.get(key))
+            body = self.retrier.call(lambda: self.objects.get(key))
         except ObjectMissingError as error:
             # We may be days late: finished and cleaned by others since the item was read.
             if self._open(record.commit_id) is None:
                 return None
             raise LedgerCorruptError(f"commit {record.commit_id} is open, and {key} is missing") from error
-        ahead = WriteAhead.decode(body, key)
+        ahead = WriteAhead.decode(body, key, chunk_actions=self.chunk_actions)
         if ahead.commit_id != record.commit_id or ahead.chunks != record.chunks:
             raise LedgerCorruptError(f"{key} is not what commit {record.commit_id} was opened with")
         return ahead
@@ -96,12 +101,7 @@ class Finisher:
             condition=AllOf((Equals(attribute="state", value="open"), Equals(attribute="next", value=number))),
         )
         try:
-            self._items.transact([step, *work.ahead.chunk(number)])
+            self.items.transact([step, *work.ahead.chunk(number)])
         except (TransactionCanceledError, UnavailableError):
             return False
         return True
-
-
-def finish_commit(commit_id: str, *, items: ItemStore, objects: ObjectStore, retrier: Retrier) -> None:
-    """Finish one commit if it is open (see `Finisher.finish`)."""
-    Finisher(items=items, objects=objects, retrier=retrier).finish(commit_id)

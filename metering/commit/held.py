@@ -1,6 +1,6 @@
-"""Notes of messages that were received three times or more, made before they are handled.
+"""Notes of messages that were received three times or more. They are written before the messages are handled.
 
-The queue's age leaves such a message out, so without a note nobody knows how old it is. Healthy traffic writes none.
+The queue's age leaves such a message out, so without a note its age would be unknown. Healthy traffic writes no notes.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldNotes:
-    """Writes them. They are never deleted: the watch knows which are over, and the table forgets them."""
+    """Writes the notes. Nothing deletes them: the watch knows which ones still count, and the table expires them."""
 
     items: ItemStore
     clock: Clock
     metrics: Metrics
 
     def note(self, deliveries: Iterable[Delivery], *, until: Deadline) -> None:
-        """Note those of an invocation's messages that the queue's age leaves out, the oldest first.
+        """Note the messages of an invocation that the queue's age leaves out, the oldest first.
 
-        One that cannot be noted is handled all the same: the watch also remembers what the age was before. So a ledger
-        that is slow to take notes never takes the time for verdicts.
+        A message that cannot be noted is handled all the same, because the watch also remembers earlier ages. So a slow
+        ledger never takes the time for verdicts.
         """
         held = [delivery for delivery in deliveries if delivery.receive_count >= HELD_FROM_RECEIVE]
         for delivery in sorted(held, key=lambda each: each.sent_at_ms):

@@ -1,9 +1,9 @@
-"""Looking for verdicts before a commit is attempted: saves work, decides nothing that the transaction does not decide.
+"""Lookahead: reads verdicts before a commit is attempted. It saves work; the transaction still decides.
 
-A commit that meets one earlier verdict is refused whole and written anew, object and all. At 1 % of resent batches that
-is most commits of a hundred batches. Reading a marker costs a fraction of writing it, but where nothing is ever resent
-it is wasted; so markers are read first for messages that were received before, and for a while after a commit was
-refused.
+One earlier verdict makes the ledger refuse the whole commit, which is then written anew with its object. At 1 % of
+resent batches this hits most commits of a hundred batches. Reading a marker costs a fraction of writing it, but the
+read is wasted where nothing is resent. So markers are read first only for messages that were received before, and for a
+while after a commit was refused.
 """
 
 from __future__ import annotations
@@ -21,23 +21,26 @@ if TYPE_CHECKING:
     from metering.stores.items import ItemStore
     from metering.stores.writes import Item
 
-# How many times it looks in vain before it stops.
+# Number of looks in vain after which it stops looking.
 _PERSISTENCE = 20
 
 
 class VerdictLookahead:
-    """Decides when to look, and looks."""
+    """Reads markers ahead of a commit when that is likely to pay.
 
-    def __init__(self, items: ItemStore) -> None:
+    A plain class, because it remembers whether it paid lately.
+    """
+
+    def __init__(self, *, items: ItemStore) -> None:
         self._items = items
         self._looks_left = 0
 
     def met_earlier_verdicts(self) -> None:
-        """A commit was refused because of them: look first for a while."""
+        """Look first for a while, because a commit was refused for earlier verdicts."""
         self._looks_left = _PERSISTENCE
 
     def accepted_before(self, contents: Sequence[Content]) -> Mapping[str, Marker]:
-        """Markers of those batches that are known to be accepted, by batch id. May miss any."""
+        """Markers of accepted batches, by batch id. May omit some; the transaction still decides."""
         worth_it = contents if self._looks_left else [each for each in contents if each.delivery.receive_count > 1]
         if not worth_it:
             return {}
@@ -52,7 +55,7 @@ class VerdictLookahead:
 
 
 def _readable(item: Item) -> Marker | None:
-    # The transaction meets it as well, and its batch is put back then.
+    # The transaction meets the same marker, and its batch is put back then.
     try:
         return Marker.from_item(item)
     except LedgerCorruptError:

@@ -1,8 +1,8 @@
-"""Retries under another id: what became of the batch that they are said to be retries of.
+"""Originals: the batches that retries under another id name.
 
-A conflict that is genuine is sent again under an id of its own. Its message names the id that it came under first
-(`retry_of`), and the worker decides by that id's marker: anybody can write such a message, and a copy under the first
-id can come before it, beside it or weeks after it (docs/protocol.md, retries).
+An operator sends a genuine conflict again under an id of its own. Its message names its first id (`retry_of`), and the
+worker decides by that id's marker. Any producer can write such a message, and a copy under the first id can come before
+it, with it or weeks after it (docs/protocol.md, retries).
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Original:
-    """A batch that was accepted with other content, so that its id is lost for this one.
+    """Batch that was accepted with other content, so that a retry cannot have its id.
 
     Attributes:
-        expires_at_s: Until when its marker lives, as it was read. It has to live as long as that of the retry.
+        expires_at_s: End of its marker's life, as it was read. The marker has to live as long as the retry's.
     """
 
     batch_id: str
@@ -51,25 +51,25 @@ class Candidate:
     original: Original | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Originals:
     """Reads the markers that retries name."""
 
-    def __init__(self, *, items: ItemStore, retrier: Retrier) -> None:
-        self._items = items
-        self._retrier = retrier
+    items: ItemStore
+    retrier: Retrier
 
     def judge(self, candidates: Sequence[Candidate]) -> list[Candidate | RefusedBatch | Verdict | LedgerCorruptError]:
-        """For each, in order: itself with its original, or why it is not to be committed.
+        """Judge each candidate: returns it with its original, or the reason not to commit it, in the same order.
 
-        What is no retry comes back as it is. A retry is refused unless its first id is accepted with other content: it
-        can be sent under that id, and counted under both it would be counted twice. A marker that cannot be read is
-        returned as the error that it is: only that retry waits for somebody to look.
+        A candidate that is not a retry is returned as it is. A retry is refused unless its first id was accepted with
+        other content: otherwise it can be sent under that id, and under both ids it would count twice. An unreadable
+        marker is returned as its error, so that only this retry waits for a repair.
         """
         keys = [marker_key(each.batch.retry_of) for each in candidates if each.batch.retry_of]
         if not keys:
             return list(candidates)
         try:
-            items = self._retrier.call(lambda: self._items.get_many(Table.LEDGER, list(dict.fromkeys(keys))))
+            items = self.retrier.call(lambda: self.items.get_many(Table.LEDGER, list(dict.fromkeys(keys))))
         except UnavailableError:
             return [Verdict.PUT_BACK if each.batch.retry_of else each for each in candidates]
         return [_judge(each, items) if each.batch.retry_of else each for each in candidates]

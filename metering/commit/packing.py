@@ -1,6 +1,6 @@
-"""Packing: which batches go into one commit, and which shape it has.
+"""Packing: groups batches into commits, and gives each commit its shape.
 
-Actions of a transaction, 100 at most: the commit and its pending item, a check for each ended month, a pointer for
+A transaction has 100 actions at most: the commit and its pending item, a check for each ended month, a pointer for
 each hour, a marker for each batch, an alias and the marker of its original for each retry under another id, and in a
 narrow commit an update for each usage item. A wide commit writes its usage ahead and applies it in chunks; one batch
 with more hours than fit writes its pointers ahead, too.
@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from metering.hours import month_bounds_s, month_of
-from metering.stores.writes import MAX_TRANSACTION_ACTIONS
+from metering.stores.writes import DYNAMODB_LIMITS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -27,7 +27,7 @@ _NARROW_INSTEAD_OF_WIDE = 2
 
 
 class Shape(StrEnum):
-    """How a commit's actions are spread over transactions."""
+    """Ways to spread a commit's actions over transactions."""
 
     NARROW = "narrow"
     WIDE = "wide"
@@ -36,17 +36,18 @@ class Shape(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
-    """What one commit holds at most. A single batch may exceed it."""
+    """Most that one commit holds. A single batch may exceed all of it but `actions`, the limit of a transaction."""
 
     records: int
     bytes: int
     keys: int
+    actions: int = DYNAMODB_LIMITS.transaction
 
 
 class Packable(Protocol):
-    """What packing needs to know of a batch, as it is booked.
+    """Properties of a booked batch that packing works with.
 
-    `actions` are those that it needs for itself; `markers` the batch ids whose markers they write.
+    `actions` is the number of actions of the batch itself; `markers` are the batch ids whose markers they write.
     """
 
     @property
@@ -71,8 +72,8 @@ class CommitPlan(Generic[P]):
     """Batches of one commit.
 
     Attributes:
-        now_ms: The worker's clock when it was planned. The commit is built with it: by another look at the clock a
-            month may have ended meanwhile, whose check nobody has counted.
+        now_ms: The worker's clock when it was planned. The commit is built with the same time, because at a later time
+            another month may have ended, and its check would not have been counted.
     """
 
     shape: Shape
@@ -81,7 +82,7 @@ class CommitPlan(Generic[P]):
 
 
 def ended_months(hours: Iterable[int], now_s: int) -> list[str]:
-    """The months of `hours` that have ended by `now_s`: those that somebody may have closed."""
+    """Months of `hours` that have ended by `now_s`, so that an operator may have closed them."""
     months = sorted({month_of(hour_s) for hour_s in hours})
     return [month for month in months if month_bounds_s(month)[1] <= now_s]
 
@@ -89,10 +90,11 @@ def ended_months(hours: Iterable[int], now_s: int) -> list[str]:
 class _Load(Generic[P]):
     """A commit while it is filled; never empty."""
 
-    def __init__(self, first: P, now_s: int) -> None:
+    def __init__(self, first: P, budget: Budget, now_s: int) -> None:
         self.batches = [first]
         self.keys = set(first.usage_items)
         self.hours = set(first.hours)
+        self._budget = budget
         self._markers = set(first.markers)
         self._actions = first.actions
         self._now_s = now_s
@@ -102,13 +104,14 @@ class _Load(Generic[P]):
 
     def fits(self, *, narrow: bool) -> bool:
         """Whether it is one transaction of that shape."""
-        actions = _OWN_ACTIONS + self._months + len(self.hours) + self._actions
-        return actions + (len(self.keys) if narrow else 0) <= MAX_TRANSACTION_ACTIONS
+        keys = len(self.keys) if narrow else 0
+        return _actions(len(self.hours), self._months, self._actions, keys) <= self._budget.actions
 
-    def take(self, batch: P, budget: Budget, *, narrow: bool) -> bool:
-        """Add a batch, unless it is too much, or writes an item that is written already."""
+    def take(self, batch: P, *, narrow: bool) -> bool:
+        """Add a batch, unless that is too much or writes an item twice. Returns whether the batch was added."""
         if not self._markers.isdisjoint(batch.markers):
             return False
+        budget = self._budget
         records, size = self._records + batch.records, self._bytes + batch.decoded_bytes
         keys = len(self.keys) + sum(key not in self.keys for key in batch.usage_items)
         if records > budget.records or size > budget.bytes or keys > budget.keys:
@@ -117,15 +120,26 @@ class _Load(Generic[P]):
         if not hours.issuperset(batch.hours):
             hours = hours.union(batch.hours)
             months = len(ended_months(hours, self._now_s))
-        actions = _OWN_ACTIONS + months + len(hours) + self._actions + batch.actions
-        if actions + (keys if narrow else 0) > MAX_TRANSACTION_ACTIONS:
+        actions = self._actions + batch.actions
+        if _actions(len(hours), months, actions, keys if narrow else 0) > budget.actions:
             return False
         self.batches.append(batch)
         self.keys.update(batch.usage_items)
         self._markers.update(batch.markers)
-        self._actions += batch.actions
-        self.hours, self._months, self._records, self._bytes = hours, months, records, size
+        self.hours, self._months, self._actions, self._records, self._bytes = hours, months, actions, records, size
         return True
+
+
+def _actions(hours: int, months: int, batches: int, keys: int) -> int:
+    """Number of actions in a commit's transaction.
+
+    Args:
+        hours: Number of hours, each with a pointer.
+        months: Number of ended months, each with a check.
+        batches: Number of actions that the batches need for themselves.
+        keys: Number of usage items of a narrow commit, else 0.
+    """
+    return _OWN_ACTIONS + hours + months + batches + keys
 
 
 def plan_commits(batches: Sequence[P], *, budget: Budget, now_ms: int) -> list[CommitPlan[P]]:
@@ -146,8 +160,8 @@ def plan_commits(batches: Sequence[P], *, budget: Budget, now_ms: int) -> list[C
 def _filled(batches: Sequence[P], budget: Budget, now_s: int, *, narrow: bool) -> list[_Load[P]]:
     loads: list[_Load[P]] = []
     for batch in batches:
-        if not loads or not loads[-1].take(batch, budget, narrow=narrow):
-            loads.append(_Load(batch, now_s))
+        if not loads or not loads[-1].take(batch, narrow=narrow):
+            loads.append(_Load(batch, budget, now_s))
     return loads
 
 

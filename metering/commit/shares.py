@@ -1,8 +1,8 @@
-"""How an invocation's time is shared, so that one delivery never takes that of its neighbours.
+"""Shares of an invocation's time, so that one delivery never takes the time of its neighbours.
 
-Deliveries that are read together get a quarter each of what is then left, suspects a half. So the first one that is
-too slow leaves most of the time to the others, the tenth one still leaves some, and whoever is quick never notices.
-What was too slow goes back, and is a suspect soon: it is read again behind all others, with more time.
+A delivery that is read with others gets a quarter of the time that is left then, a suspect gets half of it. So the
+first slow delivery leaves most of the time to the others, the tenth still leaves some, and quick deliveries notice
+nothing. A slow delivery goes back to the queue, and soon is a suspect: it is read after all others, with more time.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from metering.stores.deliveries import Delivery
 
 ALONE_FROM_RECEIVE = 3
-"""From this receive on a message is handled alone and last: one that kills its worker takes no others with it."""
+"""From this receive on, a message is handled alone and last. If it kills its worker, it takes no others with it."""
 REFUSED_FROM_RECEIVE = 4
-"""From this receive on a message is refused that takes longer than a fair share: it had its second chance alone."""
+"""From this receive on, a message that takes longer than a fair share is refused. It had its second chance alone."""
 
 _TOGETHER_PARTS = 4
 _ALONE_PARTS = 2
@@ -27,7 +27,7 @@ _ALONE_PARTS = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Until:
-    """A `Deadline` so long before another one."""
+    """A `Deadline` that is `before_ms` earlier than another one."""
 
     deadline: Deadline
     before_ms: int
@@ -39,19 +39,22 @@ class _Until:
 class Shares:
     """Shares the time of one invocation.
 
+    A plain class, because it measures that time when it is made.
+
     Args:
         deadline: Of the invocation.
-        reserve_ms: What it keeps for its commits: no delivery is read with less left.
+        reserve_ms: Time kept for the commits. No delivery is read when less is left.
     """
 
     def __init__(self, deadline: Deadline, reserve_ms: int) -> None:
         self._deadline = deadline
         self._reserve_ms = reserve_ms
-        # What the first of a few suspects can count on, on any machine: less is no reason to refuse anything.
+        # The share that the first suspect can count on, on any machine. A smaller share is no reason to refuse a
+        # message.
         self._fair_ms = self._usable_ms() // _TOGETHER_PARTS
 
     def of(self, delivery: Delivery) -> Allowance | None:
-        """What a delivery may take now; None if there is no time left to begin with it."""
+        """Time that a delivery may take now; None if there is no time left to begin."""
         usable_ms = self._usable_ms()
         if usable_ms < 0:
             return None
@@ -63,7 +66,7 @@ class Shares:
         )
 
     def of_notes(self) -> Deadline:
-        """Until when notes of messages may be written, before any is read: as long as one delivery may take."""
+        """Deadline for notes of messages, which are written before any message is read: one delivery's share."""
         usable_ms = self._usable_ms()
         return _Until(deadline=self._deadline, before_ms=self._reserve_ms + usable_ms - usable_ms // _TOGETHER_PARTS)
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 from metering import metric_names
 from metering.commit.finisher import Finisher
 from metering.errors import LedgerCorruptError, UnavailableError
-from metering.ledger.booked_hours import Pending, pending_key
+from metering.ledger.booked_hours import Pending, pending_commit_of, pending_in
 from metering.ledger.commits import CommitRecord, commit_key
 from metering.ledger.notes.completeness import COMPLETENESS_KEY, Completeness
 from metering.ledger.shards import known_shards
 from metering.stores.retrying import Retrier
-from metering.stores.writes import Table
+from metering.stores.writes import DYNAMODB_LIMITS, Table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from metering.stores.items import ItemStore
     from metering.stores.objects import ObjectStore
     from metering.stores.telemetry import Metrics
-    from metering.stores.writes import Item, Key
+    from metering.stores.writes import ActionLimits, Item, Key
 
 # BatchGetItem takes 100 keys.
 _COMMITS_A_READ = 100
@@ -48,7 +48,10 @@ class SweepResult:
 
 
 class Sweeper:
-    """Looks at all wide pending commits. Any number of sweeps may run at once, beside workers and compactors."""
+    """Looks at all wide pending commits. Any number of sweeps may run at once, while workers and compactors run.
+
+    A plain class, because it remembers from one sweep to the next which commits are applied.
+    """
 
     def __init__(
         self,
@@ -59,12 +62,13 @@ class Sweeper:
         entropy: Entropy,
         metrics: Metrics,
         settings: Settings,
+        limits: ActionLimits = DYNAMODB_LIMITS,
     ) -> None:
         self._items = items
         self._metrics = metrics
         self._settings = settings
         self._retrier = Retrier(clock=clock, entropy=entropy, attempts=settings.attempts)
-        self._finisher = Finisher(items=items, objects=objects, retrier=self._retrier)
+        self._finisher = Finisher(items=items, objects=objects, retrier=self._retrier, chunk_actions=limits.chunk)
         # Applied commits stay pending until they are compacted, and never open again: no need to read them each time.
         self._applied: set[str] = set()
 
@@ -132,8 +136,8 @@ class Sweeper:
     def _wide(self, seen: set[str]) -> Iterator[str]:
         """Wide pending commits that are not known to be applied; `seen` gets all of them."""
         for shard in known_shards(self._items, self._settings.shards):
-            for item in self._items.query(Table.LEDGER, pending_key(shard, "").pk):
-                commit_id = str(item["sk"])
+            for item in pending_in(self._items, shard):
+                commit_id = pending_commit_of(item)
                 if not _may_be_wide(item):
                     continue
                 seen.add(commit_id)

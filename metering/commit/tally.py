@@ -1,4 +1,4 @@
-"""Tally of an invocation: which messages go back to the queue, and how many copies got which verdict."""
+"""Tally of an invocation: the messages that go back to the queue, and the number of copies with each verdict."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from metering.commit.deduplication import Content
     from metering.errors import LedgerCorruptError
+    from metering.ledger.conflicts import Conflict
     from metering.stores.deliveries import Delivery
     from metering.stores.telemetry import Metrics
 
@@ -31,19 +32,24 @@ _METRICS = {
 
 
 class Tally:
-    """Which messages go back to the queue, and how many copies got which verdict.
+    """Decides which messages go back to the queue, and counts verdicts.
 
-    It waits for the reading of each delivery, then for a verdict of each batch in it. What nobody mentions goes back:
-    only a durable verdict lets a message be deleted, and leaving one out never does.
+    It waits for the reading of each delivery, then for the verdict of each batch in it. A batch that is never mentioned
+    goes back: only a durable verdict lets a message be deleted.
+
+    Attributes:
+        counts: Number of copies with each verdict.
+        foreign_conflicts: New conflicts between contents of different senders.
     """
 
     def __init__(self, metrics: Metrics, deliveries: Sequence[Delivery]) -> None:
         self.counts: Counter[Verdict] = Counter()
+        self.foreign_conflicts: list[Conflict] = []
         self._metrics = metrics
         self._corrupt: dict[str, None] = {}
         self._deliveries = tuple(deliveries)
         self._numbers = count()
-        # Ticket -> message: of what there is no word yet, and of what goes back.
+        # Ticket -> message id: of tickets without a verdict yet, and of tickets that go back.
         self._waiting: dict[int, str] = {}
         self._back: dict[int, str] = {}
         self._readings: dict[int, list[int]] = {}
@@ -51,7 +57,7 @@ class Tally:
             self._readings.setdefault(id(delivery), []).append(self._ticket(delivery))
 
     def read(self, delivery: Delivery, batches: Sequence[DecodedBatch | RefusedBatch | NoBatch]) -> list[Copy]:
-        """Note what a delivery holds; returns those that need a verdict. One that holds nothing goes back."""
+        """Note the batches of a delivery; returns the copies that need a verdict. An empty delivery goes back."""
         copies = []
         for batch in batches:
             ticket = self._ticket(delivery)
@@ -64,29 +70,29 @@ class Tally:
         return copies
 
     def put_back(self, delivery: Delivery) -> None:
-        """A delivery was not read."""
+        """Note that a delivery was not read."""
         self._note(self._readings[id(delivery)].pop(), Verdict.PUT_BACK)
 
     @property
     def contradictions(self) -> tuple[str, ...]:
-        """What is wrong with the ledger, one sentence each: somebody has to look."""
+        """Contradictions in the ledger, one sentence each, for an operator to look at."""
         return tuple(self._corrupt)
 
     def corrupt(self, error: LedgerCorruptError) -> None:
-        """Note that the ledger contradicts the protocol; what it is about goes back."""
+        """Note that the ledger contradicts the protocol."""
         self._corrupt[str(error)] = None
         self._metrics.count(metric_names.LEDGER_CORRUPT)
 
     def settle(self, content: Content, verdict: Verdict) -> None:
         """Give a content its verdict. Its further copies are duplicates of it, or go back with it."""
         content.verdict = verdict
-        for copy in content.copies:
-            self._note(copy.ticket, verdict)
-            if verdict is not Verdict.PUT_BACK:
-                verdict = Verdict.DUPLICATE
+        first, *others = content.copies
+        self._note(first.ticket, verdict)
+        for copy in others:
+            self._note(copy.ticket, verdict if verdict is Verdict.PUT_BACK else Verdict.DUPLICATE)
 
     def close(self) -> tuple[str, ...]:
-        """Ids of the messages that have something without a durable verdict, in order."""
+        """Ids of the messages that hold a batch without a durable verdict, in order."""
         for ticket in list(self._waiting):
             self._note(ticket, Verdict.PUT_BACK)
         back = set(self._back.values())

@@ -1,8 +1,9 @@
-"""The one transaction that makes a commit durable (T-COMMIT, T-CLAIM), and what its refusal means."""
+"""The one transaction that makes a commit durable (T-COMMIT, T-CLAIM), and the meaning of its refusal."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 from typing import TYPE_CHECKING, cast
 
 from metering.commit.packing import Shape, ended_months
@@ -10,27 +11,51 @@ from metering.commit.write_ahead import WriteAhead, usage_deltas
 from metering.errors import LedgerCorruptError, TransactionCanceledError
 from metering.ledger.booked_hours import Pending, Pointer
 from metering.ledger.commits import CommitRecord, shard_of, usage_suffix
-from metering.ledger.markers import Marker, marker_key
+from metering.ledger.markers import ABSENT_OR_REJECTED, ACCEPTED, Marker, marker_key
 from metering.ledger.periods import period_key
-from metering.quarantine.retries import Alias
+from metering.ledger.retries import Alias
 from metering.stores.bucket import refused_records_key, staging_key
-from metering.stores.writes import Absent, AllOf, AnyOf, Check, Equals, Put, Table, Update
+from metering.stores.writes import DYNAMODB_LIMITS, Absent, AllOf, Check, Equals, Put, Table, Update
 from metering.usage.totals import Total, add_totals, merge
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from metering.commit.booking import BookedBatch
     from metering.commit.originals import Original
     from metering.commit.packing import CommitPlan
     from metering.settings import Settings
-    from metering.stores.writes import Action, Item
+    from metering.stores.writes import Action, ActionLimits, Item
 
 _NOT_THERE = Absent()
-_ACCEPTED = Equals(attribute="verdict", value="accepted")
-_NO_VERDICT_OR_REJECTED = AnyOf((Absent(), Equals(attribute="verdict", value="rejected")))
-# The commit item comes first, then the pending item, then the months.
-_FIRST_MONTH = 2
+
+
+class Role(Enum):
+    """Part that an action with a condition plays in a commit's transaction."""
+
+    COMMIT = "commit"
+    MONTH = "month"
+    MARKER = "marker"
+    ALIAS = "alias"
+    ORIGINAL = "original"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Meaning:
+    """Meaning of an action, by which its failed condition is read.
+
+    Attributes:
+        place: Place of the batch in the commit, for a marker, an alias and an original's marker.
+        month: The month, for the check of a month.
+    """
+
+    role: Role
+    place: int = 0
+    month: str = ""
+
+
+# An action of a transaction with its meaning. The meaning is None if no condition of the action can fail.
+Step = tuple["Action", Meaning | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,20 +63,18 @@ class CommitBody:
     """One attempt at a commit, under an id of its own. Sent again, it is sent unchanged.
 
     Attributes:
-        months: Months that have ended, as their checks follow each other from action 2 on.
-        first_marker: Index of the first batch's marker among the actions; the others follow in order, then the aliases
-            of the retries among them, then the markers of their originals.
-        write_ahead: Of a wide commit: what its chunks are made of.
-        records_key: Where the refused records of its batches go; empty if there are none.
+        records_key: Key of the object with the refused records of its batches; empty if there are none.
+        actions: Actions of the transaction.
+        meanings: Meanings of the actions, in the same order.
+        write_ahead: Content of a wide commit's chunks.
     """
 
     plan: CommitPlan[BookedBatch]
     commit_id: str
     staging_key: str
     records_key: str
-    months: tuple[str, ...]
-    first_marker: int
     actions: tuple[Action, ...]
+    meanings: tuple[Meaning | None, ...]
     write_ahead: WriteAhead | None
 
 
@@ -74,10 +97,10 @@ class EarlierVerdicts:
     """Some batches cannot be accepted as they were planned.
 
     Attributes:
-        markers: Of those that were accepted before, by place in the commit.
-        corrupt: What is wrong with the markers that cannot be read, by place.
-        retried: Places of retries whose content is metered under another id that it was retried as, or under this one.
-        moved: Places of retries whose original is not what it was when it was read.
+        markers: Markers of batches that were accepted before, by place in the commit.
+        corrupt: Errors of the markers that cannot be read, by place.
+        retried: Places of retries whose content is metered already, as this retry or as another one.
+        moved: Places of retries whose original has changed since it was read.
     """
 
     markers: dict[int, Marker]
@@ -86,17 +109,20 @@ class EarlierVerdicts:
     moved: frozenset[int] = frozenset()
 
 
-def build_commit(plan: CommitPlan[BookedBatch], commit_id: str, *, settings: Settings) -> CommitBody:
-    """All that one attempt at a commit writes to the ledger, as data."""
-    return _Builder(plan, commit_id, settings).body()
+def build_commit(
+    plan: CommitPlan[BookedBatch], commit_id: str, *, settings: Settings, limits: ActionLimits = DYNAMODB_LIMITS
+) -> CommitBody:
+    """Build everything that one attempt at a commit writes to the ledger, as data."""
+    return _Builder(plan, commit_id, settings, limits).body()
 
 
 class _Builder:
-    def __init__(self, plan: CommitPlan[BookedBatch], commit_id: str, settings: Settings) -> None:
+    def __init__(self, plan: CommitPlan[BookedBatch], commit_id: str, settings: Settings, limits: ActionLimits) -> None:
         now_s = plan.now_ms // 1000
         self._plan = plan
         self._commit_id = commit_id
         self._now_ms = plan.now_ms
+        self._limits = limits
         self._marker_expires_at_s = now_s + settings.marker_life_s
         self._shard = shard_of(commit_id, settings.shards)
         self._staging_key = staging_key(commit_id, now_s)
@@ -113,28 +139,40 @@ class _Builder:
         write_ahead = None
         if shape is not Shape.NARROW:
             ahead = pointers if shape is Shape.WIDE_POINTERS else ()
-            write_ahead = WriteAhead(commit_id=self._commit_id, pointers=ahead, deltas=self._deltas)
-        actions: list[Action] = [self._commit(write_ahead), self._pending(wide=write_ahead is not None)]
-        actions += [Check(table=Table.LEDGER, key=period_key(month), condition=_NOT_THERE) for month in self._months]
+            write_ahead = WriteAhead(
+                commit_id=self._commit_id, pointers=ahead, deltas=self._deltas, chunk_actions=self._limits.chunk
+            )
+        steps: list[Step] = [(self._commit(write_ahead), Meaning(role=Role.COMMIT))]
+        steps += [(self._pending(wide=write_ahead is not None), None)]
+        steps += [(self._open_month(month), Meaning(role=Role.MONTH, month=month)) for month in self._months]
         if shape is not Shape.WIDE_POINTERS:
-            actions += [Put(table=Table.LEDGER, item=pointer.to_item()) for pointer in pointers]
-        first_marker = len(actions)
-        actions += [self._marker(batch) for batch in self._plan.batches]
-        retries = [(batch, original) for batch in self._plan.batches if (original := batch.original) is not None]
-        actions += [self._alias(batch, original) for batch, original in retries]
-        actions += [self._kept(original) for _, original in retries]
+            steps += [(Put(table=Table.LEDGER, item=pointer.to_item()), None) for pointer in pointers]
+        steps += self._batch_steps()
         if write_ahead is None:
-            actions += [delta.action() for delta in self._deltas]
+            steps += [(delta.action(), None) for delta in self._deltas]
         return CommitBody(
             plan=self._plan,
             commit_id=self._commit_id,
             staging_key=self._staging_key,
             records_key=self._records_key,
-            months=self._months,
-            first_marker=first_marker,
-            actions=tuple(actions),
+            actions=tuple(action for action, _ in steps),
+            meanings=tuple(meaning for _, meaning in steps),
             write_ahead=write_ahead,
         )
+
+    def _batch_steps(self) -> list[Step]:
+        """The markers of all batches, then the aliases of the retries, then the markers of their originals."""
+        batches = list(enumerate(self._plan.batches))
+        retries = [(place, batch, original) for place, batch in batches if (original := batch.original) is not None]
+        return [
+            *((self._marker(batch), Meaning(role=Role.MARKER, place=place)) for place, batch in batches),
+            *((self._alias(batch, each), Meaning(role=Role.ALIAS, place=place)) for place, batch, each in retries),
+            *((self._kept(each), Meaning(role=Role.ORIGINAL, place=place)) for place, _, each in retries),
+        ]
+
+    @staticmethod
+    def _open_month(month: str) -> Check:
+        return Check(table=Table.LEDGER, key=period_key(month), condition=_NOT_THERE)
 
     def _commit(self, write_ahead: WriteAhead | None) -> Put:
         record = CommitRecord(
@@ -194,7 +232,7 @@ class _Builder:
             expires_at_s=self._marker_expires_at_s,
             quarantine_key=self._records_key if batch.refused else "",
         )
-        return Put(table=Table.LEDGER, item=marker.to_item(), condition=_NO_VERDICT_OR_REJECTED)
+        return Put(table=Table.LEDGER, item=marker.to_item(), condition=ABSENT_OR_REJECTED)
 
     def _alias(self, booked: BookedBatch, original: Original) -> Put:
         alias = Alias(
@@ -206,13 +244,13 @@ class _Builder:
         return Put(table=Table.LEDGER, item=alias.to_item(), condition=_NOT_THERE)
 
     def _kept(self, original: Original) -> Update:
-        """Lets the original's marker live as long as the retry's: it is what keeps this content from the first id."""
+        """Let the original's marker live as long as the retry's: it keeps this content from the first id."""
         seen = Equals(attribute="expires_at", value=original.expires_at_s)
         return Update(
             table=Table.LEDGER,
             key=marker_key(original.batch_id),
             set={"expires_at": max(original.expires_at_s, self._marker_expires_at_s)},
-            condition=AllOf((_ACCEPTED, seen)),
+            condition=AllOf((ACCEPTED, seen)),
         )
 
 
@@ -224,41 +262,44 @@ def _sum_by_hour(plan: CommitPlan[BookedBatch]) -> dict[int, Total]:
 
 
 def read_refusal(body: CommitBody, error: TransactionCanceledError) -> OwnCommit | ClosedMonths | EarlierVerdicts:
-    """What a canceled transaction with false conditions says, in the order in which it must be asked.
+    """Read the refusal of a transaction whose conditions failed. The order of the questions matters.
 
     Raises:
-        LedgerCorruptError: Conditions failed that cannot fail.
+        LedgerCorruptError: A condition failed that cannot fail.
     """
-    failed: dict[int, Mapping[str, object] | None] = {
+    failed = {
         index: reason[1]
         for index, reason in enumerate(error.reasons)
         if reason is not None and reason[0] == "ConditionalCheckFailed"
     }
-    if 0 in failed:
-        return OwnCommit(landed=_state(failed[0]) != "aborted")
-    months = frozenset(month for index, month in enumerate(body.months, start=_FIRST_MONTH) if index in failed)
+    meanings = [(body.meanings[index], item) for index, item in failed.items()]
+    known = [(meaning, item) for meaning, item in meanings if meaning is not None]
+    for meaning, item in known:
+        if meaning.role is Role.COMMIT:
+            return OwnCommit(landed=_state(item) != "aborted")
+    months = frozenset(meaning.month for meaning, _ in known if meaning.role is Role.MONTH)
     if months:
         return ClosedMonths(months=months)
-    batches = len(body.plan.batches)
-    retries = [place for place, batch in enumerate(body.plan.batches) if batch.original is not None]
-    aliases = body.first_marker + batches
-    originals = aliases + len(retries)
-    if not failed or min(failed) < body.first_marker or max(failed) >= originals + len(retries):
+    if not known or len(known) < len(failed):
         raise LedgerCorruptError(f"commit {body.commit_id} was refused at actions {sorted(failed)}")
+    return _earlier_verdicts(known)
+
+
+def _earlier_verdicts(failed: Sequence[tuple[Meaning, Mapping[str, object] | None]]) -> EarlierVerdicts:
     markers: dict[int, Marker] = {}
     corrupt: dict[int, LedgerCorruptError] = {}
-    for index, item in failed.items():
-        if index >= aliases:
+    for meaning, item in failed:
+        if meaning.role is not Role.MARKER:
             continue
         try:
-            markers[index - body.first_marker] = _marker(item)
+            markers[meaning.place] = _marker(item)
         except LedgerCorruptError as error:
-            corrupt[index - body.first_marker] = error
+            corrupt[meaning.place] = error
     return EarlierVerdicts(
         markers=markers,
         corrupt=corrupt,
-        retried=frozenset(retries[index - aliases] for index in failed if aliases <= index < originals),
-        moved=frozenset(retries[index - originals] for index in failed if index >= originals),
+        retried=frozenset(meaning.place for meaning, _ in failed if meaning.role is Role.ALIAS),
+        moved=frozenset(meaning.place for meaning, _ in failed if meaning.role is Role.ORIGINAL),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from metering import metric_names
@@ -13,7 +14,10 @@ from metering.quarantine.documents import QuarantinedBatch
 from metering.stores.writes import Absent, Put, Table
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from metering.commit.deduplication import Content
+    from metering.commit.tally import Tally
     from metering.intake.batches import RefusedBatch
     from metering.stores.clock import Clock
     from metering.stores.items import ItemStore
@@ -25,78 +29,67 @@ if TYPE_CHECKING:
 _CONFLICT_PROBLEMS = (("conflict", "other content was accepted under this batch id"),)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VerdictWriter:
-    """Keeps what is not metered, durably, before its delivery may be acknowledged."""
+    """Writes the verdicts of batches that are not metered, before their delivery may be acknowledged."""
 
-    def __init__(
-        self,
-        *,
-        items: ItemStore,
-        objects: ObjectStore,
-        clock: Clock,
-        metrics: Metrics,
-        retrier: Retrier,
-        marker_life_s: int,
-    ) -> None:
-        self._items = items
-        self._objects = objects
-        self._clock = clock
-        self._metrics = metrics
-        self._retrier = retrier
-        self._marker_life_s = marker_life_s
-        self._foreign: list[Conflict] = []
+    items: ItemStore
+    objects: ObjectStore
+    clock: Clock
+    metrics: Metrics
+    retrier: Retrier
+    marker_life_s: int
 
-    def reject(self, content: Content, batch: RefusedBatch) -> Verdict:
-        """T-REJECT: the batch's verdict, or PUT_BACK if it has none now."""
+    def reject(self, content: Content, batch: RefusedBatch, tally: Tally) -> Verdict:
+        """Refuse a batch (T-REJECT). Returns its verdict, or PUT_BACK if it has none now."""
         try:
             marker = self._marker(batch) if batch.batch_id else None
-            return self._decide(content, batch, marker)
+            return self._decide(content, batch, marker, tally)
         except UnavailableError:
             return Verdict.PUT_BACK
 
-    def against(self, content: Content, marker: Marker) -> Verdict:
-        """The verdict of a content whose id has its marker already (accepted, or it is a refused one)."""
+    def against(self, content: Content, marker: Marker, tally: Tally) -> Verdict:
+        """Decide a content whose id has a marker already (accepted, or the content is a refused one)."""
         match compare(marker, content.batch):
             case Match.SAME:
                 return Verdict.DUPLICATE
             case Match.UNVERIFIED:
-                self._metrics.count(metric_names.DUPLICATES_UNVERIFIED)
+                self.metrics.count(metric_names.DUPLICATES_UNVERIFIED)
                 return Verdict.DUPLICATE
             case Match.INCOMPARABLE:
                 return Verdict.PUT_BACK
         try:
-            self._conflict(content, marker)
+            self._conflict(content, marker, tally)
         except UnavailableError:
             return Verdict.PUT_BACK
         return Verdict.CONFLICT
 
-    def send_alert(self, alerts: Alerts) -> None:
-        """Tell people of new conflicts between different senders: one alert an invocation, however many there are."""
-        if not self._foreign:
+    def send_alert(self, alerts: Alerts, conflicts: Sequence[Conflict]) -> None:
+        """Tell people of an invocation's new conflicts between different senders, in one alert for all of them."""
+        if not conflicts:
             return
-        first = self._foreign[0]
+        first = conflicts[0]
         fields: dict[str, str | int] = {
-            "conflicts": len(self._foreign),
+            "conflicts": len(conflicts),
             "batch_id": first.batch_id,
             "sender": first.sender_id,
             "first_sender": first.first_sender_id,
             "quarantine": first.quarantine_key,
         }
-        self._foreign.clear()
         try:
             alerts.send("ticket", "Batch ids are used by more than one sender", fields)
         except UnavailableError:
-            self._metrics.count(metric_names.ALERTS_LOST)
+            self.metrics.count(metric_names.ALERTS_LOST)
 
     def _marker(self, batch: RefusedBatch) -> Marker | None:
-        item = self._retrier.call(lambda: self._items.get(Table.LEDGER, marker_key(batch.batch_id)))
+        item = self.retrier.call(lambda: self.items.get(Table.LEDGER, marker_key(batch.batch_id)))
         return None if item is None else Marker.from_item(item)
 
-    def _decide(self, content: Content, batch: RefusedBatch, marker: Marker | None) -> Verdict:
-        # What has its verdict needs no second object in quarantine; the condition below decides for the rest. Other
-        # content than what was refused before is a duplicate too, but it has to be kept.
+    def _decide(self, content: Content, batch: RefusedBatch, marker: Marker | None, tally: Tally) -> Verdict:
+        # A batch that has its verdict needs no second object in quarantine; the condition below decides for the others.
+        # Content that differs from the content refused before is a duplicate, too, but it has to be kept.
         if marker is not None and (marker.verdict == "accepted" or marker.content_hash == batch.content_hash):
-            return self.against(content, marker)
+            return self.against(content, marker, tally)
         quarantined = _refused(content, batch)
         self._quarantine(quarantined)
         if batch.batch_id:
@@ -105,12 +98,12 @@ class VerdictWriter:
             except ConditionFailedError as error:
                 if error.existing is None:
                     raise LedgerCorruptError(f"marker of {batch.batch_id} exists, but was not returned") from error
-                return self.against(content, Marker.from_item(cast("Item", error.existing)))
-        self._metrics.count(metric_names.REJECTED_BY_REASON, reason=batch.reason)
+                return self.against(content, Marker.from_item(cast("Item", error.existing)), tally)
+        self.metrics.count(metric_names.REJECTED_BY_REASON, reason=batch.reason)
         return Verdict.REJECTED
 
     def _put_rejected(self, batch: RefusedBatch, quarantine_key: str) -> None:
-        now_ms = self._clock.now_ms()
+        now_ms = self.clock.now_ms()
         marker = Marker(
             batch_id=batch.batch_id,
             verdict="rejected",
@@ -125,14 +118,14 @@ class VerdictWriter:
             refused=batch.records,
             hours={},
             decided_at_ms=now_ms,
-            expires_at_s=now_ms // 1000 + self._marker_life_s,
+            expires_at_s=now_ms // 1000 + self.marker_life_s,
             reason=batch.reason,
             quarantine_key=quarantine_key,
         )
         put = Put(table=Table.LEDGER, item=marker.to_item(), condition=Absent())
-        self._retrier.call(lambda: self._items.put(put))
+        self.retrier.call(lambda: self.items.put(put))
 
-    def _conflict(self, content: Content, marker: Marker) -> None:
+    def _conflict(self, content: Content, marker: Marker, tally: Tally) -> None:
         batch = content.batch
         quarantined = _conflicting(content, marker)
         self._quarantine(quarantined)
@@ -145,23 +138,24 @@ class VerdictWriter:
             first_sender_id=marker.sender_id,
             records=batch.records,
         )
-        # Only to tell people once: the write of the conflict is unconditional, its content is always the same.
+        # This read only keeps the alert from coming twice. The conflict is written unconditionally, with the same
+        # content.
         key = conflict_key(batch.batch_id, batch.content_hash)
-        known = self._retrier.call(lambda: self._items.get(Table.LEDGER, key))
+        known = self.retrier.call(lambda: self.items.get(Table.LEDGER, key))
         if known is None:
-            # Before the conflict itself: killed in between, the next copy writes both.
-            seen = conflict_seen_item(batch.batch_id, batch.content_hash, self._clock.now_ms() // 1000)
-            self._retrier.call(lambda: self._items.put(Put(table=Table.LEDGER, item=seen)))
+            # The note goes before the conflict. If the worker dies in between, the next copy writes both.
+            seen = conflict_seen_item(batch.batch_id, batch.content_hash, self.clock.now_ms() // 1000)
+            self.retrier.call(lambda: self.items.put(Put(table=Table.LEDGER, item=seen)))
         put = Put(table=Table.LEDGER, item=conflict.to_item())
-        self._retrier.call(lambda: self._items.put(put))
+        self.retrier.call(lambda: self.items.put(put))
         if known is None and batch.sender_id != marker.sender_id:
-            self._metrics.count(metric_names.SENDER_CONFLICTS)
-            self._foreign.append(conflict)
+            self.metrics.count(metric_names.SENDER_CONFLICTS)
+            tally.foreign_conflicts.append(conflict)
 
     def _quarantine(self, batch: QuarantinedBatch) -> None:
         body = batch.encode()
-        # Overwritten: named by identity, it is the same batch whoever writes it, and however often.
-        self._retrier.call(lambda: self._objects.put(batch.key, body, if_absent=False))
+        # Overwriting is safe: the key is the batch's identity, so every writer writes the same batch.
+        self.retrier.call(lambda: self.objects.put(batch.key, body, if_absent=False))
 
 
 def _refused(content: Content, batch: RefusedBatch) -> QuarantinedBatch:

@@ -1,4 +1,4 @@
-"""Verdicts: what a batch's marker says of another copy, and who has got which verdict in an invocation."""
+"""Verdicts of copies, and the comparison of a copy to the marker of its batch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Verdict(StrEnum):
-    """What became of one copy of a batch. All but the last are durable, and acknowledged."""
+    """Outcome of one copy of a batch. All but the last are durable, and their deliveries are acknowledged."""
 
     ACCEPTED = "accepted"
     DUPLICATE = "duplicate"
@@ -23,21 +23,21 @@ class Verdict(StrEnum):
 
 
 class Match(StrEnum):
-    """How a batch compares to the content that has the verdict."""
+    """Result of comparing a batch to the content that has the verdict."""
 
     SAME = "same"
     OTHER = "other"
-    # The marker was rebuilt and has no hash: nobody can tell, so the copy must not be metered.
+    # The marker was rebuilt and has no hash. No comparison is possible, so the copy must not be metered.
     UNVERIFIED = "unverified"
-    # The marker's hash is of a version that this code does not make: other code has to decide.
+    # This code cannot compute the version of the marker's hash, so other code has to decide.
     INCOMPARABLE = "incomparable"
 
 
 def compare(marker: Marker, batch: DecodedBatch | RefusedBatch) -> Match:
     """Compare a batch to the marker of its id, by the marker's hash version (identity of content).
 
-    A refused batch whose records could not be read has version 0, the hash of its body: it is other content, unless
-    nothing but its object is gone, or a refusal is all that there is.
+    A refused batch whose records could not be read has version 0, the hash of its body. It counts as other content,
+    except if only its object is missing, or if the marker is itself a rejection.
     """
     if marker.verdict == "rejected" or (isinstance(batch, RefusedBatch) and batch.missing_object):
         return Match.SAME

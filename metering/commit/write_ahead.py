@@ -13,15 +13,13 @@ from typing import TYPE_CHECKING
 from metering.ledger.booked_hours import Pointer
 from metering.ledger.usage_items import usage_add, usage_key
 from metering.stores.fields import Fields
-from metering.stores.writes import MAX_TRANSACTION_ACTIONS, Key, Put, Table, Update
+from metering.stores.writes import DYNAMODB_LIMITS, Key, Put, Table, Update
 from metering.usage.totals import Total
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from metering.usage.totals import UsageKey
-
-CHUNK_ACTIONS = MAX_TRANSACTION_ACTIONS - 1
 
 _SCHEMA = "metering.wal/1"
 _POINTER_COLUMNS = ("hour_s", "shard", "rows", "bytes", "staging")
@@ -58,20 +56,22 @@ class WriteAhead:
     Attributes:
         pointers: Empty unless the commit has more hours than its transaction can hold.
         deltas: One a usage item, all items distinct.
+        chunk_actions: Most actions of a chunk. Every process that works on the commit must have the same number.
     """
 
     commit_id: str
     pointers: tuple[Pointer, ...]
     deltas: tuple[UsageDelta, ...]
+    chunk_actions: int = DYNAMODB_LIMITS.chunk
 
     @property
     def chunks(self) -> int:
         """Number of chunks, at least 1 for a commit that has usage."""
-        return -(-(len(self.pointers) + len(self.deltas)) // CHUNK_ACTIONS)
+        return -(-(len(self.pointers) + len(self.deltas)) // self.chunk_actions)
 
     def chunk(self, number: int) -> list[Put | Update]:
         """Actions of chunk `number`, from 0: the same ones for every process."""
-        first, last = number * CHUNK_ACTIONS, (number + 1) * CHUNK_ACTIONS
+        first, last = number * self.chunk_actions, (number + 1) * self.chunk_actions
         pointers = len(self.pointers)
         return [
             *(Put(table=Table.LEDGER, item=pointer.to_item()) for pointer in self.pointers[first:last]),
@@ -92,12 +92,15 @@ class WriteAhead:
         return json.dumps(document, separators=(",", ":")).encode()
 
     @classmethod
-    def decode(cls, body: bytes, key: str = "write-ahead object") -> WriteAhead:
+    def decode(
+        cls, body: bytes, key: str = "write-ahead object", *, chunk_actions: int = DYNAMODB_LIMITS.chunk
+    ) -> WriteAhead:
         """Inverse of `encode`.
 
         Args:
             body: The object's content.
             key: Its key.
+            chunk_actions: Most actions of a chunk.
 
         Raises:
             LedgerCorruptError: It is something else.
@@ -109,6 +112,7 @@ class WriteAhead:
             commit_id=commit_id,
             pointers=tuple(_pointer(commit_id, row) for row in document.rows("pointers", _POINTER_COLUMNS)),
             deltas=tuple(_delta(row) for row in document.rows("deltas", ("pk", "sk", "hours"))),
+            chunk_actions=chunk_actions,
         )
 
 

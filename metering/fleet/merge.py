@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from metering.audit.verify.verification import Verification, sum_verifications
+from metering.ledger.markers import is_marker, named_batch
 from metering.ledger.notes.canary_batches import is_canary
 from metering.stores.writes import Table
 
@@ -41,6 +42,5 @@ def in_several(regions: Mapping[str, ItemStore]) -> dict[str, tuple[str, ...]]:
 
 def _batch_ids(items: ItemStore) -> Iterator[str]:
     for item in items.scan(Table.LEDGER):
-        pk = str(item["pk"])
-        if item["sk"] == "M" and pk.startswith("B#") and not is_canary(pk[2:]):
-            yield pk[2:]
+        if is_marker(item) and not is_canary(batch_id := named_batch(item)):
+            yield batch_id

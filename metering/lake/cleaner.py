@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
+from metering import metric_names
 from metering.errors import ConditionFailedError, LedgerCorruptError
 from metering.lake.plan import Plan
 from metering.ledger.booked_hours import pending_key, pointer_key
 from metering.ledger.commits import CommitRecord, commit_key
 from metering.ledger.contradictions import Contradictions
-from metering.ledger.runs import Run, run_key, run_name
+from metering.ledger.runs import Run, newest_first, run_name
 from metering.ledger.shards import known_shards
 from metering.stores.bucket import wal_key
 from metering.stores.writes import Delete, Equals, Exists, Table, Update
@@ -72,14 +73,13 @@ class Cleaner:
                         break
                     commits += self._clean(run)
                     runs += 1
-        self.metrics.count("CleanedCommits", commits)
+        self.metrics.count(metric_names.CLEANED_COMMITS, commits)
         contradictions.tell()
         return CleaningResult(runs=runs, commits=commits)
 
     def _due(self, shard: int) -> list[Run]:
         """Runs to clean, oldest first. Runs are cleaned in order, so all runs before a cleaned one are cleaned too."""
-        newest_first = map(Run.from_item, self.items.query(Table.LEDGER, run_key(shard, 0).pk, descending=True))
-        uncleaned = list(takewhile(lambda run: not run.cleaned, newest_first))
+        uncleaned = list(takewhile(lambda run: not run.cleaned, newest_first(self.items, shard)))
         latest_done_at_ms = self.clock.now_ms() - self.wait_s * 1000
         return list(
             takewhile(

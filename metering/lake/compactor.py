@@ -9,15 +9,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from metering import metric_names
 from metering.errors import ConditionFailedError
 from metering.hours import month_bounds_s, month_of
 from metering.lake.plan import make_plan
 from metering.lake.run_work import RunAlreadyDoneError, RunOutOfTimeError, RunWork, WorkTally
-from metering.ledger.booked_hours import Pending, pending_key
+from metering.ledger.booked_hours import Pending, pending_in
 from metering.ledger.commits import CommitRecord, commit_key
 from metering.ledger.contradictions import Contradictions
 from metering.ledger.periods import period_key
-from metering.ledger.runs import Run, run_key
+from metering.ledger.runs import Run, newest_first
 from metering.ledger.shards import known_shards
 from metering.stores.bucket import plan_key
 from metering.stores.writes import Absent, Put, Table
@@ -106,8 +107,8 @@ class Compactor:
             except RunOutOfTimeError:
                 finished = False
         tally = turn.tally
-        self.metrics.count("CompactedRows", tally.rows)
-        self.metrics.count("CompactedFiles", tally.files)
+        self.metrics.count(metric_names.COMPACTED_ROWS, tally.rows)
+        self.metrics.count(metric_names.COMPACTED_FILES, tally.files)
         turn.contradictions.tell()
         return CompactionResult(
             runs=tally.runs, hours=tally.hours, files=tally.files, rows=tally.rows, finished=finished
@@ -123,7 +124,7 @@ class Compactor:
             try:
                 self._work(latest, turn).finish()
             except RunAlreadyDoneError:
-                self.metrics.count("CompactionLate")
+                self.metrics.count(metric_names.COMPACTION_LATE)
             return True
         plan = self.retrier.call(lambda: self._plan(shard, turn))
         if plan is None:
@@ -147,7 +148,7 @@ class Compactor:
 
     def _plan(self, shard: int, turn: _Turn) -> Plan | None:
         pending: list[Pending] = []
-        for item in self.items.query(Table.LEDGER, pending_key(shard, "").pk):
+        for item in pending_in(self.items, shard):
             # An entry that cannot be read is left out, like an open commit: its rows stay in staging.
             with turn.contradictions.noted():
                 pending.append(Pending.from_item(item))
@@ -186,10 +187,10 @@ class Compactor:
 
     def _closing(self, pending: Iterable[Pending], now_s: int) -> frozenset[str]:
         months = {month_of(hour_s) for entry in pending for hour_s in entry.hours}
-        keys = [period_key(month) for month in sorted(months) if month_bounds_s(month)[1] <= now_s]
-        if not keys:
+        ended = {period_key(month): month for month in sorted(months) if month_bounds_s(month)[1] <= now_s}
+        if not ended:
             return frozenset()
-        return frozenset(key.pk[2:] for key in self.items.get_many(Table.LEDGER, keys))
+        return frozenset(ended[key] for key in self.items.get_many(Table.LEDGER, list(ended)))
 
     def _announce(self, plan: Plan, number: int) -> None:
         """Announce a plan as a run. The outcome does not matter: the chain is read again before any work."""
@@ -201,10 +202,9 @@ class Compactor:
         try:
             self.retrier.call(lambda: self.items.put(put))
         except ConditionFailedError:
-            self.metrics.count("CompactionRaceLost")
+            self.metrics.count(metric_names.COMPACTION_RACE_LOST)
 
 
 def newest_run(items: ItemStore, shard: int) -> Run | None:
     """The last run of a shard's chain, or None if there is none yet."""
-    newest = items.query(Table.LEDGER, run_key(shard, 0).pk, descending=True)
-    return next((Run.from_item(item) for item in newest), None)
+    return next(newest_first(items, shard), None)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from metering import metric_names
 from metering.errors import ConditionFailedError, UnavailableError
 from metering.hours import date_of
 from metering.ledger.commits import CommitRecord, commit_key
@@ -84,7 +85,7 @@ class OrphanCleaner:
             found = commits.setdefault(commit_id, _Objects())
             (found.staged if staged else found.quarantined).append(info.key)
         deleted += self._judge(commits, contradictions)
-        self.metrics.count("OrphansDeleted", deleted)
+        self.metrics.count(metric_names.ORPHANS_DELETED, deleted)
         contradictions.tell()
         return deleted
 

@@ -14,20 +14,18 @@ from metering.errors import LedgerCorruptError, ObjectMissingError, UnavailableE
 from metering.hours import hour_label, parse_hour
 from metering.lake.rows import USAGE_QUERY, usage_of
 from metering.ledger.booked_hours import (
-    AFTER_POINTERS,
-    AFTER_PUBLISHED,
-    POINTER_PREFIX,
-    PUBLISHED_PREFIX,
     Pending,
     Pointer,
     Published,
-    pending_key,
-    pointer_key,
+    pending_in,
+    pointers_of,
+    published_in,
+    run_that_published,
 )
 from metering.ledger.row_sources import HourState, RowSource
 from metering.ledger.shards import known_shards
 from metering.stores.bucket import LAKE_PREFIX, lake_prefix
-from metering.stores.writes import Table
+from metering.stores.writes import key_of
 from metering.units import HOUR_S
 from metering.usage.totals import add_totals
 
@@ -60,7 +58,7 @@ class _Look:
         return _sort_keys([*self.published, *self.pointers])
 
     def state(self, hour_s: int) -> HourState:
-        runs = {key.removeprefix(PUBLISHED_PREFIX) for key in self.published_keys}
+        runs = set(map(run_that_published, self.published))
         files = [source for item in self.published for source in Published.from_item(item).sources]
         staged = [
             RowSource(key=pointer.staging_key, hour_s=hour_s, rows=pointer.rows, bytes=pointer.bytes, staged=True)
@@ -167,7 +165,7 @@ class LakeView:
         return {
             hour_s
             for shard in known_shards(self.items, self.shards)
-            for item in self.items.query(Table.LEDGER, pending_key(shard, "").pk)
+            for item in pending_in(self.items, shard)
             for hour_s in Pending.from_item(item).hours
         }
 
@@ -182,16 +180,14 @@ class LakeView:
                 yield hour_s
 
     def _published(self, hour_s: int) -> list[Item]:
-        pk = pointer_key(hour_s, "").pk
-        return list(self.items.query(Table.LEDGER, pk, sk_from=PUBLISHED_PREFIX, sk_to=AFTER_PUBLISHED))
+        return list(published_in(self.items, hour_s))
 
     def _pointers(self, hour_s: int) -> list[Item]:
-        pk = pointer_key(hour_s, "").pk
-        return list(self.items.query(Table.LEDGER, pk, sk_from=POINTER_PREFIX, sk_to=AFTER_POINTERS))
+        return list(pointers_of(self.items, hour_s))
 
 
 def _sort_keys(items: list[Item]) -> list[str]:
-    return [str(item["sk"]) for item in items]
+    return [key_of(item).sk for item in items]
 
 
 def _hour_of_key(key: str) -> int | None:

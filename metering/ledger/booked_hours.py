@@ -1,4 +1,4 @@
-"""What an hour holds: commits that no run has taken (pending), pointers to their rows, and published files.
+"""Contents of booked hours: pending commits, pointers to rows in staging, and published files.
 
 | item      | pk          | sk              |
 |-----------|-------------|-----------------|
@@ -13,34 +13,69 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from metering.hours import hour_label
-from metering.ledger.hour_totals import totals_of, totals_value
+from metering.ledger import partitions
 from metering.ledger.row_sources import RowSource
 from metering.ledger.runs import run_name
 from metering.stores.fields import Fields
-from metering.stores.writes import Key
+from metering.stores.writes import Key, Table, key_of
+from metering.usage.totals import Total
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
+    from metering.stores.items import ItemStore
     from metering.stores.writes import Item, Value
-    from metering.usage.totals import Total
-
 
 PUBLISHED_PREFIX = "1#"
 POINTER_PREFIX = "2#"
-# Where those end: the next character after `#`.
-AFTER_PUBLISHED = "1$"
-AFTER_POINTERS = "2$"
+# Ends of those ranges: the next character after `#`.
+_AFTER_PUBLISHED = "1$"
+_AFTER_POINTERS = "2$"
+
+
+def partition_of_shard(shard: int) -> str:
+    """Partition of a shard's pending commits."""
+    return f"{partitions.PENDING}{shard}"
+
+
+def partition_of_hour(hour_s: int) -> str:
+    """Partition of an hour: what runs published in it, and pointers."""
+    return f"{partitions.HOUR}{hour_label(hour_s)}"
 
 
 def pending_key(shard: int, commit_id: str) -> Key:
-    """Key of a commit's list of hours that no run has taken."""
-    return Key(f"P#{shard}", commit_id)
+    """Key of a pending commit: its hours that no run has taken yet."""
+    return Key(partition_of_shard(shard), commit_id)
 
 
 def pointer_key(hour_s: int, commit_id: str) -> Key:
     """Key of an hour's pointer to a commit."""
-    return Key(f"H#{hour_label(hour_s)}", f"{POINTER_PREFIX}{commit_id}")
+    return Key(partition_of_hour(hour_s), f"{POINTER_PREFIX}{commit_id}")
+
+
+def published_in(items: ItemStore, hour_s: int) -> Iterator[Item]:
+    """The items that runs published in an hour, in key order."""
+    return items.query(Table.LEDGER, partition_of_hour(hour_s), sk_from=PUBLISHED_PREFIX, sk_to=_AFTER_PUBLISHED)
+
+
+def pointers_of(items: ItemStore, hour_s: int) -> Iterator[Item]:
+    """The items of an hour's pointers, in key order."""
+    return items.query(Table.LEDGER, partition_of_hour(hour_s), sk_from=POINTER_PREFIX, sk_to=_AFTER_POINTERS)
+
+
+def pending_in(items: ItemStore, shard: int) -> Iterator[Item]:
+    """The items of a shard's pending commits, by commit id."""
+    return items.query(Table.LEDGER, partition_of_shard(shard))
+
+
+def run_that_published(item: Item) -> str:
+    """Name of the run that published an item in an hour, as a pointer names it."""
+    return key_of(item).sk.removeprefix(PUBLISHED_PREFIX)
+
+
+def pending_commit_of(item: Item) -> str:
+    """The commit id of a pending commit's item, even if the item cannot be read otherwise."""
+    return str(item["sk"])
 
 
 def pointed_to(item: Item) -> str:
@@ -49,8 +84,8 @@ def pointed_to(item: Item) -> str:
 
 
 def published_key(hour_s: int, shard: int, run: int) -> Key:
-    """Key of what a run published in an hour."""
-    return Key(f"H#{hour_label(hour_s)}", f"{PUBLISHED_PREFIX}{run_name(shard, run)}")
+    """Key of a run's published files of an hour."""
+    return Key(partition_of_hour(hour_s), f"{PUBLISHED_PREFIX}{run_name(shard, run)}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +118,7 @@ class Pending:
     def from_item(cls, item: Item) -> Pending:
         fields = Fields.of_item(item)
         made = cls(
-            shard=fields.number_after("pk", "P#"),
+            shard=fields.number_after("pk", partitions.PENDING),
             commit_id=fields.text("sk"),
             hours=fields.hour_set("hours"),
             totals=totals_of(fields.nested("totals")),
@@ -149,7 +184,7 @@ class LakeFile:
     bytes: int
 
     def source(self, hour_s: int) -> RowSource:
-        """The file of an hour, to be read."""
+        """Row source of the file."""
         return RowSource(key=self.key, hour_s=hour_s, rows=self.rows, bytes=self.bytes, staged=False)
 
 
@@ -176,7 +211,7 @@ class Published:
 
     @property
     def sources(self) -> tuple[RowSource, ...]:
-        """Its files, to be read."""
+        """Row sources of its files."""
         return tuple(file.source(self.hour_s) for file in self.files)
 
     def to_item(self) -> dict[str, Value]:
@@ -205,5 +240,19 @@ class Published:
 
 
 def _hour_after(fields: Fields) -> int:
-    label = fields.after("pk", "H#")
+    label = fields.after("pk", partitions.HOUR)
     return fields.hour_named(label)
+
+
+def totals_value(totals: Mapping[int, Total]) -> dict[str, Value]:
+    """Encode totals of hours as an attribute: `hour -> [records, bytes]`."""
+    return {hour_label(hour_s): [total.records, total.bytes] for hour_s, total in totals.items()}
+
+
+def totals_of(hours: Fields) -> dict[int, Total]:
+    """Decode the attribute; the inverse of `totals_value`."""
+    totals: dict[int, Total] = {}
+    for label in hours:
+        total = hours.row(label, ("records", "bytes"))
+        totals[hours.hour_named(label)] = Total(total.whole("bytes"), total.whole("records"))
+    return totals

@@ -1,4 +1,4 @@
-"""Record of a commit, and the numbers that its random id decides."""
+"""Commits: their records, and the numbers that follow from their random ids."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from metering.hours import hour_label
+from metering.ledger import partitions
 from metering.stores.fields import Fields
 from metering.stores.writes import Key
 
@@ -20,12 +21,17 @@ _COMMIT_STATES: tuple[CommitState, ...] = ("open", "applied", "aborted")
 
 def commit_key(commit_id: str) -> Key:
     """Key of a commit."""
-    return Key(f"C#{commit_id}", "C")
+    return Key(f"{partitions.COMMIT}{commit_id}", "C")
+
+
+def is_commit(item: Item) -> bool:
+    """Whether an item of the ledger is a commit."""
+    return str(item["pk"]).startswith(partitions.COMMIT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommitRecord:
-    """What the ledger says of a commit. `next_chunk < chunks` only while `open`."""
+    """Record of a commit. `next_chunk < chunks` only while it is `open`."""
 
     commit_id: str
     state: CommitState
@@ -64,7 +70,7 @@ class CommitRecord:
     def from_item(cls, item: Item) -> CommitRecord:
         fields = Fields.of_item(item)
         state = fields.one_of("state", _COMMIT_STATES)
-        commit_id = fields.after("pk", "C#")
+        commit_id = fields.after("pk", partitions.COMMIT)
         expires_at_s = fields.whole("expires_at", absent=None)
         if state == "aborted":
             made = cls(commit_id=commit_id, state=state, expires_at_s=expires_at_s)

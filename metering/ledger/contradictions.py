@@ -1,4 +1,4 @@
-"""Contradictions that a job meets in the ledger: what is unrelated goes on, and at the end all of them are told."""
+"""Contradictions that a job meets in the ledger. Unrelated work continues; the job reports them at its end."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from metering.errors import LedgerCorruptError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# So many are named; all of them are counted.
+# Number of contradictions that are named; all of them are counted.
 _NAMED = 5
 
 
 class Contradictions:
-    """Those of one run of a job."""
+    """Contradictions of one invocation of a job. A plain class, because it collects them."""
 
     def __init__(self) -> None:
         self._found: dict[str, LedgerCorruptError] = {}
 
     @contextmanager
     def noted(self) -> Iterator[None]:
-        """What is done inside stops at a contradiction; what comes after it does not."""
+        """Stop the block at a contradiction and note it; the code after the block continues."""
         try:
             yield
         except LedgerCorruptError as error:
             self._found.setdefault(str(error), error)
 
     def tell(self) -> None:
-        """Nothing, if there was none.
+        """Raise the contradictions, if there were any.
 
         Raises:
-            LedgerCorruptError: It names what was found. The function fails with it, and a command ends with exit 1.
+            LedgerCorruptError: It names the contradictions. A function fails with it, and a command ends with exit 1.
         """
         if not self._found:
             return

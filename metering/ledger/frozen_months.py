@@ -167,4 +167,4 @@ def read_frozen_month(items: ItemStore, objects: ObjectStore, month: str) -> Fro
     period = None if item is None else Period.from_item(item)
     if period is None or period.state != "closed":
         return None
-    return FrozenMonth.from_json(objects.get(period.manifest_key), period.manifest_key)
+    return FrozenMonth.from_json(objects.get(period.frozen_key), period.frozen_key)

@@ -1,13 +1,14 @@
-"""Marker of a batch: its one verdict, and the fact that totals are derived from."""
+"""Markers: the one verdict of each batch, and the facts that totals are derived from."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from metering.ledger.hour_totals import totals_of, totals_value
+from metering.ledger import partitions
+from metering.ledger.booked_hours import totals_of, totals_value
 from metering.stores.fields import Fields
-from metering.stores.writes import Key
+from metering.stores.writes import Absent, AnyOf, Equals, Key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,22 +20,57 @@ if TYPE_CHECKING:
 Verdict = Literal["accepted", "rejected"]
 _VERDICTS: tuple[Verdict, ...] = ("accepted", "rejected")
 
+_MARKER_SK = "M"
+
+# The condition on which a batch becomes accepted: an accepted verdict is final, a rejected one may be replaced.
+ABSENT_OR_REJECTED = AnyOf((Absent(), Equals(attribute="verdict", value="rejected")))
+ACCEPTED = Equals(attribute="verdict", value="accepted")
+
+
+def partition_of_batch(batch_id: str) -> str:
+    """Partition of a batch: its marker, its conflicts, and the notes of its retries."""
+    return f"{partitions.BATCH}{batch_id}"
+
 
 def marker_key(batch_id: str) -> Key:
     """Key of a batch's marker."""
-    return Key(f"B#{batch_id}", "M")
+    return Key(partition_of_batch(batch_id), _MARKER_SK)
+
+
+def is_marker(item: Item) -> bool:
+    """Whether an item of the ledger is a marker."""
+    return item["sk"] == _MARKER_SK and in_partition_of_batch(item)
+
+
+def named_batch(item: Item) -> str:
+    """Batch id of an item in the partition of a batch, even if the item cannot be read otherwise."""
+    return str(item["pk"]).removeprefix(partitions.BATCH)
+
+
+def in_partition_of_batch(item: Item) -> bool:
+    """Whether an item of the ledger lies in the partition of a batch."""
+    return str(item["pk"]).startswith(partitions.BATCH)
+
+
+def batch_id_of(fields: Fields) -> str:
+    """Batch id of an item in the partition of a batch.
+
+    Raises:
+        LedgerCorruptError: The item lies elsewhere.
+    """
+    return fields.after("pk", partitions.BATCH)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Marker:
-    """A batch's one verdict: the fact that totals are derived from.
+    """Marker of a batch: its one verdict, from which totals are derived.
 
     Attributes:
-        content_hash: Hex; None after `rebuild markers`, which cannot know it.
+        content_hash: Hash of the content, hex; None in a rebuilt marker, because the rows do not tell it.
         records, metered, refused: Numbers of records; `records = metered + refused` if accepted.
         hours: Rows and bytes of each booked hour; empty if rejected.
-        reason: Why it was rejected, else empty.
-        quarantine_key: Where refused content lies, else empty.
+        reason: Reason of a rejection, else empty.
+        quarantine_key: Key of the refused content, else empty.
     """
 
     batch_id: str
@@ -93,10 +129,10 @@ class Marker:
         accepted = verdict == "accepted"
         hash_version = fields.whole("hash_version")
         metered = fields.whole("metered")
-        # Only a rebuilt marker is accepted by no version of the hash: what it was accepted by is not known any more.
+        # Only a rebuilt marker is accepted with version 0: the version it was accepted with is not known any more.
         rebuilt = accepted and hash_version == 0
         made = cls(
-            batch_id=fields.after("pk", "B#"),
+            batch_id=batch_id_of(fields),
             verdict=verdict,
             content_hash=fields.text("hash", absent=None) if rebuilt else fields.text("hash"),
             hash_version=hash_version,

@@ -1,10 +1,11 @@
-"""Billing months that are closing or closed: `T#<month>`, `T`. A month without an item is open."""
+"""Periods: billing months that are closing or closed (`T#<month>`, `T`). A month without an item is open."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from metering.ledger import partitions
 from metering.stores.fields import Fields
 from metering.stores.writes import Key
 
@@ -18,16 +19,20 @@ _PERIOD_STATES: tuple[PeriodState, ...] = ("closing", "closed")
 
 def period_key(month: str) -> Key:
     """Key of a billing month."""
-    return Key(f"T#{month}", "T")
+    return Key(f"{partitions.MONTH}{month}", "T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Period:
-    """A billing month that no transaction can book into any more. A month without this item is open."""
+    """Billing month that no transaction can book into any more. A month without this item is open.
+
+    Attributes:
+        frozen_key: Key of the frozen month's object; empty while the month is closing.
+    """
 
     month: str
     state: PeriodState
-    manifest_key: str = ""
+    frozen_key: str = ""
 
     @property
     def key(self) -> Key:
@@ -35,8 +40,8 @@ class Period:
 
     def to_item(self) -> dict[str, Value]:
         item: dict[str, Value] = {**self.key._asdict(), "state": self.state}
-        if self.manifest_key:
-            item["manifest"] = self.manifest_key
+        if self.frozen_key:
+            item["manifest"] = self.frozen_key
         return item
 
     @classmethod
@@ -44,9 +49,9 @@ class Period:
         fields = Fields.of_item(item)
         state = fields.one_of("state", _PERIOD_STATES)
         made = cls(
-            month=fields.after("pk", "T#"),
+            month=fields.after("pk", partitions.MONTH),
             state=state,
-            manifest_key=fields.text("manifest") if state == "closed" else "",
+            frozen_key=fields.text("manifest") if state == "closed" else "",
         )
         fields.check_key(made.key)
         return made

@@ -1,4 +1,4 @@
-"""Where rows of an hour lie: a whole lake file, or the part of a staging object that is booked in one hour."""
+"""Row sources: the places of an hour's rows. Each is a whole lake file, or one hour's part of a staging object."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ class RowSource:
     """Rows of one hour in one object.
 
     Attributes:
-        staged: It is a staging object, of which only the rows booked in `hour_s` belong to it.
-        rows, bytes: What the ledger says that it holds in this hour.
+        staged: Whether it is a staging object, of which only the rows booked in `hour_s` belong to it.
+        rows, bytes: Number of rows and sum of bytes of this hour, as the ledger says.
     """
 
     key: str
@@ -25,11 +25,11 @@ class RowSource:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HourState:
-    """Everything accepted in one booked hour, as a reader found it.
+    """State of a booked hour, as a reader found it: everything that was accepted in it.
 
     Attributes:
         sources: Lake files first, then staging objects; each row is in exactly one of them.
-        keys: Sort keys of the published hours and pointers that were read: equal keys, equal state.
+        keys: Sort keys of the published items and pointers that were read. Equal keys mean equal states.
     """
 
     hour_s: int
@@ -38,10 +38,10 @@ class HourState:
 
     @property
     def total(self) -> Total:
-        """What the ledger says that the hour holds, without opening a file."""
+        """Total of the hour as the ledger says, without opening a file."""
         return Total(sum(s.bytes for s in self.sources), sum(s.rows for s in self.sources))
 
     @property
     def published(self) -> bool:
-        """Whether nothing of it is in staging only."""
+        """Whether all of its rows are in published files."""
         return not any(source.staged for source in self.sources)

@@ -1,14 +1,18 @@
-"""Runs of the compactor: one chain a shard, `R#<shard>`, `<n>` in 12 digits."""
+"""Runs of the compactor. Each shard has one chain of them: `R#<shard>`, `<n>` in 12 digits."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from metering.ledger import partitions
 from metering.stores.fields import Fields
-from metering.stores.writes import Key
+from metering.stores.writes import Key, Table
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from metering.stores.items import ItemStore
     from metering.stores.writes import Item, Value
 
 
@@ -16,19 +20,33 @@ RunState = Literal["planned", "done"]
 _RUN_STATES: tuple[RunState, ...] = ("planned", "done")
 
 
+def partition_of_runs(shard: int) -> str:
+    """Partition of a shard's chain of runs."""
+    return f"{partitions.RUN}{shard}"
+
+
 def run_key(shard: int, run: int) -> Key:
     """Key of a shard's run number `run`."""
-    return Key(f"R#{shard}", f"{run:012d}")
+    return Key(partition_of_runs(shard), f"{run:012d}")
+
+
+def newest_first(items: ItemStore, shard: int) -> Iterator[Run]:
+    """The runs of a shard's chain, the newest first; read page by page while the caller iterates.
+
+    Raises:
+        LedgerCorruptError: One of them cannot be read.
+    """
+    return map(Run.from_item, items.query(Table.LEDGER, partition_of_runs(shard), descending=True))
 
 
 def run_name(shard: int, run: int) -> str:
-    """`<shard>#<n>`: how a pointer names the run that took it, and a published hour the run that wrote it."""
+    """Name of a run: `<shard>#<n>`. Pointers and published items name their run so."""
     return f"{shard}#{run:012d}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """One compaction of a shard. Its plan is the object at `plan_key`, whoever works on it."""
+    """One compaction of a shard. Every process that works on it follows the plan object at `plan_key`."""
 
     shard: int
     run: int
@@ -60,7 +78,7 @@ class Run:
         fields = Fields.of_item(item)
         state = fields.one_of("state", _RUN_STATES)
         made = cls(
-            shard=fields.number_after("pk", "R#"),
+            shard=fields.number_after("pk", partitions.RUN),
             run=fields.number_after("sk", ""),
             state=state,
             plan_key=fields.text("plan"),

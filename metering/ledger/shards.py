@@ -1,60 +1,96 @@
-"""Which compaction shards there are: those that the stage names, and those that it named before.
+"""Compaction shards: those that the stage has now, and those that it had before (docs/protocol.md, Shards).
 
-docs/protocol.md, Shards. The number is made durable before the first commit that uses it, and read before pending is
-listed. So each commit that was there when a listing began is in a shard that the listing looks at.
+A commit stays in the shard that it was booked in, `P#<shard>`, until a run of that shard has taken it. So a stage with
+fewer shards than before still has the old ones, and every listing includes them. The largest number is made durable
+before the first commit that uses it, and read before pending commits are listed. So each commit that existed when a
+listing began is in a shard that the listing reads.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from metering.errors import ConditionFailedError
-from metering.ledger.used_shards import SHARDS_KEY, UsedShards
-from metering.stores.writes import Absent, Equals, Put, Table
+from metering.stores.fields import Fields
+from metering.stores.writes import Absent, Equals, Key, Put, Table
 
 if TYPE_CHECKING:
     from metering.stores.items import ItemStore
     from metering.stores.retrying import Retrier
+    from metering.stores.writes import Item, Value
+
+SHARDS_KEY = Key("S#shards", "S")
+# Far more than a stage can have, so that every listing ends.
+_MOST_SHARDS = 1_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsedShards:
+    """Number of shards that the ledger remembers. It only grows. Without the item, one shard was used at most."""
+
+    number: int = 1
+
+    def to_item(self) -> dict[str, Value]:
+        return {"pk": SHARDS_KEY.pk, "sk": SHARDS_KEY.sk, "number": self.number}
+
+    @classmethod
+    def from_item(cls, item: Item | None) -> UsedShards:
+        """Decode the item; None stands for an absent one.
+
+        Raises:
+            LedgerCorruptError: The item exists without a number of shards, so the shards to list are unknown.
+        """
+        if item is None:
+            return cls()
+        fields = Fields.of_item(item)
+        number = fields.whole("number", least=1)
+        if number > _MOST_SHARDS:
+            fields.fail("number", f"a whole number up to {_MOST_SHARDS}")
+        return cls(number=number)
 
 
 def known_shards(items: ItemStore, shards: int) -> range:
-    """Every shard that a commit may be in, as of now. Asked anew for each listing: another process may add some.
+    """Every shard that a commit may be in now. Ask again for each listing, because another process may add shards.
 
     Args:
         items: The ledger's store.
         shards: The stage's number of shards.
 
     Raises:
-        UnavailableError: The ledger gave no answer.
-        LedgerCorruptError: What it remembers is no number.
+        UnavailableError: The ledger did not answer.
+        LedgerCorruptError: The number that it remembers cannot be read.
     """
     return range(max(shards, _used(items)))
 
 
 class ShardRecord:
-    """Makes a worker's number of shards known before its first commit, once in its life."""
+    """Makes a worker's number of shards known before its first commit, once in its life.
+
+    A plain class, because it remembers that the ledger knows the number.
+    """
 
     def __init__(self, *, items: ItemStore, retrier: Retrier, shards: int) -> None:
         self._items = items
         self._retrier = retrier
         self._shards = shards
-        # Everybody lists one shard, so one is nothing to remember.
+        # Every listing has at least one shard, so a single one need not be remembered.
         self._known = shards == 1
 
     def ensure(self) -> None:
         """Returns once the ledger remembers this many shards, or more.
 
         Raises:
-            UnavailableError: It is not known whether it does; nothing may be committed.
-            LedgerCorruptError: What it remembers is no number.
+            UnavailableError: It is unknown whether the ledger remembers them; nothing may be committed.
+            LedgerCorruptError: The number that it remembers cannot be read.
         """
         while not self._known:
             self._known = self._retrier.call(self._remember)
 
     def _remember(self) -> bool:
-        """One look, and one write if it is needed; False if another process wrote in between.
+        """Read the number, and write it if necessary. Returns False if another process wrote in between.
 
-        The write rests on what was read, so one that lands late never lowers the number.
+        The write is conditional on the number that was read, so a late write never lowers it.
         """
         item = self._items.get(Table.LEDGER, SHARDS_KEY)
         used = UsedShards.from_item(item).number
@@ -65,7 +101,7 @@ class ShardRecord:
         try:
             self._items.put(put)
         except ConditionFailedError:
-            # Its own earlier write whose reply was lost, or another worker's.
+            # Another worker's write, or its own earlier write whose reply was lost.
             return False
         return True
 

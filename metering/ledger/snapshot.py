@@ -1,12 +1,13 @@
-"""What the ledger says, read whole: markers, conflicts, open commits. For jobs of people, never for the hot path."""
+"""Snapshot of the whole ledger: markers, conflicts and open commits. For verification, never for the hot path."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from metering.ledger.commits import CommitRecord, commit_key
-from metering.ledger.markers import Marker, marker_key
+from metering.ledger.commits import CommitRecord, commit_key, is_commit
+from metering.ledger.conflicts import conflict_named, is_conflict
+from metering.ledger.markers import Marker, is_marker, partition_of_batch
 from metering.stores.writes import Table
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, kw_only=True)
 class LedgerFacts:
-    """The ledger as one scan found it. Exact where nothing is being committed.
+    """The ledger as one scan found it. It is exact if nothing is committed meanwhile.
 
     Attributes:
         markers: By batch id.
@@ -32,20 +33,21 @@ class LedgerFacts:
 
     def add(self, item: Item) -> None:
         """Take in one item of the ledger."""
-        pk, sk = str(item["pk"]), str(item["sk"])
-        if pk.startswith("B#") and sk == "M":
-            self.markers[pk[2:]] = Marker.from_item(item)
-        elif pk.startswith("B#") and sk.startswith("X#"):
-            self.conflicts.setdefault(pk[2:], set()).add(sk[2:])
-        elif pk.startswith("C#"):
+        if is_marker(item):
+            marker = Marker.from_item(item)
+            self.markers[marker.batch_id] = marker
+        elif is_conflict(item):
+            batch_id, content_hash = conflict_named(item)
+            self.conflicts.setdefault(batch_id, set()).add(content_hash)
+        elif is_commit(item):
             commit = CommitRecord.from_item(item)
             if commit.state == "open":
                 self.open_commits.append(commit.commit_id)
 
     def look_again(self, items: ItemStore, batch_ids: Iterable[str]) -> None:
-        """Read what the ledger says of some batches once more: a scan saw each item at a moment of its own."""
+        """Read the items of some batches once more, because a scan sees each item at a moment of its own."""
         for batch_id in batch_ids:
-            for item in items.query(Table.LEDGER, marker_key(batch_id).pk):
+            for item in items.query(Table.LEDGER, partition_of_batch(batch_id)):
                 self.add(item)
 
     def still_open(self, items: ItemStore) -> bool:

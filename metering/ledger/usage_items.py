@@ -1,4 +1,4 @@
-"""Items of the usage table: what an account is booked of one usage key on one day, hour by hour.
+"""Items of the usage table: the usage of one key on one day, hour by hour.
 
 | pk                    | sk                                                                        |
 |-----------------------|---------------------------------------------------------------------------|
@@ -39,7 +39,7 @@ _HOURS = tuple((hour * HOUR_S, names) for hour, names in enumerate(_NAMES_OF_HOU
 
 
 class UsageEntry(NamedTuple):
-    """What a usage item counts of one booked hour. `rev` is None where no write of ours ever was."""
+    """Count of a usage item in one booked hour. `rev` is None if the service never wrote this hour."""
 
     key: UsageKey
     suffix: int
@@ -53,7 +53,7 @@ def usage_names(hour_s: int) -> UsageNames:
 
 
 def usage_partition(account_id: str, month: str) -> str:
-    """Partition of the usage table: what an account is booked in a month."""
+    """Partition of the usage table with an account's usage of a month."""
     return f"A#{account_id}#{month}"
 
 
@@ -67,7 +67,7 @@ def usage_key(key: UsageKey, suffix: int) -> Key:
 
 
 def usage_add(hours: Mapping[int, Total]) -> dict[str, int]:
-    """What an update adds to a usage item to count these booked hours, all of one day."""
+    """Numbers that an update adds to a usage item to count these booked hours, all of one day."""
     add: dict[str, int] = {}
     for hour_s, total in hours.items():
         names = usage_names(hour_s)
@@ -76,29 +76,29 @@ def usage_add(hours: Mapping[int, Total]) -> dict[str, int]:
 
 
 def usage_entries(item: Item, *, hour_s: int | None = None) -> Iterator[UsageEntry]:
-    """Each booked hour that a usage item counts, in order; or just one, if it counts that."""
+    """Each booked hour that a usage item counts, in order; or only the hour `hour_s`, if the item counts it."""
     first, suffix = _parse_usage_key(item)
-    beside = _beside(item)
+    by_hand = _by_hand(item)
     for offset_s, (b, r, v) in _HOURS:
         if b not in item and r not in item:
             continue
         if hour_s is None or first.hour_s + offset_s == hour_s:
             key = UsageKey(first.hour_s + offset_s, *first[1:])
-            total = Total(_count(item, b) + beside.bytes, _count(item, r) + beside.records)
+            total = Total(_count(item, b) + by_hand.bytes, _count(item, r) + by_hand.records)
             yield UsageEntry(key, suffix, total, _count(item, v) if v in item else None)
-        beside = ZERO
+        by_hand = ZERO
 
 
 def usage_day(item: Item) -> tuple[UsageKey, Total]:
-    """What a usage item counts of all hours together; the key names the first hour of the day."""
+    """Total of a usage item over all hours; the key names the first hour of the day."""
     key, _ = _parse_usage_key(item)
     sizes = sum([_count(item, names.bytes) for names in _NAMES_OF_HOUR if names.bytes in item])
     records = sum([_count(item, names.records) for names in _NAMES_OF_HOUR if names.records in item])
-    return key, _beside(item).plus(Total(sizes, records))
+    return key, _by_hand(item).plus(Total(sizes, records))
 
 
-def _beside(item: Item) -> Total:
-    """What somebody added by hand beside the hours. It counts in the first one, so that a check sees it."""
+def _by_hand(item: Item) -> Total:
+    """Total that was added by hand outside the hours. It counts in the first hour, so that a check sees it."""
     return Total(_count(item, "bytes"), _count(item, "records"))
 
 
@@ -125,7 +125,7 @@ def _usage_fields(fields: str) -> tuple[tuple[str, str, str, str], int | None, i
 
 
 def _count(item: Item, name: str) -> int:
-    """A figure of an item, 0 if it has none: each hour has its own. It may be negative where something was repaired."""
+    """Figure of an item, 0 if it is absent. It may be negative after a repair."""
     value = item.get(name, 0)
     # Not isinstance: True is an int.
     if type(value) is not int:

@@ -1,11 +1,11 @@
-"""Commits that no run of the compactor has taken whole yet."""
+"""Waiting commits: those with hours that no run of the compactor has taken yet."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from metering.ledger.booked_hours import Pending, pending_key
+from metering.ledger.booked_hours import Pending, pending_in
 from metering.ledger.commits import CommitRecord, commit_key
 from metering.ledger.shards import known_shards
 from metering.stores.writes import Table
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
     from metering.stores.items import ItemStore
 
 
-# Open commits that the sweep of each minute is told of.
+# Number of open commits that are handed to the sweep of each minute.
 _OPEN_NAMED = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WaitingCommits:
-    """Commits that no run has taken whole yet.
+    """Commits with hours that no run has taken yet.
 
     Attributes:
         pending: All of them.
-        open: Those whose batches are accepted, but not all of their usage is booked.
+        open: Commits whose batches are accepted, but whose usage is not fully booked.
     """
 
     pending: tuple[Pending, ...]
@@ -43,23 +43,21 @@ class WaitingCommits:
 
     @property
     def open_hours(self) -> set[int]:
-        """Hours of which some usage may not be booked yet."""
+        """Hours that may lack usage of an open commit."""
         return {hour_s for commit in self.open for hour_s in commit.hours}
 
 
 def waiting_commits(items: ItemStore, shards: int, *, applied: set[str] | None = None) -> WaitingCommits:
-    """List them; one that was there before and after the call is among them.
+    """List the waiting commits. The list includes every commit that was waiting throughout the call.
 
     Args:
         items: The ledger's store.
         shards: Compaction shards of the stage.
-        applied: Wide commits that were found applied before. None of them opens again, so they are not read; it is
-            brought up to date.
+        applied: Wide commits that were found applied before. They never open again, so they are not read. This call
+            updates the set.
     """
     pending = tuple(
-        Pending.from_item(item)
-        for shard in known_shards(items, shards)
-        for item in items.query(Table.LEDGER, pending_key(shard, "").pk)
+        Pending.from_item(item) for shard in known_shards(items, shards) for item in pending_in(items, shard)
     )
     wide = {each.commit_id for each in pending if each.wide}
     known = set[str]() if applied is None else applied

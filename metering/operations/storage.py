@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from metering.ledger.commits import CommitRecord
+from metering.ledger.commits import CommitRecord, is_commit
 from metering.stores.bucket import LAKE_PREFIX, PREFIXES, RUNS_PREFIX, STAGING_PREFIX
 from metering.stores.writes import Table
 
@@ -144,7 +144,7 @@ class StorageReporter:
         puts = sum(not source.staged for source in sources)
         gets = 0
         for item in self.items.scan(Table.LEDGER):
-            commit = CommitRecord.from_item(item) if item["sk"] == "C" else None
+            commit = CommitRecord.from_item(item) if is_commit(item) else None
             if commit is not None and commit.state != "aborted":
                 puts += 2 if commit.chunks else 1
                 gets += len(commit.hours) + (1 if commit.chunks else 0)

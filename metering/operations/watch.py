@@ -16,7 +16,7 @@ from metering.ledger.notes.canary_runs import CANARY_PK, CanaryRun, CanaryVerdic
 from metering.ledger.notes.reconciliation import RECONCILIATION_KEY, Reconciliation
 from metering.ledger.notes.sources import SOURCES_KEY, SourceFigures
 from metering.ledger.notes.watch_state import WATCH_KEY, WatchState
-from metering.ledger.runs import Run, run_key
+from metering.ledger.runs import newest_first
 from metering.ledger.shards import known_shards
 from metering.operations.alarms import Figure
 from metering.stores.writes import Put, Table
@@ -153,11 +153,9 @@ class Watch:
     def _runs(self) -> dict[Figure, int]:
         planned: list[int] = []
         for shard in known_shards(self.items, self.shards):
-            for item in self.items.query(Table.LEDGER, run_key(shard, 0).pk, descending=True):
-                run = Run.from_item(item)
-                if run.state == "planned":
-                    planned.append(run.planned_at_ms)
-                break
+            newest = next(newest_first(self.items, shard), None)
+            if newest is not None and newest.state == "planned":
+                planned.append(newest.planned_at_ms)
         return {Figure.PLANNED_RUN_AGE: self._age_s(planned)}
 
     def _reconciliation(self) -> dict[Figure, int]:

@@ -1,13 +1,13 @@
-"""What was refused, and why: the shapes of quarantine objects and back again.
+"""Quarantine objects: refused content with the reasons of its refusal.
 
 | what | key | content |
 |---|---|---|
 | refused records of an accepted batch | `quarantine/<date>/<commit_id>.ndjson` | one line a record |
 | a whole batch: refused, or in conflict | `quarantine/batches/<sha256 of batch id and hash>.json` | one document |
 
-The first go with their commit: an orphan commit's are deleted. The second are named by identity alone, so that a second
-delivery, on whatever day, writes the same object, and so that anybody who knows an id and a hash can look for it.
-Everything is ASCII JSON, because refused content can hold any text.
+Objects of the first kind belong to their commit, and are deleted with an orphan commit. Objects of the second kind are
+named by identity alone. So a second delivery writes the same object on any day, and an id and a hash are enough to find
+it. All of it is ASCII JSON, because refused content can hold any text.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def decode_records(body: bytes, key: str = "quarantine object") -> Iterator[Quar
         key: Its key.
 
     Raises:
-        LedgerCorruptError: It is something else.
+        LedgerCorruptError: It is not such an object.
     """
     for number, line in enumerate(body.splitlines(), start=1):
         document = Fields.of_json(line, f"{key}, line {number}")
@@ -77,12 +77,12 @@ class QuarantinedBatch:
 
     Attributes:
         kind: `refused`, or `conflict`: an accepted batch with other content has its id.
-        problems: Every problem found, as `(reason, detail)`; of a conflict the one problem `conflict`.
+        problems: Every problem found, as `(reason, detail)`; a conflict has the one problem `conflict`.
         hash_version: Version of the content hash; 0 says that it is the SHA-256 of the message body.
         records: Number of records that arrived, 0 if unknown.
-        first_sender_id: Of a conflict: who sent the accepted content. Else empty.
-        body: The message as it came; sending it again is the retry.
-        evidence: What the reader kept as proof, as text; empty if that is the body.
+        first_sender_id: Sender of the accepted content, for a conflict; else empty.
+        body: The message as it came. A retry sends it again.
+        evidence: Evidence that the reader kept, as text; empty if that is the body.
     """
 
     kind: Kind
@@ -134,7 +134,7 @@ class QuarantinedBatch:
             key: Its key.
 
         Raises:
-            LedgerCorruptError: It is something else.
+            LedgerCorruptError: It is not such an object.
         """
         document = Fields.of_json(body, key)
         document.one_of("schema", (_SCHEMA,))

@@ -1,4 +1,4 @@
-"""Quarantine for people: what was refused and why, and sending it again without counting anything twice."""
+"""Quarantine entries: shows operators what was refused and why, and retries it without counting anything twice."""
 
 from __future__ import annotations
 
@@ -6,18 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from metering.errors import ObjectMissingError, OperationFailedError, UnavailableError
-from metering.intake.messages import MAX_BODY_BYTES
-from metering.ledger.conflicts import Conflict
-from metering.ledger.markers import Marker, marker_key
+from metering.intake.messages import MAX_BODY_BYTES, MAX_RECORDS
+from metering.ledger.conflicts import Conflict, is_conflict
+from metering.ledger.markers import Marker, is_marker, marker_key, partition_of_batch
+from metering.ledger.retries import RetryNote, aliases_of, is_retry_note
 from metering.quarantine.documents import QuarantinedBatch, decode_records
 from metering.quarantine.retries import (
-    AFTER_ALIASES,
-    ALIAS_PREFIX,
     INLINE_BYTES,
-    MAX_RECORDS,
-    NOTE_PREFIX,
-    Alias,
-    RetryNote,
     content_retry_id,
     object_key,
     object_message,
@@ -49,14 +44,14 @@ class Entry:
     """One batch that was refused, whole or in part.
 
     Attributes:
-        key: Of the quarantine object.
-        kind: `records` of an accepted batch, a `refused` batch, or other content in `conflict` with its id.
-        reasons: First reason -> number of records; of a whole batch its reason and number of records, 0 if unknown.
-        refused: The records, for `records`.
+        key: Key of the quarantine object.
+        kind: `records` of an accepted batch, a `refused` batch, or content in `conflict` with the content of its id.
+        reasons: First reason -> number of records. A whole batch has one reason; its number of records is 0 if unknown.
+        refused: The records, if the kind is `records`.
         batch: The document, for the other kinds.
-        retried_as: Of records: batch ids they were sent again as. Of a whole batch: ids it is metered under, its own
-            or that of a retry.
-        at_s: When the object was written, epoch seconds.
+        retried_as: Batch ids that the records were sent again as; or the ids that a whole batch is metered under, its
+            own or that of a retry.
+        at_s: Time when the object was written, epoch seconds.
     """
 
     key: str
@@ -71,12 +66,12 @@ class Entry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retry:
-    """What a retry sent.
+    """Result of a retry.
 
     Attributes:
         retry_id: Batch id it was sent as; empty if none can be read from it.
         records: Number of records sent, 0 if unknown.
-        skipped: Places of records that are not kept whole and cannot be sent again.
+        skipped: Positions of records that are not kept whole and cannot be sent again.
     """
 
     entry: Entry
@@ -85,40 +80,38 @@ class Retry:
     skipped: tuple[int, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class QuarantineEntries:
     """Reads quarantine and retries from it.
 
-    Args:
-        items: The ledger: an entry counts only if its marker names it.
+    Attributes:
+        items: The ledger. An entry counts only if its marker names it.
         queue: The ingest queue.
         bucket: Name of the data bucket, for retries that need an object.
-        marker_life_s: How long the note of a retry is kept.
+        marker_life_s: Life of the note of a retry.
     """
 
-    def __init__(
-        self, *, items: ItemStore, objects: ObjectStore, queue: Queue, clock: Clock, bucket: str, marker_life_s: int
-    ) -> None:
-        self._items = items
-        self._objects = objects
-        self._queue = queue
-        self._clock = clock
-        self._bucket = bucket
-        self._marker_life_s = marker_life_s
+    items: ItemStore
+    objects: ObjectStore
+    queue: Queue
+    clock: Clock
+    bucket: str
+    marker_life_s: int
 
     def entries(self, *, from_s: int = 0, to_s: int | None = None) -> Iterator[Entry]:
-        """Entries of objects written in a time range, in key order. Objects of commits that never were are left out."""
-        for info in self._objects.list(QUARANTINE_PREFIX):
+        """Entries of objects written in a time range, in key order, without objects of commits that never landed."""
+        for info in self.objects.list(QUARANTINE_PREFIX):
             if from_s <= info.modified_s and (to_s is None or info.modified_s < to_s):
                 yield from self._of_object(info)
 
     def find(self, name: str) -> tuple[Entry, ...]:
-        """Entries of an object's key or of a batch id.
+        """Entries of an object key or of a batch id.
 
         Raises:
-            OperationFailedError: There is none.
+            OperationFailedError: There is no such entry.
         """
         keys = [name] if name.startswith(QUARANTINE_PREFIX) else self._keys_of(name)
-        infos = [info for key in keys if (info := self._objects.head(key)) is not None]
+        infos = [info for key in keys if (info := self.objects.head(key)) is not None]
         found = [entry for info in infos for entry in self._of_object(info)]
         if not name.startswith(QUARANTINE_PREFIX):
             found = [entry for entry in found if entry.batch_id == name]
@@ -129,12 +122,12 @@ class QuarantineEntries:
         return tuple(found)
 
     def retry(self, entry: Entry, *, as_new_id: bool = False, dry_run: bool = False) -> Retry:
-        """Send an entry again; doing it twice is a duplicate.
+        """Send an entry again. A second retry is a duplicate of the first.
 
         Args:
-            entry: What was refused.
-            as_new_id: Send a conflict under an id of its own, because other content has its id.
-            dry_run: Say what would be sent, and send nothing.
+            entry: Entry to retry.
+            as_new_id: Whether to send a conflict under an id of its own, because other content has its id.
+            dry_run: Whether to return what would be sent, and send nothing.
 
         Raises:
             OperationFailedError: It cannot be retried, or the queue did not take it.
@@ -155,8 +148,8 @@ class QuarantineEntries:
         if not dry_run:
             body = records_message(retry_id, records)
             if len(body) > INLINE_BYTES:
-                self._objects.put(object_key(retry_id), records_object(records), if_absent=True)
-                body = object_message(retry_id, len(records), bucket=self._bucket)
+                self.objects.put(object_key(retry_id), records_object(records), if_absent=True)
+                body = object_message(retry_id, len(records), bucket=self.bucket)
             self._note(entry.batch_id, retry_id, tuple(sorted(sent)))
             self._send(body)
         return Retry(entry=entry, retry_id=retry_id, records=len(records), skipped=skipped)
@@ -176,7 +169,7 @@ class QuarantineEntries:
         return Retry(entry=entry, retry_id=retry_id, records=batch.records)
 
     def _as_itself(self, entry: Entry, batch: QuarantinedBatch) -> tuple[str, str]:
-        """A batch's own id and message, if it may come again under it."""
+        """A batch's own id and message, if it may be sent again under this id."""
         metered = [retry_id for retry_id in entry.retried_as if retry_id != batch.batch_id]
         if metered:
             raise OperationFailedError(
@@ -190,7 +183,7 @@ class QuarantineEntries:
         return batch.batch_id, batch.body
 
     def _as_new_id(self, entry: Entry, batch: QuarantinedBatch) -> tuple[str, str]:
-        """Another id, and the message under it, if its own one is lost for it."""
+        """Another id, and the message under it, if other content has the batch's own id."""
         if entry.kind != "conflict" or not self._is_accepted(batch.batch_id):
             raise OperationFailedError(
                 f"{entry.batch_id or entry.key} can be sent under its own id.",
@@ -203,35 +196,35 @@ class QuarantineEntries:
         return retry_id, body
 
     def _is_accepted(self, batch_id: str) -> bool:
-        item = self._items.get(Table.LEDGER, marker_key(batch_id))
+        item = self.items.get(Table.LEDGER, marker_key(batch_id))
         return item is not None and Marker.from_item(item).verdict == "accepted"
 
     def _note(self, batch_id: str, retry_id: str, positions: tuple[int, ...]) -> None:
-        # Before the message: a retry that nobody knows of would count its records twice in proofs.
+        # The note goes before the message: verification would count the records of an unknown retry twice.
         note = RetryNote(
             batch_id=batch_id,
             retry_id=retry_id,
             positions=positions,
-            expires_at_s=self._clock.now_ms() // 1000 + self._marker_life_s,
+            expires_at_s=self.clock.now_ms() // 1000 + self.marker_life_s,
         )
-        self._items.put(Put(table=Table.LEDGER, item=note.to_item()))
+        self.items.put(Put(table=Table.LEDGER, item=note.to_item()))
 
     def _send(self, body: str) -> None:
-        if self._queue.send_many([body]):
+        if self.queue.send_many([body]):
             raise UnavailableError("sqs.SendMessage", "the queue did not take the retry; run it again")
 
     def _keys_of(self, batch_id: str) -> list[str]:
         keys: list[str] = []
-        for item in self._items.query(Table.LEDGER, marker_key(batch_id).pk):
-            if item["sk"] == "M":
+        for item in self.items.query(Table.LEDGER, partition_of_batch(batch_id)):
+            if is_marker(item):
                 keys.append(Marker.from_item(item).quarantine_key)
-            elif str(item["sk"]).startswith("X#"):
+            elif is_conflict(item):
                 keys.append(Conflict.from_item(item).quarantine_key)
         return [key for key in dict.fromkeys(keys) if key]
 
     def _of_object(self, info: ObjectInfo) -> list[Entry]:
         try:
-            body = self._objects.get(info.key)
+            body = self.objects.get(info.key)
         except ObjectMissingError:
             return []
         if info.key.startswith(QUARANTINED_BATCHES_PREFIX):
@@ -253,14 +246,12 @@ class QuarantineEntries:
         if not batch.batch_id:
             return ()
         found: list[str] = []
-        item = self._items.get(Table.LEDGER, marker_key(batch.batch_id)) if batch.kind == "refused" else None
+        item = self.items.get(Table.LEDGER, marker_key(batch.batch_id)) if batch.kind == "refused" else None
         if item is not None and Marker.from_item(item).verdict == "accepted":
             found.append(batch.batch_id)
-        # By content, whichever id it got; or by id: what could not be read when it was refused has another hash.
+        # By content, whatever its new id; or by id, because content that could not be read has another hash.
         new_id = content_retry_id(batch.batch_id, batch.content_hash)
-        original = marker_key(original_of(batch.body, batch.batch_id)).pk
-        for each in self._items.query(Table.LEDGER, original, sk_from=ALIAS_PREFIX, sk_to=AFTER_ALIASES):
-            alias = Alias.from_item(each)
+        for alias in aliases_of(self.items, original_of(batch.body, batch.batch_id)):
             if batch.content_hash == alias.content_hash or alias.retry_id == new_id:
                 found.append(alias.retry_id)
         return tuple(found)
@@ -272,7 +263,7 @@ class QuarantineEntries:
         found: list[Entry] = []
         for batch_id, records in refused.items():
             marker, notes = self._marker_and_notes(batch_id)
-            # An object whose commit lost against another one stays until the cleaner comes: no marker names it.
+            # The object of a commit that lost against another one stays until the cleaner comes. No marker names it.
             if marker is None or marker.quarantine_key != info.key:
                 continue
             found.append(
@@ -291,9 +282,9 @@ class QuarantineEntries:
     def _marker_and_notes(self, batch_id: str) -> tuple[Marker | None, list[RetryNote]]:
         marker: Marker | None = None
         notes: list[RetryNote] = []
-        for item in self._items.query(Table.LEDGER, marker_key(batch_id).pk):
-            if item["sk"] == "M":
+        for item in self.items.query(Table.LEDGER, partition_of_batch(batch_id)):
+            if is_marker(item):
                 marker = Marker.from_item(item)
-            elif str(item["sk"]).startswith(NOTE_PREFIX):
+            elif is_retry_note(item):
                 notes.append(RetryNote.from_item(item))
         return marker, notes

@@ -1,6 +1,6 @@
-"""Retries of what was refused: their ids, their messages, and what the ledger knows of them.
+"""Retries of refused content: their ids and their messages.
 
-The id of a retry follows from what is retried, so that a second retry is a duplicate of the first:
+The id of a retry follows from its content, so that a second retry is a duplicate of the first:
 
 | what is retried                        | id                                                             |
 |----------------------------------------|----------------------------------------------------------------|
@@ -8,121 +8,30 @@ The id of a retry follows from what is retried, so that a second retry is a dupl
 | refused records of an accepted batch   | `retry:` + SHA-256 of batch id and positions, by line feeds    |
 | a batch whose id has other content     | `retry:` + SHA-256 of batch id and content hash, by line feeds |
 
-The note is the ledger item `B#<batch_id>` / `N#<retry id>`. Records that were retried count where they are metered, in
-the retry's batch, and no more as refused ones of the first.
-
-The alias is the ledger item `B#<batch_id>` / `A#<content hash>`: under which other id a whole content was accepted. The
-message of such a retry says so (`retry_of`), and the worker puts the alias in the transaction that accepts it.
+The ledger remembers retries in notes and aliases (`metering.ledger.retries`).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from metering.intake.envelopes import Fields as MessageFields
 from metering.intake.envelopes import is_batch_message, split_object
 from metering.intake.json_spans import field_spans, replaced
-from metering.intake.messages import plain_values, readable_batch_id
-from metering.ledger.markers import marker_key
+from metering.intake.messages import SCHEMA, plain_values, readable_batch_id
 from metering.stores.bucket import retry_object_key
-from metering.stores.fields import Fields
-from metering.stores.writes import Key
 from metering.units import KIB
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from metering.intake.batches import RefusedRecord
-    from metering.stores.writes import Item, Value
 
 RETRY_PREFIX = "retry:"
-NOTE_PREFIX = "N#"
-ALIAS_PREFIX = "A#"
-# Where the aliases end: the next character after `#`.
-AFTER_ALIASES = "A$"
-# A longer retry goes through an object below ingest/; SQS takes 1 MiB.
+# A longer retry goes through an object below ingest/, because SQS takes 1 MiB.
 INLINE_BYTES = 900 * KIB
-# Most records that a batch may have (docs/contract.md).
-MAX_RECORDS = 50_000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RetryNote:
-    """Which refused records of an accepted batch were retried, and under which id.
-
-    Attributes:
-        batch_id: The batch that they were refused in.
-        retry_id: The batch that they were sent again as.
-        positions: Their places in the first one.
-    """
-
-    batch_id: str
-    retry_id: str
-    positions: tuple[int, ...]
-    expires_at_s: int
-
-    @property
-    def key(self) -> Key:
-        return Key(marker_key(self.batch_id).pk, f"{NOTE_PREFIX}{self.retry_id}")
-
-    def to_item(self) -> dict[str, Value]:
-        return {**self.key._asdict(), "positions": list(self.positions), "expires_at": self.expires_at_s}
-
-    @classmethod
-    def from_item(cls, item: Item) -> RetryNote:
-        fields = Fields.of_item(item)
-        made = cls(
-            batch_id=fields.after("pk", "B#"),
-            retry_id=fields.after("sk", NOTE_PREFIX),
-            positions=fields.wholes("positions"),
-            expires_at_s=fields.whole("expires_at"),
-        )
-        fields.check_key(made.key)
-        return made
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Alias:
-    """Under which id a content is metered that came under an id with other content.
-
-    Attributes:
-        batch_id: The id that it came under first.
-        content_hash: Of the content, as the worker that accepted it decoded it.
-        retry_id: The batch that it was accepted as.
-        expires_at_s: As that batch's marker. The marker of `batch_id` lives as long.
-    """
-
-    batch_id: str
-    content_hash: str
-    retry_id: str
-    expires_at_s: int
-
-    @property
-    def key(self) -> Key:
-        return Key(marker_key(self.batch_id).pk, f"{ALIAS_PREFIX}{self.content_hash}")
-
-    def to_item(self) -> dict[str, Value]:
-        return {**self.key._asdict(), "retried_as": self.retry_id, "expires_at": self.expires_at_s}
-
-    @classmethod
-    def from_item(cls, item: Item) -> Alias:
-        """Inverse of `to_item`.
-
-        Raises:
-            LedgerCorruptError: It is something else.
-        """
-        fields = Fields.of_item(item)
-        made = cls(
-            batch_id=fields.after("pk", "B#"),
-            content_hash=fields.after("sk", ALIAS_PREFIX),
-            retry_id=fields.text("retried_as"),
-            expires_at_s=fields.whole("expires_at"),
-        )
-        fields.check_key(made.key)
-        return made
 
 
 def records_retry_id(batch_id: str, positions: Sequence[int]) -> str:
@@ -140,42 +49,41 @@ def _retry_id(parts: Sequence[str]) -> str:
 
 
 def retriable(records: Sequence[RefusedRecord]) -> tuple[RefusedRecord, ...]:
-    """Those of the records that are kept whole, in order; one that is no JSON object, or was cut, cannot be sent."""
+    """Records that can be sent again, by position. A record that is not a JSON object, or was cut, cannot be sent."""
     return tuple(sorted((r for r in records if _is_object(r.raw)), key=lambda record: record.position))
 
 
 def records_message(retry_id: str, records: Sequence[RefusedRecord]) -> str:
-    """The message of a retry with its records in it, as they came."""
+    """Message of a retry with its records inside, as they came."""
     joined = ",".join(record.raw for record in records)
     return f'{{{_head(retry_id, len(records))},"records":[{joined}]}}'
 
 
 def records_object(records: Sequence[RefusedRecord]) -> bytes:
-    """The same records as an NDJSON object."""
+    """Content of a retry's object: its records as NDJSON."""
     return "".join(f"{record.raw}\n" for record in records).encode()
 
 
 def object_key(retry_id: str) -> str:
-    """Where `records_object` goes."""
+    """Key of the object with a retry's records."""
     return retry_object_key(retry_id.removeprefix(RETRY_PREFIX))
 
 
 def object_message(retry_id: str, count: int, *, bucket: str) -> str:
-    """The message of a retry that points to its records."""
+    """Message of a retry that points to the object with its records."""
     location = {"bucket": bucket, "key": object_key(retry_id), "format": "ndjson", "compression": "none"}
     return f'{{{_head(retry_id, count)},"location":{json.dumps(location)}}}'
 
 
 def renamed(body: str, retry_id: str, *, retry_of: str) -> str | None:
-    """A batch message under another id, or None if its id is not in it (an announced object).
+    """Rewrite a batch message under another id; None if the message does not carry its id (an announced object).
 
-    Only what is said of the id changes. Everything else stays as it came, byte by byte: a number that a parser rounds
-    is another number.
+    Only the ids change. Everything else stays as it came, byte by byte, because a parser could round a number.
 
     Args:
         body: The message, or the CloudEvent that carries it.
         retry_id: Its new batch id.
-        retry_of: The id that it came under first.
+        retry_of: Id that it came under first.
     """
     found = _batch_message(body)
     if found is None:
@@ -188,20 +96,20 @@ def renamed(body: str, retry_id: str, *, retry_of: str) -> str | None:
 
 
 def original_of(body: str, batch_id: str) -> str:
-    """The id that the content of a message came under first: of a retry's retry it is that of the first message."""
+    """Id that the content of a message came under first. For the retry of a retry it is the first message's id."""
     found = _batch_message(body)
     value = None if found is None else plain_values({"retry_of": found[0].get("retry_of", b"null")})[0].get("retry_of")
     return readable_batch_id(value) or batch_id
 
 
 def _batch_message(body: str) -> tuple[MessageFields, int, int] | None:
-    """The batch message in a body, as the reader finds it: its fields, and where it begins and ends."""
+    """Find the batch message in a body as the reader does: its fields, its start and its end."""
     fields = split_object(body)
     if not isinstance(fields, dict):
         return None
     if is_batch_message(fields):
         return fields, 0, len(body)
-    # Of fields that come twice the last one counts.
+    # If a field comes twice, the last one counts.
     data = [span for span in field_spans(body) if span.name == "data"]
     if "specversion" not in fields or not data:
         return None
@@ -210,7 +118,7 @@ def _batch_message(body: str) -> tuple[MessageFields, int, int] | None:
 
 
 def reason_counts(records: Sequence[RefusedRecord]) -> Mapping[str, int]:
-    """How many records have which first reason."""
+    """Number of records by their first reason."""
     counts: dict[str, int] = {}
     for record in records:
         reason = record.reasons[0][0]
@@ -219,7 +127,7 @@ def reason_counts(records: Sequence[RefusedRecord]) -> Mapping[str, int]:
 
 
 def _head(retry_id: str, count: int) -> str:
-    head = {"schema": "metering.batch/1", "batch_id": retry_id, "record_count": count}
+    head = {"schema": SCHEMA, "batch_id": retry_id, "record_count": count}
     return json.dumps(head, separators=(",", ":"))[1:-1]
 
 

@@ -1,6 +1,6 @@
-"""The region's data bucket: every prefix, and the key of every object.
+"""Every prefix of the region's data bucket, and the key of every object.
 
-The stacks grant by these prefixes, and the code builds keys with these functions alone.
+The stacks grant access by these prefixes, and all code builds keys with these functions.
 """
 
 from __future__ import annotations
@@ -9,21 +9,22 @@ import hashlib
 
 from metering.hours import date_of, hour_label
 
-# What producers put: objects that messages point to, and objects that announce themselves.
+# Producers put objects here: those that messages point to, and those that announce themselves.
 INGEST_PREFIX = "ingest/"
 DROP_PREFIX = "drop/"
-# Records that were refused and are sent again.
+# Refused records that are sent again.
 RETRY_PREFIX = "ingest/retry/"
-# What the service puts.
+# The service puts objects here.
 STAGING_PREFIX = "staging/"
 LAKE_PREFIX = "lake/"
 RUNS_PREFIX = "runs/"
 CLOSED_PREFIX = "closed/"
 QUARANTINE_PREFIX = "quarantine/"
 QUARANTINED_BATCHES_PREFIX = "quarantine/batches/"
-# What Athena answered, for a week.
+# Answers of Athena, kept for a week.
 ATHENA_RESULTS_PREFIX = "athena-results/"
-# All that is in the bucket. Listed one by one: roles may list below known prefixes only.
+# All prefixes of the bucket. A job that reads the whole bucket lists them one by one, because roles may list below
+# known prefixes only.
 PREFIXES = (
     ATHENA_RESULTS_PREFIX,
     CLOSED_PREFIX,
@@ -41,17 +42,17 @@ _RECORDS_SUFFIX = ".ndjson"
 
 
 def staging_key(commit_id: str, now_s: int) -> str:
-    """`staging/<date>/<commit_id>.parquet`: the commit's rows."""
+    """Key of a commit's rows: `staging/<date>/<commit_id>.parquet`."""
     return f"{STAGING_PREFIX}{date_of(now_s)}/{commit_id}{_STAGING_SUFFIX}"
 
 
 def wal_key(staging: str) -> str:
-    """Key of the write-ahead object beside the staging object `staging`."""
+    """Key of the write-ahead object of the commit whose staging object is `staging`."""
     return staging.removesuffix(_STAGING_SUFFIX) + _WAL_SUFFIX
 
 
 def commit_id_of(key: str) -> str:
-    """The commit that a staging or write-ahead object belongs to."""
+    """Id of the commit that a staging or write-ahead object belongs to."""
     return key.rpartition("/")[2].partition(".")[0]
 
 
@@ -61,39 +62,39 @@ def plan_key(shard: int, token: str) -> str:
 
 
 def lake_prefix(hour_s: int) -> str:
-    """`lake/dt=2026-11-24/hour=13/`: where the published files of an hour lie."""
+    """Prefix of an hour's published files: `lake/dt=2026-11-24/hour=13/`."""
     label = hour_label(hour_s)
     return f"{LAKE_PREFIX}dt={label[:10]}/hour={label[11:]}/"
 
 
 def lake_file_key(hour_s: int, shard: int, run: int, index: int) -> str:
-    """Key of file `index` of an hour of a run."""
+    """Key of file number `index` that a run publishes in an hour."""
     return f"{lake_prefix(hour_s)}{shard}-{run:012d}-{index:03d}.parquet"
 
 
 def closed_month_key(month: str) -> str:
-    """Where the frozen figures of a closed month lie."""
+    """Key of a closed month's frozen figures."""
     return f"{CLOSED_PREFIX}{month}.json"
 
 
 def refused_records_key(commit_id: str, now_s: int) -> str:
-    """Where the refused records of a commit's batches lie."""
+    """Key of the refused records of a commit's batches."""
     return f"{QUARANTINE_PREFIX}{date_of(now_s)}/{commit_id}{_RECORDS_SUFFIX}"
 
 
 def quarantined_batch_key(batch_id: str, content_hash: str) -> str:
-    """Where a whole refused or conflicting batch lies; `batch_id` is empty if none could be read."""
+    """Key of a whole refused or conflicting batch; `batch_id` is empty if none could be read."""
     identity = f"{batch_id}\n{content_hash}".encode()
     return f"{QUARANTINED_BATCHES_PREFIX}{hashlib.sha256(identity).hexdigest()}.json"
 
 
 def commit_of_refused_records(key: str) -> str | None:
-    """The commit that a quarantine object goes with, or None if it stands for itself."""
+    """Id of the commit that a quarantine object belongs to, or None if it belongs to no commit."""
     if key.startswith(QUARANTINED_BATCHES_PREFIX) or not key.endswith(_RECORDS_SUFFIX):
         return None
     return key.rpartition("/")[2].removesuffix(_RECORDS_SUFFIX)
 
 
 def retry_object_key(digest: str) -> str:
-    """Where the records of a retry lie; `digest` names the retry."""
+    """Key of a retry's records; `digest` names the retry."""
     return f"{RETRY_PREFIX}{digest}{_RECORDS_SUFFIX}"

@@ -1,4 +1,4 @@
-"""Time and chance as ports."""
+"""Ports of time and chance."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ class Clock(Protocol):
     """Wall clock. Safety rests on it only where docs/protocol.md says so (marker life, 72 h before a period closes)."""
 
     def now_ms(self) -> int:
-        """Now, in epoch milliseconds."""
+        """The time now, in epoch milliseconds."""
         ...
 
     def sleep_ms(self, duration_ms: int) -> None:
@@ -30,8 +30,8 @@ class Entropy(Protocol):
 
 
 class Deadline(Protocol):
-    """Time that an invocation has left."""
+    """Time that is left to an invocation."""
 
     def remaining_ms(self) -> int:
-        """Milliseconds until the process is stopped; 0 or less when it is late."""
+        """Milliseconds until the process is stopped; 0 or less after that."""
         ...

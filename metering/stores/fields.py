@@ -1,7 +1,7 @@
-"""Strict reading of stored values: the one place that decodes the ledger's items, and the JSON of plans and manifests.
+"""Strict reading of stored values: of the ledger's items, and of the JSON objects that the service writes.
 
-Who reads a field says what it must be, and names it if it may be absent. Whatever else is found is a
-`LedgerCorruptError` with the key of the item or object, never a value that another state would have had.
+The reader of a field states its type, and the value of an absent one if it may be absent. Any other value is a
+`LedgerCorruptError` with the key of the item or object. It never becomes a value that another state could have.
 
     fields = Fields.of_item(item)
     state = fields.one_of("state", ("planned", "done"))
@@ -30,7 +30,7 @@ _DECIMAL = re.compile(r"0|-?[1-9][0-9]*")
 
 
 class _Required:
-    """Stands for: this field is never absent."""
+    """Default of a field that must not be absent."""
 
 
 _REQUIRED = _Required()
@@ -41,7 +41,7 @@ class Fields:
 
     Args:
         values: Name -> value.
-        what: Names it in errors: the key of the item or object, and the way to it.
+        what: Name in errors: the key of the item or object, and the path within it.
     """
 
     __slots__ = ("_values", "_what")
@@ -52,22 +52,22 @@ class Fields:
 
     @classmethod
     def of_item(cls, item: Item) -> Fields:
-        """An item of the ledger or of the usage table."""
+        """Fields of an item of the ledger or of the usage table."""
         return cls(item, "")
 
     @classmethod
     def of_json(cls, body: bytes, what: str) -> Fields:
-        """A JSON object; `what` is its key.
+        """Fields of a JSON object; `what` is its key.
 
         Raises:
-            LedgerCorruptError: It is none.
+            LedgerCorruptError: The body is not a JSON object.
         """
         try:
             values: object = json.loads(body)
         except (ValueError, RecursionError) as error:
-            raise LedgerCorruptError(f"{what} is no JSON: {error}") from error
+            raise LedgerCorruptError(f"{what} is not JSON: {error}") from error
         if not isinstance(values, dict):
-            raise LedgerCorruptError(f"{what} is no JSON object")
+            raise LedgerCorruptError(f"{what} is not a JSON object")
         return cls(values, what)
 
     def __contains__(self, name: str) -> bool:
@@ -78,11 +78,11 @@ class Fields:
 
     @property
     def what(self) -> str:
-        """Names it in errors."""
+        """Name in errors."""
         return self._what or f"{self._values.get('pk')} / {self._values.get('sk')}"
 
     def fail(self, name: str, wanted: str) -> NoReturn:
-        """Say that a field is not what it must be."""
+        """Raise the error of a field that is not as it must be."""
         if name not in self._values:
             raise LedgerCorruptError(f"{self.what}: {name} is missing, and should be {wanted}")
         raise LedgerCorruptError(f"{self.what}: {name} is {_shown(self._values[name])}, and should be {wanted}")
@@ -108,7 +108,7 @@ class Fields:
     @overload
     def whole(self, name: str, *, least: int = 0, absent: A) -> int | A: ...
     def whole(self, name: str, *, least: int = 0, absent: A | _Required = _REQUIRED) -> int | A:
-        """A whole number, `least` or more. A truth value is none."""
+        """A whole number, `least` or more. A truth value does not count as a number."""
         value = self._values.get(name)
         # Not isinstance: True is an int.
         if type(value) is int and value >= least:
@@ -120,7 +120,7 @@ class Fields:
         return None if name in self and self._values[name] is None else self.whole(name)
 
     def decimal(self, name: str) -> int:
-        """A whole number as decimal text, as JSON objects carry byte totals."""
+        """A whole number written as decimal text, the form of byte totals in JSON objects."""
         value = self._values.get(name)
         if not isinstance(value, str) or not _DECIMAL.fullmatch(value):
             self.fail(name, "a whole number as text")
@@ -138,13 +138,13 @@ class Fields:
         return self._absent(name, absent, "true or false")
 
     def one_of(self, name: str, known: Sequence[T]) -> T:
-        """One of the known words; for a StrEnum `tuple(Words)`."""
+        """One of the known words. Pass `tuple(Words)` for a StrEnum."""
         value = self._values.get(name)
         found = next((word for word in known if value == word), None)
         return self.fail(name, f"one of {', '.join(known)}") if found is None else found
 
     def hour(self, name: str) -> int:
-        """The hour that a label names, as epoch seconds."""
+        """The hour of a label, in epoch seconds."""
         return self._hour(name, self._values.get(name))
 
     def hours(self, name: str) -> tuple[int, ...]:
@@ -152,20 +152,20 @@ class Fields:
         return tuple(self._hour(name, label) for label in self._list(name))
 
     def hour_named(self, label: str) -> int:
-        """The hour of a label that is a name here, or a part of the key."""
+        """The hour of a label that is the name of a field, or a part of the key."""
         try:
             return parse_hour(label)
         except ValueError:
-            raise LedgerCorruptError(f"{self.what}: {label} is no hour") from None
+            raise LedgerCorruptError(f"{self.what}: {label} is not an hour") from None
 
     def number_named(self, name: str) -> int:
-        """The number that is a name here, as it is written without leading zeros."""
+        """The number that is the name of a field, written without leading zeros."""
         if name.isascii() and name.isdecimal() and str(int(name)) == name:
             return int(name)
-        raise LedgerCorruptError(f"{self.what}: {name} is no number")
+        raise LedgerCorruptError(f"{self.what}: {name} is not a number")
 
     def hour_set(self, name: str) -> frozenset[int]:
-        """A set of hour labels; none if it is absent, because an empty set is no attribute."""
+        """A set of hour labels. It is empty if the attribute is absent, because DynamoDB stores no empty set."""
         labels = self._values.get(name, frozenset())
         if not isinstance(labels, frozenset) or (name in self._values and not labels):
             self.fail(name, "a set of hours")
@@ -198,7 +198,7 @@ class Fields:
         return self._row(name, self._values.get(name), name, columns)
 
     def after(self, name: str, prefix: str) -> str:
-        """What follows the prefix of a text; never empty."""
+        """The part of a text after its prefix; never empty."""
         value = self._values.get(name)
         if not isinstance(value, str) or not value.startswith(prefix) or value == prefix:
             self.fail(name, f"text that begins with {prefix}")
@@ -210,7 +210,7 @@ class Fields:
         return int(rest) if rest.isascii() and rest.isdecimal() else self.fail(name, f"{prefix} and a number")
 
     def check_key(self, key: Key) -> None:
-        """The item lies where what was read from it belongs."""
+        """Check that the item lies at the key that its fields say."""
         if (self._values.get("pk"), self._values.get("sk")) != key:
             raise LedgerCorruptError(f"{self.what}: it should be {key.pk} / {key.sk}")
 

@@ -1,7 +1,7 @@
-"""What an item weighs, by DynamoDB's rule: sums that grow with what senders send must stay below its limits.
+"""Size of an item by DynamoDB's rule. Items that grow with the input must stay below its limits.
 
 From the developer guide, "Item sizes and formats": names and texts by their UTF-8 bytes; a number one byte for two
-significant digits and one more; a truth value one; a list or map three, and one for each element beside its size.
+significant digits and one more; a truth value one; a list or map three, and one more for each element.
 """
 
 from __future__ import annotations

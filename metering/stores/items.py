@@ -1,4 +1,4 @@
-"""`ItemStore`: DynamoDB as the protocol uses it."""
+"""`ItemStore`: the operations of DynamoDB that the protocol uses."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ if TYPE_CHECKING:
 
 
 class ItemStore(Protocol):
-    """DynamoDB as the protocol uses it: strongly consistent, all or nothing in a transaction for writers only."""
+    """The operations of DynamoDB that the protocol uses.
+
+    Reads are strongly consistent. A transaction is all or nothing for writers; a reader may see a part of it.
+    """
 
     def get(self, table: Table, key: Key) -> Item | None:
         """The item as of now, or None."""
         ...
 
     def get_many(self, table: Table, keys: Sequence[Key]) -> dict[Key, Item]:
-        """Those of the items that exist (any number of keys); each is read at a moment of its own."""
+        """The items that exist, of any number of keys. Each item is read at a moment of its own."""
         ...
 
     def query(
@@ -26,12 +29,12 @@ class ItemStore(Protocol):
     ) -> Iterator[Item]:
         """Items of a partition with `sk_from <= sk < sk_to` in key order. Each item is read at a moment of its own.
 
-        The read goes on, page by page, while the caller iterates; it stops when the caller does.
+        Pages are read while the caller iterates, and no further when the caller stops.
         """
         ...
 
     def scan(self, table: Table) -> Iterator[Item]:
-        """Every item, in no order. For jobs of people (verify, rebuild), never for the hot path."""
+        """Every item, in no order. For verification and repair, never for the hot path."""
         ...
 
     def put(self, action: Put) -> None:
@@ -44,7 +47,7 @@ class ItemStore(Protocol):
         ...
 
     def update(self, action: Update) -> Item:
-        """Change one item; returns it as it is afterwards (ALL_NEW).
+        """Change one item; returns the changed item (ALL_NEW).
 
         Raises:
             ConditionFailedError: With the item found.
@@ -64,7 +67,7 @@ class ItemStore(Protocol):
         """Apply 1-100 actions on distinct items, all or nothing.
 
         After an unknown outcome the same actions may be sent again only if one of their conditions is false for ever
-        once they have been applied. Then `TransactionCanceledError` is the answer to one's own success, too.
+        once they have been applied. `TransactionCanceledError` can then be the answer to the caller's own success.
 
         Raises:
             ValueError: No action, more than 100, or two on one item; nothing was sent.

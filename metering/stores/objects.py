@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObjectInfo:
-    """What a listing or a HEAD says of an object. `modified_s` is epoch seconds."""
+    """Properties of an object from a listing or a HEAD. `modified_s` is in epoch seconds."""
 
     key: str
     size_bytes: int
@@ -25,18 +25,18 @@ class ObjectStore(Protocol):
     """The region's data bucket."""
 
     def put(self, key: str, body: bytes | Path, *, if_absent: bool) -> bool:
-        """Write an object whole. Returns False if `if_absent` and there is one already (412); that is no error."""
+        """Write a whole object. Returns False if `if_absent` and the object exists already (412)."""
         ...
 
     def upload(self, key: str, body: bytes) -> str:
-        """Write an object whole, over what may be there; returns its ETag, without quotes."""
+        """Write a whole object, replacing an existing one; returns its ETag, without quotes."""
         ...
 
     def get(self, key: str) -> bytes:
         """The whole object.
 
         Raises:
-            ObjectMissingError: There is none.
+            ObjectMissingError: There is no such object.
         """
         ...
 
@@ -44,26 +44,26 @@ class ObjectStore(Protocol):
         """A seekable stream that reads ranges of the object on demand; close it.
 
         Args:
-            key: Of the object.
-            if_match: ETag that it must have.
-            version_id: Look for it in this version first, which may have been replaced since; then in the newest. A
-                version is only taken with `if_match`.
+            key: Key of the object.
+            if_match: ETag that the object must have.
+            version_id: Version to look at first; it may have been replaced since, and the newest version is looked at
+                next. A version is only taken with `if_match`.
 
         Raises:
-            ObjectMissingError: There is none.
+            ObjectMissingError: There is no such object.
             ObjectChangedError: Its ETag is not `if_match`.
-            ObjectUnreadableError: It is there, and the store will not hand it out.
+            ObjectUnreadableError: The object exists, and the store will not hand it out.
         """
         ...
 
     def head(self, key: str) -> ObjectInfo | None:
-        """What is known of the object, or None."""
+        """Properties of the object, or None if it does not exist."""
         ...
 
     def list(self, prefix: str, *, after: str = "") -> Iterator[ObjectInfo]:
-        """Objects below `prefix` in key order, those after the key `after`."""
+        """Objects below `prefix` with keys after `after`, in key order."""
         ...
 
     def delete(self, keys: Sequence[str]) -> None:
-        """Delete objects; one that is not there is no error. All of them are gone when it returns."""
+        """Delete objects. A missing object is no error. All of them are gone when this returns."""
         ...

@@ -1,4 +1,4 @@
-"""`Queue` and `QueueFacts`: an SQS queue, and what the service knows of it."""
+"""`Queue` and `QueueFacts`: an SQS queue, and its age and retention."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReceivedMessage:
-    """A message that is this receiver's until its visibility timeout ends.
+    """A message that belongs to this receiver until its visibility timeout ends.
 
     Attributes:
-        delivery: What the queue handed over.
-        receipt: To delete or release it with; of this receive only.
+        delivery: The message as the queue handed it over.
+        receipt: Handle to delete or release the message with; valid for this receive only.
     """
 
     delivery: Delivery
@@ -41,11 +41,14 @@ class Queue(Protocol):
     """One SQS standard queue: everything is delivered at least once, in any order."""
 
     def send_many(self, bodies: Sequence[str]) -> list[int]:
-        """Send messages, any number; returns the positions of those that were not taken. They may arrive even so."""
+        """Send any number of messages; returns the positions of those that were not taken. Even these may arrive."""
         ...
 
     def receive(self, max_messages: int, *, wait_s: int = 0, visibility_s: int | None = None) -> list[ReceivedMessage]:
-        """Up to `max_messages` (1-10) messages; none after `wait_s` (0-20). None of them need mean that it is empty."""
+        """Receive up to `max_messages` (1-10) messages, waiting `wait_s` (0-20) for the first.
+
+        An empty answer does not say that the queue is empty.
+        """
         ...
 
     def delete_many(self, receipts: Sequence[str]) -> list[int]:
@@ -53,29 +56,29 @@ class Queue(Protocol):
         ...
 
     def release(self, receipts: Sequence[str]) -> None:
-        """Make messages visible again at once. One that cannot be released comes back after its visibility timeout."""
+        """Make messages visible again at once. A message that stays hidden comes back after its visibility timeout."""
         ...
 
     def depth(self) -> QueueDepth:
-        """How many messages there are, approximately and with a delay."""
+        """Approximate numbers of messages; they come with a delay."""
         ...
 
     def start_redrive(self, *, max_per_s: int = 500) -> str | None:
-        """Of a dead-letter queue: let the service move all messages back to where they came from.
+        """Let the service move all messages of a dead-letter queue back to the queue they came from.
 
         Returns:
-            The task's handle, or None where there is no such call (then receive, send and delete).
+            The task's handle, or None if the service has no such call. Then receive, send and delete.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Redelivery:
-    """How the ingest queue delivers again.
+    """Redelivery settings of the ingest queue.
 
     Attributes:
         visibility_s: How long a received message is hidden.
-        max_receives: After so many receives it becomes a dead letter; None if it never does.
+        max_receives: Number of receives after which a message becomes a dead letter; None if it never does.
     """
 
     visibility_s: int
@@ -83,17 +86,17 @@ class Redelivery:
 
 
 class QueueFacts(Protocol):
-    """What the queue service knows of the queues beside their depth."""
+    """Age, retention and redelivery of the queues."""
 
     def oldest_age_s(self) -> int | None:
         """Age of the oldest message in the ingest queue as the service measured it last, or None if it measures none.
 
-        It may leave out messages that were received three times or more.
+        The age may leave out messages that were received three times or more.
         """
         ...
 
     def longest_retention_s(self) -> int:
-        """How long a copy of a batch can live in the ingest queue or its dead-letter queue, whichever is longer."""
+        """Longest life of a message in the ingest queue or its dead-letter queue, whichever is longer."""
         ...
 
     def redelivery(self) -> Redelivery:

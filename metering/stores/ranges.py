@@ -1,4 +1,4 @@
-"""What a seekable stream over an object's ranges has wherever the object is: a size, and a position in it."""
+"""Base of seekable streams over an object's ranges: the object's size, and a position in it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 
 
 class Ranges(io.RawIOBase):
-    """Unbuffered; wrap it in `io.BufferedReader` for read-ahead. Who knows the object adds `readinto`.
+    """Unbuffered base stream. Subclasses add `readinto`; wrap it in `io.BufferedReader` for read-ahead.
 
     Args:
         size_bytes: Size of the version that was opened.

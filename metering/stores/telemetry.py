@@ -17,15 +17,15 @@ class Metrics(Protocol):
 
 
 class Gauges(Protocol):
-    """Durable state as plain figures, for alarms that must not depend on what a function happened to count."""
+    """Durable state as plain figures, for alarms that must not depend on a function's counters."""
 
     def publish(self, values: Mapping[str, int]) -> None:
-        """Publish the current value of each name, all of one moment."""
+        """Publish the current value of each name; all values are of one moment."""
         ...
 
 
 class Alerts(Protocol):
-    """The two topics: `page` wakes somebody, `ticket` waits for the morning."""
+    """The two topics: `page` wakes the operator on duty, `ticket` waits for the morning."""
 
     def send(self, severity: str, subject: str, fields: Mapping[str, str | int]) -> None:
         """Publish one alert. `severity` is `page` or `ticket`."""

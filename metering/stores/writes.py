@@ -1,7 +1,7 @@
 """Items, conditions and actions as plain data.
 
-Use cases build the exact conditional writes of the protocol from these values; an `ItemStore` only carries them out.
-So the conditions that make a commit exact live in one place, and the simulation runs the same ones as DynamoDB does.
+Services build the exact conditional writes of the protocol from these values, and an `ItemStore` only carries them out.
+So the conditions that make a commit exact are in one place, and the simulation runs the same conditions as DynamoDB.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
-# What an attribute may hold. A frozenset is a string set: never empty, DynamoDB has no empty sets. No floats.
+# Types of an attribute. A frozenset is a string set: never empty, DynamoDB has no empty sets. No floats.
 Value = str | int | bool | frozenset[str] | list["Value"] | dict[str, "Value"]
 Item = Mapping[str, Value]
 
@@ -30,23 +30,28 @@ class Key(NamedTuple):
     sk: str
 
 
+def key_of(item: Item) -> Key:
+    """Key of an item."""
+    return Key(str(item["pk"]), str(item["sk"]))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exists:
-    """The attribute is there (`pk`: the item is there)."""
+    """The attribute exists (`pk`: the item exists)."""
 
     attribute: str = "pk"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Absent:
-    """The attribute is not there (`pk`: the item is not there)."""
+    """The attribute does not exist (`pk`: the item does not exist)."""
 
     attribute: str = "pk"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Equals:
-    """The attribute is there and has this value."""
+    """The attribute exists and has this value."""
 
     attribute: str
     value: str | int
@@ -79,7 +84,7 @@ class Put:
 
     @property
     def key(self) -> Key:
-        return Key(str(self.item["pk"]), str(self.item["sk"]))
+        return key_of(self.item)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,8 +93,8 @@ class Update:
 
     Attributes:
         set: Attributes to set.
-        add: Numbers to add to (an attribute that is not there counts as 0).
-        discard: Strings to take out of a set; the attribute goes with its last string.
+        add: Numbers to add to attributes; an absent attribute counts as 0.
+        discard: Strings to take out of a set. The attribute disappears with its last string.
         remove: Attributes to remove.
     """
 
@@ -104,7 +109,7 @@ class Update:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delete:
-    """Delete one item; one that is not there is no error unless a condition says so."""
+    """Delete one item. A missing item is no error unless a condition says so."""
 
     table: Table
     key: Key
@@ -113,7 +118,7 @@ class Delete:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """Only in transactions: change nothing, but cancel unless the condition holds."""
+    """Change nothing, but cancel the transaction unless the condition holds. Only for transactions."""
 
     table: Table
     key: Key
@@ -124,3 +129,19 @@ Action = Put | Update | Delete | Check
 
 # TransactWriteItems: at most 100 actions, no two on one item (DynamoDB API reference).
 MAX_TRANSACTION_ACTIONS = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActionLimits:
+    """Numbers of actions that the protocol puts into one transaction. A simulation of small batches has smaller ones.
+
+    Attributes:
+        transaction: Most actions of any transaction.
+        chunk: Most actions of a wide commit's chunk, without the step of its number on the commit item.
+    """
+
+    transaction: int = MAX_TRANSACTION_ACTIONS
+    chunk: int = MAX_TRANSACTION_ACTIONS - 1
+
+
+DYNAMODB_LIMITS = ActionLimits()

@@ -33,7 +33,7 @@ from tests.infra.support.calls import Call, HeardItems, HeardObjects
 from tests.infra.support.synthesis import synthesised
 from tests.infra.test_grants import Grants
 from tests.simulation.history import History
-from tests.simulation.matrix import NOW_MS, NoChunks, few_actions
+from tests.simulation.matrix import FEW_ACTIONS, NOW_MS, NoChunks
 from tests.simulation.region import jobs
 from tests.simulation.region.faults import MINUTE_MS
 from tests.support.stage import STAGE, settings
@@ -223,8 +223,8 @@ def heard() -> Mapping[str, frozenset[Call]]:
         history = _SweptHistory(seed, dropped_faults=(), dropped_batches=())
         history.world.listen = ear.listen
         # Small batches make wide commits then.
-        with few_actions():
-            history.run()
+        history.world.limits = FEW_ACTIONS
+        history.run()
         history.world.end()
     region = _Region(ear)
     region.open()

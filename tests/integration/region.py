@@ -115,7 +115,7 @@ class Region:
 
     def close(self, month: str) -> None:
         """Make a month closed, as the period close does."""
-        period = Period(month=month, state="closed", manifest_key=closed_month_key(month))
+        period = Period(month=month, state="closed", frozen_key=closed_month_key(month))
         self.items.put(Put(table=Table.LEDGER, item=period.to_item()))
 
     def ledger(self) -> Iterable[Item]:

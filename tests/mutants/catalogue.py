@@ -43,12 +43,12 @@ MUTANTS = (
     Mutant(
         name="bare ADD: markers are put whatever is there",
         path="metering/commit/transaction.py",
-        old="item=marker.to_item(), condition=_NO_VERDICT_OR_REJECTED)",
+        old="item=marker.to_item(), condition=ABSENT_OR_REJECTED)",
         new="item=marker.to_item())",
     ),
     Mutant(
         name="a marker of a refused batch cannot be replaced",
-        path="metering/commit/transaction.py",
+        path="metering/ledger/markers.py",
         old='AnyOf((Absent(), Equals(attribute="verdict", value="rejected")))',
         new="AnyOf((Absent(), Absent()))",
     ),
@@ -61,7 +61,7 @@ MUTANTS = (
     Mutant(
         name="a fenced commit counts as landed",
         path="metering/commit/transaction.py",
-        old='landed=_state(failed[0]) != "aborted"',
+        old='landed=_state(item) != "aborted"',
         new="landed=True",
     ),
     Mutant(
@@ -90,7 +90,7 @@ MUTANTS = (
         except UnavailableError:
             return _put_back(plan, invocation)
         except LedgerCorruptError as error:
-            # The number of shards. What needs no commit gets its verdict.
+            # The number of shards cannot be read. Batches that need no commit still get their verdict.
             invocation.tally.corrupt(error)
             return _put_back(plan, invocation)
         reply = self._send(body, invocation.deadline)""",
@@ -115,8 +115,8 @@ MUTANTS = (
     Mutant(
         name="an unknown outcome is a success",
         path="metering/commit/committer.py",
-        old="                return _Reply.UNKNOWN\n",
-        new="                return _Reply.LANDED\n",
+        old="        except UnavailableError:\n            return _Reply.UNKNOWN\n",
+        new="        except UnavailableError:\n            return _Reply.LANDED\n",
     ),
     Mutant(
         name="commit ids follow from content",
@@ -382,7 +382,7 @@ MUTANTS = (
     Mutant(
         name="markers are made anew whatever is there",
         path="metering/audit/rebuild.py",
-        old='condition=AnyOf((Absent(), Equals(attribute="verdict", value="rejected")))',
+        old="condition=ABSENT_OR_REJECTED",
         new="condition=None",
         suites=LAKE,
     ),
@@ -431,7 +431,7 @@ MUTANTS = (
     Mutant(
         name="a marker that cannot be read takes its whole commit back to the queue",
         path="metering/commit/transaction.py",
-        old="            corrupt[index - body.first_marker] = error",
+        old="            corrupt[meaning.place] = error",
         new="            raise error",
         suites=("tests/unit/ledger/test_corrupt_items.py",),
     ),
@@ -459,8 +459,8 @@ MUTANTS = (
     Mutant(
         name="a number of shards that cannot be read stops the whole invocation",
         path="metering/commit/committer.py",
-        old="        except LedgerCorruptError as error:\n            # The number of shards.",
-        new="        except ZeroDivisionError as error:\n            # The number of shards.",
+        old="        except LedgerCorruptError as error:\n            # The number of shards cannot be read.",
+        new="        except ZeroDivisionError as error:\n            # The number of shards cannot be read.",
         suites=("tests/unit/commit/test_aggregate.py",),
     ),
     Mutant(
@@ -599,7 +599,7 @@ MUTANTS = (
     Mutant(
         name="who only looks may put markers",
         path="infra/stacks/pipeline.py",
-        old='_NOTES = "W#*"',
+        old='_NOTES = f"{partitions.NOTE}*"',
         new='_NOTES = "*"',
         suites=_GRANTS,
     ),

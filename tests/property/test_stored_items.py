@@ -30,12 +30,12 @@ from metering.ledger.notes.reconciliation import Backlog, Reconciliation, WorkLi
 from metering.ledger.notes.sources import Ruling, RulingKind, SourceFigures, SourceState
 from metering.ledger.notes.watch_state import WatchState
 from metering.ledger.periods import Period
+from metering.ledger.retries import Alias, RetryNote
 from metering.ledger.row_sources import RowSource
 from metering.ledger.runs import Run
+from metering.ledger.shards import UsedShards
 from metering.ledger.usage_items import usage_add, usage_day, usage_entries, usage_key
-from metering.ledger.used_shards import UsedShards
 from metering.quarantine.documents import QuarantinedBatch
-from metering.quarantine.retries import Alias, RetryNote
 from metering.units import DAY_S
 from metering.usage.totals import Total, UsageKey
 
@@ -234,7 +234,7 @@ KINDS = (
     ),
     Kind(
         name="period",
-        values=st.builds(Period, month=st.just("2026-11"), state=st.just("closed"), manifest_key=NAMES)
+        values=st.builds(Period, month=st.just("2026-11"), state=st.just("closed"), frozen_key=NAMES)
         | st.just(Period(month="2026-10", state="closing")),
         read=Period.from_item,
     ),

@@ -8,12 +8,10 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from metering.adapters.memory.rows import decode_rows
-from metering.billing.months import PeriodNotClosableError
-from metering.commit import packing
-from metering.commit import write_ahead as wal
+from metering.billing.months import NotClosable, PeriodNotClosableError
 from metering.hours import month_bounds_s
 from metering.ledger.shards import known_shards
-from metering.stores.writes import Key, Table
+from metering.stores.writes import ActionLimits, Key, Table
 from metering.units import DAY_S, HOUR_S
 from tests.simulation.checks.checker import Findings, check, lake_rows
 from tests.simulation.checks.marker_loss import MarkerLoss
@@ -62,17 +60,12 @@ def run_history(seed: int, *, dropped_faults: Collection[int] = (), dropped_batc
     history = History(seed, dropped_faults=dropped_faults, dropped_batches=dropped_batches)
     violation = ""
     findings = Findings()
-    limits = packing.MAX_TRANSACTION_ACTIONS, wal.CHUNK_ACTIONS  # type: ignore[attr-defined]  # packing has its own copy
-    # DynamoDB takes 100 actions. Scaled down, small batches make wide commits, chunks and pointer chunks.
-    packing.MAX_TRANSACTION_ACTIONS, wal.CHUNK_ACTIONS = history.actions, history.actions - 1  # type: ignore[attr-defined]  # packing has its own copy
     try:
         findings = history.run()
     except ViolationError as error:
         violation = str(error)
     except Exception as error:  # noqa: BLE001 - whatever production code raises here is a finding, and must be shown
         violation = f"{type(error).__name__}: {error}"
-    finally:
-        packing.MAX_TRANSACTION_ACTIONS, wal.CHUNK_ACTIONS = limits  # type: ignore[attr-defined]  # packing has its own copy
     outcome = Outcome(
         seed=seed,
         violation=violation or (str(findings) if findings else ""),
@@ -94,7 +87,8 @@ class History:
         self.faults = RandomFaults(seed, rate=chance.choice((0.01, 0.03, 0.06, 0.12)), dropped=dropped_faults)
         now_ms = _NOON_MS + chance.randrange(0, 11 * 24) * HOUR_MS + chance.randrange(0, HOUR_MS)
         self.world = World(seed, self.faults, now_ms=now_ms)
-        self.actions = chance.choice((10, 16, 30, 100))
+        actions = chance.choice((10, 16, 30, 100))
+        self.world.limits = ActionLimits(transaction=actions, chunk=actions - 1)
         self.shards = chance.choice((1, 1, 2))
         self.epochs = chance.choice((1, 1, 1, 2, 3))
         self.usage_shards, self.commit_records = chance.choice((1, 4)), chance.choice((3, 20))
@@ -217,7 +211,7 @@ class History:
         try:
             closer.close(month, jobs.deadline(process, 14 * MINUTE_MS))
         except PeriodNotClosableError as error:
-            if "differ" in error.why and not self.broken:
+            if error.cause is NotClosable.TOTALS_DIFFER and not self.broken:
                 raise ViolationError(f"I2: {error}") from error
             return
         self.faults.histogram["months closed"] += 1

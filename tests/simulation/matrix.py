@@ -8,18 +8,15 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from metering.adapters.memory.rows import PlainRow
 from metering.billing.months import PeriodNotClosableError
-from metering.commit import packing
-from metering.commit import write_ahead as wal
 from metering.errors import UnavailableError
 from metering.hours import hour_of
 from metering.metric_names import BATCHES_DUPLICATE
-from metering.stores.writes import Key, Table
+from metering.stores.writes import ActionLimits, Key, Table
 from metering.units import DAY_S, HOUR_S
 from tests.simulation.checks.checker import check, lake_rows
 from tests.simulation.checks.watch import ViolationError
@@ -54,7 +51,8 @@ JOBS = (
     "closer",
 )
 _MONTH = "2026-11"
-_ACTIONS = 14
+# Fewer actions than DynamoDB's 100, so that small batches make wide commits and chunks.
+FEW_ACTIONS = ActionLimits(transaction=14, chunk=3)
 _SUBJECT = "subject"
 _ATTEMPTS = 8
 # Other content of b2, under an id of its own.
@@ -121,7 +119,7 @@ class Scenario:
 
     def __init__(self, job: str, faults: ScriptedFaults) -> None:
         self._job = job
-        self.world = World(7, faults, now_ms=NOW_MS)
+        self.world = World(7, faults, now_ms=NOW_MS, limits=FEW_ACTIONS)
         self.world.queue.odd = False
         self.world.contents = {content.name: content for content in _contents()}
         self._settings = jobs.settings(1, 2, 200)
@@ -129,10 +127,6 @@ class Scenario:
         self._names: Counter[str] = Counter()
 
     def run(self) -> None:
-        with few_actions():
-            self._run()
-
-    def _run(self) -> None:
         world = self.world
         world.queue.send("dead.0", "S1")
         world.queue.dead, world.queue.messages = world.queue.messages, {}
@@ -324,17 +318,6 @@ class Scenario:
             raise ViolationError(f"left over: {left}")
         if self.world.alerts.sent and self.world.alerts.sent[0].severity == "page":
             raise ViolationError(f"paged: {self.world.alerts.sent[0]}")
-
-
-@contextmanager
-def few_actions() -> Iterator[None]:
-    """A transaction takes fewer actions than DynamoDB's 100, so that small batches make wide commits and chunks."""
-    limits = packing.MAX_TRANSACTION_ACTIONS, wal.CHUNK_ACTIONS  # type: ignore[attr-defined]  # packing has its own copy
-    packing.MAX_TRANSACTION_ACTIONS, wal.CHUNK_ACTIONS = _ACTIONS, 3  # type: ignore[attr-defined]  # packing has its own copy
-    try:
-        yield
-    finally:
-        packing.MAX_TRANSACTION_ACTIONS, wal.CHUNK_ACTIONS = limits  # type: ignore[attr-defined]  # packing has its own copy
 
 
 class NoChunks(ProcessItems):

@@ -4,10 +4,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from metering.stores.writes import DYNAMODB_LIMITS
 from metering.units import HOUR_S
 from tests.simulation.checks.checker import check
 from tests.simulation.history import rows_of
-from tests.simulation.matrix import NOW_MS, NoChunks, content_of, few_actions
+from tests.simulation.matrix import FEW_ACTIONS, NOW_MS, NoChunks, content_of
 from tests.simulation.region import jobs
 from tests.simulation.region.faults import MINUTE_MS, ScriptedFaults
 from tests.simulation.region.ports import Process, ProcessItems
@@ -17,7 +18,7 @@ from tests.support.usage_items import change, lose, usage_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from metering.stores.writes import Action
+    from metering.stores.writes import Action, ActionLimits
     from tests.simulation.sent.contents import SentContent
 
 
@@ -70,7 +71,7 @@ def test_two_repairs_that_measured_at_different_moments_correct_once(
 
 def test_a_marker_that_is_rebuilt_while_its_commit_is_open_names_every_hour_in_the_end() -> None:
     """Pointers of a commit of many hours come in chunks: until the last is there, a reader does not see all rows."""
-    world = _world([content_of("many", 0, [NOW_MS // 1000 - HOUR_S * n for n in range(15)])])
+    world = _world([content_of("many", 0, [NOW_MS // 1000 - HOUR_S * n for n in range(15)])], limits=FEW_ACTIONS)
 
     def story() -> None:
         worker = world.process("worker")
@@ -85,8 +86,7 @@ def test_a_marker_that_is_rebuilt_while_its_commit_is_open_names_every_hour_in_t
         process = world.process("sweep")
         jobs.sweeper(process, jobs.settings(1, 1, 200)).sweep(jobs.deadline(process, MINUTE_MS))
 
-    with few_actions():
-        _run(world, story)
+    _run(world, story)
 
     assert world.watch.rebuilt == {"many"}
 
@@ -94,7 +94,8 @@ def test_a_marker_that_is_rebuilt_while_its_commit_is_open_names_every_hour_in_t
 def test_batches_in_the_hours_of_a_commit_that_stays_open_wait_for_the_next_rebuild_of_markers() -> None:
     now_s = NOW_MS // 1000
     open_hours = [now_s - HOUR_S * n for n in range(15)]
-    world = _world([content_of("many", 0, open_hours), content_of("other", 0, [now_s - 20 * HOUR_S])])
+    contents = [content_of("many", 0, open_hours), content_of("other", 0, [now_s - 20 * HOUR_S])]
+    world = _world(contents, limits=FEW_ACTIONS)
 
     def story() -> None:
         worker = world.process("worker")
@@ -112,12 +113,11 @@ def test_batches_in_the_hours_of_a_commit_that_stays_open_wait_for_the_next_rebu
         assert (result.rebuilt, result.unstable) == (1, ())
         _must_be_sound(world)
 
-    with few_actions():
-        _run(world, story)
+    _run(world, story)
 
 
-def _world(contents: Sequence[SentContent], seed: int = 0) -> World:
-    world = World(seed, ScriptedFaults("nobody", {}), now_ms=NOW_MS)
+def _world(contents: Sequence[SentContent], seed: int = 0, *, limits: ActionLimits = DYNAMODB_LIMITS) -> World:
+    world = World(seed, ScriptedFaults("nobody", {}), now_ms=NOW_MS, limits=limits)
     world.queue.odd = False
     world.contents = {content.name: content for content in contents}
     return world

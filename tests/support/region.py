@@ -13,16 +13,15 @@ from metering.adapters.memory.metrics import MemoryMetrics
 from metering.adapters.memory.objects import MemoryObjectStore
 from metering.adapters.memory.rows import PlainBatchReader, PlainRowCodec
 from metering.commit.aggregator import Aggregator
+from metering.commit.sweeper import Sweeper
 from metering.ledger.usage_items import usage_entries
 from metering.stores.retrying import Retrier
-from metering.stores.writes import Table
+from metering.stores.writes import DYNAMODB_LIMITS, ActionLimits, Table
 from metering.usage.totals import add_totals
 from metering.wiring.aggregator import build_aggregator
 from metering.wiring.jobs import lake_jobs
-from metering.wiring.sweeper import build_sweeper
 
 if TYPE_CHECKING:
-    from metering.commit.sweeper import Sweeper
     from metering.intake.ports import BatchReader
     from metering.lake.ports import RowCodec
     from metering.settings import Settings
@@ -45,6 +44,7 @@ class Parts:
     metrics: Metrics
     alerts: Alerts
     settings: Settings
+    limits: ActionLimits = DYNAMODB_LIMITS
 
     def worker(self) -> Aggregator:
         """The worker as it is deployed: records of the contract, Parquet."""
@@ -66,10 +66,19 @@ class Parts:
             metrics=self.metrics,
             settings=self.settings,
             alerts=self.alerts,
+            limits=self.limits,
         )
 
     def sweeper(self) -> Sweeper:
-        return build_sweeper(self, self.metrics)
+        return Sweeper(
+            items=self.items,
+            objects=self.objects,
+            clock=self.clock,
+            entropy=self.entropy,
+            metrics=self.metrics,
+            settings=self.settings,
+            limits=self.limits,
+        )
 
     def jobs(self) -> LakeJobs:
         return lake_jobs(self, self.metrics)

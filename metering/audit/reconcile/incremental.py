@@ -21,7 +21,7 @@ from metering.ledger.booked_hours import Published, published_key
 from metering.ledger.contradictions import Contradictions
 from metering.ledger.markers import Marker, marker_key
 from metering.ledger.notes.reconciliation import WORK_LIST_KEY, WorkList
-from metering.ledger.runs import Run, run_key
+from metering.ledger.runs import Run, newest_first, run_key
 from metering.ledger.shards import known_shards
 from metering.stores.writes import Put, Table
 from metering.usage.totals import ZERO, sum_totals
@@ -126,8 +126,7 @@ class IncrementalCheck:
         """Number of the newest finished run of each shard. All runs before it are finished too."""
         newest: dict[int, int] = {}
         for shard in known_shards(self.items, self.shards):
-            items = self.items.query(Table.LEDGER, run_key(shard, 0).pk, descending=True)
-            runs = (run.run for run in map(Run.from_item, items) if run.state == "done")
+            runs = (run.run for run in newest_first(self.items, shard) if run.state == "done")
             newest[shard] = next(runs, 0)
         return newest
 

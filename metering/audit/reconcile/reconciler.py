@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from metering import metric_names
 from metering.audit.reconcile.hour_check import HourCheck, HourReading, alert_fields
 from metering.audit.reconcile.pass_reading import PassReading, PassScope, SourcesAndUsage
 from metering.audit.reconcile.table_scan import no_limit, survey_hour, survey_markers, survey_usage
@@ -86,8 +87,8 @@ class Reconciler:
 
     def tell(self, hours: int, different: Sequence[HourCheck]) -> None:
         """Count the compared hours, and page for the different ones."""
-        self.metrics.count("ReconciledHours", hours)
-        self.metrics.count("ReconciliationDifferencesFound", len(different))
+        self.metrics.count(metric_names.RECONCILED_HOURS, hours)
+        self.metrics.count(metric_names.RECONCILIATION_DIFFERENCES, len(different))
         for check in different[:_HOURS_NAMED]:
             self.alerts.send("page", "Totals differ", alert_fields(check, len(different)))
 

@@ -13,8 +13,8 @@ from metering.audit.sequences import SOURCES_KEPT, SourceSightings
 from metering.errors import EarlyEndError
 from metering.hours import date_of, month_of
 from metering.ledger.contradictions import Contradictions
-from metering.ledger.markers import Marker
-from metering.ledger.notes.sources import SOURCE_PK
+from metering.ledger.markers import Marker, is_marker
+from metering.ledger.notes.sources import SOURCE_PK, source_id_of
 from metering.ledger.usage_items import usage_entries, usage_partition
 from metering.stores.writes import Table
 from metering.units import DAY_S
@@ -146,10 +146,10 @@ def survey_markers(
     items: ItemStore, *, detailed: frozenset[int] = frozenset(), limit: Callable[[], None] = no_limit
 ) -> MarkerSurvey:
     """Scan all markers of the ledger. Totals by batch take much memory, so only `detailed` hours get them."""
-    known = (str(item["sk"]) for item in items.query(Table.LEDGER, SOURCE_PK))
+    known = map(source_id_of, items.query(Table.LEDGER, SOURCE_PK))
     survey = MarkerSurvey(sources={source_id: SourceSightings() for source_id in islice(known, SOURCES_KEPT)})
     for item in _limited(items.scan(Table.LEDGER), limit):
-        if item["sk"] == "M" and str(item["pk"]).startswith("B#"):
+        if is_marker(item):
             with survey.contradictions.noted():
                 survey.add(Marker.from_item(item), detailed)
     return survey

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from metering import metric_names
 from metering.audit.reconcile.table_scan import ScanTooLongError
 from metering.units import DAY_S
 
@@ -72,7 +73,7 @@ class ReconcileTick:
             try:
                 return self._scan(now_s, _half_of(deadline))
             except ScanTooLongError:
-                self.metrics.count("ScansGivenUp")
+                self.metrics.count(metric_names.SCANS_GIVEN_UP)
         checked = self.checker.run(deadline)
         self.state.keep_quick(checked)
         return TickResult(scanned=False, hours=checked.hours, different=len(checked.different), left=checked.left)

@@ -15,6 +15,7 @@ from metering.audit.verify.manifest import ManifestHeader, SentBatch, header_lin
 from metering.cli.command import Session, command, progress
 from metering.cli.failures import WrongUsageError
 from metering.cli.sent_log import SentLog, manifest_file
+from metering.intake.work import MAX_RECORDS
 from metering.replay.scenarios import SCENARIOS, Scenario
 from metering.replay.sender import Sender
 from metering.replay.traffic import Traffic, given_traffic, synthetic_traffic
@@ -52,7 +53,7 @@ def replay(
         str | None, typer.Option("--scenario", metavar="NAME", help=f"One of: {', '.join(SCENARIOS)}.")
     ] = None,
     batches: Annotated[int | None, typer.Option(min=1, help="Number of messages, with copies and conflicts.")] = None,
-    records_per_batch: Annotated[int | None, typer.Option(min=1, max=50_000, help="Records in a batch.")] = None,
+    records_per_batch: Annotated[int | None, typer.Option(min=1, max=MAX_RECORDS, help="Records in a batch.")] = None,
     rate: Annotated[float | None, typer.Option(min=0.01, help="Messages a second. Default: no limit.")] = None,
     duplicates: Annotated[Share, _share("copies of earlier messages")] = None,
     late: Annotated[Share, _share("messages with late records")] = None,

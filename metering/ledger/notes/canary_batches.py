@@ -1,7 +1,7 @@
-"""The canary: a known batch of a reserved account, sent twice and expected once, everywhere.
+"""Canary batches: known batches of a reserved account, sent twice and expected to count once.
 
-Each run has a slot of its own (a minute), and each slot a usage type of its own, so that one usage item says whether
-this one batch was counted once, twice or not yet. Reports leave the reserved account out unless they are asked for it.
+Each canary has a slot (a minute) of its own, and each slot has a usage type of its own. So one usage item says whether
+this batch was counted once, twice or not yet. Reports leave the reserved account out unless they are asked for it.
 """
 
 from __future__ import annotations
@@ -10,37 +10,38 @@ import json
 from typing import TYPE_CHECKING
 
 from metering.hours import hour_of, rfc3339
+from metering.intake.messages import SCHEMA
 from metering.units import MINUTE_S
 
 if TYPE_CHECKING:
     from metering.stores.writes import Value
 
-# No AWS account has this id; a report that names it on purpose shows it.
+# No AWS account has this id. A report shows it only if the query names it.
 CANARY_ACCOUNT_ID = "000000000000"
 CANARY_PREFIX = "canary:"
 CANARY_SERVICE = "MeteringCanary"
 
-# An odd figure, so that a doubled or halved one is seen for what it is.
+# An odd figure, so that a doubled or halved one is recognised.
 CANARY_BYTES = 1_000_003
 
 
 def is_canary(batch_id: str) -> bool:
-    """Whether a batch is the canary's; proofs over what producers sent leave it out."""
+    """Whether a batch is the canary's. Verification of what producers sent leaves it out."""
     return batch_id.startswith(CANARY_PREFIX)
 
 
 def slot_of(epoch_s: int) -> int:
-    """Start of the minute: one canary batch a minute at most."""
+    """Start of the minute. There is at most one canary batch a minute."""
     return epoch_s - epoch_s % MINUTE_S
 
 
 def canary_batch_id(slot_s: int) -> str:
-    """Id of a slot's batch. A run that is repeated in its minute sends the same batch again."""
+    """Id of a slot's batch. A canary that is repeated in its minute sends the same batch again."""
     return f"{CANARY_PREFIX}{rfc3339(slot_s)}"
 
 
 def canary_usage_type(slot_s: int) -> str:
-    """Usage type that only this slot's batch has."""
+    """Usage type of this slot's batch alone."""
     return f"Canary-{rfc3339(slot_s)}"
 
 
@@ -50,7 +51,7 @@ def canary_hour(slot_s: int) -> int:
 
 
 def canary_body(slot_s: int, region: str) -> str:
-    """The message: one record, the same for the same slot and region, so that its copies are duplicates."""
+    """Message with one record. It is the same for the same slot and region, so that copies are duplicates."""
     moment = rfc3339(slot_s)
     record: dict[str, Value] = {
         "account_id": CANARY_ACCOUNT_ID,
@@ -65,7 +66,7 @@ def canary_body(slot_s: int, region: str) -> str:
         "usage_type": canary_usage_type(slot_s),
     }
     message: dict[str, Value] = {
-        "schema": "metering.batch/1",
+        "schema": SCHEMA,
         "batch_id": canary_batch_id(slot_s),
         "record_count": 1,
         "records": [record],

@@ -1,4 +1,4 @@
-"""Runs of the canary: `W#canary`, start of its minute."""
+"""Canaries that were sent: `W#canary`, start of the minute."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from metering.hours import rfc3339
+from metering.ledger.partitions import NOTE
 from metering.stores.fields import Fields
 from metering.stores.writes import Key
 from metering.units import DAY_S
@@ -15,13 +16,13 @@ if TYPE_CHECKING:
     from metering.stores.writes import Item, Value
 
 
-CANARY_PK = "W#canary"
-# How long canary runs and conflicts are remembered.
+CANARY_PK = f"{NOTE}canary"
+# Life of the notes of canaries and of conflicts.
 REMEMBERED_S = 7 * DAY_S
 
 
 class CanaryVerdict(StrEnum):
-    """What became of a canary batch."""
+    """Verdict on a canary batch."""
 
     SENT = "sent"
     GOOD = "good"
@@ -35,7 +36,7 @@ class CanaryRun:
 
     Attributes:
         slot_s: Start of its minute, epoch seconds; names the batch.
-        settled_s: When its verdict was found; 0 while it is `sent`.
+        settled_s: Time of its verdict; 0 while it is `sent`.
     """
 
     slot_s: int
@@ -71,5 +72,5 @@ class CanaryRun:
 
 
 def canary_key(slot_s: int) -> Key:
-    """Key of a canary run; sorts as time does."""
+    """Key of a canary. Keys sort by time."""
     return Key(CANARY_PK, rfc3339(slot_s))

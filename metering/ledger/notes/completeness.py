@@ -1,4 +1,4 @@
-"""Up to when all that was sent is counted, as the watch last measured it: `W#complete`, `W`."""
+"""Completeness of the count, as the watch last measured it: `W#complete`, `W`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from metering.hours import hour_label
+from metering.ledger.partitions import NOTE
 from metering.stores.fields import Fields
 from metering.stores.writes import Key
 
@@ -13,17 +14,17 @@ if TYPE_CHECKING:
     from metering.stores.writes import Item, Value
 
 
-COMPLETENESS_KEY = Key("W#complete", "W")
+COMPLETENESS_KEY = Key(f"{NOTE}complete", "W")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completeness:
-    """Up to when all that was sent is counted, as the watch last measured it.
+    """Completeness of the count, as the watch last measured it.
 
     Attributes:
-        through_s: All that was sent before it is counted, epoch seconds. That stays true, so it may be read late.
-        published: Hours that have rows in staging, and had others published before.
-        open: Wide commits that were open, the oldest first, as many as a sweep can take.
+        through_s: Every batch sent before this time is counted, epoch seconds. This stays true, so it may be read late.
+        published: Hours already published once that have new rows in staging.
+        open: Wide commits that were open, the oldest first, at most as many as a sweep can take.
     """
 
     through_s: int
@@ -45,6 +46,6 @@ class Completeness:
         return cls(
             through_s=fields.whole("through_s"),
             published=frozenset(fields.hours("published")),
-            # Items of before there was a sweep each minute name none.
+            # Items written before the sweep of each minute existed name no commits.
             open=fields.texts("open") if "open" in fields else (),
         )

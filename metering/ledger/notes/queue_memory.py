@@ -1,8 +1,8 @@
-"""Up to when all that was sent has left both queues, as far as they tell.
+"""Memory of the queues: the time before which every message has left both queues.
 
-The queue service says how old the oldest message is that was received less than three times. It does not say how old a
-message is that was received more often, or that is a dead letter. So what was known before the message went out of
-sight is remembered, and holds until it can have come back into sight.
+The queue service tells the age of the oldest message that was received less than three times. It tells no age of
+messages that were received more often, or that are dead letters. So the watch remembers what it knew before a message
+went out of sight. That holds until the message can have come back into sight.
 
 | item                | pk            | sk                              | written by   |
 |---------------------|---------------|---------------------------------|--------------|
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from metering.hours import rfc3339
+from metering.ledger.partitions import NOTE
 from metering.stores.fields import Fields
 from metering.stores.writes import Key
 from metering.units import DAY_S, MINUTE_S
@@ -23,19 +24,19 @@ from metering.units import DAY_S, MINUTE_S
 if TYPE_CHECKING:
     from metering.stores.writes import Item, Value
 
-QUEUES_KEY = Key("W#queues", "W")
-HELD_PK = "W#held"
-# A message that is received this often is noted before it is handled: the queue's age leaves it out from then on.
+QUEUES_KEY = Key(f"{NOTE}queues", "W")
+HELD_PK = f"{NOTE}held"
+# A message that is received this often is noted before it is handled, because the queue's age leaves it out now.
 HELD_FROM_RECEIVE = 3
 # A note matters until its message is received again or dies. Visibility is 12 hours at most (SQS quotas).
 HELD_LIFE_S = 2 * DAY_S
-# The watch looks each minute; a late one is none that was missed.
+# The watch looks each minute. A look that is late by less than this was not missed.
 _LOOKS_APART_S = 2 * MINUTE_S
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldMessage:
-    """A worker began to handle a message that was received three times or more.
+    """Message that was received three times or more, noted when a worker began to handle it.
 
     Attributes:
         sent_s: Its SentTimestamp, epoch seconds.
@@ -71,14 +72,14 @@ class HeldMessage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueLook:
-    """What one look at the queues found.
+    """Result of one look at the queues.
 
     Attributes:
-        left_s: All messages that were sent before it have left the ingest queue, but for those it does not show.
+        left_s: All messages sent before this time have left the ingest queue, except those that it does not show.
         empty: The ingest queue held no message, hidden ones included.
-        ended_s: When the look at the dead-letter queue was over: what is not there any more was put back by then.
-        held_s: When the oldest message was sent that a worker noted and that may still be in the queue; None if none.
-        unseen: There are messages of which nobody knows when they were sent: dead letters, or too many notes.
+        ended_s: End of the look at the dead-letter queue. Messages that have left that queue were put back by then.
+        held_s: Sending time of the oldest noted message that may still be in the queue; None if there is none.
+        unseen: Whether there are messages of unknown sending time: dead letters, or too many notes to read.
     """
 
     now_s: int
@@ -91,17 +92,18 @@ class QueueLook:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueMemory:
-    """What the watch remembers of its looks at the queues.
+    """Memory of the watch's looks at the queues.
 
     Attributes:
-        looked_s: When it looked last.
-        began_s: When the window of `least_s` began.
-        least_s: The least that `left_s` was in the current window.
-        before_s: The least that it was in the window before.
-        decided_s: All that was sent before it had left the ingest queue at the last look.
-        floor_s: What dead letters hold back to: they were in the ingest queue when `decided_s` was this, or sent later.
+        looked_s: Time of the last look.
+        began_s: Start of the window of `least_s`.
+        least_s: Least `left_s` in the current window.
+        before_s: Least `left_s` in the window before.
+        decided_s: All messages sent before this time had left the ingest queue at the last look.
+        floor_s: Bound that dead letters set: they were in the ingest queue when `decided_s` was this, or were sent
+            later.
         unseen: Whether there were unseen messages at the last look.
-        unseen_s: When they were seen last, or first seen gone: all of them had been put back by then.
+        unseen_s: Time when unseen messages were there last, or first found gone. All of them had been put back by then.
     """
 
     looked_s: int
@@ -115,7 +117,7 @@ class QueueMemory:
 
     @classmethod
     def first(cls, look: QueueLook) -> QueueMemory:
-        """Of the first look: what is out of sight may be of any age."""
+        """Memory of the first look. Messages out of sight may have any age then."""
         decided_s = _least(look.left_s, look.held_s)
         return cls(
             looked_s=look.now_s,
@@ -130,17 +132,17 @@ class QueueMemory:
 
     @property
     def calm(self) -> bool:
-        """Nothing is out of sight, and all that was put back has left the queue again."""
+        """Whether no message is out of sight, and all messages that were put back have left the queue again."""
         return not self.unseen and self.decided_s >= self.unseen_s
 
     def after(self, look: QueueLook, *, blind_s: int) -> QueueMemory:
-        """With one more look.
+        """Add one more look.
 
         Args:
-            look: What was found.
+            look: Result of the look.
             blind_s: How long a message stays in the ingest queue after the queue's age leaves it out.
         """
-        # Time in which nobody looked does not count.
+        # Time without a look does not count.
         began_s = self.began_s + max(look.now_s - self.looked_s - _LOOKS_APART_S, 0)
         least_s, before_s = min(self.least_s, look.left_s), self.before_s
         if look.empty:
@@ -156,14 +158,14 @@ class QueueMemory:
             least_s=least_s,
             before_s=before_s,
             decided_s=decided_s,
-            # As of the look before: a dead letter is told of with a delay.
+            # The value of the look before, because a dead letter shows with a delay.
             floor_s=min(self.decided_s, decided_s) if calm else self.floor_s,
             unseen=look.unseen,
             unseen_s=unseen_s,
         )
 
     def through_s(self, *, longest_life_s: int) -> int:
-        """All that was sent before it has its verdict. A message lives for `longest_life_s` at most."""
+        """Time before which every sent message has its verdict. A message lives for `longest_life_s` at most."""
         if self.calm:
             return self.decided_s
         return min(self.decided_s, max(self.floor_s, self.looked_s - longest_life_s))

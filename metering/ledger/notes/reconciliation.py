@@ -1,4 +1,4 @@
-"""What the reconciler's last pass came to (`W#reconcile`, `W`), and what it has left to compare (`W#worklist`, `W`)."""
+"""Notes of the reconciler: the result of its last pass (`W#reconcile`), and its work list (`W#worklist`)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from metering.hours import hour_label
+from metering.ledger.partitions import NOTE
 from metering.ledger.row_sources import RowSource
 from metering.stores.fields import Fields
 from metering.stores.writes import Key
@@ -16,17 +17,17 @@ if TYPE_CHECKING:
     from metering.stores.writes import Item, Value
 
 
-RECONCILIATION_KEY = Key("W#reconcile", "W")
-WORK_LIST_KEY = Key("W#worklist", "W")
+RECONCILIATION_KEY = Key(f"{NOTE}reconcile", "W")
+WORK_LIST_KEY = Key(f"{NOTE}worklist", "W")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backlog:
-    """What was published and is not compared yet.
+    """Backlog: published hours and files that are not compared yet.
 
     Attributes:
-        waiting: How many hours and files.
-        since_s: When the oldest of them was put on the list, epoch seconds; None if nothing waits.
+        waiting: Number of hours and files.
+        since_s: Time when the oldest of them was put on the list, epoch seconds; None if nothing waits.
     """
 
     waiting: int = 0
@@ -35,14 +36,14 @@ class Backlog:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reconciliation:
-    """What the reconciler's last pass came to.
+    """Result of the reconciler's last pass.
 
     Attributes:
-        finished_s: When a pass came to everything that it had to compare, epoch seconds.
-        hours: How many hours it compared.
-        differences: In how many of them two passes showed the same difference.
-        gaps_since_s: What a source is known to miss was made after this, epoch seconds; None if nothing is missing.
-        backlog: What the last pass left.
+        finished_s: Time when a pass had compared everything on its list, epoch seconds.
+        hours: Number of hours that it compared.
+        differences: Number of hours in which two passes showed the same difference.
+        gaps_since_s: Earliest time a missing batch can have been produced, epoch seconds; None if nothing is missing.
+        backlog: Backlog that the last pass left.
     """
 
     finished_s: int
@@ -72,7 +73,7 @@ class Reconciliation:
             hours=fields.whole("hours"),
             differences=fields.whole("differences"),
             gaps_since_s=fields.whole("gaps_since_s", absent=None),
-            # Items of before it was measured have none.
+            # Items written before the backlog was measured have none.
             backlog=Backlog(
                 waiting=fields.whole("waiting", absent=0), since_s=fields.whole("waiting_since_s", absent=None)
             ),
@@ -81,13 +82,13 @@ class Reconciliation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkList:
-    """What the reconciler has to compare, beside reading everything. Each entry with when it was put on the list.
+    """Work list of the reconciler's quick pass. Each entry has the time when it was put on the list.
 
     Attributes:
-        runs: The last run of each shard whose hours and files are on the list, or were.
-        hours: Hours that something was published in since they were last found equal.
-        files: Lake files that were not found equal to the markers of their batches yet.
-        scanned_s: When everything was read last, or that was tried, epoch seconds.
+        runs: Newest run per shard already added to this list.
+        hours: Hours with files that were published since the hours were last found equal.
+        files: Lake files that are not yet found equal to the markers of their batches.
+        scanned_s: Start of the last full scan, completed or not, epoch seconds.
     """
 
     runs: Mapping[int, int] = field(default_factory=dict)
@@ -96,7 +97,7 @@ class WorkList:
     scanned_s: int = 0
 
     def backlog(self, *, different: frozenset[int | str] = frozenset()) -> Backlog:
-        """What waits, but for the hours and the keys of files that were compared and differ."""
+        """Backlog without the hours and the keys of files that were compared and differ."""
         since = [since_s for hour_s, since_s in self.hours.items() if hour_s not in different]
         since += [since_s for file, since_s in self.files.items() if file.key not in different]
         return Backlog(waiting=len(since), since_s=min(since, default=None))
@@ -117,7 +118,7 @@ class WorkList:
 
     @classmethod
     def from_item(cls, item: Item) -> WorkList:
-        """An item without moments, of an earlier revision, is an empty list: everything is read, which renews it."""
+        """Decode the list. An item of an earlier revision has no times, and counts as empty until a full scan."""
         fields = Fields.of_item(item)
         if "waiting" not in fields:
             return cls()

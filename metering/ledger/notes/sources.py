@@ -1,4 +1,4 @@
-"""What people rule about sources, and what the reconciler sums up of all of them.
+"""Notes about sources (producers that number their batches): rulings, figures, and the state of each source.
 
 | item                | pk            | sk                              | written by   |
 |---------------------|---------------|---------------------------------|--------------|
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from metering.ledger.partitions import NOTE
 from metering.stores.fields import Fields
 from metering.stores.writes import Key
 from metering.units import DAY_S
@@ -19,17 +20,14 @@ from metering.units import DAY_S
 if TYPE_CHECKING:
     from metering.stores.writes import Item, Value
 
-if TYPE_CHECKING:
-    from metering.stores.writes import Item, Value
-
-RULING_PK = "W#ruling"
-SOURCES_KEY = Key("W#sources", "W")
-# Sources that are named where some could not be followed; all of them are counted.
+RULING_PK = f"{NOTE}ruling"
+SOURCES_KEY = Key(f"{NOTE}sources", "W")
+# Number of sources that are named if some could not be followed; all of them are counted.
 NAMED = 20
 
 
 class RulingKind(StrEnum):
-    """What an operator rules."""
+    """Kinds of rulings."""
 
     ACCEPT_GAP = "accept-gap"
     FORGET = "forget"
@@ -37,12 +35,12 @@ class RulingKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ruling:
-    """An operator's word on a source, which the reconciler honours. Given again it only gets a new moment.
+    """Operator's ruling on a source, which the reconciler honours. A repeated ruling only gets a new time.
 
     Attributes:
         numbers: First and last number of the gap that is accepted; None for everything up to `at_ms`.
-        by: Who gave it, as AWS knows them.
-        expires_at: Epoch seconds. No marker of before the ruling may outlive it.
+        by: AWS identity of the operator.
+        expires_at: Epoch seconds. No marker from before the ruling may outlive it.
     """
 
     source_id: str
@@ -89,16 +87,17 @@ class Ruling:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceFigures:
-    """All sources, as of the last whole pass and the rulings that were honoured since.
+    """Figures of all sources, as of the last whole pass and the rulings that were honoured since.
 
     Attributes:
-        scanned_ms: When the last whole pass read the markers: what it says of silence and gaps is as of then.
-        ruled_ms: The newest ruling that is honoured.
-        sources: How many are followed.
-        silent: How many of them had sent nothing for as long as it takes.
-        gaps: Gaps of all of them, those that are not listed included.
-        incredible: Sources with numbers that are no credible continuation.
-        unkept: Sources that could not be read or written, and batches of sources beyond those that are followed.
+        scanned_ms: Time when the last whole pass read the markers. Silence and gaps are as of then.
+        ruled_ms: Time of the newest ruling that is honoured.
+        sources: Number of sources that are followed.
+        silent: Number of them that had sent nothing for `SILENCE_S`.
+        gaps: Number of gaps of all of them, unlisted gaps included.
+        incredible: Number of sources with numbers that do not credibly continue their sequence.
+        unkept: Number of sources that could not be read or written, and of batches of sources beyond those that are
+            followed.
         names: The first of those sources.
     """
 
@@ -139,19 +138,26 @@ class SourceFigures:
         )
 
 
-SOURCE_PK = "W#source"
+SOURCE_PK = f"{NOTE}source"
+
+
+def source_id_of(item: Item) -> str:
+    """The source id of a source's item, even if the item cannot be read otherwise."""
+    return str(item["sk"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceState:
-    """A producer that numbers its batches, as derived from markers.
+    """State of a source, as derived from markers.
 
     Attributes:
         last_sequence: Highest credible number seen.
-        last_seen_s: When a batch of it was decided last, epoch seconds; 0 after it was forgotten, until it sends again.
-        gaps: Numbers that are missing, as intervals with both ends, in order: the newest few hundred.
-        unlisted_gaps, unlisted_numbers: Older gaps, and the numbers that were missing in them.
-        incredible, incredible_first: How many numbers came that are no credible continuation, and the least of them.
+        last_seen_s: Time when its last batch was decided, epoch seconds; 0 after it was forgotten, until it sends
+            again.
+        gaps: Missing numbers, as intervals with both ends, in order: the newest few hundred.
+        unlisted_gaps, unlisted_numbers: Numbers of older gaps, and of the missing numbers in them.
+        incredible, incredible_first: Count of numbers that do not credibly continue the sequence, and the least of
+            them.
     """
 
     source_id: str
@@ -165,11 +171,11 @@ class SourceState:
 
     @property
     def missing(self) -> int:
-        """How many numbers are missing."""
+        """Count of missing numbers."""
         return sum(last - first + 1 for first, last in self.gaps) + self.unlisted_numbers
 
     def is_live(self, now_s: int, life_s: int) -> bool:
-        """Whether it has sent anything for so long. One that has not is no source any more."""
+        """Whether it has sent anything within `life_s`. Otherwise it does not count as a source any more."""
         return self.last_seen_s > now_s - life_s
 
     def to_item(self) -> dict[str, Value]:
@@ -195,7 +201,7 @@ class SourceState:
             last_sequence=fields.whole("last_sequence", least=-1),
             last_seen_s=fields.whole("last_seen_s"),
             gaps=tuple((gap.whole("first"), gap.whole("last")) for gap in fields.rows("gaps", ("first", "last"))),
-            # Items of before they were bounded list all their gaps.
+            # Items written before gaps were bounded list all of them.
             unlisted_gaps=fields.whole("unlisted_gaps", absent=0),
             unlisted_numbers=fields.whole("unlisted_numbers", absent=0),
             incredible=fields.whole("incredible", absent=0),
@@ -203,5 +209,5 @@ class SourceState:
         )
 
 
-# How long after its last batch a numbered source counts as silent, as of the whole pass that looked for it.
+# Time without a batch after which a source counts as silent, as of the whole pass that looked for it.
 SILENCE_S = DAY_S

@@ -1,10 +1,11 @@
-"""What the watch remembers from one run to the next: `W#watch`, `W`."""
+"""State that the watch keeps from one invocation to the next: `W#watch`, `W`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from metering.ledger.partitions import NOTE
 from metering.stores.fields import Fields
 from metering.stores.writes import Key
 
@@ -12,16 +13,16 @@ if TYPE_CHECKING:
     from metering.stores.writes import Item, Value
 
 
-WATCH_KEY = Key("W#watch", "W")
+WATCH_KEY = Key(f"{NOTE}watch", "W")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WatchState:
-    """What the watch remembers from one run to the next.
+    """State that the watch keeps from one invocation to the next.
 
     Attributes:
-        first_s: When it ran for the first time: ages of what never was count from then.
-        queue_empty_s: When it last saw the ingest queue empty; 0 if it never did.
+        first_s: Time of its first invocation. Ages of events that never happened count from then.
+        queue_empty_s: Time when it last saw the ingest queue empty; 0 if it never did.
     """
 
     first_s: int

@@ -9,7 +9,7 @@ from metering.hours import hour_label, parse_hour
 from metering.ledger.booked_hours import POINTER_PREFIX, PUBLISHED_PREFIX, Published, pointed_to
 from metering.ledger.conflicts import conflict_key
 from metering.ledger.markers import marker_key
-from metering.quarantine.retries import ALIAS_PREFIX, Alias
+from metering.ledger.retries import Alias
 from metering.stores.bucket import quarantined_batch_key
 from metering.stores.writes import Delete, Put, Table, Update
 from metering.units import DAY_S, MINUTE_S
@@ -80,7 +80,7 @@ class Watch:
             self._hour_written(action, key)
         elif kind == "B" and sk == "M" and isinstance(action, Put):
             self._verdict(action.item)
-        elif kind == "B" and sk.startswith(ALIAS_PREFIX):
+        elif kind == "B" and sk.startswith("A#"):
             self._aliases.add(key)
         elif kind == "T":
             self._period(action)

@@ -79,6 +79,7 @@ def parts(process: Process, world_settings: Settings) -> Parts:
         metrics=world.metrics,
         alerts=world.alerts,
         settings=world_settings,
+        limits=world.limits,
     )
 
 
@@ -90,7 +91,12 @@ def aggregator(process: Process, world_settings: Settings) -> Aggregator:
 
 def finisher(process: Process) -> Finisher:
     """The production finisher."""
-    return Finisher(items=process.items, objects=process.objects, retrier=retrier(process))
+    return Finisher(
+        items=process.items,
+        objects=process.objects,
+        retrier=retrier(process),
+        chunk_actions=process.world.limits.chunk,
+    )
 
 
 def compactor(process: Process, policy: CompactionPolicy, *, shards: int) -> Compactor:
@@ -194,6 +200,7 @@ def rebuilder(process: Process, *, shards: int) -> Rebuilder:
         retrier=retrier(process),
         metrics=process.world.metrics,
         marker_life_s=STAGE.marker_life_s,
+        transaction_actions=process.world.limits.transaction,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING
 
-from metering.stores.writes import Key, Table
+from metering.stores.writes import DYNAMODB_LIMITS, Key, Table
 from tests.simulation.checks.watch import Watch
 from tests.simulation.region.ports import Process
 from tests.simulation.region.scheduler import Scheduler
@@ -15,7 +15,7 @@ from tests.support.region import MemoryStores
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from metering.stores.writes import Item
+    from metering.stores.writes import ActionLimits, Item
     from tests.simulation.region.faults import Decider
     from tests.simulation.sent.contents import SentContent
 
@@ -24,11 +24,14 @@ class World(MemoryStores):
     """All that processes share.
 
     Attributes:
+        limits: Numbers of actions in a transaction. With small ones, small batches make wide commits, chunks and
+            pointer chunks.
         listen: Told of each new process, to put something between it and its ports.
     """
 
-    def __init__(self, seed: int, faults: Decider, *, now_ms: int) -> None:
+    def __init__(self, seed: int, faults: Decider, *, now_ms: int, limits: ActionLimits = DYNAMODB_LIMITS) -> None:
         self.faults = faults
+        self.limits = limits
         self.scheduler = Scheduler(now_ms)
         # One stream of chance for each purpose, so that leaving out a fault or a batch shifts the others as little as
         # possible when a failing history is made shorter.

@@ -8,7 +8,7 @@ import pytest
 
 from metering.billing.months import PeriodNotClosableError
 from metering.hours import month_bounds_s
-from metering.ledger.used_shards import SHARDS_KEY
+from metering.ledger.shards import SHARDS_KEY
 from metering.stores.writes import Table
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import Total

@@ -18,7 +18,7 @@ from metering.intake.batches import BatchReading, DecodedBatch, RefusedBatch
 from metering.ledger.commits import CommitRecord, commit_key
 from metering.ledger.notes.queue_memory import HELD_PK, HeldMessage
 from metering.ledger.periods import Period
-from metering.ledger.used_shards import SHARDS_KEY
+from metering.ledger.shards import SHARDS_KEY
 from metering.quarantine.documents import QuarantinedBatch, decode_records
 from metering.stores.bucket import quarantined_batch_key
 from metering.stores.writes import Put, Table

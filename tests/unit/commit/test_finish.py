@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.commit.finisher import finish_commit
+from metering.adapters.memory.clock import DeadlineAt
+from metering.commit.finisher import Finisher
 from metering.commit.verdicts import Verdict
 from metering.errors import LedgerCorruptError, TransactionCanceledError, UnavailableError
 from metering.hours import hour_label
@@ -38,7 +39,11 @@ def world() -> SmallWorld:
 
 def _finish(world: SmallWorld) -> None:
     (commit,) = world.commits()
-    finish_commit(commit.commit_id, items=world.items, objects=world.objects, retrier=world.parts().retrier())
+    _finisher(world).finish(commit.commit_id)
+
+
+def _finisher(world: SmallWorld) -> Finisher:
+    return Finisher(items=world.items, objects=world.objects, retrier=world.parts().retrier())
 
 
 def _soon(world: SmallWorld, left_ms: int = 50_000) -> DeadlineAt:
@@ -151,9 +156,10 @@ def test_a_finisher_that_comes_days_late_finds_nothing_to_do(world: SmallWorld) 
 
 
 def test_a_commit_that_never_opened_or_was_fenced_off_is_left_alone(world: SmallWorld) -> None:
-    finish_commit("none", items=world.items, objects=world.objects, retrier=world.parts().retrier())
+    finisher = _finisher(world)
+    finisher.finish("none")
     world.items.put(Put(table=Table.LEDGER, item=CommitRecord(commit_id="fenced", state="aborted").to_item()))
-    finish_commit("fenced", items=world.items, objects=world.objects, retrier=world.parts().retrier())
+    finisher.finish("fenced")
     assert {commit.state for commit in world.commits()} == {"open", "aborted"}
 
 

@@ -153,3 +153,12 @@ def test_a_batch_over_budget_is_a_commit_of_its_own() -> None:
     small = Budget(records=10, bytes=10, keys=10)
     plans = plan_commits([_batch(0, 1), _batch(1, 1, records=99), _batch(2, 1)], budget=small, now_ms=NOW_S * 1000)
     assert [len(plan.batches) for plan in plans] == [1, 1, 1]
+
+
+@given(sizes=_SIZES, actions=st.integers(20, 99))
+def test_a_smaller_limit_of_actions_holds_for_every_commit(sizes: list[tuple[int, int, int]], actions: int) -> None:
+    batches = [_batch(name, keys, hours=hours) for name, (keys, hours, _) in enumerate(sizes)]
+    budget = Budget(records=10**9, bytes=10**12, keys=10**6, actions=actions)
+    plans = plan_commits(batches, budget=budget, now_ms=NOW_S * 1000)
+    assert [batch.name for plan in plans for batch in plan.batches] == list(range(len(sizes)))
+    assert all(_actions(plan) <= actions for plan in plans)

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metering.commit.write_ahead import CHUNK_ACTIONS, UsageDelta, WriteAhead
+from metering.commit.write_ahead import UsageDelta, WriteAhead
 from metering.errors import LedgerCorruptError
 from metering.ledger.booked_hours import Pointer
-from metering.stores.writes import Key
+from metering.stores.writes import MAX_TRANSACTION_ACTIONS, Key
 from metering.units import HOUR_S
 from metering.usage.totals import Total
 
@@ -34,7 +34,19 @@ def test_chunks_hold_every_action_once_pointers_first(pointers: int, deltas: int
     chunks = [ahead.chunk(number) for number in range(ahead.chunks)]
     expected = [*(pointer.key for pointer in ahead.pointers), *(delta.key for delta in ahead.deltas)]
     assert [action.key for chunk in chunks for action in chunk] == expected
-    assert all(1 <= len(chunk) <= CHUNK_ACTIONS for chunk in chunks)
+    assert all(1 <= len(chunk) <= MAX_TRANSACTION_ACTIONS - 1 for chunk in chunks)
+
+
+@given(pointers=st.integers(0, 30), deltas=st.integers(1, 30), chunk_actions=st.integers(1, 20))
+def test_chunks_are_as_small_as_the_limit_asks_for_and_hold_everything(
+    pointers: int, deltas: int, chunk_actions: int
+) -> None:
+    whole = _write_ahead(pointers, deltas)
+    small = WriteAhead.decode(whole.encode(), chunk_actions=chunk_actions)
+    chunks = [small.chunk(number) for number in range(small.chunks)]
+    assert [len(chunk) for chunk in chunks[:-1]] == [chunk_actions] * (small.chunks - 1)
+    assert 1 <= len(chunks[-1]) <= chunk_actions
+    assert [action for chunk in chunks for action in chunk] == whole.chunk(0)
 
 
 @given(pointers=st.integers(0, 3), deltas=st.integers(1, 3), size=st.integers(0, 10**30))

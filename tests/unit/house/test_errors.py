@@ -17,7 +17,7 @@ from infra.cdk_cli import DeploymentError
 from metering import errors
 from metering.audit.reconcile.table_scan import ScanTooLongError
 from metering.audit.verify.manifest import ManifestError
-from metering.billing.months import PeriodNotClosableError
+from metering.billing.months import NotClosable, PeriodNotClosableError
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.errors import MeteringError
 from metering.fleet.regions import Answered, Finding, RegionState
@@ -55,7 +55,7 @@ EXAMPLES: list[MeteringError] = [
     RunOutOfTimeError(),
     ScanTooLongError(),
     InvalidParametersError([ParameterProblem(parameter="from", value="now", problem="is not a time.")]),
-    PeriodNotClosableError("2026-11", "too early"),
+    PeriodNotClosableError("2026-11", NotClosable.TOO_EARLY, "too early"),
     ManifestError("line 1 is not JSON"),
     PreflightFailedError("ap-southeast-9", _STATE, [_MISSING]),
     InputError("no records"),

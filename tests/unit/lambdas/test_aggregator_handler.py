@@ -10,6 +10,7 @@ from aws_lambda_powertools import Logger
 from lambdas.aggregator.bootstrap import Dependencies
 from lambdas.aggregator.handler import SqsEvent, handle
 from lambdas.emf import EmfMetrics
+from metering.adapters.memory.alerts import MemoryAlerts
 from metering.adapters.memory.clock import ManualClock
 from metering.adapters.memory.entropy import SeededEntropy
 from metering.adapters.memory.items import MemoryItemStore
@@ -43,6 +44,7 @@ def _parts(store: MemoryItemStore) -> Dependencies:
         entropy=SeededEntropy(1),
         metrics=metrics,
         settings=SETTINGS,
+        alerts=MemoryAlerts(),
     )
     return Dependencies(aggregator=aggregator, metrics=metrics, logger=Logger(service="aggregator"))
 

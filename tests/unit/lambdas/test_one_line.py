@@ -24,6 +24,7 @@ from lambdas.sweeper import handler as sweeper
 from lambdas.sweeper.bootstrap import Dependencies as SweeperDependencies
 from lambdas.watch import handler as watch
 from lambdas.watch.bootstrap import Dependencies as WatchDependencies
+from metering.adapters.memory.alerts import MemoryAlerts
 from metering.adapters.memory.entropy import SeededEntropy
 from metering.adapters.memory.items import MemoryItemStore
 from metering.adapters.memory.objects import MemoryObjectStore
@@ -59,6 +60,7 @@ def _aggregator(logger: Logger) -> None:
         entropy=SeededEntropy(1),
         metrics=world.metrics,
         settings=SETTINGS,
+        alerts=MemoryAlerts(),
     )
     parts = AggregatorDependencies(aggregator=use_case, metrics=_metrics("aggregator"), logger=logger)
     aggregator.handle({"Records": []}, Context(), parts)

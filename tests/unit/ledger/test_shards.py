@@ -13,8 +13,7 @@ from metering.adapters.memory.clock import ManualClock
 from metering.adapters.memory.entropy import SeededEntropy
 from metering.adapters.memory.items import MemoryItemStore
 from metering.errors import ConditionFailedError, LedgerCorruptError, UnavailableError
-from metering.ledger.shards import ShardRecord, known_shards
-from metering.ledger.used_shards import SHARDS_KEY, UsedShards
+from metering.ledger.shards import SHARDS_KEY, ShardRecord, UsedShards, known_shards
 from metering.stores.retrying import Retrier
 from metering.stores.writes import Put, Table
 from tests.support.lake_world import HOUR, World, record

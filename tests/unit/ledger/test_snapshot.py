@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from metering.adapters.memory.items import MemoryItemStore
 from metering.ledger.conflicts import Conflict
+from metering.ledger.retries import RetryNote
 from metering.ledger.snapshot import read_ledger
-from metering.quarantine.retries import RetryNote
 from metering.stores.writes import Put, Table
 
 

@@ -15,9 +15,9 @@ from metering.errors import OperationFailedError
 from metering.intake.batches import RefusedRecord
 from metering.ledger.conflicts import Conflict
 from metering.ledger.markers import Marker, marker_key
+from metering.ledger.retries import Alias
 from metering.quarantine.documents import QuarantinedBatch, encode_records
 from metering.quarantine.entries import QuarantineEntries
-from metering.quarantine.retries import Alias
 from metering.stores.bucket import refused_records_key
 from metering.stores.writes import Put, Table
 from metering.units import MIB
