@@ -48,7 +48,7 @@ class Plan:
 PLANS: dict[str, Plan] = {
     # Every change.
     "check": Plan(
-        shares_s={"lint": 90, "test": 120, "proof": 195, "e2e": 135, "localstack": 150, "regions": 54},
+        shares_s={"lint": 66, "test": 140, "proof": 170, "e2e": 132, "localstack": 185, "regions": 51},
         reserve_s={"export validators": 36, "API fuzz": 30, "browser": 60, "networks": 30},
         promise_s=15 * 60,
     ),

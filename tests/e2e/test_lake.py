@@ -65,7 +65,7 @@ def test_a_month_is_not_closed_before_its_time_and_says_when(service: Service) -
     assert f"it can be closed from {rfc3339(month_bounds_s(month)[1] + 3 * DAY_S)} on" in done.stderr
     shown = service.run("reader", "period", "show", month, "--format", "csv")
     assert (shown.returncode, shown.stdout) == (0, "usage_type,bytes\n")
-    assert f"{month} is open: nothing is frozen" in shown.stderr
+    assert f"{month} is open: its totals are not frozen" in shown.stderr
 
 
 def test_verify_names_a_file_of_a_closed_month_that_is_damaged_or_gone(service: Service, who: str) -> None:

@@ -122,7 +122,7 @@ def test_reconcile_builds_what_is_allowed_and_a_second_run_does_nothing_in_secon
     began = time.monotonic()
     done = built.run("region", "reconcile", "--format", "json")
     assert done.returncode == 0
-    assert "Nothing is missing" in done.stderr
+    assert "No region is missing" in done.stderr
     assert busy or time.monotonic() - began < 10
     plan = built.ask("region", "plan")["rows"]
     assert {row["region"] for row in plan if row["plan"] == "ready"} == set(ALLOWED)
