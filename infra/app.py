@@ -1,8 +1,8 @@
-"""The CDK app: three stacks a region, the same in every region.
+"""The CDK app: three stacks per region, with the same templates in every region.
 
     cd infra && cdk deploy --all -c stage=local
 
-`build` is pure: it reads no environment and looks nothing up. Without an account and a region the stacks are
+`build` is pure: it reads no environment variables and makes no lookups. Without an account and a region the stacks are
 environment-agnostic, so one synthesis can be deployed to any number of regions.
 """
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 DEFAULT_STAGE = "local"
 
-# Strong: the data stack cannot drop what the pipeline still uses.
+# Strong references: the data stack cannot drop a resource that the pipeline still uses.
 _FLAGS = {"@aws-cdk/core:defaultCrossStackReferences": "strong"}
 
 
@@ -54,10 +54,10 @@ def build(
 
     Args:
         scope: The app, or a stage of it.
-        config: What the stage decides.
+        config: Configuration of the stage.
         account: Account id; None leaves it to the deployment.
         region: Region name, known or not; None leaves it to the deployment.
-        code: The functions' code; by default what the stage ships.
+        code: Code of the functions; by default the bundle of the stage.
     """
     env = Environment(account=account, region=region) if account or region else None
     data = DataStack(scope, config.stack_name("data"), config=config, synthesizer=_synthesizer(config), env=env)
@@ -93,15 +93,15 @@ def build(
 
 
 def check(app: App) -> None:
-    """Have cdk-nag look at the app: `app.synth()` then raises on what nobody acknowledged."""
+    """Add the rules of cdk-nag to the app. `app.synth()` then raises if a finding is not acknowledged."""
     Validations.of(app).add_plugins(AwsSolutionsChecks(app))
 
 
 def config_of(app: App) -> StageConfig:
-    """The stage configuration that the app's context asks for.
+    """Load the stage configuration that the app's context selects.
 
     Raises:
-        SettingsError: With every problem found.
+        SettingsError: Names every problem.
     """
     overrides = {
         name: value
@@ -112,12 +112,12 @@ def config_of(app: App) -> StageConfig:
 
 
 def new_app(outdir: str | None = None) -> App:
-    """An app with the project's feature flags. What the CLI passes as context comes on top."""
+    """Make an app with the project's feature flags. Context from the CLI is added to them."""
     return App(outdir=outdir, context=_FLAGS, analytics_reporting=False)
 
 
 def main() -> None:
-    """Synthesise the stage that the context names; the CDK CLI runs this."""
+    """Synthesise the stage that the context selects. The CDK CLI runs this."""
     app = new_app()
     build(app, config=config_of(app))
     check(app)
@@ -125,7 +125,7 @@ def main() -> None:
 
 
 def _synthesizer(config: StageConfig) -> IStackSynthesizer:
-    # Emulators that enforce IAM deny the bootstrap roles (their policy asks a condition key that they do not know).
+    # Emulators that enforce IAM deny the bootstrap roles, whose policy uses a condition key that they do not know.
     return CliCredentialsStackSynthesizer() if config.emulated else DefaultStackSynthesizer()
 
 

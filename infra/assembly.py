@@ -1,4 +1,4 @@
-"""Cloud assemblies: what `cdk synth` makes, in this process, and kept as long as nothing that goes in has changed.
+"""Cloud assemblies: the output of `cdk synth`, made in this process and cached until an input changes.
 
 The stacks are environment-agnostic, so one assembly serves every region.
 """
@@ -19,21 +19,21 @@ from metering.units import HOUR_S
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-# Longer than a deployment that bakes.
+# Longer than a deployment with its bake.
 _KEPT_S = 2 * HOUR_S
 
 
 def assembly_of(stage: str, overrides: Mapping[str, object], *, cache: Path | None = None) -> Path:
-    """Folder of the stage's cloud assembly, synthesised if there is none yet.
+    """Return the folder of the stage's cloud assembly. Synthesise it if it is not cached.
 
     Raises:
-        SettingsError: The stage's settings do not fit together.
+        SettingsError: The settings of the stage contradict each other.
     """
     config = StageConfig.load(stage, overrides)
     kept = cache or ROOT / ".local" / "assemblies"
     folder = kept / f"{stage}-{_digest(config)}"
     if folder.exists():
-        # Used again: it is not old.
+        # The folder's time is that of its last use.
         folder.touch()
         return folder
     kept.mkdir(parents=True, exist_ok=True)
@@ -43,14 +43,14 @@ def assembly_of(stage: str, overrides: Mapping[str, object], *, cache: Path | No
     try:
         scratch.rename(folder)
     except OSError:
-        # Another process was faster; its assembly is the same.
+        # Another process was faster, and its assembly is the same.
         shutil.rmtree(scratch)
     return folder
 
 
 def synthesize(config: StageConfig, target: Path) -> None:
-    """Write a stage's cloud assembly to `target`. In an account's stage, cdk-nag has the last word."""
-    # The CDK starts a Node process when it is imported: only who synthesises pays for it.
+    """Write a stage's cloud assembly to `target`. For a stage in an account, cdk-nag must pass first."""
+    # Importing the CDK starts a Node process, so it is imported only for a synthesis.
     from infra.app import build, check, new_app
 
     app = new_app(str(target))
@@ -61,7 +61,7 @@ def synthesize(config: StageConfig, target: Path) -> None:
 
 
 def resource_types(folder: Path) -> list[str]:
-    """The distinct CloudFormation types in an assembly, sorted."""
+    """List the distinct CloudFormation types in an assembly, sorted."""
     return sorted(
         {
             resource["Type"]
@@ -72,7 +72,7 @@ def resource_types(folder: Path) -> list[str]:
 
 
 def templates(folder: Path) -> dict[str, dict[str, dict[str, dict[str, str]]]]:
-    """Templates of an assembly by stack name."""
+    """Return the templates of an assembly by stack name."""
     return {
         name: json.loads((folder / artifact["properties"]["templateFile"]).read_text())
         for name, artifact in _stack_artifacts(folder)
@@ -80,7 +80,7 @@ def templates(folder: Path) -> dict[str, dict[str, dict[str, dict[str, str]]]]:
 
 
 def uses_bootstrap_roles(folder: Path) -> bool:
-    """Whether any stack of the assembly is deployed with the roles that `cdk bootstrap` makes."""
+    """Return whether any stack of the assembly is deployed with the roles of `cdk bootstrap`."""
     return any("assumeRoleArn" in artifact["properties"] for _, artifact in _stack_artifacts(folder))
 
 

@@ -1,7 +1,7 @@
-"""What goes into the functions' code: the sources, and for an account the locked dependencies of its architecture.
+"""The functions' bundle: their sources, and for a stage in an account the locked dependencies of its architecture.
 
-No Docker: `uv pip install` takes the wheels of the target platform. What is installed is exactly what `uv.lock` says of
-the project and its `lambda` group. Nothing here imports the CDK.
+This needs no Docker: `uv pip install` takes the wheels of the target platform. It installs exactly the versions that
+`uv.lock` has for the project and its `lambda` group. This module does not import the CDK.
 
     python -m infra.bundle arm64 build/bundle
 """
@@ -27,16 +27,16 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[1]
 SOURCES = ("metering", "lambdas")
-# Parts of `metering` that no function imports.
+# Folders of `metering` that functions do not import.
 LEFT_OUT = ("metering/cli", "metering/adapters/memory", "metering/adapters/emulator", "metering/replay")
 
-# Lambda's limit is 250 MB unzipped; a tenth is left for what the extraction adds.
+# Lambda's limit is 250 MB unzipped. A tenth of it is a reserve for the overhead of the extraction.
 SIZE_LIMIT_BYTES = 225 * MIB
 
 PYTHON_VERSION = "3.13"
 _PLATFORMS = {"arm64": "aarch64-manylinux_2_28", "x86_64": "x86_64-manylinux_2_28"}
 
-# What pyarrow ships and no function needs. `libarrow_substrait` stays: without it the import fails.
+# Files of packages that functions do not need. `libarrow_substrait` stays, because the import fails without it.
 _PRUNED_DIRS = ("pyarrow/include", "pyarrow/src", "pyarrow/tests", "pyarrow/includes", "bin", "share")
 _PRUNED_GLOBS = (
     "pyarrow/*flight*",
@@ -53,7 +53,7 @@ class BundleTooLargeError(MeteringError):
     """The bundle would not fit into a function.
 
     Attributes:
-        size_bytes, limit_bytes: What it is, and what it may be.
+        size_bytes, limit_bytes: Size of the bundle, and the largest allowed size.
     """
 
     def __init__(self, size_bytes: int, limit_bytes: int) -> None:
@@ -67,7 +67,7 @@ class BundleTooLargeError(MeteringError):
 
 
 def digest(*parts: str) -> str:
-    """Hash of what goes into a bundle: the sources, their version, this module's rules and `parts`."""
+    """Hash all inputs of a bundle: the sources, their version, the rules of this module, and `parts`."""
     result = hashlib.sha256()
     for part in (*parts, Path(__file__).read_text(), package_version()):
         result.update(part.encode() + b"\0")
@@ -77,7 +77,7 @@ def digest(*parts: str) -> str:
 
 
 def source_files() -> Iterator[Path]:
-    """The source files that a function ships, in a fixed order."""
+    """Yield the source files of the functions in a fixed order."""
     left_out = tuple(f"{folder}/" for folder in LEFT_OUT)
     for folder in SOURCES:
         for path in sorted((ROOT / folder).rglob("*")):
@@ -87,7 +87,7 @@ def source_files() -> Iterator[Path]:
 
 
 def copy_sources(target: Path) -> None:
-    """Copy the functions' sources below `target`, with the metadata that says their version."""
+    """Copy the functions' sources to `target`, with the package metadata that holds their version."""
     for path in source_files():
         copy = target / path.relative_to(ROOT)
         copy.parent.mkdir(parents=True, exist_ok=True)
@@ -98,7 +98,7 @@ def copy_sources(target: Path) -> None:
 
 
 def install_locked(target: Path, architecture: Architecture) -> None:
-    """Install the locked dependencies of `architecture` below `target`, without what no function needs."""
+    """Install the locked dependencies for `architecture` into `target`, and prune them."""
     uv = find_uv()
     with tempfile.TemporaryDirectory() as scratch:
         requirements = Path(scratch, "requirements.txt")
@@ -111,7 +111,7 @@ def install_locked(target: Path, architecture: Architecture) -> None:
 
 
 def prune(target: Path) -> None:
-    """Remove what no function needs."""
+    """Remove the files that functions do not need."""
     for folder in _PRUNED_DIRS:
         shutil.rmtree(target / folder, ignore_errors=True)
     for pattern in _PRUNED_GLOBS:
@@ -120,15 +120,15 @@ def prune(target: Path) -> None:
 
 
 def size_bytes(target: Path) -> int:
-    """Bytes of all files below `target`."""
+    """Add up the bytes of all files below `target`."""
     return sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
 
 
 def check_size(target: Path, *, limit_bytes: int = SIZE_LIMIT_BYTES) -> int:
-    """The bundle's size.
+    """Return the size of the bundle in bytes.
 
     Raises:
-        BundleTooLargeError: It is over the limit.
+        BundleTooLargeError: The size is over the limit.
     """
     size = size_bytes(target)
     if size > limit_bytes:
@@ -137,7 +137,7 @@ def check_size(target: Path, *, limit_bytes: int = SIZE_LIMIT_BYTES) -> int:
 
 
 def find_uv() -> str:
-    """The `uv` on the path, or the copy that `make` installs below `.local`."""
+    """Find `uv` on the path, or the copy that `make` installs below `.local`."""
     uv = shutil.which("uv") or shutil.which("uv", path=str(ROOT / ".local" / "uv" / "bin"))
     if uv is None:
         raise FileNotFoundError("uv is needed to bundle the functions: run `make install`")
@@ -149,10 +149,10 @@ def _run(command: list[str]) -> None:
 
 
 def bundle(target: Path, architecture: Architecture) -> int:
-    """Write a whole bundle below `target`; returns its size in bytes.
+    """Write a whole bundle to `target` and return its size in bytes.
 
     Raises:
-        BundleTooLargeError: It is over the limit.
+        BundleTooLargeError: The size is over the limit.
     """
     install_locked(target, architecture)
     copy_sources(target)

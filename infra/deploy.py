@@ -1,11 +1,11 @@
-"""Deploy a stage to a region with the CDK CLI, and say how it goes.
+"""Deploy a stage to a region with the CDK CLI, and report the progress.
 
     python -m infra.deploy --stage local --region us-east-1 --endpoint http://127.0.0.1:4566
 
-Each line on stdout is one JSON object: `{"event": "phase", "phase": …}`, `{"event": "resource", …}` and at the end
-`{"event": "done", …, "seconds": …}` or `{"event": "failed", "message": …}` with exit code 1. `--step` does one thing
-only: `config` answers with the stage's configuration, `synth` with the assembly's folder and the resource types in it;
-`bootstrap` readies the region, `destroy` deletes observability and pipeline. Each can be repeated.
+Each line on stdout is one JSON object: `{"event": "phase", "phase": …}` or `{"event": "resource", …}`. The last line is
+`{"event": "done", …, "seconds": …}`, or `{"event": "failed", "message": …}` with exit code 1. `--step` runs one step
+alone: `config` returns the stage's configuration, `synth` the assembly's folder and its resource types, `bootstrap`
+prepares the region, and `destroy` deletes the observability and pipeline stacks. Each step can be repeated.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 
     from infra.cdk_cli import Progress
 
-# Of the bootstrap template that the CDK deploys by default.
+# Qualifier of the bootstrap template that the CDK deploys by default.
 _QUALIFIER = "hnb659fds"
-# A new role is not known everywhere at once (IAM is eventually consistent).
+# IAM is eventually consistent, so Lambda may not see a new role at once.
 _FIRST_WATCH_ATTEMPTS = 6
 _FIRST_WATCH_PAUSE_S = 5
 
@@ -45,12 +45,12 @@ class Deployer:
     Args:
         stage: Stage name.
         region: Any region, known or not.
-        endpoint: Of an emulator; None for AWS.
+        endpoint: Endpoint URL of an emulator; None for AWS.
         env: Environment of the CDK CLI and the SDK: credentials, `AWS_CA_BUNDLE`.
-        progress: Told of each phase and each resource.
+        progress: Called for each phase and each resource.
         overrides: Fields of `StageConfig` to set.
 
-    Every step may raise `SettingsError` (the stage's settings do not fit together) and `DeploymentError`.
+    Every step may raise `SettingsError` (the settings of the stage contradict each other) and `DeploymentError`.
     """
 
     def __init__(
@@ -72,18 +72,18 @@ class Deployer:
         self._assembly: Path | None = None
 
     def config(self) -> StageConfig:
-        """The stage's configuration, with what was set."""
+        """Return the stage's configuration with its overrides."""
         return StageConfig.load(self._stage, self._overrides)
 
     def synth(self) -> Path:
-        """The cloud assembly's folder."""
+        """Return the folder of the cloud assembly."""
         if self._assembly is None:
             self._phase("synth")
             self._assembly = assembly_of(self._stage, self._overrides)
         return self._assembly
 
     def bootstrap(self) -> None:
-        """Ready the region for the CDK: its roles and bucket, or for an emulated stage the bucket alone."""
+        """Prepare the region for the CDK: make its roles and bucket, or for an emulated stage the bucket alone."""
         assembly = self.synth()
         self._phase("bootstrap")
         if uses_bootstrap_roles(assembly):
@@ -92,17 +92,17 @@ class Deployer:
             _make_asset_bucket(self._clients())
 
     def deploy(self, *, rollback_alarms: Sequence[str] = (), bake_min: int = 0) -> dict[str, dict[str, str]]:
-        """Deploy the three stacks; doing it again changes nothing.
+        """Deploy the three stacks. A second call changes nothing.
 
         Args:
-            rollback_alarms: ARNs of alarms that turn the deployment back while it runs and bakes.
-            bake_min: Minutes to watch them after the last resource.
+            rollback_alarms: ARNs of alarms that roll the deployment back while it runs and bakes.
+            bake_min: Minutes for which CloudFormation watches these alarms after the last resource.
 
         Returns:
             Outputs by stack name.
         """
         assembly = self.synth()
-        # Without a word CloudFormation goes by the alarms of the last deployment, even by those that are on or gone.
+        # By default CloudFormation keeps the alarms of the last deployment, even those that fire or no longer exist.
         triggers = [f"--rollback-trigger-alarm-arns={arn}" for arn in rollback_alarms or ("none",)]
         if rollback_alarms:
             triggers.append(f"--monitoring-time-minutes={bake_min}")
@@ -110,7 +110,7 @@ class Deployer:
             outputs = Path(scratch, "outputs.json")
             options = ("--method=direct", f"--outputs-file={outputs}", *triggers)
             if self._is_first():
-                self._phase("deploy what works")
+                self._phase("deploy functions")
                 pipeline = self.config().stack_name("pipeline")
                 self._cli(assembly).run("deploy", pipeline, *options)
                 self._watch_once(_read_outputs(outputs)[pipeline]["WatchFunctionName"])
@@ -119,21 +119,21 @@ class Deployer:
             return _read_outputs(outputs)
 
     def destroy(self, parts: Sequence[str] = ("observability", "pipeline")) -> None:
-        """Delete the stacks `parts`; the data stack stays unless it is named."""
+        """Delete the stacks `parts`. The data stack stays unless it is named."""
         assembly = self.synth()
         self._phase("destroy")
         stacks = [f"metering-{self._stage}-{part}" for part in parts]
         self._cli(assembly).run("destroy", *stacks, "--force", "--exclusively")
 
     def _is_first(self) -> bool:
-        """Whether the region has no alarms yet."""
+        """Return whether the region has no alarms yet."""
         stacks = CloudFormationStacks(lambda _: self._clients())
         return stacks.describe(self._region, self.config().stack_name("observability")) is None
 
     def _watch_once(self, function: str) -> None:
-        """Have the watch speak before there is an alarm on its silence: a new region would page somebody at once.
+        """Run the watch once before its heartbeat alarm exists: without a heartbeat a new region would page at once.
 
-        If it fails it fails by its schedule, too, and that alarm is right.
+        If the watch fails here, it fails on its schedule as well, and the page is justified.
         """
         self._phase("watch")
         clients = self._clients()
@@ -163,14 +163,14 @@ def deploy(
     progress: Progress,
     overrides: Mapping[str, object] | None = None,
 ) -> dict[str, dict[str, str]]:
-    """Ready a region and deploy a stage's three stacks to it; returns their outputs by stack name. See `Deployer`."""
+    """Prepare a region, deploy a stage's stacks to it, and return their outputs by stack name. See `Deployer`."""
     deployer = Deployer(stage=stage, region=region, endpoint=endpoint, env=env, progress=progress, overrides=overrides)
     deployer.bootstrap()
     return deployer.deploy()
 
 
 def _make_asset_bucket(clients: Clients) -> None:
-    """All that a stage deployed with the caller's own credentials needs of `cdk bootstrap`: a place for its assets."""
+    """Make the bucket for assets: a stage that is deployed with the caller's credentials needs no more to bootstrap."""
     account = clients.sts.get_caller_identity()["Account"]
     region = clients.access.region
     bucket = f"cdk-{_QUALIFIER}-assets-{account}-{region}"
@@ -189,7 +189,7 @@ def _read_outputs(path: Path) -> dict[str, dict[str, str]]:
 
 
 def main(arguments: Sequence[str], env: Mapping[str, str]) -> int:
-    """The command line of this module."""
+    """Run the command line of this module."""
     options = _parser().parse_args(arguments)
     began = time.monotonic()
 
@@ -235,7 +235,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--step", choices=("deploy", "bootstrap", "config", "synth", "destroy"), default="deploy")
     parser.add_argument("--stage", default="local")
     parser.add_argument("--region", required=True)
-    parser.add_argument("--endpoint", help="of an emulator")
+    parser.add_argument("--endpoint", help="endpoint URL of an emulator")
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="a field of StageConfig")
     parser.add_argument("--rollback-alarm", action="append", default=[], metavar="ARN")
     parser.add_argument("--bake-min", type=int, default=0)
@@ -243,6 +243,6 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    # Python's side of the CDK would start the first Node on the path, whatever its age.
+    # Otherwise the Python library of the CDK starts the first Node on the path, which may be too old.
     os.environ.setdefault("JSII_NODE", str(node_path()))
     sys.exit(main(sys.argv[1:], os.environ))

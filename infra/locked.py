@@ -1,8 +1,8 @@
-"""One package of `uv.lock` as a requirement that pip takes only if its hash is right: for what installs all the rest.
+"""One package of `uv.lock` as a requirement with hashes, which pip checks: it is the installer of all other packages.
 
     python -m infra.locked uv
 
-Nothing but the standard library is imported here: it runs before anything is installed.
+This module imports only the standard library, because it runs before anything is installed.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ LOCK = Path(__file__).parents[1] / "uv.lock"
 
 
 def requirement(name: str, lock: Path = LOCK) -> str:
-    """`name==version` with the hash of each of its wheels.
+    """Return `name==version` with the hash of each wheel.
 
     Raises:
-        LookupError: The lock does not have it, or no wheel of it.
+        LookupError: The lock does not have the package, or has no wheel of it.
     """
     for package in tomllib.loads(lock.read_text())["package"]:
         if package["name"] == name and package.get("wheels"):

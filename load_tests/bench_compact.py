@@ -1,8 +1,8 @@
-"""Compaction on one core: rows a second, peak memory, and the ratio to plain pyarrow, all from one run.
+"""Benchmark of compaction on one core: rows per second, peak memory, and the ratio to plain pyarrow.
 
-Each measurement is a process of its own, pinned to one core, because peak memory is a process's. The baseline reads the
-same staging objects into one table, sorts it and writes it: what anybody would write in three lines, and what needs
-memory for the whole hour.
+Each measurement runs in its own process, pinned to one core, because peak memory is measured per process. The baseline
+reads the same staging objects into one table, sorts it and writes it. That takes three lines of code, and memory for
+the whole hour.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ OBJECT_ROWS = 10_000
 BATCH_ROWS = 100
 SMALL_ROWS = 1_000_000
 LARGE_ROWS = 10_000_000
-# Objects made row by row; the others are made of them.
+# Number of objects that are made row by row. The other objects are variations of them.
 MADE = 100
 
 LEAST_ROWS_S = 700_000
 MOST_MEMORY_MIB = 600
-# Peak memory at ten times the rows may be this much higher, in percent: what the merge of more runs needs.
+# With ten times the rows, peak memory may be this much higher, in percent, because more runs are merged.
 MOST_GROWTH_PERCENT = 60
 
 _ACCOUNTS = 500
@@ -53,7 +53,7 @@ _ACCOUNTS_A_BATCH = 8
 
 
 class Folder:
-    """The part of an `ObjectStore` that compaction reads with, over a folder."""
+    """A folder with the method of `ObjectStore` that compaction reads with."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -64,7 +64,7 @@ class Folder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """One measurement."""
+    """Result of one measurement."""
 
     what: str
     rows: int
@@ -76,12 +76,12 @@ class Measured:
 
     @property
     def rows_s(self) -> int:
-        """Rows a second of one core: by CPU time, because other work on the machine is none of ours."""
+        """Rows per second of one core, by CPU time: other work on the machine must not count."""
         return int(self.rows / self.cpu_s)
 
 
 def write_staging(root: str, number: int) -> None:
-    """One staging object of an hour: a hundred batches of a hundred records, each of up to 8 of 500 accounts."""
+    """Write a staging object: a hundred batches of a hundred records, each batch with up to 8 of 500 accounts."""
     chance = random.Random(number)
     accounts = [f"{n * 1_234_567 % 10**12:012d}" for n in range(1, _ACCOUNTS + 1)]
     columns: dict[str, list[object]] = {name: [] for name in STAGING_SCHEMA.names}
@@ -116,7 +116,7 @@ def write_staging(root: str, number: int) -> None:
 
 
 def vary_staging(root: str, number: int) -> None:
-    """Another object like one of the first hundred: other batches, bytes and times, made without Python's loops."""
+    """Write a variation of one of the first hundred objects: other batches, bytes and times, without Python loops."""
     table = pq.read_table(f"{root}/{number % MADE}.parquet", schema=STAGING_SCHEMA)
     ids = table.column("batch_id").combine_chunks()
     others = pa.array([f"edge-{number % 50:04x}-{number * 100 + n:08d}" for n in range(len(ids.dictionary))])
@@ -132,7 +132,7 @@ def vary_staging(root: str, number: int) -> None:
 
 
 def make_staging(root: Path, rows: int) -> list[str]:
-    """Staging objects of an hour of so many rows in a folder, a million at least; returns the names of those."""
+    """Write the staging objects of an hour with `rows` rows, at least a million, and return their names."""
     objects = max(rows // OBJECT_ROWS, MADE)
     with ProcessPoolExecutor() as pool:
         list(pool.map(write_staging, [str(root)] * MADE, range(MADE)))
@@ -145,7 +145,7 @@ def _write(table: pa.Table, root: str, number: int) -> None:
 
 
 def compact(root: Path, rows: int) -> tuple[int, int, int]:
-    """Our way; returns rows, bytes and the file's size."""
+    """Merge the objects with the production writer. Returns rows, bytes, and the size of the file."""
     keys = [f"{number}.parquet" for number in range(rows // OBJECT_ROWS)]
     with ParquetLakeWriter(cast("ObjectStore", Folder(root)), readers=1, scratch=root).merge(HOUR, keys) as merged:
         size = merged.content.stat().st_size if isinstance(merged.content, Path) else len(merged.content)
@@ -153,7 +153,7 @@ def compact(root: Path, rows: int) -> tuple[int, int, int]:
 
 
 def plain(root: Path, rows: int) -> tuple[int, int, int]:
-    """Read, sort, write."""
+    """Read, sort and write the objects with pyarrow alone: the baseline."""
     names = [field.name for field in STAGING_SCHEMA if field.name != "booked_hour"]
     paths = [root / f"{number}.parquet" for number in range(rows // OBJECT_ROWS)]
     table = pa.concat_tables(pq.read_table(path, columns=names, use_threads=False) for path in paths)
@@ -165,7 +165,7 @@ def plain(root: Path, rows: int) -> tuple[int, int, int]:
 
 
 def measure(what: str, root: Path, rows: int) -> Measured:
-    """One measurement in this process, on one core."""
+    """Measure once in this process, on one core."""
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     pa.set_cpu_count(1)
     pa.set_io_thread_count(1)
@@ -183,7 +183,7 @@ def measure(what: str, root: Path, rows: int) -> Measured:
 
 
 def in_own_process(what: str, root: Path, rows: int) -> Measured:
-    """The same in a fresh process."""
+    """Measure once in a new process."""
     command = [
         sys.executable,
         "-m",
@@ -200,14 +200,14 @@ def in_own_process(what: str, root: Path, rows: int) -> Measured:
 
 
 def best(what: str, root: Path, rows: int, times: int) -> Measured:
-    """The fastest of several, with the largest memory: other work on the machine only ever slows one down."""
+    """Return the fastest of several runs, with the largest memory: other work can only slow a run down."""
     runs = [in_own_process(what, root, rows) for _ in range(times)]
     fastest = max(runs, key=lambda run: run.rows_s)
     return Measured(**{**asdict(fastest), "memory_mib": max(run.memory_mib for run in runs)})
 
 
 def main() -> int:
-    """Print the table; 1 if a bar is missed."""
+    """Print the table. Returns 1 if a target is missed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--one", choices=("compact", "plain"))
     parser.add_argument("--root", type=Path)
@@ -221,34 +221,34 @@ def main() -> int:
 
 
 def report(root: Path, large_rows: int) -> int:
-    """Measure everything and judge it."""
+    """Measure everything, print the table, and compare it with the targets."""
     make_staging(root, max(large_rows, SMALL_ROWS))
     small = best("compact", root, SMALL_ROWS, 3)
     baseline = best("plain", root, SMALL_ROWS, 2)
     large = best("compact", root, large_rows, 1)
-    say(f"{'':28}{'rows':>12}{'rows/s a core':>15}{'peak MiB':>10}{'B a record':>12}")
+    say(f"{'':28}{'rows':>12}{'rows/s per core':>17}{'peak MiB':>10}{'B per record':>14}")
     for title, run in (("compaction", small), ("compaction", large), ("pyarrow read, sort, write", baseline)):
         record = run.file_bytes / run.rows
-        say(f"{title:28}{run.rows:12,}{run.rows_s:15,}{run.memory_mib:10,}{record:12.2f}")
+        say(f"{title:28}{run.rows:12,}{run.rows_s:17,}{run.memory_mib:10,}{record:14.2f}")
     rates = statistics.harmonic_mean([small.rows_s, large.rows_s])
     ratio = small.rows_s / baseline.rows_s
     say(f"{ratio:.2f} times the baseline at {SMALL_ROWS:,} rows; mean rate {rates:,.0f} rows/s")
     problems = []
     if (small.rows, small.bytes) != (baseline.rows, baseline.bytes):
-        problems.append("rows or bytes differ from the baseline's")
+        problems.append("rows or bytes differ from those of the baseline")
     if min(small.rows_s, large.rows_s) < LEAST_ROWS_S:
-        problems.append(f"less than {LEAST_ROWS_S:,} rows/s a core")
+        problems.append(f"less than {LEAST_ROWS_S:,} rows/s per core")
     if max(small.memory_mib, large.memory_mib) > MOST_MEMORY_MIB:
         problems.append(f"more than {MOST_MEMORY_MIB} MiB")
     if large.memory_mib * 100 > small.memory_mib * (100 + MOST_GROWTH_PERCENT):
-        problems.append("memory is not flat")
+        problems.append(f"memory grew by more than {MOST_GROWTH_PERCENT} %")
     for problem in problems:
         say(f"FAILED: {problem}")
     return 1 if problems else 0
 
 
 def say(line: str) -> None:
-    """One line of the report."""
+    """Print one line of the report."""
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
 

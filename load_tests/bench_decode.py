@@ -1,8 +1,9 @@
-"""Decode, validate, classify and aggregate on one core, against `json.loads` plus a dictionary in the same run.
+"""Benchmark of decoding on one core: records per second, and the ratio to `json.loads` plus a dictionary.
 
-Both sides get the same 50,000 records of 300 bytes with times to the second. As in `make load`, a batch has up to 8 of
-500 accounts and 16 usage keys an hour; the lines "many keys" have all accounts, 8,000 keys. The figures are the best of
-several interleaved rounds in processor time, so that a busy machine shifts both sides alike.
+Our side decodes, validates, classifies and aggregates. Both sides get the same 50,000 records of 300 bytes with times
+to the second. As in `make load`, a batch has up to 8 of 500 accounts and 16 usage keys per hour. The lines "many keys"
+have all accounts and 8,000 keys. The figures are the best of several interleaved rounds in processor time, so that a
+busy machine slows both sides alike.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ _ROUNDS = 4
 _SENT_AT_S = 1_795_528_800
 _PIECE_BYTES = 4 * MIB
 
-# What the project promises: M records/s a core.
+# Promised rates in million records per second of one core.
 _TARGETS = {"NDJSON": 0.5, "Parquet": 2.0}
 _BASELINE = "json.loads + dict (baseline)"
 _INLINE_TARGET_MS = 0.4
@@ -64,7 +65,7 @@ class _Figure:
 
 
 def records(count: int, *, accounts: int, seed: int = 1) -> list[Record]:
-    """Records as producers send them; with few accounts, each uses two of the paths."""
+    """Make records as producers send them. With few accounts, each account uses two of the paths."""
     draw = random.Random(seed)
     known = [f"{draw.randrange(10**12):012d}" for _ in range(accounts)]
     paths = [
@@ -139,7 +140,7 @@ def _parquet(made: Sequence[Record]) -> bytes:
 def _best_s(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
     best = dict.fromkeys(calls, float("inf"))
     for name, call in itertools.chain.from_iterable(itertools.repeat(calls.items(), rounds)):
-        # Three in a row, because a worker does the same all the time: the first finds the others' data in the caches.
+        # A worker repeats the same work, so each call runs three times: the first finds the caches full of other data.
         for _ in range(3):
             began = time.process_time()
             call()
@@ -187,7 +188,7 @@ def _bodies(accounts: int) -> tuple[bytes, bytes]:
 
 
 def _pieces(body: bytes) -> list[bytes]:
-    """The body as the object store hands it over."""
+    """Cut the body into pieces as the object store returns it."""
     return [body[offset : offset + _PIECE_BYTES] for offset in range(0, len(body), _PIECE_BYTES)]
 
 
@@ -218,7 +219,7 @@ def _small() -> list[_Figure]:
 
 
 def main() -> int:
-    """Print the figures; 0 if every target is met."""
+    """Print the figures. Returns 0 if every target is met."""
     figures = [*_rates(), *_small()]
     return 0 if all(figure.met for figure in figures) else 1
 

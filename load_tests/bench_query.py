@@ -1,8 +1,8 @@
-"""`make bench`: `metering query` of top talkers over ten million rows of the lake, after start-up.
+"""Benchmark of SQL over the lake: `metering query` for top talkers in ten million rows, without its start-up.
 
-The compactor's own file of an hour, with the ledger's entry of it, is asked through `LakeQuery`, as the command does.
-The baseline is DuckDB's own reader of the same file from the disk, which knows nothing of staging, of the ledger, or of
-what a query may reach.
+The compactor's writer makes the file of an hour, and `LakeQuery` reads it through the ledger as the command does. The
+baseline is DuckDB's own reader over the same file on disk. It does not read staging or the ledger, and does not
+restrict the query.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _TOP = "SELECT account_id, sum(bytes) AS bytes FROM {source} GROUP BY account_id
 
 
 def publish(root: Path, rows: int) -> tuple[LakeQuery, Path]:
-    """One published hour of so many rows, and its file on the disk."""
+    """Publish an hour with `rows` rows. Returns the query over it, and its file on disk."""
     names = make_staging(root, rows)
     objects, items = MemoryObjectStore(ManualClock(HOUR * 1000)), MemoryItemStore()
     target, key = root / "hour.parquet", lake_file_key(HOUR, 0, 1, 0)
@@ -56,12 +56,12 @@ def publish(root: Path, rows: int) -> tuple[LakeQuery, Path]:
 
 
 def top_talkers(query: LakeQuery, view: str) -> object:
-    """What the command answers."""
+    """Run the query as the command does."""
     return query.run(_TOP.format(source=view)).rows
 
 
 def fastest_s(ask: Callable[[], object]) -> tuple[float, object]:
-    """Seconds of the fastest of a few, and the answer: other work on the machine only ever slows one down."""
+    """Return the seconds of the fastest run and the answer: other work on the machine can only slow a run down."""
     best_s, answer = float("inf"), None
     for _ in range(_TIMES):
         began = time.perf_counter()
@@ -71,7 +71,7 @@ def fastest_s(ask: Callable[[], object]) -> tuple[float, object]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Print the table; 1 if a bar is missed or an answer differs."""
+    """Print the table. Returns 1 if a target is missed or an answer differs."""
     parser = argparse.ArgumentParser(prog="python -m load_tests.bench_query", description=__doc__)
     parser.add_argument("--rows", type=int, default=LARGE_ROWS)
     options = parser.parse_args(arguments)
@@ -84,9 +84,9 @@ def main(arguments: Sequence[str]) -> int:
     say(f"top talkers of {options.rows:,} rows, {_THREADS} threads, fastest of {_TIMES}:")
     problems = []
     for view, (seconds, answer) in taken.items():
-        say(f"  over `{view}`: {seconds:.2f} s, {seconds / plain_s:.1f} times DuckDB's own reader ({plain_s:.2f} s)")
+        say(f"  over `{view}`: {seconds:.2f} s, {seconds / plain_s:.1f} times DuckDB's reader ({plain_s:.2f} s)")
         if answer != expected:
-            problems.append(f"`{view}` answers something else than the file")
+            problems.append(f"`{view}` gives another answer than the file")
         if seconds >= MOST_S:
             problems.append(f"`{view}` takes {seconds:.2f} s, not under {MOST_S:.0f} s")
     for problem in problems:

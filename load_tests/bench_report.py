@@ -1,9 +1,9 @@
-"""`make bench`: an account's report on a whole month, from DynamoDB: milliseconds a report, and what the rest takes.
+"""Benchmark of an account's report over a whole month: milliseconds per report, and the ratio to plain boto3.
 
-The service is deployed on MiniStack; the usage table holds 720 hours of 20 usage types for one account, beside other
-accounts. Each report does what `metering report usage --account` does once it is started: find out up to when it is
-complete, read, sum, and make the answer. The baseline asks for the same items with boto3's paginator and adds them up
-as the SDK gives them, in turns with ours: the emulator's part is in both.
+The service is deployed on MiniStack. The usage table holds 720 hours of 20 usage types for one account, and a day of
+other accounts. Each report does the work of `metering report usage --account` after its start-up: it reads up to when
+totals are complete, reads the items, sums them, and makes the answer. The baseline reads the same items with boto3's
+paginator and sums them. It runs in turns with our reports, so the time of the emulator is in both figures.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _MOST_P95_MS = 150
 
 
 def usage_of(account_id: str, hours: int) -> Iterator[tuple[UsageKey, Total]]:
-    """An account's month, decided by its numbers alone."""
+    """Yield the usage of an account for a month. It depends only on the arguments."""
     first_s, _ = month_bounds_s(_MONTH)
     for hour in range(hours):
         for kind in range(_USAGE_TYPES):
@@ -66,7 +66,7 @@ def usage_of(account_id: str, hours: int) -> Iterator[tuple[UsageKey, Total]]:
 
 
 def fill(region: RegionConnection) -> Counter[str]:
-    """Put the month there; returns the account's bytes by usage type."""
+    """Write the month to the usage table. Returns the account's bytes by usage type."""
     expected: Counter[str] = Counter()
     updates: list[Update] = []
     accounts = [(_ACCOUNT, _HOURS), *((f"{number:012d}", 24) for number in range(_OTHER_ACCOUNTS))]
@@ -78,13 +78,13 @@ def fill(region: RegionConnection) -> Counter[str]:
                 expected[key.usage_type] += total.bytes
     for start in range(0, len(updates), _TRANSACTION):
         region.items.transact(updates[start : start + _TRANSACTION])
-    # As the watch does each minute: a report reads what it left.
+    # The watch does this each minute, and a report reads the stored value.
     freshness(region).keep()
     return expected
 
 
 def ours(region: RegionConnection) -> Counter[str]:
-    """What `metering report usage --account … --from 2026-11` does once it runs."""
+    """Make the report of `metering report usage --account … --from 2026-11`."""
     now_s = int(time.time())
     query = UsageParameters(accounts=[_ACCOUNT], start=_MONTH).query(now_s=now_s)
     complete_s = freshness(region).complete_through_s()
@@ -94,7 +94,7 @@ def ours(region: RegionConnection) -> Counter[str]:
 
 
 def plain(client: DynamoDBClient, table: str) -> Counter[str]:
-    """The same figures by boto3's paginator."""
+    """Make the same figures with boto3's paginator: the baseline."""
     totals: Counter[str] = Counter()
     pages = client.get_paginator("query").paginate(
         TableName=table,
@@ -110,13 +110,13 @@ def plain(client: DynamoDBClient, table: str) -> Counter[str]:
 
 
 def measure(region: RegionConnection, reports: int) -> tuple[list[float], list[float]]:
-    """Milliseconds of each report, ours and plain ones, a plain one after every few of ours.
+    """Measure the milliseconds of our reports and of the baseline, which runs after every tenth of ours.
 
     Raises:
-        AssertionError: A report says something else than was put there.
+        AssertionError: A report differs from the usage that was written.
     """
     expected = fill(region)
-    # A client that our adapter never saw: the SDK decodes its replies.
+    # A new client without our adapter's decoder: the SDK decodes its replies.
     client = Clients(region.clients.access).dynamodb
     ours_ms, plain_ms = [], []
     for number in range(-_WARM_UP, reports):
@@ -129,20 +129,20 @@ def measure(region: RegionConnection, reports: int) -> tuple[list[float], list[f
 
 
 def timed_ms(report: Callable[[], Counter[str]], expected: Counter[str]) -> float:
-    """Milliseconds of one report."""
+    """Measure one report in milliseconds."""
     began = time.perf_counter()
     answer = report()
     took_ms = (time.perf_counter() - began) * 1_000
     if answer != expected:
-        raise AssertionError("the report says something else than was put there")
+        raise AssertionError("the report differs from the usage that was written")
     return took_ms
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Print the figures; 1 if the bar is missed."""
+    """Print the figures. Returns 1 if the target is missed."""
     parser = argparse.ArgumentParser(prog="python -m load_tests.bench_report", description=__doc__)
     parser.add_argument("--reports", type=int, default=_REPORTS)
-    parser.add_argument("--endpoint", help="a deployed stage `local` elsewhere")
+    parser.add_argument("--endpoint", help="endpoint where the stage `local` is deployed already")
     options = parser.parse_args(arguments)
     if options.endpoint:
         return _judge(*measure(connect(endpoint=options.endpoint, region=_REGION, stage=_STAGE), options.reports))

@@ -1,7 +1,7 @@
-"""What a batch costs on AWS at list prices, from the transactions that the production aggregator really sends.
+"""Cost of a batch on AWS at list prices, from the calls that the production aggregator makes.
 
-An invocation takes 100 messages, as the event source mapping hands them over there (the emulator's hands over 10). The
-aggregator runs over the memory ports; sizes of items and objects are counted by the rules that AWS bills by.
+An invocation takes 100 messages, as the event source mapping on AWS delivers them (the emulator delivers 10). The
+aggregator runs on memory stores. Sizes of items and objects are counted by the billing rules of AWS.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ if TYPE_CHECKING:
     from metering.stores.writes import Action
 
 TARGET_BATCHES_PER_DAY = 12_000_000
-# 1, 5 and 16 usage keys a batch.
+# Scenarios with 1, 5 and 16 usage keys per batch.
 SCENARIO_NAMES = ("load-1", "load-5", "load")
-# The 64 KiB that one SQS request may carry before it counts as another.
+# SQS bills each 64 KiB of payload as one request.
 _SQS_CHUNK_BYTES = 64 * KIB
 _LAMBDA_MEMORY_GB = Decimal(1_769) / 1_024
 _MESSAGES = 100
@@ -45,15 +45,15 @@ _MESSAGES = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchCost:
-    """Cost of one batch, on average over many.
+    """Average cost of a batch.
 
     Attributes:
-        keys: Usage keys in a batch, on average.
+        keys: Average number of usage keys in a batch.
         write_units, read_units: DynamoDB request units.
         puts: S3 PUTs.
-        sqs_requests: Send (ten a request), receive and delete.
-        cpu_ms: Processor time of the aggregator here, taken for Lambda's.
-        usd: All of it, by `PROCESSING_USD`.
+        sqs_requests: Requests to send, receive and delete, each with ten messages.
+        cpu_ms: Processor time of the aggregator on this machine, used as that of Lambda.
+        usd: Sum at the prices of `PROCESSING_USD`.
     """
 
     scenario: str
@@ -68,12 +68,12 @@ class BatchCost:
 
     @property
     def usd_per_day(self) -> Decimal:
-        """At 12 million batches a day."""
+        """Cost per day at 12 million batches a day."""
         return self.usd * TARGET_BATCHES_PER_DAY
 
 
 def item_bytes(item: Item) -> int:
-    """Size of an item by DynamoDB's rules: names and values (developer guide, item sizes)."""
+    """Return the size of an item by the rules of DynamoDB: names and values (developer guide, item sizes)."""
     return sum(len(name.encode()) + _value_bytes(value) for name, value in item.items())
 
 
@@ -92,7 +92,7 @@ def _value_bytes(value: Value) -> int:
 
 
 class MeteredItemStore(MemoryItemStore):
-    """Counts request units."""
+    """A memory store that counts request units."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -132,7 +132,7 @@ def _units(size_bytes: int, unit_bytes: int) -> int:
 
 
 def measure(scenario: str, batches: int = 2_000) -> BatchCost:
-    """Cost of a batch of a scenario, measured over `batches` of them."""
+    """Measure the average cost over `batches` batches of a scenario."""
     now_s = int(time.time())
     clock = ManualClock(now_s * 1_000)
     store, objects = MeteredItemStore(), _CountedObjects(clock)
@@ -180,7 +180,7 @@ def _cost(
     scenario: str, batches: int, store: MeteredItemStore, puts: int, cpu_s: Decimal, size_bytes: int, keys: int
 ) -> BatchCost:
     count = Decimal(batches)
-    # Sent ten a request, received ten a request, deleted ten a request; a request counts once for each 64 KiB.
+    # Each request sends, receives or deletes ten messages, and is billed once for each 64 KiB.
     chunks = -(-size_bytes // _SQS_CHUNK_BYTES)
     sqs = (2 * max(Decimal(chunks), count / 10) + count / 10) / count
     write, read = store.write_units / count, store.read_units / count
@@ -206,8 +206,8 @@ def _cost(
 
 
 def print_costs(costs: Sequence[BatchCost]) -> None:
-    """Print the table of costs, and the prices that it was computed with."""
-    print("list-price cost of a batch, invocations of 100 messages, 100 records a batch")
+    """Print the table of costs, and the prices that it is computed with."""
+    print("cost per batch at list prices, with 100 messages per invocation and 100 records per batch")
     print(
         f"{'scenario':<10}{'keys':>6}{'commits':>9}{'WRU':>8}{'RRU':>7}{'PUT':>8}{'SQS':>7}{'CPU ms':>8}"
         f"{'micro-USD':>11}{'USD/day at 12 M':>17}"

@@ -1,9 +1,10 @@
-"""`python -m load_tests.kills`: mixed traffic while a random aggregator process gets SIGKILL every two seconds.
+"""Kill test: mixed traffic while SIGKILL ends a random aggregator process every two seconds.
 
-The stage is `killtest` (15 s timeout, 20 s visibility). What lands in the dead-letter queue is redriven with `metering
-dlq redrive`. Then every batch must have its one verdict, and every total must be exact.
+The stage is `killtest` (15 s timeout, 20 s visibility). Dead letters are redriven with `metering dlq redrive`. At the
+end every batch must have one verdict, and every total must be exact.
 
-With `--poison` nothing is killed: objects that are hard to read come among good batches (`load_tests/poison.py`).
+With `--poison` no process is killed. Good batches are mixed with objects that are hard to read
+(`load_tests/poison.py`).
 """
 
 from __future__ import annotations
@@ -46,14 +47,14 @@ _CALM = 50
 
 
 class Killer(threading.Thread):
-    """Kills a random aggregator process again and again until it is ended."""
+    """A thread that kills random aggregator processes until `end` is called."""
 
     def __init__(self, emulator_pid: int, seed: int, every_s: float) -> None:
         super().__init__(name="killer", daemon=True)
         self.kills = 0
         self._pid = emulator_pid
         self._every_s = every_s
-        self._random = random.Random(seed)  # which process dies is no secret
+        self._random = random.Random(seed)  # no security: it chooses a process to kill
         self._ended = threading.Event()
 
     def run(self) -> None:
@@ -63,7 +64,7 @@ class Killer(threading.Thread):
                 self._kill(self._random.choice(victims))
 
     def end(self) -> int:
-        """Stop killing; returns how many were killed."""
+        """Stop killing. Returns the number of killed processes."""
         self._ended.set()
         self.join()
         return self.kills
@@ -77,14 +78,18 @@ class Killer(threading.Thread):
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run it; 0 only if workers were killed and everything is exact."""
+    """Run the test. Returns 0 only if workers were killed and all totals are exact."""
     parser = argparse.ArgumentParser(prog="python -m load_tests.kills", description=__doc__)
     parser.add_argument("--batches", type=int, default=20_000)
     parser.add_argument("--records-per-batch", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--kill-every", type=float, default=2.0, metavar="SECONDS")
     parser.add_argument("--manifest", type=Path, default=Path(".local/kills.ndjson"))
-    parser.add_argument("--poison", action="store_true", help="hard objects among good batches instead of kills")
+    parser.add_argument(
+        "--poison",
+        action="store_true",
+        help="send objects that are hard to read among good batches, and kill no process",
+    )
     options = parser.parse_args(arguments)
     stop_leftovers(_STATE)
     state = start_local("us-east-1", _STAGE, name=_STATE)
@@ -111,7 +116,7 @@ def _run(state: LocalState, killer: Killer, batches: int, records: int, seed: in
     result = verifier.verify(from_s=0, to_s=int(time.time()) + DAY_S, sent=sent)
     explain(result)
     for verdict, number in expected.items():
-        print(f"{verdict:<10} must be {number:>7,}   found {getattr(result, verdict):>7,}")
+        print(f"{verdict:<10} expected {number:>7,}   found {getattr(result, verdict):>7,}")
     print(
         f"{kills} workers killed, {redrives} redrives, {len(result.lost)} lost, {len(result.doubled)} doubled, "
         f"{time.monotonic() - began:.0f} s"
@@ -129,7 +134,7 @@ def _send(region: RegionConnection, batches: int, records: int, seed: int, manif
 
 
 def _settle_under_fire(region: RegionConnection, state: LocalState) -> int:
-    """Wait while workers die. The last few messages are left in peace: each kill puts the end off by a timeout."""
+    """Wait while workers are killed, until few messages are left: each kill delays the end by a visibility timeout."""
     redrives = 0
     while region.ingest.depth().total > _CALM:
         time.sleep(1)
@@ -151,7 +156,7 @@ def _redrive_rest(region: RegionConnection, verifier: Verifier, state: LocalStat
 def _redrive(state: LocalState) -> None:
     command = [str(Path(sys.executable).with_name("metering")), "dlq", "redrive"]
     where = ["--endpoint", state.endpoint, "--stage", state.stage, "--region", state.region]
-    subprocess.run([*command, *where], check=True, stdout=subprocess.DEVNULL)  # our own command line
+    subprocess.run([*command, *where], check=True, stdout=subprocess.DEVNULL)  # the installed command
 
 
 if __name__ == "__main__":

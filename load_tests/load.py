@@ -1,7 +1,7 @@
-"""`make load`: throughput, flatness, memory and cost of the deployed service on MiniStack, all of it on this machine.
+"""Load test: throughput, constant speed, memory and cost of the service, deployed on MiniStack on this machine.
 
-One run of 40,000 batches of 100 records, 500 accounts, up to 8 accounts and 16 usage keys a batch. The rate counts from
-the first send to the last verdict. Exits with 1 if a limit is missed or the proof at the end fails.
+One run sends 40,000 batches of 100 records from 500 accounts, with up to 8 accounts and 16 usage keys per batch. The
+rate is measured from the first send to the last verdict. The exit code is 1 if a limit is missed or `verify` fails.
 """
 
 from __future__ import annotations
@@ -39,24 +39,24 @@ _TARGET_PER_S = TARGET_BATCHES_PER_DAY / DAY_S
 _FLAT = 1.15
 _MEMORY_MIB = 400
 _SAMPLE_S = 0.5
-# Batches that each of the two timed stretches is long.
+# Length of the two timed stretches, in batches.
 _STRETCH = 2_000
 _WAIT_S = 1_200
-# Batches under way at most: seven seconds of them. A service that keeps up has a short queue; behind a long one the
-# emulator's own search through it is what would be measured.
+# Most batches without a verdict: seven seconds of traffic. A service that keeps up has a short queue. With a long queue
+# the test would measure how the emulator searches it.
 _UNDER_WAY = 1_000
 _PAUSE_S = 0.05
 
 
 @dataclass(slots=True)
 class Progress:
-    """What a sampler saw: verdicts by time, and the largest memory of each aggregator process."""
+    """Samples: number of verdicts by time, and peak memory of each aggregator process."""
 
     done: list[tuple[float, int]] = field(default_factory=list)
     peak_kib: dict[int, int] = field(default_factory=dict)
 
     def seconds_at(self, batches: int) -> float:
-        """When so many batches had their verdict, interpolated between samples."""
+        """Return the time at which `batches` batches had their verdict, interpolated between samples."""
         before = (0.0, 0)
         for moment in self.done:
             if moment[1] >= batches:
@@ -66,13 +66,13 @@ class Progress:
         return before[0]
 
     def ms_a_batch(self, around: int) -> float:
-        """Time a batch over the stretch that ends at `around` batches."""
+        """Return the time per batch over the stretch that ends at `around` batches."""
         first = max(around - _STRETCH, 0)
         return (self.seconds_at(around) - self.seconds_at(first)) * 1_000 / (around - first)
 
 
 class Sampler(threading.Thread):
-    """Watches the queue and the emulator's processes."""
+    """A thread that samples the queue and the processes of the emulator."""
 
     def __init__(self, region: RegionConnection, emulator_pid: int) -> None:
         super().__init__(name="sampler", daemon=True)
@@ -93,7 +93,7 @@ class Sampler(threading.Thread):
                 self.progress.peak_kib[pid] = max(kib, self.progress.peak_kib.get(pid, 0))
 
     def paced(self, shipments: Iterable[Shipment]) -> Iterator[Shipment]:
-        """The shipments, as fast as no more than `_UNDER_WAY` of them lack their verdict."""
+        """Yield the shipments. Wait while more than `_UNDER_WAY` of them have no verdict."""
         for number, shipment in enumerate(shipments):
             while number - self._done() > _UNDER_WAY:
                 time.sleep(_PAUSE_S)
@@ -103,14 +103,14 @@ class Sampler(threading.Thread):
         return self.progress.done[-1][1] if self.progress.done else 0
 
     def end(self) -> Progress:
-        """Stop sampling."""
+        """Stop sampling. Returns the samples."""
         self._ended.set()
         self.join()
         return self.progress
 
 
 def aggregator_peaks(emulator_pid: int) -> dict[int, int]:
-    """Peak resident memory, in KiB, of each process below the emulator that runs the aggregator."""
+    """Return the peak resident memory in KiB of each process of the emulator that runs the aggregator, by its pid."""
     peaks: dict[int, int] = {}
     for pid in descendants(emulator_pid):
         try:
@@ -125,10 +125,10 @@ def aggregator_peaks(emulator_pid: int) -> dict[int, int]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the load test; 0 only if every limit holds."""
+    """Run the load test. Returns 0 only if every limit holds."""
     parser = argparse.ArgumentParser(prog="python -m load_tests.load", description=__doc__)
     parser.add_argument("--batches", type=int, default=40_000)
-    parser.add_argument("--endpoint", help="a deployed stage elsewhere; memory is not measured there")
+    parser.add_argument("--endpoint", help="endpoint where the stage is deployed already; memory is not measured there")
     options = parser.parse_args(arguments)
     print_costs([measure(scenario) for scenario in SCENARIO_NAMES])
     if options.endpoint:
@@ -156,7 +156,7 @@ def _run(region: RegionConnection, emulator_pid: int, batches: int) -> int:
     read_header(manifest.readline())
     result = verifier.verify(from_s=0, to_s=now_s + DAY_S, sent=SentBatches.collect(read_sent(manifest)))
     explain(result)
-    problems = [] if settled and result.passed and result.accepted == batches else ["the proof failed"]
+    problems = [] if settled and result.passed and result.accepted == batches else ["verify failed"]
     problems += _print_rate(batches, sending_s, took_s)
     problems += _print_flatness(progress, batches)
     problems += _print_memory(progress)
@@ -166,7 +166,7 @@ def _run(region: RegionConnection, emulator_pid: int, batches: int) -> int:
 
 
 class _CountedManifest(io.StringIO):
-    """A manifest in memory that tells the sampler how much was sent."""
+    """A manifest in memory that counts sent batches for the sampler."""
 
     def __init__(self, sampler: Sampler) -> None:
         super().__init__()
@@ -182,7 +182,7 @@ def _print_rate(batches: int, sending_s: float, took_s: float) -> list[str]:
     rate = batches / took_s
     print(f"\n{batches:,} batches of 100 records: sent in {sending_s:.0f} s, all verdicts after {took_s:.0f} s")
     print(
-        f"{rate:.0f} batches/s, {rate * 100:,.0f} records/s on {os.cpu_count()} cores, sender and emulator on them: "
+        f"{rate:.0f} batches/s, {rate * 100:,.0f} records/s on {os.cpu_count()} cores, with sender and emulator: "
         f"{rate / _TARGET_PER_S:.2f} x 12 million a day ({_TARGET_PER_S:.0f}/s)"
     )
     return [] if rate >= _TARGET_PER_S else [f"{rate:.0f} batches/s is less than {_TARGET_PER_S:.0f}"]
@@ -192,10 +192,12 @@ def _print_flatness(progress: Progress, batches: int) -> list[str]:
     early, late = min(2 * _STRETCH, batches), batches
     first, last = progress.ms_a_batch(early), progress.ms_a_batch(late)
     print(
-        f"time a batch: {first:.2f} ms from {early - _STRETCH:,} to {early:,}, "
+        f"time per batch: {first:.2f} ms from {early - _STRETCH:,} to {early:,}, "
         f"{last:.2f} ms from {late - _STRETCH:,} to {late:,}: {last / first:.2f} x"
     )
-    return [] if last <= first * _FLAT else [f"a batch takes {last / first:.2f} times as long at {late:,}"]
+    return (
+        [] if last <= first * _FLAT else [f"a batch takes {last / first:.2f} times as long at {late:,} as at {early:,}"]
+    )
 
 
 def _print_memory(progress: Progress) -> list[str]:
@@ -203,7 +205,7 @@ def _print_memory(progress: Progress) -> list[str]:
         print("memory of an aggregator process: not measured")
         return []
     peak_mib = max(progress.peak_kib.values()) / 1_024
-    print(f"peak memory of an aggregator process: {peak_mib:.0f} MiB, of {len(progress.peak_kib)} processes seen")
+    print(f"peak memory of an aggregator process: {peak_mib:.0f} MiB, the most of {len(progress.peak_kib)} processes")
     return [] if peak_mib < _MEMORY_MIB else [f"an aggregator took {peak_mib:.0f} MiB, more than {_MEMORY_MIB}"]
 
 

@@ -1,7 +1,7 @@
-"""Objects that are as hard to read as an object may be, among good batches: `python -m load_tests.kills --poison`.
+"""Poison test: the hardest objects within the limits, among good batches (`python -m load_tests.kills --poison`).
 
-Nobody helps: no kill, no redrive. All good batches must be metered exactly, each hard one must be refused or dead with
-its reason, and `metering dlq list` must answer in a few seconds.
+There are no kills and no redrives. All good batches must be metered exactly. Each hard object must be refused, or a
+dead letter with its reason. `metering dlq list` must answer in a few seconds.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _LIST_S = 5.0
 
 
 def run_poison(state: LocalState, seed: int) -> int:
-    """Send them, wait, and look; 0 only if everything is as it must be."""
+    """Send the batches, wait, and check them. Returns 0 only if every check passes."""
     region = connect(endpoint=state.endpoint, region=state.region, stage=state.stage)
     start_s = int(time.time()) // HOUR_S * HOUR_S - HOUR_S
     good = {f"good-{seed}-{number}": _message(f"good-{seed}-{number}", start_s, number) for number in range(_GOOD)}
@@ -54,7 +54,7 @@ def run_poison(state: LocalState, seed: int) -> int:
             location |= {"format": form, "compression": compression}
             poison[batch_id] = _envelope(batch_id, count, location=location)
     bodies = [*good.values(), *poison.values()]
-    random.Random(seed).shuffle(bodies)  # an order, no secret
+    random.Random(seed).shuffle(bodies)  # no security: it only mixes the messages
     began_s = time.monotonic()
     unsent = region.ingest.send_many(bodies)
     settled_s = _wait(region, [*good]) - began_s
@@ -69,7 +69,9 @@ def run_poison(state: LocalState, seed: int) -> int:
         kinds["no verdict" if marker is None else marker.reason or marker.verdict] += 1
     lost = [batch_id for batch_id, marker in markers.items() if marker is None and batch_id not in dead]
     print(f"good batches metered in {settled_s:.0f} s: {metered:,} of {_GOOD * _RECORDS:,} records")
-    print(f"hard ones after {ended_s:.0f} s: {', '.join(f'{count} {kind}' for kind, count in sorted(kinds.items()))}")
+    print(
+        f"hard objects after {ended_s:.0f} s: {', '.join(f'{count} {kind}' for kind, count in sorted(kinds.items()))}"
+    )
     print(
         f"dead letters: {len(dead)}; listed in {list_s:.1f} s; without a verdict and not dead: {lost}; unsent: {unsent}"
     )
@@ -80,7 +82,7 @@ def run_poison(state: LocalState, seed: int) -> int:
 
 
 def _wait(region: RegionConnection, batch_ids: list[str]) -> float:
-    """Wait until these have their verdicts, or nothing is left to come; returns when."""
+    """Wait until the batches have their verdicts or the queue is empty. Returns the time of the end."""
     until_s = time.monotonic() + _LONGEST_S
     while time.monotonic() < until_s:
         if all(_marker(region, batch_id) is not None for batch_id in batch_ids):
@@ -97,11 +99,11 @@ def _marker(region: RegionConnection, batch_id: str) -> Marker | None:
 
 
 def _dead_letters(state: LocalState) -> tuple[dict[str, dict[str, str]], float]:
-    """What the command line lists, by batch id, and how long that takes, its start included."""
+    """Run `metering dlq list`. Returns its rows by batch id, and the seconds with the start of the command."""
     command = [str(Path(sys.executable).with_name("metering")), "dlq", "list", "--format", "json"]
     where = ["--endpoint", state.endpoint, "--stage", state.stage, "--region", state.region]
     began_s = time.monotonic()
-    done = subprocess.run([*command, *where], check=True, capture_output=True, text=True)  # our own command line
+    done = subprocess.run([*command, *where], check=True, capture_output=True, text=True)  # the installed command
     rows = json.loads(done.stdout)["rows"]
     return {row["batch_id"]: row for row in rows}, time.monotonic() - began_s
 
@@ -131,7 +133,7 @@ def _message(batch_id: str, start_s: int, number: int) -> str:
 
 
 Made = tuple[bytes, str, str, int]
-"""An object, its format, its compression and its number of records."""
+"""An object with its format, its compression and its number of records."""
 
 
 def _packed(line: bytes, count: int) -> bytes:

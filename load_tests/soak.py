@@ -1,9 +1,9 @@
-"""`python -m load_tests.soak --batches 200000`: a long run through the real aggregator and compactor on MiniStack.
+"""Soak test: a long run through the real aggregator and compactor on MiniStack (`--batches 200000`).
 
-Three aggregator and two compactor processes work on one region; a random one but the first is killed (SIGKILL) every
-two seconds; messages come back after a shortened visibility timeout; one in twenty batches is sent twice. After each
-tenth every batch must have its marker, and markers, usage and lake must be equal to what was sent. It goes on where it
-stopped: what was proven is in the state file.
+Three aggregator and two compactor processes work on one region. SIGKILL ends a random one every two seconds, but never
+the first aggregator. Messages become visible again after a shortened visibility timeout, and one in twenty batches is
+sent twice. After each tenth of the run every batch must have its marker, and usage must equal the sent bytes. At the
+end markers, usage and lake must be equal. A stopped run resumes after the last proven tenth; the state file names it.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from metering.adapters.emulator.processes import process_began
 _PORT = 4650
 _KILL_EVERY_S = 2.0
 _BACKLOG = 400
-# The last few messages are left in peace, or each kill would put the end off by a visibility timeout.
+# No process is killed for the last few messages: each kill would delay the end by a visibility timeout.
 _CALM = 100
 _TENTHS = 10
-# Until the processes have started.
+# Time for the processes to start.
 _WARM_UP_S = 5.0
 _LEG_LIMIT_S = 3_600.0
 _FLAT = 1.15
@@ -34,11 +34,13 @@ _FLAT = 1.15
 
 @dataclass(slots=True)
 class Leg:
-    """A tenth of the run, as it was proven.
+    """Result of a tenth of the run.
 
     Attributes:
-        sending_s: Until all of it was sent, never more than a short queue ahead of what had its verdict.
-        settling_s: From then on: what killed processes had in hand comes back after the visibility timeout.
+        sending_s: Seconds until all batches were sent. The queue is kept short meanwhile.
+        settling_s: Seconds from then until the last verdict. Messages of killed processes become visible again only
+            after the visibility timeout.
+        overlaps: How often two processes had the same batch at the same time.
     """
 
     first: int
@@ -57,7 +59,7 @@ class Leg:
 
 @dataclass(slots=True)
 class State:
-    """What a later call needs to go on. `base`: first batch that was sent to this emulator."""
+    """State from which a later call resumes. `base` is the first batch that was sent to this emulator."""
 
     batches: int
     endpoint: str = ""
@@ -80,7 +82,7 @@ class State:
 
 
 def run_leg(region: Region, first: int, batches: int) -> Leg:
-    """Send a tenth, with kills, until all of it has its verdict."""
+    """Send a tenth of the batches, kill processes meanwhile, and wait for all verdicts."""
     before = region.overlaps()
     began = sent = last_kill = time.monotonic()
     next_number, sent_all, kills, redriven = first, False, 0, 0
@@ -113,7 +115,7 @@ def run_leg(region: Region, first: int, batches: int) -> Leg:
 
 
 def prove(region: Region, state: State, leg: Leg) -> list[str]:
-    """What is wrong after a tenth; nothing if all is as it was sent."""
+    """Compare markers and usage with the sent batches after a tenth. Returns the problems."""
     problems = [f"{pk} has no verdict" for pk in region.unmarked(leg.first, leg.first + leg.batches)[:5]]
     expected, counted = expected_bytes(state.base, leg.first + leg.batches), region.usage_bytes()
     problems += [
@@ -125,10 +127,10 @@ def prove(region: Region, state: State, leg: Leg) -> list[str]:
 
 
 def main() -> int:
-    """Entry point."""
+    """Run the test, or resume it. Returns 1 if a problem was found."""
     parser = argparse.ArgumentParser(prog="python -m load_tests.soak", description=__doc__)
     parser.add_argument("--batches", type=int, default=200_000)
-    parser.add_argument("--folder", type=Path, default=Path(".local/soak"), help="where the state is kept")
+    parser.add_argument("--folder", type=Path, default=Path(".local/soak"), help="folder of the state file")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     path = options.folder / "state.json"
@@ -148,7 +150,7 @@ def main() -> int:
             sys.stdout.write(f"{_line(leg)}{'' if not problems else ' WRONG'}\n")
             sys.stdout.flush()
         differences = region.differences()
-        problems += [f"{differences} hours differ or do not settle"] if differences else []
+        problems += [f"{differences} hours differ or do not come to rest"] if differences else []
     finally:
         region.stop_all()
     problems += _trends(state.legs)
@@ -163,7 +165,7 @@ def main() -> int:
 
 
 def _attach(state: State, folder: Path) -> Region:
-    """The region of the state if its emulator still runs, else a fresh one for what is left."""
+    """Return the region of the state if its emulator still runs, else a new one for the remaining batches."""
     if state.pid and process_began(state.pid) == state.began:
         return Region(state.endpoint, state.name, folder)
     running = emulator.start(emulator.free_port(_PORT), region="us-east-1")
@@ -179,24 +181,24 @@ def _attach(state: State, folder: Path) -> Region:
 
 
 def _trends(legs: list[Leg]) -> list[str]:
-    """What must hold over the whole run."""
+    """Check the conditions on the whole run. Returns the problems."""
     if len(legs) < _TENTHS:
         return ["not finished"]
     problems = []
     if legs[-1].rate * _FLAT < legs[0].rate:
-        problems.append(f"rate fell from {legs[0].rate:.0f} to {legs[-1].rate:.0f} a second")
+        problems.append(f"rate fell from {legs[0].rate:.0f} to {legs[-1].rate:.0f} batches/s")
     # The first tenth fills caches, so growth counts from the second on.
     if legs[-1].memory_mib > legs[1].memory_mib * _FLAT:
         problems.append(f"memory grew from {legs[1].memory_mib} to {legs[-1].memory_mib} MiB")
     if not sum(leg.overlaps for leg in legs):
-        problems.append("no batch was ever in two hands at once: nothing was proven")
+        problems.append("no batch was ever in two processes at once, so the run proves nothing")
     return problems
 
 
 def _line(leg: Leg) -> str:
     return (
-        f"batches {leg.first} to {leg.first + leg.batches - 1}: {leg.rate:.0f} a second, settled after "
-        f"{leg.settling_s:.0f} s more, {leg.kills} kills, {leg.overlaps} batches in two hands at once, "
+        f"batches {leg.first} to {leg.first + leg.batches - 1}: {leg.rate:.0f} batches/s, last verdict "
+        f"{leg.settling_s:.0f} s later, {leg.kills} kills, {leg.overlaps} batches in two processes at once, "
         f"{leg.redriven} redriven, {leg.memory_mib} MiB"
     )
 

@@ -1,4 +1,4 @@
-"""The region that the soak works on, its processes, and what its batches add up to."""
+"""Region of the soak test, its processes, and the expected totals of its batches."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _AGGREGATORS, _COMPACTORS = 3, 2
 
 
 def records_of(number: int) -> list[dict[str, object]]:
-    """Records of a batch: decided by its number alone."""
+    """Make the records of a batch. Bytes and accounts depend only on its number."""
     chance = random.Random(number)
     now_s = int(time.time())
     return [
@@ -57,7 +57,7 @@ def records_of(number: int) -> list[dict[str, object]]:
 
 
 def expected_bytes(first: int, after: int) -> Counter[str]:
-    """Bytes by account of batches `first <= n < after`."""
+    """Add up the bytes by account of batches `first <= n < after`."""
     totals: Counter[str] = Counter()
     for number in range(first, after):
         chance = random.Random(number)
@@ -66,7 +66,7 @@ def expected_bytes(first: int, after: int) -> Counter[str]:
 
 
 class Region:
-    """Tables, bucket and queues of the soak, and the processes that work on them."""
+    """Tables, bucket and queues of the soak test, and the processes that work on them."""
 
     def __init__(self, endpoint: str, name: str, folder: Path) -> None:
         self._endpoint, self._name, self._folder = endpoint, name, folder
@@ -81,7 +81,7 @@ class Region:
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def make(self) -> None:
-        """Create what a fresh emulator lacks."""
+        """Create tables, bucket and queues on a new emulator."""
         for table in self._tables.values():
             self._clients.dynamodb.create_table(
                 TableName=table,
@@ -102,15 +102,15 @@ class Region:
         )
 
     def url(self, kind: str) -> str:
-        """URL of the queue `ingest` or `dead`."""
+        """Return the URL of the queue `ingest` or `dead`."""
         return self._clients.sqs.get_queue_url(QueueName=f"{self._name}-{kind}")["QueueUrl"]
 
     def queue(self, kind: str) -> SqsQueue:
-        """The queue `ingest` or `dead`."""
+        """Return the queue `ingest` or `dead`."""
         return SqsQueue(self._clients.sqs, self.url(kind))
 
     def send(self, numbers: Iterable[int]) -> None:
-        """Send a few batches, one in twenty of them twice."""
+        """Send a few batches, and one in twenty of them twice."""
         bodies, again = [], []
         for number in numbers:
             records = records_of(number)
@@ -119,20 +119,20 @@ class Region:
             if number % _DUPLICATES == 0:
                 again.append(bodies[-1])
             if len(again) == 2:
-                # Soon after the first, but not in the same receive: so that another process gets it meanwhile.
+                # The copy follows soon, but not in the same receive, so that another process gets it meanwhile.
                 bodies += again
                 again = []
         bodies += again
         missed = self.queue("ingest").send_many(bodies)
         if missed:
-            raise RuntimeError(f"{len(missed)} messages were not taken")
+            raise RuntimeError(f"the queue did not accept {len(missed)} messages")
 
     def depth(self, kind: str) -> int:
-        """Messages in a queue, whoever has them."""
+        """Count the messages in a queue, visible or not."""
         return self.queue(kind).depth().total
 
     def redrive(self) -> int:
-        """Put dead letters back."""
+        """Move dead letters back to the ingest queue. Returns their number."""
         dead, moved = self.queue("dead"), 0
         while found := dead.receive(10):
             self.queue("ingest").send_many([message.delivery.body for message in found])
@@ -141,33 +141,33 @@ class Region:
         return moved
 
     def start_all(self) -> None:
-        """Start what does not run."""
+        """Start the processes that do not run."""
         for number in range(_AGGREGATORS):
             self._ensure(f"aggregator-{number}", "aggregator", self.url("ingest"), str(self._log(number)))
         for number in range(_COMPACTORS):
             self._ensure(f"compactor-{number}", "compactor")
 
     def kill_one(self) -> None:
-        """SIGKILL a process, but for the first aggregator: its memory is looked at."""
+        """Kill a random process with SIGKILL, but not the first aggregator, whose memory is measured."""
         name = random.choice(sorted(set(self._processes) - {"aggregator-0"}))
         process = self._processes.pop(name)
         process.send_signal(signal.SIGKILL)
         process.wait()
 
     def stop_all(self) -> None:
-        """End all processes."""
+        """Kill all processes."""
         for process in self._processes.values():
             process.kill()
             process.wait()
         self._processes.clear()
 
     def memory_mib(self) -> int:
-        """Resident memory of the aggregator that is never killed."""
+        """Return the resident memory of the aggregator that is never killed."""
         status = Path(f"/proc/{self._processes['aggregator-0'].pid}/status").read_text()
         return int(status.partition("VmRSS:")[2].split()[0]) // 1024
 
     def overlaps(self) -> int:
-        """How often two processes had the same batch in hand at the same time."""
+        """Count how often two processes had the same batch at the same time."""
         spans: dict[str, list[tuple[float, float, int]]] = {}
         for number in range(_AGGREGATORS):
             log = self._log(number)
@@ -180,7 +180,7 @@ class Region:
         )
 
     def unmarked(self, first: int, after: int) -> list[str]:
-        """Batches without an accepted marker of all their records."""
+        """List the batches without an accepted marker of all their records."""
         keys = {marker_key(f"soak-{number:08d}"): number for number in range(first, after)}
         found = self.items.get_many(Table.LEDGER, list(keys))
         return [
@@ -197,7 +197,7 @@ class Region:
         return totals
 
     def differences(self) -> int:
-        """Hours in which markers, usage and the rows of lake and staging differ, or do not settle."""
+        """Count the hours in which markers, usage, and the rows of lake and staging differ, or do not come to rest."""
         jobs = LakeJobs(
             items=self.items,
             objects=S3ObjectStore(self._clients.s3, self._name),
@@ -224,7 +224,7 @@ class Region:
             "AWS_ACCESS_KEY_ID": "test",
             "AWS_SECRET_ACCESS_KEY": "test",
             "AWS_DEFAULT_REGION": "us-east-1",
-            # So soon that compaction is at work from the first tenth on.
+            # A short wait, so that compaction runs from the first tenth on.
             **as_environment({**settings.model_dump(), "compact_wait_today_s": 5, "reserve_ms": 3_000}),
         }
         output = (self._folder / f"{name}.out").open("ab")

@@ -1,4 +1,4 @@
-"""One process of the soak: the aggregator's or the compactor's real function, fed as its trigger would feed it."""
+"""A process of the soak test: the function of the aggregator or the compactor, called as its trigger calls it."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ _COMPACT_EVERY_S = 3.0
 
 
 class Context:
-    """Lambda's context, as far as it is used."""
+    """The part of the Lambda context that the functions use."""
 
     def __init__(self) -> None:
         self._ends_s = time.monotonic() + _TIMEOUT_MS / 1000
 
     def get_remaining_time_in_millis(self) -> int:
-        """Milliseconds until this invocation would be stopped."""
+        """Return the milliseconds until Lambda would stop this invocation."""
         return int((self._ends_s - time.monotonic()) * 1000)
 
 
 def aggregate(url: str, log: Path) -> None:
-    """Receive, invoke, delete what has its verdict; until killed. `log` gets a line an invocation."""
+    """Receive, invoke, and delete messages with a verdict, until killed. `log` gets a line per invocation."""
     queue = SqsQueue(Clients.from_env(os.environ).sqs, url)
     with log.open("a", buffering=1) as lines:
         while True:
@@ -56,7 +56,7 @@ def aggregate(url: str, log: Path) -> None:
 
 
 def compact() -> None:
-    """Compact again and again, until killed."""
+    """Sweep and compact repeatedly, until killed."""
     parts = compactor.dependencies()
     while True:
         clock = parts.jobs.clock

@@ -1,4 +1,4 @@
-"""What the stage in an account decides, for measurements of single parts."""
+"""Policy and settings of the stage `prod`, for measurements of single parts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LIMITS = ReadLimits(object_bytes=POLICY.object_bytes)
 
 
 def settings(*, ledger_table: str, usage_table: str, data_bucket: str) -> Settings:
-    """The settings of a function over these stores; it has no queue and no topic."""
+    """Make the settings of a function over these stores, without a queue or a topic."""
     names = {"ledger_table": ledger_table, "usage_table": usage_table, "data_bucket": data_bucket}
     none = dict.fromkeys(("ingest_queue_url", "dead_letter_queue_url", "page_topic_arn", "ticket_topic_arn"), "")
     return Settings.model_validate(

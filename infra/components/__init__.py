@@ -1,1 +1,1 @@
-"""Resources with narrow `grant_*` methods; stacks only wire them."""
+"""Resources with narrow `grant_*` methods. Stacks connect them."""

@@ -1,4 +1,4 @@
-"""Rules of cdk-nag that a resource breaks knowingly, with the reason beside the resource."""
+"""Acknowledgements: a rule of cdk-nag that a resource breaks on purpose, and the reason."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ _PACK = "AwsSolutions"
 
 
 def acknowledge(construct: IConstruct, rule: str, reason: str) -> None:
-    """Record that `construct` breaks `rule` (such as `S1`) and why, in a full sentence."""
+    """Record that `construct` breaks `rule` (such as `S1`). The reason is a full sentence."""
     Validations.of(construct).acknowledge(Acknowledgment(id=f"{_PACK}::{_PACK}-{rule}", reason=reason))
 
 
 def acknowledge_wildcard(role: iam.IRole, resource: str, reason: str) -> None:
-    """Record why `role` may use the wildcard `resource`, and no other (`resource` as cdk-nag writes it)."""
+    """Record why `role` may use the wildcard `resource`, written as in cdk-nag. Other wildcards stay findings."""
     acknowledge(role, f"IAM5[Resource::{resource}]", reason)
 
 
 def written(owner: IConstruct, arn: str, *, seen_from: IConstruct) -> str:
-    """An ARN of `owner` as a finding of cdk-nag about `seen_from` writes it: an attribute, or an export."""
+    """Return an ARN of `owner` as cdk-nag writes it in a finding on `seen_from`: an attribute or an export."""
     home = Stack.of(owner)
     if Stack.of(seen_from) is home:
         logical_id, attribute = home.resolve(arn)["Fn::GetAtt"]

@@ -1,4 +1,4 @@
-"""Alarms of the catalogue (`metering.operations.alarms`): each on a single metric, with an action and a runbook."""
+"""CloudWatch alarms of the catalogue in `metering.operations.alarms`. Each has one metric, an action and a runbook."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class MetricPlace:
 
 
 class MeteringAlarm(Construct):
-    """An alarm that publishes to the topic of its severity, when it fires and when it is over."""
+    """An alarm that publishes to the topic of its severity when it fires and when it clears."""
 
     def __init__(
         self,
@@ -78,9 +78,9 @@ class MeteringAlarm(Construct):
 
 
 class PageState(Construct):
-    """One state for "is anything paging?": what a dashboard shows and who is on call looks at first.
+    """A composite alarm that is on while any paging alarm is on: the first thing for the person on call to look at.
 
-    Every alarm that pages publishes by itself; this one only tells the page topic when the last of them is over.
+    Every paging alarm publishes by itself. This one only tells the page topic when the last of them has cleared.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class PageState(Construct):
             self,
             "Alarm",
             composite_alarm_name=alarm_name(config.stage, "page-state"),
-            alarm_description="Any alarm that pages is on. Look at the alarms below it; each has a runbook.",
+            alarm_description="At least one alarm that pages is on. See the alarms in its rule; each has a runbook.",
             alarm_rule=cloudwatch.AlarmRule.any_of(*paging),
         )
         self.alarm.add_ok_action(actions.SnsAction(topics.page))

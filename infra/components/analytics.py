@@ -1,7 +1,7 @@
-"""The lake for engines that know nothing of us: a Glue database with an Athena table and a view. Optional.
+"""The lake for other query engines: a Glue database with an Athena table and a view. A stage can leave it out.
 
-Published files are never rewritten, so an engine that just lists the prefix counts nothing twice. What is still in
-`staging/` is not there yet; `metering report` sees it.
+Published files are never rewritten, so an engine that lists the prefix counts no row twice. Rows that are still in
+`staging/` are not visible here; `metering report` reads them.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PARTITIONS = {"dt": "string", "hour": "string"}
 TABLE = "transfers"
 VIEW = "usage"
 
-# A day of one fleet is 1.4e17 bytes: 66 days pass the largest bigint, and Athena's sum of bigints would fail there.
+# A day of the target load is 1.4e17 bytes. 66 days exceed the largest bigint, and Athena's sum of bigints would fail.
 _VIEW_COLUMNS = {
     "dt": ("varchar", "string"),
     "hour": ("varchar", "string"),
@@ -60,7 +60,7 @@ class LakeCatalog(Construct):
             "Database",
             catalog_id=Aws.ACCOUNT_ID,
             database_input=glue.CfnDatabase.DatabaseInputProperty(
-                name=self.database_name, description="What metering accepted and compacted."
+                name=self.database_name, description="Metered data transfers, compacted into lake files."
             ),
         )
         table = self._table("Transfers", self._transfers(config))
@@ -121,7 +121,7 @@ class LakeCatalog(Construct):
 
     def _transfers(self, config: StageConfig) -> glue.CfnTable.TableInputProperty:
         location = f"s3://{self._data.bucket.bucket_name}/{LAKE_PREFIX}"
-        # Projection: partitions follow from the clock, so nobody has to add one each hour.
+        # Partition projection derives partitions from the clock, so no job has to add one each hour.
         projection = {
             "EXTERNAL": "TRUE",
             "classification": "parquet",

@@ -1,4 +1,4 @@
-"""The region's data bucket: incoming objects, staging, lake, quarantine, plans and closed periods."""
+"""Data bucket of a region: incoming objects, staging, lake, quarantine, run plans and closed months."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 _ENCRYPTION = "s3:x-amz-server-side-encryption"
 
-# IA and Glacier IR bill 128 KB at least, so a smaller object would get dearer by moving.
+# IA and Glacier IR bill at least 128 KB, so a smaller object would cost more there.
 TRANSITION_MIN_BYTES = 128 * KIB
 
 
 class DataBucket(Construct):
-    """Encrypted, private, TLS only. No lifecycle rule expires a current object of `staging/`, `runs/` or `closed/`."""
+    """An encrypted, private bucket for TLS only. Its lifecycle never expires current `staging/`, `runs/`, `closed/`."""
 
     def __init__(self, scope: Construct, construct_id: str, *, config: StageConfig, ingest: IngestQueue) -> None:
         super().__init__(scope, construct_id)
@@ -43,36 +43,36 @@ class DataBucket(Construct):
         acknowledge(
             self.bucket,
             "S1",
-            "Server access logs would cost more than the objects that they tell of; who sent a batch is in the "
-            "ledger, and CloudTrail data events can be switched on for an account that must have them.",
+            "Server access logs would cost more than the objects that they describe. The ledger records the sender of "
+            "each batch, and an account that needs access logs can switch on CloudTrail data events.",
         )
         Validations.of(self.bucket).acknowledge(
             Acknowledgment(
-                id="CloudFormation-Validate::W9003", reason="CloudFormation takes the size as a number, too."
+                id="CloudFormation-Validate::W9003", reason="CloudFormation accepts the size as a number as well."
             )
         )
         self._refuse_foreign_keys()
         self._notify(ingest)
 
     def grant_read(self, role: iam.IRole, *prefixes: str) -> None:
-        """Let `role` read and list what lies below `prefixes`, and be told that a key is missing.
+        """Let `role` read and list objects below `prefixes`, and get 404 for a missing key.
 
-        S3 answers 403 for a missing key unless the reader may list. A HEAD or GET names no `s3:prefix`, so the
-        condition is for requests that do: who lists without any prefix sees the bucket's keys, and reads none of them.
+        S3 answers 403 for a missing key unless the reader may list. A HEAD or GET has no `s3:prefix`, so the condition
+        applies only to requests that have one. A list without a prefix shows all keys of the bucket, but no content.
         """
         self._grant(role, prefixes, "s3:GetObject")
         self._grant_list(role, prefixes, operator="StringLikeIfExists")
 
     def grant_read_versions(self, role: iam.IRole, *prefixes: str) -> None:
-        """Let `role` read what was replaced or deleted below the prefixes, by its version."""
+        """Let `role` read replaced and deleted objects below `prefixes` by their version."""
         self._grant(role, prefixes, "s3:GetObjectVersion")
 
     def grant_list(self, role: iam.IRole, *prefixes: str) -> None:
-        """Let `role` see what lies below `prefixes`, and how large it is."""
+        """Let `role` list the objects below `prefixes` with their sizes."""
         self._grant_list(role, prefixes, operator="StringLike")
 
     def grant_write(self, role: iam.IRole, *prefixes: str) -> None:
-        """Let `role` write objects below `prefixes`, multipart uploads included."""
+        """Let `role` write objects below `prefixes`, also by multipart upload."""
         self._grant(role, prefixes, "s3:PutObject", "s3:AbortMultipartUpload")
 
     def grant_delete(self, role: iam.IRole, *prefixes: str) -> None:
@@ -90,7 +90,7 @@ class DataBucket(Construct):
             acknowledge_wildcard(
                 role,
                 f"{bucket}/{prefix}*",
-                f"The objects below {prefix} have names made at run time; the grant is for that prefix alone.",
+                f"Objects below {prefix} get their names at run time. The grant covers that prefix only.",
             )
 
     def _grant_list(self, role: iam.IRole, prefixes: tuple[str, ...], *, operator: str) -> None:
@@ -102,14 +102,14 @@ class DataBucket(Construct):
         )
 
     def _refuse_foreign_keys(self) -> None:
-        """Producers' objects are encrypted by the bucket's default only.
+        """Deny uploads by producers with any encryption but the bucket's default.
 
-        S3 refuses to read an object under a customer's key, and an ETag under KMS differs at each upload: the same
-        object put twice below `drop/` would be two batches.
+        The service cannot read an object that is encrypted with a customer's key. Under KMS the ETag differs at each
+        upload, so the same object put twice below `drop/` would be two batches.
         """
         foreign: dict[str, dict[str, dict[str, str]]] = {
             "NoCustomerKeys": {"Null": {f"{_ENCRYPTION}-customer-algorithm": "false"}},
-            # Two conditions: that on its own is true of a request that asks for no encryption, too.
+            # `StringNotEquals` alone is also true for a request without the header. `Null` excludes such requests.
             "NoKmsKeys": {"Null": {_ENCRYPTION: "false"}, "StringNotEquals": {_ENCRYPTION: "AES256"}},
         }
         for sid, conditions in foreign.items():
@@ -125,7 +125,7 @@ class DataBucket(Construct):
             )
 
     def _notify(self, ingest: IngestQueue) -> None:
-        # Set on the L1: `add_event_notification` would bring a custom resource, which emulators and new regions lack.
+        # Set on the L1: `add_event_notification` adds a custom resource, which emulators and new regions lack.
         resource = self.bucket.node.default_child
         if not isinstance(resource, s3.CfnBucket):
             raise TypeError("the bucket has no CfnBucket")
@@ -142,7 +142,7 @@ class DataBucket(Construct):
                 )
             ]
         )
-        # S3 sends a test message when the configuration is put, and refuses the configuration if it may not.
+        # S3 sends a test message when the configuration is put, and rejects the configuration if it may not send.
         resource.add_resource_dependency(ingest.policy)
 
 
@@ -177,7 +177,7 @@ def _lifecycle_rules(config: StageConfig) -> list[s3.LifecycleRule]:
     if config.analytics:
         rules.append(s3.LifecycleRule(id="athena-results", prefix=ATHENA_RESULTS_PREFIX, expiration=Duration.days(7)))
     if config.versioned:
-        # Touches only what was overwritten or deleted already, so it may cover staging/ too.
+        # This rule only removes overwritten and deleted versions, so it may cover staging/ as well.
         rules.append(
             s3.LifecycleRule(
                 id="noncurrent",

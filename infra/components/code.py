@@ -1,6 +1,6 @@
-"""The functions' code as an asset: sources only for an emulator, with their locked dependencies for an account.
+"""Code assets of the functions: the sources alone for an emulator, with locked dependencies for an account.
 
-The asset's hash is that of what goes in, not of what comes out: the same commit is the same asset on every machine.
+The hash of an asset covers its inputs and not the built files, so one commit gives the same asset on every machine.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 
 def sources_code() -> lambda_.Code:
-    """The sources alone; an emulator runs them in the environment that it was started from."""
+    """Make an asset of the sources alone. An emulator runs them in the environment that it was started from."""
     return _asset(_SourceBundle(), digest("sources"))
 
 
 def locked_code(architecture: Architecture) -> lambda_.Code:
-    """The sources with the locked wheels of `architecture`."""
+    """Make an asset of the sources with the locked wheels for `architecture`."""
     lock = (ROOT / "uv.lock").read_text()
     return _asset(_LockedBundle(architecture), digest(architecture, PYTHON_VERSION, lock))
 
@@ -34,7 +34,7 @@ def _asset(local: ILocalBundling, asset_hash: str) -> lambda_.Code:
         str(ROOT / "lambdas"),
         asset_hash=asset_hash,
         asset_hash_type=AssetHashType.CUSTOM,
-        # The image is never used: the local bundling answers first, and raises where it can't.
+        # The image is never used: the local bundling runs first, and raises if it fails.
         bundling=BundlingOptions(image=DockerImage.from_registry("unused"), local=local),
     )
 

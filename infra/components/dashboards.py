@@ -1,4 +1,4 @@
-"""Two dashboards: what a customer of the service would ask, and what its resources do."""
+"""Two dashboards: quality of service for customers, and load of the resources."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _WIDTH = 12
 
 
 class Dashboards(Construct):
-    """`customer`: freshness, completeness, volume, refusals. `resources`: queues, functions, tables."""
+    """Dashboards `customer` (freshness, completeness, volume, refusals) and `resources` (queues, functions, tables)."""
 
     def __init__(
         self,
@@ -45,14 +45,14 @@ class Dashboards(Construct):
     def _customer(self) -> list[cloudwatch.IWidget]:
         return [
             _graph(
-                "Freshness: age of the oldest batch and of the last good canary, seconds",
+                "Freshness: age of the oldest batch and of the last good canary run, seconds",
                 [
                     self._figure(Figure.OLDEST_BATCH_AGE),
                     self._figure(Figure.CANARY_AGE),
                 ],
             ),
             _graph(
-                "Completeness: what is open, missing or in disagreement",
+                "Completeness: open commits, unpublished hours, differences, gaps, silent sources, dead letters",
                 [
                     self._figure(Figure.OPEN_COMMITS),
                     self._figure(Figure.UNPUBLISHED_HOURS),
@@ -121,7 +121,7 @@ def _resources(
             [metric for function in lambdas for metric in (function.metric_errors(), function.metric_throttles())],
         ),
         _graph(
-            "Functions: running at once",
+            "Functions: concurrent executions",
             [function.metric("ConcurrentExecutions", statistic="Maximum") for function in lambdas],
         ),
         _graph("Tables: write units", [table.table.metric_consumed_write_capacity_units() for table in tables]),

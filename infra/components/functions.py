@@ -1,4 +1,4 @@
-"""A function of the service: its role, its log group and its environment."""
+"""Functions of the service, each with its role, log group and environment."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from infra.components.queues import IngestQueue
     from metering.fleet.stage import StageConfig
 
-# What a function has without being asked for more (Lambda developer guide).
+# Default size of `/tmp` (Lambda developer guide).
 _SCRATCH_MB = 512
-# The shortest that EventBridge and Lambda take.
+# Shortest maximum event age that EventBridge and Lambda accept.
 _TICK_LIFE_S = MINUTE_S
 
 _RETENTION = {
@@ -43,12 +43,12 @@ _ARCHITECTURES = {"arm64": lambda_.Architecture.ARM_64, "x86_64": lambda_.Archit
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FunctionSpec:
-    """A function as code: `lambdas/<name>/handler.py` with a `handler`.
+    """Properties of a function. Its code is `handler` in `lambdas/<name>/handler.py`.
 
     Attributes:
-        name: Folder below `lambdas/`, in kebab case where a name has several words.
+        name: Folder below `lambdas/`, in kebab case if the name has several words.
         scratch_mb: Size of `/tmp`.
-        every_min: Runs by an EventBridge `rate()` rule; None for a function that a queue drives.
+        every_min: Minutes between runs, by an EventBridge `rate()` rule; None for a function that a queue drives.
     """
 
     name: str
@@ -64,7 +64,7 @@ class FunctionSpec:
 
     @property
     def alone(self) -> bool:
-        """Never twice side by side: one execution is reserved for it, and a tick meanwhile is dropped."""
+        """Whether the function never runs twice at once: it has one reserved execution. A tick meanwhile is dropped."""
         return self.name in ALONE_FUNCTIONS
 
     @property
@@ -73,7 +73,7 @@ class FunctionSpec:
 
 
 class MeteringFunction(Construct):
-    """One function with a role of its own that may do nothing but write its log until something is granted."""
+    """A function with its own role. Without further grants the role may only write the log."""
 
     def __init__(
         self,
@@ -98,7 +98,7 @@ class MeteringFunction(Construct):
             self,
             "Role",
             assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"),
-            description=f"What the {spec.name} function of metering may do.",
+            description=f"Role of the {spec.name} function of metering.",
         )
         log_group.grant_write(self.role)
         self.function = lambda_.Function(
@@ -122,16 +122,16 @@ class MeteringFunction(Construct):
             },
             log_group=log_group,
             tracing=lambda_.Tracing.ACTIVE if config.tracing else lambda_.Tracing.DISABLED,
-            # MiniStack takes no notice of it.
+            # MiniStack ignores this property.
             reserved_concurrent_executions=1 if spec.alone and not config.emulated else None,
         )
         if config.tracing:
-            acknowledge_wildcard(self.role, "*", "X-Ray's calls to send traces know no resources.")
+            acknowledge_wildcard(self.role, "*", "X-Ray does not support resource ARNs for sending traces.")
         acknowledge(
             self.function,
             "L1",
-            "The runtime is the newest that the project's own range of Python versions holds, so that tests and "
-            "functions can run the same interpreter; it moves when that range does.",
+            "The runtime is the newest in the project's range of Python versions, so that tests and functions can run "
+            "the same interpreter. It changes when that range changes.",
         )
 
     def consume(self, ingest: IngestQueue, *, config: StageConfig) -> None:
@@ -148,10 +148,10 @@ class MeteringFunction(Construct):
         )
 
     def schedule(self) -> None:
-        """Run the function at the rate of its spec. The next tick does what this one did not, so nothing is retried.
+        """Run the function at the rate of its spec, without retries: the next tick does the work that is left.
 
-        Neither by EventBridge, which hands a tick over, nor by Lambda, which otherwise runs one that failed twice more,
-        and keeps one that found no free execution for six hours.
+        EventBridge does not retry the delivery of a tick. Lambda by default retries a failed event twice, and keeps an
+        event without a free execution for six hours; both are switched off.
         """
         if self.spec.every_min is None:
             raise ValueError(f"{self.spec.name} has no rate")
@@ -159,7 +159,7 @@ class MeteringFunction(Construct):
         events.Rule(
             self,
             "Rate",
-            description=f"Runs the {self.spec.name} function of metering.",
+            description=f"Schedule of the {self.spec.name} function of metering.",
             schedule=events.Schedule.rate(Duration.minutes(self.spec.every_min)),
             targets=[
                 targets.LambdaFunction(self.function, retry_attempts=0, max_event_age=Duration.seconds(_TICK_LIFE_S))
@@ -167,32 +167,34 @@ class MeteringFunction(Construct):
         )
 
     def grant_put_metrics(self) -> None:
-        """Let the function put figures, in the service's own namespace only."""
+        """Let the function put metrics, in the namespaces of the service only."""
         own = {"StringEquals": {"cloudwatch:namespace": [NAMESPACE, WATCH_NAMESPACE]}}
         iam.Grant.add_to_principal(
             grantee=self.role,
             actions=["cloudwatch:PutMetricData"],
             resource_arns=["*"],
-            # MiniStack does not know the condition key, and denies what it cannot judge.
+            # MiniStack does not know the condition key, and denies a statement that it cannot evaluate.
             conditions=None if self._emulated else own,
         )
         acknowledge_wildcard(
-            self.role, "*", "PutMetricData knows no resources; the condition holds it to the service's own namespaces."
+            self.role,
+            "*",
+            "PutMetricData does not support resource ARNs. The condition limits it to the service's namespaces.",
         )
 
     def grant_read_metrics(self) -> None:
-        """Let the function read metrics; CloudWatch knows no resource for that."""
+        """Let the function read metrics. CloudWatch does not support resource ARNs for this action."""
         iam.Grant.add_to_principal(grantee=self.role, actions=["cloudwatch:GetMetricStatistics"], resource_arns=["*"])
 
 
 def _emulated_name(scope: Construct, spec: FunctionSpec) -> str:
-    """A name that no other region has.
+    """Make a function name that is unique across regions.
 
-    MiniStack generates the same name in every region, and where it creates a function it kills the running ones of
-    that name in all regions: what they had received stays invisible for the visibility timeout.
+    MiniStack generates the same name in every region. When it creates a function, it kills the running functions of
+    that name in all regions, and the messages that they had received stay invisible for the visibility timeout.
     """
     return f"{Stack.of(scope).stack_name}-{spec.name}-{Aws.REGION}"
 
 
-# SQS refuses a larger batch for a mapping that does not wait.
+# Largest batch of an event source mapping without a batching window.
 _BATCH_WITHOUT_WINDOW = 10

@@ -1,4 +1,4 @@
-"""The ingest queue and its dead letters."""
+"""Ingest queue and dead-letter queue."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 class IngestQueue(Construct):
-    """Where batches come in: standard queue, SSE-SQS, TLS only, some receives and then the DLQ.
+    """A standard queue for incoming batches with SSE-SQS, TLS only, and a dead-letter queue.
 
     Attributes:
-        policy: The ingest queue's policy; whatever makes S3 send here must depend on it.
+        policy: Policy of the ingest queue. A resource that makes S3 send to the queue must depend on it.
     """
 
     def __init__(self, scope: Construct, construct_id: str, *, config: StageConfig) -> None:
@@ -48,25 +48,25 @@ class IngestQueue(Construct):
         acknowledge(
             self.queue,
             "SQS4",
-            "TLS is enforced by the queue policy below, which is a resource of its own so that the bucket's "
-            "notifications can wait for it.",
+            "The queue policy enforces TLS. The policy is a separate resource, so that the bucket's notifications can "
+            "depend on it.",
         )
 
     def grant_send(self, grantee: iam.IGrantable) -> None:
-        """Let `grantee` send batches, and find the queue by its name."""
+        """Let `grantee` send batches and find the queue by its name."""
         self._grant(grantee, self.queue, "sqs:SendMessage", "sqs:GetQueueUrl")
 
     def grant_consume(self, grantee: iam.IGrantable) -> None:
-        """Let `grantee` take messages off the ingest queue."""
+        """Let `grantee` receive and delete messages of the ingest queue."""
         self._grant(grantee, self.queue, *_CONSUME)
 
     def grant_watch(self, grantee: iam.IGrantable) -> None:
-        """Let `grantee` see how much is in both queues."""
+        """Let `grantee` read the attributes of both queues, such as their number of messages."""
         self._grant(grantee, self.queue, "sqs:GetQueueAttributes", "sqs:GetQueueUrl")
         self._grant(grantee, self.dead_letters, "sqs:GetQueueAttributes", "sqs:GetQueueUrl")
 
     def grant_redrive(self, grantee: iam.IGrantable) -> None:
-        """Let `grantee` look into the dead letters and put them back into the ingest queue."""
+        """Let `grantee` read dead letters and move them back to the ingest queue."""
         self.grant_send(grantee)
         self.grant_watch(grantee)
         self._grant(
@@ -93,7 +93,7 @@ class IngestQueue(Construct):
                 resources=[self.queue.queue_arn],
                 conditions={"Bool": {"aws:SecureTransport": "false"}},
             ),
-            # The bucket is named by account, not by ARN: it can only be made once this policy is there.
+            # The condition names the account and not the bucket's ARN, because the bucket is created after this policy.
             iam.PolicyStatement(
                 sid="NotificationsOfOwnBuckets",
                 principals=[iam.ServicePrincipal("s3.amazonaws.com")],
@@ -117,7 +117,7 @@ _CONSUME = (
     "sqs:GetQueueAttributes",
     "sqs:GetQueueUrl",
 )
-# SQS asks for the single call's permission; MiniStack asks for the call's own name.
+# For a batch call SQS checks the permission of the single call. MiniStack checks the name of the batch call.
 _EMULATED_BATCHES = {
     "sqs:SendMessage": "sqs:SendMessageBatch",
     "sqs:DeleteMessage": "sqs:DeleteMessageBatch",

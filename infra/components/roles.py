@@ -1,4 +1,4 @@
-"""Roles for people and for producers: each may do its own job and nothing else."""
+"""Roles for people and producers, each with the permissions of one job."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class AccessRoles(Construct):
-    """Producer (sends), reader (reports and verifies) and operator (also runs jobs and puts things back)."""
+    """Roles of the producer (sends), the reader (reports, verifies) and the operator (also runs jobs and redrives)."""
 
     def __init__(self, scope: Construct, construct_id: str, *, config: StageConfig) -> None:
         super().__init__(scope, construct_id)
@@ -37,9 +37,11 @@ class AccessRoles(Construct):
         others = [iam.AccountPrincipal(account) for account in config.trusted_accounts]
         self._stacks = config.stack_name("*")
         self.producer = self._role("Producer", "Sends batches to metering.", iam.CompositePrincipal(own, *others))
-        self.reader = self._role("Reader", "Reads what metering counted.", own)
+        self.reader = self._role("Reader", "Reads metered usage.", own)
         self.operator = self._role(
-            "Operator", "Reads what metering counted, runs its jobs, and puts refused and dead batches back.", own
+            "Operator",
+            "Reads metered usage, runs the jobs of metering, and sends refused batches and dead letters again.",
+            own,
         )
 
     def grant(
@@ -51,7 +53,7 @@ class AccessRoles(Construct):
         usage: MeteringTable,
         topics: AlertTopics,
     ) -> None:
-        """Give each role what its job needs."""
+        """Grant each role the permissions of its job."""
         for role in (self.producer, self.reader, self.operator):
             self._find_stacks(role)
         ingest.grant_send(self.producer)
@@ -68,13 +70,13 @@ class AccessRoles(Construct):
         ingest.grant_redrive(self.operator)
         topics.grant_publish(self.operator)
         topics.grant_look(self.operator)
-        # What a redrive or a retry would do can only be said by who can read what they would read.
+        # To predict a redrive or a retry, the operator must read the objects that the worker would read.
         data.grant_read(self.operator, INGEST_PREFIX, DROP_PREFIX)
         data.grant_read_versions(self.operator, INGEST_PREFIX, DROP_PREFIX)
         self._grant_jobs(data=data, ledger=ledger, usage=usage)
 
     def _grant_jobs(self, *, data: DataBucket, ledger: MeteringTable, usage: MeteringTable) -> None:
-        """The jobs that people run, too: compact, reconcile, close a period, rebuild."""
+        """Grant the jobs that people run as well: compact, reconcile, close a month, rebuild."""
         ledger.grant_read_write(self.operator)
         usage.grant_add(self.operator)
         data.grant_write(self.operator, INGEST_PREFIX, QUARANTINE_PREFIX, LAKE_PREFIX, RUNS_PREFIX, CLOSED_PREFIX)
@@ -84,12 +86,12 @@ class AccessRoles(Construct):
         return iam.Role(self, construct_id, description=description, assumed_by=principal)
 
     def _read_queue_age(self, role: iam.IRole) -> None:
-        """Reports measure how complete they are where the watch has not measured it yet."""
+        """Let `role` read the age of the queue: reports measure their completeness if the watch has not done it yet."""
         iam.Grant.add_to_principal(grantee=role, actions=["cloudwatch:GetMetricStatistics"], resource_arns=["*"])
-        acknowledge_wildcard(role, "*", "GetMetricStatistics knows no resources; it only reads figures.")
+        acknowledge_wildcard(role, "*", "GetMetricStatistics does not support resource ARNs, and only reads metrics.")
 
     def _find_stacks(self, role: iam.Role) -> None:
-        """The command line finds a region's resources in the outputs of its stacks."""
+        """Let `role` read stack outputs, where the command line finds the resources of a region."""
         place = f"arn:{Aws.PARTITION}:cloudformation:{Aws.REGION}:{Aws.ACCOUNT_ID}"
         stacks = f"stack/{self._stacks}/*"
         iam.Grant.add_to_principal(
@@ -98,7 +100,7 @@ class AccessRoles(Construct):
         acknowledge_wildcard(
             role,
             f"arn:<AWS::Partition>:cloudformation:<AWS::Region>:<AWS::AccountId>:{stacks}",
-            "A stack's ARN ends in an id that is made when it is created; the names are those of this stage.",
+            "A stack's ARN ends in an id that is generated at creation. The names are those of this stage.",
         )
 
 
@@ -109,5 +111,5 @@ _READABLE = (
     RUNS_PREFIX,
     CLOSED_PREFIX,
 )
-# Producers' batches are no business of readers, but what they cost is (`metering storage report`).
+# Readers must not see producers' batches, but `metering storage report` needs their sizes.
 _WEIGHED = (INGEST_PREFIX, DROP_PREFIX, ATHENA_RESULTS_PREFIX)

@@ -1,4 +1,4 @@
-"""The stage's settings where people's commands find them."""
+"""Published settings of a stage, for the command line."""
 
 from __future__ import annotations
 
@@ -12,21 +12,23 @@ from constructs import Construct
 if TYPE_CHECKING:
     from metering.fleet.stage import StageConfig
 
-# A standard parameter's value (Systems Manager user guide); an advanced one costs money.
+# Largest value of a standard parameter (Systems Manager user guide). An advanced parameter costs money.
 STANDARD_BYTES = 4_096
 
 
 class PublishedSettings(Construct):
-    """A parameter with the settings as one JSON document. Its name is generated; an output of the stack says it."""
+    """A parameter with the settings as one JSON document. Its generated name is an output of the stack."""
 
     def __init__(self, scope: Construct, construct_id: str, *, config: StageConfig) -> None:
         super().__init__(scope, construct_id)
         settings = config.published()
-        # CloudFormation generates a name without a slash; MiniStack one that begins with it, as a hierarchy does.
+        # CloudFormation generates a name without a slash. MiniStack generates one that begins with a slash.
         self._separator = "" if config.emulated else "/"
         document = settings.to_json()
         if len(document.encode()) > STANDARD_BYTES:
-            raise ValueError(f"the settings take {len(document.encode())} bytes, a standard parameter {STANDARD_BYTES}")
+            raise ValueError(
+                f"the settings have {len(document.encode())} bytes; a standard parameter holds {STANDARD_BYTES}"
+            )
         self.sha256 = settings.sha256
         self.parameter = ssm.CfnParameter(
             self,
@@ -34,7 +36,7 @@ class PublishedSettings(Construct):
             type="String",
             tier="Standard",
             value=document,
-            description="What the functions of metering work with, for people's commands.",
+            description="Settings of the metering functions, for the metering command line.",
         )
 
     @property
@@ -42,7 +44,7 @@ class PublishedSettings(Construct):
         return self.parameter.ref
 
     def grant_read(self, grantee: iam.IGrantable) -> None:
-        """Let `grantee` read the settings, and change nothing."""
+        """Let `grantee` read the settings."""
         resource = f"parameter{self._separator}{self.parameter.ref}"
         arn = Stack.of(self).format_arn(service="ssm", resource=resource, arn_format=ArnFormat.NO_RESOURCE_NAME)
         iam.Grant.add_to_principal(grantee=grantee, actions=["ssm:GetParameter"], resource_arns=[arn])

@@ -1,4 +1,4 @@
-"""The two tables: the ledger, which is the fact, and the usage totals derived from it."""
+"""Tables of a region: the ledger, which holds the facts, and the usage totals derived from them."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _READ = ("dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:Query", "dynamod
 _CHANGE = ("dynamodb:PutItem", "dynamodb:UpdateItem")
 _CHECK = "dynamodb:ConditionCheckItem"
 _DELETE = "dynamodb:DeleteItem"
-# The partition keys that a call names (DynamoDB's part of the service authorization reference).
+# Partition keys in a call (service authorization reference, DynamoDB).
 _LEADING_KEYS = "dynamodb:LeadingKeys"
 
 
 class MeteringTable(Construct):
-    """A table keyed by `pk` and `sk`: pay per request, encrypted, restorable to any second of 35 days."""
+    """A table with the keys `pk` and `sk`: on demand, encrypted, restorable to any second of the last 35 days."""
 
     def __init__(
         self, scope: Construct, construct_id: str, *, config: StageConfig, time_to_live_attribute: str | None = None
@@ -50,38 +50,39 @@ class MeteringTable(Construct):
         return self.table.table_name
 
     def grant_read(self, grantee: iam.IGrantable) -> None:
-        """Let `grantee` read items by key and partition."""
+        """Let `grantee` read items by key and by partition."""
         self._grant(grantee, *_READ)
 
     def grant_scan(self, grantee: iam.IGrantable) -> None:
-        """Let `grantee` read the whole table: people's jobs, never the hot path."""
+        """Let `grantee` scan the table. This is for the reconciler and for people, never for the hot path."""
         self._grant(grantee, "dynamodb:Scan")
 
     def grant_read_write(self, grantee: iam.IGrantable) -> None:
-        """Let `grantee` read, write and delete any item: people's jobs, never a function."""
+        """Let `grantee` read, write and delete any item. This is for people, never for a function."""
         self._grant(grantee, *_READ, *_CHANGE, _DELETE, _CHECK)
 
     def grant_change(self, grantee: iam.IGrantable) -> None:
-        """Let `grantee` put and update items, and delete none.
+        """Let `grantee` put and update items, but not delete them.
 
-        Not held to partitions: it is for transactions, and how AWS fills `dynamodb:LeadingKeys` in them was never seen.
+        The grant is not limited to partitions: it is for transactions, and how AWS fills `dynamodb:LeadingKeys` in a
+        transaction was never observed.
         """
         self._grant(grantee, *_CHANGE)
 
     def grant_check(self, grantee: iam.IGrantable) -> None:
-        """Let `grantee` make a transaction depend on items that it does not change."""
+        """Let `grantee` check conditions on items that its transaction does not change."""
         self._grant(grantee, _CHECK)
 
     def grant_put(self, grantee: iam.IGrantable, *partitions: str) -> None:
-        """Let `grantee` write whole items of `partitions` (`W#*`), one by one."""
+        """Let `grantee` put items in `partitions` (such as `W#*`), one per call."""
         self._grant(grantee, "dynamodb:PutItem", partitions=partitions)
 
     def grant_delete(self, grantee: iam.IGrantable, *partitions: str) -> None:
-        """Let `grantee` delete items of `partitions`, one by one."""
+        """Let `grantee` delete items in `partitions`, one per call."""
         self._grant(grantee, _DELETE, partitions=partitions)
 
     def grant_add(self, grantee: iam.IGrantable) -> None:
-        """Let `grantee` change items one by one (`ADD` in a transaction), without reading or deleting any."""
+        """Let `grantee` update items (`ADD` in a transaction), but not read, put or delete them."""
         self._grant(grantee, "dynamodb:UpdateItem")
 
     def _grant(self, grantee: iam.IGrantable, *actions: str, partitions: tuple[str, ...] = ()) -> None:
@@ -93,7 +94,7 @@ class MeteringTable(Construct):
         )
 
     def _only(self, partitions: tuple[str, ...]) -> dict[str, dict[str, object]]:
-        # `ForAllValues` alone is true of a call without the key, too. MiniStack fills the key never, so there it is
-        # left at that: what the template of a real stage says is tested.
+        # `ForAllValues` alone is also true for a call without the key. MiniStack never fills the key, so its stages get
+        # this condition only. The tests check the templates of stages in an account.
         held: dict[str, dict[str, object]] = {"ForAllValues:StringLike": {_LEADING_KEYS: list(partitions)}}
         return held if self._emulated else {**held, "Null": {_LEADING_KEYS: "false"}}

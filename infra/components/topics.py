@@ -1,4 +1,4 @@
-"""The two topics, `page` and `ticket`, that CloudWatch and the functions can really publish to."""
+"""Topics `page` and `ticket`, with the permissions that CloudWatch and the functions need to publish."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ _CLOUDWATCH = "cloudwatch.amazonaws.com"
 
 
 class AlertTopics(Construct):
-    """One topic a severity, encrypted by one customer key.
+    """One topic per severity, encrypted with one customer managed key.
 
-    An alarm that cannot publish turns red and nobody hears. It needs three things, and emulators check none of them: a
-    topic policy that allows CloudWatch, a customer key (an AWS managed one has a fixed policy), and that key's consent.
+    An alarm that cannot publish turns red without a notification. To publish, it needs a topic policy that allows
+    CloudWatch, a customer managed key (the policy of an AWS managed key is fixed), and a key policy that allows
+    CloudWatch. Emulators check none of these.
     """
 
     def __init__(self, scope: Construct, construct_id: str, *, config: StageConfig) -> None:
@@ -45,17 +46,17 @@ class AlertTopics(Construct):
                 conditions={"StringEquals": {"aws:SourceAccount": Aws.ACCOUNT_ID}},
             )
         )
-        self.page = self._topic("Page", "Metering: wakes somebody")
-        self.ticket = self._topic("Ticket", "Metering: can wait for the morning")
+        self.page = self._topic("Page", "Metering page: act now")
+        self.ticket = self._topic("Ticket", "Metering ticket: can wait until morning")
         for subscription in config.subscriptions:
             self._subscribe(subscription)
 
     def topic(self, severity: Severity) -> sns.Topic:
-        """The topic of a severity."""
+        """Return the topic of a severity."""
         return self.page if severity == "page" else self.ticket
 
     def grant_publish(self, grantee: iam.IGrantable) -> None:
-        """Let `grantee` send alerts of both severities."""
+        """Let `grantee` publish alerts of both severities."""
         topics = [self.page.topic_arn, self.ticket.topic_arn]
         iam.Grant.add_to_principal(grantee=grantee, actions=["sns:Publish"], resource_arns=topics)
         iam.Grant.add_to_principal(
@@ -63,11 +64,13 @@ class AlertTopics(Construct):
         )
 
     def grant_look(self, role: iam.Role) -> None:
-        """Let `role` see who is subscribed, and the state of alarms."""
+        """Let `role` list the subscribers and read the state of alarms."""
         topics = [self.page.topic_arn, self.ticket.topic_arn]
         iam.Grant.add_to_principal(grantee=role, actions=["sns:ListSubscriptionsByTopic"], resource_arns=topics)
         iam.Grant.add_to_principal(grantee=role, actions=["cloudwatch:DescribeAlarms"], resource_arns=["*"])
-        acknowledge_wildcard(role, "*", "DescribeAlarms knows no resources; it only reads states.")
+        acknowledge_wildcard(
+            role, "*", "DescribeAlarms is used for all alarms of a region, and only reads their state."
+        )
 
     def _topic(self, construct_id: str, display_name: str) -> sns.Topic:
         topic = sns.Topic(self, construct_id, display_name=display_name, master_key=self.key, enforce_ssl=True)
@@ -84,7 +87,7 @@ class AlertTopics(Construct):
 
     def _subscribe(self, subscription: Subscription) -> None:
         topic = self.topic(subscription.severity)
-        # The id is the endpoint itself, so that adding one leaves the others alone.
+        # The id is derived from the endpoint, so that adding a subscriber does not change the others.
         construct_id = f"{subscription.protocol}-{subscription.endpoint}".replace("/", "-")
         sns.CfnSubscription(
             topic,

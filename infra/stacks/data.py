@@ -1,4 +1,4 @@
-"""Everything that holds state or is pointed at: bucket, tables, queues, topics and roles."""
+"""Data stack: bucket, tables, queues, topics, roles and published settings."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class DataStack(Stack):
-    """The region's state."""
+    """State of a region, and the roles that may use it."""
 
     def __init__(
         self,
@@ -36,7 +36,7 @@ class DataStack(Stack):
         super().__init__(
             scope,
             construct_id,
-            description="Metering: what it keeps.",
+            description="Metering data stores",
             synthesizer=synthesizer,
             env=env,
             termination_protection=config.stateful_retained,
@@ -58,7 +58,7 @@ class DataStack(Stack):
         self._outputs()
 
     def function_environment(self) -> dict[str, str]:
-        """What a function must know to find the state; the keys are those of `metering.settings`."""
+        """Return the environment variables with which functions find the state. `metering.settings` reads them."""
         return {
             "METERING_LEDGER_TABLE": self.ledger.name,
             "METERING_USAGE_TABLE": self.usage.name,

@@ -1,4 +1,4 @@
-"""What watches: the alarms of the catalogue on the region's queues, functions and figures."""
+"""Observability stack: the alarms of the catalogue and the dashboards."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class ObservabilityStack(Stack):
-    """The region's alarms."""
+    """Alarms and dashboards of a region."""
 
     def __init__(
         self,
@@ -33,11 +33,13 @@ class ObservabilityStack(Stack):
         synthesizer: IStackSynthesizer,
         env: Environment | None = None,
     ) -> None:
-        super().__init__(scope, construct_id, description="Metering: what watches.", synthesizer=synthesizer, env=env)
+        super().__init__(
+            scope, construct_id, description="Metering alarms and dashboards", synthesizer=synthesizer, env=env
+        )
         self.alarms = [
             MeteringAlarm(self, _construct_id(spec.name), config=config, spec=spec, topics=data.topics, place=place)
             for spec in ALARMS
-            # A function that is not deployed has no figures, and an alarm without figures is noise.
+            # An alarm without figures is noise, and a function that is not deployed publishes none.
             if (place := _place(spec, config, data, pipeline))
         ]
         if config.composite_alarms:
@@ -53,7 +55,7 @@ class ObservabilityStack(Stack):
 
 
 def _place(spec: AlarmSpec, config: StageConfig, data: DataStack, pipeline: PipelineStack) -> MetricPlace | None:
-    """Place of an alarm's metric; None if nothing in this region publishes it."""
+    """Return the place of an alarm's metric, or None if this stack has no source for it."""
     queues = {"ingest_queue": data.ingest.queue, "dead_letter_queue": data.ingest.dead_letters}
     if spec.origin in queues:
         return MetricPlace(namespace="AWS/SQS", dimensions={"QueueName": queues[spec.origin].queue_name})

@@ -1,4 +1,4 @@
-"""What works: the functions, the mapping that drives the aggregator, the rules that drive the jobs."""
+"""Pipeline stack: the functions, the event source mapping of the aggregator, and the schedules of the jobs."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
 
 class PipelineStack(Stack):
-    """The region's functions.
+    """Functions of a region.
 
-    To add one: its folder below `lambdas/`, then here a spec and a `_grant_<name>`.
+    To add a function, make its folder below `lambdas/`. Then add an entry to `specs` and its grants to `_GRANTS`.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class PipelineStack(Stack):
         synthesizer: IStackSynthesizer,
         env: Environment | None = None,
     ) -> None:
-        super().__init__(scope, construct_id, description="Metering: what works.", synthesizer=synthesizer, env=env)
+        super().__init__(scope, construct_id, description="Metering functions", synthesizer=synthesizer, env=env)
         self._data = data
         environment = {**data.function_environment(), **function_settings(config)}
         self.functions: dict[str, MeteringFunction] = {}
@@ -61,22 +61,22 @@ class PipelineStack(Stack):
             else:
                 function.schedule()
             CfnOutput(self, f"{spec.construct_id}FunctionName", value=function.function.function_name)
-        # People's commands work only while it is the published one: a deployment may stop between the stacks.
+        # A deployment may stop between the stacks. Commands refuse to work if this is not the hash of the data stack.
         CfnOutput(self, "SettingsSha256", value=config.published().sha256)
 
 
 def specs(config: StageConfig) -> tuple[FunctionSpec, ...]:
-    """The functions of a region."""
+    """List the functions of a region."""
     return (
         FunctionSpec(
             name="aggregator",
-            description="Commits batches from the ingest queue, each exactly once.",
+            description="Commits each batch of the ingest queue exactly once.",
             timeout_s=config.timeout_s,
             memory_mb=config.aggregator_memory_mb,
         ),
         FunctionSpec(
             name="compactor",
-            description="Finishes wide commits, compacts staging into the lake, and cleans up behind both.",
+            description="Finishes wide commits, compacts staging into the lake, and removes staging objects after it.",
             timeout_s=config.job_timeout_s,
             memory_mb=config.job_memory_mb,
             scratch_mb=config.compactor_scratch_mb,
@@ -84,28 +84,28 @@ def specs(config: StageConfig) -> tuple[FunctionSpec, ...]:
         ),
         FunctionSpec(
             name="sweeper",
-            description="Finishes wide commits that the watch found open.",
+            description="Finishes open wide commits that the watch has found.",
             timeout_s=MINUTE_S,
             memory_mb=config.small_job_memory_mb,
             every_min=config.sweeper_every_min,
         ),
         FunctionSpec(
             name="reconciler",
-            description="Compares markers, usage and lake, and derives the sources.",
+            description="Compares markers, usage and lake, and finds gaps in the sequences of sources.",
             timeout_s=config.job_timeout_s,
             memory_mb=config.job_memory_mb,
             every_min=config.reconciler_every_min,
         ),
         FunctionSpec(
             name="canary",
-            description="Sends a known batch twice, and looks whether it is seen once.",
+            description="Sends a known batch twice, and checks that it is counted once.",
             timeout_s=4 * MINUTE_S,
             memory_mb=config.small_job_memory_mb,
             every_min=config.canary_every_min,
         ),
         FunctionSpec(
             name="watch",
-            description="Puts what the ledger and the queues say as figures that the alarms look at.",
+            description="Measures the ledger and the queues, and publishes the figures that alarms compare.",
             timeout_s=MINUTE_S,
             memory_mb=config.small_job_memory_mb,
             every_min=config.watch_every_min,
@@ -114,27 +114,27 @@ def specs(config: StageConfig) -> tuple[FunctionSpec, ...]:
 
 
 def function_settings(config: StageConfig) -> dict[str, str]:
-    """Settings of the functions that the stage decides: the policy as it is published, with the document's hash."""
+    """Return the published policy of the stage, and the hash of its document, as environment variables."""
     published = config.published()
     return as_environment(
         {"stage": published.stage, **published.policy.model_dump(), "settings_sha256": published.sha256}
     )
 
 
-# What functions keep for people and alarms (`metering.ledger.notes`): never a marker, a commit or a period.
+# Notes for people and alarms (`metering.ledger.notes`). The prefix has no marker, commit or period.
 _NOTES = f"{partitions.NOTE}*"
 
 
 def _grant_aggregator(function: MeteringFunction, data: DataStack) -> None:
     role = function.role
     data.ledger.grant_read(role)
-    # It decodes what strangers send, so it deletes nothing of the ledger.
+    # The aggregator decodes untrusted input, so it must not delete items of the ledger.
     data.ledger.grant_change(role)
-    # Whether a month is closed.
+    # A commit checks in its transaction that its months are not closed.
     data.ledger.grant_check(role)
     data.usage.grant_add(role)
     data.data.grant_read(role, INGEST_PREFIX, DROP_PREFIX, STAGING_PREFIX)
-    # An object that was put twice within seconds is announced twice, and its first version is the newest no more.
+    # An object that is put twice within seconds is announced twice, and its first version is no longer the newest.
     data.data.grant_read_versions(role, INGEST_PREFIX, DROP_PREFIX)
     data.data.grant_write(role, STAGING_PREFIX, QUARANTINE_PREFIX)
     data.topics.grant_publish(role)
@@ -144,11 +144,11 @@ def _grant_compactor(function: MeteringFunction, data: DataStack) -> None:
     role = function.role
     data.ledger.grant_read(role)
     data.ledger.grant_change(role)
-    # Pointers that are published and pending items that are empty; markers and periods never.
+    # It deletes published pointers and empty pending items, but never markers and periods.
     data.ledger.grant_delete(role, f"{partitions.HOUR}*", f"{partitions.PENDING}*")
-    # It finishes wide commits, whose last chunks are usage.
+    # It finishes wide commits, and their last chunks change usage.
     data.usage.grant_add(role)
-    # The lake, to see whether a file is there already.
+    # It reads the lake to see whether a file already exists.
     data.data.grant_read(role, STAGING_PREFIX, RUNS_PREFIX, LAKE_PREFIX, QUARANTINE_PREFIX)
     data.data.grant_write(role, LAKE_PREFIX, RUNS_PREFIX)
     data.data.grant_delete(role, STAGING_PREFIX, QUARANTINE_PREFIX)
@@ -160,7 +160,7 @@ def _grant_sweeper(function: MeteringFunction, data: DataStack) -> None:
     data.ledger.grant_read(role)
     data.ledger.grant_change(role)
     data.usage.grant_add(role)
-    # The chunks of a commit lie beside its rows.
+    # The chunks of a commit are in staging, like its rows.
     data.data.grant_read(role, STAGING_PREFIX)
 
 
@@ -168,11 +168,11 @@ def _grant_reconciler(function: MeteringFunction, data: DataStack) -> None:
     role = function.role
     data.ledger.grant_read(role)
     data.ledger.grant_scan(role)
-    # What it found, and the sources: the watch and reports read them.
+    # It keeps its findings and the sources, which the watch and reports read.
     data.ledger.grant_put(role, _NOTES)
     data.usage.grant_read(role)
     data.usage.grant_scan(role)
-    # Plans of runs say which hours were published.
+    # The plans of runs list the published hours.
     data.data.grant_read(role, STAGING_PREFIX, LAKE_PREFIX, RUNS_PREFIX)
     data.topics.grant_publish(role)
 
@@ -181,7 +181,7 @@ def _grant_canary(function: MeteringFunction, data: DataStack) -> None:
     role = function.role
     data.ingest.grant_send(role)
     data.ledger.grant_read(role)
-    # Its own runs; the watch makes figures of them.
+    # It keeps its own runs, from which the watch derives figures.
     data.ledger.grant_put(role, CANARY_PK)
     data.usage.grant_read(role)
     data.data.grant_read(role, STAGING_PREFIX, LAKE_PREFIX)
@@ -191,7 +191,7 @@ def _grant_watch(function: MeteringFunction, data: DataStack) -> None:
     role = function.role
     data.ingest.grant_watch(role)
     data.ledger.grant_read(role)
-    # It remembers when it last saw the queue empty.
+    # It keeps notes, such as the last time at which the queue was empty.
     data.ledger.grant_put(role, _NOTES)
     function.grant_put_metrics()
     function.grant_read_metrics()

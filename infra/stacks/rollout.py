@@ -1,4 +1,4 @@
-"""What builds regions: a scheduled CodeBuild project in the home region that runs `metering region reconcile`."""
+"""Rollout stack: a scheduled CodeBuild project in the home region that runs `metering region reconcile`."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from metering.fleet.stage import StageConfig
 
 _ROOT = Path(__file__).parents[2]
-# What a build needs nothing of.
+# Paths that a build does not need.
 _LEFT_AT_HOME = (".git", ".venv", ".local", "**/__pycache__", "**/cdk.out", "tests", "build", "dist", ".*_cache")
-# CodeBuild's longest build: opting in to a region can take hours.
+# The longest build that CodeBuild allows. Opting in to a region can take hours.
 _LONGEST_BUILD = Duration.hours(8)
 
-# What a rollout asks beside what the bootstrap roles do: the account's regions, stacks, and the state of a region.
+# Actions of a rollout that the bootstrap roles do not cover: opt-in, stacks, and the state of a region.
 _ACTIONS = (
     "account:EnableRegion",
     "account:GetRegionOptStatus",
@@ -64,7 +64,7 @@ _ACTIONS = (
     "sns:ListSubscriptionsByTopic",
     "sqs:GetQueueAttributes",
 )
-# Of a region without a bootstrap yet.
+# Actions that bootstrap a region.
 _BOOTSTRAP_ACTIONS = ("ecr:*", "iam:*", "s3:*", "ssm:*")
 _WILDCARDS = (
     "Resource::*",
@@ -81,16 +81,16 @@ _GRANTED_BY_THE_CDK = (
     "Resource::arn:<AWS::Partition>:s3:::cdk-hnb659fds-assets-<AWS::AccountId>-<AWS::Region>/*",
 )
 _WHY_GRANTS = (
-    "The CDK's own grants for its source asset, its key and its log; each names the one bucket, key or log group."
+    "The CDK makes these grants for the source asset, the key and the log. Each names one bucket, key or log group."
 )
 _WHY_WILDCARDS = (
-    "A region that nobody knows yet has no ARNs to name: reading its state, bootstrapping it through CloudFormation "
-    "and taking the bootstrap's own roles is what the project is for."
+    "A region that is not known yet has no ARNs to name. The project has to read its state, bootstrap it through "
+    "CloudFormation, and assume the roles of that bootstrap."
 )
 
 
 class RolloutStack(Stack):
-    """The zero touch: nobody has to run anything when AWS opens a region."""
+    """Scheduled rollout: a region that AWS opens is built without any command by a person."""
 
     def __init__(
         self,
@@ -103,13 +103,13 @@ class RolloutStack(Stack):
         env: Environment | None = None,
     ) -> None:
         super().__init__(
-            scope, construct_id, description="Metering: what builds regions.", synthesizer=synthesizer, env=env
+            scope, construct_id, description="Metering rollout to new regions", synthesizer=synthesizer, env=env
         )
         project = self._project(config)
         events.Rule(
             self,
             "Rate",
-            description="Builds the regions that are missing.",
+            description="Schedule of the rollout to missing regions.",
             schedule=events.Schedule.rate(Duration.hours(config.rollout_every_h)),
             targets=[targets.CodeBuildProject(project)],
         )
@@ -134,11 +134,11 @@ class RolloutStack(Stack):
                 build_image=codebuild.LinuxArmBuildImage.AMAZON_LINUX_2023_STANDARD_3_0
             ),
             timeout=_LONGEST_BUILD,
-            # Two at a time would wait for each other's stacks.
+            # Two concurrent builds would wait for each other's stacks.
             concurrent_build_limit=1,
             grant_report_group_permissions=False,
             encryption_key=kms.Key(
-                self, "Key", description="Encrypts what the rollout builds.", enable_key_rotation=True,
+                self, "Key", description="Encrypts build artifacts of the metering rollout.", enable_key_rotation=True,
                 pending_window=Duration.days(7), removal_policy=RemovalPolicy.DESTROY,
             ),
             logging=codebuild.LoggingOptions(cloud_watch=codebuild.CloudWatchLoggingOptions(log_group=log_group)),
@@ -164,7 +164,7 @@ class RolloutStack(Stack):
             acknowledge(project, f"IAM5[{finding}]", _WHY_GRANTS)
 
 
-# The project may do in effect all that CloudFormation may, so nothing is installed that the lock has no hash of.
+# The project has in effect all permissions of CloudFormation, so it installs only packages with a hash in the lock.
 _INSTALL = [
     "python3 -m infra.locked uv > /tmp/uv.txt",
     "python3 -m pip install --quiet --require-hashes --only-binary :all: -r /tmp/uv.txt",

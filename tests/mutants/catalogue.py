@@ -592,8 +592,8 @@ MUTANTS = (
     Mutant(
         name="the aggregator may delete markers",
         path="infra/stacks/pipeline.py",
-        old="    data.ledger.grant_change(role)\n    # Whether",
-        new="    data.ledger.grant_read_write(role)\n    # Whether",
+        old="    data.ledger.grant_change(role)\n    # A commit checks",
+        new="    data.ledger.grant_read_write(role)\n    # A commit checks",
         suites=_GRANTS,
     ),
     Mutant(
