@@ -82,7 +82,8 @@ def source_files() -> Iterator[Path]:
     for folder in SOURCES:
         for path in sorted((ROOT / folder).rglob("*")):
             relative = path.relative_to(ROOT).as_posix()
-            if path.is_file() and "__pycache__" not in path.parts and not relative.startswith(left_out):
+            shipped = path.is_file() and path.suffix != ".md" and "__pycache__" not in path.parts
+            if shipped and not relative.startswith(left_out):
                 yield path
 
 

@@ -10,10 +10,8 @@ from typing import TYPE_CHECKING
 from aws_lambda_powertools import Logger
 
 from lambdas.emf import EmfMetrics
-from metering.ledger.format_version import remember_format
-from metering.version import package_version
 from metering.wiring.aggregator import build_aggregator
-from metering.wiring.functions import for_function
+from metering.wiring.functions import for_writer
 
 if TYPE_CHECKING:
     from metering.commit.aggregator import Aggregator
@@ -39,8 +37,7 @@ def dependencies() -> Dependencies:
         FormatTooNewError: Newer code wrote the ledger.
         UnavailableError: The ledger did not answer when asked for its format; the next invocation asks again.
     """
-    parts = for_function(os.environ)
     # The first batch of a region makes its format known: that of the canary, if no other.
-    remember_format(parts.items, written_by=package_version())
+    parts = for_writer(os.environ)
     metrics = EmfMetrics(service=SERVICE, stage=parts.settings.stage)
     return Dependencies(aggregator=build_aggregator(parts, metrics), metrics=metrics, logger=Logger(service=SERVICE))

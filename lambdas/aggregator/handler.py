@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypedDict
 
-from lambdas.aggregator.bootstrap import dependencies
+from aws_lambda_powertools import Logger
+
+from lambdas.aggregator.bootstrap import SERVICE, dependencies
 from metering.adapters.aws.runtime import LambdaDeadline
+from metering.errors import UnavailableError
 from metering.stores.deliveries import Delivery
 
 if TYPE_CHECKING:
@@ -43,7 +46,14 @@ class PartialBatchResponse(TypedDict):
 
 def handler(event: SqsEvent, context: LambdaContext) -> PartialBatchResponse:
     """Meter the messages of one invocation."""
-    return handle(event, context, dependencies())
+    try:
+        parts = dependencies()
+    except UnavailableError as error:
+        # A new process asks the ledger for its format. Without an answer all messages come back, as they do when the
+        # ledger does not answer a commit; that is not an error of this function.
+        Logger(service=SERVICE).warning("the ledger gives no answer", extra={"error": str(error)})
+        return {"batchItemFailures": [{"itemIdentifier": record["messageId"]} for record in event["Records"]]}
+    return handle(event, context, parts)
 
 
 def handle(event: SqsEvent, context: LambdaContext, parts: Dependencies) -> PartialBatchResponse:

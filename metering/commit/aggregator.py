@@ -115,12 +115,15 @@ class Aggregator:
             tally=Tally(self._metrics, deliveries),
         )
         self._held.note(deliveries, until=shares.of_notes())
-        for window in self._windows(_together(deliveries), invocation):
-            self._settle(window, invocation)
-        for delivery in _alone(deliveries):
-            for window in self._windows([delivery], invocation):
+        try:
+            for window in self._windows(_together(deliveries), invocation):
                 self._settle(window, invocation)
-        self._verdict_writer.send_alert(self._alerts, invocation.tally.foreign_conflicts)
+            for delivery in _alone(deliveries):
+                for window in self._windows([delivery], invocation):
+                    self._settle(window, invocation)
+        finally:
+            # A conflict that is durable is not found again, so its alert goes out whatever became of the rest.
+            self._verdict_writer.send_alert(self._alerts, invocation.tally.foreign_conflicts)
         return InvocationResult(
             retry=invocation.tally.close(),
             counts=dict(invocation.tally.counts),

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 CONTRACT_VERSION = 1
 SCHEMA = "metering.batch/1"
 MAX_BODY_BYTES = MIB
-# Most records of a batch (docs/contract.md).
-MAX_RECORDS = 50_000
 
 _BATCH_ID = re.compile(r"[A-Za-z0-9._:/-]{1,128}")
 _MAX_KEY_BYTES = 1_024

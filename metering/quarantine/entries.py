@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from metering.errors import ObjectMissingError, OperationFailedError, UnavailableError
-from metering.intake.messages import MAX_BODY_BYTES, MAX_RECORDS
+from metering.intake.messages import MAX_BODY_BYTES
+from metering.intake.work import MAX_RECORDS
 from metering.ledger.conflicts import Conflict, is_conflict
 from metering.ledger.markers import Marker, is_marker, marker_key, partition_of_batch
 from metering.ledger.retries import RetryNote, aliases_of, is_retry_note

@@ -108,10 +108,9 @@ class Fleet:
         clients = self.clients_of(self.rules.home)
         try:
             with self.reaching_home():
-                resources = stack_outputs(clients, self.config.stage)
+                return RegionPorts(clients, stack_outputs(clients, self.config.stage)).items
         except SettingsError:
             return None
-        return RegionPorts(clients, resources).items
 
 
 def _side_by_side(build: Callable[[str], RegionState], regions: Sequence[str]) -> Iterable[RegionState]:

@@ -6,11 +6,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from metering.adapters.aws.session import Clients
+from metering.ledger.format_version import remember_format
 from metering.settings import Settings
+from metering.version import package_version
 from metering.wiring.region import RegionPorts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from metering.stores.items import ItemStore
 
 
 @dataclass(frozen=True)
@@ -22,6 +26,25 @@ class FunctionParts(RegionPorts):
     @property
     def settings(self) -> Settings:
         return self.names
+
+
+@dataclass(frozen=True)
+class WriterParts(FunctionParts):
+    """Parts of the function that writes to a new region first: it makes the format of the region's data known."""
+
+    @staticmethod
+    def _open(items: ItemStore) -> None:
+        remember_format(items, written_by=package_version())
+
+
+def for_writer(environ: Mapping[str, str]) -> WriterParts:
+    """Parts for the first writer of a region, with this environment.
+
+    Raises:
+        SettingsError: Names every problem of the environment.
+    """
+    settings = Settings.from_env(environ)
+    return WriterParts(clients=Clients.from_env(environ), names=settings)
 
 
 def for_function(environ: Mapping[str, str]) -> FunctionParts:

@@ -17,6 +17,7 @@ from metering.stores.writes import Table
 
 if TYPE_CHECKING:
     from metering.adapters.aws.session import Clients
+    from metering.stores.items import ItemStore
 
 
 class ResourceNames(Protocol):
@@ -68,8 +69,12 @@ class RegionPorts:
         """
         tables = {Table.LEDGER: self.names.ledger_table, Table.USAGE: self.names.usage_table}
         items = DynamoDbItemStore(self.clients.dynamodb, tables)
-        check_format(items)
+        self._open(items)
         return items
+
+    @staticmethod
+    def _open(items: ItemStore) -> None:
+        check_format(items)
 
     @cached_property
     def objects(self) -> S3ObjectStore:

@@ -89,6 +89,8 @@ def test_a_bundle_holds_the_functions_and_their_data_files(tmp_path: Path) -> No
     assert (tmp_path / "metering" / "usage" / "billing_prefixes.json").is_file()
     assert not (tmp_path / "metering" / "cli").exists()
     assert not list(tmp_path.rglob("*.pyc"))
+    # Documentation does not deploy a function anew.
+    assert not list(tmp_path.rglob("*.md"))
 
 
 def test_no_function_imports_what_the_bundle_leaves_out() -> None:

@@ -25,22 +25,29 @@ class FormatLedger:
 
     Attributes:
         item: What it says; None: nothing.
+        asked: How often it was asked.
+        throttled: Whether it refuses to answer.
         put: The writes that it got.
     """
 
     def __init__(self, clients: Clients, item: Item | None) -> None:
         self.item = item
+        self.asked = 0
+        self.throttled = False
         self.put: list[dict[str, Any]] = []
         # What the hook returns is the answer, whatever the stubs say.
         clients.dynamodb.meta.events.register("before-call.dynamodb", self._answer)  # type: ignore[arg-type]  # see above
 
     def _answer(self, *, model: Any, params: dict[str, Any], **_: object) -> tuple[SimpleNamespace, dict[str, Any]]:
         request = json.loads(params["body"])
+        if self.throttled:
+            return SimpleNamespace(status_code=400), {"Error": {"Code": "ThrottlingException", "Message": "slow down"}}
         answer: dict[str, Any] = {}
         if model.name == "PutItem":
             self.put.append(request)
         else:
             key = {"pk": {"S": FORMAT_KEY.pk}, "sk": {"S": FORMAT_KEY.sk}}
             assert (model.name, request["Key"], request["ConsistentRead"]) == ("GetItem", key, True)
+            self.asked += 1
             answer = {} if self.item is None else {"Item": to_attributes(self.item)}
         return SimpleNamespace(status_code=200), answer

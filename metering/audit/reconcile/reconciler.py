@@ -97,15 +97,14 @@ class Reconciler:
     ) -> ReconciliationResult:
         """Compare every hour of `[from_s, to_s)` that has a row source, usage or a marker."""
         hours = self.view.hours(from_s=from_s, to_s=to_s)
-        first = self._read(PassScope(hours=hours, from_s=from_s, to_s=to_s, deep=deep, limit=limit))
-        checks = self._checks(first)
+        checks, markers = self._pass(PassScope(hours=hours, from_s=from_s, to_s=to_s, deep=deep, limit=limit))
         different: dict[int, HourCheck] = {}
         doubtful = [hour_s for hour_s, check in checks.items() if not check.agrees]
         for _ in range(self.passes - 1):
             if not doubtful:
                 break
             self.clock.sleep_ms(self.wait_ms)
-            again = self._checks(self._read(PassScope.of_doubtful(doubtful)))
+            again, _ = self._pass(PassScope.of_doubtful(doubtful))
             different |= {h: again[h] for h in doubtful if again[h].differences and again[h].confirms(checks[h])}
             checks |= again
             doubtful = [h for h in doubtful if h not in different and not checks[h].agrees]
@@ -113,7 +112,7 @@ class Reconciler:
             checks=tuple(checks[hour_s] for hour_s in sorted(checks)),
             different=tuple(different[hour_s] for hour_s in sorted(different)),
             unstable=tuple(checks[hour_s] for hour_s in sorted(doubtful)),
-            markers=first.markers,
+            markers=markers,
         )
 
     def may_lack_markers(self, hour_s: int) -> bool:
@@ -144,6 +143,11 @@ class Reconciler:
             rows_by_batch=rows_by_batch,
             open_hours=open_hours,
         )
+
+    def _pass(self, scope: PassScope) -> tuple[dict[int, HourCheck], MarkerSurvey]:
+        """One pass. Its figures are much larger than its checks, so they are let go before the next pass."""
+        reading = self._read(scope)
+        return self._checks(reading), reading.markers
 
     def _checks(self, reading: PassReading) -> dict[int, HourCheck]:
         return {

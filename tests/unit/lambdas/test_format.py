@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import lambdas
+from lambdas.aggregator.handler import SqsRecord
 from lambdas.aggregator.handler import handler as aggregate
 from metering.adapters.aws.dynamodb.attributes import to_attributes
 from metering.adapters.aws.session import Access, Clients
@@ -67,6 +68,17 @@ def test_the_aggregator_makes_the_format_of_a_new_region_known(ledger: FormatLed
     own = LedgerFormat(number=FORMAT_VERSION, written_by=package_version())
     assert [put["Item"] for put in ledger.put] == [to_attributes(own.to_item())]
     assert "attribute_not_exists" in ledger.put[0]["ConditionExpression"]
+    assert ledger.asked == 1
+
+
+def test_a_new_process_that_gets_no_answer_gives_every_message_back_and_is_no_error(ledger: FormatLedger) -> None:
+    ledger.throttled = True
+    sent = delivery(batch(1))
+    attributes = {"SentTimestamp": "1", "ApproximateReceiveCount": "1", "SenderId": "a"}
+    records: list[SqsRecord] = [{"messageId": name, "body": sent.body, "attributes": attributes} for name in "mn"]
+    assert aggregate({"Records": records}, Context()) == {
+        "batchItemFailures": [{"itemIdentifier": "m"}, {"itemIdentifier": "n"}]
+    }
 
 
 def test_the_aggregator_gives_every_message_back(ledger: FormatLedger) -> None:

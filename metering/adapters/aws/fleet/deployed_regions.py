@@ -14,6 +14,7 @@ from metering.adapters.aws.stacks import stack_outputs
 from metering.errors import OperationFailedError
 from metering.fleet.ports import RegionStacks
 from metering.fleet.regions import ALONE_FUNCTIONS
+from metering.ledger.format_version import check_format
 from metering.ledger.notes.canary_runs import CANARY_PK, CanaryRun, CanaryVerdict
 from metering.ledger.waiting_commits import waiting_commits
 from metering.operations.alarms import ALARMS, ROLLBACK_ALARMS, alarm_name
@@ -141,7 +142,9 @@ class DeployedRegions:
     def _items(self, region: str) -> ItemStore:
         resources = self._resources(region)
         tables = {Table.LEDGER: resources.ledger_table, Table.USAGE: resources.usage_table}
-        return DynamoDbItemStore(self._clients_of(region).dynamodb, tables)
+        items = DynamoDbItemStore(self._clients_of(region).dynamodb, tables)
+        check_format(items)
+        return items
 
 
 def _let_run(clients: Clients, function: str, *, alone: bool) -> None:
