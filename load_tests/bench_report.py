@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 
 from metering.adapters.aws.session import Clients
 from metering.cli.commands.local import start_local, stop_leftovers
-from metering.cli.commands.report import freshness, report_source
 from metering.cli.connecting import connect
 from metering.commit.write_ahead import usage_deltas
 from metering.hours import month_bounds_s
@@ -27,6 +26,7 @@ from metering.reports.source import report_rows
 from metering.reports.usage_answer import usage_answer
 from metering.units import HOUR_S
 from metering.usage.totals import Total, UsageKey
+from metering.wiring.reports import build_freshness, report_source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -79,7 +79,7 @@ def fill(region: RegionConnection) -> Counter[str]:
     for start in range(0, len(updates), _TRANSACTION):
         region.items.transact(updates[start : start + _TRANSACTION])
     # The watch does this each minute, and a report reads the stored value.
-    freshness(region).keep()
+    build_freshness(region).keep()
     return expected
 
 
@@ -87,7 +87,7 @@ def ours(region: RegionConnection) -> Counter[str]:
     """Make the report of `metering report usage --account … --from 2026-11`."""
     now_s = int(time.time())
     query = UsageParameters(accounts=[_ACCOUNT], start=_MONTH).query(now_s=now_s)
-    complete_s = freshness(region).complete_through_s()
+    complete_s = build_freshness(region).complete_through_s()
     rows = report_rows([report_source(region)], query, now_s=now_s)
     answer = usage_answer(query, rows, as_of_s=now_s, complete_s=complete_s)
     return Counter({str(row["usage_type"]): int(str(row["bytes"])) for row in answer.rows})

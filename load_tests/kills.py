@@ -25,11 +25,12 @@ from load_tests.load import aggregator_peaks
 from load_tests.poison import run_poison
 from metering.cli.commands.local import start_local, stop_leftovers
 from metering.cli.commands.replay import send_traffic
-from metering.cli.commands.verify import explain, make_verifier, read_manifest, wait_until_settled
+from metering.cli.commands.verify import explain, read_manifest, wait_until_settled
 from metering.cli.connecting import connect
 from metering.replay.scenarios import SCENARIOS
 from metering.replay.traffic import synthetic_traffic
 from metering.units import DAY_S
+from metering.wiring.reports import build_verifier
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -104,7 +105,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _run(state: LocalState, killer: Killer, batches: int, records: int, seed: int, manifest: Path) -> int:
     region = connect(endpoint=state.endpoint, region=state.region, stage=state.stage)
-    verifier = make_verifier(region)
+    verifier = build_verifier(region)
     began = time.monotonic()
     killer.start()
     _send(region, batches, records, seed, manifest)

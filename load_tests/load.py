@@ -22,11 +22,12 @@ from metering.audit.verify.expectations import SentBatches
 from metering.audit.verify.manifest import read_header, read_sent
 from metering.cli.commands.local import start_local, stop_leftovers
 from metering.cli.commands.replay import send_traffic
-from metering.cli.commands.verify import explain, make_verifier, wait_until_settled
+from metering.cli.commands.verify import explain, wait_until_settled
 from metering.cli.connecting import connect
 from metering.replay.scenarios import SCENARIOS
 from metering.replay.traffic import synthetic_traffic
 from metering.units import DAY_S
+from metering.wiring.reports import build_verifier
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -144,7 +145,7 @@ def main(arguments: Sequence[str]) -> int:
 def _run(region: RegionConnection, emulator_pid: int, batches: int) -> int:
     now_s = int(time.time())
     traffic = synthetic_traffic("load", SCENARIOS["load"], batches, now_s % 1_000, now_s, region.names.data_bucket)
-    verifier = make_verifier(region)
+    verifier = build_verifier(region)
     sampler = Sampler(region, emulator_pid)
     manifest = _CountedManifest(sampler)
     sampler.start()

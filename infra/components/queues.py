@@ -56,10 +56,6 @@ class IngestQueue(Construct):
         """Let `grantee` send batches and find the queue by its name."""
         self._grant(grantee, self.queue, "sqs:SendMessage", "sqs:GetQueueUrl")
 
-    def grant_consume(self, grantee: iam.IGrantable) -> None:
-        """Let `grantee` receive and delete messages of the ingest queue."""
-        self._grant(grantee, self.queue, *_CONSUME)
-
     def grant_watch(self, grantee: iam.IGrantable) -> None:
         """Let `grantee` read the attributes of both queues, such as their number of messages."""
         self._grant(grantee, self.queue, "sqs:GetQueueAttributes", "sqs:GetQueueUrl")

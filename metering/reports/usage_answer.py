@@ -51,10 +51,15 @@ def usage_answer(
         title=f"Usage from {rfc3339(query.from_s)} to {rfc3339(query.to_s)}",
         footer=(
             _total_line(rows),
-            f"As of {rfc3339(as_of_s)}, complete through {rfc3339(through_s)}.",
+            f"As of {rfc3339(as_of_s)}, {_completeness(through_s)}.",
             *(f"{region} runs without {', '.join(parts)}." for region, parts in left_out.items()),
         ),
     )
+
+
+def _completeness(through_s: int) -> str:
+    # The watch has to see the ingest queue empty once before it can tell.
+    return f"complete through {rfc3339(through_s)}" if through_s > 0 else "and it is not known yet how complete"
 
 
 def _columns(query: UsageQuery) -> tuple[Column, ...]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from metering.adapters.aws.alerts import CloudWatchGauges
-from metering.audit.freshness import Freshness
 from metering.operations.alarms import WATCH_NAMESPACE
 from metering.operations.watch import Watch
+from metering.wiring.reports import build_freshness
 
 if TYPE_CHECKING:
     from metering.wiring.functions import FunctionParts
@@ -17,15 +17,6 @@ def build_watch(parts: FunctionParts) -> Watch:
     """Build the watch of a function."""
     settings = parts.settings
     gauges = CloudWatchGauges(parts.clients.cloudwatch, dimensions={"Stage": settings.stage}, namespace=WATCH_NAMESPACE)
-    freshness = Freshness(
-        items=parts.items,
-        ingest=parts.ingest,
-        dead=parts.dead_letters,
-        queue_facts=parts.queue_facts,
-        clock=parts.clock,
-        shards=settings.shards,
-        window_s=settings.window_s,
-    )
     return Watch(
         items=parts.items,
         ingest=parts.ingest,
@@ -33,7 +24,7 @@ def build_watch(parts: FunctionParts) -> Watch:
         queue_facts=parts.queue_facts,
         gauges=gauges,
         clock=parts.clock,
-        freshness=freshness,
+        freshness=build_freshness(parts),
         shards=settings.shards,
         window_s=settings.window_s,
         marker_life_s=settings.marker_life_s,

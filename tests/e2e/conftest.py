@@ -102,7 +102,8 @@ class Service:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave out what does not fit the endpoint."""
+    """Leave out what does not fit the endpoint, and run last what the other tests would miss something after."""
+    items.sort(key=lambda item: item.get_closest_marker("last") is not None)
     endpoint = os.environ.get(_ENDPOINT)
     if not endpoint:
         return

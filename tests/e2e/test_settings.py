@@ -60,6 +60,8 @@ def test_without_the_settings_of_the_functions_a_command_says_so_and_ends(servic
     expect_refusal(service, "is gone")
 
 
+# Emulated regions have roles of the same names: whoever deploys elsewhere takes the first region's grants away.
+@pytest.mark.last
 @pytest.mark.drill
 def test_a_stage_of_other_settings_is_counted_compacted_closed_and_reported_as_its_functions_do(
     service: Service, tmp_path: Path

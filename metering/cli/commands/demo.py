@@ -22,9 +22,8 @@ from metering.cli.command import Session, command, say
 from metering.cli.commands.lake import NoDeadline, compaction_answer, query_answer, reconciliation_answer
 from metering.cli.commands.local import start_local, stop_leftovers
 from metering.cli.commands.replay import send_traffic
-from metering.cli.commands.report import freshness
 from metering.cli.commands.storage import measure_storage, storage_answer
-from metering.cli.commands.verify import explain, make_verifier, wait_until_settled
+from metering.cli.commands.verify import explain, wait_until_settled
 from metering.cli.connecting import connect
 from metering.cli.failures import CommandFailedError
 from metering.cli.output import Format, write_answer
@@ -39,6 +38,7 @@ from metering.reports.usage_rows import grouped
 from metering.reports.usage_table import UsageTable
 from metering.units import DAY_S, HOUR_S, MINUTE_S
 from metering.wiring.connection import RegionConnection
+from metering.wiring.reports import build_freshness, build_verifier
 
 demo_app = typer.Typer()
 
@@ -85,7 +85,7 @@ def demo(
         now_s = int(time.time())
         traffics = demo_traffic(batches, records_per_batch, seed, now_s, region.names.data_bucket)
         sent = limited("sending", lambda: _send(region, traffics), more_s=batches // _SLOWEST_PER_S)
-        verifier = make_verifier(region)
+        verifier = build_verifier(region)
         limited("waiting", lambda: wait_until_settled(verifier, _WAIT_S))
         limited("the report", lambda: _show_usage(region, now_s))
         # A third of the synthetic records lies in each of three hours. Each hour fills one file, and the rest waits.
@@ -163,7 +163,9 @@ def _show_usage(region: RegionConnection, now_s: int) -> None:
     rows = grouped(source.usage(query, now_s=now_s), query)
     _print_rule("Real traffic: 338 lines of AWS bills, moved to now")
     write_answer(
-        usage_answer(query, rows, as_of_s=now_s, complete_s=freshness(region).complete_through_s()), Format.TABLE, None
+        usage_answer(query, rows, as_of_s=now_s, complete_s=build_freshness(region).complete_through_s()),
+        Format.TABLE,
+        None,
     )
     top = UsageQuery(from_s=query.from_s, to_s=query.to_s, group_by=("account_id",))
     sizes = [(row.values[0], row.total.bytes) for row in grouped(source.usage(top, now_s=now_s), top)]

@@ -42,6 +42,15 @@ def _share(of: str) -> object:
     return typer.Option(min=0, max=1, help=f"Share of {of}, 0 to 1. Default: the scenario's.")
 
 
+BatchesOption = Annotated[
+    int | None, typer.Option(min=1, help="Number of messages, with copies and conflicts. Default: the scenario's.")
+]
+RecordsOption = Annotated[
+    int | None,
+    typer.Option(min=1, max=MAX_RECORDS, help="Records in a batch. Default: the scenario's; 100 for --input."),
+]
+
+
 @command(replay_app, "replay", reads=True, epilog=_EXAMPLES)
 def replay(
     session: Session,
@@ -50,10 +59,10 @@ def replay(
         typer.Option("--input", metavar="FILE", help="Records as NDJSON or Parquet; may be given again."),
     ] = None,
     scenario: Annotated[
-        str | None, typer.Option("--scenario", metavar="NAME", help=f"One of: {', '.join(SCENARIOS)}.")
+        str | None, typer.Option("--scenario", metavar="NAME", help=f"One of: {', '.join(SCENARIOS)}. Default: mixed.")
     ] = None,
-    batches: Annotated[int | None, typer.Option(min=1, help="Number of messages, with copies and conflicts.")] = None,
-    records_per_batch: Annotated[int | None, typer.Option(min=1, max=MAX_RECORDS, help="Records in a batch.")] = None,
+    batches: BatchesOption = None,
+    records_per_batch: RecordsOption = None,
     rate: Annotated[float | None, typer.Option(min=0.01, help="Messages a second. Default: no limit.")] = None,
     duplicates: Annotated[Share, _share("copies of earlier messages")] = None,
     late: Annotated[Share, _share("messages with late records")] = None,

@@ -5,16 +5,14 @@ from typing import Annotated
 
 import typer
 
-from metering.adapters.aws.runtime import SystemClock
-from metering.audit.freshness import Freshness
 from metering.cli.all_regions import asks_for_all, connections, left_out
 from metering.cli.command import Session, command, say
 from metering.cli.table import bars
 from metering.hours import rfc3339
 from metering.reports.query import DETAIL_COLUMNS, GROUP_COLUMNS, UsageParameters
-from metering.reports.source import ReportSource, report_rows
+from metering.reports.source import report_rows
 from metering.reports.usage_answer import usage_answer
-from metering.wiring.connection import RegionConnection
+from metering.wiring.reports import build_freshness, report_source
 
 report = typer.Typer(help="Totals of usage: who moved how many bytes from where to where.", no_args_is_help=True)
 
@@ -88,7 +86,7 @@ def usage(
     )  # fmt: skip
     query = asked.query(now_s=now_s)
     regions = connections(session)
-    complete_s = min(freshness(region).complete_through_s() for region in regions)
+    complete_s = min(build_freshness(region).complete_through_s() for region in regions)
     rows = report_rows([report_source(region) for region in regions], query, now_s=now_s)
     merged = asks_for_all(session)
     answer = usage_answer(
@@ -99,21 +97,3 @@ def usage(
     session.write(answer, chart=bars([(" ".join(row.values), row.total.bytes) for row in rows]) if chart else None)
     if not rows:
         say(f"No matching usage is booked from {rfc3339(query.from_s)} to {rfc3339(query.to_s)}.", style="yellow")
-
-
-def report_source(region: RegionConnection) -> ReportSource:
-    """Where the reports of a region come from."""
-    return ReportSource(items=region.items, objects=region.objects, view=region.view)
-
-
-def freshness(region: RegionConnection) -> Freshness:
-    """Up to when the reports of a region are complete."""
-    return Freshness(
-        items=region.items,
-        ingest=region.ingest,
-        dead=region.dead_letters,
-        queue_facts=region.queue_facts,
-        clock=SystemClock(),
-        shards=region.settings.shards,
-        window_s=region.settings.window_s,
-    )

@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from metering.adapters.aws.runtime import SystemClock
 from metering.audit.verify.expectations import SentBatches
 from metering.audit.verify.manifest import ManifestHeader, read_header, read_sent, whole_lines
 from metering.audit.verify.verification import Difference, Verification
@@ -25,6 +24,7 @@ from metering.reports.time_range import time_range
 from metering.stores.queues import QueueDepth
 from metering.units import DAY_S
 from metering.wiring.connection import RegionConnection
+from metering.wiring.reports import build_verifier
 
 verify_app = typer.Typer()
 
@@ -69,7 +69,7 @@ def verify(
         result = _verify_all(connections(session), manifest or [], wait_s, (from_s, to_s))
     else:
         sent = _read_manifests(manifest) if manifest else None
-        verifier = make_verifier(session.region())
+        verifier = build_verifier(session.region())
         wait_until_settled(verifier, wait_s)
         result = verifier.verify(from_s=from_s, to_s=to_s, sent=sent)
     session.write(verification_answer(result))
@@ -89,26 +89,12 @@ def _verify_all(
     unknown = sorted(set(sent) - {region.region for region in regions})
     if unknown:
         raise WrongUsageError(f"A manifest belongs to {', '.join(unknown)}, where the stage is not deployed.")
-    verifiers = {region.region: make_verifier(region) for region in regions}
+    verifiers = {region.region: build_verifier(region) for region in regions}
     wait_until_all_settled(verifiers, wait_s)
     results = [
         verifier.verify(from_s=range_s[0], to_s=range_s[1], sent=sent.get(name)) for name, verifier in verifiers.items()
     ]
     return merged(results, in_several({region.region: region.items for region in regions}))
-
-
-def make_verifier(region: RegionConnection) -> Verifier:
-    """A verifier of a connected region."""
-    return Verifier(
-        items=region.items,
-        objects=region.objects,
-        view=region.view,
-        ingest=region.ingest,
-        dead_letters=region.dead_letters,
-        clock=SystemClock(),
-        bucket=region.names.data_bucket,
-        marker_life_s=region.settings.marker_life_s,
-    )
 
 
 def read_manifest(path: Path) -> tuple[ManifestHeader, SentBatches]:

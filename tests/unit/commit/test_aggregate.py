@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from errno import ENOSPC
+from itertools import count
 from typing import TYPE_CHECKING
 
 import pytest
@@ -142,6 +143,25 @@ def test_a_conflict_between_senders_is_alerted_once_with_both(world: SmallWorld)
     assert world.metrics.counts["BatchesConflict"] == 2
     (alert,) = world.alerts.sent
     assert (alert.severity, alert.fields["sender"], alert.fields["first_sender"]) == ("ticket", "mallory", "alice")
+
+
+def test_a_conflict_between_senders_is_alerted_although_the_invocation_breaks_off(world: SmallWorld) -> None:
+    """The conflict is durable then, and is not found to be new again."""
+    world.handle(delivery(batch(1), sender="alice"))
+
+    transactions = count()
+
+    def bug(name: str) -> None:
+        # The first one finds the conflict.
+        if name == "items.transact" and next(transactions):
+            raise RuntimeError("a bug")
+
+    world.items.on_call = bug
+    conflict, suspect = delivery(batch(1, size=999), sender="mallory"), replace(delivery(batch(2)), receive_count=2)
+    with pytest.raises(RuntimeError):
+        world.handle(conflict, suspect)
+    [alert] = world.alerts.sent
+    assert (alert.fields["sender"], alert.fields["first_sender"]) == ("mallory", "alice")
 
 
 def test_a_conflict_of_one_sender_is_counted_and_alerts_nobody(world: SmallWorld) -> None:

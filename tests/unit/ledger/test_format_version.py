@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+import metering
 from metering.adapters.memory.items import MemoryItemStore
 from metering.errors import FormatTooNewError, LedgerCorruptError, UnavailableError
 from metering.ledger.format_version import FORMAT_KEY, FORMAT_VERSION, LedgerFormat, check_format, remember_format
@@ -107,3 +109,13 @@ def test_a_ledger_without_an_answer_is_not_taken_for_one_without_a_format() -> N
     with pytest.raises(UnavailableError):
         remember_format(items, written_by="0.1.0")
     assert remembered(items) is None
+
+
+def test_whoever_opens_the_tables_asks_for_the_format() -> None:
+    opening = {
+        path: path.read_text()
+        for path in Path(metering.__file__).parent.rglob("*.py")
+        if "DynamoDbItemStore(" in path.read_text() and "class DynamoDbItemStore" not in path.read_text()
+    }
+    assert len(opening) > 1
+    assert [path for path, text in opening.items() if "check_format(" not in text] == []

@@ -1,0 +1,45 @@
+"""Reports and proofs of a region: where totals come from, up to when they are complete, and the verifier."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from metering.audit.freshness import Freshness
+from metering.audit.verify.verifier import Verifier
+from metering.reports.source import ReportSource
+
+if TYPE_CHECKING:
+    from metering.wiring.connection import RegionConnection
+    from metering.wiring.functions import FunctionParts
+
+
+def report_source(region: RegionConnection) -> ReportSource:
+    """Where the reports of a region come from."""
+    return ReportSource(items=region.items, objects=region.objects, view=region.view)
+
+
+def build_freshness(region: RegionConnection | FunctionParts) -> Freshness:
+    """Up to when the reports of a region are complete."""
+    return Freshness(
+        items=region.items,
+        ingest=region.ingest,
+        dead=region.dead_letters,
+        queue_facts=region.queue_facts,
+        clock=region.clock,
+        shards=region.settings.shards,
+        window_s=region.settings.window_s,
+    )
+
+
+def build_verifier(region: RegionConnection) -> Verifier:
+    """A verifier of a connected region."""
+    return Verifier(
+        items=region.items,
+        objects=region.objects,
+        view=region.view,
+        ingest=region.ingest,
+        dead_letters=region.dead_letters,
+        clock=region.clock,
+        bucket=region.names.data_bucket,
+        marker_life_s=region.settings.marker_life_s,
+    )
