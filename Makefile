@@ -80,7 +80,7 @@ proof: $(STAMP) ## Simulation, kill and lost-reply matrices, contract suites ove
 e2e: $(STAMP) ## The deployed service on MiniStack with IAM and TLS enforced; ENDPOINT=http://… for any other
 	@METERING_E2E_ENDPOINT="$(ENDPOINT)" $(PYTEST) -q -rs tests/e2e $(OPTIONS) -m "not regions and not drill"
 
-localstack: $(STAMP) ## The same against LocalStack, but for the lake; started by scripts beside this folder where they are
+localstack: $(STAMP) ## The same against LocalStack, but for the lake; skipped where there is none
 	@bash tests/e2e/localstack.sh --deselect=tests/e2e/test_lake.py
 
 regions: $(STAMP) ## Six regions built and reconciled on MiniStack
@@ -103,7 +103,7 @@ matrix: $(STAMP) ## Every fault at every call of every job, in memory; the gate 
 drills: $(STAMP) ## Long drills on MiniStack: killed and resumed builds, traffic, removal, runbook commands, a broken total
 	@$(PYTEST) -v tests/e2e -m drill
 
-localstack-lake: $(STAMP) ## The lake's commands against LocalStack
+localstack-lake: $(STAMP) ## The lake's commands against LocalStack; skipped where there is none
 	@bash tests/e2e/localstack.sh -k test_lake
 
 fuzz: $(STAMP) ## Damaged messages and objects: ROUNDS=300000
@@ -112,7 +112,7 @@ fuzz: $(STAMP) ## Damaged messages and objects: ROUNDS=300000
 simulate: $(STAMP) ## Random histories with faults: SEEDS=20000
 	@$(PY) -m tests.simulation --seeds $(SEEDS) --jobs $(JOBS)
 
-soak: $(STAMP) ## Long run through the real aggregator: BATCHES=200000; goes on where it stopped
+soak: $(STAMP) ## Long run through the real aggregator: BATCHES=200000; continues where it stopped
 	@$(PY) -m load_tests.soak --batches $(BATCHES)
 
 load: $(STAMP) ## Throughput, cost and memory through the deployed service on MiniStack

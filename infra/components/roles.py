@@ -76,7 +76,7 @@ class AccessRoles(Construct):
         self._grant_jobs(data=data, ledger=ledger, usage=usage)
 
     def _grant_jobs(self, *, data: DataBucket, ledger: MeteringTable, usage: MeteringTable) -> None:
-        """Grant the jobs that people run as well: compact, reconcile, close a month, rebuild."""
+        """Grant what the jobs need that people may also run by command: compact, reconcile, close a month, rebuild."""
         ledger.grant_read_write(self.operator)
         usage.grant_add(self.operator)
         data.grant_write(self.operator, INGEST_PREFIX, QUARANTINE_PREFIX, LAKE_PREFIX, RUNS_PREFIX, CLOSED_PREFIX)

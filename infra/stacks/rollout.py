@@ -90,7 +90,7 @@ _WHY_WILDCARDS = (
 
 
 class RolloutStack(Stack):
-    """Scheduled rollout: a region that AWS opens is built without any command by a person."""
+    """Scheduled rollout: it builds each region that AWS opens, and no one has to run a command."""
 
     def __init__(
         self,

@@ -37,7 +37,7 @@ class SweepResult:
     Attributes:
         finished: Commits that were open and are not any more.
         left: Commits that are still open; the next sweep tries again.
-        corrupt: Commits that nobody can finish: somebody has to look.
+        corrupt: Commits that cannot be finished; a person has to look.
         complete: False if time ran short before all pending commits were looked at.
     """
 

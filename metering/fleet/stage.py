@@ -320,7 +320,7 @@ _EMULATED: dict[str, object] = {
 
 STAGES: dict[str, dict[str, object]] = {
     "local": _EMULATED,
-    # 15 s and 20 s: the messages of a killed worker are back before a test has lost its patience.
+    # 15 s and 20 s: the messages of a killed worker are back before a test times out.
     "killtest": {
         **_EMULATED,
         "batch_window_s": 0,

@@ -1,4 +1,8 @@
-"""The cleaner: the only process that deletes in `staging/` (docs/protocol.md, Cleaner). No lifecycle rule does."""
+"""The cleaner: deletes what compaction has replaced (docs/protocol.md, Cleaner).
+
+It deletes the staging objects of commits, and `orphans` those of commits that were never made. Nothing else deletes in
+`staging/`, no lifecycle rule either. Both run in the compactor function and in `metering compact`.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Orphans: objects of commits that were never made (docs/protocol.md, Cleaner, orphans).
 
 Age alone proves nothing: a transaction of unknown outcome may still land. So the commit of an orphan is first fenced as
-`aborted`. Its objects are deleted only when the fence is known to stand.
+`aborted`. Its objects are deleted only when the fence is known to stand. `cleaner` deletes those of all other commits.
 """
 
 from __future__ import annotations

@@ -1,4 +1,12 @@
-"""Markers: the one verdict of each batch, and the facts that totals are derived from."""
+"""Markers: the one verdict of each batch, and the facts that totals are derived from.
+
+| writer                  | writes              | condition                                      |
+|-------------------------|---------------------|------------------------------------------------|
+| `commit/transaction`    | an accepted marker  | `ABSENT_OR_REJECTED`                           |
+| `commit/verdict_writer` | a rejected marker   | `Absent`                                       |
+| `audit/rebuild`         | an accepted marker  | `ABSENT_OR_REJECTED`                           |
+| `commit/transaction`    | a longer life of it | `ACCEPTED`, and the expiry is the one read     |
+"""
 
 from __future__ import annotations
 

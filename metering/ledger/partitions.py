@@ -1,8 +1,8 @@
-"""Partitions of the ledger. Whoever grants access to a part of the table does so by these beginnings.
+"""Partitions of the ledger. Grants on a part of the table name these prefixes.
 
 | partition       | items in it                                           | modules                           |
 |-----------------|-------------------------------------------------------|-----------------------------------|
-| `B#<batch_id>`  | a batch's marker, its conflicts, notes of its retries | `markers`, `conflicts`, `retries` |
+| `B#<batch_id>`  | a batch's marker, conflicts, aliases (`A#`), retries  | `markers`, `conflicts`, `retries` |
 | `C#<commit_id>` | a commit                                              | `commits`                         |
 | `P#<shard>`     | pending commits of a shard                            | `booked_hours`                    |
 | `H#<hour>`      | published files of an hour, pointers to staging rows  | `booked_hours`                    |

@@ -216,7 +216,7 @@ ALARMS: tuple[AlarmSpec, ...] = (
         "ticket",
         Figure.INCREDIBLE_SOURCES,
         1,
-        "A source sent a number so far beyond its last one that nobody can take it for a gap.",
+        "A source sent a number so far beyond its last one that no one can take it for a gap.",
     ),
     _watch(
         "unkept-sources",

@@ -107,7 +107,7 @@ SCENARIOS: dict[str, Scenario] = {
         hours=1,
     ),
     "objects": Scenario(
-        about="Only objects: pointers in every format and compression, and drops.",
+        about="Only objects: references to objects in every format and compression, and drops.",
         forms={form: 1 for form in Form if form not in (Form.INLINE, Form.CLOUD_EVENT)},
     ),
     "huge": Scenario(

@@ -60,7 +60,7 @@ class RegionPorts:
 
     @cached_property
     def items(self) -> DynamoDbItemStore:
-        """The two tables. Nobody gets them without the question whether this code knows their format: one read.
+        """The two tables. The first use reads the data format and fails if this code does not know it.
 
         Raises:
             FormatTooNewError: Newer code wrote the ledger.

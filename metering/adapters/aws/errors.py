@@ -1,4 +1,4 @@
-"""Mapping of botocore's errors, the only one: a known transient error becomes an `UnavailableError`.
+"""The one mapping of botocore's errors: a known transient error becomes an `UnavailableError`.
 
 Other errors (wrong credentials, missing permissions, validation, certificates) pass through as they are. An adapter
 itself maps the error codes of its operations, such as a failed condition or a missing object.
