@@ -72,21 +72,36 @@ class Progress:
         return (self.seconds_at(around) - self.seconds_at(first)) * 1_000 / (around - first)
 
 
+class CountedManifest(io.StringIO):
+    """Manifest in memory. It counts the batches that were sent: a line each, and several lines a write.
+
+    Attributes:
+        sent: Number of lines after the header.
+    """
+
+    sent = 0
+
+    def write(self, text: str) -> int:
+        if not text.startswith('{"manifest"'):
+            self.sent += text.count("\n")
+        return super().write(text)
+
+
 class Sampler(threading.Thread):
     """A thread that samples the queue and the processes of the emulator."""
 
-    def __init__(self, region: RegionConnection, emulator_pid: int) -> None:
+    def __init__(self, region: RegionConnection, emulator_pid: int, manifest: CountedManifest) -> None:
         super().__init__(name="sampler", daemon=True)
         self.progress = Progress()
-        self.sent = 0
         self.began = time.monotonic()
         self._region = region
         self._pid = emulator_pid
+        self._manifest = manifest
         self._ended = threading.Event()
 
     def run(self) -> None:
         while not self._ended.wait(_SAMPLE_S):
-            sent = self.sent
+            sent = self._manifest.sent
             done = sent - self._region.ingest.depth().total
             if not self.progress.done or done > self._done():
                 self.progress.done.append((time.monotonic() - self.began, done))
@@ -146,8 +161,8 @@ def _run(region: RegionConnection, emulator_pid: int, batches: int) -> int:
     now_s = int(time.time())
     traffic = synthetic_traffic("load", SCENARIOS["load"], batches, now_s % 1_000, now_s, region.names.data_bucket)
     verifier = build_verifier(region)
-    sampler = Sampler(region, emulator_pid)
-    manifest = _CountedManifest(sampler)
+    manifest = CountedManifest()
+    sampler = Sampler(region, emulator_pid, manifest)
     sampler.start()
     _, sending_s = send_traffic(region, replace(traffic, shipments=sampler.paced(traffic.shipments)), manifest)
     settled = wait_until_settled(verifier, _WAIT_S)
@@ -164,19 +179,6 @@ def _run(region: RegionConnection, emulator_pid: int, batches: int) -> int:
     for problem in problems:
         print(f"MISSED: {problem}")
     return 1 if problems else 0
-
-
-class _CountedManifest(io.StringIO):
-    """A manifest in memory that counts sent batches for the sampler."""
-
-    def __init__(self, sampler: Sampler) -> None:
-        super().__init__()
-        self._sampler = sampler
-
-    def write(self, text: str) -> int:
-        if not text.startswith('{"manifest"'):
-            self._sampler.sent += 1
-        return super().write(text)
 
 
 def _print_rate(batches: int, sending_s: float, took_s: float) -> list[str]:
