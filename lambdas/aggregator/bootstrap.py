@@ -11,7 +11,7 @@ from aws_lambda_powertools import Logger
 
 from lambdas.emf import EmfMetrics
 from metering.wiring.aggregator import build_aggregator
-from metering.wiring.functions import for_writer
+from metering.wiring.functions import WriterParts
 
 if TYPE_CHECKING:
     from metering.commit.aggregator import Aggregator
@@ -38,6 +38,6 @@ def dependencies() -> Dependencies:
         UnavailableError: The ledger did not answer when asked for its format; the next invocation asks again.
     """
     # The first batch of a region makes its format known: that of the canary, if no other.
-    parts = for_writer(os.environ)
+    parts = WriterParts.from_env(os.environ)
     metrics = EmfMetrics(service=SERVICE, stage=parts.settings.stage)
     return Dependencies(aggregator=build_aggregator(parts, metrics), metrics=metrics, logger=Logger(service=SERVICE))

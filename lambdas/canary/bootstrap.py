@@ -11,7 +11,7 @@ from aws_lambda_powertools import Logger
 
 from lambdas.emf import EmfMetrics
 from metering.wiring.canary import build_canary
-from metering.wiring.functions import for_function
+from metering.wiring.functions import FunctionParts
 
 if TYPE_CHECKING:
     from metering.operations.canary import Canary
@@ -37,6 +37,6 @@ def dependencies() -> Dependencies:
         FormatTooNewError: Newer code wrote the ledger.
         UnavailableError: The ledger did not answer when asked for its format; the next invocation asks again.
     """
-    parts = for_function(os.environ)
+    parts = FunctionParts.from_env(os.environ)
     metrics = EmfMetrics(service=SERVICE, stage=parts.settings.stage)
     return Dependencies(canary=build_canary(parts), metrics=metrics, logger=Logger(service=SERVICE))

@@ -9,7 +9,7 @@ from functools import cache
 from aws_lambda_powertools import Logger
 
 from lambdas.emf import EmfMetrics
-from metering.wiring.functions import for_function
+from metering.wiring.functions import FunctionParts
 from metering.wiring.jobs import LakeJobs, lake_jobs
 
 SERVICE = "reconciler"
@@ -33,7 +33,7 @@ def dependencies() -> Dependencies:
         FormatTooNewError: Newer code wrote the ledger.
         UnavailableError: The ledger did not answer when asked for its format; the next invocation asks again.
     """
-    parts = for_function(os.environ)
+    parts = FunctionParts.from_env(os.environ)
     metrics = EmfMetrics(service=SERVICE, stage=parts.settings.stage)
     jobs = lake_jobs(parts, metrics)
     return Dependencies(jobs=jobs, metrics=metrics, logger=Logger(service=SERVICE))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from aws_lambda_powertools import Logger
 
 from lambdas.emf import EmfMetrics
-from metering.wiring.functions import for_function
+from metering.wiring.functions import FunctionParts
 from metering.wiring.sweeper import build_sweeper
 
 if TYPE_CHECKING:
@@ -37,6 +37,6 @@ def dependencies() -> Dependencies:
         FormatTooNewError: Newer code wrote the ledger.
         UnavailableError: The ledger did not answer when asked for its format; the next invocation asks again.
     """
-    parts = for_function(os.environ)
+    parts = FunctionParts.from_env(os.environ)
     metrics = EmfMetrics(service=SERVICE, stage=parts.settings.stage)
     return Dependencies(sweeper=build_sweeper(parts, metrics), metrics=metrics, logger=Logger(service=SERVICE))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from aws_lambda_powertools import Logger
 
-from metering.wiring.functions import for_function
+from metering.wiring.functions import FunctionParts
 from metering.wiring.watch import build_watch
 
 if TYPE_CHECKING:
@@ -35,5 +35,5 @@ def dependencies() -> Dependencies:
         FormatTooNewError: Newer code wrote the ledger.
         UnavailableError: The ledger did not answer when asked for its format; the next invocation asks again.
     """
-    parts = for_function(os.environ)
+    parts = FunctionParts.from_env(os.environ)
     return Dependencies(watch=build_watch(parts), logger=Logger(service=SERVICE))

@@ -27,6 +27,6 @@ class BatchSizes:
 class BatchSizer(Protocol):
     """Measures accepted batches as JSON; stores nothing."""
 
-    def measure(self, view: LakeView) -> BatchSizes:
-        """Sizes of all rows of the view."""
+    def measure(self, view: LakeView, *, from_s: int) -> BatchSizes:
+        """Sizes of the rows of the view's hours from `from_s` on."""
         ...

@@ -93,11 +93,11 @@ class StorageReporter:
     sizer: BatchSizer
     prices: StoragePrices
 
-    def report(self) -> StorageReport:
-        """Read every object's size, every commit and every row, and add up their cost."""
+    def report(self, *, from_s: int = 0) -> StorageReport:
+        """Read every object's size, every commit and the rows of the hours from `from_s` on, and add up their cost."""
         prefixes = self._prefixes()
-        sizes = self.sizer.measure(self.view)
-        sources = [s for hour_s in self.view.hours() for s in self.view.hour_between(hour_s).sources]
+        sizes = self.sizer.measure(self.view, from_s=from_s)
+        sources = [s for hour_s in self.view.hours(from_s=from_s) for s in self.view.hour_between(hour_s).sources]
         lake_records = sum(source.rows for source in sources if not source.staged)
         lake = [prefix for prefix in prefixes if prefix.prefix == LAKE_PREFIX]
         kept = [prefix for prefix in prefixes if prefix.prefix in _KEPT]

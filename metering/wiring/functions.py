@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from metering.adapters.aws.session import Clients
 from metering.ledger.format_version import remember_format
@@ -23,6 +23,16 @@ class FunctionParts(RegionPorts):
 
     names: Settings
 
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> Self:
+        """Parts for a function with this environment.
+
+        Raises:
+            SettingsError: Names every problem of the environment.
+        """
+        settings = Settings.from_env(environ)
+        return cls(clients=Clients.from_env(environ), names=settings)
+
     @property
     def settings(self) -> Settings:
         return self.names
@@ -35,23 +45,3 @@ class WriterParts(FunctionParts):
     @staticmethod
     def _open(items: ItemStore) -> None:
         remember_format(items, written_by=package_version())
-
-
-def for_writer(environ: Mapping[str, str]) -> WriterParts:
-    """Parts for the first writer of a region, with this environment.
-
-    Raises:
-        SettingsError: Names every problem of the environment.
-    """
-    settings = Settings.from_env(environ)
-    return WriterParts(clients=Clients.from_env(environ), names=settings)
-
-
-def for_function(environ: Mapping[str, str]) -> FunctionParts:
-    """Parts for a function with this environment.
-
-    Raises:
-        SettingsError: Names every problem of the environment.
-    """
-    settings = Settings.from_env(environ)
-    return FunctionParts(clients=Clients.from_env(environ), names=settings)

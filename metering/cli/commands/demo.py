@@ -187,7 +187,7 @@ def _show_lake(region: RegionConnection, now_s: int, *, file_rows: int) -> bool:
     verdict = "equal" if equal else "DIFFERENT"
     Console().print(f"{len(checks.checks)} hours, {records:,} records: markers, usage table and lake are {verdict}.")
     _print_rule("Cost of storage, compared with one object a batch")
-    write_answer(storage_answer(measure_storage(region, since_s=since_s)), Format.TABLE, None)
+    write_answer(storage_answer(measure_storage(region, from_s=since_s)), Format.TABLE, None)
     _print_rule(f'metering query "{_SQL}"')
     answer = query_answer(region, _SQL, from_s=since_s, to_s=now_s + DAY_S, timeout_s=_QUERY_S)
     write_answer(answer, Format.TABLE, None)

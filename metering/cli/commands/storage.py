@@ -1,12 +1,10 @@
 """`metering storage report`: size and cost of the bucket, compared with other ways to store the batches."""
 
-from dataclasses import dataclass
 from decimal import Decimal
 
 import typer
 
 from metering.cli.command import Session, command
-from metering.lake.view import LakeView
 from metering.operations.list_prices import StoragePrices
 from metering.operations.storage import Alternative, PrefixStorage, StorageReport, StorageReporter
 from metering.reports.answer import Answer, Cell, Column, Json
@@ -21,32 +19,18 @@ def storage_report(session: Session) -> None:
     session.write(storage_answer(measure_storage(session.region())))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _RecentHours(LakeView):
-    """A view of the hours that begin at or after `since_s`."""
-
-    since_s: int
-
-    def hours(self, *, from_s: int = 0, to_s: int | None = None) -> list[int]:
-        # No `super()`: a dataclass with slots is another class than the one that its methods were compiled in.
-        return LakeView.hours(self, from_s=max(from_s, self.since_s), to_s=to_s)
-
-
-def measure_storage(region: RegionConnection, *, since_s: int = 0) -> StorageReport:
-    """Measure the bucket, and every row of the lake's hours from `since_s` on."""
+def measure_storage(region: RegionConnection, *, from_s: int = 0) -> StorageReport:
+    """Measure the bucket, and every row of the lake's hours from `from_s` on."""
     from metering.lake.parquet.batch_sizes import JsonBatchSizer
 
-    view = region.jobs.view
     reporter = StorageReporter(
         items=region.items,
         objects=region.objects,
-        view=_RecentHours(
-            items=view.items, objects=view.objects, reader=view.reader, shards=view.shards, since_s=since_s
-        ),
+        view=region.view,
         sizer=JsonBatchSizer(region.objects),
         prices=StoragePrices(),
     )
-    return reporter.report()
+    return reporter.report(from_s=from_s)
 
 
 def storage_answer(report: StorageReport) -> Answer:

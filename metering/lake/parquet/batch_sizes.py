@@ -59,8 +59,8 @@ class JsonBatchSizer:
         self._part_rows = part_rows
         self._encode = msgspec.json.Encoder().encode
 
-    def measure(self, view: LakeView) -> BatchSizes:
-        hours = view.hours()
+    def measure(self, view: LakeView, *, from_s: int) -> BatchSizes:
+        hours = view.hours(from_s=from_s)
         rows = sum(view.hour_between(hour_s).total.records for hour_s in hours)
         parts = 1 + rows // self._part_rows
         batches = records = json_bytes = gzip_bytes = 0

@@ -16,7 +16,7 @@ from metering.operations.list_prices import StoragePrices
 from metering.operations.storage import StorageReport, StorageReporter
 from metering.reports.sql.query import LakeQuery, QueryError
 from metering.units import DAY_S, GIB, HOUR_S
-from tests.support.lake_world import ACCOUNT, NOW_S, World, load_batches, record
+from tests.support.lake_world import ACCOUNT, HOUR, NOW_S, World, load_batches, record
 from tests.unit.billing.test_months import FIRST_S, MONTH, world_with_october
 
 OTHER = "210987654321"
@@ -89,7 +89,7 @@ def test_a_query_without_a_statement_is_a_wrong_one(sql: str) -> None:
         ask(World(), sql)
 
 
-def storage(world: World, *, part_rows: int = 1_000_000) -> StorageReport:
+def storage(world: World, *, part_rows: int = 1_000_000, from_s: int = 0) -> StorageReport:
     reporter = StorageReporter(
         items=world.items,
         objects=world.objects,
@@ -97,7 +97,17 @@ def storage(world: World, *, part_rows: int = 1_000_000) -> StorageReport:
         sizer=JsonBatchSizer(world.objects, part_rows=part_rows),
         prices=StoragePrices(),
     )
-    return reporter.report()
+    return reporter.report(from_s=from_s)
+
+
+def test_the_rows_of_earlier_hours_are_left_out_of_a_storage_report_that_begins_later() -> None:
+    world = World()
+    world.send([record(1, start_s=HOUR)], [record(2, start_s=HOUR - HOUR_S), record(3, start_s=HOUR - HOUR_S)])
+    world.compact_all()
+    assert [(each.sizes.records, each.lake_records) for each in (storage(world), storage(world, from_s=HOUR))] == [
+        (3, 3),
+        (1, 1),
+    ]
 
 
 def test_the_alternatives_are_computed_from_the_rows() -> None:
