@@ -19,31 +19,55 @@ SEEDS ?= 20000
 JOBS ?= 2
 BATCHES ?= 200000
 ROUNDS ?= 300000
+ROWS ?= 1000
 ENDPOINT ?=
 # More options of pytest.
 OPTIONS ?=
+# Compiled modules are kept, whatever the environment says: every worker, command and function would compile them anew.
+export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help install demo clean dist check lint test proof e2e localstack regions
-.PHONY: check-long tools pythons mutants matrix drills localstack-lake fuzz simulate soak load bench
+.PHONY: help install demo clean dist check lint test proof e2e localstack networks validate-exports
+.PHONY: record check-long tools pythons mutants matrix drills long localstack-lake fuzz networks-long simulate soak load bench
 
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^##@ / {print "\n" substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(LOCAL)/uv/bin/uv:
-	@echo "installing uv below $(LOCAL)/" >&2
-	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v >= (3, 11) else "Python 3.11 or newer is needed, this is %d.%d" % v)'
+	@echo "installing uv below $(LOCAL)/ (once; a minute at most)" >&2
+	@$(RUNS)
 	@mkdir -p $(LOCAL) && $(PYTHON) -m infra.locked uv > $(LOCAL)/uv.txt
 	@$(PYTHON) -m venv $(LOCAL)/uv 2>/dev/null && $(LOCAL)/uv/bin/python -m pip install $(LOCKED) -r $(LOCAL)/uv.txt \
 	  || { rm -rf $(LOCAL)/uv; $(PYTHON) -m pip install $(LOCKED) --target $(LOCAL)/uv -r $(LOCAL)/uv.txt; }
 
+# Says so if $(PYTHON) is none that can be used: the shim of a version manager may lead nowhere.
+RUNS = $(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' >/dev/null 2>&1 || \
+  { echo "$(PYTHON) does not run here, or is not Python 3.11 to 3.13. Name one that does: make install PYTHON=/usr/bin/python3.13" >&2; exit 1; }
+# The interpreter itself, whatever it is called by.
+ITSELF := 'import os, sys; print(os.path.realpath(getattr(sys, "_base_executable", sys.executable)))'
+
+# If a Python is asked for, and .venv has another, everything is installed again.
+ifneq (file,$(origin PYTHON))
+$(STAMP): $(LOCAL)/python
+endif
+.PHONY: asked
+asked:
+$(LOCAL)/python: asked
+	@$(RUNS)
+	@mkdir -p $(LOCAL); [ -e $@ ] || touch -t 200001010000 $@
+	@[ "$$($(PYTHON) -c $(ITSELF))" = "$$($(PY) -c $(ITSELF) 2>/dev/null)" ] || touch $@
+
 $(STAMP): pyproject.toml uv.lock | $(filter $(LOCAL)/%,$(UV))
 	@# Compiled once: a function or command that compiles its imports at every start takes twice as long to be there.
+	@$(RUNS)
+	@echo "installing what the project needs into .venv (a minute or two)" >&2
 	@$(UV) sync --quiet --frozen --all-extras --compile-bytecode --python "$(RUNTIME)"
+	@# The script `cdk` uses the Node of the environment, and downloads none.
+	@$(PY) -m infra.cdk_cli
 	@touch $@
 
 ##@ Begin here
 
-demo: $(STAMP) ## Run the whole service on this machine: deploy, replay real and synthetic traffic, report, prove
+demo: $(STAMP) ## Run the whole service on this machine: deploy, replay real and synthetic traffic, prove, report
 	@.venv/bin/metering demo
 
 install: $(STAMP) ## Install everything into .venv (the other targets do it on first use)
@@ -71,20 +95,34 @@ lint: $(STAMP) ## Ruff, mypy --strict, import rules
 	@.venv/bin/mypy --num-workers $(JOBS)
 	@.venv/bin/lint-imports --no-logo
 
-test: $(STAMP) ## Unit, property, fuzz and template tests
-	@$(PYTEST) -q -n $(JOBS) tests/unit tests/property tests/fuzz tests/infra tests/mutants
+test: $(STAMP) ## Unit, property, command line, fuzz and template tests
+	@# A worker that is done takes tests of the other: the longest come late.
+	@$(PYTEST) -q -n $(JOBS) --dist worksteal tests/unit tests/property tests/cli tests/fuzz tests/infra tests/mutants \
+	  -m "not long"
 
 proof: $(STAMP) ## Simulation, kill and lost-reply matrices, contract suites over memory and MiniStack
 	@$(PYTEST) -q -n $(JOBS) tests/simulation tests/contract tests/integration
 
-e2e: $(STAMP) ## The deployed service on MiniStack with IAM and TLS enforced; ENDPOINT=http://… for any other
-	@METERING_E2E_ENDPOINT="$(ENDPOINT)" $(PYTEST) -q -rs tests/e2e $(OPTIONS) -m "not regions and not drill"
+e2e: $(STAMP) ## The deployed service, regions and stage prod on MiniStack with IAM and TLS enforced; ENDPOINT=http://… for any other
+	@# Each worker has an emulator of its own. At an endpoint all share one stage: one test after the other, and no regions.
+	@METERING_E2E_ENDPOINT="$(ENDPOINT)" $(PYTEST) -q -rs $(if $(ENDPOINT),,-n $(JOBS) --dist loadfile --no-loadscope-reorder) \
+	  tests/e2e $(OPTIONS) -m "not drill$(if $(ENDPOINT), and not regions)"
 
-localstack: $(STAMP) ## The same against LocalStack, but for the lake; skipped where there is none
-	@bash tests/e2e/localstack.sh --deselect=tests/e2e/test_lake.py
+localstack: $(STAMP) ## The same against LocalStack, but for lake and money; skipped where there is none
+	@bash tests/e2e/localstack.sh --deselect=tests/e2e/test_lake.py --deselect=tests/e2e/test_money.py \
+	  --deselect=tests/e2e/test_budgets.py
 
-regions: $(STAMP) ## Six regions built and reconciled on MiniStack
-	@$(PYTEST) -q tests/e2e -m "regions and not drill"
+validate-exports: $(STAMP) ## Exports judged by validators of others, and wrong ones that they must find: ROWS=1000
+	@$(PY) -m tests.validators --rows $(ROWS)
+
+networks: $(STAMP) ## Logs of generated networks, metered and compared with their truth, whatever is known beside them
+	@$(PYTEST) -q -n $(JOBS) tests/networks -m "not emulator"
+
+##@ When an answer changes
+
+record: $(STAMP) ## Record the answers of all read commands anew, and how they look: read the difference
+	@$(PY) -m tests.cli.record
+	@$(PY) -m tests.cli.snapshots
 
 ##@ Before a release or a larger merge: make check-long runs all of these, in an hour and a half
 
@@ -97,17 +135,26 @@ pythons: $(STAMP) ## The quick suites on every Python that is supported and that
 mutants: $(STAMP) ## Seeded bugs: each must be found by a test
 	@$(PY) -m tests.mutants
 
-matrix: $(STAMP) ## Every fault at every call of every job, in memory; the gate takes a part of them
+matrix: $(STAMP) ## Every fault at every call of every job, in memory and on MiniStack; the gate takes a part of them
 	@$(PY) -m tests.simulation.matrix
+	@METERING_EVERY_CALL=1 $(PYTEST) -q -n $(JOBS) tests/integration -k troubles
 
-drills: $(STAMP) ## Long drills on MiniStack: killed and resumed builds, traffic, removal, runbook commands, a broken total
-	@$(PYTEST) -v tests/e2e -m drill
+drills: $(STAMP) ## Long drills on MiniStack: killed builds, removal, every runbook to its end, upgrade and rollback, prod whole, uninstall
+	@# Each file has an emulator of its own; the runbooks, which mostly wait, run beside all others.
+	@$(PYTEST) -v -n $(JOBS) --dist loadfile tests/e2e -m drill
 
-localstack-lake: $(STAMP) ## The lake's commands against LocalStack; skipped where there is none
-	@bash tests/e2e/localstack.sh -k test_lake
+long: $(STAMP) ## Unit tests that are long and rarely red: memory and file counts over weeks
+	@$(PYTEST) -q -n $(JOBS) tests/unit -m long
+
+localstack-lake: $(STAMP) ## The commands of lake and money against LocalStack; skipped where there is none
+	@bash tests/e2e/localstack.sh -k "test_lake or test_money or test_budgets"
 
 fuzz: $(STAMP) ## Damaged messages and objects: ROUNDS=300000
 	@FUZZ_ROUNDS=$(ROUNDS) $(PYTEST) -q -n $(JOBS) tests/fuzz
+
+networks-long: $(STAMP) ## Larger networks, every two pieces of knowledge missing, and processes that are killed on MiniStack
+	@$(PY) -m tests.networks
+	@$(PYTEST) -q tests/networks -m emulator
 
 simulate: $(STAMP) ## Random histories with faults: SEEDS=20000
 	@$(PY) -m tests.simulation --seeds $(SEEDS) --jobs $(JOBS)
@@ -118,8 +165,12 @@ soak: $(STAMP) ## Long run through the real aggregator: BATCHES=200000; continue
 load: $(STAMP) ## Throughput, cost and memory through the deployed service on MiniStack
 	@$(PY) -m load_tests.load
 
-bench: $(STAMP) ## Decoding, compaction, SQL over the lake and an account's report, each with a baseline in the same run
+bench: $(STAMP) ## Decoding, compaction, SQL over the lake, reports, rating, flow logs, exports, each with a baseline in the same run
 	@$(PY) -m load_tests.bench_decode
 	@$(PY) -m load_tests.bench_compact
 	@$(PY) -m load_tests.bench_query
 	@$(PY) -m load_tests.bench_report
+	@$(PY) -m load_tests.billing.bench_rating
+	@$(PY) -m load_tests.billing.bench_costs
+	@$(PY) -m load_tests.bench_onramps
+	@$(PY) -m load_tests.bench_exports

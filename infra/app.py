@@ -2,31 +2,49 @@
 
     cd infra && cdk deploy --all -c stage=local
 
-`build` is pure: it reads no environment variables and makes no lookups. Without an account and a region the stacks are
-environment-agnostic, so one synthesis can be deployed to any number of regions.
+`build` makes no lookups and reads no environment variables; a release that it does not get is that of this checkout.
+Without an account and a region the stacks are environment-agnostic, so one synthesis can be deployed to any number of
+regions.
 """
 
 from __future__ import annotations
 
+import os
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aws_cdk import App, CliCredentialsStackSynthesizer, DefaultStackSynthesizer, Environment, Validations
 from cdk_nag import AwsSolutionsChecks
 
 from infra.components.code import locked_code, sources_code
+from infra.release import put_out
 from infra.stacks.data import DataStack
 from infra.stacks.observability import ObservabilityStack
 from infra.stacks.pipeline import PipelineStack
 from infra.stacks.rollout import RolloutStack
-from metering.fleet.stage import StageConfig
+from metering.errors import SettingsError
+from metering.fleet.settings.file import find, read
+from metering.fleet.settings.layers import Asked, Planned, planned
+from metering.fleet.settings.names import flat
+from metering.fleet.stage import NO_SETTINGS, StageConfig, decoded
+from metering.fleet.versions import own_release
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from aws_cdk import IStackSynthesizer
     from aws_cdk import aws_lambda as lambda_
     from constructs import Construct
 
+    from metering.fleet.versions import Release
+    from metering.stage_settings import GivenSettings
+
 DEFAULT_STAGE = "local"
+
+# Bucket for assets on an emulator. The CDK fills in account and region.
+EMULATED_ASSETS = "metering-assets-${AWS::AccountId}-${AWS::Region}"
 
 # Strong references: the data stack cannot drop a resource that the pipeline still uses.
 _FLAGS = {"@aws-cdk/core:defaultCrossStackReferences": "strong"}
@@ -46,21 +64,27 @@ def build(
     scope: Construct,
     *,
     config: StageConfig,
+    given: GivenSettings | None = None,
     account: str | None = None,
     region: str | None = None,
     code: lambda_.Code | None = None,
+    release: Release | None = None,
 ) -> Region:
     """Build one region's stacks below `scope`.
 
     Args:
         scope: The app, or a stage of it.
-        config: Configuration of the stage.
+        config: Configuration of the stage in the region: every log source in it gets its resources.
+        given: What it was given, to be published for the next deployment; None publishes nothing of it.
         account: Account id; None leaves it to the deployment.
         region: Region name, known or not; None leaves it to the deployment.
         code: Code of the functions; by default the bundle of the stage.
+        release: What the stacks say that they were deployed from; by default this checkout.
     """
     env = Environment(account=account, region=region) if account or region else None
-    data = DataStack(scope, config.stack_name("data"), config=config, synthesizer=_synthesizer(config), env=env)
+    data = DataStack(
+        scope, config.stack_name("data"), config=config, given=given, synthesizer=_synthesizer(config), env=env
+    )
     pipeline = PipelineStack(
         scope,
         config.stack_name("pipeline"),
@@ -89,6 +113,8 @@ def build(
             synthesizer=_synthesizer(config),
             env=env,
         )
+    for stack in (data, pipeline, observability):
+        put_out(stack, release or own_release(), rehearsal=config.rehearsal)
     return Region(data=data, pipeline=pipeline, observability=observability, rollout=rollout)
 
 
@@ -97,18 +123,23 @@ def check(app: App) -> None:
     Validations.of(app).add_plugins(AwsSolutionsChecks(app))
 
 
-def config_of(app: App) -> StageConfig:
-    """Load the stage configuration that the app's context selects.
+def settings_of(app: App, environ: Mapping[str, str]) -> Planned:
+    """Load the settings that the app's context selects: `-c stage=prod`, and `-c field=value` for any setting.
+
+    The settings file counts as in other commands. What is deployed is not looked at.
 
     Raises:
         SettingsError: Names every problem.
     """
-    overrides = {
-        name: value
+    stage = str(app.node.try_get_context("stage") or DEFAULT_STAGE)
+    options = {
+        name: decoded(name, value)
         for name in StageConfig.model_fields
-        if name != "stage" and (value := app.node.try_get_context(name)) is not None
+        if name not in NO_SETTINGS and (value := app.node.try_get_context(name)) is not None
     }
-    return StageConfig.load(app.node.try_get_context("stage") or DEFAULT_STAGE, overrides)
+    path = find(Path.cwd(), environ.get("METERING_SETTINGS"))
+    table = read(path).table(stage) if path is not None else None
+    return planned(Asked(stage=stage, table=table, options=flat(options)), None)
 
 
 def new_app(outdir: str | None = None) -> App:
@@ -119,14 +150,22 @@ def new_app(outdir: str | None = None) -> App:
 def main() -> None:
     """Synthesise the stage that the context selects. The CDK CLI runs this."""
     app = new_app()
-    build(app, config=config_of(app))
+    try:
+        settings = settings_of(app, os.environ)
+    except SettingsError as error:
+        sys.exit(f"Error: {error}.")
+    # The CDK CLI names the region that it deploys to.
+    build(app, config=settings.config.in_region(os.environ.get("CDK_DEFAULT_REGION", "")), given=settings.given)
     check(app)
     app.synth()
 
 
 def _synthesizer(config: StageConfig) -> IStackSynthesizer:
     # Emulators that enforce IAM deny the bootstrap roles, whose policy uses a condition key that they do not know.
-    return CliCredentialsStackSynthesizer() if config.emulated else DefaultStackSynthesizer()
+    # Their bucket has a name of its own: under that of the CDK, `cdk bootstrap` on the same emulator could not make it.
+    if config.emulated:
+        return CliCredentialsStackSynthesizer(file_assets_bucket_name=EMULATED_ASSETS)
+    return DefaultStackSynthesizer()
 
 
 def _code(config: StageConfig) -> lambda_.Code:

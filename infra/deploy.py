@@ -21,19 +21,23 @@ from typing import TYPE_CHECKING
 
 from infra.assembly import assembly_of, resource_types, uses_bootstrap_roles
 from infra.cdk_cli import CdkCli, cli_environment, node_path
+from infra.failures import DeploymentError
 from metering.adapters.aws.errors import refusals_explained
 from metering.adapters.aws.fleet.cloudformation import CloudFormationStacks
 from metering.adapters.aws.session import Clients
 from metering.errors import MeteringError
-from metering.fleet.stage import StageConfig
+from metering.fleet.settings.bases import REHEARSAL
+from metering.fleet.settings.layers import Asked, config_of, planned
+from metering.fleet.settings.names import flat
+from metering.fleet.stage import decoded
+from metering.stage_settings import GivenSettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from infra.cdk_cli import Progress
+    from metering.fleet.stage import StageConfig
 
-# Qualifier of the bootstrap template that the CDK deploys by default.
-_QUALIFIER = "hnb659fds"
 # IAM is eventually consistent, so Lambda may not see a new role at once.
 _FIRST_WATCH_ATTEMPTS = 6
 _FIRST_WATCH_PAUSE_S = 5
@@ -48,7 +52,8 @@ class Deployer:
         endpoint: Endpoint URL of an emulator; None for AWS.
         env: Environment of the CDK CLI and the SDK: credentials, `AWS_CA_BUNDLE`.
         progress: Called for each phase and each resource.
-        overrides: Fields of `StageConfig` to set.
+        given: What the stage differs in from its base; None for nothing. The deployment publishes it.
+        own: What the region decides by itself, on top and not published.
 
     Every step may raise `SettingsError` (the settings of the stage contradict each other) and `DeploymentError`.
     """
@@ -61,25 +66,27 @@ class Deployer:
         endpoint: str | None,
         env: Mapping[str, str],
         progress: Progress,
-        overrides: Mapping[str, object] | None = None,
+        given: GivenSettings | None = None,
+        own: Mapping[str, object] | None = None,
     ) -> None:
         self._stage = stage
         self._region = region
         self._endpoint = endpoint
         self._env = env
         self._progress = progress
-        self._overrides = overrides or {}
+        self._given = given or planned(Asked(stage=stage), None).given
+        self._own = own or {}
         self._assembly: Path | None = None
 
     def config(self) -> StageConfig:
-        """Return the stage's configuration with its overrides."""
-        return StageConfig.load(self._stage, self._overrides)
+        """Return the region's configuration, which has the log sources of its own buckets only."""
+        return config_of(self._stage, self._given, self._own).in_region(self._region)
 
     def synth(self) -> Path:
         """Return the folder of the cloud assembly."""
         if self._assembly is None:
             self._phase("synth")
-            self._assembly = assembly_of(self._stage, self._overrides)
+            self._assembly = assembly_of(self.config(), self._given)
         return self._assembly
 
     def bootstrap(self) -> None:
@@ -87,7 +94,7 @@ class Deployer:
         assembly = self.synth()
         self._phase("bootstrap")
         if uses_bootstrap_roles(assembly):
-            self._cli(assembly).run("bootstrap")
+            self._run("bootstrap")
         else:
             _make_asset_bucket(self._clients())
 
@@ -101,7 +108,7 @@ class Deployer:
         Returns:
             Outputs by stack name.
         """
-        assembly = self.synth()
+        self.synth()
         # By default CloudFormation keeps the alarms of the last deployment, even those that fire or no longer exist.
         triggers = [f"--rollback-trigger-alarm-arns={arn}" for arn in rollback_alarms or ("none",)]
         if rollback_alarms:
@@ -112,18 +119,18 @@ class Deployer:
             if self._is_first():
                 self._phase("deploy functions")
                 pipeline = self.config().stack_name("pipeline")
-                self._cli(assembly).run("deploy", pipeline, *options)
+                self._run("deploy", pipeline, *options)
                 self._watch_once(_read_outputs(outputs)[pipeline]["WatchFunctionName"])
             self._phase("deploy")
-            self._cli(assembly).run("deploy", "--all", *options)
+            self._run("deploy", "--all", *options)
             return _read_outputs(outputs)
 
     def destroy(self, parts: Sequence[str] = ("observability", "pipeline")) -> None:
         """Delete the stacks `parts`. The data stack stays unless it is named."""
-        assembly = self.synth()
+        self.synth()
         self._phase("destroy")
         stacks = [f"metering-{self._stage}-{part}" for part in parts]
-        self._cli(assembly).run("destroy", *stacks, "--force", "--exclusively")
+        self._run("destroy", *stacks, "--exclusively")
 
     def _is_first(self) -> bool:
         """Return whether the region has no alarms yet."""
@@ -149,9 +156,23 @@ class Deployer:
     def _phase(self, name: str) -> None:
         self._progress({"event": "phase", "phase": name})
 
-    def _cli(self, assembly: Path) -> CdkCli:
+    def _run(self, step: str, *arguments: str) -> None:
+        """Run a step of the CDK CLI. If it fails, CloudFormation is asked which resource failed, and why.
+
+        Raises:
+            DeploymentError: With one sentence.
+        """
         env = cli_environment(self._env, region=self._region, endpoint=self._endpoint)
-        return CdkCli(assembly=assembly, env=env, progress=self._progress)
+        try:
+            CdkCli(assembly=self.synth(), env=env, progress=self._progress).run(step, *arguments)
+        except DeploymentError as error:
+            if not error.operated:
+                raise
+            status = CloudFormationStacks(lambda _: self._clients()).last_failure(self._region, error.stack)
+            if status is None or not status.why:
+                raise
+            reason = f"{error.stack} is {status.status}: {status.why}"
+            raise DeploymentError(error.step, reason, stack=error.stack, operated=True) from error
 
 
 def deploy(
@@ -161,10 +182,10 @@ def deploy(
     endpoint: str | None,
     env: Mapping[str, str],
     progress: Progress,
-    overrides: Mapping[str, object] | None = None,
+    given: GivenSettings | None = None,
 ) -> dict[str, dict[str, str]]:
     """Prepare a region, deploy a stage's stacks to it, and return their outputs by stack name. See `Deployer`."""
-    deployer = Deployer(stage=stage, region=region, endpoint=endpoint, env=env, progress=progress, overrides=overrides)
+    deployer = Deployer(stage=stage, region=region, endpoint=endpoint, env=env, progress=progress, given=given)
     deployer.bootstrap()
     return deployer.deploy()
 
@@ -173,7 +194,7 @@ def _make_asset_bucket(clients: Clients) -> None:
     """Make the bucket for assets: a stage that is deployed with the caller's credentials needs no more to bootstrap."""
     account = clients.sts.get_caller_identity()["Account"]
     region = clients.access.region
-    bucket = f"cdk-{_QUALIFIER}-assets-{account}-{region}"
+    bucket = f"metering-assets-{account}-{region}"
     try:
         if region == "us-east-1":
             clients.s3.create_bucket(Bucket=bucket)
@@ -213,7 +234,8 @@ def _run(options: argparse.Namespace, env: Mapping[str, str], progress: Progress
         endpoint=options.endpoint,
         env=env,
         progress=progress,
-        overrides=dict(pair.partition("=")[::2] for pair in options.set),
+        given=_given(options),
+        own={**_pairs(options.own), **(REHEARSAL if options.rehearsal else {})},
     )
     if options.step == "config":
         return {"config": deployer.config().model_dump(mode="json")}
@@ -230,6 +252,18 @@ def _run(options: argparse.Namespace, env: Mapping[str, str], progress: Progress
     return {"outputs": deployer.deploy(rollback_alarms=options.rollback_alarm, bake_min=options.bake_min)}
 
 
+def _given(options: argparse.Namespace) -> GivenSettings:
+    """What the stage was given: one document, or fields of a person's own call of this module."""
+    if options.given:
+        return GivenSettings.model_validate_json(options.given)
+    values = {name: decoded(name, text) for name, text in _pairs(options.set).items()}
+    return planned(Asked(stage=options.stage, options=flat(values)), None).given
+
+
+def _pairs(texts: Sequence[str]) -> dict[str, str]:
+    return dict(text.partition("=")[::2] for text in texts)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m infra.deploy", description="Deploy a stage to a region.")
     parser.add_argument("--step", choices=("deploy", "bootstrap", "config", "synth", "destroy"), default="deploy")
@@ -237,6 +271,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--region", required=True)
     parser.add_argument("--endpoint", help="endpoint URL of an emulator")
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="a field of StageConfig")
+    parser.add_argument("--rehearsal", action="store_true", help="leave out what an emulator lacks, whatever the stage")
+    parser.add_argument("--given", metavar="JSON", help="what the stage was given, instead of --set")
+    parser.add_argument("--own", action="append", default=[], metavar="FIELD=VALUE", help="what the region decides")
     parser.add_argument("--rollback-alarm", action="append", default=[], metavar="ARN")
     parser.add_argument("--bake-min", type=int, default=0)
     return parser

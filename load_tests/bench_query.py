@@ -25,8 +25,8 @@ from metering.lake.parquet.reader import ParquetLakeReader
 from metering.lake.parquet.writer import ParquetLakeWriter
 from metering.lake.view import LakeView
 from metering.ledger.booked_hours import LakeFile, Published
-from metering.reports.sql.query import LakeQuery
-from metering.stores.bucket import lake_file_key
+from metering.reports.sql.query import LakeQuery, RegionLake
+from metering.stores.bucket import lake_file_key, summary_key
 from metering.stores.writes import Put, Table
 
 if TYPE_CHECKING:
@@ -48,16 +48,17 @@ def publish(root: Path, rows: int) -> tuple[LakeQuery, Path]:
     with ParquetLakeWriter(cast("ObjectStore", Folder(root)), readers=1, scratch=root).merge(HOUR, names) as merged:
         content = merged.content.read_bytes() if isinstance(merged.content, Path) else merged.content
         file = LakeFile(key=key, rows=merged.rows, bytes=merged.bytes)
+        objects.put(summary_key(key), merged.summary, if_absent=True)
     target.write_bytes(content)
     objects.put(key, content, if_absent=True)
     items.put(Put(table=Table.LEDGER, item=Published(hour_s=HOUR, shard=0, run=1, files=(file,)).to_item()))
     view = LakeView(items=items, objects=objects, reader=ParquetLakeReader(objects), shards=1)
-    return LakeQuery(view=view, objects=objects, threads=_THREADS), target
+    return LakeQuery(lakes=[RegionLake(region="us-east-1", view=view, objects=objects)], threads=_THREADS), target
 
 
 def top_talkers(query: LakeQuery, view: str) -> object:
     """Run the query as the command does."""
-    return query.run(_TOP.format(source=view)).rows
+    return list(query.run(_TOP.format(source=view)).rows)
 
 
 def fastest_s(ask: Callable[[], object]) -> tuple[float, object]:

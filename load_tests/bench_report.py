@@ -4,6 +4,8 @@ The service is deployed on MiniStack. The usage table holds 720 hours of 20 usag
 other accounts. Each report does the work of `metering report usage --account` after its start-up: it reads up to when
 totals are complete, reads the items, sums them, and makes the answer. The baseline reads the same items with boto3's
 paginator and sums them. It runs in turns with our reports, so the time of the emulator is in both figures.
+
+The same report on a closed month, of which the account is one of many, runs after that, for two numbers of accounts.
 """
 
 from __future__ import annotations
@@ -13,10 +15,12 @@ import statistics
 import sys
 import time
 from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING
 
+from load_tests.closed_month import freeze_month, hour_usage
 from metering.adapters.aws.session import Clients
-from metering.cli.commands.local import start_local, stop_leftovers
+from metering.cli.commands.developer.local import start_local, stop_leftovers
 from metering.cli.connecting import connect
 from metering.commit.write_ahead import usage_deltas
 from metering.hours import month_bounds_s
@@ -25,7 +29,6 @@ from metering.reports.query import UsageParameters
 from metering.reports.source import report_rows
 from metering.reports.usage_answer import usage_answer
 from metering.units import HOUR_S
-from metering.usage.totals import Total, UsageKey
 from metering.wiring.reports import build_freshness, report_source
 
 if TYPE_CHECKING:
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
     from metering.stores.writes import Update
+    from metering.usage.totals import Total, UsageKey
     from metering.wiring.connection import RegionConnection
 
 _STATE = "bench-report"
@@ -47,22 +51,19 @@ _REPORTS = 100
 _WARM_UP = 3
 _PLAIN_EVERY = 10
 _MOST_P95_MS = 150
+# Months that are closed for the benchmark, and how many times as long as an open month's report theirs may take.
+_CLOSED_MONTHS = ("2026-09", "2026-10")
+_CLOSED_ACCOUNTS = 250
+_CLOSED_REPORTS = 30
+_MOST_CLOSED = 2
+_GROUPS = ("usage_type", "usage_type,hour")
 
 
 def usage_of(account_id: str, hours: int) -> Iterator[tuple[UsageKey, Total]]:
     """Yield the usage of an account for a month. It depends only on the arguments."""
     first_s, _ = month_bounds_s(_MONTH)
     for hour in range(hours):
-        for kind in range(_USAGE_TYPES):
-            key = UsageKey(
-                first_s + hour * HOUR_S,
-                account_id,
-                f"USW2-Type{kind:02d}-Out-Bytes",
-                ("AmazonEC2", "AmazonS3")[kind % 2],
-                "us-west-2/usw2-az1",
-                ("internet", "us-east-1", "us-west-2/usw2-az2")[kind % 3],
-            )
-            yield key, Total(11_700_000_000 * (hour + 1) + kind, 100 + hour)
+        yield from hour_usage([account_id], first_s + hour * HOUR_S, hour, _USAGE_TYPES)
 
 
 def fill(region: RegionConnection) -> Counter[str]:
@@ -83,14 +84,17 @@ def fill(region: RegionConnection) -> Counter[str]:
     return expected
 
 
-def ours(region: RegionConnection) -> Counter[str]:
-    """Make the report of `metering report usage --account … --from 2026-11`."""
+def ours(region: RegionConnection, month: str = _MONTH, group_by: str = "usage_type") -> Counter[str]:
+    """Make the report of `metering report usage --account … --from MONTH --group-by …`."""
     now_s = int(time.time())
-    query = UsageParameters(accounts=[_ACCOUNT], start=_MONTH).query(now_s=now_s)
-    complete_s = build_freshness(region).complete_through_s()
+    query = UsageParameters(accounts=[_ACCOUNT], start=month, group_by=group_by).query(now_s=now_s)
+    complete = build_freshness(region).answer()
     rows = report_rows([report_source(region)], query, now_s=now_s)
-    answer = usage_answer(query, rows, as_of_s=now_s, complete_s=complete_s)
-    return Counter({str(row["usage_type"]): int(str(row["bytes"])) for row in answer.rows})
+    answer = usage_answer(query, rows, as_of_s=now_s, complete=complete)
+    sums: Counter[str] = Counter()
+    for row in answer.rows:
+        sums[str(row["usage_type"])] += int(str(row["bytes"]))
+    return sums
 
 
 def plain(client: DynamoDBClient, table: str) -> Counter[str]:
@@ -128,6 +132,45 @@ def measure(region: RegionConnection, reports: int) -> tuple[list[float], list[f
     return ours_ms, plain_ms
 
 
+def measure_closed(region: RegionConnection, accounts: int, reports: int) -> bool:
+    """Measure reports on closed months of two sizes beside open ones. Returns whether they are within the bound."""
+    names = [_ACCOUNT, *(f"{number:012d}" for number in range(1, accounts))]
+    took: dict[tuple[str, str], float] = {}
+    missed = False
+    for month, some in zip(_CLOSED_MONTHS, (names[: max(1, accounts // 10)], names), strict=True):
+        began = time.perf_counter()
+        freeze_month(region, month, some, hours=_HOURS, usage_types=_USAGE_TYPES)
+        rows = len(some) * _HOURS * _USAGE_TYPES
+        print(f"closed with {len(some):,} accounts: {rows:,} rows frozen in {time.perf_counter() - began:.0f} s")
+        for group_by in _GROUPS:
+            open_ms, closed_ms = beside_open(region, month, group_by, reports)
+            took[month, group_by] = closed_ms
+            times = closed_ms / open_ms
+            print(f"  by {group_by}: p95 {closed_ms:.0f} ms, open {open_ms:.0f} ms: {times:.2f} times as long")
+            if times > _MOST_CLOSED:
+                print(f"MISSED: more than {_MOST_CLOSED} times as long")
+                missed = True
+    for group_by in _GROUPS:
+        small, large = (took[month, group_by] for month in _CLOSED_MONTHS)
+        print(f"ten times the accounts, by {group_by}: {large / small:.2f} times as long")
+    return not missed
+
+
+def beside_open(region: RegionConnection, month: str, group_by: str, reports: int) -> tuple[float, float]:
+    """Milliseconds at p95 of the report on the open month and on a closed one. They are made in turns."""
+    expected: Counter[str] = Counter()
+    for key, total in usage_of(_ACCOUNT, _HOURS):
+        expected[key.usage_type] += total.bytes
+    took: dict[str, list[float]] = {_MONTH: [], month: []}
+    for number in range(-_WARM_UP, reports):
+        for each, times_ms in took.items():
+            took_ms = timed_ms(partial(ours, region, each, group_by), expected)
+            if number >= 0:
+                times_ms.append(took_ms)
+    open_ms, closed_ms = (statistics.quantiles(times_ms, n=20)[-1] for times_ms in took.values())
+    return open_ms, closed_ms
+
+
 def timed_ms(report: Callable[[], Counter[str]], expected: Counter[str]) -> float:
     """Measure one report in milliseconds."""
     began = time.perf_counter()
@@ -142,16 +185,22 @@ def main(arguments: Sequence[str]) -> int:
     """Print the figures. Returns 1 if the target is missed."""
     parser = argparse.ArgumentParser(prog="python -m load_tests.bench_report", description=__doc__)
     parser.add_argument("--reports", type=int, default=_REPORTS)
+    parser.add_argument("--accounts", type=int, default=_CLOSED_ACCOUNTS, help="accounts of a closed month")
     parser.add_argument("--endpoint", help="endpoint where the stage `local` is deployed already")
     options = parser.parse_args(arguments)
     if options.endpoint:
-        return _judge(*measure(connect(endpoint=options.endpoint, region=_REGION, stage=_STAGE), options.reports))
+        return _run(connect(endpoint=options.endpoint, region=_REGION, stage=_STAGE), options)
     stop_leftovers(_STATE)
     state = start_local(_REGION, _STAGE, name=_STATE)
     try:
-        return _judge(*measure(connect(endpoint=state.endpoint, region=_REGION, stage=_STAGE), options.reports))
+        return _run(connect(endpoint=state.endpoint, region=_REGION, stage=_STAGE), options)
     finally:
         stop_leftovers(_STATE)
+
+
+def _run(region: RegionConnection, options: argparse.Namespace) -> int:
+    missed = _judge(*measure(region, options.reports))
+    return missed if measure_closed(region, options.accounts, _CLOSED_REPORTS) else 1
 
 
 def _judge(ours_ms: list[float], plain_ms: list[float]) -> int:

@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING
 
 from load_tests.load import aggregator_peaks
 from load_tests.poison import run_poison
-from metering.cli.commands.local import start_local, stop_leftovers
-from metering.cli.commands.replay import send_traffic
-from metering.cli.commands.verify import explain, read_manifest, wait_until_settled
+from metering.cli.commands.developer.local import start_local, stop_leftovers
+from metering.cli.commands.developer.replay import send_traffic
+from metering.cli.commands.operator.verify import explain, read_manifest, wait_until_settled
 from metering.cli.connecting import connect
 from metering.replay.scenarios import SCENARIOS
 from metering.replay.traffic import synthetic_traffic

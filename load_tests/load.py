@@ -20,9 +20,9 @@ from load_tests.costs import SCENARIO_NAMES, TARGET_BATCHES_PER_DAY, measure, pr
 from metering.adapters.emulator.processes import descendants
 from metering.audit.verify.expectations import SentBatches
 from metering.audit.verify.manifest import read_header, read_sent
-from metering.cli.commands.local import start_local, stop_leftovers
-from metering.cli.commands.replay import send_traffic
-from metering.cli.commands.verify import explain, wait_until_settled
+from metering.cli.commands.developer.local import start_local, stop_leftovers
+from metering.cli.commands.developer.replay import send_traffic
+from metering.cli.commands.operator.verify import explain, wait_until_settled
 from metering.cli.connecting import connect
 from metering.replay.scenarios import SCENARIOS
 from metering.replay.traffic import synthetic_traffic

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lambdas.aggregator.handler import SqsRecord, handler
+from lambdas.aggregator.handler import handler
 from lambdas.compactor import bootstrap as compactor
 from metering.adapters.aws.queues import SqsQueue
 from metering.adapters.aws.session import Clients
@@ -17,6 +17,7 @@ from metering.adapters.memory.clock import DeadlineAt
 from metering.errors import MeteringError
 
 if TYPE_CHECKING:
+    from lambdas.sqs import SqsRecord
     from metering.stores.deliveries import Delivery
     from metering.stores.queues import ReceivedMessage
 

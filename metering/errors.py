@@ -11,6 +11,8 @@
     ├── ObjectDamagedError          an object exists, but cannot be decoded
     ├── ObjectChangedError          an object is not the one that was announced (If-Match failed)
     ├── BatchRefusedError           a whole batch is refused; carries every problem found
+    ├── LogFileRefusedError         a log file cannot be metered as a whole; says why
+    ├── ContextUnreadableError      a stored context is none, or not what its name says       onramps.context.document
     ├── LedgerCorruptError          the ledger or an object contradicts the protocol: stop and alarm
     ├── FormatTooNewError           newer code wrote the ledger, and this one must not touch it
     ├── EarlyEndError               work ends early and nothing is wrong: its caller catches it
@@ -19,16 +21,25 @@
     │   └── ScanTooLongError        a table is too large for the time that a scan has         audit.reconcile.table_scan
     ├── SettingsError               settings do not fit together; carries every problem found
     ├── InvalidParametersError      a report is asked for what does not exist; every problem found  reports.parameters
-    ├── PeriodNotClosableError      a month cannot be closed now                              billing.months
+    ├── PeriodNotClosableError      a month cannot be closed now                              billing.closing
     └── OperationFailedError        an operation that a person asked for was refused or failed; says why
+        ├── DescriptionError        a description does not become a context               onramps.context.description
         ├── ManifestError           a file is not a manifest                                  audit.verify.manifest
         ├── PreflightFailedError    a region lacks what the service cannot do without         fleet.steps
+        ├── DocumentRefusedError    a price book or another document of money is refused      billing.json_documents
+        ├── BudgetRefusedError      a budget makes no sense; every problem is said            billing.budgets.budget
+        ├── InputChangedError       an input of an invoice is not what was pinned             billing.invoices.rates
+        ├── InvoiceMissingError     there is no invoice of this id                            billing.invoices.store
+        ├── IssueRefusedError       an invoice cannot be issued now; says why                 billing.invoices.readiness
         ├── InputError              a file has no records that a replay can send              replay.given
         ├── SendingFailedError      a replay could not send all of its messages               replay.sender
-        ├── QueryError              DuckDB refuses a query                                    reports.sql.query
+        ├── DestinationTakenError   an export was asked for where something else is         reports.exports.destination
+        ├── ExportWrongError        an export is not what it should be: no manifest          reports.exports.checks
+        ├── QueryError              DuckDB refuses a query                                    reports.sql.statements
         ├── QueryStoppedError       a query took too long, or too much of the machine         reports.sql.query
         ├── StoppedError            work was stopped on request                               reports.sql.ahead
         └── CommandFailedError      a command ends with exit code 1                           cli.failures
+            ├── CommandStoppedError a person stopped it: exit code 130                        cli.failures
             └── WrongUsageError     the arguments make no sense: exit code 2                  cli.failures
 
 Errors raised by a single module are defined in that module. Adapters translate the errors they know into this tree;
@@ -198,6 +209,23 @@ class BatchRefusedError(MeteringError):
     @property
     def reason(self) -> str:
         return self.problems[0][0]
+
+
+class LogFileRefusedError(MeteringError):
+    """A log file cannot be metered as a whole.
+
+    Attributes:
+        reason: A stable name, one of `metering.onramps.reasons`.
+        detail: Why, for people.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(reason, detail)
+        self.reason = reason
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.detail}"
 
 
 class LedgerCorruptError(MeteringError):

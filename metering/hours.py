@@ -7,8 +7,12 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from metering.units import HOUR_S
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 # A ledger item repeats its hours many times, and a commit or a report touches few distinct ones.
 _REMEMBERED = 4096
@@ -58,6 +62,14 @@ def month_bounds_s(month: str) -> tuple[int, int]:
         raise ValueError(f"{month!r} is not a month")
     after = first.replace(year=first.year + first.month // 12, month=first.month % 12 + 1)
     return int(first.timestamp()), int(after.timestamp())
+
+
+def months_between(earlier: str, later: str) -> Iterator[str]:
+    """Months after one and before another, in order; none if there is none between them."""
+    month = month_of(month_bounds_s(earlier)[1])
+    while month < later:
+        yield month
+        month = month_of(month_bounds_s(month)[1])
 
 
 def date_of(epoch_s: int) -> str:

@@ -52,9 +52,29 @@ ALERTS_LOST: Final = "AlertsLost"
 # Messages received three times or more of which no note could be written before they were handled.
 HELD_NOTES_LOST: Final = "HeldNotesLost"
 
+# Log files by what became of them. Every event is counted once, when it is done.
+LOG_FILES_METERED: Final = "LogFilesMetered"
+LOG_FILES_REPEATED: Final = "LogFilesRepeated"
+LOG_FILES_CONFLICT: Final = "LogFilesConflict"
+LOG_FILES_EMPTY: Final = "LogFilesEmpty"
+# Dimension `reason`.
+LOG_FILES_REFUSED: Final = "LogFilesRefused"
+# Files that were gone before they were read.
+LOG_FILES_VANISHED: Final = "LogFilesVanished"
+# Events that go back to their queue, for trouble that passes.
+LOG_EVENTS_PUT_BACK: Final = "LogEventsPutBack"
+# Messages that announce no file (`s3:TestEvent`).
+LOG_EVENTS_WITHOUT_FILE: Final = "LogEventsWithoutFile"
+CONTEXTS_CAPTURED: Final = "ContextsCaptured"
+
 # Rows and files that the compactor published.
 COMPACTED_ROWS: Final = "CompactedRows"
 COMPACTED_FILES: Final = "CompactedFiles"
+# Lake files that the biller counted, alerts of budgets and unusual days that it made, and messages that topics took.
+RATED_FILES: Final = "RatedFiles"
+BUDGET_ALERTS_MADE: Final = "BudgetAlertsMade"
+BUDGET_ALERTS_SENT: Final = "BudgetAlertsSent"
+ANOMALIES_FOUND: Final = "AnomaliesFound"
 # Runs that stopped because their time was over; the next tick continues them.
 COMPACTION_LATE: Final = "CompactionLate"
 # Plans that lost against another process's plan for the same run.

@@ -5,7 +5,7 @@ The stage decides them in `metering/fleet/stage.py`; a function gets each as `ME
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -61,6 +61,9 @@ class Policy(BaseModel):
     clean_wait_s: int = Field(
         ge=0, description="Time that staging objects outlive their run, which spares readers a restart."
     )
+    log_unclassified_percent: int = Field(
+        ge=0, le=100, description="Unclassified share of a log source's bytes above which its alarm fires."
+    )
 
 
 class Settings(Policy):
@@ -76,11 +79,11 @@ class Settings(Policy):
     ticket_topic_arn: str
 
     settings_sha256: str = Field(
-        pattern=r"^[0-9a-f]{64}$", description="Hash of the stage's published settings that the policy is part of."
+        pattern=r"^[0-9a-f]{64}$", description="Hash of the published settings without what the deployment was given."
     )
 
     @classmethod
-    def from_env(cls, environ: Mapping[str, str]) -> Settings:
+    def from_env(cls, environ: Mapping[str, str]) -> Self:
         """Settings from the `METERING_*` variables; missing and unknown ones are problems, other variables are ignored.
 
         Raises:
@@ -94,3 +97,9 @@ class Settings(Policy):
                 f"{_PREFIX}{'.'.join(str(part) for part in e['loc']).upper()}: {e['msg']}" for e in error.errors()
             ]
             raise SettingsError(problems) from error
+
+
+class OnrampSettings(Settings):
+    """Settings of a function that works on log files."""
+
+    log_sources: str = Field(description="Log sources of the region, as `metering.onramps.sources` writes them.")

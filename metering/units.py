@@ -6,8 +6,6 @@ is ever a float.
 
 from __future__ import annotations
 
-from decimal import ROUND_HALF_UP, Decimal
-
 KIB = 1024
 MIB = 1024 * KIB
 GIB = 1024 * MIB
@@ -18,12 +16,41 @@ DAY_S = 86_400
 
 INT64_MAX = 2**63 - 1
 
-# AWS bills data transfer in GB of 2^30 bytes, rounded half up to 10 decimals. All 536 AWS rows of the FOCUS sample
-# data agree with that (metering/replay/samples/aws-bill-lines/README.md).
-BILLED_GB_BYTES = GIB
-_TEN_DECIMALS = Decimal("0.0000000001")
+# AWS says KB, MB, GB for powers of 1,024 bytes, and so does everything here. Its bills have GB of 2^30 bytes;
+# all 536 AWS rows of the FOCUS sample data agree (metering/replay/samples/aws-bill-lines/README.md).
+_SIZE_UNITS = ("bytes", "KB", "MB", "GB", "TB", "PB", "EB", "ZB", "YB")
+SIZE_BASE = "1 KB is 2^10 bytes, 1 MB 2^20, 1 GB 2^30, and so on."
+"""What people need to know to read a `size_text`."""
 
 
-def billed_gb(total_bytes: int) -> Decimal:
-    """Quantity in GB that AWS bills for `total_bytes`."""
-    return (Decimal(total_bytes) / BILLED_GB_BYTES).quantize(_TEN_DECIMALS, rounding=ROUND_HALF_UP)
+def size_text(total_bytes: int) -> str:
+    """A number of bytes in the largest unit of which it is at least one: `512 bytes`, `19.4 PB`.
+
+    It has three significant digits or four, and is rounded half up. The exact number belongs beside it.
+    """
+    if total_bytes == 1:
+        return "1 byte"
+    unit, unit_bytes, size = 0, 1, abs(total_bytes)
+    # Integers only: a total has any number of digits, and a Decimal 28.
+    while unit + 1 < len(_SIZE_UNITS) and _rounded(size, unit_bytes) >= KIB:
+        unit, unit_bytes = unit + 1, unit_bytes * KIB
+    sign = "-" if total_bytes < 0 else ""
+    return f"{sign}{_three_digits(size, unit_bytes) if unit else f'{size:,}'} {_SIZE_UNITS[unit]}"
+
+
+def exact_and_size(total_bytes: int) -> str:
+    """The exact number, and its size if that says more: `12,100 bytes = 11.8 KB`."""
+    exact = f"{total_bytes:,} {'byte' if total_bytes == 1 else 'bytes'}"
+    return exact if abs(total_bytes) < KIB else f"{exact} = {size_text(total_bytes)}"
+
+
+def _three_digits(size: int, unit_bytes: int) -> str:
+    for places in (2, 1):
+        rounded = _rounded(size * 10**places, unit_bytes)
+        if rounded < 1_000:
+            return f"{rounded // 10**places}.{rounded % 10**places:0{places}}"
+    return f"{_rounded(size, unit_bytes):,}"
+
+
+def _rounded(size: int, unit_bytes: int) -> int:
+    return (2 * size + unit_bytes) // (2 * unit_bytes)

@@ -1,10 +1,35 @@
-"""The version of this package, as `pyproject.toml` says it."""
+"""The version of this package, as `pyproject.toml` says it, its commit, and the version of its contract."""
 
 from __future__ import annotations
 
-import importlib.metadata
+# Of docs/contract.md.
+CONTRACT_VERSION = 1
 
 
 def package_version() -> str:
     """Such as `0.1.0`: from the metadata of the installed package, which a function's bundle has too."""
+    import importlib.metadata
+
     return importlib.metadata.version("metering")
+
+
+def package_commit() -> str:
+    """Short commit of the checkout that this package runs from, with `-dirty` if files differ from it.
+
+    Empty in an installed package, in a function, and without git.
+    """
+    import shutil
+    import subprocess
+    from pathlib import Path
+
+    git, root = shutil.which("git"), Path(__file__).resolve().parents[1]
+    if git is None or not (root / ".git").exists():
+        return ""
+    done = subprocess.run(  # noqa: S603 - our own arguments
+        [git, "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout.strip()

@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING
 from infra.bundle import find_uv
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 ROOT = Path(__file__).resolve().parent.parent
 TOOLS = ROOT / ".local" / "tools"
 # `requires-python` of the package.
 PYTHONS = ("3.11", "3.12", "3.13")
-QUICK_SUITES = ("tests/unit", "tests/property")
+QUICK_SUITES = ("tests/unit", "tests/property", "tests/cli")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,11 +35,16 @@ class Tool:
         name: What its folder begins with.
         python: Version that it runs on. A machine may lack it; then the tool is skipped, and that is said.
         lock: Files that say what is in it.
+        requirements: Those of them that are installed, one after the other: each a list of versions with hashes. None
+            if the tool is the project itself, by `uv.lock`.
+        sources: Packages in them that are published without a wheel, and are built by what was installed before.
     """
 
     name: str
     python: str
     lock: tuple[Path, ...]
+    requirements: tuple[Path, ...] = ()
+    sources: tuple[str, ...] = ()
 
     def folder(self, tools: Path = TOOLS) -> Path:
         """`.local/tools/<name>-<hash of the lock>`: another lock is another folder."""
@@ -51,10 +56,20 @@ class Tool:
         return (self.folder(tools) / ".installed").exists()
 
 
-ALL = tuple(
+SUPPORTED = tuple(
     Tool(name=f"python{version}", python=version, lock=(ROOT / "uv.lock", ROOT / "pyproject.toml"))
     for version in PYTHONS
 )
+_LOCK = ROOT / "tests" / "validators" / "lock"
+# The validators of exports need NumPy 1.26, which has wheels up to Python 3.12.
+EXPORT_VALIDATORS = Tool(
+    name="export-validators",
+    python="3.12",
+    lock=(_LOCK / "build.txt", _LOCK / "tools.txt"),
+    requirements=(_LOCK / "build.txt", _LOCK / "tools.txt"),
+    sources=("focus-validator", "pandasql"),
+)
+ALL = (*SUPPORTED, EXPORT_VALIDATORS)
 
 
 def install(tool: Tool, *, tools: Path = TOOLS) -> bool:
@@ -66,15 +81,30 @@ def install(tool: Tool, *, tools: Path = TOOLS) -> bool:
     remove_older(tool, tools=tools)
     if tool.is_installed(tools):
         return True
-    if not has_python(tool.python):
+    python = find_python(tool)
+    if not python:
         return False
     folder = tool.folder(tools)
-    environ = {**os.environ, "UV_PROJECT_ENVIRONMENT": str(folder)}
-    environ.pop("VIRTUAL_ENV", None)
-    sync = ["sync", "--quiet", "--frozen", "--all-extras", "--no-python-downloads", "--python", tool.python]
-    subprocess.run([find_uv(), *sync], cwd=ROOT, env=environ, check=True)
+    if tool.requirements:
+        _install_requirements(tool, folder, python)
+    else:
+        environ = {**os.environ, "UV_PROJECT_ENVIRONMENT": str(folder)}
+        environ.pop("VIRTUAL_ENV", None)
+        sync = ["sync", "--quiet", "--frozen", "--all-extras", "--no-python-downloads", "--python", python]
+        subprocess.run([find_uv(), *sync], cwd=ROOT, env=environ, check=True)
     (folder / ".installed").touch()
     return True
+
+
+def _install_requirements(tool: Tool, folder: Path, python: str) -> None:
+    """Install lists of versions, each file by its hash. Modules are compiled: they are imported once a run."""
+    uv = find_uv()
+    subprocess.run([uv, "venv", "--quiet", "--clear", "--python", python, str(folder)], cwd=ROOT, check=True)
+    wheels = ["--only-binary", ":all:", *(word for name in tool.sources for word in ("--no-binary", name))]
+    for listed in tool.requirements:
+        pip = [uv, "pip", "install", "--quiet", "--python", str(folder / "bin" / "python"), "--compile-bytecode"]
+        exactly = ["--require-hashes", "--no-deps", "--no-build-isolation", *wheels, "--requirement", str(listed)]
+        subprocess.run([*pip, *exactly], cwd=ROOT, check=True)
 
 
 def remove_older(tool: Tool, *, tools: Path = TOOLS) -> None:
@@ -84,13 +114,36 @@ def remove_older(tool: Tool, *, tools: Path = TOOLS) -> None:
             shutil.rmtree(folder)
 
 
-def has_python(version: str) -> bool:
-    """Whether the machine has this Python."""
-    find = [find_uv(), "python", "find", "--quiet", "--no-python-downloads", version]
-    return subprocess.run(find, cwd=ROOT, check=False, capture_output=True).returncode == 0
+def find_python(tool: Tool, environ: Mapping[str, str] = os.environ) -> str:
+    """Path of the Python that a tool runs on, or empty if the machine has none.
+
+    The suites of the project run on what is on the path, as a developer chose it. A tool that serves one purpose takes
+    it also from where version managers keep it: their shims on the path lead nowhere for a version that is not chosen.
+    """
+    find = [find_uv(), "python", "find", "--system", "--no-python-downloads", tool.python]
+    found = subprocess.run(find, cwd=ROOT, check=False, capture_output=True, text=True)
+    if found.returncode == 0:
+        return found.stdout.strip()
+    kept = _kept_by_managers(tool.python, environ) if tool.requirements else []
+    return next((str(path) for path in kept if _runs(path)), "")
 
 
-def run_pythons(tools: Sequence[Tool] = ALL, *, suites: Sequence[str] = QUICK_SUITES, jobs: str = "2") -> int:
+def _kept_by_managers(version: str, environ: Mapping[str, str]) -> list[Path]:
+    """Interpreters of a version below the folders of pyenv and of hosted CI machines."""
+    pyenv = Path(environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
+    hosted = Path(environ.get("RUNNER_TOOL_CACHE") or environ.get("AGENT_TOOLSDIRECTORY") or "/opt/hostedtoolcache")
+    kept = [
+        *pyenv.glob(f"versions/{version}.*/bin/python{version}"),
+        *hosted.glob(f"Python/{version}.*/x64/bin/python{version}"),
+    ]
+    return sorted(kept, reverse=True)
+
+
+def _runs(python: Path) -> bool:
+    return subprocess.run([python, "-c", ""], check=False, capture_output=True).returncode == 0
+
+
+def run_pythons(tools: Sequence[Tool] = SUPPORTED, *, suites: Sequence[str] = QUICK_SUITES, jobs: str = "2") -> int:
     """Run the quick suites on each Python; 0 only if all that the machine has passed, and it has more than one."""
     codes: dict[str, int | None] = {}
     for tool in tools:

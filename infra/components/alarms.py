@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from aws_cdk import Duration
+from aws_cdk import Aws, Duration
 from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_cloudwatch_actions as actions
 from constructs import Construct
 
 from metering.operations.alarms import alarm_name
+from metering.operations.dashboards import Dashboard, console_url, dashboard_name
+from metering.operations.runbooks import command_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -64,7 +66,7 @@ class MeteringAlarm(Construct):
             self,
             "Alarm",
             alarm_name=alarm_name(config.stage, spec.name),
-            alarm_description=f"[{spec.severity}] {spec.meaning} Runbook: {config.runbook_base}/{spec.runbook}.md",
+            alarm_description=self._description(config, spec),
             metric=metric,
             threshold=spec.threshold,
             comparison_operator=_COMPARISONS[spec.comparison],
@@ -75,6 +77,19 @@ class MeteringAlarm(Construct):
         action = actions.SnsAction(topics.topic(spec.severity))
         self.alarm.add_alarm_action(action)
         self.alarm.add_ok_action(action)
+
+    @staticmethod
+    def _description(config: StageConfig, spec: AlarmSpec) -> str:
+        """Text of the alert: what happened, the command to paste, and links that work from a mail."""
+        dashboard = dashboard_name(config.stage, Dashboard.ON_CALL, Aws.REGION)
+        lines = [
+            f"[{spec.severity}] {spec.meaning}",
+            f"Type: {command_of(spec.runbook, region=Aws.REGION, stage=config.stage)}",
+            f"Dashboard: {console_url(dashboard, region=Aws.REGION, host=config.console_host)}",
+        ]
+        if config.runbook_base:
+            lines.append(f"Runbook: {config.runbook_base.rstrip('/')}/{spec.runbook}.md")
+        return "\n".join(lines)
 
 
 class PageState(Construct):

@@ -1,4 +1,4 @@
-"""Data bucket of a region: incoming objects, staging, lake, quarantine, run plans and closed months."""
+"""Data bucket of a region: incoming objects, staging, lake, quarantine, plans of runs and log files, closed months."""
 
 from __future__ import annotations
 
@@ -10,7 +10,17 @@ from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
 from infra.components.acknowledgement import acknowledge, acknowledge_wildcard, written
-from metering.stores.bucket import ATHENA_RESULTS_PREFIX, DROP_PREFIX, INGEST_PREFIX, LAKE_PREFIX, QUARANTINE_PREFIX
+from metering.stores.bucket import (
+    ATHENA_RESULTS_PREFIX,
+    CONTEXT_PREFIX,
+    DROP_PREFIX,
+    INGEST_PREFIX,
+    LAKE_PREFIX,
+    PLANS_PREFIX,
+    QUARANTINE_PREFIX,
+    RATED_PREFIX,
+    SUMMARIES_PREFIX,
+)
 from metering.units import KIB
 
 if TYPE_CHECKING:
@@ -24,7 +34,11 @@ TRANSITION_MIN_BYTES = 128 * KIB
 
 
 class DataBucket(Construct):
-    """An encrypted, private bucket for TLS only. Its lifecycle never expires current `staging/`, `runs/`, `closed/`."""
+    """An encrypted, private bucket for TLS only.
+
+    Its lifecycle never expires current objects of `staging/`, `runs/`, `closed/`, `prices/`, `organization/` and
+    `invoices/`.
+    """
 
     def __init__(self, scope: Construct, construct_id: str, *, config: StageConfig, ingest: IngestQueue) -> None:
         super().__init__(scope, construct_id)
@@ -155,6 +169,11 @@ def _lifecycle_rules(config: StageConfig) -> list[s3.LifecycleRule]:
         s3.LifecycleRule(id="ingest", prefix=INGEST_PREFIX, expiration=incoming),
         s3.LifecycleRule(id="drop", prefix=DROP_PREFIX, expiration=incoming),
         s3.LifecycleRule(id="quarantine", prefix=QUARANTINE_PREFIX, expiration=_days(config.quarantine_retention_days)),
+        # A file that comes again while its marker lives must be judged as it was.
+        s3.LifecycleRule(id="plans", prefix=PLANS_PREFIX, expiration=_days(config.plan_life_days)),
+        s3.LifecycleRule(id="context", prefix=CONTEXT_PREFIX, expiration=_days(config.plan_life_days)),
+        # The biller works these out of what is kept elsewhere; forecasts look back for half a year.
+        s3.LifecycleRule(id="rated", prefix=RATED_PREFIX, expiration=_days(config.rated_retention_days)),
         s3.LifecycleRule(
             id="lake-classes",
             prefix=LAKE_PREFIX,
@@ -171,9 +190,11 @@ def _lifecycle_rules(config: StageConfig) -> list[s3.LifecycleRule]:
         ),
     ]
     if config.lake_retention_days is not None:
-        rules.append(
-            s3.LifecycleRule(id="lake-retention", prefix=LAKE_PREFIX, expiration=_days(config.lake_retention_days))
-        )
+        # The totals of a lake file are of no use without it, and can be made from it as long as it is there.
+        rules += [
+            s3.LifecycleRule(id=f"{name}-retention", prefix=prefix, expiration=_days(config.lake_retention_days))
+            for name, prefix in (("lake", LAKE_PREFIX), ("summaries", SUMMARIES_PREFIX))
+        ]
     if config.analytics:
         rules.append(s3.LifecycleRule(id="athena-results", prefix=ATHENA_RESULTS_PREFIX, expiration=Duration.days(7)))
     if config.versioned:

@@ -1,31 +1,39 @@
-"""Two dashboards: quality of service for customers, and load of the resources."""
+"""Dashboards: what a person on call reads first, the load of the resources, and all regions at once."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aws_cdk import Duration
+from aws_cdk import Aws
 from aws_cdk import aws_cloudwatch as cloudwatch
 from constructs import Construct
 
+from infra.components.dashboard_parts import HOURS, MINUTES, counter, figure, graph, number, thresholds
+from infra.components.load_dashboard import load_rows
 from metering import metric_names as counters
-from metering.metric_names import NAMESPACE
-from metering.operations.alarms import WATCH_NAMESPACE, Figure
+from metering.operations.alarms import Figure
+from metering.operations.dashboards import Dashboard, dashboard_name
+from metering.operations.runbooks import command_of
+from metering.usage.usage_types import billing_prefixes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from infra.components.alarms import MeteringAlarm
     from infra.components.functions import MeteringFunction
     from infra.components.queues import IngestQueue
     from infra.components.tables import MeteringTable
+    from metering.fleet.rules import RolloutRules
     from metering.fleet.stage import StageConfig
 
-_PERIOD = Duration.minutes(5)
-_WIDTH = 12
+Rows = list[list[cloudwatch.IWidget]]
 
 
 class Dashboards(Construct):
-    """Dashboards `customer` (freshness, completeness, volume, refusals) and `resources` (queues, functions, tables)."""
+    """Dashboards `on-call` and `load` of a region; in the home region `regions`, too.
+
+    An account has three dashboards of up to 50 metrics free, and any other costs 3 USD a month.
+    """
 
     def __init__(
         self,
@@ -33,100 +41,214 @@ class Dashboards(Construct):
         construct_id: str,
         *,
         config: StageConfig,
+        alarms: Sequence[MeteringAlarm],
         ingest: IngestQueue,
         tables: Sequence[MeteringTable],
         functions: Sequence[MeteringFunction],
     ) -> None:
         super().__init__(scope, construct_id)
         self._stage = config.stage
-        self.customer = cloudwatch.Dashboard(self, "Customer", widgets=[self._customer()])
-        self.resources = cloudwatch.Dashboard(self, "Resources", widgets=[_resources(ingest, tables, functions)])
-
-    def _customer(self) -> list[cloudwatch.IWidget]:
-        return [
-            _graph(
-                "Freshness: age of the oldest batch and of the last good canary run, seconds",
-                [
-                    self._figure(Figure.OLDEST_BATCH_AGE),
-                    self._figure(Figure.CANARY_AGE),
-                ],
-            ),
-            _graph(
-                "Completeness: open commits, unpublished hours, differences, gaps, silent sources, dead letters",
-                [
-                    self._figure(Figure.OPEN_COMMITS),
-                    self._figure(Figure.UNPUBLISHED_HOURS),
-                    self._figure(Figure.RECONCILIATION_DIFFERENCES),
-                    self._figure(Figure.SOURCE_GAPS),
-                    self._figure(Figure.SILENT_SOURCES),
-                    self._figure(Figure.DEAD_LETTERS),
-                ],
-            ),
-            _graph(
-                "Volume: batches and records",
-                [
-                    self._counter(counters.BATCHES_ACCEPTED),
-                    self._counter(counters.BATCHES_DUPLICATE),
-                    self._counter(counters.RECORDS_METERED),
-                ],
-            ),
-            _graph("Volume: bytes", [self._counter(counters.BYTES_METERED)]),
-            _graph(
-                "Refusals",
-                [
-                    self._counter(counters.BATCHES_REJECTED),
-                    self._counter(counters.BATCHES_CONFLICT),
-                    self._counter(counters.RECORDS_REFUSED),
-                ],
-            ),
-        ]
-
-    def _figure(self, figure: Figure) -> cloudwatch.Metric:
-        return cloudwatch.Metric(
-            namespace=WATCH_NAMESPACE,
-            metric_name=figure.value,
-            dimensions_map={"Stage": self._stage},
-            statistic="Maximum",
-            period=_PERIOD,
+        self._dashboard(
+            "OnCall", Dashboard.ON_CALL, on_call_rows(config.stage, alarms, ingest, logs=bool(config.log_sources))
         )
+        self._dashboard("Load", Dashboard.LOAD, load_rows(config, ingest, tables, functions))
+        if config.rollout_project:
+            self._dashboard("Regions", Dashboard.REGIONS, region_rows(config.stage, admitted(config.rollout)))
 
-    def _counter(self, name: str) -> cloudwatch.Metric:
-        return cloudwatch.Metric(
-            namespace=NAMESPACE,
-            metric_name=name,
-            dimensions_map={"service": "aggregator", "stage": self._stage},
-            statistic="Sum",
-            period=_PERIOD,
-        )
+    def _dashboard(self, construct_id: str, kind: Dashboard, rows: Rows) -> None:
+        name = dashboard_name(self._stage, kind, Aws.REGION)
+        cloudwatch.Dashboard(self, construct_id, dashboard_name=name, widgets=rows)
 
 
-def _resources(
-    ingest: IngestQueue, tables: Sequence[MeteringTable], functions: Sequence[MeteringFunction]
-) -> list[cloudwatch.IWidget]:
-    queue, dead_letters = ingest.queue, ingest.dead_letters
-    lambdas = [function.function for function in functions]
+def on_call_rows(stage: str, alarms: Sequence[MeteringAlarm], ingest: IngestQueue, *, logs: bool = False) -> Rows:
+    """What is wrong, how late the totals are, what waits, and what to type.
+
+    Args:
+        stage: Name of the stage.
+        alarms: Alarms of the region.
+        ingest: Its queue.
+        logs: Whether it has log sources.
+    """
+    waiting = ingest.queue.metric_approximate_number_of_messages_visible(label="waiting", statistic="Maximum")
     return [
-        _graph(
-            "Ingest queue: messages",
-            [
-                queue.metric_approximate_number_of_messages_visible(),
-                queue.metric_approximate_number_of_messages_not_visible(),
-                dead_letters.metric_approximate_number_of_messages_visible(label="dead letters"),
-            ],
-        ),
-        _graph("Ingest queue: age of the oldest message, seconds", [queue.metric_approximate_age_of_oldest_message()]),
-        _graph("Functions: duration, milliseconds", [function.metric_duration() for function in lambdas]),
-        _graph(
-            "Functions: errors and throttles",
-            [metric for function in lambdas for metric in (function.metric_errors(), function.metric_throttles())],
-        ),
-        _graph(
-            "Functions: concurrent executions",
-            [function.metric("ConcurrentExecutions", statistic="Maximum") for function in lambdas],
-        ),
-        _graph("Tables: write units", [table.table.metric_consumed_write_capacity_units() for table in tables]),
+        [_what_to_type(stage)],
+        [_states(alarms, "page"), _states(alarms, "ticket")],
+        [
+            number("Totals complete through", _age(stage, Figure.COMPLETE_THROUGH_AGE, "minutes ago")),
+            number("Oldest batch", _age(stage, Figure.OLDEST_BATCH_AGE, "minutes")),
+            number("Messages waiting", waiting),
+            number("Dead letters", figure(stage, Figure.DEAD_LETTERS, "messages")),
+            number("Last good canary", _age(stage, Figure.CANARY_AGE, "minutes ago")),
+            number("Differences", figure(stage, Figure.RECONCILIATION_DIFFERENCES, "hours that differ")),
+        ],
+        [
+            graph(
+                "Late: how old is what waits",
+                [_age(stage, Figure.OLDEST_BATCH_AGE, "oldest batch"), _age(stage, Figure.CANARY_AGE, "last canary")],
+                lines=thresholds("oldest-batch", "canary-late", unit=MINUTES),
+                axes=("minutes", ""),
+            ),
+            graph(
+                "Queue and dead letters",
+                [waiting],
+                right=[figure(stage, Figure.DEAD_LETTERS, "dead letters")],
+                axes=("messages", "dead letters"),
+            ),
+            graph(
+                "Traffic in 5 minutes",
+                [counter(stage, counters.BATCHES_ACCEPTED, "batches accepted")],
+                right=[counter(stage, counters.RECORDS_METERED, "records metered")],
+                axes=("batches", "records"),
+            ),
+        ],
+        _backlogs(stage),
+        [_must_be_zero(stage), _money(stage)],
+        *([_logs(stage)] if logs else []),
     ]
 
 
-def _graph(title: str, metrics: list[cloudwatch.Metric]) -> cloudwatch.GraphWidget:
-    return cloudwatch.GraphWidget(title=title, width=_WIDTH, left=list(metrics))
+def _money(stage: str) -> cloudwatch.IWidget:
+    """How far the biller is, and what a person should hear of. Its alarms say what is wrong in words."""
+    return graph(
+        "Money: biller, months that cannot be invoiced, alerts of budgets",
+        [figure(stage, Figure.BILLER_AGE, "counted", unit=HOURS)],
+        right=[
+            figure(stage, Figure.INVOICES_BLOCKED, "months that cannot be invoiced"),
+            figure(stage, Figure.BUDGETS_CROSSED, "alerts of budgets"),
+        ],
+        lines=thresholds("biller-behind", unit=HOURS),
+        axes=("hours", "count"),
+    )
+
+
+def _backlogs(stage: str) -> list[cloudwatch.IWidget]:
+    """What each job has not done yet."""
+    return [
+        graph(
+            "Compactor: oldest that waits",
+            [figure(stage, Figure.OLDEST_PENDING_AGE, "commit without a run", unit=HOURS)],
+            lines=thresholds("unpublished-hours", unit=HOURS),
+            axes=("hours", ""),
+        ),
+        graph(
+            "Reconciler: oldest that waits, and last pass",
+            [
+                figure(stage, Figure.RECONCILIATION_BACKLOG_AGE, "hour not compared", unit=HOURS),
+                figure(stage, Figure.RECONCILIATION_AGE, "last pass", unit=HOURS),
+            ],
+            lines=thresholds("reconciliation-backlog", "reconciliation-stalled", unit=HOURS),
+            axes=("hours", ""),
+        ),
+        graph(
+            "Begun and not ended: open commits and planned runs",
+            [_age(stage, Figure.OPEN_COMMIT_AGE, "open commit"), _age(stage, Figure.PLANNED_RUN_AGE, "planned run")],
+            right=[figure(stage, Figure.OPEN_COMMITS, "open commits")],
+            lines=thresholds("open-commits", "compaction-stalled", unit=MINUTES),
+            axes=("minutes", "commits"),
+        ),
+    ]
+
+
+def _logs(stage: str) -> list[cloudwatch.IWidget]:
+    """What is known about log sources."""
+    return [
+        graph(
+            "Log sources: what must be zero",
+            [
+                figure(stage, Figure.LOG_SLOTS_MISSING, "missing files"),
+                figure(stage, Figure.LOG_SOURCE_SILENT, "silent"),
+                figure(stage, Figure.LOG_LINES_REFUSED, "refusing lines"),
+                figure(stage, Figure.LOG_BYTES_UNCLASSIFIED, "unclassified above the limit"),
+            ],
+            lines=thresholds("log-slots-missing"),
+            axes=("count", ""),
+            width=12,
+        ),
+        graph(
+            "Log sources: bytes unclassified, and age of the context",
+            [figure(stage, Figure.LOG_UNCLASSIFIED_PERMILLE, "unclassified")],
+            right=[figure(stage, Figure.LOG_CONTEXT_AGE, "context", unit=HOURS)],
+            axes=("thousandths", "hours"),
+            width=12,
+        ),
+    ]
+
+
+def _must_be_zero(stage: str) -> cloudwatch.IWidget:
+    return graph(
+        "What must be zero",
+        [
+            figure(stage, Figure.RECONCILIATION_DIFFERENCES, "differences"),
+            figure(stage, Figure.CANARY_DOUBLED, "canaries doubled"),
+            figure(stage, Figure.CONFLICTS, "conflicts"),
+            figure(stage, Figure.SOURCE_GAPS, "gaps of sources"),
+            figure(stage, Figure.SILENT_SOURCES, "silent sources"),
+            figure(stage, Figure.INCREDIBLE_SOURCES, "incredible sources"),
+            figure(stage, Figure.UNKEPT_SOURCES, "sources not followed"),
+        ],
+        lines=thresholds("reconciliation-differences"),
+        axes=("count", ""),
+        width=16,
+    )
+
+
+def region_rows(stage: str, regions: Sequence[str]) -> Rows:
+    """One line a region in each graph. A region that is not built has no line."""
+
+    def each(which: Figure) -> list[cloudwatch.IMetric]:
+        return [figure(stage, which, region, unit=MINUTES, region=region) for region in regions]
+
+    def counts(which: Figure) -> list[cloudwatch.IMetric]:
+        return [figure(stage, which, region, region=region) for region in regions]
+
+    minutes = ("minutes", "")
+    return [
+        [graph("Totals complete through: age", each(Figure.COMPLETE_THROUGH_AGE), axes=minutes, width=12),
+         graph("Oldest batch", each(Figure.OLDEST_BATCH_AGE), axes=minutes, width=12,
+               lines=thresholds("oldest-batch", unit=MINUTES))],
+        [graph("Dead letters", counts(Figure.DEAD_LETTERS), axes=("messages", ""), width=12,
+               lines=thresholds("dead-letters")),
+         graph("Differences", counts(Figure.RECONCILIATION_DIFFERENCES), axes=("hours", ""), width=12,
+               lines=thresholds("reconciliation-differences"))],
+        [graph("Last good canary", each(Figure.CANARY_AGE), axes=minutes, width=12,
+               lines=thresholds("canary-late", unit=MINUTES)),
+         graph("Batches accepted in 5 minutes", axes=("batches", ""), width=12, stacked=True,
+               left=[counter(stage, counters.BATCHES_ACCEPTED, region, region=region) for region in regions])],
+    ]  # fmt: skip
+
+
+def admitted(rules: RolloutRules) -> list[str]:
+    """Regions that the rules admit: those that this version knows, and those that the rules name whole."""
+    named = {region for region in rules.allow if "*" not in region and "?" not in region}
+    known = {*billing_prefixes(), *named}
+    return sorted({rules.home, *(region for region in known if rules.admits(region))})
+
+
+def _age(stage: str, which: Figure, label: str) -> cloudwatch.IMetric:
+    return figure(stage, which, label, unit=MINUTES)
+
+
+def _states(alarms: Sequence[MeteringAlarm], severity: str) -> cloudwatch.IWidget:
+    chosen = [each.alarm for each in alarms if each.spec.severity == severity]
+    title = "Act now (page)" if severity == "page" else "Can wait until morning (ticket)"
+    return cloudwatch.AlarmStatusWidget(
+        alarms=list(chosen),
+        title=title,
+        width=12,
+        height=4,
+        sort_by=cloudwatch.AlarmStatusWidgetSortBy.STATE_UPDATED_TIMESTAMP,
+    )
+
+
+def _what_to_type(stage: str) -> cloudwatch.IWidget:
+    where = f"--region {Aws.REGION} --stage {stage}"
+    return cloudwatch.TextWidget(
+        width=24,
+        height=3,
+        markdown=(
+            f"**metering {stage} in {Aws.REGION}.** An alarm is on? Type what to do about it: "
+            f"`{command_of('ALARM', region=Aws.REGION, stage=stage)}`\n\n"
+            f"All at a glance: `metering status {where}` · errors of functions: `metering errors {where}` · "
+            f"proof that nothing is lost or doubled: `metering verify {where}`"
+        ),
+    )

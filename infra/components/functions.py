@@ -21,9 +21,9 @@ from metering.operations.alarms import WATCH_NAMESPACE
 from metering.units import MINUTE_S
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-    from infra.components.queues import IngestQueue
+    from infra.components.queues import IngestQueue, OnrampQueue
     from metering.fleet.stage import StageConfig
 
 # Default size of `/tmp` (Lambda developer guide).
@@ -88,7 +88,7 @@ class MeteringFunction(Construct):
         super().__init__(scope, construct_id)
         self.spec = spec
         self._emulated = config.emulated
-        log_group = logs.LogGroup(
+        self.log_group = logs.LogGroup(
             self,
             "Logs",
             retention=_RETENTION[config.log_retention_days],
@@ -100,7 +100,7 @@ class MeteringFunction(Construct):
             assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"),
             description=f"Role of the {spec.name} function of metering.",
         )
-        log_group.grant_write(self.role)
+        self.log_group.grant_write(self.role)
         self.function = lambda_.Function(
             self,
             "Function",
@@ -120,7 +120,7 @@ class MeteringFunction(Construct):
                 "POWERTOOLS_METRICS_NAMESPACE": NAMESPACE,
                 "POWERTOOLS_LOG_LEVEL": config.log_level,
             },
-            log_group=log_group,
+            log_group=self.log_group,
             tracing=lambda_.Tracing.ACTIVE if config.tracing else lambda_.Tracing.DISABLED,
             # MiniStack ignores this property.
             reserved_concurrent_executions=1 if spec.alone and not config.emulated else None,
@@ -143,6 +143,17 @@ class MeteringFunction(Construct):
                 batch_size=config.batch_size if window else min(config.batch_size, _BATCH_WITHOUT_WINDOW),
                 max_batching_window=window,
                 max_concurrency=config.max_concurrency,
+                report_batch_item_failures=True,
+            )
+        )
+
+    def consume_alone(self, onramp: OnrampQueue, *, config: StageConfig) -> None:
+        """Let the queue drive the function with one message at a time: a file that ends it takes no other along."""
+        self.function.add_event_source(
+            sources.SqsEventSource(
+                onramp.queue,
+                batch_size=1,
+                max_concurrency=config.onramp_concurrency,
                 report_batch_item_failures=True,
             )
         )
@@ -185,6 +196,37 @@ class MeteringFunction(Construct):
     def grant_read_metrics(self) -> None:
         """Let the function read metrics. CloudWatch does not support resource ARNs for this action."""
         iam.Grant.add_to_principal(grantee=self.role, actions=["cloudwatch:GetMetricStatistics"], resource_arns=["*"])
+
+
+class LogReaders(Construct):
+    """Policy that lets a role of the data stack search the functions' logs. It lies where the log groups are."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        config: StageConfig,
+        functions: Sequence[MeteringFunction],
+        role: iam.IRole,
+    ) -> None:
+        super().__init__(scope, construct_id)
+        # MiniStack takes every search for one of all groups.
+        groups = ["*"] if config.emulated else [function.log_group.log_group_arn for function in functions]
+        policy = iam.Policy(
+            self,
+            "Policy",
+            roles=[role],
+            statements=[
+                iam.PolicyStatement(actions=["logs:StartQuery"], resources=groups),
+                iam.PolicyStatement(actions=["logs:GetQueryResults"], resources=["*"]),
+            ],
+        )
+        acknowledge(
+            policy,
+            "IAM5[Resource::*]",
+            "GetQueryResults does not support resource ARNs. It needs the id that StartQuery answered with.",
+        )
 
 
 def _emulated_name(scope: Construct, spec: FunctionSpec) -> str:

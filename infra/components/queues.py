@@ -1,4 +1,4 @@
-"""Ingest queue and dead-letter queue."""
+"""Queues: that of batches and that of log files, each with its dead-letter queue."""
 
 from __future__ import annotations
 
@@ -13,6 +13,35 @@ from infra.components.acknowledgement import acknowledge
 
 if TYPE_CHECKING:
     from metering.fleet.stage import StageConfig
+
+
+class OnrampQueue(Construct):
+    """Events of new log files: a standard queue with SSE-SQS, TLS only, and a dead-letter queue.
+
+    It lies beside the functions and is deleted with them. Its events are only hints: log files stay in their buckets,
+    and `metering ingest` sends those that were missed.
+    """
+
+    def __init__(self, scope: Construct, construct_id: str, *, config: StageConfig) -> None:
+        super().__init__(scope, construct_id)
+        hidden = Duration.seconds(config.onramp_visibility_s)
+        self.dead_letters = sqs.Queue(
+            self,
+            "DeadLetters",
+            encryption=sqs.QueueEncryption.SQS_MANAGED,
+            enforce_ssl=True,
+            retention_period=Duration.seconds(config.dead_letter_retention_s),
+            visibility_timeout=hidden,
+        )
+        self.queue = sqs.Queue(
+            self,
+            "Queue",
+            encryption=sqs.QueueEncryption.SQS_MANAGED,
+            enforce_ssl=True,
+            retention_period=Duration.seconds(config.queue_retention_s),
+            visibility_timeout=hidden,
+            dead_letter_queue=sqs.DeadLetterQueue(queue=self.dead_letters, max_receive_count=config.max_receives),
+        )
 
 
 class IngestQueue(Construct):
@@ -65,19 +94,12 @@ class IngestQueue(Construct):
         """Let `grantee` read dead letters and move them back to the ingest queue."""
         self.grant_send(grantee)
         self.grant_watch(grantee)
-        self._grant(
-            grantee,
-            self.dead_letters,
-            *_CONSUME,
-            "sqs:StartMessageMoveTask",
-            "sqs:CancelMessageMoveTask",
-            "sqs:ListMessageMoveTasks",
-        )
+        place = self.dead_letters.queue_arn
+        allow(grantee, place, *CONSUME, emulated=self._emulated)
+        allow_move(grantee, place, emulated=self._emulated)
 
     def _grant(self, grantee: iam.IGrantable, queue: sqs.Queue, *actions: str) -> None:
-        batches = _EMULATED_BATCHES if self._emulated else {}
-        asked = [*actions, *(batches[action] for action in actions if action in batches)]
-        iam.Grant.add_to_principal(grantee=grantee, actions=asked, resource_arns=[queue.queue_arn])
+        allow(grantee, queue.queue_arn, *actions, emulated=self._emulated)
 
     def _policy(self) -> sqs.CfnQueuePolicy:
         statements = [
@@ -106,7 +128,23 @@ class IngestQueue(Construct):
         )
 
 
-_CONSUME = (
+def allow(grantee: iam.IGrantable, place: str, *actions: str, emulated: bool) -> None:
+    """Let `grantee` do `actions` on the queues at `place`, an ARN that may end in `*`."""
+    batches = _EMULATED_BATCHES if emulated else {}
+    asked = [*actions, *(batches[action] for action in actions if action in batches)]
+    iam.Grant.add_to_principal(grantee=grantee, actions=asked, resource_arns=[place])
+
+
+def allow_move(grantee: iam.IGrantable, place: str, *, emulated: bool) -> None:
+    """Let `grantee` have SQS move the messages of the queues at `place` back to where they came from."""
+    # MiniStack finds the queue of a call by its URL. These calls name an ARN, so it checks them against any queue. It
+    # has none of them, and only who may make them is told so and moves the messages by hand.
+    places = [place, "*"] if emulated else [place]
+    iam.Grant.add_to_principal(grantee=grantee, actions=list(_MOVE), resource_arns=places)
+
+
+_MOVE = ("sqs:StartMessageMoveTask", "sqs:CancelMessageMoveTask", "sqs:ListMessageMoveTasks")
+CONSUME = (
     "sqs:ReceiveMessage",
     "sqs:DeleteMessage",
     "sqs:ChangeMessageVisibility",

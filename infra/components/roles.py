@@ -9,15 +9,24 @@ from aws_cdk import aws_iam as iam
 from constructs import Construct
 
 from infra.components.acknowledgement import acknowledge_wildcard
+from infra.components.log_buckets import grant_announce, grant_describe, grant_read_logs
+from infra.components.queues import CONSUME, allow, allow_move
 from metering.stores.bucket import (
     ATHENA_RESULTS_PREFIX,
     CLOSED_PREFIX,
+    CONTEXT_PREFIX,
     DROP_PREFIX,
     INGEST_PREFIX,
+    INVOICES_PREFIX,
     LAKE_PREFIX,
+    ORGANIZATION_PREFIX,
+    PLANS_PREFIX,
+    PRICES_PREFIX,
     QUARANTINE_PREFIX,
+    RATED_PREFIX,
     RUNS_PREFIX,
     STAGING_PREFIX,
+    SUMMARIES_PREFIX,
 )
 
 if TYPE_CHECKING:
@@ -36,6 +45,7 @@ class AccessRoles(Construct):
         own = iam.AccountRootPrincipal()
         others = [iam.AccountPrincipal(account) for account in config.trusted_accounts]
         self._stacks = config.stack_name("*")
+        self._pipeline = config.stack_name("pipeline")
         self.producer = self._role("Producer", "Sends batches to metering.", iam.CompositePrincipal(own, *others))
         self.reader = self._role("Reader", "Reads metered usage.", own)
         self.operator = self._role(
@@ -67,20 +77,46 @@ class AccessRoles(Construct):
             data.grant_list(role, *_WEIGHED)
             ingest.grant_watch(role)
             self._read_queue_age(role)
+            # `metering status` tells which alarms fire, and whether anybody would be paged.
+            topics.grant_look(role)
         ingest.grant_redrive(self.operator)
         topics.grant_publish(self.operator)
-        topics.grant_look(self.operator)
         # To predict a redrive or a retry, the operator must read the objects that the worker would read.
         data.grant_read(self.operator, INGEST_PREFIX, DROP_PREFIX)
         data.grant_read_versions(self.operator, INGEST_PREFIX, DROP_PREFIX)
         self._grant_jobs(data=data, ledger=ledger, usage=usage)
 
+    def grant_onramp(self, config: StageConfig) -> None:
+        """Let readers see whether log files wait, and operators do by hand what the functions for log files do.
+
+        Operators send dead letters again, meter and verify the files of the log sources, capture contexts, and let the
+        buckets announce their files.
+
+        The queues lie in the pipeline stack, and this stack cannot refer to them: it is deployed first. Their generated
+        names begin with that of their stack, which has no other queues.
+        """
+        place = f"arn:{Aws.PARTITION}:sqs:{Aws.REGION}:{Aws.ACCOUNT_ID}:{self._pipeline}-*"
+        for role in (self.reader, self.operator):
+            allow(role, place, "sqs:GetQueueAttributes", "sqs:GetQueueUrl", emulated=config.emulated)
+            acknowledge_wildcard(
+                role,
+                f"arn:<AWS::Partition>:sqs:<AWS::Region>:<AWS::AccountId>:{self._pipeline}-*",
+                "The queue of log files is in another stack and has a generated name, which begins with the stack's.",
+            )
+        allow(self.operator, place, *CONSUME, "sqs:SendMessage", emulated=config.emulated)
+        allow_move(self.operator, place, emulated=config.emulated)
+        grant_read_logs(self.operator, config.log_sources, config=config)
+        grant_announce(self.operator, config.log_sources)
+        grant_describe(self.operator, config.log_sources)
+
     def _grant_jobs(self, *, data: DataBucket, ledger: MeteringTable, usage: MeteringTable) -> None:
         """Grant what the jobs need that people may also run by command: compact, reconcile, close a month, rebuild."""
         ledger.grant_read_write(self.operator)
         usage.grant_add(self.operator)
-        data.grant_write(self.operator, INGEST_PREFIX, QUARANTINE_PREFIX, LAKE_PREFIX, RUNS_PREFIX, CLOSED_PREFIX)
-        data.grant_delete(self.operator, STAGING_PREFIX, QUARANTINE_PREFIX)
+        # By command, log files are metered and contexts are captured, and prices, payers and invoices are put.
+        data.grant_write(self.operator, INGEST_PREFIX, QUARANTINE_PREFIX, *_MADE)
+        # Like compactor and biller, it may clean up after the jobs, and never in the lake.
+        data.grant_delete(self.operator, STAGING_PREFIX, QUARANTINE_PREFIX, RATED_PREFIX)
 
     def _role(self, construct_id: str, description: str, principal: iam.IPrincipal) -> iam.Role:
         return iam.Role(self, construct_id, description=description, assumed_by=principal)
@@ -104,12 +140,19 @@ class AccessRoles(Construct):
         )
 
 
-_READABLE = (
-    STAGING_PREFIX,
+# What the jobs and commands of an operator make, and readers read.
+_MADE = (
     LAKE_PREFIX,
-    QUARANTINE_PREFIX,
     RUNS_PREFIX,
+    SUMMARIES_PREFIX,
     CLOSED_PREFIX,
+    PRICES_PREFIX,
+    ORGANIZATION_PREFIX,
+    RATED_PREFIX,
+    INVOICES_PREFIX,
+    PLANS_PREFIX,
+    CONTEXT_PREFIX,
 )
+_READABLE = (STAGING_PREFIX, QUARANTINE_PREFIX, *_MADE)
 # Readers must not see producers' batches, but `metering storage report` needs their sizes.
 _WEIGHED = (INGEST_PREFIX, DROP_PREFIX, ATHENA_RESULTS_PREFIX)

@@ -11,24 +11,20 @@ from constructs import Construct
 
 if TYPE_CHECKING:
     from metering.fleet.stage import StageConfig
-
-# Largest value of a standard parameter (Systems Manager user guide). An advanced parameter costs money.
-STANDARD_BYTES = 4_096
+    from metering.stage_settings import GivenSettings
 
 
 class PublishedSettings(Construct):
     """A parameter with the settings as one JSON document. Its generated name is an output of the stack."""
 
-    def __init__(self, scope: Construct, construct_id: str, *, config: StageConfig) -> None:
+    def __init__(
+        self, scope: Construct, construct_id: str, *, config: StageConfig, given: GivenSettings | None
+    ) -> None:
         super().__init__(scope, construct_id)
-        settings = config.published()
+        settings = config.published(given)
         # CloudFormation generates a name without a slash. MiniStack generates one that begins with a slash.
         self._separator = "" if config.emulated else "/"
         document = settings.to_json()
-        if len(document.encode()) > STANDARD_BYTES:
-            raise ValueError(
-                f"the settings have {len(document.encode())} bytes; a standard parameter holds {STANDARD_BYTES}"
-            )
         self.sha256 = settings.sha256
         self.parameter = ssm.CfnParameter(
             self,

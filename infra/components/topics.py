@@ -13,7 +13,8 @@ from constructs import Construct
 from infra.components.acknowledgement import acknowledge_wildcard
 
 if TYPE_CHECKING:
-    from metering.fleet.stage import StageConfig, Subscription
+    from metering.fleet.settings.subscriptions import Subscription
+    from metering.fleet.stage import StageConfig
     from metering.operations.alarms import Severity
 
 _CLOUDWATCH = "cloudwatch.amazonaws.com"

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from constructs import Construct
 
     from metering.fleet.stage import StageConfig
+    from metering.stage_settings import GivenSettings
 
 
 class DataStack(Stack):
@@ -30,6 +31,7 @@ class DataStack(Stack):
         construct_id: str,
         *,
         config: StageConfig,
+        given: GivenSettings | None,
         synthesizer: IStackSynthesizer,
         env: Environment | None = None,
     ) -> None:
@@ -48,7 +50,9 @@ class DataStack(Stack):
         self.topics = AlertTopics(self, "Topics", config=config)
         self.roles = AccessRoles(self, "Roles", config=config)
         self.roles.grant(ingest=self.ingest, data=self.data, ledger=self.ledger, usage=self.usage, topics=self.topics)
-        self.settings = PublishedSettings(self, "Settings", config=config)
+        if config.log_sources:
+            self.roles.grant_onramp(config)
+        self.settings = PublishedSettings(self, "Settings", config=config, given=given)
         for role in (self.roles.reader, self.roles.operator):
             self.settings.grant_read(role)
         self.catalog = LakeCatalog(self, "Catalog", config=config, data=self.data) if config.analytics else None

@@ -8,7 +8,7 @@ from aws_cdk import Stack
 
 from infra.components.alarms import MeteringAlarm, MetricPlace, PageState
 from infra.components.dashboards import Dashboards
-from metering.operations.alarms import ALARMS, WATCH_NAMESPACE, AlarmSpec, Figure
+from metering.operations.alarms import ALARMS, LOG_ORIGINS, WATCH_NAMESPACE, AlarmSpec, Figure
 
 if TYPE_CHECKING:
     from aws_cdk import Environment, IStackSynthesizer
@@ -48,6 +48,7 @@ class ObservabilityStack(Stack):
             self,
             "Dashboards",
             config=config,
+            alarms=self.alarms,
             ingest=data.ingest,
             tables=[data.ledger, data.usage],
             functions=list(pipeline.functions.values()),
@@ -59,11 +60,15 @@ def _place(spec: AlarmSpec, config: StageConfig, data: DataStack, pipeline: Pipe
     queues = {"ingest_queue": data.ingest.queue, "dead_letter_queue": data.ingest.dead_letters}
     if spec.origin in queues:
         return MetricPlace(namespace="AWS/SQS", dimensions={"QueueName": queues[spec.origin].queue_name})
+    figures = MetricPlace(namespace=WATCH_NAMESPACE, dimensions={"Stage": config.stage})
+    if spec.origin in LOG_ORIGINS:
+        # Alarms over the resources themselves lie beside them. A figure refers to none of them.
+        return figures if pipeline.log_sources is not None and spec.metric in set(Figure) else None
     function = pipeline.functions.get(spec.origin)
     if function is None:
         return None
     if spec.metric in set(Figure):
-        return MetricPlace(namespace=WATCH_NAMESPACE, dimensions={"Stage": config.stage})
+        return figures
     return MetricPlace(namespace="AWS/Lambda", dimensions={"FunctionName": function.function.function_name})
 
 

@@ -4,19 +4,31 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aws_cdk import CfnOutput, Stack
+from aws_cdk import Aws, CfnOutput, Stack
+from aws_cdk import aws_iam as iam
 
-from infra.components.functions import FunctionSpec, MeteringFunction
+from infra.components.acknowledgement import acknowledge_wildcard
+from infra.components.functions import FunctionSpec, LogReaders, MeteringFunction
+from infra.components.log_sources import LogSources
 from metering.ledger import partitions
+from metering.ledger.notes.biller import BILLER_KEY
+from metering.ledger.notes.budgets import ALERTS_PK
 from metering.ledger.notes.canary_runs import CANARY_PK
 from metering.settings import as_environment
 from metering.stores.bucket import (
+    CONTEXT_PREFIX,
     DROP_PREFIX,
     INGEST_PREFIX,
     LAKE_PREFIX,
+    LOG_PARTS_PREFIX,
+    ORGANIZATION_PREFIX,
+    PLANS_PREFIX,
+    PRICES_PREFIX,
     QUARANTINE_PREFIX,
+    RATED_PREFIX,
     RUNS_PREFIX,
     STAGING_PREFIX,
+    SUMMARIES_PREFIX,
 )
 from metering.units import MINUTE_S
 
@@ -52,7 +64,12 @@ class PipelineStack(Stack):
         self.functions: dict[str, MeteringFunction] = {}
         for spec in specs(config):
             function = MeteringFunction(
-                self, spec.construct_id, config=config, spec=spec, code=code, environment=environment
+                self,
+                spec.construct_id,
+                config=config,
+                spec=spec,
+                code=code,
+                environment=environment,
             )
             self.functions[spec.name] = function
             _GRANTS[spec.name](function, data)
@@ -61,8 +78,24 @@ class PipelineStack(Stack):
             else:
                 function.schedule()
             CfnOutput(self, f"{spec.construct_id}FunctionName", value=function.function.function_name)
+            CfnOutput(self, f"{spec.construct_id}LogGroupName", value=function.log_group.log_group_name)
+        if config.emulated or env is None or env.region in (None, config.rollout.home):
+            _grant_other_regions(self.functions["biller"], config)
+        self.log_sources = self._log_sources(config, code, environment) if config.log_sources else None
+        logged = [*self.functions.values(), *(self.log_sources.functions if self.log_sources is not None else ())]
+        LogReaders(self, "LogReaders", config=config, functions=logged, role=data.roles.operator)
         # A deployment may stop between the stacks. Commands refuse to work if this is not the hash of the data stack.
-        CfnOutput(self, "SettingsSha256", value=config.published().sha256)
+        # Version 0.1.0 compares this one; later ones the other, which another subscription does not change.
+        CfnOutput(self, "SettingsSha256", value=data.settings.sha256)
+        CfnOutput(self, "FunctionSettingsSha256", value=config.published().functions_sha256)
+
+    def _log_sources(self, config: StageConfig, code: lambda_.Code, environment: dict[str, str]) -> LogSources:
+        """Make the optional part of a region with log sources."""
+        topics = self._data.topics
+        made = LogSources(self, "LogSources", config=config, topics=topics, code=code, environment=environment)
+        _grant_onramp(made.onramp, self._data)
+        _grant_log_context(made.log_context, self._data)
+        return made
 
 
 def specs(config: StageConfig) -> tuple[FunctionSpec, ...]:
@@ -110,14 +143,21 @@ def specs(config: StageConfig) -> tuple[FunctionSpec, ...]:
             memory_mb=config.small_job_memory_mb,
             every_min=config.watch_every_min,
         ),
+        FunctionSpec(
+            name="biller",
+            description="Sums what was published by day, and tells which budgets are crossed and which days unusual.",
+            timeout_s=config.job_timeout_s,
+            memory_mb=config.biller_memory_mb,
+            every_min=config.biller_every_min,
+        ),
     )
 
 
 def function_settings(config: StageConfig) -> dict[str, str]:
-    """Return the published policy of the stage, and the hash of its document, as environment variables."""
+    """Return the published policy of the stage, and the hash of what functions work with, as environment variables."""
     published = config.published()
     return as_environment(
-        {"stage": published.stage, **published.policy.model_dump(), "settings_sha256": published.sha256}
+        {"stage": published.stage, **published.policy.model_dump(), "settings_sha256": published.functions_sha256}
     )
 
 
@@ -148,9 +188,9 @@ def _grant_compactor(function: MeteringFunction, data: DataStack) -> None:
     data.ledger.grant_delete(role, f"{partitions.HOUR}*", f"{partitions.PENDING}*")
     # It finishes wide commits, and their last chunks change usage.
     data.usage.grant_add(role)
-    # It reads the lake to see whether a file already exists.
-    data.data.grant_read(role, STAGING_PREFIX, RUNS_PREFIX, LAKE_PREFIX, QUARANTINE_PREFIX)
-    data.data.grant_write(role, LAKE_PREFIX, RUNS_PREFIX)
+    # It reads the lake and the totals beside it to see whether an object already exists.
+    data.data.grant_read(role, STAGING_PREFIX, RUNS_PREFIX, LAKE_PREFIX, SUMMARIES_PREFIX, QUARANTINE_PREFIX)
+    data.data.grant_write(role, LAKE_PREFIX, RUNS_PREFIX, SUMMARIES_PREFIX)
     data.data.grant_delete(role, STAGING_PREFIX, QUARANTINE_PREFIX)
     data.topics.grant_publish(role)
 
@@ -197,6 +237,63 @@ def _grant_watch(function: MeteringFunction, data: DataStack) -> None:
     function.grant_read_metrics()
 
 
+def _grant_biller(function: MeteringFunction, data: DataStack) -> None:
+    role = function.role
+    data.ledger.grant_read(role)
+    # Its figures for the watch, and the alerts of budgets. Budgets are set by people.
+    data.ledger.grant_put(role, BILLER_KEY.pk, ALERTS_PK)
+    # Plans name what was published; where the totals of a lake file are missing, they are made of its rows.
+    data.data.grant_read(
+        role, RUNS_PREFIX, SUMMARIES_PREFIX, LAKE_PREFIX, RATED_PREFIX, PRICES_PREFIX, ORGANIZATION_PREFIX
+    )
+    data.data.grant_write(role, RATED_PREFIX)
+    data.data.grant_delete(role, RATED_PREFIX)
+    data.topics.grant_publish(role)
+
+
+def _grant_other_regions(function: MeteringFunction, config: StageConfig) -> None:
+    """Let the biller of the home region find the stage's data stacks, and read the day sums in their buckets."""
+    partition, account = Aws.PARTITION, Aws.ACCOUNT_ID
+    stack = config.stack_name("data")
+    stacks = f"arn:{partition}:cloudformation:*:{account}:stack/{stack}/*"
+    bucket = f"arn:{partition}:s3:::{stack}-*"
+    prefixes = (RATED_PREFIX, SUMMARIES_PREFIX, LAKE_PREFIX)
+    objects = [f"{bucket}/{prefix}*" for prefix in prefixes]
+    for actions, resources, conditions in (
+        (["cloudformation:DescribeStacks"], [stacks], None),
+        (["s3:GetObject"], objects, None),
+        (["s3:ListBucket"], [bucket], {"StringLikeIfExists": {"s3:prefix": [f"{prefix}*" for prefix in prefixes]}}),
+    ):
+        iam.Grant.add_to_principal(
+            grantee=function.role, actions=actions, resource_arns=resources, conditions=conditions
+        )
+    for place in (stacks, bucket, *objects):
+        acknowledge_wildcard(
+            function.role,
+            place.replace(partition, "<AWS::Partition>").replace(account, "<AWS::AccountId>"),
+            "Stacks and buckets of other regions have generated names, which begin with those of this stage.",
+        )
+
+
+def _grant_onramp(function: MeteringFunction, data: DataStack) -> None:
+    role = function.role
+    # It reads the format of the region's data, and writes no item: batches get their verdicts from the aggregator.
+    data.ledger.grant_read(role)
+    data.ingest.grant_send(role)
+    data.data.grant_read(role, PLANS_PREFIX, CONTEXT_PREFIX, LOG_PARTS_PREFIX)
+    data.data.grant_write(role, PLANS_PREFIX, LOG_PARTS_PREFIX, QUARANTINE_PREFIX)
+
+
+def _grant_log_context(function: MeteringFunction, data: DataStack) -> None:
+    role = function.role
+    data.data.grant_read(role, PLANS_PREFIX, CONTEXT_PREFIX)
+    data.data.grant_write(role, CONTEXT_PREFIX)
+    data.ledger.grant_read(role)
+    # It keeps what it found about each source of logs, which the watch and reports read.
+    data.ledger.grant_put(role, _NOTES)
+    function.grant_put_metrics()
+
+
 _GRANTS = {
     "aggregator": _grant_aggregator,
     "compactor": _grant_compactor,
@@ -204,4 +301,5 @@ _GRANTS = {
     "reconciler": _grant_reconciler,
     "canary": _grant_canary,
     "watch": _grant_watch,
+    "biller": _grant_biller,
 }

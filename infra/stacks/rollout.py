@@ -40,6 +40,7 @@ _ACTIONS = (
     "cloudformation:DeleteChangeSet",
     "cloudformation:DeleteStack",
     "cloudformation:DescribeChangeSet",
+    "cloudformation:DescribeEvents",
     "cloudformation:DescribeStackEvents",
     "cloudformation:DescribeStacks",
     "cloudformation:ExecuteChangeSet",
@@ -63,6 +64,7 @@ _ACTIONS = (
     "servicequotas:GetServiceQuota",
     "sns:ListSubscriptionsByTopic",
     "sqs:GetQueueAttributes",
+    "ssm:GetParameter",
 )
 # Actions that bootstrap a region.
 _BOOTSTRAP_ACTIONS = ("ecr:*", "iam:*", "s3:*", "ssm:*")
@@ -173,10 +175,12 @@ _INSTALL = [
 
 
 def _build_spec(config: StageConfig) -> dict[str, object]:
+    # The project stands in the home region, which a deployment may have named otherwise than the base of the stage.
+    reconcile = f"uv run metering region reconcile --stage {config.stage} --region $AWS_REGION --yes --format json"
     return {
         "version": "0.2",
         "phases": {
             "install": {"commands": _INSTALL},
-            "build": {"commands": [f"uv run metering region reconcile --stage {config.stage} --format json"]},
+            "build": {"commands": [reconcile]},
         },
     }

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
-from aws_lambda_powertools import Logger
-
 from lambdas.emf import EmfMetrics
+from lambdas.log import function_logger
 from metering.wiring.aggregator import build_aggregator
 from metering.wiring.functions import WriterParts
 
 if TYPE_CHECKING:
+    from aws_lambda_powertools import Logger
+
     from metering.commit.aggregator import Aggregator
 
 SERVICE = "aggregator"
@@ -40,4 +41,4 @@ def dependencies() -> Dependencies:
     # The first batch of a region makes its format known: that of the canary, if no other.
     parts = WriterParts.from_env(os.environ)
     metrics = EmfMetrics(service=SERVICE, stage=parts.settings.stage)
-    return Dependencies(aggregator=build_aggregator(parts, metrics), metrics=metrics, logger=Logger(service=SERVICE))
+    return Dependencies(aggregator=build_aggregator(parts, metrics), metrics=metrics, logger=function_logger(SERVICE))

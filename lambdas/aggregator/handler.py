@@ -2,46 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypedDict
-
-from aws_lambda_powertools import Logger
+from typing import TYPE_CHECKING
 
 from lambdas.aggregator.bootstrap import SERVICE, dependencies
+from lambdas.log import function_logger
+from lambdas.sqs import all_back
 from metering.adapters.aws.runtime import LambdaDeadline
 from metering.errors import UnavailableError
 from metering.stores.deliveries import Delivery
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from lambdas.aggregator.bootstrap import Dependencies
+    from lambdas.sqs import PartialBatchResponse, SqsEvent, SqsRecord
     from metering.adapters.aws.runtime import LambdaContext
-
-
-class SqsRecord(TypedDict):
-    """Message as the event source mapping hands it over."""
-
-    messageId: str
-    body: str
-    attributes: Mapping[str, str]
-
-
-class SqsEvent(TypedDict):
-    """Messages of one invocation."""
-
-    Records: list[SqsRecord]
-
-
-class ItemFailure(TypedDict):
-    """Message that the queue has to deliver again."""
-
-    itemIdentifier: str
-
-
-class PartialBatchResponse(TypedDict):
-    """Answer to the event source mapping. It takes a misspelt key for an answer without failures."""
-
-    batchItemFailures: list[ItemFailure]
 
 
 def handler(event: SqsEvent, context: LambdaContext) -> PartialBatchResponse:
@@ -51,8 +24,8 @@ def handler(event: SqsEvent, context: LambdaContext) -> PartialBatchResponse:
     except UnavailableError as error:
         # A new process asks the ledger for its format. Without an answer all messages come back, as they do when the
         # ledger does not answer a commit; that is not an error of this function.
-        Logger(service=SERVICE).warning("the ledger gives no answer", extra={"error": str(error)})
-        return {"batchItemFailures": [{"itemIdentifier": record["messageId"]} for record in event["Records"]]}
+        function_logger(SERVICE).warning("the ledger gives no answer", extra={"error": str(error)})
+        return all_back(event)
     return handle(event, context, parts)
 
 

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
-from aws_lambda_powertools import Logger
-
 from lambdas.emf import EmfMetrics
+from lambdas.log import function_logger
 from metering.wiring.canary import build_canary
 from metering.wiring.functions import FunctionParts
 
 if TYPE_CHECKING:
+    from aws_lambda_powertools import Logger
+
     from metering.operations.canary import Canary
 
 SERVICE = "canary"
@@ -39,4 +40,4 @@ def dependencies() -> Dependencies:
     """
     parts = FunctionParts.from_env(os.environ)
     metrics = EmfMetrics(service=SERVICE, stage=parts.settings.stage)
-    return Dependencies(canary=build_canary(parts), metrics=metrics, logger=Logger(service=SERVICE))
+    return Dependencies(canary=build_canary(parts), metrics=metrics, logger=function_logger(SERVICE))

@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
-from aws_lambda_powertools import Logger
-
 from lambdas.emf import EmfMetrics
+from lambdas.log import function_logger
 from metering.wiring.functions import FunctionParts
 from metering.wiring.jobs import LakeJobs, lake_jobs
 from metering.wiring.sweeper import build_sweeper
 
 if TYPE_CHECKING:
+    from aws_lambda_powertools import Logger
+
     from metering.commit.sweeper import Sweeper
 
 SERVICE = "compactor"
@@ -45,5 +46,5 @@ def dependencies() -> Dependencies:
         sweeper=build_sweeper(parts, metrics),
         jobs=lake_jobs(parts, metrics),
         metrics=metrics,
-        logger=Logger(service=SERVICE),
+        logger=function_logger(SERVICE),
     )

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from functools import cache
-
-from aws_lambda_powertools import Logger
+from typing import TYPE_CHECKING
 
 from lambdas.emf import EmfMetrics
+from lambdas.log import function_logger
 from metering.wiring.functions import FunctionParts
 from metering.wiring.jobs import LakeJobs, lake_jobs
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools import Logger
 
 SERVICE = "reconciler"
 
@@ -36,4 +39,4 @@ def dependencies() -> Dependencies:
     parts = FunctionParts.from_env(os.environ)
     metrics = EmfMetrics(service=SERVICE, stage=parts.settings.stage)
     jobs = lake_jobs(parts, metrics)
-    return Dependencies(jobs=jobs, metrics=metrics, logger=Logger(service=SERVICE))
+    return Dependencies(jobs=jobs, metrics=metrics, logger=function_logger(SERVICE))

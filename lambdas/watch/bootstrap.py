@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
-from aws_lambda_powertools import Logger
-
+from lambdas.log import function_logger
 from metering.wiring.functions import FunctionParts
 from metering.wiring.watch import build_watch
 
 if TYPE_CHECKING:
+    from aws_lambda_powertools import Logger
+
     from metering.operations.watch import Watch
 
 SERVICE = "watch"
@@ -36,4 +37,4 @@ def dependencies() -> Dependencies:
         UnavailableError: The ledger did not answer when asked for its format; the next invocation asks again.
     """
     parts = FunctionParts.from_env(os.environ)
-    return Dependencies(watch=build_watch(parts), logger=Logger(service=SERVICE))
+    return Dependencies(watch=build_watch(parts), logger=function_logger(SERVICE))

@@ -13,16 +13,26 @@ def project_dir() -> Path:
     return Path(metering.__path__[0]).resolve().parent
 
 
+def in_checkout() -> bool:
+    """Whether this package runs from a checkout."""
+    return (project_dir() / "infra" / "deploy.py").is_file()
+
+
 def checkout_dir() -> Path:
     """The checkout that this package runs from.
 
     Raises:
         OperationFailedError: It runs from an installed package.
     """
-    root = project_dir()
-    if not (root / "infra" / "deploy.py").is_file():
+    if not in_checkout():
         raise OperationFailedError(
             "This command needs a checkout of the project, and metering runs from an installed package.",
             "Clone the project, run `make install` there, and use its .venv/bin/metering.",
         )
-    return root
+    return project_dir()
+
+
+def runbooks_dir() -> Path:
+    """Folder of the runbooks: in an installed package it lies in the package, in a checkout in `docs`."""
+    installed = Path(metering.__path__[0]) / "operations" / "runbooks"
+    return installed if installed.is_dir() else project_dir() / "docs" / "runbooks"

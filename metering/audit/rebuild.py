@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 from metering import metric_names
 from metering.audit.reconcile.table_scan import survey_accounts
-from metering.errors import ConditionFailedError, TransactionCanceledError
+from metering.errors import ConditionFailedError, ObjectDamagedError, ObjectMissingError, TransactionCanceledError
 from metering.hours import month_of
 from metering.lake.rows import BATCH_QUERY, batches_of
 from metering.ledger.frozen_months import read_frozen_month
@@ -24,11 +24,12 @@ from metering.stores.writes import DYNAMODB_LIMITS, Absent, Equals, Put, Table, 
 from metering.units import DAY_S
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from metering.audit.reconcile.hour_check import HourCheck
     from metering.audit.reconcile.reconciler import Reconciler
     from metering.audit.reconcile.table_scan import HourUsage
+    from metering.lake.ports import FrozenReader
     from metering.lake.view import LakeView
     from metering.ledger.frozen_months import FrozenMonth
     from metering.stores.clock import Clock
@@ -41,13 +42,27 @@ if TYPE_CHECKING:
 _REPAIRED = 0
 
 
+# Corrections that a result lists. A lost table has millions, and all of them are counted.
+LISTED = 1_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Repair:
+    """Correction of one usage key: the total that its items had, and that of its rows."""
+
+    key: UsageKey
+    before: Total
+    after: Total
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsageRebuild:
     """Result of `rebuild usage`.
 
     Attributes:
         hours: Hours that were measured.
-        repaired: Usage keys that were corrected.
+        repaired: Number of corrections of a usage key.
+        repairs: The first corrections, up to `LISTED`, each with its figures before and after.
         unstable: Hours that kept changing, or where a commit stays open; run it again.
         closed: Hours of closed months whose usage items differ from their rows. They are never repaired, and nothing is
             booked for them. Reports use the frozen totals, and these rows still match them unless `damaged` says so.
@@ -56,6 +71,7 @@ class UsageRebuild:
 
     hours: int
     repaired: int
+    repairs: tuple[Repair, ...]
     unstable: tuple[int, ...]
     closed: tuple[int, ...]
     damaged: tuple[int, ...]
@@ -102,6 +118,7 @@ class Rebuilder:
 
     Attributes:
         marker_life_s: Life of a rebuilt marker. Batches of older hours get none: theirs has expired.
+        frozen: Reads the totals of closed months.
         rounds: Most further measurements of a doubtful hour.
         batches_at_once: Rough limit of the batches in memory while markers are rebuilt.
         transaction_actions: Most usage items that are repaired in one transaction.
@@ -113,6 +130,7 @@ class Rebuilder:
     clock: Clock
     retrier: Retrier
     metrics: Metrics
+    frozen: FrozenReader
     marker_life_s: int
     rounds: int = 8
     batches_at_once: int = 1_000_000
@@ -144,14 +162,15 @@ class Rebuilder:
             tell(RebuildStep(doing="measured", hour_s=hour_s, done=done, hours=len(hours)))
         frozen = self._frozen(seen)
         closed = tuple(hour_s for hour_s in seen if month_of(hour_s) in frozen)
-        repaired, unstable = self._repair_all({h: seen[h] for h in seen if h not in closed}, tell)
+        repairs, repaired, unstable = self._repair_all({h: seen[h] for h in seen if h not in closed}, tell)
         self.metrics.count(metric_names.USAGE_KEYS_REPAIRED, repaired)
         return UsageRebuild(
             hours=len(hours),
             repaired=repaired,
+            repairs=repairs,
             unstable=unstable,
             closed=closed,
-            damaged=tuple(h for h in closed if self.view.hour_usage(h) != frozen[month_of(h)].usage_of(h)),
+            damaged=tuple(h for h in closed if self._is_damaged(frozen[month_of(h)], h)),
         )
 
     def markers(self) -> MarkerRebuild:
@@ -190,8 +209,11 @@ class Rebuilder:
             commits = {commit_id: commit for commit_id, commit in commits.items() if commit_id in still}
         return {hour_s for commit in commits.values() for hour_s in commit.hours}
 
-    def _repair_all(self, seen: dict[int, _Look], tell: Callable[[RebuildStep], None]) -> tuple[int, tuple[int, ...]]:
-        """Repair differences that a second look confirms; returns the number of keys, and the unstable hours."""
+    def _repair_all(
+        self, seen: dict[int, _Look], tell: Callable[[RebuildStep], None]
+    ) -> tuple[tuple[Repair, ...], int, tuple[int, ...]]:
+        """Repair differences that a second look confirms; returns the first, the number of all, and unstable hours."""
+        repairs: list[Repair] = []
         repaired = 0
         for _ in range(self.rounds):
             # A repaired hour is measured once more, and is then no longer doubtful.
@@ -201,12 +223,14 @@ class Rebuilder:
                 self.clock.sleep_ms(max(0, before.at_ms + self.reconciler.wait_ms - self.clock.now_ms()))
                 look = self._look(hour_s, before.accounts)
                 if look.check.confirms(before.check):
-                    repaired += self._repair(look)
+                    applied = self._repair(look)
+                    repaired += len(applied)
+                    repairs += applied[: LISTED - len(repairs)]
                 seen[hour_s] = look
                 if not _is_doubtful(look.check):
                     del seen[hour_s]
                 tell(RebuildStep(doing="repaired", hour_s=hour_s, done=done, hours=len(doubtful)))
-        return repaired, tuple(sorted(seen))
+        return tuple(repairs), repaired, tuple(sorted(seen))
 
     def _look(self, hour_s: int, accounts: frozenset[str]) -> _Look:
         check, usage = self.reconciler.look(hour_s, accounts)
@@ -217,24 +241,32 @@ class Rebuilder:
         months = {month: read_frozen_month(self.items, self.view.objects, month) for month in {*map(month_of, hours)}}
         return {month: closed for month, closed in months.items() if closed is not None}
 
-    def _repair(self, look: _Look) -> int:
+    def _is_damaged(self, month: FrozenMonth, hour_s: int) -> bool:
+        try:
+            frozen = dict(self.frozen.hour(month, hour_s))
+        except (ObjectMissingError, ObjectDamagedError):
+            return True
+        return self.view.hour_usage(hour_s) != frozen
+
+    def _repair(self, look: _Look) -> list[Repair]:
         # All repairs of a key go to one item. Otherwise two repairs that measured at different moments could each find
         # the condition on their own item true, and the difference would be corrected twice.
         revs = {key: rev for (key, suffix), rev in look.usage.revs.items() if suffix == _REPAIRED}
-        updates = [
-            _repair_update(difference.key, difference.found.minus(difference.expected), revs.get(difference.key))
+        repairs = [
+            Repair(key=difference.key, before=difference.expected, after=difference.found)
             for difference in look.check.differences
             if difference.between == "usage/rows" and difference.key is not None
         ]
-        return sum(self._apply(block) for block in _blocks(updates, self.transaction_actions))
+        return [each for block in _blocks(repairs, self.transaction_actions) for each in self._apply(block, revs)]
 
-    def _apply(self, updates: list[Update]) -> int:
+    def _apply(self, repairs: list[Repair], revs: Mapping[UsageKey, int]) -> list[Repair]:
+        updates = [_repair_update(each.key, each.after.minus(each.before), revs.get(each.key)) for each in repairs]
         try:
             # A call of unknown outcome is not repeated: the next round measures its effect.
             self.items.transact(updates)
         except TransactionCanceledError:
-            return 0
-        return len(updates)
+            return []
+        return repairs
 
     def _batches(self, hours: Iterable[int], part: int, parts: int) -> dict[str, dict[int, Total]]:
         found: dict[str, dict[int, Total]] = {}
@@ -294,7 +326,7 @@ def _repair_update(key: UsageKey, missing: Total, rev: int | None) -> Update:
     )
 
 
-def _blocks(updates: list[Update], size: int) -> Iterator[list[Update]]:
-    rest = iter(updates)
+def _blocks(repairs: list[Repair], size: int) -> Iterator[list[Repair]]:
+    rest = iter(repairs)
     while block := list(islice(rest, size)):
         yield block

@@ -7,6 +7,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from metering.hours import rfc3339
+from metering.ledger.notes.completeness import Hold, Holder
 from metering.ledger.notes.queue_memory import (
     HELD_FROM_RECEIVE,
     HELD_PK,
@@ -33,6 +34,29 @@ NOTES_READ = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Looked:
+    """Result of a look at both queues.
+
+    Attributes:
+        memory: Memory of the queues, with this look.
+        waiting, dead: Messages in the ingest queue and in the dead-letter queue, hidden ones included.
+        held: Notes of messages that were received three times or more and may still be in the queue.
+        held_s: Sending time of the oldest of them; None if there is none.
+    """
+
+    memory: QueueMemory
+    waiting: int
+    dead: int
+    held: int
+    held_s: int | None
+
+    @property
+    def bound_s(self) -> int:
+        """Time up to which a look can tell at most, because a queue's depth is late."""
+        return max(self.memory.looked_s - DEPTH_DELAY_S, 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class UndecidedMessages:
     """Looks at the queues in the order in which a message passes through them, so that none is missed."""
 
@@ -42,11 +66,12 @@ class UndecidedMessages:
     facts: QueueFacts
     clock: Clock
 
-    def look(self) -> QueueMemory:
-        """Look once, and add the look to the memory of the earlier ones. The caller may store the result."""
+    def look(self) -> Looked:
+        """Look once, and add the look to the memory of the earlier ones. The caller may store that."""
         now_s = self.clock.now_ms() // 1_000
         redelivery: Redelivery | None = None
-        empty = self.ingest.depth().total == 0
+        waiting = self.ingest.depth().total
+        empty = waiting == 0
         empty_s = now_s if empty else self._last_empty_s()
         left_s = noted_from_s = max(empty_s - DEPTH_DELAY_S, 0)
         if not empty:
@@ -66,15 +91,26 @@ class UndecidedMessages:
             held_s=min((note.sent_s for note in held), default=None),
             unseen=dead > 0 or len(held) > NOTES_READ,
         )
+        return Looked(
+            memory=self._remembered(look, redelivery), waiting=waiting, dead=dead, held=len(held), held_s=look.held_s
+        )
+
+    def holds(self, looked: Looked) -> list[Hold]:
+        """What holds completeness back: everything that was sent before the earliest of them has its verdict."""
+        memory = looked.memory
+        found = [Hold(holder=Holder.QUEUE, since_s=memory.left_s, count=looked.waiting)]
+        if looked.held_s is not None:
+            found.append(Hold(holder=Holder.HELD_MESSAGES, since_s=looked.held_s, count=looked.held))
+        if not memory.calm:
+            since_s = memory.unseen_since_s(longest_life_s=self.facts.longest_retention_s())
+            found.append(Hold(holder=_unseen(looked), since_s=since_s, count=looked.dead))
+        return [hold for hold in found if hold.since_s < looked.bound_s]
+
+    def _remembered(self, look: QueueLook, redelivery: Redelivery | None) -> QueueMemory:
         last = self.items.get(Table.LEDGER, QUEUES_KEY)
         if last is None:
             return QueueMemory.first(look)
         return QueueMemory.from_item(last).after(look, blind_s=self._blind_s(redelivery))
-
-    def through_s(self, memory: QueueMemory) -> int:
-        """Epoch seconds: every message that was sent earlier has its verdict."""
-        longest_s = 0 if memory.calm else self.facts.longest_retention_s()
-        return memory.through_s(longest_life_s=longest_s)
 
     def _last_empty_s(self) -> int:
         item = self.items.get(Table.LEDGER, WATCH_KEY)
@@ -92,3 +128,10 @@ class UndecidedMessages:
             return self.facts.longest_retention_s()
         receives = max(redelivery.max_receives - HELD_FROM_RECEIVE + 1, 1)
         return receives * redelivery.visibility_s + AGE_DELAY_S
+
+
+def _unseen(looked: Looked) -> Holder:
+    """The messages whose sending time nobody can tell."""
+    if looked.dead:
+        return Holder.DEAD_LETTERS
+    return Holder.HELD_MESSAGES if looked.memory.unseen else Holder.PUT_BACK

@@ -1,17 +1,34 @@
-"""`--region all`: every region that holds data of the stage, ready or taken out of service."""
+"""`--region all`: every region that holds data of the stage, ready or taken out of service.
 
-from metering.cli.command import Session
+A command that reads asks `everywhere` for its answer, and says how one region answers. Regions are read one after the
+other. If one of them gives no answer, the command fails and names it: an answer without it would be too small.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
 from metering.cli.connecting import connect
-from metering.cli.failures import CommandFailedError
+from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.fleet import fleet_of
-from metering.wiring.connection import RegionConnection
+from metering.cli.places import ALL_REGIONS
+from metering.errors import MeteringError, OperationFailedError, SettingsError, UnavailableError
+from metering.reports.regions_answer import regions_answer
 
-ALL = "all"
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from metering.cli.command import Session
+    from metering.reports.answer import Answer
+    from metering.wiring.connection import RegionConnection
+
+_TOO_LITTLE = "Nothing is shown, because it would be too little. Run it again, or name one region with --region."
 
 
 def asks_for_all(session: Session) -> bool:
     """Whether `--region all` was given."""
-    return session.region_name == ALL
+    return session.region_name == ALL_REGIONS
 
 
 def connections(session: Session) -> list[RegionConnection]:
@@ -20,26 +37,90 @@ def connections(session: Session) -> list[RegionConnection]:
     Raises:
         CommandFailedError: A region that holds data gives no answer, or the stage is not deployed anywhere.
     """
-    if not asks_for_all(session):
-        return [session.region()]
+    return all_connections(session) if asks_for_all(session) else [session.region()]
+
+
+def all_connections(session: Session) -> list[RegionConnection]:
+    """Connect to all regions of the stage that hold data, sorted by name.
+
+    Raises:
+        CommandFailedError: One of them gives no answer, or the stage is not deployed anywhere.
+    """
+    from metering.adapters.aws.errors import refusals_explained
+
     fleet = fleet_of(session)
     states = {state.region: state for state in fleet.states.everything()}
     found: list[RegionConnection] = []
-    for name in sorted({fleet.rules.home, *states}):
+    for name in sorted({fleet.home, *states}):
         try:
-            found.append(connect(endpoint=session.endpoint, region=name, stage=session.stage))
-        except CommandFailedError:
+            with refusals_explained():
+                found.append(connect(endpoint=session.endpoint, region=name, stage=session.stage))
+        except OperationFailedError as error:
             # A region that was never built completely has no data. All others must answer, or totals would be short.
-            if name in states and states[name].holds_data:
-                raise
+            absent = isinstance(error.__cause__, SettingsError)
+            if states[name].holds_data if name in states else not absent:
+                raise _failed(name, error) from error
     if not found:
         raise CommandFailedError(
             f"Stage {session.stage} is not deployed in any region.",
-            f"Build one: metering region add {fleet.rules.home}",
+            f"Build one: metering region add {fleet.home} --stage {session.stage}",
         )
     return found
 
 
-def left_out(session: Session) -> dict[str, list[str]]:
+def everywhere(
+    session: Session, ask: Callable[[RegionConnection], Answer], *, newest: str = "", most: int | None = None
+) -> Answer:
+    """The answer of the region that was asked for; of all regions, their rows with a column `region`.
+
+    Args:
+        session: Names the region, or all.
+        ask: Reads one region.
+        newest: See `regions_answer`.
+        most: Rows to keep of all regions, where `ask` gives no more of one.
+
+    Raises:
+        CommandFailedError: A region gives no answer, or has none.
+    """
+    if not asks_for_all(session):
+        return ask(session.region())
+    parts: dict[str, Answer] = {}
+    for region in connections(session):
+        with answering(region.region):
+            parts[region.region] = ask(region)
+    return regions_answer(parts, newest=newest, most=most)
+
+
+@contextmanager
+def answering(region: str) -> Iterator[None]:
+    """Name the region in the error of what is asked of it.
+
+    Raises:
+        CommandFailedError: It failed.
+    """
+    from metering.adapters.aws.errors import refusals_explained
+
+    try:
+        with refusals_explained():
+            yield
+    except WrongUsageError:
+        raise
+    except MeteringError as error:
+        raise _failed(region, error) from error
+
+
+def of_region(session: Session, region: str) -> str:
+    """What begins a message about a region, where several are read."""
+    return f"{region}: " if asks_for_all(session) else ""
+
+
+def left_out(session: Session) -> Mapping[str, list[str]]:
     """Parts of the service that regions run without, because the region does not offer them."""
     return {state.region: list(state.left_out) for state in fleet_of(session).states.everything() if state.left_out}
+
+
+def _failed(region: str, error: MeteringError) -> CommandFailedError:
+    silent = next((each for each in (error, error.__cause__) if isinstance(each, UnavailableError)), None)
+    if silent is not None:
+        return CommandFailedError(f"Region {region} gives no answer ({silent.detail}).", _TOO_LITTLE)
+    return CommandFailedError(f"{region}: {error}", error.advice if isinstance(error, OperationFailedError) else "")

@@ -1,74 +1,81 @@
-"""`metering`: the command line. Each family of commands is a module; this one only lists them."""
+"""`metering`: the command line as a program. Its families of commands are listed in `tree/families.py`."""
 
+import os
 import sys
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
 from metering.cli.command import root_places, tell_of
-from metering.cli.commands.alerts import alerts
-from metering.cli.commands.demo import demo_app
-from metering.cli.commands.dlq import dlq
-from metering.cli.commands.lake import lake_app
-from metering.cli.commands.local import local
-from metering.cli.commands.periods import period, rebuild
-from metering.cli.commands.quarantine import quarantine
-from metering.cli.commands.region import region
-from metering.cli.commands.replay import replay_app
-from metering.cli.commands.report import report
-from metering.cli.commands.sources import sources_app
-from metering.cli.commands.storage import storage
-from metering.cli.commands.verify import verify_app
-from metering.cli.endings import drop, machine_troubles_explained
-from metering.cli.failures import CommandFailedError
-from metering.intake.messages import CONTRACT_VERSION
-from metering.ledger.format_version import FORMAT_VERSION
-from metering.version import package_version
+from metering.cli.endings import drop, machine_troubles_explained, mend_streams
+from metering.cli.failures import CommandFailedError, WrongUsageError
+from metering.cli.options import EndpointOption, RegionOption, StageOption
+from metering.cli.tree.groups import RootGroup
+from metering.cli.tree.mistakes import explained, is_bare
+from metering.version import CONTRACT_VERSION, package_version
+
+# What the scripts of shells ask with; Typer makes the name from the program's.
+VARIABLE = "_METERING_COMPLETE"
+
+
+class Program(RootGroup):
+    """The command line as a program: every mistake in it ends in a sentence and an exit code."""
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **extra: object,
+    ) -> int:
+        if VARIABLE in os.environ:
+            from metering.cli.help.completion import answer_shells
+
+            answer_shells()
+        try:
+            ended = super().main(
+                args=args,
+                prog_name=prog_name,
+                complete_var=complete_var,
+                standalone_mode=False,
+                windows_expand_args=windows_expand_args,
+                **extra,
+            )
+            code = ended if isinstance(ended, int) else 0
+        except typer.TyperException as error:
+            code = error.exit_code
+            if is_bare(error):
+                typer.echo(error.message, err=True)
+            tell_of(explained(error))
+        except WrongUsageError as error:
+            code = 2
+            tell_of(error)
+        if standalone_mode:
+            sys.exit(code)
+        return code
+
 
 app = typer.Typer(
     name="metering",
+    cls=Program,
     no_args_is_help=True,
-    rich_markup_mode="rich",
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Data-transfer metering for AWS regions: every byte counted once, and you can check.",
-    epilog="Start with `metering demo`. Data goes to stdout, messages to stderr. "
+    epilog="Data goes to stdout, messages to stderr. "
     "Exit codes: 0 done, 1 the check or operation failed, 2 wrong usage.",
 )
-
-_DEFAULT_FOR_ALL = "Default for all commands; a command's own option wins."
-
-# Families whose commands stand below a name: `metering report usage`.
-FAMILIES: dict[str, typer.Typer] = {
-    "local": local,
-    "region": region,
-    "report": report,
-    "storage": storage,
-    "period": period,
-    "rebuild": rebuild,
-    "dlq": dlq,
-    "quarantine": quarantine,
-    "alerts": alerts,
-    "sources": sources_app,
-}
-
-# Families whose commands stand alone: `metering verify`.
-TOP_LEVEL: tuple[typer.Typer, ...] = (
-    demo_app,
-    replay_app,
-    verify_app,
-    lake_app,
-)
-
-for _name, _family in FAMILIES.items():
-    app.add_typer(_family, name=_name)
-for _family in TOP_LEVEL:
-    app.add_typer(_family)
 
 
 def _print_version(wanted: bool) -> None:
     if wanted:
+        from metering.ledger.format_version import FORMAT_VERSION
+
         typer.echo(f"metering {package_version()} (data format {FORMAT_VERSION}, contract {CONTRACT_VERSION})")
         raise typer.Exit
 
@@ -78,9 +85,9 @@ def metering(
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the versions and exit.")
     ] = False,
-    endpoint: Annotated[str | None, typer.Option("--endpoint", metavar="URL", help=_DEFAULT_FOR_ALL)] = None,
-    region: Annotated[str | None, typer.Option("--region", metavar="NAME", help=_DEFAULT_FOR_ALL)] = None,
-    stage: Annotated[str | None, typer.Option("--stage", metavar="NAME", help=_DEFAULT_FOR_ALL)] = None,
+    endpoint: EndpointOption = None,
+    region: RegionOption = None,
+    stage: StageOption = None,
 ) -> None:
     """Data-transfer metering for AWS regions: every byte counted once, and you can check."""
     root_places.set({"endpoint": endpoint, "region": region, "stage": stage})
@@ -97,6 +104,7 @@ def ended() -> int | str | None:
     An error after the command is a sentence too: the disk may be full when the last bytes of stdout are written.
     """
     code: int | str | None = 0
+    mend_streams()
     try:
         with machine_troubles_explained():
             try:

@@ -1,4 +1,4 @@
-"""Parts that all commands share: `--endpoint --region --stage`, `--format --output`, and errors as sentences.
+"""Parts that all commands share: `--endpoint --region --stage`, `--format --output --wide`, and errors as sentences.
 
 A command is a function whose first parameter is the `Session`; the others become its own options and arguments:
 
@@ -9,104 +9,91 @@ A command is a function whose first parameter is the `Session`; the others becom
         region = session.region()
         session.write(Answer(...))
 
-Modules of commands do not use `from __future__ import annotations`: Typer reads the annotations at run time.
+A module of commands is imported for its help, so it imports at its top only what its options need. What does the work
+(wiring, adapters, rich) is imported by the function that uses it; a test names what is slow.
 """
+
+from __future__ import annotations
 
 import inspect
 import os
 import sys
-from collections.abc import Callable, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
-from typing import Annotated, Concatenate, NoReturn, ParamSpec, cast
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Concatenate, NoReturn, ParamSpec, cast
 
 import typer
-from rich.console import Console, RenderableType
-from rich.progress import Progress, ProgressColumn
-from rich.text import Text
 
-from metering.adapters.aws.errors import refusals_explained
-from metering.cli.connecting import connect
+from metering.cli.connecting import (
+    connect,
+    dead_emulator_told,
+    emulated,
+    refuse_aws_for_emulated,
+    refuse_several,
+)
 from metering.cli.endings import drop, machine_troubles_explained
-from metering.cli.failures import WrongUsageError, wrong_options
-from metering.cli.output import Format, write_answer
-from metering.errors import MeteringError, OperationFailedError, UnavailableError
-from metering.reports.answer import Answer
+from metering.cli.failures import CommandStoppedError, WrongUsageError, wrong_options
+from metering.cli.help.text import unwrapped
+from metering.cli.options import CONSENT_OPTIONS, FORMAT_OPTIONS, PAGE_OPTIONS, PLACE_OPTIONS, PLACES_OPTIONS
+from metering.cli.places import checked_endpoint, checked_region, checked_stage
+from metering.cli.printing.output import Format, PageFormat, check_target, chosen_format, write_answer
+from metering.cli.tree.groups import CommandGroup, OneCommand
+from metering.errors import MeteringError, OperationFailedError, SettingsError, UnavailableError
 from metering.reports.parameters import InvalidParametersError
 from metering.reports.safe_text import printable
-from metering.wiring.connection import RegionConnection
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from rich.console import Console
+    from rich.progress import Progress, ProgressColumn
+
+    from metering.cli.deeds import Done, Ground, Person
+    from metering.cli.printing.table import Chart
+    from metering.reports.answer import Answer
+    from metering.wiring.connection import RegionConnection
 
 P = ParamSpec("P")
-
 DEFAULT_STAGE = "local"
 DEFAULT_REGION = "us-east-1"
-
-_PLACE_OPTIONS = {
-    "endpoint": Annotated[
-        str | None,
-        typer.Option(
-            "--endpoint",
-            metavar="URL",
-            help="AWS endpoint, such as http://127.0.0.1:4566. Default: AWS_ENDPOINT_URL, else the emulator that "
-            "`metering local up` started (stage local only), else AWS itself.",
-            rich_help_panel="Where",
-        ),
-    ],
-    "region": Annotated[
-        str | None,
-        typer.Option(
-            "--region",
-            metavar="NAME",
-            help="AWS region. Default: AWS_REGION, AWS_DEFAULT_REGION, else us-east-1.",
-            rich_help_panel="Where",
-        ),
-    ],
-    "stage": Annotated[
-        str | None,
-        typer.Option(
-            "--stage",
-            metavar="NAME",
-            help="Stage; its name is part of the stack names. Default: local.",
-            rich_help_panel="Where",
-        ),
-    ],
-}
-_FORMAT_OPTIONS = {
-    "format": Annotated[
-        Format | None,
-        typer.Option("--format", "-f", help="Default: table on a terminal, json otherwise.", rich_help_panel="Output"),
-    ],
-    "output": Annotated[
-        Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="FILE",
-            help="Write to this file, not to stdout. Without --format, its suffix gives the format.",
-            rich_help_panel="Output",
-        ),
-    ],
-}
-
-# Name of the parameter that tells a family whether one of its commands was named.
+# Exit code after Ctrl-C: 128 and the number of the signal, as in a shell.
+INTERRUPTED = 130
+_RUN_AGAIN = "Every command may be stopped, and run again: it does what is left to do."
+# As in other tools: `--output -` is stdout.
+_STDOUT = "-"
+# Name of the parameter that tells which command was typed, and a family whether one of its commands was named.
 _CONTEXT = "context"
-
 # `--endpoint`, `--region` and `--stage` given before the command: `metering --region eu-west-1 report usage`.
 root_places: ContextVar[Mapping[str, str | None]] = ContextVar("root_places")
 
-messages = Console(stderr=True)
+
+@cache
+def messages() -> Console:
+    """The console of stderr."""
+    from rich.console import Console
+
+    return Console(stderr=True)
 
 
 def progress(*columns: ProgressColumn) -> Progress:
     """A progress display on stderr, removed at the end; it shows nothing if stderr is not a terminal."""
-    return Progress(*columns, console=messages, transient=True, disable=not messages.is_terminal)
+    from rich.progress import Progress
+
+    console = messages()
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 def say(text: str, style: str = "") -> None:
     """Print one line on stderr; characters that could steer a terminal are escaped."""
-    messages.print(Text(printable(text), style=style), soft_wrap=True)
+    from rich.text import Text
+
+    try:
+        messages().print(Text(printable(text), style=style), soft_wrap=True)
+    except OSError:
+        # stderr cannot be written; stdout and the exit code still tell what matters.
+        drop(sys.stderr)
 
 
 class Session:
@@ -116,6 +103,8 @@ class Session:
         endpoint: AWS endpoint; None for AWS itself.
         region_name: Name of the region; `all` if the command merges regions.
         stage: Stage name.
+        page: `--format html` was given: the command writes a page.
+        named_endpoint: Endpoint that `--endpoint` names; None if only the environment or the default names one.
     """
 
     def __init__(
@@ -124,38 +113,81 @@ class Session:
         endpoint: str | None,
         region: str | None,
         stage: str | None,
-        form: Format | None = None,
+        form: Format | PageFormat | None = None,
         output: Path | None = None,
+        wide: bool = False,
+        changes: bool = False,
+        agreed: bool = False,
+        person: Person | None = None,
     ) -> None:
-        self.stage = stage or os.environ.get("METERING_STAGE") or DEFAULT_STAGE
-        self._endpoint = _checked_endpoint(endpoint or os.environ.get("AWS_ENDPOINT_URL") or None)
+        self._stage = stage or os.environ.get("METERING_STAGE") or None
+        self.stage = checked_stage(self._stage or DEFAULT_STAGE)
+        self.named_endpoint = endpoint
+        self._endpoint = checked_endpoint(endpoint or os.environ.get("AWS_ENDPOINT_URL") or None)
         self._region = region
-        self.form = form
+        self.page = form is PageFormat.HTML
+        self.form = None if form is None or self.page else Format(form)
         self.output = output
-        if output is not None and not output.parent.is_dir():
+        self.wide = wide
+        self._changes = changes
+        self._agreed = agreed
+        self._asked = person
+        if output is not None:
             # Refused before the work is done, not after it.
-            raise WrongUsageError(
-                f"Cannot write {output}: there is no folder {output.parent}.", "Name another --output."
-            )
+            check_target(output, Format.TABLE if self.page else self.form)
 
     @cached_property
     def endpoint(self) -> str | None:
-        if self._endpoint or self.stage != DEFAULT_STAGE:
-            return self._endpoint
-        from metering.adapters.emulator.state import running_endpoint
+        """The endpoint to ask: the only way to it, so that nothing is sent to a wrong place.
 
+        Raises:
+            CommandFailedError: The stage is for emulators only, and none answers there.
+            WrongUsageError: The command changes what is on AWS, nobody can be asked, and `--yes` was not given.
+        """
+        refuse_aws_for_emulated(self.stage, endpoint=self._found_endpoint, region=self.region_name)
+        if self._changes and not (self._agreed or self._person.present or self.emulated):
+            from metering.cli.deeds import need_consent
+
+            raise need_consent(stage=self.stage, region=self.region_name, endpoint=self._found_endpoint)
+        return self._found_endpoint
+
+    @cached_property
+    def emulated(self) -> bool:
+        """Whether an emulator is at the endpoint, told by the endpoint and its answer, never by the stage's name.
+
+        Raises:
+            CommandFailedError: Nothing answers there.
+        """
+        return emulated(endpoint=self._found_endpoint, region=self.region_name)
+
+    @cached_property
+    def _found_endpoint(self) -> str | None:
+        from metering.adapters.emulator.state import running_endpoint
+        from metering.fleet.settings.bases import runs_on_emulator
+
+        if self._endpoint or not runs_on_emulator(self.stage):
+            return self._endpoint
         return running_endpoint()
 
     @property
     def named_region(self) -> str | None:
         """The region that `--region` names; None if only the environment or the default names one."""
-        return self._region
+        return self._region and checked_region(self._region)
+
+    @property
+    def named_stage(self) -> str | None:
+        """The stage that `--stage` or the environment names; None if it is the default."""
+        return self._stage
 
     @property
     def region_name(self) -> str:
-        """Name of the region, from the option, the environment or the default."""
+        """Name of the region, from the option, the environment or the default.
+
+        Raises:
+            WrongUsageError: No region can have this name.
+        """
         env = os.environ
-        return self._region or env.get("AWS_REGION") or env.get("AWS_DEFAULT_REGION") or DEFAULT_REGION
+        return checked_region(self._region or env.get("AWS_REGION") or env.get("AWS_DEFAULT_REGION") or DEFAULT_REGION)
 
     @cached_property
     def _connection(self) -> RegionConnection:
@@ -169,82 +201,129 @@ class Session:
         """
         return self._connection
 
-    def write(self, answer: Answer, *, chart: RenderableType | None = None) -> None:
-        """Print the answer as `--format` and `--output` say; a chart goes below its table."""
-        write_answer(answer, self.form, self.output, chart=chart)
+    @property
+    def chosen_format(self) -> Format:
+        """The format that the answer will have."""
+        return chosen_format(self.form, self.output, terminal=self.output is None and sys.stdout.isatty())
 
+    @contextmanager
+    def deed(
+        self, *, what: str, subject: str, consequence: str, typed: str | None = None, ground: Ground | None = None
+    ) -> Iterator[Done]:
+        """Show what will be done and where, ask, and record what is done inside in the audit trail.
 
-def _checked_endpoint(endpoint: str | None) -> str | None:
-    if endpoint is None:
-        return None
-    try:
-        parts = urlsplit(endpoint)
-        right = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port is None or parts.port > 0)
-    except ValueError:
-        right = False
-    if not right or any(character.isspace() for character in endpoint):
-        raise WrongUsageError(
-            f"The endpoint {endpoint} is not a URL.",
-            "Write it as http://127.0.0.1:4566 (--endpoint or AWS_ENDPOINT_URL).",
+        Args:
+            what: Words of the command, such as `period close`.
+            subject: What it is done to, such as `2026-10`.
+            consequence: One sentence of what will be different.
+            typed: Word that the person must type, for what is for good; None asks for y or n.
+            ground: Where it is done and remembered; None for the session's region and its ledger.
+
+        Yields:
+            The result, a sentence that the command may set.
+
+        Raises:
+            WrongUsageError: Nobody can be asked, and `--yes` was not given.
+            CommandFailedError: The person did not agree, or the trail cannot be written: nothing was done.
+        """
+        from metering.cli.deeds import Intent, recorded
+
+        intent = Intent(what=what, subject=subject, consequence=consequence, typed=typed)
+        with recorded(intent, ground or self._ground(), agreed=self._agreed, person=self._person, say=say) as done:
+            yield done
+
+    @cached_property
+    def _person(self) -> Person:
+        from metering.cli.deeds import Terminal
+
+        return self._asked or Terminal()
+
+    def _ground(self) -> Ground:
+        from metering.cli.deeds import Ground
+
+        return Ground(
+            stage=self.stage,
+            region=self.region_name,
+            endpoint=self.endpoint,
+            emulated=self.emulated,
+            caller=lambda: self.region().caller(),
+            items=lambda: self.region().items,
         )
-    return endpoint
+
+    def write(self, answer: Answer, *, chart: Chart | None = None) -> None:
+        """Print the answer as `--format` and `--output` say; a chart goes below its table."""
+        write_answer(answer, self.form, self.output, chart=chart, wide=self.wide)
 
 
 def command(
-    app: typer.Typer, name: str, *, reads: bool = False, epilog: str | None = None, group: bool = False
+    app: typer.Typer,
+    name: str,
+    *,
+    reads: bool = False,
+    changes: bool = False,
+    checkout: bool = False,
+    everywhere: bool = False,
+    epilog: str | None = None,
+    group: bool = False,
+    page: bool = False,
 ) -> Callable[[Callable[Concatenate[Session, P], None]], Callable[Concatenate[Session, P], None]]:
     """Register a function as the command `name` of `app`.
 
     Args:
         app: The family that the command belongs to.
         name: The word to type.
-        reads: The command answers with data, and gets `--format` and `--output`.
-        epilog: Text below the options, for examples.
+        reads: The command answers with data, and gets `--format`, `--output` and `--wide`.
+        changes: The command changes or deletes something, and gets `--yes`; see `Session.deed`. With `--dry-run` or
+            `--check` it changes nothing.
+        checkout: The command needs a checkout of the project; help says so where there is none.
+        everywhere: `--region all` may be given: the command merges all regions, or is about all of them anyway.
+        epilog: Text below the options: `Examples:` with a command a line, sentences, and lists (`- name: text`).
+        page: The command answers with data, and with `--format html` it writes a page; see `Session.page`.
         group: The function is the family itself, run when none of its commands is named; `name` is the family's.
     """
 
     def register(function: Callable[Concatenate[Session, P], None]) -> Callable[Concatenate[Session, P], None]:
-        shared = _PLACE_OPTIONS | (_FORMAT_OPTIONS if reads else {})
+        where = PLACES_OPTIONS if everywhere else PLACE_OPTIONS
+        forms = PAGE_OPTIONS if page else FORMAT_OPTIONS if reads else {}
+        shared = where | forms | (CONSENT_OPTIONS if changes else {})
 
         def run(*args: object, **options: object) -> None:
             places = {key: options.pop(key) for key in shared}
-            context = cast("typer.Context | None", options.pop(_CONTEXT, None))
-            if context is not None and context.invoked_subcommand is not None:
-                given = {key: text for key in _PLACE_OPTIONS if (text := _text(places[key]))}
+            places["changes"] = changes and not (options.get("dry_run") or options.get("check"))
+            context = cast("typer.Context", options.pop(_CONTEXT))
+            if context.invoked_subcommand is not None:
+                given = {key: text for key in PLACE_OPTIONS if (text := _text(places[key]))}
                 root_places.set({**root_places.get({}), **given})
                 return
-            _guarded(function, places, args, options)
+            _guarded(function, places, args, options, path=context.command_path, everywhere=everywhere)
 
-        run.__signature__ = _signature(function, shared, {_CONTEXT: typer.Context} if group else {})  # type: ignore[attr-defined]  # read by inspect.signature
+        run.__signature__ = _signature(function, shared)  # type: ignore[attr-defined]  # read by inspect.signature
         run.__annotations__ = {p.name: p.annotation for p in run.__signature__.parameters.values()}  # type: ignore[attr-defined]  # as above
-        run.__name__, run.__doc__ = function.__name__, _unwrapped(function.__doc__ or "")
+        run.needs_checkout = checkout  # type: ignore[attr-defined]  # read by the help page
+        run.everywhere = everywhere  # type: ignore[attr-defined]  # as above
+        run.__name__, run.__doc__ = function.__name__, unwrapped(function.__doc__ or "")
         if group:
-            app.callback(invoke_without_command=True, epilog=epilog)(run)
+            app.callback(cls=CommandGroup, invoke_without_command=True, epilog=epilog)(run)
         else:
-            app.command(name, epilog=epilog)(run)
+            app.command(name, cls=OneCommand, epilog=epilog)(run)
         return function
 
     return register
 
 
-def _signature(
-    function: Callable[..., None], shared: Mapping[str, object], required: Mapping[str, object]
-) -> inspect.Signature:
+def _signature(function: Callable[..., None], shared: Mapping[str, object]) -> inspect.Signature:
     own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
     options = [
-        inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+        inspect.Parameter(
+            key,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=False if key in CONSENT_OPTIONS else None,
+            annotation=annotation,
+        )
         for key, annotation in shared.items()
     ]
-    needed = [
-        inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, annotation=annotation)
-        for key, annotation in required.items()
-    ]
-    return inspect.Signature([*needed, *(p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own), *options])
-
-
-def _unwrapped(text: str) -> str:
-    """Each paragraph as one line, which the terminal wraps to its own width."""
-    return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
+    context = inspect.Parameter(_CONTEXT, inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
+    return inspect.Signature([context, *(p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own), *options])
 
 
 def _session(places: dict[str, object]) -> Session:
@@ -255,8 +334,11 @@ def _session(places: dict[str, object]) -> Session:
         endpoint=endpoint,
         region=region,
         stage=stage,
-        form=form if isinstance(form, Format) else None,
-        output=output if isinstance(output, Path) else None,
+        form=form if isinstance(form, Format | PageFormat) else None,
+        output=output if isinstance(output, Path) and str(output) != _STDOUT else None,
+        wide=bool(places.get("wide")),
+        changes=bool(places.get("changes")),
+        agreed=bool(places.get("yes")),
     )
 
 
@@ -265,39 +347,53 @@ def _text(value: object) -> str | None:
 
 
 def _guarded(
-    function: Callable[..., None], places: dict[str, object], args: tuple[object, ...], options: dict[str, object]
+    function: Callable[..., None],
+    places: dict[str, object],
+    args: tuple[object, ...],
+    options: dict[str, object],
+    *,
+    path: str,
+    everywhere: bool,
 ) -> None:
+    from metering.adapters.aws.errors import refusals_explained
+
     try:
-        with refusals_explained(), machine_troubles_explained():
-            function(_session(places), *args, **options)
+        with refusals_explained(), machine_troubles_explained(), dead_emulator_told():
+            session = _session(places)
+            if not everywhere:
+                refuse_several(session.region_name, command=path)
+            function(session, *args, **options)
             # A full disk behind stdout must show before the exit code is decided.
             sys.stdout.flush()
     except InvalidParametersError as error:
-        fail(wrong_options(error), code=2)
+        fail(wrong_options(error), code=2, look_up=path)
     except WrongUsageError as error:
-        fail(error, code=2)
+        fail(error, code=2, look_up=path)
+    except CommandStoppedError as error:
+        fail(error, code=INTERRUPTED)
+    except KeyboardInterrupt:
+        fail(CommandStoppedError("You stopped it before its end.", _RUN_AGAIN), code=INTERRUPTED)
     except MeteringError as error:
-        fail(error, code=1)
+        fail(error, code=1, look_up=path)
     except BrokenPipeError:
         # The reader of our stdout has closed it (`| head`): that is not an error, and nothing more can be written.
         drop(sys.stdout)
         raise typer.Exit(0) from None
 
 
-def fail(error: MeteringError, *, code: int) -> NoReturn:
-    """Report an error on stderr, and end the command."""
-    tell_of(error)
+def fail(error: MeteringError, *, code: int, look_up: str = "") -> NoReturn:
+    """Report an error on stderr, and end the command. If it has no advice, `look_up` is the command to read about."""
+    tell_of(error, look_up=look_up)
     raise typer.Exit(code)
 
 
-def tell_of(error: MeteringError) -> None:
+def tell_of(error: MeteringError, *, look_up: str = "") -> None:
     """Report an error on stderr: what happened, then what to do."""
-    try:
-        say(f"Error: {error}", style="bold red")
-        if isinstance(error, OperationFailedError) and error.advice:
-            say(error.advice)
-        elif isinstance(error, UnavailableError):
-            say("A service gave no answer; nothing is lost. Run the command again.")
-    except OSError:
-        # stderr cannot be written; the exit code still reports the failure.
-        drop(sys.stderr)
+    say(f"Error: {error}", style="bold red")
+    if isinstance(error, OperationFailedError) and error.advice:
+        say(error.advice)
+    elif isinstance(error, UnavailableError):
+        say("A service gave no answer; nothing is lost. Run the command again.")
+    elif look_up and isinstance(error, OperationFailedError | SettingsError):
+        # Those of other kinds say in their sentence what to do.
+        say(f"See: {look_up} --help")

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from metering.adapters.aws.session import Clients
-from metering.adapters.aws.stacks import stack_outputs
-from metering.cli.failures import CommandFailedError
-from metering.errors import SettingsError, UnavailableError
-from metering.wiring.connection import RegionConnection
+from metering.cli.failures import CommandFailedError, WrongUsageError
+from metering.cli.places import ALL_REGIONS
+from metering.errors import MeteringError, SettingsError, UnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
+
+    from metering.adapters.emulator.state import LocalState
+    from metering.wiring.connection import RegionConnection
+
+
+def refuse_several(region: str, *, command: str) -> None:
+    """Refuse `--region all` to a command that works on one region.
+
+    Raises:
+        WrongUsageError: All regions were asked for.
+    """
+    if region == ALL_REGIONS:
+        raise WrongUsageError(f"`{command}` works on one region, not on all.", "Name it, as in --region eu-west-1.")
 
 
 def connect(
@@ -23,22 +35,114 @@ def connect(
     Raises:
         CommandFailedError: The endpoint does not answer, or the stage is not deployed there.
     """
+    # Slow to import, and a command that is refused or only explained does not connect.
+    from metering.adapters.aws.session import Clients
+    from metering.adapters.aws.stacks import stack_outputs
+    from metering.wiring.connection import RegionConnection
+
     clients = Clients.from_env(os.environ if environ is None else environ, region=region, endpoint_url=endpoint)
     try:
         return RegionConnection(clients=clients, names=stack_outputs(clients, stage))
     except UnavailableError as error:
         raise no_answer(error, endpoint=endpoint, region=region) from error
     except SettingsError as error:
+        raise not_deployed(error, region=region, stage=stage) from error
+
+
+def not_deployed(error: SettingsError, *, region: str, stage: str) -> CommandFailedError:
+    """The error for a stage that a region does not have."""
+    return CommandFailedError(
+        f"{error}.",
+        f"Deploy it with `metering region add {region} --stage {stage}`, or `metering local up` on this machine; "
+        "or name another --stage, --region or --endpoint.",
+    )
+
+
+def emulated(*, endpoint: str | None, region: str) -> bool:
+    """Whether an emulator is where the commands' clients would ask, told by the endpoint and its answer.
+
+    Raises:
+        CommandFailedError: Nothing answers there.
+    """
+    from metering.adapters.aws.session import Access
+    from metering.adapters.emulator.health import is_emulator
+
+    access = Access.from_env(os.environ, region=region, endpoint_url=endpoint)
+    asked = access.custom_endpoint_url
+    if asked is None:
+        return False
+    try:
+        return is_emulator(asked, ca_bundle=access.ca_bundle)
+    except UnavailableError as error:
+        raise no_answer(error, endpoint=asked, region=region) from error
+
+
+def refuse_aws_for_emulated(stage: str, *, endpoint: str | None, region: str) -> None:
+    """Refuse AWS to a stage that only an emulator runs: its data is not kept, and nobody is paged for it.
+
+    Raises:
+        CommandFailedError: No emulator answers there.
+    """
+    from metering.adapters.emulator.state import is_running, load_state
+    from metering.fleet.settings.bases import runs_on_emulator
+
+    if not runs_on_emulator(stage) or emulated(endpoint=endpoint, region=region):
+        return
+    if endpoint is not None:
         raise CommandFailedError(
-            f"{error}.",
-            f"Deploy it with `metering region add {region} --stage {stage}`, or `metering local up` on this machine; "
-            "or name another --stage, --region or --endpoint.",
-        ) from error
+            f"Stage {stage} runs on an emulator, and {endpoint} is none.",
+            "Name an emulator with --endpoint, or another --stage.",
+        )
+    state = load_state()
+    if state is not None and not is_running(state):
+        raise _gone(state)
+    raise CommandFailedError(
+        f"Stage {stage} runs on an emulator, and none runs here.",
+        "Start one with `metering local up`, name one with --endpoint, or name another --stage.",
+    )
 
 
 def no_answer(error: UnavailableError, *, endpoint: str | None, region: str) -> CommandFailedError:
     """The error for a command whose first call got no answer."""
+    from metering.adapters.emulator.state import is_running, load_state
+
+    state = load_state()
+    if state is not None and state.endpoint == endpoint and not is_running(state):
+        return _gone(state)
+    if endpoint is None:
+        return CommandFailedError(
+            f"AWS in {region} gives no answer ({error.detail}).",
+            "See whether this machine reaches AWS, and the region's name is right. For an emulator, name --endpoint.",
+        )
     return CommandFailedError(
-        f"{endpoint or f'AWS in {region}'} gives no answer ({error.detail}).",
+        f"{endpoint} gives no answer ({error.detail}).",
         "Start the emulator with `metering local up`, or name another one with --endpoint or AWS_ENDPOINT_URL.",
+    )
+
+
+@contextmanager
+def dead_emulator_told() -> Iterator[None]:
+    """Tell of an emulator that ended while the command used it: more is lost than an answer.
+
+    Raises:
+        CommandFailedError: The emulator ran at the beginning, and is gone.
+    """
+    from metering.adapters.emulator.state import is_running, load_state
+
+    state = load_state()
+    ran = state is not None and is_running(state)
+    try:
+        yield
+    except MeteringError as error:
+        unanswered = isinstance(error, UnavailableError) or isinstance(error.__cause__, UnavailableError)
+        if state is not None and ran and unanswered and not is_running(state):
+            raise _gone(state) from error
+        raise
+
+
+def _gone(state: LocalState) -> CommandFailedError:
+    """The error for an emulator that `metering local up` started, and that ended although nobody stopped it."""
+    return CommandFailedError(
+        f"The emulator at {state.endpoint} (pid {state.pid}) is gone, and so is all that it held.",
+        "Start a new one, which is empty: metering local up",
     )

@@ -4,6 +4,8 @@ A batch may be a dead letter because reading it kills a worker. Here it can only
 reports that and continues with the next letter.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import resource
@@ -11,23 +13,24 @@ import selectors
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import IO, Self
+from typing import IO, TYPE_CHECKING, Self
 
 from metering.adapters.aws.runtime import SystemClock
-from metering.cli.command import Session
 from metering.cli.connecting import connect
-from metering.intake.admission import Admission
-from metering.intake.ports import Allowance
-from metering.intake.reader import RecordBatchReader
-from metering.intake.work import ReadLimits
-from metering.operations.dead_letters import DeadLetter, DeadLetters, RedriveEffect
 from metering.stores.deliveries import Delivery
 from metering.units import GIB, KIB, MIB
-from metering.wiring.connection import RegionConnection
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from metering.cli.command import Session
+    from metering.operations.dead_letters import DeadLetter, DeadLetters
+    from metering.operations.dead_log_files import DeadLogFiles
+    from metering.stores.queues import Queue
+    from metering.wiring.connection import OnrampQueues, RegionConnection
 
 LOOK_S = 20
 """Seconds that a child may take for one letter."""
@@ -53,24 +56,47 @@ class _EndsAt:
         return int((self.at_s - time.monotonic()) * 1000)
 
 
-def reader_command(session: Session) -> list[str]:
-    """The command that starts a child for the region of a session."""
-    place = {"endpoint": session.endpoint, "region": session.region_name, "stage": session.stage}
+def reader_command(session: Session, region: str) -> list[str]:
+    """The command that starts a child for a region of a session's stage."""
+    place = {"endpoint": session.endpoint, "region": region, "stage": session.stage}
     return [sys.executable, "-m", "metering.cli.dead_letter_reader", json.dumps(place)]
 
 
-def dead_letters(region: RegionConnection) -> DeadLetters:
-    """The dead-letter queue of a region."""
+def dead_letters(region: RegionConnection, *, queues: OnrampQueues | None = None) -> DeadLetters:
+    """The dead-letter queue of a region, or those of log files."""
+    # Slow to import, and not needed to explain a command.
+    from metering.intake.admission import Admission
+    from metering.intake.reader import RecordBatchReader
+    from metering.intake.work import ReadLimits
+    from metering.operations.dead_letters import DeadLetters
+
     settings = region.settings
     limits = ReadLimits(object_bytes=settings.object_bytes)
     return DeadLetters(
-        dead=region.dead_letters,
-        ingest=region.ingest,
+        dead=region.dead_letters if queues is None else queues.dead,
+        ingest=region.ingest if queues is None else queues.events,
         reader=RecordBatchReader(objects=region.objects, bucket=settings.data_bucket, limits=limits),
         items=region.items,
         clock=SystemClock(),
         admission=Admission.of(settings),
         bucket=settings.data_bucket,
+        retention_s=region.queue_facts.dead_letter_retention_s(),
+    )
+
+
+def dead_log_files(region: RegionConnection, dead: Queue) -> DeadLogFiles:
+    """What tells of the dead letters of log files of a region."""
+    from metering.onramps.context.store import ContextStore
+    from metering.onramps.kinds import recognised
+    from metering.operations.dead_log_files import DeadLogFiles
+
+    return DeadLogFiles(
+        dead=dead,
+        sources=region.log_sources,
+        recognise=recognised,
+        objects=region.objects,
+        contexts=ContextStore(region.objects),
+        clock=SystemClock(),
         retention_s=region.queue_facts.dead_letter_retention_s(),
     )
 
@@ -99,6 +125,8 @@ class DeadLetterReader:
 
     def look(self, delivery: Delivery) -> DeadLetter:
         """Find out what a redrive would do with the letter; without an answer, describe it without its records."""
+        from metering.operations.dead_letters import DeadLetter, RedriveEffect
+
         answer = self._ask(json.dumps(asdict(delivery)).encode() + b"\n")
         if answer:
             said = json.loads(answer)
@@ -187,6 +215,8 @@ def limit_memory(more_bytes: int) -> None:
 
 def main() -> None:
     """For each delivery, one a line on stdin, print a line that says what a redrive would do with it."""
+    from metering.intake.ports import Allowance
+
     letters = dead_letters(connect(**json.loads(sys.argv[1])))
     limit_memory(_MEMORY_BYTES)
     for line in sys.stdin.buffer:

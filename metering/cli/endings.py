@@ -1,12 +1,22 @@
 """Errors of the machine that a command runs on, as sentences, in one place for all commands."""
 
+from __future__ import annotations
+
 import errno
+import io
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TextIO
+import signal
+import sys
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from threading import Event
+from typing import TYPE_CHECKING, TextIO
 
 from metering.cli.failures import CommandFailedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import FrameType
 
 _ADVICE_OF_ERRNO = {
     errno.ENOSPC: "Make room, or set TMPDIR to a folder with more of it.",
@@ -38,4 +48,38 @@ def machine_troubles_explained() -> Iterator[None]:
 
 def drop(stream: TextIO) -> None:
     """Discard further output of a stream: at exit, Python would try to write it again and fail again."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    # A stream of a test has no file below it, and nothing to discard.
+    with suppress(io.UnsupportedOperation):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def mend_streams() -> None:
+    """Let every text be printed, whatever the locale, and a stream that was closed fail as a full disk does."""
+    # Python has no object for a stream that was closed. One that is read only fails when it is written.
+    if sys.stdout is None:
+        sys.stdout = Path(os.devnull).open()  # noqa: SIM115  # it lives as long as the program
+    if sys.stderr is None:
+        sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115  # as above
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+@contextmanager
+def first_interrupt_noted() -> Iterator[Event]:
+    """Note the first Ctrl-C instead of ending at once, so that what is under way can be finished and recorded.
+
+    A second Ctrl-C ends the command at once.
+    """
+    asked = Event()
+
+    def note(_signal: int, _frame: FrameType | None) -> None:
+        if asked.is_set():
+            raise KeyboardInterrupt
+        asked.set()
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,47 +1,160 @@
 """The fleet that region commands work with, as their options name it."""
 
+from __future__ import annotations
+
 import os
-from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from typing import TYPE_CHECKING
 
-from metering.cli.command import Session, say
+from metering.cli.command import say
 from metering.cli.connecting import no_answer
-from metering.cli.failures import WrongUsageError
+from metering.cli.failures import CommandFailedError
+from metering.cli.stages.options import SettingsOptions, asked_for, settings_explained
 from metering.errors import UnavailableError
-from metering.fleet.stage import StageConfig
-from metering.wiring.fleet import Fleet, silent
+from metering.fleet.settings.bases import SAFEST, STAGES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from metering.cli.command import Session
+    from metering.cli.deeds import Ground
+    from metering.fleet.settings.layers import Asked
+    from metering.wiring.fleet import Fleet
+
+_NOTHING = SettingsOptions()
 
 
-def fleet_of(session: Session, *, settings: Sequence[str] = (), no_pager: bool = False, verbose: bool = False) -> Fleet:
+def fleet_of(
+    session: Session,
+    *,
+    options: SettingsOptions = _NOTHING,
+    no_pager: bool = False,
+    verbose: bool = False,
+    names_home: bool = True,
+) -> Fleet:
     """Build the fleet of a session's stage. A region that `--region` names is the home region of this run.
+
+    A stage of an account is rehearsed if an emulator is at the endpoint.
 
     Args:
         session: Stage and endpoint.
-        settings: Fields of the stage's configuration, each as `field=value`.
+        options: What the command line says about settings.
         no_pager: A region may be ready although its page topic has no confirmed subscription.
         verbose: Say each resource.
+        names_home: A region that `--region` names is the home region of this run; else the home is the stage's own.
 
     Raises:
-        WrongUsageError: One of `settings` is not of the form `field=value`.
-        SettingsError: The stage or one of its fields is wrong.
+        WrongUsageError: The settings file or an option is wrong.
     """
-    wrong = [setting for setting in settings if "=" not in setting]
-    if wrong:
-        raise WrongUsageError(f"--set {wrong[0]}: not FIELD=VALUE.", "The fields are in metering/fleet/stage.py.")
-    config = StageConfig.load(session.stage, dict(setting.partition("=")[::2] for setting in settings))
+    return _fleet(session, asked_for(session.stage, options), no_pager=no_pager, verbose=verbose, names_home=names_home)
+
+
+def _fleet(session: Session, asked: Asked, *, no_pager: bool, verbose: bool, names_home: bool = True) -> Fleet:
+    # Slow to import, as in `connect`.
+    from metering.wiring.fleet import Fleet, silent
+
     named = session.named_region
-    rules = config.rollout if named in {None, "all"} else config.rollout.model_copy(update={"home": named})
+    home = named if names_home and named is not None and named != "all" else _home(asked)
     return Fleet(
-        config=config,
-        rules=rules,
+        asked=asked,
+        home=home,
         endpoint=session.endpoint,
+        on_emulator=lambda: session.emulated,
         environ=os.environ,
-        settings=tuple(settings),
         no_pager=no_pager,
         say=say_of,
         say_resource=say_of if verbose else silent,
-        reaching_home=partial(_reaching, session.endpoint, rules.home),
+        reaching_home=partial(_reaching, session.endpoint, home),
+    )
+
+
+def deploying_fleet(
+    session: Session,
+    *,
+    options: SettingsOptions = _NOTHING,
+    no_pager: bool = False,
+    verbose: bool = False,
+    names_home: bool = True,
+) -> Fleet:
+    """Build the fleet as `fleet_of` does, and check the settings that it would deploy: with a look at what it has.
+
+    Args:
+        session: Stage and endpoint.
+        options: What the command line says about settings.
+        no_pager: A region may be ready although its page topic has no confirmed subscription.
+        verbose: Say each resource.
+        names_home: A region that `--region` names is the home region of this run; else the home is the stage's own.
+
+    Raises:
+        WrongUsageError: The settings are wrong.
+        CommandFailedError: The stage is for emulators only, and none answers there.
+    """
+    from metering.fleet.settings.layers import check_alone
+
+    asked = asked_for(session.stage, options)
+    with settings_explained():
+        # Before anything is asked or sent.
+        check_alone(asked)
+    _refuse_aws(session, emulated=_is_for_emulators(asked))
+    fleet = _fleet(session, asked, no_pager=no_pager, verbose=verbose, names_home=names_home)
+    # A ledger of a newer format is for a newer version, and so may be its settings.
+    fleet.home_items()
+    with settings_explained():
+        _refuse_aws(session, emulated=fleet.config.emulated)
+    return fleet
+
+
+def _is_for_emulators(asked: Asked) -> bool:
+    """Whether the file or the base says so; what is deployed may say it too."""
+    values = {**(asked.table.values if asked.table is not None else {}), **asked.options}
+    base = STAGES.get(asked.table.like if asked.table is not None else asked.stage, {})
+    return values.get("emulated", base.get("emulated")) is True
+
+
+def _refuse_aws(session: Session, *, emulated: bool) -> None:
+    if emulated and not session.emulated:
+        raise CommandFailedError(
+            f"Stage {session.stage} runs on an emulator, and {session.endpoint or 'AWS'} is none.",
+            "Name an emulator with --endpoint, or another --stage.",
+        )
+
+
+def changes_of(fleet: Fleet, regions: Iterable[str]) -> list[str]:
+    """Say what the next deployment of these regions changes in their settings.
+
+    Raises:
+        WrongUsageError: The settings are wrong, or a deployed stage cannot change them.
+    """
+    from metering.fleet.settings.regions import told
+
+    with settings_explained():
+        return told([fleet.settings.change(region) for region in regions])
+
+
+def _home(asked: Asked) -> str:
+    """Home region by the file, an option or the base: it must be known before anything that is deployed is."""
+    from metering.fleet.stage import StageConfig
+
+    name = "rollout.home"
+    named = asked.options.get(name, asked.table.values.get(name) if asked.table is not None else None)
+    if isinstance(named, str):
+        return named
+    like = asked.table.like if asked.table is not None else asked.stage if asked.stage in STAGES else SAFEST
+    return StageConfig.load(asked.stage, like=like).rollout.home
+
+
+def home_of(session: Session, fleet: Fleet) -> Ground:
+    """Ground of a deed on regions: done by the fleet, remembered by the home region's ledger, if there is one yet."""
+    from metering.cli.deeds import Ground
+
+    return Ground(
+        stage=session.stage,
+        region=fleet.home,
+        endpoint=session.endpoint,
+        emulated=session.emulated,
+        caller=fleet.caller,
+        items=fleet.home_items,
     )
 
 

@@ -1,16 +1,22 @@
 """The manifest of a replay while it is written: whole lines only, and the names of messages it could not take."""
 
+from __future__ import annotations
+
 import io
 import os
-from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TextIO, cast
+from typing import TYPE_CHECKING, TextIO, cast
 
-from metering.audit.verify.manifest import SentBatch, sent_line
+from metering.audit.verify.manifest import sent_line
 from metering.cli.failures import CommandFailedError
-from metering.replay.synthesis import Shipment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
+
+    from metering.audit.verify.manifest import SentBatch
+    from metering.replay.synthesis import Shipment
 
 
 @dataclass(slots=True)

@@ -15,6 +15,10 @@ def main() -> None:
             f"Error: the command line needs {', '.join(missing)}, which this installation lacks.\n"
             "Install the package with its extra: metering[cli]."
         )
-    from metering.cli.app import main as run
+    try:
+        from metering.cli.app import main as run
 
-    run()
+        run()
+    except KeyboardInterrupt:
+        # Before a command had begun.
+        sys.exit(130)

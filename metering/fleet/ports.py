@@ -6,13 +6,16 @@ be repeated.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
+
+from metering.fleet.versions import REHEARSAL_OUTPUT, Release
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from metering.fleet.regions import Finding, ListedRegion, RegionState
+    from metering.stage_settings import GivenSettings, StageSettings
 
 
 class Account(Protocol):
@@ -39,12 +42,24 @@ class StackStatus:
         status: Status of the stack, such as `CREATE_COMPLETE`.
         drift: `IN_SYNC`, `DRIFTED`, `NOT_CHECKED` or `UNKNOWN`, as of the last check.
         why: Reason of the first failed resource, else of the stack's status.
+        outputs: Value by name.
     """
 
     name: str
     status: str
     drift: str = "NOT_CHECKED"
     why: str = ""
+    outputs: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def release(self) -> Release | None:
+        """Release that it was deployed from; None if it does not say."""
+        return Release.of_outputs(self.outputs)
+
+    @property
+    def rehearsal(self) -> bool:
+        """Whether a stage of an account was tried on an emulator."""
+        return REHEARSAL_OUTPUT in self.outputs
 
     @property
     def busy(self) -> bool:
@@ -67,8 +82,27 @@ class StackStatus:
         return self.status in {"CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE", "IMPORT_COMPLETE"}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StackResource:
+    """Resource of a stack.
+
+    Attributes:
+        kind: CloudFormation type, such as `AWS::S3::Bucket`.
+        name: Physical id.
+        retained: Its deletion policy keeps it when its stack is deleted.
+    """
+
+    kind: str
+    name: str
+    retained: bool
+
+
 class Stacks(Protocol):
     """CloudFormation in any region."""
+
+    def resources(self, region: str, stack: str) -> Sequence[StackResource]:
+        """All resources of a stack that exists."""
+        ...
 
     def describe(self, region: str, stack: str) -> StackStatus | None:
         """Status of the stack, or None if it does not exist."""
@@ -106,28 +140,38 @@ class RegionStacks:
     """Names of a stage's stacks in one region.
 
     Attributes:
+        stage: The stage.
         data: Keeps the data, and stays when the region is removed.
         pipeline: Functions and their schedules.
         observability: Alarms and dashboards.
+        rollout: Project that builds missing regions; in the home region only.
     """
 
+    stage: str
     data: str
     pipeline: str
     observability: str
+    rollout: str
 
     @classmethod
     def of(cls, stage: str) -> RegionStacks:
         """Name the stacks of a stage."""
         return cls(
+            stage=stage,
             data=f"metering-{stage}-data",
             pipeline=f"metering-{stage}-pipeline",
             observability=f"metering-{stage}-observability",
+            rollout=f"metering-{stage}-rollout",
         )
 
     @property
     def in_order(self) -> tuple[str, str, str]:
-        """All of them, in the order of deployment."""
+        """Those that each region has, in the order of deployment."""
         return self.data, self.pipeline, self.observability
+
+
+# The stack that `cdk bootstrap` makes in a region, for all that the CDK deploys there.
+TOOLKIT_STACK = "CDKToolkit"
 
 
 class Builder(Protocol):
@@ -189,12 +233,48 @@ class DeployedRegion(Protocol):
         """Batches without a verdict and commits that are not complete: `queued`, `received`, `dead`, `open_commits`."""
         ...
 
+    def kept_states(self, region: str) -> Sequence[RegionState]:
+        """States of regions in this region's ledger: it is the home region of all but itself."""
+        ...
+
     def rollback_alarms(self, region: str) -> Sequence[str]:
         """ARNs of the alarms that turn a deployment back, without those that are on before it."""
         ...
 
     def pager_subscriptions(self, region: str) -> int:
         """Number of confirmed subscriptions of the page topic."""
+        ...
+
+    def empty_bucket(self, region: str) -> int:
+        """Delete every object of the data bucket with all its versions, and return how many there were."""
+        ...
+
+    def data_format(self, region: str) -> int:
+        """Format of the region's data by its ledger, known to this version or not."""
+        ...
+
+
+class DeployedSettings(Protocol):
+    """Settings that a stage is deployed with."""
+
+    def published(self, region: str) -> StageSettings | None:
+        """What the data stack of the region published; None if it is not deployed.
+
+        Raises:
+            SettingsError: It is deployed, and its settings cannot be read.
+        """
+        ...
+
+    def given(self, region: str) -> GivenSettings | None:
+        """What the region was given, also by a version with another policy; None if nobody knows."""
+        ...
+
+    def subscriptions(self, region: str) -> Sequence[Mapping[str, str]]:
+        """Subscribers of the region's topics: severity, protocol and endpoint of each.
+
+        Raises:
+            SettingsError: The region has no topics.
+        """
         ...
 
 

@@ -1,4 +1,4 @@
-"""Rules of a rollout, its waves, and the state of each region, which survives a killed run.
+"""Waves of a rollout, and the state of each region, which survives a killed run.
 
 The state of every region is one item in the ledger of the home region (`G` / `<region>`), so that one read lists them.
 """
@@ -7,10 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
-
-from pydantic import BaseModel, ConfigDict, Field
 
 from metering.stores.fields import Fields
 from metering.stores.writes import Key
@@ -22,32 +19,7 @@ if TYPE_CHECKING:
 
 REGIONS_PK = "G"
 # One execution is reserved for each of these functions: two at once would do the same work twice.
-ALONE_FUNCTIONS = ("compactor", "reconciler")
-
-
-class RolloutRules(BaseModel):
-    """Regions that a stage is built in, and the care taken. Part of the stage's configuration."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    home: str = Field("us-east-1", description="Holds the state of all regions, and the project that builds them.")
-    allow: tuple[str, ...] = Field(("*",), description="Patterns of regions that `reconcile` builds.")
-    deny: tuple[str, ...] = Field((), description="Patterns that it never builds, even if `allow` names them.")
-    largest_wave: int = Field(4, ge=1, description="Waves double from one region up to this many.")
-    bake_min: int = Field(15, ge=0, description="Minutes that a new region is watched before it is ready.")
-    canaries: int = Field(3, ge=0, description="Good canary results that a bake needs at least.")
-    canary_wait_min: int = Field(30, ge=1, description="Minutes that they may take after the bake.")
-    pager_needed: bool = Field(default=False, description="Ready needs a confirmed subscription to the page topic.")
-    x86_regions: tuple[str, ...] = Field((), description="Patterns of regions that are built for x86_64 at once.")
-
-    def admits(self, region: str) -> bool:
-        """Whether `reconcile` may build `region`."""
-        return matches(region, self.allow) and not matches(region, self.deny)
-
-
-def matches(region: str, patterns: Iterable[str]) -> bool:
-    """Whether a region's name fits one of the patterns (`eu-*`)."""
-    return any(fnmatchcase(region, pattern) for pattern in patterns)
+ALONE_FUNCTIONS = ("compactor", "reconciler", "biller")
 
 
 class Step(StrEnum):

@@ -36,15 +36,14 @@ class RegionRemoval:
         """Remove a region. A second run changes nothing, and a run after a kill resumes where it stopped.
 
         Raises:
-            OperationFailedError: Nothing is built there, batches are in flight, or a stack could not be deleted.
+            OperationFailedError: Nothing is built there, it is the home region of others, batches are in flight, or a
+                stack could not be deleted.
         """
         stacks = self.ports.builder.stacks()
-        state = self.states.load(region)
-        if state is None and self.ports.stacks.describe(region, stacks.data) is None:
-            raise OperationFailedError(f"Nothing is built in {region}.", "See what there is: metering region status")
-        state = state or RegionState(region=region)
+        state = self._known(region)
         if state.phase is Phase.REMOVED:
             return state
+        self._refuse_home(region)
         if self.ports.stacks.describe(region, stacks.pipeline) is not None:
             self._stop(state)
         for name in (stacks.observability, stacks.pipeline):
@@ -53,6 +52,47 @@ class RegionRemoval:
                 delete_stack(self.ports, region, name)
         removed = replace(state, phase=Phase.REMOVED, step=None, done={}, reason="", advice="")
         return self._saved(removed)
+
+    def check(self, region: str) -> None:
+        """Raise what `remove` would raise now, and change nothing.
+
+        Raises:
+            OperationFailedError: As in `remove`.
+        """
+        state = self._known(region)
+        if state.phase is Phase.REMOVED:
+            return
+        self._refuse_home(region)
+        pipeline = self.ports.builder.stacks().pipeline
+        if state.phase is not Phase.REMOVING and self.ports.stacks.describe(region, pipeline) is not None:
+            self._refuse_in_flight(region)
+
+    @property
+    def _stage(self) -> str:
+        return self.ports.builder.stacks().stage
+
+    def _known(self, region: str) -> RegionState:
+        state = self.states.load(region)
+        if state is None and self.ports.stacks.describe(region, self.ports.builder.stacks().data) is None:
+            raise OperationFailedError(
+                f"Nothing is built in {region}.", f"See what there is: metering region status --stage {self._stage}"
+            )
+        return state or RegionState(region=region)
+
+    def _refuse_home(self, region: str) -> None:
+        """Refuse the region whose ledger keeps the states of others, whatever region is called home in this run."""
+        if self.ports.stacks.describe(region, self.ports.builder.stacks().data) is None:
+            return
+        standing = [
+            state.region
+            for state in self.ports.deployed.kept_states(region)
+            if state.region != region and state.phase not in {Phase.REMOVED, Phase.ABSENT}
+        ]
+        if standing:
+            raise OperationFailedError(
+                f"{region} is the home region: it keeps the state of {', '.join(standing)}.",
+                f"Remove those first, such as: metering region remove {standing[0]} --stage {self._stage}",
+            )
 
     def _stop(self, state: RegionState) -> None:
         region = state.region
@@ -87,8 +127,9 @@ class RegionRemoval:
         counts = {kind: n for kind, n in self.ports.deployed.in_flight(region).items() if n}
         if counts:
             raise OperationFailedError(
-                f"Batches are in flight in {region}: " + ", ".join(f"{n} {kind}" for kind, n in sorted(counts.items())),
-                "Let producers stop and the queue run empty; redrive or look into dead letters: metering dlq list.",
+                f"Batches are in flight in {region}: {', '.join(f'{n} {kind}' for kind, n in sorted(counts.items()))}.",
+                "Let producers stop and the queue run empty; redrive or look into dead letters: "
+                f"metering dlq list --region {region} --stage {self._stage}",
             )
 
     def _saved(self, state: RegionState) -> RegionState:

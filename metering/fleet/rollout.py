@@ -49,7 +49,8 @@ class RegionManager:
 
         Args:
             region: Name of a region; the account API need not know it.
-            redeploy: Deploy this version of the service although the region is ready.
+            redeploy: Deploy this version and its settings although the region is ready, or was deployed by a run that
+                did not come to its end.
 
         Raises:
             OperationFailedError: The region is being removed.
@@ -98,13 +99,23 @@ class RegionManager:
             skipped=skipped,
         )
 
-    def reconcile(self, *, redeploy: bool = False) -> Reconciled:
+    def reconcile(self, *, redeploy: bool = False, plan: RolloutPlan | None = None) -> Reconciled:
         """Build the missing regions wave by wave. A wave in which a region fails is the last one.
 
         Args:
             redeploy: Also deploy this version to ready regions.
+            plan: The plan that a person agreed to: a region that is listed since then is not in it. None: plan now.
         """
-        plan = self.plan(redeploy=redeploy)
+        return self._in_waves(plan or self.plan(redeploy=redeploy), redeploy=redeploy)
+
+    def redeploy(self, regions: Sequence[str]) -> Reconciled:
+        """Deploy this version to regions that are built, listed or not, in waves that begin with one region."""
+        listed = [ListedRegion(name=name, opt_status=self.ports.account.opt_status(name) or "") for name in regions]
+        rules = self.ports.rules
+        planned = waves(listed, home=rules.home, largest=rules.largest_wave)
+        return self._in_waves(RolloutPlan(waves=planned, ready=(), skipped={}), redeploy=True)
+
+    def _in_waves(self, plan: RolloutPlan, *, redeploy: bool) -> Reconciled:
         built: list[RegionState] = []
         for number, wave in enumerate(plan.waves, 1):
             self.say("", f"wave {number} of {len(plan.waves)}: {', '.join(wave)}")
@@ -129,14 +140,15 @@ class RegionManager:
         state = self.states.load(region) or RegionState(region=region)
         if state.phase is Phase.REMOVING:
             raise OperationFailedError(
-                f"{region} is being removed.", f"Finish that first: metering region remove {region}"
+                f"{region} is being removed.",
+                f"Finish that first: metering region remove {region} --stage {self.ports.builder.stacks().stage}",
             )
         if state.phase is Phase.READY and not redeploy:
             return state
         done = state.done
         if state.phase is Phase.REMOVED:
             done = {}
-        elif state.phase is Phase.READY:
+        elif state.phase is Phase.READY or (redeploy and Step.DEPLOY in done):
             done = {step: at_s for step, at_s in done.items() if step in _KEPT_BY_REDEPLOY}
         elif Step.BAKE not in done:
             # A bake that was cut short or failed starts again from a new canary.

@@ -1,7 +1,6 @@
 """Differences between stages, in one object that checks itself.
 
-`-c stage=prod` chooses a stage, and `-c field=value` sets any field (lists and mappings as JSON). Durations are in
-seconds unless their name has another unit. This module does not import the CDK.
+Durations are in seconds unless their name has another unit. This module does not import the CDK.
 """
 
 from __future__ import annotations
@@ -13,11 +12,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from metering.commit.shares import REFUSED_FROM_RECEIVE
 from metering.errors import SettingsError
-from metering.fleet.regions import RolloutRules
+from metering.fleet.rules import RolloutRules
+from metering.fleet.settings.bases import STAGES
+from metering.fleet.settings.log_sources import LogSource, problems_together
+from metering.fleet.settings.names import flat, nested
+from metering.fleet.settings.subscriptions import Subscription
+from metering.fleet.settings.words import problems_of, shown, unknown
 from metering.intake.admission import shortest_marker_life_s
-from metering.operations.alarms import Severity
+from metering.operations.dashboards import CONSOLE_HOSTS, DEFAULT_PARTITION
 from metering.settings import Policy
-from metering.stage_settings import QueueSettings, StageSettings
+from metering.stage_settings import GivenSettings, QueueSettings, StageSettings
 from metering.units import DAY_S, HOUR_S, MIB, MINUTE_S
 
 if TYPE_CHECKING:
@@ -30,6 +34,8 @@ VISIBILITY_FACTOR = 6
 # SQS keeps a message for at most 14 days and hides it for at most 12 hours.
 SQS_RETENTION_MAX_S = 14 * DAY_S
 SQS_VISIBILITY_MAX_S = 12 * 3_600
+# A batch may wait for 14 days in a queue after its plan was followed, and its marker's life begins then.
+PLAN_OUTLIVES_DAYS = 15
 
 
 # Fields of `metering.settings.Policy` that a stage changes by `tunables`. `StageConfig` has fields for the other two.
@@ -55,87 +61,106 @@ TUNABLES: dict[str, int] = {
     # Longer than a marker lives: a forgotten source has no marker left that it would be derived from again.
     "source_life_s": 60 * DAY_S,
     "clean_wait_s": DAY_S,
+    # With an inventory and v5 of flow logs about 11 % cannot be known (docs/on-ramps.md).
+    "log_unclassified_percent": 20,
 }
 
 
-class Subscription(BaseModel):
-    """Subscriber to the alerts of a severity."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    severity: Severity
-    protocol: Literal["email", "https", "sqs", "lambda"]
-    endpoint: str = Field(min_length=1)
+# Fields of a stage that nobody gives it.
+NO_SETTINGS = ("stage", "rehearsal")
 
 
 class StageConfig(BaseModel):
-    """Configuration of one stage. The defaults are those of a stage in an account; `STAGES` has the differences.
-
-    Attributes:
-        emulated: The stage runs on an emulator. Its bundles hold sources only (the emulator runs them in the project's
-            own environment), it deploys with the caller's credentials, and it leaves out the parts that emulators lack.
-        stateful_retained: Data outlives its stack: RETAIN, deletion protection and termination protection.
-        short_visibility: The stage breaks the rule for the visibility timeout on purpose, so that the messages of
-            killed workers come back within a test.
-        rollout: Rules of the rollout to regions.
-    """
+    """Configuration of one stage. The defaults are those of a stage in an account; `STAGES` has the differences."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    stage: str = Field(pattern=r"^[a-z][a-z0-9-]{0,15}$")
-    emulated: bool = False
-    stateful_retained: bool = True
-    architecture: Architecture = "arm64"
-    log_level: Literal["DEBUG", "INFO", "WARNING"] = "INFO"
-    log_retention_days: Literal[1, 7, 30, 90, 365] = 90
-    tracing: bool = False
+    stage: str = Field(pattern=r"^[a-z][a-z0-9-]{0,15}$", description="Name of the stage, part of the stack names.")
+    # Its bundles hold sources only (the emulator runs them in the project's own environment).
+    emulated: bool = Field(
+        default=False, description="It runs on an emulator: deployed as the caller, without what emulators lack."
+    )
+    # An own decision of a deployment (`REHEARSAL`); its stacks say so.
+    rehearsal: bool = Field(default=False, description="A stage of an account is tried on an emulator.")
+    stateful_retained: bool = Field(
+        default=True, description="Data outlives its stack: RETAIN, deletion and termination protection."
+    )
+    architecture: Architecture = Field("arm64", description="Processors of the functions.")
+    log_level: Literal["DEBUG", "INFO", "WARNING"] = Field("INFO", description="Least severe line that is logged.")
+    log_retention_days: Literal[1, 7, 30, 90, 365] = Field(90, description="Life of the functions' logs.")
+    tracing: bool = Field(default=False, description="X-Ray traces of the functions.")
 
-    batch_size: int = Field(100, ge=1, le=10_000)
-    batch_window_s: int = Field(5, ge=0, le=300)
-    timeout_s: int = Field(60, ge=1, le=900)
-    visibility_s: int = Field(420, ge=1, le=SQS_VISIBILITY_MAX_S)
-    short_visibility: bool = False
+    batch_size: int = Field(100, ge=1, le=10_000, description="Most messages that one invocation gets.")
+    batch_window_s: int = Field(5, ge=0, le=300, description="Longest wait for that many messages.")
+    timeout_s: int = Field(60, ge=1, le=900, description="Longest run of the aggregator.")
+    visibility_s: int = Field(420, ge=1, le=SQS_VISIBILITY_MAX_S, description="Time that a received message is hidden.")
+    # So that the messages of killed workers come back within a test.
+    short_visibility: bool = Field(default=False, description="Break the rule for visibility_s; emulated stages only.")
     max_receives: int = Field(
         5, ge=REFUSED_FROM_RECEIVE, description="At least the receive from which a batch that is too slow is refused."
     )
-    max_concurrency: int = Field(20, ge=2, le=1_000)
+    max_concurrency: int = Field(20, ge=2, le=1_000, description="Most aggregators at a time.")
     aggregator_memory_mb: int = Field(1_769, ge=512, le=10_240, description="1,769 MB is one whole core.")
-    queue_retention_s: int = Field(4 * DAY_S, ge=MINUTE_S, le=SQS_RETENTION_MAX_S)
-    dead_letter_retention_s: int = Field(14 * DAY_S, ge=MINUTE_S, le=SQS_RETENTION_MAX_S)
+    queue_retention_s: int = Field(
+        4 * DAY_S, ge=MINUTE_S, le=SQS_RETENTION_MAX_S, description="Life of a message in the ingest queue."
+    )
+    dead_letter_retention_s: int = Field(
+        14 * DAY_S, ge=MINUTE_S, le=SQS_RETENTION_MAX_S, description="Life of a dead letter, from its first send on."
+    )
 
-    job_timeout_s: int = Field(900, ge=30, le=900)
-    job_memory_mb: int = Field(2_048, ge=512, le=10_240)
+    job_timeout_s: int = Field(900, ge=30, le=900, description="Longest run of compactor and reconciler.")
+    job_memory_mb: int = Field(2_048, ge=512, le=10_240, description="Memory of compactor and reconciler.")
     compactor_scratch_mb: int = Field(
         4_096, ge=512, le=10_240, description="Sorted runs of a full lake file: about 70 bytes a row."
     )
-    small_job_memory_mb: int = Field(512, ge=256, le=10_240)
-    compactor_every_min: int = Field(5, ge=1)
-    sweeper_every_min: int = Field(1, ge=1)
-    reconciler_every_min: int = Field(15, ge=1)
-    canary_every_min: int = Field(5, ge=1)
-    watch_every_min: int = Field(1, ge=1)
+    small_job_memory_mb: int = Field(512, ge=256, le=10_240, description="Memory of sweeper, canary and watch.")
+    compactor_every_min: int = Field(5, ge=1, description="Minutes between two runs of the compactor.")
+    sweeper_every_min: int = Field(1, ge=1, description="Minutes between two runs of the sweeper.")
+    reconciler_every_min: int = Field(15, ge=1, description="Minutes between two runs of the reconciler.")
+    canary_every_min: int = Field(5, ge=1, description="Minutes between two runs of the canary.")
+    watch_every_min: int = Field(1, ge=1, description="Minutes between two runs of the watch.")
+    biller_every_min: int = Field(60, ge=1, le=120, description="Minutes between two runs of the biller.")
+    biller_memory_mb: int = Field(1_769, ge=512, le=10_240, description="Memory of the biller.")
 
-    admission_window_s: int = Field(35 * DAY_S, ge=DAY_S)
-    marker_life_s: int = Field(50 * DAY_S, ge=DAY_S)
-    tunables: dict[str, int] = Field(default_factory=dict, description="Other values of `TUNABLES`, by name.")
+    onramp_timeout_s: int = Field(300, ge=30, le=900, description="Longest run of the on-ramp for one log file.")
+    onramp_memory_mb: int = Field(1_769, ge=512, le=10_240, description="Memory of the on-ramp.")
+    onramp_concurrency: int = Field(5, ge=2, le=1_000, description="Most log files that are read at a time.")
+    log_context_every_min: int = Field(5, ge=1, description="Minutes between two looks at what logs need to be judged.")
 
-    versioned: bool = True
-    noncurrent_days: int = Field(7, ge=1)
-    incomplete_upload_days: int = Field(1, ge=1)
+    admission_window_s: int = Field(35 * DAY_S, ge=DAY_S, description="Greatest age of a record that is metered.")
+    marker_life_s: int = Field(50 * DAY_S, ge=DAY_S, description="Time that a batch is remembered after its verdict.")
+    tunables: dict[str, int] = Field(default_factory=dict, description="Other limits and intervals of the functions.")
+
+    versioned: bool = Field(default=True, description="The bucket keeps older versions of its objects.")
+    noncurrent_days: int = Field(7, ge=1, description="Life of an older version.")
+    incomplete_upload_days: int = Field(1, ge=1, description="Life of an upload that was not finished.")
     incoming_retention_days: int = Field(65, ge=1, description="ingest/ and drop/: what producers left there.")
-    quarantine_retention_days: int = Field(400, ge=1)
+    quarantine_retention_days: int = Field(400, ge=1, description="Life of what was refused.")
+    rated_retention_days: int = Field(
+        400, ge=250, description="Life of what the biller keeps: forecasts are tried on six months."
+    )
     lake_infrequent_days: int = Field(60, ge=30, description="STANDARD_IA takes objects of 30 days and older.")
-    lake_archive_days: int = Field(180, ge=30)
-    lake_retention_days: int | None = Field(None, ge=1, description="None keeps the lake for ever.")
+    lake_archive_days: int = Field(180, ge=30, description="Age from which lake files are in Glacier IR.")
+    lake_retention_days: int | None = Field(None, ge=1, description="Life of lake files; nothing keeps them for ever.")
 
     lake_first_day: str = Field(
         "2026-01-01", pattern=r"^\d{4}-\d{2}-\d{2}$", description="Before it the Athena table looks for nothing."
     )
     analytics: bool = Field(default=True, description="Glue database, Athena workgroup; not every region has them.")
-    composite_alarms: bool = True
-    runbook_base: str = Field("docs/runbooks", description="What an alarm's link starts with.")
-    subscriptions: tuple[Subscription, ...] = ()
-    rollout: RolloutRules = RolloutRules.model_validate({})
+    composite_alarms: bool = Field(default=True, description="Alarms over alarms; not every region has them.")
+    console_host: str = Field(
+        CONSOLE_HOSTS[DEFAULT_PARTITION],
+        pattern=r"^[a-z0-9.-]+$",
+        description="Host of the console that alerts link to; each partition has its own.",
+    )
+    runbook_base: str = Field(
+        "",
+        pattern=r"^(https?://\S+)?$",
+        description="URL that alerts link to runbooks below; empty: no link.",
+    )
+    subscriptions: tuple[Subscription, ...] = Field((), description="Who gets alerts: severity, protocol, endpoint.")
+    log_sources: tuple[LogSource, ...] = Field((), description="Buckets whose log files are metered without a command.")
+    rollout: RolloutRules = Field(RolloutRules.model_validate({}), description="Rules of the rollout to regions.")
     rollout_project: bool = Field(default=False, description="Also what builds regions; in the home region only.")
     rollout_every_h: int = Field(24, ge=2, description="Hours between two runs of it.")
     trusted_accounts: tuple[str, ...] = Field((), description="Other accounts whose producers may take the role.")
@@ -144,24 +169,42 @@ class StageConfig(BaseModel):
     def _fits_together(self) -> StageConfig:
         problems = [problem for rule in _RULES if (problem := rule(self))]
         if problems:
-            raise ValueError("; ".join(problems))
+            raise ValueError(*problems)
         return self
 
     @classmethod
-    def load(cls, stage: str, overrides: Mapping[str, object] | None = None) -> StageConfig:
-        """Load the configuration of a stage. Strings among `overrides` that hold JSON are decoded.
+    def load(cls, stage: str, overrides: Mapping[str, object] | None = None, *, like: str | None = None) -> StageConfig:
+        """Load the configuration of a stage.
+
+        Args:
+            stage: Name of the stage.
+            overrides: Values that differ from its base, by name. Text that holds a JSON list or mapping is decoded.
+            like: Base of the stage, one of `STAGES`; by default the one of its own name.
 
         Raises:
             SettingsError: Names every problem.
         """
-        if stage not in STAGES:
-            raise SettingsError([f"stage {stage!r} is not one of {', '.join(sorted(STAGES))}"])
-        values = {name: _decoded(value) for name, value in (overrides or {}).items()}
+        if (like or stage) not in STAGES:
+            raise SettingsError([f"stage {like or stage!r} is not one of {', '.join(sorted(STAGES))}"])
+        values = {name: decoded(name, value) for name, value in (overrides or {}).items()}
         try:
-            return cls.model_validate({"stage": stage, **_merged(STAGES[stage], values)})
+            return cls.over(stage, like or stage, values)
         except ValidationError as error:
-            problems = [f"{'.'.join(map(str, e['loc'])) or 'stage'}: {e['msg']}" for e in error.errors()]
-            raise SettingsError(problems) from error
+            raise SettingsError([str(each) for each in problems_of(error, cls, setting_names())]) from error
+
+    @classmethod
+    def over(cls, stage: str, like: str, values: Mapping[str, object]) -> StageConfig:
+        """Lay values over a base. A table changes only the entries that it names, as do names with a dot.
+
+        Raises:
+            ValidationError: Pydantic's; `problems_of` says it in words.
+        """
+        return cls.model_validate({**nested({**flat(STAGES[like]), **flat(values)}), "stage": stage})
+
+    def effective(self) -> dict[str, object]:
+        """Every setting, as JSON has it, by its name with dots."""
+        values = self.model_dump(mode="json", exclude={*NO_SETTINGS})
+        return flat({**values, "tunables": {**TUNABLES, **self.tunables}})
 
     def policy(self) -> Policy:
         """Policy that the functions and commands of the stage work with. It is computed here only."""
@@ -174,8 +217,12 @@ class StageConfig(BaseModel):
             }
         )
 
-    def published(self) -> StageSettings:
-        """Settings that the data stack publishes. The functions get the same policy, and the hash of these settings."""
+    def published(self, given: GivenSettings | None = None) -> StageSettings:
+        """Settings that the data stack publishes. The functions get the same policy.
+
+        Args:
+            given: What the deployment was given. None leaves the section out.
+        """
         return StageSettings(
             stage=self.stage,
             policy=self.policy(),
@@ -185,27 +232,53 @@ class StageConfig(BaseModel):
                 visibility_s=self.visibility_s,
                 max_receives=self.max_receives,
             ),
+            given=given,
         )
+
+    def in_region(self, region: str) -> StageConfig:
+        """The configuration as one region has it: only the log sources whose bucket is there."""
+        here = tuple(source for source in self.log_sources if source.region == region)
+        return self if here == self.log_sources else self.model_copy(update={"log_sources": here})
+
+    @property
+    def onramp_visibility_s(self) -> int:
+        """Time that a received event of a log file is hidden, by the rule for `visibility_s`."""
+        return self.onramp_timeout_s * (1 if self.short_visibility else VISIBILITY_FACTOR)
+
+    @property
+    def plan_life_days(self) -> int:
+        """Life of the plans of log files, and of the contexts that they name: longer than any marker of their batches.
+
+        While a marker is there, a file that comes again must become the same batch, so its plan must be there, too.
+        """
+        return -(-self.marker_life_s // DAY_S) + PLAN_OUTLIVES_DAYS
 
     def stack_name(self, part: str) -> str:
         """Name of the stack `part` (data, pipeline or observability)."""
         return f"metering-{self.stage}-{part}"
 
 
-def _merged(base: Mapping[str, object], changes: Mapping[str, object]) -> dict[str, object]:
-    """Lay `changes` over `base`. A mapping changes only the entries that it names."""
-    merged = {**base, **changes}
-    for name in base.keys() & changes.keys():
-        old, new = base[name], changes[name]
-        if isinstance(old, dict) and isinstance(new, dict):
-            merged[name] = {**old, **new}
-    return merged
+def setting_names() -> tuple[str, ...]:
+    """Every name that a setting can be given by, with its dots, in the order of the model."""
+    entries = {"rollout": tuple(RolloutRules.model_fields), "tunables": tuple(TUNABLES)}
+    names = [name for name in StageConfig.model_fields if name not in NO_SETTINGS]
+    return tuple(
+        each for name in names for each in ([f"{name}.{e}" for e in entries[name]] if name in entries else [name])
+    )
 
 
-def _decoded(value: object) -> object:
-    if isinstance(value, str) and value[:1] in {"[", "{"}:
+def decoded(name: str, value: object) -> object:
+    """A value from a command line: text that looks like a JSON list or mapping is one.
+
+    Raises:
+        SettingsError: It is none.
+    """
+    if not isinstance(value, str) or value[:1] not in {"[", "{"}:
+        return value
+    try:
         return json.loads(value)
-    return value
+    except ValueError as error:
+        raise SettingsError([f"{name} is {shown(value)}; that is not JSON: {error}"]) from error
 
 
 def _visibility(config: StageConfig) -> str | None:
@@ -263,15 +336,18 @@ def _lake_classes(config: StageConfig) -> str | None:
 
 
 def _tunable_names(config: StageConfig) -> str | None:
-    unknown = sorted(set(config.tunables) - set(TUNABLES))
-    return f"tunables are not settings of the functions: {', '.join(unknown)}" if unknown else None
+    wrong = [f"tunables.{name}" for name in sorted(set(config.tunables) - set(TUNABLES))]
+    return "; ".join(str(unknown(name, setting_names())) for name in wrong) or None
 
 
 def _policy(config: StageConfig) -> str | None:
     try:
         config.policy()
     except ValidationError as error:
-        return "; ".join(f"tunables.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        return (
+            "; ".join(f"tunables.{each}" for each in problems_of(error, Policy, TUNABLES) if each.field in TUNABLES)
+            or None
+        )
     return None
 
 
@@ -279,6 +355,10 @@ def _protection(config: StageConfig) -> str | None:
     if config.stage == "prod" and not config.stateful_retained:
         return "prod keeps its data: stateful_retained must be true"
     return None
+
+
+def _log_sources(config: StageConfig) -> str | None:
+    return "; ".join(problems_together(config.log_sources, stage=config.stage)) or None
 
 
 def _account_ids(config: StageConfig) -> str | None:
@@ -298,38 +378,5 @@ _RULES: tuple[Callable[[StageConfig], str | None], ...] = (
     _policy,
     _protection,
     _account_ids,
+    _log_sources,
 )
-
-_EMULATED: dict[str, object] = {
-    "emulated": True,
-    "stateful_retained": False,
-    "log_retention_days": 1,
-    "batch_window_s": 1,
-    "max_concurrency": 4,
-    "versioned": False,
-    "analytics": False,
-    "composite_alarms": False,
-    "rollout": {
-        "bake_min": 0,
-        "canaries": 1,
-        "canary_wait_min": 5,
-        # A laptop builds these in minutes. Any other region is built when it is named.
-        "allow": ["us-east-1", "us-west-2", "eu-west-1", "eu-central-1", "ap-southeast-1", "sa-east-1"],
-    },
-}
-
-STAGES: dict[str, dict[str, object]] = {
-    "local": _EMULATED,
-    # 15 s and 20 s: the messages of a killed worker are back before a test times out.
-    "killtest": {
-        **_EMULATED,
-        "batch_window_s": 0,
-        "timeout_s": 15,
-        "visibility_s": 20,
-        "short_visibility": True,
-        "tunables": {"reserve_ms": 5_000},
-    },
-    "dev": {"stateful_retained": False, "log_retention_days": 30, "lake_retention_days": 365},
-    # Reading every marker each quarter of an hour is too expensive: docs/decisions/0013-reconciliation.md.
-    "prod": {"log_retention_days": 365, "rollout": {"pager_needed": True}, "tunables": {"scan_every_s": DAY_S}},
-}

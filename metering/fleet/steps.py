@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from metering.errors import OperationFailedError
 from metering.fleet.ports import Deployment
-from metering.fleet.regions import Answered, Finding, RegionState, RolloutRules, Step, matches
+from metering.fleet.regions import Answered, Finding, RegionState, Step
+from metering.fleet.rules import RolloutRules, matches
 from metering.ledger.notes.canary_batches import slot_of
 from metering.units import HOUR_S, MINUTE_S
 
@@ -37,6 +38,7 @@ class FleetPorts:
     Attributes:
         deployed: Port to the deployed regions.
         no_pager: A region may be ready although its page topic has no confirmed subscription.
+        architecture: Architecture that the stage's settings name.
     """
 
     account: Account
@@ -47,6 +49,7 @@ class FleetPorts:
     clock: Clock
     rules: RolloutRules
     no_pager: bool = False
+    architecture: str = "arm64"
 
     def now_s(self) -> int:
         return self.clock.now_ms() // 1000
@@ -83,7 +86,7 @@ def bootstrap(ports: FleetPorts, state: RegionState) -> RegionState:
 
 def preflight(ports: FleetPorts, state: RegionState) -> RegionState:
     """Check that the region has all that the stacks need, and leave out optional parts that it lacks."""
-    x86 = matches(state.region, ports.rules.x86_regions)
+    x86 = ports.architecture == "x86_64" or matches(state.region, ports.rules.x86_regions)
     wanted = replace(state, architecture="x86_64" if x86 else state.architecture, left_out=())
     types = ports.builder.resource_types(_deployment(ports, wanted, first=True))
     findings = tuple(_judged(finding) for finding in ports.probe.preflight(state.region, types))
@@ -152,7 +155,8 @@ def bake(ports: FleetPorts, state: RegionState) -> RegionState:
         if ports.now_s() >= until_s:
             raise OperationFailedError(
                 f"Only {good} of {rules.canaries} canary runs in {state.region} ended well.",
-                "See docs/runbooks/canary-late.md; the next run starts another canary and bakes again.",
+                "The next run starts another canary. What to do: metering runbook canary-late "
+                f"--region {state.region} --stage {ports.builder.stacks().stage}",
             )
         ports.clock.sleep_ms(_POLL_MS)
     firing = ports.deployed.firing_alarms(state.region) if rules.bake_min else ()
@@ -169,7 +173,7 @@ def ready(ports: FleetPorts, state: RegionState) -> RegionState:
     if ports.rules.pager_needed and not ports.no_pager and not ports.deployed.pager_subscriptions(state.region):
         raise OperationFailedError(
             f"Nobody is paged from {state.region}: the page topic has no confirmed subscription.",
-            "Add one to the stage's settings and confirm it, or run again with --no-pager.",
+            "Add one to the stage's table in metering.toml and confirm it, or run again with --no-pager.",
         )
     return state
 

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from metering.intake.batches import NoBatch
 from metering.intake.json_values import DepthError, JsonError, canonical_json, parse_json
 from metering.intake.messages import MAX_BODY_BYTES, BatchMessage, plain_values, read_batch_message
-from metering.intake.notifications import TEST_EVENT, read_bus_event, read_notification
+from metering.intake.notifications import Announced, announced_batch, announced_objects
 from metering.intake.reasons import Reason, problem
 
 if TYPE_CHECKING:
+    from metering.intake.batches import NoBatch
     from metering.intake.reasons import Problem
 
 Fields = dict[str, bytes]
@@ -37,6 +37,20 @@ def read_body(body: str, *, bucket: str) -> list[BatchMessage | NoBatch]:
     if "Type" in fields and "Message" in fields:
         return _read_sns(fields, bucket)
     return _read_fields(fields, bucket)
+
+
+def read_announcements(body: str) -> list[Announced]:
+    """Objects that a message from S3 announces: at least one entry for any body. Never raises.
+
+    Args:
+        body: An S3 notification, one inside an SNS message, or an event of EventBridge.
+    """
+    fields = split_object(body)
+    if isinstance(fields, dict) and "Type" in fields and "Message" in fields:
+        fields = _inside_sns(fields) or {}
+    if not isinstance(fields, dict):
+        return [fields]
+    return announced_objects(fields) or [problem(Reason.INVALID_NOTIFICATION, "S3 did not make this message")]
 
 
 def split_object(text: str) -> Fields | Problem:
@@ -73,21 +87,19 @@ def _read_fields(fields: Fields, bucket: str) -> list[BatchMessage | NoBatch]:
 
 
 def _read_s3(fields: Fields, bucket: str) -> list[BatchMessage | NoBatch]:
-    if "Records" in fields:
-        return read_notification(fields, bucket=bucket)
-    if fields.get("source") == b'"aws.s3"' and "detail" in fields:
-        return [read_bus_event(fields, bucket=bucket)]
-    if "Event" in fields and plain_values({"Event": fields["Event"]})[0].get("Event") == TEST_EVENT:
-        return [NoBatch(why=TEST_EVENT)]
-    return []
+    return [announced_batch(found, bucket=bucket) for found in announced_objects(fields)]
 
 
 def _read_sns(fields: Fields, bucket: str) -> list[BatchMessage | NoBatch]:
-    values, _ = plain_values({"Message": fields["Message"]})
-    message = values.get("Message")
-    inner = split_object(message) if isinstance(message, str) else None
+    inner = _inside_sns(fields)
     read = _read_s3(inner, bucket) if isinstance(inner, dict) else []
     return read or [_refused(problem(Reason.INVALID_NOTIFICATION, "the SNS message holds no S3 notification"))]
+
+
+def _inside_sns(fields: Fields) -> Fields | Problem | None:
+    values, _ = plain_values({"Message": fields["Message"]})
+    message = values.get("Message")
+    return split_object(message) if isinstance(message, str) else None
 
 
 def _read_cloud_event(fields: Fields, bucket: str) -> BatchMessage:

@@ -16,6 +16,7 @@ from metering.intake.json_values import JsonError, Number, canonical_number, int
 from metering.intake.reasons import Problem, Reason, ordered, problem, quoted
 from metering.stores.bucket import INGEST_PREFIX
 from metering.units import INT64_MAX, MIB
+from metering.version import CONTRACT_VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,8 +24,7 @@ if TYPE_CHECKING:
     from metering.intake.json_values import JsonValue
 
 # Of docs/contract.md.
-CONTRACT_VERSION = 1
-SCHEMA = "metering.batch/1"
+SCHEMA = f"metering.batch/{CONTRACT_VERSION}"
 MAX_BODY_BYTES = MIB
 
 _BATCH_ID = re.compile(r"[A-Za-z0-9._:/-]{1,128}")

@@ -1,7 +1,8 @@
-"""Notifications from S3 about new objects below `drop/`: direct, through SNS or through EventBridge."""
+"""Notifications of new objects from S3: direct, through SNS or through EventBridge. Those below `drop/` are batches."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Annotated
 from urllib.parse import unquote_plus
@@ -11,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from metering.intake.batches import NoBatch
 from metering.intake.formats.registry import SUFFIXES
 from metering.intake.messages import BatchMessage, ObjectRecords, key_problems, plain_values
-from metering.intake.reasons import Reason, problem, quoted
+from metering.intake.reasons import Problem, Reason, problem, quoted
 from metering.stores.bucket import DROP_PREFIX
 
 if TYPE_CHECKING:
@@ -62,27 +63,66 @@ class _Detail(BaseModel):
     object: _EventObject
 
 
-def read_notification(fields: Mapping[str, bytes], *, bucket: str) -> list[BatchMessage | NoBatch]:
-    """Batches that an S3 notification (`Records`) announces, one per object."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreatedObject:
+    """A new object that S3 announced.
+
+    Attributes:
+        key: Its key, decoded.
+        etag: Its ETag, without quotes.
+        version_id: Its version; empty in a bucket without versions.
+    """
+
+    bucket: str
+    key: str
+    etag: str
+    version_id: str = ""
+
+
+Announced = CreatedObject | NoBatch | Problem
+"""What one entry of a notification says: a new object, nothing of interest, or nothing that can be read."""
+
+
+def announced_objects(fields: Mapping[str, bytes]) -> list[Announced]:
+    """Objects that a message of S3 announces, direct or through EventBridge; nothing if S3 did not make the message."""
+    if "Records" in fields:
+        return _of_notification(fields)
+    if fields.get("source") == b'"aws.s3"' and "detail" in fields:
+        return [_of_bus_event(fields)]
+    if "Event" in fields and plain_values({"Event": fields["Event"]})[0].get("Event") == TEST_EVENT:
+        return [NoBatch(why=TEST_EVENT)]
+    return []
+
+
+def announced_batch(found: Announced, *, bucket: str) -> BatchMessage | NoBatch:
+    """The batch that an announced object is, if it lies below `drop/` of the region's own bucket."""
+    if isinstance(found, NoBatch):
+        return found
+    if isinstance(found, CreatedObject):
+        return dropped_object(found.bucket, found.key, found.etag, own_bucket=bucket, version_id=found.version_id)
+    return BatchMessage(batch_id="", problems=(found,))
+
+
+def _of_notification(fields: Mapping[str, bytes]) -> list[Announced]:
     values, problems = plain_values(fields)
     records = values.get("Records")
     if problems or not isinstance(records, list) or not 1 <= len(records) <= _MAX_OBJECTS:
-        return [_refused(f"Records is no array of 1 to {_MAX_OBJECTS} notifications")]
-    return [_read_record(record, bucket) for record in records]
+        return [_unreadable(f"Records is no array of 1 to {_MAX_OBJECTS} notifications")]
+    return [_of_record(record) for record in records]
 
 
-def read_bus_event(fields: Mapping[str, bytes], *, bucket: str) -> BatchMessage | NoBatch:
-    """Batch that an EventBridge event from S3 announces. Its key is not URL-encoded, unlike a notification's."""
+def _of_bus_event(fields: Mapping[str, bytes]) -> Announced:
+    """Of an event from EventBridge. Its key is not URL-encoded, unlike a notification's."""
     values, _ = plain_values(fields)
     if values.get("detail-type") != "Object Created":
         return NoBatch(why="an event that creates no object")
     try:
         detail = _Detail.model_validate(values.get("detail"))
     except ValidationError as error:
-        return _refused(_first(error))
-    dropped = detail.object
-    return dropped_object(
-        detail.bucket.name, dropped.key, dropped.etag, own_bucket=bucket, version_id=dropped.version_id or ""
+        return _unreadable(_first(error))
+    made = detail.object
+    return CreatedObject(
+        bucket=detail.bucket.name, key=made.key, etag=made.etag.strip('"'), version_id=made.version_id or ""
     )
 
 
@@ -113,7 +153,7 @@ def drop_batch_id(bucket: str, key: str, etag: str) -> str:
     return "s3:" + sha256(identity.encode("utf-8", errors="surrogatepass")).hexdigest()
 
 
-def _read_record(record: object, bucket: str) -> BatchMessage | NoBatch:
+def _of_record(record: object) -> Announced:
     try:
         notified = _Record.model_validate(record)
     except ValidationError as error:
@@ -121,17 +161,20 @@ def _read_record(record: object, bucket: str) -> BatchMessage | NoBatch:
         name = record.get("eventName") if isinstance(record, dict) else None
         if isinstance(name, str) and name and not name.removeprefix("s3:").startswith("ObjectCreated:"):
             return NoBatch(why="an event that creates no object")
-        return _refused(_first(error))
+        return _unreadable(_first(error))
     if not notified.event_name.removeprefix("s3:").startswith("ObjectCreated:"):
         return NoBatch(why="an event that creates no object")
     entity = notified.s3
-    key = unquote_plus(entity.object.key, errors="surrogateescape")
-    version_id = entity.object.version_id or ""
-    return dropped_object(entity.bucket.name, key, entity.object.etag, own_bucket=bucket, version_id=version_id)
+    return CreatedObject(
+        bucket=entity.bucket.name,
+        key=unquote_plus(entity.object.key, errors="surrogateescape"),
+        etag=entity.object.etag.strip('"'),
+        version_id=entity.object.version_id or "",
+    )
 
 
-def _refused(detail: str) -> BatchMessage:
-    return BatchMessage(batch_id="", problems=(problem(Reason.INVALID_NOTIFICATION, detail),))
+def _unreadable(detail: str) -> Problem:
+    return problem(Reason.INVALID_NOTIFICATION, detail)
 
 
 def _first(error: ValidationError) -> str:

@@ -24,8 +24,8 @@ from metering.intake.records import (
     integer_of,
     is_short,
 )
-from metering.usage.locations import Location, parse_location
-from metering.usage.usage_types import EXPLICIT_USAGE_TYPE, classify
+from metering.usage.locations import CLOUDFRONT, Location, parse_location
+from metering.usage.usage_types import CLOUDFRONT_SERVICE, EXPLICIT_USAGE_TYPE, SERVICE, classify
 
 if TYPE_CHECKING:
     from metering.intake.admission import Admission
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 MAX_RESOURCE_ID_CHARS = 512
 
 _ACCOUNT_ID = re.compile(r"[0-9]{12}")
-_SERVICE = re.compile(r"[A-Za-z0-9]{1,64}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
@@ -135,7 +134,7 @@ def _judge(head: Head) -> Traffic:
     account_id, service, direction, from_text, to_text, usage_type = head
     problems = [
         *_pattern_problems("account_id", account_id, _ACCOUNT_ID, Reason.INVALID_ACCOUNT_ID, "not 12 digits"),
-        *_pattern_problems("service", service, _SERVICE, Reason.INVALID_SERVICE, "not 1 to 64 of A-Za-z0-9"),
+        *_pattern_problems("service", service, SERVICE, Reason.INVALID_SERVICE, "not 1 to 64 of A-Za-z0-9"),
     ]
     if direction not in ("in", "out"):
         problems.append(_direction_problem(direction))
@@ -146,14 +145,23 @@ def _judge(head: Head) -> Traffic:
     to_location = _location("to", to_text, Reason.INVALID_TO, problems)
     metered = from_location if direction == "out" else to_location if direction == "in" else None
     if metered is not None and not metered.region:
-        detail = f"direction {direction}, and {'from' if direction == 'out' else 'to'} is {metered.name}"
-        problems.append(problem(Reason.METERED_SIDE_NOT_A_REGION, detail))
+        problems += _edge_problems(metered, head)
     if problems or from_location is None or to_location is None:
         return Traffic(problems=tuple(problems))
     if isinstance(usage_type, str):
         return Traffic(problems=(), usage_type=usage_type)
     classified = classify(str(direction), from_location, to_location)
     return Traffic(problems=(), usage_type=classified.usage_type, unknown_regions=classified.unknown_regions)
+
+
+def _edge_problems(metered: Location, head: Head) -> list[Problem]:
+    """Problems of a metered side that is no region: only CloudFront's own records may have one, its edge."""
+    _, service, direction, _, _, usage_type = head
+    if metered.name == CLOUDFRONT and service == CLOUDFRONT_SERVICE:
+        # No table gives it a usage type: AWS bills edges by billing areas, which are no locations.
+        return [problem(Reason.MISSING_FIELD, "usage_type")] if usage_type is None else []
+    detail = f"direction {direction}, and {'from' if direction == 'out' else 'to'} is {metered.name}"
+    return [problem(Reason.METERED_SIDE_NOT_A_REGION, detail)]
 
 
 # The accounts, services and paths of a fleet repeat from batch to batch. The cache has about 20 MB at most.

@@ -1,4 +1,4 @@
-"""Ports of the lake: encode rows for staging, write lake files, read rows back."""
+"""Ports of the lake: encode rows for staging, write lake files, read rows back; totals of lake files, frozen months."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
     from metering.intake.batches import RecordRows
     from metering.lake.rows import Group, RowQuery
+    from metering.ledger.booked_hours import LakeFile
+    from metering.ledger.frozen_months import FrozenHour, FrozenMonth
     from metering.ledger.row_sources import RowSource
-    from metering.usage.totals import Total
+    from metering.usage.totals import Total, UsageKey
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,9 +41,14 @@ class RowCodec(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MergedFile:
-    """A lake file that is ready to be put. `rows` and `bytes` were counted while it was written."""
+    """A lake file that is ready to be put. `rows`, `bytes` and `summary` were counted while it was written.
+
+    Attributes:
+        summary: Content of the object with the file's totals, a row a usage key.
+    """
 
     content: bytes | Path
+    summary: bytes
     rows: int
     bytes: int
 
@@ -72,3 +79,147 @@ class LakeReader(Protocol):
             ObjectDamagedError: An object cannot be decoded.
         """
         ...
+
+
+class TotalsReader(Protocol):
+    """Reads the totals of a lake file, a line a usage key, without reading its rows."""
+
+    def of(self, file: LakeFile) -> Iterator[tuple[UsageKey, Total]]:
+        """Totals of a file, by account and key.
+
+        They come from the object beside the file. Where it is missing, damaged, or does not add up to the file's rows
+        and bytes, they are counted from the rows.
+
+        Raises:
+            ObjectMissingError: The file itself is gone.
+            ObjectDamagedError: The file itself cannot be decoded.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageFile:
+    """An object of a frozen month that is ready to be put.
+
+    Attributes:
+        rows: Its number of rows: a row is a usage key, of an hour or of a day.
+        digest: Digest of its rows in their order (`usage_digest`), never of its bytes.
+    """
+
+    content: bytes | Path
+    rows: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MonthFiles:
+    """The two objects of a whole month.
+
+    Attributes:
+        accounts: All rows of its hours, sorted by account, key, `corrects` and hour.
+        days: The same, summed by day: the hour of a row is the first of its day.
+    """
+
+    accounts: UsageFile
+    days: UsageFile
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DayBatch:
+    """Some day totals of a closed month, column by column, sorted by account, key, `corrects` and day.
+
+    Attributes:
+        keys: Distinct kinds of usage of this batch: service, usage type, from, to.
+        account_id: Account of each row.
+        key: Place in `keys` of each row.
+        corrects_s: Hour that each row corrects, epoch seconds; None if it corrects none.
+        day_s: Start of the day that each row is booked in, epoch seconds.
+        bytes, records: Exact totals of each row.
+    """
+
+    keys: Sequence[tuple[str, str, str, str]]
+    account_id: Sequence[str]
+    key: Sequence[int]
+    corrects_s: Sequence[int | None]
+    day_s: Sequence[int]
+    bytes: Sequence[int]
+    records: Sequence[int]
+
+
+class FrozenReader(Protocol):
+    """Reads the totals of a closed month. Nothing holds the month.
+
+    All methods raise ObjectMissingError if an object is gone, and ObjectDamagedError if it cannot be decoded. They read
+    a month that was closed in the form `metering.closed/1`, too, whose totals are in the manifest.
+    """
+
+    def hour(
+        self, frozen: FrozenMonth, hour_s: int, accounts: Collection[str] | None = None
+    ) -> Iterator[tuple[UsageKey, Total]]:
+        """Totals of a booked hour, by account, key and `corrects`; none if the hour was empty.
+
+        Args:
+            frozen: The closed month.
+            hour_s: Start of the hour.
+            accounts: Only of these accounts; None for all.
+        """
+        ...
+
+    def account_rows(self, frozen: FrozenMonth, account_ids: Collection[str]) -> Iterator[tuple[UsageKey, Total]]:
+        """Totals of some accounts in all hours, by account, key, `corrects` and hour.
+
+        Only the parts of the month's object that can hold these accounts are read.
+        """
+        ...
+
+    def days(self, frozen: FrozenMonth, accounts: Collection[str] | None = None) -> Iterator[DayBatch]:
+        """Totals by day, by account, key, `corrects` and day, in batches.
+
+        Args:
+            frozen: The closed month.
+            accounts: Only of these accounts; None for all.
+        """
+        ...
+
+
+class FrozenFiles(FrozenReader, Protocol):
+    """Makes and measures the objects of a closed month."""
+
+    def hour_file(self, usage: Mapping[UsageKey, Total]) -> UsageFile:
+        """The object of one hour: a row a usage key, sorted by account, key and `corrects`."""
+        ...
+
+    def month_files(self, hours: Iterable[FrozenHour]) -> AbstractContextManager[MonthFiles]:
+        """The objects of a whole month, made of the objects of its hours by an external sort.
+
+        The contents live as long as the context. Memory does not grow with the month.
+
+        Raises:
+            ObjectMissingError: The object of an hour is gone.
+            ObjectDamagedError: It cannot be decoded, or its rows are not those of its digest.
+        """
+        ...
+
+    def measured(self, key: str) -> UsageMeasure:
+        """Digest, rows and total of an object of a closed month, as it is now.
+
+        Raises:
+            ObjectMissingError: The object is gone.
+            ObjectDamagedError: It cannot be decoded.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageMeasure:
+    """What an object of a closed month was found to hold.
+
+    Attributes:
+        rows: Number of its rows.
+        digest: Digest of its rows in their order.
+        total: Exact sum of its rows.
+    """
+
+    rows: int
+    digest: str
+    total: Total

@@ -20,7 +20,7 @@ from metering.hours import hour_label
 from metering.lake.plan import Plan
 from metering.ledger.booked_hours import LakeFile, Published, pending_key, pointed_to, pointer_key, published_key
 from metering.ledger.runs import Run, run_name
-from metering.stores.bucket import lake_file_key
+from metering.stores.bucket import lake_file_key, summary_key
 from metering.stores.writes import Absent, AllOf, AnyOf, Delete, Equals, Exists, Put, Table, Update
 
 if TYPE_CHECKING:
@@ -169,6 +169,8 @@ class RunWork:
                     f"{planned.key} should hold {planned.rows} rows and {planned.bytes} bytes, "
                     f"staging has {merged.rows} and {merged.bytes}",
                 )
+            # Before the file: a file that is there is one whose totals are, too.
+            self.objects.put(summary_key(planned.key), merged.summary, if_absent=True)
             self.objects.put(planned.key, merged.content, if_absent=True)
 
     def _take_from_pending(self, commit_id: str, hours: list[int]) -> None:

@@ -11,7 +11,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
 from metering.errors import LedgerCorruptError, ObjectMissingError, UnavailableError
-from metering.hours import hour_label, parse_hour
+from metering.hours import hour_label
 from metering.lake.rows import USAGE_QUERY, usage_of
 from metering.ledger.booked_hours import (
     Pending,
@@ -24,7 +24,7 @@ from metering.ledger.booked_hours import (
 )
 from metering.ledger.row_sources import HourState, RowSource
 from metering.ledger.shards import known_shards
-from metering.stores.bucket import LAKE_PREFIX, lake_prefix
+from metering.stores.bucket import LAKE_PREFIX, hour_of_lake_key, lake_prefix
 from metering.stores.writes import key_of
 from metering.units import HOUR_S
 from metering.usage.totals import add_totals
@@ -175,7 +175,7 @@ class LakeView:
         for info in self.objects.list(LAKE_PREFIX, after=lake_prefix(max(from_s, 0))):
             if end is not None and info.key >= end:
                 return
-            hour_s = _hour_of_key(info.key)
+            hour_s = hour_of_lake_key(info.key)
             if hour_s is not None:
                 yield hour_s
 
@@ -188,15 +188,6 @@ class LakeView:
 
 def _sort_keys(items: list[Item]) -> list[str]:
     return [key_of(item).sk for item in items]
-
-
-def _hour_of_key(key: str) -> int | None:
-    """Hour of a lake file; None for other objects, such as a console's folder or an engine's leftover."""
-    try:
-        _, date, hour, _ = key.split("/")
-        return parse_hour(f"{date.removeprefix('dt=')}T{hour.removeprefix('hour=')}")
-    except ValueError:
-        return None
 
 
 def _busy(hour_s: int) -> UnavailableError:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 # The newest format that this code knows, and the one that it writes.
 FORMAT_VERSION = 1
+# That of a ledger which does not say its format.
+FIRST_FORMAT = 1
 
 FORMAT_KEY = Key("S#format", "S")
 
@@ -59,6 +61,17 @@ def check_format(items: ItemStore) -> None:
         UnavailableError: The ledger gave no answer.
     """
     _found(items)
+
+
+def stored_format(items: ItemStore) -> int:
+    """Format of the ledger's data, known here or not. A ledger that does not say has format 1.
+
+    Raises:
+        LedgerCorruptError: What it says is no format.
+        UnavailableError: The ledger gave no answer.
+    """
+    item = items.get(Table.LEDGER, FORMAT_KEY)
+    return FIRST_FORMAT if item is None else LedgerFormat.from_item(item).number
 
 
 def remember_format(items: ItemStore, *, written_by: str) -> None:

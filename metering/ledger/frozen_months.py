@@ -1,9 +1,21 @@
-"""The frozen month: files and totals of a closed billing month, kept in the object `closed/<month>.json`."""
+"""The frozen month: files and totals of a closed billing month (docs/decisions/0029-frozen-hours.md).
+
+| object | content |
+|---|---|
+| `closed/<month>/<hour>.parquet` | totals of an hour, a row a usage key, sorted by account |
+| `closed/<month>/accounts.parquet` | the rows of all hours, sorted by account |
+| `closed/<month>/days.parquet` | the same by day |
+| `closed/<month>.json` | the manifest, which is put last: lake files, rows, bytes and digests of rows |
+
+A month that an earlier release closed has a manifest of the form `metering.closed/1` with all totals in it, and none
+of the other objects.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from metering.hours import hour_label
@@ -14,13 +26,14 @@ from metering.stores.writes import Table
 from metering.usage.totals import Total, UsageKey
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Mapping
 
     from metering.ledger.row_sources import RowSource
     from metering.stores.items import ItemStore
     from metering.stores.objects import ObjectStore
 
-_SCHEMA = "metering.closed/1"
+_SCHEMA = "metering.closed/2"
+_WITH_USAGE = "metering.closed/1"
 _USAGE_COLUMNS = (
     "account_id",
     "usage_type",
@@ -34,12 +47,38 @@ _USAGE_COLUMNS = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FrozenRows:
+    """An object of a closed month with totals.
+
+    Attributes:
+        rows: Its number of rows.
+        digest: Hex SHA-256 of its rows in their order (`metering.lake.usage_digest`), not of its bytes.
+    """
+
+    key: str
+    rows: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FrozenHour:
-    """One booked hour of a closed month. Its usage includes corrections of earlier months, with `corrects_s`."""
+    """One booked hour of a closed month. Its usage includes corrections of earlier months, with `corrects_s`.
+
+    Attributes:
+        files: Its lake files.
+        frozen: The object with its totals; None in a month of the form `metering.closed/1`.
+        usage: Its totals in a month of that form; None in all others.
+    """
 
     hour_s: int
     files: tuple[LakeFile, ...]
-    usage: Mapping[UsageKey, Total]
+    frozen: FrozenRows | None = None
+    usage: Mapping[UsageKey, Total] | None = None
+
+    @property
+    def key(self) -> str:
+        """Key of the object with its totals; empty in a month of the form `metering.closed/1`."""
+        return "" if self.frozen is None else self.frozen.key
 
     @property
     def sources(self) -> tuple[RowSource, ...]:
@@ -53,39 +92,52 @@ class FrozenHour:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrozenMonth:
-    """Files and totals of a closed month. The same month always gives the same bytes."""
+    """A closed month. The same month always gives the same bytes.
+
+    Attributes:
+        accounts, days: Its objects; None in a month of the form `metering.closed/1`.
+        digest: Hex SHA-256 of the manifest's bytes. Whoever has it can tell that a month is the same.
+    """
 
     month: str
     hours: tuple[FrozenHour, ...]
+    accounts: FrozenRows | None = None
+    days: FrozenRows | None = None
+    digest: str = ""
 
     @property
     def total(self) -> Total:
         return Total(sum(hour.total.bytes for hour in self.hours), sum(hour.total.records for hour in self.hours))
 
-    def usage(self) -> Iterator[tuple[UsageKey, Total]]:
-        """Frozen totals of all hours, by usage key."""
-        for hour in self.hours:
-            yield from hour.usage.items()
+    @property
+    def rows_digest(self) -> str:
+        """Hex SHA-256 over the digests of all hours in order: that of all rows of the month."""
+        return _digest_of(hour.frozen.digest for hour in self.hours if hour.frozen is not None)
 
-    def usage_of(self, hour_s: int) -> Mapping[UsageKey, Total]:
-        """Frozen totals of one hour; empty if the hour was empty."""
-        return next((hour.usage for hour in self.hours if hour.hour_s == hour_s), {})
+    def hour(self, hour_s: int) -> FrozenHour | None:
+        """One of its hours, or None if the hour was empty."""
+        return next((hour for hour in self.hours if hour.hour_s == hour_s), None)
 
     def to_json(self) -> bytes:
-        """The object's content: byte totals as decimal strings, because JSON numbers end at 2^53."""
+        """The manifest: byte totals as decimal strings, because JSON numbers end at 2^53."""
         total = self.total
+        if self.accounts is None or self.days is None:
+            raise ValueError("a month is written with all of its objects")
         document = {
             "schema": _SCHEMA,
             "month": self.month,
             "rows": total.records,
             "bytes": str(total.bytes),
+            "digest": self.rows_digest,
+            "accounts": _rows_value(self.accounts),
+            "days": _rows_value(self.days),
             "hours": [_hour_value(hour) for hour in self.hours],
         }
         return json.dumps(document, separators=(",", ":")).encode()
 
     @classmethod
     def from_json(cls, body: bytes, key: str) -> FrozenMonth:
-        """Inverse of `to_json`.
+        """Inverse of `to_json`; it reads the form `metering.closed/1`, too.
 
         Args:
             body: The object's content.
@@ -95,45 +147,71 @@ class FrozenMonth:
             LedgerCorruptError: It is something else, or its totals are not those of its files.
         """
         document = Fields.of_json(body, key)
-        document.one_of("schema", (_SCHEMA,))
-        made = cls(month=document.text("month"), hours=tuple(map(_hour_of, document.objects("hours"))))
+        digest = hashlib.sha256(body).hexdigest()
+        if document.one_of("schema", (_SCHEMA, _WITH_USAGE)) == _WITH_USAGE:
+            hours = tuple(map(_hour_with_usage, document.objects("hours")))
+            made = cls(month=document.text("month"), hours=hours, digest=digest)
+        else:
+            made = cls(
+                month=document.text("month"),
+                hours=tuple(map(_hour_of, document.objects("hours"))),
+                accounts=_rows_of(document.nested("accounts")),
+                days=_rows_of(document.nested("days")),
+                digest=digest,
+            )
+            if document.text("digest") != made.rows_digest:
+                document.fail("digest", "the digest of its hours")
         _check_total(document, made.total)
         return made
 
+    def closed(self) -> FrozenMonth:
+        """The same month with its `digest`, as it is read back."""
+        return replace(self, digest=hashlib.sha256(self.to_json()).hexdigest())
+
+
+def _digest_of(digests: Iterable[str]) -> str:
+    return hashlib.sha256("".join(f"{digest}\n" for digest in digests).encode()).hexdigest()
+
+
+def _rows_value(rows: FrozenRows | None) -> dict[str, object]:
+    if rows is None:
+        raise ValueError("an hour is written with its object")
+    return {"key": rows.key, "rows": rows.rows, "digest": rows.digest}
+
+
+def _rows_of(fields: Fields) -> FrozenRows:
+    return FrozenRows(key=fields.text("key"), rows=fields.whole("rows"), digest=fields.text("digest"))
+
 
 def _hour_value(hour: FrozenHour) -> dict[str, object]:
-    usage = [
-        [
-            key.account_id,
-            key.usage_type,
-            key.service,
-            key.from_location,
-            key.to_location,
-            hour_label(key.corrects_s) if key.corrects_s is not None else "",
-            str(total.bytes),
-            total.records,
-        ]
-        for key, total in hour.usage.items()
-    ]
     return {
         "hour": hour_label(hour.hour_s),
         "files": [{"key": file.key, "rows": file.rows, "bytes": str(file.bytes)} for file in hour.files],
         "rows": hour.total.records,
         "bytes": str(hour.total.bytes),
-        "usage": sorted(usage),
+        "usage": _rows_value(hour.frozen),
     }
 
 
-def _hour_of(hour: Fields) -> FrozenHour:
-    hour_s = hour.hour("hour")
-    files = tuple(
+def _hour_of(fields: Fields) -> FrozenHour:
+    made = FrozenHour(hour_s=fields.hour("hour"), files=_files_of(fields), frozen=_rows_of(fields.nested("usage")))
+    _check_total(fields, made.total)
+    return made
+
+
+def _hour_with_usage(fields: Fields) -> FrozenHour:
+    hour_s = fields.hour("hour")
+    usage = dict(_usage_entry(hour_s, entry) for entry in fields.rows("usage", _USAGE_COLUMNS))
+    made = FrozenHour(hour_s=hour_s, files=_files_of(fields), usage=usage)
+    _check_total(fields, made.total)
+    return made
+
+
+def _files_of(hour: Fields) -> tuple[LakeFile, ...]:
+    return tuple(
         LakeFile(key=file.text("key"), rows=file.whole("rows"), bytes=file.decimal("bytes"))
         for file in hour.objects("files")
     )
-    usage = dict(_usage_entry(hour_s, entry) for entry in hour.rows("usage", _USAGE_COLUMNS))
-    made = FrozenHour(hour_s=hour_s, files=files, usage=usage)
-    _check_total(hour, made.total)
-    return made
 
 
 def _check_total(fields: Fields, files: Total) -> None:

@@ -8,9 +8,13 @@
 | `H#<hour>`      | published files of an hour, pointers to staging rows  | `booked_hours`                    |
 | `R#<shard>`     | runs of a shard                                       | `runs`                            |
 | `T#<month>`     | a billing month that is closing or closed             | `periods`                         |
+| `I#<month>`     | invoices and credit notes that a month books          | `notes/issued_invoices`           |
 | `S#shards`      | the largest number of shards in use so far            | `shards`                          |
 | `S#format`      | the format of the region's data                       | `format_version`                  |
 | `W#<kind>`      | notes that jobs keep for themselves and for alarms    | `notes`                           |
+| `W#budgets`     | budgets that people set: they never expire            | `notes/budgets`                   |
+| `W#budget-alerts`| alerts of budgets, one a period and threshold        | `notes/budgets`                   |
+| `W#deed-<month>`| deeds of people, the audit trail: never expires       | `notes/deeds`                     |
 """
 
 from __future__ import annotations
@@ -21,4 +25,5 @@ PENDING = "P#"
 HOUR = "H#"
 RUN = "R#"
 MONTH = "T#"
+INVOICES = "I#"
 NOTE = "W#"

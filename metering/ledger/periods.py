@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, Literal
 
 from metering.ledger import partitions
 from metering.stores.fields import Fields
-from metering.stores.writes import Key
+from metering.stores.writes import Key, Table
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from metering.stores.items import ItemStore
     from metering.stores.writes import Item, Value
 
 
@@ -55,3 +58,9 @@ class Period:
         )
         fields.check_key(made.key)
         return made
+
+
+def periods_of(items: ItemStore, months: Iterable[str]) -> dict[str, Period]:
+    """Those of the months that are closing or closed, in order, with one request for a hundred months."""
+    found = items.get_many(Table.LEDGER, [period_key(month) for month in sorted(set(months))])
+    return {period.month: period for period in sorted(map(Period.from_item, found.values()), key=lambda p: p.month)}

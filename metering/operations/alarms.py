@@ -37,7 +37,24 @@ class Figure(StrEnum):
     SOURCE_GAPS = "SourceGaps"
     INCREDIBLE_SOURCES = "IncredibleSources"
     UNKEPT_SOURCES = "UnkeptSources"
+    COMPLETE_THROUGH_AGE = "CompleteThroughAge"
+    LOG_SLOTS_MISSING = "LogSlotsMissing"
+    LOG_LINES_REFUSED = "LogLinesRefused"
+    LOG_BYTES_UNCLASSIFIED = "LogBytesUnclassified"
+    LOG_SOURCE_SILENT = "LogSourceSilent"
+    LOG_CONTEXT_AGE = "LogContextAge"
+    LOG_UNCLASSIFIED_PERMILLE = "LogUnclassifiedPermille"
+    BILLER_AGE = "BillerAge"
+    UNPRICED_BYTES = "UnpricedBytes"
+    INVOICES_BLOCKED = "InvoicesBlocked"
+    BUDGETS_CROSSED = "BudgetsCrossed"
     HEARTBEAT = "Heartbeat"
+
+
+# Origins of alarms that only a region with log sources has.
+LOG_ORIGINS = ("onramp_queue", "onramp_dead_letters", "onramp", "log_context")
+LOG_FIGURES = frozenset(figure for figure in Figure if figure.value.startswith("Log"))
+"""Figures that only a region with log sources has."""
 
 
 Severity = Literal["page", "ticket"]
@@ -53,7 +70,9 @@ class AlarmSpec:
     Attributes:
         name: Name in kebab case; the alarm in CloudWatch is `metering-<stage>-<name>`.
         severity: `page` wakes the person on call; `ticket` waits for the morning.
-        origin: Publisher of the metric: `ingest_queue`, `dead_letter_queue`, `rollout`, or the name of a function.
+        origin: Publisher of the metric: `ingest_queue`, `dead_letter_queue`, `onramp_dead_letters`, `rollout`, or the
+            name of a function. What measures figures of log sources is the watch, but their origin is `log_context`:
+            they are there if that function is.
         metric: Name of the metric in the namespace of its origin.
         period_s: Length of a period.
         periods: Number of periods in a row in which the comparison must hold before the alarm fires.
@@ -80,6 +99,12 @@ class AlarmSpec:
         """Name of its page."""
         return self.same_event_as or self.name
 
+    def breached_by(self, value: int) -> bool:
+        """Whether a figure of this value is one that the alarm is about. It fires after `periods` of them."""
+        if self.comparison == "LessThanThreshold":
+            return value < self.threshold
+        return value >= self.threshold
+
 
 def _watch(
     name: str, severity: Severity, figure: Figure, threshold: int, meaning: str, *, periods: int = 1
@@ -95,11 +120,24 @@ def _watch(
     )
 
 
+def _logs(name: str, figure: Figure, threshold: int, meaning: str) -> AlarmSpec:
+    """Alarm of a figure of log sources. Only a region that has some has the alarm."""
+    return AlarmSpec(
+        name=name,
+        severity="ticket",
+        origin="log_context",
+        metric=figure,
+        threshold=threshold,
+        meaning=meaning,
+        periods=3,
+    )
+
+
 def _errors(function: str, severity: Severity, periods: int) -> AlarmSpec:
     return AlarmSpec(
         name=f"{function}-errors",
         severity=severity,
-        origin=function,
+        origin=function.replace("-", "_"),
         metric="Errors",
         threshold=1,
         meaning=f"The {function} function fails whole invocations.",
@@ -225,6 +263,72 @@ ALARMS: tuple[AlarmSpec, ...] = (
         1,
         "Sources are not followed: there are too many of them, or what is known of one cannot be read or written.",
     ),
+    _logs(
+        "log-slots-missing",
+        Figure.LOG_SLOTS_MISSING,
+        1,
+        "Files of a flow log are missing for 30 minutes, so their bytes are on no bill.",
+    ),
+    _logs(
+        "log-source-silent",
+        Figure.LOG_SOURCE_SILENT,
+        1,
+        "A source of logs delivers nothing any more, or never did.",
+    ),
+    _logs(
+        "log-lines-refused",
+        Figure.LOG_LINES_REFUSED,
+        1,
+        "More than 1 % of the lines of a source of logs were refused, and are not metered.",
+    ),
+    _logs(
+        "log-bytes-unclassified",
+        Figure.LOG_BYTES_UNCLASSIFIED,
+        1,
+        "More bytes of a source of logs are unclassified than the stage allows.",
+    ),
+    _logs(
+        "log-context-late",
+        Figure.LOG_CONTEXT_AGE,
+        3 * HOUR_S,
+        "No context was captured for 3 hours, so logs are judged by what networks were then.",
+    ),
+    _watch(
+        "biller-behind",
+        "ticket",
+        Figure.BILLER_AGE,
+        4 * HOUR_S,
+        "The biller has counted nothing that was published in the last 4 hours, so budgets are judged by too little.",
+    ),
+    _watch(
+        "unpriced-usage",
+        "ticket",
+        Figure.UNPRICED_BYTES,
+        1,
+        "Usage of this month or the last one has no price, so it costs nothing here and no invoice can be issued.",
+    ),
+    _watch(
+        "invoice-blocked",
+        "ticket",
+        Figure.INVOICES_BLOCKED,
+        1,
+        "A month that ended 5 days ago cannot be invoiced.",
+    ),
+    _watch(
+        "budget-crossed",
+        "ticket",
+        Figure.BUDGETS_CROSSED,
+        1,
+        "A threshold of a budget was crossed, or a day was unusual, within the last two hours.",
+    ),
+    AlarmSpec(
+        name="onramp-dead-letters",
+        severity="ticket",
+        origin="onramp_dead_letters",
+        metric="ApproximateNumberOfMessagesVisible",
+        threshold=1,
+        meaning="Log files could not be metered five times, and wait in the dead-letter queue of log files.",
+    ),
     AlarmSpec(
         name="watch-silent",
         severity="page",
@@ -254,6 +358,10 @@ ALARMS: tuple[AlarmSpec, ...] = (
     _errors("reconciler", "ticket", 3),
     _errors("canary", "ticket", 3),
     _errors("watch", "ticket", 3),
+    # It runs once an hour: one failed run is one period with an error.
+    _errors("biller", "ticket", 1),
+    _errors("onramp", "ticket", 3),
+    _errors("log-context", "ticket", 3),
 )
 
 # Alarms that turn a deployment back: new code that is wrong about money raises one of them within a bake. Late batches

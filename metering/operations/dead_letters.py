@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from metering.commit.verdicts import Match, compare
 from metering.errors import OperationFailedError, OutOfTimeError, UnavailableError
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from metering.stores.clock import Clock
     from metering.stores.items import ItemStore
     from metering.stores.queues import Queue, ReceivedMessage
+
+_Seen = TypeVar("_Seen")
 
 _BATCH = 10
 # This time is long enough to look at a page of messages, and short enough that a killed run does not hide them long.
@@ -92,6 +94,32 @@ class Redriven:
     kept: int = 0
 
 
+def peek(dead: Queue, look: Callable[[Delivery], _Seen], *, limit: int, look_s: int = 0) -> list[_Seen]:
+    """Look at up to `limit` messages of a dead-letter queue. They stay there, and are hidden only meanwhile.
+
+    Args:
+        dead: The queue.
+        look: Examines one message.
+        limit: Most messages to look at.
+        look_s: Seconds that one call of `look` may take.
+    """
+    seen: dict[str, ReceivedMessage] = {}
+    waiting = dead.depth().total
+    hidden_s = min(_HIDDEN_S + limit * look_s, _HIDDEN_MOST_S)
+    empty = 0
+    try:
+        # The queue's own count is approximate.
+        while len(seen) < limit and empty < (_EMPTY_RECEIVES if len(seen) < waiting else 1):
+            received = dead.receive(min(_BATCH, limit - len(seen)), wait_s=1, visibility_s=hidden_s)
+            fresh = {m.delivery.message_id: m for m in received if m.delivery.message_id not in seen}
+            seen.update({m.delivery.message_id: m for m in received})
+            empty = 0 if fresh else empty + 1
+        return [look(message.delivery) for message in seen.values()]
+    finally:
+        if seen:
+            dead.release([message.receipt for message in seen.values()])
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadLetters:
     """Lists and redrives the dead letters of a region.
@@ -121,22 +149,12 @@ class DeadLetters:
             look: Examines one letter; `glance` if None.
             look_s: Seconds that one call of `look` may take.
         """
-        seen: dict[str, ReceivedMessage] = {}
-        waiting = self.dead.depth().total
-        hidden_s = min(_HIDDEN_S + limit * look_s, _HIDDEN_MOST_S)
-        empty = 0
-        try:
-            # The queue's own count is approximate.
-            while len(seen) < limit and empty < (_EMPTY_RECEIVES if len(seen) < waiting else 1):
-                received = self.dead.receive(min(_BATCH, limit - len(seen)), wait_s=1, visibility_s=hidden_s)
-                fresh = {m.delivery.message_id: m for m in received if m.delivery.message_id not in seen}
-                seen.update({m.delivery.message_id: m for m in received})
-                empty = 0 if fresh else empty + 1
-            letters = [(look or self.glance)(message.delivery) for message in seen.values()]
-        finally:
-            if seen:
-                self.dead.release([message.receipt for message in seen.values()])
+        letters = peek(self.dead, look or self.glance, limit=limit, look_s=look_s)
         return sorted(letters, key=lambda letter: letter.sent_at_s)
+
+    def waiting(self) -> int:
+        """Approximate number of dead letters."""
+        return self.dead.depth().total
 
     def redrive(
         self, *, maximum: int | None = None, per_s: int | None = None, dry_run: bool = False, by_hand: bool = False
@@ -154,7 +172,7 @@ class DeadLetters:
         """
         if (maximum is not None and maximum < 1) or (per_s is not None and per_s < 1):
             raise OperationFailedError("A redrive needs a maximum and a rate of at least 1.")
-        waiting = self.dead.depth().total
+        waiting = self.waiting()
         if dry_run or waiting == 0:
             return Redriven(task=None, moved=0, waiting=waiting)
         # The task of the queue service takes no maximum: it moves everything.

@@ -34,6 +34,22 @@ PROCESSING_USD: Mapping[str, Decimal] = {
 }
 """Prices of one unit of the services that a batch passes through."""
 
+FLOW_LOG_USD: Mapping[str, Decimal] = {
+    "delivery to S3, first 10 TB a month": Decimal("0.25"),
+    "conversion to Parquet (not confirmed)": Decimal("0.035"),
+    "S3 storage a month": _STORAGE_USD_GB_MONTH["STANDARD"],
+}
+"""Prices of a GB of flow logs; delivery and conversion count it before compression (CloudWatch, vended logs)."""
+
+STANDING_USD: Mapping[str, Decimal] = {
+    "alarm": Decimal("0.10"),
+    "composite alarm": Decimal("0.50"),
+    "dashboard": Decimal("3.00"),
+    "custom metric": Decimal("0.30"),
+    "customer managed key": Decimal("1.00"),
+}
+"""Prices of what a region has whether it meters or not, each a month."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoragePrices:

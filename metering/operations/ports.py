@@ -1,4 +1,4 @@
-"""Ports to the subscribers and the alarms of a region."""
+"""Ports to the subscribers, the alarms and the logs of a region."""
 
 from __future__ import annotations
 
@@ -51,4 +51,39 @@ class DeployedAlarms(Protocol):
 
     def states(self) -> Sequence[AlarmState]:
         """All metric alarms of the stage."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoggedLine:
+    """Line that a function logged.
+
+    Attributes:
+        function: Name of the function, such as `aggregator`.
+        at_ms: Time at which it was logged, epoch milliseconds.
+        text: The line as it was logged; JSON if the function's own logger wrote it.
+        request_id: Id of the invocation; empty if the log does not say.
+    """
+
+    function: str
+    at_ms: int
+    text: str
+    request_id: str = ""
+
+
+class FunctionLogs(Protocol):
+    """Logs of a region's functions."""
+
+    @property
+    def functions(self) -> Sequence[str]:
+        """Names of the functions that have a log, sorted."""
+        ...
+
+    def errors(self, functions: Sequence[str], *, from_s: int, to_s: int, limit: int) -> Sequence[LoggedLine]:
+        """Lines that look like an error, newest first: at most `limit` of them, of all named functions together.
+
+        Raises:
+            OperationFailedError: The endpoint cannot search logs.
+            UnavailableError: It gave no answer.
+        """
         ...

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from metering.ledger.commits import CommitRecord, is_commit
-from metering.stores.bucket import LAKE_PREFIX, PREFIXES, RUNS_PREFIX, STAGING_PREFIX
+from metering.stores.bucket import LAKE_PREFIX, PREFIXES, RUNS_PREFIX, STAGING_PREFIX, SUMMARIES_PREFIX
 from metering.stores.writes import Table
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from metering.stores.items import ItemStore
     from metering.stores.objects import ObjectStore
 
-_KEPT = (LAKE_PREFIX, STAGING_PREFIX, RUNS_PREFIX)
+_KEPT = (LAKE_PREFIX, STAGING_PREFIX, RUNS_PREFIX, SUMMARIES_PREFIX)
 # The cleaner removes a staging object a day after its run, so it costs a thirtieth of a month.
 _STAGING_MONTHS = Decimal(1) / 30
 
@@ -140,8 +140,8 @@ class StorageReporter:
         )
 
     def _requests_usd(self, sources: Sequence[RowSource]) -> Decimal:
-        """Cost of the PUTs of staging, write-ahead and lake objects, and of one GET for each commit and hour."""
-        puts = sum(not source.staged for source in sources)
+        """Cost of the PUTs of staging, write-ahead, lake files and their totals, and of the compactor's GETs."""
+        puts = 2 * sum(not source.staged for source in sources)
         gets = 0
         for item in self.items.scan(Table.LEDGER):
             commit = CommitRecord.from_item(item) if is_commit(item) else None

@@ -12,9 +12,12 @@ from metering.hours import rfc3339
 from metering.intake.admission import shortest_marker_life_s
 from metering.ledger.conflicts import CONFLICT_PK, conflict_of
 from metering.ledger.contradictions import Contradictions
+from metering.ledger.notes.biller import BILLER_KEY, BillerFigures
 from metering.ledger.notes.canary_runs import CANARY_PK, CanaryRun, CanaryVerdict, canary_key
+from metering.ledger.notes.log_sources import LOG_SOURCES_KEY, LogFigures
 from metering.ledger.notes.reconciliation import RECONCILIATION_KEY, Reconciliation
 from metering.ledger.notes.sources import SOURCES_KEY, SourceFigures
+from metering.ledger.notes.watch_figures import WatchFigures
 from metering.ledger.notes.watch_state import WATCH_KEY, WatchState
 from metering.ledger.runs import newest_first
 from metering.ledger.shards import known_shards
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
 RECENT_S = 2 * HOUR_S
 # Most notes of a kind that one run reads, newest first. Senders must not decide how long the watch reads.
 _NOTES_READ = 2_000
+_MONEY = (Figure.UNPRICED_BYTES, Figure.INVOICES_BLOCKED, Figure.BUDGETS_CROSSED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,9 +81,16 @@ class Watch:
                 measured += 1
         if measured == len(measures):
             figures[Figure.HEARTBEAT] = 1
+        self._keep(figures)
         self.gauges.publish({figure.value: value for figure, value in figures.items()})
         contradictions.tell()
         return figures
+
+    def _keep(self, figures: Mapping[Figure, int]) -> None:
+        """Keep the figures for people who ask for the status. Alarms need no note."""
+        note = WatchFigures(measured_s=self._now_s(), figures={each.value: value for each, value in figures.items()})
+        with suppress(UnavailableError):
+            self.items.put(Put(table=Table.LEDGER, item=note.to_item()))
 
     def _measures(self) -> tuple[Callable[[], dict[Figure, int]], ...]:
         return (
@@ -92,6 +103,8 @@ class Watch:
             self._conflicts,
             self._headroom,
             self._sources,
+            self._logs,
+            self._money,
         )
 
     def _state(self) -> WatchState:
@@ -148,7 +161,13 @@ class Watch:
             Figure.OPEN_COMMIT_AGE: self._age_s(open_since_ms),
             Figure.UNPUBLISHED_HOURS: len(waiting.hours),
             Figure.OLDEST_PENDING_AGE: self._age_s([each.created_at_ms for each in waiting.pending]),
+            **self._complete_through(),
         }
+
+    def _complete_through(self) -> dict[Figure, int]:
+        """Age of what was kept just now; no figure if nothing is known."""
+        through_s = self.freshness.answer().through_s
+        return {Figure.COMPLETE_THROUGH_AGE: max(self._now_s() - through_s, 0)} if through_s else {}
 
     def _runs(self) -> dict[Figure, int]:
         planned: list[int] = []
@@ -180,6 +199,36 @@ class Watch:
             Figure.SOURCE_GAPS: known.gaps,
             Figure.INCREDIBLE_SOURCES: known.incredible,
             Figure.UNKEPT_SOURCES: known.unkept,
+        }
+
+    def _logs(self) -> dict[Figure, int]:
+        """Sums that the coverage job keeps; no figures in a region without log sources."""
+        item = self.items.get(Table.LEDGER, LOG_SOURCES_KEY)
+        known = LogFigures(looked_s=0) if item is None else LogFigures.from_item(item)
+        if not known.log_sources:
+            return {}
+        captured_s = max(known.context_s, known.first_run_s)
+        return {
+            Figure.LOG_SLOTS_MISSING: known.missing_slots,
+            Figure.LOG_LINES_REFUSED: known.refusing,
+            Figure.LOG_BYTES_UNCLASSIFIED: known.unclassified,
+            Figure.LOG_SOURCE_SILENT: known.silent,
+            Figure.LOG_CONTEXT_AGE: max(self._now_s() - captured_s, 0) if captured_s else 0,
+            Figure.LOG_UNCLASSIFIED_PERMILLE: known.unclassified_permille,
+        }
+
+    def _money(self) -> dict[Figure, int]:
+        """What the biller keeps; its age counts from the first run of the watch if it never ran."""
+        item = self.items.get(Table.LEDGER, BILLER_KEY)
+        if item is None:
+            return {Figure.BILLER_AGE: max(self._now_s() - self._state().first_s, 0), **dict.fromkeys(_MONEY, 0)}
+        known = BillerFigures.from_item(item)
+        recent_s = self._now_s() - RECENT_S
+        return {
+            Figure.BILLER_AGE: max(self._now_s() - known.counted_s, 0),
+            Figure.UNPRICED_BYTES: known.unpriced_bytes,
+            Figure.INVOICES_BLOCKED: len(known.blocked_months),
+            Figure.BUDGETS_CROSSED: sum(made_s >= recent_s for made_s in known.crossed_s),
         }
 
     def _conflicts(self) -> dict[Figure, int]:

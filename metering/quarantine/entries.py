@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import shlex
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from metering.errors import ObjectMissingError, OperationFailedError, UnavailableError
@@ -11,7 +12,9 @@ from metering.intake.work import MAX_RECORDS
 from metering.ledger.conflicts import Conflict, is_conflict
 from metering.ledger.markers import Marker, is_marker, marker_key, partition_of_batch
 from metering.ledger.retries import RetryNote, aliases_of, is_retry_note
+from metering.quarantine.comparison import Contrast, contrasts
 from metering.quarantine.documents import QuarantinedBatch, decode_records
+from metering.quarantine.log_documents import QuarantinedLog
 from metering.quarantine.retries import (
     INLINE_BYTES,
     content_retry_id,
@@ -25,7 +28,14 @@ from metering.quarantine.retries import (
     renamed,
     retriable,
 )
-from metering.stores.bucket import QUARANTINE_PREFIX, QUARANTINED_BATCHES_PREFIX, commit_of_refused_records
+from metering.stores.bucket import (
+    QUARANTINE_PREFIX,
+    QUARANTINED_BATCHES_PREFIX,
+    QUARANTINED_LOGS_PREFIX,
+    commit_of_refused_records,
+    quarantined_files_prefix,
+    quarantined_lines_key,
+)
 from metering.stores.writes import Put, Table
 
 if TYPE_CHECKING:
@@ -37,7 +47,7 @@ if TYPE_CHECKING:
     from metering.stores.objects import ObjectInfo, ObjectStore
     from metering.stores.queues import Queue
 
-Kind = Literal["records", "refused", "conflict"]
+Kind = Literal["records", "refused", "conflict", "lines", "file"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,13 +56,19 @@ class Entry:
 
     Attributes:
         key: Key of the quarantine object.
-        kind: `records` of an accepted batch, a `refused` batch, or content in `conflict` with the content of its id.
+        kind: `records` of an accepted batch, a `refused` batch, or content in `conflict` with the content of its id;
+            `lines` of a log file, or a whole log `file`.
+        batch_id: Its batch id; of a log file its identity, and of one that is refused as a whole its place.
         reasons: First reason -> number of records. A whole batch has one reason; its number of records is 0 if unknown.
         refused: The records, if the kind is `records`.
-        batch: The document, for the other kinds.
+        batch: The document of a whole batch.
+        log: The document of a log file.
         retried_as: Batch ids that the records were sent again as; or the ids that a whole batch is metered under, its
             own or that of a retry.
+        source_id: Source that the producer named; empty if it named none.
         at_s: Time when the object was written, epoch seconds.
+        became: What became of it, in words: where it is metered now, or what a retry's verdict was.
+        differs: What differs from the content that is metered under its id; only of a conflict that was looked up.
     """
 
     key: str
@@ -62,7 +78,16 @@ class Entry:
     at_s: int
     refused: tuple[RefusedRecord, ...] = ()
     batch: QuarantinedBatch | None = None
+    log: QuarantinedLog | None = None
     retried_as: tuple[str, ...] = ()
+    became: str = ""
+    differs: tuple[Contrast, ...] = ()
+    source_id: str = ""
+
+    @property
+    def sender_id(self) -> str:
+        """Sender of a whole batch; empty for records of an accepted one."""
+        return self.batch.sender_id if self.batch else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,18 +125,23 @@ class QuarantineEntries:
     marker_life_s: int
 
     def entries(self, *, from_s: int = 0, to_s: int | None = None) -> Iterator[Entry]:
-        """Entries of objects written in a time range, in key order, without objects of commits that never landed."""
-        for info in self.objects.list(QUARANTINE_PREFIX):
-            if from_s <= info.modified_s and (to_s is None or info.modified_s < to_s):
-                yield from self._of_object(info)
+        """Entries of objects written in a time range, newest first, without objects of commits that never landed."""
+        infos = [
+            info
+            for info in self.objects.list(QUARANTINE_PREFIX)
+            if from_s <= info.modified_s and (to_s is None or info.modified_s < to_s)
+        ]
+        # Their keys are hashes, so all are listed before the newest is known; each is read when the caller comes to it.
+        for info in sorted(infos, key=lambda each: (-each.modified_s, each.key)):
+            yield from self._of_object(info)
 
     def find(self, name: str) -> tuple[Entry, ...]:
-        """Entries of an object key or of a batch id.
+        """Entries of an object key or of a batch id, and what differs in a conflict.
 
         Raises:
             OperationFailedError: There is no such entry.
         """
-        keys = [name] if name.startswith(QUARANTINE_PREFIX) else self._keys_of(name)
+        keys = [name] if name.startswith(QUARANTINE_PREFIX) else self._keys_of(name) or self._keys_of_log(name)
         infos = [info for key in keys if (info := self.objects.head(key)) is not None]
         found = [entry for info in infos for entry in self._of_object(info)]
         if not name.startswith(QUARANTINE_PREFIX):
@@ -120,7 +150,7 @@ class QuarantineEntries:
             raise OperationFailedError(
                 f"There is nothing in quarantine for {name}.", "List what is there: metering quarantine list"
             )
-        return tuple(found)
+        return tuple(self._contrasted(entry) for entry in found)
 
     def retry(self, entry: Entry, *, as_new_id: bool = False, dry_run: bool = False) -> Retry:
         """Send an entry again. A second retry is a duplicate of the first.
@@ -133,6 +163,8 @@ class QuarantineEntries:
         Raises:
             OperationFailedError: It cannot be retried, or the queue did not take it.
         """
+        if entry.log is not None:
+            raise _log_not_retried(entry.log)
         if entry.kind == "records":
             return self._retry_records(entry, dry_run=dry_run)
         return self._retry_batch(entry, as_new_id=as_new_id, dry_run=dry_run)
@@ -197,8 +229,12 @@ class QuarantineEntries:
         return retry_id, body
 
     def _is_accepted(self, batch_id: str) -> bool:
+        marker = self._marker(batch_id)
+        return marker is not None and marker.verdict == "accepted"
+
+    def _marker(self, batch_id: str) -> Marker | None:
         item = self.items.get(Table.LEDGER, marker_key(batch_id))
-        return item is not None and Marker.from_item(item).verdict == "accepted"
+        return None if item is None else Marker.from_item(item)
 
     def _note(self, batch_id: str, retry_id: str, positions: tuple[int, ...]) -> None:
         # The note goes before the message: verification would count the records of an unknown retry twice.
@@ -223,6 +259,10 @@ class QuarantineEntries:
                 keys.append(Conflict.from_item(item).quarantine_key)
         return [key for key in dict.fromkeys(keys) if key]
 
+    def _keys_of_log(self, name: str) -> list[str]:
+        files = self.objects.list(quarantined_files_prefix(name))
+        return [quarantined_lines_key(name), *(info.key for info in files)]
+
     def _of_object(self, info: ObjectInfo) -> list[Entry]:
         try:
             body = self.objects.get(info.key)
@@ -230,9 +270,12 @@ class QuarantineEntries:
             return []
         if info.key.startswith(QUARANTINED_BATCHES_PREFIX):
             return [self._whole(info, QuarantinedBatch.decode(body, info.key))]
+        if info.key.startswith(QUARANTINED_LOGS_PREFIX):
+            return [_of_log(info, QuarantinedLog.decode(body, info.key))]
         return self._partial(info, body) if commit_of_refused_records(info.key) else []
 
     def _whole(self, info: ObjectInfo, batch: QuarantinedBatch) -> Entry:
+        metered_as = self._retries(batch)
         return Entry(
             key=info.key,
             kind=batch.kind,
@@ -240,15 +283,22 @@ class QuarantineEntries:
             reasons={batch.reason: batch.records},
             at_s=info.modified_s,
             batch=batch,
-            retried_as=self._retries(batch),
+            retried_as=metered_as,
+            became=f"metered as {metered_as[0]}" if metered_as else "not metered",
+            source_id=batch.source_id,
         )
+
+    def _contrasted(self, entry: Entry) -> Entry:
+        marker = self._marker(entry.batch_id) if entry.kind == "conflict" else None
+        if marker is None or entry.batch is None or marker.verdict != "accepted":
+            return entry
+        return replace(entry, differs=contrasts(marker, entry.batch))
 
     def _retries(self, batch: QuarantinedBatch) -> tuple[str, ...]:
         if not batch.batch_id:
             return ()
         found: list[str] = []
-        item = self.items.get(Table.LEDGER, marker_key(batch.batch_id)) if batch.kind == "refused" else None
-        if item is not None and Marker.from_item(item).verdict == "accepted":
+        if batch.kind == "refused" and self._is_accepted(batch.batch_id):
             found.append(batch.batch_id)
         # By content, whatever its new id; or by id, because content that could not be read has another hash.
         new_id = content_retry_id(batch.batch_id, batch.content_hash)
@@ -276,9 +326,15 @@ class QuarantineEntries:
                     at_s=info.modified_s,
                     refused=tuple(records),
                     retried_as=tuple(note.retry_id for note in notes),
+                    became=self._became(notes),
+                    source_id=marker.source_id,
                 )
             )
         return found
+
+    def _became(self, notes: list[RetryNote]) -> str:
+        """Verdicts of the batches that refused records were sent again as."""
+        return "; ".join(_verdict(self._marker(note.retry_id)) for note in notes) or "not metered"
 
     def _marker_and_notes(self, batch_id: str) -> tuple[Marker | None, list[RetryNote]]:
         marker: Marker | None = None
@@ -289,3 +345,38 @@ class QuarantineEntries:
             elif is_retry_note(item):
                 notes.append(RetryNote.from_item(item))
         return marker, notes
+
+
+def _log_not_retried(log: QuarantinedLog) -> OperationFailedError:
+    if log.kind == "file":
+        return OperationFailedError(
+            f"{log.name} is of a log file, which is read again where it lies.",
+            "When its cause is mended: metering ingest " + shlex.quote(log.place),
+        )
+    kind = "--map MAPPING" if log.log_kind == "mapped" else f"--kind {log.log_kind}"
+    return OperationFailedError(
+        f"{log.name} is metered without these lines, and stays so: its plan holds whenever it comes again.",
+        "To meter them all the same, put them right, below the header of the log, into a file of another name, and "
+        f"take that one: metering ingest FILE {kind}",
+    )
+
+
+def _of_log(info: ObjectInfo, log: QuarantinedLog) -> Entry:
+    return Entry(
+        key=info.key,
+        kind=log.kind,
+        batch_id=log.name,
+        reasons={reason: lines for reason, lines, _ in log.refusals},
+        at_s=info.modified_s,
+        log=log,
+        became="not metered",
+        source_id=log.source,
+    )
+
+
+def _verdict(marker: Marker | None) -> str:
+    if marker is None:
+        return "sent again, without a verdict yet"
+    if marker.verdict == "rejected":
+        return f"refused again: {marker.reason}"
+    return f"{marker.metered} metered" + (f", {marker.refused} refused again" if marker.refused else "")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from metering.usage.totals import Total, UsageKey
@@ -39,9 +40,11 @@ def expected_usage_type(record: Mapping[str, object]) -> str:
     way = "Out" if outward else "In"
     region, _, zone = near.partition("/")
     peer, _, peer_zone = far.partition("/")
+    if far == "unknown":
+        return f"{_before(region)}Unclassified-{way}-Bytes"
     if far == "cloudfront":
         return f"{_before(region)}CloudFront-{way}-Bytes"
-    if far == "internet" or _partition(peer) != _partition(region):
+    if far == "internet" or _bill(peer) != _bill(region):
         return f"{_before(region)}DataTransfer-{way}-Bytes"
     if peer != region:
         return f"{_PREFIXES.get(region, region)}-{_PREFIXES.get(peer, peer)}-AWS-{way}-Bytes"
@@ -64,7 +67,8 @@ def expected_totals(records: Iterable[Mapping[str, object]]) -> dict[UsageKey, T
             str(record["to"]),
         )
         entry = sums.setdefault(key, [0, 0])
-        entry[0] += int(str(record["bytes"]))
+        # A whole number may be written as 2.0 or 2e3.
+        entry[0] += int(Decimal(str(record["bytes"])))
         entry[1] += 1
     return {key: Total(entry[0], entry[1]) for key, entry in sums.items()}
 
@@ -82,8 +86,9 @@ def _before(region: str) -> str:
     return "" if region == "us-east-1" else f"{_PREFIXES.get(region, region)}-"
 
 
-def _partition(region: str) -> str:
-    for start in ("cn-", "us-gov-", "us-iso-", "us-isob-", "eu-isoe-", "us-isof-", "eusc-"):
+def _bill(region: str) -> str:
+    """Regions with one bill are charged as pairs. GovCloud has that of the commercial regions, the others their own."""
+    for start in ("cn-", "us-iso-", "us-isob-", "eu-isoe-", "us-isof-", "eusc-"):
         if region.startswith(start):
             return start
-    return "aws"
+    return "commercial and GovCloud"

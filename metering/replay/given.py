@@ -1,13 +1,17 @@
-"""Real traffic: records from files, cut into batches, moved to the present, with the totals that they must give."""
+"""Real traffic: records from files, cut into batches, moved to the present, with the verdicts that they must get.
+
+Bad input is normal: a record that breaks a rule is sent as it stands, and its batch is expected to be refused in part
+or as a whole.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,6 +22,7 @@ from metering.hours import rfc3339
 from metering.intake.admission import Admission
 from metering.intake.record_rules import record_problems
 from metering.intake.records import decode_record
+from metering.replay.complaints import complaint
 from metering.replay.expectation import expected_totals, start_of
 from metering.replay.forms import Envelope, inline_body
 from metering.replay.synthesis import Shipment
@@ -28,11 +33,15 @@ if TYPE_CHECKING:
 _HOUR_S = 3_600
 # One day under the admission window of 35 days, which leaves a day for sending and queueing.
 _LONGEST_S = 34 * 86_400
+# The contract's window. A stage may have another: then `verify` names the batches whose verdict differs.
+_ADMISSION = Admission(window_s=35 * 86_400, ahead_s=300, floor_s=0)
 
-_NEEDED = ("account_id", "service", "resource_id", "direction", "from", "to", "bytes", "start", "end")
-_ANY_TIME = Admission(window_s=1 << 50, ahead_s=1 << 50, floor_s=0)
-# Most wrong records that an error names; it counts all of them.
-_SHOWN = 5
+_KINDS = (
+    "A file has one JSON object a line (NDJSON), or is Parquet with a name that ends in .parquet. Convert CSV, or a "
+    "JSON array, to one of them."
+)
+# A line that is no JSON is sent as a text of at most so many characters.
+_LINE_CHARS = 1_000
 
 SAMPLE = Path(__file__).parent / "samples" / "aws-bill-lines" / "records.ndjson"
 
@@ -40,7 +49,22 @@ Record = dict[str, object]
 
 
 class InputError(OperationFailedError):
-    """A file cannot be replayed: it has no records, or records that no replay can send."""
+    """A file cannot be replayed: it has no records, or records whose verdict the sender cannot foretell."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GivenRecord:
+    """One record of a file.
+
+    Attributes:
+        place: Where it stands: `mine.ndjson:3`, by line, or by row in Parquet.
+        value: What is sent for it. It is an object if the file has one there.
+        unread: Why there is no JSON there; empty if there is.
+    """
+
+    place: str
+    value: object
+    unread: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,122 +73,190 @@ class GivenRecords:
 
     Attributes:
         name: Prefix of the batch ids. It follows from the records, so the same records give the same ids.
+        given: The records, in order.
+        problems: What the service must find wrong, by position in `given`. Empty before `judged`.
     """
 
     name: str
-    records: Sequence[Record]
+    given: Sequence[GivenRecord]
+    problems: Mapping[int, Sequence[str]] = field(default_factory=dict)
+
+    @property
+    def records(self) -> list[Record]:
+        """The JSON objects among them."""
+        return [each.value for each in self.given if isinstance(each.value, dict)]
+
+    @property
+    def complaints(self) -> list[str]:
+        """Each problem in a line, with its place."""
+        return [f"{self.given[at].place}: {what}" for at, found in self.problems.items() for what in found]
 
     def shipments(self, records_per_batch: int) -> Iterator[Shipment]:
-        """All records in order, in inline batches."""
-        for number, first in enumerate(range(0, len(self.records), records_per_batch)):
-            batch = self.records[first : first + records_per_batch]
+        """All records in order, in inline batches, each with the verdict that it must get."""
+        for number, first in enumerate(range(0, len(self.given), records_per_batch)):
+            positions = range(first, min(first + records_per_batch, len(self.given)))
             envelope = Envelope(
-                batch_id=f"{self.name}-{number:06d}", source_id=self.name, sequence=number, record_count=len(batch)
+                batch_id=f"{self.name}-{number:06d}", source_id=self.name, sequence=number, record_count=len(positions)
             )
-            body = inline_body(envelope, [json.dumps(record, separators=(",", ":")) for record in batch])
-            sent = SentBatch(
-                batch_id=envelope.batch_id, records=len(batch), metered=len(batch), totals=expected_totals(batch)
-            )
-            yield Shipment(sent=sent, body=body)
+            body = inline_body(envelope, [_text_of(self.given[at].value) for at in positions])
+            yield Shipment(sent=self._expected(envelope.batch_id, positions), body=body)
+
+    def _expected(self, batch_id: str, positions: range) -> SentBatch:
+        good = [
+            value for at in positions if at not in self.problems and isinstance(value := self.given[at].value, dict)
+        ]
+        bad = len(positions) - len(good)
+        return SentBatch(
+            batch_id=batch_id,
+            expect="accepted" if not bad else "partly" if good else "rejected",
+            records=len(positions),
+            metered=len(good),
+            totals=expected_totals(good),
+        )
 
     def shifted_to(self, now_s: int) -> GivenRecords:
         """The records moved by whole hours, so that the newest hour is the last whole one before `now_s`.
 
-        Hours keep their distance, so totals by hour keep their shape.
+        Hours keep their distance, so totals by hour keep their shape. A record without times stays as it is.
 
         Raises:
             InputError: The records span more time than the admission window.
         """
-        starts = [start_of(record) for record in self.records]
+        times = [_times_of(each.value) for each in self.given]
+        starts = [pair[0] for pair in times if pair is not None]
+        if not starts:
+            return self
         newest = max(starts) - max(starts) % _HOUR_S
         if newest - min(starts) > _LONGEST_S:
             days = (newest - min(starts)) / 86_400
             raise InputError(f"the records span {days:.0f} days; 34 days can be admitted: split the file by time")
         shift_s = now_s - now_s % _HOUR_S - _HOUR_S - newest
-        moved = [
-            record | {"start": rfc3339(start + shift_s), "end": rfc3339(start_of(record, "end") + shift_s)}
-            for record, start in zip(self.records, starts, strict=True)
-        ]
-        return replace(self, name=_named(moved), records=moved)
+        moved = [_moved(each, pair, shift_s) for each, pair in zip(self.given, times, strict=True)]
+        return replace(self, name=_named(moved), given=moved)
+
+    def judged(self, now_s: int) -> GivenRecords:
+        """The records with what the service must find wrong in them, if they are sent at `now_s`.
+
+        Raises:
+            InputError: A record is valid, but the sender cannot count it.
+        """
+        found = {at: problems for at, each in enumerate(self.given) if (problems := _problems(each, now_s))}
+        return replace(self, problems=found)
 
 
 def read_records(paths: Sequence[Path]) -> GivenRecords:
     """Read the records of files, in order: `.parquet` is Parquet, every other file is NDJSON.
 
     Raises:
-        InputError: A file cannot be read, or has wrong records; or no file has a record.
+        InputError: A file cannot be read, or has no record.
     """
-    records = [record for path in paths for record in _read(path)]
-    if not records:
-        raise InputError("there are no records in " + ", ".join(map(str, paths)))
-    return GivenRecords(name=_named(records), records=records)
+    given = [each for path in paths for each in _read(path)]
+    return GivenRecords(name=_named(given), given=given)
 
 
-def _read(path: Path) -> list[Record]:
+def _read(path: Path) -> list[GivenRecord]:
     try:
-        numbered = list(_read_parquet(path) if path.suffix == ".parquet" else _read_ndjson(path))
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise InputError(f"{path}: {error}") from error
-    place = "row" if path.suffix == ".parquet" else "line"
-    wrong = [f"{place} {number}: {what}" for number, record in numbered if (what := _problem(record))]
-    if wrong:
-        shown = "; ".join(wrong[:_SHOWN]) + ("; …" if len(wrong) > _SHOWN else "")
-        raise InputError(
-            f"{path}: {len(wrong)} of {len(numbered)} records are wrong: {shown}",
-            "Nothing was sent. Put them right, or take them out.",
-        )
-    return [record for _, record in numbered if isinstance(record, dict)]
+        given = list(_read_parquet(path) if path.suffix == ".parquet" else _read_ndjson(path))
+    except OSError as error:
+        raise InputError(f"Cannot read {path}: {error.strerror or error}.", "Name a file with records.") from error
+    except (ValueError, pa.ArrowException) as error:
+        kind = "Parquet" if path.suffix == ".parquet" else "text"
+        raise InputError(f"{path} is not {kind}: {' '.join(str(error).split())}", _KINDS) from error
+    if not any(isinstance(each.value, dict) for each in given):
+        first = f": {_no_object(given[0])} (line {given[0].place.rpartition(':')[2]})" if given else ""
+        raise InputError(f"There are no records in {path}{first}.", _KINDS)
+    return given
 
 
-def _read_ndjson(path: Path) -> Iterator[tuple[int, object]]:
+def _read_ndjson(path: Path) -> Iterator[GivenRecord]:
     with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             if line.strip():
-                yield number, _parsed(line)
+                yield _parsed(line, f"{path}:{number}")
 
 
-def _parsed(line: bytes) -> object:
+def _parsed(line: bytes, place: str) -> GivenRecord:
     try:
-        return json.loads(line)
+        return GivenRecord(place=place, value=json.loads(line, parse_constant=_no_number))
+    except json.JSONDecodeError as error:
+        # Its own text counts lines from the record's.
+        unread = f"not JSON: {error.msg} at column {error.colno}"
     except (ValueError, RecursionError) as error:
-        return f"not JSON: {error}"
+        unread = f"not JSON: {error}"
+    return GivenRecord(place=place, value=line.decode(errors="replace").strip()[:_LINE_CHARS], unread=unread)
 
 
-def _read_parquet(path: Path) -> Iterator[tuple[int, object]]:
+def _no_number(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def _read_parquet(path: Path) -> Iterator[GivenRecord]:
     rows: list[Record] = pq.read_table(path).to_pylist()
     for number, row in enumerate(rows, start=1):
-        yield number, {name: _plain(value) for name, value in row.items() if value is not None}
+        record = {name: _plain(value) for name, value in row.items() if value is not None}
+        yield GivenRecord(place=f"{path}:{number}", value=record)
 
 
 def _plain(value: object) -> object:
-    return rfc3339(int(value.timestamp())) if isinstance(value, datetime) else value
-
-
-def _problem(record: object) -> str:
-    """Reason not to send a record; empty if there is none. Its age does not count, because it may be moved."""
-    if not isinstance(record, dict):
-        return record if isinstance(record, str) else "not a JSON object"
-    missing = [name for name in _NEEDED if name not in record]
-    if missing:
-        return f"it has no {', '.join(missing)}"
+    """A value of Parquet as one of JSON; a text for what JSON has no form for."""
+    if isinstance(value, datetime):
+        return rfc3339(int(value.timestamp()))
     try:
-        text = json.dumps(record, allow_nan=False).encode()
-    except (TypeError, ValueError) as error:
-        return str(error)
-    problems = record_problems(decode_record(text), admission=_ANY_TIME, sent_at_ms=0)
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):
+        return str(value)
+    return value
+
+
+def _text_of(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"))
+
+
+def _no_object(each: GivenRecord) -> str:
+    return each.unread or "not a JSON object"
+
+
+def _problems(each: GivenRecord, now_s: int) -> list[str]:
+    """What the service must find wrong with a record, each problem in words; empty if there is nothing."""
+    if not isinstance(each.value, dict):
+        return [_no_object(each)]
+    decoded = decode_record(_text_of(each.value).encode())
+    problems = record_problems(decoded, admission=_ADMISSION, sent_at_ms=now_s * 1000)
     if problems:
-        return ": ".join(problems[0])
+        return [complaint(reason, detail, each.value) for reason, detail in problems]
     try:
         # The count of the sender understands fewer spellings than the service.
-        expected_totals([record])
-        start_of(record, "end")
+        expected_totals([each.value])
     except (ValueError, KeyError, TypeError) as error:
-        return f"it cannot be counted here: {error}"
-    return ""
+        raise InputError(
+            f"{each.place}: it cannot be counted here: {error}", "Nothing was sent. Take it out."
+        ) from error
+    return []
 
 
-def _named(records: Sequence[Mapping[str, object]]) -> str:
+def _times_of(value: object) -> tuple[int, int] | None:
+    """Start and end of a record, epoch seconds; None if it does not tell them."""
+    if not isinstance(value, dict):
+        return None
+    try:
+        return start_of(value), start_of(value, "end")
+    except (ValueError, KeyError, TypeError, OverflowError):
+        return None
+
+
+def _moved(each: GivenRecord, times_s: tuple[int, int] | None, shift_s: int) -> GivenRecord:
+    if times_s is None or not isinstance(each.value, dict):
+        return each
+    start_s, end_s = times_s
+    try:
+        times = {"start": rfc3339(start_s + shift_s), "end": rfc3339(end_s + shift_s)}
+    except (ValueError, OverflowError):
+        return each
+    return replace(each, value=each.value | times)
+
+
+def _named(given: Sequence[GivenRecord]) -> str:
     digest = hashlib.sha256()
-    for record in records:
-        digest.update(json.dumps(record, sort_keys=True).encode())
+    for each in given:
+        digest.update(json.dumps(each.value, sort_keys=True).encode())
     return f"input-{digest.hexdigest()[:16]}"

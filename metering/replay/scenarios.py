@@ -47,6 +47,7 @@ class Scenario:
         accounts_per_batch: Most accounts in a batch.
         keys_per_batch: Most distinct usage keys in a batch.
         hours: Number of hours, the newest included, in which records start.
+        busy: How busy each hour of the day is (UTC), as 24 weights; empty if all are alike.
         mean_bits: Bytes of a record are uniform below 2 to this power.
         forms: Weight of each form.
         duplicates: Share of copies of earlier batches.
@@ -62,6 +63,7 @@ class Scenario:
     accounts_per_batch: int = 4
     keys_per_batch: int = 8
     hours: int = 3
+    busy: tuple[int, ...] = ()
     mean_bits: int = 28
     forms: Mapping[Form, int] = field(default_factory=lambda: {Form.INLINE: 1})
     duplicates: float = 0.0
@@ -70,11 +72,14 @@ class Scenario:
     malformed: float = 0.0
 
 
+# A night that is a tenth of the day, as access networks see it.
+_DAY_AND_NIGHT = (3, 2, 1, 1, 1, 1, 2, 4, 6, 8, 9, 9, 9, 9, 9, 9, 9, 9, 10, 10, 10, 9, 7, 5)
+
 _ALL_FORMS = dict.fromkeys(Form, 3) | {Form.INLINE: 60, Form.CLOUD_EVENT: 10}
 
 SCENARIOS: dict[str, Scenario] = {
     "mixed": Scenario(
-        about="All forms, copies, conflicts, and late, malformed and partly malformed batches.",
+        about="All forms; copies, conflicts, late, bad and partly bad batches.",
         forms=_ALL_FORMS,
         duplicates=0.05,
         conflicts=0.01,
@@ -82,6 +87,15 @@ SCENARIOS: dict[str, Scenario] = {
         malformed=0.04,
     ),
     "clean": Scenario(about="Inline batches without a fault."),
+    "week": Scenario(
+        about="Seven days, busy by day and quiet at night, for reports by day.",
+        batches=2_000,
+        records_per_batch=50,
+        accounts=50,
+        hours=7 * 24,
+        busy=_DAY_AND_NIGHT,
+        duplicates=0.02,
+    ),
     "load": Scenario(
         about="500 accounts; a batch touches up to 8 of them with 16 usage keys.",
         batches=10_000,
@@ -107,7 +121,7 @@ SCENARIOS: dict[str, Scenario] = {
         hours=1,
     ),
     "objects": Scenario(
-        about="Only objects: references to objects in every format and compression, and drops.",
+        about="Only objects: references and drops, in every format.",
         forms={form: 1 for form in Form if form not in (Form.INLINE, Form.CLOUD_EVENT)},
     ),
     "huge": Scenario(

@@ -113,7 +113,9 @@ class Sender:
             for group, future in waiting:
                 failed.take(group, future, sent)
         if failed.error is not None:
-            raise SendingFailedError(str(failed.error), [shipment.sent.batch_id for shipment in failed.shipments])
+            raise SendingFailedError(
+                str(failed.error), [shipment.sent.batch_id for shipment in failed.shipments]
+            ) from failed.error
         return number
 
     def _pace(self, began: float, number: int) -> None:

@@ -82,6 +82,7 @@ class Synthesis:
         self._weights = list(scenario.forms.values())
         self._recent: deque[_Shipped] = deque(maxlen=_REMEMBERED)
         self._sequences = [0] * _SOURCES
+        self._hours = self._recent_hours()
 
     def shipments(self, batches: int) -> Iterator[Shipment]:
         """Make `batches` messages, copies and conflicts included."""
@@ -102,10 +103,13 @@ class Synthesis:
         place -= scenario.late
         if place < scenario.malformed:
             return self._malformed(rng, number) if place < scenario.malformed / 2 else self._partly(rng, number)
-        return self._good(rng, number, self._recent_hours())
+        return self._good(rng, number, self._hours)
 
     def _recent_hours(self) -> list[int]:
-        return [self._base_hour_s - _HOUR_S * back for back in range(self._scenario.hours)]
+        """Hours to draw from; a busy one stands there more often."""
+        hours = [self._base_hour_s - _HOUR_S * back for back in range(self._scenario.hours)]
+        busy = self._scenario.busy
+        return [hour_s for hour_s in hours for _ in range(busy[hour_s % _DAY_S // _HOUR_S] if busy else 1)]
 
     def _good(self, rng: random.Random, number: int, hours: Sequence[int]) -> Shipment:
         records = self._generator.draw(rng, self._scenario.records_per_batch, hours)
@@ -144,7 +148,7 @@ class Synthesis:
         return Shipment(sent=sent, body=inline_body(envelope, records.texts))
 
     def _malformed(self, rng: random.Random, number: int) -> Shipment:
-        records = self._generator.draw(rng, self._scenario.records_per_batch, self._recent_hours())
+        records = self._generator.draw(rng, self._scenario.records_per_batch, self._hours)
         victim = Victim(
             envelope=self._envelope(rng, number, sequenced=False), records=records, bucket=self._bucket, number=number
         )
@@ -153,7 +157,7 @@ class Synthesis:
     def _partly(self, rng: random.Random, number: int) -> Shipment:
         if self._scenario.records_per_batch < 2:  # one to refuse, one to meter
             return self._malformed(rng, number)
-        records = self._generator.draw(rng, self._scenario.records_per_batch, self._recent_hours())
+        records = self._generator.draw(rng, self._scenario.records_per_batch, self._hours)
         texts, places = spoil_records(records.texts, rng, number)
         kept = records.without(places)
         envelope = self._envelope(rng, number)

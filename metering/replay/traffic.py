@@ -27,25 +27,32 @@ class Traffic:
         seed: Seed of a scenario; 0 for records of files.
         messages: Number of messages.
         shipments: The messages, made while they are taken.
+        complaints: What is wrong with records of files, each with its place. They are sent as they stand.
     """
 
     name: str
     seed: int
     messages: int
     shipments: Iterable[Shipment]
+    complaints: Sequence[str] = ()
 
 
-def given_traffic(files: Sequence[Path], records_per_batch: int, now_s: int | None) -> Traffic:
-    """The records of files, moved to `now_s` if that is given.
+def given_traffic(files: Sequence[Path], records_per_batch: int, now_s: int, *, shifted: bool = True) -> Traffic:
+    """The records of files, to be sent at `now_s`; `shifted` moves them there.
 
     Raises:
         InputError: A file holds something else.
     """
-    given = read_records(files)
-    if now_s is not None:
-        given = given.shifted_to(now_s)
-    number = -(-len(given.records) // records_per_batch)
-    return Traffic(name=given.name, seed=0, messages=number, shipments=given.shipments(records_per_batch))
+    read = read_records(files)
+    given = (read.shifted_to(now_s) if shifted else read).judged(now_s)
+    number = -(-len(given.given) // records_per_batch)
+    return Traffic(
+        name=given.name,
+        seed=0,
+        messages=number,
+        shipments=given.shipments(records_per_batch),
+        complaints=given.complaints,
+    )
 
 
 def synthetic_traffic(

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import io
 from datetime import datetime
-from typing import TYPE_CHECKING, BinaryIO
+from itertools import islice
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from metering.errors import OperationFailedError
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from decimal import Decimal
+
+    from typing_extensions import Buffer
 
 # A sum of bytes passes 2^63 after 66 days of 140 PB a day; 38 digits hold any sum (I8).
 _TYPES = {
     "text": pa.string(),
     "bytes": pa.decimal128(38, 0),
+    "whole": pa.decimal128(38, 0),
     "money": pa.decimal128(38, 10),
     "integer": pa.int64(),
     "flag": pa.bool_(),
@@ -23,24 +30,69 @@ _TYPES = {
 }
 
 
-def write_parquet(
-    target: BinaryIO,
-    columns: Mapping[str, str],
-    rows: Sequence[Mapping[str, str | int | bool | Decimal | None]],
-) -> None:
-    """Write `rows` as one Parquet file.
+# Rows that are held in memory at once; each such part is a row group.
+_GROUP_ROWS = 100_000
+
+
+def parquet_pieces(
+    columns: Mapping[str, str], rows: Iterable[Mapping[str, str | int | bool | Decimal | None]]
+) -> Iterator[bytes]:
+    """One Parquet file of `rows`, piece by piece: memory does not grow with the number of rows.
 
     Args:
-        target: File to write to; it stays open.
-        columns: Name -> kind: `text`, `bytes` (an exact total, decimal128(38,0)), `money`, `integer`, `flag`, or `time`
-            (RFC 3339 text in the rows, UTC timestamps in the file).
+        columns: Name -> kind: `text`, `bytes` or `whole` (an exact total, decimal128(38,0)), `money`, `integer`,
+            `flag`, or `time` (RFC 3339 text in the rows, UTC timestamps in the file).
         rows: Values by column name.
+
+    Raises:
+        OperationFailedError: A number has more digits than Parquet holds.
     """
     schema = pa.schema([(name, _TYPES[kind]) for name, kind in columns.items()])
-    arrays = [
-        pa.array([_value(row.get(name), kind) for row in rows], type=_TYPES[kind]) for name, kind in columns.items()
-    ]
-    pq.write_table(pa.Table.from_arrays(arrays, schema=schema), target, compression="zstd")
+    pieces = _Pieces()
+    with pq.ParquetWriter(pieces, schema, compression="zstd") as writer:
+        waiting = iter(rows)
+        while group := list(islice(waiting, _GROUP_ROWS)):
+            writer.write_table(pa.Table.from_arrays(_arrays(columns, group), schema=schema))
+            yield pieces.taken()
+    yield pieces.taken()
+
+
+class _Pieces(io.RawIOBase):
+    """A file that hands on what is written to it. Mutable."""
+
+    def __init__(self) -> None:
+        self._written: list[bytes] = []
+        self._size = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._size
+
+    def write(self, data: Buffer) -> int:
+        piece = bytes(data)
+        self._written.append(piece)
+        self._size += len(piece)
+        return len(piece)
+
+    def taken(self) -> bytes:
+        piece = b"".join(self._written)
+        self._written.clear()
+        return piece
+
+
+def _arrays(
+    columns: Mapping[str, str], rows: Sequence[Mapping[str, str | int | bool | Decimal | None]]
+) -> list[pa.Array]:
+    try:
+        return [
+            pa.array([_value(row.get(name), kind) for row in rows], type=_TYPES[kind]) for name, kind in columns.items()
+        ]
+    except (pa.ArrowInvalid, OverflowError) as error:
+        raise OperationFailedError(
+            f"A number has more digits than Parquet holds: {error}.", "Write it as CSV or NDJSON instead."
+        ) from error
 
 
 def _value(value: str | int | bool | Decimal | None, kind: str) -> str | int | bool | Decimal | datetime | None:

@@ -4,27 +4,53 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, cast, get_args
+from datetime import UTC, tzinfo
+from typing import TYPE_CHECKING, ClassVar, Literal, cast, get_args
 
 from metering.hours import hour_of, month_bounds_s, month_of
 from metering.ledger.notes.canary_batches import CANARY_ACCOUNT_ID
 from metering.reports.parameters import InvalidParametersError, ParameterProblem
-from metering.reports.time_range import time_range
+from metering.reports.time_range import month_start_s, splits_an_hour, time_range, zone_of
 from metering.units import DAY_S, HOUR_S
+from metering.usage.usage_types import EXPLICIT_USAGE_TYPE, SERVICE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from metering.usage.totals import UsageKey
 
-GroupColumn = Literal["account_id", "usage_type", "service", "from", "to", "month", "day", "hour", "corrects"]
-GROUP_COLUMNS: tuple[GroupColumn, ...] = get_args(GroupColumn)
+GroupColumn = Literal[
+    "account_id", "usage_type", "service", "from", "to", "month", "day", "hour", "corrects", "region", "tier", "payer"
+]
+COST_COLUMNS: tuple[GroupColumn, ...] = get_args(GroupColumn)
+GROUP_COLUMNS: tuple[GroupColumn, ...] = tuple(name for name in COST_COLUMNS if name not in {"tier", "payer"})
+# A frozen month is of one region.
+MONTH_COLUMNS: tuple[GroupColumn, ...] = tuple(name for name in GROUP_COLUMNS if name != "region")
 
 # Columns of the lake that the usage table does not have.
 DetailColumn = Literal["resource_id", "direction", "batch_id"]
 DETAIL_COLUMNS: tuple[DetailColumn, ...] = get_args(DetailColumn)
 
 _ACCOUNT_ID = re.compile(r"[0-9]{12}")
+# Parameter of a filter -> what its values look like, and that in words. An account of other digits cannot have usage.
+_RULES = {
+    "account": (_ACCOUNT_ID, "is not an account: an account has 12 digits."),
+    "service": (SERVICE, "is not a service: a service is a product code of 1 to 64 letters and digits, as AmazonEC2."),
+    "usage_type": (
+        EXPLICIT_USAGE_TYPE,
+        "is not a usage type: it has 1 to 128 of A-Za-z0-9:._- and begins with a letter or digit.",
+    ),
+}
+_RULES["payer"] = (_ACCOUNT_ID, "is not a payer: a payer is an account of 12 digits.")
+_BUCKETS = frozenset({"day", "month"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """Order of a report's rows: by one of its columns, then by the columns that name the rows."""
+
+    column: str
+    descending: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +65,9 @@ class UsageQuery:
         accounts, services, usage_types: Filters; an empty one lets everything through. Without `accounts`, the
             canary's account is left out.
         with_corrections: Also count rows booked later that correct hours of the range; `corrects` names their hour.
+        zone: Zone of the hours, days and months that name rows. A day of a zone is the sum of its UTC hours.
+        order: Order of the rows; by the columns that name them if None.
+        top: Most rows of the answer; the rest is summed as `others`. None: all rows.
     """
 
     from_s: int
@@ -49,6 +78,9 @@ class UsageQuery:
     services: frozenset[str] = frozenset()
     usage_types: frozenset[str] = frozenset()
     with_corrections: bool = False
+    zone: tzinfo = UTC
+    order: Order | None = None
+    top: int | None = None
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -75,8 +107,15 @@ class UsageQuery:
         return self.with_corrections and key.corrects_s is not None and self.from_s <= key.corrects_s < self.to_s
 
     def splits_day(self, first_s: int) -> bool:
-        """Whether the report needs this day split by hour: it groups by hour, or its range cuts the day."""
-        return "hour" in self.group_by or any(0 < end_s - first_s < DAY_S for end_s in (self.from_s, self.to_s))
+        """Whether the report needs this day split by hour: by its groups, or because its range cuts the day."""
+        if "hour" in self.group_by or (self.zone is not UTC and not _BUCKETS.isdisjoint(self.group_by)):
+            return True
+        return any(0 < end_s - first_s < DAY_S for end_s in (self.from_s, self.to_s))
+
+    def filters(self) -> dict[str, frozenset[str]]:
+        """Values that were asked for, by the name of their parameter; only filters that let not everything through."""
+        values = {"account": self.accounts, "service": self.services, "usage_type": self.usage_types}
+        return {parameter: names for parameter, names in values.items() if names}
 
     def booked_before_s(self, *, now_s: int) -> int:
         """Exclusive upper bound of booking time; corrections can be booked until now."""
@@ -97,7 +136,16 @@ class UsageParameters:
         detail: Names of columns that only the lake has, with commas between them.
         accounts, services, usage_types: Parameters `account`, `service` and `usage_type`; each text may be a list.
         with_corrections: Also count later corrections, and tell them apart by the column `corrects`.
+        last: A span that ends with the hour that runs now, such as `7d`, in place of `from` and `to`.
+        zone: Parameter `tz`: the zone of times that name none, and of the times that the answer shows.
+        sort: A column of the answer, `bytes` or `records` among them; with `:desc` the largest comes first.
+        top: Only so many rows, by bytes unless `sort` says otherwise; the rest becomes one sum.
+        KNOWN: Columns that can be grouped by.
+        SUMS: Columns of figures, the first of which ranks the rows.
     """
+
+    KNOWN: ClassVar[tuple[GroupColumn, ...]] = GROUP_COLUMNS
+    SUMS: ClassVar[tuple[str, ...]] = ("bytes", "records")
 
     start: str | None = None
     end: str | None = None
@@ -107,55 +155,107 @@ class UsageParameters:
     services: Sequence[str] = ()
     usage_types: Sequence[str] = ()
     with_corrections: bool = False
+    last: str | None = None
+    zone: str | None = None
+    sort: str | None = None
+    top: int | None = None
 
     def query(self, *, now_s: int) -> UsageQuery:
         """The query that the texts ask for at `now_s`.
 
         Raises:
-            InvalidParametersError: A column, time or account does not exist, or the range cuts an hour of which only
-                totals are kept. Carries every problem found.
+            InvalidParametersError: A column, time or zone does not exist, a filter has a value that nothing can have,
+                or the range cuts an hour of which only totals are kept. Carries every problem found.
         """
         columns, details = _names(self.group_by or "usage_type"), _names(self.detail or "")
+        if self.with_corrections and "corrects" not in columns:
+            columns = (*columns, "corrects")
         problems = self._problems(columns, details)
         try:
-            from_s, to_s = time_range(
-                self.start,
-                self.end,
-                default_s=(month_bounds_s(month_of(now_s))[0], hour_of(now_s) + HOUR_S),
-                now_s=now_s,
-                # Rows know when they start; a correction only knows the hour that it corrects.
-                whole_hours=not details or self.with_corrections,
-            )
+            zone, (from_s, to_s) = self._times(columns, details, now_s)
         except InvalidParametersError as error:
             raise InvalidParametersError([*problems, *error.problems]) from error
         if problems:
             raise InvalidParametersError(problems)
-        if self.with_corrections and "corrects" not in columns:
-            columns = (*columns, "corrects")
         return UsageQuery(
             from_s=from_s,
             to_s=to_s,
             group_by=cast("tuple[GroupColumn, ...]", columns),
             details=cast("tuple[DetailColumn, ...]", details),
-            accounts=_values(self.accounts),
-            services=_values(self.services),
-            usage_types=_values(self.usage_types),
+            accounts=given_names(self.accounts),
+            services=given_names(self.services),
+            usage_types=given_names(self.usage_types),
             with_corrections=self.with_corrections,
+            zone=zone,
+            order=self._order(),
+            top=self.top,
         )
 
-    def _problems(self, columns: Sequence[str], details: Sequence[str]) -> list[ParameterProblem]:
-        problems = [
-            *_column_problems("group_by", columns, GROUP_COLUMNS),
-            *_column_problems("detail", details, DETAIL_COLUMNS),
-            *_account_problems(_values(self.accounts)),
-        ]
-        if not columns:
-            given = self.group_by or ""
-            advice = _listed(GROUP_COLUMNS)
-            problems.append(
-                ParameterProblem(parameter="group_by", value=given, problem="names no column.", advice=advice)
+    def _times(self, columns: Sequence[str], details: Sequence[str], now_s: int) -> tuple[tzinfo, tuple[int, int]]:
+        zone = zone_of(self.zone)
+        from_s, to_s = time_range(
+            self.start,
+            self.end,
+            default_s=(month_start_s(now_s, zone), hour_of(now_s) + HOUR_S),
+            now_s=now_s,
+            # Rows know when they start; a correction only knows the hour that it corrects.
+            whole_hours=not details or self.with_corrections,
+            last=self.last,
+            zone=zone,
+        )
+        if zone is not UTC and not _BUCKETS.isdisjoint(columns) and splits_an_hour(from_s, to_s, zone):
+            problem = "has days that begin within a UTC hour, and totals are kept by the UTC hour."
+            advice = "Group by hour, or leave --tz out: days are then UTC days."
+            raise InvalidParametersError(
+                [ParameterProblem(parameter="tz", value=str(zone), problem=problem, advice=advice)]
             )
-        return problems
+        return zone, (from_s, to_s)
+
+    def _order(self) -> Order | None:
+        if not self.sort:
+            return None if self.top is None else Order(column=self.SUMS[0], descending=True)
+        column, _, direction = self.sort.partition(":")
+        return Order(column=column.strip(), descending=direction.strip() == "desc")
+
+    def _problems(self, columns: Sequence[str], details: Sequence[str]) -> list[ParameterProblem]:
+        return [
+            *_column_problems("group_by", columns, self.KNOWN),
+            *_column_problems("detail", details, DETAIL_COLUMNS),
+            *_filter_problems(self._filters()),
+            *self._ranking_problems((*columns, *details, *self.SUMS)),
+            *_no_column(self.group_by or "", columns, self.KNOWN),
+        ]
+
+    def _filters(self) -> dict[str, Sequence[str]]:
+        return {"account": self.accounts, "service": self.services, "usage_type": self.usage_types}
+
+    def _ranking_problems(self, columns: Sequence[str]) -> Iterator[ParameterProblem]:
+        if self.top is not None and self.top < 1:
+            yield ParameterProblem(parameter="top", value=str(self.top), problem="is not a number of rows: 1 or more.")
+        if self.sort is None:
+            return
+        column, colon, direction = self.sort.partition(":")
+        if column.strip() not in columns:
+            advice = f"Sort by one of: {', '.join(columns)}."
+            yield ParameterProblem(
+                parameter="sort", value=self.sort, problem="is not a column of this report.", advice=advice
+            )
+        elif colon and direction.strip() not in {"asc", "desc"}:
+            advice = f"Write {column}:desc for the largest first, or {column}:asc."
+            yield ParameterProblem(parameter="sort", value=self.sort, problem="has no such direction.", advice=advice)
+
+
+def month_columns(text: str) -> tuple[GroupColumn, ...]:
+    """Columns to group a frozen month by, from a text with commas between their names.
+
+    Raises:
+        InvalidParametersError: One of them does not exist, or there is none.
+    """
+    names = _names(text)
+    problems = [*_column_problems("group_by", names, MONTH_COLUMNS), *_no_column(text, names, GROUP_COLUMNS)]
+    if problems:
+        raise InvalidParametersError(problems)
+    return cast("tuple[GroupColumn, ...]", names)
 
 
 def months_between(from_s: int, to_s: int) -> Iterator[str]:
@@ -172,7 +272,8 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
 
 
-def _values(texts: Sequence[str]) -> frozenset[str]:
+def given_names(texts: Sequence[str]) -> frozenset[str]:
+    """Names of an option that may be given again, and be a list each time."""
     return frozenset(name for text in texts for name in _names(text))
 
 
@@ -184,12 +285,18 @@ def _column_problems(parameter: str, names: Sequence[str], known: Sequence[str])
             )
 
 
-def _account_problems(accounts: frozenset[str]) -> Iterator[ParameterProblem]:
-    for account in sorted(accounts):
-        if not _ACCOUNT_ID.fullmatch(account):
-            yield ParameterProblem(
-                parameter="account", value=account, problem="is not an account: an account has 12 digits."
-            )
+def _filter_problems(given: Mapping[str, Sequence[str]]) -> Iterator[ParameterProblem]:
+    """Values that nothing in the service can have: a report on them would be a quiet 0."""
+    for parameter, texts in given.items():
+        rule, problem = _RULES[parameter]
+        for value in sorted(given_names(texts)):
+            if not rule.fullmatch(value):
+                yield ParameterProblem(parameter=parameter, value=value, problem=problem)
+
+
+def _no_column(given: str, names: Sequence[str], known: Sequence[str]) -> Iterator[ParameterProblem]:
+    if not names:
+        yield ParameterProblem(parameter="group_by", value=given, problem="names no column.", advice=_listed(known))
 
 
 def _listed(columns: Sequence[str]) -> str:

@@ -10,12 +10,17 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from metering.hours import hour_of, month_of
+from metering.errors import UnavailableError
+from metering.hours import hour_of, month_bounds_s, month_of
+from metering.lake.frozen_usage import rows_of_days
 from metering.lake.rows import USAGE_COLUMNS, RowQuery, TimeSlice, usage_of
 from metering.ledger.frozen_months import read_frozen_month
+from metering.ledger.periods import periods_of
+from metering.reports.ranking import in_order
 from metering.reports.usage_rows import UsageRow, matching, summed
 from metering.reports.usage_table import UsageTable
 from metering.units import DAY_S, HOUR_S
@@ -23,11 +28,12 @@ from metering.units import DAY_S, HOUR_S
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from metering.lake.ports import FrozenReader
     from metering.lake.rows import Group
     from metering.lake.view import LakeView
     from metering.ledger.frozen_months import FrozenMonth
     from metering.reports.query import UsageQuery
-    from metering.reports.usage_rows import Values
+    from metering.reports.usage_rows import Seen, Values
     from metering.stores.items import ItemStore
     from metering.stores.objects import ObjectStore
     from metering.usage.totals import Total, UsageKey
@@ -36,18 +42,26 @@ if TYPE_CHECKING:
 _FIRST_MONTH = "2020-01"
 # Of more months than these, it pays to look up the first that has rows.
 _FEW_MONTHS = 12
+_STATES = ("open", "closing", "closed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportSource:
-    """Reads a region's reports."""
+    """Reads a region's reports.
 
+    Attributes:
+        region: The region's name, which stands in the column `region`.
+        frozen: Reads closed months.
+    """
+
+    region: str
     items: ItemStore
     objects: ObjectStore
     view: LakeView
+    frozen: FrozenReader
 
-    def entries(self, query: UsageQuery, *, now_s: int) -> Iterator[tuple[Values, Total]]:
-        """Totals by the query's columns, unsummed.
+    def entries(self, query: UsageQuery, *, now_s: int, seen: Seen | None = None) -> Iterator[tuple[Values, Total]]:
+        """Totals by the query's columns, unsummed. `seen` learns which of the query's names they have.
 
         Raises:
             UnavailableError: An hour could not be read.
@@ -55,8 +69,29 @@ class ReportSource:
         months = self._months(query, now_s)
         frozen = self._frozen(months)
         if query.details:
-            return self._detailed(query, frozen, now_s)
-        return matching(self._usage(query, months, frozen, now_s), query)
+            return self._detailed(query, frozen, now_s, seen)
+        return matching(self._usage(query, months, frozen, now_s), query, region=self.region, seen=seen)
+
+    def booked_range_s(self, *, now_s: int) -> tuple[int, int] | None:
+        """The hours that have rows, from the first one's start to the last one's end; None if none has.
+
+        Only the first part of the lake and its newest days are listed.
+        """
+        first_s = self.view.first_hour_s()
+        if first_s is None:
+            return None
+        for since_s in (now_s - DAY_S, now_s - 35 * DAY_S, first_s):
+            hours = self.view.hours(from_s=max(since_s, first_s))
+            if hours:
+                return first_s, hours[-1] + HOUR_S
+        return None
+
+    def periods(self, query: UsageQuery, *, now_s: int) -> dict[str, str]:
+        """State of each month of the query's range that can have rows: `open`, `closing` or `closed`."""
+        own = replace(query, with_corrections=False)
+        months = [month for month in self._months(own, now_s) if month >= _FIRST_MONTH]
+        known = periods_of(self.items, months)
+        return {month: known[month].state if month in known else "open" for month in months}
 
     def _usage(
         self, query: UsageQuery, months: list[str], frozen: Mapping[str, FrozenMonth], now_s: int
@@ -68,10 +103,23 @@ class ReportSource:
             for hour_s in self._live_hours(query, frozen, now_s):
                 yield from usage_of(hour_s, self.view.hour_totals(hour_s, rows)).items()
         for closed in frozen.values():
-            yield from closed.usage()
+            yield from self._frozen_usage(query, closed, now_s)
+
+    def _frozen_usage(self, query: UsageQuery, closed: FrozenMonth, now_s: int) -> Iterator[tuple[UsageKey, Total]]:
+        """Totals of a closed month: by day where no day is split, otherwise by account or hour by hour."""
+        first_s, after_s = month_bounds_s(closed.month)
+        if not any(query.splits_day(day_s) for day_s in range(first_s, after_s, DAY_S)):
+            yield from rows_of_days(self.frozen.days(closed, query.accounts or None))
+        elif query.accounts:
+            yield from self.frozen.account_rows(closed, query.accounts)
+        else:
+            before_s = query.booked_before_s(now_s=now_s)
+            for hour in closed.hours:
+                if query.from_s <= hour.hour_s < before_s:
+                    yield from self.frozen.hour(closed, hour.hour_s)
 
     def _detailed(
-        self, query: UsageQuery, frozen: Mapping[str, FrozenMonth], now_s: int
+        self, query: UsageQuery, frozen: Mapping[str, FrozenMonth], now_s: int, seen: Seen | None
     ) -> Iterator[tuple[Values, Total]]:
         """Totals of rows by their start, hour by hour."""
         times = TimeSlice(from_s=query.from_s, to_s=query.to_s)
@@ -82,7 +130,7 @@ class ReportSource:
             for group, total in groups.items():
                 usage = usage_of(hour_s, {group[: len(USAGE_COLUMNS)]: total})
                 details = tuple(str(value) for value in group[len(USAGE_COLUMNS) :])
-                for values, matched in matching(usage.items(), query):
+                for values, matched in matching(usage.items(), query, region=self.region, seen=seen):
                     yield (*values, *details), matched
 
     def _groups(
@@ -112,13 +160,73 @@ class ReportSource:
         return [] if first_s is None else [month for month in months if month >= month_of(first_s)]
 
 
-def report_rows(sources: Iterable[ReportSource], query: UsageQuery, *, now_s: int) -> list[UsageRow]:
-    """The rows of a report over one region or several, sorted.
+def report_rows(
+    sources: Iterable[ReportSource], query: UsageQuery, *, now_s: int, seen: Seen | None = None
+) -> list[UsageRow]:
+    """All rows of a report over one region or several, in its order. `seen` learns which of its names they have.
 
     Raises:
         UnavailableError: An hour could not be read.
     """
-    return summed(entry for source in sources for entry in source.entries(query, now_s=now_s))
+    return in_order(summed(report_entries(sources, query, now_s=now_s, seen=seen)), query)
+
+
+def report_entries(
+    sources: Iterable[ReportSource], query: UsageQuery, *, now_s: int, seen: Seen | None = None
+) -> Iterator[tuple[Values, Total]]:
+    """Totals of a report over one region or several, unsummed, one region after the other.
+
+    Raises:
+        UnavailableError: An hour could not be read; the error names the region.
+    """
+    for source in sources:
+        with naming(source.region):
+            yield from source.entries(query, now_s=now_s, seen=seen)
+
+
+@contextmanager
+def naming(region: str) -> Iterator[None]:
+    """Name the region in the error of what is read of it.
+
+    Raises:
+        UnavailableError: It gives no answer.
+    """
+    try:
+        yield
+    except UnavailableError as error:
+        detail = f"{error.detail} (region {region})"
+        raise UnavailableError(error.operation, detail, may_have_applied=error.may_have_applied) from error
+
+
+def begins_before_all(sources: Iterable[ReportSource], query: UsageQuery) -> bool:
+    """Whether the range begins before the first hour that has rows in any of the regions."""
+    first: list[int] = []
+    for source in sources:
+        with naming(source.region):
+            known = source.view.first_hour_s()
+        first += [] if known is None else [known]
+    return bool(first) and query.from_s < min(first)
+
+
+def booked_range_s(sources: Iterable[ReportSource], *, now_s: int) -> tuple[int, int] | None:
+    """The hours that have rows in any of the regions; None if none has."""
+    ranges: list[tuple[int, int]] = []
+    for source in sources:
+        with naming(source.region):
+            known = source.booked_range_s(now_s=now_s)
+        ranges += [] if known is None else [known]
+    return (min(first for first, _ in ranges), max(after for _, after in ranges)) if ranges else None
+
+
+def report_periods(sources: Iterable[ReportSource], query: UsageQuery, *, now_s: int) -> dict[str, str]:
+    """State of each month of a report over one region or several: that of the region that is least far."""
+    states: dict[str, str] = {}
+    for source in sources:
+        with naming(source.region):
+            known = source.periods(query, now_s=now_s)
+        for month, state in known.items():
+            states[month] = min(states.get(month, state), state, key=_STATES.index)
+    return dict(sorted(states.items()))
 
 
 def _where(query: UsageQuery) -> tuple[tuple[str, frozenset[str]], ...]:

@@ -1,115 +1,254 @@
-"""Ranges of time as people write them: RFC 3339 times, dates, or months."""
+"""Ranges of time as people write them: RFC 3339 times, dates, months, words such as `today`, and spans up to now."""
 
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta, tzinfo
+from difflib import get_close_matches
+from zoneinfo import ZoneInfo, available_timezones
 
-from metering.hours import hour_of, month_bounds_s, rfc3339
+from metering.hours import hour_of, rfc3339
 from metering.reports.parameters import InvalidParametersError, ParameterProblem
 from metering.units import DAY_S, HOUR_S, MINUTE_S
 
+# What people are told of times, wherever they ask: help pages print it.
+TIMES_HELP = """\
+--from is included, --to is not. A time is one of:
+  2026-11-24T13:00:00Z     RFC 3339, with its zone
+  2026-11-24               a date: its beginning; alone as --from, all of that day
+  2026-11                  a month, likewise
+  today, yesterday, this-month, last-month   likewise
+--last 24h, 7d, 2w or 3m ends with the hour that runs now. 3m are three months. Days and months are whole ones, and the
+one that runs now is the last of them.
+Times are UTC. With --tz Europe/Berlin, dates, months, words and times without a zone are that zone's, and times are
+shown in it. Totals are kept by the UTC hour, so a day of a zone is the sum of its hours."""
+
+TODAY, YESTERDAY, THIS_MONTH, LAST_MONTH = "today", "yesterday", "this-month", "last-month"
+WORDS = (TODAY, YESTERDAY, THIS_MONTH, LAST_MONTH)
+
 _MONTH = re.compile(r"\d{4}-\d{2}")
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
+_LAST = re.compile(r"([1-9]\d{0,3})([hdwm])")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_SECOND = timedelta(seconds=1)
+_SECOND, _DAY = timedelta(seconds=1), timedelta(days=1)
 # Labels of hours have years of four digits, and the end of a range needs a label too.
 _YEARS = (1970, 9998)
 # A record may start 10 minutes ahead of the clock (`intake.admission`), and clocks differ.
 _AHEAD_S = 10 * MINUTE_S
+_WRITE = "Write it as 2026-11-24T13:00:00Z, 2026-11-24, 2026-11, today, yesterday, this-month or last-month."
 
 
 def time_range(
-    start: str | None, end: str | None, *, default_s: tuple[int, int], now_s: int, whole_hours: bool = False
+    start: str | None,
+    end: str | None,
+    *,
+    default_s: tuple[int, int],
+    now_s: int,
+    whole_hours: bool = False,
+    last: str | None = None,
+    zone: tzinfo = UTC,
 ) -> tuple[int, int]:
     """The half-open range from `start` to `end`, in epoch seconds. A month or date alone as `start` means all of it.
 
     Args:
         start: First time, if one was given: parameter `from`.
         end: Time after the last, if one was given: parameter `to`.
-        default_s: The range if neither is given.
+        default_s: The range if nothing is given.
         now_s: The time now.
         whole_hours: Refuse a range that cuts an hour, because the answer is kept by the hour.
+        last: A span that ends with the hour that runs now, such as `7d`, in place of `start` and `end`.
+        zone: Zone of dates, months, words and times that name none.
 
     Raises:
         InvalidParametersError: A text is not a time, or the range is empty, begins in the future, or cuts an hour.
     """
-    start_s = _moment(start, "from") if start else default_s[0]
-    end_s = _moment(end, "to") if end else _implied_end(start, start_s, default_s[1])
-    if isinstance(start_s, ParameterProblem) or isinstance(end_s, ParameterProblem):
-        raise InvalidParametersError([each for each in (start_s, end_s) if isinstance(each, ParameterProblem)])
-    problems: list[ParameterProblem] = []
-    if start and start_s > now_s + _AHEAD_S:
-        problems.append(
-            ParameterProblem(parameter="from", value=start, problem="lies in the future: nothing is booked there yet.")
-        )
-    elif end_s <= start_s:
-        problems.append(_empty(start, end, start_s, end_s))
+    calendar = _Calendar(now_s=now_s, zone=zone)
+    first: int | ParameterProblem
+    after: int | ParameterProblem
+    if last:
+        if start or end:
+            raise InvalidParametersError([_refused("last", last, "cannot stand beside a beginning or an end.")])
+        first, after = calendar.last(last)
+    else:
+        first, span_end = calendar.moment(start, "from") if start else (default_s[0], None)
+        after = calendar.moment(end, "to")[0] if end else default_s[1] if span_end is None else span_end
+    if isinstance(first, ParameterProblem) or isinstance(after, ParameterProblem):
+        raise InvalidParametersError([each for each in (first, after) if isinstance(each, ParameterProblem)])
+    given = (start, end, last)
+    problems = _range_problems(given, first, after, now_s)
     if whole_hours:
-        for text, moment_s, parameter in ((start, start_s, "from"), (end, end_s, "to")):
-            if text and moment_s % HOUR_S:
-                problems.append(_cuts_an_hour(text, moment_s, parameter))
+        problems += _hour_problems(given, first, after)
     if problems:
         raise InvalidParametersError(problems)
-    return start_s, end_s
+    return first, after
 
 
-def _moment(text: str, parameter: str) -> int | ParameterProblem:
-    """Epoch seconds of an RFC 3339 time, or of the beginning of a date or month in UTC."""
-    try:
-        if _MONTH.fullmatch(text):
-            return _within_years(month_bounds_s(text)[0], text, parameter)
-        if _DATE.fullmatch(text):
-            return _within_years(int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()), text, parameter)
+def zone_of(name: str | None) -> tzinfo:
+    """The time zone of a name such as `Europe/Berlin`; UTC without a name.
+
+    Raises:
+        InvalidParametersError: There is no such zone.
+    """
+    if name is None or name.upper() in {"UTC", "Z"}:
+        return UTC
+    known = available_timezones()
+    if name in known:
+        return ZoneInfo(name)
+    if not known:
+        advice = "This machine has no list of time zones. Install its package tzdata."
+    else:
+        by_small = {each.lower(): each for each in known}
+        near = get_close_matches(name.lower(), by_small, n=3)
+        advice = f"Nearest: {', '.join(by_small[each] for each in near)}." if near else "Write it as Europe/Berlin."
+    raise InvalidParametersError([_refused("tz", name, "is not a time zone.", advice)])
+
+
+def shown(epoch_s: int, zone: tzinfo = UTC) -> str:
+    """RFC 3339 text of a second in a zone: `2026-11-24T13:00:00Z`, `2026-11-24T14:00:00+01:00`."""
+    return rfc3339(epoch_s) if zone is UTC else datetime.fromtimestamp(epoch_s, zone).isoformat()
+
+
+def month_start_s(now_s: int, zone: tzinfo = UTC) -> int:
+    """First second of the month that runs at `now_s`."""
+    calendar = _Calendar(now_s=now_s, zone=zone)
+    return calendar.begins_s(calendar.today.replace(day=1))
+
+
+def splits_an_hour(from_s: int, to_s: int, zone: tzinfo) -> bool:
+    """Whether a day of the zone begins within a UTC hour, so that sums of hours cannot give its days."""
+    moments = (*range(from_s, to_s, DAY_S), to_s)
+    return any(
+        (datetime.fromtimestamp(moment_s, zone).utcoffset() or timedelta()) // _SECOND % HOUR_S for moment_s in moments
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Calendar:
+    """Days and months of a zone, seen at a moment."""
+
+    now_s: int
+    zone: tzinfo
+
+    @property
+    def today(self) -> date:
+        return datetime.fromtimestamp(self.now_s, self.zone).date()
+
+    def begins_s(self, day: date) -> int:
+        """The first second of a day. Where the clock skips midnight, that is the second after the gap."""
+        return (datetime(day.year, day.month, day.day, tzinfo=self.zone) - _EPOCH) // _SECOND
+
+    def last(self, text: str) -> tuple[int | ParameterProblem, int]:
+        """First second of a span such as `7d`, and the second after the hour that runs now."""
+        after_s = hour_of(self.now_s) + HOUR_S
+        match = _LAST.fullmatch(text)
+        if match is None:
+            advice = "Write it as 24h, 7d, 2w or 3m (months)."
+            return _refused("last", text, "is not a span of time.", advice), after_s
+        number, unit = int(match[1]), match[2]
+        if unit == "h":
+            return _within_years(after_s - number * HOUR_S, text, "last"), after_s
+        if unit == "m":
+            months = self.today.year * 12 + self.today.month - number
+            return self._begins(months // 12, months % 12 + 1, 1, text, "last"), after_s
+        first = self.today - _DAY * (number * (7 if unit == "w" else 1) - 1)
+        return self._begins(first.year, first.month, first.day, text, "last"), after_s
+
+    def moment(self, text: str, parameter: str) -> tuple[int | ParameterProblem, int | None]:
+        """Epoch seconds of a time; with the second after it, if it names a month or a day."""
+        try:
+            span = self._span(text)
+            if span is None:
+                return self._instant(text, parameter), None
+            first = self._begins(*span[0], text, parameter)
+            return first, None if isinstance(first, ParameterProblem) else self.begins_s(date(*span[1]))
+        except ValueError:
+            return _refused(parameter, text, "is not a time.", _WRITE), None
+
+    def _span(self, text: str) -> tuple[tuple[int, int, int], tuple[int, int, int]] | None:
+        """The first day of what a date, a month or a word names, and the day after it; None for other texts."""
+        if _MONTH.fullmatch(text) or text in {THIS_MONTH, LAST_MONTH}:
+            month = date.fromisoformat(f"{text}-01") if _MONTH.fullmatch(text) else self.today.replace(day=1)
+            if text == LAST_MONTH:
+                month = (month - _DAY).replace(day=1)
+            after = (month.year + month.month // 12, month.month % 12 + 1, 1)
+            return (month.year, month.month, 1), after
+        if _DATE.fullmatch(text) or text in {TODAY, YESTERDAY}:
+            day = date.fromisoformat(text) if _DATE.fullmatch(text) else self.today - _DAY * (text == YESTERDAY)
+            after_day = date.fromordinal(min(day.toordinal() + 1, date.max.toordinal()))
+            return (day.year, day.month, day.day), (after_day.year, after_day.month, after_day.day)
+        return None
+
+    def _begins(self, year: int, month: int, day: int, text: str, parameter: str) -> int | ParameterProblem:
+        if not _YEARS[0] <= year <= _YEARS[1]:
+            return _outside(text, parameter)
+        return _within_years(self.begins_s(date(year, month, day)), text, parameter)
+
+    def _instant(self, text: str, parameter: str) -> int | ParameterProblem:
         moment = datetime.fromisoformat(text)
-    except ValueError:
-        advice = "Write it as 2026-11-24T13:00:00Z, 2026-11-24 or 2026-11."
-        return ParameterProblem(parameter=parameter, value=text, problem="is not a time.", advice=advice)
-    if moment.tzinfo is None:
-        return ParameterProblem(
-            parameter=parameter, value=text, problem="has no time zone.", advice=f"For UTC, write {text}Z."
-        )
-    if moment.microsecond:
-        return ParameterProblem(
-            parameter=parameter, value=text, problem="has a fraction of a second.", advice="Write whole seconds."
-        )
-    return _within_years((moment - _EPOCH) // _SECOND, text, parameter)
+        if moment.tzinfo is None:
+            if self.zone is UTC:
+                return _refused(parameter, text, "has no time zone.", f"For UTC, write {text}Z.")
+            moment = moment.replace(tzinfo=self.zone)
+            other = moment.replace(fold=1)
+            if moment.utcoffset() != other.utcoffset():
+                advice = f"Write it with its offset: {moment.isoformat()} or {other.isoformat()}."
+                return _refused(parameter, text, f"is there twice or never in {self.zone}: clocks change.", advice)
+        if moment.microsecond:
+            return _refused(parameter, text, "has a fraction of a second.", "Write whole seconds.")
+        return _within_years((moment - _EPOCH) // _SECOND, text, parameter)
+
+
+_FIRST_S, _AFTER_S = (int(datetime(year, 1, 1, tzinfo=UTC).timestamp()) for year in (_YEARS[0], _YEARS[1] + 1))
 
 
 def _within_years(moment_s: int, text: str, parameter: str) -> int | ParameterProblem:
-    first_s, after_s = (month_bounds_s(f"{year}-01")[0] for year in (_YEARS[0], _YEARS[1] + 1))
-    if first_s <= moment_s < after_s:
-        return moment_s
-    problem = f"lies outside the years {_YEARS[0]} to {_YEARS[1]}."
-    return ParameterProblem(parameter=parameter, value=text, problem=problem)
+    return moment_s if _FIRST_S <= moment_s < _AFTER_S else _outside(text, parameter)
 
 
-def _implied_end(start: str | None, start_s: int | ParameterProblem, default_s: int) -> int:
-    """The end of the month or date that `start` names."""
-    if not start or isinstance(start_s, ParameterProblem):
-        return default_s
-    if _MONTH.fullmatch(start):
-        return month_bounds_s(start)[1]
-    return start_s + DAY_S if _DATE.fullmatch(start) else default_s
+def _outside(text: str, parameter: str) -> ParameterProblem:
+    return _refused(parameter, text, f"lies outside the years {_YEARS[0]} to {_YEARS[1]}.")
 
 
-def _empty(start: str | None, end: str | None, start_s: int, end_s: int) -> ParameterProblem:
-    return ParameterProblem(
-        parameter="to" if end else "from",
-        value=end or start or "",
-        problem=f"leaves the range empty: it would begin at {rfc3339(start_s)} and end before {rfc3339(end_s)}.",
-        advice="The end must be later than the beginning; it is not included itself.",
-    )
+def _refused(parameter: str, value: str, problem: str, advice: str = "") -> ParameterProblem:
+    return ParameterProblem(parameter=parameter, value=value, problem=problem, advice=advice)
+
+
+_Given = tuple[str | None, str | None, str | None]
+
+
+def _range_problems(given: _Given, start_s: int, end_s: int, now_s: int) -> list[ParameterProblem]:
+    start, end, _ = given
+    if start and start_s > now_s + _AHEAD_S:
+        advice = f"It is {rfc3339(now_s)} now."
+        return [_refused("from", start, "lies in the future: nothing is booked there yet.", advice)]
+    if end_s > start_s:
+        return []
+    return [_refused(
+        "to" if end else "from",
+        end or start or "",
+        f"leaves the range empty: it would begin at {rfc3339(start_s)} and end before {rfc3339(end_s)}.",
+        "The end must be later than the beginning; it is not included itself.",
+    )]  # fmt: skip
+
+
+def _hour_problems(given: _Given, start_s: int, end_s: int) -> list[ParameterProblem]:
+    start, end, last = given
+    # Where clocks change by half an hour, a month can begin on the hour and end off it.
+    bounds = ((start, start_s, "from"), (end or start, end_s, "to" if end else "from"), (last, start_s, "last"))
+    problems: dict[str, ParameterProblem] = {}
+    for text, moment_s, parameter in bounds:
+        if text and moment_s % HOUR_S:
+            problems.setdefault(parameter, _cuts_an_hour(text, moment_s, parameter))
+    return list(problems.values())
 
 
 def _cuts_an_hour(text: str, moment_s: int, parameter: str) -> ParameterProblem:
     before_s = hour_of(moment_s)
-    return ParameterProblem(
-        parameter=parameter,
-        value=text,
-        problem=(
-            "is not on the hour, and totals are kept by the hour (UTC). "
-            f"The nearest full hours are {rfc3339(before_s)} and {rfc3339(before_s + HOUR_S)}."
-        ),
-        advice="Rows are read to the second by a report with a detail column and by `metering query`.",
+    return _refused(
+        parameter,
+        text,
+        "is not on the hour, and totals are kept by the hour (UTC). "
+        f"The nearest full hours are {rfc3339(before_s)} and {rfc3339(before_s + HOUR_S)}.",
+        "Rows are read to the second by a report with a detail column and by `metering query`.",
     )

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from datetime import UTC
 from typing import TYPE_CHECKING
 
-from metering.hours import rfc3339
-from metering.reports.answer import Answer, Column
-from metering.units import billed_gb
+from metering.audit.held_back import sentences
+from metering.hours import hour_of, rfc3339
+from metering.reports.answer import KEEP, Answer, Column
+from metering.reports.ranking import ranked
+from metering.reports.time_range import shown
+from metering.units import HOUR_S, exact_and_size
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from metering.audit.held_back import Complete, HeldBack
     from metering.reports.answer import Cell, Json
+    from metering.reports.names import MissingName
     from metering.reports.query import UsageQuery
+    from metering.reports.ranking import Ranked
     from metering.reports.usage_rows import UsageRow
+
+_MONTHS_NAMED = 3
 
 
 def usage_answer(
@@ -21,50 +30,133 @@ def usage_answer(
     rows: Sequence[UsageRow],
     *,
     as_of_s: int,
-    complete_s: int,
+    complete: Complete,
+    periods: Mapping[str, str] | None = None,
     regions: Sequence[str] = (),
     left_out: Mapping[str, Sequence[str]] | None = None,
+    missing: Sequence[MissingName] = (),
+    booked_s: tuple[int, int] | None = None,
 ) -> Answer:
     """Put the rows of a report into the contract's form.
 
     Args:
         query: The query that was answered.
-        rows: Its rows, sorted.
+        rows: All of its rows, in its order; `top` of the query cuts them here.
         as_of_s: When it was asked.
-        complete_s: Time up to which everything that was sent is counted.
+        complete: Time up to which everything that was sent is counted, and what holds it back.
+        periods: State of each month in the range.
         regions: The regions that were merged; empty for a report on one region.
         left_out: Parts of the service that regions run without, by region.
+        missing: Names that were asked for and not found.
+        booked_s: The hours that have rows at all, if the reader should be told.
     """
-    through_s = min(complete_s, as_of_s)
-    left_out = left_out or {}
+    through_s = min(complete.through_s, as_of_s)
+    left_out, periods = left_out or {}, periods or {}
     meta: dict[str, Json] = {
-        "query": _query_document(query),
+        "query": query_document(query),
         "as_of": rfc3339(as_of_s),
         "complete_through": rfc3339(through_s),
+        "held_back_by": held_back_document(complete.held_back_by),
+        "periods": dict(periods),
     }
     if regions:
         meta |= {"regions": list(regions), "left_out": {name: list(parts) for name, parts in left_out.items()}}
+    unknown = [each for each in missing if not each.elsewhere]
+    if unknown:
+        meta["unknown"] = [_unknown(each) for each in unknown]
+    if booked_s is not None:
+        meta["booked"] = {"from": rfc3339(booked_s[0]), "to": rfc3339(booked_s[1])}
+    cut = ranked(rows, query)
+    if query.top is not None:
+        meta |= {"rows_total": cut.rows_total, "others": _others_document(cut)}
     return Answer(
         columns=_columns(query),
-        rows=[_row(query, row) for row in rows],
+        rows=[_row(query, row) for row in cut.rows],
+        others=_others_row(query, cut),
         meta=meta,
-        title=f"Usage from {rfc3339(query.from_s)} to {rfc3339(query.to_s)}",
+        title=title_of("Usage", query, as_of_s),
+        empty="No usage matches.",
         footer=(
+            *_others_line(cut),
             _total_line(rows),
-            f"As of {rfc3339(as_of_s)}, {_completeness(through_s)}.",
+            *completeness_lines(query, complete, as_of_s, periods),
             *(f"{region} runs without {', '.join(parts)}." for region, parts in left_out.items()),
         ),
     )
 
 
-def _completeness(through_s: int) -> str:
-    # The watch has to see the ingest queue empty once before it can tell.
-    return f"complete through {rfc3339(through_s)}" if through_s > 0 else "and it is not known yet how complete"
+def held_back_document(held: Sequence[HeldBack]) -> list[Json]:
+    """What holds completeness back, in the contract's form: `since` is null if nobody can tell."""
+    return [
+        {"what": each.what, "since": None if each.since_s is None else rfc3339(each.since_s), "cure": each.cure}
+        for each in held
+    ]
+
+
+def completeness_lines(query: UsageQuery, complete: Complete, as_of_s: int, periods: Mapping[str, str]) -> list[str]:
+    """How far the figures are complete: for ever if all their months are closed."""
+    closed = [month for month, state in periods.items() if state == "closed"]
+    final = _final_line(closed)
+    if closed and len(closed) == len(periods) and not query.with_corrections:
+        return [f"As of {rfc3339(as_of_s)}. {final}"]
+    through_s, held = min(complete.through_s, as_of_s), complete.held_back_by
+    known = f"complete through {rfc3339(through_s)}" if through_s > 0 else "and it is not known yet how complete"
+    lines = [f"As of {rfc3339(as_of_s)}, {known}.", *(sentences(held[0]) if held else ())]
+    if len(held) > 1:
+        lines.append(f"Also by {'; '.join(each.what for each in held[1:])}. To see all: metering status")
+    return [*lines, final] if closed else lines
+
+
+def _final_line(closed: Sequence[str]) -> str:
+    if len(closed) == 1:
+        return f"{closed[0]} is closed: its figures are final. What comes late is a correction in a later month."
+    named = ", ".join(closed) if len(closed) <= _MONTHS_NAMED else f"{closed[0]} to {closed[-1]}"
+    return f"{named} are closed: their figures are final. What comes late is a correction in a later month."
+
+
+def title_of(what: str, query: UsageQuery, as_of_s: int) -> str:
+    """Heading of a report: what, and its range."""
+    title = f"{what} from {shown(query.from_s, query.zone)} to {shown(query.to_s, query.zone)}"
+    if query.zone is not UTC:
+        title += f", by UTC hours in {query.zone}"
+    return f"{title} (not over yet)" if query.to_s > hour_of(as_of_s) + HOUR_S else title
+
+
+def _unknown(name: MissingName) -> dict[str, Json]:
+    return {"parameter": name.parameter, "value": name.value, "nearest": list(name.nearest), "cut": name.cut}
+
+
+def _others_document(cut: Ranked) -> dict[str, Json] | None:
+    if cut.others is None:
+        return None
+    return {
+        "rows": cut.rows_total - len(cut.rows),
+        "bytes": str(cut.others.bytes),
+        "records": cut.others.records,
+    }
+
+
+def _others_row(query: UsageQuery, cut: Ranked) -> dict[str, Cell] | None:
+    if cut.others is None:
+        return None
+    # A column of times cannot hold a word.
+    named = next((column.name for column in _columns(query) if column.kind == "text"), None)
+    label: dict[str, Cell] = {} if named is None else {named: "others"}
+    return {**label, "bytes": cut.others.bytes, "records": cut.others.records}
+
+
+def _others_line(cut: Ranked) -> tuple[str, ...]:
+    if cut.others is None:
+        return ()
+    return (f"{len(cut.rows):,} of {cut.rows_total:,} rows; the last line is the sum of the others.",)
 
 
 def _columns(query: UsageQuery) -> tuple[Column, ...]:
-    names = (Column(name=name, kind="time" if name == "hour" else "text") for name in query.columns)
-    return (*names, Column(name="bytes", kind="bytes"), Column(name="records", kind="integer"))
+    names = (
+        Column(name=name, kind="time" if name == "hour" else "text", text="copied", priority=KEEP)
+        for name in query.columns
+    )
+    return (*names, Column(name="bytes", kind="bytes", priority=KEEP), Column(name="records", kind="integer"))
 
 
 def _row(query: UsageQuery, row: UsageRow) -> dict[str, Cell]:
@@ -73,10 +165,11 @@ def _row(query: UsageQuery, row: UsageRow) -> dict[str, Cell]:
 
 def _total_line(rows: Sequence[UsageRow]) -> str:
     size, records = sum(row.total.bytes for row in rows), sum(row.total.records for row in rows)
-    return f"Total: {size:,} bytes = {billed_gb(size):,.3f} GB (2^30 bytes) in {records:,} records."
+    return f"Total: {exact_and_size(size)} in {records:,} records."
 
 
-def _query_document(query: UsageQuery) -> dict[str, Json]:
+def query_document(query: UsageQuery) -> dict[str, Json]:
+    """The question, in the contract's form."""
     document: dict[str, Json] = {
         "from": rfc3339(query.from_s),
         "to": rfc3339(query.to_s),
@@ -86,4 +179,10 @@ def _query_document(query: UsageQuery) -> dict[str, Json]:
     document |= {name: sorted(values) for name, values in filters.items() if values}
     if query.with_corrections:
         document["with_corrections"] = True
+    if query.zone is not UTC:
+        document["tz"] = str(query.zone)
+    if query.order is not None:
+        document["sort"] = f"{query.order.column}:{'desc' if query.order.descending else 'asc'}"
+    if query.top is not None:
+        document["top"] = query.top
     return document

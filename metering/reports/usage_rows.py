@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime, tzinfo
 from typing import TYPE_CHECKING
 
 from metering.hours import hour_label, month_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from metering.reports.query import GroupColumn, UsageQuery
     from metering.usage.totals import Total, UsageKey
@@ -28,6 +29,38 @@ _VALUE_OF: dict[GroupColumn, Callable[[UsageKey], str]] = {
 }
 
 
+def value_functions(
+    query: UsageQuery, region: str, more: Mapping[GroupColumn, Callable[[UsageKey], str]] | None = None
+) -> list[Callable[[UsageKey], str]]:
+    """One function for each column grouped by. The hours of other zones than UTC have that zone's labels.
+
+    Args:
+        query: Names the columns.
+        region: Value of the column `region`.
+        more: Functions of columns that usage alone does not have.
+    """
+    zone = {} if query.zone is UTC else _zone_values(query.zone)
+    of: dict[GroupColumn, Callable[[UsageKey], str]] = {
+        **_VALUE_OF, **zone, "region": lambda _key: region, **(more or {}),
+    }  # fmt: skip
+    return [of[name] for name in query.group_by]
+
+
+def _zone_values(zone: tzinfo) -> dict[GroupColumn, Callable[[UsageKey], str]]:
+    labels: dict[int, str] = {}
+
+    def label(hour_s: int) -> str:
+        # A report repeats its hours for each account and usage type.
+        return labels.get(hour_s) or labels.setdefault(hour_s, datetime.fromtimestamp(hour_s, zone).isoformat())
+
+    return {
+        "month": lambda key: label(key.hour_s)[:7],
+        "day": lambda key: label(key.hour_s)[:10],
+        "hour": lambda key: label(key.hour_s),
+        "corrects": lambda key: "" if key.corrects_s is None else label(key.corrects_s),
+    }
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsageRow:
     """One line of a report: values of the columns grouped by, and their total."""
@@ -36,11 +69,49 @@ class UsageRow:
     total: Total
 
 
-def matching(usage: Iterable[tuple[UsageKey, Total]], query: UsageQuery) -> Iterator[tuple[Values, Total]]:
-    """Totals that count in the report, each with its values of the columns grouped by; unsummed."""
-    columns = [_VALUE_OF[name] for name in query.group_by]
+class Seen:
+    """Names that a report was asked for and found. Mutable.
+
+    Args:
+        query: The question that names them.
+    """
+
+    def __init__(self, query: UsageQuery) -> None:
+        self._missing = {parameter: set(names) for parameter, names in query.filters().items()}
+
+    def note(self, key: UsageKey) -> None:
+        """A total of this key counts in the report."""
+        found = {"account": key.account_id, "service": key.service, "usage_type": key.usage_type}
+        for parameter in [*self._missing]:
+            self._missing[parameter].discard(found[parameter])
+            if not self._missing[parameter]:
+                # Of what was found nothing more is asked: a report has many keys.
+                del self._missing[parameter]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every name was found."""
+        return not self._missing
+
+    def missing(self) -> dict[str, list[str]]:
+        """Names that no total of the report has, by parameter."""
+        return {parameter: sorted(names) for parameter, names in self._missing.items()}
+
+
+def values_of(key: UsageKey, columns: Sequence[GroupColumn]) -> Values:
+    """Values of some columns of a usage key."""
+    return tuple([_VALUE_OF[name](key) for name in columns])
+
+
+def matching(
+    usage: Iterable[tuple[UsageKey, Total]], query: UsageQuery, *, region: str = "", seen: Seen | None = None
+) -> Iterator[tuple[Values, Total]]:
+    """Totals of a region that count in the report, each with its values of the columns grouped by; unsummed."""
+    columns = value_functions(query, region)
     for key, total in usage:
         if query.matches(key):
+            if seen is not None and not seen.complete:
+                seen.note(key)
             yield tuple([column(key) for column in columns]), total
 
 

@@ -7,20 +7,35 @@ from __future__ import annotations
 
 import hashlib
 
-from metering.hours import date_of, hour_label
+from metering.hours import date_of, hour_label, parse_hour
 
 # Producers put objects here: those that messages point to, and those that announce themselves.
 INGEST_PREFIX = "ingest/"
 DROP_PREFIX = "drop/"
 # Refused records that are sent again.
 RETRY_PREFIX = "ingest/retry/"
+# Records that an on-ramp made of a log file. Messages point to them.
+LOG_PARTS_PREFIX = "ingest/logs/"
+# What on-ramps made of each log file, and the contexts that they judged by. A plan outlives the markers of its batches.
+PLANS_PREFIX = "plans/"
+CONTEXT_PREFIX = "context/"
 # The service puts objects here.
 STAGING_PREFIX = "staging/"
 LAKE_PREFIX = "lake/"
 RUNS_PREFIX = "runs/"
 CLOSED_PREFIX = "closed/"
+# Totals of each lake file, beside the lake and not in it: engines read every object below `lake/` as rows.
+SUMMARIES_PREFIX = "summaries/"
+# Money: price books and overrides, who pays for whom, what the biller keeps of an open month, invoices.
+PRICES_PREFIX = "prices/"
+ORGANIZATION_PREFIX = "organization/"
+RATED_PREFIX = "rated/"
+INVOICES_PREFIX = "invoices/"
+RATED_INDEX_PREFIX = "rated/index/"
 QUARANTINE_PREFIX = "quarantine/"
 QUARANTINED_BATCHES_PREFIX = "quarantine/batches/"
+# Refused lines of log files, and log files that were refused as a whole.
+QUARANTINED_LOGS_PREFIX = "quarantine/logs/"
 # Answers of Athena, kept for a week.
 ATHENA_RESULTS_PREFIX = "athena-results/"
 # All prefixes of the bucket. A job that reads the whole bucket lists them one by one, because roles may list below
@@ -28,12 +43,19 @@ ATHENA_RESULTS_PREFIX = "athena-results/"
 PREFIXES = (
     ATHENA_RESULTS_PREFIX,
     CLOSED_PREFIX,
+    CONTEXT_PREFIX,
     DROP_PREFIX,
     INGEST_PREFIX,
+    INVOICES_PREFIX,
     LAKE_PREFIX,
+    ORGANIZATION_PREFIX,
+    PLANS_PREFIX,
+    PRICES_PREFIX,
     QUARANTINE_PREFIX,
+    RATED_PREFIX,
     RUNS_PREFIX,
     STAGING_PREFIX,
+    SUMMARIES_PREFIX,
 )
 
 _STAGING_SUFFIX = ".parquet"
@@ -72,9 +94,74 @@ def lake_file_key(hour_s: int, shard: int, run: int, index: int) -> str:
     return f"{lake_prefix(hour_s)}{shard}-{run:012d}-{index:03d}.parquet"
 
 
+def summary_key(lake_file: str) -> str:
+    """Key of the totals of a lake file: `summaries/dt=2026-11-24/hour=13/…`, for the file `lake/…`."""
+    return SUMMARIES_PREFIX + lake_file.removeprefix(LAKE_PREFIX)
+
+
+def hour_of_lake_key(key: str) -> int | None:
+    """Hour of a lake file; None for other objects, such as a console's folder or an engine's leftover."""
+    try:
+        _, date, hour, _ = key.split("/")
+        return parse_hour(f"{date.removeprefix('dt=')}T{hour.removeprefix('hour=')}")
+    except ValueError:
+        return None
+
+
 def closed_month_key(month: str) -> str:
-    """Key of a closed month's frozen figures."""
+    """Key of a closed month's manifest."""
     return f"{CLOSED_PREFIX}{month}.json"
+
+
+def rated_index_key(number: int) -> str:
+    """Key of one version of the index of a region's day sums."""
+    return f"{RATED_INDEX_PREFIX}{number:08d}.json"
+
+
+def rated_day_key(day_s: int, sha256: str) -> str:
+    """Key of the sums of a day: `rated/2026-11/days/2026-11-24-….json.gz`. Other sums have another key."""
+    day = date_of(day_s)
+    return f"{RATED_PREFIX}{day[:7]}/days/{day}-{sha256[:16]}.json.gz"
+
+
+def rated_summaries_key(month: str) -> str:
+    """Key of what the biller has summed of a month's days for its budgets."""
+    return f"{RATED_PREFIX}{month}/summaries.json.gz"
+
+
+def positions_key(month: str, payer_id: str) -> str:
+    """Key of a payer's positions in an open month."""
+    return f"{RATED_PREFIX}{month}/positions/{payer_id}.json"
+
+
+def invoices_prefix(month: str, payer_id: str = "") -> str:
+    """Prefix of what was invoiced for a month of use: `invoices/2026-11/`; of one payer, if it is named."""
+    return f"{INVOICES_PREFIX}{month}/{payer_id}/" if payer_id else f"{INVOICES_PREFIX}{month}/"
+
+
+def invoice_key(month: str, payer_id: str, number: int) -> str:
+    """Key of an invoice (number 1), or of one of its credit notes."""
+    return f"{invoices_prefix(month, payer_id)}{number}.json"
+
+
+def invoice_inputs_key(month: str) -> str:
+    """Key of the inputs that all invoices of a month share. It is among no payer's documents."""
+    return f"{invoices_prefix(month)}inputs.json"
+
+
+def closed_hour_key(month: str, hour_s: int) -> str:
+    """Key of the totals of one hour of a closed month: `closed/2026-10/2026-10-01T00.parquet`."""
+    return f"{CLOSED_PREFIX}{month}/{hour_label(hour_s)}.parquet"
+
+
+def closed_accounts_key(month: str) -> str:
+    """Key of the totals of all hours of a closed month, sorted by account."""
+    return f"{CLOSED_PREFIX}{month}/accounts.parquet"
+
+
+def closed_days_key(month: str) -> str:
+    """Key of the totals of all days of a closed month, sorted by account."""
+    return f"{CLOSED_PREFIX}{month}/days.parquet"
 
 
 def refused_records_key(commit_id: str, now_s: int) -> str:
@@ -86,6 +173,33 @@ def quarantined_batch_key(batch_id: str, content_hash: str) -> str:
     """Key of a whole refused or conflicting batch; `batch_id` is empty if none could be read."""
     identity = f"{batch_id}\n{content_hash}".encode()
     return f"{QUARANTINED_BATCHES_PREFIX}{hashlib.sha256(identity).hexdigest()}.json"
+
+
+def quarantined_lines_key(identity: str) -> str:
+    """Key of the refused lines of a log file."""
+    return f"{QUARANTINED_LOGS_PREFIX}lines/{hashlib.sha256(identity.encode()).hexdigest()}.json"
+
+
+def quarantined_files_prefix(place: str) -> str:
+    """Prefix of the references to a log file that was refused as a whole; each reason and version has one."""
+    return f"{QUARANTINED_LOGS_PREFIX}file/{_text_digest(place)}-"
+
+
+def quarantined_file_key(place: str, version_id: str, etag: str, reason: str) -> str:
+    """Key of the reference to one version of a log file that was refused as a whole."""
+    digest = hashlib.sha256(f"{version_id}\n{etag}\n{reason}".encode()).hexdigest()[:24]
+    return f"{quarantined_files_prefix(place)}{digest}.json"
+
+
+def _text_digest(text: str) -> str:
+    # A path of a folder may hold bytes that are no text.
+    return hashlib.sha256(text.encode("utf-8", errors="surrogatepass")).hexdigest()
+
+
+def log_part_key(identity: str, number: int, records_sha256: str) -> str:
+    """Key of the records of one part of a log file. Other records have another key."""
+    digest = hashlib.sha256(identity.encode()).hexdigest()[:40]
+    return f"{LOG_PARTS_PREFIX}{digest}/{number}-{records_sha256[:16]}.parquet"
 
 
 def commit_of_refused_records(key: str) -> str | None:

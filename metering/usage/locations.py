@@ -1,4 +1,4 @@
-"""Locations, the two sides of a transfer: a region, a zone of a region, the internet, or CloudFront.
+"""Locations, the two sides of a transfer: a region, a zone of a region, the internet, CloudFront, or unknown.
 
 To add a kind of location, follow `metering/usage/README.md`.
 """
@@ -10,6 +10,10 @@ from typing import NamedTuple
 
 INTERNET = "internet"
 CLOUDFRONT = "cloudfront"
+# What a log cannot say. Only the side that is not metered may be it.
+UNKNOWN = "unknown"
+
+_NAMES = frozenset({INTERNET, CLOUDFRONT, UNKNOWN})
 
 # A usage key holds up to four region names and has to fit into the 1,024 bytes of a DynamoDB sort key. The longest real
 # name has 14 characters.
@@ -34,7 +38,7 @@ _PARTITIONS = (
 
 
 class Location(NamedTuple):
-    """One side of a transfer. `region` is empty for the internet and CloudFront, `zone` unless one was given."""
+    """One side of a transfer. `region` is empty unless it is one, `zone` unless one was given."""
 
     name: str
     region: str
@@ -43,13 +47,13 @@ class Location(NamedTuple):
 
 def parse_location(text: str) -> Location | str:
     """Parse a location of the contract; returns its problem, as a text, if it is not one."""
-    if text in (INTERNET, CLOUDFRONT):
+    if text in _NAMES:
         return Location(text, "", "")
     region, slash, zone = text.partition("/")
     if len(region) > MAX_REGION_CHARS:
         return f"the region's name has more than {MAX_REGION_CHARS} characters"
     if _REGION.fullmatch(region) is None:
-        return "neither a region, a region with a zone, internet nor cloudfront"
+        return "neither a region, a region with a zone, internet, cloudfront nor unknown"
     if not slash:
         return Location(text, region, "")
     if _ZONE_ID.fullmatch(zone) is None:
@@ -62,6 +66,11 @@ def parse_location(text: str) -> Location | str:
 def is_region(name: str) -> bool:
     """Whether `name` has the form of a region's name; the region need not be known."""
     return len(name) <= MAX_REGION_CHARS and _REGION.fullmatch(name) is not None
+
+
+def is_zone_id(text: str) -> bool:
+    """Whether `text` has the form of a zone id, and not of a zone's name."""
+    return _ZONE_ID.fullmatch(text) is not None and _ZONE_NAME.fullmatch(text) is None
 
 
 def partition_of(region: str) -> str:

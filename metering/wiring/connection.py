@@ -2,17 +2,35 @@
 
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 from metering.adapters.aws.alarms import CloudWatchAlarms
 from metering.adapters.aws.caller import caller_arn
+from metering.adapters.aws.function_logs import CloudWatchFunctionLogs, log_groups
 from metering.adapters.aws.published_settings import read_settings
-from metering.adapters.aws.stacks import RegionResources
+from metering.adapters.aws.queues import SqsQueue
+from metering.adapters.aws.s3.bucket_events import S3BucketEvents
+from metering.adapters.aws.s3.objects import S3ObjectStore
+from metering.adapters.aws.stacks import RegionResources, read_outputs
 from metering.adapters.no_metrics import NoMetrics
+from metering.fleet.ports import RegionStacks
+from metering.fleet.settings.layers import config_of
 from metering.lake.view import LakeView
+from metering.onramps.coverage.job import CoverageJob
+from metering.onramps.sources import LogSource
+from metering.operations.dashboards import Dashboard, dashboard_url
 from metering.settings import Settings
 from metering.wiring.jobs import LakeJobs, lake_jobs
 from metering.wiring.lake import lake_view
+from metering.wiring.onramps import build_coverage
 from metering.wiring.region import RegionPorts
+
+
+class OnrampQueues(NamedTuple):
+    """Queues of log files: events of new ones, and events that failed five times."""
+
+    events: SqsQueue
+    dead: SqsQueue
 
 
 @dataclass(frozen=True)
@@ -29,6 +47,26 @@ class RegionConnection(RegionPorts):
     def stage(self) -> str:
         return self.names.stage
 
+    @cached_property
+    def version(self) -> str:
+        """Version that was deployed, as the deployment published it; empty if it published none."""
+        return read_outputs(self.clients, RegionStacks.of(self.stage).data).get("Version", "")
+
+    def dashboard_url(self, kind: Dashboard = Dashboard.ON_CALL) -> str:
+        """URL of a dashboard of this region, in the console of its partition."""
+        partition = self.names.page_topic_arn.split(":")[1]
+        return dashboard_url(self.stage, kind, region=self.region, partition=partition)
+
+    @cached_property
+    def onramp(self) -> OnrampQueues | None:
+        """Queues of log files; None for a region without log sources."""
+        outputs = read_outputs(self.clients, RegionStacks.of(self.stage).pipeline)
+        urls = [outputs.get(name, "") for name in ("OnrampQueueUrl", "OnrampDeadLetterQueueUrl")]
+        if not all(urls):
+            return None
+        events, dead = (SqsQueue(self.clients.sqs, url) for url in urls)
+        return OnrampQueues(events=events, dead=dead)
+
     def caller(self) -> str:
         """ARN of the caller."""
         return caller_arn(self.clients.sts)
@@ -36,6 +74,15 @@ class RegionConnection(RegionPorts):
     @cached_property
     def alarms(self) -> CloudWatchAlarms:
         return CloudWatchAlarms(self.clients.cloudwatch, stage=self.stage)
+
+    @cached_property
+    def function_logs(self) -> CloudWatchFunctionLogs:
+        """Logs of the functions.
+
+        Raises:
+            OperationFailedError: The deployed version does not name them.
+        """
+        return CloudWatchFunctionLogs(self.clients.logs, log_groups(self.clients, self.stage))
 
     @cached_property
     def settings(self) -> Settings:
@@ -47,8 +94,29 @@ class RegionConnection(RegionPorts):
         """
         published = read_settings(self.clients, self.stage)
         return Settings.model_validate(
-            {**published.policy.model_dump(), **asdict(self.names), "settings_sha256": published.sha256}
+            {**published.policy.model_dump(), **asdict(self.names), "settings_sha256": published.functions_sha256}
         )
+
+    @cached_property
+    def log_sources(self) -> tuple[LogSource, ...]:
+        """Log sources of the stage whose bucket is in this region, as the deployment published them."""
+        given = read_settings(self.clients, self.stage).given
+        config = None if given is None else config_of(self.stage, given, {}).in_region(self.region)
+        return () if config is None else tuple(source.plain() for source in config.log_sources)
+
+    @cached_property
+    def coverage(self) -> CoverageJob:
+        """The job that keeps what is known about log sources."""
+        return build_coverage(self, self.log_sources)
+
+    def log_bucket(self, name: str) -> S3ObjectStore:
+        """A bucket of logs, of this account or another one that lets it read."""
+        return S3ObjectStore(self.clients.s3, name)
+
+    @cached_property
+    def bucket_events(self) -> S3BucketEvents:
+        """What buckets in this region announce of their objects."""
+        return S3BucketEvents(self.clients.s3)
 
     @cached_property
     def view(self) -> LakeView:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import TYPE_CHECKING
 
+from metering.adapters.aws.caller import caller_arn
 from metering.adapters.aws.fleet.account import AwsAccount
 from metering.adapters.aws.fleet.cdk import CdkBuilder
 from metering.adapters.aws.fleet.cloudformation import CloudFormationStacks
@@ -20,13 +21,21 @@ from metering.adapters.aws.stacks import stack_outputs
 from metering.errors import SettingsError
 from metering.fleet.removal import RegionRemoval
 from metering.fleet.rollout import RegionManager
+from metering.fleet.settings.bases import REHEARSAL_RULES
+from metering.fleet.settings.regions import RegionSettings
 from metering.fleet.state_store import LedgerRegionStates
 from metering.fleet.steps import FleetPorts
+from metering.fleet.survey import survey
+from metering.fleet.uninstall import Uninstall
+from metering.fleet.versions import own_release
 from metering.wiring.region import RegionPorts
 
 if TYPE_CHECKING:
-    from metering.fleet.regions import RegionState, RolloutRules
+    from metering.fleet.regions import Phase, RegionState
+    from metering.fleet.rules import RolloutRules
+    from metering.fleet.settings.layers import Asked
     from metering.fleet.stage import StageConfig
+    from metering.fleet.survey import Surveyed
     from metering.stores.items import ItemStore
 
 Say = Callable[[str, str], None]
@@ -40,27 +49,32 @@ def silent(_region: str, _message: str) -> None:
     """Tell nothing."""
 
 
+def _aws() -> bool:
+    """No emulator."""
+    return False
+
+
 @dataclass(frozen=True, kw_only=True)
 class Fleet:
     """Regions of one stage; each part is made on first use.
 
     Attributes:
-        config: Configuration of the stage.
-        rules: Rules of the rollout; a command may name another home region than the stage's.
+        asked: Stage, and what a command says about its settings.
+        home: Home region, which a command may name; it has the settings that new regions begin from.
         endpoint: Endpoint of an emulator; None for AWS.
         environ: Environment of the SDK and of deployments: credentials, certificates.
-        settings: Fields of the configuration that differ from the stage's, each as `field=value`.
+        on_emulator: Says whether an emulator is at the endpoint.
         no_pager: A region may be ready although its page topic has no confirmed subscription.
         say: Told of each step.
         say_resource: Told of each resource that a deployment makes.
         reaching_home: Context of the first call to the home region, which may explain a failure.
     """
 
-    config: StageConfig
-    rules: RolloutRules
+    asked: Asked
+    home: str
     endpoint: str | None
     environ: Mapping[str, str]
-    settings: Sequence[str] = ()
+    on_emulator: Callable[[], bool] = _aws
     no_pager: bool = False
     say: Say = silent
     say_resource: Say = silent
@@ -71,44 +85,89 @@ class Fleet:
         return cache(lambda region: Clients.from_env(self.environ, region=region, endpoint_url=self.endpoint))
 
     @cached_property
+    def deployed(self) -> DeployedRegions:
+        return DeployedRegions(self.clients_of, stage=self.asked.stage)
+
+    @cached_property
+    def settings(self) -> RegionSettings:
+        return RegionSettings(asked=self.asked, home=self.home, deployed=self.deployed)
+
+    @cached_property
+    def config(self) -> StageConfig:
+        """Configuration of the home region, from what it was given and what the command says.
+
+        Raises:
+            SettingsError: Names every problem.
+        """
+        with self.reaching_home():
+            return self.settings.of(self.home).config
+
+    @cached_property
+    def rehearsal(self) -> bool:
+        """Whether the stage is one of an account, and is tried on an emulator."""
+        return not self.config.emulated and self.on_emulator()
+
+    @cached_property
+    def rules(self) -> RolloutRules:
+        own = REHEARSAL_RULES if self.rehearsal else {}
+        return self.config.rollout.model_copy(update={**own, "home": self.home})
+
+    @cached_property
     def ports(self) -> FleetPorts:
-        home = self.clients_of(self.rules.home)
+        home = self.clients_of(self.home)
         return FleetPorts(
             account=AwsAccount(home.account, custom_endpoint=home.access.custom_endpoint),
             stacks=CloudFormationStacks(self.clients_of),
             builder=CdkBuilder(
-                stage=self.config.stage,
+                stage=self.asked.stage,
                 endpoint=self.endpoint,
                 environ=self.environ,
-                settings=self.settings,
+                given=cache(lambda region: self.settings.of(region).given),
+                rehearsal=self.rehearsal,
                 # An emulator has no CodeBuild, so no project there builds missing regions.
-                home="" if self.config.emulated else self.rules.home,
+                home="" if self.config.emulated or self.rehearsal else self.home,
                 say=self.say_resource,
             ),
             probe=RegionProbe(self.clients_of),
-            deployed=DeployedRegions(self.clients_of, stage=self.config.stage),
+            deployed=self.deployed,
             clock=SystemClock(),
             rules=self.rules,
             no_pager=self.no_pager,
+            architecture=self.config.architecture,
         )
 
     @cached_property
     def states(self) -> LedgerRegionStates:
-        return LedgerRegionStates(self._home_items)
+        return LedgerRegionStates(self.home_items)
 
     @cached_property
     def manager(self) -> RegionManager:
         return RegionManager(ports=self.ports, states=self.states, say=self.say, side_by_side=_side_by_side)
 
     @cached_property
+    def uninstall(self) -> Uninstall:
+        return Uninstall(ports=self.ports, states=self.states, removal=self.removal, say=self.say)
+
+    def survey(self, region: str, phase: Phase | None) -> Surveyed:
+        """Look at what is deployed in a region, against what this checkout would deploy there."""
+        # A note says that nobody knows all of what the region was given.
+        same = not (self.settings.change(region).differences or self.settings.before(region).note)
+        return survey(self.ports, region, phase=phase, own=own_release(), same_settings=same)
+
+    @cached_property
     def removal(self) -> RegionRemoval:
         return RegionRemoval(ports=self.ports, states=self.states, say=self.say)
 
-    def _home_items(self) -> ItemStore | None:
-        clients = self.clients_of(self.rules.home)
+    def caller(self) -> str:
+        """ARN of the caller, as the home region's STS knows it."""
+        return caller_arn(self.clients_of(self.home).sts)
+
+    def home_items(self) -> ItemStore | None:
+        """Tables of the home region; None while it is not deployed."""
+        clients = self.clients_of(self.home)
         try:
             with self.reaching_home():
-                return RegionPorts(clients, stack_outputs(clients, self.config.stage)).items
+                return RegionPorts(clients, stack_outputs(clients, self.asked.stage)).items
         except SettingsError:
             return None
 

@@ -12,17 +12,21 @@ from metering.audit.reconcile.reconciler import Reconciler
 from metering.audit.reconcile.state import ReconcilerState
 from metering.audit.reconcile.tick import ReconcileTick
 from metering.audit.source_keeping import SourceKeeper
-from metering.billing.months import PeriodCloser
+from metering.billing.closing.closer import PeriodCloser
 from metering.commit.finisher import Finisher
 from metering.lake.cleaner import Cleaner
 from metering.lake.compactor import Compactor
 from metering.lake.orphans import OrphanCleaner, quarantine_age_s
+from metering.lake.parquet.frozen import ParquetFrozenFiles
+from metering.lake.parquet.summaries import ParquetTotals
 from metering.lake.parquet.writer import ParquetLakeWriter
 from metering.lake.plan import CompactionPolicy
 from metering.stores.retrying import Retrier
 from metering.wiring.lake import lake_view
+from metering.wiring.sweeper import build_sweeper
 
 if TYPE_CHECKING:
+    from metering.commit.sweeper import Sweeper
     from metering.lake.view import LakeView
     from metering.settings import Settings
     from metering.stores.clock import Clock, Entropy
@@ -71,6 +75,10 @@ class LakeJobs:
             finish=Finisher(items=self.items, objects=self.objects, retrier=self._retrier).finish,
             shards=self.settings.shards,
         )
+
+    @cached_property
+    def sweeper(self) -> Sweeper:
+        return build_sweeper(self, self.metrics)
 
     @cached_property
     def cleaner(self) -> Cleaner:
@@ -149,8 +157,17 @@ class LakeJobs:
             clock=self.clock,
             retrier=self._retrier,
             metrics=self.metrics,
+            frozen=self.frozen_files,
             marker_life_s=self.settings.marker_life_s,
         )
+
+    @cached_property
+    def frozen_files(self) -> ParquetFrozenFiles:
+        return ParquetFrozenFiles(self.objects)
+
+    @cached_property
+    def totals(self) -> ParquetTotals:
+        return ParquetTotals(self.objects, self.view.reader)
 
     @cached_property
     def closer(self) -> PeriodCloser:
@@ -159,6 +176,7 @@ class LakeJobs:
             objects=self.objects,
             view=self.view,
             reader=self.view.reader,
+            files=self.frozen_files,
             compactor=self.compactor,
             reconciler=self.reconciler,
             clock=self.clock,

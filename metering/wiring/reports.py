@@ -15,7 +15,13 @@ if TYPE_CHECKING:
 
 def report_source(region: RegionConnection) -> ReportSource:
     """Where the reports of a region come from."""
-    return ReportSource(items=region.items, objects=region.objects, view=region.view)
+    return ReportSource(
+        region=region.region,
+        items=region.items,
+        objects=region.objects,
+        view=region.view,
+        frozen=region.jobs.frozen_files,
+    )
 
 
 def build_freshness(region: RegionConnection | FunctionParts) -> Freshness:
@@ -26,6 +32,8 @@ def build_freshness(region: RegionConnection | FunctionParts) -> Freshness:
         dead=region.dead_letters,
         queue_facts=region.queue_facts,
         clock=region.clock,
+        region=region.region,
+        stage=region.settings.stage,
         shards=region.settings.shards,
         window_s=region.settings.window_s,
     )
@@ -42,4 +50,5 @@ def build_verifier(region: RegionConnection) -> Verifier:
         clock=region.clock,
         bucket=region.names.data_bucket,
         marker_life_s=region.settings.marker_life_s,
+        feeders=() if region.onramp is None else (region.onramp.events,),
     )

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
 import uuid
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,17 +24,42 @@ import pytest
 from metering.adapters.aws.fleet.deployment import run_deployment
 from metering.adapters.aws.session import Access, Clients
 from metering.adapters.emulator import ministack as emulator
+from metering.billing.closing.checklist import ACCEPTABLE
+from metering.hours import hour_of, month_of, rfc3339
+from metering.stage_settings import GivenSettings
+from metering.units import DAY_S, GIB
 from tests.e2e.endpoints import kind_of, why_left_out
 from tests.e2e.oncall import mapping, until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
 REGION = "us-east-1"
 ROOT = Path(__file__).resolve().parents[2]
 _PORT = 4680
 _LAST_POLL_S = 2.5
 _ENDPOINT = "METERING_E2E_ENDPOINT"
+_OTHER_REGION = "ap-southeast-2"
+# The oldest day that is admitted. Its month is over for more than 72 hours, whatever day it is today.
+LATE_S = hour_of(int(time.time()) - 34 * DAY_S)
+MONTH = month_of(LATE_S)
+# A bucket with log files that the service meters; `test_log_sources` makes it.
+LOG_BUCKET, LOG_PREFIX = "acme-logs", "AWSLogs/"
+LOG_ACCOUNTS = ("000000000000", "210000000001", "210000000002", "210000000003")
+_WITH_LOGS = GivenSettings(
+    like="local",
+    by_option={
+        "log_sources": [
+            {
+                "name": "flows",
+                "bucket": LOG_BUCKET,
+                "region": REGION,
+                "prefix": LOG_PREFIX,
+                "accounts": list(LOG_ACCOUNTS),
+            }
+        ]
+    },
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,12 +67,14 @@ class Service:
     """A deployed region.
 
     Attributes:
+        region: Name of the region.
         environ: Of the emulator's root: for set-up and for looking, never for what a role should do.
         roles: Environment with the credentials of `producer`, `reader` and `operator`, and of who deploys.
         enforced: IAM is enforced, so that what a role lacks is denied.
     """
 
     endpoint: str
+    region: str
     stage: str
     environ: Mapping[str, str]
     roles: Mapping[str, Mapping[str, str]]
@@ -55,15 +84,14 @@ class Service:
 
     def run(self, role: str, *arguments: str, timeout_s: float = 150) -> subprocess.CompletedProcess[str]:
         """The command line under a role."""
-        return subprocess.run(
-            [str(Path(sys.executable).with_name("metering")), "--stage", self.stage, *arguments],
-            cwd=ROOT,
-            env={**_plain_environment(), **self.roles[role]},
-            text=True,
-            capture_output=True,
-            timeout=timeout_s,
-            check=False,
-        )
+        return _ran(["--stage", self.stage, *arguments], self.roles[role], timeout_s)
+
+    def type(self, role: str, line: str, timeout_s: float = 300) -> subprocess.CompletedProcess[str]:
+        """A whole line under a role. What the line does not say is said nowhere: this shell is for another region."""
+        program, *arguments = shlex.split(line)
+        assert program == "metering"
+        elsewhere = {"AWS_REGION": _OTHER_REGION, "AWS_DEFAULT_REGION": _OTHER_REGION}
+        return _ran(arguments, {**self.roles[role], **elsewhere}, timeout_s)
 
     def ask(self, role: str, *arguments: str, timeout_s: float = 150) -> Any:
         """What a command answers as JSON; fails the test with its messages if it fails."""
@@ -78,13 +106,17 @@ class Service:
         keys = self.roles[role]
         return boto3.client(  # type: ignore[call-overload]  # it knows services by their literal names
             service,
-            region_name=REGION,
+            region_name=self.region,
             endpoint_url=self.endpoint,
             aws_access_key_id=keys["AWS_ACCESS_KEY_ID"],
             aws_secret_access_key=keys["AWS_SECRET_ACCESS_KEY"],
             aws_session_token=keys.get("AWS_SESSION_TOKEN"),
             verify=keys.get("AWS_CA_BUNDLE", True),
         )
+
+    def pipeline_outputs(self) -> dict[str, str]:
+        """Outputs of the pipeline stack."""
+        return _outputs(self.clients, self.stage, "pipeline")
 
     def wait_for_rest(self, limit_s: float = 90) -> None:
         """Until nothing is in the ingest queue, or the test fails."""
@@ -102,7 +134,11 @@ class Service:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave out what does not fit the endpoint, and run last what the other tests would miss something after."""
+    """Leave out what does not fit the endpoint, and run last what the other tests would miss something after.
+
+    First comes what waits longest: other workers do the rest meanwhile.
+    """
+    items.sort(key=lambda item: item.get_closest_marker("regions") is None)
     items.sort(key=lambda item: item.get_closest_marker("last") is not None)
     endpoint = os.environ.get(_ENDPOINT)
     if not endpoint:
@@ -126,22 +162,66 @@ def service() -> Iterator[Service]:
     """The service, deployed; stopped at the end if it was started here."""
     endpoint = os.environ.get(_ENDPOINT)
     if endpoint:
-        yield _deployed(endpoint, None, enforced=False)
+        yield deployed(endpoint, None, enforced=False, given=_WITH_LOGS)
         return
-    running = emulator.start(emulator.free_port(_PORT), region=REGION, auth=True, tls=True)
+    with own_emulator() as running:
+        yield deployed(running.endpoint, running.ca_bundle, enforced=True, given=_WITH_LOGS)
+
+
+@contextmanager
+def own_emulator() -> Iterator[emulator.Emulator]:
+    """A MiniStack of this test run, with IAM and TLS enforced."""
+    # Each worker of a run looks from a port of its own on: two would find the same one free.
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    running = emulator.start(emulator.free_port(_PORT + worker), region=REGION, auth=True, tls=True)
     try:
-        yield _deployed(running.endpoint, running.ca_bundle, enforced=True)
+        yield running
     finally:
         emulator.stop(running.pid)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClosedMonth:
+    """A month of the service that is closed.
+
+    Attributes:
+        who: An account with 1,000 bytes in it.
+        spenders: Accounts with `spent_gb` together, enough to cross a tier.
+    """
+
+    month: str
+    who: str
+    spenders: tuple[str, ...]
+    spent_gb: int
+
+
+@pytest.fixture(scope="session")
+def closed_month(service: Service) -> ClosedMonth:
+    """The month of `LATE_S`, with usage, closed once for all tests."""
+    from tests.e2e.test_main_job import account, message, record
+
+    start, sizes = rfc3339(LATE_S), {account(): 1_000}
+    spenders = {account(): 6_000, account(): 6_000}
+    for account_id, size in (sizes | {each: size_gb * GIB for each, size_gb in spenders.items()}).items():
+        one = {**record(account_id, size=size, start=start, end=start)}
+        if account_id in spenders:
+            one |= {"from": "us-east-1"}
+        body = message(f"{account_id}-{size}", [one])
+        service.client("producer", "sqs").send_message(QueueUrl=service.outputs["IngestQueueUrl"], MessageBody=body)
+    service.wait_for_rest()
+    # Other tests leave dead letters, gaps and messages, which block the close of a month that they may belong to.
+    even_so = tuple(word for name in ACCEPTABLE for word in ("--accept", name))
+    service.ask("operator", "period", "close", MONTH, *even_so)
+    return ClosedMonth(month=MONTH, who=next(iter(sizes)), spenders=tuple(spenders), spent_gb=12_000)
+
+
 @pytest.fixture
 def pager(service: Service) -> Iterator[str]:
-    """URL of a queue that is subscribed to the page topic: the person on call."""
+    """URL of a queue that is subscribed to both topics: the person on call."""
     clients = service.clients
     url = clients.sqs.create_queue(QueueName=f"pager-{uuid.uuid4().hex[:8]}")["QueueUrl"]
     arn = clients.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
-    topic = service.outputs["PageTopicArn"]
+    topics = [service.outputs["PageTopicArn"], service.outputs["TicketTopicArn"]]
     policy = {
         "Version": "2012-10-17",
         "Statement": [
@@ -150,16 +230,20 @@ def pager(service: Service) -> Iterator[str]:
                 "Principal": {"Service": "sns.amazonaws.com"},
                 "Action": "sqs:SendMessage",
                 "Resource": arn,
-                "Condition": {"ArnEquals": {"aws:SourceArn": topic}},
+                "Condition": {"ArnEquals": {"aws:SourceArn": topics}},
             }
         ],
     }
     clients.sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": json.dumps(policy)})
-    subscription = clients.sns.subscribe(
-        TopicArn=topic, Protocol="sqs", Endpoint=arn, Attributes={"RawMessageDelivery": "true"}
-    )["SubscriptionArn"]
+    subscriptions = [
+        clients.sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn, Attributes={"RawMessageDelivery": "true"})[
+            "SubscriptionArn"
+        ]
+        for topic in topics
+    ]
     yield url
-    clients.sns.unsubscribe(SubscriptionArn=subscription)
+    for subscription in subscriptions:
+        clients.sns.unsubscribe(SubscriptionArn=subscription)
     clients.sqs.delete_queue(QueueUrl=url)
 
 
@@ -175,27 +259,45 @@ def stopped_aggregator(service: Service) -> Iterator[None]:
     service.clients.lambda_.update_event_source_mapping(UUID=intake, Enabled=True)
 
 
-def _deployed(endpoint: str, ca_bundle: Path | None, *, enforced: bool) -> Service:
-    environ = emulator.client_environment(endpoint, ca_bundle, region=REGION)
-    events: list[Mapping[str, object]] = []
-    run_deployment(
-        stage="local", region=REGION, endpoint=endpoint, environ={**os.environ, **environ}, progress=events.append
-    )
+def deployed(
+    endpoint: str,
+    ca_bundle: Path | None,
+    *,
+    enforced: bool,
+    stage: str = "local",
+    regions: Sequence[str] = (REGION,),
+    given: GivenSettings | None = None,
+) -> Service:
+    """A stage, deployed to regions in order; the service of the last one."""
+    for region in regions:
+        environ = emulator.client_environment(endpoint, ca_bundle, region=region)
+        run_deployment(
+            stage=stage,
+            region=region,
+            endpoint=endpoint,
+            environ={**os.environ, **environ},
+            progress=lambda _: None,
+            given=given,
+        )
     access = Access(
-        region=REGION,
+        region=regions[-1],
         endpoint_url=endpoint,
         ca_bundle=None if ca_bundle is None else str(ca_bundle),
         access_key=("test", "test"),
     )
     clients = Clients(access)
-    outputs = _outputs(clients)
+    outputs = _outputs(clients, stage, "data")
     roles = {
         name: _credentials(clients, outputs[f"{name.capitalize()}RoleArn"], environ) if enforced else environ
         for name in ("producer", "reader", "operator")
     } | {"deployer": environ}
+    if enforced and given is not None:
+        function = clients.lambda_.get_function(FunctionName=_outputs(clients, stage, "pipeline")["OnrampFunctionName"])
+        roles["onramp"] = _credentials(clients, function["Configuration"]["Role"], environ)
     return Service(
         endpoint=endpoint,
-        stage="local",
+        region=regions[-1],
+        stage=stage,
         environ=environ,
         roles=roles,
         clients=clients,
@@ -204,9 +306,21 @@ def _deployed(endpoint: str, ca_bundle: Path | None, *, enforced: bool) -> Servi
     )
 
 
-def _outputs(clients: Clients) -> dict[str, str]:
-    stacks = clients.cloudformation.describe_stacks(StackName="metering-local-data")["Stacks"]
+def _outputs(clients: Clients, stage: str, part: str) -> dict[str, str]:
+    stacks = clients.cloudformation.describe_stacks(StackName=f"metering-{stage}-{part}")["Stacks"]
     return {output["OutputKey"]: output["OutputValue"] for output in stacks[0]["Outputs"]}
+
+
+def _ran(arguments: Sequence[str], environ: Mapping[str, str], timeout_s: float) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(Path(sys.executable).with_name("metering")), *arguments],
+        cwd=ROOT,
+        env={**_plain_environment(), **environ},
+        text=True,
+        capture_output=True,
+        timeout=timeout_s,
+        check=False,
+    )
 
 
 def _credentials(clients: Clients, role_arn: str, environ: Mapping[str, str]) -> dict[str, str]:

@@ -18,4 +18,7 @@ if [ -z "$endpoint" ]; then
   "$kit/up.sh"
   endpoint=http://127.0.0.1:$LSKIT_PORT
 fi
-make --no-print-directory e2e ENDPOINT="$endpoint" OPTIONS="$*"
+# An option may have spaces in it.
+options=
+if [ $# -gt 0 ]; then options=$(printf '%q ' "$@"); fi
+make --no-print-directory e2e ENDPOINT="$endpoint" OPTIONS="$options"

@@ -31,7 +31,7 @@ def test_a_batch_that_dies_pages_somebody_and_comes_back_exactly_once(
     _let_it_die(service, queue, dead)
 
     alert = hear(service, pager, {"dead-letters", "dead-letter-queue"})
-    assert runbook_of(alert).stem == "dead-letters"
+    assert runbook_of(service, alert).name == "dead-letters"
 
     [known] = [row for row in service.ask("operator", "dlq", "list")["rows"] if row["batch_id"] == batch_id]
     assert known["redrive"] == "unknown"

@@ -1,4 +1,4 @@
-"""Regions on MiniStack: built side by side, killed and resumed, reported and verified as one.
+"""Regions on MiniStack: built side by side, killed and resumed, reported and verified as one; and stage prod rehearsed.
 
 METERING_REGION_KILLS sets how often a build is killed at a random moment: 3 in `make drills`, unless it says more.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import re
 import shlex
 import subprocess
 import sys
@@ -22,6 +21,9 @@ import pytest
 
 from metering.adapters.aws.session import Access, Clients
 from metering.adapters.emulator import ministack as emulator
+from metering.operations.runbooks import commands_by_part
+from metering.version import package_version
+from tests.e2e.oncall import UNDRILLED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,8 +33,11 @@ pytestmark = [pytest.mark.emulator, pytest.mark.regions]
 ROOT = Path(__file__).resolve().parents[2]
 HOME = "us-east-1"
 ALLOWED = (HOME, "us-west-2", "eu-west-1", "eu-central-1", "ap-southeast-1", "sa-east-1")
+# What the gate builds of them, one after the other. The drills build the others side by side.
+FIRST = (HOME, "eu-west-1")
 INVENTED = "ap-southeast-9"
 KILLS = int(os.environ.get("METERING_REGION_KILLS", "3"))
+PAGER = json.dumps([{"severity": "page", "protocol": "email", "endpoint": "oncall@example.com"}])
 # A build takes about this long on a quiet machine of 2 cores; later kills would find nothing to interrupt.
 BUILD_S = 25.0
 
@@ -87,14 +92,24 @@ def is_busy() -> bool:
 
 
 @pytest.fixture(scope="module")
-def built(world: World) -> World:
-    """The six regions that the local stage allows, built by one command."""
+def first(world: World) -> World:
+    """Two regions, built by one command."""
+    given = ("--set", f"rollout={json.dumps({'allow': FIRST})}", "--set", f"subscriptions={PAGER}")
+    answer = world.ask("region", "reconcile", *given)
+    assert {row["region"]: row["state"] for row in answer["rows"]} == dict.fromkeys(FIRST, "ready")
+    return world
+
+
+@pytest.fixture(scope="module")
+def built(first: World) -> World:
+    """The six regions that the local stage allows: those that are missing, built by one command."""
     busy = is_busy()
     began = time.monotonic()
-    answer = world.ask("region", "reconcile")
+    # What --set said is remembered.
+    answer = first.ask("region", "reconcile", "--unset", "rollout.allow")
     assert busy or time.monotonic() - began < 180
     assert {row["region"]: row["state"] for row in answer["rows"]} == dict.fromkeys(ALLOWED, "ready")
-    return world
+    return first
 
 
 def inventory(world: World, region: str) -> Counter[str]:
@@ -112,21 +127,65 @@ def inventory(world: World, region: str) -> Counter[str]:
     return found
 
 
+def record(size: int) -> dict[str, Any]:
+    now_s = int(time.time())
+    return {
+        "account_id": "123456789012", "service": "AmazonEC2", "resource_id": "i-0", "direction": "out",
+        "from": "us-east-1", "to": "internet", "bytes": size, "start": now_s, "end": now_s,
+    }  # fmt: skip
+
+
 def changed_files() -> str:
     done = subprocess.run(["git", "status", "--porcelain"], cwd=ROOT, capture_output=True, text=True, check=True)
     return done.stdout
 
 
-def test_reconcile_builds_what_is_allowed_and_a_second_run_does_nothing_in_seconds(built: World) -> None:
+def test_reconcile_builds_what_is_allowed_and_a_second_run_does_nothing_in_seconds(first: World) -> None:
     busy = is_busy()
     began = time.monotonic()
-    done = built.run("region", "reconcile", "--format", "json")
+    done = first.run("region", "reconcile", "--format", "json")
     assert done.returncode == 0
     assert "No region is missing" in done.stderr
     assert busy or time.monotonic() - began < 10
-    plan = built.ask("region", "plan")["rows"]
-    assert {row["region"] for row in plan if row["plan"] == "ready"} == set(ALLOWED)
+    plan = first.ask("region", "plan")["rows"]
+    assert {row["region"] for row in plan if row["plan"] == "ready"} == set(FIRST)
     assert not [row for row in plan if row["plan"] == "build"]
+
+
+def test_stage_prod_is_rehearsed_beside_another_stage_and_meters_a_batch(first: World) -> None:
+    """B7: with prod's settings and protection, where the other stage has made its bucket for assets before."""
+    [row] = first.ask("deploy", "--stage", "prod", "--set", f"subscriptions={PAGER}")["rows"]
+    assert (row["state"], row["reason"]) == ("ready", "")
+
+    [row] = first.ask("region", "status", "--stage", "prod")["rows"]
+    assert (row["version"], row["rehearsal"], row["pagers"]) == (package_version(), True, 1)
+    clients = first.clients(HOME)
+    [stack] = clients.cloudformation.describe_stacks(StackName="metering-prod-data")["Stacks"]
+    assert stack["EnableTerminationProtection"]
+    outputs = {each["OutputKey"]: each["OutputValue"] for each in stack["Outputs"]}
+    assert clients.s3.get_bucket_versioning(Bucket=outputs["DataBucketName"])["Status"] == "Enabled"
+
+    body = {"schema": "metering.batch/1", "batch_id": "rehearsed", "record_count": 1, "records": [record(41_943_040)]}
+    clients.sqs.send_message(QueueUrl=outputs["IngestQueueUrl"], MessageBody=json.dumps(body))
+    assert first.ask("verify", "--stage", "prod", "--wait", "2m")["passed"]
+    [row] = first.ask("report", "usage", "--stage", "prod", "--account", "123456789012")["rows"]
+    assert (row["bytes"], row["records"]) == ("41943040", 1)
+    check = first.run("upgrade", "--stage", "prod", "--check", "--format", "json")
+    assert [(row["way"], row["settings"]) for row in json.loads(check.stdout)["rows"]] == [("same", "same")]
+
+
+def test_settings_and_the_pager_outlive_the_redeployment_of_a_runbook(first: World) -> None:
+    """What files, --unset and a second start do to them is a drill: test_kept_settings.
+
+    Comes a while after the building: a canary that was good in a minute is followed by none before that minute is over.
+    """
+    done = first.run("region", "add", FIRST[1], "--redeploy", "--no-pager", "--format", "json")
+    assert done.returncode == 0, done.stderr
+    assert f"{FIRST[1]}: settings: nothing changes" in done.stderr
+    shown = first.ask("settings", "show", "--all", "--region", FIRST[1])["rows"]
+    assert {row["setting"] for row in shown if row["by"] == "set"} == {"rollout.allow", "subscriptions"}
+    told = first.ask("alerts", "test", "--region", FIRST[1])["rows"]
+    assert ("page", "oncall@example.com", "sent") in {(r["severity"], r["subscriber"], r["state"]) for r in told}
 
 
 @pytest.mark.drill
@@ -157,8 +216,9 @@ def test_traffic_in_every_region_is_reported_and_verified_as_one(built: World, t
     manifests: list[str] = []
     for number, region in enumerate(ALLOWED):
         manifest = str(tmp_path / f"{region}.ndjson")
+        # The first two have the same batches: ids are unique within their region.
         built.ask(
-            "replay", "--scenario", "mixed", "--batches", "30", "--records-per-batch", "5", "--seed", str(number + 1),
+            "replay", "--scenario", "mixed", "--batches", "30", "--records-per-batch", "5", "--seed", str(number or 1),
             "--manifest", manifest, "--region", region,
         )  # fmt: skip
         manifests += ["--manifest", manifest]
@@ -172,35 +232,46 @@ def test_traffic_in_every_region_is_reported_and_verified_as_one(built: World, t
     assert sum(int(row["bytes"]) for row in whole["rows"]) == sum(
         int(row["bytes"]) for part in parts for row in part["rows"]
     )
+    by_region = built.ask("report", "usage", "--region", "all", "--group-by", "region")["rows"]
+    assert {row["region"]: int(row["bytes"]) for row in by_region} == {
+        region: sum(int(row["bytes"]) for row in part["rows"]) for region, part in zip(ALLOWED, parts, strict=True)
+    }
+    sql = "SELECT region, sum(bytes) AS bytes FROM usage GROUP BY region ORDER BY region"
+    assert built.ask("query", sql, "--region", "all")["rows"] == by_region_of(by_region)
+    assert built.ask("query", sql, "--region", HOME)["rows"] == by_region_of(
+        [row for row in by_region if row["region"] == HOME]
+    )
+
+
+READERS = (
+    "sources", "quarantine list", "dlq list", "status", "alerts list", "period list", "period show 2026-10",
+    "reconcile", "storage report", "audit", "settings show",
+)  # fmt: skip
 
 
 @pytest.mark.drill
-def test_a_batch_that_was_sent_to_two_regions_is_named(built: World) -> None:
-    record = {
-        "account_id": "123456789012", "service": "AmazonEC2", "resource_id": "i-0", "direction": "out",
-        "from": "us-east-1", "to": "internet", "bytes": 1, "start": int(time.time()), "end": int(time.time()),
-    }  # fmt: skip
-    body = {"schema": "metering.batch/1", "batch_id": "sent-twice", "record_count": 1, "records": [record]}
-    for region in ALLOWED[:2]:
-        clients = built.clients(region)
-        [url] = [u for u in clients.sqs.list_queues()["QueueUrls"] if "IngestQueue" in u]
-        clients.sqs.send_message(QueueUrl=url, MessageBody=json.dumps(body))
-    done = built.run("verify", "--region", "all", "--wait", "2m", "--format", "json")
-    assert done.returncode == 1
-    [problem] = json.loads(done.stdout)["unexpected"]
-    assert problem["batch"] == "sent-twice"
-    assert ALLOWED[0] in problem["problem"]
-    assert ALLOWED[1] in problem["problem"]
+def test_every_reader_merges_the_regions(built: World) -> None:
+    for line in READERS:
+        done = built.run(*line.split(), "--region", "all", "--format", "json")
+        # 1 is an answer, too: something is wrong in one of them.
+        assert done.returncode in {0, 1}, f"{line}: {done.stderr}"
+        rows = json.loads(done.stdout)["rows"]
+        assert {row["region"] for row in rows} <= set(ALLOWED), line
+
+
+def by_region_of(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{"region": row["region"], "bytes": row["bytes"]} for row in rows]
 
 
 @pytest.mark.drill
-def test_the_commands_of_all_runbooks_run(built: World) -> None:
-    folder = ROOT / "docs" / "runbooks"
-    lines = {line for path in folder.glob("*.md") for line in re.findall(r"^\$ metering (.+)$", path.read_text(), re.M)}
-    for line in sorted(lines):
-        done = built.run(*shlex.split(line))
+def test_the_commands_of_runbooks_that_no_drill_follows_run(built: World) -> None:
+    filled = {"SOURCE": "edge-7f3a"}
+    pages = [built.run("runbook", name, "--region", HOME, "--stage", "local").stdout for name in sorted(UNDRILLED)]
+    for line in sorted({line for page in pages for _, line in commands_by_part(page)}):
+        words = [filled.get(word, word) for word in shlex.split(line)[1:]]
+        done = built.run(*words)
         # 1 is an answer (something is wrong there), 2 is a command that does not exist, and a traceback is a bug.
-        answers = {0} if line.startswith("region add") else {0, 1}
+        answers = {0} if words[:2] == ["region", "add"] else {0, 1}
         assert done.returncode in answers, f"{line}: {done.stderr}"
         assert "Traceback" not in done.stderr, f"{line}: {done.stderr}"
 

@@ -1,33 +1,76 @@
-"""Something stops or breaks, its alarm says so by name, and the commands of the runbook that it names bring it back.
+"""Each runbook is followed to its end: its alarm fires, its commands cure, and the alarm clears.
 
-Nobody waits for a quarter of an hour here: what the watch goes by is durable state, so the state is made that old.
+The alarm's own text says what to type. The stage and the region have names of their own, and the shell is for another
+region, so that a command acts there only if it says so. Nobody waits for a day here: what the watch goes by is
+durable state, so the state is made that old.
 """
 
 from __future__ import annotations
 
+import json
 import time
+from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from metering.adapters.aws.stacks import stack_outputs
+from metering.ledger import partitions
+from metering.ledger.booked_hours import Pending, pending_in
+from metering.ledger.commits import CommitRecord, commit_key
+from metering.ledger.conflicts import CONFLICT_PK, conflict_of, conflict_seen_item
+from metering.ledger.markers import Marker, marker_key
 from metering.ledger.notes.canary_runs import CANARY_PK, CanaryRun, CanaryVerdict
-from metering.ledger.notes.reconciliation import RECONCILIATION_KEY, Reconciliation
+from metering.ledger.notes.reconciliation import RECONCILIATION_KEY, Backlog, Reconciliation
+from metering.ledger.notes.sources import SOURCE_PK
 from metering.ledger.notes.watch_state import WatchState
-from metering.stores.writes import Delete, Put, Table
-from metering.units import MINUTE_S
+from metering.ledger.runs import newest_first
+from metering.operations.alarms import WATCH_NAMESPACE
+from metering.stores.writes import Delete, Key, Put, Table
+from metering.units import DAY_S, HOUR_S, MINUTE_S
 from metering.wiring.region import RegionPorts
-from tests.e2e.oncall import alarm_of, figures, follow, function, hear, mapping, runbook_of, until
+from tests.e2e.conftest import deployed, own_emulator
+from tests.e2e.dying import delivery_of, parts_dying_after
+from tests.e2e.oncall import (
+    Page,
+    alarm_of,
+    figures,
+    follow,
+    follows,
+    function,
+    hear,
+    mapping,
+    next_alert,
+    runbook_of,
+    until,
+)
 from tests.e2e.test_main_job import account, message, record, report
+from tests.support.small_world import KilledError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from metering.stores.items import ItemStore
     from tests.e2e.conftest import Service
 
 pytestmark = pytest.mark.ministack(reason="an alarm is looked at as soon as its figure is put")
 
 SEE, MITIGATE, CHECK = "How to see", "How to mitigate", "How to check"
+STAGE, HOME, REGION = "killtest", "us-east-1", "eu-central-1"
+# Three figures of a minute each, and the time between two looks of the watch.
+CLEARED_S = 240
+_RAISED: list[str] = []
+_TAKEN_BACK: list[int] = []
+FUNCTIONS = ("aggregator", "compactor", "sweeper", "reconciler", "canary", "watch", "biller")
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[Service]:
+    """A stage of another name, in a region that is not its home."""
+    with own_emulator() as running:
+        yield deployed(running.endpoint, running.ca_bundle, enforced=True, stage=STAGE, regions=(HOME, REGION))
 
 
 def test_a_new_region_pages_nobody_for_a_watch_that_has_not_run_yet(service: Service) -> None:
@@ -39,76 +82,489 @@ def test_a_new_region_pages_nobody_for_a_watch_that_has_not_run_yet(service: Ser
     assert (alarm["StateUpdatedTimestamp"] - alarm["AlarmConfigurationUpdatedTimestamp"]).total_seconds() < 2
 
 
+@follows("oldest-batch")
+@pytest.mark.parametrize("of", ["the gate", pytest.param("the drills", marks=pytest.mark.drill)])
 def test_a_stopped_aggregator_raises_oldest_batch_and_its_runbook_starts_it(
-    service: Service, pager: str, stopped_aggregator: None
+    service: Service, pager: str, stopped_aggregator: None, of: str
 ) -> None:
+    """The drills see, too, that the alarm clears: that takes minutes."""
     who = account()
-    send(service, who, size=815)
+    send(service, message(f"batch-{who}", [record(who, size=815)]))
     let_pass(service, 16 * MINUTE_S)
 
     alert = hear(service, pager, {"oldest-batch"})
-    runbook = runbook_of(alert)
-    assert runbook.stem == alarm_of(service, alert)
-    assert follow(service, runbook, SEE) == [0, 0]
+    page = runbook_of(service, alert)
+    assert page.name == alarm_of(service, alert)
+    assert follow(service, page, SEE) == [0, 0]
     assert report(service, who) == {}
 
-    assert follow(service, runbook, MITIGATE) == [0]
-    assert follow(service, runbook, CHECK) == [0, 0]
+    assert follow(service, page, MITIGATE) == [0]
+    assert follow(service, page, CHECK) == [0, 0]
     assert service.clients.lambda_.get_event_source_mapping(UUID=mapping(service))["State"] == "Enabled"
     assert list(report(service, who).values()) == [815]
     assert figures(service)["OldestBatchAge"] == 0
+    will_clear("oldest-batch")
 
 
+@follows("canary-late")
+@pytest.mark.drill
 def test_a_stopped_canary_raises_canary_late_and_its_runbook_starts_it(service: Service, pager: str) -> None:
-    rule = schedule_of(service, "Canary")
-    service.clients.events.disable_rule(Name=rule)
-    # One that began before ends now, not 21 minutes ago.
-    until(lambda: all(run.verdict is not CanaryVerdict.SENT for run in canaries(service)), 150)
-    let_pass(service, 21 * MINUTE_S)
+    with stopped(service, "Canary") as rule:
+        # One that began before ends now, not 21 minutes ago.
+        until(lambda: all(run.verdict is not CanaryVerdict.SENT for run in canaries(service)), 150)
+        let_pass(service, 21 * MINUTE_S)
 
-    runbook = runbook_of(hear(service, pager, {"canary-late"}))
-    assert follow(service, runbook, SEE) == [0, 0, 0]
-    assert follow(service, runbook, MITIGATE) == [0]
-    assert follow(service, runbook, CHECK) == [0, 0]
-    assert service.clients.events.describe_rule(Name=rule)["State"] == "ENABLED"
+        page = heard(service, pager, "canary-late")
+        assert follow(service, page, SEE) == [0, 0, 0, 0]
+        assert follow(service, page, MITIGATE) == [0]
+        assert follow(service, page, CHECK) == [0, 0]
+        assert service.clients.events.describe_rule(Name=rule)["State"] == "ENABLED"
     assert figures(service)["CanaryAge"] < MINUTE_S
+    will_clear("canary-late")
 
 
+@follows("watch-silent")
+@pytest.mark.drill
+def test_a_stopped_watch_raises_watch_silent_and_its_runbook_starts_it(service: Service, pager: str) -> None:
+    with stopped(service, "Watch") as rule:
+        # CloudWatch takes a missing heartbeat for a bad one; MiniStack looks only at what is put.
+        stopped_s = time.time()
+        put_figure(service, WATCH_NAMESPACE, "Heartbeat", -1_000, at_s=stopped_s)
+        page = told(service, pager, "watch-silent")
+        assert follow(service, page, SEE) == [0, 0]
+        assert follow(service, page, MITIGATE) == [0, 0, 0]
+        assert service.clients.events.describe_rule(Name=rule)["State"] == "ENABLED"
+        assert follow(service, page, CHECK) == [0, 0]
+    put_figure(service, WATCH_NAMESPACE, "Heartbeat", 1_000, at_s=stopped_s)
+    assert state_of(service, "watch-silent") == "OK"
+
+
+@follows("dead-letters")
+@pytest.mark.drill
+def test_a_batch_that_died_raises_dead_letters_and_its_runbook_meters_it(
+    service: Service, pager: str, stopped_aggregator: None
+) -> None:
+    who = account()
+    body = message(f"dies-{who}", [record(who, size=4_711)])
+    # As SQS moves it there after five receives.
+    service.clients.sqs.send_message(QueueUrl=service.outputs["DeadLetterQueueUrl"], MessageBody=body)
+    service.clients.lambda_.update_event_source_mapping(UUID=mapping(service), Enabled=True)
+
+    page = heard(service, pager, "dead-letters")
+    assert follow(service, page, SEE) == [0, 0, 0]
+    assert follow(service, page, MITIGATE) == [0, 0, 0]
+    assert follow(service, page, CHECK) == [0, 0, 0]
+    assert list(report(service, who).values()) == [4_711]
+    will_clear("dead-letters")
+
+
+@follows("conflicts")
+@pytest.mark.drill
+def test_ids_that_were_used_twice_raise_conflicts_and_only_the_named_source_is_metered(
+    service: Service, pager: str
+) -> None:
+    right, wrong = account(), account()
+    for who, size in ((right, 10), (wrong, 20), (right, 1_000), (wrong, 2_000)):
+        numbered = {"source_id": f"source-{who}", "sequence": 0}
+        send(service, message(f"reused-{who}", [record(who, size=size)], **numbered))
+        service.wait_for_rest()
+
+    page = heard(service, pager, "conflicts")
+    filled = {"SOURCE": f"source-{right}", "BATCH": f"reused-{right}"}
+    assert follow(service, page, SEE, **filled) == [0, 0]
+    assert follow(service, page, MITIGATE, **filled) == [0, 0]
+    service.wait_for_rest()
+    assert follow(service, page, CHECK, **filled) == [0, 0, 0]
+    assert list(report(service, right).values()) == [1_010]
+    assert list(report(service, wrong).values()) == [20]
+    forget_time_of_conflicts(service)
+    will_clear("conflicts")
+
+
+@follows("source-gaps")
+@pytest.mark.drill
+def test_numbers_that_never_came_raise_source_gaps_and_an_accepted_gap_holds_nothing_back(
+    service: Service, pager: str
+) -> None:
+    source = sent_by_source(service, 0, 3)
+    assert service.type("operator", here(service, "reconcile")).returncode == 0
+    age_gaps(service, source, 16 * MINUTE_S)
+    assert service.type("operator", here(service, "reconcile")).returncode == 0
+
+    page = heard(service, pager, "source-gaps")
+    filled = {"SOURCE": source, "NUMBERS": "1-2"}
+    assert follow(service, page, SEE, **filled) == [0, 0, 0]
+    assert follow(service, page, MITIGATE, **filled) == [0, 0, 0]
+    assert follow(service, page, CHECK, **filled) == [0, 0, 0]
+    assert figures(service)["SourceGaps"] == 0
+    will_clear("source-gaps")
+
+
+@follows("incredible-sources")
+@pytest.mark.drill
+def test_a_number_beyond_belief_raises_incredible_sources_and_a_forgotten_source_begins_anew(
+    service: Service, pager: str
+) -> None:
+    source = sent_by_source(service, 0, 9_000_000)
+    assert service.type("operator", here(service, "reconcile")).returncode == 0
+
+    page = heard(service, pager, "incredible-sources")
+    assert follow(service, page, SEE) == [0]
+    assert follow(service, page, MITIGATE, SOURCE=source) == [0, 0]
+    assert follow(service, page, CHECK) == [0, 0]
+    will_clear("incredible-sources")
+
+
+@follows("silent-sources")
+@pytest.mark.drill
+def test_a_source_that_went_silent_raises_silent_sources_and_is_forgotten(service: Service, pager: str) -> None:
+    source = sent_by_source(service, 0)
+    marker = Marker.from_item(item_of(service, marker_key(f"{source}-0")))
+    put(service, replace(marker, decided_at_ms=marker.decided_at_ms - 25 * HOUR_S * 1000).to_item())
+    ledger(service).delete(Delete(table=Table.LEDGER, key=Key(SOURCE_PK, source)))
+    assert service.type("operator", here(service, "reconcile")).returncode == 0
+
+    page = heard(service, pager, "silent-sources")
+    assert follow(service, page, SEE) == [0]
+    assert follow(service, page, MITIGATE, SOURCE=source) == [0, 0, 0, 0]
+    assert follow(service, page, CHECK) == [0, 0, 0]
+    will_clear("silent-sources")
+
+
+@follows("unpublished-hours")
+@pytest.mark.drill
+def test_a_commit_that_waits_raises_unpublished_hours_and_is_compacted(service: Service, pager: str) -> None:
+    who = account()
+    with stopped(service, "Compactor"):
+        send(service, message(f"waits-{who}", [record(who, size=1)]))
+        service.wait_for_rest()
+        for item in list(pending_in(ledger(service), 0)):
+            pending = Pending.from_item(item)
+            put(service, replace(pending, created_at_ms=pending.created_at_ms - 27 * HOUR_S * 1000).to_item())
+
+        page = heard(service, pager, "unpublished-hours")
+        assert follow(service, page, SEE) == [0, 0]
+        assert follow(service, page, MITIGATE) == [0]
+        assert follow(service, page, CHECK) == [0, 0]
+        assert list(report(service, who).values()) == [1]
+        will_clear("unpublished-hours")
+
+
+@follows("compaction-stalled")
+@pytest.mark.drill
+def test_a_run_that_nobody_ends_raises_compaction_stalled_and_its_runbook_ends_it(service: Service, pager: str) -> None:
+    who = account()
+    with stopped(service, "Compactor"):
+        send(service, message(f"planned-{who}", [record(who, size=2)]))
+        service.wait_for_rest()
+        for item in list(pending_in(ledger(service), 0)):
+            pending = Pending.from_item(item)
+            put(service, replace(pending, created_at_ms=pending.created_at_ms - 2 * HOUR_S * 1000).to_item())
+        parts = parts_dying_after(service, partitions.RUN)
+        with pytest.raises(KilledError):
+            parts.jobs().compactor.run(parts.deadline(5 * MINUTE_S * 1000))
+        run = next(newest_first(ledger(service), 0))
+        assert run.state == "planned"
+        put(service, replace(run, planned_at_ms=run.planned_at_ms - 31 * MINUTE_S * 1000).to_item())
+
+        page = heard(service, pager, "compaction-stalled")
+        assert follow(service, page, SEE) == [0, 0]
+        assert follow(service, page, MITIGATE) == [0]
+        assert follow(service, page, CHECK) == [0, 0, 0]
+        assert next(newest_first(ledger(service), 0)).state == "done"
+        will_clear("compaction-stalled")
+
+
+@follows("open-commits")
+@pytest.mark.drill
+def test_a_commit_that_nobody_finishes_raises_open_commits_and_its_runbook_books_its_usage(
+    service: Service, pager: str
+) -> None:
+    # More usage than one transaction takes: the commit is wide.
+    accounts = [account() for _ in range(120)]
+    body = message(f"wide-{accounts[0]}", [record(who, size=100) for who in accounts])
+    with stopped(service, "Compactor"), stopped(service, "Sweeper"):
+        parts = parts_dying_after(service, partitions.COMMIT)
+        with pytest.raises(KilledError):
+            parts.worker().handle([delivery_of(body)], parts.deadline(MINUTE_S * 1000))
+        commit_id = Marker.from_item(item_of(service, marker_key(f"wide-{accounts[0]}"))).commit_id
+        commit = CommitRecord.from_item(item_of(service, commit_key(commit_id)))
+        assert commit.state == "open"
+        put(service, replace(commit, created_at_ms=commit.created_at_ms - 16 * MINUTE_S * 1000).to_item())
+
+        page = heard(service, pager, "open-commits")
+        follow(service, page, SEE)
+        assert follow(service, page, MITIGATE) == [0]
+        # As the page says: once more, if the hour was being written to.
+        until(lambda: follow(service, page, CHECK) == [0, 0], 150)
+        assert [list(report(service, who).values()) for who in (accounts[0], accounts[-1])] == [[100], [100]]
+        will_clear("open-commits")
+
+
+@follows("reconciliation-stalled")
+@pytest.mark.drill
+def test_a_stopped_reconciler_raises_reconciliation_stalled_and_its_runbook_starts_it(
+    service: Service, pager: str
+) -> None:
+    with stopped(service, "Reconciler") as rule:
+        past_s = int(time.time()) - 4 * HOUR_S
+        put(service, WatchState(first_s=past_s, queue_empty_s=past_s).to_item())
+        put(service, replace(reconciled(service), finished_s=past_s).to_item())
+
+        page = heard(service, pager, "reconciliation-stalled")
+        assert follow(service, page, SEE) == [0, 0]
+        assert follow(service, page, MITIGATE) == [0, 0]
+        assert follow(service, page, CHECK) == [0, 0]
+        assert service.clients.events.describe_rule(Name=rule)["State"] == "ENABLED"
+    will_clear("reconciliation-stalled")
+
+
+@follows("reconciliation-backlog")
+@pytest.mark.drill
+def test_what_waits_for_a_day_raises_reconciliation_backlog_and_its_runbook_compares_it(
+    service: Service, pager: str
+) -> None:
+    with stopped(service, "Reconciler"):
+        old = Backlog(waiting=1, since_s=int(time.time()) - 25 * HOUR_S)
+        put(service, replace(reconciled(service), backlog=old).to_item())
+
+        page = heard(service, pager, "reconciliation-backlog")
+        assert follow(service, page, SEE) == [0, 0]
+        assert follow(service, page, MITIGATE) == [0, 0]
+        assert follow(service, page, CHECK) == [0, 0]
+    # As the schedule would within a quarter of an hour: only the function knows its list.
+    service.clients.lambda_.invoke(FunctionName=function(service, "Reconciler"), InvocationType="Event", Payload=b"{}")
+    will_clear("reconciliation-backlog")
+
+
+@follows("canary-doubled")
+@pytest.mark.drill
+def test_a_doubled_canary_raises_canary_doubled_and_its_runbook_proves_the_totals(service: Service, pager: str) -> None:
+    sent_s = int(time.time()) // MINUTE_S * MINUTE_S - 10 * MINUTE_S
+    doubled = CanaryRun(slot_s=sent_s, sent_s=sent_s, verdict=CanaryVerdict.DOUBLED, settled_s=sent_s + 60)
+    put(service, doubled.to_item())
+
+    page = heard(service, pager, "canary-doubled")
+    assert follow(service, page, SEE) == [0, 0]
+    assert follow(service, page, MITIGATE) == [0]
+    assert follow(service, page, CHECK) == [0, 0]
+    # Two hours later.
+    ledger(service).delete(Delete(table=Table.LEDGER, key=doubled.key))
+    will_clear("canary-doubled")
+
+
+@follows("marker-life")
+@pytest.mark.drill
+def test_a_life_of_markers_that_is_too_short_raises_marker_life_and_its_runbook_restores_it(
+    service: Service, pager: str
+) -> None:
+    with changed_by_hand(service, "Watch", METERING_MARKER_LIFE_S=str(40 * DAY_S)) as undo:
+        page = heard(service, pager, "marker-life")
+        follow(service, page, SEE)
+        undo()
+        assert follow(service, page, MITIGATE) == [0]
+        assert follow(service, page, CHECK) == [0, 0]
+    assert figures(service)["MarkerLifeHeadroom"] >= 0
+    will_clear("marker-life")
+
+
+@follows("aggregator-errors")
+@follows("compactor-errors")
+@follows("sweeper-errors")
+@follows("reconciler-errors")
+@follows("canary-errors")
+@follows("watch-errors")
+@follows("biller-errors")
+@pytest.mark.drill
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_function_that_fails_raises_its_alarm_and_its_runbook_names_the_error(
+    service: Service, pager: str, name: str
+) -> None:
+    construct = name.capitalize()
+    with changed_by_hand(service, construct, METERING_LEDGER_TABLE="") as undo:
+        answer = service.clients.lambda_.invoke(FunctionName=function(service, construct), Payload=b'{"Records": []}')
+        assert "FunctionError" in answer
+        # MiniStack looks at alarms only when a figure is put.
+        put_figure(service, "AWS/Lambda", "Errors", 0, at_s=time.time())
+        page = told(service, pager, f"{name}-errors")
+
+        [line] = [each for each in page.text.splitlines() if each.startswith(f"$ metering errors {name}")][:1]
+        logged = json.loads(service.type("operator", f"{line[2:]} --format json").stdout)["rows"]
+        assert any("METERING_LEDGER_TABLE" in row["error"] for row in logged)
+        assert {row["function"] for row in logged} == {name}
+        follow(service, page, SEE)
+        undo()
+        assert set(follow(service, page, MITIGATE)[-1:]) == {0}
+        assert set(follow(service, page, CHECK)) == {0}
+    forget_errors(service, constructs=[each.capitalize() for each in FUNCTIONS], taken_back=_TAKEN_BACK)
+    assert state_of(service, f"{name}-errors") == "OK"
+
+
+@follows("reconciliation-differences")
 @pytest.mark.drill
 def test_a_broken_usage_item_raises_reconciliation_differences_and_its_runbook_repairs_it(
     service: Service, pager: str
 ) -> None:
     """Two passes a minute apart must agree before anybody is told or anything is repaired: it takes five minutes."""
     who = account()
-    send(service, who, size=1_000)
+    send(service, message(f"batch-{who}", [record(who, size=1_000)]))
     service.wait_for_rest()
     add_by_hand(service, who, 1)
     assert list(report(service, who).values()) == [1_001]
     service.clients.lambda_.invoke(FunctionName=function(service, "Reconciler"), InvocationType="Event", Payload=b"{}")
     until(lambda: reconciled(service).differences, 150)
 
-    runbook = runbook_of(hear(service, pager, {"reconciliation-differences"}))
-    assert follow(service, runbook, SEE) == [1]
-    assert follow(service, runbook, MITIGATE) == [0, 0]
-    assert follow(service, runbook, CHECK) == [0, 0]
+    page = heard(service, pager, "reconciliation-differences")
+    assert follow(service, page, SEE) == [1]
+    assert follow(service, page, MITIGATE) == [0, 0]
+    assert follow(service, page, CHECK) == [0, 0, 0]
     assert list(report(service, who).values()) == [1_000]
     assert figures(service)["ReconciliationDifferences"] == 0
-    until(lambda: state_of(service, "reconciliation-differences") == "OK", 90)
+    will_clear("reconciliation-differences")
 
 
-def send(service: Service, who: str, *, size: int) -> None:
-    body = message(f"batch-{who}", [record(who, size=size)])
+@pytest.mark.drill
+def test_every_alarm_that_was_raised_is_off_again(service: Service) -> None:
+    """Stands last: the tests before it wait for no alarm to clear."""
+    assert _RAISED, "no drill came before"
+    end_s = time.monotonic() + CLEARED_S
+    while still := sorted(name for name in set(_RAISED) if state_of(service, name) != "OK"):
+        assert time.monotonic() < end_s, still
+        time.sleep(2)
+
+
+def heard(service: Service, pager: str, name: str) -> Page:
+    """The runbook of an alarm of a figure, as its alert names it."""
+    page = runbook_of(service, hear(service, pager, {name}))
+    assert page.name == name
+    return page
+
+
+def told(service: Service, pager: str, name: str) -> Page:
+    """The same of an alarm that no figure of the watch raises: the watch is not asked."""
+    while alert := next_alert(service, pager, 60):
+        if alert.get("NewStateValue") == "ALARM" and alarm_of(service, alert) == name:
+            return runbook_of(service, alert)
+    pytest.fail(f"nobody was paged for {name}")
+
+
+def will_clear(name: str) -> None:
+    """Note an alarm whose cause is gone. Its last bad figure is a minute old before it clears: none waits alone."""
+    _RAISED.append(name)
+
+
+def here(service: Service, words: str) -> str:
+    return f"metering {words} --region {service.region} --stage {service.stage}"
+
+
+def send(service: Service, body: str) -> None:
     service.client("producer", "sqs").send_message(QueueUrl=service.outputs["IngestQueueUrl"], MessageBody=body)
+
+
+def sent_by_source(service: Service, *numbers: int) -> str:
+    """A source of its own that sent batches of these numbers: `<source>-<number>`."""
+    who = account()
+    source = f"edge-{who}"
+    for number in numbers:
+        numbered = {"source_id": source, "sequence": number}
+        send(service, message(f"{source}-{number}", [record(who, size=1)], **numbered))
+    service.wait_for_rest()
+    until(lambda: all(ledger(service).get(Table.LEDGER, marker_key(f"{source}-{n}")) for n in numbers), 60)
+    return source
 
 
 def let_pass(service: Service, seconds: int) -> None:
     """Make what the watch remembers, and what the canary found, that much older. Whole minutes, as canaries run."""
     items, then_s = ledger(service), int(time.time()) - seconds
-    items.put(Put(table=Table.LEDGER, item=WatchState(first_s=then_s, queue_empty_s=then_s).to_item()))
+    put(service, WatchState(first_s=then_s, queue_empty_s=then_s).to_item())
     for run in canaries(service):
         times = {name: getattr(run, name) - seconds for name in ("slot_s", "sent_s", "settled_s")}
-        items.put(Put(table=Table.LEDGER, item=replace(run, **times).to_item()))
+        put(service, replace(run, **times).to_item())
         items.delete(Delete(table=Table.LEDGER, key=run.key))
+
+
+def age_gaps(service: Service, source: str, seconds: int) -> None:
+    """Make the gaps of a source that much older than they were noticed."""
+    item = dict(item_of(service, Key(SOURCE_PK, source)))
+    noticed: Any = item["noticed"]
+    item["noticed"] = [[first, last, at_ms - seconds * 1000, since_ms] for first, last, at_ms, since_ms in noticed]
+    put(service, item)
+
+
+def forget_time_of_conflicts(service: Service) -> None:
+    """Make the conflicts three hours old."""
+    items = ledger(service)
+    for item in list(items.query(Table.LEDGER, CONFLICT_PK)):
+        put(service, conflict_seen_item(*conflict_of(item), int(time.time()) - 3 * HOUR_S))
+        items.delete(Delete(table=Table.LEDGER, key=Key(str(item["pk"]), str(item["sk"]))))
+
+
+@contextmanager
+def stopped(service: Service, name: str) -> Iterator[str]:
+    """Stop the schedule of a function; yields its rule."""
+    arn = service.clients.lambda_.get_function(FunctionName=function(service, name))["Configuration"]["FunctionArn"]
+    [rule] = service.clients.events.list_rule_names_by_target(TargetArn=arn)["RuleNames"]
+    service.clients.events.disable_rule(Name=rule)
+    try:
+        yield rule
+    finally:
+        service.clients.events.enable_rule(Name=rule)
+
+
+@contextmanager
+def changed_by_hand(service: Service, name: str, **variables: str) -> Iterator[Any]:
+    """Change environment variables of a function; an empty one is removed. Yields what undoes it."""
+    client, physical = service.clients.lambda_, function(service, name)
+    right = client.get_function_configuration(FunctionName=physical)["Environment"]["Variables"]
+    wrong = {key: value for key, value in {**right, **variables}.items() if value}
+
+    def undo() -> None:
+        client.update_function_configuration(FunctionName=physical, Environment={"Variables": right})
+
+    client.update_function_configuration(FunctionName=physical, Environment={"Variables": wrong})
+    try:
+        yield undo
+    finally:
+        undo()
+
+
+def forget_errors(service: Service, *, constructs: Iterable[str], taken_back: list[int]) -> None:
+    """Take back the errors that were counted, as if they were longer ago than the alarms look back.
+
+    MiniStack takes the errors of all functions for one figure.
+
+    Args:
+        service: The stage.
+        constructs: Functions that may have failed.
+        taken_back: What was taken back before in this stage; what is taken back now is added.
+    """
+    now_s = time.time()
+    counted = 0.0
+    for name in constructs:
+        found = service.clients.cloudwatch.get_metric_statistics(
+            Namespace="AWS/Lambda",
+            MetricName="Errors",
+            Dimensions=[{"Name": "FunctionName", "Value": function(service, name)}],
+            StartTime=moment(now_s - 15 * MINUTE_S),
+            EndTime=moment(now_s + MINUTE_S),
+            Period=MINUTE_S,
+            Statistics=["Sum"],
+        )["Datapoints"]
+        counted += sum(point["Sum"] for point in found)
+    left = int(counted) - sum(taken_back)
+    taken_back.append(left)
+    put_figure(service, "AWS/Lambda", "Errors", -left, at_s=now_s)
+
+
+def moment(at_s: float) -> datetime:
+    return datetime.fromtimestamp(at_s, tz=UTC)
+
+
+def put_figure(service: Service, namespace: str, name: str, value: int, *, at_s: float) -> None:
+    """Put a figure that AWS would put."""
+    service.clients.cloudwatch.put_metric_data(
+        Namespace=namespace, MetricData=[{"MetricName": name, "Timestamp": moment(at_s), "Value": value}]
+    )
 
 
 def canaries(service: Service) -> list[CanaryRun]:
@@ -133,13 +589,6 @@ def scan(service: Service, table: str) -> list[dict[str, Any]]:
     return [item for page in pages for item in page["Items"]]
 
 
-def schedule_of(service: Service, name: str) -> str:
-    """The rule that runs a function."""
-    arn = service.clients.lambda_.get_function(FunctionName=function(service, name))["Configuration"]["FunctionArn"]
-    [rule] = service.clients.events.list_rule_names_by_target(TargetArn=arn)["RuleNames"]
-    return rule
-
-
 def reconciled(service: Service) -> Reconciliation:
     item = ledger(service).get(Table.LEDGER, RECONCILIATION_KEY)
     return Reconciliation(finished_s=0, hours=0, differences=0) if item is None else Reconciliation.from_item(item)
@@ -151,6 +600,16 @@ def state_of(service: Service, alarm: str) -> str:
     name = f"metering-{service.stage}-{alarm}"
     [found] = service.clients.cloudwatch.describe_alarms(AlarmNames=[name])["MetricAlarms"]
     return found["StateValue"]
+
+
+def item_of(service: Service, key: Key) -> Any:
+    item = ledger(service).get(Table.LEDGER, key)
+    assert item is not None, key
+    return item
+
+
+def put(service: Service, item: Any) -> None:
+    ledger(service).put(Put(table=Table.LEDGER, item=item))
 
 
 def ledger(service: Service) -> ItemStore:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from typing import Any
 
 import pytest
 
-from metering.operations.alarms import ALARMS
+from metering.errors import SettingsError
+from metering.fleet.stage import StageConfig
+from metering.operations.alarms import ALARMS, LOG_ORIGINS
+from tests.infra.support.resolved import place_of
 from tests.infra.support.synthesis import STAGE_NAMES, Synthesised, synthesised
+from tests.unit.house.command_lines import parsed
 
 ALARM = "AWS::CloudWatch::Alarm"
 EXPORT = "Fn::ImportValue"
@@ -92,6 +97,13 @@ def _alarms(stage: Synthesised) -> dict[str, dict[str, Any]]:
     }
 
 
+def _description(stage: str, name: str, overrides: str = "{}", **pseudo: str) -> str:
+    """An alarm's text, as its receivers read it."""
+    synth = synthesised(stage, overrides=overrides)
+    place = place_of(synth.templates["observability"], **pseudo)
+    return place.text(_alarms(synth)[name]["AlarmDescription"])
+
+
 @pytest.mark.parametrize("stage", STAGE_NAMES)
 def test_every_alarm_is_heard(stage: str) -> None:
     assert broken_links(synthesised(stage).templates) == []
@@ -148,12 +160,50 @@ def test_an_alarm_is_plain_and_says_what_it_needs_to(stage: str) -> None:
             continue
         properties = alarms[spec.name]
         assert "Metrics" not in properties
-        assert properties["AlarmDescription"].endswith(f"docs/runbooks/{spec.runbook}.md")
-        assert properties["AlarmDescription"].startswith(f"[{spec.severity}]")
+        assert _description(stage, spec.name).startswith(f"[{spec.severity}] {spec.meaning}\n")
         assert properties["TreatMissingData"] == spec.missing
         assert properties["OKActions"] == properties["AlarmActions"]
         topic = "Page" if spec.severity == "page" else "Ticket"
         assert f"RefTopics{topic}" in json.dumps(properties["AlarmActions"])
+
+
+@pytest.mark.parametrize("stage", STAGE_NAMES)
+def test_an_alert_has_a_command_to_paste_and_only_links_that_work_from_a_mail(stage: str) -> None:
+    for name in _alarms(synthesised(stage)):
+        text = _description(stage, name)
+        [command] = re.findall(r"^Type: (.+)$", text, re.MULTILINE)
+        assert parsed(command) == ["runbook"]
+        assert command.endswith(f" --region eu-west-1 --stage {stage}")
+        assert "docs/" not in text
+        assert (
+            f"https://console.aws.amazon.com/cloudwatch/home?region=eu-west-1#dashboards/dashboard/metering-{stage}-on-call-eu-west-1"
+            in text
+        )
+
+
+def test_an_alert_links_to_the_runbook_if_the_stage_says_where_the_runbooks_are() -> None:
+    overrides = json.dumps({"runbook_base": "https://wiki.example.com/runbooks/"})
+    assert _description("prod", "oldest-message", overrides).endswith(
+        "\nRunbook: https://wiki.example.com/runbooks/oldest-batch.md"
+    )
+
+
+def test_a_base_of_runbooks_that_is_no_url_is_refused() -> None:
+    with pytest.raises(SettingsError, match="runbook_base"):
+        StageConfig.load("prod", {"runbook_base": "docs/runbooks"})
+
+
+def test_links_lead_to_the_console_that_the_stage_names() -> None:
+    overrides = json.dumps({"console_host": "console.amazonaws.cn"})
+    assert "https://console.amazonaws.cn/cloudwatch/" in _description("prod", "dead-letters", overrides)
+
+
+def test_a_description_fits_into_an_alarm_of_the_longest_stage_and_region() -> None:
+    """AlarmDescription takes 1,024 characters."""
+    base = "https://wiki.example.com/" + "runbooks/" * 20
+    for name in _alarms(synthesised("prod")):
+        text = _description("prod", name, json.dumps({"runbook_base": base}), Region="xx-" + "long" * 12 + "-1")
+        assert len(text) + 3 * (16 - len("prod")) <= 1_024
 
 
 @pytest.mark.parametrize("stage", ["dev", "prod"])
@@ -163,7 +213,7 @@ def test_the_page_state_stands_for_all_that_pages_and_nothing_else(stage: str) -
         synth.one("observability", "AWS::CloudWatch::CompositeAlarm")["Properties"]["AlarmRule"], sort_keys=True
     )
     for name, alarm in synth.resources("observability", ALARM).items():
-        pages = alarm["Properties"]["AlarmDescription"].startswith("[page]")
+        pages = json.dumps(alarm["Properties"]["AlarmDescription"]).find("[page]") > 0
         assert (f'["{name}", "Arn"]' in rule) == pages
 
 
@@ -183,11 +233,16 @@ def test_subscriptions_are_data() -> None:
     assert not synthesised("prod").resources("data", "AWS::SNS::Subscription")
 
 
-@pytest.mark.parametrize("stage", STAGE_NAMES)
-def test_there_is_a_dashboard_for_customers_and_one_for_resources(stage: str) -> None:
-    dashboards = synthesised(stage).resources("observability", "AWS::CloudWatch::Dashboard")
-    bodies = {name: json.dumps(dashboard["Properties"]["DashboardBody"]) for name, dashboard in dashboards.items()}
-
-    assert len(bodies) == 2
-    assert any("Freshness" in body and "BytesMetered" in body for body in bodies.values())
-    assert any("ConsumedWriteCapacityUnits" in body for body in bodies.values())
+@pytest.mark.parametrize("stage", ["local", "prod"])
+def test_alarms_of_log_sources_exist_in_a_region_that_has_some_and_in_no_other(stage: str) -> None:
+    source = {"name": "flows", "bucket": "acme-logs", "region": "us-west-2", "accounts": "organization"}
+    of_logs = {spec.name for spec in ALARMS if spec.origin in LOG_ORIGINS}
+    prefix = f"metering-{stage}-"
+    for overrides, wanted in (("{}", set()), (json.dumps({"log_sources": [source]}), of_logs)):
+        synth = synthesised(stage, overrides=overrides)
+        found = {
+            alarm["Properties"]["AlarmName"].removeprefix(prefix)
+            for part in ("observability", "pipeline")
+            for alarm in synth.resources(part, ALARM).values()
+        }
+        assert found & of_logs == wanted

@@ -15,6 +15,10 @@ NEVER_DELETED = (
     "staging/2026-11-24/0123.wal",
     "runs/0/0123.json",
     "closed/2026-11.json",
+    "closed/2026-11/2026-11-24T13.parquet",
+    "prices/aws-list/3.json",
+    "organization/2.json",
+    "invoices/2026-11/123456789012/1.json",
 )
 
 
@@ -48,6 +52,30 @@ def test_what_producers_left_outlives_its_marker(stage: str, prefix: str) -> Non
     assert fate.deleted_day * DAY_S >= config.marker_life_s
 
 
+BACKFILL = json.dumps(
+    {
+        "admission_window_s": 400 * DAY_S,
+        "marker_life_s": 416 * DAY_S,
+        "incoming_retention_days": 431,
+        "tunables.source_life_s": 417 * DAY_S,
+    }
+)
+
+
+@pytest.mark.parametrize("overrides", ["{}", BACKFILL])
+@pytest.mark.parametrize("stage", STAGE_NAMES)
+@pytest.mark.parametrize("key", ["plans/vpc-flow/fl-1/x.json", "context/2026-11-24T13-ab.json.gz", "ingest/logs/a/0"])
+def test_what_a_log_file_was_metered_by_outlives_the_markers_of_its_batches(
+    stage: str, key: str, overrides: str
+) -> None:
+    config = synthesised(stage, overrides=overrides).config
+    fate = fate_of(rules_of(stage, overrides), key, 100)
+
+    assert fate.deleted_day is not None
+    assert fate.deleted_day * DAY_S >= config.marker_life_s + 15 * DAY_S
+    assert fate.moves == ()
+
+
 @pytest.mark.parametrize("stage", STAGE_NAMES)
 @pytest.mark.parametrize("prefix", ["ingest/", "drop/", "staging/", "lake/", "quarantine/", "runs/", "closed/"])
 def test_no_small_object_is_moved(stage: str, prefix: str) -> None:
@@ -65,6 +93,22 @@ def test_the_lakes_retention_is_a_setting() -> None:
     rules = rules_of("prod", '{"lake_retention_days": 2557}')
 
     assert fate_of(rules, "lake/dt=2026-11-24/hour=13/a.parquet", MIB).deleted_day == 2557
+    assert fate_of(rules, "summaries/dt=2026-11-24/hour=13/a.parquet", MIB).deleted_day == 2557
+
+
+@pytest.mark.parametrize("stage", STAGE_NAMES)
+def test_totals_of_a_lake_file_stay_as_long_as_it_does(stage: str) -> None:
+    file, totals = (
+        fate_of(rules_of(stage), f"{prefix}dt=2026-11-24/hour=13/a.parquet", MIB).deleted_day
+        for prefix in ("lake/", "summaries/")
+    )
+
+    assert totals == file
+
+
+@pytest.mark.parametrize("stage", STAGE_NAMES)
+def test_what_the_biller_keeps_outlives_the_months_that_a_forecast_is_tried_on(stage: str) -> None:
+    assert fate_of(rules_of(stage), "rated/2026-11/days/0.json", MIB).deleted_day == 400
 
 
 def test_quarantine_is_kept_for_longer_than_an_invoice_is_disputed() -> None:

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from metering.errors import SettingsError
-from metering.fleet.stage import STAGES, StageConfig
+from metering.fleet.settings.bases import STAGES
+from metering.fleet.stage import StageConfig
 from metering.settings import Policy
 from metering.units import DAY_S
 

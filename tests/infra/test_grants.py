@@ -27,7 +27,7 @@ class Grants:
         name = next(name for name in stage.resources(part, "AWS::IAM::Role") if name.startswith(role))
         self.statements: list[dict[str, Any]] = [
             dict(statement)
-            for policy in stage.resources(part, "AWS::IAM::Policy").values()
+            for policy in stage.policies(part).values()
             if {"Ref": name} in policy["Properties"]["Roles"]
             for statement in policy["Properties"]["PolicyDocument"]["Statement"]
         ]
@@ -91,6 +91,8 @@ class Grants:
             for statement in self.statements
             if action in _listed(statement["Action"])
             for text in map(json.dumps, _listed(statement["Resource"]))
+            # Objects of this region's bucket; what is written otherwise is in buckets of other regions.
+            if '"/' in text
         }
 
 
@@ -148,7 +150,7 @@ def test_the_compactor_alone_deletes_and_never_in_the_lake() -> None:
     grants = Grants(synthesised("prod"), "pipeline", "CompactorRole")
 
     assert grants.prefixes("s3:DeleteObject") == {"staging/", "quarantine/"}
-    assert grants.prefixes("s3:PutObject") == {"lake/", "runs/"}
+    assert grants.prefixes("s3:PutObject") == {"lake/", "runs/", "summaries/"}
     assert not grants.actions("IngestQueue")
 
 
@@ -158,7 +160,8 @@ def test_the_compactor_alone_deletes_and_never_in_the_lake() -> None:
     [
         ("Canary", ["W#canary"]),
         ("Reconciler", ["W#source", "W#reconcile", "W#worklist"]),
-        ("Watch", ["W#watch", "W#complete"]),
+        ("Watch", ["W#watch", "W#complete", "W#figures"]),
+        ("Biller", ["W#biller", "W#budget-alerts"]),
     ],
 )
 def test_who_only_looks_puts_its_own_notes_and_nothing_that_counts(stage: str, name: str, own: list[str]) -> None:
@@ -168,6 +171,37 @@ def test_who_only_looks_puts_its_own_notes_and_nothing_that_counts(stage: str, n
         assert grants.may_write("dynamodb:PutItem", "LedgerTable", pk)
     for other in (*KINDS, None):
         assert not grants.may_write("dynamodb:PutItem", "LedgerTable", other)
+
+
+@pytest.mark.parametrize("stage", ["dev", "prod"])
+def test_the_biller_sets_no_budget_and_changes_no_price_payer_or_invoice(stage: str) -> None:
+    grants = Grants(synthesised(stage), "pipeline", "BillerRole")
+
+    for pk in ("W#budgets", "W#watch", "W#deed-2026-11"):
+        assert not grants.may_write("dynamodb:PutItem", "LedgerTable", pk)
+    assert grants.everything() & WRITES == {"dynamodb:PutItem"}
+    assert not grants.actions("UsageTable")
+    assert grants.prefixes("s3:PutObject") == grants.prefixes("s3:DeleteObject") == {"rated/"}
+    assert grants.prefixes("s3:GetObject") >= {"prices/", "organization/", "rated/", "summaries/", "runs/", "lake/"}
+    assert not grants.prefixes("s3:GetObject") & {"ingest/", "drop/", "quarantine/", "staging/", "invoices/"}
+    assert grants.may("sns:Publish", "TopicsPage")
+    assert not grants.may("sns:Publish", "*")
+
+
+def test_at_home_the_biller_reads_the_day_sums_of_other_regions_of_its_stage_only() -> None:
+    grants = Grants(synthesised("prod"), "pipeline", "BillerRole")
+
+    assert grants.may("s3:GetObject", ":s3:::metering-prod-data-*/rated/*")
+    assert not grants.may("s3:GetObject", ":s3:::metering-prod-data-*/prices/*")
+    assert not grants.may("s3:PutObject", ":s3:::metering-prod-data-*")
+    assert grants.may("cloudformation:DescribeStacks", "stack/metering-prod-data/*")
+
+
+def test_in_a_region_that_is_not_home_the_biller_reads_no_other_region() -> None:
+    grants = Grants(synthesised("prod", region="eu-central-1"), "pipeline", "BillerRole")
+
+    assert not grants.may("s3:GetObject", ":s3:::metering-prod-data-*/rated/*")
+    assert not grants.may("cloudformation:DescribeStacks", "stack")
 
 
 def test_the_canary_cannot_say_what_the_watch_and_the_reconciler_say() -> None:
@@ -223,7 +257,7 @@ def test_the_watch_reads_and_puts_figures_and_its_own_state_only() -> None:
 
 @pytest.mark.parametrize("stage", ["dev", "prod"])
 def test_figures_are_put_in_the_services_own_namespaces_only(stage: str) -> None:
-    for policy in synthesised(stage).resources("pipeline", "AWS::IAM::Policy").values():
+    for policy in synthesised(stage).policies("pipeline").values():
         for statement in policy["Properties"]["PolicyDocument"]["Statement"]:
             if "cloudwatch:PutMetricData" in _listed(statement["Action"]):
                 assert statement["Condition"] == {
@@ -258,6 +292,18 @@ def test_a_reader_reads_everything_that_was_counted_and_changes_nothing(stage: s
     assert {"lake/", "staging/", "quarantine/"} <= grants.prefixes("s3:GetObject")
 
 
+MONEY = {"prices/", "organization/", "rated/", "invoices/"}
+
+
+@pytest.mark.parametrize("stage", STAGE_NAMES)
+def test_operators_put_prices_payers_and_invoices_and_readers_read_them(stage: str) -> None:
+    reader, operator = (Grants(synthesised(stage), "data", role) for role in ("RolesReader", "RolesOperator"))
+
+    assert reader.prefixes("s3:GetObject") >= MONEY | {"summaries/", "closed/"}
+    assert operator.prefixes("s3:PutObject") >= MONEY | {"summaries/", "closed/"}
+    assert not operator.prefixes("s3:DeleteObject") & (MONEY - {"rated/"})
+
+
 @pytest.mark.parametrize("stage", STAGE_NAMES)
 def test_an_operator_puts_dead_letters_and_refused_batches_back(stage: str) -> None:
     grants = Grants(synthesised(stage), "data", "RolesOperator")
@@ -267,14 +313,26 @@ def test_an_operator_puts_dead_letters_and_refused_batches_back(stage: str) -> N
     assert grants.may("sqs:SendMessage", "IngestQueue")
     assert not grants.may("sqs:ReceiveMessage", "IngestQueue")
     assert grants.actions("UsageTable") & WRITES == {"dynamodb:UpdateItem"}
-    # Like the compactor, it may clean up, and never in the lake.
-    assert grants.prefixes("s3:DeleteObject") == {"staging/", "quarantine/"}
+    # Like compactor and biller, it may clean up, and never in the lake.
+    assert grants.prefixes("s3:DeleteObject") == {"staging/", "quarantine/", "rated/"}
+
+
+def test_an_operator_searches_the_logs_of_the_functions_and_no_others() -> None:
+    policy = synthesised("prod").one("pipeline", "AWS::IAM::Policy", "LogReaders")["Properties"]
+    search, results = policy["PolicyDocument"]["Statement"]
+
+    assert search["Action"] == "logs:StartQuery"
+    assert {next(iter(group)) for group in search["Resource"]} == {"Fn::GetAtt"}
+    assert len(search["Resource"]) == 7
+    assert (results["Action"], results["Resource"]) == ("logs:GetQueryResults", "*")
+    assert "RolesOperator" in json.dumps(policy["Roles"])
+    assert len(policy["Roles"]) == 1
 
 
 @pytest.mark.parametrize("stage", STAGE_NAMES)
 def test_listing_is_allowed_below_known_prefixes_only(stage: str) -> None:
     for part in ("data", "pipeline"):
-        for policy in synthesised(stage).resources(part, "AWS::IAM::Policy").values():
+        for policy in synthesised(stage).policies(part).values():
             for statement in policy["Properties"]["PolicyDocument"]["Statement"]:
                 if "s3:ListBucket" in _listed(statement["Action"]):
                     [keys] = statement["Condition"].values()
@@ -287,6 +345,7 @@ ROLES_THAT_READ_OBJECTS = (
     ("pipeline", "SweeperRole"),
     ("pipeline", "ReconcilerRole"),
     ("pipeline", "CanaryRole"),
+    ("pipeline", "BillerRole"),
     ("data", "RolesReader"),
     ("data", "RolesOperator"),
 )
@@ -358,6 +417,17 @@ def test_who_reports_may_ask_how_old_the_oldest_message_is(stage: str, role: str
     assert grants.may("cloudwatch:GetMetricStatistics", "*")
     assert grants.may("sqs:GetQueueAttributes", "IngestQueue")
     assert grants.may("sqs:GetQueueAttributes", "DeadLetters")
+
+
+@pytest.mark.parametrize("stage", STAGE_NAMES)
+@pytest.mark.parametrize("role", ["RolesReader", "RolesOperator"])
+def test_who_reports_may_ask_how_the_region_is(stage: str, role: str) -> None:
+    """`metering status` shows alarms and the pager's subscribers beside what the watch noted."""
+    grants = Grants(synthesised(stage), "data", role)
+
+    assert grants.may("cloudwatch:DescribeAlarms", "*")
+    assert grants.may("sns:ListSubscriptionsByTopic", "TopicsPage")
+    assert grants.may("cloudformation:DescribeStacks", "metering-")
 
 
 @pytest.mark.parametrize("stage", STAGE_NAMES)

@@ -22,8 +22,10 @@ from metering.adapters.memory.queues import MemoryQueue
 from metering.audit.freshness import Freshness
 from metering.ledger.format_version import check_format, remember_format
 from metering.ledger.notes.completeness import Completeness
+from metering.ledger.notes.deeds import Consent, Deed, DeedState
 from metering.ledger.notes.sources import Ruling, RulingKind, SourceState
 from metering.operations.canary import Canary
+from metering.operations.deed_trail import FIRST_MONTH_S, DeedTrail
 from metering.operations.watch import Watch
 from metering.stores.queues import Redelivery
 from metering.stores.writes import Put, Table
@@ -33,9 +35,9 @@ from tests.infra.support.calls import Call, HeardItems, HeardObjects
 from tests.infra.support.synthesis import synthesised
 from tests.infra.test_grants import Grants
 from tests.simulation.history import History
-from tests.simulation.matrix import FEW_ACTIONS, NOW_MS, NoChunks
 from tests.simulation.region import jobs
 from tests.simulation.region.faults import MINUTE_MS
+from tests.simulation.scenario import FEW_ACTIONS, NOW_MS, NoChunks
 from tests.support.stage import STAGE, settings
 
 if TYPE_CHECKING:
@@ -180,6 +182,8 @@ class _Region:
             dead=self._dead,
             queue_facts=_Facts(),
             clock=self._clock,
+            region="us-east-1",
+            stage="local",
             shards=2,
             window_s=STAGE.window_s,
         )
@@ -200,6 +204,24 @@ class _Region:
             self.items("Operator").put(Put(table=Table.LEDGER, item=ruling.to_item()))
             tick = self.jobs("Reconciler", scan_every_s=scan_every_s).reconcile_tick
             assert tick.run(self._deadline()).scanned is (scan_every_s == 0)
+
+    def deed(self) -> None:
+        """An operator's deed leaves its line."""
+        trail = DeedTrail(items=self.items("Operator"))
+        begun = Deed(
+            deed_id="1",
+            at_ms=1000 * FIRST_MONTH_S,
+            what="dlq redrive",
+            subject="",
+            consequence="",
+            who="me",
+            stage="prod",
+            region="us-east-1",
+            version="0.1.0",
+            consent=Consent.YES,
+        )
+        trail.begin(begun)
+        trail.end(begun, state=DeedState.OK, ended_ms=begun.at_ms, result="")
 
     def canary(self) -> None:
         canary = Canary(
@@ -232,6 +254,7 @@ def heard() -> Mapping[str, frozenset[Call]]:
     region.report("Operator")
     region.watch()
     region.rule()
+    region.deed()
     region.canary()
     return {role: frozenset(calls) for role, calls in ear.calls.items()}
 
@@ -261,7 +284,7 @@ def test_a_role_may_do_all_that_its_code_does(role: str, stage: str) -> None:
         ("Reconciler", {"W#source", "W#sources", "W#reconcile", "W#worklist"}),
         ("Watch", {"W#watch", "W#complete", "W#queues"}),
         ("Canary", {"W#canary"}),
-        ("Operator", {"W#ruling", "T"}),
+        ("Operator", {"W#ruling", "W#deed-2026-11", "T"}),
     ],
 )
 def test_the_histories_write_what_each_role_is_there_to_write(role: str, partitions: set[str]) -> None:
@@ -278,4 +301,4 @@ def test_a_grant_for_another_partition_would_be_seen() -> None:
             statement["Condition"] = {"ForAllValues:StringLike": {"dynamodb:LeadingKeys": ["W#watch"]}}
 
     denied = {call.place for call in heard()["Watch"] if not _allowed(grants, call)}
-    assert denied == {"W#complete", "W#queues"}
+    assert denied == {"W#complete", "W#figures", "W#queues"}

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from metering.fleet.stage import STAGES
+from metering.fleet.settings.bases import STAGES
 from tests.infra.support.synthesis import STAGE_NAMES, synthesised
 
 REGIONS = ("us-east-1", "eu-central-2", "cn-north-1", "us-gov-west-1", "eusc-de-east-1", "ap-southeast-9")

@@ -15,6 +15,7 @@ import metering.adapters.aws
 from infra.app import check
 from infra.bundle import ROOT
 from infra.locked import requirement
+from infra.stacks.rollout import _ACTIONS
 from metering.fleet.stage import StageConfig
 from tests.infra.support.synthesis import STAGE_NAMES, app_of, synthesised
 
@@ -41,7 +42,10 @@ def test_the_project_runs_reconcile_of_its_stage_one_at_a_time(
     source = project["Source"]
     assert isinstance(source, dict)
     spec = json.loads(source["BuildSpec"])
-    assert spec["phases"]["build"]["commands"] == ["uv run metering region reconcile --stage prod --format json"]
+    # CodeBuild sets AWS_REGION to the region of the project: the home region, whatever the base of the stage calls so.
+    assert spec["phases"]["build"]["commands"] == [
+        "uv run metering region reconcile --stage prod --region $AWS_REGION --yes --format json"
+    ]
     assert project["ConcurrentBuildLimit"] == 1
 
 
@@ -87,10 +91,9 @@ def test_it_may_make_every_call_that_building_a_region_makes(
     sources = [(adapters / f"{name}.py").read_text() for name in names]
     calls = {":".join(call) for text in sources for call in re.findall(r'translated\("(\w+)\.(\w+)"\)', text)}
     assert len(calls) > 10
-    # `region status` asks for drift, which is a person's command.
-    needed = {
-        call.replace("lambda:Invoke", "lambda:InvokeFunction") for call in calls - {"cloudformation:DetectStackDrift"}
-    }
+    # `region status` asks for drift, and `uninstall` empties the bucket: people's commands.
+    of_people = {"cloudformation:DetectStackDrift", "s3:ListObjectVersions"}
+    needed = {call.replace("lambda:Invoke", "lambda:InvokeFunction") for call in calls - of_people}
     policies = [r for r in template["Resources"].values() if r["Type"] == "AWS::IAM::Policy"]
     assert needed <= set(re.findall(r"\w+:\w+", json.dumps(policies)))
 
@@ -114,3 +117,12 @@ def test_cdk_nag_has_nothing_to_say() -> None:
     app, _ = app_of(StageConfig.load("prod", {"rollout_project": True}))
     check(app)
     app.synth()
+
+
+def test_the_operator_guide_lists_what_a_deployment_may_call() -> None:
+    """The project runs the same command as a person, so both need the same."""
+    guide = (ROOT / "docs" / "operator-guide.md").read_text()
+    for action in _ACTIONS:
+        service, name = action.split(":")
+        [row] = [line for line in guide.splitlines() if line.startswith(f"| {service} | ")]
+        assert f"`{name}`" in row

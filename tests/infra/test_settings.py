@@ -6,10 +6,9 @@ import json
 
 import pytest
 
-from infra.components.settings import STANDARD_BYTES
 from metering.fleet.stage import StageConfig
 from metering.settings import Policy, Settings
-from metering.stage_settings import StageSettings
+from metering.stage_settings import STANDARD_BYTES, StageSettings
 from tests.infra.support.synthesis import STAGE_NAMES, Synthesised, synthesised
 
 CHANGED = json.dumps(
@@ -40,8 +39,11 @@ def test_functions_and_commands_work_with_the_same_settings(name: str, overrides
         given = {key: value if isinstance(value, str) else "made-by-the-stack" for key, value in variables.items()}
         settings = Settings.from_env(given)
         assert {field: getattr(settings, field) for field in Policy.model_fields} == document.policy.model_dump()
-        assert settings.settings_sha256 == document.sha256
-    assert stage.templates["pipeline"]["Outputs"]["SettingsSha256"]["Value"] == document.sha256
+        assert settings.settings_sha256 == document.functions_sha256
+    outputs = stage.templates["pipeline"]["Outputs"]
+    assert outputs["FunctionSettingsSha256"]["Value"] == document.functions_sha256
+    # What version 0.1.0 compares with the output of the data stack.
+    assert outputs["SettingsSha256"]["Value"] == document.sha256
 
 
 @pytest.mark.parametrize("name", STAGE_NAMES)
@@ -74,7 +76,7 @@ def test_readers_and_operators_may_read_that_parameter_and_nobody_may_change_it(
     [logical_id] = stage.resources("data", "AWS::SSM::Parameter")
     found = {}
     for part in ("data", "pipeline"):
-        for policy in stage.resources(part, "AWS::IAM::Policy").values():
+        for policy in stage.policies(part).values():
             for statement in policy["Properties"]["PolicyDocument"]["Statement"]:
                 actions = statement["Action"]
                 actions = [actions] if isinstance(actions, str) else actions
@@ -92,3 +94,20 @@ def test_every_tunable_changes_the_hash() -> None:
     plain = StageConfig.load("prod").published()
     assert StageConfig.load("prod", {"tunables": {"shards": 2}}).published().sha256 != plain.sha256
     assert StageConfig.load("prod", {"max_receives": 6}).published().sha256 != plain.sha256
+
+
+def test_a_deployment_publishes_what_it_was_given_and_its_base() -> None:
+    pager = {"severity": "page", "protocol": "email", "endpoint": "oncall@example.com"}
+    given = {"max_concurrency": 8, "subscriptions": [pager], "tunables": {"shards": 2}}
+    document = published(synthesised("prod", overrides=json.dumps(given)))
+    assert document.given is not None
+    assert document.given.like == "prod"
+    assert document.given.by_option == {"max_concurrency": 8, "subscriptions": [pager], "tunables.shards": 2}
+    assert document.given.version
+
+
+def test_another_subscription_touches_no_function() -> None:
+    subscriptions = [{"severity": "page", "protocol": "email", "endpoint": "oncall@example.com"}]
+    plain, other = synthesised("prod"), synthesised("prod", overrides=json.dumps({"subscriptions": subscriptions}))
+    assert plain.templates["pipeline"]["Resources"] == other.templates["pipeline"]["Resources"]
+    assert published(plain).sha256 != published(other).sha256

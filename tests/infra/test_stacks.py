@@ -10,6 +10,8 @@ import grimp
 import pytest
 
 from metering.adapters.aws.fleet.probe import _CALLS, _OPTIONAL_CALLS
+from metering.cli.commands.platform.uninstall import _ENDS
+from metering.fleet.uninstall import _TELLS
 from tests.infra.support.synthesis import PARTS, STAGE_NAMES, synthesised
 
 CONTRACT_OUTPUTS = {
@@ -72,6 +74,15 @@ def test_production_keeps_its_state_whatever_happens_to_the_stack() -> None:
         assert table["Properties"]["Replicas"][0]["DeletionProtectionEnabled"] is True
 
 
+def test_whatever_production_keeps_after_an_uninstall_is_told_with_the_command_that_deletes_it() -> None:
+    kept = {
+        each["Type"] for each in synthesised("prod").all_resources().values() if each.get("DeletionPolicy") == "Retain"
+    }
+
+    assert kept >= STATEFUL
+    assert {_TELLS.get(kind, kind) for kind in kept} <= set(_ENDS)
+
+
 def _functions(stage: str) -> dict[str, tuple[str, dict[str, Any]]]:
     """Logical id and properties of each function, by its name."""
     found = synthesised(stage).resources("pipeline", "AWS::Lambda::Function")
@@ -105,7 +116,7 @@ def test_lambda_runs_no_failed_tick_again_and_keeps_none_for_later(stage: str) -
 
 
 @pytest.mark.parametrize("stage", STAGE_NAMES)
-def test_compactor_and_reconciler_never_run_twice_side_by_side(stage: str) -> None:
+def test_compactor_reconciler_and_biller_never_run_twice_side_by_side(stage: str) -> None:
     reserved = {
         name: properties["ReservedConcurrentExecutions"]
         for name, (_, properties) in _functions(stage).items()
@@ -113,7 +124,7 @@ def test_compactor_and_reconciler_never_run_twice_side_by_side(stage: str) -> No
     }
 
     emulated = synthesised(stage).config.emulated
-    assert reserved == ({} if emulated else {"compactor": 1, "reconciler": 1})
+    assert reserved == ({} if emulated else {"compactor": 1, "reconciler": 1, "biller": 1})
 
 
 def test_names_are_made_by_cloudformation_except_those_that_people_look_for() -> None:

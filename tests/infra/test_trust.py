@@ -75,7 +75,7 @@ def test_a_bound_producer_sends_and_puts_below_its_own_prefix_and_nothing_else(
 def test_a_bound_producer_may_do_nothing_that_the_shared_role_may_not() -> None:
     shared = {
         action
-        for name, policy in synthesised("prod").resources("data", "AWS::IAM::Policy").items()
+        for name, policy in synthesised("prod").policies("data").items()
         if name.startswith("RolesProducer")
         for statement in policy["Properties"]["PolicyDocument"]["Statement"]
         for action in _listed(statement["Action"])

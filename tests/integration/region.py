@@ -27,6 +27,7 @@ from metering.stores.bucket import closed_month_key
 from metering.stores.deliveries import Delivery
 from metering.stores.writes import Put, Table
 from metering.wiring.aggregator import build_aggregator
+from metering.wiring.jobs import LakeJobs
 from metering.wiring.sweeper import build_sweeper
 from tests.support.emulated import make_resources
 from tests.support.stage import settings
@@ -104,6 +105,18 @@ class Region:
 
     def deadline(self) -> DeadlineAt:
         return DeadlineAt(clock=self.clock, at_ms=self.clock.now_ms() + 600_000)
+
+    def jobs(self) -> LakeJobs:
+        """The jobs of a new process."""
+        return LakeJobs(
+            items=self.items,
+            objects=self.objects,
+            clock=self.clock,
+            entropy=self.entropy,
+            metrics=self.metrics,
+            alerts=self.alerts,
+            settings=self.settings,
+        )
 
     def handle(self, deliveries: Sequence[Delivery]) -> InvocationResult:
         """One invocation of a new process."""

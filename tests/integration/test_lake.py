@@ -22,7 +22,7 @@ from metering.hours import hour_of, rfc3339
 from metering.intake.reader import RecordBatchReader
 from metering.lake.parquet.codec import ParquetRowCodec
 from metering.lake.rows import RowQuery
-from metering.reports.sql.query import LakeQuery
+from metering.reports.sql.query import LakeQuery, RegionLake
 from metering.stores.deliveries import Delivery
 from metering.stores.writes import Table
 from metering.units import DAY_S, MINUTE_S
@@ -221,8 +221,8 @@ def test_racing_compactors_that_die_never_show_readers_too_much_or_too_little(mi
     result = region.jobs.reconciler.check(from_s=0, to_s=now_s + DAY_S, deep=True)
     assert all(check.agrees for check in result.checks)
     assert sum(check.rows.records for check in result.checks) == BATCHES * RECORDS
-    answer = LakeQuery(view=region.jobs.view, objects=region.jobs.objects).run(
+    answer = LakeQuery(lakes=[RegionLake(region="us-east-1", view=region.jobs.view, objects=region.jobs.objects)]).run(
         "SELECT sum(bytes), count(*), count(DISTINCT batch_id) FROM transfers"
     )
     total = RECORDS * sum(2**40 + number for number in range(BATCHES))
-    assert answer.rows == [(total, BATCHES * RECORDS, BATCHES)]
+    assert list(answer.rows) == [(total, BATCHES * RECORDS, BATCHES)]

@@ -19,7 +19,6 @@ from metering.hours import parse_hour
 from metering.ledger.markers import Marker, marker_key
 from metering.ledger.notes.reconciliation import RECONCILIATION_KEY, Reconciliation
 from metering.stores.writes import Check, Delete, Key, Table
-from metering.wiring.jobs import LakeJobs
 from tests.integration.bench import JOB_VARIANTS, Bench, lake_problems, problems, worth_trying
 from tests.integration.region import HOUR, LATE_HOUR, LATE_START, Line, Region, Scenario, body, delivery, record
 from tests.support.wire import Killed, Trouble
@@ -68,35 +67,22 @@ def lose(region: Region, table: Table, key: Key) -> None:
     region.items.delete(Delete(table=table, key=key))
 
 
-def jobs_of(region: Region) -> LakeJobs:
-    """The jobs of a new process."""
-    return LakeJobs(
-        items=region.items,
-        objects=region.objects,
-        clock=region.clock,
-        entropy=region.entropy,
-        metrics=region.metrics,
-        alerts=region.alerts,
-        settings=region.settings,
-    )
-
-
 def rebuild(region: Region) -> None:
     """Put back what was lost."""
-    jobs = jobs_of(region)
+    jobs = region.jobs()
     assert jobs.rebuilder.usage().unstable == ()
     assert jobs.rebuilder.markers().unstable == ()
 
 
 def reconcile(region: Region) -> None:
     """Compare everything, and write down what it came to."""
-    tick = jobs_of(region).reconcile_tick.run(region.deadline())
+    tick = region.jobs().reconcile_tick.run(region.deadline())
     assert (tick.scanned, tick.different, tick.left) == (True, 0, 0)
 
 
 def close(region: Region) -> None:
     """Close the month, for which its hour has to be compacted."""
-    jobs_of(region).closer.close(MONTH, region.deadline())
+    region.jobs().closer.close(MONTH, region.deadline())
 
 
 def wrong_after_rebuild(region: Region, made: Scenario) -> list[str]:
@@ -113,16 +99,19 @@ def wrong_after_reconcile(region: Region, made: Scenario) -> list[str]:
     del made
     item = region.items.get(Table.LEDGER, RECONCILIATION_KEY)
     known = None if item is None else Reconciliation.from_item(item)
-    left = jobs_of(region).reconcile_tick.checker.work_list()
+    left = region.jobs().reconcile_tick.checker.work_list()
     is_right = known is not None and (known.hours, known.differences) == (2, 0) and not left.hours
     return [] if is_right else [f"told: {known}, left: {left}"]
 
 
 def wrong_after_close(region: Region, made: Scenario) -> list[str]:
     """The month is closed with exactly its figures, and its files say the same."""
-    closer = jobs_of(region).closer
+    closer = region.jobs().closer
     closed = closer.frozen(MONTH)
-    frozen = [] if closed is None else [(hour.hour_s, *hour.usage.values()) for hour in closed.hours]
+    if closed is None:
+        return ["not closed"]
+    hours = [hour.hour_s for hour in closed.hours]
+    frozen = [(hour_s, *(total for _, total in closer.files.hour(closed, hour_s))) for hour_s in hours]
     if frozen != [(parse_hour(LATE_HOUR), made.totals[B1_LATE])]:
         return [f"frozen: {frozen}"]
     return closer.verify(MONTH)

@@ -15,12 +15,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from infra.bundle import ROOT, find_uv
+from metering.operations.alarms import ALARMS
 from metering.version import package_version
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 VERSION = package_version()
+# Pages of the documentation that the command line shows.
+COPIED = {"metering/cli/help/architecture.md"}
 # Nothing of whoever runs the tests: no account, no emulator, no endpoint.
 ENVIRON = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "METERING_", "PYTHON"))}
 
@@ -73,11 +76,16 @@ def test_the_wheel_has_every_module_and_data_file_and_the_licences(wheel: Path) 
         if path.is_file() and "__pycache__" not in path.parts
     }
     samples = "metering/replay/samples/aws-bill-lines"
+    book = "metering/billing/prices/sample"
     assert {"metering/usage/billing_prefixes.json", f"{samples}/README.md", f"{samples}/records.ndjson"} <= ours
-    assert {name for name in names if name.startswith("metering/")} == ours
+    assert {f"{samples}/sku_prices.csv", f"{book}/README.md", f"{book}/book.json"} <= ours
+    # The runbooks have one source, in the documentation.
+    pages = {f"metering/operations/runbooks/{path.name}" for path in (ROOT / "docs" / "runbooks").iterdir()}
+    assert {name for name in names if name.startswith("metering/")} == ours | pages | COPIED
     assert f"metering-{VERSION}.dist-info/licenses/LICENSE" in names
     # The samples are not ours, and their licence wants to be named where they are.
-    assert "CC BY 4.0" in zipfile.ZipFile(wheel).read(f"{samples}/README.md").decode()
+    for folder in (samples, book):
+        assert "CC BY 4.0" in zipfile.ZipFile(wheel).read(f"{folder}/README.md").decode()
 
 
 def test_the_sdist_has_what_a_deployment_and_the_tests_need(built: Path) -> None:
@@ -102,6 +110,13 @@ def test_help_works_without_the_sources(words: str, installed: Path) -> None:
     assert "Usage" in done.stdout
 
 
+def test_every_runbook_is_shown_without_the_sources_and_without_a_network(installed: Path) -> None:
+    for name in sorted({spec.runbook for spec in ALARMS}):
+        done = run(installed, "runbook", f"metering-prod-{name}", "--region", "eu-west-1")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "--region eu-west-1 --stage prod" in done.stdout
+
+
 def test_the_installed_command_says_its_versions(installed: Path) -> None:
     done = run(installed, "--version")
     assert (done.returncode, done.stdout.split(" (")[0]) == (0, f"metering {VERSION}")
@@ -118,7 +133,7 @@ def test_the_installed_command_says_its_versions(installed: Path) -> None:
         "dlq list",
         "sources",
         "alerts list",
-        "replay",
+        "replay --scenario clean",
         "region plan",
         "region status",
         "region add eu-west-1 --dry-run",

@@ -18,7 +18,11 @@ STORED = ("tests/property/test_stored_items.py",)
 WORK = ("tests/unit/intake/test_work.py",)
 SOURCES = ("tests/unit/audit/test_source_keeping.py",)
 UNDECIDED = ("tests/unit/audit/test_undecided.py",)
+_ANSWERS = ("tests/property/test_answers_agree.py",)
+RELEASES = ("tests/unit/fleet/test_versions.py", "tests/unit/fleet/test_upgrade_and_uninstall.py")
 CONTENT = ("tests/property/test_content_identity.py",)
+NETWORKS = ("tests/networks/test_acceptance.py",)
+KNOWLEDGE = ("tests/networks/test_knowledge.py",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,9 +41,121 @@ class Mutant:
     suites: tuple[str, ...] = WORLD
 
 
+_RATING = ("tests/unit/billing/rating",)
+_PRICES = ("tests/unit/billing/prices/test_offer_files.py",)
+_RATING_LAWS = ("tests/property/test_rating.py",)
+_BUDGETS = ("tests/unit/billing/budgets",)
+_INVOICES = ("tests/unit/billing/invoices", "tests/property/test_invoices_add_up.py")
+_EXPORTS = ("tests/unit/reports/exports",)
+_WHOLE_MONTHS = ("tests/unit/reports/costs/test_whole_months.py",)
+_COSTS = ("tests/property/test_costs_agree.py", "tests/unit/cli/test_cost.py")
 _GRANTS = ("tests/infra/test_grants.py",)
+_MONTH_CHECK = ("tests/unit/audit/test_month_check.py",)
+_FROZEN = ("tests/unit/billing/test_freezing.py",)
+_S3_LOGS = ("tests/unit/onramps/test_s3_access.py",)
+_EDGE_LOGS = ("tests/unit/onramps/test_cloudfront.py",)
+_TRANSIT_LOGS = ("tests/unit/onramps/test_transit_gateway.py",)
+_MAPPED_LOGS = ("tests/unit/onramps/test_mapped.py::test_units_are_exact",)
 
 MUTANTS = (
+    Mutant(
+        name="a row's cost is the sum of rounded lines",
+        path="metering/reports/costs/rows.py",
+        old="exact = size * rated.price",
+        new="exact = rated.cost * 2**30",
+        suites=_COSTS,
+    ),
+    Mutant(
+        name="usage without a price costs 0",
+        path="metering/reports/costs/rows.py",
+        old="return self.priced or not self.unpriced",
+        new="return True",
+        suites=_COSTS,
+    ),
+    Mutant(
+        name="an account has tiers of its own",
+        path="metering/reports/costs/source.py",
+        old="positions(prices, whole) if kept is None",
+        new="positions(prices, whole.of_accounts(self.query.usage.accounts or whole.accounts)) if kept is None",
+        suites=_COSTS,
+    ),
+    Mutant(
+        name="a cut is rated with the price of its hour",
+        path="metering/reports/costs/columns/tables.py",
+        old="number = LINES",
+        new="number = 0",
+        suites=_COSTS,
+    ),
+    Mutant(
+        name="an account's free bytes are whichever come first in a sum",
+        path="metering/reports/costs/columns/whole_months.py",
+        old="return len(rows) == 1",
+        new="return True",
+        suites=_WHOLE_MONTHS,
+    ),
+    Mutant(
+        name="a report that ends within a month is about all of it",
+        path="metering/reports/costs/columns/whole_months.py",
+        old="return after_s <= query.usage.to_s or not any(",
+        new="return True or not any(",
+        suites=_WHOLE_MONTHS,
+    ),
+    Mutant(
+        name="sums say which bytes came first",
+        path="metering/billing/rating/whole_months.py",
+        old="size > allowance.bytes",
+        new="size > 2 * allowance.bytes",
+        suites=("tests/unit/billing/rating/test_whole_months.py",),
+    ),
+    Mutant(
+        name="GovCloud is the internet",
+        path="metering/usage/usage_types.py",
+        old='_BILLED_TOGETHER = {"aws", "aws-us-gov"}',
+        new='_BILLED_TOGETHER = {"aws"}',
+        suites=("tests/unit/usage/test_usage_types.py",),
+    ),
+    Mutant(
+        name="a completed multipart upload brings its object in again",
+        path="metering/onramps/s3_access/lines.py",
+        old='"REST.PUT.PART", "REST.POST.OBJECT"})',
+        new='"REST.PUT.PART", "REST.POST.OBJECT", "REST.POST.UPLOAD"})',
+        suites=_S3_LOGS,
+    ),
+    Mutant(
+        name="lines of S3 with one request id are one line",
+        path="metering/onramps/s3_access/reader.py",
+        old="self._repeats.seen(line)",
+        new='self._repeats.seen(line.split(" ")[6])',
+        suites=_S3_LOGS,
+    ),
+    Mutant(
+        name="the egress side of a transit gateway is metered, too",
+        path="metering/onramps/transit_gateway/rows.py",
+        old='if direction == "egress":',
+        new='if direction == "egress" and not size_bytes:',
+        suites=_TRANSIT_LOGS,
+    ),
+    Mutant(
+        name="an edge that nobody knows bills in the United States",
+        path="metering/onramps/cloudfront/rules.py",
+        old='areas_by_airport().get(subject.airport, "")',
+        new='areas_by_airport().get(subject.airport, "US")',
+        suites=_EDGE_LOGS,
+    ),
+    Mutant(
+        name="both logs of a distribution are metered",
+        path="metering/onramps/cloudfront/rules.py",
+        old='known.log not in ("", subject.version)',
+        new='known.log not in ("", "legacy", "v2")',
+        suites=_EDGE_LOGS,
+    ),
+    Mutant(
+        name="bytes of a mapped row are cut to whole ones",
+        path="metering/onramps/mapped/values.py",
+        old="if number != number.to_integral_value():",
+        new="if number < 0:",
+        suites=_MAPPED_LOGS,
+    ),
     Mutant(
         name="bare ADD: markers are put whatever is there",
         path="metering/commit/transaction.py",
@@ -492,10 +608,31 @@ MUTANTS = (
         suites=("tests/unit/adapters/aws/test_stage_settings.py",),
     ),
     Mutant(
+        name="a redeployment forgets what --set gave",
+        path="metering/fleet/settings/layers.py",
+        old="return by_file, {**earlier, **asked.options}",
+        new="return by_file, {**asked.options}",
+        suites=("tests/unit/fleet/settings/test_layers.py",),
+    ),
+    Mutant(
+        name="an earlier --set wins over the file",
+        path="metering/fleet/settings/layers.py",
+        old="in held.by_option.items() if name not in named}",
+        new="in held.by_option.items()}",
+        suites=("tests/unit/fleet/settings/test_layers.py",),
+    ),
+    Mutant(
+        name="another subscription stops every command",
+        path="metering/stage_settings.py",
+        old='return self.model_copy(update={"given": None}).sha256',
+        new="return self.sha256",
+        suites=("tests/unit/adapters/aws/test_stage_settings.py",),
+    ),
+    Mutant(
         name="settings whose hash differs are worked with",
         path="metering/stage_settings.py",
-        old="if document_sha256(text) != sha256:",
-        new="if False:",
+        old="if document_sha256(text) != sha256:\n            raise SettingsError",
+        new="if False:\n            raise SettingsError",
         suites=("tests/unit/adapters/aws/test_stage_settings.py",),
     ),
     Mutant(
@@ -534,6 +671,41 @@ MUTANTS = (
         suites=("tests/unit/reports/test_ranges.py",),
     ),
     Mutant(
+        name="the rest of a report's first rows is left out",
+        path="metering/reports/ranking.py",
+        old="    rest = [] if query.top is None else rows[query.top :]\n",
+        new="    rest = rows[:0]\n",
+        suites=_ANSWERS,
+    ),
+    Mutant(
+        name="a day of a zone is the day of UTC that the usage table keeps",
+        path="metering/reports/query.py",
+        old='"hour" in self.group_by or (self.zone is not UTC and not _BUCKETS.isdisjoint(self.group_by))',
+        new='"hour" in self.group_by',
+        suites=_ANSWERS,
+    ),
+    Mutant(
+        name="SQL counts the canary and reports do not",
+        path="metering/reports/sql/scan.py",
+        old="hides = not self.with_canary and group.may_have_canary",
+        new="hides = False",
+        suites=_ANSWERS,
+    ),
+    Mutant(
+        name="days that begin within an hour are summed of hours",
+        path="metering/reports/query.py",
+        old="not _BUCKETS.isdisjoint(columns) and splits_an_hour(from_s, to_s, zone)",
+        new="not _BUCKETS.isdisjoint(columns) and from_s > to_s",
+        suites=("tests/unit/reports/test_times.py",),
+    ),
+    Mutant(
+        name="a name without usage is a quiet 0",
+        path="metering/reports/names.py",
+        old="    if seen.complete:\n",
+        new="    if seen is not None:\n",
+        suites=("tests/unit/cli/test_questions.py",),
+    ),
+    Mutant(
         name="details of an hour that a range cuts are all of its rows",
         path="metering/lake/parquet/reader.py",
         old="table if times is None else table.filter(taken(times, source.hour_s))",
@@ -564,8 +736,8 @@ MUTANTS = (
     Mutant(
         name="row groups are judged as if all of them were of one hour",
         path="metering/reports/sql/scan.py",
-        old='partition_expression=ds.field("hour") == instant(hour_s)',
-        new='partition_expression=ds.field("hour") == instant(1_795_525_200)',
+        old='(ds.field("hour") == instant(part.hour_s))',
+        new='(ds.field("hour") == instant(1_795_525_200))',
         suites=("tests/unit/reports/test_scan_filters.py",),
     ),
     Mutant(
@@ -584,10 +756,62 @@ MUTANTS = (
     ),
     Mutant(
         name="a month is frozen without asking usage and markers for its hours",
-        path="metering/billing/months.py",
+        path="metering/billing/closing/closer.py",
         old="        if not wrong:\n            return\n",
         new="        return\n",
         suites=("tests/unit/billing/test_months.py",),
+    ),
+    Mutant(
+        name="the manifest of a month is put before the objects that it names",
+        path="metering/billing/closing/freezing.py",
+        old="                self._put(month, accounts, made.accounts)\n",
+        new="                self._put_manifest(closed)\n                self._put(month, accounts, made.accounts)\n",
+        suites=_FROZEN,
+    ),
+    Mutant(
+        name="an hour that is there already is not compared",
+        path="metering/billing/closing/freezing.py",
+        old="        if (found.rows, found.digest) != (rows.rows, rows.digest):",
+        new="        if found.rows < 0:",
+        suites=_FROZEN,
+    ),
+    Mutant(
+        name="other rows than the compared ones are frozen",
+        path="metering/billing/closing/freezing.py",
+        old="        if file.digest != compared:",
+        new="        if not compared and file.digest:",
+        suites=_FROZEN,
+    ),
+    Mutant(
+        name="the check of a month does not compare markers batch by batch",
+        path="metering/audit/reconcile/month_check.py",
+        old="if with_markers and fingerprint(batches.items()) != markers:",
+        new="if with_markers and fingerprint(batches.items()).total != markers.total:",
+        suites=_MONTH_CHECK,
+    ),
+    Mutant(
+        name="the check of a month does not ask whether usage changed meanwhile",
+        path="metering/audit/reconcile/month_check.py",
+        old="            and booked[hour_s].revisions == again[hour_s].revisions\n",
+        new="",
+        suites=_MONTH_CHECK,
+    ),
+    Mutant(
+        name="totals beside a file leave corrections out",
+        path="metering/lake/parquet/summaries.py",
+        old="    return sorted_usage(pa.table(columns, schema=USAGE_SCHEMA))",
+        new="    own = pa.table(columns, schema=USAGE_SCHEMA)\n"
+        '    return sorted_usage(own.filter(pc.is_null(own.column("corrects"))))',
+        suites=("tests/unit/lake/test_totals.py",),
+    ),
+    Mutant(
+        name="a lake file is put before its totals",
+        path="metering/lake/run_work.py",
+        old="            self.objects.put(summary_key(planned.key), merged.summary, if_absent=True)\n"
+        "            self.objects.put(planned.key, merged.content, if_absent=True)\n",
+        new="            self.objects.put(planned.key, merged.content, if_absent=True)\n"
+        "            self.objects.put(summary_key(planned.key), merged.summary, if_absent=True)\n",
+        suites=("tests/unit/lake/test_totals.py",),
     ),
     Mutant(
         name="the aggregator may delete markers",
@@ -777,5 +1001,445 @@ MUTANTS = (
         old="for commit in oldest[:_OPEN_NAMED])",
         new="for commit in oldest[:0])",
         suites=("tests/unit/commit/test_finish.py", "tests/unit/audit/test_freshness.py"),
+    ),
+    Mutant(
+        name="a long text that is to be copied stays in its field, beyond the window",
+        path="metering/cli/printing/layout.py",
+        old="if field.is_copied and cell_len(text) > room:",
+        new="if field.is_copied and cell_len(text) > room + 1_000:",
+        suites=("tests/unit/cli/test_layout.py", "tests/cli/test_formats.py"),
+    ),
+    Mutant(
+        name="a number is shortened like a text",
+        path="metering/cli/printing/fields.py",
+        old='return self._is_text and self.column.text == "short"',
+        new='return self.column.text == "short"',
+        suites=("tests/unit/cli/test_layout.py", "tests/cli/test_formats.py"),
+    ),
+    Mutant(
+        name="a column whose texts stand below the rows keeps an empty field",
+        path="metering/cli/printing/fields.py",
+        old="if field.is_outside(room)]",
+        new="if field.is_outside(room + 1_000)]",
+        suites=("tests/unit/cli/test_layout.py",),
+    ),
+    Mutant(
+        name="columns that were left out are not named",
+        path="metering/cli/printing/layout.py",
+        old="    if not names:\n        return []",
+        new="    if names:\n        return []",
+        suites=("tests/unit/cli/test_layout.py", "tests/cli/test_formats.py"),
+    ),
+    Mutant(
+        name="code deploys over data of a format that it does not know",
+        path="metering/fleet/versions.py",
+        old="if own.data_format < data_format:",
+        new="if own.data_format < 0:",
+        suites=RELEASES,
+    ),
+    Mutant(
+        name="an older version is told as an upgrade",
+        path="metering/fleet/versions.py",
+        old="return Direction.UPGRADE if order(own.version) > order(deployed.version) else Direction.ROLLBACK",
+        new="return Direction.UPGRADE",
+        suites=RELEASES,
+    ),
+    Mutant(
+        name="an uninstall deletes the objects that the stage retains",
+        path="metering/fleet/uninstall.py",
+        old='if any(each.kind == "AWS::S3::Bucket" and not each.retained for each in data):',
+        new='if any(each.kind == "AWS::S3::Bucket" for each in data):',
+        suites=RELEASES,
+    ),
+    Mutant(
+        name="the home region leaves before the regions whose states it keeps",
+        path="metering/fleet/uninstall.py",
+        old="return sorted(there, key=lambda name: name == home)",
+        new="return sorted(there, key=lambda name: name != home)",
+        suites=RELEASES,
+    ),
+    Mutant(
+        name="messages out of sight are not among what holds reports back",
+        path="metering/audit/undecided.py",
+        old="        if not memory.calm:\n",
+        new="        if False:\n",
+        suites=("tests/unit/audit/test_freshness.py", *UNDECIDED),
+    ),
+    Mutant(
+        name="held back, and nothing is named",
+        path="metering/audit/freshness.py",
+        old="held_by=tuple(holds),",
+        new="held_by=(),",
+        suites=("tests/unit/audit/test_freshness.py", *UNDECIDED),
+    ),
+    Mutant(
+        name="an old measurement is given as a fresh one",
+        path="metering/audit/held_back.py",
+        old="elif now_s - known.measured_s > STALE_S:",
+        new="elif now_s - known.measured_s > STALE_S**9:",
+        suites=("tests/unit/audit/test_freshness.py",),
+    ),
+    Mutant(
+        name="a close ignores its checklist",
+        path="metering/billing/closing/checklist.py",
+        old="        self.look(checklist.month).demand(accepted)\n        return self.closer",
+        new="        return self.closer",
+        suites=("tests/unit/billing/test_checklist.py",),
+    ),
+    Mutant(
+        name="the byte at a boundary belongs to the upper tier",
+        path="metering/billing/rating/positions.py",
+        old="Cut(*line[:6], free + bound - paid))",
+        new="Cut(*line[:6], free + bound - paid - 1))",
+        suites=_RATING,
+    ),
+    Mutant(
+        name="half of a line's last decimal goes to the even digit",
+        path="metering/billing/money.py",
+        old="(quantity * price + _HALF_UNITS) //",
+        new="(quantity * price + _HALF_UNITS - 1 + (quantity * price // UNITS_A_USD & 1)) //",
+        suites=("tests/unit/billing/test_money.py",),
+    ),
+    Mutant(
+        name="an allowance goes to the earliest bytes, whatever the book says",
+        path="metering/billing/rating/allowances.py",
+        old="""if allowance.order == "chronological":""",
+        new="if allowance.order:",
+        suites=_RATING,
+    ),
+    Mutant(
+        name="an allowance goes to the cheapest product first",
+        path="metering/billing/rating/allowances.py",
+        old="return -prices.price_of(",
+        new="return prices.price_of(",
+        suites=_RATING,
+    ),
+    Mutant(
+        name="the prices at the end of a month are those of all its hours",
+        path="metering/billing/rating/scales.py",
+        old="version = product.version_at(hour_s)",
+        new="version = product.versions[-1]",
+        suites=_RATING,
+    ),
+    Mutant(
+        name="an account with a price of its own begins at tier 0",
+        path="metering/billing/rating/rater.py",
+        old="cuts = self._positions.skus.get(product.sku, SkuPositions())",
+        new="cuts = SkuPositions() if account_id else self._positions.skus.get(product.sku, SkuPositions())",
+        suites=_RATING,
+    ),
+    Mutant(
+        name="a correction begins at tier 0",
+        path="metering/billing/rating/corrections.py",
+        old="(stretch.span.from_s, stretch.late, stretch.from_s)",
+        new="(stretch.span.from_s, not stretch.late, stretch.from_s)",
+        suites=_RATING,
+    ),
+    Mutant(
+        name="what late usage moves is not adjusted",
+        path="metering/billing/rating/corrections.py",
+        old="        if was[1:] != now[1:]:",
+        new="        if was[1:] != now[1:] and not was.allowance:",
+        suites=_RATING,
+    ),
+    Mutant(
+        name="free bytes take positions in the tiers",
+        path="metering/billing/rating/positions.py",
+        old="self.paid_bytes + stretch.bytes - free",
+        new="self.paid_bytes + stretch.bytes",
+        suites=_RATING,
+    ),
+    Mutant(
+        name="an override of a payer beats that of its account",
+        path="metering/billing/rating/payer_prices.py",
+        old="for overrides in (self._of_account.get(account_id, ()), self._of_payer):",
+        new="for overrides in (self._of_payer, self._of_account.get(account_id, ())):",
+        suites=("tests/unit/billing/rating/test_payer_prices.py",),
+    ),
+    Mutant(
+        name="a day in which an override of an account ends is priced as one",
+        path="metering/billing/rating/rater.py",
+        old="scales += (self._scale_of_one(sold, account_id) for account_id in self.accounts_apart(sold))",
+        new="scales += ()",
+        suites=("tests/unit/billing/rating/test_positions.py",),
+    ),
+    Mutant(
+        name="a log file that comes again is judged by the newest context",
+        path="metering/onramps/ingest/planning.py",
+        old="timeline = self.contexts.pinned(plan.contexts) if plan.contexts else Timeline()",
+        new="timeline = self.contexts.timeline() if plan.contexts else Timeline()",
+        suites=NETWORKS,
+    ),
+    Mutant(
+        name="a log file's identity follows from where it lies",
+        path="metering/onramps/names.py",
+        old="""        identity=identity_of("flow", unpacked_name(name)),""",
+        new="""        identity=identity_of("flow", unpacked_name(key)),""",
+        suites=NETWORKS,
+    ),
+    Mutant(
+        name="equal lines of a flow log are counted once",
+        path="metering/onramps/formats/flows/sums.py",
+        old="""        table = table.filter(judge.live)
+""",
+        new="""        table = table.filter(judge.live)
+    table = table.group_by(table.column_names, use_threads=False).aggregate([])
+""",
+        suites=NETWORKS,
+    ),
+    Mutant(
+        name="rejected lines of a flow log are metered",
+        path="metering/onramps/formats/flows/judging.py",
+        old="""        found = self._take(rows_with(action, lambda word: word == "REJECT"))""",
+        new="""        found = self._take(rows_with(action, lambda word: word == "DROP"))""",
+        suites=NETWORKS,
+    ),
+    Mutant(
+        name="the journey is metered and not the hop: what an instance has from a NAT gateway comes from the internet",
+        path="metering/onramps/rules/hop.py",
+        old="            return self.own.public is True",
+        new="            return self.own.public is not None",
+        suites=KNOWLEDGE,
+    ),
+    Mutant(
+        name="accounts of flow logs are numbers",
+        path="metering/onramps/formats/flows/texts.py",
+        old="""        return self._account_id if word in ("", _UNKNOWN) else word""",
+        new="""        return self._account_id if word in ("", _UNKNOWN) else str(int(word))""",
+        suites=NETWORKS,
+    ),
+    Mutant(
+        name="a new flow log gets the authority inside an hour",
+        path="metering/onramps/context/authority.py",
+        old="[log for log in seen if log.created_s <= hour_s]",
+        new="[log for log in seen if log.created_s <= hour_s + 3_599]",
+        suites=NETWORKS,
+    ),
+    Mutant(
+        name="of nested address ranges the widest decides",
+        path="metering/onramps/context/address_ranges.py",
+        old="        narrowest = values[-1]",
+        new="        narrowest = values[0]",
+        suites=KNOWLEDGE,
+    ),
+    Mutant(
+        name="a prefix of S3 and EC2 is one of instances",
+        path="metering/onramps/rules/conditions.py",
+        old="""("EC2" in hop.peer.services and _INSTANCES.issuperset(hop.peer.services))""",
+        new="""("EC2" in hop.peer.services)""",
+        suites=KNOWLEDGE,
+    ),
+    Mutant(
+        name="targets of a load balancer in another zone are charged",
+        path="metering/onramps/rules/hop_rules.json",
+        old="""    "ipv4": ["application_load_balancer", "classic_load_balancer"]
+  },
+  "charged_across_zones": [""",
+        new="""    "ipv4": ["classic_load_balancer"]
+  },
+  "charged_across_zones": ["application_load_balancer", """,
+        suites=KNOWLEDGE,
+    ),
+    Mutant(
+        name="two flow logs of one interface both count",
+        path="metering/onramps/rules/flow_classifier.py",
+        old="        return None if authority is None or authority.id == self._log_id else Shadowed(authority.id)",
+        new="        return None if authority is None or self._log_id else Shadowed(authority.id)",
+        suites=NETWORKS,
+    ),
+    Mutant(
+        name="an interface of unknown kind is an instance",
+        path="metering/onramps/rules/hop.py",
+        old="""        return self.peer.kind if self.by_address and self.peer is not None else \"\"
+""",
+        new="""        return (self.peer.kind or "interface") if self.by_address and self.peer is not None else ""
+""",
+        suites=KNOWLEDGE,
+    ),
+    Mutant(
+        name="the allowance of the whole world is a price of 0",
+        path="metering/billing/prices/offers/products.py",
+        old="product.attributes.usagetype.startswith(GLOBAL)",
+        new="product.attributes.usagetype == GLOBAL",
+        suites=_PRICES,
+    ),
+    Mutant(
+        name="where a range of prices begins is not read",
+        path="metering/billing/prices/offers/products.py",
+        old='self._read(bytes_of_gb, dimension.begin_range, f"{where}, beginRange")',
+        new="0",
+        suites=_PRICES,
+    ),
+    Mutant(
+        name="a price is what its description says",
+        path="metering/billing/prices/offers/file.py",
+        old="        terms = tuple(msgspec.convert(value, dict[str, Term]).values())",
+        new="""        for term in value.values():
+            for one in term["priceDimensions"].values():
+                one["pricePerUnit"]["USD"] = one["description"].split(" ")[0].lstrip("$")
+        terms = tuple(msgspec.convert(value, dict[str, Term]).values())""",
+        suites=_PRICES,
+    ),
+    Mutant(
+        name="a usage type is found by its end",
+        path="metering/billing/prices/matching.py",
+        old="for product in book.by_usage_type.get(sold.usage_type, ()):",
+        new="for product in (each for each in book.products if sold.usage_type.endswith(each.usage_type)):",
+        suites=_PRICES,
+    ),
+    Mutant(
+        name="of two price books at once, the second one takes the number of the first",
+        path="metering/billing/documents/versions.py",
+        old="self._objects.put(made.key, made.body, if_absent=True)",
+        new="self._objects.put(made.key, made.body, if_absent=False)",
+        suites=("tests/unit/billing/test_versions.py",),
+    ),
+    Mutant(
+        name="an alert without its condition",
+        path="metering/billing/budgets/alerts.py",
+        old="item=alert.to_item(), condition=Absent()))",
+        new="item=alert.to_item()))",
+        suites=_BUDGETS,
+    ),
+    Mutant(
+        name="an alert is marked as sent before it is sent",
+        path="metering/billing/budgets/alerts.py",
+        old="""                self.alerts.send(alert.severity, alert.subject, {"id": alert.id, **alert.fields})
+                self._mark(alert)
+""",
+        new="""                self._mark(alert)
+                self.alerts.send(alert.severity, alert.subject, {"id": alert.id, **alert.fields})
+""",
+        suites=_BUDGETS,
+    ),
+    Mutant(
+        name="a forecast that is linear in cost",
+        path="metering/billing/budgets/forecasts.py",
+        old="        rater = Rater(prices, positions(prices, usage))",
+        new="""        rater = Rater(prices, positions(prices, ExpectedUsage(self.month, {}, {}, "", self.shares)))""",
+        suites=_BUDGETS,
+    ),
+    Mutant(
+        name="a threshold is crossed only beyond its amount",
+        path="metering/billing/budgets/budget.py",
+        old="        return value * _WHOLE >= amount * self.percent",
+        new="        return value * _WHOLE > amount * self.percent",
+        suites=_BUDGETS,
+    ),
+    Mutant(
+        name="the mean of earlier weeks is what is usual",
+        path="metering/billing/budgets/anomalies.py",
+        old="""    usual = median(before)
+    above = size - usual
+    deviation""",
+        new="""    usual = sum(before) / len(before)
+    above = size - usual
+    deviation""",
+        suites=_BUDGETS,
+    ),
+    Mutant(
+        name="a budget of a closed month is evaluated",
+        path="metering/billing/budgets/turn.py",
+        old="                if self.months.is_closed(period.month) or (ended",
+        new="                if (ended",
+        suites=_BUDGETS,
+    ),
+    Mutant(
+        name="an invoice is the cents of its exact sum",
+        path="metering/billing/invoices/document.py",
+        old="""        return sum(line.cents for line in self.all_lines)""",
+        new="""        return self.exact * 100 // EXACT_A_USD""",
+        suites=_INVOICES,
+    ),
+    Mutant(
+        name="a credit note is the difference to the invoice alone",
+        path="metering/billing/invoices/credits.py",
+        old="        return difference(target, [each.invoice for each in billed], note)",
+        new="        return difference(target, [billed[0].invoice], note)",
+        suites=_INVOICES,
+    ),
+    Mutant(
+        name="a correction is priced at the positions of the month that books it",
+        path="metering/billing/invoices/composing.py",
+        old="        frozen = self.booked_in(corrects, rates).of(subject.payer_id)",
+        new="        frozen = self.booked_in(subject.month, rates).of(subject.payer_id)",
+        suites=_INVOICES,
+    ),
+    Mutant(
+        name="a correction forgets those before it",
+        path="metering/billing/invoices/composing.py",
+        old="        billed = Together(frozen, LateUsage(corrects, before))",
+        new="        billed = Together(frozen, LateUsage(corrects, [] and before))",
+        suites=_INVOICES,
+    ),
+    Mutant(
+        name="an invoice is issued although a region is open",
+        path="metering/billing/invoices/readiness.py",
+        old="sorted(set(among or self.usage.regions) - closed.keys() - self.usage.left_out.keys())",
+        new="sorted(set(among or closed) - closed.keys() - self.usage.left_out.keys())",
+        suites=_INVOICES,
+    ),
+    Mutant(
+        name="inputs of a month are replaced by whoever issues next",
+        path="metering/billing/invoices/store.py",
+        old="        if self.objects.put(key, _inputs_body(inputs, month), if_absent=True):",
+        new="        if self.objects.put(key, _inputs_body(inputs, month), if_absent=False):",
+        suites=_INVOICES,
+    ),
+    Mutant(
+        name="an invoice replaces the one that stands",
+        path="metering/billing/invoices/store.py",
+        old="        if self.objects.put(key, body, if_absent=True):",
+        new="        if self.objects.put(key, body, if_absent=False):",
+        suites=_INVOICES,
+    ),
+    Mutant(
+        name="a correction is exported in a month of its own booking",
+        path="metering/reports/exports/batches.py",
+        old="            starts.append(start_s)",
+        new="            starts.append(start_s + 30 * 86_400 * later)",
+        suites=_EXPORTS,
+    ),
+    Mutant(
+        name="FOCUS gets GB for 2^30 bytes",
+        path="metering/reports/exports/datasets/focus.py",
+        old='UNIT = "GiB"',
+        new='UNIT = "GB"',
+        suites=_EXPORTS,
+    ),
+    Mutant(
+        name="an export lacks a line",
+        path="metering/reports/exports/exporting.py",
+        old="            yield table\n",
+        new="            yield table.slice(1)\n",
+        suites=_EXPORTS,
+    ),
+    Mutant(
+        name="an export ties out by the tolerance of FOCUS",
+        path="metering/reports/exports/manifest.py",
+        old="            elif (line.bytes, line.exact) != (sums.bytes, sums.exact):",
+        new="            elif abs(line.exact - sums.exact) > focus_tolerance(sums.rows) * 2**30:",
+        suites=_EXPORTS,
+    ),
+    Mutant(
+        name="accounts that are summed together get the price of before their hour",
+        path="metering/billing/rating/rater.py",
+        old="        after = bisect_right(scale.marks, (hour_s, account_id or _ANYBODY))",
+        new="        after = bisect_right(scale.marks, (hour_s, account_id))",
+        suites=("tests/unit/billing/budgets/test_costs.py",),
+    ),
+    Mutant(
+        name="late rows of a former payer are not in an account's costs",
+        path="metering/reports/costs/late.py",
+        old="                asked = payers_asked(self.query, organization, corrects)",
+        new="                asked = payers_asked(self.query, organization, self.month)",
+        suites=("tests/unit/cli/test_cost_of_moves.py",),
+    ),
+    Mutant(
+        name="what late usage moves between accounts is lost",
+        path="metering/billing/invoices/tally.py",
+        old="        kept = [line for line in made if line.parts or line.key in shared]",
+        new="        kept = [line for line in made if line.parts]",
+        suites=_INVOICES,
     ),
 )

@@ -27,7 +27,7 @@ from hypothesis.stateful import (
 
 from metering.adapters.memory.clock import DeadlineAt
 from metering.adapters.memory.queues import MemoryQueue
-from metering.billing.months import PeriodNotClosableError
+from metering.billing.closing.refusals import PeriodNotClosableError
 from metering.hours import month_of
 from metering.lake.rows import RowQuery
 from metering.ledger.markers import Marker, marker_key

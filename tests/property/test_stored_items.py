@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from copy import deepcopy
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, cast
 
 import pytest
 from hypothesis import given, settings
@@ -21,13 +21,17 @@ from metering.ledger.booked_hours import LakeFile, Pending, Pointer, Published
 from metering.ledger.commits import CommitRecord
 from metering.ledger.conflicts import Conflict, conflict_of, conflict_seen_item
 from metering.ledger.format_version import LedgerFormat
-from metering.ledger.frozen_months import FrozenHour, FrozenMonth
+from metering.ledger.frozen_months import FrozenHour, FrozenMonth, FrozenRows
 from metering.ledger.markers import Marker
+from metering.ledger.notes.biller import BillerFigures
+from metering.ledger.notes.budgets import StoredAlert, StoredBudget
 from metering.ledger.notes.canary_runs import CanaryRun, CanaryVerdict
-from metering.ledger.notes.completeness import Completeness
+from metering.ledger.notes.completeness import Completeness, Hold
+from metering.ledger.notes.deeds import Consent, Deed, DeedState
 from metering.ledger.notes.queue_memory import HeldMessage, QueueMemory
 from metering.ledger.notes.reconciliation import Backlog, Reconciliation, WorkList
 from metering.ledger.notes.sources import Ruling, RulingKind, SourceFigures, SourceState
+from metering.ledger.notes.watch_figures import WatchFigures
 from metering.ledger.notes.watch_state import WatchState
 from metering.ledger.periods import Period
 from metering.ledger.retries import Alias, RetryNote
@@ -35,9 +39,15 @@ from metering.ledger.row_sources import RowSource
 from metering.ledger.runs import Run
 from metering.ledger.shards import UsedShards
 from metering.ledger.usage_items import usage_add, usage_day, usage_entries, usage_key
+from metering.onramps.balance import Balance
+from metering.onramps.ingest.growth import Note
+from metering.onramps.plans import Part, Share
+from metering.onramps.plans import Plan as LogPlan
 from metering.quarantine.documents import QuarantinedBatch
+from metering.quarantine.log_documents import KeptLine, QuarantinedLog
 from metering.units import DAY_S
 from metering.usage.totals import Total, UsageKey
+from tests.support.frozen import manifest_of_0_1
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -257,16 +267,27 @@ KINDS = (
         unread=frozenset({"pk", "sk"}),
     ),
     Kind(
+        name="watch figures",
+        values=st.builds(
+            WatchFigures,
+            measured_s=NUMBERS,
+            figures=st.dictionaries(NAMES, st.integers(-(1 << 40), 1 << 40), max_size=3),
+        ),
+        read=WatchFigures.from_item,
+        unread=frozenset({"pk", "sk"}),
+    ),
+    Kind(
         name="completeness",
         values=st.builds(
             Completeness,
             through_s=NUMBERS,
-            published=st.frozensets(HOURS, max_size=3),
             open=st.lists(NAMES, max_size=3).map(tuple),
+            held_by=st.lists(st.builds(Hold, holder=NAMES, since_s=NUMBERS, count=NUMBERS), max_size=3).map(tuple),
+            measured_s=st.none() | NUMBERS,
         ),
         read=Completeness.from_item,
-        optional=frozenset({"open"}),
-        unread=frozenset({"pk", "sk"}),
+        optional=frozenset({"open", "held_by", "measured_s"}),
+        unread=frozenset({"pk", "sk", "published"}),
     ),
     Kind(
         name="reconciliation",
@@ -324,6 +345,26 @@ KINDS = (
             numbers=st.none() | st.tuples(NUMBERS, NUMBERS),
         ),
         read=Ruling.from_item,
+    ),
+    Kind(
+        name="deed",
+        values=st.builds(
+            Deed,
+            deed_id=NAMES,
+            at_ms=HOURS.map(lambda hour_s: 1000 * hour_s + 7),
+            what=NAMES,
+            subject=st.text(max_size=5),
+            consequence=st.text(max_size=5),
+            who=NAMES,
+            stage=NAMES,
+            region=NAMES,
+            version=NAMES,
+            consent=st.sampled_from(tuple(Consent)),
+            state=st.sampled_from(tuple(DeedState)),
+            ended_ms=NUMBERS,
+            result=st.text(max_size=5),
+        ),
+        read=Deed.from_item,
     ),
     Kind(
         name="figures of sources",
@@ -392,6 +433,48 @@ KINDS = (
         read=RetryNote.from_item,
     ),
     Kind(name="region", values=STATES, read=RegionState.from_item),
+    Kind(
+        name="budget",
+        values=st.builds(
+            StoredBudget,
+            name=NAMES,
+            document=st.dictionaries(NAMES, st.text(max_size=5), max_size=3),
+            set_s=NUMBERS,
+        ),
+        read=StoredBudget.from_item,
+    ),
+    Kind(
+        name="alert",
+        values=st.builds(
+            StoredAlert,
+            id=NAMES,
+            period=NAMES,
+            severity=NAMES,
+            subject=NAMES,
+            fields=st.dictionaries(NAMES, st.text(max_size=5), max_size=3),
+            made_s=NUMBERS,
+            state=st.sampled_from(("new", "sent")),
+        ),
+        read=StoredAlert.from_item,
+    ),
+    Kind(
+        name="figures of the biller",
+        values=st.builds(
+            BillerFigures,
+            first_s=NUMBERS,
+            finished_s=NUMBERS,
+            counted_s=NUMBERS,
+            unpriced_bytes=NUMBERS,
+            unpriced_types=NUMBERS,
+            blocked_months=st.lists(NAMES, max_size=2).map(tuple),
+            crossed_s=st.lists(NUMBERS, max_size=2).map(tuple),
+            left_out=st.lists(NAMES, max_size=2).map(tuple),
+            looked=st.dictionaries(NAMES, NAMES, max_size=2),
+            why=st.text(max_size=5),
+        ),
+        read=BillerFigures.from_item,
+        unread=frozenset({"pk", "sk"}),
+    ),
 )
 
 
@@ -573,8 +656,20 @@ PLANS = st.builds(
 )
 
 
+FROZEN_ROWS = st.builds(FrozenRows, key=NAMES, rows=NUMBERS, digest=NAMES)
+
+
 @st.composite
 def closed_months(draw: st.DrawFn) -> FrozenMonth:
+    hours = []
+    for hour_s in sorted(draw(st.sets(HOURS, min_size=1, max_size=2))):
+        hours.append(FrozenHour(hour_s=hour_s, files=draw(FILES), frozen=draw(FROZEN_ROWS)))
+    month = FrozenMonth(month="2027-01", hours=tuple(hours), accounts=draw(FROZEN_ROWS), days=draw(FROZEN_ROWS))
+    return month.closed()
+
+
+@st.composite
+def months_of_0_1(draw: st.DrawFn) -> FrozenMonth:
     hours = []
     for hour_s in sorted(draw(st.sets(HOURS, min_size=1, max_size=2))):
         keys = draw(st.lists(USAGE_KEYS, min_size=1, max_size=2, unique=True))
@@ -619,6 +714,62 @@ QUARANTINED = st.builds(
 )
 
 
+COUNTS = st.lists(st.tuples(NAMES, NUMBERS, NUMBERS), min_size=1, max_size=2).map(tuple)
+QUARANTINED_LOG = st.builds(
+    QuarantinedLog,
+    kind=st.sampled_from(["lines", "file"]),
+    place=NAMES,
+    version_id=NAMES,
+    etag=NAMES,
+    identity=NAMES,
+    log_kind=NAMES,
+    source=NAMES,
+    content_sha256=NAMES,
+    refusals=COUNTS,
+    detail=NAMES,
+    lines=st.lists(
+        st.builds(KeptLine, number=NUMBERS, reason=NAMES, detail=NAMES, text=NAMES, bytes=NUMBERS), max_size=2
+    ).map(tuple),
+)
+PLACE_NOTE = st.builds(
+    Note,
+    place=NAMES,
+    number=NUMBERS,
+    from_byte=NUMBERS,
+    until_byte=NUMBERS,
+    content_sha256=NAMES,
+    after=NAMES,
+    whole_lines=st.booleans(),
+    sent=st.booleans(),
+)
+LOG_PLAN = st.builds(
+    LogPlan,
+    identity=NAMES,
+    kind=NAMES,
+    source=NAMES,
+    account_id=NAMES,
+    region=NAMES,
+    slot_s=NUMBERS,
+    place=NAMES,
+    etag=NAMES,
+    content_sha256=NAMES,
+    contexts=st.dictionaries(HOURS, NAMES, min_size=1, max_size=2),
+    rules=NAMES,
+    parts=st.lists(
+        st.builds(Part, batch_id=NAMES, records=st.integers(1, 50_000), bytes=NUMBERS, sha256=NAMES), max_size=2
+    ).map(tuple),
+    balance=st.builds(Balance, **{each.name: NUMBERS for each in fields(Balance)}),
+    shares=st.lists(
+        st.builds(Share, usage_type=NAMES, rule=NAMES, reason=NAMES, bytes=NUMBERS, lines=NUMBERS), max_size=2
+    ).map(tuple),
+    shadowed=COUNTS,
+    refusals=COUNTS,
+    planned_s=NUMBERS,
+    from_byte=NUMBERS,
+    after=NAMES,
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
     """One kind of JSON object."""
@@ -640,12 +791,36 @@ DOCUMENTS = (
         write=lambda value: value.to_json(),  # type: ignore[attr-defined]  # a frozen month
         read=FrozenMonth.from_json,
     ),
+    Document(
+        name="closed month of release 0.1.0",
+        values=months_of_0_1(),
+        write=lambda value: manifest_of_0_1(cast("FrozenMonth", value)),
+        read=lambda body, key: replace(FrozenMonth.from_json(body, key), digest=""),
+    ),
     Document(name="write-ahead", values=write_aheads(), write=lambda value: value.encode(), read=WriteAhead.decode),  # type: ignore[attr-defined]  # a write-ahead
     Document(
         name="quarantined batch",
         values=QUARANTINED,
         write=lambda value: value.encode(),  # type: ignore[attr-defined]  # a quarantined batch
         read=QuarantinedBatch.decode,
+    ),
+    Document(
+        name="quarantined log",
+        values=QUARANTINED_LOG,
+        write=lambda value: value.encode(),  # type: ignore[attr-defined]  # a quarantined log
+        read=QuarantinedLog.decode,
+    ),
+    Document(
+        name="note of a place",
+        values=PLACE_NOTE,
+        write=lambda value: value.encode(),  # type: ignore[attr-defined]  # a note
+        read=Note.decode,
+    ),
+    Document(
+        name="plan of a log file",
+        values=LOG_PLAN,
+        write=lambda value: value.encode(),  # type: ignore[attr-defined]  # a plan
+        read=LogPlan.decode,
     ),
 )
 

@@ -8,16 +8,18 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from metering.adapters.memory.rows import decode_rows
-from metering.billing.months import NotClosable, PeriodNotClosableError
+from metering.billing.closing.refusals import NotClosable, PeriodNotClosableError
 from metering.hours import month_bounds_s
 from metering.ledger.shards import known_shards
 from metering.stores.writes import ActionLimits, Key, Table
 from metering.units import DAY_S, HOUR_S
 from tests.simulation.checks.checker import Findings, check, lake_rows
+from tests.simulation.checks.completeness import CompletenessCheck
 from tests.simulation.checks.marker_loss import MarkerLoss
 from tests.simulation.checks.watch import ViolationError
 from tests.simulation.region import jobs
 from tests.simulation.region.faults import HOUR_MS, MINUTE_MS, RandomFaults
+from tests.simulation.region.invoices import Billing
 from tests.simulation.region.world import World
 from tests.simulation.sent.traffic import DAY_MS, Traffic
 
@@ -87,6 +89,7 @@ class History:
         self.faults = RandomFaults(seed, rate=chance.choice((0.01, 0.03, 0.06, 0.12)), dropped=dropped_faults)
         now_ms = _NOON_MS + chance.randrange(0, 11 * 24) * HOUR_MS + chance.randrange(0, HOUR_MS)
         self.world = World(seed, self.faults, now_ms=now_ms)
+        self.completeness = CompletenessCheck(self.world)
         actions = chance.choice((10, 16, 30, 100))
         self.world.limits = ActionLimits(transaction=actions, chunk=actions - 1)
         self.shards = chance.choice((1, 1, 2))
@@ -110,6 +113,7 @@ class History:
         # What is lost of a month's usage has to be rebuilt before it is closed, so one history has one of the two.
         self.breaks = chance.random() < 0.12
         self.broken = False
+        self.billing = Billing(self.world, seed)
         self.marker_loss = MarkerLoss(self.world, seed, shards=self.shards)
         # Of its own: whether a stage changes its shards must not change the rest of a seed's history.
         self.deployments = random.Random(f"deployments {seed}")
@@ -163,6 +167,8 @@ class History:
             self._spawn("repair", self._repair)
         self._close_months(start_ms)
         self._deploy(start_ms)
+        self.billing.live(start_ms)
+        self.completeness.during(start_ms, _EPOCH_MS)
         world.scheduler.run_until(start_ms + _EPOCH_MS)
 
     def _deploy(self, start_ms: int) -> None:
@@ -289,8 +295,7 @@ class History:
             self.faults.histogram["replay after weeks"] += 1
 
     def _redrive(self) -> None:
-        redriven = self.world.queue.redrive()
-        self.faults.histogram["redriven from the dead-letter queue"] += redriven
+        self.faults.histogram["redriven from the dead-letter queue"] += self.world.queue.redrive()
 
     def _drain(self) -> None:
         """Until the queue is empty; faults go on, so some of it may die."""
@@ -328,6 +333,7 @@ class History:
                 break
         self._check_clean()
         self._finally(self._check_closed)
+        self._finally(self.billing.check)
         return check(world, lake_rows(world))
 
     def _lose_markers(self) -> None:

@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.ledger.booked_hours import pointer_key
+from metering.adapters.memory.frozen import encode_usage
+from metering.ledger.booked_hours import Published, pointer_key
+from metering.ledger.frozen_months import FrozenMonth, FrozenRows
 from metering.ledger.markers import marker_key
+from metering.stores.bucket import summary_key
 from metering.stores.writes import Delete, Key, Put, Table, Update
 from tests.simulation.checks.checker import check, lake_rows
 from tests.simulation.checks.watch import ViolationError
-from tests.simulation.matrix import Scenario
 from tests.simulation.region.faults import ScriptedFaults
+from tests.simulation.scenario import Scenario
 from tests.support.usage_items import change, lose, usage_of
 
 if TYPE_CHECKING:
@@ -105,6 +108,33 @@ def test_a_write_to_a_closed_month_is_seen_at_once(world: World) -> None:
 
     with pytest.raises(ViolationError, match="I6"):
         world.watch.written(Update(table=Table.USAGE, key=Key("A#1#2026-11", "x"), add={"bytes": 1}))
+
+
+def test_a_file_that_is_published_without_its_totals_is_seen_at_once(world: World) -> None:
+    published = next(item for item in world.items.everything(Table.LEDGER) if str(item["sk"]).startswith("1#"))
+    [file, *_] = Published.from_item(published).files
+    kept = world.objects.peek(summary_key(file.key))
+    assert kept is not None
+    world.objects.put(summary_key(file.key), encode_usage([]), if_absent=False)
+    with pytest.raises(ViolationError, match="not of its file's rows"):
+        world.watch.written(Put(table=Table.LEDGER, item=published))
+    world.objects.remove(summary_key(file.key))
+    with pytest.raises(ViolationError, match="without its totals"):
+        world.watch.written(Put(table=Table.LEDGER, item=published))
+    world.objects.put(summary_key(file.key), kept, if_absent=True)
+
+
+def test_a_manifest_that_names_what_is_not_there_is_seen_at_once(world: World) -> None:
+    rows = FrozenRows(key="closed/2026-09/accounts.parquet", rows=0, digest="0")
+    closed = FrozenMonth(month="2026-09", hours=(), accounts=rows, days=rows)
+    world.objects.put("closed/2026-09.json", closed.to_json(), if_absent=True)
+    with pytest.raises(ViolationError, match=r"names closed/2026-09/accounts\.parquet"):
+        world.watch.put_object("closed/2026-09.json")
+    world.objects.put(rows.key, b"", if_absent=True)
+    world.watch.put_object("closed/2026-09.json")
+    world.watch.frozen.add("2026-09")
+    with pytest.raises(ViolationError, match="I6"):
+        world.watch.put_object(rows.key)
 
 
 def test_a_second_acceptance_is_seen_at_once(world: World) -> None:

@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from metering.hours import month_bounds_s, month_of
 from metering.stores.writes import Table
+from metering.units import DAY_S
 from tests.simulation.checks.checker import check
 from tests.simulation.history import rows_of
-from tests.simulation.matrix import NOW_MS, content_of
 from tests.simulation.region import jobs
 from tests.simulation.region.faults import HOUR_MS, MINUTE_MS, Fault
 from tests.simulation.region.world import World
+from tests.simulation.scenario import NOW_MS, content_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from metering.usage.totals import Total
     from tests.simulation.region.ports import Process
 
 _SETTINGS = jobs.settings(1, 2, 200)
@@ -54,7 +57,7 @@ def _world(between: _Between) -> World:
     return world
 
 
-def _run(world: World, story: Callable[[], None]) -> None:
+def _run(world: World, story: Callable[[], None], *, limit_ms: int = HOUR_MS) -> None:
     done: list[bool] = []
 
     def body() -> None:
@@ -62,7 +65,7 @@ def _run(world: World, story: Callable[[], None]) -> None:
         done.append(True)
 
     world.scheduler.spawn(body)
-    world.scheduler.run_while(lambda: not done, limit_ms=HOUR_MS)
+    world.scheduler.run_while(lambda: not done, limit_ms=limit_ms)
     assert done
 
 
@@ -197,3 +200,36 @@ def test_a_commit_that_lands_between_any_two_calls_of_an_orphan_cleaner_keeps_it
         return between
 
     assert _until_it_is_over(run) >= 3
+
+
+def test_a_whole_close_between_any_two_calls_of_a_close_freezes_the_same_month_once() -> None:
+    month = month_of(NOW_MS // 1000)
+    wait_ms = (month_bounds_s(month)[1] + 3 * DAY_S) * 1000 - NOW_MS + HOUR_MS
+    totals: set[Total] = set()
+
+    def close(world: World, name: str) -> None:
+        process = world.process(name)
+        closer = jobs.period_closer(process, _POLICY, shards=1)
+        closed = closer.close(month, jobs.deadline(process, HOUR_MS))
+        totals.add(closed.total)
+        assert closer.frozen(month) == closed
+
+    def run(number: int) -> _Between:
+        between = _Between(number)
+        world = _world(between)
+
+        def story() -> None:
+            _meter(world, world.process("worker"), "b0.0", "b1.0", "b2.0")
+            world.scheduler.wait(wait_ms)
+            between.then = lambda: close(world, "second")
+            close(world, "first")
+            reader = jobs.period_closer(world.process("reader"), _POLICY, shards=1)
+            assert reader.verify(month) == []
+            assert not world.alerts.sent
+
+        _run(world, story, limit_ms=wait_ms + HOUR_MS)
+        return between
+
+    assert _until_it_is_over(run) >= 40
+    # Commits have ids by chance, and so have files: the totals are the same each time.
+    assert len(totals) == 1

@@ -8,11 +8,11 @@ from metering.stores.writes import DYNAMODB_LIMITS
 from metering.units import HOUR_S
 from tests.simulation.checks.checker import check
 from tests.simulation.history import rows_of
-from tests.simulation.matrix import FEW_ACTIONS, NOW_MS, NoChunks, content_of
 from tests.simulation.region import jobs
 from tests.simulation.region.faults import MINUTE_MS, ScriptedFaults
 from tests.simulation.region.ports import Process, ProcessItems
 from tests.simulation.region.world import World
+from tests.simulation.scenario import FEW_ACTIONS, NOW_MS, NoChunks, content_of
 from tests.support.usage_items import change, lose, usage_of
 
 if TYPE_CHECKING:

@@ -16,11 +16,11 @@ from metering.ledger.markers import marker_key
 from metering.stores.writes import Delete, Table
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import Total, UsageKey
-from tests.simulation.matrix import NOW_MS, content_of
 from tests.simulation.region import jobs
 from tests.simulation.region.faults import HOUR_MS, MINUTE_MS, Fault
 from tests.simulation.region.scheduler import KilledError
 from tests.simulation.region.world import World
+from tests.simulation.scenario import NOW_MS, content_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,6 +13,7 @@ from metering.ledger.format_version import remember_format
 from metering.replay.records import RecordGenerator
 from metering.replay.scenarios import SCENARIOS
 from metering.replay.synthesis import account_id
+from metering.reports.source import ReportSource
 from metering.stores.deliveries import Delivery
 from metering.stores.writes import Table
 from metering.units import HOUR_S
@@ -80,6 +81,22 @@ class World(MemoryRegion):
     def make_jobs(self) -> LakeJobs:
         """The jobs of another process over the same stores."""
         return self.parts().jobs()
+
+    def frozen_usage(self, month: str) -> dict[UsageKey, Total]:
+        """The totals of a closed month, hour by hour."""
+        closed, reader = self.jobs.closer.frozen(month), self.jobs.frozen_files
+        assert closed is not None
+        return dict(entry for hour in closed.hours for entry in reader.hour(closed, hour.hour_s))
+
+    def source(self) -> ReportSource:
+        """Where the region's reports come from."""
+        return ReportSource(
+            region="us-east-1",
+            items=self.items,
+            objects=self.objects,
+            view=self.jobs.view,
+            frozen=self.jobs.frozen_files,
+        )
 
     def send(self, *batches: Sequence[dict[str, str | int]], source: str = "") -> list[str]:
         """One invocation with these batches; returns their ids."""

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, cast
 
 from botocore.exceptions import (
+    BotoCoreError,
     ClientError,
     ConfigNotFound,
     ConfigParseError,
@@ -26,6 +27,7 @@ from botocore.exceptions import (
     SSOTokenLoadError,
     UnauthorizedSSOTokenError,
 )
+from botocore.parsers import ResponseParserError
 
 from metering.errors import OperationFailedError, UnavailableError
 
@@ -87,6 +89,8 @@ _NOT_ALLOWED = frozenset(
         "UnrecognizedClientException",
     }
 )
+_EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired"})
+_PUT_RIGHT = "Put that setting right: in the environment (AWS_…), in ~/.aws/config, or as an option."
 _NO_CALLER = (
     CredentialRetrievalError,
     NoCredentialsError,
@@ -102,6 +106,11 @@ _WRONG_SETTINGS = (ConfigNotFound, ConfigParseError, InvalidRegionError, SSLErro
 def error_code(error: ClientError) -> str:
     """Error code of the service, such as `ThrottlingException`; the HTTP status if the answer had no body."""
     return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def is_denied(error: ClientError) -> bool:
+    """Whether the caller may not make the call, or is unknown."""
+    return error_code(error) in _NOT_ALLOWED
 
 
 def http_status(error: ClientError) -> int:
@@ -152,11 +161,34 @@ def refusals_explained() -> Iterator[None]:
             "Set AWS_PROFILE or AWS_ACCESS_KEY_ID; or `metering local up` starts an emulator, --endpoint names one.",
         ) from error
     except _WRONG_SETTINGS as error:
-        raise OperationFailedError(f"AWS cannot be asked like this: {error}") from error
+        raise OperationFailedError(f"AWS cannot be asked like this: {error}", _PUT_RIGHT) from error
     except ClientError as error:
-        if error_code(error) not in _NOT_ALLOWED:
-            raise
+        raise _refusal(error) from error
+    except ResponseParserError as error:
+        # It is no BotoCoreError. Proxies, sign-in pages and other web servers answer in a form that AWS does not have.
         raise OperationFailedError(
-            f"{error.operation_name} was refused: {error.response['Error'].get('Message', error_code(error))}",
-            "Use credentials that may do it; the stacks have a producer, a reader and an operator role.",
+            "The answer is not of the form that AWS gives.",
+            "Look whether --endpoint or AWS_ENDPOINT_URL names AWS or an emulator, or whether a proxy answered.",
         ) from error
+    except BotoCoreError as error:
+        # Last, because those above are of this kind too.
+        raise OperationFailedError(
+            f"AWS cannot be asked like this: {' '.join(str(error).split())}", _PUT_RIGHT
+        ) from error
+
+
+def _refusal(error: ClientError) -> OperationFailedError:
+    told = error.response.get("Error", {}).get("Message") or error_code(error)
+    if error_code(error) in _EXPIRED:
+        return OperationFailedError(
+            f"The credentials have expired: {told}", "Sign in again, or set new ones; with a profile: aws sso login."
+        )
+    if error_code(error) in _NOT_ALLOWED:
+        return OperationFailedError(
+            f"{error.operation_name} was refused: {told}",
+            "Use credentials that may do it; the stacks have a producer, a reader and an operator role.",
+        )
+    return OperationFailedError(
+        f"{error.operation_name} failed: {error_code(error)}: {told}",
+        "If the stage was removed or changed while the command ran, run it again.",
+    )

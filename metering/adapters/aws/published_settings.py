@@ -11,9 +11,11 @@ from metering.adapters.aws.errors import error_code, translated
 from metering.adapters.aws.stacks import read_outputs
 from metering.errors import OperationFailedError, SettingsError
 from metering.fleet.ports import RegionStacks
-from metering.stage_settings import StageSettings
+from metering.stage_settings import GivenSettings, StageSettings
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from metering.adapters.aws.session import Clients
 
 
@@ -24,12 +26,10 @@ class SettingsPlace:
     Attributes:
         parameter: Name of the parameter.
         sha256: Hash of its document.
-        functions_sha256: Hash of the settings that the functions work with; None if the region has no functions.
     """
 
     parameter: str
     sha256: str
-    functions_sha256: str | None
 
 
 def read_settings(clients: Clients, stage: str) -> StageSettings:
@@ -45,15 +45,67 @@ def read_settings(clients: Clients, stage: str) -> StageSettings:
         return _published(clients, stage)
     except SettingsError as error:
         raise OperationFailedError(
-            f"The settings of stage {stage} in {region} cannot be read ({error}); deploy it again with "
-            f"`metering region add {region} --stage {stage} --redeploy`, or `metering local up` on this machine."
+            f"The settings of stage {stage} in {region} cannot be read ({error}).",
+            f"Deploy it again: `metering region add {region} --stage {stage} --redeploy`, or `metering local up` here.",
         ) from error
 
 
+def deployed_settings(clients: Clients, stage: str) -> StageSettings | None:
+    """Read what the data stack of a stage published, whatever the functions have; None if it is not deployed.
+
+    Raises:
+        SettingsError: It is deployed, and its settings cannot be read.
+        UnavailableError: The region does not answer.
+    """
+    try:
+        outputs = read_outputs(clients, RegionStacks.of(stage).data)
+    except SettingsError:
+        return None
+    # A stack that was never created whole has no outputs.
+    return _document(clients, stage, _settings_place(stage, outputs)) if outputs else None
+
+
+def deployed_given(clients: Clients, stage: str) -> GivenSettings | None:
+    """Read what a stage was given, also if another version published it with a policy that this one does not know.
+
+    Returns:
+        None if it is not deployed, or if nobody knows what it was given.
+
+    Raises:
+        UnavailableError: The region does not answer.
+    """
+    try:
+        place = _settings_place(stage, read_outputs(clients, RegionStacks.of(stage).data))
+        return GivenSettings.read(_text(clients, place), stage=stage, sha256=place.sha256)
+    except SettingsError:
+        return None
+
+
 def _published(clients: Clients, stage: str) -> StageSettings:
-    place = _settings_place(clients, stage)
-    if place.functions_sha256 not in {None, place.sha256}:
+    place = _settings_place(stage, read_outputs(clients, RegionStacks.of(stage).data))
+    functions = _functions(clients, stage)
+    if functions is not None and "FunctionSettingsSha256" not in functions:
+        # A version that published no section `given`: the whole document is what functions work with.
+        _check_same(functions.get("SettingsSha256", ""), place.sha256)
+    settings = _document(clients, stage, place)
+    if functions is not None and "FunctionSettingsSha256" in functions:
+        _check_same(functions["FunctionSettingsSha256"], settings.functions_sha256)
+    return settings
+
+
+def _check_same(functions_sha256: str, published_sha256: str) -> None:
+    if functions_sha256 != published_sha256:
         raise SettingsError(["the functions have others than were published: a deployment is not finished"])
+
+
+def _document(clients: Clients, stage: str, place: SettingsPlace) -> StageSettings:
+    settings = StageSettings.read(_text(clients, place), sha256=place.sha256)
+    if settings.stage != stage:
+        raise SettingsError([f"they are of stage {settings.stage}"])
+    return settings
+
+
+def _text(clients: Clients, place: SettingsPlace) -> str:
     try:
         with translated("ssm.GetParameter"):
             answer = clients.ssm.get_parameter(Name=place.parameter)
@@ -61,29 +113,20 @@ def _published(clients: Clients, stage: str) -> StageSettings:
         if error_code(error) == "ParameterNotFound":
             raise SettingsError([f"parameter {place.parameter} is gone"]) from error
         raise
-    settings = StageSettings.read(answer["Parameter"].get("Value", ""), sha256=place.sha256)
-    if settings.stage != stage:
-        raise SettingsError([f"they are of stage {settings.stage}"])
-    return settings
+    return answer["Parameter"].get("Value", "")
 
 
-def _settings_place(clients: Clients, stage: str) -> SettingsPlace:
+def _settings_place(stage: str, outputs: Mapping[str, str]) -> SettingsPlace:
     name = RegionStacks.of(stage).data
-    outputs = read_outputs(clients, name)
     missing = [output for output in ("SettingsParameterName", "SettingsSha256") if output not in outputs]
     if missing:
         raise SettingsError([f"stack {name} has no output {output}" for output in missing])
-    return SettingsPlace(
-        parameter=outputs["SettingsParameterName"],
-        sha256=outputs["SettingsSha256"],
-        functions_sha256=_functions_sha256(clients, stage),
-    )
+    return SettingsPlace(parameter=outputs["SettingsParameterName"], sha256=outputs["SettingsSha256"])
 
 
-def _functions_sha256(clients: Clients, stage: str) -> str | None:
-    """Hash of the functions' settings. None without functions: a region out of service keeps only its data stack."""
+def _functions(clients: Clients, stage: str) -> Mapping[str, str] | None:
+    """Outputs of the functions' stack. None without functions: a region out of service keeps only its data stack."""
     try:
-        outputs = read_outputs(clients, RegionStacks.of(stage).pipeline)
+        return read_outputs(clients, RegionStacks.of(stage).pipeline)
     except SettingsError:
         return None
-    return outputs.get("SettingsSha256", "")

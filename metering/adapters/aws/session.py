@@ -6,7 +6,7 @@ The environment names the endpoint: `AWS_ENDPOINT_URL`, or `LOCALSTACK_HOST` for
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, cast
 from urllib.parse import urlsplit
 
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 _DEFAULT_REGION = "us-east-1"
 _LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "::1", "localhost.localstack.cloud"})
+# As in localstack-client.
+_LOCALSTACK_PORT = 4566
 _CONNECT_TIMEOUT_S = 3
 # Longer than SQS's longest poll (20 s).
 _READ_TIMEOUT_S = 25
@@ -57,19 +59,31 @@ class Access:
         endpoint_url: Endpoint of an emulator; None for AWS itself.
         ca_bundle: Path of the certificates to trust; None for the SDK's own.
         localstack_host: Host for the session of localstack-client; None if the SDK makes the clients.
+        localstack_ssl: That session asks over https, as its own variable `USE_SSL` says.
         access_key: Key id and secret; None if the SDK finds the credentials.
+        session_token: Token of temporary credentials, beside `access_key`.
     """
 
     region: str
     endpoint_url: str | None = None
     ca_bundle: str | None = None
     localstack_host: str | None = None
+    localstack_ssl: bool = False
     access_key: tuple[str, str] | None = None
+    session_token: str | None = field(default=None, repr=False)
 
     @property
     def custom_endpoint(self) -> bool:
         """Whether the endpoint is not the one that the SDK would take."""
-        return self.endpoint_url is not None or self.localstack_host is not None
+        return self.custom_endpoint_url is not None
+
+    @property
+    def custom_endpoint_url(self) -> str | None:
+        """URL of the endpoint that stands in for AWS; None for AWS itself."""
+        if self.localstack_host is None:
+            return self.endpoint_url
+        scheme = "https" if self.localstack_ssl else "http"
+        return f"{scheme}://{self.localstack_host}" + ("" if ":" in self.localstack_host else f":{_LOCALSTACK_PORT}")
 
     @classmethod
     def from_env(
@@ -88,6 +102,7 @@ class Access:
             endpoint_url=endpoint_url,
             ca_bundle=environ.get("AWS_CA_BUNDLE") or None,
             localstack_host=localstack_host,
+            localstack_ssl=environ.get("USE_SSL") in {"1", "true"},
             access_key=_local_key(environ) if local else None,
         )
 
@@ -208,7 +223,12 @@ def _session(access: Access) -> _Session:
         return _localstack_session(access)
     key_id, secret = access.access_key or (None, None)
     make = cast("Callable[..., _Session]", boto3.session.Session)
-    return make(region_name=access.region, aws_access_key_id=key_id, aws_secret_access_key=secret)
+    return make(
+        region_name=access.region,
+        aws_access_key_id=key_id,
+        aws_secret_access_key=secret,
+        aws_session_token=access.session_token,
+    )
 
 
 def _localstack_session(access: Access) -> _Session:
@@ -219,6 +239,7 @@ def _localstack_session(access: Access) -> _Session:
     session: _Session = Session(
         aws_access_key_id=key_id,
         aws_secret_access_key=secret,
+        aws_session_token=access.session_token,
         region_name=access.region,
         localstack_host=access.localstack_host,
     )

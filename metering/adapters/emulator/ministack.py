@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 
 HOST = "127.0.0.1"
 DEFAULT_PORT = 4566
-# Root keys of MiniStack. Under AUTH=true it applies policies to every other key.
-ROOT_KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+# Root key of MiniStack, and as a client reads it. Under AUTH=true it applies policies to every other key.
+ROOT_KEY = ("test", "test")
+ROOT_KEYS = dict(zip(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), ROOT_KEY, strict=True))
 
 # Under load the garbage collector walks all of MiniStack's state again and again, which takes a fifth of its time. With
 # these thresholds it runs almost never, and still frees cycles.

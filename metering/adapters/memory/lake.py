@@ -5,10 +5,12 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, cast
 
-from metering.adapters.memory.rows import decode_rows, encode_rows
+from metering.adapters.memory.frozen import encode_usage
+from metering.adapters.memory.rows import decode_rows, encode_rows, plain_usage
 from metering.hours import hour_of
 from metering.lake.ports import MergedFile
 from metering.lake.rows import OWN_HOUR
+from metering.lake.usage_digest import in_order
 from metering.usage.totals import ZERO, Total
 
 if TYPE_CHECKING:
@@ -29,7 +31,9 @@ class PlainLake:
     @contextmanager
     def merge(self, hour_s: int, staging_keys: Sequence[str]) -> Iterator[MergedFile]:
         rows = [row for key in staging_keys for row in decode_rows(self._objects.get(key)) if row.booked_s == hour_s]
-        yield MergedFile(content=encode_rows(rows), rows=len(rows), bytes=sum([row.bytes for row in rows]))
+        summary = encode_usage(in_order(plain_usage(rows)))
+        size = sum([row.bytes for row in rows])
+        yield MergedFile(content=encode_rows(rows), rows=len(rows), bytes=size, summary=summary)
 
     def totals(self, sources: Sequence[RowSource], query: RowQuery) -> dict[Group, Total]:
         totals: dict[Group, Total] = {}

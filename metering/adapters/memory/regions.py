@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from metering.errors import OperationFailedError
-from metering.fleet.ports import Deployment, RegionStacks, StackStatus
+from metering.errors import OperationFailedError, SettingsError
+from metering.fleet.ports import Deployment, RegionStacks, StackResource, StackStatus
 from metering.fleet.regions import Answered, Finding, ListedRegion
+from metering.stage_settings import GivenSettings, StageSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -34,6 +35,11 @@ class MemoryAccount:
         canaries: Number of good results that a region has after a canary run.
         canary_runs: Number of canary runs by region.
         waiting: Batches without a verdict by region, as `in_flight` gives them.
+        retained: Resources that a stack's deletion keeps, by the stack's name.
+        objects: Number of objects in the data bucket by region.
+        formats: Format of the data by region; 1 if it is not said.
+        outputs: Outputs of the stacks of the next deployments.
+        kept: States in the ledger of a region.
     """
 
     def __init__(
@@ -52,6 +58,11 @@ class MemoryAccount:
         self.firing: dict[str, list[str]] = {}
         self.waiting: dict[str, dict[str, int]] = {}
         self.mapping: dict[str, str] = {}
+        self.retained: dict[str, list[StackResource]] = {}
+        self.objects: Counter[str] = Counter()
+        self.formats: dict[str, int] = {}
+        self.outputs: dict[str, str] = {}
+        self.kept: dict[str, MemoryRegionStates] = {}
 
     def regions(self) -> Sequence[ListedRegion]:
         self.on_call("account.regions")
@@ -75,6 +86,10 @@ class MemoryAccount:
     def delete(self, region: str, stack: str) -> None:
         self.on_call("stacks.delete")
         self.found.pop((region, stack), None)
+
+    def resources(self, region: str, stack: str) -> Sequence[StackResource]:
+        del region
+        return self.retained.get(stack, [])
 
     def detect_drift(self, region: str, stack: str) -> str:
         self.on_call("stacks.detect_drift")
@@ -103,7 +118,9 @@ class MemoryAccount:
                 why = reasons.pop(0)
                 self.found[deployment.region, name] = StackStatus(name=name, status="ROLLBACK_COMPLETE", why=why)
                 raise OperationFailedError("the CDK ended with 1")
-            self.found[deployment.region, name] = StackStatus(name=name, status="CREATE_COMPLETE")
+            self.found[deployment.region, name] = StackStatus(
+                name=name, status="CREATE_COMPLETE", outputs=dict(self.outputs)
+            )
         self.deployed.append(deployment)
         self.mapping.setdefault(deployment.region, "Enabled")
 
@@ -146,11 +163,50 @@ class MemoryAccount:
         self.on_call("deployed.in_flight")
         return self.waiting.get(region, {})
 
+    def kept_states(self, region: str) -> Sequence[RegionState]:
+        self.on_call("deployed.kept_states")
+        return self.kept[region].everything() if region in self.kept else []
+
     def rollback_alarms(self, region: str) -> Sequence[str]:
         return [f"arn:aws:cloudwatch:{region}:000000000000:alarm:page"]
 
     def pager_subscriptions(self, region: str) -> int:
         return self.subscribers[region]
+
+    def empty_bucket(self, region: str) -> int:
+        self.on_call("deployed.empty_bucket")
+        return self.objects.pop(region, 0)
+
+    def data_format(self, region: str) -> int:
+        return self.formats.get(region, 1)
+
+
+class MemoryDeployedSettings:
+    """`DeployedSettings` in a dictionary.
+
+    Attributes:
+        documents: What each region published; a text stands for settings that cannot be read, and says why.
+        readable: What can be read of such settings: what the region was given.
+        subscribers: Subscribers of each region's topics.
+    """
+
+    def __init__(self, documents: Mapping[str, StageSettings | str] | None = None) -> None:
+        self.documents: dict[str, StageSettings | str] = dict(documents or {})
+        self.readable: dict[str, GivenSettings] = {}
+        self.subscribers: dict[str, list[Mapping[str, str]]] = {}
+
+    def published(self, region: str) -> StageSettings | None:
+        found = self.documents.get(region)
+        if isinstance(found, str):
+            raise SettingsError([found])
+        return found
+
+    def given(self, region: str) -> GivenSettings | None:
+        found = self.documents.get(region)
+        return found.given if isinstance(found, StageSettings) else self.readable.get(region)
+
+    def subscriptions(self, region: str) -> Sequence[Mapping[str, str]]:
+        return self.subscribers.get(region, [])
 
 
 class MemoryRegionStates:

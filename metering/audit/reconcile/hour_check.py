@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from metering.audit.verify.verification import Difference
 from metering.hours import rfc3339
+from metering.lake.usage_digest import in_order, usage_digest
 from metering.usage.totals import ZERO, Total, UsageKey, sum_totals
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ class HourCheck:
         markers: Total of the markers; None where they may have expired.
         rows: Total of lake and staging: counted from the rows if `deep`, otherwise taken from the ledger.
         differences: By key and by batch if `deep`, otherwise at most one for usage and one for markers.
+        digest: Digest of the rows by usage key (`usage_digest`) if `deep`: what was compared, without holding it.
     """
 
     hour_s: int
@@ -34,6 +36,7 @@ class HourCheck:
     usage: Total
     rows: Total
     differences: tuple[Difference, ...]
+    digest: str = ""
 
     @property
     def agrees(self) -> bool:
@@ -77,7 +80,7 @@ class HourReading:
         found = list(self._keyed() if self.rows_by_key is not None else self._hourly(ledger))
         if self.rows_by_key is not None and rows != ledger:
             # The files do not hold the total that the ledger has for them.
-            found.append(Difference(between="usage/rows", hour_s=hour_s, expected=ledger, found=rows))
+            found.append(Difference(between="ledger/rows", hour_s=hour_s, expected=ledger, found=rows))
         return HourCheck(
             hour_s=hour_s,
             stable=self.stable,
@@ -86,6 +89,7 @@ class HourReading:
             usage=self.usage.total,
             rows=rows,
             differences=tuple(found),
+            digest="" if self.rows_by_key is None else usage_digest(in_order(self.rows_by_key)),
         )
 
     def _hourly(self, rows: Total) -> Iterable[Difference]:
@@ -135,9 +139,11 @@ def alert_fields(check: HourCheck, hours: int) -> dict[str, str | int]:
 def describe(difference: Difference) -> str:
     """Name the place of a difference: a usage key, a batch, or the whole hour."""
     if difference.key is not None:
-        key = difference.key
-        corrects = () if key.corrects_s is None else (f"corrects {rfc3339(key.corrects_s)}",)
-        return " ".join(
-            (key.account_id, key.usage_type, key.service, f"{key.from_location}>{key.to_location}", *corrects)
-        )
+        return describe_key(difference.key)
     return f"batch {difference.batch_id}" if difference.batch_id else "the hour"
+
+
+def describe_key(key: UsageKey) -> str:
+    """Name a usage key within its hour."""
+    corrects = () if key.corrects_s is None else (f"corrects {rfc3339(key.corrects_s)}",)
+    return " ".join((key.account_id, key.usage_type, key.service, f"{key.from_location}>{key.to_location}", *corrects))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
 from itertools import islice
 from typing import TYPE_CHECKING, Literal
 
@@ -20,19 +21,57 @@ class Difference:
     """Two totals that must be equal and are not.
 
     Attributes:
-        between: `markers` and `rows` of one batch in one hour, or `usage` and `rows` of one key.
+        between: `markers` and `rows` of one batch in one hour, `usage` and `rows` of one key, or the total of an hour's
+            files in the `ledger` and their `rows`.
         batch_id: Empty for a key.
         key: None for a batch.
-        expected: Total of the markers, or of the usage table.
+        expected: Total of the markers, of the usage table, or of the ledger.
         found: Total of the rows.
     """
 
-    between: Literal["markers/rows", "usage/rows"]
+    between: Literal["markers/rows", "usage/rows", "ledger/rows"]
     hour_s: int
     batch_id: str = ""
     key: UsageKey | None = None
     expected: Total
     found: Total
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogTotals:
+    """Sums over the plans of log files, beside the batches that were made of them.
+
+    Attributes:
+        plans: Log files.
+        lines: Their lines, each of which became one thing, unless `differences` names its file.
+        metered_bytes: Bytes of the lines that are metered.
+        accepted_bytes: Bytes of the accepted batches of these plans.
+        refused_bytes: Bytes of refused batches of these plans, and of refused records; they are in quarantine.
+        differences: Plan or batch, and what is wrong with it; at most MAX_DIFFERENCES of them.
+        left_out: Whether there were more plans than one verification reads.
+    """
+
+    plans: int = 0
+    lines: int = 0
+    metered_bytes: int = 0
+    accepted_bytes: int = 0
+    refused_bytes: int = 0
+    differences: tuple[tuple[str, str], ...] = ()
+    left_out: bool = False
+
+    def plus(self, other: LogTotals) -> LogTotals:
+        return LogTotals(
+            plans=self.plans + other.plans,
+            lines=self.lines + other.lines,
+            metered_bytes=self.metered_bytes + other.metered_bytes,
+            accepted_bytes=self.accepted_bytes + other.accepted_bytes,
+            refused_bytes=self.refused_bytes + other.refused_bytes,
+            differences=(*self.differences, *other.differences)[:MAX_DIFFERENCES],
+            left_out=self.left_out or other.left_out,
+        )
+
+
+NO_LOGS = LogTotals()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +93,7 @@ class Verification:
         metered: Total of visible rows in the range.
         promised: Total of the accepted contents as their sender computed it; zero without a manifest.
         proven: Total of visible rows of the manifest's batches; zero without a manifest.
+        logs: Sums over the plans of log files.
     """
 
     stable: bool = True
@@ -73,11 +113,12 @@ class Verification:
     metered: Total = ZERO
     promised: Total = ZERO
     proven: Total = ZERO
+    logs: LogTotals = NO_LOGS
 
     @property
     def passed(self) -> bool:
         """Whether the look was stable, and nothing is lost, doubled, dead, unexpected or different."""
-        wrong = self.lost or self.doubled or self.unexpected or self.differences or self.dead
+        wrong = self.lost or self.doubled or self.unexpected or self.differences or self.dead or self.logs.differences
         return self.stable and not wrong
 
 
@@ -102,4 +143,5 @@ def sum_verifications(verifications: Iterable[Verification]) -> Verification:
         metered=sum_totals(part.metered for part in parts),
         promised=sum_totals(part.promised for part in parts),
         proven=sum_totals(part.proven for part in parts),
+        logs=reduce(LogTotals.plus, (part.logs for part in parts), NO_LOGS),
     )

@@ -20,23 +20,27 @@ from metering.audit.verify.conservation import (
     quarantined_digests,
 )
 from metering.audit.verify.equality import EqualityCheck, judge_contents
-from metering.audit.verify.verification import sum_verifications
+from metering.audit.verify.log_plans import PlanCheck
+from metering.audit.verify.verification import Verification, sum_verifications
 from metering.ledger.snapshot import read_ledger
 from metering.ledger.waiting_commits import waiting_commits
+from metering.stores.queues import QueueDepth
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from metering.audit.verify.expectations import SentBatches, SentContent
-    from metering.audit.verify.verification import Verification
     from metering.lake.view import LakeView
     from metering.ledger.snapshot import LedgerFacts
     from metering.stores.clock import Clock
     from metering.stores.items import ItemStore
     from metering.stores.objects import ObjectStore
-    from metering.stores.queues import Queue, QueueDepth
+    from metering.stores.queues import Queue
 
 _POLL_MS = 500
+# Looks in a row that must show rest.
+_LOOKS = 2
+_FED_LOOKS = 10
 # Most looks for a moment of rest.
 _RESTS = 20
 # Time before the second look at a batch without a verdict.
@@ -50,6 +54,7 @@ class Verifier:
     Attributes:
         bucket: The region's data bucket.
         marker_life_s: Older rows may have lost their marker to age.
+        feeders: Queues whose messages become batches, such as that of log files.
     """
 
     items: ItemStore
@@ -60,23 +65,35 @@ class Verifier:
     clock: Clock
     bucket: str
     marker_life_s: int
+    feeders: Sequence[Queue] = ()
 
     def wait(self, duration_s: int, tell: Callable[[QueueDepth], None] = lambda _: None) -> bool:
-        """Wait at most `duration_s` until the ingest queue is empty and no commit is open; returns whether it is so.
+        """Wait at most `duration_s` until all queues are empty and no commit is open; returns whether it is so.
 
-        Two looks in a row must show it, because the queue's numbers are approximate.
+        Two looks in a row must show it, because the queues' numbers are approximate. With feeders it takes some seconds
+        of quiet: so long S3 may take to announce a file.
         """
         deadline_ms = self.clock.now_ms() + duration_s * 1_000
+        needed = _FED_LOOKS if self.feeders else _LOOKS
         quiet = 0
         while True:
-            depth = self.ingest.depth()
+            depth = self._depth()
             tell(depth)
             quiet = quiet + 1 if depth.total == 0 and not self._has_open_commits() else 0
-            if quiet > 1:
+            if quiet >= needed:
                 return True
             if self.clock.now_ms() >= deadline_ms:
                 return False
             self.clock.sleep_ms(_POLL_MS)
+
+    def _depth(self) -> QueueDepth:
+        """Depth of all queues. A message moves on from the feeders, so these are asked first."""
+        depths = [*(feeder.depth() for feeder in self.feeders), self.ingest.depth()]
+        return QueueDepth(
+            visible=sum(depth.visible for depth in depths),
+            in_flight=sum(depth.in_flight for depth in depths),
+            delayed=sum(depth.delayed for depth in depths),
+        )
 
     def verify(self, *, from_s: int, to_s: int, sent: SentBatches | None = None) -> Verification:
         """Check everything booked in `[from_s, to_s)`, and every batch of a manifest.
@@ -103,8 +120,16 @@ class Verifier:
             markers_since_s=self.clock.now_ms() // 1_000 - self.marker_life_s,
         )
         compared = check.run(from_s=from_s, to_s=to_s)
+        plans = PlanCheck(
+            items=self.items,
+            objects=self.objects,
+            markers=facts.markers,
+            now_s=self.clock.now_ms() // 1_000,
+            markers_since_s=check.markers_since_s,
+        )
+        logs = Verification(logs=plans.run(from_s=from_s, to_s=to_s))
         judged = judge_contents(chosen, facts.markers, compared.unstable)
-        total = sum_verifications((counted, compared, judged))
+        total = sum_verifications((counted, compared, judged, logs))
         at_rest = at_rest and self._rest()[1] and not facts.still_open(self.items)
         return replace(
             total,

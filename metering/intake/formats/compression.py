@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import zlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 import zstandard
+from zlib_ng import zlib_ng
 
 from metering.intake.reasons import Reason
 from metering.intake.work import refusal
@@ -27,6 +27,8 @@ _ZSTD_STEP_BYTES = KIB
 # The largest window of the zstd command without --ultra or --long; a frame that asks for more is refused.
 _ZSTD_WINDOW_BYTES = 128 * MIB
 _LOOK_EVERY_BYTES = 64 * KIB
+# The package types it as an instance.
+_GZIP_ERROR = cast("type[Exception]", zlib_ng.error)
 _GZIP_MAGIC = b"\x1f\x8b"
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 
@@ -104,14 +106,14 @@ def _steps(stored: Iterator[bytes], step_bytes: int, work: Work) -> Iterator[byt
 
 
 def _gunzip(stored: Iterator[bytes], work: Work) -> Iterator[bytes]:
-    member = zlib.decompressobj(wbits=31)
+    member = zlib_ng.decompressobj(wbits=31)
     begun = False
     for step in _steps(stored, _GZIP_STEP_BYTES, work):
         rest, made = step, 0
         while rest:
             if member.eof:
                 work.member()
-                member, begun = zlib.decompressobj(wbits=31), False
+                member, begun = zlib_ng.decompressobj(wbits=31), False
             if not begun:
                 # Members may follow each other (RFC 1952), and zeros after the last may fill a block, over many steps.
                 rest = rest.lstrip(b"\0")
@@ -127,10 +129,10 @@ def _gunzip(stored: Iterator[bytes], work: Work) -> Iterator[bytes]:
         raise refusal(Reason.OBJECT_TRUNCATED, "the gzip stream breaks off")
 
 
-def _inflate(member: zlib._Decompress, data: bytes) -> bytes:
+def _inflate(member: zlib_ng._Decompress, data: bytes) -> bytes:
     try:
         return member.decompress(data, _PIECE_BYTES)
-    except zlib.error as error:
+    except _GZIP_ERROR as error:
         raise refusal(Reason.WRONG_COMPRESSION, f"no gzip: {error}") from error
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from metering.intake.work import Work
 
 # A footer of 50,000 rows in a hundred row groups has about 100 KiB.
-_FOOTER_BYTES = 2 * MIB
+FOOTER_BYTES = 2 * MIB
 # Magic number at both ends (4 bytes each), and the length of the footer (4 bytes).
 _SMALLEST_BYTES = 12
 _TAIL_BYTES = 8
@@ -54,13 +54,13 @@ class Page:
     encoding: int | None
 
 
-def read_footer(file: IO[bytes]) -> tuple[int, list[Chunk]]:
-    """Read the number of rows, and all chunks.
+def read_footer(file: IO[bytes], *, limit_bytes: int = FOOTER_BYTES) -> tuple[int, list[Chunk]]:
+    """Read the number of rows, and all chunks. A footer may have `limit_bytes`.
 
     Raises:
         BatchRefusedError: The file is not Parquet, is encrypted or damaged, or needs other files.
     """
-    size, footer_bytes = _frame(file)
+    size, footer_bytes = _frame(file, limit_bytes)
     file.seek(size - _TAIL_BYTES - footer_bytes)
     try:
         footer = CompactReader(file.read(footer_bytes)).structure()
@@ -96,7 +96,7 @@ def pages(file: IO[bytes], chunk: Chunk, work: Work) -> Iterator[Page]:
         offset += header_bytes + page.stored_bytes
 
 
-def _frame(file: IO[bytes]) -> tuple[int, int]:
+def _frame(file: IO[bytes], limit_bytes: int) -> tuple[int, int]:
     """Sizes of the file and of its footer."""
     size = file.seek(0, 2)
     file.seek(0)
@@ -112,7 +112,7 @@ def _frame(file: IO[bytes]) -> tuple[int, int]:
     if size < _SMALLEST_BYTES or tail[4:] != _MAGIC:
         raise refusal(Reason.OBJECT_TRUNCATED, "the Parquet file has no end")
     footer_bytes = int.from_bytes(tail[:4], "little")
-    if footer_bytes > min(size - _SMALLEST_BYTES, _FOOTER_BYTES):
+    if footer_bytes > min(size - _SMALLEST_BYTES, limit_bytes):
         raise broken("a footer that is too long")
     return size, footer_bytes
 

@@ -11,12 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from metering.intake.formats.exact_sums import halves, joined
-from metering.intake.instants import HOUR_US
 from metering.lake.parquet.hour_rows import TEXT_COLUMNS, decoding, row_groups_of, taken
+from metering.lake.parquet.sums import Sums, halves_of
 from metering.lake.rows import OWN_HOUR
-from metering.units import HOUR_S
-from metering.usage.totals import Total
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -25,10 +22,7 @@ if TYPE_CHECKING:
     from metering.lake.rows import Group, RowQuery
     from metering.ledger.row_sources import RowSource
     from metering.stores.objects import ObjectStore
-
-_NUMBERS = ("low", "high", "records")
-# Rows of partial sums that are kept before they are summed again.
-_PARTIAL_ROWS = 500_000
+    from metering.usage.totals import Total
 
 
 class ParquetLakeReader:
@@ -44,7 +38,7 @@ class ParquetLakeReader:
         self._readers = readers
 
     def totals(self, sources: Sequence[RowSource], query: RowQuery) -> dict[Group, Total]:
-        sums = _Sums(query)
+        sums = Sums(query)
         for partial in self._partials(sources, query):
             sums.add(partial)
         return sums.totals()
@@ -64,10 +58,10 @@ class ParquetLakeReader:
                 yield window.popleft().result()
 
     def _source(self, source: RowSource, query: RowQuery) -> pa.Table:
-        sums = _Sums(query)
+        sums = Sums(query)
         with decoding(source.key):
             for table in self._tables(source, query):
-                sums.add(_halves(table, query))
+                sums.add(halves_of(table, query))
         return sums.table()
 
     def _tables(self, source: RowSource, query: RowQuery) -> Iterator[pa.Table]:
@@ -107,73 +101,3 @@ def _matching(table: pa.Table, query: RowQuery) -> pa.Table:
         values = table.column(column).cast(pa.string())
         table = table.filter(pc.is_in(values, value_set=pa.array(sorted(allowed), pa.string())))
     return table
-
-
-class _Sums:
-    """Partial sums by group, of the two halves of each number (`exact_sums`)."""
-
-    def __init__(self, query: RowQuery) -> None:
-        self._keys = _key_names(query)
-        self._parts: list[pa.Table] = []
-        self._rows = 0
-
-    def add(self, part: pa.Table) -> None:
-        """Add a table of the group columns, `low`, `high` and `records`."""
-        self._parts.append(part)
-        self._rows += part.num_rows
-        if self._rows > _PARTIAL_ROWS and len(self._parts) > 1:
-            self._parts = [self.table()]
-            self._rows = self._parts[0].num_rows
-
-    def table(self) -> pa.Table:
-        """The sums so far, one row for each group."""
-        if not self._parts:
-            return pa.table({name: pa.array([], pa.int64()) for name in _NUMBERS})
-        table = pa.concat_tables(self._parts).unify_dictionaries().combine_chunks()
-        dictionaries: dict[str, pa.Array] = {}
-        for place, key in enumerate(self._keys):
-            column = table.column(key).chunk(0) if table.num_rows else None
-            if column is not None and pa.types.is_dictionary(column.type):
-                # Grouping by numbers is several times as fast as by strings.
-                dictionaries[key] = column.dictionary
-                table = table.set_column(place, key, column.indices)
-        summed = table.group_by(self._keys, use_threads=False).aggregate([(name, "sum") for name in _NUMBERS])
-        columns = {name.removesuffix("_sum"): summed.column(name) for name in summed.column_names}
-        for key, dictionary in dictionaries.items():
-            indices = columns[key].combine_chunks()
-            columns[key] = pa.chunked_array([pa.DictionaryArray.from_arrays(indices, dictionary)])
-        return pa.table(columns)
-
-    def totals(self) -> dict[Group, Total]:
-        """Exact totals by group."""
-        parts = [part for part in self._parts if part.num_rows]
-        if not parts:
-            return {}
-        self._parts = parts
-        columns = self.table().to_pydict()
-        keys = [columns[key] for key in self._keys]
-        groups = zip(*keys, strict=True) if keys else iter([()])
-        numbers = zip(*(columns[name] for name in _NUMBERS), strict=True)
-        return {
-            group: Total(joined(low, high), records)
-            for group, (low, high, records) in zip(groups, numbers, strict=True)
-            if records
-        }
-
-
-def _key_names(query: RowQuery) -> list[str]:
-    return [f"c{place}" for place in range(len(query.columns))]
-
-
-def _halves(table: pa.Table, query: RowQuery) -> pa.Table:
-    arrays = {name: _column(table, column) for name, column in zip(_key_names(query), query.columns, strict=True)}
-    arrays["low"], arrays["high"] = halves(table.column("bytes"))
-    arrays["records"] = pa.repeat(pa.scalar(1, pa.int64()), table.num_rows)
-    return pa.table(arrays)
-
-
-def _column(table: pa.Table, column: str) -> pa.ChunkedArray:
-    if column == OWN_HOUR:
-        hours = pc.divide(table.column("start_time").cast(pa.int64()), HOUR_US)
-        return pc.multiply(hours, HOUR_S)
-    return table.column(column)

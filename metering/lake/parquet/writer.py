@@ -18,7 +18,10 @@ from metering.lake.parquet.hour_rows import HOUR_SCHEMA, TEXT_COLUMNS, decoding,
 from metering.lake.parquet.ordering import by_account, by_resource, one_chunk
 from metering.lake.parquet.scratch import scratch_folder
 from metering.lake.parquet.sorted_runs import merged, write_run
+from metering.lake.parquet.summaries import summary_of
+from metering.lake.parquet.sums import Sums, halves_of
 from metering.lake.ports import MergedFile
+from metering.lake.rows import USAGE_QUERY
 from metering.units import MIB
 
 if TYPE_CHECKING:
@@ -61,7 +64,7 @@ class ParquetLakeWriter:
             with _Sink(path) as sink:
                 for group in self._row_groups(hour_s, staging_keys, directory):
                     sink.write(by_resource(one_chunk(group), hour_s))
-            yield MergedFile(content=path, rows=sink.rows, bytes=sink.bytes)
+            yield MergedFile(content=path, rows=sink.rows, bytes=sink.bytes, summary=summary_of(sink.sums, hour_s))
 
     def _row_groups(self, hour_s: int, staging_keys: Sequence[str], directory: Path) -> Iterator[list[pa.Table]]:
         runs: list[Path] = []
@@ -113,7 +116,7 @@ def _spill(buffer: list[pa.Table], hour_s: int, path: Path) -> Path:
 
 
 class _Sink:
-    """A lake file while it is written. It counts rows and bytes."""
+    """A lake file while it is written. It counts rows and bytes, and sums them by usage key."""
 
     def __init__(self, path: Path) -> None:
         self._writer = pq.ParquetWriter(
@@ -129,6 +132,7 @@ class _Sink:
         )
         self.rows = 0
         self.bytes = 0
+        self.sums = Sums(USAGE_QUERY)
 
     def __enter__(self) -> _Sink:
         return self
@@ -141,3 +145,6 @@ class _Sink:
         self._writer.write_table(group, row_group_size=group.num_rows)
         self.rows += group.num_rows
         self.bytes += exact_sum(group.column("bytes"))
+        part = Sums(USAGE_QUERY)
+        part.add(halves_of(group, USAGE_QUERY))
+        self.sums.add(part.table())

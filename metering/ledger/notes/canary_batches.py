@@ -10,7 +10,6 @@ import json
 from typing import TYPE_CHECKING
 
 from metering.hours import hour_of, rfc3339
-from metering.intake.messages import SCHEMA
 from metering.units import MINUTE_S
 
 if TYPE_CHECKING:
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
 CANARY_ACCOUNT_ID = "000000000000"
 CANARY_PREFIX = "canary:"
 CANARY_SERVICE = "MeteringCanary"
+CANARY_USAGE_TYPES = "Canary-"
 
 # An odd figure, so that a doubled or halved one is recognised.
 CANARY_BYTES = 1_000_003
@@ -28,6 +28,11 @@ CANARY_BYTES = 1_000_003
 def is_canary(batch_id: str) -> bool:
     """Whether a batch is the canary's. Verification of what producers sent leaves it out."""
     return batch_id.startswith(CANARY_PREFIX)
+
+
+def of_canary(name: str) -> bool:
+    """Whether an account, service or usage type is the canary's."""
+    return name in {CANARY_ACCOUNT_ID, CANARY_SERVICE} or name.startswith(CANARY_USAGE_TYPES)
 
 
 def slot_of(epoch_s: int) -> int:
@@ -42,7 +47,7 @@ def canary_batch_id(slot_s: int) -> str:
 
 def canary_usage_type(slot_s: int) -> str:
     """Usage type of this slot's batch alone."""
-    return f"Canary-{rfc3339(slot_s)}"
+    return f"{CANARY_USAGE_TYPES}{rfc3339(slot_s)}"
 
 
 def canary_hour(slot_s: int) -> int:
@@ -52,6 +57,9 @@ def canary_hour(slot_s: int) -> int:
 
 def canary_body(slot_s: int, region: str) -> str:
     """Message with one record. It is the same for the same slot and region, so that copies are duplicates."""
+    # Reports need only the names of this module, and the rules of messages take long to import.
+    from metering.intake.messages import SCHEMA
+
     moment = rfc3339(slot_s)
     record: dict[str, Value] = {
         "account_id": CANARY_ACCOUNT_ID,

@@ -164,11 +164,14 @@ class QueueMemory:
             unseen_s=unseen_s,
         )
 
-    def through_s(self, *, longest_life_s: int) -> int:
-        """Time before which every sent message has its verdict. A message lives for `longest_life_s` at most."""
-        if self.calm:
-            return self.decided_s
-        return min(self.decided_s, max(self.floor_s, self.looked_s - longest_life_s))
+    @property
+    def left_s(self) -> int:
+        """All messages sent before this time have left the ingest queue, except noted ones."""
+        return min(self.least_s, self.before_s)
+
+    def unseen_since_s(self, *, longest_life_s: int) -> int:
+        """Time before which no message out of sight was sent. A message lives for `longest_life_s` at most."""
+        return max(self.floor_s, self.looked_s - longest_life_s)
 
     def to_item(self) -> dict[str, Value]:
         return {

@@ -2,10 +2,13 @@
 
 | view        | a row is                                                                                      |
 |-------------|-----------------------------------------------------------------------------------------------|
-| `transfers` | an accepted record: the lake's columns and `hour`, the hour that it is booked in                |
+| `transfers` | an accepted record: the lake's columns, `hour`, the hour that it is booked in, and `region`     |
 | `usage`     | a total: `hour, account_id, usage_type, service, from_location, to_location, corrects, bytes, records` |
 
-Sums of `bytes` are HUGEINT in DuckDB: they hold 1.7e38 and cannot wrap.
+Both end with `region`, so that a statement over one region is right over several.
+
+Sums of `bytes` are HUGEINT in DuckDB: they hold 1.7e38 and cannot wrap. As in reports, the canary's rows are left out
+unless they are asked for.
 """
 
 from __future__ import annotations
@@ -14,6 +17,8 @@ from concurrent.futures import TimeoutError as StillWaiting
 from concurrent.futures import wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, tzinfo
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import TIMEOUT_MAX
@@ -24,26 +29,29 @@ import duckdb
 from metering.errors import OperationFailedError
 from metering.hours import hour_of
 from metering.lake.rows import TimeSlice
+from metering.reports.source import naming
 from metering.reports.sql.ahead import Stop, in_thread
+from metering.reports.sql.rows import PART_ROWS, StoredRows
 from metering.reports.sql.scan import LakeRows, Part, ScanState
+from metering.reports.sql.statements import QueryError, refusal
+from metering.reports.sql.totals import LakeTotals
 from metering.units import MINUTE_S
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from concurrent.futures import Future
 
     from metering.lake.view import LakeView
     from metering.ledger.row_sources import HourState, RowSource
     from metering.stores.objects import ObjectStore
 
-# Hours by microseconds: date_trunc of a time with a zone asks the calendar for each row, which took half of the time.
+# Several files of an hour may have totals of one key.
+_TOTALS = "_totals"
 _USAGE = """
 CREATE VIEW usage AS
-SELECT hour, account_id, usage_type, service, from_location, to_location,
-       CASE WHEN epoch_us(start_time) // 3600000000 <> epoch_us(hour) // 3600000000
-            THEN make_timestamptz(epoch_us(start_time) // 3600000000 * 3600000000) END AS corrects,
-       sum(bytes) AS bytes, count(*) AS records
-FROM transfers GROUP BY ALL
+SELECT hour, account_id, usage_type, service, from_location, to_location, corrects,
+       sum(bytes::HUGEINT) AS bytes, sum(records::HUGEINT)::BIGINT AS records, region
+FROM _totals GROUP BY ALL
 """
 
 DEFAULT_TIMEOUT_S = 10 * MINUTE_S
@@ -53,43 +61,77 @@ _GRACE_S = 1
 _MACHINE_ERRORS = (duckdb.IOException, duckdb.OutOfMemoryException)
 
 
-class QueryError(OperationFailedError):
-    """DuckDB refused a query; the message is DuckDB's."""
-
-
 class QueryStoppedError(OperationFailedError):
     """A query did not end: it took too long, or this machine has too little disk or memory for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueryResult:
-    """Result of a query: column names, DuckDB types, and rows of Python values (integers of any size)."""
+    """Result of a query: column names, DuckDB types, and rows of Python values (integers of any size).
+
+    Memory holds a part of the rows; many rows lie on the disk.
+
+    Attributes:
+        names: Of the columns.
+        types: DuckDB's.
+        rows: In the order of the statement.
+        parts: Number of objects that have rows of the times that were asked for; 0 if nothing is booked in them.
+    """
 
     names: tuple[str, ...]
     types: tuple[str, ...]
-    rows: list[tuple[object, ...]]
+    rows: StoredRows
+    parts: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegionLake:
+    """The lake of a region.
+
+    Attributes:
+        region: The region's name, which stands in the column `region`.
+        view: The view whose hours are queried.
+        objects: Store of the lake files and staging objects.
+    """
+
+    region: str
+    view: LakeView
+    objects: ObjectStore
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LakeQuery:
-    """Runs the queries of analysts.
+    """Runs the queries of analysts, over one region or several.
 
     Attributes:
-        view: The view whose hours are queried.
-        objects: Store of the lake files and staging objects.
+        lakes: The lakes whose rows the views have together.
         threads: DuckDB's threads; by default, as many as there are cores.
     """
 
-    view: LakeView
-    objects: ObjectStore
+    lakes: Sequence[RegionLake]
     threads: int | None = None
 
     def run(
-        self, sql: str, *, from_s: int = 0, to_s: int | None = None, timeout_s: float = DEFAULT_TIMEOUT_S
+        self,
+        sql: str,
+        *,
+        from_s: int = 0,
+        to_s: int | None = None,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        with_canary: bool = False,
+        zone: tzinfo = UTC,
     ) -> QueryResult:
         """Run one statement over the rows of `[from_s, to_s)`, each hour interval-exact.
 
         The call ends after `timeout_s`, or at once by Ctrl-C, even if a read or DuckDB blocks.
+
+        Args:
+            sql: The statement.
+            from_s: First time of the rows.
+            to_s: Time after the last; None for all.
+            timeout_s: Seconds until it is stopped.
+            with_canary: Also show the canary's rows, which reports leave out.
+            zone: Zone of times that the statement writes without one, and of the times in the result.
 
         Raises:
             QueryError: The statement is wrong.
@@ -99,8 +141,9 @@ class LakeQuery:
         try:
             with TemporaryDirectory(prefix="metering-query-", ignore_cleanup_errors=True) as name:
                 run = _Run(
-                    view=self.view, objects=self.objects, threads=self.threads, sql=sql, scratch=Path(name),
+                    lakes=self.lakes, threads=self.threads, sql=sql, scratch=Path(name),
                     times=TimeSlice(from_s=from_s, to_s=_END_S if to_s is None else to_s),
+                    with_canary=with_canary, zone=zone,
                 )  # fmt: skip
                 return run.within(timeout_s)
         except OSError as error:
@@ -115,12 +158,13 @@ _END_S = 253_402_297_200
 class _Run:
     """One statement while it runs. Mutable. The calling thread only waits, so a read that blocks cannot hold it."""
 
-    view: LakeView
-    objects: ObjectStore
+    lakes: Sequence[RegionLake]
     threads: int | None
     sql: str
     scratch: Path
     times: TimeSlice
+    with_canary: bool
+    zone: tzinfo
     stop: Stop = field(default_factory=Stop)
     connection: duckdb.DuckDBPyConnection | None = None
 
@@ -148,36 +192,43 @@ class _Run:
 
     def _answer(self) -> QueryResult:
         state = ScanState(stop=self.stop)
-        with self._connected(LakeRows(self.objects, self._parts(), state)) as connection:
+        parts = self._parts()
+        lake = LakeRows(parts, state, with_canary=self.with_canary)
+        totals = LakeTotals(parts, state, with_canary=self.with_canary)
+        with self._connected(lake, totals) as connection:
             try:
                 # Contrary to DuckDB's types, a text of only spaces and comments gives no cursor.
                 cursor = cast("duckdb.DuckDBPyConnection | None", connection.execute(self.sql))
                 if cursor is None:
                     raise QueryError("It has no statement.")
-                rows = cast("list[tuple[object, ...]]", cursor.fetchall())
+                rows = _taken(cursor)
             except duckdb.Error as error:
                 if state.error is not None:
                     raise state.error from error
                 if isinstance(error, _MACHINE_ERRORS):
                     raise _too_little(str(error)) from error
-                raise QueryError(str(error)) from error
+                raise refusal(error) from error
             description = cursor.description or []
         return QueryResult(
             names=tuple(str(column[0]) for column in description),
             types=tuple(str(column[1]) for column in description),
             rows=rows,
+            parts=len(parts),
         )
 
     @contextmanager
-    def _connected(self, rows: LakeRows) -> Iterator[duckdb.DuckDBPyConnection]:
+    def _connected(self, rows: LakeRows, totals: LakeTotals) -> Iterator[duckdb.DuckDBPyConnection]:
         """A connection that has the views and can reach nothing else."""
         config: dict[str, str | bool | int | float | list[str]] = {"temp_directory": str(self.scratch / "spill")}
         if self.threads:
             config["threads"] = self.threads
         connection = duckdb.connect(config=config)
         try:
-            connection.execute("SET TimeZone = 'UTC'")
+            # In an interpreter without a file, DuckDB prints its own progress into the data after two seconds.
+            connection.execute("SET enable_progress_bar = false")
+            connection.execute(f"SET TimeZone = '{self.zone}'")
             connection.register("transfers", scannable(rows))
+            connection.register(_TOTALS, scannable(totals))
             connection.execute(_USAGE)
             # SQL comes from people and scripts: it may read these two views, but no files and no network.
             connection.execute("SET enable_external_access = false")
@@ -190,40 +241,55 @@ class _Run:
 
     def _parts(self) -> list[Part]:
         parts: list[Part] = []
-        for hour_s in self.view.hours(from_s=hour_of(self.times.from_s), to_s=self.times.to_s):
-            self.stop.check()
-            parts += self.view.read(hour_s, self._hour_parts)
+        for lake in self.lakes:
+            with naming(lake.region):
+                for hour_s in lake.view.hours(from_s=hour_of(self.times.from_s), to_s=self.times.to_s):
+                    self.stop.check()
+                    parts += lake.view.read(hour_s, partial(self._hour_parts, lake))
         return parts
 
-    def _hour_parts(self, state: HourState) -> list[Part]:
+    def _hour_parts(self, lake: RegionLake, state: HourState) -> list[Part]:
         times = self.times if self.times.parts(state.hour_s) else None
         return [
             Part(
+                region=lake.region,
+                objects=lake.objects,
                 key=source.key,
                 hour_s=source.hour_s,
-                local=self._fetched(source) if source.staged else None,
+                local=self._fetched(lake, source) if source.staged else None,
                 times=times,
+                rows=source.rows,
+                bytes=source.bytes,
             )
             for source in state.sources
         ]
 
-    def _fetched(self, source: RowSource) -> Path:
+    def _fetched(self, lake: RegionLake, source: RowSource) -> Path:
         """Fetch a staging object while its hour is read, because it may be deleted while the query runs."""
-        path = self.scratch / source.key.rpartition("/")[2]
+        # Regions name their objects without knowing of each other.
+        path = self.scratch / f"{lake.region}-{source.key.rpartition('/')[2]}"
         if not path.exists():
-            path.write_bytes(self.objects.get(source.key))
+            path.write_bytes(lake.objects.get(source.key))
         return path
 
 
-def scannable(rows: object) -> LakeRows:
-    """Check that DuckDB is given `LakeRows`: a dataset that opens its own files can hang for ever.
+def _taken(cursor: duckdb.DuckDBPyConnection) -> StoredRows:
+    """All rows of a result, part by part as DuckDB makes them."""
+    rows = StoredRows()
+    while part := cast("list[tuple[object, ...]]", cursor.fetchmany(PART_ROWS)):
+        rows.add(part)
+    return rows
+
+
+def scannable(rows: object) -> LakeRows | LakeTotals:
+    """Check that DuckDB is given `LakeRows` or `LakeTotals`: a dataset that opens its own files can hang for ever.
 
     Raises:
         TypeError: It is another kind of dataset.
     """
-    if type(rows) is not LakeRows:
-        raise TypeError(f"DuckDB scans LakeRows and nothing else, not {type(rows).__name__}")
-    return rows
+    if isinstance(rows, LakeRows | LakeTotals) and type(rows) in (LakeRows, LakeTotals):
+        return rows
+    raise TypeError(f"DuckDB scans LakeRows and LakeTotals and nothing else, not {type(rows).__name__}")
 
 
 def _too_little(detail: str) -> QueryStoppedError:

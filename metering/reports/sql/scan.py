@@ -21,6 +21,8 @@ import pyarrow.parquet as pq
 from metering.errors import LedgerCorruptError, ObjectMissingError
 from metering.lake.parquet.hour_rows import TEXT_COLUMNS, decoding, instant, row_groups_of, taken
 from metering.lake.parquet.schema import LAKE_SCHEMA
+from metering.ledger.notes.canary_batches import CANARY_ACCOUNT_ID
+from metering.reports.source import naming
 from metering.reports.sql.ahead import Ahead
 from metering.stores.bucket import LAKE_PREFIX
 
@@ -33,8 +35,16 @@ if TYPE_CHECKING:
     from metering.stores.objects import ObjectStore
 
 _HOUR = pa.timestamp("us", tz="UTC")
+_OF_PART = frozenset({"hour", "region"})
 _PLAIN = [field.with_type(pa.string()) if field.name in TEXT_COLUMNS else field for field in LAKE_SCHEMA]
-QUERY_SCHEMA = pa.schema([*(pa.field(field.name, field.type) for field in _PLAIN), pa.field("hour", _HOUR)])
+# Columns that no file has: they are the same in all rows of a part.
+QUERY_SCHEMA = pa.schema(
+    [
+        *(pa.field(field.name, field.type) for field in _PLAIN),
+        pa.field("hour", _HOUR),
+        pa.field("region", pa.string()),
+    ]
+)
 
 _READERS = 8
 # Rows in a batch, as in Arrow's own scanner: DuckDB's threads share the work batch by batch.
@@ -44,6 +54,8 @@ _ROWS_AHEAD = 4 * 512 * 1024
 # A smaller row group counts as this many rows, so that not too many groups are read ahead.
 _LEAST_ROWS = _ROWS_AHEAD // 32
 _FORMAT = ds.ParquetFileFormat()
+_ACCOUNT = "account_id"
+_NOT_CANARY = pc.field(_ACCOUNT) != CANARY_ACCOUNT_ID
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,16 +63,23 @@ class Part:
     """Rows of one booked hour in one object.
 
     Attributes:
+        region: The region that metered them.
+        objects: Store of the object.
         key: Key of the object.
         hour_s: The booked hour.
         local: File that a staging object was fetched to; None for a lake file, which is read in place.
         times: Times of the rows to read; None for all rows of the hour.
+        rows, bytes: What the ledger has for all of its rows of the hour.
     """
 
+    region: str
+    objects: ObjectStore
     key: str
     hour_s: int
     local: Path | None = None
     times: TimeSlice | None = None
+    rows: int = 0
+    bytes: int = 0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -83,26 +102,35 @@ class ScanState:
             self.error = error
 
 
-class LakeRows(ds.Dataset):  # type: ignore[misc]  # pyarrow has no types
+class Scannable(ds.Dataset):  # type: ignore[misc]  # pyarrow has no types
+    """What DuckDB takes for a dataset of Arrow's. Nothing of Arrow's is used but the name of its class."""
+
+
+class LakeRows(Scannable):
     """Rows of parts, as a dataset that DuckDB can scan any number of times.
 
     DuckDB calls `scanner` for each scan of a query, with the columns and the filter that it pushes down.
 
     Args:
-        objects: Store of the lake files.
         parts: Parts to scan, in order.
         state: State of the query.
         readers: Number of threads that read and decode.
+        with_canary: Also give the canary's rows.
     """
 
     # Arrow's constructor refuses to be called, and is not needed: nothing of its datasets is used.
     def __init__(
-        self, objects: ObjectStore, parts: Sequence[Part], state: ScanState, *, readers: int = _READERS
+        self,
+        parts: Sequence[Part],
+        state: ScanState,
+        *,
+        readers: int = _READERS,
+        with_canary: bool = False,
     ) -> None:
-        self._objects = objects
         self._parts = parts
         self._state = state
         self._readers = readers
+        self._with_canary = with_canary
 
     @property
     def schema(self) -> pa.Schema:
@@ -112,12 +140,12 @@ class LakeRows(ds.Dataset):  # type: ignore[misc]  # pyarrow has no types
         """One scan."""
         names = QUERY_SCHEMA.names if columns is None else list(columns)
         return _Scan(
-            objects=self._objects,
             parts=self._parts,
             state=self._state,
             readers=self._readers,
             columns=names,
             where=filter,
+            with_canary=self._with_canary,
         )
 
 
@@ -133,17 +161,28 @@ class _Group:
     def rows(self) -> int:
         return int(self.metadata.row_group(self.number).num_rows)
 
+    @property
+    def may_have_canary(self) -> bool:
+        """Whether a row may be the canary's. Its account sorts before all others, so most groups say no."""
+        group = self.metadata.row_group(self.number)
+        for place in range(group.num_columns):
+            column = group.column(place)
+            if column.path_in_schema == _ACCOUNT:
+                known = column.statistics
+                return known is None or not known.has_min_max or known.min <= CANARY_ACCOUNT_ID
+        return True
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Scan:
     """One scan: some of the columns, and the rows that pass its filter."""
 
-    objects: ObjectStore
     parts: Sequence[Part]
     state: ScanState
     readers: int
     columns: Sequence[str]
     where: pc.Expression | None
+    with_canary: bool
 
     def to_reader(self) -> pa.RecordBatchReader:
         """A reader of its own over the rows, which are read while DuckDB takes them."""
@@ -167,20 +206,26 @@ class _Scan:
             metadata = file.metadata
             numbers = list(range(metadata.num_row_groups)) if part.local is None else row_groups_of(file, part.hour_s)
         if self.where is not None and numbers:
-            numbers = _promising(metadata, numbers, part.hour_s, self.where)
+            numbers = _promising(metadata, numbers, part, self.where)
         return [_Group(part=part, metadata=metadata, number=number) for number in numbers]
 
     def _table(self, group: _Group, names: list[str]) -> pa.Table:
         """Rows of a group that pass the times and the filter."""
         part = group.part
-        physical = [name for name in names if name != "hour"] or ["bytes"]
+        physical = [name for name in names if name not in _OF_PART] or ["bytes"]
+        hides = not self.with_canary and group.may_have_canary
         if part.times is not None:
             physical = list(dict.fromkeys([*physical, "start_time"]))
+        if hides:
+            physical = list(dict.fromkeys([*physical, _ACCOUNT]))
         with self._opened(part, group.metadata) as file:
             table = file.read_row_group(group.number, columns=physical, use_threads=False)
         if part.times is not None:
             table = table.filter(taken(part.times, part.hour_s))
-        table = table.append_column("hour", pa.repeat(instant(part.hour_s), table.num_rows))
+        if hides:
+            table = table.filter(_NOT_CANARY)
+        for name, value in _of_part(part).items():
+            table = table.append_column(name, pa.repeat(value, table.num_rows))
         table = table.select(names).cast(_schema(names))
         if self.where is not None:
             table = table.filter(self.where)
@@ -196,7 +241,8 @@ class _Scan:
         try:
             # The calling thread reads, not a thread of Arrow's, which could wait for the interpreter.
             with (
-                self.objects.open(part.key) if part.local is None else part.local.open("rb") as stream,
+                naming(part.region),
+                part.objects.open(part.key) if part.local is None else part.local.open("rb") as stream,
                 decoding(part.key),
             ):
                 yield pq.ParquetFile(stream, metadata=metadata, pre_buffer=False)
@@ -210,11 +256,14 @@ def _schema(names: Sequence[str]) -> pa.Schema:
     return pa.schema([QUERY_SCHEMA.field(name) for name in names])
 
 
-def _promising(metadata: pq.FileMetaData, numbers: list[int], hour_s: int, where: pc.Expression) -> list[int]:
+def _of_part(part: Part) -> dict[str, pa.Scalar]:
+    return {"hour": instant(part.hour_s), "region": pa.scalar(part.region)}
+
+
+def _promising(metadata: pq.FileMetaData, numbers: list[int], part: Part, where: pc.Expression) -> list[int]:
     """Row groups that may hold a row that passes the filter, judged by Arrow from the footer's statistics."""
     footer = pa.BufferOutputStream()
     metadata.write_metadata_file(footer)
-    fragment = _FORMAT.make_fragment(
-        footer.getvalue(), partition_expression=ds.field("hour") == instant(hour_s), row_groups=numbers
-    )
+    known = (ds.field("hour") == instant(part.hour_s)) & (ds.field("region") == part.region)
+    fragment = _FORMAT.make_fragment(footer.getvalue(), partition_expression=known, row_groups=numbers)
     return [group.id for group in fragment.subset(where, schema=QUERY_SCHEMA).row_groups]

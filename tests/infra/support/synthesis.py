@@ -12,17 +12,25 @@ from aws_cdk.assertions import Template
 
 from infra.app import build, new_app
 from infra.components.code import sources_code
-from metering.fleet.stage import STAGES, StageConfig
+from metering.fleet.settings.bases import STAGES
+from metering.fleet.settings.layers import Asked, config_of, planned
+from metering.fleet.settings.names import flat
+from metering.fleet.versions import Release
+from metering.stage_settings import GivenSettings
 
 if TYPE_CHECKING:
     from aws_cdk import App
 
     from infra.app import Region
+    from metering.fleet.stage import StageConfig
 
 PARTS = ("data", "pipeline", "observability")
 STAGE_NAMES = tuple(sorted(STAGES))
 
 Resource = dict[str, Any]
+
+# The same in each snapshot, whatever the checkout is.
+RELEASE = Release(version="1.2.3", data_format=1, commit="0123456789ab")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +45,10 @@ class Synthesised:
         """Resources of a type in one stack, by logical id."""
         found: dict[str, Resource] = self.templates[part]["Resources"]
         return {name: resource for name, resource in found.items() if resource["Type"] == kind}
+
+    def policies(self, part: str) -> dict[str, Resource]:
+        """Policies of the roles of one stack, by logical id. What is too long for a role's own is in managed ones."""
+        return self.resources(part, "AWS::IAM::Policy") | self.resources(part, "AWS::IAM::ManagedPolicy")
 
     def one(self, part: str, kind: str, prefix: str = "") -> Resource:
         """The only resource of a type whose logical id begins with `prefix`."""
@@ -53,19 +65,27 @@ class Synthesised:
         }
 
 
-def app_of(config: StageConfig, *, region: str | None = None, account: str | None = None) -> tuple[App, Region]:
+def app_of(
+    config: StageConfig, *, given: GivenSettings | None = None, region: str | None = None, account: str | None = None
+) -> tuple[App, Region]:
     """An app with a stage's stacks, with the sources as code whatever the stage ships: no network in a test."""
     app = new_app(tempfile.mkdtemp(prefix="metering-test-"))
-    return app, build(app, config=config, region=region, account=account, code=sources_code())
+    given = given or GivenSettings(like=config.stage)
+    return app, build(
+        app, config=config, given=given, region=region, account=account, code=sources_code(), release=RELEASE
+    )
 
 
 @cache
 def synthesised(
-    stage: str, region: str | None = None, account: str | None = None, overrides: str = "{}"
+    stage: str, region: str | None = None, account: str | None = None, overrides: str = "{}", own: str = "{}"
 ) -> Synthesised:
-    """The stage's templates; `overrides` is JSON."""
-    config = StageConfig.load(stage, json.loads(overrides))
-    _, stacks = app_of(config, region=region, account=account)
+    """The stage's templates; `overrides`, which it is given, and `own`, which the region decides, are JSON."""
+    settings = planned(Asked(stage=stage, options=flat(json.loads(overrides))), None)
+    config = config_of(stage, settings.given, json.loads(own))
+    # The version is that of the day, and no matter of a template.
+    given = settings.given.model_copy(update={"version": "1.2.3"})
+    _, stacks = app_of(config, given=given, region=region, account=account)
     parts = {"data": stacks.data, "pipeline": stacks.pipeline, "observability": stacks.observability}
     return Synthesised(
         config=config,

@@ -10,9 +10,10 @@ from metering.ledger.booked_hours import POINTER_PREFIX, PUBLISHED_PREFIX, Publi
 from metering.ledger.conflicts import conflict_key
 from metering.ledger.markers import marker_key
 from metering.ledger.retries import Alias
-from metering.stores.bucket import quarantined_batch_key
+from metering.stores.bucket import CLOSED_PREFIX, quarantined_batch_key
 from metering.stores.writes import Delete, Put, Table, Update
 from metering.units import DAY_S, MINUTE_S
+from tests.simulation.checks.frozen import missing_objects, wrong_totals
 
 if TYPE_CHECKING:
     from metering.stores.writes import Item, Key
@@ -97,12 +98,21 @@ class Watch:
                 self._pointed(action.item)
                 return
             self._check_frozen(key.pk[2:9], "a published hour")
+            for wrong in filter(
+                None, (wrong_totals(self._world.objects, f) for f in Published.from_item(action.item).files)
+            ):
+                raise ViolationError(f"I2: {wrong}")
         self._check_hour(key.pk, hour)
 
     def put_object(self, key: str) -> None:
         """An object was written."""
         if key.startswith("lake/"):
             self._check_frozen(key[8:15], "the lake")
+        elif key.startswith(CLOSED_PREFIX):
+            self._check_frozen(key[7:14], "an object")
+            if key.endswith(".json"):
+                for missing in missing_objects(self._world.objects, key):
+                    raise ViolationError(f"I6: {key} names {missing}, which is not there")
 
     def lose_marker(self, batch_id: str) -> None:
         """Somebody loses the marker of an accepted batch."""
@@ -111,8 +121,25 @@ class Watch:
 
     def acknowledged(self, content: SentContent | None) -> None:
         """A message was deleted: its verdict must be durable (I4)."""
-        if content is not None and not self._has_verdict(content):
+        if content is not None and not self.has_verdict(content):
             raise ViolationError(f"I4: {content.name} was acknowledged without a verdict")
+
+    def has_verdict(self, content: SentContent) -> bool:
+        """Whether the durable verdict on a content is there."""
+        accepted = self.accepted.get(content.batch_id)
+        if accepted is not None and (accepted[0] == content.content_hash or content.batch_id in self.rebuilt):
+            return True
+        if self._world.peek(conflict_key(content.batch_id, content.content_hash)) is not None:
+            return True
+        if self.is_metered_elsewhere(content):
+            return True
+        marker = self._world.peek(marker_key(content.batch_id))
+        if marker is not None and (marker["verdict"] == "rejected" or content.location):
+            return True
+        hashes = (content.content_hash, f"body-{content.name}")
+        return any(
+            self._world.objects.peek(quarantined_batch_key(content.batch_id, name)) is not None for name in hashes
+        ) and (content.batch_id in self.rejected)
 
     def is_metered_elsewhere(self, content: SentContent) -> bool:
         """Whether the content of a retry is metered under the id that it came under first, or as another retry."""
@@ -185,19 +212,3 @@ class Watch:
     def _check_frozen(self, month: str, what: str) -> None:
         if month in self.frozen:
             raise ViolationError(f"I6: {what} of the closed month {month} changed")
-
-    def _has_verdict(self, content: SentContent) -> bool:
-        accepted = self.accepted.get(content.batch_id)
-        if accepted is not None and (accepted[0] == content.content_hash or content.batch_id in self.rebuilt):
-            return True
-        if self._world.peek(conflict_key(content.batch_id, content.content_hash)) is not None:
-            return True
-        if self.is_metered_elsewhere(content):
-            return True
-        marker = self._world.peek(marker_key(content.batch_id))
-        if marker is not None and (marker["verdict"] == "rejected" or content.location):
-            return True
-        hashes = (content.content_hash, f"body-{content.name}")
-        return any(
-            self._world.objects.peek(quarantined_batch_key(content.batch_id, name)) is not None for name in hashes
-        ) and (content.batch_id in self.rejected)

@@ -111,7 +111,7 @@ class ScriptedFaults:
         self.histogram: Counter[str] = Counter()
         self.calls: list[tuple[str, tuple[Fault, ...]]] = []
         self._process = process
-        self._script = script
+        self.script = script
         self._later_ms = later_ms
 
     def decide(self, process: str, call: str, choices: tuple[Fault, ...]) -> Fault | None:
@@ -119,7 +119,7 @@ class ScriptedFaults:
             return None
         number = len(self.calls)
         self.calls.append((call, choices))
-        fault = self._script.get(number)
+        fault = self.script.get(number)
         if fault is not None:
             self.histogram[fault] += 1
         return fault

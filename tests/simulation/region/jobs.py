@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from greenlet import getcurrent
 
 from metering.adapters.memory.clock import DeadlineAt
+from metering.adapters.memory.frozen import PlainFrozenFiles
 from metering.adapters.memory.lake import PlainLake
 from metering.adapters.memory.queues import MemoryQueue
 from metering.adapters.memory.rows import PlainRowCodec
@@ -15,7 +16,7 @@ from metering.audit.rebuild import Rebuilder
 from metering.audit.reconcile.incremental import IncrementalCheck
 from metering.audit.reconcile.reconciler import Reconciler
 from metering.audit.verify.verifier import Verifier
-from metering.billing.months import PeriodCloser
+from metering.billing.closing.closer import PeriodCloser
 from metering.commit.finisher import Finisher
 from metering.errors import UnavailableError
 from metering.lake.cleaner import Cleaner
@@ -199,6 +200,7 @@ def rebuilder(process: Process, *, shards: int) -> Rebuilder:
         clock=process,
         retrier=retrier(process),
         metrics=process.world.metrics,
+        frozen=PlainFrozenFiles(process.objects),
         marker_life_s=STAGE.marker_life_s,
         transaction_actions=process.world.limits.transaction,
     )
@@ -242,6 +244,7 @@ def period_closer(process: Process, compaction: CompactionPolicy, *, shards: int
         objects=process.objects,
         view=lake_view(process, shards=shards),
         reader=PlainLake(process.objects),
+        files=PlainFrozenFiles(process.objects),
         compactor=compactor(process, compaction, shards=shards),
         reconciler=reconciler(process, shards=shards),
         clock=process,

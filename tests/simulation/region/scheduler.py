@@ -32,6 +32,17 @@ class Scheduler:
         self._hub = getcurrent()
         self._processes: list[greenlet] = []
 
+    def __getstate__(self) -> tuple[None, dict[str, object]]:
+        """For a copy of a region at rest: nothing is to happen, and no process is on its way.
+
+        Raises:
+            ValueError: Something is.
+        """
+        if self._heap or not all(process.dead for process in self._processes):
+            raise ValueError("a region can be kept only when nothing is to happen in it any more")
+        times = {"now_ms": self.now_ms, "_until_ms": self._until_ms, "_number": self._number}
+        return None, {**times, "_heap": [], "_processes": []}
+
     def at(self, at_ms: int, event: Callable[[], object]) -> None:
         """Let something happen at a moment (now, if that has passed)."""
         self._number += 1

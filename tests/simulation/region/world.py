@@ -45,6 +45,10 @@ class World(MemoryStores):
         self.listen: Callable[[Process], None] | None = None
         self._processes: list[Process] = []
 
+    def __getstate__(self) -> dict[str, object]:
+        """For a copy of a region at rest. No process of before takes part any more."""
+        return {**vars(self), "_processes": []}
+
     def now_ms(self) -> int:
         """True time (S3 stamps objects with it)."""
         return self.scheduler.now_ms

@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import random
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
 
 from metering.adapters.memory.clock import ManualClock
 from metering.adapters.memory.items import MemoryItemStore
 from metering.adapters.memory.queues import MemoryQueue
 from metering.audit.freshness import Freshness
+from metering.audit.held_back import Complete, HeldBack, complete_of, merged
 from metering.hours import parse_hour
 from metering.ledger.booked_hours import LakeFile, Pending, Published, pending_key
 from metering.ledger.commits import CommitRecord
-from metering.ledger.notes.completeness import COMPLETENESS_KEY, Completeness
+from metering.ledger.notes.completeness import COMPLETENESS_KEY, Completeness, Hold, Holder
+from metering.ledger.notes.log_sources import LogFigures
 from metering.ledger.notes.reconciliation import Reconciliation
 from metering.ledger.notes.watch_state import WatchState
+from metering.stores.fields import Fields
 from metering.stores.queues import Redelivery
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S, HOUR_S, MINUTE_S
 from metering.usage.totals import Total
+from tests.unit.house.command_lines import parsed
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from metering.ledger.commits import CommitState
 
 HOUR = parse_hour("2026-11-24T13")
@@ -42,6 +52,8 @@ class Setup:
             dead=self.dead,
             queue_facts=self,
             clock=self.clock,
+            region="us-east-1",
+            stage="local",
             shards=2,
             window_s=35 * DAY_S,
         )
@@ -58,13 +70,32 @@ class Setup:
     def through_s(self) -> int:
         return self.freshness.measure().known.through_s
 
-    def put(self, *values: CommitRecord | Pending | Published | Reconciliation | WatchState) -> None:
+    def put(self, *values: CommitRecord | Pending | Published | Reconciliation | WatchState | LogFigures) -> None:
         for value in values:
             self.items.put(Put(table=Table.LEDGER, item=value.to_item()))
 
     def pending(self, *hours: int, shard: int = 1, wide: bool = False) -> None:
         totals = {hour_s: Total(1, 1) for hour_s in hours}
         self.put(Pending(shard=shard, commit_id="c", hours=frozenset(hours), totals=totals, created_at_ms=0, wide=wide))
+
+    def holders(self) -> list[str]:
+        return [hold.holder for hold in self.freshness.measure().known.held_by]
+
+    def open_commit(self, hour_s: int) -> None:
+        self.pending(hour_s, wide=True)
+        self.put(CommitRecord(commit_id="c", state="open", chunks=1, hours=(hour_s,)))
+
+    def happen(self, rng: random.Random) -> None:
+        """Any one thing."""
+        deeds: tuple[Callable[[], object], ...] = (
+            lambda: self.queue.send_many(["x"]),
+            lambda: self.dead.send_many(["x"]),
+            lambda: self.open_commit(rng.choice([HOUR, LATE_HOUR, HOUR + 2 * HOUR_S])),
+            lambda: self.put(WatchState(first_s=0, queue_empty_s=NOW_S - rng.randrange(HOUR_S))),
+            lambda: self.clock.advance_s(rng.randrange(HOUR_S)),
+            self.freshness.keep,
+        )
+        rng.choice(deeds)()
 
     def publish(self, hour_s: int) -> None:
         self.put(Published(hour_s=hour_s, shard=0, run=1, files=(LakeFile(key="lake/x", rows=1, bytes=1),)))
@@ -104,14 +135,11 @@ def test_an_open_commit_holds_back_to_its_first_hour_and_a_finished_one_does_not
     assert setup.through_s() == NOW_S - MINUTE_S
 
 
-def test_an_hour_that_was_never_published_holds_back_and_what_comes_late_for_a_published_one_does_not() -> None:
+def test_an_hour_that_no_run_has_published_holds_nothing_back_because_reports_see_its_rows() -> None:
     setup = Setup()
     setup.pending(LATE_HOUR, HOUR)
-    assert setup.through_s() == LATE_HOUR
-    setup.publish(LATE_HOUR)
-    assert setup.through_s() == HOUR
-    setup.publish(HOUR)
     assert setup.through_s() == NOW_S - MINUTE_S
+    assert setup.holders() == []
 
 
 def test_a_gap_of_a_known_source_holds_back_to_what_was_before_it_but_not_beyond_the_window() -> None:
@@ -126,30 +154,155 @@ def test_a_gap_of_a_known_source_holds_back_to_what_was_before_it_but_not_beyond
 
 def test_a_report_reads_what_the_watch_measured_last_with_one_read() -> None:
     setup = Setup()
-    setup.pending(HOUR)
+    setup.open_commit(HOUR)
     setup.freshness.keep()
     setup.clock.advance_s(MINUTE_S)
     calls: list[str] = []
     setup.items.on_call = setup.queue.on_call = calls.append
-    assert setup.freshness.complete_through_s() == HOUR
+    assert setup.freshness.answer() == Complete(
+        through_s=HOUR,
+        held_back_by=(
+            HeldBack(
+                what="1 commit that is still open",
+                since_s=HOUR,
+                cure="metering compact --due --region us-east-1 --stage local",
+            ),
+        ),
+    )
     assert len(calls) == 1
 
 
 def test_a_report_measures_for_itself_where_no_watch_ever_ran() -> None:
-    assert Setup().freshness.complete_through_s() == NOW_S - MINUTE_S
-
-
-def test_the_watch_asks_once_whether_an_hour_is_published() -> None:
     setup = Setup()
-    setup.pending(LATE_HOUR, HOUR)
-    setup.publish(LATE_HOUR)
-    reads = []
-    for _ in range(2):
-        calls: list[str] = []
-        setup.items.on_call = calls.append
+    assert setup.freshness.answer() == Complete(through_s=NOW_S - MINUTE_S)
+    setup.queue.send_many(["x"])
+    [held] = setup.freshness.answer().held_back_by
+    assert (held.what, held.since_s) == ("1 message in the ingest queue", None)
+
+
+def test_a_dead_letter_holds_back_and_is_named_with_its_cure() -> None:
+    setup = Setup()
+    setup.freshness.keep()
+    setup.clock.advance_s(HOUR_S)
+    setup.dead.send_many(["x", "y"])
+    setup.freshness.keep()
+    answer = setup.freshness.answer()
+    assert answer.through_s == NOW_S - MINUTE_S
+    [held] = answer.held_back_by
+    assert held == HeldBack(
+        what="2 dead letters",
+        since_s=NOW_S - MINUTE_S,
+        cure="metering dlq redrive --region us-east-1 --stage local",
+    )
+
+
+def test_a_redriven_letter_is_named_until_it_has_its_verdict() -> None:
+    setup = Setup()
+    setup.freshness.keep()
+    setup.clock.advance_s(HOUR_S)
+    setup.dead.send_many(["x"])
+    setup.freshness.keep()
+    [letter] = setup.dead.receive(1)
+    setup.dead.delete_many([letter.receipt])
+    setup.queue.send_many(["x"])
+    setup.clock.advance_s(MINUTE_S)
+    setup.freshness.keep()
+    assert setup.holders() == [Holder.QUEUE, Holder.PUT_BACK]
+    [message] = setup.queue.receive(1)
+    setup.queue.delete_many([message.receipt])
+    for _ in range(3):
+        setup.clock.advance_s(MINUTE_S)
         setup.freshness.keep()
-        reads.append(calls.count("items.query"))
-    assert reads[1] == reads[0] - 1
+    assert setup.holders() == []
+
+
+def test_everything_that_holds_it_back_is_named_the_earliest_first() -> None:
+    setup = Setup()
+    setup.put(Reconciliation(finished_s=NOW_S, hours=1, differences=0, gaps_since_s=NOW_S - DAY_S))
+    setup.open_commit(LATE_HOUR)
+    setup.dead.send_many(["x"])
+    setup.queue.send_many(["x"])
+    setup.put(WatchState(first_s=0, queue_empty_s=NOW_S - 500))
+    assert setup.holders() == [Holder.OPEN_COMMITS, Holder.DEAD_LETTERS, Holder.SOURCE_GAPS, Holder.QUEUE]
+    assert setup.through_s() == setup.freshness.measure().known.held_by[0].since_s
+
+
+def test_what_holds_nothing_back_is_not_named_and_what_holds_back_is_never_left_out() -> None:
+    """Whatever a region holds: the time is the bound of a look exactly if nothing is named."""
+    rng = random.Random(7)
+    for _ in range(300):
+        setup = Setup()
+        for _ in range(rng.randrange(4)):
+            setup.happen(rng)
+        known = setup.freshness.measure().known
+        bound_s = setup.clock.now_ms() // 1000 - MINUTE_S
+        assert (known.through_s == bound_s) == (known.held_by == ())
+        assert known.through_s == min((hold.since_s for hold in known.held_by), default=bound_s)
+
+
+def test_an_old_measurement_is_told_as_old_and_a_fresh_one_is_not() -> None:
+    setup = Setup()
+    setup.freshness.keep()
+    setup.clock.advance_s(5 * MINUTE_S)
+    assert setup.freshness.answer().held_back_by == ()
+    setup.clock.advance_s(4 * HOUR_S)
+    answer = setup.freshness.answer()
+    assert answer.through_s == NOW_S - MINUTE_S
+    assert answer.held_back_by == (
+        HeldBack(
+            what="the watch, which has not measured for 4 hours",
+            since_s=NOW_S,
+            cure="metering region add us-east-1 --stage local --redeploy",
+        ),
+    )
+
+
+def test_a_note_of_version_0_1_0_is_read_and_its_silence_is_told() -> None:
+    item = {**COMPLETENESS_KEY._asdict(), "through_s": HOUR, "published": ["2026-11-24T13"], "open": ["c"]}
+    setup = Setup()
+    setup.items.put(Put(table=Table.LEDGER, item=item))
+    answer = setup.freshness.answer()
+    assert answer.through_s == HOUR
+    [held] = answer.held_back_by
+    assert "an earlier version" in held.what
+    assert Completeness.from_item(item) == Completeness(through_s=HOUR, open=("c",))
+
+
+def test_version_0_1_0_reads_a_note_of_this_version() -> None:
+    """It requires these fields of these types, and ignores others (the release may be rolled back)."""
+    setup = Setup()
+    setup.open_commit(HOUR)
+    setup.freshness.keep()
+    item = setup.items.peek(Table.LEDGER, COMPLETENESS_KEY)
+    assert item is not None
+    fields = Fields.of_item(item)
+    assert (fields.whole("through_s"), fields.hours("published"), fields.texts("open")) == (HOUR, (), ("c",))
+
+
+def test_a_holder_that_a_later_version_names_is_told_as_it_is() -> None:
+    known = Completeness(through_s=HOUR, held_by=(Hold(holder="log_source", since_s=HOUR, count=2),), measured_s=NOW_S)
+    [held] = complete_of(known, now_s=NOW_S, region="us-east-1", stage="prod").held_back_by
+    assert held == HeldBack(what="2 log source", since_s=HOUR, cure="metering status --region us-east-1 --stage prod")
+
+
+@pytest.mark.parametrize("holder", Holder)
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_every_cure_is_a_command_that_can_be_pasted(holder: Holder, count: int) -> None:
+    known = Completeness(
+        through_s=HOUR, held_by=(Hold(holder=holder, since_s=HOUR, count=count),), measured_s=NOW_S - DAY_S
+    )
+    for held in complete_of(known, now_s=NOW_S, region="eu-west-1", stage="prod").held_back_by:
+        assert parsed(held.cure)
+        assert "eu-west-1" in held.cure
+        assert "--stage prod" in held.cure
+        assert "_" not in held.what
+
+
+def test_of_several_regions_each_thing_names_its_region_and_the_earliest_time_counts() -> None:
+    dead = HeldBack(what="1 dead letter", since_s=HOUR, cure="metering dlq redrive")
+    both = merged({"eu-west-1": Complete(through_s=HOUR, held_back_by=(dead,)), "us-east-1": Complete(through_s=NOW_S)})
+    assert both.through_s == HOUR
+    assert [held.what for held in both.held_back_by] == ["eu-west-1: 1 dead letter"]
 
 
 def test_the_watch_reads_a_wide_commit_until_it_is_applied_and_never_again() -> None:
@@ -190,3 +343,64 @@ def test_the_watch_names_open_commits_for_the_sweep_the_oldest_first_and_not_mor
     assert len(known.open) == 1_000
     assert known.open[0] == "c1004"
     assert Completeness.from_item({k: v for k, v in item.items() if k != "open"}).open == ()
+
+
+def _figures(**changes: Any) -> LogFigures:
+    return replace(LogFigures(looked_s=NOW_S - 60, sources=1, log_sources=1), **changes)
+
+
+def test_a_missing_log_file_holds_back_to_the_slot_before_it_and_names_flow_log_and_cure() -> None:
+    setup = Setup()
+    place = "s3://acme-logs/AWSLogs/"
+    setup.put(_figures(held_s=NOW_S - 4 * HOUR_S, holding=2, first="fl-0abc", place=place))
+    setup.freshness.keep()
+    answer = setup.freshness.answer()
+    assert answer.through_s == NOW_S - 4 * HOUR_S
+    assert answer.held_back_by == (
+        HeldBack(
+            what="2 flow logs whose files are missing, first fl-0abc",
+            since_s=NOW_S - 4 * HOUR_S,
+            cure=f"metering ingest {place} --since 5h --region us-east-1 --stage local",
+        ),
+    )
+
+
+def test_flow_logs_without_a_gap_hold_back_to_their_newest_file_and_nothing_is_wrong() -> None:
+    setup = Setup()
+    setup.put(_figures(held_s=NOW_S - 15 * MINUTE_S))
+    setup.freshness.keep()
+    answer = setup.freshness.answer()
+    assert answer.through_s == NOW_S - 15 * MINUTE_S
+    assert [each.usual for each in answer.held_back_by] == [True]
+
+
+def test_logs_that_come_a_day_late_hold_back_by_a_day_and_nothing_is_wrong() -> None:
+    setup = Setup()
+    setup.put(_figures(settles_s=DAY_S))
+    setup.freshness.keep()
+    answer = setup.freshness.answer()
+    assert answer.through_s == NOW_S - 60 - DAY_S
+    assert [each.usual for each in answer.held_back_by] == [True]
+
+
+def test_a_coverage_job_that_does_not_run_any_more_holds_back_to_its_last_run() -> None:
+    setup = Setup()
+    setup.put(_figures(looked_s=NOW_S - 3 * HOUR_S, held_s=NOW_S - 2 * HOUR_S))
+    assert setup.through_s() == NOW_S - 3 * HOUR_S
+
+
+def test_a_region_whose_logs_are_read_by_hand_alone_is_held_back_by_none() -> None:
+    setup = Setup()
+    setup.put(_figures(log_sources=0, missing_slots=7))
+    assert setup.through_s() == NOW_S - MINUTE_S
+
+
+def test_what_a_version_without_log_sources_stored_is_read_and_what_this_one_stores_is_read_by_it() -> None:
+    held = Hold(holder=Holder.LOG_GAPS, since_s=HOUR, count=1, name="fl-0abc", place="s3://acme-logs/")
+    known = Completeness(through_s=HOUR, held_by=(held, Hold(holder=Holder.QUEUE, since_s=HOUR + 1)), measured_s=NOW_S)
+    item = known.to_item()
+    assert Completeness.from_item(item) == known
+    # Earlier versions take three values a row.
+    assert all(len(row) == 3 for row in item["held_by"])  # type: ignore[union-attr, arg-type]  # a list of lists
+    del item["held_names"]
+    assert Completeness.from_item(item).held_by[0] == replace(held, name="", place="")

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from metering.audit.rebuild import RebuildStep
-from metering.billing.months import PeriodNotClosableError
-from metering.cli.commands import periods
+from metering.billing.closing.refusals import PeriodNotClosableError
+from metering.cli.commands.analyst import periods
 from metering.hours import hour_of
-from metering.ledger.frozen_months import FrozenMonth
 from metering.ledger.markers import Marker, marker_key
 from metering.reports.query import UsageQuery
-from metering.reports.source import ReportSource, report_rows
-from metering.stores.bucket import closed_month_key
+from metering.reports.source import report_rows
 from metering.stores.writes import Table
 from metering.units import DAY_S, HOUR_S, MINUTE_S
 from metering.usage.totals import Total
@@ -88,6 +85,15 @@ def test_the_wait_of_a_minute_is_shared_by_all_hours() -> None:
     assert world.clock.now_ms() - began_ms <= 3 * MINUTE_S * 1_000
 
 
+def test_a_repair_says_which_figure_it_changed_from_what_to_what() -> None:
+    world = world_with_traffic()
+    entry = usage_of(world.items)[0]
+    after = world.usage()[entry.key]
+    change(world.items, entry, -3, 2)
+    [repair] = world.jobs.rebuilder.usage().repairs
+    assert (repair.key, repair.before, repair.after) == (entry.key, Total(after.bytes - 3, after.records + 2), after)
+
+
 def test_usage_of_an_account_that_has_no_rows_is_taken_back() -> None:
     world = world_with_traffic()
     before = world.usage()
@@ -110,7 +116,7 @@ def test_usage_items_of_a_closed_month_stay_as_they_are_and_nothing_is_booked_fo
     assert world.usage() == before
     # No bill is wrong, so a correction would count the same bytes a second time.
     query = UsageQuery(from_s=FIRST_S, to_s=AFTER_S + 30 * DAY_S, group_by=("month",))
-    source = ReportSource(items=world.items, objects=world.objects, view=world.jobs.view)
+    source = world.source()
     rows = report_rows([source], query, now_s=AFTER_S + 5 * DAY_S)
     assert rows[0].total == closed.total
 
@@ -130,12 +136,13 @@ def test_rows_of_a_closed_month_that_are_not_what_was_frozen_are_told() -> None:
     world = world_with_october()
     closed = world.jobs.closer.close(MONTH, world.deadline())
     lose_usage(world, month=MONTH)
-    first, *others = closed.hours
-    other = {key: Total(total.bytes + 1, total.records) for key, total in first.usage.items()}
-    world.objects.remove(closed_month_key(MONTH))
-    frozen = FrozenMonth(month=MONTH, hours=(replace(first, usage=other), *others))
-    world.objects.put(closed_month_key(MONTH), frozen.to_json(), if_absent=True)
+    first, second = closed.hours
+    usage = dict(world.jobs.frozen_files.hour(closed, first.hour_s))
+    other = {key: Total(total.bytes + 1, total.records) for key, total in usage.items()}
+    world.objects.put(first.key, world.jobs.frozen_files.hour_file(other).content, if_absent=False)
     assert world.jobs.rebuilder.usage().damaged == (first.hour_s,)
+    world.objects.remove(second.key)
+    assert world.jobs.rebuilder.usage().damaged == (first.hour_s, second.hour_s)
 
 
 def test_a_month_that_cannot_be_closed_for_a_difference_is_repaired_and_then_closed() -> None:
@@ -145,7 +152,8 @@ def test_a_month_that_cannot_be_closed_for_a_difference_is_repaired_and_then_clo
     with pytest.raises(PeriodNotClosableError, match="differ"):
         world.jobs.closer.close(MONTH, world.deadline())
     assert world.jobs.rebuilder.usage().repaired == 1
-    assert dict(world.jobs.closer.close(MONTH, world.deadline()).usage()) == before
+    world.jobs.closer.close(MONTH, world.deadline())
+    assert world.frozen_usage(MONTH) == before
 
 
 def test_rebuilt_markers_of_a_widened_window_outlive_every_copy() -> None:

@@ -66,6 +66,8 @@ class Region:
             dead=Depth(self, dead=True),  # type: ignore[arg-type]  # as above
             queue_facts=self,
             clock=self.clock,
+            region="us-east-1",
+            stage="local",
             shards=1,
             window_s=35 * DAY_S,
         )
@@ -135,7 +137,7 @@ class Region:
             state = WatchState(first_s=NOW_S, queue_empty_s=self.now_s)
             self.items.put(Put(table=Table.LEDGER, item=state.to_item()))
         self.freshness.keep()
-        return self.freshness.complete_through_s()
+        return self.freshness.answer().through_s
 
     @property
     def oldest_s(self) -> int:
@@ -184,7 +186,7 @@ def test_a_message_holds_back_after_its_third_receive_although_its_age_is_told_n
     for _ in range(MAX_RECEIVES):
         region.receive(message, worker=False)
         region.busy(VISIBILITY_S // MINUTE_S)
-        assert region.freshness.complete_through_s() <= message.sent_s
+        assert region.freshness.answer().through_s <= message.sent_s
 
 
 def test_a_noted_message_holds_back_while_a_backlog_drains_that_keeps_it_from_its_next_receive() -> None:
@@ -199,7 +201,7 @@ def test_a_noted_message_holds_back_while_a_backlog_drains_that_keeps_it_from_it
             region.minute()
     for waiting in backlog:
         region.busy(10)
-        assert region.freshness.complete_through_s() <= message.sent_s
+        assert region.freshness.answer().through_s <= message.sent_s
         region.settle(waiting)
     region.settle(message)
     region.busy(90)
@@ -237,10 +239,10 @@ def test_a_redriven_batch_holds_back_until_its_new_copy_is_decided_and_no_longer
     copy = region.redrive(letter)
     for _ in range(40):
         region.busy(1)
-        assert region.freshness.complete_through_s() <= letter.sent_s
+        assert region.freshness.answer().through_s <= letter.sent_s
     region.settle(copy)
     region.busy(90)
-    assert region.freshness.complete_through_s() > copy.sent_s
+    assert region.freshness.answer().through_s > copy.sent_s
 
 
 @pytest.mark.parametrize("has_age", [True, False])
@@ -264,7 +266,7 @@ def test_a_batch_that_dies_again_after_its_redrive_holds_back_to_when_it_was_fir
     region.die(copy)
     assert copy.dead
     region.busy(90)
-    assert region.freshness.complete_through_s() <= letter.sent_s
+    assert region.freshness.answer().through_s <= letter.sent_s
 
 
 def test_dead_letters_that_were_there_before_the_watch_hold_back_for_a_whole_life_of_a_message() -> None:
@@ -285,7 +287,7 @@ def test_a_quiet_region_whose_dead_letters_are_gone_is_complete_after_two_looks(
 
 def test_so_many_notes_that_nobody_reads_all_of_them_hold_back_as_dead_letters_do() -> None:
     region = Region()
-    before_s = region.freshness.complete_through_s()
+    before_s = region.freshness.answer().through_s
     region.clock.advance_s(MINUTE_S)
     for _ in range(1_001):
         message = region.send()
@@ -316,6 +318,7 @@ def test_in_any_history_it_never_goes_past_what_has_no_verdict_and_catches_up_in
                     region.settle(message)
         through_s = region.minute()
         assert through_s <= region.oldest_s, f"seed {seed} at {region.now_s}"
+        assert region.freshness.answer().held_back_by or through_s == region.now_s - MINUTE_S
     region.messages.clear()
     region.busy(120)
     assert region.minute() > region.now_s - (HOUR_S if region.has_age else 3 * HOUR_S)
@@ -345,4 +348,4 @@ def test_what_is_redriven_during_a_look_holds_back_although_the_queues_depth_is_
     seen_empty = WatchState(first_s=NOW_S, queue_empty_s=region.now_s)
     region.items.put(Put(table=Table.LEDGER, item=seen_empty.to_item()))
     region.freshness.keep()
-    assert region.freshness.complete_through_s() <= message.first_sent_s
+    assert region.freshness.answer().through_s <= message.first_sent_s

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 
-from metering.audit.verify.verification import MAX_DIFFERENCES, Difference, Verification, sum_verifications
-from metering.fleet.merge import merged
+from metering.audit.verify.verification import MAX_DIFFERENCES, Difference, LogTotals, Verification, sum_verifications
 from metering.usage.totals import ZERO, Total
 
 DIFFERENCE = Difference(between="markers/rows", hour_s=3_600, batch_id="a", expected=Total(2, 1), found=ZERO)
@@ -27,11 +26,21 @@ FULL = Verification(
     metered=Total(9, 1),
     promised=Total(10, 2),
     proven=Total(11, 3),
+    logs=LogTotals(
+        plans=1,
+        lines=2,
+        metered_bytes=3,
+        accepted_bytes=4,
+        refused_bytes=5,
+        differences=(("d", "wrong"),),
+        left_out=True,
+    ),
 )
 
 
 def test_a_sum_with_nothing_is_the_same_so_no_field_is_forgotten() -> None:
     assert all(getattr(FULL, field.name) != field.default for field in fields(Verification))
+    assert all(getattr(FULL.logs, field.name) != field.default for field in fields(LogTotals))
     assert sum_verifications([Verification(), FULL]) == sum_verifications([FULL, Verification()]) == FULL
 
 
@@ -47,9 +56,3 @@ def test_of_very_many_differences_the_first_are_kept() -> None:
     many = Verification(differences=(DIFFERENCE,) * (MAX_DIFFERENCES - 1))
     last = Verification(differences=(DIFFERENCE, *many.differences))
     assert sum_verifications([many, last]).differences == (DIFFERENCE,) * MAX_DIFFERENCES
-
-
-def test_a_batch_id_in_two_regions_is_unexpected_and_the_proof_fails() -> None:
-    total = merged([Verification(accepted=1), Verification(accepted=1)], {"b-1": ("us-east-1", "eu-west-1")})
-    assert total.unexpected == (("b-1", "is in more than one region: us-east-1, eu-west-1"),)
-    assert (total.accepted, total.stable, total.passed) == (2, True, False)

@@ -251,6 +251,27 @@ def test_waiting_ends_when_the_queue_is_empty_and_after_its_time_if_it_is_not() 
     assert made.clock.now_ms() - began_ms >= 60_000
 
 
+def test_waiting_also_takes_until_no_log_file_waits_and_some_seconds_of_quiet() -> None:
+    made = Region()
+    events = MemoryQueue(made.clock)
+    verifier = Verifier(
+        items=made.items,
+        objects=made.objects,
+        view=made.parts().jobs().view,
+        ingest=made.ingest,
+        dead_letters=made.dead,
+        clock=made.clock,
+        bucket=BUCKET,
+        marker_life_s=SETTINGS.marker_life_s,
+        feeders=(events,),
+    )
+    began_ms = made.clock.now_ms()
+    assert verifier.wait(60)
+    assert 3_000 < made.clock.now_ms() - began_ms < 10_000
+    events.send_many(["an event"])
+    assert not verifier.wait(60)
+
+
 def pointers(made: Region) -> list[Pointer]:
     """Pointers of all hours."""
     found = [item for item in made.items.scan(Table.LEDGER) if str(item["pk"]).startswith("H#")]

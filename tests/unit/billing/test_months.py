@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 
-from metering.billing.months import PeriodNotClosableError
+from metering.billing.closing.refusals import PeriodNotClosableError
 from metering.hours import month_bounds_s
 from metering.ledger.shards import SHARDS_KEY
 from metering.stores.writes import Table
@@ -31,7 +31,7 @@ def test_a_month_is_closed_with_its_exact_totals() -> None:
     world = world_with_october()
     closed = world.jobs.closer.close(MONTH, world.deadline())
     assert closed.total == Total(5 + 7 + 2**62 + 11, 4)
-    assert dict(closed.usage()) == {key: total for key, total in world.usage().items() if key.hour_s < AFTER_S}
+    assert world.frozen_usage(MONTH) == {key: total for key, total in world.usage().items() if key.hour_s < AFTER_S}
     assert world.jobs.closer.frozen(MONTH) == closed
     assert world.jobs.closer.close(MONTH, world.deadline()) == closed
     assert world.jobs.closer.verify(MONTH) == []
@@ -39,14 +39,14 @@ def test_a_month_is_closed_with_its_exact_totals() -> None:
 
 def test_a_late_batch_is_a_correction_and_the_closed_month_is_unchanged() -> None:
     world = world_with_october()
-    closed = world.jobs.closer.close(MONTH, world.deadline())
+    world.jobs.closer.close(MONTH, world.deadline())
     files = world.objects.keys("lake/dt=2026-10")
     world.send([record(17, start_s=FIRST_S + 5), record(19, start_s=AFTER_S + 100)])
     world.compact_all()
     assert world.objects.keys("lake/dt=2026-10") == files
     assert world.jobs.closer.verify(MONTH) == []
     october = {key: total for key, total in world.usage().items() if key.hour_s < AFTER_S}
-    assert october == dict(closed.usage())
+    assert october == world.frozen_usage(MONTH)
     corrections = {key: total for key, total in world.usage().items() if key.corrects_s is not None}
     [(key, total)] = corrections.items()
     assert (key.corrects_s, total) == (FIRST_S, Total(17, 1))
@@ -109,7 +109,7 @@ def test_hours_that_only_usage_and_markers_know_stop_the_close() -> None:
     world = as_one_shard(world_of_four_shards())
     # Nothing tells that there were more shards.
     world.items.remove(Table.LEDGER, SHARDS_KEY)
-    with pytest.raises(PeriodNotClosableError, match="nothing is frozen"):
+    with pytest.raises(PeriodNotClosableError, match="not frozen"):
         world.jobs.closer.close(MONTH, world.deadline())
     assert world.alerts.sent[-1].severity == "page"
     assert not world.objects.keys("closed/")
@@ -155,4 +155,4 @@ def test_verify_goes_on_after_a_damaged_file_and_names_it() -> None:
     damaged, *others = world.jobs.closer.verify(MONTH)
     assert damaged.startswith(f"2026-10-01T00:00:00Z: {first} is damaged: ")
     assert others
-    assert all(problem.startswith("2026-10-31T23:00:00Z: ") and "the manifest" in problem for problem in others)
+    assert all(problem.startswith("2026-10-31T23:00:00Z: ") and "the frozen month" in problem for problem in others)

@@ -1,27 +1,117 @@
-"""`metering demo`: a step that never ends ends the demo."""
+"""`metering demo`: acts with their seconds; one that fails says so and the rest goes on; lines that fit."""
 
 from __future__ import annotations
 
 import threading
+from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.cli.commands import demo
-from metering.cli.failures import CommandFailedError
+from metering.cli.commands.developer import demo_stage
+from metering.cli.commands.developer.demo_acts import ACTS, _without_conflicts, demo_traffic
+from metering.cli.commands.developer.demo_stage import NEXT, Act, Demo, Played, limited, perform, show_end
+from metering.cli.failures import CommandFailedError, CommandStoppedError
+from tests.unit.house.command_lines import parsed
+
+if TYPE_CHECKING:
+    from metering.replay.synthesis import Shipment
+
+
+def demo() -> Demo:
+    return Demo(region_name="us-east-1", now_s=1_795_600_000, batches=1, records_per_batch=2, seed=1)
+
+
+def plays(_demo: Demo) -> None:
+    """Nothing happens."""
+
+
+def fails(_demo: Demo) -> None:
+    raise CommandFailedError("The lake is dry.", "Wait for rain.")
 
 
 def test_a_step_that_never_ends_ends_the_demo_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demo, "_STEP_S", 0.05)
+    monkeypatch.setattr(demo_stage, "_STEP_S", 0.05)
     gate = threading.Event()
     try:
         with pytest.raises(CommandFailedError, match="the lake took longer"):
-            demo.limited("the lake", gate.wait)
+            limited("the lake", gate.wait)
     finally:
         gate.set()
 
 
 def test_a_step_gives_its_result_and_its_error() -> None:
-    assert demo.limited("sending", lambda: 5) == 5
+    assert limited("sending", lambda: 5) == 5
     nothing: dict[str, int] = {}
     with pytest.raises(KeyError):
-        demo.limited("sending", lambda: nothing["x"])
+        limited("sending", lambda: nothing["x"])
+
+
+def test_an_act_that_fails_says_so_and_the_others_go_on(capsys: pytest.CaptureFixture[str]) -> None:
+    acts = (
+        Act(name="first", about="it plays.", play=plays),
+        Act(name="lake", about="it fails.", play=fails),
+        Act(name="last", about="it plays.", play=plays),
+    )
+    played = perform(acts, demo())
+    assert [(each.name, each.failed) for each in played] == [("first", False), ("lake", True), ("last", False)]
+    told = capsys.readouterr()
+    assert "[3/3] last: it plays." in told.out
+    assert "Error: The lake is dry.\nWait for rain." in told.err
+
+
+def test_without_an_act_that_the_others_need_the_demo_ends() -> None:
+    acts = (Act(name="deploy", about="…", play=fails, needed=True), Act(name="send", about="…", play=plays))
+    assert [each.name for each in perform(acts, demo())] == ["deploy"]
+
+
+def test_ctrl_c_in_an_act_ends_the_demo() -> None:
+    def stop(_demo: Demo) -> None:
+        raise CommandStoppedError("You stopped it.")
+
+    with pytest.raises(CommandStoppedError):
+        perform((Act(name="send", about="…", play=stop),), demo())
+
+
+def test_the_proof_comes_before_the_reports() -> None:
+    names = [act.name for act in ACTS]
+    assert names.index("proof") == names.index("send") + 1 < names.index("report")
+
+
+@pytest.mark.parametrize("width", [60, 80])
+def test_the_end_tells_the_seconds_of_each_act_and_of_all_and_what_to_try_next(
+    width: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    show_end([Played(name="deploy", took_s=9.6, failed=False), Played(name="lake", took_s=6.2, failed=True)], 17.4)
+    lines = capsys.readouterr().out.splitlines()
+    text = " ".join(line.strip() for line in lines)
+    assert "Seconds: deploy 10, lake 6 (failed). The demo took 17 s." in text
+    assert all(f"  {line}" in lines for line in NEXT), "none is broken"
+    assert all(len(line) <= width for line in lines)
+
+
+def test_what_to_try_next_can_be_typed() -> None:
+    lines = [line for line in NEXT if line.startswith("metering ")]
+    assert len(lines) >= 5
+    for line in lines:
+        assert parsed(line)
+
+
+@pytest.mark.parametrize("width", [60, 80])
+def test_what_happens_in_an_act_is_wrapped_between_words(
+    width: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    perform([Act(name=act.name, about=act.about, play=plays) for act in ACTS], demo())
+    out = capsys.readouterr().out
+    assert all(len(line) <= width for line in out.splitlines())
+    assert {word for act in ACTS for word in act.about.split()} <= set(out.split())
+
+
+def test_conflicts_are_withheld_so_that_each_run_counts_the_same() -> None:
+    kept: list[Shipment] = []
+    for traffic in demo_traffic(400, 20, 1, 1_795_600_000, "bucket"):
+        sent = list(_without_conflicts(traffic.shipments, kept))
+        assert not [shipment for shipment in sent if shipment.sent.expect == "conflict"]
+    assert kept
+    assert all(shipment.sent.expect == "conflict" for shipment in kept)

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from metering.adapters.aws.session import Clients
 from metering.cli.app import app
+from tests.support.answering import MINISTACK, serving
 from tests.support.format_ledger import NEWER, REFUSAL, FormatLedger
 from tests.unit.adapters.aws.test_stage_settings import Deployed
 
@@ -38,6 +39,7 @@ from tests.unit.adapters.aws.test_stage_settings import Deployed
         "region reconcile",
         "region add us-east-1 --redeploy",
         "region remove us-east-1",
+        "audit",
     ],
 )
 def test_a_command_is_refused_in_words(words: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,7 +50,8 @@ def test_a_command_is_refused_in_words(words: str, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(Clients, "from_env", lambda *_args, **_options: deployed.clients)
     line = shlex.split(words)
 
-    result = CliRunner().invoke(app, ["--endpoint", "http://127.0.0.1:9", *line])
+    with serving(MINISTACK) as endpoint:
+        result = CliRunner().invoke(app, ["--endpoint", endpoint, *line])
 
     assert isinstance(result.exception, SystemExit), result.exception
     assert (result.exit_code, result.stdout) == (1, ""), result.stderr

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from metering.cli.output import Format, chosen_format, encoded
+from metering.cli.printing.output import Format, chosen_format, encoded
 from metering.reports.answer import Answer, Cell, Column
 from metering.reports.safe_text import printable, spreadsheet_text
 
@@ -57,10 +57,10 @@ def test_parquet_holds_totals_as_decimal128_38_0() -> None:
     assert table["hour"][0].as_py().isoformat() == "2026-11-24T13:00:00+00:00"
 
 
-def test_a_table_has_every_digit_and_the_billed_gb_beside_it() -> None:
+def test_a_table_has_every_digit_and_the_size_beside_it_with_its_base_said_once() -> None:
     text = encoded(ANSWER, Format.TABLE, width=200).decode()
-    assert "51,100,000,000,000,000,000" in text
-    assert "47,590,583,562.851" in text
+    assert "51,100,000,000,000,000,000  44.3 EB" in text
+    assert text.count("2^30") == 1
 
 
 def test_a_table_never_cuts_a_total_short_on_a_narrow_terminal() -> None:
@@ -105,7 +105,8 @@ def test_json_keeps_text_exactly_as_it_is() -> None:
 def test_the_format_is_the_one_asked_for_then_the_suffix_then_table_on_a_terminal_and_json_otherwise() -> None:
     assert chosen_format(Format.CSV, Path("x.json"), terminal=True) is Format.CSV
     assert chosen_format(None, Path("x.parquet"), terminal=False) is Format.PARQUET
-    assert chosen_format(None, Path("x.txt"), terminal=False) is Format.JSON
+    assert chosen_format(None, Path("x.txt"), terminal=False) is Format.TABLE
+    assert chosen_format(None, Path("/dev/stdout"), terminal=False) is Format.JSON
     assert chosen_format(None, None, terminal=True) is Format.TABLE
     assert chosen_format(None, None, terminal=False) is Format.JSON
 

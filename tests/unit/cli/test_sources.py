@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import pytest
 
 from metering.adapters.aws.runtime import SystemClock, SystemEntropy
 from metering.adapters.no_metrics import NoMetrics
 from metering.cli.command import Session
-from metering.cli.commands.sources import accept_gap, forget, sources
+from metering.cli.commands.operator.sources import accept_gap, forget, sources
 from metering.cli.failures import CommandFailedError
-from metering.cli.output import Format
+from metering.cli.printing.output import Format
 from metering.hours import rfc3339
 from metering.ledger.notes.sources import RULING_PK, Ruling
 from metering.stores.writes import Table
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 class Region:
     """As much of a connection as the commands use."""
 
+    region: ClassVar[str] = "us-east-1"
     items: MemoryItemStore
     objects: MemoryObjectStore
     alerts: MemoryAlerts
@@ -56,7 +57,7 @@ class Region:
 
 class HereSession(Session):
     def __init__(self, world: World) -> None:
-        super().__init__(endpoint=None, region=None, stage="dev", form=Format.JSON)
+        super().__init__(endpoint=None, region=None, stage="dev", form=Format.JSON, agreed=True)
         self._here = Region(world.items, world.objects, world.alerts, world.settings)
 
     def region(self) -> Region:  # type: ignore[override]  # as much of it as is used
@@ -101,11 +102,18 @@ def test_it_shows_sources_as_of_the_last_whole_pass_and_how_far_the_reconciler_i
     assert found["reconciliation"] == {"finished": as_of, "waiting": 0, "waiting_since": None}
 
 
+def test_it_says_that_a_young_gap_is_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    sources(HereSession(with_gap()))
+    assert "Gaps that are younger than 15 minutes are not shown yet." in capsys.readouterr().err
+
+
 def test_accepting_a_part_of_a_gap_says_what_it_changes_and_is_honoured(capsys: pytest.CaptureFixture[str]) -> None:
     world = with_gap()
     for _ in range(2):
         accept_gap(HereSession(world), "edge", "3-9")
-        row = shown(capsys)
+        out, err = capsys.readouterr()
+        row = json.loads(out)
+        assert "2 missing numbers (3-4) of edge are no gap any more" in err
         assert (row["missing"], row["gaps"], row["numbers"]) == (2, "3-4", "3-9")
         assert row["by"] == Region.caller(HereSession(world).region())
     [item] = world.items.query(Table.LEDGER, RULING_PK)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
-from metering.cli.commands.verify import wait_until_all_settled
+from metering.cli.commands.operator.verify import wait_until_all_settled
 
 if TYPE_CHECKING:
     from metering.audit.verify.verifier import Verifier

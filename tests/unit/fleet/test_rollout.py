@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from metering.adapters.memory.clock import ManualClock
 from metering.adapters.memory.regions import STACKS, MemoryAccount, MemoryRegionStates
 from metering.errors import OperationFailedError
-from metering.fleet.regions import Phase, RegionState, RolloutRules, Step
+from metering.fleet.regions import Phase, RegionState, Step
 from metering.fleet.removal import RegionRemoval
 from metering.fleet.rollout import RegionManager
+from metering.fleet.rules import RolloutRules
 from metering.fleet.steps import FleetPorts
 
 REGION = "ap-southeast-9"
@@ -167,6 +170,33 @@ def test_ready_needs_somebody_to_page_where_the_rules_say_so() -> None:
     assert Setup(rules=rules, no_pager=True).manager.add(REGION).phase is Phase.READY
 
 
+def test_a_region_that_was_accepted_without_a_pager_once_is_asked_for_it_by_the_next_run() -> None:
+    setup = Setup(rules=RULES.model_copy(update={"pager_needed": True}), no_pager=True)
+    setup.manager.add(REGION)
+    later = RegionManager(ports=replace(setup.ports, no_pager=False), states=setup.states)
+    assert "Nobody is paged" in later.add(REGION, redeploy=True).reason
+
+
+def test_the_architecture_that_the_settings_name_is_that_of_every_region() -> None:
+    setup = Setup()
+    manager = RegionManager(ports=replace(setup.ports, architecture="x86_64"), states=setup.states)
+    assert manager.add(REGION).architecture == "x86_64"
+    assert setup.account.deployed[-1].architecture == "x86_64"
+
+
+def test_a_region_that_stopped_after_its_deployment_is_deployed_again_only_if_that_is_asked_for() -> None:
+    """Else other settings, such as the pager that it lacked, would never come to it."""
+    setup = Setup(rules=RULES.model_copy(update={"pager_needed": True}))
+    setup.manager.add(REGION)
+    setup.manager.add(REGION)
+    assert len(setup.account.deployed) == 1
+    assert Step.DEPLOY in setup.manager.todo(REGION, redeploy=True)
+
+    setup.account.subscribers[REGION] = 1
+    assert setup.manager.add(REGION, redeploy=True).phase is Phase.READY
+    assert len(setup.account.deployed) == 2
+
+
 def test_the_second_deployment_is_watched_by_alarms() -> None:
     setup = Setup(rules=RULES.model_copy(update={"bake_min": 5}))
     setup.manager.add(REGION)
@@ -212,6 +242,14 @@ def test_reconcile_builds_what_the_rules_allow_and_then_nothing() -> None:
     again = setup.manager.reconcile()
     assert again.built == ()
     assert again.succeeded
+
+
+def test_a_region_that_was_not_in_the_plan_that_a_person_agreed_to_is_not_built() -> None:
+    setup = Setup(us_east_1="ENABLED_BY_DEFAULT", eu_west_1="ENABLED_BY_DEFAULT")
+    agreed = setup.manager.plan()
+    setup.account.listed["eu-west-2"] = "ENABLED_BY_DEFAULT"
+    assert [state.region for state in setup.manager.reconcile(plan=agreed).built] == ["us-east-1", "eu-west-1"]
+    assert [state.region for state in setup.manager.reconcile().built] == ["eu-west-2"]
 
 
 def test_a_wave_with_a_failure_is_the_last_one() -> None:
@@ -307,3 +345,51 @@ def test_a_region_holds_data_from_its_first_deployment_on_whatever_comes_later()
 
 def test_a_state_that_nobody_stored_is_absent() -> None:
     assert RegionState(region=REGION).phase is Phase.ABSENT
+
+
+def with_home() -> Setup:
+    """Two regions, and the first is the home of both."""
+    setup = Setup(us_east_1="ENABLED_BY_DEFAULT", eu_west_1="ENABLED_BY_DEFAULT")
+    setup.account.kept["us-east-1"] = setup.states
+    setup.manager.reconcile()
+    return setup
+
+
+def test_the_home_region_stays_while_others_stand_whoever_removes_it() -> None:
+    setup = with_home()
+    calls: list[str] = []
+    setup.account.on_call = calls.append
+    for refused in (setup.removal.check, setup.removal.remove):
+        with pytest.raises(OperationFailedError, match=r"home region: it keeps the state of eu-west-1\."):
+            refused("us-east-1")
+    assert set(calls) == {"stacks.describe", "deployed.kept_states"}
+
+
+def test_a_region_that_another_run_calls_home_is_still_the_home_of_those_whose_state_it_keeps() -> None:
+    """`--region eu-west-1` makes that region the home of one run, whose ledger knows of nothing."""
+    setup = with_home()
+    elsewhere = RegionRemoval(ports=setup.ports, states=MemoryRegionStates(), say=lambda *_: None)
+    with pytest.raises(OperationFailedError, match="home region"):
+        elsewhere.remove("us-east-1")
+
+
+def test_the_home_region_can_go_when_all_others_are_gone() -> None:
+    setup = with_home()
+    assert setup.removal.remove("eu-west-1").phase is Phase.REMOVED
+    setup.removal.check("us-east-1")
+    assert setup.removal.remove("us-east-1").phase is Phase.REMOVED
+
+
+def test_a_removal_is_checked_without_changing_anything() -> None:
+    setup = Setup()
+    with pytest.raises(OperationFailedError, match="Nothing is built"):
+        setup.removal.check(REGION)
+    setup.manager.add(REGION)
+    setup.removal.check(REGION)
+    setup.account.waiting[REGION] = {"queued": 3}
+    with pytest.raises(OperationFailedError, match="3 queued"):
+        setup.removal.check(REGION)
+    assert setup.account.mapping[REGION] == "Enabled"
+    state = setup.states.load(REGION)
+    assert state is not None
+    assert state.phase is Phase.READY

@@ -120,7 +120,7 @@ LOCATIONS = (
     "internet", "cloudfront", "us-east-1", "us-east-1/use1-az2", "us-east-1/us-east-1a", "us-east-1a", "us-east-1/",
     "us-east-1\n", "us-east-1/use1-az2\n", "xx-new-thing-12", "mars", "US-EAST-1", "a" * 60 + "-bb-1",
     "aa-" + "b" * 59 + "-1", "aa-" + "b" * 60 + "-1", "us-east-1/" + "z" * 32, "us-east-1/" + "z" * 33,
-    "us-gov-west-1", "us-east-1/a/b",
+    "us-gov-west-1", "us-east-1/a/b", "unknown",
 )  # fmt: skip
 TIMES = (
     "2026-11-24T13:00:00Z", "2026-11-24t13:00:00.123456z", "2026-11-24 14:05:00+01:00", "2026-11-24T13:00:00",
@@ -130,7 +130,7 @@ TIMES = (
 )  # fmt: skip
 RECORD_CHANGES = [
     *[("account_id", value) for value in ("12345678901", "1234567890123", "12345678901x", "12345678901\n", "٣" * 12)],
-    *[("service", value) for value in ("AmazonS3", "s" * 64, "s" * 65, "Amazon S3", "S3\n")],
+    *[("service", value) for value in ("AmazonS3", "AmazonCloudFront", "s" * 64, "s" * 65, "Amazon S3", "S3\n")],
     *[("resource_id", value) for value in ("x" * 512, "x" * 513, "arn:aws:s3:::b", "a\x85", "a\n", "é")],
     *[("direction", value) for value in ("in", "up", "OUT")],
     *[(side, value) for side in ("from", "to") for value in LOCATIONS],

@@ -13,8 +13,8 @@ from tests.unit.house.command_lines import PAGES, ROOT, USAGE_ERROR, mentions, p
 if TYPE_CHECKING:
     from pathlib import Path
 
-TARGETS = set(re.findall(r"^([a-z0-9]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-_TARGET = re.compile(r"(?:^|`)make ([a-z0-9]+)", re.MULTILINE)
+TARGETS = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+_TARGET = re.compile(r"(?:^|`)make ([a-z0-9]+(?:-[a-z0-9]+)*)", re.MULTILINE)
 _MODULE = re.compile(r"python -m ([a-z_.]+)")
 
 

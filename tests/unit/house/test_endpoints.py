@@ -2,50 +2,19 @@
 
 from __future__ import annotations
 
-import threading
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import pytest
 
 from tests.e2e.endpoints import Kind, kind_of, why_left_out
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-
-@contextmanager
-def serving(answers: dict[str, bytes]) -> Iterator[str]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            body = answers.get(self.path)
-            self.send_response(404 if body is None else 200)
-            self.end_headers()
-            self.wfile.write(body or b"no such thing")
-
-        def log_message(self, *_: object) -> None:
-            """Nothing on the test's output."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-
-HEALTH = b'{"services": {"s3": "running"}}'
+from tests.support.answering import HEALTH, MINISTACK, serving
 
 
 @pytest.mark.parametrize(
     ("answers", "kind"),
     [
-        ({"/_ministack/health": HEALTH, "/_localstack/health": HEALTH}, Kind.MINISTACK),
+        (MINISTACK, Kind.MINISTACK),
         ({"/_localstack/health": HEALTH}, Kind.LOCALSTACK),
         ({}, Kind.OTHER),
         ({"/_ministack/health": b"<html>", "/_localstack/health": b"[]"}, Kind.OTHER),

@@ -13,21 +13,31 @@ import pytest
 import infra
 import metering
 from infra.bundle import BundleTooLargeError
-from infra.cdk_cli import DeploymentError
+from infra.failures import DeploymentError
 from metering import errors
 from metering.audit.reconcile.table_scan import ScanTooLongError
 from metering.audit.verify.manifest import ManifestError
-from metering.billing.months import NotClosable, PeriodNotClosableError
-from metering.cli.failures import CommandFailedError, WrongUsageError
+from metering.billing.budgets.budget import BudgetRefusedError
+from metering.billing.closing.refusals import NotClosable, PeriodNotClosableError
+from metering.billing.documents.strict_json import DocumentRefusedError
+from metering.billing.invoices.rates import InputChangedError
+from metering.billing.invoices.readiness import IssueRefusedError, Obstacle
+from metering.billing.invoices.store import InvoiceMissingError
+from metering.cli.failures import CommandFailedError, CommandStoppedError, WrongUsageError
 from metering.errors import MeteringError
 from metering.fleet.regions import Answered, Finding, RegionState
 from metering.fleet.steps import PreflightFailedError
 from metering.lake.run_work import RunAlreadyDoneError, RunOutOfTimeError
+from metering.onramps.context.description import DescriptionError
+from metering.onramps.context.document import ContextUnreadableError
 from metering.replay.given import InputError
 from metering.replay.sender import SendingFailedError
+from metering.reports.exports.checks import ExportWrongError
+from metering.reports.exports.destination import DestinationTakenError
 from metering.reports.parameters import InvalidParametersError, ParameterProblem
 from metering.reports.sql.ahead import StoppedError
-from metering.reports.sql.query import QueryError, QueryStoppedError
+from metering.reports.sql.query import QueryStoppedError
+from metering.reports.sql.statements import QueryError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,6 +56,14 @@ EXAMPLES: list[MeteringError] = [
     errors.ObjectDamagedError("lake/1", "no footer"),
     errors.ObjectChangedError("drop/1"),
     errors.BatchRefusedError([("invalid_from", "no region")]),
+    errors.LogFileRefusedError("truncated", "the file ends within a gzip member"),
+    ContextUnreadableError("it is no context"),
+    InputChangedError("It has other content.", "Bring it back."),
+    InvoiceMissingError("There is no invoice x.", "List them."),
+    IssueRefusedError("2026-11", [Obstacle("eu-west-1 is open", "Close it.")]),
+    BudgetRefusedError(("the amount is 0",)),
+    DocumentRefusedError("prices.json", ["it has no products"], "Look at the file."),
+    DescriptionError(("subnet-1 and subnet-2 of vpc-1 overlap",)),
     errors.LedgerCorruptError("two verdicts"),
     errors.FormatTooNewError(found=3, known=1, needed="0.7.0"),
     errors.SettingsError(["window_s is wrong"]),
@@ -60,12 +78,15 @@ EXAMPLES: list[MeteringError] = [
     PreflightFailedError("ap-southeast-9", _STATE, [_MISSING]),
     InputError("no records"),
     SendingFailedError("sqs.SendMessageBatch: no answer", ["b1", ""]),
+    DestinationTakenError("out/ is not empty; nothing was written.", "Name another place."),
+    ExportWrongError("BilledCost 1 is not PricingQuantity 2 times ContractedUnitPrice 3.", "Do not use its files."),
     QueryError("no such column"),
     QueryStoppedError("It took longer than 600 s.", "Ask for less."),
     StoppedError("it was stopped"),
     CommandFailedError("It failed.", "Run it again."),
+    CommandStoppedError("You stopped it.", "Run it again."),
     WrongUsageError("--limit 0"),
-    DeploymentError("deploy", ["first", "last"]),
+    DeploymentError("deploy", "It failed.", stack="metering-prod-data", operated=True),
     BundleTooLargeError(300, 225),
 ]
 

@@ -99,7 +99,7 @@ def test_the_gate_is_promised_in_15_minutes_with_a_reserve_for_what_comes() -> N
     plan = PLANS["check"]
     assert plan.promise_s == 15 * 60
     assert sum(plan.shares_s.values()) + sum(plan.reserve_s.values()) == plan.promise_s
-    assert sum(plan.reserve_s.values()) >= 2 * 60
+    assert sum(plan.reserve_s.values()) >= 90
 
 
 @pytest.mark.parametrize("name", PLANS)
@@ -113,7 +113,9 @@ def test_each_plan_can_be_kept_and_each_part_is_a_make_target_in_its_group(name:
 def test_what_the_gate_leaves_out_on_localstack_is_run_before_a_release() -> None:
     left_out = re.findall(r"--deselect=tests/e2e/(\w+)\.py", group_of("check"))
     assert left_out
-    assert left_out == re.findall(r"localstack\.sh -k (\w+)", group_of("check-long"))
+    named = re.search(r"localstack\.sh -k \"(.+)\"", group_of("check-long"))
+    assert named
+    assert left_out == named[1].split(" or ")
 
 
 def group_of(target: str) -> str:

@@ -6,11 +6,24 @@ import re
 
 import pytest
 
-from metering.operations.alarms import ALARMS, ROLLBACK_ALARMS, Figure
+from metering.operations.alarms import ALARMS, LOG_FIGURES, LOG_ORIGINS, ROLLBACK_ALARMS, Figure
+from metering.operations.runbooks import commands_by_part
+from tests.e2e.oncall import UNDRILLED
 from tests.unit.house.command_lines import ROOT, parsed, whole_lines
 
 FOLDER = ROOT / "docs" / "runbooks"
-PARTS = ("What it means", "What it costs", "How to see", "How to mitigate", "How to check")
+DRILLS = [
+    ROOT / "tests" / "e2e" / name for name in ("test_runbooks.py", "test_log_runbooks.py", "test_money_runbooks.py")
+]
+PARTS = (
+    "What it means",
+    "What it costs",
+    "How long there is",
+    "How to see",
+    "How to mitigate",
+    "How to check",
+    "When to hand over",
+)
 NAMES = [spec.name for spec in ALARMS]
 PAGES = sorted({spec.runbook for spec in ALARMS})
 
@@ -33,7 +46,7 @@ def test_no_two_alarms_have_one_name() -> None:
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_a_runbook_has_its_five_parts_in_order_and_says_what_its_alarms_mean(name: str) -> None:
+def test_a_runbook_has_its_seven_parts_in_order_and_says_what_its_alarms_mean(name: str) -> None:
     text = (FOLDER / f"{name}.md").read_text()
     assert text.startswith(f"# {name}\n")
     assert re.findall(r"^## (.+)$", text, re.MULTILINE) == list(PARTS)
@@ -52,9 +65,48 @@ def test_the_commands_of_a_runbook_are_commands(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PAGES)
+def test_every_command_of_a_runbook_waits_for_its_region_and_stage(name: str) -> None:
+    """Pasted from the page itself, none acts on a stage that nobody named."""
+    for line in commands(name):
+        assert "REGION" in line.split(), line
+        assert line.split()[line.split().index("--stage") + 1] == "STAGE", line
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_no_command_of_a_runbook_switches_a_check_off(name: str) -> None:
+    for line in commands(name):
+        assert not re.search(r"--(no-|force|skip|yes)", line), line
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_what_to_expect_stands_below_each_block_of_commands(name: str) -> None:
+    text = (FOLDER / f"{name}.md").read_text()
+    assert len(re.findall(r"^```$", text, re.MULTILINE)) == len(re.findall(r"^```\n\nExpected: ", text, re.MULTILINE))
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_runbook_ends_with_a_step_that_cures_and_its_check(name: str) -> None:
+    """A dry run cures nothing, so another command follows it."""
+    by_part: dict[str, list[str]] = {}
+    for part, line in commands_by_part((FOLDER / f"{name}.md").read_text()):
+        by_part.setdefault(part, []).append(line)
+    assert "--dry-run" not in by_part["How to mitigate"][-1]
+    assert by_part["How to check"]
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_runbook_is_followed_by_a_drill_or_a_sentence_says_why_not(name: str) -> None:
+    text = "\n".join(drills.read_text() for drills in DRILLS)
+    drilled = set(re.findall(r'^@follows\("([a-z-]+)"\)$', text, re.MULTILINE))
+    assert (name in drilled) != (name in UNDRILLED)
+    if name in UNDRILLED:
+        assert re.fullmatch(r"[A-Z].{40,}\.", UNDRILLED[name])
+
+
+@pytest.mark.parametrize("name", PAGES)
 def test_links_between_runbooks_lead_somewhere(name: str) -> None:
     for target in re.findall(r"\]\(([^)]+)\)", (FOLDER / f"{name}.md").read_text()):
-        assert (FOLDER / target).exists()
+        assert (FOLDER / target.partition("#")[0]).exists()
 
 
 def test_the_alarms_that_turn_a_deployment_back_page_and_are_as_many_as_cloudformation_takes() -> None:
@@ -67,4 +119,5 @@ def test_every_alarm_has_a_severity_a_missing_data_rule_and_a_source() -> None:
     for spec in ALARMS:
         assert spec.severity in {"page", "ticket"}
         assert (spec.missing == "breaching") == (spec.metric == Figure.HEARTBEAT)
-        assert (spec.origin == "watch" and spec.metric != "Errors") == (spec.metric in figures)
+        assert (spec.origin in {"watch", "log_context"} and spec.metric != "Errors") == (spec.metric in figures)
+        assert (spec.metric in LOG_FIGURES) <= (spec.origin in LOG_ORIGINS)

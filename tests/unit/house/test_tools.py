@@ -8,7 +8,7 @@ import tomllib
 from typing import TYPE_CHECKING
 
 from tests import tools
-from tests.tools import ALL, PYTHONS, ROOT, Tool, main, remove_older
+from tests.tools import PYTHONS, ROOT, SUPPORTED, Tool, main, remove_older
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,12 +57,12 @@ def test_a_python_that_fails_or_is_the_only_one_is_red(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(tools, "install", lambda _tool: True)
     monkeypatch.setattr(subprocess, "run", run)
-    assert tools.run_pythons(ALL) == 1
+    assert tools.run_pythons(SUPPORTED) == 1
     codes["python3.13"] = 0
-    assert tools.run_pythons(ALL) == 0
-    assert tools.run_pythons(ALL[:1]) == 1
+    assert tools.run_pythons(SUPPORTED) == 0
+    assert tools.run_pythons(SUPPORTED[:1]) == 1
     monkeypatch.setattr(tools, "install", lambda _tool: False)
-    assert tools.run_pythons(ALL) == 1
+    assert tools.run_pythons(SUPPORTED) == 1
 
 
 def test_an_unknown_word_is_told() -> None:

@@ -48,6 +48,10 @@ def any_of(*values: object) -> tuple[object, ...]:
     + [({"end": value}, "invalid_end") for value in any_of("tomorrow", 1.5, None.__class__.__name__, {})]
     + [({"usage_type": value}, "invalid_usage_type") for value in ("", "-x", "a b", "u" * 129, 7)]
     + [({"direction": "in"}, "metered_side_not_a_region"), ({"from": "cloudfront"}, "metered_side_not_a_region")]
+    + [({"from": "unknown"}, "metered_side_not_a_region")]
+    + [({"from": "internet", "service": "AmazonCloudFront", "usage_type": "X"}, "metered_side_not_a_region")]
+    + [({"from": "cloudfront", "usage_type": "EU-DataTransfer-Out-Bytes"}, "metered_side_not_a_region")]
+    + [({"from": "cloudfront", "service": "AmazonCloudFront"}, "missing_field")]
     + [({"end": "2026-11-24T12:59:59Z"}, "end_before_start"), ({"end": "2026-11-24T14:00:01Z"}, "spans_over_an_hour")]
     + [({"start": SENT_AT_S - 35 * 86400 - 1, "end": SENT_AT_S - 35 * 86400}, "too_late")]
     + [({"start": SENT_AT_S + 301, "end": SENT_AT_S + 302}, "in_the_future")]
@@ -74,6 +78,8 @@ def test_a_bad_field_is_refused_by_its_reason(changes: dict[str, Any], reason: s
         {"start": SENT_AT_S - 35 * 86400, "end": SENT_AT_S - 35 * 86400 + 3600},
         {"start": SENT_AT_S + 300, "end": SENT_AT_S + 300},
         {"to": "ap-southeast-9/apse9-az1"},
+        {"to": "unknown"},
+        {"from": "cloudfront", "service": "AmazonCloudFront", "usage_type": "EU-DataTransfer-Out-Bytes"},
         {"unknown": {"deep": [1]}},
     ],
 )

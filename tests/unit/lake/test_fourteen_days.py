@@ -6,6 +6,8 @@ import statistics
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import pytest
+
 from metering.adapters.memory.lake import PlainLake
 from metering.adapters.memory.rows import PlainRecord, plain_body
 from metering.lake.view import LakeView
@@ -16,8 +18,6 @@ from tests.support.stage import compaction
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-
-    import pytest
 
 DAYS = 14
 START_S = NOW_S - NOW_S % DAY_S
@@ -78,6 +78,7 @@ def parquet_bytes(rows: int) -> int:
     return len(world.objects.get(file.key))
 
 
+@pytest.mark.long
 def test_fourteen_days_with_two_percent_late_over_35_days_make_at_most_forty_files_an_hour(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from aws_lambda_powertools import Logger
 
 from lambdas.aggregator.bootstrap import Dependencies
-from lambdas.aggregator.handler import SqsEvent, handle
+from lambdas.aggregator.handler import handle
 from lambdas.emf import EmfMetrics
 from metering.adapters.memory.alerts import MemoryAlerts
 from metering.adapters.memory.clock import ManualClock
@@ -23,6 +23,7 @@ from tests.support.small_world import NOW_S, SETTINGS, batch, delivery
 if TYPE_CHECKING:
     import pytest
 
+    from lambdas.sqs import SqsEvent
     from metering.stores.deliveries import Delivery
 
 

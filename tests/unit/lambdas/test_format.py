@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 import lambdas
-from lambdas.aggregator.handler import SqsRecord
 from lambdas.aggregator.handler import handler as aggregate
 from metering.adapters.aws.dynamodb.attributes import to_attributes
 from metering.adapters.aws.session import Access, Clients
@@ -25,6 +24,9 @@ from tests.support.stage import settings
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from lambdas.sqs import SqsRecord
+
+OF_LOGS = ("onramp", "log_context")
 FUNCTIONS = sorted(path.parent.name for path in Path(lambdas.__path__[0]).glob("*/bootstrap.py"))
 
 
@@ -51,8 +53,12 @@ def _forget() -> None:
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_a_function_starts_on_a_ledger_that_it_knows_and_not_on_a_newer_one(name: str, ledger: FormatLedger) -> None:
+def test_a_function_starts_on_a_ledger_that_it_knows_and_not_on_a_newer_one(
+    name: str, ledger: FormatLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
     dependencies = importlib.import_module(f"lambdas.{name}.bootstrap").dependencies
+    if name in OF_LOGS:
+        monkeypatch.setenv("METERING_LOG_SOURCES", "[]")
     ledger.item = NEWER.to_item()
     for _ in range(2):
         # Not remembered: a function whose region was put right works again.

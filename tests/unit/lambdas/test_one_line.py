@@ -13,11 +13,17 @@ from aws_lambda_powertools import Logger
 import lambdas
 from lambdas.aggregator import handler as aggregator
 from lambdas.aggregator.bootstrap import Dependencies as AggregatorDependencies
+from lambdas.biller import handler as biller
+from lambdas.biller.bootstrap import Dependencies as BillerDependencies
 from lambdas.canary import handler as canary
 from lambdas.canary.bootstrap import Dependencies as CanaryDependencies
 from lambdas.compactor import handler as compactor
 from lambdas.compactor.bootstrap import Dependencies as CompactorDependencies
 from lambdas.emf import EmfMetrics
+from lambdas.log_context import handler as log_context
+from lambdas.log_context.bootstrap import Dependencies as LogContextDependencies
+from lambdas.onramp import handler as onramp
+from lambdas.onramp.bootstrap import Dependencies as OnrampDependencies
 from lambdas.reconciler import handler as reconciler
 from lambdas.reconciler.bootstrap import Dependencies as ReconcilerDependencies
 from lambdas.sweeper import handler as sweeper
@@ -31,8 +37,10 @@ from metering.adapters.memory.objects import MemoryObjectStore
 from metering.adapters.memory.rows import PlainBatchReader, PlainRowCodec
 from metering.commit.aggregator import Aggregator
 from metering.wiring.sweeper import build_sweeper
+from tests.support.budget_world import BudgetWorld
 from tests.support.lake_world import World
 from tests.support.small_world import SETTINGS
+from tests.unit.onramps import test_arrivals, test_context_keeping
 from tests.unit.operations import test_canary, test_watch
 
 if TYPE_CHECKING:
@@ -90,14 +98,33 @@ def _reconciler(logger: Logger) -> None:
     reconciler.handle(Context(), parts)
 
 
+def _onramp(logger: Logger) -> None:
+    parts = OnrampDependencies(arrivals=test_arrivals.World().arrivals, metrics=_metrics("onramp"), logger=logger)
+    onramp.handle({"Records": []}, Context(), parts)
+
+
+def _log_context(logger: Logger) -> None:
+    setup = test_context_keeping.Setup()
+    metrics = _metrics("log-context")
+    log_context.handle(LogContextDependencies(keeper=setup.keeper, look=dict, metrics=metrics, logger=logger))
+
+
+def _biller(logger: Logger) -> None:
+    parts = BillerDependencies(biller=BudgetWorld().biller(), metrics=_metrics("biller"), logger=logger)
+    biller.handle(Context(), parts)
+
+
 def _watch(logger: Logger) -> None:
     watch.handle(WatchDependencies(watch=test_watch.Setup().watch, logger=logger))
 
 
 INVOCATIONS: dict[str, Callable[[Logger], None]] = {
     "aggregator": _aggregator,
+    "biller": _biller,
     "canary": _canary,
     "compactor": _compactor,
+    "log_context": _log_context,
+    "onramp": _onramp,
     "reconciler": _reconciler,
     "sweeper": _sweeper,
     "watch": _watch,

@@ -15,17 +15,19 @@ from metering.hours import hour_of
 from metering.ledger.booked_hours import Pending
 from metering.ledger.commits import CommitRecord
 from metering.ledger.conflicts import conflict_seen_item
+from metering.ledger.notes.biller import BillerFigures
 from metering.ledger.notes.canary_runs import CanaryRun, CanaryVerdict
 from metering.ledger.notes.completeness import COMPLETENESS_KEY, Completeness
+from metering.ledger.notes.log_sources import LogFigures
 from metering.ledger.notes.reconciliation import Backlog, Reconciliation
 from metering.ledger.notes.sources import SourceFigures, SourceState
 from metering.ledger.notes.watch_state import WATCH_KEY
 from metering.ledger.runs import Run
-from metering.operations.alarms import ALARMS, Figure
+from metering.operations.alarms import ALARMS, LOG_FIGURES, Figure
 from metering.operations.watch import Watch
 from metering.stores.queues import Redelivery
 from metering.stores.writes import Put, Table
-from metering.units import DAY_S
+from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import Total
 
 if TYPE_CHECKING:
@@ -73,6 +75,8 @@ class Setup:
             dead=self.dead,
             queue_facts=self.facts,
             clock=self.clock,
+            region="us-east-1",
+            stage="local",
             shards=2,
             window_s=35 * DAY_S,
         )
@@ -96,12 +100,44 @@ class Setup:
 def test_a_quiet_region_publishes_every_figure_and_its_heartbeat() -> None:
     setup = Setup()
     figures = setup.watch.run()
-    assert set(figures) == set(Figure)
+    assert set(figures) == set(Figure) - LOG_FIGURES
     assert figures[Figure.HEARTBEAT] == 1
     assert setup.gauges.published == {figure.value: value for figure, value in figures.items()}
     quiet = {spec.metric for spec in ALARMS if spec.origin == "watch" and spec.metric in set(Figure)}
     for name in quiet - {Figure.HEARTBEAT}:
         assert figures[Figure(name)] == 0
+
+
+def test_a_region_with_log_sources_publishes_their_figures_too() -> None:
+    setup = Setup()
+    setup.put(
+        LogFigures(
+            looked_s=NOW_S, first_run_s=NOW_S - 9_000, context_s=NOW_S - 7_200, sources=3, log_sources=1,
+            missing_slots=4, silent=1, refusing=2, unclassified=1, unclassified_permille=77,
+        )
+    )  # fmt: skip
+    figures = setup.watch.run()
+    assert set(figures) == set(Figure)
+    assert {figure: figures[figure] for figure in LOG_FIGURES} == {
+        Figure.LOG_SLOTS_MISSING: 4,
+        Figure.LOG_SOURCE_SILENT: 1,
+        Figure.LOG_LINES_REFUSED: 2,
+        Figure.LOG_BYTES_UNCLASSIFIED: 1,
+        Figure.LOG_CONTEXT_AGE: 7_200,
+        Figure.LOG_UNCLASSIFIED_PERMILLE: 77,
+    }
+
+
+def test_a_context_that_was_never_captured_is_as_old_as_the_coverage_job() -> None:
+    setup = Setup()
+    setup.put(LogFigures(looked_s=NOW_S, first_run_s=NOW_S - 20_000, log_sources=1))
+    assert setup.watch.run()[Figure.LOG_CONTEXT_AGE] == 20_000
+
+
+def test_sources_that_are_only_read_by_hand_have_no_figures() -> None:
+    setup = Setup()
+    setup.put(LogFigures(looked_s=NOW_S, sources=3))
+    assert not LOG_FIGURES & set(setup.watch.run())
 
 
 def test_dead_letters_are_counted_while_somebody_looks_at_them() -> None:
@@ -210,6 +246,32 @@ def test_what_the_reconciler_summed_up_of_the_sources_is_passed_on_with_one_read
     assert figures[Figure.UNKEPT_SOURCES] == 4
 
 
+def test_what_the_biller_found_is_passed_on_and_an_alert_counts_for_two_hours() -> None:
+    setup = Setup()
+    known = BillerFigures(
+        first_s=0,
+        finished_s=NOW_S,
+        counted_s=NOW_S - 700,
+        unpriced_bytes=10**20,
+        unpriced_types=3,
+        blocked_months=("2026-10",),
+        crossed_s=(NOW_S - 3 * HOUR_S, NOW_S - 60, NOW_S),
+    )
+    setup.put(known)
+    figures = setup.watch.run()
+    assert figures[Figure.BILLER_AGE] == 700
+    assert figures[Figure.UNPRICED_BYTES] == 10**20
+    assert figures[Figure.INVOICES_BLOCKED] == 1
+    assert figures[Figure.BUDGETS_CROSSED] == 2
+
+
+def test_the_age_of_a_biller_that_never_ran_counts_from_the_first_watch() -> None:
+    setup = Setup()
+    setup.watch.run()
+    setup.clock.advance_s(5 * HOUR_S)
+    assert setup.watch.run()[Figure.BILLER_AGE] == 5 * HOUR_S
+
+
 def test_what_is_published_and_not_compared_has_a_number_and_an_age() -> None:
     setup = Setup()
     backlog = Backlog(waiting=7, since_s=NOW_S - 500)
@@ -263,6 +325,16 @@ def test_a_first_look_says_nothing_of_what_was_sent_before_it_while_the_queue_is
     setup.ingest.delete_many([message.receipt])
     setup.watch.run()
     assert _complete_through_s(setup) > NOW_S
+
+
+def test_the_age_of_complete_totals_is_that_of_what_reports_say() -> None:
+    setup = Setup()
+    setup.watch.run()
+    setup.ingest.send_many(["waits"])
+    setup.clock.advance_s(600)
+    figures = setup.watch.run()
+    assert figures[Figure.COMPLETE_THROUGH_AGE] == NOW_S + 600 - _complete_through_s(setup)
+    assert figures[Figure.COMPLETE_THROUGH_AGE] >= 600
 
 
 def _complete_through_s(setup: Setup) -> int:

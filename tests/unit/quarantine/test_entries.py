@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -16,11 +17,13 @@ from metering.intake.batches import RefusedRecord
 from metering.ledger.conflicts import Conflict
 from metering.ledger.markers import Marker, marker_key
 from metering.ledger.retries import Alias
+from metering.quarantine.comparison import readable
 from metering.quarantine.documents import QuarantinedBatch, encode_records
 from metering.quarantine.entries import QuarantineEntries
 from metering.stores.bucket import refused_records_key
 from metering.stores.writes import Put, Table
 from metering.units import MIB
+from metering.usage.totals import Total
 
 NOW_S = 1_800_000_000
 
@@ -289,3 +292,82 @@ def test_entries_are_chosen_by_time() -> None:
 def test_an_unknown_name_is_said() -> None:
     with pytest.raises(OperationFailedError, match="nothing in quarantine"):
         Setup().entries.find("nobody")
+
+
+def test_the_newest_entry_comes_first_and_only_as_many_are_read_as_are_asked_for() -> None:
+    setup = Setup()
+    for number in range(4):
+        setup.whole(f"edge-{number}", "{}")
+        setup.clock.advance_s(60)
+    assert [entry.batch_id for entry in setup.entries.entries()] == ["edge-3", "edge-2", "edge-1", "edge-0"]
+    calls: list[str] = []
+    setup.objects.on_call = calls.append
+    assert next(setup.entries.entries()).batch_id == "edge-3"
+    assert len([call for call in calls if "get" in call.lower()]) == 1
+
+
+def test_an_entry_says_what_became_of_its_retry() -> None:
+    setup = Setup()
+    setup.partly("edge-1", '{"bytes": -1}', '{"bytes": -2}')
+    [entry] = setup.entries.find("edge-1")
+    assert entry.became == "not metered"
+    retry_id = setup.entries.retry(entry).retry_id
+    [entry] = setup.entries.find("edge-1")
+    assert entry.became == "sent again, without a verdict yet"
+    for verdict, became in (("accepted", "3 metered, 2 refused again"), ("rejected", "refused again: too_late")):
+        marker = replace(marker_of(retry_id, verdict, ""), reason="too_late" if verdict == "rejected" else "")
+        setup.items.put(Put(table=Table.LEDGER, item=marker.to_item()))
+        [entry] = setup.entries.find("edge-1")
+        assert entry.became == became
+
+
+def test_a_refused_batch_that_was_sent_again_and_metered_says_so() -> None:
+    setup = Setup()
+    setup.whole("edge-1", "{}")
+    [entry] = setup.entries.find("edge-1")
+    assert entry.became == "not metered"
+    setup.items.put(Put(table=Table.LEDGER, item=marker_of("edge-1", "accepted", entry.key).to_item()))
+    assert [entry.became for entry in setup.entries.entries()] == ["metered as edge-1"]
+
+
+def test_a_conflict_says_in_what_it_differs_from_what_is_metered_under_its_id() -> None:
+    setup = Setup()
+    setup.whole("edge-1", '{"batch_id": "edge-1", "records": [{"bytes": 100}, {"bytes": 23}]}', conflict=True)
+    accepted = replace(
+        marker_of("edge-1", "accepted", ""),
+        records=2,
+        metered=2,
+        refused=0,
+        hours={NOW_S - NOW_S % 3600: Total(118, 2)},
+    )
+    setup.items.put(Put(table=Table.LEDGER, item=accepted.to_item()))
+    [entry] = setup.entries.find("edge-1")
+    assert [(each.what, each.metered, each.this) for each in entry.differs] == [
+        ("sender", "AIDA1", "AIDA2"),
+        ("records", "2", "3"),
+        ("bytes", "118", "123"),
+        ("content hash", "ee", "ff"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["no JSON", '{"location": {"key": "k"}}', '{"records": [{"bytes": "1"}]}', '{"records": 3}', "[" * 100_000],
+)
+def test_what_the_body_does_not_tell_is_not_compared(body: str) -> None:
+    setup = Setup()
+    setup.whole("edge-1", body, conflict=True)
+    [entry] = setup.entries.find("edge-1")
+    assert "bytes" not in {each.what for each in entry.differs}
+
+
+def test_a_message_is_shown_with_the_digits_that_it_came_with() -> None:
+    assert readable('{"a": 0.5, "b": 1e3, "c": 12345678901234567890.5, "d": NaN, "e": 7}') == {
+        "a": 0.5,
+        "b": "1e3",
+        "c": "12345678901234567890.5",
+        "d": "NaN",
+        "e": 7,
+    }
+    assert readable(f'{{"a": {"[" * 300}{"]" * 300}}}') is None
+    assert readable('{"specversion": "1.0", "data": {"batch_id": "edge-1"}}') == {"batch_id": "edge-1"}

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import pyarrow.parquet as pq
 import pytest
 
-from metering.cli.output import Format, encoded
+from metering.audit.held_back import Complete
+from metering.cli.printing.output import Format, encoded
 from metering.hours import month_bounds_s, rfc3339
 from metering.reports.query import DetailColumn, UsageQuery
 from metering.reports.source import ReportSource, report_rows
@@ -47,7 +48,7 @@ def region() -> World:
 
 
 def source(world: World) -> ReportSource:
-    return ReportSource(items=world.items, objects=world.objects, view=world.jobs.view)
+    return world.source()
 
 
 def report(
@@ -128,7 +129,7 @@ def test_every_format_says_the_same(accounts: frozenset[str]) -> None:
     query = UsageQuery(from_s=OCTOBER, to_s=NOVEMBER, group_by=("month", "corrects"), accounts=accounts,
                        with_corrections=True)  # fmt: skip
     rows = report_rows([source(region())], query, now_s=NOVEMBER + 4 * DAY_S)
-    answer = usage_answer(query, rows, as_of_s=NOVEMBER, complete_s=NOVEMBER)
+    answer = usage_answer(query, rows, as_of_s=NOVEMBER, complete=Complete(through_s=NOVEMBER))
     expected = [
         {"month": "2026-10", "corrects": "", "bytes": str(12 + 2**62), "records": "3"},
         {"month": "2026-11", "corrects": rfc3339(OCTOBER), "bytes": "17", "records": "1"},

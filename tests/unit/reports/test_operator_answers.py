@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from metering.adapters.memory.queues import MemoryQueue
+from metering.ledger.notes.deeds import Consent, Deed, DeedState
 from metering.ledger.notes.reconciliation import Backlog, Reconciliation
 from metering.ledger.notes.sources import SourceFigures, SourceState
 from metering.quarantine.entries import QuarantineEntries
-from metering.reports.encodings import ENCODERS
-from metering.reports.quarantine_answer import entries_answer, entry_answer
-from metering.reports.sources_answer import sources_answer
+from metering.reports.encodings import encoded_bytes
+from metering.reports.operators.deeds_answer import deeds_answer
+from metering.reports.operators.quarantine_answer import entries_answer, entry_answer
+from metering.reports.operators.sources_answer import sources_answer
 from metering.units import DAY_S, HOUR_S
 from tests.support.lake_world import NOW_S, World, record
 
@@ -31,7 +34,7 @@ def test_sources_with_their_gaps_and_the_state_of_the_reconciler() -> None:
         silent_s=NOW_S - DAY_S,
     )
     for encoding in ("json", "csv"):
-        assert ENCODERS[encoding](answer) == (ANSWERS / f"sources.{encoding}").read_bytes()
+        assert encoded_bytes(answer, encoding) == (ANSWERS / f"sources.{encoding}").read_bytes()
 
 
 def test_before_the_first_scan_nothing_is_claimed() -> None:
@@ -51,4 +54,26 @@ def test_entries_of_quarantine_in_a_list_and_whole() -> None:
     entries = tuple(quarantine.entries(from_s=0, to_s=NOW_S + DAY_S))
     for name, answer in (("quarantine-list", entries_answer(entries)), ("quarantine-show", entry_answer(entries))):
         for encoding in ("json", "csv"):
-            assert ENCODERS[encoding](answer) == (ANSWERS / f"{name}.{encoding}").read_bytes()
+            assert encoded_bytes(answer, encoding) == (ANSWERS / f"{name}.{encoding}").read_bytes()
+
+
+def test_deeds_in_every_encoding() -> None:
+    begun = Deed(
+        deed_id="d1",
+        at_ms=NOW_S * 1000 + 123,
+        what="period close",
+        subject="2026-10",
+        consequence="The totals of 2026-10 are frozen for good.",
+        who="arn:aws:sts::123456789012:assumed-role/Operator/ada",
+        stage="prod",
+        region="eu-west-1",
+        version="0.1.0",
+        consent=Consent.TYPED,
+    )
+    ended = replace(
+        begun, state=DeedState.OK, ended_ms=begun.at_ms + 2_000, result="closed: 5 bytes in 1 records, 1 hours"
+    )
+    answer = deeds_answer([ended, begun])
+    for encoding in ("json", "csv"):
+        assert encoded_bytes(answer, encoding) == (ANSWERS / f"audit.{encoding}").read_bytes()
+    assert encoded_bytes(answer, "parquet")

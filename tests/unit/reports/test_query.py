@@ -8,13 +8,14 @@ from decimal import Decimal
 
 import pytest
 
-from metering.cli.commands.lake import result_answer
-from metering.cli.commands.storage import storage_answer
-from metering.cli.output import Format, encoded
+from metering.cli.commands.analyst.storage import storage_answer
+from metering.cli.printing.output import Format, encoded
 from metering.lake.parquet.batch_sizes import JsonBatchSizer
 from metering.operations.list_prices import StoragePrices
 from metering.operations.storage import StorageReport, StorageReporter
-from metering.reports.sql.query import LakeQuery, QueryError
+from metering.reports.sql.answer import result_answer
+from metering.reports.sql.query import LakeQuery, RegionLake
+from metering.reports.sql.statements import QueryError
 from metering.units import DAY_S, GIB, HOUR_S
 from tests.support.lake_world import ACCOUNT, HOUR, NOW_S, World, load_batches, record
 from tests.unit.billing.test_months import FIRST_S, MONTH, world_with_october
@@ -30,8 +31,12 @@ def world_with_traffic() -> World:
     return world
 
 
-def ask(world: World, sql: str, **hours: int) -> list[tuple[object, ...]]:
-    return LakeQuery(view=world.jobs.view, objects=world.objects).run(sql, **hours).rows
+def ask(world: World, sql: str, *, from_s: int = 0, to_s: int | None = None) -> list[tuple[object, ...]]:
+    return list(
+        LakeQuery(lakes=[RegionLake(region="us-east-1", view=world.jobs.view, objects=world.objects)])
+        .run(sql, from_s=from_s, to_s=to_s)
+        .rows
+    )
 
 
 def test_lake_and_staging_are_summed_exactly_beyond_63_bits() -> None:
@@ -52,9 +57,50 @@ def test_usage_names_the_hour_that_a_row_corrects_and_no_other() -> None:
 
 
 def test_columns_of_one_name_keep_their_own_values() -> None:
-    result = LakeQuery(view=World().jobs.view, objects=World().objects).run("SELECT 5 AS bytes, 17 AS bytes, 1 AS b")
-    answer = result_answer(result.names, result.types, result.rows)
+    result = LakeQuery(lakes=[RegionLake(region="us-east-1", view=World().jobs.view, objects=World().objects)]).run(
+        "SELECT 5 AS bytes, 17 AS bytes, 1 AS b"
+    )
+    answer = result_answer(result)
     assert encoded(answer, Format.CSV) == b"bytes,bytes_2,b\n5,17,1\n"
+
+
+def test_a_number_of_a_query_is_grouped_and_to_the_right_whatever_its_name_and_json_has_it_as_ever() -> None:
+    sql = "SELECT 'USW2-A' AS usage_type, 12345678::HUGEINT AS total, 1234.5::DOUBLE AS mean, 7::BIGINT AS n"
+    result = LakeQuery(lakes=[RegionLake(region="us-east-1", view=World().jobs.view, objects=World().objects)]).run(
+        f"{sql} UNION ALL {sql}"
+    )
+    answer = result_answer(result)
+    lines = encoded(answer, Format.TABLE).decode().splitlines()
+    assert lines == [
+        "usage_type       total     mean  n",
+        "──────────  ──────────  ───────  ─",
+        "USW2-A      12,345,678  1,234.5  7",
+        "USW2-A      12,345,678  1,234.5  7",
+    ]
+    assert json.loads(encoded(answer, Format.JSON))["rows"][0] == {
+        "usage_type": "USW2-A",
+        "total": "12345678",
+        "mean": "1234.5",
+        "n": 7,
+    }
+
+
+def test_a_time_of_a_query_is_printed_as_elsewhere_also_in_json() -> None:
+    sql = "SELECT '2026-11-24 14:04:00+00'::TIMESTAMPTZ AS start_time, '2026-11-24'::DATE AS day"
+    result = LakeQuery(lakes=[RegionLake(region="us-east-1", view=World().jobs.view, objects=World().objects)]).run(sql)
+    answer = result_answer(result)
+    assert "2026-11-24T14:04:00Z  2026-11-24" in encoded(answer, Format.TABLE).decode()
+    assert json.loads(encoded(answer, Format.JSON))["rows"] == [
+        {"start_time": "2026-11-24T14:04:00Z", "day": "2026-11-24"}
+    ]
+
+
+def test_only_bytes_have_a_size_beside_them() -> None:
+    sql = "SELECT 2048::HUGEINT AS bytes, 4096::HUGEINT AS total"
+    result = LakeQuery(lakes=[RegionLake(region="us-east-1", view=World().jobs.view, objects=World().objects)]).run(sql)
+    text = encoded(result_answer(result), Format.TABLE).decode()
+    assert "2.00 KB" in text
+    assert "4.00 KB" not in text
 
 
 def test_the_hour_is_a_column_and_a_range() -> None:
@@ -131,7 +177,7 @@ def test_the_alternatives_are_computed_from_the_rows() -> None:
     assert report.lake_records == 51
     lake = sum(len(world.objects.get(key)) for key in world.objects.keys("lake/"))
     assert report.lake_bytes == lake
-    assert {prefix.prefix for prefix in report.prefixes} == {"lake/", "runs/", "staging/"}
+    assert {prefix.prefix for prefix in report.prefixes} == {"lake/", "runs/", "staging/", "summaries/"}
 
 
 def test_the_lake_costs_a_tenth_of_one_json_object_a_batch_or_less() -> None:

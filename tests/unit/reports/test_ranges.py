@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from metering.hours import parse_hour, rfc3339
 from metering.reports.parameters import InvalidParametersError
 from metering.reports.query import UsageParameters
-from metering.reports.source import ReportSource, report_rows
+from metering.reports.source import report_rows
 from metering.reports.time_range import time_range
 from metering.units import DAY_S, HOUR_S
 from tests.support.lake_world import ACCOUNT, HOUR, NOW_S, World, record
@@ -38,7 +38,7 @@ def world() -> World:
 
 
 def total(world: World, asked: UsageQuery) -> int:
-    source = ReportSource(items=world.items, objects=world.objects, view=world.jobs.view)
+    source = world.source()
     return sum(row.total.bytes for row in report_rows([source], asked, now_s=NOW_S))
 
 

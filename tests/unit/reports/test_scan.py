@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import io
 import os
 import signal
 import subprocess
@@ -15,16 +16,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import metering
 from metering.errors import LedgerCorruptError, ObjectDamagedError, UnavailableError
+from metering.lake.parquet.frozen import ParquetFrozenFiles
 from metering.reports.sql import query, scan
 from metering.reports.sql.ahead import Stop
-from metering.reports.sql.query import LakeQuery, QueryStoppedError
+from metering.reports.sql.query import LakeQuery, QueryStoppedError, RegionLake
 from metering.reports.sql.scan import QUERY_SCHEMA, LakeRows, Part, ScanState
+from metering.stores.bucket import summary_key
 from metering.units import HOUR_S
 from tests.support.lake_world import ACCOUNT, HOUR, World, record
 from tests.support.slow_lake import ask_again_and_again, slow_lake
@@ -50,7 +54,8 @@ def world() -> World:
 
 
 def ask(world: World, sql: str, **options: float) -> list[tuple[object, ...]]:
-    return LakeQuery(view=world.jobs.view, objects=world.objects).run(sql, **options).rows  # type: ignore[arg-type]  # its limits
+    query = LakeQuery(lakes=[RegionLake(region="us-east-1", view=world.jobs.view, objects=world.objects)])
+    return list(query.run(sql, **options).rows)  # type: ignore[arg-type]  # its limits
 
 
 @pytest.mark.parametrize(("sql", "rows"), [
@@ -104,6 +109,45 @@ def test_row_groups_that_cannot_match_are_not_read(world: World) -> None:
     finally:
         world.objects.on_call = lambda _call: None
     assert opened.count("objects.open") < all_of_it
+
+
+CANARY = "000000000000"
+
+
+@pytest.mark.parametrize("compacted", [False, True])
+def test_the_canarys_rows_are_only_there_for_who_asks(compacted: bool) -> None:
+    world = World()
+    world.send(
+        [record(1), record(100, account=CANARY), record(2, account=CANARY[:-1] + "1")], [record(7, account=CANARY)]
+    )
+    if compacted:
+        world.compact_all()
+    for sql, plain, with_canary in (
+        ("SELECT sum(bytes) FROM transfers", 3, 110),
+        ("SELECT sum(bytes) FROM usage", 3, 110),
+        ("SELECT count(*) FROM transfers", 2, 4),
+        ("SELECT sum(bytes) FROM transfers WHERE bytes > 1", 2, 109),
+        (f"SELECT sum(bytes) FROM transfers WHERE account_id = '{CANARY}'", None, 107),  # noqa: S608 - of ours
+        ("SELECT count(DISTINCT hour) FROM usage", 1, 1),
+    ):
+        lake = LakeQuery(lakes=[RegionLake(region="us-east-1", view=world.jobs.view, objects=world.objects)])
+        assert list(lake.run(sql).rows) == [(plain,)]
+        assert list(lake.run(sql, with_canary=True).rows) == [(with_canary,)]
+    assert ask(world, "SELECT sum(bytes) FROM transfers", from_s=HOUR, to_s=HOUR + 1_801) == [(3,)]
+
+
+def test_accounts_are_looked_at_only_in_row_groups_that_may_have_the_canary() -> None:
+    """Its account sorts first, so a row group of others costs what it cost before."""
+    for account, may in ((ACCOUNT, False), (CANARY, True)):
+        world = World()
+        world.send([record(1, account=account)])
+        world.compact_all()
+        [key] = world.objects.keys("lake/")
+        metadata = pq.ParquetFile(io.BytesIO(world.objects.get(key))).metadata
+        group = scan._Group(
+            part=Part(region="us-east-1", objects=world.objects, key=key, hour_s=HOUR), metadata=metadata, number=0
+        )
+        assert group.may_have_canary is may
 
 
 @settings(max_examples=30, deadline=None)
@@ -192,14 +236,15 @@ def test_control_c_ends_a_query_whose_read_blocks() -> None:
 
 _BLOCKED_PROCESS = """
 import threading
-from metering.reports.sql.query import LakeQuery, QueryStoppedError
+from metering.reports.sql.query import LakeQuery, RegionLake, QueryStoppedError
 from tests.support.lake_world import World, record
 world = World()
 world.send([record(1)])
 world.compact_all()
 world.objects.on_call = lambda call: threading.Event().wait() if call == "objects.open.next" else None
 try:
-    LakeQuery(view=world.jobs.view, objects=world.objects).run("SELECT sum(bytes) FROM transfers", timeout_s=0.3)
+    lake = RegionLake(region="us-east-1", view=world.jobs.view, objects=world.objects)
+    LakeQuery(lakes=[lake]).run("SELECT sum(bytes) FROM transfers", timeout_s=0.3)
 except QueryStoppedError as error:
     raise SystemExit(str(error))
 """
@@ -293,7 +338,39 @@ def test_duckdb_gets_our_rows_and_arrow_no_file_system() -> None:
 
 
 def test_a_file_system_handed_to_a_scan_is_refused_before_duckdb_sees_it() -> None:
-    rows = LakeRows(World().objects, [Part(key="lake/x", hour_s=0)], ScanState(stop=Stop()))
+    rows = LakeRows([Part(region="us-east-1", objects=World().objects, key="lake/x", hour_s=0)], ScanState(stop=Stop()))
     assert query.scannable(rows) is rows
     with pytest.raises(TypeError, match="LakeRows"):
         query.scannable(ds.dataset([]))
+
+
+def test_usage_is_read_beside_lake_files_and_counted_from_rows_where_that_is_missing_or_wrong() -> None:
+    world = World()
+    world.send([record(5, start_s=HOUR), record(7, start_s=HOUR, account="999999999999")])
+    world.compact_all()
+    world.send([record(9, start_s=HOUR)])
+    by_account = "SELECT account_id, bytes, records FROM usage ORDER BY account_id"
+    expected = [("123456789012", 14, 2), ("999999999999", 7, 1)]
+    opened: list[str] = []
+    world.objects.on_call = opened.append
+    assert ask(world, by_account) == expected
+    # The staging object is fetched, and the totals beside the file; the file itself is not opened.
+    assert "objects.open" not in opened
+    world.objects.on_call = lambda _call: None
+    [file] = world.files(HOUR)
+    body = world.objects.get(summary_key(file.key))
+    world.objects.remove(summary_key(file.key))
+    assert ask(world, by_account) == expected
+    for wrong in (body[:40], ParquetFrozenFiles(world.objects).hour_file({}).content):
+        world.objects.put(summary_key(file.key), wrong, if_absent=False)
+        assert ask(world, by_account) == expected
+
+
+def test_usage_of_a_part_of_an_hour_is_that_of_the_rows_in_it() -> None:
+    world = World()
+    world.send([record(5, start_s=HOUR), record(7, start_s=HOUR + 1_800)])
+    world.compact_all()
+    assert ask(world, "SELECT bytes, records FROM usage", from_s=HOUR + 900) == [(7, 1)]
+    assert ask(world, "SELECT typeof(bytes), typeof(records), typeof(corrects) FROM usage") == [
+        ("HUGEINT", "BIGINT", "TIMESTAMP WITH TIME ZONE")
+    ]

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metering.reports.sql.query import LakeQuery, QueryError
+from metering.reports.sql.query import LakeQuery, RegionLake
 from metering.reports.sql.scan import QUERY_SCHEMA
+from metering.reports.sql.statements import QueryError
 from metering.units import HOUR_S
 from tests.support.lake_world import ACCOUNT, HOUR, World, record
 
@@ -88,7 +89,7 @@ def lake() -> LakeQuery:
         world.send([record(size, account=account, resource=resource, start_s=hour_s + more_s)])
         if number % 12 == 11:
             world.compact_all()
-    return LakeQuery(view=world.jobs.view, objects=world.objects)
+    return LakeQuery(lakes=[RegionLake(region="us-east-1", view=world.jobs.view, objects=world.objects)])
 
 
 @pytest.fixture(scope="module")
@@ -116,4 +117,4 @@ def test_no_filter_changes_what_a_statement_answers(
         with pytest.raises(QueryError, match=kind):
             lake.run(sql)
     else:
-        assert lake.run(sql).rows == expected
+        assert list(lake.run(sql).rows) == expected

@@ -16,7 +16,7 @@ OTHER = "210987654321"
 
 
 def source(world: World) -> ReportSource:
-    return ReportSource(items=world.items, objects=world.objects, view=world.jobs.view)
+    return world.source()
 
 
 def test_a_report_over_all_accounts_reads_the_lake_and_agrees_with_the_usage_table() -> None:

@@ -13,11 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metering.adapters.memory.items import MemoryItemStore
-from metering.cli.output import Format, encoded
+from metering.audit.held_back import Complete
+from metering.cli.printing.output import Format, encoded
 from metering.hours import month_bounds_s, parse_hour
 from metering.ledger.notes.canary_batches import CANARY_ACCOUNT_ID
 from metering.ledger.usage_items import UsageEntry
-from metering.reports.query import GROUP_COLUMNS, UsageQuery, months_between
+from metering.reports.query import MONTH_COLUMNS, UsageQuery, months_between
 from metering.reports.usage_answer import usage_answer
 from metering.reports.usage_rows import UsageRow, grouped
 from metering.reports.usage_table import UsageTable
@@ -120,8 +121,8 @@ def test_rows_are_sorted_by_the_grouped_columns() -> None:
 def test_every_column_that_can_be_asked_for_has_a_value() -> None:
     corrected_s = month_bounds_s("2026-10")[0]
     items = store({key()._replace(corrects_s=corrected_s): Total(1, 1)})
-    [row] = rows(items, UsageQuery(from_s=0, to_s=HOUR_S * 2, group_by=GROUP_COLUMNS))
-    assert dict(zip(GROUP_COLUMNS, row.values, strict=True)) == {
+    [row] = rows(items, UsageQuery(from_s=0, to_s=HOUR_S * 2, group_by=MONTH_COLUMNS))
+    assert dict(zip(MONTH_COLUMNS, row.values, strict=True)) == {
         "account_id": ACCOUNT,
         "usage_type": "DataTransfer-Out-Bytes",
         "service": "AmazonEC2",
@@ -170,7 +171,7 @@ def test_a_year_of_140_pb_a_day_is_exact_in_every_format() -> None:
     total = sum(DAY_BYTES + day for day in range(365))
     assert total > 2**63
     query = UsageQuery(from_s=first_s, to_s=first_s + 366 * 86_400, accounts=frozenset([ACCOUNT]))
-    answer = usage_answer(query, rows(items, query), as_of_s=HOUR_S, complete_s=HOUR_S)
+    answer = usage_answer(query, rows(items, query), as_of_s=HOUR_S, complete=Complete(through_s=HOUR_S))
     assert f"{total:,}" in encoded(answer, Format.TABLE).decode()
     assert json.loads(encoded(answer, Format.JSON))["rows"][0]["bytes"] == str(total)
     assert json.loads(encoded(answer, Format.NDJSON))["bytes"] == str(total)
@@ -184,9 +185,9 @@ def test_a_year_of_140_pb_a_day_is_exact_in_every_format() -> None:
 def test_json_has_the_contracts_shape_and_only_grouped_columns() -> None:
     items = store({key(): Total(41_943_040, 1)})
     query = UsageQuery(from_s=HOUR_S, to_s=HOUR_S + 3_600, group_by=("account_id", "usage_type", "hour"))
-    answer = usage_answer(query, rows(items, query), as_of_s=HOUR_S + 10, complete_s=HOUR_S)
+    answer = usage_answer(query, rows(items, query), as_of_s=HOUR_S + 10, complete=Complete(through_s=HOUR_S))
     document = json.loads(encoded(answer, Format.JSON))
-    assert set(document) == {"query", "as_of", "complete_through", "rows"}
+    assert set(document) == {"query", "as_of", "complete_through", "held_back_by", "periods", "rows"}
     assert document["as_of"] == "2026-11-24T13:00:10Z"
     assert document["rows"] == [
         {

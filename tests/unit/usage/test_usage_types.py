@@ -27,6 +27,8 @@ def usage_type(direction: str, from_text: str, to_text: str) -> str:
         ("out", "ap-south-1", "internet", "APS3-DataTransfer-Out-Bytes"),
         ("out", "us-east-1", "cloudfront", "CloudFront-Out-Bytes"),
         ("in", "cloudfront", "us-west-2", "USW2-CloudFront-In-Bytes"),
+        ("out", "us-east-1/use1-az1", "unknown", "Unclassified-Out-Bytes"),
+        ("in", "unknown", "us-west-2", "USW2-Unclassified-In-Bytes"),
         ("out", "us-east-1", "us-west-2", "USE1-USW2-AWS-Out-Bytes"),
         ("in", "us-east-1", "us-west-2", "USW2-USE1-AWS-In-Bytes"),
         ("out", "us-west-2/usw2-az1", "us-west-2/usw2-az2", "USW2-DataTransfer-Regional-Bytes"),
@@ -36,7 +38,18 @@ def usage_type(direction: str, from_text: str, to_text: str) -> str:
         ("in", "us-west-2", "us-west-2/usw2-az1", "USW2-C3DataTransfer-In-Bytes"),
         ("out", "us-east-1", "us-east-1", "C3DataTransfer-Out-Bytes"),
         ("out", "us-east-1", "cn-north-1", "DataTransfer-Out-Bytes"),
-        ("in", "us-east-1", "us-gov-west-1", "UGW1-DataTransfer-In-Bytes"),
+        ("in", "us-east-1", "us-gov-west-1", "UGW1-USE1-AWS-In-Bytes"),
+        ("out", "ap-southeast-1", "us-gov-west-1", "APS1-UGW1-AWS-Out-Bytes"),
+        ("in", "us-gov-west-1", "ap-southeast-1/apse1-az1", "APS1-UGW1-AWS-In-Bytes"),
+        ("out", "us-gov-east-1", "us-east-1", "UGE1-USE1-AWS-Out-Bytes"),
+        ("out", "us-gov-west-1", "internet", "UGW1-DataTransfer-Out-Bytes"),
+        ("out", "us-gov-west-1", "cn-north-1", "UGW1-DataTransfer-Out-Bytes"),
+        ("in", "cn-north-1", "us-gov-west-1", "UGW1-DataTransfer-In-Bytes"),
+        ("out", "us-east-1", "us-iso-east-1", "DataTransfer-Out-Bytes"),
+        ("out", "us-gov-west-1", "us-isob-east-1", "UGW1-DataTransfer-Out-Bytes"),
+        ("out", "us-east-1", "us-isof-south-1", "DataTransfer-Out-Bytes"),
+        ("out", "eu-west-1", "eu-isoe-west-1", "EU-DataTransfer-Out-Bytes"),
+        ("in", "eusc-de-east-1", "eu-central-1", "EUC1-DataTransfer-In-Bytes"),
         ("out", "us-gov-west-1", "us-gov-east-1", "UGW1-UGE1-AWS-Out-Bytes"),
         ("out", "cn-north-1", "cn-northwest-1", "cn-north-1-cn-northwest-1-AWS-Out-Bytes"),
         ("out", "ap-southeast-9", "internet", "ap-southeast-9-DataTransfer-Out-Bytes"),
@@ -83,7 +96,7 @@ def test_what_is_no_location_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["internet", "cloudfront", "us-west-2/usw2-lax1-az1", "ap-southeast-9", "mx-central-12"]
+    "text", ["internet", "cloudfront", "unknown", "us-west-2/usw2-lax1-az1", "ap-southeast-9", "mx-central-12"]
 )
 def test_known_and_unknown_locations_are_taken(text: str) -> None:
     assert isinstance(parse_location(text), Location)

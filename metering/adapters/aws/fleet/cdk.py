@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from metering.fleet.ports import Deployment
+    from metering.stage_settings import GivenSettings
 
 
 class CdkBuilder:
@@ -20,7 +21,8 @@ class CdkBuilder:
     Args:
         endpoint: Endpoint of an emulator; None for AWS.
         environ: Environment of the deployment: credentials, certificates.
-        settings: Fields of the stage's configuration, each as `field=value`.
+        given: Gives what a region's settings differ in from their base.
+        rehearsal: The endpoint is an emulator, and the stage is one of an account.
         home: Region that also gets the project that builds regions; empty if none does.
         say: Told of each resource, as region and message.
     """
@@ -31,14 +33,16 @@ class CdkBuilder:
         stage: str,
         endpoint: str | None,
         environ: Mapping[str, str],
-        settings: Sequence[str] = (),
+        given: Callable[[str], GivenSettings],
+        rehearsal: bool = False,
         home: str = "",
         say: Callable[[str, str], None],
     ) -> None:
         self._stage = stage
         self._endpoint = endpoint
         self._environ = environ
-        self._settings = tuple(settings)
+        self._given = given
+        self._always = ("--rehearsal",) if rehearsal else ()
         self._home = home
         self._say = say
 
@@ -49,12 +53,12 @@ class CdkBuilder:
         self._run(region, ["--step=bootstrap"])
 
     def resource_types(self, deployment: Deployment) -> Sequence[str]:
-        answer = self._run(deployment.region, ["--step=synth", *_overrides(deployment)])
+        answer = self._run(deployment.region, ["--step=synth", *_own(deployment)])
         return cast("list[str]", answer["types"])
 
     def deploy(self, deployment: Deployment) -> None:
         triggers = [f"--rollback-alarm={arn}" for arn in deployment.rollback_alarms]
-        self._run(deployment.region, [*_overrides(deployment), *triggers, f"--bake-min={deployment.watch_min}"])
+        self._run(deployment.region, [*_own(deployment), *triggers, f"--bake-min={deployment.watch_min}"])
 
     def _run(self, region: str, arguments: Sequence[str]) -> Mapping[str, object]:
         """Run one step and return its last event.
@@ -62,15 +66,17 @@ class CdkBuilder:
         Raises:
             OperationFailedError: The step failed; the reason is its own.
         """
-        settings = (*self._settings, *(("rollout_project=true",) if region == self._home else ()))
+        given = self._given(region)
+        said = {**given.by_file, **given.by_option}
+        own = ["--own=rollout_project=true"] if region == self._home and "rollout_project" not in said else []
         return run_deployment(
             stage=self._stage,
             region=region,
             endpoint=self._endpoint,
             environ=self._environ,
             progress=partial(self._tell, region),
-            settings=settings,
-            arguments=arguments,
+            given=given,
+            arguments=[*arguments, *own, *self._always],
             advice="The next run repeats this step.",
         )
 
@@ -79,8 +85,7 @@ class CdkBuilder:
             self._say(region, f"{event.get('status')} {event.get('type')} {event.get('resource')}")
 
 
-def _overrides(deployment: Deployment) -> list[str]:
-    return [
-        f"--set=architecture={deployment.architecture}",
-        *(f"--set={part}=false" for part in deployment.left_out),
-    ]
+def _own(deployment: Deployment) -> list[str]:
+    """What the region decides, and nobody gave: it is found out anew each time."""
+    other = [f"--own=architecture={deployment.architecture}"] if deployment.architecture != "arm64" else []
+    return [*other, *(f"--own={part}=false" for part in deployment.left_out)]

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import time
+from dataclasses import replace
 from itertools import takewhile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from botocore.exceptions import ClientError
 
 from metering.adapters.aws.errors import error_code, translated
-from metering.fleet.ports import StackStatus
+from metering.fleet.ports import StackResource, StackStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
     from mypy_boto3_cloudformation import CloudFormationClient
     from mypy_boto3_cloudformation.type_defs import StackEventTypeDef
@@ -26,6 +28,10 @@ _FAILED = frozenset({"CREATE_FAILED", "UPDATE_FAILED", "DELETE_FAILED"})
 _BEGINS = frozenset({"CREATE_IN_PROGRESS", "UPDATE_IN_PROGRESS", "DELETE_IN_PROGRESS"})
 # Word in the reason of a resource that CloudFormation stopped because another one failed.
 _CANCELLED = "cancelled"
+# Event of a validation before the first resource (DescribeEvents, CloudFormation API reference).
+_INVALID = "VALIDATION_ERROR"
+# Codes of an endpoint without a call, or of a caller without a permission: then there is no more to say.
+_NO_MORE = frozenset({"InvalidAction", "UnknownOperation", "NotImplemented", "InternalFailure", "AccessDenied"})
 
 
 class CloudFormationStacks:
@@ -53,11 +59,25 @@ class CloudFormationStacks:
         described = found[0]
         drift = described.get("DriftInformation", {}).get("StackDriftStatus", "NOT_CHECKED")
         status = StackStatus(
-            name=stack, status=described["StackStatus"], drift=drift, why=described.get("StackStatusReason", "")
+            name=stack,
+            status=described["StackStatus"],
+            drift=drift,
+            why=described.get("StackStatusReason", ""),
+            outputs={one.get("OutputKey", ""): one.get("OutputValue", "") for one in described.get("Outputs", [])},
         )
         if status.complete or status.busy:
             return status
-        return StackStatus(name=stack, status=status.status, drift=drift, why=_first_failure(client, stack, status.why))
+        return replace(status, why=_first_failure(client, stack, status.why))
+
+    def last_failure(self, region: str, stack: str) -> StackStatus | None:
+        """Status of a stack whose last operation failed, with the reason, also if it was rolled back to a good state.
+
+        None if the stack does not exist.
+        """
+        status = self.describe(region, stack)
+        if status is None:
+            return None
+        return replace(status, why=_first_failure(self._clients_of(region).cloudformation, stack, status.why))
 
     def delete(self, region: str, stack: str) -> None:
         client = self._clients_of(region).cloudformation
@@ -73,6 +93,23 @@ class CloudFormationStacks:
         with translated("cloudformation.DeleteStack"):
             client.delete_stack(StackName=stack)
 
+    def resources(self, region: str, stack: str) -> Sequence[StackResource]:
+        client = self._clients_of(region).cloudformation
+        with translated("cloudformation.GetTemplate"):
+            template = client.get_template(StackName=stack)["TemplateBody"]
+        with translated("cloudformation.ListStackResources"):
+            pages = client.get_paginator("list_stack_resources").paginate(StackName=stack)
+            found = [each for page in pages for each in page["StackResourceSummaries"]]
+        kept = _retained(template)
+        return [
+            StackResource(
+                kind=each["ResourceType"],
+                name=each.get("PhysicalResourceId", ""),
+                retained=each["LogicalResourceId"] in kept,
+            )
+            for each in found
+        ]
+
     def detect_drift(self, region: str, stack: str) -> str:
         client = self._clients_of(region).cloudformation
         try:
@@ -84,6 +121,13 @@ class CloudFormationStacks:
             if error_code(error) in {"InvalidAction", "UnknownOperation", "NotImplemented", "InternalFailure"}:
                 return "UNKNOWN"
             raise
+
+
+def _retained(template: Mapping[str, object] | str) -> set[str]:
+    """Logical ids of the resources that outlive their stack. The SDK decodes a template that is JSON."""
+    decoded = json.loads(template) if isinstance(template, str) else template
+    resources = cast("Mapping[str, Mapping[str, object]]", decoded.get("Resources", {}))
+    return {name for name, each in resources.items() if str(each.get("DeletionPolicy", "")).startswith("Retain")}
 
 
 def _drift_of(client: CloudFormationClient, detection: str) -> str:
@@ -100,15 +144,41 @@ def _first_failure(client: CloudFormationClient, stack: str, otherwise: str) -> 
     with translated("cloudformation.DescribeStackEvents"):
         pages = client.get_paginator("describe_stack_events").paginate(StackName=stack)
         events = list(takewhile(_is_later, (event for page in pages for event in page["StackEvents"])))
-    reasons = [
-        f"{event.get('LogicalResourceId')}: {event.get('ResourceStatusReason')}"
+    failed = [
+        event
         for event in events
         if event.get("ResourceStatus") in _FAILED
         and event.get("ResourceStatusReason")
         and _CANCELLED not in str(event.get("ResourceStatusReason"))
     ]
+    if not failed:
+        return otherwise
     # Events come newest first.
-    return reasons[-1] if reasons else otherwise
+    first = failed[-1]
+    if first.get("PhysicalResourceId") == first["StackId"] and (invalid := _first_invalid(client, stack)):
+        return invalid
+    return _sentence(first.get("LogicalResourceId"), first.get("ResourceType"), first.get("ResourceStatusReason"))
+
+
+def _first_invalid(client: CloudFormationClient, stack: str) -> str:
+    """Reason of a validation that failed before the first resource was touched, which no event of the stack names."""
+    try:
+        with translated("cloudformation.DescribeEvents"):
+            events = client.describe_events(StackName=stack)["OperationEvents"]
+    except ClientError as error:
+        if error_code(error) in _NO_MORE:
+            return ""
+        raise
+    for event in events:
+        if event.get("EventType") == _INVALID:
+            return _sentence(
+                event.get("LogicalResourceId"), event.get("ResourceType"), event.get("ValidationStatusReason")
+            )
+    return ""
+
+
+def _sentence(resource: str | None, kind: str | None, why: str | None) -> str:
+    return f"{resource} ({kind}): {' '.join(str(why).split())}"
 
 
 def _is_later(event: StackEventTypeDef) -> bool:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from metering.adapters.aws.alarms import CloudWatchAlarms
 from metering.adapters.aws.alerts import SnsAlerts
 from metering.adapters.aws.dynamodb.items import DynamoDbItemStore
 from metering.adapters.aws.errors import translated
-from metering.adapters.aws.published_settings import read_settings
+from metering.adapters.aws.published_settings import deployed_given, deployed_settings, read_settings
 from metering.adapters.aws.queues import SqsQueue
 from metering.adapters.aws.stacks import stack_outputs
 from metering.errors import OperationFailedError
 from metering.fleet.ports import RegionStacks
 from metering.fleet.regions import ALONE_FUNCTIONS
-from metering.ledger.format_version import check_format
+from metering.fleet.state_store import LedgerRegionStates
+from metering.ledger.format_version import check_format, stored_format
 from metering.ledger.notes.canary_runs import CANARY_PK, CanaryRun, CanaryVerdict
 from metering.ledger.waiting_commits import waiting_commits
 from metering.operations.alarms import ALARMS, ROLLBACK_ALARMS, alarm_name
@@ -23,14 +24,22 @@ from metering.stores.writes import Table
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from mypy_boto3_s3.type_defs import ObjectIdentifierTypeDef
+
     from metering.adapters.aws.session import Clients
     from metering.adapters.aws.stacks import RegionResources
+    from metering.fleet.regions import RegionState
     from metering.operations.ports import AlarmState
+    from metering.stage_settings import GivenSettings, StageSettings
     from metering.stores.items import ItemStore
 
 
+SEVERITIES = ("page", "ticket")
+_FUNCTION_NAME = "FunctionName"
+
+
 class DeployedRegions:
-    """Deployed regions of one stage.
+    """Deployed regions of one stage: `DeployedRegion` and `DeployedSettings`.
 
     Args:
         clients_of: Gives the clients of a region.
@@ -64,7 +73,8 @@ class DeployedRegions:
         for rule in self._resource_ids(region, "AWS::Events::Rule"):
             with translated("events.EnableRule"):
                 clients.events.enable_rule(Name=rule.rpartition("|")[2])
-        alone = {self._function(region, name.capitalize()) for name in ALONE_FUNCTIONS}
+        # A region of an older version may lack one of them.
+        alone = {name for construct, name in self._functions(region).items() if construct.lower() in ALONE_FUNCTIONS}
         for function in self._resource_ids(region, "AWS::Lambda::Function"):
             with translated("lambda.GetFunctionConcurrency"):
                 held = clients.lambda_.get_function_concurrency(FunctionName=function)
@@ -72,7 +82,9 @@ class DeployedRegions:
                 _let_run(clients, function, alone=function in alone)
 
     def set_intake(self, region: str, *, enabled: bool) -> None:
-        for mapping, _ in self._mappings(region):
+        # A region without log sources has no on-ramp. It is stopped first, because it sends batches.
+        onramp = self._mappings(region, "Onramp") if "Onramp" in self._functions(region) else []
+        for mapping, _ in (*onramp, *self._mappings(region)):
             with translated("lambda.UpdateEventSourceMapping"):
                 self._clients_of(region).lambda_.update_event_source_mapping(UUID=mapping, Enabled=enabled)
 
@@ -93,22 +105,57 @@ class DeployedRegions:
             "open_commits": len(waiting_commits(self._items(region), shards).open),
         }
 
+    def kept_states(self, region: str) -> Sequence[RegionState]:
+        return LedgerRegionStates(lambda: self._items(region)).everything()
+
     def pager_subscriptions(self, region: str) -> int:
+        return sum(subscriber.confirmed for subscriber in self._topics(region).subscribers("page"))
+
+    def published(self, region: str) -> StageSettings | None:
+        return deployed_settings(self._clients_of(region), self._stage)
+
+    def given(self, region: str) -> GivenSettings | None:
+        return deployed_given(self._clients_of(region), self._stage)
+
+    def subscriptions(self, region: str) -> Sequence[Mapping[str, str]]:
+        topics = self._topics(region)
+        return [
+            {"severity": severity, "protocol": each.protocol, "endpoint": each.endpoint}
+            for severity in SEVERITIES
+            for each in topics.subscribers(severity)
+        ]
+
+    def _topics(self, region: str) -> SnsAlerts:
         resources = self._resources(region)
-        topics = SnsAlerts(
+        return SnsAlerts(
             self._clients_of(region).sns,
             page_topic_arn=resources.page_topic_arn,
             ticket_topic_arn=resources.ticket_topic_arn,
         )
-        return sum(subscriber.confirmed for subscriber in topics.subscribers("page"))
+
+    def empty_bucket(self, region: str) -> int:
+        bucket, s3 = self._resources(region).data_bucket, self._clients_of(region).s3
+        deleted = 0
+        with translated("s3.ListObjectVersions"):
+            for page in s3.get_paginator("list_object_versions").paginate(Bucket=bucket):
+                found = [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
+                keys = [{"Key": each.get("Key", ""), "VersionId": each.get("VersionId", "null")} for each in found]
+                if keys:
+                    s3.delete_objects(Bucket=bucket, Delete={"Objects": cast("list[ObjectIdentifierTypeDef]", keys)})
+                deleted += len(keys)
+        return deleted
+
+    def data_format(self, region: str) -> int:
+        return stored_format(self._tables(region))
 
     def _page_alarms(self, region: str) -> list[AlarmState]:
         names = {alarm_name(self._stage, spec.name) for spec in ALARMS if spec.severity == "page"}
         alarms = CloudWatchAlarms(self._clients_of(region).cloudwatch, stage=self._stage)
         return [alarm for alarm in alarms.states() if alarm.name in names]
 
-    def _mappings(self, region: str) -> list[tuple[str, str]]:
-        name = self._function(region, "Aggregator")
+    def _mappings(self, region: str, function: str = "Aggregator") -> list[tuple[str, str]]:
+        """Ids and states of the mappings of a function."""
+        name = self._function(region, function)
         with translated("lambda.ListEventSourceMappings"):
             pages = (
                 self._clients_of(region).lambda_.get_paginator("list_event_source_mappings").paginate(FunctionName=name)
@@ -128,23 +175,35 @@ class DeployedRegions:
 
     def _function(self, region: str, name: str) -> str:
         """Physical name of a function, by the id of its construct."""
+        found = self._functions(region)
+        if name not in found:
+            stack = RegionStacks.of(self._stage).pipeline
+            raise OperationFailedError(f"Stack {stack} in {region} has no function {name}.")
+        return found[name]
+
+    def _functions(self, region: str) -> dict[str, str]:
+        """Physical names of the functions, by the ids of their constructs."""
         stack = RegionStacks.of(self._stage).pipeline
         with translated("cloudformation.DescribeStacks"):
             described = self._clients_of(region).cloudformation.describe_stacks(StackName=stack)["Stacks"][0]
-        for output in described.get("Outputs", []):
-            if output.get("OutputKey") == f"{name}FunctionName":
-                return output.get("OutputValue", "")
-        raise OperationFailedError(f"Stack {stack} in {region} has no function {name}.")
+        outputs = {each.get("OutputKey", ""): each.get("OutputValue", "") for each in described.get("Outputs", [])}
+        return {
+            name.removesuffix(_FUNCTION_NAME): value for name, value in outputs.items() if name.endswith(_FUNCTION_NAME)
+        }
 
     def _resources(self, region: str) -> RegionResources:
         return stack_outputs(self._clients_of(region), self._stage)
 
     def _items(self, region: str) -> ItemStore:
-        resources = self._resources(region)
-        tables = {Table.LEDGER: resources.ledger_table, Table.USAGE: resources.usage_table}
-        items = DynamoDbItemStore(self._clients_of(region).dynamodb, tables)
+        items = self._tables(region)
         check_format(items)
         return items
+
+    def _tables(self, region: str) -> ItemStore:
+        """The tables whatever format their data has."""
+        resources = self._resources(region)
+        tables = {Table.LEDGER: resources.ledger_table, Table.USAGE: resources.usage_table}
+        return DynamoDbItemStore(self._clients_of(region).dynamodb, tables)
 
 
 def _let_run(clients: Clients, function: str, *, alone: bool) -> None:

@@ -5,15 +5,20 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from threading import Thread
 from typing import TYPE_CHECKING
 
 from metering.adapters.checkout import checkout_dir
 from metering.errors import OperationFailedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from metering.stage_settings import GivenSettings
 
     Progress = Callable[[Mapping[str, object]], None]
+
+_CHATTER = "Bundling asset "
 
 
 def run_deployment(
@@ -23,7 +28,7 @@ def run_deployment(
     endpoint: str | None,
     environ: Mapping[str, str],
     progress: Progress,
-    settings: Sequence[str] = (),
+    given: GivenSettings | None = None,
     arguments: Sequence[str] = (),
     advice: str = "",
 ) -> Mapping[str, object]:
@@ -35,7 +40,7 @@ def run_deployment(
         endpoint: Endpoint of an emulator; None for AWS.
         environ: Environment of the process: credentials, certificates.
         progress: Told of each phase and each resource.
-        settings: Fields of the stage's configuration, each as `field=value`.
+        given: What the stage differs in from its base; None for nothing.
         arguments: Further options of the module.
         advice: Advice to people if it fails.
 
@@ -47,7 +52,7 @@ def run_deployment(
     """
     root = checkout_dir()
     places = [f"--stage={stage}", f"--region={region}", *([f"--endpoint={endpoint}"] if endpoint is not None else [])]
-    changes = [f"--set={setting}" for setting in settings]
+    changes = [f"--given={given.model_dump_json(by_alias=True)}"] if given is not None else []
     last: Mapping[str, object] = {"message": "it said nothing"}
     with subprocess.Popen(  # noqa: S603 - our own interpreter and module
         [sys.executable, "-m", "infra.deploy", *places, *changes, *arguments],
@@ -55,15 +60,26 @@ def run_deployment(
         env=dict(environ),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
         errors="replace",
     ) as process:
+        told = Thread(target=_pass_on, args=(process.stderr or (),), daemon=True)
+        told.start()
         for line in process.stdout or ():
             last = _event(line)
             progress(last)
+        told.join()
     if process.returncode:
         raise OperationFailedError(_reason(last), advice)
     return last
+
+
+def _pass_on(lines: Iterable[str]) -> None:
+    """Print what the deployment says about itself, but for the CDK's chatter, which would break a progress display."""
+    for line in lines:
+        if not line.startswith(_CHATTER):
+            sys.stderr.write(line)
 
 
 def _reason(last: Mapping[str, object]) -> str:

@@ -13,12 +13,14 @@ from botocore.exceptions import (
     EndpointConnectionError,
     FlexibleChecksumError,
     IncompleteReadError,
+    InvalidRetryModeError,
     NoCredentialsError,
     ParamValidationError,
     ReadTimeoutError,
     ResponseStreamingError,
     SSLError,
 )
+from botocore.parsers import ResponseParserError
 
 from metering.adapters.aws.dynamodb.items import DynamoDbItemStore
 from metering.adapters.aws.errors import refusals_explained, translated
@@ -142,6 +144,28 @@ def test_what_the_caller_may_not_do_is_said_to_people_in_a_sentence(error: Excep
     assert raised.value.advice
 
 
-def test_other_errors_are_not_taken_for_refusals() -> None:
-    with pytest.raises(ClientError), refusals_explained():
+def test_any_other_answer_of_aws_is_told_by_its_code_and_is_no_refusal() -> None:
+    with pytest.raises(OperationFailedError, match="failed: ValidationException: ") as raised, refusals_explained():
         raise failure("ValidationException", 400)
+    assert "refused" not in str(raised.value)
+    assert raised.value.advice
+
+
+@pytest.mark.parametrize("code", ["ExpiredToken", "ExpiredTokenException"])
+def test_credentials_that_have_expired_are_told_as_such(code: str) -> None:
+    with pytest.raises(OperationFailedError, match="credentials have expired") as raised, refusals_explained():
+        raise failure(code, 403)
+    assert "Sign in again" in raised.value.advice
+
+
+def test_any_other_setting_of_the_sdk_that_is_wrong_is_one_line() -> None:
+    with pytest.raises(OperationFailedError, match=r"asked like this: .*often") as raised, refusals_explained():
+        raise InvalidRetryModeError(provided_retry_mode="often", valid_modes=["standard"])
+    assert "\n" not in str(raised.value)
+
+
+def test_an_answer_of_something_that_is_not_aws_is_a_sentence_that_names_the_endpoint() -> None:
+    with pytest.raises(OperationFailedError, match="not of the form that AWS gives") as raised, refusals_explained():
+        raise ResponseParserError("Unable to parse response, invalid XML received:\nb'<html>'")
+    assert "--endpoint" in raised.value.advice
+    assert "html" not in str(raised.value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -9,8 +10,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from metering.adapters.aws.fleet.cloudformation import _first_failure
+from metering.adapters.aws.fleet.cloudformation import CloudFormationStacks, _first_failure
 from metering.adapters.aws.fleet.deployed_regions import DeployedRegions
+from metering.fleet.versions import Release
 from tests.unit.adapters.aws.stubs import stubbed
 
 if TYPE_CHECKING:
@@ -29,6 +31,8 @@ class StubbedClients:
     cloudformation: Any = None
     lambda_: Any = None
     sns: Any = None
+    s3: Any = None
+    access: Any = None
     events: Any = None
 
 
@@ -88,6 +92,33 @@ def test_every_page_of_a_functions_mappings_is_read() -> None:
         assert regions.intake("us-east-1") == "Enabled"
 
 
+@pytest.mark.parametrize("functions_there", [("Aggregator",), ("Aggregator", "Onramp")])
+def test_the_intake_of_a_region_is_that_of_batches_and_of_log_files_if_it_has_some(
+    functions_there: tuple[str, ...],
+) -> None:
+    [(cloudformation, stacks), (lambda_, functions)] = (next(stubbed(name)) for name in ("cloudformation", "lambda"))
+    outputs = [{"OutputKey": f"{name}FunctionName", "OutputValue": name.lower()} for name in functions_there]
+    answer = described("CREATE_COMPLETE", Outputs=outputs)
+    regions = DeployedRegions(
+        lambda _: cast("Clients", StubbedClients(cloudformation=cloudformation, lambda_=lambda_)), stage="prod"
+    )
+    with stacks, functions:
+        for _ in range(len(functions_there) + 1):
+            stacks.add_response("describe_stacks", answer)
+        found = [f"{name.lower():u<36}" for name in reversed(functions_there)]
+        for name, uuid in zip(reversed(functions_there), found, strict=True):
+            functions.add_response(
+                "list_event_source_mappings",
+                {"EventSourceMappings": [{"UUID": uuid, "State": "Enabled"}]},
+                {"FunctionName": name.lower()},
+            )
+        for uuid in found:
+            functions.add_response("update_event_source_mapping", {}, {"UUID": uuid, "Enabled": False})
+        regions.set_intake("us-east-1", enabled=False)
+        stacks.assert_no_pending_responses()
+        functions.assert_no_pending_responses()
+
+
 def test_the_reason_of_a_failed_deployment_is_its_own_first_one_on_whatever_page() -> None:
     client, stubber = next(stubbed("cloudformation"))
     with stubber:
@@ -104,7 +135,7 @@ def test_the_reason_of_a_failed_deployment_is_its_own_first_one_on_whatever_page
             event("c", "UPDATE_FAILED", "of an earlier deployment"),
         ]
         stubber.add_response("describe_stack_events", {"StackEvents": older}, {"StackName": "s", "NextToken": "n"})
-        assert _first_failure(client, "s", "unknown") == "a: first"
+        assert _first_failure(client, "s", "unknown") == "a (AWS::SQS::Queue): first"
 
 
 def event(resource: str, status: str, reason: str = "") -> dict[str, Any]:
@@ -114,10 +145,142 @@ def event(resource: str, status: str, reason: str = "") -> dict[str, Any]:
         "StackName": "s",
         "LogicalResourceId": resource,
         "PhysicalResourceId": f"id-of-{resource}",
+        "ResourceType": "AWS::SQS::Queue",
         "ResourceStatus": status,
         "ResourceStatusReason": reason,
         "Timestamp": datetime(2026, 1, 1, tzinfo=UTC),
     }
+
+
+def stacks_of(client: Any) -> CloudFormationStacks:
+    return CloudFormationStacks(lambda _: cast("Clients", StubbedClients(cloudformation=client)))
+
+
+def described(status: str, **more: Any) -> dict[str, Any]:
+    stack = {"StackName": "s", "CreationTime": datetime(2026, 1, 1, tzinfo=UTC), "StackStatus": status, **more}
+    return {"Stacks": [stack]}
+
+
+def test_a_validation_before_the_first_resource_is_told_with_the_resource_that_it_names() -> None:
+    """The events of the stack only say that there is one."""
+    client, stubber = next(stubbed("cloudformation"))
+    with stubber:
+        stubber.add_response("describe_stacks", described("ROLLBACK_COMPLETE"))
+        events = [
+            event("s", "ROLLBACK_COMPLETE"),
+            event("s", "CREATE_FAILED", "Validation failed with 1 error(s). Call DescribeEvents to retrieve the list."),
+            event("s", "CREATE_IN_PROGRESS"),
+        ]
+        stubber.add_response("describe_stack_events", {"StackEvents": events})
+        invalid = {
+            "EventType": "VALIDATION_ERROR",
+            "LogicalResourceId": "StagingBucket",
+            "ResourceType": "AWS::S3::Bucket",
+            "ValidationName": "NAME_CONFLICT_VALIDATION",
+            "ValidationStatus": "FAILED",
+            "ValidationStatusReason": "Resource of type 'AWS::S3::Bucket' with identifier 'cdk-assets' already exists.",
+        }
+        stubber.add_response("describe_events", {"OperationEvents": [invalid]}, {"StackName": "s"})
+        found = stacks_of(client).describe("us-east-1", "s")
+
+    assert found is not None
+    assert found.why == (
+        "StagingBucket (AWS::S3::Bucket): Resource of type 'AWS::S3::Bucket' with identifier 'cdk-assets' "
+        "already exists."
+    )
+
+
+def test_an_endpoint_without_that_call_leaves_the_reason_of_the_stack() -> None:
+    client, stubber = next(stubbed("cloudformation"))
+    with stubber:
+        stubber.add_response("describe_stacks", described("ROLLBACK_COMPLETE"))
+        events = [event("s", "CREATE_FAILED", "Validation failed."), event("s", "CREATE_IN_PROGRESS")]
+        stubber.add_response("describe_stack_events", {"StackEvents": events})
+        stubber.add_client_error("describe_events", "InvalidAction")
+        found = stacks_of(client).describe("us-east-1", "s")
+
+    assert found is not None
+    assert found.why == "s (AWS::SQS::Queue): Validation failed."
+
+
+def test_an_update_that_was_rolled_back_still_has_its_reason_for_who_asks() -> None:
+    client, stubber = next(stubbed("cloudformation"))
+    with stubber:
+        stubber.add_response("describe_stacks", described("UPDATE_ROLLBACK_COMPLETE"))
+        events = [
+            event("s", "UPDATE_ROLLBACK_COMPLETE"),
+            event("a", "UPDATE_FAILED", "no such key"),
+            event("s", "UPDATE_IN_PROGRESS"),
+        ]
+        stubber.add_response("describe_stack_events", {"StackEvents": events})
+        found = stacks_of(client).last_failure("us-east-1", "s")
+
+    assert found is not None
+    assert (found.status, found.why) == ("UPDATE_ROLLBACK_COMPLETE", "a (AWS::SQS::Queue): no such key")
+
+
+def test_a_stack_says_its_release_and_an_old_one_says_none() -> None:
+    client, stubber = next(stubbed("cloudformation"))
+    outputs = [
+        {"OutputKey": name, "OutputValue": value}
+        for name, value in {"Version": "0.2.0", "DataFormat": "1", "Commit": "abc", "Rehearsal": "true"}.items()
+    ]
+    with stubber:
+        stubber.add_response("describe_stacks", described("UPDATE_COMPLETE", Outputs=outputs))
+        stubber.add_response("describe_stacks", described("UPDATE_COMPLETE"))
+        new, old = (stacks_of(client).describe("us-east-1", "s") for _ in range(2))
+
+    assert new is not None
+    assert old is not None
+    assert (new.release, new.rehearsal) == (Release(version="0.2.0", data_format=1, commit="abc"), True)
+    assert (old.release, old.rehearsal) == (None, False)
+
+
+def test_a_resource_that_its_stack_keeps_is_told_from_one_that_goes_with_it() -> None:
+    client, stubber = next(stubbed("cloudformation"))
+    kinds = {"Data": "AWS::S3::Bucket", "Queue": "AWS::SQS::Queue", "Ledger": "AWS::DynamoDB::GlobalTable"}
+    template = {
+        "Data": {"DeletionPolicy": "Retain"},
+        "Queue": {"DeletionPolicy": "Delete"},
+        "Ledger": {"DeletionPolicy": "RetainExceptOnCreate"},
+    }
+    listed = [
+        {
+            "LogicalResourceId": name,
+            "PhysicalResourceId": name.lower(),
+            "ResourceType": kind,
+            "LastUpdatedTimestamp": datetime(2026, 1, 1, tzinfo=UTC),
+            "ResourceStatus": "CREATE_COMPLETE",
+        }
+        for name, kind in kinds.items()
+    ]
+    with stubber:
+        stubber.add_response("get_template", {"TemplateBody": json.dumps({"Resources": template})}, {"StackName": "s"})
+        stubber.add_response("list_stack_resources", {"StackResourceSummaries": listed})
+        found = stacks_of(client).resources("us-east-1", "s")
+
+    assert [(each.name, each.retained) for each in found] == [("data", True), ("queue", False), ("ledger", True)]
+
+
+def test_a_bucket_is_emptied_of_every_version_and_mark_on_every_page() -> None:
+    [(cloudformation, stacks), (s3, objects)] = (next(stubbed(name)) for name in ("cloudformation", "s3"))
+    outputs = [
+        {"OutputKey": name, "OutputValue": "b"}
+        for name in (
+            "IngestQueueUrl", "DeadLetterQueueUrl", "DataBucketName", "LedgerTableName", "UsageTableName",
+            "PageTopicArn", "TicketTopicArn",
+        )
+    ]  # fmt: skip
+    clients = StubbedClients(cloudformation=cloudformation, s3=s3, access=SimpleNamespace(region="us-east-1"))
+    regions = DeployedRegions(lambda _: cast("Clients", clients), stage="dev")
+    with stacks, objects:
+        stacks.add_response("describe_stacks", described("CREATE_COMPLETE", Outputs=outputs))
+        for key, more in (("a", {"IsTruncated": True, "NextKeyMarker": "a", "NextVersionIdMarker": "1"}), ("c", {})):
+            page = {"Versions": [{"Key": key, "VersionId": "1"}], "DeleteMarkers": [{"Key": "x", "VersionId": "2"}]}
+            objects.add_response("list_object_versions", {**page, **more})
+            gone = {"Objects": [{"Key": key, "VersionId": "1"}, {"Key": "x", "VersionId": "2"}]}
+            objects.add_response("delete_objects", {}, {"Bucket": "b", "Delete": gone})
+        assert regions.empty_bucket("us-east-1") == 4
 
 
 class Answers:

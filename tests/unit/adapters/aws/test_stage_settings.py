@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from botocore.exceptions import ClientError
+from pydantic import BaseModel, ConfigDict
 
-from metering.adapters.aws.published_settings import read_settings
+from metering.adapters.aws.published_settings import deployed_given, deployed_settings, read_settings
 from metering.adapters.aws.session import Access, Clients
 from metering.cli.connecting import connect
 from metering.errors import MeteringError, OperationFailedError, SettingsError, UnavailableError
 from metering.fleet.stage import StageConfig
-from metering.stage_settings import StageSettings, document_sha256
+from metering.settings import Policy
+from metering.stage_settings import GivenSettings, QueueSettings, StageSettings, document_sha256
 
 if TYPE_CHECKING:
     from metering.wiring.connection import RegionConnection
@@ -96,6 +98,103 @@ def test_a_region_that_was_taken_out_of_service_still_says_its_settings() -> Non
     assert deployed.read() == PUBLISHED
 
 
+def given(**values: object) -> StageSettings:
+    return PUBLISHED.model_copy(update={"given": GivenSettings(like="local", version="9.9.9", by_option=values)})
+
+
+def test_what_a_deployment_was_given_is_read_with_the_rest() -> None:
+    deployed = Deployed()
+    document = given(max_concurrency=8)
+    deployed.publish(document.to_json())
+    found = deployed.read()
+    assert found == document
+    assert found.given is not None
+    assert found.given.by_option == {"max_concurrency": 8}
+    assert deployed_settings(deployed.clients, "local") == document
+
+
+def test_what_a_deployment_was_given_is_no_matter_of_its_functions() -> None:
+    """Another subscription is published before the functions' stack is deployed again, and commands go on working."""
+    deployed = Deployed()
+    deployed.publish(given(max_concurrency=8).to_json())
+    deployed.stacks["pipeline"] = {"SettingsSha256": PUBLISHED.sha256, "FunctionSettingsSha256": PUBLISHED.sha256}
+    assert deployed.read().functions_sha256 == PUBLISHED.functions_sha256 == PUBLISHED.sha256
+
+
+def test_functions_of_another_policy_stop_a_command_whatever_was_given() -> None:
+    deployed = Deployed()
+    deployed.publish(given(max_concurrency=8).to_json())
+    deployed.stacks["pipeline"]["FunctionSettingsSha256"] = StageConfig.load("local").published().functions_sha256
+    expect_sentence(deployed, "the functions have others")
+
+
+def test_version_0_1_0_reads_a_document_with_what_was_given() -> None:
+    """Its model had these sections, and let others be; its hash was that of the whole text."""
+
+    class Old(BaseModel):
+        model_config = ConfigDict(frozen=True, extra="ignore")
+
+        stage: str
+        policy: Policy
+        queues: QueueSettings
+
+    document = given(subscriptions=[])
+    assert Old.model_validate_json(document.to_json()).policy == PUBLISHED.policy
+    assert document_sha256(document.to_json()) == document.sha256 != PUBLISHED.sha256
+
+
+def test_a_region_that_is_not_deployed_has_no_settings_and_a_broken_one_says_why() -> None:
+    deployed = Deployed()
+    deployed.document = changed({}, policy={"shards": 1})
+    with pytest.raises(SettingsError, match="hash differs"):
+        deployed_settings(deployed.clients, "local")
+    # A first deployment that failed leaves a stack without outputs.
+    deployed.stacks["data"] = {}
+    assert deployed_settings(deployed.clients, "local") is None
+    del deployed.stacks["data"]
+    assert deployed_settings(deployed.clients, "local") is None
+
+
+@pytest.mark.parametrize("change", ["added", "removed"])
+def test_what_was_given_is_read_although_the_policy_is_that_of_another_version(change: str) -> None:
+    deployed = Deployed()
+    document = json.loads(given(max_concurrency=8).to_json())
+    if change == "added":
+        document["policy"]["colour"] = "red"
+    else:
+        del document["policy"]["shards"]
+    deployed.publish(json.dumps(document))
+    with pytest.raises(SettingsError, match="policy"):
+        deployed_settings(deployed.clients, "local")
+    found = deployed_given(deployed.clients, "local")
+    assert found is not None
+    assert found.by_option == {"max_concurrency": 8}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "no JSON",
+        "[]",
+        '{"stage": "local"}',
+        '{"stage": "local", "given": 7}',
+        '{"stage": "prod", "given": {"like": "prod"}}',
+    ],
+)
+def test_nobody_knows_what_a_broken_document_says(text: str) -> None:
+    deployed = Deployed()
+    deployed.publish(text)
+    assert deployed_given(deployed.clients, "local") is None
+
+
+def test_nobody_knows_what_a_document_of_another_hash_says() -> None:
+    deployed = Deployed()
+    deployed.document = given(max_concurrency=8).to_json()
+    assert deployed_given(deployed.clients, "local") is None
+    del deployed.stacks["data"]
+    assert deployed_given(deployed.clients, "local") is None
+
+
 def test_a_section_of_a_later_version_is_let_be() -> None:
     deployed = Deployed()
     deployed.publish(json.dumps({**json.loads(deployed.document), "alarms": {"silence_s": 1}}))
@@ -157,8 +256,8 @@ def expect_sentence(deployed: Deployed, word: str) -> None:
         deployed.read()
     message = str(caught.value)
     assert message.startswith("The settings of stage local in eu-west-1 cannot be read (")
-    assert "metering region add eu-west-1 --stage local --redeploy" in message
     assert "\n" not in message
+    assert "metering region add eu-west-1 --stage local --redeploy" in caught.value.advice
 
 
 @pytest.mark.parametrize(

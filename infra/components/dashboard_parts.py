@@ -1,0 +1,132 @@
+"""Parts of dashboards: figures in units that people read, graphs with the thresholds of their alarms, numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from aws_cdk import Duration
+from aws_cdk import aws_cloudwatch as cloudwatch
+
+from metering.metric_names import NAMESPACE
+from metering.operations.alarms import ALARMS, WATCH_NAMESPACE, Figure
+from metering.units import HOUR_S, MINUTE_S
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from metering.operations.alarms import AlarmSpec
+
+PERIOD = Duration.minutes(5)
+HEIGHT = 6
+_PAGE_COLOUR = "#d13212"
+_TICKET_COLOUR = "#ff9900"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unit:
+    """Unit in which a figure is shown.
+
+    Attributes:
+        divisor: Number of the metric's own units in one of it.
+    """
+
+    name: str
+    divisor: int
+
+
+COUNT = Unit(name="", divisor=1)
+MINUTES = Unit(name="minutes", divisor=MINUTE_S)
+HOURS = Unit(name="hours", divisor=HOUR_S)
+
+
+def figure(
+    stage: str, which: Figure, label: str, *, unit: Unit = COUNT, region: str | None = None
+) -> cloudwatch.IMetric:
+    """A figure of the watch in a unit."""
+    metric = cloudwatch.Metric(
+        namespace=WATCH_NAMESPACE,
+        metric_name=which.value,
+        dimensions_map={"Stage": stage},
+        statistic="Maximum",
+        period=PERIOD,
+        label=label,
+        region=region,
+    )
+    return metric if unit.divisor == 1 else scaled(metric, f"/{unit.divisor}", label, name=_id(which, region))
+
+
+def scaled(metric: cloudwatch.Metric, by: str, label: str, *, name: str) -> cloudwatch.MathExpression:
+    """A metric times or by a constant, such as `/60`."""
+    return cloudwatch.MathExpression(expression=f"{name}{by}", using_metrics={name: metric}, label=label, period=PERIOD)
+
+
+def counter(stage: str, name: str, label: str, *, region: str | None = None) -> cloudwatch.Metric:
+    """A counter of the aggregator, as a sum for each period."""
+    return cloudwatch.Metric(
+        namespace=NAMESPACE,
+        metric_name=name,
+        dimensions_map={"service": "aggregator", "stage": stage},
+        statistic="Sum",
+        period=PERIOD,
+        label=label,
+        region=region,
+    )
+
+
+def thresholds(*names: str, unit: Unit = COUNT) -> list[cloudwatch.HorizontalAnnotation]:
+    """Lines at the thresholds of alarms, by their names in the catalogue, in the unit of the graph.
+
+    Raises:
+        KeyError: No alarm has this name.
+    """
+    specs = {spec.name: spec for spec in ALARMS}
+    return [_line(specs[name], unit) for name in names]
+
+
+def _line(spec: AlarmSpec, unit: Unit) -> cloudwatch.HorizontalAnnotation:
+    page = spec.severity == "page"
+    return cloudwatch.HorizontalAnnotation(
+        value=spec.threshold / unit.divisor,
+        label=f"{spec.name} ({spec.severity})",
+        color=_PAGE_COLOUR if page else _TICKET_COLOUR,
+    )
+
+
+def limit(value: float, label: str) -> cloudwatch.HorizontalAnnotation:
+    """A line at a limit that no alarm watches."""
+    return cloudwatch.HorizontalAnnotation(value=value, label=label, color=_PAGE_COLOUR)
+
+
+def graph(
+    title: str,
+    left: Sequence[cloudwatch.IMetric],
+    *,
+    right: Sequence[cloudwatch.IMetric] = (),
+    lines: Sequence[cloudwatch.HorizontalAnnotation] = (),
+    axes: tuple[str, str] = ("", ""),
+    width: int = 8,
+    stacked: bool = False,
+) -> cloudwatch.GraphWidget:
+    """A graph over time, from zero. `axes` are the labels of the left and the right axis."""
+    return cloudwatch.GraphWidget(
+        title=title,
+        width=width,
+        height=HEIGHT,
+        left=list(left),
+        right=list(right),
+        left_annotations=list(lines),
+        left_y_axis=cloudwatch.YAxisProps(min=0, label=axes[0], show_units=False),
+        right_y_axis=cloudwatch.YAxisProps(min=0, label=axes[1], show_units=False) if right else None,
+        stacked=stacked,
+    )
+
+
+def number(title: str, metric: cloudwatch.IMetric) -> cloudwatch.SingleValueWidget:
+    """The last value of a metric, large, with its line below it."""
+    return cloudwatch.SingleValueWidget(title=title, metrics=[metric], width=4, height=4, sparkline=True)
+
+
+def _id(which: Figure, region: str | None) -> str:
+    """Id in a metric's expression: it begins with a small letter."""
+    return which.value[0].lower() + which.value[1:] + (region or "").replace("-", "")

@@ -1,0 +1,78 @@
+"""Rights on buckets of others that log files lie in: below their prefixes, and with their keys, only."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aws_cdk import Aws
+from aws_cdk import aws_iam as iam
+
+from infra.components.acknowledgement import acknowledge_wildcard
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from metering.fleet.settings.log_sources import LogSource
+    from metering.fleet.stage import StageConfig
+
+
+def grant_read_logs(role: iam.IRole, sources: Sequence[LogSource], *, config: StageConfig) -> None:
+    """Let `role` read and list the log files of `sources`.
+
+    A list must name a prefix, so without one the other keys of the bucket stay unseen. S3 therefore answers 403 for a
+    missing file, and the on-ramp lists its key to tell whether it is gone.
+    """
+    for source in sources:
+        bucket = f"arn:{Aws.PARTITION}:s3:::{source.bucket}"
+        files = f"{bucket}/{source.prefix}*"
+        iam.Grant.add_to_principal(grantee=role, actions=["s3:GetObject", "s3:GetObjectVersion"], resource_arns=[files])
+        iam.Grant.add_to_principal(
+            grantee=role,
+            actions=["s3:ListBucket"],
+            resource_arns=[bucket],
+            conditions={"StringLike": {"s3:prefix": [f"{source.prefix}*"]}},
+        )
+        acknowledge_wildcard(
+            role,
+            f"arn:<AWS::Partition>:s3:::{source.bucket}/{source.prefix}*",
+            "Log files get their names when they are written. The grant covers the prefix of the log source only.",
+        )
+        if source.kms_key_arn:
+            through = {"StringEquals": {"kms:ViaService": f"s3.{source.region}.{Aws.URL_SUFFIX}"}}
+            iam.Grant.add_to_principal(
+                grantee=role,
+                actions=["kms:Decrypt"],
+                resource_arns=[source.kms_key_arn],
+                # MiniStack does not know the condition key, and denies a statement that it cannot evaluate.
+                conditions=None if config.emulated else through,
+            )
+
+
+def grant_announce(role: iam.IRole, sources: Sequence[LogSource]) -> None:
+    """Let `role` look at the notifications of the buckets of `sources`, and turn their events for EventBridge on."""
+    actions = ["s3:GetBucketLocation", "s3:GetBucketNotification", "s3:PutBucketNotification"]
+    buckets = sorted({source.bucket for source in sources})
+    iam.Grant.add_to_principal(
+        grantee=role, actions=actions, resource_arns=[f"arn:{Aws.PARTITION}:s3:::{bucket}" for bucket in buckets]
+    )
+
+
+def grant_describe(role: iam.IRole, sources: Sequence[LogSource]) -> None:
+    """Let `role` describe the networks of this account, and take the roles that describe those of others."""
+    iam.Grant.add_to_principal(grantee=role, actions=list(DESCRIBES), resource_arns=["*"])
+    acknowledge_wildcard(role, "*", "Describe calls of EC2 do not support resource ARNs, and only read.")
+    roles = sorted({arn for source in sources for arn in source.context_role_arns})
+    if roles:
+        iam.Grant.add_to_principal(grantee=role, actions=["sts:AssumeRole"], resource_arns=roles)
+
+
+# What a context is made of (`metering.onramps.context`).
+DESCRIBES = (
+    "ec2:DescribeAddresses",
+    "ec2:DescribeFlowLogs",
+    "ec2:DescribeNetworkInterfaces",
+    "ec2:DescribeSubnets",
+    "ec2:DescribeTransitGatewayVpcAttachments",
+    "ec2:DescribeVpcPeeringConnections",
+    "ec2:DescribeVpcs",
+)

@@ -1,0 +1,1 @@
+"""Function that keeps the day sums of its region, and at home tells of budgets and unusual days."""

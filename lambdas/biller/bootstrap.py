@@ -1,0 +1,46 @@
+"""Parts of the biller function, built on first use."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING
+
+from lambdas.emf import EmfMetrics
+from lambdas.log import function_logger
+from metering.wiring.billing.biller import build_biller
+from metering.wiring.functions import FunctionParts
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools import Logger
+
+    from metering.billing.budgets.biller import Biller
+
+SERVICE = "biller"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dependencies:
+    """Use case of the function, and the means to report it."""
+
+    biller: Biller
+    metrics: EmfMetrics
+    logger: Logger
+
+
+@cache
+def dependencies() -> Dependencies:
+    """Build the function's parts from its environment.
+
+    Raises:
+        SettingsError: Names every problem of the environment.
+        FormatTooNewError: Newer code wrote the ledger.
+        UnavailableError: The ledger did not answer when asked for its format; the next invocation asks again.
+    """
+    parts = FunctionParts.from_env(os.environ)
+    return Dependencies(
+        biller=build_biller(parts),
+        metrics=EmfMetrics(service=SERVICE, stage=parts.settings.stage),
+        logger=function_logger(SERVICE),
+    )

@@ -1,0 +1,48 @@
+"""Counts what is new, and tells which budgets are crossed, once a tick."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lambdas.biller.bootstrap import dependencies
+from metering.adapters.aws.runtime import LambdaDeadline
+from metering.metric_names import ANOMALIES_FOUND, BUDGET_ALERTS_MADE, BUDGET_ALERTS_SENT, RATED_FILES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from lambdas.biller.bootstrap import Dependencies
+    from metering.adapters.aws.runtime import LambdaContext
+
+
+def handler(event: Mapping[str, object], context: LambdaContext) -> dict[str, int | list[str]]:
+    """Run the biller once."""
+    del event
+    return handle(context, dependencies())
+
+
+def handle(context: LambdaContext, parts: Dependencies) -> dict[str, int | list[str]]:
+    """`handler` with its dependencies passed in, for tests."""
+    result = parts.biller.run(LambdaDeadline(context))
+    counts = {
+        RATED_FILES: result.files,
+        BUDGET_ALERTS_MADE: result.made,
+        BUDGET_ALERTS_SENT: result.sent,
+        ANOMALIES_FOUND: result.unusual,
+    }
+    # A name that is never counted is no metric, and costs nothing.
+    for name, count in counts.items():
+        if count:
+            parts.metrics.count(name, count)
+    parts.metrics.flush()
+    answer: dict[str, int | list[str]] = {
+        "files": result.files,
+        "behind_s": result.behind_s,
+        "budgets": result.budgets,
+        "made": result.made,
+        "sent": result.sent,
+        "unusual": result.unusual,
+        "left_out": list(result.left_out),
+    }
+    parts.logger.info("budgets judged", extra=answer)
+    return answer

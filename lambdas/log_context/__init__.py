@@ -1,0 +1,1 @@
+"""Function that captures what logs are judged by, and looks for log files that are missing."""

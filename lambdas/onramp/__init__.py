@@ -1,0 +1,1 @@
+"""Function that meters log files when they are written."""

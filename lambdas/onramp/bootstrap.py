@@ -1,0 +1,42 @@
+"""Parts of the on-ramp function, built on first use."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING
+
+from lambdas.emf import EmfMetrics
+from lambdas.log import function_logger
+from metering.wiring.onramps import OnrampParts, build_arrivals
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools import Logger
+
+    from metering.onramps.arrivals import Arrivals
+
+SERVICE = "onramp"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dependencies:
+    """Use case of the function, and the means to report it."""
+
+    arrivals: Arrivals
+    metrics: EmfMetrics
+    logger: Logger
+
+
+@cache
+def dependencies() -> Dependencies:
+    """Build the function's parts from its environment.
+
+    Raises:
+        SettingsError: Names every problem of the environment.
+        FormatTooNewError: Newer code wrote the ledger.
+        UnavailableError: The ledger did not answer when asked for its format; the next invocation asks again.
+    """
+    parts = OnrampParts.from_env(os.environ)
+    metrics = EmfMetrics(service=SERVICE, stage=parts.settings.stage)
+    return Dependencies(arrivals=build_arrivals(parts), metrics=metrics, logger=function_logger(SERVICE))

@@ -1,0 +1,103 @@
+"""Handles an SQS event with notifications of new log files, and answers with a partial batch response."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lambdas.log import function_logger
+from lambdas.onramp.bootstrap import SERVICE, dependencies
+from lambdas.sqs import all_back
+from metering.errors import UnavailableError
+from metering.intake.batches import NoBatch
+from metering.intake.envelopes import read_announcements
+from metering.intake.notifications import CreatedObject
+from metering.metric_names import (
+    LOG_EVENTS_PUT_BACK,
+    LOG_EVENTS_WITHOUT_FILE,
+    LOG_FILES_CONFLICT,
+    LOG_FILES_EMPTY,
+    LOG_FILES_METERED,
+    LOG_FILES_REFUSED,
+    LOG_FILES_REPEATED,
+    LOG_FILES_VANISHED,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from lambdas.onramp.bootstrap import Dependencies
+    from lambdas.sqs import PartialBatchResponse, SqsEvent, SqsRecord
+    from metering.adapters.aws.runtime import LambdaContext
+    from metering.onramps.arrivals import Arrival, ArrivalVerdict
+
+_COUNTERS: Mapping[ArrivalVerdict, str] = {
+    "metered": LOG_FILES_METERED,
+    "repeated": LOG_FILES_REPEATED,
+    "conflict": LOG_FILES_CONFLICT,
+    "refused": LOG_FILES_REFUSED,
+    "empty": LOG_FILES_EMPTY,
+    "vanished": LOG_FILES_VANISHED,
+}
+
+
+def handler(event: SqsEvent, context: LambdaContext) -> PartialBatchResponse:
+    """Meter the log files that one invocation is told of."""
+    try:
+        parts = dependencies()
+    except UnavailableError as error:
+        # A new process asks the ledger for its format. Without an answer all events come back.
+        function_logger(SERVICE).warning("the ledger gives no answer", extra={"error": str(error)})
+        return all_back(event)
+    return handle(event, context, parts)
+
+
+def handle(event: SqsEvent, context: LambdaContext, parts: Dependencies) -> PartialBatchResponse:
+    """`handler` with its dependencies passed in, for tests."""
+    began_ms = context.get_remaining_time_in_millis()
+    put_back: list[str] = []
+    verdicts: dict[str, int] = {}
+    try:
+        for record in event["Records"]:
+            try:
+                for arrival in _taken(record, parts):
+                    verdicts[arrival.verdict] = verdicts.get(arrival.verdict, 0) + 1
+            except UnavailableError as error:
+                put_back.append(record["messageId"])
+                parts.metrics.count(LOG_EVENTS_PUT_BACK)
+                parts.logger.warning("taken again later", extra={"error": str(error)})
+    finally:
+        parts.metrics.flush()
+    parts.logger.info(
+        "log files taken",
+        extra={
+            "events": len(event["Records"]),
+            "put_back": len(put_back),
+            "verdicts": verdicts,
+            "elapsed_ms": began_ms - context.get_remaining_time_in_millis(),
+        },
+    )
+    return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in put_back]}
+
+
+def _taken(record: SqsRecord, parts: Dependencies) -> list[Arrival]:
+    """Take all files that a message announces. If one must wait, they all come again, which changes nothing."""
+    arrivals: list[Arrival] = []
+    for found in read_announcements(record["body"]):
+        if isinstance(found, NoBatch):
+            parts.metrics.count(LOG_EVENTS_WITHOUT_FILE)
+            continue
+        if isinstance(found, CreatedObject):
+            arrival = parts.arrivals.take(found)
+        else:
+            arrival = parts.arrivals.refuse(f"message {record['messageId']}", ": ".join(found))
+        arrivals.append(arrival)
+        _tell(arrival, parts)
+    return arrivals
+
+
+def _tell(arrival: Arrival, parts: Dependencies) -> None:
+    reasons = {"reason": arrival.reason} if arrival.verdict == "refused" else {}
+    parts.metrics.count(_COUNTERS[arrival.verdict], 1, **reasons)
+    if arrival.reason:
+        told = {"place": arrival.place, "log_source": arrival.source, "detail": arrival.detail}
+        parts.logger.warning("log file not metered", extra={"verdict": arrival.verdict, **reasons, **told})

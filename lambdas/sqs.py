@@ -1,0 +1,39 @@
+"""Shapes of an SQS event and of the answer to it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypedDict
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class SqsRecord(TypedDict):
+    """Message as the event source mapping hands it over."""
+
+    messageId: str
+    body: str
+    attributes: Mapping[str, str]
+
+
+class SqsEvent(TypedDict):
+    """Messages of one invocation."""
+
+    Records: list[SqsRecord]
+
+
+class ItemFailure(TypedDict):
+    """Message that the queue has to deliver again."""
+
+    itemIdentifier: str
+
+
+class PartialBatchResponse(TypedDict):
+    """Answer to the event source mapping. It takes a misspelt key for an answer without failures."""
+
+    batchItemFailures: list[ItemFailure]
+
+
+def all_back(event: SqsEvent) -> PartialBatchResponse:
+    """Answer that has the queue deliver all messages of the invocation again."""
+    return {"batchItemFailures": [{"itemIdentifier": record["messageId"]} for record in event["Records"]]}

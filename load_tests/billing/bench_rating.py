@@ -1,0 +1,184 @@
+"""Benchmark of rating on one core: lines per second of the line rule, and of pricing a month's lines by their cuts.
+
+Beside the line rule runs the same rule in decimals. Beside the walk runs a plain loop that keeps a position, finds the
+tier and adds up the cost, but makes no lines. All sides get the same lines in memory, in processor time; figures are
+the best of several interleaved rounds, so that a busy machine slows all sides alike. Results are compared, too.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+import time
+from collections import deque
+from dataclasses import dataclass
+from decimal import ROUND_HALF_UP, Context, Decimal
+from typing import TYPE_CHECKING
+
+from metering.billing.money import line_cost
+from metering.billing.prices.book import PriceBook, PriceVersion, Product, Services, Tier
+from metering.billing.rating.cuts import Cut, Positions, SkuPositions, Threshold
+from metering.billing.rating.lines import UsageLine
+from metering.billing.rating.payer_prices import PayerPrices
+from metering.billing.rating.rater import Rater
+from metering.hours import month_bounds_s
+from metering.units import GIB, HOUR_S
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+_LINES = 300_000
+_ROUNDS = 4
+_MONTH = "2026-11"
+_ENDS_GB = (10_240, 51_200, 153_600, None)
+_PRICES = (900_000_000, 850_000_000, 700_000_000, 500_000_000)
+_EXACT = Context(prec=60)
+_PLACES = Decimal("1e-10")
+
+# Promised rates in million lines per second of one core, and how many times the decimals the line rule is.
+_LINE_RULE = 1.5
+_WALK = 1.0
+_TIMES_DECIMALS = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """What was measured, in million lines per second, and what was promised."""
+
+    name: str
+    ours: float
+    baseline: float
+    target: float
+    times_baseline: float = 0.0
+
+    @property
+    def met(self) -> bool:
+        return self.ours >= self.target and self.ours >= self.times_baseline * self.baseline
+
+    def __str__(self) -> str:
+        verdict = "" if self.met else f"   MISSED: under {self.target} M lines/s or {self.times_baseline} times"
+        return (
+            f"{self.name:<12} {self.ours:5.2f} M lines/s, {self.ours / self.baseline:4.1f} times "
+            f"the baseline's {self.baseline:.2f}{verdict}"
+        )
+
+
+def line_rule() -> Figure:
+    """The rule of one line, in whole numbers and in decimals."""
+    sizes = [line.bytes for line in _lines()]
+    units, price = _PRICES[0], Decimal("0.09")
+
+    def decimals() -> list[int]:
+        return [int(_half_up(_half_up(Decimal(size) / GIB) * price).scaleb(10)) for size in sizes]
+
+    def ours() -> list[int]:
+        return [line_cost(size, units) for size in sizes]
+
+    fast, slow = _best(ours, decimals)
+    return Figure(name="line rule", ours=fast, baseline=slow, target=_LINE_RULE, times_baseline=_TIMES_DECIMALS)
+
+
+def walk() -> Figure:
+    """All lines of a month by their cuts, against a loop that only adds up."""
+    lines, tiers = _lines(), _tiers()
+    rater = Rater(_prices(tiers), _positions(lines, tiers))
+
+    def plain() -> int:
+        exact = position = tier = 0
+        for line in lines:
+            left = line.bytes
+            while left:
+                end = tiers[tier].to_bytes
+                part = left if end is None else min(left, end - position)
+                exact += part * tiers[tier].price
+                position, left = position + part, left - part
+                tier += position == end
+        return exact
+
+    def ours() -> deque[object]:
+        return deque(rater.rated(lines), maxlen=0)
+
+    if sum(line.exact for line in rater.rated(lines)) != plain():
+        raise AssertionError("the lines do not cost what the plain loop adds up")
+    fast, slow = _best(ours, plain)
+    return Figure(name="walk", ours=fast, baseline=slow, target=_WALK)
+
+
+def _best(ours: Callable[[], object], baseline: Callable[[], object]) -> tuple[float, float]:
+    """Million lines per second of both, which take turns."""
+    best = [0.0, 0.0]
+    for _ in range(_ROUNDS):
+        results = []
+        for side, run in enumerate((ours, baseline)):
+            began = time.process_time()
+            results.append(run())
+            best[side] = max(best[side], _LINES / 1e6 / (time.process_time() - began))
+        if isinstance(results[0], list) and results[0] != results[1]:
+            raise AssertionError("both sides differ")
+    return best[0], best[1]
+
+
+def _lines() -> list[UsageLine]:
+    draw = random.Random(14)
+    first_s, _ = month_bounds_s(_MONTH)
+    return sorted(
+        UsageLine(
+            first_s + draw.randrange(720) * HOUR_S,
+            f"{number:012d}",
+            "AmazonEC2",
+            "DataTransfer-Out-Bytes",
+            "us-east-1",
+            "internet",
+            draw.randrange(1, 2 * GIB),
+        )
+        for number in range(_LINES)
+    )
+
+
+def _tiers() -> tuple[Tier, ...]:
+    begins = (0, *(end * GIB for end in _ENDS_GB if end is not None))
+    return tuple(
+        Tier(from_bytes=begin, to_bytes=None if end is None else end * GIB, price=price, rate_code=f"US.TERM.{price}")
+        for begin, end, price in zip(begins, _ENDS_GB, _PRICES, strict=True)
+    )
+
+
+def _prices(tiers: tuple[Tier, ...]) -> PayerPrices:
+    product = Product(
+        sku="US",
+        usage_type="DataTransfer-Out-Bytes",
+        services=Services(),
+        transfer="AWS Outbound",
+        from_location="us-east-1",
+        to_location="internet",
+        versions=(PriceVersion(from_s=0, tiers=tiers),),
+    )
+    return PayerPrices(PriceBook(name="bench", version=1, currency="USD", products=(product,)), "999999999999")
+
+
+def _positions(lines: Sequence[UsageLine], tiers: Sequence[Tier]) -> Positions:
+    thresholds, position = [], 0
+    bounds = iter(tiers[1:])
+    bound = next(bounds, None)
+    for line in lines:
+        while bound is not None and bound.from_bytes <= position + line.bytes:
+            thresholds.append(Threshold(bound.from_bytes, Cut(*line[:6], bound.from_bytes - position)))
+            bound = next(bounds, None)
+        position += line.bytes
+    return Positions(payer_id="999999999999", month=_MONTH, skus={"US": SkuPositions(tiers=tuple(thresholds))})
+
+
+def _half_up(number: Decimal) -> Decimal:
+    return number.quantize(_PLACES, ROUND_HALF_UP, _EXACT)
+
+
+def main() -> int:
+    """Print the figures. Returns 0 if every target is met."""
+    figures = [line_rule(), walk()]
+    for figure in figures:
+        print(figure)
+    return 0 if all(figure.met for figure in figures) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,162 @@
+"""A closed month of many accounts, made day by day without being held: its days, and the hours of some days.
+
+10,000 accounts x 20 usage types x 30 days are 6,000,000 rows of days, and 144,000,000 rows of hours. Only the hours of
+days that are asked for are written.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from metering.billing.prices.book import Allowance, PriceBook, PriceVersion, Product, Services, Tier
+from metering.hours import month_bounds_s
+from metering.lake.parquet.usage_files import NUMBER, USAGE_SCHEMA, usage_writer
+from metering.ledger.frozen_months import FrozenHour, FrozenMonth, FrozenRows
+from metering.units import DAY_S, GIB, HOUR_S
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
+    from typing import BinaryIO
+
+MONTH = "2026-10"
+BEGIN_S, END_S = month_bounds_s(MONTH)
+DAYS, USAGE_TYPES = 30, 20
+# Internet out of four regions; everything else has one price.
+TIERED = 4
+_ACCOUNTS_AT_ONCE = 250
+# A payer of 10,000 accounts has about 500 TB a month of each tiered type, so it passes all tiers.
+_MOST_BYTES = 3_600_000_000
+_TB = 1024 * GIB
+_MICROSECONDS = 1_000_000
+# As the service writes them.
+_GROUP_ROWS = 64 * 1024
+
+
+def usage_types() -> list[str]:
+    """Names of the usage types, the tiered ones first."""
+    tiered = [f"R{number}-DataTransfer-Out-Bytes" for number in range(TIERED)]
+    return [*tiered, *(f"R{number}-USE1-AWS-Out-Bytes" for number in range(TIERED, USAGE_TYPES))]
+
+
+def price_book(allowance_bytes: int = 100 * GIB) -> PriceBook:
+    """Prices of the usage types, like AWS's."""
+    steps = ((0, 10 * _TB, 900_000_000), (10 * _TB, 50 * _TB, 850_000_000), (50 * _TB, 150 * _TB, 700_000_000))
+    products = []
+    for number, name in enumerate(usage_types()):
+        tiers = [Tier(from_bytes=0, to_bytes=None, price=200_000_000, rate_code=f"S{number}.ON.FLAT")]
+        if number < TIERED:
+            tiers = [
+                Tier(from_bytes=begin, to_bytes=end, price=price + number, rate_code=f"S{number}.ON.{begin}")
+                for begin, end, price in (*steps, (150 * _TB, None, 500_000_000))
+            ]
+        products.append(
+            Product(
+                sku=f"S{number}", usage_type=name, services=Services(), transfer="AWS Outbound", from_location="",
+                to_location="", versions=(PriceVersion(from_s=0, tiers=tuple(tiers)),),
+            )
+        )  # fmt: skip
+    skus = tuple(f"S{number}" for number in range(TIERED))
+    free = Allowance(
+        id="free", bytes=allowance_bytes, skus=skus, order="dearest-first", from_s=0, to_s=None,
+        rate_codes={sku: f"{sku}.FREE" for sku in skus},
+    )  # fmt: skip
+    return PriceBook(name="bench", version=1, currency="USD", products=tuple(products), allowances=(free,), sha256="b0")
+
+
+@dataclass(frozen=True)
+class RatingMonth:
+    """The month in a folder, as a store of objects that can only be opened.
+
+    Attributes:
+        accounts: Number of accounts.
+    """
+
+    folder: Path
+    accounts: int
+
+    @cached_property
+    def names(self) -> list[str]:
+        """Account ids, in order."""
+        return [f"{10**11 + number}" for number in range(self.accounts)]
+
+    @property
+    def rows(self) -> int:
+        """Rows of days."""
+        return self.accounts * USAGE_TYPES * DAYS
+
+    @property
+    def days_path(self) -> Path:
+        return self.folder / "days.parquet"
+
+    def open(self, key: str) -> BinaryIO:
+        """An object of the month."""
+        return (self.folder / key).open("rb")
+
+    def frozen(self) -> FrozenMonth:
+        """Its manifest."""
+        hours = (
+            FrozenHour(hour_s=hour_s, files=(), frozen=FrozenRows(key=f"{hour_s}.parquet", rows=0, digest=""))
+            for hour_s in range(BEGIN_S, BEGIN_S + DAYS * DAY_S, HOUR_S)
+        )
+        days = FrozenRows(key=self.days_path.name, rows=self.rows, digest="")
+        return FrozenMonth(month=MONTH, hours=tuple(hours), accounts=days, days=days, digest="d")
+
+    def write_days(self) -> None:
+        """Write the object of days, sorted by account."""
+        with usage_writer(self.days_path) as writer:
+            for first in range(0, self.accounts, _ACCOUNTS_AT_ONCE):
+                accounts = self.names[first : first + _ACCOUNTS_AT_ONCE]
+                days = {day: BEGIN_S + day * DAY_S for day in range(DAYS)}
+                writer.write_table(_table(accounts, days, 1), _GROUP_ROWS)
+
+    def write_hours(self, days: Iterable[int]) -> int:
+        """Write the objects of the hours of some days, epoch seconds. Returns their number of rows."""
+        rows = 0
+        place = USAGE_SCHEMA.get_field_index("hour")
+        for day_s in sorted(days):
+            day = _table(self.names, {(day_s - BEGIN_S) // DAY_S: day_s}, 24)
+            for hour_s in range(day_s, day_s + DAY_S, HOUR_S):
+                hours = pa.repeat(pa.scalar(hour_s * _MICROSECONDS, USAGE_SCHEMA.field("hour").type), day.num_rows)
+                with usage_writer(self.folder / f"{hour_s}.parquet") as writer:
+                    writer.write_table(day.set_column(place, USAGE_SCHEMA.field("hour"), hours), _GROUP_ROWS)
+                rows += day.num_rows
+        return rows
+
+
+def _table(accounts: Sequence[str], days: Mapping[int, int], parts: int) -> pa.Table:
+    """Rows of some accounts: each usage type, each day with its hour; a part of the day's bytes."""
+    kinds, numbers = usage_types(), range(USAGE_TYPES)
+    count = len(accounts) * USAGE_TYPES * len(days)
+    ids = pa.DictionaryArray.from_arrays(
+        pa.array([place for place in range(len(accounts)) for _ in range(USAGE_TYPES * len(days))], pa.int32()),
+        pa.array(accounts),
+    )
+    types = pa.DictionaryArray.from_arrays(
+        pa.array([number for number in numbers for _ in days] * len(accounts), pa.int32()), pa.array(kinds)
+    )
+    hours = [hour_s * _MICROSECONDS for hour_s in days.values()]
+    sizes = [size for account_id in accounts for size in _sizes(account_id, list(days))]
+    bytes_ = pc.divide(pa.array(sizes, pa.int64()), parts)
+    single = [pa.DictionaryArray.from_arrays(pa.array([0] * count, pa.int32()), pa.array([name])) for name in
+              ("AmazonEC2", "us-east-1", "internet")]  # fmt: skip
+    columns = [
+        ids, types, *single, pa.array(hours * (count // len(days)), USAGE_SCHEMA.field("hour").type),
+        pa.nulls(count, USAGE_SCHEMA.field("corrects").type), bytes_.cast(NUMBER),
+        pa.array([1] * count, pa.int64()).cast(NUMBER),
+    ]  # fmt: skip
+    return pa.Table.from_arrays(columns, schema=USAGE_SCHEMA)
+
+
+def _sizes(account_id: str, days: Sequence[int]) -> Iterator[int]:
+    """Bytes of each usage type and day: multiples of 24, the same whenever they are asked for, and well mixed."""
+    seed = int(account_id) * 2_654_435_761
+    for number in range(USAGE_TYPES):
+        for day in days:
+            mixed = (seed ^ (number * 40_503 + day * 69_069) * 2_246_822_519) & 0xFFFFFFFF
+            yield (mixed * 3_266_489_917 >> 16) % (_MOST_BYTES // 24) * 24

@@ -1,0 +1,122 @@
+"""`FunctionLogs` over CloudWatch Logs Insights: one query over all functions, newest first, bounded."""
+
+from __future__ import annotations
+
+import re
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from botocore.exceptions import ClientError
+
+from metering.adapters.aws.errors import error_code, translated
+from metering.adapters.aws.stacks import read_outputs
+from metering.errors import OperationFailedError, UnavailableError
+from metering.fleet.ports import RegionStacks
+from metering.operations.ports import LoggedLine
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from mypy_boto3_logs import CloudWatchLogsClient
+
+    from metering.adapters.aws.session import Clients
+
+_OUTPUT = "LogGroupName"
+# Lines of the functions' own logger (JSON), of Lambda's runtime, and of Lambda itself. An emulator logs each line of a
+# traceback by itself: the line of the exception begins with the name of its class.
+_ERRORS = (
+    r'"level":\s*"(ERROR|CRITICAL)"|^\[(ERROR|CRITICAL)\]|Task timed out after|Runtime exited|'
+    r"^[A-Za-z_.]+(Error|Exception|Exit)(:|$)"
+)
+_QUERY = "fields @timestamp, @message, @log, @requestId | filter @message like /{pattern}/ | sort @timestamp desc"
+_POLL_S = 0.5
+_PATIENCE_S = 60.0
+_WAITING = frozenset({"Scheduled", "Running", "Unknown"})
+# Codes of emulators that do not have the call.
+_ABSENT = frozenset({"NotImplemented", "501", "UnknownOperationException", "InvalidAction"})
+
+
+class CloudWatchFunctionLogs:
+    """Logs of one stage's functions in the clients' region."""
+
+    def __init__(
+        self, client: CloudWatchLogsClient, groups: Mapping[str, str], *, sleep: Callable[[float], None] = time.sleep
+    ) -> None:
+        self._client = client
+        self._groups = groups
+        self._sleep = sleep
+
+    @property
+    def functions(self) -> Sequence[str]:
+        return sorted(self._groups)
+
+    def errors(self, functions: Sequence[str], *, from_s: int, to_s: int, limit: int) -> Sequence[LoggedLine]:
+        names = {self._groups[name]: name for name in functions}
+        try:
+            with translated("logs.StartQuery"):
+                query = self._client.start_query(
+                    logGroupNames=sorted(names),
+                    startTime=from_s,
+                    endTime=to_s,
+                    queryString=_QUERY.format(pattern=_ERRORS),
+                    limit=limit,
+                )["queryId"]
+            rows = self._rows(query)
+        except ClientError as error:
+            if error_code(error) not in _ABSENT:
+                raise
+            raise OperationFailedError(
+                "This endpoint cannot search logs: it has no CloudWatch Logs Insights.",
+                "An emulator writes what its functions log into its own log file.",
+            ) from error
+        return [_line(row, names) for row in rows]
+
+    def _rows(self, query: str) -> list[dict[str, str]]:
+        waited_s = 0.0
+        while True:
+            with translated("logs.GetQueryResults"):
+                answer = self._client.get_query_results(queryId=query)
+            if answer["status"] not in _WAITING:
+                break
+            if waited_s >= _PATIENCE_S:
+                raise UnavailableError("logs.GetQueryResults", f"the search took longer than {_PATIENCE_S:.0f} s")
+            self._sleep(_POLL_S)
+            waited_s += _POLL_S
+        if answer["status"] != "Complete":
+            raise UnavailableError("logs.GetQueryResults", f"the search ended as {answer['status']}")
+        return [{field["field"]: field.get("value", "") for field in row} for row in answer["results"]]
+
+
+def log_groups(clients: Clients, stage: str) -> dict[str, str]:
+    """Log group of each function of a stage, by the function's name, from the outputs of the pipeline stack.
+
+    Raises:
+        OperationFailedError: The stack is of a version that did not name them.
+        SettingsError: The stack does not exist.
+    """
+    outputs = read_outputs(clients, RegionStacks.of(stage).pipeline)
+    groups = {_function(name.removesuffix(_OUTPUT)): group for name, group in outputs.items() if name.endswith(_OUTPUT)}
+    if not groups:
+        raise OperationFailedError(
+            f"Stage {stage} in {clients.access.region} was deployed by a version that does not name its logs.",
+            f"Deploy it again: metering region add {clients.access.region} --redeploy --stage {stage}",
+        )
+    return groups
+
+
+def _function(construct: str) -> str:
+    """Name of a function by that of its construct: `log-context` of `LogContext`."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "-", construct).lower()
+
+
+def _line(row: Mapping[str, str], names: Mapping[str, str]) -> LoggedLine:
+    # In AWS the name of the group comes after the account: `123456789012:/aws/lambda/…`.
+    group = row.get("@log", "").split(":", 1)[-1]
+    at = datetime.strptime(row["@timestamp"], "%Y-%m-%d %H:%M:%S.%f").replace(tzinfo=UTC)
+    return LoggedLine(
+        function=names.get(group, group),
+        at_ms=int(at.timestamp()) * 1000 + at.microsecond // 1000,
+        text=row.get("@message", ""),
+        request_id=row.get("@requestId", ""),
+    )

@@ -1,0 +1,228 @@
+"""Description of networks and flow logs, from EC2's Describe calls in accounts and regions (read only).
+
+What is kept of an item is what contexts need: no tags, no user data, no keys.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
+
+from botocore.exceptions import ClientError
+
+from metering.adapters.aws.errors import error_code, is_denied, translated
+from metering.adapters.aws.roles import account_of, assumed, in_region
+from metering.adapters.aws.s3.bucket_regions import bucket_regions
+from metering.errors import OperationFailedError
+from metering.onramps.context.description import SCHEMA
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from metering.adapters.aws.session import Clients
+
+# The most that EC2 gives in one page (EC2 API, DescribeNetworkInterfaces).
+_PAGE_ITEMS = 1_000
+# An endpoint that has no such call: emulators lack some.
+_NOT_OFFERED = frozenset({"InvalidAction", "NotImplemented", "UnknownOperationException", "InternalFailure", "501"})
+
+
+class _Call(NamedTuple):
+    """A Describe call, the list that it answers with, and the members that are kept of an item."""
+
+    operation: str
+    items: str
+    kept: frozenset[str]
+
+    @property
+    def permission(self) -> str:
+        return "ec2:" + "".join(word.capitalize() for word in self.operation.split("_"))
+
+
+def _call(operation: str, items: str, kept: str) -> _Call:
+    return _Call(operation, items, frozenset(kept.split()))
+
+
+_CALLS = (
+    _call("describe_vpcs", "Vpcs", "VpcId OwnerId CidrBlock CidrBlockAssociationSet Ipv6CidrBlockAssociationSet"),
+    _call("describe_subnets", "Subnets", "SubnetId VpcId AvailabilityZoneId CidrBlock Ipv6CidrBlockAssociationSet"),
+    _call(
+        "describe_network_interfaces",
+        "NetworkInterfaces",
+        "NetworkInterfaceId OwnerId VpcId SubnetId InterfaceType Description RequesterId RequesterManaged "
+        "PrivateIpAddress PrivateIpAddresses Ipv6Addresses Ipv4Prefixes Ipv6Prefixes Association",
+    ),
+    _call(
+        "describe_flow_logs",
+        "FlowLogs",
+        "FlowLogId ResourceId CreationTime FlowLogStatus TrafficType LogFormat LogDestination LogDestinationType "
+        "LogGroupName DeliverLogsStatus DestinationOptions MaxAggregationInterval",
+    ),
+    _call(
+        "describe_vpc_peering_connections",
+        "VpcPeeringConnections",
+        "VpcPeeringConnectionId Status RequesterVpcInfo AccepterVpcInfo",
+    ),
+    _call("describe_addresses", "Addresses", "PublicIp NetworkInterfaceId NetworkInterfaceOwnerId"),
+    _call(
+        "describe_transit_gateway_vpc_attachments",
+        "TransitGatewayVpcAttachments",
+        "TransitGatewayAttachmentId TransitGatewayId VpcId VpcOwnerId State",
+    ),
+)
+PERMISSIONS = tuple(call.permission for call in _CALLS)
+"""What a role needs to be captured with."""
+
+
+class _Paginator(Protocol):
+    def paginate(self, **kwargs: object) -> Iterable[Mapping[str, object]]: ...
+
+
+class _Ec2(Protocol):
+    def can_paginate(self, operation_name: str) -> bool: ...
+
+    def get_paginator(self, operation_name: str) -> _Paginator: ...
+
+
+class Step(NamedTuple):
+    """Progress of a capture: call number `number` of `of` has been made."""
+
+    number: int
+    of: int
+    what: str
+
+
+class AwsInventory:
+    """Describes networks.
+
+    Args:
+        clients: Clients of the own account.
+        regions: Regions to describe.
+        role_arns: Roles in other accounts, which are described in the same regions.
+        buckets: Regions of buckets that are known.
+        asks_for_buckets: Ask S3 for the regions and owners of all buckets, too. It is no fault if that is denied.
+        ip_ranges: Gives AWS's list of address ranges; None leaves them out.
+        on_step: Is called after each call.
+    """
+
+    def __init__(
+        self,
+        clients: Clients,
+        *,
+        regions: Sequence[str],
+        role_arns: Sequence[str] = (),
+        buckets: Mapping[str, str] | None = None,
+        asks_for_buckets: bool = False,
+        ip_ranges: Callable[[], Mapping[str, object]] | None = None,
+        on_step: Callable[[Step], None] | None = None,
+    ) -> None:
+        self._clients = clients
+        self._regions = tuple(dict.fromkeys(regions))
+        self._role_arns = tuple(dict.fromkeys(role_arns))
+        self._buckets = dict(buckets or {})
+        self._owners: dict[str, str] = {}
+        self._asks_for_buckets = asks_for_buckets
+        self._skipped: list[str] = []
+        self._ip_ranges = ip_ranges
+        self._on_step = on_step
+        self._done = 0
+
+    @property
+    def skipped(self) -> tuple[str, ...]:
+        """What the last description lacks because it was denied, though a context can do without it."""
+        return tuple(self._skipped)
+
+    def describe(self) -> dict[str, object]:
+        """The description, as it is now (`metering.onramps.context.description`).
+
+        Raises:
+            OperationFailedError: Calls were denied; each missing permission is named, and where.
+            UnavailableError: A service gave no answer.
+        """
+        self._done = 0
+        self._skipped.clear()
+        denied: list[str] = []
+        places = []
+        for account_id, clients in self._accounts(denied):
+            places += [self._place(clients, account_id, region, denied) for region in self._regions]
+            if self._asks_for_buckets:
+                self._take_buckets(clients, account_id)
+        if denied:
+            raise OperationFailedError(
+                f"{len(denied)} calls were denied: {'; '.join(denied[:10])}.",
+                f"Allow these actions to the caller, or to the role: {', '.join(PERMISSIONS)}.",
+            )
+        description: dict[str, object] = {
+            "schema": SCHEMA,
+            "captured_at": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "regions": places,
+            "buckets": self._buckets,
+            "bucket_owners": self._owners,
+            "accounts": sorted({str(place["account_id"]) for place in places}),
+        }
+        if self._ip_ranges is not None:
+            description["ip_ranges"] = self._ip_ranges()
+        return description
+
+    def _accounts(self, denied: list[str]) -> Iterator[tuple[str, Clients]]:
+        yield account_of(self._clients), self._clients
+        for role_arn in self._role_arns:
+            try:
+                clients = assumed(self._clients, role_arn)
+                account_id = account_of(clients)
+            except ClientError as error:
+                if not is_denied(error):
+                    raise
+                denied.append(f"sts:AssumeRole of {role_arn}")
+                continue
+            yield account_id, clients
+
+    def _place(self, clients: Clients, account_id: str, region: str, denied: list[str]) -> dict[str, object]:
+        place: dict[str, object] = {"account_id": account_id, "region": region}
+        ec2 = cast("_Ec2", in_region(clients, region).client("ec2"))
+        for call in _CALLS:
+            try:
+                with translated(f"ec2.{call.permission.partition(':')[2]}"):
+                    place[call.items] = [_kept(item, call.kept) for item in _items(ec2, call)]
+            except ClientError as error:
+                if is_denied(error):
+                    denied.append(f"{call.permission} in {region} of account {account_id}")
+                elif error_code(error) not in _NOT_OFFERED:
+                    raise
+            self._step(f"{region} of account {account_id}: {call.permission.partition(':')[2]}")
+        return place
+
+    def _take_buckets(self, clients: Clients, account_id: str) -> None:
+        try:
+            regions = bucket_regions(clients.s3)
+        except ClientError as error:
+            if not is_denied(error):
+                raise
+            self._skipped.append(f"s3:ListAllMyBuckets in account {account_id}")
+            return
+        self._buckets |= regions
+        self._owners |= dict.fromkeys(regions, account_id)
+
+    def _step(self, what: str) -> None:
+        self._done += 1
+        if self._on_step is not None:
+            of = len(_CALLS) * len(self._regions) * (1 + len(self._role_arns))
+            self._on_step(Step(self._done, of, what))
+
+
+def _items(ec2: _Ec2, call: _Call) -> Iterator[Mapping[str, object]]:
+    if not ec2.can_paginate(call.operation):
+        describe = cast("Callable[[], Mapping[str, object]]", getattr(ec2, call.operation))
+        pages: Iterable[Mapping[str, object]] = (describe(),)
+    else:
+        pages = ec2.get_paginator(call.operation).paginate(PaginationConfig={"PageSize": _PAGE_ITEMS})
+    for page in pages:
+        yield from cast("Sequence[Mapping[str, object]]", page.get(call.items, ()))
+
+
+def _kept(item: Mapping[str, object], names: frozenset[str]) -> dict[str, object]:
+    return {name: _as_json(value) for name, value in item.items() if name in names and value is not None}
+
+
+def _as_json(value: object) -> object:
+    return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if isinstance(value, datetime) else value

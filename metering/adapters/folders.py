@@ -1,0 +1,245 @@
+"""`ObjectStore` and `LogStore` of a folder of this machine: a key is the path below it, with `/` between its parts.
+
+Listings are in the order of keys, as those of S3, and hold some thousand names at a time, however many files a folder
+has. Links to files are followed, links to folders are not: they may lead round in a circle.
+"""
+
+from __future__ import annotations
+
+import heapq
+import io
+import os
+import shutil
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import TYPE_CHECKING, BinaryIO
+
+from metering.errors import (
+    ObjectChangedError,
+    ObjectMissingError,
+    ObjectUnreadableError,
+    OperationFailedError,
+)
+from metering.stores.objects import ObjectInfo
+from metering.units import MIB
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from _typeshed import WriteableBuffer
+
+# Names of one folder that are sorted at a time.
+PAGE_NAMES = 10_000
+_READ_AHEAD_BYTES = MIB
+# Begins the names of files that are being written. They are no objects yet.
+_UNFINISHED = ".metering-"
+# Greater than every character that a key may go on with.
+_LAST = chr(0x10FFFF)
+
+
+class FolderLogStore:
+    """Files below a folder.
+
+    The ETag of a file is made of its size, the time when it was written last, and its inode: enough to tell that it was
+    written or replaced while it was read, and no proof of its content.
+
+    Args:
+        root: The folder.
+        page_names: Names of one folder that are sorted at a time.
+    """
+
+    def __init__(self, root: Path, *, page_names: int = PAGE_NAMES) -> None:
+        self._root = root.absolute()
+        self._page_names = page_names
+
+    @property
+    def place(self) -> str:
+        return f"{str(self._root).rstrip('/')}/"
+
+    def open(self, key: str, *, if_match: str | None = None, version_id: str | None = None) -> BinaryIO:
+        del version_id  # A folder keeps no versions.
+        path = self._path(key)
+        if path is None or not path.is_file():
+            raise ObjectMissingError(key)
+        try:
+            raw = path.open("rb", buffering=0)
+        except FileNotFoundError:
+            raise ObjectMissingError(key) from None
+        except OSError as error:
+            raise ObjectUnreadableError(key, error.strerror or str(error)) from error
+        if if_match is None:
+            # A file that still grows can be read as far as it goes.
+            return io.BufferedReader(raw, buffer_size=_READ_AHEAD_BYTES)
+        opened = _Unchanged(raw, key)
+        if if_match.strip('"') != opened.etag.strip('"'):
+            opened.close()
+            raise ObjectChangedError(key)
+        return io.BufferedReader(opened, buffer_size=_READ_AHEAD_BYTES)
+
+    def head(self, key: str) -> ObjectInfo | None:
+        path = self._path(key)
+        try:
+            return None if path is None or not path.is_file() else _info(key, path.stat())
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise ObjectUnreadableError(key, error.strerror or str(error)) from error
+
+    def list(self, prefix: str, *, after: str = "") -> Iterator[ObjectInfo]:
+        """Files with keys that begin with `prefix` and come after `after`, in the order of keys.
+
+        Raises:
+            OperationFailedError: A folder cannot be listed, or a file has a name that is no UTF-8.
+        """
+        yield from self._below("", prefix, after)
+
+    def get(self, key: str) -> bytes:
+        with self.open(key) as stream:
+            return stream.read()
+
+    def put(self, key: str, body: bytes | Path, *, if_absent: bool) -> bool:
+        path = self._path(key)
+        if path is None:
+            raise ObjectUnreadableError(key, "the key leads out of the folder")
+        if path.is_dir():
+            raise ObjectUnreadableError(key, "there is a folder of that name")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with NamedTemporaryFile(dir=path.parent, prefix=_UNFINISHED, delete=False) as file:
+            if isinstance(body, Path):
+                # Piece by piece: a file may be larger than the memory.
+                with body.open("rb") as source:
+                    shutil.copyfileobj(source, file, _READ_AHEAD_BYTES)
+            else:
+                file.write(body)
+        written = Path(file.name)
+        try:
+            if if_absent:
+                # A link appears whole or not at all, and never replaces a file.
+                path.hardlink_to(written)
+            else:
+                written.replace(path)
+        except FileExistsError:
+            return False
+        finally:
+            written.unlink(missing_ok=True)
+        return True
+
+    def upload(self, key: str, body: bytes) -> str:
+        self.put(key, body, if_absent=False)
+        info = self.head(key)
+        return "" if info is None else info.etag.strip('"')
+
+    def delete(self, keys: Sequence[str]) -> None:
+        for key in keys:
+            path = self._path(key)
+            if path is not None:
+                path.unlink(missing_ok=True)
+
+    def _path(self, key: str) -> Path | None:
+        """Path of a key; None if it leads out of the folder, or is not what a listing would say."""
+        parts = key.split("/")
+        if "\0" in key or any(part in ("", ".", "..") for part in parts):
+            return None
+        return self._root.joinpath(*parts)
+
+    def _below(self, folder: str, prefix: str, after: str) -> Iterator[ObjectInfo]:
+        """Files below `folder`, which is empty or ends with `/`."""
+        last = ""
+        while names := self._page(folder, prefix, after, last):
+            for name in names:
+                key = folder + name
+                if name.endswith("/"):
+                    yield from self._below(key, prefix, after)
+                elif (info := self.head(key)) is not None:
+                    yield info
+            last = names[-1]
+
+    def _page(self, folder: str, prefix: str, after: str, last: str) -> Sequence[str]:
+        """The next names in a folder after `last`, sorted. Those of folders end with `/`, as the keys below them do."""
+
+        def names() -> Iterator[str]:
+            with os.scandir(self._root / folder) as entries:
+                for entry in entries:
+                    is_folder = entry.is_dir(follow_symlinks=False)
+                    name = f"{entry.name}/" if is_folder else entry.name
+                    if name.startswith(_UNFINISHED):
+                        continue
+                    if name > last and _is_wanted(folder + name, prefix, after) and (is_folder or entry.is_file()):
+                        yield self._known(folder, name)
+
+        try:
+            return heapq.nsmallest(self._page_names, names())
+        except FileNotFoundError:
+            if folder:
+                return []
+            raise OperationFailedError(f"There is no folder {self._root}.") from None
+        except OSError as error:
+            raise OperationFailedError(
+                f"{self._root / folder} cannot be listed: {error.strerror}.", "Ask for the right to read it."
+            ) from error
+
+    def _known(self, folder: str, name: str) -> str:
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise OperationFailedError(
+                f"A name in {self._root / folder} is no UTF-8: {name!r}.", "Rename it: a key is text."
+            ) from None
+        return name
+
+
+def _is_wanted(key: str, prefix: str, after: str) -> bool:
+    """Whether a file, or some key below a folder, begins with `prefix` and comes after `after`."""
+    if not key.endswith("/"):
+        return key > after and key.startswith(prefix)
+    return key + _LAST > after and (key.startswith(prefix) or prefix.startswith(key))
+
+
+class _Unchanged(io.RawIOBase):
+    """A file that must stay as it was opened: it is looked at after each read, for it may be written to."""
+
+    def __init__(self, raw: io.FileIO, key: str) -> None:
+        self._raw = raw
+        self._key = key
+        self.etag = _etag(os.fstat(raw.fileno()))
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        return self._raw.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._raw.tell()
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        """Fill `buffer`; 0 at the end.
+
+        Raises:
+            ObjectChangedError: The file was written to since it was opened.
+            ObjectUnreadableError: The system cannot read it.
+        """
+        try:
+            size = self._raw.readinto(buffer)
+        except OSError as error:
+            raise ObjectUnreadableError(self._key, error.strerror or str(error)) from error
+        if _etag(os.fstat(self._raw.fileno())) != self.etag:
+            raise ObjectChangedError(self._key)
+        return size or 0
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+def _info(key: str, status: os.stat_result) -> ObjectInfo:
+    return ObjectInfo(
+        key=key, size_bytes=status.st_size, etag=_etag(status), modified_s=status.st_mtime_ns // 1_000_000_000
+    )
+
+
+def _etag(status: os.stat_result) -> str:
+    return f'"{status.st_size:x}-{status.st_mtime_ns:x}-{status.st_ino:x}"'

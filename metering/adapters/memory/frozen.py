@@ -1,0 +1,119 @@
+"""Closed months and totals of lake files without Parquet, for simulations and fast tests."""
+
+from __future__ import annotations
+
+import marshal
+from contextlib import contextmanager
+from itertools import chain
+from typing import TYPE_CHECKING, cast
+
+from metering.errors import ObjectDamagedError, ObjectMissingError
+from metering.lake.frozen_usage import day_batches, of_accounts, usage_in_manifest
+from metering.lake.ports import MonthFiles, UsageFile, UsageMeasure
+from metering.lake.rows import USAGE_QUERY, usage_of
+from metering.lake.usage_digest import in_order, row_place, usage_digest
+from metering.stores.bucket import hour_of_lake_key, summary_key
+from metering.usage.totals import Total, UsageKey, merge, sum_totals
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Mapping
+
+    from metering.lake.ports import DayBatch, LakeReader
+    from metering.ledger.booked_hours import LakeFile
+    from metering.ledger.frozen_months import FrozenHour, FrozenMonth
+    from metering.stores.objects import ObjectStore
+
+_Rows = list[tuple[UsageKey, Total]]
+
+
+class PlainFrozenFiles:
+    """`FrozenFiles` of plain rows."""
+
+    def __init__(self, objects: ObjectStore) -> None:
+        self._objects = objects
+
+    def hour_file(self, usage: Mapping[UsageKey, Total]) -> UsageFile:
+        return _file(in_order(usage))
+
+    @contextmanager
+    def month_files(self, hours: Iterable[FrozenHour]) -> Iterator[MonthFiles]:
+        rows: _Rows = []
+        for hour in hours:
+            found = self._rows(hour.key)
+            if hour.frozen is None or usage_digest(found) != hour.frozen.digest:
+                raise ObjectDamagedError(hour.key, "its rows are not those of its digest")
+            rows += found
+        rows.sort(key=lambda row: row_place(row[0]))
+        days = merge({key.of_day(): total} for key, total in rows)
+        yield MonthFiles(accounts=_file(rows), days=_file(in_order(days)))
+
+    def measured(self, key: str) -> UsageMeasure:
+        rows = self._rows(key)
+        total = sum_totals(total for _, total in rows)
+        return UsageMeasure(rows=len(rows), digest=usage_digest(rows), total=total)
+
+    def hour(
+        self, frozen: FrozenMonth, hour_s: int, accounts: Collection[str] | None = None
+    ) -> Iterator[tuple[UsageKey, Total]]:
+        hour = frozen.hour(hour_s)
+        if hour is not None:
+            rows = self._rows(hour.key) if hour.usage is None else in_order(hour.usage)
+            yield from of_accounts(rows, accounts)
+
+    def account_rows(self, frozen: FrozenMonth, account_ids: Collection[str]) -> Iterator[tuple[UsageKey, Total]]:
+        rows = usage_in_manifest(frozen) if frozen.accounts is None else self._rows(frozen.accounts.key)
+        return of_accounts(rows, account_ids)
+
+    def days(self, frozen: FrozenMonth, accounts: Collection[str] | None = None) -> Iterator[DayBatch]:
+        rows = usage_in_manifest(frozen) if frozen.days is None else self._rows(frozen.days.key)
+        return day_batches(of_accounts(rows, accounts))
+
+    def _rows(self, key: str) -> _Rows:
+        return decode_usage(self._objects.get(key), key)
+
+
+class PlainTotals:
+    """`TotalsReader` of plain rows.
+
+    Args:
+        objects: Store of the lake files and of the totals beside them.
+        lake: Reads the rows of files whose totals are missing.
+    """
+
+    def __init__(self, objects: ObjectStore, lake: LakeReader) -> None:
+        self._objects = objects
+        self._lake = lake
+
+    def of(self, file: LakeFile) -> Iterator[tuple[UsageKey, Total]]:
+        key = summary_key(file.key)
+        try:
+            rows = decode_usage(self._objects.get(key), key)
+        except (ObjectMissingError, ObjectDamagedError):
+            rows = []
+        if sum_totals(total for _, total in rows) != Total(file.bytes, file.rows):
+            hour_s = hour_of_lake_key(file.key) or 0
+            rows = in_order(usage_of(hour_s, self._lake.totals([file.source(hour_s)], USAGE_QUERY)))
+        yield from rows
+
+
+def encode_usage(rows: Iterable[tuple[UsageKey, Total]]) -> bytes:
+    """Encode rows in the given order."""
+    return marshal.dumps([(tuple(key), tuple(total)) for key, total in rows])
+
+
+def decode_usage(body: bytes, key: str) -> _Rows:
+    """Inverse of `encode_usage`; `key` is the object's.
+
+    Raises:
+        ObjectDamagedError: The body is something else.
+    """
+    try:
+        values = cast("list[tuple[UsageKey, Total]]", marshal.loads(body))  # noqa: S302 - what this process wrote itself
+        return [(UsageKey(*key), Total(*total)) for key, total in values]
+    except (ValueError, EOFError, TypeError) as error:
+        raise ObjectDamagedError(key, str(error)) from error
+
+
+def _file(rows: Iterable[tuple[UsageKey, Total]]) -> UsageFile:
+    kept = list(chain(rows))
+    return UsageFile(content=encode_usage(kept), rows=len(kept), digest=usage_digest(kept))

@@ -1,0 +1,60 @@
+"""Forecasts of months that have ended, made as if in their middle, beside what the months came to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from metering.billing.budgets.evaluation import BudgetPeriod, Evaluation
+from metering.hours import month_bounds_s, month_of
+from metering.units import DAY_S, HOUR_S
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from metering.billing.budgets.budget import Budget
+    from metering.billing.budgets.forecasts import Forecast
+    from metering.billing.budgets.open_months import OpenMonths
+
+MONTHS = 6
+_KNOWN_DAYS = 15
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tried:
+    """A forecast that was tried.
+
+    Attributes:
+        counted_days: Days of the month that it knew.
+        actual: What the month came to, at the same prices.
+    """
+
+    month: str
+    counted_days: int
+    forecast: Forecast
+    actual: int
+
+
+def tried_on(months: OpenMonths, budget: Budget, now_s: int) -> Iterator[Tried]:
+    """The last six months that have ended, the oldest first, as far as their day sums are whole."""
+    for month in _ended(now_s):
+        from_s, to_s = month_bounds_s(month)
+        known = [region for region in months.regions if region.index.of_month(month)]
+        if not known or any(region.index.from_s > from_s for region in known):
+            continue
+        evaluation = Evaluation(months=months, through_s=from_s + _KNOWN_DAYS * DAY_S)
+        period = BudgetPeriod(name=month, from_s=from_s, to_s=to_s)
+        forecast = evaluation.expected(budget, period)
+        actual = evaluation.standing(budget, period, forecast=False).actual
+        if forecast.known and actual is not None:
+            yield Tried(month=month, counted_days=_KNOWN_DAYS, forecast=forecast, actual=actual)
+
+
+def _ended(now_s: int) -> list[str]:
+    found: list[str] = []
+    first_s, _ = month_bounds_s(month_of(now_s - now_s % HOUR_S))
+    for _ in range(MONTHS):
+        month = month_of(first_s - HOUR_S)
+        found.append(month)
+        first_s, _ = month_bounds_s(month)
+    return found[::-1]

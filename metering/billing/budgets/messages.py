@@ -1,0 +1,141 @@
+"""What alerts of budgets and anomalies say, each with the command that shows more."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from metering.billing.budgets.alerts import alert_of
+from metering.billing.budgets.anomalies import query_of
+from metering.billing.budgets.kept_positions import moment
+from metering.billing.money import exact_text, rounded, usd_text
+from metering.hours import date_of
+from metering.units import DAY_S, exact_and_size
+
+if TYPE_CHECKING:
+    from metering.billing.budgets.anomalies import Anomaly
+    from metering.billing.budgets.budget import Threshold, Unit
+    from metering.billing.budgets.evaluation import Standing
+    from metering.ledger.notes.budgets import StoredAlert
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """What every message of one run says.
+
+    Attributes:
+        home: Home region, which commands about budgets are for.
+        through_s: Up to when the count of all regions is complete; 0 if it is not known.
+        prices: Name and version of the price book; empty if there is none.
+        left_out: Regions whose usage is missing.
+    """
+
+    stage: str
+    home: str
+    now_s: int
+    through_s: int
+    prices: str
+    left_out: tuple[str, ...] = ()
+
+    def fields(self) -> dict[str, str]:
+        """Fields of every message."""
+        said = {
+            "stage": self.stage,
+            "as_of": moment(self.now_s),
+            "complete_through": moment(self.through_s),
+            "prices": self.prices,
+            "left_out": ", ".join(self.left_out),
+        }
+        return {name: text for name, text in said.items() if text}
+
+
+def amount_text(value: int, unit: Unit) -> str:
+    """An amount for people: USD to ten decimals, or the exact bytes and their size."""
+    if unit == "bytes":
+        return exact_and_size(value)
+    return f"{usd_text(rounded(value))} USD"
+
+
+def budget_alert(standing: Standing, threshold: Threshold, setting: Setting) -> StoredAlert:
+    """The alert of a threshold that was crossed. A budget with another amount or scope makes alerts of its own."""
+    budget, period = standing.budget, standing.period
+    scope = str(budget.scope)
+    fields = {
+        "budget": budget.name,
+        "scope": scope,
+        "period": period.name,
+        "threshold": threshold.text,
+        "amount": budget.amount.text,
+        "actual": amount_text(standing.actual or 0, budget.amount.unit),
+        **_forecast_fields(standing, threshold),
+        **setting.fields(),
+        "look": f"metering budget check {budget.name} --stage {setting.stage} --region {setting.home}",
+    }
+    if budget.amount.unit == "USD":
+        fields["actual_exact"] = exact_text(standing.actual or 0)
+    return alert_of(
+        ("budget", budget.name, scope, budget.amount.text, period.name, threshold.text),
+        period=period.name,
+        severity=budget.severity,
+        subject=f"budget {budget.name}: {threshold.text} of {budget.amount.text} in {period.name}",
+        fields=fields,
+        made_s=setting.now_s,
+    )
+
+
+def _forecast_fields(standing: Standing, threshold: Threshold) -> dict[str, str]:
+    if threshold.measure != "forecast" or standing.forecast is None:
+        return {}
+    forecast, unit = standing.forecast, standing.budget.amount.unit
+    return {
+        "forecast": amount_text(forecast.value, unit),
+        "forecast_10_90_percent": f"{amount_text(forecast.low, unit)} to {amount_text(forecast.high, unit)}",
+        "forecast_by": f"{forecast.method.value}, {forecast.history_days} days",
+    }
+
+
+def anomaly_alert(anomaly: Anomaly, setting: Setting) -> StoredAlert:
+    """The message about an unusual day of a series: one a series and day."""
+    day, next_day = date_of(anomaly.day_s), date_of(anomaly.day_s + DAY_S)
+    account_id, usage_type = anomaly.series
+    place = f"--stage {setting.stage} --region {anomaly.region}"
+    return alert_of(
+        ("anomaly", anomaly.region, day, account_id, usage_type),
+        period=day,
+        severity="ticket",
+        subject=f"unusual usage: account {account_id}, {usage_type} on {day}",
+        fields={
+            "region": anomaly.region,
+            "day": day,
+            "account": account_id,
+            "usage_type": usage_type,
+            "service": anomaly.kind.service,
+            "from": anomaly.kind.from_location,
+            "to": anomaly.kind.to_location,
+            "bytes": exact_and_size(anomaly.bytes),
+            "usual": f"{exact_and_size(anomaly.expected)} (median of the same day of {anomaly.weeks} weeks)",
+            "above_at_list_price": amount_text(anomaly.excess, "USD"),
+            **setting.fields(),
+            "look": f'metering query --from {day} --to {next_day} {place} "{query_of(anomaly)}"',
+        },
+        made_s=setting.now_s,
+    )
+
+
+def more_anomalies_alert(region: str, day_s: int, count: int, setting: Setting) -> StoredAlert:
+    """One message for all unusual series of a day that get none of their own, because they are too many."""
+    day = date_of(day_s)
+    return alert_of(
+        ("anomalies", region, day),
+        period=day,
+        severity="ticket",
+        subject=f"unusual usage: {count} more accounts and usage types on {day}",
+        fields={
+            "region": region,
+            "day": day,
+            "count": str(count),
+            **setting.fields(),
+            "look": f"metering anomalies --day {day} --stage {setting.stage} --region {region}",
+        },
+        made_s=setting.now_s,
+    )

@@ -1,0 +1,244 @@
+"""A day of a region as budgets need it: bytes by payer, by the accounts that count apart, and by what is sold.
+
+Few numbers, whatever the number of accounts. They are kept with the day that they are of, so that the next run reads
+only the days that have changed.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, NamedTuple
+
+from metering.billing.usage.ports import Sold
+from metering.errors import LedgerCorruptError, ObjectMissingError
+from metering.hours import date_of
+from metering.stores.bucket import rated_summaries_key
+from metering.stores.fields import Fields
+from metering.units import DAY_S, HOUR_S
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from metering.billing.day_sums.days import DayHead, DayReader
+    from metering.billing.day_sums.region_month import SummedMonth
+    from metering.billing.organization.payers import Organization
+    from metering.stores.objects import ObjectStore
+
+_SCHEMA = "metering.budget-days/1"
+
+
+class Group(NamedTuple):
+    """Whose bytes are summed: of an account that counts apart, or (with an empty id) of all others of a payer."""
+
+    payer_id: str
+    account_id: str
+
+
+Sums = dict[Group, dict[Sold, int]]
+_EVERYBODY = Group("", "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grouping:
+    """Which usage is summed, and how.
+
+    Attributes:
+        payers: Payers whose usage is summed; None: of all.
+        apart: Accounts that are summed apart: those of budgets, and those with prices of their own.
+    """
+
+    organization: Organization
+    payers: frozenset[str] | None
+    apart: frozenset[str]
+
+    @property
+    def stamp(self) -> str:
+        """Text that differs if sums of the same day may differ."""
+        parts = [self.organization.sha256, str(self.organization.version), *sorted(self.apart), "|"]
+        parts += ["*"] if self.payers is None else sorted(self.payers)
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+    def sums(self, region: SummedMonth, day_s: int, day: DayReader) -> Sums:
+        """Sums of one day of a region."""
+        found: Sums = {}
+        solds = [Sold(kind.service, kind.usage_type) for kind in day.head.kinds]
+        for account_id, places in day.accounts(self._accounts()):
+            if self._moves(account_id, day_s):
+                self._add_hours(found, region, account_id, day_s)
+                continue
+            into = self._into(found, account_id, day_s)
+            if into is not None:
+                for place, size in places.items():
+                    sold = solds[place]
+                    into[sold] = into.get(sold, 0) + size
+        return found
+
+    def hours(self, region: SummedMonth, day_s: int) -> dict[int, Sums]:
+        """Sums of each hour of a day of a region, from the totals beside its lake files."""
+        found: dict[int, Sums] = {}
+        for line in region.parts_of_day(day_s, self._accounts()):
+            into = self._into(found.setdefault(line.hour_s, {}), line.account_id, line.hour_s)
+            if into is not None:
+                sold = Sold(line.service, line.usage_type)
+                into[sold] = into.get(sold, 0) + line.bytes
+        return found
+
+    def _add_hours(self, found: Sums, region: SummedMonth, account_id: str, day_s: int) -> None:
+        """Add a day in which the payer of an account changes."""
+        for line in region.hour_lines(frozenset([account_id]), day_s=day_s):
+            into = self._into(found, account_id, line.hour_s)
+            if into is not None:
+                sold = Sold(line.service, line.usage_type)
+                into[sold] = into.get(sold, 0) + line.bytes
+
+    def _into(self, found: Sums, account_id: str, hour_s: int) -> dict[Sold, int] | None:
+        payer_id = self.organization.payer_of(account_id, hour_s)
+        if self.payers is not None and payer_id not in self.payers:
+            return None
+        return found.setdefault(Group(payer_id, account_id if account_id in self.apart else ""), {})
+
+    def _moves(self, account_id: str, day_s: int) -> bool:
+        return any(day_s < hour_s < day_s + DAY_S for hour_s in self.organization.changes(account_id))
+
+    def _accounts(self) -> frozenset[str] | None:
+        """Accounts that may count; None: all."""
+        if self.payers is None:
+            return None
+        return frozenset().union(*(self.organization.accounts_of(payer_id) for payer_id in self.payers))
+
+
+class _Kind(StrEnum):
+    """What is kept of a day: sums by group (at its first second), sums of hours by group, sums of hours over all."""
+
+    DAY = "day"
+    HOURS = "hours"
+    ALL = "all"
+
+
+class _Kept(NamedTuple):
+    """Sums of a day of a region, by second, with the key of the day object that they are of."""
+
+    key: str
+    sums: Mapping[int, Sums]
+
+
+_Days = dict[tuple[str, str, _Kind], _Kept]
+_COLUMNS = ("at", "payer", "account", "service", "usage_type", "bytes")
+
+
+@dataclass(slots=True)
+class DaySummaries:
+    """Sums of days, each with the key of the day object that they are of. Mutable: it remembers what it is asked for.
+
+    Attributes:
+        grouping: How days are summed.
+        read: How many days had to be read.
+    """
+
+    objects: ObjectStore
+    grouping: Grouping
+    read: int = 0
+    _known: dict[str, _Days] = field(default_factory=dict)
+    _changed: set[str] = field(default_factory=set)
+
+    def of(self, region: SummedMonth, day_s: int) -> Mapping[Group, Mapping[Sold, int]]:
+        """Sums of a day of a region; empty if there are none."""
+        return self._sums(region, day_s, _Kind.DAY).get(day_s, {})
+
+    def hours_of(self, region: SummedMonth, day_s: int) -> Mapping[int, Mapping[Group, Mapping[Sold, int]]]:
+        """Sums of each hour of a day of a region. They are asked for of few days: those in which a price changes."""
+        return self._sums(region, day_s, _Kind.HOURS)
+
+    def everything(self, region: SummedMonth, day_s: int) -> Mapping[int, Mapping[Sold, int]]:
+        """Bytes of each hour of a day of a region, over all accounts."""
+        hours = self._sums(region, day_s, _Kind.ALL)
+        return {hour_s: groups[_EVERYBODY] for hour_s, groups in hours.items()}
+
+    def keep(self) -> None:
+        """Put what has changed. Losing it costs time only."""
+        for month in sorted(self._changed):
+            self.objects.put(rated_summaries_key(month), self._body(month), if_absent=False)
+        self._changed.clear()
+
+    def _sums(self, region: SummedMonth, day_s: int, kind: _Kind) -> Mapping[int, Sums]:
+        key = region.index.days.get(day_s)
+        if key is None:
+            return {}
+        date = date_of(day_s)
+        month = self._month(date[:7])
+        kept = month.get((region.region, date, kind))
+        if kept is None or kept.key != key:
+            kept = _Kept(key, self._found(region, day_s, kind))
+            month[region.region, date, kind] = kept
+            self._changed.add(date[:7])
+            self.read += 1
+        return kept.sums
+
+    def _found(self, region: SummedMonth, day_s: int, kind: _Kind) -> dict[int, Sums]:
+        if kind is _Kind.HOURS:
+            return self.grouping.hours(region, day_s)
+        if kind is _Kind.ALL:
+            return _of_everybody(region.head(day_s))
+        day = region.day(day_s)
+        return {} if day is None else {day_s: self.grouping.sums(region, day_s, day)}
+
+    def _month(self, month: str) -> _Days:
+        if month not in self._known:
+            try:
+                self._known[month] = dict(self._days(month))
+            except (ObjectMissingError, LedgerCorruptError):
+                # It can all be read again from the days.
+                self._known[month] = {}
+        return self._known[month]
+
+    def _days(self, month: str) -> Iterator[tuple[tuple[str, str, _Kind], _Kept]]:
+        key = rated_summaries_key(month)
+        try:
+            fields = Fields.of_json(gzip.decompress(self.objects.get(key)), key)
+        except (OSError, EOFError) as error:
+            raise LedgerCorruptError(f"{key}: {error}") from error
+        fields.one_of("schema", (_SCHEMA,))
+        if fields.text("stamp") != self.grouping.stamp:
+            return
+        for day in fields.objects("days"):
+            sums: dict[int, Sums] = {}
+            for row in day.rows("sums", _COLUMNS):
+                group = Group(row.any_text("payer"), row.any_text("account"))
+                into = sums.setdefault(row.whole("at"), {}).setdefault(group, {})
+                into[Sold(row.text("service"), row.text("usage_type"))] = row.decimal("bytes")
+            kind = day.one_of("kind", tuple(_Kind))
+            yield (day.text("region"), day.text("date"), kind), _Kept(day.text("key"), sums)
+
+    def _body(self, month: str) -> bytes:
+        days = [
+            {
+                "region": region,
+                "date": date,
+                "kind": kind,
+                "key": kept.key,
+                "sums": [
+                    [at_s, *group, *sold, str(size)]
+                    for at_s, groups in kept.sums.items()
+                    for group, solds in groups.items()
+                    for sold, size in solds.items()
+                ],
+            }
+            for (region, date, kind), kept in sorted(self._known[month].items(), key=lambda day: day[0])
+        ]
+        document = {"schema": _SCHEMA, "stamp": self.grouping.stamp, "days": days}
+        return gzip.compress(json.dumps(document, separators=(",", ":")).encode(), mtime=0)
+
+
+def _of_everybody(head: DayHead | None) -> dict[int, Sums]:
+    found: dict[int, Sums] = {}
+    for kind, sizes in () if head is None else zip(head.kinds, head.hours, strict=True):
+        sold = Sold(kind.service, kind.usage_type)
+        for hour, size in enumerate(sizes):
+            if size and head is not None:
+                into = found.setdefault(head.day_s + hour * HOUR_S, {}).setdefault(_EVERYBODY, {})
+                into[sold] = into.get(sold, 0) + size
+    return found

@@ -1,0 +1,122 @@
+"""The index of a region's day sums: which object has the sums of a day, and which runs of the compactor are in them.
+
+Every change puts the index under the next number, if that is absent. So of two processes at once only one goes on, and
+one that dies before it puts the index has changed nothing: the day objects that it put are named by nobody.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from metering.hours import date_of, rfc3339
+from metering.stores.bucket import RATED_INDEX_PREFIX, rated_index_key
+from metering.stores.fields import Fields
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from metering.stores.objects import ObjectStore
+
+_SCHEMA = "metering.rated-index/1"
+_NUMBER = re.compile(r"([0-9]{8})\.json")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DayIndex:
+    """One version of the index.
+
+    Attributes:
+        number: From 1 on; 0 if nothing was ever put.
+        from_s: Days before it are not whole, because their runs were not read. 0: all are.
+        runs: Shard -> number of the last run that is counted. All before it are counted, too.
+        counted_s: Everything that was published by this time is counted, epoch seconds.
+        complete_through_s: Up to when the region's count was complete at that time; 0 if it was not known.
+        closed: Closed month -> digest of its manifest.
+        days: First hour of a day -> key of its object.
+        replaced: Keys of objects that this version no longer names; the next version's process deletes them.
+    """
+
+    number: int = 0
+    from_s: int = 0
+    runs: Mapping[int, int] = field(default_factory=dict)
+    counted_s: int = 0
+    complete_through_s: int = 0
+    closed: Mapping[str, str] = field(default_factory=dict)
+    days: Mapping[int, str] = field(default_factory=dict)
+    replaced: tuple[str, ...] = ()
+
+    def following(self, days: Mapping[int, str]) -> DayIndex:
+        """The next version, in which these days have other objects."""
+        before = tuple(self.days[day_s] for day_s in days if day_s in self.days and self.days[day_s] != days[day_s])
+        own = (rated_index_key(self.number),) if self.number else ()
+        return replace(self, number=self.number + 1, days={**self.days, **days}, replaced=(*own, *before))
+
+    def of_month(self, month: str) -> Mapping[int, str]:
+        """Days of a month with their objects, in order."""
+        return {day_s: key for day_s, key in sorted(self.days.items()) if date_of(day_s)[:7] == month}
+
+    def to_json(self) -> bytes:
+        return json.dumps(
+            {
+                "schema": _SCHEMA,
+                "number": self.number,
+                "from_s": self.from_s,
+                "as_of": rfc3339(self.counted_s),
+                "runs": {str(shard): run for shard, run in sorted(self.runs.items())},
+                "counted_s": self.counted_s,
+                "complete_through_s": self.complete_through_s,
+                "closed": dict(sorted(self.closed.items())),
+                "days": {date_of(day_s): key for day_s, key in sorted(self.days.items())},
+                "replaced": list(self.replaced),
+            },
+            separators=(",", ":"),
+        ).encode()
+
+    @classmethod
+    def from_json(cls, body: bytes, key: str) -> DayIndex:
+        """Inverse of `to_json`.
+
+        Raises:
+            LedgerCorruptError: It is no such index.
+        """
+        fields = Fields.of_json(body, key)
+        fields.one_of("schema", (_SCHEMA,))
+        runs, days, closed = (fields.nested(name) for name in ("runs", "days", "closed"))
+        return cls(
+            number=fields.whole("number"),
+            from_s=fields.whole("from_s"),
+            runs={runs.number_named(shard): runs.whole(shard) for shard in runs},
+            counted_s=fields.whole("counted_s"),
+            complete_through_s=fields.whole("complete_through_s"),
+            closed={month: closed.text(month) for month in closed},
+            days={days.hour_named(f"{day}T00"): days.text(day) for day in days},
+            replaced=fields.texts("replaced"),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DayIndexes:
+    """The versions of the index in a region's bucket. Few are kept: each process deletes what the last one replaced."""
+
+    objects: ObjectStore
+
+    def newest(self) -> DayIndex:
+        """The index in force; an empty one of number 0 if there is none.
+
+        Raises:
+            LedgerCorruptError: It is no index.
+            ObjectMissingError: It was replaced in this moment; ask again.
+        """
+        names = (info.key.removeprefix(RATED_INDEX_PREFIX) for info in self.objects.list(RATED_INDEX_PREFIX))
+        numbers = [int(found[1]) for name in names if (found := _NUMBER.fullmatch(name))]
+        if not numbers:
+            return DayIndex()
+        key = rated_index_key(max(numbers))
+        return DayIndex.from_json(self.objects.get(key), key)
+
+    def put(self, index: DayIndex) -> bool:
+        """Put a version; False if another process has put one of this number."""
+        return self.objects.put(rated_index_key(index.number), index.to_json(), if_absent=True)

@@ -1,0 +1,172 @@
+"""Keeps the day sums of a region: reads what the compactor has published since the last run, and nothing else.
+
+A run of the compactor names its hours, and each hour its files; the totals beside a file say what is in it. A file is
+counted once: a day's sums name the files that they hold, and sums and cursor change together, with the index.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import takewhile
+from typing import TYPE_CHECKING
+
+from metering.billing.day_sums.adding import DayAddition
+from metering.billing.day_sums.days import DayReader, day_body, digest_of, empty_day
+from metering.billing.day_sums.index import DayIndex, DayIndexes
+from metering.lake.plan import Plan
+from metering.ledger.booked_hours import Published, published_key
+from metering.ledger.runs import Run, newest_first, run_key
+from metering.ledger.shards import known_shards
+from metering.stores.bucket import rated_day_key
+from metering.stores.writes import Table
+from metering.units import DAY_S
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from metering.lake.ports import TotalsReader
+    from metering.ledger.booked_hours import LakeFile
+    from metering.stores.clock import Clock, Deadline
+    from metering.stores.items import ItemStore
+    from metering.stores.objects import ObjectStore
+
+# At its first run, the biller looks back this far: two whole months, for forecasts and for what is usual.
+_LOOKS_BACK_S = 70 * DAY_S
+# Files of one version of the index: at 200,000 keys each they take about three minutes. More come in the next turn.
+_MOST_FILES = 400
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """Result of a turn.
+
+    Attributes:
+        index: The index in force.
+        files: Lake files that were counted.
+        behind_s: Age of the oldest run that is not counted; 0 if all are.
+    """
+
+    index: DayIndex
+    files: int
+    behind_s: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Work:
+    """Runs that are new: how far they go, and their files."""
+
+    runs: Mapping[int, int]
+    files: Mapping[int, tuple[tuple[int, LakeFile], ...]]
+    oldest_left_ms: int | None
+
+    @property
+    def count(self) -> int:
+        return sum(map(len, self.files.values()))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DaySumKeeper:
+    """Adds new lake files to the sums of their days.
+
+    Attributes:
+        shards: Compaction shards of the region.
+        reserve_ms: With less time left, no further turn is begun.
+    """
+
+    items: ItemStore
+    objects: ObjectStore
+    totals: TotalsReader
+    clock: Clock
+    shards: int
+    reserve_ms: int = 420_000
+    most_files: int = _MOST_FILES
+
+    def keep(self, deadline: Deadline, *, complete_through_s: int = 0, closed: Mapping[str, str] | None = None) -> Kept:
+        """Count all that is new, as far as time allows.
+
+        Args:
+            deadline: End of the process.
+            complete_through_s: Up to when the region's count is complete.
+            closed: Closed months of the region, with the digests of their manifests.
+
+        Raises:
+            UnavailableError: A call failed. What was counted before it stays counted.
+            LedgerCorruptError: A run, its plan, a published item, or what is kept here cannot be read.
+        """
+        indexes = DayIndexes(objects=self.objects)
+        files = 0
+        while True:
+            index = self._begun(indexes.newest())
+            now_s = self.clock.now_ms() // 1000
+            work = self._new(index)
+            behind_s = 0 if work.oldest_left_ms is None else max(now_s - work.oldest_left_ms // 1000, 1)
+            counted = replace(
+                index,
+                runs=work.runs,
+                counted_s=now_s - behind_s,
+                complete_through_s=complete_through_s or index.complete_through_s,
+                closed=closed if closed is not None else index.closed,
+            )
+            made = counted.following({day_s: self._added(index, day_s, files) for day_s, files in work.files.items()})
+            if indexes.put(made):
+                files += work.count
+                self.objects.delete(index.replaced)
+                if behind_s == 0 or deadline.remaining_ms() < self.reserve_ms:
+                    return Kept(index=made, files=files, behind_s=behind_s)
+
+    def _begun(self, index: DayIndex) -> DayIndex:
+        """The index, or that of a region of which nothing is kept yet."""
+        if index.number:
+            return index
+        since_ms = self.clock.now_ms() - _LOOKS_BACK_S * 1000
+        runs: dict[int, int] = {}
+        for shard in known_shards(self.items, self.shards):
+            older = (run.run for run in newest_first(self.items, shard) if run.planned_at_ms < since_ms)
+            runs[shard] = next(older, 0)
+        first_s = since_ms // 1000 if any(runs.values()) else 0
+        return replace(index, runs=runs, from_s=-(-first_s // DAY_S) * DAY_S)
+
+    def _new(self, index: DayIndex) -> _Work:
+        """Finished runs after those of the index, up to as many files as one turn counts."""
+        runs = dict(index.runs)
+        files: dict[int, tuple[tuple[int, LakeFile], ...]] = {}
+        count, oldest_left_ms = 0, None
+        for shard in known_shards(self.items, self.shards):
+            for run in self._done(shard, runs.get(shard, 0)):
+                if count >= self.most_files:
+                    oldest_left_ms = min(run.planned_at_ms, oldest_left_ms or run.planned_at_ms)
+                    break
+                for hour_s, file in self._published(run):
+                    day_s = hour_s - hour_s % DAY_S
+                    files[day_s] = (*files.get(day_s, ()), (hour_s, file))
+                    count += 1
+                runs[shard] = run.run
+        return _Work(runs=runs, files=files, oldest_left_ms=oldest_left_ms)
+
+    def _done(self, shard: int, after: int) -> Iterator[Run]:
+        """Finished runs after a number, oldest first, up to the first unfinished one."""
+        key = run_key(shard, after + 1)
+        runs = map(Run.from_item, self.items.query(Table.LEDGER, key.pk, sk_from=key.sk))
+        return takewhile(lambda run: run.state == "done", runs)
+
+    def _published(self, run: Run) -> Iterator[tuple[int, LakeFile]]:
+        plan = Plan.from_json(self.objects.get(run.plan_key), run.plan_key)
+        keys = [published_key(hour.hour_s, run.shard, run.run) for hour in plan.hours]
+        for item in self.items.get_many(Table.LEDGER, keys).values():
+            published = Published.from_item(item)
+            for file in published.files:
+                yield published.hour_s, file
+
+    def _added(self, index: DayIndex, day_s: int, files: tuple[tuple[int, LakeFile], ...]) -> str:
+        """Put the sums of a day with these files; returns the key of the object."""
+        key = index.days.get(day_s)
+        before = None if key is None else DayReader(self.objects.get(key), key)
+        head = empty_day(day_s) if before is None else before.head
+        addition = DayAddition(head)
+        for hour_s, file in files:
+            if file.key not in head.counted:
+                addition.add(hour_s, file, self.totals.of(file))
+        body = day_body(addition.head(), addition.accounts(() if before is None else before.accounts()))
+        made = rated_day_key(day_s, digest_of(body))
+        self.objects.put(made, body, if_absent=False)
+        return made

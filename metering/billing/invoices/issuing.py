@@ -1,0 +1,256 @@
+"""Drafts, and invoices that are issued: each is put once, then the ledger says that it counts.
+
+The order of writes, each of which may be lost, repeated or cut off, by any number of processes at once:
+
+1. `invoices/<month>/inputs.json`, put if absent: from then on all invoices of the month are made of these inputs.
+2. `invoices/<month>/<payer>/1.json`, put if absent: a pure function of its inputs.
+3. The ledger's item `issued`, put if absent.
+
+Whoever comes later finds what stands, and does what is left.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from metering.billing.invoices.composing import Subject
+from metering.billing.invoices.document import INVOICE_NUMBER, LeftOut
+from metering.billing.invoices.rates import DEFAULT_BOOK
+from metering.billing.invoices.readiness import (
+    IssueRefusedError,
+    Obstacle,
+    Readiness,
+    unpriced_late,
+    unpriced_of,
+)
+from metering.errors import OperationFailedError
+from metering.hours import month_bounds_s, months_between, rfc3339
+from metering.ledger.notes.issued_invoices import IssuedInvoice, issued_item, record_issued
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from metering.billing.invoices.composing import Composer
+    from metering.billing.invoices.document import Invoice
+    from metering.billing.invoices.inputs import Inputs
+    from metering.billing.invoices.planning import Planner
+    from metering.billing.invoices.store import InvoiceStore, Stored
+    from metering.stores.clock import Clock
+    from metering.stores.items import ItemStore
+    from metering.stores.retrying import Retrier
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Issued:
+    """A document that counts.
+
+    Attributes:
+        new: It was put by this call, and not found.
+    """
+
+    stored: Stored
+    new: bool
+
+    @property
+    def invoice(self) -> Invoice:
+        return self.stored.invoice
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What a person asks for.
+
+    Attributes:
+        payer_id: One payer; empty for all.
+        book: Name of a price book; empty for the usual one, or the one that the month's invoices have.
+        drafted: Digest of the inputs of a draft that the invoice must have; empty if it may be any.
+    """
+
+    month: str
+    payer_id: str = ""
+    book: str = ""
+    drafted: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Issuer:
+    """Makes drafts, and issues invoices."""
+
+    store: InvoiceStore
+    items: ItemStore
+    composer: Composer
+    planner: Planner
+    clock: Clock
+    retrier: Retrier
+
+    def draft(self, payer_id: str, month: str, *, book: str = "") -> Invoice:
+        """What a payer's invoice of a month would be, as of now. It may be short, and says of what.
+
+        Raises:
+            OperationFailedError: The month has not begun, or there is no such book.
+        """
+        return next(self.drafts(Asked(month=month, payer_id=payer_id, book=book)))
+
+    def drafts(self, asked: Asked) -> Iterator[Invoice]:
+        """Drafts of one payer or of all, one after the other. Raises as `draft`."""
+        month, now_s = asked.month, self.clock.now_ms() // 1000
+        if now_s < month_bounds_s(month)[0]:
+            begins = rfc3339(month_bounds_s(month)[0])
+            raise OperationFailedError(f"{month} has not begun: it begins on {begins}.", "Name an earlier month.")
+        shared = self.store.inputs(month)
+        if shared is None or asked.book:
+            shared = self.planner.shared(month, self.composer.shelf.newest(asked.book or DEFAULT_BOOK))
+        for payer_id in self._payers(asked, shared):
+            subject = Subject(payer_id, month)
+            inputs = self.planner.of(subject, shared)
+            left_out = tuple(self._left_out(inputs))
+            yield replace(self.composer.invoice(subject, inputs, draft=True), left_out=left_out)
+
+    def issue(self, asked: Asked) -> Iterator[Issued]:
+        """Issue the invoices of a closed month, one after the other; what was issued before is found and given again.
+
+        Raises:
+            IssueRefusedError: The month cannot be invoiced now; it says why, and what to do.
+            OperationFailedError: There is no such book.
+            LedgerCorruptError: What was issued contradicts what is in the bucket.
+            UnavailableError: A store gave no answer. The same call continues where this one ended.
+        """
+        shared = self._fixed(asked)
+        for payer_id in self._payers(asked, shared):
+            issued = self._issue_one(Subject(payer_id, asked.month), shared, asked.drafted)
+            if issued is not None:
+                yield issued
+
+    def record(self, stored: Stored) -> None:
+        """Say in the ledger that a document counts; done twice, it is done once.
+
+        Raises:
+            LedgerCorruptError: Another document was issued under its number.
+        """
+        invoice = stored.invoice
+        item = IssuedInvoice(
+            billing_month=invoice.billing_month,
+            payer_id=invoice.payer_id,
+            month=invoice.month,
+            number=invoice.number,
+            kind=invoice.kind,
+            sha256=stored.sha256,
+            issued_s=self.clock.now_ms() // 1000,
+        )
+        record_issued(self.items, self.retrier, item)
+
+    def is_issued(self, invoice: Invoice) -> bool:
+        """Whether the ledger says that a document counts. One that lies in the bucket without that is not finished."""
+        of = (invoice.billing_month, invoice.payer_id, invoice.month, invoice.number)
+        return issued_item(self.items, *of) is not None
+
+    def _issue_one(self, subject: Subject, shared: Inputs, drafted: str) -> Issued | None:
+        stands = self.retrier.call(lambda: self.store.find(subject.month, subject.payer_id, INVOICE_NUMBER))
+        new = stands is None
+        if stands is None:
+            made = self._made(subject, shared, drafted)
+            if made is None:
+                return None
+            stands = self.retrier.call(lambda: self.store.put(made))
+        self.record(stands)
+        return Issued(stored=stands, new=new)
+
+    def _made(self, subject: Subject, shared: Inputs, drafted: str) -> Invoice | None:
+        """The invoice; None if there is nothing to say in it."""
+        inputs = self.planner.of(subject, shared)
+        what = f"The invoice of {subject.payer_id} for {subject.month}"
+        obstacles = list(self._open_for(subject.month, inputs))
+        if drafted and drafted != inputs.digest:
+            obstacles.append(_other_than_drafted(inputs, drafted))
+        refuse(what, obstacles)
+        made = self.composer.invoice(subject, inputs)
+        refuse(what, list(unpriced_of(made.id, made.unpriced)))
+        return made if made.all_lines or made.unrated else None
+
+    def _fixed(self, asked: Asked) -> Inputs:
+        """What all invoices of the month share, fixed now if it was not before."""
+        month, ready = asked.month, Readiness(usage=self.composer.usage)
+        what = f"{month}"
+        refuse(what, [*ready.not_over(month, self.clock.now_ms() // 1000), *ready.unreadable()])
+        stands = self.retrier.call(lambda: self.store.inputs(month))
+        if stands is None:
+            # The sample is a book to try things with: it is never used unless it is named.
+            rates = self.composer.shelf.newest(asked.book or DEFAULT_BOOK)
+            shared = self.planner.shared(month, rates)
+            book = self.composer.shelf.load(rates).book
+            refuse(what, [*ready.open_regions(month, shared.closed[month]), *self._open_before(month, ready)])
+            late = unpriced_late(self.planner.unpriced_late(month, rates), book)
+            refuse(what, [*ready.unpriced(month, book), *late, *self._not_drafted(asked, shared)])
+            stands = self.retrier.call(lambda: self.store.put_inputs(month, shared))
+        refuse(what, list(_other_book(asked, stands)))
+        return stands
+
+    def _open_before(self, month: str, ready: Readiness) -> Iterator[Obstacle]:
+        """Months that late rows are about, or that lie between, and that a region has not closed."""
+        corrected = self.planner.corrected_months(month)
+        for each in [*corrected[:1], *(months_between(corrected[0], month) if corrected else ())]:
+            yield from self._open_in(each, self.planner.closed(each), ready)
+
+    def _open_in(self, month: str, closed: Mapping[str, str], ready: Readiness) -> Iterator[Obstacle]:
+        shared = self.store.inputs(month)
+        yield from ready.open_regions(month, closed, among=() if shared is None else tuple(shared.closed[month]))
+
+    def _not_drafted(self, asked: Asked, shared: Inputs) -> Iterator[Obstacle]:
+        """A draft of other inputs is noticed before the inputs are fixed for all payers."""
+        if asked.drafted and asked.payer_id:
+            inputs = self.planner.of(Subject(asked.payer_id, asked.month), shared)
+            if inputs.digest != asked.drafted:
+                yield _other_than_drafted(inputs, asked.drafted)
+
+    def _open_for(self, month: str, inputs: Inputs) -> Iterator[Obstacle]:
+        """Regions that have not closed a month which the invoice needs, or whose closed month is another one."""
+        ready = Readiness(usage=self.composer.usage)
+        for each, closed in sorted(inputs.closed.items()):
+            now = closed if each != month else self.planner.closed(each)
+            yield from self._open_in(each, now, ready)
+            for region, digest in sorted(closed.items()):
+                if now.get(region, digest) != digest:
+                    yield Obstacle(
+                        f"the closed month {each} of {region} is not the one that the month's invoices are made of",
+                        f"See what became of it: metering period verify {each} --region {region}",
+                    )
+
+    def _payers(self, asked: Asked, shared: Inputs) -> Sequence[str] | Iterator[str]:
+        return [asked.payer_id] if asked.payer_id else self.planner.payers(asked.month, shared.rates[asked.month])
+
+    def _left_out(self, inputs: Inputs) -> Iterator[LeftOut]:
+        usage = self.composer.usage
+        for region, why in sorted(usage.left_out.items()):
+            yield LeftOut(region, why)
+        for month, closed in sorted(inputs.closed.items()):
+            for region in sorted(set(usage.regions) - closed.keys() - usage.left_out.keys()):
+                yield LeftOut(region, f"{month} is not closed there: its figures are as of now")
+
+
+def refuse(what: str, obstacles: Sequence[Obstacle]) -> None:
+    """Raise the error of obstacles, if there are any.
+
+    Raises:
+        IssueRefusedError: With all of them.
+    """
+    if obstacles:
+        raise IssueRefusedError(what, obstacles)
+
+
+def _other_than_drafted(inputs: Inputs, drafted: str) -> Obstacle:
+    rates = "; ".join(f"{month}: {each.book}" for month, each in sorted(inputs.rates.items()))
+    return Obstacle(
+        f"the draft had the inputs {drafted}, and now they are {inputs.digest} ({rates})",
+        "Look at a new draft: prices, payers or usage have changed since.",
+    )
+
+
+def _other_book(asked: Asked, stands: Inputs) -> Iterator[Obstacle]:
+    book = stands.rates[asked.month].book
+    if asked.book and asked.book != book.name:
+        yield Obstacle(
+            f"invoices of {asked.month} have the prices of {book}, for all payers",
+            "Issue it without --prices, then credit the difference: metering invoice credit <id> --because … "
+            f"--prices {asked.book}",
+        )

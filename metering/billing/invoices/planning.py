@@ -1,0 +1,124 @@
+"""Which inputs an invoice has: closed months, the rates of its own month, and those of the months that it corrects."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from metering.billing.invoices.document import INVOICE_NUMBER
+from metering.billing.invoices.inputs import ENGINE_VERSION, Inputs, Rates
+from metering.billing.prices.book import Product
+from metering.billing.prices.matching import find
+from metering.billing.usage.ports import Sold
+from metering.hours import month_of, months_between
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from metering.billing.invoices.composing import Composer, Subject
+    from metering.billing.invoices.store import InvoiceStore, Stored
+    from metering.billing.prices.book import PriceBook
+    from metering.billing.rating.lines import UsageLine
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planner:
+    """Finds the inputs of invoices."""
+
+    store: InvoiceStore
+    composer: Composer
+    # A month is what it was when it was read, so this is found once for all payers.
+    _corrected: dict[str, list[str]] = field(default_factory=dict)
+
+    def shared(self, month: str, rates: Rates) -> Inputs:
+        """What all invoices of a month share, as of now: nothing is fixed yet."""
+        return Inputs(engine=ENGINE_VERSION, closed={month: self.closed(month)}, rates={month: rates}, billed={})
+
+    def of(self, subject: Subject, shared: Inputs) -> Inputs:
+        """Inputs of a payer's invoice: what the month's invoices share, and what its corrections need."""
+        rates, closed = dict(shared.rates), dict(shared.closed)
+        for month in self.corrected_months(subject.month):
+            found = self.rates_of_correction(subject, month, shared.rates[subject.month])
+            if found is None:
+                continue
+            rates[month] = found
+            for each in (month, *months_between(month, subject.month)):
+                closed[each] = self.closed(each)
+        return replace(shared, closed=closed, rates=rates)
+
+    def payers(self, month: str, rates: Rates) -> Iterator[str]:
+        """Payers with usage of a month or corrections in it, each once, in order."""
+        found = set(self.composer.booked_in(month, rates).payers())
+        for line in self._late(month):
+            shared = self.store.inputs(corrects := month_of(line.hour_s))
+            of = rates if shared is None else shared.rates[corrects]
+            found.add(self.composer.shelf.load(of).organization.payer_of(line.account_id, line.hour_s))
+        return iter(sorted(found))
+
+    def corrected_months(self, month: str) -> list[str]:
+        """Earlier months that a month has rows for, in order."""
+        known = self._corrected.get(month)
+        if known is None:
+            known = self._corrected[month] = sorted({month_of(line.hour_s) for line in self._late(month)})
+        return known
+
+    def rates_of_correction(self, subject: Subject, corrects: str, own: Rates) -> Rates | None:
+        """What a payer's late rows of an earlier month are rated with; None if it has none.
+
+        Those of the payer's newest document about that month, so that invoice, credit notes and corrections add up to
+        one rating of all of it. A row belongs to the payer that the month's own organization says. What these prices do
+        not know at all has not been billed with them either: then it is rated with those of the month that books it.
+
+        Args:
+            subject: The payer, and the month that books the rows.
+            corrects: The month of use.
+            own: Rates of the month that books them.
+        """
+        shared = self.store.inputs(corrects)
+        rates = own if shared is None else shared.rates[corrects]
+        newest = None if shared is None else self.newest(subject.payer_id, corrects)
+        if newest is not None:
+            rates = replace(newest.invoice.inputs.rates[corrects], organization=rates.organization)
+        late = self.composer.late(subject, corrects, rates)
+        if not late:
+            return None
+        book = self.composer.shelf.load(rates).book
+        if any(unpriced(book, line) for line in late):
+            return replace(own, organization=rates.organization)
+        return rates
+
+    def newest(self, payer_id: str, month: str) -> Stored | None:
+        """The newest document of a payer about a month: its invoice, or the last credit note to it."""
+        found, number = None, INVOICE_NUMBER
+        while (one := self.store.find(month, payer_id, number)) is not None:
+            found, number = one, number + 1
+        return found
+
+    def unpriced_late(self, month: str, rates: Rates) -> Iterator[UsageLine]:
+        """Late rows that neither the rates of their own month nor those of the month that books them know."""
+        book = self.composer.shelf.load(rates).book
+        for line in self._late(month):
+            if unpriced(book, line):
+                shared = self.store.inputs(corrects := month_of(line.hour_s))
+                if shared is None or unpriced(self.composer.shelf.load(shared.rates[corrects]).book, line):
+                    yield line
+
+    def closed(self, month: str) -> Mapping[str, str]:
+        """Digest of the closed month of each region that closed it. Later regions had no part in what was invoiced."""
+        shared = self.store.inputs(month)
+        known = None if shared is None else shared.closed[month]
+        return {
+            each.region: each.digest
+            for each in self.composer.usage.month(month)
+            if each.digest and (known is None or each.region in known)
+        }
+
+    def _late(self, month: str) -> Iterator[UsageLine]:
+        for region in self.composer.usage.month(month):
+            yield from (late.line for late in region.late())
+
+
+def unpriced(book: PriceBook, line: UsageLine) -> bool:
+    """Whether a book says nothing about a line: neither a price in its hour, nor that it is not sold."""
+    found = find(book, Sold(line.service, line.usage_type))
+    return found is None or (isinstance(found, Product) and found.version_at(line.hour_s) is None)

@@ -1,0 +1,167 @@
+"""A price book: products with prices that begin at an hour, tiers, allowances, and what is not sold here.
+
+A book is a value. `document` reads and writes it, and finds everything that is wrong with one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+AllowanceOrder = Literal["dearest-first", "chronological"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tier:
+    """A half-open range of a payer's bytes of a month, `[from_bytes, to_bytes)`, beyond the allowance.
+
+    Attributes:
+        to_bytes: None for the last tier.
+        price: 1e-10 USD a GB.
+        rate_code: AWS's `<sku>.<offer term>.<rate>`.
+    """
+
+    from_bytes: int
+    to_bytes: int | None
+    price: int
+    rate_code: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PriceVersion:
+    """Prices of a product from a full hour on, until its next version begins."""
+
+    from_s: int
+    tiers: tuple[Tier, ...]
+
+    @property
+    def first_price(self) -> int:
+        """Price of the first tier: allowances go to the dearest product by it."""
+        return self.tiers[0].price
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """Services that a product is about. One usage type may be two products: EC2's way out, and CloudFront's edge."""
+
+    only: frozenset[str] = frozenset()
+    without: frozenset[str] = frozenset()
+
+    def takes(self, service: str) -> bool:
+        return service in self.only if self.only else service not in self.without
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Product:
+    """One SKU: what is sold under one usage type of one source region.
+
+    Attributes:
+        transfer: AWS's transfer type, such as `AWS Outbound` or `InterRegion Outbound`.
+        from_location, to_location: Region, `internet` or another location of the contract; empty if it is any.
+        versions: In the order of time, at least one.
+    """
+
+    sku: str
+    usage_type: str
+    services: Services
+    transfer: str
+    from_location: str
+    to_location: str
+    versions: tuple[PriceVersion, ...]
+
+    def version_at(self, hour_s: int) -> PriceVersion | None:
+        """The prices in force in an hour; None before the first ones."""
+        return next((each for each in reversed(self.versions) if each.from_s <= hour_s), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Allowance:
+    """Bytes a month that are free, over several products.
+
+    Attributes:
+        order: Which bytes are free: those of the dearest product first, or the earliest of all.
+        from_s, to_s: Hours in which it holds; a month that begins within them has it. `to_s` None: for ever.
+        rate_codes: Rate code of the free bytes, by SKU.
+    """
+
+    id: str
+    bytes: int
+    skus: tuple[str, ...]
+    order: AllowanceOrder
+    from_s: int
+    to_s: int | None
+    rate_codes: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotSold:
+    """Usage types that a book says are not sold here: free, or billed elsewhere.
+
+    Attributes:
+        pattern: Regular expression that the whole usage type matches, without the billing prefix of its region.
+        why: A sentence for people.
+    """
+
+    pattern: str
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PriceBook:
+    """An immutable version of a price book.
+
+    Attributes:
+        name: `aws-list`, or `sample`, which invoices refuse unless it is named.
+        sha256: Of its canonical document; what invoices pin.
+    """
+
+    name: str
+    version: int
+    currency: str
+    products: tuple[Product, ...]
+    allowances: tuple[Allowance, ...] = ()
+    not_sold: tuple[NotSold, ...] = ()
+    source: Mapping[str, object] = field(default_factory=dict)
+    sha256: str = ""
+
+    @cached_property
+    def by_sku(self) -> Mapping[str, Product]:
+        return {product.sku: product for product in self.products}
+
+    @cached_property
+    def by_usage_type(self) -> Mapping[str, tuple[Product, ...]]:
+        """Products of a usage type: more than one only if their services differ."""
+        found: dict[str, tuple[Product, ...]] = {}
+        for product in self.products:
+            found[product.usage_type] = (*found.get(product.usage_type, ()), product)
+        return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Override:
+    """Other prices of one payer or one account. That of an account beats that of its payer, which beats the book.
+
+    Attributes:
+        payer, account: Exactly one is set.
+        skus: Products; empty means all.
+        from_s, to_s: Full hours, half open; `to_s` None: for ever.
+        price: Price of every tier, 1e-10 USD a GB; or None.
+        percent_off: Thousandths of a percent off the price of each tier (12,500 is 12.5 %); or None. The price is
+            rounded half up to ten decimals, once.
+        no_allowance: Its bytes take no part of any allowance.
+        why: Words for people.
+    """
+
+    payer: str = ""
+    account: str = ""
+    skus: frozenset[str] = frozenset()
+    from_s: int = 0
+    to_s: int | None = None
+    price: int | None = None
+    percent_off: int | None = None
+    no_allowance: bool = False
+    why: str = ""

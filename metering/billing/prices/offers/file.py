@@ -1,0 +1,270 @@
+"""AWS's offer files, as AWS publishes them: products, terms and price dimensions of one service.
+
+A file is read member by member. Fields that are not used here are ignored, as AWS adds some now and then. Descriptions
+are never read: they are for people, and some name another region than the product is of.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from metering.billing.documents.strict_json import DocumentRefusedError
+from metering.billing.prices.document import read_book
+from metering.billing.prices.offers.stream import JsonStream
+from metering.units import MIB
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from metering.billing.prices.book import PriceBook
+
+OFFERS = frozenset({"AWSDataTransfer", "AmazonCloudFront"})
+"""Services whose offers have data transfer that is metered here."""
+FAMILY = "Data Transfer"
+MOST_FILE_BYTES = 512 * MIB
+_ADVICE = (
+    "Offer files: https://pricing.us-east-1.amazonaws.com/offers/v1.0/aws/AWSDataTransfer/current/<region>/index.json"
+)
+
+
+class Attributes(msgspec.Struct, frozen=True, rename="camel"):
+    """What a product is about; a text that AWS leaves out is empty."""
+
+    usagetype: str = ""
+    servicecode: str = ""
+    operation: str = ""
+    transfer_type: str = ""
+    from_location: str = ""
+    from_location_type: str = ""
+    from_region_code: str = ""
+    to_location: str = ""
+    to_location_type: str = ""
+    to_region_code: str = ""
+
+
+class OfferProduct(msgspec.Struct, frozen=True, rename="camel"):
+    """One SKU."""
+
+    sku: str
+    attributes: Attributes
+    product_family: str = ""
+
+
+class Dimension(msgspec.Struct, frozen=True, rename="camel"):
+    """One price: of a range of GB, in the currencies that the file is about."""
+
+    rate_code: str
+    unit: str
+    begin_range: str
+    end_range: str
+    price_per_unit: dict[str, str]
+    applies_to: tuple[str, ...] = ()
+
+
+class Term(msgspec.Struct, frozen=True, rename="camel"):
+    """Prices of a product from a time on."""
+
+    sku: str
+    effective_date: str
+    price_dimensions: dict[str, Dimension]
+
+
+class IndexedVersion(msgspec.Struct, frozen=True, rename="camel"):
+    """One version of a version index."""
+
+    version_effective_begin_date: str
+    version_effective_end_date: str = ""
+    offer_version_url: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """What is used of an offer file.
+
+    Attributes:
+        code: The service, `AWSDataTransfer`.
+        version: Digits of the time at which AWS published it.
+        products: Products of data transfer, by SKU.
+        terms: Terms of these products, by SKU.
+        skus: SKUs of all products of the file.
+        sha256: Of the file.
+    """
+
+    name: str
+    code: str
+    version: str
+    products: dict[str, OfferProduct]
+    terms: dict[str, tuple[Term, ...]]
+    skus: frozenset[str]
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VersionIndex:
+    """The versions of an offer that AWS has published."""
+
+    name: str
+    code: str
+    current: str
+    versions: dict[str, IndexedVersion]
+
+
+@dataclass(slots=True, kw_only=True)
+class _Read:
+    """What was found in a file so far."""
+
+    texts: dict[str, str] = field(default_factory=dict)
+    names: set[str] = field(default_factory=set)
+    products: dict[str, OfferProduct] = field(default_factory=dict)
+    terms: dict[str, tuple[Term, ...]] = field(default_factory=dict)
+    versions: dict[str, IndexedVersion] = field(default_factory=dict)
+    skus: set[str] = field(default_factory=set)
+    problems: list[str] = field(default_factory=list)
+
+
+def read_prices(path: Path) -> Offer | VersionIndex | PriceBook:
+    """An offer file, a version index, or a price book in the form of this project.
+
+    Raises:
+        DocumentRefusedError: It is none of them, or has problems; all of them are named.
+        OSError: The file cannot be read.
+    """
+    name = path.name
+    size = path.stat().st_size
+    if size > MOST_FILE_BYTES:
+        raise DocumentRefusedError(name, [f"it has {size:,} bytes, and {MOST_FILE_BYTES:,} are read at most"])
+    read = _Read()
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        stream = JsonStream(file, name)
+        if _is_book(stream, read):
+            return read_book(path.read_bytes(), name)
+        stream.end()
+    if read.problems:
+        raise DocumentRefusedError(name, read.problems)
+    return _index(name, read) if "versions" in read.names else _offer(name, read, _digest(path))
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _is_book(stream: JsonStream, read: _Read) -> bool:
+    """Read the members of a file; stop and answer True if it is a price book of this project."""
+    for name in stream.members():
+        read.names.add(name)
+        if name == "schema" or (name == "products" and stream.peek() == "[" and "offerCode" not in read.names):
+            return True
+        if name in _READERS and stream.peek() == "{":
+            _READERS[name](stream, read)
+            continue
+        value = stream.value()
+        read.texts[name] = value if isinstance(value, str) else ""
+        if name in _READERS:
+            read.problems.append(f"it is no offer file: its {name} are no object")
+    return False
+
+
+def _read_products(stream: JsonStream, read: _Read) -> None:
+    _each(stream, lambda sku, value: _product(read, sku, value))
+
+
+def _read_terms(stream: JsonStream, read: _Read) -> None:
+    for kind in stream.members():
+        for sku in stream.members():
+            value = stream.value()
+            # Those of other kinds are for reservations.
+            if kind == "OnDemand":
+                _term(read, sku, value)
+
+
+def _read_versions(stream: JsonStream, read: _Read) -> None:
+    _each(stream, lambda version, value: _version(read, version, value))
+
+
+def _each(stream: JsonStream, keep: Callable[[str, object], None]) -> None:
+    for name in stream.members():
+        keep(name, stream.value())
+
+
+def _product(read: _Read, sku: str, value: object) -> None:
+    read.skus.add(sku)
+    if isinstance(value, dict) and value.get("productFamily") != FAMILY:
+        return
+    try:
+        product = msgspec.convert(value, OfferProduct)
+    except msgspec.ValidationError as error:
+        read.problems.append(f"product {sku}: {error}")
+        return
+    if product.sku != sku:
+        read.problems.append(f"product {sku}: it says that its SKU is {product.sku}")
+    read.products[sku] = product
+
+
+def _term(read: _Read, sku: str, value: object) -> None:
+    # AWS writes products first; if a file does not, everything is kept until they are known.
+    if "products" in read.names and sku not in read.products:
+        return
+    try:
+        terms = tuple(msgspec.convert(value, dict[str, Term]).values())
+    except msgspec.ValidationError as error:
+        read.problems.append(f"terms of {sku}: {error}")
+        return
+    if wrong := [term.sku for term in terms if term.sku != sku]:
+        read.problems.append(f"terms of {sku}: they say that they are of {wrong[0]}")
+    read.terms[sku] = terms
+
+
+def _version(read: _Read, version: str, value: object) -> None:
+    try:
+        read.versions[version] = msgspec.convert(value, IndexedVersion)
+    except msgspec.ValidationError as error:
+        read.problems.append(f"version {version}: {error}")
+
+
+def _index(name: str, read: _Read) -> VersionIndex:
+    return VersionIndex(
+        name=name,
+        code=read.texts.get("offerCode", ""),
+        current=read.texts.get("currentVersion", ""),
+        versions=read.versions,
+    )
+
+
+def _offer(name: str, read: _Read, sha256: str) -> Offer:
+    code, version = read.texts.get("offerCode", ""), read.texts.get("version", "")
+    if "regions" in read.names or "offers" in read.names:
+        raise DocumentRefusedError(name, ["it is an index of offers, and no offer file"], _ADVICE)
+    if not {"products", "terms"} <= read.names:
+        raise DocumentRefusedError(name, ["it is no offer file: it has no products and terms"], _ADVICE)
+    if code not in OFFERS:
+        offers = " and ".join(sorted(OFFERS))
+        raise DocumentRefusedError(
+            name, [f"it is the offer of {code or 'no service'}, and data transfer is in {offers}"], _ADVICE
+        )
+    if not version.isdigit():
+        raise DocumentRefusedError(name, [f"its version {version!r} is no number"])
+    if not read.products:
+        raise DocumentRefusedError(name, [f"it has no products of the family {FAMILY}"])
+    terms = {sku: terms for sku, terms in read.terms.items() if sku in read.products}
+    return Offer(
+        name=name,
+        code=code,
+        version=version,
+        products=read.products,
+        terms=terms,
+        skus=frozenset(read.skus),
+        sha256=sha256,
+    )
+
+
+_READERS: Mapping[str, Callable[[JsonStream, _Read], None]] = {
+    "products": _read_products,
+    "terms": _read_terms,
+    "versions": _read_versions,
+}

@@ -1,0 +1,174 @@
+"""What late usage of a closed month changes of its cost, line by line: exactly rate(old + late) - rate(old).
+
+Lines that were billed are never changed. What was late is priced as the continuation of its month: it stands after all
+old usage of its product at the same prices. So most of the time it moves nothing. What it does move is written as pairs
+of adjustment lines, each of the account, key and hour whose bytes moved: minus the bytes at what they cost, plus the
+same bytes at what they cost now. Bytes move where
+
+- the late usage takes an allowance from another product, or from later bytes of its own product;
+- prices changed within the month, and usage after the change now stands at a higher position.
+
+Why it adds up: what a payer pays for a product depends on the sums of its spans alone (`stretches.Span`), and not on
+the order within a span. So usage that is last in its span costs the payer what it would cost at its place in time.
+That does not hold where an account has an override of its own in the product. There, late usage takes its place in
+time, and the pairs show all that moves because of it.
+"""
+
+from __future__ import annotations
+
+from itertools import accumulate, pairwise
+from typing import TYPE_CHECKING, Protocol
+
+from metering.billing.rating.allowances import given_to
+from metering.billing.rating.cuts import Cut, Positions, SkuPositions
+from metering.billing.rating.late_usage import LateUsage, Together
+from metering.billing.rating.positions import Places, places_of, positions_in, sku_positions
+from metering.billing.rating.rater import Rater
+from metering.billing.rating.stretches import sales_in, stretches_of
+from metering.billing.usage.ports import Sold
+from metering.hours import month_bounds_s
+from metering.units import DAY_S
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from metering.billing.rating.lines import RatedLine, UsageLine
+    from metering.billing.rating.payer_prices import PayerPrices
+    from metering.billing.rating.positions import Place
+    from metering.billing.rating.stretches import Sales, Stretch
+    from metering.billing.usage.ports import PayerUsage
+
+_NEVER = Cut(2**63)
+
+
+def corrected(prices: PayerPrices, old: PayerUsage, late: Iterable[UsageLine]) -> Iterator[RatedLine]:
+    """Lines whose exact costs add up to rate(old + late) - rate(old): the late lines, and then the adjustments.
+
+    Old usage is read only where bytes may have moved. Correcting in two steps adds up to the same as in one, if the
+    old usage of the second step has the late usage of the first.
+
+    Args:
+        prices: Those in force for the closed month.
+        old: The usage of the closed month with all earlier corrections of it.
+        late: Usage of the closed month that is not in `old`. It is held in memory.
+
+    Raises:
+        ValueError: A late line is of another month, or has less than 0 bytes.
+    """
+    late_usage = LateUsage(old.month, late)
+    if not late_usage.lines:
+        return
+    together = Together(old, late_usage)
+    old_sales = sales_in(prices, old.month, together.old_days)
+    before = positions_in(prices, old, old_sales)
+    after_old, after_late = _positions_with(prices, together, old_sales, before)
+    yield from Rater(prices, after_late).rated(late_usage.lines)
+    raters = Rater(prices, before), Rater(prices, after_old)
+    for sku, sales in old_sales.items():
+        for line in _touched(old, sales, before.skus[sku], after_old.skus[sku]):
+            yield from _pairs(line, *(tuple(rater.rate(line)) for rater in raters))
+
+
+def _positions_with(
+    prices: PayerPrices, together: Together, old_sales: Mapping[str, Sales], before: Positions
+) -> tuple[Positions, Positions]:
+    """Positions of old and late usage together: as the old lines see them, and as the late lines do."""
+    old, sales = together.old, sales_in(prices, together.month, together.days())
+    in_time = {sku: stretches_of(prices, together, each) for sku, each in sales.items()}
+    given = given_to(prices, old.month, sales, in_time)
+    month = month_bounds_s(old.month)
+    seen_by_old, seen_by_late = dict(before.skus), {}
+    for sku, each in sales.items():
+        view: _View
+        was = before.skus.get(sku)
+        if was is not None and was.given == given[sku] and not any(together.late.of(each.sold)):
+            continue
+        if prices.apart(sku, *month):
+            stretches, view = in_time[sku], _InTime(old)
+        else:
+            of_old = stretches_of(prices, old, old_sales[sku]) if sku in old_sales else ()
+            stretches, view = _late_last(of_old, together.late.stretches(prices, each)), _LateLast()
+        places = places_of(prices, each, stretches, given[sku])
+        seen_by_old[sku] = sku_positions(each, given[sku], _seen(places, view.by_old))
+        seen_by_late[sku] = sku_positions(each, given[sku], _seen(places, view.by_late))
+
+    def of(skus: dict[str, SkuPositions]) -> Positions:
+        sha256 = prices.book.sha256
+        return Positions(payer_id=prices.payer_id, month=old.month, book_sha256=sha256, skus=skus)
+
+    return of(seen_by_old), of(seen_by_late)
+
+
+class _View(Protocol):
+    """Where a place in both usages lies among the lines of one of them."""
+
+    def by_old(self, place: Place) -> Cut: ...
+
+    def by_late(self, place: Place) -> Cut: ...
+
+
+class _LateLast:
+    """All late usage of a span stands after the old usage of the span."""
+
+    def by_old(self, place: Place) -> Cut:
+        within_late = place.stretch is not None and place.stretch.late
+        return Cut(place.stretch.span.to_s) if place.stretch and within_late else place.cut
+
+    def by_late(self, place: Place) -> Cut:
+        within_old = place.stretch is not None and not place.stretch.late
+        return Cut(place.stretch.span.from_s) if place.stretch and within_old else place.cut
+
+
+class _InTime:
+    """Late usage stands at its place in time, after the old usage of the same key and hour."""
+
+    def __init__(self, old: PayerUsage) -> None:
+        self._old = old
+
+    def by_old(self, place: Place) -> Cut:
+        return place.cut._replace(into_bytes=min(place.cut.into_bytes, self._old_bytes(place.cut)))
+
+    def by_late(self, place: Place) -> Cut:
+        return place.cut._replace(into_bytes=max(place.cut.into_bytes - self._old_bytes(place.cut), 0))
+
+    def _old_bytes(self, cut: Cut) -> int:
+        sold = frozenset({Sold(cut.service, cut.usage_type)})
+        lines = self._old.lines_of(sold, cut.hour_s - cut.hour_s % DAY_S) if cut.account_id else ()
+        return sum(line.bytes for line in lines if line[:6] == cut[:6])
+
+
+def _late_last(old: Iterable[Stretch], late: Iterable[Stretch]) -> list[Stretch]:
+    return sorted([*old, *late], key=lambda stretch: (stretch.span.from_s, stretch.late, stretch.from_s))
+
+
+def _seen(places: Places, view: Callable[[Place], Cut]) -> Places:
+    free, paid = ({position: place._replace(cut=view(place)) for position, place in each.items()} for each in places)
+    return Places(free, paid)
+
+
+def _touched(old: PayerUsage, sales: Sales, before: SkuPositions, after: SkuPositions) -> Iterator[UsageLine]:
+    """Old lines between the places where a position was and where it is now, with the rest of their days."""
+    moved = [
+        sorted((was or _NEVER, now or _NEVER)) for was, now in zip(before.cuts, after.cuts, strict=True) if was != now
+    ]
+    for day_s in sorted(sales.days):
+        if any(first.hour_s < day_s + DAY_S and day_s <= last.hour_s for first, last in moved):
+            yield from old.lines_of(sales.sold, day_s)
+
+
+def _pairs(line: UsageLine, before: Sequence[RatedLine], after: Sequence[RatedLine]) -> Iterator[RatedLine]:
+    """Minus and plus the bytes of a line that have another price now."""
+    ends = sorted({*_ends(before), *_ends(after)})
+    for begin, end in pairwise((0, *ends)):
+        was, now = _piece_at(before, begin), _piece_at(after, begin)
+        if was[1:] != now[1:]:
+            yield was._replace(line=line._replace(bytes=begin - end))
+            yield now._replace(line=line._replace(bytes=end - begin))
+
+
+def _ends(pieces: Iterable[RatedLine]) -> Iterator[int]:
+    return accumulate(piece.line.bytes for piece in pieces)
+
+
+def _piece_at(pieces: Sequence[RatedLine], position: int) -> RatedLine:
+    return next(piece for piece, end in zip(pieces, _ends(pieces), strict=True) if position < end)

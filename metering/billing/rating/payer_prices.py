@@ -1,0 +1,131 @@
+"""Prices that one payer and its accounts pay: those of a book, and their overrides.
+
+An override of an account beats that of its payer, which beats the book, for the price of a tier. Of overrides of one
+rank at one hour, the first one counts; a document that has two of them is refused before it gets here.
+An override with neither price nor percent off says nothing about the price, so the next rank counts.
+Bytes take no part of any allowance if an override of their account **or** of their payer says so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from metering.billing.prices.matching import find
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from metering.billing.organization.payers import Organization
+    from metering.billing.prices.book import NotSold, Override, PriceBook, Product, Tier
+    from metering.billing.usage.ports import Sold
+
+_ALL_OFF = 100_000
+"""100 % in thousandths of a percent."""
+
+
+@dataclass(frozen=True)
+class PayerPrices:
+    """What a payer and its accounts pay.
+
+    Attributes:
+        book: Prices for everybody.
+        payer_id: 12 digits.
+        overrides: Those of other payers are left out here. Those of accounts apply to their accounts, so give only
+            those of accounts that the payer pays for, as `of` does: any of them makes rating read hours (see `apart`).
+    """
+
+    book: PriceBook
+    payer_id: str
+    overrides: tuple[Override, ...] = ()
+
+    @classmethod
+    def of(
+        cls, book: PriceBook, organization: Organization, payer_id: str, overrides: Iterable[Override]
+    ) -> PayerPrices:
+        """Prices of a payer with the overrides that are about it and about its accounts."""
+        accounts = organization.accounts_of(payer_id)
+        return cls(
+            book, payer_id, tuple(each for each in overrides if each.payer == payer_id or each.account in accounts)
+        )
+
+    def found(self, sold: Sold) -> Product | NotSold | None:
+        """The product, the rule that says that it is not sold here, or None: nothing in the book is about it."""
+        known = self._found
+        if sold not in known:
+            known[sold] = find(self.book, sold)
+        return known[sold]
+
+    def price_of(self, product: Product, tier: Tier, account_id: str, hour_s: int) -> int:
+        """What an account pays for a tier in an hour, 1e-10 USD a GB. An empty account id: what its payer does."""
+        for override in self.in_force(product.sku, account_id, hour_s):
+            if override.price is not None:
+                return override.price
+            if override.percent_off is not None:
+                return less_percent(tier.price, override.percent_off)
+        return tier.price
+
+    def takes_allowance(self, product: Product, account_id: str, hour_s: int) -> bool:
+        """Whether bytes of an account in an hour may be free by an allowance."""
+        return not any(each.no_allowance for each in self.in_force(product.sku, account_id, hour_s))
+
+    def free_rate_code(self, allowance_id: str, sku: str) -> str:
+        """Rate code of the free bytes of an allowance; empty if the book has none for the product."""
+        codes = (each.rate_codes.get(sku, "") for each in self.book.allowances if each.id == allowance_id)
+        return next(codes, "")
+
+    def changes(self, product: Product, account_id: str) -> Iterator[int]:
+        """Hours from which on an account, or with an empty id its payer, may pay other prices; in no order."""
+        yield from (version.from_s for version in product.versions)
+        for override in (*self._of_account.get(account_id, ()), *self._of_payer):
+            if not override.skus or product.sku in override.skus:
+                yield override.from_s
+                if override.to_s is not None:
+                    yield override.to_s
+
+    def apart(self, sku: str, from_s: int, to_s: int) -> frozenset[str]:
+        """Accounts with an override of their own for a product, in some hour of `[from_s, to_s)`."""
+        return frozenset(
+            account_id
+            for account_id, overrides in self._of_account.items()
+            if any(_touches(each, sku, from_s, to_s) for each in overrides)
+        )
+
+    def apart_from_allowances(self, sku: str, from_s: int, to_s: int) -> bool:
+        """Whether any account takes no part of allowances by its own override, in some hour of `[from_s, to_s)`."""
+        return any(
+            each.no_allowance and _touches(each, sku, from_s, to_s)
+            for overrides in self._of_account.values()
+            for each in overrides
+        )
+
+    def in_force(self, sku: str, account_id: str, hour_s: int) -> Iterator[Override]:
+        """Overrides of a product in an hour: that of the account first, then that of the payer."""
+        for overrides in (self._of_account.get(account_id, ()), self._of_payer):
+            one = next((each for each in overrides if _touches(each, sku, hour_s, hour_s + 1)), None)
+            if one is not None:
+                yield one
+
+    @cached_property
+    def _found(self) -> dict[Sold, Product | NotSold | None]:
+        return {}
+
+    @cached_property
+    def _of_payer(self) -> tuple[Override, ...]:
+        return tuple(each for each in self.overrides if each.payer == self.payer_id)
+
+    @cached_property
+    def _of_account(self) -> dict[str, tuple[Override, ...]]:
+        names = dict.fromkeys(each.account for each in self.overrides if each.account)
+        return {name: tuple(each for each in self.overrides if each.account == name) for name in names}
+
+
+def less_percent(price: int, percent_off: int) -> int:
+    """A price less thousandths of a percent, rounded half up to 1e-10 USD, once."""
+    return (2 * price * (_ALL_OFF - percent_off) + _ALL_OFF) // (2 * _ALL_OFF)
+
+
+def _touches(override: Override, sku: str, from_s: int, to_s: int) -> bool:
+    named = not override.skus or sku in override.skus
+    return named and override.from_s < to_s and (override.to_s is None or from_s < override.to_s)

@@ -1,0 +1,215 @@
+"""Usage of one product in the order of time, in pieces that are summed and not read.
+
+A span is a time in which no price of the product changes for its payer. A stretch is what of it lies in one day. A day
+in which a span ends is read by the hour, because its sum says nothing about its parts.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from metering.billing.prices.book import Product
+from metering.billing.usage.ports import HourlyUsage
+from metering.hours import month_bounds_s
+from metering.units import DAY_S, HOUR_S
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from metering.billing.prices.book import PriceVersion
+    from metering.billing.rating.lines import UsageLine
+    from metering.billing.rating.payer_prices import PayerPrices
+    from metering.billing.usage.ports import PayerUsage, Sold
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """Hours `[from_s, to_s)` of a month in which a payer's prices of a product do not change.
+
+    Attributes:
+        takes_allowance: Whether its bytes may be free, unless an account's own override says that they may not.
+    """
+
+    from_s: int
+    to_s: int
+    version: PriceVersion
+    takes_allowance: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stretch:
+    """Usage of one product in the hours `[from_s, to_s)` of one day and one span.
+
+    Attributes:
+        bytes: All of it.
+        eligible_bytes: Those that may be free.
+        lines: Reads its lines, in the order of rating.
+        hours: The same usage hour by hour, if the usage has sums of hours and this is longer; else nothing.
+        late: It is late usage, which stands at the end of its span, whatever its hours are.
+    """
+
+    span: Span
+    from_s: int
+    to_s: int
+    bytes: int
+    eligible_bytes: int
+    lines: Callable[[], Iterable[UsageLine]]
+    hours: Callable[[], Sequence[Stretch]] = tuple
+    late: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sales:
+    """Usage of one product in a payer's month.
+
+    Attributes:
+        sold: What is sold as this product: one usage type of many services.
+        days: Bytes by day.
+        by_account: Which of its bytes may be free depends on their account, so sums of days do not say it.
+    """
+
+    product: Product
+    spans: tuple[Span, ...]
+    sold: frozenset[Sold]
+    by_account: bool
+    days: Mapping[int, int]
+
+    @property
+    def bounds(self) -> tuple[int, ...]:
+        """Bytes at which a tier of any price version of the month begins, without 0; in order."""
+        return tuple(sorted({tier.from_bytes for span in self.spans for tier in span.version.tiers} - {0}))
+
+
+def sales_of(prices: PayerPrices, usage: PayerUsage) -> dict[str, Sales]:
+    """Usage of each product that the book has, by SKU. Reads the sums of days, once."""
+    return sales_in(prices, usage.month, usage.days())
+
+
+def sales_in(prices: PayerPrices, month: str, days: Mapping[Sold, Mapping[int, int]]) -> dict[str, Sales]:
+    """Usage of each product that the book has, by SKU, of sums of days."""
+    solds: dict[str, set[Sold]] = defaultdict(set)
+    products: dict[str, Product] = {}
+    for sold in days:
+        found = prices.found(sold)
+        if isinstance(found, Product):
+            products[found.sku] = found
+            solds[found.sku].add(sold)
+    bounds_s = month_bounds_s(month)
+    with_allowance = {sku for allowance in prices.book.allowances for sku in allowance.skus}
+    return {
+        sku: Sales(
+            product=product,
+            spans=spans_of(prices, product, month),
+            sold=frozenset(solds[sku]),
+            by_account=sku in with_allowance and prices.apart_from_allowances(sku, *bounds_s),
+            days=_summed(days[sold] for sold in solds[sku]),
+        )
+        for sku, product in sorted(products.items())
+    }
+
+
+def spans_of(prices: PayerPrices, product: Product, month: str) -> tuple[Span, ...]:
+    """Spans of a product in a month, in order. Hours before its first price are in none."""
+    first_s, after_s = month_bounds_s(month)
+    begins = sorted({first_s, *(hour_s for hour_s in prices.changes(product, "") if first_s < hour_s < after_s)})
+    spans = []
+    for from_s, to_s in zip(begins, [*begins[1:], after_s], strict=True):
+        version = product.version_at(from_s)
+        if version is not None:
+            takes = prices.takes_allowance(product, "", from_s)
+            spans.append(Span(from_s=from_s, to_s=to_s, version=version, takes_allowance=takes))
+    return tuple(spans)
+
+
+def stretches_of(prices: PayerPrices, usage: PayerUsage, sales: Sales) -> list[Stretch]:
+    """Usage of a product in the order of time; hours without a price are left out."""
+    return [
+        stretch
+        for day_s in sorted(sales.days)
+        if sales.days[day_s]
+        for stretch in _of_day(_DayOf(prices, usage, sales, day_s), sales.spans)
+        if stretch.bytes
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class _DayOf:
+    prices: PayerPrices
+    usage: PayerUsage
+    sales: Sales
+    day_s: int
+
+    def stretch(self, span: Span, from_s: int, to_s: int) -> Stretch:
+        """Usage of some of its hours, which lie in one span."""
+        total, eligible = self._sums(span, from_s, to_s)
+        return Stretch(
+            span=span,
+            from_s=from_s,
+            to_s=to_s,
+            bytes=total,
+            eligible_bytes=eligible,
+            lines=lambda: self._lines(from_s, to_s),
+            hours=lambda: self._hours(span, from_s, to_s),
+        )
+
+    def _sums(self, span: Span, from_s: int, to_s: int) -> tuple[int, int]:
+        """Bytes, and those of them that may be free."""
+        if self.sales.by_account:
+            return self._by_account(from_s, to_s)
+        if to_s - from_s == DAY_S:
+            total = self.sales.days[self.day_s]
+        elif isinstance(self.usage, HourlyUsage):
+            hours = self.usage.hours(self.sales.sold, self.day_s)
+            total = sum(size for hour_s, size in hours.items() if from_s <= hour_s < to_s)
+        else:
+            total = sum(line.bytes for line in self._lines(from_s, to_s))
+        return total, total if span.takes_allowance else 0
+
+    def _by_account(self, from_s: int, to_s: int) -> tuple[int, int]:
+        total = eligible = 0
+        for line in self._lines(from_s, to_s):
+            total += line.bytes
+            if self.prices.takes_allowance(self.sales.product, line.account_id, line.hour_s):
+                eligible += line.bytes
+        return total, eligible
+
+    def _lines(self, from_s: int, to_s: int) -> Iterator[UsageLine]:
+        if to_s - from_s == HOUR_S and isinstance(self.usage, HourlyUsage):
+            return self.usage.lines_of_hour(self.sales.sold, from_s)
+        of_day = self.usage.lines_of(self.sales.sold, self.day_s)
+        return (line for line in of_day if from_s <= line.hour_s < to_s)
+
+    def _hours(self, span: Span, from_s: int, to_s: int) -> Sequence[Stretch]:
+        if self.sales.by_account or to_s - from_s == HOUR_S or not isinstance(self.usage, HourlyUsage):
+            return ()
+        hours = self.usage.hours(self.sales.sold, self.day_s)
+        return tuple(
+            Stretch(
+                span=span,
+                from_s=hour_s,
+                to_s=hour_s + HOUR_S,
+                bytes=hours[hour_s],
+                eligible_bytes=hours[hour_s] if span.takes_allowance else 0,
+                lines=partial(self._lines, hour_s, hour_s + HOUR_S),
+            )
+            for hour_s in sorted(hours)
+            if from_s <= hour_s < to_s
+        )
+
+
+def _of_day(day: _DayOf, spans: tuple[Span, ...]) -> Iterator[Stretch]:
+    for span in spans:
+        from_s, to_s = max(span.from_s, day.day_s), min(span.to_s, day.day_s + DAY_S)
+        if from_s < to_s:
+            yield day.stretch(span, from_s, to_s)
+
+
+def _summed(parts: Iterable[Mapping[int, int]]) -> dict[int, int]:
+    days: dict[int, int] = defaultdict(int)
+    for part in parts:
+        for day_s, total in part.items():
+            days[day_s] += total
+    return dict(days)

@@ -1,0 +1,126 @@
+"""Usage lines as columns: a month of many accounts is summed by Arrow, and few lines become objects of Python."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from metering.billing.rating.lines import UsageLine
+from metering.units import DAY_S
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from metering.billing.usage.ports import RegionMonth, Sold
+
+TEXTS = ("account_id", "service", "usage_type", "from_location", "to_location")
+SCHEMA = pa.schema([
+    ("hour_s", pa.int64()),
+    *((name, pa.string()) for name in TEXTS),
+    ("bytes", pa.decimal128(38, 0)),
+])  # fmt: skip
+"""Columns of lines: the fields of a usage line, in its order. The hour of a day's line is the day's first."""
+# Rows that are made of lines, or lines of rows, at once.
+_ROWS = 100_000
+
+
+@runtime_checkable
+class ColumnMonth(Protocol):
+    """A `RegionMonth` that has its lines in columns: each batch has those of `SCHEMA` that are asked for, in order."""
+
+    def day_batches(
+        self, accounts: frozenset[str] | None = None, columns: Sequence[str] = SCHEMA.names
+    ) -> Iterator[pa.RecordBatch]:
+        """`day_lines` in columns. A key and day may be in several rows."""
+        ...
+
+    def hour_batches(
+        self,
+        accounts: frozenset[str] | None = None,
+        *,
+        day_s: int | None = None,
+        sold: frozenset[Sold] | None = None,
+        hour_s: int | None = None,
+        columns: Sequence[str] = SCHEMA.names,
+    ) -> Iterator[pa.RecordBatch]:
+        """`hour_lines` in columns, hour by hour; of one hour, only that hour is read."""
+        ...
+
+
+class _Columns:
+    """Columns of a region's month that has lines only."""
+
+    def __init__(self, month: RegionMonth) -> None:
+        self._month = month
+
+    def day_batches(
+        self, accounts: frozenset[str] | None = None, columns: Sequence[str] = SCHEMA.names
+    ) -> Iterator[pa.RecordBatch]:
+        return _batches(self._month.day_lines(accounts), columns)
+
+    def hour_batches(
+        self,
+        accounts: frozenset[str] | None = None,
+        *,
+        day_s: int | None = None,
+        sold: frozenset[Sold] | None = None,
+        hour_s: int | None = None,
+        columns: Sequence[str] = SCHEMA.names,
+    ) -> Iterator[pa.RecordBatch]:
+        lines = self._month.hour_lines(accounts, day_s=day_of(day_s, hour_s), sold=sold)
+        return _batches((line for line in lines if hour_s is None or line.hour_s == hour_s), columns)
+
+
+def columns_of(month: RegionMonth) -> ColumnMonth:
+    """The lines of a region's month in columns, as it has them or made of its lines."""
+    return month if isinstance(month, ColumnMonth) else _Columns(month)
+
+
+def day_of(day_s: int | None, hour_s: int | None) -> int | None:
+    """The day to read for an hour."""
+    return day_s if hour_s is None else hour_s - hour_s % DAY_S
+
+
+def table_of(lines: Iterable[UsageLine]) -> pa.Table:
+    """Usage lines as columns."""
+    columns = tuple(zip(*lines, strict=True)) or tuple(() for _ in SCHEMA)
+    return pa.Table.from_arrays(
+        [pa.array(values, type=field.type) for values, field in zip(columns, SCHEMA, strict=True)], schema=SCHEMA
+    )
+
+
+def lines_of(batch: pa.RecordBatch) -> Iterator[UsageLine]:
+    """Rows as usage lines, converted a part at a time."""
+    for first in range(0, batch.num_rows, _ROWS):
+        piece = batch.slice(first, _ROWS)
+        *names, sizes = (column.to_pylist() for column in piece.columns)
+        yield from map(UsageLine._make, zip(*names, map(int, sizes), strict=True))
+
+
+def summed(table: pa.Table) -> pa.Table:
+    """One row for each key; the bytes are exact."""
+    keys = [name for name in SCHEMA.names if name != "bytes"]
+    grouped = table.group_by(keys, use_threads=False).aggregate([("bytes", "sum")])
+    return grouped.select([*keys, "bytes_sum"]).rename_columns(SCHEMA.names).cast(SCHEMA)
+
+
+def only(batch: pa.RecordBatch, accounts: frozenset[str] | None, sold: frozenset[Sold] | None) -> pa.RecordBatch:
+    """The rows of some accounts, and of what is sold."""
+    if accounts is not None:
+        batch = batch.filter(pc.is_in(batch.column("account_id"), value_set=pa.array(sorted(accounts), pa.string())))
+    if sold is None:
+        return batch
+    services, types = batch.column("service"), batch.column("usage_type")
+    wanted = pa.repeat(pa.scalar(value=False), batch.num_rows)
+    for each in sorted(sold):
+        same = pc.and_(pc.equal(services, each.service), pc.equal(types, each.usage_type))
+        wanted = pc.or_(wanted, same)
+    return batch.filter(wanted)
+
+
+def _batches(lines: Iterator[UsageLine], columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    while part := list(islice(lines, _ROWS)):
+        yield from table_of(part).select(list(columns)).to_batches()

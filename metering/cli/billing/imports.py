@@ -1,0 +1,181 @@
+"""What `metering prices import` would write, and what stands against it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from metering.billing.documents.strict_json import DocumentRefusedError
+from metering.billing.documents.written import hour_text
+from metering.billing.prices.book import PriceBook
+from metering.billing.prices.difference import difference, reprices_from
+from metering.billing.prices.offers.file import Offer, VersionIndex, read_prices
+from metering.billing.prices.offers.imports import imported
+from metering.cli.failures import CommandFailedError
+from metering.hours import month_bounds_s
+from metering.reports.prices.books import book_meta
+from metering.wiring.billing.stores import build_prices
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from metering.billing.prices.difference import Change
+    from metering.reports.answer import Json
+    from metering.wiring.connection import RegionConnection
+
+_NAMED = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """A version that is not written yet.
+
+    Attributes:
+        before: The book in force.
+        notes: What a person must know of the files.
+    """
+
+    before: PriceBook | None
+    book: PriceBook
+    changes: Sequence[Change]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def number(self) -> int:
+        return 1 if self.before is None else self.before.version + 1
+
+    @property
+    def before_text(self) -> str:
+        return "nothing" if self.before is None else f"version {self.before.version}"
+
+    def meta(self) -> Mapping[str, Json]:
+        """Fields of the JSON answer: there is no digest yet."""
+        meta = dict(book_meta(replace(self.book, version=self.number)))
+        del meta["sha256"]
+        return {**meta, "against": None if self.before is None else self.before.version}
+
+
+def plan(
+    home: RegionConnection, files: Sequence[Path], *, book: str, effective_s: int | None, partial: bool
+) -> Planned:
+    """Read files, and compare what they make of a book with the version in force.
+
+    Raises:
+        DocumentRefusedError: Names every problem of the files.
+    """
+    before = build_prices(home).newest(book)
+    return planned(before, files, book=book, effective_s=effective_s, partial=partial)
+
+
+def planned(
+    before: PriceBook | None, files: Sequence[Path], *, book: str, effective_s: int | None = None, partial: bool = False
+) -> Planned:
+    """As `plan`, against a book that is given."""
+    read = [read_prices(path) for path in files]
+    books = [each for each in read if isinstance(each, PriceBook)]
+    offers = [each for each in read if isinstance(each, Offer)]
+    if books:
+        return _own(before, books, others=len(read) - len(books), name=book, effective_s=effective_s)
+    if not offers:
+        raise DocumentRefusedError("the import", ["there is no offer file among the files, only an index"])
+    notes = _indexed(offers, [each for each in read if isinstance(each, VersionIndex)])
+    made = imported(before, offers, name=book, effective_s=effective_s, partial=partial)
+    if made.left_out:
+        notes.append(f"Left out, because another product of their usage type stands for them: {_some(made.left_out)}.")
+    if made.unknown:
+        notes.append(f"Allowances do not apply to products that nobody knows: {_some(made.unknown)}.")
+    return Planned(before=before, book=made.book, changes=difference(before, made.book), notes=tuple(notes))
+
+
+def problems_of_files(files: Sequence[Path]) -> list[str]:
+    """Every problem of files, together or each by itself."""
+    problems: list[str] = []
+    for path in files:
+        try:
+            read_prices(path)
+        except DocumentRefusedError as error:
+            problems += [f"{path.name}: {each}" for each in error.problems]
+    if not problems:
+        try:
+            planned(None, files, book="aws-list")
+        except DocumentRefusedError as error:
+            problems += error.problems
+    return problems
+
+
+def check_closed(plan: Planned, regions: Callable[[], Sequence[RegionConnection]], *, now_s: int) -> None:
+    """Refuse a version that changes prices of closed months.
+
+    Args:
+        plan: The version.
+        regions: Connects to every region of the stage; asked only if a price changes in the past.
+        now_s: The time now.
+
+    Raises:
+        CommandFailedError: It does.
+    """
+    changed_s = reprices_from(plan.before, plan.book)
+    if changed_s is None or changed_s >= now_s:
+        return
+    closed = [each.month for region in regions() for each in region.jobs.closer.months() if each.state != "open"]
+    if closed and changed_s < (end_s := month_bounds_s(max(closed))[1]):
+        raise CommandFailedError(
+            f"Prices would change from {hour_text(changed_s)} on, and {max(closed)} is closed.",
+            f"Let them hold from --effective {hour_text(end_s)[:7]}; or --reprice, and then correct what was issued: "
+            "`metering invoice credit`.",
+        )
+
+
+def written(home: RegionConnection, plan: Planned) -> PriceBook:
+    """Write a version, if the book in force is still the one that it was compared with.
+
+    Raises:
+        CommandFailedError: Another version was written meanwhile.
+    """
+
+    def make(newest: PriceBook | None) -> PriceBook:
+        found, expected = (0 if each is None else each.version for each in (newest, plan.before))
+        if found != expected:
+            raise CommandFailedError(
+                f"Version {found} of {plan.book.name} was written meanwhile; nothing was done.",
+                "Run it again, and look at the difference.",
+            )
+        return plan.book
+
+    return build_prices(home).append(plan.book.name, make)
+
+
+def _own(
+    before: PriceBook | None, books: Sequence[PriceBook], *, others: int, name: str, effective_s: int | None
+) -> Planned:
+    """A price book in the form of this project stands for itself: it says what holds when."""
+    if others or len(books) > 1:
+        raise DocumentRefusedError("the import", ["a price book is imported alone"])
+    if effective_s is not None:
+        raise DocumentRefusedError("the import", ["a price book says itself from when its prices hold"])
+    book = replace(books[0], name=name)
+    return Planned(before=before, book=book, changes=difference(before, book))
+
+
+def _indexed(offers: Sequence[Offer], indexes: Sequence[VersionIndex]) -> list[str]:
+    """What version indexes say of the files.
+
+    Raises:
+        DocumentRefusedError: An index of the offer does not list the version of a file.
+    """
+    notes: list[str] = []
+    for offer in offers:
+        for index in indexes:
+            if index.code != offer.code:
+                continue
+            if offer.version not in index.versions:
+                raise DocumentRefusedError(offer.name, [f"{index.name} does not list its version {offer.version}"])
+            if index.current and index.current != offer.version:
+                notes.append(f"{offer.name} is version {offer.version}; the newest one is {index.current}.")
+    return notes
+
+
+def _some(names: Sequence[str]) -> str:
+    rest = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + rest

@@ -1,0 +1,218 @@
+"""`metering compact` and `reconcile`: jobs of the lake run by hand."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from metering.audit.reconcile.hour_check import describe
+from metering.cli.all_regions import everywhere, of_region
+from metering.cli.command import Session, command, say
+from metering.cli.durations import parse_duration
+from metering.cli.failures import CommandFailedError
+from metering.cli.times import FROM_OPTION, TO_OPTION
+from metering.hours import rfc3339
+from metering.reports.answer import KEEP, ROOMY, Answer, Cell, Column
+from metering.reports.time_range import time_range
+from metering.units import DAY_S
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from metering.audit.reconcile.hour_check import HourCheck
+    from metering.audit.reconcile.reconciler import ReconciliationResult
+    from metering.audit.verify.verification import Difference
+    from metering.commit.sweeper import SweepResult
+    from metering.lake.compactor import CompactionResult
+    from metering.wiring.connection import RegionConnection
+    from metering.wiring.jobs import LakeJobs
+
+lake_app = typer.Typer()
+
+
+@dataclass(frozen=True)
+class NoDeadline:
+    """A deadline that never comes: people stop a command themselves."""
+
+    def remaining_ms(self) -> int:
+        return 1 << 62
+
+
+@command(lake_app, "compact", reads=True)
+def compact(
+    session: Session,
+    due: Annotated[
+        bool,
+        typer.Option("--due", help="Only take what the schedule would: full files, and rows that waited long."),
+    ] = False,
+    clean_after: Annotated[
+        str | None,
+        typer.Option("--clean-after", metavar="DURATION", help="Clean up runs that ended this long ago. Default: 1d."),
+    ] = None,
+) -> None:
+    """Finish open commits, turn all pending rows into lake files, then remove objects that are no longer needed."""
+    wait_s = None if clean_after is None else parse_duration(clean_after, "--clean-after")
+    session.write(compaction_answer(compact_now(session.region().jobs, due=due, clean_after_s=wait_s)))
+
+
+def compact_now(jobs: LakeJobs, *, due: bool = False, clean_after_s: int | None = None) -> CompactionResult:
+    """Sweep, compact and clean, as the compactor function does.
+
+    Args:
+        jobs: Jobs of the region.
+        due: Only take the rows that the schedule would. Open commits are finished whether their rows are due or not.
+        clean_after_s: Clean up runs that ended this long ago.
+
+    Raises:
+        CommandFailedError: A commit could not be finished. All else was done.
+    """
+    swept = jobs.sweeper.sweep(NoDeadline())
+    if swept.finished:
+        say(f"Finished {swept.finished} open commits.")
+    policy = jobs.policy if due else jobs.policy.everything()
+    result = jobs.compactor_of(policy).run(NoDeadline())
+    cleaner = jobs.cleaner if clean_after_s is None else replace(jobs.cleaner, wait_s=clean_after_s)
+    cleaned = cleaner.run(NoDeadline())
+    orphans = jobs.orphans.run(NoDeadline())
+    say(f"Cleaned {cleaned.runs} runs, {cleaned.commits} commits, {orphans} orphaned objects.")
+    if swept.left or swept.corrupt:
+        raise CommandFailedError(_unfinished(swept), "To see why: metering errors --since 1h")
+    return result
+
+
+def _unfinished(swept: SweepResult) -> str:
+    """What a sweep could not finish, by name."""
+    corrupt = f"They need a person: {', '.join(swept.corrupt)}." if swept.corrupt else ""
+    left = f"The ledger or the bucket did not answer for these, so run it again: {', '.join(swept.left)}."
+    return " ".join(filter(None, ("Commits are still open.", corrupt, left if swept.left else "")))
+
+
+def compaction_answer(result: CompactionResult) -> Answer:
+    """The counts of a compaction."""
+    counts = {"runs": result.runs, "hours": result.hours, "files": result.files, "rows": result.rows}
+    return counts_answer(
+        counts,
+        about={
+            "runs": "compactions of a shard",
+            "hours": "published",
+            "files": "written to the lake",
+            "rows": "that were in staging",
+        },
+    )
+
+
+def counts_answer(counts: Mapping[str, int], *, about: Mapping[str, str]) -> Answer:
+    """One row of numbers, each with words of explanation; one object in JSON."""
+    columns = tuple(Column(name=name, kind="integer", about=about.get(name, "")) for name in counts)
+    return Answer(columns=columns, rows=[counts], document=counts)
+
+
+@command(lake_app, "reconcile", reads=True, everywhere=True)
+def reconcile(
+    session: Session,
+    deep: Annotated[bool, typer.Option("--deep", help="Count the rows in the files, by key and by batch.")] = False,
+    start: Annotated[str | None, FROM_OPTION] = None,
+    end: Annotated[str | None, TO_OPTION] = None,
+) -> None:
+    """Compare markers, usage table and rows (lake and staging), hour by hour; exit 0 only if all are equal."""
+    now_s = int(time.time())
+    from_s, to_s = time_range(start, end, default_s=(0, now_s + DAY_S), now_s=now_s, whole_hours=True)
+    told: list[tuple[str, str]] = []
+    failed: list[str] = []
+
+    def compared(region: RegionConnection) -> Answer:
+        result = region.jobs.reconciler.run(from_s=from_s, to_s=to_s, deep=deep)
+        if start is None and end is None:
+            region.jobs.reconciler_state.keep(result)
+        begun = of_region(session, region.region)
+        told.extend((f"{begun}{text}", style) for text, style in _told(result))
+        result.markers.contradictions.tell()
+        if result.different or result.unstable:
+            failed.append(region.region)
+        return reconciliation_answer(result)
+
+    session.write(everywhere(session, compared))
+    for text, style in told:
+        say(text, style)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _told(result: ReconciliationResult) -> Iterator[tuple[str, str]]:
+    """What a reconciliation found, in words with their style."""
+    for check in result.different:
+        yield f"{rfc3339(check.hour_s)} differs in {_places(len(check.differences))}; see above.", "bold red"
+    for check in result.unstable:
+        yield f"{rfc3339(check.hour_s)} was being written to, so it was not compared. Run it again.", "yellow"
+    if not result.different and not result.unstable:
+        yield f"In {len(result.checks)} hours markers, usage table and rows are equal.", "green"
+
+
+def reconciliation_answer(result: ReconciliationResult) -> Answer:
+    """Every difference by name, with the counts of hours in the JSON."""
+    columns = (
+        Column(name="hour", kind="time", priority=KEEP),
+        Column(name="between", text="copied"),
+        Column(name="key", text="copied", priority=KEEP),
+        # Differences are told from exact numbers; their sizes would look equal.
+        Column(name="usage_bytes", kind="bytes", priority=KEEP, sized=False),
+        Column(name="markers_bytes", kind="bytes", priority=KEEP, sized=False),
+        Column(name="rows_bytes", kind="bytes", priority=KEEP, sized=False),
+        Column(name="usage_records", kind="integer"),
+        Column(name="markers_records", kind="integer"),
+        Column(name="rows_records", kind="integer"),
+        # The same figures again, by the names that they have in a comparison.
+        Column(name="expected_bytes", kind="bytes", priority=ROOMY, sized=False),
+        Column(name="found_bytes", kind="bytes", priority=ROOMY, sized=False),
+        Column(name="expected_records", kind="integer", priority=ROOMY),
+        Column(name="found_records", kind="integer", priority=ROOMY),
+    )
+    rows: list[Mapping[str, Cell]] = [row for check in result.different for row in _difference_rows(check)]
+    return Answer(
+        columns=columns,
+        rows=rows,
+        meta={
+            "hours": len(result.checks),
+            "equal": sum(check.agrees for check in result.checks),
+            "different": len(result.different),
+            "unsettled": [rfc3339(check.hour_s) for check in result.unstable],
+            "records": sum(check.rows.records for check in result.checks),
+            "bytes": str(sum(check.rows.bytes for check in result.checks)),
+        },
+        title=f"{len(result.checks)} hours, {len(result.different)} different",
+        empty="No difference.",
+    )
+
+
+def _difference_rows(check: HourCheck) -> list[dict[str, Cell]]:
+    return [
+        {
+            "hour": rfc3339(check.hour_s),
+            "between": difference.between,
+            "key": describe(difference),
+            **_named_figures(difference),
+            "expected_bytes": difference.expected.bytes,
+            "found_bytes": difference.found.bytes,
+            "expected_records": difference.expected.records,
+            "found_records": difference.found.records,
+        }
+        for difference in check.differences
+    ]
+
+
+def _named_figures(difference: Difference) -> dict[str, Cell]:
+    """The two totals by the names of what has them. The third has none: it was not compared."""
+    expected, found = difference.between.split("/")
+    return {
+        f"{expected}_bytes": difference.expected.bytes,
+        f"{found}_bytes": difference.found.bytes,
+        f"{expected}_records": difference.expected.records,
+        f"{found}_records": difference.found.records,
+    }
+
+
+def _places(number: int) -> str:
+    return "1 place" if number == 1 else f"{number} places"

@@ -1,0 +1,329 @@
+"""`metering period` and `metering rebuild`: closed months, and derived items made again from the rows."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from metering.audit.reconcile.hour_check import describe_key
+from metering.billing.closing.checklist import ACCEPTABLE
+from metering.cli.all_regions import everywhere, of_region
+from metering.cli.command import Session, command, progress, say
+from metering.cli.commands.analyst.lake import NoDeadline, counts_answer
+from metering.cli.failures import CommandFailedError, WrongUsageError
+from metering.cli.times import FROM_OPTION, TO_OPTION
+from metering.hours import hour_label, month_bounds_s, month_of, rfc3339
+from metering.reports.answer import Answer, Column, Json
+from metering.reports.operators.months_answer import checklist_answer, corrections_since, frozen_answer, months_answer
+from metering.reports.query import MONTH_COLUMNS, month_columns
+from metering.reports.time_range import time_range
+from metering.units import DAY_S
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from metering.audit.rebuild import RebuildStep, Repair, UsageRebuild
+    from metering.audit.reconcile.month_check import MonthStep
+    from metering.billing.closing.checklist import Checklist
+    from metering.wiring.connection import RegionConnection
+
+period = typer.Typer(help="Billing months: list them, close one for good, show it, verify it.", no_args_is_help=True)
+rebuild = typer.Typer(help="Make derived items again from the rows, while the workers run.", no_args_is_help=True)
+
+# Repairs that are named one by one on stderr and in the audit trail.
+_NAMED = 5
+
+MonthArgument = Annotated[str, typer.Argument(metavar="YYYY-MM", help="Billing month, such as 2026-11.")]
+
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show the checklist, and change nothing.")]
+AcceptOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--accept",
+        metavar="CHECK",
+        help=f"Close although this check blocks; may be given again. One of: {', '.join(ACCEPTABLE)}.",
+    ),
+]
+GroupByOption = Annotated[
+    str, typer.Option("--group-by", metavar="COLUMNS", help=f"Comma-separated: {', '.join(MONTH_COLUMNS)}.")
+]
+CorrectionsOption = Annotated[
+    bool, typer.Option("--corrections", help="Also what was booked later for closed months. It reads all rows since.")
+]
+
+_CLOSE_EXAMPLES = """Examples:
+
+    metering period close 2026-10 --dry-run --format table
+    metering period close 2026-10
+    metering period close 2026-10 --accept dead-letters
+"""
+
+
+@command(period, "close", reads=True, changes=True, epilog=_CLOSE_EXAMPLES)
+def period_close(
+    session: Session, month: MonthArgument, dry_run: DryRunOption = False, accept: AcceptOption = None
+) -> None:
+    """Close a month for good, at the earliest 72 hours after its end. A second run continues where one stopped.
+
+    A checklist is shown first: what is still on its way, missing, refused or different. What blocks is refused with its
+    cure; --accept closes all the same, and the audit trail keeps that it did.
+    """
+    from metering.wiring.status import build_close
+
+    _month(month)
+    accepted = _accepted(accept or [])
+    close = build_close(session.region())
+    frozen = close.closer.frozen(month)
+    if frozen is not None:
+        session.write(frozen_answer(frozen, close.closer.files, month=month, state="closed", group_by=("usage_type",)))
+        say(f"{month} is closed already, and was not changed.")
+        return
+    checklist = close.look(month)
+    if dry_run:
+        session.write(checklist_answer(checklist, accepted=accepted))
+        if checklist.blocking(accepted):
+            raise typer.Exit(1)
+        return
+    _say_checklist(checklist, accepted)
+    checklist.demand(accepted)
+    with session.deed(
+        what="period close", subject=month, consequence=_consequence(month, checklist, accepted), typed=month
+    ) as done:
+        with _hours("reading the ledger") as tell:
+            closed = close.close(checklist, NoDeadline(), accepted=accepted, tell=tell)
+        done.result = f"closed, {len(closed.hours)} hours, {closed.total.records:,} records"
+    session.write(frozen_answer(closed, close.closer.files, month=month, state="closed", group_by=("usage_type",)))
+
+
+@command(
+    period,
+    "list",
+    reads=True,
+    everywhere=True,
+    epilog="Example:\n\n    metering period list --corrections --format table",
+)
+def period_list(session: Session, corrections: CorrectionsOption = False) -> None:
+    """List the months since the first row: state, frozen totals, when and by whom each was closed."""
+    from metering.ledger.notes.deeds import DeedState
+    from metering.operations.deed_trail import DeedTrail
+    from metering.wiring.reports import report_source
+
+    now_s = int(time.time())
+
+    def months_of(region: RegionConnection) -> Answer:
+        months = region.jobs.closer.months()
+        deeds = DeedTrail(items=region.items).between(0, now_s + DAY_S)
+        # They come newest first: of two that ended well, the earlier one closed the month.
+        by = {each.subject: each.who for each in deeds if each.what == "period close" and each.state is DeedState.OK}
+        closed = [each.month for each in months if each.state == "closed"]
+        later = corrections_since([report_source(region)], closed, now_s=now_s) if corrections else None
+        return months_answer(months, closed_by=by, corrections=later)
+
+    session.write(everywhere(session, months_of))
+
+
+@command(
+    period,
+    "show",
+    reads=True,
+    everywhere=True,
+    epilog="Example:\n\n    metering period show 2026-10 --group-by account_id,usage_type",
+)
+def period_show(session: Session, month: MonthArgument, group_by: GroupByOption = "usage_type") -> None:
+    """Show whether a month is open, closing or closed, and the frozen totals of a closed one."""
+    _month(month)
+    columns = month_columns(group_by)
+    told: list[str] = []
+
+    def frozen(region: RegionConnection) -> Answer:
+        closed, known = region.jobs.closer.frozen(month), region.jobs.closer.show(month)
+        state = known.state if known else "open"
+        if closed is None:
+            told.append(f"{of_region(session, region.region)}{month} is {state}: its totals are not frozen.")
+        return frozen_answer(closed, region.jobs.frozen_files, month=month, state=state, group_by=columns)
+
+    session.write(everywhere(session, frozen))
+    so_far = f"metering report usage --from {month} --region {session.region_name} --stage {session.stage}"
+    for text in told:
+        say(f"{text} Totals so far: {so_far}")
+
+
+@command(period, "verify", reads=True, everywhere=True)
+def period_verify(session: Session, month: MonthArgument) -> None:
+    """Compute a closed month again from its files; exit 0 only if it is unchanged."""
+    _month(month)
+    columns = (Column(name="problem", text="prose"),)
+
+    def verified(region: RegionConnection) -> Answer:
+        rows = [{"problem": problem} for problem in region.jobs.closer.verify(month)]
+        return Answer(columns=columns, rows=rows, empty="No problem.")
+
+    answer = everywhere(session, verified)
+    session.write(answer)
+    if answer.rows:
+        raise typer.Exit(1)
+    say(f"{month} is unchanged since it was closed.", style="green")
+
+
+def _month(month: str) -> None:
+    try:
+        month_bounds_s(month)
+    except ValueError as error:
+        raise WrongUsageError(f"{month} is not a month.", "Write it as 2026-11.") from error
+
+
+def _accepted(names: list[str]) -> frozenset[str]:
+    unknown = [name for name in names if name not in ACCEPTABLE]
+    if unknown:
+        raise WrongUsageError(
+            f"--accept {unknown[0]} is not a check that can be accepted.", f"Write one of: {', '.join(ACCEPTABLE)}."
+        )
+    return frozenset(names)
+
+
+def _consequence(month: str, checklist: Checklist, accepted: frozenset[str]) -> str:
+    taken = [check.name for check in checklist.blocking() if check.name in accepted]
+    although = f" Accepted although it blocks: {', '.join(taken)}." if taken else ""
+    return f"{month} never changes again; what comes later for it is a correction in a later month.{although}"
+
+
+def _say_checklist(checklist: Checklist, accepted: frozenset[str]) -> None:
+    for row in checklist_answer(checklist, accepted=accepted).rows:
+        todo = f" -> {row['todo']}" if row["todo"] else ""
+        style = {"ok": "", "attention": "yellow"}.get(str(row["state"]), "bold red")
+        say(f"{row['state']:>9}  {row['check']}: {row['value']}{todo}", style)
+
+
+@command(rebuild, "usage", reads=True, changes=True)
+def rebuild_usage(
+    session: Session, start: Annotated[str | None, FROM_OPTION] = None, end: Annotated[str | None, TO_OPTION] = None
+) -> None:
+    """Repair usage totals that differ from the rows, once a second measurement a minute later confirms it.
+
+    It works hour by hour. Stopping it does no harm, and a second run does the rest. Closed months are never changed.
+    """
+    now_s = int(time.time())
+    from_s, to_s = time_range(start, end, default_s=(0, now_s + DAY_S), now_s=now_s, whole_hours=True)
+    rebuilder = session.region().jobs.rebuilder
+    consequence = "Usage totals that differ from the rows become those of the rows. Closed months are not changed."
+    with session.deed(what="rebuild usage", subject=_span(start, end), consequence=consequence) as done:
+        with _hours() as tell:
+            result = rebuilder.usage(from_s=from_s, to_s=to_s, tell=tell)
+        done.result = _repaired(result)
+    session.write(_rebuilt_answer(result))
+    _tell_repairs(result)
+    _tell_unrepaired(result, f"--region {session.region_name} --stage {session.stage}")
+
+
+def _span(start: str | None, end: str | None) -> str:
+    return " ".join(([f"--from {start}"] if start else []) + ([f"--to {end}"] if end else []))
+
+
+def _repaired(result: UsageRebuild) -> str:
+    """The figures that were repaired, in words: as many as a line of the audit trail takes."""
+    if not result.repaired:
+        return f"nothing to repair in {result.hours} hours"
+    named = "; ".join(_repair(each) for each in result.repairs[:_NAMED])
+    rest = f"; and {result.repaired - _NAMED} more" if result.repaired > _NAMED else ""
+    return f"{result.repaired} repaired: {named}{rest}"
+
+
+def _repair(repair: Repair) -> str:
+    before, after = repair.before, repair.after
+    return (
+        f"{hour_label(repair.key.hour_s)} {describe_key(repair.key)}: {before.bytes:,} -> {after.bytes:,} bytes, "
+        f"{before.records:,} -> {after.records:,} records"
+    )
+
+
+def _rebuilt_answer(result: UsageRebuild) -> Answer:
+    counts = {
+        "hours": result.hours,
+        "repaired": result.repaired,
+        "unsettled": len(result.unstable),
+        "closed": len(result.closed),
+        "damaged": len(result.damaged),
+    }
+    repairs: list[Json] = [
+        {
+            "hour": rfc3339(each.key.hour_s),
+            "key": describe_key(each.key),
+            "bytes_before": str(each.before.bytes),
+            "bytes_after": str(each.after.bytes),
+            "records_before": each.before.records,
+            "records_after": each.after.records,
+        }
+        for each in result.repairs
+    ]
+    about = {
+        "hours": "checked",
+        "repaired": "usage totals that were wrong",
+        "unsettled": "hours left out: being written to",
+        "closed": "hours of closed months that differ",
+        "damaged": "of those, whose rows are wrong",
+    }
+    return replace(counts_answer(counts, about=about), document={**counts, "repairs": repairs})
+
+
+def _tell_repairs(result: UsageRebuild) -> None:
+    for each in result.repairs[:_NAMED]:
+        say(_repair(each))
+    if result.repaired > _NAMED:
+        say(f"And {result.repaired - _NAMED} more; --format json lists the first {len(result.repairs)}.")
+
+
+def _tell_unrepaired(result: UsageRebuild, place: str) -> None:
+    if result.closed:
+        say(
+            f"In {len(result.closed)} hours of closed months usage items differ and were left as they are. Reports use "
+            "the frozen totals, so no bill is wrong and nothing needs a correction.",
+            style="yellow",
+        )
+    if result.damaged:
+        month = month_of(result.damaged[0])
+        raise CommandFailedError(
+            f"In {len(result.damaged)} hours of closed months the rows differ from the frozen totals.",
+            f"To see which files: metering period verify {month} {place}",
+        )
+    if result.unstable:
+        raise CommandFailedError(
+            f"{len(result.unstable)} hours were being written to and were not repaired.", "Run the command again."
+        )
+
+
+@contextmanager
+def _hours(first: str = "reading the usage table") -> Iterator[Callable[[RebuildStep | MonthStep], None]]:
+    """Progress in hours, on stderr."""
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with progress(*columns) as bar:
+        task = bar.add_task(first, total=None)
+
+        def tell(step: RebuildStep | MonthStep) -> None:
+            text = f"{step.doing} {hour_label(step.hour_s)}"
+            bar.update(task, description=text, completed=step.done, total=step.hours)
+
+        yield tell
+
+
+@command(rebuild, "markers", reads=True, changes=True)
+def rebuild_markers(session: Session) -> None:
+    """Restore missing markers of batches that have rows. A later copy of such a batch is a flagged duplicate."""
+    rebuilder = session.region().jobs.rebuilder
+    consequence = "Batches that have rows and no marker get one. A later copy of such a batch is then not counted."
+    with session.deed(what="rebuild markers", subject="", consequence=consequence) as done:
+        result = rebuilder.markers()
+        done.result = f"{result.rebuilt} of {result.batches} batches got their marker back"
+    counts = {"batches": result.batches, "rebuilt": result.rebuilt, "unsettled": len(result.unstable)}
+    about = {"batches": "with rows", "rebuilt": "markers that were missing", "unsettled": "hours left out"}
+    session.write(counts_answer(counts, about=about))
+    if result.unstable:
+        raise CommandFailedError(
+            f"Batches of {len(result.unstable)} hours were left out, because a commit is open there.",
+            "Run the command again.",
+        )

@@ -1,0 +1,212 @@
+"""`metering query`: SQL over the exact view of the lake."""
+
+from __future__ import annotations
+
+import sys
+import time
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from metering.cli.all_regions import connections
+from metering.cli.command import Session, command, say
+from metering.cli.durations import parse_duration
+from metering.cli.failures import WrongUsageError
+from metering.cli.printing.output import Format
+from metering.cli.times import FROM_OPTION, TO_OPTION, LastOption, ZoneOption
+from metering.hours import hour_of
+from metering.ledger.notes.canary_batches import CANARY_ACCOUNT_ID, CANARY_SERVICE
+from metering.reports.time_range import shown, splits_an_hour, time_range, zone_of
+from metering.units import DAY_S, HOUR_S, MIB
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import tzinfo
+
+    from metering.reports.answer import Answer
+    from metering.reports.sql.query import QueryResult
+    from metering.reports.sql.statements import QueryError
+    from metering.wiring.connection import RegionConnection
+
+query_app = typer.Typer()
+
+# Rows of a table that a person still looks through.
+TABLE_ROWS = 1_000
+# A table is laid out whole, because its columns are as wide as their longest value.
+_MOST_TABLE_ROWS = 100_000
+_MOST_SQL_BYTES = MIB
+
+_EXAMPLES = """Examples:
+
+    metering query "SELECT account_id, sum(bytes) AS b FROM transfers GROUP BY 1 ORDER BY b DESC LIMIT 10"
+    metering query "SELECT hour, sum(bytes) FROM usage WHERE account_id = '123456789012' GROUP BY 1 ORDER BY 1"
+    metering query "SELECT * FROM transfers" --last 24h --output transfers.parquet
+    metering query --file top.sql --tz Europe/Berlin
+    metering query "DESCRIBE transfers"
+"""
+
+
+@command(query_app, "query", reads=True, everywhere=True, epilog=_EXAMPLES)
+def query(
+    session: Session,
+    sql: Annotated[
+        str | None, typer.Argument(metavar="SQL", help="One statement of DuckDB's SQL; - reads it from stdin.")
+    ] = None,
+    file: Annotated[
+        Path | None, typer.Option("--file", metavar="FILE.sql", help="Read the statement from this file.")
+    ] = None,
+    start: Annotated[str | None, FROM_OPTION] = None,
+    end: Annotated[str | None, TO_OPTION] = None,
+    last: LastOption = None,
+    zone: ZoneOption = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            "--limit",
+            metavar="ROWS",
+            help=f"Most rows to show; 0 shows all. Default: {TABLE_ROWS:,} in a table, all in other formats.",
+        ),
+    ] = None,
+    with_canary: Annotated[
+        bool, typer.Option("--with-canary", help="Also show the canary's rows, which reports leave out.")
+    ] = False,
+    timeout: Annotated[
+        str,
+        typer.Option("--timeout", metavar="DURATION", help="Give up after this time, such as 90s, 10m or 1h."),
+    ] = "10m",
+) -> None:
+    """Run SQL over `transfers` (every accepted record) and `usage` (exact totals), as of now, with DuckDB.
+
+    --from and --to select rows by their start, to the second. A correction of a closed month counts at the beginning
+    of the hour that it is booked in. Results of any size are written: what memory does not hold lies below TMPDIR.
+    """
+    from metering.reports.sql.answer import result_answer
+    from metering.reports.sql.statements import QueryError, expect_one_statement
+
+    timeout_s = parse_duration(timeout, "--timeout")
+    if timeout_s == 0:
+        raise WrongUsageError("--timeout 0 leaves the query no time.", "Write it as 90s, 10m or 1h.")
+    if limit is not None and limit < 0:
+        raise WrongUsageError(f"--limit {limit} is not a number of rows.", "0 shows all rows.")
+    statement = _statement(sql, file)
+    now_s, clock = int(time.time()), zone_of(zone)
+    from_s, to_s = time_range(start, end, default_s=(0, now_s + DAY_S), now_s=now_s, last=last, zone=clock)
+    try:
+        expect_one_statement(statement)
+        result = _result(
+            connections(session), statement, from_s=from_s, to_s=to_s, timeout_s=timeout_s, with_canary=with_canary,
+            zone=clock,
+        )  # fmt: skip
+    except QueryError as error:
+        _end(error)
+    session.write(_cut(result_answer(result), limit, session.chosen_format))
+    if not result.parts and (start or end or last):
+        say(
+            f"Nothing is booked from {shown(from_s, clock)} to {shown(to_s, clock)}: the views are empty.",
+            style="yellow",
+        )
+    _tell_of_canary(statement, with_canary=with_canary)
+    _tell_of_hours(clock, now_s)
+
+
+def query_answer(regions: Sequence[RegionConnection], sql: str, *, from_s: int, to_s: int, timeout_s: int) -> Answer:
+    """Run a query. Integers of any size are exact in every format.
+
+    Raises:
+        QueryError: The statement is wrong.
+        QueryStoppedError: The query took longer than `timeout_s`.
+    """
+    from metering.reports.sql.answer import result_answer
+
+    return result_answer(_result(regions, sql, from_s=from_s, to_s=to_s, timeout_s=timeout_s))
+
+
+def _result(
+    regions: Sequence[RegionConnection],
+    sql: str,
+    *,
+    from_s: int,
+    to_s: int,
+    timeout_s: int,
+    with_canary: bool = False,
+    zone: tzinfo = UTC,
+) -> QueryResult:
+    from metering.reports.sql.query import LakeQuery, RegionLake
+
+    lakes = [RegionLake(region=each.region, view=each.jobs.view, objects=each.objects) for each in regions]
+    return LakeQuery(lakes=lakes).run(
+        sql, from_s=from_s, to_s=to_s, timeout_s=timeout_s, with_canary=with_canary, zone=zone
+    )
+
+
+def _statement(sql: str | None, file: Path | None) -> str:
+    """The text of the query, from wherever it is."""
+    if (sql is None) == (file is None):
+        raise WrongUsageError(
+            "The query has no SQL." if file is None else "The query is given twice, as SQL and as --file.",
+            'Write it as metering query "SELECT …", metering query --file top.sql, or metering query - to read stdin.',
+        )
+    if file is None and sql != "-":
+        return sql or ""
+    place = "stdin" if file is None else str(file)
+    try:
+        content = _content(file)
+        if len(content) > _MOST_SQL_BYTES:
+            raise WrongUsageError(f"{place} is longer than 1 MiB.", "Name a file that holds one SQL statement.")
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise WrongUsageError(f"{place} is not text in UTF-8.", "Name a file that holds one SQL statement.") from error
+    except OSError as error:
+        raise WrongUsageError(f"Cannot read {place}: {error.strerror or error}.", "Name another --file.") from error
+
+
+def _content(file: Path | None) -> bytes:
+    """One byte more than a statement may have, or all of it."""
+    if file is not None:
+        with file.open("rb") as stream:
+            return stream.read(_MOST_SQL_BYTES + 1)
+    if sys.stdin is None:
+        raise WrongUsageError("There is no stdin to read SQL from.", "Name a --file.")
+    return sys.stdin.buffer.read(_MOST_SQL_BYTES + 1)
+
+
+def _end(error: QueryError) -> NoReturn:
+    """Print DuckDB's message as DuckDB does, so that its caret stands below the place."""
+    # stderr may be full; the exit code still says that the query was wrong.
+    with suppress(OSError):
+        say("Error: The query failed.", style="bold red")
+        for line in str(error).split("\n"):
+            say(line.replace("\t", " "))
+        if error.advice:
+            say(error.advice)
+    raise typer.Exit(2) from error
+
+
+def _cut(answer: Answer, limit: int | None, form: Format) -> Answer:
+    """The rows that are shown, and on stderr what is not."""
+    table, size = form is Format.TABLE, len(answer.rows)
+    most = TABLE_ROWS if limit is None and table else limit or size
+    if table and min(most, size) > _MOST_TABLE_ROWS:
+        raise WrongUsageError(
+            f"The result has {size:,} rows, and a table has {_MOST_TABLE_ROWS:,} at most.",
+            "Write all rows to a file: --output FILE.csv, or .parquet.",
+        )
+    if size <= most:
+        return answer
+    rest = "--limit 0 shows all, " if table else ""
+    say(f"{most:,} of {size:,} rows; {rest}--output FILE.csv without --limit writes all.", style="yellow")
+    return replace(answer, rows=answer.rows[:most])
+
+
+def _tell_of_canary(sql: str, *, with_canary: bool) -> None:
+    if not with_canary and (CANARY_ACCOUNT_ID in sql or CANARY_SERVICE.lower() in sql.lower()):
+        say("The canary's rows are left out, as in reports. --with-canary shows them.", style="yellow")
+
+
+def _tell_of_hours(zone: tzinfo, now_s: int) -> None:
+    if zone is not UTC and splits_an_hour(hour_of(now_s), hour_of(now_s) + HOUR_S, zone):
+        say(f"`hour` is a UTC hour. Days of {zone} begin within one: group by start_time instead.", style="yellow")

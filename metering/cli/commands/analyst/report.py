@@ -1,0 +1,206 @@
+"""`metering report`: totals of usage."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from metering.audit.held_back import merged
+from metering.cli.all_regions import asks_for_all, connections, left_out
+from metering.cli.command import Session, command, say
+from metering.cli.printing.output import Format
+from metering.cli.times import LastOption, ZoneOption
+from metering.cli.usage_html import check_page, write_page
+from metering.hours import month_of
+from metering.ledger.notes.canary_batches import CANARY_ACCOUNT_ID, of_canary
+from metering.reports.names import missing_names
+from metering.reports.query import DETAIL_COLUMNS, GROUP_COLUMNS, UsageParameters
+from metering.reports.source import begins_before_all, booked_range_s, naming, report_periods, report_rows
+from metering.reports.time_range import shown
+from metering.reports.usage_answer import usage_answer
+from metering.reports.usage_rows import Seen
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from metering.audit.held_back import Complete
+    from metering.cli.printing.table import Chart
+    from metering.reports.names import MissingName
+    from metering.reports.query import UsageQuery
+    from metering.reports.usage_rows import UsageRow
+
+report = typer.Typer(help="Totals of usage: who moved how many bytes from where to where.", no_args_is_help=True)
+
+_EXAMPLES = """Examples:
+
+    metering report usage
+    metering report usage --account 123456789012 --from 2026-11-01 --to 2026-11-08 --group-by day
+    metering report usage --from 2026-11 --group-by account_id,usage_type --format csv --output november.csv
+    metering report usage --from yesterday --group-by account_id --top 10 --chart
+    metering report usage --last 7d --group-by day --tz Europe/Berlin
+    metering report usage --account 123456789012 --detail resource_id
+    metering report usage --region all --group-by region,account_id --top 20
+    metering report usage --from last-month --html october.html
+"""
+
+AccountOption = Annotated[
+    list[str] | None, typer.Option("--account", metavar="ID", help="Only this account; may be given again.")
+]
+ServiceOption = Annotated[
+    list[str] | None, typer.Option("--service", metavar="CODE", help="Only this service; may be given again.")
+]
+UsageTypeOption = Annotated[
+    list[str] | None, typer.Option("--usage-type", metavar="TYPE", help="Only this usage type; may be given again.")
+]
+GroupByOption = Annotated[
+    str | None,
+    typer.Option(
+        "--group-by", metavar="COLUMNS", help=f"Comma-separated: {', '.join(GROUP_COLUMNS)}. Default: usage_type."
+    ),
+]
+DetailOption = Annotated[
+    str | None,
+    typer.Option(
+        "--detail",
+        metavar="COLUMNS",
+        help=f"Also group by these columns, which only the lake has; comma-separated: {', '.join(DETAIL_COLUMNS)}.",
+    ),
+]
+FromOption = Annotated[
+    str | None,
+    typer.Option(
+        "--from",
+        metavar="TIME",
+        help="RFC 3339, date, month, today, yesterday, this-month or last-month; included. Default: this month.",
+    ),
+]
+ToOption = Annotated[
+    str | None,
+    typer.Option("--to", metavar="TIME", help="Not included. Default: the end of --from, or the end of this hour."),
+]
+CorrectionsOption = Annotated[
+    bool, typer.Option("--with-corrections", help="Also rows booked later for closed months, marked as corrections.")
+]
+SortOption = Annotated[
+    str | None,
+    typer.Option("--sort", metavar="COLUMN", help="Sort by this column; COLUMN:desc for the largest first."),
+]
+TopOption = Annotated[
+    int | None,
+    typer.Option(
+        "--top",
+        metavar="N",
+        help="Only the first N rows, by bytes unless --sort says otherwise; the others become one sum.",
+    ),
+]
+HtmlOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--html",
+        metavar="FILE",
+        help="Write a page to mail instead: trend, accounts, regions, freshness, proof. It needs no network.",
+    ),
+]
+ChartOption = Annotated[bool, typer.Option("--chart", help="Draw bars below the table, largest first.")]
+
+
+@command(report, "usage", reads=True, everywhere=True, epilog=_EXAMPLES)
+def usage(
+    session: Session,
+    account: AccountOption = None,
+    service: ServiceOption = None,
+    usage_type: UsageTypeOption = None,
+    group_by: GroupByOption = None,
+    detail: DetailOption = None,
+    start: FromOption = None,
+    end: ToOption = None,
+    last: LastOption = None,
+    zone: ZoneOption = None,
+    sort: SortOption = None,
+    top: TopOption = None,
+    with_corrections: CorrectionsOption = False,
+    chart: ChartOption = False,
+    html: HtmlOption = None,
+) -> None:
+    """Show exact totals, sorted by the columns. A transfer counts in the UTC hour that it started in.
+
+    Totals are kept by the hour, so --from and --to must be on the hour. With --detail, rows are read instead, and any
+    second is allowed. With --tz, a day is that zone's: the sum of its UTC hours.
+    """
+    from metering.wiring.reports import build_freshness, report_source
+
+    now_s = int(time.time())
+    if html is not None:
+        own = {"group-by": group_by, "detail": detail, "sort": sort, "chart": chart}
+        check_page(session, others=own, top=top)
+        group_by = "day"
+    asked = UsageParameters(
+        start=start, end=end, group_by=group_by, detail=detail, accounts=account or (), services=service or (),
+        usage_types=usage_type or (), with_corrections=with_corrections, last=last, zone=zone, sort=sort, top=top,
+    )  # fmt: skip
+    query = asked.query(now_s=now_s)
+    if html is not None:
+        write_page(session, query, html, now_s=now_s)
+        return
+    regions = connections(session)
+    known: dict[str, Complete] = {}
+    for region in regions:
+        with naming(region.region):
+            known[region.region] = build_freshness(region).answer()
+    complete = merged(known)
+    sources, seen = [report_source(region) for region in regions], Seen(query)
+    rows = report_rows(sources, query, now_s=now_s, seen=seen)
+    missing, everywhere = missing_names(sources, query, seen), asks_for_all(session)
+    # Only who names a beginning can have named one before all data.
+    tells = not rows or ((start or last) and begins_before_all(sources, query))
+    booked_s = booked_range_s(sources, now_s=now_s) if tells else None
+    answer = usage_answer(
+        query, rows, as_of_s=now_s, complete=complete, periods=report_periods(sources, query, now_s=now_s),
+        regions=[region.region for region in regions] if everywhere else (),
+        left_out=left_out(session) if everywhere else {}, missing=missing, booked_s=booked_s,
+    )  # fmt: skip
+    session.write(answer, chart=_bars(rows, query.top) if chart else None)
+    # A table says itself that it is empty.
+    told = session.chosen_format is Format.TABLE
+    for text in _notes(query, missing, booked_s, empty=not rows, told=told):
+        say(text, style="yellow")
+
+
+def _bars(rows: Sequence[UsageRow], top: int | None) -> Chart:
+    from metering.cli.printing.table import MOST_BARS, bars
+
+    return bars([(" ".join(row.values), row.total.bytes) for row in rows], most=top or MOST_BARS)
+
+
+_WORDS = {"account": "account", "service": "service", "usage_type": "usage type"}
+
+
+def _notes(
+    query: UsageQuery, missing: Sequence[MissingName], booked_s: tuple[int, int] | None, *, empty: bool, told: bool
+) -> Iterator[str]:
+    """What a reader of the rows should know: what was not found, and where there is something."""
+    if empty and not told:
+        yield f"No matching usage is booked from {shown(query.from_s, query.zone)} to {shown(query.to_s, query.zone)}."
+    yield from map(_missing_note, missing)
+    if booked_s is None:
+        if empty:
+            yield "Nothing is booked yet, in any hour. `metering replay --scenario mixed` sends some traffic."
+        return
+    first, after = (shown(moment_s, query.zone) for moment_s in booked_s)
+    if booked_s[0] >= query.to_s or booked_s[1] <= query.from_s:
+        yield f"There is usage from {first} to {after}. Try --from {month_of(booked_s[1] - 1)}."
+    elif query.from_s < booked_s[0]:
+        yield f"Nothing is booked before {first}."
+
+
+def _missing_note(name: MissingName) -> str:
+    what = _WORDS[name.parameter]
+    if of_canary(name.value):
+        return f"The canary is left out unless its account is named: --account {CANARY_ACCOUNT_ID}."
+    if name.elsewhere:
+        return f"The {what} {name.value} has usage in this range, but none with the other filters."
+    near = f"Nearest: {', '.join(name.nearest)}." if name.nearest else f"No {what} of the range is near it."
+    return f"No {what} {name.value} in this range. {near}{' Only its newest hours were searched.' if name.cut else ''}"

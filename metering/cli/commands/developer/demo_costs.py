@@ -1,0 +1,154 @@
+"""The act of `metering demo` that prices the real lines: as AWS billed them, and as a draft of their own."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from metering.billing.invoices.tally import Tally
+from metering.billing.money import cents_of, line_cost, quantity_of, rounded, usd_text
+from metering.billing.organization.payers import Membership, Organization, Payer
+from metering.billing.prices.book import Product
+from metering.billing.prices.matching import find
+from metering.billing.prices.sample import sample_book
+from metering.billing.rating.months import rated_month
+from metering.billing.rating.payer_prices import PayerPrices
+from metering.billing.usage.ports import Sold
+from metering.cli.commands.developer.demo_stage import Demo, seen, tell
+from metering.cli.failures import CommandFailedError
+from metering.cli.printing.output import Format, write_answer
+from metering.hours import hour_of, month_of
+from metering.replay.bill import billed_lines
+from metering.reports.answer import KEEP, ROOMY, Answer, Column
+from metering.reports.query import UsageQuery
+from metering.reports.usage_table import UsageTable
+from metering.units import DAY_S, HOUR_S
+from metering.wiring.billing.usage import month_usage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from metering.billing.prices.book import PriceBook
+    from metering.replay.bill import BilledLine
+
+# Longer than the real lines, which are those of a month.
+_WINDOW_S = 36 * DAY_S
+_TOP = 5
+_PAYER = "999999999999"
+_COLUMNS = (
+    Column(name="rate_code", title="SKU, term and rate", text="copied", priority=KEEP),
+    Column(name="usage_type", title="usage type", text="copied", priority=ROOMY),
+    Column(name="lines", kind="integer"),
+    Column(name="price_usd", kind="money", title="USD a GB"),
+    Column(name="cost_usd", kind="money", title="USD", priority=KEEP),
+)
+
+
+def show_costs(demo: Demo) -> None:
+    """Price what was metered of the real lines by AWS's rate codes, and then as if nothing else had been used."""
+    lines, book = billed_lines(), sample_book()
+    metered = seen("reading what was metered", lambda: _metered(demo, lines))
+    sent: Counter[tuple[str, ...]] = Counter()
+    for line in lines:
+        sent[_key(line)] += line.bytes
+    if metered != sent:
+        raise CommandFailedError("What was metered is not what AWS billed.", "Run the demo again.")
+    right = sum(is_right(line, book) for line in lines)
+    write_answer(_by_rate_code(lines), Format.TABLE, None)
+    tell(
+        f"{right} of {len(lines)} lines: SKU found by service and usage type, quantity and cost equal to AWS's bill "
+        "to the last digit."
+    )
+    if right != len(lines):
+        raise CommandFailedError(f"{len(lines) - right} lines differ from AWS's bill.")
+    tell("")
+    draft = seen("rating", lambda: _draft(demo, lines))
+    billed = sum(line.cost for line in lines)
+    cents, exact = usd_text(draft.cents, decimals=2), usd_text(rounded(draft.exact))
+    tell(f"A draft of these lines: {cents} USD; before its lines are rounded to cents, {exact}.")
+    tell(
+        f"Alone, these lines lie within the free 100 GB; AWS billed {usd_text(billed)[:4]} because of usage that is "
+        "not in the sample."
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Draft:
+    cents: int
+    exact: int
+
+
+def _key(line: BilledLine) -> tuple[str, ...]:
+    return line.account_id, line.service, line.usage_type, line.from_location, line.to_location
+
+
+def _metered(demo: Demo, lines: Iterable[BilledLine]) -> Counter[tuple[str, ...]]:
+    """Bytes in the usage table of the accounts of the bill, whose hours were moved to the present."""
+    query = UsageQuery(
+        from_s=hour_of(demo.now_s - _WINDOW_S),
+        to_s=hour_of(demo.now_s) + HOUR_S,
+        accounts=frozenset(line.account_id for line in lines),
+    )
+    found: Counter[tuple[str, ...]] = Counter()
+    for key, total in UsageTable(items=demo.region.items).usage(query, now_s=demo.now_s):
+        found[key.account_id, key.service, key.usage_type, key.from_location, key.to_location] += total.bytes
+    return found
+
+
+def is_right(line: BilledLine, book: PriceBook) -> bool:
+    """Whether the book finds the line's SKU, has its rate code, and gives AWS's quantity and cost for it."""
+    product = find(book, Sold(line.service, line.usage_type))
+    if not isinstance(product, Product) or product.sku != line.sku:
+        return False
+    prices = {tier.rate_code: tier.price for version in product.versions for tier in version.tiers}
+    prices |= {each.rate_codes[line.sku]: 0 for each in book.allowances if line.sku in each.rate_codes}
+    price = prices.get(line.rate_code)
+    return price is not None and (quantity_of(line.bytes), line_cost(line.bytes, price)) == (line.quantity, line.cost)
+
+
+def _by_rate_code(lines: Iterable[BilledLine]) -> Answer:
+    """The lines by what AWS billed them as, the dearest first."""
+    sums: dict[tuple[str, str, int], list[int]] = defaultdict(lambda: [0, 0])
+    for line in lines:
+        entry = sums[line.usage_type, line.rate_code, line.price]
+        entry[0] += 1
+        entry[1] += line.cost
+    rows = sorted(sums.items(), key=lambda row: -row[1][1])
+    return Answer(
+        columns=_COLUMNS,
+        rows=[
+            {
+                "usage_type": usage_type,
+                "rate_code": rate_code,
+                "lines": count,
+                "price_usd": Decimal(usd_text(price)).normalize(),
+                "cost_usd": Decimal(usd_text(cost)),
+            }
+            for (usage_type, rate_code, price), (count, cost) in rows[:_TOP]
+        ],
+        title="The real lines by SKU and rate code, as AWS billed them",
+        footer=(f"and {len(rows) - _TOP} more. Together: {usd_text(sum(entry[1] for entry in sums.values()))} USD.",),
+    )
+
+
+def _draft(demo: Demo, lines: Iterable[BilledLine]) -> _Draft:
+    """The months in which the lines are metered, rated for one payer with all their accounts."""
+    accounts = frozenset(line.account_id for line in lines)
+    payer = Payer(
+        payer_id=_PAYER,
+        name="The real lines",
+        issuer="metering",
+        members=tuple(Membership(account_id, 0, None) for account_id in sorted(accounts)),
+    )
+    organization, prices = Organization(payers=(payer,)), PayerPrices(sample_book(), _PAYER)
+    cents = exact = 0
+    for month in sorted({month_of(demo.now_s - age_s) for age_s in range(0, _WINDOW_S, DAY_S)}):
+        tally = Tally()
+        with month_usage([demo.region], month, organization, accounts=accounts) as usage:
+            tally.add(month, rated_month(prices, usage.of(_PAYER)))
+        own, _ = tally.lines(month)
+        cents += sum(cents_of(line.exact) for line in own)
+        exact += sum(line.exact for line in own)
+    return _Draft(cents=cents, exact=exact)

@@ -1,0 +1,167 @@
+"""How a demo is performed: acts one after the other, each with what happens in it and its seconds."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import TimeoutError as StillWaiting
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeVar
+
+from metering.audit.verify.expectations import SentBatches
+from metering.cli.command import progress, tell_of
+from metering.cli.failures import CommandFailedError, CommandStoppedError
+from metering.errors import MeteringError
+from metering.reports.sql.ahead import in_thread
+from metering.units import MINUTE_S
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from metering.wiring.connection import RegionConnection
+
+T = TypeVar("T")
+
+# A step that takes longer hangs: with the default traffic, none takes a quarter of this.
+_STEP_S = 10 * MINUTE_S
+
+# What works after the demo, in lines that fit 60 columns.
+NEXT = (
+    "export PATH=$PWD/.venv/bin:$PATH",
+    "metering local up",
+    "metering replay --scenario week --manifest m.json",
+    "metering verify --manifest m.json --wait 5m",
+    "metering report usage --group-by day --last 7d --chart",
+    "metering cost --prices sample --last 7d --group-by day",
+    "metering local down",
+)
+
+
+@dataclass(slots=True, kw_only=True)
+class Demo:
+    """What the acts share. Mutable.
+
+    Attributes:
+        region_name: Region to deploy to.
+        now_s: When the demo began, epoch seconds; its traffic lies before that.
+        batches: Number of made-up messages.
+        records_per_batch: Records in each of them.
+        seed: Seed of the made-up traffic.
+        deployed: The region, once it stands.
+        sent: What was sent, and what must become of it.
+    """
+
+    region_name: str
+    now_s: int
+    batches: int
+    records_per_batch: int
+    seed: int
+    deployed: RegionConnection | None = None
+    sent: SentBatches = field(default_factory=SentBatches)
+
+    @property
+    def region(self) -> RegionConnection:
+        """The region that stands.
+
+        Raises:
+            CommandFailedError: None does.
+        """
+        if self.deployed is None:
+            raise CommandFailedError("No region is deployed.")
+        return self.deployed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Act:
+    """One act of a demo. To add one, write its function and add an entry to `ACTS`.
+
+    Attributes:
+        name: One word, for its seconds.
+        about: What happens in it, in a sentence.
+        play: Does it, and prints what is to be seen.
+        needed: The others make no sense without it.
+    """
+
+    name: str
+    about: str
+    play: Callable[[Demo], None]
+    needed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Played:
+    """An act that is over, with the seconds that it took."""
+
+    name: str
+    took_s: float
+    failed: bool
+
+
+def perform(acts: Sequence[Act], demo: Demo) -> list[Played]:
+    """Play all acts. One that fails says why, and the others go on, but for those after one that they need."""
+    played = []
+    for number, act in enumerate(acts, start=1):
+        tell(f"\n[{number}/{len(acts)}] {act.name}: {act.about}", style="bold cyan")
+        began, failed = time.monotonic(), False
+        try:
+            act.play(demo)
+        except CommandStoppedError:
+            raise
+        except MeteringError as error:
+            failed = True
+            tell_of(error)
+        played.append(Played(name=act.name, took_s=time.monotonic() - began, failed=failed))
+        if failed and act.needed:
+            tell("The other acts need this one, so the demo ends here.")
+            break
+    return played
+
+
+def show_end(played: Sequence[Played], took_s: float) -> None:
+    """Print the seconds of each act and of all, and what to try next."""
+    seconds = ", ".join(f"{each.name} {each.took_s:.0f}{' (failed)' if each.failed else ''}" for each in played)
+    tell(f"\nSeconds: {seconds}. The demo took {took_s:.0f} s. The emulator is stopped.")
+    tell("\nTry next, in this folder:", style="bold")
+    for line in NEXT:
+        tell(f"  {line}")
+
+
+def tell(text: str, style: str = "") -> None:
+    """Print a text on stdout, wrapped between words."""
+    from rich.console import Console
+    from rich.text import Text
+
+    Console().print(Text(text, style=style))
+
+
+def limited(step: str, work: Callable[[], T], *, more_s: int = 0) -> T:
+    """Do one step of the demo within a limit of time.
+
+    Raises:
+        CommandFailedError: The step took too long.
+    """
+    limit_s = _STEP_S + more_s
+    future = in_thread(work)
+    try:
+        return future.result(timeout=limit_s)
+    except StillWaiting as error:
+        if future.done():
+            raise
+        raise CommandFailedError(
+            f"The demo was stopped, because {step} took longer than {limit_s // MINUTE_S} minutes.", "Run it again."
+        ) from error
+
+
+def seen(step: str, work: Callable[[], T]) -> T:
+    """Do a step that prints nothing, within the limit of time, and show meanwhile that it goes on."""
+    with _spinner(step):
+        return limited(step, work)
+
+
+@contextmanager
+def _spinner(step: str) -> Iterator[None]:
+    from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    with progress(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()) as bar:
+        bar.add_task(step, total=None)
+        yield

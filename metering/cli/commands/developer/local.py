@@ -1,0 +1,315 @@
+"""`metering local`: the embedded AWS emulator on 127.0.0.1 with the stacks deployed."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from metering.adapters.aws.fleet.deployment import run_deployment
+from metering.adapters.checkout import checkout_dir
+from metering.adapters.emulator import ministack as emulator
+from metering.adapters.emulator.state import LocalState, forget_state, is_running, load_state, save_state
+from metering.cli.command import Session, command, progress, say
+from metering.cli.commands.developer.local_outputs import (
+    environment,
+    environment_answer,
+    outputs_answer,
+    outputs_of,
+    shell_lines,
+    stands,
+)
+from metering.cli.failures import CommandFailedError, WrongUsageError
+from metering.cli.stages.local import check_endpoint, check_settings, checked, deployed_by, settings_to_keep
+from metering.cli.stages.options import FileOption, SetOption, SettingsOptions, UnsetOption
+from metering.reports.answer import Answer, Column
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from rich.progress import Progress
+
+    from metering.stage_settings import GivenSettings
+
+local = typer.Typer(
+    help="The whole service on this machine: an AWS emulator on 127.0.0.1 with the stacks deployed.",
+    no_args_is_help=True,
+)
+
+PortOption = Annotated[
+    int | None,
+    typer.Option("--port", min=1, max=65535, help="Port on 127.0.0.1. Default: 4566, or a free one if it is taken."),
+]
+_UP_EXAMPLES = """Examples:
+
+    metering local up
+    metering replay --scenario mixed --batches 2000 --manifest m.json
+    metering verify --manifest m.json --wait 2m
+    metering local down
+"""
+
+
+_ENV_EXAMPLES = """Examples:
+
+    eval "$(metering local env)"
+    metering local env --format json
+"""
+
+
+@command(local, "up", reads=True, checkout=True, epilog=_UP_EXAMPLES)
+def up(
+    session: Session,
+    port: PortOption = None,
+    settings: SetOption = None,
+    unset: UnsetOption = None,
+    settings_file: FileOption = None,
+) -> None:
+    """Start the emulator and deploy the stacks. If they are up already, change nothing.
+
+    Stacks that were deleted are deployed again, to the same emulator.
+    """
+    options = SettingsOptions.of(settings, unset, settings_file)
+    given = checked(session.stage, options)
+    state = load_state()
+    runs = state is not None and is_running(state) and state.deployed
+    check_endpoint(session.named_endpoint, state if runs else None)
+    if state is None or not runs:
+        stop_leftovers()
+        state = start_local(session.region_name, session.stage, port=port, given=given)
+    else:
+        _check_same(state, session, port)
+        if stands(state):
+            check_settings(state, options)
+            say(f"Already up at {state.endpoint}.")
+        else:
+            say(f"The emulator runs at {state.endpoint}, and its stacks were deleted: they are deployed again.")
+            with _steps() as step:
+                _deploy(state, given, step)
+    session.write(_status_answer(state, running=True, deployed=True))
+    tell_what_next()
+
+
+@command(local, "down")
+def down(session: Session) -> None:
+    """Stop the emulator and its functions. Its data is lost. If it is not running, do nothing.
+
+    The emulator holds everything in memory, so nothing can be kept; `metering replay` with the same seed sends the same
+    traffic again.
+    """
+    state = load_state()
+    if state is None or not is_running(state):
+        say("Nothing is running.")
+    else:
+        emulator.stop(state.pid)
+        say(f"Stopped the emulator at {state.endpoint} (pid {state.pid}). All that it held is gone.")
+    forget_state()
+
+
+@command(local, "status", reads=True)
+def status(session: Session) -> None:
+    """Show where the emulator runs, and whether the stacks stand in it. Exits with 1 if it does not run."""
+    state = load_state()
+    running = state is not None and is_running(state)
+    deployed = state is not None and running and stands(state)
+    session.write(_status_answer(state, running=running, deployed=deployed))
+    if state is not None and not running:
+        say(f"The emulator (pid {state.pid}) is gone, and so is all that it held. A new one: metering local up")
+    elif not running or state is None:
+        say("Nothing is running. To start it: metering local up")
+    elif not deployed:
+        say("The stacks are not deployed. To deploy them: metering local up")
+    if not running or state is None:
+        raise typer.Exit(1)
+    if deployed and not _has_pager(state):
+        say("An alarm would page no one: the page topic has no confirmed subscription.", style="yellow")
+
+
+@command(local, "env", reads=True, epilog=_ENV_EXAMPLES)
+def env(session: Session) -> None:
+    """Print what a shell needs to talk to the emulator: endpoint, region, test credentials, names of resources.
+
+    It prints lines for a shell, unless --format or --output asks for something else.
+    """
+    state = _standing()
+    values = environment(state, outputs_of(state))
+    if session.form is None and session.output is None:
+        sys.stdout.write(shell_lines(values))
+    else:
+        session.write(environment_answer(values))
+
+
+@command(local, "outputs", reads=True)
+def outputs(session: Session) -> None:
+    """Show the outputs of the stacks in the emulator: queues, bucket, tables, topics, functions."""
+    session.write(outputs_answer(outputs_of(_standing())))
+
+
+@command(local, "reset", reads=True, checkout=True)
+def reset(session: Session) -> None:
+    """Start over with no data: stop the emulator, start it on the same port, and deploy the stacks.
+
+    It keeps its settings. What is in the settings file wins.
+    """
+    state = load_state()
+    if state is None or not is_running(state):
+        raise CommandFailedError("Nothing is running, so nothing can be reset.", "To start it: metering local up")
+    given = settings_to_keep(state)
+    stop_leftovers()
+    fresh = start_local(state.region, state.stage, port=int(state.endpoint.rpartition(":")[2]), given=given)
+    session.write(_status_answer(fresh, running=True, deployed=True))
+    tell_what_next()
+
+
+def tell_what_next() -> None:
+    """Say on stderr what can be typed now; also without a terminal, where the answer is data."""
+    say("Next: metering replay --scenario mixed --batches 2000 --manifest m.json")
+    say('For a shell or a program of your own: eval "$(metering local env)"')
+
+
+def _standing() -> LocalState:
+    """The emulator that runs here with the stacks deployed.
+
+    Raises:
+        CommandFailedError: None does.
+    """
+    state = load_state()
+    if state is None or not is_running(state) or not stands(state):
+        raise CommandFailedError("Nothing is running and deployed here.", "To start it: metering local up")
+    return state
+
+
+def start_local(
+    region: str,
+    stage: str,
+    *,
+    port: int | None = None,
+    given: GivenSettings | None = None,
+    name: str = "emulator",
+) -> LocalState:
+    """Start the emulator on a free port and deploy the stacks; keep the state under `name`.
+
+    Args:
+        region: Region to deploy to.
+        stage: Stage to deploy.
+        port: Port; None for a free one.
+        given: What the stage differs in from its base; None for nothing.
+        name: Name of the state.
+
+    Raises:
+        WrongUsageError: The port is taken.
+        OperationFailedError: This is no checkout of the project.
+        MeteringError: The emulator or the deployment failed; then nothing is left running.
+    """
+    # Said before the emulator is started, not after.
+    checkout_dir()
+    if port is not None and emulator.is_port_used(port):
+        raise WrongUsageError(f"Port {port} is taken.", "Without --port, a free one is used.")
+    began = time.monotonic()
+    chosen = port or emulator.free_port()
+    if port is None and chosen != emulator.DEFAULT_PORT:
+        say(f"Port {emulator.DEFAULT_PORT} is taken: the emulator takes {chosen}.")
+    with _steps() as step:
+        step("starting the emulator")
+        running = emulator.start(chosen, region=region)
+        state = LocalState(endpoint=running.endpoint, region=region, stage=stage, pid=running.pid, began=running.began)
+        save_state(state, name)
+        try:
+            _deploy(state, given, step)
+        except BaseException:
+            emulator.stop(running.pid)
+            forget_state(name)
+            raise
+    deployed = LocalState(
+        endpoint=state.endpoint, region=region, stage=stage, pid=state.pid, began=state.began, deployed=True
+    )
+    save_state(deployed, name)
+    say(f"Up at {state.endpoint} in {time.monotonic() - began:.0f} s ({stage}, {region}).")
+    return deployed
+
+
+def stop_leftovers(name: str = "emulator") -> None:
+    """Stop the emulator that an earlier start left running under `name`, and forget it."""
+    state = load_state(name)
+    if state is not None and is_running(state):
+        emulator.stop(state.pid)
+    forget_state(name)
+
+
+def _deploy(state: LocalState, given: GivenSettings | None, step: Step) -> None:
+    # Slow to import, as in `connect`.
+    from metering.fleet.settings.bases import runs_on_emulator
+
+    def tell(event: Mapping[str, object]) -> None:
+        if event.get("event") == "phase":
+            step(f"deploying: {event.get('phase')}")
+        elif event.get("event") == "resource":
+            step(f"deploying: {event.get('stack')} {event.get('done')}/{event.get('total') or '?'}")
+
+    run_deployment(
+        stage=state.stage,
+        region=state.region,
+        endpoint=state.endpoint,
+        environ={**os.environ, **emulator.client_environment(state.endpoint, None, region=state.region)},
+        progress=tell,
+        given=given,
+        # A stage of an account leaves out what an emulator lacks.
+        arguments=() if runs_on_emulator(state.stage) else ("--rehearsal",),
+    )
+
+
+class Step:
+    """Shows the present step in one line that is redrawn. Mutable."""
+
+    def __init__(self, bar: Progress) -> None:
+        self._bar = bar
+        self._task = bar.add_task("", total=None)
+
+    def __call__(self, text: str) -> None:
+        self._bar.update(self._task, description=text)
+
+
+@contextmanager
+def _steps() -> Iterator[Step]:
+    from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=20), TimeElapsedColumn())
+    with progress(*columns) as bar:
+        yield Step(bar)
+
+
+def _has_pager(state: LocalState) -> bool:
+    return deployed_by(state).pager_subscriptions(state.region) > 0
+
+
+def _check_same(state: LocalState, session: Session, port: int | None) -> None:
+    if state.stage != session.stage:
+        raise CommandFailedError(
+            f"Stage {state.stage} is up at {state.endpoint}, not {session.stage}.", "Stop it first: metering local down"
+        )
+    if port is not None and not state.endpoint.endswith(f":{port}"):
+        raise CommandFailedError(
+            f"It is up at {state.endpoint}, not on port {port}.", "Stop it first: metering local down"
+        )
+
+
+def _status_answer(state: LocalState | None, *, running: bool, deployed: bool) -> Answer:
+    row: dict[str, str | int | bool | None] = {
+        "running": running,
+        "deployed": deployed,
+        "endpoint": state.endpoint if state is not None and running else None,
+        "region": state.region if state is not None and running else None,
+        "stage": state.stage if state is not None and running else None,
+        "pid": state.pid if state is not None and running else None,
+    }
+    columns = (
+        Column(name="running", kind="flag", about="the emulator"),
+        Column(name="deployed", kind="flag", about="the stacks in it"),
+        *(Column(name=name, text="copied") for name in ("endpoint", "region", "stage")),
+        Column(name="pid", kind="integer", text="copied", about="of its process"),
+    )
+    commands = ('eval "$(metering local env)"',) if running else ()
+    return Answer(columns=columns, rows=[row], document=row, commands=commands)

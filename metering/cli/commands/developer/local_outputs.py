@@ -1,0 +1,108 @@
+"""What a program needs to use the local emulator: the outputs of its stacks, and the environment of a client."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING
+
+from metering.adapters.emulator import ministack as emulator
+from metering.errors import SettingsError
+from metering.fleet.ports import RegionStacks
+from metering.reports.answer import KEEP, Answer, Column
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from metering.adapters.aws.session import Clients
+    from metering.adapters.emulator.state import LocalState
+
+    # By stack, in the order of deployment.
+    Outputs = Mapping[str, Mapping[str, str]]
+
+# Outputs that only tell CloudFormation how its stacks depend on each other.
+_EXPORTS = "ExportsOutput"
+# Names in a shell -> outputs of the data stack.
+_NAMES = {
+    "INGEST_QUEUE_URL": "IngestQueueUrl",
+    "DEAD_LETTER_QUEUE_URL": "DeadLetterQueueUrl",
+    "DATA_BUCKET": "DataBucketName",
+    "LEDGER_TABLE": "LedgerTableName",
+    "USAGE_TABLE": "UsageTableName",
+}
+
+
+def stands(state: LocalState) -> bool:
+    """Whether the stacks stand in the emulator, by what it answers.
+
+    Raises:
+        UnavailableError: The emulator does not answer.
+    """
+    from metering.adapters.aws.stacks import read_outputs
+
+    try:
+        for stack in RegionStacks.of(state.stage).in_order:
+            read_outputs(_clients(state), stack)
+    except SettingsError:
+        return False
+    return True
+
+
+def outputs_of(state: LocalState) -> Outputs:
+    """The outputs by stack, in the order of deployment, without those that only other stacks read."""
+    from metering.adapters.aws.stacks import read_outputs
+
+    clients = _clients(state)
+    return {
+        stack: {
+            name: value for name, value in sorted(read_outputs(clients, stack).items()) if not name.startswith(_EXPORTS)
+        }
+        for stack in RegionStacks.of(state.stage).in_order
+    }
+
+
+def outputs_answer(found: Outputs) -> Answer:
+    """All outputs; as JSON an object by name."""
+    return Answer(
+        columns=(
+            Column(name="output", text="copied", priority=KEEP),
+            Column(name="value", text="copied", priority=KEEP),
+            Column(name="stack", text="copied"),
+        ),
+        rows=[
+            {"output": name, "value": value, "stack": stack}
+            for stack, outputs in found.items()
+            for name, value in outputs.items()
+        ],
+        document={name: value for outputs in found.values() for name, value in outputs.items()},
+    )
+
+
+def environment(state: LocalState, found: Outputs) -> dict[str, str]:
+    """The variables of a client, and the names of what it sends to and reads."""
+    data = found[RegionStacks.of(state.stage).data]
+    return {
+        **emulator.client_environment(state.endpoint, None, region=state.region),
+        "METERING_STAGE": state.stage,
+        **{name: data[output] for name, output in _NAMES.items() if output in data},
+    }
+
+
+def shell_lines(values: Mapping[str, str]) -> str:
+    """Variables as lines for a shell."""
+    return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in values.items())
+
+
+def environment_answer(values: Mapping[str, str]) -> Answer:
+    """Variables as data; as JSON an object by name."""
+    return Answer(
+        columns=(Column(name="name", text="copied", priority=KEEP), Column(name="value", text="copied", priority=KEEP)),
+        rows=[{"name": name, "value": value} for name, value in values.items()],
+        document={**values},
+    )
+
+
+def _clients(state: LocalState) -> Clients:
+    from metering.adapters.aws.session import Access, Clients
+
+    # Its own key: whoever starts it needs no account, and the SDK would look for the credentials of one.
+    return Clients(Access(region=state.region, endpoint_url=state.endpoint, access_key=emulator.ROOT_KEY))

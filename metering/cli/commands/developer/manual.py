@@ -1,0 +1,104 @@
+"""`metering help` and `metering completion`: what a person, and a person's shell, know of the command line."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from metering.cli.failures import WrongUsageError
+from metering.cli.help.text import width
+from metering.cli.help.topics import TOPICS, contents
+from metering.cli.tree.groups import OneCommand
+from metering.cli.tree.mistakes import nearest
+
+if TYPE_CHECKING:
+    from typer._click import Context
+
+manual_app = typer.Typer()
+
+_HELP_EXAMPLES = """Examples:
+
+    metering help times
+    metering help glossary marker
+    metering help report usage
+"""
+_COMPLETION_EXAMPLES = """Examples:
+
+    metering completion bash > ~/.local/share/bash-completion/completions/metering
+    metering completion zsh > ~/.zfunc/_metering
+    metering completion fish > ~/.config/fish/completions/metering.fish
+"""
+
+
+def _topics() -> list[str]:
+    return [*TOPICS]
+
+
+def _shells() -> list[str]:
+    return ["bash", "zsh", "fish"]
+
+
+@manual_app.command("help", cls=OneCommand, epilog=_HELP_EXAMPLES)
+def help_(
+    context: typer.Context,
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="TOPIC", help="A topic, or the words of a command.", autocompletion=_topics),
+    ] = None,
+) -> None:
+    """Explain what holds for all commands: places, output, times, environment, and the words of the glossary."""
+    columns = width()
+    asked = words or []
+    if not asked:
+        typer.echo("\n".join(contents(columns)))
+    elif asked[0] in TOPICS:
+        typer.echo("\n".join(_told(asked, columns)))
+    else:
+        _of_command(context.find_root(), asked)
+
+
+def _told(asked: list[str], columns: int) -> list[str]:
+    topic, *rest = asked
+    if topic == "glossary" and rest:
+        return _meanings(rest, columns)
+    return [*TOPICS[topic](columns)]
+
+
+def _meanings(asked: list[str], columns: int) -> list[str]:
+    from metering.cli.help.text import table
+    from metering.cli.help.words import words
+
+    known = words()
+    wanted = " ".join(asked).lower()
+    found = [(word, meaning) for word, meaning in known if wanted in word.lower().split(", ") or wanted == word.lower()]
+    if not found:
+        near = nearest(wanted, [each for word, _ in known for each in word.split(", ")])
+        meant = f" Did you mean {near}?" if near else ""
+        raise WrongUsageError(f"The glossary has no word {wanted}.{meant}", "To see all: metering help glossary")
+    return [*table(found, columns)]
+
+
+def _of_command(root: Context, asked: list[str]) -> None:
+    """Print the help page of a command."""
+    known = [*TOPICS, *root.command.list_commands(root)]  # type: ignore[attr-defined]  # the root is a group
+    if asked[0] not in known:
+        near = nearest(asked[0], known)
+        meant = f" Did you mean {near}?" if near else ""
+        raise WrongUsageError(f"There is no topic or command {asked[0]}.{meant}", "To see all topics: metering help")
+    # Called from within, it gives its exit code back and does not end.
+    code: int = root.command.main([*asked, "--help"], prog_name=root.info_name, standalone_mode=False)
+    if code:
+        raise typer.Exit(code)
+
+
+@manual_app.command("completion", cls=OneCommand, epilog=_COMPLETION_EXAMPLES)
+def completion(
+    shell: Annotated[str, typer.Argument(metavar="SHELL", help="bash, zsh or fish.", autocompletion=_shells)],
+) -> None:
+    """Print the script that lets a shell complete commands, options and values."""
+    from metering.cli.help.completion import Shell, script
+
+    if shell not in {*Shell}:
+        raise WrongUsageError(f"{shell} is not a shell that can be served.", f"It serves {', '.join(Shell)}.")
+    typer.echo(script(Shell(shell)))

@@ -1,0 +1,337 @@
+"""`metering replay`: sends real or synthetic traffic, and writes a manifest of the messages."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections import Counter
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from itertools import takewhile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TextIO
+
+import typer
+
+from metering.audit.verify.manifest import ManifestHeader, header_line
+from metering.cli.command import Session, command, progress, say
+from metering.cli.endings import first_interrupt_noted
+from metering.cli.failures import CommandStoppedError, WrongUsageError
+from metering.cli.sent_log import SentLog, manifest_file
+from metering.intake.work import MAX_RECORDS
+from metering.replay.scenarios import SCENARIOS, Scenario
+from metering.replay.sender import Sender
+from metering.reports.answer import Answer, Column
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from contextlib import AbstractContextManager
+    from threading import Event
+
+    from rich.progress import Progress
+
+    from metering.audit.verify.manifest import SentBatch
+    from metering.replay.traffic import Traffic
+    from metering.wiring.connection import RegionConnection
+
+replay_app = typer.Typer()
+
+DEFAULT_MANIFEST = Path("replay-manifest.ndjson")
+
+_EXAMPLES = """Examples:
+
+    metering replay --scenario mixed --batches 20000 --records-per-batch 100 --manifest m.json
+    metering replay --scenario week
+    metering replay --input transfers.ndjson --shift-to-now
+    metering replay --scenario clean --rate 139 --batches 10000
+
+Then: metering verify --manifest m.json --wait 10m
+"""
+# Most problems of records that are told; all of them count.
+_SHOWN = 10
+_SCENARIOS = "".join(f"- {name}: {scenario.about}\n" for name, scenario in SCENARIOS.items())
+
+# What the columns of the answer say. Verdicts are those that the service must come to.
+_ABOUT = {
+    "sent": "messages",
+    "batches": "different ones, as `verify` counts",
+    "accepted": "must be metered whole",
+    "partly": "must be metered but for some records",
+    "duplicate": "must count no second time",
+    "conflict": "other content under an id, refused",
+    "rejected": "must be refused",
+    "seconds": "for sending",
+    "per_second": "messages",
+    "manifest": "what was sent, for `verify`",
+}
+
+Share = float | None
+
+
+def _share(of: str) -> object:
+    return typer.Option(min=0, max=1, help=f"Share of {of}. Default: the scenario's.")
+
+
+BatchesOption = Annotated[
+    int | None, typer.Option(min=1, help="Number of messages, with copies and conflicts. Default: the scenario's.")
+]
+RecordsOption = Annotated[
+    int | None,
+    typer.Option(min=1, max=MAX_RECORDS, help="Records in a batch. Default: the scenario's; 100 for --input."),
+]
+
+
+@command(replay_app, "replay", reads=True, changes=True, epilog=f"Scenarios:\n\n{_SCENARIOS}\n{_EXAMPLES}")
+def replay(
+    session: Session,
+    files: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--input", metavar="FILE", help="Records (NDJSON, Parquet), sent as they stand; may be given again."
+        ),
+    ] = None,
+    scenario: Annotated[
+        str | None,
+        typer.Option(
+            "--scenario",
+            metavar="NAME",
+            help="One of the scenarios below, for emulators only.",
+            autocompletion=lambda: [*SCENARIOS],
+        ),
+    ] = None,
+    batches: BatchesOption = None,
+    records_per_batch: RecordsOption = None,
+    rate: Annotated[float | None, typer.Option(min=0.01, help="Messages a second. Default: no limit.")] = None,
+    duplicates: Annotated[Share, _share("copies of earlier messages")] = None,
+    late: Annotated[Share, _share("messages with late records")] = None,
+    malformed: Annotated[Share, _share("malformed messages")] = None,
+    conflicts: Annotated[Share, _share("messages with a used id and other content")] = None,
+    seed: Annotated[int, typer.Option(help="The same seed in the same hour gives the same traffic.")] = 1,
+    shift_to_now: Annotated[
+        bool, typer.Option("--shift-to-now", help="Move the records of --input by whole hours, so that they end now.")
+    ] = False,
+    manifest: Annotated[
+        Path, typer.Option("--manifest", metavar="FILE", help="File for the manifest (NDJSON).")
+    ] = DEFAULT_MANIFEST,
+    threads: Annotated[int, typer.Option(min=1, max=64, help="Number of connections.")] = 8,
+) -> None:
+    """Send traffic to the ingest queue, and write a manifest of the messages with their expected verdicts.
+
+    The traffic is real records with --input, or a synthetic scenario with --scenario. Made-up traffic is for emulators:
+    nothing else gets it.
+    """
+    from metering.cli.deeds import Done
+    from metering.replay.traffic import synthetic_traffic
+
+    if not files and scenario is None:
+        _tell_what_can_be_sent()
+        raise typer.Exit(2)
+    now_s = int(time.time())
+    if files:
+        traffic = _of_files(files, scenario, records_per_batch, now_s, shifted=shift_to_now)
+        deed: AbstractContextManager[Done] = session.deed(
+            what="replay",
+            subject=", ".join(map(str, files)),
+            consequence=f"Sends {_messages(traffic)}. What is accepted is metered, and stays on the bill.",
+        )
+    else:
+        chosen = _adapted(scenario or "", records_per_batch, duplicates, late, malformed, conflicts)
+        bucket = _emulated_region(session).names.data_bucket
+        traffic = synthetic_traffic(scenario or "", chosen, batches, seed, now_s, bucket)
+        deed = nullcontext(Done())
+    with deed as done:
+        region = session.region()
+        with manifest_file(manifest) as file, first_interrupt_noted() as stopped:
+            counts, took_s = send_traffic(region, traffic, file, rate=rate, threads=threads, stopped=stopped)
+        done.result = f"sent {counts.total():,} of {traffic.messages:,} messages"
+        if stopped.is_set():
+            raise CommandStoppedError(
+                f"You stopped it: {done.result}.",
+                "The manifest names all that were sent. To check them: "
+                f"metering verify --manifest {shlex.quote(str(manifest))} --wait 10m",
+            )
+    session.write(_answer(traffic, counts, took_s, manifest))
+
+
+def _messages(traffic: Traffic) -> str:
+    return "1 message" if traffic.messages == 1 else f"{traffic.messages:,} messages"
+
+
+def _tell_what_can_be_sent() -> None:
+    say("Error: Nothing was sent: neither --scenario nor --input says what to send.", style="bold red")
+    say("On an emulator, metering replay --scenario NAME sends one of these:")
+    for name, scenario in SCENARIOS.items():
+        say(f"  {name:8}{scenario.about}")
+    say("Records of your own: metering replay --input FILE")
+
+
+def _of_files(
+    files: Sequence[Path], scenario: str | None, records_per_batch: int | None, now_s: int, *, shifted: bool
+) -> Traffic:
+    if scenario is not None:
+        raise WrongUsageError("--input and --scenario exclude each other.", "Run one replay for each.")
+    from metering.replay.complaints import TOO_OLD
+    from metering.replay.traffic import given_traffic
+
+    traffic = given_traffic(files, records_per_batch or 100, now_s, shifted=shifted)
+    for told in traffic.complaints[:_SHOWN]:
+        say(told, style="yellow")
+    more = len(traffic.complaints) - _SHOWN
+    if more > 0:
+        say(f"and {more:,} more problems", style="yellow")
+    if traffic.complaints:
+        say("They are sent as they stand. The service must refuse these records, and the manifest expects that.")
+    if not shifted and any(told.endswith(TOO_OLD) for told in traffic.complaints):
+        say("Records of the last 35 days are admitted. To send older ones as new ones, add --shift-to-now.")
+    return traffic
+
+
+def _emulated_region(session: Session) -> RegionConnection:
+    """The session's region, which may get made-up traffic.
+
+    Raises:
+        WrongUsageError: It is not an emulator's.
+    """
+    from metering.fleet.settings.bases import runs_on_emulator
+
+    if session.emulated:
+        return session.region()
+    if runs_on_emulator(session.stage):
+        # Says that no emulator runs here, or that the endpoint is none.
+        session.region()
+    raise WrongUsageError(
+        f"Stage {session.stage} in {session.region_name} is not on an emulator, and made-up traffic would stay on its "
+        "bill: nothing was sent.",
+        "Use `metering local up` and --stage local; or send records of your own with --input.",
+    )
+
+
+def send_traffic(
+    region: RegionConnection,
+    traffic: Traffic,
+    manifest: TextIO,
+    *,
+    rate: float | None = None,
+    threads: int = 8,
+    stopped: Event | None = None,
+) -> tuple[Counter[str], float]:
+    """Send `traffic` with a progress bar and write its manifest. Returns messages by expected verdict, and seconds.
+
+    After `stopped` is set, nothing more is sent; the manifest names all that was.
+
+    Raises:
+        SendingFailedError: The queue did not take some messages, even after retries.
+        CommandFailedError: The manifest could not be written; the error names the messages that it lacks.
+    """
+    counts: Counter[str] = Counter()
+    header = ManifestHeader(
+        name=traffic.name, region=region.region, seed=traffic.seed, began_at_ms=time.time_ns() // 1_000_000
+    )
+    log = SentLog(manifest)
+    log.begin(header_line(header))
+    sender = Sender(
+        queue=region.ingest,
+        objects=region.objects,
+        bucket=region.names.data_bucket,
+        threads=threads,
+        rate_per_s=rate,
+    )
+    with _sending(traffic.messages) as advance:
+
+        def written(group: Sequence[SentBatch]) -> None:
+            log.add(group)
+            counts.update(sent.expect for sent in group)
+            advance(len(group))
+
+        began = time.monotonic()
+        going = takewhile(lambda _: stopped is None or not stopped.is_set(), traffic.shipments)
+        sender.send(log.while_it_works(going), written)
+    log.must_be_whole()
+    return counts, time.monotonic() - began
+
+
+class _Advance:
+    def __init__(self, bar: Progress, total: int) -> None:
+        self._bar = bar
+        self._task = bar.add_task("sending", total=total)
+
+    def __call__(self, number: int) -> None:
+        self._bar.advance(self._task, number)
+
+
+@contextmanager
+def _sending(total: int) -> Iterator[_Advance]:
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with progress(*columns) as bar:
+        yield _Advance(bar, total)
+
+
+def _adapted(
+    name: str,
+    records_per_batch: int | None,
+    duplicates: float | None,
+    late: float | None,
+    malformed: float | None,
+    conflicts: float | None,
+) -> Scenario:
+    if name not in SCENARIOS:
+        known = "; ".join(f"{known}: {scenario.about}" for known, scenario in SCENARIOS.items())
+        raise WrongUsageError(f"There is no scenario {name}.", known)
+    scenario = SCENARIOS[name]
+    scenario = replace(
+        scenario,
+        records_per_batch=records_per_batch or scenario.records_per_batch,
+        duplicates=scenario.duplicates if duplicates is None else duplicates,
+        late=scenario.late if late is None else late,
+        malformed=scenario.malformed if malformed is None else malformed,
+        conflicts=scenario.conflicts if conflicts is None else conflicts,
+    )
+    if scenario.duplicates + scenario.late + scenario.malformed + scenario.conflicts > 1:
+        raise WrongUsageError("The shares of --duplicates, --late, --malformed and --conflicts add up to more than 1.")
+    return scenario
+
+
+def _answer(traffic: Traffic, counts: Counter[str], took_s: float, manifest: Path) -> Answer:
+    """What was sent, and what the manifest expects of it. Nothing is judged yet."""
+    sent = sum(counts.values())
+    expected = {expect: counts[expect] for expect in ("accepted", "partly", "duplicate", "conflict", "rejected")}
+    row: dict[str, str | int | bool | None] = {
+        "name": traffic.name,
+        "sent": sent,
+        "batches": sent - counts["duplicate"],
+        **expected,
+        "seconds": f"{took_s:.1f}",
+        "per_second": f"{sent / max(took_s, 0.001):.0f}",
+        "manifest": str(manifest),
+    }
+    integers = {"sent", "batches", *expected}
+    columns = tuple(
+        Column(
+            name=name,
+            kind="integer" if name in integers else "text",
+            text="number" if name in {"seconds", "per_second"} else "copied",
+            about=_ABOUT.get(name, ""),
+        )
+        for name in row
+    )
+    told = ", ".join(f"{expect} {number:,}" for expect, number in expected.items() if number)
+    return Answer(
+        columns=columns,
+        rows=[row],
+        document={**row, "expected": {**expected}, "judged": False},
+        footer=(
+            f"Expected by the manifest: {told}; nothing is judged yet, and verify says what became of them.",
+            f"These count messages. verify counts different batches: {sent - counts['duplicate']:,}, of which "
+            f"{counts['accepted'] + counts['partly']:,} must be accepted, in whole or in part.",
+            "Next:",
+        ),
+        commands=(f"metering verify --manifest {shlex.quote(str(manifest))} --wait 10m",),
+    )

@@ -1,0 +1,204 @@
+"""`metering budget`: budgets, where they stand, what they are expected to end with, and the biller's job by hand."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from metering.cli.billing.budgeting import budget_named, counted, is_home, judged, known_account, summed_regions
+from metering.cli.billing.home import billing_home, home_ground
+from metering.cli.command import Session, command, say
+from metering.cli.failures import CommandFailedError, WrongUsageError
+
+if TYPE_CHECKING:
+    from metering.billing.budgets.biller import BillerResult
+
+budget = typer.Typer(
+    help="Budgets in USD or bytes: alerts before a bill says it, forecasts, and how good those are.",
+    no_args_is_help=True,
+)
+
+_SET = """Examples:
+
+    metering budget set egress --payer 123456789012 --amount "500 USD"
+
+    metering budget set backups --account 123456789012 --usage-type DataTransfer-Out-Bytes --amount "10 TB" \\
+        --threshold "actual 50%" --threshold "actual 9 TB"
+"""
+NameArgument = Annotated[str, typer.Argument(metavar="BUDGET", help="Name of the budget.")]
+OneOption = Annotated[str | None, typer.Argument(metavar="[BUDGET]", help="Only this budget.")]
+
+
+@command(budget, "set", reads=True, changes=True, everywhere=True, epilog=_SET)
+def set_(
+    session: Session,
+    name: NameArgument,
+    amount: Annotated[
+        str, typer.Option("--amount", metavar="AMOUNT", help="For each period: 500 USD, 10 TB or 4096 bytes.")
+    ],
+    threshold: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--threshold",
+            metavar="WORDS",
+            help="When to tell: `actual 80%`, `forecast 100%`, `actual 450 USD`; as often as needed. "
+            "Default: actual 80%, actual 100% and forecast 100%.",
+        ),
+    ] = None,
+    payer: Annotated[
+        str | None, typer.Option("--payer", metavar="ACCOUNT", help="Only usage that this payer pays.")
+    ] = None,
+    account: Annotated[
+        str | None, typer.Option("--account", metavar="ACCOUNT", help="Only usage of this account.")
+    ] = None,
+    in_region: Annotated[
+        str | None, typer.Option("--in-region", metavar="REGION", help="Only usage that is metered in this region.")
+    ] = None,
+    usage_type: Annotated[
+        str | None, typer.Option("--usage-type", metavar="NAME", help="Only this usage type.")
+    ] = None,
+    period: Annotated[
+        str, typer.Option("--period", metavar="month|day", help="When it begins anew, in UTC.")
+    ] = "month",
+    severity: Annotated[
+        str, typer.Option("--severity", metavar="ticket|page", help="Topic that its alerts go to.")
+    ] = "ticket",
+    new_account: Annotated[
+        bool, typer.Option("--new-account", help="The account is right, although it has no payer and no usage yet.")
+    ] = False,
+) -> None:
+    """Set a budget for a payer, an account, a region or a usage type; one of the same name is replaced.
+
+    Each threshold makes one alert a period, which goes to the topic of its severity until that has answered.
+    A budget with another amount is told of anew. All fields that are given must fit.
+    """
+    from metering.billing.budgets.budget import Scope, budget_of
+    from metering.reports.budgets.budget_answer import budgets_answer
+    from metering.wiring.billing.biller import build_budgets
+
+    scope = Scope(payer=payer or "", account=account or "", region=in_region or "", usage_type=usage_type or "")
+    thresholds = threshold or ["actual 80%", "actual 100%", "forecast 100%"]
+    made = budget_of(name, amount=amount, thresholds=thresholds, scope=scope, period=period, severity=severity)
+    home = billing_home(session)
+    for unknown in () if new_account else filter(None, (payer, account)):
+        if not known_account(session, home, unknown):
+            raise CommandFailedError(
+                f"Account {unknown} is unknown: it has no payer, is none, and has no usage this month or last month.",
+                "Nothing was set. If the number is right, add --new-account.",
+            )
+    store = build_budgets(home)
+    before = store.get(name)
+    with session.deed(
+        what="budget set",
+        subject=name,
+        consequence=f"It {'replaces one of' if before else 'is new:'} {made.amount.text} a {made.period} for {scope}.",
+        ground=home_ground(session, home),
+    ) as done:
+        store.set(made)
+        done.result = f"{made.amount.text} a {made.period}, {', '.join(each.text for each in made.thresholds)}"
+    session.write(budgets_answer([made]))
+
+
+@command(budget, "list", reads=True, everywhere=True)
+def list_(session: Session) -> None:
+    """List every budget with its scope, its amount and its thresholds."""
+    from metering.reports.budgets.budget_answer import budgets_answer
+    from metering.wiring.billing.biller import build_budgets
+
+    session.write(budgets_answer(build_budgets(billing_home(session)).list()))
+
+
+@command(budget, "remove", reads=True, changes=True, everywhere=True)
+def remove(session: Session, name: NameArgument) -> None:
+    """Remove a budget. Alerts that it made stay, and are sent if they were not."""
+    from metering.reports.budgets.budget_answer import budgets_answer
+    from metering.wiring.billing.biller import build_budgets
+
+    home = billing_home(session)
+    store = build_budgets(home)
+    found = budget_named(store, name)
+    with session.deed(
+        what="budget remove",
+        subject=name,
+        consequence=f"Nobody hears any more when {found.scope} comes to {found.amount.text} a {found.period}.",
+        ground=home_ground(session, home),
+    ) as done:
+        store.remove(name)
+        done.result = "removed"
+    session.write(budgets_answer(store.list()))
+
+
+@command(budget, "check", reads=True, everywhere=True, epilog="Example:\n\n    metering budget check --format table")
+def check(session: Session, name: OneOption = None) -> None:
+    """Show where budgets stand in this period: actual, forecast, crossed thresholds, and the alerts that were made.
+
+    Everything is as the biller last counted it: what the compactor had published. To count now:
+    metering budget update
+    """
+    from metering.reports.budgets.budget_answer import standings_answer
+
+    home = billing_home(session)
+    view = judged(session, home, name)
+    session.write(standings_answer(view.standings, view.alerts, counted(view)))
+
+
+@command(budget, "forecast", reads=True, everywhere=True)
+def forecast(
+    session: Session,
+    name: NameArgument,
+    backtest: Annotated[
+        bool,
+        typer.Option("--backtest", help="Try forecasts on the last six months, and show by how much they were off."),
+    ] = False,
+) -> None:
+    """Show what the period of a budget is expected to end with. It is an estimate, with an interval of 80 %.
+
+    Bytes are expected as in the last four weeks, day of the week by day of the week, and run through the payer's
+    tiers. Of less than 14 days of history the mean day is taken; of less than 3 days nothing is said.
+    """
+    from metering.billing.budgets.backtest import tried_on
+    from metering.reports.budgets.budget_answer import backtest_answer, standings_answer
+
+    home = billing_home(session)
+    view = judged(session, home, name)
+    if backtest:
+        [found] = [each for each in view.months.budgets if each.name == name]
+        tried = list(tried_on(view.months, found, int(time.time())))
+        session.write(backtest_answer(found, tried, counted(view)))
+        return
+    session.write(standings_answer(view.standings, (), counted(view)))
+    for each in view.standings:
+        if each.forecast is not None and each.forecast.known:
+            say(f"Expected by {each.forecast.method.value}, {each.forecast.history_days} days of history.")
+
+
+@command(budget, "update", reads=True, everywhere=True)
+def update(session: Session) -> None:
+    """Run the biller's job now: count what was published since its last run, judge budgets, and send alerts.
+
+    It does what the schedule does within the hour. Budgets are judged in the home region only.
+    """
+    from metering.cli.all_regions import asks_for_all
+    from metering.cli.commands.analyst.lake import NoDeadline, counts_answer
+    from metering.wiring.billing.biller import connected_biller
+
+    if asks_for_all(session):
+        home = billing_home(session)
+        regions = summed_regions(session, home)
+    else:
+        regions = [session.region()]
+    result: BillerResult | None = None
+    files = 0
+    # The home region comes last: it judges what all of them have counted.
+    for region in sorted(regions, key=lambda each: is_home(session, each.region)):
+        everywhere = summed_regions(session, region) if is_home(session, region.region) else ()
+        result = connected_biller(region, everywhere).run(NoDeadline())
+        files += result.files
+        say(f"{region.region}: {result.files} lake files counted.")
+    if result is None:
+        raise WrongUsageError("There is no region to count.", "Name one with --region.")
+    counts = {"files": files, "budgets": result.budgets, "alerts": result.made, "sent": result.sent}
+    about = {"files": "lake files that were counted", "budgets": "judged", "alerts": "new", "sent": "messages"}
+    session.write(counts_answer({**counts, "unusual": result.unusual}, about={**about, "unusual": "days of series"}))

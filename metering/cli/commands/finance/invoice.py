@@ -1,0 +1,242 @@
+"""`metering invoice`: drafts, invoices that are issued for good, credit notes, and their verification."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from metering.cli.billing.invoicing import (
+    checked_month,
+    checked_payer,
+    draft_state,
+    invoicing,
+    not_final,
+    state_of,
+)
+from metering.cli.command import Session, command, say
+from metering.cli.failures import WrongUsageError
+from metering.cli.printing.output import write_page
+from metering.reports.answer import Answer, Column
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+invoice = typer.Typer(
+    help="Invoices of data transfer: drafts, invoices that are issued for good, credit notes, and their proof.",
+    no_args_is_help=True,
+)
+
+MonthOption = Annotated[str, typer.Option("--month", metavar="YYYY-MM", help="Month of use, such as 2026-11.")]
+AnyMonthOption = Annotated[
+    str | None, typer.Option("--month", metavar="YYYY-MM", help="Only documents about this month of use.")
+]
+PayerOption = Annotated[
+    str | None, typer.Option("--payer", metavar="ACCOUNT", help="Only this payer, 12 digits. Default: all payers.")
+]
+BookOption = Annotated[
+    str | None,
+    typer.Option(
+        "--prices",
+        metavar="BOOK",
+        help="Price book: one that was imported, or `sample`, a few real prices to try things with. Default: aws-list, "
+        "or the book that the month's invoices have already.",
+    ),
+]
+DraftedOption = Annotated[
+    str | None,
+    typer.Option(
+        "--as-drafted",
+        metavar="DIGEST",
+        help="Issue only if the inputs are those of a draft, which prints this digest; with --payer.",
+    ),
+]
+IdArgument = Annotated[str, typer.Argument(metavar="INVOICE", help="Id, such as 123456789012-2026-11-1.")]
+BecauseOption = Annotated[
+    str, typer.Option("--because", metavar="TEXT", help="Why; whoever gets the credit note reads it there.")
+]
+
+_ISSUE_EXAMPLES = """Examples:
+
+    metering invoice draft --month 2026-11
+    metering invoice issue --month 2026-11
+    metering invoice issue --month 2026-11 --payer 123456789012
+"""
+_FOUND = {True: "issued", False: "issued before"}
+
+
+@command(
+    invoice,
+    "draft",
+    reads=True,
+    everywhere=True,
+    epilog="Examples:\n\n    metering invoice draft --month 2026-11 --payer 123456789012 --prices sample",
+)
+def invoice_draft(session: Session, month: MonthOption, payer: PayerOption = None, prices: BookOption = None) -> None:
+    """Show what invoices of a month would be, as of now. Nothing is written.
+
+    A draft names regions that it is without or that are not closed, and usage without a price. It is never final. With
+    --payer it shows the lines; of all payers, a row each.
+    """
+    from metering.billing.invoices.issuing import Asked
+    from metering.reports.invoices.answers import documents_answer, invoice_answer
+
+    asked = Asked(month=checked_month(month), payer_id=checked_payer(payer), book=prices or "")
+    with invoicing(session) as parts, parts.counted("drafts made", parts.issuer.drafts(asked)) as drafts:
+        if asked.payer_id:
+            draft = next(drafts)
+            answer = invoice_answer(draft)
+            if not any((draft.lines, draft.corrections, draft.unrated, draft.unpriced)):
+                known = f"To see who pays in this month: metering cost --month {month} --group-by payer"
+                say(f"No usage of payer {asked.payer_id} is metered in {month}. {known}", "yellow")
+            if parts.issuer.store.find(month, asked.payer_id) is not None:
+                say(f"It is issued already, and that stands: metering invoice show {draft.id}", "yellow")
+        else:
+            more = not_final(parts.issuer, month)
+            title = f"Drafts of {month}, not final"
+            answer = documents_answer(((each, draft_state(each)) for each in drafts), title=title, more=more)
+    session.write(answer)
+
+
+@command(invoice, "issue", reads=True, changes=True, everywhere=True, epilog=_ISSUE_EXAMPLES)
+def invoice_issue(
+    session: Session,
+    month: MonthOption,
+    payer: PayerOption = None,
+    prices: BookOption = None,
+    as_drafted: DraftedOption = None,
+) -> None:
+    """Issue the invoices of a month for good, once every region has closed it. A second run goes on where one stopped.
+
+    It is refused while a region is open or cannot be read, or while usage has no price: nothing is left out silently.
+    All invoices of a month are made with the prices, overrides and payers that were in force when its first one was
+    issued. What turns out wrong later is a credit note, and what comes late is on the invoice of a later month.
+    """
+    from metering.billing.invoices.issuing import Asked
+    from metering.cli.billing.home import billing_home, home_ground
+    from metering.reports.invoices.answers import documents_answer
+
+    asked = Asked(
+        month=checked_month(month), payer_id=checked_payer(payer), book=prices or "", drafted=as_drafted or ""
+    )
+    if asked.drafted and not asked.payer_id:
+        raise WrongUsageError("--as-drafted is about one payer.", "Name it with --payer.")
+    home = billing_home(session)
+    consequence = f"Invoices of {month} stand for good; what is wrong later becomes a credit note."
+    with (
+        invoicing(session, home) as parts,
+        session.deed(
+            what="invoice issue",
+            subject=f"{month} {asked.payer_id}".rstrip(),
+            consequence=consequence,
+            typed=month,
+            ground=home_ground(session, home),
+        ) as done,
+    ):
+        with parts.counted("invoices issued", parts.issuer.issue(asked)) as found:
+            states = ((each.invoice, _FOUND[each.new]) for each in found)
+            answer = documents_answer(states, title=f"Invoices of {month}")
+        new = sum(row["state"] == _FOUND[True] for row in answer.rows)
+        done.result = f"{new} issued, {len(answer.rows) - new} issued before"
+    session.write(answer)
+    if not answer.rows:
+        whom = f"Payer {asked.payer_id}" if asked.payer_id else "Nobody"
+        say(f"{whom} used nothing in {month} that an invoice would be about.", "yellow")
+
+
+@command(
+    invoice,
+    "show",
+    page=True,
+    everywhere=True,
+    epilog="Examples:\n\n    metering invoice show 123456789012-2026-11-1 --format html --output invoice.html",
+)
+def invoice_show(session: Session, invoice_id: IdArgument) -> None:
+    """Show an invoice or a credit note: its lines, and in JSON the document. `--format html` is a page to print."""
+    from metering.reports.invoices.answers import invoice_answer
+    from metering.reports.invoices.page import InvoicePage
+
+    with invoicing(session) as parts:
+        stored = parts.issuer.store.stored(invoice_id)
+        state = state_of(parts.issuer, stored.invoice)
+    if session.page:
+        write_page(InvoicePage(invoice=stored.invoice, state=state, sha256=stored.sha256).html(), session.output)
+    else:
+        session.write(invoice_answer(stored.invoice))
+    if state != "issued":
+        say(f"It is not issued yet: {state}.", "yellow")
+
+
+@command(invoice, "verify", reads=True, everywhere=True)
+def invoice_verify(session: Session, invoice_id: IdArgument) -> None:
+    """Make an invoice or a credit note again of its inputs, and compare every byte; exit 0 only if all are the same.
+
+    Each input is looked at first: closed months with all their objects, prices, overrides, payers, and the documents
+    that a credit note comes after. What changed is named.
+    """
+    from metering.wiring.billing.invoices import build_verification
+
+    with invoicing(session) as parts:
+        problems = build_verification(parts.issuer).verify(invoice_id)
+    columns = (Column(name="problem", text="prose"),)
+    session.write(Answer(columns=columns, rows=[{"problem": each} for each in problems], empty="No problem."))
+    if problems:
+        raise typer.Exit(1)
+    say(f"{invoice_id} is what its inputs make, to the last byte.", style="green")
+
+
+@command(
+    invoice,
+    "credit",
+    reads=True,
+    changes=True,
+    everywhere=True,
+    epilog="Examples:\n\n    metering invoice credit 123456789012-2026-11-1 --because 'A price was wrong.'",
+)
+def invoice_credit(session: Session, invoice_id: IdArgument, because: BecauseOption, prices: BookOption = None) -> None:
+    """Rate an invoice again with what is in force now, and issue the difference as a credit note, for good.
+
+    The difference is line by line to the invoice and its earlier credit notes, and may be negative or positive. The
+    invoice itself stays as it is. Crediting twice gives nothing the second time: it is refused, for there is no
+    difference.
+    """
+    from metering.billing.invoices.credits import Crediting
+    from metering.cli.billing.home import billing_home, home_ground
+    from metering.reports.invoices.answers import invoice_answer
+
+    home = billing_home(session)
+    with (
+        invoicing(session, home) as parts,
+        session.deed(
+            what="invoice credit",
+            subject=invoice_id,
+            consequence=f"A credit note to {invoice_id} stands for good.",
+            typed=invoice_id,
+            ground=home_ground(session, home),
+        ) as done,
+    ):
+        issued = Crediting(issuer=parts.issuer).credit(invoice_id, because, book=prices or "")
+        done.result = f"{issued.invoice.id} issued"
+    session.write(invoice_answer(issued.invoice))
+
+
+@command(
+    invoice,
+    "list",
+    reads=True,
+    everywhere=True,
+    epilog="Examples:\n\n    metering invoice list --month 2026-11",
+)
+def invoice_list(session: Session, month: AnyMonthOption = None, payer: PayerOption = None) -> None:
+    """List invoices and credit notes with totals and state, by month of use, payer and number."""
+    from metering.reports.invoices.answers import documents_answer
+
+    named, payer_id = checked_month(month) if month else "", checked_payer(payer)
+    with invoicing(session) as parts:
+        issuer = parts.issuer
+        months: Iterable[str] = [named] if named else issuer.store.months()
+        documents = (each for one in months for each in issuer.store.list(one, payer_id))
+        with parts.counted("documents read", documents) as found:
+            states = ((each, state_of(issuer, each)) for each in found)
+            answer = documents_answer(states, title=f"Invoices of {named}" if named else "Invoices")
+    session.write(answer)

@@ -1,0 +1,203 @@
+"""`metering dlq`: dead letters, why they failed, and how to put them back safely."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from metering.cli.all_regions import everywhere
+from metering.cli.command import Session, command, say
+from metering.cli.dead_letter_reader import (
+    ANSWER_S,
+    LOOK_S,
+    DeadLetterReader,
+    dead_letters,
+    dead_log_files,
+    reader_command,
+)
+from metering.cli.failures import CommandFailedError, WrongUsageError
+from metering.hours import rfc3339
+from metering.reports.answer import KEEP, ROOMY, Answer, Cell, Column
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from metering.operations.dead_letters import DeadLetter, Redriven
+    from metering.wiring.connection import RegionConnection
+
+dlq = typer.Typer(
+    help="Dead letters: batches that failed five times. They are not metered until they are redriven.",
+    no_args_is_help=True,
+)
+
+_COLUMNS = (
+    Column(name="batch_id", text="copied", priority=KEEP),
+    Column(name="redrive", title="a redrive would", text="prose", priority=KEEP),
+    Column(name="why", text="prose"),
+    Column(name="records", kind="integer"),
+    Column(name="source_id", text="copied", priority=ROOMY + 1),
+    Column(name="sent", kind="time", about="to the queue"),
+    Column(name="receives", kind="integer", priority=ROOMY + 2, about="times that a worker took it"),
+    Column(name="admitted_until", kind="time", priority=ROOMY, about="after it, its records are too late"),
+    Column(name="kept_until", kind="time", priority=ROOMY + 1, about="after it, the letter is lost"),
+    Column(name="message_id", text="copied", priority=ROOMY + 3),
+)
+_LOG_FILE_COLUMNS = (
+    Column(name="file", text="copied", priority=KEEP),
+    Column(name="why", text="prose", priority=KEEP),
+    Column(name="log_source", priority=ROOMY),
+    Column(name="sent", kind="time", about="to the queue"),
+    Column(name="age_s", kind="integer", about="seconds since then"),
+    Column(name="receives", kind="integer", priority=ROOMY + 2, about="times that the function took it"),
+    Column(name="kept_until", kind="time", priority=ROOMY + 1, about="after it, the event is lost and the file stays"),
+    Column(name="message_id", text="copied", priority=ROOMY + 3),
+)
+
+
+@command(dlq, "list", reads=True, everywhere=True, epilog="Example:\n\n    metering dlq list --format table")
+def list_(
+    session: Session,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Show at most this many.")] = 100,
+    deep: Annotated[
+        bool,
+        typer.Option("--deep", help=f"Read their records too, in a child process: up to {LOOK_S} s each."),
+    ] = False,
+    log_files: Annotated[
+        bool,
+        typer.Option("--log-files", help="Show log files that could not be read five times instead."),
+    ] = False,
+) -> None:
+    """Show dead letters with the facts that are known without their records. --deep predicts a redrive.
+
+    Without --deep no record is read, because reading may be what killed the workers. The letters stay in the queue.
+    They are hidden from others while this command runs, and for a while after it was killed.
+    """
+    if deep and log_files:
+        raise WrongUsageError(
+            "--deep reads batches, and --log-files shows log files.", "Try a file: metering ingest --dry-run PLACE"
+        )
+
+    def letters(region: RegionConnection) -> Answer:
+        if log_files:
+            return _log_files_answer(region, limit=limit)
+        return _letters_answer(_looked_at(session, region, limit=limit, deep=deep))
+
+    session.write(everywhere(session, letters, most=limit))
+
+
+def _letters_answer(letters: Sequence[DeadLetter]) -> Answer:
+    rows: list[dict[str, Cell]] = [
+        {
+            "batch_id": letter.batch_id,
+            "redrive": letter.effect.value,
+            "why": letter.why,
+            "records": letter.records,
+            "source_id": letter.source_id,
+            "sent": rfc3339(letter.sent_at_s),
+            "receives": letter.receives,
+            "admitted_until": None if letter.admitted_until_s is None else rfc3339(letter.admitted_until_s),
+            "kept_until": rfc3339(letter.kept_until_s),
+            "message_id": letter.message_id,
+        }
+        for letter in letters
+    ]
+    return Answer(columns=_COLUMNS, rows=rows, empty="No dead letters.")
+
+
+def _log_files_answer(region: RegionConnection, *, limit: int) -> Answer:
+    if region.onramp is None:
+        return Answer(columns=_LOG_FILE_COLUMNS, rows=[], empty=f"{region.region} has no log sources.")
+    rows: list[dict[str, Cell]] = [
+        {
+            "file": found.file,
+            "why": found.why,
+            "log_source": found.log_source,
+            "sent": rfc3339(found.sent_at_s),
+            "age_s": found.age_s,
+            "receives": found.receives,
+            "kept_until": rfc3339(found.kept_until_s),
+            "message_id": found.message_id,
+        }
+        for found in dead_log_files(region, region.onramp.dead).files(limit=limit)
+    ]
+    return Answer(columns=_LOG_FILE_COLUMNS, rows=rows, empty="No dead letters of log files.")
+
+
+@command(dlq, "redrive", reads=True, changes=True, epilog="Example:\n\n    metering dlq redrive --max 1000 --rate 50")
+def redrive(
+    session: Session,
+    maximum: Annotated[int | None, typer.Option("--max", help="Put back at most this many. Default: all.")] = None,
+    rate: Annotated[int | None, typer.Option("--rate", help="At most this many a second.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count them, but move nothing.")] = False,
+    by_hand: Annotated[
+        bool, typer.Option("--by-hand", help="Move them from here, although the queue service could do it itself.")
+    ] = False,
+    log_files: Annotated[
+        bool,
+        typer.Option("--log-files", help="Put back events of log files instead, into their own queue."),
+    ] = False,
+) -> None:
+    """Put dead letters back into the ingest queue. Repeating or stopping it is safe: each batch id counts once.
+
+    With --log-files it is about log files that could not be read five times. A file counts once, too.
+    """
+    if (maximum is not None and maximum < 1) or (rate is not None and rate < 1):
+        raise WrongUsageError("--max and --rate must be at least 1.")
+    region = session.region()
+    if log_files and region.onramp is None:
+        raise CommandFailedError(
+            f"{region.region} has no log sources.", "See them: metering settings show --stage NAME"
+        )
+    tool = dead_letters(region, queues=region.onramp if log_files else None)
+    waiting = tool.waiting()
+    if dry_run or not waiting:
+        redriven = tool.redrive(dry_run=True)
+    else:
+        moved = waiting if maximum is None else min(maximum, waiting)
+        queue = "the queue of log files" if log_files else "the ingest queue"
+        consequence = f"About {moved} of {waiting} dead letters go back into {queue} and are metered or refused."
+        subject = " ".join([*(["--log-files"] if log_files else []), "all" if maximum is None else f"--max {maximum}"])
+        with session.deed(what="dlq redrive", subject=subject, consequence=consequence) as done:
+            redriven = tool.redrive(maximum=maximum, per_s=rate, by_hand=by_hand)
+            done.result, done.failed = _result(redriven), redriven.kept > 0
+    session.write(_redriven_answer(redriven, dry_run=dry_run))
+    if redriven.task is not None:
+        listing = "metering dlq list --log-files" if log_files else "metering dlq list"
+        say(f"The queue service is moving them. See what is left: {listing}")
+    if redriven.kept:
+        raise CommandFailedError(
+            f"The queue did not take {redriven.kept} messages; they are still dead letters.", "Run it again."
+        )
+
+
+def _result(redriven: Redriven) -> str:
+    if redriven.task is not None:
+        return f"the queue service moves about {redriven.waiting}"
+    return f"{redriven.moved} moved, {redriven.kept} not taken by the queue"
+
+
+def _redriven_answer(done: Redriven, *, dry_run: bool) -> Answer:
+    row: dict[str, str | int | bool | None] = {
+        "waiting": done.waiting,
+        "moved": done.moved,
+        "kept": done.kept,
+        "task": done.task,
+        "dry_run": dry_run,
+    }
+    columns = (
+        Column(name="waiting", kind="integer", about="dead letters, before"),
+        Column(name="moved", kind="integer", about="put back into the ingest queue"),
+        Column(name="kept", kind="integer", about="that the ingest queue did not take"),
+        Column(name="task", text="copied", about="of the queue service"),
+        Column(name="dry_run", kind="flag", about="counted only, nothing moved"),
+    )
+    return Answer(columns=columns, rows=[row], document=row)
+
+
+def _looked_at(session: Session, region: RegionConnection, *, limit: int, deep: bool) -> list[DeadLetter]:
+    letters = dead_letters(region)
+    if not deep:
+        return letters.letters(limit=limit)
+    with DeadLetterReader(reader_command(session, region.region), letters, timeout_s=ANSWER_S) as reader:
+        return letters.letters(limit=limit, look=reader.look, look_s=ANSWER_S)

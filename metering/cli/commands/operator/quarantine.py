@@ -1,0 +1,246 @@
+"""`metering quarantine`: refused batches and records with their reasons, and how to send them again."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from difflib import get_close_matches
+from itertools import islice
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from metering.cli.all_regions import asks_for_all, everywhere
+from metering.cli.command import Session, command, say
+from metering.cli.failures import CommandFailedError, WrongUsageError
+from metering.errors import OperationFailedError
+from metering.intake.reasons import Reason
+from metering.onramps.reasons import FileReason, LineReason
+from metering.reports.answer import KEEP, Answer, Cell, Column
+from metering.reports.operators.quarantine_answer import entries_answer, entry_answer
+from metering.reports.time_range import time_range
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from metering.quarantine.entries import Entry, QuarantineEntries, Retry
+    from metering.wiring.connection import RegionConnection
+
+quarantine = typer.Typer(
+    help="Refused batches and records, with every reason. Nothing in quarantine is metered.",
+    no_args_is_help=True,
+)
+
+EntryArgument = Annotated[
+    str,
+    typer.Argument(metavar="BATCH", help="Batch id, key of a quarantine object, or identity or place of a log file."),
+]
+
+SourceOption = Annotated[str | None, typer.Option("--source", metavar="SOURCE", help="Only batches of this source_id.")]
+SenderOption = Annotated[
+    str | None,
+    typer.Option("--sender", metavar="SENDER", help="Only whole batches of this sender (see `list`)."),
+]
+
+_FAR_S = 4_102_444_800  # the year 2100
+# A conflict is refused for what is metered under its id, and so is no reason of the message itself.
+# Those of log files are named by the room of on-ramps.
+_REASONS = tuple(dict.fromkeys((*(r.value for r in (*Reason, *LineReason, *FileReason)), "conflict")))
+
+
+@command(
+    quarantine, "list", reads=True, everywhere=True, epilog="Example:\n\n    metering quarantine list --reason too_late"
+)
+def list_(
+    session: Session,
+    start: Annotated[
+        str | None, typer.Option("--from", metavar="TIME", help="Refused at or after this time, date or month.")
+    ] = None,
+    end: Annotated[
+        str | None, typer.Option("--to", metavar="TIME", help="Refused before this time, date or month.")
+    ] = None,
+    reason: Annotated[str | None, typer.Option("--reason", help="Only entries with this reason.")] = None,
+    kind: Annotated[
+        str | None, typer.Option("--kind", help="Only this kind: records, refused, conflict, lines or file.")
+    ] = None,
+    source: SourceOption = None,
+    sender: SenderOption = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="At most this many entries.")] = 1000,
+) -> None:
+    """List refused batches, refused records of accepted batches, conflicts, and what is refused of log files.
+
+    `became` says what became of each: where it is metered now, or the verdict on its retry.
+    """
+    from metering.wiring.status import build_quarantine
+
+    _check_reason(reason)
+    if kind not in {None, "records", "refused", "conflict", "lines", "file"}:
+        raise WrongUsageError(f"--kind {kind} is not a kind.", "Write records, refused, conflict, lines or file.")
+    from_s, to_s = time_range(start, end, default_s=(0, _FAR_S), now_s=int(time.time()))
+
+    def entries(region: RegionConnection) -> Answer:
+        found = (
+            entry
+            for entry in build_quarantine(region).entries(from_s=from_s, to_s=to_s)
+            if kind in {None, entry.kind}
+            and (reason is None or reason in entry.reasons)
+            and _is_of(entry, source, sender)
+        )
+        return entries_answer(list(islice(found, limit + 1)))
+
+    answer = everywhere(session, entries, newest="at", most=limit + 1)
+    session.write(replace(answer, rows=answer.rows[:limit]))
+    if len(answer.rows) > limit:
+        say(f"There are more than {limit}. Use --limit, or narrow it down: --from, --to, --reason, --kind, --source.")
+
+
+@command(
+    quarantine, "show", reads=True, everywhere=True, epilog="Example:\n\n    metering quarantine show edge-7f3a-000184"
+)
+def show(session: Session, name: EntryArgument) -> None:
+    """Show all of one entry: each refused record with its reasons, or the message and its records as they came.
+
+    For a conflict it shows what differs from the batch that is metered under its id, as far as the ledger knows it.
+    """
+    from metering.wiring.status import build_quarantine
+
+    found: list[Entry] = []
+
+    def entries(region: RegionConnection) -> Answer:
+        tool = build_quarantine(region)
+        try:
+            here = tool.find(name)
+        except OperationFailedError:
+            # Of all regions, one that has it is enough.
+            if not asks_for_all(session):
+                raise
+            here = ()
+        found.extend(here)
+        return entry_answer(here)
+
+    answer = everywhere(session, entries)
+    if not found:
+        raise CommandFailedError(
+            f"There is nothing in quarantine for {name} in any region.",
+            "List what is there: metering quarantine list --region all",
+        )
+    session.write(answer)
+
+
+@command(
+    quarantine,
+    "retry",
+    reads=True,
+    changes=True,
+    epilog="Examples:\n\n    metering quarantine retry edge-7f3a-000184\n\n    metering quarantine retry --reason "
+    "invalid_from --from 2026-11-24\n    metering quarantine retry --reason conflict --source edge-7f3a --as-new-id "
+    "--dry-run",
+)
+def retry(
+    session: Session,
+    name: Annotated[str | None, typer.Argument(metavar="BATCH", help="Batch id or key. Or choose by --reason.")] = None,
+    reason: Annotated[
+        str | None, typer.Option("--reason", help="All with this reason that were not retried yet.")
+    ] = None,
+    start: Annotated[
+        str | None, typer.Option("--from", metavar="TIME", help="With --reason: refused at or after this time.")
+    ] = None,
+    end: Annotated[
+        str | None, typer.Option("--to", metavar="TIME", help="With --reason: refused before this time.")
+    ] = None,
+    source: SourceOption = None,
+    sender: SenderOption = None,
+    as_new_id: Annotated[
+        bool, typer.Option("--as-new-id", help="Send a conflict under a new id, because other content has its id.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be sent, but send nothing.")] = False,
+) -> None:
+    """Send refused batches again under their own ids, and refused records as new batches.
+
+    A second retry is a duplicate and does no harm. Fix the cause first, or the content is refused again.
+    """
+    if (name is None) == (reason is None):
+        raise WrongUsageError("Either name a batch, or choose by --reason.")
+    if name is not None and any(given is not None for given in (source, sender, start, end)):
+        raise WrongUsageError("--source, --sender, --from and --to choose by --reason; a batch is named already.")
+    _check_reason(reason)
+    tool = _entries(session)
+    if name is not None:
+        chosen = list(tool.find(name))
+    else:
+        from_s, to_s = time_range(start, end, default_s=(0, _FAR_S), now_s=int(time.time()))
+        found = tool.entries(from_s=from_s, to_s=to_s)
+        chosen = [e for e in found if reason in e.reasons and not e.retried_as and _is_of(e, source, sender)]
+    # What cannot be sent is told before the question, and only the others are asked about.
+    planned = _retry_all(tool, chosen, as_new_id=as_new_id, dry_run=True)
+    done = planned
+    if planned and not dry_run:
+        records = sum(each.records for each in planned)
+        consequence = (
+            f"{len(planned)} of {len(chosen)} entries, with {records} records as far as is known, "
+            "go into the ingest queue again, to be metered or refused."
+        )
+        subject = name or " ".join(("--reason", str(reason), *_span(start, end, source, sender)))
+        with session.deed(what="quarantine retry", subject=subject, consequence=consequence) as deed:
+            done = _retry_all(tool, [each.entry for each in planned], as_new_id=as_new_id, dry_run=False)
+            deed.result, deed.failed = f"{len(done)} of {len(chosen)} entries sent again", len(done) < len(planned)
+    session.write(_retried(done))
+    if done and not dry_run:
+        say("To see what became of them: metering quarantine list")
+    if len(done) < len(chosen):
+        raise CommandFailedError(f"{len(chosen) - len(done)} of {len(chosen)} could not be sent again.")
+
+
+def _retry_all(tool: QuarantineEntries, chosen: Sequence[Entry], *, as_new_id: bool, dry_run: bool) -> list[Retry]:
+    """Retry each entry, or only plan it, and name those that cannot be sent again."""
+    done: list[Retry] = []
+    for entry in chosen:
+        try:
+            done.append(tool.retry(entry, as_new_id=as_new_id, dry_run=dry_run))
+        except OperationFailedError as error:
+            say(f"{entry.batch_id or entry.key}: {error.reason} {error.advice}", "yellow")
+    return done
+
+
+def _span(start: str | None, end: str | None, source: str | None, sender: str | None) -> list[str]:
+    given = {"--from": start, "--to": end, "--source": source, "--sender": sender}
+    return [word for option, value in given.items() if value for word in (option, value)]
+
+
+def _check_reason(reason: str | None) -> None:
+    if reason is None or reason in _REASONS:
+        return
+    near = get_close_matches(reason, _REASONS, n=3)
+    raise WrongUsageError(
+        f"--reason {reason} is not a reason.",
+        (f"Nearest: {', '.join(near)}. " if near else "") + f"Reasons are: {', '.join(_REASONS)}.",
+    )
+
+
+def _is_of(entry: Entry, source: str | None, sender: str | None) -> bool:
+    return source in {None, entry.source_id} and sender in {None, entry.sender_id}
+
+
+def _entries(session: Session) -> QuarantineEntries:
+    from metering.wiring.status import build_quarantine
+
+    return build_quarantine(session.region())
+
+
+def _retried(done: list[Retry]) -> Answer:
+    columns = (
+        Column(name="batch_id", text="copied", priority=KEEP),
+        Column(name="retried_as", text="copied", priority=KEEP),
+        Column(name="records", kind="integer"),
+        Column(name="skipped", kind="integer"),
+    )
+    rows: list[dict[str, Cell]] = [
+        {
+            "batch_id": each.entry.batch_id,
+            "retried_as": each.retry_id,
+            "records": each.records,
+            "skipped": len(each.skipped),
+        }
+        for each in done
+    ]
+    return Answer(columns=columns, rows=rows, empty="Nothing was sent again.")

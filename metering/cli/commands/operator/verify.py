@@ -1,0 +1,335 @@
+"""`metering verify`: a check that every batch is counted exactly once."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TextIO
+
+import typer
+
+from metering.audit.verify.expectations import SentBatches
+from metering.audit.verify.manifest import ManifestError, ManifestHeader, read_header, read_sent, whole_lines
+from metering.audit.verify.verification import sum_verifications
+from metering.cli.all_regions import answering, asks_for_all, connections
+from metering.cli.command import Session, command, progress, say
+from metering.cli.durations import parse_duration
+from metering.cli.failures import WrongUsageError
+from metering.hours import rfc3339
+from metering.reports.answer import Answer, Cell, Column, Json, Kind
+from metering.reports.regions_answer import regions_answer
+from metering.reports.time_range import time_range
+from metering.units import DAY_S, exact_and_size
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+
+    from rich.progress import Progress
+
+    from metering.audit.verify.verification import Difference, Verification
+    from metering.audit.verify.verifier import Verifier
+    from metering.stores.queues import QueueDepth
+    from metering.wiring.connection import RegionConnection
+
+verify_app = typer.Typer()
+
+_EXAMPLES = """Examples:
+
+    metering verify --manifest m.json --wait 10m
+    metering verify --from 2026-11-24
+    metering verify --from 2026-11 --format json
+"""
+
+_KINDS: dict[str, Kind] = {"settled": "flag", "passed": "flag", "bytes": "bytes"}
+# Short enough to stand beside a total of 30 digits in 80 columns.
+_ABOUT = {
+    "settled": "nothing was on its way",
+    "sent": "different batches",
+    "accepted": "their records are metered",
+    "duplicate": "copies, which count no more",
+    "conflict": "other content, refused",
+    "rejected": "broke a rule",
+    "in_flight": "in the queue or at work",
+    "dead": "letters: `metering dlq list`",
+    "lost": "sent, and nowhere",
+    "doubled": "counted twice",
+    "unexpected": "other verdict than promised",
+    "differences": "markers, usage, rows, sender, logs",
+    "bytes": "",
+    "records": "metered",
+    "passed": "settled, and nothing wrong",
+}
+COUNTS = ("sent", "accepted", "duplicate", "conflict", "rejected", "in_flight", "dead")
+_SHOWN = 20
+_WRITTEN = "Name one that `metering replay` wrote."
+
+
+@command(verify_app, "verify", reads=True, everywhere=True, epilog=_EXAMPLES)
+def verify(
+    session: Session,
+    manifest: Annotated[
+        list[Path] | None,
+        typer.Option("--manifest", metavar="FILE", help="Manifest of a replay; may be given again."),
+    ] = None,
+    start: Annotated[
+        str | None, typer.Option("--from", metavar="TIME", help="RFC 3339, date or month. Default: everything.")
+    ] = None,
+    end: Annotated[str | None, typer.Option("--to", metavar="TIME", help="Not included.")] = None,
+    wait: Annotated[
+        str | None,
+        typer.Option(
+            "--wait", metavar="DURATION", help="Wait at most this long until nothing is in flight: 90s, 10m, 1h."
+        ),
+    ] = None,
+) -> None:
+    """Check that nothing is lost and nothing is counted twice; exit 0 only if that is so.
+
+    Every batch must have one verdict (I1). Markers, usage table and visible rows must agree by hour and key; with a
+    manifest, they must also agree with what the sender put into each batch (I2).
+    """
+    from metering.wiring.reports import build_verifier
+
+    now_s = int(time.time())
+    from_s, to_s = time_range(start, end, default_s=(0, now_s + DAY_S), now_s=now_s, whole_hours=True)
+    wait_s = parse_duration(wait, "--wait") if wait else 0
+    if asks_for_all(session):
+        results = _verified(connections(session), manifest or [], wait_s, (from_s, to_s))
+        session.write(verifications_answer(results))
+        for name, result in results.items():
+            explain(result, region=name)
+    else:
+        sent = _read_manifests(manifest or [], {session.region_name}).get(session.region_name)
+        verifier = build_verifier(session.region())
+        wait_until_settled(verifier, wait_s)
+        result = verifier.verify(from_s=from_s, to_s=to_s, sent=sent)
+        results = {session.region_name: result}
+        session.write(verification_answer(result))
+        explain(result)
+    if not all(result.passed for result in results.values()):
+        raise typer.Exit(1)
+
+
+def _verified(
+    regions: list[RegionConnection], paths: Sequence[Path], wait_s: int, range_s: tuple[int, int]
+) -> dict[str, Verification]:
+    """Verify each region against the manifests of its replays: a batch id is unique within its region."""
+    from metering.wiring.reports import build_verifier
+
+    sent = _read_manifests(paths, {region.region for region in regions})
+    verifiers: dict[str, Verifier] = {}
+    for region in regions:
+        with answering(region.region):
+            verifiers[region.region] = build_verifier(region)
+    wait_until_all_settled(verifiers, wait_s)
+    results: dict[str, Verification] = {}
+    for name, verifier in verifiers.items():
+        with answering(name):
+            results[name] = verifier.verify(from_s=range_s[0], to_s=range_s[1], sent=sent.get(name))
+    return results
+
+
+def read_manifest(path: Path) -> tuple[ManifestHeader, SentBatches]:
+    """Read a manifest.
+
+    Raises:
+        WrongUsageError: The file cannot be read.
+        ManifestError: The file is not a manifest.
+    """
+    with _opened(path) as file:
+        lines = whole_lines(file, lambda line: _tell_of_cut(path, line))
+        header = read_header(next(lines, ""))
+        return header, SentBatches.collect(read_sent(lines))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[TextIO]:
+    try:
+        with path.open() as file:
+            yield file
+    except OSError as error:
+        raise WrongUsageError(f"Cannot read the manifest {path}: {error.strerror or error}.", _WRITTEN) from error
+    except UnicodeDecodeError as error:
+        raise WrongUsageError(f"{path} is no manifest: it is not text.", _WRITTEN) from error
+    except ManifestError as error:
+        raise ManifestError(f"{path} is no manifest: {error.reason}.", _WRITTEN) from error
+
+
+def _tell_of_cut(path: Path, line: str) -> None:
+    say(
+        f"The last line of {path} breaks off after {len(line)} characters and is left out, because the replay was "
+        "stopped there. Its message may have been sent; all others are verified.",
+        style="yellow",
+    )
+
+
+def wait_until_settled(verifier: Verifier, wait_s: int, *, region: str = "") -> bool:
+    """Wait, and show how much is in flight."""
+    if not wait_s:
+        return False
+    with _waiting() as tell:
+        settled = verifier.wait(wait_s, tell)
+    if not settled:
+        say(f"{f'{region}: ' if region else ''}Messages are still in flight after {wait_s} s.", style="yellow")
+    return settled
+
+
+def wait_until_all_settled(
+    verifiers: Mapping[str, Verifier], wait_s: int, *, now_s: Callable[[], float] = time.monotonic
+) -> None:
+    """Wait for one region after the other, `wait_s` at most in all, but at least a second for each."""
+    until_s = now_s() + wait_s
+    for region, verifier in verifiers.items():
+        wait_until_settled(verifier, max(int(until_s - now_s()), 1) if wait_s else 0, region=region)
+
+
+def verifications_answer(results: Mapping[str, Verification]) -> Answer:
+    """The answers of several regions below each other. Their JSON is that of one region with the sums of all."""
+    answers = {region: verification_answer(result) for region, result in results.items()}
+    parts = regions_answer(answers)
+    total = sum_verifications(results.values())
+    whole: dict[str, Json] = {**_document(total), **(parts.document or {})}
+    said = f"All regions: {exact_and_size(total.metered.bytes)} in {total.metered.records:,} records."
+    return replace(parts, document=whole, footer=(said,))
+
+
+def verification_answer(result: Verification) -> Answer:
+    """The contract's answer to `metering verify`."""
+    row: dict[str, Cell] = {
+        "settled": result.stable,
+        **{name: getattr(result, name) for name in COUNTS},
+        "lost": len(result.lost),
+        "doubled": len(result.doubled),
+        "unexpected": len(result.unexpected),
+        "differences": len(result.differences) + len(result.logs.differences),
+        "bytes": result.metered.bytes,
+        "records": result.metered.records,
+        "passed": result.passed,
+    }
+    columns = tuple(Column(name=name, kind=_KINDS.get(name, "integer"), about=_ABOUT[name]) for name in row)
+    return Answer(columns=columns, rows=[row], document=_document(result))
+
+
+def _document(result: Verification) -> dict[str, Json]:
+    return {
+        "settled": result.stable,
+        **{name: getattr(result, name) for name in COUNTS},
+        "lost": [*result.lost],
+        "doubled": [*result.doubled],
+        "unexpected": [{"batch": name, "problem": problem} for name, problem in result.unexpected],
+        "differences": [_difference_document(difference) for difference in result.differences],
+        "unsettled": [rfc3339(hour_s) for hour_s in result.unstable],
+        "metered": {"bytes": str(result.metered.bytes), "records": result.metered.records},
+        "keys": result.keys,
+        "promised": {"bytes": str(result.promised.bytes), "records": result.promised.records},
+        "proven": {"bytes": str(result.proven.bytes), "records": result.proven.records},
+        "logs": {
+            "files": result.logs.plans,
+            "lines": result.logs.lines,
+            "metered_bytes": str(result.logs.metered_bytes),
+            "accepted_bytes": str(result.logs.accepted_bytes),
+            "refused_bytes": str(result.logs.refused_bytes),
+            "differences": [{"of": name, "problem": problem} for name, problem in result.logs.differences],
+            "left_out": result.logs.left_out,
+        },
+        "passed": result.passed,
+    }
+
+
+def explain(result: Verification, *, region: str = "") -> None:
+    """Report on stderr each problem by name, or that everything is counted once; with its region if one is given."""
+    begun = f"{region}: " if region else ""
+    for title, names in (("Lost", result.lost), ("Counted twice", result.doubled)):
+        _say_some(f"{begun}{title}", names)
+    _say_some(f"{begun}Unexpected", [f"{name}: {problem}" for name, problem in result.unexpected])
+    _say_some(f"{begun}Different", [_difference_text(difference) for difference in result.differences])
+    _say_some(f"{begun}Log files", [f"{name}: {problem}" for name, problem in result.logs.differences])
+    if result.logs.left_out:
+        cure = "Name a range with --from and --to for the others."
+        say(f"{begun}Only {result.logs.plans:,} log files were checked. {cure}", style="yellow")
+    for hour_s in result.unstable[:_SHOWN]:
+        hour = rfc3339(hour_s)
+        say(f"{begun}{hour} was being written to, so it was not checked. Run the command again.", style="yellow")
+    if result.in_flight or not result.stable:
+        say(f"{begun}Messages are in flight or a commit is open. Add --wait 10m to wait for them.", style="yellow")
+    if result.dead:
+        cure = "See: metering dlq list; metering dlq redrive"
+        say(f"{begun}{result.dead} messages are dead letters. {cure}", style="yellow")
+    if result.passed:
+        say(f"{begun}Settled; nothing lost, nothing counted twice.", style="green")
+
+
+def _say_some(title: str, texts: Sequence[str]) -> None:
+    if not texts:
+        return
+    say(f"{title} ({len(texts)}):", style="bold red")
+    for text in texts[:_SHOWN]:
+        say(f"  {text}")
+    if len(texts) > _SHOWN:
+        say(f"  and {len(texts) - _SHOWN} more; --format json names all of them")
+
+
+def _difference_document(difference: Difference) -> dict[str, Json]:
+    document: dict[str, Json] = {"between": difference.between, "hour": rfc3339(difference.hour_s)}
+    if difference.key is None:
+        document["batch_id"] = difference.batch_id
+    else:
+        _, account_id, usage_type, service, from_location, to_location, _ = difference.key
+        document |= {
+            "account_id": account_id,
+            "usage_type": usage_type,
+            "service": service,
+            "from": from_location,
+            "to": to_location,
+        }
+    for name, total in (("expected", difference.expected), ("found", difference.found)):
+        document[name] = {"bytes": str(total.bytes), "records": total.records}
+    return document
+
+
+def _difference_text(difference: Difference) -> str:
+    first, second = difference.between.split("/")
+    what = difference.batch_id if difference.key is None else " ".join(difference.key[1:6])
+    return (
+        f"{rfc3339(difference.hour_s)} {what}: {first} say {difference.expected.bytes} bytes in "
+        f"{difference.expected.records} records, {second} {difference.found.bytes} in {difference.found.records}"
+    )
+
+
+def _read_manifests(paths: Sequence[Path], verified: Collection[str]) -> dict[str, SentBatches]:
+    """What was sent to each region. Each file is read once: it may be a pipe.
+
+    Raises:
+        WrongUsageError: A manifest is of a region that is not verified: all of its batches would look lost.
+    """
+    sent: dict[str, SentBatches] = {}
+    for path in paths:
+        header, batches = read_manifest(path)
+        if header.region not in verified:
+            known = ", ".join(sorted(verified))
+            raise WrongUsageError(
+                f"{path} is of {header.region}, which is not among the regions to verify: {known}.",
+                f"Verify it with --region {header.region}, or manifests of several regions with --region all.",
+            )
+        sent.setdefault(header.region, SentBatches()).add(batches)
+    return sent
+
+
+class _Tell:
+    def __init__(self, bar: Progress) -> None:
+        self._bar = bar
+        self._task = bar.add_task("waiting", total=None)
+
+    def __call__(self, depth: QueueDepth) -> None:
+        text = f"waiting: {depth.visible + depth.delayed} in the queue, {depth.in_flight} being worked on"
+        self._bar.update(self._task, description=text)
+
+
+@contextmanager
+def _waiting() -> Iterator[_Tell]:
+    from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with progress(*columns) as bar:
+        yield _Tell(bar)

@@ -1,0 +1,233 @@
+"""`metering context`: what is known of networks beside their logs, captured in versions that never change."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from metering.cli.command import Session, command, progress, say
+from metering.cli.failures import CommandFailedError, WrongUsageError
+from metering.cli.places import checked_region
+from metering.hours import parse_hour, rfc3339
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from metering.adapters.aws.inventory import Step
+    from metering.onramps.context.capture import Captured
+    from metering.onramps.context.document import Context
+    from metering.onramps.context.store import ContextStore
+
+context = typer.Typer(
+    help="What is known of networks beside their logs, in versions that never change: inventory, address ranges, flow "
+    "logs.",
+    no_args_is_help=True,
+)
+
+FolderOption = Annotated[
+    Path | None,
+    typer.Option("--context", metavar="DIR", help="Folder with contexts. Default: those of the stage."),
+]
+
+_CAPTURE_EXAMPLES = """Examples:
+
+    metering context capture --regions us-west-2,us-east-1 -o ctx/
+    metering context capture --role-arn arn:aws:iam::444455556666:role/logs
+    metering context capture --from description.json --ip-ranges ip-ranges.json -o ctx/
+
+Then: metering ingest --dry-run s3://acme-logs/AWSLogs/ --since 1d --context ctx/
+"""
+_NONE = "To capture one: metering context capture"
+_HOUR = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2})(:00(:00)?)?Z?")
+_ROLE_ARN = re.compile(r"arn:[a-z-]+:iam::[0-9]{12}:role/[\w+=,.@/-]{1,512}")
+
+
+@command(context, "capture", changes=True, epilog=_CAPTURE_EXAMPLES)
+def capture(
+    session: Session,
+    regions: Annotated[
+        str | None,
+        typer.Option("--regions", metavar="NAMES", help="Regions to describe, by commas. Default: that of --region."),
+    ] = None,
+    role_arn: Annotated[
+        list[str] | None,
+        typer.Option("--role-arn", metavar="ARN", help="Role of another account to describe too; may be repeated."),
+    ] = None,
+    source: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="FILE", help="Take this description, and do not ask EC2."),
+    ] = None,
+    ip_ranges: Annotated[
+        str | None,
+        typer.Option("--ip-ranges", metavar="FILE|URL", help="AWS's address ranges. Default: as AWS publishes them."),
+    ] = None,
+    folder: Annotated[
+        Path | None,
+        typer.Option("--into", "-o", metavar="DIR", help="Keep it in this folder. Default: in the stage's bucket."),
+    ] = None,
+) -> None:
+    """Capture a context: describe networks and flow logs, and keep what is known of them for judging logs.
+
+    On AWS it only reads: EC2's Describe calls in each region, of this account and of each --role-arn, and AWS's list of
+    address ranges. With -o no stage is needed, and AWS is asked unless --endpoint names another place.
+
+    A context holds from the next full hour, and never changes. What says the same as the newest one is not kept again.
+    """
+    from metering.reports.operators.context_answer import captured_answer
+
+    chosen, roles = _regions(regions, session), _roles(role_arn or [])
+    if source is not None and (regions or roles):
+        raise WrongUsageError("--from takes a description as it is.", "Leave --regions and --role-arn out.")
+    if folder is not None and folder.exists() and not folder.is_dir():
+        raise WrongUsageError(f"{folder} is no folder.", "Name a folder, or none for the stage's bucket.")
+    # Whoever may not change the stage is told before anything is asked.
+    endpoint = _asked_endpoint(session) if folder is not None else session.endpoint
+    if source is not None:
+        description = _described_by(source, ip_ranges)
+    else:
+        description = _described_by_aws(session, endpoint, chosen, roles, ip_ranges)
+    captured = _kept(session, description, folder)
+    for note in captured.context.notes:
+        say(note)
+    session.write(captured_answer(captured.context, kept=captured.kept))
+    say(_said(captured))
+
+
+@command(context, "list", reads=True, epilog="Example:\n\n    metering context list --stage prod --format table")
+def list_(session: Session, folder: FolderOption = None) -> None:
+    """List the contexts that are kept, the newest first."""
+    from metering.reports.operators.context_answer import contexts_answer
+
+    names = list(_store(session, folder).names())
+    session.write(contexts_answer(names))
+    if not names:
+        say(_NONE)
+
+
+@command(
+    context,
+    "show",
+    reads=True,
+    epilog="Examples:\n\n    metering context show\n    metering context show 2026-11-24T13 --context ctx/",
+)
+def show(
+    session: Session,
+    which: Annotated[
+        str,
+        typer.Argument(metavar="CONTEXT", help="The hour that it holds from, or the beginning of its name."),
+    ] = "newest",
+    folder: FolderOption = None,
+) -> None:
+    """Show what a context knows: accounts, networks, flow logs and which of them overlap, address ranges."""
+    from metering.reports.operators.context_answer import context_answer
+
+    shown = _chosen(_store(session, folder), which)
+    session.write(context_answer(shown))
+    for note in shown.notes:
+        say(note)
+
+
+def _described_by(source: Path, ip_ranges: str | None) -> Mapping[str, object]:
+    from metering.adapters.description_files import described_by_file
+
+    return described_by_file(source, ip_ranges=ip_ranges)
+
+
+def _described_by_aws(
+    session: Session, endpoint: str | None, regions: list[str], roles: list[str], ip_ranges: str | None
+) -> Mapping[str, object]:
+    from metering.adapters.aws.inventory import AwsInventory
+    from metering.adapters.aws.session import Clients
+    from metering.adapters.ip_ranges import URL, fetched_ip_ranges
+
+    clients = Clients.from_env(os.environ, region=session.region_name, endpoint_url=endpoint)
+    ranges = partial(fetched_ip_ranges, ip_ranges or URL, ca_bundle=clients.access.ca_bundle)
+    with _steps() as tell:
+        inventory = AwsInventory(
+            clients, regions=regions, role_arns=roles, asks_for_buckets=True, ip_ranges=ranges, on_step=tell
+        )
+        description = inventory.describe()
+    for each in inventory.skipped:
+        say(f"Regions of buckets are not known: {each} was denied. Only S3 access logs without regions need them.")
+    return description
+
+
+def _kept(session: Session, description: Mapping[str, object], folder: Path | None) -> Captured:
+    """Keep the context of a description; into a stage after it was agreed."""
+    from metering.onramps.context.capture import Capture
+
+    now_s = int(time.time())
+    # What contradicts itself is refused before anything is made, or anybody is asked.
+    context_ = Capture(describe=lambda: description, store=None).run(now_s).context
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        return Capture(describe=lambda: description, store=_store(session, folder)).run(now_s)
+    consequence = f"Lines of logs from {rfc3339(context_.effective_s)} on are judged by this context, for good."
+    with session.deed(what="context capture", subject=context_.sha256, consequence=consequence) as done:
+        captured = Capture(describe=lambda: description, store=_store(session, None)).run(now_s)
+        done.result = _said(captured)
+    return captured
+
+
+def _said(captured: Captured) -> str:
+    effective = rfc3339(captured.context.effective_s)
+    if captured.kept:
+        return f"It judges lines of logs from {effective} on, and older ones if it is the first."
+    return f"Nothing has changed since the context that holds from {effective}, so nothing new was kept."
+
+
+def _store(session: Session, folder: Path | None) -> ContextStore:
+    from metering.adapters.folders import FolderLogStore
+    from metering.onramps.context.store import ContextStore
+
+    return ContextStore(session.region().objects if folder is None else FolderLogStore(folder))
+
+
+def _chosen(store: ContextStore, which: str) -> Context:
+    names = list(store.names())
+    if not names:
+        raise CommandFailedError("No context is kept there.", _NONE)
+    if which == "newest":
+        return store.get(*names[-1])
+    hour = _HOUR.fullmatch(which)
+    hour_s = parse_hour(hour[1]) if hour is not None else None
+    found = [name for name in names if name[0] == hour_s or (hour_s is None and name[1].startswith(which))]
+    if len(found) != 1:
+        how_many = "No context is" if not found else f"{len(found)} contexts are"
+        raise CommandFailedError(f"{how_many} meant by {which}.", "To see all of them: metering context list")
+    return store.get(*found[0])
+
+
+def _asked_endpoint(session: Session) -> str | None:
+    # Networks are where their owner has them: on AWS, also if the stage is on an emulator, unless an endpoint is named.
+    return session.named_endpoint or os.environ.get("AWS_ENDPOINT_URL") or None
+
+
+def _regions(text: str | None, session: Session) -> list[str]:
+    names = [name for name in re.split(r"[,\s]+", text or "") if name] or [session.region_name]
+    return [checked_region(name) for name in names]
+
+
+def _roles(arns: list[str]) -> list[str]:
+    for arn in arns:
+        if _ROLE_ARN.fullmatch(arn) is None:
+            raise WrongUsageError(f"{arn} is no ARN of a role.", "It is like arn:aws:iam::444455556666:role/NAME.")
+    return arns
+
+
+@contextmanager
+def _steps() -> Iterator[Callable[[Step], None]]:
+    """A progress bar over the calls of a capture."""
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with progress(*columns) as bar:
+        task = bar.add_task("describing", total=None)
+        yield lambda step: bar.update(task, completed=step.number, total=step.of, description=step.what)

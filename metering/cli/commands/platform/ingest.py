@@ -1,0 +1,315 @@
+"""`metering ingest`: meters log files that AWS users have already, or says what they would be metered as."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from metering.cli.command import Session, command, say
+from metering.cli.durations import parse_duration
+from metering.cli.failures import CommandFailedError, WrongUsageError
+from metering.cli.printing.output import Format
+from metering.reports.parameters import InvalidParametersError
+from metering.reports.time_range import time_range
+from metering.units import size_text
+
+if TYPE_CHECKING:
+    from metering.cli.ingesting.choice import Choice, Survey
+    from metering.cli.ingesting.run import Ran
+    from metering.onramps.context.timeline import Timeline
+    from metering.onramps.ingest.outcomes import RunTotals
+    from metering.onramps.ingest.overlap import Overlap
+    from metering.onramps.ingest.taking import LogIngest
+    from metering.onramps.kinds import LogKind
+
+ingest_app = typer.Typer()
+
+_EXAMPLES = """Examples:
+
+    metering ingest --dry-run ./flowlogs/
+    metering ingest --dry-run s3://acme-logs/AWSLogs/ --since 1d --context ctx/
+    metering ingest s3://acme-logs/AWSLogs/ --since 7d
+    metering ingest flows.log --kind vpc-flow --append
+
+Then: metering verify --wait 10m
+"""
+_FAR_S = 4_102_444_800  # the year 2100
+_ACCOUNT = re.compile(r"[0-9]{12}")
+_FLOW_LOG = re.compile(r"fl-[0-9a-z]+")
+# Files whose balances are shown one by one.
+_MOST_FILES = 100_000
+
+
+@command(ingest_app, "ingest", reads=True, changes=True, epilog=_EXAMPLES)
+def ingest(
+    session: Session,
+    targets: Annotated[
+        list[str], typer.Argument(metavar="LOGS", help="File, folder or s3://bucket/prefix; several may be named.")
+    ],
+    since: Annotated[
+        str | None,
+        typer.Option(
+            "--since", metavar="SPAN|TIME", help="Only files of the last 36h or 7d, or from a time, date or month on."
+        ),
+    ] = None,
+    contexts: Annotated[
+        Path | None,
+        typer.Option("--context", metavar="DIR", help="Folder with contexts. Default: those of the stage."),
+    ] = None,
+    no_context: Annotated[
+        str | None,
+        typer.Option("--no-context", metavar="FLOW_LOG_ID", help="Take this flow log, which no other one overlaps."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be metered, and meter nothing. Needs no stage.")
+    ] = False,
+    kind: Annotated[
+        str | None, typer.Option("--kind", metavar="KIND", help="Kind of the files, where their names do not tell.")
+    ] = None,
+    mapping: Annotated[
+        Path | None,
+        typer.Option("--map", metavar="FILE", help="Mapping of the columns of NDJSON or CSV of any kind."),
+    ] = None,
+    fields: Annotated[
+        str | None,
+        typer.Option("--fields", metavar="NAMES", help="Fields of text without a header line, by commas or blanks."),
+    ] = None,
+    append: Annotated[
+        bool, typer.Option("--append", help="Of a file of your own that grew: meter its new complete lines.")
+    ] = False,
+    accounts: Annotated[
+        str | None,
+        typer.Option("--accounts", metavar="IDS", help="Only these accounts may be billed; others are refused."),
+    ] = None,
+    detail: Annotated[bool, typer.Option("--detail", help="One row a file, with what became of its lines.")] = False,
+    jobs: Annotated[int, typer.Option(min=1, max=64, help="Files that are read at a time.")] = 4,
+) -> None:
+    """Meter log files that exist already: each file once, whatever comes again.
+
+    A file is known by the name that AWS gave it, or by its content. Running again, after Ctrl-C or a failure, goes on
+    where it ended, and counts nothing twice. With --dry-run nothing is metered, and no AWS account is needed.
+
+    s3:// is read from AWS, also for a stage on an emulator, unless --endpoint names another place.
+
+    Exit code 1 if a file is refused, or has other content than when it was metered: the totals are without it.
+    """
+    from metering.cli.ingesting.choice import Choice, surveyed, targets_of
+
+    if mapping is not None and kind is not None:
+        raise WrongUsageError("--kind and --map both say how to read the files.", "Give one of them.")
+    if not dry_run:
+        # Whoever may not change the stage is told before anything is read.
+        _ = session.endpoint
+    choice = Choice(
+        targets=targets_of(targets, session),
+        since_s=_since(since),
+        kind=_mapped(mapping) if mapping is not None else _known(kind),
+        fields=tuple(re.split(r"[,\s]+", fields.strip())) if fields else (),
+        allowed_accounts=_accounts(accounts),
+        append=append,
+        without_context_flow_log=_flow_log(no_context),
+        contexts=contexts,
+        jobs=jobs,
+    )
+    _check_contexts(contexts)
+    survey = surveyed(choice)
+    if not survey.files:
+        raise CommandFailedError(
+            f"There is no log file in {', '.join(targets)}{' since ' + since if since else ''}.",
+            _left_out(survey.left_out),
+        )
+    _done(session, choice, survey, subject=", ".join(targets), dry_run=dry_run, detail=detail)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Told:
+    """How the answer is given.
+
+    Attributes:
+        dry_run: Nothing was metered.
+        detail: One row a file.
+        with_context: A context has judged the files.
+        overlap: Traffic that two flow logs see; None if a context has judged that.
+    """
+
+    dry_run: bool
+    detail: bool
+    with_context: bool = True
+    overlap: Overlap | None = None
+
+
+def _done(session: Session, choice: Choice, survey: Survey, *, subject: str, dry_run: bool, detail: bool) -> None:
+    """Run over the files, and answer."""
+    from metering.cli.ingesting.run import Ran, measuring, run, taking
+    from metering.onramps.ingest.overlap import Overlap
+
+    told = _Told(dry_run=dry_run, detail=detail or session.chosen_format is Format.NDJSON)
+    most_files = _MOST_FILES if told.detail else 0
+    ran = Ran()
+    if dry_run:
+        timeline = _contexts(session, choice)
+        judged = bool(timeline.versions)
+        told = replace(told, with_context=judged, overlap=None if judged else Overlap())
+        run(choice, survey, measuring(timeline, choice, told.overlap), ran, most_files=most_files)
+    else:
+        files = "1 file" if survey.files == 1 else f"{survey.files:,} files"
+        consequence = (
+            f"Meters {files} with {size_text(survey.stored_bytes)}. What is accepted is metered, and stays on the bill."
+        )
+        with session.deed(what="ingest", subject=subject, consequence=consequence) as deed:
+            ingest = _ingest(session, choice)
+            try:
+                run(choice, survey, taking(ingest, choice), ran, most_files=most_files)
+            finally:
+                deed.result, deed.failed = _result(ran.totals), ran.totals.failed
+    _tell(session, ran, told)
+
+
+def _tell(session: Session, ran: Ran, told: _Told) -> None:
+    from metering.reports.operators.ingest_answer import files_answer, hint, overlap_sentence, totals_answer
+
+    totals = ran.totals
+    files = sum(totals.files.values())
+    session.write(
+        files_answer(ran.files, totals)
+        if told.detail
+        else totals_answer(totals, dry_run=told.dry_run, with_context=told.with_context, overlap=told.overlap)
+    )
+    if ran.lines:
+        say(f"Read {ran.lines:,} lines in {ran.seconds:.1f} s: {ran.lines / max(ran.seconds, 0.001):,.0f} lines/s.")
+    if told.detail and files > len(ran.files):
+        say(f"Only the first {len(ran.files):,} files are shown; the sums are of all.", "yellow")
+    if told.overlap is not None and told.overlap.example is not None:
+        say(overlap_sentence(told.overlap), "yellow")
+    if unclassified := hint(totals, with_context=told.with_context):
+        say(unclassified)
+    if not totals.balance.holds:
+        # It can only be a defect: a reader and the rules count the same lines.
+        raise CommandFailedError("The balance of these files does not hold: lines or bytes are missing in it.")
+    if not told.dry_run and totals.files["metered"]:
+        say("To wait until it is in the totals: metering verify --wait 10m")
+    if totals.failed:
+        raise CommandFailedError(
+            f"{totals.files['refused'] + totals.files['conflict']:,} of {files:,} files are not in these totals.",
+            _named_by(told),
+        )
+
+
+def _left_out(files: int) -> str:
+    if not files:
+        return ""
+    if files == 1:
+        return "1 file there has the name of no log that is metered; if it is one, say which: --kind"
+    return f"{files:,} files there have names of no log that is metered; if they are logs, say which: --kind"
+
+
+def _named_by(told: _Told) -> str:
+    """Where the files are named that are not in the totals."""
+    if not told.dry_run:
+        return "They are named in: metering quarantine list --kind file"
+    return "Their problem stands in their rows." if told.detail else "To see each of them: --detail"
+
+
+def _result(totals: RunTotals) -> str:
+    counts = ", ".join(f"{count} {verdict.replace('_', ' ')}" for verdict, count in sorted(totals.files.items()))
+    return f"files: {counts or 'none'}"
+
+
+def _ingest(session: Session, choice: Choice) -> LogIngest:
+    from metering.wiring.logs.ingest import build_ingest
+
+    region = session.region()
+    return build_ingest(
+        region,
+        bucket=region.names.data_bucket,
+        admission_window_s=region.settings.window_s,
+        contexts=choice.contexts,
+    )
+
+
+def _contexts(session: Session, choice: Choice) -> Timeline:
+    """The contexts of a dry run: those of the folder, of the stage if it is named, or none."""
+    from metering.onramps.context.store import ContextStore
+    from metering.onramps.context.timeline import Timeline
+    from metering.wiring.logs.ingest import RememberedContexts, folder_contexts
+
+    if choice.contexts is not None:
+        return RememberedContexts(folder_contexts(choice.contexts)).timeline()
+    if session.named_stage is None:
+        return Timeline()
+    return RememberedContexts(ContextStore(session.region().objects)).timeline()
+
+
+def _check_contexts(folder: Path | None) -> None:
+    """Refuse a folder without contexts: whoever names one wants to be judged by it."""
+    from metering.wiring.logs.ingest import folder_contexts
+
+    if folder is not None and not folder_contexts(folder).timeline().versions:
+        raise CommandFailedError(
+            f"There is no context in {folder}, whose folder context/ would have it.",
+            f"Capture one: metering context capture -o {shlex.quote(str(folder))}",
+        )
+
+
+def _known(kind: str | None) -> str | None:
+    from metering.onramps.kinds import KINDS
+
+    known = [each.name for each in KINDS]
+    if kind is not None and kind not in known:
+        raise WrongUsageError(f"--kind {kind} is no kind of log.", f"Write one of: {', '.join(known)}.")
+    return kind
+
+
+def _mapped(mapping: Path) -> LogKind:
+    from metering.onramps.mapped.kind import mapped_kind
+
+    try:
+        text = mapping.read_text(encoding="utf-8")
+    except OSError as error:
+        raise CommandFailedError(
+            f"The mapping {mapping} cannot be read: {error.strerror}.", "docs/mapping.toml shows one with every key."
+        ) from error
+    except UnicodeDecodeError as error:
+        raise CommandFailedError(
+            f"The mapping {mapping} is no text in UTF-8.", "docs/mapping.toml shows one with every key."
+        ) from error
+    return mapped_kind(text)
+
+
+def _flow_log(text: str | None) -> str:
+    if text is None:
+        return ""
+    if not _FLOW_LOG.fullmatch(text):
+        raise WrongUsageError(f"--no-context {text} is no flow log.", "Write its id: fl-0a1b2c3d4e5f60718.")
+    return text
+
+
+def _since(text: str | None) -> int | None:
+    """The time that `--since` names: so long ago, or a time, date or month."""
+    if text is None:
+        return None
+    now_s = int(time.time())
+    if re.fullmatch(r"(\d+[dhms])+", text.strip().lower()):
+        return now_s - parse_duration(text, "--since")
+    try:
+        return time_range(text, None, default_s=(0, _FAR_S), now_s=now_s)[0]
+    except InvalidParametersError:
+        raise WrongUsageError(
+            f"--since {text} is neither a span nor a time.", "Write 36h, 7d, 2026-11-24, 2026-11 or yesterday."
+        ) from None
+
+
+def _accounts(text: str | None) -> frozenset[str] | None:
+    if text is None:
+        return None
+    found = frozenset(filter(None, re.split(r"[,\s]+", text)))
+    wrong = sorted(each for each in found if not _ACCOUNT.fullmatch(each))
+    if wrong or not found:
+        raise WrongUsageError(f"--accounts {text}: {', '.join(wrong) or 'nothing'} is no account.", "Write 12 digits.")
+    return found

@@ -1,0 +1,234 @@
+"""`metering settings`: what a stage is deployed with, what the file says, and the difference."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from metering.cli.command import Session, command, say
+from metering.cli.failures import CommandFailedError, WrongUsageError
+from metering.cli.fleet import deploying_fleet, fleet_of
+from metering.cli.printing.output import write_whole
+from metering.cli.stages.options import (
+    ADVICE,
+    FileOption,
+    SetOption,
+    SettingsOptions,
+    UnsetOption,
+    sentence,
+    settings_explained,
+    settings_file,
+)
+from metering.reports.answer import KEEP, ROOMY, Answer, Cell, Column, Json
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from metering.fleet.settings.differences import Difference
+    from metering.fleet.settings.layers import Planned
+    from metering.wiring.fleet import Fleet
+
+settings = typer.Typer(
+    help="Settings of a stage: what it is deployed with, what metering.toml says, and the difference.",
+    no_args_is_help=True,
+)
+
+_SETTING = Column(name="setting", text="copied", priority=KEEP)
+_BY = Column(name="by", text="copied", about="what the value comes from")
+
+_SHOW_EXAMPLES = """Examples:
+
+    metering settings show --stage prod
+    metering settings show --stage prod --region all --format csv
+    metering settings show --stage prod --toml > metering.toml
+    metering settings show --stage prod --as-set
+"""
+
+
+@command(settings, "show", reads=True, everywhere=True, epilog=_SHOW_EXAMPLES)
+def show(
+    session: Session,
+    everything: Annotated[bool, typer.Option("--all", help="Also settings that have their default.")] = False,
+    toml: Annotated[bool, typer.Option("--toml", help="As a table of a settings file: what was given.")] = False,
+    as_set: Annotated[bool, typer.Option("--as-set", help="As --set options that give the same.")] = False,
+) -> None:
+    """Show the settings that a stage is deployed with, and what each comes from: default, base, file or set.
+
+    What is deployed is shown, whatever the settings file says now; `metering settings diff` compares the two.
+    """
+    fleet = fleet_of(session)
+    found = _deployed(fleet, _regions(session, fleet))
+    if toml or as_set:
+        _write_text(session, fleet, found, toml=toml)
+        return
+    rows: list[dict[str, Cell]] = [
+        {"region": region, "setting": name, "value": _text(value), "by": _source(each, name)}
+        for region, each in found.items()
+        for name, value in each.config.effective().items()
+        if everything or each.source(name) != "default"
+    ]
+    columns = (
+        Column(name="region", text="copied", priority=KEEP),
+        _SETTING,
+        Column(name="value", text="copied", priority=KEEP),
+        _BY,
+    )
+    bases: dict[str, Json] = {region: each.given.like for region, each in found.items()}
+    session.write(
+        Answer(
+            columns=columns,
+            rows=rows,
+            meta={"stage": session.stage, "like": bases},
+            empty="Every setting has its default. Show them: metering settings show --all",
+        )
+    )
+
+
+@command(settings, "diff", reads=True, everywhere=True)
+def diff(
+    session: Session,
+    given: SetOption = None,
+    unset: UnsetOption = None,
+    file: FileOption = None,
+    check: Annotated[bool, typer.Option("--check", help="Exit with 1 if anything differs.")] = False,
+) -> None:
+    """Show what the next deployment of a region would change in its settings, and change nothing."""
+    from metering.fleet.settings.differences import consequences, differences
+
+    fleet = deploying_fleet(session, options=SettingsOptions.of(given, unset, file))
+    rows: list[dict[str, Cell]] = []
+    for region, current in _deployed(fleet, _regions(session, fleet)).items():
+        with settings_explained():
+            found = differences(current, fleet.settings.of(region))
+        rows += [{"region": region, **_row(each)} for each in found]
+        for note in consequences(found):
+            say(f"{region}: {note}.", "yellow")
+    columns = (
+        Column(name="region", text="copied", priority=KEEP),
+        _SETTING,
+        Column(name="deployed", text="copied", priority=KEEP),
+        Column(name="next", text="copied", priority=KEEP),
+        _BY,
+    )
+    session.write(Answer(columns=columns, rows=rows, meta={"stage": session.stage}, empty="Nothing differs."))
+    if rows and check:
+        raise typer.Exit(1)
+
+
+@command(settings, "validate", reads=True)
+def validate(
+    session: Session,
+    file: Annotated[str | None, typer.Argument(metavar="FILE", help="Default: the file that is found.")] = None,
+) -> None:
+    """Check every stage of a settings file, without AWS. Exits with 2 and all problems if there are any."""
+    from metering.fleet.settings.file import read
+
+    with settings_explained():
+        found = read(Path(file)) if file is not None else settings_file(None)
+    if found is None:
+        raise WrongUsageError(
+            "There is no metering.toml in this folder or those around it.",
+            "Name a file (metering settings validate FILE), or write one.",
+        )
+    problems = found.problems()
+    for problem in problems:
+        say(sentence(problem), "red")
+    if problems:
+        raise WrongUsageError(f"{found.path} has {len(problems)} problem{'s' if len(problems) > 1 else ''}.", ADVICE)
+    tables = [(stage, table) for stage in found.stages if (table := found.table(stage)) is not None]
+    rows: list[dict[str, Cell]] = [
+        {"stage": stage, "like": table.like, "settings": len(table.values)} for stage, table in tables
+    ]
+    columns = (
+        Column(name="stage", text="copied", priority=KEEP),
+        Column(name="like", text="copied", priority=KEEP),
+        Column(name="settings", kind="integer", priority=KEEP),
+    )
+    session.write(
+        Answer(
+            columns=columns,
+            rows=rows,
+            meta={"file": str(found.path)},
+            title=f"Stages of {found.path}, without a problem",
+            empty=f"{found.path} has no stage.",
+        )
+    )
+
+
+@command(settings, "fields", reads=True)
+def fields(session: Session) -> None:
+    """List every setting: its name, what it may be, its default and its meaning."""
+    from metering.fleet.settings.fields import setting_fields
+
+    rows: list[dict[str, Cell]] = [
+        {"setting": each.name, "kind": each.kind, "default": _text(each.default), "meaning": each.meaning}
+        for each in setting_fields()
+    ]
+    columns = (
+        _SETTING,
+        Column(name="kind", text="prose", priority=ROOMY),
+        Column(name="default", text="copied"),
+        Column(name="meaning", text="prose", priority=KEEP),
+    )
+    session.write(Answer(columns=columns, rows=rows))
+
+
+def _regions(session: Session, fleet: Fleet) -> list[str]:
+    """The region that was asked for, or all that the home region knows."""
+    if session.region_name != "all":
+        return [session.region_name]
+    return sorted({fleet.home, *(state.region for state in fleet.states.everything() if state.holds_data)})
+
+
+def _deployed(fleet: Fleet, regions: Sequence[str]) -> dict[str, Planned]:
+    """Settings of each region that is deployed, with what people must know said on stderr.
+
+    Raises:
+        CommandFailedError: None of them is deployed.
+    """
+    found: dict[str, Planned] = {}
+    for region in regions:
+        with fleet.reaching_home():
+            before = fleet.settings.before(region)
+        if before.note:
+            say(sentence(before.note), "yellow")
+        if (current := fleet.settings.current(region)) is not None:
+            found[region] = current
+    if not found:
+        raise CommandFailedError(
+            f"Stage {fleet.asked.stage} has no settings in {', '.join(regions)}: it is not deployed there.",
+            "Name another --region or --stage. What a file says: metering settings validate",
+        )
+    return found
+
+
+def _write_text(session: Session, fleet: Fleet, found: dict[str, Planned], *, toml: bool) -> None:
+    from metering.fleet.settings.toml import as_options, as_toml
+
+    if len({each.given.model_dump_json() for each in found.values()}) > 1:
+        raise WrongUsageError("The regions have different settings.", "Name one of them with --region.")
+    given = next(iter(found.values())).given
+    text = as_toml(fleet.asked.stage, given) if toml else f"{as_options(given)}\n"
+    if session.output is not None:
+        write_whole(session.output, [text.encode()])
+    else:
+        typer.echo(text, nl=False)
+
+
+def _source(each: Planned, name: str) -> str:
+    source = each.source(name)
+    return f"base {each.given.like}" if source == "base" else source
+
+
+def _row(each: Difference) -> dict[str, Cell]:
+    return {"setting": each.name, "deployed": _text(each.before), "next": _text(each.after), "by": each.by}
+
+
+def _text(value: object) -> str:
+    """A value as a file or `--set` takes it."""
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else json.dumps(value)

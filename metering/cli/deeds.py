@@ -1,0 +1,226 @@
+"""Deeds: a command that changes or deletes says where and what first, asks, and leaves a line in the audit trail.
+
+On an emulator nobody is asked. Elsewhere a person answers, or `--yes` does for a script. Where neither can be, the
+command ends before it has sent anything.
+"""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import typer
+
+from metering.adapters.aws.errors import refusals_explained
+from metering.adapters.aws.runtime import SystemClock, SystemEntropy
+from metering.cli.failures import CommandFailedError, WrongUsageError
+from metering.errors import MeteringError, OperationFailedError, UnavailableError
+from metering.ledger.notes.deeds import Consent, Deed, DeedState
+from metering.operations.deed_trail import DeedTrail
+from metering.reports.safe_text import printable
+from metering.version import package_version
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from metering.stores.items import ItemStore
+
+
+class Person(Protocol):
+    """Whoever runs the command."""
+
+    @property
+    def present(self) -> bool:
+        """Whether somebody can read a question and answer it."""
+        ...
+
+    def answer(self, question: str) -> str:
+        """Ask, and return the line that was typed, without white space around it; empty at the end of the input."""
+        ...
+
+
+class Terminal:
+    """The person at the terminal: reads questions on stderr, and answers on stdin."""
+
+    @property
+    def present(self) -> bool:
+        return sys.stdin.isatty() and sys.stderr.isatty()
+
+    def answer(self, question: str) -> str:
+        sys.stderr.write(printable(question))
+        sys.stderr.flush()
+        return sys.stdin.readline().strip()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ground:
+    """Where a deed is done and remembered.
+
+    Attributes:
+        stage, region: Where it is done.
+        endpoint: URL; None for AWS.
+        emulated: An emulator answers at the endpoint.
+        caller: Gives the ARN of the caller.
+        items: Gives the ledger that keeps the trail; None while there is none.
+    """
+
+    stage: str
+    region: str
+    endpoint: str | None
+    emulated: bool
+    caller: Callable[[], str]
+    items: Callable[[], ItemStore | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intent:
+    """What a command is about to do.
+
+    Attributes:
+        what: Words of the command, such as `period close`.
+        subject: What it is done to, such as `2026-10`; may be empty.
+        consequence: One sentence of what will be different.
+        typed: Word that the person must type, for what is for good; None asks for y or n.
+    """
+
+    what: str
+    subject: str
+    consequence: str
+    typed: str | None = None
+
+
+@dataclass(slots=True)
+class Done:
+    """Result of a deed, which the command sets before the deed ends. Mutable.
+
+    Attributes:
+        result: What was done, in words.
+        failed: It did not do what it was to do, although no error ended it.
+    """
+
+    result: str = "done"
+    failed: bool = False
+
+
+def need_consent(*, stage: str, region: str, endpoint: str | None) -> WrongUsageError:
+    """The error for a deed that nobody has agreed to and nobody can be asked about."""
+    return WrongUsageError(
+        f"This command changes stage {stage} in {region} ({endpoint or 'AWS'}), and there is no terminal to ask on: "
+        "if that is meant, add --yes."
+    )
+
+
+@contextmanager
+def recorded(
+    intent: Intent, ground: Ground, *, agreed: bool, person: Person, say: Callable[[str, str], None]
+) -> Iterator[Done]:
+    """Ask for consent, then do what is inside; its begin and its end are in the audit trail.
+
+    Args:
+        intent: What will be done.
+        ground: Where it will be done.
+        agreed: `--yes` was given.
+        person: Whoever is asked.
+        say: Prints a line on stderr, in a style.
+
+    Raises:
+        WrongUsageError: Nobody can be asked, and `--yes` was not given.
+        CommandFailedError: The person did not agree, or the trail cannot be written: nothing was done.
+    """
+    if not (ground.emulated or agreed or person.present):
+        raise need_consent(stage=ground.stage, region=ground.region, endpoint=ground.endpoint)
+    who = ground.caller()
+    consent = _consent(intent, ground, who, agreed=agreed, person=person, say=say)
+    deed = Deed(
+        deed_id=SystemEntropy().token()[:12],
+        at_ms=SystemClock().now_ms(),
+        what=intent.what,
+        subject=intent.subject,
+        consequence=intent.consequence,
+        who=who,
+        stage=ground.stage,
+        region=ground.region,
+        version=package_version(),
+        consent=consent,
+    )
+    _begin(deed, ground, say)
+    done = Done()
+    try:
+        yield done
+    except BaseException as error:
+        _end(deed, ground, DeedState.FAILED, _sentence(error), say)
+        raise
+    _end(deed, ground, DeedState.FAILED if done.failed else DeedState.OK, done.result, say)
+
+
+def _consent(
+    intent: Intent, ground: Ground, who: str, *, agreed: bool, person: Person, say: Callable[[str, str], None]
+) -> Consent:
+    if ground.emulated:
+        return Consent.EMULATOR
+    for line in _summary(intent, ground, who):
+        say(line, "bold red")
+    if agreed:
+        return Consent.YES
+    if intent.typed is None:
+        if person.answer("Go on? [y/N] ").lower() in {"y", "yes"}:
+            return Consent.ANSWERED
+        raise CommandFailedError("Nothing was done.")
+    if person.answer(f"This is for good. To go on, type {intent.typed}: ") == intent.typed:
+        return Consent.TYPED
+    raise CommandFailedError(f"Nothing was done: {intent.typed} was not typed.")
+
+
+def _summary(intent: Intent, ground: Ground, who: str) -> list[str]:
+    return [
+        f"{intent.what} {intent.subject}".rstrip(),
+        f"  account   {_account_of(who)}, as {who}",
+        f"  region    {ground.region}",
+        f"  stage     {ground.stage}",
+        f"  endpoint  {ground.endpoint or 'AWS'}",
+        f"  {intent.consequence}",
+    ]
+
+
+def _account_of(arn: str) -> str:
+    parts = arn.split(":")
+    return parts[4] if len(parts) > 4 else "unknown"
+
+
+def _begin(deed: Deed, ground: Ground, say: Callable[[str, str], None]) -> None:
+    try:
+        with refusals_explained():
+            items = ground.items()
+            if items is not None:
+                DeedTrail(items=items).begin(deed)
+    except (OperationFailedError, UnavailableError) as error:
+        if not ground.emulated or isinstance(error, UnavailableError):
+            raise CommandFailedError(
+                f"The audit trail cannot be written, so nothing was done: {error}",
+                "Use credentials that may write the ledger, such as those of the operator role; "
+                "or see whether the ledger answers.",
+            ) from error
+        say(f"The audit trail of this emulator has no line of this: {error}", "yellow")
+
+
+def _end(deed: Deed, ground: Ground, state: DeedState, result: str, say: Callable[[str, str], None]) -> None:
+    try:
+        with refusals_explained():
+            # Asked again: the deed may have built the ledger.
+            items = ground.items()
+            if items is not None:
+                DeedTrail(items=items).end(deed, state=state, ended_ms=SystemClock().now_ms(), result=result)
+    except MeteringError as error:
+        say(f"The audit trail will show this as begun, without an end: {error}", "yellow")
+
+
+def _sentence(error: BaseException) -> str:
+    if isinstance(error, MeteringError):
+        return str(error)
+    if isinstance(error, KeyboardInterrupt):
+        return "It was interrupted."
+    if isinstance(error, typer.Exit):
+        return f"It ended with exit code {error.exit_code}."
+    return f"{type(error).__name__}: {error}"

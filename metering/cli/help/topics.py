@@ -1,0 +1,148 @@
+"""Topics of `metering help`: what holds for all commands, and is said once."""
+
+from __future__ import annotations
+
+import re
+from itertools import groupby
+from typing import TYPE_CHECKING, get_args
+
+from metering.cli.help.environment import VARIABLES
+from metering.cli.help.text import example, heading, paragraph, table
+from metering.cli.help.words import words
+from metering.cli.options import FORMAT_OPTIONS, PLACES_OPTIONS
+from metering.reports.time_range import TIMES_HELP
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from typer.models import OptionInfo
+
+_DURATIONS = (
+    ("90, 90s", "Seconds."),
+    ("10m, 1h30m, 2d", "Minutes, hours and days, together as you like."),
+)
+
+
+def places(columns: int) -> Iterator[str]:
+    """Where a command works."""
+    yield from paragraph(
+        "A command works on one stage in one region, at AWS or at an emulator. These options say where, after any "
+        "command, or before it for all that follows.",
+        columns,
+    )
+    yield ""
+    yield from table(_described(PLACES_OPTIONS), columns)
+    yield ""
+    yield heading("Examples:")
+    yield from example("metering report usage --region eu-west-1 --stage prod", columns)
+    yield from example("metering report usage --region all", columns)
+    yield from example("metering verify --endpoint http://127.0.0.1:4566", columns)
+    yield ""
+    yield from paragraph(
+        "--region all reads every region of the stage; a column `region` tells them apart. A region that gives no "
+        "answer is named, and then nothing is shown. Commands that work on one region refuse it.",
+        columns,
+    )
+    yield from paragraph("The same from the environment: metering help environment", columns)
+
+
+def output(columns: int) -> Iterator[str]:
+    """How a command answers."""
+    yield from paragraph(
+        "Data goes to stdout, everything else to stderr, so an answer can be piped. Numbers are exact in every format.",
+        columns,
+    )
+    yield ""
+    yield from table(_described(FORMAT_OPTIONS), columns)
+    yield ""
+    yield from paragraph(
+        "Suffixes that give a format: .json, .ndjson, .csv, .parquet, and .txt for a table. `--output -` is stdout. "
+        "A file is complete, or as it was before.",
+        columns,
+    )
+    yield ""
+    yield heading("Exit codes:")
+    codes = (
+        ("0", "Done; a check found nothing wrong."),
+        ("1", "The check or the operation failed."),
+        ("2", "The command line is wrong; nothing was done."),
+        ("130", "You stopped it with Ctrl-C. Every command may be run again."),
+    )
+    yield from table(codes, columns)
+
+
+def times(columns: int) -> Iterator[str]:
+    """How times, ranges and durations are written."""
+    yield from _prose(TIMES_HELP, columns)
+    yield ""
+    yield heading("Durations:")
+    yield from table(_DURATIONS, columns)
+    yield ""
+    yield heading("Examples:")
+    yield from example("metering report usage --from 2026-11", columns)
+    yield from example("metering report usage --last 7d --tz Europe/Berlin", columns)
+    yield from example("metering report usage --from 2026-11-24T13:00:00Z --to 2026-11-24T15:00:00Z", columns)
+    yield from example("metering verify --from 2026-11-24 --wait 10m", columns)
+
+
+def _prose(text: str, columns: int) -> Iterator[str]:
+    """Sentences wrapped to the width; lines that are indented are rows of a table."""
+    for indented, lines in groupby(text.splitlines(), key=lambda line: line.startswith("  ")):
+        if indented:
+            rows = [re.split(r"\s{2,}", line.strip(), maxsplit=1) for line in lines]
+            yield from table([(name, " ".join(about)) for name, *about in rows], columns)
+        else:
+            yield from paragraph(" ".join(lines), columns)
+
+
+def environment(columns: int) -> Iterator[str]:
+    """Environment variables that are read."""
+    yield from paragraph("An option wins over its variable.", columns)
+    yield ""
+    yield from table([*VARIABLES.items()], columns)
+    yield ""
+    yield from paragraph("What else the AWS SDK reads works too, such as AWS_MAX_ATTEMPTS.", columns)
+
+
+def glossary(columns: int) -> Iterator[str]:
+    """What the words of the project mean."""
+    yield from paragraph("Each word has one meaning, in commands, code and documentation.", columns)
+    yield ""
+    yield from table(words(), columns)
+
+
+TOPICS: Mapping[str, Callable[[int], Iterator[str]]] = {
+    "places": places,
+    "output": output,
+    "times": times,
+    "environment": environment,
+    "glossary": glossary,
+}
+
+
+def about(topic: str) -> str:
+    """One line about a topic."""
+    return (TOPICS[topic].__doc__ or "").strip()
+
+
+def contents(columns: int) -> Iterator[str]:
+    """The list of all topics."""
+    yield heading("Topics:")
+    yield from table([(name, about(name)) for name in TOPICS], columns)
+    yield ""
+    yield heading("Examples:")
+    yield from example("metering help times", columns)
+    yield from example("metering help glossary marker", columns)
+    yield from example("metering help report usage", columns)
+
+
+def _described(options: Mapping[str, object]) -> list[tuple[str, str]]:
+    """Options with their help, as commands declare them."""
+    declared: list[OptionInfo] = [get_args(annotation)[1] for annotation in options.values()]
+    return [(_spelled(option), option.help or "") for option in declared]
+
+
+def _spelled(option: OptionInfo) -> str:
+    # In an annotation, Typer keeps the first name where a default would stand.
+    names = sorted((str(option.default), *(option.param_decls or ())), key=lambda name: name.startswith("--"))
+    return f"{', '.join(names)} {option.metavar or ''}".strip()

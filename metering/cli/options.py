@@ -1,0 +1,99 @@
+"""Options that all commands share: where a command works, and how it answers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from metering.cli.printing.output import Format, PageFormat
+
+# Their panels; help explains them once and not below each command.
+WHERE = "Where"
+OUTPUT = "Output"
+
+EndpointOption = Annotated[
+    str | None,
+    typer.Option(
+        "--endpoint",
+        metavar="URL",
+        help="AWS endpoint, such as http://127.0.0.1:4566. Default: AWS_ENDPOINT_URL, else the emulator that "
+        "`metering local up` started (stage local, which never reaches AWS), else AWS itself.",
+        rich_help_panel=WHERE,
+    ),
+]
+RegionOption = Annotated[
+    str | None,
+    typer.Option(
+        "--region",
+        metavar="NAME",
+        help="AWS region. Default: AWS_REGION, AWS_DEFAULT_REGION, else us-east-1.",
+        rich_help_panel=WHERE,
+    ),
+]
+RegionsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--region",
+        metavar="NAME|all",
+        help="AWS region, or `all`: every region of the stage, with a column `region`. "
+        "Default: AWS_REGION, AWS_DEFAULT_REGION, else us-east-1.",
+        rich_help_panel=WHERE,
+    ),
+]
+StageOption = Annotated[
+    str | None,
+    typer.Option(
+        "--stage",
+        metavar="NAME",
+        help="Stage; its name is part of the stack names. Default: METERING_STAGE, else local.",
+        rich_help_panel=WHERE,
+    ),
+]
+FormatOption = Annotated[
+    Format | None,
+    typer.Option(
+        "--format",
+        "-f",
+        metavar="|".join(Format),
+        help="Default: table on a terminal, json otherwise.",
+        rich_help_panel=OUTPUT,
+    ),
+]
+PageFormatOption = Annotated[
+    PageFormat | None,
+    typer.Option(
+        "--format",
+        "-f",
+        metavar="|".join(PageFormat),
+        help="Default: table on a terminal, json otherwise; html is a page to print.",
+        rich_help_panel=OUTPUT,
+    ),
+]
+OutputOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="Write to this file, not to stdout. Without --format, its suffix gives the format.",
+        rich_help_panel=OUTPUT,
+    ),
+]
+WideOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--wide", help="Tables show every column whole, however wide the terminal is.", rich_help_panel=OUTPUT
+    ),
+]
+
+YesOption = Annotated[
+    bool, typer.Option("--yes", help="Do it without a question, as scripts must. On an emulator there is none.")
+]
+
+PLACE_OPTIONS = {"endpoint": EndpointOption, "region": RegionOption, "stage": StageOption}
+PLACES_OPTIONS = PLACE_OPTIONS | {"region": RegionsOption}
+FORMAT_OPTIONS = {"format": FormatOption, "output": OutputOption, "wide": WideOption}
+PAGE_OPTIONS = FORMAT_OPTIONS | {"format": PageFormatOption}
+CONSENT_OPTIONS = {"yes": YesOption}

@@ -1,0 +1,181 @@
+"""Log sources as a setting: `[[stage.NAME.log_sources]]`, checked one by one and together."""
+
+from __future__ import annotations
+
+import re
+from itertools import combinations
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    WithJsonSchema,
+    model_validator,
+)
+
+from metering.fleet.settings.names import nearest
+from metering.fleet.settings.words import InWords, shown
+from metering.onramps import sources
+from metering.onramps.sources import DEFAULT_KINDS, SOURCE_KINDS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+ORGANIZATION: Final = "organization"
+
+_ACCOUNT = r"^[0-9]{12}$"
+_REGION = r"^[a-z]{2,}(-[a-z]+)+-[0-9]+$"
+_NAME = r"^[a-z][a-z0-9-]{0,31}$"
+_BUCKET = r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$"
+_KEY_ARN = r"^(arn:[a-z0-9-]+:kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9-]+)?$"
+_ROLE_ARN = re.compile(r"arn:[a-z0-9-]+:iam::[0-9]{12}:role/[A-Za-z0-9+=,.@_/-]+")
+# A policy takes these as wildcards or variables, so a grant on such a prefix would reach other objects.
+_WILD = re.compile(r"[*?$]|[^\x20-\x7e]")
+_LONGEST_PREFIX = 512
+# The environment of a function has 4 KB (Lambda quotas), and the other variables take 1.5 KB.
+MOST_BYTES = 2_000
+
+
+def _listed(value: object) -> object:
+    return (ORGANIZATION,) if value == ORGANIZATION else value
+
+
+def _told(accounts: tuple[str, ...]) -> str | tuple[str, ...]:
+    return ORGANIZATION if accounts == (ORGANIZATION,) else accounts
+
+
+def _checked_accounts(accounts: tuple[str, ...]) -> tuple[str, ...]:
+    if accounts == (ORGANIZATION,):
+        return accounts
+    if wrong := [account for account in accounts if not re.match(_ACCOUNT, account)]:
+        raise ValueError(f"{', '.join(map(shown, wrong))}: an account has 12 digits, as text")
+    if not accounts:
+        raise ValueError(f"without an account nothing could be metered; list some, or write {shown(ORGANIZATION)}")
+    return accounts
+
+
+def _checked_kinds(kinds: tuple[str, ...]) -> tuple[str, ...]:
+    for kind in kinds:
+        if kind not in SOURCE_KINDS:
+            near = nearest(kind, SOURCE_KINDS)
+            raise ValueError(
+                f"{shown(kind)} is no kind of log that a source can bring"
+                + (f": did you mean {near}?" if near else f"; there are {', '.join(SOURCE_KINDS)}")
+            )
+    if not kinds:
+        raise ValueError(f"it names no kind of log; there are {', '.join(SOURCE_KINDS)}")
+    return kinds
+
+
+def _checked_prefix(prefix: str) -> str:
+    if prefix.startswith("/"):
+        raise ValueError("a key of S3 begins without a slash; take it away")
+    if found := _WILD.search(prefix):
+        raise ValueError(f"{shown(found.group())} is not possible in it: a policy would take it for more than itself")
+    return prefix
+
+
+def _checked_roles(arns: tuple[str, ...]) -> tuple[str, ...]:
+    if wrong := [arn for arn in arns if not _ROLE_ARN.fullmatch(arn)]:
+        raise ValueError(f"{', '.join(map(shown, wrong))}: not the ARN of a role, arn:aws:iam::123456789012:role/NAME")
+    return arns
+
+
+def _checked_regions(names: tuple[str, ...]) -> tuple[str, ...]:
+    if wrong := [name for name in names if not re.match(_REGION, name)]:
+        raise ValueError(f"{', '.join(map(shown, wrong))}: not the name of a region such as us-west-2")
+    return names
+
+
+_ACCOUNTS_SCHEMA: dict[str, Any] = {
+    "anyOf": [{"const": ORGANIZATION}, {"type": "array", "items": {"type": "string", "pattern": _ACCOUNT}}]
+}
+_KINDS_SCHEMA: dict[str, Any] = {"type": "array", "items": {"enum": list(SOURCE_KINDS)}}
+
+
+class LogSource(BaseModel):
+    """Bucket with logs that are metered without a command."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Annotated[str, InWords("a letter, then up to 31 of a-z, 0-9 and dashes")] = Field(
+        pattern=_NAME, description="Its name in commands, figures and alarms."
+    )
+    bucket: Annotated[str, InWords("the name of a bucket")] = Field(pattern=_BUCKET, description="Name of the bucket.")
+    region: Annotated[str, InWords("a region such as us-west-2")] = Field(
+        pattern=_REGION, description="Region of the bucket; the deployment there meters it."
+    )
+    prefix: Annotated[str, AfterValidator(_checked_prefix)] = Field(
+        "", max_length=_LONGEST_PREFIX, description="Where its log files lie; empty: the whole bucket."
+    )
+    kinds: Annotated[tuple[str, ...], AfterValidator(_checked_kinds), WithJsonSchema(_KINDS_SCHEMA)] = Field(
+        DEFAULT_KINDS, description=f"Kinds of logs that are metered: {', '.join(SOURCE_KINDS)}."
+    )
+    accounts: Annotated[
+        tuple[str, ...],
+        BeforeValidator(_listed),
+        AfterValidator(_checked_accounts),
+        PlainSerializer(_told),
+        WithJsonSchema(_ACCOUNTS_SCHEMA),
+        InWords("a list of account ids, or organization"),
+    ] = Field(description="Accounts that its lines may bill; organization: those of the context.")
+    kms_key_arn: Annotated[str, InWords("the ARN of a key, and not of an alias")] = Field(
+        "", pattern=_KEY_ARN, description="Key that its objects are encrypted with; empty: S3's own."
+    )
+    context_role_arns: Annotated[tuple[str, ...], AfterValidator(_checked_roles)] = Field(
+        (), description="Roles in other accounts, to see their networks."
+    )
+    context_regions: Annotated[tuple[str, ...], AfterValidator(_checked_regions)] = Field(
+        (), description="Regions whose networks the logs show; empty: that of the bucket."
+    )
+
+    @model_validator(mode="after")
+    def _key_in_region(self) -> LogSource:
+        if self.kms_key_arn and self.kms_key_arn.split(":")[3] != self.region:
+            raise ValueError(f"kms_key_arn is a key of another region than the bucket, which is in {self.region}")
+        return self
+
+    def plain(self) -> sources.LogSource:
+        """The source as on-ramps know it."""
+        values = self.model_dump()
+        return sources.LogSource(**{**values, "accounts": None if self.accounts == (ORGANIZATION,) else self.accounts})
+
+
+def problems_together(found: Sequence[LogSource], *, stage: str) -> Iterator[str]:
+    """What does not fit together in the log sources of a stage, in words."""
+    names = [source.name for source in found]
+    for name in sorted({name for name in names if names.count(name) > 1}):
+        yield f"log_sources has the name {name} twice: name each source otherwise"
+    for source in found:
+        # CloudFormation begins the name of a bucket with that of its stack.
+        if source.bucket.startswith(f"metering-{stage}-data-"):
+            yield f"log source {source.name} is in the data bucket of the stage itself, whose objects are no logs"
+    yield from _too_many(found)
+    for one, other in combinations(found, 2):
+        yield from _beside(one, other)
+
+
+def _too_many(found: Sequence[LogSource]) -> Iterator[str]:
+    for region in sorted({source.region for source in found}):
+        size = len(sources.encode_sources(source.plain() for source in found if source.region == region))
+        if size > MOST_BYTES:
+            yield (
+                f"the log sources of {region} have {size:,} bytes as its functions get them, and there is room for "
+                f"{MOST_BYTES:,}: make one of several prefixes, or write organization for a long list of accounts"
+            )
+
+
+def _beside(one: LogSource, other: LogSource) -> Iterator[str]:
+    if one.bucket != other.bucket:
+        return
+    if one.region != other.region:
+        yield f"log sources {one.name} and {other.name} say two regions of one bucket"
+    if one.prefix.startswith(other.prefix) or other.prefix.startswith(one.prefix):
+        yield (
+            f"log sources {one.name} and {other.name} overlap: s3://{one.bucket}/{one.prefix} and "
+            f"s3://{other.bucket}/{other.prefix}; make them one source with all kinds"
+        )

@@ -1,0 +1,181 @@
+"""Settings of each region of a stage: what it was given before, what the next deployment brings, and the difference."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import TYPE_CHECKING, cast
+
+from metering.errors import SettingsError
+from metering.fleet.settings.bases import STAGES
+from metering.fleet.settings.differences import Difference, check_fixed, consequences, differences
+from metering.fleet.settings.layers import Asked, Planned, planned, recovered
+from metering.fleet.settings.names import belongs
+from metering.stage_settings import GivenSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from pydantic import JsonValue
+
+    from metering.fleet.ports import DeployedSettings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Before:
+    """What a region was given.
+
+    Attributes:
+        given: Its values; None if the region is not deployed, or if nobody knows them.
+        rest: What a deployment of values that nobody knows begins from: those who are subscribed to its topics.
+        note: What people must know about these values; empty if there is nothing.
+    """
+
+    given: GivenSettings | None = None
+    rest: GivenSettings | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """What the next deployment changes in the settings of a region.
+
+    Attributes:
+        region: Name of the region.
+        differences: Settings that get another value; empty for a region that is not deployed.
+        notes: What people must know: what is deleted, or what nobody knows.
+    """
+
+    region: str
+    differences: tuple[Difference, ...]
+    notes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return "; ".join([*map(str, self.differences), *self.notes])
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegionSettings:
+    """Settings of the regions of one stage. A new region begins from what the home region was given.
+
+    What is deployed is read once, so that a command ends with what it began from.
+
+    Attributes:
+        asked: What the command asks for.
+        home: Home region.
+        deployed: Port to what is deployed.
+    """
+
+    asked: Asked
+    home: str
+    deployed: DeployedSettings
+
+    @cached_property
+    def before(self) -> Callable[[str], Before]:
+        """Gives what a region was given."""
+        return cache(self._before)
+
+    def _before(self, region: str) -> Before:
+        try:
+            found = self.deployed.published(region)
+        except SettingsError as error:
+            return self._unreadable(region, error)
+        if found is None:
+            return Before()
+        if found.given is not None:
+            return Before(given=found.given)
+        given = recovered(found, self.deployed.subscriptions(region))
+        return Before(
+            given=given,
+            note=f"{region} was deployed by a version that kept no settings: its queues, its policy and "
+            f"{_count(given)} were read from what runs; give all else again with --set",
+        )
+
+    def _unreadable(self, region: str, error: SettingsError) -> Before:
+        """What is known of settings that cannot be read whole."""
+        if (given := self.deployed.given(region)) is not None:
+            # Only the policy is for another version, and the next deployment brings its own.
+            return Before(given=given)
+        rest, known = self._subscribed(region), "the file and --set"
+        if rest is not None:
+            known = f"the file, --set and {_count(rest)} of its topics"
+        return Before(rest=rest, note=f"nobody knows what {region} was given ({error}), so only {known} count")
+
+    def _subscribed(self, region: str) -> GivenSettings | None:
+        """Subscriptions of a region whose other settings nobody knows: no deployment must lose its pager."""
+        try:
+            rows = [dict(each) for each in self.deployed.subscriptions(region)]
+        except SettingsError:
+            return None
+        like = self.asked.table.like if self.asked.table is not None else self.asked.stage
+        if not rows or like not in STAGES:
+            return None
+        return GivenSettings(like=like, by_option=cast("dict[str, JsonValue]", {"subscriptions": rows}))
+
+    def of(self, region: str) -> Planned:
+        """Settings that the next deployment of a region brings.
+
+        Raises:
+            SettingsError: Names every problem.
+        """
+        found = self.before(region)
+        if found.given is None and not found.note and region != self.home:
+            found = self.before(self.home)
+            if found.given is None and found.note:
+                raise SettingsError([f"{region} would begin from the home region, but {found.note}: deploy that first"])
+        return planned(self.asked, found.given or found.rest)
+
+    def current(self, region: str) -> Planned | None:
+        """Settings that a region is deployed with; None if it is not, or if nobody knows.
+
+        Raises:
+            SettingsError: What it was given is not for this version.
+        """
+        given = self.before(region).given
+        return None if given is None else planned(Asked(stage=self.asked.stage), given)
+
+    def change(self, region: str) -> Change:
+        """What the next deployment changes in a region.
+
+        Raises:
+            SettingsError: Names every problem, also settings that a deployed stage cannot change.
+        """
+        before, after = self.before(region), self.of(region)
+        notes = [before.note] if before.note else []
+        current: Planned | None = None
+        try:
+            current = self.current(region)
+        except SettingsError as error:
+            notes.append(f"what {region} was given is not for this version ({error})")
+        found = differences(current, after) if current is not None else ()
+        check_fixed(found, stage=self.asked.stage)
+        notes += _of_layers(self.asked, before.given or before.rest, after)
+        return Change(region=region, differences=found, notes=(*notes, *consequences(found)))
+
+
+def told(changes: Iterable[Change]) -> list[str]:
+    """Say the changes, those of several regions once if they are the same."""
+    regions: dict[str, list[str]] = {}
+    for each in changes:
+        if text := str(each):
+            regions.setdefault(text, []).append(each.region)
+    return [f"{', '.join(names)}: settings: {text}" for text, names in regions.items()]
+
+
+def _of_layers(asked: Asked, before: GivenSettings | None, after: Planned) -> Iterator[str]:
+    """What a person may not expect of the layers."""
+    if before is not None and before.like != after.given.like:
+        yield f"the base is {after.given.like} and was {before.like}"
+    table = asked.table
+    if table is not None and (both := sorted(asked.options.keys() & table.values.keys())):
+        yield f"{', '.join(both)} is also in {table.place}, and the next deployment takes it from there"
+    held = {*before.by_file, *before.by_option} if before is not None else set()
+    for name in sorted(asked.unset):
+        if not any(belongs(each, {name}) for each in held):
+            yield f"{name} was not given, so there is nothing to take back"
+
+
+def _count(given: GivenSettings) -> str:
+    rows = given.by_option.get("subscriptions", [])
+    number = len(rows) if isinstance(rows, list) else 0
+    return f"{number} subscription{'' if number == 1 else 's'}"

@@ -1,0 +1,120 @@
+"""What is deployed in the regions of a stage, against what this checkout would deploy there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from metering.errors import FormatTooNewError
+from metering.fleet.regions import Phase
+from metering.fleet.versions import Direction, Release, direction
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from metering.fleet.ports import RegionStates, StackStatus
+    from metering.fleet.steps import FleetPorts
+
+# The first stack that tells the release of the functions, else that of the data.
+_TELLING = ("pipeline", "data")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surveyed:
+    """One region.
+
+    Attributes:
+        phase: As the home region's ledger has it; None if it has no state of the region.
+        stacks: Those that exist, in the order of deployment.
+        data_format: Format of the data; None if there is none.
+        own: Release of this checkout.
+        same_settings: Whether the next deployment would leave all settings as they are.
+    """
+
+    region: str
+    phase: Phase | None
+    stacks: tuple[StackStatus, ...]
+    data_format: int | None
+    own: Release
+    same_settings: bool
+
+    @property
+    def exists(self) -> bool:
+        """Whether anything is there."""
+        return bool(self.stacks)
+
+    @property
+    def broken(self) -> tuple[StackStatus, ...]:
+        """Stacks whose last operation left them neither complete nor in progress."""
+        return tuple(stack for stack in self.stacks if not stack.complete and not stack.busy)
+
+    @property
+    def deployed(self) -> Release | None:
+        """Release of the functions, or of the data if there are none; None if the stacks do not say it."""
+        for part in _TELLING:
+            for stack in self.stacks:
+                if stack.name.endswith(f"-{part}") and not stack.never_created:
+                    return stack.release
+        return None
+
+    @property
+    def way(self) -> Direction | None:
+        """Way from what is deployed to this checkout; None if nothing is deployed."""
+        if self.data_format is None:
+            return None
+        return direction(self.deployed, data_format=self.data_format, own=self.own)
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether an earlier deployment did not come to its end."""
+        return self.phase in {Phase.BUILDING, Phase.FAILED} or bool(self.broken)
+
+    def check_format(self) -> None:
+        """Return if this checkout knows the format of the region's data.
+
+        Raises:
+            FormatTooNewError: It does not.
+        """
+        if self.data_format is not None and self.data_format > self.own.data_format:
+            needed = self.deployed.version if self.deployed else "a newer version"
+            raise FormatTooNewError(found=self.data_format, known=self.own.data_format, needed=needed)
+
+
+def survey(ports: FleetPorts, region: str, *, phase: Phase | None, own: Release, same_settings: bool) -> Surveyed:
+    """Look at one region, and change nothing.
+
+    Args:
+        ports: Ports to the account and its regions.
+        region: Name of the region.
+        phase: As its state says; None if it has none.
+        own: Release of this checkout.
+        same_settings: Whether the next deployment would leave all settings as they are.
+    """
+    names = ports.builder.stacks()
+    found = tuple(stack for name in names.in_order if (stack := ports.stacks.describe(region, name)))
+    data = next((stack for stack in found if stack.name == names.data and not stack.never_created), None)
+    return Surveyed(
+        region=region,
+        phase=phase,
+        stacks=found,
+        data_format=None if data is None or data.busy else ports.deployed.data_format(region),
+        own=own,
+        same_settings=same_settings,
+    )
+
+
+def deployed_regions(states: RegionStates, *, home: str) -> Sequence[tuple[str, Phase | None]]:
+    """Regions in which something may be deployed, with their phases; the home region is one without a state, too."""
+    known = {state.region: state.phase for state in states.everything()}
+    return [(name, known.get(name)) for name in sorted({home, *known})]
+
+
+def to_deploy(surveyed: Iterable[Surveyed]) -> list[str]:
+    """Regions that this checkout changes: of another release or other settings, or where a deployment is unfinished."""
+    return [
+        each.region
+        for each in surveyed
+        if each.exists
+        and each.phase not in {Phase.REMOVED, Phase.REMOVING}
+        and (each.way is not Direction.SAME or each.unfinished or not each.same_settings)
+    ]

@@ -1,0 +1,121 @@
+"""Deeds: what people changed or deleted by command. `W#deed-<month>`, time and id; no deed ever expires.
+
+A deed is written before it acts (`begun`) and again when it ends. One that was killed stays `begun`, and so shows that
+nobody knows how far it came.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from metering.ledger.partitions import NOTE
+from metering.stores.fields import Fields
+from metering.stores.writes import Key
+
+if TYPE_CHECKING:
+    from metering.stores.writes import Item, Value
+
+
+class DeedState(StrEnum):
+    """How far a deed has come, as far as the trail knows."""
+
+    BEGUN = "begun"
+    OK = "ok"
+    FAILED = "failed"
+
+
+class Consent(StrEnum):
+    """How the person agreed to a deed."""
+
+    TYPED = "typed"
+    ANSWERED = "answered"
+    YES = "--yes"
+    EMULATOR = "emulator"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deed:
+    """One deed.
+
+    Attributes:
+        deed_id: Tells it from another deed of the same millisecond.
+        at_ms: Time when it began, epoch milliseconds.
+        what: Words of the command, such as `period close`.
+        subject: What it was done to, such as `2026-10`; may be empty.
+        consequence: What the person was told that it would do.
+        who: ARN that STS knows the caller by.
+        version: Version of metering that did it.
+        ended_ms: Time when it ended; 0 while it is `begun`.
+        result: Its result, or the error that ended it; empty while it is `begun`.
+    """
+
+    deed_id: str
+    at_ms: int
+    what: str
+    subject: str
+    consequence: str
+    who: str
+    stage: str
+    region: str
+    version: str
+    consent: Consent
+    state: DeedState = DeedState.BEGUN
+    ended_ms: int = 0
+    result: str = ""
+
+    @property
+    def key(self) -> Key:
+        return Key(deeds_pk(self.at_ms), f"{moment_of(self.at_ms)}#{self.deed_id}")
+
+    def to_item(self) -> dict[str, Value]:
+        return {
+            **self.key._asdict(),
+            "deed_id": self.deed_id,
+            "at_ms": self.at_ms,
+            "what": self.what,
+            "subject": self.subject,
+            "consequence": self.consequence,
+            "who": self.who,
+            "stage": self.stage,
+            "region": self.region,
+            "version": self.version,
+            "consent": self.consent.value,
+            "state": self.state.value,
+            "ended_ms": self.ended_ms,
+            "result": self.result,
+        }
+
+    @classmethod
+    def from_item(cls, item: Item) -> Deed:
+        fields = Fields.of_item(item)
+        made = cls(
+            deed_id=fields.text("deed_id"),
+            at_ms=fields.whole("at_ms"),
+            what=fields.text("what"),
+            subject=fields.any_text("subject"),
+            consequence=fields.any_text("consequence"),
+            who=fields.text("who"),
+            stage=fields.text("stage"),
+            region=fields.text("region"),
+            version=fields.text("version"),
+            consent=fields.one_of("consent", tuple(Consent)),
+            state=fields.one_of("state", tuple(DeedState)),
+            ended_ms=fields.whole("ended_ms"),
+            result=fields.any_text("result"),
+        )
+        fields.check_key(made.key)
+        return made
+
+
+def deeds_pk(at_ms: int) -> str:
+    """Partition of the deeds of the month that contains `at_ms`."""
+    return f"{NOTE}deed-{moment_of(at_ms)[:7]}"
+
+
+def moment_of(at_ms: int) -> str:
+    """Sort key of a time, `2026-11-24T13:00:00.000Z`: it sorts in the order of time."""
+    moment = datetime.fromtimestamp(at_ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    return f"{moment}.{at_ms % 1000:03}Z"

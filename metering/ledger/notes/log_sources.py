@@ -1,0 +1,283 @@
+"""Notes about sources of logs: what has come of each, rulings on it, and figures of all of them.
+
+| item                | pk               | sk                              | written by              |
+|---------------------|------------------|---------------------------------|-------------------------|
+| state of a source   | `W#log-source`   | `<kind>#<source>`               | the coverage job        |
+| ruling              | `W#log-ruling`   | kind, source, ruling, times     | operators               |
+| figures of all      | `W#log-sources`  | `W`                             | the coverage job        |
+
+The sums of plans have notes of their own (`log_sums`). A state is derived from plans and rulings alone: a lost one is
+made again by the next look.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from metering.ledger.partitions import NOTE
+from metering.stores.fields import Fields
+from metering.stores.writes import Key
+
+if TYPE_CHECKING:
+    from metering.stores.writes import Item, Value
+
+LOG_SOURCE_PK = f"{NOTE}log-source"
+LOG_RULING_PK = f"{NOTE}log-ruling"
+LOG_SOURCES_KEY = Key(f"{NOTE}log-sources", "W")
+
+
+class LogRulingKind(StrEnum):
+    """Kinds of rulings on a source of logs."""
+
+    ACCEPT_GAP = "accept-gap"
+    FORGET = "forget"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogRuling:
+    """Operator's ruling on a source of logs, which the coverage job honours.
+
+    Attributes:
+        kind: Kind of log.
+        first_s, last_s: First and last slot that are accepted; 0 of a source that is forgotten.
+        at_s: Time of the ruling. A source is forgotten up to then.
+        by: AWS identity of the operator.
+        expires_at: Epoch seconds; no gap is older than that.
+    """
+
+    kind: str
+    source: str
+    ruling: LogRulingKind
+    at_s: int
+    by: str
+    expires_at: int
+    first_s: int = 0
+    last_s: int = 0
+
+    @property
+    def key(self) -> Key:
+        return Key(LOG_RULING_PK, f"{self.kind}#{self.source}#{self.ruling}#{self.first_s}-{self.last_s}")
+
+    def to_item(self) -> dict[str, Value]:
+        return {
+            **self.key._asdict(),
+            "kind": self.kind,
+            "source": self.source,
+            "ruling": self.ruling.value,
+            "first_s": self.first_s,
+            "last_s": self.last_s,
+            "at_s": self.at_s,
+            "by": self.by,
+            "expires_at": self.expires_at,
+        }
+
+    @classmethod
+    def from_item(cls, item: Item) -> LogRuling:
+        fields = Fields.of_item(item)
+        made = cls(
+            kind=fields.text("kind"),
+            source=fields.text("source"),
+            ruling=fields.one_of("ruling", tuple(LogRulingKind)),
+            at_s=fields.whole("at_s"),
+            by=fields.text("by"),
+            expires_at=fields.whole("expires_at"),
+            first_s=fields.whole("first_s"),
+            last_s=fields.whole("last_s"),
+        )
+        fields.check_key(made.key)
+        return made
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogSourceState:
+    """What is known of one source of logs: a flow log, a distribution, a bucket whose requests are logged.
+
+    Attributes:
+        kind, source: Kind of log, and what writes the files. `source` may be empty: the files' names do not say.
+        account_id, region: Of its newest file; empty if none says.
+        place: Where its newest file lay, `s3://bucket/key`; of a flow log without files, its destination.
+        named: Name of the stage's log source that it belongs to; empty if it belongs to none. Only those of the stage
+            hold completeness back and raise alarms.
+        first_s, newest_s: First and newest slot with a file; None if none came, or the kind has no slots.
+        missing: Runs of slots without a file, first and last included, in order: the oldest of them.
+        unlisted: Number of slots of later runs.
+        through_s: Time up to which every record has come; None if it is not known.
+        planned_s: When its newest file was planned; 0 if none was.
+        expected_s: Time from which the contexts list it; 0 if they never did.
+        ended_s: Time from which no file is expected, because a context says that it was deleted or a person forgot it;
+            0 if it goes on.
+        status: What the context says of its delivery; empty if it says nothing.
+        shadowed_by: Other logs that have the authority over lines of it, at most 20.
+        recent: Sums over its last two days, by name (`log_sums.RECENT`).
+        looked_s: Time of the last look.
+        deep_s: Time of the last look at a day and all gaps.
+        whole_s: Time of the last look at everything.
+    """
+
+    kind: str
+    source: str
+    account_id: str = ""
+    region: str = ""
+    place: str = ""
+    named: str = ""
+    first_s: int | None = None
+    newest_s: int | None = None
+    missing: tuple[tuple[int, int], ...] = ()
+    unlisted: int = 0
+    through_s: int | None = None
+    planned_s: int = 0
+    expected_s: int = 0
+    ended_s: int = 0
+    status: str = ""
+    shadowed_by: tuple[str, ...] = ()
+    recent: tuple[tuple[str, int], ...] = ()
+    looked_s: int = 0
+    deep_s: int = 0
+    whole_s: int = 0
+
+    @property
+    def key(self) -> Key:
+        return log_source_key(self.kind, self.source)
+
+    @property
+    def came(self) -> bool:
+        """Whether a file of it was ever planned."""
+        return self.planned_s > 0
+
+    def recently(self, name: str) -> int:
+        """One of the sums over its last two days."""
+        return dict(self.recent).get(name, 0)
+
+    def to_item(self, *, expires_at: int) -> dict[str, Value]:
+        times: dict[str, Value] = {
+            name: value for name in ("first_s", "newest_s", "through_s") if (value := getattr(self, name)) is not None
+        }
+        recent: dict[str, Value] = dict(self.recent)
+        return {
+            **self.key._asdict(),
+            **times,
+            "kind": self.kind,
+            "source": self.source,
+            "account_id": self.account_id,
+            "region": self.region,
+            "place": self.place,
+            "named": self.named,
+            "missing": [[first_s, last_s] for first_s, last_s in self.missing],
+            "unlisted": self.unlisted,
+            "planned_s": self.planned_s,
+            "expected_s": self.expected_s,
+            "ended_s": self.ended_s,
+            "status": self.status,
+            "shadowed_by": list(self.shadowed_by),
+            "recent": recent,
+            "looked_s": self.looked_s,
+            "deep_s": self.deep_s,
+            "whole_s": self.whole_s,
+            "expires_at": expires_at,
+        }
+
+    @classmethod
+    def from_item(cls, item: Item) -> LogSourceState:
+        fields = Fields.of_item(item)
+        recent = fields.nested("recent")
+        made = cls(
+            kind=fields.text("kind"),
+            source=fields.any_text("source"),
+            account_id=fields.any_text("account_id"),
+            region=fields.any_text("region"),
+            place=fields.any_text("place"),
+            named=fields.any_text("named"),
+            first_s=fields.whole("first_s", absent=None),
+            newest_s=fields.whole("newest_s", absent=None),
+            missing=tuple((gap.whole("first"), gap.whole("last")) for gap in fields.rows("missing", ("first", "last"))),
+            unlisted=fields.whole("unlisted"),
+            through_s=fields.whole("through_s", absent=None),
+            planned_s=fields.whole("planned_s"),
+            expected_s=fields.whole("expected_s"),
+            ended_s=fields.whole("ended_s"),
+            status=fields.any_text("status"),
+            shadowed_by=fields.texts("shadowed_by"),
+            recent=tuple((name, recent.whole(name)) for name in recent),
+            looked_s=fields.whole("looked_s"),
+            deep_s=fields.whole("deep_s"),
+            whole_s=fields.whole("whole_s"),
+        )
+        fields.check_key(made.key)
+        return made
+
+
+def log_source_key(kind: str, source: str) -> Key:
+    """Key of the state of a source of logs."""
+    return Key(LOG_SOURCE_PK, f"{kind}#{source}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogFigures:
+    """Figures of the sources of logs of the stage's settings, as of the coverage job's last run.
+
+    Attributes:
+        looked_s: Time of the run.
+        sources: Sources that are known, those that are not of the settings included.
+        log_sources: Log sources of the settings. Without any, nothing alarms and nothing is held back.
+        missing_slots: Slots without a file, of all sources of the settings.
+        silent: Sources that should deliver and delivered nothing for long, or never.
+        refusing: Sources of which more than 1 % of the lines were refused.
+        unclassified: Sources with a larger unclassified share of bytes than the stage allows.
+        unclassified_permille: Unclassified share of all metered bytes of logs, of the last two days.
+        context_s: Time from which the newest context holds; 0 if there is none.
+        held_s: Time up to which the flow logs are complete; None if none holds anything back.
+        holding: Sources that have missing slots or never delivered.
+        first: The source that holds back the most; empty if none does.
+        place: Where its files lie, `s3://bucket/prefix`.
+        settles_s: Age from which the other kinds of the settings are taken to be complete; 0 if there are none.
+        found_after: Key after which the search for new sources goes on.
+        found_s: Time when a search through all plans last ended.
+        first_run_s: Time of the job's first run.
+    """
+
+    looked_s: int
+    sources: int = 0
+    log_sources: int = 0
+    missing_slots: int = 0
+    silent: int = 0
+    refusing: int = 0
+    unclassified: int = 0
+    unclassified_permille: int = 0
+    context_s: int = 0
+    held_s: int | None = None
+    holding: int = 0
+    first: str = ""
+    place: str = ""
+    settles_s: int = 0
+    found_after: str = ""
+    found_s: int = 0
+    first_run_s: int = 0
+
+    def to_item(self) -> dict[str, Value]:
+        held: dict[str, Value] = {} if self.held_s is None else {"held_s": self.held_s}
+        counts: dict[str, Value] = {name: getattr(self, name) for name in _COUNTS}
+        texts: dict[str, Value] = {name: getattr(self, name) for name in _TEXTS}
+        return {**LOG_SOURCES_KEY._asdict(), **held, **counts, **texts}
+
+    @classmethod
+    def from_item(cls, item: Item) -> LogFigures:
+        fields = Fields.of_item(item)
+        counts = {name: fields.whole(name) for name in _COUNTS}
+        found_after, first, place = (fields.any_text(name) for name in _TEXTS)
+        return cls(
+            looked_s=counts.pop("looked_s"),
+            held_s=fields.whole("held_s", absent=None),
+            found_after=found_after,
+            first=first,
+            place=place,
+            **counts,
+        )
+
+
+_COUNTS = (
+    "looked_s", "sources", "log_sources", "missing_slots", "silent", "refusing", "unclassified",
+    "unclassified_permille", "context_s", "holding", "settles_s", "found_s", "first_run_s",
+)  # fmt: skip
+_TEXTS = ("found_after", "first", "place")

@@ -1,0 +1,200 @@
+"""Arrivals: a new object in a log source is taken, or refused for good, or taken again later.
+
+Only trouble that passes sends an event back to its queue. Whatever is wrong with a file is a verdict: a reference to
+the file is kept in quarantine, and its event is done.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from metering.errors import LogFileRefusedError, UnavailableError
+from metering.onramps.reasons import FileReason
+from metering.onramps.sources import source_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from metering.intake.notifications import CreatedObject
+    from metering.onramps.context.document import Context
+    from metering.onramps.kinds import LogKind
+    from metering.onramps.names import FileName
+    from metering.onramps.ports import LogStore
+    from metering.onramps.sources import LogSource
+
+_READS = frozenset({"s3.GetObject", "s3.HeadObject"})
+
+ArrivalVerdict = Literal["metered", "repeated", "conflict", "refused", "empty", "vanished"]
+
+
+class TakenFile(Protocol):
+    """What became of a file (`metering.onramps.ingest.taking.Taken`)."""
+
+    @property
+    def verdict(self) -> Literal["metered", "repeated", "conflict", "refused", "empty"]: ...
+    @property
+    def problem(self) -> tuple[str, str] | None: ...
+    @property
+    def messages(self) -> int: ...
+
+
+class FileTaker(Protocol):
+    """Takes a file (`metering.onramps.ingest.taking.LogIngest`)."""
+
+    def take(
+        self,
+        store: LogStore,
+        key: str,
+        *,
+        etag: str | None = None,
+        version_id: str = "",
+        allowed_accounts: frozenset[str] | None = None,
+    ) -> TakenFile:
+        """Take one file.
+
+        Raises:
+            UnavailableError: A service gave no answer; taking it again goes on where this ended.
+        """
+        ...
+
+
+class FileRefusals(Protocol):
+    """Keeps references to refused files (`metering.onramps.ingest.refusals.Refusals`)."""
+
+    def keep_file(self, place: str, error: LogFileRefusedError, *, etag: str = "", version_id: str = "") -> str:
+        """Keep the reference to a file; returns the key of the quarantine object."""
+        ...
+
+
+class NewestContext(Protocol):
+    """Contexts of the region (`metering.onramps.context.store.ContextStore`)."""
+
+    def newest(self) -> Context | None:
+        """The context that holds from the latest hour; None if there is none."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrival:
+    """What became of a new object.
+
+    Attributes:
+        verdict: As of a taken file; `vanished` if the object was gone before it was read.
+        place: Where it lay.
+        source: Name of its log source; empty if it lies in none.
+        reason: Why it was refused, or is a conflict; empty otherwise.
+        detail: The same for people.
+        messages: Batches that were sent for it.
+    """
+
+    verdict: ArrivalVerdict
+    place: str
+    source: str = ""
+    reason: str = ""
+    detail: str = ""
+    messages: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrivals:
+    """Takes the objects that S3 announces.
+
+    Attributes:
+        sources: Log sources of the region.
+        store_of: The bucket of a log source, by its name.
+        recognise: Kind of log that a key is named like, and what its name says; None if it is like none.
+        files: Takes files.
+        refusals: Keeps what is refused before it is read.
+        contexts: What logs are judged by.
+    """
+
+    sources: Sequence[LogSource]
+    store_of: Callable[[str], LogStore]
+    recognise: Callable[[str], tuple[LogKind, FileName] | None]
+    files: FileTaker
+    refusals: FileRefusals
+    contexts: NewestContext
+
+    def take(self, found: CreatedObject) -> Arrival:
+        """Take a new object. Taking it twice changes nothing.
+
+        Raises:
+            UnavailableError: A service gave no answer, or no context is captured yet: take it again later.
+        """
+        source = source_of(self.sources, found.bucket, found.key)
+        if source is None:
+            return self._refused(found, "", FileReason.NOT_ALLOWED, "it lies in no log source of this region")
+        recognised = self.recognise(found.key)
+        kind = recognised[0] if recognised is not None else None
+        if kind is not None and kind.name not in source.kinds:
+            known = ", ".join(source.kinds)
+            detail = f"it is named like a log of kind {kind.name}, and the source {source.name} has {known}"
+            return self._refused(found, source.name, FileReason.NOT_METERED_KIND, detail)
+        return self._taken(found, source, kind)
+
+    def refuse(self, place: str, detail: str) -> Arrival:
+        """Refuse a message that announces nothing that can be read.
+
+        Args:
+            place: What the message is called.
+            detail: Why it cannot be read, for people.
+        """
+        kept = LogFileRefusedError(FileReason.UNREADABLE, detail)
+        self.refusals.keep_file(place, kept)
+        return Arrival(verdict="refused", place=place, reason=kept.reason, detail=detail)
+
+    def _taken(self, found: CreatedObject, source: LogSource, kind: LogKind | None) -> Arrival:
+        store = self.store_of(found.bucket)
+        allowed = self._allowed(source, kind)
+        try:
+            taken = self.files.take(
+                store, found.key, etag=found.etag, version_id=found.version_id, allowed_accounts=allowed
+            )
+        except UnavailableError as error:
+            # S3 refuses a missing key to a role that may list below the source's prefix only. A call that writes or
+            # sends failed after the file was read: what was planned of it is sent by the next delivery, without it.
+            if error.operation not in _READS or not _is_gone(store, found.key):
+                raise
+            return Arrival(verdict="vanished", place=_place(found), source=source.name)
+        reason, detail = taken.problem or ("", "")
+        if taken.verdict == "refused" and reason == FileReason.MISSING:
+            return Arrival(verdict="vanished", place=_place(found), source=source.name)
+        return Arrival(
+            verdict=taken.verdict,
+            place=_place(found),
+            source=source.name,
+            reason=reason,
+            detail=detail,
+            messages=taken.messages,
+        )
+
+    def _allowed(self, source: LogSource, kind: LogKind | None) -> frozenset[str]:
+        """Accounts that the lines may bill.
+
+        A file that came before the first context waits for it: refusing it would be for good.
+        """
+        judged = kind is not None and kind.needs_any_context
+        if not judged and source.accounts is not None:
+            return frozenset(source.accounts)
+        context = self.contexts.newest()
+        lacking = kind.lacks(context) if kind is not None else ""
+        if context is None or lacking:
+            detail = f"no context that {lacking or 'names the accounts'} is captured yet"
+            raise UnavailableError("ContextStore.newest", detail, may_have_applied=False)
+        return source.allowed_accounts(context.accounts)
+
+    def _refused(self, found: CreatedObject, source: str, reason: FileReason, detail: str) -> Arrival:
+        error = LogFileRefusedError(reason, detail)
+        self.refusals.keep_file(_place(found), error, etag=found.etag, version_id=found.version_id)
+        return Arrival(verdict="refused", place=_place(found), source=source, reason=reason, detail=detail)
+
+
+def _place(found: CreatedObject) -> str:
+    return f"s3://{found.bucket}/{found.key}"
+
+
+def _is_gone(store: LogStore, key: str) -> bool:
+    # An object is the first of those whose keys begin with its own.
+    first = next(iter(store.list(key)), None)
+    return first is None or first.key != key

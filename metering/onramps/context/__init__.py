@@ -1,0 +1,1 @@
+"""Context: what the owner of logs knows beside them, kept in versions that never change."""

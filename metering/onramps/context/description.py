@@ -1,0 +1,263 @@
+"""The description that a context is made of: what EC2's Describe calls return, and AWS's list of address ranges.
+
+Only what contexts need has a shape here; all other members are ignored. Shapes are AWS's own (EC2 API, `Describe*`;
+`ip-ranges.json` of the AWS General Reference).
+"""
+
+from __future__ import annotations
+
+# The decoder reads the annotations while the program runs.
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from metering.errors import OperationFailedError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+SCHEMA = "metering.description/1"
+_ADVICE = "Capture it again. A description that you wrote yourself must agree with itself, or it would bill wrongly."
+
+
+class DescriptionError(OperationFailedError):
+    """A description does not become a context; says what is wrong, and where.
+
+    Attributes:
+        problems: Every problem that was found, up to twenty.
+    """
+
+    def __init__(self, problems: tuple[str, ...]) -> None:
+        listed = "; ".join(problems)
+        super().__init__(f"The description does not become a context: {listed}.", _ADVICE)
+        self.problems = problems
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (DescriptionError, (self.problems,))
+
+
+class _Aws(msgspec.Struct, kw_only=True, frozen=True, rename="pascal"):
+    """An item of a Describe call."""
+
+
+class BlockState(_Aws, kw_only=True, frozen=True):
+    """State of a block: `associated`, or it does not count."""
+
+    state: str = "associated"
+
+
+class Block(_Aws, kw_only=True, frozen=True):
+    """A CIDR block of a VPC or a subnet, of either family."""
+
+    cidr_block: str = ""
+    ipv6_cidr_block: str = ""
+    cidr_block_state: BlockState = BlockState()
+    ipv6_cidr_block_state: BlockState = BlockState()
+
+
+class VpcItem(_Aws, kw_only=True, frozen=True):
+    """An item of DescribeVpcs."""
+
+    vpc_id: str
+    cidr_block: str = ""
+    owner_id: str = ""
+    cidr_block_association_set: tuple[Block, ...] = ()
+    ipv6_cidr_block_association_set: tuple[Block, ...] = ()
+
+
+class SubnetItem(_Aws, kw_only=True, frozen=True):
+    """An item of DescribeSubnets."""
+
+    subnet_id: str
+    vpc_id: str
+    availability_zone_id: str = ""
+    cidr_block: str = ""
+    ipv6_cidr_block_association_set: tuple[Block, ...] = ()
+
+
+class Association(_Aws, kw_only=True, frozen=True):
+    """The public address of a private one."""
+
+    public_ip: str = ""
+
+
+class PrivateAddress(_Aws, kw_only=True, frozen=True):
+    """A private IPv4 address of an interface."""
+
+    private_ip_address: str = ""
+    association: Association = Association()
+
+
+class Ipv6Address(msgspec.Struct, kw_only=True, frozen=True):
+    """An IPv6 address of an interface."""
+
+    ipv6_address: str = msgspec.field(name="Ipv6Address", default="")
+
+
+class Delegated(msgspec.Struct, kw_only=True, frozen=True):
+    """A block of addresses of an interface, of either family."""
+
+    ipv4_prefix: str = msgspec.field(name="Ipv4Prefix", default="")
+    ipv6_prefix: str = msgspec.field(name="Ipv6Prefix", default="")
+
+
+class InterfaceItem(_Aws, kw_only=True, frozen=True):
+    """An item of DescribeNetworkInterfaces."""
+
+    network_interface_id: str
+    owner_id: str = ""
+    subnet_id: str = ""
+    interface_type: str = "interface"
+    description: str = ""
+    requester_id: str = ""
+    private_ip_address: str = ""
+    private_ip_addresses: tuple[PrivateAddress, ...] = ()
+    ipv6_addresses: tuple[Ipv6Address, ...] = ()
+    ipv4_prefixes: tuple[Delegated, ...] = ()
+    ipv6_prefixes: tuple[Delegated, ...] = ()
+    association: Association = Association()
+
+
+class FlowLogItem(_Aws, kw_only=True, frozen=True):
+    """An item of DescribeFlowLogs."""
+
+    flow_log_id: str
+    resource_id: str = ""
+    creation_time: datetime
+    flow_log_status: str = "ACTIVE"
+    traffic_type: str = "ALL"
+    log_format: str = ""
+    log_destination: str = ""
+    log_destination_type: str = "cloud-watch-logs"
+    log_group_name: str = ""
+    deliver_logs_status: str = ""
+
+
+class PeeringStatus(_Aws, kw_only=True, frozen=True):
+    """State of a peering."""
+
+    code: str = ""
+
+
+class PeeringVpc(_Aws, kw_only=True, frozen=True):
+    """One side of a peering."""
+
+    vpc_id: str = ""
+    region: str = ""
+    cidr_block: str = ""
+    cidr_block_set: tuple[Block, ...] = ()
+    ipv6_cidr_block_set: tuple[Block, ...] = ()
+
+
+class PeeringItem(_Aws, kw_only=True, frozen=True):
+    """An item of DescribeVpcPeeringConnections."""
+
+    vpc_peering_connection_id: str
+    requester_vpc_info: PeeringVpc = PeeringVpc()
+    accepter_vpc_info: PeeringVpc = PeeringVpc()
+    status: PeeringStatus = PeeringStatus()
+
+
+class AddressItem(_Aws, kw_only=True, frozen=True):
+    """An item of DescribeAddresses."""
+
+    public_ip: str = ""
+    network_interface_id: str = ""
+
+
+class AttachmentItem(_Aws, kw_only=True, frozen=True):
+    """An item of DescribeTransitGatewayVpcAttachments."""
+
+    vpc_id: str = ""
+    state: str = "available"
+
+
+class Place(msgspec.Struct, kw_only=True, frozen=True):
+    """What the calls in one account and region returned."""
+
+    account_id: str
+    region: str
+    vpcs: tuple[VpcItem, ...] = msgspec.field(name="Vpcs", default=())
+    subnets: tuple[SubnetItem, ...] = msgspec.field(name="Subnets", default=())
+    interfaces: tuple[InterfaceItem, ...] = msgspec.field(name="NetworkInterfaces", default=())
+    flow_logs: tuple[FlowLogItem, ...] = msgspec.field(name="FlowLogs", default=())
+    peerings: tuple[PeeringItem, ...] = msgspec.field(name="VpcPeeringConnections", default=())
+    addresses: tuple[AddressItem, ...] = msgspec.field(name="Addresses", default=())
+    attachments: tuple[AttachmentItem, ...] = msgspec.field(name="TransitGatewayVpcAttachments", default=())
+
+
+class RangeItem(msgspec.Struct, kw_only=True, frozen=True):
+    """An IPv4 prefix of ip-ranges.json."""
+
+    ip_prefix: str
+    region: str
+    service: str
+
+
+class Ipv6RangeItem(msgspec.Struct, kw_only=True, frozen=True):
+    """An IPv6 prefix of ip-ranges.json."""
+
+    ipv6_prefix: str
+    region: str
+    service: str
+
+
+class IpRanges(msgspec.Struct, kw_only=True, frozen=True):
+    """ip-ranges.json, as AWS publishes it."""
+
+    prefixes: tuple[RangeItem, ...]
+    ipv6_prefixes: tuple[Ipv6RangeItem, ...]
+
+
+class DistributionItem(msgspec.Struct, kw_only=True, frozen=True):
+    """What is known of a CloudFront distribution; `log` is `legacy` or `v2` if both of its logs are on."""
+
+    account_id: str
+    log: str = ""
+
+
+class Description(msgspec.Struct, kw_only=True, frozen=True):
+    """A whole description. Without address ranges, public addresses stay unclassified.
+
+    `buckets` has the region of a bucket, `bucket_owners` its account, and `distributions` those of CloudFront by id.
+    """
+
+    schema: str
+    regions: tuple[Place, ...] = ()
+    buckets: dict[str, str] = {}
+    bucket_owners: dict[str, str] = {}
+    distributions: dict[str, DistributionItem] = {}
+    accounts: tuple[str, ...] = ()
+    ip_ranges: IpRanges | None = None
+
+
+def read_description(description: Mapping[str, object]) -> Description:
+    """The description in its shape.
+
+    Raises:
+        DescriptionError: It has another shape; the path of the first misfit is named.
+    """
+    schema = description.get("schema")
+    if schema != SCHEMA:
+        raise DescriptionError((f"its schema is {str(schema)[:60]!r}, and this release reads {SCHEMA}",))
+    try:
+        return msgspec.convert(dict(description), Description)
+    except msgspec.ValidationError as error:
+        raise DescriptionError((str(error),)) from error
+
+
+def read_ip_ranges(body: bytes) -> dict[str, object]:
+    """An ip-ranges.json as AWS publishes it, checked, as the description holds it.
+
+    Raises:
+        DescriptionError: It is no JSON, or has another shape.
+    """
+    try:
+        msgspec.json.decode(body, type=IpRanges)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise DescriptionError(
+            (f"the address ranges are not what AWS publishes as ip-ranges.json: {error}",)
+        ) from error
+    ranges: dict[str, object] = msgspec.json.decode(body, type=dict[str, object])
+    return ranges

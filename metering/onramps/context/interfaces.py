@@ -1,0 +1,78 @@
+"""What a network interface belongs to.
+
+Interfaces that a service made say so: by their type, by who requested them, and by their description. The kinds are
+names of the rule file, `metering/onramps/rules/hop_rules.json`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from metering.onramps.context.description import InterfaceItem
+
+INTERFACE = "interface"
+APPLICATION_LOAD_BALANCER = "application_load_balancer"
+CLASSIC_LOAD_BALANCER = "classic_load_balancer"
+NETWORK_LOAD_BALANCER = "network_load_balancer"
+GATEWAY_LOAD_BALANCER = "gateway_load_balancer"
+NAT_GATEWAY = "nat_gateway"
+TRANSIT_GATEWAY = "transit_gateway"
+ENDPOINT = "vpc_endpoint"
+# Of an inspection by appliances, such as Network Firewall's.
+INSPECTION_ENDPOINT = "gateway_load_balancer_endpoint"
+CLIENT_VPN = "client_vpn"
+DATABASE = "database"
+OTHER = "other"
+
+# Types of DescribeNetworkInterfaces, and those that a flow log writes as `interface-type`.
+_BY_TYPE = {
+    "interface": INTERFACE,
+    "efa": INTERFACE,
+    "efa-only": INTERFACE,
+    "trunk": INTERFACE,
+    "branch": INTERFACE,
+    "lambda": INTERFACE,
+    "natGateway": NAT_GATEWAY,
+    "nat_gateway": NAT_GATEWAY,
+    "regional_nat_gateway": NAT_GATEWAY,
+    "network_load_balancer": NETWORK_LOAD_BALANCER,
+    "gateway_load_balancer": GATEWAY_LOAD_BALANCER,
+    "transit_gateway": TRANSIT_GATEWAY,
+    "vpc_endpoint": ENDPOINT,
+    "gateway_load_balancer_endpoint": INSPECTION_ENDPOINT,
+}
+# Beginnings of descriptions of load balancers' interfaces. That of a Classic one is `ELB <name>`, without a slash.
+_LOAD_BALANCERS = (
+    ("ELB app/", APPLICATION_LOAD_BALANCER),
+    ("ELB net/", NETWORK_LOAD_BALANCER),
+    ("ELB gwy/", GATEWAY_LOAD_BALANCER),
+)
+
+
+def kind_of_type(interface_type: str) -> str:
+    """Kind by a type alone. `interface` and empty say nothing: they are every other kind's, too, hence empty."""
+    kind = _BY_TYPE.get(interface_type, OTHER if interface_type else "")
+    return "" if kind == INTERFACE else kind
+
+
+def kind_of(item: InterfaceItem) -> str:
+    """Kind of an interface of the inventory."""
+    if item.requester_id == "amazon-elb" or item.description.startswith("ELB "):
+        return _load_balancer(item)
+    if item.requester_id == "amazon-rds" or item.description == "RDSNetworkInterface":
+        return DATABASE
+    if item.description.startswith("ClientVPN Endpoint"):
+        return CLIENT_VPN
+    return _BY_TYPE.get(item.interface_type, OTHER)
+
+
+def _load_balancer(item: InterfaceItem) -> str:
+    for beginning, kind in _LOAD_BALANCERS:
+        if item.description.startswith(beginning):
+            return kind
+    if item.interface_type in ("network_load_balancer", "gateway_load_balancer"):
+        return _BY_TYPE[item.interface_type]
+    if item.description.startswith("ELB ") and "/" not in item.description:
+        return CLASSIC_LOAD_BALANCER
+    return OTHER

@@ -1,0 +1,1 @@
+"""What should have come from a log source, and what did."""

@@ -1,0 +1,115 @@
+"""Figures of all sources of logs, for alarms and for what holds completeness back.
+
+Only sources of the stage's settings count. A bucket that somebody reads by hand raises no alarm and holds nothing back.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from metering.ledger.notes.log_sources import LogFigures
+from metering.onramps.coverage.expected import folder_of
+from metering.onramps.coverage.slots import count
+from metering.units import DAY_S, HOUR_S
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+    from metering.ledger.notes.log_sources import LogSourceState
+    from metering.onramps.sources import LogSource
+
+# More than this share of refused lines is an alarm: thousandths.
+REFUSED_PERMILLE = 10
+# A source that delivered nothing for this long is silent: a flow log writes a file every 5 minutes, others as traffic
+# comes. One that never delivered has an hour from when it was first expected.
+SILENT_S = 2 * HOUR_S
+SILENT_UNSLOTTED_S = DAY_S
+NEVER_S = HOUR_S
+
+
+class Judges(Protocol):
+    """What figures need of the coverage job."""
+
+    @property
+    def kinds(self) -> Mapping[str, int | None]: ...
+    @property
+    def window_s(self) -> int: ...
+    @property
+    def unclassified_permille(self) -> int: ...
+    def slotted(self, kind: str) -> bool: ...
+
+
+def figures_of(
+    states: Collection[LogSourceState],
+    log_sources: Sequence[LogSource],
+    *,
+    before: LogFigures,
+    job: Judges,
+    now_s: int,
+) -> LogFigures:
+    """Figures of all sources, as of now."""
+    of_stage = [state for state in states if state.named]
+    held = [(since_s, state) for state in of_stage if (since_s := held_since_s(state, job, now_s)) is not None]
+    # Nothing is known any more of the slots of a source that was silent for the whole window: it has no missing ones.
+    holding = [state for _, state in held if state.missing or not state.came or state.through_s is None]
+    since_s, first = min(held, key=lambda each: each[0], default=(None, None))
+    metered = sum(state.recently("metered_bytes") for state in of_stage)
+    unclassified = sum(state.recently("unclassified_bytes") for state in of_stage)
+    return LogFigures(
+        looked_s=now_s,
+        first_run_s=before.first_run_s or now_s,
+        sources=len(states),
+        log_sources=len(log_sources),
+        missing_slots=sum(count(state.missing) + state.unlisted for state in of_stage),
+        silent=sum(is_silent(state, job, now_s) for state in of_stage) + _empty(of_stage, log_sources, before, now_s),
+        refusing=sum(is_refusing(state) for state in of_stage),
+        unclassified=sum(is_unclassified(state, job.unclassified_permille) for state in of_stage),
+        unclassified_permille=unclassified * 1000 // metered if metered else 0,
+        held_s=since_s,
+        holding=len(holding),
+        first=first.source if first is not None and first in holding else "",
+        place=folder_of(first.place) if first is not None and first in holding else "",
+        settles_s=max((_settles_s(source, job) for source in log_sources), default=0),
+    )
+
+
+def held_since_s(state: LogSourceState, job: Judges, now_s: int) -> int | None:
+    """Time up to which a source with slots is complete; None if it holds nothing back."""
+    if not job.slotted(state.kind) or (state.ended_s and not state.missing):
+        return None
+    if not state.came:
+        return max(state.expected_s, now_s - job.window_s) if state.expected_s and not state.ended_s else None
+    return now_s - job.window_s if state.through_s is None else max(state.through_s, now_s - job.window_s)
+
+
+def is_silent(state: LogSourceState, job: Judges, now_s: int) -> bool:
+    """Whether a source should deliver and has not for long."""
+    if state.ended_s:
+        return False
+    if not state.came:
+        return bool(state.expected_s) and now_s - state.expected_s >= NEVER_S
+    if job.slotted(state.kind):
+        return state.newest_s is None or now_s - state.newest_s >= SILENT_S
+    return now_s - state.planned_s >= SILENT_UNSLOTTED_S
+
+
+def is_refusing(state: LogSourceState) -> bool:
+    """Whether more than 1 % of its lines were refused, of the last two days."""
+    return state.recently("refused") * 1000 > REFUSED_PERMILLE * state.recently("lines")
+
+
+def is_unclassified(state: LogSourceState, permille: int) -> bool:
+    """Whether a larger share of its bytes is unclassified than the stage allows, of the last two days."""
+    return state.recently("unclassified_bytes") * 1000 > permille * state.recently("metered_bytes")
+
+
+def _empty(states: Sequence[LogSourceState], log_sources: Sequence[LogSource], before: LogFigures, now_s: int) -> int:
+    """Log sources of the settings from which nothing is known at all, some time after the first run."""
+    if now_s - (before.first_run_s or now_s) < DAY_S:
+        return 0
+    known = {state.named for state in states}
+    return sum(source.name not in known for source in log_sources)
+
+
+def _settles_s(source: LogSource, job: Judges) -> int:
+    return max((job.kinds.get(kind) or 0 for kind in source.kinds), default=0)

@@ -1,0 +1,247 @@
+"""The coverage job: what should have come from each source of logs, and did not.
+
+It runs every 5 minutes, and by `metering logs coverage`. Each run looks at the sources whose last look is the longest
+ago. What that costs at 1,000 flow logs, at list prices of us-east-1: 250 looks a run are 72,000 LISTs a day, the search
+for new sources 24,000, and each plan is read once, 288,000 GETs. With their notes that is about 1 USD a day. Each is
+looked at every 20 minutes; 10,000 flow logs every half hour.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from metering.errors import UnavailableError
+from metering.ledger.notes.log_sources import (
+    LOG_RULING_PK,
+    LOG_SOURCE_PK,
+    LOG_SOURCES_KEY,
+    LogFigures,
+    LogRuling,
+    LogRulingKind,
+    LogSourceState,
+)
+from metering.onramps.coverage.expected import Expected, split_place
+from metering.onramps.coverage.figures import figures_of
+from metering.onramps.coverage.finding import find_sources
+from metering.onramps.coverage.looking import LookAt, SourceLook
+from metering.onramps.sources import source_of
+from metering.stores.writes import Put, Table
+from metering.units import HOUR_S, MINUTE_S
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from metering.onramps.plans import Plan
+    from metering.onramps.sources import LogSource
+    from metering.stores.clock import Clock
+    from metering.stores.items import ItemStore
+    from metering.stores.objects import ObjectStore
+
+# Sources that a run looks at, at least; and the time within which each is looked at, however many there are.
+LOOKS = 250
+ROUND_S = 30 * MINUTE_S
+EVERY_S = 5 * MINUTE_S
+# Time that a run may take; what is left is the next one's.
+TIME_S = 4 * MINUTE_S
+SEARCH_EVERY_S = HOUR_S
+_RULINGS_READ = 10_000
+# A context that does not list a flow log was captured up to an hour before it holds, and the one before it up to an
+# hour earlier: the flow log was deleted between the two.
+_DELETED_BEFORE_S = 2 * HOUR_S
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rulings:
+    """What operators ruled on one source."""
+
+    accepted: tuple[tuple[int, int], ...] = ()
+    forgotten_s: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Run:
+    """What one run goes by."""
+
+    now_s: int
+    whole: bool
+    expected: Expected
+    listed: frozenset[str]
+    rulings: Mapping[tuple[str, str], Rulings]
+
+    def ended_s(self, state: LogSourceState) -> int:
+        """When a flow log was deleted, by the newest context; 0 if it goes on, or nobody can tell."""
+        looked_into = (state.account_id, state.region) in self.expected.places
+        if not state.expected_s or not looked_into or state.source in self.listed:
+            return 0
+        return state.ended_s or max(self.expected.effective_s - _DELETED_BEFORE_S, 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CoverageJob:
+    """Keeps what is known of each source of logs, and the figures of all.
+
+    Attributes:
+        kinds: Age from which files of a kind are taken to be complete, by the name of the kind; None of kinds with
+            slots. A kind that is not named has no slots.
+        log_sources: Log sources of the stage in this region.
+        expected: Flow logs of the newest context.
+        read_plan: The plan at a key.
+        window_s: Admission window of the stage.
+        keep_s: Life of notes: that of plans.
+        unclassified_permille: Unclassified share of bytes of a source above which an alarm is due.
+        time_s: Time that a run may take.
+    """
+
+    items: ItemStore
+    objects: ObjectStore
+    clock: Clock
+    kinds: Mapping[str, int | None]
+    log_sources: Sequence[LogSource]
+    expected: Callable[[], Expected]
+    read_plan: Callable[[str], Plan]
+    window_s: int
+    keep_s: int
+    unclassified_permille: int
+    time_s: int = TIME_S
+
+    def run(
+        self, now_s: int, *, whole: bool = False, tell: Callable[[int, int], object] = lambda _done, _all: None
+    ) -> LogFigures:
+        """Look at what is due, and keep what was seen.
+
+        Args:
+            now_s: The time now, epoch seconds.
+            whole: Look at every source, and at everything that can still be metered, however long it takes.
+            tell: Is called with the number of sources that were looked at, and that will be.
+
+        Raises:
+            UnavailableError: The ledger or the context cannot be read now. What was kept is right.
+        """
+        before = self.figures() or LogFigures(looked_s=0, first_run_s=now_s)
+        expected = self.expected()
+        states = {(each.kind, each.source): each for each in self.states()}
+        found_after, found_s = self._search(states, before, now_s, whole=whole)
+        self._expect(states, expected, now_s)
+        due = sorted(states.values(), key=lambda each: each.looked_s)
+        if not whole:
+            due = due[: max(LOOKS, -(-len(due) * EVERY_S // ROUND_S))]
+        listed = frozenset(log.source for log in expected.logs)
+        run = _Run(now_s=now_s, whole=whole, expected=expected, listed=listed, rulings=self._rulings())
+        until_ms = self.clock.now_ms() + self.time_s * 1000
+        for number, state in enumerate(due):
+            if not whole and self.clock.now_ms() >= until_ms:
+                break
+            tell(number, len(due))
+            states[state.kind, state.source] = self._look(state, run)
+        figures = replace(
+            figures_of(states.values(), self.log_sources, before=before, job=self, now_s=now_s),
+            context_s=expected.effective_s,
+            found_after=found_after,
+            found_s=found_s,
+        )
+        self.items.put(Put(table=Table.LEDGER, item=figures.to_item()))
+        return figures
+
+    def figures(self) -> LogFigures | None:
+        """Figures of the last run; None if there was none."""
+        item = self.items.get(Table.LEDGER, LOG_SOURCES_KEY)
+        return None if item is None else LogFigures.from_item(item)
+
+    def states(self) -> list[LogSourceState]:
+        """All sources that are known, by kind and name."""
+        return [LogSourceState.from_item(item) for item in self.items.query(Table.LEDGER, LOG_SOURCE_PK)]
+
+    def slotted(self, kind: str) -> bool:
+        """Whether a slot without a file is a gap."""
+        return kind in self.kinds and self.kinds[kind] is None
+
+    def _search(
+        self,
+        states: dict[tuple[str, str], LogSourceState],
+        before: LogFigures,
+        now_s: int,
+        *,
+        whole: bool,
+    ) -> tuple[str, int]:
+        """Look for new sources; returns where the search stopped, and when one last came to its end."""
+        if not whole and not before.found_after and now_s - before.found_s < SEARCH_EVERY_S and states:
+            return "", before.found_s
+        after = "" if whole else before.found_after
+        while True:
+            found = find_sources(self.objects, after=after, most=LOOKS)
+            for kind, source in found.sources:
+                states.setdefault((kind, source), LogSourceState(kind=kind, source=source))
+            if not found.after:
+                return "", now_s
+            after = found.after
+            if not whole:
+                return after, before.found_s
+
+    def _expect(self, states: dict[tuple[str, str], LogSourceState], expected: Expected, now_s: int) -> None:
+        """Add the flow logs that deliver into a log source of the stage, and what the context says of them."""
+        for log, source in expected.of_stage(self.log_sources):
+            key = ("vpc-flow", log.source)
+            state = states.get(key, LogSourceState(kind=key[0], source=key[1]))
+            states[key] = replace(
+                state,
+                account_id=state.account_id or log.account_id,
+                region=state.region or log.region,
+                place=state.place or log.place,
+                named=state.named or source.name,
+                expected_s=state.expected_s or now_s,
+                status=log.status,
+            )
+
+    def _look(self, state: LogSourceState, run: _Run) -> LogSourceState:
+        rulings = run.rulings.get((state.kind, state.source), Rulings())
+        look = SourceLook(
+            items=self.items,
+            objects=self.objects,
+            read_plan=self.read_plan,
+            window_s=self.window_s,
+            keep_s=self.keep_s,
+        )
+        at = LookAt(
+            now_s=run.now_s,
+            slotted=self.slotted(state.kind),
+            whole=run.whole,
+            accepted=rulings.accepted,
+            forgotten_s=rulings.forgotten_s,
+            ended_s=run.ended_s(state),
+        )
+        try:
+            seen = look.look(state, at)
+        except UnavailableError:
+            # One source does not stop the others. Its last look stays the oldest, so it is the first of the next run.
+            return state
+        seen = self._named(seen, before=state)
+        self.items.put(Put(table=Table.LEDGER, item=seen.to_item(expires_at=run.now_s + self.keep_s)))
+        return seen
+
+    def _named(self, seen: LogSourceState, *, before: LogSourceState) -> LogSourceState:
+        """The state with the log source of the settings that it belongs to.
+
+        A flow log delivers to one place for good. So a copy that somebody took from a folder or another bucket does not
+        take it away from its log source, which would then hold back no report any more.
+        """
+        source = source_of(self.log_sources, *split_place(seen.place))
+        if source is None and (kept := source_of(self.log_sources, *split_place(before.place))) is not None:
+            return replace(seen, place=before.place, named=kept.name)
+        if source is not None or seen.came:
+            return replace(seen, named="" if source is None else source.name)
+        return seen
+
+    def _rulings(self) -> dict[tuple[str, str], Rulings]:
+        """What operators ruled, by kind and source. People write rulings by hand, and old ones expire."""
+        found: dict[tuple[str, str], Rulings] = {}
+        for item in islice(self.items.query(Table.LEDGER, LOG_RULING_PK), _RULINGS_READ):
+            ruling = LogRuling.from_item(item)
+            known = found.get((ruling.kind, ruling.source), Rulings())
+            if ruling.ruling is LogRulingKind.FORGET:
+                known = replace(known, forgotten_s=max(known.forgotten_s, ruling.at_s))
+            else:
+                known = replace(known, accepted=(*known.accepted, (ruling.first_s, ruling.last_s)))
+            found[ruling.kind, ruling.source] = known
+        return found

@@ -1,0 +1,130 @@
+"""The fields of a flow log that are worth having, and what each says that no other does."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from metering.errors import OperationFailedError
+
+# In the order of AWS's user guide (versions 2 to 11). Ports, protocol, packets, flags and container names are left out:
+# they make lines longer and more, and no transfer is metered by them.
+WORTH: dict[str, str] = {
+    "version": "the format",
+    "account-id": "who is billed",
+    "interface-id": "whose traffic it is",
+    "srcaddr": "the interface's own address, on one side",
+    "dstaddr": "the interface's own address, on the other side",
+    "bytes": "what is metered",
+    "start": "the hour",
+    "end": "the slot",
+    "action": "rejected traffic is told apart",
+    "log-status": "lost records are told apart",
+    "vpc-id": "own networks",
+    "subnet-id": "the zone, with an inventory",
+    "instance-id": "the resource, as bills name it",
+    "pkt-srcaddr": "the packet's own source behind a NAT gateway or load balancer",
+    "pkt-dstaddr": "the packet's own destination behind one",
+    "region": "the region, without an inventory",
+    "az-id": "the zone, without an inventory",
+    "sublocation-type": "Local Zones, Wavelength and Outposts",
+    "pkt-src-aws-service": "services of AWS",
+    "pkt-dst-aws-service": "services of AWS",
+    "flow-direction": "in or out, without guessing by addresses",
+    "traffic-path": "internet, peering, endpoint or another region",
+    "resource-id": "regional NAT gateways, which have no interface",
+    "interface-type": "NAT gateways, load balancers, endpoints",
+    "next-hop-interface-id": "the other end of the hop",
+    "next-hop-az-id": "the zone of the other end: what makes traffic regional",
+    "next-hop-vpc-id": "peering and transit gateways",
+    "next-hop-interface-type": "whether the other end is exempt",
+}
+# Without these no line can be metered.
+NEEDED = ("account-id", "interface-id", "srcaddr", "dstaddr", "bytes", "start", "end")
+
+# Bytes of a line of these fields as text, with IPv4 addresses, long ids and its line feed (a test counts one). AWS
+# charges for what it delivers before compression.
+LINE_BYTES = 316
+
+_FIELD = re.compile(r"\$\{([a-z0-9-]+)\}|([a-z][a-z0-9-]*)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FormatComparison:
+    """A format of a flow log beside the one that is worth having.
+
+    Attributes:
+        lacks: Fields that it lacks, in order.
+        needed: Those of them without which no line can be metered.
+        more: Fields that it has and that no transfer is metered by.
+    """
+
+    lacks: tuple[str, ...]
+    needed: tuple[str, ...]
+    more: tuple[str, ...]
+
+
+def log_format() -> str:
+    """The format as AWS's commands take it: `${version} ${account-id} …`."""
+    return " ".join(f"${{{name}}}" for name in WORTH)
+
+
+def fields_of(text: str) -> tuple[str, ...]:
+    """Names of the fields of a format, in order, written `${bytes}` or `bytes`.
+
+    Raises:
+        OperationFailedError: It is not a format.
+    """
+    words = text.replace(",", " ").split()
+    found = [_FIELD.fullmatch(word.replace("_", "-")) for word in words]
+    wrong = [word for word, match in zip(words, found, strict=True) if match is None]
+    if wrong or not words:
+        raise OperationFailedError(
+            f"{wrong[0] if wrong else 'Nothing'} is no field of a flow log.",
+            "Give the format in single quotes, as `aws ec2 describe-flow-logs` shows it: '${version} ${bytes}'",
+        )
+    return tuple(match[1] or match[2] for match in found if match is not None)
+
+
+def compare(text: str) -> FormatComparison:
+    """Compare a format with the one that is worth having."""
+    has = fields_of(text)
+    lacks = tuple(name for name in WORTH if name not in has)
+    return FormatComparison(
+        lacks=lacks,
+        needed=tuple(name for name in lacks if name in NEEDED),
+        more=tuple(name for name in dict.fromkeys(has) if name not in WORTH),
+    )
+
+
+def create_command(
+    *, resource: tuple[str, str], bucket: str, prefix: str, region: str, parquet: bool, minutes: int, hive: bool
+) -> str:
+    """The AWS command that makes the flow log.
+
+    Args:
+        resource: Type and id: `("VPC", "vpc-0abc")`.
+        bucket: Name of the bucket.
+        prefix: Folder in it; empty for none.
+        region: Region of the resource.
+        parquet: Whether files are Parquet.
+        minutes: Aggregation interval: 1 or 10.
+        hive: Whether folders are named for partitions.
+    """
+    folder = f"/{prefix.strip('/')}/" if prefix.strip("/") else ""
+    options = ",".join([
+        f"FileFormat={'parquet' if parquet else 'plain-text'}",
+        f"HiveCompatiblePartitions={'true' if hive else 'false'}",
+        "PerHourPartition=true",
+    ])  # fmt: skip
+    words = [
+        "aws ec2 create-flow-logs",
+        f"--region {region}",
+        f"--resource-type {resource[0]} --resource-ids {resource[1]}",
+        "--traffic-type ACCEPT",
+        f"--log-destination-type s3 --log-destination arn:aws:s3:::{bucket}{folder}",
+        f"--destination-options {options}",
+        f"--max-aggregation-interval {minutes * 60}",
+        f"--log-format '{log_format()}'",
+    ]
+    return " ".join(words)

@@ -1,0 +1,1 @@
+"""Readers of log files, one a format. Only this folder of the room, `ingest` and `compare` know Arrow."""

@@ -1,0 +1,1 @@
+"""Readers of VPC flow logs: text and Parquet, all versions, any custom format."""

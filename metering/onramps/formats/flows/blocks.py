@@ -1,0 +1,112 @@
+"""Blocks of a flow log: what a reader hands over, made of the columns of several stretches of lines."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+from metering.onramps.balance import Balance
+from metering.onramps.formats.flows.judging import RowJudge
+from metering.onramps.formats.flows.sums import FlowSums
+from metering.onramps.formats.flows.texts import Texts
+from metering.onramps.observations import Block, FlowHop, RefusedLine
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from metering.onramps.formats.flows.columns import Rows
+    from metering.onramps.names import FileName
+    from metering.onramps.reading import ReadSettings
+
+# A block is handed over with this many groups, which bounds its memory, or lines, so that progress is seen. Groups of
+# few stretches would be judged more often than they differ.
+_MOST_GROUPS = 60_000
+_MOST_LINES = 500_000
+
+
+class BlockMaker:
+    """Makes the blocks of one file, and keeps as many of its refused lines as the settings say."""
+
+    def __init__(self, name: FileName, settings: ReadSettings) -> None:
+        self._texts = Texts(name.account_id)
+        self._sums = FlowSums(self._texts, settings.folding)
+        self._left = settings.kept_refusals
+        self._balance = Balance()
+        self._kept: list[RefusedLine] = []
+        self._refusals: dict[str, tuple[int, int]] = {}
+
+    def add(
+        self,
+        rows: Rows,
+        *,
+        header: int,
+        misfits: Iterable[RefusedLine],
+        place: Callable[[int], tuple[int, str]],
+    ) -> None:
+        """Add a stretch of lines.
+
+        Args:
+            rows: Its rows.
+            header: Number of its header lines.
+            misfits: Lines that became no row, in order.
+            place: Number of a row's line in the file, and its text.
+        """
+        judge = RowJudge(rows, self._texts, self._left)
+        judge.judge()
+        metered, metered_bytes = self._sums.add(rows, judge)
+        refused, refused_bytes = self._refuse(rows, judge, misfits, place)
+        counted = (metered, judge.rejected.lines, judge.nodata, judge.skipdata, refused, header)
+        self._balance += Balance(
+            lines=sum(counted),
+            header=header,
+            metered=metered,
+            rejected=judge.rejected.lines,
+            nodata=judge.nodata,
+            skipdata=judge.skipdata,
+            refused=refused,
+            stated_bytes=metered_bytes + judge.rejected.bytes + refused_bytes,
+            metered_bytes=metered_bytes,
+            rejected_bytes=judge.rejected.bytes,
+            refused_bytes=refused_bytes,
+        )
+
+    def full(self, read_bytes: int) -> Iterator[Block[FlowHop]]:
+        """A block if enough has been added for one, else nothing."""
+        if self._sums.groups >= _MOST_GROUPS or self._balance.lines >= _MOST_LINES:
+            yield from self.last(read_bytes)
+
+    def last(self, read_bytes: int) -> Iterator[Block[FlowHop]]:
+        """A block of what has been added, if anything has; `read_bytes` of the file have been read, as stored."""
+        if not self._balance.lines:
+            return
+        balance, self._balance = self._balance, Balance()
+        kept, self._kept = self._kept, []
+        refusals, self._refusals = self._refusals, {}
+        yield Block(
+            observations=self._sums.take(), refused=kept, refusals=refusals, balance=balance, read_bytes=read_bytes
+        )
+
+    def _refuse(
+        self, rows: Rows, judge: RowJudge, misfits: Iterable[RefusedLine], place: Callable[[int], tuple[int, str]]
+    ) -> tuple[int, int]:
+        """Count refused lines and their bytes, and keep the first of them."""
+        counts: dict[str, tuple[int, int]] = defaultdict(lambda: (0, 0))
+        kept: list[RefusedLine] = []
+        for line in misfits:
+            counts[line.reason] = (counts[line.reason][0] + 1, counts[line.reason][1])
+            if len(kept) < self._left:
+                kept.append(line)
+        for each in judge.refused:
+            lines, total_bytes = counts[each.reason]
+            counts[each.reason] = (lines + each.lines, total_bytes + each.bytes)
+            for row in each.rows:
+                number, text = place(row)
+                stated = rows.bytes[row].as_py() or 0
+                kept.append(RefusedLine(number, each.reason, each.detail, text, max(stated, 0)))
+        kept = sorted(kept, key=lambda line: line.number)[: self._left]
+        self._left -= len(kept)
+        self._kept += kept
+        for reason, (lines, total_bytes) in counts.items():
+            before = self._refusals.get(reason, (0, 0))
+            self._refusals[reason] = (before[0] + lines, before[1] + total_bytes)
+        return sum(lines for lines, _ in counts.values()), sum(total_bytes for _, total_bytes in counts.values())

@@ -1,0 +1,170 @@
+"""Lines of a block as columns: texts as dictionaries, numbers as int64. Arrow parses; what it cannot parse stays null.
+
+Arrow reads numbers in one step if all of a block are numbers or `-`. Else it reads them as texts, and each text that
+is no number becomes null. Both ways give the same columns, so a line's verdict does not depend on its neighbours.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import csv
+
+from metering.onramps.formats.flows.layout import NUMBERS
+from metering.onramps.formats.lines import PLACEHOLDER
+from metering.units import INT64_MAX
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping
+
+    from metering.onramps.formats.flows.layout import Layout
+
+WORDS = pa.dictionary(pa.int32(), pa.string())
+_ABSENT = "-"
+_PLAIN = "^[0-9]{1,18}$"
+_NUMBER = re.compile(r"-?0*[0-9]{1,19}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rows:
+    """Rows of a log as columns.
+
+    Attributes:
+        count: Number of rows.
+        words: Texts, as arrays of type `WORDS`; null is an absent value. By attribute of a `FlowHop`, or by the name of
+            a field that is none.
+        bytes: Bytes as int64; null if there is no number. So for `start` and `end`.
+        unreadable: Rows whose bytes are neither a number nor absent; None if there are none.
+    """
+
+    count: int
+    words: Mapping[str, pa.DictionaryArray]
+    bytes: pa.Int64Array
+    start: pa.Int64Array
+    end: pa.Int64Array
+    unreadable: pa.BooleanArray | None = None
+    _texts: dict[str, list[str]] = field(default_factory=dict, init=False, repr=False)
+
+    def texts(self, name: str) -> list[str]:
+        """Distinct texts of a column, as its dictionary has them. They are made once, and so are their hashes."""
+        found = self._texts.get(name)
+        if found is None:
+            found = self._texts[name] = self.words[name].dictionary.to_pylist()
+        return found
+
+
+def parsed(data: bytes, layout: Layout, letters: frozenset[bytes]) -> tuple[Rows, dict[int, int]]:
+    """Parse lines of a layout; `letters` are the rare ones that they may have (`LineBlock`).
+
+    Returns:
+        The rows, and the lines with another number of fields: that number, by the line's place in `data` from 0.
+    """
+    # Arrow also takes hexadecimal numbers, and trims tabs.
+    if b"\t" not in letters and not _may_have_hexadecimal(data, letters):
+        try:
+            table, misfits = _table(data, layout, pa.int64())
+        except pa.ArrowInvalid:
+            pass
+        else:
+            return _rows(table, layout, {name: _one(table.column(name)) for name in NUMBERS}, None), misfits
+    filled, empty = _filled(data)
+    table, misfits = _table(filled, layout, pa.string())
+    misfits |= dict.fromkeys(empty, 0)
+    numbers = {name: numbers_of(_one(table.column(name))) for name in NUMBERS}
+    return _rows(table, layout, numbers, unreadable(_one(table.column("bytes")), numbers["bytes"])), misfits
+
+
+def rows_with(
+    column: pa.DictionaryArray, chosen: Callable[[str], bool], *, null: bool = False
+) -> pa.BooleanArray | None:
+    """Rows whose text is chosen, with those without a text if `null`; None if there are none."""
+    words = column.dictionary.to_pylist()
+    return rows_of(column, [place for place, word in enumerate(words) if chosen(word)], null=null)
+
+
+def rows_of(column: pa.DictionaryArray, places: Collection[int], *, null: bool = False) -> pa.BooleanArray | None:
+    """Rows whose text has one of these places in the dictionary; else as `rows_with`."""
+    null = null and column.null_count > 0
+    if not places:
+        return column.is_null() if null else None
+    found = pc.is_in(column.indices, pa.array(places, pa.int32()))
+    return pc.or_(found, column.is_null()) if null else found
+
+
+def _filled(data: bytes) -> tuple[bytes, list[int]]:
+    """The lines with placeholders for empty ones, which Arrow would take for lines with empty fields."""
+    lines = data.split(b"\n")
+    empty = [place for place, line in enumerate(lines[:-1]) if not line]
+    for place in empty:
+        lines[place] = PLACEHOLDER
+    return (b"\n".join(lines) if empty else data), empty
+
+
+def numbers_of(texts: pa.StringArray) -> pa.Int64Array:
+    """Texts as int64, null where they are no number of 64 bits."""
+    plain = pc.match_substring_regex(texts, _PLAIN).fill_null(False)
+    numbers = pc.if_else(plain, texts, None).cast(pa.int64())
+    odd = pc.and_(pc.invert(plain), texts.is_valid())
+    found = [(row, _number(texts[row].as_py())) for row in pc.indices_nonzero(odd).to_pylist()]
+    if not any(number is not None for _, number in found):
+        return numbers
+    return pc.replace_with_mask(numbers, odd, pa.array([number for _, number in found], pa.int64()))
+
+
+def unreadable(texts: pa.Array, numbers: pa.Int64Array) -> pa.BooleanArray | None:
+    """Rows with a text that is no number."""
+    found = pc.and_(texts.is_valid(), numbers.is_null())
+    return found if found.true_count else None
+
+
+def _number(text: str) -> int | None:
+    if _NUMBER.fullmatch(text) is None:
+        return None
+    number = int(text)
+    return number if -INT64_MAX <= number <= INT64_MAX else None
+
+
+def _may_have_hexadecimal(data: bytes, letters: frozenset[bytes]) -> bool:
+    return any(letter in letters and b"0" + letter in data for letter in (b"x", b"X"))
+
+
+def _table(data: bytes, layout: Layout, number: pa.DataType) -> tuple[pa.Table, dict[int, int]]:
+    misfits: dict[int, int] = {}
+
+    def note(row: csv.InvalidRow) -> str:
+        misfits[row.number - 1] = row.actual_columns
+        return "skip"
+
+    types = dict.fromkeys(layout.texts, WORDS) | dict.fromkeys(NUMBERS, number)
+    table = csv.read_csv(
+        pa.BufferReader(data),
+        # One block of one thread: only so are the numbers of misfits known.
+        read_options=csv.ReadOptions(use_threads=False, block_size=len(data) + 1, column_names=layout.names),
+        parse_options=csv.ParseOptions(
+            delimiter=" ", quote_char=False, ignore_empty_lines=False, invalid_row_handler=note
+        ),
+        convert_options=csv.ConvertOptions(
+            # The block was looked at before.
+            check_utf8=False,
+            column_types=types,
+            include_columns=list(types),
+            null_values=[_ABSENT],
+            strings_can_be_null=True,
+        ),
+    )
+    return table, misfits
+
+
+def _rows(
+    table: pa.Table, layout: Layout, numbers: Mapping[str, pa.Int64Array], unread: pa.BooleanArray | None
+) -> Rows:
+    words = {target: _one(table.column(name)) for name, target in layout.texts.items()}
+    return Rows(count=table.num_rows, words=words, unreadable=unread, **numbers)
+
+
+def _one(column: pa.ChunkedArray) -> pa.Array:
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()

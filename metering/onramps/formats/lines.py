@@ -1,0 +1,241 @@
+"""Blocks of whole lines of a text, fit for a parser that must not meet a line without end, a NUL or half a character.
+
+A line that is taken out of a block leaves a line with one field behind, so that all others keep their numbers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import TYPE_CHECKING, NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from metering.onramps.reasons import LineReason
+from metering.units import KIB
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+_LINE_FEED = pa.scalar(ord("\n"), pa.uint8())
+# Lines of a block. Lines of flow logs have 90 bytes and more, so it is an end for garbage only.
+_MAX_LINES = 200_000
+MAX_TEXT_CHARS = 4 * KIB
+"""What is kept of a refused line."""
+
+PLACEHOLDER = b"-"
+"""What stands for a line that was taken out. An empty line would be read as one with empty fields."""
+
+LETTERS = (b"\0", b"\r", b"\t", b"x", b"X", b"y")
+"""Letters that readers ask a block for, all rare in logs. A piece is searched while the processor's cache has it."""
+_NOT_ASCII = b"\x80"
+_UNREADABLE = frozenset((b"\0", b"\r", _NOT_ASCII))
+
+
+class TakenLine(NamedTuple):
+    """A line that the parser must not see. `reason` is empty for a header, or one of `LineReason`."""
+
+    reason: str
+    detail: str
+    text: str
+
+
+@dataclass(slots=True, kw_only=True)
+class LineBlock:
+    """Whole lines.
+
+    Attributes:
+        first: Number of the first line in the file, from 1.
+        lines: Number of lines.
+        data: The lines, each with a line feed, UTF-8, without carriage returns and NULs.
+        letters: Those of `LETTERS` that may be in the data; no other one is.
+        taken: Lines that were taken out, by their place in the block from 0.
+    """
+
+    first: int
+    lines: int
+    data: bytes
+    letters: frozenset[bytes]
+    taken: dict[int, TakenLine] = field(default_factory=dict)
+
+    def take(self, lines: Iterable[tuple[int, int, int, TakenLine]]) -> None:
+        """Take lines out, given in order as `(place, start, end, line)`; offsets without the line feed."""
+        kept: list[bytes] = []
+        done = 0
+        for place, start, end, line in lines:
+            self.taken[place] = line
+            kept += (self.data[done:start], PLACEHOLDER)
+            done = end
+        if kept:
+            self.data = b"".join([*kept, self.data[done:]])
+
+
+def line_blocks(pieces: Iterable[bytes], *, block_bytes: int, max_line_bytes: int) -> Iterator[LineBlock]:
+    """Cut a text into blocks of about `block_bytes`, without holding more of it than a block and a piece.
+
+    Longer lines than `max_line_bytes`, and lines that are no text, are taken out.
+    """
+    number = 1
+    cutter = _Cutter(block_bytes, max_line_bytes)
+    for whole in chain(chain.from_iterable(map(cutter.add, pieces)), cutter.end()):
+        for data, lines in _bounded(whole.data, whole.lines):
+            block = LineBlock(first=number, data=data, lines=lines, letters=whole.letters)
+            if whole.long_start is not None:
+                block.taken[0] = _too_long(whole.long_start, max_line_bytes)
+            _take_long(block, max_line_bytes)
+            _take_unreadable(block)
+            yield block
+            number += lines
+
+
+def _bounded(data: bytes, lines: int) -> Iterator[tuple[bytes, int]]:
+    """The data in parts of a bounded number of lines, with that number: each refused line takes memory of its own."""
+    if lines <= _MAX_LINES:
+        yield data, lines
+        return
+    middle = data.rfind(b"\n", 0, len(data) // 2) + 1 or data.index(b"\n") + 1
+    before = _count(data[:middle])
+    yield from _bounded(data[:middle], before)
+    yield from _bounded(data[middle:], lines - before)
+
+
+def _count(data: bytes) -> int:
+    # Arrow counts in half the time of `bytes.count`.
+    letters = pa.UInt8Array.from_buffers(pa.uint8(), len(data), [None, pa.py_buffer(data)])
+    return int(pc.equal(letters, _LINE_FEED).true_count)
+
+
+def shown(line: bytes) -> str:
+    """A line as people may see it: cut, and with replacements for what is no text."""
+    return line[:MAX_TEXT_CHARS].decode("utf-8", "replace")[:MAX_TEXT_CHARS]
+
+
+class _Whole(NamedTuple):
+    """Whole lines, as `LineBlock` has them; `long_start` is the start of a line that a placeholder stands for."""
+
+    data: bytes
+    lines: int
+    letters: frozenset[bytes]
+    long_start: bytes | None = None
+
+
+class _Cutter:
+    """Cuts pieces into data of whole lines. A line that grows too long is a placeholder, with its start."""
+
+    def __init__(self, block_bytes: int, max_line_bytes: int) -> None:
+        self._block_bytes = block_bytes
+        self._max_line_bytes = max_line_bytes
+        self._held: list[bytes] = []
+        self._held_bytes = 0
+        self._lines = 0
+        self._letters: set[bytes] = set()
+        self._long_start: bytes | None = None
+
+    def add(self, piece: bytes) -> Iterator[_Whole]:
+        if self._long_start is not None:
+            _, feed, piece = piece.partition(b"\n")
+            if not feed:
+                return
+            yield self._placeholder(self._long_start)
+            self._long_start = None
+        self._lines += _count(piece)
+        self._letters |= _letters(piece)
+        if self._held_bytes + len(piece) < self._block_bytes:
+            self._hold(piece)
+        else:
+            yield from self._cut(piece)
+
+    def end(self) -> Iterator[_Whole]:
+        """What is left when no piece comes any more; the last line may lack its line feed."""
+        if self._long_start is not None:
+            yield self._placeholder(self._long_start)
+        elif last := b"".join(self._held):
+            whole = last.endswith(b"\n")
+            letters = frozenset(self._letters)
+            yield _Whole(last, self._lines, letters) if whole else _Whole(last + b"\n", self._lines + 1, letters)
+
+    def _placeholder(self, start: bytes) -> _Whole:
+        return _Whole(PLACEHOLDER + b"\n", 1, frozenset(), start)
+
+    def _hold(self, piece: bytes) -> None:
+        self._held.append(piece)
+        self._held_bytes += len(piece)
+
+    def _cut(self, piece: bytes) -> Iterator[_Whole]:
+        """The whole lines of what is held and of `piece`, joined in one copy."""
+        if b"\n" not in piece:
+            piece = b"".join((*self._held, piece))
+            self._held, self._held_bytes = [], 0
+        end = piece.rfind(b"\n") + 1
+        if end:
+            data = b"".join((*self._held, memoryview(piece)[:end]))
+            whole = _Whole(data, self._lines, frozenset(self._letters))
+            piece = piece[end:]
+            self._held, self._held_bytes = [], 0
+            self._lines, self._letters = 0, _letters(piece)
+            yield whole
+        # Nothing but the start of a line is left.
+        self._hold(piece)
+        if len(piece) > self._max_line_bytes:
+            self._held, self._held_bytes, self._letters = [], 0, set()
+            self._long_start = piece[:MAX_TEXT_CHARS]
+
+
+def _letters(piece: bytes) -> set[bytes]:
+    found = {letter for letter in LETTERS if letter in piece}
+    return found if piece.isascii() else {*found, _NOT_ASCII}
+
+
+def _take_long(block: LineBlock, max_line_bytes: int) -> None:
+    found: list[tuple[int, int, int, TakenLine]] = []
+    data, start, counted, place = block.data, 0, 0, 0
+    while len(data) - start > max_line_bytes:
+        feed = data.rfind(b"\n", start, start + max_line_bytes + 1)
+        if feed < 0:
+            end = data.index(b"\n", start)
+            place += data.count(b"\n", counted, start)
+            counted = start
+            found.append((place, start, end, _too_long(data[start : start + MAX_TEXT_CHARS], max_line_bytes)))
+            feed = end
+        start = feed + 1
+    block.take(found)
+
+
+def _too_long(start: bytes, max_line_bytes: int) -> TakenLine:
+    return TakenLine(LineReason.LINE_TOO_LONG, f"more than {max_line_bytes} bytes", shown(start))
+
+
+def _take_unreadable(block: LineBlock) -> None:
+    if not block.letters & _UNREADABLE:
+        return
+    if b"\r" in block.data:
+        block.data = block.data.replace(b"\r\n", b"\n")
+    if b"\r" not in block.data and b"\0" not in block.data and _is_text(block.data):
+        return
+    found: list[tuple[int, int, int, TakenLine]] = []
+    start = 0
+    for place, line in enumerate(block.data.split(b"\n")[:-1]):
+        problem = _problem(line)
+        if problem:
+            found.append((place, start, start + len(line), TakenLine(LineReason.NOT_TEXT, problem, shown(line))))
+        start += len(line) + 1
+    block.take(found)
+
+
+def _problem(line: bytes) -> str:
+    if b"\0" in line:
+        return "a NUL byte"
+    if b"\r" in line:
+        return "a carriage return inside the line"
+    return "" if _is_text(line) else "it is no UTF-8"
+
+
+def _is_text(data: bytes) -> bool:
+    if data.isascii():
+        return True
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -1,0 +1,154 @@
+"""Content of a log file in pieces: packed or plain, within limits, whatever its name says of its packing."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from typing import TYPE_CHECKING, BinaryIO, cast
+
+from metering.errors import BatchRefusedError, LogFileRefusedError
+from metering.intake.formats.compression import unpacked
+from metering.intake.ports import Allowance
+from metering.intake.reasons import Reason
+from metering.intake.work import CONTRACT_WORK, Work
+from metering.onramps.reasons import FileReason
+from metering.units import GIB, MIB
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from _typeshed import WriteableBuffer
+
+    from metering.intake.formats.registry import Compression
+    from metering.onramps.reading import ReadSettings
+
+# A file may grow this far whatever its size, because a short one of equal lines packs well.
+FREE_GROWTH_BYTES = 16 * MIB
+# gzip members of a file. AWS writes one; tools that join files write one for each.
+_MAX_MEMBERS = 1_000_000
+_WORK = replace(CONTRACT_WORK, stored_bytes=1024 * GIB, members=_MAX_MEMBERS)
+_MAGIC_BYTES = 4
+_REASONS = {
+    str(Reason.OBJECT_TRUNCATED): FileReason.TRUNCATED,
+    str(Reason.OBJECT_EMPTY): FileReason.TRUNCATED,
+    str(Reason.OBJECT_TOO_LARGE): FileReason.EXPANDS_TOO_FAR,
+    str(Reason.TOO_SLOW): FileReason.EXPANDS_TOO_FAR,
+}
+_PACKINGS: tuple[tuple[bytes, Compression], ...] = ((b"\x1f\x8b", "gzip"), (b"\x28\xb5\x2f\xfd", "zstd"))
+
+
+class _Endless:
+    """`Deadline` that never comes: the limits are on size, and the caller's clock is its own."""
+
+    def remaining_ms(self) -> int:
+        return 1_000_000_000
+
+
+UNHURRIED = Allowance(until=_Endless(), final=False)
+
+
+class _Rejoined(io.RawIOBase):
+    """A stream whose first bytes were read already."""
+
+    def __init__(self, start: bytes, rest: BinaryIO) -> None:
+        self._start = start
+        self._rest = rest
+
+    def read(self, size: int = -1, /) -> bytes:
+        if not self._start:
+            return self._rest.read(size)
+        if 0 <= size <= len(self._start):
+            start, self._start = self._start[:size], self._start[size:]
+            return start
+        start, self._start = self._start, b""
+        return start + self._rest.read(size - len(start) if size >= 0 else -1)
+
+
+def peeked(stream: BinaryIO, size: int = _MAGIC_BYTES) -> tuple[bytes, BinaryIO]:
+    """The first bytes of a stream, which tell its format, and the whole stream again."""
+    start = stream.read(size)
+    return start, cast("BinaryIO", _Rejoined(start, stream))
+
+
+class Pieces:
+    """Decompressed content of a file, read once and forwards.
+
+    The file's first bytes tell its packing (gzip, zstd or none), because copies are often unpacked or packed anew.
+
+    Args:
+        stream: The file as stored.
+        settings: Its limits.
+        digest: Gets each piece of the content, in order.
+
+    Attributes:
+        read_bytes: Bytes of the file that have been read so far, as stored.
+    """
+
+    def __init__(self, stream: BinaryIO, settings: ReadSettings, digest: Callable[[bytes], object]) -> None:
+        self._stream = stream
+        self._settings = settings
+        self._digest = digest
+        self.read_bytes = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Pieces of some megabytes at most.
+
+        Raises:
+            LogFileRefusedError: The file breaks off, is packed wrongly, or grows beyond the limits.
+        """
+        start, stream = peeked(self._stream)
+        size_bytes = 0
+        content = unpacked(
+            stream,
+            next((name for magic, name in _PACKINGS if start.startswith(magic)), "none"),
+            limit_bytes=self._settings.max_text_bytes,
+            work=Work(_WORK, UNHURRIED),
+            seen=self._seen,
+        )
+        try:
+            for piece in content:
+                size_bytes += len(piece)
+                self._check_growth(size_bytes)
+                self._digest(piece)
+                yield piece
+        except BatchRefusedError as error:
+            reason, detail = error.problems[0]
+            raise LogFileRefusedError(_REASONS.get(reason, FileReason.WRONG_FORMAT), detail) from error
+
+    def _seen(self, stored: bytes) -> None:
+        self.read_bytes += len(stored)
+
+    def _check_growth(self, size_bytes: int) -> None:
+        limit = self._settings.max_expansion
+        if size_bytes > max(FREE_GROWTH_BYTES, limit * self.read_bytes):
+            detail = f"{self.read_bytes} stored bytes become more than {size_bytes}: a file may grow {limit} times"
+            raise LogFileRefusedError(FileReason.EXPANDS_TOO_FAR, detail)
+
+
+class _Unpacked(io.RawIOBase):
+    """The pieces as a stream."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces = pieces
+        self._rest = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        """Fill `buffer`; 0 at the end.
+
+        Raises:
+            LogFileRefusedError: As for `Pieces`.
+        """
+        if not self._rest:
+            self._rest = memoryview(next(self._pieces, b""))
+        view = memoryview(buffer).cast("B")
+        size = min(len(view), len(self._rest))
+        view[:size], self._rest = self._rest[:size], self._rest[size:]
+        return size
+
+
+def decompressed(stream: BinaryIO, settings: ReadSettings) -> BinaryIO:
+    """The content of a file as a stream, within its limits; reading it raises LogFileRefusedError as `Pieces` does."""
+    return io.BufferedReader(_Unpacked(iter(Pieces(stream, settings, len))), buffer_size=MIB)

@@ -1,0 +1,166 @@
+"""A log file to be taken: where it lies, what its name says, and how it is read."""
+
+from __future__ import annotations
+
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from metering.errors import LogFileRefusedError, ObjectChangedError, ObjectMissingError, ObjectUnreadableError
+from metering.onramps.ingest.contents import appended, beginning
+from metering.onramps.ingest.totals import measure
+from metering.onramps.names import FileName
+from metering.onramps.reasons import FileReason
+from metering.onramps.refused_kinds import why_refused
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from typing import BinaryIO
+
+    from metering.onramps.context.timeline import Timeline
+    from metering.onramps.ingest.totals import Measured
+    from metering.onramps.kinds import LogKind
+    from metering.onramps.observations import Block
+    from metering.onramps.ports import LogStore
+    from metering.onramps.reading import ReadSettings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogFile:
+    """One object of a bucket, or one file of a folder.
+
+    Attributes:
+        store: Where it lies.
+        key: Its key there.
+        etag: ETag that it must have; empty if it has none.
+        kind: Kind of log.
+        name: What its name says.
+        settings: Limits and hints of reading.
+        allowed_accounts: Accounts that may be billed; None for all.
+        watch: Is called with each block that is read.
+        until_byte: Length of its decompressed content that is taken; None for all of it.
+        from_byte: Length of it that was taken before, and is taken away from what it is measured as.
+        after: Identity of what was taken before; empty if nothing was.
+    """
+
+    store: LogStore
+    key: str
+    etag: str
+    kind: LogKind
+    name: FileName
+    settings: ReadSettings
+    allowed_accounts: frozenset[str] | None = None
+    watch: Callable[[Block[object]], None] | None = None
+    until_byte: int | None = None
+    from_byte: int = 0
+    after: str = ""
+
+    @property
+    def place(self) -> str:
+        return place_of(self.store, self.key)
+
+    def open(self) -> BinaryIO:
+        """A stream of the file as stored; close it."""
+        return self.store.open(self.key, if_match=self.etag or None)
+
+    def measured(self, timeline: Timeline) -> Measured:
+        """Read it and add it up, judged by `timeline`.
+
+        Raises:
+            LogFileRefusedError: It cannot be metered as a whole.
+        """
+        whole = self._measured(timeline, self.until_byte)
+        if not self.from_byte:
+            return whole
+        return appended(whole, self._measured(timeline, self.from_byte))
+
+    def _measured(self, timeline: Timeline, until_byte: int | None) -> Measured:
+        with closing(self.open()) as stream:
+            # A Parquet file is read by ranges, and is whole or none.
+            cut = until_byte is not None and not self.name.parquet
+            return measure(
+                beginning(stream, self.settings, until_byte or 0) if cut else stream,
+                self.kind,
+                self.name,
+                timeline,
+                self.settings,
+                allowed_accounts=self.allowed_accounts,
+                watch=self.watch,
+            )
+
+    def called(self, identity: str) -> LogFile:
+        """The file under an identity that its content gives."""
+        return replace(self, name=replace(self.name, identity=identity))
+
+
+def place_of(store: LogStore, key: str) -> str:
+    """How people call a file: `s3://acme-logs/AWSLogs/…`."""
+    return f"{store.place.rstrip('/')}/{key}"
+
+
+def path_of(store: LogStore, key: str) -> str:
+    """What names the file: its key in a bucket, its whole path on a disk.
+
+    Folders in a name can say whose the file is. On a disk a person may have named any of them, so the key below it says
+    less.
+    """
+    return key if store.place.startswith("s3://") else place_of(store, key)
+
+
+def kind_and_name(kinds: Sequence[LogKind], key: str, kind: LogKind | str | None) -> tuple[LogKind, FileName]:
+    """The kind of a file, and what its name says.
+
+    Args:
+        kinds: Kinds of logs, the first that recognises a name is meant.
+        key: Key or path of the file.
+        kind: Kind that a person says it is, or its name; None if the name of the file decides.
+
+    Raises:
+        LogFileRefusedError: Its name is none that is known, or the kind is none that is metered.
+    """
+    if kind is not None:
+        said = _named(kinds, kind) if isinstance(kind, str) else kind
+        name = said.recognise(key)
+        return said, name or FileName(kind=said.name, identity="", parquet=key.endswith(".parquet"))
+    for each in kinds:
+        name = each.recognise(key)
+        if name is not None:
+            return each, name
+    why = why_refused(key)
+    if why is not None:
+        raise LogFileRefusedError(FileReason.NOT_METERED_KIND, why)
+    raise LogFileRefusedError(
+        FileReason.UNKNOWN_NAME, "its name is that of no log that is metered; if it is one, say which: --kind"
+    )
+
+
+def _named(kinds: Sequence[LogKind], kind: str) -> LogKind:
+    for each in kinds:
+        if each.name == kind:
+            return each
+    known = ", ".join(each.name for each in kinds)
+    raise LogFileRefusedError(FileReason.NOT_METERED_KIND, f"{kind} is not a kind of log; known are: {known}")
+
+
+def completed_name(name: FileName, allowed_accounts: frozenset[str] | None) -> FileName:
+    """The name with what its owner said beside it: the only account that may be billed."""
+    if not name.account_id and allowed_accounts is not None and len(allowed_accounts) == 1:
+        name = replace(name, account_id=next(iter(allowed_accounts)))
+    return name
+
+
+@contextmanager
+def store_refusals() -> Iterator[None]:
+    """Turn what the store of a file says of it into a refusal.
+
+    Raises:
+        LogFileRefusedError: The store does not hand the file out.
+    """
+    try:
+        yield
+    except ObjectMissingError as error:
+        raise LogFileRefusedError(FileReason.MISSING, "it is not there any more") from error
+    except ObjectChangedError as error:
+        raise LogFileRefusedError(FileReason.CHANGED_WHILE_READ, "it was replaced while it was read") from error
+    except ObjectUnreadableError as error:
+        raise LogFileRefusedError(FileReason.UNREADABLE, str(error)) from error

@@ -1,0 +1,159 @@
+"""Outcomes of many files added up, each file once: what a run took, and what its numbers leave out."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+from metering.onramps.balance import Balance
+
+if TYPE_CHECKING:
+    from metering.onramps.ingest.taking import Taken
+    from metering.onramps.ingest.totals import Measured
+    from metering.onramps.plans import Plan, Share
+
+K = TypeVar("K")
+FileVerdict = Literal["metered", "repeated", "conflict", "refused", "empty", "left_out"]
+VERDICTS: tuple[FileVerdict, ...] = ("metered", "repeated", "empty", "conflict", "refused", "left_out")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileOutcome:
+    """What became of one file.
+
+    Attributes:
+        place: Where it lies.
+        verdict: `left_out` is a file of a folder whose name is that of no log that is metered; the others are those of
+            `Taken`.
+        stored_bytes: Its size as stored.
+        kind: Kind of log; empty if unknown.
+        identity: Its identity; empty if it was refused.
+        content_sha256: SHA-256 of its content; empty if it was refused.
+        balance: What became of its lines; nothing if it was refused.
+        shares: What was metered by usage type and rule.
+        shadowed: Lines and bytes that another log has the authority over, by that log.
+        refusals: Refused lines and bytes by reason.
+        problem: Reason and detail, if it was refused or left out, or is a conflict.
+    """
+
+    place: str
+    verdict: FileVerdict
+    stored_bytes: int = 0
+    kind: str = ""
+    identity: str = ""
+    content_sha256: str = ""
+    balance: Balance = field(default_factory=Balance)
+    shares: tuple[Share, ...] = ()
+    shadowed: tuple[tuple[str, int, int], ...] = ()
+    refusals: tuple[tuple[str, int, int], ...] = ()
+    problem: tuple[str, str] | None = None
+
+
+def outcome_of_taken(taken: Taken, stored_bytes: int) -> FileOutcome:
+    """The outcome of a file that was taken. That of a conflict has no totals: the first content stays metered."""
+    if taken.plan is None or taken.verdict == "conflict":
+        return FileOutcome(place=taken.place, verdict=taken.verdict, stored_bytes=stored_bytes, problem=taken.problem)
+    return _of_parts(taken.place, taken.verdict, stored_bytes, taken.plan.kind, taken.plan.identity, taken.plan)
+
+
+def outcome_of_measured(measured: Measured, *, place: str, stored_bytes: int, kind: str, identity: str) -> FileOutcome:
+    """The outcome of a file that was only measured."""
+    verdict: FileVerdict = "metered" if measured.totals else "empty"
+    return _of_parts(place, verdict, stored_bytes, kind, identity, measured)
+
+
+def _of_parts(
+    place: str, verdict: FileVerdict, stored_bytes: int, kind: str, identity: str, found: Plan | Measured
+) -> FileOutcome:
+    return FileOutcome(
+        place=place,
+        verdict=verdict,
+        stored_bytes=stored_bytes,
+        kind=kind,
+        identity=identity,
+        content_sha256=found.content_sha256,
+        balance=found.balance,
+        shares=found.shares,
+        shadowed=found.shadowed,
+        refusals=found.refusals,
+    )
+
+
+class RunTotals:
+    """Sums over the files of a run. A file that comes twice in it (a replica) is in them once. Mutable.
+
+    Attributes:
+        files: Files by verdict.
+        stored_bytes: Their size as stored, of all that were read.
+        balance: Sum of the balances of the files, each identity once.
+        metered: Lines and bytes by usage type, rule and reason.
+        shadowed: Lines and bytes by the log that has the authority.
+        refusals: Lines and bytes by reason.
+        problems: Files by the reason of their refusal, conflict or leaving out.
+        examples: The first file of each such reason, with its detail.
+    """
+
+    def __init__(self) -> None:
+        self.files: Counter[FileVerdict] = Counter()
+        self.stored_bytes = 0
+        self.balance = Balance()
+        self.metered: dict[tuple[str, str, str], tuple[int, int]] = {}
+        self.shadowed: dict[str, tuple[int, int]] = {}
+        self.refusals: dict[str, tuple[int, int]] = {}
+        self.problems: Counter[str] = Counter()
+        self.examples: dict[str, tuple[str, str]] = {}
+        # 8 bytes of the hash of an identity, and 8 of the content's: a run of a million files has 100 MB of them.
+        self._seen: dict[int, int] = {}
+
+    @property
+    def failed(self) -> bool:
+        """Whether a file is missing in the totals that should be in them."""
+        return bool(self.files["refused"] or self.files["conflict"])
+
+    def add(self, outcome: FileOutcome) -> FileOutcome:
+        """Add a file; returns its outcome, which says so if the file came before in this run."""
+        outcome = self._told_from_before(outcome)
+        self.files[outcome.verdict] += 1
+        if outcome.problem is not None:
+            reason, detail = outcome.problem
+            self.problems[reason] += 1
+            self.examples.setdefault(reason, (outcome.place, detail))
+        return outcome
+
+    def _told_from_before(self, outcome: FileOutcome) -> FileOutcome:
+        if outcome.verdict != "left_out":
+            self.stored_bytes += outcome.stored_bytes
+        if not outcome.identity:
+            return outcome
+        identity, content = _short(outcome.identity), _short(outcome.content_sha256)
+        known = self._seen.get(identity)
+        if known is None:
+            self._seen[identity] = content
+            self._add_parts(outcome)
+            return outcome
+        if known == content:
+            return replace(
+                outcome, verdict="repeated", balance=Balance(), shares=(), shadowed=(), refusals=(), problem=None
+            )
+        problem = ("changed_since", "another file of this run has its name, and other content")
+        return FileOutcome(place=outcome.place, verdict="conflict", kind=outcome.kind, problem=problem)
+
+    def _add_parts(self, outcome: FileOutcome) -> None:
+        self.balance += outcome.balance
+        for share in outcome.shares:
+            _add(self.metered, (share.usage_type, share.rule, share.reason), share.lines, share.bytes)
+        for log, lines, size in outcome.shadowed:
+            _add(self.shadowed, log, lines, size)
+        for reason, lines, size in outcome.refusals:
+            _add(self.refusals, reason, lines, size)
+
+
+def _add(into: dict[K, tuple[int, int]], key: K, lines: int, size_bytes: int) -> None:
+    before = into.get(key, (0, 0))
+    into[key] = (before[0] + lines, before[1] + size_bytes)
+
+
+def _short(text: str) -> int:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")

@@ -1,0 +1,257 @@
+"""Taking a log file: identity, plan, parts, messages. Each step may be repeated, and death between any two is harmless.
+
+1. The identity follows from the file's name, or from its content.
+2. The file is measured: by the contexts of its plan if it has one, else by the newest ones.
+3. The plan is put, if it is absent.
+4. Parts are put, if they are absent, and a message is sent for each. The ledger knows a message that comes again.
+
+A file whose content is not that of its plan goes out under the same batch ids. The ledger names the conflict, and keeps
+the content; the totals stay as they are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+from metering.errors import LogFileRefusedError, ObjectMissingError
+from metering.onramps.ingest.files import (
+    LogFile,
+    completed_name,
+    kind_and_name,
+    path_of,
+    place_of,
+    store_refusals,
+)
+from metering.onramps.ingest.growth import Growth
+from metering.onramps.ingest.parts import parts_of
+from metering.onramps.ingest.planning import Contexts, Planner
+from metering.onramps.ingest.refusals import Refusals
+from metering.onramps.ingest.sending import PartSender
+from metering.onramps.reading import ReadSettings
+from metering.onramps.reasons import FileReason
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from metering.onramps.ingest.planning import Planned
+    from metering.onramps.kinds import LogKind
+    from metering.onramps.observations import Block
+    from metering.onramps.plans import Plan
+    from metering.onramps.ports import LogStore
+    from metering.stores.clock import Clock
+    from metering.stores.objects import ObjectStore
+    from metering.stores.queues import Queue
+
+TakenAs = Literal["metered", "repeated", "conflict", "refused", "empty"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """What became of a log file.
+
+    Attributes:
+        verdict: `metered`: its plan was put now. `repeated`: it has been planned before, and was sent again.
+            `conflict`: other content has been planned under its name. `empty`: nothing in it is metered. `refused`: it
+            cannot be metered as a whole.
+        place: Where it lay.
+        plan: Its plan; None if it was refused.
+        problem: Reason and detail of a refusal or a conflict; None otherwise.
+        messages: Messages that were sent for it.
+        quarantine_key: Where a refused file is kept by reference; empty otherwise.
+    """
+
+    verdict: TakenAs
+    place: str
+    plan: Plan | None = None
+    problem: tuple[str, str] | None = None
+    messages: int = 0
+    quarantine_key: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogIngest:
+    """Takes log files, one at a time. Any number of processes may take the same ones.
+
+    Attributes:
+        objects: The region's data bucket.
+        bucket: Its name.
+        queue: The ingest queue.
+        contexts: Versions of the context.
+        clock: Wall clock; only for the time of plans, and the pauses between attempts.
+        kinds: Kinds of logs; empty for all.
+        admission_window_s: Age from which the service refuses records, so that a file that is older as a whole is
+            refused here; None if it is not asked.
+        is_booked: Whether the service has accepted a batch of this id; None if it is not asked. A file that other rules
+            planned long ago, whose parts are deleted since, is then known as counted.
+    """
+
+    objects: ObjectStore
+    bucket: str
+    queue: Queue
+    contexts: Contexts
+    clock: Clock
+    kinds: Sequence[LogKind] = ()
+    admission_window_s: int | None = None
+    is_booked: Callable[[str], bool] | None = None
+
+    def take(
+        self,
+        store: LogStore,
+        key: str,
+        *,
+        etag: str | None = None,
+        version_id: str = "",
+        allowed_accounts: frozenset[str] | None = None,
+        kind: LogKind | str | None = None,
+        settings: ReadSettings | None = None,
+        append: bool = False,
+        without_context_flow_log: str = "",
+        watch: Callable[[Block[object]], None] | None = None,
+    ) -> Taken:
+        """Take one file.
+
+        Args:
+            store: Where it lies.
+            key: Its key there.
+            etag: ETag that it must have; None for the one that it has now.
+            version_id: Its version, for the reference to a refused file.
+            allowed_accounts: Accounts that may be billed; None for all.
+            kind: Kind of log; None if its name decides.
+            settings: Limits and hints of reading.
+            append: Of a file without AWS's name that has grown: meter the new complete lines.
+            without_context_flow_log: Flow log that no other one overlaps, so that its files need no context.
+            watch: Is called with each block that is read.
+
+        Raises:
+            UnavailableError: A service gave no answer. Taking the file again goes on where this ended.
+            LedgerCorruptError: A stored plan is none.
+        """
+        place = place_of(store, key)
+        try:
+            with store_refusals():
+                # Events have it without quotes, listings with them.
+                etag = (_etag(store, key) if etag is None else etag).strip('"')
+                said, name = kind_and_name(self.kinds or _all_kinds(), path_of(store, key), kind)
+                file = LogFile(
+                    store=store,
+                    key=key,
+                    etag=etag,
+                    kind=said,
+                    name=completed_name(name, allowed_accounts),
+                    settings=settings or ReadSettings(),
+                    allowed_accounts=allowed_accounts,
+                    watch=watch,
+                )
+                # A file whose name says no flow log is of the one that a person names. That is no part of its name: the
+                # plan of a file is the same one whatever is said of it.
+                source = name.source or without_context_flow_log
+                overlap_known = bool(without_context_flow_log) and source == without_context_flow_log
+                if file.name.identity:
+                    return self._taken(file, overlap_known=overlap_known)
+                return self._pieces_taken(replace(file, etag=""), append=append, overlap_known=overlap_known)
+        except LogFileRefusedError as error:
+            kept = self._refusals.keep_file(place, error, etag=etag or "", version_id=version_id)
+            return Taken(verdict="refused", place=place, problem=(error.reason, error.detail), quarantine_key=kept)
+
+    def _pieces_taken(self, file: LogFile, *, append: bool, overlap_known: bool) -> Taken:
+        """Take a file without AWS's name: what was begun before, and then what is new."""
+        growth = Growth(objects=self.objects, planner=self._planner)
+        taken: Taken | None = None
+        for note in growth.notes(file, append=append):
+            taken = self._taken(note.piece_of(file), overlap_known=overlap_known)
+            growth.sent(note)
+        return taken or Taken(verdict="empty", place=file.place)
+
+    def _taken(self, file: LogFile, *, overlap_known: bool) -> Taken:
+        planner = self._planner
+        plan = planner.found(file)
+        if plan is not None and _is_of(plan, file) and (plan.parts or not plan.refusals):
+            # The same object: what it was measured as lies there, if no part is missing. Its refused lines were kept
+            # before its parts; where there is no part, nothing tells whether they were.
+            messages = self._sender.stored(plan.identity, plan.parts)
+            if messages is not None:
+                return self._sent("repeated", file, plan, messages)
+        planned = planner.planned(file, overlap_known=overlap_known) if plan is None else planner.followed(file, plan)
+        if planned.measured.content_sha256 != planned.plan.content_sha256:
+            return self._conflict(file, planned)
+        self._refusals.keep_lines(file, planned.plan.identity, planned.measured)
+        return self._sent("metered" if planned.new else "repeated", file, planned.plan, self._stored(planned))
+
+    def _stored(self, planned: Planned) -> list[str]:
+        """Messages of the plan's parts; parts that are not stored yet are stored."""
+        plan = planned.plan
+        made = list(parts_of(plan.identity, planned.measured.totals))
+        if tuple(part for part, _ in made) == plan.parts:
+            return self._sender.store(plan.identity, made)
+        messages = self._sender.stored(plan.identity, plan.parts)
+        if messages is None:
+            if self.is_booked is not None and all(self.is_booked(part.batch_id) for part in plan.parts):
+                return []
+            raise LogFileRefusedError(
+                FileReason.OTHER_RULES,
+                f"rules {plan.rules or 'without a version'} planned it as something else than it is now, and what they "
+                "made of it is not stored any more; take it with the version and the settings that planned it",
+            )
+        return messages
+
+    def _conflict(self, file: LogFile, planned: Planned) -> Taken:
+        """Send other content under the ids of the plan, and keep by reference what has no id there."""
+        plan = planned.plan
+        made = list(parts_of(plan.identity, planned.measured.totals))
+        messages = self._sender.store(plan.identity, made[: len(plan.parts)])
+        error = LogFileRefusedError(
+            FileReason.CHANGED_SINCE,
+            f"other content has been planned under its name, of {plan.place}; the first content stays metered",
+        )
+        kept = ""
+        if len(made) != len(plan.parts) or all(part == its for (part, _), its in zip(made, plan.parts, strict=True)):
+            kept = self._refusals.keep_file(file.place, error, etag=file.etag)
+        sent = self._sender.send(messages)
+        return Taken(
+            verdict="conflict",
+            place=file.place,
+            plan=plan,
+            problem=(error.reason, error.detail),
+            messages=sent,
+            quarantine_key=kept,
+        )
+
+    def _sent(self, verdict: TakenAs, file: LogFile, plan: Plan, messages: Sequence[str]) -> Taken:
+        sent = self._sender.send(messages)
+        return Taken(verdict=verdict if plan.parts else "empty", place=file.place, plan=plan, messages=sent)
+
+    @property
+    def _planner(self) -> Planner:
+        return Planner(
+            objects=self.objects,
+            contexts=self.contexts,
+            clock=self.clock,
+            admission_window_s=self.admission_window_s,
+        )
+
+    @property
+    def _sender(self) -> PartSender:
+        return PartSender(objects=self.objects, bucket=self.bucket, queue=self.queue, clock=self.clock)
+
+    @property
+    def _refusals(self) -> Refusals:
+        return Refusals(objects=self.objects)
+
+
+def _is_of(plan: Plan, file: LogFile) -> bool:
+    """Whether a plan was made of this very object."""
+    return bool(plan.etag) and (plan.place, plan.etag) == (file.place, file.etag)
+
+
+def _etag(store: LogStore, key: str) -> str:
+    info = store.head(key)
+    if info is None:
+        raise ObjectMissingError(key)
+    return info.etag
+
+
+def _all_kinds() -> Sequence[LogKind]:
+    from metering.onramps import kinds
+
+    return kinds.KINDS

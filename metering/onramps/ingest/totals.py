@@ -1,0 +1,293 @@
+"""What a log file is metered as: its lines added up by what the rules make of them. No AWS, and nothing is written.
+
+Each distinct subject of an hour is judged once. Lines that become the same record are added up across the whole file,
+so memory is that of the distinct records, which are bounded, and of one block.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from operator import attrgetter
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, TypeVar
+
+from metering.errors import LogFileRefusedError
+from metering.onramps.balance import Balance
+from metering.onramps.ingest.judging import Judge
+from metering.onramps.observations import RefusedLine
+from metering.onramps.plans import Share
+from metering.onramps.reading import Folding, ReadSettings
+from metering.onramps.reasons import FileReason, LineReason
+from metering.onramps.traffic import Classified, Refused, Shadowed, Unmetered
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from metering.onramps.context.timeline import Timeline
+    from metering.onramps.kinds import LogKind
+    from metering.onramps.names import FileName
+    from metering.onramps.observations import Block, Observation
+    from metering.onramps.traffic import Traffic
+
+K = TypeVar("K")
+_HOUR_OF = attrgetter("hour_s")
+
+MAX_RECORDS = 250_000
+"""Most distinct records of one file: five parts. A flow log of 3,000 interfaces has about 60,000."""
+# A line is kept up to this length.
+_TEXT_CHARS = 4096
+
+
+class HourTotal(NamedTuple):
+    """Lines of one hour that become one record.
+
+    Attributes:
+        bytes: Their bytes, exact.
+        lines: Their number.
+        start_s, end_s: The least start and the greatest end of the lines, in epoch seconds.
+    """
+
+    bytes: int
+    lines: int
+    start_s: int
+    end_s: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """A log file, added up.
+
+    Attributes:
+        content_sha256: SHA-256 of its decompressed content; of a Parquet file, of the file.
+        content_bytes: Length of what was hashed.
+        totals: What it is metered as, by traffic and hour.
+        balance: What became of its lines. It holds.
+        shares: What was metered by usage type and rule, sorted.
+        shadowed: Lines and bytes that another log has the authority over, by that log, as `(log, lines, bytes)`.
+        refusals: Refused lines and bytes, as `(reason, lines, bytes)`, sorted.
+        refused: Refused lines that are kept, by number; the balance counts all.
+        hours: Hours that lines began in, for the contexts that a plan pins.
+    """
+
+    content_sha256: str
+    content_bytes: int
+    totals: Mapping[tuple[Traffic, int], HourTotal]
+    balance: Balance
+    shares: tuple[Share, ...]
+    shadowed: tuple[tuple[str, int, int], ...]
+    refusals: tuple[tuple[str, int, int], ...]
+    refused: tuple[RefusedLine, ...]
+    hours: frozenset[int]
+
+
+def measure(
+    stream: BinaryIO,
+    kind: LogKind,
+    name: FileName,
+    timeline: Timeline,
+    settings: ReadSettings | None = None,
+    *,
+    allowed_accounts: frozenset[str] | None = None,
+    max_records: int = MAX_RECORDS,
+    watch: Callable[[Block[object]], None] | None = None,
+) -> Measured:
+    """Read a log file, judge it and add it up.
+
+    Args:
+        stream: The file as stored. It is read once, and not closed.
+        kind: What kind of log it is.
+        name: What its name says.
+        timeline: Contexts that judge it; may be empty.
+        settings: Limits and hints of reading.
+        allowed_accounts: Accounts that may be billed; a line of another one is refused. None allows all.
+        max_records: Most distinct records that it may have.
+        watch: Is called with each block, for a progress bar.
+
+    Raises:
+        LogFileRefusedError: The file as a whole cannot be metered.
+        UnavailableError: The store of the file gave no answer.
+    """
+    settings = settings or ReadSettings()
+    content = _Content()
+    classifier = kind.classifier(name, timeline)
+    if isinstance(classifier, Folding):
+        settings = replace(settings, folding=classifier)
+    judge = Judge(classifier, allowed_accounts)
+    sums = _Sums(max_records=max_records, kept_refusals=settings.kept_refusals)
+    for block in kind.read(stream, name, settings, digest=content.add):
+        sums.add(block, judge)
+        if watch is not None:
+            watch(block)
+    return sums.measured(content)
+
+
+class _Content:
+    """Hash and length of what a reader decompresses."""
+
+    __slots__ = ("length", "sha256")
+
+    def __init__(self) -> None:
+        self.sha256 = hashlib.sha256()
+        self.length = 0
+
+    def add(self, piece: bytes) -> None:
+        self.sha256.update(piece)
+        self.length += len(piece)
+
+
+class _Cell:
+    """Lines of one verdict and hour. Mutable, because a file has millions of them."""
+
+    __slots__ = ("bytes", "end_s", "lines", "start_s")
+
+    def __init__(self, first: Observation[object]) -> None:
+        self.bytes, self.lines, self.start_s, self.end_s = first.bytes, first.lines, first.start_s, first.end_s
+
+    def add(self, other: Observation[object] | _Cell) -> None:
+        self.bytes += other.bytes
+        self.lines += other.lines
+        self.start_s = min(self.start_s, other.start_s)
+        self.end_s = max(self.end_s, other.end_s)
+
+
+class _Sums:
+    """Sums over the blocks of a file."""
+
+    def __init__(self, *, max_records: int, kept_refusals: int) -> None:
+        self._max_records = max_records
+        self._kept_refusals = kept_refusals
+        self._cells: dict[tuple[Classified, str, int], _Cell] = {}
+        self._balance = Balance()
+        self._shadowed: dict[str, tuple[int, int]] = {}
+        self._unmetered: dict[str, tuple[int, int]] = {}
+        self._refusals: dict[str, tuple[int, int]] = {}
+        self._refused: list[RefusedLine] = []
+        self._hours: set[int] = set()
+
+    def add(self, block: Block[object], judge: Judge) -> None:
+        """Add a block.
+
+        Raises:
+            LogFileRefusedError: There are more distinct records than a file may have.
+        """
+        self._balance += block.balance
+        self._add_refused(block)
+        cells = self._cells
+        # Hour by hour: a classifier keeps what it knows of a few hours, and each may have a context of its own.
+        for each in sorted(block.observations, key=_HOUR_OF):
+            outcome, usage_type = judge.verdict(each.subject, each.hour_s)
+            self._hours.add(each.hour_s)
+            if not isinstance(outcome, Classified):
+                self._set_aside(outcome, each)
+                continue
+            key = (outcome, usage_type, each.hour_s)
+            cell = cells.get(key)
+            if cell is None:
+                self._open(key, each)
+            else:
+                cell.add(each)
+
+    def _open(self, key: tuple[Classified, str, int], first: Observation[object]) -> None:
+        self._cells[key] = _Cell(first)
+        if len(self._cells) > self._max_records:
+            raise LogFileRefusedError(
+                FileReason.TOO_DIVERSE,
+                f"it would become more than {self._max_records:,} records; is a field read as another one?",
+            )
+
+    def _set_aside(self, outcome: Shadowed | Unmetered | Refused, lines: Observation[object]) -> None:
+        if isinstance(outcome, Shadowed):
+            _add(self._shadowed, outcome.by, lines.lines, lines.bytes)
+        elif isinstance(outcome, Unmetered):
+            _add(self._unmetered, outcome.rule, lines.lines, lines.bytes)
+        else:
+            _add(self._refusals, outcome.reason, lines.lines, lines.bytes)
+            if len(self._refused) < self._kept_refusals:
+                self._refused.append(_as_line(lines, outcome))
+
+    def _add_refused(self, block: Block[object]) -> None:
+        self._refused += block.refused[: max(0, self._kept_refusals - len(self._refused))]
+        reasons = block.refusals or _by_reason(block.refused)
+        for reason, (lines, size) in reasons.items():
+            _add(self._refusals, reason, lines, size)
+        lines, size = _sum(reasons)
+        if lines != block.balance.refused:
+            _add(self._refusals, LineReason.OTHER, block.balance.refused - lines, block.balance.refused_bytes - size)
+
+    def measured(self, content: _Content) -> Measured:
+        """The result, once the file has been read."""
+        totals: dict[tuple[Traffic, int], _Cell] = {}
+        shares: dict[tuple[str, str, str], tuple[int, int]] = {}
+        for (outcome, usage_type, hour_s), cell in self._cells.items():
+            _add(shares, (usage_type, outcome.rule, outcome.reason), cell.lines, cell.bytes)
+            _merge(totals, (outcome.traffic, hour_s), cell)
+        return Measured(
+            content_sha256=content.sha256.hexdigest(),
+            content_bytes=content.length,
+            totals={key: HourTotal(cell.bytes, cell.lines, cell.start_s, cell.end_s) for key, cell in totals.items()},
+            balance=self._moved(),
+            shares=tuple(
+                Share(usage_type=usage_type, rule=rule, reason=reason, bytes=size, lines=lines)
+                for (usage_type, rule, reason), (lines, size) in sorted(shares.items())
+            ),
+            shadowed=_rows(self._shadowed),
+            refusals=_rows(self._refusals),
+            refused=tuple(sorted(self._refused)),
+            hours=frozenset(self._hours),
+        )
+
+    def _moved(self) -> Balance:
+        """The balance once the rules have spoken: a reader counts all lines that may be metered as metered."""
+        balance = self._balance
+        shadowed, shadowed_bytes = _sum(self._shadowed)
+        unmetered, unmetered_bytes = _sum(self._unmetered)
+        refused, refused_bytes = _sum(self._refusals)
+        set_aside = shadowed + unmetered + refused - balance.refused
+        set_aside_bytes = shadowed_bytes + unmetered_bytes + refused_bytes - balance.refused_bytes
+        return replace(
+            balance,
+            metered=balance.metered - set_aside,
+            metered_bytes=balance.metered_bytes - set_aside_bytes,
+            shadowed=balance.shadowed + shadowed,
+            shadowed_bytes=balance.shadowed_bytes + shadowed_bytes,
+            rejected=balance.rejected + unmetered,
+            rejected_bytes=balance.rejected_bytes + unmetered_bytes,
+            refused=refused,
+            refused_bytes=refused_bytes,
+        )
+
+
+def _merge(totals: dict[tuple[Traffic, int], _Cell], key: tuple[Traffic, int], cell: _Cell) -> None:
+    """Add a cell to the record that it becomes. Two rules may give the same record."""
+    known = totals.get(key)
+    if known is None:
+        totals[key] = cell
+    else:
+        known.add(cell)
+
+
+def _as_line(first: Observation[object], refused: Refused) -> RefusedLine:
+    """The first of the lines that the rules refuse for a reason. They are added up, so they have no number."""
+    subject = first.subject
+    text = " ".join(filter(None, map(str, subject))) if isinstance(subject, tuple) else str(subject)
+    return RefusedLine(0, refused.reason, refused.detail, text[:_TEXT_CHARS], first.bytes)
+
+
+def _by_reason(refused: Iterable[RefusedLine]) -> dict[str, tuple[int, int]]:
+    counts: dict[str, tuple[int, int]] = {}
+    for line in refused:
+        _add(counts, line.reason, 1, line.bytes)
+    return counts
+
+
+def _add(into: dict[K, tuple[int, int]], key: K, lines: int, size_bytes: int) -> None:
+    before = into.get(key, (0, 0))
+    into[key] = (before[0] + lines, before[1] + size_bytes)
+
+
+def _sum(counts: Mapping[str, tuple[int, int]]) -> tuple[int, int]:
+    return sum(lines for lines, _ in counts.values()), sum(size for _, size in counts.values())
+
+
+def _rows(counts: Mapping[str, tuple[int, int]]) -> tuple[tuple[str, int, int], ...]:
+    return tuple((str(name), lines, size) for name, (lines, size) in sorted(counts.items()))

@@ -1,0 +1,48 @@
+"""Reasons for which a line or a whole log file is refused, all in one place.
+
+Reasons are public: plans, quarantine, figures and reports carry them. Add reasons, and never rename one.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class LineReason(StrEnum):
+    """Why a line is not metered."""
+
+    FIELD_COUNT = "field_count"
+    INVALID_NUMBER = "invalid_number"
+    INVALID_ADDRESS = "invalid_address"
+    INVALID_TIME = "invalid_time"
+    INVALID_ACCOUNT = "invalid_account"
+    INVALID_VALUE = "invalid_value"
+    SPANS_OVER_AN_HOUR = "spans_over_an_hour"
+    LINE_TOO_LONG = "line_too_long"
+    NOT_TEXT = "not_text"
+    REPEATED_LINE = "repeated_line"
+    NO_REGION = "no_region"
+    ACCOUNT_NOT_ALLOWED = "account_not_allowed"
+    OTHER = "other"
+
+
+class FileReason(StrEnum):
+    """Why a whole file is not metered."""
+
+    UNKNOWN_NAME = "unknown_name"
+    NOT_METERED_KIND = "not_metered_kind"
+    WRONG_FORMAT = "wrong_format"
+    TRUNCATED = "truncated"
+    EXPANDS_TOO_FAR = "expands_too_far"
+    MISSING_FIELD = "missing_field"
+    NO_HEADER = "no_header"
+    TOO_DIVERSE = "too_diverse"
+    CHANGED_WHILE_READ = "changed_while_read"
+    GREW = "grew"
+    CHANGED_SINCE = "changed_since"
+    OTHER_RULES = "other_rules"
+    TOO_OLD = "too_old"
+    MISSING = "missing"
+    UNREADABLE = "unreadable"
+    NO_CONTEXT = "no_context"
+    NOT_ALLOWED = "not_allowed"

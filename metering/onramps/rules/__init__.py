@@ -1,0 +1,1 @@
+"""Rules that turn subjects of logs into traffic of the contract."""

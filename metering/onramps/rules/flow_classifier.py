@@ -1,0 +1,123 @@
+"""Judge of VPC flow logs: one side of one hop becomes traffic of the contract, or is another log's to count."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from metering.hours import hour_of
+from metering.onramps.rules.address_classes import AddressClasses
+from metering.onramps.rules.hop_judge import HopJudge, Owner
+from metering.onramps.rules.knowledge import knowledge_of
+from metering.onramps.traffic import Shadowed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from metering.onramps.context.timeline import Timeline
+    from metering.onramps.names import FileName
+    from metering.onramps.observations import FlowHop
+    from metering.onramps.traffic import Classifier, Outcome, Refused
+
+# A file has an hour or two. One with lines of many hours is judged as well, and only slower.
+_HOURS = 48
+_CONTEXTS = 4
+_OWNERS = 50_000
+# Contexts that judge the hours of one block; if there are more, its addresses are not folded.
+_TOLD_APART = 2
+
+
+def flow_classifier(name: FileName, timeline: Timeline) -> Classifier[FlowHop]:
+    """The judge of the lines of one file.
+
+    Args:
+        name: What the name of the file says.
+        timeline: The contexts that judge it; none leaves most bytes unclassified.
+    """
+    return FlowClassifier(name, timeline)
+
+
+class FlowClassifier:
+    """Judges hops, each against the context of its hour. A file's judge is used by one thread."""
+
+    def __init__(self, name: FileName, timeline: Timeline) -> None:
+        self._name = name
+        self._timeline = timeline
+        self._hours: dict[int, _HourJudge] = {}
+        self._judges: dict[int, HopJudge] = {}
+        self._classes: dict[tuple[frozenset[int], bool], AddressClasses] = {}
+
+    def outcome(self, subject: FlowHop, hour_s: int) -> Outcome:
+        """Judge a hop in an hour."""
+        judge = self._hours.get(hour_s)
+        if judge is None:
+            judge = self._begin(hour_s)
+        return judge.outcome(subject)
+
+    def alike(self, addresses: Sequence[str], hours: Iterable[int], *, directed: bool) -> Sequence[str]:
+        """Addresses that are judged alike in all of these hours (`Folding`)."""
+        full = sorted({hour_of(hour) for hour in hours})
+        # Contexts are counted by their names: to arrange one takes a second, and only a few are remembered.
+        if len(self._timeline.pins(full)) > _TOLD_APART:
+            return addresses
+        knowledges = {id(each): each for each in (knowledge_of(self._timeline.at(hour_s)) for hour_s in full)}
+        key = (frozenset(knowledges), directed)
+        classes = self._classes.get(key)
+        if classes is None:
+            if len(self._classes) >= _CONTEXTS:
+                self._classes.clear()
+            classes = self._classes[key] = AddressClasses(knowledges.values(), directed=directed)
+        return classes.alike(addresses)
+
+    def _begin(self, hour_s: int) -> _HourJudge:
+        if len(self._hours) >= _HOURS:
+            self._hours.clear()
+        knowledge = knowledge_of(self._timeline.at(hour_of(hour_s)))
+        judge = self._judges.get(id(knowledge))
+        if judge is None:
+            if len(self._judges) >= _CONTEXTS:
+                self._hours.clear()
+                self._judges.clear()
+            judge = self._judges[id(knowledge)] = HopJudge(self._name, knowledge)
+        hour = self._hours[hour_s] = _HourJudge(judge, self._name.source, hour_s)
+        return hour
+
+
+class _HourJudge:
+    """Says who counts in one hour, and leaves the rest to the judge of the hour's context."""
+
+    def __init__(self, judge: HopJudge, log_id: str, hour_s: int) -> None:
+        self._judge = judge
+        self._log_id = log_id
+        self._hour_s = hour_s
+        # By what lines say of their own side: its owner, or why nothing of it is metered here.
+        self._known: dict[tuple[str, ...], Owner | Refused | Shadowed] = {}
+
+    def outcome(self, subject: FlowHop) -> Outcome:
+        """Judge a hop in this hour."""
+        told = subject[:10]
+        known = self._known.get(told)
+        if known is None:
+            if len(self._known) >= _OWNERS:
+                self._known.clear()
+            known = self._known[told] = self._shadow(subject) or self._judge.owner(subject)
+        return self._judge.outcome(known, subject) if isinstance(known, Owner) else known
+
+    def _shadow(self, subject: FlowHop) -> Shadowed | None:
+        """The log that counts for the line's interface, if it is another one."""
+        knowledge = self._judge.knowledge
+        if knowledge.authorities is None or not self._log_id:
+            return None
+        # What the log itself is of holds for each of its lines, also for an interface that is not known yet.
+        log = knowledge.flow_logs.get(self._log_id)
+        own = {log.resource_type: log.resource_id} if log is not None else {}
+        if subject.interface_id:
+            interface = knowledge.interfaces.get(subject.interface_id)
+            subnet_id = subject.subnet_id or (interface.subnet_id if interface is not None else own.get("subnet", ""))
+            subnet = knowledge.subnets.get(subnet_id)
+            vpc_id = subject.vpc_id or (subnet.vpc_id if subnet is not None else own.get("vpc", ""))
+            resources: tuple[str, ...] = (subject.interface_id, subnet_id, vpc_id)
+        else:
+            # A regional NAT gateway has a log of its own and no interface.
+            resources = (subject.resource_id or own.get("nat", ""),)
+        authority = knowledge.authorities.over(resources, self._hour_s)
+        return None if authority is None or authority.id == self._log_id else Shadowed(authority.id)

@@ -1,0 +1,178 @@
+"""A context, arranged for look-ups: whose an address is, where an interface is, how two VPCs are joined.
+
+Nothing is concluded from what is missing, with one exception that is guarded: see `Knowledge.surely_peered`.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
+
+from metering.onramps.context.address_ranges import AddressRange, address_ranges
+from metering.onramps.context.authority import Authorities
+from metering.onramps.context.interfaces import (
+    INSPECTION_ENDPOINT,
+    NAT_GATEWAY,
+    NETWORK_LOAD_BALANCER,
+    TRANSIT_GATEWAY,
+)
+from metering.onramps.context.prefixes import Address, PrefixMap, address_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from metering.onramps.context.document import Context
+    from metering.onramps.context.facts import FlowLog, Interface, Peering, Subnet
+
+_KEPT = 4
+
+
+class VpcFacts(NamedTuple):
+    """What is known of a VPC.
+
+    Attributes:
+        region: Its region.
+        zones: Zone ids by the blocks of its subnets; None if it is only known by a peering.
+        kinds: Kinds of its interfaces by their addresses.
+        delegated: Kinds of its interfaces by the blocks that were delegated to them.
+        transit: Whether a transit gateway is attached to it: the attachments say so, or its interfaces.
+        seen_inside: Whether any of its interfaces is known.
+        hands_on: Whether it has a private NAT gateway, which stands between its instances and other networks.
+        inspected: Whether it has endpoints of an inspection, which stand between its interfaces and the internet.
+        balances_public: Whether it has a network load balancer with a public address, which may keep the address of the
+            client, so that a target sees public peers.
+        peers: Ids of the VPCs that it is peered with.
+    """
+
+    region: str
+    zones: PrefixMap[str] | None
+    kinds: Mapping[Address, str]
+    delegated: PrefixMap[str]
+    transit: bool
+    seen_inside: bool
+    hands_on: bool
+    inspected: bool
+    balances_public: bool
+    peers: frozenset[str]
+
+
+class Knowledge:
+    """What one context knows. It is expensive to make: `knowledge_of` remembers it."""
+
+    def __init__(self, context: Context | None) -> None:
+        self.interfaces: Mapping[str, Interface] = {}
+        self.subnets: Mapping[str, Subnet] = {}
+        self.flow_logs: Mapping[str, FlowLog] = {}
+        self.vpcs: Mapping[str, VpcFacts] = {}
+        self.zone_regions: Mapping[str, str] = {}
+        self.public: Mapping[Address, str] = {}
+        self.ranges: PrefixMap[AddressRange] = address_ranges(())
+        self.blocks: PrefixMap[tuple[str, ...]] = PrefixMap((), _all_of)
+        self.authorities: Authorities | None = None
+        if context is not None:
+            self._arrange(context)
+        self.knows_ranges = len(self.ranges) > 0
+
+    def _arrange(self, context: Context) -> None:
+        self.interfaces = {each.id: each for each in context.interfaces}
+        self.subnets = {each.id: each for each in context.subnets}
+        self.flow_logs = context.flow_logs
+        self.vpcs = _vpcs(context)
+        self.zone_regions = {each.zone_id: self.vpcs[each.vpc_id].region for each in context.subnets}
+        self.public = {_address(each.address): each.region for each in context.public_addresses}
+        self.ranges = address_ranges(context.prefixes)
+        self.blocks = PrefixMap(_blocks(context), _all_of)
+        self.authorities = Authorities(context)
+
+    def surely_peered(self, one: str, other: str) -> bool:
+        """Whether traffic between two VPCs can only come over their peering.
+
+        They are peered, and one of them surely has no transit gateway. That is concluded only of a VPC whose interfaces
+        are known: a transit gateway has interfaces in it, and the list of attachments says it once more.
+        """
+        facts, others = self.vpcs.get(one), self.vpcs.get(other)
+        if facts is None or others is None or other not in facts.peers:
+            return False
+        return any(each.seen_inside and not each.transit for each in (facts, others))
+
+    def may_be_in_transit(self, one: str, other: str) -> bool:
+        """Whether a transit gateway may join two VPCs, for all that is known."""
+        both = (self.vpcs.get(one), self.vpcs.get(other))
+        return all(facts is None or facts.transit or not facts.seen_inside for facts in both)
+
+
+@lru_cache(maxsize=_KEPT)
+def knowledge_of(context: Context | None) -> Knowledge:
+    """The context arranged; of the contexts that were asked for last it is remembered."""
+    return Knowledge(context)
+
+
+def _vpcs(context: Context) -> dict[str, VpcFacts]:
+    zones: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    vpc_of: dict[str, str] = {}
+    for subnet in context.subnets:
+        vpc_of[subnet.id] = subnet.vpc_id
+        zones[subnet.vpc_id] += [(cidr, subnet.zone_id) for cidr in subnet.cidrs]
+    inside: dict[str, list[Interface]] = defaultdict(list)
+    for interface in context.interfaces:
+        inside[vpc_of[interface.subnet_id]].append(interface)
+    peers: dict[str, set[str]] = defaultdict(set)
+    regions = _peer_regions(context.peerings, peers) | {vpc.id: vpc.region for vpc in context.vpcs}
+    described = {vpc.id for vpc in context.vpcs}
+    return {
+        vpc_id: VpcFacts(
+            region=region,
+            zones=PrefixMap(zones[vpc_id], _narrowest) if vpc_id in described else None,
+            kinds={_address(text): each.kind for each in inside[vpc_id] for text in each.addresses},
+            delegated=PrefixMap(((cidr, each.kind) for each in inside[vpc_id] for cidr in each.prefixes), _narrowest),
+            transit=vpc_id in context.transit_vpcs or _has(inside[vpc_id], TRANSIT_GATEWAY),
+            seen_inside=bool(inside[vpc_id]),
+            hands_on=any(each.kind == NAT_GATEWAY and not each.public for each in inside[vpc_id]),
+            inspected=_has(inside[vpc_id], INSPECTION_ENDPOINT),
+            balances_public=any(each.kind == NETWORK_LOAD_BALANCER and each.public for each in inside[vpc_id]),
+            peers=frozenset(peers[vpc_id]),
+        )
+        for vpc_id, region in regions.items()
+    }
+
+
+def _peer_regions(peerings: Sequence[Peering], peers: dict[str, set[str]]) -> dict[str, str]:
+    """Regions of the VPCs that peerings tell of; `peers` takes who is peered with whom."""
+    regions: dict[str, str] = {}
+    for peering in peerings:
+        one, other = peering.vpc_ids
+        peers[one].add(other)
+        peers[other].add(one)
+        regions |= dict(zip(peering.vpc_ids, peering.regions, strict=True))
+    return regions
+
+
+def _blocks(context: Context) -> list[tuple[str, tuple[str, ...]]]:
+    """Blocks of all VPCs, those that only peerings tell of as well."""
+    cidrs: dict[str, set[str]] = defaultdict(set)
+    for vpc in context.vpcs:
+        cidrs[vpc.id].update(vpc.cidrs)
+    for peering in context.peerings:
+        for vpc_id, blocks in zip(peering.vpc_ids, peering.cidrs, strict=True):
+            cidrs[vpc_id].update(blocks)
+    return [(cidr, (vpc_id,)) for vpc_id in sorted(cidrs) for cidr in sorted(cidrs[vpc_id])]
+
+
+def _has(interfaces: Sequence[Interface], kind: str) -> bool:
+    return any(each.kind == kind for each in interfaces)
+
+
+def _address(text: str) -> Address:
+    address = address_of(text)
+    if address is None:
+        raise ValueError(f"{text!r} is no address")
+    return address
+
+
+def _narrowest(values: Sequence[str]) -> str:
+    return values[-1]
+
+
+def _all_of(values: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
+    return tuple(sorted({vpc_id for each in values for vpc_id in each}))

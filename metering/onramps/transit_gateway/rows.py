@@ -1,0 +1,119 @@
+"""Rows of transit gateway flow logs.
+
+Each flow passes two attachments, and has a record at each: `ingress` where it enters the gateway, `egress` where it
+leaves. Processing is charged to the owner of the sending attachment, so ingress is metered, and egress is not. Packets
+that were lost are counted in packets, not in bytes, so their fields are not read.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+from metering.errors import LogFileRefusedError
+from metering.onramps.reasons import FileReason, LineReason
+from metering.onramps.rows.tally import MAX_BYTES, Moved
+from metering.units import HOUR_S
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from metering.onramps.rows.tally import Tally
+
+GATEWAY, ATTACHMENT = "tgw-id", "tgw-attachment-id"
+_SENDER, _OWNER, _REGION = "tgw-src-vpc-account-id", "account-id", "region"
+_BYTES, _START, _END, _STATUS, _DIRECTION = "bytes", "start", "end", "log-status", "flow-direction"
+_NEEDED = (ATTACHMENT, _BYTES, _START, _END, _DIRECTION)
+USED_FIELDS = (GATEWAY, ATTACHMENT, _SENDER, _OWNER, _REGION, _BYTES, _START, _END, _STATUS, _DIRECTION)
+
+_ACCOUNT = re.compile(r"[0-9]{12}")
+_DIGITS = re.compile(r"[0-9]{1,20}")
+_NONE = ("", "-", "unknown")
+# Ten digits last until 2286, so more are milliseconds.
+_MILLISECONDS_FROM = 10**11
+
+
+class TransitHop(NamedTuple):
+    """Traffic that entered a transit gateway.
+
+    Attributes:
+        account_id: Account of the sending VPC, else of the gateway; empty if the log has neither.
+        gateway_id: The gateway.
+        attachment_id: The attachment that it came by.
+        region: Region of the gateway; empty if the log has none.
+    """
+
+    account_id: str
+    gateway_id: str
+    attachment_id: str
+    region: str
+
+
+class TransitRowJudge:
+    """Counts rows of one file.
+
+    Args:
+        fields: Fields that the file has, as AWS names them.
+
+    Raises:
+        LogFileRefusedError: A field is missing without which nothing can be metered.
+    """
+
+    def __init__(self, fields: Collection[str]) -> None:
+        missing = [name for name in _NEEDED if name not in fields]
+        if missing:
+            detail = f"the flow log of a transit gateway has no {', no '.join(missing)}"
+            raise LogFileRefusedError(FileReason.MISSING_FIELD, detail)
+
+    def judge(self, number: int, text: str, value: Callable[[str], str], tally: Tally[TransitHop]) -> None:
+        """Count a row; `value` gives one of `USED_FIELDS`, empty if the row has none."""
+        status = value(_STATUS)
+        if status == "NODATA":
+            tally.nodata()
+            return
+        if status == "SKIPDATA":
+            tally.skipdata()
+            return
+        size_bytes = _number(value(_BYTES))
+        if size_bytes is None:
+            tally.refuse(number, LineReason.INVALID_NUMBER, "bytes is no number from 0 to 2^63-1", text)
+            return
+        problem = self._count(value, size_bytes, tally)
+        if problem is not None:
+            tally.refuse(number, *problem, text, size_bytes)
+
+    @staticmethod
+    def _count(value: Callable[[str], str], size_bytes: int, tally: Tally[TransitHop]) -> tuple[LineReason, str] | None:
+        """Count a row with bytes, or say why not."""
+        start_s, end_s = _seconds(value(_START)), _seconds(value(_END))
+        if start_s is None or end_s is None or end_s < start_s:
+            return LineReason.INVALID_TIME, "start and end are no times in order"
+        if end_s - start_s > HOUR_S:
+            return LineReason.SPANS_OVER_AN_HOUR, f"{end_s - start_s} s"
+        direction = value(_DIRECTION)
+        if direction == "egress":
+            tally.rejected(size_bytes)
+            return None
+        if direction != "ingress":
+            return LineReason.INVALID_VALUE, f"flow-direction is {direction[:64]!r}, neither ingress nor egress"
+        account_id = next((text for text in (value(_SENDER), value(_OWNER)) if text not in _NONE), "")
+        if account_id and _ACCOUNT.fullmatch(account_id) is None:
+            return LineReason.INVALID_ACCOUNT, f"{account_id[:64]!r} is no account of 12 digits"
+        gateway_id, attachment_id = (_text(value(name)) for name in (GATEWAY, ATTACHMENT))
+        hop = TransitHop(account_id, gateway_id, attachment_id or gateway_id, _text(value(_REGION)))
+        tally.metered([Moved(hop, size_bytes)], start_s, end_s)
+        return None
+
+
+def _text(value: str) -> str:
+    return "" if value in _NONE else value
+
+
+def _number(text: str) -> int | None:
+    number = int(text) if _DIGITS.fullmatch(text) else None
+    return number if number is not None and number <= MAX_BYTES else None
+
+
+def _seconds(text: str) -> int | None:
+    number = _number(text)
+    return number // 1000 if number is not None and number >= _MILLISECONDS_FROM else number

@@ -1,0 +1,89 @@
+"""Runbooks: which belongs to an alarm, and their text with the place that a person works on.
+
+The pages in `docs/runbooks` write `REGION` and `STAGE` where a command needs them, so that a command that is copied
+from the page itself is refused, and never acts on another stage. Other words in capitals, such as `SOURCE`, are for
+the reader to fill in.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from metering.errors import OperationFailedError
+from metering.operations.alarms import ALARMS, alarm_name
+
+if TYPE_CHECKING:
+    from metering.operations.alarms import AlarmSpec
+
+_ARN = re.compile(r"arn:[^:]+:cloudwatch:(?P<region>[^:]+):\d*:alarm:(?P<name>.+)")
+_COMMAND = re.compile(r"^\$ (.+)$", re.MULTILINE)
+_LINK = re.compile(r"\]\(([a-z-]+)\.md\)")
+# To another page of the documentation, which an installed package does not have.
+_LINK_ELSEWHERE = re.compile(r"\[([^\]]+)\]\(\.\./[^)]+\)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """What a person asked for, by the name of a runbook, of an alarm, or of an alarm in CloudWatch.
+
+    Attributes:
+        runbook: Name of the page.
+        stage: Stage that the name contains; empty if it contains none.
+        region: Region that the ARN contains; empty if it is no ARN.
+    """
+
+    runbook: str
+    stage: str = ""
+    region: str = ""
+
+
+def subject_of(name: str) -> Subject:
+    """Find the runbook of `dead-letters`, of `metering-prod-dead-letters`, or of an alarm's ARN.
+
+    Raises:
+        OperationFailedError: No alarm has this name.
+    """
+    arn = _ARN.fullmatch(name)
+    region = arn["region"] if arn else ""
+    wanted = arn["name"] if arn else name
+    for spec in sorted(ALARMS, key=lambda each: len(each.name), reverse=True):
+        if wanted == spec.name:
+            return Subject(runbook=spec.runbook, region=region)
+        # A stage may have dashes, so the longest name of the catalogue decides where it ends.
+        stage = wanted.removeprefix("metering-").removesuffix(f"-{spec.name}")
+        if stage and wanted == alarm_name(stage, spec.name):
+            return Subject(runbook=spec.runbook, stage=stage, region=region)
+    if wanted.endswith("page-state"):
+        raise OperationFailedError(
+            "page-state is on while any alarm that pages is on, and has no runbook of its own.",
+            "To see which alarm is on, with its runbook: metering runbook",
+        )
+    raise OperationFailedError(f"No alarm is called {name}.", "To see all alarms and their runbooks: metering runbook")
+
+
+def alarms_of(runbook: str) -> tuple[AlarmSpec, ...]:
+    """Alarms that lead to a runbook."""
+    return tuple(spec for spec in ALARMS if spec.runbook == runbook)
+
+
+def command_of(runbook: str, *, region: str, stage: str) -> str:
+    """Command that shows a runbook, as alerts carry it. Both places may be tokens of a template."""
+    return f"metering runbook {runbook} --region {region} --stage {stage}"
+
+
+def placed(page: str, *, region: str, stage: str) -> str:
+    """Text of a page with the region and the stage in it. Of links to pages that are no runbooks the words remain."""
+    return re.sub(r"\bSTAGE\b", stage, re.sub(r"\bREGION\b", region, _LINK_ELSEWHERE.sub(r"\1", page)))
+
+
+def commands_by_part(text: str) -> tuple[tuple[str, str], ...]:
+    """Commands of a page, each with the heading that it stands under."""
+    parts = [part.split("\n", 1) for part in text.split("\n## ")[1:]]
+    return tuple((heading, command) for heading, body in parts for command in _COMMAND.findall(body))
+
+
+def linked_runbooks(text: str) -> tuple[str, ...]:
+    """Names of the other runbooks that a page links to, in order, once each."""
+    return tuple(dict.fromkeys(_LINK.findall(text)))

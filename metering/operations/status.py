@@ -1,0 +1,333 @@
+"""Status of one region on one page: what the service knows of itself, judged as the alarms judge it.
+
+Everything is read from notes that jobs write, from the two queues, and from CloudWatch's alarms. Nothing is scanned, so
+the page is as fast for a large region as for an empty one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from metering.audit.held_back import STALE_S, duration
+from metering.hours import month_bounds_s, month_of, rfc3339
+from metering.ledger.notes.watch_figures import FIGURES_KEY, WatchFigures
+from metering.ledger.periods import periods_of
+from metering.operations.alarms import ALARMS, LOG_FIGURES, AlarmSpec, Figure, alarm_name
+from metering.stores.writes import Table
+from metering.units import MINUTE_S
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from metering.audit.freshness import Freshness
+    from metering.audit.held_back import Complete
+    from metering.operations.ports import DeployedAlarms, Subscribers
+    from metering.stores.clock import Clock
+    from metering.stores.items import ItemStore
+    from metering.stores.queues import Queue, QueueDepth, QueueFacts
+
+# A watch that is silent for this long pages (alarm `watch-silent`).
+SILENT_S = 15 * MINUTE_S
+_MONTHS = 13
+_MONTHS_SHOWN = 3
+
+
+class Standing(StrEnum):
+    """How one thing stands: well; to be looked at in the morning; to be acted on by a person now."""
+
+    OK = "ok"
+    ATTENTION = "attention"
+    ACT = "act"
+
+
+_WORSE = (Standing.OK, Standing.ATTENTION, Standing.ACT)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatusLine:
+    """One thing of a region.
+
+    Attributes:
+        what: Its name.
+        state: How it stands.
+        value: Its figures, in words.
+        cure: Command that cures it, or the name of its runbook; empty if it is well.
+    """
+
+    what: str
+    state: Standing
+    value: str
+    cure: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegionStatus:
+    """Status of a region.
+
+    Attributes:
+        region: Its name.
+        version: Deployed version; empty if the deployment does not say.
+        complete: Up to when the count is complete, and what holds it back.
+        periods: State of each of the last months, the newest first.
+        firing: Names of the alarms that fire.
+        figures: Figures of the watch's last run; empty if it never ran.
+        lines: What a person reads, in order.
+    """
+
+    region: str
+    version: str
+    complete: Complete
+    periods: Mapping[str, str]
+    firing: tuple[str, ...]
+    figures: Mapping[str, int]
+    lines: tuple[StatusLine, ...]
+
+    @property
+    def needs_a_person(self) -> bool:
+        return any(line.state is Standing.ACT for line in self.lines)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatusReader:
+    """Reads the status of one region.
+
+    Attributes:
+        version: Version that the deployment published; empty if it published none.
+    """
+
+    items: ItemStore
+    ingest: Queue
+    dead: Queue
+    queue_facts: QueueFacts
+    clock: Clock
+    freshness: Freshness
+    alarms: DeployedAlarms
+    subscribers: Subscribers
+    region: str
+    stage: str
+    version: str
+
+    def read(self) -> RegionStatus:
+        """Read everything once.
+
+        Raises:
+            UnavailableError: Something gives no answer.
+        """
+        item = self.items.get(Table.LEDGER, FIGURES_KEY)
+        known = None if item is None else WatchFigures.from_item(item)
+        complete = self.freshness.answer()
+        now_s = self.clock.now_ms() // 1000
+        periods = self._periods(now_s)
+        firing = self._firing()
+        return RegionStatus(
+            region=self.region,
+            version=self.version,
+            complete=complete,
+            periods=periods,
+            firing=tuple(spec.name for spec in firing),
+            figures={} if known is None else known.figures,
+            lines=(
+                StatusLine(what="version", state=Standing.OK, value=self.version or "not published"),
+                _completeness(complete),
+                self._queue(),
+                self._dead_letters(),
+                *_figure_lines({} if known is None else known.figures),
+                self._watch(known, now_s),
+                _alarms(firing),
+                self._months(periods),
+                self._pager(),
+            ),
+        )
+
+    def _queue(self) -> StatusLine:
+        depth = self.ingest.depth()
+        age_s = self.queue_facts.oldest_age_s() if depth.total else None
+        limit_s = _limit_s(Figure.OLDEST_BATCH_AGE)
+        late = age_s is not None and age_s >= limit_s
+        oldest = "" if age_s is None else f", the oldest for {duration(age_s)}"
+        return StatusLine(
+            what="queue",
+            state=Standing.ACT if late else Standing.OK,
+            value=_depth(depth) + oldest,
+            cure="runbook oldest-batch" if late else "",
+        )
+
+    def _dead_letters(self) -> StatusLine:
+        dead = self.dead.depth().total
+        return StatusLine(
+            what="dead letters",
+            state=Standing.ACT if dead else Standing.OK,
+            value=f"{dead:,}",
+            cure=f"metering dlq list --region {self.region} --stage {self.stage}" if dead else "",
+        )
+
+    def _watch(self, known: WatchFigures | None, now_s: int) -> StatusLine:
+        if known is None:
+            return StatusLine(
+                what="watch",
+                state=Standing.ATTENTION,
+                value="has left no figures: it never ran, or is of an earlier version",
+                cure="runbook watch-silent",
+            )
+        age_s = max(now_s - known.measured_s, 0)
+        state = Standing.OK
+        if age_s > STALE_S:
+            state = Standing.ACT if age_s > SILENT_S else Standing.ATTENTION
+        return StatusLine(
+            what="watch",
+            state=state,
+            value=f"measured {duration(age_s)} ago",
+            cure="" if state is Standing.OK else "runbook watch-silent",
+        )
+
+    def _firing(self) -> list[AlarmSpec]:
+        alight = {alarm.name for alarm in self.alarms.states() if alarm.state == "ALARM"}
+        return [spec for spec in ALARMS if alarm_name(self.stage, spec.name) in alight]
+
+    def _periods(self, now_s: int) -> dict[str, str]:
+        months = [month_of(now_s)]
+        while len(months) < _MONTHS:
+            months.append(month_of(month_bounds_s(months[-1])[0] - 1))
+        known = periods_of(self.items, months)
+        return {month: known[month].state if month in known else "open" for month in months}
+
+    def _months(self, periods: Mapping[str, str]) -> StatusLine:
+        closing = [month for month, state in periods.items() if state == "closing"]
+        shown = [*list(periods)[:_MONTHS_SHOWN], *(month for month in closing if month not in list(periods)[:3])]
+        cure = f"metering period close {closing[-1]} --region {self.region} --stage {self.stage}" if closing else ""
+        return StatusLine(
+            what="months",
+            state=Standing.ATTENTION if closing else Standing.OK,
+            value=", ".join(f"{month} {periods[month]}" for month in shown),
+            cure=cure,
+        )
+
+    def _pager(self) -> StatusLine:
+        confirmed = sum(each.confirmed for each in self.subscribers.subscribers("page"))
+        return StatusLine(
+            what="pager",
+            state=Standing.OK if confirmed else Standing.ATTENTION,
+            value=f"{confirmed:,} confirmed" if confirmed else "nobody would be paged",
+            cure="" if confirmed else f"metering alerts test --region {self.region} --stage {self.stage}",
+        )
+
+
+def _completeness(complete: Complete) -> StatusLine:
+    through = f"through {rfc3339(complete.through_s)}" if complete.through_s else "not known yet"
+    held = "; ".join(each.what for each in complete.held_back_by)
+    unusual = [each for each in complete.held_back_by if not each.usual]
+    return StatusLine(
+        what="complete",
+        state=Standing.ATTENTION if unusual else Standing.OK,
+        value=f"{through}, held back by {held}" if held else through,
+        cure=unusual[0].cure if unusual else "",
+    )
+
+
+def _alarms(firing: Sequence[AlarmSpec]) -> StatusLine:
+    paging = any(spec.severity == "page" for spec in firing)
+    state = Standing.OK
+    if firing:
+        state = Standing.ACT if paging else Standing.ATTENTION
+    return StatusLine(
+        what="alarms",
+        state=state,
+        value=", ".join(spec.name for spec in firing) or "none fires",
+        cure=", ".join(dict.fromkeys(f"runbook {spec.runbook}" for spec in firing)),
+    )
+
+
+# Name of a line -> its figures, each with its words; a figure in seconds is told as a duration.
+_LINES: Mapping[str, Mapping[Figure, str]] = {
+    "commits": {Figure.OPEN_COMMITS: "{} open", Figure.OPEN_COMMIT_AGE: "the oldest for {}"},
+    "compactor": {
+        Figure.UNPUBLISHED_HOURS: "hours with rows in staging only: {}",
+        Figure.OLDEST_PENDING_AGE: "the oldest for {}",
+        Figure.PLANNED_RUN_AGE: "a run is planned for {}",
+    },
+    "reconciler": {
+        Figure.RECONCILIATION_DIFFERENCES: "hours that differ: {}",
+        Figure.RECONCILIATION_AGE: "nothing finished for {}",
+        Figure.RECONCILIATION_BACKLOG: "hours and files that wait: {}",
+        Figure.RECONCILIATION_BACKLOG_AGE: "the oldest for {}",
+    },
+    "canary": {Figure.CANARY_AGE: "none good for {}", Figure.CANARY_DOUBLED: "{} doubled"},
+    "sources": {
+        Figure.SOURCE_GAPS: "gaps: {}",
+        Figure.SILENT_SOURCES: "silent: {}",
+        Figure.INCREDIBLE_SOURCES: "with incredible numbers: {}",
+        Figure.UNKEPT_SOURCES: "not followed: {}",
+    },
+    "conflicts": {Figure.CONFLICTS: "{} in the last two hours"},
+    "money": {
+        Figure.BILLER_AGE: "counted up to {} ago",
+        Figure.UNPRICED_BYTES: "bytes without a price: {}",
+        Figure.INVOICES_BLOCKED: "months that cannot be invoiced: {}",
+        Figure.BUDGETS_CROSSED: "alerts of budgets in the last two hours: {}",
+    },
+    "markers": {Figure.MARKER_LIFE_HEADROOM: "live {} longer than needed"},
+}
+# Only a region with sources of logs has these.
+_LOG_LINES: Mapping[str, Mapping[Figure, str]] = {
+    "logs": {
+        Figure.LOG_SLOTS_MISSING: "missing slots: {}",
+        Figure.LOG_SOURCE_SILENT: "silent sources: {}",
+        Figure.LOG_LINES_REFUSED: "refusing lines: {}",
+        Figure.LOG_BYTES_UNCLASSIFIED: "unclassified: {}",
+        Figure.LOG_CONTEXT_AGE: "context of {} ago",
+    }
+}
+_IN_SECONDS = frozenset(figure for figure in Figure if figure.endswith(("Age", "Headroom")))
+# Of these, 0 says nothing.
+_SILENT_AT_0 = frozenset({
+    Figure.OPEN_COMMIT_AGE, Figure.OLDEST_PENDING_AGE, Figure.PLANNED_RUN_AGE, Figure.RECONCILIATION_BACKLOG_AGE,
+    Figure.CANARY_DOUBLED, Figure.INCREDIBLE_SOURCES, Figure.UNKEPT_SOURCES, Figure.LOG_SOURCE_SILENT,
+    Figure.LOG_LINES_REFUSED, Figure.LOG_BYTES_UNCLASSIFIED, Figure.UNPRICED_BYTES, Figure.INVOICES_BLOCKED,
+    Figure.BUDGETS_CROSSED,
+})  # fmt: skip
+
+
+def _figure_lines(figures: Mapping[str, int]) -> list[StatusLine]:
+    lines = {**_LINES, **(_LOG_LINES if LOG_FIGURES & figures.keys() else {})}
+    return [_figure_line(what, words, figures) for what, words in lines.items()]
+
+
+def _figure_line(what: str, words: Mapping[Figure, str], figures: Mapping[str, int]) -> StatusLine:
+    """One line of the watch's figures. It stands as badly as the alarms of these figures say."""
+    missing = [figure for figure in words if figure not in figures]
+    fired = [spec for figure in words if figure in figures for spec in _fired(figure, figures[figure])]
+    states = [Standing.ACT if spec.severity == "page" else Standing.ATTENTION for spec in fired]
+    if missing:
+        states.append(Standing.ATTENTION)
+    told = [_told(figure, text, figures[figure]) for figure, text in words.items() if figure in figures]
+    cures = [f"runbook {spec.runbook}" for spec in fired] or (["runbook watch-errors"] if missing else [])
+    return StatusLine(
+        what=what,
+        state=max(states, key=_WORSE.index, default=Standing.OK),
+        value=", ".join([*filter(None, told), *(["not measured"] if missing else [])]),
+        cure=", ".join(dict.fromkeys(cures)),
+    )
+
+
+def _told(figure: Figure, text: str, value: int) -> str:
+    if value == 0 and figure in _SILENT_AT_0:
+        return ""
+    return text.format(duration(value) if figure in _IN_SECONDS else f"{value:,}")
+
+
+def _fired(figure: Figure, value: int) -> list[AlarmSpec]:
+    specs = [spec for spec in ALARMS if spec.metric == figure]
+    return [spec for spec in specs if spec.breached_by(value)]
+
+
+def _limit_s(figure: Figure) -> int:
+    return next(spec.threshold for spec in ALARMS if spec.metric == figure)
+
+
+def _depth(depth: QueueDepth) -> str:
+    if not depth.total:
+        return "empty"
+    parts = {"visible": depth.visible, "in flight": depth.in_flight, "delayed": depth.delayed}
+    return ", ".join(f"{count:,} {name}" for name, count in parts.items() if count)

@@ -1,0 +1,1 @@
+"""Whole networks: traffic journey by journey, its truth, and the log files that AWS would write of it."""

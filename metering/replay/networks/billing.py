@@ -1,0 +1,127 @@
+"""The truth of one side of a hop: who is charged for it, and as what. A table of its own, after AWS's price pages.
+
+It shares nothing with the rules of the service (`metering/onramps/rules`, `metering/usage/usage_types.py`), so their
+agreement is evidence. To change it, read the price pages and the contract, and not those modules.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from metering.replay.networks.topology import Kind
+
+if TYPE_CHECKING:
+    from metering.replay.networks.outside import Family
+    from metering.replay.networks.topology import Interface
+
+_BEFORE = {"us-east-1": "", "us-west-2": "USW2-", "eu-west-1": "EU-"}
+_NAMES = {"us-east-1": "USE1", "us-west-2": "USW2", "eu-west-1": "EU"}
+_WAYS = {"out": "Out", "in": "In"}
+# Traffic with these inside a region is free, whatever the zones.
+_FREE = frozenset((Kind.ALB, Kind.TGW, Kind.ENDPOINT))
+_SERVICES = {Kind.ALB: "AWSELB", Kind.NLB: "AWSELB"}
+
+
+class Movement(NamedTuple):
+    """What one side of a hop is charged as.
+
+    Attributes:
+        account_id: Account that is charged.
+        service: AWS product code of the resource.
+        resource_id: The resource that a bill names.
+        interface_id: The interface that logs name.
+        direction: `out` or `in`, as the own side sees it.
+        near: The own side, `region/zone`.
+        far: The other side as precisely as AWS knows it: `region/zone`, `region`, `internet`, `cloudfront`, `unknown`.
+        usage_type: What AWS bills it as; empty where no log can say it.
+        leg: Name of the leg of the journey, for people.
+        hidden: Field sets in which nobody can tell, even with the whole inventory: names of versions, or `*` for all.
+    """
+
+    account_id: str
+    service: str
+    resource_id: str
+    interface_id: str
+    direction: str
+    near: str
+    far: str
+    usage_type: str
+    leg: str
+    hidden: tuple[str, ...] = ()
+
+    @property
+    def from_location(self) -> str:
+        return self.near if self.direction == "out" else self.far
+
+    @property
+    def to_location(self) -> str:
+        return self.far if self.direction == "out" else self.near
+
+    def hides(self, fields: str) -> bool:
+        """Whether logs with these fields cannot say what it is."""
+        return "*" in self.hidden or fields in self.hidden
+
+
+def within_vpc(own: Interface, other: Interface, direction: str) -> str:
+    """Usage type of a hop between interfaces of one VPC; empty where no rule of AWS was measured (Local Zones)."""
+    if own.local or other.local:
+        return ""
+    if own.zone_id == other.zone_id or {own.kind, other.kind} & _FREE:
+        return free(own.vpc.region, direction)
+    return regional(own.vpc.region)
+
+
+def over_peering(own: Interface, other: Interface, direction: str, *, ipv6: bool) -> str:
+    """Usage type of a hop over a peering connection. IPv6 between VPCs is charged in any zone."""
+    if own.vpc.region != other.vpc.region:
+        return other_region(own.vpc.region, other.vpc.region, direction)
+    if own.zone_id == other.zone_id and not ipv6:
+        return free(own.vpc.region, direction)
+    return regional(own.vpc.region)
+
+
+def with_outside(own: Interface, family: Family, direction: str) -> str:
+    """Usage type of a hop to or from a peer outside of all VPCs; empty where no log can say it."""
+    region, way = own.vpc.region, _WAYS[direction]
+    if family.location == "unknown":
+        return ""
+    if family.location == "internet":
+        return f"{_BEFORE[region]}DataTransfer-{way}-Bytes"
+    if family.location == "cloudfront":
+        return f"{_BEFORE[region]}CloudFront-{way}-Bytes"
+    if family.location != region:
+        return other_region(region, family.location, direction)
+    return regional(region) if family.service == "EC2" else free(region, direction)
+
+
+def regional(region: str) -> str:
+    """Between zones, or by public addresses of one region: the same usage type in both directions."""
+    return f"{_BEFORE[region]}DataTransfer-Regional-Bytes"
+
+
+def free(region: str, direction: str) -> str:
+    """Inside a zone, or of a kind that AWS does not charge for."""
+    return f"{_BEFORE[region]}C3DataTransfer-{_WAYS[direction]}-Bytes"
+
+
+def other_region(region: str, other: str, direction: str) -> str:
+    """Between two regions."""
+    return f"{_NAMES[region]}-{_NAMES[other]}-AWS-{_WAYS[direction]}-Bytes"
+
+
+def movement(
+    own: Interface, direction: str, far: str, usage_type: str, leg: str, hidden: tuple[str, ...] = ()
+) -> Movement:
+    """The movement of an interface's side."""
+    return Movement(
+        own.account_id,
+        _SERVICES.get(own.kind, "AmazonEC2"),
+        own.log_resource,
+        own.id,
+        direction,
+        own.place,
+        far,
+        usage_type,
+        leg,
+        hidden,
+    )

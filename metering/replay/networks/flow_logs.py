@@ -1,0 +1,137 @@
+"""The flow logs of a network, with the traps of real ones: overlap, a change of format, copies, other layouts."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from metering.replay.networks.layouts import RECOMMENDED, fields_of
+from metering.replay.networks.topology import made_id
+from metering.units import DAY_S, HOUR_S, MINUTE_S
+
+if TYPE_CHECKING:
+    from metering.replay.networks.inventory import Inventory
+    from metering.replay.networks.topology import Interface
+
+# Minutes after a full hour at which the VPC `peer` gets a second log, of a newer format.
+_CHANGE_S = 20 * MINUTE_S
+MIXED = "mixed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlowLog:
+    """One flow log.
+
+    Attributes:
+        resource_id: A VPC, a subnet, or a regional NAT gateway.
+        created_s: When it was made, in epoch seconds.
+        fields: Its fields, in their order.
+        knows: The version whose fields it has, for what can be known: `v2` to `v11`.
+        parquet: Whether its files are Parquet.
+        hive: Whether its keys have names, `year=2026`.
+        hourly: Whether its keys name the hour.
+        bucket: Bucket that its files lie in.
+        prefix: Prefix of its keys, empty or with a slash at its end.
+    """
+
+    id: str
+    account_id: str
+    region: str
+    resource_id: str
+    created_s: int
+    fields: tuple[str, ...]
+    knows: str
+    parquet: bool = False
+    hive: bool = False
+    hourly: bool = False
+    bucket: str
+    prefix: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FlowLogs:
+    """All flow logs of a network, and which of them has the authority.
+
+    Attributes:
+        logs: All of them.
+    """
+
+    logs: tuple[FlowLog, ...]
+
+    def of(self, interface: Interface) -> tuple[FlowLog, ...]:
+        """The logs that see an interface, the one with the widest resource first, then the oldest."""
+        if interface.resource_id:
+            return tuple(log for log in self.logs if log.resource_id == interface.resource_id)
+        resources = (interface.vpc.id, interface.subnet.id)
+        return tuple(log for resource in resources for log in self.logs if log.resource_id == resource)
+
+    @staticmethod
+    def authority(seen_by: tuple[FlowLog, ...], hour_s: int) -> FlowLog:
+        """The log that counts in an hour: the widest; of these the richest that was there when the hour began."""
+        widest = [log for log in seen_by if log.resource_id == seen_by[0].resource_id]
+        there = [log for log in widest if log.created_s <= hour_s]
+        return max(there, key=lambda log: int(log.knows[1:]))
+
+
+def build_flow_logs(
+    inventory: Inventory, style: str, first_s: int, fields: tuple[str, ...] = (), *, overlaps: bool = True
+) -> FlowLogs:
+    """Flow logs in a style: `mixed`, or `v2` to `v11` for one format everywhere; `fields` then gives other fields."""
+    makers = {
+        "main": _spec("v11"),
+        "apps": _spec("v11"),
+        "carrier": _spec("v2"),
+        "peer": _spec("v5"),
+        "spoke": _spec("v11", parquet=True, hive=True, hourly=True),
+        "east": _spec("v11", parquet=True),
+        "twin": _spec("v5", hive=True),
+        "edge": _spec("v5"),
+    }
+    old_s = first_s - first_s % HOUR_S - 90 * DAY_S
+    logs = []
+    for name, (knows, layout) in makers.items():
+        vpc = inventory.vpcs[name]
+        logs.append(_log(inventory, vpc.id, name, style, knows, fields, old_s, layout))
+    regional = next(each for each in inventory.interfaces if each.resource_id)
+    logs.append(_log(inventory, regional.resource_id, "apps", style, "v11", fields, old_s, {}))
+    if overlaps:
+        shared = inventory.vpcs["main"].subnets[0]
+        logs.append(_log(inventory, shared.id, "main", style, "v5", fields, old_s, {}))
+        changed_s = first_s - first_s % HOUR_S + _CHANGE_S
+        logs.append(_log(inventory, inventory.vpcs["peer"].id, "peer", style, "v11", fields, changed_s, {}))
+    return FlowLogs(tuple(logs))
+
+
+def _spec(knows: str, **layout: bool) -> tuple[str, dict[str, bool]]:
+    return knows, layout
+
+
+def _log(
+    inventory: Inventory,
+    resource_id: str,
+    vpc_name: str,
+    style: str,
+    knows: str,
+    fields: tuple[str, ...],
+    created_s: int,
+    layout: dict[str, bool],
+) -> FlowLog:
+    vpc = inventory.vpcs[vpc_name]
+    knows = knows if style == MIXED else style
+    chosen = fields or (RECOMMENDED if knows == "v11" else fields_of(int(knows[1:])))
+    if knows == "v5" and not fields:
+        # A custom format has any order.
+        chosen = tuple(random.Random(f"{inventory.seed}/{resource_id}").sample(chosen, len(chosen)))  # noqa: S311
+    return FlowLog(
+        id=made_id("fl", inventory.seed, resource_id, created_s, knows),
+        account_id=vpc.account_id,
+        region=vpc.region,
+        resource_id=resource_id,
+        created_s=created_s,
+        fields=chosen,
+        knows=knows,
+        bucket=f"acme-logs-{vpc.region}",
+        prefix="" if vpc.account_id == "012345678901" else "partner/network/",
+        **(layout if style == MIXED else {}),
+    )

@@ -1,0 +1,211 @@
+"""The network that all tests and demonstrations run on: two accounts, two regions, eight VPCs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from ipaddress import ip_network
+from typing import TYPE_CHECKING
+
+from metering.replay.networks.outside import OWN_PUBLIC
+from metering.replay.networks.topology import Interface, Kind, Subnet, Vpc, made_id, nth_address
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Iterator
+
+# The first one begins with zero: read as a number it has eleven digits.
+OWNER = "012345678901"
+PARTNER = "444455556666"
+WEST = "us-west-2"
+EAST = "us-east-1"
+_ZONE_IDS = {WEST: "usw2-az", EAST: "use1-az"}
+_ZONES = 3
+# Zone names are shuffled by account: that of one account's zone id is another letter in the other account.
+_LETTERS = {OWNER: "abc", PARTNER: "cab"}
+_SUBNET_BITS = 4
+_UNTOLD = "unknown"
+# Instances that only some journeys know: those with pods, and those in a Local Zone.
+PODS, LOCAL = "pods", "local"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Outline:
+    """A VPC to be made."""
+
+    account_id: str
+    region: str
+    cidr: str
+    ipv6_cidr: str = ""
+    second_cidr: str = ""
+    tiers: tuple[str, ...] = ("private", "public")
+    local: bool = False
+
+
+_OUTLINES = {
+    "main": _Outline(
+        account_id=OWNER,
+        region=WEST,
+        cidr="10.0.0.0/16",
+        ipv6_cidr="2600:1f14:abc:de00::/56",
+        tiers=("private", "public", "data"),
+    ),
+    "apps": _Outline(account_id=OWNER, region=WEST, cidr="10.4.0.0/16"),
+    "carrier": _Outline(account_id=OWNER, region=WEST, cidr="100.64.0.0/16", second_cidr="11.0.0.0/20"),
+    "peer": _Outline(account_id=PARTNER, region=WEST, cidr="10.1.0.0/16", ipv6_cidr="2600:1f14:def:1200::/56"),
+    "spoke": _Outline(account_id=PARTNER, region=WEST, cidr="10.2.0.0/16"),
+    "east": _Outline(account_id=OWNER, region=EAST, cidr="10.3.0.0/16"),
+    # The same addresses as `main`, and no way there: an address alone does not say whose it is.
+    "twin": _Outline(account_id=PARTNER, region=EAST, cidr="10.0.0.0/16"),
+    # It has a load balancer for the internet, and a subnet in a Local Zone.
+    "edge": _Outline(account_id=OWNER, region=WEST, cidr="10.5.0.0/16", local=True),
+}
+
+# Interfaces that AWS makes: VPC, kind, tier, zones. Those in public subnets have a public address.
+_GATEWAYS: tuple[tuple[str, Kind, str, tuple[int, ...]], ...] = (
+    ("main", Kind.NAT, "public", (1, 2)),
+    ("main", Kind.ALB, "public", (1, 2)),
+    ("main", Kind.NLB, "private", (1, 2, 3)),
+    ("main", Kind.TGW, "private", (1, 2)),
+    ("main", Kind.ENDPOINT, "private", (1, 2)),
+    ("main", Kind.DATABASE, "data", (1, 2)),
+    ("apps", Kind.REGIONAL_NAT, "public", (1, 2, 3)),
+    ("carrier", Kind.NAT, "public", (1,)),
+    ("spoke", Kind.TGW, "private", (1, 2, 3)),
+    ("east", Kind.DATABASE, "private", (2,)),
+    ("edge", Kind.NLB, "public", (1, 2)),
+)
+_PUBLIC_KINDS = frozenset((Kind.NAT, Kind.ALB, Kind.REGIONAL_NAT))
+_UNKNOWN_KINDS = frozenset((Kind.NLB, Kind.ENDPOINT))
+
+
+@dataclass(slots=True)
+class Inventory:
+    """All VPCs and interfaces of a network, with an index by VPC and kind.
+
+    Attributes:
+        seed: Seed of all ids.
+        vpcs: VPCs by name.
+        interfaces: All interfaces, in the order in which they were made.
+    """
+
+    seed: int
+    vpcs: dict[str, Vpc] = field(default_factory=dict)
+    interfaces: list[Interface] = field(default_factory=list)
+    _by_role: dict[tuple[str, Kind, bool], list[Interface]] = field(default_factory=dict)
+    _public_addresses: dict[str, int] = field(default_factory=dict)
+
+    def some(
+        self, rng: random.Random, vpc: str, kind: Kind = Kind.INSTANCE, *, public: bool = False, zone: str = ""
+    ) -> Interface:
+        """Some interface of a kind in a VPC; `public` means one with a public address, `zone` asks for a zone id."""
+        chosen = [each for each in self._by_role[vpc, kind, public] if not zone or each.zone_id == zone]
+        return rng.choice(chosen)
+
+    def pair(self, rng: random.Random, vpc: str, *, same_zone: bool) -> tuple[Interface, Interface]:
+        """Two private instances of a VPC, in one zone or in two."""
+        while True:
+            one, other = self.some(rng, vpc), self.some(rng, vpc)
+            if one is not other and (one.zone_id == other.zone_id) is same_zone:
+                return one, other
+
+    def gateway(self, near: Interface, kind: Kind) -> Interface:
+        """The interface of a kind that an instance's packets go to: that of its zone, else the first one."""
+        gateways = self._by_role[near.vpc.name, kind, kind in _PUBLIC_KINDS]
+        return next((each for each in gateways if each.zone_id == near.zone_id), gateways[0])
+
+    def add(
+        self, vpc: str, kind: Kind, subnet: Subnet, *, public: bool = False, account_id: str = "", role: str = ""
+    ) -> Interface:
+        """Make an interface. `role` keeps it from all journeys but those that ask for that name."""
+        owner, number = self.vpcs[vpc], len(self.interfaces)
+        regional = kind is Kind.REGIONAL_NAT
+        made = Interface(
+            id="-" if regional else made_id("eni", self.seed, number),
+            kind=kind,
+            account_id=account_id or owner.account_id,
+            vpc=owner,
+            subnet=subnet,
+            address=nth_address(subnet.cidr, 10 + number),
+            ipv6=nth_address(f"{subnet.ipv6}/64", 0x1000 + number) if subnet.ipv6 else "",
+            public=self._next_public(owner.region) if public else "",
+            instance_id=made_id("i", self.seed, number) if kind is Kind.INSTANCE else "",
+            resource_id=made_id("nat", self.seed, vpc) if regional else "",
+            pods=f"{nth_address(subnet.cidr, 2_048 + 16 * (number % 120))}/28" if role == PODS else "",
+            told_account_id=_UNTOLD if kind in _UNKNOWN_KINDS else account_id or owner.account_id,
+        )
+        self.interfaces.append(made)
+        self._by_role.setdefault((role or vpc, kind, public), []).append(made)
+        return made
+
+    def _next_public(self, region: str) -> str:
+        number = self._public_addresses[region] = self._public_addresses.get(region, 10) + 1
+        return nth_address(OWN_PUBLIC[region], number)
+
+
+def build_inventory(seed: int, instances: int) -> Inventory:
+    """The network with so many private instances in each subnet; for each three of them there is a public one."""
+    inventory = Inventory(seed=seed)
+    for name, outline in _OUTLINES.items():
+        inventory.vpcs[name] = _vpc(seed, name, outline)
+    for name, kind, tier, zones in _GATEWAYS:
+        for zone in zones:
+            inventory.add(name, kind, _subnet(inventory.vpcs[name], tier, zone), public=tier == "public")
+    for vpc in inventory.vpcs.values():
+        _add_instances(inventory, vpc, instances)
+    # A participant: an instance of another account in a subnet that the owner of the VPC shares.
+    for zone in (2, 3):
+        inventory.add("main", Kind.INSTANCE, _subnet(inventory.vpcs["main"], "private", zone), account_id=PARTNER)
+    for zone in range(1, _ZONES + 1):
+        inventory.add("apps", Kind.INSTANCE, _subnet(inventory.vpcs["apps"], "private", zone), role=PODS)
+    for _ in range(2):
+        inventory.add("edge", Kind.INSTANCE, inventory.vpcs["edge"].subnets[-1], role=LOCAL)
+    return inventory
+
+
+def _add_instances(inventory: Inventory, vpc: Vpc, instances: int) -> None:
+    for zone in range(1, _ZONES + 1):
+        for number in range(instances):
+            inventory.add(vpc.name, Kind.INSTANCE, _subnet(vpc, "private", zone))
+            if number % 3 == 0:
+                inventory.add(vpc.name, Kind.INSTANCE, _subnet(vpc, "public", zone), public=True)
+
+
+def _vpc(seed: int, name: str, outline: _Outline) -> Vpc:
+    return Vpc(
+        name=name,
+        id=made_id("vpc", seed, name),
+        account_id=outline.account_id,
+        region=outline.region,
+        cidrs=(outline.cidr, outline.second_cidr) if outline.second_cidr else (outline.cidr,),
+        ipv6_cidr=outline.ipv6_cidr,
+        subnets=tuple(_subnets(seed, name, outline)),
+    )
+
+
+def _subnets(seed: int, name: str, outline: _Outline) -> Iterator[Subnet]:
+    blocks = [str(block) for block in ip_network(outline.cidr).subnets(_SUBNET_BITS)]
+    letters = _LETTERS[outline.account_id]
+    for place, tier in enumerate(outline.tiers):
+        for zone in range(1, _ZONES + 1):
+            number = place * _ZONES + zone - 1
+            second = outline.second_cidr and tier == "private" and zone == _ZONES
+            yield Subnet(
+                id=made_id("subnet", seed, name, tier, zone),
+                zone_id=f"{_ZONE_IDS[outline.region]}{zone}",
+                zone_name=f"{outline.region}{letters[zone - 1]}",
+                cidr=outline.second_cidr if second else blocks[number],
+                ipv6=outline.ipv6_cidr.replace("00::/56", f"{number:02x}::"),
+            )
+    if outline.local:
+        yield _local_subnet(seed, name, blocks[-1])
+
+
+def _local_subnet(seed: int, name: str, cidr: str) -> Subnet:
+    return Subnet(
+        id=made_id("subnet", seed, name, "local"), zone_id="usw2-lax1-az1", zone_name="us-west-2-lax-1a", cidr=cidr
+    )
+
+
+def _subnet(vpc: Vpc, tier: str, zone: int) -> Subnet:
+    tiers = _OUTLINES[vpc.name].tiers
+    return vpc.subnets[tiers.index(tier) * _ZONES + zone - 1]

@@ -1,0 +1,270 @@
+"""Journeys of traffic: each makes the sides of all its hops, there and back."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING, NamedTuple
+
+from metering.replay.networks.hops import (
+    GATEWAY_ENDPOINT,
+    INTERNET_GATEWAY,
+    NOBODY_KNOWS,
+    VIRTUAL_GATEWAY,
+    Packet,
+    Trip,
+)
+from metering.replay.networks.inventory import LOCAL, PODS
+from metering.replay.networks.outside import peer
+from metering.replay.networks.topology import Interface, Kind, nth_address
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Callable
+
+    from metering.replay.networks.inventory import Inventory
+
+# Different peers that a family's block is drawn from.
+_PEERS = 900
+
+
+class Journey(NamedTuple):
+    """A kind of journey.
+
+    Attributes:
+        make: Adds its sides to a trip, between places that it draws.
+        answer: Percent of its bytes that the answer has.
+    """
+
+    make: Callable[[Trip, Inventory, random.Random], None]
+    answer: int
+
+
+def _there_and_back(trip: Trip, chain: tuple[Interface, ...], here: str, there: str, service: str = "-") -> None:
+    """Hops along a chain of interfaces of VPCs, of packets between two addresses, and the answer back."""
+    there_packet, back_packet = Packet(here, there, "-", service), Packet(there, here, service, "-")
+    for packet, way in ((there_packet, chain), (back_packet, chain[::-1])):
+        trip.answer = way is not chain
+        for sender, receiver in pairwise(way):
+            if sender.vpc.id == receiver.vpc.id:
+                trip.inside(sender, receiver, packet)
+
+
+def _inside(vpc: str, *, same_zone: bool) -> Callable[[Trip, Inventory, random.Random], None]:
+    def make(trip: Trip, net: Inventory, rng: random.Random) -> None:
+        one, other = net.pair(rng, vpc, same_zone=same_zone)
+        # Field reports: within a subnet the next hop is named at times, at times not.
+        told = one.subnet.id != other.subnet.id or rng.random() < 1 / 2
+        trip.inside(one, other, Packet(one.address, other.address), told=told)
+        trip.answer = True
+        trip.inside(other, one, Packet(other.address, one.address), told=told)
+
+    return make
+
+
+def _to(vpc: str, kind: Kind) -> Callable[[Trip, Inventory, random.Random], None]:
+    """An instance and a database, an endpoint or a load balancer inside."""
+
+    def make(trip: Trip, net: Inventory, rng: random.Random) -> None:
+        one, other = net.some(rng, vpc), net.some(rng, vpc, kind)
+        _there_and_back(trip, (one, other), one.address, other.address)
+
+    return make
+
+
+def _nat(vpc: str, family: str, kind: Kind = Kind.NAT) -> Callable[[Trip, Inventory, random.Random], None]:
+    def make(trip: Trip, net: Inventory, rng: random.Random) -> None:
+        one, there = net.some(rng, vpc), peer(rng, family, _PEERS)
+        gateway = net.gateway(one, kind)
+        trip.inside(one, gateway, Packet(one.address, there.address, "-", there.family.service))
+        trip.leaves(gateway, there, INTERNET_GATEWAY)
+        trip.answer = True
+        trip.enters(gateway, there)
+        trip.inside(gateway, one, Packet(there.address, one.address, there.family.service, "-"))
+
+    return make
+
+
+def _balanced(family: str) -> Callable[[Trip, Inventory, random.Random], None]:
+    """A client outside, an application load balancer, and a target in any zone."""
+
+    def make(trip: Trip, net: Inventory, rng: random.Random) -> None:
+        client, node = peer(rng, family, _PEERS), net.some(rng, "main", Kind.ALB, public=True)
+        target = net.some(rng, "main")
+        trip.enters(node, client)
+        trip.inside(node, target, Packet(node.address, target.address))
+        trip.answer = True
+        trip.inside(target, node, Packet(target.address, node.address))
+        trip.leaves(node, client, INTERNET_GATEWAY)
+
+    return make
+
+
+def _network_balanced(trip: Trip, net: Inventory, rng: random.Random) -> None:
+    """A client inside, a network load balancer in its zone, and a target in any zone."""
+    client, target = net.some(rng, "main"), net.some(rng, "main")
+    node = net.some(rng, "main", Kind.NLB, zone=client.zone_id)
+    _there_and_back(trip, (client, node), client.address, node.address)
+    trip.answer = False
+    _there_and_back(trip, (node, target), node.address, target.address)
+
+
+def _client_kept(trip: Trip, net: Inventory, rng: random.Random) -> None:
+    """A network load balancer that keeps the client's address: the target sees a public peer inside."""
+    node, target = net.some(rng, "main", Kind.NLB), net.some(rng, "main")
+    client = peer(rng, "internet", _PEERS)
+    _there_and_back(trip, (target, node), target.address, client.address)
+
+
+def _client_kept_outside(trip: Trip, net: Inventory, rng: random.Random) -> None:
+    """The same with a load balancer that the internet reaches."""
+    node, target = net.some(rng, "edge", Kind.NLB, public=True), net.some(rng, "edge")
+    client = peer(rng, "internet", _PEERS)
+    trip.enters(node, client)
+    trip.inside(node, target, Packet(client.address, target.address))
+    trip.answer = True
+    trip.inside(target, node, Packet(target.address, client.address))
+    trip.leaves(node, client, INTERNET_GATEWAY)
+
+
+def _pods(trip: Trip, net: Inventory, rng: random.Random) -> None:
+    """Pods of two instances: a packet has the pods' addresses, which no interface lists."""
+    one, other = rng.sample([net.some(rng, PODS, zone=f"usw2-az{zone}") for zone in (1, 2, 3)], 2)
+    here, there = nth_address(one.pods, rng.randrange(16)), nth_address(other.pods, rng.randrange(16))
+    _there_and_back(trip, (one, other), here, there)
+
+
+def _local_zone(trip: Trip, net: Inventory, rng: random.Random) -> None:
+    one, other = net.some(rng, LOCAL), net.some(rng, "edge")
+    _there_and_back(trip, (one, other), one.address, other.address)
+
+
+def _transit(trip: Trip, net: Inventory, rng: random.Random) -> None:
+    one, other = net.some(rng, "main"), net.some(rng, "spoke")
+    chain = (one, net.gateway(one, Kind.TGW), net.gateway(other, Kind.TGW), other)
+    _there_and_back(trip, chain, one.address, other.address)
+
+
+def _central_egress(trip: Trip, net: Inventory, rng: random.Random) -> None:
+    """From a VPC through a transit gateway to the NAT gateway of another."""
+    one, there = net.some(rng, "spoke"), peer(rng, "internet", _PEERS)
+    near = net.gateway(one, Kind.TGW)
+    far = net.some(rng, "main", Kind.TGW)
+    gateway = net.gateway(far, Kind.NAT)
+    _there_and_back(trip, (one, near, far, gateway), one.address, there.address)
+    trip.answer = False
+    trip.leaves(gateway, there, INTERNET_GATEWAY)
+    trip.answer = True
+    trip.enters(gateway, there)
+
+
+def _peered(vpc: str, *, ipv6: bool = False) -> Callable[[Trip, Inventory, random.Random], None]:
+    def make(trip: Trip, net: Inventory, rng: random.Random) -> None:
+        one, other = net.some(rng, "main"), net.some(rng, vpc)
+        here, there = (one.ipv6, other.ipv6) if ipv6 else (one.address, other.address)
+        trip.peered(one, other, Packet(here, there))
+        trip.answer = True
+        trip.peered(other, one, Packet(there, here))
+
+    return make
+
+
+def _direct(vpc: str, family: str) -> Callable[[Trip, Inventory, random.Random], None]:
+    """An instance with a public address, and a peer outside."""
+
+    def make(trip: Trip, net: Inventory, rng: random.Random) -> None:
+        one, there = net.some(rng, vpc, public=True), peer(rng, family, _PEERS)
+        trip.leaves(one, there, INTERNET_GATEWAY)
+        trip.answer = True
+        trip.enters(one, there)
+
+    return make
+
+
+def _gateway_endpoint(family: str) -> Callable[[Trip, Inventory, random.Random], None]:
+    """S3 or DynamoDB by a gateway endpoint. The answer could have come by a NAT gateway as well: no line says."""
+
+    def make(trip: Trip, net: Inventory, rng: random.Random) -> None:
+        one, there = net.some(rng, "main"), peer(rng, family, _PEERS)
+        trip.leaves(one, there, GATEWAY_ENDPOINT)
+        trip.answer = True
+        trip.enters(one, there, hidden=NOBODY_KNOWS)
+
+    return make
+
+
+def _on_premises(trip: Trip, net: Inventory, rng: random.Random) -> None:
+    one, there = net.some(rng, "main"), peer(rng, "on-premises", _PEERS)
+    trip.leaves(one, there, VIRTUAL_GATEWAY)
+    trip.answer = True
+    trip.enters(one, there)
+
+
+def _elastic(trip: Trip, net: Inventory, rng: random.Random) -> None:
+    """Two instances of one region by their elastic addresses: regional, even in one zone."""
+    one, other = net.some(rng, "main", public=True), net.some(rng, "carrier", public=True)
+    _by_public(trip, one, other)
+
+
+def _elastic_elsewhere(trip: Trip, net: Inventory, rng: random.Random) -> None:
+    _by_public(trip, net.some(rng, "main", public=True), net.some(rng, "east", public=True))
+
+
+def _by_public(trip: Trip, one: Interface, other: Interface) -> None:
+    trip.public(one, other)
+    trip.answer = True
+    trip.public(other, one)
+
+
+JOURNEYS: dict[str, Journey] = {
+    "web": Journey(_balanced("internet"), 90),
+    "cloudfront origin": Journey(_balanced("cloudfront"), 92),
+    "partner over public address": Journey(_balanced("ec2-here"), 80),
+    "service in zone": Journey(_inside("main", same_zone=True), 50),
+    "service across zones": Journey(_inside("main", same_zone=False), 50),
+    "database": Journey(_to("main", Kind.DATABASE), 70),
+    "network load balancer": Journey(_network_balanced, 60),
+    "client address kept": Journey(_client_kept, 20),
+    "client address kept outside": Journey(_client_kept_outside, 80),
+    "interface endpoint": Journey(_to("main", Kind.ENDPOINT), 30),
+    "nat": Journey(_nat("main", "internet"), 80),
+    "nat to other region": Journey(_nat("main", "ec2-ireland"), 30),
+    "regional nat": Journey(_nat("apps", "internet", Kind.REGIONAL_NAT), 80),
+    "transit gateway": Journey(_transit, 50),
+    "central egress": Journey(_central_egress, 80),
+    "peering": Journey(_peered("peer"), 50),
+    "peering ipv6": Journey(_peered("peer", ipv6=True), 50),
+    "peering elsewhere": Journey(_peered("east"), 20),
+    "public instance": Journey(_direct("main", "internet"), 30),
+    "public instance ipv6": Journey(_direct("main", "internet-ipv6"), 30),
+    "public instance to s3": Journey(_direct("main", "s3-here"), 50),
+    "public instance to s3 elsewhere": Journey(_direct("main", "s3-east"), 10),
+    "public instance to ec2": Journey(_direct("main", "ec2-here"), 50),
+    "public instance to ec2 elsewhere": Journey(_direct("main", "ec2-east"), 20),
+    "accelerator": Journey(_direct("main", "accelerator"), 80),
+    "s3 by endpoint": Journey(_gateway_endpoint("s3-here"), 40),
+    "dynamodb by endpoint": Journey(_gateway_endpoint("dynamodb-here"), 60),
+    "on premises": Journey(_on_premises, 40),
+    "elastic address": Journey(_elastic, 40),
+    "elastic address elsewhere": Journey(_elastic_elsewhere, 40),
+    "apps across zones": Journey(_inside("apps", same_zone=False), 50),
+    "carrier in zone": Journey(_inside("carrier", same_zone=True), 50),
+    "carrier across zones": Journey(_inside("carrier", same_zone=False), 50),
+    "carrier nat": Journey(_nat("carrier", "internet"), 80),
+    "carrier s3 by nat": Journey(_nat("carrier", "s3-here"), 60),
+    "spoke across zones": Journey(_inside("spoke", same_zone=False), 50),
+    "peer across zones": Journey(_inside("peer", same_zone=False), 50),
+    "east across zones": Journey(_inside("east", same_zone=False), 50),
+    "east public": Journey(_direct("east", "internet"), 70),
+    "pods across zones": Journey(_pods, 50),
+    "local zone": Journey(_local_zone, 50),
+    "edge across zones": Journey(_inside("edge", same_zone=False), 50),
+    "twin across zones": Journey(_inside("twin", same_zone=False), 50),
+    "twin public": Journey(_direct("twin", "internet"), 20),
+}
+
+
+def trip_of(name: str, net: Inventory, rng: random.Random) -> Trip:
+    """The sides of one journey of a kind, between places drawn from `rng`."""
+    trip = Trip(name)
+    JOURNEYS[name].make(trip, net, rng)
+    return trip

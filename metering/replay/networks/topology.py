@@ -1,0 +1,118 @@
+"""What a network consists of: VPCs, subnets and network interfaces, with the ids that AWS gives."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from enum import StrEnum
+from ipaddress import ip_address, ip_network
+from typing import NamedTuple
+
+
+class Kind(StrEnum):
+    """What a network interface belongs to."""
+
+    INSTANCE = "instance"
+    DATABASE = "database"
+    NAT = "nat gateway"
+    REGIONAL_NAT = "regional nat gateway"
+    ALB = "application load balancer"
+    NLB = "network load balancer"
+    TGW = "transit gateway"
+    ENDPOINT = "interface endpoint"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subnet:
+    """A subnet of a VPC, in one zone.
+
+    Attributes:
+        zone_id: Id of its zone, the same in all accounts.
+        zone_name: Name of its zone, which differs by account.
+        ipv6: First address of its IPv6 block; empty if it has none.
+    """
+
+    id: str
+    zone_id: str
+    zone_name: str
+    cidr: str
+    ipv6: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vpc:
+    """A VPC.
+
+    Attributes:
+        name: How journeys call it.
+        subnets: Its subnets by zone id.
+    """
+
+    name: str
+    id: str
+    account_id: str
+    region: str
+    cidrs: tuple[str, ...]
+    ipv6_cidr: str
+    subnets: tuple[Subnet, ...]
+
+
+class Interface(NamedTuple):
+    """A network interface, or a zone's part of a regional NAT gateway, which has none.
+
+    Attributes:
+        id: Its id; `-` for a regional NAT gateway.
+        kind: What it belongs to.
+        account_id: Account that owns it, not always that of the VPC.
+        address: Its primary private address.
+        ipv6: Its IPv6 address; empty if it has none.
+        public: Its public address; empty if it has none.
+        instance_id: Instance that it is attached to; empty if it is none.
+        resource_id: Gateway that has no interface; empty for all others.
+        pods: Block that the addresses of its pods are drawn from; empty if it has none (prefix delegation).
+        told_account_id: What logs say for its account: AWS says `unknown` for some interfaces that it made itself.
+    """
+
+    id: str
+    kind: Kind
+    account_id: str
+    vpc: Vpc
+    subnet: Subnet
+    address: str
+    ipv6: str = ""
+    public: str = ""
+    instance_id: str = ""
+    resource_id: str = ""
+    pods: str = ""
+    told_account_id: str = ""
+
+    @property
+    def zone_id(self) -> str:
+        return self.subnet.zone_id
+
+    @property
+    def local(self) -> bool:
+        """Whether it is in a Local Zone."""
+        return "-az" not in self.subnet.zone_id[:8]
+
+    @property
+    def place(self) -> str:
+        """Its location as the contract writes it."""
+        return f"{self.vpc.region}/{self.subnet.zone_id}"
+
+    @property
+    def log_resource(self) -> str:
+        """The resource that a bill names: the instance, the gateway, else the interface."""
+        return self.instance_id or self.resource_id or self.id
+
+
+def made_id(prefix: str, seed: int, *names: object) -> str:
+    """An id as AWS gives it, `eni-0123456789abcdef0`, always the same for the same names."""
+    digest = hashlib.sha256(f"{seed}/{prefix}/{'/'.join(map(str, names))}".encode()).hexdigest()
+    return f"{prefix}-0{digest[:16]}"
+
+
+def nth_address(block: str, number: int) -> str:
+    """The address with a number in a block; numbers wrap around at its end."""
+    network = ip_network(block)
+    return str(ip_address(int(network.network_address) + number % network.num_addresses))

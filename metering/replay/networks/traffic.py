@@ -1,0 +1,229 @@
+"""Traffic of a network as a stream of log files. The truth grows while files are made."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+from metering.replay.networks.files import Line, LogFile, log_file
+from metering.replay.networks.flow_logs import MIXED, FlowLog, FlowLogs, build_flow_logs
+from metering.replay.networks.inventory import Inventory, build_inventory
+from metering.replay.networks.journeys import JOURNEYS, trip_of
+from metering.replay.networks.layouts import CHANGING, quiet_values_of, values_of
+from metering.replay.networks.truth import Hour, Truth
+from metering.units import HOUR_S, MINUTE_S
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from metering.replay.networks.billing import Movement
+    from metering.replay.networks.hops import Side
+
+SLOT_S = 5 * MINUTE_S
+_LONGEST_S = 10 * MINUTE_S
+_LEAST_BYTES, _MOST_BYTES = 2_000, 2_000_000
+# Interfaces of a slot that have no traffic.
+_QUIET = 5
+_PERCENT = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkPlan:
+    """What traffic to make. The same plan makes the same files on every machine.
+
+    Attributes:
+        seed: Seed of all draws.
+        mix: Weight of each journey, by bytes. Journeys that are not named do not happen.
+        lines: Lines of traffic to make, about.
+        first_s: Start of the first 5-minute slot, in epoch seconds.
+        slots: Number of slots.
+        style: Formats of the logs: `mixed`, or `v2` to `v11` for one format everywhere.
+        fields: Other fields than those of the style, for all logs.
+        instances: Private instances in each subnet.
+        variety: Different pairs of places of each journey.
+        file_lines: Most lines of a file; a slot has as many files as it needs.
+        rejected: Rejected lines for each 1,000 others; so for `untold`, metadata that a log leaves out, and for
+            `equal`, lines that stand there twice, because two connections moved the same.
+        overlaps: Whether some interfaces are seen by two logs.
+        apart: Whether each file holds lines of one kind of movement only.
+    """
+
+    seed: int = 1
+    mix: Mapping[str, int] = field(default_factory=lambda: dict.fromkeys(JOURNEYS, 1))
+    lines: int = 10_000
+    first_s: int
+    slots: int = 12
+    style: str = MIXED
+    fields: tuple[str, ...] = ()
+    instances: int = 6
+    variety: int = 40
+    file_lines: int = 200_000
+    rejected: int = 20
+    untold: int = 10
+    equal: int = 5
+    overlaps: bool = True
+    apart: bool = False
+
+
+class _Seen(NamedTuple):
+    """A side of a hop with the lines that its logs write of it: a log, and a text with places for what changes."""
+
+    answer: bool
+    movement: Movement
+    logs: tuple[FlowLog, ...]
+    texts: tuple[tuple[FlowLog, str], ...]
+
+
+class _Flow(NamedTuple):
+    """What all lines of one flow have in common."""
+
+    start_s: int
+    end_s: int
+    port: int
+
+    def values(self, own_bytes: int, action: str) -> dict[str, object]:
+        """What changes from line to line."""
+        return {
+            "srcport": self.port,
+            "dstport": 443,
+            "packets": 1 + own_bytes // 1_000,
+            "bytes": own_bytes,
+            "start": self.start_s,
+            "end": self.end_s,
+            "action": action,
+            "log-status": "OK",
+        }
+
+
+# Lines of files to be, by log, and by movement if movements are kept apart.
+_Piles = dict[tuple[str, "Movement | None"], list[Line]]
+
+
+class Network:
+    """A network under traffic.
+
+    Attributes:
+        inventory: Its VPCs and interfaces.
+        flow_logs: Its flow logs.
+        truth: What its traffic is; complete once `files` has been taken to its end.
+    """
+
+    def __init__(self, plan: NetworkPlan) -> None:
+        self._plan = plan
+        self.inventory: Inventory = build_inventory(plan.seed, plan.instances)
+        self.flow_logs: FlowLogs = build_flow_logs(
+            self.inventory, plan.style, plan.first_s, plan.fields, overlaps=plan.overlaps
+        )
+        self.truth = Truth()
+        self._logs = {log.id: log for log in self.flow_logs.logs}
+        self._changing = {log.id: tuple(name for name in log.fields if name in CHANGING) for log in self.flow_logs.logs}
+        self._journeys = [name for name, weight in plan.mix.items() if weight]
+        self._weights = [plan.mix[name] for name in self._journeys]
+        self._routes = {name: self._route(name) for name in self._journeys}
+
+    def files(self) -> Iterator[LogFile]:
+        """All log files, slot by slot, each as AWS would write it."""
+        per_slot = self._plan.lines // self._plan.slots
+        for number in range(self._plan.slots):
+            slot_s = self._plan.first_s + number * SLOT_S
+            yield from self._slot(random.Random(f"{self._plan.seed}/{slot_s}"), slot_s, per_slot)  # noqa: S311
+
+    def _slot(self, rng: random.Random, slot_s: int, lines: int) -> Iterator[LogFile]:
+        piles: _Piles = {}
+        made = 0
+        while made < lines:
+            name = rng.choices(self._journeys, self._weights)[0]
+            made += self._travel(rng, slot_s, name, piles)
+        self._be_quiet(rng, slot_s, piles)
+        numbers: dict[str, int] = {}
+        for (log_id, movement), pile in piles.items():
+            log = self._logs[log_id]
+            for first in range(0, len(pile), self._plan.file_lines):
+                part = pile[first : first + self._plan.file_lines]
+                number = numbers[log_id] = numbers.get(log_id, 0) + 1
+                yield self._told(log_file(log, slot_s, number, part, movement))
+
+    def _travel(self, rng: random.Random, slot_s: int, name: str, piles: _Piles) -> int:
+        """One flow of a journey: a line for each side of each hop, in each log that sees it."""
+        size_bytes = rng.randint(_LEAST_BYTES, _MOST_BYTES)
+        answered = size_bytes * JOURNEYS[name].answer // _PERCENT
+        end_s = slot_s + rng.randrange(SLOT_S)
+        flow = _Flow(end_s - rng.randrange(1, _LONGEST_S), end_s, rng.randint(32_768, 60_999))
+        sides = self._routes[name][rng.randrange(self._plan.variety)]
+        for side in sides:
+            # Each side counts its own bytes: acknowledgements and repeats make them differ.
+            own_bytes = (answered if side.answer else size_bytes - answered) + rng.randrange(_PERCENT)
+            rejected = rng.randrange(1_000) < self._plan.rejected
+            # Two connections between the same places may move the same in the same time: without ports, equal lines.
+            for _ in range(2 if rng.randrange(1_000) < self._plan.equal else 1):
+                self._write(piles, side, flow, own_bytes, rejected=rejected)
+        return len(sides)
+
+    def _write(self, piles: _Piles, side: _Seen, flow: _Flow, own_bytes: int, *, rejected: bool) -> None:
+        hour_s = flow.start_s - flow.start_s % HOUR_S
+        authority = self.flow_logs.authority(side.logs, hour_s)
+        if not rejected:
+            self.truth.move(Hour(hour_s, authority.knows, side.movement), own_bytes)
+        values = flow.values(own_bytes, "REJECT" if rejected else "ACCEPT")
+        for log, text in side.texts:
+            if log.created_s > flow.end_s:
+                continue
+            shadowed = log is not authority and not rejected
+            if shadowed:
+                self.truth.shadow(log.id, own_bytes)
+            outcome = "rejected" if rejected else "shadowed" if shadowed else "metered"
+            line = text % tuple(values[name] for name in self._changing[log.id])
+            self._pile(piles, log, side.movement).append(Line(outcome, own_bytes, line))
+
+    def _pile(self, piles: _Piles, log: FlowLog, movement: Movement | None) -> list[Line]:
+        kind = _without_resource(movement) if self._plan.apart and movement else None
+        return piles.setdefault((log.id, kind), [])
+
+    def _be_quiet(self, rng: random.Random, slot_s: int, piles: _Piles) -> None:
+        """Lines of interfaces without traffic, and of records that the log lost."""
+        for interface in rng.sample(self.inventory.interfaces, _QUIET):
+            for log in self.flow_logs.of(interface):
+                if log.created_s > slot_s:
+                    continue
+                status = "SKIPDATA" if rng.randrange(10) == 0 else "NODATA"
+                values = dict.fromkeys(CHANGING, "-")
+                values |= {"start": str(slot_s), "end": str(slot_s + MINUTE_S), "log-status": status}
+                text = _text(log, quiet_values_of(interface, log.fields))
+                line = text % tuple(values[name] for name in self._changing[log.id])
+                self._pile(piles, log, None).append(Line(status.lower(), 0, line))
+
+    def _told(self, file: LogFile) -> LogFile:
+        self.truth.tally.merge(file.tally)
+        return file
+
+    def _route(self, name: str) -> list[tuple[_Seen, ...]]:
+        """The places of a journey: as many as the plan says."""
+        routes = []
+        for number in range(self._plan.variety):
+            rng = random.Random(f"{self._plan.seed}/{name}/{number}")  # noqa: S311
+            sides = trip_of(name, self.inventory, rng).sides
+            routes.append(tuple(self._seen(self._forgetful(side, rng)) for side in sides))
+        return routes
+
+    def _forgetful(self, side: Side, rng: random.Random) -> Side:
+        """The side, now and then without the metadata that a log gives as best effort only."""
+        if side.next_hop is None or rng.randrange(1_000) >= self._plan.untold:
+            return side
+        hidden = side.movement.hidden
+        moved = side.movement._replace(hidden=(*hidden, "v11") if hidden else ())
+        return side._replace(next_hop=None, movement=moved)
+
+    def _seen(self, side: Side) -> _Seen:
+        logs = self.flow_logs.of(side.own)
+        texts = tuple((log, _text(log, values_of(side, log.fields))) for log in logs)
+        return _Seen(side.answer, side.movement, logs, texts)
+
+
+def _without_resource(movement: Movement) -> Movement:
+    """The kind of a movement; what has no interface is a kind of its own."""
+    return movement._replace(resource_id="", interface_id="-" if movement.interface_id == "-" else "")
+
+
+def _text(log: FlowLog, values: Mapping[str, str]) -> str:
+    return " ".join("%s" if name in CHANGING else values[name] for name in log.fields)

@@ -1,0 +1,75 @@
+"""The truth of a network's traffic: added up while traffic is made, and never read from lines."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+from metering.replay.networks.files import Tally
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from metering.replay.networks.billing import Movement
+
+
+class Sum(NamedTuple):
+    """Bytes and lines."""
+
+    bytes: int
+    lines: int
+
+
+class Hour(NamedTuple):
+    """A movement in an hour, as logs with certain fields see it.
+
+    Attributes:
+        hour_s: Start of the hour that the lines begin in.
+        knows: Version of the fields of the log that has the authority.
+    """
+
+    hour_s: int
+    knows: str
+    movement: Movement
+
+
+@dataclass(slots=True)
+class Truth:
+    """Exact sums of everything that a network's logs say once, and of what they say beside that.
+
+    Attributes:
+        tally: What must become of all lines.
+        shadowed: Lines and bytes of logs that another has the authority over, by their id.
+    """
+
+    tally: Tally = field(default_factory=Tally)
+    shadowed: dict[str, Sum] = field(default_factory=dict)
+    _sums: dict[Hour, list[int]] = field(default_factory=dict)
+
+    def move(self, hour: Hour, size_bytes: int) -> None:
+        """Count a side of a hop once."""
+        entry = self._sums.get(hour)
+        if entry is None:
+            self._sums[hour] = [size_bytes, 1]
+        else:
+            entry[0] += size_bytes
+            entry[1] += 1
+
+    def shadow(self, log_id: str, size_bytes: int) -> None:
+        """Count a line of a log that another has the authority over."""
+        before = self.shadowed.get(log_id, Sum(0, 0))
+        self.shadowed[log_id] = Sum(before.bytes + size_bytes, before.lines + 1)
+
+    @property
+    def sums(self) -> Mapping[Hour, Sum]:
+        """Bytes and lines of each movement by hour."""
+        return {hour: Sum(size_bytes, lines) for hour, (size_bytes, lines) in self._sums.items()}
+
+    @property
+    def metered_bytes(self) -> int:
+        """All bytes that must be metered."""
+        return sum(size_bytes for size_bytes, _ in self._sums.values())
+
+    def hidden_bytes(self) -> int:
+        """Bytes that nobody can classify by the fields of their log, even with the whole inventory."""
+        return sum(entry[0] for hour, entry in self._sums.items() if hour.movement.hides(hour.knows))

@@ -1,0 +1,1 @@
+"""Usage beside a bill of AWS."""

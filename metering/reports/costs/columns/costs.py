@@ -1,0 +1,239 @@
+"""Rows of costs of many accounts: usage joined with its prices, and summed by what the report is grouped by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC
+from typing import TYPE_CHECKING
+
+import pyarrow.compute as pc
+
+from metering.billing.rating.lines import UsageLine
+from metering.billing.rating.regions import regions_rated
+from metering.billing.usage.columns import columns_of, lines_of, only
+from metering.hours import month_bounds_s
+from metering.reports.costs.columns.positions import ColumnPositions
+from metering.reports.costs.columns.tables import KEYS, LINES, Fold, PriceTable, chunks, joined
+from metering.reports.costs.columns.whole_months import RAW, MonthSums, about_whole_month
+from metering.reports.costs.labels import Labels
+from metering.reports.costs.lines import PayerLines
+from metering.reports.costs.payers import payers_of_month
+from metering.reports.costs.rows import Entry, Pool
+from metering.units import DAY_S, HOUR_S
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    import pyarrow as pa
+
+    from metering.billing.prices.book import PriceBook
+    from metering.billing.rating.lines import RatedLine
+    from metering.billing.rating.payer_prices import PayerPrices
+    from metering.billing.usage.months import MonthUsage
+    from metering.billing.usage.ports import RegionMonth, Sold
+    from metering.reports.answer import Json
+    from metering.reports.costs.columns.positions import Positioned
+    from metering.reports.costs.payers import PayersTogether
+    from metering.reports.costs.query import CostQuery
+
+
+@dataclass(frozen=True, kw_only=True)
+class ColumnCosts:
+    """Costs of all accounts of some payers in one month.
+
+    Attributes:
+        payers: Only these; empty: all.
+        own_prices: Accounts with overrides of their own.
+        pools: Is given the pools of blended costs.
+    """
+
+    query: CostQuery
+    usage: MonthUsage
+    book: PriceBook
+    prices_of: Callable[[str], PayerPrices]
+    payers: frozenset[str]
+    own_prices: frozenset[str]
+    pools: dict[Pool, tuple[int, int]]
+
+    def entries(self) -> Iterator[Entry]:
+        """Sums at one price each, on their way into rows.
+
+        Raises:
+            UnavailableError: A region gives no answer.
+        """
+        payers = payers_of_month(self.usage, payers=self.payers, own_prices=self.own_prices)
+        left: dict[str, frozenset[Sold] | None] = dict.fromkeys(payers.whole)
+        of_sums = payers.of_sums
+        if of_sums is not None and about_whole_month(self.query, self.usage):
+            sums = MonthSums(
+                query=self.query, usage=self.usage, book=self.book, prices_of=self.prices_of, together=of_sums,
+                pools=self.pools,
+            )  # fmt: skip
+            yield from sums.entries()
+            left = {**dict.fromkeys(payers.apart), **sums.left}
+        for together in payers.together(left):
+            yield from self._walked(together, [left[payer_id] for payer_id in together.payers])
+
+    def _walked(self, together: PayersTogether, asked: Sequence[frozenset[Sold] | None]) -> Iterator[Entry]:
+        finder = ColumnPositions(
+            usage=self.usage, together=together, prices_of=self.prices_of, blended=self.query.blended, asked=asked
+        )
+        positioned = finder.positioned()
+        for each in positioned:
+            self.pools.update(each.pools)
+        yield from _Together(self, together, positioned, finder).entries()
+
+
+class _Together:
+    """Costs of some payers."""
+
+    def __init__(
+        self, costs: ColumnCosts, together: PayersTogether, positioned: Sequence[Positioned], finder: ColumnPositions
+    ) -> None:
+        self.query, self.usage, self.book = costs.query, costs.usage, costs.book
+        self.together = together
+        self.positioned = positioned
+        self._finder = finder
+        self._labels: dict[tuple[str, int], Labels] = {}
+        filtered = self.query.usage.accounts
+        self._wanted = frozenset(together.accounts) & filtered if filtered else together.wanted
+
+    def entries(self) -> Iterator[Entry]:
+        days = PriceTable.empty()
+        by_hour: dict[int, list[tuple[int, Sold]]] = {}
+        for number, payer in enumerate(self.positioned):
+            for sold, day_s in self._asked(payer, self._finder.asked_of(number)):
+                if self.query.usage.splits_day(day_s) or payer.rater.needs_hours(sold, day_s):
+                    by_hour.setdefault(day_s, []).append((number, sold))
+                else:
+                    days.add(number, sold, day_s, payer.rater.terms_of_day(sold, day_s, _ANYBODY))
+        folds = {name: Fold(self._keys()) for name, _ in self._parts()}
+        if len(days):
+            self._add_days(folds, days)
+        for day_s, wanted in sorted(by_hour.items()):
+            yield from self._of_hours(folds, days.another(), day_s, wanted)
+            if self._timed:
+                # Each day has rows of its own, so its sums need not wait for those of the others.
+                yield from self._folded(folds, days)
+                folds = {name: Fold(self._keys()) for name in folds}
+        yield from self._folded(folds, days)
+        for number, accounts in self.together.apart.items():
+            usage = self.usage.of(self.together.payers[number]).of_accounts(accounts)
+            rater = self.positioned[number].rater
+            yield from PayerLines(query=self.query, usage=usage, rater=rater, book=self.book).entries()
+
+    def _asked(self, payer: Positioned, asked: frozenset[Sold] | None) -> Iterator[tuple[Sold, int]]:
+        """What is sold and the days that the report is about."""
+        usage = self.query.usage
+        for sold, days in payer.sums.items():
+            if asked is not None and sold not in asked:
+                continue
+            if (usage.services and sold.service not in usage.services) or (
+                usage.usage_types and sold.usage_type not in usage.usage_types
+            ):
+                continue
+            for day_s in days:
+                if day_s < usage.to_s and day_s + DAY_S > usage.from_s:
+                    yield sold, day_s
+
+    def _add_days(self, folds: Mapping[str, Fold], prices: PriceTable) -> None:
+        table = prices.table()
+        for name, regions in self._parts():
+            if not self.query.takes_region(name):
+                continue
+            for region in regions:
+                batches = columns_of(region).day_batches(self._wanted, self._columns())
+                for rows in chunks(only(batch, None, prices.sold) for batch in batches):
+                    folds[name].add(joined(self._finder.with_payers(rows), table, KEYS))
+
+    def _of_hours(
+        self, folds: Mapping[str, Fold], prices: PriceTable, day_s: int, wanted: Sequence[tuple[int, Sold]]
+    ) -> Iterator[Entry]:
+        for number, sold in wanted:
+            self._price_hours(prices, day_s, number, sold)
+        table, sold_here = prices.table(), frozenset(sold for _, sold in wanted)
+        lines: dict[int, list[tuple[UsageLine, str]]] = {}
+        for name, regions in self._parts():
+            for region in regions:
+                batches = columns_of(region).hour_batches(self._wanted, day_s=day_s, sold=sold_here)
+                for rows in chunks(batches):
+                    found = joined(self._finder.with_payers(rows), table, KEYS)
+                    single = pc.equal(found.column("price"), LINES)
+                    if self.query.takes_region(name):
+                        folds[name].add(found.filter(pc.invert(single)))
+                    _keep_lines(lines, found.filter(single), name)
+        yield from self._of_lines(lines)
+
+    def _price_hours(self, prices: PriceTable, day_s: int, number: int, sold: Sold) -> None:
+        usage, payer = self.query.usage, self.positioned[number]
+        for hour_s in range(max(day_s, usage.from_s), min(day_s + DAY_S, usage.to_s), HOUR_S):
+            prices.add(number, sold, hour_s, payer.rater.terms_of_hour(sold, hour_s, _ANYBODY))
+
+    def _of_lines(self, lines: Mapping[int, list[tuple[UsageLine, str]]]) -> Iterator[Entry]:
+        for number, parts in sorted(lines.items()):
+            for name, rated in regions_rated(sorted(parts), self.positioned[number].rater):
+                if self.query.takes_region(name):
+                    yield self._entry(number, rated, name)
+
+    def _parts(self) -> list[tuple[str, Sequence[RegionMonth]]]:
+        """Regions that are summed together."""
+        if self.query.by_region:
+            return [(region.region, (region,)) for region in self.usage.regions]
+        return [("", tuple(self.usage.regions))]
+
+    def _columns(self) -> list[str]:
+        account = [] if self.together.alone else ["account_id"]
+        return list(dict.fromkeys(["hour_s", *account, "service", "usage_type", *self._raw(), "bytes"]))
+
+    def _keys(self) -> list[str]:
+        return ["price", *self._raw(), *(["hour_s"] if self._timed else [])]
+
+    @property
+    def _timed(self) -> bool:
+        # Within a month in UTC, all hours have the same month.
+        return self.query.has_column("hour", "day") or self.query.usage.zone is not UTC
+
+    def _raw(self) -> list[str]:
+        return [RAW[name] for name in self.query.usage.group_by if name in RAW]
+
+    def _folded(self, folds: Mapping[str, Fold], prices: PriceTable) -> Iterator[Entry]:
+        first_s, _ = month_bounds_s(self.usage.month)
+        for region, fold in folds.items():
+            for row, size in fold.rows():
+                line = UsageLine(
+                    _hour(row, first_s), _text(row, "account_id"), "", "", _text(row, "from_location"),
+                    _text(row, "to_location"), size,
+                )  # fmt: skip
+                number, rated = prices.rated(_hour(row, 0, "price"), line)
+                yield self._entry(number, rated, region)
+
+    def _entry(self, number: int, rated: RatedLine, region: str) -> Entry:
+        payer_id = self.together.payers[number]
+        labels = self._labels.get((region, number))
+        if labels is None:
+            labels = self._labels[region, number] = Labels(self.query, self.book, payer_id=payer_id, region=region)
+        pool = Pool(payer_id, self.usage.month, rated.sku) if self.query.blended else None
+        return Entry(labels.of(rated), pool, rated)
+
+
+_ANYBODY = "0"
+"""Sorts after the places at the beginning of an hour, which name no account, and is the id of none."""
+
+
+def _keep_lines(into: dict[int, list[tuple[UsageLine, str]]], found: pa.Table, region: str) -> None:
+    if not found.num_rows:
+        return
+    names = ["hour_s", "account_id", "service", "usage_type", "from_location", "to_location", "bytes"]
+    for batch in found.to_batches():
+        numbers = batch.column("payer").to_pylist()
+        for number, line in zip(numbers, lines_of(batch.select(names)), strict=True):
+            into.setdefault(number, []).append((line, region))
+
+
+def _text(row: Mapping[str, Json], name: str) -> str:
+    return str(row.get(name, ""))
+
+
+def _hour(row: Mapping[str, Json], otherwise: int, name: str = "hour_s") -> int:
+    value = row.get(name)
+    return value if isinstance(value, int) else otherwise

@@ -1,0 +1,307 @@
+"""Costs of usage over all regions: rated on read, with what is in force, or with what the month's invoices pinned.
+
+Positions are those of a payer's whole month, whatever part of it is asked for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Protocol
+
+from metering.billing.invoices.composing import Subject
+from metering.billing.invoices.inputs import BookPin
+from metering.billing.rating.blended import blended
+from metering.billing.rating.positions import positions
+from metering.billing.rating.rater import Rater
+from metering.errors import ObjectMissingError, OperationFailedError
+from metering.hours import month_bounds_s, month_of
+from metering.reports.costs.late import LateCosts
+from metering.reports.costs.lines import PayerLines
+from metering.reports.costs.payers import payers_asked
+from metering.reports.costs.rows import CostRows, Pool, rows_of
+from metering.reports.query import months_between
+from metering.units import DAY_S
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from metering.billing.invoices.inputs import Inputs, Rates
+    from metering.billing.invoices.planning import Planner
+    from metering.billing.invoices.rates import Loaded
+    from metering.billing.organization.payers import Organization
+    from metering.billing.prices.book import PriceBook
+    from metering.billing.rating.cuts import Positions
+    from metering.billing.usage.months import MonthUsage
+    from metering.reports.costs.query import CostQuery
+    from metering.reports.costs.rows import Entry, Pools
+
+# Of payers with so few accounts, lines are rated one by one.
+_FEW_ACCOUNTS = 200
+
+
+class Kept(Protocol):
+    """Positions that the biller keeps of an open month."""
+
+    @property
+    def as_of(self) -> str: ...
+
+    @property
+    def positions(self) -> Positions: ...
+
+    def fits(self, book: PriceBook, overrides_version: int, organization_version: int) -> bool:
+        """Whether they were found by these prices and payers, and with the usage of every region."""
+        ...
+
+    def is_current(self, regions: Iterable[str], now_s: int) -> bool:
+        """Whether they were found just now, with the usage of all of these regions."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BookName:
+    """A price book that was asked for.
+
+    Attributes:
+        version: None for the one in force.
+        named: A person named it; then months are not rated as they were invoiced.
+    """
+
+    name: str
+    version: int | None = None
+    named: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MonthPlan:
+    """How one month is rated.
+
+    Attributes:
+        rates: Price book, overrides and payers by their versions.
+        kept: Payers whose positions are the biller's.
+    """
+
+    month: str
+    rates: Rates
+    loaded: Loaded
+    kept: Mapping[str, Kept]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Costs:
+    """What a report of costs found.
+
+    Attributes:
+        plans: How each month was rated, in order.
+        periods: `invoice` or `draft` of each month.
+        closed: Months that are closed in every region.
+        pools: Bytes and exact cost of whole pools, if blended costs were asked for.
+    """
+
+    rows: CostRows
+    plans: Sequence[MonthPlan]
+    periods: Mapping[str, str]
+    closed: frozenset[str]
+    pools: Pools
+
+
+@dataclass(frozen=True, kw_only=True)
+class CostPlanner:
+    """Decides how the months of a report are rated, and which accounts have to be read for it.
+
+    Attributes:
+        planner: Finds what invoices pinned. Its usage is not read here.
+        kept: Finds the positions that the biller keeps of a month and payer. None: they are always computed anew.
+        late_s: How long before a month its late rows may have been used.
+    """
+
+    query: CostQuery
+    book: BookName
+    planner: Planner
+    now_s: int
+    kept: Callable[[str, str], Kept | None] | None = None
+    late_s: int = 100 * DAY_S
+    _inputs: dict[str, Inputs | None] = field(default_factory=dict)
+
+    def plans(self, first_month: str) -> list[MonthPlan]:
+        """One for each month of the range that can have usage.
+
+        Args:
+            first_month: The first month that has any.
+
+        Raises:
+            MeteringError: There is no such price book, or it cannot be read.
+        """
+        last = month_of(self.now_s)
+        months = months_between(max(self.query.usage.from_s, month_bounds_s(first_month)[0]), self.query.usage.to_s)
+        return [self.plan(month) for month in months if month <= last]
+
+    def plan(self, month: str) -> MonthPlan:
+        """How a month is rated. Raises as `plans` does."""
+        rates = self.rates(month)
+        loaded = self.planner.composer.shelf.load(rates)
+        return MonthPlan(month=month, rates=rates, loaded=loaded, kept=self._kept(month, rates, loaded))
+
+    def rates(self, month: str) -> Rates:
+        """What a month was invoiced with; what is in force now if it was not, or if a book was named."""
+        shared = self._invoiced(month)
+        if shared is not None:
+            return shared.rates[month]
+        shelf = self.planner.composer.shelf
+        newest = shelf.newest(self.book.name)
+        if self.book.version is None:
+            return newest
+        try:
+            book = shelf.books.get(self.book.name, self.book.version)
+        except ObjectMissingError as error:
+            raise OperationFailedError(
+                f"There is no version {self.book.version} of price book {self.book.name}.",
+                "List them: metering prices history",
+            ) from error
+        return replace(newest, book=BookPin(name=book.name, version=book.version, sha256=book.sha256))
+
+    def accounts(self, plans: Sequence[MonthPlan]) -> frozenset[str]:
+        """Accounts to read; empty for all. A payer's positions depend on all of its accounts, unless they are kept.
+
+        Late rows belong to who paid in their own month, with the accounts that it had then.
+        """
+        asked = self.query.usage.accounts
+        if not asked and not self.query.payers:
+            return frozenset()
+        found: set[str] = set(asked)
+        for plan in plans:
+            for month, organization in self._organizations(plan):
+                for payer_id in payers_asked(self.query, organization, month) - plan.kept.keys():
+                    found |= organization.accounts_of(payer_id)
+        return frozenset(found)
+
+    def _organizations(self, plan: MonthPlan) -> Iterator[tuple[str, Organization]]:
+        """Who pays in a month, and in those that it may have late rows of."""
+        yield plan.month, plan.loaded.organization
+        begin_s = month_bounds_s(plan.month)[0]
+        for month in months_between(max(begin_s - self.late_s, 0), begin_s):
+            yield month, self.planner.composer.shelf.load(self._rates_of_use(month, plan)).organization
+
+    def _rates_of_use(self, month: str, plan: MonthPlan) -> Rates:
+        """What an earlier month was invoiced with; the plan's if it was not, or if a book was named."""
+        shared = self._invoiced(month)
+        return plan.rates if shared is None else shared.rates[month]
+
+    def _invoiced(self, month: str) -> Inputs | None:
+        if self.book.named:
+            return None
+        if month not in self._inputs:
+            self._inputs[month] = self.planner.store.inputs(month)
+        return self._inputs[month]
+
+    def _kept(self, month: str, rates: Rates, loaded: Loaded) -> dict[str, Kept]:
+        # Those of a month that has ended may be older than its last usage.
+        if self.kept is None or self.query.blended or month != month_of(self.now_s):
+            return {}
+        found: dict[str, Kept] = {}
+        for payer_id in payers_asked(self.query, loaded.organization, month):
+            if not self.query.usage.accounts or loaded.organization.accounts_of(payer_id) <= self.query.usage.accounts:
+                continue
+            kept, regions = self.kept(month, payer_id), self.planner.composer.usage.regions
+            if kept is None or not kept.is_current(regions, self.now_s):
+                continue
+            if kept.fits(loaded.book, rates.overrides.version, rates.organization.version):
+                found[payer_id] = kept
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class CostSource:
+    """Rates the usage of a report.
+
+    Attributes:
+        planner: Its usage is that of the accounts that `CostPlanner.accounts` names.
+    """
+
+    query: CostQuery
+    book: BookName
+    planner: Planner
+    now_s: int
+    _pools: dict[Pool, tuple[int, int]] = field(default_factory=dict)
+
+    def costs(self, plans: Sequence[MonthPlan]) -> Costs:
+        """The rows of the report.
+
+        Raises:
+            UnavailableError: A region gives no answer.
+            MeteringError: A price book, an invoice or a closed month cannot be read.
+        """
+        rows = rows_of(self._entries(plans))
+        periods = {plan.month: self._state(plan) for plan in plans}
+        booked = (self.planner.composer.booked_in(plan.month, plan.rates) for plan in plans)
+        closed = frozenset(usage.month for usage in booked if usage.is_closed)
+        return Costs(rows=rows, plans=plans, periods=periods, closed=closed, pools=self._pools)
+
+    def _entries(self, plans: Sequence[MonthPlan]) -> Iterator[Entry]:
+        for plan in plans:
+            yield from self._month(plan)
+        for plan in self._booked_later(plans):
+            yield from self._late(plan)
+
+    def _month(self, plan: MonthPlan) -> Iterator[Entry]:
+        usage = self.planner.composer.booked_in(plan.month, plan.rates)
+        payers = payers_asked(self.query, plan.loaded.organization, plan.month)
+        accounts = frozenset[str]().union(*(plan.loaded.organization.accounts_of(payer_id) for payer_id in payers))
+        if payers and len(self.query.usage.accounts or accounts) <= _FEW_ACCOUNTS:
+            for payer_id in sorted(payers):
+                yield from self._payer(plan, usage, payer_id)
+        else:
+            # Arrow is slow to import, and a report about one account has no need of it.
+            from metering.reports.costs.columns.costs import ColumnCosts
+
+            yield from ColumnCosts(
+                query=self.query, usage=usage, book=plan.loaded.book, prices_of=plan.loaded.prices, payers=payers,
+                own_prices=frozenset(each.account for each in plan.loaded.overrides if each.account),
+                pools=self._pools,
+            ).entries()  # fmt: skip
+        yield from self._late(plan)
+
+    def _payer(self, plan: MonthPlan, usage: MonthUsage, payer_id: str) -> Iterator[Entry]:
+        prices, whole = plan.loaded.prices(payer_id), usage.of(payer_id)
+        kept = plan.kept.get(payer_id)
+        rater = Rater(prices, positions(prices, whole) if kept is None else kept.positions)
+        if self.query.blended:
+            for sku, each in blended(prices, whole).items():
+                self._pools[Pool(payer_id, plan.month, sku)] = (each.bytes, each.exact)
+        asked = self.query.usage.accounts
+        part = whole.of_accounts(asked) if asked else whole
+        yield from PayerLines(query=self.query, usage=part, rater=rater, book=plan.loaded.book).entries()
+
+    def _late(self, plan: MonthPlan) -> Iterator[Entry]:
+        late = LateCosts(
+            query=self.query, planner=self.planner, month=plan.month, rates=plan.rates, named=self.book.named
+        )
+        return late.entries()
+
+    def _booked_later(self, plans: Sequence[MonthPlan]) -> Iterator[MonthPlan]:
+        """Months after the range, which may book corrections of it."""
+        if not plans or not self.query.usage.with_corrections:
+            return
+        finder = CostPlanner(query=self.query, book=self.book, planner=self.planner, now_s=self.now_s)
+        for month in months_between(month_bounds_s(plans[-1].month)[1], self.now_s + 1):
+            yield finder.plan(month)
+
+    def _state(self, plan: MonthPlan) -> str:
+        """`invoice` if every payer of the report has its invoice of the month, and it is what the month is rated by."""
+        store = self.planner.store
+        shared = None if self.book.named else store.inputs(plan.month)
+        # It may have been issued while this was asked.
+        if shared is None or shared.rates[plan.month] != plan.rates:
+            return "draft"
+        payers = payers_asked(self.query, plan.loaded.organization, plan.month)
+        asked = payers or frozenset(self.planner.payers(plan.month, plan.rates))
+        missing = (payer_id for payer_id in sorted(asked) if store.find(plan.month, payer_id) is None)
+        return "draft" if any(self._bills(plan, payer_id) for payer_id in missing) else "invoice"
+
+    def _bills(self, plan: MonthPlan, payer_id: str) -> bool:
+        """Whether a month has anything to bill to a payer: who has nothing, or 0 bytes, gets no invoice."""
+        days = self.planner.composer.booked_in(plan.month, plan.rates).of(payer_id).days()
+        if any(size for of in days.values() for size in of.values()):
+            return True
+        planner, subject = self.planner, Subject(payer_id, plan.month)
+        corrected = planner.corrected_months(plan.month)
+        return any(planner.rates_of_correction(subject, each, plan.rates) is not None for each in corrected)

@@ -1,0 +1,202 @@
+"""What is checked of each line while it is written: the values, which no validator of FOCUS looks at.
+
+They read what goes into the file, not what it was made of.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from metering.billing.money import DECIMALS
+from metering.errors import OperationFailedError
+from metering.hours import month_bounds_s
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from metering.billing.prices.book import PriceBook
+    from metering.reports.exports.batches import Batch, Priced
+    from metering.reports.exports.periods import Grain
+
+_EXAMPLES = 5
+# Factors whose product has at most the 38 digits that are fast, and the 76 that there are.
+_USUAL = (pa.decimal128(20, DECIMALS), pa.decimal128(17, DECIMALS))
+_LARGE = (pa.decimal256(38, DECIMALS), pa.decimal256(37, DECIMALS))
+
+
+class ExportWrongError(OperationFailedError):
+    """An export is not what it should be, so it has no manifest and must not be used."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Amounts:
+    """Columns of a dataset that have to fit together.
+
+    Attributes:
+        cost, quantity, price: Names of money columns: cost is quantity times price, rounded half up.
+    """
+
+    cost: str
+    quantity: str
+    price: str
+
+
+FOCUS_AMOUNTS = (
+    Amounts(cost="BilledCost", quantity="PricingQuantity", price="ContractedUnitPrice"),
+    Amounts(cost="ListCost", quantity="PricingQuantity", price="ListUnitPrice"),
+)
+CUR_AMOUNTS = (
+    Amounts(cost="line_item_unblended_cost", quantity="line_item_usage_amount", price="line_item_unblended_rate"),
+    Amounts(
+        cost="pricing_public_on_demand_cost", quantity="line_item_usage_amount", price="pricing_public_on_demand_rate"
+    ),
+)
+
+
+@dataclass(slots=True, kw_only=True)
+class LineChecks:
+    """Checks of batches and the tables that were made of them. Mutable: it remembers problems.
+
+    Attributes:
+        books: Price books that have the rate codes of the lines.
+        amounts: Columns that have to fit together.
+    """
+
+    books: Sequence[PriceBook]
+    grain: Grain
+    amounts: tuple[Amounts, ...]
+    problems: list[str] = field(default_factory=list)
+    _codes: frozenset[str] = frozenset()
+    _steps: dict[str, int] = field(default_factory=dict)
+
+    def look(self, batch: Batch, table: pa.Table) -> None:
+        """Check a batch.
+
+        Raises:
+            ExportWrongError: Something is wrong with it. It names the first lines.
+        """
+        if len(table) != len(batch):
+            self.problems.append(f"{len(batch):,} lines became {len(table):,} rows")
+        self.problems += (*self._amounts(table), *self._periods(batch), *self._prices(batch), *self._keys(batch))
+        if self.problems:
+            raise wrong(self.problems)
+
+    def _amounts(self, table: pa.Table) -> Iterator[str]:
+        checked: list[tuple[pa.ChunkedArray, ...]] = []
+        for each in self.amounts:
+            columns = tuple(table.column(name) for name in (each.cost, each.quantity, each.price))
+            # Where nobody has a price of their own, the list's columns are the same.
+            if any(all(map(pa.ChunkedArray.equals, columns, others)) for others in checked):
+                continue
+            checked.append(columns)
+            cost, quantity, price = map(_exact, columns)
+            right = pc.round(_product(quantity, price), DECIMALS, "half_towards_infinity")
+            same = pc.equal(right.cast(_narrow(right.type)), cost)
+            if not pc.all(same).as_py():
+                at = pc.index(same.combine_chunks(), pa.scalar(value=False)).as_py()
+                yield (
+                    f"{each.cost} {cost[at]} is not {each.quantity} {quantity[at]} times {each.price} {price[at]}, "
+                    "rounded half up"
+                )
+
+    def _periods(self, batch: Batch) -> Iterator[str]:
+        """The period of use lies in the month that books it, but for corrections, which lie before it."""
+        columns = {"part": batch.billed, "start": batch.starts}
+        grouped = _grouped(columns, "part", [("start", "min"), ("start", "max")])
+        for number, first_s, last_s in grouped:
+            part = batch.parts.billed[number]
+            begins_s, ends_s = month_bounds_s(part.billing_month)
+            # A credit note may be issued within the month that it is about.
+            if part.later and last_s >= (ends_s if part.credit_of else begins_s):
+                yield f"{part.invoice_id}: a correction of {part.billing_month} is of that month itself"
+            if not part.later and not begins_s <= first_s <= last_s < ends_s:
+                yield f"{part.invoice_id}: usage is outside {part.billing_month}, and no correction"
+            if not part.invoice_id:
+                yield "a charge has no invoice id: a file must not mix those that have one with those that have none"
+
+    def _prices(self, batch: Batch) -> Iterator[str]:
+        self._codes = self._codes or rate_codes(self.books)
+        for number in pc.unique(batch.priced).to_pylist():
+            code = batch.parts.priced[number].rated.rate_code
+            if code not in self._codes:
+                yield f"rate code {code!r} is not in the price book"
+
+    def _keys(self, batch: Batch) -> Iterator[str]:
+        """A key and hour has a line a tier at most, and one for the allowance."""
+        usual = pc.invert(pa.array([part.later for part in batch.parts.billed], pa.bool_()).take(batch.billed))
+        places = pa.array(_key_numbers(batch.parts.priced), pa.int32()).take(batch.priced)
+        columns = {"key": places, "used": batch.used, "start": batch.starts, "billed": batch.billed}
+        counted = (
+            pa.table(columns)
+            .filter(usual)
+            .group_by(["key", "used", "start", "billed"], use_threads=False)
+            .aggregate([("key", "count")])
+        )
+        if not len(counted):
+            return
+        most = pc.max(counted.column("key_count")).as_py()
+        if most > self._most_lines(batch):
+            yield f"a key has {most} lines in one {self.grain}, more than its tiers and allowances"
+
+    def _most_lines(self, batch: Batch) -> int:
+        skus = {part.rated.sku for part in batch.parts.priced}
+        for sku in skus - self._steps.keys():
+            versions = [book.by_sku[sku].versions for book in self.books if sku in book.by_sku]
+            tiers = [len(version.tiers) for of in versions for version in of]
+            # Within a day or a month, prices of several versions may meet.
+            steps = (max(tiers, default=0) if self.grain == "hour" else sum(tiers)) + 1
+            self._steps[sku] = steps if tiers else len(batch)
+        return max((self._steps[sku] for sku in skus), default=0)
+
+
+def rate_codes(books: Sequence[PriceBook]) -> frozenset[str]:
+    """Every rate code of some books, with those of allowances."""
+    sold = (tier for book in books for each in book.products for version in each.versions for tier in version.tiers)
+    free = (code for book in books for allowance in book.allowances for code in allowance.rate_codes.values())
+    return frozenset((*(tier.rate_code for tier in sold), *free))
+
+
+def wrong(problems: list[str]) -> ExportWrongError:
+    """The error for an export with problems; it names the first of them."""
+    more = f" (and {len(problems) - _EXAMPLES:,} more)" if len(problems) > _EXAMPLES else ""
+    return ExportWrongError(
+        f"The export is wrong, and has no manifest: {'; '.join(problems[:_EXAMPLES])}{more}.",
+        "Do not use its files. This is an error of metering itself: please report it with these lines.",
+    )
+
+
+def _product(quantity: pa.ChunkedArray, price: pa.ChunkedArray) -> pa.ChunkedArray:
+    try:
+        return pc.multiply(quantity.cast(_USUAL[0]), price.cast(_USUAL[1]))
+    except pa.ArrowInvalid:
+        return pc.multiply(quantity.cast(_LARGE[0]), price.cast(_LARGE[1]))
+
+
+def _narrow(product: pa.DataType) -> pa.DataType:
+    """A product's type after its last digits were rounded away."""
+    wide = pa.decimal128 if pa.types.is_decimal128(product) else pa.decimal256
+    return wide(product.precision - DECIMALS, DECIMALS)
+
+
+def _exact(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """A column as decimals. A double below 900,000 is nearest to one number of ten decimals."""
+    money = pa.decimal128(38, DECIMALS)
+    if pa.types.is_dictionary(column.type):
+        return pa.chunked_array([chunk.dictionary.cast(money).take(chunk.indices) for chunk in column.chunks], money)
+    return column.cast(money)
+
+
+def _key_numbers(priced: list[Priced]) -> list[int]:
+    """A number for each key, whatever its price."""
+    known: dict[tuple[object, ...], int] = {}
+    return [known.setdefault((*part.rated.line[2:6], part.region), len(known)) for part in priced]
+
+
+def _grouped(columns: dict[str, pa.Array], by: str, sums: list[tuple[str, str]]) -> Iterator[tuple[int, ...]]:
+    grouped = pa.table(columns).group_by(by, use_threads=False).aggregate(sums)
+    names = (by, *(f"{name}_{what}" for name, what in sums))
+    return zip(*(grouped.column(name).to_pylist() for name in names), strict=True)

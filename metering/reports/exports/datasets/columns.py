@@ -1,0 +1,240 @@
+"""Columns of an export: what each says, and how Arrow makes it of a batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from metering.reports.exports.amounts import MONEY, as_money, whole_numbers
+from metering.reports.safe_text import spreadsheet_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from metering.reports.exports.batches import Batch, Billed, Parts, Priced, Used
+
+Kind = Literal["text", "number", "money", "time", "double", "map"]
+"""`number` is a text of digits that we made: no spreadsheet runs it, so it needs no apostrophe if it is negative."""
+
+Value = str | int | tuple[tuple[str, str], ...] | None
+"""Text; a whole number of 1e-10 for money and doubles; epoch seconds of a time; pairs of a map."""
+FileFormat = Literal["parquet", "csv"]
+
+_TEXT = pa.dictionary(pa.int32(), pa.string())
+_MAP = pa.map_(pa.string(), pa.string())
+_TIME = pa.timestamp("us", "UTC")
+_PARQUET: Mapping[Kind, pa.DataType] = {
+    "text": pa.string(), "number": pa.string(), "money": MONEY, "time": _TIME, "double": pa.float64(), "map": _MAP,
+}  # fmt: skip
+_CSV: Mapping[Kind, pa.DataType] = {**_PARQUET, "time": pa.string(), "double": MONEY, "map": pa.string()}
+TYPES: Mapping[FileFormat, Mapping[Kind, pa.DataType]] = {"parquet": _PARQUET, "csv": _CSV}
+_MICROSECONDS = 1_000_000
+
+
+class Column(Protocol):
+    """A column of an export."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def kind(self) -> Kind: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BilledColumn:
+    """Its value depends on the document alone."""
+
+    name: str
+    kind: Kind = "text"
+    value: Callable[[Billed], Value]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PricedColumn:
+    """Its value depends on key and price alone."""
+
+    name: str
+    kind: Kind = "text"
+    value: Callable[[Priced], Value]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsedColumn:
+    """Its value depends on account and resource alone."""
+
+    name: str
+    kind: Kind = "text"
+    value: Callable[[Used], Value]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LineColumn:
+    """Each line has its own value, made for all lines of a batch at once.
+
+    Attributes:
+        values: An array of the column's type, or a dictionary of texts.
+        repeats: Texts of it are the same in many lines.
+    """
+
+    name: str
+    kind: Kind
+    values: Callable[[Batch, FileFormat], pa.Array]
+    repeats: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmptyColumn:
+    """No line has a value. The column is there because its readers ask for it."""
+
+    name: str
+    kind: Kind = "text"
+
+
+AnyColumn = BilledColumn | PricedColumn | UsedColumn | LineColumn | EmptyColumn
+
+
+@dataclass(slots=True, kw_only=True)
+class Layout:
+    """Columns in the order of a file, and its tables. Mutable: it remembers what parts became.
+
+    Attributes:
+        time_text: Writes a time in CSV.
+    """
+
+    columns: Sequence[AnyColumn]
+    form: FileFormat
+    time_text: Callable[[int], str]
+    _parts: Parts | None = None
+    _known: dict[str, _Values] = field(default_factory=dict)
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Types of its tables."""
+        return pa.schema([(column.name, self._stored(column)) for column in self.columns])
+
+    def table(self, batch: Batch) -> pa.Table:
+        """A batch as columns. Texts that lines share are dictionaries of it."""
+        if batch.parts is not self._parts:
+            self._parts = batch.parts
+            self._known = {}
+        arrays = [self._array(column, batch) for column in self.columns]
+        return pa.Table.from_arrays(arrays, schema=self.schema)
+
+    def _array(self, column: AnyColumn, batch: Batch) -> pa.Array:
+        if isinstance(column, LineColumn):
+            return _stored_as(self._stored(column), column.values(batch, self.form))
+        if isinstance(column, EmptyColumn):
+            return pa.nulls(len(batch), self._type(column))
+        known = self._known.get(column.name)
+        if known is None:
+            shown = partial(shown_value, column.kind, self.form, self.time_text)
+            known = self._known[column.name] = _Values(cell=shown, type=self._type(column))
+        if isinstance(column, BilledColumn):
+            known.learn(map(column.value, batch.parts.billed[known.count :]))
+            return known.of(batch.billed)
+        if isinstance(column, PricedColumn):
+            known.learn(map(column.value, batch.parts.priced[known.count :]))
+            return known.of(batch.priced)
+        known.learn(map(column.value, batch.parts.used[known.count :]))
+        return known.of(batch.used)
+
+    def _type(self, column: Column) -> pa.DataType:
+        return TYPES[self.form][column.kind]
+
+    def _stored(self, column: AnyColumn) -> pa.DataType:
+        kind = self._type(column)
+        alone = column.repeats is False if isinstance(column, LineColumn) else isinstance(column, EmptyColumn)
+        return _TEXT if pa.types.is_string(kind) and not alone else kind
+
+
+def shown_value(kind: Kind, form: FileFormat, time_text: Callable[[int], str], value: Value) -> Value:
+    """A value as the file format has it, but money as whole numbers, and so times in Parquet."""
+    if form == "parquet" or value is None:
+        return value
+    if kind == "text" and isinstance(value, str):
+        return spreadsheet_text(value)
+    if kind == "time" and isinstance(value, int):
+        return time_text(value)
+    return json_of(value) if isinstance(value, tuple) else value
+
+
+def json_of(pairs: tuple[tuple[str, str], ...]) -> str:
+    """A map as the JSON text that a CSV has in its place."""
+    import json
+
+    return json.dumps(dict(pairs), separators=(",", ":"))
+
+
+def moments(batch_s: pa.Array, form: FileFormat, time_text: Callable[[int], str]) -> pa.Array:
+    """Times of lines, epoch seconds, as the file format has them. Few of them differ."""
+    if form == "parquet":
+        return pc.multiply(batch_s, _MICROSECONDS).cast(_TIME)
+    encoded = batch_s.dictionary_encode()
+    texts = pa.array([time_text(each) for each in encoded.dictionary.to_pylist()], pa.string())
+    return pa.DictionaryArray.from_arrays(encoded.indices, texts)
+
+
+def money(units: pa.Array, form: FileFormat, *, double: bool = False) -> pa.Array:
+    """Amounts of lines in 1e-10, as decimals; as doubles where AWS's own files have them, and only in Parquet."""
+    exact = as_money(units)
+    return exact.cast(pa.float64()) if double and form == "parquet" else exact
+
+
+def _stored_as(kind: pa.DataType, array: pa.Array) -> pa.Array:
+    if array.type == kind:
+        return array
+    return array.dictionary_encode() if pa.types.is_dictionary(kind) else array.dictionary_decode()
+
+
+@dataclass(slots=True, kw_only=True)
+class _Values:
+    """Values of one column for all parts that are known. Mutable."""
+
+    cell: Callable[[Value], Value]
+    type: pa.DataType
+    _places: dict[Value, int] = field(default_factory=dict)
+    _of_part: list[int | None] = field(default_factory=list)
+    _arrays: tuple[pa.Array, pa.Array] | None = None
+
+    @property
+    def count(self) -> int:
+        """Parts that are known."""
+        return len(self._of_part)
+
+    def learn(self, values: map[Value]) -> None:
+        """Take the values of the next parts."""
+        before = self.count
+        for value in values:
+            shown = self.cell(value)
+            self._of_part.append(None if shown is None else self._places.setdefault(shown, len(self._places)))
+        if self.count != before:
+            self._arrays = None
+
+    def of(self, numbers: pa.Array) -> pa.Array:
+        """Values of lines, by the numbers of their parts."""
+        if self._arrays is None:
+            self._arrays = pa.array(self._of_part, pa.int32()), self._dictionary()
+        places, dictionary = self._arrays
+        indices = places.take(numbers)
+        if pa.types.is_string(self.type):
+            return pa.DictionaryArray.from_arrays(indices, dictionary)
+        return dictionary.take(indices)
+
+    def _dictionary(self) -> pa.Array:
+        return array_of(list(self._places), self.type)
+
+
+def array_of(values: Sequence[Value], kind: pa.DataType) -> pa.Array:
+    """Shown values as an array of a column's type."""
+    if pa.types.is_decimal(kind) or pa.types.is_floating(kind):
+        return as_money(_whole(values)).cast(kind)
+    return moments(_whole(values), "parquet", str) if pa.types.is_timestamp(kind) else pa.array(values, kind)
+
+
+def _whole(values: Sequence[Value]) -> pa.Array:
+    return whole_numbers([value if isinstance(value, int) else None for value in values])

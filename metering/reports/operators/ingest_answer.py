@@ -1,0 +1,249 @@
+"""Answers about log files that were taken, or only measured: totals by usage type, or a balance for each file."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from metering.hours import hour_label, rfc3339
+from metering.onramps.balance import OUTCOMES
+from metering.onramps.ingest.advice import advice_of
+from metering.onramps.ingest.outcomes import VERDICTS
+from metering.reports.answer import KEEP, ROOMY, Answer, Column
+from metering.units import exact_and_size
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from metering.onramps.balance import Balance
+    from metering.onramps.ingest.outcomes import FileOutcome, RunTotals
+    from metering.onramps.ingest.overlap import Overlap
+    from metering.reports.answer import Cell, Json
+
+_BYTES = ("stated_bytes", "metered_bytes", "rejected_bytes", "shadowed_bytes", "refused_bytes")
+# Causes that a sentence names.
+_MOST_CAUSES = 3
+_COLUMNS = (
+    Column(name="usage_type", text="copied", priority=KEEP),
+    Column(name="unclassified_because", title="unclassified because", text="copied", priority=KEEP),
+    Column(name="bytes", kind="bytes", priority=KEEP),
+    Column(name="share", text="number", about="of the metered bytes"),
+    Column(name="lines", kind="integer", priority=ROOMY),
+)
+_FILE_COLUMNS = (
+    Column(name="file", text="copied", priority=KEEP),
+    Column(name="verdict", text="copied", priority=KEEP),
+    Column(name="kind", text="copied", priority=ROOMY + 1),
+    Column(name="lines", kind="integer", priority=KEEP),
+    *(Column(name=name, kind="integer", priority=ROOMY) for name in OUTCOMES),
+    Column(name="stated_bytes", kind="bytes", sized=False, priority=ROOMY),
+    Column(name="metered_bytes", kind="bytes", sized=False),
+    *(Column(name=name, kind="bytes", sized=False, priority=ROOMY + 1) for name in _BYTES[2:]),
+    Column(name="problem", text="prose", priority=ROOMY),
+)
+
+
+def totals_answer(totals: RunTotals, *, dry_run: bool, with_context: bool, overlap: Overlap | None = None) -> Answer:
+    """What a run metered, or would meter: one row a usage type, and a reason where bytes are unclassified.
+
+    Args:
+        totals: Sums over the files.
+        dry_run: Whether nothing was metered.
+        with_context: Whether a context has judged the files.
+        overlap: Traffic that two flow logs see; None if a context has judged that.
+    """
+    rows = _rows(totals)
+    return Answer(
+        columns=_COLUMNS,
+        rows=rows,
+        document={
+            "dry_run": dry_run,
+            **_document(totals, rows, told=hint(totals, with_context=with_context)),
+            **({} if overlap is None else {"overlap": _overlap_document(overlap)}),
+        },
+        empty="Nothing in these files is metered.",
+        title="What these files would be metered as" if dry_run else "What these files are metered as",
+        footer=tuple(_footer(totals)),
+    )
+
+
+def files_answer(outcomes: Sequence[FileOutcome], totals: RunTotals) -> Answer:
+    """What became of each file: one row a file, whose lines and bytes add up."""
+    return Answer(
+        columns=_FILE_COLUMNS,
+        rows=[_file_row(outcome) for outcome in outcomes],
+        meta={"files": _files(totals), "balance": _balance(totals.balance)},
+        empty="There were no files.",
+        footer=tuple(_footer(totals)),
+    )
+
+
+def _rows(totals: RunTotals) -> list[dict[str, Cell]]:
+    sums: dict[tuple[str, str], tuple[int, int]] = {}
+    for (usage_type, _, reason), (lines, size) in totals.metered.items():
+        before = sums.get((usage_type, reason), (0, 0))
+        sums[usage_type, reason] = (before[0] + lines, before[1] + size)
+    return [
+        {
+            "usage_type": usage_type,
+            "unclassified_because": reason,
+            "bytes": size,
+            "share": percent(size, totals.balance.metered_bytes),
+            "lines": lines,
+        }
+        for (usage_type, reason), (lines, size) in sorted(sums.items())
+    ]
+
+
+def percent(part: int, whole: int) -> str:
+    """A share as text, `12.3 %`, rounded half up and never to 0 or to 100 if it is neither; empty of nothing."""
+    if not whole:
+        return ""
+    tenths = (2_000 * part + whole) // (2 * whole)
+    if part and not tenths:
+        return "<0.1 %"
+    if part < whole and tenths == 1_000:
+        return ">99.9 %"
+    return f"{tenths // 10}.{tenths % 10} %"
+
+
+def unclassified(totals: RunTotals) -> dict[str, tuple[int, int]]:
+    """Lines and bytes that are metered and not classified, by reason, the most bytes first."""
+    sums: dict[str, tuple[int, int]] = {}
+    for (_, _, reason), (lines, size) in totals.metered.items():
+        if reason:
+            before = sums.get(reason, (0, 0))
+            sums[reason] = (before[0] + lines, before[1] + size)
+    return dict(sorted(sums.items(), key=lambda each: (-each[1][1], each[0])))
+
+
+def hint(totals: RunTotals, *, with_context: bool) -> str:
+    """What would make unclassified bytes known, in a sentence or two; empty if all are classified.
+
+    Args:
+        totals: Sums over the files.
+        with_context: Whether a context has judged them, so that another one would not help.
+    """
+    reasons = {reason: size for reason, (_, size) in unclassified(totals).items() if size}
+    if not reasons:
+        return ""
+    whole = totals.balance.metered_bytes
+    causes = [f"{advice_of(reason).why} ({percent(size, whole)})" for reason, size in reasons.items()]
+    rest = percent(sum(list(reasons.values())[_MOST_CAUSES:]), whole)
+    more = [f"of other causes ({rest})"] if len(causes) > _MOST_CAUSES else []
+    sentence = (
+        f"{percent(sum(reasons.values()), whole)} of the metered bytes are not classified, because "
+        f"{'; '.join([*causes[:_MOST_CAUSES], *more])}."
+    )
+    adds = []
+    if not with_context and any(advice_of(reason).context for reason in reasons):
+        adds.append("a context (metering context capture)")
+    fields = dict.fromkeys(name for reason in reasons for name in advice_of(reason).fields)
+    if fields:
+        adds.append(f"to flow logs that lack them, these fields: {' '.join(fields)}")
+    return f"{sentence} To know more, add {'; and '.join(adds)}." if adds else sentence
+
+
+def overlap_sentence(overlap: Overlap) -> str:
+    """What two flow logs see, and that it stands in the totals twice; empty if there is none."""
+    if overlap.example is None:
+        return ""
+    interface_id, hour_s, first, other = overlap.example
+    return (
+        f"Counted twice in these totals: {overlap.interface_hours:,} interface-hours are in two flow logs, such as "
+        f"{interface_id} at {hour_label(hour_s)} in {first} and {other}. A context tells which one counts: --context."
+    )
+
+
+def _overlap_document(overlap: Overlap) -> dict[str, Json]:
+    if overlap.example is None:
+        return {"interface_hours": 0}
+    interface_id, hour_s, first, other = overlap.example
+    return {
+        "interface_hours": overlap.interface_hours,
+        "example": {"interface_id": interface_id, "hour": rfc3339(hour_s), "flow_logs": [first, other]},
+    }
+
+
+def _footer(totals: RunTotals) -> Iterator[str]:
+    balance = totals.balance
+    files = ", ".join(f"{count:,} {verdict.replace('_', ' ')}" for verdict, count in _files(totals).items() if count)
+    yield f"Files: {files or 'none'}."
+    lines = " + ".join(f"{name} {getattr(balance, name):,}" for name in OUTCOMES)
+    yield f"Lines: {balance.lines:,} = {lines}."
+    sizes = " + ".join(f"{name.removesuffix('_bytes')} {getattr(balance, name):,}" for name in _BYTES[1:])
+    yield f"Bytes: {balance.stated_bytes:,} = {sizes}."
+    yield from _left_out(totals)
+
+
+def _left_out(totals: RunTotals) -> Iterator[str]:
+    """What the totals do not have, one line each."""
+    balance = totals.balance
+    if balance.skipdata:
+        yield f"Missing: records that the log itself lost, as {_lines(balance.skipdata)} of it say (SKIPDATA)."
+    for log, (lines, size) in sorted(totals.shadowed.items()):
+        yield f"Shadowed: {_lines(lines)} with {exact_and_size(size)}, which {log} logs, too, and counts."
+    for reason, (lines, size) in sorted(totals.refusals.items()):
+        yield f"Refused: {_lines(lines)} with {exact_and_size(size)}, {reason}."
+    for reason, count in sorted(totals.problems.items()):
+        place, detail = totals.examples[reason]
+        files = "1 file" if count == 1 else f"{count:,} files"
+        yield f"Not in these totals: {files}, {reason}, such as {place}: {detail}."
+
+
+def _lines(number: int) -> str:
+    return "1 line" if number == 1 else f"{number:,} lines"
+
+
+def _document(totals: RunTotals, rows: Sequence[Mapping[str, Cell]], *, told: str) -> dict[str, Json]:
+    reasons = unclassified(totals)
+    size = sum(each for _, each in reasons.values())
+    return {
+        "files": _files(totals),
+        "stored_bytes": str(totals.stored_bytes),
+        "balance": _balance(totals.balance),
+        "rows": [
+            {
+                "usage_type": str(row["usage_type"]),
+                "unclassified_because": str(row["unclassified_because"]),
+                "bytes": str(row["bytes"]),
+                "share": str(row["share"]),
+                "lines": int(str(row["lines"])),
+            }
+            for row in rows
+        ],
+        "unclassified": {
+            "bytes": str(size),
+            "share": percent(size, totals.balance.metered_bytes),
+            "reasons": [
+                {"reason": reason, "bytes": str(each), "lines": lines, "because": advice_of(reason).why}
+                for reason, (lines, each) in reasons.items()
+            ],
+            "hint": told,
+        },
+        "rules": [
+            {"usage_type": usage_type, "rule": rule, "reason": reason, "bytes": str(each), "lines": lines}
+            for (usage_type, rule, reason), (lines, each) in sorted(totals.metered.items())
+        ],
+        "shadowed": [{"by": log, "lines": n, "bytes": str(each)} for log, (n, each) in sorted(totals.shadowed.items())],
+        "refused": [{"reason": r, "lines": n, "bytes": str(each)} for r, (n, each) in sorted(totals.refusals.items())],
+        "problems": [
+            {"reason": reason, "files": count, "example": place, "detail": detail}
+            for reason, count in sorted(totals.problems.items())
+            for place, detail in (totals.examples[reason],)
+        ],
+    }
+
+
+def _files(totals: RunTotals) -> dict[str, int]:
+    return {verdict: totals.files[verdict] for verdict in VERDICTS}
+
+
+def _balance(balance: Balance) -> dict[str, Json]:
+    lines: dict[str, Json] = {name: getattr(balance, name) for name in ("lines", *OUTCOMES)}
+    return {**lines, **{name: str(getattr(balance, name)) for name in _BYTES}, "holds": balance.holds}
+
+
+def _file_row(outcome: FileOutcome) -> dict[str, Cell]:
+    counts: dict[str, Cell] = {name: getattr(outcome.balance, name) for name in ("lines", *OUTCOMES, *_BYTES)}
+    problem = "" if outcome.problem is None else f"{outcome.problem[0]}: {outcome.problem[1]}"
+    return {"file": outcome.place, "verdict": outcome.verdict, "kind": outcome.kind, **counts, "problem": problem}

@@ -1,0 +1,322 @@
+"""Answers about sources of logs: where they stand, their gaps, and what became of their lines and bytes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from metering.hours import rfc3339
+from metering.onramps.balance import OUTCOMES
+from metering.onramps.coverage.figures import is_refusing, is_silent, is_unclassified
+from metering.onramps.coverage.slots import SLOT_S, count
+from metering.reports.answer import KEEP, ROOMY, Answer, Column
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from metering.audit.log_overlap import Overlap
+    from metering.ledger.notes.log_sources import LogFigures, LogSourceState
+    from metering.ledger.notes.log_sums import LogSums
+    from metering.onramps.coverage.expected import ExpectedLog
+    from metering.onramps.coverage.figures import Judges
+    from metering.onramps.sources import LogSource
+    from metering.reports.answer import Json
+
+_GAPS_SHOWN = 3
+_LOGS_SHOWN = 4
+Row = dict[str, str | int | bool | None]
+
+_LIST_COLUMNS = (
+    Column(name="log_source", text="copied", about="its name in the settings; empty: of no log source"),
+    Column(name="kind", text="copied"),
+    Column(name="source", text="copied", priority=KEEP, about="what writes the files"),
+    Column(name="state", priority=KEEP, text="prose"),
+    Column(name="newest", kind="time", about="its newest slot with a file"),
+    Column(name="complete_through", kind="time", priority=ROOMY),
+    Column(name="account_id", text="copied", priority=ROOMY),
+    Column(name="region", text="copied", priority=ROOMY),
+    Column(name="place", text="copied", priority=ROOMY + 1),
+)
+_COVERAGE_COLUMNS = (
+    Column(name="source", text="copied", priority=KEEP, about="what writes the files"),
+    Column(name="kind", text="copied", priority=ROOMY),
+    Column(name="state", text="prose", priority=KEEP),
+    Column(name="first", kind="time", priority=ROOMY + 1, about="its first slot with a file"),
+    Column(name="newest", kind="time", priority=ROOMY, about="its newest"),
+    Column(name="complete_through", kind="time", about="less what may begin earlier"),
+    Column(name="missing", kind="integer", priority=KEEP, about="slots of 5 minutes without a file"),
+    Column(name="gaps", text="prose", priority=KEEP),
+    Column(name="files", kind="integer", priority=ROOMY),
+    Column(name="lines", kind="integer"),
+    Column(name="metered_bytes", kind="bytes"),
+    Column(name="unclassified_bytes", kind="bytes", priority=ROOMY),
+    Column(name="unclassified", text="number", about="share of the metered bytes"),
+    Column(name="refused", kind="integer", about="lines"),
+    Column(name="skipdata", kind="integer", priority=ROOMY, about="lines: AWS lost records"),
+    Column(name="shadowed_bytes", kind="bytes", priority=ROOMY, about="another log has the authority"),
+    Column(name="rejected_bytes", kind="bytes", priority=ROOMY + 1, about="never crossed a boundary"),
+)
+
+
+def state_of(state: LogSourceState, job: Judges, now_s: int) -> str:
+    """How a source stands, in words; the worst first."""
+    if state.ended_s and not state.missing:
+        return "ended"
+    if not state.came:
+        return f"never delivered{f', {state.status}' if state.status else ''}"
+    words = [
+        "silent" if is_silent(state, job, now_s) else "",
+        "gaps" if state.missing else "",
+        "refuses lines" if is_refusing(state) else "",
+        "unclassified" if is_unclassified(state, job.unclassified_permille) else "",
+        f"delivery {state.status}" if state.status else "",
+    ]
+    return ", ".join(filter(None, words)) or "ok"
+
+
+def list_answer(
+    states: Sequence[LogSourceState],
+    log_sources: Sequence[LogSource],
+    elsewhere: Sequence[ExpectedLog],
+    figures: LogFigures,
+    job: Judges,
+    *,
+    now_s: int,
+) -> Answer:
+    """Sources of logs for `metering logs list`.
+
+    Args:
+        states: The sources.
+        log_sources: Log sources of the settings; one without a source gets a row of its own.
+        elsewhere: Flow logs of the context that do not deliver to S3.
+        figures: Figures of the coverage job's last run.
+        job: What they are judged by.
+        now_s: The time now, epoch seconds.
+    """
+    rows = [_list_row(state, job, now_s) for state in states]
+    known = {state.named for state in states}
+    rows += [_empty_row(source) for source in log_sources if source.name not in known]
+    rows += [_elsewhere_row(log) for log in elsewhere]
+    looked = f"As of {rfc3339(figures.looked_s)}." if figures.looked_s else "Nothing has looked yet what came."
+    footer = [f"{looked} To look now: metering logs coverage"] if rows else []
+    if elsewhere:
+        footer.append(
+            "Flow logs that do not deliver to S3 cannot be metered: their streams have no files to count once. For the "
+            "command that adds one to S3, which may stand beside it: `metering logs format`"
+        )
+    meta: dict[str, Json] = {
+        "as_of": rfc3339(figures.looked_s) if figures.looked_s else None,
+        "context": rfc3339(figures.context_s) if figures.context_s else None,
+    }
+    empty = "No log source is known. To see what a bucket would give: metering ingest --dry-run s3://BUCKET/PREFIX"
+    return Answer(columns=_LIST_COLUMNS, rows=rows, meta=meta, footer=tuple(footer), empty=empty)
+
+
+def coverage_answer(
+    rows: Iterable[tuple[LogSourceState, LogSums]],
+    figures: LogFigures,
+    job: Judges,
+    *,
+    now_s: int,
+    days: tuple[str, str],
+    overlaps: Sequence[Overlap] | None = None,
+) -> Answer:
+    """What came and what did not, for `metering logs coverage`.
+
+    Args:
+        rows: Each source with its sums.
+        figures: Figures of the coverage job's last run.
+        job: What they are judged by.
+        now_s: The time now, epoch seconds.
+        days: First and last day of the sums.
+        overlaps: Resources that two flow logs metered in an hour; None if nobody looked.
+    """
+    found = list(rows)
+    never = _never_delivered([state for state, _ in found])
+    document: dict[str, Json] = {
+        "as_of": rfc3339(figures.looked_s),
+        "from": days[0],
+        "to": days[1],
+        "missing_slots": sum(count(state.missing) + state.unlisted for state, _ in found),
+        "never_delivered": [{"source": log, "shadows": [*sources]} for log, sources in never.items()],
+        "rows": [_coverage_json(state, sums, job, now_s) for state, sums in found],
+    }
+    footer = [
+        f"{log} has the authority over lines of {', '.join(sources)}, and no file of it ever came: "
+        "their bytes are metered nowhere."
+        for log, sources in never.items()
+    ]
+    if overlaps is None and not figures.context_s and any(state.kind == "vpc-flow" for state, _ in found):
+        footer.append("No context lists the flow logs. Did two meter the same? See: metering logs coverage --overlap")
+    if overlaps is not None:
+        document["overlaps"] = [_overlap_json(each) for each in overlaps]
+        footer.append(_overlap_text(overlaps))
+    reasons = _reasons([sums for _, sums in found])
+    if reasons:
+        footer.append(f"Unclassified, by reason: {reasons}.")
+    return Answer(
+        columns=_COVERAGE_COLUMNS,
+        rows=[_coverage_row(state, sums, job, now_s) for state, sums in found],
+        document=document,
+        footer=tuple(footer),
+        empty="No log file was planned yet. To send some: metering ingest s3://BUCKET/PREFIX --since 1d",
+        commands=tuple(dict.fromkeys(cure for state, _ in found if (cure := cure_of(state, now_s)))),
+    )
+
+
+def _overlap_json(found: Overlap) -> dict[str, Json]:
+    return {
+        "hour": rfc3339(found.hour_s),
+        "resource_id": found.resource_id,
+        "bytes": {log: str(size) for log, size in found.bytes.items()},
+    }
+
+
+def _overlap_text(overlaps: Sequence[Overlap]) -> str:
+    if not overlaps:
+        return "No resource was metered from two flow logs in one hour."
+    logs = sorted({log for each in overlaps for log in each.bytes})
+    first = overlaps[0]
+    return (
+        f"{len({each.resource_id for each in overlaps}):,} resources were metered from two flow logs in one hour "
+        f"({', '.join(logs[:_LOGS_SHOWN])}), such as {first.resource_id} at {rfc3339(first.hour_s)}: their bytes may "
+        "be counted twice. A context that lists the flow logs prevents that."
+    )
+
+
+def cure_of(state: LogSourceState, now_s: int) -> str:
+    """The command that sends what is missing of a source; empty if nothing is, or nobody knows where it lies."""
+    from metering.onramps.coverage.expected import folder_of
+
+    if not state.missing or not state.place.startswith("s3://"):
+        return ""
+    hours = -(-(now_s - state.missing[0][0]) // 3_600) + 1
+    return f"metering ingest {folder_of(state.place)} --since {hours}h"
+
+
+def gaps_text(state: LogSourceState) -> str:
+    """The first gaps in words, `2026-11-24T13:05:00Z, 2026-11-24T14:00:00Z to 2026-11-24T14:20:00Z and 3 more`."""
+    shown = [
+        rfc3339(first_s) if first_s == last_s else f"{rfc3339(first_s)} to {rfc3339(last_s + SLOT_S)}"
+        for first_s, last_s in state.missing[:_GAPS_SHOWN]
+    ]
+    more = len(state.missing) - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more else "")
+
+
+def share_text(part: int, whole: int) -> str:
+    """A share in percent with one decimal place, rounded half up; empty of nothing."""
+    if not whole:
+        return ""
+    tenths = (2_000 * part + whole) // (2 * whole)
+    return f"{tenths // 10}.{tenths % 10} %"
+
+
+def _never_delivered(states: Sequence[LogSourceState]) -> dict[str, list[str]]:
+    """Logs that shadow others and of which no file ever came, each with the sources that it shadows."""
+    came = {state.source for state in states if state.came}
+    found: dict[str, list[str]] = {}
+    for state in states:
+        for log in state.shadowed_by:
+            if log not in came and log != "others":
+                found.setdefault(log, []).append(state.source)
+    return found
+
+
+def _list_row(state: LogSourceState, job: Judges, now_s: int) -> Row:
+    return {
+        "log_source": state.named,
+        "kind": state.kind,
+        "source": state.source,
+        "state": state_of(state, job, now_s),
+        "newest": _time(state.newest_s),
+        "complete_through": _time(state.through_s),
+        "account_id": state.account_id,
+        "region": state.region,
+        "place": state.place,
+    }
+
+
+def _empty_row(source: LogSource) -> Row:
+    row: Row = dict.fromkeys([column.name for column in _LIST_COLUMNS])
+    kinds = ", ".join(source.kinds)
+    return {
+        **row,
+        "log_source": source.name,
+        "kind": kinds,
+        "source": "",
+        "state": "nothing came",
+        "place": source.place,
+    }
+
+
+def _elsewhere_row(log: ExpectedLog) -> Row:
+    row: Row = dict.fromkeys([column.name for column in _LIST_COLUMNS])
+    return {
+        **row,
+        "log_source": "",
+        "kind": "vpc-flow",
+        "source": log.source,
+        "state": "not metered: it does not deliver to S3",
+        "account_id": log.account_id,
+        "region": log.region,
+        "place": log.destination,
+    }
+
+
+def _coverage_row(state: LogSourceState, sums: LogSums, job: Judges, now_s: int) -> Row:
+    metered, unclassified = sums.balance.get("metered_bytes", 0), sums.unclassified_bytes
+    return {
+        "source": state.source,
+        "kind": state.kind,
+        "state": state_of(state, job, now_s),
+        "first": _time(state.first_s),
+        "newest": _time(state.newest_s),
+        "complete_through": _time(state.through_s),
+        "missing": count(state.missing) + state.unlisted,
+        "gaps": gaps_text(state),
+        "files": sums.plans,
+        "lines": sums.balance.get("lines", 0),
+        "metered_bytes": metered,
+        "unclassified_bytes": unclassified,
+        "unclassified": share_text(unclassified, metered),
+        "refused": sums.balance.get("refused", 0),
+        "skipdata": sums.balance.get("skipdata", 0),
+        "shadowed_bytes": sums.balance.get("shadowed_bytes", 0),
+        "rejected_bytes": sums.balance.get("rejected_bytes", 0),
+    }
+
+
+def _coverage_json(state: LogSourceState, sums: LogSums, job: Judges, now_s: int) -> dict[str, Json]:
+    row = _coverage_row(state, sums, job, now_s)
+    sizes = ("metered_bytes", "unclassified_bytes", "shadowed_bytes", "rejected_bytes")
+    balance: dict[str, Json] = {name: sums.balance.get(name, 0) for name in ("lines", *OUTCOMES)}
+    stated = {f"{name}_bytes": str(sums.balance.get(f"{name}_bytes", 0)) for name in ("stated", "refused")}
+    return {
+        **{name: value for name, value in row.items() if name not in sizes},
+        **{name: str(row[name]) for name in sizes},
+        "account_id": state.account_id,
+        "region": state.region,
+        "place": state.place,
+        "log_source": state.named,
+        "gaps": [[rfc3339(first_s), rfc3339(last_s + SLOT_S)] for first_s, last_s in state.missing],
+        "unlisted_slots": state.unlisted,
+        "ended": _time(state.ended_s or None),
+        "balance": {**balance, **stated},
+        "unclassified_by_reason": {reason: str(size) for reason, size in sorted(sums.unclassified.items())},
+        "refused_by_reason": dict(sorted(sums.refusals.items())),
+        "shadowed_by": {log: str(size) for log, size in sorted(sums.shadowed.items())},
+    }
+
+
+def _reasons(all_sums: Sequence[LogSums]) -> str:
+    total: dict[str, int] = {}
+    for sums in all_sums:
+        for reason, size in sums.unclassified.items():
+            total[reason] = total.get(reason, 0) + size
+    metered = sum(sums.balance.get("metered_bytes", 0) for sums in all_sums)
+    order = sorted(total, key=lambda reason: (-total[reason], reason))
+    return ", ".join(f"{reason} {share_text(total[reason], metered)}" for reason in order)
+
+
+def _time(at_s: int | None) -> str | None:
+    return None if at_s is None else rfc3339(at_s)

@@ -1,0 +1,57 @@
+"""Status of a region, and what must be right before a month is closed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from metering.billing.closing.checklist import CheckedClose
+from metering.operations.status import StatusReader
+from metering.quarantine.entries import QuarantineEntries
+from metering.wiring.reports import build_freshness
+
+if TYPE_CHECKING:
+    from metering.wiring.connection import RegionConnection
+
+
+def build_status(region: RegionConnection) -> StatusReader:
+    """A reader of the status of a connected region."""
+    return StatusReader(
+        items=region.items,
+        ingest=region.ingest,
+        dead=region.dead_letters,
+        queue_facts=region.queue_facts,
+        clock=region.clock,
+        freshness=build_freshness(region),
+        alarms=region.alarms,
+        subscribers=region.alerts,
+        region=region.region,
+        stage=region.stage,
+        version=region.version,
+    )
+
+
+def build_close(region: RegionConnection) -> CheckedClose:
+    """The close of a month of a connected region, with its checklist."""
+    return CheckedClose(
+        closer=region.jobs.closer,
+        items=region.items,
+        ingest=region.ingest,
+        dead=region.dead_letters,
+        quarantine=build_quarantine(region),
+        freshness=build_freshness(region),
+        clock=region.clock,
+        region=region.region,
+        stage=region.stage,
+    )
+
+
+def build_quarantine(region: RegionConnection) -> QuarantineEntries:
+    """The quarantine of a connected region."""
+    return QuarantineEntries(
+        items=region.items,
+        objects=region.objects,
+        queue=region.ingest,
+        clock=region.clock,
+        bucket=region.names.data_bucket,
+        marker_life_s=region.settings.marker_life_s,
+    )

@@ -1,0 +1,284 @@
+"""A region in memory with something of everything in it, as the commands of the command line see a region."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+from metering.adapters.memory.alerts import MemoryAlerts
+from metering.adapters.memory.bucket_events import MemoryBucketEvents
+from metering.adapters.memory.objects import MemoryObjectStore
+from metering.adapters.memory.queues import MemoryQueue
+from metering.ledger.notes.deeds import Consent, Deed, DeedState
+from metering.onramps.balance import Balance
+from metering.onramps.coverage.slots import SLOT_S
+from metering.onramps.plans import slot_label
+from metering.onramps.sources import LogSource
+from metering.operations.alarms import ALARMS, alarm_name
+from metering.operations.deed_trail import DeedTrail
+from metering.operations.ports import AlarmState, LoggedLine, Subscriber
+from metering.stores.queues import Redelivery
+from metering.units import DAY_S, HOUR_S, MINUTE_S
+from metering.wiring.onramps import build_coverage
+from tests.support.lake_world import NOW_S, World, record
+from tests.unit.onramps.coverage.world import ACCOUNT, plan
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from metering.lake.view import LakeView
+    from metering.onramps.coverage.job import CoverageJob
+    from metering.onramps.plans import Plan
+    from metering.settings import Settings
+    from metering.wiring.jobs import LakeJobs
+
+REGION = "us-east-1"
+_RETENTION_S = 14 * DAY_S
+LOG_SOURCES = (LogSource(name="network", bucket="acme-logs", region=REGION, prefix="AWSLogs/"),)
+_MORE = ("lines", "refused", "refused_bytes", "stated_bytes")
+_FIRING = ("dead-letters", "oldest-message")
+
+
+class PagedAlerts(MemoryAlerts):
+    """Alerts with subscribers."""
+
+    def subscribers(self, severity: str) -> Sequence[Subscriber]:
+        address = "https://events.pagerduty.com/integration/0123456789abcdef0123456789abcdef/enqueue"
+        if severity == "page":
+            return [
+                Subscriber(protocol="email", endpoint="oncall@example.com", confirmed=True),
+                Subscriber(protocol="https", endpoint=address, confirmed=False),
+            ]
+        return []
+
+
+@dataclass(frozen=True)
+class Logs:
+    """Logs of functions, two kinds of errors in them: one that came back, with ids, and one of a killed process."""
+
+    @property
+    def functions(self) -> Sequence[str]:
+        return ["aggregator", "canary", "compactor", "reconciler", "sweeper", "watch"]
+
+    def errors(self, functions: Sequence[str], *, from_s: int, to_s: int, limit: int) -> Sequence[LoggedLine]:
+        del from_s, limit
+        refused = "The object cannot be read: NoSuchKey: The specified key does not exist."
+        lines = [
+            LoggedLine(
+                function="aggregator",
+                at_ms=(to_s - 600 - 60 * number) * 1000,
+                text=json.dumps({"level": "ERROR", "message": refused, "version": "0.2.0"}),
+                request_id=f"8c7e1a52-6a0f-4d6f-9d1e-0c2b5a7f4e{number:02}",
+            )
+            for number in range(7)
+        ]
+        killed = "Task timed out after 60.00 seconds"
+        request_id = "f2a9d3c4-11de-4b7a-8a55-90b1c2d3e4f5"
+        lines.append(
+            LoggedLine(
+                function="compactor",
+                at_ms=(to_s - 900) * 1000,
+                text=f"2026-11-24T13:15:00.000Z {request_id} {killed}",
+                request_id=request_id,
+            )
+        )
+        return [line for line in lines if line.function in functions]
+
+
+@dataclass(frozen=True)
+class CalmFacts:
+    """Facts of a queue in which nothing waits."""
+
+    def oldest_age_s(self) -> int | None:
+        return 0
+
+    def longest_retention_s(self) -> int:
+        return _RETENTION_S
+
+    def dead_letter_retention_s(self) -> int:
+        return _RETENTION_S
+
+    def redelivery(self) -> Redelivery:
+        return Redelivery(visibility_s=6 * 15 * MINUTE_S, max_receives=5)
+
+
+@dataclass(frozen=True)
+class Lively:
+    """A connection to the region, as `RegionConnection` has it."""
+
+    world: World = field(default_factory=World)
+    region: str = REGION
+    stage: str = "local"
+    version: str = "0.1.0"
+
+    @cached_property
+    def dead_letters(self) -> MemoryQueue:
+        return MemoryQueue(self.world.clock, name="dead")
+
+    @cached_property
+    def ingest(self) -> MemoryQueue:
+        return MemoryQueue(self.world.clock, name="ingest", dead=self.dead_letters)
+
+    @cached_property
+    def alerts(self) -> PagedAlerts:
+        return PagedAlerts()
+
+    @property
+    def function_logs(self) -> Logs:
+        return Logs()
+
+    @property
+    def items(self) -> object:
+        return self.world.items
+
+    @property
+    def objects(self) -> object:
+        return self.world.objects
+
+    @property
+    def clock(self) -> object:
+        return self.world.clock
+
+    @property
+    def entropy(self) -> object:
+        return self.world.entropy
+
+    @property
+    def settings(self) -> Settings:
+        return self.world.settings
+
+    @property
+    def names(self) -> Settings:
+        return self.world.settings
+
+    @property
+    def queue_facts(self) -> CalmFacts:
+        return CalmFacts()
+
+    @property
+    def jobs(self) -> LakeJobs:
+        return self.world.jobs
+
+    @property
+    def view(self) -> LakeView:
+        return self.world.jobs.view
+
+    @property
+    def alarms(self) -> object:
+        names = {alarm_name(self.stage, spec.name): spec.name for spec in ALARMS}
+        states = [
+            AlarmState(name=name, arn=f"arn:{name}", state="ALARM" if short in _FIRING else "OK")
+            for name, short in names.items()
+        ]
+        return SimpleNamespace(states=lambda: states)
+
+    @cached_property
+    def dead_log_files(self) -> MemoryQueue:
+        return MemoryQueue(self.world.clock, name="dead-logs")
+
+    @property
+    def onramp(self) -> object | None:
+        """Its queues of log files. It has none before an event of one died: until then files come by command."""
+        dead = self.dead_log_files
+        return SimpleNamespace(events=MemoryQueue(self.world.clock), dead=dead) if dead.depth().total else None
+
+    @property
+    def log_sources(self) -> tuple[LogSource, ...]:
+        return LOG_SOURCES
+
+    @property
+    def coverage(self) -> CoverageJob:
+        return build_coverage(self, self.log_sources)  # type: ignore[arg-type]  # what the job needs of the ports
+
+    @cached_property
+    def bucket_events(self) -> MemoryBucketEvents:
+        return MemoryBucketEvents({LOG_SOURCES[0].bucket: {}}, region=self.region)
+
+    @cached_property
+    def log_buckets(self) -> dict[str, MemoryObjectStore]:
+        return {LOG_SOURCES[0].bucket: MemoryObjectStore(self.world.clock)}
+
+    def log_bucket(self, name: str) -> MemoryObjectStore:
+        return self.log_buckets[name]
+
+    def caller(self) -> str:
+        return "arn:aws:sts::123456789012:assumed-role/MeteringOperator/somebody@example.com"
+
+    def work(self) -> None:
+        """Let the worker take all that waits in the ingest queue."""
+        while received := self.ingest.receive(10):
+            deliveries = [each.delivery for each in received]
+            failed = set(self.world.aggregator.handle(deliveries, self.world.deadline()).retry)
+            self.ingest.delete_many([each.receipt for each in received if each.delivery.message_id not in failed])
+
+    def lose_a_letter(self, batch_id: str) -> None:
+        """Put a batch into the dead-letter queue, as if it had failed five times."""
+        body = {"schema": "metering.batch/1", "batch_id": batch_id, "record_count": 1, "records": [record(7)]}
+        sent_at_ms = (NOW_S - 3 * DAY_S) * 1000
+        self.dead_letters.put_dead("6b1f0f0e-7c6e-4f5e-9d5b-0a3f1c2d3e4f", json.dumps(body), sent_at_ms, 5, "AIDATEST")
+
+    def lose_log_files(self) -> None:
+        """Put events of log files into their dead-letter queue: of a flow log before any context, and of no log."""
+        name = f"{ACCOUNT}_vpcflowlogs_{REGION}_fl-0a1b2c3d4e5f60718_20261124T1135Z_1a2b3c4d.log.gz"
+        for number, key in enumerate((f"AWSLogs/{ACCOUNT}/vpcflowlogs/{REGION}/2026/11/24/{name}", "notes/today.txt")):
+            detail = {"bucket": {"name": "acme-logs"}, "object": {"key": key, "etag": "1a2b"}}
+            body = json.dumps({"source": "aws.s3", "detail-type": "Object Created", "detail": detail})
+            sent_at_ms = (NOW_S - (2 - number) * HOUR_S) * 1000
+            self.dead_log_files.put_dead(f"7c2f0f0e-7c6e-4f5e-9d5b-0a3f1c2d3e4{number}", body, sent_at_ms, 5, "events")
+
+    def deliver_logs(self) -> None:
+        """Files of three flow logs: one is whole, one has gaps and refused lines, one ended hours ago."""
+        end_s = NOW_S - NOW_S % SLOT_S
+        gaps = {end_s - 2 * HOUR_S, end_s - 90 * MINUTE_S, end_s - 85 * MINUTE_S}
+        for number in range(3, 6 * 12):
+            slot_s = end_s - number * SLOT_S
+            self._plan(plan(slot_s))
+            if slot_s not in gaps:
+                refused = (("account_not_allowed", 1, 9),)
+                more = Balance(lines=11, refused=1, refused_bytes=9, stated_bytes=649)
+                shadowed = (("fl-0never00000000000", 3, 4_000_000),)
+                whole = plan(slot_s, log="fl-0b1b2c3d4e5f60719")
+                balance = replace(whole.balance, **{name: getattr(more, name) for name in _MORE})
+                self._plan(replace(whole, balance=balance, refusals=refused, shadowed=shadowed))
+            if number > 4 * 12:
+                self._plan(plan(slot_s, log="fl-0c1b2c3d4e5f60720"))
+        folder = f"AWSLogs/{ACCOUNT}/vpcflowlogs/us-west-2/2026/11/24"
+        for slot_s in (end_s - 2 * HOUR_S, end_s - HOUR_S):
+            name = f"{ACCOUNT}_vpcflowlogs_us-west-2_fl-0b1b2c3d4e5f60719_{slot_label(slot_s)}_1a2b3c4d.log.gz"
+            self.world.clock.advance_s(-HOUR_S)
+            self.log_bucket("acme-logs").put(f"{folder}/{name}", b"gz", if_absent=True)
+            self.world.clock.advance_s(HOUR_S)
+
+    def _plan(self, made: Plan) -> None:
+        self.world.objects.put(made.key, made.encode(), if_absent=True)
+
+    def leave_a_trail(self) -> None:
+        """Deeds that were done, failed, and never ended."""
+        trail = DeedTrail(items=self.world.items)
+        done = (
+            ("period close", "2026-10", DeedState.OK, "closed, 120 hours"),
+            ("dlq redrive", "", DeedState.FAILED, "The ingest queue did not take 2 messages."),
+            ("rebuild usage", "2026-11-24T13:00:00Z", DeedState.BEGUN, ""),
+        )
+        for hours, (what, subject, state, result) in enumerate(done):
+            at_ms = (NOW_S - 5 * HOUR_S + hours * HOUR_S) * 1000
+            trail.begin(
+                Deed(
+                    deed_id=f"4f1c9a{hours}",
+                    at_ms=at_ms,
+                    what=what,
+                    subject=subject,
+                    consequence="What it does stands here, in one sentence.",
+                    who=self.caller(),
+                    stage=self.stage,
+                    region=self.region,
+                    version="0.1.0",
+                    consent=Consent.TYPED,
+                    state=state,
+                    ended_ms=0 if state is DeedState.BEGUN else at_ms + 61_000,
+                    result=result,
+                )
+            )

@@ -1,0 +1,95 @@
+"""Recorded answers: what each read command had to say of the lively region, as files of JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from metering.cli.printing.table import Chart, bars
+from metering.reports.answer import Answer, Column
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from metering.reports.answer import Cell
+
+FOLDER = Path(__file__).parent / "recorded"
+_DECIMAL = "decimal"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recorded:
+    """The answer to one command line.
+
+    Attributes:
+        line: The words after `metering`.
+        command: Those of them that name the command, such as `report usage`.
+        chart: Bars below the table, if the line asks for them.
+    """
+
+    line: list[str]
+    command: str
+    answer: Answer
+    chart: Chart | None = None
+
+
+def save(name: str, recorded: Recorded) -> None:
+    """Keep an answer under a name."""
+    answer = recorded.answer
+    content: dict[str, Any] = {
+        "line": recorded.line,
+        "command": recorded.command,
+        **{field.name: getattr(answer, field.name) for field in fields(answer)},
+        "columns": [_given(column) for column in answer.columns],
+        "rows": [_kept_row(row) for row in answer.rows],
+        "others": None if answer.others is None else _kept_row(answer.others),
+        "chart": None if recorded.chart is None else [list(recorded.chart.sizes), recorded.chart.most],
+    }
+    (FOLDER / f"{name}.json").write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def load(name: str) -> Recorded:
+    """An answer by its name."""
+    content: dict[str, Any] = json.loads((FOLDER / f"{name}.json").read_text())
+    line, command, chart = (content.pop(key) for key in ("line", "command", "chart"))
+    content["columns"] = tuple(Column(**column) for column in content["columns"])
+    content["rows"] = [_shown_row(row) for row in content["rows"]]
+    content["others"] = content["others"] and _shown_row(content["others"])
+    for each in fields(Answer):
+        if isinstance(content[each.name], list) and each.name != "rows":
+            content[each.name] = tuple(content[each.name])
+    sizes = None if chart is None else bars([(label, size) for label, size in chart[0]], most=chart[1])
+    return Recorded(line=line, command=command, answer=Answer(**content), chart=sizes)
+
+
+def names() -> list[str]:
+    """Names of all recorded answers."""
+    return sorted(path.stem for path in FOLDER.glob("*.json"))
+
+
+def _given(column: Column) -> dict[str, object]:
+    """A column's fields, without those that it does not set."""
+    unset = asdict(Column(name=""))
+    return {key: value for key, value in asdict(column).items() if key == "name" or value != unset[key]}
+
+
+def _kept_row(row: Mapping[str, Cell]) -> dict[str, object]:
+    return {key: _kept(value) for key, value in row.items()}
+
+
+def _shown_row(row: Mapping[str, Any]) -> dict[str, Cell]:
+    return {key: _shown(value) for key, value in row.items()}
+
+
+def _kept(value: Cell) -> object:
+    return {_DECIMAL: str(value)} if isinstance(value, Decimal) else value
+
+
+def _shown(value: Any) -> Cell:
+    if isinstance(value, dict):
+        return Decimal(value[_DECIMAL])
+    kept: Cell = value
+    return kept

@@ -1,0 +1,56 @@
+"""The rule of the printed answers, as functions that say what breaks it.
+
+No line is wider than the window. Two kinds of lines are excused, because what is on them is to be copied whole: a text
+of a column that is copied, alone on its line, and a command to type next or in a footer.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from rich.cells import cell_len
+
+from metering.cli.printing.texts import cell_text
+from metering.reports.safe_text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from metering.reports.answer import Answer, Column
+
+_COMMAND = re.compile(r"`[^`]*`|(?<=: )metering .*\S")
+_LEFT_OUT = re.compile(r"Not shown: (.+)\. Show all columns with --wide\.", re.DOTALL)
+
+
+def too_wide(lines: Sequence[str], width: int, answer: Answer) -> list[str]:
+    """Lines that are wider than the window, and not excused."""
+    excused = {printable(command) for command in answer.commands}
+    excused |= {command for text in answer.footer for command in _COMMAND.findall(printable(text))}
+    for column in answer.columns:
+        if column.kind == "text" and column.text == "copied":
+            excused |= {cell_text(column, row.get(column.name)) for row in answer.rows}
+    return [line for line in lines if cell_len(line) > width and line.strip().rstrip(".,") not in excused]
+
+
+def cut(lines: Sequence[str], answer: Answer) -> list[str]:
+    """Values of shown columns that are to be copied, or are numbers or times, and are not there whole."""
+    left_out = _left_out(lines)
+    shown = [column for column in answer.columns if column.heading not in left_out and _is_never_cut(column)]
+    values = {cell_text(column, row.get(column.name)) for column in shown for row in answer.rows}
+    text = "\n".join(lines)
+    return sorted(value for value in values if value.strip() not in text)
+
+
+def unrecorded(commands: frozenset[str], recorded: Iterator[str]) -> set[str]:
+    """Read commands without a recorded answer."""
+    return set(commands) - set(recorded)
+
+
+def _is_never_cut(column: Column) -> bool:
+    return column.kind != "text" or column.text not in {"short", "prose"}
+
+
+def _left_out(lines: Sequence[str]) -> set[str]:
+    found = _LEFT_OUT.search(" ".join(lines))
+    return set(found[1].split(", ")) if found else set()

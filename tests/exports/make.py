@@ -1,0 +1,96 @@
+"""Writes exports of the product for other people's validators: `python -m tests.exports.make DIR --rows 1000`.
+
+The usage is that of the sample's 338 lines, all of it, and then drawn sizes of the same keys over the month, so that
+tiers are crossed. The month books corrections of the one before.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import random
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from metering.adapters.folders import FolderLogStore
+from metering.billing.prices.sample import sample_book
+from metering.billing.rating.lines import UsageLine
+from metering.hours import month_bounds_s
+from metering.reports.exports.destination import Destination
+from metering.reports.exports.exporting import export
+from metering.reports.exports.manifest import ExportRequest
+from metering.units import GIB, HOUR_S
+from tests.support.charged import billed
+from tests.support.sample_book import bill_lines
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from metering.reports.exports.exporting import ExportSource
+
+MONTH, BEFORE = "2024-10", "2024-09"
+ACCOUNTS = tuple(f"{number:012d}" for number in (123_456, 103401752927, 309352892428, 618377654291))
+_CORRECTIONS = 20
+# Sizes of lines: from a byte to what crosses a tier.
+_MOST_BITS = 43
+
+
+def drawn_lines(month: str, rows: int, *, seed: int = 1) -> Iterator[UsageLine]:
+    """Usage of a month with the keys of the sample; each key, account and hour once."""
+    draw, lines = random.Random(seed), bill_lines()
+    # The commonest key has a seventh of the lines, and the months' hours are few: more lines need more accounts.
+    accounts = (*ACCOUNTS, *(f"{number:012d}" for number in range(rows // 1_000)))
+    begins_s, ends_s = month_bounds_s(month)
+    hours = (ends_s - begins_s) // HOUR_S
+    seen: set[tuple[object, ...]] = set()
+    while len(seen) < rows:
+        line = lines[len(seen) % len(lines)]
+        hour_s = begins_s + draw.randrange(hours) * HOUR_S
+        key = (hour_s, draw.choice(accounts), line.service, line.usage_type, line.from_location, line.to_location)
+        if key not in seen:
+            seen.add(key)
+            yield UsageLine(*key, draw.randrange(1, 2 ** draw.randrange(1, _MOST_BITS)))
+
+
+def source_of(rows: int) -> ExportSource:
+    """About so many charges, some of them corrections."""
+    usage = list(drawn_lines(MONTH, rows - _CORRECTIONS))
+    closed = list(drawn_lines(BEFORE, 200, seed=2))
+    late = [line._replace(bytes=GIB + number) for number, line in enumerate(closed[:_CORRECTIONS])]
+    return billed(sample_book(), usage, MONTH, earlier=(BEFORE, closed, late))
+
+
+def made(folder: Path, *, rows: int = 1000) -> None:
+    """Write FOCUS 1.2 as Parquet, FOCUS 1.4 as plain CSV, and CUR as both, each in a folder of its own."""
+    source = source_of(rows)
+    for name, kind, version, form in (
+        ("focus-1.2", "focus", "1.2", "parquet"),
+        ("focus-1.4", "focus", "1.4", "csv"),
+        ("cur", "cur", "2.0", "parquet"),
+        ("cur-csv", "cur", "2.0", "csv"),
+    ):
+        place = folder / name
+        place.mkdir(parents=True, exist_ok=True)
+        destination = Destination(objects=FolderLogStore(place), prefix="", name=str(place))
+        request = ExportRequest(
+            kind=kind, version=version, month=MONTH, grain="hour", form="csv" if form == "csv" else "parquet"
+        )
+        export(request, source, destination)
+    for packed in sorted((folder / "focus-1.4").glob("*-00000.csv.gz")):
+        # Validators take plain files, whose name says the dataset.
+        plain = packed.with_name(packed.name.replace("-00000.csv.gz", ".csv"))
+        plain.write_bytes(gzip.decompress(packed.read_bytes()))
+
+
+def main() -> None:
+    """Write the folder that the command line names."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--rows", type=int, default=1000)
+    given = parser.parse_args()
+    made(given.folder, rows=given.rows)
+    print(f"written below {given.folder}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Pictures of the dashboards, drawn from the template's own definition with made-up figures."""

@@ -1,0 +1,11 @@
+"""Draw the dashboards anew: `python -m tests.infra.pictures`. Look at them before you keep them."""
+
+from __future__ import annotations
+
+import tests.infra.conftest  # noqa: F401  # which Node to use
+from tests.infra.pictures.pages import FOLDER, pictures
+
+if __name__ == "__main__":
+    FOLDER.mkdir(exist_ok=True)
+    for name, picture in pictures().items():
+        (FOLDER / name).write_text(picture)

@@ -1,0 +1,192 @@
+"""Kill matrix and lost-reply matrix of issuing and crediting, with the real adapters on MiniStack.
+
+One run without trouble records every call. Then each call gets each trouble in turn, in a fresh region with a closed
+month. In the end there is one invoice of each payer and one credit note, with the bytes that a calm run gives.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+from contextlib import suppress
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, NamedTuple, cast
+
+import pytest
+
+from metering.billing.invoices.credits import Crediting
+from metering.billing.invoices.issuing import Asked
+from metering.billing.invoices.readiness import IssueRefusedError
+from metering.billing.prices.store import PriceStore
+from metering.errors import UnavailableError
+from metering.ledger.notes.issued_invoices import issued_in
+from metering.wiring.billing.invoices import InvoiceUsage, build_issuer, build_verification
+from tests.integration.bench import JOB_VARIANTS, Bench, worth_trying
+from tests.integration.region import LATE_START, Region, body, delivery, record
+from tests.support.priced import US_TIERS, allowance, book, gb, product
+from tests.support.wire import Killed, Trouble
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from metering.billing.invoices.issuing import Issuer
+    from metering.wiring.connection import RegionConnection
+
+pytestmark = pytest.mark.emulator
+
+MONTH = "2026-10"
+PAYERS = ("000000000001", "000000000002")
+FIRST = f"{PAYERS[0]}-{MONTH}-1"
+KILLS = 20
+
+
+def put_prices(region: Region, first: str) -> None:
+    """A version of the book."""
+    sold = product("OUTUSE1", "DataTransfer-Out-Bytes", (("10240", first), *US_TIERS[1:]))
+    PriceStore(region.objects).put(replace(book([sold], allowance("100", "OUTUSE1")), name="aws-list"))
+
+
+def prepare(region: Region) -> None:
+    """October is closed, with usage of two payers."""
+    records = [record(1, gb("300"), start=LATE_START), record(2, gb("150"), start=LATE_START)]
+    assert region.handle([delivery("b1", body("b1", records))]).retry == ()
+    region.jobs().closer.close(MONTH, region.deadline())
+    put_prices(region, "0.09")
+
+
+def issuer_of(region: Region) -> Issuer:
+    """The parts of a new process."""
+    jobs = region.jobs()
+    home = cast(
+        "RegionConnection",
+        SimpleNamespace(region="us-east-1", items=region.items, objects=region.objects, view=jobs.view, jobs=jobs),
+    )  # what the parts need of a connection
+    return build_issuer(home, InvoiceUsage([home], left_out={}))
+
+
+def issue(region: Region) -> None:
+    assert len(list(issuer_of(region).issue(Asked(month=MONTH)))) == len(PAYERS)
+
+
+def credit(region: Region) -> None:
+    """Issue, put other prices, and credit the difference; whoever runs it again finds what is left of that."""
+    issue(region)
+    put_prices(region, "0.08")
+    with suppress(IssueRefusedError):
+        Crediting(issuer=issuer_of(region)).credit(FIRST, "The price was wrong.")
+
+
+class Documents(NamedTuple):
+    """What must be there in the end."""
+
+    run: Callable[[Region], None]
+    numbers: dict[str, list[int]]
+
+    def calls(self, bench: Bench) -> list[str]:
+        """Every call when nothing goes wrong."""
+        region = Region(bench.clients)
+        prepare(region)
+        bench.wire.begin_again()
+        self.run(region)
+        recorded = list(bench.wire.calls)
+        assert self.wrong(region) == []
+        return recorded
+
+    def wrong(self, region: Region) -> list[str]:
+        """Documents that are missing, too many, not recorded, or not what their inputs make."""
+        parts = issuer_of(region)
+        found = list(parts.store.list(MONTH))
+        numbers = {payer: [each.number for each in found if each.payer_id == payer] for payer in PAYERS}
+        wrong = [] if numbers == self.numbers else [f"documents: {numbers}"]
+        billed = {each.billing_month for each in found}
+        recorded = [each for month in sorted(billed) for each in issued_in(region.items, month)]
+        if len(recorded) != len(found):
+            wrong.append(f"{len(recorded)} of {len(found)} documents are recorded")
+        verification = build_verification(parts)
+        return [*wrong, *(problem for each in found for problem in verification.verify(each.id))]
+
+
+ISSUE = Documents(issue, {payer: [1] for payer in PAYERS})
+CREDIT = Documents(credit, {PAYERS[0]: [1, 2], PAYERS[1]: [1]})
+# Crediting begins with issuing, so it makes every call of both; `make matrix` tries issuing alone as well.
+JOBS = {"issue": ISSUE, "credit": CREDIT} if os.environ.get("METERING_EVERY_CALL") else {"credit": CREDIT}
+
+
+def suffer(bench: Bench, jobs: Documents, call: int, trouble: Trouble, *, very_late: bool) -> str:
+    """One history; returns what is wrong in it."""
+    region = Region(bench.clients)
+    prepare(region)
+    bench.wire.begin_again((call, trouble))
+    with suppress(Killed, UnavailableError):
+        jobs.run(region)
+    if not bench.wire.happened:
+        return "it did not happen"
+    bench.wire.begin_again()
+    if not very_late:
+        bench.wire.deliver_late()
+    jobs.run(region)
+    bench.wire.deliver_late()
+    return "; ".join(jobs.wrong(region))
+
+
+@pytest.mark.parametrize(("trouble", "very_late"), JOB_VARIANTS)
+@pytest.mark.parametrize("jobs", JOBS.values(), ids=JOBS)
+def test_troubles_at_any_call_leave_one_invoice_a_payer_and_one_credit_note(
+    bench: Bench, jobs: Documents, trouble: Trouble, very_late: bool
+) -> None:
+    found = {
+        call: wrong
+        for call in worth_trying(jobs.calls(bench), trouble)
+        if (wrong := suffer(bench, jobs, call, trouble, very_late=very_late))
+    }
+    assert found == {}
+
+
+def test_issue_that_is_killed_twenty_times_at_a_random_call_gives_the_bytes_of_a_calm_run(bench: Bench) -> None:
+    calm = Region(bench.clients)
+    prepare(calm)
+    bench.wire.begin_again()
+    issue(calm)
+    count = len(bench.wire.calls)
+    chance = random.Random(14)
+    region = Region(bench.clients)
+    prepare(region)
+    for _ in range(KILLS):
+        bench.wire.begin_again((chance.randrange(count), chance.choice([Trouble.KILLED_BEFORE, Trouble.KILLED_AFTER])))
+        with suppress(Killed):
+            issue(region)
+    bench.wire.begin_again()
+    issue(region)
+    assert ISSUE.wrong(region) == []
+    parts, others = issuer_of(region), issuer_of(calm)
+    for payer in PAYERS:
+        mine, theirs = (each.store.stored(f"{payer}-{MONTH}-1").invoice for each in (parts, others))
+        # The digest of the closed month names files whose names are random.
+        assert mine.lines == theirs.lines
+        assert mine.accounts == theirs.accounts
+
+
+def test_two_processes_that_issue_and_credit_at_once_leave_one_of_each(bench: Bench) -> None:
+    region = Region(bench.clients)
+    prepare(region)
+    bench.wire.begin_again()
+    for job in (issue, credit):
+        racers = [threading.Thread(target=job, args=(region,)) for _ in range(3)]
+        for racer in racers:
+            racer.start()
+        for racer in racers:
+            racer.join()
+    assert CREDIT.wrong(region) == []
+
+
+def test_the_matrix_covers_every_operation_that_issuing_needs(bench: Bench) -> None:
+    assert set(CREDIT.calls(bench)) == {
+        "dynamodb.GetItem",
+        "dynamodb.PutItem",
+        "s3.GetObject",
+        "s3.HeadObject",
+        "s3.ListObjectsV2",
+        "s3.PutObject",
+    }

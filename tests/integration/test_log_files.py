@@ -1,0 +1,140 @@
+"""Log files over the real adapters: every fault at every call, and processes that are killed; each byte once."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import pytest
+
+from metering.adapters.aws.queues import SqsQueue
+from metering.adapters.aws.runtime import SystemClock
+from metering.adapters.aws.s3.log_buckets import S3LogStore
+from metering.adapters.aws.s3.objects import S3ObjectStore
+from metering.errors import UnavailableError
+from metering.onramps.context.document import Context
+from metering.onramps.context.store import ContextStore
+from metering.onramps.ingest.taking import LogIngest
+from tests.integration.processes import Site, queue_of, region_of
+from tests.support.emulated import clients_of, make_resources
+from tests.support.log_region import Calls, DiedError, Fault, ProcessObjects, ProcessQueue
+from tests.support.small_logs import SMALL, small_file
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from multiprocessing.process import BaseProcess
+    from pathlib import Path
+
+pytestmark = pytest.mark.emulator
+
+HOUR = int(time.time()) // 3600 * 3600
+LINES = (("i-1", 100, HOUR, HOUR + 60), ("z:a", 50, HOUR, HOUR + 60), ("i-2", 7, HOUR - 3600, HOUR - 3500), "broken")
+BYTES = 157
+FILES = 24
+PROCESSES = 2
+KILLS = 8
+LIMIT_S = 90
+
+
+@pytest.fixture
+def site(ministack: str, tmp_path: Path) -> Site:
+    clients = clients_of(ministack)
+    queue_url = clients.sqs.create_queue(QueueName=f"logs-{time.time_ns()}")["QueueUrl"]
+    return Site(endpoint=ministack, resources=make_resources(clients), queue_url=queue_url, log_dir=tmp_path)
+
+
+def ingest_of(site: Site, calls: Calls) -> tuple[LogIngest, ProcessObjects]:
+    """A process of the on-ramp, and the log bucket: one that the test's region has."""
+    clients = clients_of(site.endpoint)
+    objects = S3ObjectStore(clients.s3, site.resources.bucket)
+    ingest = LogIngest(
+        objects=ProcessObjects(objects, calls, "objects"),  # type: ignore[arg-type]  # what the on-ramp calls
+        bucket=site.resources.bucket,
+        queue=ProcessQueue(SqsQueue(clients.sqs, site.queue_url), calls),  # type: ignore[arg-type]  # as above
+        contexts=ContextStore(objects),
+        clock=SystemClock(),
+        kinds=(SMALL,),
+    )
+    logs = S3LogStore(clients.s3, site.resources.bucket)
+    return ingest, ProcessObjects(logs, calls, "logs")  # type: ignore[arg-type]  # as above
+
+
+def put_files(site: Site, number: int) -> list[str]:
+    objects = S3ObjectStore(clients_of(site.endpoint).s3, site.resources.bucket)
+    context = Context(sha256="", effective_s=HOUR - 7200).named()
+    ContextStore(objects).put(context)
+    keys = [f"logs/small_{each}.log" for each in range(number)]
+    for key in keys:
+        objects.put(key, small_file(*LINES), if_absent=True)
+    return keys
+
+
+def booked_bytes(site: Site) -> int:
+    """Handle all messages, each twice, and add up the usage table."""
+    region, queue = region_of(site), queue_of(site)
+    while received := queue.receive(10):
+        deliveries = [message.delivery for message in received]
+        assert not region.handle([*deliveries, *deliveries]).retry
+        queue.delete_many([message.receipt for message in received])
+    return sum(size for size, _ in region.usage().values())
+
+
+def cells(site: Site) -> Iterator[tuple[int, str, Fault]]:
+    calls = Calls()
+    ingest, logs = ingest_of(site, calls)
+    (key,) = put_files(site, 1)
+    ingest.take(logs, key)
+    for number, (name, faults) in enumerate(calls.made):
+        for fault in faults:
+            yield number, name, fault
+
+
+def test_a_fault_at_any_call_loses_nothing_and_doubles_nothing(site: Site) -> None:
+    matrix = list(cells(site))
+    keys = put_files(site, len(matrix) + 1)
+    for key, (number, name, fault) in zip(keys[1:], matrix, strict=True):
+        calls = Calls(at=number, fault=fault)
+        ingest, logs = ingest_of(site, calls)
+        with suppress(DiedError, UnavailableError):
+            ingest.take(logs, key)
+        assert calls.happened, (number, name, fault)
+        again, logs = ingest_of(site, Calls())
+        assert again.take(logs, key).verdict in {"metered", "repeated"}
+        calls.apply_late()
+    assert booked_bytes(site) == BYTES * len(keys)
+
+
+def take_all(site: Site, keys: list[str], seed: int) -> None:
+    """Take all files in an order of its own, as a process that may be killed at any moment."""
+    ingest, logs = ingest_of(site, Calls())
+    for key in random.Random(seed).sample(keys, len(keys)):
+        ingest.take(logs, key)
+    (site.log_dir / f"done-{seed}").touch()
+
+
+def test_processes_that_are_killed_and_take_the_same_files_count_each_once(site: Site) -> None:
+    keys = put_files(site, FILES)
+    context = multiprocessing.get_context("spawn")
+    chance = random.Random(7)
+    killed, end = 0, time.monotonic() + LIMIT_S
+    running: dict[int, BaseProcess] = {}
+    # A fast machine may be through before anybody was killed. A process that is through begins anew.
+    while killed < KILLS or not all((site.log_dir / f"done-{seed}").exists() for seed in range(PROCESSES)):
+        assert time.monotonic() < end
+        for seed in range(PROCESSES):
+            if seed not in running or not running[seed].is_alive():
+                running[seed] = context.Process(target=take_all, args=(site, keys, seed), daemon=True)
+                running[seed].start()
+        time.sleep(chance.uniform(0.6, 2.0))
+        victim = running[chance.randrange(PROCESSES)]
+        if killed < KILLS and victim.is_alive() and victim.pid is not None:
+            os.kill(victim.pid, 9)
+            victim.join()
+            killed += 1
+    for each in running.values():
+        each.join(LIMIT_S)
+    assert booked_bytes(site) == BYTES * FILES

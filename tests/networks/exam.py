@@ -1,0 +1,263 @@
+"""The exam of a classifier: each line of a network is judged, and its truth is known.
+
+Files of an exam hold lines of one kind of movement each. So whatever becomes of a line of such a file can be compared
+with the truth exactly, and not by totals only.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from metering.onramps.ingest.judging import Judge
+from metering.onramps.kinds import ReadSettings, recognised
+from metering.onramps.observations import FlowHop
+from metering.onramps.traffic import Classified, Refused
+from metering.replay.networks.description import description
+from metering.replay.networks.traffic import Network, NetworkPlan
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from metering.onramps.context.timeline import Timeline
+    from metering.onramps.kinds import LogKind
+    from metering.onramps.names import FileName
+    from metering.onramps.observations import Observation
+    from metering.onramps.traffic import Outcome, Traffic
+    from metering.replay.networks.billing import Movement
+
+FIRST_S = 1_795_617_000
+"""2026-11-25T14:30Z: twelve slots pass a full hour."""
+REFERENCE = Path(__file__).parent / "reference.json"
+_PERCENT = 100
+
+
+def reference_plan(style: str, **changes: object) -> NetworkPlan:
+    """The reference network, whose mix is not tuned."""
+    given = json.loads(REFERENCE.read_text())
+    del given["about"]
+    return replace(NetworkPlan(first_s=FIRST_S, style=style, **given), **changes)  # type: ignore[arg-type]  # by name
+
+
+# What a reader calls the fields that a log can do without.
+ATTRIBUTES = {
+    "vpc-id": "vpc_id",
+    "subnet-id": "subnet_id",
+    "instance-id": "instance_id",
+    "pkt-srcaddr": "packet_source",
+    "pkt-dstaddr": "packet_destination",
+    "region": "region",
+    "az-id": "zone_id",
+    "sublocation-type": "sublocation_type",
+    "pkt-src-aws-service": "source_service",
+    "pkt-dst-aws-service": "destination_service",
+    "flow-direction": "flow_direction",
+    "traffic-path": "path",
+    "resource-id": "resource_id",
+    "interface-type": "interface_type",
+    "next-hop-interface-id": "next_hop_interface_id",
+    "next-hop-az-id": "next_hop_zone_id",
+    "next-hop-vpc-id": "next_hop_vpc_id",
+    "next-hop-interface-type": "next_hop_interface_type",
+}
+
+
+class Question(NamedTuple):
+    """Lines that all are one kind of movement."""
+
+    movement: Movement
+    knows: str
+    fields: tuple[str, ...]
+    kind: LogKind
+    name: FileName
+    observations: tuple[Observation[object], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Exam:
+    """Lines of a network in one format, read once, and to be judged with any knowledge.
+
+    Attributes:
+        network: The network; its description is the whole knowledge.
+        questions: All its lines.
+    """
+
+    network: Network
+    questions: tuple[Question, ...]
+
+    @property
+    def description(self) -> dict[str, object]:
+        """Everything that EC2 says of the network."""
+        return description(self.network.inventory, self.network.flow_logs, FIRST_S)
+
+    def forgetting(self, *names: str) -> Exam:
+        """The same lines in logs without some fields: a reader gives such a field as empty."""
+        gone = dict.fromkeys((ATTRIBUTES[name] for name in names), "")
+        return Exam(
+            self.network,
+            tuple(
+                question._replace(
+                    fields=tuple(name for name in question.fields if name not in names),
+                    observations=tuple(_without(each, gone) for each in question.observations),
+                )
+                for question in self.questions
+            ),
+        )
+
+    def marks(self, timeline: Timeline) -> Marks:
+        """Judge every line with some knowledge, and compare with the truth."""
+        marks = Marks()
+        for question in self.questions:
+            judge = Judge(question.kind.classifier(question.name, timeline), None)
+            for each in question.observations:
+                outcome, usage_type = judge.verdict(each.subject, each.hour_s)
+                marks.add(question, each.bytes, outcome, usage_type)
+        return marks
+
+
+class Fault(NamedTuple):
+    """Lines that were judged wrongly."""
+
+    why: str
+    leg: str
+    truth: str
+    verdict: str
+    rule: str
+
+
+@dataclass(slots=True)
+class Marks:
+    """What became of the bytes of an exam.
+
+    Attributes:
+        bytes: All bytes.
+        classified: Bytes that were classified.
+        reasons: Bytes that were not, by reason.
+        refused: Bytes of lines that name nothing that could be billed.
+        faults: Bytes that were judged wrongly, by what was wrong. It must be empty.
+        knowable: Unclassified bytes by leg of a journey, without those that nobody can classify by the log's fields.
+    """
+
+    bytes: int = 0
+    classified: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+    refused: int = 0
+    faults: Counter[Fault] = field(default_factory=Counter)
+    knowable: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def share(self) -> float:
+        """Percent of the bytes that are unclassified, for people."""
+        return _PERCENT * (self.bytes - self.classified) / self.bytes
+
+    def add(self, question: Question, size_bytes: int, outcome: Outcome, usage_type: str) -> None:
+        """Count lines with one verdict."""
+        movement = question.movement
+        self.bytes += size_bytes
+        if isinstance(outcome, Refused) and _names_nothing(question):
+            self.refused += size_bytes
+        elif not isinstance(outcome, Classified):
+            self._fault("not metered", movement, str(outcome), "", size_bytes)
+        else:
+            self._add_classified(question, size_bytes, outcome, usage_type)
+
+    def _add_classified(self, question: Question, size_bytes: int, outcome: Classified, usage_type: str) -> None:
+        movement, shown = question.movement, _shown(outcome.traffic, usage_type)
+        for why in _wrong(question, outcome, usage_type):
+            self._fault(why, movement, shown, outcome.rule, size_bytes)
+        if "Unclassified-" in usage_type:
+            self.reasons[outcome.reason] += size_bytes
+            if not movement.hides(question.knows):
+                self.knowable[movement.leg] += size_bytes
+            return
+        self.classified += size_bytes
+        if movement.hides(question.knows):
+            self._fault("a guess", movement, shown, outcome.rule, size_bytes)
+
+    def _fault(self, why: str, movement: Movement, verdict: str, rule: str, size_bytes: int) -> None:
+        truth = f"{movement.account_id} {movement.direction} {movement.from_location} -> {movement.to_location} "
+        self.faults[Fault(why, movement.leg, truth + movement.usage_type, verdict, rule)] += size_bytes
+
+    def told(self, most: int = 12) -> str:
+        """The faults, largest first, for people."""
+        lines = [f"{size_bytes:>12,} {fault}" for fault, size_bytes in self.faults.most_common(most)]
+        return "\n".join([f"{len(self.faults)} faults", *lines])
+
+
+def exam(style: str, *, fields: tuple[str, ...] = (), lines: int = 6_000, variety: int = 5, seed: int = 1) -> Exam:
+    """An exam over every journey, with logs of one format that do not overlap."""
+    plan = NetworkPlan(
+        seed=seed,
+        first_s=FIRST_S,
+        style=style,
+        fields=fields,
+        lines=lines,
+        slots=1,
+        variety=variety,
+        overlaps=False,
+        apart=True,
+        rejected=0,
+    )
+    network = Network(plan)
+    return Exam(network, tuple(_questions(network)))
+
+
+def _questions(network: Network) -> Iterator[Question]:
+    settings = ReadSettings()
+    for file in network.files():
+        found = recognised(file.key)
+        assert found is not None, file.key
+        kind, name = found
+        blocks = list(kind.read(io.BytesIO(file.body), name, settings, digest=len))
+        assert not [line for block in blocks for line in block.refused], file.key
+        if file.movement is not None:
+            observations = tuple(each for block in blocks for each in block.observations)
+            yield Question(file.movement, file.log.knows, file.log.fields, kind, name, observations)
+
+
+def _without(observation: Observation[object], gone: Mapping[str, str]) -> Observation[object]:
+    assert isinstance(observation.subject, FlowHop)
+    return observation._replace(subject=observation.subject._replace(**gone))
+
+
+def _names_nothing(question: Question) -> bool:
+    """Whether no line says what it is of: a regional NAT gateway has no interface."""
+    return question.movement.interface_id == "-" and "resource-id" not in question.fields
+
+
+def _wrong(question: Question, outcome: Classified, usage_type: str) -> Iterator[str]:
+    movement, traffic = question.movement, outcome.traffic
+    unclassified = "Unclassified-" in usage_type
+    if bool(outcome.reason) is not unclassified:
+        yield "a reason if and only if it is unclassified"
+    if traffic.account_id != movement.account_id:
+        yield "account"
+    if traffic.direction != movement.direction:
+        if outcome.reason != "direction_unknown" or "flow-direction" in question.fields:
+            yield "direction"
+        return
+    near, far = _sides(traffic.direction, traffic.from_location, traffic.to_location)
+    if not _is_or_holds(near, movement.near):
+        yield "own side"
+    if not unclassified and usage_type != movement.usage_type:
+        yield "usage type"
+    may_be = ("unknown", movement.near.partition("/")[0]) if unclassified else ()
+    if far not in may_be and not _is_or_holds(far, movement.far):
+        yield "other side"
+
+
+def _sides(direction: str, from_location: str, to_location: str) -> tuple[str, str]:
+    return (from_location, to_location) if direction == "out" else (to_location, from_location)
+
+
+def _is_or_holds(said: str, true: str) -> bool:
+    """Whether a location is the true one, or the region of the true zone."""
+    return said in (true, true.partition("/")[0])
+
+
+def _shown(traffic: Traffic, usage_type: str) -> str:
+    return f"{traffic.account_id} {traffic.direction} {traffic.from_location} -> {traffic.to_location} {usage_type}"

@@ -1,0 +1,61 @@
+"""The act of the demo that meters a flow log, over a region in memory."""
+
+from __future__ import annotations
+
+import threading
+import time
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from metering.adapters.aws.runtime import SystemClock
+from metering.adapters.memory.queues import MemoryQueue
+from metering.cli.commands.developer.demo_logs import meter_log
+from metering.cli.commands.developer.demo_stage import Demo
+from metering.units import HOUR_S
+from tests.networks.world import NetworkWorld
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture
+def demo() -> Iterator[Demo]:
+    """A demo whose region is in memory, with a worker beside it."""
+    now_s = int(time.time())
+    world, ended = NetworkWorld(now_s - 3 * HOUR_S), threading.Event()
+    region = SimpleNamespace(
+        objects=world.objects,
+        items=world.items,
+        ingest=world.queue,
+        dead_letters=MemoryQueue(world.clock),
+        clock=SystemClock(),
+        names=SimpleNamespace(data_bucket="data"),
+        settings=SimpleNamespace(window_s=world.settings.window_s, marker_life_s=world.settings.marker_life_s),
+        view=world.jobs.view,
+        onramp=None,
+    )
+
+    def work() -> None:
+        while not ended.wait(0.05):
+            world.work()
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    made = Demo(region_name="us-east-1", now_s=now_s, batches=1, records_per_batch=2, seed=1)
+    made.deployed = region  # type: ignore[assignment]  # what the act uses of a region
+    yield made
+    ended.set()
+    worker.join()
+
+
+def test_the_act_counts_a_flow_log_once_and_shows_what_it_cannot_say(
+    demo: Demo, capsys: pytest.CaptureFixture[str]
+) -> None:
+    meter_log(demo)
+    out = " ".join(capsys.readouterr().out.split())
+    assert "USW2-DataTransfer-Regional-Bytes" in out
+    assert "USW2-Unclassified-Out-Bytes" in out
+    assert "1 metered, 1 repeated" in out
+    assert "was not counted again" in out

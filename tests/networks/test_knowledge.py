@@ -1,0 +1,121 @@
+"""Nothing is classified wrongly, whatever is known beside the logs: what cannot be known is unclassified.
+
+`python -m tests.networks` asks much more.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING
+
+import pytest
+
+from metering.onramps.context.timeline import Timeline
+from metering.onramps.traffic import Classified, Traffic
+from metering.replay.networks.layouts import RECOMMENDED
+from tests.networks.exam import ATTRIBUTES, Exam, Marks, exam
+from tests.networks.knowledge import context_timeline, lacking_one, layers
+
+if TYPE_CHECKING:
+    from tests.networks.exam import Question
+
+STYLES = ("v11", "v5", "v2")
+
+
+@cache
+def asked(style: str) -> Exam:
+    return exam(style)
+
+
+def checked(name: str, marks: Marks) -> Marks:
+    print(f"{name:<60} {marks.share:6.2f} % unclassified")
+    assert not marks.faults, f"{name}: {marks.told()}"
+    assert sum(marks.reasons.values()) + marks.refused == marks.bytes - marks.classified
+    return marks
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_nothing_is_wrong_with_all_nothing_and_each_single_piece_of_the_inventory_missing(style: str) -> None:
+    shares = {}
+    for name, timeline in layers(asked(style).description):
+        shares[name] = checked(f"{style}, {name}", asked(style).marks(timeline)).share
+    assert shares["all known"] == min(shares.values())
+    assert shares["nothing known"] == max(shares.values())
+
+
+def test_with_the_whole_inventory_version_11_classifies_all_that_can_be_known() -> None:
+    marks = asked("v11").marks(context_timeline(asked("v11").description))
+    # Now and then a log leaves the next hop out. Then a transit gateway is not told from other ways.
+    assert 100 * sum(marks.knowable.values()) < marks.bytes, marks.knowable
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_nothing_is_wrong_when_one_gateway_or_subnet_came_after_the_capture(style: str) -> None:
+    for number, (name, timeline) in enumerate(lacking_one(asked(style))):
+        if number % 4 == STYLES.index(style):
+            checked(f"{style}, {name}", asked(style).marks(timeline))
+
+
+@pytest.mark.parametrize("missing", ATTRIBUTES)
+def test_nothing_is_wrong_without_one_field_of_version_11_with_and_without_an_inventory(missing: str) -> None:
+    less = asked("v11").forgetting(missing)
+    checked(f"v11 without {missing}, all known", less.marks(context_timeline(less.description)))
+    checked(f"v11 without {missing}, nothing known", less.marks(Timeline()))
+
+
+def test_a_log_without_a_field_is_judged_like_one_whose_field_is_forgotten() -> None:
+    gone = "traffic-path"
+    read = exam("v11", fields=tuple(name for name in RECOMMENDED if name != gone))
+    known = context_timeline(read.description)
+    one, other = (checked(gone, each.marks(known)) for each in (read, asked("v11").forgetting(gone)))
+    assert (one.classified, one.reasons) == (other.classified, other.reasons)
+
+
+def test_every_field_that_a_log_can_do_without_is_taken_away() -> None:
+    needed = {"version", "account-id", "interface-id", "srcaddr", "dstaddr", "bytes", "start", "end", "action"}
+    assert set(ATTRIBUTES) == set(RECOMMENDED) - needed - {"log-status"}
+
+
+@pytest.mark.parametrize(
+    ("fault", "changes"),
+    [
+        ("account", {"account_id": "999999999999"}),
+        ("direction", {"direction": "in"}),
+        ("usage type", {"usage_type": "USW2-DataTransfer-Out-Bytes"}),
+        ("other side", {"to_location": "internet"}),
+        ("own side", {"from_location": "us-west-2/usw2-az9"}),
+    ],
+)
+def test_the_exam_notices_every_kind_of_wrong_verdict(fault: str, changes: dict[str, str]) -> None:
+    question = next(each for each in asked("v11").questions if each.movement.leg.startswith("service across zones"))
+    assert not _marked(question, {}).faults
+    assert fault in {each.why for each in _marked(question, changes).faults}
+
+
+def test_the_exam_notices_a_guess_a_missing_reason_and_a_line_that_is_not_metered() -> None:
+    question = next(each for each in asked("v11").questions if "*" in each.movement.hidden)
+    assert "a guess" in {each.why for each in _marked(question, {}).faults}
+    question = next(each for each in asked("v11").questions if not each.movement.hidden)
+    unclassified = _marked(question, {"usage_type": "USW2-Unclassified-Regional-Bytes"})
+    assert {each.why for each in unclassified.faults} >= {"a reason if and only if it is unclassified"}
+    marks = Marks()
+    marks.add(question, 1, None, "")  # type: ignore[arg-type]  # whatever is no verdict
+    assert [each.why for each in marks.faults] == ["not metered"]
+
+
+def _marked(question: Question, changes: dict[str, str]) -> Marks:
+    """The marks of a line that is judged as its truth, but for some changes."""
+    movement = question.movement
+    right = Traffic(
+        account_id=movement.account_id,
+        service=movement.service,
+        resource_id="i-1",
+        direction=movement.direction,
+        from_location=movement.from_location,
+        to_location=movement.to_location,
+        usage_type=movement.usage_type,
+    )
+    traffic = right._replace(**changes)
+    marks = Marks()
+    marks.add(question, 1, Classified(traffic, "a rule"), traffic.usage_type)
+    return marks

@@ -1,0 +1,280 @@
+"""A region in memory that meters the logs of a network, and what must come of them."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from typing import TYPE_CHECKING, NamedTuple
+
+from metering.adapters.memory.objects import MemoryObjectStore
+from metering.adapters.memory.queues import MemoryQueue
+from metering.audit.held_back import Complete
+from metering.audit.verify.verifier import Verifier
+from metering.cli.printing.output import Format, encoded
+from metering.hours import hour_of
+from metering.lake.rows import RowQuery
+from metering.onramps.balance import OUTCOMES
+from metering.onramps.context.inventory import context_of
+from metering.onramps.context.store import ContextStore
+from metering.onramps.ingest.taking import LogIngest
+from metering.onramps.plans import Plan
+from metering.replay.networks.description import description
+from metering.reports.query import UsageQuery
+from metering.reports.usage_answer import usage_answer
+from metering.reports.usage_rows import grouped
+from metering.reports.usage_table import UsageTable
+from metering.stores.bucket import PLANS_PREFIX
+from metering.units import DAY_S, HOUR_S
+from tests.networks.exam import FIRST_S
+from tests.support.lake_world import World
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from metering.lake.view import LakeView
+    from metering.onramps.ingest.taking import Taken
+    from metering.replay.networks.billing import Movement
+    from metering.replay.networks.files import LogFile
+    from metering.replay.networks.traffic import Network
+    from metering.stores.clock import Clock
+    from metering.stores.items import ItemStore
+
+NOW_S = FIRST_S + 3 * HOUR_S
+_MESSAGES = 10
+_COLUMNS = (
+    "account_id",
+    "service",
+    "resource_id",
+    "direction",
+    "from_location",
+    "to_location",
+    "usage_type",
+    "own_hour",
+)
+
+
+class LogBucket(MemoryObjectStore):
+    """A bucket with log files, of anyone."""
+
+    def __init__(self, clock: Clock, name: str) -> None:
+        super().__init__(clock)
+        self.name = name
+
+    @property
+    def place(self) -> str:
+        return f"s3://{self.name}/"
+
+
+class Row(NamedTuple):
+    """A sum over rows of the lake."""
+
+    account_id: str
+    service: str
+    resource_id: str
+    direction: str
+    from_location: str
+    to_location: str
+    usage_type: str
+    hour_s: int
+
+
+class NetworkWorld(World):
+    """A region with log buckets, contexts and an ingest queue."""
+
+    def __init__(self, first_s: int = FIRST_S) -> None:
+        super().__init__(now_s=first_s + NOW_S - FIRST_S)
+        self.first_s = first_s
+        self.buckets: dict[str, LogBucket] = {}
+        self.queue = MemoryQueue(self.clock)
+        self.contexts = ContextStore(self.objects)
+
+    def put(self, files: Iterable[LogFile]) -> list[tuple[str, str]]:
+        """Put log files into their buckets; returns bucket and key of each."""
+        places = []
+        for file in files:
+            bucket = self.buckets.setdefault(file.bucket, LogBucket(self.clock, file.bucket))
+            bucket.put(file.key, file.body, if_absent=False)
+            places.append((file.bucket, file.key))
+        return places
+
+    def know(self, described: Mapping[str, object], effective_s: int = 0) -> None:
+        """Keep a context, by default one that holds from the network's first hour."""
+        self.contexts.put(context_of(described, effective_s or hour_of(self.first_s)))
+
+    def know_all(self, network: Network) -> None:
+        """Keep a context with everything that is to be known of a network."""
+        self.know(description(network.inventory, network.flow_logs, self.clock.now_ms() // 1000))
+
+    def take(self, place: tuple[str, str]) -> Taken:
+        """Take one log file, as a process that has just started would."""
+        ingest = LogIngest(
+            objects=self.objects,
+            bucket="data",
+            queue=self.queue,
+            contexts=ContextStore(self.objects),
+            clock=self.clock,
+        )
+        bucket, key = place
+        return ingest.take(self.buckets[bucket], key)
+
+    def take_all(self, places: Iterable[tuple[str, str]]) -> Counter[str]:
+        """Take log files one after the other; returns their number by verdict."""
+        return Counter(self.take(place).verdict for place in places)
+
+    def work(self) -> None:
+        """Aggregate until nothing waits."""
+        while received := self.queue.receive(_MESSAGES):
+            retry = self.aggregator.handle([each.delivery for each in received], self.deadline()).retry
+            assert not retry
+            self.queue.delete_many([each.receipt for each in received])
+
+    def plans(self) -> Iterator[Plan]:
+        """All plans."""
+        for info in self.objects.list(PLANS_PREFIX):
+            yield Plan.decode(self.objects.get(info.key))
+
+    def rows(self) -> dict[Row, int]:
+        """Bytes of all rows that a reader of the lake sees."""
+        return rows_of(self.jobs.view)
+
+    def verified(self) -> bool:
+        """Whether markers, usage and lake agree, and nothing is in flight (I1, I2)."""
+        verifier = Verifier(
+            items=self.items,
+            objects=self.objects,
+            view=self.jobs.view,
+            ingest=self.queue,
+            dead_letters=MemoryQueue(self.clock),
+            clock=self.clock,
+            bucket="data",
+            marker_life_s=self.settings.marker_life_s,
+        )
+        return verifier.verify(from_s=self.first_s - DAY_S, to_s=self.first_s + DAY_S).passed
+
+    def report(self) -> bytes:
+        """The whole report, as a file."""
+        return report_of(self.items, self.first_s)
+
+
+def rows_of(view: LakeView) -> dict[Row, int]:
+    """Bytes of all rows that a reader of a lake sees."""
+    sums: dict[Row, int] = {}
+    for hour_s in view.hours():
+        for group, total in view.hour_totals(hour_s, RowQuery(columns=_COLUMNS)).items():
+            sums[Row(*group)] = total.bytes  # type: ignore[arg-type]  # the columns are those of a row
+    return sums
+
+
+def report_of(items: ItemStore, first_s: int) -> bytes:
+    """The whole report on a network's traffic, as a file; the time when it is asked is always the same."""
+    asked_s = first_s + DAY_S
+    query = UsageQuery(
+        from_s=hour_of(first_s - DAY_S),
+        to_s=hour_of(first_s + DAY_S),
+        group_by=("account_id", "service", "usage_type", "from", "to", "hour"),
+    )
+    rows = grouped(UsageTable(items=items).usage(query, now_s=asked_s), query)
+    answer = usage_answer(query, rows, as_of_s=asked_s, complete=Complete(through_s=asked_s, held_back_by=()))
+    return encoded(answer, Format.JSON)
+
+
+def shuffled(places: Sequence[tuple[str, str]], seed: int) -> list[tuple[str, str]]:
+    """The places in another order."""
+    return random.Random(seed).sample(list(places), len(places))
+
+
+class _Cell(NamedTuple):
+    """What every record has right, classified or not. The direction is empty where the log cannot say it."""
+
+    hour_s: int
+    account_id: str
+    resource_id: str
+    direction: str
+
+
+def differences(network: Network, rows: Mapping[Row, int]) -> list[str]:
+    """How rows differ from the truth of a network's traffic; empty if every byte was counted once and none wrongly."""
+    resources = {each.id: each.log_resource for each in network.inventory.interfaces if each.id != "-"}
+    silent = _without_direction(network)
+    wanted: dict[_Cell, Counter[str]] = {}
+    services: dict[_Cell, set[str]] = {}
+    for hour, each in network.truth.sums.items():
+        cell = _cell(hour.hour_s, hour.movement.account_id, hour.movement.resource_id, hour.movement.direction, silent)
+        wanted.setdefault(cell, Counter())[_key(hour.movement)] += each.bytes
+        services.setdefault(cell, set()).add(hour.movement.service)
+    found: dict[_Cell, Counter[str]] = {}
+    problems = []
+    for row, size_bytes in rows.items():
+        resource_id = resources.get(row.resource_id, row.resource_id)
+        cell = _cell(row.hour_s, row.account_id, resource_id, row.direction, silent)
+        found.setdefault(cell, Counter())[_row_key(row)] += size_bytes
+        if row.service not in services.get(cell, {row.service}):
+            problems.append(f"service of {row}")
+    for cell in wanted.keys() | found.keys():
+        problems += _compared(cell, wanted.get(cell, Counter()), found.get(cell, Counter()))
+    return sorted(problems)
+
+
+def _compared(cell: _Cell, wanted: Counter[str], found: Counter[str]) -> Iterator[str]:
+    if wanted.total() != found.total():
+        yield f"{cell}: {found.total():,} bytes, and {wanted.total():,} were moved"
+    for key, size_bytes in found.items():
+        if key and size_bytes > wanted[key]:
+            yield f"{cell}: {size_bytes:,} bytes as {key}, and there were {wanted[key]:,}"
+
+
+def _cell(hour_s: int, account_id: str, resource_id: str, direction: str, silent: frozenset[str]) -> _Cell:
+    return _Cell(hour_s, account_id, resource_id, "" if resource_id in silent else direction)
+
+
+def _without_direction(network: Network) -> frozenset[str]:
+    """Regional NAT gateways whose log has no field for the direction: no inventory knows their private addresses."""
+    return frozenset(
+        each.resource_id
+        for each in network.inventory.interfaces
+        for log in network.flow_logs.of(each)
+        if each.resource_id and "flow-direction" not in log.fields
+    )
+
+
+def _key(movement: Movement) -> str:
+    """A usage type and the regions of both sides: zones may be left out where they change nothing."""
+    return " ".join((movement.usage_type, *_regions(movement.from_location, movement.to_location)))
+
+
+def _row_key(row: Row) -> str:
+    if "Unclassified-" in row.usage_type:
+        return ""
+    return " ".join((row.usage_type, *_regions(row.from_location, row.to_location)))
+
+
+def _regions(*locations: str) -> list[str]:
+    return [location.partition("/")[0] for location in locations]
+
+
+def unclassified_bytes(rows: Mapping[Row, int]) -> int:
+    """Bytes of rows that are not classified."""
+    return sum(size_bytes for row, size_bytes in rows.items() if "Unclassified-" in row.usage_type)
+
+
+def tally_of(plans: Iterable[Plan]) -> tuple[dict[str, int], dict[str, int]]:
+    """Lines and bytes of all plans, by outcome."""
+    lines: Counter[str] = Counter()
+    sizes: Counter[str] = Counter()
+    for plan in plans:
+        assert plan.balance.holds
+        for outcome in OUTCOMES:
+            lines[outcome] += getattr(plan.balance, outcome)
+            sizes[outcome] += getattr(plan.balance, f"{outcome}_bytes", 0)
+    return dict(+lines), dict(+sizes)
+
+
+def shadowed_of(plans: Iterable[Plan]) -> dict[str, tuple[int, int]]:
+    """Bytes and lines that another log has the authority over, by the log that they stand in."""
+    sums: dict[str, tuple[int, int]] = {}
+    for plan in plans:
+        for by, lines, size_bytes in plan.shadowed:
+            assert by != plan.source
+            before = sums.get(plan.source, (0, 0))
+            sums[plan.source] = (before[0] + size_bytes, before[1] + lines)
+    return sums

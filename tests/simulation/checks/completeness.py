@@ -1,0 +1,108 @@
+"""What a region says of its completeness, checked each minute of a history: nothing sent earlier may still be missing.
+
+The look is taken at one moment, without faults: how looks and deliveries mingle is tested in `tests/unit/audit`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from metering.audit.freshness import Freshness
+from metering.ledger.commits import CommitRecord, commit_key
+from metering.ledger.notes.watch_state import WatchState
+from metering.stores.queues import QueueDepth, Redelivery
+from metering.stores.writes import Put, Table
+from metering.units import DAY_S
+from tests.simulation.checks.watch import ViolationError
+from tests.simulation.region.faults import MINUTE_MS
+from tests.simulation.region.sqs import MAX_RECEIVES, VISIBILITY_MS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tests.simulation.region.sqs import Message
+    from tests.simulation.region.world import World
+
+# More than a history ever uses: the ledger is asked for the number, and the larger one counts.
+_SHARDS = 3
+_RETENTION_S = 14 * DAY_S
+
+
+class _Depth:
+    """The depth of a queue, and no other call."""
+
+    def __init__(self, messages: Mapping[str, Message]) -> None:
+        self._count = len(messages)
+
+    def depth(self) -> QueueDepth:
+        return QueueDepth(visible=self._count, in_flight=0, delayed=0)
+
+
+class _Facts:
+    """An emulator's: it measures no age."""
+
+    def oldest_age_s(self) -> None:
+        return None
+
+    def longest_retention_s(self) -> int:
+        return _RETENTION_S
+
+    def redelivery(self) -> Redelivery:
+        return Redelivery(visibility_s=VISIBILITY_MS // 1000, max_receives=MAX_RECEIVES)
+
+
+class CompletenessCheck:
+    """Measures as the watch does, and compares the answer with what was really sent."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def during(self, start_ms: int, length_ms: int) -> None:
+        """Look each minute of a time to come."""
+        for at_ms in range(start_ms, start_ms + length_ms, MINUTE_MS):
+            self._world.scheduler.at(at_ms, self.look)
+
+    def look(self) -> None:
+        """Measure, keep the measurement, and check it."""
+        world = self._world
+        if not world.queue.messages:
+            state = WatchState(first_s=0, queue_empty_s=world.scheduler.now_ms // 1000)
+            world.items.put(Put(table=Table.LEDGER, item=state.to_item()))
+        freshness = Freshness(
+            items=world.items,
+            ingest=_Depth(world.queue.messages),  # type: ignore[arg-type]  # no other call is made
+            dead=_Depth(world.queue.dead),  # type: ignore[arg-type]  # as above
+            queue_facts=_Facts(),
+            clock=world,
+            region="us-east-1",
+            stage="local",
+            shards=_SHARDS,
+            window_s=35 * DAY_S,
+        )
+        freshness.keep()
+        answer = freshness.answer()
+        if answer.through_s < world.scheduler.now_ms // 1000 - MINUTE_MS // 1000 and not answer.held_back_by:
+            raise ViolationError("completeness is held back, and nothing is named")
+        self._check_messages(answer.through_s)
+        self._check_commits(answer.through_s)
+        world.faults.histogram["completeness measured"] += 1
+
+    def _check_messages(self, through_s: int) -> None:
+        queue, contents = self._world.queue, self._world.contents
+        # This queue drops nothing, however old it becomes. SQS does, and the watch relies on it.
+        oldest_ms = self._world.scheduler.now_ms - _RETENTION_S * 1000
+        for message in (*queue.messages.values(), *queue.dead.values()):
+            content = contents.get(message.body)
+            first_ms = queue.sent_times[message.body][0]
+            if content is None or not oldest_ms < first_ms < through_s * 1000:
+                continue
+            if not self._world.watch.has_verdict(content):
+                raise ViolationError(f"complete through {through_s}, and {message.body} of {first_ms} has no verdict")
+
+    def _check_commits(self, through_s: int) -> None:
+        """What was accepted is booked whole, but for hours that completeness does not reach."""
+        for commit_id in {commit_id for _, commit_id, _ in self._world.watch.accepted.values()}:
+            item = self._world.peek(commit_key(commit_id))
+            commit = None if item is None else CommitRecord.from_item(item)
+            if commit is not None and commit.state == "open" and min(commit.hours) < through_s:
+                raise ViolationError(f"complete through {through_s}, and commit {commit_id} is open")

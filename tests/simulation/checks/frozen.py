@@ -1,0 +1,32 @@
+"""Objects that must be there when others are: totals beside published files, and what a manifest names."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from metering.adapters.memory.frozen import decode_usage
+from metering.adapters.memory.rows import decode_rows, plain_usage
+from metering.ledger.frozen_months import FrozenMonth
+from metering.stores.bucket import summary_key
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from metering.adapters.memory.objects import MemoryObjectStore
+    from metering.ledger.booked_hours import LakeFile
+
+
+def wrong_totals(objects: MemoryObjectStore, file: LakeFile) -> str:
+    """What is wrong with the totals beside a file that is being published; empty if they are those of its rows."""
+    key = summary_key(file.key)
+    kept, body = objects.peek(key), objects.peek(file.key)
+    if kept is None or body is None:
+        return f"{file.key} is published without its totals"
+    return "" if dict(decode_usage(kept, key)) == plain_usage(decode_rows(body)) else f"{key} is not of its file's rows"
+
+
+def missing_objects(objects: MemoryObjectStore, manifest: str) -> Iterator[str]:
+    """Objects that a manifest names and that are not there yet."""
+    closed = FrozenMonth.from_json(objects.peek(manifest) or b"", manifest)
+    named = [hour.key for hour in closed.hours] + [rows.key for rows in (closed.accounts, closed.days) if rows]
+    return (key for key in named if objects.peek(key) is None)

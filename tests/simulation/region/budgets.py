@@ -1,0 +1,78 @@
+"""The biller in a simulated region: the production job over the stores and the topics of one process."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from metering.adapters.memory.frozen import PlainTotals
+from metering.adapters.memory.lake import PlainLake
+from metering.billing.budgets.biller import Biller, Home
+from metering.billing.budgets.budget import Scope, budget_of
+from metering.billing.budgets.open_months import Terms
+from metering.billing.budgets.store import BudgetStore
+from metering.billing.day_sums.keeper import DaySumKeeper
+from metering.billing.day_sums.region_month import SummedMonth
+from metering.billing.organization.payers import Organization
+from metering.billing.prices.overrides import Overrides
+from metering.ledger.notes.budgets import ALERTS_PK, StoredAlert
+from metering.stores.writes import Table
+from tests.support.budget_world import OwnSums
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from metering.adapters.memory.alerts import MemoryAlerts
+    from metering.billing.day_sums.days import DayHead
+    from metering.billing.day_sums.index import DayIndex
+    from metering.stores.clock import Clock
+    from metering.stores.items import ItemStore
+    from metering.stores.objects import ObjectStore
+    from metering.stores.telemetry import Alerts
+    from tests.simulation.region.ports import Process
+
+REGION = "us-west-2"
+
+
+class ProcessAlerts:
+    """Topics as one process sees them: a call to them can fail as any other."""
+
+    def __init__(self, process: Process, topic: MemoryAlerts) -> None:
+        self._process = process
+        self._topic = topic
+
+    def send(self, severity: str, subject: str, fields: Mapping[str, str | int]) -> None:
+        self._process.write("alerts.send", partial(self._topic.send, severity, subject, fields))
+
+
+def set_budgets(items: ItemStore, clock: Clock) -> None:
+    """One that a single byte crosses, and one that nothing does."""
+    store = BudgetStore(items=items, clock=clock)
+    for name, amount in (("crossed", "1 bytes"), ("far", "999999999999999 EB")):
+        store.set(budget_of(name, amount=amount, thresholds=["actual 100%"], scope=Scope(region=REGION)))
+
+
+def biller(process: Process, topic: MemoryAlerts) -> Biller:
+    """The production biller."""
+    totals = PlainTotals(process.objects, PlainLake(process.objects))
+    alerts: Alerts = ProcessAlerts(process, topic)
+    home = Home(
+        objects=process.objects,
+        alerts=alerts,
+        regions=lambda: [OwnSums(region=REGION, objects=process.objects, totals=totals)],
+        terms=lambda: Terms(book=None, overrides=Overrides(), organization=Organization()),
+    )
+    keeper = DaySumKeeper(items=process.items, objects=process.objects, totals=totals, clock=process, shards=1)
+    return Biller(items=process.items, keeper=keeper, clock=process, stage="local", region=REGION, home=home)
+
+
+def kept(items: ItemStore) -> list[StoredAlert]:
+    """Every alert document."""
+    return [StoredAlert.from_item(item) for item in items.query(Table.LEDGER, ALERTS_PK)]
+
+
+def sums(objects: ObjectStore, index: DayIndex, month: str) -> list[DayHead]:
+    """What is counted of each day of a month."""
+    totals = PlainTotals(objects, PlainLake(objects))
+    region = SummedMonth(region=REGION, month=month, index=index, objects=objects, totals=totals)
+    return [head for day_s in region.days if (head := region.head(day_s)) is not None]

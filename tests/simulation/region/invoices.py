@@ -1,0 +1,186 @@
+"""Invoices in a simulated region: the production parts over the stores of one process, whose every call can fail."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from metering.adapters.memory.frozen import PlainFrozenFiles
+from metering.billing.invoices.composing import Composer
+from metering.billing.invoices.credits import Crediting
+from metering.billing.invoices.issuing import Asked, Issuer
+from metering.billing.invoices.planning import Planner
+from metering.billing.invoices.rates import AllBooks, RateShelf
+from metering.billing.invoices.readiness import IssueRefusedError
+from metering.billing.invoices.store import InvoiceStore
+from metering.billing.invoices.verification import Verification
+from metering.billing.organization.store import OrganizationStore
+from metering.billing.prices.store import OverrideStore, PriceStore
+from metering.billing.usage.table_month import line_of
+from metering.hours import month_of
+from metering.ledger.frozen_months import read_frozen_month
+from tests.simulation.checks.watch import ViolationError
+from tests.simulation.region import jobs
+from tests.simulation.region.faults import MINUTE_MS
+from tests.support.month_usage import MemoryMonth
+from tests.support.priced import US_TIERS, allowance, book, product
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from metering.billing.rating.lines import UsageLine
+    from metering.billing.usage.ports import RegionMonth
+    from metering.stores.objects import ObjectStore
+    from tests.simulation.region.ports import Process
+    from tests.simulation.region.world import World
+
+PAYER = "111111111111"
+_REGION = "us-west-2"
+# Those of the scenario's contents.
+SCENARIO_TYPES = tuple(f"USW2-DataTransfer-Out-Bytes-{number}" for number in range(3))
+_PRICES = ("0.09", "0.08", "0.0713")
+_EPOCH_MS = 30 * MINUTE_MS
+
+
+class FrozenUsage:
+    """A `UsageSource` of one region whose months are closed, through the stores of a process."""
+
+    regions = (_REGION,)
+    left_out: dict[str, str] = {}  # noqa: RUF012  # no region is ever left out
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+
+    def month(self, month: str) -> Sequence[RegionMonth]:
+        process = self._process
+        frozen = read_frozen_month(process.items, process.objects, month)
+        if frozen is None:
+            return [MemoryMonth(region=_REGION, month=month)]
+        files = PlainFrozenFiles(process.objects)
+        rows = [row for hour in frozen.hours for row in files.hour(frozen, hour.hour_s)]
+        return [
+            MemoryMonth(
+                region=_REGION,
+                month=month,
+                usage=tuple(line_of(key, total) for key, total in rows if key.corrects_s is None),
+                late_lines=tuple(line_of(key, total) for key, total in rows if key.corrects_s is not None),
+                digest=frozen.digest,
+            )
+        ]
+
+    def damages(self, month: str) -> Iterator[str]:
+        del month
+        return iter(())
+
+
+def issuer(process: Process) -> Issuer:
+    """The production issuer."""
+    shelf = RateShelf(
+        books=AllBooks(imported=PriceStore(process.objects)),
+        overrides=OverrideStore(process.objects),
+        organizations=OrganizationStore(process.objects),
+    )
+    composer, store = Composer(usage=FrozenUsage(process), shelf=shelf), InvoiceStore(process.objects)
+    return Issuer(
+        store=store,
+        items=process.items,
+        composer=composer,
+        planner=Planner(store=store, composer=composer),
+        clock=process,
+        retrier=jobs.retrier(process),
+    )
+
+
+def crediting(process: Process) -> Crediting:
+    """The production credit notes."""
+    return Crediting(issuer=issuer(process))
+
+
+def problems(process: Process, invoice_id: str) -> list[str]:
+    """What is wrong with a document."""
+    parts = issuer(process)
+    return Verification(issuer=parts, crediting=Crediting(issuer=parts)).verify(invoice_id)
+
+
+def put_prices(objects: ObjectStore, first: str, usage_types: Iterable[str] = SCENARIO_TYPES) -> None:
+    """A version of the book, whose first tier has this price."""
+    tiers = (("10240", first), *US_TIERS[1:])
+    types = {f"SKU{number}": usage_type for number, usage_type in enumerate(sorted(usage_types))}
+    sold = [product(sku, usage_type, tiers) for sku, usage_type in types.items()]
+    PriceStore(objects).put(replace(book(sold, allowance("100", *types)), name="aws-list"))
+
+
+class Billing:
+    """Invoices, late rows and credit notes in a history: issued and credited at any moment, by processes that die.
+
+    Args:
+        world: The region.
+        seed: Decides all of it, and nothing else in the history.
+    """
+
+    def __init__(self, world: World, seed: int) -> None:
+        self._world = world
+        self._chance = random.Random(f"billing {seed}")
+        self.happens = self._chance.random() < 0.4
+        self._started = 0
+
+    def live(self, start_ms: int) -> None:
+        """Prices change, and two processes at once invoice what is closed."""
+        if not self.happens:
+            return
+        self._put_prices()
+        self._world.scheduler.at(start_ms + self._chance.randrange(_EPOCH_MS), self._put_prices)
+        for _ in range(2):
+            self._started += 1
+            process = self._world.process(f"issuer {self._started}")
+            body = jobs.job(process, partial(self._bill, process))
+            self._world.scheduler.spawn(body, delay_ms=self._chance.randrange(_EPOCH_MS))
+
+    def check(self, process: Process) -> None:
+        """At rest: all is invoiced, every document is right to the byte, and each byte is billed once.
+
+        Raises:
+            ViolationError: One of that is not so.
+        """
+        if not self.happens:
+            return
+        self._bill(process)
+        store = InvoiceStore(process.objects)
+        # One that has late rows of a month that is still closing cannot be invoiced before that.
+        months = [month for month in sorted(self._world.watch.frozen) if store.inputs(month) is not None]
+        documents = [each for month in months for each in store.list(month)]
+        for each in documents:
+            wrong = problems(process, each.id)
+            if wrong:
+                raise ViolationError(f"invoices: {each.id}: {wrong[0]}")
+        billed: Counter[str] = Counter()
+        for line in (line for each in documents for line in each.all_lines):
+            billed[line.month] += line.bytes
+        used: Counter[str] = Counter()
+        for booked in (line for month in months for line in _booked(process, month)):
+            used[month_of(booked.hour_s)] += booked.bytes
+        if +billed != +used:
+            raise ViolationError(f"invoices have {dict(billed)} bytes, and closed months {dict(used)}")
+        self._world.faults.histogram["invoices and credit notes"] += len(documents)
+
+    def _put_prices(self) -> None:
+        types = {row.usage_type for content in self._world.contents.values() for row in content.rows}
+        put_prices(self._world.objects, self._chance.choice(_PRICES), types)
+
+    def _bill(self, process: Process) -> None:
+        """Invoice each closed month in order, and credit what has other prices now."""
+        for month in sorted(self._world.watch.frozen):
+            with suppress(IssueRefusedError):
+                for issued in issuer(process).issue(Asked(month=month)):
+                    with suppress(IssueRefusedError):
+                        crediting(process).credit(issued.invoice.id, "Prices have changed.")
+
+
+def _booked(process: Process, month: str) -> Iterator[UsageLine]:
+    for region in FrozenUsage(process).month(month):
+        yield from region.hour_lines()
+        yield from (late.line for late in region.late())

@@ -1,0 +1,422 @@
+"""The scenario of the matrices: a small region in which each job has something of everything to do."""
+
+from __future__ import annotations
+
+import pickle
+from collections import Counter
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from metering.adapters.memory.alerts import MemoryAlerts
+from metering.adapters.memory.clock import ManualClock
+from metering.adapters.memory.rows import PlainRow
+from metering.billing.closing.refusals import PeriodNotClosableError
+from metering.billing.day_sums.index import DayIndexes
+from metering.billing.invoices.issuing import Asked
+from metering.billing.invoices.readiness import IssueRefusedError
+from metering.billing.invoices.store import InvoiceStore
+from metering.errors import UnavailableError
+from metering.hours import hour_of
+from metering.metric_names import BATCHES_DUPLICATE
+from metering.stores.writes import ActionLimits, Key, Table
+from metering.units import DAY_S, HOUR_S
+from tests.simulation.checks.checker import check, lake_rows
+from tests.simulation.checks.watch import ViolationError
+from tests.simulation.region import budgets, invoices, jobs
+from tests.simulation.region.faults import HOUR_MS, MINUTE_MS, Fault, ScriptedFaults
+from tests.simulation.region.ports import Process, ProcessItems
+from tests.simulation.region.scheduler import KilledError
+from tests.simulation.region.sqs import VISIBILITY_MS
+from tests.simulation.region.world import World
+from tests.simulation.sent.contents import SentContent, retry_of
+from tests.simulation.sent.traffic import DAY_MS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from metering.stores.writes import Action
+
+NOW_MS = 1_796_083_200_000 + 5 * HOUR_MS  # 2026-12-01T05:00Z: what is late by a day is of a month that has ended
+_MONTH = "2026-11"
+# Fewer actions than DynamoDB's 100, so that small batches make wide commits and chunks.
+FEW_ACTIONS = ActionLimits(transaction=14, chunk=3)
+SUBJECT = "subject"
+_ATTEMPTS = 8
+# Other content of b2, under an id of its own.
+_RETRY = "retry:b2.1"
+# Batches whose markers get lost: of one hour, with other content in conflict, of many hours, refused in part, wide.
+_MARKERS_LOST = ("b0", "b2", "chunks", "partly", "wide")
+
+
+class Scenario:
+    """A small region in which each job has something of everything to do.
+
+    Args:
+        job: Which of the jobs the faults are for.
+        faults: Hit the calls of the subject.
+    """
+
+    def __init__(self, job: str, faults: ScriptedFaults) -> None:
+        self._job = job
+        self.faults = faults
+        self.world = World(7, faults, now_ms=NOW_MS, limits=FEW_ACTIONS)
+        self.world.queue.odd = False
+        self.world.contents = {content.name: content for content in _contents()}
+        self._topic = MemoryAlerts()
+        self._settings = jobs.settings(1, 2, 200)
+        self._policy = jobs.policy(4, 6, 0)
+        self._names: Counter[str] = Counter()
+        self._done = 0
+
+    def run(self) -> None:
+        """All steps that are left."""
+        steps = self._steps()
+        for _, step in steps[self._done :]:
+            step()
+            self._done += 1
+
+    def kept(self) -> bytes:
+        """Run what comes before the subject, and keep how the region is then: each of its faults begins there."""
+        steps = self._steps()
+        while steps[self._done][0] != self._job:
+            steps[self._done][1]()
+            self._done += 1
+        return pickle.dumps(self)
+
+    @staticmethod
+    def again(kept: bytes, script: Mapping[int, Fault]) -> Scenario:
+        """The scenario as it was kept, with the faults that come now."""
+        scenario: Scenario = pickle.loads(kept)  # noqa: S301  # of this process
+        scenario.faults.script = script
+        return scenario
+
+    def _steps(self) -> Sequence[tuple[str, Callable[[], None]]]:
+        """What happens in order; the first step of a job has the faults, if that is the subject."""
+        world, done = self.world, self._until_done
+        return (
+            ("worker", self._send_all),
+            ("", self._send_again),
+            ("finisher", lambda: done("finisher", self._finish)),
+            ("redrive", lambda: done("redrive", self._redrive, lambda: not world.queue.dead)),
+            ("", self._bring_what_was_gone),
+            ("retry", lambda: done("retry", self._retry)),
+            ("", self._all_is_accepted),
+            ("", self._lose_usage),
+            ("rebuild", lambda: done("rebuild", self._rebuild)),
+            ("", self._lose_markers),
+            ("markers", lambda: done("markers", self._rebuild_markers, lambda: not world.watch.markers_lost)),
+            ("", self._send_copies),
+            ("reader", lambda: done("reader", self._read)),
+            ("compactor", lambda: done("compactor", self._compact, lambda: not self._pending())),
+            ("reconciler", lambda: done("reconciler", self._reconcile)),
+            ("quick pass", self._look_at_runs),
+            ("biller", self._bill_once),
+            ("", self._orphan),
+            ("", lambda: self._pass(25 * HOUR_MS)),
+            ("cleaner", lambda: done("cleaner", self._clean)),
+            ("orphans", lambda: done("orphans", self._orphans)),
+            ("", self._take_another_turn),
+            ("", lambda: self._pass(3 * DAY_MS)),
+            ("closer", lambda: done("closer", self._close)),
+            ("", lambda: invoices.put_prices(world.objects, "0.09")),
+            ("issuer", lambda: done("issuer", self._issue)),
+            ("", lambda: invoices.put_prices(world.objects, "0.08")),
+            ("creditor", lambda: done("creditor", self._credit)),
+            ("", self._check_invoices),
+            ("", self._check),
+        )
+
+    def _send_all(self) -> None:
+        world = self.world
+        world.queue.send("dead.0", "S1")
+        world.queue.dead, world.queue.messages = world.queue.messages, {}
+        for content in world.contents.values():
+            if content.name not in ("dead.0", "b0.1"):
+                world.queue.send(content.name, content.sender_id)
+        # A copy in the same invocation, and one that comes when its twin has its verdict.
+        world.queue.send("b0.0", "S1")
+        self._until_worked_off("worker")
+
+    def _send_again(self) -> None:
+        self.world.queue.send("b1.0", "S1")
+        self.world.queue.send(_RETRY, "operator")
+        self._until_worked_off("worker again")
+
+    def _take_another_turn(self) -> None:
+        """What was to be applied later is so by now; whatever it left behind, the next turn of each job takes away."""
+        self._pass(DAY_MS)
+        self._until_worked_off("w")
+        self._until_done("f", self._finish)
+        self._until_done("c", self._compact)
+        self._pass(25 * HOUR_MS)
+        self._until_done("l", self._clean)
+        self._until_done("o", self._orphans)
+
+    def _pass(self, duration_ms: int) -> None:
+        self.world.scheduler.run_until(self.world.scheduler.now_ms + duration_ms)
+
+    def _until_worked_off(self, job: str) -> None:
+        self._until_done(job, self._work, lambda: not self.world.queue.messages, pause_ms=VISIBILITY_MS + 1)
+
+    def _until_done(
+        self,
+        job: str,
+        run: Callable[[Process], object],
+        done: Callable[[], bool] = lambda: True,
+        *,
+        pause_ms: int = MINUTE_MS,
+    ) -> None:
+        """Start a job until it has come to its end once; the first process of the subject has the faults."""
+        ended = False
+        for attempt in range(_ATTEMPTS):
+            name = SUBJECT if job == self._job and attempt == 0 else f"{job} {attempt}"
+            ended = self._start(name, run)
+            if ended and done():
+                return
+            self._pass(pause_ms)
+        raise ViolationError(f"{job} does not come to an end")
+
+    def _start(self, name: str, run: Callable[[Process], object]) -> bool:
+        process = self.world.process(name)
+        result: list[bool] = []
+
+        def body() -> None:
+            try:
+                run(process)
+            except (KilledError, UnavailableError, PeriodNotClosableError):
+                result.append(False)
+            else:
+                result.append(True)
+
+        self.world.scheduler.spawn(body)
+        self.world.scheduler.run_while(lambda: not result, limit_ms=DAY_MS)
+        return result == [True]
+
+    def _work(self, process: Process) -> None:
+        """One invocation after the other until nothing can be received."""
+        world = self.world
+        if self._job == "finisher":
+            process.items = NoChunks(process, world.items)
+        function = jobs.aggregator(process, self._settings)
+        while deliveries := world.queue.receive(10):
+            result = function.handle(deliveries, jobs.deadline(process, MINUTE_MS))
+            done = [each.message_id for each in deliveries if each.message_id not in result.retry]
+            for name in world.queue.acknowledge(done):
+                world.watch.acknowledged(world.contents.get(name))
+
+    def _finish(self, process: Process) -> None:
+        result = jobs.sweeper(process, self._settings).sweep(jobs.deadline(process, HOUR_MS))
+        if result.left:
+            raise UnavailableError("sweep", f"left {result.left}")
+
+    def _bring_what_was_gone(self) -> None:
+        """A refused batch, whose object is there now, is sent again."""
+        self._until_worked_off("redriven")
+        self.world.objects.put("ingest/gone", b"", if_absent=True)
+
+    def _all_is_accepted(self) -> None:
+        """Dead letters that were redriven, and what was sent again."""
+        self._until_worked_off("retried")
+        left = {"dead", "gone", _RETRY} - self.world.watch.accepted.keys()
+        if left:
+            raise ViolationError(f"{sorted(left)} was put back and is not accepted")
+
+    def _redrive(self, process: Process) -> None:
+        jobs.dead_letters(process).redrive(by_hand=True)
+
+    def _retry(self, process: Process) -> None:
+        entries = jobs.quarantine_entries(process)
+        for entry in entries.entries():
+            # The simulated messages of the others cannot be written anew.
+            if entry.kind == "refused":
+                entries.retry(entry)
+
+    def _compact(self, process: Process) -> None:
+        jobs.compactor(process, self._policy, shards=1).run(jobs.deadline(process, HOUR_MS))
+
+    def _lose_usage(self) -> None:
+        """Every second usage item is gone, as after a restore of the table."""
+        for item in list(self.world.items.everything(Table.USAGE))[::2]:
+            self.world.items.remove(Table.USAGE, Key(str(item["pk"]), str(item["sk"])))
+
+    def _rebuild(self, process: Process) -> None:
+        jobs.rebuilder(process, shards=1).usage()
+
+    def _lose_markers(self) -> None:
+        """Some markers are gone, as after a restore of the ledger."""
+        for batch_id in _MARKERS_LOST:
+            self.world.watch.lose_marker(batch_id)
+
+    def _rebuild_markers(self, process: Process) -> None:
+        jobs.rebuilder(process, shards=1).markers()
+
+    def _send_copies(self) -> None:
+        """Of each batch whose marker was rebuilt, and other content under such an id: nobody can tell it any more."""
+        world = self.world
+        copies = [*(f"{batch_id}.0" for batch_id in _MARKERS_LOST), "b0.1", _RETRY]
+        for name in copies:
+            world.queue.send(name, "S1")
+        duplicates = world.metrics.counts[BATCHES_DUPLICATE]
+        self._until_worked_off("copies")
+        if world.metrics.counts[BATCHES_DUPLICATE] - duplicates != len(copies):
+            raise ViolationError("a copy of a batch whose marker was rebuilt is no duplicate")
+
+    def _reconcile(self, process: Process) -> None:
+        to_s = self.world.scheduler.now_ms // 1000 + DAY_S
+        result = jobs.reconciler(process, shards=1).check(from_s=0, to_s=to_s, deep=True)
+        if result.different:
+            raise ViolationError(f"the reconciler found {result.different[0]}")
+
+    def _check_runs(self, process: Process) -> None:
+        result = jobs.run_checker(process, shards=1).run(jobs.deadline(process, HOUR_MS))
+        if result.different or result.left:
+            raise ViolationError(f"the quick pass found {result.different}, and left {result.left}")
+
+    def _look_at_runs(self) -> None:
+        # It changes nothing but its own list, which nobody else reads.
+        if self._job == "quick pass":
+            self._until_done("quick pass", self._check_runs)
+
+    def _bill_once(self) -> None:
+        # What it keeps is read by no other job.
+        if self._job == "biller":
+            budgets.set_budgets(self.world.items, ManualClock(NOW_MS))
+            self._until_done("biller", self._bill)
+            # What was to be applied later is so by now.
+            self._pass(HOUR_MS)
+            self._start("biller again", self._bill)
+            self._check_alerts()
+
+    def _bill(self, process: Process) -> None:
+        budgets.biller(process, self._topic).run(jobs.deadline(process, HOUR_MS))
+
+    def _check_alerts(self) -> None:
+        made = budgets.kept(self.world.items)
+        if sorted(alert.fields["period"] for alert in made) != [_MONTH, "2026-12"]:
+            raise ViolationError(f"there is not one alert a month: {[each.subject for each in made]}")
+        if any(alert.state != "sent" for alert in made):
+            raise ViolationError("an alert was never sent")
+        told = Counter(str(alert.fields["id"]) for alert in self._topic.sent)
+        if told.keys() != {alert.id for alert in made}:
+            raise ViolationError(f"told {told}, and there is {[alert.id for alert in made]}")
+        if not self.faults.script and max(told.values()) > 1:
+            raise ViolationError("somebody was told twice, and nothing went wrong")
+        kept = DayIndexes(objects=self.world.objects).newest()
+        counted = sum(
+            head.bytes_of(place)
+            for month in (_MONTH, "2026-12")
+            for head in budgets.sums(self.world.objects, kept, month)
+            for place in range(len(head.kinds))
+        )
+        rows = sum(row.bytes for row in lake_rows(self.world) if row.booked_s == hour_of(row.start_s))
+        if counted != rows:
+            raise ViolationError(f"the sums have {counted} bytes, and the lake {rows}")
+
+    def _close(self, process: Process) -> None:
+        closer = jobs.period_closer(process, self._policy, shards=1)
+        closer.close(_MONTH, jobs.deadline(process, HOUR_MS))
+        problems = closer.verify(_MONTH)
+        if problems:
+            raise ViolationError(problems[0])
+
+    def _issue(self, process: Process) -> None:
+        for _ in range(2):
+            if len(list(invoices.issuer(process).issue(Asked(month=_MONTH)))) != 1:
+                raise ViolationError("the payer has no invoice")
+
+    def _credit(self, process: Process) -> None:
+        """Twice: there is one difference."""
+        for _ in range(2):
+            with suppress(IssueRefusedError):
+                invoices.crediting(process).credit(f"{invoices.PAYER}-{_MONTH}-1", "The price was wrong.")
+
+    def _check_invoices(self) -> None:
+        store = InvoiceStore(self.world.objects)
+        found = list(store.list(_MONTH))
+        if [each.number for each in found] != [1, 2]:
+            raise ViolationError(f"there is not one invoice and one credit note: {[each.id for each in found]}")
+        result: list[str] = []
+        self._start("auditor", lambda each: result.extend(p for i in found for p in invoices.problems(each, i.id)))
+        if result:
+            raise ViolationError(result[0])
+
+    def _clean(self, process: Process) -> None:
+        jobs.cleaner(process, shards=1).run(jobs.deadline(process, HOUR_MS))
+
+    def _orphans(self, process: Process) -> None:
+        jobs.orphan_cleaner(process, age_s=HOUR_S).run(jobs.deadline(process, HOUR_MS))
+
+    def _read(self, process: Process) -> None:
+        view = jobs.lake_view(process, shards=1)
+        for hour_s in view.hours():
+            seen = view.hour_totals(hour_s, jobs.BY_ROW)
+            expected = self.world.watch.visible_since[hour_s]
+            if {str(group[1]) for group in seen} != set(expected) or any(t.records != 1 for t in seen.values()):
+                raise ViolationError(f"a reader saw {sorted(map(str, seen))}, not {sorted(expected)}")
+
+    def _orphan(self) -> None:
+        """Objects of a commit whose transaction never came."""
+        for suffix in ("parquet", "wal"):
+            self.world.objects.put(f"staging/2026-12-01/{'f' * 32}.{suffix}", b"", if_absent=True)
+
+    def _pending(self) -> bool:
+        return any(str(item["pk"]).startswith("P#") for item in self.world.items.everything(Table.LEDGER))
+
+    def _check(self) -> None:
+        findings = check(self.world, lake_rows(self.world))
+        if findings:
+            raise ViolationError(str(findings))
+        left = self.world.objects.keys("staging/")
+        if left or self._pending():
+            raise ViolationError(f"left over: {left}")
+        if self.world.alerts.sent and self.world.alerts.sent[0].severity == "page":
+            raise ViolationError(f"paged: {self.world.alerts.sent[0]}")
+
+
+class NoChunks(ProcessItems):
+    """The worker's stores when its chunks never get through: wide commits stay open, for the finisher to do."""
+
+    def transact(self, actions: Sequence[Action]) -> None:
+        if actions[0].key.pk.startswith("C#") and "next" in getattr(actions[0], "set", {}):
+            raise UnavailableError("items.transact", "no chunk gets through", may_have_applied=False)
+        super().transact(actions)
+
+
+def _contents() -> Iterator[SentContent]:
+    own_s = hour_of(NOW_MS // 1000)
+    for number in range(6):
+        yield content_of(f"b{number}", 0, [own_s, own_s - HOUR_S * (number % 2)])
+    yield content_of("b0", 1, [own_s])
+    other = content_of("b2", 1, [own_s])
+    yield other
+    yield retry_of(other)
+    yield content_of("dead", 0, [own_s])
+    yield content_of("wide", 0, [own_s - HOUR_S * n for n in range(5)] * 2)
+    yield content_of("chunks", 0, [own_s - HOUR_S * n for n in range(15)])
+    yield content_of("partly", 0, [own_s, own_s - 40 * DAY_S])
+    yield content_of("late", 0, [own_s - 40 * DAY_S])
+    yield replace(content_of("refused", 0, [own_s]), refused="count_mismatch")
+    yield replace(content_of("gone", 0, [own_s]), location="ingest/gone")
+
+
+def content_of(batch_id: str, version: int, starts: Sequence[int]) -> SentContent:
+    """A content whose records start at `starts`; three usage types take turns."""
+    name = f"{batch_id}.{version}"
+    rows = tuple(
+        PlainRow(
+            hour_of(start_s),
+            batch_id,
+            f"{name}/{position}",
+            "111111111111",
+            "AmazonEC2",
+            "out",
+            "us-west-2",
+            "internet",
+            f"USW2-DataTransfer-Out-Bytes-{position % 3}",
+            2**62 + position,
+            start_s,
+        )
+        for position, start_s in enumerate(starts)
+    )
+    return SentContent(name=name, batch_id=batch_id, content_hash=f"h-{name}", sender_id="S1", rows=rows)

@@ -1,0 +1,115 @@
+"""Bills of AWS, made for tests, in the forms of its exports."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+from decimal import ROUND_HALF_UP, Context, Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from metering.hours import rfc3339
+from metering.units import GIB, HOUR_S
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+BILL = Path(__file__).parent / "november.csv"
+"""A small bill of November 2026 with a line of every kind."""
+
+_EXACT = Context(prec=100)
+_PLACES = Decimal("0.0000000001")
+
+
+class Line(NamedTuple):
+    """What a line of a bill says. `quantity` is in GB, as AWS rounds it."""
+
+    account: str
+    usage_type: str
+    start_s: int
+    quantity: str
+    kind: str = "Usage"
+    unit: str = "GB"
+    hours: int = 1
+
+
+def quantity_of(size: int) -> str:
+    """GB of 2^30 bytes with 10 decimals, rounded half up, as AWS bills them."""
+    return f"{_EXACT.divide(Decimal(size), Decimal(GIB)).quantize(_PLACES, ROUND_HALF_UP, _EXACT):f}"
+
+
+def cur(line: Line) -> dict[str, str]:
+    """A line as CUR 2.0 has it."""
+    return {
+        "bill_billing_entity": "AWS",
+        "line_item_line_item_type": line.kind,
+        "line_item_product_code": "AmazonEC2",
+        "line_item_usage_account_id": line.account,
+        "line_item_usage_amount": line.quantity,
+        "line_item_usage_end_date": rfc3339(line.start_s + line.hours * HOUR_S),
+        "line_item_usage_start_date": rfc3339(line.start_s),
+        "line_item_usage_type": line.usage_type,
+        "pricing_unit": line.unit,
+    }
+
+
+_LEGACY = {
+    "line_item_line_item_type": "lineItem/LineItemType",
+    "line_item_usage_account_id": "lineItem/UsageAccountId",
+    "line_item_usage_amount": "lineItem/UsageAmount",
+    "line_item_usage_end_date": "lineItem/UsageEndDate",
+    "line_item_usage_start_date": "lineItem/UsageStartDate",
+    "line_item_usage_type": "lineItem/UsageType",
+    "pricing_unit": "pricing/unit",
+}
+
+
+def legacy(line: Line) -> dict[str, str]:
+    """A line as the older CUR has it."""
+    return {_LEGACY[name]: value for name, value in cur(line).items() if name in _LEGACY}
+
+
+def focus(line: Line) -> dict[str, str]:
+    """A line as AWS's FOCUS export has it."""
+    usage = line.kind == "Usage"
+    return {
+        "BilledCost": "0.01",
+        "ChargeCategory": line.kind,
+        "ChargePeriodEnd": rfc3339(line.start_s + line.hours * HOUR_S),
+        "ChargePeriodStart": rfc3339(line.start_s),
+        "ConsumedQuantity": line.quantity if usage else "",
+        "ConsumedUnit": line.unit if usage else "",
+        "PricingQuantity": line.quantity,
+        "PricingUnit": line.unit,
+        "ServiceName": "Amazon Elastic Compute Cloud",
+        "SubAccountId": line.account,
+        "x_UsageType": line.usage_type,
+    }
+
+
+FORMS = {"CUR 2.0": cur, "CUR (legacy)": legacy, "FOCUS": focus}
+
+
+def csv_bytes(rows: Sequence[Mapping[str, str]]) -> bytes:
+    """A CSV file with a header."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode()
+
+
+def write_bill(path: Path, lines: Iterable[Line], form: str = "CUR 2.0") -> Path:
+    """Write a bill; the name's end says how: `.csv`, `.csv.gz`, or `.parquet` with all values as texts."""
+    rows = [FORMS[form](line) for line in lines]
+    if path.name.endswith(".parquet"):
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    elif path.name.endswith(".gz"):
+        path.write_bytes(gzip.compress(csv_bytes(rows)))
+    else:
+        path.write_bytes(csv_bytes(rows))
+    return path

@@ -1,0 +1,121 @@
+"""A home region in memory with a price book, and its biller over the production parts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from metering.adapters.memory.alerts import MemoryAlerts
+from metering.billing.budgets.biller import Biller, BillerResult, Home
+from metering.billing.budgets.budget import Budget, Scope, budget_of
+from metering.billing.budgets.open_months import Terms
+from metering.billing.budgets.store import BudgetStore
+from metering.billing.day_sums.keeper import DaySumKeeper
+from metering.billing.organization.payers import Organization
+from metering.billing.prices.overrides import Overrides
+from metering.billing.prices.sample import sample_book
+from metering.ledger.notes.budgets import ALERTS_PK, StoredAlert
+from metering.ledger.notes.completeness import Completeness
+from metering.stores.writes import Put, Table
+from tests.support.lake_world import ACCOUNT, World, record
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from metering.billing.prices.book import PriceBook
+    from metering.lake.ports import TotalsReader
+    from metering.stores.objects import ObjectStore
+
+GB = 2**30
+REGION = "us-east-1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnSums:
+    """A `RegionSums`."""
+
+    region: str
+    objects: ObjectStore
+    totals: TotalsReader
+
+
+class CalledAlerts(MemoryAlerts):
+    """Topics whose calls are counted like those of the stores, and that may die around them."""
+
+    def __init__(self, on_call: Callable[[str], None], on_reply: Callable[[str], None]) -> None:
+        super().__init__()
+        self._on_call = on_call
+        self._on_reply = on_reply
+
+    def send(self, severity: str, subject: str, fields: Mapping[str, str | int]) -> None:
+        self._on_call("alerts.send")
+        super().send(severity, subject, fields)
+        self._on_reply("alerts.send")
+
+
+class BudgetWorld(World):
+    """A region that is its own home. Everything is set before it is asked."""
+
+    def __init__(self, *, book: PriceBook | None = None, organization: Organization | None = None) -> None:
+        super().__init__()
+        self.book: PriceBook | None = book or replace(sample_book(), name="aws-list")
+        self.overrides = Overrides()
+        self.organization = organization or Organization()
+        self.topic: MemoryAlerts = MemoryAlerts()
+        self.others: list[OwnSums] = []
+        self.complete_through(self.clock.now_ms() // 1000)
+
+    def complete_through(self, through_s: int) -> None:
+        """What the watch would have measured."""
+        self.items.put(Put(table=Table.LEDGER, item=Completeness(through_s=through_s).to_item()))
+
+    def use(self, size: int, **fields: int | str) -> None:
+        """Meter one record, and compact it."""
+        self.send([record(size, **fields)])  # type: ignore[arg-type]  # the fields of a record
+        self.compact_all()
+
+    def set(self, name: str = "egress", **fields: object) -> Budget:
+        """Set a budget."""
+        given: dict[str, object] = {"amount": "1 USD", "thresholds": ["actual 80%"], "scope": Scope(account=ACCOUNT)}
+        budget = budget_of(name, **{**given, **fields})  # type: ignore[arg-type]  # the fields of a budget
+        self.budgets().set(budget)
+        return budget
+
+    def budgets(self) -> BudgetStore:
+        return BudgetStore(items=self.items, clock=self.clock)
+
+    def keeper(self, *, most_files: int = 2_000) -> DaySumKeeper:
+        return DaySumKeeper(
+            items=self.items,
+            objects=self.objects,
+            totals=self.make_jobs().totals,
+            clock=self.clock,
+            shards=self.settings.shards,
+            most_files=most_files,
+        )
+
+    def biller(self, *, at_home: bool = True) -> Biller:
+        """The biller of another process."""
+        own = OwnSums(region=REGION, objects=self.objects, totals=self.make_jobs().totals)
+        home = Home(
+            objects=self.objects,
+            alerts=self.topic,
+            regions=lambda: [own, *self.others],
+            terms=lambda: Terms(book=self.book, overrides=self.overrides, organization=self.organization),
+        )
+        return Biller(
+            items=self.items,
+            keeper=self.keeper(),
+            clock=self.clock,
+            stage="local",
+            region=REGION,
+            home=home if at_home else None,
+        )
+
+    def bill(self) -> BillerResult:
+        """One run of the biller."""
+        return self.biller().run(self.deadline())
+
+    def alerts_made(self) -> list[StoredAlert]:
+        """Every alert that is kept."""
+        return [StoredAlert.from_item(item) for item in self.items.everything(Table.LEDGER) if item["pk"] == ALERTS_PK]

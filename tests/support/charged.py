@@ -1,0 +1,109 @@
+"""Charges and their documents, made of usage by the real rating, without a region."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from metering.billing.charges import Charge, region_of
+from metering.billing.invoices.document import Invoice
+from metering.billing.invoices.inputs import BookPin, Inputs, Pin, Rates
+from metering.billing.invoices.tally import Tally, unbilled
+from metering.billing.organization.payers import Payer
+from metering.billing.rating.corrections import corrected
+from metering.billing.rating.months import rated_month
+from metering.billing.rating.payer_prices import PayerPrices
+from metering.reports.exports.exporting import ExportSource
+from tests.support.priced import ListedUsage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from metering.billing.prices.book import Override, PriceBook
+    from metering.billing.rating.lines import RatedLine, UsageLine
+
+Rated = Sequence[tuple[str, Sequence["RatedLine"]]]
+"""Rated lines by month of use."""
+
+PAYER = Payer(payer_id="123456789012", name="Acme", issuer="Example Metering")
+
+
+def inputs_of(book: PriceBook, months: Iterable[str]) -> Inputs:
+    """Inputs that name the book, and a closed month in one region."""
+    pin = BookPin(name=book.name, version=book.version, sha256=book.sha256)
+    rates = Rates(book=pin, overrides=Pin(), organization=Pin())
+    return Inputs(
+        engine=1,
+        closed={month: {"us-east-1": "ab" * 32} for month in months},
+        rates=dict.fromkeys(months, rates),
+        billed={},
+    )
+
+
+def document_of(
+    rated: Sequence[tuple[str, Sequence[RatedLine]]],
+    month: str,
+    book: PriceBook,
+    *,
+    payer: Payer = PAYER,
+    draft: bool = False,
+) -> Invoice:
+    """The invoice of rated lines, by month of use."""
+    tally = Tally()
+    for of_month, lines in rated:
+        tally.add(of_month, lines)
+    own, corrections = tally.lines(month)
+    return Invoice(
+        kind="invoice",
+        payer_id=payer.payer_id,
+        payer_name=payer.name,
+        issuer=payer.issuer,
+        currency=payer.currency,
+        month=month,
+        number=1,
+        billing_month=month,
+        inputs=inputs_of(book, [of_month for of_month, _ in rated]),
+        lines=own,
+        corrections=corrections,
+        unrated=unbilled(tally.unrated),
+        unpriced=unbilled(tally.unpriced),
+        draft=draft,
+    )
+
+
+def charges_of(rated: Rated, document: Invoice, *, payer: Payer = PAYER) -> list[Charge]:
+    """The charges of a document's rated lines."""
+    return [
+        Charge(payer, line, document.id, region_of(line.line), document.billing_month, month != document.month)
+        for month, lines in rated
+        for line in lines
+    ]
+
+
+def billed(
+    book: PriceBook,
+    usage: Iterable[UsageLine],
+    month: str,
+    *,
+    earlier: tuple[str, Sequence[UsageLine], Sequence[UsageLine]] | None = None,
+    overrides: tuple[Override, ...] = (),
+    draft: bool = False,
+) -> ExportSource:
+    """A month of the payer, rated, with its document.
+
+    Args:
+        book: Prices.
+        usage: The month's usage.
+        month: The month.
+        earlier: A closed month, its usage, and what came late for it: the corrections.
+        overrides: Other prices.
+        draft: The document is not issued.
+    """
+    prices = PayerPrices(book, PAYER.payer_id, overrides)
+    rated = [(month, list(rated_month(prices, ListedUsage(usage, month))))]
+    if earlier is not None:
+        corrects, closed, late = earlier
+        rated.append((corrects, list(corrected(prices, ListedUsage(closed, corrects), late))))
+    document = document_of(rated, month, book, draft=draft)
+    charges = charges_of(rated, document)
+    return ExportSource(charges=[(charge, "") for charge in charges], invoices=[document], books=[book])

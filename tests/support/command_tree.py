@@ -1,0 +1,74 @@
+"""All commands of the command line, found by walking its tree: a new command is in every test that walks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
+from typer.main import get_command
+
+from metering.cli.app import app
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+# Values that the arguments of commands take, by the name that help gives them.
+_VALUES: Mapping[str, str] = {
+    "YYYY-MM": "2026-10",
+    "REGION": "eu-west-1",
+    "SQL": "SELECT 1",
+    "NUMBERS": "17",
+    "SHELL": "bash",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leaf:
+    """A command that does something, with the words that lead to it."""
+
+    words: tuple[str, ...]
+    command: TyperCommand | TyperGroup
+
+    @property
+    def options(self) -> list[TyperOption]:
+        return [each for each in self.command.params if isinstance(each, TyperOption) and not each.hidden]
+
+    @property
+    def arguments(self) -> list[TyperArgument]:
+        return [each for each in self.command.params if isinstance(each, TyperArgument)]
+
+    @property
+    def needed(self) -> list[str]:
+        """Values for the arguments that it needs."""
+        return [_VALUES.get(each.metavar or "", "edge-7f3a") for each in self.arguments if each.required]
+
+
+def leaves() -> list[Leaf]:
+    """Every command that does something."""
+    return [*_below((), get_command(app))]
+
+
+def _below(words: tuple[str, ...], command: Any) -> Iterator[Leaf]:
+    if not isinstance(command, TyperGroup) or command.invoke_without_command:
+        yield Leaf(words=words, command=command)
+    if isinstance(command, TyperGroup):
+        for name in command.commands:
+            yield from _below((*words, name), command.commands[name])
+
+
+def groups() -> list[tuple[str, ...]]:
+    """The words of every group of commands, the root first."""
+    return [*_groups((), get_command(app))]
+
+
+def _groups(words: tuple[str, ...], command: Any) -> Iterator[tuple[str, ...]]:
+    if isinstance(command, TyperGroup):
+        yield words
+        for name in command.commands:
+            yield from _groups((*words, name), command.commands[name])
+
+
+def long_name(option: TyperOption) -> str:
+    """`--from` of an option."""
+    return next(name for name in option.opts if name.startswith("--"))

@@ -1,0 +1,239 @@
+"""A region in memory with a log bucket: log files go in, and the production worker books what their messages say.
+
+A process of the on-ramp has ports of its own, whose calls are numbered, so that each of them can fail in every way that
+AWS can, or another process can run before it.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from enum import StrEnum
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
+
+from metering.adapters.memory.queues import MemoryQueue
+from metering.errors import UnavailableError
+from metering.ledger.conflicts import is_conflict
+from metering.onramps.context.document import Context
+from metering.onramps.ingest.taking import LogIngest
+from metering.stores.deliveries import Delivery
+from metering.stores.writes import Table
+from tests.support.lake_world import HOUR, NOW_S, World
+from tests.support.small_logs import SMALL, Contexts, LogBucket, small_file
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from metering.onramps.ingest.taking import Taken
+    from metering.onramps.kinds import LogKind
+    from metering.onramps.ports import LogStore
+    from metering.stores.objects import ObjectInfo, ObjectStore
+    from metering.stores.queues import Queue
+
+T = TypeVar("T")
+
+
+class DiedError(BaseException):
+    """The process is gone: SIGKILL."""
+
+
+class Fault(StrEnum):
+    """What happens at a call."""
+
+    KILLED_BEFORE = "killed before"
+    KILLED_AFTER = "killed after"
+    LOST = "the call is lost"
+    REPLY_LOST = "its reply is lost"
+    SENT_TWICE = "the SDK sends it twice"
+    APPLIED_LATER = "it is applied later"
+    PARTLY = "half of it is applied, and all of it is reported as not taken"
+
+
+READ_FAULTS = (Fault.KILLED_BEFORE, Fault.LOST)
+WRITE_FAULTS = (
+    Fault.KILLED_BEFORE,
+    Fault.KILLED_AFTER,
+    Fault.LOST,
+    Fault.REPLY_LOST,
+    Fault.SENT_TWICE,
+    Fault.APPLIED_LATER,
+)
+SEND_FAULTS = (*WRITE_FAULTS, Fault.PARTLY)
+
+
+class Calls:
+    """The calls of one process, numbered from 0.
+
+    Args:
+        at: Number of the call that has the fault.
+        fault: The fault; None for none.
+        before: Runs before the call, such as another process.
+
+    Attributes:
+        made: Name of each call, and the faults that it can have.
+        happened: Whether the fault did.
+    """
+
+    def __init__(self, *, at: int = -1, fault: Fault | None = None, before: Callable[[], object] | None = None) -> None:
+        self.made: list[tuple[str, tuple[Fault, ...]]] = []
+        self.happened = False
+        self.later: list[Callable[[], object]] = []
+        self._at = at
+        self._fault = fault
+        self._before = before
+
+    def call(self, name: str, faults: tuple[Fault, ...], apply: Callable[[], T]) -> T:
+        """Make a call, with its fault if it has one."""
+        number = len(self.made)
+        self.made.append((name, faults))
+        if number != self._at:
+            return apply()
+        self.happened = True
+        if self._before is not None:
+            self._before()
+        return apply() if self._fault in {None, Fault.PARTLY} else self._faulty(name, self._fault, apply)
+
+    def _faulty(self, name: str, fault: Fault | None, apply: Callable[[], T]) -> T:
+        if fault is Fault.KILLED_BEFORE:
+            raise DiedError
+        if fault is Fault.APPLIED_LATER:
+            self.later.append(apply)
+        if fault in {Fault.KILLED_AFTER, Fault.REPLY_LOST, Fault.SENT_TWICE}:
+            apply()
+        if fault is Fault.KILLED_AFTER:
+            raise DiedError
+        if fault is Fault.SENT_TWICE:
+            return apply()
+        raise UnavailableError(name, str(fault))
+
+    def apply_late(self) -> None:
+        """Apply what was to be applied later."""
+        for apply in self.later:
+            apply()
+
+    @property
+    def fault(self) -> Fault | None:
+        """The fault of the call that is made now."""
+        return self._fault if len(self.made) == self._at else None
+
+
+class ProcessObjects:
+    """The calls that the on-ramp makes to a bucket, its own one or that of logs."""
+
+    def __init__(self, store: ObjectStore, calls: Calls, name: str) -> None:
+        self._store = store
+        self._calls = calls
+        self._name = name
+
+    @property
+    def place(self) -> str:
+        return "s3://acme-logs/"
+
+    def put(self, key: str, body: bytes | Path, *, if_absent: bool) -> bool:
+        return self._calls.call(
+            f"{self._name}.put", WRITE_FAULTS, lambda: self._store.put(key, body, if_absent=if_absent)
+        )
+
+    def get(self, key: str) -> bytes:
+        return self._calls.call(f"{self._name}.get", READ_FAULTS, lambda: self._store.get(key))
+
+    def open(self, key: str, *, if_match: str | None = None, version_id: str | None = None) -> BinaryIO:
+        return self._calls.call(
+            f"{self._name}.open", READ_FAULTS, lambda: self._store.open(key, if_match=if_match, version_id=version_id)
+        )
+
+    def head(self, key: str) -> ObjectInfo | None:
+        return self._calls.call(f"{self._name}.head", READ_FAULTS, lambda: self._store.head(key))
+
+    def list(self, prefix: str, *, after: str = "") -> Iterator[ObjectInfo]:
+        return self._calls.call(f"{self._name}.list", READ_FAULTS, lambda: self._store.list(prefix, after=after))
+
+
+class ProcessQueue:
+    """The call that the on-ramp makes to the ingest queue."""
+
+    def __init__(self, queue: Queue, calls: Calls) -> None:
+        self._queue = queue
+        self._calls = calls
+
+    def send_many(self, bodies: Sequence[str]) -> list[int]:
+        half = bodies[: (len(bodies) + 1) // 2]
+        partly = self._calls.fault is Fault.PARTLY
+        return self._calls.call(
+            "queue.send",
+            SEND_FAULTS,
+            lambda: [*self._queue.send_many(half), *range(len(bodies))] if partly else self._queue.send_many(bodies),
+        )
+
+
+class LogRegion(World):
+    """A region with a log bucket."""
+
+    def __init__(self, *, kind: LogKind = SMALL, **settings: int) -> None:
+        super().__init__(now_s=NOW_S, **settings)
+        self.kind = kind
+        self.queue = MemoryQueue(self.clock)
+        self.logs = LogBucket(self.clock)
+        self.contexts = Contexts((HOUR, Context(sha256="a" * 64, effective_s=HOUR)))
+        self._delivered = 0
+
+    def put(self, key: str, *lines: tuple[str, int, int, int] | str) -> None:
+        """Put a log file."""
+        self.logs.put(key, small_file(*lines), if_absent=False)
+
+    def take(self, key: str, calls: Calls | None = None, *, append: bool = False) -> Taken:
+        """Take a file in a process of its own."""
+        calls = calls or Calls()
+        ingest = LogIngest(
+            objects=ProcessObjects(self.objects, calls, "objects"),  # type: ignore[arg-type]  # what the on-ramp calls
+            bucket=self.settings.data_bucket,
+            queue=ProcessQueue(self.queue, calls),  # type: ignore[arg-type]  # as above
+            contexts=self.contexts,
+            clock=self.clock,
+            kinds=(self.kind,),
+            admission_window_s=self.settings.window_s,
+        )
+        store: LogStore = ProcessObjects(self.logs, calls, "logs")
+        return ingest.take(store, key, append=append)
+
+    def take_until_done(self, key: str, calls: Calls, *, append: bool = False) -> Taken:
+        """Take a file in a process that may fail, and then again as the next delivery does."""
+        self.fails(key, calls, append=append)
+        taken = self.take(key, append=append)
+        calls.apply_late()
+        return taken
+
+    def fails(self, key: str, calls: Calls, *, append: bool = False) -> None:
+        """Take a file in a process that may fail."""
+        with suppress(DiedError, UnavailableError):
+            self.take(key, calls, append=append)
+
+    def book(self) -> None:
+        """Let the worker handle all messages of the queue; one that comes first comes twice."""
+        while received := self.queue.receive(10):
+            deliveries = []
+            for each in received:
+                self._delivered += 1
+                deliveries.append(
+                    Delivery(
+                        message_id=f"log-{self._delivered}",
+                        body=each.delivery.body,
+                        sent_at_ms=self.clock.now_ms(),
+                        receive_count=1,
+                        sender_id="onramp",
+                    )
+                )
+            result = self.aggregator.handle([*deliveries, *deliveries[:1]], self.deadline())
+            assert not result.retry
+            self.queue.delete_many([each.receipt for each in received])
+
+    def booked_bytes(self) -> dict[str, int]:
+        """Bytes of the usage table by where they went."""
+        sums: dict[str, int] = {}
+        for key, total in self.usage().items():
+            sums[key.to_location] = sums.get(key.to_location, 0) + total.bytes
+        return sums
+
+    def conflicts(self) -> int:
+        """Conflicts that the ledger named."""
+        return sum(is_conflict(item) for item in self.items.everything(Table.LEDGER))

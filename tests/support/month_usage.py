@@ -1,0 +1,68 @@
+"""A region's month in memory: usage lines by the hour, as rating is given them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from metering.billing.usage.merged import merged
+from metering.billing.usage.ports import Late, Sold
+from metering.units import DAY_S
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from metering.billing.rating.lines import UsageLine
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryMonth:
+    """A `RegionMonth`.
+
+    Attributes:
+        usage: Lines by the hour, in any order, keys as often as they like.
+        late_lines: Corrections, each at its own hour.
+        booked_s: The hour that books them.
+        digest: Of a closed month: any text.
+    """
+
+    region: str = "us-east-1"
+    month: str = "2026-11"
+    usage: tuple[UsageLine, ...] = ()
+    late_lines: tuple[UsageLine, ...] = ()
+    booked_s: int = 0
+    digest: str = ""
+
+    def accounts(self) -> Iterator[str]:
+        return iter(sorted({line.account_id for line in (*self.usage, *self.late_lines)}))
+
+    def day_lines(self, accounts: frozenset[str] | None = None) -> Iterator[UsageLine]:
+        by_day = (line._replace(hour_s=_day(line.hour_s)) for line in self._of(self.usage, accounts))
+        return merged(sorted(by_day))
+
+    def hour_lines(
+        self,
+        accounts: frozenset[str] | None = None,
+        *,
+        day_s: int | None = None,
+        sold: frozenset[Sold] | None = None,
+    ) -> Iterator[UsageLine]:
+        return merged(
+            sorted(
+                line
+                for line in self._of(self.usage, accounts)
+                if (day_s is None or _day(line.hour_s) == day_s)
+                and (sold is None or Sold(line.service, line.usage_type) in sold)
+            )
+        )
+
+    def late(self, accounts: frozenset[str] | None = None) -> Iterator[Late]:
+        return (Late(self.booked_s or line.hour_s, line) for line in self._of(self.late_lines, accounts))
+
+    @staticmethod
+    def _of(lines: tuple[UsageLine, ...], accounts: frozenset[str] | None) -> Iterator[UsageLine]:
+        return (line for line in lines if accounts is None or line.account_id in accounts)
+
+
+def _day(hour_s: int) -> int:
+    return hour_s - hour_s % DAY_S

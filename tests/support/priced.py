@@ -1,0 +1,151 @@
+"""Small price books, usage of payers in lists, and sizes in GB, for tests of rating."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from decimal import Decimal
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+from metering.billing.money import price_of
+from metering.billing.prices.book import Allowance, PriceBook, PriceVersion, Product, Services, Tier
+from metering.billing.rating.lines import UsageLine
+from metering.billing.usage.ports import Sold
+from metering.hours import month_bounds_s
+from metering.units import DAY_S, GIB, HOUR_S
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from metering.billing.prices.book import AllowanceOrder, NotSold
+
+MONTH = "2026-11"
+BEGIN_S, END_S = month_bounds_s(MONTH)
+TERM = "JRTCKXETXF"
+
+US_TIERS = (("10240", "0.09"), ("51200", "0.085"), ("153600", "0.07"), (None, "0.05"))
+"""Internet out of us-east-1: the end of each tier in GB, and its price."""
+
+
+def gb(size: str) -> int:
+    """Bytes of a size in GB, to the nearest byte."""
+    return round(Fraction(size) * GIB)
+
+
+def usd(text: str) -> int:
+    """1e-10 USD of a decimal text, such as `0.0000000009`."""
+    return int(Decimal(text) * 10**10)
+
+
+def tiers_of(sku: str, steps: Iterable[tuple[str | None, str]]) -> tuple[Tier, ...]:
+    """Tiers of `(end in GB or None, price)`."""
+    tiers, begin = [], 0
+    for number, (end, price) in enumerate(steps):
+        end_bytes = None if end is None else gb(end)
+        rate_code = f"{sku}.{TERM}.RATE{number}"
+        tiers.append(Tier(from_bytes=begin, to_bytes=end_bytes, price=price_of(price), rate_code=rate_code))
+        begin = end_bytes or 0
+    return tuple(tiers)
+
+
+def product(
+    sku: str,
+    usage_type: str,
+    steps: Sequence[tuple[str | None, str]],
+    *later: tuple[int, Sequence[tuple[str | None, str]]],
+    services: Services | None = None,
+) -> Product:
+    """A product with its first prices, and those from later hours on."""
+    versions = [PriceVersion(from_s=0, tiers=tiers_of(sku, steps))]
+    versions += (PriceVersion(from_s=from_s, tiers=tiers_of(sku, each)) for from_s, each in later)
+    return Product(
+        sku=sku,
+        usage_type=usage_type,
+        services=services or Services(),
+        transfer="AWS Outbound",
+        from_location="",
+        to_location="",
+        versions=tuple(versions),
+    )
+
+
+def allowance(size_gb: str, *skus: str, order: AllowanceOrder = "dearest-first", name: str = "free") -> Allowance:
+    """An allowance that holds for ever."""
+    codes = {sku: f"{sku}.A429C66SYZ.FREE" for sku in skus}
+    return Allowance(id=name, bytes=gb(size_gb), skus=skus, order=order, from_s=0, to_s=None, rate_codes=codes)
+
+
+def book(products: Iterable[Product], *allowances: Allowance, not_sold: tuple[NotSold, ...] = ()) -> PriceBook:
+    """A book of some products."""
+    return PriceBook(
+        name="test",
+        version=1,
+        currency="USD",
+        products=tuple(products),
+        allowances=allowances,
+        not_sold=not_sold,
+        sha256="5e",
+    )
+
+
+def used(
+    size_bytes: int,
+    hour: int = 0,
+    *,
+    account: str = "111111111111",
+    usage_type: str = "DataTransfer-Out-Bytes",
+    service: str = "AmazonEC2",
+) -> UsageLine:
+    """Usage of an account in an hour of the month; they are counted from 0."""
+    return UsageLine(BEGIN_S + hour * HOUR_S, account, service, usage_type, "us-east-1", "internet", size_bytes)
+
+
+@dataclass
+class ListedUsage:
+    """A payer's usage in a list. It merges lines of one key and hour, and notes which days were read.
+
+    Attributes:
+        read: What was read by the hour: what is sold, and the day.
+        streamed: How often all lines were read.
+    """
+
+    given: Iterable[UsageLine]
+    month: str = MONTH
+    read: list[tuple[frozenset[Sold], int]] = field(default_factory=list)
+    streamed: int = 0
+
+    def __post_init__(self) -> None:
+        sums: dict[tuple[object, ...], UsageLine] = {}
+        for line in self.given:
+            known = sums.get(line[:6])
+            sums[line[:6]] = line if known is None else line._replace(bytes=known.bytes + line.bytes)
+        self._lines = sorted(sums.values())
+
+    def days(self) -> Mapping[Sold, Mapping[int, int]]:
+        days: dict[Sold, dict[int, int]] = defaultdict(lambda: defaultdict(int))
+        for line in self._lines:
+            days[Sold(line.service, line.usage_type)][line.hour_s - line.hour_s % DAY_S] += line.bytes
+        return days
+
+    def lines_of(self, sold: frozenset[Sold], day_s: int) -> Iterator[UsageLine]:
+        self.read.append((sold, day_s))
+        return (line for line in self._lines if line[2:4] in sold and day_s <= line.hour_s < day_s + DAY_S)
+
+    def lines(self) -> Iterator[UsageLine]:
+        self.streamed += 1
+        return iter(self._lines)
+
+
+class HourlyListedUsage(ListedUsage):
+    """A payer's usage in a list that has sums of hours."""
+
+    def hours(self, sold: frozenset[Sold], day_s: int) -> Mapping[int, int]:
+        hours: dict[int, int] = defaultdict(int)
+        for line in self._lines:
+            if line[2:4] in sold and day_s <= line.hour_s < day_s + DAY_S:
+                hours[line.hour_s] += line.bytes
+        return hours
+
+    def lines_of_hour(self, sold: frozenset[Sold], hour_s: int) -> Iterator[UsageLine]:
+        return (line for line in self._lines if line[2:4] in sold and line.hour_s == hour_s)

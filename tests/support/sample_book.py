@@ -1,0 +1,155 @@
+"""Makes the price book `sample` of real bill lines: `python -m tests.support.sample_book` writes it anew.
+
+What the lines do not show is written here, with its source: later tiers, allowances, and what is not sold.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+from metering.billing.documents.strict_json import canonical
+from metering.billing.documents.written import bytes_of_gb, hour_of_text
+from metering.billing.money import price_of
+from metering.billing.prices.book import Allowance, PriceBook, PriceVersion, Product, Services, Tier
+from metering.billing.prices.document import book_value, read_book
+from metering.billing.prices.offers.products import FREE_RATE as FREE
+from metering.billing.prices.rules import NOT_SOLD
+from metering.replay.given import SAMPLE as RECORDS
+
+LINES = RECORDS.parent
+BOOK = Path("metering/billing/prices/sample/book.json")
+# The month of the bills.
+FROM_S = hour_of_text("2024-09-01T00:00:00Z")
+ON_DEMAND = "JRTCKXETXF"
+UNTIERED = "6YS6EN2CT7"
+
+# AWS's price list of us-east-1, 2026-07-28: its SKU and its first two prices are those of the lines.
+US_EAST_1 = (
+    ("10240", "0.09", "Q3Z75P77EN"),
+    ("51200", "0.085", "VF6T3GAUKQ"),
+    ("153600", "0.07", "N9EW5UVVPA"),
+    (None, "0.05", "GPHXDESFBB"),
+)
+# Both prices that the lines show. AWS has more tiers; what they cost there is not known from the lines.
+US_WEST_2 = (("10240", "0.09", "Q3Z75P77EN"), (None, "0.085", "VF6T3GAUKQ"))
+# Lines of these regions are free ones. Their first price is that of other lines of the same bills.
+FIRST_PRICES = {"SAE1-DataTransfer-Out-Bytes": "0.15", "APS1-DataTransfer-Out-Bytes": "0.12"}
+TIERS = {"DataTransfer-Out-Bytes": US_EAST_1, "USW2-DataTransfer-Out-Bytes": US_WEST_2}
+
+
+class BillLine(NamedTuple):
+    """One line of the sample, with what AWS billed it by."""
+
+    service: str
+    usage_type: str
+    price: str
+    sku: str
+    rate_code: str
+    from_location: str
+    to_location: str
+
+
+def bill_lines() -> list[BillLine]:
+    """All 338 lines, in their order."""
+    expected = _rows("expected_lines.csv")
+    skus = _rows("sku_prices.csv")
+    records = [json.loads(line) for line in RECORDS.read_text(encoding="utf-8").splitlines()]
+    return [
+        BillLine(
+            service=line["service"],
+            usage_type=line["usage_type"],
+            price=line["list_unit_price_usd"],
+            sku=sku["sku_id"],
+            rate_code=sku["sku_price_id"],
+            from_location=record["from"].partition("/")[0],
+            to_location=record["to"].partition("/")[0],
+        )
+        for line, sku, record in zip(expected, skus, records, strict=True)
+    ]
+
+
+def made() -> PriceBook:
+    """The book, from the lines and the facts above."""
+    lines = {line.sku: line for line in bill_lines()}
+    products = tuple(_product(lines[sku]) for sku in sorted(lines))
+    return PriceBook(
+        name="sample",
+        version=1,
+        currency="USD",
+        products=products,
+        allowances=(
+            _allowance("global-internet-out", "100", products, "DataTransfer-Out-Bytes"),
+            _allowance("regional", "1", products, "DataTransfer-Regional-Bytes"),
+        ),
+        not_sold=NOT_SOLD,
+        source={"kind": "bill-lines", "of": "FOCUS-Sample-Data, FOCUS-1.0/focus_sample.csv", "license": "CC BY 4.0"},
+    )
+
+
+def _product(line: BillLine) -> Product:
+    return Product(
+        sku=line.sku,
+        usage_type=line.usage_type,
+        services=Services(without=frozenset({"AmazonCloudFront"})),
+        transfer=_transfer(line),
+        from_location=line.from_location,
+        to_location=line.to_location,
+        versions=(PriceVersion(from_s=FROM_S, tiers=_tiers(line)),),
+    )
+
+
+def _transfer(line: BillLine) -> str:
+    way = "Inbound" if line.usage_type.endswith("-In-Bytes") else "Outbound"
+    if line.from_location == line.to_location:
+        return "IntraRegion"
+    if "cloudfront" in line[-2:]:
+        return f"CloudFront {way}"
+    return f"AWS {way}" if "internet" in line[-2:] else f"InterRegion {way}"
+
+
+def _tiers(line: BillLine) -> tuple[Tier, ...]:
+    first = "Q3Z75P77EN" if line.usage_type.endswith("DataTransfer-Out-Bytes") else UNTIERED
+    price = FIRST_PRICES.get(line.usage_type, line.price)
+    rows = TIERS.get(line.usage_type, ((None, price, first),))
+    begins = ("0", *(end for end, _, _ in rows if end is not None))
+    return tuple(
+        Tier(
+            from_bytes=bytes_of_gb(begin),
+            to_bytes=None if end is None else bytes_of_gb(end),
+            price=price_of(tier_price),
+            rate_code=f"{line.sku}.{ON_DEMAND}.{rate}",
+        )
+        for begin, (end, tier_price, rate) in zip(begins, rows, strict=True)
+    )
+
+
+def _allowance(name: str, gb: str, products: tuple[Product, ...], traffic: str) -> Allowance:
+    skus = tuple(each.sku for each in products if each.usage_type.endswith(traffic))
+    return Allowance(
+        id=name,
+        bytes=bytes_of_gb(gb),
+        skus=skus,
+        order="dearest-first",
+        from_s=FROM_S,
+        to_s=None,
+        rate_codes={sku: f"{sku}.{FREE}" for sku in skus},
+    )
+
+
+def _rows(name: str) -> list[dict[str, str]]:
+    with (LINES / name).open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def written() -> bytes:
+    """The document, with a line for each value, so that a difference can be read."""
+    body = canonical(book_value(made()))
+    read_book(body, "sample")
+    return json.dumps(json.loads(body), indent=1, ensure_ascii=False).encode() + b"\n"
+
+
+if __name__ == "__main__":
+    BOOK.write_bytes(written())

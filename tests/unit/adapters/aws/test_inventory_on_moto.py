@@ -1,0 +1,168 @@
+"""EC2's Describe calls become a description, in accounts and regions; what is denied is named."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from botocore.exceptions import ClientError
+from moto import mock_aws
+
+from metering.adapters.aws.inventory import PERMISSIONS, AwsInventory, Step
+from metering.adapters.aws.session import Access, Clients
+from metering.errors import OperationFailedError, UnavailableError
+from metering.onramps.context.inventory import context_of
+from tests.unit.onramps.context.describing import ranges
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PARTNER_ROLE = "arn:aws:iam::444455556666:role/metering-context"
+
+
+@pytest.fixture
+def clients() -> Iterator[Clients]:
+    with mock_aws():
+        yield Clients(Access(region="us-west-2", access_key=("test", "test")))
+
+
+def built(clients: Clients) -> dict[str, str]:
+    """A VPC with a subnet, an interface with an elastic address, a flow log and a transit gateway."""
+    ec2: Any = clients.client("ec2")
+    vpc_id = ec2.create_vpc(CidrBlock="10.9.0.0/16")["Vpc"]["VpcId"]
+    subnet_id = ec2.create_subnet(VpcId=vpc_id, CidrBlock="10.9.0.0/24")["Subnet"]["SubnetId"]
+    tags = [{"ResourceType": "network-interface", "Tags": [{"Key": "password", "Value": "hunter2"}]}]
+    interface = ec2.create_network_interface(SubnetId=subnet_id, TagSpecifications=tags)
+    interface_id = interface["NetworkInterface"]["NetworkInterfaceId"]
+    address = ec2.allocate_address(Domain="vpc")
+    ec2.associate_address(AllocationId=address["AllocationId"], NetworkInterfaceId=interface_id)
+    location: Any = {"LocationConstraint": "us-west-2"}
+    clients.s3.create_bucket(Bucket="acme-logs", CreateBucketConfiguration=location)
+    [log_id] = ec2.create_flow_logs(
+        ResourceIds=[vpc_id],
+        ResourceType="VPC",
+        TrafficType="ALL",
+        LogDestinationType="s3",
+        LogDestination="arn:aws:s3:::acme-logs",
+        LogFormat="${version} ${interface-id} ${bytes}",
+    )["FlowLogIds"]
+    gateway_id = ec2.create_transit_gateway()["TransitGateway"]["TransitGatewayId"]
+    ec2.create_transit_gateway_vpc_attachment(TransitGatewayId=gateway_id, VpcId=vpc_id, SubnetIds=[subnet_id])
+    return {
+        "vpc": vpc_id,
+        "subnet": subnet_id,
+        "interface": interface_id,
+        "log": log_id,
+        "address": address["PublicIp"],
+    }
+
+
+def test_what_ec2_describes_becomes_a_context(clients: Clients) -> None:
+    made = built(clients)
+    steps: list[Step] = []
+    published = ranges(("52.32.0.0/11", "us-west-2", "EC2"))
+    inventory = AwsInventory(
+        clients,
+        regions=["us-west-2", "us-east-1", "us-west-2"],
+        role_arns=[PARTNER_ROLE],
+        buckets={"acme-logs": "us-west-2"},
+        ip_ranges=lambda: published,
+        on_step=steps.append,
+    )
+    description = inventory.describe()
+    # It is JSON as it stands, and holds no tags.
+    assert "hunter2" not in json.dumps(description)
+    context = context_of(json.loads(json.dumps(description)), 0)
+    assert context.accounts == {"123456789012", "444455556666"}
+    assert context.places == (
+        ("123456789012", "us-east-1"),
+        ("123456789012", "us-west-2"),
+        ("444455556666", "us-east-1"),
+        ("444455556666", "us-west-2"),
+    )
+    assert made["vpc"] in {vpc.id for vpc in context.vpcs}
+    assert made["subnet"] in {subnet.id for subnet in context.subnets}
+    found = {interface.id: interface for interface in context.interfaces}
+    assert found[made["interface"]].public
+    assert made["address"] in {each.address for each in context.public_addresses}
+    assert context.flow_logs[made["log"]].fields == ("version", "interface-id", "bytes")
+    assert context.transit_vpcs == (made["vpc"],)
+    assert len(context.prefixes) == 1
+    assert [step.number for step in steps] == list(range(1, 29))
+    assert {step.of for step in steps} == {28}
+    assert "us-west-2 of account 123456789012: DescribeVpcs" in steps[0].what
+
+
+def test_without_address_ranges_the_description_has_none(clients: Clients) -> None:
+    assert "ip_ranges" not in AwsInventory(clients, regions=["us-west-2"]).describe()
+
+
+def _refuse(clients: Clients, service: str, operation: str, code: str, status: int = 403) -> None:
+    """Answer a call with an error, before it is sent."""
+
+    def answer(**_told: object) -> None:
+        told: Any = {"Error": {"Code": code, "Message": "no"}, "ResponseMetadata": {"HTTPStatusCode": status}}
+        raise ClientError(told, operation)
+
+    client: Any = clients.client(service)
+    client.meta.events.register(f"before-call.{service}.{operation}", answer)
+
+
+def test_every_denied_call_is_named_with_its_permission_and_place(clients: Clients) -> None:
+    _refuse(clients, "ec2", "DescribeFlowLogs", "UnauthorizedOperation")
+    _refuse(clients, "ec2", "DescribeVpcPeeringConnections", "AccessDenied")
+    _refuse(clients, "sts", "AssumeRole", "AccessDenied")
+    with pytest.raises(OperationFailedError) as caught:
+        AwsInventory(clients, regions=["us-west-2"], role_arns=[PARTNER_ROLE]).describe()
+    told = str(caught.value)
+    assert "ec2:DescribeFlowLogs in us-west-2 of account 123456789012" in told
+    assert "ec2:DescribeVpcPeeringConnections in us-west-2" in told
+    assert f"sts:AssumeRole of {PARTNER_ROLE}" in told
+    assert all(permission in caught.value.advice for permission in PERMISSIONS)
+
+
+def test_buckets_have_their_regions_and_owners_if_s3_may_be_asked(clients: Clients) -> None:
+    built(clients)
+
+    def tell(parsed: Any, **_told: object) -> None:
+        # AWS says it of each bucket of a page; moto does not.
+        for bucket in parsed["Buckets"]:
+            bucket["BucketRegion"] = "us-west-2"
+
+    clients.s3.meta.events.register("after-call.s3.ListBuckets", tell)
+    inventory = AwsInventory(clients, regions=["us-west-2"], asks_for_buckets=True)
+    context = context_of(inventory.describe(), 0)
+    assert (dict(context.buckets), dict(context.bucket_owners)) == (
+        {"acme-logs": "us-west-2"},
+        {"acme-logs": "123456789012"},
+    )
+    assert inventory.skipped == ()
+
+
+def test_without_the_list_of_buckets_a_context_is_captured_and_says_so(clients: Clients) -> None:
+    _refuse(clients, "s3", "ListBuckets", "AccessDenied")
+    inventory = AwsInventory(clients, regions=["us-west-2"], asks_for_buckets=True)
+    assert inventory.describe()["buckets"] == {}
+    assert inventory.skipped == ("s3:ListAllMyBuckets in account 123456789012",)
+
+
+def test_a_call_that_an_endpoint_does_not_have_is_left_out(clients: Clients) -> None:
+    _refuse(clients, "ec2", "DescribeTransitGatewayVpcAttachments", "InvalidAction", 400)
+    description: Any = AwsInventory(clients, regions=["us-west-2"]).describe()
+    [place] = description["regions"]
+    assert "TransitGatewayVpcAttachments" not in place
+
+
+def test_a_throttled_call_is_transient_and_another_failure_is_loud(clients: Clients) -> None:
+    _refuse(clients, "ec2", "DescribeSubnets", "RequestLimitExceeded", 503)
+    with pytest.raises(UnavailableError):
+        AwsInventory(clients, regions=["us-west-2"]).describe()
+    _refuse(clients, "ec2", "DescribeVpcs", "InvalidParameterValue", 400)
+    with pytest.raises(ClientError):
+        AwsInventory(clients, regions=["us-west-2"]).describe()
+
+
+def test_temporary_credentials_do_not_show_in_texts() -> None:
+    access = Access(region="us-west-2", access_key=None, session_token="secret-token")
+    assert "secret-token" not in repr(access)

@@ -1,0 +1,132 @@
+"""The check before a close agrees where the reconciler does, hour by hour, and doubts everything else."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from metering.audit.reconcile.fingerprints import Fingerprint, fingerprint
+from metering.audit.reconcile.month_check import MonthCheck
+from metering.hours import month_bounds_s
+from metering.ledger.markers import Marker, marker_key
+from metering.stores.writes import Put, Table
+from metering.units import DAY_S, HOUR_S
+from metering.usage.totals import Total
+from tests.support.lake_world import ACCOUNT, World, record
+from tests.support.usage_items import change, lose, usage_of
+
+if TYPE_CHECKING:
+    from metering.audit.reconcile.month_check import MonthChecked
+
+MONTH = "2026-10"
+FIRST_S, AFTER_S = month_bounds_s(MONTH)
+OTHER = "999999999999"
+
+entries = st.dictionaries(
+    st.text(max_size=3), st.builds(Total, st.integers(-(2**70), 2**70), st.integers(-9, 2**40)), max_size=6
+)
+
+
+def world_with_october() -> World:
+    world = World(now_s=AFTER_S - HOUR_S)
+    world.send([record(5, start_s=AFTER_S - HOUR_S), record(7, start_s=FIRST_S)])
+    world.send([record(9, start_s=FIRST_S), record(2**62, start_s=FIRST_S, account=OTHER)])
+    world.clock.advance_s(4 * DAY_S)
+    world.compact_all()
+    return world
+
+
+def checked(world: World) -> MonthChecked:
+    return MonthCheck(reconciler=world.jobs.reconciler, from_s=FIRST_S, to_s=AFTER_S).run()
+
+
+def test_hours_that_agree_are_checked_as_the_reconciler_checks_them() -> None:
+    world = world_with_october()
+    found = checked(world)
+    expected = world.jobs.reconciler.check(from_s=FIRST_S, to_s=AFTER_S, deep=True)
+    assert found.doubtful == ()
+    assert tuple(found.agreeing[hour_s] for hour_s in sorted(found.agreeing)) == expected.checks
+    assert all(len(check.digest) == 64 for check in expected.checks)
+
+
+def test_a_byte_that_moved_from_one_key_to_another_is_doubted_although_the_hour_has_its_total() -> None:
+    world = world_with_october()
+    entries_of = {entry.key.account_id: entry for entry in usage_of(world.items, MONTH) if entry.key.hour_s == FIRST_S}
+    change(world.items, entries_of[OTHER], 1)
+    change(world.items, entries_of[ACCOUNT], -1)
+    assert checked(world).doubtful == (FIRST_S,)
+    assert set(checked(world).agreeing) == {AFTER_S - HOUR_S}
+
+
+def test_a_byte_that_moved_from_one_batch_to_another_is_doubted() -> None:
+    world = world_with_october()
+    for batch_id, more in (("batch-0", 1), ("batch-1", -1)):
+        item = world.items.peek(Table.LEDGER, marker_key(batch_id))
+        assert item is not None
+        marker = Marker.from_item(item)
+        total = marker.hours[FIRST_S]
+        hours = {**marker.hours, FIRST_S: Total(total.bytes + more, total.records)}
+        fields = {name: getattr(marker, name) for name in Marker.__slots__}
+        world.items.put(Put(table=Table.LEDGER, item=Marker(**{**fields, "hours": hours}).to_item()))
+    assert checked(world).doubtful == (FIRST_S,)
+
+
+def test_an_hour_that_only_usage_or_only_markers_know_is_doubted() -> None:
+    world = world_with_october()
+    entry = usage_of(world.items, MONTH)[0]
+    change(world.items, entry._replace(key=entry.key._replace(hour_s=FIRST_S + 5 * HOUR_S)), 3, 1)
+    assert checked(world).doubtful == (FIRST_S + 5 * HOUR_S,)
+    for key in world.objects.keys("lake/dt=2026-10-31"):
+        world.objects.remove(key)
+    assert checked(world).doubtful == (FIRST_S + 5 * HOUR_S, AFTER_S - HOUR_S)
+
+
+def test_items_that_cancel_out_are_no_hour_of_their_own() -> None:
+    world = world_with_october()
+    entry = usage_of(world.items, MONTH)[0]
+    elsewhere = entry._replace(key=entry.key._replace(hour_s=FIRST_S + 5 * HOUR_S))
+    change(world.items, elsewhere, 3, 1)
+    change(world.items, elsewhere, -3, -1)
+    assert checked(world).doubtful == ()
+
+
+@pytest.mark.parametrize("what", ["twice", "gone"])
+def test_an_hour_that_changes_while_it_is_read_is_doubted(what: str) -> None:
+    world = world_with_october()
+    entry = next(entry for entry in usage_of(world.items, MONTH) if entry.key.hour_s == FIRST_S)
+    scans = 0
+
+    def touch(call: str) -> None:
+        nonlocal scans
+        scans += call == "items.scan"
+        if scans == 3:
+            scans += 1
+            world.items.on_call = lambda _call: None
+            if what == "twice":
+                change(world.items, entry, 1)
+                change(world.items, entry, -1)
+            else:
+                lose(world.items, entry)
+
+    world.items.on_call = touch
+    assert checked(world).doubtful == (FIRST_S,)
+
+
+@given(entries, st.randoms(use_true_random=False))
+def test_a_fingerprint_depends_on_neither_order_nor_parts(totals: dict[str, Total], chance: object) -> None:
+    parts = [(key, Total(total.bytes, 0)) for key, total in totals.items()]
+    parts += [(key, Total(0, total.records)) for key, total in totals.items()]
+    chance.shuffle(parts)  # type: ignore[attr-defined]  # a Random
+    assert fingerprint(parts) == fingerprint(totals.items())
+
+
+@given(entries, entries)
+def test_different_totals_have_different_fingerprints(one: dict[str, Total], other: dict[str, Total]) -> None:
+    def counted(totals: dict[str, Total]) -> dict[str, Total]:
+        return {key: total for key, total in totals.items() if total != Total(0, 0)}
+
+    assert (fingerprint(one.items()) == fingerprint(other.items())) is (counted(one) == counted(other))
+    assert (fingerprint(one.items()) == Fingerprint()) is not bool(counted(one))

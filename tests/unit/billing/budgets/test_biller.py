@@ -1,0 +1,272 @@
+"""The biller: one alert for a threshold and period, sent until the topic has answered, whatever dies in between."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from metering.billing.budgets.budget import Scope
+from metering.billing.budgets.kept_positions import read_positions
+from metering.billing.organization.payers import Membership, Organization, Payer
+from metering.errors import UnavailableError
+from metering.ledger.notes.biller import BILLER_KEY, BillerFigures
+from metering.ledger.periods import Period
+from metering.stores.bucket import RATED_PREFIX
+from metering.stores.writes import Put, Table
+from metering.units import DAY_S, HOUR_S
+from tests.support.budget_world import GB, BudgetWorld, CalledAlerts, OwnSums
+from tests.support.lake_world import ACCOUNT, HOUR, NOW_S
+from tests.support.priced import book, product
+from tests.support.small_world import Calls, KilledError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+OTHER = "210987654321"
+PAYER = "999999999999"
+
+
+def figures(world: BudgetWorld) -> BillerFigures:
+    item = world.items.peek(Table.LEDGER, BILLER_KEY)
+    assert item is not None
+    return BillerFigures.from_item(item)
+
+
+def crossing() -> BudgetWorld:
+    """A region in which two thresholds of a budget are crossed, and one is not."""
+    world = BudgetWorld()
+    # 100 GB are free, then 0.09 USD a GB: 10 GB cost 0.90.
+    world.use(110 * GB)
+    world.set(thresholds=["actual 80%", "actual 0.9 USD", "actual 100%"])
+    return world
+
+
+def test_a_crossed_threshold_makes_one_alert_and_one_message() -> None:
+    world = crossing()
+    first = world.bill()
+
+    assert (first.made, first.sent) == (2, 2)
+    by_threshold = {alert.fields["threshold"]: alert for alert in world.topic.sent}
+    assert set(by_threshold) == {"actual 80%", "actual 0.9 USD"}
+    said = by_threshold["actual 80%"]
+    assert (said.severity, said.subject) == ("ticket", "budget egress: actual 80% of 1 USD in 2026-11")
+    assert said.fields["actual"] == "0.9000000000 USD"
+    assert said.fields["prices"] == "aws-list 1"
+    assert said.fields["look"] == "metering budget check egress --stage local --region us-east-1"
+    for _ in range(3):
+        again = world.bill()
+        assert (again.made, again.sent) == (0, 0)
+    assert len(world.topic.sent) == 2
+    assert {alert.state for alert in world.alerts_made()} == {"sent"}
+
+
+def test_below_every_threshold_nobody_hears_anything() -> None:
+    world = BudgetWorld()
+    world.use(108 * GB)
+    world.set(thresholds=["actual 80%"])
+    assert world.bill().budgets == 1
+    assert not world.topic.sent
+
+    world.use(GB)
+    assert world.bill().made == 1
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_fifty_runs_with_kills_between_tell_each_threshold_once_or_again_with_its_id(seed: int) -> None:
+    """Each run is killed at a call of its own, before or after it, and started again."""
+    world, calls, topic = watched()
+    deaths_after_a_message = 0
+    for turn in range(8):
+        place = (seed * 7 + turn * 13) % 60
+        calls.names.clear()
+        calls.before, calls.after = ({place: KilledError()}, {}) if (seed + turn) % 2 else ({}, {place: KilledError()})
+        sent = len(topic.sent)
+        try:
+            world.bill()
+        except KilledError:
+            deaths_after_a_message += len(topic.sent) > sent
+    calls.before, calls.after = {}, {}
+    calls.names.clear()
+    world.bill()
+
+    made = world.alerts_made()
+    assert len(made) == 2
+    assert {alert.state for alert in made} == {"sent"}
+    assert {alert.fields["id"] for alert in topic.sent} == {alert.id for alert in made}
+    assert 2 <= len(topic.sent) <= 2 + deaths_after_a_message
+
+
+def watched() -> tuple[BudgetWorld, Calls, CalledAlerts]:
+    """A region in which something is to be told, and the calls of its next process."""
+    world, calls = crossing(), Calls()
+    topic = CalledAlerts(calls.on_call, calls.on_reply)
+    world.items.on_call = world.objects.on_call = calls.on_call
+    world.items.on_reply = world.objects.on_reply = calls.on_reply
+    world.topic = topic
+    return world, calls, topic
+
+
+def test_every_call_of_the_job_may_be_its_last() -> None:
+    """A repeat comes only of a death between the message and its mark, and has the same id."""
+    world, calls, topic = watched()
+    world.bill()
+    names = list(calls.names)
+    assert len(topic.sent) == 2
+    messages = [place for place, name in enumerate(names) if name == "alerts.send"]
+    # After the message, and before its mark was written; the mark itself may be lost or its reply.
+    between = {(place, True) for place in messages} | {(place + 1, False) for place in messages}
+
+    for place in range(len(names)):
+        for after in (False, True):
+            world, calls, topic = watched()
+            (calls.after if after else calls.before)[place] = KilledError()
+            # Some calls have no reply to lose.
+            with suppress(KilledError):
+                world.bill()
+            calls.before, calls.after = {}, {}
+            world.bill()
+            world.bill()
+
+            where = f"{'after' if after else 'before'} call {place}, {names[place]}"
+            made = world.alerts_made()
+            assert len(made) == 2, where
+            assert {alert.state for alert in made} == {"sent"}, where
+            assert {alert.fields["id"] for alert in topic.sent} == {alert.id for alert in made}, where
+            assert len(topic.sent) == (3 if (place, after) in between else 2), where
+
+
+def test_an_alert_that_the_topic_did_not_take_is_sent_by_the_next_run() -> None:
+    class Mute(CalledAlerts):
+        def send(self, severity: str, subject: str, fields: Mapping[str, str | int]) -> None:
+            raise UnavailableError("sns.Publish", "throttled")
+
+    world = crossing()
+    topic, world.topic = world.topic, Mute(lambda _: None, lambda _: None)
+    with pytest.raises(UnavailableError):
+        world.bill()
+    assert {alert.state for alert in world.alerts_made()} == {"new"}
+
+    world.topic = topic
+    world.bill()
+    assert len(topic.sent) == 2
+    assert {alert.state for alert in world.alerts_made()} == {"sent"}
+
+
+def test_another_month_begins_anew_and_a_changed_budget_is_another_one() -> None:
+    world = crossing()
+    world.bill()
+    world.set(amount="0.5 USD", thresholds=["actual 80%"])
+    world.bill()
+    assert [alert.fields["amount"] for alert in world.topic.sent] == ["1 USD", "1 USD", "0.5 USD"]
+
+    world.clock.sleep_ms(14 * DAY_S * 1000)
+    world.use(200 * GB, start_s=NOW_S + 14 * DAY_S)
+    world.bill()
+    assert [alert.fields["period"] for alert in world.topic.sent] == ["2026-11"] * 3 + ["2026-12"]
+
+
+def test_severity_chooses_the_topic() -> None:
+    world = BudgetWorld()
+    world.use(200 * GB)
+    world.set(severity="page")
+    world.bill()
+    assert [alert.severity for alert in world.topic.sent] == ["page"]
+
+
+def test_a_budget_in_bytes_needs_no_prices() -> None:
+    world = BudgetWorld()
+    world.book = None
+    world.use(3 * GB)
+    world.set(amount="4 GB", thresholds=["actual 75%", "actual 4 GB"], scope=Scope(usage_type="DataTransfer-Out-Bytes"))
+    world.set("money", thresholds=["actual 1%"])
+    world.bill()
+    assert [alert.fields["actual"] for alert in world.topic.sent] == ["3,221,225,472 bytes = 3.00 GB"]
+
+
+def test_tiers_and_the_allowance_of_an_account_are_those_of_its_payer() -> None:
+    """Both used 60 GB: 20 GB are beyond the 100 free ones, and they are those of the later account."""
+    members = tuple(Membership(account, 0, None) for account in (ACCOUNT, OTHER))
+    payer = Payer(payer_id=PAYER, name="Payer", issuer="metering", members=members)
+    world = BudgetWorld(organization=Organization(version=1, payers=(payer,), sha256="ab"))
+    world.use(60 * GB, start_s=NOW_S - 3_600)
+    world.use(60 * GB, account=OTHER)
+    world.set("first", scope=Scope(account=ACCOUNT), amount="0.0000000001 USD")
+    world.set("later", scope=Scope(account=OTHER), amount="1.8 USD", thresholds=["actual 100%"])
+    world.set("payer", scope=Scope(payer=PAYER), amount="1.8 USD", thresholds=["actual 100%"])
+    world.set("region", scope=Scope(region="us-east-1"), amount="1.8 USD", thresholds=["actual 100%"])
+    world.set("elsewhere", scope=Scope(region="eu-west-1"), amount="0.01 USD")
+    world.bill()
+    assert {alert.fields["budget"] for alert in world.topic.sent} == {"later", "payer", "region"}
+
+    kept = read_positions(world.objects, "2026-11", PAYER)
+    assert kept is not None
+    assert world.book is not None
+    assert kept.fits(world.book, 0, 1)
+    assert not kept.fits(world.book, 1, 1)
+    assert kept.positions.skus
+
+
+def test_usage_that_the_book_does_not_know_is_counted_and_costs_nothing() -> None:
+    world = BudgetWorld()
+    world.use(5 * GB, to="ap-southeast-9")
+    world.set(amount="0.01 USD")
+    world.bill()
+    assert (figures(world).unpriced_bytes, figures(world).unpriced_types) == (5 * GB, 1)
+    assert not world.topic.sent
+
+
+def test_usage_before_the_first_price_of_its_product_is_counted_as_unpriced() -> None:
+    tiers = ((None, "0.09"),)
+    later = replace(product("OUT", "DataTransfer-Out-Bytes", tiers), versions=())
+    version = replace(product("OUT", "DataTransfer-Out-Bytes", tiers).versions[0], from_s=HOUR)
+    world = BudgetWorld(book=replace(book((replace(later, versions=(version,)),)), name="aws-list"))
+    world.use(GB)
+    world.use(5 * GB, start_s=NOW_S - 2 * HOUR_S)
+    world.bill()
+    assert (figures(world).unpriced_bytes, figures(world).unpriced_types) == (5 * GB, 1)
+
+
+def test_a_region_that_is_not_home_keeps_sums_and_judges_nothing() -> None:
+    world = crossing()
+    result = world.biller(at_home=False).run(world.deadline())
+    assert (result.files, result.budgets, result.made) == (1, 0, 0)
+    assert [info.key for info in world.objects.list(RATED_PREFIX)]
+    assert not world.alerts_made()
+
+
+def test_a_region_that_gives_no_answer_is_named() -> None:
+    world = crossing()
+    gone = BudgetWorld()
+
+    def refuse(_call: str) -> None:
+        raise UnavailableError("s3", "no answer")
+
+    gone.objects.on_call = refuse
+    world.others = [OwnSums(region="eu-west-1", objects=gone.objects, totals=gone.make_jobs().totals)]
+    result = world.bill()
+    assert result.left_out == ("eu-west-1",)
+    assert world.topic.sent[0].fields["left_out"] == "eu-west-1"
+    assert figures(world).left_out == ("eu-west-1",)
+
+
+def test_days_that_did_not_change_are_not_read_again() -> None:
+    world = crossing()
+    for days in range(1, 6):
+        world.use(GB, start_s=NOW_S - days * DAY_S)
+    world.bill()
+    read: list[str] = []
+    world.objects.on_call = read.append
+    world.bill()
+    world.objects.on_call = lambda _: None
+    assert read.count("objects.get") <= 8, read
+
+
+def test_a_month_that_is_closed_in_every_region_is_not_judged() -> None:
+    world = crossing()
+    closed = Period(month="2026-11", state="closed", frozen_key="closed/2026-11.json")
+    world.items.put(Put(table=Table.LEDGER, item=closed.to_item()))
+    result = world.bill()
+    assert (result.budgets, result.made) == (0, 0)

@@ -1,0 +1,311 @@
+"""Invoices: what is in one, when it is refused, and that it stands once whatever happens while it is issued."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from metering.adapters.memory.clock import ManualClock
+from metering.billing.charges import region_of
+from metering.billing.invoices.charging import charges
+from metering.billing.invoices.document_form import invoice_bytes, read_invoice
+from metering.billing.invoices.issuing import Asked
+from metering.billing.invoices.readiness import IssueRefusedError
+from metering.billing.invoices.store import InvoiceMissingError
+from metering.billing.money import exact_text
+from metering.billing.organization.payers import Membership, Organization, Payer
+from metering.billing.prices.book import NotSold
+from metering.errors import LedgerCorruptError, OperationFailedError, UnavailableError
+from metering.ledger.notes.issued_invoices import issued_in
+from tests.support.billing_world import MONTH, OUT, PAYER, SAO_PAULO, BillingWorld, aws_list
+from tests.support.priced import BEGIN_S, gb, product, used
+from tests.support.small_world import Calls, KilledError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ID = f"{PAYER}-{MONTH}-1"
+OTHER = "222222222222"
+THIRD = "333333333333"
+ALL = Asked(month=MONTH)
+
+
+def closed_world() -> BillingWorld:
+    """A payer with two accounts, over a tier and with usage of two regions, and a payer of its own."""
+    world = BillingWorld()
+    members = tuple(Membership(account, 0, None) for account in (PAYER, OTHER))
+    payer = Payer(payer_id=PAYER, name="Example", issuer="Metering", members=members)
+    world.organizations.put(Organization(payers=(payer,)))
+    world.use(used(gb("6000"), 0, account=PAYER), used(gb("6000"), 30, account=OTHER), used(gb("1"), 40, account=THIRD))
+    world.use(used(gb("60"), 50, account=OTHER, usage_type=SAO_PAULO), region="sa-east-1")
+    world.close(MONTH)
+    return world
+
+
+def test_an_invoice_has_a_line_a_region_and_rate_code_with_cents_and_says_who_has_what_of_it() -> None:
+    world = closed_world()
+    one, third = (each.invoice for each in world.issue(ALL))
+    assert (one.id, one.payer_name, third.id) == (ID, "Example", f"{THIRD}-{MONTH}-1")
+    assert [(each.region, each.rate_code, each.bytes, each.cents) for each in one.lines] == [
+        ("sa-east-1", "OUTSAE1.A429C66SYZ.FREE", gb("60"), 0),
+        ("us-east-1", "OUTUSE1.A429C66SYZ.FREE", gb("40"), 0),
+        ("us-east-1", "OUTUSE1.JRTCKXETXF.RATE0", gb("10240"), 92_160),
+        ("us-east-1", "OUTUSE1.JRTCKXETXF.RATE1", gb("1720"), 14_620),
+    ]
+    assert (one.cents, exact_text(one.exact), one.rounding) == (106_780, "1067.80", 0)
+    assert {each.account_id: exact_text(each.exact) for each in one.accounts} == {PAYER: "536.40", OTHER: "531.40"}
+    assert sum(each.bytes for each in one.accounts) == sum(each.bytes for each in one.lines) == gb("12060")
+    assert (third.cents, third.exact) == (0, 0)
+
+
+def test_cents_are_those_of_lines_and_the_difference_to_the_exact_sum_is_said() -> None:
+    world = BillingWorld()
+    # 0.045 and 0.025 USD: 0.05 + 0.03, and not the 0.07 of their sum.
+    world.use(used(gb("0.5"), 0), used(gb("0.03125"), 1, usage_type="X"))
+    world.books.put(
+        replace(aws_list(), allowances=(), products=(*aws_list().products[:1], product("XSKU", "X", ((None, "0.8"),))))
+    )
+    world.close(MONTH)
+    invoice = world.issue(ALL)[0].invoice
+    assert [each.cents for each in invoice.lines] == [5, 3]
+    assert (invoice.cents, exact_text(invoice.exact)) == (8, "0.07")
+    assert invoice.cents * 10**8 * 2**30 - invoice.exact == invoice.rounding
+
+
+def test_the_document_is_read_as_it_was_written_and_any_other_byte_is_noticed() -> None:
+    world = closed_world()
+    for stored in world.issue(ALL):
+        body = stored.stored.body
+        assert read_invoice(body, "key") == stored.invoice
+        assert invoice_bytes(stored.invoice) == body
+    body = world.store.stored(ID).body
+    for place in range(0, len(body), 37):
+        changed = body[:place] + bytes([body[place] ^ 1]) + body[place + 1 :]
+        try:
+            other = read_invoice(changed, "key")
+        except LedgerCorruptError:
+            continue
+        assert other != world.store.get(ID)
+
+
+def test_charges_of_an_invoice_add_up_to_its_lines() -> None:
+    world = closed_world()
+    invoice = world.issue(ALL)[0].invoice
+    sums: dict[tuple[str, str], int] = {}
+    for charge in charges(invoice, world.issuer.composer, world.store):
+        assert (charge.invoice_id, charge.billing_month, charge.corrects) == (ID, MONTH, False)
+        assert charge.region == region_of(charge.rated.line)
+        key = (charge.region, charge.rated.rate_code)
+        sums[key] = sums.get(key, 0) + charge.rated.exact
+    assert sums == {(line.region, line.rate_code): line.exact for line in invoice.lines}
+
+
+@pytest.mark.parametrize(("change", "why"), [
+    (lambda w: w.usage.digests.pop((MONTH, "us-east-1")), "region us-east-1 has not closed 2026-11"),
+    (lambda w: setattr(w.usage, "left_out", {"sa-east-1": "no answer"}), "region sa-east-1 cannot be read (no answer)"),
+    (lambda w: w.use(used(1, 5, usage_type="NatGateway-Bytes")), "AmazonEC2 NatGateway-Bytes has no price in aws-list"),
+    (lambda w: setattr(w, "clock", ManualClock(1_795_000_000_000)), "it ends on 2026-12-01T00:00:00Z"),
+])  # fmt: skip
+def test_an_invoice_is_refused_with_the_reason_and_the_cure_and_nothing_is_written(
+    change: Callable[[BillingWorld], object], why: str
+) -> None:
+    world = closed_world()
+    change(world)
+    before = len(list(world.objects.list("")))
+    with pytest.raises(IssueRefusedError, match="is not issued") as error:
+        world.issue(ALL)
+    assert why in str(error.value)
+    assert error.value.advice
+    assert len(list(world.objects.list(""))) == before
+    assert not list(issued_in(world.items, MONTH))
+
+
+def test_a_book_that_is_only_for_trying_must_be_named() -> None:
+    world = closed_world()
+    with pytest.raises(OperationFailedError, match="no price book acme"):
+        world.issue(replace(ALL, book="acme"))
+    assert world.issue(replace(ALL, book="sample"))[0].invoice.inputs.rates[MONTH].book.name == "sample"
+
+
+def test_a_document_that_was_put_and_not_recorded_is_not_issued_and_says_so() -> None:
+    world = closed_world()
+    world.calls = Calls()
+    world.calls.refuse["items.put"] = UnavailableError("DynamoDB", "no answer")
+    with pytest.raises(UnavailableError):
+        world.issue(ALL)
+    world.calls = Calls()
+    invoice = world.store.get(ID)
+    assert not world.issuer.is_issued(invoice)
+    assert "the ledger does not say that it was issued" in world.verify(ID)[0]
+    world.issue(ALL)
+    assert world.issuer.is_issued(invoice)
+    assert not world.verify(ID)
+
+
+def test_months_with_documents_are_listed_without_reading_them() -> None:
+    world = closed_world()
+    assert list(world.store.months()) == []
+    world.issue(ALL)
+    world.use(used(gb("1"), 800), month="2026-12")
+    world.close("2026-12")
+    world.pass_month("2026-12")
+    world.issue(Asked(month="2026-12"))
+    assert list(world.store.months()) == [MONTH, "2026-12"]
+
+
+def test_a_draft_says_what_it_is_without_and_is_never_final() -> None:
+    world = closed_world()
+    world.use(used(7, 5, usage_type="NatGateway-Bytes"))
+    world.usage.digests.pop((MONTH, "us-east-1"))
+    world.usage.left_out = {"sa-east-1": "no answer"}
+    draft = world.issuer.draft(PAYER, MONTH)
+    assert draft.draft
+    assert draft.id == ID
+    assert [each.region for each in draft.left_out] == ["sa-east-1", "us-east-1"]
+    assert [(each.usage_type, each.bytes) for each in draft.unpriced] == [("NatGateway-Bytes", 7)]
+    with pytest.raises(ValueError, match="is a draft"):
+        world.store.put(draft)
+
+
+def test_a_month_that_has_not_begun_has_no_draft() -> None:
+    with pytest.raises(OperationFailedError, match="2027-03 has not begun"):
+        BillingWorld().issuer.draft(PAYER, "2027-03")
+
+
+def test_a_book_that_changed_between_draft_and_issue_is_noticed() -> None:
+    world = closed_world()
+    draft = world.issuer.draft(PAYER, MONTH)
+    world.books.put(aws_list("0.08"))
+    with pytest.raises(IssueRefusedError, match="the draft had the inputs"):
+        world.issue(Asked(month=MONTH, payer_id=PAYER, drafted=draft.inputs.digest))
+    assert world.store.inputs(MONTH) is None
+    again = world.issuer.draft(PAYER, MONTH)
+    issued = world.issue(Asked(month=MONTH, payer_id=PAYER, drafted=again.inputs.digest))[0].invoice
+    assert replace(again, draft=False, left_out=()) == issued
+
+
+def test_all_invoices_of_a_month_have_the_prices_and_payers_of_the_first() -> None:
+    world = closed_world()
+    first = world.issue(Asked(month=MONTH, payer_id=PAYER))[0].invoice
+    world.books.put(aws_list("0.08"))
+    world.organizations.put(Organization())
+    assert [each.new for each in world.issue(ALL)] == [False, True]
+    assert world.store.get(f"{THIRD}-{MONTH}-1").inputs.rates == first.inputs.rates
+    with pytest.raises(IssueRefusedError, match="have the prices of aws-list version 1, for all payers"):
+        world.issue(replace(ALL, book="sample"))
+
+
+def test_what_was_issued_is_issued_again_with_the_same_bytes() -> None:
+    world = closed_world()
+    before = [each.stored.body for each in world.issue(ALL)]
+    world.clock.advance_s(86_400)
+    again = world.issue(ALL)
+    assert [each.stored.body for each in again] == before
+    assert [each.new for each in again] == [False, False]
+    assert [each.payer_id for each in issued_in(world.items, MONTH)] == [PAYER, THIRD]
+    assert [each.payer_id for each in issued_in(world.items, MONTH, THIRD)] == [THIRD]
+
+
+def test_two_who_issue_at_once_issue_one_document() -> None:
+    world = closed_world()
+    one, two = world.issuer, world.issuer
+    alone = closed_world()
+    alone.issue(ALL)
+    steps = [one.issue(ALL), two.issue(ALL)]
+    bodies = [next(step).stored.body for step in (*steps, *reversed(steps))]
+    assert bodies[0] == bodies[1] == alone.store.stored(ID).body
+    assert bodies[2] == bodies[3]
+    assert not world.verify(ID)
+
+
+def test_an_issuer_with_another_book_at_the_same_moment_takes_what_stands() -> None:
+    world = closed_world()
+    late = world.issuer
+    shared = late.planner.shared(MONTH, late.composer.shelf.newest("aws-list"))
+    world.books.put(aws_list("0.08"))
+    world.issue(ALL)
+    assert late.store.put_inputs(MONTH, shared).rates[MONTH].book.version == 2
+
+
+@pytest.mark.parametrize("lost", ["before", "after"])
+def test_a_kill_at_any_call_of_issue_leaves_one_document_and_the_next_run_ends_it(lost: str) -> None:
+    whole = closed_world()
+    whole.calls = Calls()
+    bodies = [each.stored.body for each in whole.issue(ALL)]
+    count = len(whole.calls.names)
+    assert count > 20
+    for number in range(count):
+        world = closed_world()
+        world.calls = Calls()
+        getattr(world.calls, lost)[number] = KilledError()
+        with suppress(KilledError):
+            world.issue(ALL)
+        world.calls = Calls()
+        assert [each.stored.body for each in world.issue(ALL)] == bodies
+        assert [each.payer_id for each in issued_in(world.items, MONTH)] == [PAYER, THIRD]
+        assert [info.key for info in world.objects.list(f"invoices/{MONTH}/")] == [
+            info.key for info in whole.objects.list(f"invoices/{MONTH}/")
+        ]
+        assert not world.verify(ID)
+
+
+@pytest.mark.parametrize("lost", ["before", "after"])
+def test_a_lost_call_or_reply_of_issue_changes_nothing(lost: str) -> None:
+    whole = closed_world()
+    whole.calls = Calls()
+    bodies = [each.stored.body for each in whole.issue(ALL)]
+    for number in range(len(whole.calls.names)):
+        world = closed_world()
+        world.calls = Calls()
+        getattr(world.calls, lost)[number] = UnavailableError("S3", "no answer")
+        try:
+            issued = world.issue(ALL)
+        except UnavailableError:
+            world.calls = Calls()
+            issued = world.issue(ALL)
+        assert [each.stored.body for each in issued] == bodies
+        assert len(list(issued_in(world.items, MONTH))) == 2
+
+
+def test_an_account_belongs_to_one_payer_in_each_hour() -> None:
+    world = BillingWorld()
+    hour_s = BEGIN_S + 5 * 3600
+    p = Payer(payer_id=PAYER, name="P", issuer="I", members=(Membership(OTHER, 0, hour_s),))
+    q = Payer(payer_id=THIRD, name="Q", issuer="I", members=(Membership(OTHER, hour_s, None),))
+    world.organizations.put(Organization(payers=(p, q)))
+    world.use(used(gb("150"), 4, account=OTHER), used(gb("250"), 5, account=OTHER))
+    world.close(MONTH)
+    assert [(each.invoice.payer_id, each.invoice.cents) for each in world.issue(ALL)] == [(PAYER, 450), (THIRD, 1350)]
+
+
+@pytest.mark.parametrize("name", ["", "x", "111111111111-2026-11-0", f"{PAYER}-2026-11-2", "1-2-3", f"{ID}/../x"])
+def test_an_id_that_names_nothing_is_told_in_a_sentence(name: str) -> None:
+    world = closed_world()
+    world.issue(ALL)
+    with pytest.raises(InvoiceMissingError):
+        world.store.get(name)
+
+
+def test_a_document_that_was_changed_after_it_was_issued_is_not_issued_again() -> None:
+    world = closed_world()
+    world.issue(ALL)
+    key = f"invoices/{MONTH}/{PAYER}/1.json"
+    body = world.objects.get(key)
+    world.objects.put(key, body.replace(b'"Example"', b'"Exampel"'), if_absent=False)
+    with pytest.raises(LedgerCorruptError, match="was issued"):
+        world.issue(ALL)
+    assert "was issued had" in world.verify(ID)[0]
+
+
+def test_usage_that_is_not_sold_is_shown_and_no_obstacle() -> None:
+    world = BillingWorld()
+    world.books.put(replace(aws_list(), not_sold=(NotSold(pattern="Unclassified-Out-Bytes", why="nobody knows"),)))
+    world.use(used(gb("7"), 3, usage_type="Unclassified-Out-Bytes"), used(gb("7"), 3, usage_type=OUT))
+    world.close(MONTH)
+    invoice = world.issue(ALL)[0].invoice
+    assert [(each.usage_type, each.region, each.bytes) for each in invoice.unrated] == [
+        ("Unclassified-Out-Bytes", "us-east-1", gb("7"))
+    ]

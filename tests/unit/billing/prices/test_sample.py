@@ -1,0 +1,43 @@
+"""The price book `sample` against the bill lines that it is made of."""
+
+from __future__ import annotations
+
+from metering.billing.prices.book import NotSold, Product
+from metering.billing.prices.checks import problems_of
+from metering.billing.prices.matching import find
+from metering.billing.prices.sample import sample_book
+from metering.billing.usage.ports import Sold
+from tests.support import sample_book as maker
+
+
+def test_the_book_is_what_the_bill_lines_give() -> None:
+    assert maker.BOOK.read_bytes() == maker.written(), "write it anew: python -m tests.support.sample_book"
+
+
+def test_the_book_has_no_problem() -> None:
+    assert problems_of(sample_book()) == []
+
+
+def test_each_bill_line_finds_its_sku_and_the_book_has_its_rate_code() -> None:
+    book = sample_book()
+    free = {rate for allowance in book.allowances for rate in allowance.rate_codes.values()}
+    lines = maker.bill_lines()
+    found = 0
+    for line in lines:
+        product = find(book, Sold(line.service, line.usage_type))
+        assert isinstance(product, Product), line
+        assert product.sku == line.sku
+        rates = {tier.rate_code for version in product.versions for tier in version.tiers}
+        assert line.rate_code in rates | free
+        found += 1
+    assert found == len(lines) == 338
+
+
+def test_what_is_free_elsewhere_is_not_sold_and_what_is_unknown_is_unpriced() -> None:
+    book = sample_book()
+    assert isinstance(find(book, Sold("AmazonEC2", "EUW2-Unclassified-Out-Bytes")), NotSold)
+    assert isinstance(find(book, Sold("AmazonEC2", "Unclassified-Regional-Bytes")), NotSold)
+    assert isinstance(find(book, Sold("AmazonEC2", "C3DataTransfer-In-Bytes")), NotSold)
+    assert isinstance(find(book, Sold("AmazonEC2", "xx-north-9-CloudFront-In-Bytes")), NotSold)
+    assert find(book, Sold("AmazonEC2", "EUW3-DataTransfer-Out-Bytes")) is None
+    assert find(book, Sold("AmazonCloudFront", "DataTransfer-Out-Bytes")) is None

@@ -1,0 +1,315 @@
+"""Cases with known results: examples of AWS's pages, lines of real bills, and corners of the rules.
+
+The price book of a case is us-east-1's internet out with 100 GB free, unless it says otherwise.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections import defaultdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from metering.billing.money import cents_of, exact_text, line_cost, price_of, quantity_of, usd_text
+from metering.billing.organization.payers import Membership, Organization, Payer
+from metering.billing.prices.book import NotSold, Services
+from metering.billing.rating.blended import blended
+from metering.billing.rating.corrections import corrected
+from metering.billing.rating.lines import PriceState
+from metering.billing.rating.months import exact_total, rated_month
+from metering.billing.rating.payer_prices import PayerPrices
+from metering.billing.rating.positions import positions
+from metering.units import HOUR_S
+from tests.support.priced import (
+    BEGIN_S,
+    US_TIERS,
+    ListedUsage,
+    allowance,
+    book,
+    gb,
+    product,
+    usd,
+    used,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from metering.billing.prices.book import PriceBook
+    from metering.billing.rating.lines import RatedLine, UsageLine
+
+PAYER = "999999999999"
+SUSAN = "222222222222"
+C = "333333333333"
+OUT = "DataTransfer-Out-Bytes"
+US = product("US", OUT, US_TIERS)
+SINGAPORE = product("APS1", "APS1-DataTransfer-Out-Bytes", [(None, "0.12")])
+SAO_PAULO = product("SAE1", "SAE1-DataTransfer-Out-Bytes", [(None, "0.15")])
+FREE = allowance("100", "US", "APS1", "SAE1")
+BOOK = book([US, SINGAPORE, SAO_PAULO], FREE)
+PAID = book([US])
+TB = 1024
+MAY_BILL = Path(__file__).parents[3] / "support" / "may_bill.csv"
+"""Priced data-transfer lines of one whole bill of AWS, of May 2025: quantities as they are printed."""
+
+
+def rated(prices: PriceBook, *lines: UsageLine) -> list[RatedLine]:
+    """Rated lines of a month. The total by totals alone is the same."""
+    usage = ListedUsage(lines)
+    of_payer = PayerPrices(prices, PAYER)
+    found = list(rated_month(of_payer, usage))
+    assert sum(each.exact for each in found) == exact_total(of_payer, usage)
+    return found
+
+
+def total(lines: Iterable[RatedLine]) -> str:
+    return exact_text(sum(each.exact for each in lines))
+
+
+def of_account(lines: Iterable[RatedLine], account: str) -> str:
+    return total(each for each in lines if each.line.account_id == account)
+
+
+def parts(lines: Iterable[RatedLine]) -> list[tuple[int, int, str]]:
+    """Bytes, price and allowance of each line."""
+    return [(each.line.bytes, each.price, each.allowance) for each in lines]
+
+
+def test_1_the_s3_faq_adds_services_of_a_region_and_has_a_free_gb_inside_the_first_tier() -> None:
+    old_book = book([product("US", OUT, [("1", "0"), *US_TIERS])])
+    lines = rated(old_book, used(gb(str(31 * TB)), service="AmazonEC2"), used(gb(str(31 * TB)), service="AmazonS3"))
+    by_price: dict[int, int] = defaultdict(int)
+    for each in lines:
+        by_price[each.price] += each.exact
+    assert [exact_text(by_price[price_of(price)]) for price in ("0.09", "0.085", "0.07")] == [
+        "921.51",
+        "3481.60",
+        "860.16",
+    ]
+    assert total(lines) == "5263.27"
+
+
+def test_2_volume_discounts_are_those_of_bob_and_susan_together_and_first_come_first_served() -> None:
+    prices = book([product("US", OUT, [(str(10 * TB), "0.17"), (None, "0.13")])])
+    bob, susan = used(gb(str(8 * TB))), used(gb(str(4 * TB)), 1, account=SUSAN)
+    lines = rated(prices, bob, susan)
+    assert (total(lines), of_account(lines, bob.account_id), of_account(lines, SUSAN)) == (
+        "2007.04",
+        "1392.64",
+        "614.40",
+    )
+    assert total([*rated(prices, bob), *rated(prices, susan)]) == "2088.96"
+    rate = blended(PayerPrices(prices, PAYER), ListedUsage([bob, susan]))["US"]
+    shares = (rate.cost_of(each.bytes) for each in (bob, susan))
+    assert [usd_text(share) for share in shares] == ["1338.0266666667", "669.0133333333"]
+
+
+def test_3_the_blended_bill_of_the_aws_page() -> None:
+    prices = book([product("US", OUT, [("1000", "0.10"), ("50000", "0.08"), (None, "0.06")])])
+    lines = rated(prices, used(gb("14000")), used(gb("81000"), 1, account=SUSAN))
+    assert total(lines) == "6720.00"
+    rate = blended(PayerPrices(prices, PAYER), ListedUsage([each.line for each in lines]))["US"]
+    assert usd_text(rate.rate) == "0.0707368421"
+    assert usd_text(rate.cost_of(gb("14000"))) == "990.3157894737"
+    # The page rounds the rate to six decimals before it multiplies.
+    six_decimals = round(rate.rate, -4)
+    assert (usd_text(six_decimals), usd_text(14_000 * six_decimals)) == ("0.0707370000", "990.3180000000")
+
+
+def test_4_a_tier_ends_within_an_hour_and_the_accounts_of_the_hour_are_in_order() -> None:
+    before, one, two = used(gb("10239")), used(gb("2"), 1), used(gb("2"), 1, account=SUSAN)
+    assert [usd_text(each.cost) for each in rated(PAID, two, one, before)][1:] == [
+        "0.0900000000",
+        "0.0850000000",
+        "0.1700000000",
+    ]
+
+
+def test_5_the_byte_at_a_boundary_belongs_to_the_lower_tier() -> None:
+    lines = rated(PAID, used(gb("10240") - 1), used(2, 1))
+    assert parts(lines)[1:] == [(1, usd("0.09"), ""), (1, usd("0.085"), "")]
+    assert [(usd_text(each.quantity), usd_text(each.cost)) for each in lines[1:]] == [
+        ("0.0000000009", "0.0000000001"),
+        ("0.0000000009", "0.0000000001"),
+    ]
+    assert total(lines) == "921.600000000079162418842315673828125"
+
+
+def test_6_an_allowance_goes_to_the_dearest_regions_first_whenever_their_usage_is() -> None:
+    usage = (
+        used(gb("10")),
+        used(gb("50"), 5, usage_type="APS1-DataTransfer-Out-Bytes"),
+        used(gb("60"), 9, usage_type="SAE1-DataTransfer-Out-Bytes"),
+    )
+    assert parts(rated(BOOK, *usage)) == [
+        (gb("10"), usd("0.09"), ""),
+        (gb("40"), 0, "free"),
+        (gb("10"), usd("0.12"), ""),
+        (gb("60"), 0, "free"),
+    ]
+    assert total(rated(BOOK, *usage)) == "2.10"
+    in_time = book([US, SINGAPORE, SAO_PAULO], allowance("100", "US", "APS1", "SAE1", order="chronological"))
+    assert total(rated(in_time, *usage)) == "3.00"
+
+
+def test_7_the_byte_after_the_allowance_costs() -> None:
+    free, paid = rated(BOOK, used(gb("100") + 1))
+    assert (usd_text(free.quantity), free.exact, free.rate_code) == ("100.0000000000", 0, "US.A429C66SYZ.FREE")
+    assert (paid.line.bytes, usd_text(paid.cost)) == (1, "0.0000000001")
+    assert exact_text(paid.exact) == "0.00000000008381903171539306640625"
+    assert cents_of(paid.exact) == 0
+
+
+def test_8_and_worked_example_three_accounts_one_allowance_one_boundary() -> None:
+    usage = used(gb("6000")), used(gb("4000"), 1, account=SUSAN), used(gb("2000"), 2, account=C)
+    lines = rated(BOOK, *usage)
+    assert [of_account(lines, each.account_id) for each in usage] == ["531.00", "360.00", "171.70"]
+    assert total(lines) == "1062.70"
+    rate = blended(PayerPrices(BOOK, PAYER), ListedUsage(usage))["US"]
+    assert usd_text(rate.rate) == "0.0885583333"
+    assert [usd_text(rate.cost_of(each.bytes)) for each in usage] == [
+        "531.3500000000",
+        "354.2333333333",
+        "177.1166666667",
+    ]
+
+
+def test_9_tiers_count_what_is_beyond_the_allowance() -> None:
+    lines = rated(BOOK, used(gb("10340") + 1))
+    assert [(each.line.bytes, each.price) for each in lines[1:]] == [(gb("10240"), usd("0.09")), (1, usd("0.085"))]
+    assert usd_text(lines[1].cost) == "921.6000000000"
+
+
+def test_10_a_new_price_keeps_the_position_and_holds_from_its_hour_on() -> None:
+    cheaper = (("10240", "0.08"), ("51200", "0.075"), ("153600", "0.07"), (None, "0.05"))
+    prices = book([product("US", OUT, US_TIERS, (BEGIN_S + 14 * 24 * HOUR_S, cheaper))])
+    lines = rated(prices, used(gb("10000"), 14 * 24 - 1), used(gb("1000"), 14 * 24))
+    assert [exact_text(each.exact) for each in lines] == ["900.00", "19.20", "57.00"]
+    assert total(lines) == "976.20"
+
+
+def test_11_late_usage_is_priced_as_the_continuation_of_its_month_and_moves_no_other_month() -> None:
+    old = ListedUsage([used(gb("10300"))])
+    found = list(corrected(PayerPrices(BOOK, PAYER), old, [used(gb("100"), 7)]))
+    assert [(each.line.bytes, exact_text(each.exact)) for each in found] == [(gb("40"), "3.60"), (gb("60"), "5.10")]
+    assert total(found) == "8.70"
+    assert total(rated(BOOK, used(gb("50")))) == "0.00"
+
+
+def test_12_13_19_totals_of_any_size_are_exact() -> None:
+    lines = rated(PAID, used(10**19))
+    assert usd_text(quantity_of(10**19)) == "9313225746.1547851563"
+    assert total(lines) == "465665178.5077392578125"
+    assert cents_of(sum(each.exact for each in lines)) == 46566517851
+    assert total(rated(BOOK, used(2**63 + 1))) == "429500615.80000000004656612873077392578125"
+    days = [used(140 * 10**15, 24 * day) for day in range(30)]
+    assert total(rated(PAID, *days)) == "195581631.86925048828125"
+
+
+@pytest.mark.parametrize(
+    ("size", "price", "cost"),
+    [
+        (7_220_399, "0.085", "0.0005715843"),
+        (12_561, "0.09", "0.0000010528"),
+        (103_287, "0.1093", "0.0000105139"),
+    ],
+)
+def test_14_a_line_rounds_its_quantity_first_and_then_its_cost(size: int, price: str, cost: str) -> None:
+    assert usd_text(line_cost(size, price_of(price))) == cost
+
+
+def test_15_bytes_between_zones_cost_on_both_sides_and_one_gb_of_them_is_free() -> None:
+    regional = product("ZONES", "DataTransfer-Regional-Bytes", [(None, "0.01")])
+    sides = [used(gb("1"), usage_type=regional.usage_type, account=account) for account in (SUSAN, C)]
+    assert total(rated(book([regional]), *sides)) == "0.02"
+    assert total(rated(book([regional], allowance("1", "ZONES")), *sides)) == "0.01"
+
+
+def test_16_a_bill_of_aws_is_the_sum_of_its_rounded_lines() -> None:
+    bill = list(csv.DictReader(MAY_BILL.read_text(encoding="utf-8").splitlines()))
+    sold = [product(row["usage_type"], row["usage_type"], [(None, row["unit_price_usd"])]) for row in bill]
+    internet = product("APS1", "APS1-DataTransfer-Out-Bytes", [(None, "0.12")])
+    regional = "APS1-DataTransfer-Regional-Bytes"
+    prices = book(
+        [*sold, internet],
+        allowance("100", "APS1", name="internet"),
+        allowance("1", regional, name="regional"),
+    )
+    usage = [used(gb(row["quantity_gb"]), usage_type=row["usage_type"]) for row in bill]
+    usage += used(gb("1"), 1, usage_type=regional), used(gb("12.429"), usage_type="APS1-DataTransfer-Out-Bytes")
+    exact: dict[str, int] = defaultdict(int)
+    for each in rated(prices, *usage):
+        exact[each.rate_code] += each.exact
+    cents = {row["usage_type"]: cents_of(exact[f"{row['usage_type']}.JRTCKXETXF.RATE0"]) for row in bill}
+    assert {name: usd_text(each, decimals=2) for name, each in cents.items()} == {
+        row["usage_type"]: row["billed_usd"] for row in bill
+    }
+    assert (sum(map(cents_of, exact.values())), cents_of(sum(exact.values()))) == (383, 384)
+
+
+def test_17_one_usage_type_of_two_services_is_two_products() -> None:
+    out = "EU-DataTransfer-Out-Bytes"
+    ireland = product("EU", out, [(None, "0.09")], services=Services(without=frozenset({"AmazonCloudFront"})))
+    edge = product("EDGE", out, [(None, "0.085")], services=Services(only=frozenset({"AmazonCloudFront"})))
+    usage = used(gb("1"), usage_type=out), used(gb("1"), usage_type=out, service="AmazonCloudFront")
+    assert [(each.sku, usd_text(each.cost)) for each in rated(book([ireland, edge]), *usage)] == [
+        ("EDGE", "0.0850000000"),
+        ("EU", "0.0900000000"),
+    ]
+    assert [each.price for each in rated(book([ireland, edge], allowance("100", "EU")), *usage)] == [usd("0.085"), 0]
+
+
+def test_18_no_price_is_not_a_price_of_0() -> None:
+    inward = product("IN", "DataTransfer-In-Bytes", [(None, "0")])
+    prices = book([inward], not_sold=(NotSold(pattern="Unclassified-.*", why="nobody knows what it is"),))
+    unknown, free, unrated = rated(
+        prices,
+        used(gb("1"), usage_type="A-New-Bytes"),
+        used(gb("1"), usage_type=inward.usage_type),
+        used(gb("1"), usage_type="Unclassified-Out-Bytes"),
+    )
+    assert (unknown.state, unknown.sku, unknown.rate_code) == (PriceState.UNPRICED, "", "")
+    assert (free.state, free.sku, usd_text(free.cost)) == (PriceState.PRICED, "IN", "0.0000000000")
+    assert unrated.state is PriceState.UNRATED
+
+
+def test_20_an_account_that_moves_counts_for_each_payer_in_its_own_hours() -> None:
+    moves = BEGIN_S + 5 * HOUR_S
+    payers = (
+        Payer(payer_id=PAYER, name="P", issuer="I", members=(Membership(SUSAN, 0, moves),)),
+        Payer(payer_id="888888888888", name="Q", issuer="I", members=(Membership(SUSAN, moves, None),)),
+    )
+    organization = Organization(version=1, payers=payers)
+    usage = [used(gb("10240"), 4, account=SUSAN), used(gb("10"), 5, account=SUSAN), used(gb("1"), 9, account=PAYER)]
+    by_payer: dict[str, list[UsageLine]] = defaultdict(list)
+    for line in usage:
+        by_payer[organization.payer_of(line.account_id, line.hour_s)].append(line)
+    assert {payer: total(rated(PAID, *lines)) for payer, lines in by_payer.items()} == {
+        PAYER: "921.685",
+        "888888888888": "0.90",
+    }
+
+
+def test_21_a_late_dearer_region_takes_the_allowance_and_the_cheaper_one_is_adjusted() -> None:
+    prices = PayerPrices(BOOK, PAYER)
+    late = used(gb("100"), 8, account=SUSAN, usage_type="SAE1-DataTransfer-Out-Bytes")
+    found = list(corrected(prices, ListedUsage([used(gb("100"))]), [late]))
+    assert [(each.sku, *each_part) for each, each_part in zip(found, parts(found), strict=True)] == [
+        ("SAE1", gb("100"), 0, "free"),
+        ("US", -gb("100"), 0, "free"),
+        ("US", gb("100"), usd("0.09"), ""),
+    ]
+    assert total(found) == "9.00"
+
+
+def test_an_allowance_of_sao_paulo_leaves_400_of_500_gb() -> None:
+    assert total(rated(BOOK, used(gb("500"), usage_type=SAO_PAULO.usage_type))) == "60.00"
+
+
+def test_cuts_of_the_worked_example_are_two() -> None:
+    usage = used(gb("6000")), used(gb("4000"), 1, account=SUSAN), used(gb("2000"), 2, account=C)
+    cuts = positions(PayerPrices(BOOK, PAYER), ListedUsage(usage)).skus["US"]
+    assert [(part.bytes, part.cut) for part in cuts.free] == [(gb("100"), (*usage[0][:6], gb("100")))]
+    assert [tier.cut for tier in cuts.tiers] == [(*usage[2][:6], gb("340")), None, None]

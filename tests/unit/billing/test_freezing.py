@@ -1,0 +1,304 @@
+"""A month is frozen hour by hour: each object once, with the rows that were compared, and the manifest last."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+import pytest
+
+from metering.billing.closing.refusals import NotClosable, PeriodNotClosableError
+from metering.hours import month_bounds_s
+from metering.ledger.periods import period_key
+from metering.reports.query import UsageQuery
+from metering.reports.source import report_rows
+from metering.stores.bucket import closed_accounts_key, closed_days_key, closed_hour_key, closed_month_key
+from metering.stores.writes import Table
+from metering.units import DAY_S, HOUR_S
+from metering.usage.totals import Total
+from tests.support.frozen import as_of_0_1
+from tests.support.lake_world import ACCOUNT, World, record
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from metering.lake.ports import LakeReader
+    from metering.lake.rows import Group, RowQuery
+    from metering.ledger.frozen_months import FrozenMonth
+    from metering.ledger.row_sources import RowSource
+    from metering.usage.totals import UsageKey
+
+MONTH = "2026-10"
+FIRST_S, AFTER_S = month_bounds_s(MONTH)
+OTHER = "999999999999"
+# One of each kind of object beside the manifest.
+OBJECTS = (closed_hour_key(MONTH, FIRST_S), closed_accounts_key(MONTH), closed_days_key(MONTH))
+
+
+def world_with_october() -> World:
+    world = World(now_s=AFTER_S - HOUR_S)
+    world.send([record(5, start_s=AFTER_S - HOUR_S), record(7, start_s=FIRST_S)])
+    world.send([record(2**62, start_s=FIRST_S, account=OTHER), record(2**62, start_s=FIRST_S + 60, account=OTHER)])
+    world.clock.advance_s(4 * DAY_S)
+    return world
+
+
+def october(world: World) -> dict[UsageKey, Total]:
+    return {key: total for key, total in world.usage().items() if key.hour_s < AFTER_S}
+
+
+def close(world: World) -> FrozenMonth:
+    return world.jobs.closer.close(MONTH, world.deadline())
+
+
+def stopped(world: World) -> PeriodNotClosableError:
+    """The refusal of a close that finds something else than it wrote."""
+    with pytest.raises(PeriodNotClosableError) as refused:
+        close(world)
+    assert refused.value.cause is NotClosable.OBJECT_DIFFERS
+    assert world.alerts.sent[-1].severity == "page"
+    assert (period := world.jobs.closer.show(MONTH)) is not None
+    assert period.state == "closing"
+    return refused.value
+
+
+def test_a_closed_month_is_its_hours_itself_by_account_and_by_day_and_a_manifest() -> None:
+    world = world_with_october()
+    closed = close(world)
+    keys = world.objects.keys("closed/")
+    assert set(keys) == {
+        closed_month_key(MONTH),
+        closed_hour_key(MONTH, FIRST_S),
+        closed_hour_key(MONTH, AFTER_S - HOUR_S),
+        closed_accounts_key(MONTH),
+        closed_days_key(MONTH),
+    }
+    assert world.frozen_usage(MONTH) == october(world)
+    # More bytes than an int64 holds, in one hour of one key.
+    assert Total(2**63, 2) in world.frozen_usage(MONTH).values()
+    manifest = json.loads(world.objects.get(closed_month_key(MONTH)))
+    assert "usage" not in manifest
+    assert [hour["usage"]["rows"] for hour in manifest["hours"]] == [2, 1]
+    assert closed == world.jobs.closer.frozen(MONTH)
+
+
+def test_the_manifest_is_put_after_everything_that_it_names_and_before_the_month_is_closed() -> None:
+    world = world_with_october()
+    put: list[str] = []
+
+    def look(_call: str) -> None:
+        put.extend(key for key in world.objects.keys("closed/") if key not in put)
+        item = world.items.peek(Table.LEDGER, period_key(MONTH))
+        assert item is None or item["state"] == "closing" or closed_month_key(MONTH) in put
+
+    world.objects.on_call = world.items.on_call = look
+    close(world)
+    look("the end")
+    hours = [closed_hour_key(MONTH, FIRST_S), closed_hour_key(MONTH, AFTER_S - HOUR_S)]
+    assert put == [*hours, closed_accounts_key(MONTH), closed_days_key(MONTH), closed_month_key(MONTH)]
+
+
+def test_a_close_that_died_at_any_call_and_goes_on_gives_the_same_bytes() -> None:
+    world = world_with_october()
+    close(world)
+    whole = {key.partition("/")[2]: world.objects.peek(key) for key in world.objects.keys("closed/")}
+    calls, steps = 0, 0
+    while True:
+        world = world_with_october()
+        died = world.dies_after(calls, partial(world.jobs.closer.close, MONTH, world.deadline()))
+        # Another process goes on. Files have names by their runs, which are the same in each of these worlds.
+        world.make_jobs().closer.close(MONTH, world.deadline())
+        assert {key.partition("/")[2]: world.objects.peek(key) for key in world.objects.keys("closed/")} == whole
+        assert world.jobs.closer.verify(MONTH) == []
+        steps += 1
+        if not died:
+            break
+        calls += 3
+    assert steps > 30
+
+
+def test_an_hour_that_is_there_with_other_rows_stops_the_close_and_pages() -> None:
+    world = world_with_october()
+    other = world.jobs.frozen_files.hour_file({key: Total(1, 1) for key in october(world) if key.hour_s == FIRST_S})
+    world.objects.put(closed_hour_key(MONTH, FIRST_S), other.content, if_absent=True)
+    assert "other rows than the lake has now" in str(stopped(world))
+    assert not world.objects.keys(closed_month_key(MONTH))
+    world.objects.remove(closed_hour_key(MONTH, FIRST_S))
+    assert close(world).total == Total(5 + 7 + 2**63, 4)
+
+
+class Shifted:
+    """A reader that finds a byte with another key than it was compared with; the totals of hours are the same."""
+
+    def __init__(self, reader: LakeReader) -> None:
+        self._reader = reader
+
+    def totals(self, sources: Sequence[RowSource], query: RowQuery) -> dict[Group, Total]:
+        found = self._reader.totals(sources, query)
+        if len(found) > 1:
+            first, second, *_ = found
+            found[first] = Total(found[first].bytes + 1, found[first].records)
+            found[second] = Total(found[second].bytes - 1, found[second].records)
+        return found
+
+
+def test_rows_that_change_between_the_comparison_and_the_freezing_are_not_frozen() -> None:
+    world = world_with_october()
+    closer = replace(world.jobs.closer, reader=Shifted(world.jobs.view.reader))
+    with pytest.raises(PeriodNotClosableError, match="not those that usage and markers were compared with"):
+        closer.close(MONTH, world.deadline())
+    assert world.alerts.sent[-1].severity == "page"
+    assert world.objects.keys("closed/") == ()
+    assert close(world).total == Total(5 + 7 + 2**63, 4)
+
+
+@pytest.mark.parametrize("key", OBJECTS)
+def test_an_object_that_is_there_and_cannot_be_read_stops_the_close(key: str) -> None:
+    world = world_with_october()
+    world.objects.put(key, b"PAR1 and nothing else", if_absent=True)
+    assert key in str(stopped(world))
+
+
+def test_a_manifest_that_says_something_else_stops_the_close() -> None:
+    world = world_with_october()
+    world.objects.put(closed_month_key(MONTH), b"{}", if_absent=True)
+    assert "says something else" in str(stopped(world))
+
+
+def test_an_hour_of_a_died_close_that_was_changed_since_stops_the_next_one() -> None:
+    world = world_with_october()
+    key = closed_hour_key(MONTH, FIRST_S)
+    calls = 0
+    while not world.objects.keys(key):
+        world = world_with_october()
+        assert world.dies_after(calls, partial(world.jobs.closer.close, MONTH, world.deadline()))
+        calls += 1
+    usage = {k: Total(t.bytes + 1, t.records) for k, t in october(world).items() if k.hour_s == FIRST_S}
+    world.objects.put(key, world.jobs.frozen_files.hour_file(usage).content, if_absent=False)
+    assert key in str(stopped(world))
+
+
+@pytest.mark.parametrize("key", OBJECTS)
+def test_verify_names_an_object_that_is_gone(key: str) -> None:
+    world = world_with_october()
+    close(world)
+    world.objects.remove(key)
+    [found] = world.jobs.closer.verify(MONTH)
+    assert found.endswith(f"there is no object {key}")
+
+
+@pytest.mark.parametrize("key", OBJECTS)
+def test_verify_names_an_object_with_other_rows_and_a_damaged_one(key: str) -> None:
+    world = world_with_october()
+    close(world)
+    usage = {k: Total(t.bytes + 1, t.records) for k, t in october(world).items() if k.hour_s == FIRST_S}
+    world.objects.put(key, world.jobs.frozen_files.hour_file(usage).content, if_absent=False)
+    [found] = world.jobs.closer.verify(MONTH)
+    assert found.endswith(f"{key} has other rows than those that were frozen")
+    world.objects.put(key, b"x" * 100, if_absent=False)
+    [found] = world.jobs.closer.verify(MONTH)
+    assert f"{key} is damaged" in found
+
+
+def test_the_digest_is_of_rows_and_not_of_bytes_of_a_file() -> None:
+    world = world_with_october()
+    closed = close(world)
+    usage = {k: t for k, t in october(world).items() if k.hour_s == FIRST_S}
+    other = type(world.jobs.frozen_files)(world.objects, group_rows=1)
+    body = other.hour_file(usage).content
+    assert body != world.objects.get(closed_hour_key(MONTH, FIRST_S))
+    world.objects.put(closed_hour_key(MONTH, FIRST_S), body, if_absent=False)
+    assert world.jobs.closer.verify(MONTH) == []
+    assert world.jobs.closer.frozen(MONTH) == closed
+
+
+def test_verify_names_an_object_that_was_added() -> None:
+    world = world_with_october()
+    close(world)
+    world.objects.put(f"closed/{MONTH}/2026-10-02T00.parquet", b"", if_absent=True)
+    [found] = world.jobs.closer.verify(MONTH)
+    assert found == f"closed/{MONTH}/2026-10-02T00.parquet is not an object of the closed month"
+
+
+def test_verify_names_a_file_of_which_the_frozen_hour_is_gone_too() -> None:
+    world = world_with_october()
+    [hour, _] = close(world).hours
+    [file] = hour.files
+    other = world_with_october()
+    other.send([record(8, start_s=FIRST_S)])
+    other.compact_all()
+    world.objects.put(file.key, other.objects.get(other.files(FIRST_S)[0].key), if_absent=False)
+    world.objects.remove(hour.key)
+    gone, rows = world.jobs.closer.verify(MONTH)
+    assert gone.endswith(f"there is no object {hour.key}")
+    assert rows == "2026-10-01T00:00:00Z: the files have other rows than those that were frozen"
+
+
+class TestAMonthThatRelease01Closed:
+    """One document with all totals in it, and no other object."""
+
+    def closed(self) -> World:
+        world = world_with_october()
+        closed = close(world)
+        usage = world.frozen_usage(MONTH)
+        hours = {
+            hour.hour_s: (hour.files, {key: total for key, total in usage.items() if key.hour_s == hour.hour_s})
+            for hour in closed.hours
+        }
+        for key in world.objects.keys("closed/"):
+            world.objects.remove(key)
+        as_of_0_1(world.items, world.objects, MONTH, hours)
+        return world
+
+    def test_stays_readable_hour_by_hour(self) -> None:
+        world = self.closed()
+        assert world.frozen_usage(MONTH) == october(world)
+        closed = world.jobs.closer.frozen(MONTH)
+        assert closed is not None
+        assert (closed.accounts, len(closed.digest)) == (None, 64)
+        assert close(world) == closed
+
+    def test_is_listed_and_verified(self) -> None:
+        world = self.closed()
+        [_, listed] = world.jobs.closer.months()
+        assert (listed.state, listed.total) == ("closed", Total(5 + 7 + 2**63, 4))
+        assert world.jobs.closer.verify(MONTH) == []
+        [key, _] = world.objects.keys("lake/dt=2026-10")
+        world.objects.remove(key)
+        [problem] = world.jobs.closer.verify(MONTH)
+        assert problem.endswith(f"there is no object {key}")
+
+    @pytest.mark.parametrize("group_by", [("account_id",), ("hour",), ("day",)])
+    @pytest.mark.parametrize("accounts", [frozenset[str](), frozenset({ACCOUNT})])
+    def test_answers_the_reports_of_one_that_is_closed_now(
+        self, group_by: tuple[str], accounts: frozenset[str]
+    ) -> None:
+        query = UsageQuery(from_s=FIRST_S, to_s=AFTER_S, group_by=group_by, accounts=accounts)  # type: ignore[arg-type]  # texts
+        new = world_with_october()
+        close(new)
+        rows = report_rows([new.source()], query, now_s=AFTER_S + 5 * DAY_S)
+        assert rows
+        assert report_rows([self.closed().source()], query, now_s=AFTER_S + 5 * DAY_S) == rows
+
+    def test_is_compared_by_rebuild(self) -> None:
+        world = self.closed()
+        assert world.jobs.rebuilder.usage().damaged == ()
+
+
+def test_a_close_tells_which_hours_it_compared_and_froze() -> None:
+    world = world_with_october()
+    told: list[tuple[str, int, int]] = []
+    world.jobs.closer.close(MONTH, world.deadline(), lambda step: told.append((step.doing, step.done, step.hours)))
+    assert told == [("compared", 1, 2), ("compared", 2, 2), ("frozen", 1, 2), ("frozen", 2, 2)]
+
+
+def test_a_month_without_a_row_is_closed_and_verified_like_any_other() -> None:
+    world = World(now_s=AFTER_S + 4 * DAY_S)
+    closed = close(world)
+    assert (closed.hours, closed.total) == ((), Total(0, 0))
+    assert world.jobs.closer.verify(MONTH) == []
+    assert close(world) == closed
+    query = UsageQuery(from_s=FIRST_S, to_s=AFTER_S, group_by=("account_id",))
+    assert report_rows([world.source()], query, now_s=AFTER_S + 5 * DAY_S) == []

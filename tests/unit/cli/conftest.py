@@ -1,0 +1,29 @@
+"""The command line in one process, many thousand times: what takes its time, and is tested elsewhere, is done once."""
+
+from __future__ import annotations
+
+from functools import cache
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+import botocore.endpoint
+import pytest
+import typer.testing
+from typer.main import get_command
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(autouse=True)
+def _no_pauses_between_attempts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The SDK asks a dead endpoint again without waiting seconds for it."""
+    monkeypatch.setattr(botocore.endpoint, "time", SimpleNamespace(sleep=lambda _seconds: None))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_tree() -> Iterator[None]:
+    """Build the tree of commands once: a program does it once too, and it takes longer than most command lines."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(typer.testing, "_get_command", cache(get_command))
+        yield

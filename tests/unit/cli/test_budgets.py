@@ -1,0 +1,122 @@
+"""`metering budget` and `metering anomalies` from outside, over two regions in memory."""
+
+from __future__ import annotations
+
+import json
+from contextlib import ExitStack
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
+
+import pytest
+from typer.testing import CliRunner
+
+from metering.cli.app import app
+from tests.support.lake_world import NOW_S, record
+from tests.support.priced import gb
+from tests.unit.cli.test_invoice import ALONE, AWAY, HOME, OTHER, PAYER, Stage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from typer.testing import Result
+
+UNKNOWN = "999999999999"
+
+
+@pytest.fixture
+def stage() -> Iterator[Stage]:
+    made = Stage()
+    made.send(HOME, record(gb("600"), start_s=NOW_S, account=PAYER))
+    made.send(AWAY, {**record(gb("300"), start_s=NOW_S, account=OTHER), "from": "eu-west-1"})
+    fleet = SimpleNamespace(home=HOME, states=made.states)
+    with ExitStack() as stack:
+        for target, value in {
+            "metering.cli.command.connect": made.connect,
+            "metering.cli.all_regions.connect": made.connect,
+            "metering.cli.all_regions.fleet_of": lambda _session, **_named: fleet,
+            "metering.cli.billing.home.fleet_of": lambda _session, **_named: fleet,
+            "metering.wiring.billing.stores.billing_home": lambda _fleet: made.home,
+            "metering.cli.fleet.fleet_of": lambda _session, **_named: fleet,
+            "metering.cli.command.emulated": lambda **_place: True,
+            "metering.cli.command.refuse_aws_for_emulated": lambda _stage, **_place: None,
+            "time.time": lambda: NOW_S,
+            "time.time_ns": lambda: NOW_S * 10**9,
+        }.items():
+            stack.enter_context(patch(target, value))
+        yield made
+
+
+def run(*line: str) -> Result:
+    return CliRunner().invoke(app, ["--endpoint", "http://127.0.0.1:9", *line])
+
+
+def ask(*line: str) -> Any:
+    result = run(*line, "--format", "json")
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def test_a_payers_budget_counts_the_usage_of_every_region_and_is_told_once(stage: Stage) -> None:
+    """900 GB, of which 100 are free, at 0.09: 72 USD."""
+    ask("budget", "set", "egress", "--payer", PAYER, "--amount", "72 USD", "--threshold", "actual 100%")
+    ask("budget", "set", "home", "--payer", PAYER, "--in-region", HOME, "--amount", "100 USD")
+    counted = ask("budget", "update", "--region", "all")
+    assert counted == {"files": 4, "budgets": 2, "alerts": 1, "sent": 1, "unusual": 0}
+    rows = {row["budget"]: row for row in ask("budget", "check")["rows"]}
+    assert (rows["egress"]["actual"], rows["egress"]["used_percent"]) == ("72.0000000000", "100.0")
+    assert (rows["egress"]["crossed"], rows["egress"]["alerts"]) == ("actual 100%", "actual 100% sent")
+    assert rows["home"]["crossed"] == ""
+    told = " ".join(run("budget", "check", "--format", "table").stdout.split())
+    assert "Crossed: egress (actual 100%). What to do: metering runbook budget-crossed" in told
+    assert float(rows["home"]["actual"]) in (45.0, 54.0), "the dearest region has the allowance, and both cost the same"
+    again = ask("budget", "update", "--region", "all")
+    assert (again["files"], again["alerts"], again["sent"]) == (0, 0, 0)
+    assert again["budgets"] == 2
+
+
+def test_what_makes_no_sense_is_refused_in_words_and_nothing_is_set(stage: Stage) -> None:
+    for line, words in (
+        (("--amount", "0 USD"), "is 0"),
+        (("--amount", "-5 USD"), "below 0"),
+        (("--amount", "5 USD", "--threshold", "actual 80%", "--threshold", "actual 80%"), "given twice"),
+        (("--amount", "5 USD", "--threshold", "actual 5 TB"), "is in bytes"),
+    ):
+        result = run("budget", "set", "egress", "--account", ALONE, *line)
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert words in result.stderr
+    assert ask("budget", "list")["rows"] == []
+
+
+def test_an_unknown_account_is_refused_unless_it_is_new(stage: Stage) -> None:
+    result = run("budget", "set", "egress", "--account", UNKNOWN, "--amount", "5 USD")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert f"Account {UNKNOWN} is unknown" in result.stderr
+    ask("budget", "set", "egress", "--account", UNKNOWN, "--amount", "5 USD", "--new-account")
+    ask("budget", "set", "known", "--account", OTHER, "--amount", "5 USD")
+    assert [row["budget"] for row in ask("budget", "list")["rows"]] == ["egress", "known"]
+
+
+def test_a_budget_is_removed_once(stage: Stage) -> None:
+    ask("budget", "set", "egress", "--payer", PAYER, "--amount", "5 USD")
+    assert ask("budget", "remove", "egress")["rows"] == []
+    for line in (("remove", "egress"), ("check", "egress"), ("forecast", "egress")):
+        result = run("budget", *line)
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert "There is no budget egress" in result.stderr
+
+
+def test_little_history_gives_no_forecast_and_says_so(stage: Stage) -> None:
+    ask("budget", "set", "egress", "--payer", PAYER, "--amount", "500 USD")
+    ask("budget", "update", "--region", "all")
+    result = run("budget", "forecast", "egress", "--format", "table")
+    assert result.exit_code == 0
+    assert "fewer than 3 days of history" in " ".join(result.stdout.split())
+    assert ask("budget", "forecast", "egress")["rows"][0]["forecast"] is None
+    assert ask("budget", "forecast", "egress", "--backtest")["rows"] == []
+
+
+def test_anomalies_need_a_day_and_a_floor_that_are_some(stage: Stage) -> None:
+    assert run("anomalies", "--day", "yesterday").exit_code == 2
+    assert run("anomalies", "--floor", "cheap").exit_code == 2
+    assert ask("anomalies", "--day", "2026-11-20")["rows"] == []

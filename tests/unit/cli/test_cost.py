@@ -1,0 +1,353 @@
+"""`metering cost` from outside, over two regions in memory: what usage costs is what its invoice says."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from dataclasses import replace
+from decimal import Decimal
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
+
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from metering.billing.budgets.kept_positions import KeptPositions
+from metering.billing.organization.store import OrganizationStore
+from metering.billing.prices.book import Override
+from metering.billing.prices.store import OverrideStore, PriceStore
+from metering.billing.rating.payer_prices import PayerPrices
+from metering.billing.rating.positions import positions
+from metering.cli.app import app
+from metering.errors import UnavailableError
+from metering.stores.bucket import positions_key
+from metering.units import DAY_S, HOUR_S
+from metering.wiring.billing.usage import month_usage
+from tests.support.lake_world import NOW_S, record
+from tests.support.priced import gb
+from tests.unit.cli.test_invoice import (
+    ALONE,
+    AWAY,
+    HOME,
+    OCTOBER_S,
+    OTHER,
+    PAYER,
+    prices,
+    stage,  # noqa: F401  # a fixture
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from typer.testing import Result
+
+    from tests.unit.cli.test_invoice import Stage
+
+OUT = "DataTransfer-Out-Bytes"
+
+
+@pytest.fixture
+def costs(stage: Stage) -> Iterator[Stage]:  # noqa: F811  # the fixture
+    fleet = SimpleNamespace(home=HOME, states=stage.states)
+    with (
+        patch("metering.cli.all_regions.fleet_of", lambda _session: fleet),
+        patch("metering.wiring.billing.stores.billing_home", lambda _fleet: stage.home),
+    ):
+        yield stage
+
+
+def run(*line: str) -> Result:
+    return CliRunner().invoke(app, ["--endpoint", "http://127.0.0.1:9", "cost", *line])
+
+
+def ask(*line: str) -> Any:
+    result = run(*line, "--format", "json")
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def told(*line: str) -> str:
+    result = run(*line, "--format", "table", "--wide")
+    assert result.exit_code == 0, result.output
+    return " ".join(result.stdout.split())
+
+
+def invoice(*line: str) -> Any:
+    result = CliRunner().invoke(app, ["--endpoint", "http://127.0.0.1:9", "invoice", *line, "--format", "json"])
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def test_a_closed_month_costs_what_its_draft_and_its_invoice_say(costs: Stage) -> None:
+    costs.close()
+    draft = ask("--month", "2026-10", "--payer", PAYER, "--group-by", "account_id,usage_type")
+    # 900 GB, of which the 100 free ones are in the dearest region; both have one price.
+    assert draft["total_usd"] == "72.00"
+    assert [(row["account_id"], row["cost_usd"], row["quantity_gb"]) for row in draft["rows"]] == [
+        (PAYER, "54.0000000000", "600.0000000000"),
+        (OTHER, "18.0000000000", "300.0000000000"),
+    ]
+    assert (draft["currency"], draft["price_book"]) == ("USD", {"name": "aws-list", "version": 1})
+    assert draft["periods"] == {"2026-10": "draft"}
+    assert draft["regions"] == [AWAY, HOME]
+    issued = invoice("issue", "--month", "2026-10")["rows"]
+    PriceStore(costs.home.world.objects).put(prices("0.50"))
+    after = ask("--month", "2026-10", "--payer", PAYER, "--group-by", "account_id,usage_type")
+    assert after["periods"] == {"2026-10": "invoice"}
+    assert after["rows"] == draft["rows"]
+    assert Decimal(after["total_usd"]) == Decimal(issued[0]["usd"])
+    assert "2026-10: as invoiced." in told("--month", "2026-10")
+    asked = ask("--month", "2026-10", "--payer", PAYER, "--prices", "aws-list")
+    assert (asked["total_usd"], asked["periods"]) == ("400.00", {"2026-10": "draft"})
+    assert ask("--month", "2026-10", "--payer", PAYER, "--prices", "aws-list@1")["total_usd"] == "72.00"
+    unknown = run("--month", "2026-10", "--prices", "aws-list@9")
+    assert (unknown.exit_code, unknown.stdout) == (1, "")
+    assert "There is no version 9 of price book aws-list." in unknown.stderr
+    assert "metering prices history" in unknown.stderr
+
+
+def test_late_rows_cost_what_the_next_invoice_bills_for_them(costs: Stage) -> None:
+    costs.close()
+    invoice("issue", "--month", "2026-10")
+    costs.send(HOME, record(gb("50"), start_s=OCTOBER_S + HOUR_S, account=OTHER), record(gb("10"), account=PAYER))
+    draft = invoice("draft", "--month", "2026-11", "--payer", PAYER)
+    november = ask("--month", "2026-11", "--payer", PAYER, "--group-by", "account_id,corrects")
+    assert Decimal(november["total_usd"]) == Decimal(draft["total"]["exact_usd"]) == Decimal("4.5")
+    assert {(row["account_id"], bool(row["corrects"])) for row in november["rows"]} == {(PAYER, False), (OTHER, True)}
+    by_day = ask("--month", "2026-11", "--payer", PAYER, "--group-by", "day,hour,region")
+    assert by_day["total_usd"] == november["total_usd"]
+    october = ask("--month", "2026-10", "--payer", PAYER)
+    assert october["total_usd"] == "72.00"
+    said = " ".join(run("--month", "2026-11", "--payer", PAYER, "--format", "table").stdout.split())
+    assert "USD for usage that came late for closed months" in said
+    assert "To see them apart: --with-corrections" in said
+    both = ask("--month", "2026-10", "--payer", PAYER, "--with-corrections")
+    assert Decimal(both["total_usd"]) == Decimal("72") + Decimal("4.5")
+    earlier = ask("--from", "2026-11-01", "--to", "2026-11-02", "--payer", PAYER)
+    assert earlier["total_usd"] == "0.00"
+
+
+def test_groups_filters_and_order_are_those_of_a_report_of_usage_and_more(costs: Stage) -> None:
+    costs.send(HOME, record(gb("12000"), start_s=NOW_S - DAY_S, account=PAYER), record(gb("7"), account=ALONE))
+    tiers = ask("--group-by", "tier,payer", "--payer", PAYER)
+    assert [(row["tier"], row["cost_usd"]) for row in tiers["rows"]] == [
+        ("free (free)", "0.0000000000"),
+        ("tier 1 (0-10240 GB)", "921.6000000000"),
+        ("tier 2 (10240-51200 GB)", "141.1000000000"),
+    ]
+    assert {row["payer"] for row in tiers["rows"]} == {PAYER}
+    assert tiers["total_usd"] == "1062.70"
+    top = ask("--group-by", "account_id", "--top", "1")
+    assert [row["account_id"] for row in top["rows"]] == [PAYER]
+    assert (top["rows_total"], top["others"]["cost_usd"]) == (2, "0.0000000000")
+    assert "1 of 2 rows; the last line is the sum of the others." in told("--group-by", "account_id", "--top", "1")
+    least = ask("--group-by", "account_id", "--sort", "cost_usd")
+    assert [row["account_id"] for row in least["rows"]] == [ALONE, PAYER]
+    assert ask("--account", ALONE)["total_usd"] == "0.00"
+    assert ask("--service", "AmazonS3")["rows"] == []
+    assert ask("--usage-type", OUT, "--group-by", "day,hour,from,to,service,month")["total_usd"] == "1062.70"
+    assert ask("--account", ALONE, "--payer", PAYER)["rows"] == []
+    berlin = ask("--group-by", "day", "--tz", "Europe/Berlin")
+    assert berlin["total_usd"] == "1062.70"
+    assert ask("--last", "2d")["total_usd"] == "1062.70"
+
+
+def test_one_region_is_shown_at_the_positions_of_all(costs: Stage) -> None:
+    whole = ask("--month", "2026-10", "--group-by", "region", "--payer", PAYER)
+    parts = {row["region"]: row["cost_usd"] for row in whole["rows"]}
+    for name in (HOME, AWAY):
+        one = ask("--month", "2026-10", "--payer", PAYER, "--region", name)
+        assert one["rows"][0]["cost_usd"] == parts[name]
+    assert sum(map(Decimal, parts.values())) == 72
+    assert ask("--month", "2026-10", "--region", "all")["total_usd"] == "72.00"
+    assert f"Only usage of {AWAY}, at the positions of all 2 regions." in told("--month", "2026-10", "--region", AWAY)
+    assert "because a payer's tiers count over all" in told("--month", "2026-10")
+
+
+def test_blended_costs_share_a_payers_cost_by_bytes(costs: Stage) -> None:
+    costs.send(HOME, record(gb("12000"), start_s=NOW_S - DAY_S, account=PAYER), record(gb("4000"), account=OTHER))
+    answer = ask("--group-by", "account_id", "--blended", "--payer", PAYER)
+    blended = {row["account_id"]: Decimal(row["blended_cost_usd"]) for row in answer["rows"]}
+    assert sum(blended.values()) == Decimal(answer["total_usd"]) == Decimal("1402.70")
+    assert blended[OTHER] == Decimal("1402.70") / 4
+    assert ask("--group-by", "account_id", "--blended", "--account", OTHER)["rows"][0]["blended_cost_usd"] == str(
+        blended[OTHER]
+    )
+
+
+def test_usage_without_a_price_has_no_cost_and_fails_strict(costs: Stage) -> None:
+    costs.send(HOME, record(gb("5"), account=ALONE, to="eu-west-1"), record(gb("2"), account=ALONE))
+    answer = ask("--account", ALONE)
+    rows = {row["usage_type"]: row for row in answer["rows"]}
+    pair = rows["USE1-EU-AWS-Out-Bytes"]
+    assert (pair["cost_usd"], pair["unpriced_bytes"], pair["unrated_bytes"]) == (None, str(gb("5")), "0")
+    assert rows[OUT]["cost_usd"] == "0.0000000000"
+    assert answer["unpriced"] == [
+        {"service": "AmazonEC2", "usage_type": "USE1-EU-AWS-Out-Bytes", "bytes": str(gb("5"))}
+    ]
+    assert "Without a price, and not in the total: 5,368,709,120 bytes" in told("--account", ALONE)
+    result = run("--account", ALONE, "--strict", "--format", "csv")
+    assert result.exit_code == 1
+    assert "USE1-EU-AWS-Out-Bytes of AmazonEC2 (5,368,709,120 bytes)" in result.stderr
+    assert run("--account", ALONE, "--usage-type", OUT, "--strict").exit_code == 0
+
+
+def test_every_format_has_the_same_figures(costs: Stage, tmp_path: Path) -> None:
+    costs.send(HOME, record(gb("600") + 1, account=ALONE))
+    line = ("--group-by", "account_id,hour")
+    rows = ask(*line)["rows"]
+    table = [*csv.DictReader(io.StringIO(run(*line, "--format", "csv").stdout))]
+    assert [row["cost_usd"] for row in table] == [row["cost_usd"] for row in rows] == ["45.0000000001"]
+    lines = [json.loads(text) for text in run(*line, "--format", "ndjson").stdout.splitlines()]
+    assert lines == rows
+    path = tmp_path / "cost.parquet"
+    assert run(*line, "--output", str(path)).exit_code == 0
+    assert [str(row["cost_usd"]) for row in pq.read_table(path).to_pylist()] == ["45.0000000001"]
+    assert "which is 0.00000000001618" in told(*line)
+
+
+def test_an_account_of_a_payer_is_rated_by_the_positions_that_are_kept_and_says_so(costs: Stage) -> None:
+    costs.send(HOME, record(gb("12000"), start_s=NOW_S - DAY_S, account=PAYER), record(gb("4000"), account=OTHER))
+    exact = ask("--account", OTHER)
+    assert exact["positions"] == {}
+    objects = costs.home.world.objects
+    book, organization = PriceStore(objects).newest("aws-list"), OrganizationStore(objects).newest()
+    assert book is not None
+    overrides = OverrideStore(objects).newest()
+    sources = [region.world.source() for region in costs.regions.values()]
+    with month_usage(sources, "2026-11", organization) as usage:
+        found = positions(PayerPrices.of(book, organization, PAYER, ()), usage.of(PAYER))
+    kept = KeptPositions(
+        as_of="2026-11-24T13:00:00Z", through="", book=(book.name, book.version, book.sha256),
+        overrides=overrides.version, organization=organization.version, regions=(AWAY, HOME), left_out=(),
+        positions=found,
+    )  # fmt: skip
+    objects.put(positions_key("2026-11", PAYER), kept.to_json(), if_absent=False)
+    by_kept = ask("--account", OTHER)
+    assert by_kept["positions"] == {PAYER: "2026-11-24T13:00:00Z"}
+    assert (by_kept["rows"], by_kept["total_usd"]) == (exact["rows"], exact["total_usd"])
+    assert f"by the positions of payer {PAYER} as of 2026-11-24T13:00:00Z" in told("--account", OTHER)
+    costs.send(HOME, record(gb("1"), start_s=NOW_S - 2 * DAY_S, account=PAYER))
+    assert ask("--account", OTHER, "--exact")["positions"] == {}
+    of_october = kept.to_json().replace(b"2026-11", b"2026-10")
+    objects.put(positions_key("2026-10", PAYER), of_october, if_absent=False)
+    assert ask("--account", OTHER, "--month", "2026-10")["positions"] == {}
+    old, few = replace(kept, as_of="2026-11-24T05:00:00Z"), replace(kept, regions=(HOME,))
+    for each, found_by in ((old, {}), (few, {}), (kept, {PAYER: kept.as_of})):
+        objects.put(positions_key("2026-11", PAYER), each.to_json(), if_absent=False)
+        assert ask("--account", OTHER)["positions"] == found_by
+    PriceStore(objects).put(prices("0.10"))
+    assert ask("--account", OTHER)["positions"] == {}
+
+
+@pytest.mark.parametrize(("line", "code", "words"), [
+    (["--month", "2026-13"], 2, "2026-13 is not a time."),
+    (["--month", "2026-11-01"], 2, "2026-11-01 is not a month."),
+    (["--month", "2026-10", "--last", "7d"], 2, "cannot stand beside"),
+    (["--month", "2026-12"], 2, "lies in the future"),
+    (["--month", "9999-01"], 2, "lies outside the years"),
+    (["--from", "9999-01"], 2, "lies outside the years"),
+    (["--from", "2026-11-24T13:30:00Z"], 2, "is not on the hour"),
+    (["--payer", "12"], 2, "is not a payer"),
+    (["--account", "12"], 2, "is not an account"),
+    (["--group-by", "colour"], 2, "is not one of the columns"),
+    (["--sort", "records"], 2, "is not a column of this report"),
+    (["--top", "0"], 2, "is not a number of rows"),
+    (["--prices", "aws-list@x"], 2, "is no price book"),
+    (["--prices", "mine"], 1, "There is no price book mine."),
+    (["--prices", "aws-list@9"], 1, "aws-list"),
+    (["--region", "sa-east-1"], 1, "Region sa-east-1 holds no data"),
+    (["explain", "--account", PAYER, "--hour", "soon", "--usage-type", OUT], 2, "is no full hour"),
+    (["explain", "--account", PAYER, "--hour", "2027-01-01T00:00:00Z", "--usage-type", OUT], 2, "future"),
+    (["explain", "--account", "1", "--hour", "2026-11-01T00:00:00Z", "--usage-type", OUT], 2, "is not an account"),
+])  # fmt: skip
+def test_a_request_that_makes_no_sense_is_refused_in_words(
+    costs: Stage, line: list[str], code: int, words: str
+) -> None:
+    result = run(*line)
+    assert (result.exit_code, result.stdout) == (code, ""), costs
+    assert words in " ".join(result.stderr.split())
+
+
+@pytest.mark.parametrize("line", [[], ["--account", PAYER], ["--region", HOME]])
+def test_a_region_that_cannot_be_read_is_named_and_nothing_is_shown(costs: Stage, line: list[str]) -> None:
+    costs.silent.add(AWAY)
+    result = run(*line, "--format", "json")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert f"region {AWAY} cannot be read" in " ".join(result.stderr.split())
+
+
+@pytest.mark.parametrize("line", [[], ["--account", PAYER], ["--month", "2026-10"]])
+def test_a_region_that_falls_silent_while_it_is_read_is_named(costs: Stage, line: list[str]) -> None:
+    def fall_silent(call: str) -> None:
+        if call != "get":
+            raise UnavailableError(call, "throttled")
+
+    costs.regions[AWAY].world.items.on_call = fall_silent
+    result = run(*line, "--format", "json")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert AWAY in result.stderr
+
+
+def test_without_an_imported_book_a_command_says_what_to_do(costs: Stage) -> None:
+    objects = costs.home.world.objects
+    objects.delete([info.key for info in objects.list("prices/")])
+    result = run()
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "metering prices import" in result.stderr
+    assert "--prices sample" in result.stderr
+    assert run("--prices", "sample").exit_code == 0
+
+
+def test_an_hour_is_explained_as_arithmetic(costs: Stage) -> None:
+    costs.send(HOME, record(gb("10239") + gb("100"), start_s=NOW_S - DAY_S, account=PAYER))
+    costs.send(HOME, record(gb("2"), account=PAYER), record(gb("2"), account=OTHER))
+    hour = "2026-11-24T13:00:00Z"
+    line = ("explain", "--account", PAYER, "--hour", hour, "--usage-type", OUT)
+    document = ask(*line)
+    assert (document["payer"], document["total_usd"]) == (PAYER, "0.175")
+    [story] = document["lines"]
+    assert story["before"] == {"paid_bytes": str(gb("10239")), "free_bytes": str(gb("100"))}
+    assert [(piece["bytes"], piece["price_usd"], piece["exact_usd"]) for piece in story["pieces"]] == [
+        (str(gb("1")), "0.0900000000", "0.09"),
+        (str(gb("1")), "0.0850000000", "0.085"),
+    ]
+    assert story["cuts"][1]["begins"]["into_bytes"] == str(gb("1"))
+    assert document["batches"].endswith("--to 2026-11-24T14:00:00Z --detail batch_id")
+    page = told(*line)
+    assert "1,073,741,824 bytes / 1,073,741,824 x 0.0850000000 USD = 0.085 USD" in page
+    assert f"Before it, its payer had {gb('10239'):,} bytes" in page
+    batches = CliRunner().invoke(app, ["--endpoint", "http://127.0.0.1:9", *document["batches"].split()[1:]])
+    assert batches.exit_code == 0, batches.output
+    other = ask("explain", "--account", OTHER, "--hour", hour, "--usage-type", OUT, "--service", "AmazonEC2")
+    assert other["total_usd"] == "0.17"
+    assert ask("explain", "--account", ALONE, "--hour", hour, "--usage-type", OUT)["lines"] == []
+
+
+def test_an_account_with_a_price_of_its_own_is_rated_and_explained_by_it(costs: Stage) -> None:
+    costs.send(HOME, record(gb("300"), account=PAYER), record(gb("200"), account=OTHER))
+    own = Override(account=OTHER, percent_off=50_000, no_allowance=True, from_s=0, why="agreed")
+    OverrideStore(costs.home.world.objects).append(lambda overrides: (*overrides, own))
+    rows = {row["account_id"]: row["cost_usd"] for row in ask("--group-by", "account_id")["rows"]}
+    assert rows == {PAYER: "18.0000000000", OTHER: "9.0000000000"}
+    assert ask("--account", OTHER)["total_usd"] == "9.00"
+    line = ("explain", "--account", OTHER, "--hour", "2026-11-24T13:00:00Z", "--usage-type", OUT)
+    [story] = ask(*line)["lines"]
+    assert story["overrides"] == [
+        {"of": f"account {OTHER}", "terms": "50.000 % off, no part of allowances", "why": "agreed"}
+    ]
+    assert story["before"] == {"paid_bytes": str(gb("200")), "free_bytes": str(gb("100"))}
+    [piece] = story["pieces"]
+    assert (piece["price_usd"], piece["list_price_usd"]) == ("0.0450000000", "0.0900000000")
+    assert f"Override of account {OTHER}: 50.000 % off, no part of allowances. agreed" in told(*line)
+
+
+def test_usage_that_is_not_priced_is_explained_too(costs: Stage) -> None:
+    costs.send(HOME, record(5, account=ALONE, to="eu-west-1"))
+    line = ("explain", "--account", ALONE, "--hour", "2026-11-24T13:00:00Z", "--usage-type", "USE1-EU-AWS-Out-Bytes")
+    assert ask(*line)["lines"][0]["state"] == "unpriced"
+    assert "Its cost is not 0, but unknown." in told(*line)

@@ -1,0 +1,218 @@
+"""What operators' commands say before they change something, and the line that each leaves in the audit trail."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import pytest
+
+from metering.adapters.memory.queues import MemoryQueue
+from metering.billing.closing.refusals import PeriodNotClosableError
+from metering.cli.command import Session
+from metering.cli.commands.analyst import periods
+from metering.cli.commands.operator import quarantine
+from metering.cli.commands.operator.audit import audit
+from metering.cli.failures import CommandFailedError, WrongUsageError
+from metering.cli.printing.output import Format
+from metering.ledger.notes.deeds import Deed, DeedState
+from metering.operations.deed_trail import DeedTrail
+from tests.support.lake_world import World, record
+from tests.support.usage_items import change, usage_of
+from tests.unit.audit.test_reconcile import world_with_traffic
+from tests.unit.billing.test_checklist import MONTH, Facts, October
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from metering.adapters.memory.clock import ManualClock
+    from metering.adapters.memory.items import MemoryItemStore
+    from metering.adapters.memory.objects import MemoryObjectStore
+    from metering.settings import Settings
+    from metering.wiring.jobs import LakeJobs
+
+FAR_S = 4_102_444_800
+
+
+@dataclass(frozen=True)
+class Names:
+    data_bucket: str = "data"
+
+
+@dataclass(frozen=True)
+class Region:
+    """As much of a connection as the commands use."""
+
+    items: MemoryItemStore
+    objects: MemoryObjectStore
+    jobs: LakeJobs
+    settings: Settings
+    clock: ManualClock
+    ingest: MemoryQueue
+    dead_letters: MemoryQueue
+    queue_facts: Facts = field(default_factory=Facts)
+    names: Names = Names()
+    region: str = "eu-west-1"
+    stage: str = "dev"
+
+    def caller(self) -> str:
+        return "arn:aws:sts::123456789012:assumed-role/Operator/ada"
+
+
+class OperatorSession(Session):
+    """A session on a region in memory that counts as AWS; `--yes` was given unless `agreed` says otherwise."""
+
+    def __init__(self, world: World, *, agreed: bool = True) -> None:
+        super().__init__(endpoint=None, region="eu-west-1", stage="dev", form=Format.JSON, agreed=agreed, changes=True)
+        ingest, dead = MemoryQueue(world.clock), MemoryQueue(world.clock)
+        self.here = Region(world.items, world.objects, world.jobs, world.settings, world.clock, ingest, dead)
+
+    def region(self) -> Region:  # type: ignore[override]  # as much of it as is used
+        return self.here
+
+    def trail(self) -> list[Deed]:
+        return list(DeedTrail(items=self.here.items).between(0, FAR_S))
+
+
+def test_closing_a_month_says_that_it_is_for_good_and_leaves_its_figures_in_the_trail(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    session = OperatorSession(October().world)
+    periods.period_close(session, MONTH)
+    assert f"{MONTH} never changes again" in capsys.readouterr().err
+    [deed] = session.trail()
+    assert (deed.what, deed.subject, deed.state) == ("period close", MONTH, DeedState.OK)
+    assert deed.result == "closed, 2 hours, 2 records"
+
+
+def test_a_month_that_cannot_be_closed_is_refused_before_the_question_and_leaves_no_line() -> None:
+    session = OperatorSession(October().world)
+    with pytest.raises(PeriodNotClosableError):
+        periods.period_close(session, "2026-11")
+    assert session.trail() == []
+
+
+def test_a_close_that_fails_leaves_a_line_that_failed() -> None:
+    world = October().world
+    change(world.items, usage_of(world.items, MONTH)[0], 1)
+    session = OperatorSession(world)
+    with pytest.raises(PeriodNotClosableError, match="differ"):
+        periods.period_close(session, MONTH)
+    assert [deed.state for deed in session.trail()] == [DeedState.FAILED]
+
+
+def test_a_dead_letter_refuses_the_close_unless_it_is_accepted_and_the_trail_says_that_it_was() -> None:
+    session = OperatorSession(October().world)
+    session.here.dead_letters.send_many(["x"])
+    with pytest.raises(PeriodNotClosableError, match="--accept"):
+        periods.period_close(session, MONTH, accept=["freshness"])
+    assert session.trail() == []
+    periods.period_close(session, MONTH, accept=["freshness", "dead-letters"])
+    [deed] = session.trail()
+    assert "Accepted although it blocks: freshness, dead-letters." in deed.consequence
+
+
+def test_nobody_closes_a_month_without_consent() -> None:
+    world = October().world
+    session = OperatorSession(world, agreed=False)
+    with pytest.raises(WrongUsageError, match="--yes"):
+        periods.period_close(session, MONTH)
+    assert session.trail() == []
+    assert world.jobs.closer.frozen(MONTH) is None
+
+
+def test_a_rebuild_names_the_figure_that_it_repaired_to_people_to_programs_and_in_the_trail(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    world = world_with_traffic()
+    entry = usage_of(world.items)[0]
+    after = world.usage()[entry.key]
+    change(world.items, entry, -3, 2)
+    session = OperatorSession(world)
+    # The commands use the machine's clock, and the world has one of its own.
+    periods.rebuild_usage(session, "2026-11", "2026-12")
+    out, err = capsys.readouterr()
+    said = f"{after.bytes - 3:,} -> {after.bytes:,} bytes, {after.records + 2:,} -> {after.records:,} records"
+    assert said in err
+    document = json.loads(out)
+    assert document["repaired"] == 1
+    [repair] = document["repairs"]
+    assert (repair["bytes_before"], repair["bytes_after"]) == (str(after.bytes - 3), str(after.bytes))
+    [deed] = session.trail()
+    assert said in deed.result
+    assert deed.subject == "--from 2026-11 --to 2026-12"
+
+
+def refused() -> World:
+    world = World()
+    for _ in range(2):
+        world.send([record(1), {**record(5), "account_id": "x"}])
+    world.send([{**record(5), "account_id": "x"}])
+    return world
+
+
+def test_a_retry_says_how_many_entries_and_records_it_sends_and_sends_them(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    session = OperatorSession(refused())
+    quarantine.retry(session, reason="invalid_account_id")
+    assert "3 of 3 entries, with 3 records as far as is known, go into the ingest queue again" in (
+        capsys.readouterr().err
+    )
+    assert len(session.here.ingest.bodies()) == 3
+    [deed] = session.trail()
+    assert (deed.subject, deed.result) == ("--reason invalid_account_id", "3 of 3 entries sent again")
+
+
+def test_a_retry_that_is_only_tried_sends_nothing_and_leaves_no_line(capsys: pytest.CaptureFixture[str]) -> None:
+    session = OperatorSession(refused(), agreed=False)
+    quarantine.retry(session, reason="invalid_account_id", dry_run=True)
+    assert len(json.loads(capsys.readouterr().out)["rows"]) == 3
+    assert session.here.ingest.bodies() == []
+    assert session.trail() == []
+
+
+def test_what_cannot_be_sent_again_is_told_before_the_question(capsys: pytest.CaptureFixture[str]) -> None:
+    session = OperatorSession(refused())
+    with pytest.raises(CommandFailedError, match="1 of 1 could not be sent again"):
+        quarantine.retry(session, name="batch-2", as_new_id=True)
+    assert "Send it without --as-new-id" in capsys.readouterr().err
+    assert session.trail() == []
+
+
+@pytest.mark.parametrize("words", ["list", "retry"])
+def test_a_reason_that_does_not_exist_is_refused_with_the_nearest_and_all_others(words: str) -> None:
+    commands: dict[str, Callable[..., None]] = {"list": quarantine.list_, "retry": quarantine.retry}
+    command = commands[words]
+    with pytest.raises(WrongUsageError, match="--reason invalid_acount is not a reason") as refused_:
+        command(OperatorSession(World()), reason="invalid_acount")
+    assert "Nearest: invalid_account, invalid_account_id" in refused_.value.advice
+    for reason in ("too_late", "conflict", "not_json"):
+        assert reason in refused_.value.advice
+
+
+def test_the_audit_shows_the_newest_deed_first_and_one_command_or_family_alone(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    session = OperatorSession(October().world)
+    periods.rebuild_markers(session)
+    periods.period_close(session, MONTH)
+    capsys.readouterr()
+    for what, shown in ((None, ["period close", "rebuild markers"]), ("period", ["period close"]), ("dlq", [])):
+        audit(session, what=what)
+        assert [row["what"] for row in json.loads(capsys.readouterr().out)["rows"]] == shown
+    audit(session, limit=1)
+    out, err = capsys.readouterr()
+    assert [row["what"] for row in json.loads(out)["rows"]] == ["period close"]
+    assert "There are more than 1." in err
+
+
+def test_a_deed_that_was_killed_is_shown_as_begun_without_an_end(capsys: pytest.CaptureFixture[str]) -> None:
+    session = OperatorSession(World())
+    hands = session.deed(what="dlq redrive", subject="", consequence="")
+    hands.__enter__()
+    capsys.readouterr()
+    audit(session)
+    [row] = json.loads(capsys.readouterr().out)["rows"]
+    assert (row["state"], row["result"], row["ended"]) == ("begun", "begun, no end", None)

@@ -1,0 +1,209 @@
+"""What a deployment says before it begins, and what the state of a failed region says."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
+
+import pytest
+
+from metering.adapters.memory.regions import STACKS, MemoryAccount
+from metering.cli.commands.platform.plan import check_formats, plan_lines, standing_usd
+from metering.cli.commands.platform.states import deployed_row, fail_unless_ready, tell_changes
+from metering.cli.failures import CommandFailedError
+from metering.fleet.ports import TOOLKIT_STACK, StackStatus
+from metering.fleet.regions import Phase, RegionState, Step
+from metering.fleet.settings.layers import Asked
+from metering.fleet.settings.regions import Before, Change
+from metering.fleet.stage import StageConfig
+from metering.fleet.survey import Surveyed
+from metering.fleet.versions import Release
+from metering.stage_settings import GivenSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pydantic import JsonValue
+
+    from metering.wiring.fleet import Fleet
+
+HOME = "us-east-1"
+OWN = Release(version="0.3.0", data_format=1, commit="abc")
+ABSENT = Surveyed(region=HOME, phase=None, stacks=(), data_format=None, own=OWN, same_settings=True)
+
+
+def stack(part: str, status: str = "CREATE_COMPLETE", *, version: str = "", why: str = "") -> StackStatus:
+    outputs = Release(version=version, data_format=1).outputs if version else {}
+    return StackStatus(name=f"metering-prod-{part}", status=status, outputs=outputs, why=why)
+
+
+def there(*stacks: StackStatus, same_settings: bool = True) -> Surveyed:
+    return replace(ABSENT, phase=Phase.READY, stacks=stacks, data_format=1, same_settings=same_settings)
+
+
+PAGER: dict[str, JsonValue] = {
+    "subscriptions": [{"severity": "page", "protocol": "email", "endpoint": "oncall@example.com"}]
+}
+
+
+def fleet(
+    stage: str = "prod",
+    *,
+    rehearsal: bool = False,
+    account: MemoryAccount | None = None,
+    no_pager: bool = False,
+    given: Mapping[str, JsonValue] | None = None,
+) -> Fleet:
+    config = StageConfig.load(stage, given)
+    account = account or MemoryAccount({})
+    ports = SimpleNamespace(stacks=account, builder=account, deployed=account)
+    return cast(
+        "Fleet",
+        SimpleNamespace(
+            asked=Asked(stage=stage),
+            config=config,
+            home=HOME,
+            rules=config.rollout,
+            rehearsal=rehearsal,
+            ports=ports,
+            no_pager=no_pager,
+        ),
+    )
+
+
+def lines(*surveyed: Surveyed, waves: int = 1, rehearsal: bool = False) -> str:
+    return "\n".join(plan_lines(fleet(rehearsal=rehearsal), surveyed, waves))
+
+
+def test_a_first_deployment_says_time_cost_and_permissions() -> None:
+    said = lines(ABSENT)
+
+    assert "Deployment of stage prod, version 0.3.0 (abc):" in said
+    assert f"{HOME}: nothing is deployed yet" in said
+    assert "about 27 minutes in 1 wave" in said
+    assert f"about USD {standing_usd(StageConfig.load('prod'))} a month and region" in said
+    assert "docs/operator-guide.md" in said
+
+
+def test_a_first_deployment_that_would_page_nobody_says_so_before_it_begins() -> None:
+    def said(fleet: Fleet, surveyed: Surveyed = ABSENT) -> str:
+        return "\n".join(plan_lines(fleet, [surveyed], 1))
+
+    assert "pager: nobody is subscribed" in said(fleet())
+    assert "pager" not in said(fleet(given=PAGER))
+    assert "pager" not in said(fleet(no_pager=True))
+    assert "pager" not in said(fleet("dev"))
+    # Somebody may be subscribed by hand where it runs already; its last step looks.
+    assert "pager" not in said(fleet(), there(stack("data"), stack("pipeline")))
+
+
+@pytest.mark.parametrize(
+    ("before", "given", "said"),
+    [
+        (None, {"max_concurrency": 8}, "as stage prod, but max_concurrency"),
+        (None, {}, "as stage prod"),
+        ({"max_concurrency": 8}, {"max_concurrency": 8}, "nothing changes"),
+    ],
+)
+def test_a_first_deployment_says_what_it_is_given_where_a_later_one_says_that_nothing_changes(
+    before: Mapping[str, JsonValue] | None,
+    given: Mapping[str, JsonValue],
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    earlier = None if before is None else GivenSettings(like="prod", by_file=dict(before))
+    settings = SimpleNamespace(
+        change=lambda region: Change(region=region, differences=()),
+        before=lambda region: Before(given=earlier),
+        of=lambda region: SimpleNamespace(given=GivenSettings(like="prod", by_file=dict(given))),
+    )
+
+    tell_changes(cast("Fleet", SimpleNamespace(settings=settings)), [HOME, "eu-west-1"])
+
+    assert f"{HOME}, eu-west-1: settings: {said}\n" in capsys.readouterr().err
+
+
+def test_a_later_one_says_from_which_version_it_goes_to_which() -> None:
+    said = lines(there(stack("data"), stack("pipeline")), replace(there(stack("pipeline", version="0.4.0"))), waves=2)
+
+    assert "0.1.0 or older -> 0.3.0 (abc), an upgrade" in said
+    assert "0.4.0 -> 0.3.0 (abc), a ROLLBACK" in said
+    assert "about 40 minutes in 2 waves" in said
+    assert "cost: as now" in said
+
+
+def test_other_settings_and_a_deployment_that_did_not_end_are_said() -> None:
+    found = replace(there(stack("pipeline", version="0.3.0"), same_settings=False), phase=Phase.FAILED)
+
+    assert "the same version, with other settings, continues a deployment that did not end" in lines(found)
+
+
+def test_a_stack_that_was_never_created_is_said_to_go_first() -> None:
+    found = replace(ABSENT, stacks=(stack("data", "ROLLBACK_COMPLETE"),))
+
+    assert "(metering-prod-data is ROLLBACK_COMPLETE and is deleted first)" in lines(found)
+
+
+def test_a_rehearsal_says_what_it_is_and_no_cost() -> None:
+    said = lines(ABSENT, rehearsal=True)
+
+    assert said.startswith("Rehearsal of stage prod")
+    assert "USD" not in said
+
+
+def test_an_idle_region_costs_more_the_oftener_its_jobs_run() -> None:
+    often, seldom = (StageConfig.load("prod", {"watch_every_min": minutes}) for minutes in (1, 10))
+
+    assert float(standing_usd(often)) > float(standing_usd(seldom)) > 10
+
+
+def test_a_newer_data_format_is_refused_with_the_way_that_is_left() -> None:
+    found = replace(there(stack("pipeline", version="0.4.0")), data_format=2)
+
+    with pytest.raises(CommandFailedError, match="format 2") as refused:
+        check_formats([found])
+    assert "docs/operator-guide.md says under Restore" in refused.value.advice
+
+
+def test_a_region_without_a_state_whose_stack_failed_is_failed_and_says_why() -> None:
+    """B7: it was `absent`, and the failed stack stayed."""
+    account = MemoryAccount({})
+    why = "StagingBucket (AWS::S3::Bucket): it already exists"
+    account.found[HOME, TOOLKIT_STACK] = StackStatus(name=TOOLKIT_STACK, status="ROLLBACK_COMPLETE", why=why)
+
+    row = deployed_row(fleet(account=account), RegionState(region=HOME), detect=False)
+
+    assert row["state"] == "failed"
+    assert row["reason"] == f"{TOOLKIT_STACK} is ROLLBACK_COMPLETE: StagingBucket (AWS::S3::Bucket): it already exists"
+    assert row["next"] == f"It is deleted and made again: metering deploy --region {HOME} --stage prod"
+    assert "CDKToolkit ROLLBACK_COMPLETE" in str(row["stacks"])
+    assert row["version"] is None
+
+
+def test_a_region_of_a_version_that_does_not_say_it_shows_that() -> None:
+    account = MemoryAccount({})
+    account.found[HOME, STACKS.data] = StackStatus(name=STACKS.data, status="CREATE_COMPLETE")
+
+    row = deployed_row(fleet(account=account), RegionState(region=HOME), detect=False)
+
+    assert (row["version"], row["stacks"]) == ("0.1.0 or older", "data CREATE_COMPLETE")
+
+
+def test_a_region_that_was_deployed_by_hand_shows_its_version() -> None:
+    account = MemoryAccount({})
+    for name in STACKS.in_order:
+        account.found[HOME, name] = StackStatus(name=name, status="CREATE_COMPLETE", outputs=OWN.outputs)
+
+    row = deployed_row(fleet(account=account), RegionState(region=HOME), detect=False)
+
+    assert (row["version"], row["data_format"], row["commit"], row["rehearsal"]) == ("0.3.0", 1, "abc", False)
+    assert "takes it over" in str(row["reason"])
+
+
+def test_the_reason_of_a_failure_is_not_said_again_at_the_end() -> None:
+    failed = RegionState(region=HOME, phase=Phase.FAILED, step=Step.DEPLOY, reason="a long one", advice="Run it again.")
+
+    with pytest.raises(CommandFailedError) as ended:
+        fail_unless_ready([failed])
+    assert (str(ended.value), ended.value.advice) == (f"{HOME} is not ready: it failed at deploy.", "Run it again.")

@@ -1,0 +1,345 @@
+"""`--region all`: every command that reads merges regions or refuses them in words, and no answer is short of one."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from contextlib import ExitStack
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
+
+import pytest
+from typer.testing import CliRunner
+
+from metering.adapters.memory.regions import MemoryRegionStates
+from metering.audit.verify.manifest import ManifestHeader, SentBatch, header_line, sent_line
+from metering.cli.app import app
+from metering.cli.command import Session
+from metering.cli.failures import CommandFailedError
+from metering.cli.printing.output import Format, encoded
+from metering.errors import SettingsError, UnavailableError
+from metering.fleet.regions import Phase, RegionState
+from metering.units import DAY_S, HOUR_S
+from metering.usage.totals import Total, UsageKey
+from tests.cli.lively import Lively
+from tests.cli.width_rule import too_wide
+from tests.support.bills import BILL
+from tests.support.lake_world import NOW_S, World, record
+from tests.unit.cli.test_every_deed import ALL, line_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from typer.testing import Result
+
+    from metering.reports.answer import Answer
+
+HOME, AWAY = "us-east-1", "eu-west-1"
+# They read every region, and give their rows the column `region`.
+MERGING = {
+    "alerts list", "audit", "compare", "dlq list", "errors", "logs list", "period list", "period show", "period verify",
+    "quarantine list", "quarantine show", "query", "reconcile", "report usage", "runbook", "sources", "status",
+    "storage report", "verify",
+}  # fmt: skip
+# They are about the fleet, which they ask for its regions themselves.
+OF_THE_FLEET = {
+    "anomalies", "budget check", "budget forecast", "budget list", "budget remove", "budget set", "budget update",
+    "cost", "cost explain", "deploy", "export cur", "export focus", "invoice credit", "invoice draft",
+    "invoice issue", "invoice list", "invoice show", "invoice verify", "organization history", "organization set",
+    "organization show", "prices check", "prices diff", "prices history", "prices import", "prices override list",
+    "prices override remove", "prices override set", "prices show", "region plan", "region reconcile",
+    "region status", "settings diff", "settings show", "uninstall", "upgrade",
+}  # fmt: skip
+WITHOUT_PLACE = {"help", "completion"}
+OCTOBER_S = NOW_S - 30 * DAY_S
+SAME = [record(10, account="111111111111"), record(20, account="222222222222", to="eu-west-1")]
+ONLY_AWAY = [record(400, account="333333333333")]
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """A home region, one more, and one that was never built."""
+
+    regions: Mapping[str, Lively]
+    states: MemoryRegionStates
+
+    home: str = HOME
+
+    def connect(self, *, region: str, **_place: object) -> Lively:
+        if region not in self.regions:
+            raise CommandFailedError(f"not deployed in {region}") from SettingsError(["no stack"])
+        return self.regions[region]
+
+
+@pytest.fixture
+def fleet() -> Iterator[Fleet]:
+    regions = {name: Lively(world=World(), region=name) for name in (HOME, AWAY)}
+    for name, region in regions.items():
+        # The same batch ids in both, as if one scenario was replayed in two regions.
+        region.world.send(SAME, [record(3, account="12")])
+        if name == AWAY:
+            region.world.send(ONLY_AWAY)
+        region.lose_a_letter("edge-1")
+        region.leave_a_trail()
+        region.world.compact_all()
+    states = MemoryRegionStates()
+    for name, phase in ((HOME, Phase.READY), (AWAY, Phase.READY), ("sa-east-1", Phase.ABSENT)):
+        states.save(RegionState(region=name, phase=phase, deployments=int(phase is Phase.READY)))
+    found = Fleet(regions, states)
+    with ExitStack() as stack:
+        for target, value in {
+            "metering.cli.all_regions.connect": found.connect,
+            "metering.cli.command.connect": found.connect,
+            "metering.cli.all_regions.fleet_of": lambda _session: SimpleNamespace(home=HOME, states=states),
+            "metering.cli.command.emulated": lambda **_place: True,
+            "metering.cli.command.refuse_aws_for_emulated": lambda _stage, **_place: None,
+            "time.time": lambda: NOW_S,
+        }.items():
+            stack.enter_context(patch(target, value))
+        yield found
+
+
+def run(*line: str) -> Result:
+    return CliRunner().invoke(app, ["--endpoint", "http://127.0.0.1:9", *line])
+
+
+def ask(*line: str) -> Any:
+    result = run(*line, "--format", "json")
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def may_be_everywhere(words: str) -> bool:
+    return bool(getattr(ALL[words].callback, "everywhere", False))
+
+
+def test_every_command_is_declared_as_merging_regions_or_as_refusing_them() -> None:
+    assert {words for words in ALL if may_be_everywhere(words)} == MERGING | OF_THE_FLEET
+    changing = {words for words in MERGING if any(param.name == "yes" for param in ALL[words].params)}
+    assert not changing
+
+
+@pytest.mark.parametrize("words", sorted(ALL.keys() - MERGING - OF_THE_FLEET - WITHOUT_PLACE))
+def test_a_command_on_one_region_refuses_all_in_words(words: str) -> None:
+    result = run(*line_of(words), "--region", "all")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert f"`metering {words}` works on one region, not on all." in " ".join(result.stderr.split()).replace(
+        "root", "metering"
+    )
+    assert "--region eu-west-1" in result.stderr
+
+
+@pytest.mark.parametrize("words", sorted(MERGING | OF_THE_FLEET))
+def test_all_stands_in_the_help_of_what_takes_it(words: str) -> None:
+    assert "--region NAME|all" in run(*words.split(), "--help").stdout
+
+
+ARGUMENTS = {
+    "compare": [str(BILL), "--from", "2026-11", "--account", "111111111111", "--account", "333333333333"],
+    "period show": ["2026-11"],
+    "period verify": ["2026-10"],
+    "quarantine show": ["batch-1"],
+    "query": ["SELECT region, account_id FROM transfers"],
+    "report usage": ["--group-by", "region,account_id"],
+}
+
+
+@pytest.mark.parametrize("words", sorted(MERGING))
+def test_each_reader_has_the_rows_of_every_region_first_by_its_name(words: str, fleet: Fleet) -> None:
+    if words == "period verify":
+        for region in fleet.regions.values():
+            region.world.send([record(1, start_s=OCTOBER_S)])
+            region.world.compact_all()
+            region.world.jobs.closer.close("2026-10", region.world.deadline())
+    line = [*words.split(), *ARGUMENTS.get(words, []), "--region", "all", "--format", "csv"]
+    result = run(*line)
+    assert result.exit_code in {0, 1}, result.output
+    assert result.exception is None or isinstance(result.exception, SystemExit)
+    rows = [*csv.DictReader(io.StringIO(result.stdout))]
+    header = result.stdout.split("\n")[0].split(",")
+    # A bill is about all regions, and so is what it is compared with.
+    assert (header[0] == "region") == (words != "compare")
+    assert fleet.home == HOME
+    if words not in {"compare", "period show", "period verify", "reconcile", "sources", "errors"}:
+        assert {row["region"] for row in rows} == {HOME, AWAY}, result.output
+
+
+@pytest.mark.parametrize("words", sorted(MERGING))
+def test_a_region_that_gives_no_answer_is_named_and_nothing_is_shown(words: str, fleet: Fleet) -> None:
+    def connect(*, region: str, **place: object) -> Lively:
+        if region == AWAY:
+            silent = UnavailableError("cloudformation.DescribeStacks", "connection refused")
+            raise CommandFailedError("no answer") from silent
+        return fleet.connect(region=region, **place)
+
+    line = [*words.split(), *ARGUMENTS.get(words, []), "--region", "all", "--format", "json"]
+    with patch("metering.cli.all_regions.connect", connect):
+        result = run(*line)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "Region eu-west-1 gives no answer (connection refused)." in result.stderr
+
+
+@pytest.mark.parametrize("words", sorted(MERGING - {"alerts list", "errors", "runbook"}))
+def test_a_region_that_falls_silent_while_it_is_read_is_named(words: str, fleet: Fleet) -> None:
+    def fall_silent(call: str) -> None:
+        raise UnavailableError(call, "throttled")
+
+    line = [*words.split(), *ARGUMENTS.get(words, []), "--region", "all", "--format", "json"]
+    fleet.regions[AWAY].world.items.on_call = fall_silent
+    fleet.regions[AWAY].world.objects.on_call = fall_silent
+    if words == "dlq list":
+        pytest.skip("it reads no item")
+    result = run(*line)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert AWAY in result.stderr
+    assert "throttled" in result.stderr
+
+
+def test_a_home_region_that_gives_no_answer_is_not_taken_for_one_without_data(fleet: Fleet) -> None:
+    fleet.states.save(RegionState(region=AWAY, phase=Phase.READY, deployments=1))
+    states = MemoryRegionStates()
+    states.save(RegionState(region=AWAY, phase=Phase.READY, deployments=1))
+
+    def connect(*, region: str, **place: object) -> Lively:
+        if region == HOME:
+            raise CommandFailedError("no answer") from UnavailableError("sts", "refused")
+        return fleet.connect(region=region, **place)
+
+    with (
+        patch("metering.cli.all_regions.connect", connect),
+        patch("metering.cli.all_regions.fleet_of", lambda _session: SimpleNamespace(home=HOME, states=states)),
+    ):
+        result = run("report", "usage", "--region", "all", "--format", "json")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "Region us-east-1 gives no answer" in result.stderr
+
+
+@pytest.mark.usefixtures("fleet")
+def test_a_report_and_a_query_by_region_are_the_reports_of_the_regions() -> None:
+    parts = {
+        name: ask("report", "usage", "--group-by", "account_id", "--region", name)["rows"] for name in (HOME, AWAY)
+    }
+    single = {name: {row["account_id"]: row["bytes"] for row in rows} for name, rows in parts.items()}
+    assert single[HOME] == {"111111111111": "10", "222222222222": "20"}
+    whole = ask("report", "usage", "--group-by", "region,account_id", "--region", "all")
+    assert whole["regions"] == [AWAY, HOME]
+    assert whole["left_out"] == {}
+    told = {(row["region"], row["account_id"]): row["bytes"] for row in whole["rows"]}
+    assert told == {(name, account): size for name, sizes in single.items() for account, size in sizes.items()}
+    for view in ("transfers", "usage"):
+        sql = f"FROM {view} SELECT region, account_id, sum(bytes) AS bytes GROUP BY ALL"
+        rows = ask("query", sql, "--region", "all")["rows"]
+        assert {(row["region"], row["account_id"]): row["bytes"] for row in rows} == told
+    total = ask("report", "usage", "--group-by", "month", "--region", "all")["rows"]
+    assert [row["bytes"] for row in total] == ["460"]
+
+
+@pytest.mark.usefixtures("fleet")
+def test_sql_over_one_region_names_it_and_a_filter_by_region_takes_its_rows() -> None:
+    sql = "SELECT region, count(*) AS n FROM transfers GROUP BY region"
+    assert ask("query", sql, "--region", AWAY)["rows"] == [{"region": AWAY, "n": 3}]
+    one = "SELECT sum(bytes) AS bytes FROM transfers WHERE region = 'us-east-1'"
+    assert ask("query", one, "--region", "all")["rows"] == [{"bytes": "30"}]
+
+
+@pytest.mark.usefixtures("fleet")
+def test_the_same_batch_ids_in_two_regions_are_no_fault() -> None:
+    answer = run("verify", "--region", "all", "--format", "json")
+    document = json.loads(answer.stdout)
+    assert (document["unexpected"], document["lost"], document["doubled"]) == ([], [], [])
+    assert document["accepted"] == sum(each["accepted"] for each in document["regions"].values()) == 3
+    assert {*document["regions"]} == {HOME, AWAY}
+
+
+@pytest.mark.usefixtures("fleet")
+def test_the_newest_of_all_regions_are_shown_and_what_is_left_is_said() -> None:
+    result = run("audit", "--region", "all", "--limit", "3", "--format", "json")
+    rows = json.loads(result.stdout)["rows"]
+    assert [row["at"] for row in rows] == sorted((row["at"] for row in rows), reverse=True)
+    assert {row["region"] for row in rows} == {HOME, AWAY}
+    assert "There are more than 3." in result.stderr
+
+
+@pytest.mark.usefixtures("fleet")
+def test_a_page_has_the_total_of_the_report_and_of_each_region(tmp_path: Path) -> None:
+    target = tmp_path / "usage.html"
+    result = run("report", "usage", "--region", "all", "--html", str(target))
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert str(target) in result.stderr.replace("\n", "")
+    html = target.read_text()
+    total = sum(int(row["bytes"]) for row in ask("report", "usage", "--region", "all")["rows"])
+    assert f"{total:,} bytes in " in html
+    for column in ("account_id", "region", "usage_type"):
+        for row in ask("report", "usage", "--region", "all", "--group-by", column)["rows"]:
+            assert str(row[column]) in html
+            assert f">{int(row['bytes']):,}<" in html
+    assert "metering report usage --region all --stage local --from 2026-11-01T00:00:00Z" in html
+
+
+@pytest.mark.parametrize("option", [("--group-by", "day"), ("--detail", "batch_id"), ("--format", "csv"), ("--chart",)])
+def test_a_page_refuses_options_that_it_has_no_use_for(option: tuple[str, ...], tmp_path: Path) -> None:
+    result = run("report", "usage", "--html", str(tmp_path / "x.html"), *option)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert option[0] in result.stderr
+
+
+def manifest(folder: Path, region: str, batches: int) -> str:
+    path = folder / f"{region}.ndjson"
+    totals = {
+        UsageKey(
+            hour_s=NOW_S // HOUR_S * HOUR_S,
+            account_id="333333333333",
+            usage_type="DataTransfer-Out-Bytes",
+            service="AmazonEC2",
+            from_location="us-east-1/use1-az2",
+            to_location="internet",
+            corrects_s=None,
+        ): Total(400, 1)
+    }
+    sent = [SentBatch(batch_id=f"lost-{number}", records=1, metered=1, totals=totals) for number in range(batches)]
+    header = header_line(ManifestHeader(name="x", region=region, seed=1, began_at_ms=1))
+    path.write_text(header + "".join(map(sent_line, sent)))
+    return str(path)
+
+
+@pytest.mark.usefixtures("fleet")
+def test_manifests_are_compared_with_the_regions_that_they_name(tmp_path: Path) -> None:
+    files = [manifest(tmp_path, HOME, 1), manifest(tmp_path, AWAY, 2)]
+    result = run(
+        "verify", "--region", "all", "--format", "json", *(word for name in files for word in ("--manifest", name))
+    )
+    document = json.loads(result.stdout)
+    lost = {region: each["lost"] for region, each in document["regions"].items()}
+    assert lost == {HOME: ["lost-0"], AWAY: ["lost-0", "lost-1"]}
+    assert result.exit_code == 1
+    assert "eu-west-1: Lost (2)" in result.stderr
+
+
+@pytest.mark.usefixtures("fleet")
+def test_a_manifest_of_another_region_is_refused_and_not_called_lost(tmp_path: Path) -> None:
+    result = run("verify", "--region", HOME, "--manifest", manifest(tmp_path, AWAY, 2))
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "--region eu-west-1" in result.stderr
+
+
+@pytest.mark.parametrize("words", sorted(MERGING - {"compare", "period verify"}))
+def test_a_table_of_several_regions_fits_the_window_and_never_leaves_the_region_out(words: str, fleet: Fleet) -> None:
+    kept: list[Answer] = []
+
+    def keep(_session: Session, answer: Answer, *, chart: object = None) -> None:
+        assert chart is None
+        kept.append(answer)
+
+    with patch.object(Session, "write", keep):
+        run(*words.split(), *ARGUMENTS.get(words, []), "--region", "all")
+    [answer] = kept
+    assert answer.columns[0].name == "region"
+    for width in (60, 80, 120, 200):
+        lines = encoded(answer, Format.TABLE, width=width).decode().splitlines()
+        assert not too_wide(lines, width, answer)
+        if answer.rows:
+            assert any(fleet.home in line for line in lines)

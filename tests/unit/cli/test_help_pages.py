@@ -1,0 +1,226 @@
+"""Help reads well at any width: no line beyond it, examples that paste, and what is shared is said once."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from typer.testing import CliRunner
+
+from metering.cli.app import app
+from metering.cli.help import page
+from metering.cli.help.environment import VARIABLES
+from metering.cli.help.text import example
+from metering.cli.help.topics import TOPICS
+from metering.cli.help.words import words
+from metering.replay.scenarios import SCENARIOS
+from tests.support.command_tree import groups, leaves
+from tests.unit.house.command_lines import parsed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parents[3]
+PAGES = sorted({*groups(), *(leaf.words for leaf in leaves())})
+LINES = [*((*words_, "--help") for words_ in PAGES), ("help",), *(("help", topic) for topic in TOPICS)]
+WIDTHS = (60, 80, 120)
+
+
+def told(*line: str, width: int = 80) -> str:
+    result = CliRunner().invoke(app, list(line), prog_name="metering", env={"COLUMNS": str(width)})
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("line", LINES, ids=" ".join)
+def test_no_line_is_wider_than_the_terminal(line: tuple[str, ...], width: int) -> None:
+    assert [text for text in told(*line, width=width).splitlines() if len(text) > width] == []
+
+
+def commands_of(text: str) -> list[str]:
+    """The commands of a help page, as a shell would read them when they are pasted."""
+    lines = text.splitlines()
+    found: list[str] = []
+    for number, line in enumerate(lines):
+        if not line.startswith("  metering "):
+            continue
+        pasted = line
+        while pasted.endswith("\\") or pasted.count('"') % 2:
+            number += 1  # noqa: PLW2901  # the lines that belong to this one
+            pasted = pasted.removesuffix("\\") + " " + lines[number].strip()
+        found.append(" ".join(pasted.split()))
+    return found
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("line", LINES, ids=" ".join)
+def test_examples_are_whole_commands_when_they_are_pasted(line: tuple[str, ...], width: int) -> None:
+    for command in commands_of(told(*line, width=width).partition("Example")[2]):
+        assert parsed(re.sub(r" [|>] .*", "", command))
+
+
+def test_examples_are_the_same_at_every_width() -> None:
+    assert len(commands_of(told("query", "--help", width=60))) == 5
+    for line in LINES:
+        pages = [commands_of(told(*line, width=width).partition("Example")[2]) for width in WIDTHS]
+        assert pages[0] == pages[1] == pages[2]
+
+
+def test_a_command_that_is_too_long_ends_its_lines_as_a_shell_wants_it() -> None:
+    assert example("metering report usage --from 2026-11 --group-by account_id", 40) == [
+        "  metering report usage --from 2026-11 \\",
+        "      --group-by account_id",
+    ]
+
+
+@pytest.mark.parametrize("line", LINES[: len(PAGES)], ids=" ".join)
+def test_what_is_shared_is_one_line_and_types_are_words(line: tuple[str, ...]) -> None:
+    text = told(*line)
+    assert re.findall(r"<\w+( range)?>", text) == []
+    assert "AWS_ENDPOINT_URL" not in text
+    if "--format" in text:
+        assert "table|json|ndjson|csv|parquet" in text
+        assert "metering help output" in text
+    if "--stage NAME" in text:
+        assert "metering help places" in text
+
+
+def test_the_topics_explain_each_shared_option() -> None:
+    for option in ("--endpoint URL", "--region NAME", "--stage NAME", "AWS_ENDPOINT_URL"):
+        assert option in told("help", "places")
+    for option in ("-f, --format", "-o, --output FILE", "130"):
+        assert option in told("help", "output")
+
+
+def test_every_scenario_of_a_replay_is_explained_in_its_help() -> None:
+    text = " ".join(told("replay", "--help").split())
+    assert [name for name, scenario in SCENARIOS.items() if f"{name} {scenario.about}" not in text] == []
+
+
+def test_the_glossary_is_the_table_of_the_documentation() -> None:
+    rows = re.findall(r"^\| ([^|]+) \| ", (ROOT / "docs/architecture.md").read_text().partition("## Words")[2], re.M)
+    assert [word for word, _ in words()] == [row for row in rows if row != "word"]
+    assert len(words()) > 40
+    for word in ("sweep", "marker", "commit", "narrow, wide", "due", "watch", "silent", "partly", "verdict", "without"):
+        assert f"  {word} " in told("help", "glossary")
+
+
+def test_the_words_stand_in_their_order() -> None:
+    known = [word.lower() for word, _ in words()]
+    assert known == sorted(known)
+
+
+def test_one_word_is_explained_and_an_unknown_one_names_the_nearest() -> None:
+    assert told("help", "glossary", "wide").startswith("  narrow, wide  ")
+    wrong = CliRunner().invoke(app, ["help", "glossary", "makrer"], prog_name="metering")
+    assert (wrong.exit_code, wrong.stdout) == (2, "")
+    assert "Did you mean marker?" in wrong.stderr
+
+
+def test_help_of_a_command_is_what_the_command_says() -> None:
+    assert told("help", "report", "usage") == told("report", "usage", "--help")
+
+
+@pytest.mark.parametrize("asked", [("report", "usge"), ("repor",)])
+def test_help_of_a_wrong_command_ends_with_2(asked: tuple[str, ...]) -> None:
+    wrong = CliRunner().invoke(app, ["help", *asked], prog_name="metering")
+    assert wrong.exit_code == 2
+    assert "Did you mean" in wrong.stderr
+
+
+def variables_read() -> Iterator[str]:
+    """Names of environment variables that the package reads one by one."""
+    for path in (ROOT / "metering").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names: list[ast.expr] = []
+            if (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Attribute)
+                and node.func.attr in {"get", "getenv"}
+            ):
+                names = [*node.args[:1]]
+            elif isinstance(node, ast.Subscript):
+                names = [node.slice]
+            elif isinstance(node, ast.Compare) and isinstance(node.ops[0], ast.In | ast.NotIn):
+                names = [node.left]
+            yield from (
+                name.value
+                for name in names
+                if isinstance(name, ast.Constant)
+                and isinstance(name.value, str)
+                and re.fullmatch(r"(AWS|METERING|LOCALSTACK)_[A-Z_]+|NO_COLOR|TERM|COLUMNS|TMPDIR", name.value)
+            )
+
+
+def test_every_environment_variable_that_is_read_is_explained() -> None:
+    read = {*variables_read()}
+    assert {"METERING_STAGE", "METERING_LOCAL_DIR", "AWS_ENDPOINT_URL", "AWS_REGION", "NO_COLOR"} <= read
+    assert read <= {*VARIABLES}
+    text = told("help", "environment")
+    assert [name for name in VARIABLES if name not in text] == []
+
+
+def test_where_there_is_no_checkout_help_says_which_commands_need_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "checkout of the project" not in told("--help")
+    monkeypatch.setattr(page, "in_checkout", lambda: False)
+    assert " ".join(told("--help").split()).count("(Needs a checkout of the project.)") == 2
+    for line in ("demo", "local up", "local reset", "region add", "region reconcile"):
+        assert "It needs a checkout of the project" in told(*line.split(), "--help")
+    for line in ("local status", "report usage", "region status"):
+        assert "checkout of the project" not in told(*line.split(), "--help")
+
+
+def completed(line: str, position: int) -> list[str]:
+    """What bash offers at the end of a line, with the script that is printed."""
+    script = told("completion", "bash")
+    typed = f"COMP_WORDS=({line}); COMP_CWORD={position}; _metering_completion metering"
+    ask = f'{script}\n{typed}; printf "%s\\n" "${{COMPREPLY[@]}}"'
+    path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
+    done = subprocess.run(
+        ["bash", "--norc", "-c", ask], env={"PATH": path}, capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stderr == ""
+    return done.stdout.split()
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
+@pytest.mark.parametrize(("line", "position", "offered"), [
+    ("metering re", 1, {"replay", "report", "reconcile", "rebuild", "region"}),
+    ("metering report us", 2, {"usage"}),
+    ("metering report usage --acc", 3, {"--account"}),
+    ("metering report usage --format c", 4, {"csv"}),
+    ("metering replay --scenario lo", 3, {"load", "load-5", "load-1"}),
+    ("metering help gl", 2, {"glossary"}),
+    ("metering completion f", 2, {"fish"}),
+])  # fmt: skip
+def test_bash_completes_commands_options_and_values(line: str, position: int, offered: set[str]) -> None:
+    assert {*completed(line, position)} == offered
+
+
+@pytest.mark.parametrize(("shell", "told_as"), [
+    ("zsh", '"report":"Totals of usage'), ("fish", "report\tTotals of usage"),
+])  # fmt: skip
+def test_other_shells_show_what_a_command_does(shell: str, told_as: str) -> None:
+    assert "_METERING_COMPLETE" in told("completion", shell)
+    environ = {"_METERING_COMPLETE": f"complete_{shell}", "_TYPER_COMPLETE_ARGS": "metering rep"}
+    program = str(Path(sys.executable).with_name("metering"))
+    done = subprocess.run(
+        [program], env=environ | {"_TYPER_COMPLETE_FISH_ACTION": "get-args"},
+        capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
+    assert told_as in done.stdout
+    assert done.stderr == ""
+
+
+def test_a_shell_that_is_not_served_is_told() -> None:
+    wrong = CliRunner().invoke(app, ["completion", "tcsh"], prog_name="metering")
+    assert (wrong.exit_code, wrong.stdout) == (2, "")
+    assert shlex.split(wrong.stderr.splitlines()[1])[-1] == "fish."

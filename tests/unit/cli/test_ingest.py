@@ -1,0 +1,276 @@
+"""`metering ingest`: what it says of log files, what it meters of them, and how it ends."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import signal
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from typer.testing import CliRunner
+
+from metering.adapters.emulator.processes import process_began
+from metering.adapters.emulator.state import LocalState, save_state
+from metering.cli.app import app
+from metering.cli.commands.platform.ingest import ingest
+from metering.cli.failures import CommandFailedError, CommandStoppedError
+from metering.cli.ingesting.choice import Choice, surveyed, targets_of
+from metering.cli.ingesting.run import Ran, measuring, run
+from metering.ledger.notes.deeds import DeedState
+from metering.onramps.context.timeline import Timeline
+from tests.support.lake_world import HOUR, World
+from tests.support.network_logs import network_logs
+from tests.unit.cli.test_deeds_of_operators import OperatorSession
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from typer.testing import Result
+
+    from metering.onramps.ingest.outcomes import FileOutcome
+
+NAME = "123456789012_vpcflowlogs_us-east-1_fl-0123456789abcdef0_20261124T1305Z_aaaaaaaa.log.gz"
+V2 = (
+    "version account-id interface-id srcaddr dstaddr srcport dstport protocol packets bytes start end action log-status"
+)
+
+
+def flows(*sizes: int, more: str = "") -> bytes:
+    lines = "".join(
+        f"2 123456789012 eni-0abc 10.0.0.{n} 52.1.2.3 443 5000 6 1 {size} {HOUR} {HOUR + 60} ACCEPT OK\n"
+        for n, size in enumerate(sizes)
+    )
+    return gzip.compress(f"{V2}\n{lines}{more}".encode())
+
+
+def dry(*words: str) -> Result:
+    return CliRunner().invoke(app, ["ingest", "--dry-run", *words])
+
+
+@pytest.fixture(autouse=True)
+def nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No AWS, no credentials, no stage."""
+    monkeypatch.setenv("METERING_LOCAL_DIR", str(tmp_path / "none"))
+    for name in ("AWS_ENDPOINT_URL", "AWS_PROFILE", "AWS_ACCESS_KEY_ID", "METERING_STAGE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_a_dry_run_needs_no_aws_and_its_rows_add_up(tmp_path: Path) -> None:
+    network_logs(tmp_path)
+    result = dry(str(tmp_path / "logs"))
+    assert result.exit_code == 0, result.output
+    answer = json.loads(result.stdout)
+    balance = answer["balance"]
+    assert balance["holds"]
+    assert sum(int(row["bytes"]) for row in answer["rows"]) == int(balance["metered_bytes"])
+    assert sum(row["lines"] for row in answer["rows"]) == balance["metered"]
+    assert sum(int(rule["bytes"]) for rule in answer["rules"]) == int(balance["metered_bytes"])
+    reasons = answer["unclassified"]["reasons"]
+    assert sum(int(reason["bytes"]) for reason in reasons) == int(answer["unclassified"]["bytes"])
+    assert "a context (metering context capture)" in answer["unclassified"]["hint"]
+    assert answer["unclassified"]["hint"] in " ".join(result.stderr.split())
+
+
+def test_with_a_context_less_is_unclassified_and_overlap_shows(tmp_path: Path) -> None:
+    network_logs(tmp_path)
+    without = json.loads(dry(str(tmp_path / "logs")).stdout)
+    judged = json.loads(dry(str(tmp_path / "logs"), "--context", str(tmp_path / "ctx")).stdout)
+    assert int(judged["unclassified"]["bytes"]) < int(without["unclassified"]["bytes"])
+    assert judged["balance"]["stated_bytes"] == without["balance"]["stated_bytes"]
+    assert judged["shadowed"]
+    # Without a context it cannot be known which flow log counts, and is said.
+    assert without["overlap"]["interface_hours"] > 0
+    assert "overlap" not in judged
+    assert not without["shadowed"]
+    assert "metering context capture" not in judged["unclassified"]["hint"]
+
+
+def test_a_replica_in_the_same_run_is_counted_once(tmp_path: Path) -> None:
+    for place in ("a", "b"):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / NAME).write_bytes(flows(10, 20))
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / NAME).write_bytes(flows(10, 21))
+    answer = json.loads(dry(str(tmp_path / "a"), str(tmp_path / "b")).stdout)
+    assert (answer["files"]["metered"], answer["files"]["repeated"]) == (1, 1)
+    assert answer["balance"]["metered_bytes"] == "30"
+    result = dry(str(tmp_path / "a"), str(tmp_path / "c"))
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)["problems"][0]["reason"] == "changed_since"
+
+
+def test_what_is_left_out_is_said_and_a_refused_file_ends_with_1(tmp_path: Path) -> None:
+    (tmp_path / NAME).write_bytes(flows(10, more="too few fields\n"))
+    (tmp_path / "notes.md").write_text("no log")
+    result = dry(str(tmp_path))
+    answer = json.loads(result.stdout)
+    assert (result.exit_code, answer["files"]["left_out"], answer["balance"]["refused"]) == (0, 1, 1)
+    assert answer["refused"] == [{"reason": "field_count", "lines": 1, "bytes": "0"}]
+    assert answer["problems"][0]["reason"] == "unknown_name"
+    (tmp_path / NAME.replace("aaaaaaaa", "bbbbbbbb")).write_bytes(flows(1)[:-9])
+    result = dry(str(tmp_path))
+    assert result.exit_code == 1
+    assert "1 of 3 files are not in these totals" in result.stderr
+    assert "To see each of them: --detail" in result.stderr
+    assert {problem["reason"] for problem in json.loads(result.stdout)["problems"]} == {"unknown_name", "truncated"}
+
+
+def test_each_file_has_a_row_whose_sums_hold(tmp_path: Path) -> None:
+    network_logs(tmp_path)
+    result = dry(str(tmp_path / "logs"), "--context", str(tmp_path / "ctx"), "--format", "ndjson")
+    rows = [json.loads(line) for line in result.stdout.splitlines()]
+    assert len(rows) == len(list((tmp_path / "logs").rglob("*.log.*")))
+    parts = ("header", "metered", "rejected", "nodata", "skipdata", "shadowed", "refused")
+    for row in rows:
+        assert row["lines"] == sum(row[part] for part in parts)
+        became = ("metered_bytes", "rejected_bytes", "shadowed_bytes", "refused_bytes")
+        assert int(row["stated_bytes"]) == sum(int(row[part]) for part in became)
+
+
+def test_since_goes_by_the_time_in_the_name(tmp_path: Path) -> None:
+    for hour in ("1305", "1405"):
+        (tmp_path / NAME.replace("1305", hour)).write_bytes(flows(10))
+    assert json.loads(dry(str(tmp_path), "--since", "2026-11-24T14:00:00Z").stdout)["files"]["metered"] == 1
+    nothing = dry(str(tmp_path), "--since", "2026-11-25")
+    assert nothing.exit_code == 1
+    assert "There is no log file in" in nothing.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("/nowhere",), 1, "There is no file or folder /nowhere."),
+        (("s3://",), 2, "names no bucket"),
+        ((".", "--accounts", "12"), 2, "12 is no account"),
+        ((".", "--since", "soon"), 2, "--since soon is neither a span nor a time"),
+        ((".", "--kind", "alb"), 2, "--kind alb is no kind of log. Write one of: vpc-flow"),
+        ((".", "--kind", "vpc-flow", "--map", "m.toml"), 2, "--kind and --map both say how to read the files."),
+        ((".", "--no-context", "fl"), 2, "--no-context fl is no flow log. Write its id: fl-"),
+        ((".", "--map", "/nowhere.toml"), 1, "The mapping /nowhere.toml cannot be read: No such file or directory."),
+        ((".", "--map", "/"), 1, "The mapping / cannot be read: Is a directory."),
+    ],
+)
+def test_wrong_words_are_refused_in_words(words: tuple[str, ...], code: int, said: str) -> None:
+    result = dry(*words)
+    assert (result.exit_code, result.stdout) == (code, "")
+    assert said in " ".join(result.stderr.split())
+
+
+def test_a_mapping_that_is_no_text_is_refused_in_words(tmp_path: Path) -> None:
+    (tmp_path / "m.toml").write_bytes(b"\xff\xfe")
+    result = dry(str(tmp_path), "--map", str(tmp_path / "m.toml"))
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "is no text in UTF-8" in " ".join(result.stderr.split())
+
+
+def test_a_folder_without_contexts_is_not_taken_for_one_with(tmp_path: Path) -> None:
+    network_logs(tmp_path)
+    for wrong in (tmp_path / "logs", tmp_path / "ctx" / "context"):
+        result = dry(str(tmp_path / "logs"), "--context", str(wrong))
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert f"There is no context in {wrong}," in result.stderr.replace("\n", "")
+
+
+def test_names_that_are_left_out_are_counted_in_words(tmp_path: Path) -> None:
+    (tmp_path / "a.md").write_text("no log")
+    assert "1 file there has the name of no log" in " ".join(dry(str(tmp_path)).stderr.split())
+    (tmp_path / "b.md").write_text("no log")
+    assert "2 files there have names of no log" in " ".join(dry(str(tmp_path)).stderr.split())
+
+
+def test_what_two_flow_logs_see_has_the_same_example_in_each_run(tmp_path: Path) -> None:
+    network_logs(tmp_path)
+    told = {json.dumps(json.loads(dry(str(tmp_path / "logs")).stdout)["overlap"]) for _ in range(3)}
+    assert len(told) == 1
+    assert json.loads(told.pop())["interface_hours"] > 0
+
+
+def test_who_has_an_emulator_is_told_that_buckets_are_read_from_aws(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("METERING_LOCAL_DIR", str(tmp_path))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    began = process_began(os.getpid())
+    endpoint = "http://127.0.0.1:9"
+    save_state(LocalState(endpoint=endpoint, region="us-east-1", stage="local", pid=os.getpid(), began=began or ""))
+    said = " ".join(dry("s3://acme-logs/AWSLogs/").stderr.split())
+    assert "is read from AWS. If it is a bucket of the local emulator: --endpoint http://127.0.0.1:9" in said
+
+
+def real(session: OperatorSession, *paths: Path, **options: Any) -> None:
+    defaults: dict[str, Any] = dict.fromkeys(("since", "contexts", "no_context", "kind", "mapping", "fields"))
+    ingest(
+        session,
+        [str(path) for path in paths],
+        **{**defaults, "accounts": None, "dry_run": False, "append": False, "detail": False, "jobs": 2, **options},
+    )
+
+
+def test_a_real_run_sends_messages_keeps_the_context_and_leaves_a_line_in_the_trail(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    network_logs(tmp_path)
+    session = OperatorSession(World())
+    real(session, tmp_path / "logs", contexts=tmp_path / "ctx")
+    first = json.loads(capsys.readouterr().out)
+    sent = session.here.ingest.depth().total
+    assert sent == first["files"]["metered"]
+    assert len(session.here.objects.keys("context/")) == 1
+    assert len(session.here.objects.keys("plans/")) == first["files"]["metered"] + first["files"]["empty"]
+    # Again, now by the contexts of the stage: the same totals, and nothing new.
+    real(session, tmp_path / "logs")
+    again = json.loads(capsys.readouterr().out)
+    assert again["files"]["repeated"] == first["files"]["metered"]
+    assert (again["rows"], again["balance"]) == (first["rows"], first["balance"])
+    assert {(deed.what, deed.state) for deed in session.trail()} == {("ingest", DeedState.OK)}
+
+
+def test_a_real_run_without_a_context_that_lists_the_flow_logs_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / NAME).write_bytes(flows(10))
+    session = OperatorSession(World())
+    with pytest.raises(CommandFailedError, match="1 of 1 files are not in these totals"):
+        real(session, tmp_path)
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["problems"][0]["reason"] == "no_context"
+    assert "--no-context fl-0123456789abcdef0" in answer["problems"][0]["detail"]
+    assert session.here.ingest.depth().total == 0
+    real(session, tmp_path, no_context="fl-0123456789abcdef0")
+    assert session.here.ingest.depth().total == 1
+
+
+def test_a_run_stops_between_two_blocks_and_says_that_nothing_is_lost(tmp_path: Path) -> None:
+    for number in range(20):
+        (tmp_path / NAME.replace("aaaaaaaa", f"{number:08x}")).write_bytes(flows(10))
+    session = OperatorSession(World())
+    choice = Choice(
+        targets=targets_of([str(tmp_path)], session),
+        since_s=None,
+        kind=None,
+        fields=(),
+        allowed_accounts=None,
+        append=False,
+        without_context_flow_log="",
+        contexts=None,
+        jobs=1,
+    )
+    work = measuring(Timeline(), choice)
+    seen = []
+
+    def interrupted(chosen: Any, watch: Any) -> FileOutcome:
+        seen.append(chosen)
+        if len(seen) == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.2)
+        return work(chosen, watch)
+
+    ran = Ran()
+    with pytest.raises(CommandStoppedError, match="You stopped it"):
+        run(choice, surveyed(choice), interrupted, ran, most_files=0)
+    assert len(seen) < 20
+    assert threading.active_count() < 5

@@ -1,0 +1,286 @@
+"""`metering invoice` from outside, over two regions in memory: drafts, issue, the page, proof and credit notes."""
+
+from __future__ import annotations
+
+import json
+import re
+from contextlib import ExitStack
+from dataclasses import replace
+from decimal import ROUND_HALF_UP, Decimal
+from html.parser import HTMLParser
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
+
+import pytest
+from typer.testing import CliRunner
+
+from metering.adapters.memory.regions import MemoryRegionStates
+from metering.billing.organization.payers import Membership, Organization, Payer
+from metering.billing.organization.store import OrganizationStore
+from metering.billing.prices.store import PriceStore
+from metering.cli.app import app
+from metering.errors import UnavailableError
+from metering.fleet.regions import Phase, RegionState
+from metering.units import DAY_S, GIB
+from tests.cli.lively import Lively
+from tests.support.lake_world import NOW_S, World, record
+from tests.support.priced import US_TIERS, allowance, book, gb, product
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from typer.testing import Result
+
+    from metering.billing.prices.book import PriceBook
+
+HOME, AWAY = "us-east-1", "eu-west-1"
+OCTOBER_S = NOW_S - 30 * DAY_S
+PAYER, OTHER, ALONE = "111111111111", "222222222222", "333333333333"
+ID = f"{PAYER}-2026-10-1"
+NAME = "<script>alert(1)</script> & =1+1"
+
+
+def prices(out: str = "0.09") -> PriceBook:
+    tiers = (("10240", out), *US_TIERS[1:])
+    sold = (product("OUTUSE1", "DataTransfer-Out-Bytes", tiers), product("OUTEU", "EU-DataTransfer-Out-Bytes", tiers))
+    return replace(book(sold, allowance("100", "OUTEU", "OUTUSE1")), name="aws-list")
+
+
+class Stage:
+    """Two regions of a stage; the first one is its home."""
+
+    def __init__(self) -> None:
+        self.regions = {name: Lively(world=World(), region=name) for name in (HOME, AWAY)}
+        self.silent: set[str] = set()
+        self.states = MemoryRegionStates()
+        for name in self.regions:
+            self.states.save(RegionState(region=name, phase=Phase.READY, deployments=1))
+        self.home = self.regions[HOME]
+        PriceStore(self.home.world.objects).put(prices())
+        members = tuple(Membership(account, 0, None) for account in (PAYER, OTHER))
+        payer = Payer(payer_id=PAYER, name=NAME, issuer="Metering", members=members)
+        OrganizationStore(self.home.world.objects).put(Organization(payers=(payer,)))
+        self.send(HOME, record(gb("600"), start_s=OCTOBER_S, account=PAYER))
+        self.send(AWAY, {**record(gb("300"), start_s=OCTOBER_S, account=OTHER), "from": "eu-west-1"})
+
+    def send(self, region: str, *records: dict[str, Any]) -> None:
+        self.regions[region].world.send([*records])
+        self.regions[region].world.compact_all()
+
+    def close(self, *regions: str, month: str = "2026-10") -> None:
+        for name in regions or self.regions:
+            world = self.regions[name].world
+            world.jobs.closer.close(month, world.deadline())
+
+    def connect(self, *, region: str, **_place: object) -> Lively:
+        if region in self.silent:
+            raise UnavailableError("cloudformation.DescribeStacks", "connection refused")
+        return self.regions[region]
+
+
+@pytest.fixture
+def stage() -> Iterator[Stage]:
+    made = Stage()
+    fleet = SimpleNamespace(home=HOME, states=made.states)
+    with ExitStack() as stack:
+        for target, value in {
+            "metering.cli.billing.stage_usage.connect": made.connect,
+            "metering.cli.command.connect": made.connect,
+            "metering.cli.billing.stage_usage.fleet_of": lambda _session, **_named: fleet,
+            "metering.cli.billing.home.fleet_of": lambda _session, **_named: fleet,
+            "metering.cli.command.emulated": lambda **_place: True,
+            "metering.cli.command.refuse_aws_for_emulated": lambda _stage, **_place: None,
+            "time.time": lambda: NOW_S,
+            "time.time_ns": lambda: NOW_S * 10**9,
+        }.items():
+            stack.enter_context(patch(target, value))
+        yield made
+
+
+def run(*line: str) -> Result:
+    return CliRunner().invoke(app, ["--endpoint", "http://127.0.0.1:9", "invoice", *line])
+
+
+def ask(*line: str) -> Any:
+    result = run(*line, "--format", "json")
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def test_a_month_of_two_regions_is_drafted_issued_shown_verified_credited_and_listed(stage: Stage) -> None:
+    stage.close()
+    draft = ask("draft", "--month", "2026-10", "--payer", PAYER)
+    assert (draft["draft"], draft["left_out"], draft["total"]["usd"]) == (True, [], "72.00")
+    shown = run("draft", "--month", "2026-10", "--payer", PAYER, "--format", "table").stdout
+    digest = re.search(r"metering invoice issue (--month .* --as-drafted [0-9a-f]{64})$", shown, re.MULTILINE)
+    assert digest, "a draft ends with the command that issues just it"
+    issued = ask("issue", *digest[1].split())
+    assert [(row["id"], row["usd"], row["state"]) for row in issued["rows"]] == [(ID, "72.00", "issued")]
+    again = ask("issue", "--month", "2026-10")
+    assert [row["state"] for row in again["rows"]] == ["issued before"]
+    assert "It is issued already" in run("draft", "--month", "2026-10", "--payer", PAYER).stderr
+    document = ask("show", ID)
+    assert {each["region"] for each in document["lines"]} == {HOME, AWAY}
+    assert {**draft, "draft": False} == document
+    assert ask("verify", ID)["rows"] == []
+    PriceStore(stage.home.world.objects).put(prices("0.08"))
+    note = ask("credit", ID, "--because", "the price was wrong")
+    assert (note["id"], note["credit_of"], note["total"]["usd"]) == (f"{PAYER}-2026-10-2", ID, "-8.00")
+    assert ask("verify", note["id"])["rows"] == []
+    page = run("show", note["id"], "--format", "html").stdout
+    assert f"Credit note {note['id']} to invoice {ID}" in page
+    moved = r"<td[^>]*><div>-([0-9,]+)</div><div>\1</div></td><td[^>]*><div>0.09</div><div>0.08</div></td>"
+    assert re.search(moved, page), "what was billed at one price, and what it costs at the other, can be multiplied"
+    listed = ask("list")
+    assert (listed["total_usd"], listed["documents"]) == ("64.00", 2)
+    assert [
+        (row["id"], row["billing_month"]) for row in ask("list", "--month", "2026-10", "--payer", PAYER)["rows"]
+    ] == [
+        (ID, "2026-10"),
+        (note["id"], "2026-11"),
+    ]
+    assert ask("list", "--month", "2026-09")["rows"] == []
+    second = run("credit", ID, "--because", "once more")
+    assert (second.exit_code, second.stdout) == (1, "")
+    assert "there is no difference" in second.stderr
+
+
+def test_late_rows_are_corrections_of_the_next_invoice_and_the_first_one_stays(stage: Stage) -> None:
+    stage.close()
+    ask("issue", "--month", "2026-10")
+    body = stage.home.world.objects.get(f"invoices/2026-10/{PAYER}/1.json")
+    stage.send(HOME, record(gb("10"), start_s=OCTOBER_S + 3600, account=PAYER))
+    draft = ask("draft", "--month", "2026-11", "--payer", PAYER)
+    assert [(each["month"], each["usd"], each["hours"][0][:7]) for each in draft["corrections"]] == [
+        ("2026-10", "0.90", "2026-10")
+    ]
+    assert stage.home.world.objects.get(f"invoices/2026-10/{PAYER}/1.json") == body
+    assert [each["region"] for each in draft["left_out"]] == [AWAY, HOME]
+
+
+@pytest.mark.parametrize(("line", "code", "why"), [
+    (("issue", "--month", "2026-10"), 1, "region eu-west-1 has not closed 2026-10"),
+    (("issue", "--month", "2026-11"), 1, "it ends on 2026-12-01T00:00:00Z"),
+    (("issue", "--month", "2026-12"), 1, "it begins on 2026-12-01T00:00:00Z"),
+    (("issue", "--month", "9998-01"), 1, "it begins on 9998-01-01"),
+    (("issue", "--month", "9999-12"), 2, "9999-12 is not a month"),
+    (("issue", "--month", "2026-13"), 2, "2026-13 is not a month"),
+    (("issue",), 2, "--month"),
+    (("draft", "--month", "2026-12"), 1, "2026-12 has not begun"),
+    (("draft", "--month", "2026-10", "--payer", "12"), 2, "12 is no account"),
+    (("draft", "--month", "2026-10", "--prices", "acme"), 1, "There is no price book acme."),
+    (("draft", "--month", "2026-10", "--prices", "../x"), 1, "that is not the name of a book"),
+    (("show", "nothing"), 1, "'nothing' is no id of an invoice."),
+    (("verify", ID), 1, f"There is no invoice {ID}."),
+    (("credit", ID, "--because", "x"), 1, f"There is no invoice {ID}."),
+    (("issue", "--month", "2026-10", "--as-drafted", "x"), 2, "--as-drafted is about one payer."),
+])  # fmt: skip
+def test_what_cannot_be_is_refused_in_a_sentence(stage: Stage, line: tuple[str, ...], code: int, why: str) -> None:
+    stage.close(HOME)
+    result = run(*line)
+    assert (result.exit_code, result.stdout) == (code, ""), result.output
+    assert why in " ".join(result.stderr.split())
+    assert "Traceback" not in result.stderr
+    assert not list(stage.home.world.objects.list("invoices/"))
+
+
+def test_a_draft_of_a_payer_without_usage_says_so(stage: Stage) -> None:
+    mistyped = run("draft", "--month", "2026-10", "--payer", "999999999998")
+    assert (mistyped.exit_code, "No usage of payer 999999999998 is metered in 2026-10" in mistyped.stderr) == (0, True)
+    assert "No usage" not in run("draft", "--month", "2026-10", "--payer", PAYER).stderr
+
+
+def test_a_region_that_gives_no_answer_is_named_in_a_draft_and_refuses_an_invoice(stage: Stage) -> None:
+    stage.close()
+    stage.silent.add(AWAY)
+    draft = ask("draft", "--month", "2026-10", "--payer", PAYER)
+    assert [each["region"] for each in draft["left_out"]] == [AWAY]
+    assert draft["total"]["usd"] == "45.00"
+    everybody = run("draft", "--month", "2026-10", "--format", "table")
+    assert "Left out, because it cannot be read: eu-west-1" in " ".join(everybody.stdout.split())
+    result = run("issue", "--month", "2026-10")
+    assert result.exit_code == 1
+    assert "region eu-west-1 cannot be read" in result.stderr
+
+
+def test_usage_without_a_price_is_listed_with_the_cure(stage: Stage) -> None:
+    stage.send(HOME, {**record(7, start_s=OCTOBER_S), "usage_type": "USW2-NatGateway-Bytes"})
+    stage.close()
+    drafts = " ".join(run("draft", "--month", "2026-10", "--format", "table").stdout.split())
+    assert "NO PRICE IS KNOWN, so totals are too small: 7 bytes of AmazonEC2 USW2-NatGateway-Bytes." in drafts
+    result = run("issue", "--month", "2026-10")
+    assert result.exit_code == 1
+    assert "AmazonEC2 USW2-NatGateway-Bytes has no price in aws-list version 1" in " ".join(result.stderr.split())
+    assert "metering prices import" in result.stderr
+
+
+def test_an_object_of_a_closed_month_that_changed_is_named_and_the_exit_code_is_1(stage: Stage) -> None:
+    stage.close()
+    ask("issue", "--month", "2026-10")
+    objects = stage.regions[AWAY].world.objects
+    key = next(info.key for info in objects.list("closed/2026-10/") if info.key.endswith("days.parquet"))
+    body = objects.get(key)
+    objects.put(key, stage.home.world.objects.get(key), if_absent=False)
+    result = run("verify", ID, "--format", "json")
+    assert result.exit_code == 1
+    assert f"eu-west-1: {key} has other rows than those that were frozen" in result.stdout
+    objects.put(key, body[:40] + bytes([body[40] ^ 255]) + body[41:], if_absent=False)
+    damaged = run("verify", ID, "--format", "json")
+    assert (damaged.exit_code, "eu-west-1" in damaged.stdout, key in damaged.stdout) == (1, True, True)
+    objects.put(key, body, if_absent=False)
+    assert run("verify", ID).exit_code == 0
+
+
+class Tags(HTMLParser):
+    """Names of all elements, and what refers to something outside the page."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+        self.links: list[tuple[str, str | None]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.names.add(tag)
+        self.links += [each for each in attrs if each[0] in {"src", "href", "action", "data", "srcset"}]
+
+
+def test_the_page_to_print_needs_no_network_and_runs_nothing_that_stands_in_the_data(
+    stage: Stage, tmp_path: Path
+) -> None:
+    stage.close()
+    ask("issue", "--month", "2026-10")
+    target = tmp_path / "invoice.html"
+    result = run("show", ID, "--format", "html", "--output", str(target))
+    assert (result.exit_code, result.stdout) == (0, "")
+    html = target.read_text()
+    tags = Tags()
+    tags.feed(html)
+    assert not tags.names & {"script", "link", "img", "iframe", "object", "form"}
+    assert not tags.links
+    assert not re.search(r"https?://|@import|url\(", html)
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
+    assert "default-src 'none'" in html.replace("&#x27;", "'")
+    for text in (ID, "72.00 USD", "OUTUSE1.JRTCKXETXF.RATE0", PAYER, OTHER, "aws-list version 1", "State: issued."):
+        assert text in html
+    assert run("show", ID, "--format", "html").stdout == html
+
+
+def test_a_reader_of_the_page_can_multiply_gb_and_price(stage: Stage) -> None:
+    stage.send(HOME, record(1_000 * GIB + 1, start_s=OCTOBER_S, account=PAYER))
+    stage.close()
+    ask("issue", "--month", "2026-10")
+    figures = re.findall(
+        r'<td class="n" title="([0-9,]+) bytes">([0-9,.]+)</td>', run("show", ID, "--format", "html").stdout
+    )
+    assert figures
+    for size, shown in figures:
+        exact = Decimal(size.replace(",", "")) / GIB
+        assert Decimal(shown.replace(",", "")) == exact.quantize(Decimal("1e-10"), ROUND_HALF_UP)
+
+
+@pytest.mark.usefixtures("stage")
+def test_other_commands_do_not_take_the_page() -> None:
+    assert run("list", "--format", "html").exit_code == 2
+    assert ALONE not in run("list").stdout

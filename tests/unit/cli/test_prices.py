@@ -1,0 +1,336 @@
+"""`metering prices`: imports with their difference, overrides, and what has no price, on regions in memory."""
+
+from __future__ import annotations
+
+import json
+from contextlib import ExitStack
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
+
+import pytest
+from typer.testing import CliRunner
+
+from metering.adapters.memory.regions import MemoryRegionStates
+from metering.billing.prices.sample import sample_book
+from metering.billing.prices.store import PriceStore
+from metering.cli.app import app
+from metering.cli.failures import CommandFailedError
+from metering.errors import SettingsError
+from metering.fleet.regions import Phase, RegionState
+from metering.operations.deed_trail import DeedTrail
+from metering.units import DAY_S
+from tests.cli.lively import Lively
+from tests.support import offer_files
+from tests.support.lake_world import NOW_S, World, record
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from typer.testing import Result
+
+HOME, AWAY = "us-east-1", "eu-west-1"
+VIRGINIA = "HQEH3ZWJVT46JHRG"
+OCTOBER_S = NOW_S - 30 * DAY_S
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A home region and one more."""
+
+    regions: Mapping[str, Lively]
+
+    @property
+    def home(self) -> Lively:
+        return self.regions[HOME]
+
+    @property
+    def books(self) -> PriceStore:
+        return PriceStore(self.home.world.objects)
+
+    def connect(self, *, region: str, **_place: object) -> Lively:
+        if region not in self.regions:
+            raise CommandFailedError(f"not deployed in {region}") from SettingsError(["no stack"])
+        return self.regions[region]
+
+    def deeds(self) -> list[tuple[str, str]]:
+        """What was done by command, and to what."""
+        trail = DeedTrail(items=self.home.world.items)
+        return [(deed.what, deed.subject) for deed in trail.between(0, NOW_S + 9999 * DAY_S)]
+
+    def close(self, region: str, month: str) -> None:
+        world = self.regions[region].world
+        world.send([record(1, start_s=OCTOBER_S)])
+        world.compact_all()
+        world.jobs.closer.close(month, world.deadline())
+
+
+@pytest.fixture
+def stage() -> Iterator[Stage]:
+    made = Stage({name: Lively(world=World(), region=name) for name in (HOME, AWAY)})
+    states = MemoryRegionStates()
+    for name in (HOME, AWAY):
+        states.save(RegionState(region=name, phase=Phase.READY, deployments=1))
+    fleet = SimpleNamespace(home=HOME, states=states)
+    with ExitStack() as stack:
+        for target, value in {
+            "metering.cli.all_regions.connect": made.connect,
+            "metering.cli.all_regions.fleet_of": lambda _session: fleet,
+            "metering.cli.billing.home.fleet_of": lambda _session, **_options: fleet,
+            "metering.cli.command.connect": made.connect,
+            "metering.cli.command.emulated": lambda **_place: True,
+            "metering.cli.command.refuse_aws_for_emulated": lambda _stage, **_place: None,
+            "metering.wiring.billing.stores.billing_home": lambda _fleet: made.home,
+            "time.time": lambda: NOW_S,
+        }.items():
+            stack.enter_context(patch(target, value))
+        yield made
+
+
+def run(*line: object) -> Result:
+    return CliRunner().invoke(app, ["--endpoint", "http://127.0.0.1:9", *map(str, line)])
+
+
+def ask(*line: object) -> Any:
+    result = run(*line, "--format", "json")
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+@pytest.fixture
+def offers(tmp_path: Path) -> list[Path]:
+    return offer_files.every_region(tmp_path / "offers")
+
+
+def dearer(tmp_path: Path, begin: str) -> Path:
+    """us-east-1's file of later, with another first price."""
+    content = offer_files.offer("us-east-1", version="20261015000000")
+    term = content["terms"]["OnDemand"][VIRGINIA][f"{VIRGINIA}.JRTCKXETXF"]
+    term["effectiveDate"] = begin
+    term["priceDimensions"][f"{VIRGINIA}.JRTCKXETXF.Q3Z75P77EN"]["pricePerUnit"]["USD"] = "0.1000000000"
+    return offer_files.written(tmp_path, dearer=content)[0]
+
+
+def test_an_import_shows_the_difference_writes_a_version_and_leaves_a_trail(stage: Stage, offers: list[Path]) -> None:
+    answer = ask("prices", "import", *offers)
+    assert (answer["book"], answer["version"], answer["against"]) == ("aws-list", 1, None)
+    assert {row["change"] for row in answer["rows"]} == {"added"}
+    book = stage.books.newest("aws-list")
+    assert book is not None
+    assert book.by_sku[VIRGINIA].usage_type == "DataTransfer-Out-Bytes"
+    assert stage.deeds() == [("prices import", "aws-list 1")]
+
+
+def test_the_same_files_again_write_nothing(stage: Stage, offers: list[Path]) -> None:
+    ask("prices", "import", *offers)
+    result = run("prices", "import", *offers)
+    assert (result.exit_code, stage.books.versions("aws-list")) == (0, [1])
+    assert "Nothing was written: version 1 says the same." in result.stderr
+
+
+def test_a_price_that_changes_is_shown_with_what_it_was(stage: Stage, offers: list[Path], tmp_path: Path) -> None:
+    ask("prices", "import", *offers)
+    (row,) = ask("prices", "import", dearer(tmp_path, "2026-12-01T00:00:00Z"))["rows"]
+    assert (row["change"], row["old"], row["new"], row["effective"]) == (
+        "changed", "0.0900000000", "0.1000000000", "2026-12-01T00:00:00Z",
+    )  # fmt: skip
+    assert ask("prices", "diff")["rows"] == [row]
+    assert ask("prices", "diff", "--old", "1", "--new", "2")["rows"] == [row]
+    shown = {at: ask("prices", "show", "--sku", VIRGINIA, "--at", at)["rows"][0] for at in ("2026-11", "2026-12")}
+    assert [each["price_usd"] for each in shown.values()] == ["0.0900000000", "0.1000000000"]
+
+
+def test_a_dry_run_writes_nothing_and_asks_nobody(stage: Stage, offers: list[Path]) -> None:
+    assert ask("prices", "import", *offers, "--dry-run")["rows"]
+    assert stage.books.versions("aws-list") == []
+
+
+def test_a_price_of_a_closed_month_is_refused_unless_it_is_repriced(
+    stage: Stage, offers: list[Path], tmp_path: Path
+) -> None:
+    ask("prices", "import", *offers)
+    # Of any region: invoices are over all of them.
+    stage.close(AWAY, "2026-10")
+    path = dearer(tmp_path, "2026-10-01T00:00:00Z")
+    result = run("prices", "import", path)
+    assert (result.exit_code, stage.books.versions("aws-list")) == (1, [1])
+    assert "Prices would change from 2026-10-01T00:00:00Z on, and 2026-10 is closed." in result.stderr
+    assert "--effective 2026-11" in result.stderr
+    assert run("prices", "import", path, "--effective", "2026-11").exit_code == 0
+    assert run("prices", "import", path, "--reprice").exit_code == 0
+    assert stage.books.versions("aws-list") == [1, 2, 3]
+
+
+def test_a_version_that_somebody_wrote_meanwhile_is_not_lost(stage: Stage, offers: list[Path]) -> None:
+    from metering.cli.billing import imports
+
+    plan = imports.plan(stage.home, offers, book="aws-list", effective_s=None, partial=False)  # type: ignore[arg-type]  # as much of a connection as is used
+    ask("prices", "import", offers[0])
+    with pytest.raises(CommandFailedError, match="Version 1 of aws-list was written meanwhile"):
+        imports.written(stage.home, plan)  # type: ignore[arg-type]  # as above
+    assert stage.books.versions("aws-list") == [1]
+
+
+def test_every_problem_of_files_is_told(stage: Stage, tmp_path: Path) -> None:
+    content = offer_files.offer("us-east-1")
+    path = f"terms/OnDemand/{VIRGINIA}/*/priceDimensions/*/unit"
+    wrong = offer_files.changed(content, path, "TB")
+    (file,) = offer_files.written(tmp_path, wrong=wrong)
+    result = run("prices", "import", file)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "the unit is 'TB', and not GB" in " ".join(result.stderr.split())
+    checked = run("prices", "check", "--file", file, "--format", "json")
+    assert checked.exit_code == 1
+    assert [row["problem"] for row in json.loads(checked.stdout)["rows"]]
+    assert stage.home.world.objects.keys("prices/") == ()
+
+
+def test_files_without_a_problem_pass_the_check(offers: list[Path]) -> None:
+    line = [part for path in offers for part in ("--file", path)]
+    assert ask("prices", "check", *line)["rows"] == []
+
+
+def test_a_version_index_says_whether_a_file_is_the_newest(stage: Stage, offers: list[Path], tmp_path: Path) -> None:
+    (newer,) = offer_files.written(tmp_path, index=offer_files.version_index(offer_files.VERSION, "20261101000000"))
+    result = run("prices", "import", *offers, newer, "--dry-run")
+    assert result.exit_code == 0
+    assert "the newest one is 20261101000000" in " ".join(result.stderr.split())
+    (other,) = offer_files.written(tmp_path, index=offer_files.version_index("20200101000000"))
+    result = run("prices", "import", *offers, other)
+    assert result.exit_code == 1
+    assert "does not list its version" in result.stderr
+    assert "only an index" in " ".join(run("prices", "import", other).stderr.split())
+    assert stage.books.names() == []
+
+
+def test_a_book_of_ours_is_shown_as_a_file_and_imported_again(stage: Stage, tmp_path: Path) -> None:
+    file = tmp_path / "book.json"
+    assert run("prices", "show", "--prices", "sample", "--as-file", "--output", file).exit_code == 0
+    ask("prices", "import", file, "--book", "acme")
+    book = stage.books.newest("acme")
+    assert book is not None
+    assert book.by_sku == sample_book().by_sku
+    for wrong in (["--effective", "2026-12"], [file]):
+        assert run("prices", "import", file, "--book", "acme", *wrong).exit_code == 1
+    assert run("prices", "import", file).exit_code == 0
+
+
+def test_history_lists_every_version_of_every_book(stage: Stage, offers: list[Path], tmp_path: Path) -> None:
+    ask("prices", "import", *offers)
+    ask("prices", "import", dearer(tmp_path, "2026-12-01T00:00:00Z"))
+    ask("prices", "import", *offers, "--book", "acme")
+    rows = ask("prices", "history")["rows"]
+    assert [(row["book"], row["version"]) for row in rows] == [("acme", 1), ("aws-list", 2), ("aws-list", 1)]
+    newest = stage.books.newest("aws-list")
+    assert newest is not None
+    assert rows[1]["sha256"] == newest.sha256
+    assert rows[1]["newest_price"] == "2026-12-01T00:00:00Z"
+
+
+@pytest.mark.parametrize(("line", "told"), [
+    (("show",), "There is no price book aws-list."),
+    (("diff",), "There is no price book aws-list."),
+    (("check",), "There is no price book aws-list."),
+    (("show", "--prices", "nobodys", "--version", "3"), "There is no version 3 of price book nobodys."),
+])  # fmt: skip
+def test_a_book_that_was_never_imported_is_refused_in_words(stage: Stage, line: tuple[str, ...], told: str) -> None:
+    result = run("prices", *line)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert told in result.stderr
+    assert stage.books.names() == []
+
+
+@pytest.mark.parametrize("line", [
+    ("import", "offer.json", "--book", "sample"), ("diff", "--prices", "sample"), ("import", "/nowhere.json"),
+    ("import", "."), ("show", "--prices", "sample", "--at", "soon"), ("check", "--month", "2027-01"),
+    ("check", "--month", "9999-12"), ("check", "--month", "November"), ("check", "--file", "/nowhere.json"),
+    ("override", "set", "--from", "2026-12", "--price", "1"), ("override", "set", "--payer", "1", "--from", "2026-12"),
+    ("override", "set", "--payer", "999988887777", "--from", "2026-12", "--price", "free"),
+    ("override", "set", "--payer", "999988887777", "--from", "2026-12", "--percent-off", "101"),
+    ("override", "set", "--payer", "999988887777", "--from", "2026-12", "--price", "1", "--percent-off", "1"),
+    ("override", "set", "--payer", "999988887777", "--from", "2026-12", "--price", "1", "--to", "2026-11"),
+    ("override", "set", "--payer", "9" * 12, "--account", "1" * 12, "--from", "2026-12", "--price", "1"),
+])  # fmt: skip
+@pytest.mark.usefixtures("stage")
+def test_wrong_usage_ends_with_two(line: tuple[str, ...]) -> None:
+    result = run("prices", *line)
+    assert (result.exit_code, result.stdout) == (2, ""), result.output
+
+
+def test_the_sample_needs_no_import(stage: Stage) -> None:
+    rows = ask("prices", "show", "--prices", "sample", "--usage-type", "DataTransfer-Out-Bytes")["rows"]
+    assert [row["price_usd"] for row in rows] == ["0.0900000000", "0.0850000000", "0.0700000000", "0.0500000000"]
+    assert stage.books.names() == []
+
+
+def test_the_home_region_keeps_prices_whatever_region_is_named(stage: Stage, offers: list[Path]) -> None:
+    for region in (AWAY, "all"):
+        assert run("prices", "import", *offers, "--book", f"b-{region}", "--region", region).exit_code == 0
+    assert stage.books.names() == ["b-all", "b-eu-west-1"]
+    assert stage.regions[AWAY].world.objects.keys("prices/") == ()
+
+
+def test_usage_of_a_month_without_a_price_is_named_over_all_regions(stage: Stage) -> None:
+    stage.home.world.send([record(10), record(7, to="eu-west-1"), record(5, to="us-east-1")])
+    stage.regions[AWAY].world.send([record(400, to="eu-south-1")])
+    for region in stage.regions.values():
+        region.world.compact_all()
+    result = run("prices", "check", "--prices", "sample", "--all", "--format", "json")
+    assert result.exit_code == 1, result.output
+    answer = json.loads(result.stdout)
+    states = {row["usage_type"]: (row["state"], row["bytes"]) for row in answer["rows"]}
+    assert states["DataTransfer-Out-Bytes"] == ("priced", "10")
+    assert states["USE1-EU-AWS-Out-Bytes"] == ("unpriced", "7")
+    assert states["USE1-EUS1-AWS-Out-Bytes"] == ("unpriced", "400")
+    assert states["C3DataTransfer-Out-Bytes"] == ("unrated", "5")
+    assert (answer["unpriced_bytes"], answer["unrated_bytes"], answer["priced_bytes"]) == ("407", "5", "10")
+    assert [row["state"] for row in answer["rows"]][:2] == ["unpriced", "unpriced"]
+    without = json.loads(run("prices", "check", "--prices", "sample", "--format", "json").stdout)
+    assert "priced" not in {row["state"] for row in without["rows"]}
+
+
+def test_usage_before_the_first_price_of_its_product_has_none(stage: Stage, offers: list[Path]) -> None:
+    stage.home.world.send([record(10), record(3, start_s=NOW_S - 10 * DAY_S)])
+    stage.home.world.compact_all()
+    ask("prices", "import", *offers, "--effective", "2026-11-20")
+    result = run("prices", "check", "--all", "--format", "json")
+    rows = {(row["state"], row["bytes"]) for row in json.loads(result.stdout)["rows"]}
+    assert (result.exit_code, rows) == (1, {("unpriced", "3"), ("priced", "10")})
+
+
+def test_usage_that_all_has_a_price_ends_well(stage: Stage) -> None:
+    stage.home.world.send([record(10)])
+    stage.home.world.compact_all()
+    assert ask("prices", "check", "--prices", "sample")["rows"] == []
+    assert ask("prices", "check", "--prices", "sample", "--month", "2026-09")["rows"] == []
+
+
+def test_overrides_are_set_replaced_listed_and_removed(stage: Stage) -> None:
+    payer = ("--payer", "999988887777", "--from", "2026-12")
+    ask("prices", "override", "set", *payer, "--percent-off", "12.5", "--why", "contract")
+    ask("prices", "override", "set", *payer, "--price", "0.05", "--to", "2027-01")
+    ask("prices", "override", "set", "--account", "111122223333", "--from", "2026-12", "--no-allowance")
+    rows = ask("prices", "override", "list")["rows"]
+    assert [(row["payer"], row["account"], row["price_usd"], row["no_allowance"]) for row in rows] == [
+        (None, "111122223333", None, True), ("999988887777", None, "0.0500000000", False),
+    ]  # fmt: skip
+    overlapping = run("prices", "override", "set", *payer[:2], "--from", "2026-11", "--price", "1")
+    assert overlapping.exit_code == 1
+    assert "two overrides overlap" in overlapping.stderr
+    ask("prices", "override", "remove", *payer)
+    assert len(ask("prices", "override", "list")["rows"]) == 1
+    assert "There is no override" in run("prices", "override", "remove", *payer).stderr
+    assert len(stage.home.world.objects.keys("prices/overrides/")) == 4
+
+
+def test_an_override_of_a_product_that_no_book_has_is_set_and_says_so(stage: Stage, offers: list[Path]) -> None:
+    run("prices", "import", *map(str, offers), "--yes")
+    line = ("--payer", "999988887777", "--price", "0.05", "--sku")
+    known = offer_files.INTERNET_OUT["us-east-1"][0]
+    wrong = run("prices", "override", "set", *line, "MISSPELLED1", "--from", "2026-12", "--yes")
+    assert wrong.exit_code == 0
+    assert "No price book has MISSPELLED1 now" in " ".join(wrong.stderr.split())
+    assert "No price book" not in run("prices", "override", "set", *line, known, "--from", "2026-12", "--yes").stderr
+    assert len(stage.home.world.objects.keys("prices/overrides/")) == 2

@@ -1,0 +1,50 @@
+"""What `metering reconcile` calls the figures that differ."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from metering.audit.verify.verification import Difference
+from metering.cli.commands.analyst import lake
+from metering.usage.totals import Total
+from tests.support.usage_items import change, usage_of
+from tests.unit.audit.test_reconcile import EVERYTHING, world_with_traffic
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from metering.reports.answer import Cell
+
+
+def test_figures_are_called_by_what_has_them_and_keep_their_first_names() -> None:
+    world = world_with_traffic()
+    entry = usage_of(world.items)[0]
+    after = world.usage()[entry.key]
+    change(world.items, entry, -3, 2)
+    answer = lake.reconciliation_answer(world.jobs.reconciler.run(**EVERYTHING, deep=True))
+    [row] = answer.rows
+    assert row["between"] == "usage/rows"
+    assert (row["usage_bytes"], row["usage_records"]) == (after.bytes - 3, after.records + 2)
+    assert (row["rows_bytes"], row["rows_records"]) == (after.bytes, after.records)
+    assert (row["expected_bytes"], row["found_bytes"]) == (after.bytes - 3, after.bytes)
+    assert {column.name for column in answer.columns} >= {*row}
+
+
+@pytest.mark.parametrize(
+    ("difference", "named"),
+    [
+        ("markers/rows", {"markers_bytes": 1, "markers_records": 2, "rows_bytes": 3, "rows_records": 4}),
+        # Neither usage nor markers: the ledger's figure is the expected one.
+        ("ledger/rows", {"ledger_bytes": 1, "ledger_records": 2, "rows_bytes": 3, "rows_records": 4}),
+    ],
+)
+def test_a_figure_is_never_called_by_what_does_not_have_it(difference: str, named: Mapping[str, Cell]) -> None:
+    found = Difference(between=difference, hour_s=0, expected=Total(1, 2), found=Total(3, 4))  # type: ignore[arg-type]  # one of its texts
+    assert lake._named_figures(found) == named
+
+
+@pytest.mark.parametrize(("number", "words"), [(1, "1 place"), (2, "2 places")])
+def test_places_are_counted_in_english(number: int, words: str) -> None:
+    assert lake._places(number) == words

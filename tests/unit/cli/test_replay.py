@@ -1,0 +1,174 @@
+"""`metering replay`: it sends what it was told to, where that does no harm, and tells expectations as expectations."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
+
+import pytest
+from typer.testing import CliRunner
+
+from metering.adapters.emulator.processes import process_began
+from metering.adapters.emulator.state import LocalState, save_state
+from metering.cli.app import app
+from metering.cli.commands.developer.replay import _answer
+from metering.cli.connecting import dead_emulator_told
+from metering.cli.failures import CommandFailedError
+from metering.errors import UnavailableError
+from metering.replay.given import SAMPLE
+from metering.replay.scenarios import SCENARIOS
+from metering.replay.sender import SendingFailedError
+from metering.replay.traffic import Traffic
+from tests.support.answering import serving
+
+if TYPE_CHECKING:
+    from metering.reports.answer import Json
+    from metering.stores.queues import Queue
+
+REFUSED = "Stage dev in us-east-1 is not on an emulator"
+
+
+@pytest.fixture(autouse=True)
+def _own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("METERING_LOCAL_DIR", str(tmp_path))
+    for name in [name for name in os.environ if name.startswith("AWS_") or name == "METERING_STAGE"]:
+        monkeypatch.delenv(name)
+
+
+def test_without_a_scenario_and_without_a_file_nothing_is_sent_and_it_says_what_can_be() -> None:
+    result = CliRunner().invoke(app, ["replay", "--endpoint", "http://127.0.0.1:9"])
+    assert (result.exit_code, result.stdout) == (2, "")
+    lines = result.stderr.splitlines()
+    assert lines[0].startswith("Error: Nothing was sent")
+    for name, scenario in SCENARIOS.items():
+        assert f"  {name:8}{scenario.about}" in lines
+    assert all(len(line) <= 80 for line in lines[1:])
+    assert "--input" in result.stderr
+
+
+def test_made_up_traffic_is_refused_where_no_emulator_answers_whatever_the_stage_is_called() -> None:
+    with serving({"/": b"a door to AWS"}) as endpoint:
+        line = ["replay", "--scenario", "clean", "--stage", "dev", "--endpoint", endpoint, "--yes"]
+        result = CliRunner().invoke(app, line)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert REFUSED in result.stderr
+    assert "metering local up" in result.stderr
+
+
+def test_made_up_traffic_is_refused_on_aws_with_yes_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAEXAMPLE")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    result = CliRunner().invoke(app, ["replay", "--scenario", "mixed", "--stage", "dev", "--yes"])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert REFUSED in result.stderr
+
+
+def test_for_a_stage_of_emulators_it_says_that_none_runs() -> None:
+    result = CliRunner().invoke(app, ["replay", "--scenario", "mixed"])
+    assert result.exit_code == 1
+    assert "none runs here" in result.stderr
+
+
+def test_records_of_a_file_are_a_deed_where_no_emulator_answers() -> None:
+    line = ["replay", "--input", str(SAMPLE), "--shift-to-now", "--stage", "dev"]
+    result = CliRunner().invoke(app, line)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "add --yes" in result.stderr
+
+
+def test_problems_of_a_file_are_told_once_each_and_the_rest_is_counted(tmp_path: Path) -> None:
+    path = tmp_path / "old.ndjson"
+    path.write_text(SAMPLE.read_text())
+    result = CliRunner().invoke(app, ["replay", "--input", str(path), "--stage", "dev"])
+    told = [line for line in result.stderr.splitlines() if line.startswith(f"{path}:")]
+    assert len(told) == 10
+    assert told[0] == f"{path}:1: start: 2024-09-24T16:00:00Z is too old to be admitted"
+    assert "and 328 more problems" in result.stderr
+    assert "--shift-to-now" in result.stderr
+
+
+def test_what_was_sent_is_told_as_expectation_and_both_counts_have_their_words() -> None:
+    counts = Counter({"accepted": 180, "partly": 2, "duplicate": 9, "conflict": 1})
+    traffic = Traffic(name="clean-1", seed=1, messages=192, shipments=())
+    answer = _answer(traffic, counts, 1.5, Path("m.json"))
+    text = " ".join(answer.footer)
+    assert "Expected by the manifest: accepted 180, partly 2, duplicate 9, conflict 1; nothing is judged yet" in text
+    assert "These count messages. verify counts different batches: 183, of which 182 must be accepted" in text
+    document = cast("dict[str, Json]", answer.document)
+    assert (document["sent"], document["batches"], document["judged"]) == (192, 183, False)
+    assert (document["accepted"], document["duplicate"]) == (180, 9), "its fields stay"
+    assert json.dumps(document["expected"])
+
+
+def running() -> LocalState:
+    """The note of an emulator that is this process."""
+    began = process_began(os.getpid()) or ""
+    state = LocalState(
+        endpoint="http://127.0.0.1:4566", region="us-east-1", stage="local", pid=os.getpid(), began=began, deployed=True
+    )
+    save_state(state)
+    return state
+
+
+DIED = UnavailableError("s3.PutObject", "EndpointConnectionError")
+
+
+def work(error: Exception, *, dies: pytest.MonkeyPatch | None = None) -> None:
+    """What a command does; with `dies`, its emulator ends meanwhile."""
+    with dead_emulator_told():
+        if dies is not None:
+            dies.setattr("metering.adapters.emulator.state.process_began", lambda _pid: None)
+        raise error
+
+
+def stopped_by(cause: UnavailableError) -> SendingFailedError:
+    error = SendingFailedError(str(cause), ["b1"])
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize("error", [DIED, stopped_by(DIED)], ids=["call", "sending"])
+def test_an_emulator_that_dies_in_mid_replay_is_told_as_dead_with_what_is_lost(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    state = running()
+    with pytest.raises(CommandFailedError) as told:
+        work(error, dies=monkeypatch)
+    assert str(told.value) == f"The emulator at {state.endpoint} (pid {state.pid}) is gone, and so is all that it held."
+    assert "metering local up" in told.value.advice
+
+
+def test_an_emulator_that_lives_is_not_told_as_dead() -> None:
+    running()
+    with pytest.raises(UnavailableError):
+        work(DIED)
+
+
+def test_another_error_stays_what_it_is_when_the_emulator_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    running()
+    with pytest.raises(CommandFailedError, match="The proof failed"):
+        work(CommandFailedError("The proof failed."), dies=monkeypatch)
+
+
+def test_the_sender_says_why_it_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What tells of a dead emulator looks there."""
+    monkeypatch.setattr("metering.replay.sender._BACKOFF_S", 0)
+    from metering.adapters.memory.clock import ManualClock
+    from metering.adapters.memory.objects import MemoryObjectStore
+    from metering.replay.sender import Sender
+    from metering.replay.traffic import synthetic_traffic
+
+    def refuse(_bodies: list[str]) -> list[int]:
+        raise UnavailableError("sqs.SendMessageBatch", "gone")
+
+    queue = SimpleNamespace(send_many=refuse)
+    objects = MemoryObjectStore(ManualClock(1_800_000_000_000))
+    traffic = synthetic_traffic("clean", SCENARIOS["clean"], 1, 1, 1_800_000_000, "bucket")
+    sender = Sender(queue=cast("Queue", queue), objects=objects, bucket="bucket")
+    with pytest.raises(SendingFailedError) as stopped:
+        sender.send(traffic.shipments, lambda _group: None)
+    assert isinstance(stopped.value.__cause__, UnavailableError)

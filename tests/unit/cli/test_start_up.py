@@ -1,0 +1,96 @@
+"""Help starts fast: it imports nothing heavy, and a family only if it is named."""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+from metering.cli.app import app
+from metering.cli.help.page import first_sentence
+from metering.cli.tree.families import FAMILIES
+
+# The slowest to import: each takes longer than all of the help.
+HEAVY = (
+    "aws_cdk", "boto3", "botocore", "duckdb", "localstack_client", "numpy", "pyarrow", "pydantic", "rich", "urllib3",
+)  # fmt: skip
+_RUN = """
+import json, sys
+from metering.cli.app import ended
+code = ended()
+print(json.dumps([code, sorted(set(sys.modules) & set({heavy!r})), sorted(n for n in sys.modules if n.startswith(
+    "metering.cli.commands.") and n.count(".") == 4)]), file=sys.stderr)
+"""
+LINES = ((), ("--version",), *((family.name,) for family in FAMILIES))
+
+
+def imported(*arguments: str) -> tuple[int, list[str], list[str]]:
+    """The exit code of a command line, and what it imported: heavy modules, and families."""
+    done = subprocess.run(
+        [sys.executable, "-c", _RUN.format(heavy=HEAVY), *arguments],
+        text=True, capture_output=True, check=True, timeout=60,
+    )  # fmt: skip
+    code, heavy, families = json.loads(done.stderr.splitlines()[-1])
+    return code, heavy, families
+
+
+@pytest.mark.parametrize("line", LINES, ids=" ".join)
+def test_help_imports_nothing_heavy(line: tuple[str, ...]) -> None:
+    code, heavy, _ = imported(*line, *([] if line == ("--version",) else ["--help"]))
+    assert (code, heavy) == (0, [])
+
+
+def test_the_list_of_what_is_heavy_can_fail() -> None:
+    code, heavy, _ = imported("report", "usage", "--endpoint", "http://127.0.0.1:9")
+    assert code == 1
+    assert {"boto3", "pydantic", "rich"} <= set(heavy)
+
+
+def test_the_help_of_all_commands_imports_no_family() -> None:
+    assert imported("--help") == (0, [], [])
+
+
+def cpu_s(command: list[str]) -> float:
+    """CPU time of a process: the least of some runs, because others disturb it."""
+    taken = []
+    for _ in range(5):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run(command, stdout=subprocess.DEVNULL, check=True, timeout=60)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        taken.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    return min(taken)
+
+
+@pytest.mark.parametrize("line", [("--help",), ("--version",), ("verify", "--help")], ids=" ".join)
+def test_help_takes_little_more_cpu_than_the_library_that_it_needs(line: tuple[str, ...]) -> None:
+    """Four times the import of Typer: 0.06 s here, so that 0.3 s is kept on a machine half as fast."""
+    program = str(Path(sys.executable).with_name("metering"))
+    least = cpu_s([sys.executable, "-c", "import typer, typer.main"])
+    assert cpu_s([program, *line]) < 4 * least + 0.02
+
+
+def test_the_list_of_families_tells_what_each_family_says_of_itself() -> None:
+    commands = get_command(app).commands  # type: ignore[attr-defined]  # the root is a group
+    assert [*commands] == [family.name for family in FAMILIES]
+    told = {family.name: family.about for family in FAMILIES}
+    assert told == {name: first_sentence(command.help or "") for name, command in commands.items()}
+
+
+def test_every_module_of_commands_is_listed() -> None:
+    folder = Path("metering/cli/commands")
+    root = Path(__file__).parents[3]
+    modules = {
+        ".".join(path.relative_to(root / folder).with_suffix("").parts)
+        for path in (root / folder).rglob("*.py")
+        if path.name != "__init__.py" and "command(" in path.read_text()
+    }
+    listed = {family.place.partition(":")[0] for family in FAMILIES}
+    sources = [(root / folder / f"{place.replace('.', '/')}.py").read_text() for place in listed]
+    # A module that adds to the family of another one is imported by that one.
+    added = {module for module in modules if any(f"commands.{module} import" in source for source in sources)}
+    assert modules == listed | added

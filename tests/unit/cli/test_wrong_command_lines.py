@@ -1,0 +1,274 @@
+"""Hundreds of wrong command lines, made from the command tree: each ends in a sentence that says what to do.
+
+A new command is in the tree, and so it is here.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from metering.cli.app import app
+from metering.cli.command import Session, command
+from metering.cli.tree.groups import CommandGroup
+from tests.support.command_tree import Leaf, groups, leaves, long_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from typer.testing import Result
+
+# Nothing listens on port 9 of this machine (discard).
+NOWHERE = ("--endpoint", "http://127.0.0.1:9")
+TIMES = ("0127-07-08", "2026-13", "2026-02-30", "2026-11-24T13:00:00", "long ago", "9999-12-31", "")
+ENDPOINTS = ("127.0.0.1:4566", "localhost", "http://", "ftp://127.0.0.1", "http://127.0.0.1:port")
+# These start an emulator of their own, wherever they are told to look.
+STARTS_AN_EMULATOR = {("demo",), ("local", "up"), ("local", "reset")}
+# They answer without a region.
+OFFLINE = {("logs", "format"), ("runbook",), ("settings", "fields"), ("settings", "validate")}
+LEAVES = leaves()
+
+
+def of_options(leaf: Leaf) -> Iterator[list[str]]:
+    """Values that options do not take, and options that are misspelt or lack their value."""
+    for option in leaf.options:
+        name = long_name(option)
+        if len(name) > 4:
+            yield [*leaf.needed, name[:-2] + name[-1], *([] if option.is_flag else ["1"])]
+        if option.is_flag:
+            yield [*leaf.needed, f"{name}=maybe"]
+            continue
+        yield [*leaf.needed, name]
+        yield from ([*leaf.needed, name, value] for value in wrong_values(option.metavar or "", option))
+
+
+def wrong_values(metavar: str, option: typer.core.TyperOption) -> Iterator[str]:
+    kind = option.type_descriptor.annotation
+    if kind in {int, float}:
+        yield from ("many", "", "1e", "0x1")
+        yield from (["1.5"] if kind is int else [])
+        yield from ([str(option.min - 1)] if option.min is not None else [])
+        yield from ([str(option.max + 1)] if option.max is not None else [])
+    elif option.type_descriptor.choices:
+        yield from ("xml", "")
+    elif metavar == "TIME":
+        yield from TIMES
+    elif metavar == "DURATION":
+        yield from ("soon", "-1s", "1.5h", "")
+
+
+def of_places(leaf: Leaf) -> Iterator[list[str]]:
+    """Places that are none, and files that cannot be written."""
+    names = {long_name(option) for option in leaf.options}
+    if leaf.words in STARTS_AN_EMULATOR:
+        return
+    if "--endpoint" in names:
+        yield from ([*leaf.needed, "--endpoint", endpoint] for endpoint in ENDPOINTS)
+    if "--output" in names:
+        yield from (
+            [*leaf.needed, "--output", file, *NOWHERE]
+            for file in ("/nowhere/at/all.json", "figures.xlsx", "figures.foo", "/", "/proc/version/x.csv")
+        )
+
+
+def of_words(leaf: Leaf) -> Iterator[list[str]]:
+    """Too few and too many words."""
+    if leaf.needed:
+        yield leaf.needed[:-1]
+    if not any(argument.nargs == -1 for argument in leaf.arguments) and not hasattr(leaf.command, "commands"):
+        yield [*[argument.metavar or "x" for argument in leaf.arguments], "one", "two"]
+    yield [*leaf.needed, "--no-such-option"]
+    yield [*leaf.needed, "-Z"]
+
+
+def of_groups() -> Iterator[list[str]]:
+    for words in groups():
+        yield [*words, "no-such-command"]
+        yield [*words, "--no-such-option"]
+        yield [*words, "-Z", "--help"]
+
+
+LINES = [
+    *([*leaf.words, *line] for leaf in LEAVES for make in (of_words, of_options, of_places) for line in make(leaf)),
+    *of_groups(),
+]
+# What a person may have in the environment, with a command that then cannot work.
+ENVIRONMENTS: dict[str, dict[str, str]] = {
+    "an endpoint without a scheme": {"AWS_ENDPOINT_URL": "127.0.0.1:4566"},
+    "an endpoint that does not answer": {"AWS_ENDPOINT_URL": "http://127.0.0.1:9"},
+    "a region that is none": {"AWS_REGION": "no region", "AWS_ENDPOINT_URL": "http://127.0.0.1:9"},
+    "a profile that does not exist": {"AWS_PROFILE": "nobody", "METERING_STAGE": "dev"},
+    "no credentials": {"METERING_STAGE": "dev"},
+    "half of the credentials": {"METERING_STAGE": "dev", "AWS_ACCESS_KEY_ID": "AKIA"},
+    "a retry mode that is none": {"AWS_RETRY_MODE": "often", "AWS_ENDPOINT_URL": "http://127.0.0.1:9"},
+    "certificates that are not there": {"AWS_CA_BUNDLE": "/nowhere.pem", "AWS_ENDPOINT_URL": "https://127.0.0.1:9"},
+    "a configuration that is none": {"AWS_CONFIG_FILE": __file__, "METERING_STAGE": "dev"},
+    "a stage that is none": {"METERING_STAGE": "no such stage", "AWS_ENDPOINT_URL": "http://127.0.0.1:9"},
+}
+CONNECTING = ("report usage", "verify", "dlq list", "quarantine list", "query 'SELECT 1'", "reconcile", "region status")
+
+
+@pytest.fixture(autouse=True)
+def _own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No emulator that runs here is seen, and no account of whoever runs the tests."""
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.startswith(("AWS_", "METERING_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("METERING_LOCAL_DIR", str(tmp_path / "local"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+
+def complaints(code: int, out: str, err: str) -> list[str]:
+    """What is not as it must be when a command line is wrong."""
+    lines = err.splitlines()
+    errors = [line for line in lines if line.startswith("Error: ")]
+    found = {
+        f"exit {code}": code not in {1, 2},
+        "there is data": out != "",
+        "a traceback": "Traceback" in err,
+        "not one error": len(errors) != 1,
+        "no advice": len(lines) < 2,
+        "prose of a library": re.search(r"\[Errno|Input should|Extra inputs|validation error|argument\(s\)", err),
+        "something is said twice": any(re.search(r"(\b.{24,}\b).*\1", line) for line in errors),
+    }
+    return [what for what, wrong in found.items() if wrong]
+
+
+def outcome(result: Result) -> list[str]:
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        return [f"{type(result.exception).__name__} got out: {result.exception}"]
+    return [
+        f"{what}: {result.stdout}{result.stderr}" for what in complaints(result.exit_code, result.stdout, result.stderr)
+    ]
+
+
+@pytest.mark.parametrize("line", LINES, ids=shlex.join)
+def test_a_wrong_command_line_ends_in_a_sentence_that_says_what_to_do(line: list[str], tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, line, prog_name="metering")
+    assert outcome(result) == []
+    assert result.exit_code == 2, f"what is typed is checked before anything is asked: {result.stderr}"
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_they_are_many_and_every_command_has_some() -> None:
+    assert len({shlex.join(line) for line in LINES}) >= 400
+    assert {leaf.words for leaf in LEAVES} <= {tuple(line[:length]) for line in LINES for length in (1, 2, 3)}
+
+
+@pytest.mark.parametrize("words", CONNECTING)
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_an_environment_in_which_nothing_can_be_asked_is_told(
+    environment: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in ENVIRONMENTS[environment].items():
+        monkeypatch.setenv(name, value)
+    assert outcome(CliRunner().invoke(app, shlex.split(words), prog_name="metering")) == []
+
+
+@pytest.mark.parametrize("leaf", LEAVES, ids=lambda leaf: " ".join(leaf.words))
+def test_an_endpoint_that_is_dead_gives_no_answer_and_no_traceback(leaf: Leaf) -> None:
+    """A command that needs no region may succeed; no other may print data."""
+    if leaf.words in STARTS_AN_EMULATOR or "--endpoint" not in {long_name(option) for option in leaf.options}:
+        pytest.skip("it does not look at the endpoint")
+    result = CliRunner().invoke(app, [*leaf.words, *leaf.needed, *NOWHERE], prog_name="metering")
+    assert outcome(result) == [] or leaf.words[0] == "local" or (leaf.words in OFFLINE and result.exit_code == 0)
+
+
+def broken(error: BaseException) -> typer.Typer:
+    """A command line with one command, which fails in a way that nobody foresaw."""
+    wrong = typer.Typer(cls=CommandGroup, pretty_exceptions_enable=False, add_completion=False)
+    family = typer.Typer()
+
+    @command(family, "fail")
+    def fail(_session: Session) -> None:
+        """Fail."""
+        raise error
+
+    wrong.add_typer(family)
+    return wrong
+
+
+def test_an_error_that_nobody_foresaw_is_found() -> None:
+    assert outcome(CliRunner().invoke(broken(KeyError("bytes")), ["fail"])) == ["KeyError got out: 'bytes'"]
+
+
+@pytest.mark.parametrize(("code", "out", "err"), [
+    (0, "", "Error: It failed.\nSee it.\n"),
+    (1, "{}", "Error: It failed.\nSee it.\n"),
+    (1, "", "It failed.\nSee it.\n"),
+    (1, "", "Error: It failed.\n"),
+    (1, "", "Error: Input should be less than 5.\nSee it.\n"),
+    (1, "", "Error: /nowhere: [Errno 2] No such file.\nSee it.\n"),
+    (1, "", "Error: there is no such file or folder: there is no such file or folder.\nSee it.\n"),
+])  # fmt: skip
+def test_every_complaint_can_be_made(code: int, out: str, err: str) -> None:
+    assert len(complaints(code, out, err)) == 1
+    assert complaints(2, "", "Error: It failed.\nSee it.\n") == []
+
+
+def program(
+    *arguments: str,
+    env: dict[str, str] | None = None,
+    stdout: int = subprocess.PIPE,
+    stderr: int = subprocess.PIPE,
+    closed: int | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """Run the installed program."""
+    return subprocess.run(
+        [str(Path(sys.executable).with_name("metering")), *arguments],
+        env=env, stdout=stdout, stderr=stderr, text=True, check=False, timeout=60,
+        preexec_fn=None if closed is None else lambda: os.close(closed),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("line", ["report usage --from yesteryear", "reprt", "replay --threads 99", "query 'SELEC'"])
+def test_a_program_ends_as_the_command_line_does(line: str) -> None:
+    done = program(*shlex.split(line), *(NOWHERE if "reprt" not in line else ()))
+    assert complaints(done.returncode, done.stdout, done.stderr) == []
+
+
+@pytest.mark.parametrize("environ", [{}, {"PYTHONIOENCODING": "ascii"}, {"TERM": "dumb"}, {"LC_ALL": "xx_YY"}], ids=str)
+def test_a_poor_environment_is_no_trouble(environ: dict[str, str]) -> None:
+    """Without HOME, in an odd locale, on a terminal that can nothing."""
+    kept = {"PATH": os.environ["PATH"], "METERING_LOCAL_DIR": os.environ["METERING_LOCAL_DIR"]}
+    done = program("report", "usage", "--account", "größe", *NOWHERE, env=kept | environ)
+    assert complaints(done.returncode, done.stdout, done.stderr) == []
+    assert program("local", "status", env=kept | environ).returncode == 1
+    assert program("--help", env=kept | environ).returncode == 0
+
+
+def test_the_sdk_needs_no_home_to_find_that_nothing_answers() -> None:
+    """One of the few that wait for the attempts of a real process."""
+    kept = {"PATH": os.environ["PATH"], "METERING_LOCAL_DIR": os.environ["METERING_LOCAL_DIR"]}
+    done = program("report", "usage", *NOWHERE, "--stage", "night", env=kept)
+    assert complaints(done.returncode, done.stdout, done.stderr) == []
+    assert "gives no answer" in done.stderr
+
+
+@pytest.mark.parametrize("stream", [1, 2])
+@pytest.mark.parametrize("line", ["local status --format json", "report usage --from yesteryear", "--help"])
+def test_a_stream_that_was_closed_is_no_traceback(line: str, stream: int) -> None:
+    done = program(*shlex.split(line), closed=stream)
+    assert "Traceback" not in done.stderr
+    assert "Exception" not in done.stderr
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+@pytest.mark.parametrize("line", ["local status --format json", "report usage --from yesteryear", "--help"])
+def test_a_pipe_that_nobody_reads_is_no_traceback(line: str, stream: Literal["stdout", "stderr"]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    words = shlex.split(line)
+    done = program(*words, stdout=writing) if stream == "stdout" else program(*words, stderr=writing)
+    os.close(writing)
+    assert "Traceback" not in (done.stderr or "")
+    assert done.returncode in {0, 1, 2}

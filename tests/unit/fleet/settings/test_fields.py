@@ -1,0 +1,40 @@
+"""Every setting is documented by the models, for people and for editors."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+
+from metering.fleet.settings.fields import json_schema, setting_fields
+from metering.fleet.stage import StageConfig, setting_names
+
+DOCS = Path(__file__).parents[4] / "docs"
+
+
+def test_every_setting_says_what_it_may_be_and_what_it_does() -> None:
+    fields = setting_fields()
+    assert {each.name for each in fields if "[]" not in each.name} == set(setting_names())
+    assert [each.name for each in fields if not each.meaning or not each.kind] == []
+    by_name = {each.name: each for each in fields}
+    assert by_name["max_concurrency"].kind == "a whole number from 2 to 1,000"
+    assert by_name["max_concurrency"].default == 20
+    assert by_name["rollout.pager_needed"].kind == "true or false"
+    assert by_name["tunables.shards"].default == 1
+    assert by_name["subscriptions[].protocol"].kind == "one of email, https, sqs, lambda"
+    assert by_name["log_sources[].accounts"].kind == "a list of account ids, or organization"
+
+
+def test_every_setting_has_a_name_that_a_stage_can_be_given_it_by() -> None:
+    assert set(setting_names()) == set(StageConfig.load("prod").effective())
+
+
+def test_the_schema_for_editors_is_that_of_the_model() -> None:
+    """Write it anew: python -c "import json; from metering.fleet.settings.fields import json_schema as s; …"."""
+    assert json.loads((DOCS / "settings.schema.json").read_text()) == json_schema()
+
+
+def test_the_schema_knows_every_name_of_the_example() -> None:
+    stage = json_schema()["properties"]["stage"]["additionalProperties"]  # type: ignore[index, call-overload]  # JSON
+    names = {name for table in tomllib.loads((DOCS / "metering.toml").read_text())["stage"].values() for name in table}
+    assert names <= set(stage["properties"])  # type: ignore[index, call-overload, arg-type]  # JSON

@@ -1,0 +1,115 @@
+"""The on-ramp function: events of S3 in, verdicts counted, partial batch response out."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+from aws_lambda_powertools import Logger
+
+from lambdas.emf import EmfMetrics
+from lambdas.onramp.bootstrap import Dependencies
+from lambdas.onramp.handler import handle
+from metering.errors import UnavailableError
+from tests.support.log_events import bus_event, notification, through_sns
+from tests.unit.onramps.test_arrivals import KEY, Said, World, a_context
+
+if TYPE_CHECKING:
+    from lambdas.sqs import SqsEvent
+
+
+class Context:
+    def get_remaining_time_in_millis(self) -> int:
+        return 50_000
+
+
+def parts_of(world: World) -> Dependencies:
+    return Dependencies(
+        arrivals=world.arrivals,
+        metrics=EmfMetrics(service="onramp", stage="local"),
+        logger=Logger(service="onramp-test", stream=io.StringIO()),
+    )
+
+
+def event(*bodies: str) -> SqsEvent:
+    attributes = {"SentTimestamp": "1", "ApproximateReceiveCount": "1", "SenderId": "a"}
+    return {
+        "Records": [{"messageId": f"m-{n}", "body": body, "attributes": attributes} for n, body in enumerate(bodies)]
+    }
+
+
+def counted(output: str) -> dict[str, float]:
+    """Counters of EMF lines, with their reason."""
+    found: dict[str, float] = {}
+    for line in output.splitlines():
+        document = json.loads(line)
+        for metric in document.get("_aws", {}).get("CloudWatchMetrics", [{"Metrics": []}])[0]["Metrics"]:
+            name = metric["Name"] + (f" {document['reason']}" if "reason" in document else "")
+            found[name] = sum(document[metric["Name"]])
+    return found
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        bus_event("acme-logs", KEY),
+        notification("acme-logs", KEY),
+        through_sns(notification("acme-logs", KEY)),
+        through_sns(bus_event("acme-logs", KEY)),
+    ],
+)
+def test_a_new_file_is_taken_however_its_event_came(body: str, capsys: pytest.CaptureFixture[str]) -> None:
+    world = World(context=a_context())
+    assert handle(event(body), Context(), parts_of(world)) == {"batchItemFailures": []}
+    assert [asked["key"] for asked in world.asked] == [KEY]
+    assert counted(capsys.readouterr().out) == {"LogFilesMetered": 1}
+
+
+def test_odd_keys_arrive_as_they_are() -> None:
+    key = "AWSLogs/small_ä b+c%2F"
+    world = World(context=a_context())
+    handle(event(bus_event("acme-logs", key), notification("acme-logs", key)), Context(), parts_of(world))
+    assert [asked["key"] for asked in world.asked] == [key, key]
+
+
+def test_only_trouble_that_passes_goes_back_to_the_queue(capsys: pytest.CaptureFixture[str]) -> None:
+    world = World(says=UnavailableError("s3.GetObject", "slow down"), context=a_context())
+    refused = bus_event("acme-logs", "else/small_1")
+    answer = handle(event(bus_event("acme-logs", KEY), refused, "no json"), Context(), parts_of(world))
+    assert json.loads(json.dumps(answer)) == {"batchItemFailures": [{"itemIdentifier": "m-0"}]}
+    assert counted(capsys.readouterr().out) == {
+        "LogEventsPutBack": 1,
+        "LogFilesRefused": 2,
+        "LogFilesRefused not_allowed": 1,
+        "LogFilesRefused unreadable": 1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("verdict", "counter"),
+    [
+        ("metered", "LogFilesMetered"),
+        ("repeated", "LogFilesRepeated"),
+        ("conflict", "LogFilesConflict"),
+        ("empty", "LogFilesEmpty"),
+    ],
+)
+def test_each_verdict_has_its_counter(verdict: str, counter: str, capsys: pytest.CaptureFixture[str]) -> None:
+    world = World(says=Said(verdict=verdict), context=a_context())  # type: ignore[arg-type]  # of the parameters
+    handle(event(bus_event("acme-logs", KEY)), Context(), parts_of(world))
+    assert counted(capsys.readouterr().out) == {counter: 1}
+
+
+def test_events_that_announce_no_file_are_done_with(capsys: pytest.CaptureFixture[str]) -> None:
+    test_event = json.dumps({"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "acme-logs"})
+    world = World()
+    assert handle(event(test_event), Context(), parts_of(world)) == {"batchItemFailures": []}
+    assert counted(capsys.readouterr().out) == {"LogEventsWithoutFile": 1}
+
+
+def test_a_message_with_several_files_comes_back_whole_if_one_must_wait() -> None:
+    world = World()
+    answer = handle(event(notification("acme-logs", "else/x", KEY)), Context(), parts_of(world))
+    assert answer == {"batchItemFailures": [{"itemIdentifier": "m-0"}]}

@@ -1,0 +1,171 @@
+"""Kill and lost-reply matrix of the on-ramp: every call of plan, part and send, with every fault; 0 lost, 0 doubled."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from metering.intake.work import MAX_RECORDS
+from metering.onramps.context.document import Context
+from tests.support.lake_world import HOUR
+from tests.support.log_region import Calls, Fault, LogRegion
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+NAMED, NAMELESS = "AWSLogs/small_1.log", "flows.txt"
+LINES = (
+    ("i-1", 100, HOUR, HOUR + 60),
+    ("i-1", 20, HOUR - 3600, HOUR - 3500),
+    ("z:a", 50, HOUR, HOUR + 60),
+    ("s-1", 7, HOUR, HOUR + 1),
+    "broken line",
+)
+MORE = (("i-1", 3, HOUR, HOUR + 90), ("z:b", 4, HOUR, HOUR + 90))
+# Number of the call that sends the messages of a file with two parts, after those that look, read, plan and put.
+SEND_OF_TWO = 6
+FIRST = {"internet": 120, "us-east-1/aaaa": 50}
+GROWN = {"internet": 123, "us-east-1/aaaa": 54}
+
+
+def named(region: LogRegion, calls: Calls) -> None:
+    region.put(NAMED, *LINES)
+    region.take_until_done(NAMED, calls)
+
+
+def refused(region: LogRegion, calls: Calls) -> None:
+    """No line of it is metered, so no part shows how far an earlier process came."""
+    region.put(NAMED, "broken line", "another one")
+    region.take_until_done(NAMED, calls)
+
+
+def nameless(region: LogRegion, calls: Calls) -> None:
+    region.put(NAMELESS, *LINES)
+    region.take_until_done(NAMELESS, calls)
+
+
+def grown(region: LogRegion, calls: Calls) -> None:
+    region.put(NAMELESS, *LINES)
+    region.take(NAMELESS)
+    region.put(NAMELESS, *LINES, *MORE)
+    region.take_until_done(NAMELESS, calls, append=True)
+
+
+def grown_since_it_failed(region: LogRegion, calls: Calls) -> None:
+    """The first taking fails, the file grows, and only then it is taken again."""
+    region.put(NAMELESS, *LINES)
+    region.fails(NAMELESS, calls, append=True)
+    region.put(NAMELESS, *LINES, *MORE)
+    region.take(NAMELESS, append=True)
+    calls.apply_late()
+
+
+SCENARIOS = {each.__name__: each for each in (named, refused, nameless, grown, grown_since_it_failed)}
+TRUTH = {"named": FIRST, "refused": {}, "nameless": FIRST, "grown": GROWN, "grown_since_it_failed": GROWN}
+
+
+def calls_of(name: str) -> list[tuple[str, tuple[Fault, ...]]]:
+    calls = Calls()
+    SCENARIOS[name](LogRegion(), calls)
+    return calls.made
+
+
+def cells() -> Iterator[tuple[str, int, str, Fault]]:
+    for name in SCENARIOS:
+        for number, (call, faults) in enumerate(calls_of(name)):
+            for fault in faults:
+                yield name, number, call, fault
+
+
+def check(region: LogRegion, name: str) -> None:
+    """Everything is as if nothing had been."""
+    region.book()
+    assert region.booked_bytes() == TRUTH[name]
+    assert region.conflicts() == 0
+    assert len(region.objects.keys("quarantine/logs/lines/")) == 1
+
+
+CELLS = list(cells())
+
+
+def test_the_matrix_has_every_step() -> None:
+    assert {"objects.put", "queue.send", "logs.open"} <= {call for _, _, call, _ in CELLS}
+    puts = sum(call == "objects.put" for call, _ in calls_of("named"))
+    assert puts == 3, "plan, refused lines, part"
+
+
+@pytest.mark.parametrize(("name", "number", "call", "fault"), CELLS, ids=lambda value: str(value).replace(" ", "_"))
+def test_a_fault_at_a_call_loses_nothing_and_doubles_nothing(name: str, number: int, call: str, fault: Fault) -> None:
+    region = LogRegion()
+    calls = Calls(at=number, fault=fault)
+    SCENARIOS[name](region, calls)
+    assert calls.happened, call
+    check(region, name)
+
+
+def newer_context(region: LogRegion) -> None:
+    region.contexts.put(Context(sha256="b" * 64, effective_s=HOUR - 3600))
+
+
+@pytest.mark.parametrize("number", range(len(calls_of("named"))))
+@pytest.mark.parametrize("death", [None, *range(len(calls_of("named")))])
+def test_another_process_between_two_calls_dies_or_ends_and_both_say_the_same(number: int, death: int | None) -> None:
+    region = LogRegion()
+
+    def other() -> None:
+        # It sees a newer context, and may die anywhere.
+        newer_context(region)
+        region.fails(NAMED, Calls(at=-1 if death is None else death, fault=Fault.KILLED_BEFORE))
+
+    region.put(NAMED, *LINES)
+    region.take_until_done(NAMED, Calls(at=number, before=other))
+    region.book()
+    booked = region.booked_bytes()
+    assert booked.pop("internet") == 120
+    # One context has judged it, whichever plan came first.
+    assert booked in ({"us-east-1/aaaa": 50}, {"us-east-1/bbbb": 50})
+    assert region.conflicts() == 0
+
+
+@pytest.mark.parametrize("number", range(len(calls_of("grown"))))
+def test_another_process_that_appends_between_two_calls_takes_no_line_twice(number: int) -> None:
+    region = LogRegion()
+
+    def other() -> None:
+        region.put(NAMELESS, *LINES, *MORE)
+        region.fails(NAMELESS, Calls(), append=True)
+
+    region.put(NAMELESS, *LINES)
+    region.take(NAMELESS)
+    region.put(NAMELESS, *LINES, *MORE[:1])
+    region.take_until_done(NAMELESS, Calls(at=number, before=other), append=True)
+    region.take(NAMELESS, append=True)
+    check(region, "grown")
+
+
+def test_the_matrix_can_fail() -> None:
+    """A seeded bug, a new identity each time, is found."""
+    found = 0
+    for number, (_, faults) in enumerate(calls_of("named")):
+        for fault in faults:
+            region = LogRegion()
+            region.put(NAMED, *LINES)
+            region.fails(NAMED, Calls(at=number, fault=fault))
+            region.put("AWSLogs/small_2.log", *LINES)
+            region.take("AWSLogs/small_2.log")
+            region.book()
+            found += region.booked_bytes() != FIRST
+    assert found
+
+
+@pytest.mark.parametrize("fault", [Fault.KILLED_AFTER, Fault.PARTLY])
+def test_a_file_of_several_batches_is_whole_whichever_of_them_was_sent(fault: Fault) -> None:
+    region = LogRegion()
+    region.put(NAMED, *((f"i-{number:05}", 1, HOUR, HOUR + 1) for number in range(MAX_RECORDS + 1)))
+    # Plan and two parts are put, then two messages are sent.
+    region.take_until_done(NAMED, Calls(at=SEND_OF_TWO if fault is Fault.PARTLY else SEND_OF_TWO - 2, fault=fault))
+    assert len(region.objects.keys("ingest/logs/")) == 2
+    region.book()
+    assert region.booked_bytes() == {"internet": MAX_RECORDS + 1}
+    assert region.conflicts() == 0

@@ -1,0 +1,347 @@
+"""A log file becomes a plan, parts and messages, and the same ones whenever it comes again."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import pyarrow.parquet as pq
+import pytest
+
+from metering.adapters.memory.clock import ManualClock
+from metering.adapters.memory.items import MemoryItemStore
+from metering.adapters.memory.objects import MemoryObjectStore
+from metering.adapters.memory.queues import MemoryQueue
+from metering.errors import OperationFailedError
+from metering.onramps.context.document import Context
+from metering.onramps.ingest.taking import LogIngest, Taken
+from metering.onramps.plans import Plan
+from metering.quarantine.entries import QuarantineEntries
+from metering.quarantine.log_documents import QuarantinedLog
+from metering.reports.operators.quarantine_answer import entry_answer
+from metering.units import DAY_S, HOUR_S
+from tests.support.small_logs import NEEDS_CONTEXT, SMALL, Contexts, LogBucket, small_file
+
+if TYPE_CHECKING:
+    from metering.onramps.kinds import LogKind
+    from metering.onramps.names import FileName
+
+T = 1_796_083_200  # a full hour
+KEY = "AWSLogs/small_1.log"
+LINES = (("i-1", 100, T, T + 60), ("z:a", 50, T, T + 60), ("i-2", 7, T + HOUR_S, T + HOUR_S + 1))
+
+
+@dataclass
+class Stage:
+    """A region and a log bucket, both in memory."""
+
+    kind: LogKind = SMALL
+
+    def __post_init__(self) -> None:
+        self.clock = ManualClock(now_ms=(T + 2 * HOUR_S) * 1000)
+        self.logs = LogBucket(self.clock)
+        self.objects = MemoryObjectStore(self.clock)
+        self.queue = MemoryQueue(self.clock)
+        self.contexts = Contexts((T, Context(sha256="a" * 64, effective_s=T)))
+
+    def ingest(self, **options: object) -> LogIngest:
+        return LogIngest(
+            objects=self.objects,
+            bucket="data",
+            queue=self.queue,
+            contexts=self.contexts,
+            clock=self.clock,
+            kinds=(self.kind,),
+            **options,  # type: ignore[arg-type]  # of the test
+        )
+
+    def put(self, *lines: tuple[str, int, int, int] | str, key: str = KEY) -> None:
+        self.logs.put(key, small_file(*lines), if_absent=False)
+
+    def take(self, key: str = KEY, **options: object) -> Taken:
+        return self.ingest().take(self.logs, key, **options)  # type: ignore[arg-type]  # of the test
+
+    def sent(self) -> list[dict[str, object]]:
+        """Messages that wait in the queue; they are taken away."""
+        found = []
+        while received := self.queue.receive(10):
+            found += [json.loads(each.delivery.body) for each in received]
+            self.queue.delete_many([each.receipt for each in received])
+        return found
+
+    def rows(self, message: dict[str, object]) -> list[dict[str, object]]:
+        """Records that a message points to."""
+        location = message["location"]
+        assert isinstance(location, dict)
+        body = self.objects.peek(location["key"])
+        assert body is not None
+        assert hashlib.sha256(body).hexdigest() == message["sha256"]
+        rows: list[dict[str, object]] = pq.read_table(io.BytesIO(body)).to_pylist()
+        return rows
+
+
+@pytest.fixture
+def stage() -> Stage:
+    return Stage()
+
+
+def test_a_file_becomes_one_message_that_points_to_its_sorted_records(stage: Stage) -> None:
+    stage.put(*LINES)
+    taken = stage.take()
+    (message,) = stage.sent()
+    assert (taken.verdict, taken.messages, taken.place) == ("metered", 1, f"s3://acme-logs/{KEY}")
+    assert (message["schema"], message["batch_id"]) == ("metering.batch/1", "small:small_1.log/0")
+    assert "source_id" not in message
+    rows = stage.rows(message)
+    assert message["record_count"] == len(rows) == 3
+    assert [(row["resource_id"], row["to"], row["bytes"], row["start"], row["end"]) for row in rows] == [
+        ("i-1", "internet", 100, T, T + 60),
+        ("i-2", "internet", 7, T + HOUR_S, T + HOUR_S + 1),
+        ("z:a", "us-east-1/aaaa", 50, T, T + 60),
+    ]
+    assert {row["usage_type"] for row in rows} == {None}
+
+
+def test_a_plan_is_read_as_it_was_written(stage: Stage) -> None:
+    stage.put(*LINES, "broken", ("s-1", 2**70, T, T + 1))
+    plan = stage.take().plan
+    assert plan is not None
+    body = stage.objects.peek(plan.key)
+    assert body is not None
+    assert Plan.decode(body) == plan
+    assert plan.contexts == {T: "a" * 64}
+    assert plan.balance.holds
+    assert plan.shadowed == (("fl-broad", 1, 2**70),)
+
+
+def test_a_file_that_comes_again_sends_the_same_messages_and_puts_nothing(stage: Stage) -> None:
+    stage.put(*LINES)
+    stage.take()
+    first, keys = stage.sent(), stage.objects.keys()
+    assert stage.take().verdict == "repeated"
+    assert (stage.sent(), stage.objects.keys()) == (first, keys)
+
+
+def test_a_copy_elsewhere_is_the_same_file(stage: Stage) -> None:
+    stage.put(*LINES)
+    stage.put(*LINES, key="replica/small_1.log")
+    stage.take()
+    first = stage.sent()
+    assert stage.take("replica/small_1.log").verdict == "repeated"
+    assert stage.sent() == first
+
+
+def test_a_file_that_comes_again_is_judged_by_the_contexts_of_its_plan(stage: Stage) -> None:
+    stage.put(*LINES)
+    stage.put(*LINES, key="replica/small_1.log")
+    stage.take()
+    first = stage.sent()
+    stage.contexts.put(Context(sha256="b" * 64, effective_s=T))
+    for key in stage.objects.keys("ingest/"):
+        stage.objects.remove(key)
+    assert stage.take("replica/small_1.log").verdict == "repeated"
+    (again,) = stage.sent()
+    assert [again] == first
+    assert stage.rows(again)[2]["to"] == "us-east-1/aaaa"
+
+
+def test_each_hour_is_judged_by_the_context_that_holds_then_and_the_plan_pins_those_that_judged(stage: Stage) -> None:
+    versions = [(T - HOUR_S, "9"), (T, "a"), (T + HOUR_S, "b"), (T + 2 * HOUR_S, "c")]
+    stage.contexts = Contexts(*((at_s, Context(sha256=name * 64, effective_s=at_s)) for at_s, name in versions))
+    stage.put(("z:1", 5, T, T + 1), ("z:2", 6, T + HOUR_S, T + HOUR_S + 1))
+    plan = stage.take().plan
+    assert plan is not None
+    assert plan.contexts == {T: "a" * 64, T + HOUR_S: "b" * 64}
+    (message,) = stage.sent()
+    assert [row["to"] for row in stage.rows(message)] == ["us-east-1/aaaa", "us-east-1/bbbb"]
+
+
+def test_a_file_whose_context_is_gone_is_refused_in_words(stage: Stage) -> None:
+    stage.put(*LINES)
+    stage.put(*LINES, key="replica/small_1.log")
+    stage.take()
+    stage.sent()
+    stage.contexts.lost.add("a" * 64)
+    taken = stage.take("replica/small_1.log")
+    assert taken.verdict == "refused"
+    assert taken.problem is not None
+    assert taken.problem[0] == "no_context"
+    assert "put that context back" in taken.problem[1]
+    assert not stage.sent()
+
+
+def test_other_content_under_the_same_name_goes_out_under_the_same_id(stage: Stage) -> None:
+    stage.put(*LINES)
+    stage.take()
+    (first,) = stage.sent()
+    stage.put(("i-1", 101, T, T + 60), *LINES[1:])
+    taken = stage.take()
+    (second,) = stage.sent()
+    assert taken.verdict == "conflict"
+    assert first["batch_id"] == second["batch_id"]
+    assert first["location"] != second["location"]
+    assert stage.rows(second)[0]["bytes"] == 101
+    assert not taken.quarantine_key
+
+
+@pytest.mark.parametrize(("before", "after"), [((), LINES), (LINES, ())], ids=["was empty", "is empty"])
+def test_content_without_an_id_in_the_plan_is_kept_by_reference_and_never_sent(
+    stage: Stage, before: tuple[tuple[str, int, int, int], ...], after: tuple[tuple[str, int, int, int], ...]
+) -> None:
+    stage.put(*before)
+    stage.take()
+    stage.sent()
+    stage.put(*after)
+    taken = stage.take()
+    assert (taken.verdict, taken.messages, stage.sent()) == ("conflict", 0, [])
+    body = stage.objects.peek(taken.quarantine_key)
+    assert body is not None
+    assert QuarantinedLog.decode(body).refusals == (("changed_since", 0, 0),)
+
+
+def test_parts_that_are_stored_are_sent_as_they_are_stored(stage: Stage) -> None:
+    stage.put(*LINES)
+    stage.put(*LINES, key="replica/small_1.log")
+    stage.take()
+    (first,) = stage.sent()
+    location = first["location"]
+    assert isinstance(location, dict)
+    # As another version of pyarrow would have written it.
+    stage.objects.put(location["key"], b"PAR1 of another version", if_absent=False)
+    stage.take("replica/small_1.log")
+    (again,) = stage.sent()
+    assert again["location"] == location
+    assert again["sha256"] == hashlib.sha256(b"PAR1 of another version").hexdigest()
+
+
+def test_a_file_without_traffic_is_planned_and_sends_nothing(stage: Stage) -> None:
+    stage.put("nodata", "nodata")
+    taken = stage.take()
+    assert (taken.verdict, taken.messages, stage.sent()) == ("empty", 0, [])
+    assert taken.plan is not None
+    assert taken.plan.balance.nodata == 2
+
+
+def test_refused_lines_are_kept_once_with_number_text_and_reason(stage: Stage) -> None:
+    stage.put(*LINES, "one two", ("x-1", 9, T, T + 1))
+    stage.take()
+    (key,) = stage.objects.keys("quarantine/")
+    body = stage.objects.peek(key)
+    assert body is not None
+    kept = QuarantinedLog.decode(body, key)
+    assert (kept.key, kept.kind, kept.place) == (key, "lines", f"s3://acme-logs/{KEY}")
+    assert [(line.number, line.reason, line.bytes) for line in kept.lines] == [
+        (0, "invalid_value", 9),
+        (5, "field_count", 0),
+    ]
+    assert kept.lines[1].text == "one two"
+    stage.take()
+    assert stage.objects.keys("quarantine/") == (key,)
+
+
+def test_a_file_with_an_unknown_name_is_refused_by_reference(stage: Stage) -> None:
+    stage.logs.put("odd name?.log", b"whatever", if_absent=False)
+    first, again = stage.take("odd name?.log"), stage.take("odd name?.log")
+    assert first.verdict == "refused"
+    assert first.problem is not None
+    assert first.problem[0] == "unknown_name"
+    assert first == again
+    assert stage.objects.keys() == (first.quarantine_key,)
+
+
+def test_what_is_refused_of_log_files_is_listed_shown_and_sent_back_to_ingest(stage: Stage) -> None:
+    stage.put(*LINES, "one two")
+    stage.logs.put("odd.log", b"whatever", if_absent=False)
+    stage.take()
+    stage.take("odd.log")
+    entries = QuarantineEntries(
+        items=MemoryItemStore(),
+        objects=stage.objects,
+        queue=stage.queue,
+        clock=stage.clock,
+        bucket="data",
+        marker_life_s=1,
+    )
+    found = {entry.kind: entry for entry in entries.entries()}
+    assert found["lines"].batch_id == "small:small_1.log"
+    assert found["lines"].reasons == {"field_count": 1}
+    assert found["file"].batch_id == "s3://acme-logs/odd.log"
+    assert entries.find("s3://acme-logs/odd.log") == (found["file"],)
+    assert entries.find("small:small_1.log") == (found["lines"],)
+    answer = entry_answer([found["lines"], found["file"]])
+    assert [(row["position"], row["raw"]) for row in answer.rows] == [(5, "one two"), (None, "s3://acme-logs/odd.log")]
+    with pytest.raises(OperationFailedError, match="read again where it lies") as error:
+        entries.retry(found["file"])
+    assert "metering ingest s3://acme-logs/odd.log" in error.value.advice
+    with pytest.raises(OperationFailedError, match="its plan holds") as error:
+        entries.retry(found["lines"])
+    assert "metering ingest FILE --kind small" in error.value.advice
+
+
+def test_a_file_that_is_not_there_or_was_replaced_is_refused(stage: Stage) -> None:
+    stage.put(*LINES)
+    problems = [stage.take("small_9.log").problem, stage.take(etag='"other"').problem]
+    assert [problem and problem[0] for problem in problems] == ["missing", "changed_while_read"]
+
+
+def test_without_a_context_that_lists_flow_logs_a_flow_log_is_refused() -> None:
+    stage = Stage(kind=NEEDS_CONTEXT)
+    stage.put(*LINES)
+    problem = stage.take().problem
+    assert problem is not None
+    assert problem[0] == "no_context"
+    assert "--no-context fl-small" in problem[1]
+    assert stage.take(without_context_flow_log="fl-other").verdict == "refused"
+    assert stage.take(without_context_flow_log="fl-small").verdict == "metered"
+
+
+def test_a_file_that_is_older_than_the_window_is_refused_before_it_is_planned(stage: Stage) -> None:
+    stage.put(*LINES)
+    stage.clock.advance_s(40 * DAY_S)
+    taken = stage.ingest(admission_window_s=35 * DAY_S).take(stage.logs, KEY)
+    assert taken.problem is not None
+    assert taken.problem[0] == "too_old"
+    assert not stage.objects.keys("plans/")
+
+
+def test_a_planned_file_that_other_rules_judge_otherwise_is_never_sent_anew(stage: Stage) -> None:
+    stage.put(*LINES)
+    stage.put(*LINES, key="replica/small_1.log")
+    stage.take()
+    first = stage.sent()
+    judged = SMALL.classifier
+
+    class Elsewhere:
+        def outcome(self, subject: str, hour_s: int) -> object:
+            return judged(None, stage.contexts.timeline()).outcome(f"?{subject}", hour_s)  # type: ignore[arg-type]  # unused
+
+    stage.kind = replace(SMALL, classifier=lambda _name, _timeline: Elsewhere(), rules="small/2")  # type: ignore[arg-type,return-value]  # as above
+    assert stage.take("replica/small_1.log").verdict == "repeated"
+    assert stage.sent() == first
+    for key in stage.objects.keys("ingest/"):
+        stage.objects.remove(key)
+    taken = stage.take("replica/small_1.log")
+    assert taken.problem is not None
+    assert taken.problem[0] == "other_rules"
+    # The service says what became of it, if it is asked.
+    for booked, verdict in ((False, "refused"), (True, "repeated")):
+        ingest = stage.ingest(is_booked=lambda _batch_id, booked=booked: booked)
+        assert ingest.take(stage.logs, "replica/small_1.log").verdict == verdict
+    assert not stage.sent()
+
+
+def test_the_only_account_that_may_be_billed_stands_in_for_a_name_without_one() -> None:
+    nameless = replace(SMALL, recognise=_without_account)
+    stage = Stage(kind=nameless)
+    stage.put(*LINES)
+    plan = stage.take(allowed_accounts=frozenset({"111111111111"})).plan
+    assert plan is not None
+    assert plan.account_id == "111111111111"
+
+
+def _without_account(key: str) -> FileName | None:
+    name = SMALL.recognise(key)
+    return name and replace(name, account_id="")

@@ -1,0 +1,108 @@
+"""What a log file is metered as."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+
+import pytest
+
+from metering.errors import LogFileRefusedError
+from metering.onramps.context.timeline import Timeline
+from metering.onramps.ingest.totals import HourTotal, Measured, measure
+from metering.onramps.names import FileName
+from metering.onramps.traffic import Traffic
+from tests.support.small_logs import ACCOUNT, SMALL, small_file
+
+T = 1_796_083_200  # a full hour
+NAME = FileName(kind="small", identity="small:a")
+
+
+def measured(*lines: tuple[str, int, int, int] | str, **options: object) -> Measured:
+    return measure(io.BytesIO(small_file(*lines)), SMALL, NAME, Timeline(), **options)  # type: ignore[arg-type]  # of the test
+
+
+def internet(resource: str, account: str = ACCOUNT) -> Traffic:
+    return Traffic(account, "AmazonEC2", resource, "out", "us-east-1/use1-az1", "internet")
+
+
+def test_lines_of_an_hour_become_one_total_across_blocks() -> None:
+    found = measured(*(("i-1", 10 + n, T + n, T + 60 + n) for n in range(7)), ("i-1", 5, T + 3600, T + 3700))
+    assert found.totals == {
+        (internet("i-1"), T): HourTotal(91, 7, T, T + 66),
+        (internet("i-1"), T + 3600): HourTotal(5, 1, T + 3600, T + 3700),
+    }
+    assert found.hours == {T, T + 3600}
+
+
+def test_every_line_and_byte_is_in_the_balance_once() -> None:
+    found = measured(
+        ("i-1", 100, T, T + 1),
+        ("x-1", 7, T, T + 1),
+        ("s-1", 8, T, T + 1),
+        ("u-1", 9, T, T + 1),
+        "nodata",
+        "broken line",
+    )
+    balance = found.balance
+    assert balance.holds
+    assert (balance.lines, balance.header, balance.nodata) == (7, 1, 1)
+    assert (balance.metered, balance.shadowed, balance.rejected, balance.refused) == (1, 1, 1, 2)
+    assert (balance.metered_bytes, balance.shadowed_bytes, balance.rejected_bytes, balance.refused_bytes) == (
+        100,
+        8,
+        9,
+        7,
+    )
+    assert found.shadowed == (("fl-broad", 1, 8),)
+    assert found.refusals == (("field_count", 1, 0), ("invalid_value", 1, 7))
+
+
+def test_the_usage_type_of_a_share_is_that_of_the_contract_unless_the_rule_names_one() -> None:
+    found = measured(("i-1", 100, T, T + 1), ("?-1", 7, T, T + 1))
+    assert [(share.usage_type, share.rule, share.reason, share.bytes) for share in found.shares] == [
+        ("DataTransfer-Out-Bytes", "internet", "", 100),
+        ("Unclassified-Regional-Bytes", "unknown_peer", "no_next_hop", 7),
+    ]
+
+
+def test_a_line_of_another_account_is_refused_and_counted() -> None:
+    found = measured(("i-1", 100, T, T + 1), ("i-2@222222222222", 7, T, T + 1), allowed_accounts=frozenset({ACCOUNT}))
+    assert found.refusals == (("account_not_allowed", 1, 7),)
+    assert (found.balance.metered_bytes, found.balance.refused_bytes, found.balance.holds) == (100, 7, True)
+    assert "222222222222" in found.refused[0].detail
+
+
+def test_what_the_service_would_refuse_is_refused_here() -> None:
+    found = measured(("i-1@12345678901", 7, T, T + 1), ("i" * 600, 8, T, T + 1))
+    assert found.refusals == (("invalid_account", 1, 7), ("invalid_value", 1, 8))
+    assert not found.totals
+
+
+def test_too_many_distinct_records_refuse_the_file() -> None:
+    lines = [(f"i-{n}", 1, T, T + 1) for n in range(11)]
+    assert len(measured(*lines[:10], max_records=10).totals) == 10
+    with pytest.raises(LogFileRefusedError, match="too_diverse: it would become more than 10 records"):
+        measured(*lines, max_records=10)
+
+
+def test_the_hash_is_that_of_the_decompressed_content() -> None:
+    found = measured(("i-1", 1, T, T + 1))
+    content = small_file(("i-1", 1, T, T + 1))
+    assert (found.content_sha256, found.content_bytes) == (hashlib.sha256(content).hexdigest(), len(content))
+
+
+def test_each_distinct_subject_of_an_hour_is_judged_once() -> None:
+    judged: list[tuple[str, int]] = []
+
+    class Counting:
+        def outcome(self, subject: str, hour_s: int) -> object:
+            judged.append((subject, hour_s))
+            return SMALL.classifier(NAME, Timeline()).outcome(subject, hour_s)
+
+    from dataclasses import replace
+
+    kind = replace(SMALL, classifier=lambda _name, _timeline: Counting())  # type: ignore[arg-type,return-value]  # counts
+    lines = [("i-1", 1, T, T + 1)] * 20 + [("i-1", 1, T + 3600, T + 3601)] * 5
+    measure(io.BytesIO(small_file(*lines)), kind, NAME, Timeline())
+    assert judged == [("i-1", T), ("i-1", T + 3600)]

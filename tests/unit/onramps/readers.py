@@ -1,0 +1,83 @@
+"""Reading of log files in tests: what a kind makes of some bytes."""
+
+from __future__ import annotations
+
+import gzip
+import io
+from typing import TYPE_CHECKING, NamedTuple
+
+from metering.onramps.context.timeline import Timeline
+from metering.onramps.ingest.totals import Measured, measure
+from metering.onramps.kinds import ReadSettings, recognised
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from metering.onramps.context.document import Context
+    from metering.onramps.kinds import LogKind
+    from metering.onramps.names import FileName
+
+SETTINGS = ReadSettings()
+
+
+class Row(NamedTuple):
+    """A record of a file, in the words of the contract."""
+
+    account: str
+    resource: str
+    direction: str
+    from_location: str
+    to_location: str
+    usage_type: str
+    bytes: int
+
+
+def measured(
+    content: bytes | str,
+    key: str = "",
+    *,
+    kind: LogKind | None = None,
+    name: FileName | None = None,
+    context: Context | None = None,
+    settings: ReadSettings = SETTINGS,
+    allowed: Sequence[str] = (),
+) -> Measured:
+    """Measure a file under its key, or as a kind under a name."""
+    body = content.encode() if isinstance(content, str) else content
+    if kind is None:
+        found = recognised(key)
+        assert found is not None, key
+        kind, name = found[0], name or found[1]
+    assert name is not None
+    timeline = Timeline(((0, context),) if context is not None else ())
+    result = measure(
+        io.BytesIO(body), kind, name, timeline, settings, allowed_accounts=frozenset(allowed) if allowed else None
+    )
+    assert result.balance.holds
+    assert sum(lines for _, lines, _ in result.refusals) == result.balance.refused
+    return result
+
+
+def records(result: Measured) -> list[Row]:
+    """What a file is metered as."""
+    return sorted(
+        Row(
+            traffic.account_id,
+            traffic.resource_id,
+            traffic.direction,
+            traffic.from_location,
+            traffic.to_location,
+            traffic.usage_type,
+            total.bytes,
+        )
+        for (traffic, _), total in result.totals.items()
+    )
+
+
+def reasons(result: Measured) -> dict[str, int]:
+    """Refused lines by reason."""
+    return {reason: lines for reason, lines, _ in result.refusals}
+
+
+def gzipped(text: str) -> bytes:
+    return gzip.compress(text.encode(), mtime=0)

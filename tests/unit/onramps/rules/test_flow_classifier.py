@@ -1,0 +1,397 @@
+"""The judge of flow logs: whose lines are, which way they went, who counts, and what is never concluded."""
+
+from __future__ import annotations
+
+import copy
+import io
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from metering.intake.record_rules import traffic_of
+from metering.onramps.context.inventory import context_of
+from metering.onramps.context.timeline import StoredContext, Timeline
+from metering.onramps.ingest.totals import measure
+from metering.onramps.kinds import kind_named
+from metering.onramps.names import FileName
+from metering.onramps.observations import FlowHop
+from metering.onramps.rules import flow_classifier as flows
+from metering.onramps.rules import hop_judge
+from metering.onramps.rules.address_classes import AddressClasses
+from metering.onramps.rules.flow_classifier import flow_classifier
+from metering.onramps.rules.knowledge import Knowledge
+from metering.onramps.traffic import Classified, Refused, Shadowed
+from metering.units import HOUR_S
+from tests.unit.onramps.context.describing import ACCOUNT, EFFECTIVE_S, PARTNER, REGION, flow_log, interface, peering
+from tests.unit.onramps.rules.test_hop_rules import CASES, booked
+from tests.unit.onramps.rules.world import NAME, WORLD, entering, judged, leaving, line, next_hop
+
+if TYPE_CHECKING:
+    from metering.onramps.context.document import Context
+    from metering.onramps.traffic import Outcome
+
+V2 = {"vpc_id": "", "region": "", "flow_direction": ""}
+
+
+def classified(outcome: Outcome) -> Classified:
+    assert isinstance(outcome, Classified), outcome
+    return outcome
+
+
+def changed(**lists: list[dict[str, Any]]) -> dict[str, Any]:
+    """The world with more in its first place; an empty list takes everything of its name away."""
+    world = copy.deepcopy(WORLD)
+    first = world["regions"][0]
+    for name, items in lists.items():
+        first[name] = [*first[name], *items] if items else []
+    return world
+
+
+# Whose a line is
+
+
+def test_the_account_is_the_lines_then_the_interfaces_then_the_file_names() -> None:
+    world = changed(NetworkInterfaces=[interface("eni-shared", "subnet-1", "10.0.1.70", OwnerId=PARTNER)])
+    hops = {
+        "111122223333": leaving("eni-shared", "10.0.1.20", "1", account_id="111122223333"),
+        PARTNER: leaving("eni-shared", "10.0.1.20", "1", account_id="unknown"),
+        ACCOUNT: leaving("eni-new", "10.0.1.20", "1", account_id="unknown"),
+    }
+    for account_id, hop in hops.items():
+        assert classified(judged(hop, world)).traffic.account_id == account_id
+
+
+def test_a_line_without_account_region_or_resource_is_refused_with_words() -> None:
+    nameless = FileName(kind="vpc-flow", identity="sha256:1")
+    for hop, reason in (
+        (line("eni-new", account_id="12345678901"), "invalid_account"),
+        (line("eni-new", account_id="", region=REGION), "invalid_account"),
+        (line("eni-new", region="", vpc_id=""), "no_region"),
+        (line("", region=REGION), "invalid_value"),
+        (leaving("eni-new", "10.0.0.999", "1"), "invalid_address"),
+    ):
+        outcome = judged(hop, None, name=nameless)
+        assert isinstance(outcome, Refused)
+        assert outcome.reason == reason
+        assert outcome.detail
+
+
+def test_a_version_2_line_is_placed_by_its_interface() -> None:
+    hop = line("eni-private", **V2, source="10.0.1.4", destination="10.0.2.4")
+    traffic = classified(judged(hop)).traffic
+    assert (traffic.direction, traffic.from_location, traffic.to_location) == (
+        "out",
+        "us-west-2/usw2-az1",
+        "us-west-2/usw2-az2",
+    )
+
+
+def test_the_resource_is_the_instance_then_the_gateway_then_the_interface() -> None:
+    resources = [
+        classified(judged(leaving("eni-private", "10.0.1.20", "1", **told))).traffic.resource_id
+        for told in ({"instance_id": "i-1", "resource_id": "nat-1"}, {"resource_id": "nat-1"}, {})
+    ]
+    assert resources == ["i-1", "nat-1", "eni-private"]
+
+
+def test_a_regional_nat_gateway_is_known_by_the_resource_of_its_log() -> None:
+    name = FileName(kind="vpc-flow", identity="flow:b", account_id=ACCOUNT, region=REGION, source="fl-nat")
+    outcome = classified(judged(entering("", "81.2.0.1"), name=name))
+    assert outcome.traffic.resource_id == "nat-1"
+    assert (outcome.rule, outcome.traffic.from_location) == ("internet", "internet")
+
+
+@pytest.mark.parametrize(
+    ("interface_id", "service"),
+    [("eni-alb", "AWSELB"), ("eni-nlb", "AWSELB"), ("eni-nat", "AmazonEC2"), ("eni-private", "AmazonEC2")],
+)
+def test_load_balancers_are_of_their_own_service(interface_id: str, service: str) -> None:
+    assert classified(judged(entering(interface_id, "10.0.1.20"))).traffic.service == service
+
+
+# Which way bytes went
+
+
+def test_without_a_direction_the_own_address_tells() -> None:
+    out = line("eni-private", **V2, source="10.0.1.5", destination="81.2.0.1")
+    into = line("eni-private", **V2, source="81.2.0.1", destination="10.0.1.4")
+    assert [classified(judged(hop)).traffic.direction for hop in (out, into)] == ["out", "in"]
+
+
+@pytest.mark.parametrize(
+    ("interface_id", "source", "destination"),
+    [
+        ("eni-private", "10.9.0.1", "10.9.0.2"),
+        ("eni-private", "10.0.1.4", "10.0.1.5"),
+        ("eni-private", "", ""),
+        ("eni-new", "10.0.1.4", "10.0.1.5"),
+        # Both may be addresses of a VPC.
+        ("eni-new", "10.0.1.4", "10.1.1.4"),
+        ("eni-new", "10.0.1.4", "192.168.4.4"),
+    ],
+)
+def test_where_no_address_tells_the_direction_is_unknown(interface_id: str, source: str, destination: str) -> None:
+    hop = line(interface_id, flow_direction="", source=source, destination=destination)
+    outcome = classified(judged(hop))
+    assert outcome.reason == "direction_unknown"
+    assert outcome.traffic.usage_type == "USW2-Unclassified-Regional-Bytes"
+
+
+def test_a_new_interface_of_a_known_vpc_is_the_side_in_the_vpc() -> None:
+    out = line("eni-new", flow_direction="", source="10.0.1.77", destination="81.2.0.1")
+    into = line("eni-new", flow_direction="", source="81.2.0.1", destination="10.0.1.77")
+    assert [classified(judged(hop)).traffic.direction for hop in (out, into)] == ["out", "in"]
+
+
+# Who counts
+
+
+def test_lines_of_a_log_without_authority_are_shadowed_by_the_one_that_has_it() -> None:
+    name = FileName(kind="vpc-flow", identity="flow:b", account_id=ACCOUNT, region=REGION, source="fl-eni")
+    assert judged(leaving("eni-private", "10.0.1.20", "1"), name=name) == Shadowed("fl-main")
+    # The same by the inventory, where lines do not name their VPC.
+    hop = line("eni-private", **V2, source="10.0.1.4", destination="10.0.1.20")
+    assert judged(hop, name=name) == Shadowed("fl-main")
+
+
+def test_a_log_that_the_context_does_not_list_is_shadowed_where_another_sees_the_same() -> None:
+    name = FileName(kind="vpc-flow", identity="flow:b", account_id=ACCOUNT, region=REGION, source="fl-new")
+    assert judged(leaving("eni-private", "10.0.1.20", "1"), name=name) == Shadowed("fl-main")
+    elsewhere = leaving("eni-c", "100.64.1.9", "1", vpc_id="vpc-carrier")
+    assert isinstance(judged(elsewhere, name=name), Classified)
+
+
+def test_an_interface_that_is_not_known_yet_is_counted_by_one_of_two_logs() -> None:
+    world = changed(FlowLogs=[flow_log("fl-subnet", "subnet-1")])
+    new = line("eni-new", **V2, source="10.0.1.70", destination="81.2.0.1")
+    narrow = FileName(kind="vpc-flow", identity="flow:s", account_id=ACCOUNT, region=REGION, source="fl-subnet")
+    assert isinstance(judged(new, world), Classified)
+    assert judged(new, world, name=narrow) == Shadowed("fl-main")
+
+
+def test_the_authority_switches_at_the_full_hour() -> None:
+    rich = flow_log(
+        "fl-rich",
+        "vpc-main",
+        CreationTime="2026-11-24T12:20:00Z",
+        LogFormat="${version} ${interface-id} ${az-id} ${flow-direction}",
+    )
+    world = changed(FlowLogs=[rich])
+    hop = leaving("eni-private", "10.0.1.20", "1")
+    new = FileName(kind="vpc-flow", identity="flow:n", account_id=ACCOUNT, region=REGION, source="fl-rich")
+    outcomes = [
+        judged(hop, world, name=name, hour_s=hour_s)
+        for hour_s in (EFFECTIVE_S, EFFECTIVE_S + HOUR_S)
+        for name in (NAME, new)
+    ]
+    assert [getattr(each, "by", "") for each in outcomes] == ["", "fl-main", "fl-rich", ""]
+
+
+def test_history_of_a_log_that_was_replaced_counts_up_to_the_hour_of_its_replacement() -> None:
+    """A format cannot be edited, so people make a new flow log and delete the old one, which no context lists then."""
+    world = changed(FlowLogs=[])
+    world["regions"][0]["FlowLogs"] = [flow_log("fl-after", "vpc-main", CreationTime="2026-11-24T12:20:00Z")]
+    old = FileName(kind="vpc-flow", identity="flow:o", account_id=ACCOUNT, region=REGION, source="fl-gone")
+    hop = leaving("eni-private", "10.0.1.20", "1")
+    outcomes = [judged(hop, world, name=old, hour_s=EFFECTIVE_S + hours * HOUR_S) for hours in (-24, -1, 0, 1)]
+    assert [getattr(each, "by", "") for each in outcomes] == ["", "", "fl-after", "fl-after"]
+
+
+def test_a_file_whose_name_says_no_log_is_never_shadowed() -> None:
+    name = FileName(kind="vpc-flow", identity="sha256:1", account_id=ACCOUNT, region=REGION)
+    assert isinstance(judged(leaving("eni-private", "10.0.1.20", "1"), name=name), Classified)
+
+
+def test_each_hour_is_judged_by_the_context_that_holds_then() -> None:
+    without_ranges = {name: value for name, value in WORLD.items() if name != "ip_ranges"}
+    timeline = Timeline(
+        (
+            (EFFECTIVE_S, context_of(without_ranges, EFFECTIVE_S)),
+            (EFFECTIVE_S + HOUR_S, context_of(WORLD, EFFECTIVE_S + HOUR_S)),
+        )
+    )
+    judge = flow_classifier(NAME, timeline)
+    hop = leaving("eni-public", "81.2.0.1", "8")
+    outcomes = [classified(judge.outcome(hop, EFFECTIVE_S + hours * HOUR_S)) for hours in (0, 1, 0)]
+    assert [each.rule for each in outcomes] == ["ranges_unknown", "internet", "ranges_unknown"]
+
+
+# What is never concluded
+
+
+def test_without_any_context_only_what_the_line_itself_says_is_classified() -> None:
+    sure = leaving("eni-1", "81.2.0.1", "1", zone_id="usw2-az1", **next_hop("usw2-az1", "vpc-main"))
+    assert classified(judged(sure, None)).rule == "same_zone"
+    for hop in (
+        leaving("eni-1", "81.2.0.1", "8"),
+        entering("eni-1", "81.2.0.1"),
+        leaving("eni-1", "10.0.1.20", "1"),
+        leaving("eni-1", "10.1.1.4", "4"),
+        leaving("eni-1", "10.0.2.4", "1", zone_id="usw2-az1", **next_hop("usw2-az2", "vpc-main", "interface")),
+    ):
+        assert classified(judged(hop, None)).reason
+
+
+def test_an_own_instance_and_a_nat_gateway_are_known_without_a_context() -> None:
+    told = next_hop("usw2-az2", "vpc-main", "nat_gateway")
+    hop = leaving("eni-1", "81.2.0.1", "1", zone_id="usw2-az1", instance_id="i-1", **told)
+    assert classified(judged(hop, None)).rule == "other_zone"
+
+
+@pytest.mark.parametrize("missing", ["NetworkInterfaces", "VpcPeeringConnections"])
+def test_coming_over_a_peering_is_not_concluded_without_interfaces_or_peerings(missing: str) -> None:
+    assert classified(judged(entering("eni-private", "10.1.1.4"), changed(**{missing: []}))).reason
+
+
+def test_coming_over_a_peering_is_not_concluded_if_a_transit_gateway_joins_both_as_well() -> None:
+    both = peering("pcx-5", ("vpc-main", "10.0.0.0/16"), ("vpc-spoke", "10.2.0.0/16"))
+    outcome = classified(judged(entering("eni-private", "10.2.1.4"), changed(VpcPeeringConnections=[both])))
+    assert outcome.reason == "way_unknown"
+
+
+def test_a_private_nat_gateway_stands_between_instances_and_other_vpcs() -> None:
+    private = interface("eni-pnat", "subnet-1", "10.0.1.99", InterfaceType="natGateway")
+    outcome = classified(judged(leaving("eni-private", "10.2.1.4", "1"), changed(NetworkInterfaces=[private])))
+    assert outcome.reason == "next_hop_unknown"
+
+
+def test_a_public_load_balancer_may_keep_the_address_of_the_client() -> None:
+    balancer = interface(
+        "eni-nlb2", "subnet-1", "10.0.1.98", public="52.34.0.98", InterfaceType="network_load_balancer"
+    )
+    world = changed(NetworkInterfaces=[balancer])
+    assert classified(judged(entering("eni-public", "81.2.0.1"), world)).reason
+    assert classified(judged(entering("eni-nlb2", "81.2.0.1"), world)).rule == "internet"
+
+
+def test_ipv6_of_ec2_that_comes_in_may_be_another_vpc() -> None:
+    assert classified(judged(entering("eni-private", "2600:1f14:fff::1"))).reason
+    assert classified(judged(leaving("eni-private", "2600:1f14:fff::1", "8"))).rule == "public_address_in_region"
+
+
+def test_a_pod_is_of_the_interface_that_its_block_was_delegated_to() -> None:
+    block = [{"Ipv4Prefix": "10.0.2.96/28"}]
+    world = changed(NetworkInterfaces=[interface("eni-node", "subnet-2", "10.0.2.90", Ipv4Prefixes=block)])
+    assert classified(judged(leaving("eni-private", "10.0.2.99", "1"), world)).rule == "other_zone"
+    assert classified(judged(leaving("eni-private", "10.0.2.112", "1"), world)).reason == "kind_unknown"
+    classes = AddressClasses([Knowledge(context_of(world, EFFECTIVE_S))], directed=True)
+    pod, other_pod, other = classes.alike(["10.0.2.99", "10.0.2.100", "10.0.2.112"])
+    assert pod == other_pod != other
+
+
+_LISTS = [
+    (number, name) for number, each in enumerate(WORLD["regions"]) for name in each if isinstance(each[name], list)
+]
+
+
+# An address that was brought along is in no range of AWS, so only the inventory of its account knows it. And where a
+# line and the ranges disagree about a service, each alone is believed.
+_ALONE = ("198.51.100.7", "81.2.0.1", "52.34.9.9")
+_HOPS = [case.hop for case in CASES if not (case.hop.destination in _ALONE and case.hop.path == "8")]
+_TOLD = [
+    *("instance_id", "vpc_id", "subnet_id", "zone_id", "region", "interface_type", "flow_direction", "path"),
+    *("source_service", "destination_service", "next_hop_interface_id", "next_hop_zone_id", "next_hop_vpc_id"),
+    "next_hop_interface_type",
+]
+
+
+@given(
+    st.sampled_from(_HOPS),
+    st.sets(st.sampled_from(_TOLD), max_size=3),
+    st.sets(st.sampled_from(_LISTS), max_size=4),
+    st.sets(st.sampled_from([0, 1, 2]), max_size=2),
+    st.booleans(),
+)
+def test_knowledge_that_is_taken_away_never_makes_another_answer(
+    hop: FlowHop,
+    fields: set[str],
+    lists: set[tuple[int, str]],
+    places: set[int],
+    without_ranges: bool,
+) -> None:
+    world = copy.deepcopy(WORLD)
+    for number, name in lists:
+        world["regions"][number][name] = []
+    world["regions"] = [each for number, each in enumerate(world["regions"]) if number not in places]
+    if without_ranges:
+        del world["ip_ranges"]
+    less = classified(judged(hop._replace(**dict.fromkeys(fields, "")), world))
+    assert less.reason or booked(less) == booked(classified(judged(hop)))
+
+
+# It is fast, bounded, and always answers
+
+_TEXTS = st.sampled_from(
+    [
+        *("", "-", "10.0.1.4", "10.0.2.4", "10.0.2.5", "10.1.1.4", "10.2.1.4", "10.3.1.4", "81.2.0.1", "52.34.9.9"),
+        *("2600:1f14:a:1::4", "2a0b::1", "eni-private", "eni-far", "vpc-main", "vpc-peer", "usw2-az1", "usw2-az2"),
+        *(
+            "use1-az1",
+            "usw2-lax1-az1",
+            "nat_gateway",
+            "transit_gateway",
+            "ingress",
+            "egress",
+            "S3",
+            "EC2",
+            "1",
+            "8",
+            "4",
+        ),
+        *("unknown", ACCOUNT, REGION, "subnet-1", "x" * 200),
+    ]
+)
+
+
+@given(st.builds(FlowHop, **dict.fromkeys(FlowHop._fields, _TEXTS)), st.booleans())
+def test_whatever_a_line_says_there_is_an_answer_that_the_service_meters(hop: FlowHop, known: bool) -> None:
+    outcome = judged(hop, WORLD if known else None)
+    if isinstance(outcome, Classified):
+        account_id, service, _, direction, from_location, to_location, usage_type = outcome.traffic
+        verdict = traffic_of((account_id, service, direction, from_location, to_location, usage_type or None))
+        # What lines say of their own place is theirs: a region or a zone that is none is refused by the contract.
+        odd = {"region", "zone_id", "next_hop_zone_id"}
+        wrong = any(getattr(hop, name) not in ("", REGION, "usw2-az1", "usw2-az2", "use1-az1") for name in odd)
+        assert wrong or not verdict.problems
+        assert bool(outcome.reason) is ("Unclassified-" in verdict.usage_type) or wrong
+
+
+def test_memory_is_bounded_and_forgetting_changes_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module, name in ((hop_judge, "_REMEMBERED"), (hop_judge, "_VPCS"), (flows, "_OWNERS"), (flows, "_HOURS")):
+        monkeypatch.setattr(module, name, 2)
+    context = context_of(WORLD, EFFECTIVE_S)
+    judge = flow_classifier(NAME, Timeline(((EFFECTIVE_S, context),)))
+    hops = [leaving(f"eni-{n}", f"81.2.0.{n}", "8", vpc_id=f"vpc-{n}") for n in range(9)]
+    for hours in range(5):
+        for hop in [*hops, *hops]:
+            again = judge.outcome(hop, EFFECTIVE_S + hours * HOUR_S)
+            assert again == judged(hop)
+
+
+def test_lines_of_many_hours_in_any_order_ask_for_each_context_once() -> None:
+    """Files that people joined have lines of a day. A context is expensive to arrange, and few are remembered."""
+    hours = [EFFECTIVE_S + number * HOUR_S for number in range(8)]
+    asked: list[int] = []
+
+    def read(hour_s: int) -> Context:
+        asked.append(hour_s)
+        return context_of(WORLD, hour_s)
+
+    kept = [
+        (hour_s, StoredContext(effective_s=hour_s, sha256=str(hour_s), read=partial(read, hour_s))) for hour_s in hours
+    ]
+    fields = "account-id interface-id vpc-id srcaddr dstaddr bytes start end flow-direction traffic-path region az-id\n"
+    lines = [
+        f"{ACCOUNT} eni-public vpc-main 10.0.1.9 81.2.0.{number} 1 {hour_s} {hour_s} egress 8 {REGION} usw2-az1\n"
+        for number in range(20)
+        for hour_s in hours
+    ]
+    kind = kind_named("vpc-flow")
+    assert kind is not None
+    nameless = FileName(kind="vpc-flow", identity="")
+    found = measure(io.BytesIO("".join([fields, *lines]).encode()), kind, nameless, Timeline(tuple(kept)))
+    assert found.balance.metered == len(lines)
+    assert asked == hours

@@ -1,0 +1,255 @@
+"""The rules of a hop: each has a case, and the file is sound."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+
+from metering.onramps.context import interfaces
+from metering.onramps.kinds import kind_named
+from metering.onramps.rules.conditions import CONDITIONS
+from metering.onramps.rules.hop_judge import DIRECTION_UNKNOWN
+from metering.onramps.rules.hop_rules import PEERS, hop_rules
+from metering.onramps.traffic import Classified
+from metering.usage.locations import Location, parse_location
+from metering.usage.usage_types import classify
+from tests.unit.onramps.rules.world import entering, judged, leaving, line, next_hop
+
+if TYPE_CHECKING:
+    from metering.onramps.observations import FlowHop
+
+FREE_OUT = "USW2-C3DataTransfer-Out-Bytes"
+FREE_IN = "USW2-C3DataTransfer-In-Bytes"
+REGIONAL = "USW2-DataTransfer-Regional-Bytes"
+UNKNOWN_INSIDE = "USW2-Unclassified-Regional-Bytes"
+UNKNOWN_OUT = "USW2-Unclassified-Out-Bytes"
+UNKNOWN_IN = "USW2-Unclassified-In-Bytes"
+ZONE_1 = "us-west-2/usw2-az1"
+ZONE_2 = "us-west-2/usw2-az2"
+NAT = next_hop("usw2-az2", "vpc-main", "nat_gateway", "eni-nat")
+TO_TGW = next_hop("usw2-az2", "vpc-main", "transit_gateway", "eni-tgw")
+STRANGE = next_hop("usw2-az2", "vpc-peer")
+
+
+class Case(NamedTuple):
+    """A line, the rule that decides it, the other side, and what it is booked as."""
+
+    rule: str
+    hop: FlowHop
+    peer: str
+    usage_type: str
+
+
+CASES = (
+    Case("local_zone_inside", leaving("eni-private", "10.0.9.4", "1"), "us-west-2", UNKNOWN_INSIDE),
+    Case(
+        "local_zone",
+        leaving("eni-public", "81.2.0.1", "8", sublocation_type="wavelength"),
+        "unknown",
+        UNKNOWN_OUT,
+    ),
+    Case("same_zone", leaving("eni-private", "10.0.1.20", "1"), ZONE_1, FREE_OUT),
+    Case("same_zone", entering("eni-private", "10.0.1.20"), ZONE_1, FREE_IN),
+    Case(
+        "same_zone_next_hop",
+        leaving("eni-private", "81.2.0.1", "1", **next_hop("usw2-az1")),
+        ZONE_1,
+        FREE_OUT,
+    ),
+    Case(
+        "attachment",
+        leaving("eni-private", "10.2.1.4", "1", **TO_TGW),
+        ZONE_2,
+        FREE_OUT,
+    ),
+    Case("attachment", leaving("eni-private", "10.0.2.10", "1"), ZONE_2, FREE_OUT),
+    Case("attachment", entering("eni-tgw", "10.0.1.4"), ZONE_1, FREE_IN),
+    Case("load_balancer", leaving("eni-private", "10.0.2.5", "1"), ZONE_2, FREE_OUT),
+    Case("load_balancer", entering("eni-alb", "10.0.1.4"), ZONE_1, FREE_IN),
+    Case("other_zone", leaving("eni-private", "10.0.2.4", "1"), ZONE_2, REGIONAL),
+    Case("other_zone", leaving("eni-private", "10.0.2.6", "1"), ZONE_2, REGIONAL),
+    Case(
+        "other_zone",
+        leaving("eni-private", "81.2.0.1", "1", **NAT),
+        ZONE_2,
+        REGIONAL,
+    ),
+    Case(
+        "other_zone",
+        entering("eni-private", "2600:1f14:a:2::4"),
+        ZONE_2,
+        REGIONAL,
+    ),
+    Case(
+        "other_zone_of_unknown_kind",
+        leaving("eni-private", "10.0.2.99", "1"),
+        ZONE_2,
+        UNKNOWN_INSIDE,
+    ),
+    Case(
+        "other_zone_of_unknown_kind",
+        leaving("eni-private", "10.0.2.11", "1"),
+        ZONE_2,
+        UNKNOWN_INSIDE,
+    ),
+    Case("vpc_without_zone", leaving("eni-private", "10.0.77.4", "1"), "us-west-2", UNKNOWN_INSIDE),
+    Case("peered_elsewhere", leaving("eni-private", "10.3.1.4", "5"), "us-east-1", "USW2-USE1-AWS-Out-Bytes"),
+    Case("peered_elsewhere", entering("eni-private", "10.3.1.4"), "us-east-1", "USW2-USE1-AWS-In-Bytes"),
+    Case(
+        "peered_ipv6",
+        leaving("eni-private", "2600:1f14:b:1::4", "4"),
+        ZONE_1,
+        REGIONAL,
+    ),
+    Case(
+        "peered_same_zone",
+        leaving("eni-private", "10.1.1.4", "4"),
+        ZONE_1,
+        FREE_OUT,
+    ),
+    Case("peered_same_zone", entering("eni-private", "10.1.1.4"), ZONE_1, FREE_IN),
+    Case(
+        "peered_other_zone",
+        leaving("eni-private", "10.1.2.4", "4"),
+        ZONE_2,
+        REGIONAL,
+    ),
+    Case(
+        "peered_other_zone",
+        entering("eni-private", "10.1.2.4", **STRANGE),
+        ZONE_2,
+        REGIONAL,
+    ),
+    Case("peered_without_zone", leaving("eni-private", "10.8.0.4", "4"), "us-west-2", UNKNOWN_INSIDE),
+    Case("peered_without_region", leaving("eni-private", "10.99.0.4", "5"), "unknown", UNKNOWN_OUT),
+    Case("transit_gateway", leaving("eni-private", "10.2.1.4", "1"), "us-west-2", FREE_OUT),
+    Case(
+        "next_hop_without_zone",
+        leaving("eni-private", "81.2.0.1", "1", **next_hop(kind="nat_gateway")),
+        "us-west-2",
+        UNKNOWN_INSIDE,
+    ),
+    Case("next_hop_unknown", leaving("eni-private", "81.2.0.1", "1"), "us-west-2", UNKNOWN_INSIDE),
+    Case(
+        "next_hop_without_place",
+        entering("eni-private", "81.2.0.1", **next_hop(kind="interface")),
+        "unknown",
+        UNKNOWN_IN,
+    ),
+    Case("on_premises", leaving("eni-private", "192.168.4.4", "3"), "unknown", UNKNOWN_OUT),
+    Case("local_gateway", leaving("eni-private", "192.168.4.4", "6"), "unknown", UNKNOWN_OUT),
+    Case("gateway_endpoint", leaving("eni-private", "52.218.0.4", "7"), "us-west-2", FREE_OUT),
+    Case(
+        "contradiction",
+        leaving("eni-public", "52.34.9.9", "8", destination_service="S3"),
+        "unknown",
+        UNKNOWN_OUT,
+    ),
+    Case("cloudfront", leaving("eni-public", "64.252.64.4", "8"), "cloudfront", "USW2-CloudFront-Out-Bytes"),
+    Case("cloudfront", entering("eni-alb", "64.252.64.4"), "cloudfront", "USW2-CloudFront-In-Bytes"),
+    Case("other_region", leaving("eni-public", "52.40.16.4", "8"), "us-east-1", "USW2-USE1-AWS-Out-Bytes"),
+    # An address that was brought along lies in no range of AWS.
+    Case("other_region", leaving("eni-public", "198.51.100.7", "8"), "us-east-1", "USW2-USE1-AWS-Out-Bytes"),
+    Case(
+        "public_address_in_region",
+        leaving("eni-public", "52.34.9.9", "8"),
+        "us-west-2",
+        REGIONAL,
+    ),
+    Case("public_address_in_region", entering("eni-public", "52.34.9.9"), "us-west-2", REGIONAL),
+    # The prefix is of S3 and of EC2.
+    Case("service_in_region", leaving("eni-public", "52.218.0.4", "8"), "us-west-2", FREE_OUT),
+    Case("service_in_region", leaving("eni-public", "44.242.0.4", "2"), "us-west-2", FREE_OUT),
+    Case("global_service", leaving("eni-public", "13.248.0.4", "8"), "unknown", UNKNOWN_OUT),
+    Case("internet", leaving("eni-nat", "81.2.0.1", "8"), "internet", "USW2-DataTransfer-Out-Bytes"),
+    Case("internet", entering("eni-nat", "81.2.0.1"), "internet", "USW2-DataTransfer-In-Bytes"),
+    Case("internet", entering("eni-private", "2a0b:4140::1"), "internet", "USW2-DataTransfer-In-Bytes"),
+    Case(
+        "ranges_unknown",
+        leaving("eni-public", "81.2.0.1", "8", destination_service="AMAZON"),
+        "unknown",
+        UNKNOWN_OUT,
+    ),
+    # Peering or a transit gateway: both join the two VPCs, for all that a line says.
+    Case("other_vpc_in_region", entering("eni-private", "10.2.1.4"), "us-west-2", UNKNOWN_INSIDE),
+    Case("other_vpc", entering("eni-c", "10.3.1.4", vpc_id="vpc-carrier"), "unknown", UNKNOWN_IN),
+    Case("unknown_network", entering("eni-private", "192.168.4.4"), "unknown", UNKNOWN_IN),
+    Case("handed_on", entering("eni-private", "81.2.0.1"), "us-west-2", UNKNOWN_INSIDE),
+    # S3 by a gateway endpoint, or by a NAT gateway in any zone.
+    Case("handed_on", entering("eni-private", "52.218.0.4"), "us-west-2", UNKNOWN_INSIDE),
+    Case("perhaps_handed_on", entering("eni-i", "81.2.0.1", vpc_id="vpc-inspected"), "unknown", UNKNOWN_IN),
+    Case("public_peer", entering("eni-new", "81.2.0.1"), "unknown", UNKNOWN_IN),
+    Case("nothing_known", line("eni-private"), "unknown", UNKNOWN_OUT),
+    Case(
+        DIRECTION_UNKNOWN,
+        line("eni-private", flow_direction="", source="10.9.0.1", destination="10.9.0.2"),
+        "unknown",
+        UNKNOWN_INSIDE,
+    ),
+)
+
+
+def booked(outcome: Classified) -> str:
+    """Usage type that the service books it under."""
+    if outcome.traffic.usage_type:
+        return outcome.traffic.usage_type
+    sides = [parse_location(text) for text in (outcome.traffic.from_location, outcome.traffic.to_location)]
+    one, other = sides
+    assert isinstance(one, Location)
+    assert isinstance(other, Location)
+    return classify(outcome.traffic.direction, one, other).usage_type
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.rule}-{case.peer}")
+def test_a_line_is_decided_by_its_rule(case: Case) -> None:
+    outcome = judged(case.hop)
+    assert isinstance(outcome, Classified)
+    traffic = outcome.traffic
+    near, far = (
+        (traffic.from_location, traffic.to_location)
+        if traffic.direction == "out"
+        else (traffic.to_location, traffic.from_location)
+    )
+    assert (outcome.rule, far, booked(outcome)) == (case.rule, case.peer, case.usage_type)
+    assert near.startswith("us-west-2")
+    assert bool(outcome.reason) is ("Unclassified-" in case.usage_type)
+
+
+def test_every_rule_has_a_case() -> None:
+    assert {case.rule for case in CASES} == {rule.name for rule in hop_rules().rules} | {DIRECTION_UNKNOWN}
+
+
+def test_the_rule_file_is_sound() -> None:
+    rules = hop_rules().rules
+    assert len({rule.name for rule in rules}) == len(rules)
+    for rule in rules:
+        assert set(rule.when) <= set(CONDITIONS), rule.name
+        assert rule.peer in PEERS, rule.name
+        assert rule.source, rule.name
+        unclassified = rule.peer == "unknown" or rule.usage.startswith("Unclassified-")
+        assert bool(rule.reason) is unclassified, rule.name
+        assert rule.usage == "" or rule.usage.format(way="Out").endswith("-Bytes"), rule.name
+
+
+def test_the_last_rule_always_holds_and_no_other_does() -> None:
+    assert [rule.name for rule in hop_rules().rules if not rule.when] == ["nothing_known"]
+    assert not hop_rules().rules[-1].when
+
+
+def test_every_condition_is_used() -> None:
+    assert {name for rule in hop_rules().rules for name in rule.when} == set(CONDITIONS)
+
+
+def test_the_kinds_of_the_rule_file_are_kinds_of_the_inventory() -> None:
+    kinds = {value for name, value in vars(interfaces).items() if name.isupper() and isinstance(value, str)}
+    rules = hop_rules()
+    named = rules.free_always | rules.free_over_ipv4 | rules.charged | rules.load_balancers
+    assert named == kinds - {interfaces.OTHER, interfaces.INSPECTION_ENDPOINT}
+    assert not (rules.free_always | rules.free_over_ipv4) & rules.charged
+
+
+def test_plans_name_the_version_of_the_rules() -> None:
+    kind = kind_named("vpc-flow")
+    assert kind is not None
+    assert kind.rules == hop_rules().version

@@ -1,0 +1,185 @@
+"""What becomes of a new object in a log source: only trouble that passes is taken again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import pytest
+
+from metering.adapters.memory.clock import ManualClock
+from metering.adapters.memory.objects import MemoryObjectStore
+from metering.errors import UnavailableError
+from metering.intake.notifications import CreatedObject
+from metering.onramps.arrivals import Arrival, Arrivals
+from metering.onramps.context.document import Context
+from metering.onramps.context.facts import FlowLog
+from metering.onramps.names import FileName
+from metering.onramps.sources import LogSource
+from tests.support.small_logs import NEEDS_CONTEXT
+
+if TYPE_CHECKING:
+    from metering.errors import LogFileRefusedError
+    from metering.onramps.kinds import LogKind
+
+FLOWS = LogSource(
+    name="flows", bucket="acme-logs", region="us-west-2", prefix="AWSLogs/", kinds=("small",), accounts=("1" * 12,)
+)
+WIDE = LogSource(name="wide", bucket="wide-logs", region="us-west-2", kinds=("small",))
+KEY = "AWSLogs/small_1"
+
+
+@dataclass(frozen=True)
+class Said:
+    verdict: Literal["metered", "repeated", "conflict", "refused", "empty"] = "metered"
+    problem: tuple[str, str] | None = None
+    messages: int = 1
+
+
+@dataclass
+class World:
+    """Arrivals over fakes that remember what they were asked."""
+
+    says: Said | Exception = field(default_factory=Said)
+    context: Context | None = None
+    asked: list[dict[str, Any]] = field(default_factory=list)
+    kept: list[tuple[str, str, str]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.objects = MemoryObjectStore(ManualClock(0))
+        self.objects.put(KEY, b"x", if_absent=False)
+
+    @property
+    def arrivals(self) -> Arrivals:
+        return Arrivals(
+            sources=(FLOWS, WIDE),
+            store_of=lambda _: self,  # type: ignore[arg-type,return-value]  # the reading half, and a place
+            recognise=recognise,
+            files=self,
+            refusals=self,
+            contexts=self,
+        )
+
+    def take(self, store: object, key: str, **asked: Any) -> Said:
+        self.asked.append({"key": key, **asked})
+        if isinstance(self.says, Exception):
+            raise self.says
+        return self.says
+
+    def keep_file(self, place: str, error: LogFileRefusedError, *, etag: str = "", version_id: str = "") -> str:
+        self.kept.append((place, error.reason, f"{etag}/{version_id}"))
+        return "quarantine/logs/file/x.json"
+
+    def newest(self) -> Context | None:
+        return self.context
+
+    def list(self, prefix: str, *, after: str = "") -> Any:
+        return self.objects.list(prefix, after=after)
+
+
+def recognise(key: str) -> tuple[LogKind, FileName] | None:
+    other = replace(NEEDS_CONTEXT, name="other")
+    if "other_" in key:
+        return other, FileName(kind="other", identity="other:1")
+    name = NEEDS_CONTEXT.recognise(key)
+    return None if name is None else (NEEDS_CONTEXT, name)
+
+
+def found(key: str = KEY, bucket: str = "acme-logs") -> CreatedObject:
+    return CreatedObject(bucket=bucket, key=key, etag="e", version_id="v")
+
+
+def a_context(*accounts: str, flow_logs: bool = True) -> Context:
+    log = FlowLog(
+        id="fl-1",
+        resource_id="vpc-1",
+        resource_type="vpc",
+        created_s=0,
+        fields=(),
+        traffic_type="ALL",
+        destination="",
+        destination_type="s3",
+        account_id="1" * 12,
+        region="us-west-2",
+    )
+    return Context(
+        sha256="0" * 64, effective_s=0, accounts=frozenset(accounts), flow_logs={"fl-1": log} if flow_logs else {}
+    )
+
+
+@pytest.mark.parametrize("verdict", ["metered", "repeated", "empty"])
+def test_a_new_file_is_taken_as_the_very_object_that_was_announced(verdict: Any) -> None:
+    world = World(says=Said(verdict=verdict), context=a_context())
+    assert world.arrivals.take(found()) == Arrival(
+        verdict=verdict, place="s3://acme-logs/AWSLogs/small_1", source="flows", messages=1
+    )
+    assert world.asked == [{"key": KEY, "etag": "e", "version_id": "v", "allowed_accounts": frozenset(["1" * 12])}]
+    assert world.kept == []
+
+
+def test_organization_allows_the_accounts_of_the_context() -> None:
+    world = World(context=a_context("2" * 12, "3" * 12))
+    world.arrivals.take(found("small_1", "wide-logs"))
+    assert world.asked[0]["allowed_accounts"] == {"2" * 12, "3" * 12}
+
+
+@pytest.mark.parametrize("context", [None, a_context(flow_logs=False)])
+def test_a_file_that_came_before_the_first_context_waits_for_it(context: Context | None) -> None:
+    world = World(context=context)
+    with pytest.raises(UnavailableError, match="no context that lists flow logs"):
+        world.arrivals.take(found())
+    assert (world.asked, world.kept) == ([], [])
+
+
+def test_a_file_of_a_name_like_no_logs_is_left_to_the_verdict_of_who_takes_files() -> None:
+    world = World(says=Said(verdict="refused", problem=("unknown_name", "why"), messages=0))
+    answer = world.arrivals.take(found("AWSLogs/else.log"))
+    assert (answer.verdict, answer.reason, answer.detail) == ("refused", "unknown_name", "why")
+
+
+@pytest.mark.parametrize(
+    ("event", "reason"),
+    [
+        (found("else/small_1"), "not_allowed"),
+        (found(bucket="others-logs"), "not_allowed"),
+        (found("AWSLogs/other_1"), "not_metered_kind"),
+    ],
+)
+def test_what_the_source_is_not_for_is_kept_by_reference_and_not_read(event: CreatedObject, reason: str) -> None:
+    world = World(context=a_context())
+    answer = world.arrivals.take(event)
+    assert (answer.verdict, answer.reason) == ("refused", reason)
+    assert world.kept == [(f"s3://{event.bucket}/{event.key}", reason, "e/v")]
+    assert world.asked == []
+
+
+def test_an_object_that_is_gone_is_done_with_whatever_s3_calls_it() -> None:
+    missing = World(says=Said(verdict="refused", problem=("missing", "gone"), messages=0), context=a_context())
+    assert missing.arrivals.take(found()).verdict == "vanished"
+
+    denied = World(says=UnavailableError("s3.HeadObject", "403"), context=a_context())
+    denied.objects.delete([KEY])
+    # Its name begins another one's, which is there.
+    denied.objects.put(f"{KEY}0", b"x", if_absent=False)
+    assert denied.arrivals.take(found()).verdict == "vanished"
+
+
+@pytest.mark.parametrize("call", ["sqs.SendMessageBatch", "s3.PutObject"])
+def test_an_object_that_is_gone_once_it_was_read_is_taken_again(call: str) -> None:
+    """Its plan may be put and its parts stored, and then the next delivery sends them without the file."""
+    world = World(says=UnavailableError(call, "no answer"), context=a_context())
+    world.objects.delete([KEY])
+    with pytest.raises(UnavailableError, match="no answer"):
+        world.arrivals.take(found())
+
+
+def test_an_object_that_is_there_and_cannot_be_read_now_is_taken_again() -> None:
+    world = World(says=UnavailableError("s3.GetObject", "slow down"), context=a_context())
+    with pytest.raises(UnavailableError, match="slow down"):
+        world.arrivals.take(found())
+
+
+def test_a_message_that_nobody_understands_is_kept_and_done_with() -> None:
+    world = World()
+    assert world.arrivals.refuse("message 1", "not JSON").verdict == "refused"
+    assert world.kept == [("message 1", "unreadable", "/")]

@@ -1,0 +1,83 @@
+"""A context is captured late in each hour, at once if there is none, and made up for if an hour has none."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import pytest
+
+from metering.adapters.memory.clock import ManualClock
+from metering.adapters.memory.objects import MemoryObjectStore
+from metering.errors import UnavailableError
+from metering.hours import parse_hour
+from metering.onramps.context.description import SCHEMA
+from metering.onramps.context.keeping import ContextKeeper, is_due
+from metering.onramps.context.store import ContextStore
+from metering.units import HOUR_S, MINUTE_S
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+T10 = parse_hour("2026-11-24T10")
+
+
+@dataclass
+class Setup:
+    described: int = 0
+    fails: bool = False
+    clock: ManualClock = field(default_factory=lambda: ManualClock(T10 * 1000))
+
+    def __post_init__(self) -> None:
+        self.contexts = ContextStore(MemoryObjectStore(self.clock))
+        self.keeper = ContextKeeper(contexts=self.contexts, describe=self.describe, clock=self.clock)
+
+    def at(self, at_s: int) -> None:
+        self.clock.advance_s(at_s - self.clock.now_ms() // 1000)
+
+    def describe(self) -> Mapping[str, object]:
+        self.described += 1
+        if self.fails:
+            raise UnavailableError("ec2.DescribeVpcs", "slow down")
+        return {"schema": SCHEMA, "regions": [], "accounts": ["111111111111"]}
+
+    def day(self, *, every_s: int = 5 * MINUTE_S, hours: int = 24) -> list[int]:
+        """Tick for a day; the minutes of the day in which a context was captured."""
+        captured = []
+        for at_s in range(T10, T10 + hours * HOUR_S, every_s):
+            self.at(at_s)
+            if self.keeper.run() is not None:
+                captured.append((at_s - T10) // 60)
+        return captured
+
+
+def test_the_first_context_is_captured_at_once_and_the_others_late_in_each_hour() -> None:
+    setup = Setup()
+    captured = setup.day()
+    assert captured[:3] == [0, 60 + 50, 120 + 50]
+    assert len(captured) == setup.described == 24
+    assert [hour_s for hour_s, _ in setup.contexts.names()] == [T10 + n * HOUR_S for n in range(1, 25)]
+
+
+def test_every_hour_has_a_context_of_its_own_although_some_captures_fail() -> None:
+    setup = Setup()
+    setup.keeper.run()
+    setup.fails = True
+    for minute in (110, 115):
+        setup.at(T10 + minute * 60)
+        with pytest.raises(UnavailableError):
+            setup.keeper.run()
+    setup.fails = False
+    setup.at(T10 + 125 * 60)
+    made = setup.keeper.run()
+    assert made is not None
+    assert made.effective_s == T10 + 3 * HOUR_S
+    assert not is_due(made.effective_s, T10 + 175 * 60)
+
+
+@pytest.mark.parametrize(
+    ("newest", "minute", "due"),
+    [(10, 49, False), (10, 50, True), (11, 50, False), (11, 59, False), (9, 0, True), (9, 30, True), (8, 1, True)],
+)
+def test_when_a_context_is_due(newest: int, minute: int, *, due: bool) -> None:
+    assert is_due(parse_hour(f"2026-11-24T{newest:02}"), T10 + minute * MINUTE_S) is due

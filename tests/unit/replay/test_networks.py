@@ -1,0 +1,179 @@
+"""Generated networks: their truth, their log files and their description say the same, each by its own way."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+from collections import Counter
+from ipaddress import ip_address, ip_network
+from typing import TYPE_CHECKING
+
+import pyarrow.parquet as pq
+import pytest
+
+from metering.replay.networks.description import description
+from metering.replay.networks.files import LogFile, replica
+from metering.replay.networks.flow_logs import MIXED
+from metering.replay.networks.journeys import JOURNEYS
+from metering.replay.networks.outside import FAMILIES, ip_ranges
+from metering.replay.networks.traffic import Network, NetworkPlan
+from metering.units import HOUR_S
+
+if TYPE_CHECKING:
+    from metering.replay.networks.billing import Movement
+
+FIRST_S = 1_795_617_000  # 2026-11-25T14:30Z: the twelve slots pass a full hour
+STYLES = (MIXED, "v2", "v3", "v4", "v5", "v11")
+
+
+def made(
+    style: str = MIXED, *, seed: int = 1, lines: int = 4_000, apart: bool = False
+) -> tuple[Network, list[LogFile]]:
+    network = Network(NetworkPlan(first_s=FIRST_S, seed=seed, lines=lines, variety=6, style=style, apart=apart))
+    return network, list(network.files())
+
+
+def rows(file: LogFile) -> list[dict[str, str]]:
+    """The lines of a file by field, read by nobody's reader but the test's."""
+    if file.log.parquet:
+        table = pq.read_table(io.BytesIO(file.body))
+        names = [name.replace("_", "-") for name in table.column_names]
+        return [
+            {name: "-" if value is None else str(value) for name, value in zip(names, row.values(), strict=True)}
+            for row in table.to_pylist()
+        ]
+    header, *lines = gzip.decompress(file.body).decode().splitlines()
+    return [dict(zip(header.split(" "), line.split(" "), strict=True)) for line in lines]
+
+
+def test_a_plan_gives_the_same_files_and_the_same_truth_every_time() -> None:
+    one, files = made()
+    other, again = made()
+    assert [(file.key, file.body) for file in files] == [(file.key, file.body) for file in again]
+    assert one.truth.sums == other.truth.sums
+    assert made(seed=2)[1][0].body != files[0].body
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_the_truth_is_what_the_lines_of_the_logs_with_authority_add_up_to(style: str) -> None:
+    network, files = made(style)
+    told: Counter[str] = Counter()
+    for file in files:
+        for row in rows(file):
+            told["lines"] += 1
+            if row["log-status"] == "OK":
+                told[row["action"]] += int(row["bytes"])
+    truth = network.truth
+    shadowed = sum(each.bytes for each in truth.shadowed.values())
+    assert told["ACCEPT"] == truth.metered_bytes + shadowed
+    assert told["REJECT"] == truth.tally.bytes["rejected"] > 0
+    assert told["lines"] == sum(truth.tally.lines.values()) - truth.tally.lines["header"]
+    assert truth.tally.lines["metered"] == sum(each.lines for each in truth.sums.values())
+    assert truth.tally.lines["nodata"]
+    assert shadowed
+
+
+def test_all_formats_see_the_same_traffic() -> None:
+    sums = []
+    for style in STYLES:
+        truth = made(style)[0].truth
+        sums.append(Counter({hour._replace(knows=""): each.bytes for hour, each in truth.sums.items()}))
+    assert all(each == sums[0] for each in sums)
+
+
+def test_every_journey_happens_and_a_hop_has_two_mirrored_sides() -> None:
+    network, _ = made("v11", lines=20_000)
+    movements = [hour.movement for hour in network.truth.sums]
+    assert {movement.leg.partition(":")[0] for movement in movements} == set(JOURNEYS)
+    places = {(movement.near, movement.far, movement.direction) for movement in movements if "/" in movement.far}
+    back = {"out": "in", "in": "out"}
+    # Traffic that only one side logs ends outside of all VPCs.
+    assert all((far, near, back[direction]) in places for near, far, direction in places)
+
+
+def test_files_that_are_kept_apart_hold_one_kind_of_movement_each() -> None:
+    network, files = made(apart=True)
+    whole, _ = made()
+    assert network.truth.sums == whole.truth.sums
+    by_kind: Counter[Movement] = Counter()
+    for file in files:
+        if file.movement is not None:
+            by_kind[file.movement] += file.tally.bytes.get("metered", 0)
+    wanted: Counter[Movement] = Counter()
+    for hour, each in network.truth.sums.items():
+        interface_id = "-" if hour.movement.interface_id == "-" else ""
+        wanted[hour.movement._replace(resource_id="", interface_id=interface_id)] += each.bytes
+    assert +by_kind == wanted
+
+
+def test_file_names_are_unique_and_a_replica_keeps_name_and_content() -> None:
+    _, files = made()
+    names = {file.key.rpartition("/")[2] for file in files}
+    assert len(names) == len(files)
+    for file in files:
+        copy = replica(file)
+        assert copy.key.rpartition("/")[2] in names
+        assert (copy.bucket, copy.key) != (file.bucket, file.key)
+        assert rows(copy) == rows(file)
+        assert file.log.parquet or copy.body != file.body
+
+
+def test_the_description_is_json_and_names_every_interface_of_the_logs() -> None:
+    network, files = made()
+    described = json.loads(json.dumps(description(network.inventory, network.flow_logs, FIRST_S)))
+    known = {each["NetworkInterfaceId"] for region in described["regions"] for each in region["NetworkInterfaces"]}
+    logs = {each["FlowLogId"]: each for region in described["regions"] for each in region["FlowLogs"]}
+    for file in files:
+        assert logs[file.log.id]["LogFormat"].count("$") == len(file.log.fields)
+        assert {row["interface-id"] for row in rows(file)} <= known | {"-"}
+    assert len({region["account_id"] for region in described["regions"]}) == 2
+    assert len({region["region"] for region in described["regions"]}) == 2
+
+
+def test_addresses_lie_in_their_subnets_and_no_two_interfaces_of_a_vpc_share_one() -> None:
+    inventory = made()[0].inventory
+    for vpc in inventory.vpcs.values():
+        for subnet in vpc.subnets:
+            assert any(ip_network(subnet.cidr).subnet_of(ip_network(cidr)) for cidr in vpc.cidrs)  # type: ignore[arg-type]  # the version of both is 4
+    seen = Counter((each.vpc.id, each.address) for each in inventory.interfaces)
+    assert set(seen.values()) == {1}
+    for each in inventory.interfaces:
+        assert ip_address(each.address) in ip_network(each.subnet.cidr)
+        assert not each.ipv6 or ip_address(each.ipv6) in ip_network(f"{each.subnet.ipv6}/64")
+
+
+def test_the_address_ranges_have_the_traps_of_the_real_ones() -> None:
+    published = ip_ranges()
+    prefixes = published["prefixes"]
+    assert isinstance(prefixes, list)
+    services: dict[str, set[str]] = {}
+    for each in prefixes:
+        services.setdefault(each["ip_prefix"], set()).add(each["service"])
+    regions = {each["ip_prefix"]: each["region"] for each in prefixes}
+    blocks = {prefix: ip_network(prefix) for prefix in regions}
+    assert any({"S3", "EC2"} <= each for each in services.values())
+    assert any("AMAZON" not in each for each in services.values())
+    assert any(
+        inner.subnet_of(outer) and regions[one] != regions[other]  # type: ignore[arg-type]  # the version of both is 4
+        for one, inner in blocks.items()
+        for other, outer in blocks.items()
+        if one != other
+    )
+    assert "GLOBAL" in regions.values()
+    assert {family.location for family in FAMILIES.values()} >= {"internet", "cloudfront", "unknown"}
+
+
+def test_a_change_of_format_gives_the_authority_to_the_new_log_at_the_next_full_hour() -> None:
+    network, files = made(lines=20_000)
+    peer = network.inventory.vpcs["peer"]
+    old, new = (log for log in network.flow_logs.logs if log.resource_id == peer.id)
+    assert new.created_s % HOUR_S
+    hours = {hour.hour_s: set() for hour in network.truth.sums}  # type: dict[int, set[str]]
+    for hour in network.truth.sums:
+        if hour.movement.leg.startswith("peer across zones"):
+            hours[hour.hour_s].add(hour.knows)
+    before, after = sorted(hours)
+    assert hours == {before: {old.knows}, after: {new.knows}}
+    assert {old.id, new.id} <= set(network.truth.shadowed)
+    assert {file.log.id for file in files} >= {old.id, new.id}

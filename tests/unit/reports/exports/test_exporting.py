@@ -1,0 +1,297 @@
+"""An export adds up, ties out with its documents, and is whole or has no manifest."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from decimal import Decimal
+from typing import TYPE_CHECKING, cast
+
+import pyarrow.parquet as pq
+import pytest
+
+from metering.billing.money import exact_text
+from metering.billing.prices.book import NotSold, Override
+from metering.billing.rating.lines import UsageLine
+from metering.errors import UnavailableError
+from metering.reports.exports.checks import ExportWrongError
+from metering.reports.exports.destination import UNFINISHED, DestinationTakenError
+from metering.reports.exports.exporting import ExportSource, blended_rates, export
+from metering.units import HOUR_S
+from tests.exports.make import source_of
+from tests.support.charged import PAYER, billed
+from tests.support.priced import BEGIN_S, MONTH, US_TIERS, allowance, book, gb, product, usd, used
+from tests.unit.reports.exports.exports import asked, destination, exported, manifest, request_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from metering.billing.charges import Charge
+    from metering.reports.exports.datasets.columns import FileFormat
+    from metering.reports.exports.periods import Grain
+
+BOOK = book([product("OUT", "DataTransfer-Out-Bytes", US_TIERS)], allowance("100", "OUT"))
+_SUMS = {
+    "focus": "SELECT count(*), sum(BilledCost::DECIMAL(38, 10)) FROM {}",
+    "cur": "SELECT count(*), sum(line_item_unblended_cost::DECIMAL(38, 10)) FROM {}",
+}
+
+FORMS: tuple[FileFormat, ...] = ("parquet", "csv")
+
+
+def _charges(source: ExportSource) -> list[Charge]:
+    return [charge for charge, _ in source.charges]
+
+
+@pytest.fixture(scope="module")
+def source() -> ExportSource:
+    """A thousand charges with every key of the sample, and corrections."""
+    return source_of(1000)
+
+
+@pytest.mark.parametrize("form", ["parquet", "csv"])
+@pytest.mark.parametrize("kind", ["focus", "cur"])
+def test_duckdb_reads_the_sums_of_the_charges(
+    tmp_path: Path, source: ExportSource, kind: str, form: FileFormat
+) -> None:
+    exported(tmp_path, source, request_of(kind, form=form))
+    ((rows, total),) = asked(tmp_path, _SUMS[kind])
+    charges = _charges(source)
+    assert rows == len(charges)
+    assert total == Decimal(sum(charge.rated.cost for charge in charges)).scaleb(-10)
+
+
+@pytest.mark.parametrize("form", ["parquet", "csv"])
+def test_bytes_of_focus_are_the_bytes_that_were_metered(tmp_path: Path, source: ExportSource, form: FileFormat) -> None:
+    exported(tmp_path, source, request_of(form=form))
+    ((total,),) = asked(tmp_path, "SELECT sum(x_Bytes::HUGEINT) FROM {}")
+    assert total == sum(charge.rated.line.bytes for charge in _charges(source))
+
+
+@pytest.mark.parametrize("grain", ["hour", "day", "month"])
+def test_every_grain_ties_out_with_the_same_invoice(tmp_path: Path, source: ExportSource, grain: Grain) -> None:
+    exported(tmp_path, source, request_of(version="1.4", grain=grain))
+    (tie,) = cast("list[dict[str, object]]", manifest(tmp_path)["tie_out"])
+    (invoice,) = source.invoices
+    assert (tie["equal"], tie["exact_usd"]) == (True, exact_text(invoice.exact))
+    ((keys, rows),) = asked(tmp_path, "SELECT count(DISTINCT x_ChargeKey), count(*) FROM {}")
+    assert keys == rows
+    ((apart,),) = asked(tmp_path, "SELECT count(DISTINCT ChargePeriodEnd - ChargePeriodStart) FROM {}")
+    # September has 30 days and October 31.
+    assert apart == (2 if grain == "month" else 1)
+
+
+def test_the_invoice_detail_is_the_invoice_to_the_cent(tmp_path: Path, source: ExportSource) -> None:
+    exported(tmp_path, source, request_of(version="1.4"))
+    (invoice,) = source.invoices
+    ((total, rows),) = asked(tmp_path, "SELECT sum(BilledCost), count(*) FROM {}", "InvoiceDetail")
+    assert (total, rows) == (Decimal(invoice.cents).scaleb(-2), len(invoice.all_lines))
+
+
+def test_a_charge_that_is_missing_is_found_although_focus_would_let_it_pass(tmp_path: Path) -> None:
+    whole = billed(BOOK, [used(gb("101")), used(gb("3"), 5)], MONTH)
+    short = replace(whole, charges=list(whole.charges)[:-1])
+    with pytest.raises(ExportWrongError, match=r"OUT.JRTCKXETXF.RATE0 has .* USD, its document") as error:
+        exported(tmp_path, short, request_of(month=MONTH))
+    assert "no manifest" in str(error.value)
+    assert not (tmp_path / "manifest.json").exists()
+
+
+def test_an_empty_export_of_an_invoice_is_wrong(tmp_path: Path) -> None:
+    whole = billed(BOOK, [used(gb("101"))], MONTH)
+    with pytest.raises(ExportWrongError):
+        exported(tmp_path, replace(whole, charges=[]), request_of(month=MONTH))
+
+
+def test_a_charge_too_many_or_of_another_document_is_found(tmp_path: Path) -> None:
+    whole = billed(BOOK, [used(gb("101"))], MONTH)
+    charge, _ = next(iter(whole.charges))
+    stray = charge._replace(invoice_id="123456789012-2026-11-9")
+    with pytest.raises(ExportWrongError, match="charges of 123456789012-2026-11-9 have no document"):
+        exported(tmp_path, replace(whole, charges=[*whole.charges, (stray, "")]), request_of(month=MONTH))
+
+
+def test_an_invoice_line_that_is_not_the_cents_of_its_exact_total_is_found(tmp_path: Path) -> None:
+    whole = billed(BOOK, [used(gb("200"))], MONTH)
+    (invoice,) = whole.invoices
+    lines = tuple(replace(line, cents=line.cents + 1) for line in invoice.lines)
+    wrong = replace(whole, invoices=[replace(invoice, lines=lines)])
+    with pytest.raises(ExportWrongError, match=r"is billed 9.01, and costs 9.00"):
+        exported(tmp_path, wrong, request_of(month=MONTH))
+
+
+def test_usage_without_a_price_is_no_row_and_is_named(tmp_path: Path) -> None:
+    prices = replace(BOOK, not_sold=(NotSold(pattern="Unclassified-.*", why="free"),))
+    usage = [used(gb("1")), used(7, usage_type="Unclassified-Out-Bytes"), used(9, usage_type="Nothing-Bytes")]
+    exported(tmp_path, billed(prices, usage, MONTH), request_of(month=MONTH))
+    assert manifest(tmp_path)["left_out"] == [
+        {"state": "unpriced", "service": "AmazonEC2", "usage_type": "Nothing-Bytes", "bytes": "9"},
+        {"state": "unrated", "service": "AmazonEC2", "usage_type": "Unclassified-Out-Bytes", "bytes": "7"},
+    ]
+    assert asked(tmp_path, "SELECT count(*) FROM {}") == [(1,)]
+
+
+def test_a_month_without_usage_is_a_file_with_columns_and_no_rows(tmp_path: Path) -> None:
+    for form in ("parquet", "csv"):
+        exported(
+            tmp_path / form,
+            billed(BOOK, [], MONTH),
+            request_of(form="csv" if form == "csv" else "parquet", month=MONTH),
+        )
+        assert asked(tmp_path / form, "SELECT count(*) FROM {}") == [(0,)]
+
+
+def test_a_contract_price_is_billed_and_the_list_price_is_beside_it(tmp_path: Path) -> None:
+    override = Override(payer=PAYER.payer_id, price=usd("0.05"))
+    exported(tmp_path, billed(BOOK, [used(gb("101"))], MONTH, overrides=(override,)), request_of(month=MONTH))
+    row = asked(tmp_path, "SELECT BilledCost, ContractedUnitPrice, ListCost, ListUnitPrice FROM {} WHERE ListCost > 0")
+    assert row == [tuple(map(Decimal, ("0.0500000000", "0.0500000000", "0.0900000000", "0.0900000000")))]
+
+
+def test_sizes_beyond_64_bits_are_exact(tmp_path: Path) -> None:
+    source = billed(BOOK, [used(10**19 + 1)], MONTH)
+    exported(tmp_path, source, request_of(month=MONTH))
+    ((total, cost),) = asked(tmp_path, "SELECT sum(x_Bytes::HUGEINT), sum(BilledCost) FROM {}")
+    assert total == 10**19 + 1
+    assert cost == Decimal(sum(charge.rated.cost for charge in _charges(source))).scaleb(-10)
+
+
+def test_texts_that_a_spreadsheet_would_run_are_harmless_in_csv_and_untouched_in_parquet(tmp_path: Path) -> None:
+    usage_type, way = "=cmd()-Out-Bytes", ("AmazonEC2", "us-east-1", "internet")
+    prices = book([product("EVIL", usage_type, [(None, "0.09")])])
+    line = UsageLine(BEGIN_S, "000000000012", way[0], usage_type, way[1], way[2], gb("1"))
+    source = replace(billed(prices, [line], MONTH), names={"000000000012": "@SUM(A1)"})
+    query = "SELECT x_UsageType, SubAccountName, SubAccountId FROM {}"
+    exported(tmp_path / "csv", source, request_of(form="csv", month=MONTH))
+    exported(tmp_path / "parquet", source, request_of(month=MONTH))
+    assert asked(tmp_path / "csv", query) == [(f"'{usage_type}", "'@SUM(A1)", "000000000012")]
+    assert asked(tmp_path / "parquet", query) == [(usage_type, "@SUM(A1)", "000000000012")]
+
+
+def test_negative_digits_of_csv_stay_digits(tmp_path: Path) -> None:
+    # Late usage of the dear product takes the allowance: bytes of the other one move to its price.
+    prices = book(
+        [
+            product("OUT", "DataTransfer-Out-Bytes", US_TIERS),
+            product("SAE", "SAE1-DataTransfer-Out-Bytes", [(None, "0.15")]),
+        ],
+        allowance("100", "OUT", "SAE"),
+    )
+    before = [used(gb("100"))]
+    late = [used(gb("100"), 3, usage_type="SAE1-DataTransfer-Out-Bytes")]
+    source = billed(prices, [], "2026-12", earlier=(MONTH, before, late))
+    exported(tmp_path, source, request_of(form="csv", month="2026-12"))
+    sums = asked(tmp_path, "SELECT x_Bytes, BilledCost FROM {} WHERE x_Bytes LIKE '%-%'")
+    assert sums == [(str(-gb("100")), "0E-10")]
+    assert asked(tmp_path, "SELECT sum(BilledCost::DECIMAL(38, 10)) FROM {}") == [(Decimal("9.0000000000"),)]
+
+
+def test_files_end_at_a_size_and_together_have_every_row(tmp_path: Path, source: ExportSource) -> None:
+    charges = list(source.charges)
+    once = exported(tmp_path / "one", source, request_of(form="csv"))
+    many = replace(source, charges=charges)
+    split = export(request_of(), many, destination(tmp_path / "many"), file_bytes=1)
+    assert split.written
+    assert once.written
+    (dataset,) = cast("list[dict[str, list[dict[str, int]]]]", manifest(tmp_path / "many")["datasets"])
+    # A batch has more rows than these: one file of it, however small files should be.
+    assert sum(file["rows"] for file in dataset["files"]) == len(charges)
+
+
+def test_the_same_export_again_changes_nothing(tmp_path: Path, source: ExportSource) -> None:
+    assert exported(tmp_path, source, request_of()).written
+    before = {file.name: (file.stat().st_mtime_ns, file.read_bytes()) for file in tmp_path.iterdir()}
+    again = exported(tmp_path, source, request_of())
+    assert not again.written
+    assert again.manifest == manifest(tmp_path)
+    assert {file.name: (file.stat().st_mtime_ns, file.read_bytes()) for file in tmp_path.iterdir()} == before
+
+
+def test_the_same_inputs_give_the_same_bytes(tmp_path: Path, source: ExportSource) -> None:
+    for form in ("parquet", "csv"):
+        chosen = request_of(form="csv" if form == "csv" else "parquet")
+        for name in ("one", "two"):
+            exported(tmp_path / form / name, source, chosen)
+        one, two = (
+            {file.name: file.read_bytes() for file in (tmp_path / form / name).iterdir()} for name in ("one", "two")
+        )
+        assert one == two
+
+
+def test_a_folder_with_anything_else_is_refused_and_left_as_it_is(tmp_path: Path, source: ExportSource) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(DestinationTakenError, match=r"is not empty \(notes.txt\)"):
+        exported(tmp_path, source, request_of())
+    assert [file.name for file in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_a_folder_with_another_export_is_refused(tmp_path: Path, source: ExportSource) -> None:
+    exported(tmp_path, source, request_of())
+    with pytest.raises(DestinationTakenError, match="holds another export"):
+        exported(tmp_path, source, request_of(grain="day"))
+
+
+def test_an_export_whose_files_were_changed_is_named(tmp_path: Path, source: ExportSource) -> None:
+    exported(tmp_path, source, request_of())
+    (tmp_path / "CostAndUsage-00000.parquet").write_bytes(b"PAR1")
+    with pytest.raises(DestinationTakenError, match=r"CostAndUsage-00000.parquet is not as it was written"):
+        exported(tmp_path, source, request_of())
+
+
+@pytest.mark.parametrize("body", ["[]", "{", '{"export": 1}'])
+def test_a_manifest_of_somebody_else_is_refused(tmp_path: Path, source: ExportSource, body: str) -> None:
+    (tmp_path / "manifest.json").write_text(body)
+    with pytest.raises(DestinationTakenError):
+        exported(tmp_path, source, request_of())
+
+
+def test_a_crash_leaves_nothing_that_looks_whole_and_the_same_export_may_be_begun_again(tmp_path: Path) -> None:
+    whole = billed(BOOK, [used(gb("101"))], MONTH)
+
+    def broken() -> Iterator[tuple[Charge, str]]:
+        yield from whole.charges
+        raise UnavailableError("s3.GetObject", "gone")
+
+    with pytest.raises(UnavailableError):
+        exported(tmp_path, replace(whole, charges=broken()), request_of(month=MONTH))
+    assert (tmp_path / UNFINISHED).exists()
+    assert not (tmp_path / "manifest.json").exists()
+    with pytest.raises(DestinationTakenError, match="another export that was not finished"):
+        exported(tmp_path, whole, request_of(month=MONTH, grain="day"))
+    (tmp_path / "CostAndUsage-00007.parquet").write_bytes(b"of the crash")
+    (tmp_path / "mine.txt").write_bytes(b"of somebody else")
+    with pytest.raises(DestinationTakenError, match=r"did not write \(mine.txt\)"):
+        exported(tmp_path, whole, request_of(month=MONTH))
+    (tmp_path / "mine.txt").unlink()
+    assert exported(tmp_path, whole, request_of(month=MONTH)).written
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["CostAndUsage-00000.parquet", "manifest.json"]
+
+
+def test_a_draft_says_so_in_the_manifest(tmp_path: Path) -> None:
+    source = billed(BOOK, [used(gb("101"))], MONTH, draft=True)
+    exported(tmp_path, source, request_of(month=MONTH, as_of_s=BEGIN_S))
+    said = cast("dict[str, object]", manifest(tmp_path)["export"])
+    assert (said["state"], said["as_of"]) == ("draft", "2026-11-01T00:00:00Z")
+    (document,) = cast("list[dict[str, object]]", said["documents"])
+    assert document["provisional"] is True
+
+
+def test_progress_hears_of_every_row(tmp_path: Path, source: ExportSource) -> None:
+    heard: list[int] = []
+    export(request_of(), source, destination(tmp_path), progress=heard.append)
+    assert sum(heard) == len(list(source.charges))
+
+
+def test_a_blended_rate_is_what_the_payer_pays_for_a_gb() -> None:
+    # con-bill of AWS: 95,000 GB cost 6,720, which is 0.070737 a GB.
+    prices = book([product("CON", "DataTransfer-Out-Bytes", [("1000", "0.10"), ("50000", "0.08"), (None, "0.06")])])
+    (rate,) = blended_rates(billed(prices, [used(gb("95000"))], MONTH).invoices).values()
+    assert rate == usd("0.0707368421")
+
+
+def test_parquet_of_a_month_has_one_line_a_key_and_price(tmp_path: Path) -> None:
+    usage = [used(gb("1"), hour) for hour in range(200)]
+    exported(tmp_path, billed(BOOK, usage, MONTH), request_of(grain="month", month=MONTH))
+    rows = pq.read_table(tmp_path / "CostAndUsage-00000.parquet").to_pylist()
+    assert [(row["BilledCost"], row["PricingQuantity"]) for row in rows] == [(Decimal(0), 100), (Decimal(9), 100)]
+    assert (rows[0]["ChargePeriodEnd"] - rows[0]["ChargePeriodStart"]).total_seconds() == 30 * 24 * HOUR_S

@@ -1,0 +1,174 @@
+"""What columns of FOCUS and CUR say of charges."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+import pyarrow.parquet as pq
+import pytest
+
+from metering.billing.rating.lines import UsageLine
+from metering.reports.exports.datasets.places import cur_names, location_name, region_code, service_category, zone_of
+from metering.units import GIB, HOUR_S
+from tests.support.charged import billed
+from tests.support.priced import BEGIN_S, MONTH, US_TIERS, allowance, book, gb, product
+from tests.unit.reports.exports.exports import asked, exported, request_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from metering.reports.exports.exporting import ExportSource
+
+OUT = product("OUT", "DataTransfer-Out-Bytes", US_TIERS)
+BOOK = book([OUT], allowance("100", "OUT"))
+
+
+def _line(hour: int, size: int, account: str = "000000000012", begin_s: int = BEGIN_S) -> UsageLine:
+    where = ("AmazonEC2", "DataTransfer-Out-Bytes", "us-east-1/use1-az2", "internet")
+    return UsageLine(begin_s + hour * HOUR_S, account, *where, size)
+
+
+def _source() -> ExportSource:
+    # 100 GB are free, then 10,240 GB in the first tier.
+    return billed(BOOK, [_line(0, gb("10339")), _line(5, gb("2"), "000000000034")], MONTH)
+
+
+def test_focus_1_2_has_its_57_columns_in_order_and_ours_after_them(tmp_path: Path) -> None:
+    exported(tmp_path, _source(), request_of(month=MONTH))
+    names = pq.read_schema(tmp_path / "CostAndUsage-00000.parquet").names
+    own = [name for name in names if name.startswith("x_")]
+    assert len(names) - len(own) == 57
+    assert names == [*sorted(set(names) - set(own)), *own]
+    assert {"ProviderName", "PublisherName"} < set(names)
+
+
+def test_focus_1_4_has_65_columns_and_other_providers(tmp_path: Path) -> None:
+    exported(tmp_path, _source(), request_of(version="1.4", month=MONTH))
+    names = [name for name in pq.read_schema(tmp_path / "CostAndUsage-00000.parquet").names if name[:2] != "x_"]
+    assert len(names) == 65
+    assert {"HostProviderName", "ServiceProviderName", "InvoiceDetailId"} < set(names)
+    assert not {"ProviderName", "PublisherName"} & set(names)
+
+
+def test_a_line_of_focus_says_what_it_is(tmp_path: Path) -> None:
+    exported(tmp_path, _source(), request_of(month=MONTH))
+    rows = pq.read_table(tmp_path / "CostAndUsage-00000.parquet").to_pylist()
+    second = next(row for row in rows if row["SkuPriceId"] == "OUT.JRTCKXETXF.RATE1")
+    begins, ends = datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 12, 1, tzinfo=UTC)
+    wanted = {
+        "BilledCost": Decimal("0.0850000000"), "EffectiveCost": Decimal("0.0850000000"),
+        "ListCost": Decimal("0.0850000000"),
+        "PricingQuantity": Decimal("1.0000000000"), "PricingUnit": "GiB", "ConsumedUnit": "GiB",
+        "ListUnitPrice": Decimal("0.0850000000"), "ContractedUnitPrice": Decimal("0.0850000000"),
+        "BillingAccountId": "123456789012", "SubAccountId": "000000000034", "BillingCurrency": "USD",
+        "BillingPeriodStart": begins, "BillingPeriodEnd": ends, "ChargePeriodStart": begins.replace(hour=5),
+        "ChargePeriodEnd": begins.replace(hour=6), "ChargeClass": None, "ChargeCategory": "Usage",
+        "InvoiceId": "123456789012-2026-11-1", "InvoiceIssuerName": "Example Metering",
+        "ProviderName": "Example Metering",
+        "RegionId": "us-east-1", "RegionName": "US East (N. Virginia)", "AvailabilityZone": "use1-az2",
+        "ServiceCategory": "Compute", "ServiceSubcategory": "Virtual Machines", "SkuId": "OUT", "ResourceId": None,
+        "CommitmentDiscountId": None, "x_Bytes": str(GIB), "x_UsageType": "DataTransfer-Out-Bytes",
+        "x_CorrectsHour": None,
+    }  # fmt: skip
+    assert {name: second[name] for name in wanted} == wanted
+    details = json.loads(second["SkuPriceDetails"])
+    assert details == {
+        "x_UsageType": "DataTransfer-Out-Bytes",
+        "x_TierFrom": str(gb("10240")),
+        "x_TierTo": str(gb("51200")),
+    }
+    assert sorted((row["BilledCost"], row["x_Bytes"]) for row in rows)[0] == (Decimal(0), str(gb("100")))
+
+
+def test_texts_of_parquet_are_texts_for_every_reader(tmp_path: Path) -> None:
+    exported(tmp_path, _source(), request_of(month=MONTH))
+    rows = asked(tmp_path, "SELECT column_name, column_type FROM (DESCRIBE SELECT * FROM {})")
+    types = {str(name): kind for name, kind in rows}
+    assert types["SubAccountId"] == types["InvoiceId"] == types["x_Bytes"] == "VARCHAR"
+    assert types["BilledCost"] == "DECIMAL(38,10)"
+    assert types["ChargePeriodStart"] == "TIMESTAMP WITH TIME ZONE"
+
+
+def test_a_correction_has_the_period_of_its_own_hour_and_the_month_that_books_it(tmp_path: Path) -> None:
+    december = BEGIN_S + 30 * 24 * HOUR_S
+    source = billed(
+        BOOK,
+        [_line(0, gb("5"), begin_s=december)],
+        "2026-12",
+        earlier=(MONTH, [_line(3, gb("200"))], [_line(7, gb("1"))]),
+    )
+    exported(tmp_path, source, request_of(version="1.4", month="2026-12"))
+    rows = pq.read_table(tmp_path / "CostAndUsage-00000.parquet").to_pylist()
+    (late,) = [row for row in rows if row["ChargeClass"] == "Correction"]
+    assert late["ChargePeriodStart"] == late["x_CorrectsHour"] == datetime(2026, 11, 1, 7, tzinfo=UTC)
+    assert late["BillingPeriodStart"] == datetime(2026, 12, 1, tzinfo=UTC)
+    assert late["BilledCost"] == Decimal("0.0900000000")
+    assert late["InvoiceDetailId"] == "123456789012-2026-12-1:us-east-1:OUT.JRTCKXETXF.RATE0:2026-11"
+    details = pq.read_table(tmp_path / "InvoiceDetail-00000.parquet").to_pylist()
+    assert {row["InvoiceDetailId"]: row["BilledCost"] for row in details}[late["InvoiceDetailId"]] == Decimal("0.09")
+
+
+def test_cur_has_awss_113_columns_in_awss_order(tmp_path: Path) -> None:
+    exported(tmp_path / "parquet", _source(), request_of("cur", month=MONTH))
+    exported(tmp_path / "csv", _source(), request_of("cur", month=MONTH, form="csv"))
+    names = pq.read_schema(tmp_path / "parquet" / "CostAndUsage-00000.parquet").names
+    assert names == list(cur_names())
+    assert (len(names), names[0], names[-1]) == (113, "bill_bill_type", "savings_plan_used_commitment")
+    assert [row[0] for row in asked(tmp_path / "csv", "SELECT column_name FROM (DESCRIBE SELECT * FROM {})")] == names
+
+
+def test_a_line_of_cur_says_what_it_is_in_awss_types(tmp_path: Path) -> None:
+    exported(tmp_path, _source(), request_of("cur", month=MONTH))
+    rows = pq.read_table(tmp_path / "CostAndUsage-00000.parquet").to_pylist(maps_as_pydicts="strict")
+    second = next(row for row in rows if row["pricing_rate_code"] == "OUT.JRTCKXETXF.RATE1")
+    begins = datetime(2026, 11, 1, tzinfo=UTC)
+    wanted = {
+        "line_item_unblended_cost": 0.085, "line_item_unblended_rate": "0.0850000000", "line_item_usage_amount": 1.0,
+        "pricing_unit": "GB", "pricing_term": "OnDemand", "pricing_rate_id": "RATE1",
+        "line_item_line_item_type": "Usage", "line_item_usage_account_id": "000000000034",
+        "bill_invoice_id": "123456789012-2026-11-1", "bill_payer_account_id": "123456789012",
+        "line_item_usage_start_date": begins.replace(hour=5), "line_item_usage_end_date": begins.replace(hour=6),
+        "identity_time_interval": "2026-11-01T05:00:00Z/2026-11-01T06:00:00Z",
+        "product": {"product_name": "AWS Data Transfer", "transfer_type": "AWS Outbound"},
+        "product_from_location": "US East (N. Virginia)", "product_to_location": "External",
+        "product_to_location_type": "Other", "product_region_code": "us-east-1", "resource_tags": {},
+        "savings_plan_used_commitment": None,
+    }  # fmt: skip
+    assert {name: second[name] for name in wanted} == wanted
+    # 10,341 GB cost 921.60 and 0.085.
+    blended = (921_600_000_000_000 // 100 + 850_000_000) / 10_341 / 10**10
+    assert float(second["line_item_blended_rate"]) == pytest.approx(blended, abs=1e-10)
+
+
+def test_a_tier_boundary_is_two_lines_with_their_own_rates_and_never_a_mean(tmp_path: Path) -> None:
+    exported(tmp_path, _source(), request_of("cur", month=MONTH))
+    rates = asked(tmp_path, "SELECT line_item_unblended_rate, line_item_usage_amount FROM {} ORDER BY 1, 2")
+    assert rates == [("0.0000000000", 100.0), ("0.0850000000", 1.0), ("0.0900000000", 1.0), ("0.0900000000", 10239.0)]
+
+
+def test_a_draft_has_provisional_ids_in_focus_and_none_in_cur(tmp_path: Path) -> None:
+    source = billed(BOOK, [_line(0, gb("200"))], MONTH, draft=True)
+    exported(tmp_path / "focus", source, request_of(version="1.4", month=MONTH, as_of_s=BEGIN_S + 7200))
+    exported(tmp_path / "cur", source, request_of("cur", month=MONTH))
+    assert asked(tmp_path / "focus", "SELECT DISTINCT InvoiceId FROM {}") == [("123456789012-2026-11-1",)]
+    status = asked(tmp_path / "focus", "SELECT InvoiceIssueStatus, InvoiceIssueDate FROM {}", "InvoiceDetail")
+    assert set(status) == {("Open", None)}
+    assert asked(tmp_path / "focus", "SELECT BillingPeriodStatus FROM {}", "BillingPeriod") == [("Open",)]
+    assert asked(tmp_path / "cur", "SELECT DISTINCT bill_invoice_id FROM {}") == [(None,)]
+
+
+def test_names_of_places_are_those_of_price_lists() -> None:
+    assert location_name("ap-southeast-9/x-az1") == "ap-southeast-9"
+    assert location_name("cloudfront") == "Amazon CloudFront"
+    assert region_code("internet") is None
+    assert service_category("AmazonNothing") == ("Other", "Other (Other)")
+
+
+def test_a_zone_is_named_only_if_the_line_says_whose_it_is() -> None:
+    line = _line(0, 1)
+    assert zone_of(line, "us-east-1") == "use1-az2"
+    assert zone_of(line._replace(from_location="us-east-1"), "us-east-1") is None
+    assert zone_of(line._replace(to_location="us-east-1/use1-az4"), "us-east-1") is None

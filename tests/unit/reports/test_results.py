@@ -1,0 +1,138 @@
+"""Results of queries: of any size, whole and in order, in a bounded part of memory, and with nothing left behind."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from metering.cli.printing.output import Format, encoded
+from metering.errors import OperationFailedError
+from metering.reports.answer import Answer, Cell, Column
+from metering.reports.encodings import encoded_bytes
+from metering.reports.sql.answer import result_answer
+from metering.reports.sql.query import LakeQuery, RegionLake
+from metering.reports.sql.rows import PART_ROWS, MappedRows, StoredRows
+from tests.support.lake_world import World
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@given(st.lists(st.integers(1, 5), max_size=8), st.data())
+def test_stored_rows_are_a_sequence(parts: list[int], data: st.DataObject) -> None:
+    stored, expected = StoredRows(), []
+    for number, size in enumerate(parts):
+        rows: list[tuple[object, ...]] = [(number, place, 2**100) for place in range(size)]
+        stored.add(rows)
+        expected += rows
+    assert (len(stored), list(stored), stored[: len(expected) // 2]) == (
+        len(expected), expected, expected[: len(expected) // 2]
+    )  # fmt: skip
+    place = data.draw(st.integers(-len(expected) - 2, len(expected) + 2))
+    if -len(expected) <= place < len(expected):
+        assert stored[place] == expected[place]
+    else:
+        with pytest.raises(IndexError):
+            stored[place]
+    doubled = MappedRows(stored, lambda row: (row, row))
+    assert (len(doubled), list(doubled)) == (len(expected), [(row, row) for row in expected])
+
+
+def test_two_readers_of_one_result_do_not_disturb_each_other() -> None:
+    stored = StoredRows()
+    for part in range(3):
+        stored.add([(part, n) for n in range(3)])
+    assert all(one == other for one, other in zip(stored, stored, strict=True))
+
+
+def test_a_large_result_leaves_no_file_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    world = World()
+    size = 3 * PART_ROWS + 1
+    result = LakeQuery(lakes=[RegionLake(region="us-east-1", view=world.jobs.view, objects=world.objects)]).run(
+        f"SELECT range AS n FROM range({size})"  # noqa: S608 - of ours
+    )
+    assert [row[0] for row in result.rows] == list(range(size))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_encoding_of_a_large_result_is_what_a_whole_one_would_be() -> None:
+    columns = (Column(name="n", kind="integer"), Column(name="t"))
+    rows: list[dict[str, Cell]] = [{"n": n, "t": f"x\n{n}"} for n in range(25_000)]
+    answer = Answer(columns=columns, rows=rows, meta={"as_of": "now"})
+    assert encoded_bytes(answer, "json").decode() == json.dumps({"as_of": "now", "rows": rows}, indent=2) + "\n"
+    assert encoded_bytes(answer, "ndjson").decode() == "".join(json.dumps(row) + "\n" for row in rows)
+    assert len(encoded_bytes(answer, "csv").splitlines()) == 25_001
+    assert pq.read_table(io.BytesIO(encoded_bytes(answer, "parquet"))).to_pylist() == rows
+    empty = Answer(columns=columns, rows=[], meta={"as_of": "now"})
+    assert encoded_bytes(empty, "json").decode() == json.dumps({"as_of": "now", "rows": []}, indent=2) + "\n"
+    assert pq.read_table(io.BytesIO(encoded_bytes(empty, "parquet"))).num_rows == 0
+
+
+def test_sums_are_numbers_in_every_encoding_whatever_they_are_called() -> None:
+    world = World()
+    sql = "SELECT sum(range::HUGEINT * 10000000000000000000) AS total, count(*) AS n FROM range(11)"
+    answer = result_answer(
+        LakeQuery(lakes=[RegionLake(region="us-east-1", view=world.jobs.view, objects=world.objects)]).run(sql)
+    )
+    total = 55 * 10**19
+    assert json.loads(encoded(answer, Format.JSON))["rows"] == [{"total": str(total), "n": 11}]
+    table = pq.read_table(io.BytesIO(encoded(answer, Format.PARQUET)))
+    assert table.schema.field("total").type == pa.decimal128(38, 0)
+    assert table["total"][0].as_py() == Decimal(total)
+    text = encoded(answer, Format.TABLE).decode()
+    assert f"{total:,}" in text
+    assert "GB" not in text, "nobody said that it is bytes"
+
+
+def test_a_number_that_parquet_cannot_hold_is_a_sentence() -> None:
+    answer = Answer(columns=(Column(name="n", kind="whole"),), rows=[{"n": 2**127 - 1}])
+    with pytest.raises(OperationFailedError, match="more digits than Parquet holds"):
+        encoded_bytes(answer, "parquet")
+    assert encoded_bytes(answer, "csv") == f"n\n{2**127 - 1}\n".encode()
+
+
+def test_times_are_those_of_rfc_3339() -> None:
+    world = World()
+    sql = "SELECT TIMESTAMPTZ '2026-11-24 13:00:00+00' AS t, TIMESTAMPTZ '2026-11-24 13:00:00.25+00' AS u"
+    answer = result_answer(
+        LakeQuery(lakes=[RegionLake(region="us-east-1", view=world.jobs.view, objects=world.objects)]).run(sql)
+    )
+    assert encoded_bytes(answer, "csv") == b"t,u\n2026-11-24T13:00:00Z,2026-11-24T13:00:00.250000Z\n"
+
+
+_LARGE = """
+import resource, sys
+from metering.reports.encodings import PIECES
+from metering.reports.sql.answer import result_answer
+from metering.reports.sql.query import LakeQuery, RegionLake
+from tests.support.lake_world import World
+world = World()
+lake = LakeQuery(lakes=[RegionLake(region="us-east-1", view=world.jobs.view, objects=world.objects)], threads=1)
+sql = "SELECT range AS n, 'a text of some length that differs ' || range AS t FROM range(%d)"
+def largest(rows):
+    answer = result_answer(lake.run(sql % rows))
+    sizes = {name: sum(map(len, pieces(answer))) for name, pieces in PIECES.items()}
+    assert len(answer.rows) == rows and min(sizes.values()) > rows
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+before = largest(60_000)
+print(largest(600_000) - before)
+"""
+
+
+@pytest.mark.long
+def test_memory_does_not_grow_with_the_rows_of_a_result() -> None:
+    done = subprocess.run([sys.executable, "-c", _LARGE], capture_output=True, text=True, check=True, timeout=120)
+    # As dicts, 540,000 rows of this kind take over 200 MiB.
+    assert int(done.stdout) < 60, done.stdout

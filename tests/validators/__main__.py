@@ -1,0 +1,155 @@
+"""Exports of the product, judged by validators that nobody here wrote: `make validate-exports`, ROWS=1000.
+
+The official validator of FOCUS 1.2 must find exactly its one known rule, and focus-data-toolkit nothing in the three
+files of FOCUS 1.4. Then exports that are wrong on purpose are judged: each must be found. It runs without a network, in
+an environment of its own; if the machine cannot have that, it is skipped, which is red where `CI` is set.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from tests.exports.make import made
+from tests.tools import EXPORT_VALIDATORS, install
+from tests.validators.mutants import WRONG_BUNDLES, WRONG_COSTS
+from tests.validators.tie_out import missing_line, real_bill, total, written
+from tests.validators.verdicts import MODEL, bundle, official
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from tests.validators.mutants import WrongBundle, WrongCosts
+    from tests.validators.verdicts import Bundle
+
+# Both arms of an OR are counted, so every file fails one of them: this one if all rows have an InvoiceId.
+KNOWN = frozenset({"InvoiceId-C-004-C"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """What became of one check: its name, whether it is as it must be, and what was found."""
+
+    name: str
+    right: bool
+    found: str
+
+
+def checks(folder: Path) -> list[Callable[[], Judged]]:
+    """All checks of the exports in a folder, each to be run on its own."""
+    costs, files = folder / "focus-1.2" / "CostAndUsage-00000.parquet", folder / "focus-1.4"
+    wrong = folder / "wrong"
+    wrong.mkdir()
+    return [
+        partial(focus_1_2, costs),
+        partial(focus_1_4, files),
+        *(partial(wrong_costs, each, costs, wrong) for each in WRONG_COSTS),
+        *(partial(wrong_bundle, each, files, wrong) for each in WRONG_BUNDLES),
+        line_missing,
+    ]
+
+
+def focus_1_2(costs: Path) -> Judged:
+    """The official validator must fail the one rule that every file fails."""
+    found = official(costs)
+    said = f"{found.passed} rules pass, {found.skipped} are skipped, failed: {_names(found.failed)}"
+    return Judged(name=f"FOCUS 1.2, official model {MODEL}", right=found.failed == KNOWN, found=said)
+
+
+def focus_1_4(files: Path) -> Judged:
+    """The toolkit must find nothing."""
+    found = _bundle(files)
+    codes = ", ".join(f"{name} exit {code}" for name, code in found.codes.items())
+    complaints = "; ".join(found.found[:5])
+    return Judged(
+        name="FOCUS 1.4, three datasets",
+        right=found.is_valid,
+        found=f"{codes}, reconciled; {complaints or 'nothing found'}",
+    )
+
+
+def wrong_costs(mutant: WrongCosts, costs: Path, folder: Path) -> Judged:
+    """The official validator must fail the mutant's rule, which our own file passes."""
+    more = official(mutant.write(costs, folder)).failed - KNOWN
+    right = any(rule.startswith(mutant.rule) for rule in more)
+    return Judged(name=f"wrong: {mutant.name}", right=right, found=_names(more))
+
+
+def wrong_bundle(mutant: WrongBundle, files: Path, folder: Path) -> Judged:
+    """The toolkit must say the mutant's complaint."""
+    found = _bundle(mutant.write(files, folder))
+    said = [line for line in found.found if mutant.complaint in line]
+    return Judged(name=f"wrong: {mutant.name}", right=bool(said), found=(said or ["nothing"])[0][:90])
+
+
+def line_missing() -> Judged:
+    """Our own tie-out must find a line that is missing from a small export, and only then."""
+    found, tolerated = missing_line()
+    right = bool(found) and tolerated and not written(real_bill())
+    said = f"{found[:90] or 'nothing'}…; FOCUS's tolerance {'accepts it' if tolerated else 'finds it as well'}"
+    return Judged(name=f"wrong: a line less, of {total()[:4]} USD", right=right, found=said)
+
+
+def _bundle(files: Path) -> Bundle:
+    return bundle(*(files / f"{name}.csv" for name in ("CostAndUsage", "InvoiceDetail", "BillingPeriod")))
+
+
+def _names(rules: frozenset[str]) -> str:
+    return ", ".join(sorted(rules)[:4]) + (f" and {len(rules) - 4} more" if len(rules) > 4 else "")
+
+
+def why_not() -> str:
+    """Make the environment, unless it is there; why that is impossible, or an empty text."""
+    try:
+        if install(EXPORT_VALIDATORS):
+            return ""
+    except subprocess.CalledProcessError as error:
+        return f"their environment cannot be made: {' '.join(map(str, error.cmd[:4]))} … ended with {error.returncode}"
+    return f"this machine has no Python {EXPORT_VALIDATORS.python}, the last one for which NumPy 1.26 has wheels"
+
+
+def run(rows: int) -> int:
+    """Make exports and judge them; 0 only if all is as it must be."""
+    with TemporaryDirectory(prefix="metering-validators-") as temporary:
+        folder, began = Path(temporary), time.monotonic()
+        made(folder, rows=rows)
+        print(f"{rows:,} rows of each export in {time.monotonic() - began:.1f} s", flush=True)
+        # Each check runs a process.
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            code = report(pool.map(lambda check: check(), checks(folder)))
+        print(f"{time.monotonic() - began:.0f} s")
+    return code
+
+
+def report(judged: Iterable[Judged]) -> int:
+    """Print what became of each check; 0 only if all is as it must be."""
+    rights = []
+    for each in judged:
+        print(f"{'ok   ' if each.right else 'WRONG'} {each.name}: {each.found}", flush=True)
+        rights.append(each.right)
+    print(f"{rights.count(True)} as they must be, {rights.count(False)} wrong")
+    return int(not all(rights) or not rights)
+
+
+def main(arguments: Sequence[str], environ: Mapping[str, str] = os.environ, *, why: Callable[[], str] = why_not) -> int:
+    """Judge exports of so many rows, or say why not."""
+    parser = argparse.ArgumentParser(prog="python -m tests.validators", description=__doc__)
+    parser.add_argument("--rows", type=int, default=1_000)
+    rows: int = parser.parse_args(arguments).rows
+    if reason := why():
+        print(f"skipped: {reason}")
+        return int(bool(environ.get("CI")))
+    return run(rows)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

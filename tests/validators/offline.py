@@ -1,0 +1,56 @@
+"""What runs inside the validators' environment: one of them, with every way to the network closed.
+
+    python offline.py official ARGUMENTS…     the command of focus-validator, as it is
+    python offline.py bundle COSTS INVOICES PERIODS
+                                              the checks of focus-data-toolkit on the three files of FOCUS 1.4, as JSON
+
+It imports nothing of the project, whose packages are not there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import sys
+
+_NETWORK = frozenset({"socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto"})
+
+
+def close_the_network(event: str, _arguments: tuple[object, ...]) -> None:
+    """Audit hook: refuses every connection."""
+    if event in _NETWORK:
+        raise OSError(f"{event}: validators run without a network")
+
+
+def official(arguments: list[str]) -> int:
+    """The command of focus-validator. It ends with 0 whatever it found."""
+    from focus_validator.main import main
+
+    sys.argv = ["focus-validator", *arguments]
+    main()
+    return 0
+
+
+def bundle(costs: str, invoices: str, periods: str) -> int:
+    """All checks of focus-data-toolkit; prints the exit code of each command, and what was found."""
+    from focus_data_toolkit.cli import main
+    from focus_data_toolkit.validate.reconciliation import reconcile_invoice_detail
+
+    codes, said = {}, io.StringIO()
+    with contextlib.redirect_stdout(said):
+        for dataset, path in (("cost-and-usage", costs), ("invoice-detail", invoices), ("billing-period", periods)):
+            codes[dataset] = main(["validate", "--dataset", dataset, path])
+        files = ["--cost-and-usage", costs, "--invoice-detail", invoices, "--billing-period", periods]
+        codes["bundle"] = main(["validate-bundle", *files])
+    with open(costs, newline="") as cost_rows, open(invoices, newline="") as invoice_rows:  # noqa: PTH123
+        found = reconcile_invoice_detail(csv.DictReader(cost_rows), csv.DictReader(invoice_rows))
+    answer = {"codes": codes, "said": said.getvalue(), "reconciled": [f"{each.code} {each.message}" for each in found]}
+    sys.stdout.write(json.dumps(answer) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.addaudithook(close_the_network)
+    sys.exit(official(sys.argv[2:]) if sys.argv[1] == "official" else bundle(*sys.argv[2:]))
