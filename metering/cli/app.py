@@ -2,6 +2,7 @@
 
 import os
 import sys
+import threading
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -95,7 +96,12 @@ def metering(
 
 def main() -> None:
     """Run the command line, and end with its exit code."""
-    sys.exit(ended())
+    code = ended()
+    if isinstance(code, int) and any(thread.daemon for thread in threading.enumerate()):
+        # A query that was stopped may leave a thread inside DuckDB or Arrow. The interpreter's own end would take it
+        # away in there, and the process would be aborted with another exit code. All output is written by now.
+        os._exit(code)
+    sys.exit(code)
 
 
 def ended() -> int | str | None:

@@ -98,3 +98,25 @@ def test_a_table_in_a_file_has_all_columns_whatever_the_terminal(environ: dict[s
     command = [METERING, "local", "status", "--format", "table", "--output", str(target)]
     at_terminal(command, 20, environ)
     assert target.read_text() == table(load("local-status-down"), 200)
+
+
+_LEFT = """
+import atexit, sys, threading
+from metering.cli import app
+def work():
+    if {left}:
+        threading.Thread(target=threading.Event().wait, daemon=True).start()
+    print("answered")
+    return 3
+app.ended = work
+atexit.register(print, "ended by the interpreter")
+app.main()
+"""
+
+
+@pytest.mark.parametrize(("left", "printed"), [(False, "answered\nended by the interpreter\n"), (True, "answered\n")])
+def test_work_that_is_left_behind_does_not_change_how_a_process_ends(left: bool, printed: str) -> None:
+    """The interpreter's end takes threads away wherever they are; inside Arrow or DuckDB that aborts the process."""
+    code = _LEFT.format(left=left).replace("return 3", "sys.stdout.flush(); return 3")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (3, printed)

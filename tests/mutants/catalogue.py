@@ -59,6 +59,13 @@ _MAPPED_LOGS = ("tests/unit/onramps/test_mapped.py::test_units_are_exact",)
 
 MUTANTS = (
     Mutant(
+        name="threads of Arrow read the file of a process that may end",
+        path="metering/lake/parquet/row_groups.py",
+        old="pre_buffer=False",
+        new="pre_buffer=True",
+        suites=("tests/unit/lake/test_row_groups.py",),
+    ),
+    Mutant(
         name="a row's cost is the sum of rounded lines",
         path="metering/reports/costs/rows.py",
         old="exact = size * rated.price",

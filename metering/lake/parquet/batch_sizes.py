@@ -14,8 +14,9 @@ import pyarrow.compute as pc
 
 from metering.intake.messages import SCHEMA
 from metering.lake.batch_sizes import BatchSizes
-from metering.lake.parquet.hour_rows import HOUR_SCHEMA, decoding, parquet_file, staged_hour
+from metering.lake.parquet.hour_rows import HOUR_SCHEMA, TEXT_COLUMNS, decoding, staged_hour
 from metering.lake.parquet.ordering import one_chunk
+from metering.lake.parquet.row_groups import RowGroups
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -83,7 +84,7 @@ class JsonBatchSizer:
                 if source.staged:
                     table = staged_hour(body, source.hour_s)
                 else:
-                    table = parquet_file(body).read(columns=HOUR_SCHEMA.names)
+                    table = RowGroups(body, TEXT_COLUMNS).read_all(HOUR_SCHEMA.names)
             tables += _in_part(table, part, parts)
         return pa.concat_tables(tables)
 

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from io import BytesIO
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from metering.errors import ObjectDamagedError
 from metering.intake.instants import SECOND_US
+from metering.lake.parquet.row_groups import RowGroups
 from metering.lake.parquet.schema import BOOKED_HOUR, INSTANT, LAKE_SCHEMA
 from metering.units import HOUR_S
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from typing import BinaryIO
+    from collections.abc import Iterator
 
     from metering.lake.rows import TimeSlice
 
@@ -33,13 +31,6 @@ HOUR_SCHEMA = pa.schema([_encoded(field) for field in LAKE_SCHEMA])
 TEXT_COLUMNS = tuple(field.name for field in HOUR_SCHEMA if pa.types.is_dictionary(field.type))
 
 
-def parquet_file(source: BinaryIO | bytes, columns: Sequence[str] = TEXT_COLUMNS) -> pq.ParquetFile:
-    """Open a Parquet file so that its strings stay dictionaries when they are read."""
-    stream = BytesIO(source) if isinstance(source, bytes) else source
-    encoded = [name for name in columns if name in TEXT_COLUMNS]
-    return pq.ParquetFile(stream, read_dictionary=encoded, pre_buffer=True)
-
-
 @contextmanager
 def decoding(key: str) -> Iterator[None]:
     """Turn Arrow's decoding errors into one that names the object.
@@ -53,10 +44,10 @@ def decoding(key: str) -> Iterator[None]:
         raise ObjectDamagedError(key, str(error)) from error
 
 
-def row_groups_of(file: pq.ParquetFile, hour_s: int) -> list[int]:
+def row_groups_of(file: RowGroups, hour_s: int) -> list[int]:
     """Numbers of a staging object's row groups that are booked in an hour; each group has rows of one hour only."""
     metadata = file.metadata
-    column = file.schema_arrow.get_field_index(BOOKED_HOUR)
+    column = file.schema.get_field_index(BOOKED_HOUR)
     groups = []
     for number in range(metadata.num_row_groups):
         statistics = metadata.row_group(number).column(column).statistics
@@ -67,9 +58,9 @@ def row_groups_of(file: pq.ParquetFile, hour_s: int) -> list[int]:
 
 def staged_hour(body: bytes, hour_s: int) -> pa.Table:
     """Rows of a staging object that are booked in an hour, in `HOUR_SCHEMA`."""
-    file = parquet_file(body)
+    file = RowGroups(body, TEXT_COLUMNS)
     groups = row_groups_of(file, hour_s)
-    return file.read_row_groups(groups, columns=HOUR_SCHEMA.names, use_threads=False)
+    return file.read_some(groups, HOUR_SCHEMA.names)
 
 
 def instant(epoch_s: int) -> pa.Scalar:

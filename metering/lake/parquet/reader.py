@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from metering.lake.parquet.hour_rows import TEXT_COLUMNS, decoding, row_groups_of, taken
+from metering.lake.parquet.row_groups import RowGroups
 from metering.lake.parquet.sums import Sums, halves_of
 from metering.lake.rows import OWN_HOUR
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from concurrent.futures import Future
+
+    import pyarrow.parquet as pq
 
     from metering.lake.rows import Group, RowQuery
     from metering.ledger.row_sources import RowSource
@@ -73,12 +75,12 @@ class ParquetLakeReader:
         # A staging object is small and read whole by one GET. Of a lake file, only the needed ranges are read.
         stream = BytesIO(self._objects.get(source.key)) if source.staged else self._objects.open(source.key)
         with stream:
-            file = pq.ParquetFile(stream, read_dictionary=encoded, pre_buffer=True)
+            file = RowGroups(stream, encoded)
             groups = row_groups_of(file, source.hour_s) if source.staged else range(file.metadata.num_row_groups)
             for number in groups:
                 if not source.staged and not _may_match(file.metadata.row_group(number), query):
                     continue
-                table = file.read_row_group(number, columns=columns, use_threads=False)
+                table = file.read(number, columns)
                 yield _matching(table if times is None else table.filter(taken(times, source.hour_s)), query)
 
 

@@ -98,7 +98,7 @@ class ParquetTotals:
         try:
             body = self._objects.get(key)
             with decoding(key):
-                table = usage_parquet(BytesIO(body)).read(use_threads=False).cast(USAGE_SCHEMA)
+                table = usage_parquet(body).read_all().cast(USAGE_SCHEMA)
         except (ObjectMissingError, ObjectDamagedError):
             return None
         return table if total_of(table) == Total(file.bytes, file.rows) else None

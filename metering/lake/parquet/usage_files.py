@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from metering.intake.instants import SECOND_US
+from metering.lake.parquet.row_groups import RowGroups
 from metering.lake.parquet.schema import INSTANT
 from metering.lake.usage_digest import SEPARATOR
 from metering.usage.totals import Total, UsageKey
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
     from hashlib import _Hash
     from pathlib import Path
+    from typing import BinaryIO
 
 _NAME = pa.dictionary(pa.int32(), pa.string())
 NUMBER = pa.decimal128(38, 0)
@@ -117,12 +119,12 @@ def usage_writer(sink: io.BytesIO | Path) -> pq.ParquetWriter:
     )
 
 
-def usage_parquet(source: io.BytesIO | object) -> pq.ParquetFile:
+def usage_parquet(source: BinaryIO | bytes) -> RowGroups:
     """Open a file so that its names stay dictionaries when they are read."""
-    return pq.ParquetFile(source, read_dictionary=list(NAMES), pre_buffer=True)
+    return RowGroups(source, NAMES)
 
 
-def row_groups(file: pq.ParquetFile, accounts: Collection[str] | None) -> Iterator[int]:
+def row_groups(file: RowGroups, accounts: Collection[str] | None) -> Iterator[int]:
     """Numbers of the row groups that can hold rows of some accounts; of all, if `accounts` is None."""
     metadata = file.metadata
     for number in range(metadata.num_row_groups):
@@ -136,7 +138,7 @@ def _may_hold(known: pq.Statistics, accounts: Collection[str]) -> bool:
 
 
 def tables_of(
-    file: pq.ParquetFile, accounts: Collection[str] | None, columns: Sequence[str] | None = None
+    file: RowGroups, accounts: Collection[str] | None, columns: Sequence[str] | None = None
 ) -> Iterator[pa.Table]:
     """Rows of some accounts, a table a row group, in the file's order.
 
@@ -148,7 +150,7 @@ def tables_of(
     schema = USAGE_SCHEMA if columns is None else pa.schema([USAGE_SCHEMA.field(name) for name in columns])
     wanted = None if accounts is None else pa.array(sorted(accounts), pa.string())
     for number in row_groups(file, accounts):
-        table = file.read_row_group(number, columns=schema.names, use_threads=False).select(schema.names).cast(schema)
+        table = file.read(number, schema.names).select(schema.names).cast(schema)
         if wanted is not None:
             table = table.filter(pc.is_in(table.column("account_id").cast(pa.string()), value_set=wanted))
         yield table

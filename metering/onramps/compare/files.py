@@ -93,7 +93,8 @@ def _parquet(stream: BinaryIO, path: Path) -> tuple[Chosen, Iterator[Row]]:
 
 def _parquet_rows(file: pq.ParquetFile, columns: Sequence[str]) -> Iterator[Row]:
     number = 0
-    for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=sorted({name for name in columns if name})):
+    wanted = sorted({name for name in columns if name})
+    for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=wanted, use_threads=False):
         values = {name: batch.column(name).to_pylist() for name in batch.schema.names}
         absent = [None] * batch.num_rows
         for fields in zip(*(values.get(name, absent) for name in columns), strict=True):

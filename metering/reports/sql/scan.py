@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from metering.errors import LedgerCorruptError, ObjectMissingError
 from metering.lake.parquet.hour_rows import TEXT_COLUMNS, decoding, instant, row_groups_of, taken
+from metering.lake.parquet.row_groups import RowGroups
 from metering.lake.parquet.schema import LAKE_SCHEMA
 from metering.ledger.notes.canary_batches import CANARY_ACCOUNT_ID
 from metering.reports.source import naming
@@ -219,7 +220,7 @@ class _Scan:
         if hides:
             physical = list(dict.fromkeys([*physical, _ACCOUNT]))
         with self._opened(part, group.metadata) as file:
-            table = file.read_row_group(group.number, columns=physical, use_threads=False)
+            table = file.read(group.number, physical)
         if part.times is not None:
             table = table.filter(taken(part.times, part.hour_s))
         if hides:
@@ -237,15 +238,14 @@ class _Scan:
         return [name for name in QUERY_SCHEMA.names if name in self.columns or name in words]
 
     @contextmanager
-    def _opened(self, part: Part, metadata: pq.FileMetaData | None = None) -> Iterator[pq.ParquetFile]:
+    def _opened(self, part: Part, metadata: pq.FileMetaData | None = None) -> Iterator[RowGroups]:
         try:
-            # The calling thread reads, not a thread of Arrow's, which could wait for the interpreter.
             with (
                 naming(part.region),
                 part.objects.open(part.key) if part.local is None else part.local.open("rb") as stream,
                 decoding(part.key),
             ):
-                yield pq.ParquetFile(stream, metadata=metadata, pre_buffer=False)
+                yield RowGroups(stream, metadata=metadata)
         except ObjectMissingError as error:
             if part.key.startswith(LAKE_PREFIX):
                 raise LedgerCorruptError(f"the published file {part.key} is gone") from error

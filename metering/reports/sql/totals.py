@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from io import BytesIO
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -109,7 +108,7 @@ def _kept(part: Part) -> pa.Table | None:
     key = summary_key(part.key)
     try:
         with naming(part.region), decoding(key):
-            table = usage_parquet(BytesIO(part.objects.get(key))).read(use_threads=False).cast(USAGE_SCHEMA)
+            table = usage_parquet(part.objects.get(key)).read_all().cast(USAGE_SCHEMA)
     except (ObjectMissingError, ObjectDamagedError):
         return None
     return table if total_of(table) == Total(part.bytes, part.rows) else None
