@@ -1,0 +1,1 @@
+"""Function that answers the HTTP API of its region."""

@@ -1,0 +1,60 @@
+"""What a token may see. One function decides which accounts a request may see: `effective_accounts`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from metering.api.problems import ParameterFault, ProblemError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+
+class Role(StrEnum):
+    """Who asks: a customer sees its own accounts, an analyst all usage, an operator also the insides."""
+
+    CUSTOMER = "customer"
+    ANALYST = "analyst"
+    OPERATOR = "operator"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grant:
+    """What the holder of a token may see.
+
+    Attributes:
+        token_id: Public part of the token, for logs.
+        role: What kinds of answers it gets.
+        accounts: The accounts that it may see; None for all. A customer always has a set.
+    """
+
+    token_id: str
+    role: Role
+    accounts: frozenset[str] | None = None
+
+
+def effective_accounts(grant: Grant, asked: Collection[str]) -> frozenset[str]:
+    """The accounts that a request reads; the empty set means all, and only a grant without a set gives it.
+
+    Args:
+        grant: What the holder may see.
+        asked: The accounts that the request names; empty if it names none.
+
+    Raises:
+        ProblemError: 403, if one of them is not granted. It is raised before any look-up, so that the answer is the
+            same whether the account exists or not.
+    """
+    if grant.accounts is None:
+        return frozenset(asked)
+    foreign = sorted(set(asked) - grant.accounts)
+    if foreign or not grant.accounts:
+        raise ProblemError(
+            kind="not-granted",
+            status=403,
+            title="Not granted",
+            detail="This token does not see that account.",
+            faults=[ParameterFault(parameter="account", detail=f"{each} is not granted.") for each in foreign],
+        )
+    return frozenset(asked) or grant.accounts

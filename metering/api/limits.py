@@ -1,0 +1,38 @@
+"""How much one request may cost, counted before anything is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Budgets of a request. The numbers are measured or priced in docs/decisions.
+
+    Attributes:
+        partitions: Accounts times months of the usage table.
+        accounts: Accounts that may be named.
+        months: Months of a range.
+        open_hours: Hours of open months that are read from the lake.
+        json_rows: Rows of an answer in JSON.
+        table_rows: Rows of an answer in NDJSON, CSV and Parquet.
+        page_rows: Rows of a page, if `limit` is not named.
+        first_year: No range begins before it.
+        deadline_s: Seconds until a request is given up.
+        answer_bytes: Size of an answer after compression.
+        token_rate_per_s: Requests a second of one token, on average.
+        token_burst: Requests of one token at once.
+    """
+
+    partitions: int = 200
+    accounts: int = 100
+    months: int = 13
+    open_hours: int = 168
+    json_rows: int = 20_000
+    table_rows: int = 100_000
+    page_rows: int = 1_000
+    first_year: int = 2020
+    deadline_s: float = 25.0
+    answer_bytes: int = 5_500_000
+    token_rate_per_s: float = 5.0
+    token_burst: int = 20

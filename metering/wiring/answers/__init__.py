@@ -1,0 +1,1 @@
+"""Answers to questions, for the command line, the HTTP API and Python programs alike."""
