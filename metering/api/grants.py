@@ -20,6 +20,11 @@ class Role(StrEnum):
     OPERATOR = "operator"
 
 
+EVERYONE = frozenset(Role)
+STAFF = frozenset({Role.ANALYST, Role.OPERATOR})
+OPERATORS = frozenset({Role.OPERATOR})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grant:
     """What the holder of a token may see.

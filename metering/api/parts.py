@@ -6,12 +6,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
+    from metering.api.facts import Facts
     from metering.api.grants import Grant
     from metering.api.limits import Limits
     from metering.stores.clock import Clock
+    from metering.wiring.answers.costs import BillingRegions
     from metering.wiring.answers.ports import ReadableRegion
+    from metering.wiring.answers.usage import Everywhere
 
 
 class Tokens(Protocol):
@@ -35,9 +38,15 @@ class ApiParts:
         tokens: Who may ask.
         limits: How much one request may cost.
         clock: The time now.
+        everywhere: The regions are all of the stage, and answers name them; None if one region answers for itself.
+        billing: Where money is; None if costs cannot be told here.
+        log: Told what each request was and cost, when it is over.
     """
 
     regions: Sequence[ReadableRegion]
     tokens: Tokens
     limits: Limits
     clock: Clock
+    everywhere: Everywhere | None = None
+    billing: BillingRegions | None = None
+    log: Callable[[Facts], None] = lambda _facts: None
