@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from metering.api.problems import ParameterFault, ProblemError
+from metering.ledger.notes.tokens import Role as Role  # noqa: TC001 - others import it from here, at run time
 
 if TYPE_CHECKING:
     from collections.abc import Collection
-
-
-class Role(StrEnum):
-    """Who asks: a customer sees its own accounts, an analyst all usage, an operator also the insides."""
-
-    CUSTOMER = "customer"
-    ANALYST = "analyst"
-    OPERATOR = "operator"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
