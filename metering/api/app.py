@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from fastapi import FastAPI, Request, Response
 
-from metering.api.authentication import Door
 from metering.api.problems import ProblemError
 from metering.version import package_version
 
@@ -18,7 +17,6 @@ def build(parts: ApiParts) -> FastAPI:
     """The application over these parts. Building it asks nothing of any store."""
     app = FastAPI(title="metering", version=package_version(), docs_url=None, redoc_url=None, openapi_url=None)
     app.state.parts = parts
-    app.state.door = Door.of(parts)
     app.add_exception_handler(ProblemError, _problem)
     return app
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
+
+from metering.api.authentication import Door
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,3 +44,8 @@ class ApiParts:
     tokens: Tokens
     limits: Limits
     clock: Clock
+
+    @cached_property
+    def door(self) -> Door:
+        """Lets requests in."""
+        return Door.of(self.tokens, self.limits, self.clock)
