@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
-from metering.api import document
+from metering.api.openapi import document
 from metering.api.parameters import given_values
 from metering.api.problems import ProblemError, problem_of
 from metering.api.resources import health, usage
