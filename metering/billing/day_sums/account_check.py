@@ -46,7 +46,8 @@ class AccountCheck:
         """Differences of hours in `[from_s, to_s)`, and of the sum over the accounts of their months.
 
         Args:
-            from_s, to_s: Hours that are compared.
+            from_s: First second of the hours that are compared.
+            to_s: The second after them.
             deep: Also count the rows of months that lie in the range whole, account by account.
 
         Raises:

@@ -1,5 +1,6 @@
-"""Keeps the day sums of a region, and the accounts of its months: reads what the compactor has published since the last
-run, and nothing else.
+"""Keeps the day sums of a region, and the accounts of its months.
+
+It reads what the compactor has published since the last run, and nothing else.
 
 A run of the compactor names its hours, and each hour its files; the totals beside a file say what is in it. A file is
 counted once: a day's sums name the files that they hold, and sums and cursor change together, with the index.
