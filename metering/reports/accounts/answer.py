@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, overload
 
 from metering.hours import rfc3339
-from metering.reports.answer import KEEP, Answer, Column
+from metering.reports.answer import KEEP, Answer, Cell, Column
 from metering.units import exact_and_size
 from metering.usage.totals import Total
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from metering.billing.day_sums.accounts import AccountSum
     from metering.reports.accounts.listing import Listing
     from metering.reports.accounts.query import AccountsQuery
     from metering.reports.accounts.source import MonthOfAccounts
-    from metering.reports.answer import Cell, Json
+    from metering.reports.answer import Json
 
 _COLUMNS = (
     Column(name="account_id", text="copied", priority=KEEP),
@@ -26,6 +25,23 @@ _COLUMNS = (
     Column(name="last_hour", kind="time"),
 )
 _STATES = ("open", "closing", "closed")
+
+
+class _Rows(Sequence[Mapping[str, Cell]]):
+    """Rows that are made when they are asked for: of many accounts, a page shows few."""
+
+    def __init__(self, sums: Sequence[AccountSum]) -> None:
+        self._sums = sums
+
+    def __len__(self) -> int:
+        return len(self._sums)
+
+    @overload
+    def __getitem__(self, place: int) -> Mapping[str, Cell]: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[Mapping[str, Cell]]: ...
+    def __getitem__(self, place: int | slice) -> Mapping[str, Cell] | Sequence[Mapping[str, Cell]]:
+        return _Rows(self._sums[place]) if isinstance(place, slice) else _row(self._sums[place])
 
 
 def accounts_answer(
@@ -60,7 +76,7 @@ def accounts_answer(
         meta |= {"rows_total": listing.count, "others": _others_document(listing, others)}
     return Answer(
         columns=_COLUMNS,
-        rows=[_row(each) for each in listing.rows],
+        rows=_Rows(listing.rows),
         others=None if others is None else {"account_id": "others", "bytes": others.bytes, "records": others.records},
         meta=meta,
         title=f"Accounts in {query.month}",

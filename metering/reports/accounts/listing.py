@@ -10,12 +10,17 @@ from metering.billing.day_sums.accounts import AccountSum, merged
 from metering.usage.totals import ZERO, Total
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from metering.reports.query import Order
 
-Place = tuple[int, str]
-"""Where an account stands in an order: its figure, turned round where the largest comes first, and its id."""
+_FIGURES: Mapping[str, Callable[[AccountSum], int]] = {
+    "account_id": lambda each: int(each.account_id),
+    "bytes": lambda each: each.bytes,
+    "records": lambda each: each.records,
+    "first_hour": lambda each: each.first_s,
+    "last_hour": lambda each: each.last_s,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,16 +28,14 @@ class Listing:
     """Accounts in an order.
 
     Attributes:
-        rows: The first accounts after a place, in order.
+        rows: The first accounts, in order.
         total: Sum of all accounts that were asked for, whether they are among the rows or not.
         count: Number of them.
-        more: Whether accounts follow after the rows.
     """
 
-    rows: tuple[AccountSum, ...]
+    rows: Sequence[AccountSum]
     total: Total
     count: int
-    more: bool
 
 
 def summed(parts: Iterable[Iterable[AccountSum]]) -> Iterator[AccountSum]:
@@ -40,41 +43,26 @@ def summed(parts: Iterable[Iterable[AccountSum]]) -> Iterator[AccountSum]:
     return merged(heapq.merge(*parts))
 
 
-def place_of(each: AccountSum, order: Order) -> Place:
-    """Where an account stands."""
-    value = {
-        "account_id": int(each.account_id),
-        "bytes": each.bytes,
-        "records": each.records,
-        "first_hour": each.first_s,
-        "last_hour": each.last_s,
-    }[order.column]
-    return (-value if order.descending else value), each.account_id
-
-
-def listed(sums: Iterable[AccountSum], order: Order, *, after: Place | None = None, most: int | None = None) -> Listing:
+def listed(sums: Iterable[AccountSum], order: Order, *, most: int | None = None) -> Listing:
     """Accounts in an order.
 
     Args:
-        sums: One for each account.
-        order: By which column.
-        after: Only those that stand after this place; None: all.
+        sums: One for each account, by their ids.
+        order: By which column. Accounts that are equal in it stay in the order of their ids.
         most: Only so many of them; None: all.
     """
     total, count = ZERO, 0
 
-    def following() -> Iterator[AccountSum]:
+    def counted() -> Iterator[AccountSum]:
         nonlocal total, count
         for each in sums:
             total, count = Total(total.bytes + each.bytes, total.records + each.records), count + 1
-            if after is None or place_of(each, order) > after:
-                yield each
+            yield each
 
-    def place(each: AccountSum) -> Place:
-        return place_of(each, order)
+    value, turned = _FIGURES[order.column], -1 if order.descending else 1
 
-    if most is None:
-        rows = sorted(following(), key=place)
-        return Listing(rows=tuple(rows), total=total, count=count, more=False)
-    rows = heapq.nsmallest(most + 1, following(), key=place)
-    return Listing(rows=tuple(rows[:most]), total=total, count=count, more=len(rows) > most)
+    def place(each: AccountSum) -> tuple[int, str]:
+        return turned * value(each), each.account_id
+
+    rows = sorted(counted(), key=place) if most is None else heapq.nsmallest(most, counted(), key=place)
+    return Listing(rows=rows, total=total, count=count)

@@ -89,9 +89,7 @@ class AccountsSource:
             except ObjectMissingError:
                 continue
             return MonthOfAccounts(region=self.region, state=state, as_of_s=index.counted_s, sums=found)
-        raise UnavailableError(
-            "s3.GetObject", "the accounts kept being replaced", may_have_applied=False
-        )
+        raise UnavailableError("s3.GetObject", "the accounts kept being replaced", may_have_applied=False)
 
     def _kept(self, index: DayIndex, query: AccountsQuery) -> Iterator[AccountSum]:
         self._refuse_unknown(index, query.month)

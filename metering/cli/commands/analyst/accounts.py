@@ -54,10 +54,10 @@ def accounts(
     The biller keeps the list, and the reconciler compares it. It is as of the biller's last run: what was in the lake
     by then. For all usage as of now: metering report usage --group-by account_id
     """
-    from metering.wiring.answers.accounts import accounts_list
+    from metering.wiring.answers.accounts import accounts_of
 
     now_s = int(time.time())
     query = AccountsParameters(month=month, accounts=account or (), prefix=prefix, sort=sort, top=top).query(
         now_s=now_s
     )
-    session.write(accounts_list(connections(session), query, now_s=now_s, merged=asks_for_all(session)))
+    session.write(accounts_of(connections(session), query, now_s=now_s, merged=asks_for_all(session)))
