@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
-from metering.api.facts import Facts
 from metering.api.problems import ProblemError, problem_of
 from metering.api.resources import accounts, health, usage
-from metering.api.routes import FACTS
 from metering.errors import MeteringError
 from metering.version import package_version
 
@@ -54,7 +51,7 @@ def build(parts: ApiParts) -> FastAPI:
     app.add_exception_handler(MeteringError, _metering_problem)
     app.add_exception_handler(HTTPException, _http_problem)
     app.add_exception_handler(Exception, _fault)
-    app.add_middleware(_Outermost, parts=parts)
+    app.add_middleware(_SafeHeaders)
     return app
 
 
@@ -93,30 +90,18 @@ def _fault(_request: Request, _error: Exception) -> Response:
     ).response()
 
 
-class _Outermost:
-    """Headers that every response has, and the line of the log when it is over."""
+class _SafeHeaders:
+    """Headers that every response has."""
 
-    def __init__(self, app: ASGIApp, parts: ApiParts) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._parts = parts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        began_s = time.monotonic()
-        facts = scope[FACTS] = Facts()
-
         async def sending(message: Message) -> None:
             if message["type"] == "http.response.start":
-                facts.status = message["status"]
                 headers = list(message["headers"])
                 had = {name.lower() for name, _ in headers}
                 message["headers"] = [*headers, *((name, value) for name, value in _SAFE.items() if name not in had)]
             await send(message)
 
-        try:
-            await self._app(scope, receive, sending)
-        finally:
-            facts.duration_ms = round(1_000 * (time.monotonic() - began_s))
-            self._parts.log(facts)
+        await self._app(scope, receive, sending)

@@ -10,9 +10,9 @@ from metering.api.grants import EVERYONE, Grant, Role, effective_accounts
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from metering.api.facts import Facts
     from metering.api.parameters import Given, Parameter
     from metering.api.parts import ApiParts
+    from metering.api.request_log import RequestFigures
     from metering.reports.answer import Answer, Json
 
 
@@ -23,14 +23,14 @@ class Asked:
     Attributes:
         given: Values of the parameters, as they are declared.
         now_s: The time now, epoch seconds; one for the whole request.
-        facts: A resource adds what it cost.
+        figures: A resource adds what it cost.
     """
 
     parts: ApiParts
     grant: Grant
     given: Given
     now_s: int
-    facts: Facts
+    figures: RequestFigures
 
     def accounts(self, parameter: str = "account") -> frozenset[str]:
         """The accounts that this request reads; empty means all.

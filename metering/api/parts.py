@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from metering.api.authentication import Door
-from metering.api.grants import Tokens as Tokens  # others import it from here
+from metering.api.grants import Tokens as Tokens  # noqa: TC001 - others import it from here
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -15,7 +15,7 @@ from metering.api.vocabulary import FORMATS
 from metering.reports.encodings import encoded_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from metering.api.asking import Reply
     from metering.api.limits import Limits
@@ -173,8 +173,3 @@ def too_large(detail: str, more: str) -> ProblemError:
         detail=f"{detail} Ways out: {more}group by fewer columns, ask for a shorter range, or read the lake with SQL: "
         "metering query.",
     )
-
-
-def header_values(raw: Sequence[tuple[bytes, bytes]], name: str) -> list[str]:
-    """All values of a header of a request."""
-    return [value.decode("latin-1") for key, value in raw if key.lower() == name.encode()]

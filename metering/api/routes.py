@@ -10,12 +10,11 @@ from anyio import to_thread
 from fastapi import APIRouter, Request, Response
 
 from metering.api.asking import Asked
-from metering.api.authentication import authenticated
-from metering.api.facts import Facts
 from metering.api.grants import Grant, Role
 from metering.api.parameters import given_values
 from metering.api.problems import ProblemError
-from metering.api.responses import chosen_form, header_values, response_of
+from metering.api.request_log import RequestFigures, figures_of
+from metering.api.responses import chosen_form, response_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
     from metering.api.parts import ApiParts
 
 _NOBODY = Grant(token_id="", role=Role.CUSTOMER, accounts=frozenset())
-FACTS = "metering.facts"
 
 
 class ResourceRouter(APIRouter):
@@ -67,16 +65,15 @@ def _endpoint(parts: ApiParts, resource: Resource) -> Callable[[Request], Corout
 
 
 def _answered(parts: ApiParts, resource: Resource, request: Request) -> Response:
-    facts: Facts = request.scope.setdefault(FACTS, Facts())
-    facts.route = resource.path
-    grant = _NOBODY if resource.public else _admitted(parts, resource, request, facts)
+    figures = figures_of(request)
+    grant = _NOBODY if resource.public else _admitted(parts, resource, request, figures)
     query: bytes = request.scope["query_string"]
     given = given_values(resource.parameters, query, request.path_params)
-    asked = Asked(parts=parts, grant=grant, given=given, now_s=parts.clock.now_ms() // 1_000, facts=facts)
+    asked = Asked(parts=parts, grant=grant, given=given, now_s=parts.clock.now_ms() // 1_000, figures=figures)
     reply = resource.answer(asked)
-    facts.rows = len(reply.answer.rows)
+    figures.rows = len(reply.answer.rows)
     accept = request.headers.get("accept", "") if any(each.name == "format" for each in resource.parameters) else ""
-    return response_of(
+    response = response_of(
         reply,
         form=chosen_form(given.text("format"), accept),
         name=resource.name,
@@ -84,11 +81,15 @@ def _answered(parts: ApiParts, resource: Resource, request: Request) -> Response
         headers=request.headers,
         limits=parts.limits,
     )
+    if not resource.public:
+        # The page shows each role its own views.
+        response.headers["Metering-Role"] = grant.role
+    return response
 
 
-def _admitted(parts: ApiParts, resource: Resource, request: Request, facts: Facts) -> Grant:
-    grant = authenticated(parts, header_values(request.headers.raw, "authorization"))
-    facts.token_id = grant.token_id
+def _admitted(parts: ApiParts, resource: Resource, request: Request, figures: RequestFigures) -> Grant:
+    grant = parts.door.let_in(request.headers.getlist("authorization"))
+    figures.token_id = grant.token_id
     if grant.role not in resource.roles:
         raise ProblemError(
             kind="not-granted",

@@ -17,6 +17,7 @@ from metering.api.app import build
 from metering.api.grants import Grant, Role
 from metering.api.limits import Limits
 from metering.api.parts import ApiParts
+from metering.api.request_log import RequestLog
 from metering.ledger.notes.completeness import Completeness
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S, HOUR_S
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from metering.adapters.memory.clock import ManualClock
     from metering.adapters.memory.items import MemoryItemStore
     from metering.adapters.memory.objects import MemoryObjectStore
-    from metering.api.facts import Facts
+    from metering.api.request_log import RequestFigures
     from metering.lake.view import LakeView
     from metering.settings import Settings
 
@@ -101,14 +102,13 @@ class ApiWorld:
     def __init__(self, world: World | None = None, *, limits: Limits | None = None) -> None:
         self.world = world or traffic(World())
         self.tokens = FixedTokens()
-        self.logged: list[Facts] = []
+        self.logged: list[RequestFigures] = []
         self.parts = ApiParts(
             regions=[WorldRegion(self.world)],
             tokens=self.tokens,
             # In tests many requests are asked at once.
             limits=limits or Limits(token_rate_per_s=1e6, token_burst=1_000_000),
             clock=self.world.clock,
-            log=self.logged.append,
         )
 
     def limited(self, **limits: float) -> ApiWorld:
@@ -130,7 +130,8 @@ class ApiWorld:
         """Any request."""
 
         async def sent() -> httpx.Response:
-            transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
+            logged = RequestLog(self.app, tell=self.logged.append, clock=self.world.clock)
+            transport = httpx.ASGITransport(logged, raise_app_exceptions=False)
             async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
                 return await client.request(method, path, headers=headers)
 

@@ -44,6 +44,7 @@ def _accounts(asked: Asked) -> Reply:
     answer = accounts_of(asked.parts.regions, query, now_s=asked.now_s, merged=asked.parts.everywhere is not None)
     key = ("account_id",) if query.order.column == "account_id" else (query.order.column, "account_id")
     final = answer.meta["periods"] == {query.month: "closed"}
+    month_number = int(query.month.replace("-", ""))
     return page_of(
         answer,
         asked,
@@ -51,7 +52,7 @@ def _accounts(asked: Asked) -> Reply:
         position,
         key=key,
         sort_key=sort_key_of(query.order),
-        fixed=(int(query.month.replace("-", "")),),
+        fixed=(month_number,),
         final=final,
     )
 
