@@ -65,6 +65,10 @@ FAMILIES: tuple[Family, ...] = (
         about="Run SQL over `transfers` (every accepted record) and `usage` (exact totals), as of now, with DuckDB.",
     ),
     Family(
+        name="accounts", place="analyst.accounts:accounts_app", purpose=Purpose.LOOK, alone=True,
+        about="List the accounts of a month: bytes, records, first and last hour.",
+    ),
+    Family(
         name="cost", place="finance.cost:cost_app", purpose=Purpose.BILL,
         about="Show what usage costs: exact sums, by the price book in force, or as it was invoiced.",
     ),
