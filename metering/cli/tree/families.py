@@ -61,6 +61,11 @@ FAMILIES: tuple[Family, ...] = (
         about="Totals of usage: who moved how many bytes from where to where.",
     ),
     Family(
+        name="trace", place="analyst.trace:trace_app", purpose=Purpose.LOOK, alone=True,
+        about="Show what a number of a report is made of: its hours, batches and files, and three sums that must be "
+        "equal.",
+    ),
+    Family(
         name="query", place="analyst.query:query_app", purpose=Purpose.LOOK, alone=True,
         about="Run SQL over `transfers` (every accepted record) and `usage` (exact totals), as of now, with DuckDB.",
     ),
