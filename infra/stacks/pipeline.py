@@ -8,13 +8,12 @@ from aws_cdk import Aws, CfnOutput, Stack
 from aws_cdk import aws_iam as iam
 
 from infra.components.acknowledgement import acknowledge_wildcard
-from infra.components.functions import FunctionSpec, LogReaders, MeteringFunction
+from infra.components.functions import FunctionSpec, LogReaders, MeteringFunction, function_settings
 from infra.components.log_sources import LogSources
 from metering.ledger import partitions
 from metering.ledger.notes.biller import BILLER_KEY
 from metering.ledger.notes.budgets import ALERTS_PK
 from metering.ledger.notes.canary_runs import CANARY_PK
-from metering.settings import as_environment
 from metering.stores.bucket import (
     CONTEXT_PREFIX,
     DROP_PREFIX,
@@ -150,14 +149,6 @@ def specs(config: StageConfig) -> tuple[FunctionSpec, ...]:
             memory_mb=config.biller_memory_mb,
             every_min=config.biller_every_min,
         ),
-    )
-
-
-def function_settings(config: StageConfig) -> dict[str, str]:
-    """Return the published policy of the stage, and the hash of what functions work with, as environment variables."""
-    published = config.published()
-    return as_environment(
-        {"stage": published.stage, **published.policy.model_dump(), "settings_sha256": published.functions_sha256}
     )
 
 

@@ -12,9 +12,8 @@ from metering.api.problems import ProblemError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from metering.api.grants import Grant
+    from metering.api.grants import Grant, Tokens
     from metering.api.limits import Limits
-    from metering.api.parts import Tokens
     from metering.stores.clock import Clock
 
 # RFC 6750. What is longer is no token of ours, and is not looked at. The scheme is read in any case (RFC 9110).
