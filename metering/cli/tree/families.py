@@ -66,6 +66,10 @@ FAMILIES: tuple[Family, ...] = (
         "equal.",
     ),
     Family(
+        name="batch", place="operator.batch:batch", purpose=Purpose.LOOK,
+        about="One batch: its verdict, and all that became of it.",
+    ),
+    Family(
         name="query", place="analyst.query:query_app", purpose=Purpose.LOOK, alone=True,
         about="Run SQL over `transfers` (every accepted record) and `usage` (exact totals), as of now, with DuckDB.",
     ),
