@@ -42,6 +42,7 @@ def story_answer(story: BatchStory, *, as_of_s: int, role: Role = Role.OPERATOR)
         columns=(*_COLUMNS, _FILES) if with_keys else _COLUMNS,
         rows=[_row(hour, with_keys=with_keys) for hour in story.hours],
         document=_document(story, as_of_s, role),
+        meta={"as_of": rfc3339(as_of_s)},
         title=f"Batch {story.batch_id}: {story.verdict or 'without a verdict'}",
         empty="Nothing of it is metered.",
         footer=tuple(_lines(story, role)),
