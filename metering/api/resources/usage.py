@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from metering.api import schemas
 from metering.api import vocabulary as words
 from metering.api.asking import Resource
+from metering.api.openapi import schemas
 from metering.api.paging import page_of, position_of
 from metering.api.routes import router_of
 from metering.reports.query import UsageParameters

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from metering.api.openapi.schemas import array, integer, record, text
 from metering.api.problems import MEDIA_TYPE
 from metering.api.responses import MEDIA_TYPES
-from metering.api.schemas import array, integer, record, text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 PATH = "/openapi.json"
 _ABOUT = """\
 Exact data-transfer usage, and what it costs. Read only. Times are UTC; `from` is included and `to` is not. Byte totals
-are decimal strings; GB is 2^30 bytes. Unknown parameters are refused. An answer is never cut off: it is whole, or a page
-that names the next one, or refused. Status 400: the request is not as this document says. Status 422: it is, and makes
-no sense."""
+are decimal strings; GB is 2^30 bytes. Unknown parameters are refused. An answer is never cut off: it is whole, or a
+page that names the next one, or refused. Status 400: the request is not as this document says. Status 422: it is, and
+makes no sense."""
 _SCHEME = "token"
 _PROBLEMS: dict[int, str] = {
     400: "The request is not as this document says: every problem at once.",

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from metering.reports.answer import Json
 
-if TYPE_CHECKING:
-    from metering.reports.answer import Json
-
+Schema = dict[str, Json]
 
 _MOST_ITEMS = 100_000
 _INT64 = 2**63 - 1
