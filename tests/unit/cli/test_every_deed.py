@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 READING = {
-    "alerts list", "anomalies", "audit", "budget check", "budget forecast", "budget list", "compare", "completion",
-    "context list", "context show", "cost", "cost explain", "dlq list", "errors", "export cur", "export focus",
+    "alerts list", "anomalies", "audit", "batch show", "budget check", "budget forecast", "budget list", "compare",
+    "completion", "context list", "context show", "cost", "cost explain", "dlq list", "errors", "export cur", "export focus",
     "help", "invoice draft", "invoice list", "invoice show", "invoice verify", "local env", "local outputs",
     "local status", "logs format", "logs list", "logs verify", "organization history", "organization show",
     "period list", "period show", "period verify", "prices check", "prices diff", "prices history",
     "prices override list", "prices show", "quarantine list", "quarantine show", "query", "region plan",
     "region status", "report usage", "runbook", "settings diff", "settings fields", "settings show",
-    "settings validate", "sources", "status", "storage report", "verify",
+    "settings validate", "sources", "status", "storage report", "trace", "verify",
 }  # fmt: skip
 # They change something and have no question.
 UNASKED = {
@@ -69,6 +69,7 @@ OPTIONS = {
     "invoice credit": ("--because", "A price was wrong."),
     "prices override set": ("--payer", "999988887777", "--percent-off", "10", "--from", "2026-12"),
     "prices override remove": ("--payer", "999988887777", "--from", "2026-12"),
+    "trace": ("--account", "123456789012"),
     "replay": ("--input", str(SAMPLE), "--shift-to-now"), "logs add": ("--accounts", "organization"),
 }  # fmt: skip
 

@@ -41,9 +41,9 @@ if TYPE_CHECKING:
 HOME, AWAY = "us-east-1", "eu-west-1"
 # They read every region, and give their rows the column `region`.
 MERGING = {
-    "alerts list", "audit", "compare", "dlq list", "errors", "logs list", "period list", "period show", "period verify",
+    "alerts list", "audit", "batch show", "compare", "dlq list", "errors", "logs list", "period list", "period show", "period verify",
     "quarantine list", "quarantine show", "query", "reconcile", "report usage", "runbook", "sources", "status",
-    "storage report", "verify",
+    "storage report", "trace", "verify",
 }  # fmt: skip
 # They are about the fleet, which they ask for its regions themselves.
 OF_THE_FLEET = {
@@ -142,9 +142,11 @@ ARGUMENTS = {
     "compare": [str(BILL), "--from", "2026-11", "--account", "111111111111", "--account", "333333333333"],
     "period show": ["2026-11"],
     "period verify": ["2026-10"],
+    "batch show": ["batch-0"],
     "quarantine show": ["batch-1"],
     "query": ["SELECT region, account_id FROM transfers"],
     "report usage": ["--group-by", "region,account_id"],
+    "trace": ["--account", "111111111111"],
 }
 
 
