@@ -149,7 +149,7 @@ def _filled(regions: str, stages: str, offered: str) -> StaticFile:
 
 def _offered(request: Request) -> str:
     """Names of what the API answers here, with spaces between them: the page has a view for each it knows."""
-    paths: Iterable[str] = request.app.openapi()["paths"]
+    paths: Iterable[str] = [resource.path for resource in request.app.state.resources]
     return " ".join(sorted({path.removeprefix(_API).partition("/")[0] for path in paths if path.startswith(_API)}))
 
 

@@ -7,6 +7,8 @@ import { DAY_S, following, readable, rfc3339, unitName } from "./times.js";
 
 const HEIGHT = 320;
 const LOW = 240;
+// Between two layers lies a line of the colour behind them.
+const LINE = 0.75;
 const NARROW = 600;
 // Lines of the box at the pointer; the table has them all.
 const NAMED = 8;
@@ -42,13 +44,14 @@ export function chart(stack, { unit, at, per = GB, heading, shown, label, onRang
 
   function options(width) {
     const colours = getComputedStyle(holder);
+    const paper = colours.getPropertyValue("--card");
     const ink = colours.getPropertyValue("--soft");
     const line = colours.getPropertyValue("--grid");
     const font = `12px ${colours.fontFamily}`;
     const axis = { stroke: ink, font, labelFont: font, grid: { stroke: line, width: 1 }, ticks: { stroke: line, width: 1 } };
     const series = stack.map((layer, depth) => {
       const fill = colours.getPropertyValue(layer.count ? "--other" : `--c${depth}`);
-      return { label: layer.name, fill, stroke: fill, width: 0, points: { show: false }, paths: uPlot.paths.stepped({ align: 1 }) };
+      return { label: layer.name, fill, stroke: paper, width: LINE, points: { show: false }, paths: uPlot.paths.stepped({ align: 1 }) };
     });
     return {
       width,
@@ -57,7 +60,7 @@ export function chart(stack, { unit, at, per = GB, heading, shown, label, onRang
       tzDate: (value_s) => uPlot.tzDate(new Date(value_s * 1000), "Etc/UTC"),
       scales: { x: { range: () => [at[0], end_s] }, y: { range: (_u, _low, high) => [0, high > 0 ? high * 1.04 : 1] } },
       axes: [
-        { ...axis, label: "UTC", labelSize: 20, size: 42, space: 70, values: timeLabels },
+        { ...axis, label: "UTC", labelSize: 20, size: 52, space: 70, values: timeLabels },
         { ...axis, label: heading, labelSize: 22, values: (_u, values) => values.map(axisNumber), size: axisWidth },
       ],
       series: [{}, ...series.reverse()],

@@ -4,6 +4,7 @@ import { go, h } from "./dom.js";
 import { changed, FILTERS, moved, rangeOf, SPLITS, UNITS, WORDS, written } from "./state.js";
 import { RANGES, short, unitOf } from "./times.js";
 
+// Filter -> label and an example.
 const NAMES = {
   account: ["Account", "12 digits"],
   service: ["Service", "AmazonEC2"],
@@ -42,7 +43,7 @@ export function questionForm(state, { now_s, onState, view }) {
   });
   const by = select("by", "Split by", SPLITS[view].map((name) => [name, WORDS[name]]), state.by || "usage_type");
   const per = select("per", "Draw by", [["", `automatic (${unit})`], ...UNITS.map((name) => [name, name])], state.per || "");
-  const filters = FILTERS.map((name) => field(fields, name, ...labelled(name), state[name] || ""));
+  const filters = FILTERS.map((name) => field(fields, name, NAMES[name][0], state[name] || "", NAMES[name][1]));
   const corrections = h("input", { type: "checkbox", id: "with_corrections", checked: Boolean(state.with_corrections) });
   const used = FILTERS.filter((name) => state[name]).length + (state.with_corrections ? 1 : 0);
 
@@ -67,24 +68,20 @@ export function questionForm(state, { now_s, onState, view }) {
     "form",
     { class: "card question", onsubmit: submit, novalidate: true },
     ranges(state, now_s),
-    h("div", { class: "fields" }, times, by, per),
+    h("div", { class: "fields" }, times, by, per, h("div", { class: "field last" }, h("button", { type: "submit", class: "primary" }, "Show"))),
     h(
       "details",
       { class: "more-fields", open: used > 0 },
       h("summary", {}, used ? `Filters (${used})` : "Filters"),
       h("div", { class: "fields" }, filters),
       h("label", { class: "check" }, corrections, "Also what was booked later for closed months, as corrections"),
+      used ? h("p", { class: "actions" }, go(written(cleared(state)), { class: "button quiet" }, "Clear filters")) : null,
     ),
-    h("div", { class: "actions" }, h("button", { type: "submit", class: "primary" }, "Show"), used ? go(written(cleared(state)), { class: "button quiet" }, "Clear filters") : null),
   );
 }
 
 function cleared(state) {
   return changed(state, { ...Object.fromEntries(FILTERS.map((name) => [name, ""])), with_corrections: "" });
-}
-
-function labelled(name) {
-  return NAMES[name];
 }
 
 /** A field with its label and, if it cannot be used, why. */

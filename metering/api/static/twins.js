@@ -77,9 +77,14 @@ function lines(choice, place) {
   return [
     h("p", { class: "downloads" }, Object.entries(formats).map(([format, name]) => fileLink(format, name, path, asked))),
     texts.map(([name, text]) =>
-      h("div", { class: "command" }, h("span", { class: "command-name" }, name), h("code", { tabindex: "0" }, text), copyButton(text, `the ${name} line`)),
+      h("div", { class: "command" }, h("span", { class: "command-name" }, name), h("code", { tabindex: "0" }, words(text)), copyButton(text, `the ${name} line`)),
     ),
   ].flat(Infinity);
+}
+
+// Broken between words, so that an option stays whole.
+function words(text) {
+  return text.split(" ").flatMap((word, at) => [at ? " " : "", h("span", {}, word)]);
 }
 
 // The address is real and can be copied; a click sends the token along, which a link cannot.
