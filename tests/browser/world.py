@@ -64,7 +64,7 @@ def _batch(hour_s: int, chance: random.Random) -> list[dict[str, str | int]]:
     rhythm = 0.62 + 0.38 * math.sin(2 * math.pi * (of_day - 0.3))
     made = []
     for account, service, source, target, size_gb in _FLOWS:
-        size = int(size_gb * _GB * rhythm * chance.uniform(0.75, 1.25)) + chance.randrange(1000)
+        size = int(size_gb * _GB * rhythm * chance.uniform(0.93, 1.07)) + chance.randrange(1000)
         one = record(size, start_s=min(hour_s + 60 * chance.randrange(50), NOW_S), account=account, to=target)
         made.append({**one, "service": service, "from": source})
     return made

@@ -1,7 +1,17 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { exactJson, gigabytes, grouped, percent, ratio, scaled, sum, unscaled, whole } from "../../../metering/api/static/figures.js";
+import {
+  exactJson,
+  gigabytes,
+  grouped,
+  percent,
+  ratio,
+  scaled,
+  sum,
+  unscaled,
+  whole,
+} from "../../../metering/api/static/figures.js";
 
 test("a total keeps its last digit at any size", () => {
   const values = ["9007199254740993", "1", "140737488355328000001"].map(whole);
@@ -10,7 +20,8 @@ test("a total keeps its last digit at any size", () => {
 });
 
 test("what is not a whole number is refused, not counted as nothing", () => {
-  for (const text of ["", "1.5", "1e3", "0x10", " 1", "null", null, undefined]) assert.throws(() => whole(text), TypeError);
+  for (const text of ["", "1.5", "1e3", "0x10", " 1", "null", null, undefined])
+    assert.throws(() => whole(text), TypeError);
 });
 
 test("gigabytes are of 2^30 bytes and rounded half up", () => {
@@ -41,7 +52,8 @@ test("decimals go there and back", () => {
 });
 
 test("integers that a floating-point number cannot hold become texts, and nothing else does", () => {
-  const text = '{"a": 9007199254740993, "b": "1234567890123456789 \\"9007199254740993", "c": [1, -98765432109876543210], "d": 0.12345678901234567890, "e": 12345678901234567890.5}';
+  const text =
+    '{"a": 9007199254740993, "b": "1234567890123456789 \\"9007199254740993", "c": [1, -98765432109876543210], "d": 0.12345678901234567890, "e": 12345678901234567890.5}';
   const found = exactJson(text);
   assert.equal(found.a, "9007199254740993");
   assert.equal(found.b, '1234567890123456789 "9007199254740993');

@@ -1,13 +1,23 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { changed, deeper, moved, parsed, question, rangeOf, SPLITS, written } from "../../../metering/api/static/state.js";
+import {
+  changed,
+  deeper,
+  moved,
+  parsed,
+  question,
+  rangeOf,
+  SPLITS,
+  written,
+} from "../../../metering/api/static/state.js";
 import { named, readable, seconds, short, steps, unitName, unitOf } from "../../../metering/api/static/times.js";
 
 const NOW_S = Date.UTC(2026, 10, 24, 13, 30) / 1000;
 
 test("an address says the whole state, and reads back the same", () => {
-  const search = "?view=cost&from=2026-11-01&to=2026-11-24T13:00Z&by=service&per=hour&account=123456789012,210987654321&with_corrections=true&x=a/b:c";
+  const search =
+    "?view=cost&from=2026-11-01&to=2026-11-24T13:00Z&by=service&per=hour&account=123456789012,210987654321&with_corrections=true&x=a/b:c";
   const state = parsed(search);
   assert.equal(written(state), search);
   assert.deepEqual(parsed(written(state)), state);
@@ -18,7 +28,16 @@ test("times are UTC whatever the machine's zone is, and days that do not exist a
   assert.equal(seconds("2026-11"), Date.UTC(2026, 10) / 1000);
   assert.equal(seconds("2026-11-24T13:00Z"), Date.UTC(2026, 10, 24, 13) / 1000);
   assert.equal(seconds("2026-11-24T13:00:00Z"), Date.UTC(2026, 10, 24, 13) / 1000);
-  for (const text of ["2026-02-31", "2026-13", "2026-11-24T25:00Z", "24.11.2026", "", null, "yesterday", "2026-11-24T13:00"]) {
+  for (const text of [
+    "2026-02-31",
+    "2026-13",
+    "2026-11-24T25:00Z",
+    "24.11.2026",
+    "",
+    null,
+    "yesterday",
+    "2026-11-24T13:00",
+  ]) {
     assert.equal(seconds(text), null, text);
   }
   assert.equal(short(Date.UTC(2026, 10, 24) / 1000), "2026-11-24");
@@ -33,7 +52,10 @@ test("named ranges end with the hour that runs, and a month that is over with it
   assert.deepEqual(shown("7d"), ["2026-11-18", "2026-11-24T14:00Z"]);
   assert.deepEqual(shown("month"), ["2026-11-01", "2026-11-24T14:00Z"]);
   assert.deepEqual(shown("last-month"), ["2026-10-01", "2026-11-01"]);
-  assert.deepEqual(Object.values(named("last-month", Date.UTC(2026, 0, 5) / 1000)).map(short), ["2025-12-01", "2026-01-01"]);
+  assert.deepEqual(Object.values(named("last-month", Date.UTC(2026, 0, 5) / 1000)).map(short), [
+    "2025-12-01",
+    "2026-01-01",
+  ]);
 });
 
 test("seven days are no more hours than a report of all accounts may read", () => {
@@ -45,9 +67,15 @@ test("seven days are no more hours than a report of all accounts may read", () =
 
 test("steps cover a range without holes, and nothing that is to come", () => {
   const range = { from_s: seconds("2025-12-15"), to_s: seconds("2026-03") };
-  assert.deepEqual(steps("month", range, NOW_S).map((each) => unitName("month", each)), ["2025-12", "2026-01", "2026-02"]);
+  assert.deepEqual(
+    steps("month", range, NOW_S).map((each) => unitName("month", each)),
+    ["2025-12", "2026-01", "2026-02"],
+  );
   const open = { from_s: seconds("2026-11-23"), to_s: seconds("2026-12") };
-  assert.deepEqual(steps("day", open, NOW_S).map((each) => unitName("day", each)), ["2026-11-23", "2026-11-24"]);
+  assert.deepEqual(
+    steps("day", open, NOW_S).map((each) => unitName("day", each)),
+    ["2026-11-23", "2026-11-24"],
+  );
   assert.equal(steps("hour", open, NOW_S).length, 38);
   assert.equal(unitOf({ from_s: 0, to_s: 8 * 86400 }), "hour");
   assert.equal(unitOf({ from_s: 0, to_s: 9 * 86400 }), "day");
