@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 READING = {
-    "alerts list", "anomalies", "audit", "budget check", "budget forecast", "budget list", "compare", "completion",
-    "context list", "context show", "cost", "cost explain", "dlq list", "errors", "export cur", "export focus",
-    "help", "invoice draft", "invoice list", "invoice show", "invoice verify", "local env", "local outputs",
-    "local status", "logs format", "logs list", "logs verify", "organization history", "organization show",
+    "accounts", "alerts list", "anomalies", "audit", "budget check", "budget forecast", "budget list", "compare",
+    "completion", "context list", "context show", "cost", "cost explain", "dlq list", "errors", "export cur",
+    "export focus", "help", "invoice draft", "invoice list", "invoice show", "invoice verify", "local env",
+    "local outputs", "local status", "logs format", "logs list", "logs verify", "organization history", "organization show",
     "period list", "period show", "period verify", "prices check", "prices diff", "prices history",
     "prices override list", "prices show", "quarantine list", "quarantine show", "query", "region plan",
     "region status", "report usage", "runbook", "settings diff", "settings fields", "settings show",
