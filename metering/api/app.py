@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
+from metering.api.openapi import document
+from metering.api.parameters import given_values
 from metering.api.problems import ProblemError, problem_of
 from metering.api.resources import accounts, health, usage
 from metering.errors import MeteringError
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from metering.api.asking import Resource
     from metering.api.parts import ApiParts
 
+_DOCUMENT_S = 300
 # The modules of `metering.api.resources`, in the order of the document.
 _RESOURCES = (usage, accounts, health)
 # A module that serves pages sets its own policy of content.
@@ -47,12 +50,24 @@ def build(parts: ApiParts) -> FastAPI:
         resources += router.resources
     app.state.parts = parts
     app.state.resources = tuple(resources)
+    _serve_document(app, resources)
     app.add_exception_handler(ProblemError, _problem)
     app.add_exception_handler(MeteringError, _metering_problem)
     app.add_exception_handler(HTTPException, _http_problem)
     app.add_exception_handler(Exception, _fault)
     app.add_middleware(_SafeHeaders)
     return app
+
+
+def _serve_document(app: FastAPI, resources: list[Resource]) -> None:
+    content = document.document_bytes(resources, version=app.version)
+
+    async def answer(request: Request) -> Response:
+        given_values((), request.scope["query_string"])
+        headers = {"Cache-Control": f"public, max-age={_DOCUMENT_S}"}
+        return Response(content=content, media_type="application/json", headers=headers)
+
+    app.add_api_route(document.PATH, answer, methods=["GET"], response_class=Response, response_model=None)
 
 
 def _problem(_request: Request, error: Exception) -> Response:

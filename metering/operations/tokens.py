@@ -60,6 +60,10 @@ def token_parts(text: str) -> tuple[str, str] | None:
     return None if found is None else (found[1], found[2])
 
 
+def _chance(size: int) -> bytes:
+    return secrets.token_bytes(size)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenBook:
     """The tokens of one region.
@@ -72,7 +76,7 @@ class TokenBook:
 
     items: ItemStore
     clock: Clock
-    draw: Callable[[int], bytes] = secrets.token_bytes
+    draw: Callable[[int], bytes] = _chance
 
     def create(
         self, *, role: Role, accounts: Collection[str] | None, life_s: int, made_by: str, label: str = ""

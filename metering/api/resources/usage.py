@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from metering.api import vocabulary as words
 from metering.api.asking import Resource
+from metering.api.openapi import schemas
 from metering.api.paging import page_of, position_of
 from metering.api.routes import router_of
 from metering.reports.query import UsageParameters
@@ -56,6 +57,8 @@ def _usage(asked: Asked) -> Reply:
     return page_of(found.answer, asked, accounts, position, key=query.columns, fixed=(query.from_s, query.to_s))
 
 
+_SUMS: schemas.Schema = {"bytes": schemas.BYTES, "records": schemas.integer(-(2**63))}
+
 USAGE = Resource(
     path="/v1/usage",
     name="usage",
@@ -78,4 +81,5 @@ USAGE = Resource(
         words.LIMIT,
         words.CURSOR,
     ),
+    schema=schemas.figures(_SUMS),
 )
