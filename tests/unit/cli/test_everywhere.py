@@ -44,7 +44,7 @@ HOME, AWAY = "us-east-1", "eu-west-1"
 MERGING = {
     "accounts", "alerts list", "audit", "batch show", "compare", "dlq list", "errors", "logs list", "period list",
     "period show", "period verify", "quarantine list", "quarantine show", "query", "reconcile", "report usage",
-    "runbook", "sources", "status", "storage report", "trace", "verify",
+    "runbook", "sources", "status", "storage report", "token list", "trace", "verify",
 }  # fmt: skip
 # They are about the fleet, which they ask for its regions themselves.
 OF_THE_FLEET = {
@@ -53,7 +53,7 @@ OF_THE_FLEET = {
     "invoice issue", "invoice list", "invoice show", "invoice verify", "organization history", "organization set",
     "organization show", "prices check", "prices diff", "prices history", "prices import", "prices override list",
     "prices override remove", "prices override set", "prices show", "region plan", "region reconcile",
-    "region status", "settings diff", "settings show", "uninstall", "upgrade",
+    "region status", "serve", "settings diff", "settings show", "uninstall", "upgrade",
 }  # fmt: skip
 WITHOUT_PLACE = {"help", "completion"}
 OCTOBER_S = NOW_S - 30 * DAY_S
@@ -86,6 +86,7 @@ def fleet() -> Iterator[Fleet]:
             region.world.send(ONLY_AWAY)
         region.lose_a_letter("edge-1")
         region.leave_a_trail()
+        region.make_tokens()
         region.world.compact_all()
         keep_day_sums(region.world)
     states = MemoryRegionStates()
