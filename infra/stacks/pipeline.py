@@ -203,8 +203,8 @@ def _grant_reconciler(function: MeteringFunction, data: DataStack) -> None:
     data.ledger.grant_put(role, _NOTES)
     data.usage.grant_read(role)
     data.usage.grant_scan(role)
-    # The plans of runs list the published hours.
-    data.data.grant_read(role, STAGING_PREFIX, LAKE_PREFIX, RUNS_PREFIX)
+    # The plans of runs list the published hours. It compares the accounts that the biller keeps.
+    data.data.grant_read(role, STAGING_PREFIX, LAKE_PREFIX, RUNS_PREFIX, RATED_PREFIX)
     data.topics.grant_publish(role)
 
 
