@@ -30,6 +30,7 @@ from metering.fleet.steps import PreflightFailedError
 from metering.lake.run_work import RunAlreadyDoneError, RunOutOfTimeError
 from metering.onramps.context.description import DescriptionError
 from metering.onramps.context.document import ContextUnreadableError
+from metering.producer.failures import JournalError, KeyReusedError, NotSentError, RecordsRefusedError
 from metering.replay.given import InputError
 from metering.replay.sender import SendingFailedError
 from metering.reports.exports.checks import ExportWrongError
@@ -77,6 +78,10 @@ EXAMPLES: list[MeteringError] = [
     ManifestError("line 1 is not JSON"),
     PreflightFailedError("ap-southeast-9", _STATE, [_MISSING]),
     InputError("no records"),
+    NotSentError("sqs.SendMessageBatch", "throttled", unsent=3, journalled=True),
+    RecordsRefusedError([(0, "no JSON")], 7),
+    KeyReusedError("flows.log:0"),
+    JournalError("It is full.", "Make room."),
     SendingFailedError("sqs.SendMessageBatch: no answer", ["b1", ""]),
     DestinationTakenError("out/ is not empty; nothing was written.", "Name another place."),
     ExportWrongError("BilledCost 1 is not PricingQuantity 2 times ContractedUnitPrice 3.", "Do not use its files."),
