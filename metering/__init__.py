@@ -9,11 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from metering.client.connection import connect
     from metering.producer.producer import Producer
 
     __version__: str
 
-__all__ = ["Producer", "__version__"]
+__all__ = ["Producer", "__version__", "connect"]
 
 
 def __getattr__(name: str) -> object:
@@ -21,6 +22,10 @@ def __getattr__(name: str) -> object:
         from metering.producer.producer import Producer
 
         return Producer
+    if name == "connect":
+        from metering.client.connection import connect
+
+        return connect
     if name == "__version__":
         from metering.version import package_version
 

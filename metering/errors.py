@@ -37,6 +37,7 @@
         ├── RecordsRefusedError     records of a producer that cannot be written              producer.failures
         ├── KeyReusedError          a producer's key comes with other records than before     producer.failures
         ├── JournalError            a producer's journal cannot be used                       producer.failures
+        ├── SumsDifferError         a report does not say what its rows say                   client.connection
         ├── SendingFailedError      a replay could not send all of its messages               replay.sender
         ├── DestinationTakenError   an export was asked for where something else is         reports.exports.destination
         ├── ExportWrongError        an export is not what it should be: no manifest          reports.exports.checks

@@ -57,6 +57,25 @@ def parquet_pieces(
     yield pieces.taken()
 
 
+def arrow_table(
+    columns: Mapping[str, str], rows: Iterable[Mapping[str, str | int | bool | Decimal | None]]
+) -> pa.Table:
+    """The same table in memory, for Python programs: names, types and order are those of `parquet_pieces`.
+
+    Args:
+        columns: As of `parquet_pieces`.
+        rows: As of `parquet_pieces`; they may come one after the other, and are held once, as columns.
+
+    Raises:
+        OperationFailedError: A number has more digits than Arrow's decimals hold.
+    """
+    schema = pa.schema([(name, _TYPES[kind]) for name, kind in columns.items()])
+    waiting, parts = iter(rows), []
+    while group := list(islice(waiting, _GROUP_ROWS)):
+        parts.append(pa.Table.from_arrays(_arrays(columns, group), schema=schema))
+    return pa.concat_tables(parts) if parts else schema.empty_table()
+
+
 class _Pieces(io.RawIOBase):
     """A file that hands on what is written to it. Mutable."""
 

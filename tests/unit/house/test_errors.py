@@ -24,6 +24,7 @@ from metering.billing.invoices.rates import InputChangedError
 from metering.billing.invoices.readiness import IssueRefusedError, Obstacle
 from metering.billing.invoices.store import InvoiceMissingError
 from metering.cli.failures import CommandFailedError, CommandStoppedError, WrongUsageError
+from metering.client.connection import SumsDifferError
 from metering.errors import MeteringError
 from metering.fleet.regions import Answered, Finding, RegionState
 from metering.fleet.steps import PreflightFailedError
@@ -82,6 +83,7 @@ EXAMPLES: list[MeteringError] = [
     RecordsRefusedError([(0, "no JSON")], 7),
     KeyReusedError("flows.log:0"),
     JournalError("It is full.", "Make room."),
+    SumsDifferError({"usage": "1", "rows": "2", "markers": None}, None),
     SendingFailedError("sqs.SendMessageBatch: no answer", ["b1", ""]),
     DestinationTakenError("out/ is not empty; nothing was written.", "Name another place."),
     ExportWrongError("BilledCost 1 is not PricingQuantity 2 times ContractedUnitPrice 3.", "Do not use its files."),
