@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
+from metering.api import page
 from metering.api.openapi import document
 from metering.api.parameters import given_values
 from metering.api.problems import ProblemError, problem_of
@@ -51,6 +52,7 @@ def build(parts: ApiParts) -> FastAPI:
     app.state.parts = parts
     app.state.resources = tuple(resources)
     _serve_document(app, resources)
+    app.include_router(page.router(parts))
     app.add_exception_handler(ProblemError, _problem)
     app.add_exception_handler(MeteringError, _metering_problem)
     app.add_exception_handler(HTTPException, _http_problem)

@@ -28,7 +28,7 @@ def router(parts: ApiParts) -> ResourceRouter:
 def _usage(asked: Asked) -> Reply:
     given, parts = asked.given, asked.parts
     accounts = asked.accounts()
-    position = position_of(asked, accounts)
+    position = position_of(asked, accounts, fixed=2)
     query = UsageParameters(
         start=given.text("from"),
         end=given.text("to"),
@@ -39,6 +39,8 @@ def _usage(asked: Asked) -> Reply:
         accounts=sorted(accounts),
         services=given.names("service"),
         usage_types=given.names("usage_type"),
+        from_locations=given.names("from_location"),
+        to_locations=given.names("to_location"),
         sort=given.text("sort"),
         top=given.number("top"),
         with_corrections=given.flag("with_corrections"),
@@ -74,6 +76,8 @@ USAGE = Resource(
         words.ACCOUNT,
         words.SERVICE,
         words.USAGE_TYPE,
+        words.FROM_LOCATION,
+        words.TO_LOCATION,
         words.SORT,
         words.TOP,
         words.WITH_CORRECTIONS,

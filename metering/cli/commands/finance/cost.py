@@ -12,8 +12,10 @@ from metering.cli.command import Session, command, say
 from metering.cli.commands.analyst.report import (
     AccountOption,
     CorrectionsOption,
+    FromLocationOption,
     FromOption,
     ServiceOption,
+    ToLocationOption,
     ToOption,
     UsageTypeOption,
 )
@@ -94,6 +96,8 @@ def cost(
     payer: PayerOption = None,
     service: ServiceOption = None,
     usage_type: UsageTypeOption = None,
+    from_location: FromLocationOption = None,
+    to_location: ToLocationOption = None,
     group_by: GroupByOption = None,
     month: MonthOption = None,
     start: FromOption = None,
@@ -122,8 +126,9 @@ def cost(
     now_s = int(time.time())
     query = CostParameters(
         start=start, end=end, last=last, zone=zone, month=month, group_by=group_by, accounts=account or (),
-        services=service or (), usage_types=usage_type or (), payers=payer or (), sort=sort, top=top,
-        with_corrections=with_corrections, blended=blended, region=one_region(session),
+        services=service or (), usage_types=usage_type or (), from_locations=from_location or (),
+        to_locations=to_location or (), payers=payer or (), sort=sort, top=top, with_corrections=with_corrections,
+        blended=blended, region=one_region(session),
     ).cost_query(now_s=now_s)  # fmt: skip
     with costing(session, query, prices=prices, exact=exact, now_s=now_s) as parts:
         costs = parts.costs()
