@@ -74,6 +74,8 @@ class Connection:
         account: Names = None,
         service: Names = None,
         usage_type: Names = None,
+        from_location: Names = None,
+        to_location: Names = None,
         with_corrections: bool = False,
         tz: str | None = None,
         sort: str | None = None,
@@ -91,6 +93,8 @@ class Connection:
             account: Only these accounts.
             service: Only these services.
             usage_type: Only these usage types.
+            from_location: Only what comes from these places, such as `us-east-1` or `us-east-1/use1-az2`.
+            to_location: Only what goes to these places, such as `internet`.
             with_corrections: Also what was booked later for the range, with a column `corrects`.
             tz: Zone of days and months, such as `Europe/Berlin`.
             sort: A column; with `:desc` the largest first.
@@ -103,7 +107,8 @@ class Connection:
             UsageParameters(
                 start=time_text("from", from_), end=time_text("to", to), last=last, group_by=columns(group_by),
                 detail=columns(detail), accounts=names(account), services=names(service),
-                usage_types=names(usage_type), with_corrections=with_corrections, zone=tz, sort=sort, top=top,
+                usage_types=names(usage_type), from_locations=names(from_location), to_locations=names(to_location),
+                with_corrections=with_corrections, zone=tz, sort=sort, top=top,
             )
         )  # fmt: skip
 
@@ -119,6 +124,8 @@ class Connection:
         payer: Names = None,
         service: Names = None,
         usage_type: Names = None,
+        from_location: Names = None,
+        to_location: Names = None,
         with_corrections: bool = False,
         prices: str | None = None,
         blended: bool = False,
@@ -139,6 +146,8 @@ class Connection:
             payer: Only what these payers pay.
             service: Only these services.
             usage_type: Only these usage types.
+            from_location: Only what comes from these places, such as `us-east-1` or `us-east-1/use1-az2`.
+            to_location: Only what goes to these places, such as `internet`.
             with_corrections: As of `usage`.
             prices: A price book, such as `aws-list@3`. Default: what the month was invoiced with, or the book in force.
             blended: Also the cost at each payer's mean price.
@@ -154,8 +163,8 @@ class Connection:
         asked = CostParameters(
             start=time_text("from", from_), end=time_text("to", to), last=last, month=month,
             group_by=columns(group_by), accounts=names(account), payers=names(payer), services=names(service),
-            usage_types=names(usage_type), with_corrections=with_corrections, blended=blended, zone=tz, sort=sort,
-            top=top,
+            usage_types=names(usage_type), from_locations=names(from_location), to_locations=names(to_location),
+            with_corrections=with_corrections, blended=blended, zone=tz, sort=sort, top=top,
         )  # fmt: skip
         return self._answers.cost(asked, prices=prices, exact=exact)
 

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 _TIMEOUT_S = 60
 _NO_TOKEN, _TOO_MANY, _SERVER_ERROR = 401, 429, 500
+# Not as the document says, or without sense. Both name the parameters.
+_WRONG_QUESTION = frozenset({400, 422})
 _ABOUT = {"Metering-As-Of": "as_of", "Metering-Complete-Through": "complete_through"}
 # Columns of a trace, which comes as JSON because its sums stand beside its rows.
 _TRACE = {
@@ -135,7 +137,7 @@ class HttpAnswers:
             raise _no_api(self.url) from error
         return with_about(table, {name: headers[header] for header, name in _ABOUT.items() if header in headers})
 
-    def _get(self, path: str, asked: Mapping[str, str | None]) -> tuple[bytes, Mapping[str, str]]:
+    def _get(self, path: str, asked: Mapping[str, str | None]) -> tuple[bytes, Message]:
         query = urlencode({name: text for name, text in asked.items() if text is not None}, safe=",:")
         request = Request(  # noqa: S310 - `at` lets http and https through
             f"{self.url}{path}?{query}",
@@ -143,7 +145,7 @@ class HttpAnswers:
         )
         try:
             with self._opener().open(request, timeout=_TIMEOUT_S) as answer:
-                return answer.read(), dict(answer.headers.items())
+                return answer.read(), answer.headers
         except HTTPError as error:
             with error:
                 raise _told(error, f"GET /{path}", self.url) from None
@@ -170,6 +172,8 @@ def _texts(asked: UsageParameters) -> dict[str, str | None]:
         "account": ",".join(asked.accounts) or None,
         "service": ",".join(asked.services) or None,
         "usage_type": ",".join(asked.usage_types) or None,
+        "from_location": ",".join(asked.from_locations) or None,
+        "to_location": ",".join(asked.to_locations) or None,
         "with_corrections": _flag(asked.with_corrections),
         "tz": asked.zone,
         "sort": asked.sort,
@@ -215,16 +219,17 @@ def _told(error: HTTPError, operation: str, url: str) -> Exception:
         )
     if "type" not in problem:
         return _no_api(url)
-    faults = problem.get("errors")
-    if isinstance(faults, list) and faults:
-        return InvalidParametersError([_fault(each) for each in faults if isinstance(each, dict)])
-    return OperationFailedError(detail)
+    told = problem.get("errors")
+    faults = [_fault(each) for each in told if isinstance(each, dict)] if isinstance(told, list) else []
+    if faults and error.code in _WRONG_QUESTION:
+        return InvalidParametersError(faults)
+    return OperationFailedError(detail, " ".join(f"{each.value} {each.problem}" for each in faults))
 
 
 def _fault(fault: Mapping[str, Json]) -> ParameterProblem:
-    return ParameterProblem(
-        parameter=str(fault.get("parameter", "")), value="", problem=str(fault.get("detail", "")).strip()
-    )
+    # The sentence begins with the value, as those of the command line do.
+    value, _, problem = str(fault.get("detail", "")).partition(" ")
+    return ParameterProblem(parameter=str(fault.get("parameter", "")), value=value, problem=problem)
 
 
 def _no_api(url: str) -> OperationFailedError:

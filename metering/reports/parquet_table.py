@@ -60,7 +60,7 @@ def parquet_pieces(
 def arrow_table(
     columns: Mapping[str, str], rows: Iterable[Mapping[str, str | int | bool | Decimal | None]]
 ) -> pa.Table:
-    """The same table in memory, for Python programs: names, types and order are those of `parquet_pieces`.
+    """The same table in memory, for Python programs: what a reader of the file of `parquet_pieces` gets.
 
     Args:
         columns: As of `parquet_pieces`.
@@ -69,10 +69,12 @@ def arrow_table(
     Raises:
         OperationFailedError: A number has more digits than Arrow's decimals hold.
     """
-    schema = pa.schema([(name, _TYPES[kind]) for name, kind in columns.items()])
+    # Parquet has no seconds: a file of them is read as milliseconds.
+    types = _TYPES | {"time": pa.timestamp("ms", tz="UTC")}
+    schema = pa.schema([(name, types[kind]) for name, kind in columns.items()])
     waiting, parts = iter(rows), []
     while group := list(islice(waiting, _GROUP_ROWS)):
-        parts.append(pa.Table.from_arrays(_arrays(columns, group), schema=schema))
+        parts.append(pa.Table.from_arrays(_arrays(columns, group), names=schema.names).cast(schema))
     return pa.concat_tables(parts) if parts else schema.empty_table()
 
 
