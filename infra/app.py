@@ -1,4 +1,4 @@
-"""The CDK app: three stacks per region, with the same templates in every region.
+"""The CDK app: three stacks per region, and one for its HTTP API, with the same templates in every region.
 
     cd infra && cdk deploy --all -c stage=local
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ from cdk_nag import AwsSolutionsChecks
 
 from infra.components.code import locked_code, sources_code
 from infra.release import put_out
+from infra.stacks.api import ApiStack
 from infra.stacks.data import DataStack
 from infra.stacks.observability import ObservabilityStack
 from infra.stacks.pipeline import PipelineStack
@@ -32,7 +34,7 @@ from metering.fleet.stage import NO_SETTINGS, StageConfig, decoded
 from metering.fleet.versions import own_release
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from aws_cdk import IStackSynthesizer
     from aws_cdk import aws_lambda as lambda_
@@ -57,6 +59,7 @@ class Region:
     data: DataStack
     pipeline: PipelineStack
     observability: ObservabilityStack
+    api: ApiStack | None = None
     rollout: RolloutStack | None = None
 
 
@@ -67,7 +70,7 @@ def build(
     given: GivenSettings | None = None,
     account: str | None = None,
     region: str | None = None,
-    code: lambda_.Code | None = None,
+    code: Callable[[], lambda_.Code] | None = None,
     release: Release | None = None,
 ) -> Region:
     """Build one region's stacks below `scope`.
@@ -78,9 +81,10 @@ def build(
         given: What it was given, to be published for the next deployment; None publishes nothing of it.
         account: Account id; None leaves it to the deployment.
         region: Region name, known or not; None leaves it to the deployment.
-        code: Code of the functions; by default the bundle of the stage.
+        code: Makes the code of the functions, once for each stack; by default it is the bundle of the stage.
         release: What the stacks say that they were deployed from; by default this checkout.
     """
+    made = code or partial(_code, config)
     env = Environment(account=account, region=region) if account or region else None
     data = DataStack(
         scope, config.stack_name("data"), config=config, given=given, synthesizer=_synthesizer(config), env=env
@@ -90,10 +94,21 @@ def build(
         config.stack_name("pipeline"),
         config=config,
         data=data,
-        code=code or _code(config),
+        code=made(),
         synthesizer=_synthesizer(config),
         env=env,
     )
+    api: ApiStack | None = None
+    if config.api:
+        api = ApiStack(
+            scope,
+            config.stack_name("api"),
+            config=config,
+            data=data,
+            code=made(),
+            synthesizer=_synthesizer(config),
+            env=env,
+        )
     observability = ObservabilityStack(
         scope,
         config.stack_name("observability"),
@@ -113,9 +128,9 @@ def build(
             synthesizer=_synthesizer(config),
             env=env,
         )
-    for stack in (data, pipeline, observability):
+    for stack in (data, pipeline, *((api,) if api else ()), observability):
         put_out(stack, release or own_release(), rehearsal=config.rehearsal)
-    return Region(data=data, pipeline=pipeline, observability=observability, rollout=rollout)
+    return Region(data=data, pipeline=pipeline, observability=observability, api=api, rollout=rollout)
 
 
 def check(app: App) -> None:

@@ -15,6 +15,7 @@
     ├── ContextUnreadableError      a stored context is none, or not what its name says       onramps.context.document
     ├── LedgerCorruptError          the ledger or an object contradicts the protocol: stop and alarm
     ├── FormatTooNewError           newer code wrote the ledger, and this one must not touch it
+    ├── ReadOnlyError               what may only read was about to change something          adapters.aws.read_only
     ├── EarlyEndError               work ends early and nothing is wrong: its caller catches it
     │   ├── RunAlreadyDoneError     another process has finished the compaction run           lake.run_work
     │   ├── RunOutOfTimeError       there is no time for the next step of a run               lake.run_work

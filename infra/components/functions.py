@@ -18,6 +18,7 @@ from infra.components.acknowledgement import acknowledge, acknowledge_wildcard
 from metering.fleet.regions import ALONE_FUNCTIONS
 from metering.metric_names import NAMESPACE
 from metering.operations.alarms import WATCH_NAMESPACE
+from metering.settings import as_environment
 from metering.units import MINUTE_S
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ _SCRATCH_MB = 512
 # Shortest maximum event age that EventBridge and Lambda accept.
 _TICK_LIFE_S = MINUTE_S
 
-_RETENTION = {
+RETENTION = {
     1: logs.RetentionDays.ONE_DAY,
     7: logs.RetentionDays.ONE_WEEK,
     30: logs.RetentionDays.ONE_MONTH,
@@ -48,7 +49,9 @@ class FunctionSpec:
     Attributes:
         name: Folder below `lambdas/`, in kebab case if the name has several words.
         scratch_mb: Size of `/tmp`.
-        every_min: Minutes between runs, by an EventBridge `rate()` rule; None for a function that a queue drives.
+        every_min: Minutes between runs, by an EventBridge `rate()` rule; None for a function that a queue or a request
+            drives.
+        reserved: Executions that are kept for it, and the most of it at a time; None for as many as there are.
     """
 
     name: str
@@ -57,15 +60,16 @@ class FunctionSpec:
     memory_mb: int
     scratch_mb: int = _SCRATCH_MB
     every_min: int | None = None
+    reserved: int | None = None
 
     @property
     def construct_id(self) -> str:
         return "".join(word.capitalize() for word in self.name.split("-"))
 
     @property
-    def alone(self) -> bool:
-        """Whether the function never runs twice at once: it has one reserved execution. A tick meanwhile is dropped."""
-        return self.name in ALONE_FUNCTIONS
+    def at_once(self) -> int | None:
+        """Most executions at once. Of a function that never runs twice it is one: a tick meanwhile is dropped."""
+        return 1 if self.name in ALONE_FUNCTIONS else self.reserved
 
     @property
     def handler(self) -> str:
@@ -91,7 +95,7 @@ class MeteringFunction(Construct):
         self.log_group = logs.LogGroup(
             self,
             "Logs",
-            retention=_RETENTION[config.log_retention_days],
+            retention=RETENTION[config.log_retention_days],
             removal_policy=RemovalPolicy.RETAIN if config.stateful_retained else RemovalPolicy.DESTROY,
         )
         self.role = iam.Role(
@@ -123,7 +127,7 @@ class MeteringFunction(Construct):
             log_group=self.log_group,
             tracing=lambda_.Tracing.ACTIVE if config.tracing else lambda_.Tracing.DISABLED,
             # MiniStack ignores this property.
-            reserved_concurrent_executions=1 if spec.alone and not config.emulated else None,
+            reserved_concurrent_executions=None if config.emulated else spec.at_once,
         )
         if config.tracing:
             acknowledge_wildcard(self.role, "*", "X-Ray does not support resource ARNs for sending traces.")
@@ -196,6 +200,14 @@ class MeteringFunction(Construct):
     def grant_read_metrics(self) -> None:
         """Let the function read metrics. CloudWatch does not support resource ARNs for this action."""
         iam.Grant.add_to_principal(grantee=self.role, actions=["cloudwatch:GetMetricStatistics"], resource_arns=["*"])
+
+
+def function_settings(config: StageConfig) -> dict[str, str]:
+    """Return the published policy of the stage, and the hash of what functions work with, as environment variables."""
+    published = config.published()
+    return as_environment(
+        {"stage": published.stage, **published.policy.model_dump(), "settings_sha256": published.functions_sha256}
+    )
 
 
 class LogReaders(Construct):

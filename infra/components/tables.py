@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 EXPIRES_AT = "expires_at"
 
-_READ = ("dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:Query", "dynamodb:DescribeTable")
+_LOOK_UP = ("dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:Query")
+_READ = (*_LOOK_UP, "dynamodb:DescribeTable")
 _CHANGE = ("dynamodb:PutItem", "dynamodb:UpdateItem")
 _CHECK = "dynamodb:ConditionCheckItem"
 _DELETE = "dynamodb:DeleteItem"
@@ -52,6 +53,10 @@ class MeteringTable(Construct):
     def grant_read(self, grantee: iam.IGrantable) -> None:
         """Let `grantee` read items by key and by partition."""
         self._grant(grantee, *_READ)
+
+    def grant_look_up(self, grantee: iam.IGrantable) -> None:
+        """Let `grantee` read items by key and by partition, and nothing of the table itself."""
+        self._grant(grantee, *_LOOK_UP)
 
     def grant_scan(self, grantee: iam.IGrantable) -> None:
         """Let `grantee` scan the table. This is for the reconciler and for people, never for the hot path."""

@@ -8,14 +8,13 @@ from aws_cdk import Aws, CfnOutput, Stack
 from aws_cdk import aws_iam as iam
 
 from infra.components.acknowledgement import acknowledge_wildcard
-from infra.components.functions import FunctionSpec, LogReaders, MeteringFunction
+from infra.components.functions import FunctionSpec, LogReaders, MeteringFunction, function_settings
 from infra.components.log_sources import LogSources
 from metering.intake.senders.producers import encode_services
 from metering.ledger import partitions
 from metering.ledger.notes.biller import BILLER_KEY
 from metering.ledger.notes.budgets import ALERTS_PK
 from metering.ledger.notes.canary_runs import CANARY_PK
-from metering.settings import as_environment
 from metering.stores.bucket import (
     CONTEXT_PREFIX,
     DROP_PREFIX,
@@ -169,14 +168,6 @@ def specs(config: StageConfig) -> tuple[FunctionSpec, ...]:
     )
 
 
-def function_settings(config: StageConfig) -> dict[str, str]:
-    """Return the published policy of the stage, and the hash of what functions work with, as environment variables."""
-    published = config.published()
-    return as_environment(
-        {"stage": published.stage, **published.policy.model_dump(), "settings_sha256": published.functions_sha256}
-    )
-
-
 # Notes for people and alarms (`metering.ledger.notes`). The prefix has no marker, commit or period.
 _NOTES = f"{partitions.NOTE}*"
 
@@ -228,8 +219,8 @@ def _grant_reconciler(function: MeteringFunction, data: DataStack) -> None:
     data.ledger.grant_put(role, _NOTES)
     data.usage.grant_read(role)
     data.usage.grant_scan(role)
-    # The plans of runs list the published hours.
-    data.data.grant_read(role, STAGING_PREFIX, LAKE_PREFIX, RUNS_PREFIX)
+    # The plans of runs list the published hours. It compares the accounts that the biller keeps.
+    data.data.grant_read(role, STAGING_PREFIX, LAKE_PREFIX, RUNS_PREFIX, RATED_PREFIX)
     data.topics.grant_publish(role)
 
 

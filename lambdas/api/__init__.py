@@ -1,1 +1,1 @@
-"""Function that answers the HTTP API of its region."""
+"""Function that answers the requests of the HTTP API."""

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from metering.api.problems import ParameterFault, ProblemError
+from metering.ledger.notes.tokens import Role as Role
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
 
-class Role(StrEnum):
-    """Who asks: a customer sees its own accounts, an analyst all usage, an operator also the insides."""
-
-    CUSTOMER = "customer"
-    ANALYST = "analyst"
-    OPERATOR = "operator"
+EVERYONE = frozenset(Role)
+STAFF = frozenset({Role.ANALYST, Role.OPERATOR})
+OPERATORS = frozenset({Role.OPERATOR})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +30,18 @@ class Grant:
     token_id: str
     role: Role
     accounts: frozenset[str] | None = None
+
+
+class Tokens(Protocol):
+    """Knows tokens."""
+
+    def grant_of(self, token: str) -> Grant | None:
+        """What the holder of a token may see; None for a token that is unknown, expired or revoked.
+
+        Raises:
+            UnavailableError: The ledger gave no answer.
+        """
+        ...
 
 
 def effective_accounts(grant: Grant, asked: Collection[str]) -> frozenset[str]:

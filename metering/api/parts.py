@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from metering.api.authentication import Door
+from metering.api.grants import Tokens as Tokens  # noqa: TC001 - others import it from here
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from metering.api.grants import Grant
     from metering.api.limits import Limits
     from metering.stores.clock import Clock
+    from metering.wiring.answers.costs import BillingRegions
     from metering.wiring.answers.ports import ReadableRegion
-
-
-class Tokens(Protocol):
-    """Knows tokens."""
-
-    def grant_of(self, token: str) -> Grant | None:
-        """What the holder of a token may see; None for a token that is unknown, expired or revoked.
-
-        Raises:
-            UnavailableError: The ledger gave no answer.
-        """
-        ...
+    from metering.wiring.answers.usage import Everywhere
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,9 +28,18 @@ class ApiParts:
         tokens: Who may ask.
         limits: How much one request may cost.
         clock: The time now.
+        everywhere: The regions are all of the stage, and answers name them; None if one region answers for itself.
+        billing: Where money is; None if costs cannot be told here.
     """
 
     regions: Sequence[ReadableRegion]
     tokens: Tokens
     limits: Limits
     clock: Clock
+    everywhere: Everywhere | None = None
+    billing: BillingRegions | None = None
+
+    @cached_property
+    def door(self) -> Door:
+        """Lets requests in."""
+        return Door.of(self.tokens, self.limits, self.clock)

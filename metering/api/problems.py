@@ -8,13 +8,18 @@ from typing import TYPE_CHECKING
 
 from fastapi import Response
 
+from metering.errors import OperationFailedError, UnavailableError
+from metering.reports.parameters import InvalidParametersError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from metering.errors import MeteringError
     from metering.reports.parameters import ParameterProblem
 
 MEDIA_TYPE = "application/problem+json"
 _URN = "urn:metering:problem:"
+_RETRY_AFTER_S = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,3 +73,28 @@ def fault_of(problem: ParameterProblem) -> ParameterFault:
     return ParameterFault(
         parameter=problem.parameter, detail=f"{problem.value} {problem.problem} {problem.advice}".strip()
     )
+
+
+def problem_of(error: MeteringError) -> ProblemError | None:
+    """What a request failed by, as a problem; None for a fault that only its operator can mend."""
+    if isinstance(error, InvalidParametersError):
+        faults = [fault_of(each) for each in error.problems]
+        return ProblemError(
+            kind="invalid-parameters",
+            status=422,
+            title="The question makes no sense",
+            detail=" ".join(dict.fromkeys(each.detail for each in faults)),
+            faults=faults,
+        )
+    if isinstance(error, UnavailableError):
+        return ProblemError(
+            kind="unavailable",
+            status=503,
+            title="No answer now",
+            detail="A store gave no answer. Nothing is wrong with the request: send it again.",
+            headers={"Retry-After": str(_RETRY_AFTER_S)},
+        )
+    if isinstance(error, OperationFailedError):
+        detail = f"{error.reason} {error.advice}".strip()
+        return ProblemError(kind="refused", status=422, title="It cannot be answered", detail=detail)
+    return None

@@ -143,6 +143,7 @@ class RegionStacks:
         stage: The stage.
         data: Keeps the data, and stays when the region is removed.
         pipeline: Functions and their schedules.
+        api: HTTP API; only if the stage has one.
         observability: Alarms and dashboards.
         rollout: Project that builds missing regions; in the home region only.
     """
@@ -150,6 +151,7 @@ class RegionStacks:
     stage: str
     data: str
     pipeline: str
+    api: str
     observability: str
     rollout: str
 
@@ -160,14 +162,25 @@ class RegionStacks:
             stage=stage,
             data=f"metering-{stage}-data",
             pipeline=f"metering-{stage}-pipeline",
+            api=f"metering-{stage}-api",
             observability=f"metering-{stage}-observability",
             rollout=f"metering-{stage}-rollout",
         )
 
     @property
-    def in_order(self) -> tuple[str, str, str]:
+    def in_order(self) -> tuple[str, str, str, str]:
+        """Those that a region may have, in the order of deployment."""
+        return self.data, self.pipeline, self.api, self.observability
+
+    @property
+    def everywhere(self) -> tuple[str, str, str]:
         """Those that each region has, in the order of deployment."""
         return self.data, self.pipeline, self.observability
+
+    @property
+    def working(self) -> tuple[str, str, str]:
+        """Those that work on the data, in the order in which they are deleted: an importer before what it imports."""
+        return self.observability, self.api, self.pipeline
 
 
 # The stack that `cdk bootstrap` makes in a region, for all that the CDK deploys there.

@@ -22,7 +22,7 @@ _POLL_MS = 1_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegionRemoval:
-    """Stops the intake of a region, drains it, and deletes its observability and pipeline stacks; its data stack stays.
+    """Stops the intake of a region, drains it, and deletes all its stacks but that of the data.
 
     Attributes:
         say: Told of each step, as region and message.
@@ -46,7 +46,7 @@ class RegionRemoval:
         self._refuse_home(region)
         if self.ports.stacks.describe(region, stacks.pipeline) is not None:
             self._stop(state)
-        for name in (stacks.observability, stacks.pipeline):
+        for name in stacks.working:
             if at_rest(self.ports, region, name) is not None:
                 self.say(region, f"deleting {name}")
                 delete_stack(self.ports, region, name)

@@ -13,16 +13,18 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from metering.commit.shares import REFUSED_FROM_RECEIVE
 from metering.errors import SettingsError
 from metering.fleet.rules import RolloutRules
+from metering.fleet.settings.api import API_TIMEOUT_MAX_S, ApiFront, problem_of_api
 from metering.fleet.settings.bases import STAGES
 from metering.fleet.settings.log_sources import LogSource, problems_together
 from metering.fleet.settings.names import flat, nested
 from metering.fleet.settings.subscriptions import Subscription
+from metering.fleet.settings.tunables import TUNABLES
 from metering.fleet.settings.words import problems_of, shown, unknown
 from metering.intake.admission import shortest_marker_life_s
 from metering.operations.dashboards import CONSOLE_HOSTS, DEFAULT_PARTITION
 from metering.settings import Policy
 from metering.stage_settings import GivenSettings, QueueSettings, StageSettings
-from metering.units import DAY_S, HOUR_S, MIB, MINUTE_S
+from metering.units import DAY_S, MINUTE_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -36,35 +38,6 @@ SQS_RETENTION_MAX_S = 14 * DAY_S
 SQS_VISIBILITY_MAX_S = 12 * 3_600
 # A batch may wait for 14 days in a queue after its plan was followed, and its marker's life begins then.
 PLAN_OUTLIVES_DAYS = 15
-
-
-# Fields of `metering.settings.Policy` that a stage changes by `tunables`. `StageConfig` has fields for the other two.
-TUNABLES: dict[str, int] = {
-    "ahead_s": 5 * MINUTE_S,
-    "admission_floor_s": 0,
-    "shards": 1,
-    "usage_shards": 4,
-    "commit_records": 200_000,
-    "commit_bytes": 64 * MIB,
-    "commit_keys": 5_000,
-    "object_bytes": 512 * MIB,
-    "reserve_ms": 10_000,
-    "attempts": 4,
-    # 12 million rows of about 14 bytes are about 170 MB.
-    "compact_file_rows": 12_000_000,
-    "compact_run_rows": 60_000_000,
-    "compact_run_pairs": 20_000,
-    "compact_wait_today_s": HOUR_S,
-    "compact_wait_older_s": DAY_S,
-    "scan_every_s": 0,
-    "source_jump": 1_000_000,
-    # Longer than a marker lives: a forgotten source has no marker left that it would be derived from again.
-    "source_life_s": 60 * DAY_S,
-    "clean_wait_s": DAY_S,
-    # With an inventory and v5 of flow logs about 11 % cannot be known (docs/on-ramps.md).
-    "log_unclassified_percent": 20,
-}
-
 
 # Fields of a stage that nobody gives it.
 NO_SETTINGS = ("stage", "rehearsal")
@@ -126,6 +99,18 @@ class StageConfig(BaseModel):
     onramp_memory_mb: int = Field(1_769, ge=512, le=10_240, description="Memory of the on-ramp.")
     onramp_concurrency: int = Field(5, ge=2, le=1_000, description="Most log files that are read at a time.")
     log_context_every_min: int = Field(5, ge=1, description="Minutes between two looks at what logs need to be judged.")
+
+    api: bool = Field(default=False, description="HTTP API and explorer page of the region.")
+    api_front: ApiFront = Field("http", description="What stands before it: an HTTP API, or a URL of the function.")
+    api_rate_per_s: int = Field(20, ge=1, le=10_000, description="Requests a second that the HTTP API lets through.")
+    api_burst: int = Field(40, ge=1, le=10_000, description="Requests at once that the HTTP API lets through.")
+    api_concurrency: int = Field(10, ge=1, le=500, description="Executions reserved for it, and most of it at a time.")
+    api_memory_mb: int = Field(1_769, ge=512, le=10_240, description="Memory of the function of the API.")
+    api_timeout_s: int = Field(29, ge=5, le=API_TIMEOUT_MAX_S, description="Longest run of one request.")
+    api_domain: str = Field("", description="Host name of the API, with {region} in it; empty: what AWS makes.")
+    api_zone_id: str = Field(
+        "", pattern=r"^[A-Z0-9]{0,32}$", description="Hosted zone of Route 53 that api_domain is in."
+    )
 
     admission_window_s: int = Field(35 * DAY_S, ge=DAY_S, description="Greatest age of a record that is metered.")
     marker_life_s: int = Field(50 * DAY_S, ge=DAY_S, description="Time that a batch is remembered after its verdict.")
@@ -257,7 +242,7 @@ class StageConfig(BaseModel):
         return -(-self.marker_life_s // DAY_S) + PLAN_OUTLIVES_DAYS
 
     def stack_name(self, part: str) -> str:
-        """Name of the stack `part` (data, pipeline or observability)."""
+        """Name of the stack `part` (data, pipeline, api or observability)."""
         return f"metering-{self.stage}-{part}"
 
 
@@ -364,6 +349,12 @@ def _log_sources(config: StageConfig) -> str | None:
     return "; ".join(problems_together(config.log_sources, stage=config.stage)) or None
 
 
+def _api(config: StageConfig) -> str | None:
+    return problem_of_api(
+        front=config.api_front, emulated=config.emulated, domain=config.api_domain, zone=config.api_zone_id
+    )
+
+
 def _account_ids(config: StageConfig) -> str | None:
     wrong = [account for account in config.trusted_accounts if not (len(account) == 12 and account.isdigit())]
     return f"trusted_accounts are not account ids: {', '.join(wrong)}" if wrong else None
@@ -382,4 +373,5 @@ _RULES: tuple[Callable[[StageConfig], str | None], ...] = (
     _protection,
     _account_ids,
     _log_sources,
+    _api,
 )

@@ -110,7 +110,7 @@ class Uninstall:
     def _works(self, region: str) -> list[str]:
         """Stacks that work on the data, as far as they exist."""
         stacks = self.ports.builder.stacks()
-        return [name for name in (stacks.observability, stacks.pipeline) if self._exists(region, name)]
+        return [name for name in stacks.working if self._exists(region, name)]
 
     def _data(self, region: str) -> Sequence[StackResource]:
         stack = self.ports.builder.stacks().data

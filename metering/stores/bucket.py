@@ -124,6 +124,11 @@ def rated_day_key(day_s: int, sha256: str) -> str:
     return f"{RATED_PREFIX}{day[:7]}/days/{day}-{sha256[:16]}.json.gz"
 
 
+def rated_accounts_key(month: str, sha256: str) -> str:
+    """Key of the accounts of a month: `rated/2026-11/accounts-….json.gz`. Other sums have another key."""
+    return f"{RATED_PREFIX}{month}/accounts-{sha256[:16]}.json.gz"
+
+
 def rated_summaries_key(month: str) -> str:
     """Key of what the biller has summed of a month's days for its budgets."""
     return f"{RATED_PREFIX}{month}/summaries.json.gz"

@@ -1,14 +1,15 @@
 """Connections to a deployed region, built from the outputs of its stacks."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from metering.adapters.aws.alarms import CloudWatchAlarms
 from metering.adapters.aws.caller import caller_arn
 from metering.adapters.aws.function_logs import CloudWatchFunctionLogs, log_groups
 from metering.adapters.aws.published_settings import read_settings
 from metering.adapters.aws.queues import SqsQueue
+from metering.adapters.aws.read_only import ReadOnlyClients
 from metering.adapters.aws.s3.bucket_events import S3BucketEvents
 from metering.adapters.aws.s3.objects import S3ObjectStore
 from metering.adapters.aws.stacks import RegionResources, read_outputs
@@ -66,6 +67,10 @@ class RegionConnection(RegionPorts):
             return None
         events, dead = (SqsQueue(self.clients.sqs, url) for url in urls)
         return OnrampQueues(events=events, dead=dead)
+
+    def read_only(self) -> Self:
+        """The same region over clients that refuse every call that changes something."""
+        return replace(self, clients=ReadOnlyClients(self.clients.access))
 
     def caller(self) -> str:
         """ARN of the caller."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Self
 
 from metering.adapters.aws.session import Clients
@@ -14,6 +15,7 @@ from metering.wiring.region import RegionPorts
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from metering.lake.view import LakeView
     from metering.stores.items import ItemStore
 
 
@@ -45,3 +47,19 @@ class WriterParts(FunctionParts):
     @staticmethod
     def _open(items: ItemStore) -> None:
         remember_format(items, written_by=package_version())
+
+
+@dataclass(frozen=True)
+class ReaderParts(FunctionParts):
+    """Parts of a function that only reads: what `metering.wiring.answers` asks of a region (`ReadableRegion`)."""
+
+    @property
+    def stage(self) -> str:
+        return self.names.stage
+
+    @cached_property
+    def view(self) -> LakeView:
+        """The lake. It is imported by the first request that reads it: most read the usage table alone."""
+        from metering.wiring.lake import lake_view
+
+        return lake_view(self.items, self.objects, shards=self.settings.shards)

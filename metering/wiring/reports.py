@@ -9,18 +9,22 @@ from metering.audit.verify.verifier import Verifier
 from metering.reports.source import ReportSource
 
 if TYPE_CHECKING:
+    from metering.wiring.answers.ports import ReadableRegion
     from metering.wiring.connection import RegionConnection
     from metering.wiring.functions import FunctionParts
 
 
-def report_source(region: RegionConnection) -> ReportSource:
+def report_source(region: ReadableRegion) -> ReportSource:
     """Where the reports of a region come from."""
+    # The watch is built here too, and loads no Parquet library.
+    from metering.lake.parquet.frozen import ParquetFrozenFiles
+
     return ReportSource(
         region=region.region,
         items=region.items,
         objects=region.objects,
         view=region.view,
-        frozen=region.jobs.frozen_files,
+        frozen=ParquetFrozenFiles(region.objects),
     )
 
 

@@ -376,7 +376,7 @@ def _local_answers() -> dict[str, Recorded]:
         "IngestQueueUrl": f"{state.endpoint}/000000000000/metering-local-ingest",
         "UsageTableName": "metering-local-data-UsageTable",
     }
-    found = dict(zip(RegionStacks.of("local").in_order, (data, {"WatchFunctionName": "watch"}, {}), strict=True))
+    found = dict(zip(RegionStacks.of("local").everywhere, (data, {"WatchFunctionName": "watch"}, {}), strict=True))
     made = {"local-up": up, "local-reset": up, "local-status": up, "local-status-down": down}
     made |= {"local-env": environment_answer(environment(state, found)), "local-outputs": outputs_answer(found)}
     lines = {name: name.split("-")[:2] for name in made}

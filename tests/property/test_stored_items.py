@@ -31,6 +31,7 @@ from metering.ledger.notes.deeds import Consent, Deed, DeedState
 from metering.ledger.notes.queue_memory import HeldMessage, QueueMemory
 from metering.ledger.notes.reconciliation import Backlog, Reconciliation, WorkList
 from metering.ledger.notes.sources import Ruling, RulingKind, SourceFigures, SourceState
+from metering.ledger.notes.tokens import Role, StoredToken
 from metering.ledger.notes.watch_figures import WatchFigures
 from metering.ledger.notes.watch_state import WatchState
 from metering.ledger.periods import Period
@@ -365,6 +366,23 @@ KINDS = (
             result=st.text(max_size=5),
         ),
         read=Deed.from_item,
+    ),
+    Kind(
+        name="token",
+        values=st.builds(
+            StoredToken,
+            token_id=NAMES,
+            secret_sha256=NAMES,
+            role=st.sampled_from(tuple(Role)),
+            accounts=st.lists(NAMES, min_size=1, max_size=3).map(tuple),
+            label=st.text(max_size=5),
+            made_by=NAMES,
+            made_s=NUMBERS,
+            expires_s=NUMBERS,
+            revoked_by=st.text(max_size=5),
+            revoked_s=NUMBERS,
+        ),
+        read=StoredToken.from_item,
     ),
     Kind(
         name="figures of sources",

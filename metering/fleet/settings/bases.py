@@ -26,7 +26,7 @@ _EMULATED: dict[str, object] = {
 }
 
 STAGES: dict[str, dict[str, object]] = {
-    "local": _EMULATED,
+    "local": {**_EMULATED, "api": True},
     # 15 s and 20 s: the messages of a killed worker are back before a test times out.
     "killtest": {
         **_EMULATED,

@@ -9,8 +9,9 @@ from metering.fleet.rules import RolloutRules
 from metering.fleet.settings.bases import STAGES
 from metering.fleet.settings.log_sources import LogSource
 from metering.fleet.settings.subscriptions import Subscription
+from metering.fleet.settings.tunables import TUNABLES
 from metering.fleet.settings.words import kind_of
-from metering.fleet.stage import NO_SETTINGS, TUNABLES, StageConfig, setting_names
+from metering.fleet.stage import NO_SETTINGS, StageConfig, setting_names
 from metering.settings import Policy
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from infra.app import Region
     from metering.fleet.stage import StageConfig
 
-PARTS = ("data", "pipeline", "observability")
+PARTS = ("data", "pipeline", "api", "observability")
 STAGE_NAMES = tuple(sorted(STAGES))
 
 Resource = dict[str, Any]
@@ -72,7 +72,7 @@ def app_of(
     app = new_app(tempfile.mkdtemp(prefix="metering-test-"))
     given = given or GivenSettings(like=config.stage)
     return app, build(
-        app, config=config, given=given, region=region, account=account, code=sources_code(), release=RELEASE
+        app, config=config, given=given, region=region, account=account, code=sources_code, release=RELEASE
     )
 
 
@@ -86,7 +86,7 @@ def synthesised(
     # The version is that of the day, and no matter of a template.
     given = settings.given.model_copy(update={"version": "1.2.3"})
     _, stacks = app_of(config, given=given, region=region, account=account)
-    parts = {"data": stacks.data, "pipeline": stacks.pipeline, "observability": stacks.observability}
+    parts = {part: stack for part in PARTS if (stack := getattr(stacks, part)) is not None}
     return Synthesised(
         config=config,
         templates={part: dict(Template.from_stack(stack).to_json()) for part, stack in parts.items()},

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from metering.adapters.aws.session import Clients
 
 ENDPOINT = "http://127.0.0.1:4567"
-DATA, PIPELINE, OBSERVABILITY = RegionStacks.of("local").in_order
+DATA, PIPELINE, OBSERVABILITY = RegionStacks.of("local").everywhere
 OUTPUTS = {
     DATA: {
         "IngestQueueUrl": f"{ENDPOINT}/000000000000/in gest",

@@ -16,12 +16,9 @@ from metering.cli.times import LastOption, ZoneOption
 from metering.cli.usage_html import check_page, write_page
 from metering.hours import month_of
 from metering.ledger.notes.canary_batches import CANARY_ACCOUNT_ID, of_canary
-from metering.reports.names import missing_names
 from metering.reports.query import DETAIL_COLUMNS, GROUP_COLUMNS, UsageParameters
-from metering.reports.source import begins_before_all, booked_range_s, naming, report_periods, report_rows
+from metering.reports.source import naming
 from metering.reports.time_range import shown
-from metering.reports.usage_answer import usage_answer
-from metering.reports.usage_rows import Seen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -130,7 +127,8 @@ def usage(
     Totals are kept by the hour, so --from and --to must be on the hour. With --detail, rows are read instead, and any
     second is allowed. With --tz, a day is that zone's: the sum of its UTC hours.
     """
-    from metering.wiring.reports import build_freshness, report_source
+    from metering.wiring.answers.usage import Everywhere, usage_of
+    from metering.wiring.reports import build_freshness
 
     now_s = int(time.time())
     if html is not None:
@@ -150,22 +148,14 @@ def usage(
     for region in regions:
         with naming(region.region):
             known[region.region] = build_freshness(region).answer()
-    complete = merged(known)
-    sources, seen = [report_source(region) for region in regions], Seen(query)
-    rows = report_rows(sources, query, now_s=now_s, seen=seen)
-    missing, everywhere = missing_names(sources, query, seen), asks_for_all(session)
-    # Only who names a beginning can have named one before all data.
-    tells = not rows or ((start or last) and begins_before_all(sources, query))
-    booked_s = booked_range_s(sources, now_s=now_s) if tells else None
-    answer = usage_answer(
-        query, rows, as_of_s=now_s, complete=complete, periods=report_periods(sources, query, now_s=now_s),
-        regions=[region.region for region in regions] if everywhere else (),
-        left_out=left_out(session) if everywhere else {}, missing=missing, booked_s=booked_s,
-    )  # fmt: skip
-    session.write(answer, chart=_bars(rows, query.top) if chart else None)
+    everywhere = Everywhere(left_out=left_out(session)) if asks_for_all(session) else None
+    found = usage_of(
+        regions, query, now_s=now_s, complete=merged(known), named_beginning=bool(start or last), everywhere=everywhere
+    )
+    session.write(found.answer, chart=_bars(found.rows, query.top) if chart else None)
     # A table says itself that it is empty.
     told = session.chosen_format is Format.TABLE
-    for text in _notes(query, missing, booked_s, empty=not rows, told=told):
+    for text in _notes(query, found.missing, found.booked_s, empty=not found.rows, told=told):
         say(text, style="yellow")
 
 

@@ -40,7 +40,7 @@ def stands(state: LocalState) -> bool:
     from metering.adapters.aws.stacks import read_outputs
 
     try:
-        for stack in RegionStacks.of(state.stage).in_order:
+        for stack in RegionStacks.of(state.stage).everywhere:
             read_outputs(_clients(state), stack)
     except SettingsError:
         return False
@@ -51,13 +51,17 @@ def outputs_of(state: LocalState) -> Outputs:
     """The outputs by stack, in the order of deployment, without those that only other stacks read."""
     from metering.adapters.aws.stacks import read_outputs
 
-    clients = _clients(state)
-    return {
-        stack: {
-            name: value for name, value in sorted(read_outputs(clients, stack).items()) if not name.startswith(_EXPORTS)
-        }
-        for stack in RegionStacks.of(state.stage).in_order
-    }
+    clients, stacks = _clients(state), RegionStacks.of(state.stage)
+    found: dict[str, Mapping[str, str]] = {}
+    for stack in stacks.in_order:
+        try:
+            outputs = read_outputs(clients, stack)
+        except SettingsError:
+            if stack in stacks.everywhere:
+                raise
+            continue
+        found[stack] = {name: value for name, value in sorted(outputs.items()) if not name.startswith(_EXPORTS)}
+    return found
 
 
 def outputs_answer(found: Outputs) -> Answer:

@@ -1,0 +1,1 @@
+"""What stands before the function of the API."""

@@ -1,0 +1,103 @@
+"""API stack: the function that answers requests, and what stands before it.
+
+It is apart from the pipeline: what the internet reaches can be deployed, rolled back and removed without touching what
+counts.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aws_cdk import CfnOutput, Stack
+
+from infra.components.api.http_api import HttpFront, UrlFront
+from infra.components.functions import FunctionSpec, LogReaders, MeteringFunction, function_settings
+from metering.stores.bucket import (
+    CLOSED_PREFIX,
+    LAKE_PREFIX,
+    ORGANIZATION_PREFIX,
+    PRICES_PREFIX,
+    QUARANTINE_PREFIX,
+    RATED_PREFIX,
+    RUNS_PREFIX,
+    STAGING_PREFIX,
+    SUMMARIES_PREFIX,
+)
+
+if TYPE_CHECKING:
+    from aws_cdk import Environment, IStackSynthesizer
+    from aws_cdk import aws_lambda as lambda_
+    from constructs import Construct
+
+    from infra.stacks.data import DataStack
+    from metering.fleet.stage import StageConfig
+
+# What answers are made of. Producers' batches (ingest/, drop/) and invoices are not among it.
+READABLE = (
+    LAKE_PREFIX,
+    STAGING_PREFIX,
+    RUNS_PREFIX,
+    CLOSED_PREFIX,
+    SUMMARIES_PREFIX,
+    QUARANTINE_PREFIX,
+    RATED_PREFIX,
+    PRICES_PREFIX,
+    ORGANIZATION_PREFIX,
+)
+
+
+class ApiStack(Stack):
+    """HTTP API of a region. Its function reads, and can write nothing but its log."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        config: StageConfig,
+        data: DataStack,
+        code: lambda_.Code,
+        synthesizer: IStackSynthesizer,
+        env: Environment | None = None,
+    ) -> None:
+        super().__init__(scope, construct_id, description="Metering HTTP API", synthesizer=synthesizer, env=env)
+        self.function = MeteringFunction(
+            self,
+            "Api",
+            config=config,
+            spec=api_spec(config),
+            code=code,
+            environment={**data.function_environment(), **function_settings(config)},
+        )
+        _grant(self.function, data)
+        self.front = (
+            HttpFront(self, "Front", config=config, behind=self.function)
+            if config.api_front == "http"
+            else UrlFront(self, "Front", behind=self.function)
+        )
+        LogReaders(self, "LogReaders", config=config, functions=[self.function], role=data.roles.operator)
+        CfnOutput(self, "ApiUrl", value=self.front.url)
+        CfnOutput(self, "ApiFunctionName", value=self.function.function.function_name)
+        CfnOutput(self, "ApiLogGroupName", value=self.function.log_group.log_group_name)
+
+
+def api_spec(config: StageConfig) -> FunctionSpec:
+    """Describe the function of the API."""
+    return FunctionSpec(
+        name="api",
+        description="Answers requests of the HTTP API. It reads only.",
+        timeout_s=config.api_timeout_s,
+        memory_mb=config.api_memory_mb,
+        # So many at once that it cannot take the executions of those that count, and always some for it.
+        reserved=config.api_concurrency,
+    )
+
+
+def _grant(function: MeteringFunction, data: DataStack) -> None:
+    role = function.role
+    data.ledger.grant_look_up(role)
+    data.usage.grant_look_up(role)
+    data.data.grant_read(role, *READABLE)
+    # Up to when answers are complete: the watch's note, or in a new region the queues themselves.
+    data.ingest.grant_watch(role)
+    function.grant_read_metrics()

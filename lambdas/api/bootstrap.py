@@ -1,0 +1,57 @@
+"""Parts of the API function, built on first use."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING
+
+from lambdas.emf import EmfMetrics
+from lambdas.log import function_logger
+from metering.api.app import build
+from metering.api.limits import Limits
+from metering.api.parts import ApiParts
+from metering.wiring.functions import ReaderParts
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools import Logger
+    from starlette.types import ASGIApp
+
+    from metering.api.grants import Grant
+    from metering.stores.clock import Clock
+
+SERVICE = "api"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dependencies:
+    """The application, and the means to report what it answered."""
+
+    app: ASGIApp
+    clock: Clock
+    metrics: EmfMetrics
+    logger: Logger
+
+
+class _NoTokens:
+    def grant_of(self, token: str) -> Grant | None:
+        del token
+        return None
+
+
+@cache
+def dependencies() -> Dependencies:
+    """Build the function's parts from its environment.
+
+    Raises:
+        SettingsError: Names every problem of the environment.
+    """
+    parts = ReaderParts.from_env(os.environ)
+    app = build(ApiParts(regions=[parts], tokens=_NoTokens(), limits=Limits(), clock=parts.clock))
+    return Dependencies(
+        app=app,
+        clock=parts.clock,
+        metrics=EmfMetrics(service=SERVICE, stage=parts.settings.stage),
+        logger=function_logger(SERVICE),
+    )

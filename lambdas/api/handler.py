@@ -1,0 +1,47 @@
+"""Answers one request of an HTTP API or of the function's URL: both send the same event (payload format 2.0)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from mangum import Mangum
+
+from lambdas.api.bootstrap import dependencies
+from metering.api.request_log import RequestFigures, RequestLog
+from metering.metric_names import API_FAILED_PERMILLE, API_READS, API_REQUESTS, API_UNAUTHORIZED
+
+if TYPE_CHECKING:
+    from mangum.types import LambdaContext, LambdaEvent
+
+    from lambdas.api.bootstrap import Dependencies
+
+_FAILED = 500
+_UNAUTHORIZED = 401
+
+
+def handler(event: LambdaEvent, context: LambdaContext) -> dict[str, object]:
+    """Answer one request."""
+    return handle(event, context, dependencies())
+
+
+def handle(event: LambdaEvent, context: LambdaContext, parts: Dependencies) -> dict[str, object]:
+    """`handler` with its dependencies passed in, for tests."""
+
+    def tell(figures: RequestFigures) -> None:
+        _count(figures, parts)
+        parts.logger.info("request answered", extra=figures.fields())
+
+    answer = Mangum(RequestLog(parts.app, tell=tell, clock=parts.clock), lifespan="off")
+    return cast("dict[str, object]", answer(event, context))
+
+
+def _count(figures: RequestFigures, parts: Dependencies) -> None:
+    parts.metrics.count(API_REQUESTS)
+    # Counted for each request, so that its average is the share of those that failed.
+    parts.metrics.count(API_FAILED_PERMILLE, 1_000 if figures.status >= _FAILED else 0)
+    # A name that is never counted is no metric, and costs nothing.
+    if figures.status == _UNAUTHORIZED:
+        parts.metrics.count(API_UNAUTHORIZED)
+    if reads := figures.partitions + figures.hours:
+        parts.metrics.count(API_READS, reads)
+    parts.metrics.flush()

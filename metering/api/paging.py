@@ -1,0 +1,144 @@
+"""Pages of an answer: an opaque cursor says where the next one begins, and of which question."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from metering.api.asking import Reply
+from metering.api.problems import ParameterFault, ProblemError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping, Sequence
+
+    from metering.api.asking import Asked
+    from metering.reports.answer import Answer, Cell
+
+_UNCOUNTED = frozenset({"limit", "cursor", "format"})
+_MOST_FIXED = 8
+
+Key = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Position:
+    """Where a page begins.
+
+    Attributes:
+        after: Names of the last row of the page before; None for the first page.
+        fixed: What the first page found and later pages keep, such as the range of `last=7d`, in seconds.
+    """
+
+    after: Key | None = None
+    fixed: tuple[int, ...] = ()
+
+
+def position_of(asked: Asked, accounts: Collection[str]) -> Position:
+    """Where the page that is asked for begins.
+
+    Args:
+        asked: The request.
+        accounts: The accounts that it reads; a cursor is only of use to who sees the same ones.
+
+    Raises:
+        ProblemError: 422, the cursor is none, or of another question.
+    """
+    text = asked.given.text("cursor")
+    if text is None:
+        return Position()
+    try:
+        question, after, fixed = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+        position = Position(after=tuple(after), fixed=tuple(fixed))
+        fits = all(isinstance(each, str) for each in position.after or ()) and isinstance(question, str)
+        fits = fits and len(position.fixed) <= _MOST_FIXED and all(type(each) is int for each in position.fixed)
+    except (ValueError, TypeError, RecursionError):
+        raise _unusable("It is damaged.") from None
+    if not fits:
+        raise _unusable("It is damaged.")
+    if question != _question(asked.given.values, accounts):
+        raise _unusable("It belongs to another question: keep all parameters as they were on the first page.")
+    return position
+
+
+def page_of(
+    answer: Answer,
+    asked: Asked,
+    accounts: Collection[str],
+    position: Position,
+    *,
+    key: Sequence[str],
+    sort_key: Callable[[Key], Key] = lambda key: key,
+    fixed: tuple[int, ...] = (),
+    final: bool = False,
+) -> Reply:
+    """The page of an answer that is asked for; the whole answer if the request names no page.
+
+    Args:
+        answer: All rows, sorted by `key`.
+        asked: The request.
+        accounts: The accounts that it reads.
+        position: Where the page begins, as `position_of` found it.
+        key: Columns that name a row. No two rows have the same names.
+        sort_key: What names are sorted by.
+        fixed: What later pages keep.
+        final: See `Reply`.
+    """
+    limit = asked.given.number("limit") or (asked.parts.limits.page_rows if asked.given.text("cursor") else None)
+    if limit is None:
+        return Reply(answer=answer, final=final)
+    rows = _after(answer.rows, position.after, key, sort_key)
+    page = rows[:limit]
+    following: str | None = None
+    if len(rows) > limit:
+        following = _written(_question(asked.given.values, accounts), _names(page[-1], key), fixed)
+    meta = {**answer.meta, "next": following}
+    return Reply(answer=replace(answer, rows=page, meta=meta), next=following, paged=True, final=final)
+
+
+def _after(
+    rows: Sequence[Mapping[str, Cell]], after: Key | None, key: Sequence[str], sort_key: Callable[[Key], Key]
+) -> Sequence[Mapping[str, Cell]]:
+    if after is None:
+        return rows
+    if len(after) != len(key):
+        raise _unusable("It is damaged.")
+    try:
+        last = sort_key(after)
+    except ValueError:
+        raise _unusable("It is damaged.") from None
+    low, high = 0, len(rows)
+    while low < high:
+        middle = (low + high) // 2
+        if sort_key(_names(rows[middle], key)) <= last:
+            low = middle + 1
+        else:
+            high = middle
+    return rows[low:]
+
+
+def _names(row: Mapping[str, Cell], key: Sequence[str]) -> Key:
+    return tuple(str(row[name]) for name in key)
+
+
+def _question(values: Mapping[str, str], accounts: Collection[str]) -> str:
+    asked = sorted((name, text) for name, text in values.items() if name not in _UNCOUNTED)
+    return hashlib.sha256(json.dumps([asked, sorted(accounts)]).encode()).hexdigest()[:16]
+
+
+def _written(question: str, after: Key, fixed: tuple[int, ...]) -> str:
+    text = json.dumps([question, after, fixed], separators=(",", ":"))
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+def _unusable(why: str) -> ProblemError:
+    detail = f"The cursor cannot be used. {why}"
+    return ProblemError(
+        kind="invalid-cursor",
+        status=422,
+        title="The cursor cannot be used",
+        detail=detail,
+        faults=[ParameterFault(parameter="cursor", detail=detail)],
+    )

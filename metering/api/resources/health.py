@@ -1,0 +1,69 @@
+"""`/v1/health`: whether the service answers. Anyone may ask, so that it is read from a cache."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from metering.api.asking import Reply, Resource
+from metering.api.routes import router_of
+from metering.errors import UnavailableError
+from metering.ledger.format_version import FORMAT_KEY
+from metering.reports.answer import Answer, Column
+from metering.stores.writes import Table
+
+if TYPE_CHECKING:
+    from metering.api.asking import Asked
+    from metering.api.parts import ApiParts
+    from metering.api.routes import ResourceRouter
+
+# Strangers cause one read of the ledger in this time, however often they ask.
+KEPT_MS = 5_000
+_OK = Answer(columns=(Column(name="status"),), rows=[{"status": "ok"}], document={"status": "ok"})
+
+
+def router(parts: ApiParts) -> ResourceRouter:
+    """Routes of this resource."""
+    health = Resource(
+        path="/v1/health",
+        name="health",
+        about="Whether the service answers. It says nothing else, and needs no token.",
+        answer=_Health(parts=parts).answer,
+        public=True,
+        schema={"type": "object", "properties": {"status": {"const": "ok"}}, "required": ["status"]},
+    )
+    return router_of(parts, [health])
+
+
+@dataclass(slots=True, kw_only=True)
+class _Health:
+    """Whether the ledgers answered the last time. Mutable.
+
+    Attributes:
+        asked_ms: When they were asked; None: never yet.
+        trouble: What was wrong then; None if nothing was.
+    """
+
+    parts: ApiParts
+    asked_ms: int | None = None
+    trouble: str | None = None
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def answer(self, _asked: Asked) -> Reply:
+        with self.lock:
+            now_ms = self.parts.clock.now_ms()
+            if self.asked_ms is None or now_ms - self.asked_ms >= KEPT_MS:
+                self.trouble, self.asked_ms = self._trouble(), now_ms
+            if self.trouble is not None:
+                raise UnavailableError("health", self.trouble, may_have_applied=False)
+        return Reply(answer=_OK, kept_s=0)
+
+    def _trouble(self) -> str | None:
+        try:
+            for region in self.parts.regions:
+                region.items.get(Table.LEDGER, FORMAT_KEY)
+        except UnavailableError:
+            # Which call failed is nothing for strangers.
+            return "a ledger does not answer"
+        return None

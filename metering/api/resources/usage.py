@@ -1,0 +1,85 @@
+"""`/v1/usage`: exact totals, as `metering report usage` answers them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from metering.api import vocabulary as words
+from metering.api.asking import Resource
+from metering.api.openapi import schemas
+from metering.api.paging import page_of, position_of
+from metering.api.routes import router_of
+from metering.reports.query import UsageParameters
+from metering.wiring.answers.completeness import stored_completeness
+from metering.wiring.answers.usage import usage_of
+
+if TYPE_CHECKING:
+    from metering.api.asking import Asked, Reply
+    from metering.api.parts import ApiParts
+    from metering.api.routes import ResourceRouter
+
+
+def router(parts: ApiParts) -> ResourceRouter:
+    """Routes of this resource."""
+    return router_of(parts, [USAGE])
+
+
+def _usage(asked: Asked) -> Reply:
+    given, parts = asked.given, asked.parts
+    accounts = asked.accounts()
+    position = position_of(asked, accounts)
+    query = UsageParameters(
+        start=given.text("from"),
+        end=given.text("to"),
+        last=given.text("last"),
+        zone=given.text("tz"),
+        group_by=given.text("group_by"),
+        detail=given.text("detail"),
+        accounts=sorted(accounts),
+        services=given.names("service"),
+        usage_types=given.names("usage_type"),
+        sort=given.text("sort"),
+        top=given.number("top"),
+        with_corrections=given.flag("with_corrections"),
+    ).query(now_s=asked.now_s)
+    if position.fixed:
+        query = replace(query, from_s=position.fixed[0], to_s=position.fixed[1])
+    found = usage_of(
+        parts.regions,
+        query,
+        now_s=asked.now_s,
+        complete=stored_completeness(parts.regions),
+        named_beginning=bool(given.text("from") or given.text("last")),
+        everywhere=parts.everywhere,
+        only_own=not asked.sees_all,
+    )
+    return page_of(found.answer, asked, accounts, position, key=query.columns, fixed=(query.from_s, query.to_s))
+
+
+_SUMS: schemas.Schema = {"bytes": schemas.BYTES, "records": schemas.integer(-(2**63))}
+
+USAGE = Resource(
+    path="/v1/usage",
+    name="usage",
+    about="Exact totals of usage, sorted by the columns. A transfer counts in the UTC hour that it started in.",
+    answer=_usage,
+    parameters=(
+        words.FROM,
+        words.TO,
+        words.LAST,
+        words.TZ,
+        words.GROUP_BY,
+        words.DETAIL,
+        words.ACCOUNT,
+        words.SERVICE,
+        words.USAGE_TYPE,
+        words.SORT,
+        words.TOP,
+        words.WITH_CORRECTIONS,
+        words.FORMAT,
+        words.LIMIT,
+        words.CURSOR,
+    ),
+    schema=schemas.figures(_SUMS),
+)

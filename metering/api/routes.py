@@ -1,0 +1,111 @@
+"""From a request to a response, the same for every resource: who asks, what for, the answer, its form."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import anyio
+from anyio import to_thread
+from fastapi import APIRouter, Request, Response
+
+from metering.api.asking import Asked
+from metering.api.grants import Grant, Role
+from metering.api.parameters import given_values
+from metering.api.problems import ProblemError
+from metering.api.request_log import RequestFigures, figures_of
+from metering.api.responses import chosen_form, response_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterable
+
+    from metering.api.asking import Resource
+    from metering.api.parts import ApiParts
+
+_NOBODY = Grant(token_id="", role=Role.CUSTOMER, accounts=frozenset())
+
+
+class ResourceRouter(APIRouter):
+    """Routes of resources, which the document tells of.
+
+    Attributes:
+        resources: The resources, in order.
+    """
+
+    resources: tuple[Resource, ...] = ()
+
+
+def router_of(parts: ApiParts, resources: Iterable[Resource]) -> ResourceRouter:
+    """Routes of resources."""
+    router = ResourceRouter(redirect_slashes=False)
+    router.resources = tuple(resources)
+    for resource in router.resources:
+        router.add_api_route(
+            resource.path,
+            _endpoint(parts, resource),
+            methods=["GET"],
+            name=resource.name,
+            response_class=Response,
+            response_model=None,
+        )
+    return router
+
+
+def _endpoint(parts: ApiParts, resource: Resource) -> Callable[[Request], Coroutine[None, None, Response]]:
+    async def answer(request: Request) -> Response:
+        work = partial(_answered, parts, resource, request)
+        try:
+            with anyio.fail_after(parts.limits.deadline_s):
+                # Nobody waits for a thread that is too late; it ends by itself, and there are 40 of them at most.
+                return await to_thread.run_sync(work, abandon_on_cancel=True)
+        except TimeoutError:
+            raise _too_late(parts.limits.deadline_s) from None
+
+    return answer
+
+
+def _answered(parts: ApiParts, resource: Resource, request: Request) -> Response:
+    figures = figures_of(request)
+    grant = _NOBODY if resource.public else _admitted(parts, resource, request, figures)
+    query: bytes = request.scope["query_string"]
+    given = given_values(resource.parameters, query, request.path_params)
+    asked = Asked(parts=parts, grant=grant, given=given, now_s=parts.clock.now_ms() // 1_000, figures=figures)
+    reply = resource.answer(asked)
+    figures.rows = len(reply.answer.rows)
+    accept = request.headers.get("accept", "") if any(each.name == "format" for each in resource.parameters) else ""
+    response = response_of(
+        reply,
+        form=chosen_form(given.text("format"), accept),
+        name=resource.name,
+        query=query,
+        headers=request.headers,
+        limits=parts.limits,
+    )
+    if not resource.public:
+        # The page shows each role its own views.
+        response.headers["Metering-Role"] = grant.role
+    return response
+
+
+def _admitted(parts: ApiParts, resource: Resource, request: Request, figures: RequestFigures) -> Grant:
+    grant = parts.door.let_in(request.headers.getlist("authorization"))
+    figures.token_id = grant.token_id
+    if grant.role not in resource.roles:
+        raise ProblemError(
+            kind="not-granted",
+            status=403,
+            title="Not granted",
+            detail=f"A token of the role {grant.role} does not see this. It is for "
+            f"{' and '.join(f'{role}s' for role in sorted(resource.roles))}.",
+        )
+    return grant
+
+
+def _too_late(deadline_s: float) -> ProblemError:
+    return ProblemError(
+        kind="too-late",
+        status=503,
+        title="It took too long",
+        detail=f"There was no answer within {deadline_s:g} seconds. Ask for a shorter range, or for fewer accounts.",
+        headers={"Retry-After": "30"},
+    )

@@ -1,0 +1,134 @@
+"""Parameters that several resources have, with the words of the command line."""
+
+from __future__ import annotations
+
+from metering.api.parameters import Parameter
+
+_TIME = r"[0-9A-Za-z:.+-]{1,40}"
+_COLUMN = r"[a-z_]{1,32}"
+ACCOUNT_PATTERN = "[0-9]{12}"
+USAGE_TYPE_PATTERN = "[A-Za-z0-9][A-Za-z0-9:._-]{0,127}"
+SERVICE_PATTERN = "[A-Za-z0-9]{1,64}"
+LOCATION_PATTERN = "[a-z0-9-]{1,64}(?:/[a-z0-9-]{1,32})?"
+
+FORMATS = ("json", "ndjson", "csv", "parquet")
+
+FROM = Parameter(
+    name="from",
+    about="Beginning of the range, included: RFC 3339, a date, a month, today, yesterday, this-month or last-month. "
+    "Default: this month. In UTC.",
+    words="is not a time.",
+    pattern=_TIME,
+    most_chars=40,
+    example="2026-11-01",
+)
+TO = Parameter(
+    name="to",
+    about="End of the range, not included. Default: the end of `from` if that is a date or month, else the end of this "
+    "hour.",
+    words="is not a time.",
+    pattern=_TIME,
+    most_chars=40,
+    example="2026-11-08",
+)
+LAST = Parameter(
+    name="last",
+    about="A span that ends with the hour that runs now, in place of `from` and `to`: 24h, 7d, 2w or 3m.",
+    words="is not a span of time: write it as 24h, 7d, 2w or 3m (months).",
+    pattern="[0-9]{1,4}[hdwm]",
+    most_chars=5,
+    example="7d",
+)
+TZ = Parameter(
+    name="tz",
+    about="Zone of dates and months, and of the times in the answer. Default: UTC.",
+    words="is not a time zone.",
+    pattern="[A-Za-z0-9+_/-]{1,64}",
+    most_chars=64,
+    example="Europe/Berlin",
+)
+ACCOUNT = Parameter(
+    name="account",
+    about="Only these accounts, with commas between them.",
+    words="is not an account: an account has 12 digits.",
+    pattern=ACCOUNT_PATTERN,
+    most_chars=12,
+    most_values=100,
+    example="123456789012",
+)
+SERVICE = Parameter(
+    name="service",
+    about="Only these services, by product code, with commas between them.",
+    words="is not a service: a service is a product code of 1 to 64 letters and digits, as AmazonEC2.",
+    pattern=SERVICE_PATTERN,
+    most_chars=64,
+    most_values=20,
+    example="AmazonEC2",
+)
+USAGE_TYPE = Parameter(
+    name="usage_type",
+    about="Only these usage types, with commas between them.",
+    words="is not a usage type: it has 1 to 128 of A-Za-z0-9:._- and begins with a letter or digit.",
+    pattern=USAGE_TYPE_PATTERN,
+    most_values=20,
+    example="DataTransfer-Out-Bytes",
+)
+GROUP_BY = Parameter(
+    name="group_by",
+    about="Columns of the answer, with commas between them. Default: usage_type.",
+    words="is not a name of a column.",
+    pattern=_COLUMN,
+    most_chars=32,
+    most_values=8,
+    example="day,usage_type",
+)
+DETAIL = Parameter(
+    name="detail",
+    about="Further columns, which only the lake has: resource_id, direction, batch_id. Rows are read, hour by hour.",
+    words="is not a name of a column.",
+    pattern=_COLUMN,
+    most_chars=32,
+    most_values=3,
+    example="resource_id",
+)
+SORT = Parameter(
+    name="sort",
+    about="Sort by this column; with :desc the largest first. Such an answer has no pages.",
+    words="is not a column, or a column with :asc or :desc.",
+    pattern=r"[a-z_]{1,32}(?::(?:asc|desc))?",
+    most_chars=40,
+    example="bytes:desc",
+)
+TOP = Parameter(
+    name="top",
+    about="Only the first rows, by bytes unless `sort` says otherwise; the others become one sum.",
+    kind="integer",
+    maximum=100_000,
+    example="10",
+)
+WITH_CORRECTIONS = Parameter(
+    name="with_corrections",
+    about="Also rows that were booked later for closed months, told apart by the column `corrects`.",
+    kind="flag",
+    example="true",
+)
+FORMAT = Parameter(
+    name="format",
+    about="Form of the answer; it wins over the header Accept.",
+    choices=FORMATS,
+    example="csv",
+)
+LIMIT = Parameter(
+    name="limit",
+    about="Rows of a page. Without it the whole answer comes at once, or is refused as too large; never a part of it.",
+    kind="integer",
+    maximum=20_000,
+    example="1000",
+)
+CURSOR = Parameter(
+    name="cursor",
+    about="Where the next page begins: `next` of the page before, with the same other parameters.",
+    words="is not a cursor.",
+    pattern="[A-Za-z0-9_-]{1,4096}",
+    most_chars=4_096,
+)

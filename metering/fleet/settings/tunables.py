@@ -1,0 +1,32 @@
+"""Limits and intervals of the functions that a stage may change, with their defaults."""
+
+from __future__ import annotations
+
+from metering.units import DAY_S, HOUR_S, MIB, MINUTE_S
+
+# Fields of `metering.settings.Policy` that a stage changes by `tunables`. `StageConfig` has fields for the other two.
+TUNABLES: dict[str, int] = {
+    "ahead_s": 5 * MINUTE_S,
+    "admission_floor_s": 0,
+    "shards": 1,
+    "usage_shards": 4,
+    "commit_records": 200_000,
+    "commit_bytes": 64 * MIB,
+    "commit_keys": 5_000,
+    "object_bytes": 512 * MIB,
+    "reserve_ms": 10_000,
+    "attempts": 4,
+    # 12 million rows of about 14 bytes are about 170 MB.
+    "compact_file_rows": 12_000_000,
+    "compact_run_rows": 60_000_000,
+    "compact_run_pairs": 20_000,
+    "compact_wait_today_s": HOUR_S,
+    "compact_wait_older_s": DAY_S,
+    "scan_every_s": 0,
+    "source_jump": 1_000_000,
+    # Longer than a marker lives: a forgotten source has no marker left that it would be derived from again.
+    "source_life_s": 60 * DAY_S,
+    "clean_wait_s": DAY_S,
+    # With an inventory and v5 of flow logs about 11 % cannot be known (docs/on-ramps.md).
+    "log_unclassified_percent": 20,
+}

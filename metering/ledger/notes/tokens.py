@@ -1,0 +1,110 @@
+"""Tokens of the HTTP API: `K#tokens`, the token's id. The secret is not here, only its SHA-256.
+
+All tokens lie in one partition, so that one query lists them. A check is one strong read, remembered for a minute.
+Items expire by TTL some time after their token has; until then, a revoked token stays and says who revoked it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from metering.ledger.partitions import TOKENS
+from metering.stores.fields import Fields
+from metering.stores.writes import Key
+
+if TYPE_CHECKING:
+    from metering.stores.writes import Item, Value
+
+TOKENS_PK = f"{TOKENS}tokens"
+
+
+class Role(StrEnum):
+    """Who asks: a customer sees its own accounts, an analyst all usage, an operator also the insides."""
+
+    CUSTOMER = "customer"
+    ANALYST = "analyst"
+    OPERATOR = "operator"
+
+
+def token_key(token_id: str) -> Key:
+    """Key of a token."""
+    return Key(TOKENS_PK, token_id)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredToken:
+    """A token as it is kept.
+
+    Attributes:
+        token_id: Public part of the token: 16 hex digits.
+        secret_sha256: SHA-256 of the secret part, 64 hex digits.
+        role: What kinds of answers its holder gets.
+        accounts: Accounts that its holder may see, sorted; None for all. A customer always has some.
+        label: What people call it; may be empty.
+        made_by: ARN of who made it.
+        made_s: When, epoch seconds.
+        expires_s: From then on it is refused, epoch seconds.
+        revoked_by: ARN of who revoked it; empty if nobody did.
+        revoked_s: When; 0 if nobody did.
+    """
+
+    token_id: str
+    secret_sha256: str
+    role: Role
+    accounts: tuple[str, ...] | None
+    label: str
+    made_by: str
+    made_s: int
+    expires_s: int
+    revoked_by: str = ""
+    revoked_s: int = 0
+
+    @property
+    def key(self) -> Key:
+        return token_key(self.token_id)
+
+    def good_at(self, now_s: int) -> bool:
+        """Whether it is neither expired nor revoked."""
+        return not self.revoked_s and now_s < self.expires_s
+
+    def to_item(self) -> dict[str, Value]:
+        return {
+            **self.key._asdict(),
+            "token_id": self.token_id,
+            "secret_sha256": self.secret_sha256,
+            "role": self.role.value,
+            # Said twice, so that a list that was lost never means all accounts.
+            "all_accounts": self.accounts is None,
+            "accounts": list(self.accounts or ()),
+            "label": self.label,
+            "made_by": self.made_by,
+            "made_s": self.made_s,
+            "expires_at": self.expires_s,
+            "revoked_by": self.revoked_by,
+            "revoked_s": self.revoked_s,
+        }
+
+    @classmethod
+    def from_item(cls, item: Item) -> StoredToken:
+        fields = Fields.of_item(item)
+        role = fields.one_of("role", tuple(Role))
+        accounts = fields.texts("accounts")
+        everything = fields.flag("all_accounts")
+        if everything == bool(accounts) or (everything and role is Role.CUSTOMER):
+            fields.fail("all_accounts", "true without accounts, or false with some, and false for a customer")
+        made = cls(
+            token_id=fields.text("token_id"),
+            secret_sha256=fields.text("secret_sha256"),
+            role=role,
+            accounts=None if everything else accounts,
+            label=fields.any_text("label"),
+            made_by=fields.text("made_by"),
+            made_s=fields.whole("made_s"),
+            expires_s=fields.whole("expires_at"),
+            revoked_by=fields.any_text("revoked_by"),
+            revoked_s=fields.whole("revoked_s"),
+        )
+        fields.check_key(made.key)
+        return made

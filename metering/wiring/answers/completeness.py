@@ -1,0 +1,38 @@
+"""Up to when the counts of regions are complete, as their watches last said."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from metering.audit.held_back import Complete, HeldBack, complete_of, merged
+from metering.ledger.notes.completeness import COMPLETENESS_KEY, Completeness
+from metering.reports.source import naming
+from metering.stores.writes import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from metering.wiring.answers.ports import ReadableRegion
+
+
+def stored_completeness(regions: Sequence[ReadableRegion]) -> Complete:
+    """Up to when all of the regions are complete, without measuring: nothing but the ledger is read.
+
+    Raises:
+        UnavailableError: A ledger gives no answer; the error names the region.
+    """
+    known: dict[str, Complete] = {}
+    for region in regions:
+        with naming(region.region):
+            known[region.region] = _stored(region)
+    return merged(known)
+
+
+def _stored(region: ReadableRegion) -> Complete:
+    item = region.items.get(Table.LEDGER, COMPLETENESS_KEY)
+    if item is None:
+        cure = f"metering status --region {region.region} --stage {region.stage}"
+        held = HeldBack(what="the watch, which has not measured yet", since_s=None, cure=cure)
+        return Complete(through_s=0, held_back_by=(held,))
+    now_s = region.clock.now_ms() // 1_000
+    return complete_of(Completeness.from_item(item), now_s=now_s, region=region.region, stage=region.stage)

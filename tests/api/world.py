@@ -1,0 +1,177 @@
+"""A region in memory behind the API: traffic of three accounts, tokens of an operator, an analyst and two customers.
+
+The traffic is of October, which is closed, and of November up to `NOW_S` (2026-11-24T13:30Z); parts of it are in lake
+files, the newest in staging. `Third` has usage and no token: nobody but staff may ever see it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import httpx
+
+from metering.api.app import build
+from metering.api.grants import Grant, Role
+from metering.api.limits import Limits
+from metering.api.parts import ApiParts
+from metering.api.request_log import RequestLog
+from metering.ledger.notes.completeness import Completeness
+from metering.stores.writes import Put, Table
+from metering.units import DAY_S, HOUR_S
+from tests.support.lake_world import HOUR, NOW_S, World, record
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from fastapi import FastAPI
+
+    from metering.adapters.memory.clock import ManualClock
+    from metering.adapters.memory.items import MemoryItemStore
+    from metering.adapters.memory.objects import MemoryObjectStore
+    from metering.api.request_log import RequestFigures
+    from metering.lake.view import LakeView
+    from metering.settings import Settings
+
+FIRST, SECOND, THIRD = "123456789012", "210987654321", "333333333333"
+OCTOBER_S = NOW_S - 30 * DAY_S
+SERVICES = ("AmazonEC2", "AmazonS3", "AWSLambda")
+PLACES = ("internet", "eu-west-1", "us-east-1/use1-az4", "cloudfront")
+
+TOKENS = {
+    "operator": Grant(token_id="operator", role=Role.OPERATOR),
+    "analyst": Grant(token_id="analyst", role=Role.ANALYST),
+    "first": Grant(token_id="first", role=Role.CUSTOMER, accounts=frozenset({FIRST})),
+    "second": Grant(token_id="second", role=Role.CUSTOMER, accounts=frozenset({SECOND})),
+}
+
+
+class FixedTokens:
+    """Tokens that are known before; each is its own text. Mutable.
+
+    Attributes:
+        grants: What the holder of a token may see.
+    """
+
+    def __init__(self) -> None:
+        self.grants = dict(TOKENS)
+
+    def grant_of(self, token: str) -> Grant | None:
+        return self.grants.get(token)
+
+
+@dataclass(frozen=True)
+class WorldRegion:
+    """A region in memory, to read."""
+
+    world: World
+    region: str = "us-east-1"
+    stage: str = "local"
+
+    @property
+    def items(self) -> MemoryItemStore:
+        return self.world.items
+
+    @property
+    def objects(self) -> MemoryObjectStore:
+        return self.world.objects
+
+    @property
+    def view(self) -> LakeView:
+        return self.world.jobs.view
+
+    @property
+    def clock(self) -> ManualClock:
+        return self.world.clock
+
+    @property
+    def settings(self) -> Settings:
+        return self.world.settings
+
+
+class ApiWorld:
+    """The application over a region in memory, and who asks it. Mutable.
+
+    Attributes:
+        world: The region. Send more to it, or change its clock.
+        logged: What the application told of each request.
+    """
+
+    def __init__(self, world: World | None = None, *, limits: Limits | None = None) -> None:
+        self.world = world or traffic(World())
+        self.tokens = FixedTokens()
+        self.logged: list[RequestFigures] = []
+        self.parts = ApiParts(
+            regions=[WorldRegion(self.world)],
+            tokens=self.tokens,
+            # In tests many requests are asked at once.
+            limits=limits or Limits(token_rate_per_s=1e6, token_burst=1_000_000),
+            clock=self.world.clock,
+        )
+
+    def limited(self, **limits: float) -> ApiWorld:
+        """The same region behind an application with other limits."""
+        return ApiWorld(self.world, limits=replace(self.parts.limits, **limits))  # type: ignore[arg-type]  # fields of it
+
+    @cached_property
+    def app(self) -> FastAPI:
+        return build(self.parts)
+
+    def get(self, path: str, who: str | None = "analyst", **headers: str) -> httpx.Response:
+        """Ask with a token; underscores in names of headers are dashes."""
+        sent = {name.replace("_", "-"): text for name, text in headers.items()}
+        if who is not None:
+            sent["Authorization"] = f"Bearer {who}"
+        return self.send("GET", path, sent)
+
+    def send(self, method: str, path: str, headers: Mapping[str, str]) -> httpx.Response:
+        """Any request."""
+
+        async def sent() -> httpx.Response:
+            logged = RequestLog(self.app, tell=self.logged.append, clock=self.world.clock)
+            transport = httpx.ASGITransport(logged, raise_app_exceptions=False)
+            async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+                return await client.request(method, path, headers=headers)
+
+        return anyio.run(sent)
+
+    def json(self, path: str, who: str | None = "analyst") -> Any:
+        """The JSON of a request that succeeds."""
+        response = self.get(path, who)
+        assert response.status_code == 200, response.text
+        return response.json()
+
+
+def traffic(world: World) -> World:
+    """Send two months of traffic of three accounts; October is closed. What is complete is known."""
+    world.send(*_batches(OCTOBER_S, ("i-old",)))
+    world.compact_all()
+    world.jobs.closer.close("2026-10", world.deadline())
+    for day in range(3):
+        world.send(*_batches(NOW_S - day * DAY_S - 2 * HOUR_S, ("i-1", "i-2")), source="edge-7f3a")
+    world.compact_all()
+    world.send(*_batches(NOW_S, ("i-new",)))
+    complete_until(world, HOUR)
+    return world
+
+
+def complete_until(world: World, through_s: int) -> None:
+    """The watch has just measured that all before this time is counted."""
+    measured_s = world.clock.now_ms() // 1_000
+    world.items.put(Put(table=Table.LEDGER, item=Completeness(through_s=through_s, measured_s=measured_s).to_item()))
+
+
+def _batches(start_s: int, resources: Sequence[str]) -> list[list[dict[str, str | int]]]:
+    """Batches in each of which several accounts have records."""
+    batches: list[list[dict[str, str | int]]] = []
+    for number, resource in enumerate(resources):
+        batch: list[dict[str, str | int]] = []
+        for account_number, account in enumerate((FIRST, SECOND, THIRD)):
+            for place_number, place in enumerate(PLACES):
+                size = 10 ** (5 * account_number) * (1 + 7 * place_number + 100 * number)
+                made = record(size, start_s=start_s + 60 * number, account=account, resource=resource, to=place)
+                batch.append({**made, "service": SERVICES[(place_number + account_number) % len(SERVICES)]})
+        batches.append(batch)
+    return batches
