@@ -19,6 +19,7 @@ from metering.quarantine.documents import QuarantinedBatch, decode_records
 from metering.quarantine.log_documents import QuarantinedLog
 from metering.quarantine.retries import (
     INLINE_BYTES,
+    RETRY_PREFIX,
     content_retry_id,
     object_key,
     object_message,
@@ -191,7 +192,7 @@ class QuarantineEntries:
                 self.objects.put(object_key(retry_id), records_object(records), if_absent=True)
                 body = object_message(retry_id, len(records), bucket=self.bucket)
             self._note(entry.batch_id, retry_id, tuple(sorted(sent)))
-            self._send(body, entry.sent_by)
+            self._send(body, Judged(sender_id=entry.sent_by, retried=True))
         return Retry(entry=entry, retry_id=retry_id, records=len(records), skipped=skipped)
 
     def _retry_batch(self, entry: Entry, *, as_new_id: bool, dry_run: bool) -> Retry:
@@ -206,7 +207,9 @@ class QuarantineEntries:
                 "Ask its producer to send it anew, in two batches.",
             )
         if not dry_run:
-            self._send(body, entry.sent_by)
+            # Whoever made up the id of a retry must not get it by the way of the quarantine.
+            ours = as_new_id or (batch.claim is None and batch.batch_id.startswith(RETRY_PREFIX))
+            self._send(body, Judged(sender_id=entry.sent_by, retried=ours))
         return Retry(entry=entry, retry_id=retry_id, records=batch.records)
 
     def _as_itself(self, entry: Entry, batch: QuarantinedBatch) -> tuple[str, str]:
@@ -254,10 +257,9 @@ class QuarantineEntries:
         )
         self.items.put(Put(table=Table.LEDGER, item=note.to_item()))
 
-    def _send(self, body: str, sent_by: str) -> None:
+    def _send(self, body: str, sender: Judged) -> None:
         # The retry is judged by who sent it first: an operator's own rights are none of a producer's.
-        stated = statement(Judged(sender_id=sent_by, retried=True))
-        if self.queue.send_many([body], original_senders=[stated]):
+        if self.queue.send_many([body], original_senders=[statement(sender)]):
             raise UnavailableError("sqs.SendMessage", "the queue did not take the retry; run it again")
 
     def _keys_of(self, batch_id: str) -> list[str]:

@@ -32,7 +32,8 @@ class Judged:
 
     Attributes:
         sender_id: Who sent it first: the sender, or the one that an operator states for a retry or a redrive.
-        retried: An operator made this message of what is in quarantine. Only such a message may have the id of a retry.
+        retried: The service made this message, and its id, of what is in quarantine. No other message may have the id
+            of a retry.
     """
 
     sender_id: str
