@@ -143,7 +143,8 @@ class ApiWorld:
             logged = RequestLog(self.app, tell=self.logged.append, clock=self.world.clock)
             transport = httpx.ASGITransport(logged, raise_app_exceptions=False)
             async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
-                return await client.request(method, path, headers=headers)
+                sent = {name: text.encode("latin-1") for name, text in headers.items()}
+                return await client.request(method, path, headers=sent)  # type: ignore[arg-type]  # bytes, too
 
         return anyio.run(sent)
 
