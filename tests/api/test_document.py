@@ -28,10 +28,6 @@ _BOUNDED: dict[str, tuple[set[str], ...]] = {
     "integer": ({"minimum"}, {"maximum"}),
     "array": ({"maxItems"},),
 }
-    "string": ({"maxLength", "enum", "const"},),
-    "integer": ({"minimum"}, {"maximum"}),
-    "array": ({"maxItems"},),
-}
 
 
 @cache
