@@ -104,6 +104,18 @@ def page_of(
     return Reply(answer=replace(answer, rows=page, meta=meta), next=following, paged=True, final=final)
 
 
+def cursor_after(asked: Asked, accounts: Collection[str], after: Key, fixed: tuple[int, ...] = ()) -> str:
+    """The cursor of a page that begins after a row, for who finds the rows of each page anew.
+
+    Args:
+        asked: The request.
+        accounts: The accounts that it reads.
+        after: Names of the last row that is known.
+        fixed: What later pages keep.
+    """
+    return _written(_question(asked.given.values, accounts), after, fixed)
+
+
 def _after(
     rows: Sequence[Mapping[str, Cell]], after: Key | None, key: Sequence[str], sort_key: Callable[[Key], Key]
 ) -> Sequence[Mapping[str, Cell]]:
