@@ -11,7 +11,6 @@ from metering.api.openapi import schemas
 from metering.api.paging import page_of, position_of
 from metering.api.routes import router_of
 from metering.reports.query import UsageParameters
-from metering.wiring.answers.completeness import stored_completeness
 from metering.wiring.answers.usage import usage_of
 
 if TYPE_CHECKING:
@@ -51,7 +50,7 @@ def _usage(asked: Asked) -> Reply:
         parts.regions,
         query,
         now_s=asked.now_s,
-        complete=stored_completeness(parts.regions),
+        complete=asked.complete,
         named_beginning=bool(given.text("from") or given.text("last")),
         everywhere=parts.everywhere,
         only_own=not asked.sees_all,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from metering.cli.billing.costing import costing, one_region
+from metering.cli.billing.costing import costs_here, one_region
 from metering.cli.command import Session, command, say
 from metering.cli.commands.analyst.report import (
     AccountOption,
@@ -120,7 +120,6 @@ def cost(
     Usage without a price has no cost: it stands in unpriced_bytes. Usage that is not sold here, by a rule of the price
     book, stands in unrated_bytes. Nothing is written.
     """
-    from metering.reports.costs.answer import cost_answer
     from metering.reports.costs.query import CostParameters
 
     now_s = int(time.time())
@@ -130,16 +129,12 @@ def cost(
         to_locations=to_location or (), payers=payer or (), sort=sort, top=top, with_corrections=with_corrections,
         blended=blended, region=one_region(session),
     ).cost_query(now_s=now_s)  # fmt: skip
-    with costing(session, query, prices=prices, exact=exact, now_s=now_s) as parts:
-        costs = parts.costs()
-        answer = cost_answer(
-            query, costs, as_of_s=now_s, complete=parts.complete, regions=parts.regions, left_out=parts.left_out
-        )
-        session.write(answer)
-    if not costs.rows.rows:
+    found = costs_here(session, query, prices=prices, exact=exact, now_s=now_s)
+    session.write(found.answer)
+    if not found.costs.rows.rows:
         say("No matching usage is booked in this time.", style="yellow")
     if strict:
-        _refuse_unpriced(costs)
+        _refuse_unpriced(found.costs)
 
 
 @command(cost_app, "explain", reads=True, everywhere=True, epilog=_EXPLAIN_EXAMPLES)
