@@ -1,4 +1,4 @@
-"""A browser for tests of the page. A machine without one skips them and says so; where `CI` is set that is a failure."""
+"""A browser for tests of the page. Without one they are skipped and say so; where `CI` is set that is a failure."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ _FOCUSED = """() => {
   const style = getComputedStyle(at);
   const box = at.getBoundingClientRect();
   return {
-    name: `${at.tagName.toLowerCase()}#${at.id}|${at.getAttribute('aria-label') ?? ''}|${at.textContent.trim().slice(0, 60)}`,
+    name: [at.tagName.toLowerCase() + '#' + at.id, at.getAttribute('aria-label'), at.textContent.trim()].join('|'),
     ring: style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) >= 2,
     seen: box.width > 0 && box.height > 0,
     body: at === document.body,
@@ -54,9 +54,7 @@ def test_the_first_step_skips_to_the_figures(browser: Browser, opened: str, url:
 
 
 @pytest.mark.parametrize("width", [WIDE, NARROW])
-def test_a_question_is_asked_and_followed_by_keyboard_alone(
-    browser: Browser, url: str, opened: str, width: int
-) -> None:
+def test_a_question_is_asked_and_followed_by_keyboard(browser: Browser, url: str, opened: str, width: int) -> None:
     with watched(browser, width=width) as tab:
         tab.open(opened)
         tab_to(tab, "24 hours")

@@ -40,6 +40,11 @@ def document(**more: object) -> str:
     return json.dumps({**plain, **more})
 
 
+def row(usage_type: str, size: int, *, day: str = "2026-11-24") -> dict[str, object]:
+    """A row of usage, with a column for each unit of time."""
+    return {"usage_type": usage_type, "day": day, "hour": f"{day}T13:00:00Z", "bytes": str(size), "records": 1}
+
+
 def gives(text: str) -> Callable[[Route], None]:
     def answer(route: Route) -> None:
         route.fulfill(status=200, content_type="application/json", headers={"Metering-Role": "operator"}, body=text)
@@ -79,7 +84,7 @@ def test_another_token_in_the_address_is_taken_at_once(browser: Browser, opened:
         tab.open(opened)
         assert "operator" in tab.text("#who")
         tab.page.evaluate(f"location.hash = 'token={CUSTOMER}'")
-        tab.page.wait_for_function("document.getElementById('who').textContent.includes('customer')")
+        tab.page.get_by_text("customer", exact=True).wait_for()
         assert tab.page.url == url
         tab.check(url, secrets=(OPERATOR, CUSTOMER))
 
@@ -153,7 +158,7 @@ def test_while_figures_come_their_places_are_held(browser: Browser, opened: str,
     with watched(browser) as tab:
         tab.open(opened)
         held: list[Route] = []
-        answered(tab, held.append)
+        answered(tab, lambda route: held.append(route))
         tab.page.goto(f"{url}?range=24h")
         tab.page.wait_for_selector(".loading")
         assert tab.attribute("#results", "aria-busy") == "true"
@@ -171,7 +176,7 @@ def test_a_range_that_is_held_back_says_so_with_the_cure(browser: Browser, opene
         held = [
             {"what": "1 dead letter", "since": "2026-11-21T13:30:00Z", "cure": "metering dlq redrive --stage local"}
         ]
-        rows = [{"usage_type": "A-Bytes", "bytes": "5", "records": 1}]
+        rows = [row("A-Bytes", 5)]
         answered(tab, gives(document(held_back_by=held, complete_through="2026-11-21T13:30:00Z", rows=rows)))
         tab.open(f"{url}?range=7d")
         assert "This range is not complete" in tab.text("#banner")
@@ -183,7 +188,7 @@ def test_a_range_that_is_held_back_says_so_with_the_cure(browser: Browser, opene
 def test_a_closed_range_has_no_banner(browser: Browser, opened: str, url: str) -> None:
     with watched(browser) as tab:
         tab.open(opened)
-        rows = [{"usage_type": "A-Bytes", "bytes": "5", "records": 1}]
+        rows = [row("A-Bytes", 5, day="2026-10-05")]
         answered(
             tab, gives(document(periods={"2026-10": "closed"}, complete_through="2026-10-02T00:00:00Z", rows=rows))
         )
@@ -195,9 +200,7 @@ def test_a_closed_range_has_no_banner(browser: Browser, opened: str, url: str) -
 def test_nothing_of_data_becomes_markup_or_code(browser: Browser, opened: str, url: str) -> None:
     with watched(browser) as tab:
         tab.open(opened)
-        rows = [
-            {"usage_type": HOSTILE, "day": "2026-11-24", "hour": "2026-11-24T13:00:00Z", "bytes": "5", "records": 1}
-        ]
+        rows = [row(HOSTILE, 5)]
         held = [{"what": HOSTILE, "since": None, "cure": HOSTILE}]
         answered(tab, gives(document(rows=rows, held_back_by=held, complete_through="2026-11-21T13:30:00Z")))
         for view in ("usage", "sources", "quarantine", "freshness"):
@@ -213,10 +216,7 @@ def test_totals_beyond_any_floating_point_number_keep_their_last_digit(browser: 
     with watched(browser) as tab:
         tab.open(opened)
         sizes = (9007199254740993, 123456789012345678901, 1)
-        rows = [
-            {"usage_type": f"A{number}", "hour": "2026-11-24T13:00:00Z", "bytes": str(size), "records": 1}
-            for number, size in enumerate(sizes)
-        ]
+        rows = [row(f"A{number}", size) for number, size in enumerate(sizes)]
         answered(tab, gives(document(rows=rows)))
         tab.open(f"{url}?range=7d")
         assert f"{sum(sizes):,} bytes" in tab.text("#total")
@@ -230,7 +230,7 @@ def test_pages_of_an_answer_are_put_together(browser: Browser, opened: str, url:
 
         def page(route: Route) -> None:
             number = 2 if "cursor=two" in route.request.url else 1
-            rows = [{"usage_type": f"A{number}", "hour": "2026-11-24T13:00:00Z", "bytes": "7", "records": 1}]
+            rows = [row(f"A{number}", 7)]
             gives(document(rows=rows, next="two" if number == 1 else None))(route)
 
         answered(tab, page)

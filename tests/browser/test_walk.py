@@ -173,7 +173,7 @@ def test_every_view_says_its_command_and_the_command_line_knows_it(browser: Brow
 def test_a_customer_sees_its_accounts_and_no_views_of_operators(browser: Browser, url: str) -> None:
     with watched(browser) as tab:
         tab.open(f"{url}?by=account_id#token={CUSTOMER}")
-        assert [text for text in tab.page.locator(".card:has(#figures) tbody th").all_inner_texts()] == [FIRST]
+        assert tab.page.locator(".card:has(#figures) tbody th").all_inner_texts() == [FIRST]
         assert not {"Sources", "Quarantine"} & set(tab.page.locator("#tabs a").all_inner_texts())
         assert "customer" in tab.text("#who")
         assert tab.faults() == []

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 PICTURES = Path(__file__).parents[2] / ".local" / "browser"
 WIDE, NARROW = 1200, 400
 TIMEOUT_MS = 20_000
-_TELL = "window.refusals = []; addEventListener('securitypolicyviolation', (e) => window.refusals.push(e.violatedDirective))"
+_TELL = """window.refusals = [];
+addEventListener('securitypolicyviolation', (event) => window.refusals.push(event.violatedDirective));"""
 
 
 @dataclass(kw_only=True)

@@ -17,6 +17,7 @@ import uvicorn
 from metering.api.grants import Grant, Role
 from metering.units import DAY_S, HOUR_S
 from tests.api.world import FIRST, SECOND, THIRD, ApiWorld, complete_until
+from tests.support.day_sums import keep_day_sums
 from tests.support.lake_world import HOUR, NOW_S, World, record
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ def busy_world(*, days: int = _DAYS) -> World:
         world.send(_batch(hour_s, chance), source=f"edge-{number % 3}")
         if number == len(hours) // 2:
             world.compact_all()
+    keep_day_sums(world)
     complete_until(world, HOUR)
     return world
 
