@@ -42,10 +42,9 @@ if TYPE_CHECKING:
 HOME, AWAY = "us-east-1", "eu-west-1"
 # They read every region, and give their rows the column `region`.
 MERGING = {
-    "accounts", "alerts list", "audit", "compare", "dlq list", "errors", "logs list", "period list", "period show",
-    "period verify",
-    "quarantine list", "quarantine show", "query", "reconcile", "report usage", "runbook", "sources", "status",
-    "storage report", "verify",
+    "accounts", "alerts list", "audit", "batch show", "compare", "dlq list", "errors", "logs list", "period list",
+    "period show", "period verify", "quarantine list", "quarantine show", "query", "reconcile", "report usage",
+    "runbook", "sources", "status", "storage report", "token list", "trace", "verify",
 }  # fmt: skip
 # They are about the fleet, which they ask for its regions themselves.
 OF_THE_FLEET = {
@@ -54,7 +53,7 @@ OF_THE_FLEET = {
     "invoice issue", "invoice list", "invoice show", "invoice verify", "organization history", "organization set",
     "organization show", "prices check", "prices diff", "prices history", "prices import", "prices override list",
     "prices override remove", "prices override set", "prices show", "region plan", "region reconcile",
-    "region status", "settings diff", "settings show", "uninstall", "upgrade",
+    "region status", "serve", "settings diff", "settings show", "uninstall", "upgrade",
 }  # fmt: skip
 WITHOUT_PLACE = {"help", "completion"}
 OCTOBER_S = NOW_S - 30 * DAY_S
@@ -87,6 +86,7 @@ def fleet() -> Iterator[Fleet]:
             region.world.send(ONLY_AWAY)
         region.lose_a_letter("edge-1")
         region.leave_a_trail()
+        region.make_tokens()
         region.world.compact_all()
         keep_day_sums(region.world)
     states = MemoryRegionStates()
@@ -145,9 +145,11 @@ ARGUMENTS = {
     "compare": [str(BILL), "--from", "2026-11", "--account", "111111111111", "--account", "333333333333"],
     "period show": ["2026-11"],
     "period verify": ["2026-10"],
+    "batch show": ["batch-0"],
     "quarantine show": ["batch-1"],
     "query": ["SELECT region, account_id FROM transfers"],
     "report usage": ["--group-by", "region,account_id"],
+    "trace": ["--account", "111111111111"],
 }
 
 
