@@ -32,7 +32,7 @@ def router(parts: ApiParts) -> ResourceRouter:
 def _accounts(asked: Asked) -> Reply:
     given = asked.given
     accounts = asked.accounts()
-    position = position_of(asked, accounts)
+    position = position_of(asked, accounts, fixed=1)
     query = AccountsParameters(
         # The pages of a list that is begun in one month are all of that month.
         month=given.text("month") or _month_of(position),
