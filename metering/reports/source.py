@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from metering.errors import UnavailableError
 from metering.hours import hour_of, month_bounds_s, month_of
@@ -26,17 +26,20 @@ from metering.reports.usage_table import UsageTable
 from metering.units import DAY_S, HOUR_S
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from metering.lake.ports import FrozenReader
     from metering.lake.rows import Group
     from metering.lake.view import LakeView
     from metering.ledger.frozen_months import FrozenMonth
+    from metering.ledger.row_sources import RowSource
     from metering.reports.query import UsageQuery
     from metering.reports.usage_rows import Seen, Values
     from metering.stores.items import ItemStore
     from metering.stores.objects import ObjectStore
     from metering.usage.totals import Total, UsageKey
+
+T = TypeVar("T")
 
 # No earlier month can be closed, and a report on all times begins in 1970.
 _FIRST_MONTH = "2020-01"
@@ -71,6 +74,29 @@ class ReportSource:
         if query.details:
             return self._detailed(query, frozen, now_s, seen)
         return matching(self._usage(query, months, frozen, now_s), query, region=self.region, seen=seen)
+
+    def each_hour(self, query: UsageQuery, work: Callable[[int, Sequence[RowSource]], T], *, now_s: int) -> Iterator[T]:
+        """Call `work` with each booked hour of the query that has rows, and all the places where they are.
+
+        It is called again for an hour of which a staging object disappears meanwhile, and must give the same then.
+        An hour of a closed month has the files that it was closed with.
+
+        Raises:
+            UnavailableError: An hour could not be read.
+            LedgerCorruptError: A file that an hour needs is gone.
+        """
+        months = self._months(query, now_s)
+        yield from self._each_hour(query, work, self._frozen(months), now_s)
+
+    def in_hours(self, hours: Iterable[int], work: Callable[[int, Sequence[RowSource]], T]) -> Iterator[T]:
+        """Call `work` with each of these booked hours and the places of its rows; see `each_hour`."""
+        named = list(hours)
+        frozen = self._frozen(dict.fromkeys(map(month_of, named)))
+        for hour_s in named:
+            if (closed := frozen.get(month_of(hour_s))) is None:
+                yield self.view.read(hour_s, lambda state: work(state.hour_s, state.sources))
+            else:
+                yield work(hour_s, tuple(s for hour in closed.hours if hour.hour_s == hour_s for s in hour.sources))
 
     def booked_range_s(self, *, now_s: int) -> tuple[int, int] | None:
         """The hours that have rows, from the first one's start to the last one's end; None if none has.
@@ -136,12 +162,25 @@ class ReportSource:
     def _groups(
         self, rows: RowQuery, query: UsageQuery, frozen: Mapping[str, FrozenMonth], now_s: int
     ) -> Iterator[tuple[int, Mapping[Group, Total]]]:
-        """Totals hour by hour; those of closed months from the frozen files, whatever the ledger says now."""
+        return self._each_hour(
+            query, lambda hour_s, sources: (hour_s, self.view.reader.totals(sources, rows)), frozen, now_s
+        )
+
+    def _each_hour(
+        self,
+        query: UsageQuery,
+        work: Callable[[int, Sequence[RowSource]], T],
+        frozen: Mapping[str, FrozenMonth],
+        now_s: int,
+    ) -> Iterator[T]:
+        """Results hour by hour; those of closed months from the frozen files, whatever the ledger says now."""
+        before_s = query.booked_before_s(now_s=now_s)
         for closed in frozen.values():
             for hour in closed.hours:
-                yield hour.hour_s, self.view.reader.totals(hour.sources, rows)
+                if query.from_s <= hour.hour_s < before_s:
+                    yield work(hour.hour_s, hour.sources)
         for hour_s in self._live_hours(query, frozen, now_s):
-            yield hour_s, self.view.hour_totals(hour_s, rows)
+            yield self.view.read(hour_s, lambda state: work(state.hour_s, state.sources))
 
     def _live_hours(self, query: UsageQuery, frozen: Mapping[str, FrozenMonth], now_s: int) -> Iterator[int]:
         hours = self.view.hours(from_s=query.from_s, to_s=query.booked_before_s(now_s=now_s))
@@ -230,5 +269,11 @@ def report_periods(sources: Iterable[ReportSource], query: UsageQuery, *, now_s:
 
 
 def _where(query: UsageQuery) -> tuple[tuple[str, frozenset[str]], ...]:
-    filters = (("account_id", query.accounts), ("service", query.services), ("usage_type", query.usage_types))
+    filters = (
+        ("account_id", query.accounts),
+        ("service", query.services),
+        ("usage_type", query.usage_types),
+        ("from_location", query.from_locations),
+        ("to_location", query.to_locations),
+    )
     return tuple((column, values) for column, values in filters if values)

@@ -124,6 +124,11 @@ def rated_day_key(day_s: int, sha256: str) -> str:
     return f"{RATED_PREFIX}{day[:7]}/days/{day}-{sha256[:16]}.json.gz"
 
 
+def rated_accounts_key(month: str, sha256: str) -> str:
+    """Key of the accounts of a month: `rated/2026-11/accounts-….json.gz`. Other sums have another key."""
+    return f"{RATED_PREFIX}{month}/accounts-{sha256[:16]}.json.gz"
+
+
 def rated_summaries_key(month: str) -> str:
     """Key of what the biller has summed of a month's days for its budgets."""
     return f"{RATED_PREFIX}{month}/summaries.json.gz"
@@ -173,6 +178,11 @@ def quarantined_batch_key(batch_id: str, content_hash: str) -> str:
     """Key of a whole refused or conflicting batch; `batch_id` is empty if none could be read."""
     identity = f"{batch_id}\n{content_hash}".encode()
     return f"{QUARANTINED_BATCHES_PREFIX}{hashlib.sha256(identity).hexdigest()}.json"
+
+
+def disallowed_batch_key(role_id: str, claimed_id: str, body_hash: str) -> str:
+    """Key of a batch whose sender may not send it. Two senders of one body have a key each: only one may be wrong."""
+    return quarantined_batch_key("", f"{role_id}\n{claimed_id}\n{body_hash}")
 
 
 def quarantined_lines_key(identity: str) -> str:

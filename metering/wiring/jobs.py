@@ -13,6 +13,7 @@ from metering.audit.reconcile.state import ReconcilerState
 from metering.audit.reconcile.tick import ReconcileTick
 from metering.audit.source_keeping import SourceKeeper
 from metering.billing.closing.closer import PeriodCloser
+from metering.billing.day_sums.account_check import AccountCheck
 from metering.commit.finisher import Finisher
 from metering.lake.cleaner import Cleaner
 from metering.lake.compactor import Compactor
@@ -115,7 +116,12 @@ class LakeJobs:
             alerts=self.alerts,
             shards=self.settings.shards,
             marker_life_s=self.settings.marker_life_s,
+            derived=self.account_check,
         )
+
+    @cached_property
+    def account_check(self) -> AccountCheck:
+        return AccountCheck(items=self.items, objects=self.objects, reader=self.view.reader)
 
     @cached_property
     def reconciler_state(self) -> ReconcilerState:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from metering.audit.verify.verification import Difference
-from metering.hours import rfc3339
+from metering.audit.verify.verification import EVERY_ACCOUNT, Difference
+from metering.hours import month_of, rfc3339
 from metering.lake.usage_digest import in_order, usage_digest
 from metering.usage.totals import ZERO, Total, UsageKey, sum_totals
 
@@ -122,24 +122,30 @@ def _gaps(differences: Iterable[Difference]) -> dict[tuple[str, str, UsageKey | 
 
 def alert_fields(check: HourCheck, hours: int) -> dict[str, str | int]:
     """Fields of an alert about the first difference of an hour; `hours` is the number of different hours."""
-    worst = check.differences[0]
+    fields = difference_fields(check.differences[0])
+    return {**fields, "differences_in_hour": len(check.differences), "hours_different": hours}
+
+
+def difference_fields(worst: Difference) -> dict[str, str | int]:
+    """Fields of an alert about a difference."""
     return {
-        "hour": rfc3339(check.hour_s),
+        "hour": rfc3339(worst.hour_s),
         "between": worst.between,
         "key": describe(worst),
         "expected_bytes": str(worst.expected.bytes),
         "found_bytes": str(worst.found.bytes),
         "expected_records": worst.expected.records,
         "found_records": worst.found.records,
-        "differences_in_hour": len(check.differences),
-        "hours_different": hours,
     }
 
 
 def describe(difference: Difference) -> str:
-    """Name the place of a difference: a usage key, a batch, or the whole hour."""
+    """Name the place of a difference: a usage key, a batch, accounts of a month, or the whole hour."""
     if difference.key is not None:
         return describe_key(difference.key)
+    if difference.account_id:
+        whose = "accounts" if difference.account_id == EVERY_ACCOUNT else f"account {difference.account_id}"
+        return f"{whose} of {month_of(difference.hour_s)}"
     return f"batch {difference.batch_id}" if difference.batch_id else "the hour"
 
 

@@ -6,11 +6,11 @@ if neither changed and no commit of the hour is open. An alarm needs the same di
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
 
 from metering import metric_names
-from metering.audit.reconcile.hour_check import HourCheck, HourReading, alert_fields
+from metering.audit.reconcile.hour_check import HourCheck, HourReading, alert_fields, difference_fields
 from metering.audit.reconcile.pass_reading import PassReading, PassScope, SourcesAndUsage
 from metering.audit.reconcile.table_scan import no_limit, survey_hour, survey_markers, survey_usage
 from metering.lake.rows import BATCH_QUERY, USAGE_QUERY, batches_of, usage_of
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from metering.audit.reconcile.table_scan import HourUsage, MarkerSurvey
+    from metering.audit.verify.verification import Difference
     from metering.lake.view import LakeView
     from metering.stores.clock import Clock
     from metering.stores.items import ItemStore
@@ -44,12 +45,26 @@ class ReconciliationResult:
         different: Hours in which two passes showed the same difference.
         unstable: Hours that kept changing, or have an open commit: they were not compared.
         markers: All markers of the ledger, as the first pass read them.
+        derived: Differences of sums that are kept beside the three.
     """
 
     checks: tuple[HourCheck, ...]
     different: tuple[HourCheck, ...]
     unstable: tuple[HourCheck, ...]
     markers: MarkerSurvey
+    derived: tuple[Difference, ...] = ()
+
+
+class DerivedSums(Protocol):
+    """Sums that another job keeps of the rows; they are compared with what it has counted of them."""
+
+    def differences(self, *, from_s: int, to_s: int, deep: bool = False) -> Sequence[Difference]:
+        """Differences from the rows of hours in `[from_s, to_s)`; with `deep`, the rows are counted.
+
+        Raises:
+            UnavailableError: A read failed.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +73,7 @@ class Reconciler:
 
     Attributes:
         marker_life_s: Hours whose markers may have expired are compared without them.
+        derived: What is compared beside markers, usage and rows.
         wait_ms: Time between two passes over an hour that did not agree.
         passes: Most passes over such an hour.
     """
@@ -69,13 +85,14 @@ class Reconciler:
     alerts: Alerts
     shards: int
     marker_life_s: int
+    derived: DerivedSums | None = None
     wait_ms: int = 60_000
     passes: int = 4
 
     def run(
         self, *, from_s: int, to_s: int, deep: bool = False, limit: Callable[[], None] = no_limit
     ) -> ReconciliationResult:
-        """Do `check`, and send alerts about the differences.
+        """Do `check`, compare derived sums, and send alerts about the differences.
 
         Raises:
             UnavailableError: An hour could not be read.
@@ -83,7 +100,17 @@ class Reconciler:
         """
         result = self.check(from_s=from_s, to_s=to_s, deep=deep, limit=limit)
         self.tell(len(result.checks), result.different)
+        if self.derived is not None:
+            derived = tuple(self.derived.differences(from_s=from_s, to_s=to_s, deep=deep))
+            self._tell_derived(derived)
+            result = replace(result, derived=derived)
         return result
+
+    def _tell_derived(self, derived: Sequence[Difference]) -> None:
+        if derived:
+            self.metrics.count(metric_names.RECONCILIATION_DIFFERENCES, len(derived))
+            fields = difference_fields(derived[0])
+            self.alerts.send("page", "Totals differ", {**fields, "differences": len(derived)})
 
     def tell(self, hours: int, different: Sequence[HourCheck]) -> None:
         """Count the compared hours, and page for the different ones."""

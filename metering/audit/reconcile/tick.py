@@ -31,7 +31,7 @@ class TickResult:
     Attributes:
         scanned: Whether both tables were scanned.
         hours: Number of compared hours.
-        different: Number of different hours, and of different files of a quick pass.
+        different: Number of different hours, of derived sums that differ, and of different files of a quick pass.
         left: Number of unstable hours after a scan; of entries left on the work list after a quick pass.
     """
 
@@ -89,7 +89,7 @@ class ReconcileTick:
         return TickResult(
             scanned=True,
             hours=len(result.checks),
-            different=len(result.different),
+            different=len(result.different) + len(result.derived),
             left=len(result.unstable),
         )
 

@@ -16,23 +16,28 @@ if TYPE_CHECKING:
 MAX_DIFFERENCES = 1_000
 
 
+EVERY_ACCOUNT = "all"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
     """Two totals that must be equal and are not.
 
     Attributes:
-        between: `markers` and `rows` of one batch in one hour, `usage` and `rows` of one key, or the total of an hour's
-            files in the `ledger` and their `rows`.
+        between: `markers` and `rows` of one batch in one hour, `usage` and `rows` of one key, the total of an hour's
+            files in the `ledger` and their `rows`, or the `accounts` of a month and `rows`.
         batch_id: Empty for a key.
         key: None for a batch.
-        expected: Total of the markers, of the usage table, or of the ledger.
+        account_id: Of a month, which then begins with `hour_s`; `EVERY_ACCOUNT` for the sum over all. Empty for others.
+        expected: Total of the markers, of the usage table, of the ledger, or of the accounts.
         found: Total of the rows.
     """
 
-    between: Literal["markers/rows", "usage/rows", "ledger/rows"]
+    between: Literal["markers/rows", "usage/rows", "ledger/rows", "accounts/rows"]
     hour_s: int
     batch_id: str = ""
     key: UsageKey | None = None
+    account_id: str = ""
     expected: Total
     found: Total
 

@@ -1,5 +1,7 @@
 """The index of a region's day sums: which object has the sums of a day, and which runs of the compactor are in them.
 
+It also names the accounts of each month, which are of the same lake files.
+
 Every change puts the index under the next number, if that is absent. So of two processes at once only one goes on, and
 one that dies before it puts the index has changed nothing: the day objects that it put are named by nobody.
 """
@@ -25,6 +27,19 @@ _NUMBER = re.compile(r"([0-9]{8})\.json")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KeptAccounts:
+    """The accounts of a month.
+
+    Attributes:
+        key: Key of their object.
+        days: First hours of the days that are in it, each whole.
+    """
+
+    key: str
+    days: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DayIndex:
     """One version of the index.
 
@@ -36,6 +51,7 @@ class DayIndex:
         complete_through_s: Up to when the region's count was complete at that time; 0 if it was not known.
         closed: Closed month -> digest of its manifest.
         days: First hour of a day -> key of its object.
+        accounts: Month -> its accounts. An index of an earlier release has none.
         replaced: Keys of objects that this version no longer names; the next version's process deletes them.
     """
 
@@ -46,17 +62,26 @@ class DayIndex:
     complete_through_s: int = 0
     closed: Mapping[str, str] = field(default_factory=dict)
     days: Mapping[int, str] = field(default_factory=dict)
+    accounts: Mapping[str, KeptAccounts] = field(default_factory=dict)
     replaced: tuple[str, ...] = ()
 
-    def following(self, days: Mapping[int, str]) -> DayIndex:
-        """The next version, in which these days have other objects."""
-        before = tuple(self.days[day_s] for day_s in days if day_s in self.days and self.days[day_s] != days[day_s])
+    def following(self, days: Mapping[int, str], accounts: Mapping[str, KeptAccounts]) -> DayIndex:
+        """The next version, in which these days have other objects, and the months these accounts."""
+        changed = {**self.days, **days}
+        named = {*changed.values(), *(kept.key for kept in accounts.values())}
+        before = (*self.days.values(), *(kept.key for kept in self.accounts.values()))
         own = (rated_index_key(self.number),) if self.number else ()
-        return replace(self, number=self.number + 1, days={**self.days, **days}, replaced=(*own, *before))
+        replaced = (*own, *(key for key in before if key not in named))
+        return replace(self, number=self.number + 1, days=changed, accounts=accounts, replaced=replaced)
 
     def of_month(self, month: str) -> Mapping[int, str]:
         """Days of a month with their objects, in order."""
         return {day_s: key for day_s, key in sorted(self.days.items()) if date_of(day_s)[:7] == month}
+
+    def accounts_of(self, month: str) -> KeptAccounts | None:
+        """The accounts of a month, if all of its days are in them; None if some are not."""
+        kept = self.accounts.get(month)
+        return kept if kept is not None and self.of_month(month).keys() <= kept.days else None
 
     def to_json(self) -> bytes:
         return json.dumps(
@@ -70,6 +95,10 @@ class DayIndex:
                 "complete_through_s": self.complete_through_s,
                 "closed": dict(sorted(self.closed.items())),
                 "days": {date_of(day_s): key for day_s, key in sorted(self.days.items())},
+                "accounts": {
+                    month: {"key": kept.key, "days": [date_of(day_s) for day_s in sorted(kept.days)]}
+                    for month, kept in sorted(self.accounts.items())
+                },
                 "replaced": list(self.replaced),
             },
             separators=(",", ":"),
@@ -93,8 +122,18 @@ class DayIndex:
             complete_through_s=fields.whole("complete_through_s"),
             closed={month: closed.text(month) for month in closed},
             days={days.hour_named(f"{day}T00"): days.text(day) for day in days},
+            accounts=_accounts_of(fields.nested("accounts")) if "accounts" in fields else {},
             replaced=fields.texts("replaced"),
         )
+
+
+def _accounts_of(months: Fields) -> dict[str, KeptAccounts]:
+    found: dict[str, KeptAccounts] = {}
+    for month in months:
+        kept = months.nested(month)
+        days = frozenset(kept.hour_named(f"{day}T00") for day in kept.texts("days"))
+        found[month] = KeptAccounts(key=kept.text("key"), days=days)
+    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,6 @@
-"""Keeps the day sums of a region: reads what the compactor has published since the last run, and nothing else.
+"""Keeps the day sums of a region, and the accounts of its months.
+
+It reads what the compactor has published since the last run, and nothing else.
 
 A run of the compactor names its hours, and each hour its files; the totals beside a file say what is in it. A file is
 counted once: a day's sums name the files that they hold, and sums and cursor change together, with the index.
@@ -10,6 +12,7 @@ from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
+from metering.billing.day_sums.account_turn import AccountTurn
 from metering.billing.day_sums.adding import DayAddition
 from metering.billing.day_sums.days import DayReader, day_body, digest_of, empty_day
 from metering.billing.day_sums.index import DayIndex, DayIndexes
@@ -107,11 +110,14 @@ class DaySumKeeper:
                 complete_through_s=complete_through_s or index.complete_through_s,
                 closed=closed if closed is not None else index.closed,
             )
-            made = counted.following({day_s: self._added(index, day_s, files) for day_s, files in work.files.items()})
+            accounts = AccountTurn(index, self.objects, self.totals)
+            days = {day_s: self._added(index, day_s, found, accounts) for day_s, found in work.files.items()}
+            whole = accounts.fill({**index.days, **days}, most_files=self.most_files - work.count)
+            made = counted.following(days, accounts.put())
             if indexes.put(made):
                 files += work.count
                 self.objects.delete(index.replaced)
-                if behind_s == 0 or deadline.remaining_ms() < self.reserve_ms:
+                if (behind_s == 0 and whole) or deadline.remaining_ms() < self.reserve_ms:
                     return Kept(index=made, files=files, behind_s=behind_s)
 
     def _begun(self, index: DayIndex) -> DayIndex:
@@ -157,15 +163,17 @@ class DaySumKeeper:
             for file in published.files:
                 yield published.hour_s, file
 
-    def _added(self, index: DayIndex, day_s: int, files: tuple[tuple[int, LakeFile], ...]) -> str:
-        """Put the sums of a day with these files; returns the key of the object."""
+    def _added(
+        self, index: DayIndex, day_s: int, files: tuple[tuple[int, LakeFile], ...], accounts: AccountTurn
+    ) -> str:
+        """Put the sums of a day with these files, and add them to the accounts; returns the key of the day's object."""
         key = index.days.get(day_s)
         before = None if key is None else DayReader(self.objects.get(key), key)
         head = empty_day(day_s) if before is None else before.head
         addition = DayAddition(head)
         for hour_s, file in files:
             if file.key not in head.counted:
-                addition.add(hour_s, file, self.totals.of(file))
+                addition.add(hour_s, file, accounts.counting(day_s, self.totals.of(file)))
         body = day_body(addition.head(), addition.accounts(() if before is None else before.accounts()))
         made = rated_day_key(day_s, digest_of(body))
         self.objects.put(made, body, if_absent=False)

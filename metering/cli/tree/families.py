@@ -61,12 +61,25 @@ FAMILIES: tuple[Family, ...] = (
         about="Totals of usage: who moved how many bytes from where to where.",
     ),
     Family(
+        name="trace", place="analyst.trace:trace_app", purpose=Purpose.LOOK, alone=True,
+        about="Show what a number of a report is made of: its hours, batches and files, and three sums that must be "
+        "equal.",
+    ),
+    Family(
+        name="batch", place="operator.batch:batch", purpose=Purpose.LOOK,
+        about="One batch: its verdict, and all that became of it.",
+    ),
+    Family(
         name="serve", place="analyst.serve:serve_app", purpose=Purpose.LOOK, alone=True,
         about="Serve the HTTP API and the usage explorer on this machine, with your own credentials; it only reads.",
     ),
     Family(
         name="query", place="analyst.query:query_app", purpose=Purpose.LOOK, alone=True,
         about="Run SQL over `transfers` (every accepted record) and `usage` (exact totals), as of now, with DuckDB.",
+    ),
+    Family(
+        name="accounts", place="analyst.accounts:accounts_app", purpose=Purpose.LOOK, alone=True,
+        about="List the accounts of a month: bytes, records, first and last hour.",
     ),
     Family(
         name="cost", place="finance.cost:cost_app", purpose=Purpose.BILL,

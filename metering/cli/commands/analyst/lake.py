@@ -22,7 +22,6 @@ from metering.units import DAY_S
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from metering.audit.reconcile.hour_check import HourCheck
     from metering.audit.reconcile.reconciler import ReconciliationResult
     from metering.audit.verify.verification import Difference
     from metering.commit.sweeper import SweepResult
@@ -31,6 +30,8 @@ if TYPE_CHECKING:
     from metering.wiring.jobs import LakeJobs
 
 lake_app = typer.Typer()
+
+_ANEW = "To have one made anew, delete rated/MONTH/accounts-*.json.gz, then: metering budget update"
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,11 @@ def reconcile(
     start: Annotated[str | None, FROM_OPTION] = None,
     end: Annotated[str | None, TO_OPTION] = None,
 ) -> None:
-    """Compare markers, usage table and rows (lake and staging), hour by hour; exit 0 only if all are equal."""
+    """Compare markers, usage table and rows (lake and staging), hour by hour; exit 0 only if all are equal.
+
+    The lists of accounts that the biller keeps are compared with the lake, too: their hours and their sum, and with
+    --deep each account.
+    """
     now_s = int(time.time())
     from_s, to_s = time_range(start, end, default_s=(0, now_s + DAY_S), now_s=now_s, whole_hours=True)
     told: list[tuple[str, str]] = []
@@ -130,7 +135,7 @@ def reconcile(
         begun = of_region(session, region.region)
         told.extend((f"{begun}{text}", style) for text, style in _told(result))
         result.markers.contradictions.tell()
-        if result.different or result.unstable:
+        if result.different or result.unstable or result.derived:
             failed.append(region.region)
         return reconciliation_answer(result)
 
@@ -145,9 +150,12 @@ def _told(result: ReconciliationResult) -> Iterator[tuple[str, str]]:
     """What a reconciliation found, in words with their style."""
     for check in result.different:
         yield f"{rfc3339(check.hour_s)} differs in {_places(len(check.differences))}; see above.", "bold red"
+    if result.derived:
+        where = _places(len(result.derived))
+        yield f"The lists of accounts differ from the lake in {where}; see above. {_ANEW}", "bold red"
     for check in result.unstable:
         yield f"{rfc3339(check.hour_s)} was being written to, so it was not compared. Run it again.", "yellow"
-    if not result.different and not result.unstable:
+    if not result.different and not result.unstable and not result.derived:
         yield f"In {len(result.checks)} hours markers, usage table and rows are equal.", "green"
 
 
@@ -170,7 +178,8 @@ def reconciliation_answer(result: ReconciliationResult) -> Answer:
         Column(name="expected_records", kind="integer", priority=ROOMY),
         Column(name="found_records", kind="integer", priority=ROOMY),
     )
-    rows: list[Mapping[str, Cell]] = [row for check in result.different for row in _difference_rows(check)]
+    different = [each for check in result.different for each in check.differences]
+    rows: list[Mapping[str, Cell]] = [_difference_row(each) for each in (*different, *result.derived)]
     return Answer(
         columns=columns,
         rows=rows,
@@ -187,20 +196,17 @@ def reconciliation_answer(result: ReconciliationResult) -> Answer:
     )
 
 
-def _difference_rows(check: HourCheck) -> list[dict[str, Cell]]:
-    return [
-        {
-            "hour": rfc3339(check.hour_s),
-            "between": difference.between,
-            "key": describe(difference),
-            **_named_figures(difference),
-            "expected_bytes": difference.expected.bytes,
-            "found_bytes": difference.found.bytes,
-            "expected_records": difference.expected.records,
-            "found_records": difference.found.records,
-        }
-        for difference in check.differences
-    ]
+def _difference_row(difference: Difference) -> dict[str, Cell]:
+    return {
+        "hour": rfc3339(difference.hour_s),
+        "between": difference.between,
+        "key": describe(difference),
+        **_named_figures(difference),
+        "expected_bytes": difference.expected.bytes,
+        "found_bytes": difference.found.bytes,
+        "expected_records": difference.expected.records,
+        "found_records": difference.found.records,
+    }
 
 
 def _named_figures(difference: Difference) -> dict[str, Cell]:

@@ -1,0 +1,175 @@
+"""The explorer page: files of this package, served with headers that let it talk to its own origin alone.
+
+They are served as they lie here, but that comments in our own code become empty lines: who reads it there has the same
+lines, and the page is a tenth smaller. There is no build step.
+
+All its addresses are relative, so it works below any path. Its files are served below a digest of them all and may be
+kept for ever; the page itself names that digest and is asked for anew each time.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import html
+import re
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+from fastapi import APIRouter, Request, Response
+
+from metering.api.problems import ProblemError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from importlib.resources.abc import Traversable
+
+    from metering.api.parts import ApiParts
+
+PAGE = "index.html"
+MEDIA_TYPES: Mapping[str, str] = {
+    "html": "text/html; charset=utf-8",
+    "js": "text/javascript; charset=utf-8",
+    "css": "text/css; charset=utf-8",
+    "svg": "image/svg+xml",
+    "": "text/plain; charset=utf-8",
+}
+"""Media type by the ending of a file's name. A file of no such ending is not served."""
+
+# Nothing inline, nothing of another origin, no frame around it, and no text that becomes markup or code.
+CONTENT_SECURITY_POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "connect-src 'self'",
+        "img-src 'self' data:",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+        "require-trusted-types-for 'script'",
+        "trusted-types 'none'",
+    )
+)
+HEADERS: Mapping[str, str] = {
+    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+    "Vary": "Accept-Encoding",
+}
+_FOR_EVER = "public, max-age=31536000, immutable"
+_API = "/v1/"
+# Comments that have their lines for themselves.
+_COMMENT = re.compile(rb"^[ ]*(?://[^\n]*|/\*\*.*?\*/)\n", re.MULTILINE | re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StaticFile:
+    """A file of the page: its name below `static/`, its media type, and its bytes plain and compressed."""
+
+    name: str
+    media_type: str
+    content: bytes
+    compressed: bytes
+
+    @classmethod
+    def of(cls, name: str, content: bytes) -> StaticFile:
+        """Compressed once, the same bytes each time."""
+        ending = name.rpartition("/")[2].partition(".")[2].rpartition(".")[2]
+        return cls(
+            name=name,
+            media_type=MEDIA_TYPES[ending],
+            content=content,
+            compressed=gzip.compress(content, compresslevel=9, mtime=0),
+        )
+
+    def response(self, request: Request, *, cache_control: str) -> Response:
+        """The file, compressed for who can read that."""
+        headers = {**HEADERS, "Cache-Control": cache_control}
+        content = self.content
+        if "gzip" in request.headers.get("accept-encoding", ""):
+            content, headers["Content-Encoding"] = self.compressed, "gzip"
+        return Response(content=content, media_type=self.media_type, headers=headers)
+
+
+@cache
+def static_files() -> Mapping[str, StaticFile]:
+    """Files of the page by their name below `static/`. Read from the package at the first request, and kept."""
+    found = dict(_read(files("metering.api") / "static"))
+    return {name: StaticFile.of(name, _slim(name, content)) for name, content in sorted(found.items())}
+
+
+@cache
+def digest() -> str:
+    """A name for the content of all files together, for their addresses."""
+    content = hashlib.sha256()
+    for name, file in static_files().items():
+        content.update(f"{name} {len(file.content)} ".encode() + file.content)
+    return content.hexdigest()[:16]
+
+
+def router(parts: ApiParts) -> APIRouter:
+    """Routes of the page and its files. They ask no store and want no token: nothing in them is secret."""
+    routes = APIRouter(include_in_schema=False)
+
+    @routes.api_route("/", methods=["GET", "HEAD"])
+    def page(request: Request) -> Response:
+        """The page."""
+        return _page(parts, _offered(request)).response(request, cache_control="no-cache")
+
+    @routes.api_route("/static/{version}/{name:path}", methods=["GET", "HEAD"])
+    def static(request: Request, version: str, name: str) -> Response:
+        """A file of the page, of this version of it alone."""
+        file = static_files().get(name)
+        if file is None or version != digest():
+            raise ProblemError(
+                kind="not-found",
+                status=404,
+                title="Not found",
+                detail="The page has no such file now. Load the page again.",
+            )
+        return file.response(request, cache_control=_FOR_EVER)
+
+    return routes
+
+
+def _page(parts: ApiParts, offered: str) -> StaticFile:
+    regions = ",".join(region.region for region in parts.regions)
+    stages = ",".join(dict.fromkeys(region.stage for region in parts.regions))
+    return _filled(regions, stages, offered)
+
+
+@cache
+def _filled(regions: str, stages: str, offered: str) -> StaticFile:
+    """The page with the values that a server alone knows."""
+    text = static_files()[PAGE].content.decode()
+    for name, value in {"DIGEST": digest(), "REGIONS": regions, "STAGE": stages, "OFFERED": offered}.items():
+        text = text.replace(f"@{name}@", html.escape(value))
+    return StaticFile.of(PAGE, text.encode())
+
+
+def _offered(request: Request) -> str:
+    """Names of what the API answers here, with spaces between them: the page has a view for each it knows."""
+    paths: Iterable[str] = [resource.path for resource in request.app.state.resources]
+    return " ".join(sorted({path.removeprefix(_API).partition("/")[0] for path in paths if path.startswith(_API)}))
+
+
+def _read(folder: Traversable, above: str = "") -> Iterator[tuple[str, bytes]]:
+    for each in folder.iterdir():
+        name = f"{above}{each.name}"
+        if each.is_dir():
+            yield from _read(each, f"{name}/")
+        elif not each.name.endswith(".md"):
+            yield name, each.read_bytes()
+
+
+def _slim(name: str, content: bytes) -> bytes:
+    """Our own code without its comments, line by line as it was; any other file as it is."""
+    if not name.endswith(".js") or name.startswith("vendor/"):
+        return content
+    return _COMMENT.sub(lambda found: b"\n" * found[0].count(b"\n"), content)

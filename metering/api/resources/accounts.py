@@ -1,0 +1,110 @@
+"""`/v1/accounts`: the accounts of a month, as `metering accounts` answers them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from metering.api import vocabulary as words
+from metering.api.asking import FINAL_S, KEPT_S, Resource
+from metering.api.paging import page_of, position_of
+from metering.api.parameters import Parameter
+from metering.api.routes import router_of
+from metering.reports.accounts.query import COLUMNS, AccountsParameters
+from metering.wiring.answers.accounts import accounts_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from metering.api.asking import Asked, Reply
+    from metering.api.paging import Key, Position
+    from metering.api.parts import ApiParts
+    from metering.api.routes import ResourceRouter
+    from metering.reports.query import Order
+
+_TURNED = str.maketrans("0123456789", "9876543210")
+
+
+def router(parts: ApiParts) -> ResourceRouter:
+    """Routes of this resource."""
+    return router_of(parts, [ACCOUNTS])
+
+
+def _accounts(asked: Asked) -> Reply:
+    given = asked.given
+    accounts = asked.accounts()
+    position = position_of(asked, accounts, fixed=1)
+    query = AccountsParameters(
+        # The pages of a list that is begun in one month are all of that month.
+        month=given.text("month") or _month_of(position),
+        accounts=sorted(accounts),
+        prefix=given.text("prefix"),
+        sort=given.text("sort"),
+        top=given.number("top"),
+    ).query(now_s=asked.now_s)
+    answer = accounts_of(asked.parts.regions, query, now_s=asked.now_s, merged=asked.parts.everywhere is not None)
+    key = ("account_id",) if query.order.column == "account_id" else (query.order.column, "account_id")
+    final = answer.meta["periods"] == {query.month: "closed"}
+    month_number = int(query.month.replace("-", ""))
+    return page_of(
+        answer,
+        asked,
+        accounts,
+        position,
+        key=key,
+        sort_key=sort_key_of(query.order),
+        fixed=(month_number,),
+        # Without a month, the same URL is another month's tomorrow.
+        kept_s=FINAL_S if final and given.text("month") else KEPT_S,
+    )
+
+
+def _month_of(position: Position) -> str | None:
+    """The month of the page before: a number such as 202611. A cursor may hold any number; it is checked as a month."""
+    return f"{position.fixed[0] // 100:04d}-{position.fixed[0] % 100:02d}" if position.fixed else None
+
+
+def sort_key_of(order: Order) -> Callable[[Key], Key]:
+    """What places of an order are sorted by, as texts: a longer number is greater, and turned digits turn the order."""
+
+    def sortable(key: Key) -> Key:
+        figure, *account = key
+        text = f"{len(figure):06d}{figure}"
+        return (text.translate(_TURNED) if order.descending else text, *account)
+
+    return sortable
+
+
+MONTH = Parameter(
+    name="month",
+    about="One billing month. Default: the one that runs.",
+    words="is not a month: write it as 2026-11.",
+    pattern="[0-9]{4}-[0-9]{2}",
+    most_chars=7,
+    example="2026-11",
+)
+PREFIX = Parameter(
+    name="prefix",
+    about="Only accounts whose ids begin so.",
+    words="is not the beginning of an account: it has 1 to 12 digits.",
+    pattern="[0-9]{1,12}",
+    most_chars=12,
+    example="1234",
+)
+SORT = Parameter(
+    name="sort",
+    about=f"Sort by one of {', '.join(COLUMNS)}; with :desc the largest first. Default: account_id.",
+    words="is not a column, or a column with :asc or :desc.",
+    pattern=r"[a-z_]{1,32}(?::(?:asc|desc))?",
+    most_chars=40,
+    example="bytes:desc",
+)
+ACCOUNTS = Resource(
+    path="/v1/accounts",
+    name="accounts",
+    about="The accounts of a month, with their first and last hour: what was in the lake as of `as_of`. The list is "
+    "kept, so that it takes one read.",
+    answer=_accounts,
+    parameters=(
+        MONTH, words.ACCOUNT, PREFIX, SORT, words.TOP, words.FORMAT, words.LIMIT, words.CURSOR,
+    ),
+)  # fmt: skip

@@ -1,0 +1,77 @@
+// Figures as exact integers. What is printed never goes through a floating-point number; what is drawn may.
+
+export const GB = 1n << 30n;
+export const GB_IN_WORDS = "GB (2^30 bytes)";
+
+const WHOLE = /^-?\d+$/;
+const DECIMAL = /^(-?)(\d+)(?:\.(\d+))?$/;
+
+/** A whole number of any size from its decimal digits. Anything else is a fault of the answer, not a zero. */
+export function whole(value) {
+  const text = String(value);
+  if (!WHOLE.test(text)) throw new TypeError(`${text} is not a whole number`);
+  return BigInt(text);
+}
+
+/** Digits in groups of three; the sign and the decimals stay as they are. */
+export function grouped(value) {
+  const [, sign, digits, decimals] = String(value).match(DECIMAL) ?? [];
+  if (digits === undefined) return String(value);
+  const text = digits.replace(/\B(?=(\d{3})+$)/g, ",");
+  return `${sign === "-" ? "\u2212" : ""}${text}${decimals === undefined ? "" : `.${decimals}`}`;
+}
+
+/** A fraction as a decimal text, rounded half away from zero. */
+export function ratio(above, below, decimals) {
+  const scale = 10n ** BigInt(decimals);
+  const size = above < 0n ? -above : above;
+  const scaled = (2n * size * scale + below) / (2n * below);
+  const digits = String(scaled).padStart(decimals + 1, "0");
+  const text = decimals ? `${digits.slice(0, -decimals)}.${digits.slice(-decimals)}` : digits;
+  return above < 0n && scaled > 0n ? `-${text}` : text;
+}
+
+/** Bytes in GB of 2^30 bytes; what is not nothing never looks like nothing. */
+export function gigabytes(bytes, decimals = 3) {
+  const text = ratio(bytes, GB, decimals);
+  if (bytes > 0n && !/[1-9]/.test(text)) return `< ${ratio(1n, 10n ** BigInt(decimals), decimals)}`;
+  return grouped(text);
+}
+
+/** Share of a whole in percent. */
+export function percent(part, all) {
+  if (all === 0n) return "";
+  const text = ratio(part * 100n, all, 1);
+  return part > 0n && text === "0.0" ? "< 0.1 %" : `${text} %`;
+}
+
+/** A decimal text as a whole number of its 10^-places. More places than that would be lost, so they are refused. */
+export function scaled(text, places = 10) {
+  const [, sign, digits, decimals = ""] = String(text).match(DECIMAL) ?? [];
+  if (digits === undefined || /[1-9]/.test(decimals.slice(places)))
+    throw new TypeError(`${text} is not such a decimal`);
+  const size = BigInt(digits + decimals.slice(0, places).padEnd(places, "0"));
+  return sign === "-" ? -size : size;
+}
+
+/** The decimal text of a whole number of 10^-places. */
+export function unscaled(value, places = 10) {
+  return ratio(value, 10n ** BigInt(places), places);
+}
+
+export function sum(values) {
+  return values.reduce((total, each) => total + each, 0n);
+}
+
+/** Compares whole numbers, the largest first. */
+export function largestFirst(one, other) {
+  return one < other ? 1 : one > other ? -1 : 0;
+}
+
+// A text of JSON, or an integer that a floating-point number may not hold.
+const LONG = /"(?:[^"\\]|\\.)*"|(?<![\d.eE+-])-?\d{16,}(?![\d.eE])/g;
+
+/** JSON whose long integers become texts of their digits: parsed as numbers they would change. */
+export function exactJson(text) {
+  return JSON.parse(text.replace(LONG, (found) => (found.startsWith('"') ? found : `"${found}"`)));
+}

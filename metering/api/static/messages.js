@@ -1,0 +1,163 @@
+// What is said in place of figures, or above them: each says what to do.
+
+import { Problem } from "./api.js";
+import { copyButton, go, h } from "./dom.js";
+import { readable, seconds } from "./times.js";
+
+const CURRENT = "current";
+
+/** A notice above the figures if their range is not counted to its end. */
+export function completeness(answer) {
+  const through = answer.complete_through;
+  if (!through) return null;
+  const end_s = Math.min(seconds(answer.query?.to) ?? Infinity, seconds(answer.as_of) ?? Infinity);
+  const closed = Object.values(answer.periods ?? {});
+  const final = closed.length > 0 && closed.every((state) => ["closed", "invoice"].includes(state));
+  if (final || seconds(through) >= end_s) return null;
+  const held = answer.held_back_by ?? [];
+  const known = seconds(through) > 0 ? `through ${readable(through)} UTC` : "up to an hour that is not known yet";
+  const words = [
+    h("strong", {}, held.length ? "This range is not complete." : "This range is still running."),
+    ` Counted ${known}.`,
+  ];
+  return h(
+    "div",
+    { class: `banner ${held.length ? "warn" : "calm"}`, id: "banner", role: "note" },
+    h("p", {}, words),
+    held.length ? h("ul", {}, held.map(holder)) : null,
+  );
+}
+
+/** One thing that holds completeness back, and the command that cures it. */
+export function holder({ what, since, cure }) {
+  const when = since ? ` since ${readable(since)}` : "";
+  const command = cure?.startsWith("metering ");
+  return h("li", {}, `Held back by ${what}${when}. `, cure ? (command ? commandOf(cure) : h("span", {}, cure)) : null);
+}
+
+export function commandOf(text) {
+  return h("span", { class: "cure" }, h("code", {}, text), copyButton(text, "the command"));
+}
+
+/** Places where figures will be. */
+export function loading() {
+  return h(
+    "div",
+    { class: "loading", role: "status" },
+    h("span", { class: "hidden" }, "Loading"),
+    ["tall", "", "", "short"].map((size) => h("div", { class: `bone ${size}` })),
+  );
+}
+
+/** A failure in words, and what can be done. */
+export function failure(problem, { again, view }) {
+  const known =
+    problem instanceof Problem
+      ? problem
+      : new Problem({ title: "This page failed", detail: String(problem.message ?? problem) });
+  const wait = known.retry_s ? ` Try again in ${known.retry_s} seconds.` : "";
+  return h(
+    "div",
+    { class: "card problem", role: "alert" },
+    h("h2", {}, known.title || "It did not work"),
+    h("p", {}, sentence(known.detail), wait),
+    known.errors.length
+      ? h(
+          "ul",
+          {},
+          known.errors.map(({ parameter, detail }) => h("li", {}, h("code", {}, parameter), ` ${detail}`)),
+        )
+      : null,
+    h(
+      "p",
+      { class: "actions" },
+      advice(known, view),
+      again ? h("button", { type: "button", onclick: again }, "Try again") : null,
+    ),
+  );
+}
+
+// A command at the end of a sentence can be copied.
+function sentence(text) {
+  const [, words, command] = /^(.*): (metering [^.]+)$/s.exec(text) ?? [];
+  return command ? [`${words}: `, commandOf(command)] : text;
+}
+
+function advice({ status }, view) {
+  if (status === 403) return go("?view=usage", { class: "button" }, "Back to usage");
+  if (status === 422 && (view === "usage" || view === "cost"))
+    return go(`?view=${view}&range=24h`, { class: "button" }, "Show the last 24 hours");
+  return null;
+}
+
+/** Nothing was found, which is no failure. */
+export function nothing(text, links = []) {
+  return h(
+    "div",
+    { class: "card nothing" },
+    h("p", { class: "nothing-title" }, text),
+    h(
+      "p",
+      { class: "actions" },
+      links.map(([label, href]) => go(href, { class: "button" }, label)),
+    ),
+  );
+}
+
+/** Asks for a token. `why` says why the one that was there is not enough. */
+export function signIn(why, onToken, place) {
+  const field = h("input", {
+    id: "token",
+    type: "password",
+    autocomplete: "off",
+    spellcheck: "false",
+    required: true,
+    "aria-describedby": "token-help",
+    placeholder: "mtr_\u2026",
+  });
+  const where = `--region ${place.regions.split(",")[0]} --stage ${place.stage}`;
+  const made = `metering token create --role analyst --days 30 ${where}`;
+  const served = `metering serve ${where}`;
+  return h(
+    "form",
+    {
+      class: "card sign-in",
+      onsubmit: (event) => {
+        event.preventDefault();
+        onToken(field.value.trim());
+      },
+    },
+    h("h1", { tabindex: "-1", id: "title" }, "A token, please"),
+    h("p", {}, why || "What you may see depends on a token. It stays in this tab, and goes when you close it."),
+    h("label", { for: "token" }, "Token"),
+    h("div", { class: "joined" }, field, h("button", { type: "submit", class: "primary" }, "Open")),
+    h(
+      "div",
+      { class: "help", id: "token-help" },
+      h("p", {}, "No token yet? Whoever runs the service makes one:"),
+      commandOf(made),
+      h("p", {}, "With access to the AWS account, none is needed. This opens the page with its own:"),
+      commandOf(served),
+    ),
+  );
+}
+
+/** A word that says how things are. */
+export function badge(text, mood = CURRENT) {
+  return h("span", { class: `badge ${mood}` }, text);
+}
+
+/** State of each month of an answer. */
+export function periods(answer) {
+  const states = Object.entries(answer.periods ?? {});
+  if (!states.length) return null;
+  const shown = states.length > 3 ? [states[0], ["\u2026", ""], states.at(-1)] : states;
+  return shown.map(([month, state]) =>
+    h(
+      "span",
+      { class: "period" },
+      month,
+      state ? badge(state, ["closed", "invoice"].includes(state) ? "good" : CURRENT) : "",
+    ),
+  );
+}

@@ -1,0 +1,48 @@
+"""The accounts of a month, of one region or several."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from metering.lake.parquet.frozen import ParquetFrozenFiles
+from metering.reports.accounts.answer import accounts_answer
+from metering.reports.accounts.listing import listed, summed
+from metering.reports.accounts.source import AccountsSource
+from metering.reports.source import naming
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from metering.reports.accounts.query import AccountsQuery
+    from metering.reports.answer import Answer
+    from metering.wiring.answers.ports import ReadableRegion
+
+
+def accounts_of(regions: Sequence[ReadableRegion], query: AccountsQuery, *, now_s: int, merged: bool = False) -> Answer:
+    """List the accounts of a month.
+
+    Args:
+        regions: Whose usage is listed, summed by account.
+        query: Which accounts, and in which order.
+        now_s: The time now, epoch seconds.
+        merged: Whether the answer names its regions.
+
+    Raises:
+        AccountsNotKeptError: A region has not summed the month.
+        UnavailableError: A region gave no answer; the error names it.
+        LedgerCorruptError: What is kept cannot be read.
+        ObjectDamagedError: The accounts of an open month are damaged.
+    """
+    months = []
+    for region in regions:
+        with naming(region.region):
+            source = AccountsSource(
+                region=region.region,
+                items=region.items,
+                objects=region.objects,
+                frozen=ParquetFrozenFiles(region.objects),
+            )
+            months.append(source.month(query))
+    listing = listed(summed(month.sums for month in months), query.order, most=query.top)
+    names = [region.region for region in regions] if merged else []
+    return accounts_answer(query, months, listing, now_s=now_s, regions=names)
