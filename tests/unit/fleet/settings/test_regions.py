@@ -89,6 +89,7 @@ def test_the_order_of_subscriptions_is_no_difference() -> None:
         ({"quarantine_retention_days": 30}, "quarantined records that are older are deleted"),
         ({"versioned": False}, "gone at once"),
         ({"analytics": False}, "Athena workgroup are deleted"),
+        ({"api": False}, "the HTTP API is deleted"),
     ],
 )
 def test_what_a_setting_deletes_is_said(options: dict[str, object], words: str) -> None:
