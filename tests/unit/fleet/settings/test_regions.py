@@ -89,11 +89,16 @@ def test_the_order_of_subscriptions_is_no_difference() -> None:
         ({"quarantine_retention_days": 30}, "quarantined records that are older are deleted"),
         ({"versioned": False}, "gone at once"),
         ({"analytics": False}, "Athena workgroup are deleted"),
-        ({"api": False}, "the HTTP API is deleted"),
     ],
 )
 def test_what_a_setting_deletes_is_said(options: dict[str, object], words: str) -> None:
     assert words in str(Setup().settings(options).change(HOME))
+
+
+def test_an_api_that_is_taken_back_is_said() -> None:
+    setup = Setup()
+    setup.deploy(HOME, api=True)
+    assert "the HTTP API is deleted" in str(setup.settings({"api": False}).change(HOME))
 
 
 def test_a_longer_life_deletes_nothing() -> None:
