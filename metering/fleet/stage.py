@@ -148,6 +148,9 @@ class StageConfig(BaseModel):
     rollout: RolloutRules = Field(RolloutRules.model_validate({}), description="Rules of the rollout to regions.")
     rollout_project: bool = Field(default=False, description="Also what builds regions; in the home region only.")
     rollout_every_h: int = Field(24, ge=2, description="Hours between two runs of it.")
+    producers: Literal["open", "registered"] = Field(
+        "open", description="Whom batches are taken of: whoever may send to the queue, or registered producers only."
+    )
     trusted_accounts: tuple[str, ...] = Field((), description="Other accounts whose producers may take the role.")
 
     @model_validator(mode="after")
