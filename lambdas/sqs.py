@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+
+class SqsAttribute(TypedDict, total=False):
+    """Attribute that a sender gave its message; one of another type than text has no `stringValue`."""
+
+    stringValue: str | None
 
 
 class SqsRecord(TypedDict):
@@ -14,6 +20,7 @@ class SqsRecord(TypedDict):
     messageId: str
     body: str
     attributes: Mapping[str, str]
+    messageAttributes: NotRequired[Mapping[str, SqsAttribute]]
 
 
 class SqsEvent(TypedDict):

@@ -16,6 +16,8 @@ BATCHES_REJECTED: Final = "BatchesRejected"
 REJECTED_BY_REASON: Final = "RejectedByReason"
 # Conflicts between contents of two different senders.
 SENDER_CONFLICTS: Final = "SenderConflicts"
+# Batches that their senders may not send, in a stage whose producers are registered.
+SENDERS_NOT_ALLOWED: Final = "SendersNotAllowed"
 # Duplicates of a rebuilt marker, whose content hash is not known.
 DUPLICATES_UNVERIFIED: Final = "DuplicatesUnverified"
 # Messages that announce no batch (`s3:TestEvent`).

@@ -99,6 +99,16 @@ class Settings(Policy):
             raise SettingsError(problems) from error
 
 
+class AggregatorSettings(Settings):
+    """Settings of the function that judges batches by their senders."""
+
+    senders: str = Field(
+        "",
+        description="The service's own senders, as `metering.intake.senders.producers` writes them, in a stage whose "
+        "producers are registered; empty in one that is open to whoever may send to its queue.",
+    )
+
+
 class OnrampSettings(Settings):
     """Settings of a function that works on log files."""
 

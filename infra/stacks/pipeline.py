@@ -10,6 +10,7 @@ from aws_cdk import aws_iam as iam
 from infra.components.acknowledgement import acknowledge_wildcard
 from infra.components.functions import FunctionSpec, LogReaders, MeteringFunction, function_settings
 from infra.components.log_sources import LogSources
+from metering.intake.senders.producers import encode_services
 from metering.ledger import partitions
 from metering.ledger.notes.biller import BILLER_KEY
 from metering.ledger.notes.budgets import ALERTS_PK
@@ -81,12 +82,27 @@ class PipelineStack(Stack):
         if config.emulated or env is None or env.region in (None, config.rollout.home):
             _grant_other_regions(self.functions["biller"], config)
         self.log_sources = self._log_sources(config, code, environment) if config.log_sources else None
+        if config.producers == "registered":
+            self._judge_senders()
         logged = [*self.functions.values(), *(self.log_sources.functions if self.log_sources is not None else ())]
         LogReaders(self, "LogReaders", config=config, functions=logged, role=data.roles.operator)
         # A deployment may stop between the stacks. Commands refuse to work if this is not the hash of the data stack.
         # Version 0.1.0 compares this one; later ones the other, which another subscription does not change.
         CfnOutput(self, "SettingsSha256", value=data.settings.sha256)
         CfnOutput(self, "FunctionSettingsSha256", value=config.published().functions_sha256)
+
+    def _judge_senders(self) -> None:
+        """Tell the aggregator the roles of the service, so that it takes batches of them and of producers only."""
+        onramp = self.log_sources.onramp.role if self.log_sources is not None else None
+        senders = encode_services(
+            operators=[self._data.roles.operator.role_id],
+            onramp="" if onramp is None else onramp.role_id,
+            canary=self.functions["canary"].role.role_id,
+        )
+        for name, value in as_environment({"senders": senders}).items():
+            self.functions["aggregator"].function.add_environment(name, value)
+        # Commands that send dead letters again need them, too.
+        CfnOutput(self, "ServiceSenders", value=senders)
 
     def _log_sources(self, config: StageConfig, code: lambda_.Code, environment: dict[str, str]) -> LogSources:
         """Make the optional part of a region with log sources."""

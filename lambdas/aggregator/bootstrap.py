@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 from lambdas.emf import EmfMetrics
 from lambdas.log import function_logger
-from metering.wiring.aggregator import build_aggregator
-from metering.wiring.functions import WriterParts
+from metering.wiring.aggregator import AggregatorParts, build_aggregator
 
 if TYPE_CHECKING:
     from aws_lambda_powertools import Logger
@@ -39,6 +38,7 @@ def dependencies() -> Dependencies:
         UnavailableError: The ledger did not answer when asked for its format; the next invocation asks again.
     """
     # The first batch of a region makes its format known: that of the canary, if no other.
-    parts = WriterParts.from_env(os.environ)
+    parts = AggregatorParts.from_env(os.environ)
     metrics = EmfMetrics(service=SERVICE, stage=parts.settings.stage)
-    return Dependencies(aggregator=build_aggregator(parts, metrics), metrics=metrics, logger=function_logger(SERVICE))
+    aggregator = build_aggregator(parts, metrics, parts.services)
+    return Dependencies(aggregator=aggregator, metrics=metrics, logger=function_logger(SERVICE))

@@ -9,7 +9,7 @@ from lambdas.log import function_logger
 from lambdas.sqs import all_back
 from metering.adapters.aws.runtime import LambdaDeadline
 from metering.errors import UnavailableError
-from metering.stores.deliveries import Delivery
+from metering.stores.deliveries import ORIGINAL_SENDER, Delivery
 
 if TYPE_CHECKING:
     from lambdas.aggregator.bootstrap import Dependencies
@@ -60,4 +60,10 @@ def _delivery(record: SqsRecord) -> Delivery:
         sent_at_ms=int(attributes["SentTimestamp"]),
         receive_count=int(attributes["ApproximateReceiveCount"]),
         sender_id=attributes["SenderId"],
+        stated_sender=_stated_sender(record),
     )
+
+
+def _stated_sender(record: SqsRecord) -> str:
+    # A sender chooses the type of an attribute, and one that is no text has no text.
+    return record.get("messageAttributes", {}).get(ORIGINAL_SENDER, {}).get("stringValue") or ""

@@ -18,6 +18,7 @@ from metering.commit.verdicts import Verdict
 from metering.errors import UnavailableError
 from metering.intake.admission import Admission
 from metering.intake.batches import DecodedBatch, RefusedBatch
+from metering.quarantine.disallowed import SenderAlerts
 from metering.stores.retrying import Retrier
 from metering.stores.writes import DYNAMODB_LIMITS
 
@@ -80,6 +81,7 @@ class Aggregator:
         self._alerts = alerts
         self._settings = settings
         self._held = HeldNotes(items=items, clock=clock, metrics=metrics)
+        self._sender_alerts = SenderAlerts(items=items, clock=clock, metrics=metrics, alerts=alerts)
         self._admission = Admission.of(settings)
         self._verdict_writer = VerdictWriter(
             items=items,
@@ -124,6 +126,7 @@ class Aggregator:
         finally:
             # A conflict that is durable is not found again, so its alert goes out whatever became of the rest.
             self._verdict_writer.send_alert(self._alerts, invocation.tally.foreign_conflicts)
+            self._sender_alerts.tell(invocation.tally.disallowed)
         return InvocationResult(
             retry=invocation.tally.close(),
             counts=dict(invocation.tally.counts),

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from metering.intake.batches import DecodedBatch, RefusedBatch
+from metering.intake.senders.producers import role_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -54,8 +55,13 @@ class Content:
 
     @property
     def group(self) -> tuple[str, str]:
-        """Key of contents that are decided one after the other: the batch id, or the body's hash if it has no id."""
+        """Key of contents that are decided one after the other: the batch id, or the body's hash if it has no id.
+
+        Batches that their senders may not send have a key for each sender, and hold nobody else's up.
+        """
         batch = self.batch
+        if isinstance(batch, RefusedBatch) and batch.claim is not None:
+            return ("", f"{role_of(batch.sender_id)}\n{batch.claim.batch_id}\n{batch.content_hash}")
         return (batch.batch_id, "" if batch.batch_id else batch.content_hash)
 
     def add(self, copy: Copy) -> None:

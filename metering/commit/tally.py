@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from metering.commit.deduplication import Content
     from metering.errors import LedgerCorruptError
     from metering.ledger.conflicts import Conflict
+    from metering.quarantine.documents import QuarantinedBatch
     from metering.stores.deliveries import Delivery
     from metering.stores.telemetry import Metrics
 
@@ -40,11 +41,13 @@ class Tally:
     Attributes:
         counts: Number of copies with each verdict.
         foreign_conflicts: New conflicts between contents of different senders.
+        disallowed: Batches that their senders may not send.
     """
 
     def __init__(self, metrics: Metrics, deliveries: Sequence[Delivery]) -> None:
         self.counts: Counter[Verdict] = Counter()
         self.foreign_conflicts: list[Conflict] = []
+        self.disallowed: list[QuarantinedBatch] = []
         self._metrics = metrics
         self._corrupt: dict[str, None] = {}
         self._deliveries = tuple(deliveries)

@@ -10,6 +10,7 @@ from metering.commit.verdicts import Match, Verdict, compare
 from metering.errors import ConditionFailedError, LedgerCorruptError, UnavailableError
 from metering.ledger.conflicts import Conflict, conflict_key, conflict_seen_item
 from metering.ledger.markers import Marker, marker_key
+from metering.quarantine.disallowed import is_metered_claim
 from metering.quarantine.documents import QuarantinedBatch
 from metering.stores.writes import Absent, Put, Table
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from metering.commit.deduplication import Content
     from metering.commit.tally import Tally
-    from metering.intake.batches import RefusedBatch
+    from metering.intake.batches import Claim, RefusedBatch
     from metering.stores.clock import Clock
     from metering.stores.items import ItemStore
     from metering.stores.objects import ObjectStore
@@ -43,7 +44,9 @@ class VerdictWriter:
     def reject(self, content: Content, batch: RefusedBatch, tally: Tally) -> Verdict:
         """Refuse a batch (T-REJECT). Returns its verdict, or PUT_BACK if it has none now."""
         try:
-            marker = self._marker(batch) if batch.batch_id else None
+            if batch.claim is not None:
+                return self._disallow(content, batch, batch.claim, tally)
+            marker = self._marker(batch.batch_id) if batch.batch_id else None
             return self._decide(content, batch, marker, tally)
         except UnavailableError:
             return Verdict.PUT_BACK
@@ -81,9 +84,23 @@ class VerdictWriter:
         except UnavailableError:
             self.metrics.count(metric_names.ALERTS_LOST)
 
-    def _marker(self, batch: RefusedBatch) -> Marker | None:
-        item = self.retrier.call(lambda: self.items.get(Table.LEDGER, marker_key(batch.batch_id)))
+    def _marker(self, batch_id: str) -> Marker | None:
+        item = self.retrier.call(lambda: self.items.get(Table.LEDGER, marker_key(batch_id)))
         return None if item is None else Marker.from_item(item)
+
+    def _disallow(self, content: Content, batch: RefusedBatch, claim: Claim, tally: Tally) -> Verdict:
+        """Keep a batch that its sender may not send, and write nothing under the id that it claims.
+
+        Only a copy of what was accepted of this very sender, when it was allowed, is a duplicate.
+        """
+        marker = self._marker(claim.batch_id) if claim.batch_id else None
+        if marker is not None and is_metered_claim(marker, claim, sender_id=batch.sender_id):
+            return Verdict.DUPLICATE
+        quarantined = _refused(content, batch)
+        self._quarantine(quarantined)
+        self.metrics.count(metric_names.REJECTED_BY_REASON, reason=batch.reason)
+        tally.disallowed.append(quarantined)
+        return Verdict.REJECTED
 
     def _decide(self, content: Content, batch: RefusedBatch, marker: Marker | None, tally: Tally) -> Verdict:
         # A batch that has its verdict needs no second object in quarantine; the condition below decides for the others.
@@ -174,6 +191,7 @@ def _refused(content: Content, batch: RefusedBatch) -> QuarantinedBatch:
         records=batch.records,
         body=body,
         evidence="" if evidence == body else evidence,
+        claim=batch.claim,
     )
 
 

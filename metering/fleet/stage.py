@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from metering.commit.shares import REFUSED_FROM_RECEIVE
 from metering.errors import SettingsError
 from metering.fleet.rules import RolloutRules
-from metering.fleet.settings.api import API_TIMEOUT_MAX_S, ApiFront, problem_of_api
+from metering.fleet.settings.api import API_TIMEOUT_MAX_S, REGION_MARK, ApiFront, problem_of_api
 from metering.fleet.settings.bases import STAGES
 from metering.fleet.settings.log_sources import LogSource, problems_together
 from metering.fleet.settings.names import flat, nested
@@ -148,6 +148,9 @@ class StageConfig(BaseModel):
     rollout: RolloutRules = Field(RolloutRules.model_validate({}), description="Rules of the rollout to regions.")
     rollout_project: bool = Field(default=False, description="Also what builds regions; in the home region only.")
     rollout_every_h: int = Field(24, ge=2, description="Hours between two runs of it.")
+    producers: Literal["open", "registered"] = Field(
+        "open", description="Whom batches are taken of: whoever may send to the queue, or registered producers only."
+    )
     trusted_accounts: tuple[str, ...] = Field((), description="Other accounts whose producers may take the role.")
 
     @model_validator(mode="after")
@@ -258,7 +261,7 @@ def decoded(name: str, value: object) -> object:
     Raises:
         SettingsError: It is none.
     """
-    if not isinstance(value, str) or value[:1] not in {"[", "{"}:
+    if not isinstance(value, str) or value[:1] not in {"[", "{"} or value.startswith(REGION_MARK):
         return value
     try:
         return json.loads(value)

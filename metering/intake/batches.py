@@ -46,6 +46,8 @@ class DecodedBatch:
         unknown_regions: Regions without a known billing prefix, whose names stand in for it; for a warning metric.
         retry_of: Id under which this content came first, by the message's word; empty if it is not a retry under
             another id.
+        object_key: Key of the object that has its records, by the message's word; empty if the message has them.
+        announced: The message is a notification of that object.
     """
 
     batch_id: str
@@ -61,6 +63,22 @@ class DecodedBatch:
     decoded_bytes: int
     unknown_regions: frozenset[str] = frozenset()
     retry_of: str = ""
+    object_key: str = ""
+    announced: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """What a batch says it is, whose sender may not send it. Its own id and hash are those of no batch.
+
+    Attributes:
+        batch_id: Empty if it could not be read.
+        content_hash, hash_version: As they would be if the sender were allowed.
+    """
+
+    batch_id: str
+    content_hash: str
+    hash_version: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +94,8 @@ class RefusedBatch:
         missing_object: Whether it is refused only because the object that it points to is gone. With an accepted
             marker under its id it is a duplicate instead.
         evidence: The message body for the quarantine, shortened to 1 MiB.
-        retry_of: As in `DecodedBatch`.
+        retry_of, object_key, announced: As in `DecodedBatch`.
+        claim: What it says it is, if its sender may not send it. Such a batch has no id, and makes no marker.
     """
 
     batch_id: str
@@ -90,6 +109,9 @@ class RefusedBatch:
     missing_object: bool
     evidence: bytes
     retry_of: str = ""
+    object_key: str = ""
+    announced: bool = False
+    claim: Claim | None = None
 
     @property
     def reason(self) -> str:

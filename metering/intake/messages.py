@@ -66,6 +66,8 @@ class BatchMessage:
         records: The records or their place; None if neither could be read.
         retry_of: Batch id under which this content came first, if the message is a retry under another id; else empty.
         problems: Reasons to refuse it without regard to its records; empty for a valid message.
+        object_key: Key of the object with its records as the message says it, allowed or not; empty if it has none.
+        announced: It is a notification of that object.
     """
 
     batch_id: str
@@ -75,6 +77,8 @@ class BatchMessage:
     records: InlineRecords | ObjectRecords | None = None
     retry_of: str = ""
     problems: tuple[Problem, ...] = ()
+    object_key: str = ""
+    announced: bool = False
 
 
 class _Location(BaseModel):
@@ -143,7 +147,13 @@ def read_batch_message(fields: Mapping[str, bytes], *, bucket: str, also: tuple[
         # A retry of itself is just another copy.
         retry_of="" if retry_of == batch_id else retry_of,
         problems=ordered([*also, *problems]),
+        object_key=_named_key(location),
     )
+
+
+def _named_key(location: object) -> str:
+    key = location.get("key") if isinstance(location, dict) else None
+    return key if isinstance(key, str) else ""
 
 
 def readable_batch_id(value: object) -> str:

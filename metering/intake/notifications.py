@@ -100,7 +100,7 @@ def announced_batch(found: Announced, *, bucket: str) -> BatchMessage | NoBatch:
         return found
     if isinstance(found, CreatedObject):
         return dropped_object(found.bucket, found.key, found.etag, own_bucket=bucket, version_id=found.version_id)
-    return BatchMessage(batch_id="", problems=(found,))
+    return BatchMessage(batch_id="", problems=(found,), announced=True)
 
 
 def _of_notification(fields: Mapping[str, bytes]) -> list[Announced]:
@@ -144,7 +144,13 @@ def dropped_object(bucket: str, key: str, etag: str, *, own_bucket: str, version
         records = ObjectRecords(
             key=key, format=object_format, compression=compression, if_match=etag, version_id=version_id
         )
-    return BatchMessage(batch_id=drop_batch_id(bucket, key, etag), records=records, problems=tuple(problems))
+    return BatchMessage(
+        batch_id=drop_batch_id(bucket, key, etag),
+        records=records,
+        problems=tuple(problems),
+        object_key=key,
+        announced=True,
+    )
 
 
 def drop_batch_id(bucket: str, key: str, etag: str) -> str:

@@ -162,6 +162,8 @@ class _Outcome:
             decoded_bytes=decoded_bytes,
             unknown_regions=self.assembly.unknown_regions(),
             retry_of=self.message.retry_of,
+            object_key=self.message.object_key,
+            announced=self.message.announced,
         )
 
     def refused(self, problems: tuple[Problem, ...], *, missing_object: bool) -> RefusedBatch:
@@ -178,6 +180,8 @@ class _Outcome:
             missing_object=missing_object,
             evidence=body.encode("utf-8", errors="surrogatepass")[:MAX_BODY_BYTES],
             retry_of=self.message.retry_of,
+            object_key=self.message.object_key,
+            announced=self.message.announced,
         )
 
 

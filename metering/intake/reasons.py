@@ -41,6 +41,9 @@ class Reason(StrEnum):
     TOO_MANY_RECORDS = "too_many_records"
     RECORD_COUNT_MISMATCH = "record_count_mismatch"
 
+    # A batch that its sender may not send, in a stage whose producers are registered.
+    SENDER_NOT_ALLOWED = "sender_not_allowed"
+
     # A retry under another id whose first id is not accepted with other content.
     RETRY_WITHOUT_CONFLICT = "retry_without_conflict"
 

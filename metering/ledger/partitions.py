@@ -15,6 +15,7 @@
 | `W#<kind>`      | notes that jobs keep for themselves and for alarms    | `notes`                           |
 | `W#budgets`     | budgets that people set: they never expire            | `notes/budgets`                   |
 | `W#budget-alerts`| alerts of budgets, one a period and threshold        | `notes/budgets`                   |
+| `W#producers`   | registered producers: they never expire               | `notes/producers`                 |
 | `W#deed-<month>`| deeds of people, the audit trail: never expires       | `notes/deeds`                     |
 """
 

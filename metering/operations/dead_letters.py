@@ -14,6 +14,7 @@ from metering.commit.verdicts import Match, compare
 from metering.errors import OperationFailedError, OutOfTimeError, UnavailableError
 from metering.intake.batches import DecodedBatch, NoBatch, RefusedBatch
 from metering.intake.glance import glance
+from metering.intake.senders.judging import judged_sender, statement
 from metering.ledger.markers import Marker, marker_key
 from metering.stores.deliveries import Delivery
 from metering.stores.writes import Table
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from metering.intake.admission import Admission
     from metering.intake.messages import BatchMessage
     from metering.intake.ports import Allowance, BatchReader
+    from metering.intake.senders.producers import ServiceSenders
     from metering.stores.clock import Clock
     from metering.stores.items import ItemStore
     from metering.stores.queues import Queue, ReceivedMessage
@@ -128,6 +130,8 @@ class DeadLetters:
         dead: Dead-letter queue.
         bucket: Data bucket of the region.
         retention_s: Time that the dead-letter queue keeps a message, counted from when it was first sent.
+        services: The service's own senders, in a stage whose producers are registered: a redrive then states who sent
+            each message first, which the queue service's own move cannot. None if nobody is judged by it.
     """
 
     dead: Queue
@@ -138,6 +142,7 @@ class DeadLetters:
     admission: Admission
     bucket: str
     retention_s: int
+    services: ServiceSenders | None = None
 
     def letters(
         self, *, limit: int, look: Callable[[Delivery], DeadLetter] | None = None, look_s: int = 0
@@ -175,8 +180,8 @@ class DeadLetters:
         waiting = self.waiting()
         if dry_run or waiting == 0:
             return Redriven(task=None, moved=0, waiting=waiting)
-        # The task of the queue service takes no maximum: it moves everything.
-        if maximum is None and not by_hand:
+        # The task of the queue service takes no maximum, moves everything, and sends it in its own name.
+        if maximum is None and not by_hand and self.services is None:
             task = self.dead.start_redrive(max_per_s=min(per_s or 500, 500))
             if task is not None:
                 return Redriven(task=task, moved=0, waiting=waiting)
@@ -205,11 +210,19 @@ class DeadLetters:
                 yield page
 
     def _move(self, page: list[ReceivedMessage]) -> int:
-        unsent = set(self.ingest.send_many([message.delivery.body for message in page]))
+        unsent = set(
+            self.ingest.send_many(
+                [message.delivery.body for message in page],
+                original_senders=[self._first_sender(message.delivery) for message in page],
+            )
+        )
         # A message is deleted after it was sent: a kill in between leaves it in both queues, and its batch counts once.
         self.dead.delete_many([message.receipt for at, message in enumerate(page) if at not in unsent])
         self._release([message for at, message in enumerate(page) if at in unsent])
         return len(unsent)
+
+    def _first_sender(self, delivery: Delivery) -> str:
+        return "" if self.services is None else statement(judged_sender(delivery, self.services))
 
     def _release(self, messages: list[ReceivedMessage]) -> None:
         if messages:
@@ -269,6 +282,7 @@ class DeadLetters:
             sent_at_ms=self.clock.now_ms(),
             receive_count=1,
             sender_id=delivery.sender_id,
+            stated_sender=delivery.stated_sender,
         )
         try:
             batches = self.reader.read(resent, admission=self.admission, allowance=allowance).batches

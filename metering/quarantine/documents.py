@@ -6,8 +6,9 @@
 | a whole batch: refused, or in conflict | `quarantine/batches/<sha256 of batch id and hash>.json` | one document |
 
 Objects of the first kind belong to their commit, and are deleted with an orphan commit. Objects of the second kind are
-named by identity alone. So a second delivery writes the same object on any day, and an id and a hash are enough to find
-it. All of it is ASCII JSON, because refused content can hold any text.
+named by identity alone, so a second delivery writes the same object on any day, and an id and a hash are enough to find
+it. One that its sender may not send has a name of its sender, the id that it claims, and its body. All of it is ASCII
+JSON, because refused content can hold any text.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from metering.intake.batches import RefusedRecord
-from metering.stores.bucket import quarantined_batch_key
+from metering.intake.batches import Claim, RefusedRecord
+from metering.intake.senders.producers import role_of
+from metering.stores.bucket import disallowed_batch_key, quarantined_batch_key
 from metering.stores.fields import Fields
 
 if TYPE_CHECKING:
@@ -83,6 +85,7 @@ class QuarantinedBatch:
         first_sender_id: Sender of the accepted content, for a conflict; else empty.
         body: The message as it came. A retry sends it again.
         evidence: Evidence that the reader kept, as text; empty if that is the body.
+        claim: What it says it is, if its sender may not send it; then it has no batch id.
     """
 
     kind: Kind
@@ -97,9 +100,12 @@ class QuarantinedBatch:
     records: int
     body: str
     evidence: str
+    claim: Claim | None = None
 
     @property
     def key(self) -> str:
+        if self.claim is not None:
+            return disallowed_batch_key(role_of(self.sender_id), self.claim.batch_id, self.content_hash)
         return quarantined_batch_key(self.batch_id, self.content_hash)
 
     @property
@@ -108,6 +114,8 @@ class QuarantinedBatch:
 
     def encode(self) -> bytes:
         """The object's content."""
+        claim = self.claim
+        claims = {} if claim is None else {"claims": [claim.batch_id, claim.content_hash, claim.hash_version]}
         document = {
             "schema": _SCHEMA,
             "kind": self.kind,
@@ -122,6 +130,7 @@ class QuarantinedBatch:
             "records": self.records,
             "body": self.body,
             "evidence": self.evidence,
+            **claims,
         }
         return json.dumps(document, separators=(",", ":")).encode()
 
@@ -151,7 +160,15 @@ class QuarantinedBatch:
             records=document.whole("records"),
             body=document.any_text("body"),
             evidence=document.any_text("evidence"),
+            claim=_claim(document) if "claims" in document else None,
         )
+
+
+def _claim(document: Fields) -> Claim:
+    row = document.row("claims", ("batch_id", "hash", "hash_version"))
+    return Claim(
+        batch_id=row.any_text("batch_id"), content_hash=row.text("hash"), hash_version=row.whole("hash_version")
+    )
 
 
 def _problems(document: Fields) -> Problems:

@@ -8,15 +8,18 @@ from typing import TYPE_CHECKING, Literal
 
 from metering.errors import ObjectMissingError, OperationFailedError, UnavailableError
 from metering.intake.messages import MAX_BODY_BYTES
+from metering.intake.senders.judging import Judged, statement
 from metering.intake.work import MAX_RECORDS
 from metering.ledger.conflicts import Conflict, is_conflict
 from metering.ledger.markers import Marker, is_marker, marker_key, partition_of_batch
 from metering.ledger.retries import RetryNote, aliases_of, is_retry_note
 from metering.quarantine.comparison import Contrast, contrasts
+from metering.quarantine.disallowed import is_metered_claim
 from metering.quarantine.documents import QuarantinedBatch, decode_records
 from metering.quarantine.log_documents import QuarantinedLog
 from metering.quarantine.retries import (
     INLINE_BYTES,
+    RETRY_PREFIX,
     content_retry_id,
     object_key,
     object_message,
@@ -47,6 +50,9 @@ if TYPE_CHECKING:
     from metering.stores.objects import ObjectInfo, ObjectStore
     from metering.stores.queues import Queue
 
+# Room for the sender that a retry states beside its body: the attribute's name, and more than any SenderId has.
+_STATEMENT_BYTES = 256
+
 Kind = Literal["records", "refused", "conflict", "lines", "file"]
 
 
@@ -66,6 +72,7 @@ class Entry:
         retried_as: Batch ids that the records were sent again as; or the ids that a whole batch is metered under, its
             own or that of a retry.
         source_id: Source that the producer named; empty if it named none.
+        sent_by: Who sent it first; empty if nobody knows. A retry states it.
         at_s: Time when the object was written, epoch seconds.
         became: What became of it, in words: where it is metered now, or what a retry's verdict was.
         differs: What differs from the content that is metered under its id; only of a conflict that was looked up.
@@ -83,6 +90,7 @@ class Entry:
     became: str = ""
     differs: tuple[Contrast, ...] = ()
     source_id: str = ""
+    sent_by: str = ""
 
     @property
     def sender_id(self) -> str:
@@ -184,7 +192,7 @@ class QuarantineEntries:
                 self.objects.put(object_key(retry_id), records_object(records), if_absent=True)
                 body = object_message(retry_id, len(records), bucket=self.bucket)
             self._note(entry.batch_id, retry_id, tuple(sorted(sent)))
-            self._send(body)
+            self._send(body, Judged(sender_id=entry.sent_by, retried=True))
         return Retry(entry=entry, retry_id=retry_id, records=len(records), skipped=skipped)
 
     def _retry_batch(self, entry: Entry, *, as_new_id: bool, dry_run: bool) -> Retry:
@@ -192,13 +200,16 @@ class QuarantineEntries:
         if batch is None:
             raise OperationFailedError(f"{entry.key} holds no batch.")
         retry_id, body = self._as_new_id(entry, batch) if as_new_id else self._as_itself(entry, batch)
-        if len(body.encode("utf-8", errors="surrogatepass")) > MAX_BODY_BYTES:
+        if len(body.encode("utf-8", errors="surrogatepass")) > MAX_BODY_BYTES - _STATEMENT_BYTES:
             raise OperationFailedError(
-                f"The message of {entry.batch_id} is too long to name another id: {MAX_BODY_BYTES} bytes at most.",
+                f"The message of {entry.batch_id or entry.key} is too long to name another id or its sender: "
+                f"{MAX_BODY_BYTES - _STATEMENT_BYTES} bytes at most.",
                 "Ask its producer to send it anew, in two batches.",
             )
         if not dry_run:
-            self._send(body)
+            # Whoever made up the id of a retry must not get it by the way of the quarantine.
+            ours = as_new_id or (batch.claim is None and batch.batch_id.startswith(RETRY_PREFIX))
+            self._send(body, Judged(sender_id=entry.sent_by, retried=ours))
         return Retry(entry=entry, retry_id=retry_id, records=batch.records)
 
     def _as_itself(self, entry: Entry, batch: QuarantinedBatch) -> tuple[str, str]:
@@ -246,8 +257,9 @@ class QuarantineEntries:
         )
         self.items.put(Put(table=Table.LEDGER, item=note.to_item()))
 
-    def _send(self, body: str) -> None:
-        if self.queue.send_many([body]):
+    def _send(self, body: str, sender: Judged) -> None:
+        # The retry is judged by who sent it first: an operator's own rights are none of a producer's.
+        if self.queue.send_many([body], original_senders=[statement(sender)]):
             raise UnavailableError("sqs.SendMessage", "the queue did not take the retry; run it again")
 
     def _keys_of(self, batch_id: str) -> list[str]:
@@ -286,6 +298,7 @@ class QuarantineEntries:
             retried_as=metered_as,
             became=f"metered as {metered_as[0]}" if metered_as else "not metered",
             source_id=batch.source_id,
+            sent_by=batch.sender_id,
         )
 
     def _contrasted(self, entry: Entry) -> Entry:
@@ -295,6 +308,10 @@ class QuarantineEntries:
         return replace(entry, differs=contrasts(marker, entry.batch))
 
     def _retries(self, batch: QuarantinedBatch) -> tuple[str, ...]:
+        if batch.claim is not None and batch.claim.batch_id:
+            marker = self._marker(batch.claim.batch_id)
+            metered = marker is not None and is_metered_claim(marker, batch.claim, sender_id=batch.sender_id)
+            return (batch.claim.batch_id,) if metered else ()
         if not batch.batch_id:
             return ()
         found: list[str] = []
@@ -328,6 +345,7 @@ class QuarantineEntries:
                     retried_as=tuple(note.retry_id for note in notes),
                     became=self._became(notes),
                     source_id=marker.source_id,
+                    sent_by=marker.sender_id,
                 )
             )
         return found

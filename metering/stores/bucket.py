@@ -180,6 +180,11 @@ def quarantined_batch_key(batch_id: str, content_hash: str) -> str:
     return f"{QUARANTINED_BATCHES_PREFIX}{hashlib.sha256(identity).hexdigest()}.json"
 
 
+def disallowed_batch_key(role_id: str, claimed_id: str, body_hash: str) -> str:
+    """Key of a batch whose sender may not send it. Two senders of one body have a key each: only one may be wrong."""
+    return quarantined_batch_key("", f"{role_id}\n{claimed_id}\n{body_hash}")
+
+
 def quarantined_lines_key(identity: str) -> str:
     """Key of the refused lines of a log file."""
     return f"{QUARANTINED_LOGS_PREFIX}lines/{hashlib.sha256(identity.encode()).hexdigest()}.json"

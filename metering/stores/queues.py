@@ -40,8 +40,14 @@ class QueueDepth:
 class Queue(Protocol):
     """One SQS standard queue: everything is delivered at least once, in any order."""
 
-    def send_many(self, bodies: Sequence[str]) -> list[int]:
-        """Send any number of messages; returns the positions of those that were not taken. Even these may arrive."""
+    def send_many(self, bodies: Sequence[str], *, original_senders: Sequence[str] = ()) -> list[int]:
+        """Send any number of messages; returns the positions of those that were not taken. Even these may arrive.
+
+        Args:
+            bodies: The messages.
+            original_senders: Who sent each of them first, where they are sent again; empty texts state nobody. A
+                message that is too long with its sender is not taken.
+        """
         ...
 
     def receive(self, max_messages: int, *, wait_s: int = 0, visibility_s: int | None = None) -> list[ReceivedMessage]:

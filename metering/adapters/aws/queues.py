@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypedDict
 from botocore.exceptions import ClientError
 
 from metering.adapters.aws.errors import error_code, translated
-from metering.stores.deliveries import Delivery
+from metering.stores.deliveries import ORIGINAL_SENDER, Delivery
 from metering.stores.queues import QueueDepth, ReceivedMessage
 from metering.units import MIB
 
@@ -15,7 +15,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from mypy_boto3_sqs import SQSClient
-    from mypy_boto3_sqs.type_defs import DeleteMessageBatchRequestEntryTypeDef, MessageTypeDef
+    from mypy_boto3_sqs.type_defs import (
+        DeleteMessageBatchRequestEntryTypeDef,
+        MessageTypeDef,
+        SendMessageBatchRequestEntryTypeDef,
+    )
 
     from metering.adapters.aws.session import Clients
 
@@ -48,13 +52,16 @@ class SqsQueue:
         self._client = client
         self._url = url
 
-    def send_many(self, bodies: Sequence[str]) -> list[int]:
-        failed: list[int] = []
-        for positions in _batches(bodies):
+    def send_many(self, bodies: Sequence[str], *, original_senders: Sequence[str] = ()) -> list[int]:
+        senders = original_senders or [""] * len(bodies)
+        sizes = [_size_bytes(body, sender) for body, sender in zip(bodies, senders, strict=True)]
+        # SQS refuses a whole request for one message that is too long with its attribute.
+        failed = [position for position, size in enumerate(sizes) if senders[position] and size > _MAX_BATCH_BYTES]
+        for positions in _batches([position for position in range(len(bodies)) if position not in failed], sizes):
             with translated("sqs.SendMessageBatch"):
                 answer = self._client.send_message_batch(
                     QueueUrl=self._url,
-                    Entries=[{"Id": str(position), "MessageBody": bodies[position]} for position in positions],
+                    Entries=[_entry(position, bodies[position], senders[position]) for position in positions],
                 )
             failed += [int(entry["Id"]) for entry in answer.get("Failed", [])]
         return failed
@@ -66,6 +73,7 @@ class SqsQueue:
                 MaxNumberOfMessages=max_messages,
                 WaitTimeSeconds=wait_s,
                 MessageSystemAttributeNames=["SentTimestamp", "SenderId", "ApproximateReceiveCount"],
+                MessageAttributeNames=[ORIGINAL_SENDER],
                 **_visibility(visibility_s),
             )
         return [_received(message) for message in answer.get("Messages", [])]
@@ -137,17 +145,28 @@ def _visibility(visibility_s: int | None) -> _Visibility:
     return {} if visibility_s is None else {"VisibilityTimeout": visibility_s}
 
 
-def _batches(bodies: Sequence[str]) -> Iterator[list[int]]:
-    """Positions of the bodies of each request."""
+def _size_bytes(body: str, sender: str) -> int:
+    """Size of a message, as SQS counts it: with the name, type and value of its attribute."""
+    return len(body.encode()) + (len(ORIGINAL_SENDER) + len("String") + len(sender.encode()) if sender else 0)
+
+
+def _entry(position: int, body: str, sender: str) -> SendMessageBatchRequestEntryTypeDef:
+    entry: SendMessageBatchRequestEntryTypeDef = {"Id": str(position), "MessageBody": body}
+    if sender:
+        entry["MessageAttributes"] = {ORIGINAL_SENDER: {"DataType": "String", "StringValue": sender}}
+    return entry
+
+
+def _batches(wanted: Sequence[int], sizes: Sequence[int]) -> Iterator[list[int]]:
+    """Positions of the messages of each request."""
     positions: list[int] = []
     used_bytes = 0
-    for position, body in enumerate(bodies):
-        size_bytes = len(body.encode())
-        if positions and (len(positions) == _MAX_ENTRIES or used_bytes + size_bytes > _MAX_BATCH_BYTES):
+    for position in wanted:
+        if positions and (len(positions) == _MAX_ENTRIES or used_bytes + sizes[position] > _MAX_BATCH_BYTES):
             yield positions
             positions, used_bytes = [], 0
         positions.append(position)
-        used_bytes += size_bytes
+        used_bytes += sizes[position]
     if positions:
         yield positions
 
@@ -161,6 +180,12 @@ def _received(message: MessageTypeDef) -> ReceivedMessage:
             sent_at_ms=int(attributes["SentTimestamp"]),
             receive_count=int(attributes["ApproximateReceiveCount"]),
             sender_id=attributes.get("SenderId", ""),
+            stated_sender=_stated_sender(message),
         ),
         receipt=message["ReceiptHandle"],
     )
+
+
+def _stated_sender(message: MessageTypeDef) -> str:
+    attribute = message.get("MessageAttributes", {}).get(ORIGINAL_SENDER)
+    return "" if attribute is None else attribute.get("StringValue", "")

@@ -22,6 +22,7 @@ class _Message:
     body: str
     sent_at_ms: int
     sender_id: str
+    stated_sender: str = ""
     receives: int = 0
     visible_at_ms: int = 0
     receipt: str = ""
@@ -67,11 +68,11 @@ class MemoryQueue:
         self._messages: dict[str, _Message] = {}
         self._count = 0
 
-    def send_many(self, bodies: Sequence[str]) -> list[int]:
+    def send_many(self, bodies: Sequence[str], *, original_senders: Sequence[str] = ()) -> list[int]:
         self.on_call("queue.send_many")
-        for body in bodies:
+        for body, stated in zip(bodies, original_senders or [""] * len(bodies), strict=True):
             if body not in self.refused_bodies:
-                self._add(body, self._clock.now_ms(), self._sender_id)
+                self._add(body, self._clock.now_ms(), self._sender_id, stated)
         return [position for position, body in enumerate(bodies) if body in self.refused_bodies]
 
     def receive(self, max_messages: int, *, wait_s: int = 0, visibility_s: int | None = None) -> list[ReceivedMessage]:
@@ -117,17 +118,28 @@ class MemoryQueue:
         """Bodies of all messages, hidden ones included, without a call: for checkers."""
         return [message.body for message in self._messages.values()]
 
-    def put_dead(self, message_id: str, body: str, sent_at_ms: int, receives: int, sender_id: str) -> None:
-        """Take a message that another queue gave up. It keeps its id and its age."""
+    def put_dead(
+        self, message_id: str, body: str, sent_at_ms: int, receives: int, sender_id: str, stated_sender: str = ""
+    ) -> None:
+        """Take a message that another queue gave up. It keeps its id, its age and its attribute."""
         self._messages[message_id] = _Message(
-            message_id=message_id, body=body, sent_at_ms=sent_at_ms, sender_id=sender_id, receives=receives
+            message_id=message_id,
+            body=body,
+            sent_at_ms=sent_at_ms,
+            sender_id=sender_id,
+            stated_sender=stated_sender,
+            receives=receives,
         )
 
-    def _add(self, body: str, sent_at_ms: int, sender_id: str) -> None:
+    def _add(self, body: str, sent_at_ms: int, sender_id: str, stated_sender: str) -> None:
         self._count += 1
         message_id = f"{self._name}-{self._count}"
         self._messages[message_id] = _Message(
-            message_id=message_id, body=body, sent_at_ms=sent_at_ms, sender_id=sender_id
+            message_id=message_id,
+            body=body,
+            sent_at_ms=sent_at_ms,
+            sender_id=sender_id,
+            stated_sender=stated_sender,
         )
 
     def _take(self, max_messages: int, visibility_s: int) -> list[ReceivedMessage]:
@@ -139,7 +151,12 @@ class MemoryQueue:
             if self._dead is not None and message.receives >= self._max_receives:
                 del self._messages[message.message_id]
                 self._dead.put_dead(
-                    message.message_id, message.body, message.sent_at_ms, message.receives, message.sender_id
+                    message.message_id,
+                    message.body,
+                    message.sent_at_ms,
+                    message.receives,
+                    message.sender_id,
+                    message.stated_sender,
                 )
                 continue
             message.receives += 1
@@ -160,5 +177,6 @@ def _received(message: _Message) -> ReceivedMessage:
         sent_at_ms=message.sent_at_ms,
         receive_count=message.receives,
         sender_id=message.sender_id,
+        stated_sender=message.stated_sender,
     )
     return ReceivedMessage(delivery=delivery, receipt=message.receipt)

@@ -1,0 +1,174 @@
+"""A region in memory whose producers are registered: two of them, the service's own senders, and the real handler."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from aws_lambda_powertools import Logger
+
+from lambdas.aggregator.bootstrap import Dependencies
+from lambdas.aggregator.handler import handle
+from lambdas.emf import EmfMetrics
+from metering.adapters.memory.queues import MemoryQueue
+from metering.hours import rfc3339
+from metering.intake.messages import SCHEMA
+from metering.intake.senders.producers import ServiceSenders
+from metering.ledger.markers import marker_key
+from metering.ledger.notes.producers import RegisteredProducer
+from metering.operations.dead_letters import DeadLetters
+from metering.quarantine.entries import Entry, QuarantineEntries
+from metering.stores.writes import Put, Table
+from metering.wiring.aggregator import batch_reader, build_aggregator
+from tests.support.lake_world import NOW_S
+from tests.support.region import MemoryRegion
+from tests.support.stage import ADMISSION
+from tests.support.stage import settings as stage_settings
+
+if TYPE_CHECKING:
+    from lambdas.sqs import SqsEvent
+    from metering.ledger.markers import Marker
+    from metering.stores.deliveries import Delivery
+    from metering.stores.writes import Item
+
+A, B = "AROAAAAAAAAAAAAAAAAAA", "AROABBBBBBBBBBBBBBBBB"
+A_ACCOUNT, B_ACCOUNT = "111111111111", "222222222222"
+CANARY, ONRAMP, OPERATOR = "AROACANARY", "AROAONRAMP", "AROAOPERATOR"
+S3 = "AIDAS3SERVICE"
+SERVICES = ServiceSenders(operators=frozenset({OPERATOR}), onramp=ONRAMP, canary=CANARY)
+
+
+def registered_producer(name: str, role_id: str, *accounts: str) -> RegisteredProducer:
+    """A producer with these accounts; with none it has all."""
+    return RegisteredProducer(
+        name=name,
+        role_id=role_id,
+        role_arn=f"arn:aws:iam::444455556666:role/metering-local-producer-{name}",
+        trusted_arn=f"arn:aws:iam::444455556666:role/{name}-workload",
+        accounts=tuple(accounts) or None,
+        registered_s=NOW_S - 1000,
+        registered_by="arn:aws:iam::444455556666:user/somebody",
+    )
+
+
+def record_of(account: str, size: int) -> dict[str, str | int]:
+    """A record as a producer writes it."""
+    moment = rfc3339(NOW_S - 60)
+    return {
+        "account_id": account, "service": "AmazonEC2", "resource_id": "i-0abc", "direction": "out", "from": "us-east-1",
+        "to": "internet", "bytes": size, "start": moment, "end": moment,
+    }  # fmt: skip
+
+
+def body_of(batch_id: str, account: str, size: int = 7, /, **fields: object) -> str:
+    """A batch message with one record; fields are added, or replace others. None leaves one out."""
+    message: dict[str, object] = {
+        "schema": SCHEMA,
+        "batch_id": batch_id,
+        "record_count": 1,
+        "records": [record_of(account, size)],
+        **fields,
+    }
+    return json.dumps({name: value for name, value in message.items() if value is not None})
+
+
+class _Context:
+    def get_remaining_time_in_millis(self) -> int:
+        return 50_000
+
+
+class SendersWorld(MemoryRegion):
+    """Delivers messages with crafted SenderIds to the handler of the aggregator.
+
+    Args:
+        judged: The producers of the stage are registered; else it is open.
+    """
+
+    def __init__(self, *, judged: bool = True) -> None:
+        super().__init__(now_s=NOW_S, settings=stage_settings(), seed=7)
+        services = SERVICES if judged else None
+        self.register(registered_producer("a", A, A_ACCOUNT))
+        self.register(registered_producer("b", B, B_ACCOUNT))
+        self.aggregator = build_aggregator(self.parts(), self.metrics, services)
+        self.parts_of_handler = Dependencies(
+            aggregator=self.aggregator,
+            metrics=EmfMetrics(service="aggregator", stage="local"),
+            logger=Logger(service="aggregator"),
+        )
+        self.dead = MemoryQueue(self.clock, name="dead", moves_by_itself=True)
+        self.operators_queue = MemoryQueue(self.clock, name="ingest", sender_id=f"{OPERATOR}:on-call")
+        self.quarantine = QuarantineEntries(
+            items=self.items,
+            objects=self.objects,
+            queue=self.operators_queue,
+            clock=self.clock,
+            bucket=self.settings.data_bucket,
+            marker_life_s=self.settings.marker_life_s,
+        )
+        self.letters = DeadLetters(
+            dead=self.dead,
+            ingest=self.operators_queue,
+            reader=batch_reader(
+                objects=self.objects, items=self.items, clock=self.clock, settings=self.settings, services=services
+            ),
+            items=self.items,
+            clock=self.clock,
+            admission=ADMISSION,
+            bucket=self.settings.data_bucket,
+            retention_s=1_000_000,
+            services=services,
+        )
+        self._sent = 0
+
+    def register(self, producer: RegisteredProducer) -> None:
+        """Register a producer, or change one."""
+        self.items.put(Put(table=Table.LEDGER, item=producer.to_item()))
+
+    def deliver(self, body: str, sender_id: str, *, stated: str = "") -> None:
+        """One invocation with one message. It must be acknowledged."""
+        self._sent += 1
+        attribute = {"metering-original-sender": {"stringValue": stated, "dataType": "String"}} if stated else {}
+        event: SqsEvent = {
+            "Records": [
+                {
+                    "messageId": f"m{self._sent}",
+                    "body": body,
+                    "attributes": {
+                        "SentTimestamp": str(self.clock.now_ms()),
+                        "ApproximateReceiveCount": "1",
+                        "SenderId": sender_id,
+                    },
+                    "messageAttributes": attribute,  # type: ignore[typeddict-item]  # has more than what is read
+                }
+            ]
+        }
+        assert handle(event, _Context(), self.parts_of_handler) == {"batchItemFailures": []}
+        # A registry is read again only if it is older than the message.
+        self.clock.advance_s(2)
+
+    def deliver_sent_again(self) -> list[Delivery]:
+        """Deliver what an operator sent; returns it."""
+        found = [message.delivery for message in self.operators_queue.receive(10)]
+        for delivery in found:
+            self.deliver(delivery.body, delivery.sender_id, stated=delivery.stated_sender)
+        return found
+
+    def marker(self, batch_id: str) -> Marker | None:
+        from metering.ledger.markers import Marker
+
+        item = self.items.peek(Table.LEDGER, marker_key(batch_id))
+        return None if item is None else Marker.from_item(item)
+
+    def metered_bytes(self) -> dict[str, int]:
+        """Account -> bytes, as the usage table says."""
+        found: dict[str, int] = {}
+        for key, total in self.usage().items():
+            found[key.account_id] = found.get(key.account_id, 0) + total.bytes
+        return found
+
+    def entries(self) -> list[Entry]:
+        return list(self.quarantine.entries())
+
+    def batch_items(self) -> list[Item]:
+        """All items of the ledger below a batch id."""
+        return [item for item in self.items.everything(Table.LEDGER) if str(item["pk"]).startswith("B#")]
