@@ -126,6 +126,13 @@ def refused_sender_key(sender_id: str, now_s: int) -> Key:
     return Key(REFUSED_SENDERS_PK, f"{role_of(sender_id)[:128]}#{now_s // HOUR_S}")
 
 
+def refused_senders(items: ItemStore) -> Iterator[tuple[str, int]]:
+    """Roles of senders that people were told of, and when, epoch seconds."""
+    for item in items.query(Table.LEDGER, REFUSED_SENDERS_PK):
+        fields = Fields.of_item(item)
+        yield fields.text("sk").rpartition("#")[0], fields.whole("told_s")
+
+
 @dataclass(slots=True, kw_only=True)
 class LedgerProducers:
     """`KnownProducers` over the ledger. One read a minute and process, whatever the number of messages. Mutable.

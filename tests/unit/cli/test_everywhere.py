@@ -42,6 +42,7 @@ HOME, AWAY = "us-east-1", "eu-west-1"
 # They read every region, and give their rows the column `region`.
 MERGING = {
     "alerts list", "audit", "compare", "dlq list", "errors", "logs list", "period list", "period show", "period verify",
+    "producers list",
     "quarantine list", "quarantine show", "query", "reconcile", "report usage", "runbook", "sources", "status",
     "storage report", "verify",
 }  # fmt: skip
@@ -85,6 +86,7 @@ def fleet() -> Iterator[Fleet]:
             region.world.send(ONLY_AWAY)
         region.lose_a_letter("edge-1")
         region.leave_a_trail()
+        region.register("edge")
         region.world.compact_all()
     states = MemoryRegionStates()
     for name, phase in ((HOME, Phase.READY), (AWAY, Phase.READY), ("sa-east-1", Phase.ABSENT)):

@@ -37,6 +37,7 @@ class Region:
     settings: Settings
     clock: ManualClock
     names: Names = Names()
+    services: None = None
 
     def caller(self) -> str:
         return "arn:aws:sts::1:assumed-role/Operator/somebody"
