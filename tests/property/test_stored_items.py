@@ -16,6 +16,7 @@ from metering.audit.source_keeping import SourceMemory
 from metering.commit.write_ahead import WriteAhead, usage_deltas
 from metering.errors import LedgerCorruptError
 from metering.fleet.regions import Answered, Finding, Phase, RegionState, Step
+from metering.intake.batches import Claim
 from metering.lake.plan import Plan, PlanFile, PlanHour
 from metering.ledger.booked_hours import LakeFile, Pending, Pointer, Published
 from metering.ledger.commits import CommitRecord
@@ -28,6 +29,7 @@ from metering.ledger.notes.budgets import StoredAlert, StoredBudget
 from metering.ledger.notes.canary_runs import CanaryRun, CanaryVerdict
 from metering.ledger.notes.completeness import Completeness, Hold
 from metering.ledger.notes.deeds import Consent, Deed, DeedState
+from metering.ledger.notes.producers import RegisteredProducer
 from metering.ledger.notes.queue_memory import HeldMessage, QueueMemory
 from metering.ledger.notes.reconciliation import Backlog, Reconciliation, WorkList
 from metering.ledger.notes.sources import Ruling, RulingKind, SourceFigures, SourceState
@@ -385,6 +387,20 @@ KINDS = (
         read=StoredToken.from_item,
     ),
     Kind(
+        name="producer",
+        values=st.builds(
+            RegisteredProducer,
+            name=NAMES,
+            role_id=NAMES,
+            role_arn=NAMES,
+            trusted_arn=NAMES,
+            accounts=st.none() | st.lists(NAMES, max_size=3).map(tuple),
+            registered_s=NUMBERS,
+            registered_by=st.text(max_size=5),
+        ),
+        read=RegisteredProducer.from_item,
+    ),
+    Kind(
         name="figures of sources",
         values=st.builds(
             SourceFigures,
@@ -729,6 +745,7 @@ QUARANTINED = st.builds(
     records=NUMBERS,
     body=NAMES,
     evidence=NAMES,
+    claim=st.none() | st.builds(Claim, batch_id=st.text(max_size=5), content_hash=NAMES, hash_version=NUMBERS),
 )
 
 

@@ -88,12 +88,15 @@ class RegisteredProducer:
             LedgerCorruptError: It is no registered producer.
         """
         fields = Fields.of_item(item)
+        named, everyone = fields.texts("accounts"), fields.flag("all_accounts")
+        if named and everyone:
+            fields.fail("all_accounts", "all accounts or those that are named")
         made = cls(
             name=fields.text("sk"),
             role_id=fields.text("role_id"),
             role_arn=fields.text("role_arn"),
             trusted_arn=fields.text("trusted_arn"),
-            accounts=None if fields.flag("all_accounts") else fields.texts("accounts"),
+            accounts=None if everyone else named,
             registered_s=fields.whole("registered_s"),
             registered_by=fields.any_text("registered_by"),
         )

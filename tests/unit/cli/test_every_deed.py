@@ -28,7 +28,8 @@ READING = {
     "help", "invoice draft", "invoice list", "invoice show", "invoice verify", "local env", "local outputs",
     "local status", "logs format", "logs list", "logs verify", "organization history", "organization show",
     "period list", "period show", "period verify", "prices check", "prices diff", "prices history",
-    "prices override list", "prices show", "producers list", "producers show", "quarantine list", "quarantine show", "query", "region plan",
+    "prices override list", "prices show", "producers list", "producers show", "quarantine list", "quarantine show",
+    "query", "region plan",
     "region status", "report usage", "runbook", "settings diff", "settings fields", "settings show",
     "settings validate", "sources", "status", "storage report", "verify",
 }  # fmt: skip
