@@ -745,7 +745,6 @@ QUARANTINED = st.builds(
     records=NUMBERS,
     body=NAMES,
     evidence=NAMES,
-    claim=st.none() | st.builds(Claim, batch_id=st.text(max_size=5), content_hash=NAMES, hash_version=NUMBERS),
 )
 
 
@@ -866,6 +865,21 @@ DOCUMENTS = (
 def test_an_object_comes_back_as_it_was(kind: Document, data: st.DataObject) -> None:
     value = data.draw(kind.values)
     assert kind.read(kind.write(value), "a/key.json") == value
+
+
+CLAIMS = st.builds(Claim, batch_id=st.text(max_size=5), content_hash=NAMES, hash_version=NUMBERS)
+
+
+@settings(max_examples=25)
+@given(batch=QUARANTINED, claim=CLAIMS)
+def test_a_batch_whose_sender_may_not_send_it_comes_back_with_its_claim(batch: QuarantinedBatch, claim: Claim) -> None:
+    # The claim is optional: versions without registered producers write none, and read one as a batch without an id.
+    claimed = replace(batch, claim=claim)
+    assert QuarantinedBatch.decode(claimed.encode()) == claimed
+    for wrong in (None, [], [claim.batch_id, claim.content_hash], "b/1", [1, 2, 3]):
+        document = json.loads(claimed.encode()) | {"claims": wrong}
+        with pytest.raises(LedgerCorruptError):
+            QuarantinedBatch.decode(json.dumps(document).encode())
 
 
 @pytest.mark.parametrize("kind", DOCUMENTS, ids=str)
