@@ -115,6 +115,7 @@ def build(
         config=config,
         data=data,
         pipeline=pipeline,
+        api=api,
         synthesizer=_synthesizer(config),
         env=env,
     )

@@ -2,7 +2,8 @@
 
     MeteringError
     ├── UnavailableError            transient: a dependency throttled, conflicted or gave no answer  (retryable)
-    │   └── OutOfTimeError          reading took longer than it may here; elsewhere it may be fast enough
+    │   ├── OutOfTimeError          reading took longer than it may here; elsewhere it may be fast enough
+    │   └── NotSentError            a producer could not send everything in time               producer.failures
     ├── ConditionFailedError        a conditional write found another state; carries the item found
     ├── TransactionCanceledError    a transaction was not applied; carries one reason per action
     ├── ItemTooLargeError           an item or a transaction is larger than DynamoDB takes
@@ -33,6 +34,10 @@
         ├── InvoiceMissingError     there is no invoice of this id                            billing.invoices.store
         ├── IssueRefusedError       an invoice cannot be issued now; says why                 billing.invoices.readiness
         ├── InputError              a file has no records that a replay can send              replay.given
+        ├── RecordsRefusedError     records of a producer that cannot be written              producer.failures
+        ├── KeyReusedError          a producer's key comes with other records than before     producer.failures
+        ├── JournalError            a producer's journal cannot be used                       producer.failures
+        ├── SumsDifferError         a report does not say what its rows say                   client.connection
         ├── SendingFailedError      a replay could not send all of its messages               replay.sender
         ├── DestinationTakenError   an export was asked for where something else is         reports.exports.destination
         ├── ExportWrongError        an export is not what it should be: no manifest          reports.exports.checks

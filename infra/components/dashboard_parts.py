@@ -61,13 +61,21 @@ def scaled(metric: cloudwatch.Metric, by: str, label: str, *, name: str) -> clou
     return cloudwatch.MathExpression(expression=f"{name}{by}", using_metrics={name: metric}, label=label, period=PERIOD)
 
 
-def counter(stage: str, name: str, label: str, *, region: str | None = None) -> cloudwatch.Metric:
-    """A counter of the aggregator, as a sum for each period."""
+def counter(
+    stage: str,
+    name: str,
+    label: str,
+    *,
+    region: str | None = None,
+    service: str = "aggregator",
+    statistic: str = "Sum",
+) -> cloudwatch.Metric:
+    """A counter of a function, by default the aggregator, as a sum for each period."""
     return cloudwatch.Metric(
         namespace=NAMESPACE,
         metric_name=name,
-        dimensions_map={"service": "aggregator", "stage": stage},
-        statistic="Sum",
+        dimensions_map={"service": service, "stage": stage},
+        statistic=statistic,
         period=PERIOD,
         label=label,
         region=region,

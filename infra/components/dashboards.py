@@ -49,7 +49,9 @@ class Dashboards(Construct):
         super().__init__(scope, construct_id)
         self._stage = config.stage
         self._dashboard(
-            "OnCall", Dashboard.ON_CALL, on_call_rows(config.stage, alarms, ingest, logs=bool(config.log_sources))
+            "OnCall",
+            Dashboard.ON_CALL,
+            on_call_rows(config.stage, alarms, ingest, logs=bool(config.log_sources), api=config.api),
         )
         self._dashboard("Load", Dashboard.LOAD, load_rows(config, ingest, tables, functions))
         if config.rollout_project:
@@ -60,7 +62,9 @@ class Dashboards(Construct):
         cloudwatch.Dashboard(self, construct_id, dashboard_name=name, widgets=rows)
 
 
-def on_call_rows(stage: str, alarms: Sequence[MeteringAlarm], ingest: IngestQueue, *, logs: bool = False) -> Rows:
+def on_call_rows(
+    stage: str, alarms: Sequence[MeteringAlarm], ingest: IngestQueue, *, logs: bool = False, api: bool = False
+) -> Rows:
     """What is wrong, how late the totals are, what waits, and what to type.
 
     Args:
@@ -68,6 +72,7 @@ def on_call_rows(stage: str, alarms: Sequence[MeteringAlarm], ingest: IngestQueu
         alarms: Alarms of the region.
         ingest: Its queue.
         logs: Whether it has log sources.
+        api: Whether it has an HTTP API.
     """
     waiting = ingest.queue.metric_approximate_number_of_messages_visible(label="waiting", statistic="Maximum")
     return [
@@ -104,6 +109,7 @@ def on_call_rows(stage: str, alarms: Sequence[MeteringAlarm], ingest: IngestQueu
         _backlogs(stage),
         [_must_be_zero(stage), _money(stage)],
         *([_logs(stage)] if logs else []),
+        *([_api(stage)] if api else []),
     ]
 
 
@@ -169,6 +175,29 @@ def _logs(stage: str) -> list[cloudwatch.IWidget]:
             [figure(stage, Figure.LOG_UNCLASSIFIED_PERMILLE, "unclassified")],
             right=[figure(stage, Figure.LOG_CONTEXT_AGE, "context", unit=HOURS)],
             axes=("thousandths", "hours"),
+            width=12,
+        ),
+    ]
+
+
+def _api(stage: str) -> list[cloudwatch.IWidget]:
+    """What the HTTP API answers."""
+
+    def counted(name: str, label: str, statistic: str = "Sum") -> cloudwatch.IMetric:
+        return counter(stage, name, label, service="api", statistic=statistic)
+
+    return [
+        graph(
+            "HTTP API: requests in 5 minutes, and how many of a thousand failed by our fault",
+            [counted(counters.API_REQUESTS, "requests"), counted(counters.API_UNAUTHORIZED, "without a known token")],
+            right=[counted(counters.API_FAILED_PERMILLE, "failed", "Average")],
+            axes=("requests", "of a thousand"),
+            width=12,
+        ),
+        graph(
+            "HTTP API: partitions and hours read in 5 minutes",
+            [counted(counters.API_READS, "read")],
+            axes=("count", ""),
             width=12,
         ),
     ]

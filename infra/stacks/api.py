@@ -98,6 +98,3 @@ def _grant(function: MeteringFunction, data: DataStack) -> None:
     data.ledger.grant_look_up(role)
     data.usage.grant_look_up(role)
     data.data.grant_read(role, *READABLE)
-    # Up to when answers are complete: the watch's note, or in a new region the queues themselves.
-    data.ingest.grant_watch(role)
-    function.grant_read_metrics()

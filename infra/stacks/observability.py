@@ -8,12 +8,14 @@ from aws_cdk import Stack
 
 from infra.components.alarms import MeteringAlarm, MetricPlace, PageState
 from infra.components.dashboards import Dashboards
-from metering.operations.alarms import ALARMS, LOG_ORIGINS, WATCH_NAMESPACE, AlarmSpec, Figure
+from metering.metric_names import API_FAILED_PERMILLE, API_READS, API_UNAUTHORIZED, NAMESPACE
+from metering.operations.alarms import ALARMS, API_ORIGIN, LOG_ORIGINS, WATCH_NAMESPACE, AlarmSpec, Figure
 
 if TYPE_CHECKING:
     from aws_cdk import Environment, IStackSynthesizer
     from constructs import Construct
 
+    from infra.stacks.api import ApiStack
     from infra.stacks.data import DataStack
     from infra.stacks.pipeline import PipelineStack
     from metering.fleet.stage import StageConfig
@@ -30,6 +32,7 @@ class ObservabilityStack(Stack):
         config: StageConfig,
         data: DataStack,
         pipeline: PipelineStack,
+        api: ApiStack | None,
         synthesizer: IStackSynthesizer,
         env: Environment | None = None,
     ) -> None:
@@ -40,7 +43,7 @@ class ObservabilityStack(Stack):
             MeteringAlarm(self, _construct_id(spec.name), config=config, spec=spec, topics=data.topics, place=place)
             for spec in ALARMS
             # An alarm without figures is noise, and a function that is not deployed publishes none.
-            if (place := _place(spec, config, data, pipeline))
+            if (place := _place_of_api(spec, config, api) or _place(spec, config, data, pipeline))
         ]
         if config.composite_alarms:
             PageState(self, "PageState", config=config, alarms=self.alarms, topics=data.topics)
@@ -51,7 +54,7 @@ class ObservabilityStack(Stack):
             alarms=self.alarms,
             ingest=data.ingest,
             tables=[data.ledger, data.usage],
-            functions=list(pipeline.functions.values()),
+            functions=[*pipeline.functions.values(), *((api.function,) if api is not None else ())],
         )
 
 
@@ -70,6 +73,19 @@ def _place(spec: AlarmSpec, config: StageConfig, data: DataStack, pipeline: Pipe
     if spec.metric in set(Figure):
         return figures
     return MetricPlace(namespace="AWS/Lambda", dimensions={"FunctionName": function.function.function_name})
+
+
+def _place_of_api(spec: AlarmSpec, config: StageConfig, api: ApiStack | None) -> MetricPlace | None:
+    """Return the place of a metric of the HTTP API, or None if the alarm is another one or there is none."""
+    if api is None or spec.origin != API_ORIGIN:
+        return None
+    if spec.metric in _API_COUNTERS:
+        return MetricPlace(namespace=NAMESPACE, dimensions={"service": API_ORIGIN, "stage": config.stage})
+    return MetricPlace(namespace="AWS/Lambda", dimensions={"FunctionName": api.function.function.function_name})
+
+
+# What the function counts itself. All else of it is a metric of Lambda.
+_API_COUNTERS = (API_FAILED_PERMILLE, API_READS, API_UNAUTHORIZED)
 
 
 def _construct_id(name: str) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import TYPE_CHECKING
 
 from lambdas.emf import EmfMetrics
@@ -12,6 +13,7 @@ from lambdas.log import function_logger
 from metering.api.app import build
 from metering.api.limits import Limits
 from metering.api.parts import ApiParts
+from metering.api.tokens import LedgerTokens
 from metering.wiring.functions import ReaderParts
 
 if TYPE_CHECKING:
@@ -34,10 +36,18 @@ class Dependencies:
     logger: Logger
 
 
-class _NoTokens:
+@dataclass
+class _Tokens:
+    """`Tokens` of the function's region. The first request opens the ledger: one that does not answer is a 503."""
+
+    region: ReaderParts
+
+    @cached_property
+    def _ledger(self) -> LedgerTokens:
+        return LedgerTokens(items=self.region.items, clock=self.region.clock)
+
     def grant_of(self, token: str) -> Grant | None:
-        del token
-        return None
+        return self._ledger.grant_of(token)
 
 
 @cache
@@ -47,8 +57,10 @@ def dependencies() -> Dependencies:
     Raises:
         SettingsError: Names every problem of the environment.
     """
+    # Its lines at level info have the path in them, and a path may hold what was pasted by mistake.
+    logging.getLogger("mangum").setLevel(logging.WARNING)
     parts = ReaderParts.from_env(os.environ)
-    app = build(ApiParts(regions=[parts], tokens=_NoTokens(), limits=Limits(), clock=parts.clock))
+    app = build(ApiParts(regions=[parts], tokens=_Tokens(parts), limits=Limits(), clock=parts.clock))
     return Dependencies(
         app=app,
         clock=parts.clock,

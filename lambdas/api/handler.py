@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, cast
 
 from mangum import Mangum
@@ -11,10 +12,14 @@ from metering.api.request_log import RequestFigures, RequestLog
 from metering.metric_names import API_FAILED_PERMILLE, API_READS, API_REQUESTS, API_UNAUTHORIZED
 
 if TYPE_CHECKING:
-    from mangum.types import LambdaContext, LambdaEvent
+    from mangum.types import LambdaContext as MangumContext
+    from mangum.types import LambdaEvent
 
     from lambdas.api.bootstrap import Dependencies
+    from metering.adapters.aws.runtime import LambdaContext
 
+# What is text as it is. Any other body, and one that is compressed, goes through the gateway as base64.
+_TEXT = ("text/", "application/json", "application/problem+json", "application/x-ndjson", "image/svg+xml")
 _FAILED = 500
 _UNAUTHORIZED = 401
 
@@ -31,8 +36,12 @@ def handle(event: LambdaEvent, context: LambdaContext, parts: Dependencies) -> d
         _count(figures, parts)
         parts.logger.info("request answered", extra=figures.fields())
 
-    answer = Mangum(RequestLog(parts.app, tell=tell, clock=parts.clock), lifespan="off")
-    return cast("dict[str, object]", answer(event, context))
+    app = RequestLog(parts.app, tell=tell, clock=parts.clock)
+    # A loop of its own for each request costs 0.2 ms, and what a request leaves behind ends with it.
+    with asyncio.Runner() as runner:
+        asyncio.set_event_loop(runner.get_loop())
+        answer = Mangum(app, lifespan="off", text_mime_types=[*_TEXT])(event, cast("MangumContext", context))
+    return cast("dict[str, object]", answer)
 
 
 def _count(figures: RequestFigures, parts: Dependencies) -> None:

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
+from metering.api import page
 from metering.api.openapi import document
 from metering.api.parameters import given_values
 from metering.api.problems import ProblemError, problem_of
-from metering.api.resources import accounts, health, usage
+from metering.api.resources import accounts, cost, freshness, health, usage
 from metering.errors import MeteringError
 from metering.version import package_version
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 _DOCUMENT_S = 300
 # The modules of `metering.api.resources`, in the order of the document.
-_RESOURCES = (usage, accounts, health)
+_RESOURCES = (usage, cost, accounts, freshness, health)
 # A module that serves pages sets its own policy of content.
 _SAFE = {
     b"x-content-type-options": b"nosniff",
@@ -51,6 +52,7 @@ def build(parts: ApiParts) -> FastAPI:
     app.state.parts = parts
     app.state.resources = tuple(resources)
     _serve_document(app, resources)
+    app.include_router(page.router(parts))
     app.add_exception_handler(ProblemError, _problem)
     app.add_exception_handler(MeteringError, _metering_problem)
     app.add_exception_handler(HTTPException, _http_problem)

@@ -6,14 +6,17 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from metering.api.grants import EVERYONE, Grant, Role, effective_accounts
+from metering.wiring.answers.completeness import in_short, stored_completeness
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from metering.api.parameters import Given, Parameter
     from metering.api.parts import ApiParts
     from metering.api.request_log import RequestFigures
+    from metering.audit.held_back import Complete
     from metering.reports.answer import Answer, Json
+    from metering.wiring.answers.ports import ReadableRegion
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +41,17 @@ class Asked:
         Raises:
             ProblemError: 403, if one of them is not granted.
         """
-        return effective_accounts(self.grant, self.given.names(parameter))
+        return effective_accounts(self.grant, self.given.names(parameter), parameter=parameter)
+
+    @property
+    def complete(self) -> Complete:
+        """Up to when the counts are complete, in the words that the asker may hear. Find it before the figures."""
+        return self.complete_of(self.parts.regions)
+
+    def complete_of(self, regions: Sequence[ReadableRegion]) -> Complete:
+        """The same of some regions."""
+        known = stored_completeness(regions)
+        return known if self.sees_all else in_short(known)
 
     @property
     def sees_all(self) -> bool:

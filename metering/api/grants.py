@@ -44,12 +44,13 @@ class Tokens(Protocol):
         ...
 
 
-def effective_accounts(grant: Grant, asked: Collection[str]) -> frozenset[str]:
+def effective_accounts(grant: Grant, asked: Collection[str], *, parameter: str = "account") -> frozenset[str]:
     """The accounts that a request reads; the empty set means all, and only a grant without a set gives it.
 
     Args:
         grant: What the holder may see.
         asked: The accounts that the request names; empty if it names none.
+        parameter: The parameter that names them.
 
     Raises:
         ProblemError: 403, if one of them is not granted. It is raised before any look-up, so that the answer is the
@@ -64,6 +65,6 @@ def effective_accounts(grant: Grant, asked: Collection[str]) -> frozenset[str]:
             status=403,
             title="Not granted",
             detail="This token does not see that account.",
-            faults=[ParameterFault(parameter="account", detail=f"{each} is not granted.") for each in foreign],
+            faults=[ParameterFault(parameter=parameter, detail=f"{each} is not granted.") for each in foreign],
         )
     return frozenset(asked) or grant.accounts

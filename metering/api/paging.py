@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from metering.reports.answer import Answer, Cell
 
 _UNCOUNTED = frozenset({"limit", "cursor", "format"})
-_MOST_FIXED = 8
+# Later than all years that a report takes.
+_MOST_SECONDS = 2**38
 
 Key = tuple[str, ...]
 
@@ -36,12 +37,13 @@ class Position:
     fixed: tuple[int, ...] = ()
 
 
-def position_of(asked: Asked, accounts: Collection[str]) -> Position:
+def position_of(asked: Asked, accounts: Collection[str], *, fixed: int = 0) -> Position:
     """Where the page that is asked for begins.
 
     Args:
         asked: The request.
         accounts: The accounts that it reads; a cursor is only of use to who sees the same ones.
+        fixed: How many numbers `page_of` fixes. Anyone can make a cursor: check what they mean like a parameter.
 
     Raises:
         ProblemError: 422, the cursor is none, or of another question.
@@ -50,17 +52,21 @@ def position_of(asked: Asked, accounts: Collection[str]) -> Position:
     if text is None:
         return Position()
     try:
-        question, after, fixed = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
-        position = Position(after=tuple(after), fixed=tuple(fixed))
-        fits = all(isinstance(each, str) for each in position.after or ()) and isinstance(question, str)
-        fits = fits and len(position.fixed) <= _MOST_FIXED and all(type(each) is int for each in position.fixed)
+        question, after, numbers = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+        position = Position(after=tuple(after), fixed=tuple(numbers))
     except (ValueError, TypeError, RecursionError):
         raise _unusable("It is damaged.") from None
-    if not fits:
+    if not _fits(position, fixed):
         raise _unusable("It is damaged.")
     if question != _question(asked.given.values, accounts):
         raise _unusable("It belongs to another question: keep all parameters as they were on the first page.")
     return position
+
+
+def _fits(position: Position, fixed: int) -> bool:
+    numbers = position.fixed
+    right = len(numbers) == fixed and all(type(each) is int and 0 <= each <= _MOST_SECONDS for each in numbers)
+    return right and all(isinstance(each, str) for each in position.after or ())
 
 
 def page_of(

@@ -10,7 +10,7 @@ from metering.api.authentication import Door
 from metering.api.grants import Tokens as Tokens  # noqa: TC001 - others import it from here
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from metering.api.limits import Limits
     from metering.stores.clock import Clock
@@ -29,7 +29,7 @@ class ApiParts:
         limits: How much one request may cost.
         clock: The time now.
         everywhere: The regions are all of the stage, and answers name them; None if one region answers for itself.
-        billing: Where money is; None if costs cannot be told here.
+        billing: Finds what is rated together, anew for each request; None if costs cannot be told here.
     """
 
     regions: Sequence[ReadableRegion]
@@ -37,7 +37,7 @@ class ApiParts:
     limits: Limits
     clock: Clock
     everywhere: Everywhere | None = None
-    billing: BillingRegions | None = None
+    billing: Callable[[], BillingRegions] | None = None
 
     @cached_property
     def door(self) -> Door:

@@ -13,8 +13,9 @@ from metering.api.asking import Asked
 from metering.api.grants import Grant, Role
 from metering.api.parameters import given_values
 from metering.api.problems import ProblemError
+from metering.api.replies.negotiation import chosen_form
+from metering.api.replies.responses import response_of
 from metering.api.request_log import RequestFigures, figures_of
-from metering.api.responses import chosen_form, response_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable

@@ -73,6 +73,28 @@ USAGE_TYPE = Parameter(
     most_values=20,
     example="DataTransfer-Out-Bytes",
 )
+_LOCATION_WORDS = (
+    "is not a location: a location is a region, a region with a zone id (us-east-1/use1-az2), internet, cloudfront or "
+    "unknown."
+)
+FROM_LOCATION = Parameter(
+    name="from_location",
+    about="Only transfers from these locations, as the column `from` has them, with commas between them.",
+    words=_LOCATION_WORDS,
+    pattern=LOCATION_PATTERN,
+    most_chars=97,
+    most_values=20,
+    example="us-east-1/use1-az2",
+)
+TO_LOCATION = Parameter(
+    name="to_location",
+    about="Only transfers to these locations, as the column `to` has them, with commas between them.",
+    words=_LOCATION_WORDS,
+    pattern=LOCATION_PATTERN,
+    most_chars=97,
+    most_values=20,
+    example="internet",
+)
 GROUP_BY = Parameter(
     name="group_by",
     about="Columns of the answer, with commas between them. Default: usage_type.",

@@ -86,7 +86,7 @@ def _command(session: Session, query: UsageQuery) -> str:
     """The command that shows the total of the page again."""
     words = ["metering", "report", "usage", "--region", session.region_name, "--stage", session.stage]
     words += ["--from", rfc3339(query.from_s), "--to", rfc3339(query.to_s)]
-    filters = {"--account": query.accounts, "--service": query.services, "--usage-type": query.usage_types}
+    filters = {f"--{name.replace('_', '-')}": values for name, values in query.filters().items()}
     for option, values in filters.items():
         words += [word for value in sorted(values) for word in (option, value)]
     words += ["--tz", str(query.zone)] if query.zone is not UTC else []

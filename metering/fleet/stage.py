@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from metering.commit.shares import REFUSED_FROM_RECEIVE
 from metering.errors import SettingsError
 from metering.fleet.rules import RolloutRules
-from metering.fleet.settings.api import API_TIMEOUT_MAX_S, ApiFront, problem_of_api
+from metering.fleet.settings.api import API_TIMEOUT_MAX_S, REGION_MARK, ApiFront, problem_of_api
 from metering.fleet.settings.bases import STAGES
 from metering.fleet.settings.log_sources import LogSource, problems_together
 from metering.fleet.settings.names import flat, nested
@@ -261,7 +261,7 @@ def decoded(name: str, value: object) -> object:
     Raises:
         SettingsError: It is none.
     """
-    if not isinstance(value, str) or value[:1] not in {"[", "{"}:
+    if not isinstance(value, str) or value[:1] not in {"[", "{"} or value.startswith(REGION_MARK):
         return value
     try:
         return json.loads(value)

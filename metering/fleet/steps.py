@@ -28,6 +28,14 @@ OPTIONAL_PARTS: dict[str, tuple[str, ...]] = {
     "analytics": ("type AWS::Glue::", "type AWS::Athena::", "endpoint glue", "endpoint athena"),
     "composite_alarms": ("type AWS::CloudWatch::CompositeAlarm",),
     "tracing": ("endpoint xray",),
+    # The stack of the API is one that nothing else needs.
+    "api": (
+        "type AWS::ApiGatewayV2::",
+        "type AWS::CertificateManager::",
+        "type AWS::Route53::",
+        "endpoint apigatewayv2",
+        "quota Lambda concurrent executions with the API",
+    ),
 }
 
 

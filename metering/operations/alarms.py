@@ -1,109 +1,32 @@
 """Catalogue of alarms. The stacks create them from it, and each has a runbook of its name.
 
 Every alarm is a plain comparison of one metric, so that every emulator and every region can evaluate it. An alarm that
-pages looks at durable state, as a figure that the watch publishes each minute, or at a native metric of AWS.
+pages looks at durable state, as a figure that the watch publishes each minute, or at a native metric of AWS; that of
+the API looks at the answers that its function counted.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import StrEnum
-from typing import Literal
+from typing import TYPE_CHECKING
 
+from metering.metric_names import API_FAILED_PERMILLE, API_READS, API_UNAUTHORIZED
+from metering.operations.alarm_spec import AlarmSpec as AlarmSpec  # others import these from here
+from metering.operations.alarm_spec import Figure as Figure
+from metering.operations.alarm_spec import Severity as Severity
 from metering.units import DAY_S, HOUR_S, MINUTE_S
+
+if TYPE_CHECKING:
+    from metering.operations.alarm_spec import Statistic
 
 WATCH_NAMESPACE = "Metering/Watch"
 
 
-class Figure(StrEnum):
-    """Figures that the watch measures: metric names in `WATCH_NAMESPACE`, with the dimension `Stage`."""
-
-    DEAD_LETTERS = "DeadLetters"
-    OLDEST_BATCH_AGE = "OldestBatchAge"
-    CANARY_AGE = "CanaryAge"
-    CANARY_DOUBLED = "CanaryDoubled"
-    OPEN_COMMITS = "OpenCommits"
-    OPEN_COMMIT_AGE = "OpenCommitAge"
-    UNPUBLISHED_HOURS = "UnpublishedHours"
-    OLDEST_PENDING_AGE = "OldestPendingAge"
-    PLANNED_RUN_AGE = "PlannedRunAge"
-    RECONCILIATION_DIFFERENCES = "ReconciliationDifferences"
-    RECONCILIATION_AGE = "ReconciliationAge"
-    RECONCILIATION_BACKLOG = "ReconciliationBacklog"
-    RECONCILIATION_BACKLOG_AGE = "ReconciliationBacklogAge"
-    CONFLICTS = "Conflicts"
-    MARKER_LIFE_HEADROOM = "MarkerLifeHeadroom"
-    SILENT_SOURCES = "SilentSources"
-    SOURCE_GAPS = "SourceGaps"
-    INCREDIBLE_SOURCES = "IncredibleSources"
-    UNKEPT_SOURCES = "UnkeptSources"
-    COMPLETE_THROUGH_AGE = "CompleteThroughAge"
-    LOG_SLOTS_MISSING = "LogSlotsMissing"
-    LOG_LINES_REFUSED = "LogLinesRefused"
-    LOG_BYTES_UNCLASSIFIED = "LogBytesUnclassified"
-    LOG_SOURCE_SILENT = "LogSourceSilent"
-    LOG_CONTEXT_AGE = "LogContextAge"
-    LOG_UNCLASSIFIED_PERMILLE = "LogUnclassifiedPermille"
-    BILLER_AGE = "BillerAge"
-    UNPRICED_BYTES = "UnpricedBytes"
-    INVOICES_BLOCKED = "InvoicesBlocked"
-    BUDGETS_CROSSED = "BudgetsCrossed"
-    HEARTBEAT = "Heartbeat"
-
-
+API_ORIGIN = "api"
+"""Origin of alarms that only a region with an HTTP API has."""
 # Origins of alarms that only a region with log sources has.
 LOG_ORIGINS = ("onramp_queue", "onramp_dead_letters", "onramp", "log_context")
 LOG_FIGURES = frozenset(figure for figure in Figure if figure.value.startswith("Log"))
 """Figures that only a region with log sources has."""
-
-
-Severity = Literal["page", "ticket"]
-Missing = Literal["breaching", "notBreaching", "ignore"]
-Comparison = Literal["GreaterThanOrEqualToThreshold", "LessThanThreshold"]
-Statistic = Literal["Maximum", "Minimum", "Sum"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AlarmSpec:
-    """Alarm of the catalogue. Its runbook is `docs/runbooks/<runbook>.md`.
-
-    Attributes:
-        name: Name in kebab case; the alarm in CloudWatch is `metering-<stage>-<name>`.
-        severity: `page` wakes the person on call; `ticket` waits for the morning.
-        origin: Publisher of the metric: `ingest_queue`, `dead_letter_queue`, `onramp_dead_letters`, `rollout`, or the
-            name of a function. What measures figures of log sources is the watch, but their origin is `log_context`:
-            they are there if that function is.
-        metric: Name of the metric in the namespace of its origin.
-        period_s: Length of a period.
-        periods: Number of periods in a row in which the comparison must hold before the alarm fires.
-        missing: Treatment of a period without a figure. Only the heartbeat counts it as breaching.
-        meaning: Sentence that the alert carries.
-        same_event_as: Alarm that the same event raises; both share the runbook of that one.
-    """
-
-    name: str
-    severity: Severity
-    origin: str
-    metric: str
-    threshold: int
-    meaning: str
-    comparison: Comparison = "GreaterThanOrEqualToThreshold"
-    statistic: Statistic = "Maximum"
-    period_s: int = MINUTE_S
-    periods: int = 1
-    missing: Missing = "notBreaching"
-    same_event_as: str = ""
-
-    @property
-    def runbook(self) -> str:
-        """Name of its page."""
-        return self.same_event_as or self.name
-
-    def breached_by(self, value: int) -> bool:
-        """Whether a figure of this value is one that the alarm is about. It fires after `periods` of them."""
-        if self.comparison == "LessThanThreshold":
-            return value < self.threshold
-        return value >= self.threshold
 
 
 def _watch(
@@ -143,6 +66,30 @@ def _errors(function: str, severity: Severity, periods: int) -> AlarmSpec:
         meaning=f"The {function} function fails whole invocations.",
         statistic="Sum",
         period_s=5 * MINUTE_S,
+        periods=periods,
+    )
+
+
+def _api(
+    name: str,
+    metric: str,
+    threshold: int,
+    meaning: str,
+    *,
+    statistic: Statistic = "Sum",
+    period_s: int = 5 * MINUTE_S,
+    periods: int = 1,
+) -> AlarmSpec:
+    """Alarm of the HTTP API that waits for the morning. Only a region that has one has the alarm."""
+    return AlarmSpec(
+        name=name,
+        severity="ticket",
+        origin=API_ORIGIN,
+        metric=metric,
+        threshold=threshold,
+        meaning=meaning,
+        statistic=statistic,
+        period_s=period_s,
         periods=periods,
     )
 
@@ -350,6 +297,59 @@ ALARMS: tuple[AlarmSpec, ...] = (
         threshold=1,
         meaning="The scheduled project that builds missing regions failed.",
         statistic="Sum",
+        period_s=HOUR_S,
+    ),
+    # Two periods in a row: one request of few that fails once wakes nobody.
+    AlarmSpec(
+        name="api-failing",
+        severity="page",
+        origin=API_ORIGIN,
+        metric=API_FAILED_PERMILLE,
+        threshold=10,
+        meaning="More than 1 % of the requests to the HTTP API failed by our fault for ten minutes.",
+        statistic="Average",
+        period_s=5 * MINUTE_S,
+        periods=2,
+    ),
+    # An invocation that ends before it answers counts no answer.
+    AlarmSpec(
+        name="api-errors",
+        severity="page",
+        origin=API_ORIGIN,
+        metric="Errors",
+        threshold=1,
+        meaning="The api function fails whole invocations.",
+        statistic="Sum",
+        period_s=5 * MINUTE_S,
+        periods=2,
+        same_event_as="api-failing",
+    ),
+    _api(
+        "api-slow",
+        "Duration",
+        2_000,
+        "One request of twenty to the HTTP API took longer than 2 s for a quarter of an hour.",
+        statistic="p95",
+        periods=3,
+    ),
+    _api(
+        "api-throttled",
+        "Throttles",
+        1,
+        "Requests to the HTTP API were turned away for a quarter of an hour: all executions reserved for it were busy.",
+        periods=3,
+    ),
+    _api(
+        "api-guessing",
+        API_UNAUTHORIZED,
+        100,
+        "At least 100 requests to the HTTP API in 5 minutes had no token, or one that is not known.",
+    ),
+    _api(
+        "api-reads",
+        API_READS,
+        20_000,
+        "Requests to the HTTP API read more than 20,000 partitions and hours within an hour.",
         period_s=HOUR_S,
     ),
     _errors("aggregator", "page", 2),

@@ -24,7 +24,13 @@ if TYPE_CHECKING:
     from metering.reports.source import ReportSource
     from metering.reports.usage_rows import Seen
 
-_COLUMN_OF = {"account": "account_id", "service": "service", "usage_type": "usage_type"}
+_COLUMN_OF = {
+    "account": "account_id",
+    "service": "service",
+    "usage_type": "usage_type",
+    "from_location": "from_location",
+    "to_location": "to_location",
+}
 # A few seconds of reading: the columns of names are small, and each object costs a request.
 _MOST_ROWS = 5_000_000
 _MOST_OBJECTS = 200
@@ -37,7 +43,7 @@ class MissingName:
     """A name that no counted row has.
 
     Attributes:
-        parameter: The filter that named it: `account`, `service` or `usage_type`.
+        parameter: The filter that named it, such as `account`.
         value: The name.
         nearest: The most similar names of the range, most similar first.
         elsewhere: The range does have the name, but not together with the report's other filters.

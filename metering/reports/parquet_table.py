@@ -57,6 +57,27 @@ def parquet_pieces(
     yield pieces.taken()
 
 
+def arrow_table(
+    columns: Mapping[str, str], rows: Iterable[Mapping[str, str | int | bool | Decimal | None]]
+) -> pa.Table:
+    """The same table in memory, for Python programs: what a reader of the file of `parquet_pieces` gets.
+
+    Args:
+        columns: As of `parquet_pieces`.
+        rows: As of `parquet_pieces`; they may come one after the other, and are held once, as columns.
+
+    Raises:
+        OperationFailedError: A number has more digits than Arrow's decimals hold.
+    """
+    # Parquet has no seconds: a file of them is read as milliseconds.
+    types = _TYPES | {"time": pa.timestamp("ms", tz="UTC")}
+    schema = pa.schema([(name, types[kind]) for name, kind in columns.items()])
+    waiting, parts = iter(rows), []
+    while group := list(islice(waiting, _GROUP_ROWS)):
+        parts.append(pa.Table.from_arrays(_arrays(columns, group), names=schema.names).cast(schema))
+    return pa.concat_tables(parts) if parts else schema.empty_table()
+
+
 class _Pieces(io.RawIOBase):
     """A file that hands on what is written to it. Mutable."""
 

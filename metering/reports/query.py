@@ -12,6 +12,7 @@ from metering.ledger.notes.canary_batches import CANARY_ACCOUNT_ID
 from metering.reports.parameters import InvalidParametersError, ParameterProblem
 from metering.reports.time_range import month_start_s, splits_an_hour, time_range, zone_of
 from metering.units import DAY_S, HOUR_S
+from metering.usage.locations import LOCATION
 from metering.usage.usage_types import EXPLICIT_USAGE_TYPE, SERVICE
 
 if TYPE_CHECKING:
@@ -41,6 +42,11 @@ _RULES = {
         "is not a usage type: it has 1 to 128 of A-Za-z0-9:._- and begins with a letter or digit.",
     ),
 }
+_RULES["from_location"] = _RULES["to_location"] = (
+    LOCATION,
+    "is not a location: a location is a region, a region with a zone id (us-east-1/use1-az2), internet, cloudfront or "
+    "unknown.",
+)
 _RULES["payer"] = (_ACCOUNT_ID, "is not a payer: a payer is an account of 12 digits.")
 _BUCKETS = frozenset({"day", "month"})
 
@@ -62,8 +68,8 @@ class UsageQuery:
             `details`, rows that start in it count.
         group_by: Columns of the answer, in order; the empty tuple gives one total.
         details: Further columns, which only the lake has.
-        accounts, services, usage_types: Filters; an empty one lets everything through. Without `accounts`, the
-            canary's account is left out.
+        accounts, services, usage_types, from_locations, to_locations: Filters; an empty one lets everything through.
+            Without `accounts`, the canary's account is left out.
         with_corrections: Also count rows booked later that correct hours of the range; `corrects` names their hour.
         zone: Zone of the hours, days and months that name rows. A day of a zone is the sum of its UTC hours.
         order: Order of the rows; by the columns that name them if None.
@@ -77,6 +83,8 @@ class UsageQuery:
     accounts: frozenset[str] = frozenset()
     services: frozenset[str] = frozenset()
     usage_types: frozenset[str] = frozenset()
+    from_locations: frozenset[str] = frozenset()
+    to_locations: frozenset[str] = frozenset()
     with_corrections: bool = False
     zone: tzinfo = UTC
     order: Order | None = None
@@ -98,7 +106,13 @@ class UsageQuery:
             return False
         if self.usage_types and key.usage_type not in self.usage_types:
             return False
-        return self.covers(key)
+        return self.takes_places(key.from_location, key.to_location) and self.covers(key)
+
+    def takes_places(self, from_location: str, to_location: str) -> bool:
+        """Whether both sides of a transfer pass the filters."""
+        if self.from_locations and from_location not in self.from_locations:
+            return False
+        return not self.to_locations or to_location in self.to_locations
 
     def covers(self, key: UsageKey) -> bool:
         """Whether a total is booked in the range, or corrects the range and the report includes corrections."""
@@ -114,7 +128,13 @@ class UsageQuery:
 
     def filters(self) -> dict[str, frozenset[str]]:
         """Values that were asked for, by the name of their parameter; only filters that let not everything through."""
-        values = {"account": self.accounts, "service": self.services, "usage_type": self.usage_types}
+        values = {
+            "account": self.accounts,
+            "service": self.services,
+            "usage_type": self.usage_types,
+            "from_location": self.from_locations,
+            "to_location": self.to_locations,
+        }
         return {parameter: names for parameter, names in values.items() if names}
 
     def booked_before_s(self, *, now_s: int) -> int:
@@ -135,6 +155,8 @@ class UsageParameters:
         group_by: Names of group columns with commas between them; the usage type by default.
         detail: Names of columns that only the lake has, with commas between them.
         accounts, services, usage_types: Parameters `account`, `service` and `usage_type`; each text may be a list.
+        from_locations, to_locations: Likewise `from_location` and `to_location`, as the columns `from` and `to` have
+            them.
         with_corrections: Also count later corrections, and tell them apart by the column `corrects`.
         last: A span that ends with the hour that runs now, such as `7d`, in place of `from` and `to`.
         zone: Parameter `tz`: the zone of times that name none, and of the times that the answer shows.
@@ -154,6 +176,8 @@ class UsageParameters:
     accounts: Sequence[str] = ()
     services: Sequence[str] = ()
     usage_types: Sequence[str] = ()
+    from_locations: Sequence[str] = ()
+    to_locations: Sequence[str] = ()
     with_corrections: bool = False
     last: str | None = None
     zone: str | None = None
@@ -185,6 +209,8 @@ class UsageParameters:
             accounts=given_names(self.accounts),
             services=given_names(self.services),
             usage_types=given_names(self.usage_types),
+            from_locations=given_names(self.from_locations),
+            to_locations=given_names(self.to_locations),
             with_corrections=self.with_corrections,
             zone=zone,
             order=self._order(),
@@ -227,7 +253,13 @@ class UsageParameters:
         ]
 
     def _filters(self) -> dict[str, Sequence[str]]:
-        return {"account": self.accounts, "service": self.services, "usage_type": self.usage_types}
+        return {
+            "account": self.accounts,
+            "service": self.services,
+            "usage_type": self.usage_types,
+            "from_location": self.from_locations,
+            "to_location": self.to_locations,
+        }
 
     def _ranking_problems(self, columns: Sequence[str]) -> Iterator[ParameterProblem]:
         if self.top is not None and self.top < 1:

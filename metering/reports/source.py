@@ -88,6 +88,16 @@ class ReportSource:
         months = self._months(query, now_s)
         yield from self._each_hour(query, work, self._frozen(months), now_s)
 
+    def in_hours(self, hours: Iterable[int], work: Callable[[int, Sequence[RowSource]], T]) -> Iterator[T]:
+        """Call `work` with each of these booked hours and the places of its rows; see `each_hour`."""
+        named = list(hours)
+        frozen = self._frozen(dict.fromkeys(map(month_of, named)))
+        for hour_s in named:
+            if (closed := frozen.get(month_of(hour_s))) is None:
+                yield self.view.read(hour_s, lambda state: work(state.hour_s, state.sources))
+            else:
+                yield work(hour_s, tuple(s for hour in closed.hours if hour.hour_s == hour_s for s in hour.sources))
+
     def booked_range_s(self, *, now_s: int) -> tuple[int, int] | None:
         """The hours that have rows, from the first one's start to the last one's end; None if none has.
 
@@ -259,5 +269,11 @@ def report_periods(sources: Iterable[ReportSource], query: UsageQuery, *, now_s:
 
 
 def _where(query: UsageQuery) -> tuple[tuple[str, frozenset[str]], ...]:
-    filters = (("account_id", query.accounts), ("service", query.services), ("usage_type", query.usage_types))
+    filters = (
+        ("account_id", query.accounts),
+        ("service", query.services),
+        ("usage_type", query.usage_types),
+        ("from_location", query.from_locations),
+        ("to_location", query.to_locations),
+    )
     return tuple((column, values) for column, values in filters if values)

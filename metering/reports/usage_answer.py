@@ -175,7 +175,13 @@ def query_document(query: UsageQuery) -> dict[str, Json]:
         "to": rfc3339(query.to_s),
         "group_by": list(query.group_by),
     }
-    filters = {"accounts": query.accounts, "services": query.services, "usage_types": query.usage_types}
+    filters = {
+        "accounts": query.accounts,
+        "services": query.services,
+        "usage_types": query.usage_types,
+        "from_locations": query.from_locations,
+        "to_locations": query.to_locations,
+    }
     document |= {name: sorted(values) for name, values in filters.items() if values}
     if query.with_corrections:
         document["with_corrections"] = True

@@ -81,7 +81,13 @@ class Seen:
 
     def note(self, key: UsageKey) -> None:
         """A total of this key counts in the report."""
-        found = {"account": key.account_id, "service": key.service, "usage_type": key.usage_type}
+        found = {
+            "account": key.account_id,
+            "service": key.service,
+            "usage_type": key.usage_type,
+            "from_location": key.from_location,
+            "to_location": key.to_location,
+        }
         for parameter in [*self._missing]:
             self._missing[parameter].discard(found[parameter])
             if not self._missing[parameter]:

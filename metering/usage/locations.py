@@ -21,6 +21,10 @@ MAX_REGION_CHARS = 64
 
 _REGION = re.compile(r"[a-z]{2,}(-[a-z]+)+-[0-9]+")
 _ZONE_ID = re.compile(r"[a-z0-9-]{1,32}")
+# What a location looks like, whole: for questions, which need no reason.
+LOCATION = re.compile(
+    rf"{INTERNET}|{CLOUDFRONT}|{UNKNOWN}|(?=[a-z0-9-]{{1,{MAX_REGION_CHARS}}}(?:/|$)){_REGION.pattern}(?:/{_ZONE_ID.pattern})?"
+)
 _ZONE_NAME = re.compile(r"[a-z]{2,}(-[a-z]+)+-[0-9]+[a-z]")
 
 # Partitions other than the commercial one, by the prefix of their regions' names (botocore's partitions.json has the

@@ -128,7 +128,7 @@ class Fleet:
                 home="" if self.config.emulated or self.rehearsal else self.home,
                 say=self.say_resource,
             ),
-            probe=RegionProbe(self.clients_of),
+            probe=RegionProbe(self.clients_of, api_concurrency=self.config.api_concurrency),
             deployed=self.deployed,
             clock=SystemClock(),
             rules=self.rules,

@@ -18,10 +18,15 @@ from metering.api.grants import Grant, Role
 from metering.api.limits import Limits
 from metering.api.parts import ApiParts
 from metering.api.request_log import RequestLog
+from metering.billing.organization.payers import Membership, Organization, Payer
+from metering.billing.organization.store import OrganizationStore
+from metering.billing.prices.store import PriceStore
 from metering.ledger.notes.completeness import Completeness
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S, HOUR_S
+from metering.wiring.answers.costs import own_billing
 from tests.support.lake_world import HOUR, NOW_S, World, record
+from tests.support.priced import US_TIERS, allowance, book, product
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,10 +37,13 @@ if TYPE_CHECKING:
     from metering.adapters.memory.items import MemoryItemStore
     from metering.adapters.memory.objects import MemoryObjectStore
     from metering.api.request_log import RequestFigures
+    from metering.billing.prices.book import PriceBook
     from metering.lake.view import LakeView
     from metering.settings import Settings
 
 FIRST, SECOND, THIRD = "123456789012", "210987654321", "333333333333"
+PAYER = "777777777777"
+"""Pays for the first and the third account. The second pays for itself."""
 OCTOBER_S = NOW_S - 30 * DAY_S
 SERVICES = ("AmazonEC2", "AmazonS3", "AWSLambda")
 PLACES = ("internet", "eu-west-1", "us-east-1/use1-az4", "cloudfront")
@@ -103,8 +111,10 @@ class ApiWorld:
         self.world = world or traffic(World())
         self.tokens = FixedTokens()
         self.logged: list[RequestFigures] = []
+        region = WorldRegion(self.world)
         self.parts = ApiParts(
-            regions=[WorldRegion(self.world)],
+            regions=[region],
+            billing=lambda: own_billing(region),
             tokens=self.tokens,
             # In tests many requests are asked at once.
             limits=limits or Limits(token_rate_per_s=1e6, token_burst=1_000_000),
@@ -154,7 +164,21 @@ def traffic(world: World) -> World:
     world.compact_all()
     world.send(*_batches(NOW_S, ("i-new",)))
     complete_until(world, HOUR)
+    PriceStore(world.objects).put(prices())
+    members = tuple(Membership(account, 0, None) for account in (FIRST, THIRD))
+    payer = Payer(payer_id=PAYER, name="Example", issuer="Metering", members=members)
+    OrganizationStore(world.objects).put(Organization(payers=(payer,)))
     return world
+
+
+def prices() -> PriceBook:
+    """A book in force in which most usage of the traffic has a price."""
+    sold = (
+        product("OUTUSE1", "DataTransfer-Out-Bytes", US_TIERS),
+        product("OUTEU", "EU-AWS-Out-Bytes", ((None, "0.02"),)),
+        product("REGIONAL", "DataTransfer-Regional-Bytes", ((None, "0.01"),)),
+    )
+    return replace(book(sold, allowance("0.000001", "OUTUSE1")), name="aws-list")
 
 
 def complete_until(world: World, through_s: int) -> None:

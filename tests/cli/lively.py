@@ -14,6 +14,7 @@ from metering.adapters.memory.objects import MemoryObjectStore
 from metering.adapters.memory.producer_roles import MemoryProducerRoles
 from metering.adapters.memory.queues import MemoryQueue
 from metering.ledger.notes.deeds import Consent, Deed, DeedState
+from metering.ledger.notes.tokens import Role
 from metering.onramps.balance import Balance
 from metering.onramps.coverage.slots import SLOT_S
 from metering.onramps.plans import slot_label
@@ -22,6 +23,7 @@ from metering.operations.alarms import ALARMS, alarm_name
 from metering.operations.deed_trail import DeedTrail
 from metering.operations.ports import AlarmState, LoggedLine, Subscriber
 from metering.operations.producers import ProducerBook
+from metering.operations.tokens import TokenBook
 from metering.stores.queues import Redelivery
 from metering.units import DAY_S, HOUR_S, MINUTE_S
 from metering.wiring.onramps import build_coverage
@@ -210,6 +212,24 @@ class Lively:
 
     def log_bucket(self, name: str) -> MemoryObjectStore:
         return self.log_buckets[name]
+
+    def read_only(self) -> Lively:
+        return self
+
+    def make_tokens(self) -> None:
+        """Tokens of every role: one is good, one expired, one was revoked."""
+        day = TokenBook(items=self.world.items, clock=self.world.clock, draw=self._draw)
+        accounts = ["123456789012", "210987654321"]
+        self.world.clock.advance_s(-40 * DAY_S)
+        day.create(role=Role.CUSTOMER, accounts=accounts, life_s=30 * DAY_S, made_by=self.caller(), label="Acme")
+        self.world.clock.advance_s(39 * DAY_S)
+        revoked = day.create(role=Role.OPERATOR, accounts=None, life_s=DAY_S, made_by=self.caller())
+        self.world.clock.advance_s(DAY_S)
+        day.revoke(revoked.stored.token_id, revoked_by=self.caller())
+        day.create(role=Role.ANALYST, accounts=None, life_s=366 * DAY_S, made_by=self.caller(), label="finance")
+
+    def _draw(self, size: int) -> bytes:
+        return bytes.fromhex(self.world.entropy.token() * 2)[:size]
 
     def caller(self) -> str:
         return "arn:aws:sts::123456789012:assumed-role/MeteringOperator/somebody@example.com"

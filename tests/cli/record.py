@@ -33,8 +33,10 @@ from metering.cli.commands.developer.local import _status_answer
 from metering.cli.commands.developer.local_outputs import environment, environment_answer, outputs_answer
 from metering.fleet.ports import RegionStacks
 from metering.hours import hour_of
+from metering.ledger.notes.tokens import Role
 from metering.onramps.context.inventory import context_of
 from metering.onramps.context.store import ContextStore
+from metering.operations.tokens import TokenBook
 from metering.units import DAY_S, HOUR_S
 from tests.cli.lively import REGION, Lively
 from tests.cli.lively_fleet import FILES, NOW, LivelyFleet, lively_account
@@ -148,6 +150,10 @@ LINES: dict[str, str] = {
     '--threshold "forecast 100%"',
     "budget-list": "budget list",
     "budget-update": "budget update",
+    "accounts": "accounts",
+    "accounts-top": "accounts --prefix 12 --top 1",
+    "accounts-closed": "accounts --month 2026-10 --sort bytes:desc",
+    "accounts-empty": "accounts --account 999999999999",
     "budget-check": "budget check",
     "budget-forecast": "budget forecast egress",
     "budget-backtest": "budget forecast egress --backtest",
@@ -201,6 +207,11 @@ LINES: dict[str, str] = {
     "organization-set": "organization set payers.json",
     "organization-show": "organization show",
     "organization-history": "organization history",
+    "token-list-empty": "token list",
+    "token-create": "token create --role customer --account 123456789012 --days 30 --label 'portal of Acme'",
+    "token-create-analyst": "token create --role analyst",
+    "token-list": "token list",
+    "token-revoke": "token revoke 5d41402abc4b2a76",
     "uninstall": "uninstall --delete-data",
     "uninstall-nothing": "uninstall",
 }
@@ -306,6 +317,13 @@ def _agree_on_a_price(region: Lively) -> None:
     OverrideStore(region.world.objects).append(lambda _: (contract,))
 
 
+def _leak(region: Lively) -> None:
+    """A token is made whose id is known here."""
+    ids = iter([bytes.fromhex("5d41402abc4b2a76"), bytes(32)])
+    leaked = TokenBook(items=region.world.items, clock=region.world.clock, draw=lambda _size: next(ids))
+    leaked.create(role=Role.ANALYST, accounts=None, life_s=DAY_S, made_by=region.caller(), label="leaked")
+
+
 # What must have happened before a line is typed.
 BEFORE: dict[str, Callable[[Lively], None]] = {
     "verify": lambda region: region.work(),
@@ -319,6 +337,8 @@ BEFORE: dict[str, Callable[[Lively], None]] = {
     "prices-import": lambda _region: _offers(),
     "organization-set": lambda _region: _payers(),
     "invoice-draft": _import_prices,
+    "token-list": Lively.make_tokens,
+    "token-revoke": _leak,
     "invoice-credit": _agree_on_a_price,
     "reconcile-different": lambda region: change(region.world.items, usage_of(region.world.items, "2026-11")[0], 1),
 }
@@ -346,6 +366,9 @@ def _at_one_moment(region: Lively) -> ExitStack:
         "metering.cli.deeds.package_version": lambda: NOW.version,
         "metering.cli.commands.platform.region.package_version": lambda: NOW.version,
         "metering.cli.commands.platform.upgrade.own_release": lambda: NOW,
+        "metering.operations.tokens.secrets": SimpleNamespace(
+            token_bytes=lambda size: bytes.fromhex(region.world.entropy.token() * 2)[:size]
+        ),
         "metering.adapters.aws.runtime.secrets": SimpleNamespace(
             token_hex=lambda _size: region.world.entropy.token(), randbelow=region.world.entropy.below
         ),

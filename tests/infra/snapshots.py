@@ -23,15 +23,26 @@ def snapshot_of(stage: Synthesised) -> str:
     return _ASSET.sub("<asset>", json.dumps(content, indent=1, sort_keys=True)) + "\n"
 
 
-def path_of(stage_name: str) -> Path:
-    """Where a stage's snapshot is kept."""
-    return FOLDER / f"{stage_name}.json"
+def path_of(name: str) -> Path:
+    """Where a snapshot is kept."""
+    return FOLDER / f"{name}.json"
+
+
+def reviewed(name: str) -> Synthesised:
+    """What a snapshot shows: a stage by its name, or one with a part that it does not have by itself."""
+    from tests.infra.support.synthesis import synthesised
+
+    return synthesised(name.removesuffix(WITH_API), overrides=_API if name.endswith(WITH_API) else "{}")
+
+
+WITH_API = "-with-api"
+_API = json.dumps({"api": True, "api_domain": "usage.{region}.example.com", "api_zone_id": "Z0123456789ABC"})
 
 
 if __name__ == "__main__":
     import tests.infra.conftest  # noqa: F401  # which Node to use
-    from tests.infra.support.synthesis import STAGE_NAMES, synthesised
+    from tests.infra.support.synthesis import STAGE_NAMES
 
     FOLDER.mkdir(exist_ok=True)
-    for name in STAGE_NAMES:
-        path_of(name).write_text(snapshot_of(synthesised(name)))
+    for each in (*STAGE_NAMES, f"prod{WITH_API}"):
+        path_of(each).write_text(snapshot_of(reviewed(each)))

@@ -144,7 +144,8 @@ def test_the_stack_has_the_catalogues_alarms_for_all_that_is_deployed(stage: str
     synth = synthesised(stage)
     functions = {
         name.removesuffix("FunctionName").lower()
-        for name in synth.templates["pipeline"]["Outputs"]
+        for part in ("pipeline", "api")
+        for name in synth.templates.get(part, {}).get("Outputs", {})
         if name.endswith("FunctionName")
     }
     sources = functions | {"ingest_queue", "dead_letter_queue"}

@@ -164,6 +164,7 @@ def test_an_assembly_is_made_once_for_the_same_sources(tmp_path: Path) -> None:
     assert again == first
     assert (first / "manifest.json").stat().st_mtime_ns == made_ns
     assert sorted(templates(first)) == [
+        "metering-local-api",
         "metering-local-data",
         "metering-local-observability",
         "metering-local-pipeline",

@@ -83,6 +83,14 @@ def test_the_wheel_has_every_module_and_data_file_and_the_licences(wheel: Path) 
     pages = {f"metering/operations/runbooks/{path.name}" for path in (ROOT / "docs" / "runbooks").iterdir()}
     assert {name for name in names if name.startswith("metering/")} == ours | pages | COPIED
     assert f"metering-{VERSION}.dist-info/licenses/LICENSE" in names
+    vendored = "metering/api/static/vendor"
+    assert {f"{vendored}/uPlot.iife.min.js", f"{vendored}/uPlot.min.css", f"{vendored}/LICENSE"} <= names
+    licence = zipfile.ZipFile(wheel).read(f"{vendored}/LICENSE").decode()
+    notice = zipfile.ZipFile(wheel).read(f"metering-{VERSION}.dist-info/licenses/NOTICE").decode()
+    # What others made is named, with its licence: uPlot's whole, that of the sample data by name and address.
+    assert " ".join(licence.split()) in " ".join(notice.split())
+    for needed in ("uPlot", "FOCUS Sample Data", "CC BY 4.0", samples, book):
+        assert needed in notice, needed
     # The samples are not ours, and their licence wants to be named where they are.
     for folder in (samples, book):
         assert "CC BY 4.0" in zipfile.ZipFile(wheel).read(f"{folder}/README.md").decode()
@@ -95,6 +103,7 @@ def test_the_sdist_has_what_a_deployment_and_the_tests_need(built: Path) -> None
         "Makefile",
         "uv.lock",
         "LICENSE",
+        "NOTICE",
         "infra/deploy.py",
         "lambdas/aggregator/handler.py",
         "tests/gate.py",

@@ -10,18 +10,19 @@ from metering.billing.budgets.biller import Biller, BillerResult, Home
 from metering.billing.budgets.budget import Budget, Scope, budget_of
 from metering.billing.budgets.open_months import Terms
 from metering.billing.budgets.store import BudgetStore
-from metering.billing.day_sums.keeper import DaySumKeeper
 from metering.billing.organization.payers import Organization
 from metering.billing.prices.overrides import Overrides
 from metering.billing.prices.sample import sample_book
 from metering.ledger.notes.budgets import ALERTS_PK, StoredAlert
 from metering.ledger.notes.completeness import Completeness
 from metering.stores.writes import Put, Table
+from tests.support.day_sums import keeper_of
 from tests.support.lake_world import ACCOUNT, World, record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from metering.billing.day_sums.keeper import DaySumKeeper
     from metering.billing.prices.book import PriceBook
     from metering.lake.ports import TotalsReader
     from metering.stores.objects import ObjectStore
@@ -85,14 +86,7 @@ class BudgetWorld(World):
         return BudgetStore(items=self.items, clock=self.clock)
 
     def keeper(self, *, most_files: int = 2_000) -> DaySumKeeper:
-        return DaySumKeeper(
-            items=self.items,
-            objects=self.objects,
-            totals=self.make_jobs().totals,
-            clock=self.clock,
-            shards=self.settings.shards,
-            most_files=most_files,
-        )
+        return keeper_of(self, most_files=most_files)
 
     def biller(self, *, at_home: bool = True) -> Biller:
         """The biller of another process."""

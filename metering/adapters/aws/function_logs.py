@@ -11,7 +11,7 @@ from botocore.exceptions import ClientError
 
 from metering.adapters.aws.errors import error_code, translated
 from metering.adapters.aws.stacks import read_outputs
-from metering.errors import OperationFailedError, UnavailableError
+from metering.errors import OperationFailedError, SettingsError, UnavailableError
 from metering.fleet.ports import RegionStacks
 from metering.operations.ports import LoggedLine
 
@@ -89,13 +89,14 @@ class CloudWatchFunctionLogs:
 
 
 def log_groups(clients: Clients, stage: str) -> dict[str, str]:
-    """Log group of each function of a stage, by the function's name, from the outputs of the pipeline stack.
+    """Log group of each function of a stage, by the function's name, from the outputs of its stacks.
 
     Raises:
         OperationFailedError: The stack is of a version that did not name them.
         SettingsError: The stack does not exist.
     """
-    outputs = read_outputs(clients, RegionStacks.of(stage).pipeline)
+    stacks = RegionStacks.of(stage)
+    outputs = {**read_outputs(clients, stacks.pipeline), **_outputs_if_there(clients, stacks.api)}
     groups = {_function(name.removesuffix(_OUTPUT)): group for name, group in outputs.items() if name.endswith(_OUTPUT)}
     if not groups:
         raise OperationFailedError(
@@ -103,6 +104,13 @@ def log_groups(clients: Clients, stage: str) -> dict[str, str]:
             f"Deploy it again: metering region add {clients.access.region} --redeploy --stage {stage}",
         )
     return groups
+
+
+def _outputs_if_there(clients: Clients, stack: str) -> dict[str, str]:
+    try:
+        return read_outputs(clients, stack)
+    except SettingsError:
+        return {}
 
 
 def _function(construct: str) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from metering.api.openapi.schemas import array, integer, record, text
 from metering.api.problems import MEDIA_TYPE
-from metering.api.responses import MEDIA_TYPES
+from metering.api.replies.negotiation import MEDIA_TYPES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -11,7 +11,6 @@ from metering.api.openapi import schemas
 from metering.api.paging import page_of, position_of
 from metering.api.routes import router_of
 from metering.reports.query import UsageParameters
-from metering.wiring.answers.completeness import stored_completeness
 from metering.wiring.answers.usage import usage_of
 
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ def router(parts: ApiParts) -> ResourceRouter:
 def _usage(asked: Asked) -> Reply:
     given, parts = asked.given, asked.parts
     accounts = asked.accounts()
-    position = position_of(asked, accounts)
+    position = position_of(asked, accounts, fixed=2)
     query = UsageParameters(
         start=given.text("from"),
         end=given.text("to"),
@@ -39,6 +38,8 @@ def _usage(asked: Asked) -> Reply:
         accounts=sorted(accounts),
         services=given.names("service"),
         usage_types=given.names("usage_type"),
+        from_locations=given.names("from_location"),
+        to_locations=given.names("to_location"),
         sort=given.text("sort"),
         top=given.number("top"),
         with_corrections=given.flag("with_corrections"),
@@ -49,7 +50,7 @@ def _usage(asked: Asked) -> Reply:
         parts.regions,
         query,
         now_s=asked.now_s,
-        complete=stored_completeness(parts.regions),
+        complete=asked.complete,
         named_beginning=bool(given.text("from") or given.text("last")),
         everywhere=parts.everywhere,
         only_own=not asked.sees_all,
@@ -74,6 +75,8 @@ USAGE = Resource(
         words.ACCOUNT,
         words.SERVICE,
         words.USAGE_TYPE,
+        words.FROM_LOCATION,
+        words.TO_LOCATION,
         words.SORT,
         words.TOP,
         words.WITH_CORRECTIONS,

@@ -3,6 +3,7 @@
 import { exactJson } from "./figures.js";
 
 const KEY = "metering.token";
+const ROLE = "metering.role";
 const FRAGMENT = /^#(?:token=)?(mtr_[A-Za-z0-9_-]+|[A-Za-z0-9_-]{32,})$/;
 // More pages than that are not read: an answer of so many rows is for a file.
 const MOST_PAGES = 30;
@@ -20,7 +21,7 @@ export class Problem extends Error {
 export function takeToken() {
   const found = FRAGMENT.exec(location.hash);
   if (!found) return false;
-  sessionStorage.setItem(KEY, found[1]);
+  setToken(found[1]);
   history.replaceState(history.state, "", location.pathname + location.search);
   return true;
 }
@@ -32,13 +33,12 @@ export function token() {
 export function setToken(text) {
   if (text) sessionStorage.setItem(KEY, text);
   else sessionStorage.removeItem(KEY);
-  role = "";
+  sessionStorage.removeItem(ROLE);
 }
 
-let role = "";
-/** The role that the API said this token has; empty if it did not say. */
+/** The role that the API said this token has; empty if it did not say yet. */
 export function knownRole() {
-  return role;
+  return sessionStorage.getItem(ROLE) ?? "";
 }
 
 /** The whole address of a question. */
@@ -47,14 +47,18 @@ export function address(path, asked = {}) {
   return new URL(`v1/${path}${words ? `?${words}` : ""}`, new URL(".", location.href)).href;
 }
 
-/** Everything that an answer has: all of its pages, in the order of its rows. */
-export async function ask(path, asked = {}, signal = undefined) {
+/**
+ * Everything that an answer has: all of its pages, in the order of its rows.
+ *
+ * @param list name of the rows in the answer
+ */
+export async function ask(path, asked = {}, { signal, list = "rows" } = {}) {
   const first = await page(path, asked, signal);
   let next = first.next;
   for (let pages = 1; next; pages += 1) {
     if (pages === MOST_PAGES) throw tooLong();
     const more = await page(path, { ...asked, cursor: next }, signal);
-    first.rows = [...first.rows, ...more.rows];
+    first[list] = [...first[list], ...more[list]];
     next = more.next;
   }
   return first;
@@ -86,7 +90,8 @@ async function sent(url, signal) {
     if (signal?.aborted) throw failure;
     throw unreachable(failure);
   }
-  role = response.headers.get("Metering-Role") ?? role;
+  const role = response.headers.get("Metering-Role");
+  if (role) sessionStorage.setItem(ROLE, role);
   if (!response.ok) throw await problemOf(response);
   return response;
 }
@@ -116,6 +121,7 @@ function tooLong() {
   return new Problem({
     status: 422,
     title: "Too many rows for a page",
-    detail: "Split by another column or shorten the range. As a file, the answer can have more rows: take CSV or Parquet.",
+    detail:
+      "Split by another column or shorten the range. As a file, the answer can have more rows: take CSV or Parquet.",
   });
 }

@@ -5,8 +5,9 @@ import { announce, clear, go, h } from "./dom.js";
 import { completeness, failure, loading, signIn } from "./messages.js";
 import { parsed, written } from "./state.js";
 import { twins } from "./twins.js";
+import { batch, hour } from "./views/batch.js";
 import { accounts, freshness, quarantine, sources } from "./views/operators.js";
-import { batch, hour, trace } from "./views/trace.js";
+import { trace } from "./views/trace.js";
 import { cost, usage } from "./views/usage.js";
 
 // View -> its name, what the API must offer for it, who may see it, and whether it stands among the tabs.
@@ -42,10 +43,24 @@ async function show({ focus = true } = {}) {
   if (!token()) return askForToken("");
   const view = VIEWS[state.view].build({ state, now_s, navigate, offered, role: knownRole() });
   document.title = `${view.title} \u00b7 metering`;
-  const results = h("div", { id: "results", class: "results", "aria-busy": String(Boolean(view.load)) }, view.load ? loading() : view.hint);
+  const results = h(
+    "div",
+    { id: "results", class: "results", "aria-busy": String(Boolean(view.load)) },
+    view.load ? loading() : view.hint,
+  );
   const before = main.querySelector(".chart-holder");
   const focused = document.activeElement?.id;
-  clear(main, h("div", { class: "page-head" }, h("h1", { id: "title", tabindex: "-1" }, view.title), view.subtitle ? h("p", { class: "subtitle" }, view.subtitle) : null), view.form, results);
+  clear(
+    main,
+    h(
+      "div",
+      { class: "page-head" },
+      h("h1", { id: "title", tabindex: "-1" }, view.title),
+      view.subtitle ? h("p", { class: "subtitle" }, view.subtitle) : null,
+    ),
+    view.form,
+    results,
+  );
   before?.remove_();
   // Whoever was in the form stays there; who came by a link is told where they are.
   if (focus) document.getElementById("title").focus({ preventScroll: true });
@@ -59,7 +74,7 @@ async function show({ focus = true } = {}) {
   } catch (problem) {
     if (signal.aborted) return;
     if (problem instanceof Problem && problem.status === 401) return refused(problem);
-    clear(results, failure(problem, { again: () => show({ focus: false }) }));
+    clear(results, failure(problem, { again: () => show({ focus: false }), view: state.view }));
   }
   results.setAttribute("aria-busy", "false");
   tabs(state);
@@ -73,29 +88,45 @@ function refused(problem) {
 
 function askForToken(why) {
   document.title = "metering";
-  clear(main, signIn(why, (text) => {
-    setToken(text);
-    show();
-  }, place));
+  clear(
+    main,
+    signIn(
+      why,
+      (text) => {
+        setToken(text);
+        show();
+      },
+      place,
+    ),
+  );
 }
 
 function tabs(state) {
   const role = knownRole();
-  const seen = Object.entries(VIEWS).filter(([, view]) => view.tab && offered.includes(view.route) && (!view.role || !role || view.role === role));
+  const seen = Object.entries(VIEWS).filter(
+    ([, view]) => view.tab && offered.includes(view.route) && (!view.role || !role || view.role === role),
+  );
   const kept = state.view === "usage" || state.view === "cost" ? state : null;
   clear(
     document.getElementById("tabs"),
     token()
       ? seen.map(([name, view]) => {
           // Usage and cost are two looks at one question.
-          const href = written(kept && (name === "usage" || name === "cost") ? { ...kept, view: name } : { view: name });
+          const href = written(
+            kept && (name === "usage" || name === "cost") ? { ...kept, view: name } : { view: name },
+          );
           return go(href, { "aria-current": name === state.view ? "page" : null }, view.name);
         })
       : [],
   );
   clear(
     document.getElementById("who"),
-    token() ? [role ? h("span", { class: "role" }, role) : null, h("button", { type: "button", class: "quiet", onclick: leave }, "Forget token")] : [],
+    token()
+      ? [
+          role ? h("span", { class: "role" }, role) : null,
+          h("button", { type: "button", class: "quiet", onclick: leave }, "Forget token"),
+        ]
+      : [],
   );
 }
 
@@ -106,7 +137,16 @@ function leave() {
 
 document.addEventListener("click", (event) => {
   const link = event.target.closest?.("a[href^='?']");
-  if (!link || event.defaultPrevented || event.button || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
+  if (
+    !link ||
+    event.defaultPrevented ||
+    event.button ||
+    event.ctrlKey ||
+    event.metaKey ||
+    event.shiftKey ||
+    event.altKey
+  )
+    return;
   event.preventDefault();
   history.pushState(null, "", link.getAttribute("href"));
   show();

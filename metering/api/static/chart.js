@@ -7,6 +7,9 @@ import { DAY_S, following, readable, rfc3339, unitName } from "./times.js";
 
 const HEIGHT = 320;
 const LOW = 240;
+// Between two layers lies a line of the colour behind them, unless the steps are too narrow for it.
+const LINE = 0.75;
+const WIDE_STEPS = 80;
 const NARROW = 600;
 // Lines of the box at the pointer; the table has them all.
 const NAMED = 8;
@@ -42,13 +45,27 @@ export function chart(stack, { unit, at, per = GB, heading, shown, label, onRang
 
   function options(width) {
     const colours = getComputedStyle(holder);
+    const paper = colours.getPropertyValue("--card");
     const ink = colours.getPropertyValue("--soft");
     const line = colours.getPropertyValue("--grid");
     const font = `12px ${colours.fontFamily}`;
-    const axis = { stroke: ink, font, labelFont: font, grid: { stroke: line, width: 1 }, ticks: { stroke: line, width: 1 } };
+    const axis = {
+      stroke: ink,
+      font,
+      labelFont: font,
+      grid: { stroke: line, width: 1 },
+      ticks: { stroke: line, width: 1 },
+    };
     const series = stack.map((layer, depth) => {
       const fill = colours.getPropertyValue(layer.count ? "--other" : `--c${depth}`);
-      return { label: layer.name, fill, stroke: fill, width: 0, points: { show: false }, paths: uPlot.paths.stepped({ align: 1 }) };
+      return {
+        label: layer.name,
+        fill,
+        stroke: paper,
+        width: at.length > WIDE_STEPS ? 0 : LINE,
+        points: { show: false },
+        paths: uPlot.paths.stepped({ align: 1 }),
+      };
     });
     return {
       width,
@@ -57,7 +74,7 @@ export function chart(stack, { unit, at, per = GB, heading, shown, label, onRang
       tzDate: (value_s) => uPlot.tzDate(new Date(value_s * 1000), "Etc/UTC"),
       scales: { x: { range: () => [at[0], end_s] }, y: { range: (_u, _low, high) => [0, high > 0 ? high * 1.04 : 1] } },
       axes: [
-        { ...axis, label: "UTC", labelSize: 20, size: 42, space: 70, values: timeLabels },
+        { ...axis, label: "UTC", labelSize: 20, size: 52, space: 70, values: timeLabels },
         { ...axis, label: heading, labelSize: 22, values: (_u, values) => values.map(axisNumber), size: axisWidth },
       ],
       series: [{}, ...series.reverse()],
@@ -68,7 +85,8 @@ export function chart(stack, { unit, at, per = GB, heading, shown, label, onRang
 
   function point(plot) {
     const { left, idx } = plot.cursor;
-    const index = idx === null || idx === undefined || left < 0 ? -1 : Math.min(stepAt(plot.posToVal(left, "x")), at.length - 1);
+    const index =
+      idx === null || idx === undefined || left < 0 ? -1 : Math.min(stepAt(plot.posToVal(left, "x")), at.length - 1);
     box.hidden = index < 0;
     if (index < 0) return;
     box.replaceChildren(...lines(index));
@@ -84,10 +102,20 @@ export function chart(stack, { unit, at, per = GB, heading, shown, label, onRang
   }
 
   function lines(index) {
-    const named = stack.map((layer, depth) => ({ layer, depth, value: layer.values[index] })).filter(({ value }) => value > 0n);
-    const top = named.slice(0, NAMED).map(({ layer, depth, value }) =>
-      h("div", { class: "tip-line" }, swatch(depth, layer.count), h("span", {}, layer.name || "(none)"), h("b", {}, shown(value))),
-    );
+    const named = stack
+      .map((layer, depth) => ({ layer, depth, value: layer.values[index] }))
+      .filter(({ value }) => value > 0n);
+    const top = named
+      .slice(0, NAMED)
+      .map(({ layer, depth, value }) =>
+        h(
+          "div",
+          { class: "tip-line" },
+          swatch(depth, layer.count),
+          h("span", {}, layer.name || "(none)"),
+          h("b", {}, shown(value)),
+        ),
+      );
     const more = named.length - top.length;
     return [
       h("div", { class: "tip-head" }, readable(unitName(unit, at[index])), h("b", {}, shown(totals[index]))),
@@ -129,7 +157,9 @@ export function swatch(depth, other = false) {
 export function described(stack, { what, unit, at, shown }) {
   const total = stack.reduce((all, layer) => all + layer.total, 0n);
   const first = stack[0];
-  const parts = [`${what} by ${unit} in UTC, from ${readable(rfc3339(at[0]))}, ${at.length} steps: ${shown(total)} in all.`];
+  const parts = [
+    `${what} by ${unit} in UTC, from ${readable(rfc3339(at[0]))}, ${at.length} steps: ${shown(total)} in all.`,
+  ];
   if (first && total > 0n) parts.push(`The largest is ${first.name} with ${percent(first.total, total)}.`);
   return `${parts.join(" ")} The tables below have all figures.`;
 }

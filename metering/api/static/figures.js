@@ -48,7 +48,8 @@ export function percent(part, all) {
 /** A decimal text as a whole number of its 10^-places. More places than that would be lost, so they are refused. */
 export function scaled(text, places = 10) {
   const [, sign, digits, decimals = ""] = String(text).match(DECIMAL) ?? [];
-  if (digits === undefined || /[1-9]/.test(decimals.slice(places))) throw new TypeError(`${text} is not such a decimal`);
+  if (digits === undefined || /[1-9]/.test(decimals.slice(places)))
+    throw new TypeError(`${text} is not such a decimal`);
   const size = BigInt(digits + decimals.slice(0, places).padEnd(places, "0"));
   return sign === "-" ? -size : size;
 }

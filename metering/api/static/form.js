@@ -4,6 +4,7 @@ import { go, h } from "./dom.js";
 import { changed, FILTERS, moved, rangeOf, SPLITS, UNITS, WORDS, written } from "./state.js";
 import { RANGES, short, unitOf } from "./times.js";
 
+// Filter -> label and an example.
 const NAMES = {
   account: ["Account", "12 digits"],
   service: ["Service", "AmazonEC2"],
@@ -24,11 +25,26 @@ export function ranges(state, now_s) {
   const ahead = known && range.to_s <= now_s;
   const steps = known
     ? [
-        go(written(moved(state, range, -1)), { class: "step", "aria-label": "Earlier, by the length of this range" }, "\u2190"),
-        ahead ? go(written(moved(state, range, 1)), { class: "step", "aria-label": "Later, by the length of this range" }, "\u2192") : null,
+        go(
+          written(moved(state, range, -1)),
+          { class: "step", "aria-label": "Earlier, by the length of this range" },
+          "\u2190",
+        ),
+        ahead
+          ? go(
+              written(moved(state, range, 1)),
+              { class: "step", "aria-label": "Later, by the length of this range" },
+              "\u2192",
+            )
+          : null,
       ]
     : [];
-  return h("nav", { class: "ranges", "aria-label": "Time range" }, h("div", { class: "segments" }, named), h("div", { class: "steps" }, steps));
+  return h(
+    "nav",
+    { class: "ranges", "aria-label": "Time range" },
+    h("div", { class: "segments" }, named),
+    h("div", { class: "steps" }, steps),
+  );
 }
 
 /** The whole question of usage and cost. `onState` gets the state that was asked for. */
@@ -36,28 +52,45 @@ export function questionForm(state, { now_s, onState, view }) {
   const range = rangeOf(state, now_s);
   const unit = Number.isFinite(range.from_s) && Number.isFinite(range.to_s) ? unitOf(range) : "day";
   const fields = {};
-  const times = ["from", "to"].map((name) => {
-    const given = state[name] || (range.name ? short(range[`${name}_s`]) : "");
-    return field(fields, name, name === "from" ? "From (UTC)" : "Until (UTC, not included)", given, "2026-11-24T13:00Z", range.problems[name]);
+  const times = timeFields(fields, state, range);
+  const by = select(
+    "by",
+    "Split by",
+    SPLITS[view].map((name) => [name, WORDS[name]]),
+    state.by || "usage_type",
+  );
+  const per = select(
+    "per",
+    "Draw by",
+    [["", `automatic (${unit})`], ...UNITS.map((name) => [name, name])],
+    state.per || "",
+  );
+  const filters = FILTERS.map((name) => field(fields, name, NAMES[name][0], state[name] || "", NAMES[name][1]));
+  const corrections = h("input", {
+    type: "checkbox",
+    id: "with_corrections",
+    checked: Boolean(state.with_corrections),
   });
-  const by = select("by", "Split by", SPLITS[view].map((name) => [name, WORDS[name]]), state.by || "usage_type");
-  const per = select("per", "Draw by", [["", `automatic (${unit})`], ...UNITS.map((name) => [name, name])], state.per || "");
-  const filters = FILTERS.map((name) => field(fields, name, ...labelled(name), state[name] || ""));
-  const corrections = h("input", { type: "checkbox", id: "with_corrections", checked: Boolean(state.with_corrections) });
   const used = FILTERS.filter((name) => state[name]).length + (state.with_corrections ? 1 : 0);
 
   function collected() {
     const words = { by: value(by), per: value(per), with_corrections: corrections.checked ? "true" : "" };
     for (const name of FILTERS) words[name] = fields[name].value.trim().replaceAll(/\s*,\s*|\s+/g, ",");
     const own = range.name && fields.from.value === short(range.from_s) && fields.to.value === short(range.to_s);
-    return changed(state, { ...words, ...(own ? {} : { range: "", from: fields.from.value.trim(), to: fields.to.value.trim() }) });
+    return changed(state, {
+      ...words,
+      ...(own ? {} : { range: "", from: fields.from.value.trim(), to: fields.to.value.trim() }),
+    });
   }
 
   function submit(event) {
     event?.preventDefault();
     for (const [name, pattern] of Object.entries(PATTERNS)) {
       const text = fields[name].value.trim().replaceAll(/\s*,\s*|\s+/g, ",");
-      complain(fields[name], text && !pattern.test(text) ? "An account has 12 digits. Put commas between several." : "");
+      complain(
+        fields[name],
+        text && !pattern.test(text) ? "An account has 12 digits. Put commas between several." : "",
+      );
     }
     if (FILTERS.every((name) => fields[name].getAttribute("aria-invalid") !== "true")) onState(collected());
   }
@@ -67,15 +100,24 @@ export function questionForm(state, { now_s, onState, view }) {
     "form",
     { class: "card question", onsubmit: submit, novalidate: true },
     ranges(state, now_s),
-    h("div", { class: "fields" }, times, by, per),
+    h(
+      "div",
+      { class: "fields" },
+      times,
+      by,
+      per,
+      h("div", { class: "field last" }, h("button", { type: "submit", class: "primary" }, "Show")),
+    ),
     h(
       "details",
       { class: "more-fields", open: used > 0 },
       h("summary", {}, used ? `Filters (${used})` : "Filters"),
       h("div", { class: "fields" }, filters),
       h("label", { class: "check" }, corrections, "Also what was booked later for closed months, as corrections"),
+      used
+        ? h("p", { class: "actions" }, go(written(cleared(state)), { class: "button quiet" }, "Clear filters"))
+        : null,
     ),
-    h("div", { class: "actions" }, h("button", { type: "submit", class: "primary" }, "Show"), used ? go(written(cleared(state)), { class: "button quiet" }, "Clear filters") : null),
   );
 }
 
@@ -83,13 +125,28 @@ function cleared(state) {
   return changed(state, { ...Object.fromEntries(FILTERS.map((name) => [name, ""])), with_corrections: "" });
 }
 
-function labelled(name) {
-  return NAMES[name];
+/** Beginning and end of a range, as they are written, with what is wrong with them. */
+export function timeFields(fields, state, range) {
+  const labels = { from: "From (UTC)", to: "Until (UTC, not included)" };
+  return Object.entries(labels).map(([name, label]) => {
+    const at_s = range[`${name}_s`];
+    const given = state[name] || (Number.isFinite(at_s) ? short(at_s) : "");
+    return field(fields, name, label, given, "2026-11-24T13:00Z", range.problems[name]);
+  });
 }
 
 /** A field with its label and, if it cannot be used, why. */
 export function field(fields, name, label, value, placeholder = "", problem = "") {
-  const input = h("input", { id: name, name, type: "text", value, placeholder, autocomplete: "off", spellcheck: "false", maxlength: "2000" });
+  const input = h("input", {
+    id: name,
+    name,
+    type: "text",
+    value,
+    placeholder,
+    autocomplete: "off",
+    spellcheck: "false",
+    maxlength: "2000",
+  });
   const told = h("span", { class: "complaint", id: `${name}-problem` });
   fields[name] = input;
   const whole = h("div", { class: `field field-${name}` }, h("label", { for: name }, label), input, told);
@@ -110,7 +167,11 @@ export function complain(input, problem, told = document.getElementById(`${input
 }
 
 function select(name, label, options, chosen) {
-  const made = h("select", { id: name, name }, options.map(([value, text]) => h("option", { value, selected: value === chosen }, text)));
+  const made = h(
+    "select",
+    { id: name, name },
+    options.map(([value, text]) => h("option", { value, selected: value === chosen }, text)),
+  );
   return h("div", { class: "field" }, h("label", { for: name }, label), made);
 }
 

@@ -16,7 +16,10 @@ export function completeness(answer) {
   if (final || seconds(through) >= end_s) return null;
   const held = answer.held_back_by ?? [];
   const known = seconds(through) > 0 ? `through ${readable(through)} UTC` : "up to an hour that is not known yet";
-  const words = [h("strong", {}, held.length ? "This range is not complete." : "This range is still running."), ` Counted ${known}.`];
+  const words = [
+    h("strong", {}, held.length ? "This range is not complete." : "This range is still running."),
+    ` Counted ${known}.`,
+  ];
   return h(
     "div",
     { class: `banner ${held.length ? "warn" : "calm"}`, id: "banner", role: "note" },
@@ -47,22 +50,43 @@ export function loading() {
 }
 
 /** A failure in words, and what can be done. */
-export function failure(problem, { again }) {
-  const known = problem instanceof Problem ? problem : new Problem({ title: "This page failed", detail: String(problem.message ?? problem) });
+export function failure(problem, { again, view }) {
+  const known =
+    problem instanceof Problem
+      ? problem
+      : new Problem({ title: "This page failed", detail: String(problem.message ?? problem) });
   const wait = known.retry_s ? ` Try again in ${known.retry_s} seconds.` : "";
   return h(
     "div",
     { class: "card problem", role: "alert" },
     h("h2", {}, known.title || "It did not work"),
-    h("p", {}, known.detail, wait),
-    known.errors.length ? h("ul", {}, known.errors.map(({ parameter, detail }) => h("li", {}, h("code", {}, parameter), ` ${detail}`))) : null,
-    h("p", { class: "actions" }, advice(known), again ? h("button", { type: "button", onclick: again }, "Try again") : null),
+    h("p", {}, sentence(known.detail), wait),
+    known.errors.length
+      ? h(
+          "ul",
+          {},
+          known.errors.map(({ parameter, detail }) => h("li", {}, h("code", {}, parameter), ` ${detail}`)),
+        )
+      : null,
+    h(
+      "p",
+      { class: "actions" },
+      advice(known, view),
+      again ? h("button", { type: "button", onclick: again }, "Try again") : null,
+    ),
   );
 }
 
-function advice({ status }) {
+// A command at the end of a sentence can be copied.
+function sentence(text) {
+  const [, words, command] = /^(.*): (metering [^.]+)$/s.exec(text) ?? [];
+  return command ? [`${words}: `, commandOf(command)] : text;
+}
+
+function advice({ status }, view) {
   if (status === 403) return go("?view=usage", { class: "button" }, "Back to usage");
-  if (status === 422) return go("?range=24h", { class: "button" }, "Show the last 24 hours");
+  if (status === 422 && (view === "usage" || view === "cost"))
+    return go(`?view=${view}&range=24h`, { class: "button" }, "Show the last 24 hours");
   return null;
 }
 
@@ -72,7 +96,11 @@ export function nothing(text, links = []) {
     "div",
     { class: "card nothing" },
     h("p", { class: "nothing-title" }, text),
-    h("p", { class: "actions" }, links.map(([label, href]) => go(href, { class: "button" }, label))),
+    h(
+      "p",
+      { class: "actions" },
+      links.map(([label, href]) => go(href, { class: "button" }, label)),
+    ),
   );
 }
 
@@ -87,8 +115,9 @@ export function signIn(why, onToken, place) {
     "aria-describedby": "token-help",
     placeholder: "mtr_\u2026",
   });
-  const made = `metering token create --role analyst --days 30 --region ${place.regions.split(",")[0]} --stage ${place.stage}`;
-  const served = `metering serve --region ${place.regions.split(",")[0]} --stage ${place.stage}`;
+  const where = `--region ${place.regions.split(",")[0]} --stage ${place.stage}`;
+  const made = `metering token create --role analyst --days 30 ${where}`;
+  const served = `metering serve ${where}`;
   return h(
     "form",
     {
@@ -102,7 +131,14 @@ export function signIn(why, onToken, place) {
     h("p", {}, why || "What you may see depends on a token. It stays in this tab, and goes when you close it."),
     h("label", { for: "token" }, "Token"),
     h("div", { class: "joined" }, field, h("button", { type: "submit", class: "primary" }, "Open")),
-    h("div", { class: "help", id: "token-help" }, h("p", {}, "No token yet? Whoever runs the service makes one:"), commandOf(made), h("p", {}, "With access to the AWS account, none is needed. This opens the page with its own:"), commandOf(served)),
+    h(
+      "div",
+      { class: "help", id: "token-help" },
+      h("p", {}, "No token yet? Whoever runs the service makes one:"),
+      commandOf(made),
+      h("p", {}, "With access to the AWS account, none is needed. This opens the page with its own:"),
+      commandOf(served),
+    ),
   );
 }
 
@@ -116,5 +152,12 @@ export function periods(answer) {
   const states = Object.entries(answer.periods ?? {});
   if (!states.length) return null;
   const shown = states.length > 3 ? [states[0], ["\u2026", ""], states.at(-1)] : states;
-  return shown.map(([month, state]) => h("span", { class: "period" }, month, state ? badge(state, ["closed", "invoice"].includes(state) ? "good" : CURRENT) : ""));
+  return shown.map(([month, state]) =>
+    h(
+      "span",
+      { class: "period" },
+      month,
+      state ? badge(state, ["closed", "invoice"].includes(state) ? "good" : CURRENT) : "",
+    ),
+  );
 }

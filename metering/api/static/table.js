@@ -27,8 +27,16 @@ const RIGHT = new Set(["integer", "bytes", "gb", "money"]);
  */
 export function table(columns, rows, { caption, foot = null, empty = "Nothing to show." }) {
   if (!rows.length) return h("p", { class: "empty" }, empty);
-  const body = h("tbody", {}, rows.slice(0, FIRST).map((row, index) => line(columns, row, index)));
-  const head = h("tr", {}, columns.map((column) => h("th", { scope: "col", class: side(column) }, column.title ?? column.name)));
+  const body = h(
+    "tbody",
+    {},
+    rows.slice(0, FIRST).map((row, index) => line(columns, row, index)),
+  );
+  const head = h(
+    "tr",
+    {},
+    columns.map((column) => h("th", { scope: "col", class: side(column) }, column.title ?? column.name)),
+  );
   const whole_ = h(
     "table",
     {},
@@ -53,8 +61,15 @@ function line(columns, row, index) {
     "tr",
     {},
     columns.map((column, at) => {
-      const inside = index < 0 && column.foot ? column.foot(row) : column.cell ? column.cell(row, index) : KINDS[column.kind ?? "text"](row[column.name]);
-      return at === 0 ? h("th", { scope: "row", class: side(column) }, inside) : h("td", { class: side(column) }, inside);
+      const inside =
+        index < 0 && column.foot
+          ? column.foot(row)
+          : column.cell
+            ? column.cell(row, index)
+            : KINDS[column.kind ?? "text"](row[column.name]);
+      return at === 0
+        ? h("th", { scope: "row", class: side(column) }, inside)
+        : h("td", { class: side(column) }, inside);
     }),
   );
 }
@@ -63,20 +78,31 @@ function side(column) {
   return `${RIGHT.has(column.kind) ? "right" : "left"}${column.kind === "mono" ? " mono" : ""}`;
 }
 
+/** A part of a view under its heading. */
+export function card(id, title, ...inside) {
+  return h("section", { class: "card", "aria-labelledby": id }, h("h2", { id }, title), ...inside);
+}
+
 /** A list of names and values. */
 export function facts(pairs) {
   return h(
     "dl",
     { class: "facts" },
-    pairs.filter(([, value]) => value !== null && value !== undefined && value !== "").map(([name, value]) =>
-      h("div", {}, h("dt", {}, name), h("dd", {}, value)),
-    ),
+    pairs
+      .filter(([, value]) => value !== null && value !== undefined && value !== "")
+      .map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))),
   );
 }
 
 /** A figure that stands for itself: large, with its exact form below. */
 export function tile(name, large, exact, extra = {}) {
-  return h("div", { class: "tile", ...extra }, h("p", { class: "tile-name" }, name), h("p", { class: "tile-large" }, large), h("p", { class: "tile-exact" }, exact));
+  return h(
+    "div",
+    { class: "tile", ...extra },
+    h("p", { class: "tile-name" }, name),
+    h("p", { class: "tile-large" }, large),
+    h("p", { class: "tile-exact" }, exact),
+  );
 }
 
 /** Bytes, exactly and in GB, for a tile. */

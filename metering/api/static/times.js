@@ -4,7 +4,7 @@ export const HOUR_S = 3600;
 export const DAY_S = 24 * HOUR_S;
 
 // The longest ranges that are drawn by hour and by day; more steps would be too thin.
-const HOURLY_S = 4 * DAY_S;
+const HOURLY_S = 8 * DAY_S;
 const DAILY_S = 100 * DAY_S;
 const TIME = /^(\d{4})-(\d{2})(?:-(\d{2})(?:T(\d{2}):(\d{2})(?::(\d{2}))?(?:Z|\+00:00))?)?$/;
 const LENGTHS = { hour: 13, day: 10, month: 7 };
@@ -31,9 +31,10 @@ export function rfc3339(value_s) {
   return `${new Date(value_s * 1000).toISOString().slice(0, 19)}Z`;
 }
 
-/** As short as it can be written: a day if it is the beginning of one. */
+/** As short as it can be written: a day if it is the beginning of one, else without seconds if there are none. */
 export function short(value_s) {
-  return value_s % DAY_S === 0 ? rfc3339(value_s).slice(0, 10) : rfc3339(value_s);
+  const text = rfc3339(value_s);
+  return value_s % DAY_S === 0 ? text.slice(0, 10) : text.replace(/:00Z$/, "Z");
 }
 
 /** For people: `2026-11-24 13:00`; the heading says that it is UTC. */

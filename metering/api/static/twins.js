@@ -61,10 +61,20 @@ export function twins(choices, place) {
           { class: "pick" },
           h("legend", { class: "hidden" }, "Which data"),
           choices.map((choice, at) =>
-            h("label", {}, h("input", { type: "radio", name: "twin", checked: at === 0, onchange: () => show(choice) }), choice.label),
+            h(
+              "label",
+              {},
+              h("input", { type: "radio", name: "twin", checked: at === 0, onchange: () => show(choice) }),
+              choice.label,
+            ),
           ),
         );
-  return h("section", { class: "card twins", "aria-labelledby": "twins" }, h("div", { class: "card-head" }, h("h2", { id: "twins" }, "The same data elsewhere"), picker), inside);
+  return h(
+    "section",
+    { class: "card twins", "aria-labelledby": "twins" },
+    h("div", { class: "card-head" }, h("h2", { id: "twins" }, "The same data elsewhere"), picker),
+    inside,
+  );
 }
 
 function lines(choice, place) {
@@ -75,11 +85,26 @@ function lines(choice, place) {
   ].filter(([, text]) => text);
   const formats = files ? FORMATS : { json: "JSON" };
   return [
-    h("p", { class: "downloads" }, Object.entries(formats).map(([format, name]) => fileLink(format, name, path, asked))),
+    h(
+      "p",
+      { class: "downloads" },
+      Object.entries(formats).map(([format, name]) => fileLink(format, name, path, asked)),
+    ),
     texts.map(([name, text]) =>
-      h("div", { class: "command" }, h("span", { class: "command-name" }, name), h("code", { tabindex: "0" }, text), copyButton(text, `the ${name} line`)),
+      h(
+        "div",
+        { class: "command" },
+        h("span", { class: "command-name" }, name),
+        h("code", { tabindex: "0" }, words(text)),
+        copyButton(text, `the ${name} line`),
+      ),
     ),
   ].flat(Infinity);
+}
+
+// Broken between words, so that an option stays whole.
+function words(text) {
+  return text.split(" ").flatMap((word, at) => [at ? " " : "", h("span", {}, word)]);
 }
 
 // The address is real and can be copied; a click sends the token along, which a link cannot.

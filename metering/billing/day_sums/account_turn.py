@@ -7,6 +7,7 @@ an earlier release summed it or the object was lost, is filled in from the lake 
 from __future__ import annotations
 
 import heapq
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from metering.billing.day_sums.accounts import AccountsReader, AccountSum, accounts_body, accounts_key, merged
@@ -14,12 +15,11 @@ from metering.billing.day_sums.days import head_of
 from metering.billing.day_sums.index import KeptAccounts
 from metering.errors import ObjectDamagedError, ObjectMissingError
 from metering.hours import month_of
-from metering.usage.totals import ZERO, Total
+from metering.usage.totals import ZERO, Total, add_totals
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from metering.billing.day_sums.days import DayHead
     from metering.billing.day_sums.index import DayIndex
     from metering.lake.ports import TotalsReader
     from metering.stores.objects import ObjectStore
@@ -53,6 +53,15 @@ class MonthAddition:
         known = self._sums.get(key.account_id)
         self._sums[key.account_id] = added if known is None else known.plus(added)
         self._hours[key.hour_s] = self._hours.get(key.hour_s, ZERO).plus(total)
+
+    def cover(self, day_s: int, day: MonthAddition) -> None:
+        """Add a whole day that was not covered."""
+        self.changed = True
+        self.days.add(day_s)
+        add_totals(self._hours, day._hours)
+        for account_id, added in day._sums.items():
+            known = self._sums.get(account_id)
+            self._sums[account_id] = added if known is None else known.plus(added)
 
     def body(self, month: str) -> bytes:
         """Content of the new object."""
@@ -100,9 +109,9 @@ class AccountTurn:
                 continue
             if most_files <= 0:
                 return False
-            head = self._head(key)
-            if head is not None:
-                most_files -= self._add_day(head)
+            with suppress(ObjectMissingError, ObjectDamagedError):
+                # Sums of days have a retention. A day that is gone is not filled in, and its month is not listed.
+                most_files -= self._add_day(key)
         return True
 
     def put(self) -> dict[str, KeptAccounts]:
@@ -125,21 +134,16 @@ class AccountTurn:
         kept = self._index.accounts.get(month)
         return kept is not None and day_s in kept.days and kept.key not in self._lost
 
-    def _head(self, key: str) -> DayHead | None:
-        """Head of a day's sums; None if they are gone: they have a retention, and accounts of that month none."""
-        try:
-            with self._objects.open(key) as body:
-                return head_of(body, key)
-        except (ObjectMissingError, ObjectDamagedError):
-            return None
-
-    def _add_day(self, head: DayHead) -> int:
-        month = self._month(head.day_s)
-        month.days.add(head.day_s)
+    def _add_day(self, key: str) -> int:
+        """Add the day of these sums, whole or not at all; returns the number of its lake files."""
+        with self._objects.open(key) as body:
+            head = head_of(body, key)
+        day = MonthAddition(None, frozenset())
         for files in head.files.values():
             for file in files:
                 for usage, total in self._totals.of(file):
-                    month.add(usage, total)
+                    day.add(usage, total)
+        self._month(head.day_s).cover(head.day_s, day)
         return sum(map(len, head.files.values()))
 
     def _month(self, day_s: int) -> MonthAddition:

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from metering.audit.held_back import merged
 from metering.cli.all_regions import left_out
-from metering.cli.billing.books import DEFAULT_BOOK
 from metering.cli.billing.stage_usage import readable_regions
 from metering.cli.command import progress
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.places import ALL_REGIONS
-from metering.hours import month_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -26,39 +22,15 @@ if TYPE_CHECKING:
     from metering.cli.command import Session
     from metering.reports.costs.explanation import Explanation
     from metering.reports.costs.query import CostQuery
-    from metering.reports.costs.source import Costs, CostSource, MonthPlan
+    from metering.reports.costs.source import BookName
+    from metering.wiring.answers.costs import BillingRegions, CostsFound
     from metering.wiring.connection import RegionConnection
 
-_BOOK = re.compile(r"([^@]+)(?:@([1-9][0-9]{0,8}))?")
-# Of more months than these, it pays to look up the first that has rows.
-_FEW_MONTHS = 12
 _TOO_LITTLE = "Nothing is shown, because it would be too little: tiers count over all regions. Run it again later."
 
 
-@dataclass(frozen=True, kw_only=True)
-class Costing:
-    """Parts of an answer about costs.
-
-    Attributes:
-        regions: Names of the regions that are rated together.
-        complete: Up to when their counts are complete.
-        left_out: Parts of the service that regions run without.
-    """
-
-    source: CostSource
-    plans: Sequence[MonthPlan]
-    regions: Sequence[str]
-    complete: Complete
-    left_out: Mapping[str, Sequence[str]]
-
-    def costs(self) -> Costs:
-        """Rate what is asked for."""
-        return self.source.costs(self.plans)
-
-
-@contextmanager
-def costing(session: Session, query: CostQuery, *, prices: str | None, exact: bool, now_s: int) -> Iterator[Costing]:
-    """The parts of an answer.
+def costs_here(session: Session, query: CostQuery, *, prices: str | None, exact: bool, now_s: int) -> CostsFound:
+    """The answer to a question about costs.
 
     Args:
         session: Names the place.
@@ -72,25 +44,21 @@ def costing(session: Session, query: CostQuery, *, prices: str | None, exact: bo
         WrongUsageError: `prices` is no name of a book.
     """
     from metering.cli.billing.home import billing_home
-    from metering.reports.costs.source import BookName, CostPlanner, CostSource
-    from metering.wiring.billing.costs import build_planner, build_shelf, kept_positions
-    from metering.wiring.billing.usage import StageUsage
+    from metering.wiring.answers.costs import costs_of
 
-    name, version = book_of(prices or DEFAULT_BOOK)
+    book = book_of(prices)
     home = billing_home(session)
-    book, shelf = BookName(name=name, version=version, named=prices is not None), build_shelf(home)
     regions = all_answering(session, home, query)
-    names = [region.region for region in regions]
     complete = _complete(regions)
-    with StageUsage(regions) as unread:
-        finder = CostPlanner(
-            query=query, book=book, planner=build_planner(home, unread, shelf), now_s=now_s,
-            kept=None if exact else kept_positions(home.objects),
-        )  # fmt: skip
-        plans = finder.plans(_first_month(regions, query, now_s))
-    with _bar() as on_hour, StageUsage(regions, accounts=finder.accounts(plans), on_hour=on_hour) as usage:
-        source = CostSource(query=query, book=book, planner=build_planner(home, usage, shelf), now_s=now_s)
-        yield Costing(source=source, plans=plans, regions=names, complete=complete, left_out=left_out(session))
+    return costs_of(
+        _billing(session, home, regions), query, book=book, now_s=now_s, complete=complete, exact=exact, progress=_bar
+    )
+
+
+def _billing(session: Session, home: RegionConnection, regions: Sequence[RegionConnection]) -> BillingRegions:
+    from metering.wiring.answers.costs import BillingRegions
+
+    return BillingRegions(home=home, regions=regions, left_out=left_out(session))
 
 
 def explanation_of(session: Session, asked: Mapping[str, str], *, prices: str | None, now_s: int) -> Explanation:
@@ -104,17 +72,22 @@ def explanation_of(session: Session, asked: Mapping[str, str], *, prices: str | 
 
     Raises:
         InvalidParametersError: Something that was typed makes no sense.
-        CommandFailedError: As `costing` does.
+        CommandFailedError: As `costs_here` does.
     """
+    from metering.cli.billing.home import billing_home
     from metering.reports.costs.explanation import Inquiry, explained
     from metering.reports.costs.query import CostParameters
+    from metering.wiring.answers.costs import rating
 
     parameters = CostParameters(
         start=asked["hour"], end="", accounts=[asked["account"]], usage_types=[asked["usage_type"]],
         services=[asked["service"]] if asked["service"] else [],
     )  # fmt: skip
     query = parameters.hour_query(now_s=now_s)
-    with costing(session, query, prices=prices, exact=True, now_s=now_s) as parts:
+    book = book_of(prices)
+    home = billing_home(session)
+    billing = _billing(session, home, all_answering(session, home, query))
+    with rating(billing, query, book=book, now_s=now_s, exact=True, progress=_bar) as parts:
         [plan] = parts.plans
         inquiry = Inquiry(
             account_id=asked["account"], hour_s=query.usage.from_s, usage_type=asked["usage_type"],
@@ -130,18 +103,20 @@ def one_region(session: Session) -> str | None:
     return None if session.named_region == ALL_REGIONS else session.named_region
 
 
-def book_of(text: str) -> tuple[str, int | None]:
-    """Name and version of a price book: `aws-list`, `aws-list@3`.
+def book_of(prices: str | None) -> BookName:
+    """The price book of `--prices`: `aws-list`, `aws-list@3`.
 
     Raises:
         WrongUsageError: It is neither.
     """
-    found = _BOOK.fullmatch(text)
+    from metering.wiring.answers.costs import book_named
+
+    found = book_named(prices)
     if found is None:
         raise WrongUsageError(
-            f"--prices {text} is no price book.", "Write it as aws-list, or with a version: aws-list@3"
+            f"--prices {prices} is no price book.", "Write it as aws-list, or with a version: aws-list@3"
         )
-    return found[1], int(found[2]) if found[2] else None
+    return found
 
 
 def all_answering(session: Session, home: RegionConnection, query: CostQuery) -> list[RegionConnection]:
@@ -173,15 +148,6 @@ def _complete(regions: Sequence[RegionConnection]) -> Complete:
         with naming(region.region):
             known[region.region] = build_freshness(region).answer()
     return merged(known)
-
-
-def _first_month(regions: Sequence[RegionConnection], query: CostQuery, now_s: int) -> str:
-    """The first month that can have usage."""
-    asked = query.usage.from_s
-    if len(list(query.usage.months(now_s=now_s))) <= _FEW_MONTHS:
-        return month_of(asked)
-    known = [first_s for region in regions if (first_s := region.view.first_hour_s()) is not None]
-    return month_of(max(asked, min(known, default=now_s)))
 
 
 @contextmanager

@@ -66,6 +66,10 @@ FAMILIES: tuple[Family, ...] = (
         "equal.",
     ),
     Family(
+        name="batch", place="operator.batch:batch", purpose=Purpose.LOOK,
+        about="One batch: its verdict, and all that became of it.",
+    ),
+    Family(
         name="serve", place="analyst.serve:serve_app", purpose=Purpose.LOOK, alone=True,
         about="Serve the HTTP API and the usage explorer on this machine, with your own credentials; it only reads.",
     ),

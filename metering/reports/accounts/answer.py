@@ -84,7 +84,7 @@ def accounts_answer(
         footer=(
             *([] if others is None else [_cut_line(listing)]),
             f"Total: {exact_and_size(listing.total.bytes)} in {listing.total.records:,} records of "
-            f"{listing.count:,} accounts.",
+            f"{listing.count:,} {'account' if listing.count == 1 else 'accounts'}.",
             *_freshness(query.month, state, as_of_s),
         ),
     )

@@ -38,6 +38,11 @@ class CostQuery:
     blended: bool = False
 
     @property
+    def by_place(self) -> bool:
+        """Whether a filter asks where bytes come from or go to."""
+        return bool(self.usage.from_locations or self.usage.to_locations)
+
+    @property
     def by_region(self) -> bool:
         """Whether regions have to be told apart."""
         return bool(self.regions) or self.has_column("region")
@@ -53,6 +58,7 @@ class CostQuery:
             (not usage.accounts or line.account_id in usage.accounts)
             and (not usage.services or line.service in usage.services)
             and (not usage.usage_types or line.usage_type in usage.usage_types)
+            and usage.takes_places(line.from_location, line.to_location)
         )
 
     def covers(self, hour_s: int) -> bool:

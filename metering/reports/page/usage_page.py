@@ -95,7 +95,13 @@ class UsagePage:
 
     def _heading(self) -> Markup:
         total, query = self.figures.total, self.query
-        filters = {"account": query.accounts, "service": query.services, "usage type": query.usage_types}
+        filters = {
+            "account": query.accounts,
+            "service": query.services,
+            "usage type": query.usage_types,
+            "from": query.from_locations,
+            "to": query.to_locations,
+        }
         only = [f"only {name} {', '.join(sorted(values))}" for name, values in filters.items() if values]
         corrections = ["with later corrections"] if query.with_corrections else []
         told = "; ".join([f"Stage {self.stage}", ", ".join(self.by_region), *only, *corrections])

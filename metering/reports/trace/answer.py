@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from metering.hours import rfc3339
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
 # Differences that an answer lists; all are counted.
 DIFFERENCES_LISTED = 100
 
+_BATCHES, _NEXT = "batches", "next"
 _REGION = Column(name="region", text="copied", priority=KEEP)
 _COLUMNS = (
     Column(name="batch_id", text="copied", priority=KEEP),
@@ -41,22 +41,6 @@ _MARKERS = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Page:
-    """Part of the batches of a line.
-
-    Attributes:
-        limit: Most batches; None for all.
-        after: Region and id of the batch before the first one; None to begin with the first.
-    """
-
-    limit: int | None = None
-    after: tuple[str, str] | None = None
-
-
-WHOLE = Page()
-
-
 def trace_answer(
     query: UsageQuery,
     traces: Sequence[Trace],
@@ -64,7 +48,6 @@ def trace_answer(
     as_of_s: int,
     periods: Mapping[str, str],
     everywhere: bool = False,
-    page: Page = WHOLE,
     with_files: bool = True,
 ) -> Answer:
     """Put the traces of a line into the form of `metering trace`. The rows are the batches.
@@ -75,11 +58,13 @@ def trace_answer(
         as_of_s: When it was asked.
         periods: State of each month in the range.
         everywhere: Regions were merged: each row names its region.
-        page: Which batches. The sums are always those of the whole line.
         with_files: Whether objects are named; who may see only its own accounts is told none.
     """
-    batches, following = _paged(traces, page)
-    rows = [_row(region, batch, everywhere=everywhere) for region, batch in batches]
+    rows = [
+        _row(trace.region, batch, everywhere=everywhere)
+        for trace in sorted(traces, key=lambda each: each.region)
+        for batch in trace.batches
+    ]
     columns = (_REGION, *_COLUMNS) if everywhere else _COLUMNS
     document: dict[str, Json] = {
         "line": line_document(query, sum_totals(trace.usage for trace in traces)),
@@ -89,21 +74,39 @@ def trace_answer(
         "hours": [
             _hour(trace, hour, everywhere=everywhere, with_files=with_files) for trace in traces for hour in trace.hours
         ],
-        "batches": [_in_json(columns, row) for row in rows],
+        _BATCHES: [_in_json(columns, row) for row in rows],
         **_sums(traces),
         "equal": all(trace.equal for trace in traces),
         **_doubts(traces, everywhere=everywhere),
-        "next": following,
+        _NEXT: None,
     }
     return Answer(
         columns=columns,
         rows=rows,
         document=document,
+        meta={"as_of": rfc3339(as_of_s)},
         title=title_of(_named(query), query, as_of_s),
         empty="Nothing is booked on this line.",
         footer=tuple(lines(traces)),
         commands=tuple(_next_commands(query, traces)),
     )
+
+
+def of_page(answer: Answer, rows: Sequence[Mapping[str, Cell]], following: str | None) -> Answer:
+    """A page of a trace: some of its batches, and the sums of the whole line.
+
+    Args:
+        answer: The whole answer.
+        rows: The batches of the page.
+        following: What names the next page; None after the last one.
+    """
+    batches = [_in_json(answer.columns, row) for row in rows]
+    return replace(answer, rows=rows, document={**(answer.document or {}), _BATCHES: batches, _NEXT: following})
+
+
+def key_columns(*, everywhere: bool) -> tuple[str, ...]:
+    """The columns that name a row of a trace, by which its rows are sorted."""
+    return ("region", "batch_id") if everywhere else ("batch_id",)
 
 
 def line_document(query: UsageQuery, total: Total) -> dict[str, Json]:
@@ -173,24 +176,6 @@ def _next_commands(query: UsageQuery, traces: Sequence[Trace]) -> Iterator[str]:
     first = next((batch.batch_id for trace in traces for batch in trace.batches), None)
     if first is not None:
         yield f"metering batch show {first}"
-
-
-def _paged(traces: Sequence[Trace], page: Page) -> tuple[list[tuple[str, TracedBatch]], list[Json] | None]:
-    """The batches of a page, by region and id; and what names the last of them, if more follow."""
-    after = page.after
-    left = (
-        (trace.region, batch)
-        for trace in sorted(traces, key=lambda each: each.region)
-        for batch in trace.batches
-        if after is None or (trace.region, batch.batch_id) > after
-    )
-    if page.limit is None:
-        return list(left), None
-    found = list(islice(left, page.limit + 1))
-    if len(found) <= page.limit:
-        return found, None
-    kept = found[: page.limit]
-    return kept, [kept[-1][0], kept[-1][1].batch_id]
 
 
 def _row(region: str, batch: TracedBatch, *, everywhere: bool) -> dict[str, Cell]:

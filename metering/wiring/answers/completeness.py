@@ -24,11 +24,25 @@ def stored_completeness(regions: Sequence[ReadableRegion]) -> Complete:
     known: dict[str, Complete] = {}
     for region in regions:
         with naming(region.region):
-            known[region.region] = _stored(region)
+            known[region.region] = stored_of(region)
     return merged(known)
 
 
-def _stored(region: ReadableRegion) -> Complete:
+def in_short(complete: Complete) -> Complete:
+    """The same for somebody who does not run the service: since when, but not what its parts are called."""
+    held = tuple(
+        HeldBack(what="usage that is not counted yet", since_s=each.since_s, cure="Ask again later.", usual=each.usual)
+        for each in complete.held_back_by
+    )
+    return Complete(through_s=complete.through_s, held_back_by=tuple(dict.fromkeys(held)))
+
+
+def stored_of(region: ReadableRegion) -> Complete:
+    """Up to when one region is complete, without measuring.
+
+    Raises:
+        UnavailableError: Its ledger gives no answer.
+    """
     item = region.items.get(Table.LEDGER, COMPLETENESS_KEY)
     if item is None:
         cure = f"metering status --region {region.region} --stage {region.stage}"

@@ -1,14 +1,36 @@
-"""Costs of usage: where money is, and the answer to one question about it."""
+"""Costs of usage: the regions that are rated together, and the answer to one question about them."""
 
 from __future__ import annotations
 
+import re
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+from metering.errors import OperationFailedError
+from metering.fleet.state_store import LedgerRegionStates
+from metering.hours import month_of
+from metering.reports.costs.answer import cost_answer
+from metering.reports.costs.source import BookName, CostPlanner, CostSource
+from metering.wiring.billing.costs import build_planner, build_shelf, kept_positions
+from metering.wiring.billing.usage import StageUsage
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
+
+    from metering.audit.held_back import Complete
+    from metering.billing.usage.ports import HoursDone
+    from metering.reports.answer import Answer
+    from metering.reports.costs.query import CostQuery
+    from metering.reports.costs.source import Costs, MonthPlan
     from metering.wiring.answers.ports import ReadableRegion
+
+DEFAULT_BOOK = "aws-list"
+"""Price book of who names none."""
+_BOOK = re.compile(r"([^@]+)(?:@([1-9][0-9]{0,8}))?")
+# Of more months than these, it pays to look up the first that has rows.
+_FEW_MONTHS = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,3 +46,125 @@ class BillingRegions:
     home: ReadableRegion
     regions: Sequence[ReadableRegion]
     left_out: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the regions."""
+        return [region.region for region in self.regions]
+
+
+def own_billing(region: ReadableRegion, *, home: str | None = None) -> BillingRegions:
+    """What a region can rate that reads no other one: all of a stage that is in this region alone.
+
+    Args:
+        region: The region.
+        home: Home region of the stage; None if this one is.
+
+    Raises:
+        OperationFailedError: Other regions hold data of the stage, or prices are elsewhere: costs by this region alone
+            would be at wrong tiers.
+        UnavailableError: The ledger gives no answer.
+    """
+    others = {each.region for each in LedgerRegionStates(lambda: region.items).everything() if each.holds_data}
+    if others - {region.region} or home not in {None, region.region}:
+        raise OperationFailedError(
+            "Costs are not known here: tiers count over all regions of the stage, and only this one is read here.",
+            "Ask on the command line, `metering cost`, or by `metering serve`.",
+        )
+    return BillingRegions(home=region, regions=[region])
+
+
+def book_named(text: str | None) -> BookName | None:
+    """A price book by its text: `aws-list`, `aws-list@3`; the usual one without a text; None if the text is no name."""
+    found = _BOOK.fullmatch(text or DEFAULT_BOOK)
+    if found is None:
+        return None
+    return BookName(name=found[1], version=int(found[2]) if found[2] else None, named=text is not None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rating:
+    """Parts of an answer about costs. They are good until `rating` ends."""
+
+    source: CostSource
+    plans: Sequence[MonthPlan]
+
+    def costs(self) -> Costs:
+        """Rate what is asked for."""
+        return self.source.costs(self.plans)
+
+
+def _silent() -> AbstractContextManager[HoursDone]:
+    return nullcontext(lambda _region, _done, _of: None)
+
+
+@contextmanager
+def rating(
+    billing: BillingRegions,
+    query: CostQuery,
+    *,
+    book: BookName,
+    now_s: int,
+    exact: bool = False,
+    progress: Callable[[], AbstractContextManager[HoursDone]] = _silent,
+) -> Iterator[Rating]:
+    """The parts of an answer about costs.
+
+    Args:
+        billing: Whose usage is rated, and where prices are.
+        query: The question.
+        book: Price book that is asked for.
+        now_s: The time now, epoch seconds.
+        exact: Compute a payer's tiers anew, where the biller keeps them.
+        progress: Gives what is told of the hours of open months that are read.
+
+    Raises:
+        MeteringError: There is no such price book, or a document of money cannot be read.
+        UnavailableError: A region gives no answer; the error names it.
+    """
+    home, shelf = billing.home, build_shelf(billing.home)
+    with StageUsage(billing.regions) as unread:
+        finder = CostPlanner(
+            query=query, book=book, planner=build_planner(home, unread, shelf), now_s=now_s,
+            kept=None if exact else kept_positions(home.objects),
+        )  # fmt: skip
+        plans = finder.plans(_first_month(billing.regions, query, now_s))
+    with progress() as on_hour, StageUsage(billing.regions, accounts=finder.accounts(plans), on_hour=on_hour) as usage:
+        planner = build_planner(home, usage, shelf)
+        yield Rating(source=CostSource(query=query, book=book, planner=planner, now_s=now_s), plans=plans)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CostsFound:
+    """An answer, and what was found for it."""
+
+    answer: Answer
+    costs: Costs
+
+
+def costs_of(
+    billing: BillingRegions,
+    query: CostQuery,
+    *,
+    book: BookName,
+    now_s: int,
+    complete: Complete,
+    exact: bool = False,
+    progress: Callable[[], AbstractContextManager[HoursDone]] = _silent,
+) -> CostsFound:
+    """Answer a question about costs. Arguments and errors as of `rating`; `complete` as of `usage_of`."""
+    with rating(billing, query, book=book, now_s=now_s, exact=exact, progress=progress) as parts:
+        costs = parts.costs()
+        answer = cost_answer(
+            query, costs, as_of_s=now_s, complete=complete, regions=billing.names, left_out=billing.left_out
+        )
+    return CostsFound(answer=answer, costs=costs)
+
+
+def _first_month(regions: Sequence[ReadableRegion], query: CostQuery, now_s: int) -> str:
+    """The first month that can have usage."""
+    asked = query.usage.from_s
+    if len(list(query.usage.months(now_s=now_s))) <= _FEW_MONTHS:
+        return month_of(asked)
+    known = [first_s for region in regions if (first_s := region.view.first_hour_s()) is not None]
+    return month_of(max(asked, min(known, default=now_s)))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from metering.reports.source import naming, report_periods
-from metering.reports.trace.answer import WHOLE, Page, trace_answer
+from metering.reports.trace.answer import trace_answer
 from metering.reports.trace.tracing import Trace, Tracer
 from metering.wiring.reports import report_source
 
@@ -45,7 +45,6 @@ def trace_of(
     *,
     now_s: int,
     everywhere: bool = False,
-    page: Page = WHOLE,
     with_files: bool = True,
 ) -> Traced:
     """Trace a line over one region or several.
@@ -55,7 +54,6 @@ def trace_of(
         query: The line: `TraceParameters.query`.
         now_s: The time now.
         everywhere: Rows name their region, because all regions were asked for.
-        page: Which of the batches are told.
         with_files: Whether objects are named.
 
     Raises:
@@ -75,7 +73,6 @@ def trace_of(
         as_of_s=now_s,
         periods=report_periods(sources, query, now_s=now_s),
         everywhere=everywhere,
-        page=page,
         with_files=with_files,
     )
     return Traced(answer=answer, traces=traces)

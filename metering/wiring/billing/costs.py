@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from metering.billing.budgets.kept_positions import KeptPositions
     from metering.billing.invoices.ports import UsageSource
     from metering.stores.objects import ObjectStore
-    from metering.wiring.region import RegionPorts
+    from metering.wiring.billing.stores import WithObjects
 
 
-def build_shelf(home: RegionPorts) -> RateShelf:
+def build_shelf(home: WithObjects) -> RateShelf:
     """Price books, overrides and payers of the home region."""
     return RateShelf(
         books=AllBooks(imported=build_prices(home)),
@@ -29,7 +29,7 @@ def build_shelf(home: RegionPorts) -> RateShelf:
     )
 
 
-def build_planner(home: RegionPorts, usage: UsageSource, shelf: RateShelf) -> Planner:
+def build_planner(home: WithObjects, usage: UsageSource, shelf: RateShelf) -> Planner:
     """Finds what months are rated with."""
     return Planner(store=InvoiceStore(home.objects), composer=Composer(usage=usage, shelf=shelf))
 

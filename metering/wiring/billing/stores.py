@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from metering.adapters.aws.stacks import stack_outputs
 from metering.billing.organization.store import OrganizationStore
@@ -10,8 +10,15 @@ from metering.billing.prices.store import OverrideStore, PriceStore
 from metering.wiring.connection import RegionConnection
 
 if TYPE_CHECKING:
+    from metering.stores.objects import ObjectStore
     from metering.wiring.fleet import Fleet
-    from metering.wiring.region import RegionPorts
+
+
+class WithObjects(Protocol):
+    """A region whose bucket can be read."""
+
+    @property
+    def objects(self) -> ObjectStore: ...
 
 
 def billing_home(fleet: Fleet) -> RegionConnection:
@@ -25,16 +32,16 @@ def billing_home(fleet: Fleet) -> RegionConnection:
     return RegionConnection(clients=clients, names=stack_outputs(clients, fleet.asked.stage))
 
 
-def build_prices(home: RegionPorts) -> PriceStore:
+def build_prices(home: WithObjects) -> PriceStore:
     """Price books, from the home region."""
     return PriceStore(home.objects)
 
 
-def build_overrides(home: RegionPorts) -> OverrideStore:
+def build_overrides(home: WithObjects) -> OverrideStore:
     """Overrides, from the home region."""
     return OverrideStore(home.objects)
 
 
-def build_organization(home: RegionPorts) -> OrganizationStore:
+def build_organization(home: WithObjects) -> OrganizationStore:
     """Payers and their accounts, from the home region."""
     return OrganizationStore(home.objects)

@@ -64,7 +64,8 @@ def help_of(*words: str) -> str:
     ("prices", "override", "set"), ("prices", "check"), ("organization", "set"), ("organization", "show"),
     ("organization", "history"), ("cost",), ("cost", "explain"),
     ("invoice", "draft"), ("invoice", "issue"), ("invoice", "show"), ("invoice", "verify"), ("invoice", "credit"),
-    ("invoice", "list"),
+    ("invoice", "list"), ("trace",), ("batch", "show"), ("serve",), ("token", "create"), ("token", "list"),
+    ("token", "revoke"),
 ])  # fmt: skip
 def test_every_command_of_the_contract_has_a_help_page(words: tuple[str, ...]) -> None:
     assert "Usage" in help_of(*words)
@@ -72,7 +73,7 @@ def test_every_command_of_the_contract_has_a_help_page(words: tuple[str, ...]) -
 
 @pytest.mark.parametrize("words", [
     ("replay",), ("report", "usage"), ("verify",), ("local", "up"), ("compare",), ("ingest",),
-    ("cost",), ("cost", "explain"),
+    ("cost",), ("cost", "explain"), ("trace",), ("batch", "show"), ("serve",), ("token", "create"),
 ])  # fmt: skip
 def test_help_teaches_with_examples(words: tuple[str, ...]) -> None:
     assert "metering " in help_of(*words).split("Examples")[1]
@@ -98,6 +99,10 @@ def test_an_endpoint_that_does_not_answer_is_said_in_a_sentence_without_a_traceb
     ("report", "usage", "--group-by", "tier"),
     ("cost", "--group-by", "colour"),
     ("cost", "explain"),
+    ("trace",),
+    ("trace", "--account", "123456789012", "--hour", "2026-11-24T13:30:00Z"),
+    ("trace", "--account", "1,2"),
+    ("batch", "show", "no batch"),
     ("report", "usage", "--from", "gestern"),
     ("report", "usage", "--from", "2026-11-24T13:00:00"),
     ("report", "usage", "--from", "2026-12-01", "--to", "2026-11-01"),
@@ -155,6 +160,15 @@ def test_an_endpoint_that_does_not_answer_is_said_in_a_sentence_without_a_traceb
     ("query", ""),
     ("query", "SELECT 1; SELECT 2"),
     ("query", "SELEC"),
+    ("serve", "--port", "65536"),
+    ("token", "create"),
+    ("token", "create", "--role", "root"),
+    ("token", "create", "--role", "customer"),
+    ("token", "create", "--role", "analyst", "--account", "12"),
+    ("token", "create", "--role", "analyst", "--days", "0"),
+    ("token", "create", "--role", "analyst", "--days", "367"),
+    ("token", "create", "--role", "analyst", "--label", "\x1b"),
+    ("token", "revoke"),
 ])  # fmt: skip
 def test_wrong_usage_exits_with_2_and_prints_no_data(arguments: tuple[str, ...]) -> None:
     result = CliRunner().invoke(app, [*NOWHERE, *arguments])

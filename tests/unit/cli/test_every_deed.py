@@ -23,15 +23,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 READING = {
-    "alerts list", "anomalies", "audit", "budget check", "budget forecast", "budget list", "compare", "completion",
-    "context list", "context show", "cost", "cost explain", "dlq list", "errors", "export cur", "export focus",
-    "help", "invoice draft", "invoice list", "invoice show", "invoice verify", "local env", "local outputs",
-    "local status", "logs format", "logs list", "logs verify", "organization history", "organization show",
-    "period list", "period show", "period verify", "prices check", "prices diff", "prices history",
-    "prices override list", "prices show", "producers list", "producers show", "quarantine list", "quarantine show",
-    "query", "region plan",
-    "region status", "report usage", "runbook", "settings diff", "settings fields", "settings show",
-    "settings validate", "sources", "status", "storage report", "verify",
+    "accounts", "alerts list", "anomalies", "audit", "batch show", "budget check", "budget forecast", "budget list",
+    "compare", "completion", "context list", "context show", "cost", "cost explain", "dlq list", "errors",
+    "export cur", "export focus", "help", "invoice draft", "invoice list", "invoice show", "invoice verify",
+    "local env", "local outputs", "local status", "logs format", "logs list", "logs verify", "organization history",
+    "organization show", "period list", "period show", "period verify", "prices check", "prices diff",
+    "prices history", "prices override list", "prices show", "producers list",
+    "producers show", "quarantine list", "quarantine show", "query",
+    "region plan", "region status", "report usage", "runbook", "serve", "settings diff", "settings fields",
+    "settings show", "settings validate", "sources", "status", "storage report", "token list", "trace", "verify",
 }  # fmt: skip
 # They change something and have no question.
 UNASKED = {
@@ -45,8 +45,8 @@ UNASKED = {
     "local reset": "an emulator of this machine",
 }
 THIS_MACHINE = {
-    "demo", "local up", "local down", "local reset", "local status", "local env", "local outputs",
-    "settings fields", "settings validate",
+    "demo", "local down", "local env", "local outputs", "local reset", "local status", "local up", "settings fields",
+    "settings validate",
 }  # fmt: skip
 # They explain the command line, and ask nobody.
 NOWHERE = {"help", "completion", "runbook", "logs format"}
@@ -57,7 +57,7 @@ WORDS = {
     "ALARM": "dead-letters", "PLACE": "s3://acme-logs/AWSLogs/", "LOG": "fl-0abc", "SLOTS": "all",
     "BILL…": str(BILL), "FILE…": str(BILL),
     "LOGS": str(SAMPLE), "CONTEXT": "newest", "INVOICE": "123456789012-2026-10-1",
-    "BUDGET": "egress", "[BUDGET]": "egress", "PRODUCER": "edge",
+    "BUDGET": "egress", "[BUDGET]": "egress", "TOKEN": "5d41402abc4b2a76", "PRODUCER": "edge",
 }  # fmt: skip
 # What it does nothing without.
 OPTIONS = {
@@ -71,6 +71,8 @@ OPTIONS = {
     "producers add": ("--accounts", "123456789012"),
     "prices override set": ("--payer", "999988887777", "--percent-off", "10", "--from", "2026-12"),
     "prices override remove": ("--payer", "999988887777", "--from", "2026-12"),
+    "trace": ("--account", "123456789012"),
+    "token create": ("--role", "analyst"),
     "replay": ("--input", str(SAMPLE), "--shift-to-now"), "logs add": ("--accounts", "organization"),
 }  # fmt: skip
 

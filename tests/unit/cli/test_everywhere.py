@@ -27,6 +27,7 @@ from metering.usage.totals import Total, UsageKey
 from tests.cli.lively import Lively
 from tests.cli.width_rule import too_wide
 from tests.support.bills import BILL
+from tests.support.day_sums import keep_day_sums
 from tests.support.lake_world import NOW_S, World, record
 from tests.unit.cli.test_every_deed import ALL, line_of
 
@@ -41,10 +42,9 @@ if TYPE_CHECKING:
 HOME, AWAY = "us-east-1", "eu-west-1"
 # They read every region, and give their rows the column `region`.
 MERGING = {
-    "alerts list", "audit", "compare", "dlq list", "errors", "logs list", "period list", "period show", "period verify",
-    "producers list",
-    "quarantine list", "quarantine show", "query", "reconcile", "report usage", "runbook", "sources", "status",
-    "storage report", "verify",
+    "accounts", "alerts list", "audit", "batch show", "compare", "dlq list", "errors", "logs list", "period list",
+    "period show", "period verify", "producers list", "quarantine list", "quarantine show", "query", "reconcile",
+    "report usage", "runbook", "sources", "status", "storage report", "token list", "trace", "verify",
 }  # fmt: skip
 # They are about the fleet, which they ask for its regions themselves.
 OF_THE_FLEET = {
@@ -53,7 +53,7 @@ OF_THE_FLEET = {
     "invoice issue", "invoice list", "invoice show", "invoice verify", "organization history", "organization set",
     "organization show", "prices check", "prices diff", "prices history", "prices import", "prices override list",
     "prices override remove", "prices override set", "prices show", "region plan", "region reconcile",
-    "region status", "settings diff", "settings show", "uninstall", "upgrade",
+    "region status", "serve", "settings diff", "settings show", "uninstall", "upgrade",
 }  # fmt: skip
 WITHOUT_PLACE = {"help", "completion"}
 OCTOBER_S = NOW_S - 30 * DAY_S
@@ -87,7 +87,9 @@ def fleet() -> Iterator[Fleet]:
         region.lose_a_letter("edge-1")
         region.leave_a_trail()
         region.register("edge")
+        region.make_tokens()
         region.world.compact_all()
+        keep_day_sums(region.world)
     states = MemoryRegionStates()
     for name, phase in ((HOME, Phase.READY), (AWAY, Phase.READY), ("sa-east-1", Phase.ABSENT)):
         states.save(RegionState(region=name, phase=phase, deployments=int(phase is Phase.READY)))
@@ -144,9 +146,11 @@ ARGUMENTS = {
     "compare": [str(BILL), "--from", "2026-11", "--account", "111111111111", "--account", "333333333333"],
     "period show": ["2026-11"],
     "period verify": ["2026-10"],
+    "batch show": ["batch-0"],
     "quarantine show": ["batch-1"],
     "query": ["SELECT region, account_id FROM transfers"],
     "report usage": ["--group-by", "region,account_id"],
+    "trace": ["--account", "111111111111"],
 }
 
 
@@ -163,11 +167,26 @@ def test_each_reader_has_the_rows_of_every_region_first_by_its_name(words: str, 
     assert result.exception is None or isinstance(result.exception, SystemExit)
     rows = [*csv.DictReader(io.StringIO(result.stdout))]
     header = result.stdout.split("\n")[0].split(",")
-    # A bill is about all regions, and so is what it is compared with.
-    assert (header[0] == "region") == (words != "compare")
+    # A bill is about all regions, and so is what it is compared with. An account is one, wherever it has usage.
+    assert (header[0] == "region") == (words not in {"accounts", "compare"})
     assert fleet.home == HOME
-    if words not in {"compare", "period show", "period verify", "reconcile", "sources", "errors"}:
+    if words not in {"accounts", "compare", "period show", "period verify", "reconcile", "sources", "errors"}:
         assert {row["region"] for row in rows} == {HOME, AWAY}, result.output
+
+
+def test_the_accounts_of_all_regions_are_one_list(fleet: Fleet) -> None:
+    asked = ask("accounts", "--region", "all")
+    assert asked["regions"] == [AWAY, HOME]
+    assert {row["account_id"]: (row["bytes"], row["records"]) for row in asked["rows"]} == {
+        "111111111111": ("20", 2), "222222222222": ("40", 2), "333333333333": ("400", 1),
+    }  # fmt: skip
+    assert "regions" not in ask("accounts", "--region", AWAY)
+    # A list that lacks a region would be too short.
+    fleet.regions[HOME].world.objects.delete([info.key for info in fleet.regions[HOME].world.objects.list("rated/")])
+    result = run("accounts", "--region", "all", "--format", "json")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "The accounts of us-east-1 were not summed yet." in result.stderr
+    assert "metering budget update" in result.stderr
 
 
 @pytest.mark.parametrize("words", sorted(MERGING))
@@ -328,7 +347,7 @@ def test_a_manifest_of_another_region_is_refused_and_not_called_lost(tmp_path: P
     assert "--region eu-west-1" in result.stderr
 
 
-@pytest.mark.parametrize("words", sorted(MERGING - {"compare", "period verify"}))
+@pytest.mark.parametrize("words", sorted(MERGING - {"accounts", "compare", "period verify"}))
 def test_a_table_of_several_regions_fits_the_window_and_never_leaves_the_region_out(words: str, fleet: Fleet) -> None:
     kept: list[Answer] = []
 

@@ -33,6 +33,8 @@ from tests.unit.adapters.aws.test_stage_settings import Deployed
         "quarantine list",
         "quarantine show edge-1",
         "quarantine retry --reason too_late",
+        "trace --account 123456789012",
+        "batch show edge-1",
         "sources",
         "sources forget edge",
         "region status",

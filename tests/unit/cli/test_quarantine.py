@@ -38,6 +38,7 @@ class Region:
     clock: ManualClock
     names: Names = Names()
     services: None = None
+    region: str = "us-east-1"
 
     def caller(self) -> str:
         return "arn:aws:sts::1:assumed-role/Operator/somebody"

@@ -38,6 +38,7 @@ class Region:
     objects: MemoryObjectStore
     alerts: MemoryAlerts
     settings: Settings
+    clock: SystemClock = SystemClock()
 
     @property
     def jobs(self) -> LakeJobs:

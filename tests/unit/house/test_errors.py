@@ -24,12 +24,14 @@ from metering.billing.invoices.rates import InputChangedError
 from metering.billing.invoices.readiness import IssueRefusedError, Obstacle
 from metering.billing.invoices.store import InvoiceMissingError
 from metering.cli.failures import CommandFailedError, CommandStoppedError, WrongUsageError
+from metering.client.connection import SumsDifferError
 from metering.errors import MeteringError
 from metering.fleet.regions import Answered, Finding, RegionState
 from metering.fleet.steps import PreflightFailedError
 from metering.lake.run_work import RunAlreadyDoneError, RunOutOfTimeError
 from metering.onramps.context.description import DescriptionError
 from metering.onramps.context.document import ContextUnreadableError
+from metering.producer.failures import JournalError, KeyReusedError, NotSentError, RecordsRefusedError
 from metering.replay.given import InputError
 from metering.replay.sender import SendingFailedError
 from metering.reports.exports.checks import ExportWrongError
@@ -77,6 +79,11 @@ EXAMPLES: list[MeteringError] = [
     ManifestError("line 1 is not JSON"),
     PreflightFailedError("ap-southeast-9", _STATE, [_MISSING]),
     InputError("no records"),
+    NotSentError("sqs.SendMessageBatch", "throttled", unsent=3, journalled=True),
+    RecordsRefusedError([(0, "no JSON")], 7),
+    KeyReusedError("flows.log:0"),
+    JournalError("It is full.", "Make room."),
+    SumsDifferError({"usage": "1", "rows": "2", "markers": None}, None),
     SendingFailedError("sqs.SendMessageBatch: no answer", ["b1", ""]),
     DestinationTakenError("out/ is not empty; nothing was written.", "Name another place."),
     ExportWrongError("BilledCost 1 is not PricingQuantity 2 times ContractedUnitPrice 3.", "Do not use its files."),

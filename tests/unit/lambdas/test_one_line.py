@@ -13,6 +13,8 @@ from aws_lambda_powertools import Logger
 import lambdas
 from lambdas.aggregator import handler as aggregator
 from lambdas.aggregator.bootstrap import Dependencies as AggregatorDependencies
+from lambdas.api import handler as api
+from lambdas.api.bootstrap import Dependencies as ApiDependencies
 from lambdas.biller import handler as biller
 from lambdas.biller.bootstrap import Dependencies as BillerDependencies
 from lambdas.canary import handler as canary
@@ -37,9 +39,11 @@ from metering.adapters.memory.objects import MemoryObjectStore
 from metering.adapters.memory.rows import PlainBatchReader, PlainRowCodec
 from metering.commit.aggregator import Aggregator
 from metering.wiring.sweeper import build_sweeper
+from tests.api.world import ApiWorld
 from tests.support.budget_world import BudgetWorld
 from tests.support.lake_world import World
 from tests.support.small_world import SETTINGS
+from tests.unit.lambdas.api_requests import request
 from tests.unit.onramps import test_arrivals, test_context_keeping
 from tests.unit.operations import test_canary, test_watch
 
@@ -109,6 +113,12 @@ def _log_context(logger: Logger) -> None:
     log_context.handle(LogContextDependencies(keeper=setup.keeper, look=dict, metrics=metrics, logger=logger))
 
 
+def _api(logger: Logger) -> None:
+    world = ApiWorld(World())
+    parts = ApiDependencies(app=world.app, clock=world.world.clock, metrics=_metrics("api"), logger=logger)
+    assert api.handle(request("/v1/health"), Context(), parts)["statusCode"] == 200
+
+
 def _biller(logger: Logger) -> None:
     parts = BillerDependencies(biller=BudgetWorld().biller(), metrics=_metrics("biller"), logger=logger)
     biller.handle(Context(), parts)
@@ -120,6 +130,7 @@ def _watch(logger: Logger) -> None:
 
 INVOCATIONS: dict[str, Callable[[Logger], None]] = {
     "aggregator": _aggregator,
+    "api": _api,
     "biller": _biller,
     "canary": _canary,
     "compactor": _compactor,

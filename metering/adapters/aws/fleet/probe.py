@@ -39,10 +39,12 @@ _CALLS = (
     _Call("kms", "list_keys", {"Limit": 1}),
     _Call("ssm", "describe_parameters", {"MaxResults": 1}),
 )
+_API = "AWS::ApiGatewayV2::"
 # These are asked only if the stacks would use them.
 _OPTIONAL_CALLS = {
     "AWS::Glue::": _Call("glue", "get_databases", {"MaxResults": 1}),
     "AWS::Athena::": _Call("athena", "list_work_groups", {"MaxResults": 1}),
+    _API: _Call("apigatewayv2", "get_apis", {"MaxResults": "1"}),
 }
 
 
@@ -57,8 +59,9 @@ class _Quota(NamedTuple):
 
 # Lambda keeps the last 100 unreserved (Lambda developer guide), and refuses our reservations under a smaller quota.
 _CONCURRENCY = 100 + len(ALONE_FUNCTIONS)
+_EXECUTIONS = _Quota("Lambda concurrent executions", "lambda", "L-B99A9384", _CONCURRENCY)
 _QUOTAS = (
-    _Quota("Lambda concurrent executions", "lambda", "L-B99A9384", _CONCURRENCY),
+    _EXECUTIONS,
     _Quota("DynamoDB write units a table", "dynamodb", "L-34F8CCC8", 4_000),
     _Quota("CloudFormation stacks", "cloudformation", "L-0485CB21", 10),
 )
@@ -81,10 +84,16 @@ _NOT_IMPLEMENTED = 501
 
 
 class RegionProbe:
-    """Probe of the regions of one account."""
+    """Probe of the regions of one account.
 
-    def __init__(self, clients_of: Callable[[str], Clients]) -> None:
+    Args:
+        clients_of: Gives the clients of a region.
+        api_concurrency: Executions that the stage reserves for its API.
+    """
+
+    def __init__(self, clients_of: Callable[[str], Clients], *, api_concurrency: int) -> None:
         self._clients_of = clients_of
+        self._api_concurrency = api_concurrency
 
     def preflight(self, region: str, types: Sequence[str]) -> Sequence[Finding]:
         clients = self._clients_of(region)
@@ -92,13 +101,20 @@ class RegionProbe:
             *_template(clients, types),
             *_listed_types(clients, types),
             *_endpoints(clients, types),
-            *_quotas(clients),
+            *_quotas(clients, self._needed(types)),
             Finding(
                 check="architecture arm64",
                 answered=Answered.UNKNOWN,
                 detail="no API says; a deployment that is refused for it is repeated for x86_64",
             ),
         ]
+
+    def _needed(self, types: Sequence[str]) -> Sequence[_Quota]:
+        """Quotas that a deployment needs: what its API adds is a check of its own, for the rest works without it."""
+        if not any(name.startswith(_API) for name in types):
+            return _QUOTAS
+        with_api = _Quota(f"{_EXECUTIONS.name} with the API", *_EXECUTIONS[1:3], _CONCURRENCY + self._api_concurrency)
+        return (*_QUOTAS, with_api)
 
 
 def _template(clients: Clients, types: Sequence[str]) -> Iterator[Finding]:
@@ -161,8 +177,8 @@ def _endpoints(clients: Clients, types: Sequence[str]) -> Iterator[Finding]:
         yield Finding(check=check, answered=Answered.PASSED)
 
 
-def _quotas(clients: Clients) -> Iterator[Finding]:
-    for quota in _QUOTAS:
+def _quotas(clients: Clients, needed: Sequence[_Quota]) -> Iterator[Finding]:
+    for quota in needed:
         check = f"quota {quota.name}"
         try:
             answer = clients.service_quotas.get_service_quota(ServiceCode=quota.service, QuotaCode=quota.code)

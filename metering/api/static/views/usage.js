@@ -3,7 +3,18 @@
 import { ask } from "../api.js";
 import { chart, described, swatch } from "../chart.js";
 import { go, h } from "../dom.js";
-import { GB, GB_IN_WORDS, gigabytes, grouped, largestFirst, percent, scaled, sum, unscaled, whole } from "../figures.js";
+import {
+  GB,
+  GB_IN_WORDS,
+  gigabytes,
+  grouped,
+  largestFirst,
+  percent,
+  scaled,
+  sum,
+  unscaled,
+  whole,
+} from "../figures.js";
 import { questionForm } from "../form.js";
 import { nothing, periods } from "../messages.js";
 import { layers, MOST, sums } from "../stack.js";
@@ -56,8 +67,8 @@ function explorer(view, { state, now_s, navigate }) {
     async load(signal) {
       // The picture has a question of its own: if it has too many steps to be answered, the table still stands.
       const [answer, picture] = await Promise.all([
-        ask(view, main, signal),
-        ask(view, drawn, signal).catch((problem) => ({ rows: null, problem })),
+        ask(view, main, { signal }),
+        ask(view, drawn, { signal }).catch((problem) => ({ rows: null, problem })),
       ]);
       const shown = { view, state, range, split, unit, now_s, navigate, main, drawn };
       return { answer, parts: parts(shown, answer, picture), twins: choices(shown) };
@@ -69,12 +80,21 @@ function parts(shown, answer, picture) {
   const { view, state, split } = shown;
   if (!answer.rows.length) return [nothing(emptyWords(state), emptyLinks(state))];
   const measure = MEASURES[view];
-  const rows = [...answer.rows].sort((one, other) => largestFirst(measure.valueOf(one), measure.valueOf(other)) || (one[split] < other[split] ? -1 : 1));
-  return [tiles(shown, answer, rows), pictureCard(shown, picture, rows), tableCard(shown, answer, rows), timeCard(shown, picture)];
+  const rows = [...answer.rows].sort(
+    (one, other) => largestFirst(measure.valueOf(one), measure.valueOf(other)) || (one[split] < other[split] ? -1 : 1),
+  );
+  return [
+    tiles(shown, answer, rows),
+    pictureCard(shown, picture, rows),
+    tableCard(shown, answer, rows),
+    timeCard(shown, picture),
+  ];
 }
 
 function emptyWords(state) {
-  return FILTERS.some((name) => state[name]) ? "No usage matches these filters in this range." : "No usage in this range.";
+  return FILTERS.some((name) => state[name])
+    ? "No usage matches these filters in this range."
+    : "No usage in this range.";
 }
 
 function emptyLinks(state) {
@@ -96,10 +116,24 @@ function tiles({ view, split }, answer, rows) {
   return h(
     "div",
     { class: "tiles" },
-    tile("Cost", [money(answer.total_usd, 2), h("span", { class: "unit" }, " USD")], `${grouped(answer.total_usd)} USD exactly`, { id: "cost-total", "data-usd": answer.total_usd }),
+    tile(
+      "Cost",
+      [money(answer.total_usd, 2), h("span", { class: "unit" }, " USD")],
+      `${grouped(answer.total_usd)} USD exactly`,
+      { id: "cost-total", "data-usd": answer.total_usd },
+    ),
     total,
-    tile("Without a price", [gigabytes(unpriced), h("span", { class: "unit" }, " GB")], `${grouped(unpriced)} bytes, not in the cost`, unpriced > 0n ? { class: "tile warn" } : {}),
-    tile("Prices", answer.price_book ? answer.price_book.name : "\u2013", answer.price_book ? `version ${answer.price_book.version}` : ""),
+    tile(
+      "Without a price",
+      [gigabytes(unpriced), h("span", { class: "unit" }, " GB")],
+      `${grouped(unpriced)} bytes, not in the cost`,
+      unpriced > 0n ? { class: "tile warn" } : {},
+    ),
+    tile(
+      "Prices",
+      answer.price_book ? answer.price_book.name : "\u2013",
+      answer.price_book ? `version ${answer.price_book.version}` : "",
+    ),
     state,
   );
 }
@@ -133,8 +167,22 @@ function pictureCard(shown, picture, rows) {
     label: described(stack, { what: measure.title, unit, at, shown: measure.shown }),
     onRange: (from_s, to_s) => navigate(changed(state, { range: "", per: "", from: short(from_s), to: short(to_s) })),
   });
-  const others = rows.length > MOST + 1 ? ` The ${MOST} largest have a colour; the other ${grouped(rows.length - MOST)} are one layer.` : "";
-  return h("section", { class: "card", "aria-labelledby": "picture" }, heading, drawing, h("p", { class: "hint" }, `Draw across the picture to look closer. The layers lie in the order of the table, the first at the bottom.${others}`));
+  const others =
+    rows.length > MOST + 1
+      ? ` The ${MOST} largest have a colour; the other ${grouped(rows.length - MOST)} are one layer.`
+      : "";
+  return h(
+    "section",
+    { class: "card", "aria-labelledby": "picture" },
+    heading,
+    drawing,
+    h(
+      "p",
+      { class: "hint" },
+      "Draw across the picture to look closer. The layers lie in the order of the table, the first at the bottom.",
+      others,
+    ),
+  );
 }
 
 function tableCard(shown, answer, rows) {
@@ -144,16 +192,33 @@ function tableCard(shown, answer, rows) {
   const bytes = String(sum(rows.map((row) => whole(row.bytes))));
   const records = String(sum(rows.map((row) => whole(row.records ?? 0))));
   const foot = { bytes, records, cost_usd: answer.total_usd, quantity_gb: "", total: true };
-  const columns = [nameColumn(shown, rows, view), ...(view === "cost" ? costColumns() : usageColumns()), shareColumn(measure, total)];
+  const columns = [
+    nameColumn(shown, rows, view),
+    ...(view === "cost" ? costColumns() : usageColumns()),
+    shareColumn(measure, total),
+  ];
   const caption = `${measure.title} by ${WORDS[split]}, the largest first`;
   const trace = traceLink(shown);
   return h(
     "section",
     { class: "card", "aria-labelledby": "figures" },
-    h("div", { class: "card-head" }, h("h2", { id: "figures" }, `By ${WORDS[split]}`), trace ? go(trace, { class: "button quiet" }, "Trace this line to its batches") : null),
+    h(
+      "div",
+      { class: "card-head" },
+      h("h2", { id: "figures" }, `By ${WORDS[split]}`),
+      trace ? go(trace, { class: "button quiet" }, "Trace this line to its batches") : null,
+    ),
     table(columns, rows, { caption, foot }),
-    view === "cost" ? h("p", { class: "hint" }, "Each row is rounded to 10 decimals; the total is exact, so the rows may add up to a little more or less.") : null,
-    state.with_corrections ? h("p", { class: "hint" }, "With what was booked later for closed months of this range.") : null,
+    view === "cost"
+      ? h(
+          "p",
+          { class: "hint" },
+          "Each row is rounded to 10 decimals; the total is exact, so the rows may add up to a little more or less.",
+        )
+      : null,
+    state.with_corrections
+      ? h("p", { class: "hint" }, "With what was booked later for closed months of this range.")
+      : null,
   );
 }
 
@@ -167,7 +232,9 @@ function nameColumn({ split, state, view }, rows) {
       const value = String(row[split] ?? "");
       const next = deeper(state, split, value, SPLITS[view]);
       const label = value || "(none)";
-      const name = next ? go(written(next), { class: "id", title: `Only ${label}, split by ${WORDS[next.by]}` }, label) : h("span", { class: "id" }, label);
+      const name = next
+        ? go(written(next), { class: "id", title: `Only ${label}, split by ${WORDS[next.by]}` }, label)
+        : h("span", { class: "id" }, label);
       return h("span", { class: "named" }, swatch(Math.min(index, MOST), index >= drawn), name);
     },
   };
@@ -217,15 +284,26 @@ function timeCard(shown, picture) {
   const measure = MEASURES[view];
   const at = steps(unit, range, now_s);
   const totals = sums(layers(picture.rows, { unit, at, name: split, valueOf: measure.valueOf }));
-  const rows = at.map((value_s, index) => ({ unit: unitName(unit, value_s), at_s: value_s, value: totals[index] ?? 0n }));
+  const rows = at.map((value_s, index) => ({
+    unit: unitName(unit, value_s),
+    at_s: value_s,
+    value: totals[index] ?? 0n,
+  }));
   const finer = { month: "day", day: "hour" }[unit];
   const first = {
     name: "unit",
     title: `${unit} (UTC)`,
     foot: () => "Total",
     cell(row) {
-      const closer = changed(state, { range: "", per: finer, from: short(row.at_s), to: short(following(unit, row.at_s)) });
-      return finer ? go(written(closer), { class: "id" }, readable(row.unit)) : h("span", { class: "id" }, readable(row.unit));
+      const closer = changed(state, {
+        range: "",
+        per: finer,
+        from: short(row.at_s),
+        to: short(following(unit, row.at_s)),
+      });
+      return finer
+        ? go(written(closer), { class: "id" }, readable(row.unit))
+        : h("span", { class: "id" }, readable(row.unit));
     },
   };
   const exact = view === "usage" ? usageColumns().slice(0, 2) : [{ name: "cost", title: "cost (USD)", kind: "money" }];

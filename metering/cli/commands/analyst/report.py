@@ -39,6 +39,7 @@ _EXAMPLES = """Examples:
     metering report usage --from yesterday --group-by account_id --top 10 --chart
     metering report usage --last 7d --group-by day --tz Europe/Berlin
     metering report usage --account 123456789012 --detail resource_id
+    metering report usage --to-location internet --group-by from,day
     metering report usage --region all --group-by region,account_id --top 20
     metering report usage --from last-month --html october.html
 """
@@ -51,6 +52,18 @@ ServiceOption = Annotated[
 ]
 UsageTypeOption = Annotated[
     list[str] | None, typer.Option("--usage-type", metavar="TYPE", help="Only this usage type; may be given again.")
+]
+FromLocationOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--from-location",
+        metavar="PLACE",
+        help="Only transfers from here, as the column `from` has it: us-east-1/use1-az2, internet; may be given again.",
+    ),
+]
+ToLocationOption = Annotated[
+    list[str] | None,
+    typer.Option("--to-location", metavar="PLACE", help="Only transfers to here; may be given again."),
 ]
 GroupByOption = Annotated[
     str | None,
@@ -110,6 +123,8 @@ def usage(
     account: AccountOption = None,
     service: ServiceOption = None,
     usage_type: UsageTypeOption = None,
+    from_location: FromLocationOption = None,
+    to_location: ToLocationOption = None,
     group_by: GroupByOption = None,
     detail: DetailOption = None,
     start: FromOption = None,
@@ -137,7 +152,8 @@ def usage(
         group_by = "day"
     asked = UsageParameters(
         start=start, end=end, group_by=group_by, detail=detail, accounts=account or (), services=service or (),
-        usage_types=usage_type or (), with_corrections=with_corrections, last=last, zone=zone, sort=sort, top=top,
+        usage_types=usage_type or (), from_locations=from_location or (), to_locations=to_location or (),
+        with_corrections=with_corrections, last=last, zone=zone, sort=sort, top=top,
     )  # fmt: skip
     query = asked.query(now_s=now_s)
     if html is not None:
@@ -165,7 +181,13 @@ def _bars(rows: Sequence[UsageRow], top: int | None) -> Chart:
     return bars([(" ".join(row.values), row.total.bytes) for row in rows], most=top or MOST_BARS)
 
 
-_WORDS = {"account": "account", "service": "service", "usage_type": "usage type"}
+_WORDS = {
+    "account": "account",
+    "service": "service",
+    "usage_type": "usage type",
+    "from_location": "beginning",
+    "to_location": "destination",
+}
 
 
 def _notes(

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from metering.cli.all_regions import asks_for_all, connections
+from metering.cli.all_regions import asks_for_all, connections, left_out
 from metering.cli.command import Session, command, say
 from metering.cli.failures import CommandFailedError, WrongUsageError
 
 if TYPE_CHECKING:
-    from metering.api.local_server import LocalServer
+    from metering.api.parts import ApiParts
+    from metering.api.serving.server import LocalServer
+    from metering.wiring.answers.costs import BillingRegions
     from metering.wiring.connection import RegionConnection
 
 serve_app = typer.Typer()
@@ -48,13 +50,11 @@ def serve(
             f"This needs {' and '.join(missing)}, which this installation lacks.",
             "Install it: pip install 'metering[cli,serve]'",
         )
-    regions = [each.read_only() for each in connections(session)]
-    for each in regions:
-        _open(each)
     # As the tokens of the API are: the page and programs take either.
     secret = f"mtr_{secrets.token_hex(8)}_{secrets.token_hex(32)}"
-    server = _server(regions, secret, port)
-    where = "all its regions" if asks_for_all(session) else regions[0].region
+    parts = _parts(session, secret)
+    server = _server(parts, port)
+    where = "all its regions" if parts.everywhere else parts.regions[0].region
     say(f"The usage explorer of stage {session.stage} in {where}, and the HTTP API behind it. It only reads.")
     sys.stdout.write(f"{server.url}#token={secret}\n")
     sys.stdout.flush()
@@ -66,21 +66,60 @@ def serve(
         say("Stopped.")
 
 
-def _open(region: RegionConnection) -> None:
-    """Make what requests share before they share it: errors show now, and no two threads make the same thing."""
-    _ = (region.items, region.objects, region.settings, region.view)
-
-
-def _server(regions: list[RegionConnection], secret: str, port: int) -> LocalServer:
-    from metering.api.app import build
+def _parts(session: Session, secret: str) -> ApiParts:
+    place = _Place()
+    regions = [place.opened(each) for each in connections(session)]
+    billing = _billing(session, place)
+    # Slow to import, and a command that cannot reach its region does not need it.
     from metering.api.limits import Limits
-    from metering.api.local_server import LocalServer
     from metering.api.parts import ApiParts
     from metering.api.tokens import OneToken
+    from metering.wiring.answers.usage import Everywhere
 
-    # One person asks, and pays: nobody else is to be kept from asking. Budgets of a request hold as anywhere.
-    limits = Limits(token_rate_per_s=1_000.0, token_burst=1_000, deadline_s=300.0)
-    parts = ApiParts(regions=regions, tokens=OneToken(secret=secret), limits=limits, clock=regions[0].clock)
+    return ApiParts(
+        regions=regions,
+        tokens=OneToken(secret=secret),
+        # One person asks, and pays: nobody else is to be kept from asking. Budgets of a request hold as anywhere.
+        limits=Limits(token_rate_per_s=1_000.0, token_burst=1_000, deadline_s=300.0),
+        clock=regions[0].clock,
+        everywhere=Everywhere(left_out=left_out(session)) if asks_for_all(session) else None,
+        billing=billing,
+    )
+
+
+class _Place:
+    """Regions of a stage over clients that only read, each once."""
+
+    def __init__(self) -> None:
+        self._opened: dict[str, RegionConnection] = {}
+
+    def opened(self, region: RegionConnection) -> RegionConnection:
+        """The region, with what its requests share made: errors show now, and no two threads make the same thing."""
+        if region.region not in self._opened:
+            made = self._opened[region.region] = region.read_only()
+            _ = (made.items, made.objects, made.settings, made.view)
+        return self._opened[region.region]
+
+
+def _billing(session: Session, place: _Place) -> BillingRegions | None:
+    from metering.cli.billing.home import billing_home, billing_regions
+    from metering.wiring.answers.costs import BillingRegions
+
+    try:
+        home = billing_home(session)
+        regions = billing_regions(session, home)
+    except CommandFailedError as error:
+        say(f"Costs are not served: {error}", "yellow")
+        return None
+    return BillingRegions(
+        home=place.opened(home), regions=[place.opened(each) for each in regions], left_out=left_out(session)
+    )
+
+
+def _server(parts: ApiParts, port: int) -> LocalServer:
+    from metering.api.app import build
+    from metering.api.serving.server import LocalServer
+
     try:
         return LocalServer(app=build(parts), port=port)
     except OSError as error:

@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from metering.cli.billing.costing import costing, one_region
+from metering.cli.billing.costing import costs_here, one_region
 from metering.cli.command import Session, command, say
 from metering.cli.commands.analyst.report import (
     AccountOption,
     CorrectionsOption,
+    FromLocationOption,
     FromOption,
     ServiceOption,
+    ToLocationOption,
     ToOption,
     UsageTypeOption,
 )
@@ -94,6 +96,8 @@ def cost(
     payer: PayerOption = None,
     service: ServiceOption = None,
     usage_type: UsageTypeOption = None,
+    from_location: FromLocationOption = None,
+    to_location: ToLocationOption = None,
     group_by: GroupByOption = None,
     month: MonthOption = None,
     start: FromOption = None,
@@ -116,25 +120,21 @@ def cost(
     Usage without a price has no cost: it stands in unpriced_bytes. Usage that is not sold here, by a rule of the price
     book, stands in unrated_bytes. Nothing is written.
     """
-    from metering.reports.costs.answer import cost_answer
     from metering.reports.costs.query import CostParameters
 
     now_s = int(time.time())
     query = CostParameters(
         start=start, end=end, last=last, zone=zone, month=month, group_by=group_by, accounts=account or (),
-        services=service or (), usage_types=usage_type or (), payers=payer or (), sort=sort, top=top,
-        with_corrections=with_corrections, blended=blended, region=one_region(session),
+        services=service or (), usage_types=usage_type or (), from_locations=from_location or (),
+        to_locations=to_location or (), payers=payer or (), sort=sort, top=top, with_corrections=with_corrections,
+        blended=blended, region=one_region(session),
     ).cost_query(now_s=now_s)  # fmt: skip
-    with costing(session, query, prices=prices, exact=exact, now_s=now_s) as parts:
-        costs = parts.costs()
-        answer = cost_answer(
-            query, costs, as_of_s=now_s, complete=parts.complete, regions=parts.regions, left_out=parts.left_out
-        )
-        session.write(answer)
-    if not costs.rows.rows:
+    found = costs_here(session, query, prices=prices, exact=exact, now_s=now_s)
+    session.write(found.answer)
+    if not found.costs.rows.rows:
         say("No matching usage is booked in this time.", style="yellow")
     if strict:
-        _refuse_unpriced(costs)
+        _refuse_unpriced(found.costs)
 
 
 @command(cost_app, "explain", reads=True, everywhere=True, epilog=_EXPLAIN_EXAMPLES)

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from metering.cli.all_regions import asks_for_all, everywhere
+from metering.cli.all_regions import asks_for_all, connections, everywhere
 from metering.cli.command import Session, command, say
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.errors import OperationFailedError
 from metering.intake.reasons import Reason
 from metering.onramps.reasons import FileReason, LineReason
 from metering.reports.answer import KEEP, Answer, Cell, Column
-from metering.reports.operators.quarantine_answer import entries_answer, entry_answer
+from metering.reports.operators.quarantine_answer import entry_answer
 from metering.reports.time_range import time_range
 
 if TYPE_CHECKING:
@@ -71,24 +71,14 @@ def list_(
 
     `became` says what became of each: where it is metered now, or the verdict on its retry.
     """
-    from metering.wiring.status import build_quarantine
+    from metering.wiring.answers.quarantine import refused_answer, refused_in, refused_query
 
-    _check_reason(reason)
-    if kind not in {None, "records", "refused", "conflict", "lines", "file"}:
-        raise WrongUsageError(f"--kind {kind} is not a kind.", "Write records, refused, conflict, lines or file.")
-    from_s, to_s = time_range(start, end, default_s=(0, _FAR_S), now_s=int(time.time()))
-
-    def entries(region: RegionConnection) -> Answer:
-        found = (
-            entry
-            for entry in build_quarantine(region).entries(from_s=from_s, to_s=to_s)
-            if kind in {None, entry.kind}
-            and (reason is None or reason in entry.reasons)
-            and _is_of(entry, source, sender)
-        )
-        return entries_answer(list(islice(found, limit + 1)))
-
-    answer = everywhere(session, entries, newest="at", most=limit + 1)
+    query = refused_query(
+        now_s=int(time.time()), start=start, end=end, reason=reason, kind=kind, source=source, sender=sender
+    )
+    regions = connections(session)
+    found = (each for each in refused_in(regions, query) if query.takes(each.entry))
+    answer = refused_answer(regions, list(islice(found, limit + 1)), everywhere=asks_for_all(session))
     session.write(replace(answer, rows=answer.rows[:limit]))
     if len(answer.rows) > limit:
         say(f"There are more than {limit}. Use --limit, or narrow it down: --from, --to, --reason, --kind, --source.")

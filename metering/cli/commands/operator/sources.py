@@ -14,10 +14,9 @@ from metering.cli.command import Session, command, say
 from metering.cli.durations import parse_duration
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.hours import rfc3339
-from metering.ledger.notes.reconciliation import RECONCILIATION_KEY, Reconciliation
 from metering.ledger.notes.sources import SILENCE_S, Ruling, RulingKind, SourceState
 from metering.reports.answer import Answer, Column
-from metering.reports.operators.sources_answer import intervals, sources_answer
+from metering.reports.operators.sources_answer import intervals
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S, MINUTE_S
 
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
 
     from metering.ledger.notes.sources import SourceFigures
     from metering.wiring.connection import RegionConnection
-    from metering.wiring.jobs import LakeJobs
 
 sources_app = typer.Typer()
 
@@ -67,20 +65,15 @@ def sources(
 
     A number counts as missing if two scans, 15 minutes apart or more, did not find it.
     """
+    from metering.wiring.answers.operators import sources_of
+
     silence_s = parse_duration(silence, "--silence") if silence else SILENCE_S
     told: list[tuple[str, str]] = []
 
     def known(region: RegionConnection) -> Answer:
-        jobs = region.jobs
-        figures = jobs.source_keeper.figures()
-        silent_s = figures.scanned_ms // 1000 - silence_s
-        chosen = [
-            state
-            for state in jobs.source_keeper.states()
-            if (not gaps or state.missing or state.incredible) and (not silent or state.last_seen_s < silent_s)
-        ]
+        answer, figures = sources_of(region, gaps=gaps, silent=silent, silence_s=silence_s)
         told.extend((f"{of_region(session, region.region)}{text}", style) for text, style in _notes(figures))
-        return sources_answer(chosen, figures, _reconciliation(jobs), silent_s=silent_s)
+        return answer
 
     session.write(everywhere(session, known))
     for text, style in told:
@@ -187,8 +180,3 @@ def _numbers(text: str) -> tuple[int, int] | None:
     if first > last:
         raise WrongUsageError(f"{text} is neither a number nor a range.", "Write one number, FIRST-LAST, or all.")
     return first, last
-
-
-def _reconciliation(jobs: LakeJobs) -> Reconciliation | None:
-    item = jobs.items.get(Table.LEDGER, RECONCILIATION_KEY)
-    return None if item is None else Reconciliation.from_item(item)

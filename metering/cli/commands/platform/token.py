@@ -50,9 +50,7 @@ def create(
     days: Annotated[
         int, typer.Option("--days", min=1, max=_MOST_DAYS, metavar="DAYS", help="When it expires.", show_default=True)
     ] = 30,
-    label: Annotated[
-        str, typer.Option("--label", metavar="TEXT", help="What you call it, to know it in the list.")
-    ] = "",
+    label: Annotated[str | None, typer.Option("--label", metavar="TEXT", help="What you call it in the list.")] = None,
 ) -> None:
     """Make a token for the HTTP API of this region, and show it once.
 
@@ -63,7 +61,7 @@ def create(
     from metering.reports.operators.tokens_answer import made_answer
 
     accounts = sorted(set(account)) if account else None
-    problems = token_problems(role=role, accounts=accounts, life_s=days * DAY_S, label=label)
+    problems = token_problems(role=role, accounts=accounts, life_s=days * DAY_S, label=label or "")
     if problems:
         raise WrongUsageError(" ".join(problems), "No token was made.")
     region = session.region()
@@ -74,7 +72,7 @@ def create(
         consequence=f"Whoever has it may ask the HTTP API for the usage of {seen} for {days} days.",
     ) as done:
         made = _book(region).create(
-            role=role, accounts=accounts, life_s=days * DAY_S, made_by=region.caller(), label=label
+            role=role, accounts=accounts, life_s=days * DAY_S, made_by=region.caller(), label=label or ""
         )
         done.result = f"token {made.stored.token_id}"
     session.write(made_answer(made, now_s=_now_s(region)))

@@ -14,7 +14,7 @@ from metering.billing.usage.columns import columns_of, lines_of, only
 from metering.hours import month_bounds_s
 from metering.reports.costs.columns.positions import ColumnPositions
 from metering.reports.costs.columns.tables import KEYS, LINES, Fold, PriceTable, chunks, joined
-from metering.reports.costs.columns.whole_months import RAW, MonthSums, about_whole_month
+from metering.reports.costs.columns.whole_months import PLACES, RAW, MonthSums, about_whole_month
 from metering.reports.costs.labels import Labels
 from metering.reports.costs.lines import PayerLines
 from metering.reports.costs.payers import payers_of_month
@@ -172,7 +172,7 @@ class _Together:
     def _of_lines(self, lines: Mapping[int, list[tuple[UsageLine, str]]]) -> Iterator[Entry]:
         for number, parts in sorted(lines.items()):
             for name, rated in regions_rated(sorted(parts), self.positioned[number].rater):
-                if self.query.takes_region(name):
+                if self.query.takes_region(name) and self._takes_places(rated.line):
                     yield self._entry(number, rated, name)
 
     def _parts(self) -> list[tuple[str, Sequence[RegionMonth]]]:
@@ -194,7 +194,8 @@ class _Together:
         return self.query.has_column("hour", "day") or self.query.usage.zone is not UTC
 
     def _raw(self) -> list[str]:
-        return [RAW[name] for name in self.query.usage.group_by if name in RAW]
+        asked = [RAW[name] for name in self.query.usage.group_by if name in RAW]
+        return list(dict.fromkeys([*asked, *(PLACES if self.query.by_place else ())]))
 
     def _folded(self, folds: Mapping[str, Fold], prices: PriceTable) -> Iterator[Entry]:
         first_s, _ = month_bounds_s(self.usage.month)
@@ -204,8 +205,12 @@ class _Together:
                     _hour(row, first_s), _text(row, "account_id"), "", "", _text(row, "from_location"),
                     _text(row, "to_location"), size,
                 )  # fmt: skip
-                number, rated = prices.rated(_hour(row, 0, "price"), line)
-                yield self._entry(number, rated, region)
+                if self._takes_places(line):
+                    number, rated = prices.rated(_hour(row, 0, "price"), line)
+                    yield self._entry(number, rated, region)
+
+    def _takes_places(self, line: UsageLine) -> bool:
+        return self.query.usage.takes_places(line.from_location, line.to_location)
 
     def _entry(self, number: int, rated: RatedLine, region: str) -> Entry:
         payer_id = self.together.payers[number]

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 RAW = {"account_id": "account_id", "from": "from_location", "to": "to_location"}
 """Columns of usage that a report can be grouped by. The price knows usage type and service."""
+PLACES = ("from_location", "to_location")
 _TEXTS = UsageLine._fields[1:-1]
 
 
@@ -83,6 +84,7 @@ class MonthSums:
         """Columns that are told apart."""
         asked = [RAW[name] for name in self.query.usage.group_by if name in RAW]
         filtered = ["account_id"] if self.query.usage.accounts else []
+        filtered += PLACES if self.query.by_place else []
         region = ["region"] if self.query.by_region else []
         return list(dict.fromkeys(["payer", "service", "usage_type", *asked, *filtered, *region]))
 

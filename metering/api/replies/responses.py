@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl, urlencode
 from fastapi import Response
 
 from metering.api.problems import ProblemError
+from metering.api.replies.negotiation import MEDIA_TYPES, knows, takes_gzip
 from metering.api.vocabulary import FORMATS
 from metering.reports.encodings import encoded_bytes
 
@@ -20,13 +21,6 @@ if TYPE_CHECKING:
     from metering.api.asking import Reply
     from metering.api.limits import Limits
 
-MEDIA_TYPES = {
-    "json": "application/json",
-    "ndjson": "application/x-ndjson",
-    "csv": "text/csv; charset=utf-8",
-    "parquet": "application/vnd.apache.parquet",
-}
-_BY_MEDIA_TYPE = {text.partition(";")[0]: form for form, text in MEDIA_TYPES.items()}
 _FINAL_S = 86_400
 # Smaller answers are as quick without.
 _WORTH_ZIPPING = 1_024
@@ -34,31 +28,6 @@ _WORTH_ZIPPING = 1_024
 _MOVING = frozenset({"as_of"})
 # Fields that say how complete figures are; a closed month is complete for ever.
 _COMPLETENESS = frozenset({"complete_through", "held_back_by"})
-
-
-def chosen_form(given: str | None, accept: str) -> str:
-    """Form of an answer: the parameter `format`, else the first of the header Accept that is known, else JSON."""
-    if given is not None:
-        return given
-    ranked: list[tuple[float, int, str]] = []
-    for place, part in enumerate(accept.split(",")[:20]):
-        media_type, _, rest = part.partition(";")
-        form = _BY_MEDIA_TYPE.get(media_type.strip().lower())
-        weight = _weight(rest)
-        if form is not None and weight > 0:
-            ranked.append((-weight, place, form))
-    return min(ranked)[2] if ranked else FORMATS[0]
-
-
-def _weight(parameters: str) -> float:
-    for each in parameters.split(";"):
-        name, _, value = each.strip().partition("=")
-        if name.lower() == "q":
-            try:
-                return float(value)
-            except ValueError:
-                return 0.0
-    return 1.0
 
 
 def response_of(
@@ -88,13 +57,13 @@ def response_of(
     }
     if reply.next is not None:
         sent["Link"] = f'<?{_with_cursor(query, reply.next)}>; rel="next"'
-    if _knows(headers.get("if-none-match", ""), tag):
+    if knows(headers.get("if-none-match", ""), tag):
         return Response(status_code=304, headers=sent)
     body = encoded_bytes(answer, form)
     if form != FORMATS[0]:
         sent["Content-Disposition"] = f'attachment; filename="{name}.{form}"'
     binary = form == "parquet"
-    if len(body) > _WORTH_ZIPPING and not binary and _takes_gzip(headers.get("accept-encoding", "")):
+    if len(body) > _WORTH_ZIPPING and not binary and takes_gzip(headers.get("accept-encoding", "")):
         body, binary = gzip.compress(body, compresslevel=6, mtime=0), True
         sent["Content-Encoding"] = "gzip"
     _check_bytes(body, binary=binary, limits=limits)
@@ -126,22 +95,9 @@ def _metadata(meta: Mapping[str, object]) -> dict[str, str]:
     return {header: str(meta[name]) for name, header in names.items() if name in meta}
 
 
-def _knows(if_none_match: str, tag: str) -> bool:
-    known = [each.strip().removeprefix("W/") for each in if_none_match.split(",")]
-    return tag.removeprefix("W/") in known or "*" in known
-
-
 def _with_cursor(query: bytes, cursor: str) -> str:
     pairs = parse_qsl(query.decode("ascii"), keep_blank_values=True)
     return urlencode([*((name, value) for name, value in pairs if name != "cursor"), ("cursor", cursor)], safe=",:")
-
-
-def _takes_gzip(accept_encoding: str) -> bool:
-    for part in accept_encoding.split(","):
-        coding, _, rest = part.partition(";")
-        if coding.strip().lower() in {"gzip", "*"}:
-            return _weight(rest) > 0
-    return False
 
 
 def _check_rows(rows: int, form: str, limits: Limits) -> None:

@@ -1,8 +1,4 @@
-"""The API on this machine: uvicorn on 127.0.0.1, for whoever has the token, and for no page of another site.
-
-A page of another site may point a name of its own at 127.0.0.1 (DNS rebinding), and its requests then come from the
-browser here. They carry that name in `Host`, so every request with another one is refused, whatever its path.
-"""
+"""An application at a port of this machine, for whoever has the token, and for no page of another site."""
 
 from __future__ import annotations
 
@@ -13,49 +9,13 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
-from metering.api.problems import ProblemError
+from metering.api.serving.hosts import LOOPBACK, HostCheck
 
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp, Receive, Scope, Send
+    from starlette.types import ASGIApp
 
-LOOPBACK = "127.0.0.1"
-_NAMES = (LOOPBACK, "localhost")
-_HTTP_PORT = 80
-_MISDIRECTED = 421
 # Requests under way when it is stopped may end.
 _LAST_S = 3
-
-
-class HostCheck:
-    """Refuses requests that were meant for another host.
-
-    Args:
-        app: The application behind it.
-        port: Port that it is served at.
-    """
-
-    def __init__(self, app: ASGIApp, *, port: int) -> None:
-        self._app = app
-        names = [f"{name}:{port}" for name in _NAMES] + (list(_NAMES) if port == _HTTP_PORT else [])
-        self._own = frozenset(name.encode() for name in names)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request, as an ASGI application."""
-        if scope["type"] == "http":
-            hosts = [value.lower() for name, value in scope["headers"] if name == b"host"]
-            if len(hosts) != 1 or hosts[0] not in self._own:
-                await _misdirected().response()(scope, receive, send)
-                return
-        await self._app(scope, receive, send)
-
-
-def _misdirected() -> ProblemError:
-    return ProblemError(
-        kind="other-host",
-        status=_MISDIRECTED,
-        title="Meant for another host",
-        detail=f"This server answers for {LOOPBACK} and localhost only. Open the address that it printed.",
-    )
 
 
 @dataclass(kw_only=True)

@@ -1,0 +1,181 @@
+"""`/v1/cost`: what usage costs, as `metering cost` answers it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from metering.api import vocabulary as words
+from metering.api.asking import Resource
+from metering.api.grants import effective_accounts
+from metering.api.openapi import schemas
+from metering.api.paging import page_of, position_of
+from metering.api.parameters import Parameter
+from metering.api.problems import ParameterFault, ProblemError
+from metering.api.routes import router_of
+from metering.errors import OperationFailedError
+from metering.reports.costs.query import CostParameters
+from metering.wiring.answers.costs import BillingRegions, book_named, costs_of
+
+if TYPE_CHECKING:
+    from metering.api.asking import Asked, Reply
+    from metering.api.parts import ApiParts
+    from metering.api.routes import ResourceRouter
+    from metering.reports.answer import Answer
+    from metering.reports.costs.query import CostQuery
+
+
+def router(parts: ApiParts) -> ResourceRouter:
+    """Routes of this resource."""
+    return router_of(parts, [COST])
+
+
+def _cost(asked: Asked) -> Reply:
+    accounts = asked.accounts()
+    position = position_of(asked, accounts, fixed=2)
+    query = _query(asked, accounts)
+    if position.fixed:
+        from_s, to_s = position.fixed
+        query = replace(query, usage=replace(query.usage, from_s=from_s, to_s=to_s))
+    billing = _billing(asked)
+    book = book_named(asked.given.text("prices"))
+    if book is None:
+        raise OperationFailedError("There is no such price book.")
+    found = costs_of(
+        billing,
+        query,
+        book=book,
+        now_s=asked.now_s,
+        complete=asked.complete_of(billing.regions),
+    )
+    answer = found.answer if asked.sees_all else _of_own(found.answer)
+    fixed = (query.usage.from_s, query.usage.to_s)
+    return page_of(answer, asked, accounts, position, key=query.usage.columns, fixed=fixed)
+
+
+def _query(asked: Asked, accounts: frozenset[str]) -> CostQuery:
+    given = asked.given
+    if given.names("payer"):
+        # Who pays is an account, too.
+        effective_accounts(asked.grant, given.names("payer"), parameter="payer")
+    if not asked.sees_all and "payer" in given.names("group_by"):
+        detail = "This token does not see who pays. Leave the column payer out."
+        raise ProblemError(
+            kind="not-granted",
+            status=403,
+            title="Not granted",
+            detail=detail,
+            faults=[ParameterFault(parameter="group_by", detail=detail)],
+        )
+    return CostParameters(
+        start=given.text("from"),
+        end=given.text("to"),
+        last=given.text("last"),
+        month=given.text("month"),
+        zone=given.text("tz"),
+        group_by=given.text("group_by"),
+        accounts=sorted(accounts),
+        payers=given.names("payer"),
+        services=given.names("service"),
+        usage_types=given.names("usage_type"),
+        from_locations=given.names("from_location"),
+        to_locations=given.names("to_location"),
+        sort=given.text("sort"),
+        top=given.number("top"),
+        with_corrections=given.flag("with_corrections"),
+        blended=given.flag("blended"),
+    ).cost_query(now_s=asked.now_s)
+
+
+def _billing(asked: Asked) -> BillingRegions:
+    if asked.parts.billing is None:
+        raise OperationFailedError(
+            "Costs are not known here: tiers count over all regions of the stage, and only some are read here.",
+            "Ask on the command line: metering cost",
+        )
+    return asked.parts.billing()
+
+
+def _of_own(answer: Answer) -> Answer:
+    """The answer without ids of payers, whose other accounts the asker does not see."""
+    return replace(answer, meta={name: value for name, value in answer.meta.items() if name != "positions"})
+
+
+_SUMS: schemas.Schema = {
+    "bytes": schemas.BYTES,
+    "quantity_gb": schemas.MONEY,
+    "cost_usd": schemas.maybe(schemas.MONEY),
+    "unpriced_bytes": schemas.BYTES,
+    "unrated_bytes": schemas.BYTES,
+}
+_BOOK = schemas.record({"name": schemas.text(64), "version": schemas.integer(0)})
+PAYER = Parameter(
+    name="payer",
+    about="Only what these payers pay, with commas between them.",
+    words="is not a payer: a payer is an account of 12 digits.",
+    pattern=words.ACCOUNT_PATTERN,
+    most_chars=12,
+    most_values=100,
+    example="123456789012",
+)
+MONTH = Parameter(
+    name="month",
+    about="One billing month, in place of `from`, `to` and `last`.",
+    words="is not a month: write it as 2026-11.",
+    pattern="[0-9]{4}-[0-9]{2}",
+    most_chars=7,
+    example="2026-11",
+)
+PRICES = Parameter(
+    name="prices",
+    about="Price book, and a version of it: what the usage would cost with it. Default: what the month was invoiced "
+    "with, or aws-list as it is in force.",
+    words="is not a price book: write it as aws-list, or with a version: aws-list@3.",
+    pattern="[a-z0-9][a-z0-9._-]{0,63}(?:@[1-9][0-9]{0,8})?",
+    most_chars=80,
+    example="aws-list@3",
+)
+BLENDED = Parameter(
+    name="blended",
+    about="Also the cost at each payer's mean price of a product and month.",
+    kind="flag",
+    example="true",
+)
+COST = Resource(
+    path="/v1/cost",
+    name="cost",
+    about="What usage costs: exact sums, by the price book in force, or as it was invoiced. Nothing is written.",
+    answer=_cost,
+    parameters=(
+        words.FROM,
+        words.TO,
+        words.LAST,
+        MONTH,
+        words.TZ,
+        words.GROUP_BY,
+        words.ACCOUNT,
+        PAYER,
+        words.SERVICE,
+        words.USAGE_TYPE,
+        words.FROM_LOCATION,
+        words.TO_LOCATION,
+        PRICES,
+        BLENDED,
+        words.SORT,
+        words.TOP,
+        words.WITH_CORRECTIONS,
+        words.FORMAT,
+        words.LIMIT,
+        words.CURSOR,
+    ),
+    schema=schemas.figures(
+        _SUMS,
+        currency={"const": "USD"},
+        price_book=schemas.maybe(_BOOK),
+        total_usd=schemas.MONEY,
+        unpriced=schemas.array(
+            schemas.record({"service": schemas.text(64), "usage_type": schemas.text(128), "bytes": schemas.BYTES})
+        ),
+        regions=schemas.array(schemas.text(64), 100),
+    ),
+)

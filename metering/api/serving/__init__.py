@@ -1,0 +1,1 @@
+"""The API on this machine: `metering serve`."""

@@ -1,0 +1,284 @@
+"""`metering.connect`: usage, cost, SQL and traces as Arrow tables, for notebooks and programs."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from metering.client.asking import SqlQuestion
+from metering.client.questions import columns, names, time_text
+from metering.client.tables import about
+from metering.errors import OperationFailedError
+from metering.reports.costs.query import CostParameters
+from metering.reports.query import UsageParameters
+from metering.reports.trace.question import TraceParameters
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import pyarrow as pa
+
+    from metering.client.asking import Answers
+    from metering.client.questions import Names, Time
+    from metering.reports.answer import Json
+
+
+class SumsDifferError(OperationFailedError):
+    """The sums of a trace are not equal: what a report says is not what its rows say.
+
+    Attributes:
+        sums: Bytes as decimal strings by `usage`, `rows` and `markers`; None for markers that have expired.
+        table: The trace itself, as `Connection.trace` would have given it.
+    """
+
+    def __init__(self, sums: Mapping[str, str | None], table: pa.Table) -> None:
+        told = ", ".join(f"{name} {size}" for name, size in sums.items() if size is not None)
+        super().__init__(
+            f"The sums are not equal ({told} bytes).",
+            "If a commit is being booked they are equal in a minute. Else: metering runbook reconciliation-differences",
+        )
+        self.sums = dict(sums)
+        self.table = table
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (type(self), (self.sums, self.table))
+
+
+class Connection:
+    """A stage that is asked. It only reads, and threads may share it.
+
+    Every method gives a `pyarrow.Table` with the columns and types of the command's `--format parquet`: byte totals are
+    `decimal128(38, 0)`, counts `int64`, money `decimal128(38, 10)`, times UTC. `table.to_pandas()` and
+    `polars.from_arrow(table)` take it further. `Connection.about(table)` says how complete its figures are.
+
+    Filters take one value, several with commas, or a list. Times are texts as the command line takes them (`2026-11`,
+    `2026-11-24T13:00:00Z`, `yesterday`), dates, or datetimes with their zone; `from_` is included and `to` is not.
+
+    Each method raises:
+        InvalidParametersError: The question makes no sense; it has every problem.
+        UnavailableError: A store or the API gave no answer; the same call may succeed later.
+        OperationFailedError: It cannot be answered, or AWS or the API refuses the caller; `advice` says what to do.
+    """
+
+    def __init__(self, answers: Answers) -> None:
+        self._answers = answers
+
+    def usage(
+        self,
+        *,
+        from_: Time = None,
+        to: Time = None,
+        last: str | None = None,
+        group_by: Names = None,
+        detail: Names = None,
+        account: Names = None,
+        service: Names = None,
+        usage_type: Names = None,
+        from_location: Names = None,
+        to_location: Names = None,
+        with_corrections: bool = False,
+        tz: str | None = None,
+        sort: str | None = None,
+        top: int | None = None,
+    ) -> pa.Table:
+        """Exact totals of usage, as `metering report usage` gives them.
+
+        Args:
+            from_: A full hour, included. Default: the beginning of this month.
+            to: A full hour, not included. Default: the end of `from_`, or of this hour.
+            last: A span that ends now, such as `7d`, in their place.
+            group_by: Columns: `account_id`, `usage_type` (the default), `service`, `from`, `to`, `month`, `day`,
+                `hour`, `corrects`, `region`.
+            detail: Further columns, which only the lake has: `resource_id`, `direction`, `batch_id`.
+            account: Only these accounts.
+            service: Only these services.
+            usage_type: Only these usage types.
+            from_location: Only what comes from these places, such as `us-east-1` or `us-east-1/use1-az2`.
+            to_location: Only what goes to these places, such as `internet`.
+            with_corrections: Also what was booked later for the range, with a column `corrects`.
+            tz: Zone of days and months, such as `Europe/Berlin`.
+            sort: A column; with `:desc` the largest first.
+            top: Only so many rows, by bytes; the last row is the sum of all others.
+
+        Returns:
+            The grouped columns, `bytes` and `records`, sorted by the columns.
+        """
+        return self._answers.usage(
+            UsageParameters(
+                start=time_text("from", from_), end=time_text("to", to), last=last, group_by=columns(group_by),
+                detail=columns(detail), accounts=names(account), services=names(service),
+                usage_types=names(usage_type), from_locations=names(from_location), to_locations=names(to_location),
+                with_corrections=with_corrections, zone=tz, sort=sort, top=top,
+            )
+        )  # fmt: skip
+
+    def cost(
+        self,
+        *,
+        from_: Time = None,
+        to: Time = None,
+        last: str | None = None,
+        month: str | None = None,
+        group_by: Names = None,
+        account: Names = None,
+        payer: Names = None,
+        service: Names = None,
+        usage_type: Names = None,
+        from_location: Names = None,
+        to_location: Names = None,
+        with_corrections: bool = False,
+        prices: str | None = None,
+        blended: bool = False,
+        exact: bool = False,
+        tz: str | None = None,
+        sort: str | None = None,
+        top: int | None = None,
+    ) -> pa.Table:
+        """What usage costs, as `metering cost` gives it: rated on read, all regions of the stage together.
+
+        Args:
+            from_: As of `usage`.
+            to: As of `usage`.
+            last: As of `usage`.
+            month: One billing month, in their place.
+            group_by: Columns of `usage`, and `tier` and `payer`.
+            account: Only these accounts.
+            payer: Only what these payers pay.
+            service: Only these services.
+            usage_type: Only these usage types.
+            from_location: Only what comes from these places, such as `us-east-1` or `us-east-1/use1-az2`.
+            to_location: Only what goes to these places, such as `internet`.
+            with_corrections: As of `usage`.
+            prices: A price book, such as `aws-list@3`. Default: what the month was invoiced with, or the book in force.
+            blended: Also the cost at each payer's mean price.
+            exact: Compute a payer's tiers anew.
+            tz: As of `usage`.
+            sort: As of `usage`.
+            top: As of `usage`; it ranks by cost.
+
+        Returns:
+            The grouped columns, `bytes`, `quantity_gb`, `cost_usd`, `unpriced_bytes`, `unrated_bytes` and, with
+            `blended`, `blended_cost_usd`.
+        """
+        asked = CostParameters(
+            start=time_text("from", from_), end=time_text("to", to), last=last, month=month,
+            group_by=columns(group_by), accounts=names(account), payers=names(payer), services=names(service),
+            usage_types=names(usage_type), from_locations=names(from_location), to_locations=names(to_location),
+            with_corrections=with_corrections, blended=blended, zone=tz, sort=sort, top=top,
+        )  # fmt: skip
+        return self._answers.cost(asked, prices=prices, exact=exact)
+
+    def trace(
+        self,
+        account: str,
+        *,
+        usage_type: str | None = None,
+        service: str | None = None,
+        hour: Time = None,
+        from_: Time = None,
+        to: Time = None,
+        last: str | None = None,
+    ) -> pa.Table:
+        """The batches that a number of a report is the sum of, as `metering trace` gives them.
+
+        Args:
+            account: The account of the line.
+            usage_type: Only this usage type.
+            service: Only this service.
+            hour: One full hour, in place of a range.
+            from_: As of `usage`.
+            to: As of `usage`.
+            last: As of `usage`.
+
+        Returns:
+            A row a batch: `batch_id`, `source_id`, `sequence`, `bytes`, `records`, `first_hour`, `last_hour`, `marker`.
+            `about` has the hours, files and sums. An equal trace is the only one that is returned.
+
+        Raises:
+            SumsDifferError: The report, its rows and their markers do not say the same. It has both figures.
+        """
+        asked = TraceParameters(
+            account=account, usage_type=usage_type, service=service, hour=time_text("hour", hour),
+            start=time_text("from", from_), end=time_text("to", to), last=last,
+        )  # fmt: skip
+        table = self._answers.trace(asked)
+        told = about(table)
+        if not told.get("equal"):
+            sums = told.get("sums")
+            raise SumsDifferError(sums if isinstance(sums, dict) else {}, table)
+        return table
+
+    def query(
+        self,
+        sql: str,
+        *,
+        from_: Time = None,
+        to: Time = None,
+        last: str | None = None,
+        tz: str | None = None,
+        timeout_s: int = 600,
+        with_canary: bool = False,
+    ) -> pa.Table:
+        """One statement of DuckDB's SQL over `transfers` and `usage`, as `metering query` runs it. Not over HTTP.
+
+        Args:
+            sql: The statement.
+            from_: Only rows that start then or later. Default: all.
+            to: Only rows that start before.
+            last: As of `usage`.
+            tz: Zone of times that name none.
+            timeout_s: It is stopped after that many seconds.
+            with_canary: Also rows of the canary.
+
+        Raises:
+            QueryError: DuckDB refuses the statement.
+            QueryStoppedError: It took too long.
+        """
+        return self._answers.query(
+            SqlQuestion(
+                sql=sql, start=time_text("from", from_), end=time_text("to", to), last=last, zone=tz,
+                timeout_s=timeout_s, with_canary=with_canary,
+            )
+        )  # fmt: skip
+
+    @staticmethod
+    def about(table: pa.Table) -> dict[str, Json]:
+        """What an answer says beside its rows: `as_of`, `complete_through` and, over the stores, all of the JSON's."""
+        return about(table)
+
+
+def connect(
+    *,
+    stage: str | None = None,
+    region: str | None = None,
+    endpoint: str | None = None,
+    url: str | None = None,
+    token: str | None = None,
+) -> Connection:
+    """Connect to a stage: to its stores with the credentials of the AWS SDK, or to its HTTP API with a token.
+
+    Nothing is asked until the first question.
+
+    Args:
+        stage: Default: `METERING_STAGE`, or `local`, which needs `metering local up`.
+        region: One region, or `all`. Default: that of the environment, or us-east-1.
+        endpoint: An emulator. Default: `AWS_ENDPOINT_URL`, the one of `metering local up` for stage `local`, else AWS.
+        url: The HTTP API instead: output `ApiUrl`, or the link that `metering serve` prints, with its token.
+        token: Token of the API. Default: what stands behind the `#` of the URL, or `METERING_TOKEN`.
+
+    Raises:
+        OperationFailedError: The arguments make no sense together; or stage, region, endpoint or URL are none.
+    """
+    if url is None and token is None:
+        from metering.client.places import Place
+        from metering.client.stores import StoreAnswers
+
+        return Connection(StoreAnswers(Place.named(stage=stage, region=region, endpoint=endpoint, environ=os.environ)))
+    if url is None or any(each is not None for each in (stage, region, endpoint)):
+        raise OperationFailedError(
+            "url and token are one way to connect, and stage, region and endpoint another.",
+            'Write metering.connect(url=…, token=…), or metering.connect(stage="prod", region="us-east-1").',
+        )
+    from metering.client.http import HttpAnswers
+
+    return Connection(HttpAnswers.at(url, token or os.environ.get("METERING_TOKEN")))

@@ -1,0 +1,251 @@
+"""Answers over the HTTP API, with a token. The token goes to the host of the URL and to no other."""
+
+from __future__ import annotations
+
+import json
+import ssl
+from dataclasses import dataclass, field
+from http.client import HTTPException
+from ipaddress import ip_address
+from typing import TYPE_CHECKING
+from urllib.error import HTTPError, URLError
+from urllib.parse import urlencode, urlsplit
+from urllib.request import HTTPRedirectHandler, HTTPSHandler, OpenerDirector, ProxyHandler, Request, build_opener
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from metering.client.tables import with_about
+from metering.errors import OperationFailedError, UnavailableError
+from metering.reports.parameters import InvalidParametersError, ParameterProblem
+from metering.reports.parquet_table import arrow_table
+from metering.version import package_version
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from email.message import Message
+
+    from metering.client.asking import SqlQuestion
+    from metering.reports.answer import Json
+    from metering.reports.costs.query import CostParameters
+    from metering.reports.query import UsageParameters
+    from metering.reports.trace.question import TraceParameters
+
+_TIMEOUT_S = 60
+_NO_TOKEN, _TOO_MANY, _SERVER_ERROR = 401, 429, 500
+# Not as the document says, or without sense. Both name the parameters.
+_WRONG_QUESTION = frozenset({400, 422})
+_ABOUT = {"Metering-As-Of": "as_of", "Metering-Complete-Through": "complete_through"}
+# Columns of a trace, which comes as JSON because its sums stand beside its rows.
+_TRACE = {
+    "region": "text", "batch_id": "text", "source_id": "text", "sequence": "integer", "bytes": "bytes",
+    "records": "integer", "first_hour": "time", "last_hour": "time", "marker": "text",
+}  # fmt: skip
+
+
+class _NoRedirects(HTTPRedirectHandler):
+    """An API that answers for itself never redirects, and another host must not get the token."""
+
+    def redirect_request(
+        self, req: Request, fp: object, code: int, msg: str, headers: Message, newurl: str
+    ) -> Request | None:
+        del req, fp, code, msg, headers, newurl
+        return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpAnswers:
+    """Answers of one API.
+
+    Attributes:
+        url: Its address, with a slash at the end.
+        token: The token.
+    """
+
+    url: str
+    token: str = field(repr=False)
+
+    @classmethod
+    def at(cls, url: str, token: str | None) -> HttpAnswers:
+        """The API at a URL. Nothing is asked yet.
+
+        Raises:
+            OperationFailedError: The URL is none, would send the token for all to read, or there is no token.
+        """
+        try:
+            parts = urlsplit(url.strip())
+            host, _port = parts.hostname or "", parts.port
+        except ValueError:
+            host, parts = "", urlsplit("")
+        if parts.scheme not in {"http", "https"} or not host:
+            raise OperationFailedError(f"The url {url.partition('#')[0]} is no URL.", "Write it as https://….")
+        if parts.scheme == "http" and not _is_loopback(host):
+            raise OperationFailedError(
+                f"http://{host} would send the token for all to read.", "Write https, or ask an API of this machine."
+            )
+        given = token or _in_fragment(parts.fragment)
+        if not given:
+            raise OperationFailedError(
+                "There is no token.", "Give token=, or set METERING_TOKEN. `metering token create` makes one."
+            )
+        if not given.isascii() or not given.isprintable():
+            raise OperationFailedError("The token is none.", "Copy it as `metering token create` printed it.")
+        return cls(url=f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}/", token=given)
+
+    def usage(self, asked: UsageParameters) -> pa.Table:
+        return self._table("v1/usage", _texts(asked))
+
+    def cost(self, asked: CostParameters, *, prices: str | None, exact: bool) -> pa.Table:
+        beside = {
+            "month": asked.month,
+            "payer": ",".join(asked.payers) or None,
+            "blended": _flag(asked.blended),
+            "prices": prices,
+            "exact": _flag(exact),
+        }
+        return self._table("v1/cost", {**_texts(asked), **beside})
+
+    def trace(self, asked: TraceParameters) -> pa.Table:
+        body, _ = self._get(
+            "v1/trace",
+            {
+                "account": asked.account,
+                "usage_type": asked.usage_type,
+                "service": asked.service,
+                "hour": asked.hour,
+                "from": asked.start,
+                "to": asked.end,
+                "last": asked.last,
+            },
+        )
+        document: dict[str, Json] = _document(body)
+        rows = document.pop("batches", None)
+        batches = [each for each in rows if isinstance(each, dict)] if isinstance(rows, list) else []
+        return with_about(_batches(batches), document)
+
+    def query(self, asked: SqlQuestion) -> pa.Table:
+        del asked
+        raise OperationFailedError(
+            "The HTTP API takes no SQL.", "Connect to the stores: metering.connect(stage=…, region=…).query(…)."
+        )
+
+    def _table(self, path: str, asked: Mapping[str, str | None]) -> pa.Table:
+        body, headers = self._get(path, {**asked, "format": "parquet"})
+        try:
+            table = pq.read_table(pa.BufferReader(body))
+        except pa.ArrowInvalid as error:
+            raise _no_api(self.url) from error
+        return with_about(table, {name: headers[header] for header, name in _ABOUT.items() if header in headers})
+
+    def _get(self, path: str, asked: Mapping[str, str | None]) -> tuple[bytes, Message]:
+        query = urlencode({name: text for name, text in asked.items() if text is not None}, safe=",:")
+        request = Request(  # noqa: S310 - `at` lets http and https through
+            f"{self.url}{path}?{query}",
+            headers={"Authorization": f"Bearer {self.token}", "User-Agent": f"metering/{package_version()}"},
+        )
+        try:
+            with self._opener().open(request, timeout=_TIMEOUT_S) as answer:
+                return answer.read(), answer.headers
+        except HTTPError as error:
+            with error:
+                raise _told(error, f"GET /{path}", self.url) from None
+        except ssl.SSLError as error:
+            raise OperationFailedError(f"{self.url} has a certificate that is not trusted: {error}.") from error
+        except (URLError, HTTPException, OSError) as error:
+            if isinstance(getattr(error, "reason", None), ssl.SSLError):
+                raise OperationFailedError(f"{self.url} has a certificate that is not trusted: {error}.") from error
+            raise UnavailableError(f"GET /{path}", f"{self.url} gives no answer ({error})") from error
+
+    def _opener(self) -> OpenerDirector:
+        own = [ProxyHandler({})] if _is_loopback(urlsplit(self.url).hostname or "") else []
+        return build_opener(_NoRedirects(), HTTPSHandler(), *own)
+
+
+def _texts(asked: UsageParameters) -> dict[str, str | None]:
+    """The parameters of a URL, with the names of the API."""
+    return {
+        "from": asked.start,
+        "to": asked.end,
+        "last": asked.last,
+        "group_by": asked.group_by,
+        "detail": asked.detail,
+        "account": ",".join(asked.accounts) or None,
+        "service": ",".join(asked.services) or None,
+        "usage_type": ",".join(asked.usage_types) or None,
+        "from_location": ",".join(asked.from_locations) or None,
+        "to_location": ",".join(asked.to_locations) or None,
+        "with_corrections": _flag(asked.with_corrections),
+        "tz": asked.zone,
+        "sort": asked.sort,
+        "top": None if asked.top is None else str(asked.top),
+    }
+
+
+def _flag(given: bool) -> str | None:
+    return "true" if given else None
+
+
+def _batches(batches: Sequence[Mapping[str, Json]]) -> pa.Table:
+    columns = {
+        name: kind for name, kind in _TRACE.items() if name != "region" or any("region" in row for row in batches)
+    }
+    rows = [{name: _cell(kind, row.get(name)) for name, kind in columns.items()} for row in batches]
+    return arrow_table(columns, rows)
+
+
+def _cell(kind: str, value: Json) -> str | int | None:
+    if value is None or not isinstance(value, str | int):
+        return None
+    return int(value) if kind == "bytes" else value
+
+
+def _document(body: bytes) -> dict[str, Json]:
+    try:
+        found = json.loads(body)
+    except ValueError:
+        found = None
+    return found if isinstance(found, dict) else {}
+
+
+def _told(error: HTTPError, operation: str, url: str) -> Exception:
+    """The error that a problem document stands for."""
+    problem = _document(error.read())
+    detail = str(problem.get("detail", "")) or str(error.reason)
+    if error.code == _TOO_MANY or error.code >= _SERVER_ERROR:
+        return UnavailableError(operation, f"{error.code}: {detail}", may_have_applied=False)
+    if error.code == _NO_TOKEN:
+        return OperationFailedError(
+            f"{url} does not take the token: {detail}", "A token expires, and can be revoked. Ask for a new one."
+        )
+    if "type" not in problem:
+        return _no_api(url)
+    told = problem.get("errors")
+    faults = [_fault(each) for each in told if isinstance(each, dict)] if isinstance(told, list) else []
+    if faults and error.code in _WRONG_QUESTION:
+        return InvalidParametersError(faults)
+    return OperationFailedError(detail, " ".join(f"{each.value} {each.problem}" for each in faults))
+
+
+def _fault(fault: Mapping[str, Json]) -> ParameterProblem:
+    # The sentence begins with the value, as those of the command line do.
+    value, _, problem = str(fault.get("detail", "")).partition(" ")
+    return ParameterProblem(parameter=str(fault.get("parameter", "")), value=value, problem=problem)
+
+
+def _no_api(url: str) -> OperationFailedError:
+    return OperationFailedError(
+        f"What answers at {url} is not the HTTP API of metering.",
+        "Give the output ApiUrl of the stack, or what `metering serve` prints.",
+    )
+
+
+def _in_fragment(fragment: str) -> str | None:
+    name, _, value = fragment.partition("=")
+    return value if name == "token" else None
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or host.endswith(".localhost") or ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,124 @@
+"""Answers over the stores of regions: the use cases of the command line, and its parameters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Protocol
+
+from metering.adapters.aws.errors import refusals_explained
+from metering.adapters.aws.runtime import SystemClock
+from metering.audit.held_back import merged
+from metering.client.tables import table_of
+from metering.errors import OperationFailedError
+from metering.reports.source import naming
+from metering.reports.time_range import time_range, zone_of
+from metering.units import DAY_S
+from metering.wiring.answers.trace import trace_of
+from metering.wiring.answers.usage import Everywhere, usage_of
+from metering.wiring.reports import build_freshness
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import pyarrow as pa
+
+    from metering.audit.held_back import Complete
+    from metering.client.asking import SqlQuestion
+    from metering.reports.query import UsageParameters
+    from metering.reports.trace.question import TraceParameters
+    from metering.stores.clock import Clock
+    from metering.wiring.connection import RegionConnection
+
+
+class Regions(Protocol):
+    """Regions that can be asked."""
+
+    @property
+    def everywhere(self) -> bool:
+        """Whether they are all of a stage."""
+        ...
+
+    def regions(self) -> Sequence[RegionConnection]:
+        """The regions, sorted by name."""
+        ...
+
+    def left_out(self) -> Mapping[str, Sequence[str]]:
+        """Parts of the service that regions run without."""
+        ...
+
+
+@dataclass(frozen=True)
+class StoreAnswers:
+    """Answers of the regions of a place.
+
+    Attributes:
+        place: Connects to them at the first question.
+        clock: Says what now is.
+    """
+
+    place: Regions
+    clock: Clock = field(default_factory=SystemClock)
+
+    @property
+    def _now_s(self) -> int:
+        return self.clock.now_ms() // 1000
+
+    @cached_property
+    def _regions(self) -> Sequence[RegionConnection]:
+        return self.place.regions()
+
+    @cached_property
+    def _everywhere(self) -> Everywhere | None:
+        return Everywhere(left_out=self.place.left_out()) if self.place.everywhere else None
+
+    def usage(self, asked: UsageParameters) -> pa.Table:
+        now_s = self._now_s
+        query = asked.query(now_s=now_s)
+        with refusals_explained():
+            complete = self._complete()
+            found = usage_of(
+                self._regions, query, now_s=now_s, complete=complete, named_beginning=bool(asked.start or asked.last),
+                everywhere=self._everywhere,
+            )  # fmt: skip
+            return table_of(found.answer)
+
+    def trace(self, asked: TraceParameters) -> pa.Table:
+        now_s = self._now_s
+        query = asked.query(now_s=now_s)
+        with refusals_explained():
+            answer = trace_of(self._regions, query, now_s=now_s, everywhere=self.place.everywhere).answer
+            return table_of(
+                answer, {name: value for name, value in (answer.document or {}).items() if name != "batches"}
+            )
+
+    def query(self, asked: SqlQuestion) -> pa.Table:
+        try:
+            import duckdb as _duckdb  # noqa: F401
+        except ImportError as error:
+            raise OperationFailedError(
+                "SQL needs duckdb, which this installation lacks.", "Install it: pip install 'metering[cli]'"
+            ) from error
+        from metering.reports.sql.answer import result_answer
+        from metering.reports.sql.query import LakeQuery, RegionLake
+        from metering.reports.sql.statements import expect_one_statement
+
+        now_s, zone = self._now_s, zone_of(asked.zone)
+        from_s, to_s = time_range(
+            asked.start, asked.end, default_s=(0, now_s + DAY_S), now_s=now_s, last=asked.last, zone=zone
+        )
+        expect_one_statement(asked.sql)
+        with refusals_explained():
+            lakes = [RegionLake(region=each.region, view=each.view, objects=each.objects) for each in self._regions]
+            result = LakeQuery(lakes=lakes).run(
+                asked.sql, from_s=from_s, to_s=to_s, timeout_s=asked.timeout_s, with_canary=asked.with_canary,
+                zone=zone,
+            )  # fmt: skip
+            return table_of(result_answer(result))
+
+    def _complete(self) -> Complete:
+        known: dict[str, Complete] = {}
+        for region in self._regions:
+            with naming(region.region):
+                known[region.region] = build_freshness(region).answer()
+        return merged(known)

@@ -1,0 +1,94 @@
+"""What an alarm is, and the figures that the watch publishes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal
+
+from metering.units import MINUTE_S
+
+
+class Figure(StrEnum):
+    """Figures that the watch measures: metric names in the namespace of the watch, with the dimension `Stage`."""
+
+    DEAD_LETTERS = "DeadLetters"
+    OLDEST_BATCH_AGE = "OldestBatchAge"
+    CANARY_AGE = "CanaryAge"
+    CANARY_DOUBLED = "CanaryDoubled"
+    OPEN_COMMITS = "OpenCommits"
+    OPEN_COMMIT_AGE = "OpenCommitAge"
+    UNPUBLISHED_HOURS = "UnpublishedHours"
+    OLDEST_PENDING_AGE = "OldestPendingAge"
+    PLANNED_RUN_AGE = "PlannedRunAge"
+    RECONCILIATION_DIFFERENCES = "ReconciliationDifferences"
+    RECONCILIATION_AGE = "ReconciliationAge"
+    RECONCILIATION_BACKLOG = "ReconciliationBacklog"
+    RECONCILIATION_BACKLOG_AGE = "ReconciliationBacklogAge"
+    CONFLICTS = "Conflicts"
+    MARKER_LIFE_HEADROOM = "MarkerLifeHeadroom"
+    SILENT_SOURCES = "SilentSources"
+    SOURCE_GAPS = "SourceGaps"
+    INCREDIBLE_SOURCES = "IncredibleSources"
+    UNKEPT_SOURCES = "UnkeptSources"
+    COMPLETE_THROUGH_AGE = "CompleteThroughAge"
+    LOG_SLOTS_MISSING = "LogSlotsMissing"
+    LOG_LINES_REFUSED = "LogLinesRefused"
+    LOG_BYTES_UNCLASSIFIED = "LogBytesUnclassified"
+    LOG_SOURCE_SILENT = "LogSourceSilent"
+    LOG_CONTEXT_AGE = "LogContextAge"
+    LOG_UNCLASSIFIED_PERMILLE = "LogUnclassifiedPermille"
+    BILLER_AGE = "BillerAge"
+    UNPRICED_BYTES = "UnpricedBytes"
+    INVOICES_BLOCKED = "InvoicesBlocked"
+    BUDGETS_CROSSED = "BudgetsCrossed"
+    HEARTBEAT = "Heartbeat"
+
+
+Severity = Literal["page", "ticket"]
+Missing = Literal["breaching", "notBreaching", "ignore"]
+Comparison = Literal["GreaterThanOrEqualToThreshold", "LessThanThreshold"]
+Statistic = Literal["Maximum", "Minimum", "Sum", "Average", "p95"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlarmSpec:
+    """Alarm of the catalogue. Its runbook is `docs/runbooks/<runbook>.md`.
+
+    Attributes:
+        name: Name in kebab case; the alarm in CloudWatch is `metering-<stage>-<name>`.
+        severity: `page` wakes the person on call; `ticket` waits for the morning.
+        origin: Publisher of the metric: `ingest_queue`, `dead_letter_queue`, `onramp_dead_letters`, `rollout`, or the
+            name of a function. What measures figures of log sources is the watch, but their origin is `log_context`:
+            they are there if that function is.
+        metric: Name of the metric in the namespace of its origin.
+        period_s: Length of a period.
+        periods: Number of periods in a row in which the comparison must hold before the alarm fires.
+        missing: Treatment of a period without a figure. Only the heartbeat counts it as breaching.
+        meaning: Sentence that the alert carries.
+        same_event_as: Alarm that the same event raises; both share the runbook of that one.
+    """
+
+    name: str
+    severity: Severity
+    origin: str
+    metric: str
+    threshold: int
+    meaning: str
+    comparison: Comparison = "GreaterThanOrEqualToThreshold"
+    statistic: Statistic = "Maximum"
+    period_s: int = MINUTE_S
+    periods: int = 1
+    missing: Missing = "notBreaching"
+    same_event_as: str = ""
+
+    @property
+    def runbook(self) -> str:
+        """Name of its page."""
+        return self.same_event_as or self.name
+
+    def breached_by(self, value: int) -> bool:
+        """Whether a figure of this value is one that the alarm is about. It fires after `periods` of them."""
+        if self.comparison == "LessThanThreshold":
+            return value < self.threshold
+        return value >= self.threshold

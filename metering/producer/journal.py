@@ -1,0 +1,276 @@
+"""Journal of a producer: what was promised under each key, and the batches that are not sent for sure.
+
+It is an SQLite file. Each change is one transaction and is synced to the disk before the call returns, so a process
+that is killed, or a machine that loses its power, finds either all batches of a key with their numbers, or none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sqlite3
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from metering.producer.batches import Batch, batch_id
+from metering.producer.failures import JournalError
+from metering.units import INT64_MAX, MIB
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from metering.producer.batches import Packed
+
+FILE = "journal.sqlite"
+_VERSION = "1"
+# How long another process may take to end before the journal counts as taken.
+_WAIT_S = 1.0
+# Batches that are read at a time: messages of one SendMessageBatch, and bytes that memory holds.
+_GROUP = 10
+_GROUP_BYTES = 8 * MIB
+# The write-ahead file is cut to this size after a checkpoint.
+_KEPT_LOG_BYTES = 16 * MIB
+# One process has the file until it closes it or ends. Every transaction is synced before its call returns.
+_SETTINGS = (
+    "locking_mode=EXCLUSIVE",
+    "journal_mode=WAL",
+    "synchronous=FULL",
+    "fullfsync=ON",
+    f"journal_size_limit={_KEPT_LOG_BYTES}",
+)
+_TABLES = (
+    "CREATE TABLE IF NOT EXISTS about (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS keys (key TEXT PRIMARY KEY, digest TEXT NOT NULL, first INTEGER NOT NULL,"
+    " batches INTEGER NOT NULL, records INTEGER NOT NULL, at_s INTEGER NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS unsent (sequence INTEGER PRIMARY KEY, batch_id TEXT NOT NULL,"
+    " records INTEGER NOT NULL, inline INTEGER NOT NULL, payload BLOB NOT NULL)",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Promise:
+    """What a key stands for.
+
+    Attributes:
+        digest: SHA-256 (hex) of its records as lines.
+        first: Number of its first batch.
+        batches: Number of its batches, which are numbered without a gap.
+        records: Number of its records.
+    """
+
+    digest: str
+    first: int
+    batches: int
+    records: int
+
+
+class Journal:
+    """Journal in a folder, of one process at a time. Threads must take turns.
+
+    Args:
+        folder: Made if it is missing, for its owner only. None for a journal that ends with its process, in a file of
+            SQLite's own that nobody else sees: it keeps the records of one call out of the memory, and nothing more.
+        source_id: Source whose batches it numbers; a journal is of one source for ever.
+        name: Name of the producer, which begins its batch ids.
+        first_sequence: Number of the first batch of a new journal.
+
+    Raises:
+        JournalError: It cannot be made or read, another process has it, or it is of another source.
+    """
+
+    def __init__(self, folder: Path | None, *, source_id: str, name: str, first_sequence: int) -> None:
+        self._name = name
+        self._folder = folder
+        self._place = "of this call" if folder is None else str(folder / FILE)
+        self._database = self._open()
+        try:
+            self._begin(source_id, first_sequence)
+        except BaseException:
+            self._database.close()
+            raise
+
+    def close(self) -> None:
+        """Let go of the journal. A second call changes nothing."""
+        self._database.close()
+
+    def find(self, key: str) -> Promise | None:
+        """What was promised under a key; None if nothing was."""
+        with self._explained():
+            row = self._database.execute(
+                "SELECT digest, first, batches, records FROM keys WHERE key = ?", (key,)
+            ).fetchone()
+        return None if row is None else Promise(digest=row[0], first=row[1], batches=row[2], records=row[3])
+
+    def promise(self, key: str, packed: Iterable[Packed], digest: LineDigest, *, now_s: int) -> Promise:
+        """Number the batches of a new key and keep them, all or none. They are on the disk when this returns.
+
+        Args:
+            key: A key that `find` does not know.
+            packed: Its batches, made while they are written. An error in making them leaves the journal as it was.
+            digest: Digest of the lines, complete once `packed` ends.
+            now_s: The time now, epoch seconds.
+        """
+        with self._explained(), self._transaction():
+            first, count, records = self.next_sequence, 0, 0
+            for part, each in enumerate(packed):
+                self._database.execute(
+                    "INSERT INTO unsent VALUES (?, ?, ?, ?, ?)",
+                    (first + part, batch_id(self._name, key, part), each.records, each.inline, each.payload),
+                )
+                count, records = count + 1, records + each.records
+            promise = Promise(digest=digest.hex(), first=first, batches=count, records=records)
+            self._database.execute(
+                "INSERT INTO keys VALUES (?, ?, ?, ?, ?, ?)",
+                (key, promise.digest, first, count, records, now_s),
+            )
+            self._note("next_sequence", str(first + count))
+        return promise
+
+    def unsent(self) -> list[Batch]:
+        """The next batches that are not sent for sure, in order: at most ten, and few bytes."""
+        group: list[Batch] = []
+        size_bytes = 0
+        with self._explained():
+            rows = self._database.execute(
+                "SELECT batch_id, sequence, records, inline, payload FROM unsent ORDER BY sequence LIMIT ?", (_GROUP,)
+            )
+            for row in rows:
+                group.append(
+                    Batch(batch_id=row[0], sequence=row[1], records=row[2], inline=bool(row[3]), payload=row[4])
+                )
+                size_bytes += len(row[4])
+                if size_bytes >= _GROUP_BYTES:
+                    break
+            rows.close()
+        return group
+
+    def count_unsent(self) -> int:
+        """Number of batches that are not sent for sure."""
+        with self._explained():
+            return int(self._database.execute("SELECT COUNT(*) FROM unsent").fetchone()[0])
+
+    def sent(self, batches: Iterable[Batch]) -> None:
+        """Forget batches that the queue has for sure. Their keys stay."""
+        with self._explained(), self._transaction():
+            self._database.executemany("DELETE FROM unsent WHERE sequence = ?", [(each.sequence,) for each in batches])
+
+    def forget_keys(self, *, before_s: int) -> int:
+        """Forget keys that were promised before a moment and are sent; returns their number."""
+        with self._explained(), self._transaction():
+            return self._database.execute(
+                "DELETE FROM keys WHERE at_s < ? AND first + batches <="
+                " COALESCE((SELECT MIN(sequence) FROM unsent), ?)",
+                (before_s, INT64_MAX),
+            ).rowcount
+
+    @property
+    def next_sequence(self) -> int:
+        """Number of the next batch."""
+        with self._explained():
+            return int(self._about("next_sequence") or 0)
+
+    def _open(self) -> sqlite3.Connection:
+        path: str | Path = ""
+        try:
+            if self._folder is not None:
+                self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                path = self._folder / FILE
+            return sqlite3.connect(path, timeout=_WAIT_S, isolation_level=None, check_same_thread=False)
+        except (OSError, sqlite3.Error) as error:
+            raise JournalError(f"The journal {self._place} cannot be opened: {error}.", _LOOK) from error
+
+    def _begin(self, source_id: str, first_sequence: int) -> None:
+        with self._explained():
+            for setting in _SETTINGS:
+                self._database.execute(f"PRAGMA {setting}").fetchall()
+            with self._transaction():
+                for table in _TABLES:
+                    self._database.execute(table)
+                if self._about("version") is None:
+                    self._note("version", _VERSION)
+                    self._note("source_id", source_id)
+                    self._note("name", self._name)
+                    self._note("next_sequence", str(first_sequence))
+            if self._folder is not None:
+                _sync_folder(self._folder)
+        self._refuse_others(source_id)
+
+    def _refuse_others(self, source_id: str) -> None:
+        if (version := self._about("version")) != _VERSION:
+            raise JournalError(
+                f"The journal {self._place} is of form {version}, and this version of metering knows form {_VERSION}.",
+                "Use the newer version that wrote it.",
+            )
+        for what, asked in (("source_id", source_id), ("name", self._name)):
+            if (found := self._about(what)) != asked:
+                raise JournalError(
+                    f"The journal {self._place} is of {what} {found!r}, not {asked!r}.",
+                    "Give each source a folder of its own. Numbers of two sources in one journal would have gaps.",
+                )
+
+    def _about(self, name: str) -> str | None:
+        row = self._database.execute("SELECT value FROM about WHERE name = ?", (name,)).fetchone()
+        return None if row is None else str(row[0])
+
+    def _note(self, name: str, value: str) -> None:
+        self._database.execute("INSERT OR REPLACE INTO about VALUES (?, ?)", (name, value))
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._database.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._database.execute("COMMIT")
+        except BaseException:
+            # A full disk has rolled it back already.
+            if self._database.in_transaction:
+                self._database.execute("ROLLBACK")
+            raise
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            if "locked" in str(error):
+                raise JournalError(
+                    f"Another process, or another Producer of this one, uses the journal {self._place}.",
+                    "Wait until it has ended, or give each its own source id and folder.",
+                ) from error
+            raise JournalError(f"The journal {self._place} cannot be used: {error}.", _LOOK) from error
+        except sqlite3.Error as error:
+            raise JournalError(f"The journal {self._place} cannot be used: {error}.", _LOOK) from error
+
+
+_LOOK = "Look at the folder, its owner, and the room on its disk. What was not journalled was not sent."
+
+
+class LineDigest:
+    """Digest of lines that pass through."""
+
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256()
+
+    def through(self, lines: Iterable[bytes]) -> Iterator[bytes]:
+        """The same lines; each is counted when it is asked for."""
+        for line in lines:
+            self._digest.update(line + b"\n")
+            yield line
+
+    def hex(self) -> str:
+        """Digest of the lines that passed."""
+        return self._digest.hexdigest()
+
+
+def _sync_folder(folder: Path) -> None:
+    """Let a new file keep its name over a loss of power; a no-op where folders cannot be opened."""
+    try:
+        opened = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)

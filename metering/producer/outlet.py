@@ -1,0 +1,155 @@
+"""Outlet of a producer: the queue and the bucket of a region, and sending until both have taken everything."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
+
+from metering.adapters.aws.errors import refusals_explained
+from metering.adapters.aws.queues import SqsQueue
+from metering.adapters.aws.runtime import SystemEntropy
+from metering.adapters.aws.s3.objects import S3ObjectStore
+from metering.adapters.aws.session import Clients
+from metering.adapters.aws.stacks import stack_outputs
+from metering.errors import OperationFailedError, SettingsError, UnavailableError
+from metering.stores.retrying import Retrier
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from metering.producer.batches import Batch
+    from metering.stores.clock import Clock, Entropy
+
+# A call is repeated until the time is over, however often that is.
+_NO_LIMIT = 2**31
+_FOR_EVER_MS = 2**53
+
+
+class Messages(Protocol):
+    """The part of a queue that a producer may use."""
+
+    def send_many(self, bodies: Sequence[str]) -> list[int]:
+        """Send messages; returns the positions of those that were not taken. Even these may arrive."""
+        ...
+
+
+class Objects(Protocol):
+    """The part of a bucket that a producer may use."""
+
+    def put(self, key: str, body: bytes, *, if_absent: bool) -> bool:
+        """Write a whole object."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outlet:
+    """Where batches go. In tests its queue and objects are those of `metering.adapters.memory`.
+
+    Attributes:
+        bucket: Name of the data bucket, as messages state it.
+    """
+
+    queue: Messages
+    objects: Objects
+    bucket: str
+    clock: Clock
+    entropy: Entropy
+
+    def send(self, batches: Sequence[Batch], *, source_id: str | None, until_ms: int | None) -> None:
+        """Put the objects of batches, then send their messages, again and again until everything was taken.
+
+        Args:
+            batches: A few batches; all their messages are held in memory.
+            source_id: Source that messages name beside their numbers; None for messages without numbers.
+            until_ms: Nothing is tried again after that moment; None for no end.
+
+        Raises:
+            UnavailableError: The time is over. What is not known to be taken may have arrived.
+            OperationFailedError: AWS refuses the caller.
+        """
+        bodies = [each.body(source_id=source_id, bucket=self.bucket) for each in batches]
+        retrier = Retrier(clock=self.clock, entropy=self.entropy, attempts=_NO_LIMIT)
+        end_ms = _FOR_EVER_MS if until_ms is None else until_ms
+
+        def go_on() -> bool:
+            return self.clock.now_ms() < end_ms
+
+        def send_bodies() -> None:
+            bodies[:] = [bodies[position] for position in self.queue.send_many(bodies)]
+            if bodies:
+                raise UnavailableError("sqs.SendMessageBatch", f"{len(bodies)} messages were not taken")
+
+        with refusals_explained():
+            for batch in batches:
+                if not batch.inline:
+                    retrier.call(partial(self._put, batch), go_on=go_on)
+            retrier.call(send_bodies, go_on=go_on)
+
+    def _put(self, batch: Batch) -> None:
+        self.objects.put(batch.object_key, batch.payload, if_absent=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """A region to send to, as a program names it.
+
+    Attributes:
+        queue_url: URL of the ingest queue; with `bucket` no stack is asked for them.
+        bucket: Name of the data bucket.
+        stage: Stage whose data stack names both; None for `METERING_STAGE`, and without it `local`.
+        region: None for that of the environment.
+        endpoint: URL of an emulator; None for that of the environment, and without it AWS.
+    """
+
+    queue_url: str | None = None
+    bucket: str | None = None
+    stage: str | None = None
+    region: str | None = None
+    endpoint: str | None = None
+
+    def check(self) -> None:
+        """Refuse a place that is named by half.
+
+        Raises:
+            OperationFailedError: One of queue and bucket lacks, or a stage is named beside them.
+        """
+        if (self.queue_url is None) != (self.bucket is None):
+            raise OperationFailedError(
+                "queue_url and bucket come together or not at all.",
+                "They are the outputs IngestQueueUrl and DataBucketName of the stack metering-<stage>-data.",
+            )
+        if self.queue_url is not None and self.stage is not None:
+            raise OperationFailedError(
+                "A stage and queue_url both say where batches go.", "Name the stage, or queue_url and bucket."
+            )
+
+    def outlet(self, clock: Clock, environ: Mapping[str, str] = os.environ) -> Outlet:
+        """Connect. Nothing is sent.
+
+        Raises:
+            OperationFailedError: The stage is not deployed in the region, or AWS refuses the caller.
+            UnavailableError: The region does not answer.
+        """
+        clients = Clients.from_env(environ, region=self.region, endpoint_url=self.endpoint)
+        with refusals_explained():
+            queue_url, bucket = self._names(clients, self.stage or environ.get("METERING_STAGE") or "local")
+            return Outlet(
+                queue=SqsQueue(clients.sqs, queue_url),
+                objects=S3ObjectStore(clients.s3, bucket),
+                bucket=bucket,
+                clock=clock,
+                entropy=SystemEntropy(),
+            )
+
+    def _names(self, clients: Clients, stage: str) -> tuple[str, str]:
+        if self.queue_url is not None and self.bucket is not None:
+            return self.queue_url, self.bucket
+        try:
+            names = stack_outputs(clients, stage)
+        except SettingsError as error:
+            raise OperationFailedError(
+                f"{error}.", "Name another stage, region or endpoint; or queue_url and bucket, which need no stack."
+            ) from error
+        return names.ingest_queue_url, names.data_bucket

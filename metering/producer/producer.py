@@ -1,0 +1,280 @@
+"""`Producer`: sends records so that each of them is metered once, whatever ends its process."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+from uuid import uuid4
+
+from metering.adapters.aws.runtime import SystemClock
+from metering.errors import OperationFailedError, UnavailableError
+from metering.producer.batches import batch_id, split
+from metering.producer.failures import KeyReusedError, NotSentError
+from metering.producer.journal import Journal, LineDigest, Promise
+from metering.producer.outlet import Place
+from metering.producer.records import record_lines
+from metering.units import DAY_S
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from types import TracebackType
+
+    from metering.producer.outlet import Outlet
+
+
+# The service has these names itself: in batch ids, or below `ingest/`.
+_RESERVED = frozenset({"canary", "drop", "ingest", "log", "logs", "retry", "s3"})
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_SOURCE = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,128}")
+_KEY_CHARS = 1_024
+_KEY = re.compile(rf"[^\ud800-\udfff]{{1,{_KEY_CHARS}}}", re.DOTALL)
+_PATIENCE_S = 60
+# Markers live 50 days, and records are admitted for 35: a key that is older is of no use any more.
+_KEYS_KEPT_DAYS = 90
+
+
+Records: TypeAlias = "Iterable[Mapping[str, object]]"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sent:
+    """What `send` answers: everything of the key is in the queue for sure.
+
+    Attributes:
+        key: The caller's key, or the one that was made for it.
+        records: Number of records.
+        batch_ids: Ids of its batches, in order; none for no records.
+        first_sequence: Number of the first batch, the others follow; None without a journal, and without records.
+        again: Whether the key was journalled before. Nothing got a new number then.
+    """
+
+    key: str
+    records: int
+    batch_ids: tuple[str, ...]
+    first_sequence: int | None
+    again: bool
+
+
+class Producer:
+    """Sends records of one source to one region. Threads may share it; they take turns.
+
+    With `state`, records are in a synced journal in that folder before anything is sent: what a `send` took that
+    returned or raised `NotSentError` is never lost, and its batches are numbered without a gap. After a crash, the next
+    call sends what is left, and the caller sends again each key whose `send` did not return: known keys give the same
+    batches and no new numbers. Without `state` (in functions) the caller's key alone gives the same ids, and there are
+    no numbers.
+
+    Args:
+        source_id: Who makes the records: 1 to 128 characters without control characters.
+        state: Folder of the journal, on a disk of this machine that outlives the process. One process, one source.
+        name: Name that begins batch ids and object keys, as `metering producers add` registered it: 1-64 of
+            `A-Za-z0-9._-`. Default: the source id.
+        queue_url: The ingest queue; with `bucket`, no stack needs to be read.
+        bucket: The data bucket.
+        stage: Instead of both: the stage. Default: `METERING_STAGE`, or `local`.
+        region: Default: that of the AWS SDK.
+        endpoint: An emulator; default: `AWS_ENDPOINT_URL`, or AWS itself.
+        patience_s: How long a call tries again, in seconds; None for ever. Each try has the SDK's own four attempts.
+        first_sequence: Number of the first batch of a new journal, for a source that sent with other tools before.
+        outlet: Where batches go instead, for tests.
+
+    Raises:
+        OperationFailedError: An argument makes no sense, or the journal cannot be used (`JournalError`).
+    """
+
+    def __init__(
+        self,
+        source_id: str,
+        *,
+        state: str | os.PathLike[str] | None = None,
+        name: str | None = None,
+        queue_url: str | None = None,
+        bucket: str | None = None,
+        stage: str | None = None,
+        region: str | None = None,
+        endpoint: str | None = None,
+        patience_s: int | None = _PATIENCE_S,
+        first_sequence: int = 0,
+        outlet: Outlet | None = None,
+    ) -> None:
+        self.source_id = _checked_source(source_id)
+        self.name = _checked_name(source_id if name is None else name)
+        self._place = Place(queue_url=queue_url, bucket=bucket, stage=stage, region=region, endpoint=endpoint)
+        self._place.check()
+        self._outlet = outlet
+        self._clock = SystemClock() if outlet is None else outlet.clock
+        self._patience_s = patience_s
+        self._turn = threading.RLock()
+        self._process = os.getpid()
+        self._journal = (
+            None
+            if state is None
+            else Journal(Path(state), source_id=source_id, name=self.name, first_sequence=first_sequence)
+        )
+        self._forgot = False
+
+    def send(self, records: Records, *, key: str | None = None) -> Sent:
+        """Send records; returns when the queue has all of them for sure.
+
+        Args:
+            records: Records of docs/contract.md, read once; any number, of which one batch is in memory. Values are
+                texts, whole numbers and times with their zone.
+            key: What these records are, such as `flows.log:4096` or a job's id: 1 to 1,024 characters. The same key
+                with the same records in the same order is the same batches for ever, however often it is sent. Without
+                one, each call is new: whoever sends the same records again has them counted again.
+
+        Raises:
+            NotSentError: Queue or bucket took too long. With a journal the records are safe, and any later call sends
+                them; without one, send the key again.
+            RecordsRefusedError: Records cannot be written as JSON; nothing was sent.
+            KeyReusedError: The key was used for other records before (told with a journal only; else the service keeps
+                the other records as a conflict in quarantine).
+            JournalError: The journal cannot be written; what is not in it was not sent.
+            OperationFailedError: There is no key and no journal, or AWS refuses the caller.
+        """
+        with self._turn:
+            self._refuse_other_process()
+            if self._journal is None:
+                return self._send_unnumbered(self._checked_key(key), records)
+            return self._send_numbered(self._journal, self._checked_key(key), records)
+
+    def flush(self) -> int:
+        """Send what the journal has left of earlier calls and processes; returns the number of batches.
+
+        Raises:
+            NotSentError, JournalError, OperationFailedError: As `send`.
+        """
+        with self._turn:
+            self._refuse_other_process()
+            return 0 if self._journal is None else self._send_left(self._journal)
+
+    @property
+    def unsent(self) -> int:
+        """Number of batches in the journal that are not sent for sure; 0 without a journal."""
+        with self._turn:
+            return 0 if self._journal is None else self._journal.count_unsent()
+
+    @property
+    def next_sequence(self) -> int | None:
+        """Number of the next batch; None without a journal."""
+        with self._turn:
+            return None if self._journal is None else self._journal.next_sequence
+
+    def close(self) -> None:
+        """Let go of the journal. What is left in it is sent by the next Producer. A second call changes nothing."""
+        with self._turn:
+            if self._journal is not None and self._process == os.getpid():
+                self._journal.close()
+
+    def __enter__(self) -> Producer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _send_numbered(self, journal: Journal, key: str, records: Records) -> Sent:
+        known = journal.find(key)
+        promise = self._promise(journal, key, records) if known is None else known
+        if known is not None and _digest(records) != known.digest:
+            raise KeyReusedError(key)
+        self._send_left(journal)
+        return self._sent(key, promise, numbered=True, again=known is not None)
+
+    def _send_unnumbered(self, key: str, records: Records) -> Sent:
+        # All records are looked at before the first one is sent, as with a journal that stays.
+        journal = Journal(None, source_id=self.source_id, name=self.name, first_sequence=0)
+        try:
+            promise = self._promise(journal, key, records)
+            self._send_left(journal)
+        finally:
+            journal.close()
+        return self._sent(key, promise, numbered=False, again=False)
+
+    def _sent(self, key: str, promise: Promise, *, numbered: bool, again: bool) -> Sent:
+        return Sent(
+            key=key,
+            records=promise.records,
+            batch_ids=tuple(batch_id(self.name, key, part) for part in range(promise.batches)),
+            first_sequence=promise.first if numbered and promise.batches else None,
+            again=again,
+        )
+
+    def _promise(self, journal: Journal, key: str, records: Records) -> Promise:
+        digest = LineDigest()
+        now_s = self._clock.now_ms() // 1000
+        if not self._forgot:
+            journal.forget_keys(before_s=now_s - _KEYS_KEPT_DAYS * DAY_S)
+            self._forgot = True
+        return journal.promise(key, split(digest.through(record_lines(records))), digest, now_s=now_s)
+
+    def _send_left(self, journal: Journal) -> int:
+        numbered, number = journal is self._journal, 0
+        until_ms = None if self._patience_s is None else self._clock.now_ms() + 1000 * self._patience_s
+        while batches := journal.unsent():
+            try:
+                self._connected().send(batches, source_id=self.source_id if numbered else None, until_ms=until_ms)
+            except UnavailableError as error:
+                raise NotSentError(
+                    error.operation, error.detail, unsent=journal.count_unsent(), journalled=numbered
+                ) from error
+            journal.sent(batches)
+            number += len(batches)
+        return number
+
+    def _connected(self) -> Outlet:
+        if self._outlet is None:
+            self._outlet = self._place.outlet(self._clock)
+        return self._outlet
+
+    def _checked_key(self, key: str | None) -> str:
+        if key is None:
+            if self._journal is None:
+                raise OperationFailedError(
+                    "Records without a key need a journal: a call that is repeated would be counted twice.",
+                    "Give a key, such as the id of the event or of the job; or state=, a folder for the journal.",
+                )
+            return uuid4().hex
+        if not _KEY.fullmatch(key):
+            raise OperationFailedError(
+                f"{key[:80]!r} is no key: it has 1 to {_KEY_CHARS} characters of text.",
+                "Name the records, such as file and offset.",
+            )
+        return key
+
+    def _refuse_other_process(self) -> None:
+        if self._process != os.getpid():
+            raise OperationFailedError(
+                "This Producer was made in another process, which still has it.",
+                "Make one in each process, each with its own source id and state; after a fork, not before it.",
+            )
+
+
+def _digest(records: Records) -> str:
+    digest = LineDigest()
+    for _line in digest.through(record_lines(records)):
+        pass
+    return digest.hex()
+
+
+def _checked_source(source_id: str) -> str:
+    if not _SOURCE.fullmatch(source_id):
+        raise OperationFailedError(
+            f"{source_id[:80]!r} is no source id: it has 1 to 128 characters, and no control characters."
+        )
+    return source_id
+
+
+def _checked_name(name: str) -> str:
+    if not _NAME.fullmatch(name) or name in _RESERVED:
+        raise OperationFailedError(
+            f"{name[:80]!r} is no name of a producer: it has 1 to 64 of `A-Z a-z 0-9 . _ -`, begins with a letter or a "
+            f"digit, and is none of {', '.join(sorted(_RESERVED))}.",
+            "Name the producer with name=; without it, its name is the source id.",
+        )
+    return name

@@ -1,0 +1,214 @@
+"""The whole story of one batch: its verdict, where its rows are, and what else came under its id.
+
+A batch is found by its marker. A marker expires, and rows do not: then the batch is looked for in the rows of a range.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from metering.lake.rows import RowQuery
+from metering.ledger.commits import CommitRecord, commit_key
+from metering.ledger.conflicts import Conflict, is_conflict
+from metering.ledger.markers import Marker, is_marker, partition_of_batch
+from metering.ledger.retries import RetryNote, aliases_of, is_retry_note
+from metering.reports.trace.rows import FileShare
+from metering.stores.writes import Table
+from metering.usage.totals import ZERO, Total, add_totals, sum_totals
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping, Sequence
+
+    from metering.ledger.retries import Alias
+    from metering.ledger.row_sources import RowSource
+    from metering.quarantine.entries import Entry
+    from metering.reports.source import ReportSource
+
+# Threads that read objects of an hour side by side.
+_READERS = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchHour:
+    """A booked hour of a batch.
+
+    Attributes:
+        marked: What the marker says of it; None without a marker.
+        accounts: Its rows by account, counted one by one.
+        files: Where they are, with the rows of each.
+    """
+
+    hour_s: int
+    marked: Total | None
+    accounts: Mapping[str, Total] = field(default_factory=dict)
+    files: tuple[FileShare, ...] = ()
+
+    @property
+    def rows(self) -> Total:
+        return sum_totals(self.accounts.values())
+
+    @property
+    def equal(self) -> bool:
+        """Whether marker and rows say the same; without a marker, rows alone are no contradiction."""
+        return self.marked is None or self.marked == self.rows
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchStory:
+    """All that a region knows of a batch.
+
+    Attributes:
+        marker: Its verdict; None if there is none, or none any more.
+        commit: The commit that made it durable, as long as that is kept.
+        hours: The booked hours of its rows, in order.
+        conflicts: Other contents that came under its id.
+        notes: Its refused records that were sent again.
+        aliases: Contents of its id that are metered under another one.
+        verdicts: Marker of each batch that something of it was sent again as, by id.
+        quarantine: What of it is in quarantine.
+    """
+
+    region: str
+    batch_id: str
+    marker: Marker | None = None
+    commit: CommitRecord | None = None
+    hours: tuple[BatchHour, ...] = ()
+    conflicts: tuple[Conflict, ...] = ()
+    notes: tuple[RetryNote, ...] = ()
+    aliases: tuple[Alias, ...] = ()
+    verdicts: Mapping[str, Marker | None] = field(default_factory=dict)
+    quarantine: tuple[Entry, ...] = ()
+
+    @property
+    def known(self) -> bool:
+        """Whether the region knows anything of it."""
+        return self.marker is not None or bool(self.hours or self.conflicts or self.notes or self.aliases)
+
+    @property
+    def verdict(self) -> str | None:
+        """`accepted` or `rejected`; rows are visible only of an accepted batch. None if nothing tells."""
+        if self.marker is not None:
+            return self.marker.verdict
+        return "accepted" if self.hours else None
+
+    @property
+    def expired(self) -> bool:
+        """Whether its marker is gone and its rows remain."""
+        return self.marker is None and bool(self.hours)
+
+    @property
+    def rows(self) -> Total:
+        return sum_totals(hour.rows for hour in self.hours)
+
+    @property
+    def marked(self) -> Total | None:
+        """What the marker says of these hours; None without a marker."""
+        return None if self.marker is None else sum_totals(hour.marked or ZERO for hour in self.hours)
+
+    @property
+    def equal(self) -> bool:
+        """Whether marker and rows say the same in every hour."""
+        return all(hour.equal for hour in self.hours)
+
+    @property
+    def retried_as(self) -> tuple[str, ...]:
+        """Ids of the batches that something of it was sent again as."""
+        return tuple(dict.fromkeys((*(n.retry_id for n in self.notes), *(a.retry_id for a in self.aliases))))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoryTeller:
+    """Tells the stories of one region's batches. It writes nothing."""
+
+    source: ReportSource
+
+    def tell(self, batch_id: str, *, within: Iterable[int] = ()) -> BatchStory:
+        """The story of a batch.
+
+        Args:
+            batch_id: Its id.
+            within: Booked hours to look for its rows in if it has no marker.
+
+        Raises:
+            UnavailableError: An hour could not be read.
+            LedgerCorruptError: Something of it in the ledger cannot be read, or a file that an hour needs is gone.
+        """
+        marker, conflicts, notes = self._ledger(batch_id)
+        aliases = tuple(aliases_of(self.source.items, batch_id))
+        hours = self._hours(batch_id, sorted(within if marker is None else marker.hours), marker)
+        sent_again = [*(note.retry_id for note in notes), *(alias.retry_id for alias in aliases)]
+        return BatchStory(
+            region=self.source.region,
+            batch_id=batch_id,
+            marker=marker,
+            commit=None if marker is None else self._commit(marker.commit_id),
+            hours=hours,
+            conflicts=tuple(conflicts),
+            notes=tuple(notes),
+            aliases=aliases,
+            verdicts={name: self._ledger(name)[0] for name in dict.fromkeys(sent_again)},
+        )
+
+    def _ledger(self, batch_id: str) -> tuple[Marker | None, list[Conflict], list[RetryNote]]:
+        marker: Marker | None = None
+        conflicts: list[Conflict] = []
+        notes: list[RetryNote] = []
+        for item in self.source.items.query(Table.LEDGER, partition_of_batch(batch_id)):
+            if is_marker(item):
+                marker = Marker.from_item(item)
+            elif is_conflict(item):
+                conflicts.append(Conflict.from_item(item))
+            elif is_retry_note(item):
+                notes.append(RetryNote.from_item(item))
+        return marker, conflicts, notes
+
+    def _commit(self, commit_id: str) -> CommitRecord | None:
+        item = self.source.items.get(Table.LEDGER, commit_key(commit_id)) if commit_id else None
+        return None if item is None else CommitRecord.from_item(item)
+
+    def _hours(self, batch_id: str, hours: Sequence[int], marker: Marker | None) -> tuple[BatchHour, ...]:
+        query = RowQuery(columns=("account_id",), where=(("batch_id", frozenset({batch_id})),))
+
+        def of_hour(hour_s: int, sources: Sequence[RowSource]) -> BatchHour:
+            marked = None if marker is None else marker.hours.get(hour_s, ZERO)
+            return self._hour(hour_s, sources, query, marked)
+
+        found = self.source.in_hours(hours, of_hour)
+        return tuple(hour for hour in found if hour.marked is not None or hour.accounts)
+
+    def _hour(self, hour_s: int, sources: Sequence[RowSource], query: RowQuery, marked: Total | None) -> BatchHour:
+        reader = self.source.view.reader
+        with ThreadPoolExecutor(_READERS) as pool:
+            found = list(pool.map(lambda source: reader.totals([source], query), sources))
+        accounts: dict[str, Total] = {}
+        files: list[FileShare] = []
+        for source, groups in zip(sources, found, strict=True):
+            if groups:
+                of_file = {str(account): total for (account,), total in groups.items()}
+                add_totals(accounts, of_file)
+                files.append(FileShare(key=source.key, staged=source.staged, total=sum_totals(of_file.values())))
+        return BatchHour(hour_s=hour_s, marked=marked, accounts=accounts, files=tuple(files))
+
+
+def own_part(story: BatchStory, accounts: Collection[str]) -> BatchStory | None:
+    """What may be told of a batch to who sees these accounts alone; None if it has no row of them.
+
+    It is a batch of the rows of these accounts. Its marker says of them what it says of all rows, less the other rows,
+    so that a marker that differs still differs. Nothing else of the batch is told: it may be about other accounts.
+    """
+    hours = tuple(part for hour in story.hours if (part := _own_hour(hour, accounts)) is not None)
+    if not hours:
+        return None
+    return BatchStory(region=story.region, batch_id=story.batch_id, marker=story.marker, hours=hours)
+
+
+def _own_hour(hour: BatchHour, accounts: Collection[str]) -> BatchHour | None:
+    own = {account: total for account, total in hour.accounts.items() if account in accounts}
+    if not own:
+        return None
+    others = hour.rows.minus(sum_totals(own.values()))
+    return BatchHour(
+        hour_s=hour.hour_s, marked=None if hour.marked is None else hour.marked.minus(others), accounts=own
+    )

@@ -1,0 +1,87 @@
+"""The whole story of one batch."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from metering.errors import OperationFailedError
+from metering.intake.messages import readable_batch_id
+from metering.ledger.notes.tokens import Role
+from metering.reports.batches.answer import story_answer
+from metering.reports.batches.story import BatchStory, StoryTeller, own_part
+from metering.reports.parameters import InvalidParametersError, ParameterProblem
+from metering.reports.source import naming
+from metering.units import DAY_S
+from metering.wiring.answers.quarantine import quarantine_of
+from metering.wiring.reports import report_source
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from metering.quarantine.entries import Entry
+    from metering.reports.answer import Answer
+    from metering.wiring.answers.ports import ReadableRegion
+
+
+def checked_batch_id(text: str) -> str:
+    """A batch id that a batch can have.
+
+    Raises:
+        InvalidParametersError: No batch can have it.
+    """
+    if not readable_batch_id(text):
+        problem = "is not a batch id: it has 1 to 128 of A-Za-z0-9._:/-."
+        raise InvalidParametersError([ParameterProblem(parameter="id", value=text, problem=problem)])
+    return text
+
+
+def batch_of(
+    region: ReadableRegion,
+    batch_id: str,
+    *,
+    now_s: int,
+    within_s: tuple[int, int] | None = None,
+    role: Role = Role.OPERATOR,
+    accounts: Collection[str] = (),
+) -> Answer | None:
+    """The story of a batch in a region; None if there is nothing that the asker may know.
+
+    Args:
+        region: The region.
+        batch_id: Id of the batch; see `checked_batch_id`.
+        now_s: The time now.
+        within_s: Range of booked hours to look for its rows in if it has no marker (any more).
+        role: What kind of things may be told.
+        accounts: The accounts that the asker sees; empty for all. Then only their rows are told, whatever the role.
+
+    Raises:
+        UnavailableError: Something could not be read; the error names the region.
+        LedgerCorruptError: Something of it in the ledger cannot be read, or a file that an hour needs is gone.
+    """
+    source = report_source(region)
+    with naming(region.region):
+        hours = [] if within_s is None else source.view.hours(from_s=within_s[0], to_s=within_s[1])
+        told: BatchStory | None = StoryTeller(source=source).tell(batch_id, within=hours)
+        if told is not None and (accounts or role is Role.CUSTOMER):
+            told, role = own_part(told, accounts), Role.CUSTOMER
+        elif told is not None and told.known:
+            told = replace(told, quarantine=_refused(region, batch_id))
+    return None if told is None or not told.known else story_answer(told, as_of_s=now_s, role=role)
+
+
+def _refused(region: ReadableRegion, batch_id: str) -> tuple[Entry, ...]:
+    try:
+        return quarantine_of(region).find(batch_id)
+    except OperationFailedError:
+        return ()
+
+
+def not_found(region: ReadableRegion, batch_id: str) -> tuple[str, str]:
+    """Why there is nothing to tell of a batch, and what to do: it need not be unknown."""
+    days = region.settings.marker_life_s // DAY_S
+    return (
+        f"There is no marker of batch {batch_id}.",
+        f"Either it has no verdict yet, or it was decided more than {days} days ago: then its marker has expired, and "
+        "its rows remain. Name a range to look for them in: from and to.",
+    )

@@ -1,0 +1,120 @@
+"""How fresh regions are: up to when their counts are complete, what holds that back, and what was last proved."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from metering.audit.held_back import Complete, merged
+from metering.hours import rfc3339
+from metering.ledger.notes.canary_runs import CANARY_PK, CanaryRun, CanaryVerdict
+from metering.ledger.notes.reconciliation import RECONCILIATION_KEY, Reconciliation
+from metering.reports.answer import KEEP, Answer, Column
+from metering.reports.source import naming
+from metering.reports.usage_answer import held_back_document
+from metering.stores.writes import Table
+from metering.wiring.answers.completeness import in_short, stored_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from metering.reports.answer import Cell, Json
+    from metering.wiring.answers.ports import ReadableRegion
+
+# A canary has its verdict after some minutes; one is sent every few.
+_CANARIES = 20
+_COLUMNS = (
+    Column(name="region", text="copied", priority=KEEP),
+    Column(name="complete_through", kind="time", priority=KEEP),
+    Column(name="held_back_by", text="prose"),
+)
+_PROVED = (
+    Column(name="reconciled", kind="time"),
+    Column(name="differences", kind="integer"),
+    Column(name="canary", kind="text"),
+)
+
+
+def freshness_of(regions: Sequence[ReadableRegion], *, now_s: int, in_full: bool = True) -> Answer:
+    """How fresh regions are, without measuring: what watch, reconciler and canary last said.
+
+    Args:
+        regions: One or several; a row each.
+        now_s: The time now, epoch seconds.
+        in_full: Name what holds completeness back with its cure, and what was proved. Otherwise only since when.
+
+    Raises:
+        UnavailableError: A ledger gives no answer; the error names the region.
+    """
+    known: dict[str, Complete] = {}
+    proved: dict[str, dict[str, Json]] = {}
+    for region in regions:
+        with naming(region.region):
+            complete = stored_of(region)
+            known[region.region] = complete if in_full else in_short(complete)
+            proved[region.region] = _proved(region) if in_full else {}
+    whole = merged(known) if in_full else in_short(merged(known))
+    return Answer(
+        columns=(*_COLUMNS, *(_PROVED if in_full else ())),
+        rows=[_row(name, complete, proved[name], now_s) for name, complete in known.items()],
+        document={
+            "as_of": rfc3339(now_s),
+            **_document(whole, now_s),
+            "regions": {name: {**_document(complete, now_s), **proved[name]} for name, complete in known.items()},
+        },
+        title="Freshness",
+    )
+
+
+def _document(complete: Complete, now_s: int) -> dict[str, Json]:
+    return {
+        "complete_through": rfc3339(min(complete.through_s, now_s)),
+        "held_back_by": held_back_document(complete.held_back_by),
+    }
+
+
+def _row(region: str, complete: Complete, proved: Mapping[str, Json], now_s: int) -> dict[str, Cell]:
+    row: dict[str, Cell] = {
+        "region": region,
+        "complete_through": rfc3339(min(complete.through_s, now_s)),
+        "held_back_by": "; ".join(each.what for each in complete.held_back_by),
+    }
+    reconciliation, canary = proved.get("reconciliation"), proved.get("canary")
+    if isinstance(reconciliation, dict):
+        row |= {"reconciled": reconciliation["finished"], "differences": reconciliation["differences"]}
+    if isinstance(canary, dict):
+        row["canary"] = canary["verdict"]
+    return row
+
+
+def _proved(region: ReadableRegion) -> dict[str, Json]:
+    return {"reconciliation": _reconciliation(region), "canary": _canary(region)}
+
+
+def _reconciliation(region: ReadableRegion) -> dict[str, Json] | None:
+    """The reconciler's last pass; None if it never ran."""
+    item = region.items.get(Table.LEDGER, RECONCILIATION_KEY)
+    if item is None:
+        return None
+    last = Reconciliation.from_item(item)
+    return {
+        "finished": rfc3339(last.finished_s),
+        "hours": last.hours,
+        "differences": last.differences,
+        "waiting": last.backlog.waiting,
+        "waiting_since": None if last.backlog.since_s is None else rfc3339(last.backlog.since_s),
+    }
+
+
+def _canary(region: ReadableRegion) -> dict[str, Json] | None:
+    """The newest canary that has a verdict, and the newest good one; None if there is none of the last week."""
+    items = region.items.query(Table.LEDGER, CANARY_PK, descending=True)
+    settled = [run for run in map(CanaryRun.from_item, islice(items, _CANARIES)) if run.settled_s]
+    if not settled:
+        return None
+    good = next((run for run in settled if run.verdict is CanaryVerdict.GOOD), None)
+    return {
+        "verdict": settled[0].verdict.value,
+        "settled": rfc3339(settled[0].settled_s),
+        "last_good": None if good is None else rfc3339(good.slot_s),
+    }

@@ -1,0 +1,63 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import {
+  exactJson,
+  gigabytes,
+  grouped,
+  percent,
+  ratio,
+  scaled,
+  sum,
+  unscaled,
+  whole,
+} from "../../../metering/api/static/figures.js";
+
+test("a total keeps its last digit at any size", () => {
+  const values = ["9007199254740993", "1", "140737488355328000001"].map(whole);
+  assert.equal(String(sum(values)), "140746495554582740995");
+  assert.equal(grouped(sum(values)), "140,746,495,554,582,740,995");
+});
+
+test("what is not a whole number is refused, not counted as nothing", () => {
+  for (const text of ["", "1.5", "1e3", "0x10", " 1", "null", null, undefined])
+    assert.throws(() => whole(text), TypeError);
+});
+
+test("gigabytes are of 2^30 bytes and rounded half up", () => {
+  assert.equal(gigabytes(1n << 30n), "1.000");
+  assert.equal(gigabytes((1n << 30n) * 1234567n), "1,234,567.000");
+  assert.equal(gigabytes(536870912n, 0), "1");
+  assert.equal(gigabytes(536870911n, 0), "< 1");
+  assert.equal(gigabytes(0n), "0.000");
+  assert.equal(gigabytes(1n), "< 0.001");
+  assert.equal(gigabytes(-(1n << 30n)), "\u22121.000");
+});
+
+test("shares", () => {
+  assert.equal(percent(1n, 3n), "33.3 %");
+  assert.equal(percent(1n, 100000n), "< 0.1 %");
+  assert.equal(percent(0n, 10n), "0.0 %");
+  assert.equal(percent(0n, 0n), "");
+});
+
+test("decimals go there and back", () => {
+  for (const text of ["0.0000000000", "12.3400000000", "-0.0000000001", "98765432109876543210.1234567890"]) {
+    assert.equal(unscaled(scaled(text)), text);
+  }
+  assert.equal(unscaled(scaled("7")), "7.0000000000");
+  assert.throws(() => scaled("0.00000000001"), TypeError);
+  assert.throws(() => scaled("1,5"), TypeError);
+  assert.equal(ratio(-5n, 10n, 0), "-1");
+});
+
+test("integers that a floating-point number cannot hold become texts, and nothing else does", () => {
+  const text =
+    '{"a": 9007199254740993, "b": "1234567890123456789 \\"9007199254740993", "c": [1, -98765432109876543210], "d": 0.12345678901234567890, "e": 12345678901234567890.5}';
+  const found = exactJson(text);
+  assert.equal(found.a, "9007199254740993");
+  assert.equal(found.b, '1234567890123456789 "9007199254740993');
+  assert.deepEqual(found.c, [1, "-98765432109876543210"]);
+  assert.equal(found.d, 0.12345678901234568);
+  assert.equal(found.e, 12345678901234567000);
+});

@@ -1,0 +1,91 @@
+"""A region in memory with a week of traffic like that of a small company, behind the real API; and its address.
+
+Its clock stands at `NOW_S`. The page gets the same clock from the browser, so that its ranges are those of the traffic.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import threading
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+from metering.units import DAY_S, HOUR_S
+from tests.api.world import FIRST, SECOND, THIRD, ApiWorld, complete_until
+from tests.support.lake_world import HOUR, NOW_S, World, record
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from fastapi import FastAPI
+
+# Where bytes go: account, service, from, to, gigabytes of a usual hour.
+_FLOWS = (
+    (FIRST, "AmazonEC2", "us-east-1/use1-az2", "internet", 41.0),
+    (FIRST, "AmazonEC2", "us-east-1/use1-az2", "us-east-1/use1-az4", 24.0),
+    (FIRST, "AmazonEC2", "us-east-1/use1-az2", "eu-west-1", 15.5),
+    (FIRST, "AmazonS3", "us-east-1/use1-az1", "cloudfront", 12.2),
+    (FIRST, "AmazonS3", "eu-west-1/euw1-az1", "internet", 9.1),
+    (FIRST, "AmazonRDS", "us-east-1/use1-az2", "us-east-1/use1-az6", 6.4),
+    (FIRST, "AWSLambda", "ap-southeast-9", "internet", 3.0),
+    (SECOND, "AmazonEC2", "eu-central-1/euc1-az1", "internet", 18.3),
+    (SECOND, "AmazonEC2", "eu-central-1/euc1-az1", "eu-central-1/euc1-az2", 8.8),
+    (SECOND, "AmazonEC2", "eu-central-1/euc1-az1", "ap-northeast-1", 5.6),
+    (SECOND, "AmazonS3", "eu-central-1/euc1-az1", "us-west-2", 4.1),
+    (SECOND, "AWSELB", "eu-central-1/euc1-az1", "unknown", 0.7),
+    (THIRD, "AmazonEC2", "us-west-2/usw2-az1", "internet", 11.9),
+    (THIRD, "AmazonEC2", "us-west-2/usw2-az1", "us-east-1", 7.3),
+    (THIRD, "AmazonS3", "us-west-2/usw2-az1", "sa-east-1", 2.2),
+    (THIRD, "AmazonS3", "us-west-2/usw2-az1", "cloudfront", 1.4),
+)
+_DAYS = 7
+_GB = 1 << 30
+
+
+def busy_world(*, days: int = _DAYS) -> World:
+    """A region with traffic of each hour up to now, the older half of it in files of the lake."""
+    world, chance = World(), random.Random(11)
+    first_s = HOUR - (days - 1) * DAY_S
+    hours = range(first_s - first_s % DAY_S, HOUR + HOUR_S, HOUR_S)
+    for number, hour_s in enumerate(hours):
+        world.send(_batch(hour_s, chance), source=f"edge-{number % 3}")
+        if number == len(hours) // 2:
+            world.compact_all()
+    complete_until(world, HOUR)
+    return world
+
+
+def _batch(hour_s: int, chance: random.Random) -> list[dict[str, str | int]]:
+    of_day = (hour_s % DAY_S) / DAY_S
+    rhythm = 0.62 + 0.38 * math.sin(2 * math.pi * (of_day - 0.3))
+    made = []
+    for account, service, source, target, size_gb in _FLOWS:
+        size = int(size_gb * _GB * rhythm * chance.uniform(0.93, 1.07)) + chance.randrange(1000)
+        one = record(size, start_s=min(hour_s + 60 * chance.randrange(50), NOW_S), account=account, to=target)
+        made.append({**one, "service": service, "from": source})
+    return made
+
+
+@contextmanager
+def serving(app: FastAPI) -> Iterator[str]:
+    """Serve an application on 127.0.0.1, on a port that is free, and give its address."""
+    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="critical", lifespan="off", ws="none")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    try:
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/"
+    finally:
+        server.should_exit = True
+        thread.join(10)
+
+
+def busy_api() -> ApiWorld:
+    """The API over the busy region."""
+    return ApiWorld(busy_world())

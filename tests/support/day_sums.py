@@ -1,0 +1,27 @@
+"""What the biller keeps of a region in memory: sums of days, and accounts of months."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from metering.billing.day_sums.keeper import DaySumKeeper
+
+if TYPE_CHECKING:
+    from tests.support.lake_world import World
+
+
+def keeper_of(world: World, *, most_files: int = 2_000) -> DaySumKeeper:
+    """The keeper of another process over the same stores."""
+    return DaySumKeeper(
+        items=world.items,
+        objects=world.objects,
+        totals=world.make_jobs().totals,
+        clock=world.clock,
+        shards=world.settings.shards,
+        most_files=most_files,
+    )
+
+
+def keep_day_sums(world: World) -> None:
+    """One run of what the biller counts."""
+    keeper_of(world).keep(world.deadline())

@@ -1,0 +1,137 @@
+"""`metering token` from outside: a token is shown once, listed without its secret, and revoked for good."""
+
+from __future__ import annotations
+
+import json
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
+
+import pytest
+from typer.testing import CliRunner
+
+from metering.api.grants import Grant, Role
+from metering.api.tokens import LedgerTokens
+from metering.cli.app import app
+from metering.stores.writes import Table
+from metering.units import DAY_S
+from tests.cli.lively import Lively
+from tests.support.lake_world import NOW_S, World
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from typer.testing import Result
+
+ACCOUNT = "123456789012"
+CREATE = ("token", "create", "--role", "customer", "--account", ACCOUNT)
+
+
+@pytest.fixture
+def region() -> Iterator[Lively]:
+    made = Lively(world=World())
+    with ExitStack() as stack:
+        for target, value in {
+            "metering.cli.command.connect": lambda **_place: made,
+            "metering.cli.command.emulated": lambda **_place: True,
+            "metering.cli.command.refuse_aws_for_emulated": lambda _stage, **_place: None,
+            "time.time": lambda: NOW_S,
+            "time.time_ns": lambda: NOW_S * 10**9,
+        }.items():
+            stack.enter_context(patch(target, value))
+        yield made
+
+
+def run(*line: str) -> Result:
+    return CliRunner().invoke(app, ["--endpoint", "http://127.0.0.1:9", *line])
+
+
+def ask(*line: str) -> Any:
+    result = run(*line, "--format", "json")
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def grant_of(region: Lively, token: str) -> Grant | None:
+    return LedgerTokens(items=region.world.items, clock=region.world.clock).grant_of(token)
+
+
+def test_a_token_that_is_made_opens_the_api_until_it_is_revoked(region: Lively) -> None:
+    made = ask(*CREATE, "--days", "7", "--label", "portal of Acme")
+    assert (made["role"], made["accounts"], made["state"]) == ("customer", ACCOUNT, "good")
+    assert made["expires"] == "2026-12-01T13:30:00Z"
+    assert grant_of(region, made["token"]) == Grant(
+        token_id=made["token_id"], role=Role.CUSTOMER, accounts=frozenset({ACCOUNT})
+    )
+    [listed] = ask("token", "list")["rows"]
+    assert {name: made[name] for name in listed if name in made} == {
+        name: listed[name] for name in listed if name in made
+    }
+    assert listed["made_by"] == region.caller()
+    revoked = ask("token", "revoke", made["token_id"])
+    assert (revoked["state"], revoked["revoked_by"]) == ("revoked", region.caller())
+    assert grant_of(region, made["token"]) is None
+    assert ask("token", "list")["rows"] == [revoked]
+
+
+def test_the_secret_is_shown_once_and_is_nowhere_else(region: Lively) -> None:
+    made = ask(*CREATE)
+    secret = made["token"].rpartition("_")[2]
+    for line in (("token", "list"), ("audit",), ("token", "revoke", made["token"]), ("audit", "--format", "json")):
+        result = run(*line)
+        assert result.exit_code == 0
+        assert secret not in result.output
+    assert secret not in repr(list(region.world.items.scan(Table.LEDGER)))
+
+
+def test_making_and_revoking_are_deeds_in_the_trail(region: Lively) -> None:
+    made = ask(*CREATE)
+    ask("token", "revoke", made["token_id"])
+    deeds = [(row["what"], row["subject"], row["result"]) for row in ask("audit")["rows"]]
+    assert sorted(deeds) == [
+        ("token create", "customer", f"token {made['token_id']}"),
+        ("token revoke", made["token_id"], "revoked"),
+    ]
+    assert region.world.items
+
+
+@pytest.mark.usefixtures("region")
+def test_a_token_of_staff_sees_all_accounts_unless_some_are_named() -> None:
+    assert ask("token", "create", "--role", "analyst")["accounts"] == "all"
+    named = ask(
+        "token", "create", "--role", "operator", "--account", "2" * 12, "--account", ACCOUNT, "--account", ACCOUNT
+    )
+    assert named["accounts"] == f"{ACCOUNT}, {'2' * 12}"
+
+
+def test_the_list_says_which_tokens_are_good(region: Lively) -> None:
+    region.make_tokens()
+    states = [(row["role"], row["state"]) for row in ask("token", "list")["rows"]]
+    assert states == [("analyst", "good"), ("operator", "revoked"), ("customer", "expired")]
+
+
+@pytest.mark.parametrize("typed", ["0" * 16, "mtr_" + "0" * 16 + "_" + "5ec4e7" * 10 + "abcd", "W#budgets"])
+@pytest.mark.usefixtures("region")
+def test_what_is_no_token_is_not_revoked_and_not_repeated(typed: str) -> None:
+    result = run("token", "revoke", typed)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "There is no token of this id." in result.stderr
+    assert "metering token list" in result.stderr
+    assert typed not in result.stderr
+
+
+def test_a_revoked_token_stays_as_it_is(region: Lively) -> None:
+    made = ask(*CREATE)
+    first = ask("token", "revoke", made["token_id"])
+    region.world.clock.advance_s(DAY_S)
+    assert ask("token", "revoke", made["token_id"]) == first
+
+
+@pytest.mark.usefixtures("region")
+def test_every_problem_of_a_token_is_said_at_once_and_none_is_made() -> None:
+    result = run("token", "create", "--role", "customer", "--label", "x" * 129)
+    assert (result.exit_code, result.stdout) == (2, "")
+    told = " ".join(result.stderr.split())
+    assert "A customer's token names its accounts." in told
+    assert "at most 128 characters" in told
+    assert ask("token", "list")["rows"] == []

@@ -1,0 +1,52 @@
+"""Events as an HTTP API and the URL of a function send them (payload format 2.0)."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+from typing import Any
+
+
+def request(path: str, query: str = "", *, method: str = "GET", front: str = "http", **headers: str) -> dict[str, Any]:
+    """A request; underscores in names of headers are dashes.
+
+    Args:
+        path: Path, decoded.
+        query: Query string, as it came.
+        method: HTTP method.
+        front: `http` for an HTTP API, `url` for the URL of a function.
+        headers: Further headers.
+    """
+    host = "abc.execute-api.eu-west-1.example" if front == "http" else "abc.lambda-url.eu-west-1.example"
+    return {
+        "version": "2.0",
+        "routeKey": "$default",
+        "rawPath": path,
+        "rawQueryString": query,
+        "headers": {"host": host, **{name.replace("_", "-"): value for name, value in headers.items()}},
+        "requestContext": {
+            "accountId": "123456789012",
+            "apiId": "abc",
+            "domainName": host,
+            "http": {
+                "method": method,
+                "path": path,
+                "protocol": "HTTP/1.1",
+                "sourceIp": "192.0.2.1",
+                "userAgent": "test",
+            },
+            "requestId": "id",
+            "routeKey": "$default",
+            "stage": "$default",
+            "time": "24/Nov/2026:13:30:00 +0000",
+            "timeEpoch": 1_795_527_000_000,
+        },
+        "isBase64Encoded": False,
+    }
+
+
+def body_of(answer: dict[str, Any]) -> bytes:
+    """The body of an answer, as a client reads it."""
+    body = base64.b64decode(answer["body"]) if answer["isBase64Encoded"] else str(answer["body"]).encode()
+    packed = {name.lower(): value for name, value in answer["headers"].items()}.get("content-encoding") == "gzip"
+    return gzip.decompress(body) if packed else body

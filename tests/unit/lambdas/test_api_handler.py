@@ -1,0 +1,187 @@
+"""The function of the API: the same answer over both fronts, and nothing secret in what it writes."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import json
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from aws_lambda_powertools import Logger
+
+from lambdas.api.bootstrap import Dependencies
+from lambdas.api.handler import handle
+from lambdas.emf import EmfMetrics
+from metering.errors import UnavailableError
+from tests.api.world import FIRST, ApiWorld
+from tests.unit.lambdas.api_requests import body_of, request
+
+if TYPE_CHECKING:
+    from metering.api.grants import Grant
+
+_NUMBERS = itertools.count()
+USAGE = "from=2026-11-01&to=2026-12-01&group_by=usage_type"
+# None of these is a known token.
+SECRETS = ("mtr_0123456789abcdef_" + "5" * 64, "Basic dXNlcjpwYXNz", "Bearer", "Bearer a b", "bearer \x00", "é")
+
+
+class Context:
+    def get_remaining_time_in_millis(self) -> int:
+        return 29_000
+
+
+@dataclass
+class Function:
+    """The function over a region in memory, and what it writes. Mutable."""
+
+    world: ApiWorld
+    written: io.StringIO = field(default_factory=io.StringIO)
+    number: int = field(default_factory=lambda: next(_NUMBERS))
+
+    @cached_property
+    def logger(self) -> Logger:
+        # Loggers of one name share what they write to.
+        return Logger(service=f"api-{self.number}", stream=self.written)
+
+    def answer(self, event: dict[str, Any]) -> dict[str, Any]:
+        parts = Dependencies(
+            app=self.world.app,
+            clock=self.world.world.clock,
+            metrics=EmfMetrics(service="api", stage="local"),
+            logger=self.logger,
+        )
+        return handle(event, Context(), parts)
+
+    def lines(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.written.getvalue().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def world() -> ApiWorld:
+    return ApiWorld()
+
+
+@pytest.fixture
+def function(world: ApiWorld) -> Function:
+    return Function(world)
+
+
+def figures(output: str) -> dict[str, float]:
+    """Metrics of one invocation, by name."""
+    found: dict[str, float] = {}
+    for line in output.splitlines():
+        document = json.loads(line)
+        for metric in document["_aws"]["CloudWatchMetrics"][0]["Metrics"]:
+            value = document[metric["Name"]]
+            found[metric["Name"]] = value[0] if isinstance(value, list) else value
+        assert (document["service"], document["stage"]) == ("api", "local")
+    return found
+
+
+def test_both_fronts_get_the_same_answer(function: Function) -> None:
+    answers = [
+        function.answer(request("/v1/usage", USAGE, front=front, authorization="Bearer first"))
+        for front in ("http", "url")
+    ]
+
+    assert [each["statusCode"] for each in answers] == [200, 200]
+    assert body_of(answers[0]) == body_of(answers[1])
+    assert json.loads(body_of(answers[0])) == function.world.json(f"/v1/usage?{USAGE}", "first")
+
+
+@pytest.mark.parametrize("form", ["json", "ndjson", "csv", "parquet"])
+@pytest.mark.parametrize("packed", ["gzip", "identity"])
+def test_every_form_comes_through_the_gateway_byte_for_byte(function: Function, form: str, packed: str) -> None:
+    asked = f"{USAGE}&format={form}"
+    answer = function.answer(request("/v1/usage", asked, authorization="Bearer analyst", accept_encoding=packed))
+
+    assert answer["statusCode"] == 200
+    assert body_of(answer) == function.world.get(f"/v1/usage?{asked}", "analyst").content
+    # A gateway takes text for UTF-8, and would change any other byte.
+    assert answer["isBase64Encoded"] or form != "parquet"
+
+
+def test_a_line_says_what_a_request_was_and_cost(function: Function, capsys: pytest.CaptureFixture[str]) -> None:
+    function.answer(request("/v1/usage", f"{USAGE}&account={FIRST}", authorization="Bearer first"))
+
+    [line] = function.lines()
+    assert line["message"] == "request answered"
+    assert line["level"] == "INFO"
+    assert (line["method"], line["route"], line["status"]) == ("GET", "/v1/usage", 200)
+    assert line["token_id"] == "first"
+    assert line["rows"] >= 1
+    counted = figures(capsys.readouterr().out)
+    assert counted["ApiRequests"] == 1
+    assert counted["ApiFailedPermille"] == 0
+    assert counted.get("ApiReads", 0) == line["partitions"] + line["hours"]
+    assert "ApiUnauthorized" not in counted
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+def test_no_secret_and_nothing_that_was_asked_is_written(
+    function: Function, capsys: pytest.CaptureFixture[str], secret: str
+) -> None:
+    """A token that is pasted into the path or the query by mistake is not written either."""
+    events = [
+        request("/v1/usage", f"{USAGE}&account={FIRST}", authorization=secret),
+        request(f"/v1/{secret}", "", authorization=f"Bearer {secret}"),
+        request("/v1/usage", f"token={secret}&{USAGE}", authorization="Bearer first"),
+        request("/", f"token={secret}", cookie=f"token={secret}"),
+    ]
+    for event in events:
+        assert function.answer(event)["statusCode"] < 500
+
+    captured = capsys.readouterr()
+    written = function.written.getvalue() + captured.out + captured.err
+    assert len(function.lines()) == len(events)
+    assert secret not in written.replace("Bearer first", "") or secret == "Bearer"
+    assert FIRST not in written
+    assert "group_by" not in written
+
+
+def test_a_route_that_is_not_there_is_not_written_as_it_was_asked(function: Function) -> None:
+    function.answer(request("/v1/mtr_secret"))
+
+    [line] = function.lines()
+    assert (line["route"], line["status"]) == ("none", 404)
+
+
+def test_who_guesses_is_counted(function: Function, capsys: pytest.CaptureFixture[str]) -> None:
+    assert function.answer(request("/v1/usage", USAGE, authorization="Bearer nobody"))["statusCode"] == 401
+
+    assert figures(capsys.readouterr().out) == {"ApiRequests": 1, "ApiFailedPermille": 0, "ApiUnauthorized": 1}
+
+
+class _Broken:
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def grant_of(self, token: str) -> Grant | None:
+        raise self._error
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "kind"),
+    [
+        (UnavailableError("dynamodb.GetItem", "throttled"), 503, "unavailable"),
+        (RuntimeError("a fault with 123456789012 in it"), 500, "fault"),
+    ],
+)
+def test_what_fails_by_our_fault_is_a_problem_and_counted_as_such(
+    capsys: pytest.CaptureFixture[str], error: Exception, status: int, kind: str
+) -> None:
+    world = ApiWorld()
+    world.tokens.grant_of = _Broken(error).grant_of  # type: ignore[method-assign]  # a ledger that fails
+    function = Function(world)
+
+    answer = function.answer(request("/v1/usage", USAGE, authorization="Bearer first"))
+
+    assert answer["statusCode"] == status
+    problem = json.loads(body_of(answer))
+    assert kind in problem["type"]
+    assert "123456789012" not in json.dumps(problem)
+    assert figures(capsys.readouterr().out)["ApiFailedPermille"] == 1_000
+    assert function.lines()[0]["status"] == status

@@ -1,0 +1,138 @@
+"""A caller and its producer, killed at any line of the producer's code. Run as a program: it forks, and has no threads.
+
+`python -m tests.unit.producer.killed FOLDER KILLS` gives each world a folder of its own. A caller sends all its keys.
+It is killed (SIGKILL) at a line, begins anew with all its keys, is killed again in every second world, and then runs to
+its end. The lines are spread over the whole run, so that 200 kills are 200 different places. The queue is a file that
+messages are added to, the bucket is a folder.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import metering.producer
+from metering.adapters.aws.runtime import SystemClock, SystemEntropy
+from metering.adapters.folders import FolderLogStore
+from metering.producer.outlet import Outlet
+from metering.producer.producer import Producer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import FrameType
+
+BUCKET = "data-bucket"
+SOURCE = "edge-{world}"
+# Records of each key. The first key's records are too large for one message, the next one has none.
+KEYS = {"flows.log:0": 3, "flows.log:4096": 0, "flows.log:8192": 2, "flows.log:12288": 1}
+_LARGE_CHARS = 600_000
+_CODE = str(Path(metering.producer.__file__).parent)
+
+
+class FileQueue:
+    """A queue that outlives its process: each message is a line."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def send_many(self, bodies: Sequence[str]) -> list[int]:
+        with self._path.open("ab", buffering=0) as file:
+            for body in bodies:
+                file.write(body.encode() + b"\n")
+        return []
+
+
+def records_of(world: int, key: str, first: dict[str, str | int]) -> list[dict[str, str | int]]:
+    """Records of a key in a world, each with an account of its own, like `first` in all else."""
+    place = list(KEYS).index(key)
+    note = "x" * _LARGE_CHARS if place == 0 else ""
+    return [
+        {
+            **first,
+            "account_id": f"{world:06d}{place:03d}{each:03d}",
+            "bytes": 10_000 * world + 10 * place + each + 1,
+            "note": note,
+        }
+        for each in range(KEYS[key])
+    ]
+
+
+def call(folder: Path, world: int, first: dict[str, str | int]) -> None:
+    """The caller: it sends all its keys, whatever it sent before."""
+    outlet = Outlet(
+        queue=FileQueue(folder / "queue"),
+        objects=FolderLogStore(folder / "bucket"),
+        bucket=BUCKET,
+        clock=SystemClock(),
+        entropy=SystemEntropy(),
+    )
+    with Producer(SOURCE.format(world=world), state=folder / "state", outlet=outlet) as producer:
+        for key in KEYS:
+            producer.send(records_of(world, key, first), key=key)
+
+
+class Steps:
+    """Counts the lines of the producer that run; at line number `kill_at` the process is killed."""
+
+    def __init__(self, kill_at: int | None) -> None:
+        self.count = 0
+        self._kill_at = kill_at
+
+    def __call__(self, frame: FrameType, event: str, _argument: object) -> Steps | None:
+        if event == "call" and not frame.f_code.co_filename.startswith((_CODE, __file__)):
+            return None
+        if event == "line":
+            if self.count == self._kill_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+            self.count += 1
+        return self
+
+
+def run(folder: Path, world: int, first: dict[str, str | int], *, kill_at: int | None) -> int:
+    """Run the caller in a process of its own; returns the number of lines, or -1 if it was killed."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            steps = Steps(kill_at)
+            sys.settrace(steps)
+            call(folder, world, first)
+            sys.settrace(None)
+            os.write(writing, str(steps.count).encode())
+            code = 0
+        finally:
+            os._exit(code)
+    os.close(writing)
+    told = os.read(reading, 100)
+    os.close(reading)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if status not in (0, -signal.SIGKILL):
+        raise SystemExit(f"world {world} ended with {status}")
+    return int(told) if status == 0 else -1
+
+
+def main(folder: Path, kills: int) -> None:
+    """Run worlds until so many processes were killed; prints `{"worlds", "kills", "lines"}`."""
+    first: dict[str, str | int] = json.loads((folder / "record.json").read_text())
+    (folder / "0").mkdir()
+    lines = run(folder / "0", 0, first, kill_at=None)
+    killed, world = 0, 0
+    while killed < kills:
+        world += 1
+        home = folder / str(world)
+        home.mkdir()
+        # A second kill is at a place of its own: 997 is prime, so that the pairs do not repeat.
+        places = [killed * lines // kills] + ([(997 * world) % lines] if world % 2 else [])
+        # A run that has less to do than the first one may end before its place comes.
+        killed += sum(run(home, world, first, kill_at=place) == -1 for place in places)
+        run(home, world, first, kill_at=None)
+    print(json.dumps({"worlds": world, "kills": killed, "lines": lines}))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]))

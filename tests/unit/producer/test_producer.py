@@ -1,0 +1,450 @@
+"""A producer numbers, splits and sends records; the same key is the same batches, and each record is metered once."""
+
+from __future__ import annotations
+
+import json
+import threading
+from datetime import datetime, timedelta, timezone
+from decimal import Decimal
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from metering.errors import OperationFailedError, UnavailableError
+from metering.intake.work import MAX_RECORDS
+from metering.producer.batches import BATCH_BYTES
+from metering.producer.failures import JournalError, KeyReusedError, NotSentError, RecordsRefusedError
+from metering.producer.producer import Producer
+from metering.units import DAY_S, MIB
+from tests.support.lake_world import record
+from tests.unit.producer.meter import Meter, expected, records_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+def bodies(meter: Meter) -> list[dict[str, Any]]:
+    return [json.loads(body) for body in meter.queue.bodies()]
+
+
+def test_records_are_metered_once_and_numbered_from_0(tmp_path: Path) -> None:
+    meter = Meter()
+    with meter.producer(tmp_path) as producer:
+        first = producer.send(records_of(1, 3), key="flows.log:0")
+        second = producer.send(records_of(2, 2), key="flows.log:4096")
+    meter.deliver()
+    assert (first.records, first.first_sequence, second.first_sequence) == (3, 0, 1)
+    assert [(each["source_id"], each["sequence"]) for each in bodies(meter)] == [("edge-7f3a", 0), ("edge-7f3a", 1)]
+    assert {marker.batch_id for marker in meter.markers()} == {*first.batch_ids, *second.batch_ids}
+    assert meter.metered() == expected([*records_of(1, 3), *records_of(2, 2)])
+
+
+def test_a_key_that_is_sent_again_gets_no_new_number_and_no_new_message(tmp_path: Path) -> None:
+    meter = Meter()
+    with meter.producer(tmp_path) as producer:
+        first = producer.send(records_of(1, 3), key="a")
+    with meter.producer(tmp_path) as producer:
+        again = producer.send((dict(reversed(each.items())) for each in records_of(1, 3)), key="a")
+        assert (again.again, again.batch_ids, again.first_sequence) == (True, first.batch_ids, 0)
+        assert (first.again, producer.next_sequence, producer.unsent) == (False, 1, 0)
+    assert len(meter.queue.bodies()) == 1
+
+
+def test_a_key_with_other_records_is_refused_and_sends_nothing(tmp_path: Path) -> None:
+    meter = Meter()
+    with meter.producer(tmp_path) as producer:
+        producer.send(records_of(1, 3), key="a")
+        with pytest.raises(KeyReusedError, match="'a' was used for other records"):
+            producer.send(records_of(1, 2), key="a")
+        assert producer.next_sequence == 1
+    assert len(meter.queue.bodies()) == 1
+
+
+def test_the_batch_ids_of_a_key_are_the_same_in_every_release() -> None:
+    """They are public: a key that is sent before an upgrade and again after it must not be counted twice."""
+    meter = Meter()
+    sent = meter.producer(None).send(records_of(1, 1), key="flows.log:4096")
+    assert sent.batch_ids == ("edge-7f3a/18a89c111fefd5830acfc989d3ef6833741d1a85-0",)
+    assert meter.producer(None, name="edge").send(records_of(1, 1), key="flows.log:4096").batch_ids != sent.batch_ids
+
+
+def test_without_a_journal_the_key_gives_the_same_ids_and_there_are_no_numbers() -> None:
+    meter = Meter()
+    first = meter.producer(None).send(records_of(1, 3), key="event-1")
+    again = meter.producer(None).send(iter(records_of(1, 3)), key="event-1")
+    meter.deliver()
+    assert (first.batch_ids, first.first_sequence) == (again.batch_ids, None)
+    assert all("sequence" not in body and "source_id" not in body for body in bodies(meter))
+    assert meter.metered() == expected(records_of(1, 3))
+    with pytest.raises(OperationFailedError, match="without a key need a journal"):
+        meter.producer(None).send(records_of(1, 3))
+
+
+def test_without_a_key_each_call_is_new(tmp_path: Path) -> None:
+    meter = Meter()
+    with meter.producer(tmp_path) as producer:
+        assert producer.send(records_of(1, 1)).key != producer.send(records_of(1, 1)).key
+    assert len({body["batch_id"] for body in bodies(meter)}) == 2
+
+
+def test_records_are_split_by_their_number(tmp_path: Path) -> None:
+    meter = Meter()
+    records = ({**record(1), "bytes": 1} for _ in range(MAX_RECORDS + 1))
+    with meter.producer(tmp_path) as producer:
+        sent = producer.send(records, key="many")
+    meter.deliver()
+    assert sent.records == MAX_RECORDS + 1
+    assert [body["record_count"] for body in bodies(meter)] == [MAX_RECORDS, 1]
+    assert [body["sequence"] for body in bodies(meter)] == [0, 1]
+    assert sum(marker.metered for marker in meter.markers()) == MAX_RECORDS + 1
+
+
+def test_records_are_split_by_their_size_and_what_is_above_a_message_is_an_object(tmp_path: Path) -> None:
+    meter = Meter()
+    # An unknown field makes a record large. The service ignores it.
+    size = MIB - 1_000
+    records = [{**each, "note": "x" * size} for each in records_of(1, BATCH_BYTES // size)] + records_of(2, 1)
+    records[-1]["note"] = "x" * 100_000
+    with meter.producer(tmp_path) as producer:
+        sent = producer.send(records, key="large")
+    assert [set(body) & {"records", "location"} for body in bodies(meter)] == [{"location"}, {"records"}]
+    assert len(sent.batch_ids) == 2
+    keys = meter.world.objects.keys("ingest/")
+    assert [key.startswith(f"ingest/{sent.batch_ids[0]}-") for key in keys] == [True]
+    meter.deliver()
+    assert meter.metered() == expected(records)
+
+
+@pytest.mark.parametrize("over", [0, 1])
+@pytest.mark.parametrize("source_id", ["edge", "\U0001f4e6" * 128])
+def test_a_message_is_never_larger_than_the_queue_takes(tmp_path: Path, source_id: str, over: int) -> None:
+    """A batch on the border goes inline or as an object, whatever its source and number need."""
+    from metering.producer.batches import INLINE_BYTES, split
+    from metering.producer.records import record_lines
+
+    half = [{**each, "note": ""} for each in records_of(1, 2)]
+    room = INLINE_BYTES - 1 - sum(len(line) + 1 for line in record_lines(half)) + over
+    half[0]["note"], half[1]["note"] = "x" * (room // 2), "x" * (room - room // 2)
+    packed = list(split(record_lines(half)))
+    assert [each.inline for each in packed] == [not over]
+    meter = Meter()
+    with Producer(source_id, name="n" * 64, state=tmp_path, outlet=meter.outlet, first_sequence=2**62) as producer:
+        producer.send(half, key="k")
+    (body,) = meter.queue.bodies()
+    assert len(body.encode()) <= MIB
+    meter.deliver()
+    assert meter.metered() == expected(records_of(1, 2))
+
+
+def test_no_records_are_a_key_without_batches(tmp_path: Path) -> None:
+    meter = Meter()
+    with meter.producer(tmp_path) as producer:
+        sent = producer.send([], key="empty")
+        assert (sent.batch_ids, sent.first_sequence, producer.next_sequence) == ((), None, 0)
+        with pytest.raises(KeyReusedError):
+            producer.send(records_of(1, 1), key="empty")
+    assert not meter.producer(None).send([], key="empty").batch_ids
+
+
+class Text(str):
+    """A text as NumPy has it."""
+
+    __slots__ = ()
+
+
+class Whole:
+    """A whole number as NumPy has it."""
+
+    def __init__(self, value: int) -> None:
+        self._value = value
+
+    def __index__(self) -> int:
+        return self._value
+
+
+def test_values_of_python_programs_become_those_of_the_contract(tmp_path: Path) -> None:
+    meter = Meter()
+    at = datetime(2026, 11, 24, 14, 0, tzinfo=timezone(timedelta(hours=1)))
+    base = {**record(1), "start": at, "end": at}
+    sizes = [Whole(1), Decimal(2), Fraction(4), Decimal("8.0"), 16]
+    with meter.producer(tmp_path) as producer:
+        producer.send([{**base, "bytes": size, "account_id": Text("123456789012")} for size in sizes], key="a")
+    assert {(each["bytes"], each["start"]) for each in bodies(meter)[0]["records"]} == {
+        (size, "2026-11-24T14:00:00+01:00") for size in (1, 2, 4, 8, 16)
+    }
+    meter.deliver()
+    assert meter.metered() == {"123456789012": (31, 5)}
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (1.0, "bytes is a float"),
+        (float("nan"), "bytes is a float"),
+        (Decimal("1.5"), "bytes is no whole number"),
+        (Decimal("NaN"), "no JSON"),
+        ([1], "bytes is a list"),
+        (object(), "bytes is a object"),
+        (b"1", "bytes is a bytes"),
+        ("\ud800", "no JSON"),
+        ("x" * MIB, "a record has"),
+        (datetime(2026, 11, 24, 13), "time without a zone"),  # noqa: DTZ001 - what it is about
+    ],
+    ids=lambda value: str(value)[:20].encode("ascii", "replace").decode(),
+)
+@pytest.mark.parametrize("numbered", [True, False])
+def test_a_record_that_cannot_be_written_is_named_and_nothing_is_sent(
+    tmp_path: Path, value: object, told: str, *, numbered: bool
+) -> None:
+    meter = Meter()
+    producer = meter.producer(tmp_path if numbered else None)
+    records: list[Any] = [*records_of(1, 2), {**record(1), "bytes": value}, *records_of(2, 2), "no mapping", {1: 2}]
+    with pytest.raises(RecordsRefusedError) as refused:
+        producer.send(records, key="a")
+    assert [position for position, _ in refused.value.problems] == [2, 5, 6]
+    assert told in refused.value.problems[0][1]
+    assert not meter.queue.bodies()
+    # The key is free, and no number is lost.
+    assert producer.send(records_of(1, 2), key="a").first_sequence == (0 if numbered else None)
+    producer.close()
+
+
+def test_only_the_first_problems_are_told_and_all_are_counted() -> None:
+    with pytest.raises(RecordsRefusedError, match=r"record 19: .*; and 80 more") as refused:
+        Meter().producer(None).send([{"bytes": 0.5}] * 100, key="a")
+    assert (len(refused.value.problems), refused.value.refused) == (20, 100)
+
+
+def test_records_that_end_in_an_error_of_the_caller_are_not_sent_and_not_numbered(tmp_path: Path) -> None:
+    def broken() -> Iterator[dict[str, str | int]]:
+        yield from records_of(1, 2)
+        raise ZeroDivisionError
+
+    meter = Meter()
+    with meter.producer(tmp_path) as producer:
+        with pytest.raises(ZeroDivisionError):
+            producer.send(broken(), key="a")
+        assert (producer.next_sequence, producer.unsent) == (0, 0)
+        assert producer.send(records_of(1, 3), key="a").first_sequence == 0
+
+
+class Outage:
+    """Calls to the queue or the bucket that fail while `on`."""
+
+    def __init__(self, *, lost_replies: bool = False) -> None:
+        self.on = True
+        self.lost_replies = lost_replies
+
+    def __call__(self, call: str) -> None:
+        if self.on and call in {"queue.send_many", "objects.put"}:
+            raise UnavailableError(call, "throttled")
+
+
+def test_what_could_not_be_sent_is_in_the_journal_and_a_later_call_sends_it(tmp_path: Path) -> None:
+    meter = Meter()
+    outage = Outage()
+    meter.queue.on_call = outage
+    with meter.producer(tmp_path) as producer, pytest.raises(NotSentError, match="1 batch is not known") as error:
+        producer.send(records_of(1, 3), key="a")
+    assert (error.value.unsent, error.value.journalled, error.value.retryable) == (1, True, True)
+    outage.on = False
+    with meter.producer(tmp_path) as producer:
+        assert producer.unsent == 1
+        sent = producer.send(records_of(2, 1), key="b")
+        assert (sent.first_sequence, producer.unsent, producer.flush()) == (1, 0, 0)
+    meter.deliver()
+    assert meter.metered() == expected([*records_of(1, 3), *records_of(2, 1)])
+
+
+def test_a_call_tries_again_until_its_patience_ends(tmp_path: Path) -> None:
+    meter = Meter()
+    outage = Outage()
+    meter.queue.on_call = outage
+    began_ms = meter.world.clock.now_ms()
+    with meter.producer(tmp_path, patience_s=30) as producer, pytest.raises(NotSentError):
+        producer.send(records_of(1, 1), key="a")
+    assert 30_000 <= meter.world.clock.now_ms() - began_ms <= 31_100
+    with meter.producer(None, patience_s=30) as producer, pytest.raises(NotSentError, match="Send the same key again"):
+        producer.send(records_of(1, 1), key="a")
+
+
+def test_an_outage_that_ends_in_time_is_not_seen_by_the_caller() -> None:
+    meter = Meter()
+    calls: list[str] = []
+
+    def two_fail(call: str) -> None:
+        calls.append(call)
+        if len(calls) < 3:
+            raise UnavailableError(call, "throttled")
+
+    meter.queue.on_call = two_fail
+    sent = meter.producer(None).send(records_of(1, 1), key="a")
+    assert len(calls) == 3
+    assert [body["batch_id"] for body in bodies(meter)] == list(sent.batch_ids)
+
+
+def test_messages_that_the_queue_did_not_take_are_sent_again_and_only_they(tmp_path: Path) -> None:
+    meter = Meter()
+    taken: list[str] = []
+
+    class Picky:
+        """Takes the first message of a request only."""
+
+        def send_many(self, bodies: list[str]) -> list[int]:
+            taken.append(bodies[0])
+            return list(range(1, len(bodies)))
+
+    from dataclasses import replace
+
+    outlet = replace(meter.outlet, queue=Picky())  # type: ignore[arg-type]  # a list is a sequence
+    meter.queue.on_call = Outage()
+    with meter.producer(tmp_path, patience_s=0) as producer:
+        for each in range(3):
+            with pytest.raises(NotSentError):
+                producer.send(records_of(each, 1), key=str(each))
+    with Producer("edge-7f3a", state=tmp_path, outlet=outlet) as producer:
+        assert producer.flush() == 3
+    assert [json.loads(body)["sequence"] for body in taken] == [0, 1, 2]
+
+
+def test_nothing_is_sent_before_it_is_in_the_journal_and_synced(tmp_path: Path) -> None:
+    """What is on the disk at the first call is enough for another machine to send everything."""
+    meter = Meter()
+    (state, copy) = (tmp_path / "state", tmp_path / "copy")
+
+    def copy_at_first_call(call: str) -> None:
+        if call == "queue.send_many" and not copy.exists():
+            copy.mkdir()
+            for file in state.iterdir():
+                (copy / file.name).write_bytes(file.read_bytes())
+            raise UnavailableError(call, "the power failed")
+
+    meter.queue.on_call = copy_at_first_call
+    with meter.producer(state, patience_s=0) as producer:
+        with pytest.raises(NotSentError):
+            producer.send(records_of(1, 3), key="a")
+        # FULL: SQLite syncs its write-ahead file before a transaction counts (sqlite.org, pragma synchronous).
+        assert producer._journal is not None
+        database = producer._journal._database
+        assert [database.execute(f"PRAGMA {name}").fetchone()[0] for name in ("synchronous", "journal_mode")] == [
+            2,
+            "wal",
+        ]
+    with meter.producer(copy) as producer:
+        assert producer.flush() == 1
+    meter.deliver()
+    assert meter.metered() == expected(records_of(1, 3))
+
+
+def test_a_journal_is_of_one_process_one_source_and_one_name(tmp_path: Path) -> None:
+    meter = Meter()
+    with meter.producer(tmp_path), pytest.raises(JournalError, match="another Producer of this one, uses the journal"):
+        meter.producer(tmp_path)
+    with pytest.raises(JournalError, match="is of source_id 'edge-7f3a', not 'edge-8'"):
+        meter.producer(tmp_path, "edge-8")
+    with pytest.raises(JournalError, match="is of name 'edge-7f3a', not 'edge'"):
+        meter.producer(tmp_path, name="edge")
+    assert oct(tmp_path.stat().st_mode)[-3:] == "700"
+
+
+def test_a_journal_that_cannot_be_used_is_an_error_with_words(tmp_path: Path) -> None:
+    meter = Meter()
+    (tmp_path / "file").write_text("a file")
+    with pytest.raises(JournalError, match="cannot be opened"):
+        meter.producer(tmp_path / "file")
+    (tmp_path / "journal.sqlite").write_bytes(b"no database" * 1000)
+    with pytest.raises(JournalError, match="cannot be used: file is not a database"):
+        meter.producer(tmp_path)
+
+
+def test_a_journal_of_a_newer_release_is_left_alone(tmp_path: Path) -> None:
+    import sqlite3
+
+    meter = Meter()
+    meter.producer(tmp_path).close()
+    database = sqlite3.connect(tmp_path / "journal.sqlite", isolation_level=None)
+    database.execute("UPDATE about SET value = '2' WHERE name = 'version'")
+    database.close()
+    with pytest.raises(JournalError, match="is of form 2"):
+        meter.producer(tmp_path)
+
+
+def test_keys_are_forgotten_when_they_are_of_no_use_any_more(tmp_path: Path) -> None:
+    """Their records are too old to be admitted, and a journal must not grow for ever. What is not sent stays."""
+    meter = Meter()
+    with meter.producer(tmp_path) as producer:
+        producer.send(records_of(1, 1), key="old")
+    meter.queue.on_call = outage = Outage()
+    with meter.producer(tmp_path, patience_s=0) as producer, pytest.raises(NotSentError):
+        producer.send(records_of(2, 1), key="stuck")
+    meter.world.clock.advance_s(91 * DAY_S)
+    with meter.producer(tmp_path, patience_s=0) as producer:
+        with pytest.raises(NotSentError):
+            producer.send(records_of(3, 1), key="new")
+        outage.on = False
+        assert producer.send(records_of(2, 1), key="stuck").again
+        assert not producer.send(records_of(1, 1), key="old").again
+        assert producer.next_sequence == 4
+
+
+def test_threads_share_a_producer_and_leave_no_gap(tmp_path: Path) -> None:
+    meter = Meter()
+    with meter.producer(tmp_path) as producer:
+        threads = [
+            threading.Thread(target=lambda each=each: producer.send(records_of(each, 1), key=str(each)))
+            for each in range(8)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert producer.next_sequence == 8
+    assert sorted(body["sequence"] for body in bodies(meter)) == list(range(8))
+
+
+def test_a_producer_that_was_inherited_by_a_fork_is_refused(tmp_path: Path) -> None:
+    producer = Meter().producer(tmp_path)
+    assert producer._journal is not None
+    # As in the child: it has the object, and not the lock.
+    producer._journal.close()
+    producer._process = -1
+    with pytest.raises(OperationFailedError, match="made in another process"):
+        producer.send([], key="a")
+    with pytest.raises(OperationFailedError, match="made in another process"):
+        producer.flush()
+
+
+@pytest.mark.parametrize("source_id", ["", "x" * 129, "a\nb", "\ud800"])
+def test_a_source_id_that_the_service_refuses_is_refused_here(source_id: str) -> None:
+    with pytest.raises(OperationFailedError, match="is no source id"):
+        Producer(source_id, name="edge")
+
+
+@pytest.mark.parametrize("name", ["", "x" * 65, "a/b", "..", ".a", "logs", "retry", "canary", "ü"])
+def test_a_name_that_cannot_begin_a_batch_id_or_belongs_to_the_service_is_refused(name: str) -> None:
+    with pytest.raises(OperationFailedError, match="is no name of a producer"):
+        Producer("edge", name=name)
+
+
+@pytest.mark.parametrize("key", ["", "x" * 1_025, "\ud800"])
+def test_a_key_that_is_no_text_is_refused(tmp_path: Path, key: str) -> None:
+    with Meter().producer(tmp_path) as producer, pytest.raises(OperationFailedError, match="is no key"):
+        producer.send([], key=key)
+
+
+def test_a_place_is_named_whole(tmp_path: Path) -> None:
+    with pytest.raises(OperationFailedError, match="come together or not at all"):
+        Producer("edge", queue_url="https://sqs.us-east-1.amazonaws.com/1/q")
+    with pytest.raises(OperationFailedError, match="both say where batches go"):
+        Producer("edge", queue_url="https://q", bucket="b", stage="prod")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_region_that_gives_no_answer_does_not_keep_records_out_of_the_journal(tmp_path: Path) -> None:
+    dead = "http://127.0.0.1:9"
+    with Producer("edge", state=tmp_path, stage="dev", region="us-east-1", endpoint=dead, patience_s=0) as producer:
+        with pytest.raises(NotSentError, match="They are in the journal"):
+            producer.send(records_of(1, 1), key="a")
+        assert producer.unsent == 1
