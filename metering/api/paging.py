@@ -147,6 +147,18 @@ def kept_s(asked: Asked, meta: Mapping[str, Json]) -> int:
     return FINAL_S if closed and not moving and not given.flag("with_corrections") else KEPT_S
 
 
+def cursor_after(asked: Asked, accounts: Collection[str], after: Key, fixed: tuple[int, ...] = ()) -> str:
+    """The cursor of a page that begins after a row, for who finds the rows of each page anew.
+
+    Args:
+        asked: The request.
+        accounts: The accounts that it reads.
+        after: Names of the last row that is known.
+        fixed: What later pages keep.
+    """
+    return _written(_question(asked.given.values, accounts), after, fixed)
+
+
 def _after(
     rows: Sequence[Mapping[str, Cell]], after: Key | None, key: Sequence[str], sort_key: Callable[[Key], Key]
 ) -> Sequence[Mapping[str, Cell]]:
