@@ -165,11 +165,16 @@ def traffic(world: World) -> World:
     world.compact_all()
     world.send(*_batches(NOW_S, ("i-new",)))
     complete_until(world, HOUR)
+    give_prices(world)
+    return world
+
+
+def give_prices(world: World) -> None:
+    """Keep a price book, and who pays for whom."""
     PriceStore(world.objects).put(prices())
     members = tuple(Membership(account, 0, None) for account in (FIRST, THIRD))
     payer = Payer(payer_id=PAYER, name="Example", issuer="Metering", members=members)
     OrganizationStore(world.objects).put(Organization(payers=(payer,)))
-    return world
 
 
 def prices() -> PriceBook:
