@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from metering.reports.answer import Cell, Json
     from metering.reports.batches.story import BatchHour, BatchStory
 
-_FILES = Column(name="files", text="prose", priority=ROOMY, about="the objects that its rows are in")
+_FILES = Column(name="files", kind="integer", priority=ROOMY, about="objects that its rows are in")
+# Objects that a table names; JSON has all.
+_FILES_NAMED = 5
 _COLUMNS = (
     Column(name="hour", kind="time", priority=KEEP),
     Column(name="bytes", kind="bytes", priority=KEEP, about="by its marker"),
@@ -59,7 +61,7 @@ def _row(hour: BatchHour, *, with_keys: bool) -> dict[str, Cell]:
         "rows_bytes": hour.rows.bytes,
         "rows_records": hour.rows.records,
     }
-    return {**row, "files": ", ".join(file.key for file in hour.files)} if with_keys else row
+    return {**row, "files": len(hour.files)} if with_keys else row
 
 
 def _document(story: BatchStory, as_of_s: int, role: Role) -> dict[str, Json]:
@@ -188,6 +190,19 @@ def _lines(story: BatchStory, role: Role) -> Iterator[str]:
     if marker is not None and role is not Role.CUSTOMER:
         yield from _whole_lines(story, marker)
     yield from _proof_lines(story)
+    if role is Role.OPERATOR:
+        yield from _file_lines(story)
+        if story.quarantine:
+            yield "What was refused, with every reason:"
+        elif story.retried_as:
+            yield "What became of it:"
+
+
+def _file_lines(story: BatchStory) -> Iterator[str]:
+    keys = [file.key for hour in story.hours for file in hour.files]
+    yield from (f"Rows in {key}" for key in keys[:_FILES_NAMED])
+    if len(keys) > _FILES_NAMED:
+        yield f"and in {len(keys) - _FILES_NAMED:,} more objects (--format json names all)"
 
 
 def _decided(marker: Marker, role: Role) -> Iterator[str]:
@@ -198,7 +213,7 @@ def _decided(marker: Marker, role: Role) -> Iterator[str]:
 
 def _whole_lines(story: BatchStory, marker: Marker) -> Iterator[str]:
     if marker.verdict == "rejected":
-        yield f"Refused: {marker.reason}. Its {marker.records:,} records are not metered."
+        yield f"Refused: {marker.reason}."
     else:
         yield f"{marker.records:,} records: {marker.metered:,} metered, {marker.refused:,} refused."
     if story.commit is not None and story.commit.state == "open":
@@ -229,5 +244,5 @@ def _proof_lines(story: BatchStory) -> Iterator[str]:
 def _next_commands(story: BatchStory) -> Iterator[str]:
     if story.quarantine:
         yield f"metering quarantine show {story.batch_id}"
-    for name in story.retried_as[:1]:
-        yield f"metering batch show {name}"
+    elif story.retried_as:
+        yield f"metering batch show {story.retried_as[0]}"
