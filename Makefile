@@ -27,7 +27,7 @@ OPTIONS ?=
 export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help install demo clean dist check lint test proof e2e localstack networks validate-exports
-.PHONY: record check-long tools pythons mutants matrix drills long localstack-lake fuzz networks-long simulate soak load bench
+.PHONY: record check-long tools pythons mutants matrix drills long localstack-rest fuzz networks-long simulate soak load bench
 
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^##@ / {print "\n" substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,8 +67,8 @@ $(STAMP): pyproject.toml uv.lock | $(filter $(LOCAL)/%,$(UV))
 
 ##@ Begin here
 
-demo: $(STAMP) ## Run the whole service on this machine: deploy, replay real and synthetic traffic, prove, report
-	@.venv/bin/metering demo
+demo: $(STAMP) ## Run the whole service on this machine: deploy, replay real and synthetic traffic, prove, report; KEEP=1 leaves it up
+	@.venv/bin/metering demo $(if $(KEEP),--keep)
 
 install: $(STAMP) ## Install everything into .venv (the other targets do it on first use)
 
@@ -101,16 +101,17 @@ test: $(STAMP) ## Unit, property, command line, fuzz and template tests
 	  -m "not long"
 
 proof: $(STAMP) ## Simulation, kill and lost-reply matrices, contract suites over memory and MiniStack
-	@$(PYTEST) -q -n $(JOBS) tests/simulation tests/contract tests/integration
+	@$(PYTEST) -q -n $(JOBS) tests/simulation tests/contract tests/integration -m "not long"
 
 e2e: $(STAMP) ## The deployed service, regions and stage prod on MiniStack with IAM and TLS enforced; ENDPOINT=http://… for any other
 	@# Each worker has an emulator of its own. At an endpoint all share one stage: one test after the other, and no regions.
 	@METERING_E2E_ENDPOINT="$(ENDPOINT)" $(PYTEST) -q -rs $(if $(ENDPOINT),,-n $(JOBS) --dist loadfile --no-loadscope-reorder) \
 	  tests/e2e $(OPTIONS) -m "not drill$(if $(ENDPOINT), and not regions)"
 
-localstack: $(STAMP) ## The same against LocalStack, but for lake and money; skipped where there is none
+localstack: $(STAMP) ## The main job, log files and the API against LocalStack; skipped where there is none
 	@bash tests/e2e/localstack.sh --deselect=tests/e2e/test_lake.py --deselect=tests/e2e/test_money.py \
-	  --deselect=tests/e2e/test_budgets.py
+	  --deselect=tests/e2e/test_budgets.py --deselect=tests/e2e/test_alerts.py --deselect=tests/e2e/test_readme.py \
+	  --deselect=tests/e2e/test_runbooks.py --deselect=tests/e2e/test_settings.py
 
 validate-exports: $(STAMP) ## Exports judged by validators of others, and wrong ones that they must find: ROWS=1000
 	@$(PY) -m tests.validators --rows $(ROWS)
@@ -143,11 +144,11 @@ drills: $(STAMP) ## Long drills on MiniStack: killed builds, removal, every runb
 	@# Each file has an emulator of its own; the runbooks, which mostly wait, run beside all others.
 	@$(PYTEST) -v -n $(JOBS) --dist loadfile tests/e2e -m drill
 
-long: $(STAMP) ## Unit tests that are long and rarely red: memory and file counts over weeks
-	@$(PYTEST) -q -n $(JOBS) tests/unit -m long
+long: $(STAMP) ## Tests that are long and rarely red: memory and file counts over weeks, every fault of log files on MiniStack
+	@$(PYTEST) -q -n $(JOBS) tests/unit tests/integration -m long
 
-localstack-lake: $(STAMP) ## The commands of lake and money against LocalStack; skipped where there is none
-	@bash tests/e2e/localstack.sh -k "test_lake or test_money or test_budgets"
+localstack-rest: $(STAMP) ## What the gate leaves out against LocalStack: lake, money, alerts; skipped where there is none
+	@bash tests/e2e/localstack.sh -k "test_lake or test_money or test_budgets or test_alerts or test_readme or test_runbooks or test_settings"
 
 fuzz: $(STAMP) ## Damaged messages and objects: ROUNDS=300000
 	@FUZZ_ROUNDS=$(ROUNDS) $(PYTEST) -q -n $(JOBS) tests/fuzz

@@ -68,7 +68,7 @@ PLANS: dict[str, Plan] = {
             "matrix": 300,
             "drills": 1_080,
             "long": 60,
-            "localstack-lake": 120,
+            "localstack-rest": 120,
             "fuzz": 300,
             "networks-long": 120,
             "simulate": 360,

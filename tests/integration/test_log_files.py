@@ -93,6 +93,7 @@ def cells(site: Site) -> Iterator[tuple[int, str, Fault]]:
             yield number, name, fault
 
 
+@pytest.mark.long
 def test_a_fault_at_any_call_loses_nothing_and_doubles_nothing(site: Site) -> None:
     matrix = list(cells(site))
     keys = put_files(site, len(matrix) + 1)
