@@ -152,7 +152,7 @@ def test_filters_of_quarantine_and_their_pages() -> None:
     assert [each["batch_id"] for each in found] == [f"refused-{number}" for number in (4, 3, 2, 1, 0)]
     assert {each["kind"] for each in all_pages("&kind=records", 1)} == {"records"}
     assert world().json("/v1/quarantine?source=nobody", "operator")["rows"] == []
-    assert world().get("/v1/quarantine?reason=nonsense", "operator").status_code == 422
+    assert world().get("/v1/quarantine?reason=nonsense", "operator").status_code == 400
     assert world().get("/v1/quarantine?kind=nonsense", "operator").status_code == 400
 
 

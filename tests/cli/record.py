@@ -132,6 +132,7 @@ LINES: dict[str, str] = {
     "logs-format-compare": "logs format --compare 'version account-id interface-id srcaddr dstaddr srcport bytes'",
     "compact": "compact",
     "reconcile": "reconcile",
+    "reconcile-result": "reconcile --result",
     "context-list-empty": "context list",
     "context-list": "context list",
     "context-show": "context show",

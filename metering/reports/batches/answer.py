@@ -221,7 +221,8 @@ def _whole_lines(story: BatchStory, marker: Marker) -> Iterator[str]:
         reasons = ", ".join(f"{name} ({n})" if n else name for name, n in each.reasons.items())
         yield f"In quarantine: {reasons}; {each.became}."
     if story.conflicts:
-        yield f"Other content came under its id {'once' if len(story.conflicts) == 1 else f'{len(story.conflicts):,} times'}, and is not metered."
+        times = "once" if len(story.conflicts) == 1 else f"{len(story.conflicts):,} times"
+        yield f"Other content came under its id {times}, and is not metered."
     if story.retried_as:
         yield f"Sent again as {', '.join(story.retried_as)}."
 
