@@ -143,6 +143,11 @@ LINES: dict[str, str] = {
     "invoice-verify": "invoice verify 123456789012-2026-10-1",
     "invoice-credit": "invoice credit 123456789012-2026-10-1 --because 'The price of the contract was missing.'",
     "invoice-list": "invoice list",
+    "producers-add": "producers add edge-7f3a --accounts 123456789012,210987654321 "
+    "--role-arn arn:aws:iam::123456789012:role/edge-workload",
+    "producers-list": "producers list",
+    "producers-show": "producers show edge-7f3a",
+    "producers-remove": "producers remove edge-7f3a",
     "budget-set": 'budget set egress --account 123456789012 --amount "0.000001 USD" --threshold "actual 80%" '
     '--threshold "forecast 100%"',
     "budget-list": "budget list",

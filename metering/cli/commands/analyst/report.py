@@ -147,7 +147,7 @@ def usage(
     Totals are kept by the hour, so --from and --to must be on the hour. With --detail, rows are read instead, and any
     second is allowed. With --tz, a day is that zone's: the sum of its UTC hours.
     """
-    from metering.wiring.answers.usage import Everywhere, usage_of
+    from metering.wiring.answers.usage import Everywhere, read_warnings, usage_of
     from metering.wiring.reports import build_freshness
 
     now_s = int(time.time())
@@ -168,6 +168,8 @@ def usage(
         return
     picture = planned_picture(plot, query.columns, value="bytes", top=top)
     regions = connections(session)
+    for text in read_warnings(regions, query, now_s=now_s):
+        say(text, style="yellow")
     known: dict[str, Complete] = {}
     for region in regions:
         with naming(region.region):
