@@ -8,9 +8,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from metering.adapters.aws.errors import refusals_explained
-from metering.adapters.aws.queues import SqsQueue
+from metering.adapters.aws.queues import queue_at
 from metering.adapters.aws.runtime import SystemEntropy
-from metering.adapters.aws.s3.objects import S3ObjectStore
+from metering.adapters.aws.s3.objects import bucket_named
 from metering.adapters.aws.session import Clients
 from metering.adapters.aws.stacks import stack_outputs
 from metering.errors import OperationFailedError, SettingsError, UnavailableError
@@ -136,8 +136,8 @@ class Place:
         with refusals_explained():
             queue_url, bucket = self._names(clients, self.stage or environ.get("METERING_STAGE") or "local")
             return Outlet(
-                queue=SqsQueue(clients.sqs, queue_url),
-                objects=S3ObjectStore(clients.s3, bucket),
+                queue=queue_at(clients, queue_url),
+                objects=bucket_named(clients, bucket),
                 bucket=bucket,
                 clock=clock,
                 entropy=SystemEntropy(),

@@ -83,6 +83,29 @@ def test_a_table_is_what_the_answer_is_as_parquet(api: ApiWorld, tmp_path: Path)
     assert sum(table["bytes"].to_pylist()) == sum(totals)
 
 
+COSTS: list[dict[str, Any]] = [
+    {},
+    {"month": "2026-10", "group_by": ["account_id", "tier"]},
+    {"from_": "2026-11", "group_by": "payer", "blended": True, "top": 1},
+    {"from_": "2026-11", "group_by": "day", "account": FIRST, "prices": "sample"},
+]
+
+
+@pytest.mark.parametrize("asked", COSTS, ids=str)
+def test_costs_over_http_are_costs_over_the_stores(api: ApiWorld, url: str, asked: dict[str, Any]) -> None:
+    here, there = over_stores(api.world).cost(**asked), over_http(url).cost(**asked)
+    assert here.equals(there)
+    assert here.schema.field("cost_usd").type == pa.decimal128(38, 10)
+    assert Connection.about(here)["currency"] == "USD"
+
+
+def test_costs_are_of_the_region_that_is_named_and_of_books_that_there_are(api: ApiWorld, url: str) -> None:
+    with pytest.raises(InvalidParametersError, match="prices @ is no price book"):
+        over_stores(api.world).cost(prices="@")
+    with pytest.raises(OperationFailedError, match="does not compute tiers anew"):
+        over_http(url).cost(exact=True)
+
+
 def test_everywhere_merges_regions_and_says_which() -> None:
     worlds = {"eu-west-1": World(), "us-east-1": World()}
     for number, world in enumerate(worlds.values()):
