@@ -12,7 +12,7 @@ from metering.api import page
 from metering.api.openapi import document
 from metering.api.parameters import given_values
 from metering.api.problems import ProblemError, problem_of
-from metering.api.resources import accounts, cost, freshness, health, usage
+from metering.api.resources import accounts, cost, freshness, health, operators, trace, usage
 from metering.errors import MeteringError
 from metering.version import package_version
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _DOCUMENT_S = 300
 # The modules of `metering.api.resources`, in the order of the document.
-_RESOURCES = (usage, cost, accounts, freshness, health)
+_RESOURCES = (usage, cost, accounts, trace, operators, freshness, health)
 # A module that serves pages sets its own policy of content.
 _SAFE = {
     b"x-content-type-options": b"nosniff",

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
+from metering.api.grants import Grant, Role
 from metering.units import DAY_S, HOUR_S
 from tests.api.world import FIRST, SECOND, THIRD, ApiWorld, complete_until
+from tests.support.day_sums import keep_day_sums
 from tests.support.lake_world import HOUR, NOW_S, World, record
 
 if TYPE_CHECKING:
@@ -43,6 +45,10 @@ _FLOWS = (
     (THIRD, "AmazonS3", "us-west-2/usw2-az1", "cloudfront", 1.4),
 )
 _DAYS = 7
+# Texts of tokens, long enough to be taken out of an address.
+OPERATOR = "operator-0123456789abcdef0123456789abcdef"
+ANALYST = "analyst-0123456789abcdef0123456789abcdef"
+CUSTOMER = "customer-0123456789abcdef0123456789abcdef"
 _GB = 1 << 30
 
 
@@ -55,6 +61,7 @@ def busy_world(*, days: int = _DAYS) -> World:
         world.send(_batch(hour_s, chance), source=f"edge-{number % 3}")
         if number == len(hours) // 2:
             world.compact_all()
+    keep_day_sums(world)
     complete_until(world, HOUR)
     return world
 
@@ -87,5 +94,9 @@ def serving(app: FastAPI) -> Iterator[str]:
 
 
 def busy_api() -> ApiWorld:
-    """The API over the busy region."""
-    return ApiWorld(busy_world())
+    """The API over the busy region, with a token of each role."""
+    api = ApiWorld(busy_world())
+    for token, role in ((OPERATOR, Role.OPERATOR), (ANALYST, Role.ANALYST)):
+        api.tokens.grants[token] = Grant(token_id=role.value, role=role)
+    api.tokens.grants[CUSTOMER] = Grant(token_id="first", role=Role.CUSTOMER, accounts=frozenset({FIRST}))
+    return api

@@ -85,10 +85,12 @@ LINES: dict[str, str] = {
     "report-usage-detail": "report usage --account 123456789012 --group-by account_id,usage_type,from,to,hour "
     "--detail resource_id,batch_id --from 2026-11-24",
     "report-usage-chart": "report usage --group-by account_id --chart",
+    "report-usage-chart-of-time": "report usage --group-by hour --last 2d --chart",
     "report-usage-top": "report usage --group-by account_id --top 5 --chart",
     "report-usage-empty": "report usage --account 999999999999",
     "cost": "cost --prices sample",
     "cost-tiers": "cost --prices sample --group-by account_id,tier --top 5 --blended",
+    "cost-chart": "cost --prices sample --group-by service --chart",
     "cost-explain": "cost explain --account 123456789012 --hour 2026-11-24T11:00:00Z --usage-type "
     "DataTransfer-Out-Bytes --prices sample",
     "compare": "compare november.csv",
@@ -141,6 +143,11 @@ LINES: dict[str, str] = {
     "invoice-verify": "invoice verify 123456789012-2026-10-1",
     "invoice-credit": "invoice credit 123456789012-2026-10-1 --because 'The price of the contract was missing.'",
     "invoice-list": "invoice list",
+    "producers-add": "producers add edge-7f3a --accounts 123456789012,210987654321 "
+    "--role-arn arn:aws:iam::123456789012:role/edge-workload",
+    "producers-list": "producers list",
+    "producers-show": "producers show edge-7f3a",
+    "producers-remove": "producers remove edge-7f3a",
     "budget-set": 'budget set egress --account 123456789012 --amount "0.000001 USD" --threshold "actual 80%" '
     '--threshold "forecast 100%"',
     "budget-list": "budget list",

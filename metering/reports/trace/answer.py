@@ -112,10 +112,10 @@ def key_columns(*, everywhere: bool) -> tuple[str, ...]:
 def line_document(query: UsageQuery, total: Total) -> dict[str, Json]:
     """A line in the contract's form: what names it, and what the report says of it."""
     [account_id] = query.accounts
-    filters = {"usage_type": query.usage_types, "service": query.services}
+    filters = {name: values for name, values in query.filters().items() if name != "account"}
     return {
         "account_id": account_id,
-        **{name: ",".join(sorted(values)) for name, values in filters.items() if values},
+        **{name: ",".join(sorted(values)) for name, values in filters.items()},
         "from": rfc3339(query.from_s),
         "to": rfc3339(query.to_s),
         "bytes": str(total.bytes),
@@ -262,4 +262,5 @@ def _doubts(traces: Sequence[Trace], *, everywhere: bool) -> dict[str, Json]:
 
 def _named(query: UsageQuery) -> str:
     [account_id] = query.accounts
-    return " ".join(["Trace of", account_id, *sorted(query.usage_types), *sorted(query.services)])
+    others = (value for name, values in query.filters().items() if name != "account" for value in sorted(values))
+    return " ".join(["Trace of", account_id, *others])

@@ -351,3 +351,20 @@ def test_usage_that_is_not_priced_is_explained_too(costs: Stage) -> None:
     line = ("explain", "--account", ALONE, "--hour", "2026-11-24T13:00:00Z", "--usage-type", "USE1-EU-AWS-Out-Bytes")
     assert ask(*line)["lines"][0]["state"] == "unpriced"
     assert "Its cost is not 0, but unknown." in told(*line)
+
+
+def test_a_picture_of_costs_has_the_costs_that_are_printed(costs: Stage, tmp_path: Path) -> None:
+    target = tmp_path / "cost.vl.json"
+    rows = ask("--month", "2026-10", "--group-by", "day,service", "--plot", str(target))["rows"]
+    bars = json.loads(target.read_text())["data"]["values"]
+    known = {(row["day"], row["service"], row["cost_usd"]) for row in rows if row["cost_usd"] is not None}
+    assert {(each["time"][:10], each["series"], each["exact"]) for each in bars} == known
+    assert known
+    del costs
+
+
+def test_a_chart_of_costs_is_in_usd(costs: Stage) -> None:
+    text = run("--month", "2026-10", "--group-by", "account_id", "--chart", "--format", "table").stdout
+    assert "largest first:" in text
+    assert " USD  █" in text
+    del costs

@@ -19,8 +19,8 @@ import { questionForm } from "../form.js";
 import { nothing, periods } from "../messages.js";
 import { layers, MOST, sums } from "../stack.js";
 import { changed, deeper, FILTERS, question, rangeOf, SPLITS, WORDS, written } from "../state.js";
-import { byteTile, table, tile } from "../table.js";
-import { following, readable, rfc3339, short, steps, unitName, unitOf } from "../times.js";
+import { byteTile, card, table, tile } from "../table.js";
+import { following, readable, rfc3339, seconds, short, steps, unitName, unitOf } from "../times.js";
 
 const USD_PLACES = 10;
 
@@ -71,6 +71,7 @@ function explorer(view, { state, now_s, navigate }) {
         ask(view, drawn, { signal }).catch((problem) => ({ rows: null, problem })),
       ]);
       const shown = { view, state, range, split, unit, now_s, navigate, main, drawn };
+      if (picture.rows) Object.assign(picture, stacked(shown, picture));
       return { answer, parts: parts(shown, answer, picture), twins: choices(shown) };
     },
   };
@@ -148,16 +149,30 @@ function money(text, places) {
   return `${value < 0n ? "\u2212" : ""}${grouped(unscaled(cents, places))}`;
 }
 
+/** The layers of a picture, and what of the answer lies outside of its range: corrections that were booked later. */
+function stacked({ view, range, split, unit, now_s }, picture) {
+  const { valueOf } = MEASURES[view];
+  let at = steps(unit, range, seconds(picture.as_of) ?? now_s);
+  if (!picture.rows.every((row) => has(at, unit, row))) at = steps(unit, range, range.to_s);
+  const known = new Set(at.map((value_s) => unitName(unit, value_s)));
+  const inside = picture.rows.filter((row) => known.has(row[unit]));
+  const outside = sum(picture.rows.filter((row) => !known.has(row[unit])).map(valueOf));
+  return { at, stack: layers(inside, { unit, at, name: split, valueOf }), outside };
+}
+
+function has(at, unit, row) {
+  return row[unit] <= unitName(unit, at.at(-1));
+}
+
 function pictureCard(shown, picture, rows) {
-  const { view, range, split, unit, now_s, navigate, state } = shown;
+  const { view, unit, navigate, state } = shown;
   const measure = MEASURES[view];
-  const heading = h("h2", { id: "picture" }, `${measure.heading} by ${unit}, UTC`);
+  const title = `${measure.heading} by ${unit}, UTC`;
   if (!picture.rows) {
     const words = `The picture is left out: ${picture.problem.message} The table below is complete.`;
-    return h("section", { class: "card", "aria-labelledby": "picture" }, heading, h("p", { class: "empty" }, words));
+    return card("picture", title, h("p", { class: "empty" }, words));
   }
-  const at = steps(unit, range, now_s);
-  const stack = layers(picture.rows, { unit, at, name: split, valueOf: measure.valueOf });
+  const { at, stack, outside } = picture;
   const drawing = chart(stack, {
     unit,
     at,
@@ -171,16 +186,17 @@ function pictureCard(shown, picture, rows) {
     rows.length > MOST + 1
       ? ` The ${MOST} largest have a colour; the other ${grouped(rows.length - MOST)} are one layer.`
       : "";
-  return h(
-    "section",
-    { class: "card", "aria-labelledby": "picture" },
-    heading,
+  const later = outside ? ` Not in the picture: ${measure.shown(outside)} that were booked after this range.` : "";
+  return card(
+    "picture",
+    title,
     drawing,
     h(
       "p",
       { class: "hint" },
       "Draw across the picture to look closer. The layers lie in the order of the table, the first at the bottom.",
       others,
+      later,
     ),
   );
 }
@@ -279,16 +295,17 @@ function traceLink({ state, range, split, view }) {
 }
 
 function timeCard(shown, picture) {
-  const { view, range, unit, now_s, state, split } = shown;
+  const { view, unit, state } = shown;
   if (!picture.rows) return null;
   const measure = MEASURES[view];
-  const at = steps(unit, range, now_s);
-  const totals = sums(layers(picture.rows, { unit, at, name: split, valueOf: measure.valueOf }));
+  const { at, stack, outside } = picture;
+  const totals = sums(stack);
   const rows = at.map((value_s, index) => ({
     unit: unitName(unit, value_s),
     at_s: value_s,
     value: totals[index] ?? 0n,
   }));
+  if (outside) rows.push({ unit: "later, as corrections", value: outside });
   const finer = { month: "day", day: "hour" }[unit];
   const first = {
     name: "unit",
@@ -301,14 +318,14 @@ function timeCard(shown, picture) {
         from: short(row.at_s),
         to: short(following(unit, row.at_s)),
       });
-      return finer
+      return finer && row.at_s
         ? go(written(closer), { class: "id" }, readable(row.unit))
         : h("span", { class: "id" }, readable(row.unit));
     },
   };
   const exact = view === "usage" ? usageColumns().slice(0, 2) : [{ name: "cost", title: "cost (USD)", kind: "money" }];
   const written_ = (row) => ({ ...row, bytes: String(row.value), cost: unscaled(row.value, USD_PLACES) });
-  const foot = written_({ value: sum(totals) });
+  const foot = written_({ value: sum(totals) + outside });
   return h(
     "details",
     { class: "card over-time" },

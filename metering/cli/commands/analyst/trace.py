@@ -37,6 +37,12 @@ def trace(
         str | None, typer.Option("--usage-type", metavar="TYPE", help="Only this usage type.")
     ] = None,
     service: Annotated[str | None, typer.Option("--service", metavar="CODE", help="Only this service.")] = None,
+    from_location: Annotated[
+        str | None, typer.Option("--from-location", metavar="PLACE", help="Only from here, such as us-east-1.")
+    ] = None,
+    to_location: Annotated[
+        str | None, typer.Option("--to-location", metavar="PLACE", help="Only to here, such as internet.")
+    ] = None,
     hour: Annotated[
         str | None, typer.Option("--hour", metavar="TIME", help="One full hour, such as 2026-11-24T13:00:00Z.")
     ] = None,
@@ -59,8 +65,9 @@ def trace(
 
     now_s = int(time.time())
     asked = TraceParameters(
-        account=account, usage_type=usage_type, service=service, hour=hour, start=start, end=end, last=last
-    )
+        account=account, usage_type=usage_type, service=service, from_location=from_location, to_location=to_location,
+        hour=hour, start=start, end=end, last=last,
+    )  # fmt: skip
     query = asked.query(now_s=now_s)
     found = trace_of(connections(session), query, now_s=now_s, everywhere=asks_for_all(session))
     session.write(found.answer)

@@ -64,6 +64,9 @@ def test_filters_and_an_hour_choose_one_line_and_markers_of_the_batch_still_vouc
     assert trace.usage == trace.rows == trace.markers == Total(5 + 13, 2)
     assert [each.batch_id for each in trace.batches] == ["batch-0", "batch-2"]
     assert traced(world, line(service="AmazonS3")).batches == ()
+    abroad = traced(world, line(to_location="eu-west-1"))
+    assert abroad.usage == abroad.rows == abroad.markers == Total(17, 1)
+    assert traced(world, line(from_location="eu-west-1")).hours == ()
 
 
 def test_files_name_the_objects_that_hold_rows_of_the_line_and_no_others() -> None:
