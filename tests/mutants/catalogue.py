@@ -1509,6 +1509,8 @@ MUTANTS = (
         old="    if hours > most:",
         new="    if hours > 100 * most:",
         suites=_DOORS_TRACE,
+    ),
+    Mutant(
         name="a producer's journal is not synced before it sends",
         path="metering/producer/journal.py",
         old='    "synchronous=FULL",',
