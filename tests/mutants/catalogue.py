@@ -1506,8 +1506,8 @@ MUTANTS = (
     Mutant(
         name="api: a trace reads any number of hours",
         path="metering/api/resources/trace.py",
-        old="    if hours > most:",
-        new="    if hours > 100 * most:",
+        old="    if not problems and hours > budget.hours:",
+        new="    if not problems and hours > 100 * budget.hours:",
         suites=_DOORS_TRACE,
     ),
     Mutant(
