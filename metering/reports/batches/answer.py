@@ -48,7 +48,6 @@ def story_answer(story: BatchStory, *, as_of_s: int, role: Role = Role.OPERATOR)
         title=f"Batch {story.batch_id}: {story.verdict or 'without a verdict'}",
         empty="Nothing of it is metered.",
         footer=tuple(_lines(story, role)),
-        commands=tuple(_next_commands(story)) if with_keys else (),
     )
 
 
@@ -193,9 +192,9 @@ def _lines(story: BatchStory, role: Role) -> Iterator[str]:
     if role is Role.OPERATOR:
         yield from _file_lines(story)
         if story.quarantine:
-            yield "What was refused, with every reason:"
+            yield f"What was refused, with every reason: metering quarantine show {story.batch_id}"
         elif story.retried_as:
-            yield "What became of it:"
+            yield f"What became of it: metering batch show {story.retried_as[0]}"
 
 
 def _file_lines(story: BatchStory) -> Iterator[str]:
@@ -215,14 +214,15 @@ def _whole_lines(story: BatchStory, marker: Marker) -> Iterator[str]:
     if marker.verdict == "rejected":
         yield f"Refused: {marker.reason}."
     else:
-        yield f"{marker.records:,} records: {marker.metered:,} metered, {marker.refused:,} refused."
+        yield f"{_records(marker.records)}: {marker.metered:,} metered, {marker.refused:,} refused."
     if story.commit is not None and story.commit.state == "open":
         yield "Its commit is open: its usage is still being booked, in a minute or two at most."
     for each in story.quarantine:
         reasons = ", ".join(f"{name} ({n})" if n else name for name, n in each.reasons.items())
         yield f"In quarantine: {reasons}; {each.became}."
     if story.conflicts:
-        yield f"Other content came under its id {len(story.conflicts)} times, and is not metered."
+        times = "once" if len(story.conflicts) == 1 else f"{len(story.conflicts):,} times"
+        yield f"Other content came under its id {times}, and is not metered."
     if story.retried_as:
         yield f"Sent again as {', '.join(story.retried_as)}."
 
@@ -232,17 +232,14 @@ def _proof_lines(story: BatchStory) -> Iterator[str]:
         return
     rows, marked = story.rows, story.marked
     if marked is None:
-        yield f"Its rows: {exact_and_size(rows.bytes)} in {rows.records:,} records."
+        yield f"Its rows: {exact_and_size(rows.bytes)} in {_records(rows.records)}."
     elif story.equal:
-        yield f"Marker and rows say the same: {exact_and_size(rows.bytes)} in {rows.records:,} records."
+        yield f"Marker and rows say the same: {exact_and_size(rows.bytes)} in {_records(rows.records)}."
     else:
         yield "Marker and rows are NOT equal:"
         yield f"  the marker says {marked.bytes:,} bytes in {marked.records:,} records"
         yield f"  the rows say {rows.bytes:,} bytes in {rows.records:,} records"
 
 
-def _next_commands(story: BatchStory) -> Iterator[str]:
-    if story.quarantine:
-        yield f"metering quarantine show {story.batch_id}"
-    elif story.retried_as:
-        yield f"metering batch show {story.retried_as[0]}"
+def _records(count: int) -> str:
+    return "1 record" if count == 1 else f"{count:,} records"

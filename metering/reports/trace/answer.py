@@ -87,8 +87,7 @@ def trace_answer(
         meta={"as_of": rfc3339(as_of_s)},
         title=title_of(_named(query), query, as_of_s),
         empty="Nothing is booked on this line.",
-        footer=tuple(lines(traces)),
-        commands=tuple(_next_commands(query, traces)),
+        footer=(*lines(traces), *_next_step(query, traces)),
     )
 
 
@@ -148,8 +147,6 @@ def lines(traces: Sequence[Trace]) -> Iterator[str]:
         yield f"The report, the rows {also}say the same, to the byte."
         if expired:
             yield f"The markers of {_number(expired, 'batch', 'batches')} have expired; their rows remain."
-        if batches:
-            yield "To see all of one batch:"
         return
     yield "The sums are NOT equal:"
     yield f"  the report says {usage.bytes:,} bytes in {usage.records:,} records"
@@ -157,10 +154,6 @@ def lines(traces: Sequence[Trace]) -> Iterator[str]:
     if markers is not None:
         yield f"  the markers say {markers.bytes:,} bytes in {markers.records:,} records"
     yield from _where_different(traces)
-    if any(hour.differences for trace in traces for hour in trace.hours):
-        yield "To see everything that differs in this time:"
-    elif _doubtful(traces):
-        yield "To see such a batch:"
 
 
 def _number(count: int, one: str, many: str = "") -> str:
@@ -182,12 +175,16 @@ def _where_different(traces: Sequence[Trace]) -> Iterator[str]:
                 yield f"{trace.region}: {_number(len(ids), 'batch', 'batches')} with {words}, such as {ids[0]}."
 
 
-def _next_commands(query: UsageQuery, traces: Sequence[Trace]) -> Iterator[str]:
+def _next_step(query: UsageQuery, traces: Sequence[Trace]) -> Iterator[str]:
+    doubtful = _doubtful(traces)
+    batches = [batch.batch_id for trace in traces for batch in trace.batches]
     if any(hour.differences for trace in traces for hour in trace.hours):
-        yield f"metering reconcile --deep --from {rfc3339(query.from_s)} --to {rfc3339(query.to_s)}"
-        return
-    batches = _doubtful(traces) or [batch.batch_id for trace in traces for batch in trace.batches]
-    yield from (f"metering batch show {batch_id}" for batch_id in batches[:1])
+        range_ = f"--from {rfc3339(query.from_s)} --to {rfc3339(query.to_s)}"
+        yield f"To see everything that differs in this time: metering reconcile --deep {range_}"
+    elif doubtful:
+        yield f"To see such a batch: metering batch show {doubtful[0]}"
+    elif batches:
+        yield f"To see all of one batch: metering batch show {batches[0]}"
 
 
 def _doubtful(traces: Sequence[Trace]) -> list[str]:
