@@ -41,6 +41,7 @@ class Mutant:
     suites: tuple[str, ...] = WORLD
 
 
+_PRODUCER = ("tests/unit/producer",)
 _RATING = ("tests/unit/billing/rating",)
 _PRICES = ("tests/unit/billing/prices/test_offer_files.py",)
 _RATING_LAWS = ("tests/property/test_rating.py",)
@@ -1508,5 +1509,54 @@ MUTANTS = (
         old="    if not problems and hours > budget.hours:",
         new="    if not problems and hours > 100 * budget.hours:",
         suites=_DOORS_TRACE,
+    ),
+    Mutant(
+        name="a producer's journal is not synced before it sends",
+        path="metering/producer/journal.py",
+        old='    "synchronous=FULL",',
+        new='    "synchronous=OFF",',
+        suites=_PRODUCER,
+    ),
+    Mutant(
+        name="a producer gives a number away for a key without records",
+        path="metering/producer/journal.py",
+        old='self._note("next_sequence", str(first + count))',
+        new='self._note("next_sequence", str(first + max(count, 1)))',
+        suites=_PRODUCER,
+    ),
+    Mutant(
+        name="a producer forgets what it could not send",
+        path="metering/producer/producer.py",
+        old="            except UnavailableError as error:\n",
+        new="            except UnavailableError as error:\n                journal.sent(batches)\n",
+        suites=_PRODUCER,
+    ),
+    Mutant(
+        name="a producer takes a key for other records",
+        path="metering/producer/producer.py",
+        old="if known is not None and _digest(records) != known.digest:",
+        new="if known is not None and _digest(records) == '':",
+        suites=_PRODUCER,
+    ),
+    Mutant(
+        name="a producer forgets keys that are not sent",
+        path="metering/producer/journal.py",
+        old="COALESCE((SELECT MIN(sequence) FROM unsent), ?)",
+        new="COALESCE(NULL, ?)",
+        suites=_PRODUCER,
+    ),
+    Mutant(
+        name="a token follows a redirect to another host",
+        path="metering/client/http.py",
+        old="build_opener(_NoRedirects(), HTTPSHandler(), *own)",
+        new="build_opener(HTTPSHandler(), *own)",
+        suites=("tests/unit/client/test_connect.py",),
+    ),
+    Mutant(
+        name="a trace whose sums differ is a table like any other",
+        path="metering/client/connection.py",
+        old='        if not told.get("equal"):',
+        new='        if told.get("equal") is None:',
+        suites=("tests/unit/client/test_connect.py",),
     ),
 )
