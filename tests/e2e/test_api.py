@@ -224,7 +224,7 @@ def test_the_role_of_the_function_can_write_nothing_and_scan_nothing(service: Se
         ]
     for prefix in ("staging", "lake", "quarantine", "summaries", "drop", "ingest", "closed"):
         denied.append(partial(s3.put_object, Bucket=bucket, Key=f"{prefix}/x", Body=b"x"))
-    for prefix in ("ingest", "drop", "invoices", "plans"):
+    for prefix in ("ingest", "drop", "plans", "context"):
         denied.append(partial(s3.get_object, Bucket=bucket, Key=f"{prefix}/x"))
     denied += [
         partial(s3.delete_object, Bucket=bucket, Key="staging/x"),

@@ -9,7 +9,7 @@ from metering.api import vocabulary as words
 from metering.api.asking import Resource
 from metering.api.grants import effective_accounts
 from metering.api.openapi import schemas
-from metering.api.paging import page_of, position_of, refuse_pages_of_ranked
+from metering.api.paging import page_of, position_of, range_of, refuse_pages_of_ranked
 from metering.api.parameters import Parameter
 from metering.api.problems import ParameterFault, ProblemError
 from metering.api.routes import router_of
@@ -37,7 +37,7 @@ def _cost(asked: Asked) -> Reply:
     position = position_of(asked, accounts, fixed=2)
     query = _query(asked, accounts)
     if position.fixed:
-        from_s, to_s = position.fixed
+        from_s, to_s = range_of(position, whole_hours=True)
         query = replace(query, usage=replace(query.usage, from_s=from_s, to_s=to_s))
     asked.afford(query.usage, _budget(asked))
     billing = _billing(asked)

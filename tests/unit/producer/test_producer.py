@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from metering.producer.outlet import Outlet
+
 
 def bodies(meter: Meter) -> list[dict[str, Any]]:
     return [json.loads(body) for body in meter.queue.bodies()]
@@ -443,8 +445,14 @@ def test_a_place_is_named_whole(tmp_path: Path) -> None:
 
 
 def test_a_region_that_gives_no_answer_does_not_keep_records_out_of_the_journal(tmp_path: Path) -> None:
-    dead = "http://127.0.0.1:9"
-    with Producer("edge", state=tmp_path, stage="dev", region="us-east-1", endpoint=dead, patience_s=0) as producer:
+    class Silent:
+        """A place whose region gives no answer."""
+
+        def outlet(self, clock: object) -> Outlet:
+            raise UnavailableError("cloudformation.DescribeStacks", f"no answer at {clock}")
+
+    with Producer("edge", state=tmp_path, stage="dev", patience_s=0) as producer:
+        producer._place = Silent()  # type: ignore[assignment]  # as much of it as is used
         with pytest.raises(NotSentError, match="They are in the journal"):
             producer.send(records_of(1, 1), key="a")
         assert producer.unsent == 1

@@ -85,7 +85,12 @@ def standing_usd(config: StageConfig) -> str:
         )
     ]
     return str(
-        standing_month_usd(ticks, composite_alarms=int(config.composite_alarms), log_sources=bool(config.log_sources))
+        standing_month_usd(
+            ticks,
+            composite_alarms=int(config.composite_alarms),
+            log_sources=bool(config.log_sources),
+            api=config.api,
+        )
     )
 
 
