@@ -116,6 +116,8 @@ class HttpAnswers:
                 "account": asked.account,
                 "usage_type": asked.usage_type,
                 "service": asked.service,
+                "from_location": asked.from_location,
+                "to_location": asked.to_location,
                 "hour": asked.hour,
                 "from": asked.start,
                 "to": asked.end,

@@ -158,7 +158,7 @@ def test_while_figures_come_their_places_are_held(browser: Browser, opened: str,
     with watched(browser) as tab:
         tab.open(opened)
         held: list[Route] = []
-        answered(tab, lambda route: held.append(route))
+        answered(tab, lambda route: held.append(route))  # noqa: PLW0108 - Playwright wants a function
         tab.page.goto(f"{url}?range=24h")
         tab.page.wait_for_selector(".loading")
         assert tab.attribute("#results", "aria-busy") == "true"

@@ -10,11 +10,16 @@ import random
 import threading
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import uvicorn
 
 from metering.api.grants import Grant, Role
+from metering.billing.prices.sample import sample_book
+from metering.billing.prices.store import PriceStore
+from metering.ledger.notes.canary_runs import CanaryRun, CanaryVerdict
+from metering.stores.writes import Put, Table
 from metering.units import DAY_S, HOUR_S
 from tests.api.world import FIRST, SECOND, THIRD, ApiWorld, complete_until
 from tests.support.day_sums import keep_day_sums
@@ -53,16 +58,23 @@ _GB = 1 << 30
 
 
 def busy_world(*, days: int = _DAYS) -> World:
-    """A region with traffic of each hour up to now, the older half of it in files of the lake."""
+    """A region with traffic of each hour up to now, most of it in files of the lake."""
     world, chance = World(), random.Random(11)
     first_s = HOUR - (days - 1) * DAY_S
     hours = range(first_s - first_s % DAY_S, HOUR + HOUR_S, HOUR_S)
     for number, hour_s in enumerate(hours):
-        world.send(_batch(hour_s, chance), source=f"edge-{number % 3}")
-        if number == len(hours) // 2:
+        world.send(_batch(hour_s, chance), source="edge-7f3a")
+        if number == len(hours) - 12:
             world.compact_all()
+    world.send([{**record(7), "account_id": "1234"}, record(5)], source="edge-lonely")
+    world.send([record(5)])
+    world.send([record(5)], source="edge-lonely")
+    world.jobs.reconciler_state.keep(world.jobs.reconciler.check(from_s=0, to_s=NOW_S + HOUR_S))
     keep_day_sums(world)
     complete_until(world, HOUR)
+    PriceStore(world.objects).put(replace(sample_book(), name="aws-list"))
+    seen = CanaryRun(slot_s=NOW_S - 300, sent_s=NOW_S - 300, verdict=CanaryVerdict.GOOD, settled_s=NOW_S - 210)
+    world.items.put(Put(table=Table.LEDGER, item=seen.to_item()))
     return world
 
 

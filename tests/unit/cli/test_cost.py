@@ -317,7 +317,8 @@ def test_an_hour_is_explained_as_arithmetic(costs: Stage) -> None:
         (str(gb("1")), "0.0850000000", "0.085"),
     ]
     assert story["cuts"][1]["begins"]["into_bytes"] == str(gb("1"))
-    assert document["batches"].endswith("--to 2026-11-24T14:00:00Z --detail batch_id")
+    assert document["batches"].startswith("metering trace --account")
+    assert document["batches"].endswith("--hour 2026-11-24T13:00:00Z")
     page = told(*line)
     assert "1,073,741,824 bytes / 1,073,741,824 x 0.0850000000 USD = 0.085 USD" in page
     assert f"Before it, its payer had {gb('10239'):,} bytes" in page

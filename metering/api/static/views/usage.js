@@ -71,19 +71,26 @@ function explorer(view, { state, now_s, navigate }) {
         ask(view, drawn, { signal }).catch((problem) => ({ rows: null, problem })),
       ]);
       const shown = { view, state, range, split, unit, now_s, navigate, main, drawn };
-      if (picture.rows) Object.assign(picture, stacked(shown, picture));
-      return { answer, parts: parts(shown, answer, picture), twins: choices(shown) };
+      const rows = ordered(shown, answer);
+      if (picture.rows) Object.assign(picture, stacked(shown, picture, rows));
+      return { answer, parts: parts(shown, answer, picture, rows), twins: choices(shown) };
     },
   };
 }
 
-function parts(shown, answer, picture) {
-  const { view, state, split } = shown;
-  if (!answer.rows.length) return [nothing(emptyWords(state), emptyLinks(state))];
-  const measure = MEASURES[view];
-  const rows = [...answer.rows].sort(
-    (one, other) => largestFirst(measure.valueOf(one), measure.valueOf(other)) || (one[split] < other[split] ? -1 : 1),
+/** Rows of the table: the largest first, by what the view counts and then by their bytes. */
+function ordered({ view, split }, answer) {
+  const { valueOf } = MEASURES[view];
+  return [...answer.rows].sort(
+    (one, other) =>
+      largestFirst(valueOf(one), valueOf(other)) ||
+      largestFirst(whole(one.bytes), whole(other.bytes)) ||
+      (one[split] < other[split] ? -1 : 1),
   );
+}
+
+function parts(shown, answer, picture, rows) {
+  if (!rows.length) return [nothing(emptyWords(shown.state), emptyLinks(shown.state))];
   return [
     tiles(shown, answer, rows),
     pictureCard(shown, picture, rows),
@@ -108,7 +115,9 @@ function tiles({ view, split }, answer, rows) {
   const bytes = sum(rows.map((row) => whole(row.bytes)));
   const total = byteTile("Total", bytes, { id: "total", "data-bytes": String(bytes) });
   const named = `${grouped(rows.length)} ${rows.length === 1 ? WORDS[split] : `${WORDS[split]}s`}`;
-  const state = tile("State", periods(answer) ?? "\u2013", answer.as_of ? `as of ${readable(answer.as_of)} UTC` : "");
+  const asOf = `as of ${readable(answer.as_of)} UTC`;
+  const book = answer.price_book ? `, prices ${answer.price_book.name} version ${answer.price_book.version}` : "";
+  const state = tile("State", periods(answer) ?? "\u2013", asOf + book);
   if (view === "usage") {
     const records = sum(rows.map((row) => whole(row.records)));
     return h("div", { class: "tiles" }, total, tile("Records", grouped(records), `in ${named}`), state);
@@ -119,7 +128,7 @@ function tiles({ view, split }, answer, rows) {
     { class: "tiles" },
     tile(
       "Cost",
-      [money(answer.total_usd, 2), h("span", { class: "unit" }, " USD")],
+      [grouped(rounded(answer.total_usd, 2)), h("span", { class: "unit" }, " USD")],
       `${grouped(answer.total_usd)} USD exactly`,
       { id: "cost-total", "data-usd": answer.total_usd },
     ),
@@ -130,34 +139,30 @@ function tiles({ view, split }, answer, rows) {
       `${grouped(unpriced)} bytes, not in the cost`,
       unpriced > 0n ? { class: "tile warn" } : {},
     ),
-    tile(
-      "Prices",
-      answer.price_book ? answer.price_book.name : "\u2013",
-      answer.price_book ? `version ${answer.price_book.version}` : "",
-    ),
     state,
   );
 }
 
-// Rounded for the eye; the exact text stands beside it.
-function money(text, places) {
+// Rounded for the eye; the exact text stands in a tile.
+function rounded(text, places) {
   const decimals = (String(text).split(".")[1] ?? "").length;
   const value = scaled(text, Math.max(decimals, places));
   const below = 10n ** BigInt(Math.max(decimals, places) - places);
   const size = value < 0n ? -value : value;
   const cents = (2n * size + below) / (2n * below);
-  return `${value < 0n ? "\u2212" : ""}${grouped(unscaled(cents, places))}`;
+  return `${value < 0n ? "-" : ""}${unscaled(cents, places)}`;
 }
 
 /** The layers of a picture, and what of the answer lies outside of its range: corrections that were booked later. */
-function stacked({ view, range, split, unit, now_s }, picture) {
+function stacked({ view, range, split, unit, now_s }, picture, rows) {
   const { valueOf } = MEASURES[view];
   let at = steps(unit, range, seconds(picture.as_of) ?? now_s);
   if (!picture.rows.every((row) => has(at, unit, row))) at = steps(unit, range, range.to_s);
   const known = new Set(at.map((value_s) => unitName(unit, value_s)));
   const inside = picture.rows.filter((row) => known.has(row[unit]));
+  const order = rows.map((row) => String(row[split] ?? ""));
   const outside = sum(picture.rows.filter((row) => !known.has(row[unit])).map(valueOf));
-  return { at, stack: layers(inside, { unit, at, name: split, valueOf }), outside };
+  return { at, stack: layers(inside, { unit, at, name: split, valueOf, order }), outside };
 }
 
 function has(at, unit, row) {
@@ -207,7 +212,13 @@ function tableCard(shown, answer, rows) {
   const total = sum(rows.map(measure.valueOf));
   const bytes = String(sum(rows.map((row) => whole(row.bytes))));
   const records = String(sum(rows.map((row) => whole(row.records ?? 0))));
-  const foot = { bytes, records, cost_usd: answer.total_usd, quantity_gb: "", total: true };
+  const foot = {
+    bytes,
+    records,
+    cost_usd: answer.total_usd && rounded(answer.total_usd, USD_PLACES),
+    quantity_gb: "",
+    total: true,
+  };
   const columns = [
     nameColumn(shown, rows, view),
     ...(view === "cost" ? costColumns() : usageColumns()),
@@ -281,7 +292,11 @@ function shareColumn(measure, total) {
     cell(row) {
       const value = measure.valueOf(row);
       const part = total > 0n ? Number((value * 1000n) / total) / 10 : 0;
-      return h("span", { class: "share", "--share": `${Math.max(0, part)}%` }, percent(value, total));
+      return h(
+        "span",
+        { class: "share", "--share": `${Math.max(0, part)}%` },
+        row.cost_usd === null ? "" : percent(value, total),
+      );
     },
   };
 }
