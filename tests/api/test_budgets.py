@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from metering.api.resources import usage
+from metering.reports.parameters import InvalidParametersError
 from metering.reports.query import UsageParameters
 from metering.reports.read_budget import ReadBudget, most_hours, partitions_of
+from metering.reports.usage_rows import summed
 from metering.units import DAY_S, HOUR_S
-from tests.api.world import FIRST, SECOND, ApiWorld
+from metering.usage.totals import Total
+from tests.api.world import FIRST, SECOND, THIRD, ApiWorld
 from tests.support.lake_world import NOW_S
 
 if TYPE_CHECKING:
@@ -196,3 +199,37 @@ def _read(cursor: str) -> Any:
 
 def _written(made: object) -> str:
     return base64.urlsafe_b64encode(json.dumps(made).encode()).decode().rstrip("=")
+
+
+def test_rows_are_counted_while_they_are_summed() -> None:
+    columns = "group_by=account_id,to,day"
+    rows = len(world().json(f"/v1/usage?from=2026-11&{columns}")["rows"])
+    for asked in ("/v1/usage?from=2026-11", "/v1/cost?month=2026-11"):
+        assert world().limited(summed_rows=rows).get(f"{asked}&{columns}").status_code == 200
+        answer = world().limited(summed_rows=rows - 1).get(f"{asked}&{columns}&limit=1")
+        assert answer.status_code == 422
+        assert f"would give more than {rows - 1:,} rows" in answer.json()["detail"]
+
+
+def test_memory_ends_with_the_rows_that_may_be_summed() -> None:
+    """A question about very many groups is given up early: it holds no more rows than it may."""
+    made = 0
+
+    def entries() -> Iterator[tuple[tuple[str, ...], Total]]:
+        nonlocal made
+        for number in range(1_000_000):
+            made += 1
+            yield (str(number),), Total(1, 1)
+
+    with pytest.raises(InvalidParametersError):
+        summed(entries(), most=1_000)
+    assert made == 1_001
+
+
+def test_a_customer_of_a_large_payer_asks_for_costs_month_by_month() -> None:
+    # Tiers count over the payer and its two accounts: three partitions a month.
+    assert world().limited(partitions=3).get("/v1/cost?month=2026-11", "first").status_code == 200
+    answer = world().limited(partitions=5).get("/v1/cost?from=2026-10&to=2026-11-24", "first")
+    assert answer.status_code == 422
+    assert "accounts of the payers are read for their tiers: 6 partitions" in answer.json()["detail"]
+    assert THIRD not in answer.text

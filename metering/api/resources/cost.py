@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from metering.api import vocabulary as words
@@ -50,6 +52,9 @@ def _cost(asked: Asked) -> Reply:
         book=book,
         now_s=asked.now_s,
         complete=asked.complete_of(billing.regions),
+        progress=lambda: nullcontext(partial(_note_hours, asked)),
+        most_partitions=asked.parts.limits.partitions,
+        most_rows=asked.parts.limits.summed_rows,
     )
     answer = found.answer if asked.sees_all else _of_own(found.answer)
     return page_of(
@@ -61,6 +66,11 @@ def _cost(asked: Asked) -> Reply:
         sort_key=name_key(query.usage),
         fixed=(query.usage.from_s, query.usage.to_s),
     )
+
+
+def _note_hours(asked: Asked, _region: str, done: int, _of: int) -> None:
+    if done:
+        asked.figures.hours += 1
 
 
 def _budget(asked: Asked) -> ReadBudget:

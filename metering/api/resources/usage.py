@@ -40,6 +40,7 @@ def _usage(asked: Asked) -> Reply:
         named_beginning=bool(asked.given.text("from") or asked.given.text("last")),
         everywhere=parts.everywhere,
         only_own=not asked.sees_all,
+        most_rows=parts.limits.summed_rows,
     )
     return page_of(
         found.answer,

@@ -25,6 +25,7 @@ class Message:
     body: str
     sent_at_ms: int
     sender_id: str
+    stated_sender: str = ""
     receives: int = 0
     visible_at_ms: int = 0
 
@@ -45,11 +46,11 @@ class SimulatedQueue:
         self._count = 0
         self._parked: list[Callable[[], object]] = []
 
-    def send(self, body: str, sender_id: str) -> None:
+    def send(self, body: str, sender_id: str, stated_sender: str = "") -> None:
         self._count += 1
         now_ms = self._scheduler.now_ms
         message_id = f"m{self._count}"
-        self.messages[message_id] = Message(message_id, body, now_ms, sender_id)
+        self.messages[message_id] = Message(message_id, body, now_ms, sender_id, stated_sender)
         self.sent_times.setdefault(body, []).append(now_ms)
         self._wake()
 
@@ -111,6 +112,7 @@ class SimulatedQueue:
             sent_at_ms=message.sent_at_ms,
             receive_count=message.receives,
             sender_id=message.sender_id,
+            stated_sender=message.stated_sender,
         )
 
     def _give_up(self, message: Message) -> bool:
