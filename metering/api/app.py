@@ -12,7 +12,7 @@ from metering.api import page
 from metering.api.openapi import document
 from metering.api.parameters import given_values
 from metering.api.problems import ProblemError, problem_of
-from metering.api.resources import accounts, cost, freshness, health, usage
+from metering.api.resources import accounts, cost, freshness, health, operators, trace, usage
 from metering.errors import MeteringError
 from metering.version import package_version
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _DOCUMENT_S = 300
 # The modules of `metering.api.resources`, in the order of the document.
-_RESOURCES = (usage, cost, accounts, freshness, health)
+_RESOURCES = (usage, cost, accounts, trace, operators, freshness, health)
 # A module that serves pages sets its own policy of content.
 _SAFE = {
     b"x-content-type-options": b"nosniff",
@@ -102,8 +102,13 @@ def _http_problem(request: Request, error: Exception) -> Response:
 
 def _fault(_request: Request, _error: Exception) -> Response:
     """A fault of ours. What it was stands in the log, and is nothing for strangers."""
+    # It is answered outside of everything else.
     return ProblemError(
-        kind="fault", status=500, title="A fault of the service", detail="The request failed by a fault of ours."
+        kind="fault",
+        status=500,
+        title="A fault of the service",
+        detail="The request failed by a fault of ours.",
+        headers={name.decode(): value.decode() for name, value in _SAFE.items() if name != b"cache-control"},
     ).response()
 
 

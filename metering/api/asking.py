@@ -6,7 +6,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from metering.api.grants import EVERYONE, Grant, Role, effective_accounts
+from metering.reports.parameters import InvalidParametersError
+from metering.reports.read_budget import most_hours, partitions_of
 from metering.wiring.answers.completeness import in_short, stored_completeness
+from metering.wiring.answers.usage import hours_to_read
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +19,15 @@ if TYPE_CHECKING:
     from metering.api.request_log import RequestFigures
     from metering.audit.held_back import Complete
     from metering.reports.answer import Answer, Json
+    from metering.reports.query import UsageQuery
+    from metering.reports.read_budget import ReadBudget
     from metering.wiring.answers.ports import ReadableRegion
+
+
+KEPT_S = 30
+"""How long an answer may be kept that can change at any moment."""
+FINAL_S = 86_400
+"""How long an answer may be kept that cannot."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +64,31 @@ class Asked:
         known = stored_completeness(regions)
         return known if self.sees_all else in_short(known)
 
+    def afford(self, query: UsageQuery, budget: ReadBudget | None = None) -> None:
+        """Refuse a question whose answer would cost more than it may, before it is read; note the cost for the log.
+
+        Args:
+            query: The question.
+            budget: What it may cost; None: as the limits say.
+
+        Raises:
+            InvalidParametersError: It would.
+            UnavailableError: A ledger gives no answer.
+        """
+        budget, now_s = budget or self.parts.limits.budget, self.now_s
+        problems = budget.of_range(query.from_s, query.to_s, now_s=now_s) or budget.of_query(query, now_s=now_s)
+        if problems:
+            raise InvalidParametersError(problems)
+        self.figures.partitions += partitions_of(query, now_s=now_s)
+        regions = self.parts.regions
+        hours = most_hours(query, now_s=now_s) * len(regions)
+        if hours > budget.hours:
+            # How many of them have rows and are not closed is quick to find.
+            hours = hours_to_read(regions, query, now_s=now_s)
+            if problems := budget.of_hours(query, hours):
+                raise InvalidParametersError(problems)
+        self.figures.hours += hours
+
     @property
     def sees_all(self) -> bool:
         """Whether the asker sees every account."""
@@ -67,15 +103,13 @@ class Reply:
         answer: The command line's answer. `as_of` and `complete_through` of its `meta` become headers, too.
         next: Cursor of the next page; None if there is none, or the answer has no pages.
         paged: The answer is a page, so that its JSON has `next`.
-        final: Nothing can change it any more: all of its months are closed.
-        kept_s: How long the asker may keep an answer that is not final; 0: not at all.
+        kept_s: How long the asker may keep the answer; 0: not at all.
     """
 
     answer: Answer
     next: str | None = None
     paged: bool = False
-    final: bool = False
-    kept_s: int = 30
+    kept_s: int = KEPT_S
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +121,8 @@ class Resource:
         name: Name of the operation in the document, and of files that its answer is saved as.
         about: What it answers, one or two sentences.
         answer: Answers a request. It runs in a thread, so that it may wait.
+        final: Names all that an answer is made of, if nothing of it can change any more; None for other answers. It
+            reads much less than an answer: who knows it already is answered by it alone.
         parameters: All that its URL may have.
         roles: Who may ask; the document says so.
         public: Anyone may ask, without a token.
@@ -97,6 +133,7 @@ class Resource:
     name: str
     about: str
     answer: Callable[[Asked], Reply]
+    final: Callable[[Asked], str | None] = lambda _asked: None
     parameters: tuple[Parameter, ...] = ()
     roles: frozenset[Role] = EVERYONE
     public: bool = False

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from metering.reports.read_budget import FIRST_YEAR, ReadBudget
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
@@ -11,12 +13,12 @@ class Limits:
 
     Attributes:
         partitions: Accounts times months of the usage table.
-        accounts: Accounts that may be named.
         months: Months of a range.
         open_hours: Hours of open months that are read from the lake.
         json_rows: Rows of an answer in JSON.
         table_rows: Rows of an answer in NDJSON, CSV and Parquet.
-        page_rows: Rows of a page, if `limit` is not named.
+        summed_rows: Rows that are summed for an answer, before it is cut into pages.
+        page_rows: Rows of a page that a cursor asks for, if `limit` is not named.
         first_year: No range begins before it.
         deadline_s: Seconds until a request is given up.
         answer_bytes: Size of an answer after compression.
@@ -25,14 +27,21 @@ class Limits:
     """
 
     partitions: int = 200
-    accounts: int = 100
     months: int = 13
     open_hours: int = 168
     json_rows: int = 20_000
     table_rows: int = 100_000
+    summed_rows: int = 300_000
     page_rows: int = 1_000
-    first_year: int = 2020
+    first_year: int = FIRST_YEAR
     deadline_s: float = 25.0
     answer_bytes: int = 5_500_000
     token_rate_per_s: float = 5.0
     token_burst: int = 20
+
+    @property
+    def budget(self) -> ReadBudget:
+        """What the answer to one question may cost to read."""
+        return ReadBudget(
+            partitions=self.partitions, hours=self.open_hours, months=self.months, first_year=self.first_year
+        )

@@ -8,14 +8,17 @@ import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from metering.api.asking import Reply
+from metering.api.asking import FINAL_S, KEPT_S, Reply
 from metering.api.problems import ParameterFault, ProblemError
+from metering.reports.parameters import InvalidParametersError, ParameterProblem
+from metering.reports.time_range import WORDS
+from metering.units import HOUR_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
     from metering.api.asking import Asked
-    from metering.reports.answer import Answer, Cell
+    from metering.reports.answer import Answer, Cell, Json
 
 _UNCOUNTED = frozenset({"limit", "cursor", "format"})
 # Later than all years that a report takes.
@@ -78,7 +81,7 @@ def page_of(
     key: Sequence[str],
     sort_key: Callable[[Key], Key] = lambda key: key,
     fixed: tuple[int, ...] = (),
-    final: bool = False,
+    kept_s: int = KEPT_S,
 ) -> Reply:
     """The page of an answer that is asked for; the whole answer if the request names no page.
 
@@ -90,18 +93,70 @@ def page_of(
         key: Columns that name a row. No two rows have the same names.
         sort_key: What names are sorted by.
         fixed: What later pages keep.
-        final: See `Reply`.
+        kept_s: See `Reply`.
     """
     limit = asked.given.number("limit") or (asked.parts.limits.page_rows if asked.given.text("cursor") else None)
     if limit is None:
-        return Reply(answer=answer, final=final)
+        return Reply(answer=answer, kept_s=kept_s)
     rows = _after(answer.rows, position.after, key, sort_key)
     page = rows[:limit]
     following: str | None = None
     if len(rows) > limit:
         following = _written(_question(asked.given.values, accounts), _names(page[-1], key), fixed)
     meta = {**answer.meta, "next": following}
-    return Reply(answer=replace(answer, rows=page, meta=meta), next=following, paged=True, final=final)
+    return Reply(answer=replace(answer, rows=page, meta=meta), next=following, paged=True, kept_s=kept_s)
+
+
+def range_of(position: Position, *, whole_hours: bool) -> tuple[int, int]:
+    """The range of the first page, where it is what is fixed: from, and to.
+
+    Raises:
+        ProblemError: 422, no page can have had it.
+    """
+    from_s, to_s = position.fixed
+    if from_s >= to_s or (whole_hours and (from_s % HOUR_S or to_s % HOUR_S)):
+        raise _unusable("It is damaged.")
+    return from_s, to_s
+
+
+def refuse_pages_of_ranked(asked: Asked) -> None:
+    """Refuse pages of rows that are sorted by figures: figures move from one page to the next, and a row with them.
+
+    Raises:
+        InvalidParametersError: A page is asked for beside `sort` or `top`.
+    """
+    given = asked.given
+    ranked = [name for name in ("sort", "top") if given.text(name) is not None]
+    pages = [name for name in ("limit", "cursor") if given.text(name) is not None]
+    if ranked and pages:
+        problem = f"cannot stand beside {' and '.join(ranked)}: figures move between pages, and a row with them."
+        advice = "Leave one of them out: top gives the first rows at once."
+        raise InvalidParametersError(
+            [
+                ParameterProblem(parameter=name, value=f"{name}={given.text(name)}", problem=problem, advice=advice)
+                for name in pages
+            ]
+        )
+
+
+def kept_s(asked: Asked, meta: Mapping[str, Json]) -> int:
+    """How long an answer of months may be kept: long if all are closed, and the URL means the same months tomorrow."""
+    periods, given = meta.get("periods"), asked.given
+    closed = isinstance(periods, dict) and bool(periods) and set(periods.values()) == {"closed"}
+    moving = given.text("last") or {given.text("from"), given.text("to")} & set(WORDS) or not given.text("from")
+    return FINAL_S if closed and not moving and not given.flag("with_corrections") else KEPT_S
+
+
+def cursor_after(asked: Asked, accounts: Collection[str], after: Key, fixed: tuple[int, ...] = ()) -> str:
+    """The cursor of a page that begins after a row, for who finds the rows of each page anew.
+
+    Args:
+        asked: The request.
+        accounts: The accounts that it reads.
+        after: Names of the last row that is known.
+        fixed: What later pages keep.
+    """
+    return _written(_question(asked.given.values, accounts), after, fixed)
 
 
 def _after(

@@ -13,8 +13,8 @@ from metering.api.asking import Asked
 from metering.api.grants import Grant, Role
 from metering.api.parameters import given_values
 from metering.api.problems import ProblemError
-from metering.api.replies.negotiation import chosen_form
-from metering.api.replies.responses import response_of
+from metering.api.replies.negotiation import chosen_form, knows
+from metering.api.replies.responses import entity_tag, final_tag, not_modified, response_of
 from metering.api.request_log import RequestFigures, figures_of
 
 if TYPE_CHECKING:
@@ -71,21 +71,31 @@ def _answered(parts: ApiParts, resource: Resource, request: Request) -> Response
     query: bytes = request.scope["query_string"]
     given = given_values(resource.parameters, query, request.path_params)
     asked = Asked(parts=parts, grant=grant, given=given, now_s=parts.clock.now_ms() // 1_000, figures=figures)
-    reply = resource.answer(asked)
-    figures.rows = len(reply.answer.rows)
-    accept = request.headers.get("accept", "") if any(each.name == "format" for each in resource.parameters) else ""
-    response = response_of(
-        reply,
-        form=chosen_form(given.text("format"), accept),
-        name=resource.name,
-        query=query,
-        headers=request.headers,
-        limits=parts.limits,
-    )
+    response = _response(resource, asked, request)
     if not resource.public:
         # The page shows each role its own views.
         response.headers["Metering-Role"] = grant.role
     return response
+
+
+def _response(resource: Resource, asked: Asked, request: Request) -> Response:
+    headers = request.headers
+    accept = headers.get("accept", "") if any(each.name == "format" for each in resource.parameters) else ""
+    form = chosen_form(asked.given.text("format"), accept)
+    final = resource.final(asked)
+    if final is not None and knows(headers.get("if-none-match", ""), final_tag(final, asked, form)):
+        return not_modified(final_tag(final, asked, form))
+    reply = resource.answer(asked)
+    asked.figures.rows = len(reply.answer.rows)
+    return response_of(
+        reply,
+        tag=entity_tag(reply, form) if final is None else final_tag(final, asked, form),
+        form=form,
+        name=resource.name,
+        query=request.scope["query_string"],
+        headers=headers,
+        limits=asked.parts.limits,
+    )
 
 
 def _admitted(parts: ApiParts, resource: Resource, request: Request, figures: RequestFigures) -> Grant:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import UTC, tzinfo
-from typing import TYPE_CHECKING, ClassVar, Literal, cast, get_args
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, cast, get_args
 
 from metering.hours import hour_of, month_bounds_s, month_of
 from metering.ledger.notes.canary_batches import CANARY_ACCOUNT_ID
@@ -146,6 +146,14 @@ class UsageQuery:
         return months_between(self.from_s, self.booked_before_s(now_s=now_s))
 
 
+class Budget(Protocol):
+    """What the answer to one question may cost; see `metering.reports.read_budget`."""
+
+    def of_range(self, from_s: int, to_s: int, *, now_s: int) -> list[ParameterProblem]: ...
+
+    def of_query(self, query: UsageQuery, *, now_s: int) -> list[ParameterProblem]: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsageParameters:
     """The texts of a question about usage, as they stand on a command line or in a URL.
@@ -162,6 +170,7 @@ class UsageParameters:
         zone: Parameter `tz`: the zone of times that name none, and of the times that the answer shows.
         sort: A column of the answer, `bytes` or `records` among them; with `:desc` the largest comes first.
         top: Only so many rows, by bytes unless `sort` says otherwise; the rest becomes one sum.
+        budget: What the answer may cost; None: whatever it costs.
         KNOWN: Columns that can be grouped by.
         SUMS: Columns of figures, the first of which ranks the rows.
     """
@@ -183,13 +192,15 @@ class UsageParameters:
     zone: str | None = None
     sort: str | None = None
     top: int | None = None
+    budget: Budget | None = None
 
     def query(self, *, now_s: int) -> UsageQuery:
         """The query that the texts ask for at `now_s`.
 
         Raises:
             InvalidParametersError: A column, time or zone does not exist, a filter has a value that nothing can have,
-                or the range cuts an hour of which only totals are kept. Carries every problem found.
+                the range cuts an hour of which only totals are kept, or the answer would cost too much. Carries every
+                problem found.
         """
         columns, details = _names(self.group_by or "usage_type"), _names(self.detail or "")
         if self.with_corrections and "corrects" not in columns:
@@ -201,21 +212,30 @@ class UsageParameters:
             raise InvalidParametersError([*problems, *error.problems]) from error
         if problems:
             raise InvalidParametersError(problems)
-        return UsageQuery(
-            from_s=from_s,
-            to_s=to_s,
-            group_by=cast("tuple[GroupColumn, ...]", columns),
-            details=cast("tuple[DetailColumn, ...]", details),
-            accounts=given_names(self.accounts),
-            services=given_names(self.services),
-            usage_types=given_names(self.usage_types),
-            from_locations=given_names(self.from_locations),
-            to_locations=given_names(self.to_locations),
-            with_corrections=self.with_corrections,
-            zone=zone,
-            order=self._order(),
-            top=self.top,
+        return self._affordable(
+            now_s,
+            UsageQuery(
+                from_s=from_s,
+                to_s=to_s,
+                group_by=cast("tuple[GroupColumn, ...]", columns),
+                details=cast("tuple[DetailColumn, ...]", details),
+                accounts=given_names(self.accounts),
+                services=given_names(self.services),
+                usage_types=given_names(self.usage_types),
+                from_locations=given_names(self.from_locations),
+                to_locations=given_names(self.to_locations),
+                with_corrections=self.with_corrections,
+                zone=zone,
+                order=self._order(),
+                top=self.top,
+            ),
         )
+
+    def _affordable(self, now_s: int, query: UsageQuery) -> UsageQuery:
+        problems = [] if self.budget is None else self.budget.of_query(query, now_s=now_s)
+        if problems:
+            raise InvalidParametersError(problems)
+        return query
 
     def _times(self, columns: Sequence[str], details: Sequence[str], now_s: int) -> tuple[tzinfo, tuple[int, int]]:
         zone = zone_of(self.zone)
@@ -229,6 +249,9 @@ class UsageParameters:
             last=self.last,
             zone=zone,
         )
+        problems = [] if self.budget is None else self.budget.of_range(from_s, to_s, now_s=now_s)
+        if problems:
+            raise InvalidParametersError(problems)
         if zone is not UTC and not _BUCKETS.isdisjoint(columns) and splits_an_hour(from_s, to_s, zone):
             problem = "has days that begin within a UTC hour, and totals are kept by the UTC hour."
             advice = "Group by hour, or leave --tz out: days are then UTC days."

@@ -73,6 +73,14 @@ def ranked(rows: Sequence[UsageRow], query: UsageQuery) -> Ranked:
     return Ranked(rows=rows[: query.top], others=others, rows_total=len(rows))
 
 
+def name_key(query: UsageQuery) -> Callable[[Values], Values]:
+    """What rows without an order of their own are sorted by: their names, hours by time.
+
+    It raises a `ValueError` for a name that no hour has.
+    """
+    return _named(query)
+
+
 def _named(query: UsageQuery) -> Callable[[Values], Values]:
     if query.zone is UTC:
         return lambda values: values

@@ -10,12 +10,19 @@ import random
 import threading
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import uvicorn
 
+from metering.api.grants import Grant, Role
+from metering.billing.prices.sample import sample_book
+from metering.billing.prices.store import PriceStore
+from metering.ledger.notes.canary_runs import CanaryRun, CanaryVerdict
+from metering.stores.writes import Put, Table
 from metering.units import DAY_S, HOUR_S
 from tests.api.world import FIRST, SECOND, THIRD, ApiWorld, complete_until
+from tests.support.day_sums import keep_day_sums
 from tests.support.lake_world import HOUR, NOW_S, World, record
 
 if TYPE_CHECKING:
@@ -43,19 +50,31 @@ _FLOWS = (
     (THIRD, "AmazonS3", "us-west-2/usw2-az1", "cloudfront", 1.4),
 )
 _DAYS = 7
+# Texts of tokens, long enough to be taken out of an address.
+OPERATOR = "operator-0123456789abcdef0123456789abcdef"
+ANALYST = "analyst-0123456789abcdef0123456789abcdef"
+CUSTOMER = "customer-0123456789abcdef0123456789abcdef"
 _GB = 1 << 30
 
 
 def busy_world(*, days: int = _DAYS) -> World:
-    """A region with traffic of each hour up to now, the older half of it in files of the lake."""
+    """A region with traffic of each hour up to now, most of it in files of the lake."""
     world, chance = World(), random.Random(11)
     first_s = HOUR - (days - 1) * DAY_S
     hours = range(first_s - first_s % DAY_S, HOUR + HOUR_S, HOUR_S)
     for number, hour_s in enumerate(hours):
-        world.send(_batch(hour_s, chance), source=f"edge-{number % 3}")
-        if number == len(hours) // 2:
+        world.send(_batch(hour_s, chance), source="edge-7f3a")
+        if number == len(hours) - 12:
             world.compact_all()
+    world.send([{**record(7), "account_id": "1234"}, record(5)], source="edge-lonely")
+    world.send([record(5)])
+    world.send([record(5)], source="edge-lonely")
+    world.jobs.reconciler_state.keep(world.jobs.reconciler.check(from_s=0, to_s=NOW_S + HOUR_S))
+    keep_day_sums(world)
     complete_until(world, HOUR)
+    PriceStore(world.objects).put(replace(sample_book(), name="aws-list"))
+    seen = CanaryRun(slot_s=NOW_S - 300, sent_s=NOW_S - 300, verdict=CanaryVerdict.GOOD, settled_s=NOW_S - 210)
+    world.items.put(Put(table=Table.LEDGER, item=seen.to_item()))
     return world
 
 
@@ -87,5 +106,9 @@ def serving(app: FastAPI) -> Iterator[str]:
 
 
 def busy_api() -> ApiWorld:
-    """The API over the busy region."""
-    return ApiWorld(busy_world())
+    """The API over the busy region, with a token of each role."""
+    api = ApiWorld(busy_world())
+    for token, role in ((OPERATOR, Role.OPERATOR), (ANALYST, Role.ANALYST)):
+        api.tokens.grants[token] = Grant(token_id=role.value, role=role)
+    api.tokens.grants[CUSTOMER] = Grant(token_id="first", role=Role.CUSTOMER, accounts=frozenset({FIRST}))
+    return api

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 # Runbooks that no drill follows, and why. The drills of regions still run their commands.
 UNDRILLED = {
+    "api-guessing": "No emulator makes metrics of what a function counts in its log, so its alarm sees no figure.",
+    "api-reads": "No emulator makes metrics of what a function counts in its log, so its alarm sees no figure.",
+    "api-slow": "No emulator measures how long a function runs, and more memory makes none of them faster there.",
+    "api-throttled": "No emulator reserves executions or counts what it turns away, so that its alarm sees no figure.",
     "rollout-failed": "No emulator runs CodeBuild, so that neither its project nor its alarm is deployed there.",
     "unkept-sources": "More than 20,000 sources would each have to send a batch, which takes an emulator an hour.",
 }

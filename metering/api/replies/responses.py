@@ -18,25 +18,25 @@ from metering.reports.encodings import encoded_bytes
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from metering.api.asking import Reply
+    from metering.api.asking import Asked, Reply
     from metering.api.limits import Limits
+    from metering.reports.answer import Answer, Json
 
-_FINAL_S = 86_400
 # Smaller answers are as quick without.
 _WORTH_ZIPPING = 1_024
 # Fields that differ from one request to the next, though nothing has changed.
 _MOVING = frozenset({"as_of"})
-# Fields that say how complete figures are; a closed month is complete for ever.
-_COMPLETENESS = frozenset({"complete_through", "held_back_by"})
+_VARY = "Accept, Accept-Encoding, Authorization"
 
 
 def response_of(
-    reply: Reply, *, form: str, name: str, query: bytes, headers: Mapping[str, str], limits: Limits
+    reply: Reply, *, tag: str, form: str, name: str, query: bytes, headers: Mapping[str, str], limits: Limits
 ) -> Response:
     """A reply as a response; 304 without a body, if the asker has it already.
 
     Args:
         reply: What the resource replies.
+        tag: Its validator.
         form: `json`, `ndjson`, `csv` or `parquet`.
         name: What a file of it is called, without its suffix.
         query: Query of the URL, for the link to the next page.
@@ -48,17 +48,16 @@ def response_of(
     """
     answer = reply.answer
     _check_rows(len(answer.rows), form, limits)
-    tag = entity_tag(reply, form)
     sent = {
         "ETag": tag,
-        "Cache-Control": _kept(reply),
-        "Vary": "Accept, Accept-Encoding, Authorization",
-        **_metadata(answer.meta),
+        "Cache-Control": f"private, max-age={reply.kept_s}" if reply.kept_s else "no-store",
+        "Vary": _VARY,
+        **_metadata(answer),
     }
     if reply.next is not None:
         sent["Link"] = f'<?{_with_cursor(query, reply.next)}>; rel="next"'
     if knows(headers.get("if-none-match", ""), tag):
-        return Response(status_code=304, headers=sent)
+        return not_modified(tag)
     body = encoded_bytes(answer, form)
     if form != FORMATS[0]:
         sent["Content-Disposition"] = f'attachment; filename="{name}.{form}"'
@@ -70,17 +69,15 @@ def response_of(
     return Response(content=body, media_type=MEDIA_TYPES[form], headers=sent)
 
 
-def _kept(reply: Reply) -> str:
-    kept_s = _FINAL_S if reply.final else reply.kept_s
-    return f"private, max-age={kept_s}" if kept_s else "no-store"
+def not_modified(tag: str) -> Response:
+    """The answer to who has it already."""
+    return Response(status_code=304, headers={"ETag": tag, "Vary": _VARY})
 
 
 def entity_tag(reply: Reply, form: str) -> str:
     """Weak validator over the question, how complete the figures are, and the rows; not over the time of asking."""
     answer = reply.answer
-    left_out = _MOVING | _COMPLETENESS if reply.final else _MOVING
-    beside = answer.meta if answer.document is None else answer.document
-    told = {name: value for name, value in beside.items() if name not in left_out}
+    told = {name: value for name, value in _beside(answer).items() if name not in _MOVING}
     digest = hashlib.sha256(json.dumps([form, reply.next, told], sort_keys=True).encode())
     if answer.document is None:
         names = [column.name for column in answer.columns]
@@ -89,8 +86,21 @@ def entity_tag(reply: Reply, form: str) -> str:
     return f'W/"{digest.hexdigest()[:32]}"'
 
 
-def _metadata(meta: Mapping[str, object]) -> dict[str, str]:
+def final_tag(final: str, asked: Asked, form: str) -> str:
+    """Weak validator of an answer that nothing can change: over the question and all that the answer is made of."""
+    values = sorted((name, text) for name, text in asked.given.values.items() if name != "format")
+    seen = None if asked.grant.accounts is None else sorted(asked.grant.accounts)
+    digest = hashlib.sha256(json.dumps([form, final, values, seen]).encode())
+    return f'W/"{digest.hexdigest()[:32]}"'
+
+
+def _beside(answer: Answer) -> Mapping[str, Json]:
+    return answer.meta if answer.document is None else answer.document
+
+
+def _metadata(answer: Answer) -> dict[str, str]:
     """What CSV and Parquet have no place for."""
+    meta = _beside(answer)
     names = {"as_of": "Metering-As-Of", "complete_through": "Metering-Complete-Through"}
     return {header: str(meta[name]) for name, header in names.items() if name in meta}
 

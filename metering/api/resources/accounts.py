@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from metering.api import vocabulary as words
-from metering.api.asking import Resource
+from metering.api.asking import FINAL_S, KEPT_S, Resource
 from metering.api.paging import page_of, position_of
 from metering.api.parameters import Parameter
 from metering.api.routes import router_of
@@ -32,7 +32,7 @@ def router(parts: ApiParts) -> ResourceRouter:
 def _accounts(asked: Asked) -> Reply:
     given = asked.given
     accounts = asked.accounts()
-    position = position_of(asked, accounts)
+    position = position_of(asked, accounts, fixed=1)
     query = AccountsParameters(
         # The pages of a list that is begun in one month are all of that month.
         month=given.text("month") or _month_of(position),
@@ -53,7 +53,8 @@ def _accounts(asked: Asked) -> Reply:
         key=key,
         sort_key=sort_key_of(query.order),
         fixed=(month_number,),
-        final=final,
+        # Without a month, the same URL is another month's tomorrow.
+        kept_s=FINAL_S if final and given.text("month") else KEPT_S,
     )
 
 

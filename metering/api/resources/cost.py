@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from metering.api import vocabulary as words
 from metering.api.asking import Resource
 from metering.api.grants import effective_accounts
 from metering.api.openapi import schemas
-from metering.api.paging import page_of, position_of
+from metering.api.paging import page_of, position_of, range_of, refuse_pages_of_ranked
 from metering.api.parameters import Parameter
 from metering.api.problems import ParameterFault, ProblemError
 from metering.api.routes import router_of
 from metering.errors import OperationFailedError
 from metering.reports.costs.query import CostParameters
+from metering.reports.ranking import name_key
 from metering.wiring.answers.costs import BillingRegions, book_named, costs_of
 
 if TYPE_CHECKING:
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     from metering.api.routes import ResourceRouter
     from metering.reports.answer import Answer
     from metering.reports.costs.query import CostQuery
+    from metering.reports.read_budget import ReadBudget
 
 
 def router(parts: ApiParts) -> ResourceRouter:
@@ -35,8 +39,9 @@ def _cost(asked: Asked) -> Reply:
     position = position_of(asked, accounts, fixed=2)
     query = _query(asked, accounts)
     if position.fixed:
-        from_s, to_s = position.fixed
+        from_s, to_s = range_of(position, whole_hours=True)
         query = replace(query, usage=replace(query.usage, from_s=from_s, to_s=to_s))
+    asked.afford(query.usage, _budget(asked))
     billing = _billing(asked)
     book = book_named(asked.given.text("prices"))
     if book is None:
@@ -47,14 +52,36 @@ def _cost(asked: Asked) -> Reply:
         book=book,
         now_s=asked.now_s,
         complete=asked.complete_of(billing.regions),
+        progress=lambda: nullcontext(partial(_note_hours, asked)),
+        most_partitions=asked.parts.limits.partitions,
+        most_rows=asked.parts.limits.summed_rows,
     )
     answer = found.answer if asked.sees_all else _of_own(found.answer)
-    fixed = (query.usage.from_s, query.usage.to_s)
-    return page_of(answer, asked, accounts, position, key=query.usage.columns, fixed=fixed)
+    return page_of(
+        answer,
+        asked,
+        accounts,
+        position,
+        key=query.usage.columns,
+        sort_key=name_key(query.usage),
+        fixed=(query.usage.from_s, query.usage.to_s),
+    )
+
+
+def _note_hours(asked: Asked, _region: str, done: int, _of: int) -> None:
+    if done:
+        asked.figures.hours += 1
+
+
+def _budget(asked: Asked) -> ReadBudget:
+    """As of usage, but a month costs the same however few of its hours are asked for: tiers count over all of it."""
+    limits = asked.parts.limits
+    return replace(limits.budget, hours=_MONTH_HOURS * limits.months)
 
 
 def _query(asked: Asked, accounts: frozenset[str]) -> CostQuery:
     given = asked.given
+    refuse_pages_of_ranked(asked)
     if given.names("payer"):
         # Who pays is an account, too.
         effective_accounts(asked.grant, given.names("payer"), parameter="payer")
@@ -84,6 +111,7 @@ def _query(asked: Asked, accounts: frozenset[str]) -> CostQuery:
         top=given.number("top"),
         with_corrections=given.flag("with_corrections"),
         blended=given.flag("blended"),
+        budget=_budget(asked),
     ).cost_query(now_s=asked.now_s)
 
 
@@ -101,6 +129,7 @@ def _of_own(answer: Answer) -> Answer:
     return replace(answer, meta={name: value for name, value in answer.meta.items() if name != "positions"})
 
 
+_MONTH_HOURS = 31 * 24
 _SUMS: schemas.Schema = {
     "bytes": schemas.BYTES,
     "quantity_gb": schemas.MONEY,

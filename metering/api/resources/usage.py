@@ -8,15 +8,18 @@ from typing import TYPE_CHECKING
 from metering.api import vocabulary as words
 from metering.api.asking import Resource
 from metering.api.openapi import schemas
-from metering.api.paging import page_of, position_of
+from metering.api.paging import kept_s, page_of, position_of, range_of, refuse_pages_of_ranked
 from metering.api.routes import router_of
 from metering.reports.query import UsageParameters
-from metering.wiring.answers.usage import usage_of
+from metering.reports.ranking import name_key
+from metering.wiring.answers.usage import final_key, usage_of
 
 if TYPE_CHECKING:
     from metering.api.asking import Asked, Reply
+    from metering.api.paging import Position
     from metering.api.parts import ApiParts
     from metering.api.routes import ResourceRouter
+    from metering.reports.query import UsageQuery
 
 
 def router(parts: ApiParts) -> ResourceRouter:
@@ -25,9 +28,41 @@ def router(parts: ApiParts) -> ResourceRouter:
 
 
 def _usage(asked: Asked) -> Reply:
-    given, parts = asked.given, asked.parts
     accounts = asked.accounts()
     position = position_of(asked, accounts, fixed=2)
+    query, parts = _query(asked, accounts, position), asked.parts
+    asked.afford(query)
+    found = usage_of(
+        parts.regions,
+        query,
+        now_s=asked.now_s,
+        complete=asked.complete,
+        named_beginning=bool(asked.given.text("from") or asked.given.text("last")),
+        everywhere=parts.everywhere,
+        only_own=not asked.sees_all,
+        most_rows=parts.limits.summed_rows,
+    )
+    return page_of(
+        found.answer,
+        asked,
+        accounts,
+        position,
+        key=query.columns,
+        sort_key=name_key(query),
+        fixed=(query.from_s, query.to_s),
+        kept_s=kept_s(asked, found.answer.meta),
+    )
+
+
+def _final(asked: Asked) -> str | None:
+    accounts = asked.accounts()
+    query = _query(asked, accounts, position_of(asked, accounts, fixed=2))
+    return final_key(asked.parts.regions, query, now_s=asked.now_s)
+
+
+def _query(asked: Asked, accounts: frozenset[str], position: Position) -> UsageQuery:
+    given = asked.given
+    refuse_pages_of_ranked(asked)
     query = UsageParameters(
         start=given.text("from"),
         end=given.text("to"),
@@ -43,19 +78,13 @@ def _usage(asked: Asked) -> Reply:
         sort=given.text("sort"),
         top=given.number("top"),
         with_corrections=given.flag("with_corrections"),
+        budget=asked.parts.limits.budget,
     ).query(now_s=asked.now_s)
     if position.fixed:
-        query = replace(query, from_s=position.fixed[0], to_s=position.fixed[1])
-    found = usage_of(
-        parts.regions,
-        query,
-        now_s=asked.now_s,
-        complete=asked.complete,
-        named_beginning=bool(given.text("from") or given.text("last")),
-        everywhere=parts.everywhere,
-        only_own=not asked.sees_all,
-    )
-    return page_of(found.answer, asked, accounts, position, key=query.columns, fixed=(query.from_s, query.to_s))
+        # Later pages are of the range of the first one, whatever `last=7d` means by now.
+        from_s, to_s = range_of(position, whole_hours=not query.details)
+        return replace(query, from_s=from_s, to_s=to_s)
+    return query
 
 
 _SUMS: schemas.Schema = {"bytes": schemas.BYTES, "records": schemas.integer(-(2**63))}
@@ -65,6 +94,7 @@ USAGE = Resource(
     name="usage",
     about="Exact totals of usage, sorted by the columns. A transfer counts in the UTC hour that it started in.",
     answer=_usage,
+    final=_final,
     parameters=(
         words.FROM,
         words.TO,

@@ -6,7 +6,8 @@ import { completeness, failure, loading, signIn } from "./messages.js";
 import { parsed, written } from "./state.js";
 import { twins } from "./twins.js";
 import { batch, hour } from "./views/batch.js";
-import { accounts, freshness, quarantine, sources } from "./views/operators.js";
+import { accounts } from "./views/accounts.js";
+import { freshness, quarantine, sources } from "./views/operators.js";
 import { trace } from "./views/trace.js";
 import { cost, usage } from "./views/usage.js";
 

@@ -66,6 +66,7 @@ export function questionForm(state, { now_s, onState, view }) {
     state.per || "",
   );
   const filters = FILTERS.map((name) => field(fields, name, NAMES[name][0], state[name] || "", NAMES[name][1]));
+  if (view === "cost") filters.push(field(fields, "prices", "Price book", state.prices || "", "the one in force"));
   const corrections = h("input", {
     type: "checkbox",
     id: "with_corrections",
@@ -75,6 +76,7 @@ export function questionForm(state, { now_s, onState, view }) {
 
   function collected() {
     const words = { by: value(by), per: value(per), with_corrections: corrections.checked ? "true" : "" };
+    if (fields.prices) words.prices = fields.prices.value.trim();
     for (const name of FILTERS) words[name] = fields[name].value.trim().replaceAll(/\s*,\s*|\s+/g, ",");
     const own = range.name && fields.from.value === short(range.from_s) && fields.to.value === short(range.to_s);
     return changed(state, {
@@ -152,6 +154,23 @@ export function field(fields, name, label, value, placeholder = "", problem = ""
   const whole = h("div", { class: `field field-${name}` }, h("label", { for: name }, label), input, told);
   if (problem) complain(input, problem, told);
   return whole;
+}
+
+/**
+ * A form of some texts and a button.
+ *
+ * @param fields `[[name, label, value, placeholder]]`; `onValues` gets what was typed, by name
+ */
+export function simpleForm(fields, verb, onValues) {
+  const inputs = {};
+  const made = fields.map(([name, label, value, example]) => field(inputs, name, label, value || "", example));
+  function submit(event) {
+    event.preventDefault();
+    onValues(Object.fromEntries(Object.entries(inputs).map(([name, input]) => [name, input.value.trim()])));
+  }
+  const button = h("div", { class: "field last" }, h("button", { type: "submit", class: "primary" }, verb));
+  const grid = h("div", { class: `fields ${fields.length === 1 ? "one" : ""}` }, made, button);
+  return h("form", { class: "card question", onsubmit: submit, novalidate: true }, grid);
 }
 
 /** Says at a field what is wrong with it; the empty text takes that back. */

@@ -13,9 +13,10 @@ export const OTHER = "other";
  * @param unit column of times in them, and `at`, the beginnings of all its steps in order
  * @param name column that the layers are named by
  * @param valueOf exact value of a row
+ * @param order names in the order of the table beside it; others follow, the largest first
  * @returns `[{name, total, values}]`; the last is `other` if there are more than `most`
  */
-export function layers(rows, { unit, at, name, valueOf, most = MOST }) {
+export function layers(rows, { unit, at, name, valueOf, order = [], most = MOST }) {
   const place = new Map(at.map((value_s, index) => [unitName(unit, value_s), index]));
   const found = new Map();
   for (const row of rows) {
@@ -29,8 +30,12 @@ export function layers(rows, { unit, at, name, valueOf, most = MOST }) {
     layer.total += value;
     layer.values[index] += value;
   }
+  const rank = new Map(order.map((key, index) => [key, index]));
   const ordered = [...found.values()].sort(
-    (one, other) => largestFirst(one.total, other.total) || (one.name < other.name ? -1 : 1),
+    (one, other) =>
+      (rank.get(one.name) ?? rank.size) - (rank.get(other.name) ?? rank.size) ||
+      largestFirst(one.total, other.total) ||
+      (one.name < other.name ? -1 : 1),
   );
   if (ordered.length <= most + 1) return ordered;
   const rest = ordered.slice(most);

@@ -23,7 +23,7 @@ export const WORDS = {
   tier: "tier",
 };
 const DEFAULT_RANGE = "7d";
-const KEYS = ["view", "range", "from", "to", "by", "per", ...FILTERS, "with_corrections"];
+const KEYS = ["view", "range", "from", "to", "by", "per", ...FILTERS, "with_corrections", "prices"];
 
 /** State of a query string. What it does not know it keeps in `extra`, so that views can have words of their own. */
 export function parsed(search) {
@@ -71,6 +71,7 @@ export function rangeOf(state, now_s) {
 export function question(state, range, groupBy) {
   const asked = { from: rfc3339(range.from_s), to: rfc3339(range.to_s), group_by: groupBy };
   for (const filter of FILTERS) if (state[filter]) asked[filter] = state[filter];
+  if (state.view === "cost" && state.prices) asked.prices = state.prices;
   if (state.with_corrections) asked.with_corrections = "true";
   return asked;
 }

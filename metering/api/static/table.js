@@ -10,6 +10,7 @@ const FIRST = 200;
 const KINDS = {
   text: (value) => (value === null || value === undefined || value === "" ? "\u2013" : String(value)),
   mono: (value) => (value === null || value === undefined || value === "" ? "\u2013" : h("code", {}, String(value))),
+  prose: (value) => value || "\u2013",
   time: (value) => (value ? readable(value) : "\u2013"),
   integer: (value) => (value === null || value === undefined ? "\u2013" : grouped(value)),
   bytes: (value) => grouped(whole(value)),
@@ -75,7 +76,7 @@ function line(columns, row, index) {
 }
 
 function side(column) {
-  return `${RIGHT.has(column.kind) ? "right" : "left"}${column.kind === "mono" ? " mono" : ""}`;
+  return `${RIGHT.has(column.kind) ? "right" : "left"}${["mono", "prose"].includes(column.kind) ? ` ${column.kind}` : ""}`;
 }
 
 /** A part of a view under its heading. */

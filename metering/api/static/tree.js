@@ -7,7 +7,7 @@ import { batchLink, facts, table } from "./table.js";
 import { readable } from "./times.js";
 
 const TIME = /^\d{4}-\d{2}-\d{2}T[\d:.]+Z$/;
-const COPIED = /(_id|key|sha256|hash|file|commit|name|reason|reasons)$/;
+const COPIED = /(_id|key|sha256|hash|file|commit|name|reason)$/;
 
 /** A document as names and values. */
 export function tree(value, depth) {
@@ -41,8 +41,8 @@ function list(values, depth) {
   );
 }
 
-/** Columns for rows that nobody described: their names, and kinds that follow from their values. */
-export function columnsOf(rows) {
+/** Columns for rows that nobody described: their names, kinds that follow from their values, and cells by name. */
+export function columnsOf(rows, cells = {}) {
   const names = [...new Set(rows.flatMap((row) => Object.keys(row)))];
   return names.map((name) => ({
     name,
@@ -51,6 +51,7 @@ export function columnsOf(rows) {
       name,
       rows.map((row) => row[name]),
     ),
+    ...(cells[name] ? { cell: cells[name] } : {}),
   }));
 }
 
@@ -61,6 +62,7 @@ function kindOf(name, values) {
   if (known.every((value) => typeof value === "boolean")) return "flag";
   if (known.every((value) => typeof value === "number")) return "integer";
   if (known.every((value) => TIME.test(value))) return "time";
+  if (known.some((value) => String(value).includes(" "))) return "prose";
   return COPIED.test(name) ? "mono" : "text";
 }
 

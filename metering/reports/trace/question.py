@@ -31,7 +31,7 @@ class TraceParameters:
 
     Attributes:
         account: The account; it must be given, and only one.
-        usage_type, service: What the line is filtered by; None for all.
+        usage_type, service, from_location, to_location: What the line is filtered by; None for all.
         hour: One hour, in place of a range: the time of its beginning.
         start, end: Parameters `from` and `to`; see `time_range`. Default: this month, up to the end of this hour.
         last: A span that ends with the hour that runs now, such as `7d`.
@@ -40,6 +40,8 @@ class TraceParameters:
     account: str | None = None
     usage_type: str | None = None
     service: str | None = None
+    from_location: str | None = None
+    to_location: str | None = None
     hour: str | None = None
     start: str | None = None
     end: str | None = None
@@ -67,6 +69,8 @@ class TraceParameters:
             accounts=_given(self.account),
             usage_types=_given(self.usage_type),
             services=_given(self.service),
+            from_locations=_given(self.from_location),
+            to_locations=_given(self.to_location),
         )
         try:
             query = asked.query(now_s=now_s)

@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from metering.hours import hour_of, month_bounds_s, month_of
+from metering.ledger.periods import periods_of
 from metering.reports.names import MissingName, missing_names
-from metering.reports.source import begins_before_all, booked_range_s, report_periods, report_rows
+from metering.reports.read_budget import ReadBudget, most_hours, warnings_of
+from metering.reports.source import begins_before_all, booked_range_s, naming, report_periods, report_rows
 from metering.reports.usage_answer import usage_answer
 from metering.reports.usage_rows import Seen
 from metering.wiring.reports import report_source
@@ -58,6 +61,7 @@ def usage_of(
     named_beginning: bool = False,
     everywhere: Everywhere | None = None,
     only_own: bool = False,
+    most_rows: int | None = None,
 ) -> UsageFound:
     """Answer a question about usage.
 
@@ -69,12 +73,14 @@ def usage_of(
         named_beginning: The asker named a beginning, and is told if it lies before all data.
         everywhere: All regions of the stage were asked for.
         only_own: Say nothing of what other accounts have: the asker sees the accounts of the query alone.
+        most_rows: Rows that are summed before `top` cuts them; None: any number.
 
     Raises:
+        InvalidParametersError: There are more rows.
         UnavailableError: An hour could not be read; the error names the region.
     """
     sources, seen = [report_source(region) for region in regions], Seen(query)
-    rows = report_rows(sources, query, now_s=now_s, seen=seen)
+    rows = report_rows(sources, query, now_s=now_s, seen=seen, most=most_rows)
     missing = _own_missing(seen) if only_own else missing_names(sources, query, seen)
     booked_s = None if only_own else _booked_s(sources, query, now_s, empty=not rows, named=named_beginning)
     answer = usage_answer(
@@ -83,6 +89,64 @@ def usage_of(
         left_out={} if everywhere is None else everywhere.left_out, missing=missing, booked_s=booked_s,
     )  # fmt: skip
     return UsageFound(answer=answer, rows=rows, missing=missing, booked_s=booked_s)
+
+
+def final_key(regions: Sequence[ReadableRegion], query: UsageQuery, *, now_s: int) -> str | None:
+    """What the answer to a question is made of, if nothing can change it any more; None if something can.
+
+    An answer on closed months alone is made of the frozen months. One read of each ledger tells.
+
+    Raises:
+        UnavailableError: A ledger gives no answer; the error names the region.
+    """
+    months = list(query.months(now_s=now_s))
+    if query.with_corrections or not months or months[-1] >= month_of(now_s):
+        return None
+    parts = [str(query.from_s), str(query.to_s)]
+    for region in regions:
+        with naming(region.region):
+            known = periods_of(region.items, months)
+        if any(month not in known or known[month].state != "closed" for month in months):
+            return None
+        parts += [f"{region.region}/{month}/{known[month].frozen_key}" for month in months]
+    return " ".join(parts)
+
+
+def hours_to_read(regions: Sequence[ReadableRegion], query: UsageQuery, *, now_s: int) -> int:
+    """How many hours of the lake an answer reads, over all regions. The lake is listed for it, and no row is read.
+
+    Raises:
+        UnavailableError: A region gives no answer; the error names it.
+    """
+    if query.accounts and not query.details:
+        return 0
+    return sum(_hours_of(region, query, now_s) for region in regions)
+
+
+def read_warnings(regions: Sequence[ReadableRegion], query: UsageQuery, *, now_s: int) -> list[str]:
+    """What a person is told who asks for more than the HTTP API answers, before it is read; in sentences.
+
+    Raises:
+        UnavailableError: A region gives no answer; the error names it.
+    """
+    hours = most_hours(query, now_s=now_s) * len(regions)
+    if hours > ReadBudget().hours:
+        hours = hours_to_read(regions, query, now_s=now_s)
+    return list(warnings_of(query, now_s=now_s, hours=hours))
+
+
+def _hours_of(region: ReadableRegion, query: UsageQuery, now_s: int) -> int:
+    with naming(region.region):
+        states = report_source(region).periods(query, now_s=now_s)
+        closed = {month for month, state in states.items() if state == "closed"}
+        from_s, to_s = query.from_s, query.booked_before_s(now_s=now_s)
+        if not query.details:
+            return sum(1 for hour_s in region.view.hours(from_s=from_s, to_s=to_s) if month_of(hour_s) not in closed)
+        # Of a closed month, the rows of every hour are looked at, whatever part of it is asked for.
+        bounds = [month_bounds_s(month) for month in closed]
+        from_s = min([hour_of(from_s), *(first_s for first_s, _ in bounds)])
+        to_s = max([to_s, *(after_s for _, after_s in bounds)])
+        return len(region.view.hours(from_s=from_s, to_s=to_s))
 
 
 def _own_missing(seen: Seen) -> list[MissingName]:

@@ -3,7 +3,7 @@
 import { ask } from "../api.js";
 import { go, h } from "../dom.js";
 import { grouped } from "../figures.js";
-import { field } from "../form.js";
+import { simpleForm } from "../form.js";
 import { badge } from "../messages.js";
 import { written } from "../state.js";
 import { batchLink, byteTile, card, facts, table, tile } from "../table.js";
@@ -19,9 +19,9 @@ const MARKERS = {
 /** One batch: what became of it, and where it is. */
 export function batch({ state, navigate }) {
   const id = state.extra.id ?? "";
-  const form = oneField("id", "Batch", id, "edge-7f3a-000184", "Show", (value) => {
-    navigate({ view: "batch", extra: { id: value } });
-  });
+  const form = simpleForm([["id", "Batch", id, "edge-7f3a-000184"]], "Show", (extra) =>
+    navigate({ view: "batch", extra }),
+  );
   const page = { title: "Batch", subtitle: "The whole story of one batch", form };
   if (!id) return { ...page, load: null };
   const asked = { id };
@@ -39,9 +39,9 @@ export function batch({ state, navigate }) {
 export function hour({ state, navigate, now_s }) {
   const given = state.extra.hour ?? "";
   const latest = rfc3339(now_s - (now_s % HOUR_S) - HOUR_S);
-  const form = oneField("hour", "Hour (UTC)", given || latest, latest, "Check", (value) => {
-    navigate({ view: "hour", extra: { hour: value } });
-  });
+  const form = simpleForm([["hour", "Hour (UTC)", given || latest, latest]], "Check", (extra) =>
+    navigate({ view: "hour", extra }),
+  );
   const page = { title: "Hour", subtitle: "Whether everything that counts this hour agrees", form };
   if (!given) return { ...page, load: null };
   return {
@@ -51,27 +51,6 @@ export function hour({ state, navigate, now_s }) {
       return { answer, parts: [card("story", readable(given), tree(answer, 0))] };
     },
   };
-}
-
-function oneField(name, label, value, placeholder, verb, onValue) {
-  const fields = {};
-  return h(
-    "form",
-    {
-      class: "card question",
-      novalidate: true,
-      onsubmit: (event) => {
-        event.preventDefault();
-        onValue(fields[name].value.trim());
-      },
-    },
-    h(
-      "div",
-      { class: "fields one" },
-      field(fields, name, label, value, placeholder),
-      h("div", { class: "field last" }, h("button", { type: "submit", class: "primary" }, verb)),
-    ),
-  );
 }
 
 function story(answer) {

@@ -19,8 +19,8 @@ import { questionForm } from "../form.js";
 import { nothing, periods } from "../messages.js";
 import { layers, MOST, sums } from "../stack.js";
 import { changed, deeper, FILTERS, question, rangeOf, SPLITS, WORDS, written } from "../state.js";
-import { byteTile, table, tile } from "../table.js";
-import { following, readable, rfc3339, short, steps, unitName, unitOf } from "../times.js";
+import { byteTile, card, table, tile } from "../table.js";
+import { following, readable, rfc3339, seconds, short, steps, unitName, unitOf } from "../times.js";
 
 const USD_PLACES = 10;
 
@@ -71,18 +71,26 @@ function explorer(view, { state, now_s, navigate }) {
         ask(view, drawn, { signal }).catch((problem) => ({ rows: null, problem })),
       ]);
       const shown = { view, state, range, split, unit, now_s, navigate, main, drawn };
-      return { answer, parts: parts(shown, answer, picture), twins: choices(shown) };
+      const rows = ordered(shown, answer);
+      if (picture.rows) Object.assign(picture, stacked(shown, picture, rows));
+      return { answer, parts: parts(shown, answer, picture, rows), twins: choices(shown) };
     },
   };
 }
 
-function parts(shown, answer, picture) {
-  const { view, state, split } = shown;
-  if (!answer.rows.length) return [nothing(emptyWords(state), emptyLinks(state))];
-  const measure = MEASURES[view];
-  const rows = [...answer.rows].sort(
-    (one, other) => largestFirst(measure.valueOf(one), measure.valueOf(other)) || (one[split] < other[split] ? -1 : 1),
+/** Rows of the table: the largest first, by what the view counts and then by their bytes. */
+function ordered({ view, split }, answer) {
+  const { valueOf } = MEASURES[view];
+  return [...answer.rows].sort(
+    (one, other) =>
+      largestFirst(valueOf(one), valueOf(other)) ||
+      largestFirst(whole(one.bytes), whole(other.bytes)) ||
+      (one[split] < other[split] ? -1 : 1),
   );
+}
+
+function parts(shown, answer, picture, rows) {
+  if (!rows.length) return [nothing(emptyWords(shown.state), emptyLinks(shown.state))];
   return [
     tiles(shown, answer, rows),
     pictureCard(shown, picture, rows),
@@ -107,7 +115,9 @@ function tiles({ view, split }, answer, rows) {
   const bytes = sum(rows.map((row) => whole(row.bytes)));
   const total = byteTile("Total", bytes, { id: "total", "data-bytes": String(bytes) });
   const named = `${grouped(rows.length)} ${rows.length === 1 ? WORDS[split] : `${WORDS[split]}s`}`;
-  const state = tile("State", periods(answer) ?? "\u2013", answer.as_of ? `as of ${readable(answer.as_of)} UTC` : "");
+  const asOf = `as of ${readable(answer.as_of)} UTC`;
+  const book = answer.price_book ? `, prices ${answer.price_book.name} version ${answer.price_book.version}` : "";
+  const state = tile("State", periods(answer) ?? "\u2013", asOf + book);
   if (view === "usage") {
     const records = sum(rows.map((row) => whole(row.records)));
     return h("div", { class: "tiles" }, total, tile("Records", grouped(records), `in ${named}`), state);
@@ -118,7 +128,7 @@ function tiles({ view, split }, answer, rows) {
     { class: "tiles" },
     tile(
       "Cost",
-      [money(answer.total_usd, 2), h("span", { class: "unit" }, " USD")],
+      [grouped(rounded(answer.total_usd, 2)), h("span", { class: "unit" }, " USD")],
       `${grouped(answer.total_usd)} USD exactly`,
       { id: "cost-total", "data-usd": answer.total_usd },
     ),
@@ -129,35 +139,45 @@ function tiles({ view, split }, answer, rows) {
       `${grouped(unpriced)} bytes, not in the cost`,
       unpriced > 0n ? { class: "tile warn" } : {},
     ),
-    tile(
-      "Prices",
-      answer.price_book ? answer.price_book.name : "\u2013",
-      answer.price_book ? `version ${answer.price_book.version}` : "",
-    ),
     state,
   );
 }
 
-// Rounded for the eye; the exact text stands beside it.
-function money(text, places) {
+// Rounded for the eye; the exact text stands in a tile.
+function rounded(text, places) {
   const decimals = (String(text).split(".")[1] ?? "").length;
   const value = scaled(text, Math.max(decimals, places));
   const below = 10n ** BigInt(Math.max(decimals, places) - places);
   const size = value < 0n ? -value : value;
   const cents = (2n * size + below) / (2n * below);
-  return `${value < 0n ? "\u2212" : ""}${grouped(unscaled(cents, places))}`;
+  return `${value < 0n ? "-" : ""}${unscaled(cents, places)}`;
+}
+
+/** The layers of a picture, and what of the answer lies outside of its range: corrections that were booked later. */
+function stacked({ view, range, split, unit, now_s }, picture, rows) {
+  const { valueOf } = MEASURES[view];
+  let at = steps(unit, range, seconds(picture.as_of) ?? now_s);
+  if (!picture.rows.every((row) => has(at, unit, row))) at = steps(unit, range, range.to_s);
+  const known = new Set(at.map((value_s) => unitName(unit, value_s)));
+  const inside = picture.rows.filter((row) => known.has(row[unit]));
+  const order = rows.map((row) => String(row[split] ?? ""));
+  const outside = sum(picture.rows.filter((row) => !known.has(row[unit])).map(valueOf));
+  return { at, stack: layers(inside, { unit, at, name: split, valueOf, order }), outside };
+}
+
+function has(at, unit, row) {
+  return row[unit] <= unitName(unit, at.at(-1));
 }
 
 function pictureCard(shown, picture, rows) {
-  const { view, range, split, unit, now_s, navigate, state } = shown;
+  const { view, unit, navigate, state } = shown;
   const measure = MEASURES[view];
-  const heading = h("h2", { id: "picture" }, `${measure.heading} by ${unit}, UTC`);
+  const title = `${measure.heading} by ${unit}, UTC`;
   if (!picture.rows) {
     const words = `The picture is left out: ${picture.problem.message} The table below is complete.`;
-    return h("section", { class: "card", "aria-labelledby": "picture" }, heading, h("p", { class: "empty" }, words));
+    return card("picture", title, h("p", { class: "empty" }, words));
   }
-  const at = steps(unit, range, now_s);
-  const stack = layers(picture.rows, { unit, at, name: split, valueOf: measure.valueOf });
+  const { at, stack, outside } = picture;
   const drawing = chart(stack, {
     unit,
     at,
@@ -171,16 +191,17 @@ function pictureCard(shown, picture, rows) {
     rows.length > MOST + 1
       ? ` The ${MOST} largest have a colour; the other ${grouped(rows.length - MOST)} are one layer.`
       : "";
-  return h(
-    "section",
-    { class: "card", "aria-labelledby": "picture" },
-    heading,
+  const later = outside ? ` Not in the picture: ${measure.shown(outside)} that were booked after this range.` : "";
+  return card(
+    "picture",
+    title,
     drawing,
     h(
       "p",
       { class: "hint" },
       "Draw across the picture to look closer. The layers lie in the order of the table, the first at the bottom.",
       others,
+      later,
     ),
   );
 }
@@ -191,7 +212,13 @@ function tableCard(shown, answer, rows) {
   const total = sum(rows.map(measure.valueOf));
   const bytes = String(sum(rows.map((row) => whole(row.bytes))));
   const records = String(sum(rows.map((row) => whole(row.records ?? 0))));
-  const foot = { bytes, records, cost_usd: answer.total_usd, quantity_gb: "", total: true };
+  const foot = {
+    bytes,
+    records,
+    cost_usd: answer.total_usd && rounded(answer.total_usd, USD_PLACES),
+    quantity_gb: "",
+    total: true,
+  };
   const columns = [
     nameColumn(shown, rows, view),
     ...(view === "cost" ? costColumns() : usageColumns()),
@@ -265,7 +292,11 @@ function shareColumn(measure, total) {
     cell(row) {
       const value = measure.valueOf(row);
       const part = total > 0n ? Number((value * 1000n) / total) / 10 : 0;
-      return h("span", { class: "share", "--share": `${Math.max(0, part)}%` }, percent(value, total));
+      return h(
+        "span",
+        { class: "share", "--share": `${Math.max(0, part)}%` },
+        row.cost_usd === null ? "" : percent(value, total),
+      );
     },
   };
 }
@@ -279,16 +310,17 @@ function traceLink({ state, range, split, view }) {
 }
 
 function timeCard(shown, picture) {
-  const { view, range, unit, now_s, state, split } = shown;
+  const { view, unit, state } = shown;
   if (!picture.rows) return null;
   const measure = MEASURES[view];
-  const at = steps(unit, range, now_s);
-  const totals = sums(layers(picture.rows, { unit, at, name: split, valueOf: measure.valueOf }));
+  const { at, stack, outside } = picture;
+  const totals = sums(stack);
   const rows = at.map((value_s, index) => ({
     unit: unitName(unit, value_s),
     at_s: value_s,
     value: totals[index] ?? 0n,
   }));
+  if (outside) rows.push({ unit: "later, as corrections", value: outside });
   const finer = { month: "day", day: "hour" }[unit];
   const first = {
     name: "unit",
@@ -301,14 +333,14 @@ function timeCard(shown, picture) {
         from: short(row.at_s),
         to: short(following(unit, row.at_s)),
       });
-      return finer
+      return finer && row.at_s
         ? go(written(closer), { class: "id" }, readable(row.unit))
         : h("span", { class: "id" }, readable(row.unit));
     },
   };
   const exact = view === "usage" ? usageColumns().slice(0, 2) : [{ name: "cost", title: "cost (USD)", kind: "money" }];
   const written_ = (row) => ({ ...row, bytes: String(row.value), cost: unscaled(row.value, USD_PLACES) });
-  const foot = written_({ value: sum(totals) });
+  const foot = written_({ value: sum(totals) + outside });
   return h(
     "details",
     { class: "card over-time" },

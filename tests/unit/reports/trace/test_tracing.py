@@ -64,6 +64,9 @@ def test_filters_and_an_hour_choose_one_line_and_markers_of_the_batch_still_vouc
     assert trace.usage == trace.rows == trace.markers == Total(5 + 13, 2)
     assert [each.batch_id for each in trace.batches] == ["batch-0", "batch-2"]
     assert traced(world, line(service="AmazonS3")).batches == ()
+    abroad = traced(world, line(to_location="eu-west-1"))
+    assert abroad.usage == abroad.rows == abroad.markers == Total(17, 1)
+    assert traced(world, line(from_location="eu-west-1")).hours == ()
 
 
 def test_files_name_the_objects_that_hold_rows_of_the_line_and_no_others() -> None:
@@ -135,6 +138,15 @@ def test_a_marker_that_can_have_expired_is_told_as_expired_and_the_rows_remain()
     # One second earlier the marker of the later hour cannot have expired yet.
     trace = traced(world, line(now_s=last_s - 1, **range_), now_s=last_s - 1)
     assert not trace.equal
+
+
+def test_a_marker_lives_as_long_as_that_of_the_newest_hour_of_its_batch() -> None:
+    world = World()
+    world.send([record(5), record(7, start_s=NOW_S - 2 * HOUR_S)])
+    world.items.remove(Table.LEDGER, marker_key("batch-0"))
+    now_s = HOUR - 3 * HOUR_S + world.settings.marker_life_s
+    trace = traced(world, line(now_s=now_s, start="2026-11-24", end="2026-11-25"), now_s=now_s)
+    assert [each.vouching for each in trace.batches] == [Vouching.MISSING]
 
 
 def test_a_closed_month_is_traced_by_its_frozen_totals_and_files() -> None:

@@ -1,0 +1,297 @@
+"""What staff sees of the insides: an hour's figures; for operators producers, quarantine and the reconciler."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from metering.api import vocabulary as words
+from metering.api.asking import Reply, Resource
+from metering.api.grants import OPERATORS, STAFF
+from metering.api.openapi import schemas
+from metering.api.paging import cursor_after, position_of
+from metering.api.parameters import Parameter
+from metering.api.problems import ProblemError
+from metering.api.replies.responses import too_large
+from metering.api.routes import router_of
+from metering.reports.parameters import InvalidParametersError, ParameterProblem
+from metering.reports.regions_answer import regions_answer
+from metering.wiring.answers.hours import hour_of_region
+from metering.wiring.answers.operators import reconciliation_of, sources_of
+from metering.wiring.answers.quarantine import KINDS, REASONS, Refused, refused_answer, refused_in, refused_query
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from metering.api.asking import Asked
+    from metering.api.parts import ApiParts
+    from metering.api.routes import ResourceRouter
+    from metering.reports.answer import Answer
+    from metering.wiring.answers.ports import ReadableRegion
+
+# Entries of quarantine that one request looks at: each is an object to read.
+MOST_ENTRIES = 1_000
+
+
+def router(parts: ApiParts) -> ResourceRouter:
+    """Routes of these resources."""
+    return router_of(parts, [HOURS, SOURCES, QUARANTINE, RECONCILIATION])
+
+
+def _hour(asked: Asked) -> Reply:
+    _need_whole_region(asked)
+    text = asked.given.names("hour")[0]
+    try:
+        hour_s = int(datetime.strptime(text[:13], "%Y-%m-%dT%H").replace(tzinfo=UTC).timestamp())
+    except ValueError:
+        raise _no_hour(text, "is not an hour.") from None
+    if not asked.parts.limits.first_year <= int(text[:4]) <= datetime.fromtimestamp(asked.now_s, UTC).year + 1:
+        raise _no_hour(text, "lies outside the years that can have usage.")
+    asked.figures.hours += 1
+    return Reply(answer=_of_regions(asked, lambda region: hour_of_region(region, hour_s, now_s=asked.now_s)))
+
+
+def _no_hour(text: str, problem: str) -> InvalidParametersError:
+    return InvalidParametersError([ParameterProblem(parameter="hour", value=text, problem=problem)])
+
+
+def _sources(asked: Asked) -> Reply:
+    _need_whole_region(asked)
+    gaps, silent = asked.given.flag("gaps"), asked.given.flag("silent")
+    return Reply(answer=_of_regions(asked, lambda region: sources_of(region, gaps=gaps, silent=silent)[0]))
+
+
+def _reconciliation(asked: Asked) -> Reply:
+    _need_whole_region(asked)
+    return Reply(answer=_of_regions(asked, lambda region: reconciliation_of(region, now_s=asked.now_s)))
+
+
+def _quarantine(asked: Asked) -> Reply:
+    _need_whole_region(asked)
+    given = asked.given
+    query = refused_query(
+        now_s=asked.now_s,
+        start=given.text("from"),
+        end=given.text("to"),
+        reason=given.text("reason"),
+        kind=given.text("kind"),
+        source=given.text("source"),
+    )
+    after = _place(asked)
+    paged = given.number("limit") is not None or given.text("cursor") is not None
+    limit = given.number("limit") or MOST_ENTRIES
+    entries = refused_in(asked.parts.regions, query, after=after)
+    taken: list[Refused] = []
+    last: Refused | None = None
+    for looked_at, entry in enumerate(entries):
+        if len(taken) == limit or looked_at == MOST_ENTRIES:
+            break
+        last = entry
+        if query.takes(entry.entry):
+            taken.append(entry)
+    else:
+        # All were looked at: nothing follows.
+        last = None
+    if last is not None and not paged:
+        detail = f"There are more than {MOST_ENTRIES:,} entries in this time, and each is an object to read."
+        raise too_large(detail, "ask for pages with limit=, ")
+    following = None if last is None else _cursor(asked, last)
+    answer = refused_answer(asked.parts.regions, taken, everywhere=asked.parts.everywhere is not None)
+    if paged:
+        answer = replace(answer, meta={**answer.meta, "next": following})
+    return Reply(answer=answer, next=following, paged=paged, kept_s=0)
+
+
+def _place(asked: Asked) -> tuple[int, str, str, str] | None:
+    position = position_of(asked, (), fixed=1)
+    if position.after is None:
+        return None
+    if len(position.after) != 3:
+        raise _damaged()
+    key, batch_id, region = position.after
+    return -position.fixed[0], key, batch_id, region
+
+
+def _damaged() -> ProblemError:
+    detail = "The cursor cannot be used. It is damaged."
+    return ProblemError(kind="invalid-cursor", status=422, title="The cursor cannot be used", detail=detail)
+
+
+def _cursor(asked: Asked, last: Refused) -> str:
+    negative_s, key, batch_id, region = last.place
+    return cursor_after(asked, (), (key, batch_id, region), (-negative_s,))
+
+
+def _of_regions(asked: Asked, ask: Callable[[ReadableRegion], Answer]) -> Answer:
+    """The answer of the one region, or of all regions together."""
+    if asked.parts.everywhere is None:
+        return ask(asked.parts.regions[0])
+    return regions_answer({region.region: ask(region) for region in asked.parts.regions})
+
+
+def _need_whole_region(asked: Asked) -> None:
+    """Refuse who sees some accounts only: these figures are of all.
+
+    Raises:
+        ProblemError: 403.
+    """
+    if not asked.sees_all:
+        raise ProblemError(
+            kind="not-granted",
+            status=403,
+            title="Not granted",
+            detail="This is about all accounts, and this token sees some of them.",
+        )
+
+
+HOUR = Parameter(
+    name="hour",
+    about="The hour, by its beginning in UTC: 2026-11-24T13 or 2026-11-24T13:00:00Z.",
+    words="is not an hour, such as 2026-11-24T13:00:00Z.",
+    pattern="[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}(?::00:00Z)?",
+    most_chars=20,
+    required=True,
+    place="path",
+    example="2026-11-24T13:00:00Z",
+)
+GAPS = Parameter(
+    name="gaps", about="Only producers with gaps, or with a number far beyond the one before.", kind="flag"
+)
+SILENT = Parameter(name="silent", about="Only producers that sent nothing for a day.", kind="flag")
+REASON = Parameter(name="reason", about="Only entries with this reason.", choices=REASONS)
+KIND = Parameter(name="kind", about="Only entries of this kind.", choices=KINDS)
+SOURCE = Parameter(
+    name="source",
+    about="Only entries of this source_id.",
+    words="is not a source.",
+    pattern=r"[^\x00-\x1f\x7f-\x9f]{1,128}",
+    example="edge-7f3a",
+)
+
+_COUNT = schemas.integer(-(2**63))
+_TOTAL = schemas.maybe(schemas.record({"bytes": schemas.BYTES, "records": _COUNT}))
+_MAYBE_FLAG = schemas.maybe({"type": "boolean"})
+_DIFFERENCE = schemas.record(
+    {
+        "between": schemas.text(16),
+        "batch_id": schemas.maybe(schemas.text(128)),
+        "account_id": schemas.maybe(schemas.text(12)),
+        "usage_type": schemas.maybe(schemas.text(128)),
+        "service": schemas.maybe(schemas.text(64)),
+        "from": schemas.maybe(schemas.text(128)),
+        "to": schemas.maybe(schemas.text(128)),
+        "corrects": schemas.maybe(schemas.TIME),
+        "expected_bytes": schemas.BYTES,
+        "expected_records": _COUNT,
+        "found_bytes": schemas.BYTES,
+        "found_records": _COUNT,
+    }
+)
+HOURS = Resource(
+    path="/v1/hours/{hour}",
+    name="hour",
+    about="The figures of one hour beside each other: rows, usage and markers. Figures of an hour that is too large to "
+    "be compared at once are null.",
+    answer=_hour,
+    roles=STAFF,
+    parameters=(HOUR, words.FORMAT),
+    schema=schemas.record(
+        {
+            "hour": schemas.TIME,
+            "as_of": schemas.TIME,
+            "period": schemas.text(16),
+            "published": {"type": "boolean"},
+            "compared": {"type": "boolean"},
+            "stable": _MAYBE_FLAG,
+            "rows": _TOTAL,
+            "usage": _TOTAL,
+            "markers": _TOTAL,
+            "agrees": _MAYBE_FLAG,
+            "differences_total": schemas.integer(),
+            "differences": schemas.array(_DIFFERENCE, 100),
+        }
+    ),
+)
+
+_MAYBE_TIME = schemas.maybe(schemas.TIME)
+_PASS: schemas.Schema = {"finished": _MAYBE_TIME, "waiting": schemas.integer(), "waiting_since": _MAYBE_TIME}
+_SOURCE = schemas.record(
+    {
+        "source_id": schemas.text(128),
+        "last_sequence": schemas.integer(),
+        "last_seen": schemas.TIME,
+        "silent": {"type": "boolean"},
+        "missing": schemas.integer(),
+        "gaps": schemas.array({"type": "array", "items": schemas.integer(), "minItems": 2, "maxItems": 2}, 10_000),
+        "unlisted_gaps": schemas.integer(),
+        "incredible": schemas.integer(),
+        "incredible_first": schemas.maybe(schemas.integer()),
+    }
+)
+SOURCES = Resource(
+    path="/v1/sources",
+    name="sources",
+    about="Producers that number their batches: last number, last batch, and numbers that never came. As old as the "
+    "reconciler's last full scan.",
+    answer=_sources,
+    roles=OPERATORS,
+    parameters=(GAPS, SILENT, words.FORMAT),
+    schema=schemas.record(
+        {
+            "as_of": _MAYBE_TIME,
+            "unkept": schemas.integer(),
+            "unkept_names": schemas.array(schemas.text(128), 1_000),
+            "reconciliation": schemas.maybe(schemas.record(_PASS)),
+            "rows": schemas.array(_SOURCE),
+        }
+    ),
+)
+_ENTRY = schemas.record(
+    {
+        "batch_id": schemas.text(1024),
+        "kind": schemas.text(16),
+        "reasons": schemas.text(8_192),
+        "records": schemas.integer(),
+        "at": schemas.TIME,
+        "retried_as": schemas.text(8_192),
+        "became": schemas.text(8_192),
+        "sender": schemas.text(256),
+        "key": schemas.text(1024),
+        "source": schemas.text(1024),
+    }
+)
+QUARANTINE = Resource(
+    path="/v1/quarantine",
+    name="quarantine",
+    about="What was refused and why, the newest first. A page can have fewer entries than `limit`, even none, and "
+    "still have a next one: follow `next` until it is null.",
+    answer=_quarantine,
+    roles=OPERATORS,
+    parameters=(words.FROM, words.TO, KIND, REASON, SOURCE, words.FORMAT, words.LIMIT, words.CURSOR),
+    schema=schemas.record({"rows": schemas.array(_ENTRY)}, next=schemas.CURSOR),
+)
+RECONCILIATION = Resource(
+    path="/v1/reconciliation",
+    name="reconciliation",
+    about="The result of the reconciler's last pass, which compares markers, usage and rows; no row before its first.",
+    answer=_reconciliation,
+    roles=OPERATORS,
+    parameters=(words.FORMAT,),
+    schema=schemas.record(
+        {
+            "as_of": schemas.TIME,
+            "rows": schemas.array(
+                schemas.record(
+                    {
+                        **_PASS,
+                        "hours": schemas.integer(),
+                        "differences": schemas.integer(),
+                        "gaps_since": _MAYBE_TIME,
+                    }
+                ),
+                1,
+            ),
+        }
+    ),
+)

@@ -1,0 +1,67 @@
+// The accounts of a month, each with its usage: one read, however many there are.
+
+import { ask } from "../api.js";
+import { go, h } from "../dom.js";
+import { GB_IN_WORDS, grouped, sum, whole } from "../figures.js";
+import { simpleForm } from "../form.js";
+import { nothing, periods } from "../messages.js";
+import { changed, written } from "../state.js";
+import { byteTile, card, table, tile } from "../table.js";
+import { readable, rfc3339 } from "../times.js";
+import { columnsOf } from "../tree.js";
+
+export function accounts({ state, navigate, now_s }) {
+  const month = state.extra.month || rfc3339(now_s).slice(0, 7);
+  const asked = { month, sort: "bytes:desc", ...(state.extra.prefix ? { prefix: state.extra.prefix } : {}) };
+  const form = simpleForm(
+    [
+      ["month", "Month (UTC)", month, "2026-11"],
+      ["prefix", "Begins with", state.extra.prefix, "1234"],
+    ],
+    "Show",
+    (extra) => navigate({ view: "accounts", extra }),
+  );
+  return {
+    title: "Accounts",
+    subtitle: `Usage of ${month} by account, the largest first`,
+    form,
+    async load(signal) {
+      const answer = await ask("accounts", asked, { signal });
+      return { answer, parts: listed(answer, state, month), twins: [{ label: "Accounts", path: "accounts", asked }] };
+    },
+  };
+}
+
+function listed(answer, state, month) {
+  const { rows } = answer;
+  if (!rows.length) return [nothing(`No account has usage in ${month}.`)];
+  const cells = {
+    account_id: (row) => go(written(month_of(state, row.account_id, month)), { class: "id" }, row.account_id),
+  };
+  const columns = columnsOf(rows, cells);
+  const at = columns.findIndex(({ name }) => name === "bytes");
+  columns.splice(at + 1, 0, { name: "bytes", title: GB_IN_WORDS, kind: "gb" });
+  const total = sum(rows.map((row) => whole(row.bytes)));
+  const records = String(sum(rows.map((row) => whole(row.records))));
+  return [
+    h(
+      "div",
+      { class: "tiles" },
+      byteTile("Total", total, { id: "total", "data-bytes": String(total) }),
+      tile("Accounts", grouped(rows.length), `${grouped(records)} records`),
+      tile("State", periods(answer) ?? "\u2013", `as of ${readable(answer.as_of)} UTC`),
+    ),
+    card(
+      "listing",
+      "By account",
+      table(columns, rows, { caption: "Accounts, the largest first" }),
+      h("p", { class: "hint" }, "These sums are kept once an hour. What came since is on the usage page."),
+    ),
+  ];
+}
+
+function month_of(state, account, month) {
+  const [year, number] = month.split("-").map(Number);
+  const to = rfc3339(Date.UTC(year, number) / 1000).slice(0, 10);
+  return changed(state, { view: "usage", account, by: "usage_type", from: `${month}-01`, to });
+}

@@ -1,0 +1,121 @@
+"""A tab that is watched: what it says, asks and breaks. Nothing of it may happen unseen."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+from urllib.parse import urlsplit
+
+from axe_playwright_python.sync_playwright import Axe
+
+from tests.support.lake_world import NOW_S
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from playwright.sync_api import Browser, ConsoleMessage, Page, Request
+
+    Scheme = Literal["light", "dark"]
+
+PICTURES = Path(__file__).parents[2] / ".local" / "browser"
+WIDE, NARROW = 1200, 400
+TIMEOUT_MS = 20_000
+_TELL = """window.refusals = [];
+addEventListener('securitypolicyviolation', (event) => window.refusals.push(event.violatedDirective));"""
+
+
+@dataclass(kw_only=True)
+class Watched:
+    """A tab and what happened in it. Mutable.
+
+    Attributes:
+        page: The tab.
+        console: What was said in the console, all of it: a page that works has nothing to say.
+        hosts: Hosts that something was asked of.
+        addresses: All addresses that were asked.
+        pictures: Name of the folder for pictures.
+    """
+
+    page: Page
+    pictures: str = ""
+    console: list[str] = field(default_factory=list)
+    hosts: set[str] = field(default_factory=set)
+    addresses: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.page.on("console", self._said)
+        self.page.on("pageerror", lambda error: self.console.append(f"error: {error}"))
+        self.page.on("request", self._asked)
+
+    def _said(self, message: ConsoleMessage) -> None:
+        self.console.append(f"{message.type}: {message.text}")
+
+    def _asked(self, request: Request) -> None:
+        parts = urlsplit(request.url)
+        if parts.scheme in {"http", "https", "ws", "wss"}:
+            self.hosts.add(parts.netloc)
+            self.addresses.append(request.url)
+
+    def open(self, address: str) -> None:
+        """Go to an address, and wait until its figures are there."""
+        self.page.goto(address)
+        self.settle()
+
+    def settle(self) -> None:
+        """Wait until all that was asked is shown."""
+        self.page.wait_for_selector("#results[aria-busy=false], .sign-in", timeout=TIMEOUT_MS)
+
+    def text(self, selector: str) -> str:
+        """Visible text of the first element."""
+        return self.page.locator(selector).first.inner_text()
+
+    def attribute(self, selector: str, name: str) -> str:
+        """An attribute of the first element, which has it."""
+        found = self.page.locator(selector).first.get_attribute(name)
+        assert found is not None, (selector, name)
+        return found
+
+    def faults(self) -> list[str]:
+        """Rules of accessibility that the page breaks, each with the first element that does."""
+        # The picture is drawn into a canvas, whose text no rule sees; its colours are tested by themselves.
+        found = cast("Any", Axe().run(self.page).response)["violations"]
+        return [f"{each['id']}: {each['nodes'][0]['html'][:200]}" for each in found]
+
+    def check(self, origin: str, *, secrets: tuple[str, ...] = ()) -> None:
+        """Nothing was said, nobody else was asked, nothing was refused, no secret is in an address."""
+        assert self.console == []
+        assert self.hosts == {urlsplit(origin).netloc}
+        assert self.page.evaluate("window.refusals") == []
+        for secret in secrets:
+            assert not [address for address in self.addresses if secret in address]
+            assert secret not in self.page.url
+        assert self.page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "wider than its window"
+
+    def picture(self, name: str) -> None:
+        """Keep a picture of the whole page."""
+        folder = PICTURES / self.pictures
+        folder.mkdir(parents=True, exist_ok=True)
+        self.page.screenshot(path=folder / f"{name}.png", full_page=True)
+
+
+@contextmanager
+def watched(browser: Browser, *, scheme: Scheme = "light", width: int = WIDE, now_s: int = NOW_S) -> Iterator[Watched]:
+    """A new tab of a window without history, with its clock at `now_s`."""
+    context = browser.new_context(
+        color_scheme=scheme,
+        viewport={"width": width, "height": 900},
+        reduced_motion="reduce",
+        accept_downloads=True,
+        timezone_id="Asia/Kolkata",
+        locale="de-DE",
+    )
+    context.set_default_timeout(TIMEOUT_MS)
+    page = context.new_page()
+    page.clock.set_fixed_time(now_s)
+    page.add_init_script(_TELL)
+    try:
+        yield Watched(page=page, pictures=f"{scheme}-{width}")
+    finally:
+        context.close()
