@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 from metering.adapters.aws.session import Clients
 from metering.adapters.aws.stacks import stack_outputs
 from metering.adapters.emulator.health import is_emulator
-from metering.adapters.emulator.state import running_endpoint
+from metering.adapters.emulator.reaching import endpoint_for
 from metering.errors import OperationFailedError, SettingsError, UnavailableError
-from metering.fleet.settings.bases import SAFEST, STAGES, runs_on_emulator
+from metering.fleet.settings.bases import SAFEST, STAGES
 from metering.fleet.settings.layers import Asked
 from metering.fleet.settings.names import STAGE_NAME
 from metering.fleet.stage import StageConfig
@@ -121,21 +121,7 @@ class Place:
         return self.environ.get("AWS_CA_BUNDLE") or None
 
     def _reached(self) -> str | None:
-        """The endpoint to ask. A stage for emulators never reaches AWS.
-
-        Raises:
-            OperationFailedError: The stage is for emulators only, and none is there.
-        """
-        if not runs_on_emulator(self.stage):
-            return self.endpoint
-        endpoint = self.endpoint or running_endpoint()
-        if endpoint is None or not is_emulator(endpoint, ca_bundle=self._ca_bundle):
-            where = "none runs here" if endpoint is None else f"{endpoint} is none"
-            raise OperationFailedError(
-                f"Stage {self.stage} runs on an emulator, and {where}.",
-                "Start one with `metering local up`, or name another stage or endpoint.",
-            )
-        return endpoint
+        return endpoint_for(self.stage, self.endpoint, self.environ)
 
     def _connected(self, region: str, endpoint: str | None) -> RegionConnection:
         clients = Clients.from_env(self.environ, region=region, endpoint_url=endpoint)

@@ -14,6 +14,7 @@ from metering.ledger.notes.canary_runs import CANARY_PK, CanaryRun
 from metering.ledger.notes.producers import (
     MAX_ACCOUNTS,
     RegisteredProducer,
+    ShownProducer,
     producer_key,
     refused_senders,
     registered,
@@ -69,21 +70,6 @@ class ProducerRoles(Protocol):
     def remove(self, name: str) -> bool:
         """Take from a role what it may do in this region; returns whether that was the last, and the role is gone."""
         ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ShownProducer:
-    """A registered producer, and what is wrong with it.
-
-    Attributes:
-        registered: As it was registered.
-        warnings: Why its batches are or will be refused, a sentence each. Empty: all is well.
-        told_s: When people were last told that its role sent what it may not; None if not within a week.
-    """
-
-    registered: RegisteredProducer
-    warnings: tuple[str, ...]
-    told_s: int | None
 
 
 def producer_problems(*, name: str, accounts: Sequence[str] | None, trusted_arn: str) -> list[str]:

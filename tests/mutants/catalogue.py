@@ -50,6 +50,7 @@ _INVOICES = ("tests/unit/billing/invoices", "tests/property/test_invoices_add_up
 _EXPORTS = ("tests/unit/reports/exports",)
 _WHOLE_MONTHS = ("tests/unit/reports/costs/test_whole_months.py",)
 _COSTS = ("tests/property/test_costs_agree.py", "tests/unit/cli/test_cost.py")
+_ACCOUNTS = ("tests/unit/billing/day_sums/test_accounts.py",)
 _GRANTS = ("tests/infra/test_grants.py",)
 _MONTH_CHECK = ("tests/unit/audit/test_month_check.py",)
 _FROZEN = ("tests/unit/billing/test_freezing.py",)
@@ -1565,5 +1566,48 @@ MUTANTS = (
         old='        if not told.get("equal"):',
         new='        if told.get("equal") is None:',
         suites=("tests/unit/client/test_connect.py",),
+    ),
+    Mutant(
+        name="accounts of a month count a file again that the sums of its day have",
+        path="metering/billing/day_sums/keeper.py",
+        old="                addition.add(hour_s, file, accounts.counting(hour_s, self.totals.of(file)))",
+        new="                addition.add(hour_s, file, accounts.counting(hour_s, self.totals.of(file)))\n"
+        "            list(accounts.counting(hour_s, self.totals.of(file)))",
+        suites=_ACCOUNTS,
+    ),
+    Mutant(
+        name="accounts of a month take a file of a day that they do not cover",
+        path="metering/billing/day_sums/account_turn.py",
+        old="        return _told(month, hour_s, totals) if day_s in month.days else totals",
+        new="        return _told(month, hour_s, totals)",
+        suites=_ACCOUNTS,
+    ),
+    Mutant(
+        name="the reconciler believes an account that another one makes up for",
+        path="metering/billing/day_sums/account_check.py",
+        old="            if one != other:",
+        new="            if False:",
+        suites=_ACCOUNTS,
+    ),
+    Mutant(
+        name="a list of accounts is believed to be of a closed month",
+        path="metering/reports/accounts/source.py",
+        old="        if reader is not None and sum_totals(reader.hours.values()) == closed.total:",
+        new="        if reader is not None:",
+        suites=("tests/unit/reports/accounts",),
+    ),
+    Mutant(
+        name="a list of accounts shows a customer those of others",
+        path="metering/api/resources/accounts.py",
+        old="        accounts=sorted(accounts),",
+        new='        accounts=sorted(given.names("account")),',
+        suites=("tests/api/test_accounts.py",),
+    ),
+    Mutant(
+        name="a picture drops what is small",
+        path="metering/reports/pictures/series.py",
+        old="        place = name if name in shown else other\n",
+        new="        place = name if name in shown else other\n        if name not in shown:\n            continue\n",
+        suites=("tests/unit/reports/pictures",),
     ),
 )

@@ -104,6 +104,21 @@ class RegisteredProducer:
         return made
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShownProducer:
+    """A registered producer, and what is wrong with it.
+
+    Attributes:
+        registered: As it was registered.
+        warnings: Why its batches are or will be refused, a sentence each. Empty: all is well.
+        told_s: When people were last told that its role sent what it may not; None if not within a week.
+    """
+
+    registered: RegisteredProducer
+    warnings: tuple[str, ...]
+    told_s: int | None
+
+
 def producer_key(name: str) -> Key:
     """Key of a registered producer."""
     return Key(PRODUCERS_PK, name)

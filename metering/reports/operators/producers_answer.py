@@ -11,8 +11,7 @@ from metering.stores.bucket import DROP_PREFIX, INGEST_PREFIX
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from metering.ledger.notes.producers import RegisteredProducer
-    from metering.operations.producers import ShownProducer
+    from metering.ledger.notes.producers import RegisteredProducer, ShownProducer
     from metering.reports.answer import Json
 
 ALL_ACCOUNTS = "all"

@@ -13,7 +13,8 @@ from metering.cli.failures import WrongUsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from metering.operations.producers import ProducerBook, ShownProducer
+    from metering.ledger.notes.producers import ShownProducer
+    from metering.operations.producers import ProducerBook
     from metering.reports.answer import Answer
     from metering.wiring.connection import RegionConnection
 

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from metering.operations.alarms import ALARMS, API_ORIGIN, LOG_FIGURES, LOG_ORIGINS, Figure
-from metering.operations.list_prices import PROCESSING_USD, STANDING_USD
+from metering.operations.own_costs.list_prices import PROCESSING_USD, STANDING_USD
 from metering.units import DAY_S, MINUTE_S
 
 if TYPE_CHECKING:
