@@ -1472,8 +1472,8 @@ MUTANTS = (
     Mutant(
         name="trace: rows of the batch on other lines count for this one",
         path="metering/reports/trace/tracing.py",
-        old="            marked=sum_totals(marks).minus(others),",
-        new="            marked=sum_totals(marks),",
+        old="            marked = marked.minus(sum_totals(rows.whole[batch_id] for rows in hours).minus(total))",
+        new="            marked = marked.minus(ZERO)",
         suites=_TRACE,
     ),
     Mutant(
@@ -1481,6 +1481,13 @@ MUTANTS = (
         path="metering/reports/trace/tracing.py",
         old="    return max(hours) - HOUR_S + marker_life_s <= now_s",
         new="    return min(hours) - HOUR_S + marker_life_s <= now_s",
+        suites=_TRACE,
+    ),
+    Mutant(
+        name="trace: a later marker of an id is held against the rows of an earlier one",
+        path="metering/reports/trace/tracing.py",
+        old="        if unnamed and may_have_expired(unnamed, self.marker_life_s, now_s):",
+        new="        if marker is None and may_have_expired(unnamed, self.marker_life_s, now_s):",
         suites=_TRACE,
     ),
     Mutant(
