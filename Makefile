@@ -67,8 +67,8 @@ $(STAMP): pyproject.toml uv.lock | $(filter $(LOCAL)/%,$(UV))
 
 ##@ Begin here
 
-demo: $(STAMP) ## Run the whole service on this machine: deploy, replay real and synthetic traffic, prove, report
-	@.venv/bin/metering demo
+demo: $(STAMP) ## Run the whole service on this machine: deploy, replay real and synthetic traffic, prove, report; KEEP=1 leaves it up
+	@.venv/bin/metering demo $(if $(KEEP),--keep)
 
 install: $(STAMP) ## Install everything into .venv (the other targets do it on first use)
 

@@ -5,7 +5,7 @@
 Each line on stdout is one JSON object: `{"event": "phase", "phase": …}` or `{"event": "resource", …}`. The last line is
 `{"event": "done", …, "seconds": …}`, or `{"event": "failed", "message": …}` with exit code 1. `--step` runs one step
 alone: `config` returns the stage's configuration, `synth` the assembly's folder and its resource types, `bootstrap`
-prepares the region, and `destroy` deletes the observability and pipeline stacks. Each step can be repeated.
+prepares the region, and `destroy` deletes the stacks that work on data. Each step can be repeated.
 """
 
 from __future__ import annotations
@@ -41,6 +41,9 @@ if TYPE_CHECKING:
 # IAM is eventually consistent, so Lambda may not see a new role at once.
 _FIRST_WATCH_ATTEMPTS = 6
 _FIRST_WATCH_PAUSE_S = 5
+# An HTTP API and its function are deleted within a minute or two.
+_DELETION_S = 900
+_DELETION_POLL_S = 1
 
 
 class Deployer:
@@ -99,7 +102,7 @@ class Deployer:
             _make_asset_bucket(self._clients())
 
     def deploy(self, *, rollback_alarms: Sequence[str] = (), bake_min: int = 0) -> dict[str, dict[str, str]]:
-        """Deploy the three stacks. A second call changes nothing.
+        """Deploy the stacks of the stage. A second call changes nothing.
 
         Args:
             rollback_alarms: ARNs of alarms that roll the deployment back while it runs and bakes.
@@ -123,14 +126,35 @@ class Deployer:
                 self._watch_once(_read_outputs(outputs)[pipeline]["WatchFunctionName"])
             self._phase("deploy")
             self._run("deploy", "--all", *options)
+            self._drop_api()
             return _read_outputs(outputs)
 
-    def destroy(self, parts: Sequence[str] = ("observability", "pipeline")) -> None:
-        """Delete the stacks `parts`. The data stack stays unless it is named."""
+    def destroy(self) -> None:
+        """Delete the stacks that work on data. The data stack stays."""
         self.synth()
         self._phase("destroy")
-        stacks = [f"metering-{self._stage}-{part}" for part in parts]
+        there = {"observability", "pipeline", *(("api",) if self.config().api else ())}
+        stacks = [f"metering-{self._stage}-{part}" for part in ("observability", "api", "pipeline") if part in there]
         self._run("destroy", *stacks, "--exclusively")
+
+    def _drop_api(self) -> None:
+        """Delete the stack of an API that the settings do not ask for any more. Its alarms went with the deployment.
+
+        Raises:
+            DeploymentError: It could not be deleted.
+        """
+        if self.config().api:
+            return
+        stacks, name = CloudFormationStacks(lambda _: self._clients()), self.config().stack_name("api")
+        if stacks.describe(self._region, name) is None:
+            return
+        self._phase("delete the API")
+        stacks.delete(self._region, name)
+        deadline_s = time.monotonic() + _DELETION_S
+        while (left := stacks.describe(self._region, name)) is not None:
+            if not left.busy or time.monotonic() >= deadline_s:
+                raise DeploymentError("destroy", f"{name} is {left.status}: {left.why}", stack=name, operated=True)
+            time.sleep(_DELETION_POLL_S)
 
     def _is_first(self) -> bool:
         """Return whether the region has no alarms yet."""

@@ -22,7 +22,7 @@ from metering.commit.aggregator import Aggregator
 from metering.hours import hour_of
 from metering.intake.reader import RecordBatchReader
 from metering.lake.parquet.codec import ParquetRowCodec
-from metering.operations.list_prices import PROCESSING_USD
+from metering.operations.own_costs.list_prices import PROCESSING_USD
 from metering.replay.scenarios import SCENARIOS
 from metering.replay.synthesis import Synthesis
 from metering.stores.deliveries import Delivery

@@ -113,3 +113,11 @@ class OnrampSettings(Settings):
     """Settings of a function that works on log files."""
 
     log_sources: str = Field(description="Log sources of the region, as `metering.onramps.sources` writes them.")
+
+
+class ApiSettings(Settings):
+    """Settings of the function that answers requests."""
+
+    home_region: str = Field(
+        "", description="Home region of the stage, where prices are; empty on an emulator: whichever region it is in."
+    )

@@ -12,8 +12,10 @@ from aws_cdk import CfnOutput, Stack
 
 from infra.components.api.http_api import HttpFront, UrlFront
 from infra.components.functions import FunctionSpec, LogReaders, MeteringFunction, function_settings
+from metering.settings import as_environment
 from metering.stores.bucket import (
     CLOSED_PREFIX,
+    INVOICES_PREFIX,
     LAKE_PREFIX,
     ORGANIZATION_PREFIX,
     PRICES_PREFIX,
@@ -32,17 +34,20 @@ if TYPE_CHECKING:
     from infra.stacks.data import DataStack
     from metering.fleet.stage import StageConfig
 
-# What answers are made of. Producers' batches (ingest/, drop/) and invoices are not among it.
+# What answers are made of; costs of a month that was invoiced are those of its invoices. Producers' batches (ingest/,
+# drop/) are not among it.
 READABLE = (
     LAKE_PREFIX,
     STAGING_PREFIX,
     RUNS_PREFIX,
     CLOSED_PREFIX,
+    INVOICES_PREFIX,
     SUMMARIES_PREFIX,
     QUARANTINE_PREFIX,
     RATED_PREFIX,
     PRICES_PREFIX,
     ORGANIZATION_PREFIX,
+    INVOICES_PREFIX,
 )
 
 
@@ -67,7 +72,12 @@ class ApiStack(Stack):
             config=config,
             spec=api_spec(config),
             code=code,
-            environment={**data.function_environment(), **function_settings(config)},
+            environment={
+                **data.function_environment(),
+                **function_settings(config),
+                # A stage on an emulator may live in a region that is not its home.
+                **as_environment({"home_region": "" if config.emulated else config.rollout.home}),
+            },
         )
         _grant(self.function, data)
         self.front = (

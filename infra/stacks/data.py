@@ -92,3 +92,6 @@ class DataStack(Stack):
             outputs |= {"LakeDatabaseName": self.catalog.database_name, "WorkGroupName": self.catalog.workgroup.name}
         for name, value in outputs.items():
             CfnOutput(self, name, value=value)
+        # The pipeline refers to it only while producers are registered. This stack is deployed first, and
+        # CloudFormation does not take away an export that the pipeline of before still imports.
+        self.export_value(self.roles.operator.role_id)

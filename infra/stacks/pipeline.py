@@ -15,6 +15,7 @@ from metering.ledger import partitions
 from metering.ledger.notes.biller import BILLER_KEY
 from metering.ledger.notes.budgets import ALERTS_PK
 from metering.ledger.notes.canary_runs import CANARY_PK
+from metering.settings import as_environment
 from metering.stores.bucket import (
     CONTEXT_PREFIX,
     DROP_PREFIX,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from typing import TYPE_CHECKING
 
 from lambdas.emf import EmfMetrics
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from metering.api.grants import Grant
     from metering.stores.clock import Clock
+    from metering.wiring.answers.costs import BillingRegions
 
 SERVICE = "api"
 
@@ -50,6 +51,13 @@ class _Tokens:
         return self._ledger.grant_of(token)
 
 
+def _billing(parts: ReaderParts) -> BillingRegions:
+    # The rating is imported by the first request for costs.
+    from metering.wiring.answers.costs import own_billing
+
+    return own_billing(parts, home=parts.names.home_region or None)
+
+
 @cache
 def dependencies() -> Dependencies:
     """Build the function's parts from its environment.
@@ -60,7 +68,15 @@ def dependencies() -> Dependencies:
     # Its lines at level info have the path in them, and a path may hold what was pasted by mistake.
     logging.getLogger("mangum").setLevel(logging.WARNING)
     parts = ReaderParts.from_env(os.environ)
-    app = build(ApiParts(regions=[parts], tokens=_Tokens(parts), limits=Limits(), clock=parts.clock))
+    app = build(
+        ApiParts(
+            regions=[parts],
+            tokens=_Tokens(parts),
+            limits=Limits(),
+            clock=parts.clock,
+            billing=partial(_billing, parts),
+        )
+    )
     return Dependencies(
         app=app,
         clock=parts.clock,

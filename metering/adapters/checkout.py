@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import metering
 from metering.errors import OperationFailedError
+
+_PACKAGE = Path(__file__).parents[1]
 
 
 def project_dir() -> Path:
     """The folder that this package lies in: a checkout, or where packages are installed."""
-    return Path(metering.__path__[0]).resolve().parent
+    return _PACKAGE.resolve().parent
 
 
 def in_checkout() -> bool:
@@ -34,5 +35,5 @@ def checkout_dir() -> Path:
 
 def runbooks_dir() -> Path:
     """Folder of the runbooks: in an installed package it lies in the package, in a checkout in `docs`."""
-    installed = Path(metering.__path__[0]) / "operations" / "runbooks"
+    installed = _PACKAGE / "operations" / "runbooks"
     return installed if installed.is_dir() else project_dir() / "docs" / "runbooks"

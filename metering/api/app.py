@@ -102,8 +102,13 @@ def _http_problem(request: Request, error: Exception) -> Response:
 
 def _fault(_request: Request, _error: Exception) -> Response:
     """A fault of ours. What it was stands in the log, and is nothing for strangers."""
+    # It is answered outside of everything else.
     return ProblemError(
-        kind="fault", status=500, title="A fault of the service", detail="The request failed by a fault of ours."
+        kind="fault",
+        status=500,
+        title="A fault of the service",
+        detail="The request failed by a fault of ours.",
+        headers={name.decode(): value.decode() for name, value in _SAFE.items() if name != b"cache-control"},
     ).response()
 
 

@@ -17,6 +17,7 @@ class Limits:
         open_hours: Hours of open months that are read from the lake.
         json_rows: Rows of an answer in JSON.
         table_rows: Rows of an answer in NDJSON, CSV and Parquet.
+        summed_rows: Rows that are summed for an answer, before it is cut into pages.
         page_rows: Rows of a page that a cursor asks for, if `limit` is not named.
         first_year: No range begins before it.
         deadline_s: Seconds until a request is given up.
@@ -30,6 +31,7 @@ class Limits:
     open_hours: int = 168
     json_rows: int = 20_000
     table_rows: int = 100_000
+    summed_rows: int = 300_000
     page_rows: int = 1_000
     first_year: int = FIRST_YEAR
     deadline_s: float = 25.0

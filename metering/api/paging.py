@@ -12,6 +12,7 @@ from metering.api.asking import FINAL_S, KEPT_S, Reply
 from metering.api.problems import ParameterFault, ProblemError
 from metering.reports.parameters import InvalidParametersError, ParameterProblem
 from metering.reports.time_range import WORDS
+from metering.units import HOUR_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -104,6 +105,18 @@ def page_of(
         following = _written(_question(asked.given.values, accounts), _names(page[-1], key), fixed)
     meta = {**answer.meta, "next": following}
     return Reply(answer=replace(answer, rows=page, meta=meta), next=following, paged=True, kept_s=kept_s)
+
+
+def range_of(position: Position, *, whole_hours: bool) -> tuple[int, int]:
+    """The range of the first page, where it is what is fixed: from, and to.
+
+    Raises:
+        ProblemError: 422, no page can have had it.
+    """
+    from_s, to_s = position.fixed
+    if from_s >= to_s or (whole_hours and (from_s % HOUR_S or to_s % HOUR_S)):
+        raise _unusable("It is damaged.")
+    return from_s, to_s
 
 
 def refuse_pages_of_ranked(asked: Asked) -> None:

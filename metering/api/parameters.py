@@ -177,7 +177,7 @@ def _strangers(names: Sequence[str], known: Sequence[str]) -> Iterator[Parameter
             nearest = f" Nearest: {near[0]}." if near else ""
             there = f"There are: {', '.join(known)}." if known else "This resource takes none."
             detail = f"There is no parameter {_shown(name)}.{nearest} {there}"
-            yield ParameterFault(parameter=name[:_SHOWN_CHARS], detail=detail)
+            yield ParameterFault(parameter=_shown(name), detail=detail)
 
 
 def _twice(names: Iterator[str]) -> Iterator[ParameterFault]:
@@ -185,11 +185,11 @@ def _twice(names: Iterator[str]) -> Iterator[ParameterFault]:
     for name in names:
         if name in seen:
             detail = f"{_shown(name)} is given twice. Give it once; several values have commas between them."
-            yield ParameterFault(parameter=name[:_SHOWN_CHARS], detail=detail)
+            yield ParameterFault(parameter=_shown(name), detail=detail)
         seen.add(name)
 
 
 def _shown(text: str) -> str:
-    """A text of a stranger in an error: short, and without control characters."""
+    """A text of a stranger in an error: short, without control characters, and never nothing."""
     short = text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}…"
-    return "".join(each if each.isprintable() else "?" for each in short)
+    return "".join(each if each.isprintable() else "?" for each in short) or "(empty)"

@@ -66,21 +66,24 @@ def dead_letters(region: RegionConnection, *, queues: OnrampQueues | None = None
     """The dead-letter queue of a region, or those of log files."""
     # Slow to import, and not needed to explain a command.
     from metering.intake.admission import Admission
-    from metering.intake.reader import RecordBatchReader
-    from metering.intake.work import ReadLimits
     from metering.operations.dead_letters import DeadLetters
+    from metering.wiring.senders import batch_reader
 
     settings = region.settings
-    limits = ReadLimits(object_bytes=settings.object_bytes)
+    # Log files have no senders: their queue is another one.
+    services = region.services if queues is None else None
     return DeadLetters(
         dead=region.dead_letters if queues is None else queues.dead,
         ingest=region.ingest if queues is None else queues.events,
-        reader=RecordBatchReader(objects=region.objects, bucket=settings.data_bucket, limits=limits),
+        reader=batch_reader(
+            objects=region.objects, items=region.items, clock=SystemClock(), settings=settings, services=services
+        ),
         items=region.items,
         clock=SystemClock(),
         admission=Admission.of(settings),
         bucket=settings.data_bucket,
         retention_s=region.queue_facts.dead_letter_retention_s(),
+        services=services,
     )
 
 

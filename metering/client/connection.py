@@ -174,6 +174,8 @@ class Connection:
         *,
         usage_type: str | None = None,
         service: str | None = None,
+        from_location: str | None = None,
+        to_location: str | None = None,
         hour: Time = None,
         from_: Time = None,
         to: Time = None,
@@ -185,6 +187,8 @@ class Connection:
             account: The account of the line.
             usage_type: Only this usage type.
             service: Only this service.
+            from_location: Only what comes from this place.
+            to_location: Only what goes to this place.
             hour: One full hour, in place of a range.
             from_: As of `usage`.
             to: As of `usage`.
@@ -198,8 +202,9 @@ class Connection:
             SumsDifferError: The report, its rows and their markers do not say the same. It has both figures.
         """
         asked = TraceParameters(
-            account=account, usage_type=usage_type, service=service, hour=time_text("hour", hour),
-            start=time_text("from", from_), end=time_text("to", to), last=last,
+            account=account, usage_type=usage_type, service=service, from_location=from_location,
+            to_location=to_location, hour=time_text("hour", hour), start=time_text("from", from_),
+            end=time_text("to", to), last=last,
         )  # fmt: skip
         table = self._answers.trace(asked)
         told = about(table)

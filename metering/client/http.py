@@ -96,12 +96,16 @@ class HttpAnswers:
         return self._table("v1/usage", _texts(asked))
 
     def cost(self, asked: CostParameters, *, prices: str | None, exact: bool) -> pa.Table:
+        if exact:
+            raise OperationFailedError(
+                "The HTTP API does not compute tiers anew.",
+                "Leave exact out, or connect to the stores: stage=…, region=….",
+            )
         beside = {
             "month": asked.month,
             "payer": ",".join(asked.payers) or None,
             "blended": _flag(asked.blended),
             "prices": prices,
-            "exact": _flag(exact),
         }
         return self._table("v1/cost", {**_texts(asked), **beside})
 
@@ -112,6 +116,8 @@ class HttpAnswers:
                 "account": asked.account,
                 "usage_type": asked.usage_type,
                 "service": asked.service,
+                "from_location": asked.from_location,
+                "to_location": asked.to_location,
                 "hour": asked.hour,
                 "from": asked.start,
                 "to": asked.end,

@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 from metering.adapters.aws.session import Clients
 from metering.adapters.aws.stacks import stack_outputs
 from metering.adapters.emulator.health import is_emulator
-from metering.adapters.emulator.state import running_endpoint
+from metering.adapters.emulator.reaching import endpoint_for
 from metering.errors import OperationFailedError, SettingsError, UnavailableError
-from metering.fleet.settings.bases import SAFEST, STAGES, runs_on_emulator
+from metering.fleet.settings.bases import SAFEST, STAGES
 from metering.fleet.settings.layers import Asked
 from metering.fleet.settings.names import STAGE_NAME
 from metering.fleet.stage import StageConfig
@@ -21,7 +21,7 @@ from metering.wiring.connection import RegionConnection
 from metering.wiring.fleet import Fleet
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
 ALL = "all"
 _TOO_LITTLE = "Nothing is answered, because it would be too little. Ask again, or name one region."
@@ -33,6 +33,7 @@ class Place:
 
     Attributes:
         region: Name of the region, or `all`.
+        only: The region if the program named it, so that costs are those of its usage alone; else None.
         endpoint: URL of an emulator; None for AWS.
         environ: Environment of the AWS SDK.
     """
@@ -41,6 +42,7 @@ class Place:
     region: str
     endpoint: str | None
     environ: Mapping[str, str]
+    only: str | None = None
 
     @classmethod
     def named(cls, *, stage: str | None, region: str | None, endpoint: str | None, environ: Mapping[str, str]) -> Place:
@@ -54,6 +56,7 @@ class Place:
             region=region or environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or "us-east-1",
             endpoint=endpoint or environ.get("AWS_ENDPOINT_URL") or None,
             environ=environ,
+            only=None if region == ALL else region,
         )
         if re.fullmatch(STAGE_NAME, place.stage) is None:
             raise OperationFailedError(
@@ -89,22 +92,36 @@ class Place:
         states = self._fleet(self._reached()).states.everything()
         return {state.region: list(state.left_out) for state in states if state.left_out}
 
-    def _reached(self) -> str | None:
-        """The endpoint to ask. A stage for emulators never reaches AWS.
+    def billing(self) -> tuple[RegionConnection, Sequence[RegionConnection]]:
+        """The home region, and all regions that hold data, whichever was named: tiers count over all of them.
 
         Raises:
-            OperationFailedError: The stage is for emulators only, and none is there.
+            OperationFailedError: One of them cannot be read: costs would be at wrong tiers.
+            UnavailableError: The home region gives no answer.
         """
-        if not runs_on_emulator(self.stage):
-            return self.endpoint
-        endpoint = self.endpoint or running_endpoint()
-        if endpoint is None or not is_emulator(endpoint, ca_bundle=self.environ.get("AWS_CA_BUNDLE") or None):
-            where = "none runs here" if endpoint is None else f"{endpoint} is none"
-            raise OperationFailedError(
-                f"Stage {self.stage} runs on an emulator, and {where}.",
-                "Start one with `metering local up`, or name another stage or endpoint.",
-            )
-        return endpoint
+        endpoint = self._reached()
+        home = self._home(endpoint)
+        names = {state.region for state in self._fleet(endpoint).states.everything()} - {home.region}
+        alone = not names or home.region != _home_of(self.stage)
+        return home, [home] if alone else list(self._all(endpoint))
+
+    def _home(self, endpoint: str | None) -> RegionConnection:
+        """The home region. A stage on an emulator may live in one region that is not its home."""
+        home = _home_of(self.stage)
+        try:
+            return self._connected(home, endpoint)
+        except OperationFailedError:
+            emulated = endpoint is not None and is_emulator(endpoint, ca_bundle=self._ca_bundle)
+            if self.everywhere or self.region == home or not emulated:
+                raise
+        return self._connected(self.region, endpoint)
+
+    @property
+    def _ca_bundle(self) -> str | None:
+        return self.environ.get("AWS_CA_BUNDLE") or None
+
+    def _reached(self) -> str | None:
+        return endpoint_for(self.stage, self.endpoint, self.environ)
 
     def _connected(self, region: str, endpoint: str | None) -> RegionConnection:
         clients = Clients.from_env(self.environ, region=region, endpoint_url=endpoint)
@@ -128,9 +145,11 @@ class Place:
                     raise
 
     def _fleet(self, endpoint: str | None) -> Fleet:
-        like = self.stage if self.stage in STAGES else SAFEST
-        home = StageConfig.load(self.stage, like=like).rollout.home
-        return Fleet(asked=Asked(stage=self.stage), home=home, endpoint=endpoint, environ=self.environ)
+        return Fleet(asked=Asked(stage=self.stage), home=_home_of(self.stage), endpoint=endpoint, environ=self.environ)
+
+
+def _home_of(stage: str) -> str:
+    return StageConfig.load(stage, like=stage if stage in STAGES else SAFEST).rollout.home
 
 
 def _is_url(text: str) -> bool:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Protocol
 
 from metering.adapters.aws.errors import refusals_explained
@@ -11,9 +12,11 @@ from metering.adapters.aws.runtime import SystemClock
 from metering.audit.held_back import merged
 from metering.client.tables import table_of
 from metering.errors import OperationFailedError
+from metering.reports.parameters import InvalidParametersError, ParameterProblem
 from metering.reports.source import naming
 from metering.reports.time_range import time_range, zone_of
 from metering.units import DAY_S
+from metering.wiring.answers.costs import BillingRegions, book_named, costs_of
 from metering.wiring.answers.trace import trace_of
 from metering.wiring.answers.usage import Everywhere, usage_of
 from metering.wiring.reports import build_freshness
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
 
     from metering.audit.held_back import Complete
     from metering.client.asking import SqlQuestion
+    from metering.reports.costs.query import CostParameters
     from metering.reports.query import UsageParameters
     from metering.reports.trace.question import TraceParameters
     from metering.stores.clock import Clock
@@ -37,6 +41,15 @@ class Regions(Protocol):
     @property
     def everywhere(self) -> bool:
         """Whether they are all of a stage."""
+        ...
+
+    @property
+    def only(self) -> str | None:
+        """The one region whose usage costs are told of; None for all."""
+        ...
+
+    def billing(self) -> tuple[RegionConnection, Sequence[RegionConnection]]:
+        """Where money is, and the regions that are rated together."""
         ...
 
     def regions(self) -> Sequence[RegionConnection]:
@@ -69,6 +82,10 @@ class StoreAnswers:
         return self.place.regions()
 
     @cached_property
+    def _rated(self) -> tuple[RegionConnection, Sequence[RegionConnection]]:
+        return self.place.billing()
+
+    @cached_property
     def _everywhere(self) -> Everywhere | None:
         return Everywhere(left_out=self.place.left_out()) if self.place.everywhere else None
 
@@ -76,11 +93,33 @@ class StoreAnswers:
         now_s = self._now_s
         query = asked.query(now_s=now_s)
         with refusals_explained():
-            complete = self._complete()
+            complete = _complete(self._regions)
             found = usage_of(
                 self._regions, query, now_s=now_s, complete=complete, named_beginning=bool(asked.start or asked.last),
                 everywhere=self._everywhere,
             )  # fmt: skip
+            return table_of(found.answer)
+
+    def cost(self, asked: CostParameters, *, prices: str | None, exact: bool) -> pa.Table:
+        now_s = self._now_s
+        query = replace(asked, region=self.place.only).cost_query(now_s=now_s)
+        book = book_named(prices)
+        if book is None:
+            problem = ParameterProblem(
+                parameter="prices", value=prices or "", problem="is no price book.",
+                advice="Write it as aws-list, or with a version: aws-list@3.",
+            )  # fmt: skip
+            raise InvalidParametersError([problem])
+        with refusals_explained():
+            home, regions = self._rated
+            billing = BillingRegions(home=home, regions=regions, left_out=self.place.left_out())
+            if query.regions - set(billing.names):
+                raise OperationFailedError(
+                    f"Region {self.place.only} holds no data of the stage.",
+                    f"Those that do: {', '.join(billing.names)}.",
+                )
+            complete = _complete(regions)
+            found = costs_of(billing, query, book=book, now_s=now_s, complete=complete, exact=exact)
             return table_of(found.answer)
 
     def trace(self, asked: TraceParameters) -> pa.Table:
@@ -93,12 +132,10 @@ class StoreAnswers:
             )
 
     def query(self, asked: SqlQuestion) -> pa.Table:
-        try:
-            import duckdb as _duckdb  # noqa: F401
-        except ImportError as error:
+        if find_spec("duckdb") is None:
             raise OperationFailedError(
                 "SQL needs duckdb, which this installation lacks.", "Install it: pip install 'metering[cli]'"
-            ) from error
+            )
         from metering.reports.sql.answer import result_answer
         from metering.reports.sql.query import LakeQuery, RegionLake
         from metering.reports.sql.statements import expect_one_statement
@@ -116,9 +153,10 @@ class StoreAnswers:
             )  # fmt: skip
             return table_of(result_answer(result))
 
-    def _complete(self) -> Complete:
-        known: dict[str, Complete] = {}
-        for region in self._regions:
-            with naming(region.region):
-                known[region.region] = build_freshness(region).answer()
-        return merged(known)
+
+def _complete(regions: Sequence[RegionConnection]) -> Complete:
+    known: dict[str, Complete] = {}
+    for region in regions:
+        with naming(region.region):
+            known[region.region] = build_freshness(region).answer()
+    return merged(known)

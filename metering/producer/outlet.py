@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from metering.adapters.aws.errors import refusals_explained
-from metering.adapters.aws.queues import SqsQueue
+from metering.adapters.aws.queues import queue_at
 from metering.adapters.aws.runtime import SystemEntropy
-from metering.adapters.aws.s3.objects import S3ObjectStore
+from metering.adapters.aws.s3.objects import bucket_named
 from metering.adapters.aws.session import Clients
 from metering.adapters.aws.stacks import stack_outputs
+from metering.adapters.emulator.reaching import endpoint_for
 from metering.errors import OperationFailedError, SettingsError, UnavailableError
 from metering.stores.retrying import Retrier
 
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from metering.producer.batches import Batch
     from metering.stores.clock import Clock, Entropy
 
+# A queue's URL names its region: https://sqs.eu-west-1.amazonaws.com/111122223333/ingest.
+_QUEUE_OF_REGION = re.compile(r"https://sqs\.([a-z]{2,}(?:-[a-z]+)+-[0-9]+)\.amazonaws\.com(?:\.cn)?/")
 # A call is repeated until the time is over, however often that is.
 _NO_LIMIT = 2**31
 _FOR_EVER_MS = 2**53
@@ -99,8 +103,9 @@ class Place:
         queue_url: URL of the ingest queue; with `bucket` no stack is asked for them.
         bucket: Name of the data bucket.
         stage: Stage whose data stack names both; None for `METERING_STAGE`, and without it `local`.
-        region: None for that of the environment.
-        endpoint: URL of an emulator; None for that of the environment, and without it AWS.
+        region: None for that of the queue's URL, or of the environment.
+        endpoint: URL of an emulator; None for that of the environment, that of `metering local up` for a stage of
+            emulators, and else AWS.
     """
 
     queue_url: str | None = None
@@ -132,24 +137,30 @@ class Place:
             OperationFailedError: The stage is not deployed in the region, or AWS refuses the caller.
             UnavailableError: The region does not answer.
         """
-        clients = Clients.from_env(environ, region=self.region, endpoint_url=self.endpoint)
         with refusals_explained():
-            queue_url, bucket = self._names(clients, self.stage or environ.get("METERING_STAGE") or "local")
+            clients, queue_url, bucket = self._found(environ)
             return Outlet(
-                queue=SqsQueue(clients.sqs, queue_url),
-                objects=S3ObjectStore(clients.s3, bucket),
+                queue=queue_at(clients, queue_url),
+                objects=bucket_named(clients, bucket),
                 bucket=bucket,
                 clock=clock,
                 entropy=SystemEntropy(),
             )
 
-    def _names(self, clients: Clients, stage: str) -> tuple[str, str]:
+    def _found(self, environ: Mapping[str, str]) -> tuple[Clients, str, str]:
+        """Clients of the region, the queue's URL and the bucket's name."""
         if self.queue_url is not None and self.bucket is not None:
-            return self.queue_url, self.bucket
+            told = _QUEUE_OF_REGION.match(self.queue_url)
+            region = self.region or (told[1] if told is not None else None)
+            clients = Clients.from_env(environ, region=region, endpoint_url=self.endpoint)
+            return clients, self.queue_url, self.bucket
+        stage = self.stage or environ.get("METERING_STAGE") or "local"
+        endpoint = endpoint_for(stage, self.endpoint, environ)
+        clients = Clients.from_env(environ, region=self.region, endpoint_url=endpoint)
         try:
             names = stack_outputs(clients, stage)
         except SettingsError as error:
             raise OperationFailedError(
                 f"{error}.", "Name another stage, region or endpoint; or queue_url and bucket, which need no stack."
             ) from error
-        return names.ingest_queue_url, names.data_bucket
+        return clients, names.ingest_queue_url, names.data_bucket

@@ -28,6 +28,24 @@ class ParameterProblem:
     advice: str = ""
 
 
+def check_rows(rows: int, most: int | None) -> None:
+    """Refuse an answer that has more rows than are summed here, while it is made: memory would not end otherwise.
+
+    Args:
+        rows: Rows so far.
+        most: As many as there may be; None: any number.
+
+    Raises:
+        InvalidParametersError: There are more.
+    """
+    if most is not None and rows > most:
+        problem = f"would give more than {most:,} rows, and that many are the most that are summed at once."
+        advice = "Group by fewer columns, ask for a shorter range, or read the lake with SQL: metering query."
+        raise InvalidParametersError(
+            [ParameterProblem(parameter="group_by", value="Such a question", problem=problem, advice=advice)]
+        )
+
+
 class InvalidParametersError(MeteringError):
     """A question that makes no sense.
 

@@ -200,14 +200,20 @@ class ReportSource:
 
 
 def report_rows(
-    sources: Iterable[ReportSource], query: UsageQuery, *, now_s: int, seen: Seen | None = None
+    sources: Iterable[ReportSource],
+    query: UsageQuery,
+    *,
+    now_s: int,
+    seen: Seen | None = None,
+    most: int | None = None,
 ) -> list[UsageRow]:
     """All rows of a report over one region or several, in its order. `seen` learns which of its names they have.
 
     Raises:
+        InvalidParametersError: There are more rows than `most`.
         UnavailableError: An hour could not be read.
     """
-    return in_order(summed(report_entries(sources, query, now_s=now_s, seen=seen)), query)
+    return in_order(summed(report_entries(sources, query, now_s=now_s, seen=seen), most=most), query)
 
 
 def report_entries(

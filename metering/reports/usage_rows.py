@@ -7,6 +7,7 @@ from datetime import UTC, datetime, tzinfo
 from typing import TYPE_CHECKING
 
 from metering.hours import hour_label, month_of
+from metering.reports.parameters import check_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -121,12 +122,22 @@ def matching(
             yield tuple([column(key) for column in columns]), total
 
 
-def summed(entries: Iterable[tuple[Values, Total]]) -> list[UsageRow]:
-    """One row for each different values, sorted by them. Sums that cancel out (repairs) stay, with 0 bytes."""
+def summed(entries: Iterable[tuple[Values, Total]], *, most: int | None = None) -> list[UsageRow]:
+    """One row for each different values, sorted by them. Sums that cancel out (repairs) stay, with 0 bytes.
+
+    Args:
+        entries: Totals in no order.
+        most: Rows that there may be; None: any number.
+
+    Raises:
+        InvalidParametersError: There are more.
+    """
     sums: dict[Values, Total] = {}
     for values, total in entries:
         before = sums.get(values)
         sums[values] = total if before is None else before.plus(total)
+        if before is None:
+            check_rows(len(sums), most)
     return [UsageRow(values=values, total=sums[values]) for values in sorted(sums)]
 
 

@@ -9,24 +9,16 @@ from typing import TYPE_CHECKING, Self
 from metering.adapters.aws.session import Clients
 from metering.commit.aggregator import Aggregator
 from metering.errors import SettingsError
-from metering.intake.reader import RecordBatchReader
 from metering.intake.senders.producers import decode_services
-from metering.intake.senders.reader import JudgingReader
-from metering.intake.work import ReadLimits
 from metering.lake.parquet.codec import ParquetRowCodec
-from metering.ledger.notes.producers import LedgerProducers
 from metering.settings import AggregatorSettings
 from metering.wiring.functions import WriterParts
+from metering.wiring.senders import batch_reader
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from metering.intake.ports import BatchReader
     from metering.intake.senders.producers import ServiceSenders
-    from metering.settings import Settings
-    from metering.stores.clock import Clock
-    from metering.stores.items import ItemStore
-    from metering.stores.objects import ObjectStore
     from metering.stores.telemetry import Metrics
     from metering.wiring.ports import ServicePorts
 
@@ -59,25 +51,6 @@ class AggregatorParts(WriterParts):
             return decode_services(self.names.senders) if self.names.senders else None
         except ValueError as error:
             raise SettingsError([f"METERING_SENDERS: {error}"]) from error
-
-
-def batch_reader(
-    *, objects: ObjectStore, items: ItemStore, clock: Clock, settings: Settings, services: ServiceSenders | None
-) -> BatchReader:
-    """The reader of a region's batches.
-
-    Args:
-        objects: The data bucket.
-        items: The ledger, which has the registry.
-        clock: Says how old a registry is that was read.
-        settings: Of the stage.
-        services: The service's own senders, in a stage whose producers are registered; None: nobody is judged.
-    """
-    limits = ReadLimits(object_bytes=settings.object_bytes)
-    reader = RecordBatchReader(objects=objects, bucket=settings.data_bucket, limits=limits)
-    if services is None:
-        return reader
-    return JudgingReader(reader=reader, producers=LedgerProducers(items=items, clock=clock), services=services)
 
 
 def build_aggregator(ports: ServicePorts, metrics: Metrics, services: ServiceSenders | None = None) -> Aggregator:

@@ -5,8 +5,9 @@ from functools import cached_property
 from typing import NamedTuple, Self
 
 from metering.adapters.aws.alarms import CloudWatchAlarms
-from metering.adapters.aws.caller import caller_arn
+from metering.adapters.aws.caller import caller_arn, caller_id
 from metering.adapters.aws.function_logs import CloudWatchFunctionLogs, log_groups
+from metering.adapters.aws.producer_roles import IamProducerRoles
 from metering.adapters.aws.published_settings import read_settings
 from metering.adapters.aws.queues import SqsQueue
 from metering.adapters.aws.read_only import ReadOnlyClients
@@ -16,6 +17,7 @@ from metering.adapters.aws.stacks import RegionResources, read_outputs
 from metering.adapters.no_metrics import NoMetrics
 from metering.fleet.ports import RegionStacks
 from metering.fleet.settings.layers import config_of
+from metering.intake.senders.producers import ServiceSenders, decode_services
 from metering.lake.view import LakeView
 from metering.onramps.coverage.job import CoverageJob
 from metering.onramps.sources import LogSource
@@ -72,9 +74,29 @@ class RegionConnection(RegionPorts):
         """The same region over clients that refuse every call that changes something."""
         return replace(self, clients=ReadOnlyClients(self.clients.access))
 
+    @cached_property
+    def services(self) -> ServiceSenders | None:
+        """The service's own senders; None for a region that is open to whoever may send to its queue."""
+        text = read_outputs(self.clients, RegionStacks.of(self.stage).pipeline).get("ServiceSenders", "")
+        return decode_services(text) if text else None
+
+    @cached_property
+    def producer_roles(self) -> IamProducerRoles:
+        """Roles of the stage's producers."""
+        return IamProducerRoles(
+            clients=self.clients,
+            stage=self.stage,
+            queue_url=self.names.ingest_queue_url,
+            bucket=self.names.data_bucket,
+        )
+
     def caller(self) -> str:
         """ARN of the caller."""
         return caller_arn(self.clients.sts)
+
+    def caller_id(self) -> str:
+        """Unique id of the caller, as SQS says it of a sender."""
+        return caller_id(self.clients.sts)
 
     @cached_property
     def alarms(self) -> CloudWatchAlarms:

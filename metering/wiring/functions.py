@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self
 
 from metering.adapters.aws.session import Clients
 from metering.ledger.format_version import remember_format
-from metering.settings import Settings
+from metering.settings import ApiSettings, Settings
 from metering.version import package_version
 from metering.wiring.region import RegionPorts
 
@@ -52,6 +52,17 @@ class WriterParts(FunctionParts):
 @dataclass(frozen=True)
 class ReaderParts(FunctionParts):
     """Parts of a function that only reads: what `metering.wiring.answers` asks of a region (`ReadableRegion`)."""
+
+    names: ApiSettings
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> Self:
+        """Parts for a function with this environment.
+
+        Raises:
+            SettingsError: Names every problem of the environment.
+        """
+        return cls(clients=Clients.from_env(environ), names=ApiSettings.from_env(environ))
 
     @property
     def stage(self) -> str:

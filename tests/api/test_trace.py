@@ -75,7 +75,7 @@ def test_more_hours_than_a_request_may_read_are_refused_before_any_is_read() -> 
     finally:
         busy.world.items.on_call = busy.world.objects.on_call = lambda _call: None
     for each in (answer, batch):
-        assert (each.status_code, each.json()["type"]) == (422, "urn:metering:problem:too-much-asked")
+        assert (each.status_code, each.json()["type"]) == (422, "urn:metering:problem:invalid-parameters")
     assert calls == []
     assert (
         world().get(f"/v1/trace?account={FIRST}&from=2026-11-17T14:00:00Z&to=2026-11-24T14:00:00Z").status_code == 200

@@ -143,7 +143,8 @@ class ApiWorld:
             logged = RequestLog(self.app, tell=self.logged.append, clock=self.world.clock)
             transport = httpx.ASGITransport(logged, raise_app_exceptions=False)
             async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
-                return await client.request(method, path, headers=headers)
+                sent = {name: text.encode("latin-1") for name, text in headers.items()}
+                return await client.request(method, path, headers=sent)  # type: ignore[arg-type]  # bytes, too
 
         return anyio.run(sent)
 
@@ -164,11 +165,16 @@ def traffic(world: World) -> World:
     world.compact_all()
     world.send(*_batches(NOW_S, ("i-new",)))
     complete_until(world, HOUR)
+    give_prices(world)
+    return world
+
+
+def give_prices(world: World) -> None:
+    """Keep a price book, and who pays for whom."""
     PriceStore(world.objects).put(prices())
     members = tuple(Membership(account, 0, None) for account in (FIRST, THIRD))
     payer = Payer(payer_id=PAYER, name="Example", issuer="Metering", members=members)
     OrganizationStore(world.objects).put(Organization(payers=(payer,)))
-    return world
 
 
 def prices() -> PriceBook:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from metering.adapters.memory.alerts import MemoryAlerts
 from metering.adapters.memory.bucket_events import MemoryBucketEvents
 from metering.adapters.memory.objects import MemoryObjectStore
+from metering.adapters.memory.producer_roles import MemoryProducerRoles
 from metering.adapters.memory.queues import MemoryQueue
 from metering.ledger.notes.deeds import Consent, Deed, DeedState
 from metering.ledger.notes.tokens import Role
@@ -21,6 +22,7 @@ from metering.onramps.sources import LogSource
 from metering.operations.alarms import ALARMS, alarm_name
 from metering.operations.deed_trail import DeedTrail
 from metering.operations.ports import AlarmState, LoggedLine, Subscriber
+from metering.operations.producers import ProducerBook
 from metering.operations.tokens import TokenBook
 from metering.stores.queues import Redelivery
 from metering.units import DAY_S, HOUR_S, MINUTE_S
@@ -115,6 +117,11 @@ class Lively:
     region: str = REGION
     stage: str = "local"
     version: str = "0.1.0"
+    services: None = None
+
+    @cached_property
+    def producer_roles(self) -> MemoryProducerRoles:
+        return MemoryProducerRoles()
 
     @cached_property
     def dead_letters(self) -> MemoryQueue:
@@ -233,6 +240,11 @@ class Lively:
             deliveries = [each.delivery for each in received]
             failed = set(self.world.aggregator.handle(deliveries, self.world.deadline()).retry)
             self.ingest.delete_many([each.receipt for each in received if each.delivery.message_id not in failed])
+
+    def register(self, name: str) -> None:
+        """Register a producer."""
+        book = ProducerBook(items=self.world.items, roles=self.producer_roles, clock=self.world.clock)
+        book.add(name, accounts=None, trusted_arn="", registered_by=self.caller())
 
     def lose_a_letter(self, batch_id: str) -> None:
         """Put a batch into the dead-letter queue, as if it had failed five times."""

@@ -8,7 +8,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from metering.cli.printing.table import Chart, bars
+from metering.cli.printing.table import Chart
 from metering.reports.answer import Answer, Column
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def save(name: str, recorded: Recorded) -> None:
         "columns": [_given(column) for column in answer.columns],
         "rows": [_kept_row(row) for row in answer.rows],
         "others": None if answer.others is None else _kept_row(answer.others),
-        "chart": None if recorded.chart is None else [list(recorded.chart.sizes), recorded.chart.most],
+        "chart": None if recorded.chart is None else asdict(recorded.chart),
     }
     (FOLDER / f"{name}.json").write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
@@ -61,8 +61,8 @@ def load(name: str) -> Recorded:
     for each in fields(Answer):
         if isinstance(content[each.name], list) and each.name != "rows":
             content[each.name] = tuple(content[each.name])
-    sizes = None if chart is None else bars([(label, size) for label, size in chart[0]], most=chart[1])
-    return Recorded(line=line, command=command, answer=Answer(**content), chart=sizes)
+    drawn = None if chart is None else Chart(**{**chart, "sizes": [(label, size) for label, size in chart["sizes"]]})
+    return Recorded(line=line, command=command, answer=Answer(**content), chart=drawn)
 
 
 def names() -> list[str]:

@@ -30,6 +30,13 @@ def test_every_message_sent_can_be_received(queue: Queue) -> None:
     assert len({one.receipt for one in received}) == 23
 
 
+def test_the_first_sender_of_a_message_goes_along(queue: Queue) -> None:
+    assert queue.send_many(["a", "b", "c"], original_senders=["AROAFIRST:x", "", "retry AROASECOND:y"]) == []
+    queue.send_many(["d"])
+    stated = {one.delivery.body: one.delivery.stated_sender for one in drain(queue)}
+    assert stated == {"a": "AROAFIRST:x", "b": "", "c": "retry AROASECOND:y", "d": ""}
+
+
 def test_large_messages_are_spread_over_several_requests(queue: Queue) -> None:
     bodies = [f"{n}" * 300_000 for n in range(6)]
     assert queue.send_many(bodies) == []

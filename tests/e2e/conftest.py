@@ -28,7 +28,7 @@ from metering.billing.closing.checklist import ACCEPTABLE
 from metering.hours import hour_of, month_of, rfc3339
 from metering.stage_settings import GivenSettings
 from metering.units import DAY_S, GIB
-from tests.e2e.endpoints import kind_of, why_left_out
+from tests.e2e.endpoints import Kind, kind_of, why_left_out
 from tests.e2e.oncall import mapping, until
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ class Service:
 
     def pipeline_outputs(self) -> dict[str, str]:
         """Outputs of the pipeline stack."""
-        return _outputs(self.clients, self.stage, "pipeline")
+        return stack_outputs_of(self.clients, self.stage, "pipeline")
 
     def wait_for_rest(self, limit_s: float = 90) -> None:
         """Until nothing is in the ingest queue, or the test fails."""
@@ -162,10 +162,16 @@ def service() -> Iterator[Service]:
     """The service, deployed; stopped at the end if it was started here."""
     endpoint = os.environ.get(_ENDPOINT)
     if endpoint:
-        yield deployed(endpoint, None, enforced=False, given=_WITH_LOGS)
+        yield deployed(endpoint, None, enforced=False, given=_given_at(endpoint))
         return
     with own_emulator() as running:
         yield deployed(running.endpoint, running.ca_bundle, enforced=True, given=_WITH_LOGS)
+
+
+def _given_at(endpoint: str) -> GivenSettings:
+    """LocalStack has no HTTP APIs in its open source."""
+    front = "url" if kind_of(endpoint) is Kind.LOCALSTACK else "http"
+    return _WITH_LOGS.model_copy(update={"by_option": {**_WITH_LOGS.by_option, "api_front": front}})
 
 
 @contextmanager
@@ -286,14 +292,16 @@ def deployed(
         access_key=("test", "test"),
     )
     clients = Clients(access)
-    outputs = _outputs(clients, stage, "data")
+    outputs = stack_outputs_of(clients, stage, "data")
     roles = {
-        name: _credentials(clients, outputs[f"{name.capitalize()}RoleArn"], environ) if enforced else environ
+        name: credentials_of(clients, outputs[f"{name.capitalize()}RoleArn"], environ) if enforced else environ
         for name in ("producer", "reader", "operator")
     } | {"deployer": environ}
-    if enforced and given is not None:
-        function = clients.lambda_.get_function(FunctionName=_outputs(clients, stage, "pipeline")["OnrampFunctionName"])
-        roles["onramp"] = _credentials(clients, function["Configuration"]["Role"], environ)
+    if enforced and given is not None and "log_sources" in given.by_option:
+        function = clients.lambda_.get_function(
+            FunctionName=stack_outputs_of(clients, stage, "pipeline")["OnrampFunctionName"]
+        )
+        roles["onramp"] = credentials_of(clients, function["Configuration"]["Role"], environ)
     return Service(
         endpoint=endpoint,
         region=regions[-1],
@@ -306,7 +314,8 @@ def deployed(
     )
 
 
-def _outputs(clients: Clients, stage: str, part: str) -> dict[str, str]:
+def stack_outputs_of(clients: Clients, stage: str, part: str) -> dict[str, str]:
+    """Outputs of a stack of a stage."""
     stacks = clients.cloudformation.describe_stacks(StackName=f"metering-{stage}-{part}")["Stacks"]
     return {output["OutputKey"]: output["OutputValue"] for output in stacks[0]["Outputs"]}
 
@@ -323,7 +332,8 @@ def _ran(arguments: Sequence[str], environ: Mapping[str, str], timeout_s: float)
     )
 
 
-def _credentials(clients: Clients, role_arn: str, environ: Mapping[str, str]) -> dict[str, str]:
+def credentials_of(clients: Clients, role_arn: str, environ: Mapping[str, str]) -> dict[str, str]:
+    """Environment of a client under a role."""
     keys = clients.sts.assume_role(RoleArn=role_arn, RoleSessionName="e2e")["Credentials"]
     return {
         **environ,

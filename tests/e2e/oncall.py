@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 # Runbooks that no drill follows, and why. The drills of regions still run their commands.
 UNDRILLED = {
+    "api-guessing": "No emulator makes metrics of what a function counts in its log, so its alarm sees no figure.",
+    "api-reads": "No emulator makes metrics of what a function counts in its log, so its alarm sees no figure.",
+    "api-slow": "No emulator measures how long a function runs, and more memory makes none of them faster there.",
+    "api-throttled": "No emulator reserves executions or counts what it turns away, so that its alarm sees no figure.",
     "rollout-failed": "No emulator runs CodeBuild, so that neither its project nor its alarm is deployed there.",
     "unkept-sources": "More than 20,000 sources would each have to send a batch, which takes an emulator an hour.",
 }
@@ -109,7 +113,8 @@ def figures(service: Service) -> dict[str, int]:
 
 def function(service: Service, name: str) -> str:
     """Physical name of a function, by its construct's id."""
-    stack = service.clients.cloudformation.describe_stacks(StackName=f"metering-{service.stage}-pipeline")["Stacks"][0]
+    part = "api" if name == "Api" else "pipeline"
+    stack = service.clients.cloudformation.describe_stacks(StackName=f"metering-{service.stage}-{part}")["Stacks"][0]
     return next(o["OutputValue"] for o in stack["Outputs"] if o["OutputKey"] == f"{name}FunctionName")
 
 

@@ -26,6 +26,7 @@ READ = {
     "rated/",
     "prices/",
     "organization/",
+    "invoices/",
 }
 DOMAIN = {"api": True, "api_domain": "usage.{region}.example.com", "api_zone_id": "Z0123456789ABC"}
 
@@ -60,6 +61,14 @@ def test_nothing_in_the_role_is_of_all_resources() -> None:
         assert "*" not in json.dumps(statement["Action"])
         resources = statement["Resource"] if isinstance(statement["Resource"], list) else [statement["Resource"]]
         assert "*" not in resources
+
+
+def test_it_is_told_where_prices_are() -> None:
+    def home(stage: Synthesised) -> Any:
+        return function(stage)["Environment"]["Variables"]["METERING_HOME_REGION"]
+
+    assert home(with_api(rollout={"home": "eu-west-1"})) == "eu-west-1"
+    assert home(synthesised("local")) == ""
 
 
 def test_it_keeps_some_executions_and_can_take_no_others() -> None:

@@ -210,6 +210,13 @@ def test_the_canary_cannot_say_what_the_watch_and_the_reconciler_say() -> None:
     assert not grants.may_write("dynamodb:PutItem", "LedgerTable", "W#complete")
 
 
+def test_the_reconciler_reads_the_accounts_that_the_biller_keeps_and_writes_no_object() -> None:
+    grants = Grants(synthesised("prod"), "pipeline", "ReconcilerRole")
+
+    assert grants.prefixes("s3:GetObject") == {"staging/", "lake/", "runs/", "rated/"}
+    assert not grants.prefixes("s3:PutObject") | grants.prefixes("s3:DeleteObject")
+
+
 def test_a_grant_that_names_no_partition_would_be_seen() -> None:
     grants = Grants(synthesised("prod"), "pipeline", "CanaryRole")
     for statement in grants.statements:

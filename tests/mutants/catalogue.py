@@ -41,6 +41,7 @@ class Mutant:
     suites: tuple[str, ...] = WORLD
 
 
+_PRODUCER = ("tests/unit/producer",)
 _RATING = ("tests/unit/billing/rating",)
 _PRICES = ("tests/unit/billing/prices/test_offer_files.py",)
 _RATING_LAWS = ("tests/property/test_rating.py",)
@@ -49,6 +50,7 @@ _INVOICES = ("tests/unit/billing/invoices", "tests/property/test_invoices_add_up
 _EXPORTS = ("tests/unit/reports/exports",)
 _WHOLE_MONTHS = ("tests/unit/reports/costs/test_whole_months.py",)
 _COSTS = ("tests/property/test_costs_agree.py", "tests/unit/cli/test_cost.py")
+_ACCOUNTS = ("tests/unit/billing/day_sums/test_accounts.py",)
 _GRANTS = ("tests/infra/test_grants.py",)
 _MONTH_CHECK = ("tests/unit/audit/test_month_check.py",)
 _FROZEN = ("tests/unit/billing/test_freezing.py",)
@@ -56,6 +58,10 @@ _S3_LOGS = ("tests/unit/onramps/test_s3_access.py",)
 _EDGE_LOGS = ("tests/unit/onramps/test_cloudfront.py",)
 _TRANSIT_LOGS = ("tests/unit/onramps/test_transit_gateway.py",)
 _MAPPED_LOGS = ("tests/unit/onramps/test_mapped.py::test_units_are_exact",)
+
+_TRACE = ("tests/unit/reports/trace",)
+_DOORS_TRACE = ("tests/unit/reports/batches", "tests/api/test_trace.py")
+_DOORS_OPERATORS = ("tests/api/test_operators.py",)
 
 MUTANTS = (
     Mutant(
@@ -1448,5 +1454,153 @@ MUTANTS = (
         old="        kept = [line for line in made if line.parts or line.key in shared]",
         new="        kept = [line for line in made if line.parts]",
         suites=_INVOICES,
+    ),
+    Mutant(
+        name="trace: a customer is told all rows of a batch",
+        path="metering/reports/batches/story.py",
+        old="    own = {account: total for account, total in hour.accounts.items() if account in accounts}",
+        new="    own = dict(hour.accounts)",
+        suites=_DOORS_TRACE,
+    ),
+    Mutant(
+        name="trace: errors that cancel out in the sum are not seen",
+        path="metering/reports/trace/tracing.py",
+        old="        return not any(hour.differences for hour in self.hours) and not any(",
+        new="        return self.usage == self.rows and not any(",
+        suites=_TRACE,
+    ),
+    Mutant(
+        name="trace: rows of the batch on other lines count for this one",
+        path="metering/reports/trace/tracing.py",
+        old="            marked=sum_totals(marks).minus(others),",
+        new="            marked=sum_totals(marks),",
+        suites=_TRACE,
+    ),
+    Mutant(
+        name="trace: a lost marker is taken for an expired one by its oldest hour",
+        path="metering/reports/trace/tracing.py",
+        old="    return max(hours) - HOUR_S + marker_life_s <= now_s",
+        new="    return min(hours) - HOUR_S + marker_life_s <= now_s",
+        suites=_TRACE,
+    ),
+    Mutant(
+        name="trace: an hour that changed while it was read is not read again",
+        path="metering/reports/trace/tracing.py",
+        old="        for hour_s in figures.differing()[-self.reread :]:",
+        new="        for hour_s in figures.differing()[-self.reread : 0]:",
+        suites=_TRACE,
+    ),
+    Mutant(
+        name="api: a page of quarantine that a filter empties is the last one",
+        path="metering/api/resources/operators.py",
+        old="        last = entry\n        if query.takes(entry.entry):\n",
+        new="        if query.takes(entry.entry):\n            last = entry\n",
+        suites=_DOORS_OPERATORS,
+    ),
+    Mutant(
+        name="api: who sees some accounts is told figures of all",
+        path="metering/api/resources/operators.py",
+        old="    if not asked.sees_all:",
+        new='    if asked.grant.role == "customer":',
+        suites=_DOORS_OPERATORS,
+    ),
+    Mutant(
+        name="api: a trace reads any number of hours",
+        path="metering/api/resources/trace.py",
+        old="    if not problems and hours > budget.hours:",
+        new="    if not problems and hours > 100 * budget.hours:",
+        suites=_DOORS_TRACE,
+    ),
+    Mutant(
+        name="a producer's journal is not synced before it sends",
+        path="metering/producer/journal.py",
+        old='    "synchronous=FULL",',
+        new='    "synchronous=OFF",',
+        suites=_PRODUCER,
+    ),
+    Mutant(
+        name="a producer gives a number away for a key without records",
+        path="metering/producer/journal.py",
+        old='self._note("next_sequence", str(first + count))',
+        new='self._note("next_sequence", str(first + max(count, 1)))',
+        suites=_PRODUCER,
+    ),
+    Mutant(
+        name="a producer forgets what it could not send",
+        path="metering/producer/producer.py",
+        old="            except UnavailableError as error:\n",
+        new="            except UnavailableError as error:\n                journal.sent(batches)\n",
+        suites=_PRODUCER,
+    ),
+    Mutant(
+        name="a producer takes a key for other records",
+        path="metering/producer/producer.py",
+        old="if known is not None and _digest(records) != known.digest:",
+        new="if known is not None and _digest(records) == '':",
+        suites=_PRODUCER,
+    ),
+    Mutant(
+        name="a producer forgets keys that are not sent",
+        path="metering/producer/journal.py",
+        old="COALESCE((SELECT MIN(sequence) FROM unsent), ?)",
+        new="COALESCE(NULL, ?)",
+        suites=_PRODUCER,
+    ),
+    Mutant(
+        name="a token follows a redirect to another host",
+        path="metering/client/http.py",
+        old="build_opener(_NoRedirects(), HTTPSHandler(), *own)",
+        new="build_opener(HTTPSHandler(), *own)",
+        suites=("tests/unit/client/test_connect.py",),
+    ),
+    Mutant(
+        name="a trace whose sums differ is a table like any other",
+        path="metering/client/connection.py",
+        old='        if not told.get("equal"):',
+        new='        if told.get("equal") is None:',
+        suites=("tests/unit/client/test_connect.py",),
+    ),
+    Mutant(
+        name="accounts of a month count a file again that the sums of its day have",
+        path="metering/billing/day_sums/keeper.py",
+        old="                addition.add(hour_s, file, accounts.counting(hour_s, self.totals.of(file)))",
+        new="                addition.add(hour_s, file, accounts.counting(hour_s, self.totals.of(file)))\n"
+        "            list(accounts.counting(hour_s, self.totals.of(file)))",
+        suites=_ACCOUNTS,
+    ),
+    Mutant(
+        name="accounts of a month take a file of a day that they do not cover",
+        path="metering/billing/day_sums/account_turn.py",
+        old="        return _told(month, hour_s, totals) if day_s in month.days else totals",
+        new="        return _told(month, hour_s, totals)",
+        suites=_ACCOUNTS,
+    ),
+    Mutant(
+        name="the reconciler believes an account that another one makes up for",
+        path="metering/billing/day_sums/account_check.py",
+        old="            if one != other:",
+        new="            if False:",
+        suites=_ACCOUNTS,
+    ),
+    Mutant(
+        name="a list of accounts is believed to be of a closed month",
+        path="metering/reports/accounts/source.py",
+        old="        if reader is not None and sum_totals(reader.hours.values()) == closed.total:",
+        new="        if reader is not None:",
+        suites=("tests/unit/reports/accounts",),
+    ),
+    Mutant(
+        name="a list of accounts shows a customer those of others",
+        path="metering/api/resources/accounts.py",
+        old="        accounts=sorted(accounts),",
+        new='        accounts=sorted(given.names("account")),',
+        suites=("tests/api/test_accounts.py",),
+    ),
+    Mutant(
+        name="a picture drops what is small",
+        path="metering/reports/pictures/series.py",
+        old="        place = name if name in shown else other\n",
+        new="        place = name if name in shown else other\n        if name not in shown:\n            continue\n",
+        suites=("tests/unit/reports/pictures",),
     ),
 )

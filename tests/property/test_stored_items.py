@@ -16,6 +16,7 @@ from metering.audit.source_keeping import SourceMemory
 from metering.commit.write_ahead import WriteAhead, usage_deltas
 from metering.errors import LedgerCorruptError
 from metering.fleet.regions import Answered, Finding, Phase, RegionState, Step
+from metering.intake.batches import Claim
 from metering.lake.plan import Plan, PlanFile, PlanHour
 from metering.ledger.booked_hours import LakeFile, Pending, Pointer, Published
 from metering.ledger.commits import CommitRecord
@@ -28,6 +29,7 @@ from metering.ledger.notes.budgets import StoredAlert, StoredBudget
 from metering.ledger.notes.canary_runs import CanaryRun, CanaryVerdict
 from metering.ledger.notes.completeness import Completeness, Hold
 from metering.ledger.notes.deeds import Consent, Deed, DeedState
+from metering.ledger.notes.producers import RegisteredProducer
 from metering.ledger.notes.queue_memory import HeldMessage, QueueMemory
 from metering.ledger.notes.reconciliation import Backlog, Reconciliation, WorkList
 from metering.ledger.notes.sources import Ruling, RulingKind, SourceFigures, SourceState
@@ -383,6 +385,20 @@ KINDS = (
             revoked_s=NUMBERS,
         ),
         read=StoredToken.from_item,
+    ),
+    Kind(
+        name="producer",
+        values=st.builds(
+            RegisteredProducer,
+            name=NAMES,
+            role_id=NAMES,
+            role_arn=NAMES,
+            trusted_arn=NAMES,
+            accounts=st.none() | st.lists(NAMES, max_size=3).map(tuple),
+            registered_s=NUMBERS,
+            registered_by=st.text(max_size=5),
+        ),
+        read=RegisteredProducer.from_item,
     ),
     Kind(
         name="figures of sources",
@@ -849,6 +865,21 @@ DOCUMENTS = (
 def test_an_object_comes_back_as_it_was(kind: Document, data: st.DataObject) -> None:
     value = data.draw(kind.values)
     assert kind.read(kind.write(value), "a/key.json") == value
+
+
+CLAIMS = st.builds(Claim, batch_id=st.text(max_size=5), content_hash=NAMES, hash_version=NUMBERS)
+
+
+@settings(max_examples=25)
+@given(batch=QUARANTINED, claim=CLAIMS)
+def test_a_batch_whose_sender_may_not_send_it_comes_back_with_its_claim(batch: QuarantinedBatch, claim: Claim) -> None:
+    # The claim is optional: versions without registered producers write none, and read one as a batch without an id.
+    claimed = replace(batch, claim=claim)
+    assert QuarantinedBatch.decode(claimed.encode()) == claimed
+    for wrong in (None, [], [claim.batch_id, claim.content_hash], "b/1", [1, 2, 3]):
+        document = json.loads(claimed.encode()) | {"claims": wrong}
+        with pytest.raises(LedgerCorruptError):
+            QuarantinedBatch.decode(json.dumps(document).encode())
 
 
 @pytest.mark.parametrize("kind", DOCUMENTS, ids=str)

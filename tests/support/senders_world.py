@@ -19,7 +19,8 @@ from metering.ledger.notes.producers import RegisteredProducer
 from metering.operations.dead_letters import DeadLetters
 from metering.quarantine.entries import Entry, QuarantineEntries
 from metering.stores.writes import Put, Table
-from metering.wiring.aggregator import batch_reader, build_aggregator
+from metering.wiring.aggregator import build_aggregator
+from metering.wiring.senders import batch_reader
 from tests.support.lake_world import NOW_S
 from tests.support.region import MemoryRegion
 from tests.support.stage import ADMISSION

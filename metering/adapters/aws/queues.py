@@ -21,6 +21,8 @@ if TYPE_CHECKING:
         SendMessageBatchRequestEntryTypeDef,
     )
 
+    from metering.adapters.aws.session import Clients
+
 # SendMessageBatch and the other batch calls take at most 10 entries, with at most 1 MiB of bodies (SQS quotas).
 _MAX_ENTRIES = 10
 _MAX_BATCH_BYTES = MIB
@@ -131,6 +133,11 @@ class SqsQueue:
         with translated("sqs.GetQueueAttributes"):
             answer = self._client.get_queue_attributes(QueueUrl=self._url, AttributeNames=["QueueArn"])
         return answer["Attributes"]["QueueArn"]
+
+
+def queue_at(clients: Clients, url: str) -> SqsQueue:
+    """The queue at a URL, for rooms that ask no service themselves."""
+    return SqsQueue(clients.sqs, url)
 
 
 def _visibility(visibility_s: int | None) -> _Visibility:

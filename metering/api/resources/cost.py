@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from metering.api import vocabulary as words
 from metering.api.asking import Resource
 from metering.api.grants import effective_accounts
 from metering.api.openapi import schemas
-from metering.api.paging import page_of, position_of, refuse_pages_of_ranked
+from metering.api.paging import page_of, position_of, range_of, refuse_pages_of_ranked
 from metering.api.parameters import Parameter
 from metering.api.problems import ParameterFault, ProblemError
 from metering.api.routes import router_of
@@ -37,7 +39,7 @@ def _cost(asked: Asked) -> Reply:
     position = position_of(asked, accounts, fixed=2)
     query = _query(asked, accounts)
     if position.fixed:
-        from_s, to_s = position.fixed
+        from_s, to_s = range_of(position, whole_hours=True)
         query = replace(query, usage=replace(query.usage, from_s=from_s, to_s=to_s))
     asked.afford(query.usage, _budget(asked))
     billing = _billing(asked)
@@ -50,6 +52,9 @@ def _cost(asked: Asked) -> Reply:
         book=book,
         now_s=asked.now_s,
         complete=asked.complete_of(billing.regions),
+        progress=lambda: nullcontext(partial(_note_hours, asked)),
+        most_partitions=asked.parts.limits.partitions,
+        most_rows=asked.parts.limits.summed_rows,
     )
     answer = found.answer if asked.sees_all else _of_own(found.answer)
     return page_of(
@@ -61,6 +66,11 @@ def _cost(asked: Asked) -> Reply:
         sort_key=name_key(query.usage),
         fixed=(query.usage.from_s, query.usage.to_s),
     )
+
+
+def _note_hours(asked: Asked, _region: str, done: int, _of: int) -> None:
+    if done:
+        asked.figures.hours += 1
 
 
 def _budget(asked: Asked) -> ReadBudget:

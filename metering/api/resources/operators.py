@@ -19,7 +19,7 @@ from metering.reports.parameters import InvalidParametersError, ParameterProblem
 from metering.reports.regions_answer import regions_answer
 from metering.wiring.answers.hours import hour_of_region
 from metering.wiring.answers.operators import reconciliation_of, sources_of
-from metering.wiring.answers.quarantine import KINDS, Refused, refused_answer, refused_in, refused_query
+from metering.wiring.answers.quarantine import KINDS, REASONS, Refused, refused_answer, refused_in, refused_query
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -159,14 +159,7 @@ GAPS = Parameter(
     name="gaps", about="Only producers with gaps, or with a number far beyond the one before.", kind="flag"
 )
 SILENT = Parameter(name="silent", about="Only producers that sent nothing for a day.", kind="flag")
-REASON = Parameter(
-    name="reason",
-    about="Only entries with this reason.",
-    words="is not a reason.",
-    pattern="[a-z_]{1,64}",
-    most_chars=64,
-    example="too_late",
-)
+REASON = Parameter(name="reason", about="Only entries with this reason.", choices=REASONS)
 KIND = Parameter(name="kind", about="Only entries of this kind.", choices=KINDS)
 SOURCE = Parameter(
     name="source",

@@ -11,9 +11,10 @@ from metering.api.grants import Role
 from metering.api.openapi import schemas
 from metering.api.paging import page_of, position_of
 from metering.api.parameters import Parameter
-from metering.api.problems import ParameterFault, ProblemError
+from metering.api.problems import ProblemError
 from metering.api.routes import router_of
-from metering.hours import hour_of
+from metering.hours import rfc3339
+from metering.reports.parameters import InvalidParametersError, ParameterProblem
 from metering.reports.regions_answer import regions_answer
 from metering.reports.time_range import time_range
 from metering.reports.trace.answer import key_columns, of_page
@@ -97,26 +98,23 @@ def _within(asked: Asked) -> tuple[int, int] | None:
 
 
 def _count_hours(asked: Asked, from_s: int, to_s: int) -> None:
-    """Count the hours whose rows may be read, before any is.
+    """Count the hours whose rows may be read, before any is. Those of a closed month are read, too.
 
     Raises:
-        ProblemError: 422, there are more than a request may read.
+        InvalidParametersError: There are more than a request may read.
     """
-    hours = (hour_of(min(to_s, asked.now_s + HOUR_S) + HOUR_S - 1) - hour_of(from_s)) // HOUR_S
-    most = asked.parts.limits.open_hours
-    if hours > most:
-        detail = (
-            f"The range has {hours:,} hours whose rows would be read, and {most} are the most. "
-            "Ask for a shorter range with from and to, or use the command line: metering trace."
+    budget = asked.parts.limits.budget
+    problems = budget.of_range(from_s, to_s, now_s=asked.now_s)
+    hours = max(-(-(min(to_s, asked.now_s + HOUR_S) - from_s) // HOUR_S), 0)
+    if not problems and hours > budget.hours:
+        problem = (
+            f"is the beginning of a range with {hours:,} hours whose rows are read, and {budget.hours} are the most."
         )
-        raise ProblemError(
-            kind="too-much-asked",
-            status=422,
-            title="Too much is asked at once",
-            detail=detail,
-            faults=[ParameterFault(parameter="from", detail=detail)],
-        )
-    asked.figures.hours += max(hours, 0)
+        advice = "Ask for a shorter range, or type it: metering trace."
+        problems = [ParameterProblem(parameter="from", value=rfc3339(from_s), problem=problem, advice=advice)]
+    if problems:
+        raise InvalidParametersError(problems)
+    asked.figures.hours += hours * len(asked.parts.regions)
 
 
 _ONE_ACCOUNT = replace(

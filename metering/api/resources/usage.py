@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from metering.api import vocabulary as words
 from metering.api.asking import Resource
 from metering.api.openapi import schemas
-from metering.api.paging import kept_s, page_of, position_of, refuse_pages_of_ranked
+from metering.api.paging import kept_s, page_of, position_of, range_of, refuse_pages_of_ranked
 from metering.api.routes import router_of
 from metering.reports.query import UsageParameters
 from metering.reports.ranking import name_key
@@ -40,6 +40,7 @@ def _usage(asked: Asked) -> Reply:
         named_beginning=bool(asked.given.text("from") or asked.given.text("last")),
         everywhere=parts.everywhere,
         only_own=not asked.sees_all,
+        most_rows=parts.limits.summed_rows,
     )
     return page_of(
         found.answer,
@@ -81,7 +82,8 @@ def _query(asked: Asked, accounts: frozenset[str], position: Position) -> UsageQ
     ).query(now_s=asked.now_s)
     if position.fixed:
         # Later pages are of the range of the first one, whatever `last=7d` means by now.
-        return replace(query, from_s=position.fixed[0], to_s=position.fixed[1])
+        from_s, to_s = range_of(position, whole_hours=not query.details)
+        return replace(query, from_s=from_s, to_s=to_s)
     return query
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 import uvicorn
@@ -30,6 +29,7 @@ class LocalServer:
     app: ASGIApp
     port: int
     _socket: socket.socket = field(init=False, repr=False)
+    _server: uvicorn.Server = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Take the port.
@@ -48,6 +48,7 @@ class LocalServer:
             self._socket.close()
             raise
         self.port = self._socket.getsockname()[1]
+        self._server = _server(HostCheck(self.app, port=self.port))
 
     @property
     def url(self) -> str:
@@ -69,19 +70,19 @@ class LocalServer:
         """End it, from another thread."""
         self._server.should_exit = True
 
-    @cached_property
-    def _server(self) -> uvicorn.Server:
-        # No access log: its lines would hold what people ask for, and nobody reads them here.
-        return uvicorn.Server(
-            uvicorn.Config(
-                HostCheck(self.app, port=self.port),
-                http="h11",
-                ws="none",
-                lifespan="off",
-                log_level="warning",
-                access_log=False,
-                server_header=False,
-                proxy_headers=False,
-                timeout_graceful_shutdown=_LAST_S,
-            )
+
+def _server(app: ASGIApp) -> uvicorn.Server:
+    # No access log: its lines would hold what people ask for, and nobody reads them here.
+    return uvicorn.Server(
+        uvicorn.Config(
+            app,
+            http="h11",
+            ws="none",
+            lifespan="off",
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=_LAST_S,
         )
+    )

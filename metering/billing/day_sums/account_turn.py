@@ -15,7 +15,8 @@ from metering.billing.day_sums.days import head_of
 from metering.billing.day_sums.index import KeptAccounts
 from metering.errors import ObjectDamagedError, ObjectMissingError
 from metering.hours import month_of
-from metering.usage.totals import ZERO, Total, add_totals
+from metering.units import DAY_S
+from metering.usage.totals import ZERO, Total, add_totals, sum_totals
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from metering.lake.ports import TotalsReader
     from metering.stores.objects import ObjectStore
     from metering.usage.totals import UsageKey
+
+    Entries = Iterable[tuple[UsageKey, Total]]
 
 
 # Of so many newest months it is seen each time whether their accounts are still there. Whoever deletes them has them
@@ -46,13 +49,14 @@ class MonthAddition:
         self._hours: dict[int, Total] = {} if before is None else dict(before.hours)
         self._sums: dict[str, AccountSum] = {}
 
-    def add(self, key: UsageKey, total: Total) -> None:
-        """Add a total of a day that is covered."""
+    def add(self, hour_s: int, totals: Mapping[str, Total]) -> None:
+        """Add what accounts have in one lake file of an hour. Its day is covered."""
         self.changed = True
-        added = AccountSum(key.account_id, total.bytes, total.records, key.hour_s, key.hour_s)
-        known = self._sums.get(key.account_id)
-        self._sums[key.account_id] = added if known is None else known.plus(added)
-        self._hours[key.hour_s] = self._hours.get(key.hour_s, ZERO).plus(total)
+        for account_id, total in totals.items():
+            added = AccountSum(account_id, total.bytes, total.records, hour_s, hour_s)
+            known = self._sums.get(account_id)
+            self._sums[account_id] = added if known is None else known.plus(added)
+        self._hours[hour_s] = self._hours.get(hour_s, ZERO).plus(sum_totals(totals.values()))
 
     def cover(self, day_s: int, day: MonthAddition) -> None:
         """Add a whole day that was not covered."""
@@ -87,15 +91,14 @@ class AccountTurn:
         newest = sorted(index.accounts.items())[-_LOOKED_AFTER:]
         self._lost = {kept.key for _, kept in newest if objects.head(kept.key) is None}
 
-    def counting(self, day_s: int, totals: Iterable[tuple[UsageKey, Total]]) -> Iterator[tuple[UsageKey, Total]]:
+    def counting(self, hour_s: int, totals: Entries) -> Entries:
         """The totals of a lake file, as they are; they are added if the accounts of the month cover its day."""
+        day_s = hour_s - hour_s % DAY_S
         month = self._month(day_s)
         if day_s not in self._index.days:
             # Nothing of the day is counted yet, so that this file is the first of it.
             month.days.add(day_s)
-        if day_s not in month.days:
-            return iter(totals)
-        return _told(month, totals)
+        return _told(month, hour_s, totals) if day_s in month.days else totals
 
     def fill(self, days: Mapping[int, str], *, most_files: int) -> bool:
         """Add days that are not covered; returns whether all are.
@@ -139,10 +142,10 @@ class AccountTurn:
         with self._objects.open(key) as body:
             head = head_of(body, key)
         day = MonthAddition(None, frozenset())
-        for files in head.files.values():
+        for hour_s, files in head.files.items():
             for file in files:
-                for usage, total in self._totals.of(file):
-                    day.add(usage, total)
+                for _ in _told(day, hour_s, self._totals.of(file)):
+                    pass
         self._month(head.day_s).cover(head.day_s, day)
         return sum(map(len, head.files.values()))
 
@@ -163,7 +166,12 @@ class AccountTurn:
         return MonthAddition(None, frozenset())
 
 
-def _told(month: MonthAddition, totals: Iterable[tuple[UsageKey, Total]]) -> Iterator[tuple[UsageKey, Total]]:
-    for key, total in totals:
-        month.add(key, total)
-        yield key, total
+def _told(month: MonthAddition, hour_s: int, totals: Entries) -> Iterator[tuple[UsageKey, Total]]:
+    """The totals, which are added to a month when all of them were read."""
+    sums: dict[str, Total] = {}
+    for entry in totals:
+        key, total = entry
+        known = sums.get(key.account_id)
+        sums[key.account_id] = total if known is None else known.plus(total)
+        yield entry
+    month.add(hour_s, sums)

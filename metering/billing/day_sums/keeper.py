@@ -173,7 +173,7 @@ class DaySumKeeper:
         addition = DayAddition(head)
         for hour_s, file in files:
             if file.key not in head.counted:
-                addition.add(hour_s, file, accounts.counting(day_s, self.totals.of(file)))
+                addition.add(hour_s, file, accounts.counting(hour_s, self.totals.of(file)))
         body = day_body(addition.head(), addition.accounts(() if before is None else before.accounts()))
         made = rated_day_key(day_s, digest_of(body))
         self.objects.put(made, body, if_absent=False)

@@ -8,6 +8,7 @@ VARIABLES: dict[str, str] = {
     "those around it.",
     "METERING_LOCAL_DIR": "Folder of the local emulator: its state, and what it needs to deploy. Default: .local in "
     "the checkout.",
+    "METERING_TOKEN": "Token of the HTTP API, for metering.connect(url=…) of Python programs. No command reads it.",
     "AWS_ENDPOINT_URL": "The endpoint of all services, if --endpoint does not name one, such as http://127.0.0.1:4566.",
     "AWS_REGION": "The region, if --region does not name one.",
     "AWS_DEFAULT_REGION": "The region, if neither --region nor AWS_REGION names one. Without any it is us-east-1.",

@@ -8,6 +8,7 @@ from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions
 from rich.text import Text
 
+from metering.billing.money import half_up, usd_text
 from metering.cli.printing.layout import UNBOUNDED, Line, body_lines, footer_lines, title_lines
 from metering.cli.printing.texts import padded, shortened, wrapped
 from metering.reports.answer import Answer
@@ -15,6 +16,9 @@ from metering.reports.safe_text import printable
 from metering.units import size_text
 
 MOST_BARS = 20
+# A month of days.
+MOST_TIMES = 31
+_TIMES = frozenset({"hour", "day", "month"})
 _WIDEST_BAR = 40
 # Where less is left for a bar, names stand above their bars.
 _SHORTEST_BAR = 12
@@ -24,21 +28,25 @@ _STYLES = {"": "", "title": "italic", "heading": "bold", "rule": "dim", "note": 
 
 @dataclass(frozen=True, kw_only=True)
 class Chart:
-    """Bars of the largest totals, all to the scale of the first.
+    """Bars of totals, all to the scale of the largest that is shown.
 
     Attributes:
-        sizes: Names and bytes, all that there are.
-        most: Show this many at most.
+        sizes: Names and figures, all that there are: bytes, or 1e-10 USD.
+        most: Show this many at most: the largest, or the last ones in the order of time.
+        in_time: Names are times, in their order.
+        money: Figures are money.
     """
 
     sizes: Sequence[tuple[str, int]]
     most: int = MOST_BARS
+    in_time: bool = False
+    money: bool = False
 
     def lines(self, width: int) -> list[str]:
         """The chart in lines of `width` cells at most."""
-        largest = sorted(self.sizes, key=lambda size: (-size[1], size[0]))[: self.most]
-        bars = [(printable(name), size, size_text(size)) for name, size in largest]
-        scale = max((size for _, size in largest), default=0) or 1
+        shown = self._shown()
+        bars = [(printable(name), size, self._text(size)) for name, size in shown]
+        scale = max((size for _, size in shown), default=0) or 1
         name_cells = max((cell_len(name) for name, _, _ in bars), default=0)
         size_cells = max((len(text) for _, _, text in bars), default=0)
         room = width - size_cells - 2 - name_cells - 2
@@ -58,10 +66,19 @@ class Chart:
         for line in self.lines(options.max_width):
             yield Text(line, no_wrap=True, overflow="ignore")
 
+    def _shown(self) -> Sequence[tuple[str, int]]:
+        if self.in_time:
+            return self.sizes[-self.most :]
+        return sorted(self.sizes, key=lambda size: (-size[1], size[0]))[: self.most]
+
+    def _text(self, size: int) -> str:
+        return f"{usd_text(half_up(size, 10**6), decimals=4)} USD" if self.money else size_text(size)
+
     def _heading(self) -> str:
-        if len(self.sizes) <= self.most:
-            return f"All {len(self.sizes):,}, largest first:"
-        return f"The {self.most:,} largest of {len(self.sizes):,}:"
+        count, order = len(self.sizes), "in the order of time" if self.in_time else "largest first"
+        if count <= self.most:
+            return f"All {count:,}, {order}:"
+        return f"The last {self.most:,} of {count:,}:" if self.in_time else f"The {self.most:,} largest of {count:,}:"
 
 
 def print_table(answer: Answer, console: Console, *, chart: Chart | None = None, wide: bool = False) -> None:
@@ -103,9 +120,20 @@ def heading_of(text: str, width: int) -> list[str]:
     return [*lines, "─" * width]
 
 
-def bars(sizes: Sequence[tuple[str, int]], *, most: int = MOST_BARS) -> Chart:
-    """A chart of the largest byte totals."""
-    return Chart(sizes=sizes, most=most)
+def bars(
+    sizes: Sequence[tuple[str, int]], *, columns: Sequence[str] = (), most: int | None = None, money: bool = False
+) -> Chart:
+    """A chart of totals.
+
+    Args:
+        sizes: Names and figures, all that there are.
+        columns: Columns that the names are of. Where it is one column of time, the bars are in its order.
+        most: Show this many at most.
+        money: Figures are 1e-10 USD, and not bytes.
+    """
+    in_time = len(columns) == 1 and columns[0] in _TIMES
+    ordered = sorted(sizes) if in_time else sizes
+    return Chart(sizes=ordered, most=most or (MOST_TIMES if in_time else MOST_BARS), in_time=in_time, money=money)
 
 
 def _bar(size: int, scale: int, longest: int) -> str:

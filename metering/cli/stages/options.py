@@ -49,6 +49,15 @@ FileOption = Annotated[
 NoPagerOption = Annotated[bool, typer.Option("--no-pager", help="Accept a region whose alarms would page no one.")]
 VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Show each resource as it is created.")]
 
+ApiOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--api/--no-api",
+        help="Deploy the HTTP API with its explorer page, or delete it: --set api=true.",
+        rich_help_panel="Settings",
+    ),
+]
+
 ADVICE = "The fields and what they may be: metering settings fields"
 
 
@@ -67,9 +76,12 @@ class SettingsOptions:
     file: str | None = None
 
     @classmethod
-    def of(cls, given: list[str] | None, unset: list[str] | None, file: str | None) -> SettingsOptions:
+    def of(
+        cls, given: list[str] | None, unset: list[str] | None, file: str | None, *, api: bool | None = None
+    ) -> SettingsOptions:
         """Options as Typer gives them."""
-        return cls(given=given or (), unset=unset or (), file=file)
+        also = [] if api is None else [f"api={str(api).lower()}"]
+        return cls(given=[*(given or ()), *also], unset=unset or (), file=file)
 
 
 def settings_file(named: str | None) -> SettingsFile | None:

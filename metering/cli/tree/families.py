@@ -182,6 +182,10 @@ FAMILIES: tuple[Family, ...] = (
         "needed.",
     ),
     Family(
+        name="producers", place="platform.producers:producers", purpose=Purpose.RUN,
+        about="Producers: who may send batches, for which accounts, and under which names.",
+    ),
+    Family(
         name="token", place="platform.token:token", purpose=Purpose.RUN,
         about="Tokens of the HTTP API: who may ask it for what, until when.",
     ),

@@ -23,6 +23,13 @@ _LIVES = {
     "quarantine_retention_days": "quarantined records",
     "lake_retention_days": "lake files",
 }
+# What a false value of these does.
+_SWITCHED_OFF = {
+    "stateful_retained": "a deletion of the data stack would delete the data",
+    "versioned": "objects that are replaced or deleted are gone at once",
+    "analytics": "the Glue database and the Athena workgroup are deleted, with the queries saved in it",
+    "api": "the HTTP API is deleted: its tokens stay, and its address is another one when it comes back",
+}
 # What these say is built into resources that exist.
 _FIXED = {
     "emulated": "names of functions and the roles of deployments depend on it",
@@ -85,12 +92,8 @@ def consequences(found: Sequence[Difference]) -> tuple[str, ...]:
 def _consequences(found: Difference) -> Iterator[str]:
     if found.name in _LIVES and _shorter(found.before, found.after):
         yield f"{_LIVES[found.name]} that are older are deleted"
-    if found.name == "stateful_retained" and found.after is False:
-        yield "a deletion of the data stack would delete the data"
-    if found.name == "versioned" and found.after is False:
-        yield "objects that are replaced or deleted are gone at once"
-    if found.name == "analytics" and found.after is False:
-        yield "the Glue database and the Athena workgroup are deleted, with the queries saved in it"
+    if found.name in _SWITCHED_OFF and found.after is False:
+        yield _SWITCHED_OFF[found.name]
     if found.name == "subscriptions" and not _pages(found.after) and _pages(found.before):
         yield "alarms page no one"
     if found.name == "log_sources":

@@ -88,17 +88,35 @@ class RegisteredProducer:
             LedgerCorruptError: It is no registered producer.
         """
         fields = Fields.of_item(item)
+        named, everyone = fields.texts("accounts"), fields.flag("all_accounts")
+        if named and everyone:
+            fields.fail("all_accounts", "all accounts or those that are named")
         made = cls(
             name=fields.text("sk"),
             role_id=fields.text("role_id"),
             role_arn=fields.text("role_arn"),
             trusted_arn=fields.text("trusted_arn"),
-            accounts=None if fields.flag("all_accounts") else fields.texts("accounts"),
+            accounts=None if everyone else named,
             registered_s=fields.whole("registered_s"),
             registered_by=fields.any_text("registered_by"),
         )
         fields.check_key(made.key)
         return made
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShownProducer:
+    """A registered producer, and what is wrong with it.
+
+    Attributes:
+        registered: As it was registered.
+        warnings: Why its batches are or will be refused, a sentence each. Empty: all is well.
+        told_s: When people were last told that its role sent what it may not; None if not within a week.
+    """
+
+    registered: RegisteredProducer
+    warnings: tuple[str, ...]
+    told_s: int | None
 
 
 def producer_key(name: str) -> Key:
@@ -124,6 +142,13 @@ def refused_sender_item(sender_id: str, now_s: int) -> dict[str, Value]:
 def refused_sender_key(sender_id: str, now_s: int) -> Key:
     """Key of that note: one for each role and hour. Sessions of one role are one sender."""
     return Key(REFUSED_SENDERS_PK, f"{role_of(sender_id)[:128]}#{now_s // HOUR_S}")
+
+
+def refused_senders(items: ItemStore) -> Iterator[tuple[str, int]]:
+    """Roles of senders that people were told of, and when, epoch seconds."""
+    for item in items.query(Table.LEDGER, REFUSED_SENDERS_PK):
+        fields = Fields.of_item(item)
+        yield fields.text("sk").rpartition("#")[0], fields.whole("told_s")
 
 
 @dataclass(slots=True, kw_only=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from metering.billing.day_sums.accounts import AccountSum, merged
+from metering.reports.accounts.query import BY_ID
 from metering.usage.totals import ZERO, Total
 
 if TYPE_CHECKING:
@@ -40,7 +41,9 @@ class Listing:
 
 def summed(parts: Iterable[Iterable[AccountSum]]) -> Iterator[AccountSum]:
     """Accounts of several regions as one: each part is in the order of accounts."""
-    return merged(heapq.merge(*parts))
+    several = list(parts)
+    # Of one region there is nothing to merge, which would take half of the time of a list.
+    return iter(several[0]) if len(several) == 1 else merged(heapq.merge(*several))
 
 
 def listed(sums: Iterable[AccountSum], order: Order, *, most: int | None = None) -> Listing:
@@ -51,6 +54,12 @@ def listed(sums: Iterable[AccountSum], order: Order, *, most: int | None = None)
         order: By which column. Accounts that are equal in it stay in the order of their ids.
         most: Only so many of them; None: all.
     """
+    if most is None:
+        rows = list(sums)
+        if order != BY_ID:
+            rows.sort(key=_place(order))
+        total = Total(sum(each.bytes for each in rows), sum(each.records for each in rows))
+        return Listing(rows=rows, total=total, count=len(rows))
     total, count = ZERO, 0
 
     def counted() -> Iterator[AccountSum]:
@@ -59,10 +68,10 @@ def listed(sums: Iterable[AccountSum], order: Order, *, most: int | None = None)
             total, count = Total(total.bytes + each.bytes, total.records + each.records), count + 1
             yield each
 
+    first = heapq.nsmallest(most, counted(), key=_place(order))
+    return Listing(rows=first, total=total, count=count)
+
+
+def _place(order: Order) -> Callable[[AccountSum], tuple[int, str]]:
     value, turned = _FIGURES[order.column], -1 if order.descending else 1
-
-    def place(each: AccountSum) -> tuple[int, str]:
-        return turned * value(each), each.account_id
-
-    rows = sorted(counted(), key=place) if most is None else heapq.nsmallest(most, counted(), key=place)
-    return Listing(rows=rows, total=total, count=count)
+    return lambda each: (turned * value(each), each.account_id)

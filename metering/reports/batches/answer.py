@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from metering.reports.answer import Cell, Json
     from metering.reports.batches.story import BatchHour, BatchStory
 
-_FILES = Column(name="files", text="prose", priority=ROOMY, about="the objects that its rows are in")
+_FILES = Column(name="files", kind="integer", priority=ROOMY, about="objects that its rows are in")
+# Objects that a table names; JSON has all.
+_FILES_NAMED = 5
 _COLUMNS = (
     Column(name="hour", kind="time", priority=KEEP),
     Column(name="bytes", kind="bytes", priority=KEEP, about="by its marker"),
@@ -46,7 +48,6 @@ def story_answer(story: BatchStory, *, as_of_s: int, role: Role = Role.OPERATOR)
         title=f"Batch {story.batch_id}: {story.verdict or 'without a verdict'}",
         empty="Nothing of it is metered.",
         footer=tuple(_lines(story, role)),
-        commands=tuple(_next_commands(story)) if with_keys else (),
     )
 
 
@@ -59,7 +60,7 @@ def _row(hour: BatchHour, *, with_keys: bool) -> dict[str, Cell]:
         "rows_bytes": hour.rows.bytes,
         "rows_records": hour.rows.records,
     }
-    return {**row, "files": ", ".join(file.key for file in hour.files)} if with_keys else row
+    return {**row, "files": len(hour.files)} if with_keys else row
 
 
 def _document(story: BatchStory, as_of_s: int, role: Role) -> dict[str, Json]:
@@ -188,6 +189,19 @@ def _lines(story: BatchStory, role: Role) -> Iterator[str]:
     if marker is not None and role is not Role.CUSTOMER:
         yield from _whole_lines(story, marker)
     yield from _proof_lines(story)
+    if role is Role.OPERATOR:
+        yield from _file_lines(story)
+        if story.quarantine:
+            yield f"What was refused, with every reason: metering quarantine show {story.batch_id}"
+        elif story.retried_as:
+            yield f"What became of it: metering batch show {story.retried_as[0]}"
+
+
+def _file_lines(story: BatchStory) -> Iterator[str]:
+    keys = [file.key for hour in story.hours for file in hour.files]
+    yield from (f"Rows in {key}" for key in keys[:_FILES_NAMED])
+    if len(keys) > _FILES_NAMED:
+        yield f"and in {len(keys) - _FILES_NAMED:,} more objects (--format json names all)"
 
 
 def _decided(marker: Marker, role: Role) -> Iterator[str]:
@@ -198,16 +212,17 @@ def _decided(marker: Marker, role: Role) -> Iterator[str]:
 
 def _whole_lines(story: BatchStory, marker: Marker) -> Iterator[str]:
     if marker.verdict == "rejected":
-        yield f"Refused: {marker.reason}. Its {marker.records:,} records are not metered."
+        yield f"Refused: {marker.reason}."
     else:
-        yield f"{marker.records:,} records: {marker.metered:,} metered, {marker.refused:,} refused."
+        yield f"{_records(marker.records)}: {marker.metered:,} metered, {marker.refused:,} refused."
     if story.commit is not None and story.commit.state == "open":
         yield "Its commit is open: its usage is still being booked, in a minute or two at most."
     for each in story.quarantine:
         reasons = ", ".join(f"{name} ({n})" if n else name for name, n in each.reasons.items())
         yield f"In quarantine: {reasons}; {each.became}."
     if story.conflicts:
-        yield f"Other content came under its id {len(story.conflicts)} times, and is not metered."
+        times = "once" if len(story.conflicts) == 1 else f"{len(story.conflicts):,} times"
+        yield f"Other content came under its id {times}, and is not metered."
     if story.retried_as:
         yield f"Sent again as {', '.join(story.retried_as)}."
 
@@ -217,17 +232,14 @@ def _proof_lines(story: BatchStory) -> Iterator[str]:
         return
     rows, marked = story.rows, story.marked
     if marked is None:
-        yield f"Its rows: {exact_and_size(rows.bytes)} in {rows.records:,} records."
+        yield f"Its rows: {exact_and_size(rows.bytes)} in {_records(rows.records)}."
     elif story.equal:
-        yield f"Marker and rows say the same: {exact_and_size(rows.bytes)} in {rows.records:,} records."
+        yield f"Marker and rows say the same: {exact_and_size(rows.bytes)} in {_records(rows.records)}."
     else:
         yield "Marker and rows are NOT equal:"
         yield f"  the marker says {marked.bytes:,} bytes in {marked.records:,} records"
         yield f"  the rows say {rows.bytes:,} bytes in {rows.records:,} records"
 
 
-def _next_commands(story: BatchStory) -> Iterator[str]:
-    if story.quarantine:
-        yield f"metering quarantine show {story.batch_id}"
-    for name in story.retried_as[:1]:
-        yield f"metering batch show {name}"
+def _records(count: int) -> str:
+    return "1 record" if count == 1 else f"{count:,} records"

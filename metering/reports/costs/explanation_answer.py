@@ -169,8 +169,8 @@ def _batches(explanation: Explanation) -> str:
     asked = explanation.inquiry
     service = f" --service {asked.service}" if asked.service else ""
     return (
-        f"metering report usage --account {asked.account_id} --usage-type {asked.usage_type}{service} --from "
-        f"{rfc3339(asked.hour_s)} --to {rfc3339(asked.hour_s + HOUR_S)} --detail batch_id"
+        f"metering trace --account {asked.account_id} --usage-type {asked.usage_type}{service} --hour "
+        f"{rfc3339(asked.hour_s)}"
     )
 
 

@@ -8,6 +8,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, NamedTuple
 
 from metering.billing.rating.lines import PriceState
+from metering.reports.parameters import check_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -138,14 +139,19 @@ def total_of(rows: Iterable[CostRow]) -> Figures:
     return total
 
 
-def rows_of(entries: Iterable[Entry]) -> CostRows:
-    """Sum lines to rows: one for each different values."""
+def rows_of(entries: Iterable[Entry], *, most: int | None = None) -> CostRows:
+    """Sum lines to rows: one for each different values.
+
+    Raises:
+        InvalidParametersError: There are more rows than `most`.
+    """
     sums: dict[Values, Figures] = {}
     unpriced: dict[tuple[str, str], int] = {}
     for values, pool, rated in entries:
         figures = sums.get(values)
         if figures is None:
             figures = sums[values] = Figures()
+            check_rows(len(sums), most)
         figures.add(rated, pool)
         if rated.state is PriceState.UNPRICED:
             named = (rated.line.usage_type, rated.line.service)

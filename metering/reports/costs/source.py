@@ -223,14 +223,15 @@ class CostSource:
     now_s: int
     _pools: dict[Pool, tuple[int, int]] = field(default_factory=dict)
 
-    def costs(self, plans: Sequence[MonthPlan]) -> Costs:
+    def costs(self, plans: Sequence[MonthPlan], *, most_rows: int | None = None) -> Costs:
         """The rows of the report.
 
         Raises:
+            InvalidParametersError: There are more than `most_rows`.
             UnavailableError: A region gives no answer.
             MeteringError: A price book, an invoice or a closed month cannot be read.
         """
-        rows = rows_of(self._entries(plans))
+        rows = rows_of(self._entries(plans), most=most_rows)
         periods = {plan.month: self._state(plan) for plan in plans}
         booked = (self.planner.composer.booked_in(plan.month, plan.rates) for plan in plans)
         closed = frozenset(usage.month for usage in booked if usage.is_closed)

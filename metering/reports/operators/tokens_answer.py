@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from metering.ledger.notes.tokens import StoredToken
-    from metering.operations.tokens import MadeToken
 
 EVERYTHING = "all"
 """What stands for the accounts of a token that sees all of them."""
@@ -46,9 +45,9 @@ def token_answer(token: StoredToken, *, now_s: int) -> Answer:
     return Answer(columns=_COLUMNS, rows=[row], document={**row})
 
 
-def made_answer(made: MadeToken, *, now_s: int) -> Answer:
+def made_answer(text: str, stored: StoredToken, *, now_s: int) -> Answer:
     """A new token with its text, which nothing shows a second time."""
-    row = {"token": made.text, **_row(made.stored, now_s)}
+    row = {"token": text, **_row(stored, now_s)}
     columns = tuple(each for each in _COLUMNS if each.name not in {"revoked_by", "revoked"})
     shown = {each.name: row[each.name] for each in (_SECRET, *columns)}
     return Answer(columns=(_SECRET, *columns), rows=[shown], document={**shown})

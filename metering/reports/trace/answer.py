@@ -87,8 +87,7 @@ def trace_answer(
         meta={"as_of": rfc3339(as_of_s)},
         title=title_of(_named(query), query, as_of_s),
         empty="Nothing is booked on this line.",
-        footer=tuple(lines(traces)),
-        commands=tuple(_next_commands(query, traces)),
+        footer=(*lines(traces), *_next_step(query, traces)),
     )
 
 
@@ -138,14 +137,16 @@ def lines(traces: Sequence[Trace]) -> Iterator[str]:
     batches = sum(len(trace.batches) for trace in traces)
     files = sum(len(hour.files) for trace in traces for hour in trace.hours)
     hours = sum(len(trace.hours) for trace in traces)
-    made_of = f"{hours:,} hours, {batches:,} batches, {files:,} files"
-    yield f"{exact_and_size(usage.bytes)} in {usage.records:,} records: {made_of}."
+    if not hours:
+        return
+    made_of = f"{_number(hours, 'hour')}, {_number(batches, 'batch', 'batches')}, {_number(files, 'file')}"
+    yield f"{exact_and_size(usage.bytes)} in {_number(usage.records, 'record')}: {made_of}."
     expired = sum(batch.vouching is Vouching.EXPIRED for trace in traces for batch in trace.batches)
     if all(trace.equal for trace in traces):
         also = "and markers " if markers is not None else ""
         yield f"The report, the rows {also}say the same, to the byte."
         if expired:
-            yield f"The markers of {expired:,} batches have expired; their rows remain."
+            yield f"The markers of {_number(expired, 'batch', 'batches')} have expired; their rows remain."
         return
     yield "The sums are NOT equal:"
     yield f"  the report says {usage.bytes:,} bytes in {usage.records:,} records"
@@ -153,6 +154,10 @@ def lines(traces: Sequence[Trace]) -> Iterator[str]:
     if markers is not None:
         yield f"  the markers say {markers.bytes:,} bytes in {markers.records:,} records"
     yield from _where_different(traces)
+
+
+def _number(count: int, one: str, many: str = "") -> str:
+    return f"1 {one}" if count == 1 else f"{count:,} {many or one + 's'}"
 
 
 def _where_different(traces: Sequence[Trace]) -> Iterator[str]:
@@ -167,15 +172,24 @@ def _where_different(traces: Sequence[Trace]) -> Iterator[str]:
         for vouching, words in _MARKERS.items():
             ids = [batch.batch_id for batch in trace.batches if batch.vouching is vouching]
             if ids:
-                yield f"{trace.region}: {len(ids):,} batches have {words}, such as {ids[0]}."
+                yield f"{trace.region}: {_number(len(ids), 'batch', 'batches')} with {words}, such as {ids[0]}."
 
 
-def _next_commands(query: UsageQuery, traces: Sequence[Trace]) -> Iterator[str]:
+def _next_step(query: UsageQuery, traces: Sequence[Trace]) -> Iterator[str]:
+    doubtful = _doubtful(traces)
+    batches = [batch.batch_id for trace in traces for batch in trace.batches]
     if any(hour.differences for trace in traces for hour in trace.hours):
-        yield f"metering reconcile --deep --from {rfc3339(query.from_s)} --to {rfc3339(query.to_s)}"
-    first = next((batch.batch_id for trace in traces for batch in trace.batches), None)
-    if first is not None:
-        yield f"metering batch show {first}"
+        range_ = f"--from {rfc3339(query.from_s)} --to {rfc3339(query.to_s)}"
+        yield f"To see everything that differs in this time: metering reconcile --deep {range_}"
+    elif doubtful:
+        yield f"To see such a batch: metering batch show {doubtful[0]}"
+    elif batches:
+        yield f"To see all of one batch: metering batch show {batches[0]}"
+
+
+def _doubtful(traces: Sequence[Trace]) -> list[str]:
+    """Batches whose markers do not say what their rows say."""
+    return [batch.batch_id for trace in traces for batch in trace.batches if batch.vouching in _MARKERS]
 
 
 def _row(region: str, batch: TracedBatch, *, everywhere: bool) -> dict[str, Cell]:

@@ -12,8 +12,9 @@ from metering.fleet.state_store import LedgerRegionStates
 from metering.hours import month_of
 from metering.reports.costs.answer import cost_answer
 from metering.reports.costs.source import BookName, CostPlanner, CostSource
+from metering.reports.parameters import InvalidParametersError, ParameterProblem
 from metering.wiring.billing.costs import build_planner, build_shelf, kept_positions
-from metering.wiring.billing.usage import StageUsage
+from metering.wiring.billing.usage import FEW_ACCOUNTS, StageUsage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -89,9 +90,9 @@ class Rating:
     source: CostSource
     plans: Sequence[MonthPlan]
 
-    def costs(self) -> Costs:
-        """Rate what is asked for."""
-        return self.source.costs(self.plans)
+    def costs(self, *, most_rows: int | None = None) -> Costs:
+        """Rate what is asked for. Raises as `CostSource.costs` does."""
+        return self.source.costs(self.plans, most_rows=most_rows)
 
 
 def _silent() -> AbstractContextManager[HoursDone]:
@@ -107,6 +108,7 @@ def rating(
     now_s: int,
     exact: bool = False,
     progress: Callable[[], AbstractContextManager[HoursDone]] = _silent,
+    most_partitions: int | None = None,
 ) -> Iterator[Rating]:
     """The parts of an answer about costs.
 
@@ -117,8 +119,10 @@ def rating(
         now_s: The time now, epoch seconds.
         exact: Compute a payer's tiers anew, where the biller keeps them.
         progress: Gives what is told of the hours of open months that are read.
+        most_partitions: Partitions of the usage table that may be read; None: any number.
 
     Raises:
+        InvalidParametersError: The payer's other accounts make it more partitions.
         MeteringError: There is no such price book, or a document of money cannot be read.
         UnavailableError: A region gives no answer; the error names it.
     """
@@ -129,7 +133,9 @@ def rating(
             kept=None if exact else kept_positions(home.objects),
         )  # fmt: skip
         plans = finder.plans(_first_month(billing.regions, query, now_s))
-    with progress() as on_hour, StageUsage(billing.regions, accounts=finder.accounts(plans), on_hour=on_hour) as usage:
+    accounts = finder.accounts(plans)
+    _check_partitions(len(accounts) * len(plans), len(accounts), most_partitions)
+    with progress() as on_hour, StageUsage(billing.regions, accounts=accounts, on_hour=on_hour) as usage:
         planner = build_planner(home, usage, shelf)
         yield Rating(source=CostSource(query=query, book=book, planner=planner, now_s=now_s), plans=plans)
 
@@ -151,14 +157,35 @@ def costs_of(
     complete: Complete,
     exact: bool = False,
     progress: Callable[[], AbstractContextManager[HoursDone]] = _silent,
+    most_partitions: int | None = None,
+    most_rows: int | None = None,
 ) -> CostsFound:
-    """Answer a question about costs. Arguments and errors as of `rating`; `complete` as of `usage_of`."""
-    with rating(billing, query, book=book, now_s=now_s, exact=exact, progress=progress) as parts:
-        costs = parts.costs()
+    """Answer a question about costs.
+
+    Arguments and errors are those of `rating`; `complete` and `most_rows` those of `usage_of`.
+    """
+    with rating(
+        billing, query, book=book, now_s=now_s, exact=exact, progress=progress, most_partitions=most_partitions
+    ) as parts:
+        costs = parts.costs(most_rows=most_rows)
         answer = cost_answer(
             query, costs, as_of_s=now_s, complete=complete, regions=billing.names, left_out=billing.left_out
         )
     return CostsFound(answer=answer, costs=costs)
+
+
+def _check_partitions(partitions: int, accounts: int, most: int | None) -> None:
+    # Of many accounts, the lake is read instead.
+    if most is None or partitions <= most or accounts > FEW_ACCOUNTS:
+        return
+    problem = (
+        f"accounts of the payers are read for their tiers: {partitions:,} partitions of the usage table, and {most} "
+        "are the most at once."
+    )
+    advice = "Ask for one month at a time."
+    raise InvalidParametersError(
+        [ParameterProblem(parameter="from", value=str(accounts), problem=problem, advice=advice)]
+    )
 
 
 def _first_month(regions: Sequence[ReadableRegion], query: CostQuery, now_s: int) -> str:

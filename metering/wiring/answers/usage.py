@@ -61,6 +61,7 @@ def usage_of(
     named_beginning: bool = False,
     everywhere: Everywhere | None = None,
     only_own: bool = False,
+    most_rows: int | None = None,
 ) -> UsageFound:
     """Answer a question about usage.
 
@@ -72,12 +73,14 @@ def usage_of(
         named_beginning: The asker named a beginning, and is told if it lies before all data.
         everywhere: All regions of the stage were asked for.
         only_own: Say nothing of what other accounts have: the asker sees the accounts of the query alone.
+        most_rows: Rows that are summed before `top` cuts them; None: any number.
 
     Raises:
+        InvalidParametersError: There are more rows.
         UnavailableError: An hour could not be read; the error names the region.
     """
     sources, seen = [report_source(region) for region in regions], Seen(query)
-    rows = report_rows(sources, query, now_s=now_s, seen=seen)
+    rows = report_rows(sources, query, now_s=now_s, seen=seen, most=most_rows)
     missing = _own_missing(seen) if only_own else missing_names(sources, query, seen)
     booked_s = None if only_own else _booked_s(sources, query, now_s, empty=not rows, named=named_beginning)
     answer = usage_answer(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from metering.stores.objects import ObjectStore
 
 # Of so few accounts, one partition each of the usage table is read; of more, the lake.
-_FEW_ACCOUNTS = 200
+FEW_ACCOUNTS = 200
 
 
 class UsageStores(Protocol):
@@ -114,7 +114,7 @@ class StageUsage:
 
             return ClosedMonth(region=region.region, frozen=frozen, reader=ParquetFrozenFiles(region.objects))
         accounts = self._accounts
-        if 0 < len(accounts) <= _FEW_ACCOUNTS:
+        if 0 < len(accounts) <= FEW_ACCOUNTS:
             return TableMonth.read(region.items, region=region.region, month=month, accounts=accounts)
         from metering.billing.usage.lake_month import LakeMonth
         from metering.lake.parquet.summaries import ParquetTotals

@@ -1,4 +1,4 @@
-"""The dashboards of the documentation: those of stage prod, in a home region with three others."""
+"""The dashboards of the documentation: those of stage prod with an HTTP API, in a home region with three others."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.infra.support.synthesis import synthesised
 
 FOLDER = Path(__file__).resolve().parents[3] / "docs" / "dashboards"
 _REGIONS = ["us-east-1", "eu-west-1", "ap-southeast-1", "sa-east-1"]
-_OVERRIDES = json.dumps({"rollout_project": True, "rollout": {"home": "us-east-1", "allow": _REGIONS}})
+_OVERRIDES = json.dumps({"api": True, "rollout_project": True, "rollout": {"home": "us-east-1", "allow": _REGIONS}})
 
 
 def pictures() -> dict[str, str]:

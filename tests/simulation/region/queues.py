@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from tests.simulation.region.ports import Process
 
-_OPERATOR = "operator"
+OPERATOR = "operator"
 
 
 class IngestQueue:
@@ -22,10 +22,10 @@ class IngestQueue:
         self._process = process
         self._queue = process.world.queue
 
-    def send_many(self, bodies: Sequence[str]) -> list[int]:
+    def send_many(self, bodies: Sequence[str], *, original_senders: Sequence[str] = ()) -> list[int]:
         def apply() -> list[int]:
-            for body in bodies:
-                self._queue.send(body, _OPERATOR)
+            for body, stated in zip(bodies, original_senders or [""] * len(bodies), strict=True):
+                self._queue.send(body, OPERATOR, stated)
             return []
 
         return self._process.write("queue.send_many", apply)
@@ -69,6 +69,7 @@ class DeadLetterQueue(IngestQueue):
                         sent_at_ms=m.sent_at_ms,
                         receive_count=m.receives,
                         sender_id=m.sender_id,
+                        stated_sender=m.stated_sender,
                     ),
                     receipt=m.message_id,
                 )

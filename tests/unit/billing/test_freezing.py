@@ -167,6 +167,7 @@ def test_a_manifest_that_says_something_else_stops_the_close() -> None:
     assert "says something else" in str(stopped(world))
 
 
+@pytest.mark.long
 def test_an_hour_of_a_died_close_that_was_changed_since_stops_the_next_one() -> None:
     world = world_with_october()
     key = closed_hour_key(MONTH, FIRST_S)

@@ -103,6 +103,7 @@ def test_an_endpoint_that_does_not_answer_is_said_in_a_sentence_without_a_traceb
     ("trace", "--account", "123456789012", "--hour", "2026-11-24T13:30:00Z"),
     ("trace", "--account", "1,2"),
     ("batch", "show", "no batch"),
+    ("reconcile", "--result", "--deep"),
     ("report", "usage", "--from", "gestern"),
     ("report", "usage", "--from", "2026-11-24T13:00:00"),
     ("report", "usage", "--from", "2026-12-01", "--to", "2026-11-01"),

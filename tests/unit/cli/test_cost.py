@@ -317,7 +317,8 @@ def test_an_hour_is_explained_as_arithmetic(costs: Stage) -> None:
         (str(gb("1")), "0.0850000000", "0.085"),
     ]
     assert story["cuts"][1]["begins"]["into_bytes"] == str(gb("1"))
-    assert document["batches"].endswith("--to 2026-11-24T14:00:00Z --detail batch_id")
+    assert document["batches"].startswith("metering trace --account")
+    assert document["batches"].endswith("--hour 2026-11-24T13:00:00Z")
     page = told(*line)
     assert "1,073,741,824 bytes / 1,073,741,824 x 0.0850000000 USD = 0.085 USD" in page
     assert f"Before it, its payer had {gb('10239'):,} bytes" in page
@@ -351,3 +352,20 @@ def test_usage_that_is_not_priced_is_explained_too(costs: Stage) -> None:
     line = ("explain", "--account", ALONE, "--hour", "2026-11-24T13:00:00Z", "--usage-type", "USE1-EU-AWS-Out-Bytes")
     assert ask(*line)["lines"][0]["state"] == "unpriced"
     assert "Its cost is not 0, but unknown." in told(*line)
+
+
+def test_a_picture_of_costs_has_the_costs_that_are_printed(costs: Stage, tmp_path: Path) -> None:
+    target = tmp_path / "cost.vl.json"
+    rows = ask("--month", "2026-10", "--group-by", "day,service", "--plot", str(target))["rows"]
+    bars = json.loads(target.read_text())["data"]["values"]
+    known = {(row["day"], row["service"], row["cost_usd"]) for row in rows if row["cost_usd"] is not None}
+    assert {(each["time"][:10], each["series"], each["exact"]) for each in bars} == known
+    assert known
+    del costs
+
+
+def test_a_chart_of_costs_is_in_usd(costs: Stage) -> None:
+    text = run("--month", "2026-10", "--group-by", "account_id", "--chart", "--format", "table").stdout
+    assert "largest first:" in text
+    assert " USD  █" in text
+    del costs

@@ -55,6 +55,7 @@ class Region:
     names: Names = Names()
     region: str = "eu-west-1"
     stage: str = "dev"
+    services: None = None
 
     def caller(self) -> str:
         return "arn:aws:sts::123456789012:assumed-role/Operator/ada"

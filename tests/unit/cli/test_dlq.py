@@ -49,6 +49,7 @@ class Region:
     region: str = "us-west-2"
     queue_facts: Facts = Facts()
     log_sources: tuple[LogSource, ...] = ()
+    services: None = None
 
     def caller(self) -> str:
         return "arn:aws:sts::1:assumed-role/Operator/somebody"

@@ -28,7 +28,8 @@ READING = {
     "export cur", "export focus", "help", "invoice draft", "invoice list", "invoice show", "invoice verify",
     "local env", "local outputs", "local status", "logs format", "logs list", "logs verify", "organization history",
     "organization show", "period list", "period show", "period verify", "prices check", "prices diff",
-    "prices history", "prices override list", "prices show", "quarantine list", "quarantine show", "query",
+    "prices history", "prices override list", "prices show", "producers list",
+    "producers show", "quarantine list", "quarantine show", "query",
     "region plan", "region status", "report usage", "runbook", "serve", "settings diff", "settings fields",
     "settings show", "settings validate", "sources", "status", "storage report", "token list", "trace", "verify",
 }  # fmt: skip
@@ -56,7 +57,7 @@ WORDS = {
     "ALARM": "dead-letters", "PLACE": "s3://acme-logs/AWSLogs/", "LOG": "fl-0abc", "SLOTS": "all",
     "BILL…": str(BILL), "FILE…": str(BILL),
     "LOGS": str(SAMPLE), "CONTEXT": "newest", "INVOICE": "123456789012-2026-10-1",
-    "BUDGET": "egress", "[BUDGET]": "egress", "TOKEN": "5d41402abc4b2a76",
+    "BUDGET": "egress", "[BUDGET]": "egress", "TOKEN": "5d41402abc4b2a76", "PRODUCER": "edge",
 }  # fmt: skip
 # What it does nothing without.
 OPTIONS = {
@@ -67,6 +68,7 @@ OPTIONS = {
     "invoice draft": ("--month", "2026-10"), "invoice issue": ("--month", "2026-10"),
     "budget set": ("--amount", "500 USD", "--account", "123456789012"),
     "invoice credit": ("--because", "A price was wrong."),
+    "producers add": ("--accounts", "123456789012"),
     "prices override set": ("--payer", "999988887777", "--percent-off", "10", "--from", "2026-12"),
     "prices override remove": ("--payer", "999988887777", "--from", "2026-12"),
     "trace": ("--account", "123456789012"),

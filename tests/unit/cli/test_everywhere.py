@@ -43,8 +43,8 @@ HOME, AWAY = "us-east-1", "eu-west-1"
 # They read every region, and give their rows the column `region`.
 MERGING = {
     "accounts", "alerts list", "audit", "batch show", "compare", "dlq list", "errors", "logs list", "period list",
-    "period show", "period verify", "quarantine list", "quarantine show", "query", "reconcile", "report usage",
-    "runbook", "sources", "status", "storage report", "token list", "trace", "verify",
+    "period show", "period verify", "producers list", "quarantine list", "quarantine show", "query", "reconcile",
+    "report usage", "runbook", "sources", "status", "storage report", "token list", "trace", "verify",
 }  # fmt: skip
 # They are about the fleet, which they ask for its regions themselves.
 OF_THE_FLEET = {
@@ -86,6 +86,7 @@ def fleet() -> Iterator[Fleet]:
             region.world.send(ONLY_AWAY)
         region.lose_a_letter("edge-1")
         region.leave_a_trail()
+        region.register("edge")
         region.make_tokens()
         region.world.compact_all()
         keep_day_sums(region.world)

@@ -232,6 +232,19 @@ def test_a_chart_says_how_many_of_how_many_it_shows() -> None:
     assert bars(sizes[:2]).lines(80)[0] == "All 2, largest first:"
 
 
+def test_a_chart_of_times_shows_the_last_ones_in_their_order() -> None:
+    sizes = [(f"2026-{number // 28 + 1:02}-{number % 28 + 1:02}", number) for number in range(60)]
+    lines = bars(sizes[::-1], columns=("day",)).lines(80)
+    assert lines[0] == "The last 31 of 60:"
+    assert [line.split()[0] for line in lines[1:]] == [name for name, _ in sizes[29:]]
+    assert bars(sizes, columns=("day", "service")).lines(80)[0] == "The 20 largest of 60:"
+
+
+def test_a_chart_of_money_says_usd() -> None:
+    lines = bars([("AmazonEC2", 15_000_000_000), ("AmazonS3", 499_999)], money=True).lines(60)
+    assert lines[1:] == [f"AmazonEC2  1.5000 USD  {'█' * 37}", "AmazonS3   0.0000 USD"]
+
+
 @pytest.mark.parametrize("width", [25, 40, 60, 200])
 def test_a_chart_fits_the_window(width: int) -> None:
     sizes = [(f"{number:012} USW2-DataTransfer-Regional-Bytes", 3**number) for number in range(40)]

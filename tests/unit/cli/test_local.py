@@ -57,6 +57,7 @@ def stacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[st
 
     monkeypatch.setattr("metering.adapters.aws.stacks.read_outputs", read)
     monkeypatch.setattr(local_commands, "_has_pager", lambda _state: True)
+    monkeypatch.setattr(local_commands, "page_link", lambda _state: None)
     return present
 
 

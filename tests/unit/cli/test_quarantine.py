@@ -37,6 +37,7 @@ class Region:
     settings: Settings
     clock: ManualClock
     names: Names = Names()
+    services: None = None
     region: str = "us-east-1"
 
     def caller(self) -> str:

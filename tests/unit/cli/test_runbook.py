@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-import metering
+from metering.adapters import checkout
 from metering.adapters.checkout import runbooks_dir
 from metering.cli.app import app
 from metering.cli.commands.operator import runbook
@@ -145,6 +145,6 @@ def test_a_wheel_takes_the_pages_to_the_folder_that_the_command_reads(
     included = project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
     installed = tmp_path / included["docs/runbooks"]
     shutil.copytree(ROOT / "docs" / "runbooks", installed)
-    monkeypatch.setattr(metering, "__path__", [str(tmp_path / "metering")])
+    monkeypatch.setattr(checkout, "_PACKAGE", tmp_path / "metering")
     assert runbooks_dir() == installed
     assert run("conflicts")[0] == 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 import pytest
@@ -38,7 +38,7 @@ class Region:
     objects: MemoryObjectStore
     alerts: MemoryAlerts
     settings: Settings
-    clock: SystemClock = SystemClock()
+    clock: SystemClock = field(default_factory=SystemClock)
 
     @property
     def jobs(self) -> LakeJobs:

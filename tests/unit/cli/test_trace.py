@@ -39,6 +39,16 @@ def test_an_empty_line_says_so_and_where_to_look(capsys: pytest.CaptureFixture[s
     assert f"metering report usage --account {ACCOUNT}" in err.replace("\n", "")
 
 
+def test_a_range_with_very_many_hours_is_said_to_take_a_while(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("metering.cli.commands.analyst.trace._QUICK_HOURS", 1)
+    trace(HereSession(world_with_traffic()), ACCOUNT, start="2026-11")
+    assert "The rows of 2 hours are read" in capsys.readouterr().err
+    trace(HereSession(world_with_traffic()), ACCOUNT, hour=rfc3339(HOUR))
+    assert "are read" not in capsys.readouterr().err
+
+
 def test_what_makes_no_sense_is_refused_before_anything_is_read() -> None:
     with pytest.raises(InvalidParametersError, match="hour"):
         trace(HereSession(world_with_traffic()), ACCOUNT, hour="2026-11-24T13:00:01Z")

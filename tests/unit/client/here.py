@@ -39,6 +39,13 @@ class Here:
     def regions(self) -> list[RegionConnection]:
         return [cast("RegionConnection", Readable(world, region=name)) for name, world in self.worlds.items()]
 
+    @property
+    def only(self) -> str | None:
+        return None if self.everywhere else next(iter(self.worlds))
+
+    def billing(self) -> tuple[RegionConnection, list[RegionConnection]]:
+        return self.regions()[-1], self.regions()
+
     def left_out(self) -> Mapping[str, Sequence[str]]:
         return self.without
 

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -29,7 +30,6 @@ from tests.unit.client.here import Here, over_stores, served
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +83,29 @@ def test_a_table_is_what_the_answer_is_as_parquet(api: ApiWorld, tmp_path: Path)
     assert sum(table["bytes"].to_pylist()) == sum(totals)
 
 
+COSTS: list[dict[str, Any]] = [
+    {},
+    {"month": "2026-10", "group_by": ["account_id", "tier"]},
+    {"from_": "2026-11", "group_by": "payer", "blended": True, "top": 1},
+    {"from_": "2026-11", "group_by": "day", "account": FIRST, "prices": "sample"},
+]
+
+
+@pytest.mark.parametrize("asked", COSTS, ids=str)
+def test_costs_over_http_are_costs_over_the_stores(api: ApiWorld, url: str, asked: dict[str, Any]) -> None:
+    here, there = over_stores(api.world).cost(**asked), over_http(url).cost(**asked)
+    assert here.equals(there)
+    assert here.schema.field("cost_usd").type == pa.decimal128(38, 10)
+    assert Connection.about(here)["currency"] == "USD"
+
+
+def test_costs_are_of_the_region_that_is_named_and_of_books_that_there_are(api: ApiWorld, url: str) -> None:
+    with pytest.raises(InvalidParametersError, match="prices @ is no price book"):
+        over_stores(api.world).cost(prices="@")
+    with pytest.raises(OperationFailedError, match="does not compute tiers anew"):
+        over_http(url).cost(exact=True)
+
+
 def test_everywhere_merges_regions_and_says_which() -> None:
     worlds = {"eu-west-1": World(), "us-east-1": World()}
     for number, world in enumerate(worlds.values()):
@@ -123,6 +146,21 @@ def test_a_trace_adds_up_to_the_line(api: ApiWorld) -> None:
     told = connection.about(table)
     assert told["equal"] is True
     assert sum(row["bytes"] for row in table.to_pylist()) == line[0]["bytes"]
+
+
+TRACES: list[dict[str, Any]] = [
+    {"from_": "2026-11-24"},
+    {"hour": datetime(2026, 11, 24, 13, tzinfo=UTC), "usage_type": "DataTransfer-Out-Bytes"},
+    {"from_": "2026-11-23", "service": "AmazonEC2", "to_location": "internet"},
+    {"hour": "2026-11-01T00:00:00Z"},
+]
+
+
+@pytest.mark.parametrize("asked", TRACES, ids=str)
+def test_a_trace_over_http_is_the_trace_over_the_stores(api: ApiWorld, url: str, asked: dict[str, Any]) -> None:
+    here, there = over_stores(api.world).trace(FIRST, **asked), over_http(url, "operator").trace(FIRST, **asked)
+    assert here.equals(there)
+    assert Connection.about(here) == Connection.about(there)
 
 
 def test_a_trace_whose_sums_differ_is_an_error_with_both_figures() -> None:
@@ -263,12 +301,6 @@ def test_a_stage_for_emulators_never_reaches_aws(tmp_path: Path, monkeypatch: py
         place.regions()
 
 
-def test_an_endpoint_that_does_not_answer_is_unavailable() -> None:
-    place = Place.named(stage="dev", region="all", endpoint="http://127.0.0.1:9", environ={})
-    with pytest.raises(UnavailableError):
-        place.regions()
-
-
 def test_the_package_imports_nothing_until_it_is_used() -> None:
     code = "import sys, metering; print(sorted({'boto3', 'pyarrow', 'pydantic', 'metering.errors'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -286,3 +318,8 @@ def test_a_table_goes_through_parquet_unchanged(api: ApiWorld, tmp_path: Path) -
     assert again.equals(table)
     assert Connection.about(again) == Connection.about(table)
     assert json.dumps(Connection.about(table))
+
+
+def test_programs_that_are_type_checked_see_the_types() -> None:
+    """PEP 561: without the marker, a checker takes everything of the package for `Any`."""
+    assert (Path(metering.__path__[0]) / "py.typed").is_file()

@@ -141,6 +141,16 @@ def test_a_missing_optional_type_is_left_out_and_said() -> None:
     assert "preflight done, without analytics" in setup.said
 
 
+def test_a_region_of_aws_without_http_apis_gets_no_api_and_all_else() -> None:
+    setup = Setup()
+    setup.account.lacking[REGION] = {"AWS::ApiGatewayV2::Api"}
+    state = setup.manager.add(REGION)
+    assert state.phase is Phase.READY
+    assert state.left_out == ("api",)
+    assert setup.account.deployed[-1].left_out == ("api",)
+    assert {stack for region, stack in setup.account.found if region == REGION} == set(STACKS.everywhere)
+
+
 def test_an_idle_region_does_not_pass_the_bake_by_silence() -> None:
     setup = Setup()
     setup.account.canaries = 0

@@ -176,6 +176,20 @@ def test_what_would_remain_is_what_remains_and_asking_changes_nothing(delete_dat
     assert would == stage.run(delete_data=delete_data)
 
 
+def test_an_api_is_deleted_before_the_functions_and_after_the_alarms_that_look_at_it() -> None:
+    world = World(HOME)
+    world.account.retained = {STACKS.api: [LOG]}
+    order = [STACKS.observability, STACKS.api, STACKS.pipeline, STACKS.data]
+    there: list[set[str]] = []
+    world.account.on_call = lambda _call: there.append({stack for _, stack in world.account.found})
+
+    left = world.uninstall().run(delete_data=True)
+
+    seen = [set(order[gone:]) for gone in range(len(order))]
+    assert [each for each, before in zip(there, [None, *there], strict=False) if each and each != before] == seen
+    assert [(each.kind, each.orphaned) for each in left] == [("log", True)]
+
+
 def test_objects_that_the_stage_retains_are_never_deleted() -> None:
     world = World(HOME)
     world.account.retained = {STACKS.data: [replace(BUCKET, retained=True)]}

@@ -70,6 +70,7 @@ def test_validators_run_without_a_network() -> None:
     assert "validators run without a network" in done.stderr
 
 
+@pytest.mark.long
 def test_a_python_that_a_version_manager_keeps_off_the_path_is_found_if_it_runs(tmp_path: Path) -> None:
     lock = tmp_path / "lock.txt"
     lock.touch()

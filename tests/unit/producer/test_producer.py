@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
@@ -15,6 +16,7 @@ from metering.errors import OperationFailedError, UnavailableError
 from metering.intake.work import MAX_RECORDS
 from metering.producer.batches import BATCH_BYTES
 from metering.producer.failures import JournalError, KeyReusedError, NotSentError, RecordsRefusedError
+from metering.producer.outlet import Place
 from metering.producer.producer import Producer
 from metering.units import DAY_S, MIB
 from tests.support.lake_world import record
@@ -23,6 +25,8 @@ from tests.unit.producer.meter import Meter, expected, records_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from metering.producer.outlet import Outlet
 
 
 def bodies(meter: Meter) -> list[dict[str, Any]]:
@@ -146,6 +150,17 @@ def test_no_records_are_a_key_without_batches(tmp_path: Path) -> None:
         with pytest.raises(KeyReusedError):
             producer.send(records_of(1, 1), key="empty")
     assert not meter.producer(None).send([], key="empty").batch_ids
+
+
+def test_a_message_holds_only_characters_that_sqs_takes_and_the_record_stays_what_it_was(tmp_path: Path) -> None:
+    meter = Meter()
+    resource = "a\ufffeb\uffffc\ufffdd\u2603\U0001f4e6"
+    with meter.producer(tmp_path) as producer:
+        producer.send(records_of(1, 1, resource=resource), key="a")
+    (body,) = meter.queue.bodies()
+    # Of the SQS API reference, SendMessage.
+    assert re.fullmatch("[\x09\x0a\x0d\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]*", body)
+    assert json.loads(body)["records"][0]["resource_id"] == resource
 
 
 class Text(str):
@@ -443,8 +458,35 @@ def test_a_place_is_named_whole(tmp_path: Path) -> None:
 
 
 def test_a_region_that_gives_no_answer_does_not_keep_records_out_of_the_journal(tmp_path: Path) -> None:
-    dead = "http://127.0.0.1:9"
-    with Producer("edge", state=tmp_path, stage="dev", region="us-east-1", endpoint=dead, patience_s=0) as producer:
+    class Silent:
+        """A place whose region gives no answer."""
+
+        def outlet(self, clock: object) -> Outlet:
+            raise UnavailableError("cloudformation.DescribeStacks", f"no answer at {clock}")
+
+    with Producer("edge", state=tmp_path, stage="dev", patience_s=0) as producer:
+        producer._place = Silent()  # type: ignore[assignment]  # as much of it as is used
         with pytest.raises(NotSentError, match="They are in the journal"):
             producer.send(records_of(1, 1), key="a")
         assert producer.unsent == 1
+
+
+def test_a_place_is_found_by_the_url_of_its_queue_and_a_stage_for_emulators_never_reaches_aws(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Meter().world.clock
+    keys = {"AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s", "AWS_REGION": "us-east-1"}
+    monkeypatch.setenv("METERING_LOCAL_DIR", str(tmp_path))
+    for queue_url, region, found in [
+        ("https://sqs.eu-west-1.amazonaws.com/111122223333/ingest", None, "eu-west-1"),
+        ("https://sqs.cn-north-1.amazonaws.com.cn/111122223333/ingest", None, "cn-north-1"),
+        ("https://sqs.eu-west-1.amazonaws.com/111122223333/ingest", "eu-west-2", "eu-west-2"),
+        ("http://127.0.0.1:4566/000000000000/ingest", None, "us-east-1"),
+    ]:
+        place = Place(queue_url=queue_url, bucket="b", region=region)
+        assert place._found(keys)[0].access.region == found
+        assert place.outlet(clock, keys).bucket == "b"
+    with pytest.raises(OperationFailedError, match="Stage local runs on an emulator, and none runs here"):
+        Place().outlet(clock, keys)
+    with pytest.raises(OperationFailedError, match="runs on an emulator, and https://sqs"):
+        Place(endpoint="https://sqs.us-east-1.amazonaws.com").outlet(clock, keys)

@@ -11,8 +11,8 @@ import pytest
 from metering.cli.commands.analyst.storage import storage_answer
 from metering.cli.printing.output import Format, encoded
 from metering.lake.parquet.batch_sizes import JsonBatchSizer
-from metering.operations.list_prices import StoragePrices
-from metering.operations.storage import StorageReport, StorageReporter
+from metering.operations.own_costs.list_prices import StoragePrices
+from metering.operations.own_costs.storage import StorageReport, StorageReporter
 from metering.reports.sql.answer import result_answer
 from metering.reports.sql.query import LakeQuery, RegionLake
 from metering.reports.sql.statements import QueryError

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from botocore.awsrequest import AWSRequest
     from mypy_boto3_s3 import S3Client
 
+    from metering.adapters.aws.session import Clients
+
 # Larger files are uploaded in parts, so that memory does not grow with them. S3 takes parts of at least 5 MiB, and at
 # most 10,000 of them.
 PART_BYTES = 16 * MIB
@@ -160,3 +162,8 @@ class S3ObjectStore:
         if all(e.get("Code") in _TRANSIENT_DELETE_CODES for e in errors):
             raise UnavailableError("s3.DeleteObjects", detail)
         raise MeteringError(f"s3.DeleteObjects left {len(errors)} objects: {detail}")
+
+
+def bucket_named(clients: Clients, name: str) -> S3ObjectStore:
+    """The bucket of a name, for rooms that ask no service themselves."""
+    return S3ObjectStore(clients.s3, name)

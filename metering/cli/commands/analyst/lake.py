@@ -12,7 +12,7 @@ from metering.audit.reconcile.hour_check import describe
 from metering.cli.all_regions import everywhere, of_region
 from metering.cli.command import Session, command, say
 from metering.cli.durations import parse_duration
-from metering.cli.failures import CommandFailedError
+from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.times import FROM_OPTION, TO_OPTION
 from metering.hours import rfc3339
 from metering.reports.answer import KEEP, ROOMY, Answer, Cell, Column
@@ -117,6 +117,9 @@ def reconcile(
     deep: Annotated[bool, typer.Option("--deep", help="Count the rows in the files, by key and by batch.")] = False,
     start: Annotated[str | None, FROM_OPTION] = None,
     end: Annotated[str | None, TO_OPTION] = None,
+    result: Annotated[
+        bool, typer.Option("--result", help="Only show what the reconciler's last pass found; compare nothing.")
+    ] = False,
 ) -> None:
     """Compare markers, usage table and rows (lake and staging), hour by hour; exit 0 only if all are equal.
 
@@ -124,26 +127,37 @@ def reconcile(
     --deep each account.
     """
     now_s = int(time.time())
+    if result:
+        _show_last_pass(session, now_s, others=deep or start is not None or end is not None)
+        return
     from_s, to_s = time_range(start, end, default_s=(0, now_s + DAY_S), now_s=now_s, whole_hours=True)
     told: list[tuple[str, str]] = []
     failed: list[str] = []
 
     def compared(region: RegionConnection) -> Answer:
-        result = region.jobs.reconciler.run(from_s=from_s, to_s=to_s, deep=deep)
+        found = region.jobs.reconciler.run(from_s=from_s, to_s=to_s, deep=deep)
         if start is None and end is None:
-            region.jobs.reconciler_state.keep(result)
+            region.jobs.reconciler_state.keep(found)
         begun = of_region(session, region.region)
-        told.extend((f"{begun}{text}", style) for text, style in _told(result))
-        result.markers.contradictions.tell()
-        if result.different or result.unstable or result.derived:
+        told.extend((f"{begun}{text}", style) for text, style in _told(found))
+        found.markers.contradictions.tell()
+        if found.different or found.unstable or found.derived:
             failed.append(region.region)
-        return reconciliation_answer(result)
+        return reconciliation_answer(found)
 
     session.write(everywhere(session, compared))
     for text, style in told:
         say(text, style)
     if failed:
         raise typer.Exit(1)
+
+
+def _show_last_pass(session: Session, now_s: int, *, others: bool) -> None:
+    from metering.wiring.answers.operators import reconciliation_of
+
+    if others:
+        raise WrongUsageError("--result compares nothing.", "Leave --deep, --from and --to out.")
+    session.write(everywhere(session, lambda region: reconciliation_of(region, now_s=now_s)))
 
 
 def _told(result: ReconciliationResult) -> Iterator[tuple[str, str]]:

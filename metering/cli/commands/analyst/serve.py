@@ -83,7 +83,7 @@ def _parts(session: Session, secret: str) -> ApiParts:
         limits=Limits(token_rate_per_s=1_000.0, token_burst=1_000, deadline_s=300.0),
         clock=regions[0].clock,
         everywhere=Everywhere(left_out=left_out(session)) if asks_for_all(session) else None,
-        billing=billing,
+        billing=None if billing is None else lambda: billing,
     )
 
 

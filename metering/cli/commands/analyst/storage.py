@@ -9,8 +9,8 @@ import typer
 
 from metering.cli.all_regions import everywhere
 from metering.cli.command import Session, command
-from metering.operations.list_prices import StoragePrices
-from metering.operations.storage import Alternative, PrefixStorage, StorageReport, StorageReporter
+from metering.operations.own_costs.list_prices import StoragePrices
+from metering.operations.own_costs.storage import Alternative, PrefixStorage, StorageReport, StorageReporter
 from metering.reports.answer import KEEP, ROOMY, Answer, Cell, Column, Json
 
 if TYPE_CHECKING:

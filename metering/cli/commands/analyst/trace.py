@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 trace_app = typer.Typer()
 
+# About ten seconds' work; the HTTP API refuses more.
+_QUICK_HOURS = 168
 _EXAMPLES = """Examples:
 
     metering trace --account 123456789012 --usage-type DataTransfer-Out-Bytes --hour 2026-11-24T13:00:00Z
@@ -61,6 +63,7 @@ def trace(
     The sums are what the report says, what the rows add up to, and what the markers of their batches say. A marker
     lives for 50 days by default; then two sums remain. All rows of the range are read: a month takes long.
     """
+    from metering.reports.source import naming
     from metering.wiring.answers.trace import trace_of
 
     now_s = int(time.time())
@@ -69,7 +72,14 @@ def trace(
         hour=hour, start=start, end=end, last=last,
     )  # fmt: skip
     query = asked.query(now_s=now_s)
-    found = trace_of(connections(session), query, now_s=now_s, everywhere=asks_for_all(session))
+    regions = connections(session)
+    hours = 0
+    for region in regions:
+        with naming(region.region):
+            hours += len(region.view.hours(from_s=query.from_s, to_s=query.to_s))
+    if hours > _QUICK_HOURS:
+        say(f"The rows of {hours:,} hours are read; that takes a while. With --hour it is quick.")
+    found = trace_of(regions, query, now_s=now_s, everywhere=asks_for_all(session))
     session.write(found.answer)
     _judge(found, query)
 

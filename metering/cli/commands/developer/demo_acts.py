@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from metering.replay.synthesis import Shipment
     from metering.replay.traffic import Traffic
 
-# Kept apart from `metering local`, so that a demo leaves a running local stage alone.
-STATE = "demo"
 _WINDOW_S = 36 * DAY_S
 _WAIT_S = 240
 _QUERY_S = 2 * MINUTE_S
@@ -69,7 +67,7 @@ def demo_traffic(batches: int, records_per_batch: int, seed: int, now_s: int, bu
 
 
 def _deploy(demo: Demo) -> None:
-    state = limited("the deployment", lambda: start_local(demo.region_name, "local", name=STATE))
+    state = limited("the deployment", lambda: start_local(demo.region_name, "local", name=demo.name))
     # The demo must not touch the AWS account that the user works with.
     environ = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     demo.deployed = connect(endpoint=state.endpoint, region=state.region, stage=state.stage, environ=environ)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from concurrent.futures import TimeoutError as StillWaiting
 from contextlib import contextmanager
@@ -49,6 +50,7 @@ class Demo:
         seed: Seed of the made-up traffic.
         deployed: The region, once it stands.
         sent: What was sent, and what must become of it.
+        keep: The stage stays up when the demo is over.
     """
 
     region_name: str
@@ -58,6 +60,12 @@ class Demo:
     seed: int
     deployed: RegionConnection | None = None
     sent: SentBatches = field(default_factory=SentBatches)
+    keep: bool = False
+
+    @property
+    def name(self) -> str:
+        """Name of its emulator's state. One that stays is that of `metering local`; any other leaves that alone."""
+        return "emulator" if self.keep else "demo"
 
     @property
     def region(self) -> RegionConnection:
@@ -117,13 +125,26 @@ def perform(acts: Sequence[Act], demo: Demo) -> list[Played]:
     return played
 
 
-def show_end(played: Sequence[Played], took_s: float) -> None:
-    """Print the seconds of each act and of all, and what to try next."""
+def show_end(played: Sequence[Played], took_s: float, *, link: str | None = None) -> None:
+    """Print the seconds of each act and of all, and what to try next.
+
+    Args:
+        played: The acts.
+        took_s: Seconds of all of them.
+        link: Opens the page of the stage, which is still up; None if it is stopped.
+    """
     seconds = ", ".join(f"{each.name} {each.took_s:.0f}{' (failed)' if each.failed else ''}" for each in played)
-    tell(f"\nSeconds: {seconds}. The demo took {took_s:.0f} s. The emulator is stopped.")
+    tell(f"\nSeconds: {seconds}. The demo took {took_s:.0f} s.")
+    if link is None:
+        tell("The emulator is stopped.")
+    lines = NEXT if link is None else tuple(line for line in NEXT if line != "metering local up")
     tell("\nTry next, in this folder:", style="bold")
-    for line in NEXT:
+    for line in lines:
         tell(f"  {line}")
+    if link is not None:
+        tell("\nThe service is still up. Explore its usage:", style="bold")
+        # A link that is wrapped is none.
+        sys.stdout.write(f"{link}\n")
 
 
 def tell(text: str, style: str = "") -> None:

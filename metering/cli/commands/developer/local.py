@@ -23,6 +23,7 @@ from metering.cli.commands.developer.local_outputs import (
     shell_lines,
     stands,
 )
+from metering.cli.commands.developer.local_page import page_link
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.stages.local import check_endpoint, check_settings, checked, deployed_by, settings_to_keep
 from metering.cli.stages.options import FileOption, SetOption, SettingsOptions, UnsetOption
@@ -90,7 +91,7 @@ def up(
             with _steps() as step:
                 _deploy(state, given, step)
     session.write(_status_answer(state, running=True, deployed=True))
-    tell_what_next()
+    tell_what_next(state)
 
 
 @command(local, "down")
@@ -161,11 +162,13 @@ def reset(session: Session) -> None:
     stop_leftovers()
     fresh = start_local(state.region, state.stage, port=int(state.endpoint.rpartition(":")[2]), given=given)
     session.write(_status_answer(fresh, running=True, deployed=True))
-    tell_what_next()
+    tell_what_next(fresh)
 
 
-def tell_what_next() -> None:
-    """Say on stderr what can be typed now; also without a terminal, where the answer is data."""
+def tell_what_next(state: LocalState) -> None:
+    """Say on stderr what can be typed or opened now; also without a terminal, where the answer is data."""
+    if link := page_link(state):
+        say(f"Explore usage: {link}")
     say("Next: metering replay --scenario mixed --batches 2000 --manifest m.json")
     say('For a shell or a program of your own: eval "$(metering local env)"')
 

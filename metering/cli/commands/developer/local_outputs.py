@@ -6,6 +6,7 @@ import shlex
 from typing import TYPE_CHECKING
 
 from metering.adapters.emulator import ministack as emulator
+from metering.adapters.emulator.api_address import api_address
 from metering.errors import SettingsError
 from metering.fleet.ports import RegionStacks
 from metering.reports.answer import KEEP, Answer, Column
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 # Outputs that only tell CloudFormation how its stacks depend on each other.
 _EXPORTS = "ExportsOutput"
+# What an emulator puts out as it is the name of a host that nobody resolves.
+_API = "ApiUrl"
 # Names in a shell -> outputs of the data stack.
 _NAMES = {
     "INGEST_QUEUE_URL": "IngestQueueUrl",
@@ -41,7 +44,7 @@ def stands(state: LocalState) -> bool:
 
     try:
         for stack in RegionStacks.of(state.stage).everywhere:
-            read_outputs(_clients(state), stack)
+            read_outputs(clients_of(state), stack)
     except SettingsError:
         return False
     return True
@@ -51,7 +54,7 @@ def outputs_of(state: LocalState) -> Outputs:
     """The outputs by stack, in the order of deployment, without those that only other stacks read."""
     from metering.adapters.aws.stacks import read_outputs
 
-    clients, stacks = _clients(state), RegionStacks.of(state.stage)
+    clients, stacks = clients_of(state), RegionStacks.of(state.stage)
     found: dict[str, Mapping[str, str]] = {}
     for stack in stacks.in_order:
         try:
@@ -60,8 +63,16 @@ def outputs_of(state: LocalState) -> Outputs:
             if stack in stacks.everywhere:
                 raise
             continue
-        found[stack] = {name: value for name, value in sorted(outputs.items()) if not name.startswith(_EXPORTS)}
+        found[stack] = {
+            name: _reachable(name, value, state)
+            for name, value in sorted(outputs.items())
+            if not name.startswith(_EXPORTS)
+        }
     return found
+
+
+def _reachable(name: str, value: str, state: LocalState) -> str:
+    return api_address(value, state.endpoint).url if name == _API else value
 
 
 def outputs_answer(found: Outputs) -> Answer:
@@ -105,7 +116,8 @@ def environment_answer(values: Mapping[str, str]) -> Answer:
     )
 
 
-def _clients(state: LocalState) -> Clients:
+def clients_of(state: LocalState) -> Clients:
+    """Clients of the emulator, as its root."""
     from metering.adapters.aws.session import Access, Clients
 
     # Its own key: whoever starts it needs no account, and the SDK would look for the credentials of one.

@@ -11,6 +11,7 @@ from metering.cli.billing.costing import costs_here, one_region
 from metering.cli.command import Session, command, say
 from metering.cli.commands.analyst.report import (
     AccountOption,
+    ChartOption,
     CorrectionsOption,
     FromLocationOption,
     FromOption,
@@ -20,11 +21,14 @@ from metering.cli.commands.analyst.report import (
     UsageTypeOption,
 )
 from metering.cli.failures import CommandFailedError
+from metering.cli.printing.picture import PLOT_GROUPS, PlotOption, planned_picture
 from metering.cli.times import LastOption, ZoneOption
 from metering.reports.query import COST_COLUMNS
 
 if TYPE_CHECKING:
+    from metering.cli.printing.table import Chart
     from metering.reports.costs.source import Costs
+    from metering.reports.query import UsageQuery
 
 cost_app = typer.Typer()
 
@@ -36,6 +40,7 @@ _EXAMPLES = """Examples:
     metering cost --payer 123456789012 --group-by account_id --blended --top 20
     metering cost --last 7d --group-by payer,day --prices sample
     metering cost --strict --format json
+    metering cost --month 2026-11 --group-by day,usage_type --plot november.png
 """
 _EXPLAIN_EXAMPLES = """Examples:
 
@@ -111,6 +116,8 @@ def cost(
     blended: BlendedOption = False,
     exact: ExactOption = False,
     strict: StrictOption = False,
+    chart: ChartOption = False,
+    plot: PlotOption = None,
 ) -> None:
     """Show what usage costs: exact sums, by the price book in force, or as it was invoiced.
 
@@ -120,17 +127,22 @@ def cost(
     Usage without a price has no cost: it stands in unpriced_bytes. Usage that is not sold here, by a rule of the price
     book, stands in unrated_bytes. Nothing is written.
     """
-    from metering.reports.costs.query import CostParameters
+    from metering.reports.costs.query import COST, CostParameters
 
     now_s = int(time.time())
+    group_by = group_by or (PLOT_GROUPS if plot is not None else None)
     query = CostParameters(
         start=start, end=end, last=last, zone=zone, month=month, group_by=group_by, accounts=account or (),
         services=service or (), usage_types=usage_type or (), from_locations=from_location or (),
         to_locations=to_location or (), payers=payer or (), sort=sort, top=top, with_corrections=with_corrections,
         blended=blended, region=one_region(session),
     ).cost_query(now_s=now_s)  # fmt: skip
+    picture = planned_picture(plot, query.usage.columns, value=COST, top=top)
     found = costs_here(session, query, prices=prices, exact=exact, now_s=now_s)
-    session.write(found.answer)
+    wrote = None if picture is None else picture.write(found.answer)
+    session.write(found.answer, chart=_bars(found.costs, query.usage) if chart else None)
+    if wrote is not None:
+        say(wrote)
     if not found.costs.rows.rows:
         say("No matching usage is booked in this time.", style="yellow")
     if strict:
@@ -158,6 +170,16 @@ def cost_explain(
     asked = {"account": account, "hour": hour, "usage_type": usage_type, "service": service or ""}
     explanation = explanation_of(session, asked, prices=prices, now_s=now_s)
     session.write(explanation_answer(explanation, as_of_s=now_s))
+
+
+def _bars(costs: Costs, query: UsageQuery) -> Chart:
+    """Bars of what has a cost."""
+    from metering.billing.money import rounded
+    from metering.cli.printing.table import bars
+
+    known = [row for row in costs.rows.rows if row.figures.known]
+    sizes = [(" ".join(row.values), rounded(row.figures.exact)) for row in known]
+    return bars(sizes, columns=query.columns, most=query.top, money=True)
 
 
 def _refuse_unpriced(costs: Costs) -> None:

@@ -142,6 +142,8 @@ def redrive(
 
     With --log-files it is about log files that could not be read five times. A file counts once, too.
     """
+    from metering.wiring.senders import need_operator
+
     if (maximum is not None and maximum < 1) or (rate is not None and rate < 1):
         raise WrongUsageError("--max and --rate must be at least 1.")
     region = session.region()
@@ -157,6 +159,8 @@ def redrive(
         moved = waiting if maximum is None else min(maximum, waiting)
         queue = "the queue of log files" if log_files else "the ingest queue"
         consequence = f"About {moved} of {waiting} dead letters go back into {queue} and are metered or refused."
+        if not log_files:
+            need_operator(region)
         subject = " ".join([*(["--log-files"] if log_files else []), "all" if maximum is None else f"--max {maximum}"])
         with session.deed(what="dlq redrive", subject=subject, consequence=consequence) as done:
             redriven = tool.redrive(maximum=maximum, per_s=rate, by_hand=by_hand)

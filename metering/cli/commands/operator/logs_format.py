@@ -101,7 +101,7 @@ def log_format(
 
 def _usd_a_gb(files: FileForm) -> dict[str, Decimal]:
     """Prices of a GB, by what is paid for. Text is not converted."""
-    from metering.operations.list_prices import FLOW_LOG_USD
+    from metering.operations.own_costs.list_prices import FLOW_LOG_USD
 
     return {name: usd for name, usd in FLOW_LOG_USD.items() if files is FileForm.PARQUET or "Parquet" not in name}
 

@@ -149,6 +149,8 @@ def retry(
 
     A second retry is a duplicate and does no harm. Fix the cause first, or the content is refused again.
     """
+    from metering.wiring.senders import need_operator
+
     if (name is None) == (reason is None):
         raise WrongUsageError("Either name a batch, or choose by --reason.")
     if name is not None and any(given is not None for given in (source, sender, start, end)):
@@ -165,6 +167,7 @@ def retry(
     planned = _retry_all(tool, chosen, as_new_id=as_new_id, dry_run=True)
     done = planned
     if planned and not dry_run:
+        need_operator(session.region())
         records = sum(each.records for each in planned)
         consequence = (
             f"{len(planned)} of {len(chosen)} entries, with {records} records as far as is known, "

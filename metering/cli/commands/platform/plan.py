@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from metering.cli.failures import CommandFailedError
 from metering.errors import FormatTooNewError
 from metering.fleet.versions import LAST_SILENT_VERSION, Direction
-from metering.operations.standing_cost import Tick, standing_month_usd
+from metering.operations.own_costs.standing_cost import Tick, standing_month_usd
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -85,7 +85,12 @@ def standing_usd(config: StageConfig) -> str:
         )
     ]
     return str(
-        standing_month_usd(ticks, composite_alarms=int(config.composite_alarms), log_sources=bool(config.log_sources))
+        standing_month_usd(
+            ticks,
+            composite_alarms=int(config.composite_alarms),
+            log_sources=bool(config.log_sources),
+            api=config.api,
+        )
     )
 
 

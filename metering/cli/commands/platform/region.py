@@ -24,6 +24,7 @@ from metering.cli.failures import WrongUsageError
 from metering.cli.fleet import deploying_fleet, home_of
 from metering.cli.places import checked_region
 from metering.cli.stages.options import (
+    ApiOption,
     FileOption,
     NoPagerOption,
     SetOption,
@@ -82,6 +83,7 @@ def add(
     settings: SetOption = None,
     unset: UnsetOption = None,
     settings_file: FileOption = None,
+    api: ApiOption = None,
     dry_run: DryRunOption = False,
     no_pager: NoPagerOption = False,
     redeploy: RedeployOption = False,
@@ -95,7 +97,7 @@ def add(
     if not dry_run:
         # Said before the first step is done, and not by a step that failed.
         checkout_dir()
-    options = SettingsOptions.of(settings, unset, settings_file)
+    options = SettingsOptions.of(settings, unset, settings_file, api=api)
     fleet = deploying_fleet(session, options=options, no_pager=no_pager, verbose=verbose)
     before = fleet.states.load(name) or RegionState(region=name)
     if before.phase is Phase.READY and not redeploy:
@@ -189,7 +191,7 @@ def status(
 
 @command(region, "remove", reads=True, changes=True)
 def remove(session: Session, name: RegionArgument, dry_run: DryRunOption = False) -> None:
-    """Take a region out of service: stop its intake, drain it, delete its pipeline and alarms. Its data stays.
+    """Take a region out of service: stop its intake, drain it, delete its pipeline, API and alarms. Its data stays.
 
     It is refused while batches are in flight or in the dead-letter queue, and to the home region while others stand.
     """
@@ -198,13 +200,13 @@ def remove(session: Session, name: RegionArgument, dry_run: DryRunOption = False
     if dry_run:
         try:
             fleet.removal.check(name)
-            say(f"{name} would lose its pipeline and observability stacks")
+            say(f"{name} would lose its pipeline, API and observability stacks")
         except OperationFailedError as error:
             say(f"{name} would be refused: {error} {error.advice}", "yellow")
         session.write(states_answer([fleet.states.load(name) or RegionState(region=name)]))
         return
     fleet.removal.check(name)
-    consequence = f"{name} takes in no more batches, and its pipeline and alarms are deleted. Its data stays."
+    consequence = f"{name} takes in no more batches, and its pipeline, API and alarms are deleted. Its data stays."
     with session.deed(
         what="region remove", subject=name, consequence=consequence, typed=name, ground=home_of(session, fleet)
     ) as done:

@@ -75,7 +75,7 @@ def create(
             role=role, accounts=accounts, life_s=days * DAY_S, made_by=region.caller(), label=label or ""
         )
         done.result = f"token {made.stored.token_id}"
-    session.write(made_answer(made, now_s=_now_s(region)))
+    session.write(made_answer(made.text, made.stored, now_s=_now_s(region)))
     say("It is shown this once. To end it before it expires: metering token revoke " + made.stored.token_id)
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from metering.adapters.aws.fleet.probe import RegionProbe
 from metering.fleet.regions import ALONE_FUNCTIONS, Answered
+from metering.fleet.steps import OPTIONAL_PARTS
 
 if TYPE_CHECKING:
     from metering.adapters.aws.session import Clients
@@ -36,14 +37,48 @@ class Region:
         return Everything()
 
 
+def probe_of(quota: int, *, api_concurrency: int = 10) -> RegionProbe:
+    return RegionProbe(lambda _: cast("Clients", Region(quota)), api_concurrency=api_concurrency)
+
+
 @pytest.mark.parametrize(("quota", "answered"), [(102, Answered.FAILED), (103, Answered.PASSED)])
 def test_an_account_with_too_little_concurrency_to_reserve_any_is_told_before_it_deploys(
     quota: int, answered: Answered
 ) -> None:
-    probe = RegionProbe(lambda _: cast("Clients", Region(quota)))
+    probe = probe_of(quota)
 
     [finding] = [f for f in probe.preflight("us-east-1", []) if f.check == "quota Lambda concurrent executions"]
 
     # AWS lets nobody reserve of the last 100.
     assert 100 + len(ALONE_FUNCTIONS) == 103
     assert (finding.answered, finding.detail) == (answered, f"{quota}, needed 103")
+
+
+@pytest.mark.parametrize(("quota", "answered"), [(109, Answered.FAILED), (110, Answered.PASSED)])
+def test_what_an_api_reserves_is_a_check_of_its_own_for_the_rest_works_without_it(
+    quota: int, answered: Answered
+) -> None:
+    probe = probe_of(quota, api_concurrency=7)
+    found = {each.check: each for each in probe.preflight("us-east-1", ["AWS::ApiGatewayV2::Api"])}
+
+    assert found["quota Lambda concurrent executions"].answered is Answered.PASSED
+    of_api = found["quota Lambda concurrent executions with the API"]
+    assert (of_api.answered, of_api.detail) == (answered, f"{quota}, needed 110")
+    assert of_api.check.startswith(OPTIONAL_PARTS["api"])
+
+
+def test_a_stage_without_an_api_is_not_asked_for_one() -> None:
+    checks = {each.check for each in probe_of(103).preflight("us-east-1", ["AWS::SQS::Queue"])}
+
+    assert not [check for check in checks if check.startswith(OPTIONAL_PARTS["api"])]
+
+
+def test_the_quota_that_everything_needs_does_not_count_as_one_of_the_api() -> None:
+    """A check begins with the words of the part that it belongs to."""
+    assert not "quota Lambda concurrent executions".startswith(OPTIONAL_PARTS["api"])
+
+
+def test_an_endpoint_of_the_api_is_asked_if_there_is_to_be_one() -> None:
+    checks = {each.check for each in probe_of(200).preflight("us-east-1", ["AWS::ApiGatewayV2::Api"])}
+
+    assert "endpoint apigatewayv2" in checks

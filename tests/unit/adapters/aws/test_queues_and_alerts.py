@@ -16,6 +16,7 @@ from metering.adapters.aws.runtime import LambdaDeadline, SystemClock, SystemEnt
 from metering.errors import UnavailableError
 from metering.operations.ports import AlarmState, Subscriber
 from metering.stores.queues import Redelivery
+from metering.units import MIB
 from tests.unit.adapters.aws.stubs import client, stubbed
 
 if TYPE_CHECKING:
@@ -52,6 +53,26 @@ def test_messages_that_were_not_taken_are_named_by_position(sqs: tuple[Any, Stub
     sqs[1].add_response("send_message_batch", failed("3"))
     sqs[1].add_response("send_message_batch", failed("10", "11"))
     assert SqsQueue(sqs[0], URL).send_many([str(n) for n in range(12)]) == [3, 10, 11]
+
+
+def test_a_message_that_is_too_long_with_its_sender_is_not_sent_and_holds_up_no_other(
+    sqs: tuple[Any, Stubber],
+) -> None:
+    # SQS takes 1 MiB: the body, and the attribute's name, type and value.
+    statement = len("metering-original-sender") + len("String") + len("AROA")
+    fits, too_long = "a" * (MIB - statement), "a" * (MIB - statement + 1)
+    sent = [
+        {"Id": "1", "MessageBody": "short"},
+        {
+            "Id": "2",
+            "MessageBody": fits,
+            "MessageAttributes": {"metering-original-sender": {"DataType": "String", "StringValue": "AROA"}},
+        },
+    ]
+    for entry in sent:
+        sqs[1].add_response("send_message_batch", failed(), {"QueueUrl": URL, "Entries": [entry]})
+    queue = SqsQueue(sqs[0], URL)
+    assert queue.send_many([too_long, "short", fits], original_senders=["AROA", "", "AROA"]) == [0]
 
 
 def test_messages_that_were_not_deleted_are_named_by_position(sqs: tuple[Any, Stubber]) -> None:

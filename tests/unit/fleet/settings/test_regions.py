@@ -95,6 +95,12 @@ def test_what_a_setting_deletes_is_said(options: dict[str, object], words: str) 
     assert words in str(Setup().settings(options).change(HOME))
 
 
+def test_an_api_that_is_taken_back_is_said() -> None:
+    setup = Setup()
+    setup.deploy(HOME, api=True)
+    assert "the HTTP API is deleted" in str(setup.settings({"api": False}).change(HOME))
+
+
 def test_a_longer_life_deletes_nothing() -> None:
     assert Setup().settings({"quarantine_retention_days": 500}).change(HOME).notes == ()
 

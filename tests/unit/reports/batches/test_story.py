@@ -19,7 +19,7 @@ from metering.units import DAY_S, HOUR_S
 from metering.wiring.answers.batches import batch_of, checked_batch_id
 from tests.support.here import Here
 from tests.support.lake_world import ACCOUNT, HOUR, NOW_S, World, record
-from tests.unit.billing.test_months import AFTER_S, MONTH, world_with_october
+from tests.unit.billing.test_months import AFTER_S, FIRST_S, MONTH, world_with_october
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -96,6 +96,11 @@ def test_a_batch_of_a_closed_month_is_found_in_its_frozen_files() -> None:
     assert found is not None
     assert found.document is not None
     assert found.document["proof"] == {"marker": "12", "rows": "12", "equal": True}
+    # What comes after the close is booked in the hour that it came in, and told there.
+    [late] = world.send([record(17, start_s=FIRST_S + 5)])
+    found = batch_of(here(world), late, now_s=AFTER_S)  # type: ignore[arg-type]  # as much of it as is used
+    assert found is not None
+    assert [(row["hour"], row["bytes"], row["rows_bytes"]) for row in found.rows] == [("2026-11-04T23:00:00Z", 17, 17)]
 
 
 def test_a_refused_batch_is_told_with_its_reason_and_nothing_is_to_be_proved() -> None:

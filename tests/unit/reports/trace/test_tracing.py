@@ -140,6 +140,15 @@ def test_a_marker_that_can_have_expired_is_told_as_expired_and_the_rows_remain()
     assert not trace.equal
 
 
+def test_a_marker_lives_as_long_as_that_of_the_newest_hour_of_its_batch() -> None:
+    world = World()
+    world.send([record(5), record(7, start_s=NOW_S - 2 * HOUR_S)])
+    world.items.remove(Table.LEDGER, marker_key("batch-0"))
+    now_s = HOUR - 3 * HOUR_S + world.settings.marker_life_s
+    trace = traced(world, line(now_s=now_s, start="2026-11-24", end="2026-11-25"), now_s=now_s)
+    assert [each.vouching for each in trace.batches] == [Vouching.MISSING]
+
+
 def test_a_closed_month_is_traced_by_its_frozen_totals_and_files() -> None:
     world = world_with_october()
     world.jobs.closer.close(MONTH, world.deadline())

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from metering.operations.alarms import ALARMS, LOG_FIGURES, LOG_ORIGINS, Figure
-from metering.operations.list_prices import PROCESSING_USD, STANDING_USD
+from metering.operations.alarms import ALARMS, API_ORIGIN, LOG_FIGURES, LOG_ORIGINS, Figure
+from metering.operations.own_costs.list_prices import PROCESSING_USD, STANDING_USD
 from metering.units import DAY_S, MINUTE_S
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _MONTH_S = 30 * DAY_S
 # Counters of the functions beside the figures of the watch: a custom metric for each name that is counted every day.
 _COUNTERS = 16
+_API_COUNTERS = 4
 # An idle tick takes about this long; a job that has work takes longer, and that is no standing cost.
 _TICK_S = Decimal(1)
 _CENT = Decimal("0.01")
@@ -31,19 +32,26 @@ class Tick:
     memory_mb: int
 
 
-def standing_month_usd(ticks: Sequence[Tick], *, composite_alarms: int, log_sources: bool = False) -> Decimal:
+def standing_month_usd(
+    ticks: Sequence[Tick], *, composite_alarms: int, log_sources: bool = False, api: bool = False
+) -> Decimal:
     """Monthly cost in USD of one idle region at list prices of us-east-1, rounded to cents.
 
     Args:
         ticks: Its jobs.
         composite_alarms: Number of its composite alarms.
         log_sources: Whether it has log sources, with alarms and figures of their own.
+        api: Whether it has an HTTP API, with alarms and counters of its own.
     """
+    left_out = {*(() if log_sources else LOG_ORIGINS), *(() if api else (API_ORIGIN,))}
     things = {
-        "alarm": sum(log_sources or spec.origin not in LOG_ORIGINS for spec in ALARMS),
+        "alarm": sum(spec.origin not in left_out for spec in ALARMS),
         "composite alarm": composite_alarms,
         "dashboard": _DASHBOARDS,
-        "custom metric": len(Figure) - (0 if log_sources else len(LOG_FIGURES)) + _COUNTERS,
+        "custom metric": len(Figure)
+        - (0 if log_sources else len(LOG_FIGURES))
+        + _COUNTERS
+        + (_API_COUNTERS if api else 0),
         "customer managed key": 1,
     }
     fixed = sum((STANDING_USD[name] * count for name, count in things.items()), Decimal(0))

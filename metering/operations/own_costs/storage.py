@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from metering.lake.batch_sizes import BatchSizer, BatchSizes
     from metering.lake.view import LakeView
     from metering.ledger.row_sources import RowSource
-    from metering.operations.list_prices import StoragePrices
+    from metering.operations.own_costs.list_prices import StoragePrices
     from metering.stores.items import ItemStore
     from metering.stores.objects import ObjectStore
 

@@ -1,0 +1,1 @@
+"""What the service itself costs: its list prices, an idle region, what is stored."""

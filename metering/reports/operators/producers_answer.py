@@ -1,0 +1,116 @@
+"""Answers of `metering producers`: who is registered, what each owns, and the snippet that a producer pastes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from metering.hours import rfc3339
+from metering.reports.answer import KEEP, ROOMY, Answer, Cell, Column
+from metering.stores.bucket import DROP_PREFIX, INGEST_PREFIX
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from metering.ledger.notes.producers import RegisteredProducer, ShownProducer
+    from metering.reports.answer import Json
+
+ALL_ACCOUNTS = "all"
+"""What stands for the accounts of a producer that may meter each of them."""
+
+_NAME = Column(name="name", text="copied", priority=KEEP)
+_ACCOUNTS = Column(name="accounts", text="prose", priority=KEEP, about="that it may meter")
+_ROLE = (
+    Column(name="role_id", text="copied", priority=ROOMY, about="as SQS calls its sender"),
+    Column(name="role_arn", text="copied", priority=ROOMY, about="that its workloads take"),
+    Column(name="trusted", text="copied", priority=ROOMY + 1, about="who may take it"),
+)
+_WHEN = (
+    Column(name="registered", kind="time", priority=ROOMY + 1),
+    Column(name="registered_by", text="copied", priority=ROOMY + 2),
+)
+_OWNS = (
+    Column(name="batch_ids", text="copied", priority=KEEP, about="begin with this"),
+    Column(name="source_ids", text="copied", priority=KEEP, about="are this, or begin with it and a slash"),
+    Column(name="objects", text="copied", priority=KEEP, about="below this, for messages that point to them"),
+    Column(name="drops", text="copied", priority=KEEP, about="below this, without a message"),
+)
+_STATE = (
+    Column(name="state", text="prose", priority=KEEP),
+    Column(name="refused", kind="time", priority=KEEP, about="when its role last sent what it may not, in a week"),
+)
+
+
+def producers_answer(producers: Sequence[RegisteredProducer], *, judged: bool) -> Answer:
+    """Put producers into the form of `metering producers list`.
+
+    Args:
+        producers: In the order in which they are shown.
+        judged: Whether the region takes batches of registered producers only.
+    """
+    mode = "registered" if judged else "open"
+    return Answer(
+        columns=(_NAME, _ACCOUNTS, *_ROLE, *_WHEN),
+        rows=[_row(each) for each in producers],
+        meta={"producers": mode},
+        footer=(
+            "Batches of registered producers alone are taken here."
+            if judged
+            else "The stage is open: batches are taken of whoever may send to its queue (setting producers).",
+        ),
+        empty="There is no registered producer. To register one: metering producers add",
+    )
+
+
+def producer_answer(shown: ShownProducer, *, snippet: Sequence[str]) -> Answer:
+    """One producer with all that it owns, what is wrong with it, and the lines that its workload needs."""
+    found = shown.registered
+    row: dict[str, Cell] = {
+        **_row(found),
+        "batch_ids": f"{found.name}/",
+        "source_ids": found.name,
+        "objects": f"{INGEST_PREFIX}{found.name}/",
+        "drops": f"{DROP_PREFIX}{found.name}/",
+        "state": " ".join(shown.warnings) or "good",
+        "refused": None if shown.told_s is None else rfc3339(shown.told_s),
+    }
+    document: dict[str, Json] = {
+        **{name: value for name, value in row.items() if isinstance(value, str | None)},
+        "accounts": None if found.accounts is None else list(found.accounts),
+        "warnings": list(shown.warnings),
+        "snippet": list(snippet),
+    }
+    return Answer(
+        columns=(_NAME, _ACCOUNTS, *_OWNS, *_ROLE, *_WHEN, *_STATE),
+        rows=[row],
+        document=document,
+        commands=tuple(snippet),
+    )
+
+
+def snippet_of(found: RegisteredProducer, *, queue_url: str, bucket: str, region: str) -> tuple[str, ...]:
+    """Lines for a workload that may take the producer's role: its profile, and its first batch."""
+    return (
+        f"# ~/.aws/config: the credentials of your workload take the role of {found.name}",
+        f"[profile metering-{found.name}]",
+        f"role_arn = {found.role_arn}",
+        "credential_source = Ec2InstanceMetadata",
+        f"region = {region}",
+        "# Python, run with AWS_PROFILE=metering-" + found.name,
+        "import metering",
+        f'producer = metering.Producer("{found.name}", state="/var/lib/metering/{found.name}",',
+        f'    queue_url="{queue_url}",',
+        f'    bucket="{bucket}", region="{region}")',
+        'producer.send(records, key="file-or-job-1")',
+    )
+
+
+def _row(found: RegisteredProducer) -> dict[str, Cell]:
+    return {
+        "name": found.name,
+        "accounts": ALL_ACCOUNTS if found.accounts is None else ", ".join(found.accounts),
+        "role_id": found.role_id,
+        "role_arn": found.role_arn,
+        "trusted": found.trusted_arn,
+        "registered": rfc3339(found.registered_s),
+        "registered_by": found.registered_by,
+    }

@@ -1,0 +1,1 @@
+"""Reports as pictures: bars over time, stacked by one column."""

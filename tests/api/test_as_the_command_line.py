@@ -1,0 +1,172 @@
+"""The API answers what the command line answers: the same JSON, and the same bytes of CSV, NDJSON and Parquet."""
+
+from __future__ import annotations
+
+import json
+import random
+from contextlib import ExitStack
+from functools import cache
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
+from urllib.parse import urlencode
+
+import pytest
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from metering.adapters.memory.regions import MemoryRegionStates
+from metering.cli.app import app
+from metering.reports.query import GROUP_COLUMNS
+from tests.api.world import FIRST, PLACES, SECOND, SERVICES, THIRD, ApiWorld, WorldRegion
+from tests.support.lake_world import NOW_S
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+FORMS = ("json", "csv", "parquet")
+
+
+@cache
+def world() -> ApiWorld:
+    """A region at rest, that no test of this module changes."""
+    return ApiWorld()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _here() -> Iterator[None]:
+    """The command line is connected to the region, and it is the same moment for both."""
+    region = _Connected(world().world)
+    states = MemoryRegionStates()
+    fleet = SimpleNamespace(home=region.region, states=states)
+    with ExitStack() as stack:
+        for target, value in {
+            "metering.cli.command.connect": lambda **_place: region,
+            "metering.cli.command.emulated": lambda **_place: True,
+            "metering.cli.command.refuse_aws_for_emulated": lambda _stage, **_place: None,
+            "metering.cli.all_regions.fleet_of": lambda _session, **_how: fleet,
+            "metering.cli.billing.home.fleet_of": lambda _session, **_how: fleet,
+            "metering.cli.billing.stage_usage.fleet_of": lambda _session, **_how: fleet,
+            # A program builds its tree of commands once, too.
+            "typer.testing._get_command": cache(get_command),
+            "time.time": lambda: float(NOW_S),
+        }.items():
+            stack.enter_context(patch(target, value))
+        yield
+
+
+class _Connected(WorldRegion):
+    """As much of a connection as reports use. The watch has measured, so nothing of the queues is asked."""
+
+    ingest = None
+    dead_letters = None
+    queue_facts = None
+
+
+def command_line(words: list[str], form: str, folder: Path) -> bytes:
+    """What a command answers in a format."""
+    target = folder / f"answer.{form}"
+    result = CliRunner().invoke(
+        app, ["--endpoint", "http://127.0.0.1:9", *words, "--format", form, "--output", str(target)]
+    )
+    assert result.exit_code == 0, (words, result.output)
+    return target.read_bytes()
+
+
+def asked(count: int, seed: int) -> Iterator[dict[str, str]]:
+    """Random questions that make sense, as parameters of a URL."""
+    chance = random.Random(seed)
+    for _ in range(count):
+        given: dict[str, str] = {}
+        times = chance.choice(["", "last", "month", "range", "day"])
+        if times == "last":
+            given["last"] = chance.choice(["24h", "3d", "1w", "2m", "5h"])
+        elif times:
+            begin = chance.choice(["2026-10-25", "2026-10-01", "2026-11-22T11:00:00Z"])
+            given |= {
+                "month": {"from": "2026-11"},
+                "day": {"from": "2026-11-23"},
+                "range": {"from": begin, "to": "2026-11-24"},
+            }[times]
+        some = chance.sample([name for name in GROUP_COLUMNS if name != "corrects"], chance.randint(1, 5))
+        pools = {
+            "group_by": [",".join(some)] * 3,
+            "account": [FIRST, f"{SECOND},{FIRST}", THIRD, "999999999999"],
+            "service": [SERVICES[0], ",".join(SERVICES[1:]), "AmazonRedshift"],
+            "usage_type": ["DataTransfer-Out-Bytes", "USE1-EU-AWS-Out-Bytes,DataTransfer-Out-Byte"],
+            "to_location": [PLACES[0], ",".join(PLACES[1:3]), "eu-west-3"],
+            "from_location": ["us-east-1/use1-az2"],
+            "with_corrections": ["true"],
+            "tz": ["Europe/Berlin", "America/New_York", "UTC"],
+            "detail": ["resource_id", "direction,batch_id"],
+            "top": ["1", "3", "100"],
+            "sort": ["bytes:desc", "records", "bytes"],
+        }
+        shares = {"group_by": 0.8, "account": 0.4, "to_location": 0.3}
+        for name, pool in pools.items():
+            if chance.random() < shares.get(name, 0.2):
+                given[name] = chance.choice(pool)
+        yield given
+
+
+def words_of(given: dict[str, str]) -> list[str]:
+    """The same question on the command line."""
+    words: list[str] = []
+    for name, text in given.items():
+        option = f"--{name.replace('_', '-')}"
+        words += [option] if text == "true" else [option, text]
+    return words
+
+
+def same(path: str, command: list[str], given: dict[str, str], folder: Path, *forms: str) -> int:
+    """Ask both, in each form; returns the number of rows."""
+    rows = 0
+    for form in forms or FORMS:
+        here = world().get(f"{path}?{urlencode({**given, 'format': form}, safe=',:')}")
+        assert here.status_code == 200, (given, here.text)
+        there = command_line([*command, *words_of(given)], form, folder)
+        assert here.content == there, (given, form)
+        if form == "json":
+            rows = len(json.loads(there)["rows"])
+    return rows
+
+
+def test_50_random_questions_about_usage_have_the_same_answers(tmp_path: Path) -> None:
+    found = [same("/v1/usage", ["report", "usage"], given, tmp_path) for given in asked(50, seed=11)]
+    assert sum(1 for rows in found if rows) > 25
+    assert max(found) > 30
+    for given in asked(3, seed=12):
+        same("/v1/usage", ["report", "usage"], given, tmp_path, "ndjson")
+
+
+def test_random_questions_about_costs_have_the_same_answers(tmp_path: Path) -> None:
+    more = [{"blended": "true"}, {"prices": "sample"}, {"month": "2026-10"}, {"group_by": "tier,payer"}, {}, {}, {}, {}]
+    found: list[int] = []
+    for given, added in zip(asked(len(more), seed=5), more, strict=True):
+        question = {name: text for name, text in given.items() if name not in _NOT_OF_COSTS}
+        found.append(same("/v1/cost", ["cost"], {**question, **added}, tmp_path))
+    assert sum(1 for rows in found if rows) > len(more) / 2
+
+
+# A month stands beside no other time, and figures of costs have other names.
+_NOT_OF_COSTS = {"detail", "sort", "from", "to", "last"}
+
+
+def test_the_sum_over_accounts_is_the_total_of_the_fleet() -> None:
+    question = "from=2026-10-01&to=2026-11-24T14:00:00Z"
+    by_account: list[Any] = world().json(f"/v1/usage?{question}&group_by=account_id")["rows"]
+    [whole] = world().json(f"/v1/usage?{question}&group_by=region")["rows"]
+    assert sum(int(row["bytes"]) for row in by_account) == int(whole["bytes"])
+    own = [world().json(f"/v1/usage?{question}", who)["rows"] for who in ("first", "second")]
+    told = {row["account_id"]: int(row["bytes"]) for row in by_account}
+    assert [sum(int(row["bytes"]) for row in rows) for rows in own] == [told[FIRST], told[SECOND]]
+
+
+def test_a_moment_later_the_json_differs_by_its_time_alone() -> None:
+    fresh = ApiWorld()
+    first = fresh.json("/v1/usage?from=2026-11&group_by=account_id")
+    fresh.world.clock.advance_s(3)
+    second = fresh.json("/v1/usage?from=2026-11&group_by=account_id")
+    assert first["as_of"] != second["as_of"]
+    assert {**first, "as_of": ""} == {**second, "as_of": ""}

@@ -1,0 +1,235 @@
+"""What a request may cost: counted before anything is read, at the boundary to the unit."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from dataclasses import replace
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from metering.api.resources import usage
+from metering.reports.parameters import InvalidParametersError
+from metering.reports.query import UsageParameters
+from metering.reports.read_budget import ReadBudget, most_hours, partitions_of
+from metering.reports.usage_rows import summed
+from metering.units import DAY_S, HOUR_S
+from metering.usage.totals import Total
+from tests.api.world import FIRST, SECOND, THIRD, ApiWorld
+from tests.support.lake_world import NOW_S
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import httpx
+
+    from metering.api.asking import Asked, Reply
+
+
+@cache
+def world() -> ApiWorld:
+    """A region that no test of this module changes."""
+    return ApiWorld()
+
+
+@pytest.fixture
+def calls() -> Iterator[list[str]]:
+    """Calls to the stores, while the test runs."""
+    made: list[str] = []
+    stores = (world().world.items, world().world.objects)
+    for store in stores:
+        store.on_call = made.append
+    yield made
+    for store in stores:
+        store.on_call = lambda _call: None
+
+
+@pytest.mark.parametrize(
+    ("asked", "parameter"),
+    [
+        ("/v1/usage?from=1970-01-01", "from"),
+        ("/v1/usage?from=2019-12-31", "from"),
+        ("/v1/usage?from=1970-01-01&to=2200-01-01&account=123456789012", "from"),
+        ("/v1/usage?from=2026-01&to=2199-01-01", "to"),
+        ("/v1/usage?from=2026-01&to=9998-01-01&tz=Asia/Tokyo&group_by=day", "to"),
+        ("/v1/usage?from=2025-10&to=2026-11-02", "from"),
+        ("/v1/cost?from=1970-01-01&to=2026-11-01", "from"),
+        ("/v1/cost?from=2025-01&to=2026-11-01", "from"),
+        (f"/v1/usage?from=2025-11&to=2026-11-02&account={','.join(f'{n:012}' for n in range(16))}", "account"),
+        (f"/v1/cost?from=2025-11&to=2026-11-02&account={','.join(f'{n:012}' for n in range(16))}", "account"),
+    ],
+)
+def test_too_much_is_refused_before_a_single_call(calls: list[str], asked: str, parameter: str) -> None:
+    began_s = time.process_time()
+    answer = world().get(asked)
+    assert answer.status_code == 422, answer.text
+    assert parameter in {each["parameter"] for each in answer.json()["errors"]}
+    assert calls == []
+    assert time.process_time() - began_s < 1
+
+
+def test_as_many_partitions_as_may_be_are_read_and_one_more_is_not() -> None:
+    # 15 accounts in 13 months are 195, and 16 are 208.
+    accounts = [f"{number:012}" for number in range(16)]
+    asked = "/v1/usage?from=2025-11&to=2026-11-02&account="
+    assert world().get(asked + ",".join(accounts[:15])).status_code == 200
+    answer = world().get(asked + ",".join(accounts))
+    assert "16 accounts in 13 months are 208 partitions of the usage table, and 200 are the most" in answer.text
+    limited = world().limited(partitions=13)
+    assert limited.get(f"{asked}{FIRST}").status_code == 200
+    assert limited.get(f"{asked}{FIRST},{SECOND}").status_code == 422
+
+
+def test_a_customer_with_many_accounts_has_the_same_budget() -> None:
+    limited = world().limited(partitions=1)
+    assert limited.get("/v1/usage", "first").status_code == 200
+    assert limited.get("/v1/usage?from=2026-10&to=2026-11-02", "first").status_code == 422
+
+
+def test_hours_with_rows_are_counted_and_those_of_closed_months_are_not() -> None:
+    # The traffic of November lies in 4 hours, and that of October in one.
+    for asked, hours in (("", 4), ("&group_by=account_id", 4)):
+        for most, status in ((hours, 200), (hours - 1, 422)):
+            limited = world().limited(open_hours=most)
+            answer = limited.get(f"/v1/usage?from=2026-10-01&to=2026-11-24T14:00:00Z{asked}")
+            assert answer.status_code == status, answer.text
+    assert f"{hours} hours that have to be read from the lake, and {hours - 1} are the most" in answer.text
+    detailed = "/v1/usage?from=2026-10-01&to=2026-11-24T14:00:00Z&detail=resource_id"
+    assert world().limited(open_hours=5).get(detailed).status_code == 200
+    assert world().limited(open_hours=4).get(detailed).status_code == 422
+    named = f"/v1/usage?from=2026-10-01&to=2026-11-24T14:00:00Z&account={FIRST}"
+    assert world().limited(open_hours=0).get(named).status_code == 200
+
+
+def test_what_a_request_cost_is_told_to_the_log() -> None:
+    fresh = ApiWorld(world().world)
+    fresh.get(f"/v1/usage?from=2026-10-01&to=2026-11-24T14:00:00Z&account={FIRST},{SECOND}")
+    fresh.get("/v1/usage?last=2d")
+    fresh.get("/v1/usage", None)
+    by_account, by_lake, stranger = fresh.logged
+    assert (by_account.route, by_account.status, by_account.token_id) == ("/v1/usage", 200, "analyst")
+    assert (by_account.partitions, by_account.hours) == (4, 0)
+    assert by_account.rows > 0
+    assert (by_lake.partitions, by_lake.hours > 0) == (0, True)
+    assert (stranger.status, stranger.token_id) == (401, "")
+
+
+def test_a_made_up_cursor_buys_nothing(calls: list[str]) -> None:
+    asked = "/v1/usage?from=2026-11&group_by=account_id,day"
+    first = world().json(f"{asked}&limit=1")
+    question, after, (from_s, to_s) = _read(first["next"])
+    calls.clear()
+    wrong: list[Any] = [
+        [question, after, [0, to_s]],
+        [question, after, [from_s, 2**37]],
+        [question, after, [from_s, 10**30]],
+        [question, after, [from_s]],
+        [question, after, [to_s, from_s]],
+        [question, after, [from_s + 1, to_s]],
+        [question, after, [from_s, to_s, 1]],
+        [question, after, ["1", to_s]],
+        [question, after, [True, to_s]],
+        [question, after, None],
+        [question, ["x"], [from_s, to_s]],
+        [question, [1, 2], [from_s, to_s]],
+        ["0" * 16, after, [from_s, to_s]],
+        [question],
+        {},
+        7,
+    ]
+    for made in wrong:
+        answer = world().get(f"{asked}&cursor={_written(made)}")
+        assert answer.status_code in {400, 422}, (made, answer.text)
+    assert world().get(f"{asked}&cursor=!!!").status_code == 400
+    assert world().get(f"{asked}&cursor=AAAA").status_code == 422
+    # Another question, or the same of somebody else.
+    for other in (f"{asked},to&cursor={first['next']}", f"{asked}&account={FIRST}&cursor={first['next']}"):
+        assert world().get(other).status_code == 422
+    assert world().get(f"{asked}&cursor={first['next']}", "first").status_code == 422
+
+
+def test_pages_keep_the_range_of_the_first_one_when_time_goes_on() -> None:
+    fresh = ApiWorld()
+    asked = "/v1/usage?last=2d&group_by=account_id,hour,to"
+    whole = fresh.json(asked)
+    first = fresh.json(f"{asked}&limit=3")
+    fresh.world.clock.advance_s(DAY_S)
+    second = fresh.json(f"{asked}&limit=1000&cursor={first['next']}")
+    assert second["query"]["from"] == first["query"]["from"]
+    assert first["rows"] + second["rows"] == whole["rows"]
+
+
+def test_pages_of_rows_in_the_order_of_figures_are_refused() -> None:
+    for ranked in ("sort=bytes:desc", "top=3"):
+        answer = world().get(f"/v1/usage?{ranked}&limit=2")
+        assert answer.status_code == 422
+        assert "figures move between pages" in answer.json()["detail"]
+
+
+def test_a_request_that_takes_too_long_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    def slow(asked: Asked) -> Reply:
+        time.sleep(0.3)
+        raise AssertionError(asked)
+
+    slowed = world().limited(deadline_s=0.05)
+    monkeypatch.setattr(usage, "USAGE", replace(usage.USAGE, answer=slow))
+    answer: httpx.Response = slowed.get("/v1/usage")
+    assert answer.status_code == 503
+    assert answer.headers["retry-after"] == "30"
+    assert answer.json()["type"] == "urn:metering:problem:too-late"
+
+
+def test_a_budget_counts_what_the_question_says() -> None:
+    query = UsageParameters(start="2026-10", end="2026-11-24", accounts=["1" * 12, "2" * 12]).query(now_s=NOW_S)
+    assert (partitions_of(query, now_s=NOW_S), most_hours(query, now_s=NOW_S)) == (4, 0)
+    fleet = UsageParameters(last="24h").query(now_s=NOW_S)
+    assert (partitions_of(fleet, now_s=NOW_S), most_hours(fleet, now_s=NOW_S)) == (0, 24)
+    budget = ReadBudget(first_year=2020)
+    in_2020 = 1_577_836_800
+    assert budget.of_range(in_2020, in_2020 + HOUR_S, now_s=NOW_S) == []
+    assert [each.parameter for each in budget.of_range(in_2020 - 1, in_2020 + HOUR_S, now_s=NOW_S)] == ["from"]
+
+
+def _read(cursor: str) -> Any:
+    return json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+
+
+def _written(made: object) -> str:
+    return base64.urlsafe_b64encode(json.dumps(made).encode()).decode().rstrip("=")
+
+
+def test_rows_are_counted_while_they_are_summed() -> None:
+    columns = "group_by=account_id,to,day"
+    rows = len(world().json(f"/v1/usage?from=2026-11&{columns}")["rows"])
+    for asked in ("/v1/usage?from=2026-11", "/v1/cost?month=2026-11"):
+        assert world().limited(summed_rows=rows).get(f"{asked}&{columns}").status_code == 200
+        answer = world().limited(summed_rows=rows - 1).get(f"{asked}&{columns}&limit=1")
+        assert answer.status_code == 422
+        assert f"would give more than {rows - 1:,} rows" in answer.json()["detail"]
+
+
+def test_memory_ends_with_the_rows_that_may_be_summed() -> None:
+    """A question about very many groups is given up early: it holds no more rows than it may."""
+    made = 0
+
+    def entries() -> Iterator[tuple[tuple[str, ...], Total]]:
+        nonlocal made
+        for number in range(1_000_000):
+            made += 1
+            yield (str(number),), Total(1, 1)
+
+    with pytest.raises(InvalidParametersError):
+        summed(entries(), most=1_000)
+    assert made == 1_001
+
+
+def test_a_customer_of_a_large_payer_asks_for_costs_month_by_month() -> None:
+    # Tiers count over the payer and its two accounts: three partitions a month.
+    assert world().limited(partitions=3).get("/v1/cost?month=2026-11", "first").status_code == 200
+    answer = world().limited(partitions=5).get("/v1/cost?from=2026-10&to=2026-11-24", "first")
+    assert answer.status_code == 422
+    assert "accounts of the payers are read for their tiers: 6 partitions" in answer.json()["detail"]
+    assert THIRD not in answer.text

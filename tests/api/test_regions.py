@@ -1,0 +1,86 @@
+"""Several regions behind one application, as `metering serve --region all` has them: one answer, or none."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+
+from metering.api.limits import Limits
+from metering.errors import UnavailableError
+from metering.wiring.answers.costs import BillingRegions
+from metering.wiring.answers.usage import Everywhere
+from tests.api.world import FIRST, ApiWorld, WorldRegion, traffic
+from tests.support.lake_world import World, record
+
+
+@cache
+def both() -> ApiWorld:
+    """Two regions of a stage; only the first one knows prices. No test of this module changes them."""
+    made = ApiWorld()
+    away = World()
+    traffic(away)
+    away.send([record(10**15)])
+    home, other = WorldRegion(made.world), WorldRegion(away, region="eu-west-1")
+    regions = [other, home]
+    made.parts = replace(
+        made.parts,
+        regions=regions,
+        everywhere=Everywhere(left_out={"eu-west-1": ["alarms"]}),
+        billing=lambda: BillingRegions(home=home, regions=regions),
+        limits=replace(Limits(), token_burst=1_000_000, token_rate_per_s=1e6),
+    )
+    return made
+
+
+def test_totals_are_merged_and_the_regions_named() -> None:
+    answer = both().json("/v1/usage?from=2026-11&group_by=region")
+    assert answer["regions"] == ["eu-west-1", "us-east-1"]
+    assert answer["left_out"] == {"eu-west-1": ["alarms"]}
+    sizes = {row["region"]: int(row["bytes"]) for row in answer["rows"]}
+    assert sizes["eu-west-1"] == sizes["us-east-1"] + 10**15
+    own = both().json("/v1/usage?from=2026-11", "first")
+    [alone] = ApiWorld().json("/v1/usage?from=2026-11&group_by=account_id", "first")["rows"]
+    assert sum(int(row["bytes"]) for row in own["rows"]) == 2 * int(alone["bytes"]) + 10**15
+    assert own["periods"] == {"2026-11": "open"}
+
+
+def test_costs_count_tiers_over_all_of_them() -> None:
+    answer = both().json("/v1/cost?month=2026-11&group_by=region")
+    assert answer["regions"] == ["eu-west-1", "us-east-1"]
+    assert [row["region"] for row in answer["rows"]] == ["eu-west-1", "us-east-1"]
+
+
+def test_each_region_has_a_row_of_its_freshness() -> None:
+    assert set(both().json("/v1/freshness")["regions"]) == {"eu-west-1", "us-east-1"}
+    assert len(both().get("/v1/freshness?format=csv").text.splitlines()) == 3
+
+
+def test_a_region_that_does_not_answer_makes_no_answer_smaller() -> None:
+    silent = both().parts.regions[0].items
+
+    def fail(_call: str) -> None:
+        raise UnavailableError("dynamodb.Query", "throttled")
+
+    silent.on_call = fail  # type: ignore[attr-defined]  # the store in memory
+    try:
+        for path in (
+            "/v1/usage?from=2026-11",
+            f"/v1/usage?account={FIRST}",
+            "/v1/cost",
+            "/v1/freshness",
+            "/v1/accounts",
+        ):
+            answer = both().get(path)
+            assert answer.status_code == 503, path
+            assert answer.headers["retry-after"]
+            assert "eu-west-1" not in answer.text
+    finally:
+        silent.on_call = lambda _call: None  # type: ignore[attr-defined]  # as above
+
+
+def test_pages_go_on_over_all_of_them() -> None:
+    asked = "/v1/usage?from=2026-11&group_by=region,account_id,to"
+    whole = both().json(asked)["rows"]
+    first = both().json(f"{asked}&limit=13")
+    second = both().json(f"{asked}&limit=1000&cursor={first['next']}")
+    assert first["rows"] + second["rows"] == whole

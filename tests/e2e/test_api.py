@@ -1,0 +1,260 @@
+"""The HTTP API as it is deployed: its answers are those of the commands, and its role reads and can do nothing else.
+
+A gateway is before it on MiniStack, and the URL of its function as well; on LocalStack that URL alone.
+"""
+
+from __future__ import annotations
+
+import json
+import ssl
+import time
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import botocore.exceptions
+import httpx
+import pytest
+
+from metering.adapters.aws.runtime import SystemClock
+from metering.adapters.aws.stacks import stack_outputs
+from metering.adapters.emulator.api_address import api_address
+from metering.hours import rfc3339
+from metering.ledger.notes.tokens import Role
+from metering.operations.tokens import TokenBook
+from metering.units import DAY_S
+from metering.wiring.region import RegionPorts
+from tests.e2e.conftest import Service, credentials_of, stack_outputs_of
+from tests.e2e.test_main_job import account, message, record
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_DENIED = r"AccessDenied|not authorized|Forbidden"
+# A token that was just checked is remembered for a minute.
+_REMEMBERED_S = 61
+_PATIENCE_S = 60
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Front:
+    """One way to the API."""
+
+    base: str
+    host: str
+    trust: ssl.SSLContext | bool
+
+    def get(self, path: str, token: str = "", /, **parameters: str) -> httpx.Response:
+        """Ask, with a token if one is given."""
+        headers = ({"Host": self.host} if self.host else {}) | ({"Authorization": f"Bearer {token}"} if token else {})
+        return httpx.get(
+            f"{self.base}{path}", params=parameters, headers=headers, verify=self.trust, timeout=_PATIENCE_S
+        )
+
+    def json(self, path: str, token: str = "", /, **parameters: str) -> Any:
+        """The JSON of a request that succeeds."""
+        answer = self.get(path, token, **parameters)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+
+def _front(service: Service, put_out: str) -> Front:
+    found = api_address(put_out, service.endpoint)
+    bundle = service.environ.get("AWS_CA_BUNDLE")
+    return Front(base=found.base, host=found.host, trust=ssl.create_default_context(cafile=bundle) if bundle else True)
+
+
+@pytest.fixture(scope="module")
+def outputs(service: Service) -> dict[str, str]:
+    """Outputs of the stack of the API."""
+    return stack_outputs_of(service.clients, service.stage, "api")
+
+
+@pytest.fixture(scope="module")
+def front(service: Service, outputs: dict[str, str]) -> Front:
+    """What the stack put before the function."""
+    return _front(service, outputs["ApiUrl"])
+
+
+@pytest.fixture(scope="module")
+def book(service: Service) -> TokenBook:
+    """Tokens of the region, as its root makes them."""
+    ports = RegionPorts(service.clients, stack_outputs(service.clients, service.stage))
+    return TokenBook(items=ports.items, clock=SystemClock())
+
+
+@pytest.fixture(scope="module")
+def who(service: Service) -> str:
+    """An account with usage, which is in staging and in the usage table."""
+    found = account()
+    body = message(f"api-{found}", [record(found, size=41_943_040), record(found, size=2**63 - 1)])
+    service.client("producer", "sqs").send_message(QueueUrl=service.outputs["IngestQueueUrl"], MessageBody=body)
+    service.wait_for_rest()
+    return found
+
+
+@pytest.fixture(scope="module")
+def operator(book: TokenBook) -> str:
+    """An operator's token."""
+    return book.create(role=Role.OPERATOR, accounts=None, life_s=DAY_S, made_by="e2e").text
+
+
+@pytest.fixture
+def url_front(service: Service, outputs: dict[str, str]) -> Iterator[Front]:
+    """The URL of the function itself; it is made here where a gateway is before it."""
+    if ".lambda-url." in outputs["ApiUrl"]:
+        yield _front(service, outputs["ApiUrl"])
+        return
+    name = outputs["ApiFunctionName"]
+    made = service.clients.lambda_.create_function_url_config(FunctionName=name, AuthType="NONE")
+    yield _front(service, made["FunctionUrl"])
+    service.clients.lambda_.delete_function_url_config(FunctionName=name)
+
+
+def test_everyone_may_see_the_page_the_document_and_whether_it_is_well(front: Front) -> None:
+    assert front.json("/v1/health") == {"status": "ok"}
+    assert front.json("/openapi.json")["openapi"].startswith("3.1")
+    page = front.get("/")
+    assert page.status_code == 200
+    assert "text/html" in page.headers["content-type"]
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+
+
+def test_a_token_made_by_the_command_gets_what_the_command_reports(service: Service, front: Front, who: str) -> None:
+    made = service.ask("operator", "token", "create", "--role", "customer", "--account", who, "--days", "1")
+    today_s = int(time.time()) // DAY_S * DAY_S
+    day = {"from": rfc3339(today_s)[:10], "to": rfc3339(today_s + DAY_S)[:10]}
+    asked = ("--from", day["from"], "--to", day["to"], "--account", who, "--group-by", "usage_type")
+
+    answered = front.json("/v1/usage", made["token"], **day, group_by="usage_type")
+
+    assert answered["rows"] == service.ask("reader", "report", "usage", *asked)["rows"]
+    assert {row["bytes"] for row in answered["rows"]} == {str(41_943_040 + 2**63 - 1)}
+    reported = service.run("reader", "report", "usage", *asked, "--format", "csv").stdout
+    assert front.get("/v1/usage", made["token"], **day, group_by="usage_type", format="csv").text == reported
+    # The gateway leaves bytes that are no text as they are.
+    parquet = front.get("/v1/usage", made["token"], **day, group_by="usage_type", format="parquet").content
+    assert parquet[:4] == parquet[-4:] == b"PAR1"
+    # Of others it says nothing, whether they exist or not.
+    for other in (account(), "000000000000"):
+        assert front.get("/v1/usage", made["token"], **day, account=other).status_code == 403
+
+
+def test_both_ways_give_the_same_answer(front: Front, url_front: Front, who: str, operator: str) -> None:
+    asked = {"account": who, "group_by": "usage_type", "last": "2d"}
+    first, second = (each.json("/v1/usage", operator, **asked) for each in (front, url_front))
+
+    assert first["rows"] == second["rows"]
+    assert first["rows"]
+    assert url_front.get("/v1/usage").status_code == 401
+    assert url_front.get("/").content == front.get("/").content
+
+
+def test_every_route_is_answered_under_the_role_of_the_function(front: Front, who: str, operator: str) -> None:
+    """What the role lacks would be a fault of ours: nothing that is asked here is wrong in another way."""
+    known = {"id": f"api-{who}", "account": who, "hour": rfc3339(int(time.time()) // 3_600 * 3_600)}
+    told: dict[str, int] = {}
+    for path, operations in front.json("/openapi.json")["paths"].items():
+        required = [each for each in operations["get"].get("parameters", ()) if each.get("required")]
+        parameters = {each["name"]: known.get(each["name"], "") for each in required if each["in"] == "query"}
+        place = path.replace("{hour}", known["hour"])
+        answer = front.get(place, operator, **{name: value for name, value in parameters.items() if value})
+        told[path] = answer.status_code
+        assert answer.status_code < 500, f"{path}: {answer.text}"
+        assert answer.status_code not in {401, 403}, f"{path}: {answer.text}"
+    assert {"/v1/usage", "/v1/health", "/v1/freshness"} <= set(told)
+    assert told["/v1/usage"] == told["/v1/freshness"] == 200
+
+
+@pytest.mark.parametrize(
+    "token", ["", "garbage", "mtr_0123456789abcdef_" + "0" * 64, "mtr_" + "f" * 16 + "_" + "F" * 64]
+)
+def test_a_token_that_nobody_made_opens_nothing(front: Front, token: str) -> None:
+    for path in ("/v1/usage", "/v1/freshness", "/v1/accounts"):
+        answer = front.get(path, token)
+        assert answer.status_code == 401
+        assert answer.headers["content-type"].startswith("application/problem+json")
+        assert answer.headers["www-authenticate"].startswith("Bearer")
+        assert not token or token not in answer.text
+
+
+def test_a_token_whose_life_is_over_opens_nothing(front: Front, book: TokenBook) -> None:
+    made = book.create(role=Role.ANALYST, accounts=None, life_s=2, made_by="e2e")
+    time.sleep(2.5)
+
+    assert front.get("/v1/usage", made.text).status_code == 401
+
+
+@pytest.mark.last
+def test_a_token_that_was_revoked_opens_nothing_a_minute_later(service: Service, front: Front, book: TokenBook) -> None:
+    made = book.create(role=Role.ANALYST, accounts=None, life_s=DAY_S, made_by="e2e")
+    assert front.get("/v1/freshness", made.text).status_code == 200
+
+    service.ask("operator", "token", "revoke", made.stored.token_id)
+    revoked_s = time.monotonic()
+    while front.get("/v1/freshness", made.text).status_code != 401:
+        assert time.monotonic() - revoked_s < _REMEMBERED_S
+        time.sleep(3)
+
+
+@pytest.mark.ministack(reason="LocalStack does not enforce IAM")
+def test_the_role_of_the_function_can_write_nothing_and_scan_nothing(service: Service, outputs: dict[str, str]) -> None:
+    if not service.enforced:
+        pytest.skip("this endpoint does not enforce IAM")
+    role = service.clients.lambda_.get_function(FunctionName=outputs["ApiFunctionName"])["Configuration"]["Role"]
+    service.roles["api"] = credentials_of(service.clients, role, service.environ)  # type: ignore[index]  # a dict
+    dynamodb, s3, sqs = (service.client("api", name) for name in ("dynamodb", "s3", "sqs"))
+    key = {"pk": {"S": "S#format"}, "sk": {"S": "-"}}
+    own = service.outputs
+    for table in (own["LedgerTableName"], own["UsageTableName"]):
+        assert dynamodb.get_item(TableName=table, Key=key)
+        assert dynamodb.query(
+            TableName=table, KeyConditionExpression="pk = :pk", ExpressionAttributeValues={":pk": {"S": "G"}}
+        )
+    assert s3.list_objects_v2(Bucket=own["DataBucketName"], Prefix="staging/")["KeyCount"] >= 0
+    bucket, queue, item = own["DataBucketName"], own["IngestQueueUrl"], {**key, "x": {"S": "y"}}
+    denied: list[partial[Any]] = []
+    for table in (own["LedgerTableName"], own["UsageTableName"]):
+        denied += [
+            partial(dynamodb.put_item, TableName=table, Item=item),
+            partial(dynamodb.update_item, TableName=table, Key=key),
+            partial(dynamodb.delete_item, TableName=table, Key=key),
+            partial(dynamodb.scan, TableName=table, Limit=1),
+            partial(dynamodb.transact_write_items, TransactItems=[{"Put": {"TableName": table, "Item": item}}]),
+        ]
+    for prefix in ("staging", "lake", "quarantine", "summaries", "drop", "ingest", "closed"):
+        denied.append(partial(s3.put_object, Bucket=bucket, Key=f"{prefix}/x", Body=b"x"))
+    for prefix in ("ingest", "drop", "plans", "context"):
+        denied.append(partial(s3.get_object, Bucket=bucket, Key=f"{prefix}/x"))
+    denied += [
+        partial(s3.delete_object, Bucket=bucket, Key="staging/x"),
+        partial(sqs.send_message, QueueUrl=queue, MessageBody="x"),
+        partial(sqs.receive_message, QueueUrl=queue),
+    ]
+    for call in denied:
+        with pytest.raises(botocore.exceptions.ClientError, match=_DENIED):
+            call()
+
+
+def test_each_request_has_one_line_and_no_secret_in_it(
+    service: Service, front: Front, outputs: dict[str, str], who: str, operator: str
+) -> None:
+    began_ms = int(time.time() * 1000) - 1_000
+    mistake = "mtr_" + "a" * 16 + "_" + "b" * 64
+    front.get("/v1/usage", operator, account=who)
+    front.get(f"/v1/{mistake}", mistake)
+    front.get("/v1/usage", "", token=mistake)
+    lines: list[str] = []
+    end = time.monotonic() + _PATIENCE_S
+    while len([line for line in lines if "request answered" in line]) < 3 and time.monotonic() < end:
+        found = service.clients.logs.filter_log_events(logGroupName=outputs["ApiLogGroupName"], startTime=began_ms)
+        lines = [each["message"] for each in found["events"]]
+        time.sleep(0.5)
+
+    answered = [json.loads(line) for line in lines if '"request answered"' in line]
+    if not lines:
+        pytest.skip("this endpoint keeps no log of functions")
+    assert {each["route"] for each in answered} >= {"/v1/usage", "none"}
+    written = "\n".join(lines)
+    for secret in (operator, operator.rpartition("_")[2], mistake, "b" * 64, who):
+        assert secret not in written

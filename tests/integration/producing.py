@@ -1,0 +1,44 @@
+"""A caller of a producer as a process that can be killed at any moment: it sends all its keys, whatever it sent."""
+
+from __future__ import annotations
+
+import sys
+
+from metering.adapters.aws.queues import queue_at
+from metering.adapters.aws.runtime import SystemClock, SystemEntropy
+from metering.adapters.aws.s3.objects import bucket_named
+from metering.producer.outlet import Outlet
+from metering.producer.producer import Producer
+from tests.integration.region import record
+from tests.support.emulated import clients_of
+
+SOURCE = "edge-7f3a"
+KEYS = 24
+RECORDS = 3
+# Every sixth key is too large for a message.
+_LARGE_CHARS = 500_000
+
+
+def records_of(key: int) -> list[dict[str, object]]:
+    """Records of a key, each with an account of its own."""
+    note = "x" * _LARGE_CHARS if key % 6 == 0 else ""
+    return [{**record(100 * key + each, 1_000 * key + each + 1), "note": note} for each in range(RECORDS)]
+
+
+def main(endpoint: str, queue_url: str, bucket: str, state: str) -> None:
+    """Send all keys, whatever was sent before."""
+    clients = clients_of(endpoint)
+    outlet = Outlet(
+        queue=queue_at(clients, queue_url),
+        objects=bucket_named(clients, bucket),
+        bucket=bucket,
+        clock=SystemClock(),
+        entropy=SystemEntropy(),
+    )
+    with Producer(SOURCE, state=state, outlet=outlet) as producer:
+        for key in range(KEYS):
+            producer.send(records_of(key), key=f"flows.log:{key}")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

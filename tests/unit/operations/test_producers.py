@@ -1,0 +1,223 @@
+"""Producers: registered with a role of their own, shown with what is wrong with them, and removed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from moto import mock_aws
+
+from metering.adapters.aws.producer_roles import IamProducerRoles
+from metering.adapters.aws.session import Access, Clients
+from metering.adapters.memory.clock import ManualClock
+from metering.adapters.memory.items import MemoryItemStore
+from metering.adapters.memory.producer_roles import MemoryProducerRoles
+from metering.errors import OperationFailedError
+from metering.ledger.notes.canary_batches import canary_batch_id
+from metering.ledger.notes.canary_runs import CanaryRun
+from metering.ledger.notes.producers import refused_sender_item
+from metering.operations.producers import ProducerBook, producer_problems
+from metering.stores.writes import Put, Table
+from tests.unit.operations.test_dead_letters import accepted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from metering.ledger.markers import Marker
+    from metering.operations.producers import ProducerRoles
+
+NOW_S = 1_795_521_600
+WORKLOAD = "arn:aws:iam::444455556666:role/edge-workload"
+QUEUE = "https://sqs.us-west-2.amazonaws.com/123456789012/ingest"
+
+
+def iam_roles(region: str = "us-west-2") -> IamProducerRoles:
+    clients = Clients(Access(region=region, access_key=("test", "test")))
+    return IamProducerRoles(clients=clients, stage="dev", queue_url=QUEUE, bucket="data")
+
+
+@pytest.fixture(params=["memory", "IAM"])
+def roles(request: pytest.FixtureRequest) -> Iterator[ProducerRoles]:
+    if request.param == "memory":
+        yield MemoryProducerRoles()
+        return
+    with mock_aws():
+        yield iam_roles()
+
+
+def test_a_role_is_made_once_and_put_right_afterwards(roles: ProducerRoles) -> None:
+    assert roles.find("edge") is None
+    made = roles.put("edge", trusted_arn=WORKLOAD)
+    assert made.arn.endswith(":role/metering-dev-producer-edge") or "local" in made.arn
+    assert made.trusted == (WORKLOAD,)
+    again = roles.put("edge", trusted_arn="")
+    assert again.role_id == made.role_id
+    (root,) = again.trusted
+    assert root.endswith(":root")
+    assert roles.find("edge") == again
+    assert roles.remove("edge")
+    assert roles.find("edge") is None
+    assert roles.put("edge", trusted_arn=WORKLOAD).role_id != made.role_id
+
+
+def test_removing_a_role_that_is_gone_does_no_harm(roles: ProducerRoles) -> None:
+    assert roles.remove("edge")
+
+
+@mock_aws
+def test_a_role_may_send_and_put_below_its_own_two_prefixes_and_nothing_else() -> None:
+    roles = iam_roles()
+    roles.put("edge", trusted_arn=WORKLOAD)
+    iam: Any = roles.clients.iam
+    (name,) = iam.list_role_policies(RoleName="metering-dev-producer-edge")["PolicyNames"]
+    policy = iam.get_role_policy(RoleName="metering-dev-producer-edge", PolicyName=name)["PolicyDocument"]
+    granted = {(action, place) for each in policy["Statement"] for action in each["Action"] for place in _list(each)}
+    queue = "arn:aws:sqs:us-west-2:123456789012:ingest"
+    objects = [f"arn:aws:s3:::data/{prefix}/edge/*" for prefix in ("ingest", "drop")]
+    assert granted == {
+        ("sqs:SendMessage", queue),
+        ("sqs:GetQueueUrl", queue),
+        *(("s3:PutObject", place) for place in objects),
+        *(("s3:AbortMultipartUpload", place) for place in objects),
+    }
+    assert {each["Effect"] for each in policy["Statement"]} == {"Allow"}
+    trust = iam.get_role(RoleName="metering-dev-producer-edge")["Role"]["AssumeRolePolicyDocument"]
+    assert trust["Statement"] == [{"Effect": "Allow", "Principal": {"AWS": WORKLOAD}, "Action": "sts:AssumeRole"}]
+
+
+def _list(statement: dict[str, Any]) -> list[str]:
+    places = statement["Resource"]
+    return [places] if isinstance(places, str) else places
+
+
+@mock_aws
+def test_a_role_of_two_regions_goes_with_the_last_of_them() -> None:
+    west, east = iam_roles(), iam_roles("us-east-1")
+    assert west.put("edge", trusted_arn=WORKLOAD).role_id == east.put("edge", trusted_arn=WORKLOAD).role_id
+    assert not west.remove("edge")
+    assert east.find("edge") is not None
+    assert east.remove("edge")
+
+
+class Setup:
+    def __init__(self) -> None:
+        self.items = MemoryItemStore()
+        self.roles = MemoryProducerRoles()
+        self.book = ProducerBook(items=self.items, roles=self.roles, clock=ManualClock(NOW_S * 1000))
+
+    def add(self, name: str = "edge", *accounts: str) -> None:
+        self.book.add(name, accounts=accounts or None, trusted_arn=WORKLOAD, registered_by="arn:aws:iam::1:user/me")
+
+    def met_canary(self, sender_id: str) -> None:
+        """A canary was metered, and SQS called its sender so."""
+        self.items.put(Put(table=Table.LEDGER, item=CanaryRun(slot_s=NOW_S, sent_s=NOW_S).to_item()))
+        marker: Marker = replace(accepted(canary_batch_id(NOW_S)), sender_id=sender_id)
+        self.items.put(Put(table=Table.LEDGER, item=marker.to_item()))
+
+    def warnings(self) -> str:
+        return " ".join(self.book.show("edge").warnings)
+
+
+@pytest.fixture
+def setup() -> Setup:
+    made = Setup()
+    made.met_canary("AROACANARY:function")
+    return made
+
+
+def test_a_producer_is_registered_listed_and_removed(setup: Setup) -> None:
+    setup.add("edge", "222222222222", "111111111111", "222222222222")
+    setup.add("collector")
+    found = {each.name: each.accounts for each in setup.book.everyone()}
+    assert found == {"edge": ("111111111111", "222222222222"), "collector": None}
+    assert setup.warnings() == ""
+    assert setup.book.remove("edge")
+    assert [each.name for each in setup.book.everyone()] == ["collector"]
+    with pytest.raises(OperationFailedError, match="no registered producer edge"):
+        setup.book.show("edge")
+    with pytest.raises(OperationFailedError, match="no registered producer edge"):
+        setup.book.remove("edge")
+
+
+def test_a_producer_that_is_registered_anew_has_its_new_accounts(setup: Setup) -> None:
+    setup.add("edge", "111111111111")
+    setup.add("edge", "222222222222")
+    (found,) = setup.book.everyone()
+    assert found.accounts == ("222222222222",)
+
+
+def test_a_role_that_was_made_anew_is_told_of_until_it_is_registered_anew(setup: Setup) -> None:
+    setup.add()
+    before = setup.book.find("edge").role_id
+    setup.roles.remove("edge")
+    assert "Its role is gone" in setup.warnings()
+    setup.roles.put("edge", trusted_arn=WORKLOAD)
+    warned = setup.warnings()
+    assert "made anew" in warned
+    assert before in warned
+    setup.add()
+    assert setup.warnings() == ""
+    assert setup.book.find("edge").role_id != before
+
+
+def test_a_trust_in_a_role_that_is_gone_is_told_of(setup: Setup) -> None:
+    setup.add()
+    setup.roles.roles["edge"] = replace(setup.roles.roles["edge"], trusted=("AROAOLDWORKLOAD",))
+    assert "trusts AROAOLDWORKLOAD" in setup.warnings()
+
+
+@pytest.mark.parametrize(
+    ("sender", "warning"),
+    [
+        ("AROACANARY:function", ""),
+        ("000000000000", "calls every sender 000000000000"),
+        ("123456789012:root", "calls every sender 123456789012"),
+        ("", "nobody knows what SQS calls a sender"),
+    ],
+)
+def test_what_sqs_calls_senders_is_read_from_the_newest_canary(sender: str, warning: str) -> None:
+    setup = Setup()
+    setup.add()
+    if sender:
+        setup.met_canary(sender)
+    assert warning in setup.warnings()
+    assert bool(setup.warnings()) == bool(warning)
+
+
+def test_a_sender_that_was_refused_lately_shows_it(setup: Setup) -> None:
+    setup.add()
+    role_id = setup.book.find("edge").role_id
+    for sender, at_s in ((f"{role_id}:x", NOW_S - 9_000), (f"{role_id}:y", NOW_S - 60), ("AROAOTHER:x", NOW_S)):
+        setup.items.put(Put(table=Table.LEDGER, item=refused_sender_item(sender, at_s)))
+    assert setup.book.show("edge").told_s == NOW_S - 60
+
+
+@pytest.mark.parametrize(
+    "name", ["", "Edge", "edge/1", "a:b", "retry", "canary", "logs", "s3", "-edge", "e" * 29, "edge\n", "é"]
+)
+def test_a_name_that_is_none_is_refused(setup: Setup, name: str) -> None:
+    with pytest.raises(OperationFailedError, match="is no name of a producer"):
+        setup.add(name)
+    assert setup.roles.roles == {}
+
+
+def test_every_problem_is_said_at_once() -> None:
+    problems = producer_problems(name="Edge", accounts=["12", "123456789012"], trusted_arn="me")
+    assert len(problems) == 3
+    assert producer_problems(name="e" * 28, accounts=["123456789012"], trusted_arn=WORKLOAD) == []
+    assert producer_problems(name="e", accounts=[], trusted_arn="") != []
+    assert producer_problems(name="e", accounts=[f"{n:012}" for n in range(5_001)], trusted_arn="") != []
+
+
+def test_the_longest_names_make_a_name_of_a_role() -> None:
+    longest = f"metering-{'s' * 16}-producer-{'e' * 28}"
+    assert len(longest) <= 64
+
+
+def test_a_registration_is_json_of_the_ledger(setup: Setup) -> None:
+    setup.add("edge", "111111111111")
+    (item,) = [each for each in setup.items.everything(Table.LEDGER) if each["pk"] == "W#producers"]
+    assert json.loads(json.dumps(item))["accounts"] == ["111111111111"]
+    assert "expires_at" not in item
