@@ -26,7 +26,7 @@ OPTIONS ?=
 # Compiled modules are kept, whatever the environment says: every worker, command and function would compile them anew.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help install demo clean dist check lint test proof e2e localstack networks validate-exports
+.PHONY: help install demo clean dist check lint test proof e2e localstack networks validate-exports browser
 .PHONY: record check-long tools pythons mutants matrix drills long localstack-rest fuzz networks-long simulate soak load bench
 
 help: ## List the targets
@@ -118,6 +118,11 @@ validate-exports: $(STAMP) ## Exports judged by validators of others, and wrong 
 
 networks: $(STAMP) ## Logs of generated networks, metered and compared with their truth, whatever is known beside them
 	@$(PYTEST) -q -n $(JOBS) tests/networks -m "not emulator"
+
+browser: $(STAMP) ## The explorer page in a browser: figures, keyboard, states, accessibility; pictures below .local/browser
+	@# Installs Debian's browser where apt-get is there. Without one the tests are skipped, and red where CI is set.
+	@$(PY) -m tests.browser.program
+	@$(PYTEST) -q -rs -n $(JOBS) tests/browser -m "browser and not emulator"
 
 ##@ When an answer changes
 
