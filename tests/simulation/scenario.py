@@ -204,8 +204,8 @@ class Scenario:
         while deliveries := world.queue.receive(10):
             result = function.handle(deliveries, jobs.deadline(process, MINUTE_MS))
             done = [each.message_id for each in deliveries if each.message_id not in result.retry]
-            for name in world.queue.acknowledge(done):
-                world.watch.acknowledged(world.contents.get(name))
+            for message in world.queue.acknowledge(done):
+                world.watch.acknowledged(world.contents.get(message.body))
 
     def _finish(self, process: Process) -> None:
         result = jobs.sweeper(process, self._settings).sweep(jobs.deadline(process, HOUR_MS))

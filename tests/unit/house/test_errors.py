@@ -15,6 +15,7 @@ import metering
 from infra.bundle import BundleTooLargeError
 from infra.failures import DeploymentError
 from metering import errors
+from metering.adapters.aws.read_only import ReadOnlyError
 from metering.audit.reconcile.table_scan import ScanTooLongError
 from metering.audit.verify.manifest import ManifestError
 from metering.billing.budgets.budget import BudgetRefusedError
@@ -85,6 +86,7 @@ EXAMPLES: list[MeteringError] = [
     RecordsRefusedError([(0, "no JSON")], 7),
     KeyReusedError("flows.log:0"),
     JournalError("It is full.", "Make room."),
+    ReadOnlyError("dynamodb.PutItem"),
     SumsDifferError({"usage": "1", "rows": "2", "markers": None}, None),
     SendingFailedError("sqs.SendMessageBatch: no answer", ["b1", ""]),
     DestinationTakenError("out/ is not empty; nothing was written.", "Name another place."),
