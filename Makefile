@@ -20,13 +20,14 @@ JOBS ?= 2
 BATCHES ?= 200000
 ROUNDS ?= 300000
 ROWS ?= 1000
+EXAMPLES ?= 12
 ENDPOINT ?=
 # More options of pytest.
 OPTIONS ?=
 # Compiled modules are kept, whatever the environment says: every worker, command and function would compile them anew.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help install demo clean dist check lint test proof e2e localstack networks validate-exports
+.PHONY: help install demo clean dist check lint test proof e2e localstack networks validate-exports api-fuzz
 .PHONY: record check-long tools pythons mutants matrix drills long localstack-rest fuzz networks-long simulate soak load bench
 
 help: ## List the targets
@@ -115,6 +116,9 @@ localstack: $(STAMP) ## The main job, log files and the API against LocalStack; 
 
 validate-exports: $(STAMP) ## Exports judged by validators of others, and wrong ones that they must find: ROWS=1000
 	@$(PY) -m tests.validators --rows $(ROWS)
+
+api-fuzz: $(STAMP) ## The HTTP API against its own document, by schemathesis, and seeded faults that it must find: EXAMPLES=12
+	@$(PY) -m tests.api_fuzz --examples $(EXAMPLES)
 
 networks: $(STAMP) ## Logs of generated networks, metered and compared with their truth, whatever is known beside them
 	@$(PYTEST) -q -n $(JOBS) tests/networks -m "not emulator"

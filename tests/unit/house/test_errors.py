@@ -15,6 +15,7 @@ import metering
 from infra.bundle import BundleTooLargeError
 from infra.failures import DeploymentError
 from metering import errors
+from metering.adapters.aws.read_only import ReadOnlyError
 from metering.audit.reconcile.table_scan import ScanTooLongError
 from metering.audit.verify.manifest import ManifestError
 from metering.billing.budgets.budget import BudgetRefusedError
@@ -70,6 +71,7 @@ EXAMPLES: list[MeteringError] = [
     errors.FormatTooNewError(found=3, known=1, needed="0.7.0"),
     errors.SettingsError(["window_s is wrong"]),
     errors.OperationFailedError("It failed.", "Run it again."),
+    ReadOnlyError("dynamodb.PutItem"),
     errors.EarlyEndError(),
     RunAlreadyDoneError(),
     RunOutOfTimeError(),
