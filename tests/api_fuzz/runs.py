@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from metering.api.grants import OPERATORS
 from tests.api.world import ApiWorld
 from tests.api_fuzz.faults import FAULTS, KNOWN
 from tests.api_fuzz.fuzzing import Findings, in_process, over_http
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from metering.api.asking import Resource
 
 # A fault shows in the first requests or never.
 _FAULTY_EXAMPLES = 5
 _USAGE = "^/v1/usage$"
 _OK = 200
+OPERATOR = "operator"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,9 +47,16 @@ def fuzzed(token: str, examples: int, url: str = "") -> Outcome:
         found = over_http(url, token=token, examples=examples)
     else:
         _be_quiet()
-        found = in_process(ApiWorld().app, token=token, examples=examples)
+        app = ApiWorld().app
+        found = in_process(app, token=token, examples=examples, paths=_operators(app) if token == OPERATOR else "")
     name = "the API at its URL" if url else f"{token}'s token"
     return judged(name, found, began, url=url)
+
+
+def _operators(app: FastAPI) -> str:
+    """A regular expression of the paths that only operators see: to them, the others are what they are to analysts."""
+    resources: tuple[Resource, ...] = app.state.resources
+    return "|".join(f"^{re.escape(each.path)}$" for each in resources if each.roles == OPERATORS)
 
 
 def judged(name: str, found: Findings, began: float, *, url: str) -> Outcome:
