@@ -114,28 +114,48 @@ def in_process(app: ASGIApp, *, token: str, examples: int, paths: str = "", phas
     def load(config: SchemathesisConfig) -> BaseSchema:
         return schemathesis.openapi.from_asgi("/openapi.json", app, config=config)
 
-    return _found(load, token, examples, paths, phases)
+    return _found(load, token, examples, paths, phases, {})
 
 
-def over_http(url: str, *, token: str, examples: int, paths: str = "", phases: Sequence[str] = PHASES) -> Findings:
-    """The same over HTTP; `url` is where the API is, with or without a slash at its end."""
+def over_http(
+    url: str,
+    *,
+    token: str,
+    examples: int,
+    phases: Sequence[str] = PHASES,
+    rate: str = "",
+    ca_bundle: str = "",
+) -> Findings:
+    """The same over HTTP.
+
+    Args:
+        url: Where the API is, with or without a slash at its end.
+        token: What it is asked with.
+        examples: Requests of random values, for each operation.
+        phases: Kinds of requests, of `PHASES`.
+        rate: How often to ask, such as `4/s`: a token may ask so often, and a refusal is not what is looked for.
+        ca_bundle: File of certificates to trust.
+    """
     base = url.rstrip("/")
+    more: dict[str, object] = {"base-url": base, "tls-verify": ca_bundle or True}
+    if rate:
+        more["rate-limit"] = rate
 
     def load(config: SchemathesisConfig) -> BaseSchema:
-        return schemathesis.openapi.from_url(f"{base}/openapi.json", config=config)
+        return schemathesis.openapi.from_url(f"{base}/openapi.json", config=config, verify=ca_bundle or True)
 
-    return _found(load, token, examples, paths, phases, base_url=base)
+    return _found(load, token, examples, "", phases, more)
 
 
 def _config(
-    token: str, examples: int, words: Mapping[str, str], phases: Sequence[str], base_url: str
+    token: str, examples: int, words: Mapping[str, str], phases: Sequence[str], more: Mapping[str, object]
 ) -> SchemathesisConfig:
     bound = {place: {"dictionary": name, "probability": _HOW_OFTEN} for place, name in words.items()}
     return SchemathesisConfig.from_dict(
         {
             "seed": SEED,
             "workers": 1,
-            **({"base-url": base_url} if base_url else {}),
+            **more,
             "headers": {"Authorization": f"Bearer {token}"},
             "generation": {"max-examples": examples, "deterministic": True, "database": "none"},
             "warnings": False,
@@ -157,11 +177,10 @@ def _found(
     examples: int,
     paths: str,
     phases: Sequence[str],
-    *,
-    base_url: str = "",
+    more: Mapping[str, object],
 ) -> Findings:
-    words = _words_of(load(_config(token, examples, {}, phases, base_url)))
-    schema = load(_config(token, examples, words, phases, base_url))
+    words = _words_of(load(_config(token, examples, {}, phases, more)))
+    schema = load(_config(token, examples, words, phases, more))
     chosen = schema.include(path_regex=paths) if paths else schema
     found = Findings()
     for event in from_schema(chosen).execute():
