@@ -170,11 +170,12 @@ soak: $(STAMP) ## Long run through the real aggregator: BATCHES=200000; continue
 load: $(STAMP) ## Throughput, cost and memory through the deployed service on MiniStack
 	@$(PY) -m load_tests.load
 
-bench: $(STAMP) ## Decoding, compaction, SQL over the lake, reports, rating, flow logs, exports, each with a baseline in the same run
+bench: $(STAMP) ## Decoding, compaction, SQL over the lake, reports, the HTTP API, rating, flow logs, exports, each with a baseline in the same run
 	@$(PY) -m load_tests.bench_decode
 	@$(PY) -m load_tests.bench_compact
 	@$(PY) -m load_tests.bench_query
 	@$(PY) -m load_tests.bench_report
+	@$(PY) -m load_tests.bench_api
 	@$(PY) -m load_tests.billing.bench_rating
 	@$(PY) -m load_tests.billing.bench_costs
 	@$(PY) -m load_tests.bench_onramps
