@@ -6,6 +6,7 @@ A gateway is before it on MiniStack, and the URL of its function as well; on Loc
 from __future__ import annotations
 
 import json
+import re
 import ssl
 import time
 from dataclasses import dataclass
@@ -119,6 +120,11 @@ def test_everyone_may_see_the_page_the_document_and_whether_it_is_well(front: Fr
     assert page.status_code == 200
     assert "text/html" in page.headers["content-type"]
     assert "default-src 'none'" in page.headers["content-security-policy"]
+    # Its files are found beside it, whatever stands before its path.
+    files = re.findall(r'(?:src|href)="([^"#:]+\.(?:js|css))"', page.text)
+    assert files
+    for name in files:
+        assert front.get(f"/{name}").status_code == 200
 
 
 def test_a_token_made_by_the_command_gets_what_the_command_reports(service: Service, front: Front, who: str) -> None:
