@@ -21,6 +21,7 @@ from tests.simulation.region import jobs
 from tests.simulation.region.faults import HOUR_MS, MINUTE_MS, RandomFaults
 from tests.simulation.region.invoices import Billing
 from tests.simulation.region.world import World
+from tests.simulation.sent.senders import Senders
 from tests.simulation.sent.traffic import DAY_MS, Traffic
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from metering.ledger.row_sources import HourState
     from metering.usage.totals import Total
     from tests.simulation.region.ports import Process
+    from tests.simulation.sent.traffic import Sending
 
 _NOON_MS = 1_795_521_600_000  # 2026-11-24T12:00Z
 _EPOCH_MS = 30 * MINUTE_MS
@@ -88,7 +90,9 @@ class History:
         self.chance = chance = random.Random(f"history {seed}")
         self.faults = RandomFaults(seed, rate=chance.choice((0.01, 0.03, 0.06, 0.12)), dropped=dropped_faults)
         now_ms = _NOON_MS + chance.randrange(0, 11 * 24) * HOUR_MS + chance.randrange(0, HOUR_MS)
-        self.world = World(seed, self.faults, now_ms=now_ms)
+        # Of its own, as below.
+        self.senders = Senders(seed)
+        self.world = World(seed, self.faults, now_ms=now_ms, senders=self.senders)
         self.completeness = CompletenessCheck(self.world)
         actions = chance.choice((10, 16, 30, 100))
         self.world.limits = ActionLimits(transaction=actions, chunk=actions - 1)
@@ -108,6 +112,7 @@ class History:
             retries=random.Random(f"retries {seed}"),
             dropped=dropped_batches,
         )
+        self.faults.histogram["sent by a foreign sender"] += self.senders.take_over(self.traffic)
         self.world.contents = self.traffic.contents
         self.workers: list[jobs.Worker] = []
         # What is lost of a month's usage has to be rebuilt before it is closed, so one history has one of the two.
@@ -149,7 +154,7 @@ class History:
         world, start_ms = self.world, self.world.scheduler.now_ms
         for sending in self.traffic.sendings:
             if sending.epoch == epoch:
-                world.scheduler.at(start_ms + sending.after_ms, partial(self._send, *sending[2:]))
+                world.scheduler.at(start_ms + sending.after_ms, partial(self._send, sending))
         for _ in range(self.chance.choice((1, 2))):
             self._spawn("compactor", self._compact)
         self._spawn("cleaner", self._clean)
@@ -184,8 +189,9 @@ class History:
             self.world.scheduler.at(self.world.scheduler.now_ms + delay_ms, partial(worker.redeploy, self.settings))
         self.faults.histogram["number of shards changed"] += 1
 
-    def _send(self, name: str, sender_id: str) -> None:
-        self.world.queue.send(name, sender_id)
+    def _send(self, sending: Sending) -> None:
+        content = self.world.contents[sending.content]
+        self.world.queue.send(sending.content, sending.sender_id, self.senders.stated(sending, content))
 
     def _spawn(self, name: str, run: Callable[[Process], object]) -> None:
         self._jobs += 1

@@ -43,6 +43,7 @@ EXPECTED = (
     "markers lost, to be rebuilt",
     "months closed",
     "number of shards changed",
+    "sent by a foreign sender",
 )
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from metering.adapters.memory.rows import PlainRow
     from tests.simulation.region.world import World
     from tests.simulation.sent.contents import SentContent
+    from tests.simulation.sent.senders import SentBy
 
 
 @dataclass(slots=True)
@@ -51,8 +52,11 @@ def check(world: World, rows: list[PlainRow]) -> Findings:
     _check_usage(world, rows, findings)
     _check_markers(world, rows, findings)
     for content in world.contents.values():
-        if world.queue.sent_times.get(content.name):
+        senders = world.queue.senders.get(content.name, {})
+        foreign = [sender for sender in senders if not world.senders.may_send(content, sender)]
+        if len(foreign) < len(senders):
             _check_verdict(world, content, findings)
+        _check_foreign(world, content, foreign, findings)
     findings.recovered = sum(world.queue.delivered.get(name, 0) > 1 for name in world.contents)
     return findings
 
@@ -165,6 +169,15 @@ def _check_markers(world: World, rows: list[PlainRow], findings: Findings) -> No
         marked, seen = Marker.from_item(item).hours, visible.get(batch_id, {})
         if marked != seen:
             findings.unexpected.append(f"marker of {batch_id}: {marked}, not {seen}")
+
+
+def _check_foreign(world: World, content: SentContent, foreign: list[SentBy], findings: Findings) -> None:
+    """Each sender that may not send a content has its refusal, and nothing else came of it."""
+    for sender in foreign:
+        if not world.watch.has_verdict(content, sender) and not world.queue.holds(content.name):
+            findings.lost.append(f"{content.name} of {sender}: no refusal")
+    if len(foreign) == len(world.queue.senders.get(content.name, {})) and _metered(world, content) is not None:
+        findings.unexpected.append(f"{content.name}: accepted, although nobody who sent it may send it")
 
 
 def _check_verdict(world: World, content: SentContent, findings: Findings) -> None:

@@ -93,10 +93,11 @@ class CompletenessCheck:
         oldest_ms = self._world.scheduler.now_ms - _RETENTION_S * 1000
         for message in (*queue.messages.values(), *queue.dead.values()):
             content = contents.get(message.body)
-            first_ms = queue.sent_times[message.body][0]
+            sender = queue.sender_of(message)
+            first_ms = queue.senders[message.body][sender]
             if content is None or not oldest_ms < first_ms < through_s * 1000:
                 continue
-            if not self._world.watch.has_verdict(content):
+            if not self._world.watch.has_verdict(content, sender):
                 raise ViolationError(f"complete through {through_s}, and {message.body} of {first_ms} has no verdict")
 
     def _check_commits(self, through_s: int) -> None:

@@ -14,11 +14,13 @@ from metering.stores.bucket import CLOSED_PREFIX, quarantined_batch_key
 from metering.stores.writes import Delete, Put, Table, Update
 from metering.units import DAY_S, MINUTE_S
 from tests.simulation.checks.frozen import missing_objects, wrong_totals
+from tests.simulation.sent.senders import NOBODY
 
 if TYPE_CHECKING:
     from metering.stores.writes import Item, Key
     from tests.simulation.region.world import World
     from tests.simulation.sent.contents import SentContent
+    from tests.simulation.sent.senders import SentBy
 
 
 _USAGE = Table.USAGE
@@ -119,13 +121,15 @@ class Watch:
         self._world.items.remove(Table.LEDGER, marker_key(batch_id))
         self.markers_lost.add(batch_id)
 
-    def acknowledged(self, content: SentContent | None) -> None:
+    def acknowledged(self, content: SentContent | None, sender: SentBy = NOBODY) -> None:
         """A message was deleted: its verdict must be durable (I4)."""
-        if content is not None and not self.has_verdict(content):
-            raise ViolationError(f"I4: {content.name} was acknowledged without a verdict")
+        if content is not None and not self.has_verdict(content, sender):
+            raise ViolationError(f"I4: {content.name} of {sender} was acknowledged without a verdict")
 
-    def has_verdict(self, content: SentContent) -> bool:
-        """Whether the durable verdict on a content is there."""
+    def has_verdict(self, content: SentContent, sender: SentBy = NOBODY) -> bool:
+        """Whether the durable verdict on a content is there; of a sender that may not send it, one of its own."""
+        if not self._world.senders.may_send(content, sender):
+            return self._world.objects.peek(self._world.senders.refusal_key(content, sender)) is not None
         accepted = self.accepted.get(content.batch_id)
         if accepted is not None and (accepted[0] == content.content_hash or content.batch_id in self.rebuilt):
             return True
@@ -183,6 +187,7 @@ class Watch:
 
     def _verdict(self, item: Item) -> None:
         batch_id = str(item["pk"])[2:]
+        self._check_sender(batch_id, item)
         if item["verdict"] == "rejected":
             self.rejected.add(batch_id)
             accepted = self.accepted.get(batch_id)
@@ -195,6 +200,13 @@ class Watch:
         if batch_id in self.accepted:
             raise ViolationError(f"I1: {batch_id} was accepted twice")
         self.accepted[batch_id] = (str(item["hash"]), str(item["commit_id"]), self._world.scheduler.now_ms)
+
+    def _check_sender(self, batch_id: str, item: Item) -> None:
+        """Nobody makes a marker under an id of another one."""
+        sender = str(item.get("sender", ""))
+        owners = self._world.senders.owners
+        if sender and batch_id in owners and owners[batch_id] != sender.partition(":")[0]:
+            raise ViolationError(f"I1: {sender} made a marker of {batch_id}, which is {owners[batch_id]}'s")
 
     def _made_anew(self, batch_id: str) -> None:
         if batch_id not in self.markers_lost:

@@ -19,12 +19,14 @@ from metering.audit.verify.verifier import Verifier
 from metering.billing.closing.closer import PeriodCloser
 from metering.commit.finisher import Finisher
 from metering.errors import UnavailableError
+from metering.intake.senders.reader import JudgingReader
 from metering.lake.cleaner import Cleaner
 from metering.lake.compactor import Compactor
 from metering.lake.orphans import OrphanCleaner
 from metering.lake.plan import CompactionPolicy
 from metering.lake.rows import RowQuery
 from metering.lake.view import LakeView
+from metering.ledger.notes.producers import LedgerProducers
 from metering.operations.dead_letters import DeadLetters
 from metering.quarantine.entries import QuarantineEntries
 from metering.stores.retrying import Retrier
@@ -34,6 +36,7 @@ from tests.simulation.region.ports import NEVER_MS
 from tests.simulation.region.queues import DeadLetterQueue, IngestQueue
 from tests.simulation.region.scheduler import KilledError
 from tests.simulation.sent.contents import ContentReader
+from tests.simulation.sent.senders import SERVICES
 from tests.support.region import Parts
 from tests.support.stage import ADMISSION, QUARANTINE_AGE_S, STAGE
 from tests.support.stage import settings as stage_settings
@@ -43,6 +46,7 @@ if TYPE_CHECKING:
 
     from metering.commit.aggregator import Aggregator
     from metering.commit.sweeper import Sweeper
+    from metering.intake.ports import BatchReader
     from metering.settings import Settings
     from tests.simulation.region.ports import Process
     from tests.simulation.region.world import World
@@ -86,8 +90,16 @@ def parts(process: Process, world_settings: Settings) -> Parts:
 
 def aggregator(process: Process, world_settings: Settings) -> Aggregator:
     """The production worker."""
-    reader = ContentReader(process.objects, process.world.contents)
-    return parts(process, world_settings).worker_of(reader, PlainRowCodec())
+    return parts(process, world_settings).worker_of(reader(process), PlainRowCodec())
+
+
+def reader(process: Process) -> BatchReader:
+    """The reader of contents; it judges senders if the stage does."""
+    contents = ContentReader(process.objects, process.world.contents)
+    if not process.world.senders.judged:
+        return contents
+    producers = LedgerProducers(items=process.items, clock=process)
+    return JudgingReader(reader=contents, producers=producers, services=SERVICES)
 
 
 def finisher(process: Process) -> Finisher:
@@ -216,12 +228,13 @@ def dead_letters(process: Process) -> DeadLetters:
     return DeadLetters(
         dead=DeadLetterQueue(process),
         ingest=IngestQueue(process),
-        reader=ContentReader(process.objects, process.world.contents),
+        reader=reader(process),
         items=process.items,
         clock=process,
         admission=ADMISSION,
         bucket="data",
         retention_s=14 * DAY_S,
+        services=SERVICES if process.world.senders.judged else None,
     )
 
 
@@ -302,8 +315,9 @@ class Worker:
                 result = self._started().handle(deliveries, deadline(process, _TIMEOUT_MS))
                 scheduler.wait(10)
                 done = [d.message_id for d in deliveries if d.message_id not in result.retry]
-                for name in queue.acknowledge(done):
-                    process.world.watch.acknowledged(process.world.contents.get(name))
+                for message in queue.acknowledge(done):
+                    content = process.world.contents.get(message.body)
+                    process.world.watch.acknowledged(content, queue.sender_of(message))
             except KilledError:
                 scheduler.wait(_RESTART_MS)
                 process.restart()

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from metering.intake.senders.judging import judged_sender, statement
 from metering.stores.deliveries import Delivery
 from tests.simulation.region.faults import MINUTE_MS
+from tests.simulation.sent.senders import NOBODY, OPERATOR, SERVICES, SentBy, sent_by
 
 if TYPE_CHECKING:
     import random
@@ -39,6 +41,9 @@ class SimulatedQueue:
         # Every SentTimestamp that a body ever had, redrives included: what admission may have been asked about.
         self.sent_times: dict[str, list[int]] = {}
         self.delivered: dict[str, int] = {}
+        # Body -> who ever sent it first -> since when. Where senders are not judged, they are all the same.
+        self.senders: dict[str, dict[SentBy, int]] = {}
+        self.judged = False
         self.odd = True
         self._scheduler = scheduler
         self._chance = chance
@@ -52,6 +57,7 @@ class SimulatedQueue:
         message_id = f"m{self._count}"
         self.messages[message_id] = Message(message_id, body, now_ms, sender_id, stated_sender)
         self.sent_times.setdefault(body, []).append(now_ms)
+        self.senders.setdefault(body, {}).setdefault(self.sender_of(self.messages[message_id]), now_ms)
         self._wake()
 
     def park(self, wake: Callable[[], object]) -> None:
@@ -75,25 +81,34 @@ class SimulatedQueue:
             self._histogram["delivered out of order"] += 1
         return [self._deliver(m, now_ms) for m in found[:limit] if not self._give_up(m)]
 
-    def acknowledge(self, message_ids: Iterable[str]) -> list[str]:
-        """Delete messages; returns the bodies. Now and then one comes again all the same, as SQS says it may."""
-        bodies = []
+    def sender_of(self, message: Message) -> SentBy:
+        """Who sent a message first."""
+        return sent_by(message.sender_id, message.stated_sender) if self.judged else NOBODY
+
+    def acknowledge(self, message_ids: Iterable[str]) -> list[Message]:
+        """Delete messages; returns them. Now and then one comes again all the same, as SQS says it may."""
+        acknowledged = []
         for message_id in message_ids:
             message = self.messages.get(message_id)
             if message is None:
                 continue
-            bodies.append(message.body)
+            acknowledged.append(message)
             if self.odd and self._chance.random() < 0.02:
                 self._histogram["delivered again after its deletion"] += 1
                 continue
             del self.messages[message_id]
-        return bodies
+        return acknowledged
 
     def redrive(self) -> int:
         """Move dead letters back, as new messages."""
         dead, self.dead = self.dead, {}
         for message in dead.values():
-            self.send(message.body, message.sender_id)
+            if self.judged:
+                # By an operator's command, who states the first sender.
+                delivery = self._delivery(message)
+                self.send(message.body, OPERATOR, statement(judged_sender(delivery, SERVICES)))
+            else:
+                self.send(message.body, message.sender_id)
         return len(dead)
 
     def holds(self, body: str) -> bool:
@@ -106,6 +121,10 @@ class SimulatedQueue:
         if message.receives > 1:
             self._histogram["delivered again"] += 1
         self.delivered[message.body] = self.delivered.get(message.body, 0) + 1
+        return self._delivery(message)
+
+    @staticmethod
+    def _delivery(message: Message) -> Delivery:
         return Delivery(
             message_id=message.message_id,
             body=message.body,

@@ -10,6 +10,7 @@ from tests.simulation.checks.watch import Watch
 from tests.simulation.region.ports import Process
 from tests.simulation.region.scheduler import Scheduler
 from tests.simulation.region.sqs import SimulatedQueue
+from tests.simulation.sent.senders import Senders
 from tests.support.region import MemoryStores
 
 if TYPE_CHECKING:
@@ -29,7 +30,15 @@ class World(MemoryStores):
         listen: Told of each new process, to put something between it and its ports.
     """
 
-    def __init__(self, seed: int, faults: Decider, *, now_ms: int, limits: ActionLimits = DYNAMODB_LIMITS) -> None:
+    def __init__(
+        self,
+        seed: int,
+        faults: Decider,
+        *,
+        now_ms: int,
+        limits: ActionLimits = DYNAMODB_LIMITS,
+        senders: Senders | None = None,
+    ) -> None:
         self.faults = faults
         self.limits = limits
         self.scheduler = Scheduler(now_ms)
@@ -41,6 +50,9 @@ class World(MemoryStores):
         super().__init__(self)
         self.queue = SimulatedQueue(self.scheduler, random.Random(f"queue {seed}"), faults.histogram)
         self.contents: dict[str, SentContent] = {}
+        self.senders = senders or Senders.none()
+        self.queue.judged = self.senders.judged
+        self.senders.register(self.items)
         self.watch = Watch(self)
         self.listen: Callable[[Process], None] | None = None
         self._processes: list[Process] = []

@@ -101,6 +101,7 @@ def _refused(content: SentContent, delivery: Delivery, reason: str, *, missing: 
         missing_object=missing,
         evidence=b"",
         retry_of=content.retry_of,
+        object_key=content.location,
     )
 
 
@@ -123,4 +124,5 @@ def _decoded(content: SentContent, delivery: Delivery, reasons: Sequence[str | N
         ),
         decoded_bytes=100 * len(content.rows),
         retry_of=content.retry_of,
+        object_key=content.location,
     )

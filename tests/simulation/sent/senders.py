@@ -1,0 +1,156 @@
+"""A history whose producers are registered: what each owns, and senders that take what is another's.
+
+The owner of a batch is whoever sends its first content. What may be sent is decided here once more, by a table of
+owners alone and without a line of production code.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
+
+from metering.intake.content_hash import body_hash
+from metering.intake.senders.producers import ServiceSenders
+from metering.ledger.notes.producers import RegisteredProducer
+from metering.stores.bucket import disallowed_batch_key
+from metering.stores.writes import Put, Table
+
+if TYPE_CHECKING:
+    from metering.adapters.memory.items import MemoryItemStore
+    from tests.simulation.sent.contents import SentContent
+    from tests.simulation.sent.traffic import Sending, Traffic
+
+OPERATOR = "operator"
+SERVICES = ServiceSenders(operators=frozenset({OPERATOR}), onramp="on-ramp", canary="canary")
+_PRODUCERS = ("S1", "S2")
+_STRANGER = "X"
+_SHARE = 0.3
+_RETRIED = "retry "
+
+
+class SentBy(NamedTuple):
+    """Who sent a message first, and whether an operator made it of what was in quarantine."""
+
+    role: str
+    retried: bool
+
+
+NOBODY = SentBy("", retried=False)
+
+
+def sent_by(sender_id: str, stated: str) -> SentBy:
+    """The first sender of a message. Of operators alone, what they state counts."""
+    role = sender_id.partition(":")[0]
+    if role != OPERATOR or not stated:
+        return SentBy(role, retried=False)
+    return SentBy(stated.removeprefix(_RETRIED).partition(":")[0], retried=stated.startswith(_RETRIED))
+
+
+class Senders:
+    """The owners of a history, if its stage judges senders; else nothing of it happens.
+
+    Attributes:
+        judged: Whether it does.
+        owners: Batch id -> role of the producer that owns it.
+    """
+
+    def __init__(self, seed: int, *, judged: bool | None = None) -> None:
+        self._seed = seed
+        share = random.Random(f"senders {seed}").random()
+        self.judged = share < _SHARE if judged is None else judged
+        self.owners: dict[str, str] = {}
+
+    @classmethod
+    def none(cls) -> Senders:
+        """Nobody is judged."""
+        return cls(0, judged=False)
+
+    def register(self, items: MemoryItemStore) -> None:
+        """Put the producers into the registry."""
+        for role in _PRODUCERS if self.judged else ():
+            producer = RegisteredProducer(
+                name=role.lower(),
+                role_id=role,
+                role_arn="arn",
+                trusted_arn="arn",
+                accounts=None,
+                registered_s=0,
+                registered_by="",
+            )
+            items.put(Put(table=Table.LEDGER, item=producer.to_item()))
+
+    def take_over(self, traffic: Traffic) -> int:
+        """Give batches ids of their owners, and add what foreign senders send; returns how much that is."""
+        if not self.judged:
+            return 0
+        named: dict[str, SentContent] = {}
+        firsts = {each.batch_id: each.sender_id for each in reversed(traffic.contents.values()) if not each.retries}
+        for name, content in traffic.contents.items():
+            first = content if content.retries is None else content.retries
+            owner = firsts[first.batch_id]
+            named[name] = self._retry(content, named) if content.retries else self._owned(content, owner)
+        traffic.contents.clear()
+        traffic.contents.update(named)
+        return sum(self._attack(traffic, content) for content in list(named.values()) if content.retries is None)
+
+    def _owned(self, content: SentContent, owner: str) -> SentContent:
+        batch_id = f"{owner.lower()}:{content.batch_id}"
+        self.owners[batch_id] = owner
+        return replace(
+            content,
+            batch_id=batch_id,
+            location=content.location and f"ingest/{owner.lower()}/{content.batch_id}",
+            rows=tuple(row._replace(batch_id=batch_id) for row in content.rows),
+        )
+
+    @staticmethod
+    def _retry(content: SentContent, named: dict[str, SentContent]) -> SentContent:
+        assert content.retries is not None
+        first = named[content.retries.name]
+        return replace(content, retries=first, location=first.location)
+
+    def _attack(self, traffic: Traffic, content: SentContent) -> int:
+        chance = random.Random(f"attack {self._seed} {content.name}")
+        if chance.random() < 0.5:
+            return 0
+        others = [role for role in (*_PRODUCERS, _STRANGER) if role != self.owners[content.batch_id]]
+        own = [each for each in traffic.sendings if each.content == content.name]
+        for _ in range(1 + chance.randrange(3)):
+            sender = f"{chance.choice(others)}:{self.owners[content.batch_id]}"
+            near = chance.choice(own)
+            after_ms = max(0, near.after_ms + chance.randrange(-2000, 2000))
+            taken = content if chance.random() < 0.5 else self._forged(traffic, content, sender)
+            traffic.sendings.append(near._replace(after_ms=after_ms, content=taken.name, sender_id=sender))
+        return 1
+
+    @staticmethod
+    def _forged(traffic: Traffic, content: SentContent, sender: str) -> SentContent:
+        """Other content under the same id, such as an id that its owner will use next."""
+        name = f"{content.name}.forged"
+        rows = tuple(row._replace(resource_id=f"{name}/{n}") for n, row in enumerate(content.rows))
+        forged = replace(
+            content, name=name, content_hash=f"h-{name}", sender_id=sender, rows=rows, refused="", location=""
+        )
+        return traffic.contents.setdefault(name, forged)
+
+    def stated(self, sending: Sending, content: SentContent) -> str:
+        """What a sender states. Some that are no operators state the owner."""
+        if not self.judged:
+            return ""
+        if content.retries is not None:
+            return f"{_RETRIED}{content.retries.sender_id}"
+        owner = self.owners[content.batch_id]
+        return f"{owner}:x" if sending.sender_id.startswith(_STRANGER) else ""
+
+    def may_send(self, content: SentContent, sender: SentBy) -> bool:
+        """Whether a sender owns a content."""
+        if not self.judged:
+            return True
+        first = content.retries or content
+        return self.owners[first.batch_id] == sender.role and (content.retries is None or sender.retried)
+
+    @staticmethod
+    def refusal_key(content: SentContent, sender: SentBy) -> str:
+        """Where a content lies that a sender may not send."""
+        return disallowed_batch_key(sender.role, content.batch_id, body_hash(content.name))
