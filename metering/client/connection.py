@@ -289,4 +289,7 @@ def connect(
         )
     from metering.client.http import HttpAnswers
 
-    return Connection(HttpAnswers.at(url, token or os.environ.get("METERING_TOKEN")))
+    environ = os.environ
+    return Connection(
+        HttpAnswers.at(url, token or environ.get("METERING_TOKEN"), ca_bundle=environ.get("AWS_CA_BUNDLE"))
+    )
