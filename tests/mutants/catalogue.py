@@ -1556,8 +1556,8 @@ MUTANTS = (
     Mutant(
         name="a token follows a redirect to another host",
         path="metering/client/http.py",
-        old="build_opener(_NoRedirects(), HTTPSHandler(), *own)",
-        new="build_opener(HTTPSHandler(), *own)",
+        old="build_opener(_NoRedirects(), HTTPSHandler(context=trusted), *own)",
+        new="build_opener(HTTPSHandler(context=trusted), *own)",
         suites=("tests/unit/client/test_connect.py",),
     ),
     Mutant(
