@@ -41,6 +41,8 @@
         ├── SendingFailedError      a replay could not send all of its messages               replay.sender
         ├── DestinationTakenError   an export was asked for where something else is         reports.exports.destination
         ├── ExportWrongError        an export is not what it should be: no manifest          reports.exports.checks
+        ├── AccountsNotKeptError    the accounts of a month are not summed                    reports.accounts.source
+        ├── DrawingUnavailableError what draws pictures is not installed                      reports.pictures.drawing
         ├── QueryError              DuckDB refuses a query                                    reports.sql.statements
         ├── QueryStoppedError       a query took too long, or too much of the machine         reports.sql.query
         ├── StoppedError            work was stopped on request                               reports.sql.ahead

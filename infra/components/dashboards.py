@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from metering.fleet.stage import StageConfig
 
 Rows = list[list[cloudwatch.IWidget]]
+_ALARMS_IN_FOUR_UNITS = 32
 
 
 class Dashboards(Construct):
@@ -264,7 +265,8 @@ def _states(alarms: Sequence[MeteringAlarm], severity: str) -> cloudwatch.IWidge
         alarms=list(chosen),
         title=title,
         width=12,
-        height=4,
+        # Four in a row; a sixth row does not fit into four units.
+        height=4 if len(alarms) <= _ALARMS_IN_FOUR_UNITS else 5,
         sort_by=cloudwatch.AlarmStatusWidgetSortBy.STATE_UPDATED_TIMESTAMP,
     )
 

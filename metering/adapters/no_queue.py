@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 class NoQueue:
     """A `Queue` that nothing can be sent to and nothing comes from: its user has no right to any."""
 
-    def send_many(self, bodies: Sequence[str]) -> NoReturn:
+    def send_many(self, bodies: Sequence[str], *, original_senders: Sequence[str] = ()) -> NoReturn:
         """Refuse.
 
         Raises:

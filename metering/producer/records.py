@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 # The service refuses an object with a longer line as a whole (docs/contract.md).
 _MAX_LINE_BYTES = MIB - 64
+# Characters that a message of SQS cannot hold, in UTF-8, and what JSON writes for them. All others that it cannot hold
+# are control characters, which JSON escapes anyway.
+_ESCAPED = ((b"\xef\xbf\xbe", b"\\ufffe"), (b"\xef\xbf\xbf", b"\\uffff"))
 _PLAIN = frozenset((str, int, bool, type(None)))
 _encode = msgspec.json.Encoder(order="sorted").encode
 
@@ -56,6 +59,9 @@ def _line(record: Mapping[str, object]) -> bytes:
             raise _RefusedValueError(f"the name {name!r} is no text")
         plain[name] = value if type(value) in _PLAIN else _plain(name, value)
     line = _encode(plain)
+    if b"\xef\xbf" in line:
+        for character, escape in _ESCAPED:
+            line = line.replace(character, escape)
     if len(line) > _MAX_LINE_BYTES:
         raise _RefusedValueError(f"{len(line)} bytes, and a record has {_MAX_LINE_BYTES} at most")
     return line

@@ -297,7 +297,7 @@ def deployed(
         name: credentials_of(clients, outputs[f"{name.capitalize()}RoleArn"], environ) if enforced else environ
         for name in ("producer", "reader", "operator")
     } | {"deployer": environ}
-    if enforced and given is not None:
+    if enforced and given is not None and "log_sources" in given.by_option:
         function = clients.lambda_.get_function(
             FunctionName=stack_outputs_of(clients, stage, "pipeline")["OnrampFunctionName"]
         )

@@ -113,7 +113,8 @@ def figures(service: Service) -> dict[str, int]:
 
 def function(service: Service, name: str) -> str:
     """Physical name of a function, by its construct's id."""
-    stack = service.clients.cloudformation.describe_stacks(StackName=f"metering-{service.stage}-pipeline")["Stacks"][0]
+    part = "api" if name == "Api" else "pipeline"
+    stack = service.clients.cloudformation.describe_stacks(StackName=f"metering-{service.stage}-{part}")["Stacks"][0]
     return next(o["OutputValue"] for o in stack["Outputs"] if o["OutputKey"] == f"{name}FunctionName")
 
 

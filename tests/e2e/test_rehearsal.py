@@ -111,7 +111,7 @@ def test_prod_goes_from_bootstrap_to_uninstall_beside_a_running_local_stage(mach
     assert all(row["delete_with"] for row in left)
     tables = machine.clients().dynamodb.list_tables()["TableNames"]
     assert {row["name"] for row in left if row["kind"] == "table"} <= set(tables)
-    assert machine.ask("region", "status", "--stage", "local")["rows"][0]["stacks"].count("COMPLETE") == 3
+    assert machine.ask("region", "status", "--stage", "local")["rows"][0]["stacks"].count("COMPLETE") == 4
 
 
 def test_a_failed_deployment_says_one_sentence_and_the_next_run_goes_on_and_nothing_remains(machine: Machine) -> None:

@@ -28,6 +28,7 @@ from metering.ledger.notes.sources import SOURCE_PK
 from metering.ledger.notes.watch_state import WatchState
 from metering.ledger.runs import newest_first
 from metering.operations.alarms import WATCH_NAMESPACE
+from metering.stage_settings import GivenSettings
 from metering.stores.writes import Delete, Key, Put, Table
 from metering.units import DAY_S, HOUR_S, MINUTE_S
 from metering.wiring.region import RegionPorts
@@ -63,14 +64,17 @@ STAGE, HOME, REGION = "killtest", "us-east-1", "eu-central-1"
 CLEARED_S = 240
 _RAISED: list[str] = []
 _TAKEN_BACK: list[int] = []
-FUNCTIONS = ("aggregator", "compactor", "sweeper", "reconciler", "canary", "watch", "biller")
+FUNCTIONS = ("aggregator", "compactor", "sweeper", "reconciler", "canary", "watch", "biller", "api")
 
 
 @pytest.fixture(scope="module")
 def service() -> Iterator[Service]:
     """A stage of another name, in a region that is not its home."""
     with own_emulator() as running:
-        yield deployed(running.endpoint, running.ca_bundle, enforced=True, stage=STAGE, regions=(HOME, REGION))
+        given = GivenSettings(like=STAGE, by_option={"api": True})
+        yield deployed(
+            running.endpoint, running.ca_bundle, enforced=True, stage=STAGE, regions=(HOME, REGION), given=given
+        )
 
 
 def test_a_new_region_pages_nobody_for_a_watch_that_has_not_run_yet(service: Service) -> None:
@@ -375,6 +379,7 @@ def test_a_life_of_markers_that_is_too_short_raises_marker_life_and_its_runbook_
 @follows("canary-errors")
 @follows("watch-errors")
 @follows("biller-errors")
+@follows("api-failing")
 @pytest.mark.drill
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_a_function_that_fails_raises_its_alarm_and_its_runbook_names_the_error(

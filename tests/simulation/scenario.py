@@ -17,10 +17,11 @@ from metering.billing.invoices.issuing import Asked
 from metering.billing.invoices.readiness import IssueRefusedError
 from metering.billing.invoices.store import InvoiceStore
 from metering.errors import UnavailableError
-from metering.hours import hour_of
+from metering.hours import hour_of, month_of
 from metering.metric_names import BATCHES_DUPLICATE
 from metering.stores.writes import ActionLimits, Key, Table
 from metering.units import DAY_S, HOUR_S
+from metering.usage.totals import Total, add_totals
 from tests.simulation.checks.checker import check, lake_rows
 from tests.simulation.checks.watch import ViolationError
 from tests.simulation.region import budgets, invoices, jobs
@@ -35,6 +36,7 @@ from tests.simulation.sent.traffic import DAY_MS
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from metering.billing.day_sums.index import DayIndex
     from metering.stores.writes import Action
 
 NOW_MS = 1_796_083_200_000 + 5 * HOUR_MS  # 2026-12-01T05:00Z: what is late by a day is of a month that has ended
@@ -312,6 +314,17 @@ class Scenario:
         rows = sum(row.bytes for row in lake_rows(self.world) if row.booked_s == hour_of(row.start_s))
         if counted != rows:
             raise ViolationError(f"the sums have {counted} bytes, and the lake {rows}")
+        self._check_accounts(kept)
+
+    def _check_accounts(self, kept: DayIndex) -> None:
+        for month in (_MONTH, "2026-12"):
+            of_lake: dict[str, Total] = {}
+            for row in lake_rows(self.world):
+                if month_of(row.booked_s) == month:
+                    add_totals(of_lake, {row.account_id: Total(row.bytes, 1)})
+            found = budgets.accounts(self.world.objects, kept, month)
+            if found != of_lake:
+                raise ViolationError(f"the accounts of {month} have {found}, and the lake {of_lake}")
 
     def _close(self, process: Process) -> None:
         closer = jobs.period_closer(process, self._policy, shards=1)

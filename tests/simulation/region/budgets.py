@@ -11,12 +11,14 @@ from metering.billing.budgets.biller import Biller, Home
 from metering.billing.budgets.budget import Scope, budget_of
 from metering.billing.budgets.open_months import Terms
 from metering.billing.budgets.store import BudgetStore
+from metering.billing.day_sums.accounts import AccountsReader
 from metering.billing.day_sums.keeper import DaySumKeeper
 from metering.billing.day_sums.region_month import SummedMonth
 from metering.billing.organization.payers import Organization
 from metering.billing.prices.overrides import Overrides
 from metering.ledger.notes.budgets import ALERTS_PK, StoredAlert
 from metering.stores.writes import Table
+from metering.usage.totals import Total
 from tests.support.budget_world import OwnSums
 
 if TYPE_CHECKING:
@@ -76,3 +78,12 @@ def sums(objects: ObjectStore, index: DayIndex, month: str) -> list[DayHead]:
     totals = PlainTotals(objects, PlainLake(objects))
     region = SummedMonth(region=REGION, month=month, index=index, objects=objects, totals=totals)
     return [head for day_s in region.days if (head := region.head(day_s)) is not None]
+
+
+def accounts(objects: ObjectStore, index: DayIndex, month: str) -> dict[str, Total]:
+    """What accounts used in a month, as the biller keeps them."""
+    found = index.accounts_of(month)
+    if found is None:
+        return {}
+    reader = AccountsReader(objects.get(found.key), found.key)
+    return {each.account_id: Total(each.bytes, each.records) for each in reader.accounts()}

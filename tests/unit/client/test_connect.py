@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -29,7 +30,6 @@ from tests.unit.client.here import Here, over_stores, served
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 
 @pytest.fixture(scope="module")
@@ -318,3 +318,8 @@ def test_a_table_goes_through_parquet_unchanged(api: ApiWorld, tmp_path: Path) -
     assert again.equals(table)
     assert Connection.about(again) == Connection.about(table)
     assert json.dumps(Connection.about(table))
+
+
+def test_programs_that_are_type_checked_see_the_types() -> None:
+    """PEP 561: without the marker, a checker takes everything of the package for `Any`."""
+    assert (Path(metering.__path__[0]) / "py.typed").is_file()

@@ -15,6 +15,7 @@ import metering
 from infra.bundle import BundleTooLargeError
 from infra.failures import DeploymentError
 from metering import errors
+from metering.adapters.aws.read_only import ReadOnlyError
 from metering.audit.reconcile.table_scan import ScanTooLongError
 from metering.audit.verify.manifest import ManifestError
 from metering.billing.budgets.budget import BudgetRefusedError
@@ -34,9 +35,11 @@ from metering.onramps.context.document import ContextUnreadableError
 from metering.producer.failures import JournalError, KeyReusedError, NotSentError, RecordsRefusedError
 from metering.replay.given import InputError
 from metering.replay.sender import SendingFailedError
+from metering.reports.accounts.source import AccountsNotKeptError
 from metering.reports.exports.checks import ExportWrongError
 from metering.reports.exports.destination import DestinationTakenError
 from metering.reports.parameters import InvalidParametersError, ParameterProblem
+from metering.reports.pictures.drawing import DrawingUnavailableError
 from metering.reports.sql.ahead import StoppedError
 from metering.reports.sql.query import QueryStoppedError
 from metering.reports.sql.statements import QueryError
@@ -83,9 +86,12 @@ EXAMPLES: list[MeteringError] = [
     RecordsRefusedError([(0, "no JSON")], 7),
     KeyReusedError("flows.log:0"),
     JournalError("It is full.", "Make room."),
+    ReadOnlyError("dynamodb.PutItem"),
     SumsDifferError({"usage": "1", "rows": "2", "markers": None}, None),
     SendingFailedError("sqs.SendMessageBatch: no answer", ["b1", ""]),
     DestinationTakenError("out/ is not empty; nothing was written.", "Name another place."),
+    AccountsNotKeptError("The accounts were not summed yet.", "To do it now: metering budget update"),
+    DrawingUnavailableError("vl-convert is not installed.", "Install it."),
     ExportWrongError("BilledCost 1 is not PricingQuantity 2 times ContractedUnitPrice 3.", "Do not use its files."),
     QueryError("no such column"),
     QueryStoppedError("It took longer than 600 s.", "Ask for less."),

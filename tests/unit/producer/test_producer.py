@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
@@ -149,6 +150,17 @@ def test_no_records_are_a_key_without_batches(tmp_path: Path) -> None:
         with pytest.raises(KeyReusedError):
             producer.send(records_of(1, 1), key="empty")
     assert not meter.producer(None).send([], key="empty").batch_ids
+
+
+def test_a_message_holds_only_characters_that_sqs_takes_and_the_record_stays_what_it_was(tmp_path: Path) -> None:
+    meter = Meter()
+    resource = "a\ufffeb\uffffc\ufffdd\u2603\U0001f4e6"
+    with meter.producer(tmp_path) as producer:
+        producer.send(records_of(1, 1, resource=resource), key="a")
+    (body,) = meter.queue.bodies()
+    # Of the SQS API reference, SendMessage.
+    assert re.fullmatch("[\x09\x0a\x0d\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]*", body)
+    assert json.loads(body)["records"][0]["resource_id"] == resource
 
 
 class Text(str):
