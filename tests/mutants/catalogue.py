@@ -46,6 +46,7 @@ _RATING = ("tests/unit/billing/rating",)
 _PRICES = ("tests/unit/billing/prices/test_offer_files.py",)
 _RATING_LAWS = ("tests/property/test_rating.py",)
 _BUDGETS = ("tests/unit/billing/budgets",)
+_SENDERS = ("tests/unit/lambdas/test_senders.py",)
 _INVOICES = ("tests/unit/billing/invoices", "tests/property/test_invoices_add_up.py")
 _EXPORTS = ("tests/unit/reports/exports",)
 _WHOLE_MONTHS = ("tests/unit/reports/costs/test_whole_months.py",)
@@ -1756,5 +1757,54 @@ MUTANTS = (
         old="        return self.observability, self.api, self.pipeline\n",
         new="        return self.api, self.pipeline, self.observability\n",
         suites=("tests/unit/fleet/test_upgrade_and_uninstall.py",),
+    ),
+    Mutant(
+        name="anybody may state who sent a message first",
+        path="metering/intake/senders/judging.py",
+        old="    if stated and role_of(delivery.sender_id) in services.operators:",
+        new="    if stated:",
+        suites=_SENDERS,
+    ),
+    Mutant(
+        name="a message makes itself a retry by the way of the quarantine",
+        path="metering/quarantine/entries.py",
+        old="            ours = as_new_id or (batch.claim is None and batch.batch_id.startswith(RETRY_PREFIX))",
+        new="            ours = True",
+        suites=_SENDERS,
+    ),
+    Mutant(
+        name="a refusal rests on a registry from before the message",
+        path="metering/intake/senders/reader.py",
+        old="            registry = self.producers.known(since_ms=delivery.sent_at_ms + _SKEW_MS)",
+        new="            registry = self.producers.known()",
+        suites=_SENDERS,
+    ),
+    Mutant(
+        name="two senders of one body overwrite each other's refusal",
+        path="metering/stores/bucket.py",
+        old='    return quarantined_batch_key("", f"{role_id}\\n{claimed_id}\\n{body_hash}")',
+        new='    return quarantined_batch_key("", f"{role_id[:0]}\\n{claimed_id}\\n{body_hash}")',
+        suites=_SENDERS,
+    ),
+    Mutant(
+        name="a name owns the ids of longer names",
+        path="metering/intake/senders/producers.py",
+        old='_AFTER_NAME = ("/", ":")',
+        new='_AFTER_NAME = ("",)',
+        suites=("tests/unit/intake/test_senders.py",),
+    ),
+    Mutant(
+        name="the queue service moves dead letters in its own name although senders are judged",
+        path="metering/operations/dead_letters.py",
+        old="        if maximum is None and not by_hand and self.services is None:",
+        new="        if maximum is None and not by_hand:",
+        suites=_SENDERS,
+    ),
+    Mutant(
+        name="a foreign batch is judged by its marker alone and never by who made it",
+        path="metering/quarantine/disallowed.py",
+        old="        and role_of(marker.sender_id) == role_of(sender_id)\n",
+        new="",
+        suites=_SENDERS,
     ),
 )
