@@ -134,7 +134,7 @@ record: $(STAMP) ## Record the answers of all read commands anew, and how they l
 	@$(PY) -m tests.cli.record
 	@$(PY) -m tests.cli.snapshots
 
-##@ Before a release or a larger merge: make check-long runs all of these, in an hour and a half
+##@ Before a release or a larger merge: make check-long runs all of these, in an hour and forty minutes
 
 check-long: $(STAMP) ## What is long and rarely red, on a machine that does nothing else
 	@$(PY) -m tests.gate check-long

@@ -79,7 +79,7 @@ PLANS: dict[str, Plan] = {
             "bench": 660,
         },
         reserve_s={"every front in the browser": 180},
-        promise_s=90 * 60,
+        promise_s=100 * 60,
     ),
 }
 # How many times its share a part may take: below that it is only named, for a machine may have other work to do.
