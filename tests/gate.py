@@ -56,9 +56,8 @@ PLANS: dict[str, Plan] = {
             "localstack": 188,
             "networks": 30,
             "validate-exports": 36,
-            "browser": 60,
         },
-        reserve_s={"API fuzz": 30},
+        reserve_s={"API fuzz": 30, "browser": 60},
         promise_s=15 * 60,
     ),
     # Before a release, and before a larger change is closed: what is long and rarely red.

@@ -7,6 +7,7 @@ import hashlib
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 from urllib.parse import urljoin
 
@@ -161,7 +162,7 @@ def test_no_file_of_the_page_goes_around_the_policy_or_grows_too_long(path: Path
         assert max(map(len, lines)) <= MOST_COLUMNS
 
 
-def test_code_of_others_is_as_it_was_published_and_named() -> None:
+def test_code_of_others_is_as_it_was_published() -> None:
     readme = (STATIC / "vendor" / "README.md").read_text()
     stated = dict(re.findall(r"^\| `([^`]+)` \| `([0-9a-f]{64})` \|$", readme, flags=re.MULTILINE))
     found = {
@@ -171,15 +172,13 @@ def test_code_of_others_is_as_it_was_published_and_named() -> None:
     }
     assert stated == found
     assert "1.6.32" in readme
-    notice = (ROOT / "NOTICE").read_text()
-    assert " ".join((STATIC / "vendor" / "LICENSE").read_text().split()) in " ".join(notice.split())
 
 
 def test_the_modules_of_the_page_count_exactly_in_any_zone() -> None:
     """Its figures, ranges, addresses and layers, each without a browser."""
     tests = sorted(str(path) for path in MODULES.glob("*.test.mjs"))
     done = subprocess.run(
-        [ROOT / ".venv" / "bin" / "node", "--no-warnings", "--test", "--test-isolation=none", *tests],
+        [Path(sys.executable).parent / "node", "--no-warnings", "--test", "--test-isolation=none", *tests],
         env={**os.environ, "TZ": "Asia/Kolkata", "NODE_OPTIONS": ""},
         capture_output=True,
         text=True,
