@@ -1653,6 +1653,8 @@ MUTANTS = (
         old="    layer.values.forEach((value, index) => (other.values[index] += value));",
         new="    layer.values.forEach((value, index) => (other.values[index] = value));",
         suites=_PAGE,
+    ),
+    Mutant(
         name="the API forgets which accounts a token sees",
         path="metering/api/grants.py",
         old="    return frozenset(asked) or grant.accounts",
