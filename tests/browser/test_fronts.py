@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import Browser
 
+    from tests.browser.watched import Scheme
+
 pytestmark = [pytest.mark.browser, pytest.mark.emulator]
 FRONTS = ("http", "url", "serve")
 # Two transfers: their sum is beyond what a floating-point number holds.
@@ -83,8 +85,9 @@ def links(service: Service) -> Iterator[dict[str, str]]:
 @pytest.mark.parametrize("front", FRONTS)
 def test_the_page_is_whole_over_every_front(browser: Browser, links: dict[str, str], who: str, front: str) -> None:
     origin, _, token = links[front].partition("#token=")
-    for scheme, width in (("light", WIDE), ("dark", NARROW)):
-        with watched(browser, scheme=scheme, width=width, now_s=int(time.time())) as tab:  # type: ignore[arg-type]
+    looks: tuple[tuple[Scheme, int], ...] = (("light", WIDE), ("dark", NARROW))
+    for scheme, width in looks:
+        with watched(browser, scheme=scheme, width=width, now_s=int(time.time())) as tab:
             tab.pictures = f"{front}-{tab.pictures}"
             tab.open(f"{origin}?account={who}&range=24h#token={token}")
             assert tab.attribute("#total", "data-bytes") == str(sum(SIZES))
