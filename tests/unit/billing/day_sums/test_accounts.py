@@ -79,22 +79,6 @@ def test_one_account_has_its_first_and_last_hour() -> None:
     assert kept(world) == [AccountSum(ACCOUNT, 15, 2, HOUR - DAY_S, HOUR)]
 
 
-def test_wherever_it_dies_each_file_is_in_them_once() -> None:
-    calls, died = 0, True
-    while died:
-        world = BudgetWorld()
-        world.use(7)
-        world.keeper().keep(world.deadline())
-        world.use(100)
-        world.use(1_000, start_s=NOW_S - DAY_S, account="210987654321")
-        died = world.dies_after(calls, lambda: world.keeper().keep(world.deadline()))  # noqa: B023  # called at once
-        world.keeper().keep(world.deadline())
-
-        assert kept(world) == of_lake(world), f"after call {calls}"
-        calls += 1
-    assert calls > 15
-
-
 def test_two_at_once_count_each_file_once() -> None:
     world = BudgetWorld()
     world.use(7)
