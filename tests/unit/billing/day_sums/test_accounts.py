@@ -198,7 +198,7 @@ def test_a_wrong_sum_of_an_account_is_found() -> None:
     assert differences(world) == [(ACCOUNT, 0)]
 
 
-def test_a_file_that_is_counted_and_not_in_them_is_found_and_paged_for() -> None:
+def test_a_file_that_is_counted_and_not_in_them_is_found_and_told_of() -> None:
     world = BudgetWorld()
     world.use(7)
     world.keeper().keep(world.deadline())
@@ -208,8 +208,8 @@ def test_a_file_that_is_counted_and_not_in_them_is_found_and_paged_for() -> None
 
     assert [(each.between, each.found.bytes) for each in result.derived] == [("accounts/rows", 7)]
     assert not result.different
-    [alert] = [alert for alert in world.alerts.sent if alert.subject == "Totals differ"]
-    assert (alert.severity, alert.fields["between"], alert.fields["found_bytes"]) == ("page", "accounts/rows", "7")
+    [alert] = world.alerts.sent
+    assert (alert.severity, alert.fields["between"], alert.fields["found_bytes"]) == ("ticket", "accounts/rows", "7")
 
 
 def test_what_is_published_and_not_counted_yet_is_no_difference() -> None:
