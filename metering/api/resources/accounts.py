@@ -11,7 +11,6 @@ from metering.api.paging import page_of, position_of
 from metering.api.parameters import Parameter
 from metering.api.routes import router_of
 from metering.reports.accounts.query import COLUMNS, AccountsParameters
-from metering.wiring.answers.accounts import accounts_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,6 +41,9 @@ def _accounts(asked: Asked) -> Reply:
         sort=given.text("sort"),
         top=given.number("top"),
     ).query(now_s=asked.now_s)
+    # Closed months are read from files, whose libraries are imported by the first request for them.
+    from metering.wiring.answers.accounts import accounts_of
+
     answer = accounts_of(asked.parts.regions, query, now_s=asked.now_s, merged=asked.parts.everywhere is not None)
     key = ("account_id",) if query.order.column == "account_id" else (query.order.column, "account_id")
     final = answer.meta["periods"] == {query.month: "closed"}
