@@ -77,14 +77,14 @@ def pointing_to(world: SendersWorld, key: str) -> str:
 # Messages of what is B's or the service's, or that take it.
 THEFTS: dict[str, Callable[[SendersWorld], str]] = {
     "account": lambda _: body_of("a/1", B_ACCOUNT),
-    "batch id": lambda _: body_of("b/1", A_ACCOUNT),
-    "source id": lambda _: body_of("a/1", A_ACCOUNT, source_id="b", sequence=1),
-    "retry of": lambda _: body_of("a/1", A_ACCOUNT, retry_of="b/1"),
-    "retry id": lambda _: body_of("retry:" + "0" * 64, A_ACCOUNT),
-    "drop id": lambda _: body_of(drop_batch_id("data", "drop/b/1.ndjson", "e1"), A_ACCOUNT),
+    "batch-id": lambda _: body_of("b/1", A_ACCOUNT),
+    "source-id": lambda _: body_of("a/1", A_ACCOUNT, source_id="b", sequence=1),
+    "retry-of": lambda _: body_of("a/1", A_ACCOUNT, retry_of="b/1"),
+    "retry-id": lambda _: body_of("retry:" + "0" * 64, A_ACCOUNT),
+    "drop-id": lambda _: body_of(drop_batch_id("data", "drop/b/1.ndjson", "e1"), A_ACCOUNT),
     "object": lambda world: pointing_to(world, "ingest/b/1.ndjson"),
-    "part of a log": lambda world: pointing_to(world, "ingest/logs/1.ndjson"),
-    "forged notification": forged_notification,
+    "part-of-a-log": lambda world: pointing_to(world, "ingest/logs/1.ndjson"),
+    "forged-notification": forged_notification,
 }
 
 
@@ -353,6 +353,18 @@ def test_a_forgery_in_one_invocation_with_the_batch_that_it_copies_holds_nobody_
     marker = world.marker("b/1")
     assert marker is not None
     assert marker.sender_id == f"{B}:x"
+
+
+def test_two_foreign_senders_of_one_body_in_one_invocation_are_two_refusals(world: SendersWorld) -> None:
+    body = body_of("b/1", B_ACCOUNT)
+    senders = (f"{A}:x", "AROASTRANGER:x", f"{A}:y")
+    deliveries = [
+        Delivery(message_id=sender, body=body, sent_at_ms=world.clock.now_ms(), receive_count=1, sender_id=sender)
+        for sender in senders
+    ]
+    result = world.aggregator.handle(deliveries, DeadlineAt(clock=world.clock, at_ms=world.clock.now_ms() + 60_000))
+    assert {str(verdict): count for verdict, count in result.counts.items()} == {"rejected": 2, "duplicate": 1}
+    assert len(world.entries()) == 2
 
 
 def test_a_sender_is_told_of_once_an_hour_whatever_it_sends(world: SendersWorld) -> None:
