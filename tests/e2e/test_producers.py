@@ -1,4 +1,4 @@
-"""Producers on board: the role that a command made may send and put what is its own, and a stage that judges refuses."""
+"""Producers on board: the role that a command made writes what is its own, and a stage that judges refuses others."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from tests.e2e.conftest import credentials_of, stack_outputs_of, wait_for
 from tests.e2e.test_main_job import account, message, record, report
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.e2e.conftest import Service
 
 ELSEWHERE = "ap-northeast-3"
@@ -53,12 +55,13 @@ def test_a_producer_is_on_board_with_one_command_and_can_write_what_is_its_own_a
         for key in ("ingest/edge/x", f"ingest/{NAME}", "drop/edge/x", "staging/x", "lake/x", f"quarantine/{NAME}/x"):
             with pytest.raises(ClientError, match="AccessDenied"):
                 s3.put_object(Bucket=bucket, Key=key, Body=b"")
-        for call in (
+        denied: list[Callable[[], object]] = [
             lambda: s3.get_object(Bucket=bucket, Key=f"{shown['objects']}e2e.txt"),
             lambda: s3.list_objects_v2(Bucket=bucket),
             lambda: sqs.receive_message(QueueUrl=queue),
             lambda: sqs.send_message(QueueUrl=service.outputs["DeadLetterQueueUrl"], MessageBody="x"),
-        ):
+        ]
+        for call in denied:
             with pytest.raises(ClientError, match="Denied"):
                 call()
     wait_for("the batch is metered", lambda: sum(report(service, who).values()) == 700)
