@@ -253,7 +253,7 @@ def test_a_batch_that_was_refused_is_metered_by_a_retry_once_its_producer_owns_t
     world.deliver(body_of("a/1", B_ACCOUNT), f"{A}:session")
     world.register(registered_producer("a", A, A_ACCOUNT, B_ACCOUNT))
     (entry,) = world.entries()
-    assert entry.became == "not metered"
+    assert entry.became == "not metered; it claimed a/1"
     for _ in range(2):
         world.quarantine.retry(entry)
         world.deliver_sent_again()
@@ -326,7 +326,7 @@ def test_a_copy_of_what_was_accepted_stays_a_duplicate_when_its_sender_is_no_lon
     # Of another sender it is a forgery, although nothing would be metered of it.
     world.deliver(body, f"{B}:session")
     (entry,) = world.entries()
-    assert (entry.sender_id, entry.became) == (f"{B}:session", "not metered")
+    assert (entry.sender_id, entry.became) == (f"{B}:session", "not metered; it claimed a/1")
     assert world.metered_bytes() == {A_ACCOUNT: 7}
 
 
