@@ -240,6 +240,15 @@ def test_a_batch_of_others_is_none_and_a_shared_one_has_own_rows_alone(who: str)
     assert texts == {missing.text.replace("batch-99", "BATCH")}
 
 
+def test_a_mistyped_name_is_not_answered_with_the_names_of_others() -> None:
+    for asked in ("usage_type=Brvo-Out", "service=AmazonBrvo", "to_location=brvo-west-1"):
+        question = f"/v1/usage?last=3d&{asked}"
+        assert "ravo" in world().get(question).text
+        own = world().json(question, "first")
+        assert [each["nearest"] for each in own["unknown"]] == [[]]
+        assert "booked" not in own
+
+
 def test_a_leak_is_found() -> None:
     asked = "/v1/usage?group_by=account_id,usage_type&detail=batch_id&from=2026-11-20&to=2026-11-24T14:00:00Z"
     text = world().get(asked, "analyst").text

@@ -6,6 +6,7 @@ A gateway is before it on MiniStack, and the URL of its function as well; on Loc
 from __future__ import annotations
 
 import json
+import re
 import ssl
 import time
 from dataclasses import dataclass
@@ -58,7 +59,8 @@ class Front:
         return answer.json()
 
 
-def _front(service: Service, put_out: str) -> Front:
+def front_of(service: Service, put_out: str) -> Front:
+    """The way to what the stack put out."""
     found = api_address(put_out, service.endpoint)
     bundle = service.environ.get("AWS_CA_BUNDLE")
     return Front(base=found.base, host=found.host, trust=ssl.create_default_context(cafile=bundle) if bundle else True)
@@ -73,7 +75,7 @@ def outputs(service: Service) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def front(service: Service, outputs: dict[str, str]) -> Front:
     """What the stack put before the function."""
-    return _front(service, outputs["ApiUrl"])
+    return front_of(service, outputs["ApiUrl"])
 
 
 @pytest.fixture(scope="module")
@@ -103,11 +105,11 @@ def operator(book: TokenBook) -> str:
 def url_front(service: Service, outputs: dict[str, str]) -> Iterator[Front]:
     """The URL of the function itself; it is made here where a gateway is before it."""
     if ".lambda-url." in outputs["ApiUrl"]:
-        yield _front(service, outputs["ApiUrl"])
+        yield front_of(service, outputs["ApiUrl"])
         return
     name = outputs["ApiFunctionName"]
     made = service.clients.lambda_.create_function_url_config(FunctionName=name, AuthType="NONE")
-    yield _front(service, made["FunctionUrl"])
+    yield front_of(service, made["FunctionUrl"])
     service.clients.lambda_.delete_function_url_config(FunctionName=name)
 
 
@@ -118,6 +120,11 @@ def test_everyone_may_see_the_page_the_document_and_whether_it_is_well(front: Fr
     assert page.status_code == 200
     assert "text/html" in page.headers["content-type"]
     assert "default-src 'none'" in page.headers["content-security-policy"]
+    # Its files are found beside it, whatever stands before its path.
+    files = re.findall(r'(?:src|href)="([^"#:]+\.(?:js|css))"', page.text)
+    assert files
+    for name in files:
+        assert front.get(f"/{name}").status_code == 200
 
 
 def test_a_token_made_by_the_command_gets_what_the_command_reports(service: Service, front: Front, who: str) -> None:

@@ -9,8 +9,11 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from tests.e2e.conftest import ROOT
-from tests.e2e.test_main_job import account, record
+import pytest
+
+from metering.adapters.emulator.api_address import api_address
+from tests.e2e.conftest import ROOT, stack_outputs_of
+from tests.e2e.test_main_job import account, message, record
 from tests.unit.client.notebook import is_connecting, read
 
 if TYPE_CHECKING:
@@ -45,6 +48,22 @@ print(json.dumps({
     "sql": [str(row["bytes"]) for row in rows.to_pylist()],
     "told": sorted(told),
 }))
+"""
+
+_OVER_HTTP = """
+import json, sys
+import metering
+
+url, token, who = json.loads(sys.argv[1])
+connection = metering.connect(url=url, token=token)
+table = connection.usage(account=who, last="3h", group_by="account_id")
+[row] = table.to_pylist()
+equal = table.equals(metering.connect().usage(account=who, last="3h", group_by="account_id"))
+try:
+    metering.connect(url=url, token="mtr_0123456789abcdef_" + "0" * 64).usage()
+except metering.errors.OperationFailedError as error:
+    refused = type(error).__name__
+print(json.dumps([[str(row["bytes"]), row["records"]], equal, refused]))
 """
 
 
@@ -87,6 +106,22 @@ def test_what_a_python_program_sends_another_one_reads(service: Service, tmp_pat
     assert found["batches"] == [["e2e-python", 0], ["e2e-python", 1]]
     assert found["sql"] == [total]
     assert {"as_of", "complete_through", "held_back_by", "periods"} <= {*found["told"]}
+
+
+def test_the_same_over_http_with_a_token(service: Service) -> None:
+    found = api_address(stack_outputs_of(service.clients, service.stage, "api")["ApiUrl"], service.endpoint)
+    if found.host:
+        pytest.skip("this emulator tells functions apart by the header Host, which a URL cannot name")
+    who = account()
+    body = message(f"http-{who}", [record(who, size=41_943_040)])
+    service.client("producer", "sqs").send_message(QueueUrl=service.outputs["IngestQueueUrl"], MessageBody=body)
+    service.wait_for_rest()
+    token = service.ask("operator", "token", "create", "--role", "customer", "--account", who, "--days", "1")["token"]
+    assert _ask(service, "reader", _OVER_HTTP, found.base, token, who) == [
+        ["41943040", 1],
+        True,
+        "OperationFailedError",
+    ]
 
 
 def test_a_refusal_is_an_error_of_ours_that_says_what_to_do(service: Service, tmp_path: Path) -> None:

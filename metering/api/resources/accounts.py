@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from metering.api import vocabulary as words
 from metering.api.asking import FINAL_S, KEPT_S, Resource
+from metering.api.openapi import schemas
 from metering.api.paging import page_of, position_of
 from metering.api.parameters import Parameter
 from metering.api.routes import router_of
@@ -98,6 +99,7 @@ SORT = Parameter(
     most_chars=40,
     example="bytes:desc",
 )
+_SUMS: schemas.Schema = {"account_id": schemas.ACCOUNT, "bytes": schemas.BYTES, "records": schemas.integer()}
 ACCOUNTS = Resource(
     path="/v1/accounts",
     name="accounts",
@@ -106,5 +108,23 @@ ACCOUNTS = Resource(
     answer=_accounts,
     parameters=(
         MONTH, words.ACCOUNT, PREFIX, SORT, words.TOP, words.FORMAT, words.LIMIT, words.CURSOR,
+    ),
+    schema=schemas.record(
+        {
+            "query": schemas.record(
+                {"month": schemas.text(7)}, accounts=schemas.array(schemas.ACCOUNT, 100), prefix=schemas.text(12),
+                sort=schemas.text(40), top=schemas.integer(1),
+            ),
+            "month": schemas.text(7),
+            "as_of": schemas.TIME,
+            "periods": schemas.mapping(schemas.text(16)),
+            "rows": schemas.array(schemas.record({**_SUMS, "first_hour": schemas.TIME, "last_hour": schemas.TIME})),
+        },
+        next=schemas.CURSOR,
+        rows_total=schemas.integer(),
+        others=schemas.maybe(
+            schemas.record({"rows": schemas.integer(), "bytes": schemas.BYTES, "records": schemas.integer()})
+        ),
+        regions=schemas.array(schemas.text(64), 100),
     ),
 )  # fmt: skip

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from metering.hours import hour_of, month_bounds_s, month_of
 from metering.ledger.periods import periods_of
 from metering.reports.names import MissingName, missing_names
 from metering.reports.read_budget import ReadBudget, most_hours, warnings_of
-from metering.reports.source import begins_before_all, booked_range_s, naming, report_periods, report_rows
+from metering.reports.source import (
+    begins_before_all,
+    booked_range_s,
+    naming,
+    report_entries,
+    report_periods,
+    report_rows,
+)
 from metering.reports.usage_answer import usage_answer
 from metering.reports.usage_rows import Seen
 from metering.wiring.reports import report_source
@@ -81,7 +88,7 @@ def usage_of(
     """
     sources, seen = [report_source(region) for region in regions], Seen(query)
     rows = report_rows(sources, query, now_s=now_s, seen=seen, most=most_rows)
-    missing = _own_missing(seen) if only_own else missing_names(sources, query, seen)
+    missing = _own_missing(sources, query, seen, now_s) if only_own else missing_names(sources, query, seen)
     booked_s = None if only_own else _booked_s(sources, query, now_s, empty=not rows, named=named_beginning)
     answer = usage_answer(
         query, rows, as_of_s=now_s, complete=complete, periods=report_periods(sources, query, now_s=now_s),
@@ -149,11 +156,29 @@ def _hours_of(region: ReadableRegion, query: UsageQuery, now_s: int) -> int:
         return len(region.view.hours(from_s=from_s, to_s=to_s))
 
 
-def _own_missing(seen: Seen) -> list[MissingName]:
+def _own_missing(sources: Sequence[ReportSource], query: UsageQuery, seen: Seen, now_s: int) -> list[MissingName]:
     """Names that were not found. What stands near them may be another account's, and is not looked for."""
-    return [
-        MissingName(parameter=parameter, value=value) for parameter, names in seen.missing().items() for value in names
-    ]
+    found: list[MissingName] = []
+    for parameter, names in seen.missing().items():
+        own = Seen(_of_one_filter(query, parameter))
+        for _ in report_entries(sources, _of_one_filter(query, parameter), now_s=now_s, seen=own):
+            if own.complete:
+                break
+        without = own.missing().get(parameter, [])
+        found += [MissingName(parameter=parameter, value=name, elsewhere=name not in without) for name in names]
+    return found
+
+
+def _of_one_filter(query: UsageQuery, parameter: str) -> UsageQuery:
+    """Usage of the same accounts and time with no other filter than one."""
+    nothing = frozenset[str]()
+    return replace(
+        query,
+        services=query.services if parameter == "service" else nothing,
+        usage_types=query.usage_types if parameter == "usage_type" else nothing,
+        from_locations=query.from_locations if parameter == "from_location" else nothing,
+        to_locations=query.to_locations if parameter == "to_location" else nothing,
+    )
 
 
 def _booked_s(
