@@ -20,14 +20,16 @@ JOBS ?= 2
 BATCHES ?= 200000
 ROUNDS ?= 300000
 ROWS ?= 1000
+EXAMPLES ?= 12
 ENDPOINT ?=
 # More options of pytest.
 OPTIONS ?=
 # Compiled modules are kept, whatever the environment says: every worker, command and function would compile them anew.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help install demo clean dist check lint test proof e2e localstack networks validate-exports
+.PHONY: help install demo clean dist check lint test proof e2e localstack networks validate-exports api-fuzz browser
 .PHONY: record check-long tools pythons mutants matrix drills long localstack-rest fuzz networks-long simulate soak load bench
+.PHONY: browser-fronts
 
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^##@ / {print "\n" substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -116,8 +118,16 @@ localstack: $(STAMP) ## The main job, log files and the API against LocalStack; 
 validate-exports: $(STAMP) ## Exports judged by validators of others, and wrong ones that they must find: ROWS=1000
 	@$(PY) -m tests.validators --rows $(ROWS)
 
+api-fuzz: $(STAMP) ## The HTTP API against its own document, by schemathesis, and seeded faults that it must find: EXAMPLES=12
+	@$(PY) -m tests.api_fuzz --examples $(EXAMPLES)
+
 networks: $(STAMP) ## Logs of generated networks, metered and compared with their truth, whatever is known beside them
 	@$(PYTEST) -q -n $(JOBS) tests/networks -m "not emulator"
+
+browser: $(STAMP) ## The explorer page in a browser: figures, keyboard, states, accessibility; pictures below .local/browser
+	@# Installs Debian's browser where apt-get is there. Without one the tests are skipped, and red where CI is set.
+	@$(PY) -m tests.browser.program
+	@$(PYTEST) -q -rs -n $(JOBS) tests/browser -m "browser and not emulator"
 
 ##@ When an answer changes
 
@@ -125,7 +135,7 @@ record: $(STAMP) ## Record the answers of all read commands anew, and how they l
 	@$(PY) -m tests.cli.record
 	@$(PY) -m tests.cli.snapshots
 
-##@ Before a release or a larger merge: make check-long runs all of these, in an hour and a half
+##@ Before a release or a larger merge: make check-long runs all of these, in an hour and forty minutes
 
 check-long: $(STAMP) ## What is long and rarely red, on a machine that does nothing else
 	@$(PY) -m tests.gate check-long
@@ -147,6 +157,10 @@ drills: $(STAMP) ## Long drills on MiniStack: killed builds, removal, every runb
 long: $(STAMP) ## Tests that are long and rarely red: memory and file counts over weeks, every fault of log files on MiniStack
 	@$(PYTEST) -q -n $(JOBS) tests/unit tests/integration -m long
 
+browser-fronts: $(STAMP) ## The page over every front of a deployed service: HTTP API, URL of the function, metering serve
+	@$(PY) -m tests.browser.program
+	@$(PYTEST) -q -rs tests/browser -m "browser and emulator"
+
 localstack-rest: $(STAMP) ## What the gate leaves out against LocalStack: lake, money, alerts; skipped where there is none
 	@bash tests/e2e/localstack.sh -k "test_lake or test_money or test_budgets or test_alerts or test_readme or test_runbooks or test_settings"
 
@@ -166,11 +180,12 @@ soak: $(STAMP) ## Long run through the real aggregator: BATCHES=200000; continue
 load: $(STAMP) ## Throughput, cost and memory through the deployed service on MiniStack
 	@$(PY) -m load_tests.load
 
-bench: $(STAMP) ## Decoding, compaction, SQL over the lake, reports, rating, flow logs, exports, each with a baseline in the same run
+bench: $(STAMP) ## Decoding, compaction, SQL over the lake, reports, the HTTP API, rating, flow logs, exports, each with a baseline in the same run
 	@$(PY) -m load_tests.bench_decode
 	@$(PY) -m load_tests.bench_compact
 	@$(PY) -m load_tests.bench_query
 	@$(PY) -m load_tests.bench_report
+	@$(PY) -m load_tests.bench_api
 	@$(PY) -m load_tests.billing.bench_rating
 	@$(PY) -m load_tests.billing.bench_costs
 	@$(PY) -m load_tests.bench_onramps

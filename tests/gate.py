@@ -49,15 +49,17 @@ PLANS: dict[str, Plan] = {
     # Every change.
     "check": Plan(
         shares_s={
-            "lint": 66,
-            "test": 180,
-            "proof": 145,
-            "e2e": 165,
-            "localstack": 188,
+            "lint": 72,
+            "test": 200,
+            "proof": 125,
+            "e2e": 190,
+            "localstack": 80,
             "networks": 30,
-            "validate-exports": 36,
+            "validate-exports": 25,
+            "api-fuzz": 33,
+            "browser": 55,
         },
-        reserve_s={"API fuzz": 30, "browser": 60},
+        reserve_s={"jobs at their own size": 90},
         promise_s=15 * 60,
     ),
     # Before a release, and before a larger change is closed: what is long and rarely red.
@@ -68,7 +70,8 @@ PLANS: dict[str, Plan] = {
             "matrix": 300,
             "drills": 1_080,
             "long": 60,
-            "localstack-rest": 120,
+            "browser-fronts": 180,
+            "localstack-rest": 260,
             "fuzz": 300,
             "networks-long": 120,
             "simulate": 360,
@@ -76,8 +79,7 @@ PLANS: dict[str, Plan] = {
             "load": 480,
             "bench": 660,
         },
-        reserve_s={"every front in the browser": 180},
-        promise_s=90 * 60,
+        promise_s=100 * 60,
     ),
 }
 # How many times its share a part may take: below that it is only named, for a machine may have other work to do.

@@ -257,6 +257,7 @@ def connect(
     stage: str | None = None,
     region: str | None = None,
     endpoint: str | None = None,
+    home: str | None = None,
     url: str | None = None,
     token: str | None = None,
 ) -> Connection:
@@ -268,6 +269,7 @@ def connect(
         stage: Default: `METERING_STAGE`, or `local`, which needs `metering local up`.
         region: One region, or `all`. Default: that of the environment, or us-east-1.
         endpoint: An emulator. Default: `AWS_ENDPOINT_URL`, the one of `metering local up` for stage `local`, else AWS.
+        home: Home region, if the stage's settings name another than its base does. Money and `all` are found there.
         url: The HTTP API instead: output `ApiUrl`, or the link that `metering serve` prints, with its token.
         token: Token of the API. Default: what stands behind the `#` of the URL, or `METERING_TOKEN`.
 
@@ -278,12 +280,16 @@ def connect(
         from metering.client.places import Place
         from metering.client.stores import StoreAnswers
 
-        return Connection(StoreAnswers(Place.named(stage=stage, region=region, endpoint=endpoint, environ=os.environ)))
-    if url is None or any(each is not None for each in (stage, region, endpoint)):
+        place = Place.named(stage=stage, region=region, endpoint=endpoint, home=home, environ=os.environ)
+        return Connection(StoreAnswers(place))
+    if url is None or any(each is not None for each in (stage, region, endpoint, home)):
         raise OperationFailedError(
             "url and token are one way to connect, and stage, region and endpoint another.",
             'Write metering.connect(url=…, token=…), or metering.connect(stage="prod", region="us-east-1").',
         )
     from metering.client.http import HttpAnswers
 
-    return Connection(HttpAnswers.at(url, token or os.environ.get("METERING_TOKEN")))
+    environ = os.environ
+    return Connection(
+        HttpAnswers.at(url, token or environ.get("METERING_TOKEN"), ca_bundle=environ.get("AWS_CA_BUNDLE"))
+    )

@@ -60,13 +60,15 @@ class HttpAnswers:
     Attributes:
         url: Its address, with a slash at the end.
         token: The token.
+        ca_bundle: File of certificates to trust beside those of the system.
     """
 
     url: str
     token: str = field(repr=False)
+    ca_bundle: str | None = None
 
     @classmethod
-    def at(cls, url: str, token: str | None) -> HttpAnswers:
+    def at(cls, url: str, token: str | None, *, ca_bundle: str | None = None) -> HttpAnswers:
         """The API at a URL. Nothing is asked yet.
 
         Raises:
@@ -90,7 +92,7 @@ class HttpAnswers:
             )
         if not given.isascii() or not given.isprintable():
             raise OperationFailedError("The token is none.", "Copy it as `metering token create` printed it.")
-        return cls(url=f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}/", token=given)
+        return cls(url=f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}/", token=given, ca_bundle=ca_bundle)
 
     def usage(self, asked: UsageParameters) -> pa.Table:
         return self._table("v1/usage", _texts(asked))
@@ -164,7 +166,10 @@ class HttpAnswers:
 
     def _opener(self) -> OpenerDirector:
         own = [ProxyHandler({})] if _is_loopback(urlsplit(self.url).hostname or "") else []
-        return build_opener(_NoRedirects(), HTTPSHandler(), *own)
+        trusted = ssl.create_default_context()
+        if self.ca_bundle:
+            trusted.load_verify_locations(self.ca_bundle)
+        return build_opener(_NoRedirects(), HTTPSHandler(context=trusted), *own)
 
 
 def _texts(asked: UsageParameters) -> dict[str, str | None]:

@@ -33,6 +33,7 @@ class Place:
 
     Attributes:
         region: Name of the region, or `all`.
+        home: Home region of the stage: its states of regions, price books and payers are there.
         only: The region if the program named it, so that costs are those of its usage alone; else None.
         endpoint: URL of an emulator; None for AWS.
         environ: Environment of the AWS SDK.
@@ -42,26 +43,37 @@ class Place:
     region: str
     endpoint: str | None
     environ: Mapping[str, str]
+    home: str
     only: str | None = None
 
     @classmethod
-    def named(cls, *, stage: str | None, region: str | None, endpoint: str | None, environ: Mapping[str, str]) -> Place:
+    def named(
+        cls,
+        *,
+        stage: str | None,
+        region: str | None,
+        endpoint: str | None,
+        environ: Mapping[str, str],
+        home: str | None = None,
+    ) -> Place:
         """The place that arguments name, and the environment where they do not. Nothing is asked yet.
 
         Raises:
             OperationFailedError: Something is no name.
         """
+        stage = stage or environ.get("METERING_STAGE") or "local"
+        if re.fullmatch(STAGE_NAME, stage) is None:
+            raise OperationFailedError(
+                f"{stage} is not the name of a stage.", "It is a letter, then up to 15 of a-z, 0-9 and dashes."
+            )
         place = cls(
-            stage=stage or environ.get("METERING_STAGE") or "local",
+            stage=stage,
+            home=home or _home_of(stage),
             region=region or environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or "us-east-1",
             endpoint=endpoint or environ.get("AWS_ENDPOINT_URL") or None,
             environ=environ,
             only=None if region == ALL else region,
         )
-        if re.fullmatch(STAGE_NAME, place.stage) is None:
-            raise OperationFailedError(
-                f"{place.stage} is not the name of a stage.", "It is a letter, then up to 15 of a-z, 0-9 and dashes."
-            )
         if place.region != ALL and not is_region(place.region):
             raise OperationFailedError(
                 f"{place.region} is not the name of a region.", "Write it as eu-west-1, or all for every region."
@@ -102,17 +114,16 @@ class Place:
         endpoint = self._reached()
         home = self._home(endpoint)
         names = {state.region for state in self._fleet(endpoint).states.everything()} - {home.region}
-        alone = not names or home.region != _home_of(self.stage)
+        alone = not names or home.region != self.home
         return home, [home] if alone else list(self._all(endpoint))
 
     def _home(self, endpoint: str | None) -> RegionConnection:
         """The home region. A stage on an emulator may live in one region that is not its home."""
-        home = _home_of(self.stage)
         try:
-            return self._connected(home, endpoint)
+            return self._connected(self.home, endpoint)
         except OperationFailedError:
             emulated = endpoint is not None and is_emulator(endpoint, ca_bundle=self._ca_bundle)
-            if self.everywhere or self.region == home or not emulated:
+            if self.everywhere or self.region == self.home or not emulated:
                 raise
         return self._connected(self.region, endpoint)
 
@@ -145,7 +156,7 @@ class Place:
                     raise
 
     def _fleet(self, endpoint: str | None) -> Fleet:
-        return Fleet(asked=Asked(stage=self.stage), home=_home_of(self.stage), endpoint=endpoint, environ=self.environ)
+        return Fleet(asked=Asked(stage=self.stage), home=self.home, endpoint=endpoint, environ=self.environ)
 
 
 def _home_of(stage: str) -> str:

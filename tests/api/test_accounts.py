@@ -7,8 +7,10 @@ import json
 from functools import cache
 from typing import Any
 
+import jsonschema
 import pytest
 
+from metering.api.resources.accounts import ACCOUNTS
 from metering.reports.accounts.query import COLUMNS, AccountsParameters
 from metering.reports.encodings import encoded_bytes
 from metering.wiring.answers.accounts import accounts_of
@@ -34,6 +36,13 @@ def test_it_is_the_answer_of_the_command_line() -> None:
     for form in ("json", "ndjson", "csv", "parquet"):
         assert world().get(f"{asked}&format={form}").content == encoded_bytes(answer, form)
     assert len(answer.rows) == 23
+
+
+def test_answers_have_the_form_that_the_document_says() -> None:
+    for asked in ("", "?top=2", "?limit=2", "?month=2026-10&sort=bytes:desc", f"?account={FIRST}&prefix=1"):
+        jsonschema.validate(world().json(f"/v1/accounts{asked}"), dict(ACCOUNTS.schema))
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({**world().json("/v1/accounts"), "rows": [{"account_id": FIRST}]}, dict(ACCOUNTS.schema))
 
 
 def test_a_customer_sees_its_own_account_alone() -> None:
@@ -93,9 +102,12 @@ def test_a_closed_month_may_be_kept_for_a_day() -> None:
 
 
 def test_a_region_that_was_never_summed_says_what_to_do() -> None:
-    answer = ApiWorld(traffic(World())).get("/v1/accounts")
+    new = ApiWorld(traffic(World()))
+    answer = new.get("/v1/accounts")
     assert answer.status_code == 422
     assert "metering budget update" in answer.json()["detail"]
+    told = new.get("/v1/accounts", "first").json()["detail"]
+    assert told == "The accounts of 2026-11 are not summed. Ask again in an hour, or ask /v1/usage."
 
 
 def test_a_mistyped_question_is_refused() -> None:

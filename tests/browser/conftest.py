@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import shutil
 from typing import TYPE_CHECKING
 
 import pytest
 from playwright.sync_api import sync_playwright
 
+from tests.browser.program import ends_without, program
 from tests.browser.world import OPERATOR, busy_api, serving
 
 if TYPE_CHECKING:
@@ -18,33 +18,17 @@ if TYPE_CHECKING:
 
     from tests.api.world import ApiWorld
 
-PROGRAMS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
-MISSING = "there is no Chromium on this machine: `make browser` installs it where apt-get is there"
-
-
-def browser_program(environ: dict[str, str]) -> str | None:
-    """The browser that tests drive: the one that is named, else the first that is on the path."""
-    named = environ.get("METERING_BROWSER")
-    return named or next((found for name in PROGRAMS if (found := shutil.which(name, path=environ.get("PATH")))), None)
-
-
-def no_browser(environ: dict[str, str]) -> None:
-    """End a test that has no browser: red where everything must run, else skipped with the reason."""
-    if environ.get("CI"):
-        pytest.fail(f"CI is set, and {MISSING}.", pytrace=False)
-    pytest.skip(MISSING)
-
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """A headless browser, for all tests of a process."""
-    program = browser_program(dict(os.environ))
-    if program is None:
-        no_browser(dict(os.environ))
+    found = program(os.environ)
+    if found is None:
+        ends_without(os.environ)
     with sync_playwright() as playwright:
         # As root, as in most containers of CI, there is no sandbox to be had.
         arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
-        browser = playwright.chromium.launch(executable_path=program, args=arguments)
+        browser = playwright.chromium.launch(executable_path=found, args=arguments)
         yield browser
         browser.close()
 

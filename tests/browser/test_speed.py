@@ -78,8 +78,9 @@ def test_the_page_is_small_on_the_wire(browser: Browser, opened: str, url: str) 
 def test_the_page_draws_again_when_the_scheme_changes(browser: Browser, opened: str, url: str) -> None:
     with watched(browser) as tab:
         tab.open(opened)
-        colour = "document.querySelector('.chart canvas').getContext('2d').getImageData(200, 200, 1, 1).data.join()"
+        colour = "document.querySelector('.chart canvas').getContext('2d').getImageData(200, 240, 1, 1).data.join()"
         light = tab.page.evaluate(colour)
         tab.page.emulate_media(color_scheme="dark")
-        tab.page.wait_for_function(f"{colour} !== '{light}'")
+        tab.page.wait_for_timeout(200)
+        assert tab.page.evaluate(colour) != light
         tab.check(url)

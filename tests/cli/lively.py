@@ -33,6 +33,7 @@ from tests.unit.onramps.coverage.world import ACCOUNT, plan
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from metering.intake.senders.producers import ServiceSenders
     from metering.lake.view import LakeView
     from metering.onramps.coverage.job import CoverageJob
     from metering.onramps.plans import Plan
@@ -117,7 +118,7 @@ class Lively:
     region: str = REGION
     stage: str = "local"
     version: str = "0.1.0"
-    services: None = None
+    services: ServiceSenders | None = None
 
     @cached_property
     def producer_roles(self) -> MemoryProducerRoles:
@@ -233,6 +234,9 @@ class Lively:
 
     def caller(self) -> str:
         return "arn:aws:sts::123456789012:assumed-role/MeteringOperator/somebody@example.com"
+
+    def caller_id(self) -> str:
+        return "AROAOPERATOR:somebody"
 
     def work(self) -> None:
         """Let the worker take all that waits in the ingest queue."""

@@ -14,11 +14,13 @@ import sys
 import time
 from collections import Counter
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import metering
 from metering.adapters.aws.session import Access, Clients
 from metering.adapters.emulator import ministack as emulator
 from metering.operations.runbooks import commands_by_part
@@ -241,6 +243,25 @@ def test_traffic_in_every_region_is_reported_and_verified_as_one(built: World, t
     assert built.ask("query", sql, "--region", HOME)["rows"] == by_region_of(
         [row for row in by_region if row["region"] == HOME]
     )
+    assert_python_reads_the_same(built)
+
+
+def assert_python_reads_the_same(world: World) -> None:
+    """A Python program over all regions: their usage, and costs that are rated together."""
+    connection = metering.connect(stage="local", region="all", endpoint=world.endpoint)
+    for table, command in (
+        (connection.usage(group_by=["region", "account_id"]), ("report", "usage")),
+        (connection.cost(group_by=["region", "account_id"], prices="sample"), ("cost", "--prices", "sample")),
+    ):
+        answer = world.ask(*command, "--region", "all", "--group-by", "region,account_id")
+        figures = {field.name for field in table.schema if str(field.type).startswith("decimal")}
+        assert table.to_pylist() == [
+            {name: Decimal(value) if value and name in figures else value for name, value in row.items()}
+            for row in answer["rows"]
+        ]
+        assert connection.about(table)["regions"] == answer["regions"]
+    one = metering.connect(stage="local", region=HOME, endpoint=world.endpoint)
+    assert one.cost(prices="sample").num_rows == len(world.ask("cost", "--prices", "sample", "--region", HOME)["rows"])
 
 
 READERS = (

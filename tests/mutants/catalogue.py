@@ -46,11 +46,13 @@ _RATING = ("tests/unit/billing/rating",)
 _PRICES = ("tests/unit/billing/prices/test_offer_files.py",)
 _RATING_LAWS = ("tests/property/test_rating.py",)
 _BUDGETS = ("tests/unit/billing/budgets",)
+_SENDERS = ("tests/unit/lambdas/test_senders.py",)
 _INVOICES = ("tests/unit/billing/invoices", "tests/property/test_invoices_add_up.py")
 _EXPORTS = ("tests/unit/reports/exports",)
 _WHOLE_MONTHS = ("tests/unit/reports/costs/test_whole_months.py",)
 _COSTS = ("tests/property/test_costs_agree.py", "tests/unit/cli/test_cost.py")
 _ACCOUNTS = ("tests/unit/billing/day_sums/test_accounts.py",)
+_PAGE = ("tests/api/test_page.py",)
 _GRANTS = ("tests/infra/test_grants.py",)
 _MONTH_CHECK = ("tests/unit/audit/test_month_check.py",)
 _FROZEN = ("tests/unit/billing/test_freezing.py",)
@@ -1472,8 +1474,8 @@ MUTANTS = (
     Mutant(
         name="trace: rows of the batch on other lines count for this one",
         path="metering/reports/trace/tracing.py",
-        old="            marked=sum_totals(marks).minus(others),",
-        new="            marked=sum_totals(marks),",
+        old="            marked = marked.minus(sum_totals(rows.whole[batch_id] for rows in hours).minus(total))",
+        new="            marked = marked.minus(ZERO)",
         suites=_TRACE,
     ),
     Mutant(
@@ -1481,6 +1483,13 @@ MUTANTS = (
         path="metering/reports/trace/tracing.py",
         old="    return max(hours) - HOUR_S + marker_life_s <= now_s",
         new="    return min(hours) - HOUR_S + marker_life_s <= now_s",
+        suites=_TRACE,
+    ),
+    Mutant(
+        name="trace: a later marker of an id is held against the rows of an earlier one",
+        path="metering/reports/trace/tracing.py",
+        old="        if unnamed and may_have_expired(unnamed, self.marker_life_s, now_s):",
+        new="        if marker is None and may_have_expired(unnamed, self.marker_life_s, now_s):",
         suites=_TRACE,
     ),
     Mutant(
@@ -1549,8 +1558,8 @@ MUTANTS = (
     Mutant(
         name="a token follows a redirect to another host",
         path="metering/client/http.py",
-        old="build_opener(_NoRedirects(), HTTPSHandler(), *own)",
-        new="build_opener(HTTPSHandler(), *own)",
+        old="build_opener(_NoRedirects(), HTTPSHandler(context=trusted), *own)",
+        new="build_opener(HTTPSHandler(context=trusted), *own)",
         suites=("tests/unit/client/test_connect.py",),
     ),
     Mutant(
@@ -1602,6 +1611,48 @@ MUTANTS = (
         old="        place = name if name in shown else other\n",
         new="        place = name if name in shown else other\n        if name not in shown:\n            continue\n",
         suites=("tests/unit/reports/pictures",),
+    ),
+    Mutant(
+        name="the page lets code of others in",
+        path="metering/api/page.py",
+        old="        \"script-src 'self'\",",
+        new="        \"script-src 'self' 'unsafe-inline'\",",
+        suites=_PAGE,
+    ),
+    Mutant(
+        name="the page serves what an old page asks for",
+        path="metering/api/page.py",
+        old="        if file is None or version != digest():",
+        new="        if file is None:",
+        suites=_PAGE,
+    ),
+    Mutant(
+        name="the page adds totals as floating-point numbers",
+        path="metering/api/static/figures.js",
+        old="  return values.reduce((total, each) => total + each, 0n);",
+        new="  return BigInt(values.reduce((total, each) => total + Number(each), 0));",
+        suites=_PAGE,
+    ),
+    Mutant(
+        name="the page reads long integers as floating-point numbers",
+        path="metering/api/static/figures.js",
+        old="  return JSON.parse(text.replace(",
+        new="  return JSON.parse(text) || JSON.parse(text.replace(",
+        suites=_PAGE,
+    ),
+    Mutant(
+        name="the page reads its ranges in the zone of the machine",
+        path="metering/api/static/times.js",
+        old="  const value = Date.UTC(year, month - 1, day, hour, minute, second) / 1000;",
+        new="  const value = new Date(year, month - 1, day, hour, minute, second).getTime() / 1000;",
+        suites=_PAGE,
+    ),
+    Mutant(
+        name="the picture of the page loses the small layers",
+        path="metering/api/static/stack.js",
+        old="    layer.values.forEach((value, index) => (other.values[index] += value));",
+        new="    layer.values.forEach((value, index) => (other.values[index] = value));",
+        suites=_PAGE,
     ),
     Mutant(
         name="the API forgets which accounts a token sees",
@@ -1658,5 +1709,152 @@ MUTANTS = (
         old="        return self.query.usage.takes_places(line.from_location, line.to_location)",
         new="        return True",
         suites=("tests/unit/reports/test_locations.py",),
+    ),
+    Mutant(
+        name="any secret of a known token is good",
+        path="metering/api/tokens.py",
+        old="        if stored is None or not hmac.compare_digest(stored.secret_sha256, secret_sha256(secret)):",
+        new="        if stored is None:",
+        suites=("tests/api/test_tokens.py",),
+    ),
+    Mutant(
+        name="a token that is used is never looked up again, so no revocation holds",
+        path="metering/api/tokens.py",
+        old="        if found is None or not 0 <= now_ms - found[0] < REMEMBERED_MS:",
+        new="        if found is None:",
+        suites=("tests/api/test_tokens.py",),
+    ),
+    Mutant(
+        name="guessed tokens push good ones out",
+        path="metering/api/tokens.py",
+        old="            (self._unknown if stored is None else self._known).put(token_id, now_ms, stored)",
+        new="            self._known.put(token_id, now_ms, stored)",
+        suites=("tests/api/test_tokens.py",),
+    ),
+    Mutant(
+        name="a token that lost its accounts sees all of them",
+        path="metering/ledger/notes/tokens.py",
+        old="        if everything == bool(accounts) or (everything and role is Role.CUSTOMER):",
+        new="        if everything and accounts:",
+        suites=("tests/unit/operations/test_tokens.py",),
+    ),
+    Mutant(
+        name="a page of another site may ask the server on this machine",
+        path="metering/api/serving/hosts.py",
+        old="            if len(hosts) != 1 or hosts[0] not in self._own:",
+        new="            if len(hosts) != 1:",
+        suites=("tests/api/test_serving.py",),
+    ),
+    Mutant(
+        name="clients that only read may write many items at once",
+        path="metering/adapters/aws/read_only.py",
+        old='_READING = ("BatchGet", ',
+        new='_READING = ("Batch", ',
+        suites=("tests/unit/adapters/aws/test_read_only.py",),
+    ),
+    Mutant(
+        name="front: the role of the API may scan",
+        path="infra/components/tables.py",
+        old='_LOOK_UP = ("dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:Query")',
+        new='_LOOK_UP = ("dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:Query", "dynamodb:Scan")',
+        suites=("tests/infra/test_api.py",),
+    ),
+    Mutant(
+        name="front: the API may take the executions of the aggregator",
+        path="infra/stacks/api.py",
+        old="        reserved=config.api_concurrency,",
+        new="        reserved=None,",
+        suites=("tests/infra/test_api.py",),
+    ),
+    Mutant(
+        name="front: a stage of an account has a URL without a throttle",
+        path="metering/fleet/settings/api.py",
+        old='    if front == "url" and not emulated:',
+        new='    if front == "url" and emulated and domain == "-":',
+        suites=("tests/infra/test_api.py",),
+    ),
+    Mutant(
+        name="front: a path that no route takes is in the log as it was asked",
+        path="metering/api/request_log.py",
+        old='    return str(getattr(scope.get("route"), "path", NO_ROUTE))',
+        new='    return str(getattr(scope.get("route"), "path", scope["path"]))',
+        suites=("tests/unit/lambdas/test_api_handler.py",),
+    ),
+    Mutant(
+        name="front: a request that fails by our fault counts as one that was answered",
+        path="lambdas/api/handler.py",
+        old="API_FAILED_PERMILLE, 1_000 if figures.status >= _FAILED else 0)",
+        new="API_FAILED_PERMILLE, 0)",
+        suites=("tests/unit/lambdas/test_api_handler.py",),
+    ),
+    Mutant(
+        name="front: a region without HTTP APIs cannot be built",
+        path="metering/fleet/steps.py",
+        old='        "type AWS::ApiGatewayV2::",\n',
+        new="",
+        suites=("tests/unit/fleet/test_rollout.py",),
+    ),
+    Mutant(
+        name="front: functions leave before the alarms that look at them",
+        path="metering/fleet/ports.py",
+        old="        return self.observability, self.api, self.pipeline\n",
+        new="        return self.api, self.pipeline, self.observability\n",
+        suites=("tests/unit/fleet/test_upgrade_and_uninstall.py",),
+    ),
+    Mutant(
+        name="anybody may state who sent a message first",
+        path="metering/intake/senders/judging.py",
+        old="    if stated and role_of(delivery.sender_id) in services.operators:",
+        new="    if stated:",
+        suites=_SENDERS,
+    ),
+    Mutant(
+        name="a message makes itself a retry by the way of the quarantine",
+        path="metering/quarantine/entries.py",
+        old="            ours = as_new_id or (batch.claim is None and batch.batch_id.startswith(RETRY_PREFIX))",
+        new="            ours = True",
+        suites=_SENDERS,
+    ),
+    Mutant(
+        name="a refusal rests on a registry from before the message",
+        path="metering/intake/senders/reader.py",
+        old="            registry = self.producers.known(since_ms=delivery.sent_at_ms + _SKEW_MS)",
+        new="            registry = self.producers.known()",
+        suites=_SENDERS,
+    ),
+    Mutant(
+        name="two senders of one body overwrite each other's refusal",
+        path="metering/stores/bucket.py",
+        old='    return quarantined_batch_key("", f"{role_id}\\n{claimed_id}\\n{body_hash}")',
+        new='    return quarantined_batch_key("", f"{role_id[:0]}\\n{claimed_id}\\n{body_hash}")',
+        suites=_SENDERS,
+    ),
+    Mutant(
+        name="a name owns the ids of longer names",
+        path="metering/intake/senders/producers.py",
+        old='_AFTER_NAME = ("/", ":")',
+        new='_AFTER_NAME = ("",)',
+        suites=("tests/unit/intake/test_senders.py",),
+    ),
+    Mutant(
+        name="the queue service moves dead letters in its own name although senders are judged",
+        path="metering/operations/dead_letters.py",
+        old="        if maximum is None and not by_hand and self.services is None:",
+        new="        if maximum is None and not by_hand:",
+        suites=_SENDERS,
+    ),
+    Mutant(
+        name="a foreign batch is judged by its marker alone and never by who made it",
+        path="metering/quarantine/disallowed.py",
+        old="        and role_of(marker.sender_id) == role_of(sender_id)\n",
+        new="",
+        suites=_SENDERS,
+    ),
+    Mutant(
+        name="costs are said to have come late",
+        path="metering/reports/costs/rows.py",
+        old="            self.late += exact if late else 0",
+        new="            self.late += exact",
+        suites=("tests/unit/cli/test_cost.py",),
     ),
 )

@@ -16,6 +16,7 @@ from metering.units import DAY_S, HOUR_S
 from tests.simulation.checks.checker import Findings, check, lake_rows
 from tests.simulation.checks.completeness import CompletenessCheck
 from tests.simulation.checks.marker_loss import MarkerLoss
+from tests.simulation.checks.traces import check_trace
 from tests.simulation.checks.watch import ViolationError
 from tests.simulation.region import jobs
 from tests.simulation.region.faults import HOUR_MS, MINUTE_MS, RandomFaults
@@ -340,6 +341,7 @@ class History:
         self._check_clean()
         self._finally(self._check_closed)
         self._finally(self.billing.check)
+        check_trace(self.world, shards=self.shards)
         return check(world, lake_rows(world))
 
     def _lose_markers(self) -> None:

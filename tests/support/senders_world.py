@@ -96,8 +96,8 @@ class SendersWorld(MemoryRegion):
             metrics=EmfMetrics(service="aggregator", stage="local"),
             logger=Logger(service="aggregator"),
         )
-        self.dead = MemoryQueue(self.clock, name="dead", moves_by_itself=True)
         self.operators_queue = MemoryQueue(self.clock, name="ingest", sender_id=f"{OPERATOR}:on-call")
+        self.dead = MemoryQueue(self.clock, name="dead", moves_by_itself=True, source=self.operators_queue)
         self.quarantine = QuarantineEntries(
             items=self.items,
             objects=self.objects,

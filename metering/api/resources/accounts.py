@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 from metering.api import vocabulary as words
 from metering.api.asking import FINAL_S, KEPT_S, Resource
+from metering.api.openapi import schemas
 from metering.api.paging import page_of, position_of
 from metering.api.parameters import Parameter
 from metering.api.routes import router_of
 from metering.reports.accounts.query import COLUMNS, AccountsParameters
-from metering.wiring.answers.accounts import accounts_of
+from metering.reports.accounts.source import AccountsNotKeptError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from metering.api.paging import Key, Position
     from metering.api.parts import ApiParts
     from metering.api.routes import ResourceRouter
+    from metering.reports.accounts.query import AccountsQuery
+    from metering.reports.answer import Answer
     from metering.reports.query import Order
 
 _TURNED = str.maketrans("0123456789", "9876543210")
@@ -41,7 +44,7 @@ def _accounts(asked: Asked) -> Reply:
         sort=given.text("sort"),
         top=given.number("top"),
     ).query(now_s=asked.now_s)
-    answer = accounts_of(asked.parts.regions, query, now_s=asked.now_s, merged=asked.parts.everywhere is not None)
+    answer = _listed(asked, query)
     key = ("account_id",) if query.order.column == "account_id" else (query.order.column, "account_id")
     final = answer.meta["periods"] == {query.month: "closed"}
     month_number = int(query.month.replace("-", ""))
@@ -56,6 +59,20 @@ def _accounts(asked: Asked) -> Reply:
         # Without a month, the same URL is another month's tomorrow.
         kept_s=FINAL_S if final and given.text("month") else KEPT_S,
     )
+
+
+def _listed(asked: Asked, query: AccountsQuery) -> Answer:
+    # Closed months are read from files, whose libraries are imported by the first request for them.
+    from metering.wiring.answers.accounts import accounts_of
+
+    try:
+        return accounts_of(asked.parts.regions, query, now_s=asked.now_s, merged=asked.parts.everywhere is not None)
+    except AccountsNotKeptError as error:
+        if asked.sees_all:
+            raise
+        # Days that others have usage in, and commands of the service, are nothing to a customer.
+        reason = f"The accounts of {query.month} are not summed."
+        raise AccountsNotKeptError(reason, "Ask again in an hour, or ask /v1/usage.") from error
 
 
 def _month_of(position: Position) -> str | None:
@@ -98,6 +115,7 @@ SORT = Parameter(
     most_chars=40,
     example="bytes:desc",
 )
+_SUMS: schemas.Schema = {"account_id": schemas.ACCOUNT, "bytes": schemas.BYTES, "records": schemas.integer()}
 ACCOUNTS = Resource(
     path="/v1/accounts",
     name="accounts",
@@ -106,5 +124,23 @@ ACCOUNTS = Resource(
     answer=_accounts,
     parameters=(
         MONTH, words.ACCOUNT, PREFIX, SORT, words.TOP, words.FORMAT, words.LIMIT, words.CURSOR,
+    ),
+    schema=schemas.record(
+        {
+            "query": schemas.record(
+                {"month": schemas.text(7)}, accounts=schemas.array(schemas.ACCOUNT, 100), prefix=schemas.text(12),
+                sort=schemas.text(40), top=schemas.integer(1),
+            ),
+            "month": schemas.text(7),
+            "as_of": schemas.TIME,
+            "periods": schemas.mapping(schemas.text(16)),
+            "rows": schemas.array(schemas.record({**_SUMS, "first_hour": schemas.TIME, "last_hour": schemas.TIME})),
+        },
+        next=schemas.CURSOR,
+        rows_total=schemas.integer(),
+        others=schemas.maybe(
+            schemas.record({"rows": schemas.integer(), "bytes": schemas.BYTES, "records": schemas.integer()})
+        ),
+        regions=schemas.array(schemas.text(64), 100),
     ),
 )  # fmt: skip

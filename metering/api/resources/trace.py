@@ -316,6 +316,7 @@ BATCHES = Resource(
         commit=schemas.maybe(_COMMIT),
         conflicts=schemas.array(_CONFLICT),
         quarantine=schemas.array(_ENTRY),
+        later=schemas.maybe(schemas.record({**_COUNTS, "decided_at": schemas.TIME})),
         retried_as=schemas.array(schemas.record({"batch_id": schemas.text(128), **_COUNTS})),
     ),
 )

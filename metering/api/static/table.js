@@ -58,25 +58,22 @@ export function table(columns, rows, { caption, foot = null, empty = "Nothing to
 }
 
 function line(columns, row, index) {
-  return h(
-    "tr",
-    {},
-    columns.map((column, at) => {
-      const inside =
-        index < 0 && column.foot
-          ? column.foot(row)
-          : column.cell
-            ? column.cell(row, index)
-            : KINDS[column.kind ?? "text"](row[column.name]);
-      return at === 0
-        ? h("th", { scope: "row", class: side(column) }, inside)
-        : h("td", { class: side(column) }, inside);
-    }),
-  );
+  const cells = columns.map((column, at) => {
+    const attributes = { scope: at === 0 ? "row" : null, class: side(column) };
+    return h(at === 0 ? "th" : "td", attributes, inside(column, row, index));
+  });
+  return h("tr", {}, cells);
 }
 
-function side(column) {
-  return `${RIGHT.has(column.kind) ? "right" : "left"}${["mono", "prose"].includes(column.kind) ? ` ${column.kind}` : ""}`;
+// The row of sums has the index -1.
+function inside(column, row, index) {
+  if (index < 0 && column.foot) return column.foot(row);
+  return column.cell ? column.cell(row, index) : KINDS[column.kind ?? "text"](row[column.name]);
+}
+
+function side({ kind }) {
+  const wide = kind === "mono" || kind === "prose";
+  return `${RIGHT.has(kind) ? "right" : "left"}${wide ? ` ${kind}` : ""}`;
 }
 
 /** A part of a view under its heading. */

@@ -9,6 +9,7 @@ from metering.audit.verify.manifest import body_digest
 from metering.audit.verify.verification import Verification, sum_verifications
 from metering.intake.batches import NoBatch
 from metering.intake.envelopes import read_body
+from metering.intake.reasons import Reason
 from metering.quarantine.documents import QuarantinedBatch
 from metering.stores.bucket import QUARANTINED_BATCHES_PREFIX, quarantined_batch_key
 from metering.usage.totals import Total, sum_totals
@@ -110,7 +111,11 @@ def chosen_contents(sent: SentBatches, facts: LedgerFacts) -> dict[str, SentCont
 
 
 def count_sent(
-    sent: SentBatches, chosen: Mapping[str, SentContent], found: Whereabouts, quarantined: set[str]
+    sent: SentBatches,
+    chosen: Mapping[str, SentContent],
+    found: Whereabouts,
+    quarantined: set[str],
+    disallowed: Mapping[str, int],
 ) -> Verification:
     """Count the verdicts of the contents of a manifest.
 
@@ -119,23 +124,25 @@ def count_sent(
         chosen: Its accepted contents, see `chosen_contents`.
         found: Places where its batches were found.
         quarantined: Digests of bodies without a batch id that lie in quarantine.
+        disallowed: Batch id -> number of its contents in quarantine whose sender may not send them; without a marker.
     """
     decided = {batch_id: marker for batch_id in sent.contents if (marker := found.facts.markers.get(batch_id))}
     late = {batch_id: _late_contents(sent, found.facts, batch_id) for batch_id in decided}
+    foreign = _foreign_counts(sent, disallowed, decided)
     undecided = [
         batch_id
         for batch_id, contents in sent.contents.items()
-        for _ in range(len(contents) - 1 - late[batch_id] if batch_id in decided else len(contents))
+        for _ in range(len(contents) - (1 + late[batch_id] if batch_id in decided else foreign.get(batch_id, 0)))
     ]
     refused = sent.nameless & quarantined
     promised = sum_totals(Total(content.bytes, content.metered) for content in chosen.values())
     counted = Verification(
         sent=sent.distinct,
         accepted=len(chosen),
-        rejected=len(decided) - len(chosen) + len(refused),
+        rejected=len(decided) - len(chosen) + len(refused) + sum(foreign.values()),
         duplicate=sum(sent.copies.get(batch_id, 0) for batch_id in decided),
         conflict=sum(late.values()),
-        unexpected=tuple(_unexpected(decided.values(), sent, chosen)),
+        unexpected=(*_unexpected(decided.values(), sent, chosen), *map(_foreign, sorted(foreign))),
         promised=promised,
     )
     return sum_verifications((counted, _undecided([*undecided, *sorted(sent.nameless - refused)], found)))
@@ -150,6 +157,34 @@ def quarantined_digests(objects: ObjectStore, wanted: set[str]) -> set[str]:
         if not batch.batch_id:
             found.add(body_digest(batch.body))
     return found & wanted
+
+
+def disallowed_contents(objects: ObjectStore, wanted: set[str]) -> dict[str, int]:
+    """Contents in quarantine whose senders may not send them, by the batch id that they claim.
+
+    Args:
+        objects: The data bucket.
+        wanted: Batch ids without a verdict. Nothing is read without any.
+    """
+    hashes: dict[str, set[str]] = {}
+    for info in objects.list(QUARANTINED_BATCHES_PREFIX) if wanted else ():
+        claim = QuarantinedBatch.decode(objects.get(info.key), info.key).claim
+        if claim is not None and claim.batch_id in wanted:
+            hashes.setdefault(claim.batch_id, set()).add(claim.content_hash)
+    return {batch_id: len(found) for batch_id, found in hashes.items()}
+
+
+def _foreign_counts(sent: SentBatches, disallowed: Mapping[str, int], decided: Mapping[str, Marker]) -> dict[str, int]:
+    """Batch id without a marker -> number of its contents that are in quarantine for their sender."""
+    return {
+        batch_id: min(count, len(sent.contents[batch_id]))
+        for batch_id, count in disallowed.items()
+        if batch_id not in decided
+    }
+
+
+def _foreign(batch_id: str) -> tuple[str, str]:
+    return batch_id, f"refused ({Reason.SENDER_NOT_ALLOWED}): its sender may not send it here"
 
 
 def _touches(marker: Marker, from_s: int, to_s: int) -> bool:

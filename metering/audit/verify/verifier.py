@@ -14,6 +14,7 @@ from metering.audit.verify.conservation import (
     chosen_contents,
     count_ledger,
     count_sent,
+    disallowed_contents,
     doubtful_ids,
     names_of,
     peek_bodies,
@@ -110,7 +111,14 @@ class Verifier:
             counted = count_ledger(found, from_s=from_s, to_s=to_s)
         else:
             chosen = chosen_contents(sent, facts)
-            counted = count_sent(sent, chosen, found, self._quarantined(sent.nameless))
+            unmarked = {batch_id for batch_id in sent.contents if batch_id not in facts.markers}
+            counted = count_sent(
+                sent,
+                chosen,
+                found,
+                self._quarantined(sent.nameless),
+                disallowed_contents(self.objects, unmarked - found.dead),
+            )
         check = EqualityCheck(
             items=self.items,
             view=self.view,

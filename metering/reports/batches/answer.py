@@ -64,7 +64,7 @@ def _row(hour: BatchHour, *, with_keys: bool) -> dict[str, Cell]:
 
 
 def _document(story: BatchStory, as_of_s: int, role: Role) -> dict[str, Json]:
-    marker = story.marker
+    marker = story.decided
     document: dict[str, Json] = {
         "batch_id": story.batch_id,
         "as_of": rfc3339(as_of_s),
@@ -83,14 +83,16 @@ def _document(story: BatchStory, as_of_s: int, role: Role) -> dict[str, Json]:
 
 def _whole(story: BatchStory, *, with_keys: bool) -> dict[str, Json]:
     """What is told of a batch to who may see all of its records."""
+    marker, later = story.decided, story.later
     return {
         # Of a batch whose marker has expired, the rows tell the verdict.
-        **_verdict(story.marker),
+        **_verdict(marker),
         "verdict": story.verdict,
-        **({"sender": story.marker.sender_id if story.marker else ""} if with_keys else {}),
-        "content_hash": story.marker.content_hash if story.marker else None,
-        "hash_version": story.marker.hash_version if story.marker else None,
-        "kept_until": rfc3339(story.marker.expires_at_s) if story.marker else None,
+        **({"sender": marker.sender_id if marker else ""} if with_keys else {}),
+        "content_hash": marker.content_hash if marker else None,
+        "hash_version": marker.hash_version if marker else None,
+        "kept_until": rfc3339(marker.expires_at_s) if marker else None,
+        "later": None if later is None else {**_verdict(later), "decided_at": rfc3339(later.decided_at_ms // 1000)},
         "commit": _commit(story, with_keys=with_keys),
         "conflicts": [_conflict(each, with_keys=with_keys) for each in story.conflicts],
         "quarantine": [_entry(each, with_keys=with_keys) for each in story.quarantine],
@@ -141,7 +143,7 @@ def _proof(story: BatchStory) -> dict[str, Json] | None:
 
 
 def _commit(story: BatchStory, *, with_keys: bool) -> dict[str, Json] | None:
-    marker, commit = story.marker, story.commit
+    marker, commit = story.decided, story.commit
     if marker is None or not marker.commit_id:
         return None
     document: dict[str, Json] = {"commit_id": marker.commit_id, "state": None if commit is None else commit.state}
@@ -181,11 +183,13 @@ def _entry(entry: Entry, *, with_keys: bool) -> dict[str, Json]:
 
 
 def _lines(story: BatchStory, role: Role) -> Iterator[str]:
-    marker = story.marker
+    marker = story.decided
     if marker is not None:
         yield from _decided(marker, role)
     if story.expired:
         yield "Its marker has expired, and its rows remain: it was accepted, and is counted."
+    if story.later is not None and role is not Role.CUSTOMER:
+        yield f"What came under its id at {rfc3339(story.later.decided_at_ms // 1000)} was {story.later.verdict}."
     if marker is not None and role is not Role.CUSTOMER:
         yield from _whole_lines(story, marker)
     yield from _proof_lines(story)
@@ -213,6 +217,8 @@ def _decided(marker: Marker, role: Role) -> Iterator[str]:
 def _whole_lines(story: BatchStory, marker: Marker) -> Iterator[str]:
     if marker.verdict == "rejected":
         yield f"Refused: {marker.reason}."
+        if marker.reason == "too_late":
+            yield "If it is a copy of a batch whose marker has expired, --from and --to find the rows of that."
     else:
         yield f"{_records(marker.records)}: {marker.metered:,} metered, {marker.refused:,} refused."
     if story.commit is not None and story.commit.state == "open":

@@ -15,6 +15,7 @@ from metering.ledger.conflicts import Conflict, is_conflict
 from metering.ledger.markers import Marker, is_marker, partition_of_batch
 from metering.ledger.retries import RetryNote, aliases_of, is_retry_note
 from metering.reports.trace.rows import FileShare
+from metering.reports.trace.tracing import may_have_expired
 from metering.stores.writes import Table
 from metering.usage.totals import ZERO, Total, add_totals, sum_totals
 
@@ -35,7 +36,7 @@ class BatchHour:
     """A booked hour of a batch.
 
     Attributes:
-        marked: What the marker says of it; None without a marker.
+        marked: What the marker says of it; None if the marker of these rows has expired.
         accounts: Its rows by account, counted one by one.
         files: Where they are, with the rows of each.
     """
@@ -89,14 +90,24 @@ class BatchStory:
     @property
     def verdict(self) -> str | None:
         """`accepted` or `rejected`; rows are visible only of an accepted batch. None if nothing tells."""
-        if self.marker is not None:
-            return self.marker.verdict
-        return "accepted" if self.hours else None
+        if self.hours:
+            return "accepted"
+        return None if self.marker is None else self.marker.verdict
 
     @property
     def expired(self) -> bool:
-        """Whether its marker is gone and its rows remain."""
-        return self.marker is None and bool(self.hours)
+        """Whether the marker of its rows is gone. A copy that came later can have another one, and be refused by it."""
+        return any(hour.marked is None for hour in self.hours)
+
+    @property
+    def decided(self) -> Marker | None:
+        """The marker that tells of its rows, or of its refusal; None if that has expired."""
+        return None if self.expired else self.marker
+
+    @property
+    def later(self) -> Marker | None:
+        """The marker of what came under its id after its own had expired."""
+        return self.marker if self.expired else None
 
     @property
     def rows(self) -> Total:
@@ -104,8 +115,10 @@ class BatchStory:
 
     @property
     def marked(self) -> Total | None:
-        """What the marker says of these hours; None without a marker."""
-        return None if self.marker is None else sum_totals(hour.marked or ZERO for hour in self.hours)
+        """What the marker says of these hours; None without a marker, or if it has expired."""
+        if self.decided is None:
+            return None
+        return sum_totals(hour.marked or ZERO for hour in self.hours)
 
     @property
     def equal(self) -> bool:
@@ -120,16 +133,22 @@ class BatchStory:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoryTeller:
-    """Tells the stories of one region's batches. It writes nothing."""
+    """Tells the stories of one region's batches. It writes nothing.
+
+    Attributes:
+        marker_life_s: Life of a marker: those of older hours may have expired.
+    """
 
     source: ReportSource
+    marker_life_s: int
 
-    def tell(self, batch_id: str, *, within: Iterable[int] = ()) -> BatchStory:
+    def tell(self, batch_id: str, *, now_s: int, within: Iterable[int] = ()) -> BatchStory:
         """The story of a batch.
 
         Args:
             batch_id: Its id.
-            within: Booked hours to look for its rows in if it has no marker.
+            now_s: The time now.
+            within: Booked hours to look for its rows in, beside those that its marker names.
 
         Raises:
             UnavailableError: An hour could not be read.
@@ -137,7 +156,7 @@ class StoryTeller:
         """
         marker, conflicts, notes = self._ledger(batch_id)
         aliases = tuple(aliases_of(self.source.items, batch_id))
-        hours = self._hours(batch_id, sorted(within if marker is None else marker.hours), marker)
+        hours = self._hours(batch_id, {*within, *(marker.hours if marker else ())}, marker, now_s)
         sent_again = [*(note.retry_id for note in notes), *(alias.retry_id for alias in aliases)]
         return BatchStory(
             region=self.source.region,
@@ -168,15 +187,17 @@ class StoryTeller:
         item = self.source.items.get(Table.LEDGER, commit_key(commit_id)) if commit_id else None
         return None if item is None else CommitRecord.from_item(item)
 
-    def _hours(self, batch_id: str, hours: Sequence[int], marker: Marker | None) -> tuple[BatchHour, ...]:
+    def _hours(self, batch_id: str, hours: Collection[int], marker: Marker | None, now_s: int) -> tuple[BatchHour, ...]:
         query = RowQuery(columns=("account_id",), where=(("batch_id", frozenset({batch_id})),))
+        named = {} if marker is None else marker.hours
 
         def of_hour(hour_s: int, sources: Sequence[RowSource]) -> BatchHour:
-            marked = None if marker is None else marker.hours.get(hour_s, ZERO)
-            return self._hour(hour_s, sources, query, marked)
+            # The marker of rows that it does not name has expired, or the rows are more than it says.
+            gone = marker is None or may_have_expired([hour_s], self.marker_life_s, now_s)
+            return self._hour(hour_s, sources, query, named.get(hour_s, None if gone else ZERO))
 
-        found = self.source.in_hours(hours, of_hour)
-        return tuple(hour for hour in found if hour.marked is not None or hour.accounts)
+        found = self.source.in_hours(sorted(hours), of_hour)
+        return tuple(hour for hour in found if hour.hour_s in named or hour.accounts)
 
     def _hour(self, hour_s: int, sources: Sequence[RowSource], query: RowQuery, marked: Total | None) -> BatchHour:
         reader = self.source.view.reader

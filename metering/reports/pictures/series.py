@@ -112,7 +112,7 @@ def bars_of(answer: Answer, layout: Layout) -> Bars:
             [ParameterProblem(parameter="plot", value=f"times by {layout.time}", problem=problem, advice=advice)]
         )
     ranked = sorted(of_series, key=lambda name: (-of_series[name], name))
-    shown = ranked if len(ranked) <= MOST_SERIES + 1 else ranked[:MOST_SERIES]
+    shown = _shown(ranked, of_series)
     rest = len(ranked) - len(shown)
     other = _rest_name(rest, frozenset(shown))
     return Bars(
@@ -121,6 +121,13 @@ def bars_of(answer: Answer, layout: Layout) -> Bars:
         sums={time: _cut(sums[time], frozenset(shown), other) for time in sorted(sums)},
         rest=rest,
     )
+
+
+def _shown(ranked: Sequence[str], sums: Mapping[str, Number]) -> Sequence[str]:
+    """Names with a colour of their own: what sums to nothing cannot be seen, and would fill the legend."""
+    seen = [name for name in ranked if sums[name]] or ranked
+    everything = len(seen) == len(ranked) <= MOST_SERIES + 1
+    return seen if everything else seen[:MOST_SERIES]
 
 
 def _cut(names: Mapping[str, Number], shown: frozenset[str], other: str) -> dict[str, Number]:

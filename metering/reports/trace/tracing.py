@@ -236,27 +236,37 @@ class Tracer:
     def _batch(self, batch_id: str, hours: Sequence[HourRows], marker: Marker | None, now_s: int) -> TracedBatch:
         total = sum_totals(rows.batches[batch_id] for rows in hours)
         names = tuple(rows.hour_s for rows in hours)
-        if marker is None:
-            expired = may_have_expired(names, self.marker_life_s, now_s)
-            return TracedBatch(
-                batch_id=batch_id,
-                total=total,
-                hours=names,
-                marked=None if expired else ZERO,
-                vouching=Vouching.EXPIRED if expired else Vouching.MISSING,
-            )
-        others = sum_totals(rows.whole[batch_id] for rows in hours).minus(total)
-        marks = [marker.hours.get(hour_s, ZERO) for hour_s in names]
-        agrees = all(mark == rows.whole[batch_id] for mark, rows in zip(marks, hours, strict=True))
+        marked, vouching = self._vouched(batch_id, hours, marker, now_s)
+        if marked is not None:
+            marked = marked.minus(sum_totals(rows.whole[batch_id] for rows in hours).minus(total))
         return TracedBatch(
             batch_id=batch_id,
             total=total,
             hours=names,
-            marked=sum_totals(marks).minus(others),
-            vouching=Vouching.AGREES if agrees else Vouching.DIFFERS,
-            source_id=marker.source_id,
-            sequence=marker.sequence,
+            marked=marked if vouching is not Vouching.MISSING else ZERO,
+            vouching=vouching,
+            source_id="" if marker is None or vouching is Vouching.EXPIRED else marker.source_id,
+            sequence=None if marker is None or vouching is Vouching.EXPIRED else marker.sequence,
         )
+
+    def _vouched(
+        self, batch_id: str, hours: Sequence[HourRows], marker: Marker | None, now_s: int
+    ) -> tuple[Total | None, Vouching]:
+        """What the marker says of all rows of the batch in these hours; None if that marker has expired.
+
+        After that, a later copy or other content can get a marker under the same id. It does not name these hours.
+        """
+        marks = {} if marker is None else marker.hours
+        unnamed = [rows.hour_s for rows in hours if rows.hour_s not in marks]
+        named = [rows for rows in hours if rows.hour_s in marks]
+        if any(marks[rows.hour_s] != rows.whole[batch_id] for rows in named):
+            return sum_totals(marks[rows.hour_s] for rows in named), Vouching.DIFFERS
+        if unnamed and may_have_expired(unnamed, self.marker_life_s, now_s):
+            return None, Vouching.EXPIRED
+        said = sum_totals(marks[rows.hour_s] for rows in named)
+        if marker is None:
+            return said, Vouching.MISSING
+        return said, Vouching.DIFFERS if unnamed else Vouching.AGREES
 
 
 def may_have_expired(hours: Sequence[int], marker_life_s: int, now_s: int) -> bool:

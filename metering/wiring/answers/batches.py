@@ -51,7 +51,7 @@ def batch_of(
         region: The region.
         batch_id: Id of the batch; see `checked_batch_id`.
         now_s: The time now.
-        within_s: Range of booked hours to look for its rows in if it has no marker (any more).
+        within_s: Range of booked hours to look for its rows in, if its marker may have expired.
         role: What kind of things may be told.
         accounts: The accounts that the asker sees; empty for all. Then only their rows are told, whatever the role.
 
@@ -62,7 +62,8 @@ def batch_of(
     source = report_source(region)
     with naming(region.region):
         hours = [] if within_s is None else source.view.hours(from_s=within_s[0], to_s=within_s[1])
-        told: BatchStory | None = StoryTeller(source=source).tell(batch_id, within=hours)
+        teller = StoryTeller(source=source, marker_life_s=region.settings.marker_life_s)
+        told: BatchStory | None = teller.tell(batch_id, now_s=now_s, within=hours)
         if told is not None and (accounts or role is Role.CUSTOMER):
             told, role = own_part(told, accounts), Role.CUSTOMER
         elif told is not None and told.known:
@@ -81,7 +82,7 @@ def not_found(region: ReadableRegion, batch_id: str) -> tuple[str, str]:
     """Why there is nothing to tell of a batch, and what to do: it need not be unknown."""
     days = region.settings.marker_life_s // DAY_S
     return (
-        f"There is no marker of batch {batch_id}.",
+        f"No marker tells of batch {batch_id}.",
         f"Either it has no verdict yet, or it was decided more than {days} days ago: then its marker has expired, and "
         "its rows remain. Name a range to look for them in: from and to.",
     )

@@ -25,7 +25,9 @@ from metering.replay.scenarios import SCENARIOS
 from metering.replay.sender import Sender
 from metering.replay.synthesis import Shipment, Synthesis
 from metering.stores.writes import Delete, Put, Table
+from metering.wiring.aggregator import build_aggregator
 from tests.support.region import MemoryRegion
+from tests.support.senders_world import SERVICES
 from tests.support.stage import settings
 from tests.support.usage_items import change, usage_of
 
@@ -41,12 +43,12 @@ SETTINGS = settings(data_bucket=BUCKET)
 class Region(MemoryRegion):
     """A region in memory: what producers send goes through the real reader, codec and aggregator."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, judged: bool = False) -> None:
         super().__init__(now_s=NOW_S, settings=SETTINGS)
         self.dead = MemoryQueue(self.clock, name="dead")
         self.ingest = MemoryQueue(self.clock, name="ingest")
         self.lines: list[SentBatch] = []
-        self._aggregator = self.parts().worker()
+        self._aggregator = build_aggregator(self.parts(), self.metrics, SERVICES if judged else None)
 
     def send(self, shipments: list[Shipment]) -> None:
         """As a replay does; objects in drop/ announce themselves as S3 would."""
@@ -113,6 +115,17 @@ def test_mixed_traffic_passes_with_each_verdict_as_sent() -> None:
     assert min(expected.values()) > 0
     assert result.sent == result.accepted + result.conflict + result.rejected
     assert result.promised == result.proven == result.metered
+
+
+def test_batches_that_their_sender_may_not_send_are_rejected_and_unexpected_and_none_is_lost() -> None:
+    made = Region(judged=True)
+    made.send(list(shipments(60)))
+    made.work()
+    result = made.verify()
+    assert not result.passed
+    assert (result.accepted, result.conflict, result.lost, result.metered.records) == (0, 0, (), 0)
+    assert result.sent == result.rejected
+    assert {why for _, why in result.unexpected} == {"refused (sender_not_allowed): its sender may not send it here"}
 
 
 def test_without_a_manifest_the_ledger_must_agree_with_itself() -> None:

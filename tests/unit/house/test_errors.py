@@ -73,6 +73,7 @@ EXAMPLES: list[MeteringError] = [
     errors.FormatTooNewError(found=3, known=1, needed="0.7.0"),
     errors.SettingsError(["window_s is wrong"]),
     errors.OperationFailedError("It failed.", "Run it again."),
+    ReadOnlyError("dynamodb.PutItem"),
     errors.EarlyEndError(),
     RunAlreadyDoneError(),
     RunOutOfTimeError(),

@@ -127,7 +127,7 @@ def test_a_token_is_good_until_it_expires() -> None:
 @pytest.mark.parametrize(
     "lost",
     [{"accounts": []}, {"all_accounts": True}, {"all_accounts": True, "accounts": []}, {"role": "root"}],
-    ids=repr,
+    ids=["none", "both", "all", "root"],
 )
 def test_an_item_that_lost_its_accounts_or_has_an_unknown_role_is_no_token(lost: dict[str, object]) -> None:
     stored = book().create(role=Role.CUSTOMER, accounts=[ACCOUNT], life_s=DAY_S, made_by=ARN).stored

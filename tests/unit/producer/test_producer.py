@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 import threading
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from fractions import Fraction
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -24,9 +27,10 @@ from tests.unit.producer.meter import Meter, expected, records_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from metering.producer.outlet import Outlet
+
+ROOT = Path(__file__).parents[3]
 
 
 def bodies(meter: Meter) -> list[dict[str, Any]]:
@@ -490,3 +494,41 @@ def test_a_place_is_found_by_the_url_of_its_queue_and_a_stage_for_emulators_neve
         Place().outlet(clock, keys)
     with pytest.raises(OperationFailedError, match="runs on an emulator, and https://sqs"):
         Place(endpoint="https://sqs.us-east-1.amazonaws.com").outlet(clock, keys)
+
+
+def test_a_full_disk_is_an_error_with_words_and_nothing_is_sent_or_numbered(tmp_path: Path) -> None:
+    meter = Meter()
+    with meter.producer(tmp_path) as producer:
+        assert producer._journal is not None
+        database = producer._journal._database
+        pages = database.execute("PRAGMA page_count").fetchone()[0]
+        database.execute(f"PRAGMA max_page_count = {pages + 4}").fetchall()
+        large = records_of(1, 200, resource="x" * 500)
+        with pytest.raises(JournalError, match="database or disk is full") as error:
+            producer.send(large, key="a")
+        assert "room on its disk" in error.value.advice
+        assert (producer.next_sequence, producer.unsent, meter.queue.bodies()) == (0, 0, [])
+        database.execute("PRAGMA max_page_count = 1000000").fetchall()
+        assert producer.send(large, key="a").first_sequence == 0
+
+
+_PEAK = """
+import resource, sys
+from tests.unit.producer.meter import Meter, record
+meter = Meter()
+one = record(1)
+with meter.producer(None) as producer:
+    producer.send((one for _ in range(int(sys.argv[1]))), key="k")
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+@pytest.mark.long
+def test_memory_does_not_grow_with_the_number_of_records() -> None:
+    def peak_kib(records: int) -> int:
+        done = subprocess.run(
+            [sys.executable, "-c", _PEAK, str(records)], capture_output=True, text=True, check=True, cwd=ROOT
+        )
+        return int(done.stdout)
+
+    assert peak_kib(1_000_000) - peak_kib(100_000) < 24 * 1024

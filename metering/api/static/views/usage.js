@@ -290,13 +290,10 @@ function shareColumn(measure, total) {
     kind: "text",
     foot: () => "",
     cell(row) {
+      if (row.cost_usd === null) return "";
       const value = measure.valueOf(row);
       const part = total > 0n ? Number((value * 1000n) / total) / 10 : 0;
-      return h(
-        "span",
-        { class: "share", "--share": `${Math.max(0, part)}%` },
-        row.cost_usd === null ? "" : percent(value, total),
-      );
+      return h("span", { class: "share", "--share": `${Math.max(0, part)}%` }, percent(value, total));
     },
   };
 }

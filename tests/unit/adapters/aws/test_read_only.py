@@ -41,6 +41,7 @@ WRITES: dict[str, Callable[[], object]] = {
     "update": lambda: items().update(Update(table=Table.LEDGER, key=KEY, set={"x": 1})),
     "delete": lambda: items().delete(Delete(table=Table.LEDGER, key=KEY)),
     "transact": lambda: items().transact([PUT]),
+    "batch write": lambda: clients().dynamodb.batch_write_item(RequestItems={"t": []}),
     "put object": lambda: objects().put("key", b"", if_absent=True),
     "upload": lambda: objects().upload("key", b""),
     "delete objects": lambda: objects().delete(["key"]),
@@ -65,13 +66,13 @@ READS: dict[str, Callable[[], Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", WRITES)
+@pytest.mark.parametrize("name", WRITES, ids=lambda name: name.replace(" ", "-"))
 def test_what_changes_something_is_refused_and_not_sent(name: str) -> None:
     with pytest.raises(ReadOnlyError, match="only calls that read"):
         WRITES[name]()
 
 
-@pytest.mark.parametrize("name", READS)
+@pytest.mark.parametrize("name", READS, ids=lambda name: name.replace(" ", "-"))
 def test_what_reads_is_sent(name: str) -> None:
     with pytest.raises(EndpointConnectionError):
         READS[name]()

@@ -152,6 +152,33 @@ def test_a_batch_whose_marker_has_expired_is_found_by_its_rows_and_is_not_called
     assert [each["bytes"] for each in found["hours"]] == [str(2**62), "12"]
 
 
+def test_a_copy_that_was_refused_after_the_marker_had_expired_does_not_hide_the_rows() -> None:
+    world = world_with_batch(compacted=True)
+    item = world.items.get(Table.LEDGER, marker_key(BATCH))
+    assert item is not None
+    refused = {**item, "verdict": "rejected", "reason": "too_late", "hours": totals_value({}), "metered": 0}
+    world.items.put(Put(table=Table.LEDGER, item=refused))
+    range_s = (NOW_S - DAY_S, NOW_S)
+    expired_s = HOUR - HOUR_S + world.settings.marker_life_s
+    answer = batch_of(here(world), BATCH, now_s=expired_s, within_s=range_s)  # type: ignore[arg-type]  # as above
+    assert answer is not None
+    assert answer.document is not None
+    found = dict(answer.document)
+    assert (found["verdict"], found["marker"], found["metered"]) == ("accepted", "expired", None)
+    assert found["proof"] == {"marker": None, "rows": str(2**62 + 12), "equal": True}
+    assert isinstance(found["later"], dict)
+    assert (found["later"]["verdict"], found["later"]["reason"]) == ("rejected", "too_late")
+    # Without a range the marker alone speaks, and says how to find the rows.
+    alone = story(world)
+    assert alone is not None
+    assert "--from and --to" in " ".join(alone.footer)
+    # A marker that cannot have expired and does not name the rows is wrong.
+    wrong = batch_of(here(world), BATCH, now_s=NOW_S, within_s=range_s)  # type: ignore[arg-type]  # as above
+    assert wrong is not None
+    assert wrong.document is not None
+    assert wrong.document["proof"] == {"marker": "0", "rows": str(2**62 + 12), "equal": False}
+
+
 def test_who_may_see_one_account_is_told_its_rows_and_nothing_of_others() -> None:
     world = world_with_batch()
     found = document(world, role=Role.CUSTOMER, accounts={OTHER})

@@ -28,7 +28,7 @@ META: Mapping[str, Json] = {
 }  # fmt: skip
 
 
-def answer(rows: Sequence[Mapping[str, Cell]], **meta: Json) -> Answer:
+def answer(rows: Sequence[Mapping[str, Any]], **meta: Json) -> Answer:
     return Answer(columns=(), rows=rows, meta={**META, **meta}, title="Usage from 2026-11-01 to 2026-12-01")
 
 
@@ -60,6 +60,14 @@ def test_bars_add_up_to_the_answer_and_small_series_are_one(series: int) -> None
     if bars.rest:
         assert bars.series[-1] == f"{bars.rest} others"
     assert f"Total: {total:,} bytes" in picture(of, "day", "usage_type")["title"]["subtitle"][0]
+
+
+def test_what_sums_to_nothing_has_no_colour_of_its_own() -> None:
+    rows = [{"day": "2026-11-01", "to": f"p{number}", "bytes": 5 * (number == 3)} for number in range(4)]
+    bars = bars_of(answer(rows), layout_of(["day", "to"], value="bytes"))
+    assert (bars.series, bars.rest, bars.total) == (("p3", "3 others"), 3, 5)
+    nothing = [{"day": "2026-11-01", "to": "p", "bytes": 0}]
+    assert bars_of(answer(nothing), layout_of(["day", "to"], value="bytes")).series == ("p",)
 
 
 def test_it_says_its_unit_its_zone_and_how_complete_it_is() -> None:

@@ -140,6 +140,24 @@ def test_a_marker_that_can_have_expired_is_told_as_expired_and_the_rows_remain()
     assert not trace.equal
 
 
+@pytest.mark.parametrize("later", ["copy", "content"])
+def test_what_comes_under_an_id_after_its_marker_has_expired_says_nothing_of_the_old_rows(later: str) -> None:
+    world = world_with_traffic()
+    item = world.items.get(Table.LEDGER, marker_key("batch-1"))
+    assert item is not None
+    of_later: dict[str, object] = {"verdict": "rejected", "reason": "too_late"}
+    if later == "content":
+        of_later = {"hours": totals_value({HOUR + 60 * DAY_S: Total(11, 1)})}
+    world.items.put(Put(table=Table.LEDGER, item={**item, "hours": totals_value({}), **of_later}))  # type: ignore[dict-item]  # plain values
+    expired_s = HOUR - 2 * HOUR_S + world.settings.marker_life_s
+    range_ = {"start": "2026-11-24", "end": "2026-11-25"}
+    for now_s, vouching in ((expired_s, Vouching.EXPIRED), (expired_s - 1, Vouching.DIFFERS)):
+        trace = traced(world, line(now_s=now_s, **range_), now_s=now_s)
+        [batch] = [each for each in trace.batches if each.batch_id == "batch-1"]
+        assert batch.vouching is vouching
+        assert trace.equal is (vouching is Vouching.EXPIRED)
+
+
 def test_a_marker_lives_as_long_as_that_of_the_newest_hour_of_its_batch() -> None:
     world = World()
     world.send([record(5), record(7, start_s=NOW_S - 2 * HOUR_S)])

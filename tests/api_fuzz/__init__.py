@@ -1,0 +1,1 @@
+"""The API against its own document, by schemathesis: `make api-fuzz`."""

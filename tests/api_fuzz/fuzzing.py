@@ -1,0 +1,219 @@
+"""One run of schemathesis: every operation of a document, all checks, the same requests whenever it runs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import schemathesis
+from schemathesis.config import SchemathesisConfig
+from schemathesis.engine import events, from_schema
+
+from tests.api.world import FIRST, SECOND, THIRD
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from schemathesis.checks import CheckContext
+    from schemathesis.core.transport import Response as SentResponse
+    from schemathesis.engine.recorder import ScenarioRecorder
+    from schemathesis.generation.case import Case
+    from schemathesis.schemas import BaseSchema
+    from starlette.types import ASGIApp
+
+SEED = 1
+# Mostly values that the world has something for: of random ones alone, hardly a request would be answered with rows.
+_WORDS: dict[str, list[str]] = {
+    "from": ["2026-10", "2026-11", "2026-11-24", "2026-11-24T12:00:00Z", "2026-10-25T13:00:00Z"],
+    "to": ["2026-11", "2026-12", "2026-11-24T13:00:00Z"],
+    "month": ["2026-10", "2026-11"],
+    "hour": ["2026-11-24T13:00:00Z", "2026-11-24T11:00:00Z"],
+    "account": [FIRST, SECOND, THIRD, f"{FIRST},{SECOND}"],
+    "group_by": ["account_id", "day", "account_id,usage_type", "service", "month"],
+    "usage_type": ["DataTransfer-Out-Bytes"],
+    "service": ["AmazonEC2", "AmazonEC2,AmazonS3"],
+    "from_location": ["us-east-1/use1-az2"],
+    "to_location": ["internet", "eu-west-1"],
+    "batch_id": ["batch-1", "batch-2"],
+}
+_HOW_OFTEN = 0.7
+# Examples of the document; every bound of every parameter; random requests; requests that follow from others' answers.
+PHASES = ("examples", "coverage", "fuzzing", "stateful")
+# What a request may hear whose parameters are wrong, or that is refused before they are looked at.
+_REFUSED = (400, 401, 403, 405)
+
+
+@schemathesis.check
+def unknown_parameters_are_refused(_ctx: CheckContext, response: SentResponse, case: Case[Any]) -> None:
+    """A misspelt filter must never give the larger total; the tool's own checks let a further parameter pass."""
+    unknown = set(case.query or {}) - {each.name for each in case.operation.query}
+    if unknown and response.status_code not in _REFUSED:
+        told = f"{sorted(unknown)} in the query, and the answer is {response.status_code}"
+        raise AssertionError(told)
+
+
+class FuzzingFailedError(Exception):
+    """The tool itself could not run."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Issue:
+    """Something that an answer should not have been.
+
+    Attributes:
+        operation: Such as `GET /v1/usage`.
+        kind: Name of the check.
+        told: What it says.
+        code: A curl command that shows it.
+    """
+
+    operation: str
+    kind: str
+    told: str
+    code: str
+
+    def __str__(self) -> str:
+        told = " ".join(self.told.split())
+        return f"{self.operation}: {self.kind}: {told[:400]}\n    {self.code[:600]}"
+
+
+@dataclass(kw_only=True)
+class Findings:
+    """What a run found. Mutable.
+
+    Attributes:
+        issues: One of each kind of an operation.
+        answers: Requests by operation and status.
+    """
+
+    issues: dict[tuple[str, str], Issue] = field(default_factory=dict)
+    answers: Counter[tuple[str, int]] = field(default_factory=Counter)
+
+    @property
+    def requests(self) -> int:
+        """How many requests were answered."""
+        return sum(self.answers.values())
+
+    def answered(self, operation: str) -> int:
+        """How many requests of an operation were answered with data."""
+        return self.answers[operation, 200]
+
+
+def in_process(app: ASGIApp, *, token: str, examples: int, paths: str = "", phases: Sequence[str] = PHASES) -> Findings:
+    """What schemathesis finds about an application, asked in process.
+
+    Args:
+        app: The application. It serves its document at `/openapi.json`.
+        token: What it is asked with.
+        examples: Requests of random values, for each operation.
+        paths: A regular expression of paths; empty for all.
+        phases: Kinds of requests, of `PHASES`.
+    """
+
+    def load(config: SchemathesisConfig) -> BaseSchema:
+        return schemathesis.openapi.from_asgi("/openapi.json", app, config=config)
+
+    return _found(load, token, examples, paths, phases, {})
+
+
+def over_http(
+    url: str,
+    *,
+    token: str,
+    examples: int,
+    phases: Sequence[str] = PHASES,
+    rate: str = "",
+    ca_bundle: str = "",
+) -> Findings:
+    """The same over HTTP.
+
+    Args:
+        url: Where the API is, with or without a slash at its end.
+        token: What it is asked with.
+        examples: Requests of random values, for each operation.
+        phases: Kinds of requests, of `PHASES`.
+        rate: How often to ask, such as `4/s`: a token may ask so often, and a refusal is not what is looked for.
+        ca_bundle: File of certificates to trust.
+    """
+    base = url.rstrip("/")
+    more: dict[str, object] = {"base-url": base, "tls-verify": ca_bundle or True}
+    if rate:
+        more["rate-limit"] = rate
+
+    def load(config: SchemathesisConfig) -> BaseSchema:
+        return schemathesis.openapi.from_url(f"{base}/openapi.json", config=config, verify=ca_bundle or True)
+
+    return _found(load, token, examples, "", phases, more)
+
+
+def _config(
+    token: str, examples: int, words: Mapping[str, str], phases: Sequence[str], more: Mapping[str, object]
+) -> SchemathesisConfig:
+    bound = {place: {"dictionary": name, "probability": _HOW_OFTEN} for place, name in words.items()}
+    return SchemathesisConfig.from_dict(
+        {
+            "seed": SEED,
+            "workers": 1,
+            **more,
+            "headers": {"Authorization": f"Bearer {token}"},
+            "generation": {"max-examples": examples, "deterministic": True, "database": "none"},
+            "warnings": False,
+            "phases": {name: {"enabled": name in phases} for name in PHASES},
+            "checks": {
+                # A request that fits the document may be about what a token does not see, and may make no sense.
+                "positive_data_acceptance": {"expected-statuses": ["2xx", "401", "403", "404", "422"]},
+                "negative_data_rejection": {"expected-statuses": ["400", "401", "403", "404", "405"]},
+            },
+            "dictionaries": {name: {"values": _WORDS[name]} for name in sorted({*words.values()})},
+            "parameters": bound,
+        }
+    )
+
+
+def _found(
+    load: Callable[[SchemathesisConfig], BaseSchema],
+    token: str,
+    examples: int,
+    paths: str,
+    phases: Sequence[str],
+    more: Mapping[str, object],
+) -> Findings:
+    words = _words_of(load(_config(token, examples, {}, phases, more)))
+    schema = load(_config(token, examples, words, phases, more))
+    chosen = schema.include(path_regex=paths) if paths else schema
+    found = Findings()
+    for event in from_schema(chosen).execute():
+        if isinstance(event, events.ScenarioFinished):
+            _note(event.recorder, found)
+        elif isinstance(event, events.NonFatalError | events.FatalError):
+            raise FuzzingFailedError(repr(event))
+    return found
+
+
+def _words_of(schema: BaseSchema) -> dict[str, str]:
+    """Parameters of the document that there are words for, by place: one that it lacks would be called misspelt."""
+    operations = [path["get"] for path in schema.raw_schema["paths"].values()]
+    declared = {(each["in"], each["name"]) for operation in operations for each in operation["parameters"]}
+    return {f"{place}.{name}": name for place, name in sorted(declared) if name in _WORDS}
+
+
+def _note(recorder: ScenarioRecorder, found: Findings) -> None:
+    for interaction in recorder.interactions.values():
+        status = interaction.response.status_code if interaction.response is not None else 0
+        found.answers[recorder.label, status] += 1
+    for issue in _issues(recorder):
+        found.issues.setdefault((issue.operation, issue.kind), issue)
+
+
+def _issues(recorder: ScenarioRecorder) -> Iterator[Issue]:
+    for checks in recorder.checks.values():
+        for each in checks:
+            if each.failure_info is not None:
+                failure = each.failure_info.failure
+                yield Issue(
+                    operation=recorder.label,
+                    kind=each.name,
+                    told=f"{failure.title}. {failure.message}",
+                    code=each.failure_info.code_sample,
+                )

@@ -1,0 +1,85 @@
+"""Runs that a process of the pool does: one token, or one seeded fault."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from metering.api.grants import OPERATORS
+from tests.api.world import ApiWorld
+from tests.api_fuzz.faults import FAULTS, KNOWN
+from tests.api_fuzz.fuzzing import Findings, in_process, over_http
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from metering.api.asking import Resource
+
+# A fault shows in the first requests or never.
+_FAULTY_EXAMPLES = 5
+_USAGE = "^/v1/usage$"
+_OK = 200
+OPERATOR = "operator"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What a run came to.
+
+    Attributes:
+        name: What was run.
+        told: A line about it.
+        good: It is as it should be.
+    """
+
+    name: str
+    told: str
+    good: bool
+
+
+def fuzzed(token: str, examples: int, url: str = "") -> Outcome:
+    """The whole API with one token: it must have no issue."""
+    began = time.monotonic()
+    if url:
+        found = over_http(url, token=token, examples=examples)
+    else:
+        _be_quiet()
+        app = ApiWorld().app
+        found = in_process(app, token=token, examples=examples, paths=_operators(app) if token == OPERATOR else "")
+    name = "the API at its URL" if url else f"{token}'s token"
+    return judged(name, found, began, url=url)
+
+
+def _operators(app: FastAPI) -> str:
+    """A regular expression of the paths that only operators see: to them, the others are what they are to analysts."""
+    resources: tuple[Resource, ...] = app.state.resources
+    return "|".join(f"^{re.escape(each.path)}$" for each in resources if each.roles == OPERATORS)
+
+
+def judged(name: str, found: Findings, began: float, *, url: str) -> Outcome:
+    answered = sum(count for (_, status), count in found.answers.items() if status == 200)
+    # Nothing is proved by requests of which none is answered. An API elsewhere may be empty.
+    good = not found.issues and (answered > 0 or bool(url))
+    told = f"{found.requests} requests, {answered} answered with data, {len(found.issues)} issues"
+    lines = [f"{told}, {time.monotonic() - began:.1f} s", *map(str, found.issues.values())]
+    return Outcome(name=name, told="\n  ".join(lines), good=good)
+
+
+def faulty(number: int) -> Outcome:
+    """One seeded fault: it must be found, by the failure that stands for it."""
+    began = time.monotonic()
+    fault = FAULTS[number]
+    _be_quiet()
+    found = in_process(fault.spoils(ApiWorld().app), token=KNOWN, examples=_FAULTY_EXAMPLES, paths=_USAGE)
+    kinds = {kind for _, kind in found.issues}
+    told = f"{'found' if fault.kind in kinds else 'NOT FOUND'}: {', '.join(sorted(kinds)) or 'no issue'}"
+    told = f"{told}, {time.monotonic() - began:.1f} s"
+    return Outcome(name=f"seeded: {fault.name}", told=told, good=fault.kind in kinds)
+
+
+def _be_quiet() -> None:
+    # A seeded crash is logged by the framework, once a request.
+    logging.disable(logging.CRITICAL)

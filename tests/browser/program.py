@@ -1,0 +1,62 @@
+"""Which browser the tests of the page drive, and how it gets onto a machine: `python -m tests.browser.program`.
+
+A browser is no package of the environment. Where apt-get is there, Debian's is installed, 90 MB, without a display;
+where it is not, the tests are skipped and say so, and are red under `CI`.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from typing import TYPE_CHECKING, NoReturn
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+PACKAGE = "chromium-headless-shell"
+PROGRAMS = (PACKAGE, "chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
+MISSING = "there is no Chromium on this machine: `make browser` installs it where apt-get is there"
+
+
+def program(environ: Mapping[str, str]) -> str | None:
+    """The browser that is named by METERING_BROWSER, else the first that is on the path; None if there is none."""
+    found = (shutil.which(name, path=environ.get("PATH")) for name in PROGRAMS)
+    return environ.get("METERING_BROWSER") or next(filter(None, found), None)
+
+
+def ends_without(environ: Mapping[str, str]) -> NoReturn:
+    """End a test that has no browser: red where everything must run, else skipped with the reason."""
+    if environ.get("CI"):
+        pytest.fail(f"CI is set, and {MISSING}.", pytrace=False)
+    pytest.skip(MISSING)
+
+
+def commands(environ: Mapping[str, str], *, root: bool) -> Sequence[Sequence[str]]:
+    """What installs a browser here; nothing if there is one, or no way to get one without asking a person."""
+    path = environ.get("PATH")
+    if program(environ) or shutil.which("apt-get", path=path) is None:
+        return ()
+    sudo = () if root else ("sudo", "-n")
+    if sudo and shutil.which("sudo", path=path) is None:
+        return ()
+    return (
+        (*sudo, "apt-get", "update", "-q"),
+        (*sudo, "apt-get", "install", "-q", "-y", "--no-install-recommends", PACKAGE),
+    )
+
+
+def main() -> None:
+    """Install a browser if none is there. A failure is no end: the tests say that they have none."""
+    for command in commands(os.environ, root=os.geteuid() == 0):
+        done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
+        if done.returncode:
+            print(f"{' '.join(command)}: {done.stderr.strip()[-300:]}", file=sys.stderr)
+            return
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""At rest every line comes down to its batches: report, rows and markers say the same of an account."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from metering.adapters.memory.frozen import PlainFrozenFiles
+from metering.adapters.memory.lake import PlainLake
+from metering.audit.reconcile.one_hour import OneHour
+from metering.hours import month_of, rfc3339
+from metering.lake.view import LakeView
+from metering.ledger.usage_items import usage_entries
+from metering.reports.source import ReportSource
+from metering.reports.trace.question import TraceParameters
+from metering.reports.trace.tracing import Tracer
+from metering.stores.writes import Table
+from metering.units import HOUR_S
+from tests.simulation.checks.watch import ViolationError
+from tests.support.stage import STAGE
+
+if TYPE_CHECKING:
+    from tests.simulation.region.world import World
+
+
+def check_trace(world: World, *, shards: int) -> None:
+    """Trace one account over all time, and look at one of its hours by itself.
+
+    The tracer has threads of its own, and the processes of a simulation have not: it reads the stores themselves.
+
+    Raises:
+        ViolationError: Its sums are not equal, or the hour does not agree.
+    """
+    view = LakeView(items=world.items, objects=world.objects, reader=PlainLake(world.objects), shards=shards)
+    source = ReportSource(
+        region="", items=world.items, objects=world.objects, view=view, frozen=PlainFrozenFiles(world.objects)
+    )
+    tracer = Tracer(source=source, marker_life_s=STAGE.marker_life_s)
+    keys = [e.key for item in world.items.everything(Table.USAGE) for e in usage_entries(item)]
+    now_s = world.scheduler.now_ms // 1000
+    accounts = sorted({key.account_id for key in keys})
+    # One history in three, to spare time.
+    if not accounts or len(keys) % 3:
+        return
+    account = accounts[len(keys) // 3 % len(accounts)]
+    hours = [key.hour_s for key in keys if key.account_id == account]
+    asked = TraceParameters(account=account, start=rfc3339(min(hours)), end=rfc3339(max(hours) + HOUR_S))
+    trace = tracer.trace(asked.query(now_s=max(now_s, *hours)), now_s=now_s)
+    world.faults.histogram["batches traced"] += len(trace.batches)
+    if not trace.equal:
+        different = [hour for hour in trace.hours if hour.differences]
+        doubtful = [batch for batch in trace.batches if batch.vouching not in {"agrees", "expired"}]
+        raise ViolationError(f"trace: {account} is not equal: {different[:1] or doubtful[:1]}")
+    look = OneHour(items=world.items, view=view, marker_life_s=STAGE.marker_life_s).look(max(hours), now_s=now_s)
+    # Usage of a closed month can be wrong in the table, and nobody repairs it.
+    if look.check is not None and not look.check.agrees and month_of(max(hours)) not in world.watch.frozen:
+        raise ViolationError(f"one hour: {look.check.differences[:2]}")
