@@ -44,7 +44,7 @@ from metering.usage.totals import Total
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from fastapi import FastAPI
+    from starlette.types import ASGIApp
 
     from metering.wiring.connection import RegionConnection
 
@@ -92,7 +92,7 @@ class Client:
 class InProcess:
     """The application without a socket, in one event loop."""
 
-    def __init__(self, app: FastAPI) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self._loop = asyncio.new_event_loop()
         self._client = httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://api.bench")
 

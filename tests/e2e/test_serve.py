@@ -43,7 +43,8 @@ class Served:
 
     def get(self, path: str, token: str | None = None, *, host: str = "") -> httpx.Response:
         """Ask with its own token, or with another one."""
-        headers = {"Authorization": f"Bearer {self.token if token is None else token}"}
+        sent = self.token if token is None else token
+        headers = {"Authorization": f"Bearer {sent}"} if sent else {}
         return httpx.get(f"{self.url}{path}", headers=headers | ({"Host": host} if host else {}), timeout=_START_S)
 
 

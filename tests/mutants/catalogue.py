@@ -1850,4 +1850,11 @@ MUTANTS = (
         new="",
         suites=_SENDERS,
     ),
+    Mutant(
+        name="costs are said to have come late",
+        path="metering/reports/costs/rows.py",
+        old="            self.late += exact if late else 0",
+        new="            self.late += exact",
+        suites=("tests/unit/cli/test_cost.py",),
+    ),
 )
