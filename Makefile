@@ -29,6 +29,7 @@ export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help install demo clean dist check lint test proof e2e localstack networks validate-exports api-fuzz browser
 .PHONY: record check-long tools pythons mutants matrix drills long localstack-rest fuzz networks-long simulate soak load bench
+.PHONY: browser-fronts
 
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^##@ / {print "\n" substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -155,6 +156,10 @@ drills: $(STAMP) ## Long drills on MiniStack: killed builds, removal, every runb
 
 long: $(STAMP) ## Tests that are long and rarely red: memory and file counts over weeks, every fault of log files on MiniStack
 	@$(PYTEST) -q -n $(JOBS) tests/unit tests/integration -m long
+
+browser-fronts: $(STAMP) ## The page over every front of a deployed service: HTTP API, URL of the function, metering serve
+	@$(PY) -m tests.browser.program
+	@$(PYTEST) -q -rs tests/browser -m "browser and emulator"
 
 localstack-rest: $(STAMP) ## What the gate leaves out against LocalStack: lake, money, alerts; skipped where there is none
 	@bash tests/e2e/localstack.sh -k "test_lake or test_money or test_budgets or test_alerts or test_readme or test_runbooks or test_settings"

@@ -70,6 +70,7 @@ PLANS: dict[str, Plan] = {
             "matrix": 300,
             "drills": 1_080,
             "long": 60,
+            "browser-fronts": 180,
             "localstack-rest": 260,
             "fuzz": 300,
             "networks-long": 120,
@@ -78,7 +79,6 @@ PLANS: dict[str, Plan] = {
             "load": 480,
             "bench": 660,
         },
-        reserve_s={"every front in the browser": 180},
         promise_s=100 * 60,
     ),
 }

@@ -1,7 +1,7 @@
 """The explorer page: files of this package, served with headers that let it talk to its own origin alone.
 
-They are served as they lie here, but that comments in our own code become empty lines: who reads it there has the same
-lines, and the page is a tenth smaller. There is no build step.
+They are served as they lie here, but that our own code has no comments and no indentation there: who reads it has the
+same lines, and the page is an eighth smaller. There is no build step.
 
 All its addresses are relative, so it works below any path. Its files are served below a digest of them all and may be
 kept for ever; the page itself names that digest and is asked for anew each time.
@@ -66,6 +66,7 @@ _FOR_EVER = "public, max-age=31536000, immutable"
 _API = "/v1/"
 # Comments that have their lines for themselves.
 _COMMENT = re.compile(rb"^[ ]*(?://[^\n]*|/\*\*.*?\*/)\n", re.MULTILINE | re.DOTALL)
+_INDENTATION = re.compile(rb"^ +", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,7 +170,8 @@ def _read(folder: Traversable, above: str = "") -> Iterator[tuple[str, bytes]]:
 
 
 def _slim(name: str, content: bytes) -> bytes:
-    """Our own code without its comments, line by line as it was; any other file as it is."""
-    if not name.endswith(".js") or name.startswith("vendor/"):
+    """Our own code without comments and indentation, line by line as it was; any other file as it is."""
+    if not name.endswith((".js", ".css")) or name.startswith("vendor/"):
         return content
-    return _COMMENT.sub(lambda found: b"\n" * found[0].count(b"\n"), content)
+    plain = _COMMENT.sub(lambda found: b"\n" * found[0].count(b"\n"), content) if name.endswith(".js") else content
+    return _INDENTATION.sub(b"", plain)

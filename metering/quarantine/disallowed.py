@@ -40,6 +40,12 @@ def is_metered_claim(marker: Marker, claim: Claim, *, sender_id: str) -> bool:
     )
 
 
+def not_metered(batch: QuarantinedBatch) -> str:
+    """What became of a batch of which nothing is metered, in words: with the id that a foreign sender claimed."""
+    claimed = batch.claim.batch_id if batch.claim is not None else ""
+    return f"not metered; it claimed {claimed}" if claimed else "not metered"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SenderAlerts:
     """Tells people of refused senders. What cannot be told is counted: the batches are in quarantine all the same."""

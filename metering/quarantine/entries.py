@@ -14,7 +14,7 @@ from metering.ledger.conflicts import Conflict, is_conflict
 from metering.ledger.markers import Marker, is_marker, marker_key, partition_of_batch
 from metering.ledger.retries import RetryNote, aliases_of, is_retry_note
 from metering.quarantine.comparison import Contrast, contrasts
-from metering.quarantine.disallowed import is_metered_claim
+from metering.quarantine.disallowed import is_metered_claim, not_metered
 from metering.quarantine.documents import QuarantinedBatch, decode_records
 from metering.quarantine.log_documents import QuarantinedLog
 from metering.quarantine.retries import (
@@ -296,7 +296,7 @@ class QuarantineEntries:
             at_s=info.modified_s,
             batch=batch,
             retried_as=metered_as,
-            became=f"metered as {metered_as[0]}" if metered_as else "not metered",
+            became=f"metered as {metered_as[0]}" if metered_as else not_metered(batch),
             source_id=batch.source_id,
             sent_by=batch.sender_id,
         )

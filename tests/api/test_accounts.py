@@ -102,9 +102,12 @@ def test_a_closed_month_may_be_kept_for_a_day() -> None:
 
 
 def test_a_region_that_was_never_summed_says_what_to_do() -> None:
-    answer = ApiWorld(traffic(World())).get("/v1/accounts")
+    new = ApiWorld(traffic(World()))
+    answer = new.get("/v1/accounts")
     assert answer.status_code == 422
     assert "metering budget update" in answer.json()["detail"]
+    told = new.get("/v1/accounts", "first").json()["detail"]
+    assert told == "The accounts of 2026-11 are not summed. Ask again in an hour, or ask /v1/usage."
 
 
 def test_a_mistyped_question_is_refused() -> None:

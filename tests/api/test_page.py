@@ -7,6 +7,7 @@ import hashlib
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 from urllib.parse import urljoin
 
@@ -122,17 +123,18 @@ def test_compressed_and_plain_are_the_same(api: ApiWorld) -> None:
     assert packed.content == plain.content
 
 
-def test_code_is_served_without_its_comments_in_the_same_lines() -> None:
+def test_code_is_served_without_comments_and_indentation_in_the_same_lines() -> None:
     for name, file in static_files().items():
         source, served = (STATIC / name).read_bytes(), file.content
-        if not name.endswith(".js") or name.startswith("vendor/"):
+        if not name.endswith((".js", ".css")) or name.startswith("vendor/"):
             assert served == source, name
             continue
         lines = list(zip(source.decode().split("\n"), served.decode().split("\n"), strict=True))
-        left_out = [before.strip() for before, after in lines if before != after]
-        assert all(not after for before, after in lines if before != after)
+        left_out = [before.strip() for before, after in lines if before.strip() != after]
+        assert all(not after for before, after in lines if before.strip() != after)
         assert all(line.startswith(("//", "/**", "*")) for line in left_out), name
-        assert left_out
+        # A text over several lines would lose what its lines begin with.
+        assert all(before.count("`") % 2 == 0 for before, after in lines if after), name
 
 
 def test_head_says_the_same_without_a_body(api: ApiWorld) -> None:
@@ -161,7 +163,7 @@ def test_no_file_of_the_page_goes_around_the_policy_or_grows_too_long(path: Path
         assert max(map(len, lines)) <= MOST_COLUMNS
 
 
-def test_code_of_others_is_as_it_was_published_and_named() -> None:
+def test_code_of_others_is_as_it_was_published() -> None:
     readme = (STATIC / "vendor" / "README.md").read_text()
     stated = dict(re.findall(r"^\| `([^`]+)` \| `([0-9a-f]{64})` \|$", readme, flags=re.MULTILINE))
     found = {
@@ -171,15 +173,13 @@ def test_code_of_others_is_as_it_was_published_and_named() -> None:
     }
     assert stated == found
     assert "1.6.32" in readme
-    notice = (ROOT / "NOTICE").read_text()
-    assert " ".join((STATIC / "vendor" / "LICENSE").read_text().split()) in " ".join(notice.split())
 
 
 def test_the_modules_of_the_page_count_exactly_in_any_zone() -> None:
     """Its figures, ranges, addresses and layers, each without a browser."""
     tests = sorted(str(path) for path in MODULES.glob("*.test.mjs"))
     done = subprocess.run(
-        [ROOT / ".venv" / "bin" / "node", "--no-warnings", "--test", "--test-isolation=none", *tests],
+        [Path(sys.executable).parent / "node", "--no-warnings", "--test", "--test-isolation=none", *tests],
         env={**os.environ, "TZ": "Asia/Kolkata", "NODE_OPTIONS": ""},
         capture_output=True,
         text=True,

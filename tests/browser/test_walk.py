@@ -40,7 +40,7 @@ def total_of(address: str, token: str = OPERATOR) -> int:
 
 def twin(tab: Watched, form: str = "json") -> str:
     """The address of the data of a view."""
-    return tab.page.evaluate(f"document.querySelector('[data-format={form}]').href")
+    return str(tab.page.evaluate(f"document.querySelector('[data-format={form}]').href"))
 
 
 def figures(tab: Watched, column: int) -> list[int]:

@@ -108,6 +108,8 @@ def watched(browser: Browser, *, scheme: Scheme = "light", width: int = WIDE, no
         viewport={"width": width, "height": 900},
         reduced_motion="reduce",
         accept_downloads=True,
+        # Emulators sign their certificates themselves.
+        ignore_https_errors=True,
         timezone_id="Asia/Kolkata",
         locale="de-DE",
     )

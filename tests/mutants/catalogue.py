@@ -52,6 +52,7 @@ _EXPORTS = ("tests/unit/reports/exports",)
 _WHOLE_MONTHS = ("tests/unit/reports/costs/test_whole_months.py",)
 _COSTS = ("tests/property/test_costs_agree.py", "tests/unit/cli/test_cost.py")
 _ACCOUNTS = ("tests/unit/billing/day_sums/test_accounts.py",)
+_PAGE = ("tests/api/test_page.py",)
 _GRANTS = ("tests/infra/test_grants.py",)
 _MONTH_CHECK = ("tests/unit/audit/test_month_check.py",)
 _FROZEN = ("tests/unit/billing/test_freezing.py",)
@@ -1612,6 +1613,48 @@ MUTANTS = (
         suites=("tests/unit/reports/pictures",),
     ),
     Mutant(
+        name="the page lets code of others in",
+        path="metering/api/page.py",
+        old="        \"script-src 'self'\",",
+        new="        \"script-src 'self' 'unsafe-inline'\",",
+        suites=_PAGE,
+    ),
+    Mutant(
+        name="the page serves what an old page asks for",
+        path="metering/api/page.py",
+        old="        if file is None or version != digest():",
+        new="        if file is None:",
+        suites=_PAGE,
+    ),
+    Mutant(
+        name="the page adds totals as floating-point numbers",
+        path="metering/api/static/figures.js",
+        old="  return values.reduce((total, each) => total + each, 0n);",
+        new="  return BigInt(values.reduce((total, each) => total + Number(each), 0));",
+        suites=_PAGE,
+    ),
+    Mutant(
+        name="the page reads long integers as floating-point numbers",
+        path="metering/api/static/figures.js",
+        old="  return JSON.parse(text.replace(",
+        new="  return JSON.parse(text) || JSON.parse(text.replace(",
+        suites=_PAGE,
+    ),
+    Mutant(
+        name="the page reads its ranges in the zone of the machine",
+        path="metering/api/static/times.js",
+        old="  const value = Date.UTC(year, month - 1, day, hour, minute, second) / 1000;",
+        new="  const value = new Date(year, month - 1, day, hour, minute, second).getTime() / 1000;",
+        suites=_PAGE,
+    ),
+    Mutant(
+        name="the picture of the page loses the small layers",
+        path="metering/api/static/stack.js",
+        old="    layer.values.forEach((value, index) => (other.values[index] += value));",
+        new="    layer.values.forEach((value, index) => (other.values[index] = value));",
+        suites=_PAGE,
+    ),
+    Mutant(
         name="the API forgets which accounts a token sees",
         path="metering/api/grants.py",
         old="    return frozenset(asked) or grant.accounts",
@@ -1806,5 +1849,12 @@ MUTANTS = (
         old="        and role_of(marker.sender_id) == role_of(sender_id)\n",
         new="",
         suites=_SENDERS,
+    ),
+    Mutant(
+        name="costs are said to have come late",
+        path="metering/reports/costs/rows.py",
+        old="            self.late += exact if late else 0",
+        new="            self.late += exact",
+        suites=("tests/unit/cli/test_cost.py",),
     ),
 )

@@ -11,7 +11,7 @@ from metering.api.paging import page_of, position_of
 from metering.api.parameters import Parameter
 from metering.api.routes import router_of
 from metering.reports.accounts.query import COLUMNS, AccountsParameters
-from metering.wiring.answers.accounts import accounts_of
+from metering.reports.accounts.source import AccountsNotKeptError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from metering.api.paging import Key, Position
     from metering.api.parts import ApiParts
     from metering.api.routes import ResourceRouter
+    from metering.reports.accounts.query import AccountsQuery
+    from metering.reports.answer import Answer
     from metering.reports.query import Order
 
 _TURNED = str.maketrans("0123456789", "9876543210")
@@ -42,7 +44,7 @@ def _accounts(asked: Asked) -> Reply:
         sort=given.text("sort"),
         top=given.number("top"),
     ).query(now_s=asked.now_s)
-    answer = accounts_of(asked.parts.regions, query, now_s=asked.now_s, merged=asked.parts.everywhere is not None)
+    answer = _listed(asked, query)
     key = ("account_id",) if query.order.column == "account_id" else (query.order.column, "account_id")
     final = answer.meta["periods"] == {query.month: "closed"}
     month_number = int(query.month.replace("-", ""))
@@ -57,6 +59,20 @@ def _accounts(asked: Asked) -> Reply:
         # Without a month, the same URL is another month's tomorrow.
         kept_s=FINAL_S if final and given.text("month") else KEPT_S,
     )
+
+
+def _listed(asked: Asked, query: AccountsQuery) -> Answer:
+    # Closed months are read from files, whose libraries are imported by the first request for them.
+    from metering.wiring.answers.accounts import accounts_of
+
+    try:
+        return accounts_of(asked.parts.regions, query, now_s=asked.now_s, merged=asked.parts.everywhere is not None)
+    except AccountsNotKeptError as error:
+        if asked.sees_all:
+            raise
+        # Days that others have usage in, and commands of the service, are nothing to a customer.
+        reason = f"The accounts of {query.month} are not summed."
+        raise AccountsNotKeptError(reason, "Ask again in an hour, or ask /v1/usage.") from error
 
 
 def _month_of(position: Position) -> str | None:

@@ -179,7 +179,7 @@ function timeLabels(_plot, splits, _axis, _space, step_s) {
 }
 
 function axisNumber(value) {
-  return new Intl.NumberFormat("en", { maximumFractionDigits: 6 }).format(value);
+  return new Intl.NumberFormat("en", { maximumSignificantDigits: 6 }).format(value);
 }
 
 // With the width that uPlot has by default, label and numbers overlap from a million on.

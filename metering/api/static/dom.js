@@ -29,6 +29,11 @@ export function announce(text) {
   document.getElementById("status").textContent = text;
 }
 
+/** A command, broken between its words alone, so that an option stays whole. */
+export function words(text) {
+  return text.split(" ").flatMap((word, at) => [at ? " " : "", h("span", {}, word)]);
+}
+
 /** A button that copies a text, and says so. */
 export function copyButton(text, what) {
   const button = h("button", { type: "button", class: "quiet", "aria-label": `Copy ${what}` }, "Copy");

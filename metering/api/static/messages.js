@@ -1,7 +1,7 @@
 // What is said in place of figures, or above them: each says what to do.
 
 import { Problem } from "./api.js";
-import { copyButton, go, h } from "./dom.js";
+import { copyButton, go, h, words } from "./dom.js";
 import { readable, seconds } from "./times.js";
 
 const CURRENT = "current";
@@ -36,7 +36,7 @@ export function holder({ what, since, cure }) {
 }
 
 export function commandOf(text) {
-  return h("span", { class: "cure" }, h("code", {}, text), copyButton(text, "the command"));
+  return h("span", { class: "cure" }, h("code", {}, words(text)), copyButton(text, "the command"));
 }
 
 /** Places where figures will be. */

@@ -1,7 +1,7 @@
 // The same answer elsewhere: as a file, by curl, on the command line, in Python.
 
 import { address, download, Problem } from "./api.js";
-import { announce, copyButton, h } from "./dom.js";
+import { announce, copyButton, h, words } from "./dom.js";
 
 const FORMATS = { json: "JSON", ndjson: "NDJSON", csv: "CSV", parquet: "Parquet" };
 const COMMANDS = {
@@ -47,7 +47,7 @@ export function quoted(text) {
 /**
  * The panel below a view.
  *
- * @param choices `[{label, path, asked, files}]`: the questions that the view asked, the main one first
+ * @param choices `[{label, path, asked}]`: the questions that the view asked, the main one first
  */
 export function twins(choices, place) {
   const inside = h("div", { class: "twin-body" });
@@ -78,17 +78,16 @@ export function twins(choices, place) {
 }
 
 function lines(choice, place) {
-  const { path, asked, files = true } = choice;
+  const { path, asked } = choice;
   const texts = [
     ["Command line", commandLine(path, asked, place)],
     ["curl", curlLine(path, asked)],
   ].filter(([, text]) => text);
-  const formats = files ? FORMATS : { json: "JSON" };
   return [
     h(
       "p",
       { class: "downloads" },
-      Object.entries(formats).map(([format, name]) => fileLink(format, name, path, asked)),
+      Object.entries(FORMATS).map(([format, name]) => fileLink(format, name, path, asked)),
     ),
     texts.map(([name, text]) =>
       h(
@@ -102,11 +101,6 @@ function lines(choice, place) {
   ].flat(Infinity);
 }
 
-// Broken between words, so that an option stays whole.
-function words(text) {
-  return text.split(" ").flatMap((word, at) => [at ? " " : "", h("span", {}, word)]);
-}
-
 // The address is real and can be copied; a click sends the token along, which a link cannot.
 function fileLink(format, name, path, asked) {
   const words = { ...asked, format };
@@ -115,7 +109,7 @@ function fileLink(format, name, path, asked) {
     event.preventDefault();
     link.setAttribute("aria-busy", "true");
     try {
-      await download(path, words, `${path}.${format}`);
+      await download(path, words, `${path.split("/")[0]}.${format}`);
       announce(`${name} saved`);
     } catch (problem) {
       announce(problem instanceof Problem ? problem.message : `${name} could not be saved`);

@@ -107,10 +107,10 @@ class Reconciler:
         return result
 
     def _tell_derived(self, derived: Sequence[Difference]) -> None:
+        """Tell of derived sums that differ. No bill is made of them, so nobody is woken."""
         if derived:
-            self.metrics.count(metric_names.RECONCILIATION_DIFFERENCES, len(derived))
             fields = difference_fields(derived[0])
-            self.alerts.send("page", "Totals differ", {**fields, "differences": len(derived)})
+            self.alerts.send("ticket", "Lists of accounts differ", {**fields, "differences": len(derived)})
 
     def tell(self, hours: int, different: Sequence[HourCheck]) -> None:
         """Count the compared hours, and page for the different ones."""

@@ -34,7 +34,7 @@ class ReconcilerState:
         summary = Reconciliation(
             finished_s=self.clock.now_ms() // 1000,
             hours=len(result.checks),
-            differences=len(result.different) + len(result.derived),
+            differences=len(result.different),
             gaps_since_s=None if gaps_since_ms is None else gaps_since_ms // 1000,
             backlog=self._last().backlog if backlog is None else backlog,
         )

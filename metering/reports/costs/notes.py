@@ -72,10 +72,10 @@ def _rounding(shown: Sequence[Figures]) -> Iterator[str]:
 
 
 def _corrections(query: CostQuery, total: Figures) -> Iterator[str]:
-    if total.alone:
+    if total.late:
         apart = "" if query.usage.with_corrections else " To see them apart: --with-corrections"
         yield (
-            f"In the total: {exact_text(total.alone)} USD for usage that came late for closed months, at the prices of "
+            f"In the total: {exact_text(total.late)} USD for usage that came late for closed months, at the prices of "
             f"the invoices that book it.{apart}"
         )
 

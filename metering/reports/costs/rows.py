@@ -39,11 +39,13 @@ class Entry(NamedTuple):
     Attributes:
         values: Values of the columns grouped by.
         pool: What it is a part of, if blended costs are asked for. None for a correction: its blended cost is its own.
+        late: It came late for a closed month.
     """
 
     values: Values
     pool: Pool | None
     rated: RatedLine
+    late: bool = False
 
 
 @dataclass(slots=True)
@@ -56,6 +58,7 @@ class Figures:
         priced, unpriced, unrated: Bytes by what the price book says of them.
         pools: Bytes by pool, if blended costs are asked for.
         alone: Exact cost of what is in no pool.
+        late: Exact cost of what came late for closed months.
     """
 
     bytes: int = 0
@@ -65,8 +68,9 @@ class Figures:
     unrated: int = 0
     pools: dict[Pool, int] = field(default_factory=dict)
     alone: int = 0
+    late: int = 0
 
-    def add(self, rated: RatedLine, pool: Pool | None) -> None:
+    def add(self, rated: RatedLine, pool: Pool | None, *, late: bool = False) -> None:
         """Count a line."""
         size = rated.line.bytes
         self.bytes += size
@@ -74,6 +78,7 @@ class Figures:
             exact = size * rated.price
             self.priced = True
             self.exact += exact
+            self.late += exact if late else 0
             if pool is None:
                 self.alone += exact
             else:
@@ -91,6 +96,7 @@ class Figures:
         self.unpriced += other.unpriced
         self.unrated += other.unrated
         self.alone += other.alone
+        self.late += other.late
         for pool, size in other.pools.items():
             self.pools[pool] = self.pools.get(pool, 0) + size
 
@@ -147,12 +153,12 @@ def rows_of(entries: Iterable[Entry], *, most: int | None = None) -> CostRows:
     """
     sums: dict[Values, Figures] = {}
     unpriced: dict[tuple[str, str], int] = {}
-    for values, pool, rated in entries:
+    for values, pool, rated, late in entries:
         figures = sums.get(values)
         if figures is None:
             figures = sums[values] = Figures()
             check_rows(len(sums), most)
-        figures.add(rated, pool)
+        figures.add(rated, pool, late=late)
         if rated.state is PriceState.UNPRICED:
             named = (rated.line.usage_type, rated.line.service)
             unpriced[named] = unpriced.get(named, 0) + rated.line.bytes

@@ -90,16 +90,20 @@ def producer_answer(shown: ShownProducer, *, snippet: Sequence[str]) -> Answer:
 def snippet_of(found: RegisteredProducer, *, queue_url: str, bucket: str, region: str) -> tuple[str, ...]:
     """Lines for a workload that may take the producer's role: its profile, and its first batch."""
     return (
-        f"# ~/.aws/config: the credentials of your workload take the role of {found.name}",
+        "# ~/.aws/config of the workload",
         f"[profile metering-{found.name}]",
         f"role_arn = {found.role_arn}",
         "credential_source = Ec2InstanceMetadata",
         f"region = {region}",
-        "# Python, run with AWS_PROFILE=metering-" + found.name,
+        f"# Python, with AWS_PROFILE=metering-{found.name}",
         "import metering",
-        f'producer = metering.Producer("{found.name}", state="/var/lib/metering/{found.name}",',
+        "producer = metering.Producer(",
+        f'    "{found.name}",',
+        f'    state="/var/lib/metering/{found.name}",',
         f'    queue_url="{queue_url}",',
-        f'    bucket="{bucket}", region="{region}")',
+        f'    bucket="{bucket}",',
+        f'    region="{region}",',
+        ")",
         'producer.send(records, key="file-or-job-1")',
     )
 

@@ -84,6 +84,16 @@ def refused_query(
     return RefusedQuery(from_s=from_s, to_s=to_s, reason=reason, kind=kind, source=source, sender=sender)
 
 
+def check_reason(reason: str | None) -> None:
+    """Check that there is such a reason.
+
+    Raises:
+        InvalidParametersError: There is not.
+    """
+    if problems := list(_reason_problems(reason)):
+        raise InvalidParametersError(problems)
+
+
 def _reason_problems(reason: str | None) -> Iterator[ParameterProblem]:
     if reason is None or reason in REASONS:
         return

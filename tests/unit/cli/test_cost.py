@@ -123,7 +123,7 @@ def test_late_rows_cost_what_the_next_invoice_bills_for_them(costs: Stage) -> No
     october = ask("--month", "2026-10", "--payer", PAYER)
     assert october["total_usd"] == "72.00"
     said = " ".join(run("--month", "2026-11", "--payer", PAYER, "--format", "table").stdout.split())
-    assert "USD for usage that came late for closed months" in said
+    assert "In the total: 4.50 USD for usage that came late for closed months" in said
     assert "To see them apart: --with-corrections" in said
     both = ask("--month", "2026-10", "--payer", PAYER, "--with-corrections")
     assert Decimal(both["total_usd"]) == Decimal("72") + Decimal("4.5")
@@ -352,6 +352,12 @@ def test_usage_that_is_not_priced_is_explained_too(costs: Stage) -> None:
     line = ("explain", "--account", ALONE, "--hour", "2026-11-24T13:00:00Z", "--usage-type", "USE1-EU-AWS-Out-Bytes")
     assert ask(*line)["lines"][0]["state"] == "unpriced"
     assert "Its cost is not 0, but unknown." in told(*line)
+
+
+def test_costs_of_a_time_in_which_nothing_came_late_say_nothing_of_it(costs: Stage) -> None:
+    for line in (("--month", "2026-10"), ("--month", "2026-10", "--blended"), ("--account", OTHER), ()):
+        assert "came late" not in told(*line)
+    del costs
 
 
 def test_a_picture_of_costs_has_the_costs_that_are_printed(costs: Stage, tmp_path: Path) -> None:

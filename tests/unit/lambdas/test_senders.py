@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from metering.adapters.memory.clock import UNHURRIED, DeadlineAt
+from metering.adapters.memory.queues import MemoryQueue
 from metering.intake.notifications import drop_batch_id
 from metering.ledger.notes.canary_batches import CANARY_ACCOUNT_ID, CANARY_BYTES, canary_batch_id, canary_body, slot_of
 from metering.ledger.notes.producers import refused_sender_key
 from metering.operations.dead_letters import RedriveEffect
+from metering.producer.outlet import Outlet
+from metering.producer.producer import Producer
 from metering.stores.deliveries import Delivery
 from metering.stores.writes import Put, Table
 from metering.units import HOUR_S
@@ -36,6 +39,7 @@ from tests.support.senders_world import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 LINE = (json.dumps(record_of(B_ACCOUNT, 7)) + "\n").encode()
 A_LINE = (json.dumps(record_of(A_ACCOUNT, 9)) + "\n").encode()
@@ -249,7 +253,7 @@ def test_a_batch_that_was_refused_is_metered_by_a_retry_once_its_producer_owns_t
     world.deliver(body_of("a/1", B_ACCOUNT), f"{A}:session")
     world.register(registered_producer("a", A, A_ACCOUNT, B_ACCOUNT))
     (entry,) = world.entries()
-    assert entry.became == "not metered"
+    assert entry.became == "not metered; it claimed a/1"
     for _ in range(2):
         world.quarantine.retry(entry)
         world.deliver_sent_again()
@@ -322,7 +326,7 @@ def test_a_copy_of_what_was_accepted_stays_a_duplicate_when_its_sender_is_no_lon
     # Of another sender it is a forgery, although nothing would be metered of it.
     world.deliver(body, f"{B}:session")
     (entry,) = world.entries()
-    assert (entry.sender_id, entry.became) == (f"{B}:session", "not metered")
+    assert (entry.sender_id, entry.became) == (f"{B}:session", "not metered; it claimed a/1")
     assert world.metered_bytes() == {A_ACCOUNT: 7}
 
 
@@ -420,6 +424,21 @@ def test_a_stage_that_is_open_judges_nobody() -> None:
     assert marker is not None
     assert (marker.verdict, marker.sender_id) == ("accepted", "AROASTRANGER:x")
     assert world.alerts.sent == []
+
+
+def test_what_metering_producer_sends_is_its_own_inline_and_through_an_object(
+    world: SendersWorld, tmp_path: Path
+) -> None:
+    queue = MemoryQueue(world.clock, sender_id=f"{A}:workload")
+    outlet = Outlet(queue=queue, objects=world.objects, bucket="data", clock=world.clock, entropy=world.entropy)
+    with Producer("a", state=tmp_path, outlet=outlet) as producer:
+        producer.send([record_of(A_ACCOUNT, 5)], key="small")
+        producer.send([record_of(A_ACCOUNT, 1) for _ in range(6_000)], key="large")
+    for message in queue.receive(10):
+        world.deliver(message.delivery.body, message.delivery.sender_id)
+    assert world.metered_bytes() == {A_ACCOUNT: 6_005}
+    assert world.objects.keys("ingest/a/")
+    assert world.entries() == []
 
 
 def test_what_is_no_batch_of_anybody_is_refused_for_what_it_is(world: SendersWorld) -> None:

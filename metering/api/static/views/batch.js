@@ -47,8 +47,13 @@ export function hour({ state, navigate, now_s }) {
   return {
     ...page,
     async load(signal) {
-      const answer = await ask(`hours/${encodeURIComponent(given)}`, {}, { signal });
-      return { answer, parts: [card("story", readable(given), tree(answer, 0))] };
+      const path = `hours/${encodeURIComponent(given)}`;
+      const answer = await ask(path, {}, { signal });
+      return {
+        answer,
+        parts: [card("story", readable(given), tree(answer, 0))],
+        twins: [{ label: "Hour", path, asked: {} }],
+      };
     },
   };
 }

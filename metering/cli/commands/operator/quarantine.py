@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from difflib import get_close_matches
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,8 +13,6 @@ from metering.cli.all_regions import asks_for_all, connections, everywhere
 from metering.cli.command import Session, command, say
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.errors import OperationFailedError
-from metering.intake.reasons import Reason
-from metering.onramps.reasons import FileReason, LineReason
 from metering.reports.answer import KEEP, Answer, Cell, Column
 from metering.reports.operators.quarantine_answer import entry_answer
 from metering.reports.time_range import time_range
@@ -43,9 +40,6 @@ SenderOption = Annotated[
 ]
 
 _FAR_S = 4_102_444_800  # the year 2100
-# A conflict is refused for what is metered under its id, and so is no reason of the message itself.
-# Those of log files are named by the room of on-ramps.
-_REASONS = tuple(dict.fromkeys((*(r.value for r in (*Reason, *LineReason, *FileReason)), "conflict")))
 
 
 @command(
@@ -149,13 +143,14 @@ def retry(
 
     A second retry is a duplicate and does no harm. Fix the cause first, or the content is refused again.
     """
+    from metering.wiring.answers.quarantine import check_reason
     from metering.wiring.senders import need_operator
 
     if (name is None) == (reason is None):
         raise WrongUsageError("Either name a batch, or choose by --reason.")
     if name is not None and any(given is not None for given in (source, sender, start, end)):
         raise WrongUsageError("--source, --sender, --from and --to choose by --reason; a batch is named already.")
-    _check_reason(reason)
+    check_reason(reason)
     tool = _entries(session)
     if name is not None:
         chosen = list(tool.find(name))
@@ -198,16 +193,6 @@ def _retry_all(tool: QuarantineEntries, chosen: Sequence[Entry], *, as_new_id: b
 def _span(start: str | None, end: str | None, source: str | None, sender: str | None) -> list[str]:
     given = {"--from": start, "--to": end, "--source": source, "--sender": sender}
     return [word for option, value in given.items() if value for word in (option, value)]
-
-
-def _check_reason(reason: str | None) -> None:
-    if reason is None or reason in _REASONS:
-        return
-    near = get_close_matches(reason, _REASONS, n=3)
-    raise WrongUsageError(
-        f"--reason {reason} is not a reason.",
-        (f"Nearest: {', '.join(near)}. " if near else "") + f"Reasons are: {', '.join(_REASONS)}.",
-    )
 
 
 def _is_of(entry: Entry, source: str | None, sender: str | None) -> bool:

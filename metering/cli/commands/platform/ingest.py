@@ -223,8 +223,11 @@ def _result(totals: RunTotals) -> str:
 
 def _ingest(session: Session, choice: Choice) -> LogIngest:
     from metering.wiring.logs.ingest import build_ingest
+    from metering.wiring.senders import need_operator
 
     region = session.region()
+    # Parts of log files are taken of the on-ramp and of operators.
+    need_operator(region)
     return build_ingest(
         region,
         bucket=region.names.data_bucket,

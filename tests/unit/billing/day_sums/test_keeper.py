@@ -15,6 +15,7 @@ from metering.stores.bucket import RATED_PREFIX, SUMMARIES_PREFIX
 from metering.units import DAY_S, HOUR_S
 from tests.support.budget_world import REGION, BudgetWorld
 from tests.support.lake_world import HOUR, NOW_S, record
+from tests.unit.billing.day_sums.test_accounts import kept, of_lake
 
 if TYPE_CHECKING:
     from metering.billing.rating.lines import UsageLine
@@ -134,6 +135,7 @@ def test_wherever_it_dies_each_file_is_counted_once() -> None:
         assert by_account(list(month_of(world).day_lines())) == Counter(
             {(DAY, "123456789012"): 107, (DAY - DAY_S, "123456789012"): 1_000}
         ), f"after call {calls}"
+        assert kept(world) == of_lake(world), f"after call {calls}"
         calls += 1
     assert calls > 15
 
