@@ -77,8 +77,8 @@ function explorer(view, { state, now_s, navigate }) {
 /**
  * The answer of the table, and that of the picture, which has more rows: if it has too many, the table still stands.
  *
- * Bytes are exact, so those of the table are the sums of the picture's, and nothing is read twice. A cost is rounded once
- * a row, so the table asks for its own.
+ * Bytes are exact, so those of the table are the sums of the picture's, and nothing is read twice. A cost is
+ * rounded once a row, so the table asks for its own.
  */
 async function asked(view, split, main, drawn, signal) {
   if (view === "cost") {
