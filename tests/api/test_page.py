@@ -94,7 +94,7 @@ def test_every_module_is_in_the_one_script_and_the_script_is_one_that_runs(tmp_p
 def test_modules_are_put_together_in_the_order_of_their_imports() -> None:
     modules = {
         "app.js": b'import {\n  two,\n} from "./views/two.js";\n// Why.\nglobalThis.found = two() + 1;\n',
-        "views/two.js": b'import { ONE } from "../one.js";\n/** Two. */\nexport function two() {\n  return 2 * ONE;\n}\n',
+        "views/two.js": b'import { ONE } from "../one.js";\n/** Two. */\nexport const two = () => 2 * ONE;\n',
         "one.js": b"export const ONE = 1;\n",
         "unused.js": b"never();\n",
     }
