@@ -160,7 +160,9 @@ def _page(parts: ApiParts, offered: str) -> StaticFile:
 def _filled(regions: str, stages: str, offered: str) -> StaticFile:
     """The page with the values that a server alone knows."""
     text = static_files()[PAGE].content.decode()
-    for name, value in {"DIGEST": digest(), "REGIONS": regions, "STAGE": stages, "OFFERED": offered}.items():
+    where = f"{regions.count(',') + 1} regions" if "," in regions else regions
+    values = {"DIGEST": digest(), "REGIONS": regions, "WHERE": where, "STAGE": stages, "OFFERED": offered}
+    for name, value in values.items():
         text = text.replace(f"@{name}@", html.escape(value))
     return StaticFile.of(PAGE, text.encode())
 

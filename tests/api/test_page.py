@@ -8,12 +8,13 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from metering.api.page import CONTENT_SECURITY_POLICY, StaticFile, digest, script, static_files
-from tests.api.world import ApiWorld
+from tests.api.world import ApiWorld, WorldRegion
 from tests.support.lake_world import World
 
 ROOT = Path(__file__).parents[2]
@@ -48,6 +49,14 @@ def test_the_page_needs_no_token_and_names_its_region_and_what_is_offered(api: A
     assert offered is not None
     assert {"usage", "health"} <= set(offered[1].split())
     assert not re.findall("@[A-Z]+@", response.text)
+
+
+def test_a_page_of_several_regions_counts_them(api: ApiWorld) -> None:
+    several = ApiWorld(api.world)
+    several.parts = replace(several.parts, regions=[WorldRegion(api.world), WorldRegion(api.world, region="eu-west-1")])
+    text = several.get("/", None).text
+    assert 'data-regions="us-east-1,eu-west-1" data-stage="local"' in text
+    assert "2 regions" in text
 
 
 def test_the_policy_lets_in_nothing_inline_and_nothing_of_others(api: ApiWorld) -> None:
