@@ -28,7 +28,7 @@ _SEND = """
 import json, sys
 import metering
 
-state, queue_url, bucket, keys = json.loads(sys.argv[1])
+state, queue_url, bucket, keys = json.load(sys.stdin)
 with metering.Producer("e2e-python", state=state, queue_url=queue_url, bucket=bucket) as producer:
     sent = [producer.send(records, key=key) for key, records in keys.items()]
 print(json.dumps([[each.first_sequence, each.records, each.again] for each in sent]))
@@ -37,7 +37,7 @@ print(json.dumps([[each.first_sequence, each.records, each.again] for each in se
 _READ = """
 import json, sys
 
-who, = json.loads(sys.argv[1])
+who, = json.load(sys.stdin)
 usage = connection.usage(account=who, group_by="usage_type")
 batches = connection.trace(who, last="3h")
 rows = connection.query(f"SELECT sum(bytes) AS bytes FROM transfers WHERE account_id = '{who}'")
@@ -54,7 +54,7 @@ _OVER_HTTP = """
 import json, sys
 import metering
 
-url, token, who = json.loads(sys.argv[1])
+url, token, who = json.load(sys.stdin)
 connection = metering.connect(url=url, token=token)
 table = connection.usage(account=who, last="3h", group_by="account_id")
 [row] = table.to_pylist()
@@ -70,7 +70,8 @@ print(json.dumps([[str(row["bytes"]), row["records"]], equal, refused]))
 def _run(service: Service, role: str, program: str, *given: object) -> subprocess.CompletedProcess[str]:
     plain = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "METERING_", "LOCALST"))}
     return subprocess.run(
-        [sys.executable, "-c", program, json.dumps(given)],
+        [sys.executable, "-c", program],
+        input=json.dumps(given),
         cwd=ROOT,
         env={**plain, **service.roles[role], "METERING_STAGE": service.stage},
         text=True,

@@ -143,6 +143,17 @@ def test_a_stage_that_does_not_ask_for_it_has_nothing_of_it() -> None:
     assert "api" in synthesised("local").templates
 
 
+def test_an_operator_may_search_its_log() -> None:
+    """The policy lies beside the log: the role is of a stack that is deployed before it."""
+    stage = with_api()
+    [log] = [name for name in stage.resources("api", "AWS::Logs::LogGroup") if name.startswith("ApiLogs")]
+    policy = stage.one("api", "AWS::IAM::Policy", "LogReaders")["Properties"]
+
+    assert "RolesOperator" in json.dumps(policy["Roles"])
+    [search, _] = policy["PolicyDocument"]["Statement"]
+    assert (search["Action"], search["Resource"]) == ("logs:StartQuery", {"Fn::GetAtt": [log, "Arn"]})
+
+
 def test_its_alarms_are_there_with_it_and_its_figures_have_its_own_dimensions() -> None:
     stage = with_api()
     alarms = {

@@ -12,7 +12,6 @@ from metering.api.parameters import Parameter
 from metering.api.routes import router_of
 from metering.reports.accounts.query import COLUMNS, AccountsParameters
 from metering.reports.accounts.source import AccountsNotKeptError
-from metering.wiring.answers.accounts import accounts_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,6 +62,9 @@ def _accounts(asked: Asked) -> Reply:
 
 
 def _listed(asked: Asked, query: AccountsQuery) -> Answer:
+    # Closed months are read from files, whose libraries are imported by the first request for them.
+    from metering.wiring.answers.accounts import accounts_of
+
     try:
         return accounts_of(asked.parts.regions, query, now_s=asked.now_s, merged=asked.parts.everywhere is not None)
     except AccountsNotKeptError as error:

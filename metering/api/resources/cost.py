@@ -18,7 +18,6 @@ from metering.api.routes import router_of
 from metering.errors import OperationFailedError
 from metering.reports.costs.query import CostParameters
 from metering.reports.ranking import name_key
-from metering.wiring.answers.costs import BillingRegions, book_named, costs_of
 
 if TYPE_CHECKING:
     from metering.api.asking import Asked, Reply
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from metering.reports.answer import Answer
     from metering.reports.costs.query import CostQuery
     from metering.reports.read_budget import ReadBudget
+    from metering.wiring.answers.costs import BillingRegions
 
 
 def router(parts: ApiParts) -> ResourceRouter:
@@ -35,6 +35,9 @@ def router(parts: ApiParts) -> ResourceRouter:
 
 
 def _cost(asked: Asked) -> Reply:
+    # Rating is imported by the first request for costs, so that a process starts sooner.
+    from metering.wiring.answers.costs import book_named, costs_of
+
     accounts = asked.accounts()
     position = position_of(asked, accounts, fixed=2)
     query = _query(asked, accounts)

@@ -28,7 +28,7 @@ META: Mapping[str, Json] = {
 }  # fmt: skip
 
 
-def answer(rows: Sequence[Mapping[str, Cell]], **meta: Json) -> Answer:
+def answer(rows: Sequence[Mapping[str, Any]], **meta: Json) -> Answer:
     return Answer(columns=(), rows=rows, meta={**META, **meta}, title="Usage from 2026-11-01 to 2026-12-01")
 
 
