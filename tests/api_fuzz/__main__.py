@@ -14,10 +14,8 @@ import sys
 from concurrent.futures import ProcessPoolExecutor
 
 from tests.api_fuzz.faults import FAULTS
-from tests.api_fuzz.runs import OPERATOR, Outcome, faulty, fuzzed
+from tests.api_fuzz.runs import TOKENS, Outcome, faulty, fuzzed
 
-# Names of who has a token: staff, a customer, and an operator for what only operators see.
-TOKENS = ("analyst", "first", OPERATOR)
 EXAMPLES = 12
 
 

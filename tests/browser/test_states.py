@@ -239,6 +239,24 @@ def test_pages_of_an_answer_are_put_together(browser: Browser, opened: str, url:
         tab.check(url)
 
 
+def test_a_picture_of_too_many_rows_is_left_out_and_the_table_stands(browser: Browser, opened: str, url: str) -> None:
+    with watched(browser) as tab:
+        tab.open(opened)
+        assert len([address for address in tab.addresses if "/v1/usage" in address]) == 1
+        total = tab.attribute("#total", "data-bytes")
+
+        def refuse(route: Route) -> None:
+            problem = {"title": "Too large", "status": 422, "detail": "There are 20,001 rows."}
+            route.fulfill(status=422, content_type="application/problem+json", body=json.dumps(problem))
+
+        answered(tab, refuse, "**/v1/usage?*group_by=hour,*")
+        tab.open(f"{url}?range=7d")
+        assert tab.attribute("#total", "data-bytes") == total
+        assert "left out: There are 20,001 rows." in tab.text("#main")
+        assert tab.page.locator(".chart").count() == 0
+        assert tab.faults() == []
+
+
 def test_on_paper_there_are_figures_and_no_controls(browser: Browser, opened: str, url: str) -> None:
     with watched(browser) as tab:
         tab.open(opened)

@@ -1844,11 +1844,11 @@ MUTANTS = (
         suites=_SENDERS,
     ),
     Mutant(
-        name="a foreign batch is judged by its marker alone and never by who made it",
-        path="metering/quarantine/disallowed.py",
-        old="        and role_of(marker.sender_id) == role_of(sender_id)\n",
-        new="",
-        suites=_SENDERS,
+        name="whoever is no registered producer is not judged",
+        path="metering/intake/senders/judging.py",
+        old='        return iter([f"{quoted(role_id)} is no registered producer"])',
+        new="        return iter(())",
+        suites=("tests/simulation/test_senders.py",),
     ),
     Mutant(
         name="costs are said to have come late",

@@ -1,6 +1,6 @@
 // Usage and cost: a picture, a table that is the truth, and the figures over time.
 
-import { ask } from "../api.js";
+import { ask, Problem } from "../api.js";
 import { chart, described, swatch } from "../chart.js";
 import { go, h } from "../dom.js";
 import {
@@ -18,7 +18,7 @@ import {
 import { questionForm } from "../form.js";
 import { nothing, periods } from "../messages.js";
 import { layers, MOST, sums } from "../stack.js";
-import { changed, deeper, FILTERS, question, rangeOf, SPLITS, WORDS, written } from "../state.js";
+import { changed, deeper, FILTERS, question, rangeOf, splitsOf, UNITS, WORDS, written } from "../state.js";
 import { byteTile, card, table, tile } from "../table.js";
 import { following, readable, rfc3339, seconds, short, steps, unitName, unitOf } from "../times.js";
 
@@ -51,13 +51,14 @@ export function cost(context) {
   return explorer("cost", context);
 }
 
-function explorer(view, { state, now_s, navigate }) {
+function explorer(view, { state, now_s, navigate, place }) {
+  const splits = splitsOf(view, place.regions.includes(","));
   const range = rangeOf(state, now_s);
-  const split = SPLITS[view].includes(state.by) ? state.by : "usage_type";
-  const form = questionForm(state, { now_s, onState: navigate, view });
+  const split = splits.includes(state.by) ? state.by : "usage_type";
+  const form = questionForm(state, { now_s, onState: navigate, splits, view });
   const title = MEASURES[view].title;
   if (Object.keys(range.problems).length) return { title, form, load: null };
-  const unit = state.per || unitOf(range);
+  const unit = UNITS.includes(state.per) ? state.per : unitOf(range);
   const main = question(state, range, split);
   const drawn = question(state, range, `${unit},${split}`);
   return {
@@ -65,17 +66,50 @@ function explorer(view, { state, now_s, navigate }) {
     subtitle: `${readable(rfc3339(range.from_s))} to ${readable(rfc3339(range.to_s))} UTC, by ${WORDS[split]}`,
     form,
     async load(signal) {
-      // The picture has a question of its own: if it has too many steps to be answered, the table still stands.
-      const [answer, picture] = await Promise.all([
-        ask(view, main, { signal }),
-        ask(view, drawn, { signal }).catch((problem) => ({ rows: null, problem })),
-      ]);
-      const shown = { view, state, range, split, unit, now_s, navigate, main, drawn };
+      const { answer, picture } = await asked(view, split, main, drawn, signal);
+      const shown = { view, splits, state, range, split, unit, now_s, navigate, main, drawn };
       const rows = ordered(shown, answer);
       if (picture.rows) Object.assign(picture, stacked(shown, picture, rows));
       return { answer, parts: parts(shown, answer, picture, rows), twins: choices(shown) };
     },
   };
+}
+
+/**
+ * The answer of the table, and that of the picture, which has more rows: if it has too many, the table still stands.
+ *
+ * Bytes are exact, so those of the table are the sums of the picture's, and nothing is read twice. A cost is
+ * rounded once a row, so the table asks for its own.
+ */
+async function asked(view, split, main, drawn, signal) {
+  if (view === "cost") {
+    const [answer, picture] = await Promise.all([ask(view, main, { signal }), drawable(view, drawn, signal)]);
+    return { answer, picture };
+  }
+  const picture = await drawable(view, drawn, signal);
+  if (!picture.rows) return { answer: await ask(view, main, { signal }), picture };
+  return { answer: { ...picture, rows: summed(picture.rows, split) }, picture };
+}
+
+async function drawable(view, drawn, signal) {
+  try {
+    return await ask(view, drawn, { signal });
+  } catch (problem) {
+    // Nobody is let in by asking again, and nobody waits for who has gone.
+    if (signal.aborted || !(problem instanceof Problem) || problem.status !== 422) throw problem;
+    return { rows: null, problem };
+  }
+}
+
+function summed(rows, split) {
+  const found = new Map();
+  for (const row of rows) {
+    const name = row[split] ?? "";
+    const [bytes, records] = found.get(name) ?? [0n, 0n];
+    found.set(name, [bytes + whole(row.bytes), records + whole(row.records)]);
+  }
+  const texts = ([name, [bytes, records]]) => ({ [split]: name, bytes: String(bytes), records: String(records) });
+  return [...found].map(texts);
 }
 
 /** Rows of the table: the largest first, by what the view counts and then by their bytes. */
@@ -220,7 +254,7 @@ function tableCard(shown, answer, rows) {
     total: true,
   };
   const columns = [
-    nameColumn(shown, rows, view),
+    nameColumn(shown, rows),
     ...(view === "cost" ? costColumns() : usageColumns()),
     shareColumn(measure, total),
   ];
@@ -249,7 +283,7 @@ function tableCard(shown, answer, rows) {
   );
 }
 
-function nameColumn({ split, state, view }, rows) {
+function nameColumn({ split, splits, state }, rows) {
   const drawn = rows.length <= MOST + 1 ? rows.length : MOST;
   return {
     name: split,
@@ -257,7 +291,7 @@ function nameColumn({ split, state, view }, rows) {
     foot: () => "Total",
     cell(row, index) {
       const value = String(row[split] ?? "");
-      const next = deeper(state, split, value, SPLITS[view]);
+      const next = deeper(state, split, value, splits);
       const label = value || "(none)";
       const name = next
         ? go(written(next), { class: "id", title: `Only ${label}, split by ${WORDS[next.by]}` }, label)
