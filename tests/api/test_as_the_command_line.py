@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from metering.adapters.memory.regions import MemoryRegionStates
 from metering.cli.app import app
 from metering.reports.query import GROUP_COLUMNS
-from tests.api.world import FIRST, PLACES, SECOND, SERVICES, THIRD, ApiWorld, WorldRegion
+from tests.api.world import FIRST, PLACES, SECOND, SERVICES, THIRD, ApiWorld, WorldRegion, at_rest
 from tests.support.lake_world import NOW_S
 
 if TYPE_CHECKING:
@@ -28,10 +28,9 @@ if TYPE_CHECKING:
 FORMS = ("json", "csv", "parquet")
 
 
-@cache
 def world() -> ApiWorld:
-    """A region at rest, that no test of this module changes."""
-    return ApiWorld()
+    """A region that no test changes."""
+    return at_rest()
 
 
 @pytest.fixture(autouse=True, scope="module")
