@@ -170,3 +170,16 @@ def test_a_moment_later_the_json_differs_by_its_time_alone() -> None:
     second = fresh.json("/v1/usage?from=2026-11&group_by=account_id")
     assert first["as_of"] != second["as_of"]
     assert {**first, "as_of": ""} == {**second, "as_of": ""}
+
+
+def test_the_command_line_warns_of_what_the_api_refuses(tmp_path: Path) -> None:
+    accounts = ",".join(f"{number:012}" for number in range(16))
+    much = {"from": "2025-11", "to": "2026-11-02", "account": accounts}
+    target = str(tmp_path / "answer.csv")
+    line = ["--endpoint", "http://127.0.0.1:9", "report", "usage", "--output", target]
+    result = CliRunner().invoke(app, [*line, *words_of(much)])
+    assert result.exit_code == 0
+    assert "This reads 208 partitions of the usage table (accounts x months)" in " ".join(result.stderr.split())
+    assert world().get(f"/v1/usage?{urlencode(much, safe=',')}").status_code == 422
+    little = CliRunner().invoke(app, [*line, "--from", "2026-11"])
+    assert "This reads" not in little.stderr

@@ -206,6 +206,21 @@ def test_health_is_not_well_while_a_ledger_does_not_answer() -> None:
     assert fresh.get("/v1/health", None).json() == {"status": "ok"}
 
 
+def test_nobody_waits_for_the_health_that_somebody_else_asks_for() -> None:
+    fresh = ApiWorld()
+    meanwhile: list[int] = []
+
+    def slow(_call: str) -> None:
+        fresh.world.items.on_call = lambda _call: None
+        meanwhile.append(fresh.get("/v1/health", None).status_code)
+
+    for expected in (503, 200):
+        fresh.world.clock.advance_s(6)
+        fresh.world.items.on_call = slow
+        assert fresh.get("/v1/health", None).status_code == 200
+        assert meanwhile.pop() == expected
+
+
 def test_the_accept_header_chooses_the_form_and_never_fails() -> None:
     chance = random.Random(5)
     parts = ["text/csv", "application/json", "application/x-ndjson", "*/*", ";", ",", "q=", "q=0.5", "q=x", "\xe4", " "]
