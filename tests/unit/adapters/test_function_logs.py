@@ -109,3 +109,23 @@ def test_a_function_is_called_by_the_words_of_its_construct() -> None:
     )
     found = log_groups(clients, "local")  # type: ignore[arg-type]  # the one call
     assert found == {"log-context": "/aws/log-context", "watch": "/aws/watch"}
+
+
+@pytest.mark.parametrize("with_api", [True, False])
+def test_the_log_of_the_api_is_searched_if_there_is_one(with_api: bool) -> None:
+    outputs = {"metering-local-pipeline": {"WatchLogGroupName": "/aws/watch"}}
+    if with_api:
+        outputs["metering-local-api"] = {"ApiLogGroupName": "/aws/api", "ApiUrl": "https://api"}
+
+    def describe(StackName: str) -> dict[str, Any]:  # noqa: N803  # the SDK's name
+        if StackName not in outputs:
+            error = {"Error": {"Code": "ValidationError", "Message": f"Stack {StackName} does not exist"}}
+            raise ClientError(error, "DescribeStacks")  # type: ignore[arg-type]  # enough of an answer
+        told = [{"OutputKey": name, "OutputValue": value} for name, value in outputs[StackName].items()]
+        return {"Stacks": [{"StackName": StackName, "StackStatus": "CREATE_COMPLETE", "Outputs": told}]}
+
+    clients = SimpleNamespace(
+        access=SimpleNamespace(region="us-east-1"), cloudformation=SimpleNamespace(describe_stacks=describe)
+    )
+    found = log_groups(clients, "local")  # type: ignore[arg-type]  # the one call
+    assert found == {"watch": "/aws/watch"} | ({"api": "/aws/api"} if with_api else {})
