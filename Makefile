@@ -99,7 +99,7 @@ lint: $(STAMP) ## Ruff, mypy --strict, import rules
 
 test: $(STAMP) ## Unit, property, command line, fuzz and template tests
 	@# A worker that is done takes tests of the other: the longest come late.
-	@$(PYTEST) -q -n $(JOBS) --dist worksteal tests/unit tests/property tests/cli tests/fuzz tests/infra tests/mutants \
+	@$(PYTEST) -q -n $(JOBS) --dist worksteal tests/unit tests/property tests/api tests/cli tests/fuzz tests/infra tests/mutants \
 	  -m "not long"
 
 proof: $(STAMP) ## Simulation, kill and lost-reply matrices, contract suites over memory and MiniStack

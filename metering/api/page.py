@@ -1,7 +1,7 @@
 """The explorer page: files of this package, served with headers that let it talk to its own origin alone.
 
-They are served as they lie here, but that our own code has no comments and no indentation there: who reads it has the
-same lines, and the page is an eighth smaller. There is no build step.
+There is no build step. The modules of our own code are served as one script, in the order of their imports, without
+comments and indentation: a page of 20 files would be 20 calls of the function, all at once, and a fifth larger.
 
 All its addresses are relative, so it works below any path. Its files are served below a digest of them all and may be
 kept for ever; the page itself names that digest and is asked for anew each time.
@@ -12,6 +12,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import html
+import posixpath
 import re
 from dataclasses import dataclass
 from functools import cache
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from metering.api.parts import ApiParts
 
 PAGE = "index.html"
+SCRIPT = "page.js"
+STYLE = "style.css"
 MEDIA_TYPES: Mapping[str, str] = {
     "html": "text/html; charset=utf-8",
     "js": "text/javascript; charset=utf-8",
@@ -64,8 +67,13 @@ HEADERS: Mapping[str, str] = {
 }
 _FOR_EVER = "public, max-age=31536000, immutable"
 _API = "/v1/"
+_VENDOR = "vendor/"
 # Comments that have their lines for themselves.
 _COMMENT = re.compile(rb"^[ ]*(?://[^\n]*|/\*\*.*?\*/)\n", re.MULTILINE | re.DOTALL)
+# `import { one, other } from "./there.js";`, also over several lines, and what stands before an exported name.
+_IMPORT = re.compile(rb'^import \{([^}]*)\} from "([^"]+)";\n', re.MULTILINE)
+_EXPORT = re.compile(rb"^export (?:const|class|function|async function) (\w+)", re.MULTILINE)
+_EXPORT_WORD = re.compile(rb"^export ", re.MULTILINE)
 _INDENTATION = re.compile(rb"^ +", re.MULTILINE)
 
 
@@ -102,7 +110,10 @@ class StaticFile:
 def static_files() -> Mapping[str, StaticFile]:
     """Files of the page by their name below `static/`. Read from the package at the first request, and kept."""
     found = dict(_read(files("metering.api") / "static"))
-    return {name: StaticFile.of(name, _slim(name, content)) for name, content in sorted(found.items())}
+    modules = {name: found.pop(name) for name in list(found) if name.endswith(".js") and not name.startswith(_VENDOR)}
+    found[SCRIPT] = script(modules)
+    found[STYLE] = _INDENTATION.sub(b"", found[STYLE])
+    return {name: StaticFile.of(name, content) for name, content in sorted(found.items())}
 
 
 @cache
@@ -149,7 +160,9 @@ def _page(parts: ApiParts, offered: str) -> StaticFile:
 def _filled(regions: str, stages: str, offered: str) -> StaticFile:
     """The page with the values that a server alone knows."""
     text = static_files()[PAGE].content.decode()
-    for name, value in {"DIGEST": digest(), "REGIONS": regions, "STAGE": stages, "OFFERED": offered}.items():
+    where = f"{regions.count(',') + 1} regions" if "," in regions else regions
+    values = {"DIGEST": digest(), "REGIONS": regions, "WHERE": where, "STAGE": stages, "OFFERED": offered}
+    for name, value in values.items():
         text = text.replace(f"@{name}@", html.escape(value))
     return StaticFile.of(PAGE, text.encode())
 
@@ -169,9 +182,46 @@ def _read(folder: Traversable, above: str = "") -> Iterator[tuple[str, bytes]]:
             yield name, each.read_bytes()
 
 
-def _slim(name: str, content: bytes) -> bytes:
-    """Our own code without comments and indentation, line by line as it was; any other file as it is."""
-    if not name.endswith((".js", ".css")) or name.startswith("vendor/"):
-        return content
-    plain = _COMMENT.sub(lambda found: b"\n" * found[0].count(b"\n"), content) if name.endswith(".js") else content
-    return _INDENTATION.sub(b"", plain)
+def script(modules: Mapping[str, bytes], entry: str = "app.js") -> bytes:
+    """Modules as one script: each is a function that gets what it imports, and returns what it exports.
+
+    Args:
+        modules: By name. They import and export by name, one form each, and nothing as a default or by another name.
+        entry: The module that begins; those that it does not reach are left out.
+
+    Raises:
+        ValueError: Modules import each other in a circle, or one that is not there.
+    """
+    ended: dict[str, bytes] = {}
+    begun: list[str] = []
+
+    def add(name: str) -> None:
+        if name in ended:
+            return
+        if name in begun or name not in modules:
+            raise ValueError(f"{name} is imported in a circle, or is not there: {begun}")
+        begun.append(name)
+        folder = posixpath.dirname(name)
+        for _, target in _IMPORT.findall(modules[name]):
+            add(posixpath.normpath(posixpath.join(folder, target.decode())))
+        ended[name] = _wrapped(name, _slim(modules[name]))
+
+    add(entry)
+    return b'(() => {\n"use strict";\nconst modules = {};\n' + b"".join(ended.values()) + b"})();\n"
+
+
+def _wrapped(name: str, code: bytes) -> bytes:
+    folder = posixpath.dirname(name)
+
+    def given(found: re.Match[bytes]) -> bytes:
+        target = posixpath.normpath(posixpath.join(folder, found[2].decode()))
+        return b"const {" + found[1] + b'} = modules["' + target.encode() + b'"];\n'
+
+    exported = b", ".join(_EXPORT.findall(code))
+    body = _EXPORT_WORD.sub(b"", _IMPORT.sub(given, code))
+    return b'modules["' + name.encode() + b'"] = (() => {\n' + body + b"return { " + exported + b" };\n})();\n"
+
+
+def _slim(content: bytes) -> bytes:
+    """Our own code without what is for readers of the source."""
+    return _INDENTATION.sub(b"", _COMMENT.sub(b"", content))

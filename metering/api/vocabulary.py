@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-from metering.api.parameters import Parameter
+from typing import TYPE_CHECKING
 
-_TIME = r"[0-9A-Za-z:.+-]{1,40}"
-_COLUMN = r"[a-z_]{1,32}"
+from metering.api.parameters import Parameter
+from metering.reports.query import COST_COLUMNS, DETAIL_COLUMNS, GROUP_COLUMNS
+from metering.reports.time_range import WORDS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_TIME = (
+    "[0-9]{4}-[0-9]{2}(?:-[0-9]{2}(?:T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:Z|[+-][0-9]{2}:[0-9]{2}))?)?"
+    f"|{'|'.join(WORDS)}"
+)
+_NO_TIME = "is not a time: write it as 2026-11-24T13:00:00Z, 2026-11-24, 2026-11 or one of " + ", ".join(WORDS) + "."
 ACCOUNT_PATTERN = "[0-9]{12}"
 USAGE_TYPE_PATTERN = "[A-Za-z0-9][A-Za-z0-9:._-]{0,127}"
 SERVICE_PATTERN = "[A-Za-z0-9]{1,64}"
@@ -17,18 +27,18 @@ FROM = Parameter(
     name="from",
     about="Beginning of the range, included: RFC 3339, a date, a month, today, yesterday, this-month or last-month. "
     "Default: this month. In UTC.",
-    words="is not a time.",
+    words=_NO_TIME,
     pattern=_TIME,
-    most_chars=40,
+    most_chars=25,
     example="2026-11-01",
 )
 TO = Parameter(
     name="to",
     about="End of the range, not included. Default: the end of `from` if that is a date or month, else the end of this "
     "hour.",
-    words="is not a time.",
+    words=_NO_TIME,
     pattern=_TIME,
-    most_chars=40,
+    most_chars=25,
     example="2026-11-08",
 )
 LAST = Parameter(
@@ -95,22 +105,29 @@ TO_LOCATION = Parameter(
     most_values=20,
     example="internet",
 )
-GROUP_BY = Parameter(
-    name="group_by",
-    about="Columns of the answer, with commas between them. Default: usage_type.",
-    words="is not a name of a column.",
-    pattern=_COLUMN,
-    most_chars=32,
-    most_values=8,
-    example="day,usage_type",
-)
-DETAIL = Parameter(
-    name="detail",
-    about="Further columns, which only the lake has: resource_id, direction, batch_id. Rows are read, hour by hour.",
-    words="is not a name of a column.",
-    pattern=_COLUMN,
-    most_chars=32,
-    most_values=3,
+
+
+def columns(name: str, known: Sequence[str], *, about: str, most: int, example: str) -> Parameter:
+    """A parameter that names columns."""
+    return Parameter(
+        name=name,
+        about=about,
+        words=f"is not one of the columns. The columns are: {', '.join(known)}.",
+        pattern="|".join(known),
+        most_chars=max(map(len, known)),
+        most_values=most,
+        example=example,
+    )
+
+
+_GROUPS = "Columns of the answer, with commas between them. Default: usage_type."
+GROUP_BY = columns("group_by", GROUP_COLUMNS, about=_GROUPS, most=8, example="day,usage_type")
+COST_GROUP_BY = columns("group_by", COST_COLUMNS, about=_GROUPS, most=8, example="account_id,tier")
+DETAIL = columns(
+    "detail",
+    DETAIL_COLUMNS,
+    about="Further columns, which only the lake has. Rows are read, hour by hour.",
+    most=3,
     example="resource_id",
 )
 SORT = Parameter(

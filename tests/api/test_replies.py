@@ -132,7 +132,7 @@ def test_csv_and_parquet_say_in_headers_what_they_have_no_place_for() -> None:
         ("/v1/nothing", "operator", 404),
         ("/v1/usage/", "operator", 404),
         ("/v1/usage?x=1", "operator", 400),
-        ("/v1/usage?from=2019", "operator", 422),
+        ("/v1/usage?from=2019-01", "operator", 422),
     ],
 )
 def test_every_response_has_the_headers_that_keep_it_harmless(path: str, who: str | None, status: int) -> None:

@@ -39,17 +39,18 @@ def test_without_a_token_nothing_is_told() -> None:
 
 
 def test_a_mistyped_parameter_is_refused_with_its_name() -> None:
-    answer = world().get("/v1/usage?acount=123456789012&from=x&group_by=Foo,day&limit=0")
+    answer = world().get("/v1/usage?acount=123456789012&from=x&group_by=foo,day&limit=0")
     assert answer.status_code == 400
     told = {each["parameter"]: each["detail"] for each in answer.json()["errors"]}
-    assert set(told) == {"acount", "group_by", "limit"}
+    assert set(told) == {"acount", "from", "group_by", "limit"}
     assert "Nearest: account." in told["acount"]
+    assert told["group_by"].startswith("group_by foo is not one of the columns. The columns are: account_id, ")
 
 
 def test_what_the_document_allows_and_makes_no_sense_is_unprocessable() -> None:
-    answer = world().get("/v1/usage?group_by=foo&from=x&service=AmazonEC2")
+    answer = world().get("/v1/usage?sort=foo&from=2026-13&service=AmazonEC2")
     assert answer.status_code == 422
-    assert {each["parameter"] for each in answer.json()["errors"]} == {"group_by", "from"}
+    assert {each["parameter"] for each in answer.json()["errors"]} == {"sort", "from"}
 
 
 def test_pages_together_are_the_whole() -> None:

@@ -36,10 +36,12 @@ class Watched:
         hosts: Hosts that something was asked of.
         addresses: All addresses that were asked.
         pictures: Name of the folder for pictures.
+        patience_ms: How long figures may take.
     """
 
     page: Page
     pictures: str = ""
+    patience_ms: int = TIMEOUT_MS
     console: list[str] = field(default_factory=list)
     hosts: set[str] = field(default_factory=set)
     addresses: list[str] = field(default_factory=list)
@@ -65,7 +67,7 @@ class Watched:
 
     def settle(self) -> None:
         """Wait until all that was asked is shown."""
-        self.page.wait_for_selector("#results[aria-busy=false], .sign-in", timeout=TIMEOUT_MS)
+        self.page.wait_for_selector("#results[aria-busy=false], .sign-in", timeout=self.patience_ms)
 
     def text(self, selector: str) -> str:
         """Visible text of the first element."""

@@ -184,7 +184,7 @@ COST = Resource(
         words.LAST,
         MONTH,
         words.TZ,
-        words.GROUP_BY,
+        words.COST_GROUP_BY,
         words.ACCOUNT,
         PAYER,
         words.SERVICE,

@@ -40,9 +40,11 @@ async function show({ focus = true } = {}) {
   const { signal } = running;
   const state = parsed(location.search);
   const now_s = Math.floor(Date.now() / 1000);
+  // Each region has hours of its own to read: of several, a day is asked for at first.
+  if (place.regions.includes(",") && !state.range && !state.from && !state.to) state.range = "24h";
   tabs(state);
   if (!token()) return askForToken("");
-  const view = VIEWS[state.view].build({ state, now_s, navigate, offered, role: knownRole() });
+  const view = VIEWS[state.view].build({ state, now_s, navigate, place });
   document.title = `${view.title} \u00b7 metering`;
   const results = h(
     "div",

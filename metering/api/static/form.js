@@ -1,7 +1,7 @@
 // The question of a view, as native controls. Whatever is chosen becomes the address.
 
 import { go, h } from "./dom.js";
-import { changed, FILTERS, moved, rangeOf, SPLITS, UNITS, WORDS, written } from "./state.js";
+import { changed, FILTERS, moved, rangeOf, UNITS, WORDS, written } from "./state.js";
 import { RANGES, short, unitOf } from "./times.js";
 
 // Filter -> label and an example.
@@ -48,7 +48,7 @@ export function ranges(state, now_s) {
 }
 
 /** The whole question of usage and cost. `onState` gets the state that was asked for. */
-export function questionForm(state, { now_s, onState, view }) {
+export function questionForm(state, { now_s, onState, splits, view }) {
   const range = rangeOf(state, now_s);
   const unit = Number.isFinite(range.from_s) && Number.isFinite(range.to_s) ? unitOf(range) : "day";
   const fields = {};
@@ -56,7 +56,7 @@ export function questionForm(state, { now_s, onState, view }) {
   const by = select(
     "by",
     "Split by",
-    SPLITS[view].map((name) => [name, WORDS[name]]),
+    splits.map((name) => [name, WORDS[name]]),
     state.by || "usage_type",
   );
   const per = select(

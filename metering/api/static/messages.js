@@ -61,7 +61,7 @@ export function failure(problem, { again, view }) {
     { class: "card problem", role: "alert" },
     h("h2", {}, known.title || "It did not work"),
     h("p", {}, sentence(known.detail), wait),
-    known.errors.length
+    known.errors.some(({ detail }) => detail !== known.detail)
       ? h(
           "ul",
           {},

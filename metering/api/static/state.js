@@ -6,6 +6,11 @@ export const VIEWS = ["usage", "cost", "accounts", "trace", "batch", "hour", "fr
 export const FILTERS = ["account", "service", "usage_type", "from_location", "to_location"];
 const COLUMNS = ["usage_type", "account_id", "service", "from", "to"];
 export const SPLITS = { usage: COLUMNS, cost: [...COLUMNS, "tier"] };
+/** What rows can be split by: by region, too, where several answer together. */
+export function splitsOf(view, several) {
+  return several ? [...SPLITS[view], "region"] : SPLITS[view];
+}
+
 export const UNITS = ["hour", "day", "month"];
 export const FILTER_OF = {
   usage_type: "usage_type",
@@ -21,6 +26,7 @@ export const WORDS = {
   from: "from",
   to: "to",
   tier: "tier",
+  region: "region",
 };
 const DEFAULT_RANGE = "7d";
 const KEYS = ["view", "range", "from", "to", "by", "per", ...FILTERS, "with_corrections", "prices"];

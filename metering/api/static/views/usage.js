@@ -18,7 +18,7 @@ import {
 import { questionForm } from "../form.js";
 import { nothing, periods } from "../messages.js";
 import { layers, MOST, sums } from "../stack.js";
-import { changed, deeper, FILTERS, question, rangeOf, SPLITS, UNITS, WORDS, written } from "../state.js";
+import { changed, deeper, FILTERS, question, rangeOf, splitsOf, UNITS, WORDS, written } from "../state.js";
 import { byteTile, card, table, tile } from "../table.js";
 import { following, readable, rfc3339, seconds, short, steps, unitName, unitOf } from "../times.js";
 
@@ -51,10 +51,11 @@ export function cost(context) {
   return explorer("cost", context);
 }
 
-function explorer(view, { state, now_s, navigate }) {
+function explorer(view, { state, now_s, navigate, place }) {
+  const splits = splitsOf(view, place.regions.includes(","));
   const range = rangeOf(state, now_s);
-  const split = SPLITS[view].includes(state.by) ? state.by : "usage_type";
-  const form = questionForm(state, { now_s, onState: navigate, view });
+  const split = splits.includes(state.by) ? state.by : "usage_type";
+  const form = questionForm(state, { now_s, onState: navigate, splits, view });
   const title = MEASURES[view].title;
   if (Object.keys(range.problems).length) return { title, form, load: null };
   const unit = UNITS.includes(state.per) ? state.per : unitOf(range);
@@ -66,7 +67,7 @@ function explorer(view, { state, now_s, navigate }) {
     form,
     async load(signal) {
       const { answer, picture } = await asked(view, split, main, drawn, signal);
-      const shown = { view, state, range, split, unit, now_s, navigate, main, drawn };
+      const shown = { view, splits, state, range, split, unit, now_s, navigate, main, drawn };
       const rows = ordered(shown, answer);
       if (picture.rows) Object.assign(picture, stacked(shown, picture, rows));
       return { answer, parts: parts(shown, answer, picture, rows), twins: choices(shown) };
@@ -77,8 +78,8 @@ function explorer(view, { state, now_s, navigate }) {
 /**
  * The answer of the table, and that of the picture, which has more rows: if it has too many, the table still stands.
  *
- * Bytes are exact, so those of the table are the sums of the picture's, and nothing is read twice. A cost is rounded once
- * a row, so the table asks for its own.
+ * Bytes are exact, so those of the table are the sums of the picture's, and nothing is read twice. A cost is
+ * rounded once a row, so the table asks for its own.
  */
 async function asked(view, split, main, drawn, signal) {
   if (view === "cost") {
@@ -253,7 +254,7 @@ function tableCard(shown, answer, rows) {
     total: true,
   };
   const columns = [
-    nameColumn(shown, rows, view),
+    nameColumn(shown, rows),
     ...(view === "cost" ? costColumns() : usageColumns()),
     shareColumn(measure, total),
   ];
@@ -282,7 +283,7 @@ function tableCard(shown, answer, rows) {
   );
 }
 
-function nameColumn({ split, state, view }, rows) {
+function nameColumn({ split, splits, state }, rows) {
   const drawn = rows.length <= MOST + 1 ? rows.length : MOST;
   return {
     name: split,
@@ -290,7 +291,7 @@ function nameColumn({ split, state, view }, rows) {
     foot: () => "Total",
     cell(row, index) {
       const value = String(row[split] ?? "");
-      const next = deeper(state, split, value, SPLITS[view]);
+      const next = deeper(state, split, value, splits);
       const label = value || "(none)";
       const name = next
         ? go(written(next), { class: "id", title: `Only ${label}, split by ${WORDS[next.by]}` }, label)
