@@ -6,7 +6,6 @@ import base64
 import json
 import time
 from dataclasses import replace
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,7 +17,7 @@ from metering.reports.read_budget import ReadBudget, most_hours, partitions_of, 
 from metering.reports.usage_rows import summed
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import Total
-from tests.api.world import FIRST, SECOND, THIRD, ApiWorld
+from tests.api.world import FIRST, SECOND, THIRD, ApiWorld, at_rest
 from tests.support.lake_world import NOW_S
 
 if TYPE_CHECKING:
@@ -29,10 +28,9 @@ if TYPE_CHECKING:
     from metering.api.asking import Asked, Reply
 
 
-@cache
 def world() -> ApiWorld:
-    """A region that no test of this module changes."""
-    return ApiWorld()
+    """A region that no test changes."""
+    return at_rest()
 
 
 @pytest.fixture
