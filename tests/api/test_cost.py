@@ -121,3 +121,11 @@ def test_freshness_before_the_first_measurement_is_not_known() -> None:
     assert told["held_back_by"][0]["what"] == "the watch, which has not measured yet"
     rows = empty.get("/v1/freshness?format=csv").text
     assert rows.startswith("region,complete_through,held_back_by,reconciled,differences,canary\nus-east-1,")
+
+
+def test_a_cursor_of_usage_is_none_of_costs() -> None:
+    asked = "from=2026-11&to=2026-11-25&group_by=account_id&limit=1"
+    cursor = world().json(f"/v1/usage?{asked}")["next"]
+    answer = world().get(f"/v1/cost?{asked}&cursor={cursor}")
+    assert answer.status_code == 422
+    assert answer.json()["type"] == "urn:metering:problem:invalid-cursor"
