@@ -16,7 +16,8 @@ from tests.api.world import ApiWorld
             "analyst",
             "2026-11 cannot stand beside a beginning, an end or a span. Leave either out.",
         ),
-        X("/v1/batches?id=nope", "analyst", "No marker tells of batch nope. Look whether the id is right."),
+        ("/v1/cost?month=2026", "analyst", "2026 is not a month: write it as 2026-11."),
+        ("/v1/batches?id=nope", "analyst", "No marker tells of batch nope. Look whether the id is right."),
         # In ASCII: JSON would write anything else as an escape, which a person at a terminal cannot paste.
         ("/v1/usage", None, "Send a token that is valid: Authorization: Bearer mtr_... "),
     ],
