@@ -35,6 +35,7 @@ class Asked:
     """A request that may be answered: who asks, and for what.
 
     Attributes:
+        path: Path of the resource, as it is declared.
         given: Values of the parameters, as they are declared.
         now_s: The time now, epoch seconds; one for the whole request.
         figures: A resource adds what it cost.
@@ -42,6 +43,7 @@ class Asked:
 
     parts: ApiParts
     grant: Grant
+    path: str
     given: Given
     now_s: int
     figures: RequestFigures

@@ -58,11 +58,11 @@ def position_of(asked: Asked, accounts: Collection[str], *, fixed: int = 0) -> P
         question, after, numbers = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
         position = Position(after=tuple(after), fixed=tuple(numbers))
     except (ValueError, TypeError, RecursionError):
-        raise _unusable("It is damaged.") from None
+        raise unusable("It is damaged.") from None
     if not _fits(position, fixed):
-        raise _unusable("It is damaged.")
-    if question != _question(asked.given.values, accounts):
-        raise _unusable("It belongs to another question: keep all parameters as they were on the first page.")
+        raise unusable("It is damaged.")
+    if question != _question(asked, accounts):
+        raise unusable("It belongs to another question: keep all parameters as they were on the first page.")
     return position
 
 
@@ -102,7 +102,7 @@ def page_of(
     page = rows[:limit]
     following: str | None = None
     if len(rows) > limit:
-        following = _written(_question(asked.given.values, accounts), _names(page[-1], key), fixed)
+        following = _written(_question(asked, accounts), _names(page[-1], key), fixed)
     meta = {**answer.meta, "next": following}
     return Reply(answer=replace(answer, rows=page, meta=meta), next=following, paged=True, kept_s=kept_s)
 
@@ -115,7 +115,7 @@ def range_of(position: Position, *, whole_hours: bool) -> tuple[int, int]:
     """
     from_s, to_s = position.fixed
     if from_s >= to_s or (whole_hours and (from_s % HOUR_S or to_s % HOUR_S)):
-        raise _unusable("It is damaged.")
+        raise unusable("It is damaged.")
     return from_s, to_s
 
 
@@ -156,7 +156,7 @@ def cursor_after(asked: Asked, accounts: Collection[str], after: Key, fixed: tup
         after: Names of the last row that is known.
         fixed: What later pages keep.
     """
-    return _written(_question(asked.given.values, accounts), after, fixed)
+    return _written(_question(asked, accounts), after, fixed)
 
 
 def _after(
@@ -165,11 +165,11 @@ def _after(
     if after is None:
         return rows
     if len(after) != len(key):
-        raise _unusable("It is damaged.")
+        raise unusable("It is damaged.")
     try:
         last = sort_key(after)
     except ValueError:
-        raise _unusable("It is damaged.") from None
+        raise unusable("It is damaged.") from None
     low, high = 0, len(rows)
     while low < high:
         middle = (low + high) // 2
@@ -184,9 +184,9 @@ def _names(row: Mapping[str, Cell], key: Sequence[str]) -> Key:
     return tuple(str(row[name]) for name in key)
 
 
-def _question(values: Mapping[str, str], accounts: Collection[str]) -> str:
-    asked = sorted((name, text) for name, text in values.items() if name not in _UNCOUNTED)
-    return hashlib.sha256(json.dumps([asked, sorted(accounts)]).encode()).hexdigest()[:16]
+def _question(asked: Asked, accounts: Collection[str]) -> str:
+    given = sorted((name, text) for name, text in asked.given.values.items() if name not in _UNCOUNTED)
+    return hashlib.sha256(json.dumps([asked.path, given, sorted(accounts)]).encode()).hexdigest()[:16]
 
 
 def _written(question: str, after: Key, fixed: tuple[int, ...]) -> str:
@@ -194,7 +194,8 @@ def _written(question: str, after: Key, fixed: tuple[int, ...]) -> str:
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
-def _unusable(why: str) -> ProblemError:
+def unusable(why: str) -> ProblemError:
+    """The problem of a cursor that leads nowhere."""
     detail = f"The cursor cannot be used. {why}"
     return ProblemError(
         kind="invalid-cursor",

@@ -70,7 +70,8 @@ def _answered(parts: ApiParts, resource: Resource, request: Request) -> Response
     grant = _NOBODY if resource.public else _admitted(parts, resource, request, figures)
     query: bytes = request.scope["query_string"]
     given = given_values(resource.parameters, query, request.path_params)
-    asked = Asked(parts=parts, grant=grant, given=given, now_s=parts.clock.now_ms() // 1_000, figures=figures)
+    now_s = parts.clock.now_ms() // 1_000
+    asked = Asked(parts=parts, grant=grant, path=resource.path, given=given, now_s=now_s, figures=figures)
     response = _response(resource, asked, request)
     if not resource.public:
         # The page shows each role its own views.

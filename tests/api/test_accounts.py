@@ -84,7 +84,27 @@ def test_pages_that_are_begun_in_a_month_stay_in_it() -> None:
     assert own.json("/v1/accounts")["month"] == "2026-12"
 
 
-@pytest.mark.parametrize("fixed", [[], [0], [-5], [10**40], [202713], [1, 2]])
+def test_pages_by_figures_end_when_the_figures_move_and_no_account_is_left_out() -> None:
+    own = ApiWorld(traffic(World()))
+    keep_day_sums(own.world)
+    asked = "/v1/accounts?sort=bytes:desc&limit=1"
+    page = own.json(asked)
+    own.world.send([record(10**16, start_s=NOW_S, account=FIRST)])
+    own.world.compact_all()
+    keep_day_sums(own.world)
+
+    # The smallest account has become the largest, and would stand on no page.
+    answer = own.get(f"{asked}&cursor={page['next']}")
+    assert answer.status_code == 422
+    assert "have changed since the first page" in answer.json()["detail"]
+    by_id = own.json("/v1/accounts?limit=1")["next"]
+    own.world.send([record(1, start_s=NOW_S, account=THIRD)])
+    own.world.compact_all()
+    keep_day_sums(own.world)
+    assert own.get(f"/v1/accounts?limit=1&cursor={by_id}").status_code == 200
+
+
+@pytest.mark.parametrize("fixed", [[], [0], [202611, 5], [-5, 0], [10**40, 0], [202713, 0], [1, 2, 3]])
 def test_a_cursor_that_was_made_up_is_no_fault_of_ours(fixed: list[int]) -> None:
     cursor = world().json("/v1/accounts?limit=1")["next"]
     question, after, _ = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from decimal import Decimal
-from functools import cache
 
 import pytest
 
@@ -15,14 +14,13 @@ from metering.ledger.notes.completeness import COMPLETENESS_KEY
 from metering.ledger.notes.reconciliation import Reconciliation
 from metering.stores.writes import Put, Table
 from metering.wiring.answers.costs import own_billing
-from tests.api.world import FIRST, PAYER, SECOND, THIRD, ApiWorld, WorldRegion
+from tests.api.world import FIRST, PAYER, SECOND, THIRD, ApiWorld, WorldRegion, at_rest
 from tests.support.lake_world import NOW_S
 
 
-@cache
 def world() -> ApiWorld:
-    """A region that no test of this module changes."""
-    return ApiWorld()
+    """A region that no test changes."""
+    return at_rest()
 
 
 def test_a_customer_sees_the_cost_of_its_accounts_at_the_positions_of_who_pays_for_it() -> None:
@@ -123,3 +121,11 @@ def test_freshness_before_the_first_measurement_is_not_known() -> None:
     assert told["held_back_by"][0]["what"] == "the watch, which has not measured yet"
     rows = empty.get("/v1/freshness?format=csv").text
     assert rows.startswith("region,complete_through,held_back_by,reconciled,differences,canary\nus-east-1,")
+
+
+def test_a_cursor_of_usage_is_none_of_costs() -> None:
+    asked = "from=2026-11&to=2026-11-25&group_by=account_id&limit=1"
+    cursor = world().json(f"/v1/usage?{asked}")["next"]
+    answer = world().get(f"/v1/cost?{asked}&cursor={cursor}")
+    assert answer.status_code == 422
+    assert answer.json()["type"] == "urn:metering:problem:invalid-cursor"

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
-from functools import cache
 from typing import TYPE_CHECKING
 
 import pytest
 
 from metering.api.resources import usage
 from metering.errors import FormatTooNewError, LedgerCorruptError, OperationFailedError, UnavailableError
-from tests.api.world import FIRST, ApiWorld, complete_until
+from tests.api.world import FIRST, ApiWorld, at_rest, complete_until
 from tests.support.lake_world import HOUR, record
 
 if TYPE_CHECKING:
@@ -21,10 +20,9 @@ CLOSED = "/v1/usage?from=2026-10&group_by=account_id"
 OPEN = "/v1/usage?from=2026-11&group_by=account_id"
 
 
-@cache
 def world() -> ApiWorld:
-    """A region that no test of this module changes."""
-    return ApiWorld()
+    """A region that no test changes."""
+    return at_rest()
 
 
 def test_a_tag_stays_while_nothing_changes_and_not_longer() -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from zlib import crc32
 
 from metering.api import vocabulary as words
 from metering.api.asking import FINAL_S, KEPT_S, Resource
 from metering.api.openapi import schemas
-from metering.api.paging import page_of, position_of
+from metering.api.paging import page_of, position_of, unusable
 from metering.api.parameters import Parameter
 from metering.api.routes import router_of
 from metering.reports.accounts.query import COLUMNS, AccountsParameters
@@ -35,7 +36,7 @@ def router(parts: ApiParts) -> ResourceRouter:
 def _accounts(asked: Asked) -> Reply:
     given = asked.given
     accounts = asked.accounts()
-    position = position_of(asked, accounts, fixed=1)
+    position = position_of(asked, accounts, fixed=2)
     query = AccountsParameters(
         # The pages of a list that is begun in one month are all of that month.
         month=given.text("month") or _month_of(position),
@@ -47,7 +48,12 @@ def _accounts(asked: Asked) -> Reply:
     answer = _listed(asked, query)
     key = ("account_id",) if query.order.column == "account_id" else (query.order.column, "account_id")
     final = answer.meta["periods"] == {query.month: "closed"}
-    month_number = int(query.month.replace("-", ""))
+    month_number, figures = int(query.month.replace("-", "")), _figures(asked, query, answer)
+    if position.fixed and position.fixed[1] != figures:
+        raise unusable(
+            "The figures that it sorts by have changed since the first page, and accounts have moved. Begin again, or "
+            "sort by account_id; top gives the first rows at once."
+        )
     return page_of(
         answer,
         asked,
@@ -55,7 +61,7 @@ def _accounts(asked: Asked) -> Reply:
         position,
         key=key,
         sort_key=sort_key_of(query.order),
-        fixed=(month_number,),
+        fixed=(month_number, figures),
         # Without a month, the same URL is another month's tomorrow.
         kept_s=FINAL_S if final and given.text("month") else KEPT_S,
     )
@@ -73,6 +79,14 @@ def _listed(asked: Asked, query: AccountsQuery) -> Answer:
         # Days that others have usage in, and commands of the service, are nothing to a customer.
         reason = f"The accounts of {query.month} are not summed."
         raise AccountsNotKeptError(reason, "Ask again in an hour, or ask /v1/usage.") from error
+
+
+def _figures(asked: Asked, query: AccountsQuery, answer: Answer) -> int:
+    """A number that changes with the figures that pages are sorted by; 0 if they are not, or there are no pages."""
+    column, given = query.order.column, asked.given
+    if column == "account_id" or (given.text("limit") is None and given.text("cursor") is None):
+        return 0
+    return crc32("\n".join(f"{row['account_id']} {row[column]}" for row in answer.rows).encode())
 
 
 def _month_of(position: Position) -> str | None:

@@ -9,6 +9,7 @@ from metering.intake.batches import BatchReading, Claim, DecodedBatch, NoBatch, 
 from metering.intake.content_hash import BODY_HASH_VERSION, body_hash
 from metering.intake.messages import MAX_BODY_BYTES
 from metering.intake.senders.judging import judged_sender, problems_of_sender
+from metering.intake.senders.producers import role_of
 
 if TYPE_CHECKING:
     from metering.intake.admission import Admission
@@ -27,7 +28,7 @@ class JudgingReader:
     """Reads by another reader, and refuses what a sender may not send.
 
     A batch that is refused so gives up its id: no marker, source or later verdict of that id's owner comes of it. What
-    it says it is goes along as its claim.
+    it says it is goes along as its claim. The sender of a dropped object is the producer that owns it.
 
     Attributes:
         reader: Reads the batches.
@@ -55,11 +56,9 @@ class JudgingReader:
         if any(found):
             registry = self.producers.known(since_ms=delivery.sent_at_ms + _SKEW_MS)
             found = self._complaints(reading, sender, registry)
-        if not any(found):
-            return reading
         return BatchReading(
             batches=tuple(
-                _not_allowed(batch, problems, known) if problems and not isinstance(batch, NoBatch) else batch
+                _judged(batch, problems, known, registry)
                 for batch, problems in zip(reading.batches, found, strict=True)
             )
         )
@@ -71,6 +70,20 @@ class JudgingReader:
             else problems_of_sender(batch, sender, registry=registry, services=self.services)
             for batch in reading.batches
         ]
+
+
+def _judged(
+    batch: DecodedBatch | RefusedBatch | NoBatch, problems: tuple[Problem, ...], delivery: Delivery, registry: Registry
+) -> DecodedBatch | RefusedBatch | NoBatch:
+    if isinstance(batch, NoBatch):
+        return batch
+    if problems:
+        return _not_allowed(batch, problems, delivery)
+    owner = registry.of_dropped(batch.object_key) if batch.announced else None
+    if owner is None or role_of(batch.sender_id) == owner.role_id:
+        return batch
+    # S3 announced it, and its owner sent it. A retry of its records, which is no announcement, is judged by that.
+    return replace(batch, sender_id=owner.role_id)
 
 
 def _not_allowed(batch: DecodedBatch | RefusedBatch, problems: tuple[Problem, ...], delivery: Delivery) -> RefusedBatch:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from metering.errors import OperationFailedError
 from metering.fleet.state_store import LedgerRegionStates
-from metering.hours import month_of
+from metering.hours import month_of, rfc3339
 from metering.reports.costs.answer import cost_answer
 from metering.reports.costs.source import BookName, CostPlanner, CostSource
 from metering.reports.parameters import InvalidParametersError, ParameterProblem
@@ -134,7 +134,7 @@ def rating(
         )  # fmt: skip
         plans = finder.plans(_first_month(billing.regions, query, now_s))
     accounts = finder.accounts(plans)
-    _check_partitions(len(accounts) * len(plans), len(accounts), most_partitions)
+    _check_partitions(query, len(accounts) * len(plans), len(accounts), most_partitions)
     with progress() as on_hour, StageUsage(billing.regions, accounts=accounts, on_hour=on_hour) as usage:
         planner = build_planner(home, usage, shelf)
         yield Rating(source=CostSource(query=query, book=book, planner=planner, now_s=now_s), plans=plans)
@@ -174,17 +174,16 @@ def costs_of(
     return CostsFound(answer=answer, costs=costs)
 
 
-def _check_partitions(partitions: int, accounts: int, most: int | None) -> None:
+def _check_partitions(query: CostQuery, partitions: int, accounts: int, most: int | None) -> None:
     # Of many accounts, the lake is read instead.
     if most is None or partitions <= most or accounts > FEW_ACCOUNTS:
         return
-    problem = (
-        f"accounts of the payers are read for their tiers: {partitions:,} partitions of the usage table, and {most} "
-        "are the most at once."
-    )
+    # How many accounts a payer has is nothing for who sees one of them.
+    problem = f"is the beginning of a range in which the payers' accounts are more than {most} partitions of the usage "
+    problem += "table, all of which count for tiers."
     advice = "Ask for one month at a time."
     raise InvalidParametersError(
-        [ParameterProblem(parameter="from", value=str(accounts), problem=problem, advice=advice)]
+        [ParameterProblem(parameter="from", value=rfc3339(query.usage.from_s), problem=problem, advice=advice)]
     )
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from metering.adapters.memory.clock import UNHURRIED, DeadlineAt
 from metering.adapters.memory.queues import MemoryQueue
+from metering.hours import rfc3339
 from metering.intake.notifications import drop_batch_id
 from metering.ledger.notes.canary_batches import CANARY_ACCOUNT_ID, CANARY_BYTES, canary_batch_id, canary_body, slot_of
 from metering.ledger.notes.producers import refused_sender_key
@@ -22,6 +23,7 @@ from metering.producer.producer import Producer
 from metering.stores.deliveries import Delivery
 from metering.stores.writes import Put, Table
 from metering.units import HOUR_S
+from tests.support.lake_world import NOW_S
 from tests.support.senders_world import (
     A_ACCOUNT,
     B_ACCOUNT,
@@ -278,6 +280,24 @@ def test_refused_records_are_sent_again_for_their_producer(world: SendersWorld) 
     assert marker is not None
     # Judged as A's, and refused again for what is still wrong with them, not for their sender.
     assert (marker.verdict, marker.sender_id, marker.reason) == ("rejected", f"{A}:session", "invalid_from")
+
+
+def test_refused_records_of_a_dropped_object_are_sent_again_for_its_owner(world: SendersWorld) -> None:
+    # Too early by an hour: right after a while.
+    soon = record_of(B_ACCOUNT, 3) | {name: rfc3339(NOW_S + HOUR_S) for name in ("start", "end")}
+    foreign = soon | {"account_id": A_ACCOUNT}
+    lines = b"".join(json.dumps(each).encode() + b"\n" for each in (record_of(B_ACCOUNT, 5), soon))
+    for key, body in (("drop/b/1.ndjson", lines), ("drop/b/2.ndjson", LINE + json.dumps(foreign).encode() + b"\n")):
+        world.deliver(notification(key, put(world, key, body)), S3)
+    assert world.metered_bytes() == {B_ACCOUNT: 12}
+    world.clock.advance_s(2 * HOUR_S)
+    for entry in world.entries():
+        assert (entry.kind, entry.sent_by) == ("records", B)
+        world.quarantine.retry(entry)
+    world.deliver_sent_again()
+    # B's own record is metered, and that of A's account is not: it is judged again, as B's.
+    assert world.metered_bytes() == {B_ACCOUNT: 15}
+    assert [entry.batch.reason for entry in world.entries() if entry.batch is not None] == ["sender_not_allowed"]
 
 
 def test_a_conflict_that_is_retried_under_an_id_of_its_own_stays_its_producers(world: SendersWorld) -> None:

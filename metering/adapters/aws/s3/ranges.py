@@ -107,6 +107,9 @@ class RangedObject(Ranges):
         if answer is None:
             with reading("s3.HeadObject", key), translated("s3.HeadObject"):
                 answer = self._head(condition)
+        if if_match is not None and _quoted(answer["ETag"]) != _quoted(if_match):
+            # HTTP takes a list of ETags in one header. Who forges a notification could name one object in many ways.
+            raise ObjectChangedError(key)
         super().__init__(answer["ContentLength"])
         self._etag = answer["ETag"]
 

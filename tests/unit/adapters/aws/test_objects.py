@@ -14,7 +14,13 @@ from botocore.response import StreamingBody
 from urllib3.response import HTTPResponse
 
 from metering.adapters.aws.s3.objects import S3ObjectStore
-from metering.errors import MeteringError, ObjectMissingError, ObjectUnreadableError, UnavailableError
+from metering.errors import (
+    MeteringError,
+    ObjectChangedError,
+    ObjectMissingError,
+    ObjectUnreadableError,
+    UnavailableError,
+)
 from tests.unit.adapters.aws.stubs import client as made_client
 from tests.unit.adapters.aws.stubs import stubbed
 
@@ -290,3 +296,10 @@ def test_a_version_without_an_answer_is_trouble_and_not_another_object(
     s3[1].add_client_error("head_object", "503", "slow down", 503)
     with pytest.raises(UnavailableError):
         objects.open("k", if_match="e", version_id="v0")
+
+
+def test_a_list_of_etags_is_no_etag_of_the_object(objects: S3ObjectStore, s3: tuple[Any, Stubber]) -> None:
+    # S3 may take a list in the header. Each text of it would be another batch id of the same records.
+    s3[1].add_response("head_object", {"ContentLength": 2, "ETag": '"e"'})
+    with pytest.raises(ObjectChangedError):
+        objects.open("k", if_match='x", "e')
