@@ -12,6 +12,7 @@ import sqlite3
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from zlib import crc32
 
 from metering.producer.batches import Batch, batch_id
 from metering.producer.failures import JournalError
@@ -45,7 +46,7 @@ _TABLES = (
     "CREATE TABLE IF NOT EXISTS keys (key TEXT PRIMARY KEY, digest TEXT NOT NULL, first INTEGER NOT NULL,"
     " batches INTEGER NOT NULL, records INTEGER NOT NULL, at_s INTEGER NOT NULL) WITHOUT ROWID",
     "CREATE TABLE IF NOT EXISTS unsent (sequence INTEGER PRIMARY KEY, batch_id TEXT NOT NULL,"
-    " records INTEGER NOT NULL, inline INTEGER NOT NULL, payload BLOB NOT NULL)",
+    " records INTEGER NOT NULL, inline INTEGER NOT NULL, payload BLOB NOT NULL, crc INTEGER NOT NULL)",
 )
 
 
@@ -116,8 +117,15 @@ class Journal:
             first, count, records = self.next_sequence, 0, 0
             for part, each in enumerate(packed):
                 self._database.execute(
-                    "INSERT INTO unsent VALUES (?, ?, ?, ?, ?)",
-                    (first + part, batch_id(self._name, key, part), each.records, each.inline, each.payload),
+                    "INSERT INTO unsent VALUES (?, ?, ?, ?, ?, ?)",
+                    (
+                        first + part,
+                        batch_id(self._name, key, part),
+                        each.records,
+                        each.inline,
+                        each.payload,
+                        crc32(each.payload),
+                    ),
                 )
                 count, records = count + 1, records + each.records
             promise = Promise(digest=digest.hex(), first=first, batches=count, records=records)
@@ -129,14 +137,21 @@ class Journal:
         return promise
 
     def unsent(self) -> list[Batch]:
-        """The next batches that are not sent for sure, in order: at most ten, and few bytes."""
+        """The next batches that are not sent for sure, in order: at most ten, and few bytes.
+
+        Raises:
+            JournalError: One of them is not what was written.
+        """
         group: list[Batch] = []
         size_bytes = 0
         with self._explained():
             rows = self._database.execute(
-                "SELECT batch_id, sequence, records, inline, payload FROM unsent ORDER BY sequence LIMIT ?", (_GROUP,)
+                "SELECT batch_id, sequence, records, inline, payload, crc FROM unsent ORDER BY sequence LIMIT ?",
+                (_GROUP,),
             )
             for row in rows:
+                if crc32(row[4]) != row[5]:
+                    raise JournalError(f"Batch {row[0]} in the journal {self._place} is damaged.", _DAMAGED)
                 group.append(
                     Batch(batch_id=row[0], sequence=row[1], records=row[2], inline=bool(row[3]), payload=row[4])
                 )
@@ -244,6 +259,11 @@ class Journal:
             raise JournalError(f"The journal {self._place} cannot be used: {error}.", _LOOK) from error
 
 
+# SQLite sees that a page has another form, and not that a digit in it is another one.
+_DAMAGED = (
+    "It is not what was written, and is not sent. Treat the journal as lost (docs/producers.md): begin another one, "
+    "with another source id, and send the keys again; each is counted once."
+)
 _LOOK = "Look at the folder, its owner, and the room on its disk. What was not journalled was not sent."
 
 

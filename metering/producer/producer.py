@@ -33,6 +33,8 @@ _SOURCE = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,128}")
 _KEY_CHARS = 1_024
 _KEY = re.compile(rf"[^\ud800-\udfff]{{1,{_KEY_CHARS}}}", re.DOTALL)
 _PATIENCE_S = 60
+# Half of the numbers that a source can have remain.
+_MOST_FIRST = 2**62
 # Markers live 50 days, and records are admitted for 35: a key that is older is of no use any more.
 _KEYS_KEPT_DAYS = 90
 
@@ -103,6 +105,7 @@ class Producer:
     ) -> None:
         self.source_id = _checked_source(source_id)
         self.name = _checked_name(source_id if name is None else name)
+        _check_first(first_sequence)
         self._place = Place(queue_url=queue_url, bucket=bucket, stage=stage, region=region, endpoint=endpoint)
         self._place.check()
         self._outlet = outlet
@@ -268,6 +271,11 @@ def _checked_source(source_id: str) -> str:
             f"{source_id[:80]!r} is no source id: it has 1 to 128 characters, and no control characters."
         )
     return source_id
+
+
+def _check_first(first_sequence: object) -> None:
+    if type(first_sequence) is not int or not 0 <= first_sequence <= _MOST_FIRST:
+        raise OperationFailedError(f"first_sequence is a whole number from 0 to {_MOST_FIRST}, not {first_sequence!r}.")
 
 
 def _checked_name(name: str) -> str:

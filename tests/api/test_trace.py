@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import Any
 
@@ -99,6 +100,22 @@ def test_pages_have_every_batch_once_and_the_sums_of_the_whole_line() -> None:
     assert len(seen) > 2
     # A cursor is of use to its own question and asker only.
     assert world().get(f"/v1/trace?account={SECOND}&{NOVEMBER}&limit=2{cursor}", "second").status_code == 422
+
+
+_TRACE, _DETAILS = f"/v1/trace?account={FIRST}&limit=1", "/v1/usage?detail=resource_id&limit=1"
+_NO_RANGES = [[0, 2**38], [2**38 - 3600, 2**38], [HOUR, HOUR], [HOUR + 3600, HOUR], [HOUR]]
+
+
+@pytest.mark.parametrize(
+    ("path", "fixed"),
+    [*((path, fixed) for path in (_TRACE, _DETAILS) for fixed in _NO_RANGES), (_TRACE, [HOUR - 1, HOUR + 3600])],
+)
+def test_a_cursor_with_a_range_that_no_page_had_is_refused(path: str, fixed: list[int]) -> None:
+    cursor = world().json(f"{path}&{NOVEMBER}")["next"]
+    question, after, _ = json.loads(base64.urlsafe_b64decode(cursor + "=="))
+    made = base64.urlsafe_b64encode(json.dumps([question, after, fixed]).encode()).decode().rstrip("=")
+    answer = world().get(f"{path}&{NOVEMBER}&cursor={made}")
+    assert answer.status_code == 422, answer.text
 
 
 def test_csv_has_the_batches() -> None:

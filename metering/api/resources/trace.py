@@ -9,7 +9,7 @@ from metering.api import vocabulary as words
 from metering.api.asking import Reply, Resource
 from metering.api.grants import Role
 from metering.api.openapi import schemas
-from metering.api.paging import page_of, position_of
+from metering.api.paging import page_of, position_of, range_of
 from metering.api.parameters import Parameter
 from metering.api.problems import ProblemError
 from metering.api.routes import router_of
@@ -51,7 +51,8 @@ def _trace(asked: Asked) -> Reply:
         last=given.text("last"),
     ).query(now_s=asked.now_s)
     if position.fixed:
-        query = replace(query, from_s=position.fixed[0], to_s=position.fixed[1])
+        from_s, to_s = range_of(position, whole_hours=True)
+        query = replace(query, from_s=from_s, to_s=to_s)
     _count_hours(asked, query.from_s, query.to_s)
     asked.figures.partitions += len(list(query.months(now_s=asked.now_s)))
     everywhere = parts.everywhere is not None

@@ -28,7 +28,7 @@ class JudgingReader:
     """Reads by another reader, and refuses what a sender may not send.
 
     A batch that is refused so gives up its id: no marker, source or later verdict of that id's owner comes of it. What
-    it says it is goes along as its claim. The sender of a dropped object is the producer that owns it.
+    it says it is goes along as its claim. The sender of a dropped object that is accepted is its owner.
 
     Attributes:
         reader: Reads the batches.
@@ -79,10 +79,12 @@ def _judged(
         return batch
     if problems:
         return _not_allowed(batch, problems, delivery)
-    owner = registry.of_dropped(batch.object_key) if batch.announced else None
+    dropped = isinstance(batch, DecodedBatch) and batch.announced
+    owner = registry.of_dropped(batch.object_key) if dropped else None
     if owner is None or role_of(batch.sender_id) == owner.role_id:
         return batch
-    # S3 announced it, and its owner sent it. A retry of its records, which is no announcement, is judged by that.
+    # S3 announced it, and its owner sent it. A retry of its records, which is no announcement, is judged by that. Of
+    # what is refused as a whole, the announcement itself is sent again, and whoever made it stays its sender.
     return replace(batch, sender_id=owner.role_id)
 
 

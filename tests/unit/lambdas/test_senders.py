@@ -300,6 +300,14 @@ def test_refused_records_of_a_dropped_object_are_sent_again_for_its_owner(world:
     assert [entry.batch.reason for entry in world.entries() if entry.batch is not None] == ["sender_not_allowed"]
 
 
+def test_a_forged_announcement_of_what_is_not_there_is_not_put_down_to_the_owner(world: SendersWorld) -> None:
+    put(world, "drop/b/1.ndjson", LINE)
+    world.deliver(notification("drop/b/1.ndjson", "0" * 32), "AROASTRANGER:x")
+    (entry,) = world.entries()
+    assert (entry.sender_id, entry.batch and entry.batch.reason) == ("AROASTRANGER:x", "object_changed")
+    assert world.metered_bytes() == {}
+
+
 def test_a_conflict_that_is_retried_under_an_id_of_its_own_stays_its_producers(world: SendersWorld) -> None:
     world.deliver(body_of("a/1", A_ACCOUNT, 5), f"{A}:session")
     world.deliver(body_of("a/1", A_ACCOUNT, 6), f"{A}:session")

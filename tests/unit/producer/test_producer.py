@@ -532,3 +532,31 @@ def test_memory_does_not_grow_with_the_number_of_records() -> None:
         return int(done.stdout)
 
     assert peak_kib(1_000_000) - peak_kib(100_000) < 24 * 1024
+
+
+def test_a_digit_that_the_disk_changed_is_found_and_not_sent(tmp_path: Path) -> None:
+    import sqlite3
+
+    meter = Meter()
+    meter.queue.on_call = outage = Outage()
+    with meter.producer(tmp_path, patience_s=0) as producer, pytest.raises(NotSentError):
+        producer.send(records_of(1, 1), key="a")
+    outage.on = False
+    database = sqlite3.connect(tmp_path / "journal.sqlite", isolation_level=None)
+    [(payload,)] = database.execute("SELECT payload FROM unsent").fetchall()
+    changed = payload.replace(b'"bytes":1001', b'"bytes":9001')
+    assert changed != payload
+    database.execute("UPDATE unsent SET payload = ?", (changed,))
+    database.close()
+    with meter.producer(tmp_path) as producer:
+        with pytest.raises(JournalError, match="is damaged"):
+            producer.flush()
+        assert producer.unsent == 1
+    assert meter.queue.bodies() == []
+
+
+@pytest.mark.parametrize("first", [-1, 2**63, True, 1.5, "7"])
+def test_a_first_number_that_the_service_refuses_is_refused_here(first: Any, tmp_path: Path) -> None:
+    with pytest.raises(OperationFailedError, match="first_sequence"):
+        Producer("edge-7f3a", state=tmp_path, first_sequence=first, outlet=Meter().outlet)
+    assert list(tmp_path.iterdir()) == []
