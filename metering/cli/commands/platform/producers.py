@@ -130,6 +130,7 @@ def remove(session: Session, name: NameArgument) -> None:
     ) as done:
         gone = book.remove(name)
         done.result = "removed, with its role" if gone else "removed; its role is left for other regions"
+    say(f"{name}: {done.result}. Who remains:")
     session.write(producers_answer(book.everyone(), judged=region.services is not None))
 
 
