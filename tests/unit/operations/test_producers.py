@@ -186,7 +186,8 @@ def test_what_sqs_calls_senders_is_read_from_the_newest_canary(sender: str, warn
     assert bool(setup.warnings()) == bool(warning)
 
 
-def test_an_endpoint_whose_canary_is_refused_too_cannot_tell_producers(setup: Setup) -> None:
+def test_an_endpoint_whose_canary_is_refused_too_cannot_tell_producers() -> None:
+    setup = Setup()
     setup.add()
     setup.items.put(Put(table=Table.LEDGER, item=refused_sender_item("AROAOTHER:x", NOW_S)))
     assert "nobody knows" in setup.warnings()
