@@ -218,6 +218,6 @@ class ProducerBook:
             if _ACCOUNT_SENDER.fullmatch(sender):
                 return [
                     f"No canary was metered yet, and what {sender} sent was refused: that is an account. An endpoint "
-                    "that calls every sender so, as emulators do, cannot tell producers, and takes no batches of theirs."
+                    "that calls every sender so, as emulators do, cannot tell producers, and takes no batch of theirs."
                 ]
         return ["No canary was metered yet, so nobody knows what SQS calls a sender here."]
