@@ -285,6 +285,9 @@ class OperationFailedError(MeteringError):
         super().__init__(reason, advice)
         self.reason = reason
         self.advice = advice
+        # Whoever calls from Python and catches nothing reads it below the reason.
+        if advice:
+            self.add_note(advice)
 
     def __str__(self) -> str:
         return self.reason

@@ -213,4 +213,11 @@ class ProducerBook:
                     if _ACCOUNT_SENDER.fullmatch(sender)
                     else []
                 )
+        # Where senders are judged and all have one name, the canary is refused too, and no marker tells of it.
+        for sender, _ in refused_senders(self.items):
+            if _ACCOUNT_SENDER.fullmatch(sender):
+                return [
+                    f"No canary was metered yet, and what {sender} sent was refused: that is an account. An endpoint "
+                    "that calls every sender so, as emulators do, cannot tell producers, and takes no batch of theirs."
+                ]
         return ["No canary was metered yet, so nobody knows what SQS calls a sender here."]

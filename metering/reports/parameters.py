@@ -56,6 +56,8 @@ class InvalidParametersError(MeteringError):
     def __init__(self, problems: Sequence[ParameterProblem]) -> None:
         super().__init__(tuple(problems))
         self.problems = tuple(problems)
+        for advice in dict.fromkeys(each.advice for each in problems if each.advice):
+            self.add_note(advice)
 
     def __str__(self) -> str:
         return " ".join(f"{each.parameter} {each.value} {each.problem}" for each in self.problems)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import traceback
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -325,3 +326,13 @@ def test_a_table_goes_through_parquet_unchanged(api: ApiWorld, tmp_path: Path) -
 def test_programs_that_are_type_checked_see_the_types() -> None:
     """PEP 561: without the marker, a checker takes everything of the package for `Any`."""
     assert (Path(metering.__path__[0]) / "py.typed").is_file()
+
+
+def test_an_error_that_nobody_catches_says_what_to_do(api: ApiWorld, url: str) -> None:
+    for connection in (over_stores(api.world), over_http(url)):
+        with pytest.raises(OperationFailedError, match="There is no price book nothing") as refused:
+            connection.cost(prices="nothing")
+        assert "Import AWS's prices" in "".join(traceback.format_exception_only(refused.value))
+    with pytest.raises(InvalidParametersError) as senseless:
+        over_stores(api.world).usage(group_by="foo")
+    assert "The columns are: account_id" in "".join(traceback.format_exception_only(senseless.value))

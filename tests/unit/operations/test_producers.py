@@ -186,6 +186,16 @@ def test_what_sqs_calls_senders_is_read_from_the_newest_canary(sender: str, warn
     assert bool(setup.warnings()) == bool(warning)
 
 
+def test_an_endpoint_whose_canary_is_refused_too_cannot_tell_producers() -> None:
+    setup = Setup()
+    setup.add()
+    setup.items.put(Put(table=Table.LEDGER, item=refused_sender_item("AROAOTHER:x", NOW_S)))
+    assert "nobody knows" in setup.warnings()
+    setup.items.put(Put(table=Table.LEDGER, item=refused_sender_item("000000000000", NOW_S)))
+    assert "what 000000000000 sent was refused" in setup.warnings()
+    assert "cannot tell producers" in setup.warnings()
+
+
 def test_a_sender_that_was_refused_lately_shows_it(setup: Setup) -> None:
     setup.add()
     role_id = setup.book.find("edge").role_id
