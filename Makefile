@@ -113,7 +113,8 @@ e2e: $(STAMP) ## The deployed service, regions and stage prod on MiniStack with 
 localstack: $(STAMP) ## The main job, log files and the API against LocalStack; skipped where there is none
 	@bash tests/e2e/localstack.sh --deselect=tests/e2e/test_lake.py --deselect=tests/e2e/test_money.py \
 	  --deselect=tests/e2e/test_budgets.py --deselect=tests/e2e/test_alerts.py --deselect=tests/e2e/test_readme.py \
-	  --deselect=tests/e2e/test_runbooks.py --deselect=tests/e2e/test_settings.py
+	  --deselect=tests/e2e/test_runbooks.py --deselect=tests/e2e/test_settings.py --deselect=tests/e2e/test_trace.py \
+	  --deselect=tests/e2e/test_serve.py --deselect=tests/e2e/test_python.py --deselect=tests/e2e/test_producers.py
 
 validate-exports: $(STAMP) ## Exports judged by validators of others, and wrong ones that they must find: ROWS=1000
 	@$(PY) -m tests.validators --rows $(ROWS)
@@ -162,7 +163,7 @@ browser-fronts: $(STAMP) ## The page over every front of a deployed service: HTT
 	@$(PYTEST) -q -rs tests/browser -m "browser and emulator"
 
 localstack-rest: $(STAMP) ## What the gate leaves out against LocalStack: lake, money, alerts; skipped where there is none
-	@bash tests/e2e/localstack.sh -k "test_lake or test_money or test_budgets or test_alerts or test_readme or test_runbooks or test_settings"
+	@bash tests/e2e/localstack.sh -k "test_lake or test_money or test_budgets or test_alerts or test_readme or test_runbooks or test_settings or test_trace or test_serve or test_python or test_producers"
 
 fuzz: $(STAMP) ## Damaged messages and objects: ROUNDS=300000
 	@FUZZ_ROUNDS=$(ROUNDS) $(PYTEST) -q -n $(JOBS) tests/fuzz

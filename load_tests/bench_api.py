@@ -1,7 +1,7 @@
 """Benchmark of the HTTP API: milliseconds of an account's month beside the report that it answers, and of all accounts.
 
 The service is deployed on MiniStack with the API's stack. The usage table holds 720 hours of 20 usage types for one
-account. Three sides take turns: the report in process, as `bench_report` makes it; the application in process, asked
+account. Three sides take turns: the report in process, as the command makes it; the application in process, asked
 with a token of the ledger; and the deployed function through the emulator's gateway. So what else runs on the machine
 is in all figures. The list of 10,000 accounts is read by the application in process, and health through the gateway.
 """
@@ -23,13 +23,14 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from load_tests.bench_report import fill, ours
+from load_tests.bench_report import fill
 from metering.adapters.aws.stacks import read_outputs
 from metering.adapters.emulator.api_address import ApiAddress, api_address
 from metering.api.app import build
 from metering.api.limits import Limits
 from metering.api.parts import ApiParts
 from metering.api.tokens import LedgerTokens
+from metering.audit.held_back import merged
 from metering.billing.day_sums.accounts import AccountSum, accounts_body, accounts_key
 from metering.billing.day_sums.index import DayIndexes, KeptAccounts
 from metering.cli.commands.developer.local import start_local, stop_leftovers
@@ -38,8 +39,11 @@ from metering.fleet.ports import RegionStacks
 from metering.hours import month_bounds_s
 from metering.ledger.notes.tokens import Role
 from metering.operations.tokens import TokenBook
+from metering.reports.query import UsageParameters
 from metering.units import DAY_S
 from metering.usage.totals import Total
+from metering.wiring.answers.usage import usage_of
+from metering.wiring.reports import build_freshness
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -50,7 +54,8 @@ if TYPE_CHECKING:
 
 _STATE = "bench-api"
 _REGION, _STAGE = "us-east-1", "local"
-_USAGE = "/v1/usage?account=123456789012&from=2026-11&to=2026-12&group_by=usage_type"
+_ACCOUNT = "123456789012"
+_USAGE = f"/v1/usage?account={_ACCOUNT}&from=2026-11&to=2026-12&group_by=usage_type"
 _ACCOUNTS_MONTH, _ACCOUNTS, _PAGE = "2026-10", 10_000, 1_000
 _LIST = f"/v1/accounts?month={_ACCOUNTS_MONTH}&limit={_PAGE}"
 _REQUESTS = 100
@@ -140,6 +145,17 @@ class Times:
         return f"{self.name}: p50 {statistics.median(self.took_ms):.0f} ms, p95 {self.p95_ms:.0f} ms"
 
 
+def reported(region: RegionConnection) -> Counter[str]:
+    """What `metering report usage --account … --from … --to … --group-by usage_type` does after its start-up."""
+    now_s = int(time.time())
+    query = UsageParameters(accounts=[_ACCOUNT], start="2026-11", end="2026-12", group_by="usage_type").query(
+        now_s=now_s
+    )
+    complete = merged({region.region: build_freshness(region).answer()})
+    answer = usage_of([region], query, now_s=now_s, complete=complete, named_beginning=True, everywhere=None).answer
+    return Counter({str(row["usage_type"]): int(str(row["bytes"])) for row in answer.rows})
+
+
 def in_turns(sides: Mapping[str, Callable[[], object]], expected: object, requests: int) -> list[Times]:
     """Time the sides, one after the other, again and again.
 
@@ -196,7 +212,11 @@ def measure(region: RegionConnection, endpoint: str, requests: int) -> int:
     app = Client(send=inside.send, tokens=itertools.repeat(tokens[0]))
     gateway = Client(send=Gateway(address=api_address(put_out, endpoint)).send, tokens=itertools.cycle(tokens))
     try:
-        sides = {"the report in process": lambda: ours(region), "the application": app.usage, "gateway": gateway.usage}
+        sides = {
+            "the report in process": lambda: reported(region),
+            "the application": app.usage,
+            "gateway": gateway.usage,
+        }
         usage = in_turns(sides, expected, requests)
         [accounts] = in_turns({f"{_PAGE:,} of {_ACCOUNTS:,} accounts": lambda: len(app.get(_LIST))}, None, requests)
         [health] = in_turns({"health through the gateway": lambda: gateway.get("/v1/health")}, None, requests)

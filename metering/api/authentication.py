@@ -66,7 +66,7 @@ def _unauthorized(*, sent: bool) -> ProblemError:
         kind="not-authenticated",
         status=401,
         title="Not authenticated",
-        detail="Send a token that is valid: Authorization: Bearer mtr_… An operator makes one with "
+        detail="Send a token that is valid: Authorization: Bearer mtr_... An operator makes one with "
         "`metering token create`.",
         headers={"WWW-Authenticate": challenge},
     )

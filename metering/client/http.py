@@ -246,9 +246,10 @@ def _told(error: HTTPError, operation: str, url: str) -> Exception:
 
 
 def _fault(fault: Mapping[str, Json]) -> ParameterProblem:
-    # The sentence begins with the value, as those of the command line do.
-    value, _, problem = str(fault.get("detail", "")).partition(" ")
-    return ParameterProblem(parameter=str(fault.get("parameter", "")), value=value, problem=problem)
+    # The sentence begins with the value, as those of the command line do; of several values, with the name before it.
+    parameter = str(fault.get("parameter", ""))
+    value, _, problem = str(fault.get("detail", "")).removeprefix(f"{parameter} ").partition(" ")
+    return ParameterProblem(parameter=parameter, value=value, problem=problem)
 
 
 def _no_api(url: str) -> OperationFailedError:

@@ -167,7 +167,7 @@ def token_problems(*, role: Role, accounts: Collection[str] | None, life_s: int,
     """Why no token can be made of these, a sentence each."""
     problems = []
     if role is Role.CUSTOMER and not accounts:
-        problems.append("A customer's token names its accounts.")
+        problems.append("A customer's token names its accounts, at least one.")
     if accounts is not None:
         problems += _account_problems(accounts)
     if not 0 < life_s <= MAX_LIFE_S:

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from difflib import get_close_matches
+from functools import cache
 from zoneinfo import ZoneInfo, available_timezones
 
 from metering.hours import hour_of, rfc3339
@@ -92,7 +93,7 @@ def zone_of(name: str | None) -> tzinfo:
     """
     if name is None or name.upper() in {"UTC", "Z"}:
         return UTC
-    known = available_timezones()
+    known = _zones()
     if name in known:
         return ZoneInfo(name)
     if not known:
@@ -102,6 +103,12 @@ def zone_of(name: str | None) -> tzinfo:
         near = get_close_matches(name.lower(), by_small, n=3)
         advice = f"Nearest: {', '.join(by_small[each] for each in near)}." if near else "Write it as Europe/Berlin."
     raise InvalidParametersError([_refused("tz", name, "is not a time zone.", advice)])
+
+
+@cache
+def _zones() -> frozenset[str]:
+    """Names of all zones. They are files of the machine, and looking through them takes longer than most reports."""
+    return frozenset(available_timezones())
 
 
 def shown(epoch_s: int, zone: tzinfo = UTC) -> str:

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from metering.adapters.memory.regions import MemoryRegionStates
 from metering.cli.app import app
 from metering.reports.query import GROUP_COLUMNS
-from tests.api.world import FIRST, PLACES, SECOND, SERVICES, THIRD, ApiWorld, WorldRegion
+from tests.api.world import FIRST, PLACES, SECOND, SERVICES, THIRD, ApiWorld, WorldRegion, at_rest
 from tests.support.lake_world import NOW_S
 
 if TYPE_CHECKING:
@@ -28,10 +28,9 @@ if TYPE_CHECKING:
 FORMS = ("json", "csv", "parquet")
 
 
-@cache
 def world() -> ApiWorld:
-    """A region at rest, that no test of this module changes."""
-    return ApiWorld()
+    """A region that no test changes."""
+    return at_rest()
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -133,11 +132,21 @@ def same(path: str, command: list[str], given: dict[str, str], folder: Path, *fo
 
 
 def test_50_random_questions_about_usage_have_the_same_answers(tmp_path: Path) -> None:
-    found = [same("/v1/usage", ["report", "usage"], given, tmp_path) for given in asked(50, seed=11)]
+    found = [
+        same("/v1/usage", ["report", "usage"], given, tmp_path, *(FORMS if number % 5 == 0 else FORMS[:1]))
+        for number, given in enumerate(asked(50, seed=11))
+    ]
     assert sum(1 for rows in found if rows) > 25
     assert max(found) > 30
     for given in asked(3, seed=12):
         same("/v1/usage", ["report", "usage"], given, tmp_path, "ndjson")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", [11, 12, 13])
+def test_50_random_questions_have_the_same_bytes_in_every_form(seed: int, tmp_path: Path) -> None:
+    for given in asked(50, seed=seed):
+        same("/v1/usage", ["report", "usage"], given, tmp_path, *FORMS, "ndjson")
 
 
 def test_random_questions_about_costs_have_the_same_answers(tmp_path: Path) -> None:
@@ -170,3 +179,16 @@ def test_a_moment_later_the_json_differs_by_its_time_alone() -> None:
     second = fresh.json("/v1/usage?from=2026-11&group_by=account_id")
     assert first["as_of"] != second["as_of"]
     assert {**first, "as_of": ""} == {**second, "as_of": ""}
+
+
+def test_the_command_line_warns_of_what_the_api_refuses(tmp_path: Path) -> None:
+    accounts = ",".join(f"{number:012}" for number in range(16))
+    much = {"from": "2025-11", "to": "2026-11-02", "account": accounts}
+    target = str(tmp_path / "answer.csv")
+    line = ["--endpoint", "http://127.0.0.1:9", "report", "usage", "--output", target]
+    result = CliRunner().invoke(app, [*line, *words_of(much)])
+    assert result.exit_code == 0
+    assert "This reads 208 partitions of the usage table (accounts x months)" in " ".join(result.stderr.split())
+    assert world().get(f"/v1/usage?{urlencode(much, safe=',')}").status_code == 422
+    little = CliRunner().invoke(app, [*line, "--from", "2026-11"])
+    assert "This reads" not in little.stderr

@@ -6,7 +6,6 @@ import base64
 import json
 import time
 from dataclasses import replace
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,11 +13,11 @@ import pytest
 from metering.api.resources import usage
 from metering.reports.parameters import InvalidParametersError
 from metering.reports.query import UsageParameters
-from metering.reports.read_budget import ReadBudget, most_hours, partitions_of
+from metering.reports.read_budget import ReadBudget, most_hours, partitions_of, warnings_of
 from metering.reports.usage_rows import summed
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import Total
-from tests.api.world import FIRST, SECOND, THIRD, ApiWorld
+from tests.api.world import FIRST, SECOND, THIRD, ApiWorld, at_rest
 from tests.support.lake_world import NOW_S
 
 if TYPE_CHECKING:
@@ -29,10 +28,9 @@ if TYPE_CHECKING:
     from metering.api.asking import Asked, Reply
 
 
-@cache
 def world() -> ApiWorld:
-    """A region that no test of this module changes."""
-    return ApiWorld()
+    """A region that no test changes."""
+    return at_rest()
 
 
 @pytest.fixture
@@ -187,6 +185,9 @@ def test_a_budget_counts_what_the_question_says() -> None:
     assert (partitions_of(query, now_s=NOW_S), most_hours(query, now_s=NOW_S)) == (4, 0)
     fleet = UsageParameters(last="24h").query(now_s=NOW_S)
     assert (partitions_of(fleet, now_s=NOW_S), most_hours(fleet, now_s=NOW_S)) == (0, 24)
+    assert list(warnings_of(fleet, now_s=NOW_S, hours=168)) == []
+    [warned] = warnings_of(fleet, now_s=NOW_S, hours=169)
+    assert warned.startswith("This reads 169 hours from the lake.")
     budget = ReadBudget(first_year=2020)
     in_2020 = 1_577_836_800
     assert budget.of_range(in_2020, in_2020 + HOUR_S, now_s=NOW_S) == []

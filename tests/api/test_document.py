@@ -16,7 +16,7 @@ import jsonschema
 import pytest
 
 from metering.api.grants import Role
-from tests.api.world import FIRST, TOKENS, ApiWorld
+from tests.api.world import FIRST, TOKENS, ApiWorld, at_rest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,10 +30,9 @@ _BOUNDED: dict[str, tuple[set[str], ...]] = {
 }
 
 
-@cache
 def world() -> ApiWorld:
-    """A region that no test of this module changes."""
-    return ApiWorld()
+    """A region that no test changes."""
+    return at_rest()
 
 
 @cache

@@ -13,7 +13,7 @@ import pytest
 
 from metering.api.parameters import Parameter, given_values
 from metering.api.problems import ProblemError
-from tests.api.world import FIRST, ApiWorld
+from tests.api.world import FIRST, ApiWorld, at_rest
 
 _ODD = [
     "",
@@ -82,10 +82,9 @@ _ODD = [
 ]
 
 
-@cache
 def world() -> ApiWorld:
-    """A region that no test of this module changes."""
-    return ApiWorld()
+    """A region that no test changes."""
+    return at_rest()
 
 
 @cache

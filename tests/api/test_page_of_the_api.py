@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from functools import cache
 from pathlib import Path
 
 from metering.api.limits import Limits
 from metering.api.vocabulary import ACCOUNT, GROUP_BY
-from tests.api.world import TOKENS, ApiWorld
+from tests.api.world import TOKENS, ApiWorld, at_rest
 
 PAGE = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
 _REQUEST = re.compile(
@@ -16,10 +15,9 @@ _REQUEST = re.compile(
 )
 
 
-@cache
 def world() -> ApiWorld:
-    """A region that no test of this module changes."""
-    return ApiWorld()
+    """A region that no test changes."""
+    return at_rest()
 
 
 def test_every_request_can_be_sent_as_it_stands() -> None:

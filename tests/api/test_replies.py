@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
-from functools import cache
 from typing import TYPE_CHECKING
 
 import pytest
 
 from metering.api.resources import usage
 from metering.errors import FormatTooNewError, LedgerCorruptError, OperationFailedError, UnavailableError
-from tests.api.world import FIRST, ApiWorld, complete_until
+from tests.api.world import FIRST, ApiWorld, at_rest, complete_until
 from tests.support.lake_world import HOUR, record
 
 if TYPE_CHECKING:
@@ -21,10 +20,9 @@ CLOSED = "/v1/usage?from=2026-10&group_by=account_id"
 OPEN = "/v1/usage?from=2026-11&group_by=account_id"
 
 
-@cache
 def world() -> ApiWorld:
-    """A region that no test of this module changes."""
-    return ApiWorld()
+    """A region that no test changes."""
+    return at_rest()
 
 
 def test_a_tag_stays_while_nothing_changes_and_not_longer() -> None:
@@ -204,6 +202,21 @@ def test_health_is_not_well_while_a_ledger_does_not_answer() -> None:
     assert fresh.get("/v1/health", None).status_code == 503
     fresh.world.clock.advance_s(6)
     assert fresh.get("/v1/health", None).json() == {"status": "ok"}
+
+
+def test_nobody_waits_for_the_health_that_somebody_else_asks_for() -> None:
+    fresh = ApiWorld()
+    meanwhile: list[int] = []
+
+    def slow(_call: str) -> None:
+        fresh.world.items.on_call = lambda _call: None
+        meanwhile.append(fresh.get("/v1/health", None).status_code)
+
+    for expected in (503, 200):
+        fresh.world.clock.advance_s(6)
+        fresh.world.items.on_call = slow
+        assert fresh.get("/v1/health", None).status_code == 200
+        assert meanwhile.pop() == expected
 
 
 def test_the_accept_header_chooses_the_form_and_never_fails() -> None:

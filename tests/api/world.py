@@ -7,7 +7,7 @@ files, the newest in staging. `Third` has usage and no token: nobody but staff m
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -153,6 +153,12 @@ class ApiWorld:
         response = self.get(path, who)
         assert response.status_code == 200, response.text
         return response.json()
+
+
+@cache
+def at_rest() -> ApiWorld:
+    """A region that no test changes: one for all modules."""
+    return ApiWorld()
 
 
 def traffic(world: World) -> World:

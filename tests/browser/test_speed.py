@@ -21,6 +21,19 @@ MOST_BYTES = 60_000
 # On an idle machine; the software canvas of a headless browser is slower than any screen's.
 MOST_MS = 150
 SERIES, POINTS = 13, 744
+# Keeps the next picture that is made; then draws it anew, and reads a pixel, so that the canvas is painted by then.
+_KEEP = """() => {
+  const Real = window.uPlot;
+  window.uPlot = function (...given) { const made = new Real(...given); window.kept = made; return made; };
+  Object.assign(window.uPlot, Real);
+}"""
+_DRAW = """async () => {
+  const began = performance.now();
+  window.kept.redraw(true, true);
+  await Promise.resolve();
+  window.kept.ctx.getImageData(300, 200, 1, 1);
+  return performance.now() - began;
+}"""
 
 
 def test_a_month_of_hours_of_thirteen_layers_is_drawn_in_time(browser: Browser, opened: str, url: str) -> None:
@@ -39,16 +52,16 @@ def test_a_month_of_hours_of_thirteen_layers_is_drawn_in_time(browser: Browser, 
         tab.open(opened)
         answered(tab, gives(document(rows=rows)))
         tab.open(f"{url}?from={rfc3339(first_s)}&to={rfc3339(HOUR + HOUR_S)}&per=hour")
-        drawn = []
-        for width in (1200, 1180, 1160, 1140, 1120):
-            tab.page.set_viewport_size({"width": width, "height": 900})
-            tab.page.wait_for_timeout(150)
-            drawn.append(float(tab.attribute(".chart-holder", "data-drawn-ms")))
+        tab.picture("month-of-hours")
+        # Before the browser remarks that the picture is read so often.
+        tab.check(url)
+        tab.page.evaluate(_KEEP)
+        tab.page.set_viewport_size({"width": 1100, "height": 900})
+        tab.page.wait_for_timeout(300)
+        drawn = [float(tab.page.evaluate(_DRAW)) for _ in range(5)]
         # The machine has other work to do, too: its quickest counts.
         print(f"drawn in {drawn} ms")
         assert min(drawn) <= MOST_MS
-        tab.picture("month-of-hours")
-        tab.check(url)
 
 
 def test_the_page_is_small_on_the_wire(browser: Browser, opened: str, url: str) -> None:

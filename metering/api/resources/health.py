@@ -51,12 +51,17 @@ class _Health:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def answer(self, _asked: Asked) -> Reply:
-        with self.lock:
-            now_ms = self.parts.clock.now_ms()
-            if self.asked_ms is None or now_ms - self.asked_ms >= KEPT_MS:
+        now_ms = self.parts.clock.now_ms()
+        stale = self.asked_ms is None or now_ms - self.asked_ms >= KEPT_MS
+        # Nobody waits for somebody else's read: a ledger that hangs must not take all threads.
+        if stale and self.lock.acquire(blocking=False):
+            try:
                 self.trouble, self.asked_ms = self._trouble(), now_ms
-            if self.trouble is not None:
-                raise UnavailableError("health", self.trouble, may_have_applied=False)
+            finally:
+                self.lock.release()
+        trouble = "the ledger was not asked yet" if self.asked_ms is None else self.trouble
+        if trouble is not None:
+            raise UnavailableError("health", trouble, may_have_applied=False)
         return Reply(answer=_OK, kept_s=0)
 
     def _trouble(self) -> str | None:

@@ -118,9 +118,7 @@ def _count_hours(asked: Asked, from_s: int, to_s: int) -> None:
     asked.figures.hours += hours * len(asked.parts.regions)
 
 
-_ONE_ACCOUNT = replace(
-    words.ACCOUNT, about="The account of the line; one, and it has to be given.", most_values=1, required=True
-)
+_ONE_ACCOUNT = replace(words.ACCOUNT, about="The account of the line: exactly one.", most_values=1, required=True)
 _ONE_USAGE_TYPE = replace(words.USAGE_TYPE, about="Only this usage type.", most_values=1)
 _ONE_SERVICE = replace(words.SERVICE, about="Only this service, by product code.", most_values=1)
 _ONE_FROM = replace(words.FROM_LOCATION, about="Only transfers from this location.", most_values=1)

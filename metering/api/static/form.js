@@ -9,8 +9,8 @@ const NAMES = {
   account: ["Account", "12 digits"],
   service: ["Service", "AmazonEC2"],
   usage_type: ["Usage type", "DataTransfer-Out-Bytes"],
-  from_location: ["From", "us-east-1"],
-  to_location: ["To", "internet"],
+  from_location: ["From place", "us-east-1"],
+  to_location: ["To place", "internet"],
 };
 const PATTERNS = { account: /^\d{12}(,\d{12})*$/ };
 

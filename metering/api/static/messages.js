@@ -5,6 +5,8 @@ import { copyButton, go, h, words } from "./dom.js";
 import { readable, seconds } from "./times.js";
 
 const CURRENT = "current";
+// Asked again as it is, such a request is refused again.
+const UNCHANGED = new Set([400, 403, 404]);
 
 /** A notice above the figures if their range is not counted to its end. */
 export function completeness(answer) {
@@ -55,13 +57,16 @@ export function failure(problem, { again, view }) {
     problem instanceof Problem
       ? problem
       : new Problem({ title: "This page failed", detail: String(problem.message ?? problem) });
+  const several = known.errors.some(({ detail }) => detail !== known.detail);
+  // Often the sentence about all is those about each, one after the other: once is enough.
+  const listed = several && known.errors.every(({ detail }) => known.detail.includes(detail));
   const wait = known.retry_s ? ` Try again in ${known.retry_s} seconds.` : "";
   return h(
     "div",
     { class: "card problem", role: "alert" },
     h("h2", {}, known.title || "It did not work"),
-    h("p", {}, sentence(known.detail), wait),
-    known.errors.some(({ detail }) => detail !== known.detail)
+    listed && !wait ? null : h("p", {}, listed ? "" : sentence(known.detail), wait),
+    several
       ? h(
           "ul",
           {},
@@ -72,7 +77,7 @@ export function failure(problem, { again, view }) {
       "p",
       { class: "actions" },
       advice(known, view),
-      again ? h("button", { type: "button", onclick: again }, "Try again") : null,
+      again && !UNCHANGED.has(known.status) ? h("button", { type: "button", onclick: again }, "Try again") : null,
     ),
   );
 }
@@ -83,7 +88,9 @@ function sentence(text) {
   return command ? [`${words}: `, commandOf(command)] : text;
 }
 
-function advice({ status }, view) {
+function advice({ status, detail, errors }, view) {
+  if (view === "cost" && /price book/.test(detail) && !errors.length)
+    return go("?view=cost&prices=sample", { class: "button" }, "Show with the sample prices");
   if (status === 403) return go("?view=usage", { class: "button" }, "Back to usage");
   if (status === 422 && (view === "usage" || view === "cost"))
     return go(`?view=${view}&range=24h`, { class: "button" }, "Show the last 24 hours");

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from typer.core import TyperArgument, TyperGroup, TyperOption
@@ -120,6 +121,9 @@ def _shared(own: Sequence[Parameter], columns: int) -> Iterator[str]:
             yield from paragraph(f"Explained by: metering help {topic}", columns)
 
 
+# How an example begins: what is typed at a shell.
+_TYPED = ("metering ", "eval ")
+_GOES_ON = re.compile(r"\s*\\\n\s*")
 _INDENT = "  "
 # Characters for the names in a list below the options.
 _LISTED = 8
@@ -170,11 +174,11 @@ def first_sentence(text: str) -> str:
 
 def _epilog(text: str, columns: int) -> Iterator[str]:
     """Examples, one a line, and sentences between them."""
-    for number, line in enumerate(text.rstrip().split("\n")):
+    for number, line in enumerate(_GOES_ON.sub(" ", text.rstrip()).split("\n")):
         stripped = line.strip()
         if stripped.endswith(":") or (stripped and number == 0):
             yield ""
-        if stripped.startswith("metering "):
+        if stripped.startswith(_TYPED):
             yield from example(stripped, columns)
         elif stripped.startswith("- "):
             name, _, about = stripped.removeprefix("- ").partition(": ")

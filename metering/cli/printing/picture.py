@@ -60,7 +60,8 @@ class PlannedPicture:
         write_whole(self.target, [drawn(specification(bars, answer), self.form)])
         rest = f" and the sum of {bars.rest:,} others" if bars.rest else ""
         of = f", by {len(bars.series) - bool(bars.rest)} of {self.layout.series}{rest}" if self.layout.series else ""
-        return f"Wrote {self.target}: {len(bars.sums):,} bars by {self.layout.time}{of}."
+        count = "1 bar" if len(bars.sums) == 1 else f"{len(bars.sums):,} bars"
+        return f"Wrote {self.target}: {count} by {self.layout.time}{of}."
 
 
 def planned_picture(plot: Path | None, columns: Sequence[str], *, value: str, top: int | None) -> PlannedPicture | None:

@@ -124,11 +124,13 @@ class CostParameters(UsageParameters):
 
     def _month(self, month: str) -> str:
         beside = self.start or self.end or self.last
-        problem = "is not a month." if len(month) != len("2026-11") else ""
+        problem, advice = ("is not a month.", "Write it as 2026-11.") if len(month) != len("2026-11") else ("", "")
         if beside:
-            problem = "cannot stand beside a beginning, an end or a span."
+            problem, advice = (
+                "cannot stand beside a beginning, an end or a span.",
+                "Leave either out.",
+            )
         if problem:
-            advice = "Write it as 2026-11."
             raise InvalidParametersError(
                 [ParameterProblem(parameter="month", value=month, problem=problem, advice=advice)]
             )

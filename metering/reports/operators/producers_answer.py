@@ -29,8 +29,8 @@ _WHEN = (
     Column(name="registered_by", text="copied", priority=ROOMY + 2),
 )
 _OWNS = (
-    Column(name="batch_ids", text="copied", priority=KEEP, about="begin with this"),
-    Column(name="source_ids", text="copied", priority=KEEP, about="are this, or begin with it and a slash"),
+    Column(name="batch_ids", text="copied", priority=KEEP, about="begin with this, or with a colon for its slash"),
+    Column(name="source_ids", text="copied", priority=KEEP, about="are this, or begin with it and a slash or a colon"),
     Column(name="objects", text="copied", priority=KEEP, about="below this, for messages that point to them"),
     Column(name="drops", text="copied", priority=KEEP, about="below this, without a message"),
 )

@@ -83,6 +83,6 @@ def not_found(region: ReadableRegion, batch_id: str) -> tuple[str, str]:
     days = region.settings.marker_life_s // DAY_S
     return (
         f"No marker tells of batch {batch_id}.",
-        f"Either it has no verdict yet, or it was decided more than {days} days ago: then its marker has expired, and "
-        "its rows remain. Name a range to look for them in: from and to.",
+        f"Look whether the id is right. If it is, either it has no verdict yet, or it was decided more than {days} "
+        "days ago: then its marker has expired, and its rows remain. Name a range to look for them in: from and to.",
     )

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
 from metering.cli.commands.developer import demo_stage
-from metering.cli.commands.developer.demo_acts import ACTS, _without_conflicts, demo_traffic
+from metering.cli.commands.developer.demo_acts import ACTS, _report, _without_conflicts, demo_traffic
 from metering.cli.commands.developer.demo_stage import NEXT, Act, Demo, Played, limited, perform, show_end
 from metering.cli.failures import CommandFailedError, CommandStoppedError
+from metering.replay.given import SAMPLE, read_records
+from tests.support.lake_world import NOW_S, World, record
 from tests.unit.house.command_lines import parsed
 
 if TYPE_CHECKING:
     from metering.replay.synthesis import Shipment
+    from metering.wiring.connection import RegionConnection
 
 
 def demo() -> Demo:
@@ -115,3 +120,14 @@ def test_conflicts_are_withheld_so_that_each_run_counts_the_same() -> None:
         assert not [shipment for shipment in sent if shipment.sent.expect == "conflict"]
     assert kept
     assert all(shipment.sent.expect == "conflict" for shipment in kept)
+
+
+def test_the_report_begins_with_the_largest_usage_types(capsys: pytest.CaptureFixture[str]) -> None:
+    account = next(str(record["account_id"]) for record in read_records([SAMPLE]).records)
+    world = World()
+    for size, to in ((5, "eu-west-1"), (7_000_000, "internet"), (60, "ap-southeast-1")):
+        world.send([record(size, account=account, to=to)])
+    shown = replace(demo(), now_s=NOW_S, deployed=cast("RegionConnection", SimpleNamespace(items=world.items)))
+    _report(shown)
+    told = capsys.readouterr().out
+    assert [line.split()[1] for line in told.splitlines() if "-Bytes" in line] == ["7,000,000", "60", "5"]

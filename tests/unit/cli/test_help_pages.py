@@ -45,6 +45,12 @@ def test_no_line_is_wider_than_the_terminal(line: tuple[str, ...], width: int) -
     assert [text for text in told(*line, width=width).splitlines() if len(text) > width] == []
 
 
+@pytest.mark.parametrize("words_", PAGES, ids=" ".join)
+def test_what_is_typed_is_indented(words_: tuple[str, ...]) -> None:
+    typed = re.compile(r"(metering|eval|--[a-z-]+) ")
+    assert [line for line in told(*words_, "--help").splitlines() if typed.match(line)] == []
+
+
 def commands_of(text: str) -> list[str]:
     """The commands of a help page, as a shell would read them when they are pasted."""
     lines = text.splitlines()

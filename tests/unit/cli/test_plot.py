@@ -65,6 +65,12 @@ def test_it_draws_the_figures_that_it_prints(tmp_path: Path) -> None:
     assert told(result) == f"Wrote {target}: 3 bars by day, by 2 of usage_type."
 
 
+def test_one_bar_is_one_bar(tmp_path: Path) -> None:
+    target = tmp_path / "november.svg"
+    result = run("--group-by", "month", "--plot", str(target))
+    assert told(result) == f"Wrote {target}: 1 bar by month."
+
+
 def test_a_picture_is_written_whole_beside_the_table(tmp_path: Path) -> None:
     target = tmp_path / "n.svg"
     target.write_text("before")

@@ -87,7 +87,9 @@ def test_one_command_registers_a_producer_and_shows_what_its_workload_pastes(reg
     assert answer("producers", "show", "edge-7f3a") == found
     listed = answer("producers", "list")
     assert (listed["producers"], [row["name"] for row in listed["rows"]]) == ("open", ["edge-7f3a"])
-    assert answer("producers", "remove", "edge-7f3a")["rows"] == []
+    removed = run("producers", "remove", "edge-7f3a", "--format", "json")
+    assert json.loads(removed.stdout)["rows"] == []
+    assert removed.stderr == "edge-7f3a: removed, with its role. Who remains:\n"
     assert region.producer_roles.roles == {}
 
 

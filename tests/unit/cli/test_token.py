@@ -132,6 +132,6 @@ def test_every_problem_of_a_token_is_said_at_once_and_none_is_made() -> None:
     result = run("token", "create", "--role", "customer", "--label", "x" * 129)
     assert (result.exit_code, result.stdout) == (2, "")
     told = " ".join(result.stderr.split())
-    assert "A customer's token names its accounts." in told
+    assert "A customer's token names its accounts, at least one." in told
     assert "at most 128 characters" in told
     assert ask("token", "list")["rows"] == []

@@ -129,7 +129,7 @@ export function quarantine({ state, navigate }) {
       ["from", "From (UTC)", state.from, "2026-11-24"],
       ["to", "Until (UTC, not included)", state.to, "2026-11-25"],
       ["reason", "Reason", state.extra.reason, "invalid_account_id"],
-      ["kind", "Kind", state.extra.kind, "records or batch"],
+      ["kind", "Kind", state.extra.kind, "records or conflict"],
     ],
     "Show",
     ({ from, to, ...extra }) => navigate({ view: "quarantine", from, to, extra }),

@@ -23,8 +23,8 @@ const FIELDS = {
   account: ["Account", "12 digits"],
   usage_type: ["Usage type", "DataTransfer-Out-Bytes"],
   service: ["Service", "all services"],
-  from_location: ["From", "all places"],
-  to_location: ["To", "all places"],
+  from_location: ["From place", "all places"],
+  to_location: ["To place", "all places"],
 };
 
 export function trace({ state, now_s, navigate }) {

@@ -311,10 +311,16 @@ function usageColumns() {
 
 function costColumns() {
   return [
-    { name: "cost_usd", title: "cost (USD)", kind: "money" },
+    { name: "cost_usd", title: "cost (USD)", kind: "money", cell: costCell },
     { name: "quantity_gb", title: GB_IN_WORDS, kind: "money", foot: (row) => gigabytes(whole(row.bytes), USD_PLACES) },
     { name: "bytes", title: "bytes", kind: "bytes" },
   ];
+}
+
+// What a rule says is not sold here has no cost; 0 would say that it is free.
+function costCell(row) {
+  if ((row.cost_usd ?? null) === null) return "no price";
+  return row.bytes !== "0" && row.bytes === row.unrated_bytes ? "not sold here" : grouped(row.cost_usd);
 }
 
 function shareColumn(measure, total) {

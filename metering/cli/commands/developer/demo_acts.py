@@ -23,6 +23,7 @@ from metering.cli.printing.output import Format, write_answer
 from metering.hours import hour_of
 from metering.replay.scenarios import SCENARIOS
 from metering.reports.query import Order, UsageQuery
+from metering.reports.ranking import in_order
 from metering.reports.usage_answer import usage_answer
 from metering.reports.usage_rows import grouped
 from metering.reports.usage_table import UsageTable
@@ -142,7 +143,7 @@ def _report(demo: Demo) -> None:
         order=Order(column="bytes", descending=True),
         top=_TOP,
     )
-    rows = seen("adding up", lambda: grouped(source.usage(real, now_s=demo.now_s), real))
+    rows = seen("adding up", lambda: in_order(grouped(source.usage(real, now_s=demo.now_s), real), real))
     answer = usage_answer(real, rows, as_of_s=demo.now_s, complete=Complete(through_s=0, held_back_by=()))
     _print_heading("The real lines, largest usage types")
     others, total = answer.footer[:2]
@@ -157,6 +158,8 @@ def _report(demo: Demo) -> None:
 
 def _show_lake(demo: Demo) -> None:
     """Compact and reconcile the busy hours, and tell what they cost."""
+    from metering.wiring.billing.biller import connected_biller
+
     # A third of the synthetic records lies in each of three hours. Each hour fills one file, and the rest waits.
     file_rows = max(1, demo.batches * demo.records_per_batch // 5)
     jobs, since_s = demo.region.jobs, demo.now_s - _BUSY_S
@@ -170,6 +173,9 @@ def _show_lake(demo: Demo) -> None:
     tell(f"{len(checks.checks)} hours, {records:,} records: markers, usage table and lake are {verdict}.")
     costs = storage_answer(seen("measuring", lambda: measure_storage(demo.region, from_s=since_s)))
     tell(next((line for line in costs.footer if line.startswith("Storage saved")), ""))
+    if demo.keep:
+        # The list of accounts on the page is the biller's, which would come by within the hour.
+        seen("summing accounts", lambda: connected_biller(demo.region, [demo.region]).run(NoDeadline()))
     if not equal:
         write_answer(reconciliation_answer(checks), Format.TABLE, None)
         raise CommandFailedError("Markers, usage table and lake differ.", "The hours are listed above.")

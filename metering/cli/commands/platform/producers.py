@@ -26,14 +26,14 @@ producers = typer.Typer(
 _ADD = """Examples:
 
     metering producers add edge-7f3a --accounts 111122223333,444455556666 \\
-        --role-arn arn:aws:iam::111122223333:role/edge-workload
+        --role-arn arn:aws:iam::111122223333:role/edge
 
     metering producers add collector --accounts all
 
 What it owns:
 
-- batch ids that begin with its name and a slash, such as edge-7f3a/000184;
-- its name as source id, and those that begin with it and a slash;
+- batch ids that begin with its name and a slash or a colon, such as edge-7f3a/000184;
+- its name as source id, and those that begin with it and a slash or a colon;
 - objects below ingest/NAME/ and drop/NAME/, and its accounts.
 """
 NameArgument = Annotated[str, typer.Argument(metavar="PRODUCER", help="Its name.")]
@@ -130,6 +130,7 @@ def remove(session: Session, name: NameArgument) -> None:
     ) as done:
         gone = book.remove(name)
         done.result = "removed, with its role" if gone else "removed; its role is left for other regions"
+    say(f"{name}: {done.result}. Who remains:")
     session.write(producers_answer(book.everyone(), judged=region.services is not None))
 
 

@@ -63,7 +63,7 @@ def create(
     accounts = sorted(set(account)) if account else None
     problems = token_problems(role=role, accounts=accounts, life_s=days * DAY_S, label=label or "")
     if problems:
-        raise WrongUsageError(" ".join(problems), "No token was made.")
+        raise WrongUsageError(" ".join(problems), "No token was made. See: metering token create --help")
     region = session.region()
     seen = "all accounts" if accounts is None else f"{len(accounts)} accounts" if accounts[1:] else accounts[0]
     with session.deed(
