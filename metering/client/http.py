@@ -81,6 +81,10 @@ class HttpAnswers:
             host, parts = "", urlsplit("")
         if parts.scheme not in {"http", "https"} or not host:
             raise OperationFailedError(f"The url {url.partition('#')[0]} is no URL.", "Write it as https://….")
+        if "@" in parts.netloc:
+            raise OperationFailedError(
+                f"The url of {host} holds a name or a password, which errors would show.", "Leave it out; give a token."
+            )
         if parts.scheme == "http" and not _is_loopback(host):
             raise OperationFailedError(
                 f"http://{host} would send the token for all to read.", "Write https, or ask an API of this machine."
@@ -128,7 +132,11 @@ class HttpAnswers:
         )
         document: dict[str, Json] = _document(body)
         rows = document.pop("batches", None)
-        batches = [each for each in rows if isinstance(each, dict)] if isinstance(rows, list) else []
+        if not isinstance(rows, list) or not isinstance(document.get("sums"), dict):
+            raise _no_api(self.url)
+        batches = [each for each in rows if isinstance(each, dict)]
+        if len(batches) != len(rows):
+            raise _no_api(self.url)
         return with_about(_batches(batches), document)
 
     def query(self, asked: SqlQuestion) -> pa.Table:

@@ -159,12 +159,14 @@ class Producer:
     def unsent(self) -> int:
         """Number of batches in the journal that are not sent for sure; 0 without a journal."""
         with self._turn:
+            self._refuse_other_process()
             return 0 if self._journal is None else self._journal.count_unsent()
 
     @property
     def next_sequence(self) -> int | None:
         """Number of the next batch; None without a journal."""
         with self._turn:
+            self._refuse_other_process()
             return None if self._journal is None else self._journal.next_sequence
 
     def close(self) -> None:

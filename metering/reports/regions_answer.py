@@ -49,18 +49,16 @@ def _of(region: str, row: Mapping[str, Cell]) -> dict[str, Cell]:
 
 def _beside(part: Answer) -> dict[str, Json]:
     whole = part.meta if part.document is None else part.document
-    return {name: value for name, value in whole.items() if name != _ROWS}
+    # Only a list is rows: an hour has `rows` that are a sum.
+    return {name: value for name, value in whole.items() if name != _ROWS or not isinstance(value, list)}
 
 
 def _document_rows(documents: Mapping[str, Mapping[str, Json]], newest: str, most: int | None) -> dict[str, Json]:
     """The rows of answers whose JSON has a form of its own; nothing if that form has no rows."""
-    if not any(_ROWS in document for document in documents.values()):
+    listed = {region: part[_ROWS] for region, part in documents.items() if isinstance(part.get(_ROWS), list)}
+    if not listed:
         return {}
-    rows = [
-        _of(region, cast("Mapping[str, Cell]", row))
-        for region, document in documents.items()
-        for row in cast("Sequence[Mapping[str, Json]]", document.get(_ROWS, ()))
-    ]
+    rows = [_of(region, row) for region, part in listed.items() for row in cast("Sequence[Mapping[str, Cell]]", part)]
     return {_ROWS: cast("Json", _cut(rows, newest, most))}
 
 

@@ -55,6 +55,19 @@ def test_each_region_has_a_row_of_its_freshness() -> None:
     assert len(both().get("/v1/freshness?format=csv").text.splitlines()) == 3
 
 
+def test_every_path_answers_over_all_of_them() -> None:
+    hour = "2026-11-24T11"
+    for path in (f"/v1/hours/{hour}", "/v1/batches?id=batch-1", "/v1/sources", "/v1/reconciliation", "/v1/quarantine"):
+        for form in ("json", "csv"):
+            separator = "&" if "?" in path else "?"
+            answer = both().get(f"{path}{separator}format={form}", "operator")
+            assert answer.status_code == 200, (path, form, answer.text)
+    told = both().json(f"/v1/hours/{hour}")["regions"]
+    alone = ApiWorld().json(f"/v1/hours/{hour}")
+    assert told["us-east-1"]["rows"] == alone["rows"]
+    assert set(told) == {"us-east-1", "eu-west-1"}
+
+
 def test_a_region_that_does_not_answer_makes_no_answer_smaller() -> None:
     silent = both().parts.regions[0].items
 

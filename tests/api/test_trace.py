@@ -183,3 +183,8 @@ def test_batch_ids_with_slashes_and_colons_are_found() -> None:
 def test_an_hour_is_traced_by_its_beginning() -> None:
     found = traced(FIRST, "first", f"hour={rfc3339(HOUR)}")
     assert [each["hour"] for each in found["hours"]] == [rfc3339(HOUR)]
+
+
+def test_hours_that_the_story_of_a_batch_reads_are_counted_for_the_log() -> None:
+    world().json("/v1/batches?id=batch-1", "first")
+    assert world().logged[-1].hours == 1

@@ -84,6 +84,8 @@ def _batch(asked: Asked) -> Reply:
         )
         if answer is not None:
             told[region.region] = answer
+            # A marker may name any of 35 days' hours; an alarm counts what was read.
+            asked.figures.hours += len(answer.rows)
     if not told:
         # The same whether it never came or has rows of others only.
         detail = " ".join(not_found(asked.parts.regions[0], batch_id))

@@ -274,6 +274,18 @@ def test_what_an_api_refuses_is_an_error_of_the_tree(
         over_http(url).usage()
 
 
+@pytest.mark.parametrize("body", [b"<html>", b"{}", b"[]", b'{"equal": true}', b'{"equal": true, "batches": [1]}'])
+def test_a_trace_by_something_else_is_not_a_line_without_batches(api: ApiWorld, body: bytes) -> None:
+    with served(api, status=200, body=body) as url, pytest.raises(OperationFailedError, match="is not the HTTP API"):
+        over_http(url).trace(FIRST)
+
+
+def test_a_url_with_a_password_is_refused_and_not_shown() -> None:
+    with pytest.raises(OperationFailedError, match="holds a name or a password") as error:
+        metering.connect(url="https://me:s3cret@api.example.com", token="t")
+    assert "s3cret" not in f"{error.value} {error.value.advice}"
+
+
 def test_an_api_that_is_not_there_is_unavailable() -> None:
     with pytest.raises(UnavailableError, match="gives no answer"):
         over_http("http://127.0.0.1:9").usage()

@@ -433,6 +433,11 @@ def test_a_producer_that_was_inherited_by_a_fork_is_refused(tmp_path: Path) -> N
         producer.send([], key="a")
     with pytest.raises(OperationFailedError, match="made in another process"):
         producer.flush()
+    # Even a look at the journal takes locks that are the parent's.
+    with pytest.raises(OperationFailedError, match="made in another process"):
+        _ = producer.unsent
+    with pytest.raises(OperationFailedError, match="made in another process"):
+        _ = producer.next_sequence
 
 
 @pytest.mark.parametrize("source_id", ["", "x" * 129, "a\nb", "\ud800"])
