@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
 from metering.reports.answer import KEEP, Answer, Column
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from metering.reports.answer import Cell, Json
 
@@ -49,12 +50,17 @@ def _of(region: str, row: Mapping[str, Cell]) -> dict[str, Cell]:
 
 def _beside(part: Answer) -> dict[str, Json]:
     whole = part.meta if part.document is None else part.document
-    return {name: value for name, value in whole.items() if name != _ROWS}
+    return {name: value for name, value in whole.items() if name != _ROWS or not _is_list(value)}
+
+
+def _is_list(value: Json) -> bool:
+    """Whether it is rows. In the figures of an hour, `rows` is one total beside others."""
+    return isinstance(value, Sequence) and not isinstance(value, str)
 
 
 def _document_rows(documents: Mapping[str, Mapping[str, Json]], newest: str, most: int | None) -> dict[str, Json]:
     """The rows of answers whose JSON has a form of its own; nothing if that form has no rows."""
-    if not any(_ROWS in document for document in documents.values()):
+    if not any(_is_list(document.get(_ROWS)) for document in documents.values()):
         return {}
     rows = [
         _of(region, cast("Mapping[str, Cell]", row))
