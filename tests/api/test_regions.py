@@ -7,10 +7,11 @@ from functools import cache
 
 from metering.api.limits import Limits
 from metering.errors import UnavailableError
+from metering.hours import rfc3339
 from metering.wiring.answers.costs import BillingRegions
 from metering.wiring.answers.usage import Everywhere
 from tests.api.world import FIRST, ApiWorld, WorldRegion, traffic
-from tests.support.lake_world import World, record
+from tests.support.lake_world import HOUR, World, record
 
 
 @cache
@@ -97,3 +98,14 @@ def test_pages_go_on_over_all_of_them() -> None:
     first = both().json(f"{asked}&limit=13")
     second = both().json(f"{asked}&limit=1000&cursor={first['next']}")
     assert first["rows"] + second["rows"] == whole
+
+
+def test_the_figures_of_an_hour_stand_by_the_name_of_each_region() -> None:
+    asked = f"/v1/hours/{rfc3339(HOUR)}"
+    answer = both().json(asked)
+    assert list(answer) == ["regions"]
+    alone = ApiWorld().json(asked)
+    assert answer["regions"]["us-east-1"] == alone
+    more = answer["regions"]["eu-west-1"]
+    assert int(more["rows"]["bytes"]) == int(alone["rows"]["bytes"]) + 10**15
+    assert len(both().get(f"{asked}?format=csv").text.splitlines()) == 3
