@@ -110,11 +110,11 @@ e2e: $(STAMP) ## The deployed service, regions and stage prod on MiniStack with 
 	@METERING_E2E_ENDPOINT="$(ENDPOINT)" $(PYTEST) -q -rs $(if $(ENDPOINT),,-n $(JOBS) --dist loadfile --no-loadscope-reorder) \
 	  tests/e2e $(OPTIONS) -m "not drill$(if $(ENDPOINT), and not regions)"
 
-localstack: $(STAMP) ## The main job, log files and the API against LocalStack; skipped where there is none
+localstack: $(STAMP) ## The main job and the API against LocalStack; skipped where there is none
 	@bash tests/e2e/localstack.sh --deselect=tests/e2e/test_lake.py --deselect=tests/e2e/test_money.py \
 	  --deselect=tests/e2e/test_budgets.py --deselect=tests/e2e/test_alerts.py --deselect=tests/e2e/test_readme.py \
 	  --deselect=tests/e2e/test_runbooks.py --deselect=tests/e2e/test_settings.py --deselect=tests/e2e/test_trace.py \
-	  --deselect=tests/e2e/test_serve.py --deselect=tests/e2e/test_python.py --deselect=tests/e2e/test_producers.py
+	  --deselect=tests/e2e/test_producers.py --deselect=tests/e2e/test_log_sources.py
 
 validate-exports: $(STAMP) ## Exports judged by validators of others, and wrong ones that they must find: ROWS=1000
 	@$(PY) -m tests.validators --rows $(ROWS)
@@ -156,14 +156,14 @@ drills: $(STAMP) ## Long drills on MiniStack: killed builds, removal, every runb
 	@$(PYTEST) -v -n $(JOBS) --dist loadfile tests/e2e -m drill
 
 long: $(STAMP) ## Tests that are long and rarely red: memory and file counts over weeks, every fault of log files on MiniStack
-	@$(PYTEST) -q -n $(JOBS) tests/unit tests/integration -m long
+	@$(PYTEST) -q -n $(JOBS) tests/unit tests/api tests/infra tests/integration -m long
 
 browser-fronts: $(STAMP) ## The page over every front of a deployed service: HTTP API, URL of the function, metering serve
 	@$(PY) -m tests.browser.program
 	@$(PYTEST) -q -rs tests/browser -m "browser and emulator"
 
-localstack-rest: $(STAMP) ## What the gate leaves out against LocalStack: lake, money, alerts; skipped where there is none
-	@bash tests/e2e/localstack.sh -k "test_lake or test_money or test_budgets or test_alerts or test_readme or test_runbooks or test_settings or test_trace or test_serve or test_python or test_producers"
+localstack-rest: $(STAMP) ## What the gate leaves out against LocalStack: lake, money, logs, alerts; skipped where there is none
+	@bash tests/e2e/localstack.sh -k "test_lake or test_money or test_budgets or test_alerts or test_readme or test_runbooks or test_settings or test_trace or test_producers or test_log_sources"
 
 fuzz: $(STAMP) ## Damaged messages and objects: ROUNDS=300000
 	@FUZZ_ROUNDS=$(ROUNDS) $(PYTEST) -q -n $(JOBS) tests/fuzz

