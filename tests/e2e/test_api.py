@@ -101,6 +101,15 @@ def operator(book: TokenBook) -> str:
     return book.create(role=Role.OPERATOR, accounts=None, life_s=DAY_S, made_by="e2e").text
 
 
+@pytest.fixture(scope="module", autouse=True)
+def revoked(service: Service, front: Front, book: TokenBook) -> tuple[str, float]:
+    """A token that was good and then revoked, and when: the minute passes while the other tests run."""
+    made = book.create(role=Role.ANALYST, accounts=None, life_s=DAY_S, made_by="e2e")
+    assert front.get("/v1/freshness", made.text).status_code == 200
+    service.ask("operator", "token", "revoke", made.stored.token_id)
+    return made.text, time.monotonic()
+
+
 @pytest.fixture
 def url_front(service: Service, outputs: dict[str, str]) -> Iterator[Front]:
     """The URL of the function itself; it is made here where a gateway is before it."""
@@ -211,15 +220,11 @@ def test_a_token_whose_life_is_over_opens_nothing(front: Front, book: TokenBook)
 
 
 @pytest.mark.last
-def test_a_token_that_was_revoked_opens_nothing_a_minute_later(service: Service, front: Front, book: TokenBook) -> None:
-    made = book.create(role=Role.ANALYST, accounts=None, life_s=DAY_S, made_by="e2e")
-    assert front.get("/v1/freshness", made.text).status_code == 200
-
-    service.ask("operator", "token", "revoke", made.stored.token_id)
-    revoked_s = time.monotonic()
-    while front.get("/v1/freshness", made.text).status_code != 401:
+def test_a_token_that_was_revoked_opens_nothing_a_minute_later(front: Front, revoked: tuple[str, float]) -> None:
+    token, revoked_s = revoked
+    while front.get("/v1/freshness", token).status_code != 401:
         assert time.monotonic() - revoked_s < _REMEMBERED_S
-        time.sleep(3)
+        time.sleep(1)
 
 
 @pytest.mark.ministack(reason="LocalStack does not enforce IAM")
@@ -261,6 +266,7 @@ def test_the_role_of_the_function_can_write_nothing_and_scan_nothing(service: Se
             call()
 
 
+@pytest.mark.ministack(reason="LocalStack keeps no log of functions")
 def test_each_request_has_one_line_and_no_secret_in_it(
     service: Service, front: Front, outputs: dict[str, str], who: str, operator: str
 ) -> None:
@@ -277,8 +283,6 @@ def test_each_request_has_one_line_and_no_secret_in_it(
         time.sleep(0.5)
 
     answered = [json.loads(line) for line in lines if '"request answered"' in line]
-    if not lines:
-        pytest.skip("this endpoint keeps no log of functions")
     assert {each["route"] for each in answered} >= {"/v1/usage", "none"}
     written = "\n".join(lines)
     for secret in (operator, operator.rpartition("_")[2], mistake, "b" * 64, who):
