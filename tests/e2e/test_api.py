@@ -101,9 +101,9 @@ def operator(book: TokenBook) -> str:
     return book.create(role=Role.OPERATOR, accounts=None, life_s=DAY_S, made_by="e2e").text
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(scope="module")
 def revoked(service: Service, front: Front, book: TokenBook) -> tuple[str, float]:
-    """A token that was good and then revoked, and when: the minute passes while the other tests run."""
+    """A token that was good and then revoked, and when."""
     made = book.create(role=Role.ANALYST, accounts=None, life_s=DAY_S, made_by="e2e")
     assert front.get("/v1/freshness", made.text).status_code == 200
     service.ask("operator", "token", "revoke", made.stored.token_id)
@@ -219,6 +219,7 @@ def test_a_token_whose_life_is_over_opens_nothing(front: Front, book: TokenBook)
     assert front.get("/v1/usage", made.text).status_code == 401
 
 
+@pytest.mark.drill
 @pytest.mark.last
 def test_a_token_that_was_revoked_opens_nothing_a_minute_later(front: Front, revoked: tuple[str, float]) -> None:
     token, revoked_s = revoked

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tests.e2e.conftest import Service
 
 
+@pytest.mark.drill
 def test_every_line_of_a_replayed_account_comes_down_to_what_the_manifest_sent(
     service: Service, tmp_path: Path
 ) -> None:
