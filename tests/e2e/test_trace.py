@@ -7,6 +7,8 @@ import time
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from tests.e2e.test_main_job import account, message, record
 
 if TYPE_CHECKING:
