@@ -83,13 +83,16 @@ class Asked:
             raise InvalidParametersError(problems)
         self.figures.partitions += partitions_of(query, now_s=now_s)
         regions = self.parts.regions
-        hours = most_hours(query, now_s=now_s) * len(regions)
+        hours = most_hours(query, now_s=now_s)
+        read = hours * len(regions)
         if hours > budget.hours:
             # How many of them have rows and are not closed is quick to find.
-            hours = hours_to_read(regions, query, now_s=now_s)
-            if problems := budget.of_hours(query, hours):
+            found = hours_to_read(regions, query, now_s=now_s)
+            # An hour counts once, in however many regions: else a stage of many would be refused what each answers.
+            if problems := budget.of_hours(query, len(set(found))):
                 raise InvalidParametersError(problems)
-        self.figures.hours += hours
+            read = len(found)
+        self.figures.hours += read
 
     @property
     def sees_all(self) -> bool:

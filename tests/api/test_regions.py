@@ -45,6 +45,19 @@ def test_totals_are_merged_and_the_regions_named() -> None:
     assert own["periods"] == {"2026-11": "open"}
 
 
+def test_an_hour_counts_once_in_however_many_regions_and_the_log_has_what_was_read() -> None:
+    asked = "/v1/usage?from=2026-10-01&to=2026-11-24T14:00:00Z"
+    few = ApiWorld(both().world)
+    few.parts = replace(both().parts, limits=replace(both().parts.limits, open_hours=4))
+    assert few.get(asked).status_code == 200
+    assert few.logged[-1].hours == 8
+    fewer = ApiWorld(both().world)
+    fewer.parts = replace(few.parts, limits=replace(few.parts.limits, open_hours=3))
+    refused = fewer.get(asked)
+    assert refused.status_code == 422
+    assert "4 hours that have to be read from the lake, and 3 are the most" in refused.text
+
+
 def test_costs_count_tiers_over_all_of_them() -> None:
     answer = both().json("/v1/cost?month=2026-11&group_by=region")
     assert answer["regions"] == ["eu-west-1", "us-east-1"]

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 _ROOT = Path(__file__).resolve().parents[2]
 _TREES = ("metering", "lambdas", "load_tests", "tests", "infra")
 _LIMIT_S = 300
-_KILLER = re.compile(r"^(?:FAILED|ERROR) (\S+?)(?: - (.*))?$", re.MULTILINE)
+# A line of pytest's summary. An id of a parameter may have spaces, and the message behind it, too.
+_KILLER = re.compile(r"^(?:FAILED|ERROR) (\S+?\.py(?:::[^\s\[]+(?:\[.*?\])?)?)(?: - .*)?$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,12 +122,17 @@ def _run(copy: Path, suite: str) -> str:
         return ""
     if done.returncode == 0:
         return ""
-    found = _KILLER.search(done.stdout)
-    if found is None:
+    killer = killer_in(done.stdout)
+    if not killer:
         # Not a failed test: the suite itself could not run, which proves nothing.
         sys.stdout.write(done.stdout[-2000:] + done.stderr[-2000:])
-        return ""
-    return found.group(1)
+    return killer
+
+
+def killer_in(told: str) -> str:
+    """The first test that pytest's summary says has failed, or nothing."""
+    found = _KILLER.search(told)
+    return "" if found is None else found.group(1)
 
 
 if __name__ == "__main__":

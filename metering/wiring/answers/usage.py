@@ -119,41 +119,45 @@ def final_key(regions: Sequence[ReadableRegion], query: UsageQuery, *, now_s: in
     return " ".join(parts)
 
 
-def hours_to_read(regions: Sequence[ReadableRegion], query: UsageQuery, *, now_s: int) -> int:
-    """How many hours of the lake an answer reads, over all regions. The lake is listed for it, and no row is read.
+def hours_to_read(regions: Sequence[ReadableRegion], query: UsageQuery, *, now_s: int) -> list[int]:
+    """The hours of the lake that an answer reads, each as often as regions have rows in it.
+
+    The lake is listed for it, and no row is read.
 
     Raises:
         UnavailableError: A region gives no answer; the error names it.
     """
     if query.accounts and not query.details:
-        return 0
-    return sum(_hours_of(region, query, now_s) for region in regions)
+        return []
+    return [hour_s for region in regions for hour_s in _hours_of(region, query, now_s)]
 
 
 def read_warnings(regions: Sequence[ReadableRegion], query: UsageQuery, *, now_s: int) -> list[str]:
-    """What a person is told who asks for more than the HTTP API answers, before it is read; in sentences.
+    """What a person is told who asks for so much that it takes long, before it is read; in sentences.
+
+    The HTTP API has the same bounds, but counts an hour once, however many regions have rows in it.
 
     Raises:
         UnavailableError: A region gives no answer; the error names it.
     """
     hours = most_hours(query, now_s=now_s) * len(regions)
     if hours > ReadBudget().hours:
-        hours = hours_to_read(regions, query, now_s=now_s)
+        hours = len(hours_to_read(regions, query, now_s=now_s))
     return list(warnings_of(query, now_s=now_s, hours=hours))
 
 
-def _hours_of(region: ReadableRegion, query: UsageQuery, now_s: int) -> int:
+def _hours_of(region: ReadableRegion, query: UsageQuery, now_s: int) -> Sequence[int]:
     with naming(region.region):
         states = report_source(region).periods(query, now_s=now_s)
         closed = {month for month, state in states.items() if state == "closed"}
         from_s, to_s = query.from_s, query.booked_before_s(now_s=now_s)
         if not query.details:
-            return sum(1 for hour_s in region.view.hours(from_s=from_s, to_s=to_s) if month_of(hour_s) not in closed)
+            return [hour_s for hour_s in region.view.hours(from_s=from_s, to_s=to_s) if month_of(hour_s) not in closed]
         # Of a closed month, the rows of every hour are looked at, whatever part of it is asked for.
         bounds = [month_bounds_s(month) for month in closed]
         from_s = min([hour_of(from_s), *(first_s for first_s, _ in bounds)])
         to_s = max([to_s, *(after_s for _, after_s in bounds)])
-        return len(region.view.hours(from_s=from_s, to_s=to_s))
+        return region.view.hours(from_s=from_s, to_s=to_s)
 
 
 def _own_missing(sources: Sequence[ReportSource], query: UsageQuery, seen: Seen, now_s: int) -> list[MissingName]:
