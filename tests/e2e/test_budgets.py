@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from tests.e2e.oncall import function, next_alert
 from tests.e2e.test_main_job import account, message, record
 
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
 GB = 2**30
 
 
+@pytest.mark.drill
 def test_crossing_a_budget_sends_exactly_one_alert_however_often_the_job_runs(service: Service, pager: str) -> None:
     who = account()
     name = f"egress-{who}"

@@ -153,6 +153,7 @@ def test_the_configuration_of_a_stage_can_be_asked_for(capsys: pytest.CaptureFix
     assert (event["config"]["stage"], event["config"]["batch_size"]) == ("killtest", 7)
 
 
+@pytest.mark.long
 def test_an_assembly_is_made_once_for_the_same_sources(tmp_path: Path) -> None:
     sources = digest()
     config, given = StageConfig.load("local"), GivenSettings(like="local")

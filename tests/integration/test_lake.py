@@ -202,6 +202,7 @@ class Race:
             self.reads += 1
 
 
+@pytest.mark.long
 def test_racing_compactors_that_die_never_show_readers_too_much_or_too_little(ministack: str) -> None:
     names = make_resources(clients_of(ministack))
     parts = (ministack, names.ledger, names.usage, names.bucket)

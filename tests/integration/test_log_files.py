@@ -117,6 +117,7 @@ def take_all(site: Site, keys: list[str], seed: int) -> None:
     (site.log_dir / f"done-{seed}").touch()
 
 
+@pytest.mark.long
 def test_processes_that_are_killed_and_take_the_same_files_count_each_once(site: Site) -> None:
     keys = put_files(site, FILES)
     context = multiprocessing.get_context("spawn")
