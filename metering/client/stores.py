@@ -9,24 +9,21 @@ from typing import TYPE_CHECKING, Protocol
 
 from metering.adapters.aws.errors import refusals_explained
 from metering.adapters.aws.runtime import SystemClock
-from metering.audit.held_back import merged
 from metering.client.tables import table_of
 from metering.errors import OperationFailedError
 from metering.reports.parameters import InvalidParametersError, ParameterProblem
-from metering.reports.source import naming
 from metering.reports.time_range import time_range, zone_of
 from metering.units import DAY_S
+from metering.wiring.answers.completeness import measured_completeness
 from metering.wiring.answers.costs import BillingRegions, book_named, costs_of
 from metering.wiring.answers.trace import trace_of
 from metering.wiring.answers.usage import Everywhere, usage_of
-from metering.wiring.reports import build_freshness
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     import pyarrow as pa
 
-    from metering.audit.held_back import Complete
     from metering.client.asking import SqlQuestion
     from metering.reports.costs.query import CostParameters
     from metering.reports.query import UsageParameters
@@ -93,7 +90,7 @@ class StoreAnswers:
         now_s = self._now_s
         query = asked.query(now_s=now_s)
         with refusals_explained():
-            complete = _complete(self._regions)
+            complete = measured_completeness(self._regions)
             found = usage_of(
                 self._regions, query, now_s=now_s, complete=complete, named_beginning=bool(asked.start or asked.last),
                 everywhere=self._everywhere,
@@ -118,7 +115,7 @@ class StoreAnswers:
                     f"Region {self.place.only} holds no data of the stage.",
                     f"Those that do: {', '.join(billing.names)}.",
                 )
-            complete = _complete(regions)
+            complete = measured_completeness(regions)
             found = costs_of(billing, query, book=book, now_s=now_s, complete=complete, exact=exact)
             return table_of(found.answer)
 
@@ -152,11 +149,3 @@ class StoreAnswers:
                 zone=zone,
             )  # fmt: skip
             return table_of(result_answer(result))
-
-
-def _complete(regions: Sequence[RegionConnection]) -> Complete:
-    known: dict[str, Complete] = {}
-    for region in regions:
-        with naming(region.region):
-            known[region.region] = build_freshness(region).answer()
-    return merged(known)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from metering.audit.held_back import merged
 from metering.cli.all_regions import left_out
 from metering.cli.billing.stage_usage import readable_regions
 from metering.cli.command import progress
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
 
     from rich.progress import TaskID
 
-    from metering.audit.held_back import Complete
     from metering.billing.usage.ports import HoursDone
     from metering.cli.command import Session
     from metering.reports.costs.explanation import Explanation
@@ -44,12 +42,13 @@ def costs_here(session: Session, query: CostQuery, *, prices: str | None, exact:
         WrongUsageError: `prices` is no name of a book.
     """
     from metering.cli.billing.home import billing_home
+    from metering.wiring.answers.completeness import measured_completeness
     from metering.wiring.answers.costs import costs_of
 
     book = book_of(prices)
     home = billing_home(session)
     regions = all_answering(session, home, query)
-    complete = _complete(regions)
+    complete = measured_completeness(regions)
     return costs_of(
         _billing(session, home, regions), query, book=book, now_s=now_s, complete=complete, exact=exact, progress=_bar
     )
@@ -137,17 +136,6 @@ def all_answering(session: Session, home: RegionConnection, query: CostQuery) ->
             f"Those that do: {', '.join(sorted(known))}.",
         )
     return regions
-
-
-def _complete(regions: Sequence[RegionConnection]) -> Complete:
-    from metering.reports.source import naming
-    from metering.wiring.reports import build_freshness
-
-    known: dict[str, Complete] = {}
-    for region in regions:
-        with naming(region.region):
-            known[region.region] = build_freshness(region).answer()
-    return merged(known)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Up to when the counts of regions are complete, as their watches last said."""
+"""Up to when the counts of regions are complete: as their watches last said, or measured now."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from metering.audit.held_back import Complete, HeldBack, complete_of, merged
 from metering.ledger.notes.completeness import COMPLETENESS_KEY, Completeness
 from metering.reports.source import naming
 from metering.stores.writes import Table
+from metering.wiring.reports import build_freshness
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from metering.wiring.answers.ports import ReadableRegion
+    from metering.wiring.connection import RegionConnection
 
 
 def stored_completeness(regions: Sequence[ReadableRegion]) -> Complete:
@@ -25,6 +27,19 @@ def stored_completeness(regions: Sequence[ReadableRegion]) -> Complete:
     for region in regions:
         with naming(region.region):
             known[region.region] = stored_of(region)
+    return merged(known)
+
+
+def measured_completeness(regions: Sequence[RegionConnection]) -> Complete:
+    """Up to when all of the regions are complete, measured where a watch has not just done so: queues are asked, too.
+
+    Raises:
+        UnavailableError: A region gives no answer; the error names it.
+    """
+    known: dict[str, Complete] = {}
+    for region in regions:
+        with naming(region.region):
+            known[region.region] = build_freshness(region).answer()
     return merged(known)
 
 

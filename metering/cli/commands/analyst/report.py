@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from metering.audit.held_back import merged
 from metering.cli.all_regions import asks_for_all, connections, left_out
 from metering.cli.command import Session, command, say
 from metering.cli.printing.output import Format
@@ -18,13 +17,11 @@ from metering.cli.usage_html import check_page, write_page
 from metering.hours import month_of
 from metering.ledger.notes.canary_batches import CANARY_ACCOUNT_ID, of_canary
 from metering.reports.query import DETAIL_COLUMNS, GROUP_COLUMNS, UsageParameters
-from metering.reports.source import naming
 from metering.reports.time_range import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from metering.audit.held_back import Complete
     from metering.cli.printing.table import Chart
     from metering.reports.names import MissingName
     from metering.reports.query import UsageQuery
@@ -147,8 +144,8 @@ def usage(
     Totals are kept by the hour, so --from and --to must be on the hour. With --detail, rows are read instead, and any
     second is allowed. With --tz, a day is that zone's: the sum of its UTC hours.
     """
+    from metering.wiring.answers.completeness import measured_completeness
     from metering.wiring.answers.usage import Everywhere, read_warnings, usage_of
-    from metering.wiring.reports import build_freshness
 
     now_s = int(time.time())
     if html is not None:
@@ -170,13 +167,14 @@ def usage(
     regions = connections(session)
     for text in read_warnings(regions, query, now_s=now_s):
         say(text, style="yellow")
-    known: dict[str, Complete] = {}
-    for region in regions:
-        with naming(region.region):
-            known[region.region] = build_freshness(region).answer()
     everywhere = Everywhere(left_out=left_out(session)) if asks_for_all(session) else None
     found = usage_of(
-        regions, query, now_s=now_s, complete=merged(known), named_beginning=bool(start or last), everywhere=everywhere
+        regions,
+        query,
+        now_s=now_s,
+        complete=measured_completeness(regions),
+        named_beginning=bool(start or last),
+        everywhere=everywhere,
     )
     wrote = None if picture is None else picture.write(found.answer)
     session.write(found.answer, chart=_bars(found.rows, query) if chart else None)
