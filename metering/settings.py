@@ -38,12 +38,23 @@ class Policy(BaseModel):
     )
     marker_life_s: int = Field(ge=DAY_S, description="Life of a marker after acceptance.")
 
-    shards: int = Field(ge=1, le=64, description="Compaction shards that new commits go to (P# and R# partitions).")
-    usage_shards: int = Field(ge=1, le=100, description="Suffixes of a usage item, summed by readers.")
+    shards: int = Field(ge=1, le=64, description="Shards that new commits go to; each has a chain of roll-up and one of compaction.")
+    rollup_every_s: int = Field(ge=0, description="Least time between two runs of a shard's roll-up.")
+    rollup_commits: int = Field(ge=1, description="Most waiting commits that one run of the roll-up takes.")
+    rollup_blocks: int = Field(
+        ge=0,
+        le=1,
+        description="1: the roll-up books up to 100 usage items in a transaction, at twice the write units, also when "
+        "it is not behind.",
+    )
+    kinds_per_account: int = Field(
+        ge=1,
+        le=1_000_000,
+        description="Most kinds of usage of an account that get a number; further ones get items of their own.",
+    )
 
     commit_records: int = Field(ge=1, description="Most records in one commit (a single batch may exceed it).")
     commit_bytes: int = Field(ge=MIB, description="Most decoded bytes in one commit (a single batch may exceed it).")
-    commit_keys: int = Field(ge=1, description="Most usage keys in one commit (a single batch may exceed it).")
     object_bytes: int = Field(ge=MIB, description="Greatest size of an object's records after decompression.")
     reserve_ms: int = Field(ge=0, description="Reserve of an invocation: it begins no commit with less time left.")
     attempts: int = Field(ge=1, le=20, description="Times that a transaction is sent before it is split or put back.")

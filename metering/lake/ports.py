@@ -68,6 +68,19 @@ class LakeWriter(Protocol):
         ...
 
 
+class StagedUsage(Protocol):
+    """Sums the rows of staging objects. Parquet in production, plain rows in the simulation."""
+
+    def usage(self, staging_key: str) -> dict[UsageKey, Total]:
+        """Usage of a whole staging object: its rows by booked hour, key and `corrects` (P7).
+
+        Raises:
+            ObjectMissingError: It is gone.
+            ObjectDamagedError: It cannot be decoded.
+        """
+        ...
+
+
 class LakeReader(Protocol):
     """Reads rows of lake files and staging objects."""
 

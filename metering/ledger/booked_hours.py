@@ -97,7 +97,6 @@ class Pending:
     hours: frozenset[int]
     totals: Mapping[int, Total]
     created_at_ms: int
-    wide: bool
 
     @property
     def key(self) -> Key:
@@ -108,7 +107,6 @@ class Pending:
             **self.key._asdict(),
             "totals": totals_value(self.totals),
             "created_at_ms": self.created_at_ms,
-            "wide": self.wide,
         }
         if self.hours:
             item["hours"] = frozenset(map(hour_label, self.hours))
@@ -123,7 +121,6 @@ class Pending:
             hours=fields.hour_set("hours"),
             totals=totals_of(fields.nested("totals")),
             created_at_ms=fields.whole("created_at_ms"),
-            wide=fields.flag("wide"),
         )
         if not made.hours <= made.totals.keys():
             fields.fail("totals", "totals of all hours that are left")

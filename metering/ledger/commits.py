@@ -1,4 +1,4 @@
-"""Commits: their records, and the numbers that follow from their random ids."""
+"""Commits: their records, and the shard that follows from their random ids."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from metering.stores.writes import Item, Value
 
 
-CommitState = Literal["open", "applied", "aborted"]
-_COMMIT_STATES: tuple[CommitState, ...] = ("open", "applied", "aborted")
+CommitState = Literal["committed", "aborted"]
+# Format 1 called a commit `applied` whose usage was booked. Such commits live on after an upgrade.
+_STATES: dict[str, CommitState] = {"committed": "committed", "aborted": "aborted", "applied": "committed"}
 
 
 def commit_key(commit_id: str) -> Key:
@@ -31,12 +32,15 @@ def is_commit(item: Item) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommitRecord:
-    """Record of a commit. `next_chunk < chunks` only while it is `open`."""
+    """Record of a commit. `aborted` is the fence of one that never came (P32); it has nothing but its id.
+
+    Attributes:
+        hours: All booked hours of its rows; they never change.
+        expires_at_s: Set once its staging object is cleaned, never before.
+    """
 
     commit_id: str
     state: CommitState
-    next_chunk: int = 0
-    chunks: int = 0
     shard: int = 0
     hours: tuple[int, ...] = ()
     staging_key: str = ""
@@ -53,8 +57,6 @@ class CommitRecord:
         item: dict[str, Value] = {**self.key._asdict(), "state": self.state}
         if self.state != "aborted":
             item |= {
-                "next": self.next_chunk,
-                "chunks": self.chunks,
                 "shard": self.shard,
                 "hours": [hour_label(hour_s) for hour_s in self.hours],
                 "staging": self.staging_key,
@@ -68,8 +70,13 @@ class CommitRecord:
 
     @classmethod
     def from_item(cls, item: Item) -> CommitRecord:
+        """The item as it was read.
+
+        Raises:
+            LedgerCorruptError: It is none, or one that format 1 left open: `metering upgrade` finishes those.
+        """
         fields = Fields.of_item(item)
-        state = fields.one_of("state", _COMMIT_STATES)
+        state = _STATES[fields.one_of("state", tuple(_STATES))]
         commit_id = fields.after("pk", partitions.COMMIT)
         expires_at_s = fields.whole("expires_at", absent=None)
         if state == "aborted":
@@ -78,8 +85,6 @@ class CommitRecord:
             made = cls(
                 commit_id=commit_id,
                 state=state,
-                next_chunk=fields.whole("next"),
-                chunks=fields.whole("chunks"),
                 shard=fields.whole("shard"),
                 hours=tuple(sorted(fields.hours("hours"))),
                 staging_key=fields.any_text("staging"),
@@ -93,10 +98,5 @@ class CommitRecord:
 
 
 def shard_of(commit_id: str, shards: int) -> int:
-    """Compaction shard of a commit: hash of its id modulo `shards`."""
+    """Shard of a commit: hash of its id modulo `shards`. Both of its chains are those of this shard."""
     return zlib.crc32(commit_id.encode()) % shards
-
-
-def usage_suffix(commit_id: str, usage_shards: int) -> int:
-    """Suffix of the usage items that a commit adds to, so that commits side by side seldom meet on one item."""
-    return (zlib.crc32(commit_id.encode()) >> 16) % usage_shards

@@ -4,9 +4,11 @@
 |-----------------|-------------------------------------------------------|-----------------------------------|
 | `B#<batch_id>`  | a batch's marker, conflicts, aliases (`A#`), retries  | `markers`, `conflicts`, `retries` |
 | `C#<commit_id>` | a commit                                              | `commits`                         |
-| `P#<shard>`     | pending commits of a shard                            | `booked_hours`                    |
+| `U#<shard>`     | commits of a shard whose usage waits for its roll-up  | `waiting`                         |
+| `P#<shard>`     | pending commits of a shard: not compacted yet         | `booked_hours`                    |
 | `H#<hour>`      | published files of an hour, pointers to staging rows  | `booked_hours`                    |
-| `R#<shard>`     | runs of a shard                                       | `runs`                            |
+| `R#<chain>`     | runs of a chain: `U<shard>` rolls up, `L<shard>` compacts | `runs`, `chain`               |
+| `D#<account>`   | numbers of an account's kinds of usage, and their names | `usage/kinds`                   |
 | `T#<month>`     | a billing month that is closing or closed             | `periods`                         |
 | `I#<month>`     | invoices and credit notes that a month books          | `notes/issued_invoices`           |
 | `K#tokens`      | tokens of the HTTP API: hashes, never secrets         | `notes/tokens`                    |
@@ -23,9 +25,11 @@ from __future__ import annotations
 
 BATCH = "B#"
 COMMIT = "C#"
+WAITING = "U#"
 PENDING = "P#"
 HOUR = "H#"
 RUN = "R#"
+KINDS = "D#"
 MONTH = "T#"
 INVOICES = "I#"
 TOKENS = "K#"

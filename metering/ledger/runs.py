@@ -1,4 +1,10 @@
-"""Runs of the compactor. Each shard has one chain of them: `R#<shard>`, `<n>` in 12 digits."""
+"""Runs of a chain: `R#<chain>`, `<n>` in 12 digits. Each shard has two chains.
+
+| chain      | its runs                                                    | room     |
+|------------|-------------------------------------------------------------|----------|
+| `U<shard>` | book usage of waiting commits, then place the commits (P23) | `rollup` |
+| `L<shard>` | compact the lake (P24)                                      | `lake`   |
+"""
 
 from __future__ import annotations
 
@@ -20,45 +26,84 @@ RunState = Literal["planned", "done"]
 _RUN_STATES: tuple[RunState, ...] = ("planned", "done")
 
 
-def partition_of_runs(shard: int) -> str:
-    """Partition of a shard's chain of runs."""
-    return f"{partitions.RUN}{shard}"
+def rollup_chain(shard: int) -> str:
+    """Name of the chain that rolls up the usage of a shard."""
+    return f"U{shard}"
 
 
-def run_key(shard: int, run: int) -> Key:
-    """Key of a shard's run number `run`."""
-    return Key(partition_of_runs(shard), f"{run:012d}")
+def lake_chain(shard: int) -> str:
+    """Name of the chain that compacts the lake of a shard."""
+    return f"L{shard}"
 
 
-def newest_first(items: ItemStore, shard: int) -> Iterator[Run]:
-    """The runs of a shard's chain, the newest first; read page by page while the caller iterates.
+def partition_of_runs(chain: str) -> str:
+    """Partition of a chain's runs."""
+    return f"{partitions.RUN}{chain}"
+
+
+def run_key(chain: str, number: int) -> Key:
+    """Key of a chain's run."""
+    return Key(partition_of_runs(chain), f"{number:012d}")
+
+
+def newest_first(items: ItemStore, chain: str) -> Iterator[Run]:
+    """The runs of a chain, the newest first; read page by page while the caller iterates.
 
     Raises:
         LedgerCorruptError: One of them cannot be read.
     """
-    return map(Run.from_item, items.query(Table.LEDGER, partition_of_runs(shard), descending=True))
+    return map(Run.from_item, items.query(Table.LEDGER, partition_of_runs(chain), descending=True))
 
 
-def run_name(shard: int, run: int) -> str:
-    """Name of a run: `<shard>#<n>`. Pointers and published items name their run so."""
-    return f"{shard}#{run:012d}"
+def newest_run(items: ItemStore, chain: str) -> Run | None:
+    """The newest run of a chain, or None if there is none yet."""
+    return next(newest_first(items, chain), None)
+
+
+def newest_done(items: ItemStore, chain: str) -> int:
+    """Number of the newest done run of a chain, 0 without one. All runs before it are done, too (P21)."""
+    return next((run.number for run in newest_first(items, chain) if run.state == "done"), 0)
+
+
+def run_name(shard: int, number: int) -> str:
+    """Name of a run of the lake's chain: `<shard>#<n>`. Pointers and published items name their run so."""
+    return f"{shard}#{number:012d}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """One compaction of a shard. Every process that works on it follows the plan object at `plan_key`."""
+    """One run of a chain. Every process that works on it follows the plan object at `plan_key`, never its own plan.
 
-    shard: int
-    run: int
+    Attributes:
+        chain: `U<shard>` or `L<shard>`.
+        number: From 1; it only grows (P22).
+        plan_key: Empty only for a run that `rebuild` set after a restore: it is done and has no plan (P41).
+        cleaned: Of the lake's chain: its pointers and staging objects are deleted.
+        expires_at_s: Of the roll-up's chain: when the item may go. The newest run of a chain has none.
+    """
+
+    chain: str
+    number: int
     state: RunState
     plan_key: str
     planned_at_ms: int
     done_at_ms: int | None = None
     cleaned: bool = False
+    expires_at_s: int | None = None
 
     @property
     def key(self) -> Key:
-        return run_key(self.shard, self.run)
+        return run_key(self.chain, self.number)
+
+    @property
+    def shard(self) -> int:
+        """Shard of the chain."""
+        return int(self.chain[1:])
+
+    @property
+    def name(self) -> str:
+        """Name in messages to people, such as `U0#000000000012`."""
+        return f"{self.chain}#{self.number:012d}"
 
     def to_item(self) -> dict[str, Value]:
         item: dict[str, Value] = {
@@ -71,20 +116,26 @@ class Run:
             item["done_at_ms"] = self.done_at_ms
         if self.cleaned:
             item["cleaned"] = True
+        if self.expires_at_s is not None:
+            item["expires_at"] = self.expires_at_s
         return item
 
     @classmethod
     def from_item(cls, item: Item) -> Run:
         fields = Fields.of_item(item)
         state = fields.one_of("state", _RUN_STATES)
+        chain = fields.after("pk", partitions.RUN)
+        if chain[:1] not in ("U", "L") or not chain[1:].isdecimal():
+            fields.fail("pk", "a chain")
         made = cls(
-            shard=fields.number_after("pk", partitions.RUN),
-            run=fields.number_after("sk", ""),
+            chain=chain,
+            number=fields.number_after("sk", ""),
             state=state,
-            plan_key=fields.text("plan"),
+            plan_key=fields.any_text("plan") if state == "done" else fields.text("plan"),
             planned_at_ms=fields.whole("planned_at_ms"),
             done_at_ms=fields.whole("done_at_ms") if state == "done" else None,
             cleaned=fields.flag("cleaned", absent=False),
+            expires_at_s=fields.whole("expires_at", absent=None),
         )
         fields.check_key(made.key)
         return made

@@ -59,7 +59,6 @@ PREFIXES = (
 )
 
 _STAGING_SUFFIX = ".parquet"
-_WAL_SUFFIX = ".wal"
 _RECORDS_SUFFIX = ".ndjson"
 
 
@@ -68,19 +67,25 @@ def staging_key(commit_id: str, now_s: int) -> str:
     return f"{STAGING_PREFIX}{date_of(now_s)}/{commit_id}{_STAGING_SUFFIX}"
 
 
-def wal_key(staging: str) -> str:
-    """Key of the write-ahead object of the commit whose staging object is `staging`."""
-    return staging.removesuffix(_STAGING_SUFFIX) + _WAL_SUFFIX
-
-
 def commit_id_of(key: str) -> str:
-    """Id of the commit that a staging or write-ahead object belongs to."""
+    """Id of the commit that a staging object belongs to."""
     return key.rpartition("/")[2].partition(".")[0]
 
 
-def plan_key(shard: int, token: str) -> str:
-    """Key of a plan object. `token` is random: two planners never write the same one."""
-    return f"{RUNS_PREFIX}{shard}/{token}.json"
+def plan_key(chain: str, number: int, token: str) -> str:
+    """Key of a plan object: `runs/U0/000000000012-<token>.json`. `token` is random: no two planners write one key."""
+    return f"{plans_prefix(chain)}{number:012d}-{token}.json"
+
+
+def plans_prefix(chain: str) -> str:
+    """Prefix of the plans of a chain, in the order of their numbers."""
+    return f"{RUNS_PREFIX}{chain}/"
+
+
+def number_of_plan(key: str) -> int | None:
+    """Number that a plan object was made for; None for other objects, such as the plans of format 1."""
+    number, found, _ = key.rpartition("/")[2].partition("-")
+    return int(number) if found and len(number) == 12 and number.isdecimal() else None
 
 
 def lake_prefix(hour_s: int) -> str:

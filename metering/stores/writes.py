@@ -57,6 +57,14 @@ class Equals:
     value: str | int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LessThan:
+    """The attribute exists and is a smaller number than this."""
+
+    attribute: str
+    value: int
+
+
 @dataclass(frozen=True, slots=True)
 class AnyOf:
     """At least one of the conditions is true."""
@@ -71,7 +79,7 @@ class AllOf:
     conditions: tuple[Condition, ...]
 
 
-Condition = Exists | Absent | Equals | AnyOf | AllOf
+Condition = Exists | Absent | Equals | LessThan | AnyOf | AllOf
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,15 +141,13 @@ MAX_TRANSACTION_ACTIONS = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActionLimits:
-    """Numbers of actions that the protocol puts into one transaction. A simulation of small batches has smaller ones.
+    """Number of actions that the protocol puts into one transaction. A simulation of small batches has a smaller one.
 
     Attributes:
         transaction: Most actions of any transaction.
-        chunk: Most actions of a wide commit's chunk, without the step of its number on the commit item.
     """
 
     transaction: int = MAX_TRANSACTION_ACTIONS
-    chunk: int = MAX_TRANSACTION_ACTIONS - 1
 
 
 DYNAMODB_LIMITS = ActionLimits()

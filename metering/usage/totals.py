@@ -12,6 +12,15 @@ if TYPE_CHECKING:
 K = TypeVar("K")
 
 
+class Kind(NamedTuple):
+    """Kind of usage: what a usage key says beside account and hour. No two kinds have the same four texts."""
+
+    usage_type: str
+    service: str
+    from_location: str
+    to_location: str
+
+
 class UsageKey(NamedTuple):
     """Key of a total. It is a NamedTuple, because the aggregation hashes millions of keys.
 
@@ -27,8 +36,13 @@ class UsageKey(NamedTuple):
     to_location: str
     corrects_s: int | None = None
 
+    @property
+    def kind(self) -> Kind:
+        """Its kind of usage."""
+        return Kind(self.usage_type, self.service, self.from_location, self.to_location)
+
     def of_day(self) -> UsageKey:
-        """The key for the first hour of its day, because an item of the usage table holds all hours of a day."""
+        """The key for the first hour of its day, for sums by day."""
         return UsageKey(self.hour_s - self.hour_s % DAY_S, *self[1:])
 
 

@@ -23,6 +23,7 @@ from metering.stores.writes import (
     Exists,
     Item,
     Key,
+    LessThan,
     Put,
     Table,
     Update,
@@ -49,6 +50,10 @@ def holds(condition: Condition, item: Item | None) -> bool:
         found = attributes.get(condition.attribute)
         # In DynamoDB a boolean never equals a number, although True == 1 in Python.
         return found == condition.value and isinstance(found, bool) == isinstance(condition.value, bool)
+    if isinstance(condition, LessThan):
+        found = attributes.get(condition.attribute)
+        # A comparison with a value of another type is false in DynamoDB.
+        return isinstance(found, int) and not isinstance(found, bool) and found < condition.value
     if isinstance(condition, AnyOf):
         return any(holds(part, item) for part in condition.conditions)
     return all(holds(part, item) for part in condition.conditions)

@@ -20,10 +20,11 @@ if TYPE_CHECKING:
     from metering.lake.rows import Group, RowQuery
     from metering.ledger.row_sources import RowSource
     from metering.stores.objects import ObjectStore
+    from metering.usage.totals import UsageKey
 
 
 class PlainLake:
-    """`LakeWriter` and `LakeReader` of plain rows."""
+    """`LakeWriter`, `LakeReader` and `StagedUsage` of plain rows."""
 
     def __init__(self, objects: ObjectStore) -> None:
         self._objects = objects
@@ -34,6 +35,9 @@ class PlainLake:
         summary = encode_usage(in_order(plain_usage(rows)))
         size = sum([row.bytes for row in rows])
         yield MergedFile(content=encode_rows(rows), rows=len(rows), bytes=size, summary=summary)
+
+    def usage(self, staging_key: str) -> dict[UsageKey, Total]:
+        return plain_usage(decode_rows(self._objects.get(staging_key)))
 
     def totals(self, sources: Sequence[RowSource], query: RowQuery) -> dict[Group, Total]:
         totals: dict[Group, Total] = {}

@@ -9,10 +9,12 @@ TUNABLES: dict[str, int] = {
     "ahead_s": 5 * MINUTE_S,
     "admission_floor_s": 0,
     "shards": 1,
-    "usage_shards": 4,
+    "rollup_every_s": 15,
+    "rollup_commits": 2_000,
+    "rollup_blocks": 0,
+    "kinds_per_account": 4_096,
     "commit_records": 200_000,
     "commit_bytes": 64 * MIB,
-    "commit_keys": 5_000,
     "object_bytes": 512 * MIB,
     "reserve_ms": 10_000,
     "attempts": 4,
@@ -26,7 +28,7 @@ TUNABLES: dict[str, int] = {
     "source_jump": 1_000_000,
     # Longer than a marker lives: a forgotten source has no marker left that it would be derived from again.
     "source_life_s": 60 * DAY_S,
-    "clean_wait_s": DAY_S,
+    "clean_wait_s": HOUR_S,
     # With an inventory and v5 of flow logs about 11 % cannot be known (docs/on-ramps.md).
     "log_unclassified_percent": 20,
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from metering.adapters.aws.dynamodb.attributes import to_attribute
-from metering.stores.writes import Absent, AllOf, AnyOf, Condition, Equals, Exists, Update
+from metering.stores.writes import Absent, AllOf, AnyOf, Condition, Equals, Exists, LessThan, Update
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,6 +36,8 @@ class Expressions:
                 return f"attribute_not_exists({self._name(condition.attribute)})"
             case Equals():
                 return f"{self._name(condition.attribute)} = {self._value(condition.value)}"
+            case LessThan():
+                return f"{self._name(condition.attribute)} < {self._value(condition.value)}"
             case AnyOf():
                 return self._joined(" OR ", condition.conditions)
             case AllOf():
