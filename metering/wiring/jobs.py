@@ -21,6 +21,7 @@ from metering.lake.parquet.frozen import ParquetFrozenFiles
 from metering.lake.parquet.summaries import ParquetTotals
 from metering.lake.parquet.writer import ParquetLakeWriter
 from metering.lake.plan import CompactionPolicy
+from metering.rollup.cleaner import RollupCleaner
 from metering.stores.retrying import Retrier
 from metering.wiring.lake import lake_view
 from metering.wiring.rollup import build_rollup
@@ -83,6 +84,18 @@ class LakeJobs:
     @cached_property
     def rollup(self) -> Rollup:
         return build_rollup(self, self.metrics, threads=self.threads)
+
+    @cached_property
+    def rollup_cleaner(self) -> RollupCleaner:
+        return RollupCleaner(
+            items=self.items,
+            objects=self.objects,
+            clock=self.clock,
+            retrier=self._retrier,
+            shards=self.settings.shards,
+            run_life_s=self.settings.marker_life_s,
+            threads=self.threads,
+        )
 
     @cached_property
     def cleaner(self) -> Cleaner:
