@@ -67,7 +67,7 @@ class Originals:
 
         A candidate that is not a retry is returned as it is. A retry is refused unless its first id was accepted with
         other content: otherwise it can be sent under that id, and under both ids it would count twice. An unreadable
-        marker is returned as its error, so that only this retry waits for a repair; a ledger that gives no answer alike.
+        marker is returned as its error, so that only this retry waits for a repair; so is a ledger without an answer.
         """
         keys = [marker_key(each.batch.retry_of) for each in candidates if each.batch.retry_of]
         if not keys:
