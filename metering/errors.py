@@ -19,8 +19,8 @@
     ├── FormatTooNewError           newer code wrote the ledger, and this one must not touch it
     ├── ReadOnlyError               what may only read was about to change something          adapters.aws.read_only
     ├── EarlyEndError               work ends early and nothing is wrong: its caller catches it
-    │   ├── RunAlreadyDoneError     another process has finished the compaction run           lake.run_work
-    │   ├── RunOutOfTimeError       there is no time for the next step of a run               lake.run_work
+    │   ├── RunOverError            another process has finished the run of a chain           ledger.chain
+    │   ├── OutOfTimeError          there is no time for the next step of a run               ledger.chain
     │   └── ScanTooLongError        a table is too large for the time that a scan has         audit.reconcile.table_scan
     ├── SettingsError               settings do not fit together; carries every problem found
     ├── InvalidParametersError      a report is asked for what does not exist; every problem found  reports.parameters
