@@ -15,7 +15,7 @@ from aws_cdk import aws_logs as logs
 from constructs import Construct
 
 from infra.components.acknowledgement import acknowledge, acknowledge_wildcard
-from metering.fleet.regions import ALONE_FUNCTIONS
+from metering.fleet.regions import executions_of
 from metering.metric_names import NAMESPACE
 from metering.operations.alarms import WATCH_NAMESPACE
 from metering.settings import as_environment
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 # Default size of `/tmp` (Lambda developer guide).
 _SCRATCH_MB = 512
+# Most targets of an EventBridge rule (EventBridge quotas).
+_TARGETS_A_RULE = 5
 # Shortest maximum event age that EventBridge and Lambda accept.
 _TICK_LIFE_S = MINUTE_S
 
@@ -52,6 +54,7 @@ class FunctionSpec:
         every_min: Minutes between runs, by an EventBridge `rate()` rule; None for a function that a queue or a request
             drives.
         reserved: Executions that are kept for it, and the most of it at a time; None for as many as there are.
+        shards: Invocations of each tick. With more than one, each names a shard, from 0 on.
     """
 
     name: str
@@ -61,6 +64,7 @@ class FunctionSpec:
     scratch_mb: int = _SCRATCH_MB
     every_min: int | None = None
     reserved: int | None = None
+    shards: int = 1
 
     @property
     def construct_id(self) -> str:
@@ -68,8 +72,9 @@ class FunctionSpec:
 
     @property
     def at_once(self) -> int | None:
-        """Most executions at once. Of a function that never runs twice it is one: a tick meanwhile is dropped."""
-        return 1 if self.name in ALONE_FUNCTIONS else self.reserved
+        """Most executions at once. Of a function that never runs twice it is one a shard: a tick meanwhile is dropped."""
+        alone = executions_of(self.name, shards=self.shards)
+        return self.reserved if alone is None else alone
 
     @property
     def handler(self) -> str:
@@ -171,15 +176,26 @@ class MeteringFunction(Construct):
         if self.spec.every_min is None:
             raise ValueError(f"{self.spec.name} has no rate")
         self.function.configure_async_invoke(retry_attempts=0, max_event_age=Duration.seconds(_TICK_LIFE_S))
-        events.Rule(
-            self,
-            "Rate",
-            description=f"Schedule of the {self.spec.name} function of metering.",
-            schedule=events.Schedule.rate(Duration.minutes(self.spec.every_min)),
-            targets=[
-                targets.LambdaFunction(self.function, retry_attempts=0, max_event_age=Duration.seconds(_TICK_LIFE_S))
-            ],
-        )
+        inputs = self._inputs()
+        for first in range(0, len(inputs), _TARGETS_A_RULE):
+            events.Rule(
+                self,
+                f"Rate{first // _TARGETS_A_RULE}" if first else "Rate",
+                description=f"Schedule of the {self.spec.name} function of metering.",
+                schedule=events.Schedule.rate(Duration.minutes(self.spec.every_min)),
+                targets=[
+                    targets.LambdaFunction(
+                        self.function, event=each, retry_attempts=0, max_event_age=Duration.seconds(_TICK_LIFE_S)
+                    )
+                    for each in inputs[first : first + _TARGETS_A_RULE]
+                ],
+            )
+
+    def _inputs(self) -> list[events.RuleTargetInput | None]:
+        """Event of each invocation of a tick; None for the event that EventBridge makes."""
+        if self.spec.shards == 1:
+            return [None]
+        return [events.RuleTargetInput.from_object({"shard": shard}) for shard in range(self.spec.shards)]
 
     def grant_put_metrics(self) -> None:
         """Let the function put metrics, in the namespaces of the service only."""
