@@ -64,6 +64,26 @@ def known_shards(items: ItemStore, shards: int) -> range:
     return range(max(shards, _used(items)))
 
 
+def shards_of_turn(items: ItemStore, shards: int, shard: int | None) -> list[int]:
+    """The shards that one invocation of a job works on.
+
+    A region has an invocation for each of its shards. That of shard 0 also works on those that the stage had before and
+    has no more (P42), so that nothing is left behind.
+
+    Args:
+        items: The ledger's store.
+        shards: The stage's number of shards.
+        shard: Shard of the invocation; None for all that a commit may be in.
+
+    Raises:
+        UnavailableError: The ledger did not answer.
+        LedgerCorruptError: The number that it remembers cannot be read.
+    """
+    if shard is None:
+        return list(known_shards(items, shards))
+    return [shard] if shard else [0, *known_shards(items, shards)[shards:]]
+
+
 class ShardRecord:
     """Makes a worker's number of shards known before its first commit, once in its life.
 
