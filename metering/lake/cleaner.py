@@ -17,12 +17,14 @@ from metering.ledger.booked_hours import pending_key, pointer_key
 from metering.ledger.commits import CommitRecord, commit_key
 from metering.ledger.contradictions import Contradictions
 from metering.ledger.runs import Run, lake_chain, newest_first
-from metering.ledger.shards import shards_of_turn
+from metering.ledger.shards import shards_of
 from metering.ledger.waiting import waiting_key
 from metering.stores.threads import do_all
 from metering.stores.writes import Delete, Equals, Exists, Table, Update
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from metering.stores.clock import Clock, Deadline
     from metering.stores.items import ItemStore
     from metering.stores.objects import ObjectStore
@@ -70,7 +72,7 @@ class Cleaner:
 
         Args:
             deadline: End of the process.
-            shard: Only this shard's share (`shards_of_turn`); None for all that a commit may be in.
+            shard: Shard of this invocation (`shards_of`); None for all that a commit may be in.
 
         Raises:
             LedgerCorruptError: A commit waits or is pending although its last hours were taken (an alert was sent), or
@@ -79,7 +81,7 @@ class Cleaner:
         """
         runs = commits = 0
         contradictions = Contradictions()
-        for each in self.retrier.call(lambda: shards_of_turn(self.items, self.shards, shard)):
+        for each in self._shards(shard):
             with contradictions.noted():
                 for run in self._due(each):
                     if deadline.remaining_ms() < self.reserve_ms:
@@ -89,6 +91,9 @@ class Cleaner:
         self.metrics.count(metric_names.CLEANED_COMMITS, commits)
         contradictions.tell()
         return CleaningResult(runs=runs, commits=commits)
+
+    def _shards(self, shard: int | None) -> Iterable[int]:
+        return self.retrier.call(lambda: shards_of(self.items, self.shards, shard))
 
     def _due(self, shard: int) -> list[Run]:
         """Runs to clean, oldest first. Runs are cleaned in order, so all runs before a cleaned one are cleaned too."""

@@ -64,24 +64,26 @@ def known_shards(items: ItemStore, shards: int) -> range:
     return range(max(shards, _used(items)))
 
 
-def shards_of_turn(items: ItemStore, shards: int, shard: int | None) -> list[int]:
-    """The shards that one invocation of a job works on.
-
-    A region has an invocation for each of its shards. That of shard 0 also works on those that the stage had before and
-    has no more (P42), so that nothing is left behind.
+def shards_of(items: ItemStore, shards: int, shard: int | None) -> tuple[int, ...]:
+    """Shards that one invocation of a job works on.
 
     Args:
         items: The ledger's store.
         shards: The stage's number of shards.
-        shard: Shard of the invocation; None for all that a commit may be in.
+        shard: Shard of the invocation, of those that the stage has; None for one that works on all.
+
+    Returns:
+        All shards that a commit may be in; or the invocation's own. The one for shard 0 has those, too, that the stage
+        had before and has no invocation for any more (P42).
 
     Raises:
         UnavailableError: The ledger did not answer.
         LedgerCorruptError: The number that it remembers cannot be read.
     """
     if shard is None:
-        return list(known_shards(items, shards))
-    return [shard] if shard else [0, *known_shards(items, shards)[shards:]]
+        return tuple(known_shards(items, shards))
+    left = known_shards(items, shards)[shards:] if shard == 0 else ()
+    return (shard, *left)
 
 
 class ShardRecord:
