@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
 # Default size of `/tmp` (Lambda developer guide).
 _SCRATCH_MB = 512
-# Most targets of an EventBridge rule (EventBridge quotas).
-_TARGETS_A_RULE = 5
 # Shortest maximum event age that EventBridge and Lambda accept.
 _TICK_LIFE_S = MINUTE_S
 
@@ -53,8 +51,8 @@ class FunctionSpec:
         scratch_mb: Size of `/tmp`.
         every_min: Minutes between runs, by an EventBridge `rate()` rule; None for a function that a queue or a request
             drives.
+        shards: Each of so many shards has a tick of its own, with the event `{"shard": n}`; None for one tick of all.
         reserved: Executions that are kept for it, and the most of it at a time; None for as many as there are.
-        shards: Invocations of each tick. With more than one, each names a shard, from 0 on.
     """
 
     name: str
@@ -63,8 +61,8 @@ class FunctionSpec:
     memory_mb: int
     scratch_mb: int = _SCRATCH_MB
     every_min: int | None = None
+    shards: int | None = None
     reserved: int | None = None
-    shards: int = 1
 
     @property
     def construct_id(self) -> str:
@@ -73,7 +71,7 @@ class FunctionSpec:
     @property
     def at_once(self) -> int | None:
         """Most executions at once. Of a function that never runs twice it is one a shard: a tick meanwhile is dropped."""
-        alone = executions_of(self.name, shards=self.shards)
+        alone = executions_of(self.name, shards=self.shards or 1)
         return self.reserved if alone is None else alone
 
     @property
@@ -176,26 +174,27 @@ class MeteringFunction(Construct):
         if self.spec.every_min is None:
             raise ValueError(f"{self.spec.name} has no rate")
         self.function.configure_async_invoke(retry_attempts=0, max_event_age=Duration.seconds(_TICK_LIFE_S))
-        inputs = self._inputs()
-        for first in range(0, len(inputs), _TARGETS_A_RULE):
-            events.Rule(
-                self,
-                f"Rate{first // _TARGETS_A_RULE}" if first else "Rate",
-                description=f"Schedule of the {self.spec.name} function of metering.",
-                schedule=events.Schedule.rate(Duration.minutes(self.spec.every_min)),
-                targets=[
-                    targets.LambdaFunction(
-                        self.function, event=each, retry_attempts=0, max_event_age=Duration.seconds(_TICK_LIFE_S)
-                    )
-                    for each in inputs[first : first + _TARGETS_A_RULE]
-                ],
-            )
+        if self.spec.shards is None:
+            self._rule("Rate", None)
+        for shard in range(self.spec.shards or 0):
+            # The first one keeps the name of a region with one shard.
+            self._rule(f"Rate{shard}" if shard else "Rate", shard)
 
-    def _inputs(self) -> list[events.RuleTargetInput | None]:
-        """Event of each invocation of a tick; None for the event that EventBridge makes."""
-        if self.spec.shards == 1:
-            return [None]
-        return [events.RuleTargetInput.from_object({"shard": shard}) for shard in range(self.spec.shards)]
+    def _rule(self, construct_id: str, shard: int | None) -> None:
+        events.Rule(
+            self,
+            construct_id,
+            description=f"Schedule of the {self.spec.name} function of metering.",
+            schedule=events.Schedule.rate(Duration.minutes(self.spec.every_min or 1)),
+            targets=[
+                targets.LambdaFunction(
+                    self.function,
+                    event=None if shard is None else events.RuleTargetInput.from_object({"shard": shard}),
+                    retry_attempts=0,
+                    max_event_age=Duration.seconds(_TICK_LIFE_S),
+                )
+            ],
+        )
 
     def grant_put_metrics(self) -> None:
         """Let the function put metrics, in the namespaces of the service only."""

@@ -122,6 +122,7 @@ class LakeJobs:
             retrier=self._retrier,
             metrics=self.metrics,
             quarantine_age_s=quarantine_age_s(self.settings.marker_life_s),
+            threads=self.threads,
         )
 
     @cached_property

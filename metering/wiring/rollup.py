@@ -57,6 +57,4 @@ def build_rollup(
 
 def rollup_tick(ports: ServicePorts, rollup: Rollup) -> RollupTick:
     """One tick of the roll-up function, which runs each minute."""
-    return RollupTick(
-        rollup=rollup, clock=ports.clock, every_s=ports.settings.rollup_every_s, tick_s=MINUTE_S
-    )
+    return RollupTick(rollup=rollup, clock=ports.clock, every_s=ports.settings.rollup_every_s, tick_s=MINUTE_S)
