@@ -69,6 +69,15 @@ LOG_EVENTS_PUT_BACK: Final = "LogEventsPutBack"
 LOG_EVENTS_WITHOUT_FILE: Final = "LogEventsWithoutFile"
 CONTEXTS_CAPTURED: Final = "ContextsCaptured"
 
+# Commits of the roll-up's runs, when they were done, and updates of usage items that were made for them.
+ROLLED_UP_COMMITS: Final = "RolledUpCommits"
+ROLLED_UP_ITEMS: Final = "RolledUpItems"
+# Runs of the roll-up that another process finished first, and plans that lost against another process's plan.
+ROLLUP_LATE: Final = "RollupLate"
+ROLLUP_RACE_LOST: Final = "RollupRaceLost"
+# Kinds of usage in plans of the roll-up that have no number, because their account has as many as it may have.
+KINDS_BEYOND_CAP: Final = "KindsBeyondCap"
+
 # Rows and files that the compactor published.
 COMPACTED_ROWS: Final = "CompactedRows"
 COMPACTED_FILES: Final = "CompactedFiles"

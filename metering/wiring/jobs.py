@@ -14,7 +14,6 @@ from metering.audit.reconcile.tick import ReconcileTick
 from metering.audit.source_keeping import SourceKeeper
 from metering.billing.closing.closer import PeriodCloser
 from metering.billing.day_sums.account_check import AccountCheck
-from metering.commit.finisher import Finisher
 from metering.lake.cleaner import Cleaner
 from metering.lake.compactor import Compactor
 from metering.lake.orphans import OrphanCleaner, quarantine_age_s
@@ -22,13 +21,14 @@ from metering.lake.parquet.frozen import ParquetFrozenFiles
 from metering.lake.parquet.summaries import ParquetTotals
 from metering.lake.parquet.writer import ParquetLakeWriter
 from metering.lake.plan import CompactionPolicy
+from metering.rollup.cleaner import RollupCleaner
 from metering.stores.retrying import Retrier
 from metering.wiring.lake import lake_view
-from metering.wiring.sweeper import build_sweeper
+from metering.wiring.rollup import build_rollup
 
 if TYPE_CHECKING:
-    from metering.commit.sweeper import Sweeper
     from metering.lake.view import LakeView
+    from metering.rollup.rollup import Rollup
     from metering.settings import Settings
     from metering.stores.clock import Clock, Entropy
     from metering.stores.items import ItemStore
@@ -39,7 +39,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LakeJobs:
-    """Jobs of one region, each made on first use."""
+    """Jobs of one region, each made on first use.
+
+    Attributes:
+        threads: Calls that a job makes side by side. More than one only over stores that threads may share.
+    """
 
     items: ItemStore
     objects: ObjectStore
@@ -48,6 +52,7 @@ class LakeJobs:
     metrics: Metrics
     alerts: Alerts
     settings: Settings
+    threads: int = 1
 
     @cached_property
     def view(self) -> LakeView:
@@ -73,13 +78,24 @@ class LakeJobs:
             metrics=self.metrics,
             alerts=self.alerts,
             policy=policy,
-            finish=Finisher(items=self.items, objects=self.objects, retrier=self._retrier).finish,
             shards=self.settings.shards,
         )
 
     @cached_property
-    def sweeper(self) -> Sweeper:
-        return build_sweeper(self, self.metrics)
+    def rollup(self) -> Rollup:
+        return build_rollup(self, self.metrics, threads=self.threads)
+
+    @cached_property
+    def rollup_cleaner(self) -> RollupCleaner:
+        return RollupCleaner(
+            items=self.items,
+            objects=self.objects,
+            clock=self.clock,
+            retrier=self._retrier,
+            shards=self.settings.shards,
+            run_life_s=self.settings.marker_life_s,
+            threads=self.threads,
+        )
 
     @cached_property
     def cleaner(self) -> Cleaner:
@@ -196,8 +212,8 @@ class LakeJobs:
         return Retrier(clock=self.clock, entropy=self.entropy, attempts=self.settings.attempts)
 
 
-def lake_jobs(ports: ServicePorts, metrics: Metrics) -> LakeJobs:
-    """Build the lake's jobs of a region."""
+def lake_jobs(ports: ServicePorts, metrics: Metrics, *, threads: int = 1) -> LakeJobs:
+    """Build the lake's jobs of a region; `threads` as in `LakeJobs`."""
     return LakeJobs(
         items=ports.items,
         objects=ports.objects,
@@ -206,4 +222,5 @@ def lake_jobs(ports: ServicePorts, metrics: Metrics) -> LakeJobs:
         metrics=metrics,
         alerts=ports.alerts,
         settings=ports.settings,
+        threads=threads,
     )
