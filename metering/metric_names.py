@@ -35,18 +35,15 @@ BYTES_METERED: Final = "BytesMetered"
 # Records with a region whose billing prefix is unknown: they are metered under the region's own name.
 UNKNOWN_REGIONS: Final = "UnknownRegions"
 
-COMMITS_NARROW: Final = "CommitsNarrow"
-COMMITS_WIDE: Final = "CommitsWide"
+COMMITS: Final = "Commits"
 # Transactions sent again, unchanged, after a conflict, a throttle or a lost reply.
 TRANSACTIONS_REPEATED: Final = "TransactionsRepeated"
 # Commits that were planned again under another id: smaller, or without the batches that already had a verdict.
 COMMITS_REPLANNED: Final = "CommitsReplanned"
 # Commits that found one of their months closed and were booked in the current hour.
 COMMITS_REBOOKED: Final = "CommitsRebooked"
-# Wide commits whose chunks the worker could not all apply; the sweep finishes them.
-COMMITS_LEFT_OPEN: Final = "CommitsLeftOpen"
-# Wide commits that another process finished.
-COMMITS_FINISHED_LATE: Final = "CommitsFinishedLate"
+# Commits that a throttle sent back to the queue, whole.
+COMMITS_THROTTLED: Final = "CommitsThrottled"
 # Contradictions between the ledger and the protocol: a person has to look.
 LEDGER_CORRUPT: Final = "LedgerCorrupt"
 # Alerts that the topic refused.

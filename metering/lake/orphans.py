@@ -1,4 +1,4 @@
-"""Orphans: objects of commits that were never made (docs/protocol.md, Cleaner, orphans).
+"""Orphans: objects of commits that were never made (P32).
 
 Age alone proves nothing: a transaction of unknown outcome may still land. So the commit of an orphan is first fenced as
 `aborted`. Its objects are deleted only when the fence is known to stand. `cleaner` deletes those of all other commits.
