@@ -114,9 +114,9 @@ class Freshness:
         """Measure, and store nothing.
 
         The result is the earliest of these times: of messages that the queues may still hold, of batches that sources
-        miss, of commits that wait for the roll-up, and of files of log sources that have not come. An hour that no run has
-        published holds nothing back: its rows are in staging, where every report sees them. The queues are read first: a
-        message that has left them is in the ledger when that is read.
+        miss, of commits that wait for the roll-up, and of files of log sources that have not come. An hour that no run
+        has published holds nothing back: its rows are in staging, where every report sees them. The queues are read
+        first: a message that has left them is in the ledger when that is read.
         """
         undecided = UndecidedMessages(
             items=self.items, ingest=self.ingest, dead=self.dead, facts=self.queue_facts, clock=self.clock

@@ -1,7 +1,7 @@
 """Rebuild usage and markers from the rows, while workers run (docs/protocol.md).
 
-No recomputed total is ever written. Usage gets the difference from its rows, on the condition that its item is as it was
-measured (P38). A marker is put only where there is none, or a rejected one (P40).
+No recomputed total is ever written. Usage gets the difference from its rows, on the condition that its item is as it
+was measured (P38). A marker is put only where there is none, or a rejected one (P40).
 """
 
 from __future__ import annotations

@@ -146,7 +146,7 @@ class UsageRepair:
         return AllOf((same, *settled))
 
     def _lands(self, update: Update, repairs: list[Repair], numbers: Mapping[Kind, int | None]) -> bool:
-        """Whether an update surely landed. One of unknown outcome is not repeated: the next look measures its effect."""
+        """Whether an update surely landed. One of unknown outcome is not repeated: the next look measures it."""
         try:
             if any(numbers[each.key.kind] is None for each in repairs):
                 [repair] = repairs

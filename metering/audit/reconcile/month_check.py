@@ -1,8 +1,9 @@
 """The check of a month before it is closed: a deep pass that holds an hour at a time, not the month.
 
 It reads what a deep pass of the reconciler reads, in the same order (docs/protocol.md, P35 and P37), but keeps only
-fingerprints of usage, rows and markers by hour. An hour whose rows have the same fingerprints agrees, by key and by batch.
-What does not agree is left to the reconciler, which compares it key by key, a minute apart, and names the difference.
+fingerprints of usage, rows and markers by hour. An hour whose rows have the same fingerprints agrees, by key and by
+batch. What does not agree is left to the reconciler, which compares it key by key, a minute apart, and names the
+difference.
 """
 
 from __future__ import annotations

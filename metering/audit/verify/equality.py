@@ -1,8 +1,8 @@
 """Equality (I2): markers, usage table and visible rows agree, hour by hour and key by key, with tolerance 0.
 
 The markers are read first and the rows later, so a commit in between looks like a difference. An hour that differs is
-measured again as the reconciler does (docs/protocol.md, P37): newest done runs, rows, usage. A difference counts only if
-two passes show it, and nothing that it is made of changed. An hour that stays unstable is named and not judged.
+measured again as the reconciler does (docs/protocol.md, P37): newest done runs, rows, usage. A difference counts only
+if two passes show it, and nothing that it is made of changed. An hour that stays unstable is named and not judged.
 """
 
 from __future__ import annotations
