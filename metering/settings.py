@@ -38,7 +38,9 @@ class Policy(BaseModel):
     )
     marker_life_s: int = Field(ge=DAY_S, description="Life of a marker after acceptance.")
 
-    shards: int = Field(ge=1, le=64, description="Shards that new commits go to; each has a chain of roll-up and one of compaction.")
+    shards: int = Field(
+        ge=1, le=64, description="Shards that new commits go to; each has a chain of roll-up and one of compaction."
+    )
     rollup_every_s: int = Field(ge=0, description="Least time between two runs of a shard's roll-up.")
     rollup_commits: int = Field(ge=1, description="Most waiting commits that one run of the roll-up takes.")
     rollup_blocks: int = Field(

@@ -1,8 +1,8 @@
 """Waiting commits: accepted, and not rolled up yet (`U#<shard>`, `<commit_id>`).
 
 The transaction of a commit puts its entry. A run of the shard's roll-up books its usage, places its pointers and its
-pending entry, and then deletes it (P23). So an entry is the only place where a commit's hours are listed until then, and
-readers of rows ask this list before they ask the pointers (P25).
+pending entry, and then deletes it (P23). Until then, the entry alone lists the commit's hours: readers of rows ask this
+list before they ask the pointers (P25).
 """
 
 from __future__ import annotations

@@ -205,4 +205,3 @@ def _numbers(items: ItemStore, account_id: str) -> Iterator[tuple[int, Kind]]:
 
 def _by_kind(numbers: Mapping[int, Kind]) -> dict[Kind, int]:
     return {kind: number for number, kind in numbers.items()}
-
