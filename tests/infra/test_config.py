@@ -41,6 +41,7 @@ def test_the_kill_test_stage_has_short_times() -> None:
         ("prod", "incoming_retention_days", 49, "incoming_retention_days"),
         ("prod", "batch_window_s", 0, "batch_window_s"),
         ("prod", "lake_archive_days", 89, "lake_archive_days"),
+        ("prod", "ledger_warm_writes_per_s", 3_999, "ledger_warm_writes_per_s"),
         ("prod", "lake_retention_days", 200, "lake_retention_days"),
         ("prod", "stateful_retained", False, "stateful_retained"),
         ("prod", "tunables", {"colour": 1}, "colour"),
