@@ -57,8 +57,8 @@ class StageConfig(BaseModel):
     )
     # An own decision of a deployment (`REHEARSAL`); its stacks say so.
     rehearsal: bool = Field(default=False, description="A stage of an account is tried on an emulator.")
-    # An own decision of a deployment: what the first creation of a stack makes must not survive its rollback, and a table
-    # that is protected from deletion would.
+    # An own decision of a deployment: what the first creation of a stack makes must not survive its rollback, and a
+    # table that is protected from deletion would.
     first_build: bool = Field(default=False, description="The data stack is created, and may be rolled back.")
     stateful_retained: bool = Field(
         default=True, description="Data outlives its stack: RETAIN, deletion and termination protection."
@@ -126,10 +126,10 @@ class StageConfig(BaseModel):
         0,
         ge=0,
         le=1_000_000,
-        description="Write units a second that the ledger table takes at once; 0: as a new table.",
+        description="Writes a second that the ledger table takes at once; 0: as a new table.",
     )
     usage_warm_writes_per_s: int = Field(
-        0, ge=0, le=1_000_000, description="Write units a second that the usage table takes at once; 0: as a new table."
+        0, ge=0, le=1_000_000, description="Writes a second that the usage table takes at once; 0: as a new table."
     )
 
     versioned: bool = Field(default=True, description="The bucket keeps older versions of its objects.")
