@@ -16,7 +16,7 @@ from constructs import Construct
 
 from infra.components.acknowledgement import acknowledge, acknowledge_wildcard
 from infra.components.removal import removal_policy
-from metering.fleet.regions import ALONE_FUNCTIONS
+from metering.fleet.regions import executions_of
 from metering.metric_names import NAMESPACE
 from metering.operations.alarms import WATCH_NAMESPACE
 from metering.settings import as_environment
@@ -71,11 +71,9 @@ class FunctionSpec:
 
     @property
     def at_once(self) -> int | None:
-        """Most executions at once. Of a function that never runs twice it is one, or one a shard.
-
-        A tick meanwhile is dropped.
-        """
-        return (self.shards or 1) if self.name in ALONE_FUNCTIONS else self.reserved
+        """Most executions at once. Of a function that never runs twice it is one a shard: a tick meanwhile is dropped."""
+        alone = executions_of(self.name, shards=self.shards or 1)
+        return self.reserved if alone is None else alone
 
     @property
     def handler(self) -> str:
