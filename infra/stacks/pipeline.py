@@ -125,11 +125,12 @@ def specs(config: StageConfig) -> tuple[FunctionSpec, ...]:
         ),
         FunctionSpec(
             name="compactor",
-            description="Finishes wide commits, compacts staging into the lake, and removes staging objects after it.",
+            description="Compacts staging into the lake, and removes staging objects after it.",
             timeout_s=config.job_timeout_s,
             memory_mb=config.job_memory_mb,
             scratch_mb=config.compactor_scratch_mb,
             every_min=config.compactor_every_min,
+            shards=config.policy().shards,
         ),
         FunctionSpec(
             name="sweeper",
@@ -194,12 +195,11 @@ def _grant_compactor(function: MeteringFunction, data: DataStack) -> None:
     data.ledger.grant_change(role)
     # It deletes published pointers and empty pending items, but never markers and periods.
     data.ledger.grant_delete(role, f"{partitions.HOUR}*", f"{partitions.PENDING}*")
-    # It finishes wide commits, and their last chunks change usage.
-    data.usage.grant_add(role)
     # It reads the lake and the totals beside it to see whether an object already exists.
     data.data.grant_read(role, STAGING_PREFIX, RUNS_PREFIX, LAKE_PREFIX, SUMMARIES_PREFIX, QUARANTINE_PREFIX)
     data.data.grant_write(role, LAKE_PREFIX, RUNS_PREFIX, SUMMARIES_PREFIX)
-    data.data.grant_delete(role, STAGING_PREFIX, QUARANTINE_PREFIX)
+    # Plans of the roll-up go by their numbers; its own stay (P30, P31).
+    data.data.grant_delete(role, STAGING_PREFIX, QUARANTINE_PREFIX, RUNS_PREFIX)
     data.topics.grant_publish(role)
 
 

@@ -26,9 +26,9 @@ from metering.ledger.booked_hours import (
 )
 from metering.ledger.row_sources import HourState, RowSource
 from metering.ledger.shards import known_shards
-from metering.ledger.waiting import waiting_commits
+from metering.ledger.waiting import Waiting, waiting_commits, waiting_key
 from metering.stores.bucket import LAKE_PREFIX, hour_of_lake_key, lake_prefix
-from metering.stores.writes import key_of
+from metering.stores.writes import Table, key_of
 from metering.units import HOUR_S
 from metering.usage.totals import add_totals
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from metering.lake.ports import LakeReader
     from metering.lake.rows import Group, RowQuery
-    from metering.ledger.waiting import Waiting
+    from metering.ledger.commits import CommitRecord
     from metering.stores.items import ItemStore
     from metering.stores.objects import ObjectStore
     from metering.stores.writes import Item
@@ -86,6 +86,7 @@ class LakeView:
         shards: The stage's number of shards.
         attempts: Most attempts at one hour. Each retry means that the hour changed during the read.
         with_waiting: Whether commits that wait for their roll-up are among the rows.
+        commit: Of staging, only this commit is among the rows; None for all commits.
     """
 
     items: ItemStore
@@ -94,11 +95,16 @@ class LakeView:
     shards: int
     attempts: int = 50
     with_waiting: bool = True
+    commit: CommitRecord | None = None
 
     @property
     def placed(self) -> LakeView:
         """The view of what runs of the roll-up have placed: the rows that settled usage is compared with (P37)."""
         return replace(self, with_waiting=False)
+
+    def of_commit(self, commit: CommitRecord) -> LakeView:
+        """The view of published files and of one commit: a few reads, however many commits an hour has."""
+        return replace(self, commit=commit)
 
     def hour_between(self, hour_s: int) -> HourState:
         """Interval-exact state: every commit from before this call is in it, and none from after its return.
@@ -189,7 +195,12 @@ class LakeView:
         return hours
 
     def _all_waiting(self) -> Iterator[Waiting]:
-        return waiting_commits(self.items, self.shards) if self.with_waiting else iter(())
+        if not self.with_waiting:
+            return iter(())
+        if self.commit is None:
+            return waiting_commits(self.items, self.shards)
+        item = self.items.get(Table.LEDGER, waiting_key(self.commit.shard, self.commit.commit_id))
+        return iter(() if item is None else (Waiting.from_item(item),))
 
     def _waiting(self, hour_s: int) -> list[Waiting]:
         return [entry for entry in self._all_waiting() if hour_s in entry.totals]
@@ -208,7 +219,10 @@ class LakeView:
         return list(published_in(self.items, hour_s))
 
     def _pointers(self, hour_s: int) -> list[Item]:
-        return list(pointers_of(self.items, hour_s))
+        if self.commit is None:
+            return list(pointers_of(self.items, hour_s))
+        item = self.items.get(Table.LEDGER, pointer_key(hour_s, self.commit.commit_id))
+        return [] if item is None else [item]
 
 
 def _waiting_source(entry: Waiting, hour_s: int) -> RowSource:

@@ -21,6 +21,8 @@ from metering.lake.parquet.frozen import ParquetFrozenFiles
 from metering.lake.parquet.summaries import ParquetTotals
 from metering.lake.parquet.writer import ParquetLakeWriter
 from metering.lake.plan import CompactionPolicy
+from metering.ledger.usage.reading import UsageReading
+from metering.rollup.cleaner import RollupCleaner
 from metering.stores.retrying import Retrier
 from metering.wiring.lake import lake_view
 from metering.wiring.rollup import build_rollup
@@ -78,11 +80,24 @@ class LakeJobs:
             alerts=self.alerts,
             policy=policy,
             shards=self.settings.shards,
+            threads=self.threads,
         )
 
     @cached_property
     def rollup(self) -> Rollup:
         return build_rollup(self, self.metrics, threads=self.threads)
+
+    @cached_property
+    def rollup_cleaner(self) -> RollupCleaner:
+        return RollupCleaner(
+            items=self.items,
+            objects=self.objects,
+            clock=self.clock,
+            retrier=self._retrier,
+            shards=self.settings.shards,
+            run_life_s=self.settings.marker_life_s,
+            threads=self.threads,
+        )
 
     @cached_property
     def cleaner(self) -> Cleaner:
@@ -96,6 +111,7 @@ class LakeJobs:
             shards=self.settings.shards,
             wait_s=self.settings.clean_wait_s,
             commit_life_s=self.settings.marker_life_s,
+            threads=self.threads,
         )
 
     @cached_property
@@ -107,12 +123,18 @@ class LakeJobs:
             retrier=self._retrier,
             metrics=self.metrics,
             quarantine_age_s=quarantine_age_s(self.settings.marker_life_s),
+            threads=self.threads,
         )
+
+    @cached_property
+    def usage_reading(self) -> UsageReading:
+        return UsageReading(self.items, self.rollup.numbers.names)
 
     @cached_property
     def reconciler(self) -> Reconciler:
         return Reconciler(
             items=self.items,
+            usage=self.usage_reading,
             view=self.view,
             clock=self.clock,
             metrics=self.metrics,
@@ -167,6 +189,7 @@ class LakeJobs:
             retrier=self._retrier,
             metrics=self.metrics,
             frozen=self.frozen_files,
+            numbers=self.rollup.numbers,
             marker_life_s=self.settings.marker_life_s,
         )
 
@@ -186,6 +209,7 @@ class LakeJobs:
             view=self.view,
             reader=self.view.reader,
             files=self.frozen_files,
+            rollup=self.rollup,
             compactor=self.compactor,
             reconciler=self.reconciler,
             clock=self.clock,
