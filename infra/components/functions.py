@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from aws_cdk import Aws, Duration, RemovalPolicy, Size, Stack
+from aws_cdk import Aws, Duration, Size, Stack
 from aws_cdk import aws_events as events
 from aws_cdk import aws_events_targets as targets
 from aws_cdk import aws_iam as iam
@@ -15,6 +15,7 @@ from aws_cdk import aws_logs as logs
 from constructs import Construct
 
 from infra.components.acknowledgement import acknowledge, acknowledge_wildcard
+from infra.components.removal import removal_policy
 from metering.fleet.regions import executions_of
 from metering.metric_names import NAMESPACE
 from metering.operations.alarms import WATCH_NAMESPACE
@@ -102,7 +103,7 @@ class MeteringFunction(Construct):
             self,
             "Logs",
             retention=RETENTION[config.log_retention_days],
-            removal_policy=RemovalPolicy.RETAIN if config.stateful_retained else RemovalPolicy.DESTROY,
+            removal_policy=removal_policy(config),
         )
         self.role = iam.Role(
             self,
