@@ -15,6 +15,7 @@ from metering.audit.verify.manifest import ManifestError, ManifestHeader, read_h
 from metering.audit.verify.verification import sum_verifications
 from metering.cli.all_regions import answering, asks_for_all, connections
 from metering.cli.command import Session, command, progress, say
+from metering.cli.commands.analyst.lake import NoDeadline
 from metering.cli.durations import parse_duration
 from metering.cli.failures import WrongUsageError
 from metering.hours import rfc3339
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from metering.audit.verify.verification import Difference, Verification
     from metering.audit.verify.verifier import Verifier
+    from metering.rollup.rollup import Rollup
     from metering.stores.queues import QueueDepth
     from metering.wiring.connection import RegionConnection
 
