@@ -215,6 +215,7 @@ class Rollup:
             items=self.items,
             staged=self.staged,
             numbers=self.numbers,
+            clock=self.clock,
             retrier=self.retrier,
             metrics=self.metrics,
             commits=self.policy.commits,
