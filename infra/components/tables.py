@@ -103,3 +103,8 @@ class MeteringTable(Construct):
         # this condition only. The tests check the templates of stages in an account.
         held: dict[str, dict[str, object]] = {"ForAllValues:StringLike": {_LEADING_KEYS: list(partitions)}}
         return held if self._emulated else {**held, "Null": {_LEADING_KEYS: "false"}}
+
+
+def usage_table(scope: Construct, config: StageConfig, generation: int) -> MeteringTable:
+    """Make the usage table of a generation. Each has an id of its own, so the next one is a new table beside it."""
+    return MeteringTable(scope, "Usage" if generation == 1 else f"Usage{generation}", config=config)

@@ -40,7 +40,7 @@ SQS_VISIBILITY_MAX_S = 12 * 3_600
 PLAN_OUTLIVES_DAYS = 15
 
 # Fields of a stage that nobody gives it.
-NO_SETTINGS = ("stage", "rehearsal")
+NO_SETTINGS = ("stage", "rehearsal", "usage_before")
 
 
 class StageConfig(BaseModel):
@@ -55,6 +55,8 @@ class StageConfig(BaseModel):
     )
     # An own decision of a deployment (`REHEARSAL`); its stacks say so.
     rehearsal: bool = Field(default=False, description="A stage of an account is tried on an emulator.")
+    # An own decision of a deployment: what the ledger goes with until an upgrade or a restore is done.
+    usage_before: int = Field(0, ge=0, description="An older usage table that is kept, too; 0 for none.")
     stateful_retained: bool = Field(
         default=True, description="Data outlives its stack: RETAIN, deletion and termination protection."
     )
