@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from metering.errors import OperationFailedError
@@ -52,13 +53,13 @@ class HourComparison:
         for hour_s in hours:
             if month_of(hour_s) in closed:
                 continue
-            found, rows = usage.get(hour_s, ZERO), self.retrier.call(lambda hour_s=hour_s: self._rows(hour_s))
+            found, rows = usage.get(hour_s, ZERO), self.retrier.call(partial(self._rows, hour_s))
             if found != rows:
                 raise OperationFailedError(
-                    f"Usage of {hour_label(hour_s)} is {found.bytes} bytes of {found.records} records, and its rows are "
-                    f"{rows.bytes} bytes in {rows.records}.",
-                    "Nothing was switched over. Deploy the old version again, let its `metering rebuild usage` put that "
-                    "right, and upgrade then (docs/operator-guide.md, Rollback).",
+                    f"Usage of {hour_label(hour_s)} is {found.bytes} bytes of {found.records} records, and its rows "
+                    f"are {rows.bytes} bytes in {rows.records}.",
+                    "Nothing was switched over. Deploy the old version again, let its `metering rebuild usage` put "
+                    "that right, and upgrade then (docs/operator-guide.md, Rollback).",
                 )
         return len(hours)
 

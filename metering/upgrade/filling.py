@@ -59,8 +59,8 @@ class Filling:
             before, after = expected.get(key, ZERO), found.get(key, ZERO)
             if before != after:
                 raise OperationFailedError(
-                    f"{' '.join(key.kind)} of account {account_id} in {hour_label(key.hour_s)} has {before.bytes} bytes of "
-                    f"{before.records} records in the old usage table and {after.bytes} of {after.records} in the new one.",
+                    f"{' '.join(key.kind)} of account {account_id} in {hour_label(key.hour_s)} has {before.bytes} bytes "
+                    f"of {before.records} records in the old usage table and {after.bytes} of {after.records} in the new.",
                     "Nothing was switched over. Another process may have written to the new table: run it again.",
                 )
         hours: dict[int, Total] = {}

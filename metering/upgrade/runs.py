@@ -1,13 +1,14 @@
 """Runs of format 1, `R#<shard>`, become those of the lake's chain, `R#L<shard>`, with the same numbers and plans.
 
-First the old chain is closed by its own rule: a compactor announces run n + 1 only if there is none (P20), so an item of
-that number, which format 1 cannot read, ends the chain for whoever comes late. Then all runs before it are copied: only
-the last of them can still change, from `planned` to `done`, and whoever works on it does the same steps.
+First the old chain is closed by its own rule: a compactor announces run n + 1 only if there is none (P20), so an item
+of that number, which format 1 cannot read, ends the chain for whoever comes late. Then all runs before it are copied:
+only the last of them can still change, from `planned` to `done`, and whoever works on it does the same steps.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from metering.errors import ConditionFailedError, LedgerCorruptError
@@ -66,7 +67,7 @@ class OldRuns:
             for item in self._runs(shard):
                 if not _is_end(item):
                     gone = Delete(table=Table.LEDGER, key=key_of(item))
-                    self.retrier.call(lambda gone=gone: self.items.delete(gone))
+                    self.retrier.call(partial(self.items.delete, gone))
 
     def _shards(self) -> range:
         return self.retrier.call(lambda: known_shards(self.items, self.shards))
@@ -86,7 +87,7 @@ class OldRuns:
         try:
             self.retrier.call(lambda: self.items.put(Put(table=Table.LEDGER, item=end, condition=Absent())))
         except ConditionFailedError as error:
-            return error.existing is not None and _is_end(error.existing)
+            return error.existing is not None and error.existing.get("state") == MOVED
         return True
 
     def _copy(self, shard: int, item: Item) -> None:
@@ -96,7 +97,7 @@ class OldRuns:
             self.retrier.call(lambda: self.items.put(put))
         except ConditionFailedError as error:
             # Copied before; the new compactor may have worked on it since.
-            if error.existing is None or Run.from_item(error.existing).plan_key != run.plan_key:
+            if error.existing is None or error.existing.get("plan") != run.plan_key:
                 raise LedgerCorruptError(f"run {run.name} is not the one that {_partition(shard)} has") from error
 
 

@@ -5,7 +5,8 @@
 | `A#<account>#<month>` | `<day>#<usage type>#<service>#<from>#<to>#<corrects>#<suffix>`            |
 
 Each booked hour of the day has attributes of its own: of 13:00 `b13` has the bytes, `r13` the records, `v13` the
-revision, to which every write added 1. Suffixes kept commits side by side off one another's items: their items are summed.
+revision, to which every write added 1. Suffixes kept commits that ran side by side off one another's items: their items
+are summed.
 """
 
 from __future__ import annotations
@@ -99,9 +100,9 @@ def _parse_key(item: Item) -> UsageKey:
         _, account_id, month = str(item["pk"]).split("#")
         corrects_s = parse_hour(corrects) if corrects else None
         key = UsageKey(parse_hour(f"{day}T00"), account_id, usage_type, service, from_location, to_location, corrects_s)
-        if not (all(key.kind) and suffix.isascii() and suffix.isdecimal() and day.startswith(month)):
-            raise ValueError(suffix)
     except ValueError:
+        Fields.of_item(item).fail("sk", "the key of a usage item of format 1")
+    if not (all(key.kind) and suffix.isascii() and suffix.isdecimal() and day.startswith(month)):
         Fields.of_item(item).fail("sk", "the key of a usage item of format 1")
     return key
 

@@ -4,8 +4,8 @@
 |----------------|-----|------------------------|
 | `S#generation` | `S` | `number`, `n<shard>`   |
 
-Usage items hold numbers of kinds and of runs that only their own ledger gives a meaning. A ledger that was restored to an
-earlier time would give these numbers again. So every run writes its number here before its first update of an item,
+Usage items hold numbers of kinds and of runs that only their own ledger gives a meaning. A ledger that was restored to
+an earlier time would give these numbers again. So every run writes its number here before its first update of an item,
 and a roll-up reads it before its chain: a chain that is behind its usage table was restored.
 """
 
