@@ -56,13 +56,8 @@ class Filling:
         expected = {key: counted.total for key, counted in old.items() if counted.total != ZERO}
         found = self.retrier.call(lambda: _by_name(self.items, account_id, month))
         for key in sorted(expected.keys() | found.keys(), key=str):
-            before, after = expected.get(key, ZERO), found.get(key, ZERO)
-            if before != after:
-                raise OperationFailedError(
-                    f"{' '.join(key.kind)} of account {account_id} in {hour_label(key.hour_s)} has {before.bytes} bytes "
-                    f"of {before.records} records in the old usage table and {after.bytes} of {after.records} in the new.",
-                    "Nothing was switched over. Another process may have written to the new table: run it again.",
-                )
+            if expected.get(key, ZERO) != found.get(key, ZERO):
+                raise _different(key, expected.get(key, ZERO), found.get(key, ZERO))
         hours: dict[int, Total] = {}
         for key, total in expected.items():
             add_totals(hours, {key.hour_s: total})
@@ -115,3 +110,12 @@ def _by_name(items: ItemStore, account_id: str, month: str) -> dict[UsageKey, To
     for item in reading.of_month(account_id, month):
         add_totals(found, dict(reading.totals(item)))
     return {key: total for key, total in found.items() if total != ZERO}
+
+
+def _different(key: UsageKey, before: Total, after: Total) -> OperationFailedError:
+    what = f"{' '.join(key.kind)} of account {key.account_id} in {hour_label(key.hour_s)}"
+    return OperationFailedError(
+        f"{what} has {before.bytes} bytes of {before.records} records in the old usage table, and {after.bytes} of "
+        f"{after.records} in the new one.",
+        "Nothing was switched over. Another process may have written to the new table: run it again.",
+    )

@@ -82,6 +82,15 @@ class DataUpgrade:
         found = self.retrier.call(lambda: ledger_format(self.items))
         return found is not None and found.number < FORMAT_VERSION
 
+    def begin(self) -> None:
+        """Forget an upgrade that was given up. Call it while workers of format 1 are let in, before they are stopped.
+
+        Raises:
+            UnavailableError: The ledger gives no answer.
+        """
+        if self.is_old():
+            self.forget()
+
     def wait_out(self, worker_timeout_s: int) -> None:
         """Wait until no worker of format 1 runs. Call it only when it is sure that none begins any more.
 
@@ -109,10 +118,7 @@ class DataUpgrade:
         finished = self._wide_commits().finish()
         tell(f"finished {finished} wide commits")
         usage = self._fill(tell)
-        hours = HourComparison(
-            items=self.items, objects=self.objects, retrier=self.retrier, shards=self.shards
-        ).compare(usage)
-        tell(f"compared the rows of {hours} hours")
+        tell(f"compared the rows of {self._rows().compare(usage)} hours")
         runs = self._old_runs().move()
         tell(f"took over {runs} runs")
         self._switch()
@@ -123,6 +129,7 @@ class DataUpgrade:
 
         Args:
             repair: Books in the new usage table what rows have and usage lacks (P38).
+            tell: Told what is done.
 
         Raises:
             LedgerCorruptError: An item or an object cannot be read.
@@ -199,6 +206,9 @@ class DataUpgrade:
             shards=self.shards,
             chunk_actions=self.chunk_actions,
         )
+
+    def _rows(self) -> HourComparison:
+        return HourComparison(items=self.items, objects=self.objects, retrier=self.retrier, shards=self.shards)
 
     def _old_runs(self) -> OldRuns:
         return OldRuns(items=self.items, retrier=self.retrier, shards=self.shards)
