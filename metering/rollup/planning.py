@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass
 from heapq import nsmallest
+from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from metering import metric_names
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from metering.lake.ports import StagedUsage
     from metering.ledger.contradictions import Contradictions
     from metering.ledger.usage.kinds import KindNumbers
-    from metering.stores.clock import Clock
+    from metering.stores.clock import Clock, Entropy
     from metering.stores.items import ItemStore
     from metering.stores.retrying import Retrier
     from metering.stores.telemetry import Metrics
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 # Sums of one plan. A run takes no further commits beyond them, so that its memory and its plan object are bounded: a
 # sum is about 600 bytes in memory and 120 in the plan.
 MOST_SUMS = 200_000
+
+# Entries of the waiting list that a plan reads for each commit that it may take.
+_READ_PER_COMMIT = 10
 
 # An account's hour, with the hour that it corrects.
 _Place = tuple[str, int, int | None]
@@ -55,6 +59,7 @@ class Planner:
     staged: StagedUsage
     numbers: KindNumbers
     clock: Clock
+    entropy: Entropy
     retrier: Retrier
     metrics: Metrics
     commits: int
@@ -89,7 +94,15 @@ class Planner:
         )
 
     def _oldest(self, contradictions: Contradictions) -> list[Waiting]:
-        items = nsmallest(self.commits, waiting_in(self.items, self.shard), key=_age)
+        """The oldest of the waiting commits that are read.
+
+        Of a long list only a part is read, from a random place on: ids are random, so each part is like the whole, and
+        no commit is passed over for ever.
+        """
+        most = _READ_PER_COMMIT * self.commits
+        begin = self.entropy.token()
+        parts = (waiting_in(self.items, self.shard, sk_from=begin), waiting_in(self.items, self.shard, sk_to=begin))
+        items = nsmallest(self.commits, islice(chain(*parts), most), key=_age)
         found: list[Waiting] = []
         for item in items:
             with contradictions.noted():
