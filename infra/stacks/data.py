@@ -45,11 +45,6 @@ class DataStack(Stack):
         )
         self.ingest = IngestQueue(self, "Ingest", config=config)
         self.data = DataBucket(self, "Data", config=config, ingest=self.ingest)
-<<<<<<< HEAD
-        self.ledger = MeteringTable(self, "Ledger", config=config, time_to_live_attribute=EXPIRES_AT)
-        self.usage = usage_table(self, config, config.policy().usage_generation)
-        self._before = usage_table(self, config, config.usage_before) if config.usage_before else None
-=======
         self.ledger = MeteringTable(
             self,
             "Ledger",
@@ -57,8 +52,8 @@ class DataStack(Stack):
             warm_writes_per_s=config.ledger_warm_writes_per_s,
             time_to_live_attribute=EXPIRES_AT,
         )
-        self.usage = MeteringTable(self, "Usage", config=config, warm_writes_per_s=config.usage_warm_writes_per_s)
->>>>>>> main
+        self.usage = usage_table(self, config, config.policy().usage_generation)
+        self._before = usage_table(self, config, config.usage_before) if config.usage_before else None
         self.topics = AlertTopics(self, "Topics", config=config)
         self.roles = AccessRoles(self, "Roles", config=config)
         self.roles.grant(ingest=self.ingest, data=self.data, ledger=self.ledger, usage=self.usage, topics=self.topics)
