@@ -34,6 +34,7 @@ _NEWEST_RUN = "n"
 _BYTES = "b"
 _RECORDS = "r"
 _KEYS = ("pk", "sk")
+_ACCOUNT = "A#"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,9 +117,14 @@ class UsageItem:
         )
 
 
+def is_usage_item(item: Item) -> bool:
+    """Whether an item of the usage table counts usage. The other one says what table it is (`generation`)."""
+    return str(item["pk"]).startswith(_ACCOUNT)
+
+
 def usage_partition(account_id: str, month: str) -> str:
     """Partition of the usage table with an account's usage of a month."""
-    return f"A#{account_id}#{month}"
+    return f"{_ACCOUNT}{account_id}#{month}"
 
 
 def usage_item_key(key: UsageKey, number: int | None) -> Key:
