@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from aws_cdk import Aws, Duration, RemovalPolicy, Size, Stack
+from aws_cdk import Aws, Duration, Size, Stack
 from aws_cdk import aws_events as events
 from aws_cdk import aws_events_targets as targets
 from aws_cdk import aws_iam as iam
@@ -15,7 +15,8 @@ from aws_cdk import aws_logs as logs
 from constructs import Construct
 
 from infra.components.acknowledgement import acknowledge, acknowledge_wildcard
-from metering.fleet.regions import ALONE_FUNCTIONS
+from infra.components.removal import removal_policy
+from metering.fleet.regions import executions_of
 from metering.metric_names import NAMESPACE
 from metering.operations.alarms import WATCH_NAMESPACE
 from metering.settings import as_environment
@@ -70,11 +71,9 @@ class FunctionSpec:
 
     @property
     def at_once(self) -> int | None:
-        """Most executions at once. Of a function that never runs twice it is one, or one a shard.
-
-        A tick meanwhile is dropped.
-        """
-        return (self.shards or 1) if self.name in ALONE_FUNCTIONS else self.reserved
+        """Most executions at once. Of a function that never runs twice it is one a shard: a tick meanwhile is dropped."""
+        alone = executions_of(self.name, shards=self.shards or 1)
+        return self.reserved if alone is None else alone
 
     @property
     def handler(self) -> str:
@@ -101,7 +100,7 @@ class MeteringFunction(Construct):
             self,
             "Logs",
             retention=RETENTION[config.log_retention_days],
-            removal_policy=RemovalPolicy.RETAIN if config.stateful_retained else RemovalPolicy.DESTROY,
+            removal_policy=removal_policy(config),
         )
         self.role = iam.Role(
             self,

@@ -21,6 +21,7 @@ from metering.lake.parquet.frozen import ParquetFrozenFiles
 from metering.lake.parquet.summaries import ParquetTotals
 from metering.lake.parquet.writer import ParquetLakeWriter
 from metering.lake.plan import CompactionPolicy
+from metering.ledger.usage.reading import UsageReading
 from metering.rollup.cleaner import RollupCleaner
 from metering.stores.retrying import Retrier
 from metering.wiring.lake import lake_view
@@ -126,9 +127,14 @@ class LakeJobs:
         )
 
     @cached_property
+    def usage_reading(self) -> UsageReading:
+        return UsageReading(self.items, self.rollup.numbers.names)
+
+    @cached_property
     def reconciler(self) -> Reconciler:
         return Reconciler(
             items=self.items,
+            usage=self.usage_reading,
             view=self.view,
             clock=self.clock,
             metrics=self.metrics,
@@ -183,6 +189,7 @@ class LakeJobs:
             retrier=self._retrier,
             metrics=self.metrics,
             frozen=self.frozen_files,
+            numbers=self.rollup.numbers,
             marker_life_s=self.settings.marker_life_s,
         )
 
@@ -202,6 +209,7 @@ class LakeJobs:
             view=self.view,
             reader=self.view.reader,
             files=self.frozen_files,
+            rollup=self.rollup,
             compactor=self.compactor,
             reconciler=self.reconciler,
             clock=self.clock,
