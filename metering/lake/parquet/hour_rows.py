@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from metering.lake.rows import TimeSlice
 
-# Of a staging object that is read in part, its end is read first. Most objects are no larger; a larger one has its footer
-# there, and the hour's rows are the second call.
+# Of a staging object that is read in part, its end is read first. Most objects are no larger; a larger one has its
+# footer there, and the hour's rows are the second call.
 STAGED_END_BYTES = 256 * KIB
 
 _TEXT = pa.dictionary(pa.int32(), pa.string())
