@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from metering.lake.parquet.staged_usage import ParquetStagedUsage
-
 from metering.adapters.memory.alerts import MemoryAlerts
 from metering.adapters.memory.clock import DeadlineAt, ManualClock
 from metering.adapters.memory.entropy import SeededEntropy
@@ -16,6 +14,7 @@ from metering.adapters.memory.metrics import MemoryMetrics
 from metering.adapters.memory.objects import MemoryObjectStore
 from metering.adapters.memory.rows import PlainBatchReader, PlainRowCodec
 from metering.commit.aggregator import Aggregator
+from metering.lake.parquet.staged_usage import ParquetStagedUsage
 from metering.ledger.usage.kinds import KindNumbers
 from metering.rollup.rollup import Rollup, RollupPolicy
 from metering.stores.retrying import Retrier
