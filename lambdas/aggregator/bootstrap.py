@@ -49,4 +49,6 @@ def dependencies() -> Dependencies:
     parts = AggregatorParts.from_env(os.environ)
     metrics = EmfMetrics(service=SERVICE, stage=parts.settings.stage)
     aggregator = build_aggregator(parts, metrics, parts.services)
-    return Dependencies(aggregator=aggregator, queue=lambda: parts.ingest, metrics=metrics, logger=function_logger(SERVICE))
+    return Dependencies(
+        aggregator=aggregator, queue=lambda: parts.ingest, metrics=metrics, logger=function_logger(SERVICE)
+    )

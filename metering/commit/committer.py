@@ -28,7 +28,7 @@ from metering.ledger.shards import ShardRecord
 from metering.quarantine.documents import encode_records
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from metering.commit.deduplication import Content
     from metering.commit.originals import Candidate
@@ -82,6 +82,11 @@ class Invocation:
             verdict = Verdict.PUT_BACK
         self.tally.settle(content, verdict)
 
+    def put_back(self, candidates: Iterable[Candidate]) -> None:
+        """Give candidates back to the queue."""
+        for candidate in candidates:
+            self.tally.settle(candidate.content, Verdict.PUT_BACK)
+
     def settle_against(self, content: Content, marker: Marker) -> None:
         """Give a content its verdict by the marker that its id has already."""
         self.tally.settle(content, self.verdict_writer.against(content, marker, self.tally))
@@ -132,10 +137,35 @@ class Committer:
             candidates: Decoded batches of distinct ids.
             invocation: No commit is begun once less than the reserve of its deadline is left.
         """
-        groups = deque([self._undecided(candidates, invocation)])
+        may_commit = self._is_past_throttle()
+        undecided = self._undecided(candidates, invocation)
+        if not may_commit:
+            # No object is written for a transaction that would not get through either.
+            invocation.tally.met_throttle()
+            invocation.put_back(undecided)
+            return
+        groups = deque([undecided])
         while groups:
             for plan in self._plan(self._founded(groups.popleft(), invocation)):
                 groups.extend(self._attempt(plan, invocation))
+
+    def _is_past_throttle(self) -> bool:
+        """Whether a commit may be tried. After a throttle, the one that was throttled is sent again first."""
+        body = self._throttles.body
+        if body is None:
+            return True
+        if self._throttles.pausing:
+            return False
+        reply = self._send_once(body)
+        if reply is _Reply.THROTTLED:
+            self._throttles.throttled(body)
+            return False
+        self._throttles.got_through()
+        if reply is _Reply.LANDED:
+            # Its messages come back and are found to be duplicates.
+            self._metrics.count(metric_names.BATCHES_ACCEPTED, len(body.plan.batches))
+            self._count_commit(body)
+        return True
 
     def _undecided(self, candidates: Sequence[Candidate], invocation: Invocation) -> list[Candidate]:
         """Candidates without a verdict that lookahead can see. The others get their verdict here."""
@@ -178,8 +208,8 @@ class Committer:
         """Attempt one commit under a new id; returns the candidates to plan and attempt anew."""
         if invocation.deadline.remaining_ms() < self._settings.reserve_ms:
             return _put_back(plan, invocation)
-        if not self._throttles.may_try():
-            # No object is written for a transaction that would not get through either.
+        if self._throttles.pausing:
+            # Another commit of this invocation was throttled.
             invocation.tally.met_throttle()
             return _put_back(plan, invocation)
         body = build_commit(plan, self._entropy.token(), settings=self._settings)
@@ -211,7 +241,7 @@ class Committer:
             self._accept(body, invocation)
             return []
         if reply is _Reply.THROTTLED:
-            self._throttles.throttled()
+            self._throttles.throttled(body)
             self._metrics.count(metric_names.COMMITS_THROTTLED)
             invocation.tally.met_throttle()
             return _put_back(body.plan, invocation)
@@ -240,8 +270,7 @@ class Committer:
             if reply not in _AGAIN:
                 return reply
             failures += 1
-            tried_enough = reply is _Reply.THROTTLED and self._throttles.probing
-            if tried_enough or failures >= self._retrier.attempts or not self._has_time(deadline):
+            if failures >= self._retrier.attempts or not self._has_time(deadline):
                 return reply
             self._metrics.count(metric_names.TRANSACTIONS_REPEATED)
             self._retrier.pause(failures)
@@ -313,10 +342,14 @@ class Committer:
         return rest
 
     def _accept(self, body: CommitBody, invocation: Invocation) -> None:
+        self._count_commit(body)
+        for booked in body.plan.batches:
+            invocation.tally.settle(booked.content, Verdict.ACCEPTED)
+
+    def _count_commit(self, body: CommitBody) -> None:
         self._metrics.count(metric_names.COMMITS)
         for booked in body.plan.batches:
             self._count(booked)
-            invocation.tally.settle(booked.content, Verdict.ACCEPTED)
 
     def _count(self, booked: BookedBatch) -> None:
         batch = booked.batch
@@ -331,6 +364,5 @@ class Committer:
 
 
 def _put_back(plan: CommitPlan[BookedBatch], invocation: Invocation) -> Groups:
-    for batch in plan.batches:
-        invocation.tally.settle(batch.content, Verdict.PUT_BACK)
+    invocation.put_back(batch.candidate for batch in plan.batches)
     return []

@@ -17,7 +17,7 @@ from metering.ledger.booked_hours import pending_key, pointer_key
 from metering.ledger.commits import CommitRecord, commit_key
 from metering.ledger.contradictions import Contradictions
 from metering.ledger.runs import Run, lake_chain, newest_first
-from metering.ledger.shards import known_shards
+from metering.ledger.shards import shards_of
 from metering.ledger.waiting import waiting_key
 from metering.stores.threads import do_all
 from metering.stores.writes import Delete, Equals, Exists, Table, Update
@@ -72,7 +72,7 @@ class Cleaner:
 
         Args:
             deadline: End of the process.
-            shard: Only this shard; None for all that a commit may be in.
+            shard: Shard of this invocation (`shards_of`); None for all that a commit may be in.
 
         Raises:
             LedgerCorruptError: A commit waits or is pending although its last hours were taken (an alert was sent), or
@@ -93,9 +93,7 @@ class Cleaner:
         return CleaningResult(runs=runs, commits=commits)
 
     def _shards(self, shard: int | None) -> Iterable[int]:
-        if shard is not None:
-            return (shard,)
-        return self.retrier.call(lambda: known_shards(self.items, self.shards))
+        return self.retrier.call(lambda: shards_of(self.items, self.shards, shard))
 
     def _due(self, shard: int) -> list[Run]:
         """Runs to clean, oldest first. Runs are cleaned in order, so all runs before a cleaned one are cleaned too."""

@@ -18,7 +18,7 @@ from metering.ledger.chain import Chain, OutOfTimeError, RunOverError
 from metering.ledger.contradictions import Contradictions
 from metering.ledger.periods import period_key
 from metering.ledger.runs import lake_chain
-from metering.ledger.shards import known_shards
+from metering.ledger.shards import shards_of
 from metering.ledger.waiting import waiting_commit_of, waiting_in
 from metering.stores.writes import Table
 
@@ -94,7 +94,7 @@ class Compactor:
             deadline: End of the process.
             closing: Months whose hours are all due, whatever the policy says. Months that are closing or closed in the
                 ledger are always treated so.
-            shard: Only this shard; None for all that a commit may be in.
+            shard: Shard of this invocation (`shards_of`); None for all that a commit may be in.
 
         Raises:
             LedgerCorruptError: The ledger contradicts the protocol. All work that does not depend on it was done.
@@ -118,9 +118,7 @@ class Compactor:
         )
 
     def _shards(self, shard: int | None) -> Iterable[int]:
-        if shard is not None:
-            return (shard,)
-        return self.retrier.call(lambda: known_shards(self.items, self.shards))
+        return self.retrier.call(lambda: shards_of(self.items, self.shards, shard))
 
     def _step(self, shard: int, turn: _Turn) -> bool:
         """Take one step of the chain: work on the newest run, or plan the next one. False if nothing is due."""

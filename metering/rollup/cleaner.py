@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from metering.ledger.contradictions import Contradictions
 from metering.ledger.runs import newest_first, rollup_chain
-from metering.ledger.shards import known_shards
+from metering.ledger.shards import shards_of
 from metering.stores.bucket import number_of_plan, plans_prefix
 from metering.stores.threads import do_all
 from metering.stores.writes import Equals, Table, Update
@@ -61,8 +61,12 @@ class RollupCleaner:
     threads: int = 1
     reserve_ms: int = 30_000
 
-    def run(self, deadline: Deadline) -> RollupCleaning:
+    def run(self, deadline: Deadline, *, shard: int | None = None) -> RollupCleaning:
         """Clean up behind each chain. The next call does what this one has no time for.
+
+        Args:
+            deadline: End of the process.
+            shard: Shard of this invocation (`shards_of`); None for all that a commit may be in.
 
         Raises:
             LedgerCorruptError: A run cannot be read. The other chains were cleaned.
@@ -70,11 +74,11 @@ class RollupCleaner:
         """
         plans = runs = 0
         contradictions = Contradictions()
-        for shard in self.retrier.call(lambda: known_shards(self.items, self.shards)):
+        for each in self.retrier.call(lambda: shards_of(self.items, self.shards, shard)):
             if deadline.remaining_ms() < self.reserve_ms:
                 break
             with contradictions.noted():
-                cleaned = self._chain(rollup_chain(shard))
+                cleaned = self._chain(rollup_chain(each))
                 plans += cleaned.plans
                 runs += cleaned.runs
         contradictions.tell()

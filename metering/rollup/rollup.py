@@ -16,7 +16,7 @@ from metering.errors import LedgerCorruptError
 from metering.ledger.chain import Chain, OutOfTimeError, RunOverError
 from metering.ledger.contradictions import Contradictions
 from metering.ledger.runs import rollup_chain
-from metering.ledger.shards import known_shards
+from metering.ledger.shards import shards_of
 from metering.rollup.adding import Adding, updates_of
 from metering.rollup.placing import Placing
 from metering.rollup.plan import RollupPlan
@@ -130,7 +130,7 @@ class Rollup:
 
         Args:
             deadline: End of the process.
-            shard: Only this shard; None for all that a commit may be in.
+            shard: Shard of this invocation (`shards_of`); None for all that a commit may be in.
             every_s: Least time between the beginnings of two runs of a chain. A chain that is behind does not wait.
 
         Raises:
@@ -138,7 +138,7 @@ class Rollup:
             UnavailableError: The outcome of a call is unknown; the next process resumes.
         """
         turn = _Turn(deadline=deadline, every_ms=every_s * 1000)
-        shards = [shard] if shard is not None else self.retrier.call(lambda: known_shards(self.items, self.shards))
+        shards = self.retrier.call(lambda: shards_of(self.items, self.shards, shard))
         finished = True
         due_in_ms: list[int] = []
         try:

@@ -80,6 +80,7 @@ class LakeJobs:
             alerts=self.alerts,
             policy=policy,
             shards=self.settings.shards,
+            threads=self.threads,
         )
 
     @cached_property
@@ -110,6 +111,7 @@ class LakeJobs:
             shards=self.settings.shards,
             wait_s=self.settings.clean_wait_s,
             commit_life_s=self.settings.marker_life_s,
+            threads=self.threads,
         )
 
     @cached_property
@@ -121,6 +123,7 @@ class LakeJobs:
             retrier=self._retrier,
             metrics=self.metrics,
             quarantine_age_s=quarantine_age_s(self.settings.marker_life_s),
+            threads=self.threads,
         )
 
     @cached_property

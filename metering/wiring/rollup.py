@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 from metering.lake.parquet.staged_usage import ParquetStagedUsage
 from metering.ledger.usage.kinds import KindNumbers
 from metering.rollup.rollup import Rollup, RollupPolicy
+from metering.rollup.tick import RollupTick
 from metering.stores.retrying import Retrier
 from metering.stores.writes import DYNAMODB_LIMITS
+from metering.units import MINUTE_S
 
 if TYPE_CHECKING:
     from metering.lake.ports import StagedUsage
@@ -51,3 +53,8 @@ def build_rollup(
         shards=settings.shards,
         threads=threads,
     )
+
+
+def rollup_tick(ports: ServicePorts, rollup: Rollup) -> RollupTick:
+    """One tick of the roll-up function, which runs each minute."""
+    return RollupTick(rollup=rollup, clock=ports.clock, every_s=ports.settings.rollup_every_s, tick_s=MINUTE_S)

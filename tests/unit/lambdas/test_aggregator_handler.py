@@ -15,6 +15,7 @@ from metering.adapters.memory.clock import ManualClock
 from metering.adapters.memory.entropy import SeededEntropy
 from metering.adapters.memory.items import MemoryItemStore
 from metering.adapters.memory.objects import MemoryObjectStore
+from metering.adapters.memory.queues import MemoryQueue
 from metering.adapters.memory.rows import PlainBatchReader, PlainRowCodec
 from metering.adapters.no_queue import NoQueue
 from metering.commit.aggregator import Aggregator
@@ -60,7 +61,7 @@ def _parts(store: MemoryItemStore, queue: Queue = _NO_QUEUE) -> Dependencies:
     )
 
 
-class _Hiding(NoQueue):
+class _Hiding(MemoryQueue):
     """A queue that takes note of what it is to hide.
 
     Args:
@@ -68,10 +69,11 @@ class _Hiding(NoQueue):
     """
 
     def __init__(self, *, trouble: bool = False) -> None:
+        super().__init__(ManualClock(NOW_S * 1000))
         self.hidden: dict[str, int] = {}
         self._trouble = trouble
 
-    def hide(self, receipts: Mapping[str, int]) -> None:  # type: ignore[override] - it is one that hides
+    def hide(self, receipts: Mapping[str, int]) -> None:
         if self._trouble:
             raise UnavailableError("sqs.ChangeMessageVisibilityBatch", "no answer")
         self.hidden.update(receipts)
@@ -118,11 +120,11 @@ def test_what_has_no_verdict_is_named_exactly_as_the_mapping_expects() -> None:
 def test_what_a_throttle_sends_back_is_hidden_before_it_comes_back() -> None:
     queue = _Hiding()
     store = MemoryItemStore(throttled=lambda action: "ThrottlingError" if action.table is Table.LEDGER else "")
-    first, again = delivery(batch(1), message="m-1"), delivery(batch(2), message="m-2", receives=2)
+    first, again = delivery(batch(1), message="m-1"), delivery(batch(2), message="m-2", receive_count=2)
     response = handle(_event(first, again), _Context(), _parts(store, queue))
     assert [each["itemIdentifier"] for each in response["batchItemFailures"]] == ["m-1", "m-2"]
-    assert 60 <= queue.hidden["receipt of m-1"] < 120
-    assert 180 <= queue.hidden["receipt of m-2"] < 360
+    assert 90 <= queue.hidden["receipt of m-1"] < 180
+    assert 240 <= queue.hidden["receipt of m-2"] < 480
 
 
 def test_nothing_is_hidden_for_a_conflict() -> None:
