@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from metering.commit.sweeper import SweepResult
+
     from metering.stores.deliveries import Delivery
 
 NO_REPLY = UnavailableError("aws", "timeout")

@@ -6,15 +6,15 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
+from metering.commit.finisher import Finisher
+from metering.ledger.waiting_commits import waiting_commits
 
 from metering.adapters.memory.clock import DeadlineAt
-from metering.commit.finisher import Finisher
 from metering.commit.verdicts import Verdict
 from metering.errors import LedgerCorruptError, TransactionCanceledError, UnavailableError
 from metering.hours import hour_label
 from metering.ledger.commits import CommitRecord
 from metering.ledger.notes.completeness import Completeness
-from metering.ledger.waiting_commits import waiting_commits
 from metering.stores.bucket import wal_key
 from metering.stores.writes import Key, Put, Table, Update
 from tests.support.small_world import NOW_S, SETTINGS, KilledError, SmallWorld, deliveries, delivery, rows_of

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from metering.commit.write_ahead import UsageDelta, WriteAhead
+
 from metering.errors import LedgerCorruptError
 from metering.ledger.booked_hours import Pointer
 from metering.stores.writes import MAX_TRANSACTION_ACTIONS, Key
