@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aws_cdk import Acknowledgment, Duration, RemovalPolicy, Validations
+from aws_cdk import Acknowledgment, Duration, Validations
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
 from infra.components.acknowledgement import acknowledge, acknowledge_wildcard, written
+from infra.components.removal import removal_policy
 from metering.stores.bucket import (
     ATHENA_RESULTS_PREFIX,
     CONTEXT_PREFIX,
@@ -19,6 +20,7 @@ from metering.stores.bucket import (
     PLANS_PREFIX,
     QUARANTINE_PREFIX,
     RATED_PREFIX,
+    STAGING_PREFIX,
     SUMMARIES_PREFIX,
 )
 from metering.units import KIB
@@ -31,6 +33,8 @@ _ENCRYPTION = "s3:x-amz-server-side-encryption"
 
 # IA and Glacier IR bill at least 128 KB, so a smaller object would cost more there.
 TRANSITION_MIN_BYTES = 128 * KIB
+# Least time that S3 keeps a replaced or deleted version.
+_STAGING_NONCURRENT_DAYS = 1
 
 
 class DataBucket(Construct):
@@ -52,7 +56,7 @@ class DataBucket(Construct):
             minimum_tls_version=None if config.emulated else 1.2,
             versioned=config.versioned,
             lifecycle_rules=_lifecycle_rules(config),
-            removal_policy=RemovalPolicy.RETAIN if config.stateful_retained else RemovalPolicy.DESTROY,
+            removal_policy=removal_policy(config),
         )
         acknowledge(
             self.bucket,
@@ -203,6 +207,16 @@ def _lifecycle_rules(config: StageConfig) -> list[s3.LifecycleRule]:
             s3.LifecycleRule(
                 id="noncurrent",
                 noncurrent_version_expiration=_days(config.noncurrent_days),
+                expired_object_delete_marker=True,
+            )
+        )
+        # Each staging object is deleted within hours, and what is left of it stands before the first live key of each
+        # listing. Where rules overlap, S3 takes the shorter time.
+        rules.append(
+            s3.LifecycleRule(
+                id="staging-noncurrent",
+                prefix=STAGING_PREFIX,
+                noncurrent_version_expiration=_days(_STAGING_NONCURRENT_DAYS),
                 expired_object_delete_marker=True,
             )
         )

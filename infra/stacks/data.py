@@ -45,8 +45,14 @@ class DataStack(Stack):
         )
         self.ingest = IngestQueue(self, "Ingest", config=config)
         self.data = DataBucket(self, "Data", config=config, ingest=self.ingest)
-        self.ledger = MeteringTable(self, "Ledger", config=config, time_to_live_attribute=EXPIRES_AT)
-        self.usage = MeteringTable(self, "Usage", config=config)
+        self.ledger = MeteringTable(
+            self,
+            "Ledger",
+            config=config,
+            warm_writes_per_s=config.ledger_warm_writes_per_s,
+            time_to_live_attribute=EXPIRES_AT,
+        )
+        self.usage = MeteringTable(self, "Usage", config=config, warm_writes_per_s=config.usage_warm_writes_per_s)
         self.topics = AlertTopics(self, "Topics", config=config)
         self.roles = AccessRoles(self, "Roles", config=config)
         self.roles.grant(ingest=self.ingest, data=self.data, ledger=self.ledger, usage=self.usage, topics=self.topics)

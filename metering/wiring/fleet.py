@@ -128,7 +128,11 @@ class Fleet:
                 home="" if self.config.emulated or self.rehearsal else self.home,
                 say=self.say_resource,
             ),
-            probe=RegionProbe(self.clients_of, api_concurrency=self.config.api_concurrency),
+            probe=RegionProbe(
+                self.clients_of,
+                api_concurrency=self.config.api_concurrency,
+                writes_per_s=self.config.writes_per_s,
+            ),
             deployed=self.deployed,
             clock=SystemClock(),
             rules=self.rules,

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 
 import pytest
 from aws_lambda_powertools import Logger
-from metering.ledger.waiting_commits import waiting_commits
-from metering.wiring.sweeper import build_sweeper
 
 from lambdas.compactor import handler as compactor
 from lambdas.compactor.bootstrap import Dependencies as CompactorDependencies
@@ -20,8 +18,10 @@ from lambdas.sweeper.bootstrap import Dependencies as SweeperDependencies
 from metering.errors import LedgerCorruptError, UnavailableError
 from metering.ledger.notes.completeness import Completeness
 from metering.ledger.notes.reconciliation import RECONCILIATION_KEY, Reconciliation
+from metering.ledger.waiting_commits import waiting_commits
 from metering.stores.writes import Key, Put, Table, Update
 from metering.units import HOUR_S
+from metering.wiring.sweeper import build_sweeper
 from tests.support.lake_world import NOW_S, World, record
 
 

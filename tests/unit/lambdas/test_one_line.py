@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 from aws_lambda_powertools import Logger
-from metering.wiring.sweeper import build_sweeper
 
 import lambdas
 from lambdas.aggregator import handler as aggregator
@@ -39,6 +38,7 @@ from metering.adapters.memory.items import MemoryItemStore
 from metering.adapters.memory.objects import MemoryObjectStore
 from metering.adapters.memory.rows import PlainBatchReader, PlainRowCodec
 from metering.commit.aggregator import Aggregator
+from metering.wiring.sweeper import build_sweeper
 from tests.api.world import ApiWorld
 from tests.support.budget_world import BudgetWorld
 from tests.support.lake_world import World

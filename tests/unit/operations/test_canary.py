@@ -6,7 +6,6 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
-from metering.ledger.usage_items import UsageEntry
 
 from metering.adapters.memory.clock import DeadlineAt, ManualClock
 from metering.adapters.memory.items import MemoryItemStore
@@ -25,6 +24,7 @@ from metering.ledger.notes.canary_batches import (
     canary_usage_type,
 )
 from metering.ledger.notes.canary_runs import CanaryRun, CanaryVerdict, canary_key
+from metering.ledger.usage_items import UsageEntry
 from metering.operations.canary import Canary
 from metering.stores.writes import Put, Table
 from metering.usage.totals import ZERO, Total, UsageKey

@@ -9,6 +9,7 @@ import pytest
 
 from metering.adapters.aws.fleet.probe import RegionProbe
 from metering.fleet.regions import ALONE_FUNCTIONS, Answered
+from metering.fleet.stage import StageConfig
 from metering.fleet.steps import OPTIONAL_PARTS
 
 if TYPE_CHECKING:
@@ -18,14 +19,15 @@ if TYPE_CHECKING:
 class Region:
     """Clients of a region that has everything, with a quota of concurrent executions."""
 
-    def __init__(self, concurrency: int) -> None:
+    def __init__(self, concurrency: int, table_writes: int = 40_000) -> None:
+        quotas = {"L-B99A9384": concurrency, "L-AB614373": table_writes}
         self.cloudformation = SimpleNamespace(
             validate_template=lambda **_: {},
             get_paginator=lambda _: SimpleNamespace(paginate=lambda **_: [{"TypeSummaries": []}]),
         )
         self.service_quotas = SimpleNamespace(
             get_service_quota=lambda ServiceCode, QuotaCode: {  # noqa: N803  # the SDK's names
-                "Quota": {"Value": concurrency if ServiceCode == "lambda" else 10_000, "Code": QuotaCode}
+                "Quota": {"Value": quotas.get(QuotaCode, 10_000 if ServiceCode != "dynamodb" else 0)}
             }
         )
 
@@ -37,8 +39,22 @@ class Region:
         return Everything()
 
 
-def probe_of(quota: int, *, api_concurrency: int = 10) -> RegionProbe:
-    return RegionProbe(lambda _: cast("Clients", Region(quota)), api_concurrency=api_concurrency)
+def probe_of(
+    quota: int, *, api_concurrency: int = 10, writes_per_s: int = 4_000, table_writes: int = 40_000
+) -> RegionProbe:
+    region = cast("Clients", Region(quota, table_writes))
+    return RegionProbe(lambda _: region, api_concurrency=api_concurrency, writes_per_s=writes_per_s)
+
+
+@pytest.mark.parametrize(("quota", "answered"), [(13_999, Answered.FAILED), (14_000, Answered.PASSED)])
+def test_a_table_must_take_the_peak_of_the_stage_and_not_what_a_new_one_takes(quota: int, answered: Answered) -> None:
+    """The quota is that of a table on demand; that of the account counts tables with provisioned throughput only."""
+    stage = StageConfig.load("prod", {"ledger_warm_writes_per_s": 14_000, "usage_warm_writes_per_s": 6_000})
+    probe = probe_of(200, writes_per_s=stage.writes_per_s, table_writes=quota)
+
+    [finding] = [f for f in probe.preflight("us-east-1", []) if f.check == "quota DynamoDB write units a table"]
+
+    assert (finding.answered, finding.detail) == (answered, f"{quota}, needed 14000")
 
 
 @pytest.mark.parametrize(("quota", "answered"), [(102, Answered.FAILED), (103, Answered.PASSED)])

@@ -53,7 +53,7 @@ def test_what_is_added_to_an_item_is_read_from_it(
     numbered = {bucket * BUCKET_KINDS + place: total for place, total in totals.items()}
     key = usage_item_key(KEY._replace(corrects_s=corrects_s), bucket * BUCKET_KINDS)
     marks = {newest_run_of(shard): number for shard, number in runs.items()}
-    read = UsageItem.from_item({**key._asdict(), **usage_add({**numbered}), **marks})
+    read = UsageItem.from_item({**key._asdict(), **usage_add(dict(numbered.items())), **marks})
     assert (read.key, read.bucket, read.corrects_s, read.revision) == (key, bucket, corrects_s, 1)
     assert read.totals == numbered
     assert read.runs == runs

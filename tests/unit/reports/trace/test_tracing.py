@@ -6,12 +6,12 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
-from metering.ledger.waiting_commits import waiting_commits
 
 from metering.errors import OperationFailedError
 from metering.hours import rfc3339
 from metering.ledger.booked_hours import totals_value
 from metering.ledger.markers import Marker, marker_key
+from metering.ledger.waiting_commits import waiting_commits
 from metering.reports.trace.question import TraceParameters
 from metering.reports.trace.tracing import Trace, Tracer, Vouching
 from metering.stores.writes import Put, Table
