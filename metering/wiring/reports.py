@@ -25,6 +25,7 @@ def report_source(region: ReadableRegion) -> ReportSource:
         objects=region.objects,
         view=region.view,
         frozen=ParquetFrozenFiles(region.objects),
+        names=region.kind_names,
     )
 
 
