@@ -62,7 +62,7 @@ _CONCURRENCY = 100 + len(ALONE_FUNCTIONS)
 _EXECUTIONS = _Quota("Lambda concurrent executions", "lambda", "L-B99A9384", _CONCURRENCY)
 _STACKS = _Quota("CloudFormation stacks", "cloudformation", "L-0485CB21", 10)
 # Of a table on demand. `L-34F8CCC8` is the account's sum for provisioned tables, which these are not.
-_TABLE_WRITES = ("DynamoDB write units a table", "dynamodb", "L-AB614373")
+TABLE_WRITES = _Quota("DynamoDB write units a table", "dynamodb", "L-AB614373", 4_000)
 _TYPE_NAME = re.compile(r"[A-Z][A-Za-z0-9]+::[A-Za-z0-9]+::[A-Za-z0-9]+")
 # Error codes of an endpoint that does not have a call.
 _NO_SUCH_CALL = frozenset(
@@ -92,7 +92,7 @@ class RegionProbe:
 
     def __init__(self, clients_of: Callable[[str], Clients], *, api_concurrency: int, writes_per_s: int) -> None:
         self._clients_of = clients_of
-        self._quotas = (_EXECUTIONS, _Quota(*_TABLE_WRITES, writes_per_s), _STACKS)
+        self._quotas = (_EXECUTIONS, TABLE_WRITES._replace(needed=writes_per_s), _STACKS)
         self._api_concurrency = api_concurrency
 
     def preflight(self, region: str, types: Sequence[str]) -> Sequence[Finding]:
