@@ -2,6 +2,7 @@
 
     MeteringError
     ├── UnavailableError            transient: a dependency throttled, conflicted or gave no answer  (retryable)
+    │   ├── ThrottledError          a service is asked for more than it gives at present
     │   ├── OutOfTimeError          reading took longer than it may here; elsewhere it may be fast enough
     │   └── NotSentError            a producer could not send everything in time               producer.failures
     ├── ConditionFailedError        a conditional write found another state; carries the item found
@@ -18,8 +19,8 @@
     ├── FormatTooNewError           newer code wrote the ledger, and this one must not touch it
     ├── ReadOnlyError               what may only read was about to change something          adapters.aws.read_only
     ├── EarlyEndError               work ends early and nothing is wrong: its caller catches it
-    │   ├── RunAlreadyDoneError     another process has finished the compaction run           lake.run_work
-    │   ├── RunOutOfTimeError       there is no time for the next step of a run               lake.run_work
+    │   ├── RunOverError            another process has finished the run of a chain           ledger.chain
+    │   ├── OutOfTimeError          there is no time for the next step of a run               ledger.chain
     │   └── ScanTooLongError        a table is too large for the time that a scan has         audit.reconcile.table_scan
     ├── SettingsError               settings do not fit together; carries every problem found
     ├── InvalidParametersError      a report is asked for what does not exist; every problem found  reports.parameters
@@ -85,10 +86,14 @@ class UnavailableError(MeteringError):
         self.may_have_applied = may_have_applied
 
     def __reduce__(self) -> tuple[object, ...]:
-        return (_rebuild_unavailable, (self.operation, self.detail, self.may_have_applied))
+        return (_rebuild_unavailable, (type(self), self.operation, self.detail, self.may_have_applied))
 
     def __str__(self) -> str:
         return f"{self.operation}: {self.detail}"
+
+
+class ThrottledError(UnavailableError):
+    """A service is asked for more than it gives at present: asking for more makes it worse."""
 
 
 class OutOfTimeError(UnavailableError):
@@ -101,8 +106,10 @@ class OutOfTimeError(UnavailableError):
         return (OutOfTimeError, ())
 
 
-def _rebuild_unavailable(operation: str, detail: str, may_have_applied: bool) -> UnavailableError:
-    return UnavailableError(operation, detail, may_have_applied=may_have_applied)
+def _rebuild_unavailable(
+    kind: type[UnavailableError], operation: str, detail: str, may_have_applied: bool
+) -> UnavailableError:
+    return kind(operation, detail, may_have_applied=may_have_applied)
 
 
 class ConditionFailedError(MeteringError):
@@ -115,6 +122,10 @@ class ConditionFailedError(MeteringError):
     def __init__(self, existing: Mapping[str, object] | None) -> None:
         super().__init__(existing)
         self.existing = existing
+
+
+# Reasons of a canceled transaction that are throttles (DynamoDB API reference, TransactWriteItems).
+_THROTTLES = frozenset({"ProvisionedThroughputExceeded", "ThrottlingError", "RequestLimitExceeded"})
 
 
 class TransactionCanceledError(MeteringError):
@@ -133,6 +144,11 @@ class TransactionCanceledError(MeteringError):
     def condition_failed(self) -> bool:
         """Whether a condition of any action was false. If not, the same transaction may be sent again."""
         return any(reason is not None and reason[0] == "ConditionalCheckFailed" for reason in self.reasons)
+
+    @property
+    def throttled(self) -> bool:
+        """Whether a table was short of writes for any of its actions."""
+        return any(reason is not None and reason[0] in _THROTTLES for reason in self.reasons)
 
 
 class ItemTooLargeError(MeteringError):

@@ -12,6 +12,8 @@ from metering.errors import UnavailableError
 from metering.stores.deliveries import ORIGINAL_SENDER, Delivery
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from lambdas.aggregator.bootstrap import Dependencies
     from lambdas.sqs import PartialBatchResponse, SqsEvent, SqsRecord
     from metering.adapters.aws.runtime import LambdaContext
@@ -43,13 +45,30 @@ def handle(event: SqsEvent, context: LambdaContext, parts: Dependencies) -> Part
         extra={
             "messages": len(deliveries),
             "put_back": len(result.retry),
+            "hidden": len(result.hide_s),
             "verdicts": {str(verdict): count for verdict, count in result.counts.items()},
             "elapsed_ms": budget_ms - deadline.remaining_ms(),
         },
     )
     if result.contradictions:
         parts.logger.error("ledger corrupt", extra={"contradictions": list(result.contradictions)})
+    if result.hide_s:
+        _hide(event, result.hide_s, parts)
     return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in result.retry]}
+
+
+def _hide(event: SqsEvent, hide_s: Mapping[str, int], parts: Dependencies) -> None:
+    """Hide messages that a throttle sends back. The mapping does not change when a message comes back."""
+    asked = {
+        record["receiptHandle"]: hide_s[record["messageId"]]
+        for record in event["Records"]
+        if record["messageId"] in hide_s
+    }
+    try:
+        parts.queue().hide(asked)
+    except UnavailableError as error:
+        # They come back after the queue's own timeout.
+        parts.logger.warning("throttled messages cannot be hidden", extra={"error": str(error)})
 
 
 def _delivery(record: SqsRecord) -> Delivery:

@@ -91,9 +91,9 @@ class StageConfig(BaseModel):
     compactor_scratch_mb: int = Field(
         4_096, ge=512, le=10_240, description="Sorted runs of a full lake file: about 70 bytes a row."
     )
-    small_job_memory_mb: int = Field(512, ge=256, le=10_240, description="Memory of sweeper, canary and watch.")
+    small_job_memory_mb: int = Field(512, ge=256, le=10_240, description="Memory of canary and watch.")
     compactor_every_min: int = Field(5, ge=1, description="Minutes between two runs of the compactor.")
-    sweeper_every_min: int = Field(1, ge=1, description="Minutes between two runs of the sweeper.")
+    rollup_memory_mb: int = Field(1_024, ge=512, le=10_240, description="Memory of the roll-up.")
     reconciler_every_min: int = Field(15, ge=1, description="Minutes between two runs of the reconciler.")
     canary_every_min: int = Field(5, ge=1, description="Minutes between two runs of the canary.")
     watch_every_min: int = Field(1, ge=1, description="Minutes between two runs of the watch.")

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from metering.lake.view import LakeView
     from metering.ledger.frozen_months import FrozenMonth
     from metering.ledger.row_sources import RowSource
+    from metering.ledger.usage.kinds import KindNames
     from metering.reports.query import UsageQuery
     from metering.reports.usage_rows import Seen, Values
     from metering.stores.items import ItemStore
@@ -55,6 +56,7 @@ class ReportSource:
     Attributes:
         region: The region's name, which stands in the column `region`.
         frozen: Reads closed months.
+        names: What the numbers of usage items stand for, if somebody remembers it from one report to the next.
     """
 
     region: str
@@ -62,6 +64,7 @@ class ReportSource:
     objects: ObjectStore
     view: LakeView
     frozen: FrozenReader
+    names: KindNames | None = None
 
     def entries(self, query: UsageQuery, *, now_s: int, seen: Seen | None = None) -> Iterator[tuple[Values, Total]]:
         """Totals by the query's columns, unsummed. `seen` learns which of the query's names they have.
@@ -123,7 +126,9 @@ class ReportSource:
         self, query: UsageQuery, months: list[str], frozen: Mapping[str, FrozenMonth], now_s: int
     ) -> Iterator[tuple[UsageKey, Total]]:
         if query.accounts:
-            yield from UsageTable(items=self.items).usage(query, now_s=now_s, without=frozen, months=months)
+            yield from UsageTable(items=self.items, names=self.names).usage(
+                query, now_s=now_s, without=frozen, months=months
+            )
         else:
             rows = RowQuery(columns=USAGE_COLUMNS, where=_where(query))
             for hour_s in self._live_hours(query, frozen, now_s):

@@ -23,6 +23,8 @@ CONTEXT_PREFIX = "context/"
 STAGING_PREFIX = "staging/"
 LAKE_PREFIX = "lake/"
 RUNS_PREFIX = "runs/"
+# Plans of the roll-up's chains: `runs/U<shard>/`.
+ROLLUP_PLANS_PREFIX = "runs/U"
 CLOSED_PREFIX = "closed/"
 # Totals of each lake file, beside the lake and not in it: engines read every object below `lake/` as rows.
 SUMMARIES_PREFIX = "summaries/"

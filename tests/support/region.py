@@ -9,21 +9,24 @@ from metering.adapters.memory.alerts import MemoryAlerts
 from metering.adapters.memory.clock import DeadlineAt, ManualClock
 from metering.adapters.memory.entropy import SeededEntropy
 from metering.adapters.memory.items import MemoryItemStore
+from metering.adapters.memory.lake import PlainLake
 from metering.adapters.memory.metrics import MemoryMetrics
 from metering.adapters.memory.objects import MemoryObjectStore
 from metering.adapters.memory.rows import PlainBatchReader, PlainRowCodec
 from metering.commit.aggregator import Aggregator
-from metering.commit.sweeper import Sweeper
-from metering.ledger.usage_items import usage_entries
+from metering.lake.parquet.staged_usage import ParquetStagedUsage
+from metering.ledger.usage.kinds import KindNumbers
+from metering.rollup.rollup import Rollup, RollupPolicy
 from metering.stores.retrying import Retrier
-from metering.stores.writes import DYNAMODB_LIMITS, ActionLimits, Table
+from metering.stores.writes import DYNAMODB_LIMITS, ActionLimits
 from metering.usage.totals import add_totals
 from metering.wiring.aggregator import build_aggregator
-from metering.wiring.jobs import lake_jobs
+from tests.support.usage_items import usage_of
 
 if TYPE_CHECKING:
     from metering.intake.ports import BatchReader
-    from metering.lake.ports import RowCodec
+    from metering.lake.ports import RowCodec, StagedUsage
+    from metering.rollup.rollup import RollupResult
     from metering.settings import Settings
     from metering.stores.clock import Clock, Entropy
     from metering.stores.items import ItemStore
@@ -69,18 +72,40 @@ class Parts:
             limits=self.limits,
         )
 
-    def sweeper(self) -> Sweeper:
-        return Sweeper(
+    def rollup(self) -> Rollup:
+        """The roll-up as it is deployed, over Parquet."""
+        return self.rollup_of(ParquetStagedUsage(self.objects))
+
+    def plain_rollup(self) -> Rollup:
+        """A roll-up for the rows of `metering.adapters.memory.rows`."""
+        return self.rollup_of(PlainLake(self.objects))
+
+    def rollup_of(self, staged: StagedUsage, policy: RollupPolicy | None = None) -> Rollup:
+        """A roll-up with a reader, or a policy, of the test's own."""
+        retrier = self.retrier()
+        return Rollup(
             items=self.items,
             objects=self.objects,
+            staged=staged,
+            numbers=KindNumbers(
+                self.items,
+                retrier=retrier,
+                cap=self.settings.kinds_per_account,
+                actions=self.limits.transaction,
+            ),
             clock=self.clock,
             entropy=self.entropy,
+            retrier=retrier,
             metrics=self.metrics,
-            settings=self.settings,
+            alerts=self.alerts,
+            policy=RollupPolicy.of(self.settings) if policy is None else policy,
             limits=self.limits,
+            shards=self.settings.shards,
         )
 
     def jobs(self) -> LakeJobs:
+        from metering.wiring.jobs import lake_jobs
+
         return lake_jobs(self, self.metrics)
 
     def retrier(self) -> Retrier:
@@ -105,10 +130,10 @@ class MemoryStores:
         self.alerts = MemoryAlerts()
 
     def usage(self) -> dict[UsageKey, Total]:
-        """What the usage table says, suffixes summed."""
+        """What the usage table says, by name. It has what was rolled up, and nothing that waits."""
         totals: dict[UsageKey, Total] = {}
-        for item in self.items.everything(Table.USAGE):
-            add_totals(totals, {entry.key: entry.total for entry in usage_entries(item)})
+        for entry in usage_of(self.items):
+            add_totals(totals, {entry.key: entry.total})
         return totals
 
 
@@ -135,3 +160,10 @@ class MemoryRegion(MemoryStores):
 
     def deadline(self, time_s: int = 900) -> DeadlineAt:
         return self.parts().deadline(time_s * 1000)
+
+    def roll_up(self, *, plain: bool = False) -> RollupResult:
+        """Roll up everything that waits; `plain` for the rows of `metering.adapters.memory.rows`."""
+        parts = self.parts()
+        result = (parts.plain_rollup() if plain else parts.rollup()).run(self.deadline(10_000))
+        assert result.finished
+        return result

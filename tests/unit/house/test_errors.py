@@ -29,7 +29,8 @@ from metering.client.connection import SumsDifferError
 from metering.errors import MeteringError
 from metering.fleet.regions import Answered, Finding, RegionState
 from metering.fleet.steps import PreflightFailedError
-from metering.lake.run_work import RunAlreadyDoneError, RunOutOfTimeError
+from metering.ledger.chain import OutOfTimeError as ChainOutOfTimeError
+from metering.ledger.chain import RunOverError
 from metering.onramps.context.description import DescriptionError
 from metering.onramps.context.document import ContextUnreadableError
 from metering.producer.failures import JournalError, KeyReusedError, NotSentError, RecordsRefusedError
@@ -75,8 +76,8 @@ EXAMPLES: list[MeteringError] = [
     errors.OperationFailedError("It failed.", "Run it again."),
     ReadOnlyError("dynamodb.PutItem"),
     errors.EarlyEndError(),
-    RunAlreadyDoneError(),
-    RunOutOfTimeError(),
+    RunOverError(),
+    ChainOutOfTimeError(),
     ScanTooLongError(),
     InvalidParametersError([ParameterProblem(parameter="from", value="now", problem="is not a time.")]),
     PeriodNotClosableError("2026-11", NotClosable.TOO_EARLY, "too early"),
