@@ -106,7 +106,7 @@ def mapping_fill(bench: Bench) -> Observation:
     if max(fills.values()) < FULL_ENOUGH:
         return differs(
             saw,
-            f"Below {FULL_ENOUGH} batches a commit, costs and the jobs' work are above what docs/scale.md reckons with: "
+            f"Below {FULL_ENOUGH} batches a commit, costs and the jobs' work are above what docs/scale.md has: "
             "raise batch_window_s.",
         )
     return ok(saw)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from metering.errors import TransactionCanceledError, UnavailableError
+from metering.errors import ThrottledError, TransactionCanceledError, UnavailableError
 from metering.ledger import partitions
 from metering.operations.doctor.checks import differs, ok, unknown
 from metering.stores.writes import Absent, Delete, Key, Put, Table, Update
@@ -21,9 +21,11 @@ _PK = f"{partitions.NOTE}doctor"
 _THREADS = 8
 _ROUNDS = 25
 CONFLICT = "TransactionConflict"
-# Codes of a throttle among the reasons of a canceled transaction (TransactWriteItems, DynamoDB API reference).
-THROTTLES = frozenset({"ThrottlingError", "ProvisionedThroughputExceeded"})
+_THROTTLED = "throttled"
 _PUTS = 10
+_NO_THROTTLE = (
+    "The service would take this throttle for a conflict, and write more while it is short. Report it."
+)
 _REPORT = "Commits, and the checks of what was committed, rest on it: do not run the service at this endpoint."
 
 
@@ -70,7 +72,7 @@ def racing(bench: Bench) -> Observation:
         _delete(bench.items, keys)
     applied, unsure = outcomes.count("applied"), outcomes.count("unsure")
     met = outcomes.count(CONFLICT)
-    others = sorted(set(outcomes) - {"applied", "unsure", CONFLICT, *THROTTLES})
+    others = sorted(set(outcomes) - {"applied", "unsure", CONFLICT, _THROTTLED})
     saw = (
         f"{len(outcomes)} transactions of {_THREADS} threads: {applied} applied, {met} met another one, {unsure} unsure"
     )
@@ -88,7 +90,11 @@ def _raced(bench: Bench, keys: list[Key]) -> str:
             [Update(table=Table.LEDGER, key=key, add={"n": 1}, set={"expires_at": expires_s}) for key in keys]
         )
     except TransactionCanceledError as error:
+        if error.throttled:
+            return _THROTTLED
         return next((reason[0] for reason in error.reasons if reason is not None), "no reason")
+    except ThrottledError as error:
+        return "unsure" if error.may_have_applied else _THROTTLED
     except UnavailableError as error:
         return "unsure" if error.may_have_applied else CONFLICT
     return "applied"
@@ -104,26 +110,22 @@ def throttled(bench: Bench) -> Observation:
             try:
                 table.transact([_filler(bench, tries, n) for n in range(_PUTS)])
             except TransactionCanceledError as error:
-                codes = {reason[0] for reason in error.reasons if reason is not None}
-                return _judged(codes, tries)
+                return _judged(error, tries)
+            except ThrottledError as error:
+                return ok(f"refused after {tries} transactions as a throttle: {error.detail}")
             except UnavailableError as error:
-                if error.may_have_applied:
-                    continue
-                return ok(f"refused after {tries} transactions, as not applied: {error.detail}")
+                if not error.may_have_applied:
+                    return differs(f"refused after {tries} transactions: {error.detail}", _NO_THROTTLE)
     return unknown(
         f"{tries} transactions of {_PUTS} KB to a table that takes 1 KB a second, and none was refused: this endpoint "
         "showed no throttle"
     )
 
 
-def _judged(codes: set[str], tries: int) -> Observation:
-    said = ", ".join(sorted(codes)) or "no reason"
-    if codes and codes <= THROTTLES:
-        return ok(f"canceled after {tries} transactions: {said}, which the service takes for a throttle")
-    return differs(
-        f"canceled after {tries} transactions: {said}",
-        "The service would take this throttle for a conflict, and write more while the table is short. Report it.",
-    )
+def _judged(error: TransactionCanceledError, tries: int) -> Observation:
+    codes = sorted({reason[0] for reason in error.reasons if reason is not None})
+    saw = f"canceled after {tries} transactions: {', '.join(codes) or 'no reason'}"
+    return ok(f"{saw}, which the service takes for a throttle") if error.throttled else differs(saw, _NO_THROTTLE)
 
 
 def warm(bench: Bench) -> Observation:
