@@ -132,7 +132,7 @@ def _needed(region: RegionConnection) -> Mapping[Table, int]:
     given = read_settings(region.clients, region.stage).given
     config = None if given is None else config_of(region.stage, given, {})
     if config is None:
-        return dict.fromkeys(Table, TABLE_WRITES_PER_S)
+        return dict.fromkeys((Table.LEDGER, Table.USAGE), TABLE_WRITES_PER_S)
     return {
         Table.LEDGER: max(TABLE_WRITES_PER_S, config.ledger_warm_writes_per_s),
         Table.USAGE: max(TABLE_WRITES_PER_S, config.usage_warm_writes_per_s),
