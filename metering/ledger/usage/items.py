@@ -6,9 +6,10 @@
 | `A#<account>#<month>` | `<hour>#<corrects>#<usage type>#<service>#<from>#<to>` | `b`, `r`                  |
 
 An item of a bucket has bytes and records of each of its kinds, by number; one of the other form has those of a kind
-without a number. Both have `v`, the revision, to which every write adds 1, and `n<shard>`, the number of the newest run of the shard's
-roll-up in it. A kind has the number of its account's dictionary (`kinds`); its bucket is the number divided by
-`BUCKET_KINDS`. Buckets and numbers never change within a format: two updates of one item under one run lose the second.
+without a number. Both have `v`, the revision, to which every write adds 1, and `n<shard>`, the number of the newest run
+of the shard's roll-up in it. A kind has the number of its account's dictionary (`kinds`); its bucket is the number
+divided by `BUCKET_KINDS`. Buckets and numbers never change within a format: two updates of one item under one run lose
+the second.
 """
 
 from __future__ import annotations
