@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 from metering.errors import ConditionFailedError, OperationFailedError
 from metering.hours import hour_label
+from metering.ledger.notes.canary_batches import of_canary
 from metering.ledger.usage.items import REVISION, newest_run_of, usage_add, usage_item_key
 from metering.ledger.usage.kinds import KindNumbers
 from metering.ledger.usage.reading import UsageReading
-from metering.stores.writes import Absent, AllOf, AnyOf, LessThan, Put, Table
+from metering.stores.writes import Absent, AllOf, AnyOf, LessThan, Put, Table, key_of
 from metering.upgrade.usage_items import usage_before
 from metering.usage.totals import ZERO, add_totals
 
@@ -64,12 +65,15 @@ class Filling:
         return hours
 
     def _items(self, account_id: str, month: str, old: Mapping[UsageKey, OldUsage]) -> list[Item]:
-        """The new items, with totals of zero, too: a later reading may have found others."""
+        """The items to be put, with totals of zero, too: a later reading may have found others."""
         reading = UsageReading(self.items)
         there = self.retrier.call(lambda: list(reading.of_month(account_id, month)))
         # A kind that was beyond the cap when it was first written stays without a number, whatever the cap is now.
         named = {kind for item in there if item.bucket is None for kind in item.totals if not isinstance(kind, int)}
+        revised = {item.key: item.revision or 0 for item in there}
         claimed = KindNumbers(self.items, retrier=self.retrier, cap=self.kinds_per_account, names=reading.names)
+        # The canary of format 1 had a usage type a minute: they would fill its account's dictionary.
+        named |= {key.kind for key in old if of_canary(key.usage_type)}
         numbers: dict[Kind, int | None] = dict.fromkeys(named)
         numbers |= claimed.claim(account_id, {key.kind for key in old} - named)
         parts: dict[Key, dict[int | None, Total]] = {}
@@ -79,7 +83,9 @@ class Filling:
             place = usage_item_key(key, number)
             parts.setdefault(place, {})[number] = counted.total
             revisions[place] = revisions.get(place, 0) + counted.revisions
-        return [_item(place, totals, revisions[place]) for place, totals in parts.items()]
+        items = [_item(place, totals, max(1, revisions[place])) for place, totals in parts.items()]
+        # What an earlier upgrade wrote, or a later reading, needs no call.
+        return [item for item in items if revised.get(key_of(item), 0) < _revision(item)]
 
     def _put(self, item: Item) -> None:
         put = Put(table=Table.USAGE, item=item, condition=self._older_than(item))
@@ -90,18 +96,21 @@ class Filling:
             return
 
     def _older_than(self, item: Item) -> Condition:
-        revision = item[REVISION]
-        if not isinstance(revision, int):
-            raise TypeError("a revision is a number")
         untouched = [Absent(attribute=newest_run_of(shard)) for shard in self.shards]
-        return AnyOf((Absent(), AllOf((LessThan(attribute=REVISION, value=revision), *untouched))))
+        return AnyOf((Absent(), AllOf((LessThan(attribute=REVISION, value=_revision(item)), *untouched))))
 
 
 def _item(place: Key, totals: Mapping[int | None, Total], revisions: int) -> Item:
     item: dict[str, Value] = {**place._asdict(), **usage_add(totals)}
-    # An item that was only ever changed by hand has no revision of its own.
-    item[REVISION] = max(1, revisions)
+    item[REVISION] = revisions
     return item
+
+
+def _revision(item: Item) -> int:
+    revision = item[REVISION]
+    if not isinstance(revision, int):
+        raise TypeError("a revision is a number")
+    return revision
 
 
 def _by_name(items: ItemStore, account_id: str, month: str) -> dict[UsageKey, Total]:

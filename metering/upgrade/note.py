@@ -53,6 +53,9 @@ def upgrade_note(items: ItemStore) -> UpgradeNote | None:
 
 def note_stop(items: ItemStore, now_ms: int) -> UpgradeNote:
     """Note that no worker begins any more; an earlier note holds."""
+    noted = upgrade_note(items)
+    if noted is not None:
+        return noted
     note = UpgradeNote(stopped_at_ms=now_ms)
     try:
         items.put(Put(table=Table.LEDGER, item=note.to_item(), condition=Absent()))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from metering.errors import ConditionFailedError, LedgerCorruptError
 from metering.ledger import partitions
-from metering.ledger.runs import Run, lake_chain
+from metering.ledger.runs import Run, lake_chain, newest_first
 from metering.ledger.shards import known_shards
 from metering.stores.fields import Fields
 from metering.stores.writes import Absent, Delete, Key, Put, Table, key_of
@@ -51,10 +51,14 @@ class OldRuns:
         for shard in self._shards():
             while not self._close(shard):
                 pass
+            there = {run.number for run in newest_first(self.items, lake_chain(shard))}
             for item in self._runs(shard):
-                if not _is_end(item):
-                    self._copy(shard, item)
-                    moved += 1
+                if _is_end(item):
+                    continue
+                moved += 1
+                run = _run_of(shard, item)
+                if run.number not in there:
+                    self._copy(shard, run)
         return moved
 
     def delete(self) -> None:
@@ -90,8 +94,7 @@ class OldRuns:
             return error.existing is not None and error.existing.get("state") == MOVED
         return True
 
-    def _copy(self, shard: int, item: Item) -> None:
-        run = _run_of(shard, item)
+    def _copy(self, shard: int, run: Run) -> None:
         put = Put(table=Table.LEDGER, item=run.to_item(), condition=Absent())
         try:
             self.retrier.call(lambda: self.items.put(put))

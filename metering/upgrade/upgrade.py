@@ -164,7 +164,8 @@ class DataUpgrade:
         if note is None:
             raise OperationFailedError("The workers of the version before were not waited for.", "Run it again.")
         months, revisions = self.retrier.call(lambda: partitions_before(self.items))
-        self.retrier.call(lambda: note_revisions(self.items, note, revisions))
+        if note.revisions != revisions:
+            self.retrier.call(lambda: note_revisions(self.items, note, revisions))
         filling = Filling(
             items=self.items,
             retrier=self.retrier,

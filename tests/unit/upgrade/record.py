@@ -4,11 +4,11 @@
     printf 'Metadata-Version: 2.1\nName: metering\nVersion: 0.1.0\n' > metering-0.1.0.dist-info/METADATA
     PYTHONPATH=. <python of this checkout> -P <this file> <the result>
 
-Runs in the checkout of that release, with the packages of this one. What is in the region: two shards and four suffixes;
-a closed month, and a late row of it; hours that are compacted and cleaned, compacted and not cleaned, and waiting; a run
-that was planned and did not get further; a narrow and an applied wide commit; two wide commits whose worker died after
-the first transaction and after a chunk, one of them with hours that did not fit; refused, conflicting and duplicate
-batches; a commit without a transaction, and one that was fenced off; notes of the reconciler and the watch.
+Runs in the checkout of that release, with the packages of this one. What is in the region: two shards and four
+suffixes; a closed month, and a late row of it; hours that are compacted and cleaned, compacted and not cleaned, and
+waiting; a run that was planned and did not get further; a narrow and an applied wide commit; two wide commits whose
+worker died after the first transaction and after a chunk, one of them with hours that did not fit; refused, conflicting
+and duplicate batches; commits without a transaction, one of which was fenced off; notes of the reconciler.
 """
 
 from __future__ import annotations
