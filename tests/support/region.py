@@ -19,7 +19,6 @@ from metering.stores.retrying import Retrier
 from metering.stores.writes import DYNAMODB_LIMITS, ActionLimits
 from metering.usage.totals import add_totals
 from metering.wiring.aggregator import build_aggregator
-from metering.wiring.jobs import lake_jobs
 from metering.wiring.rollup import build_rollup
 from tests.support.usage_items import usage_of
 
@@ -86,6 +85,7 @@ class Parts:
         return made if policy is None else replace(made, policy=policy)
 
     def jobs(self) -> LakeJobs:
+        from metering.wiring.jobs import lake_jobs
 
         return lake_jobs(self, self.metrics)
 
