@@ -173,7 +173,7 @@ def test_a_late_pair_costs_the_end_of_its_object_and_its_own_rows(rows: int) -> 
         assert Path(merged.content).read_bytes() == expected
         assert (merged.rows, merged.bytes) == (10, 45)
     # The second call reads the hour's rows alone.
-    assert calls == ["objects.open"] if whole else ["objects.open", "objects.open.next"]
+    assert calls == (["objects.open"] if whole else ["objects.open", "objects.open.next"])
     calls.clear()
     source = RowSource(key="staging/a", hour_s=HOUR - HOUR_S, rows=10, bytes=45, staged=True)
     assert ParquetLakeReader(objects).totals([source], RowQuery()) == {(): Total(45, 10)}
