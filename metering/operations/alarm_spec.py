@@ -27,6 +27,7 @@ class Figure(StrEnum):
     RECONCILIATION_BACKLOG = "ReconciliationBacklog"
     RECONCILIATION_BACKLOG_AGE = "ReconciliationBacklogAge"
     CONFLICTS = "Conflicts"
+    ACCOUNTS_BEYOND_CAP = "AccountsBeyondCap"
     MARKER_LIFE_HEADROOM = "MarkerLifeHeadroom"
     SILENT_SOURCES = "SilentSources"
     SOURCE_GAPS = "SourceGaps"

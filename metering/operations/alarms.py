@@ -200,6 +200,13 @@ ALARMS: tuple[AlarmSpec, ...] = (
         1,
         "Other content came under the id of a batch that is already metered.",
     ),
+    _watch(
+        "kinds-beyond-cap",
+        "ticket",
+        Figure.ACCOUNTS_BEYOND_CAP,
+        1,
+        "An account has more kinds of usage than get a number: each further one costs an item of its own.",
+    ),
     AlarmSpec(
         name="marker-life",
         severity="page",
@@ -370,7 +377,7 @@ ALARMS: tuple[AlarmSpec, ...] = (
     ),
     _errors("aggregator", "page", 2),
     _errors("compactor", "ticket", 3),
-    _errors("sweeper", "ticket", 3),
+    _errors("rollup", "ticket", 3),
     _errors("reconciler", "ticket", 3),
     _errors("canary", "ticket", 3),
     _errors("watch", "ticket", 3),

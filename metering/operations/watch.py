@@ -22,6 +22,7 @@ from metering.ledger.notes.watch_figures import WatchFigures
 from metering.ledger.notes.watch_state import WATCH_KEY, WatchState
 from metering.ledger.runs import lake_chain, newest_run, rollup_chain
 from metering.ledger.shards import known_shards
+from metering.ledger.usage.beyond_cap import BEYOND_CAP_PK, KindsBeyondCap
 from metering.operations.alarms import Figure
 from metering.stores.writes import Put, Table
 from metering.units import HOUR_S, MINUTE_S
@@ -105,6 +106,7 @@ class Watch:
             self._runs,
             self._reconciliation,
             self._conflicts,
+            self._kinds,
             self._headroom,
             self._sources,
             self._logs,
@@ -257,6 +259,12 @@ class Watch:
         recent = rfc3339(self._now_s() - RECENT_S)
         notes = self.items.query(Table.LEDGER, CONFLICT_PK, sk_from=recent, descending=True)
         return {Figure.CONFLICTS: len({conflict_of(item) for item in islice(notes, _NOTES_READ)})}
+
+    def _kinds(self) -> dict[Figure, int]:
+        """Number of accounts that lately had kinds of usage without a number, of those that one run reads."""
+        since_s = self._now_s() - RECENT_S
+        notes = islice(self.items.query(Table.LEDGER, BEYOND_CAP_PK), _NOTES_READ)
+        return {Figure.ACCOUNTS_BEYOND_CAP: sum(KindsBeyondCap.from_item(note).seen_s >= since_s for note in notes)}
 
     def _headroom(self) -> dict[Figure, int]:
         """Seconds by which a marker outlives the last copy of its batch, beyond the margin of a day."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from metering.ledger.usage.items import UsageItem, is_counted, usage_add, usage_item_key
+from metering.ledger.usage.items import UsageItem, is_counted, is_usage_item, usage_add, usage_item_key
 from metering.ledger.usage.kinds import number_key
 from metering.stores.writes import Key, Table, Update
 from metering.usage.totals import Kind, Total, UsageKey
@@ -38,7 +38,7 @@ class UsageEntry:
 
 def usage_of(items: MemoryItemStore, month: str = "") -> list[UsageEntry]:
     """What the table counts in a month, or at all, in no order."""
-    table = list(items.everything(Table.USAGE))
+    table = list(filter(is_usage_item, items.everything(Table.USAGE)))
     return [entry for item in table if str(item["pk"]).endswith(month) for entry in _entries(items, item)]
 
 

@@ -86,8 +86,8 @@ class KindNames:
         known = self._known.get(account_id)
         if known is None:
             return self.read(account_id)
-        # Another thread may have dropped it meanwhile.
         with suppress(KeyError):
+            # Another thread may just have dropped it.
             self._known.move_to_end(account_id)
         return known
 
@@ -99,6 +99,7 @@ class KindNames:
             UnavailableError: The ledger gives no answer.
         """
         known = dict(_numbers(self._items, account_id))
+        self._known.pop(account_id, None)
         self._known[account_id] = known
         while len(self._known) > self._kept:
             self._known.popitem(last=False)
