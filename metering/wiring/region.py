@@ -29,6 +29,8 @@ class ResourceNames(Protocol):
     @property
     def usage_table(self) -> str: ...
     @property
+    def usage_generation(self) -> int: ...
+    @property
     def data_bucket(self) -> str: ...
     @property
     def ingest_queue_url(self) -> str: ...
@@ -61,10 +63,12 @@ class RegionPorts:
 
     @cached_property
     def items(self) -> DynamoDbItemStore:
-        """The two tables. The first use reads the data format and fails if this code does not know it.
+        """The two tables. The first use reads format and generation of the data, and fails if they are others.
 
         Raises:
             FormatTooNewError: Newer code wrote the ledger.
+            FormatTooOldError: Older code wrote it, and it was not upgraded.
+            GenerationError: The ledger goes with another usage table.
             LedgerCorruptError: What the ledger says is no format.
             UnavailableError: The ledger gave no answer.
         """
@@ -73,9 +77,8 @@ class RegionPorts:
         self._open(items)
         return items
 
-    @staticmethod
-    def _open(items: ItemStore) -> None:
-        check_format(items)
+    def _open(self, items: ItemStore) -> None:
+        check_format(items, usage_generation=self.names.usage_generation)
 
     @cached_property
     def kind_names(self) -> KindNames:

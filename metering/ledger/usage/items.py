@@ -6,9 +6,10 @@
 | `A#<account>#<month>` | `<hour>#<corrects>#<usage type>#<service>#<from>#<to>` | `b`, `r`                  |
 
 An item of a bucket has bytes and records of each of its kinds, by number; one of the other form has those of a kind
-without a number. Both have `v`, the revision, to which every write adds 1, and `n<shard>`, the number of the newest run of the shard's
-roll-up in it. A kind has the number of its account's dictionary (`kinds`); its bucket is the number divided by
-`BUCKET_KINDS`. Buckets and numbers never change within a format: two updates of one item under one run lose the second.
+without a number. Both have `v`, the revision, to which every write adds 1, and `n<shard>`, the number of the newest run
+of the shard's roll-up in it. A kind has the number of its account's dictionary (`kinds`); its bucket is the number
+divided by `BUCKET_KINDS`. Buckets and numbers never change within a format: two updates of one item under one run lose
+the second.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ _NEWEST_RUN = "n"
 _BYTES = "b"
 _RECORDS = "r"
 _KEYS = ("pk", "sk")
+_ACCOUNT = "A#"
 # Names of attributes that are remembered: of all kinds that an account may have a number for.
 _REMEMBERED_NAMES = 16_384
 
@@ -102,6 +104,11 @@ class UsageItem:
         )
 
 
+def is_usage_item(item: Item) -> bool:
+    """Whether an item of the usage table counts usage. The other one says what table it is (`generation`)."""
+    return str(item["pk"]).startswith(_ACCOUNT)
+
+
 @dataclass(slots=True)
 class _Figures:
     """Attributes of an item, by what they count. Mutable."""
@@ -143,7 +150,7 @@ class _Figures:
 
 def usage_partition(account_id: str, month: str) -> str:
     """Partition of the usage table with an account's usage of a month."""
-    return f"A#{account_id}#{month}"
+    return f"{_ACCOUNT}{account_id}#{month}"
 
 
 def usage_item_key(key: UsageKey, number: int | None) -> Key:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from metering.hours import month_bounds_s
-from metering.ledger.usage.items import UsageItem, is_counted, sk_range, usage_partition
+from metering.ledger.usage.items import UsageItem, is_counted, is_usage_item, sk_range, usage_partition
 from metering.ledger.usage.kinds import KindNames
 from metering.stores.writes import Table
 from metering.units import HOUR_S
@@ -60,7 +60,7 @@ class UsageReading:
 
     def scanned(self) -> Iterator[Item]:
         """The same as they are stored."""
-        return self.items.scan(Table.USAGE)
+        return filter(is_usage_item, self.items.scan(Table.USAGE))
 
     def totals(self, item: UsageItem) -> Iterator[tuple[UsageKey, Total]]:
         """What an item counts, by name. What a repair took back is left out.
