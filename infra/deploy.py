@@ -119,6 +119,7 @@ class Deployer:
         with tempfile.TemporaryDirectory(prefix="metering-deploy-") as scratch:
             outputs = Path(scratch, "outputs.json")
             options = ("--method=direct", f"--outputs-file={outputs}", *triggers)
+            self._create_data(options)
             if self._is_first():
                 self._phase("deploy functions")
                 pipeline = self.config().stack_name("pipeline")
@@ -136,6 +137,18 @@ class Deployer:
         there = {"observability", "pipeline", *(("api",) if self.config().api else ())}
         stacks = [f"metering-{self._stage}-{part}" for part in ("observability", "api", "pipeline") if part in there]
         self._run("destroy", *stacks, "--exclusively")
+
+    def _create_data(self, options: Sequence[str]) -> None:
+        """Create a data stack that keeps its data, unless it is there: at first without protection from deletion.
+
+        If its creation fails, CloudFormation deletes all that it made. The deployment that follows protects the tables.
+        """
+        config = self.config()
+        if not config.stateful_retained or self._stack_is_there("data"):
+            return
+        self._phase("create data")
+        unprotected = assembly_of(config.model_copy(update={"first_build": True}), self._given)
+        self._run("deploy", config.stack_name("data"), *options, assembly=unprotected)
 
     def _drop_api(self) -> None:
         """Delete the stack of an API that the settings do not ask for any more. Its alarms went with the deployment.
@@ -158,8 +171,11 @@ class Deployer:
 
     def _is_first(self) -> bool:
         """Return whether the region has no alarms yet."""
+        return not self._stack_is_there("observability")
+
+    def _stack_is_there(self, part: str) -> bool:
         stacks = CloudFormationStacks(lambda _: self._clients())
-        return stacks.describe(self._region, self.config().stack_name("observability")) is None
+        return stacks.describe(self._region, self.config().stack_name(part)) is not None
 
     def _watch_once(self, function: str) -> None:
         """Run the watch once before its heartbeat alarm exists: without a heartbeat a new region would page at once.
@@ -180,15 +196,20 @@ class Deployer:
     def _phase(self, name: str) -> None:
         self._progress({"event": "phase", "phase": name})
 
-    def _run(self, step: str, *arguments: str) -> None:
+    def _run(self, step: str, *arguments: str, assembly: Path | None = None) -> None:
         """Run a step of the CDK CLI. If it fails, CloudFormation is asked which resource failed, and why.
+
+        Args:
+            step: Command of the CLI.
+            arguments: Its arguments.
+            assembly: Cloud assembly to work on; by default that of the stage.
 
         Raises:
             DeploymentError: With one sentence.
         """
         env = cli_environment(self._env, region=self._region, endpoint=self._endpoint)
         try:
-            CdkCli(assembly=self.synth(), env=env, progress=self._progress).run(step, *arguments)
+            CdkCli(assembly=assembly or self.synth(), env=env, progress=self._progress).run(step, *arguments)
         except DeploymentError as error:
             if not error.operated:
                 raise

@@ -18,6 +18,7 @@ class SqsRecord(TypedDict):
     """Message as the event source mapping hands it over."""
 
     messageId: str
+    receiptHandle: str
     body: str
     attributes: Mapping[str, str]
     messageAttributes: NotRequired[Mapping[str, SqsAttribute]]

@@ -2,6 +2,7 @@
 
     MeteringError
     ├── UnavailableError            transient: a dependency throttled, conflicted or gave no answer  (retryable)
+    │   ├── ThrottledError          a service is asked for more than it gives at present
     │   ├── OutOfTimeError          reading took longer than it may here; elsewhere it may be fast enough
     │   └── NotSentError            a producer could not send everything in time               producer.failures
     ├── ConditionFailedError        a conditional write found another state; carries the item found
@@ -16,10 +17,12 @@
     ├── ContextUnreadableError      a stored context is none, or not what its name says       onramps.context.document
     ├── LedgerCorruptError          the ledger or an object contradicts the protocol: stop and alarm
     ├── FormatTooNewError           newer code wrote the ledger, and this one must not touch it
+    ├── FormatTooOldError           older code wrote the ledger, and it was not upgraded yet
+    ├── GenerationError             ledger and usage table do not go together: one was restored or replaced
     ├── ReadOnlyError               what may only read was about to change something          adapters.aws.read_only
     ├── EarlyEndError               work ends early and nothing is wrong: its caller catches it
-    │   ├── RunAlreadyDoneError     another process has finished the compaction run           lake.run_work
-    │   ├── RunOutOfTimeError       there is no time for the next step of a run               lake.run_work
+    │   ├── RunOverError            another process has finished the run of a chain           ledger.chain
+    │   ├── OutOfTimeError          there is no time for the next step of a run               ledger.chain
     │   └── ScanTooLongError        a table is too large for the time that a scan has         audit.reconcile.table_scan
     ├── SettingsError               settings do not fit together; carries every problem found
     ├── InvalidParametersError      a report is asked for what does not exist; every problem found  reports.parameters
@@ -41,6 +44,7 @@
         ├── SendingFailedError      a replay could not send all of its messages               replay.sender
         ├── DestinationTakenError   an export was asked for where something else is         reports.exports.destination
         ├── ExportWrongError        an export is not what it should be: no manifest          reports.exports.checks
+        ├── TooMuchWaitsError       more waits for the roll-up than one answer may read       rollup.as_of_now
         ├── AccountsNotKeptError    the accounts of a month are not summed                    reports.accounts.source
         ├── DrawingUnavailableError what draws pictures is not installed                      reports.pictures.drawing
         ├── QueryError              DuckDB refuses a query                                    reports.sql.statements
@@ -85,10 +89,14 @@ class UnavailableError(MeteringError):
         self.may_have_applied = may_have_applied
 
     def __reduce__(self) -> tuple[object, ...]:
-        return (_rebuild_unavailable, (self.operation, self.detail, self.may_have_applied))
+        return (_rebuild_unavailable, (type(self), self.operation, self.detail, self.may_have_applied))
 
     def __str__(self) -> str:
         return f"{self.operation}: {self.detail}"
+
+
+class ThrottledError(UnavailableError):
+    """A service is asked for more than it gives at present: asking for more makes it worse."""
 
 
 class OutOfTimeError(UnavailableError):
@@ -101,8 +109,10 @@ class OutOfTimeError(UnavailableError):
         return (OutOfTimeError, ())
 
 
-def _rebuild_unavailable(operation: str, detail: str, may_have_applied: bool) -> UnavailableError:
-    return UnavailableError(operation, detail, may_have_applied=may_have_applied)
+def _rebuild_unavailable(
+    kind: type[UnavailableError], operation: str, detail: str, may_have_applied: bool
+) -> UnavailableError:
+    return kind(operation, detail, may_have_applied=may_have_applied)
 
 
 class ConditionFailedError(MeteringError):
@@ -115,6 +125,10 @@ class ConditionFailedError(MeteringError):
     def __init__(self, existing: Mapping[str, object] | None) -> None:
         super().__init__(existing)
         self.existing = existing
+
+
+# Reasons of a canceled transaction that are throttles (DynamoDB API reference, TransactWriteItems).
+_THROTTLES = frozenset({"ProvisionedThroughputExceeded", "ThrottlingError", "RequestLimitExceeded"})
 
 
 class TransactionCanceledError(MeteringError):
@@ -133,6 +147,11 @@ class TransactionCanceledError(MeteringError):
     def condition_failed(self) -> bool:
         """Whether a condition of any action was false. If not, the same transaction may be sent again."""
         return any(reason is not None and reason[0] == "ConditionalCheckFailed" for reason in self.reasons)
+
+    @property
+    def throttled(self) -> bool:
+        """Whether a table was short of writes for any of its actions."""
+        return any(reason is not None and reason[0] in _THROTTLES for reason in self.reasons)
 
 
 class ItemTooLargeError(MeteringError):
@@ -267,6 +286,37 @@ class FormatTooNewError(MeteringError):
             f"The region's data has format {self.found}, and this version of metering knows formats up to "
             f"{self.known}: use metering {self.needed} or newer."
         )
+
+
+class FormatTooOldError(MeteringError):
+    """The ledger is in a format that this code upgrades, and does not work with.
+
+    Attributes:
+        found: The ledger's format.
+        known: The format that this code works with.
+    """
+
+    def __init__(self, *, found: int, known: int) -> None:
+        super().__init__(found, known)
+        self.found = found
+        self.known = known
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild_format_too_old, (self.found, self.known))
+
+    def __str__(self) -> str:
+        return (
+            f"The region's data has format {self.found}, and this version of metering works with format "
+            f"{self.known}: run metering upgrade."
+        )
+
+
+class GenerationError(MeteringError):
+    """Ledger and usage table do not go together, so that numbers in usage items could mean something else (P41)."""
+
+
+def _rebuild_format_too_old(found: int, known: int) -> FormatTooOldError:
+    return FormatTooOldError(found=found, known=known)
 
 
 def _rebuild_format_too_new(found: int, known: int, needed: str) -> FormatTooNewError:

@@ -35,18 +35,15 @@ BYTES_METERED: Final = "BytesMetered"
 # Records with a region whose billing prefix is unknown: they are metered under the region's own name.
 UNKNOWN_REGIONS: Final = "UnknownRegions"
 
-COMMITS_NARROW: Final = "CommitsNarrow"
-COMMITS_WIDE: Final = "CommitsWide"
+COMMITS: Final = "Commits"
 # Transactions sent again, unchanged, after a conflict, a throttle or a lost reply.
 TRANSACTIONS_REPEATED: Final = "TransactionsRepeated"
 # Commits that were planned again under another id: smaller, or without the batches that already had a verdict.
 COMMITS_REPLANNED: Final = "CommitsReplanned"
 # Commits that found one of their months closed and were booked in the current hour.
 COMMITS_REBOOKED: Final = "CommitsRebooked"
-# Wide commits whose chunks the worker could not all apply; the sweep finishes them.
-COMMITS_LEFT_OPEN: Final = "CommitsLeftOpen"
-# Wide commits that another process finished.
-COMMITS_FINISHED_LATE: Final = "CommitsFinishedLate"
+# Commits that a throttle sent back to the queue, whole.
+COMMITS_THROTTLED: Final = "CommitsThrottled"
 # Contradictions between the ledger and the protocol: a person has to look.
 LEDGER_CORRUPT: Final = "LedgerCorrupt"
 # Alerts that the topic refused.
@@ -68,6 +65,15 @@ LOG_EVENTS_PUT_BACK: Final = "LogEventsPutBack"
 # Messages that announce no file (`s3:TestEvent`).
 LOG_EVENTS_WITHOUT_FILE: Final = "LogEventsWithoutFile"
 CONTEXTS_CAPTURED: Final = "ContextsCaptured"
+
+# Commits of the roll-up's runs, when they were done, and updates of usage items that were made for them.
+ROLLED_UP_COMMITS: Final = "RolledUpCommits"
+ROLLED_UP_ITEMS: Final = "RolledUpItems"
+# Runs of the roll-up that another process finished first, and plans that lost against another process's plan.
+ROLLUP_LATE: Final = "RollupLate"
+ROLLUP_RACE_LOST: Final = "RollupRaceLost"
+# Kinds of usage in plans of the roll-up that have no number, because their account has as many as it may have.
+KINDS_BEYOND_CAP: Final = "KindsBeyondCap"
 
 # Rows and files that the compactor published.
 COMPACTED_ROWS: Final = "CompactedRows"

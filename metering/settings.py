@@ -38,7 +38,9 @@ class Policy(BaseModel):
     )
     marker_life_s: int = Field(ge=DAY_S, description="Life of a marker after acceptance.")
 
-    shards: int = Field(ge=1, le=64, description="Shards that new commits go to; each has a chain of roll-up and one of compaction.")
+    shards: int = Field(
+        ge=1, le=64, description="Shards that new commits go to; each has a chain of roll-up and one of compaction."
+    )
     rollup_every_s: int = Field(ge=0, description="Least time between two runs of a shard's roll-up.")
     rollup_commits: int = Field(ge=1, description="Most waiting commits that one run of the roll-up takes.")
     rollup_blocks: int = Field(
@@ -51,6 +53,9 @@ class Policy(BaseModel):
         ge=1,
         le=1_000_000,
         description="Most kinds of usage of an account that get a number; further ones get items of their own.",
+    )
+    usage_generation: int = Field(
+        ge=2, le=10_000, description="Number of the usage table. Raised after a restore of the ledger, to begin a new one."
     )
 
     commit_records: int = Field(ge=1, description="Most records in one commit (a single batch may exceed it).")

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from infra.components.bucket import DataBucket
     from metering.fleet.stage import StageConfig
 
+# Name of the engine, as Athena has it.
+_ENGINE = "Athena engine version 3"
+
 _TYPES = {"bytes": "bigint", "start_time": "timestamp", "end_time": "timestamp"}
 COLUMNS = {name: _TYPES.get(name, "string") for name in LAKE_COLUMNS}
 PARTITIONS = {"dt": "string", "hour": "string"}
@@ -73,6 +76,8 @@ class LakeCatalog(Construct):
             work_group_configuration=athena.CfnWorkGroup.WorkGroupConfigurationProperty(
                 enforce_work_group_configuration=True,
                 publish_cloud_watch_metrics_enabled=True,
+                # The lake has times in microseconds, which engine 2 reads as milliseconds.
+                engine_version=athena.CfnWorkGroup.EngineVersionProperty(selected_engine_version=_ENGINE),
                 result_configuration=athena.CfnWorkGroup.ResultConfigurationProperty(
                     output_location=f"s3://{data.bucket.bucket_name}/{ATHENA_RESULTS_PREFIX}",
                     encryption_configuration=athena.CfnWorkGroup.EncryptionConfigurationProperty(

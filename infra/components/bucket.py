@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aws_cdk import Acknowledgment, Duration, RemovalPolicy, Validations
+from aws_cdk import Acknowledgment, Duration, Validations
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
 from infra.components.acknowledgement import acknowledge, acknowledge_wildcard, written
+from infra.components.removal import removal_policy
 from metering.stores.bucket import (
     ATHENA_RESULTS_PREFIX,
     CONTEXT_PREFIX,
+    DOCTOR_PREFIX,
     DROP_PREFIX,
     INGEST_PREFIX,
     LAKE_PREFIX,
     PLANS_PREFIX,
     QUARANTINE_PREFIX,
     RATED_PREFIX,
+    STAGING_PREFIX,
     SUMMARIES_PREFIX,
 )
 from metering.units import KIB
@@ -31,6 +34,8 @@ _ENCRYPTION = "s3:x-amz-server-side-encryption"
 
 # IA and Glacier IR bill at least 128 KB, so a smaller object would cost more there.
 TRANSITION_MIN_BYTES = 128 * KIB
+# Least time of a lifecycle rule.
+_SCRATCH_DAYS = 1
 
 
 class DataBucket(Construct):
@@ -52,7 +57,7 @@ class DataBucket(Construct):
             minimum_tls_version=None if config.emulated else 1.2,
             versioned=config.versioned,
             lifecycle_rules=_lifecycle_rules(config),
-            removal_policy=RemovalPolicy.RETAIN if config.stateful_retained else RemovalPolicy.DESTROY,
+            removal_policy=removal_policy(config),
         )
         acknowledge(
             self.bucket,
@@ -169,6 +174,8 @@ def _lifecycle_rules(config: StageConfig) -> list[s3.LifecycleRule]:
         s3.LifecycleRule(id="ingest", prefix=INGEST_PREFIX, expiration=incoming),
         s3.LifecycleRule(id="drop", prefix=DROP_PREFIX, expiration=incoming),
         s3.LifecycleRule(id="quarantine", prefix=QUARANTINE_PREFIX, expiration=_days(config.quarantine_retention_days)),
+        # The doctor deletes what it made, but may be stopped.
+        s3.LifecycleRule(id="doctor", prefix=DOCTOR_PREFIX, expiration=_days(_SCRATCH_DAYS)),
         # A file that comes again while its marker lives must be judged as it was.
         s3.LifecycleRule(id="plans", prefix=PLANS_PREFIX, expiration=_days(config.plan_life_days)),
         s3.LifecycleRule(id="context", prefix=CONTEXT_PREFIX, expiration=_days(config.plan_life_days)),
@@ -206,6 +213,17 @@ def _lifecycle_rules(config: StageConfig) -> list[s3.LifecycleRule]:
                 expired_object_delete_marker=True,
             )
         )
+        # Each staging object is deleted within hours, and what is left of it stands before the first live key of each
+        # listing. Where rules overlap, S3 takes the shorter time.
+        rules += [
+            s3.LifecycleRule(
+                id=f"{name}-noncurrent",
+                prefix=prefix,
+                noncurrent_version_expiration=_days(_SCRATCH_DAYS),
+                expired_object_delete_marker=True,
+            )
+            for name, prefix in (("staging", STAGING_PREFIX), ("doctor", DOCTOR_PREFIX))
+        ]
     return rules
 
 

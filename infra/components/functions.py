@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from aws_cdk import Aws, Duration, RemovalPolicy, Size, Stack
+from aws_cdk import Aws, Duration, Size, Stack
 from aws_cdk import aws_events as events
 from aws_cdk import aws_events_targets as targets
 from aws_cdk import aws_iam as iam
@@ -15,7 +15,8 @@ from aws_cdk import aws_logs as logs
 from constructs import Construct
 
 from infra.components.acknowledgement import acknowledge, acknowledge_wildcard
-from metering.fleet.regions import ALONE_FUNCTIONS
+from infra.components.removal import removal_policy
+from metering.fleet.regions import executions_of
 from metering.metric_names import NAMESPACE
 from metering.operations.alarms import WATCH_NAMESPACE
 from metering.settings import as_environment
@@ -51,6 +52,7 @@ class FunctionSpec:
         scratch_mb: Size of `/tmp`.
         every_min: Minutes between runs, by an EventBridge `rate()` rule; None for a function that a queue or a request
             drives.
+        shards: Each of so many shards has a tick of its own, with the event `{"shard": n}`; None for one tick of all.
         reserved: Executions that are kept for it, and the most of it at a time; None for as many as there are.
     """
 
@@ -60,6 +62,7 @@ class FunctionSpec:
     memory_mb: int
     scratch_mb: int = _SCRATCH_MB
     every_min: int | None = None
+    shards: int | None = None
     reserved: int | None = None
 
     @property
@@ -68,8 +71,12 @@ class FunctionSpec:
 
     @property
     def at_once(self) -> int | None:
-        """Most executions at once. Of a function that never runs twice it is one: a tick meanwhile is dropped."""
-        return 1 if self.name in ALONE_FUNCTIONS else self.reserved
+        """Most executions at once. Of a function that never runs twice it is one, or one a shard.
+
+        A tick meanwhile is dropped.
+        """
+        alone = executions_of(self.name, shards=self.shards or 1)
+        return self.reserved if alone is None else alone
 
     @property
     def handler(self) -> str:
@@ -96,7 +103,7 @@ class MeteringFunction(Construct):
             self,
             "Logs",
             retention=RETENTION[config.log_retention_days],
-            removal_policy=RemovalPolicy.RETAIN if config.stateful_retained else RemovalPolicy.DESTROY,
+            removal_policy=removal_policy(config),
         )
         self.role = iam.Role(
             self,
@@ -171,13 +178,25 @@ class MeteringFunction(Construct):
         if self.spec.every_min is None:
             raise ValueError(f"{self.spec.name} has no rate")
         self.function.configure_async_invoke(retry_attempts=0, max_event_age=Duration.seconds(_TICK_LIFE_S))
+        if self.spec.shards is None:
+            self._rule("Rate", None)
+        for shard in range(self.spec.shards or 0):
+            # The first one keeps the name of a region with one shard.
+            self._rule(f"Rate{shard}" if shard else "Rate", shard)
+
+    def _rule(self, construct_id: str, shard: int | None) -> None:
         events.Rule(
             self,
-            "Rate",
+            construct_id,
             description=f"Schedule of the {self.spec.name} function of metering.",
-            schedule=events.Schedule.rate(Duration.minutes(self.spec.every_min)),
+            schedule=events.Schedule.rate(Duration.minutes(self.spec.every_min or 1)),
             targets=[
-                targets.LambdaFunction(self.function, retry_attempts=0, max_event_age=Duration.seconds(_TICK_LIFE_S))
+                targets.LambdaFunction(
+                    self.function,
+                    event=None if shard is None else events.RuleTargetInput.from_object({"shard": shard}),
+                    retry_attempts=0,
+                    max_event_age=Duration.seconds(_TICK_LIFE_S),
+                )
             ],
         )
 

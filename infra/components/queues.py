@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aws_cdk import Aws, Duration, RemovalPolicy
+from aws_cdk import Aws, Duration
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
 from infra.components.acknowledgement import acknowledge
+from infra.components.removal import removal_policy
 
 if TYPE_CHECKING:
     from metering.fleet.stage import StageConfig
@@ -54,7 +55,7 @@ class IngestQueue(Construct):
     def __init__(self, scope: Construct, construct_id: str, *, config: StageConfig) -> None:
         super().__init__(scope, construct_id)
         self._emulated = config.emulated
-        removal = RemovalPolicy.RETAIN if config.stateful_retained else RemovalPolicy.DESTROY
+        removal = removal_policy(config)
         self.dead_letters = sqs.Queue(
             self,
             "DeadLetters",

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aws_cdk import RemovalPolicy
 from aws_cdk import aws_dynamodb as dynamodb
 from aws_cdk import aws_iam as iam
 from constructs import Construct
+
+from infra.components.removal import removal_policy
 
 if TYPE_CHECKING:
     from metering.fleet.stage import StageConfig
@@ -27,7 +28,13 @@ class MeteringTable(Construct):
     """A table with the keys `pk` and `sk`: on demand, encrypted, restorable to any second of the last 35 days."""
 
     def __init__(
-        self, scope: Construct, construct_id: str, *, config: StageConfig, time_to_live_attribute: str | None = None
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        config: StageConfig,
+        warm_writes_per_s: int = 0,
+        time_to_live_attribute: str | None = None,
     ) -> None:
         super().__init__(scope, construct_id)
         self._emulated = config.emulated
@@ -42,8 +49,10 @@ class MeteringTable(Construct):
                 point_in_time_recovery_enabled=True
             ),
             time_to_live_attribute=time_to_live_attribute,
-            deletion_protection=config.stateful_retained,
-            removal_policy=RemovalPolicy.RETAIN if config.stateful_retained else RemovalPolicy.DESTROY,
+            warm_throughput=_warm(warm_writes_per_s),
+            # A failed first creation takes back what it made, which a protected table would not let happen.
+            deletion_protection=config.stateful_retained and not config.first_build,
+            removal_policy=removal_policy(config),
         )
 
     @property
@@ -103,3 +112,15 @@ class MeteringTable(Construct):
         # this condition only. The tests check the templates of stages in an account.
         held: dict[str, dict[str, object]] = {"ForAllValues:StringLike": {_LEADING_KEYS: list(partitions)}}
         return held if self._emulated else {**held, "Null": {_LEADING_KEYS: "false"}}
+
+
+def usage_table(scope: Construct, config: StageConfig, generation: int) -> MeteringTable:
+    """Make the usage table of a generation. Each has an id of its own, so the next one is a new table beside it."""
+    warm = config.usage_warm_writes_per_s if generation > 1 else 0
+    return MeteringTable(
+        scope, "Usage" if generation == 1 else f"Usage{generation}", config=config, warm_writes_per_s=warm
+    )
+
+
+def _warm(writes_per_s: int) -> dynamodb.WarmThroughput | None:
+    return dynamodb.WarmThroughput(write_units_per_second=writes_per_s) if writes_per_s else None

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aws_cdk import Aws, Duration, RemovalPolicy
+from aws_cdk import Aws, Duration
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 from aws_cdk import aws_sns as sns
 from constructs import Construct
 
 from infra.components.acknowledgement import acknowledge_wildcard
+from infra.components.removal import removal_policy
 
 if TYPE_CHECKING:
     from metering.fleet.settings.subscriptions import Subscription
@@ -36,7 +37,7 @@ class AlertTopics(Construct):
             description="Encrypts the alert topics of metering.",
             enable_key_rotation=True,
             pending_window=Duration.days(7),
-            removal_policy=RemovalPolicy.RETAIN if config.stateful_retained else RemovalPolicy.DESTROY,
+            removal_policy=removal_policy(config),
         )
         self.key.add_to_resource_policy(
             iam.PolicyStatement(

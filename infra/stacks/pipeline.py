@@ -10,6 +10,7 @@ from aws_cdk import aws_iam as iam
 from infra.components.acknowledgement import acknowledge_wildcard
 from infra.components.functions import FunctionSpec, LogReaders, MeteringFunction, function_settings
 from infra.components.log_sources import LogSources
+from metering.fleet.regions import ROLLUP_EVERY_MIN
 from metering.intake.senders.producers import encode_services
 from metering.ledger import partitions
 from metering.ledger.notes.biller import BILLER_KEY
@@ -27,6 +28,7 @@ from metering.stores.bucket import (
     PRICES_PREFIX,
     QUARANTINE_PREFIX,
     RATED_PREFIX,
+    ROLLUP_PLANS_PREFIX,
     RUNS_PREFIX,
     STAGING_PREFIX,
     SUMMARIES_PREFIX,
@@ -40,6 +42,10 @@ if TYPE_CHECKING:
 
     from infra.stacks.data import DataStack
     from metering.fleet.stage import StageConfig
+
+
+# A tick and what it had begun when it was over: at most a plan, whose making looks at no clock.
+_ROLLUP_TIMEOUT_S = 3 * MINUTE_S
 
 
 class PipelineStack(Stack):
@@ -125,18 +131,20 @@ def specs(config: StageConfig) -> tuple[FunctionSpec, ...]:
         ),
         FunctionSpec(
             name="compactor",
-            description="Finishes wide commits, compacts staging into the lake, and removes staging objects after it.",
+            description="Compacts staging into the lake, and removes what is not needed any more after it.",
             timeout_s=config.job_timeout_s,
             memory_mb=config.job_memory_mb,
             scratch_mb=config.compactor_scratch_mb,
             every_min=config.compactor_every_min,
+            shards=config.policy().shards,
         ),
         FunctionSpec(
-            name="sweeper",
-            description="Finishes open wide commits that the watch has found.",
-            timeout_s=MINUTE_S,
-            memory_mb=config.small_job_memory_mb,
-            every_min=config.sweeper_every_min,
+            name="rollup",
+            description="Books the usage of waiting commits, and hands them on to the compactor.",
+            timeout_s=_ROLLUP_TIMEOUT_S,
+            memory_mb=config.rollup_memory_mb,
+            every_min=ROLLUP_EVERY_MIN,
+            shards=config.policy().shards,
         ),
         FunctionSpec(
             name="reconciler",
@@ -180,7 +188,6 @@ def _grant_aggregator(function: MeteringFunction, data: DataStack) -> None:
     data.ledger.grant_change(role)
     # A commit checks in its transaction that its months are not closed.
     data.ledger.grant_check(role)
-    data.usage.grant_add(role)
     data.data.grant_read(role, INGEST_PREFIX, DROP_PREFIX, STAGING_PREFIX)
     # An object that is put twice within seconds is announced twice, and its first version is no longer the newest.
     data.data.grant_read_versions(role, INGEST_PREFIX, DROP_PREFIX)
@@ -192,24 +199,27 @@ def _grant_compactor(function: MeteringFunction, data: DataStack) -> None:
     role = function.role
     data.ledger.grant_read(role)
     data.ledger.grant_change(role)
-    # It deletes published pointers and empty pending items, but never markers and periods.
+    # It deletes published pointers and empty pending items, but never markers, waiting commits and periods.
     data.ledger.grant_delete(role, f"{partitions.HOUR}*", f"{partitions.PENDING}*")
-    # It finishes wide commits, and their last chunks change usage.
-    data.usage.grant_add(role)
     # It reads the lake and the totals beside it to see whether an object already exists.
     data.data.grant_read(role, STAGING_PREFIX, RUNS_PREFIX, LAKE_PREFIX, SUMMARIES_PREFIX, QUARANTINE_PREFIX)
     data.data.grant_write(role, LAKE_PREFIX, RUNS_PREFIX, SUMMARIES_PREFIX)
-    data.data.grant_delete(role, STAGING_PREFIX, QUARANTINE_PREFIX)
+    # Plans of the roll-up go, those of the lake stay.
+    data.data.grant_delete(role, STAGING_PREFIX, QUARANTINE_PREFIX, ROLLUP_PLANS_PREFIX)
     data.topics.grant_publish(role)
 
 
-def _grant_sweeper(function: MeteringFunction, data: DataStack) -> None:
+def _grant_rollup(function: MeteringFunction, data: DataStack) -> None:
     role = function.role
     data.ledger.grant_read(role)
     data.ledger.grant_change(role)
+    # A commit is placed in a transaction that checks that it waits, and leaves the list by a call of its own.
+    data.ledger.grant_check(role)
+    data.ledger.grant_delete(role, f"{partitions.WAITING}*")
     data.usage.grant_add(role)
-    # The chunks of a commit are in staging, like its rows.
-    data.data.grant_read(role, STAGING_PREFIX)
+    data.data.grant_read(role, STAGING_PREFIX, ROLLUP_PLANS_PREFIX)
+    data.data.grant_write(role, ROLLUP_PLANS_PREFIX)
+    data.topics.grant_publish(role)
 
 
 def _grant_reconciler(function: MeteringFunction, data: DataStack) -> None:
@@ -305,7 +315,7 @@ def _grant_log_context(function: MeteringFunction, data: DataStack) -> None:
 _GRANTS = {
     "aggregator": _grant_aggregator,
     "compactor": _grant_compactor,
-    "sweeper": _grant_sweeper,
+    "rollup": _grant_rollup,
     "reconciler": _grant_reconciler,
     "canary": _grant_canary,
     "watch": _grant_watch,

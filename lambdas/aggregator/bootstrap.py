@@ -12,18 +12,28 @@ from lambdas.log import function_logger
 from metering.wiring.aggregator import AggregatorParts, build_aggregator
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from aws_lambda_powertools import Logger
 
     from metering.commit.aggregator import Aggregator
+    from metering.stores.queues import Queue, QueueFacts
 
 SERVICE = "aggregator"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dependencies:
-    """Use case of the function, and the means to report it."""
+    """Use case of the function, and the means to report it.
+
+    Attributes:
+        queue, facts: Give the ingest queue, and what it is like, which only a throttle asks for: a client costs a cold
+            start time.
+    """
 
     aggregator: Aggregator
+    queue: Callable[[], Queue]
+    facts: Callable[[], QueueFacts]
     metrics: EmfMetrics
     logger: Logger
 
@@ -41,4 +51,10 @@ def dependencies() -> Dependencies:
     parts = AggregatorParts.from_env(os.environ)
     metrics = EmfMetrics(service=SERVICE, stage=parts.settings.stage)
     aggregator = build_aggregator(parts, metrics, parts.services)
-    return Dependencies(aggregator=aggregator, metrics=metrics, logger=function_logger(SERVICE))
+    return Dependencies(
+        aggregator=aggregator,
+        queue=lambda: parts.ingest,
+        facts=lambda: parts.queue_facts,
+        metrics=metrics,
+        logger=function_logger(SERVICE),
+    )

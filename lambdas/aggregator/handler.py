@@ -12,9 +12,15 @@ from metering.errors import UnavailableError
 from metering.stores.deliveries import ORIGINAL_SENDER, Delivery
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from lambdas.aggregator.bootstrap import Dependencies
     from lambdas.sqs import PartialBatchResponse, SqsEvent, SqsRecord
     from metering.adapters.aws.runtime import LambdaContext
+
+
+# Longest time from the receive of a message to the invocation with it, the batch window included.
+_HANDED_OVER_S = 10
 
 
 def handler(event: SqsEvent, context: LambdaContext) -> PartialBatchResponse:
@@ -43,13 +49,30 @@ def handle(event: SqsEvent, context: LambdaContext, parts: Dependencies) -> Part
         extra={
             "messages": len(deliveries),
             "put_back": len(result.retry),
+            "hidden": len(result.hide_s),
             "verdicts": {str(verdict): count for verdict, count in result.counts.items()},
             "elapsed_ms": budget_ms - deadline.remaining_ms(),
         },
     )
     if result.contradictions:
         parts.logger.error("ledger corrupt", extra={"contradictions": list(result.contradictions)})
+    if result.hide_s:
+        _hide(event, result.hide_s, parts, elapsed_ms=budget_ms - deadline.remaining_ms())
     return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in result.retry]}
+
+
+def _hide(event: SqsEvent, hide_s: Mapping[str, int], parts: Dependencies, *, elapsed_ms: int) -> None:
+    """Hide messages that a throttle sends back. The mapping does not change when a message comes back.
+
+    Since its receive, no message is hidden for longer than the queue itself hides it: the watch relies on that.
+    """
+    receipts = {record["messageId"]: record["receiptHandle"] for record in event["Records"]}
+    try:
+        longest_s = max(parts.facts().redelivery().visibility_s - elapsed_ms // 1000 - _HANDED_OVER_S, 0)
+        parts.queue().hide({receipts[message]: min(seconds, longest_s) for message, seconds in hide_s.items()})
+    except UnavailableError as error:
+        # They come back after the queue's own timeout.
+        parts.logger.warning("throttled messages cannot be hidden", extra={"error": str(error)})
 
 
 def _delivery(record: SqsRecord) -> Delivery:

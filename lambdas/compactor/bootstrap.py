@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING
 
 from lambdas.emf import EmfMetrics
 from lambdas.log import function_logger
+from metering.stores.threads import CALLS_AT_ONCE
 from metering.wiring.functions import FunctionParts
 from metering.wiring.jobs import LakeJobs, lake_jobs
-from metering.wiring.sweeper import build_sweeper
 
 if TYPE_CHECKING:
     from aws_lambda_powertools import Logger
-
-    from metering.commit.sweeper import Sweeper
 
 SERVICE = "compactor"
 
@@ -25,7 +23,6 @@ SERVICE = "compactor"
 class Dependencies:
     """Use cases of the function, and the means to report them."""
 
-    sweeper: Sweeper
     jobs: LakeJobs
     metrics: EmfMetrics
     logger: Logger
@@ -43,8 +40,7 @@ def dependencies() -> Dependencies:
     parts = FunctionParts.from_env(os.environ)
     metrics = EmfMetrics(service=SERVICE, stage=parts.settings.stage)
     return Dependencies(
-        sweeper=build_sweeper(parts, metrics),
-        jobs=lake_jobs(parts, metrics),
+        jobs=lake_jobs(parts, metrics, threads=CALLS_AT_ONCE),
         metrics=metrics,
         logger=function_logger(SERVICE),
     )

@@ -1,10 +1,11 @@
-"""Finishes open commits, compacts hours that are due and removes superfluous objects, once a tick."""
+"""Compacts hours that are due and removes superfluous objects, once a tick: an invocation for each shard."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from lambdas.compactor.bootstrap import dependencies
+from lambdas.shards import shard_of_event
 from metering.adapters.aws.runtime import LambdaDeadline
 from metering.ledger.contradictions import Contradictions
 
@@ -16,29 +17,32 @@ if TYPE_CHECKING:
 
 
 def handler(event: Mapping[str, object], context: LambdaContext) -> dict[str, int | bool]:
-    """Sweep, compact and clean."""
-    del event
-    return handle(context, dependencies())
+    """Compact and clean one shard, or all of them if the event names none."""
+    return handle(event, context, dependencies())
 
 
-def handle(context: LambdaContext, parts: Dependencies) -> dict[str, int | bool]:
+def handle(event: Mapping[str, object], context: LambdaContext, parts: Dependencies) -> dict[str, int | bool]:
     """`handler` with its dependencies passed in, for tests."""
     deadline = LambdaDeadline(context)
+    shard = shard_of_event(event)
+    cleaned_plans = orphans = 0
     try:
-        swept = parts.sweeper.sweep(deadline)
-        # The three jobs are independent: an item that one of them cannot read stops only that one.
+        # The jobs are independent: an item that one of them cannot read stops only that one.
         contradictions = Contradictions()
         with contradictions.noted():
-            compacted = parts.jobs.compactor.run(deadline)
+            compacted = parts.jobs.compactor.run(deadline, shard=shard)
         with contradictions.noted():
-            cleaned = parts.jobs.cleaner.run(deadline)
-        with contradictions.noted():
-            orphans = parts.jobs.orphans.run(deadline)
+            cleaned = parts.jobs.cleaner.run(deadline, shard=shard)
+        # What is no shard's own is the first one's.
+        if not shard:
+            with contradictions.noted():
+                cleaned_plans = parts.jobs.rollup_cleaner.run(deadline).plans
+            with contradictions.noted():
+                orphans = parts.jobs.orphans.run(deadline)
         contradictions.tell()
     finally:
         parts.metrics.flush()
     answer: dict[str, int | bool] = {
-        "finished_commits": swept.finished,
         "runs": compacted.runs,
         "hours": compacted.hours,
         "files": compacted.files,
@@ -46,6 +50,7 @@ def handle(context: LambdaContext, parts: Dependencies) -> dict[str, int | bool]
         "finished": compacted.finished,
         "cleaned_runs": cleaned.runs,
         "cleaned_commits": cleaned.commits,
+        "cleaned_plans": cleaned_plans,
         "orphans": orphans,
     }
     parts.logger.info("lake compacted", extra=answer)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 
 class NoQueue:
@@ -28,6 +28,10 @@ class NoQueue:
         raise _none()
 
     def release(self, receipts: Sequence[str]) -> NoReturn:
+        """Refuse, as `send_many` does."""
+        raise _none()
+
+    def hide(self, receipts: Mapping[str, int]) -> NoReturn:
         """Refuse, as `send_many` does."""
         raise _none()
 

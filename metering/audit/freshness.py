@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from metering.audit.held_back import Complete, complete_of
@@ -11,14 +12,20 @@ from metering.audit.undecided import UndecidedMessages
 from metering.ledger.notes.completeness import COMPLETENESS_KEY, Completeness, Hold, Holder
 from metering.ledger.notes.log_sources import LOG_SOURCES_KEY, LogFigures
 from metering.ledger.notes.reconciliation import RECONCILIATION_KEY, Reconciliation
-from metering.ledger.waiting_commits import WaitingCommits, waiting_commits
+from metering.ledger.waiting import waiting_commits
 from metering.stores.writes import Put, Table
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from metering.ledger.notes.queue_memory import QueueMemory
+    from metering.ledger.waiting import Waiting
     from metering.stores.clock import Clock
     from metering.stores.items import ItemStore
     from metering.stores.queues import Queue, QueueFacts
+
+# Most waiting commits that one measurement reads: ten minutes of the target's peak.
+WAITING_READ = 20_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,24 +34,44 @@ class Measured:
 
     Attributes:
         known: Completeness, for reports.
-        waiting: Commits that no run has taken whole yet.
+        waiting: What waits for the roll-up.
         queues: Memory of the queues, for the next measurement.
     """
 
     known: Completeness
-    waiting: WaitingCommits
+    waiting: WaitingNow
     queues: QueueMemory
 
 
-@dataclass(slots=True)
-class FreshnessMemory:
-    """Memory of a process from one measurement to the next; losing it is safe.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitingNow:
+    """What waits for the roll-up: accepted, and in no report yet.
 
     Attributes:
-        applied: Waiting wide commits that are known to be applied; they are not read again.
+        count: Number of commits, at most `WAITING_READ` and one.
+        oldest_ms: When the oldest of them was committed; None without any.
+        sent_s: Time up to which everything sent before is rolled up, epoch seconds; None without any.
     """
 
-    applied: set[str] = field(default_factory=set)
+    count: int = 0
+    oldest_ms: int | None = None
+    sent_s: int | None = None
+
+    @property
+    def all_read(self) -> bool:
+        """Whether these are all. More are an incident: the earlier completeness stays in force."""
+        return self.count <= WAITING_READ
+
+    @classmethod
+    def of(cls, entries: Iterable[Waiting]) -> WaitingNow:
+        """Sum up the list, as far as it is read."""
+        read = list(islice(entries, WAITING_READ + 1))
+        sent_ms = min((entry.sent_at_ms for entry in read), default=None)
+        return cls(
+            count=len(read),
+            oldest_ms=min((entry.created_at_ms for entry in read), default=None),
+            sent_s=None if sent_ms is None else sent_ms // 1_000,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +82,6 @@ class Freshness:
         region, stage: Where it measures, for the commands that cure what holds completeness back.
         shards: Compaction shards of the stage.
         window_s: Admission window. A source's missing batches cannot change older hours: they would be refused.
-        memory: The only state that changes.
     """
 
     items: ItemStore
@@ -67,7 +93,6 @@ class Freshness:
     stage: str
     shards: int
     window_s: int
-    memory: FreshnessMemory = field(default_factory=FreshnessMemory)
 
     def answer(self) -> Complete:
         """Up to when the count is complete, and what holds it back: the watch's last measurement.
@@ -78,8 +103,8 @@ class Freshness:
         known = self._last() or self.measure().known
         return complete_of(known, now_s=self.clock.now_ms() // 1_000, region=self.region, stage=self.stage)
 
-    def keep(self) -> WaitingCommits:
-        """Measure and store the result for reports; returns the waiting commits. Only the watch calls this."""
+    def keep(self) -> WaitingNow:
+        """Measure and store the result for reports; returns what waits for the roll-up. Only the watch calls this."""
         measured = self.measure()
         self.items.put(Put(table=Table.LEDGER, item=measured.queues.to_item()))
         self.items.put(Put(table=Table.LEDGER, item=measured.known.to_item()))
@@ -89,22 +114,21 @@ class Freshness:
         """Measure, and store nothing.
 
         The result is the earliest of these times: of messages that the queues may still hold, of batches that sources
-        miss, of hours that an open commit has not booked, and of files of log sources that have not come. An hour that
-        no run has published holds nothing back: its rows are in staging, where every report sees them. The queues are
-        read first: a message that has left them is in the ledger when that is read.
+        miss, of commits that wait for the roll-up, and of files of log sources that have not come. An hour that no run
+        has published holds nothing back: its rows are in staging, where every report sees them. The queues are read
+        first: a message that has left them is in the ledger when that is read.
         """
         undecided = UndecidedMessages(
             items=self.items, ingest=self.ingest, dead=self.dead, facts=self.queue_facts, clock=self.clock
         )
         looked = undecided.look()
-        waiting = waiting_commits(self.items, self.shards, applied=self.memory.applied)
+        waiting = WaitingNow.of(waiting_commits(self.items, self.shards))
         now_s = looked.memory.looked_s
-        holds = [*undecided.holds(looked), *_open_commits(waiting), *self._gaps(now_s), *self._logs(now_s)]
+        holds = [*undecided.holds(looked), *_waiting(waiting, self._last()), *self._gaps(now_s), *self._logs(now_s)]
         holds = sorted((hold for hold in holds if hold.since_s < looked.bound_s), key=lambda hold: hold.since_s)
         return Measured(
             known=Completeness(
                 through_s=min([looked.bound_s, *(hold.since_s for hold in holds)]),
-                open=waiting.oldest_open,
                 held_by=tuple(holds),
                 measured_s=now_s,
             ),
@@ -129,6 +153,11 @@ class Freshness:
         return None if item is None else Completeness.from_item(item)
 
 
-def _open_commits(waiting: WaitingCommits) -> list[Hold]:
-    first_s = min(waiting.open_hours, default=None)
-    return [] if first_s is None else [Hold(holder=Holder.OPEN_COMMITS, since_s=first_s, count=len(waiting.open))]
+def _waiting(waiting: WaitingNow, last: Completeness | None) -> list[Hold]:
+    """P27: reports hold what was committed before the last run of the roll-up."""
+    if waiting.sent_s is None:
+        return []
+    since_s = waiting.sent_s
+    if not waiting.all_read:
+        since_s = min(since_s, 0 if last is None else last.through_s)
+    return [Hold(holder=Holder.WAITING_COMMITS, since_s=since_s, count=waiting.count)]

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 # The watch measures each minute. A measurement that is older than this is not given as a fresh one.
 STALE_S = 5 * MINUTE_S
+# What was sent is rolled up within this time, or an alarm is raised.
+ROLLED_UP_S = 15 * MINUTE_S
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +95,11 @@ _WORDS: dict[str, tuple[str, str, str]] = {
     ),
     Holder.PUT_BACK: ("", "dead letters that were put back and have no verdict yet", _WAIT),
     Holder.DEAD_LETTERS: ("dead letter", "dead letters", "metering dlq redrive"),
-    Holder.OPEN_COMMITS: ("commit that is still open", "commits that are still open", "metering compact --due"),
+    Holder.WAITING_COMMITS: (
+        "commit that waits for the roll-up",
+        "commits that wait for the roll-up",
+        "metering compact --due",
+    ),
     Holder.SOURCE_GAPS: ("", "numbers that a source misses", "metering sources --gaps"),
     Holder.LOG_GAPS: (
         "flow log whose files are missing",
@@ -118,7 +124,7 @@ def _told(hold: Hold, place: str, now_s: int) -> HeldBack:
         # Until an hour before, because a file holds what ended in its slot.
         hours = (max(now_s - hold.since_s, 0) + 2 * HOUR_S - 1) // HOUR_S
         cure = f"metering ingest {hold.place} --since {hours}h"
-    usual = hold.holder in _USUAL
+    usual = hold.holder in _USUAL or (hold.holder == Holder.WAITING_COMMITS and now_s - hold.since_s < ROLLED_UP_S)
     return HeldBack(what=what, since_s=hold.since_s or None, cure=f"{cure} {place}", usual=usual)
 
 

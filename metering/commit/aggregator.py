@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from metering import metric_names
@@ -13,6 +13,7 @@ from metering.commit.held import HeldNotes
 from metering.commit.originals import Candidate
 from metering.commit.shares import ALONE_FROM_RECEIVE, Shares
 from metering.commit.tally import Tally
+from metering.commit.throttling import hidden_s
 from metering.commit.verdict_writer import VerdictWriter
 from metering.commit.verdicts import Verdict
 from metering.errors import UnavailableError
@@ -23,7 +24,7 @@ from metering.stores.retrying import Retrier
 from metering.stores.writes import DYNAMODB_LIMITS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from metering.commit.deduplication import Copy
     from metering.intake.ports import BatchReader
@@ -46,12 +47,15 @@ class InvocationResult:
     Attributes:
         retry: Ids of the messages that the queue has to deliver again; all others can be deleted.
         counts: Copies of batches by verdict. A message with several batches counts each of them.
+        hide_s: Seconds for which some of them should be hidden first, by message id: a table is short of writes, and
+            every receive brings a message nearer to the dead-letter queue (P17). Without it, they come back sooner.
         contradictions: Contradictions in the ledger, one sentence each. The batches concerned are in `retry`, and
             become dead letters unless an operator repairs the ledger. All other batches have their verdict.
     """
 
     retry: tuple[str, ...]
     counts: Mapping[Verdict, int]
+    hide_s: Mapping[str, int] = field(default_factory=dict)
     contradictions: tuple[str, ...] = ()
 
 
@@ -77,6 +81,7 @@ class Aggregator:
     ) -> None:
         retrier = Retrier(clock=clock, entropy=entropy, attempts=settings.attempts)
         self._reader = reader
+        self._entropy = entropy
         self._metrics = metrics
         self._alerts = alerts
         self._settings = settings
@@ -127,11 +132,20 @@ class Aggregator:
             # A conflict that is durable is not found again, so its alert goes out whatever became of the rest.
             self._verdict_writer.send_alert(self._alerts, invocation.tally.foreign_conflicts)
             self._sender_alerts.tell(invocation.tally.disallowed)
+        retry = invocation.tally.close()
         return InvocationResult(
-            retry=invocation.tally.close(),
+            retry=retry,
+            hide_s=self._hidden(deliveries, retry) if invocation.tally.throttled else {},
             counts=dict(invocation.tally.counts),
             contradictions=invocation.tally.contradictions,
         )
+
+    def _hidden(self, deliveries: Sequence[Delivery], retry: Collection[str]) -> dict[str, int]:
+        return {
+            each.message_id: hidden_s(each.receive_count, self._entropy)
+            for each in deliveries
+            if each.message_id in retry
+        }
 
     def _windows(self, deliveries: Sequence[Delivery], invocation: Invocation) -> Iterator[list[Copy]]:
         """Read deliveries, and yield their batches in windows that one commit can hold, so that memory is bounded."""
@@ -155,7 +169,8 @@ class Aggregator:
             return []
         try:
             reading = self._reader.read(delivery, admission=self._admission, allowance=allowance)
-        except UnavailableError:
+        except UnavailableError as error:
+            invocation.tally.met(error)
             invocation.tally.put_back(delivery)
             return []
         except Exception as error:  # noqa: BLE001 - the one guard around a delivery, see below

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from metering.hours import hour_of, month_of
-from metering.usage.totals import by_hour, merge
+from metering.usage.totals import add_totals, by_hour
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -14,7 +14,11 @@ if TYPE_CHECKING:
     from metering.commit.deduplication import Content
     from metering.commit.originals import Candidate, Original
     from metering.intake.batches import DecodedBatch
-    from metering.usage.totals import Total, UsageKey
+    from metering.usage.totals import Total
+
+
+# Names, numbers, hashes and the overhead of a marker or an alias, from above.
+_FIXED_ITEM_BYTES = 1_024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,16 +27,12 @@ class BookedBatch:
 
     Attributes:
         candidate: The batch, and where it came from.
-        usage: Totals by booked hour; keys of late records of closed months name their own hour in `corrects_s`.
-        hours: The same totals by booked hour alone.
-        usage_items: Keys of the usage items that it counts in, by day.
-        rebooked: Own hour -> booked hour, where they differ.
+        hours: Totals by booked hour.
+        rebooked: Own hour -> booked hour, where they differ: late records of closed months (P43).
     """
 
     candidate: Candidate
-    usage: Mapping[UsageKey, Total]
     hours: Mapping[int, Total]
-    usage_items: frozenset[UsageKey]
     rebooked: Mapping[int, int]
 
     @property
@@ -58,6 +58,18 @@ class BookedBatch:
         return (own,) if self.original is None else (own, self.original.batch_id)
 
     @property
+    def fixed_bytes(self) -> int:
+        # UTF-8 has at most 4 bytes a character (the id is in its key and in the refused batch's). Everything else in
+        # these items has a fixed length; a source and a sender are as long as the contract lets them be.
+        texts = (*self.markers, self.batch.source_id, self.batch.sender_id)
+        return _FIXED_ITEM_BYTES * self.actions + 4 * sum(map(len, texts)) * 2
+
+    @property
+    def sent_at_ms(self) -> int:
+        """When the first of its messages was sent, as far as this invocation knows them."""
+        return min(copy.delivery.sent_at_ms for copy in self.content.copies)
+
+    @property
     def records(self) -> int:
         return self.batch.records
 
@@ -74,23 +86,10 @@ def book(candidate: Candidate, *, closed: Collection[str], now_s: int) -> Booked
         closed: Months that are known to be closing or closed.
         now_s: The worker's clock. Late records of a closed month are booked in its hour.
     """
-    usage = candidate.batch.usage
-    hours = by_hour(usage)
+    own = by_hour(candidate.batch.usage)
     now_hour_s = hour_of(now_s)
-    rebooked = {hour_s: now_hour_s for hour_s in hours if month_of(hour_s) in closed} if closed else {}
-    if rebooked:
-        usage = merge(
-            {_rebooked(key, now_hour_s) if key.hour_s in rebooked else key: total} for key, total in usage.items()
-        )
-        hours = by_hour(usage)
-    return BookedBatch(
-        candidate=candidate,
-        usage=usage,
-        hours=hours,
-        usage_items=frozenset([key.of_day() for key in usage]),
-        rebooked=rebooked,
-    )
-
-
-def _rebooked(key: UsageKey, now_hour_s: int) -> UsageKey:
-    return key._replace(hour_s=now_hour_s, corrects_s=key.hour_s)
+    rebooked = {hour_s: now_hour_s for hour_s in own if month_of(hour_s) in closed} if closed else {}
+    hours: dict[int, Total] = {}
+    for hour_s, total in own.items():
+        add_totals(hours, {rebooked.get(hour_s, hour_s): total})
+    return BookedBatch(candidate=candidate, hours=hours, rebooked=rebooked)

@@ -5,26 +5,30 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 from enum import Enum
-from functools import partial
 from typing import TYPE_CHECKING
 
 from metering import metric_names
 from metering.commit.booking import BookedBatch, book
-from metering.commit.finisher import Finisher
 from metering.commit.lookahead import VerdictLookahead
 from metering.commit.originals import Originals
 from metering.commit.packing import Budget, CommitPlan, plan_commits
+from metering.commit.throttling import ThrottleMemory
 from metering.commit.transaction import ClosedMonths, CommitBody, EarlierVerdicts, OwnCommit, build_commit, read_refusal
 from metering.commit.verdicts import Verdict
-from metering.errors import ItemTooLargeError, LedgerCorruptError, TransactionCanceledError, UnavailableError
+from metering.errors import (
+    ItemTooLargeError,
+    LedgerCorruptError,
+    ThrottledError,
+    TransactionCanceledError,
+    UnavailableError,
+)
 from metering.intake.batches import RefusedBatch
 from metering.lake.ports import StagedBatch
 from metering.ledger.shards import ShardRecord
 from metering.quarantine.documents import encode_records
-from metering.stores.bucket import wal_key
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from metering.commit.deduplication import Content
     from metering.commit.originals import Candidate
@@ -48,7 +52,16 @@ class _Reply(Enum):
     """Outcome of a transaction that was sent and not refused."""
 
     LANDED = "landed"
+    # Of unknown outcome, or in another transaction's way: a smaller one may get through.
     UNKNOWN = "unknown"
+    # Nothing was written. Half of the batches may fit, and one that is too large alone must not stop the others.
+    TOO_LARGE = "too large"
+    # The table is short of writes: more and smaller transactions would only ask for more of them.
+    THROTTLED = "throttled"
+
+
+# Outcomes after which the same transaction is sent again.
+_AGAIN = (_Reply.UNKNOWN, _Reply.THROTTLED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,16 +82,23 @@ class Invocation:
             verdict = Verdict.PUT_BACK
         self.tally.settle(content, verdict)
 
+    def put_back(self, candidates: Iterable[Candidate]) -> None:
+        """Give candidates back to the queue."""
+        for candidate in candidates:
+            self.tally.settle(candidate.content, Verdict.PUT_BACK)
+
     def settle_against(self, content: Content, marker: Marker) -> None:
         """Give a content its verdict by the marker that its id has already."""
         self.tally.settle(content, self.verdict_writer.against(content, marker, self.tally))
 
 
 class Committer:
-    """Commits batches that have no verdict yet. A refused commit is planned anew; one of unknown outcome is halved.
+    """Commits batches that have no verdict yet (P15-P17).
+
+    A refused commit is planned anew, one of unknown outcome is halved, and one that was throttled goes back whole.
 
     A plain class, because it learns from one invocation for the next: which months are closed, whether looking ahead
-    pays, and that the ledger knows the number of shards.
+    pays, whether the table is short of writes, and that the ledger knows the number of shards.
     """
 
     def __init__(
@@ -101,16 +121,10 @@ class Committer:
         self._entropy = entropy
         self._metrics = metrics
         self._retrier = retrier
-        self._finisher = Finisher(items=items, objects=objects, retrier=retrier, chunk_actions=limits.chunk)
         self._originals = Originals(items=items, retrier=retrier)
         self._settings = settings
-        self._limits = limits
-        self._budget = Budget(
-            records=settings.commit_records,
-            bytes=settings.commit_bytes,
-            keys=settings.commit_keys,
-            actions=limits.transaction,
-        )
+        self._budget = Budget(records=settings.commit_records, bytes=settings.commit_bytes, actions=limits.transaction)
+        self._throttles = ThrottleMemory(clock=clock, entropy=entropy)
         self._lookahead = VerdictLookahead(items=items)
         self._shards = ShardRecord(items=items, retrier=retrier, shards=settings.shards)
         # Months that were found closed. A closed month never opens again.
@@ -123,10 +137,35 @@ class Committer:
             candidates: Decoded batches of distinct ids.
             invocation: No commit is begun once less than the reserve of its deadline is left.
         """
-        groups = deque([self._undecided(candidates, invocation)])
+        may_commit = self._is_past_throttle()
+        undecided = self._undecided(candidates, invocation)
+        if not may_commit:
+            # No object is written for a transaction that would not get through either.
+            invocation.tally.met_throttle()
+            invocation.put_back(undecided)
+            return
+        groups = deque([undecided])
         while groups:
             for plan in self._plan(self._founded(groups.popleft(), invocation)):
                 groups.extend(self._attempt(plan, invocation))
+
+    def _is_past_throttle(self) -> bool:
+        """Whether a commit may be tried. After a throttle, the one that was throttled is sent again first."""
+        body = self._throttles.body
+        if body is None:
+            return True
+        if self._throttles.pausing:
+            return False
+        reply = self._send_once(body)
+        if reply is _Reply.THROTTLED:
+            self._throttles.throttled(body)
+            return False
+        self._throttles.got_through()
+        if reply is _Reply.LANDED:
+            # Its messages come back and are found to be duplicates.
+            self._metrics.count(metric_names.BATCHES_ACCEPTED, len(body.plan.batches))
+            self._count_commit(body)
+        return True
 
     def _undecided(self, candidates: Sequence[Candidate], invocation: Invocation) -> list[Candidate]:
         """Candidates without a verdict that lookahead can see. The others get their verdict here."""
@@ -151,6 +190,9 @@ class Committer:
             elif isinstance(judged, LedgerCorruptError):
                 invocation.tally.corrupt(judged)
                 invocation.tally.settle(candidate.content, Verdict.PUT_BACK)
+            elif isinstance(judged, UnavailableError):
+                invocation.tally.met(judged)
+                invocation.tally.settle(candidate.content, Verdict.PUT_BACK)
             elif isinstance(judged, Verdict):
                 invocation.tally.settle(candidate.content, judged)
             else:
@@ -166,23 +208,26 @@ class Committer:
         """Attempt one commit under a new id; returns the candidates to plan and attempt anew."""
         if invocation.deadline.remaining_ms() < self._settings.reserve_ms:
             return _put_back(plan, invocation)
-        body = build_commit(plan, self._entropy.token(), settings=self._settings, limits=self._limits)
+        if self._throttles.pausing:
+            # Another commit of this invocation was throttled.
+            invocation.tally.met_throttle()
+            return _put_back(plan, invocation)
+        body = build_commit(plan, self._entropy.token(), settings=self._settings)
         try:
             # The ledger must know all shards before a commit can be in one of them.
             self._shards.ensure()
             self._write_objects(body)
-        except UnavailableError:
+        except UnavailableError as error:
+            invocation.tally.met(error)
             return _put_back(plan, invocation)
         except LedgerCorruptError as error:
             # The number of shards cannot be read. Batches that need no commit still get their verdict.
             invocation.tally.corrupt(error)
             return _put_back(plan, invocation)
         reply = self._send(body, invocation.deadline)
-        if reply is _Reply.LANDED:
-            self._accept(body, invocation)
-            return []
-        if reply is _Reply.UNKNOWN:
-            return self._smaller(plan, invocation)
+        if isinstance(reply, _Reply):
+            return self._replied(reply, body, invocation)
+        self._throttles.got_through()
         try:
             refusal = read_refusal(body, reply)
         except LedgerCorruptError as error:
@@ -190,8 +235,20 @@ class Committer:
             return _put_back(plan, invocation)
         return self._resolve(body, refusal, invocation)
 
+    def _replied(self, reply: _Reply, body: CommitBody, invocation: Invocation) -> Groups:
+        if reply is _Reply.LANDED:
+            self._throttles.got_through()
+            self._accept(body, invocation)
+            return []
+        if reply is _Reply.THROTTLED:
+            self._throttles.throttled(body)
+            self._metrics.count(metric_names.COMMITS_THROTTLED)
+            invocation.tally.met_throttle()
+            return _put_back(body.plan, invocation)
+        return self._smaller(body.plan, invocation)
+
     def _write_objects(self, body: CommitBody) -> None:
-        """Write the objects that the transaction refers to. They are durable before it is sent."""
+        """Write the objects that the transaction refers to. They are durable before it is sent (P15)."""
         batches = body.plan.batches
         if body.records_key:
             refused = {each.batch.batch_id: each.batch.refused for each in batches if each.batch.refused}
@@ -200,41 +257,41 @@ class Committer:
             StagedBatch(batch_id=each.batch.batch_id, rows=each.batch.rows, rebooked=each.rebooked) for each in batches
         ]
         self._put(body.staging_key, self._codec.encode(staged))
-        if body.write_ahead is not None:
-            self._put(wal_key(body.staging_key), body.write_ahead.encode())
 
     def _put(self, key: str, content: bytes) -> None:
         # The key has the commit's own id. If the object exists, an earlier call succeeded and its reply was lost.
         self._retrier.call(lambda: self._objects.put(key, content, if_absent=True))
 
     def _send(self, body: CommitBody, deadline: Deadline) -> _Reply | TransactionCanceledError:
-        """Send the transaction, and send it again unchanged while its outcome is unknown."""
-        try:
-            self._retrier.call(partial(self._transact, body), go_on=partial(self._repeat, deadline))
-        except TransactionCanceledError as error:
-            return error
-        except UnavailableError:
-            return _Reply.UNKNOWN
-        except ItemTooLargeError:
-            # Nothing was written. Half of the batches may fit, and a batch that is too large alone must not stop the
-            # others.
-            return _Reply.UNKNOWN
-        return _Reply.LANDED
+        """Send the transaction, and send it again unchanged while its outcome is unknown or it is throttled (P17)."""
+        failures = 0
+        while True:
+            reply = self._send_once(body)
+            if reply not in _AGAIN:
+                return reply
+            failures += 1
+            if failures >= self._retrier.attempts or not self._has_time(deadline):
+                return reply
+            self._metrics.count(metric_names.TRANSACTIONS_REPEATED)
+            self._retrier.pause(failures)
 
-    def _transact(self, body: CommitBody) -> None:
+    def _send_once(self, body: CommitBody) -> _Reply | TransactionCanceledError:
         try:
             self._items.transact(body.actions)
         except TransactionCanceledError as error:
             if error.condition_failed:
-                raise
-            raise UnavailableError("ItemStore.transact", "another transaction was in its way") from error
+                return error
+            return _Reply.THROTTLED if error.throttled else _Reply.UNKNOWN
+        except ThrottledError:
+            return _Reply.THROTTLED
+        except UnavailableError:
+            return _Reply.UNKNOWN
+        except ItemTooLargeError:
+            return _Reply.TOO_LARGE
+        return _Reply.LANDED
 
-    def _repeat(self, deadline: Deadline) -> bool:
-        """Whether there is time to send the transaction again; if so, the repeat is counted."""
-        if deadline.remaining_ms() < self._settings.reserve_ms // 2:
-            return False
-        self._metrics.count(metric_names.TRANSACTIONS_REPEATED)
-        return True
+    def _has_time(self, deadline: Deadline) -> bool:
+        return deadline.remaining_ms() >= self._settings.reserve_ms // 2
 
     def _smaller(self, plan: CommitPlan[BookedBatch], invocation: Invocation) -> Groups:
         """Halve the commit. If the old attempt lands after all, its markers make these batches duplicates."""
@@ -285,23 +342,14 @@ class Committer:
         return rest
 
     def _accept(self, body: CommitBody, invocation: Invocation) -> None:
-        if body.write_ahead is None:
-            self._metrics.count(metric_names.COMMITS_NARROW)
-        else:
-            self._metrics.count(metric_names.COMMITS_WIDE)
-            self._finish(body, invocation)
+        self._count_commit(body)
         for booked in body.plan.batches:
-            self._count(booked)
             invocation.tally.settle(booked.content, Verdict.ACCEPTED)
 
-    def _finish(self, body: CommitBody, invocation: Invocation) -> None:
-        # Markers and the write-ahead object are durable, so the batches are accepted whatever happens here.
-        try:
-            self._finisher.finish(body.commit_id, opened=body.write_ahead)
-        except UnavailableError:
-            self._metrics.count(metric_names.COMMITS_LEFT_OPEN)
-        except LedgerCorruptError as error:
-            invocation.tally.corrupt(error)
+    def _count_commit(self, body: CommitBody) -> None:
+        self._metrics.count(metric_names.COMMITS)
+        for booked in body.plan.batches:
+            self._count(booked)
 
     def _count(self, booked: BookedBatch) -> None:
         batch = booked.batch
@@ -316,6 +364,5 @@ class Committer:
 
 
 def _put_back(plan: CommitPlan[BookedBatch], invocation: Invocation) -> Groups:
-    for batch in plan.batches:
-        invocation.tally.settle(batch.content, Verdict.PUT_BACK)
+    invocation.put_back(batch.candidate for batch in plan.batches)
     return []

@@ -51,6 +51,10 @@ class Candidate:
     original: Original | None = None
 
 
+# A candidate that may be committed, or the reason not to commit it now or ever.
+Judged = Candidate | RefusedBatch | Verdict | LedgerCorruptError | UnavailableError
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Originals:
     """Reads the markers that retries name."""
@@ -58,24 +62,24 @@ class Originals:
     items: ItemStore
     retrier: Retrier
 
-    def judge(self, candidates: Sequence[Candidate]) -> list[Candidate | RefusedBatch | Verdict | LedgerCorruptError]:
+    def judge(self, candidates: Sequence[Candidate]) -> list[Judged]:
         """Judge each candidate: returns it with its original, or the reason not to commit it, in the same order.
 
         A candidate that is not a retry is returned as it is. A retry is refused unless its first id was accepted with
         other content: otherwise it can be sent under that id, and under both ids it would count twice. An unreadable
-        marker is returned as its error, so that only this retry waits for a repair.
+        marker is returned as its error, so that only this retry waits for a repair; so is a ledger without an answer.
         """
         keys = [marker_key(each.batch.retry_of) for each in candidates if each.batch.retry_of]
         if not keys:
             return list(candidates)
         try:
             items = self.retrier.call(lambda: self.items.get_many(Table.LEDGER, list(dict.fromkeys(keys))))
-        except UnavailableError:
-            return [Verdict.PUT_BACK if each.batch.retry_of else each for each in candidates]
+        except UnavailableError as error:
+            return [error if each.batch.retry_of else each for each in candidates]
         return [_judge(each, items) if each.batch.retry_of else each for each in candidates]
 
 
-def _judge(candidate: Candidate, items: Mapping[Key, Item]) -> Candidate | RefusedBatch | Verdict | LedgerCorruptError:
+def _judge(candidate: Candidate, items: Mapping[Key, Item]) -> Judged:
     batch = candidate.batch
     item = items.get(marker_key(batch.retry_of))
     try:

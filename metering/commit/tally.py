@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 from metering import metric_names
 from metering.commit.deduplication import Copy
 from metering.commit.verdicts import Verdict
+from metering.errors import ThrottledError
 from metering.intake.batches import DecodedBatch, NoBatch, RefusedBatch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from metering.commit.deduplication import Content
-    from metering.errors import LedgerCorruptError
+    from metering.errors import LedgerCorruptError, UnavailableError
     from metering.ledger.conflicts import Conflict
     from metering.quarantine.documents import QuarantinedBatch
     from metering.stores.deliveries import Delivery
@@ -42,12 +43,14 @@ class Tally:
         counts: Number of copies with each verdict.
         foreign_conflicts: New conflicts between contents of different senders.
         disallowed: Batches that their senders may not send.
+        throttled: Whether a table was short of writes or reads for this invocation.
     """
 
     def __init__(self, metrics: Metrics, deliveries: Sequence[Delivery]) -> None:
         self.counts: Counter[Verdict] = Counter()
         self.foreign_conflicts: list[Conflict] = []
         self.disallowed: list[QuarantinedBatch] = []
+        self.throttled = False
         self._metrics = metrics
         self._corrupt: dict[str, None] = {}
         self._deliveries = tuple(deliveries)
@@ -85,6 +88,14 @@ class Tally:
         """Note that the ledger contradicts the protocol."""
         self._corrupt[str(error)] = None
         self._metrics.count(metric_names.LEDGER_CORRUPT)
+
+    def met(self, error: UnavailableError) -> None:
+        """Note what a dependency answered, for when the messages come back."""
+        self.throttled = self.throttled or isinstance(error, ThrottledError)
+
+    def met_throttle(self) -> None:
+        """Note that a table is short of writes."""
+        self.throttled = True
 
     def settle(self, content: Content, verdict: Verdict) -> None:
         """Give a content its verdict. Its further copies are duplicates of it, or go back with it."""

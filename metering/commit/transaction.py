@@ -1,4 +1,4 @@
-"""The one transaction that makes a commit durable (T-COMMIT, T-CLAIM), and the meaning of its refusal."""
+"""The one transaction that makes a commit durable (T-COMMIT, P16), and the meaning of its refusal (P17)."""
 
 from __future__ import annotations
 
@@ -6,17 +6,16 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, cast
 
-from metering.commit.packing import Shape, ended_months
-from metering.commit.write_ahead import WriteAhead, usage_deltas
+from metering.commit.packing import ended_months
 from metering.errors import LedgerCorruptError, TransactionCanceledError
-from metering.ledger.booked_hours import Pending, Pointer
-from metering.ledger.commits import CommitRecord, shard_of, usage_suffix
+from metering.ledger.commits import CommitRecord, shard_of
 from metering.ledger.markers import ABSENT_OR_REJECTED, ACCEPTED, Marker, marker_key
 from metering.ledger.periods import period_key
 from metering.ledger.retries import Alias
+from metering.ledger.waiting import Waiting
 from metering.stores.bucket import refused_records_key, staging_key
-from metering.stores.writes import DYNAMODB_LIMITS, Absent, AllOf, Check, Equals, Put, Table, Update
-from metering.usage.totals import Total, add_totals, merge
+from metering.stores.writes import Absent, AllOf, Check, Equals, Put, Table, Update
+from metering.usage.totals import Total, add_totals
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from metering.commit.originals import Original
     from metering.commit.packing import CommitPlan
     from metering.settings import Settings
-    from metering.stores.writes import Action, ActionLimits, Item
+    from metering.stores.writes import Action, Item
 
 _NOT_THERE = Absent()
 
@@ -66,7 +65,6 @@ class CommitBody:
         records_key: Key of the object with the refused records of its batches; empty if there are none.
         actions: Actions of the transaction.
         meanings: Meanings of the actions, in the same order.
-        write_ahead: Content of a wide commit's chunks.
     """
 
     plan: CommitPlan[BookedBatch]
@@ -75,7 +73,6 @@ class CommitBody:
     records_key: str
     actions: tuple[Action, ...]
     meanings: tuple[Meaning | None, ...]
-    write_ahead: WriteAhead | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,20 +106,17 @@ class EarlierVerdicts:
     moved: frozenset[int] = frozenset()
 
 
-def build_commit(
-    plan: CommitPlan[BookedBatch], commit_id: str, *, settings: Settings, limits: ActionLimits = DYNAMODB_LIMITS
-) -> CommitBody:
+def build_commit(plan: CommitPlan[BookedBatch], commit_id: str, *, settings: Settings) -> CommitBody:
     """Build everything that one attempt at a commit writes to the ledger, as data."""
-    return _Builder(plan, commit_id, settings, limits).body()
+    return _Builder(plan, commit_id, settings).body()
 
 
 class _Builder:
-    def __init__(self, plan: CommitPlan[BookedBatch], commit_id: str, settings: Settings, limits: ActionLimits) -> None:
+    def __init__(self, plan: CommitPlan[BookedBatch], commit_id: str, settings: Settings) -> None:
         now_s = plan.now_ms // 1000
         self._plan = plan
         self._commit_id = commit_id
         self._now_ms = plan.now_ms
-        self._limits = limits
         self._marker_expires_at_s = now_s + settings.marker_life_s
         self._shard = shard_of(commit_id, settings.shards)
         self._staging_key = staging_key(commit_id, now_s)
@@ -130,26 +124,11 @@ class _Builder:
         self._records_key = refused_records_key(commit_id, now_s) if refused else ""
         self._hours = _sum_by_hour(plan)
         self._months = tuple(ended_months(self._hours, now_s))
-        usage = merge(batch.usage for batch in plan.batches)
-        self._deltas = usage_deltas(usage, usage_suffix(commit_id, settings.usage_shards))
 
     def body(self) -> CommitBody:
-        shape = self._plan.shape
-        pointers = self._pointers()
-        write_ahead = None
-        if shape is not Shape.NARROW:
-            ahead = pointers if shape is Shape.WIDE_POINTERS else ()
-            write_ahead = WriteAhead(
-                commit_id=self._commit_id, pointers=ahead, deltas=self._deltas, chunk_actions=self._limits.chunk
-            )
-        steps: list[Step] = [(self._commit(write_ahead), Meaning(role=Role.COMMIT))]
-        steps += [(self._pending(wide=write_ahead is not None), None)]
+        steps: list[Step] = [(self._commit(), Meaning(role=Role.COMMIT)), (self._waiting(), None)]
         steps += [(self._open_month(month), Meaning(role=Role.MONTH, month=month)) for month in self._months]
-        if shape is not Shape.WIDE_POINTERS:
-            steps += [(Put(table=Table.LEDGER, item=pointer.to_item()), None) for pointer in pointers]
         steps += self._batch_steps()
-        if write_ahead is None:
-            steps += [(delta.action(), None) for delta in self._deltas]
         return CommitBody(
             plan=self._plan,
             commit_id=self._commit_id,
@@ -157,7 +136,6 @@ class _Builder:
             records_key=self._records_key,
             actions=tuple(action for action, _ in steps),
             meanings=tuple(meaning for _, meaning in steps),
-            write_ahead=write_ahead,
         )
 
     def _batch_steps(self) -> list[Step]:
@@ -174,12 +152,10 @@ class _Builder:
     def _open_month(month: str) -> Check:
         return Check(table=Table.LEDGER, key=period_key(month), condition=_NOT_THERE)
 
-    def _commit(self, write_ahead: WriteAhead | None) -> Put:
+    def _commit(self) -> Put:
         record = CommitRecord(
             commit_id=self._commit_id,
-            state="applied" if write_ahead is None else "open",
-            next_chunk=0,
-            chunks=0 if write_ahead is None else write_ahead.chunks,
+            state="committed",
             shard=self._shard,
             hours=tuple(sorted(self._hours)),
             staging_key=self._staging_key,
@@ -189,29 +165,16 @@ class _Builder:
         )
         return Put(table=Table.LEDGER, item=record.to_item(), condition=_NOT_THERE)
 
-    def _pending(self, *, wide: bool) -> Put:
-        pending = Pending(
+    def _waiting(self) -> Put:
+        waiting = Waiting(
             shard=self._shard,
             commit_id=self._commit_id,
-            hours=frozenset(self._hours),
             totals=self._hours,
+            staging_key=self._staging_key,
             created_at_ms=self._now_ms,
-            wide=wide,
+            sent_at_ms=min(batch.sent_at_ms for batch in self._plan.batches),
         )
-        return Put(table=Table.LEDGER, item=pending.to_item())
-
-    def _pointers(self) -> tuple[Pointer, ...]:
-        return tuple(
-            Pointer(
-                hour_s=hour_s,
-                commit_id=self._commit_id,
-                shard=self._shard,
-                rows=total.records,
-                bytes=total.bytes,
-                staging_key=self._staging_key,
-            )
-            for hour_s, total in sorted(self._hours.items())
-        )
+        return Put(table=Table.LEDGER, item=waiting.to_item())
 
     def _marker(self, booked: BookedBatch) -> Put:
         batch = booked.batch

@@ -48,7 +48,8 @@ class VerdictWriter:
                 return self._disallow(content, batch, batch.claim, tally)
             marker = self._marker(batch.batch_id) if batch.batch_id else None
             return self._decide(content, batch, marker, tally)
-        except UnavailableError:
+        except UnavailableError as error:
+            tally.met(error)
             return Verdict.PUT_BACK
 
     def against(self, content: Content, marker: Marker, tally: Tally) -> Verdict:
@@ -63,7 +64,8 @@ class VerdictWriter:
                 return Verdict.PUT_BACK
         try:
             self._conflict(content, marker, tally)
-        except UnavailableError:
+        except UnavailableError as error:
+            tally.met(error)
             return Verdict.PUT_BACK
         return Verdict.CONFLICT
 

@@ -126,6 +126,7 @@ class Deployment:
         left_out: Optional parts that the region does not get.
         rollback_alarms: ARNs of the alarms that turn the deployment back; empty for the first one.
         watch_min: Minutes that CloudFormation watches those alarms after the change.
+        usage_before: Generation of an older usage table that stays; 0 for none.
     """
 
     region: str
@@ -133,6 +134,7 @@ class Deployment:
     left_out: tuple[str, ...] = ()
     rollback_alarms: tuple[str, ...] = ()
     watch_min: int = 0
+    usage_before: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,7 +19,28 @@ if TYPE_CHECKING:
 
 REGIONS_PK = "G"
 # One execution is reserved for each of these functions: two at once would do the same work twice.
-ALONE_FUNCTIONS = ("compactor", "reconciler", "biller")
+ALONE_FUNCTIONS = ("compactor", "rollup", "reconciler", "biller")
+# Of these it is one for each shard of the stage: an invocation works on one shard.
+SHARDED_FUNCTIONS = ("compactor", "rollup")
+# The shortest rate of EventBridge. The roll-up goes on from one tick to the next.
+ROLLUP_EVERY_MIN = 1
+
+
+def executions_of(function: str, *, shards: int) -> int | None:
+    """Executions that are reserved for a function, and the most of it at a time; None for one that may have any number.
+
+    Args:
+        function: Its name.
+        shards: The stage's number of shards.
+    """
+    if function in SHARDED_FUNCTIONS:
+        return shards
+    return 1 if function in ALONE_FUNCTIONS else None
+
+
+def reserved_executions(*, shards: int) -> int:
+    """Number of executions that all of these functions reserve together."""
+    return sum(executions_of(function, shards=shards) or 0 for function in ALONE_FUNCTIONS)
 
 
 class Step(StrEnum):

@@ -40,7 +40,9 @@ SQS_VISIBILITY_MAX_S = 12 * 3_600
 PLAN_OUTLIVES_DAYS = 15
 
 # Fields of a stage that nobody gives it.
-NO_SETTINGS = ("stage", "rehearsal")
+NO_SETTINGS = ("stage", "rehearsal", "first_build", "usage_before")
+# Write units a second that a new table on demand takes at once, and least warm throughput (DynamoDB developer guide).
+TABLE_WRITES_PER_S = 4_000
 
 
 class StageConfig(BaseModel):
@@ -55,6 +57,11 @@ class StageConfig(BaseModel):
     )
     # An own decision of a deployment (`REHEARSAL`); its stacks say so.
     rehearsal: bool = Field(default=False, description="A stage of an account is tried on an emulator.")
+    # An own decision of a deployment: what the ledger goes with until an upgrade or a restore is done.
+    usage_before: int = Field(0, ge=0, description="An older usage table that is kept, too; 0 for none.")
+    # An own decision of a deployment: what the first creation of a stack makes must not survive its rollback, and a
+    # table that is protected from deletion would.
+    first_build: bool = Field(default=False, description="The data stack is created, and may be rolled back.")
     stateful_retained: bool = Field(
         default=True, description="Data outlives its stack: RETAIN, deletion and termination protection."
     )
@@ -70,7 +77,10 @@ class StageConfig(BaseModel):
     # So that the messages of killed workers come back within a test.
     short_visibility: bool = Field(default=False, description="Break the rule for visibility_s; emulated stages only.")
     max_receives: int = Field(
-        5, ge=REFUSED_FROM_RECEIVE, description="At least the receive from which a batch that is too slow is refused."
+        7,
+        ge=REFUSED_FROM_RECEIVE,
+        description="At least the receive from which a batch that is too slow is refused; 7 outlast a throttle of half "
+        "an hour.",
     )
     max_concurrency: int = Field(20, ge=2, le=1_000, description="Most aggregators at a time.")
     aggregator_memory_mb: int = Field(1_769, ge=512, le=10_240, description="1,769 MB is one whole core.")
@@ -86,9 +96,9 @@ class StageConfig(BaseModel):
     compactor_scratch_mb: int = Field(
         4_096, ge=512, le=10_240, description="Sorted runs of a full lake file: about 70 bytes a row."
     )
-    small_job_memory_mb: int = Field(512, ge=256, le=10_240, description="Memory of sweeper, canary and watch.")
+    small_job_memory_mb: int = Field(512, ge=256, le=10_240, description="Memory of canary and watch.")
     compactor_every_min: int = Field(5, ge=1, description="Minutes between two runs of the compactor.")
-    sweeper_every_min: int = Field(1, ge=1, description="Minutes between two runs of the sweeper.")
+    rollup_memory_mb: int = Field(1_024, ge=512, le=10_240, description="Memory of the roll-up.")
     reconciler_every_min: int = Field(15, ge=1, description="Minutes between two runs of the reconciler.")
     canary_every_min: int = Field(5, ge=1, description="Minutes between two runs of the canary.")
     watch_every_min: int = Field(1, ge=1, description="Minutes between two runs of the watch.")
@@ -115,6 +125,17 @@ class StageConfig(BaseModel):
     admission_window_s: int = Field(35 * DAY_S, ge=DAY_S, description="Greatest age of a record that is metered.")
     marker_life_s: int = Field(50 * DAY_S, ge=DAY_S, description="Time that a batch is remembered after its verdict.")
     tunables: dict[str, int] = Field(default_factory=dict, description="Other limits and intervals of the functions.")
+
+    # AWS gives a table twice its highest peak so far, so only a table that never was busy needs it.
+    ledger_warm_writes_per_s: int = Field(
+        0,
+        ge=0,
+        le=1_000_000,
+        description="Writes a second that the ledger table takes at once; 0: as a new table.",
+    )
+    usage_warm_writes_per_s: int = Field(
+        0, ge=0, le=1_000_000, description="Writes a second that the usage table takes at once; 0: as a new table."
+    )
 
     versioned: bool = Field(default=True, description="The bucket keeps older versions of its objects.")
     noncurrent_days: int = Field(7, ge=1, description="Life of an older version.")
@@ -234,6 +255,11 @@ class StageConfig(BaseModel):
         return self.onramp_timeout_s * (1 if self.short_visibility else VISIBILITY_FACTOR)
 
     @property
+    def writes_per_s(self) -> int:
+        """Write units a second that the quota of a table must allow: the stage's own peak, at least a new table's."""
+        return max(TABLE_WRITES_PER_S, self.ledger_warm_writes_per_s, self.usage_warm_writes_per_s)
+
+    @property
     def plan_life_days(self) -> int:
         """Life of the plans of log files, and of the contexts that they name: longer than any marker of their batches.
 
@@ -315,6 +341,12 @@ def _batch_window(config: StageConfig) -> str | None:
     return None
 
 
+def _warm_throughput(config: StageConfig) -> str | None:
+    names = ("ledger_warm_writes_per_s", "usage_warm_writes_per_s")
+    wrong = [name for name in names if 0 < getattr(config, name) < TABLE_WRITES_PER_S]
+    return f"{' and '.join(wrong)} must be 0 or at least {TABLE_WRITES_PER_S}, as a new table has" if wrong else None
+
+
 def _lake_classes(config: StageConfig) -> str | None:
     if config.lake_archive_days < config.lake_infrequent_days + 30:
         return "lake_archive_days must be 30 days after lake_infrequent_days: IA bills 30 days at least"
@@ -367,6 +399,7 @@ _RULES: tuple[Callable[[StageConfig], str | None], ...] = (
     _dead_letters,
     _incoming_objects,
     _batch_window,
+    _warm_throughput,
     _lake_classes,
     _tunable_names,
     _policy,

@@ -1,4 +1,4 @@
-"""The cleaner: deletes what compaction has replaced (docs/protocol.md, Cleaner).
+"""The cleaner: deletes what compaction has replaced (P30).
 
 It deletes the staging objects of commits, and `orphans` those of commits that were never made. Nothing else deletes in
 `staging/`, no lifecycle rule either. Both run in the compactor function and in `metering compact`.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import takewhile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from metering import metric_names
 from metering.errors import ConditionFailedError, LedgerCorruptError
@@ -16,17 +16,21 @@ from metering.lake.plan import Plan
 from metering.ledger.booked_hours import pending_key, pointer_key
 from metering.ledger.commits import CommitRecord, commit_key
 from metering.ledger.contradictions import Contradictions
-from metering.ledger.runs import Run, newest_first, run_name
-from metering.ledger.shards import known_shards
-from metering.stores.bucket import wal_key
+from metering.ledger.runs import Run, lake_chain, newest_first
+from metering.ledger.shards import shards_of
+from metering.ledger.waiting import waiting_key
+from metering.stores.threads import do_all
 from metering.stores.writes import Delete, Equals, Exists, Table, Update
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from metering.stores.clock import Clock, Deadline
     from metering.stores.items import ItemStore
     from metering.stores.objects import ObjectStore
     from metering.stores.retrying import Retrier
     from metering.stores.telemetry import Alerts, Metrics
+    from metering.stores.writes import Key
 
 _COMMITS_AT_ONCE = 100
 
@@ -41,11 +45,13 @@ class CleaningResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cleaner:
-    """Removes staging objects, pointers and write-ahead objects that compaction has made superfluous.
+    """Removes the staging objects and pointers that compaction has made superfluous.
 
     Attributes:
+        shards: The stage's number of shards.
         wait_s: Time between the end of a run and its cleaning. It spares slow readers a restart.
         commit_life_s: How long the item of a cleaned commit stays: as long as markers do.
+        threads: Pointers and commits that are written at once.
         reserve_ms: With less time left, no further run is begun.
     """
 
@@ -58,21 +64,26 @@ class Cleaner:
     shards: int
     wait_s: int
     commit_life_s: int
+    threads: int = 1
     reserve_ms: int = 30_000
 
-    def run(self, deadline: Deadline) -> CleaningResult:
+    def run(self, deadline: Deadline, *, shard: int | None = None) -> CleaningResult:
         """Clean the runs that are due, oldest first. The next call cleans those that this one does not reach.
 
+        Args:
+            deadline: End of the process.
+            shard: Shard of this invocation (`shards_of`); None for all that a commit may be in.
+
         Raises:
-            LedgerCorruptError: A commit is still pending although its last hours were taken (an alert was sent), or an
-                item or a plan cannot be read. The other shards were cleaned.
+            LedgerCorruptError: A commit waits or is pending although its last hours were taken (an alert was sent), or
+                an item or a plan cannot be read. The other shards were cleaned.
             UnavailableError: The outcome of a call is unknown.
         """
         runs = commits = 0
         contradictions = Contradictions()
-        for shard in self.retrier.call(lambda: known_shards(self.items, self.shards)):
+        for each in self._shards(shard):
             with contradictions.noted():
-                for run in self._due(shard):
+                for run in self._due(each):
                     if deadline.remaining_ms() < self.reserve_ms:
                         break
                     commits += self._clean(run)
@@ -81,9 +92,13 @@ class Cleaner:
         contradictions.tell()
         return CleaningResult(runs=runs, commits=commits)
 
+    def _shards(self, shard: int | None) -> Iterable[int]:
+        return self.retrier.call(lambda: shards_of(self.items, self.shards, shard))
+
     def _due(self, shard: int) -> list[Run]:
         """Runs to clean, oldest first. Runs are cleaned in order, so all runs before a cleaned one are cleaned too."""
-        uncleaned = list(takewhile(lambda run: not run.cleaned, newest_first(self.items, shard)))
+        newest = newest_first(self.items, lake_chain(shard))
+        uncleaned = list(takewhile(lambda run: not run.cleaned, newest))
         latest_done_at_ms = self.clock.now_ms() - self.wait_s * 1000
         return list(
             takewhile(
@@ -92,12 +107,8 @@ class Cleaner:
         )
 
     def _clean(self, run: Run) -> int:
-        plan = Plan.from_json(self.retrier.call(lambda: self.objects.get(run.plan_key)), run.plan_key)
-        for hour in plan.hours:
-            for commit_id in hour.commits:
-                self._delete_pointer(hour.hour_s, commit_id)
-        for start in range(0, len(plan.last), _COMMITS_AT_ONCE):
-            self._clean_commits(run, plan.last[start : start + _COMMITS_AT_ONCE])
+        """Clean one run; returns the number of its commits. A run that `rebuild` set has no plan (P41)."""
+        commits = self._clean_plan(run) if run.plan_key else 0
         cleaned = Update(
             table=Table.LEDGER,
             key=run.key,
@@ -105,30 +116,41 @@ class Cleaner:
             condition=Equals(attribute="state", value="done"),
         )
         self.retrier.call(lambda: self.items.update(cleaned))
+        return commits
+
+    def _clean_plan(self, run: Run) -> int:
+        plan = Plan.from_json(self.retrier.call(lambda: self.objects.get(run.plan_key)), run.plan_key)
+        pairs = [pointer_key(hour.hour_s, commit_id) for hour in plan.hours for commit_id in hour.commits]
+        # All of them are gone before the first staging object is: a reader that misses one starts again.
+        do_all(self._delete_item, pairs, threads=self.threads)
+        for start in range(0, len(plan.last), _COMMITS_AT_ONCE):
+            self._clean_commits(run, plan.last[start : start + _COMMITS_AT_ONCE])
         return len(plan.last)
 
-    def _delete_pointer(self, hour_s: int, commit_id: str) -> None:
-        delete = Delete(table=Table.LEDGER, key=pointer_key(hour_s, commit_id))
-        self.retrier.call(lambda: self.items.delete(delete))
+    def _delete_item(self, key: Key) -> None:
+        self.retrier.call(lambda: self.items.delete(Delete(table=Table.LEDGER, key=key)))
 
     def _clean_commits(self, run: Run, commit_ids: tuple[str, ...]) -> None:
-        pending_keys = [pending_key(run.shard, commit_id) for commit_id in commit_ids]
-        still_pending = self.retrier.call(lambda: self.items.get_many(Table.LEDGER, pending_keys))
-        if still_pending:
-            self._stop(run, next(iter(still_pending)).sk)
+        self._check_settled(run, commit_ids)
         commit_keys = [commit_key(commit_id) for commit_id in commit_ids]
         found = self.retrier.call(lambda: self.items.get_many(Table.LEDGER, commit_keys))
         commits = [CommitRecord.from_item(item) for item in found.values()]
         for commit in commits:
-            if commit.state != "applied":
-                raise LedgerCorruptError(
-                    f"run {run_name(run.shard, run.run)} took commit {commit.commit_id}, which is {commit.state}"
-                )
-        keys = [key for commit in commits for key in (commit.staging_key, wal_key(commit.staging_key))]
-        if keys:
-            self.retrier.call(lambda: self.objects.delete(keys))
-        for commit in commits:
-            self._expire(commit)
+            if commit.state != "committed":
+                self._stop(run, commit.commit_id, f"it is {commit.state}")
+        if commits:
+            staged = [commit.staging_key for commit in commits]
+            self.retrier.call(lambda: self.objects.delete(staged))
+        do_all(self._expire, commits, threads=self.threads)
+
+    def _check_settled(self, run: Run, commit_ids: tuple[str, ...]) -> None:
+        """A guard: by the protocol, commits whose last hours a done run took neither wait nor are pending."""
+        pending = [pending_key(run.shard, commit_id) for commit_id in commit_ids]
+        waiting = [waiting_key(run.shard, commit_id) for commit_id in commit_ids]
+        found = self.retrier.call(lambda: self.items.get_many(Table.LEDGER, [*pending, *waiting]))
+        if found:
+            key = min(found)
+            self._stop(run, key.sk, "it is still pending" if key in pending else "it still waits for its roll-up")
 
     def _expire(self, commit: CommitRecord) -> None:
         expire = Update(
@@ -143,7 +165,6 @@ class Cleaner:
             # The item expired after we read it: an earlier cleaner came this far long ago.
             return
 
-    def _stop(self, run: Run, commit_id: str) -> None:
-        name = run_name(run.shard, run.run)
-        self.alerts.send("page", "Cleaning stopped", {"run": name, "commit": commit_id, "what": "it is still pending"})
-        raise LedgerCorruptError(f"run {name} took the last hours of commit {commit_id}, which is still pending")
+    def _stop(self, run: Run, commit_id: str, what: str) -> NoReturn:
+        self.alerts.send("page", "Cleaning stopped", {"run": run.name, "commit": commit_id, "what": what})
+        raise LedgerCorruptError(f"run {run.name} took the last hours of commit {commit_id}, and {what}")

@@ -1,4 +1,4 @@
-"""Compaction: a chain of runs in each shard, each with an immutable plan (docs/protocol.md, Compactor).
+"""Compaction: a chain of runs in each shard, `L<shard>`, each with an immutable plan (P19 to P24).
 
 Any number of processes may compact at once, and any of them may die at any call: the run item with its plan is the
 claim, and the next process works on the same plan. The protocol fixes the order of calls; it must not change.
@@ -10,24 +10,25 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from metering import metric_names
-from metering.errors import ConditionFailedError
 from metering.hours import month_bounds_s, month_of
 from metering.lake.plan import make_plan
-from metering.lake.run_work import RunAlreadyDoneError, RunOutOfTimeError, RunWork, WorkTally
+from metering.lake.run_work import RunWork, WorkTally
 from metering.ledger.booked_hours import Pending, pending_in
-from metering.ledger.commits import CommitRecord, commit_key
+from metering.ledger.chain import Chain, OutOfTimeError, RunOverError
 from metering.ledger.contradictions import Contradictions
+from metering.ledger.notes.lake_figures import LakeFigures
 from metering.ledger.periods import period_key
-from metering.ledger.runs import Run, newest_first
-from metering.ledger.shards import known_shards
-from metering.stores.bucket import plan_key
-from metering.stores.writes import Absent, Put, Table
+from metering.ledger.runs import lake_chain
+from metering.ledger.shards import shards_of
+from metering.ledger.waiting import waiting_commit_of, waiting_in
+from metering.stores.writes import Table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from metering.lake.plan import CompactionPolicy, Plan
     from metering.lake.ports import LakeWriter
+    from metering.ledger.runs import Run
     from metering.stores.clock import Clock, Deadline, Entropy
     from metering.stores.items import ItemStore
     from metering.stores.objects import ObjectStore
@@ -67,8 +68,8 @@ class Compactor:
     """Turns staging objects into lake files.
 
     Attributes:
-        finish: Finishes an open wide commit by its id (docs/protocol.md, Finisher).
-        shards: Number of compaction shards of the region.
+        shards: The stage's number of shards.
+        threads: Pointers and pending entries of one run that are written at once.
         reserve_ms: With less time left, no further step is begun.
     """
 
@@ -81,17 +82,20 @@ class Compactor:
     metrics: Metrics
     alerts: Alerts
     policy: CompactionPolicy
-    finish: Callable[[str], object]
     shards: int
+    threads: int = 1
     reserve_ms: int = 60_000
 
-    def run(self, deadline: Deadline, *, closing: frozenset[str] = frozenset()) -> CompactionResult:
+    def run(
+        self, deadline: Deadline, *, closing: frozenset[str] = frozenset(), shard: int | None = None
+    ) -> CompactionResult:
         """Resume unfinished runs, then plan and work until nothing is due or time runs short.
 
         Args:
             deadline: End of the process.
             closing: Months whose hours are all due, whatever the policy says. Months that are closing or closed in the
                 ledger are always treated so.
+            shard: Shard of this invocation (`shards_of`); None for all that a commit may be in.
 
         Raises:
             LedgerCorruptError: The ledger contradicts the protocol. All work that does not depend on it was done.
@@ -99,12 +103,12 @@ class Compactor:
         """
         turn = _Turn(deadline=deadline, closing=closing)
         finished = True
-        for shard in self.retrier.call(lambda: known_shards(self.items, self.shards)):
+        for each in self._shards(shard):
             try:
                 with turn.contradictions.noted():
-                    while self._step(shard, turn):
+                    while self._step(each, turn):
                         pass
-            except RunOutOfTimeError:
+            except OutOfTimeError:
                 finished = False
         tally = turn.tally
         self.metrics.count(metric_names.COMPACTED_ROWS, tally.rows)
@@ -114,76 +118,70 @@ class Compactor:
             runs=tally.runs, hours=tally.hours, files=tally.files, rows=tally.rows, finished=finished
         )
 
+    def _shards(self, shard: int | None) -> Iterable[int]:
+        return self.retrier.call(lambda: shards_of(self.items, self.shards, shard))
+
     def _step(self, shard: int, turn: _Turn) -> bool:
         """Take one step of the chain: work on the newest run, or plan the next one. False if nothing is due."""
         if turn.deadline.remaining_ms() < self.reserve_ms:
-            raise RunOutOfTimeError
+            raise OutOfTimeError
+        chain = self._chain(shard)
         # The newest run is read before pending is listed, never after: pending is exact only when that run is done.
-        latest = self.retrier.call(lambda: newest_run(self.items, shard))
-        if latest is not None and latest.state == "planned":
+        newest = chain.newest()
+        if newest is not None and newest.state == "planned":
             try:
-                self._work(latest, turn).finish()
-            except RunAlreadyDoneError:
+                self._work(chain, newest, turn).finish()
+            except RunOverError:
                 self.metrics.count(metric_names.COMPACTION_LATE)
             return True
         plan = self.retrier.call(lambda: self._plan(shard, turn))
         if plan is None:
             return False
-        self._announce(plan, 1 if latest is None else latest.run + 1)
+        # The outcome does not matter: the chain is read again before any work.
+        if not chain.announce(plan.to_json(), after=newest):
+            self.metrics.count(metric_names.COMPACTION_RACE_LOST)
         return True
 
-    def _work(self, run: Run, turn: _Turn) -> RunWork:
+    def _chain(self, shard: int) -> Chain:
+        return Chain(
+            name=lake_chain(shard),
+            items=self.items,
+            objects=self.objects,
+            clock=self.clock,
+            entropy=self.entropy,
+            retrier=self.retrier,
+        )
+
+    def _work(self, chain: Chain, run: Run, turn: _Turn) -> RunWork:
         return RunWork(
+            chain=chain,
             run=run,
             items=self.items,
             objects=self.objects,
             writer=self.writer,
-            clock=self.clock,
             retrier=self.retrier,
             alerts=self.alerts,
             deadline=turn.deadline,
             reserve_ms=self.reserve_ms,
+            threads=self.threads,
             tally=turn.tally,
         )
 
     def _plan(self, shard: int, turn: _Turn) -> Plan | None:
+        entries = list(pending_in(self.items, shard))
+        # After pending, never before: a commit whose run places it just now is in both lists, or only in pending (P24).
+        waiting = {waiting_commit_of(item) for item in waiting_in(self.items, shard)}
         pending: list[Pending] = []
-        for item in pending_in(self.items, shard):
-            # An entry that cannot be read is left out, like an open commit: its rows stay in staging.
+        for item in entries:
+            # An entry that cannot be read is left out, like a commit that waits: its rows stay in staging.
             with turn.contradictions.noted():
-                pending.append(Pending.from_item(item))
+                entry = Pending.from_item(item)
+                if entry.commit_id not in waiting:
+                    pending.append(entry)
         now_s = self.clock.now_ms() // 1000
-        # Two steps: all entries are asked whether they are due, but only wide commits that a plan takes are read.
+        LakeFigures.of(shard, pending, listed_s=now_s).keep(self.items)
         closing = turn.closing | self._closing(pending, now_s)
-        while True:
-            plan = make_plan(shard, pending, now_s=now_s, policy=self.policy, closing=closing)
-            if plan is None:
-                return None
-            taken = plan.commits()
-            wide = [entry for entry in pending if entry.wide and entry.commit_id in taken]
-            open_commits = self._still_open(wide, turn.contradictions)
-            if not open_commits:
-                return plan
-            pending = [entry for entry in pending if entry.commit_id not in open_commits]
-
-    def _still_open(self, wide: Iterable[Pending], contradictions: Contradictions) -> frozenset[str]:
-        """Wide commits that are still open after an attempt to finish them; the plan leaves them out."""
-        unfinished = self._unapplied([entry.commit_id for entry in wide], contradictions)
-        for commit_id in unfinished:
-            with contradictions.noted():
-                self.finish(commit_id)
-        return frozenset(self._unapplied(unfinished, contradictions))
-
-    def _unapplied(self, commit_ids: list[str], contradictions: Contradictions) -> list[str]:
-        """Commits that are not known to be applied."""
-        items = self.items.get_many(Table.LEDGER, [commit_key(commit_id) for commit_id in commit_ids])
-        applied: set[str] = set()
-        for item in items.values():
-            with contradictions.noted():
-                commit = CommitRecord.from_item(item)
-                if commit.state == "applied":
-                    applied.add(commit.commit_id)
-        return [commit_id for commit_id in commit_ids if commit_id not in applied]
+        return make_plan(shard, pending, now_s=now_s, policy=self.policy, closing=closing)
 
     def _closing(self, pending: Iterable[Pending], now_s: int) -> frozenset[str]:
         months = {month_of(hour_s) for entry in pending for hour_s in entry.hours}
@@ -191,20 +189,3 @@ class Compactor:
         if not ended:
             return frozenset()
         return frozenset(ended[key] for key in self.items.get_many(Table.LEDGER, list(ended)))
-
-    def _announce(self, plan: Plan, number: int) -> None:
-        """Announce a plan as a run. The outcome does not matter: the chain is read again before any work."""
-        key = plan_key(plan.shard, self.entropy.token())
-        body = plan.to_json()
-        self.retrier.call(lambda: self.objects.put(key, body, if_absent=True))
-        run = Run(shard=plan.shard, run=number, state="planned", plan_key=key, planned_at_ms=self.clock.now_ms())
-        put = Put(table=Table.LEDGER, item=run.to_item(), condition=Absent())
-        try:
-            self.retrier.call(lambda: self.items.put(put))
-        except ConditionFailedError:
-            self.metrics.count(metric_names.COMPACTION_RACE_LOST)
-
-
-def newest_run(items: ItemStore, shard: int) -> Run | None:
-    """The last run of a shard's chain, or None if there is none yet."""
-    return next(newest_first(items, shard), None)

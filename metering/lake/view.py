@@ -1,12 +1,13 @@
 """The exact view of all accepted rows: published files, and staging objects of rows that are not published yet.
 
-docs/protocol.md, Reader of one hour. Published files are read before pointers, and again after them. A reader that
-misses a staging object starts again; it never skips the object.
+The order of reading is that of P25: published files, waiting commits, pointers, and published files again. A commit
+leaves the waiting list after its pointers are put, so no reader misses it in both. A reader that misses a staging
+object starts again; it never skips the object (P26).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
@@ -18,14 +19,16 @@ from metering.ledger.booked_hours import (
     Pointer,
     Published,
     pending_in,
+    pointer_key,
     pointers_of,
     published_in,
     run_that_published,
 )
 from metering.ledger.row_sources import HourState, RowSource
 from metering.ledger.shards import known_shards
+from metering.ledger.waiting import Waiting, waiting_commits, waiting_key
 from metering.stores.bucket import LAKE_PREFIX, hour_of_lake_key, lake_prefix
-from metering.stores.writes import key_of
+from metering.stores.writes import Table, key_of
 from metering.units import HOUR_S
 from metering.usage.totals import add_totals
 
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
 
     from metering.lake.ports import LakeReader
     from metering.lake.rows import Group, RowQuery
+    from metering.ledger.commits import CommitRecord
     from metering.stores.items import ItemStore
     from metering.stores.objects import ObjectStore
     from metering.stores.writes import Item
@@ -44,9 +48,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Look:
-    """Items of an hour as they were read once: first its published files, then its pointers."""
+    """Items of an hour as they were read once: its published files, then what waits, then its pointers."""
 
     published: list[Item]
+    waiting: list[Waiting]
     pointers: list[Item]
 
     @property
@@ -54,18 +59,23 @@ class _Look:
         return _sort_keys(self.published)
 
     @property
-    def keys(self) -> list[str]:
-        return _sort_keys([*self.published, *self.pointers])
+    def keys(self) -> frozenset[str]:
+        """Published keys, and one key a commit, whether it waits or is placed: placing changes no state."""
+        waiting = [pointer_key(0, entry.commit_id).sk for entry in self.waiting]
+        return frozenset([*self.published_keys, *waiting, *_sort_keys(self.pointers)])
 
     def state(self, hour_s: int) -> HourState:
         runs = set(map(run_that_published, self.published))
         files = [source for item in self.published for source in Published.from_item(item).sources]
+        pointers = list(map(Pointer.from_item, self.pointers))
+        placed = {pointer.commit_id for pointer in pointers}
         staged = [
             RowSource(key=pointer.staging_key, hour_s=hour_s, rows=pointer.rows, bytes=pointer.bytes, staged=True)
-            for pointer in map(Pointer.from_item, self.pointers)
+            for pointer in pointers
             if pointer.run not in runs
         ]
-        return HourState(hour_s=hour_s, sources=(*files, *staged), keys=frozenset(self.keys))
+        waiting = [_waiting_source(entry, hour_s) for entry in self.waiting if entry.commit_id not in placed]
+        return HourState(hour_s=hour_s, sources=(*files, *staged, *waiting), keys=self.keys)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +83,10 @@ class LakeView:
     """Gives one consistent view of the rows of an hour.
 
     Attributes:
+        shards: The stage's number of shards.
         attempts: Most attempts at one hour. Each retry means that the hour changed during the read.
+        with_waiting: Whether commits that wait for their roll-up are among the rows.
+        commit: Of staging, only this commit is among the rows; None for all commits.
     """
 
     items: ItemStore
@@ -81,6 +94,17 @@ class LakeView:
     reader: LakeReader
     shards: int
     attempts: int = 50
+    with_waiting: bool = True
+    commit: CommitRecord | None = None
+
+    @property
+    def placed(self) -> LakeView:
+        """The view of what runs of the roll-up have placed: the rows that settled usage is compared with (P37)."""
+        return replace(self, with_waiting=False)
+
+    def of_commit(self, commit: CommitRecord) -> LakeView:
+        """The view of published files and of one commit: a few reads, however many commits an hour has."""
+        return replace(self, commit=commit)
 
     def hour_between(self, hour_s: int) -> HourState:
         """Interval-exact state: every commit from before this call is in it, and none from after its return.
@@ -137,15 +161,15 @@ class LakeView:
     def hours(self, *, from_s: int = 0, to_s: int | None = None) -> list[int]:
         """Hours of `[from_s, to_s)` that have rows, in order.
 
-        Pending is listed before the lake: a pair leaves pending only after its file was put.
+        Each list is read before the one that its pairs go to: what waits, then pending, then the lake (P2).
         """
-        hours = self._pending_hours()
+        hours = self._staged_hours()
         hours.update(self._lake_hours(from_s, to_s))
         return sorted(hour_s for hour_s in hours if from_s <= hour_s and (to_s is None or hour_s < to_s))
 
     def first_hour_s(self) -> int | None:
         """The first hour that has rows, or None. The rest of the lake is not listed."""
-        hours = self._pending_hours()
+        hours = self._staged_hours()
         hours.update(islice(self._lake_hours(0, None), 1))
         return min(hours, default=None)
 
@@ -154,20 +178,32 @@ class LakeView:
         before: _Look | None = None
         for _ in range(self.attempts):
             published = self._published(hour_s)
+            waiting = self._waiting(hour_s)
             pointers = self._pointers(hour_s)
-            look = _Look(published=published, pointers=pointers)
+            look = _Look(published=published, waiting=waiting, pointers=pointers)
             if agrees(before, look):
                 return look.state(hour_s)
             before = look
         raise _busy(hour_s)
 
-    def _pending_hours(self) -> set[int]:
-        return {
-            hour_s
-            for shard in known_shards(self.items, self.shards)
-            for item in pending_in(self.items, shard)
-            for hour_s in Pending.from_item(item).hours
-        }
+    def _staged_hours(self) -> set[int]:
+        """Hours of commits that wait, or have pairs that no run has published."""
+        hours = {hour_s for entry in self._all_waiting() for hour_s in entry.totals}
+        for shard in known_shards(self.items, self.shards):
+            for item in pending_in(self.items, shard):
+                hours |= Pending.from_item(item).hours
+        return hours
+
+    def _all_waiting(self) -> Iterator[Waiting]:
+        if not self.with_waiting:
+            return iter(())
+        if self.commit is None:
+            return waiting_commits(self.items, self.shards)
+        item = self.items.get(Table.LEDGER, waiting_key(self.commit.shard, self.commit.commit_id))
+        return iter(() if item is None else (Waiting.from_item(item),))
+
+    def _waiting(self, hour_s: int) -> list[Waiting]:
+        return [entry for entry in self._all_waiting() if hour_s in entry.totals]
 
     def _lake_hours(self, from_s: int, to_s: int | None) -> Iterator[int]:
         """Hours that have a lake file, in order. Only the range's part of the lake is listed."""
@@ -183,7 +219,15 @@ class LakeView:
         return list(published_in(self.items, hour_s))
 
     def _pointers(self, hour_s: int) -> list[Item]:
-        return list(pointers_of(self.items, hour_s))
+        if self.commit is None:
+            return list(pointers_of(self.items, hour_s))
+        item = self.items.get(Table.LEDGER, pointer_key(hour_s, self.commit.commit_id))
+        return [] if item is None else [item]
+
+
+def _waiting_source(entry: Waiting, hour_s: int) -> RowSource:
+    total = entry.totals[hour_s]
+    return RowSource(key=entry.staging_key, hour_s=hour_s, rows=total.records, bytes=total.bytes, staged=True)
 
 
 def _sort_keys(items: list[Item]) -> list[str]:

@@ -29,7 +29,8 @@ class HourState:
 
     Attributes:
         sources: Lake files first, then staging objects; each row is in exactly one of them.
-        keys: Sort keys of the published items and pointers that were read. Equal keys mean equal states.
+        keys: Sort keys of the published items that were read, and one a commit in staging, whether it waits or is
+            placed. Equal keys mean equal states.
     """
 
     hour_s: int

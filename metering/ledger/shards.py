@@ -64,6 +64,28 @@ def known_shards(items: ItemStore, shards: int) -> range:
     return range(max(shards, _used(items)))
 
 
+def shards_of(items: ItemStore, shards: int, shard: int | None) -> tuple[int, ...]:
+    """Shards that one invocation of a job works on.
+
+    Args:
+        items: The ledger's store.
+        shards: The stage's number of shards.
+        shard: Shard of the invocation, of those that the stage has; None for one that works on all.
+
+    Returns:
+        All shards that a commit may be in; or the invocation's own. The one for shard 0 has those, too, that the stage
+        had before and has no invocation for any more (P42).
+
+    Raises:
+        UnavailableError: The ledger did not answer.
+        LedgerCorruptError: The number that it remembers cannot be read.
+    """
+    if shard is None:
+        return tuple(known_shards(items, shards))
+    left = known_shards(items, shards)[shards:] if shard == 0 else ()
+    return (shard, *left)
+
+
 class ShardRecord:
     """Makes a worker's number of shards known before its first commit, once in its life.
 

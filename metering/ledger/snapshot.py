@@ -1,11 +1,10 @@
-"""Snapshot of the whole ledger: markers, conflicts and open commits. For verification, never for the hot path."""
+"""Snapshot of the verdicts of the whole ledger: markers and conflicts. For verification, never for the hot path."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from metering.ledger.commits import CommitRecord, commit_key, is_commit
 from metering.ledger.conflicts import conflict_named, is_conflict
 from metering.ledger.markers import Marker, is_marker, partition_of_batch
 from metering.stores.writes import Table
@@ -24,12 +23,10 @@ class LedgerFacts:
     Attributes:
         markers: By batch id.
         conflicts: Batch id -> hashes of the contents that came too late under it.
-        open_commits: Ids of commits whose usage is not complete.
     """
 
     markers: dict[str, Marker] = field(default_factory=dict)
     conflicts: dict[str, set[str]] = field(default_factory=dict)
-    open_commits: list[str] = field(default_factory=list)
 
     def add(self, item: Item) -> None:
         """Take in one item of the ledger."""
@@ -39,21 +36,12 @@ class LedgerFacts:
         elif is_conflict(item):
             batch_id, content_hash = conflict_named(item)
             self.conflicts.setdefault(batch_id, set()).add(content_hash)
-        elif is_commit(item):
-            commit = CommitRecord.from_item(item)
-            if commit.state == "open":
-                self.open_commits.append(commit.commit_id)
 
     def look_again(self, items: ItemStore, batch_ids: Iterable[str]) -> None:
         """Read the items of some batches once more, because a scan sees each item at a moment of its own."""
         for batch_id in batch_ids:
             for item in items.query(Table.LEDGER, partition_of_batch(batch_id)):
                 self.add(item)
-
-    def still_open(self, items: ItemStore) -> bool:
-        """Whether a commit that was open when the ledger was read is open now."""
-        found = items.get_many(Table.LEDGER, [commit_key(commit_id) for commit_id in self.open_commits])
-        return any(CommitRecord.from_item(item).state == "open" for item in found.values())
 
 
 def read_ledger(items: ItemStore) -> LedgerFacts:

@@ -1,4 +1,8 @@
-"""Canary: proves with a known batch that the service counts each batch once, in usage and lake, and in time."""
+"""Canary: proves with a known batch that the service counts each batch once, in usage and lake, and in time (P29).
+
+Of the rows it reads one batch's way: its marker, the commit that the marker names, that commit's entries, and the
+published files of its hour. So a look costs the same, however many commits the hour has.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +10,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from metering.errors import UnavailableError
-from metering.hours import date_of, month_of
+from metering.hours import month_of
 from metering.lake.rows import RowQuery
+from metering.ledger.commits import CommitRecord, commit_key
 from metering.ledger.markers import Marker, marker_key
 from metering.ledger.notes.canary_batches import (
     CANARY_ACCOUNT_ID,
@@ -19,14 +24,13 @@ from metering.ledger.notes.canary_batches import (
     slot_of,
 )
 from metering.ledger.notes.canary_runs import CANARY_PK, CanaryRun, CanaryVerdict, canary_key
-from metering.ledger.usage_items import usage_entries, usage_partition
 from metering.stores.writes import Put, Table
-from metering.units import HOUR_S
+from metering.units import HOUR_S, MINUTE_S
 from metering.usage.totals import ZERO, Total, sum_totals
 
 if TYPE_CHECKING:
     from metering.lake.view import LakeView
-    from metering.ledger.row_sources import HourState, RowSource
+    from metering.ledger.usage.reading import UsageReading
     from metering.stores.clock import Clock, Deadline
     from metering.stores.items import ItemStore
     from metering.stores.queues import Queue
@@ -35,9 +39,8 @@ _POLL_MS = 2_000
 _RESERVE_MS = 5_000
 # A second copy can be counted after the first was seen, so the runs of this time are judged again.
 _LOOK_BACK_S = 2 * HOUR_S
-# An hour with at most this many row sources is read whole. Of a larger one, the canary reads the published files and
-# the staging object of the commit that its marker names.
-_MOST_ROW_SOURCES = 50
+# The function of the roll-up begins once a minute.
+_ROLLUP_STARTS_S = MINUTE_S
 _EXPECTED = Total(CANARY_BYTES, 1)
 
 
@@ -47,14 +50,18 @@ class Canary:
 
     Attributes:
         queue: Ingest queue of the region.
-        freshness_s: Seconds within which the batch must be in both.
+        rollup_every_s: The stage's time between two runs of the roll-up.
+        freshness_s: Seconds within which the batch must be among the rows. It has that long, a minute and
+            `rollup_every_s` to be in usage, too.
     """
 
     items: ItemStore
+    usage: UsageReading
     queue: Queue
     view: LakeView
     clock: Clock
     region: str
+    rollup_every_s: int
     freshness_s: int = 120
 
     def run(self, deadline: Deadline) -> CanaryRun:
@@ -96,7 +103,9 @@ class Canary:
         usage, lake = self._usage(run.slot_s), self._lake(run.slot_s)
         if any(total.records > 1 or total not in {ZERO, _EXPECTED} for total in (usage, lake)):
             return CanaryVerdict.DOUBLED
-        if self._now_s() - run.sent_s > self.freshness_s:
+        waited_s = self._now_s() - run.sent_s
+        of_usage_s = self.freshness_s + self.rollup_every_s + _ROLLUP_STARTS_S
+        if waited_s > of_usage_s or (lake == ZERO and waited_s > self.freshness_s):
             return CanaryVerdict.LATE
         return CanaryVerdict.GOOD if usage == lake == _EXPECTED else CanaryVerdict.SENT
 
@@ -111,27 +120,27 @@ class Canary:
                 self._judged(run)
 
     def _usage(self, slot_s: int) -> Total:
-        hour_s = canary_hour(slot_s)
-        prefix = f"{date_of(hour_s)}#{canary_usage_type(slot_s)}"
-        pk = usage_partition(CANARY_ACCOUNT_ID, month_of(hour_s))
-        items = self.items.query(Table.USAGE, pk, sk_from=f"{prefix}#", sk_to=f"{prefix}$")
-        return sum_totals(entry.total for item in items for entry in usage_entries(item, hour_s=hour_s))
+        hour_s, usage_type = canary_hour(slot_s), canary_usage_type(slot_s)
+        items = self.usage.of_month(CANARY_ACCOUNT_ID, month_of(hour_s), from_s=hour_s, to_s=hour_s + HOUR_S)
+        return sum_totals(
+            total for item in items for key, total in self.usage.totals(item) if key.usage_type == usage_type
+        )
 
     def _lake(self, slot_s: int) -> Total:
         marker = self.items.get(Table.LEDGER, marker_key(canary_batch_id(slot_s)))
         if marker is None:
             return ZERO
-        commit_id = Marker.from_item(marker).commit_id
+        commit = self.items.get(Table.LEDGER, commit_key(Marker.from_item(marker).commit_id))
+        if commit is None:
+            return ZERO
         query = RowQuery(
             where=(
                 ("account_id", frozenset({CANARY_ACCOUNT_ID})),
                 ("usage_type", frozenset({canary_usage_type(slot_s)})),
             )
         )
-        groups = self.view.read(
-            canary_hour(slot_s), lambda state: self.view.reader.totals(_row_sources(state, commit_id), query)
-        )
-        return groups.get((), ZERO)
+        view = self.view.of_commit(CommitRecord.from_item(commit))
+        return view.hour_totals(canary_hour(slot_s), query).get((), ZERO)
 
     def _save(self, run: CanaryRun) -> CanaryRun:
         self.items.put(Put(table=Table.LEDGER, item=run.to_item()))
@@ -139,9 +148,3 @@ class Canary:
 
     def _now_s(self) -> int:
         return self.clock.now_ms() // 1000
-
-
-def _row_sources(state: HourState, commit_id: str) -> list[RowSource]:
-    if len(state.sources) <= _MOST_ROW_SOURCES:
-        return list(state.sources)
-    return [source for source in state.sources if not source.staged or commit_id in source.key]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, cast, get_args
 
 from metering.hours import hour_of, month_bounds_s, month_of
 from metering.ledger.notes.canary_batches import CANARY_ACCOUNT_ID
+from metering.ledger.usage.folding import Grain
 from metering.reports.parameters import InvalidParametersError, ParameterProblem
 from metering.reports.time_range import month_start_s, splits_an_hour, time_range, zone_of
 from metering.units import DAY_S, HOUR_S
@@ -74,6 +75,7 @@ class UsageQuery:
         zone: Zone of the hours, days and months that name rows. A day of a zone is the sum of its UTC hours.
         order: Order of the rows; by the columns that name them if None.
         top: Most rows of the answer; the rest is summed as `others`. None: all rows.
+        now: Count what was committed by now, also what is not rolled up yet (P28). Rows of the lake always do.
     """
 
     from_s: int
@@ -89,6 +91,7 @@ class UsageQuery:
     zone: tzinfo = UTC
     order: Order | None = None
     top: int | None = None
+    now: bool = False
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -116,15 +119,24 @@ class UsageQuery:
 
     def covers(self, key: UsageKey) -> bool:
         """Whether a total is booked in the range, or corrects the range and the report includes corrections."""
-        if self.from_s <= key.hour_s < self.to_s:
+        return self.takes_hour(key.hour_s, key.corrects_s)
+
+    def takes_hour(self, hour_s: int, corrects_s: int | None) -> bool:
+        """The same of a booked hour and the hour that is corrected."""
+        if self.from_s <= hour_s < self.to_s:
             return True
-        return self.with_corrections and key.corrects_s is not None and self.from_s <= key.corrects_s < self.to_s
+        return self.with_corrections and corrects_s is not None and self.from_s <= corrects_s < self.to_s
+
+    @property
+    def grain(self) -> Grain:
+        """How finely the rows tell booked hours apart. Days and months of other zones than UTC are made of hours."""
+        if "hour" in self.group_by or (self.zone is not UTC and not _BUCKETS.isdisjoint(self.group_by)):
+            return Grain.HOUR
+        return Grain.DAY if "day" in self.group_by else Grain.MONTH
 
     def splits_day(self, first_s: int) -> bool:
         """Whether the report needs this day split by hour: by its groups, or because its range cuts the day."""
-        if "hour" in self.group_by or (self.zone is not UTC and not _BUCKETS.isdisjoint(self.group_by)):
-            return True
-        return any(0 < end_s - first_s < DAY_S for end_s in (self.from_s, self.to_s))
+        return self.grain is Grain.HOUR or any(0 < end_s - first_s < DAY_S for end_s in (self.from_s, self.to_s))
 
     def filters(self) -> dict[str, frozenset[str]]:
         """Values that were asked for, by the name of their parameter; only filters that let not everything through."""
@@ -170,6 +182,7 @@ class UsageParameters:
         zone: Parameter `tz`: the zone of times that name none, and of the times that the answer shows.
         sort: A column of the answer, `bytes` or `records` among them; with `:desc` the largest comes first.
         top: Only so many rows, by bytes unless `sort` says otherwise; the rest becomes one sum.
+        now: Exact as of now, also of what is not rolled up yet.
         budget: What the answer may cost; None: whatever it costs.
         KNOWN: Columns that can be grouped by.
         SUMS: Columns of figures, the first of which ranks the rows.
@@ -192,6 +205,7 @@ class UsageParameters:
     zone: str | None = None
     sort: str | None = None
     top: int | None = None
+    now: bool = False
     budget: Budget | None = None
 
     def query(self, *, now_s: int) -> UsageQuery:
@@ -228,6 +242,7 @@ class UsageParameters:
                 zone=zone,
                 order=self._order(),
                 top=self.top,
+                now=self.now,
             ),
         )
 

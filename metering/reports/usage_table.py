@@ -9,65 +9,77 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from metering.hours import date_of, month_bounds_s, month_of
-from metering.ledger.usage_items import usage_day, usage_entries, usage_partition
-from metering.stores.writes import Item, Table
-from metering.units import DAY_S
+from metering.hours import month_of
+from metering.ledger.usage.folding import Fold
+from metering.ledger.usage.reading import UsageReading
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Iterator, Sequence
+    from collections.abc import Container, Iterator, Sequence
 
+    from metering.ledger.usage.kinds import KindNames
     from metering.reports.query import UsageQuery
+    from metering.rollup.as_of_now import UsageNow
     from metering.stores.items import ItemStore
     from metering.usage.totals import Total, UsageKey
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsageTable:
-    """Reads the usage table for reports."""
+    """Reads the usage table for reports. It holds what was rolled up (P27).
+
+    Attributes:
+        names: What the numbers of its items stand for, if somebody remembers it from one report to the next.
+        as_of_now: Also reads what is not rolled up yet, for queries that ask for it. None: no query may.
+    """
 
     items: ItemStore
+    names: KindNames | None = None
+    as_of_now: UsageNow | None = None
 
     def usage(
         self, query: UsageQuery, *, now_s: int, without: Container[str] = (), months: Sequence[str] | None = None
     ) -> Iterator[tuple[UsageKey, Total]]:
-        """Totals among which are all that the query matches, unsummed.
+        """Totals among which are all that the query matches. Hours that the query does not tell apart may be summed.
 
         Args:
             query: The query; without accounts, the whole table is scanned.
             now_s: The time now: corrections can be booked until then.
             without: Months to leave out.
             months: Months to read, in order; by default, all in which the query can match something.
+
+        Raises:
+            LedgerCorruptError: An item cannot be read, or the account's dictionary lacks a number of it.
+            TooMuchWaitsError: The query asks for what is not rolled up, and that is too much.
+            UnavailableError: A table gives no answer.
         """
+        reading = UsageReading(self.items, self.names)
         if not query.accounts:
-            scan = _counted(self.items.scan(Table.USAGE), query)
-            yield from (entry for entry in scan if _month(entry) not in without)
+            fold = Fold(
+                query.grain,
+                lambda hour_s, corrects_s: month_of(hour_s) not in without and query.takes_hour(hour_s, corrects_s),
+            )
+            fold.add(reading.scanned())
+            yield from _named(reading, fold)
+            return
+        end_s = query.booked_before_s(now_s=now_s)
+        read = [month for month in (query.months(now_s=now_s) if months is None else months) if month not in without]
+        if query.now:
+            yield from self._now(query, read, end_s)
             return
         for account_id in sorted(query.accounts):
-            for month in query.months(now_s=now_s) if months is None else months:
-                if month not in without:
-                    yield from _counted(self._account_items(account_id, month, query, now_s), query)
+            for month in read:
+                fold = Fold(query.grain, query.takes_hour)
+                fold.add(reading.stored(account_id, month, from_s=query.from_s, to_s=end_s))
+                yield from _named(reading, fold)
 
-    def _account_items(self, account_id: str, month: str, query: UsageQuery, now_s: int) -> Iterator[Item]:
-        (first_s, after_s), end_s = month_bounds_s(month), query.booked_before_s(now_s=now_s)
-        pk = usage_partition(account_id, month)
-        if query.from_s <= first_s and after_s <= end_s:
-            # The whole partition: nothing to compare item by item.
-            return self.items.query(Table.USAGE, pk)
-        # Whole days: `UsageQuery.matches` drops the hours that are not asked for.
-        sk_from, sk_to = date_of(max(query.from_s, first_s)), date_of(min(end_s, after_s) - 1 + DAY_S)
-        return self.items.query(Table.USAGE, pk, sk_from=sk_from, sk_to=sk_to)
+    def _now(self, query: UsageQuery, months: Sequence[str], end_s: int) -> Iterator[tuple[UsageKey, Total]]:
+        if self.as_of_now is None:
+            raise TypeError("usage as of now is asked of a table that does not know what waits")
+        return self.as_of_now.entries(
+            query.accounts, months, from_s=query.from_s, to_s=end_s, grain=query.grain, counts=query.takes_hour
+        )
 
 
-def _month(entry: tuple[UsageKey, Total]) -> str:
-    return month_of(entry[0].hour_s)
-
-
-def _counted(items: Iterable[Item], query: UsageQuery) -> Iterator[tuple[UsageKey, Total]]:
-    """Totals hour by hour, or a day at once when the query does not split the day by hour."""
-    for item in items:
-        key, total = usage_day(item)
-        if query.splits_day(key.hour_s):
-            yield from ((entry.key, entry.total) for entry in usage_entries(item))
-        else:
-            yield key, total
+def _named(reading: UsageReading, fold: Fold) -> Iterator[tuple[UsageKey, Total]]:
+    for item in fold.items():
+        yield from reading.totals(item)

@@ -2,16 +2,33 @@
 
 Steps of a run, in this order, each sure before the next begins: **add** every sum of the plan to its usage item, once;
 **place** every commit (pending entry and pointers, while its waiting entry is there), then delete the waiting entry;
-set the run to `done`.
+set the run to `done`. Any number of processes may work on a run, and any of them may die at any call.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TYPE_CHECKING, TypeVar
+
+from metering import metric_names
+from metering.errors import GenerationError, LedgerCorruptError
+from metering.ledger.chain import Chain, OutOfTimeError, RunOverError
+from metering.ledger.contradictions import Contradictions
+from metering.ledger.runs import rollup_chain
+from metering.ledger.shards import shards_of
+from metering.ledger.usage.generation import check_chains, mark_run, remember_generation
+from metering.rollup.adding import Adding, updates_of
+from metering.rollup.placing import Placing
+from metering.rollup.plan import RollupPlan
+from metering.rollup.planning import MOST_SUMS, NotWaitingError, Planner
+from metering.stores.threads import do_all, side_by_side
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from metering.lake.ports import StagedUsage
+    from metering.ledger.runs import Run
     from metering.ledger.usage.kinds import KindNumbers
     from metering.settings import Policy
     from metering.stores.clock import Clock, Deadline, Entropy
@@ -21,6 +38,11 @@ if TYPE_CHECKING:
     from metering.stores.telemetry import Alerts, Metrics
     from metering.stores.writes import ActionLimits
 
+T = TypeVar("T")
+
+# Updates and commits that are worked on between two looks at the clock, for each thread.
+_BETWEEN_LOOKS = 8
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RollupPolicy:
@@ -28,11 +50,14 @@ class RollupPolicy:
 
     Attributes:
         commits: Most commits of a run.
-        blocks: Whether many usage items are booked in one transaction, at two units each.
+        blocks: Whether many usage items are booked in one transaction, at two units each, in every run. A run that is
+            full does so anyway: the chain is behind.
+        sums: A run takes no further commits once it has so many sums.
     """
 
     commits: int
     blocks: bool
+    sums: int = MOST_SUMS
 
     @classmethod
     def of(cls, policy: Policy) -> RollupPolicy:
@@ -48,13 +73,32 @@ class RollupResult:
         runs: Runs that this call brought to `done`.
         commits: Commits of those runs.
         items: Updates of usage items that this call made.
-        finished: Whether nothing waits any more; False if time ran out.
+        finished: Whether nothing waits any more; False if time ran out, or the next run is not due yet.
+        due_in_ms: Time until the next run is due; 0 if that is not what this call waits for.
     """
 
     runs: int
     commits: int
     items: int
     finished: bool
+    due_in_ms: int = 0
+
+
+@dataclass(slots=True, kw_only=True)
+class _Turn:
+    """State of one call of `Rollup.run`.
+
+    Attributes:
+        behind: Whether the run that this call worked on last was full, so that the next one is due at once.
+    """
+
+    deadline: Deadline
+    every_ms: int
+    contradictions: Contradictions = field(default_factory=Contradictions)
+    runs: int = 0
+    commits: int = 0
+    items: int = 0
+    behind: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +107,9 @@ class Rollup:
 
     Attributes:
         shards: The stage's number of shards.
+        generation: Number of the usage table that the stage writes to.
         reserve_ms: With less time left, no further step is begun.
+        threads: Calls that are made side by side.
     """
 
     items: ItemStore
@@ -78,17 +124,168 @@ class Rollup:
     policy: RollupPolicy
     limits: ActionLimits
     shards: int
+    generation: int
     reserve_ms: int = 10_000
+    threads: int = 1
 
-    def run(self, deadline: Deadline, *, shard: int | None = None) -> RollupResult:
+    def run(self, deadline: Deadline, *, shard: int | None = None, every_s: int = 0) -> RollupResult:
         """Resume what is planned, then plan and work until nothing waits or time runs short.
 
         Args:
             deadline: End of the process.
-            shard: Only this shard; None for all that a commit may be in.
+            shard: Shard of this invocation (`shards_of`); None for all that a commit may be in.
+            every_s: Least time between the beginnings of two runs of a chain. A chain that is behind does not wait.
 
         Raises:
             LedgerCorruptError: The ledger contradicts the protocol. The other shards were rolled up.
+            GenerationError: Ledger and usage table do not go together. Nothing was written (P41).
             UnavailableError: The outcome of a call is unknown; the next process resumes.
         """
-        raise NotImplementedError
+        turn = _Turn(deadline=deadline, every_ms=every_s * 1000)
+        shards = self.retrier.call(lambda: shards_of(self.items, self.shards, shard))
+        self._check_generation(shards)
+        finished = True
+        due_in_ms: list[int] = []
+        try:
+            for each in shards:
+                try:
+                    with turn.contradictions.noted():
+                        due_in_ms.append(self._until_done(each, turn))
+                except OutOfTimeError:
+                    finished = False
+        finally:
+            self.metrics.count(metric_names.ROLLED_UP_COMMITS, turn.commits)
+            self.metrics.count(metric_names.ROLLED_UP_ITEMS, turn.items)
+        turn.contradictions.tell()
+        return RollupResult(
+            runs=turn.runs,
+            commits=turn.commits,
+            items=turn.items,
+            finished=finished and not any(due_in_ms),
+            due_in_ms=min(filter(None, due_in_ms), default=0) if finished else 0,
+        )
+
+    def _check_generation(self, shards: Iterable[int]) -> None:
+        """Returns if the usage table is the stage's, and no chain is behind what it wrote there."""
+        try:
+            self.retrier.call(lambda: remember_generation(self.items, self.generation))
+            self.retrier.call(lambda: check_chains(self.items, shards))
+        except GenerationError as error:
+            self.alerts.send("page", "Roll-up stopped", {"what": str(error)})
+            raise
+
+    def _until_done(self, shard: int, turn: _Turn) -> int:
+        """Work on a chain until nothing waits in it, or its next run is not due. Returns the ms until it is."""
+        chain = Chain(
+            name=rollup_chain(shard),
+            items=self.items,
+            objects=self.objects,
+            clock=self.clock,
+            entropy=self.entropy,
+            retrier=self.retrier,
+        )
+        turn.behind = False
+        try:
+            while True:
+                self._check_time(turn)
+                # The newest run is read before anything is listed, never after (P19).
+                newest = chain.newest()
+                due_in_ms = self._due_in_ms(newest, turn)
+                if due_in_ms > 0 or not self._step(chain, shard, newest, turn):
+                    return max(0, due_in_ms)
+        except LedgerCorruptError as error:
+            self.alerts.send("page", "Roll-up stopped", {"chain": chain.name, "what": str(error)})
+            self.metrics.count(metric_names.LEDGER_CORRUPT)
+            raise
+
+    def _due_in_ms(self, newest: Run | None, turn: _Turn) -> int:
+        """Time until the next step of a chain is due."""
+        if newest is None or newest.state == "planned" or turn.behind:
+            return 0
+        return newest.planned_at_ms + turn.every_ms - self.clock.now_ms()
+
+    def _step(self, chain: Chain, shard: int, newest: Run | None, turn: _Turn) -> bool:
+        """Take one step of a chain: work on the newest run, or plan the next one. False if nothing waits."""
+        if newest is not None and newest.state == "planned":
+            try:
+                self._work(chain, newest, turn)
+            except RunOverError:
+                self.metrics.count(metric_names.ROLLUP_LATE)
+            return True
+        try:
+            plan = self._planner(shard).plan(turn.contradictions)
+        except NotWaitingError:
+            return True
+        if plan is None:
+            return False
+        # Whether or not it was announced, the chain is read again before any work.
+        if not chain.announce(plan.to_json(), after=newest):
+            self.metrics.count(metric_names.ROLLUP_RACE_LOST)
+        return True
+
+    def _planner(self, shard: int) -> Planner:
+        return Planner(
+            shard=shard,
+            items=self.items,
+            staged=self.staged,
+            numbers=self.numbers,
+            clock=self.clock,
+            entropy=self.entropy,
+            retrier=self.retrier,
+            metrics=self.metrics,
+            commits=self.policy.commits,
+            threads=self.threads,
+            most_sums=self.policy.sums,
+        )
+
+    def _work(self, chain: Chain, run: Run, turn: _Turn) -> None:
+        """Work on a planned run until it is done.
+
+        Raises:
+            RunOverError: Another process has finished it.
+            OutOfTimeError: There is no time for the next step.
+            LedgerCorruptError: The ledger contradicts the plan.
+            UnavailableError: The outcome of a call is unknown.
+        """
+        plan = RollupPlan.from_json(chain.plan_of(run), run.plan_key)
+        if plan.shard != run.shard:
+            raise LedgerCorruptError(f"run {run.name} names the plan of shard {plan.shard}, {run.plan_key}")
+        full = len(plan.commits) >= self.policy.commits
+        self._add(chain, run, plan, turn, blocks=full or self.policy.blocks)
+        # Only now is every update of the run sure, and commits may leave the list.
+        placing = Placing(shard=run.shard, items=self.items, retrier=self.retrier, actions=self.limits.transaction)
+        for part in self._parts(plan.commits, turn):
+            do_all(placing.place, part, threads=self.threads)
+        chain.finish(run)
+        turn.runs += 1
+        turn.commits += len(plan.commits)
+        turn.behind = full
+
+    def _add(self, chain: Chain, run: Run, plan: RollupPlan, turn: _Turn, *, blocks: bool) -> None:
+        # A chain that is restored to before this run is told by it (P41). It is sure before any item has the number.
+        self.retrier.call(lambda: mark_run(self.items, run.shard, run.number))
+        adding = Adding(run=run, chain=chain)
+        updates = updates_of(plan, run, self.numbers)
+        size = self.limits.transaction if blocks else 1
+        for part in self._parts(_blocks(updates, size), turn):
+            turn.items += sum(side_by_side(adding.land, part, threads=self.threads))
+
+    def _parts(self, things: Iterable[T], turn: _Turn) -> Iterator[list[T]]:
+        """The things in parts; the clock is looked at before each.
+
+        Raises:
+            OutOfTimeError: There is no time for the next part.
+        """
+        for part in _blocks(things, _BETWEEN_LOOKS * self.threads):
+            self._check_time(turn)
+            yield part
+
+    def _check_time(self, turn: _Turn) -> None:
+        if turn.deadline.remaining_ms() < self.reserve_ms:
+            raise OutOfTimeError
+
+
+def _blocks(things: Iterable[T], size: int) -> Iterator[list[T]]:
+    left = iter(things)
+    while block := list(islice(left, size)):
+        yield block

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from metering.stores.deliveries import Delivery
 
@@ -63,6 +63,13 @@ class Queue(Protocol):
 
     def release(self, receipts: Sequence[str]) -> None:
         """Make messages visible again at once. A message that stays hidden comes back after its visibility timeout."""
+        ...
+
+    def hide(self, receipts: Mapping[str, int]) -> None:
+        """Hide received messages for so many seconds from now (0-43,200), by receipt.
+
+        One that the queue does not hide comes back after its visibility timeout.
+        """
         ...
 
     def depth(self) -> QueueDepth:

@@ -14,7 +14,6 @@ from metering.audit.reconcile.tick import ReconcileTick
 from metering.audit.source_keeping import SourceKeeper
 from metering.billing.closing.closer import PeriodCloser
 from metering.billing.day_sums.account_check import AccountCheck
-from metering.commit.finisher import Finisher
 from metering.lake.cleaner import Cleaner
 from metering.lake.compactor import Compactor
 from metering.lake.orphans import OrphanCleaner, quarantine_age_s
@@ -22,13 +21,15 @@ from metering.lake.parquet.frozen import ParquetFrozenFiles
 from metering.lake.parquet.summaries import ParquetTotals
 from metering.lake.parquet.writer import ParquetLakeWriter
 from metering.lake.plan import CompactionPolicy
+from metering.ledger.usage.reading import UsageReading
+from metering.rollup.cleaner import RollupCleaner
 from metering.stores.retrying import Retrier
 from metering.wiring.lake import lake_view
-from metering.wiring.sweeper import build_sweeper
+from metering.wiring.rollup import build_rollup
 
 if TYPE_CHECKING:
-    from metering.commit.sweeper import Sweeper
     from metering.lake.view import LakeView
+    from metering.rollup.rollup import Rollup
     from metering.settings import Settings
     from metering.stores.clock import Clock, Entropy
     from metering.stores.items import ItemStore
@@ -39,7 +40,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LakeJobs:
-    """Jobs of one region, each made on first use."""
+    """Jobs of one region, each made on first use.
+
+    Attributes:
+        threads: Calls that a job makes side by side. More than one only over stores that threads may share.
+    """
 
     items: ItemStore
     objects: ObjectStore
@@ -48,6 +53,7 @@ class LakeJobs:
     metrics: Metrics
     alerts: Alerts
     settings: Settings
+    threads: int = 1
 
     @cached_property
     def view(self) -> LakeView:
@@ -73,13 +79,25 @@ class LakeJobs:
             metrics=self.metrics,
             alerts=self.alerts,
             policy=policy,
-            finish=Finisher(items=self.items, objects=self.objects, retrier=self._retrier).finish,
             shards=self.settings.shards,
+            threads=self.threads,
         )
 
     @cached_property
-    def sweeper(self) -> Sweeper:
-        return build_sweeper(self, self.metrics)
+    def rollup(self) -> Rollup:
+        return build_rollup(self, self.metrics, threads=self.threads)
+
+    @cached_property
+    def rollup_cleaner(self) -> RollupCleaner:
+        return RollupCleaner(
+            items=self.items,
+            objects=self.objects,
+            clock=self.clock,
+            retrier=self._retrier,
+            shards=self.settings.shards,
+            run_life_s=self.settings.marker_life_s,
+            threads=self.threads,
+        )
 
     @cached_property
     def cleaner(self) -> Cleaner:
@@ -93,6 +111,7 @@ class LakeJobs:
             shards=self.settings.shards,
             wait_s=self.settings.clean_wait_s,
             commit_life_s=self.settings.marker_life_s,
+            threads=self.threads,
         )
 
     @cached_property
@@ -104,12 +123,18 @@ class LakeJobs:
             retrier=self._retrier,
             metrics=self.metrics,
             quarantine_age_s=quarantine_age_s(self.settings.marker_life_s),
+            threads=self.threads,
         )
+
+    @cached_property
+    def usage_reading(self) -> UsageReading:
+        return UsageReading(self.items, self.rollup.numbers.names)
 
     @cached_property
     def reconciler(self) -> Reconciler:
         return Reconciler(
             items=self.items,
+            usage=self.usage_reading,
             view=self.view,
             clock=self.clock,
             metrics=self.metrics,
@@ -164,6 +189,7 @@ class LakeJobs:
             retrier=self._retrier,
             metrics=self.metrics,
             frozen=self.frozen_files,
+            numbers=self.rollup.numbers,
             marker_life_s=self.settings.marker_life_s,
         )
 
@@ -183,6 +209,7 @@ class LakeJobs:
             view=self.view,
             reader=self.view.reader,
             files=self.frozen_files,
+            rollup=self.rollup,
             compactor=self.compactor,
             reconciler=self.reconciler,
             clock=self.clock,
@@ -196,8 +223,8 @@ class LakeJobs:
         return Retrier(clock=self.clock, entropy=self.entropy, attempts=self.settings.attempts)
 
 
-def lake_jobs(ports: ServicePorts, metrics: Metrics) -> LakeJobs:
-    """Build the lake's jobs of a region."""
+def lake_jobs(ports: ServicePorts, metrics: Metrics, *, threads: int = 1) -> LakeJobs:
+    """Build the lake's jobs of a region; `threads` as in `LakeJobs`."""
     return LakeJobs(
         items=ports.items,
         objects=ports.objects,
@@ -206,4 +233,5 @@ def lake_jobs(ports: ServicePorts, metrics: Metrics) -> LakeJobs:
         metrics=metrics,
         alerts=ports.alerts,
         settings=ports.settings,
+        threads=threads,
     )

@@ -120,7 +120,7 @@ class Elsewhere:
         self._outputs: Mapping[str, str] = {}
 
     def deploy(self, *, shards: int) -> None:
-        tunables = {"shards": shards, "usage_shards": 2, "source_life_s": 90 * DAY_S}
+        tunables = {"shards": shards, "rollup_commits": 500, "source_life_s": 90 * DAY_S}
         values = {**WIDE, **{f"tunables.{name}": value for name, value in tunables.items()}}
         run_deployment(
             stage=self._service.stage,

@@ -22,6 +22,14 @@ if TYPE_CHECKING:
 _HIVE = {pa.string(): "string", pa.int64(): "bigint"}
 
 
+def test_athena_reads_the_lake_with_the_engine_that_knows_microseconds() -> None:
+    group = synthesised("prod").one("data", "AWS::Athena::WorkGroup")["Properties"]["WorkGroupConfiguration"]
+
+    assert group["EngineVersion"] == {"SelectedEngineVersion": "Athena engine version 3"}
+    assert group["EnforceWorkGroupConfiguration"] is True
+    assert {field.type for field in LAKE_SCHEMA if field.name.endswith("_time")} == {pa.timestamp("us", tz="UTC")}
+
+
 def table_of(name: str) -> dict[str, Any]:
     tables = synthesised("prod").resources("data", "AWS::Glue::Table").values()
     inputs: list[dict[str, Any]] = [table["Properties"]["TableInput"] for table in tables]

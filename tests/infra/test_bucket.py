@@ -125,6 +125,20 @@ def test_unfinished_uploads_and_old_versions_go(stage: str) -> None:
         assert [rule for rule in rules if rule.get("NoncurrentVersionExpiration") and "Prefix" not in rule]
 
 
+@pytest.mark.parametrize("stage", STAGE_NAMES)
+def test_what_is_left_of_a_deleted_staging_object_goes_within_a_day(stage: str) -> None:
+    """Versions and delete markers of cleaned objects stand before the first live key of each listing of `staging/`."""
+    rules = [rule for rule in rules_of(stage) if rule.get("Prefix") == "staging/"]
+
+    if not synthesised(stage).config.versioned:
+        assert rules == []
+        return
+    [rule] = rules
+    assert (rule["Status"], rule["NoncurrentVersionExpiration"]) == ("Enabled", {"NoncurrentDays": 1})
+    assert rule["ExpiredObjectDeleteMarker"] is True
+    assert "ExpirationInDays" not in rule
+
+
 def test_the_model_of_lifecycle_rules_sees_a_rule_on_staging() -> None:
     rules = [*rules_of("prod"), {"Status": "Enabled", "Prefix": "staging/", "ExpirationInDays": 30}]
 

@@ -41,6 +41,7 @@ def test_the_kill_test_stage_has_short_times() -> None:
         ("prod", "incoming_retention_days", 49, "incoming_retention_days"),
         ("prod", "batch_window_s", 0, "batch_window_s"),
         ("prod", "lake_archive_days", 89, "lake_archive_days"),
+        ("prod", "ledger_warm_writes_per_s", 3_999, "ledger_warm_writes_per_s"),
         ("prod", "lake_retention_days", 200, "lake_retention_days"),
         ("prod", "stateful_retained", False, "stateful_retained"),
         ("prod", "tunables", {"colour": 1}, "colour"),
@@ -76,7 +77,7 @@ def test_text_from_the_command_line_is_understood() -> None:
         {
             "batch_window_s": "1",
             "analytics": "false",
-            "tunables": '{"usage_shards": 8}',
+            "tunables": '{"rollup_commits": 8}',
             "rollout": '{"deny": ["us-gov-*"]}',
             "subscriptions": '[{"severity": "page", "protocol": "email", "endpoint": "oncall@example.com"}]',
         },
@@ -85,7 +86,7 @@ def test_text_from_the_command_line_is_understood() -> None:
     assert config.batch_window_s == 1
     assert config.subscriptions[0].endpoint == "oncall@example.com"
     # A mapping changes the entries that it names, and keeps the stage's others.
-    assert config.tunables == {"usage_shards": 8, "reserve_ms": 5_000}
+    assert config.tunables == {"rollup_commits": 8, "reserve_ms": 5_000}
     assert (config.rollout.deny, config.rollout.bake_min) == (("us-gov-*",), 0)
 
 

@@ -61,6 +61,16 @@ def test_tables_pay_per_request_and_can_be_restored(stage: str) -> None:
         assert recovery["PointInTimeRecoveryEnabled"] is True
 
 
+def test_a_table_takes_its_peak_from_the_first_second_if_the_stage_says_so() -> None:
+    stage = synthesised("prod", overrides='{"ledger_warm_writes_per_s": 14000}')
+    ledger, usage = (
+        stage.one("data", "AWS::DynamoDB::GlobalTable", name)["Properties"] for name in ("Ledger", "Usage")
+    )
+
+    assert ledger["WarmThroughput"] == {"WriteUnitsPerSecond": 14_000}
+    assert "WarmThroughput" not in usage
+
+
 @pytest.mark.parametrize("stage", STAGE_NAMES)
 def test_only_the_ledger_forgets_and_only_by_its_own_attribute(stage: str) -> None:
     synth = synthesised(stage)

@@ -13,7 +13,7 @@ from tests.infra.support.synthesis import STAGE_NAMES, Synthesised, synthesised
 
 CHANGED = json.dumps(
     {
-        "tunables": {"shards": 4, "usage_shards": 7, "source_life_s": 90 * 86_400},
+        "tunables": {"shards": 4, "rollup_commits": 7, "source_life_s": 90 * 86_400},
         "admission_window_s": 60 * 86_400,
         "marker_life_s": 75 * 86_400,
         "incoming_retention_days": 90,

@@ -55,6 +55,10 @@ def test_references_go_from_observability_over_pipeline_to_data(stage: str) -> N
         assert imported <= set(PARTS[:position])
 
 
+# Kept when its stack is updated or deleted, but not when the stack's first creation fails.
+KEPT = "RetainExceptOnCreate"
+
+
 @pytest.mark.parametrize("stage", STAGE_NAMES)
 def test_state_lives_in_the_data_stack_only(stage: str) -> None:
     for template in (each for part, each in synthesised(stage).templates.items() if part != "data"):
@@ -69,15 +73,35 @@ def test_production_keeps_its_state_whatever_happens_to_the_stack() -> None:
     stateful = {name: resource for name, resource in stage.all_resources().items() if resource["Type"] in STATEFUL}
     assert len(stateful) == 6
     for resource in stateful.values():
-        assert (resource["DeletionPolicy"], resource["UpdateReplacePolicy"]) == ("Retain", "Retain")
+        assert (resource["DeletionPolicy"], resource["UpdateReplacePolicy"]) == (KEPT, "Retain")
     for table in stage.resources("data", "AWS::DynamoDB::GlobalTable").values():
         assert table["Properties"]["Replicas"][0]["DeletionProtectionEnabled"] is True
 
 
+def test_a_failed_first_creation_of_production_leaves_nothing_behind_that_no_stack_owns() -> None:
+    """`Retain` would keep what a rollback of the creation should delete, and a protected table refuses to go."""
+    created = synthesised("prod", own='{"first_build": true}')
+
+    policies = {resource["Type"]: resource.get("DeletionPolicy") for resource in created.all_resources().values()}
+    assert "Retain" not in policies.values()
+    assert {policies[kind] for kind in STATEFUL} == {KEPT}
+    for table in created.resources("data", "AWS::DynamoDB::GlobalTable").values():
+        assert table["Properties"]["Replicas"][0]["DeletionProtectionEnabled"] is False
+
+
+def test_a_first_creation_differs_in_the_protection_of_its_tables_only() -> None:
+    created, after = (synthesised("prod", own=own).templates for own in ('{"first_build": true}', "{}"))
+
+    for table in (each for each in after["data"]["Resources"].values() if "GlobalTable" in each["Type"]):
+        table["Properties"]["Replicas"][0]["DeletionProtectionEnabled"] = False
+    try:
+        assert created == after
+    finally:
+        synthesised.cache_clear()
+
+
 def test_whatever_production_keeps_after_an_uninstall_is_told_with_the_command_that_deletes_it() -> None:
-    kept = {
-        each["Type"] for each in synthesised("prod").all_resources().values() if each.get("DeletionPolicy") == "Retain"
-    }
+    kept = {each["Type"] for each in synthesised("prod").all_resources().values() if each.get("DeletionPolicy") == KEPT}
 
     assert kept >= STATEFUL
     assert {_TELLS.get(kind, kind) for kind in kept} <= set(_ENDS)

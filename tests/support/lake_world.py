@@ -98,8 +98,8 @@ class World(MemoryRegion):
             frozen=self.jobs.frozen_files,
         )
 
-    def send(self, *batches: Sequence[dict[str, str | int]], source: str = "") -> list[str]:
-        """One invocation with these batches; returns their ids."""
+    def send(self, *batches: Sequence[dict[str, str | int]], source: str = "", rolled_up: bool = True) -> list[str]:
+        """One invocation with these batches; returns their ids. They wait for the roll-up unless it runs at once."""
         deliveries = []
         ids = []
         for records in batches:
@@ -124,6 +124,8 @@ class World(MemoryRegion):
             )
         result = self.aggregator.handle(deliveries, self.deadline())
         assert not result.retry
+        if rolled_up:
+            self.roll_up()
         return ids
 
     def dies_after(self, calls: int, run: Callable[[], object]) -> bool:

@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from metering.adapters.memory.alerts import MemoryAlerts
 from metering.adapters.memory.clock import DeadlineAt, ManualClock
 from metering.adapters.memory.entropy import SeededEntropy
 from metering.adapters.memory.items import MemoryItemStore
+from metering.adapters.memory.lake import PlainLake
 from metering.adapters.memory.metrics import MemoryMetrics
 from metering.adapters.memory.objects import MemoryObjectStore
 from metering.adapters.memory.rows import PlainBatchReader, PlainRowCodec
 from metering.commit.aggregator import Aggregator
-from metering.commit.sweeper import Sweeper
-from metering.ledger.usage_items import usage_entries
+from metering.lake.parquet.staged_usage import ParquetStagedUsage
 from metering.stores.retrying import Retrier
-from metering.stores.writes import DYNAMODB_LIMITS, ActionLimits, Table
+from metering.stores.writes import DYNAMODB_LIMITS, ActionLimits
 from metering.usage.totals import add_totals
 from metering.wiring.aggregator import build_aggregator
-from metering.wiring.jobs import lake_jobs
+from metering.wiring.rollup import build_rollup
+from tests.support.usage_items import usage_of
 
 if TYPE_CHECKING:
     from metering.intake.ports import BatchReader
-    from metering.lake.ports import RowCodec
+    from metering.lake.ports import RowCodec, StagedUsage
+    from metering.rollup.rollup import Rollup, RollupPolicy, RollupResult
     from metering.settings import Settings
     from metering.stores.clock import Clock, Entropy
     from metering.stores.items import ItemStore
@@ -69,18 +71,22 @@ class Parts:
             limits=self.limits,
         )
 
-    def sweeper(self) -> Sweeper:
-        return Sweeper(
-            items=self.items,
-            objects=self.objects,
-            clock=self.clock,
-            entropy=self.entropy,
-            metrics=self.metrics,
-            settings=self.settings,
-            limits=self.limits,
-        )
+    def rollup(self) -> Rollup:
+        """The roll-up as it is deployed, over Parquet."""
+        return self.rollup_of(ParquetStagedUsage(self.objects))
+
+    def plain_rollup(self) -> Rollup:
+        """A roll-up for the rows of `metering.adapters.memory.rows`."""
+        return self.rollup_of(PlainLake(self.objects))
+
+    def rollup_of(self, staged: StagedUsage, policy: RollupPolicy | None = None) -> Rollup:
+        """A roll-up with a reader, or a policy, of the test's own."""
+        made = build_rollup(self, self.metrics, staged=staged, limits=self.limits)
+        return made if policy is None else replace(made, policy=policy)
 
     def jobs(self) -> LakeJobs:
+        from metering.wiring.jobs import lake_jobs
+
         return lake_jobs(self, self.metrics)
 
     def retrier(self) -> Retrier:
@@ -105,10 +111,10 @@ class MemoryStores:
         self.alerts = MemoryAlerts()
 
     def usage(self) -> dict[UsageKey, Total]:
-        """What the usage table says, suffixes summed."""
+        """What the usage table says, by name. It has what was rolled up, and nothing that waits."""
         totals: dict[UsageKey, Total] = {}
-        for item in self.items.everything(Table.USAGE):
-            add_totals(totals, {entry.key: entry.total for entry in usage_entries(item)})
+        for entry in usage_of(self.items):
+            add_totals(totals, {entry.key: entry.total})
         return totals
 
 
@@ -135,3 +141,10 @@ class MemoryRegion(MemoryStores):
 
     def deadline(self, time_s: int = 900) -> DeadlineAt:
         return self.parts().deadline(time_s * 1000)
+
+    def roll_up(self, *, plain: bool = False) -> RollupResult:
+        """Roll up everything that waits; `plain` for the rows of `metering.adapters.memory.rows`."""
+        parts = self.parts()
+        result = (parts.plain_rollup() if plain else parts.rollup()).run(self.deadline(10_000))
+        assert result.finished
+        return result

@@ -1,30 +1,81 @@
-"""The usage table changed by hand, as nobody should: for tests of what notices it, and of what repairs it."""
+"""The usage table as a checker reads it, without a call, and as nobody should change it: by hand."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from metering.ledger.usage_items import usage_add, usage_entries, usage_key
-from metering.stores.writes import Table, Update
-from metering.usage.totals import Total
+from metering.ledger.usage.items import UsageItem, is_counted, is_usage_item, usage_add, usage_item_key
+from metering.ledger.usage.kinds import number_key
+from metering.stores.writes import Key, Table, Update
+from metering.usage.totals import Kind, Total, UsageKey
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from metering.adapters.memory.items import MemoryItemStore
-    from metering.ledger.usage_items import UsageEntry
+    from metering.stores.writes import Item
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageEntry:
+    """What the table counts of one usage key.
+
+    Attributes:
+        number: Number of its kind; None if it has none.
+        item_key: Key of the item that counts it, with up to 63 other kinds of its account and hour.
+        revision: Of that item.
+        runs: By shard, number of the newest run in that item.
+    """
+
+    key: UsageKey
+    total: Total
+    number: int | None
+    item_key: Key
+    revision: int | None
+    runs: dict[int, int]
 
 
 def usage_of(items: MemoryItemStore, month: str = "") -> list[UsageEntry]:
-    """What the table counts in a month, or at all, hour by hour."""
-    table = items.everything(Table.USAGE)
-    return [entry for item in table if str(item["pk"]).endswith(month) for entry in usage_entries(item)]
+    """What the table counts in a month, or at all, in no order."""
+    table = list(filter(is_usage_item, items.everything(Table.USAGE)))
+    return [entry for item in table if str(item["pk"]).endswith(month) for entry in _entries(items, item)]
 
 
 def change(items: MemoryItemStore, entry: UsageEntry, size: int, records: int = 0) -> None:
-    """Add to what an item counts of an hour."""
-    add = usage_add({entry.key.hour_s: Total(size, records)})
-    items.update(Update(table=Table.USAGE, key=usage_key(entry.key, entry.suffix), add=add))
+    """Add to what an item counts of an entry."""
+    add = usage_add({entry.number: Total(size, records)})
+    items.update(Update(table=Table.USAGE, key=entry.item_key, add=add))
+
+
+def elsewhere(entry: UsageEntry, **changed: str | int) -> UsageEntry:
+    """The same kind of usage of another account or hour, in an item of its own: there it has no number."""
+    key = entry.key._replace(**changed)  # type: ignore[arg-type]  # names of a usage key
+    return replace(entry, key=key, number=None, item_key=usage_item_key(key, None))
 
 
 def lose(items: MemoryItemStore, entry: UsageEntry) -> None:
-    """Remove the whole item, with all hours of its day."""
-    items.remove(Table.USAGE, usage_key(entry.key, entry.suffix))
+    """Remove the whole item, with all kinds of its account, hour and bucket."""
+    items.remove(Table.USAGE, entry.item_key)
+
+
+def _entries(items: MemoryItemStore, item: Item) -> Iterator[UsageEntry]:
+    read = UsageItem.from_item(item)
+    for place, total in read.totals.items():
+        if not is_counted(total):
+            continue
+        kind = place if isinstance(place, Kind) else _kind(items, read.account_id, place)
+        yield UsageEntry(
+            key=read.usage_key(kind),
+            total=total,
+            number=None if isinstance(place, Kind) else place,
+            item_key=read.key,
+            revision=read.revision,
+            runs=dict(read.runs),
+        )
+
+
+def _kind(items: MemoryItemStore, account_id: str, number: int) -> Kind:
+    name = items.peek(Table.LEDGER, number_key(account_id, number))
+    assert name is not None, f"account {account_id} has no kind {number}"
+    return Kind(str(name["usage_type"]), str(name["service"]), str(name["from"]), str(name["to"]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from aws_cdk import Aws, Duration, RemovalPolicy
+from aws_cdk import Aws, Duration
 from aws_cdk import aws_apigatewayv2 as gateway
 from aws_cdk import aws_certificatemanager as certificates
 from aws_cdk import aws_lambda as lambda_
@@ -16,6 +16,7 @@ from constructs import Construct
 
 from infra.components.acknowledgement import acknowledge
 from infra.components.functions import RETENTION
+from infra.components.removal import removal_policy
 from metering.fleet.settings.api import domain_in
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class HttpFront(Construct):
             self,
             "AccessLog",
             retention=RETENTION[config.log_retention_days],
-            removal_policy=RemovalPolicy.RETAIN if config.stateful_retained else RemovalPolicy.DESTROY,
+            removal_policy=removal_policy(config),
         )
         self.stage = gateway.HttpStage(
             self,

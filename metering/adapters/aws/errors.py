@@ -29,19 +29,18 @@ from botocore.exceptions import (
 )
 from botocore.parsers import ResponseParserError
 
-from metering.errors import OperationFailedError, UnavailableError
+from metering.errors import OperationFailedError, ThrottledError, UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-# The service refused the call before it did anything. Source: botocore's retry data (standard mode) and the services'
-# API references.
-_REFUSED = frozenset(
+# The service is asked for more than it gives, and refused the call before it did anything. Source: botocore's retry
+# data (standard mode) and the services' API references.
+_THROTTLED = frozenset(
     {
         "BandwidthLimitExceeded",
         "EC2ThrottledException",
         "LimitExceededException",
-        "PriorRequestNotComplete",
         "ProvisionedThroughputExceededException",
         "RequestLimitExceeded",
         "RequestThrottled",
@@ -51,10 +50,10 @@ _REFUSED = frozenset(
         "ThrottlingException",
         "ThrottledException",
         "TooManyRequestsException",
-        "TransactionConflictException",
-        "ConditionalRequestConflict",
     }
 )
+# Another call was in the way, and the service refused this one before it did anything.
+_IN_THE_WAY = frozenset({"ConditionalRequestConflict", "PriorRequestNotComplete", "TransactionConflictException"})
 # The service does not know, or does not say, whether it did the call.
 _UNKNOWN = frozenset(
     {
@@ -125,12 +124,13 @@ def unavailable(operation: str, error: ClientError) -> UnavailableError | None:
     its reply lost, so only a throttle of the first attempt is sure to have changed nothing.
     """
     code = error_code(error)
-    refused = code in _REFUSED
+    refused = code in _THROTTLED or code in _IN_THE_WAY
     if not refused and code not in _UNKNOWN and http_status(error) < _SERVER_ERROR:
         return None
     metadata = cast("Mapping[str, object]", error.response.get("ResponseMetadata", {}))
     first_attempt = not metadata.get("RetryAttempts")
-    return UnavailableError(operation, f"{code}: {error}", may_have_applied=not (refused and first_attempt))
+    kind = ThrottledError if code in _THROTTLED else UnavailableError
+    return kind(operation, f"{code}: {error}", may_have_applied=not (refused and first_attempt))
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from metering.stores.queues import QueueDepth, ReceivedMessage
 from metering.units import MIB
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from mypy_boto3_sqs import SQSClient
     from mypy_boto3_sqs.type_defs import (
@@ -91,13 +91,17 @@ class SqsQueue:
         return failed
 
     def release(self, receipts: Sequence[str]) -> None:
-        for start in range(0, len(receipts), _MAX_ENTRIES):
+        self.hide(dict.fromkeys(receipts, 0))
+
+    def hide(self, receipts: Mapping[str, int]) -> None:
+        asked = list(receipts.items())
+        for start in range(0, len(asked), _MAX_ENTRIES):
             with translated("sqs.ChangeMessageVisibilityBatch"):
                 self._client.change_message_visibility_batch(
                     QueueUrl=self._url,
                     Entries=[
-                        {"Id": str(offset), "ReceiptHandle": receipt, "VisibilityTimeout": 0}
-                        for offset, receipt in enumerate(receipts[start : start + _MAX_ENTRIES])
+                        {"Id": str(offset), "ReceiptHandle": receipt, "VisibilityTimeout": seconds}
+                        for offset, (receipt, seconds) in enumerate(asked[start : start + _MAX_ENTRIES])
                     ],
                 )
 

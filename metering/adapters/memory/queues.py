@@ -9,7 +9,7 @@ from metering.stores.deliveries import Delivery
 from metering.stores.queues import QueueDepth, ReceivedMessage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from metering.stores.clock import Clock
 
@@ -93,10 +93,17 @@ class MemoryQueue:
 
     def release(self, receipts: Sequence[str]) -> None:
         self.on_call("queue.release")
-        for receipt in receipts:
+        self._hide(dict.fromkeys(receipts, 0))
+
+    def hide(self, receipts: Mapping[str, int]) -> None:
+        self.on_call("queue.hide")
+        self._hide(receipts)
+
+    def _hide(self, receipts: Mapping[str, int]) -> None:
+        for receipt, seconds in receipts.items():
             message = self._by_receipt(receipt)
             if message is not None:
-                message.visible_at_ms = self._clock.now_ms()
+                message.visible_at_ms = self._clock.now_ms() + seconds * 1000
 
     def depth(self) -> QueueDepth:
         self.on_call("queue.depth")

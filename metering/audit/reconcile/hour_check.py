@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from metering.audit.reconcile.settling import AccountHour
 from metering.audit.verify.verification import EVERY_ACCOUNT, Difference
 from metering.hours import month_of, rfc3339
 from metering.lake.usage_digest import in_order, usage_digest
@@ -13,8 +14,8 @@ from metering.usage.totals import ZERO, Total, UsageKey, sum_totals
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from metering.audit.reconcile.table_scan import HourUsage
-    from metering.ledger.row_sources import HourState
+    from metering.audit.reconcile.settling import HourUsage, SeenItem
+    from metering.stores.writes import Key
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,10 +23,13 @@ class HourCheck:
     """Result of one pass over one booked hour.
 
     Attributes:
-        stable: Nothing changed during the pass, and no commit of the hour is open: the figures are comparable.
-        markers: Total of the markers; None where they may have expired.
+        stable: Every usage item of the hour was settled (P37), and the hour stood still where markers were compared.
+        markers: Total of the markers; None where they may have expired, or were not compared.
         rows: Total of lake and staging: counted from the rows if `deep`, otherwise taken from the ledger.
-        differences: By key and by batch if `deep`, otherwise at most one for usage and one for markers.
+        differences: By key and by batch if `deep`, otherwise at most one for usage and one for markers. Usage that is
+            not settled is left out.
+        unsettled: Where usage was not settled, so that it could not be compared.
+        seen: State of the usage items of each difference; of all items unless rows were counted.
         digest: Digest of the rows by usage key (`usage_digest`) if `deep`: what was compared, without holding it.
     """
 
@@ -36,23 +40,86 @@ class HourCheck:
     usage: Total
     rows: Total
     differences: tuple[Difference, ...]
+    unsettled: frozenset[AccountHour] = frozenset()
+    seen: Mapping[AccountHour, Mapping[Key, SeenItem]] = field(default_factory=dict)
     digest: str = ""
 
     @property
     def agrees(self) -> bool:
-        """Whether the hour was stable, and all three totals are equal."""
+        """Whether everything was compared, and all three totals are equal."""
         return self.stable and not self.differences
 
-    def confirms(self, other: HourCheck) -> bool:
-        """Whether both passes were stable and show the same differences."""
-        if not (self.stable and other.stable):
-            return False
-        if self.deep and other.deep:
-            return _gaps(self.differences) == _gaps(other.differences)
-        return self._hour_gaps() == other._hour_gaps()
+    def confirmed(self, earlier: HourCheck) -> HourCheck | None:
+        """The same pass with those differences alone that an earlier pass showed, too; None without any.
 
-    def _hour_gaps(self) -> tuple[Total, Total | None]:
-        return self.usage.minus(self.rows), None if self.markers is None else self.markers.minus(self.rows)
+        A difference of usage is the same if its items were not written between the passes.
+        """
+        if self.deep != earlier.deep:
+            return None
+        before = _gaps(earlier.differences)
+        after = _gaps(self.differences)
+        same = tuple(d for d in self.differences if before.get(_name(d)) == after[_name(d)] and self._still(d, earlier))
+        return replace(self, differences=same) if same else None
+
+    def _still(self, difference: Difference, earlier: HourCheck) -> bool:
+        """Whether nobody wrote to the usage items of a difference since the earlier pass."""
+        if difference.between != "usage/rows":
+            return True
+        if difference.key is None:
+            return _revisions(self.seen) == _revisions(earlier.seen)
+        place = AccountHour.of(difference.key)
+        return _revisions(self.seen, place) == _revisions(earlier.seen, place)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlacedRows:
+    """Rows of an hour that the roll-up has placed: they are compared with usage.
+
+    Attributes:
+        booked: Their total, as the ledger says.
+        by_key: Counted from the rows of `accounts`; None if nothing was counted.
+        accounts: The only accounts that were counted; None for all.
+    """
+
+    booked: Total
+    by_key: Mapping[UsageKey, Total] | None = None
+    accounts: frozenset[str] | None = None
+
+    @property
+    def total(self) -> Total:
+        """Counted total where rows were counted, else that of the ledger."""
+        return self.booked if self.by_key is None else sum_totals(self.by_key.values())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MarkedRows:
+    """Markers of an hour, and the rows of all commits, those that still wait included.
+
+    Attributes:
+        marked: Total of the markers.
+        rows: Total of the rows.
+        marked_by_batch, rows_by_batch: None unless rows were counted.
+        comparable: Whether no commit came in between; rows that were counted are always comparable.
+    """
+
+    marked: Total
+    rows: Total
+    marked_by_batch: Mapping[str, Total] | None = None
+    rows_by_batch: Mapping[str, Total] | None = None
+    comparable: bool = True
+
+    def differences(self, hour_s: int) -> Iterable[Difference]:
+        """By batch, or one for the hour."""
+        if self.marked_by_batch is None or self.rows_by_batch is None:
+            if self.comparable and self.marked != self.rows:
+                yield Difference(between="markers/rows", hour_s=hour_s, expected=self.marked, found=self.rows)
+            return
+        for batch_id in sorted(self.marked_by_batch.keys() | self.rows_by_batch.keys()):
+            expected, found = self.marked_by_batch.get(batch_id, ZERO), self.rows_by_batch.get(batch_id, ZERO)
+            if expected != found:
+                yield Difference(
+                    between="markers/rows", hour_s=hour_s, batch_id=batch_id, expected=expected, found=found
+                )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,64 +127,74 @@ class HourReading:
     """Figures of one hour, as one pass read them.
 
     Attributes:
-        markers_total: None where markers may have expired.
-        rows_by_key: Counted from the rows; None unless the pass was deep.
-        markers_by_batch, rows_by_batch: Empty unless the pass was deep and read markers.
+        done: Newest done run of each shard's roll-up, read before the rows.
+        usage: Read after the rows.
+        markers: None where markers may have expired, or are not compared.
     """
 
-    state: HourState
-    stable: bool
+    hour_s: int
+    done: Mapping[int, int]
+    placed: PlacedRows
     usage: HourUsage
-    markers_total: Total | None
-    rows_by_key: Mapping[UsageKey, Total] | None
-    markers_by_batch: Mapping[str, Total]
-    rows_by_batch: Mapping[str, Total]
+    markers: MarkedRows | None = None
 
     def check(self) -> HourCheck:
         """Compare markers, usage and rows."""
-        hour_s, ledger = self.state.hour_s, self.state.total
-        rows = ledger if self.rows_by_key is None else sum_totals(self.rows_by_key.values())
-        found = list(self._keyed() if self.rows_by_key is not None else self._hourly(ledger))
-        if self.rows_by_key is not None and rows != ledger:
+        unsettled = self.usage.unsettled(self.done)
+        placed, markers = self.placed, self.markers
+        found = list(self._usage(unsettled))
+        if markers is not None:
+            found += markers.differences(self.hour_s)
+        if placed.accounts is None and placed.total != placed.booked:
             # The files do not hold the total that the ledger has for them.
-            found.append(Difference(between="ledger/rows", hour_s=hour_s, expected=ledger, found=rows))
+            found.append(
+                Difference(between="ledger/rows", hour_s=self.hour_s, expected=placed.booked, found=placed.total)
+            )
         return HourCheck(
-            hour_s=hour_s,
-            stable=self.stable,
-            deep=self.rows_by_key is not None,
-            markers=self.markers_total,
+            hour_s=self.hour_s,
+            stable=not unsettled and (markers is None or markers.comparable),
+            deep=placed.by_key is not None,
+            markers=None if markers is None else markers.marked,
             usage=self.usage.total,
-            rows=rows,
+            rows=placed.total,
             differences=tuple(found),
-            digest="" if self.rows_by_key is None else usage_digest(in_order(self.rows_by_key)),
+            unsettled=unsettled,
+            seen=self._seen(found),
+            digest="" if placed.by_key is None else usage_digest(in_order(placed.by_key)),
         )
 
-    def _hourly(self, rows: Total) -> Iterable[Difference]:
-        hour_s = self.state.hour_s
-        if self.usage.total != rows:
-            yield Difference(between="usage/rows", hour_s=hour_s, expected=self.usage.total, found=rows)
-        if self.markers_total is not None and self.markers_total != rows:
-            yield Difference(between="markers/rows", hour_s=hour_s, expected=self.markers_total, found=rows)
-
-    def _keyed(self) -> Iterable[Difference]:
-        hour_s, rows = self.state.hour_s, self.rows_by_key or {}
-        for key in sorted(self.usage.totals.keys() | rows.keys(), key=str):
-            booked, visible = self.usage.totals.get(key, ZERO), rows.get(key, ZERO)
-            if booked != visible:
-                yield Difference(between="usage/rows", hour_s=hour_s, key=key, expected=booked, found=visible)
-        if self.markers_total is None:
+    def _usage(self, unsettled: frozenset[AccountHour]) -> Iterable[Difference]:
+        hour_s, rows, booked = self.hour_s, self.placed.by_key, self.usage.totals
+        if rows is None:
+            total = self.usage.total
+            if not unsettled and total != self.placed.booked:
+                yield Difference(between="usage/rows", hour_s=hour_s, expected=total, found=self.placed.booked)
             return
-        shown = sum_totals(rows.values())
-        if not self.rows_by_batch and self.markers_total != shown:
-            yield Difference(between="markers/rows", hour_s=hour_s, expected=self.markers_total, found=shown)
-        for batch_id in sorted(self.markers_by_batch.keys() | self.rows_by_batch.keys()):
-            marked, found = self.markers_by_batch.get(batch_id, ZERO), self.rows_by_batch.get(batch_id, ZERO)
-            if marked != found:
-                yield Difference(between="markers/rows", hour_s=hour_s, batch_id=batch_id, expected=marked, found=found)
+        for key in sorted(booked.keys() | rows.keys(), key=str):
+            expected, found = booked.get(key, ZERO), rows.get(key, ZERO)
+            if expected != found and AccountHour.of(key) not in unsettled:
+                yield Difference(between="usage/rows", hour_s=hour_s, key=key, expected=expected, found=found)
+
+    def _seen(self, found: Iterable[Difference]) -> Mapping[AccountHour, Mapping[Key, SeenItem]]:
+        if self.placed.by_key is None:
+            return self.usage.seen
+        keys = [difference.key for difference in found if difference.between == "usage/rows"]
+        return {place: self.usage.seen.get(place, {}) for key in keys if key for place in (AccountHour.of(key),)}
+
+
+def _revisions(
+    seen: Mapping[AccountHour, Mapping[Key, SeenItem]], place: AccountHour | None = None
+) -> dict[Key, int | None]:
+    chosen = seen.values() if place is None else (seen.get(place, {}),)
+    return {key: item.revision for items in chosen for key, item in items.items()}
+
+
+def _name(difference: Difference) -> tuple[str, str, UsageKey | None]:
+    return difference.between, difference.batch_id, difference.key
 
 
 def _gaps(differences: Iterable[Difference]) -> dict[tuple[str, str, UsageKey | None], Total]:
-    return {(d.between, d.batch_id, d.key): d.found.minus(d.expected) for d in differences}
+    return {_name(each): each.found.minus(each.expected) for each in differences}
 
 
 def alert_fields(check: HourCheck, hours: int) -> dict[str, str | int]:

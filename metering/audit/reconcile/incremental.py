@@ -21,7 +21,7 @@ from metering.ledger.booked_hours import Published, published_key
 from metering.ledger.contradictions import Contradictions
 from metering.ledger.markers import Marker, marker_key
 from metering.ledger.notes.reconciliation import WORK_LIST_KEY, WorkList
-from metering.ledger.runs import Run, newest_first, run_key
+from metering.ledger.runs import Run, lake_chain, newest_done, run_key
 from metering.ledger.shards import known_shards
 from metering.stores.writes import Put, Table
 from metering.usage.totals import ZERO, sum_totals
@@ -123,12 +123,8 @@ class IncrementalCheck:
         self.items.put(Put(table=Table.LEDGER, item=work.to_item()))
 
     def newest_runs(self) -> dict[int, int]:
-        """Number of the newest finished run of each shard. All runs before it are finished too."""
-        newest: dict[int, int] = {}
-        for shard in known_shards(self.items, self.shards):
-            runs = (run.run for run in newest_first(self.items, shard) if run.state == "done")
-            newest[shard] = next(runs, 0)
-        return newest
+        """Number of the newest done run of each shard's compaction. All runs before it are done, too."""
+        return {shard: newest_done(self.items, lake_chain(shard)) for shard in known_shards(self.items, self.shards)}
 
     def _extended(self, work: WorkList) -> WorkList:
         now_s = self.clock.now_ms() // 1000
@@ -141,18 +137,18 @@ class IncrementalCheck:
                     hours.setdefault(published.hour_s, now_s)
                     for file in published.sources:
                         files.setdefault(file, now_s)
-                runs[shard] = run.run
+                runs[shard] = run.number
         return replace(work, runs=runs, hours=hours, files=files)
 
     def _done(self, shard: int, after: int) -> Iterator[Run]:
         """Finished runs after a number, oldest first, up to the first unfinished one."""
-        key = run_key(shard, after + 1)
+        key = run_key(lake_chain(shard), after + 1)
         runs = map(Run.from_item, self.items.query(Table.LEDGER, key.pk, sk_from=key.sk))
         return takewhile(lambda run: run.state == "done", runs)
 
     def _published(self, run: Run) -> Iterator[Published]:
         plan = Plan.from_json(self.objects.get(run.plan_key), run.plan_key)
-        keys = [published_key(hour.hour_s, run.shard, run.run) for hour in plan.hours]
+        keys = [published_key(hour.hour_s, run.shard, run.number) for hour in plan.hours]
         return map(Published.from_item, self.items.get_many(Table.LEDGER, keys).values())
 
     def _files(
@@ -214,9 +210,10 @@ class IncrementalCheck:
         for hour_s in doubtful:
             if deadline.remaining_ms() < self.reserve_ms // 2:
                 break
-            again, _ = self.reconciler.look(hour_s, frozenset())
-            if again.differences and again.confirms(looked[hour_s]):
-                different.append(again)
+            again = self.reconciler.look_again(looked[hour_s])
+            confirmed = again.confirmed(looked[hour_s])
+            if confirmed is not None:
+                different.append(confirmed)
             looked[hour_s] = again
         return looked, different
 

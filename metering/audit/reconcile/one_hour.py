@@ -9,23 +9,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from metering.audit.reconcile.hour_check import HourReading
+from metering.audit.reconcile.hour_check import HourReading, MarkedRows, PlacedRows
+from metering.audit.reconcile.settling import settled_runs
 from metering.audit.reconcile.table_scan import survey_hour
 from metering.lake.rows import BATCH_QUERY, USAGE_QUERY, batches_of, usage_of
 from metering.ledger.markers import Marker, marker_key
-from metering.ledger.waiting_commits import waiting_commits
+from metering.ledger.usage.reading import UsageReading
 from metering.stores.writes import Table
 from metering.units import HOUR_S
-from metering.usage.totals import ZERO, Total, sum_totals
+from metering.usage.totals import ZERO, sum_totals
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Mapping
 
     from metering.audit.reconcile.hour_check import HourCheck
     from metering.lake.view import LakeView
     from metering.ledger.row_sources import HourState
     from metering.stores.items import ItemStore
-    from metering.usage.totals import UsageKey
+    from metering.usage.totals import Total
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,39 +77,41 @@ class OneHour:
         return figures
 
     def _look(self, hour_s: int, now_s: int) -> HourFigures:
-        before = self.view.hour_snapshot(hour_s)
-        if before.total.records > self.most_rows:
-            return HourFigures(state=before, check=None)
-        # Asked before usage is read: a commit that is applied by then is booked whole.
-        unfinished = hour_s in waiting_commits(self.items, self.view.shards).open_hours
-        rows = usage_of(hour_s, self.view.hour_totals(hour_s, USAGE_QUERY, exact=True))
-        batches = batches_of(self.view.hour_totals(hour_s, BATCH_QUERY, exact=True))
-        accounts = {key.account_id for key in rows}
+        state = self.view.hour_between(hour_s)
+        if state.total.records > self.most_rows:
+            return HourFigures(state=state, check=None)
+        done = settled_runs(self.items, self.view.shards)
+        placed = self._placed(hour_s)
+        batches = batches_of(self.view.hour_totals(hour_s, BATCH_QUERY))
+        accounts = {key.account_id for key in placed.by_key or ()}
         if len(accounts) > self.most_accounts or len(batches) > self.most_batches:
-            return HourFigures(state=before, check=None)
-        usage = survey_hour(self.items, hour_s, accounts)
-        # A marker was decided an hour before its hour at the earliest.
-        expired = hour_s - HOUR_S + self.marker_life_s <= now_s
-        markers = {} if expired else self._markers(hour_s, batches)
-        after = self.view.hour_snapshot(hour_s)
-        same = before.keys == after.keys and usage.revs == survey_hour(self.items, hour_s, accounts).revs
+            return HourFigures(state=state, check=None)
+        usage = survey_hour(UsageReading(self.items), hour_s, accounts)
         reading = HourReading(
-            state=after,
-            stable=same and not unfinished and self._adds_up(rows, batches),
-            usage=usage,
-            markers_total=None if expired else sum_totals(markers.values()),
-            rows_by_key=rows,
-            markers_by_batch=markers,
-            rows_by_batch={} if expired else batches,
+            hour_s=hour_s, done=done, placed=placed, usage=usage, markers=self._marked(hour_s, batches, now_s)
         )
-        return HourFigures(state=after, check=reading.check())
+        return HourFigures(state=state, check=reading.check())
 
-    def _markers(self, hour_s: int, batches: Iterable[str]) -> dict[str, Total]:
+    def _placed(self, hour_s: int) -> PlacedRows:
+        placed = self.view.placed
+
+        def count(state: HourState) -> PlacedRows:
+            rows = usage_of(hour_s, placed.reader.totals(state.sources, USAGE_QUERY))
+            return PlacedRows(booked=state.total, by_key=rows)
+
+        return placed.read(hour_s, count)
+
+    def _marked(self, hour_s: int, batches: Mapping[str, Total], now_s: int) -> MarkedRows | None:
+        """Markers of the batches that have rows: they were there before the rows."""
+        # A marker was decided an hour before its hour at the earliest.
+        if hour_s - HOUR_S + self.marker_life_s <= now_s:
+            return None
         found = self.items.get_many(Table.LEDGER, [marker_key(batch_id) for batch_id in batches])
         markers = map(Marker.from_item, found.values())
-        return {marker.batch_id: marker.hours.get(hour_s, ZERO) for marker in markers}
-
-    @staticmethod
-    def _adds_up(rows: dict[UsageKey, Total], batches: dict[str, Total]) -> bool:
-        """Whether both readings of the rows saw the same ones."""
-        return sum_totals(rows.values()) == sum_totals(batches.values())
+        marked = {marker.batch_id: marker.hours.get(hour_s, ZERO) for marker in markers}
+        return MarkedRows(
+            marked=sum_totals(marked.values()),
+            rows=sum_totals(batches.values()),
+            marked_by_batch=marked,
+            rows_by_batch=batches,
+        )

@@ -1,7 +1,8 @@
 """The reconciler: hour by hour, markers = usage = lake and staging, in rows and bytes, tolerance 0 (I2).
 
-docs/protocol.md, Reconcile. One pass reads the hour's sources and the usage table, and then both again. It counts only
-if neither changed and no commit of the hour is open. An alarm needs the same difference in two passes, a minute apart.
+docs/protocol.md, P37. One pass reads the newest done runs of the roll-up, then the rows that they placed, then usage. A
+usage item with a later run is left for the next pass. An alarm needs the same difference in two passes, a minute apart,
+at the same revision.
 """
 
 from __future__ import annotations
@@ -10,27 +11,31 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from metering import metric_names
-from metering.audit.reconcile.hour_check import HourCheck, HourReading, alert_fields, difference_fields
-from metering.audit.reconcile.pass_reading import PassReading, PassScope, SourcesAndUsage
+from metering.audit.reconcile.hour_check import HourReading, MarkedRows, PlacedRows, alert_fields, difference_fields
+from metering.audit.reconcile.pass_reading import PassReading, PassScope
+from metering.audit.reconcile.settling import settled_runs
 from metering.audit.reconcile.table_scan import no_limit, survey_hour, survey_markers, survey_usage
 from metering.lake.rows import BATCH_QUERY, USAGE_QUERY, batches_of, usage_of
-from metering.ledger.commits import CommitRecord, commit_key
-from metering.ledger.row_sources import HourState
-from metering.ledger.waiting_commits import waiting_commits
-from metering.stores.bucket import commit_id_of
+from metering.ledger.contradictions import Contradictions
+from metering.ledger.markers import Marker, marker_key
 from metering.stores.writes import Table
 from metering.units import HOUR_S
+from metering.usage.totals import ZERO, sum_totals
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-    from metering.audit.reconcile.table_scan import HourUsage, MarkerSurvey
+    from metering.audit.reconcile.hour_check import HourCheck
+    from metering.audit.reconcile.settling import HourUsage
+    from metering.audit.reconcile.table_scan import MarkerSurvey
     from metering.audit.verify.verification import Difference
     from metering.lake.view import LakeView
+    from metering.ledger.row_sources import HourState
+    from metering.ledger.usage.reading import UsageReading
     from metering.stores.clock import Clock
     from metering.stores.items import ItemStore
     from metering.stores.telemetry import Alerts, Metrics
-    from metering.usage.totals import Total, UsageKey
+    from metering.usage.totals import Total
 
 # Most hours that get an alert of their own; all of them are counted.
 _HOURS_NAMED = 20
@@ -43,7 +48,7 @@ class ReconciliationResult:
     Attributes:
         checks: Last pass over each hour, in order.
         different: Hours in which two passes showed the same difference.
-        unstable: Hours that kept changing, or have an open commit: they were not compared.
+        unstable: Hours of which something could not be compared, because it kept changing.
         markers: All markers of the ledger, as the first pass read them.
         derived: Differences of sums that are kept beside the three.
     """
@@ -79,6 +84,7 @@ class Reconciler:
     """
 
     items: ItemStore
+    usage: UsageReading
     view: LakeView
     clock: Clock
     metrics: Metrics
@@ -123,17 +129,20 @@ class Reconciler:
         self, *, from_s: int, to_s: int, deep: bool = False, limit: Callable[[], None] = no_limit
     ) -> ReconciliationResult:
         """Compare every hour of `[from_s, to_s)` that has a row source, usage or a marker."""
-        hours = self.view.hours(from_s=from_s, to_s=to_s)
-        checks, markers = self._pass(PassScope(hours=hours, from_s=from_s, to_s=to_s, deep=deep, limit=limit))
+        checks, markers = self._pass(PassScope(from_s=from_s, to_s=to_s, deep=deep, limit=limit))
         different: dict[int, HourCheck] = {}
         doubtful = [hour_s for hour_s, check in checks.items() if not check.agrees]
         for _ in range(self.passes - 1):
             if not doubtful:
                 break
             self.clock.sleep_ms(self.wait_ms)
-            again, _ = self._pass(PassScope.of_doubtful(doubtful))
-            different |= {h: again[h] for h in doubtful if again[h].differences and again[h].confirms(checks[h])}
-            checks |= again
+            marked = self._survey_again([checks[hour_s] for hour_s in doubtful], limit)
+            for hour_s in doubtful:
+                again = self.look_again(checks[hour_s], marked)
+                confirmed = again.confirmed(checks[hour_s])
+                if confirmed is not None:
+                    different[hour_s] = confirmed
+                checks[hour_s] = again
             doubtful = [h for h in doubtful if h not in different and not checks[h].agrees]
         return ReconciliationResult(
             checks=tuple(checks[hour_s] for hour_s in sorted(checks)),
@@ -146,84 +155,128 @@ class Reconciler:
         """Whether a marker of the hour can have expired. It was written an hour before the hour at the earliest."""
         return hour_s - HOUR_S + self.marker_life_s <= self.clock.now_ms() // 1000
 
-    def _read(self, scope: PassScope) -> PassReading:
-        """Read one pass in the order of the protocol: sources, usage, sources again, usage again."""
-        open_hours = waiting_commits(self.items, self.shards).open_hours
-        sources = {hour_s: self.view.hour_snapshot(hour_s) for hour_s in scope.hours}
-        usage = survey_usage(self.items, from_s=scope.from_s, to_s=scope.to_s, limit=scope.limit)
-        detailed = frozenset(sources) if scope.deep else frozenset()
-        markers = survey_markers(self.items, detailed=detailed, limit=scope.limit)
-        if not scope.only_hours:
-            elsewhere = {*usage, *(h for h in markers.hours if scope.from_s <= h < scope.to_s)} - set(sources)
-            # These hours had no source when the pass began. If they have one now, they changed and are not stable.
-            sources |= {hour_s: _empty(hour_s) for hour_s in elsewhere}
-        rows_by_key = {hour_s: self._rows(hour_s) for hour_s in sources} if scope.deep else {}
-        rows_by_batch = {hour_s: self._batches(hour_s) for hour_s in detailed}
-        sources_after = {hour_s: self.view.hour_snapshot(hour_s) for hour_s in sources}
-        usage_after = survey_usage(self.items, from_s=scope.from_s, to_s=scope.to_s, limit=scope.limit)
-        open_hours |= waiting_commits(self.items, self.shards).open_hours
-        return PassReading(
-            before=SourcesAndUsage(sources=sources, usage=usage),
-            after=SourcesAndUsage(sources=sources_after, usage=usage_after),
-            markers=markers,
-            rows_by_key=rows_by_key,
-            rows_by_batch=rows_by_batch,
-            open_hours=open_hours,
-        )
-
     def _pass(self, scope: PassScope) -> tuple[dict[int, HourCheck], MarkerSurvey]:
         """One pass. Its figures are much larger than its checks, so they are let go before the next pass."""
         reading = self._read(scope)
-        return self._checks(reading), reading.markers
+        return {hour_s: reading.hour(hour_s).check() for hour_s in reading.hours()}, reading.markers
 
-    def _checks(self, reading: PassReading) -> dict[int, HourCheck]:
-        return {
-            hour_s: reading.hour(hour_s, with_markers=not self.may_lack_markers(hour_s)).check()
-            for hour_s in sorted(reading.before.sources)
+    def _read(self, scope: PassScope) -> PassReading:
+        """Read one pass. A marker that is met has its rows in a later look; what is settled was placed before one."""
+        before = {} if scope.deep else self._commits(scope)
+        markers = survey_markers(self.items, detailed=scope.details, limit=scope.limit)
+        done = settled_runs(self.items, self.shards)
+        hours = self.view.hours(from_s=scope.from_s, to_s=scope.to_s)
+        placed = {
+            hour_s: self.placed(hour_s)
+            if scope.deep
+            else PlacedRows(booked=self.view.placed.hour_between(hour_s).total)
+            for hour_s in hours
         }
+        marked_hours = {*hours, *(h for h in markers.hours if scope.from_s <= h < scope.to_s)}
+        marked = {
+            hour_s: self._by_batch(hour_s, markers.batches.get(hour_s, {}))
+            if scope.deep
+            else self._marked(hour_s, markers, before.get(hour_s))
+            for hour_s in marked_hours
+            if not self.may_lack_markers(hour_s)
+        }
+        usage = survey_usage(self.usage, from_s=scope.from_s, to_s=scope.to_s, limit=scope.limit)
+        return PassReading(deep=scope.deep, markers=markers, done=done, placed=placed, marked=marked, usage=usage)
 
-    def look(self, hour_s: int, accounts: frozenset[str]) -> tuple[HourCheck, HourUsage]:
-        """Do one deep pass over usage and rows of one hour. It reads neither markers nor a whole table.
+    def look(self, hour_s: int, accounts: frozenset[str], *, alone: bool = False) -> tuple[HourCheck, HourUsage]:
+        """Do one deep pass over usage and rows of one hour (P37). It reads neither markers nor a whole table.
 
         Args:
             hour_s: The hour to compare.
             accounts: Accounts whose usage is read in addition to accounts with rows.
+            alone: Whether only these accounts are compared.
         """
-        before = self.view.hour_snapshot(hour_s)
-        # This is asked before usage is read: a commit that is applied by then is booked whole.
-        unfinished = self._has_open_commit(before)
-        rows = self._rows(hour_s)
-        accounts = accounts.union(key.account_id for key in rows)
-        usage = survey_hour(self.items, hour_s, accounts)
-        after = self.view.hour_snapshot(hour_s)
-        same = before.keys == after.keys and usage.revs == survey_hour(self.items, hour_s, accounts).revs
-        reading = HourReading(
-            state=after,
-            stable=same and not unfinished,
-            usage=usage,
-            markers_total=None,
-            rows_by_key=rows,
-            markers_by_batch={},
-            rows_by_batch={},
+        done = settled_runs(self.items, self.shards)
+        placed = self.placed(hour_s, accounts=accounts if alone else None)
+        known = accounts.union(key.account_id for key in placed.by_key or ())
+        usage = survey_hour(self.usage, hour_s, known)
+        return HourReading(hour_s=hour_s, done=done, placed=placed, usage=usage).check(), usage
+
+    def look_again(self, before: HourCheck, markers: MarkerSurvey | None = None) -> HourCheck:
+        """Do one deep pass over what an earlier pass left open: accounts, and batches. All else agreed.
+
+        Args:
+            before: The earlier pass over the hour.
+            markers: Markers of the hour by batch, if an earlier pass compared them by the hour alone.
+        """
+        accounts = frozenset(place.account_id for place in (*before.unsettled, *before.seen))
+        whole = not before.deep or any(each.between == "ledger/rows" for each in before.differences)
+        check, _ = self.look(before.hour_s, accounts, alone=not whole)
+        marked = self._marked_again(before, markers)
+        if marked is None:
+            return replace(check, markers=before.markers)
+        found = (*check.differences, *marked.differences(before.hour_s))
+        return replace(check, differences=found, markers=marked.marked)
+
+    def _survey_again(self, doubtful: Sequence[HourCheck], limit: Callable[[], None]) -> MarkerSurvey | None:
+        """Scan the markers of hours whose batches were not compared one by one, if there are such hours."""
+        hours = frozenset(check.hour_s for check in doubtful if _wants_batches(check))
+        return survey_markers(self.items, detailed=hours.__contains__, limit=limit) if hours else None
+
+    def _marked_again(self, before: HourCheck, markers: MarkerSurvey | None) -> MarkedRows | None:
+        """Markers and rows of an hour that was not compared by batch so far; else of the batches that differed."""
+        if markers is not None and _wants_batches(before):
+            return self._by_batch(before.hour_s, markers.batches.get(before.hour_s, {}))
+        named = {each.batch_id for each in before.differences if each.between == "markers/rows"}
+        if not named:
+            return None
+        found = self._by_batch(before.hour_s, self._markers_of(before.hour_s, named), only=named)
+        return replace(found, marked=before.markers or ZERO)
+
+    def placed(self, hour_s: int, *, accounts: frozenset[str] | None = None) -> PlacedRows:
+        """Count the rows of an hour that the roll-up has placed; only those of some accounts if they are named."""
+        placed = self.view.placed
+        query = USAGE_QUERY if accounts is None else replace(USAGE_QUERY, where=(("account_id", accounts),))
+
+        def count(state: HourState) -> PlacedRows:
+            rows = usage_of(hour_s, placed.reader.totals(state.sources, query))
+            return PlacedRows(booked=state.total, by_key=rows, accounts=accounts)
+
+        return placed.read(hour_s, count)
+
+    def _by_batch(self, hour_s: int, marked: Mapping[str, Total], *, only: Collection[str] | None = None) -> MarkedRows:
+        """Compare markers that were read before with rows that are read now. Batches that came since are looked up."""
+        rows = batches_of(self.view.hour_totals(hour_s, BATCH_QUERY))
+        if only is not None:
+            rows = {batch_id: total for batch_id, total in rows.items() if batch_id in only}
+        since = [batch_id for batch_id, total in rows.items() if marked.get(batch_id) != total]
+        known = {**marked, **self._markers_of(hour_s, since)}
+        return MarkedRows(
+            marked=sum_totals(known.values()),
+            rows=sum_totals(rows.values()),
+            marked_by_batch=known,
+            rows_by_batch=rows,
         )
-        return reading.check(), usage
 
-    def _has_open_commit(self, state: HourState) -> bool:
-        """Whether a commit of the hour is open. It does not read the whole list of pending commits.
+    def _markers_of(self, hour_s: int, batch_ids: Iterable[str]) -> dict[str, Total]:
+        """What the markers of some batches say of an hour. One that cannot be read says nothing."""
+        found = self.items.get_many(Table.LEDGER, [marker_key(batch_id) for batch_id in batch_ids])
+        contradictions, marked = Contradictions(), {}
+        for item in found.values():
+            with contradictions.noted():
+                marker = Marker.from_item(item)
+                if hour_s in marker.hours:
+                    marked[marker.batch_id] = marker.hours[hour_s]
+        return marked
 
-        The hour's pointers name every commit that matters: a commit books usage only after it has put its pointers, and
-        an open commit is in no run.
-        """
-        staged = [commit_key(commit_id_of(source.key)) for source in state.sources if source.staged]
-        found = self.items.get_many(Table.LEDGER, staged)
-        return any(CommitRecord.from_item(item).state == "open" for item in found.values())
+    def _commits(self, scope: PassScope) -> dict[int, frozenset[str]]:
+        """What is in each hour before the markers are scanned."""
+        hours = self.view.hours(from_s=scope.from_s, to_s=scope.to_s)
+        return {hour_s: self.view.hour_between(hour_s).keys for hour_s in hours}
 
-    def _rows(self, hour_s: int) -> dict[UsageKey, Total]:
-        return usage_of(hour_s, self.view.hour_totals(hour_s, USAGE_QUERY, exact=True))
+    def _marked(self, hour_s: int, markers: MarkerSurvey, before: frozenset[str] | None) -> MarkedRows:
+        """Markers and rows of an hour, as the ledger says."""
+        state = self.view.hour_between(hour_s)
+        return MarkedRows(
+            marked=markers.hours.get(hour_s, ZERO), rows=state.total, comparable=state.keys == (before or frozenset())
+        )
 
-    def _batches(self, hour_s: int) -> dict[str, Total]:
-        return batches_of(self.view.hour_totals(hour_s, BATCH_QUERY, exact=True))
 
-
-def _empty(hour_s: int) -> HourState:
-    return HourState(hour_s=hour_s, sources=(), keys=frozenset())
+def _wants_batches(check: HourCheck) -> bool:
+    """Whether the markers of an hour were compared, but not by batch."""
+    return not check.deep and check.markers is not None

@@ -7,52 +7,29 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
+from metering.audit.reconcile.settling import HourUsage, read_accounts
 from metering.audit.sequences import SOURCES_KEPT, SourceSightings
 from metering.errors import EarlyEndError
-from metering.hours import date_of, month_of
 from metering.ledger.contradictions import Contradictions
 from metering.ledger.markers import Marker, is_marker
 from metering.ledger.notes.sources import SOURCE_PK, source_id_of
-from metering.ledger.usage_items import usage_entries, usage_partition
 from metering.stores.writes import Table
-from metering.units import DAY_S
-from metering.usage.totals import ZERO, Total, UsageKey, sum_totals
+from metering.units import HOUR_S
+from metering.usage.totals import ZERO
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from metering.ledger.usage_items import UsageEntry
+    from metering.ledger.usage.reading import UsageReading
     from metering.stores.items import ItemStore
-    from metering.stores.writes import Item
+    from metering.usage.totals import Total
 
+T = TypeVar("T")
 
 # Items between two calls of the limit.
 _LIMIT_EVERY = 1_000
-
-
-@dataclass(slots=True)
-class HourUsage:
-    """Usage items of one booked hour.
-
-    Attributes:
-        totals: Summed over suffixes.
-        revs: Revision of the hour in each item, by key and suffix. Equal revisions mean equal figures.
-    """
-
-    totals: dict[UsageKey, Total] = field(default_factory=dict)
-    revs: dict[tuple[UsageKey, int], int] = field(default_factory=dict)
-
-    @property
-    def total(self) -> Total:
-        return sum_totals(self.totals.values())
-
-    def add(self, entry: UsageEntry) -> None:
-        """Add one item's entry for the hour."""
-        self.totals[entry.key] = self.totals.get(entry.key, ZERO).plus(entry.total)
-        if entry.rev is not None:
-            self.revs[entry.key, entry.suffix] = entry.rev
 
 
 class ScanTooLongError(EarlyEndError):
@@ -64,39 +41,31 @@ def no_limit() -> None:
 
 
 def survey_usage(
-    items: ItemStore, *, from_s: int, to_s: int, limit: Callable[[], None] = no_limit
+    reading: UsageReading, *, from_s: int, to_s: int, limit: Callable[[], None] = no_limit
 ) -> dict[int, HourUsage]:
-    """Usage items by hour, for hours in `[from_s, to_s)`. `limit` may raise ScanTooLongError during the scan."""
+    """Usage by hour, for hours in `[from_s, to_s)`. `limit` may raise ScanTooLongError during the scan."""
     hours: dict[int, HourUsage] = {}
-    for item in _limited(items.scan(Table.USAGE), limit):
-        for entry in usage_entries(item):
-            if from_s <= entry.key.hour_s < to_s:
-                hours.setdefault(entry.key.hour_s, HourUsage()).add(entry)
+    for item in _limited(reading.scan(), limit):
+        if from_s <= item.hour_s < to_s:
+            hours.setdefault(item.hour_s, HourUsage()).add(item, reading.totals(item))
     return hours
 
 
-def survey_accounts(items: ItemStore, *, from_s: int, to_s: int) -> dict[int, set[str]]:
+def survey_accounts(reading: UsageReading, *, from_s: int, to_s: int) -> dict[int, set[str]]:
     """Accounts with usage items, by hour, for hours in `[from_s, to_s)`."""
     hours: dict[int, set[str]] = {}
-    for item in items.scan(Table.USAGE):
-        for entry in usage_entries(item):
-            if from_s <= entry.key.hour_s < to_s:
-                hours.setdefault(entry.key.hour_s, set()).add(entry.key.account_id)
+    for item in reading.scan():
+        if from_s <= item.hour_s < to_s:
+            hours.setdefault(item.hour_s, set()).add(item.account_id)
     return hours
 
 
-def survey_hour(items: ItemStore, hour_s: int, accounts: Iterable[str]) -> HourUsage:
+def survey_hour(reading: UsageReading, hour_s: int, accounts: Iterable[str]) -> HourUsage:
     """Usage items of some accounts in one hour, without a scan."""
-    usage = HourUsage()
-    for account_id in sorted(accounts):
-        pk = usage_partition(account_id, month_of(hour_s))
-        for item in items.query(Table.USAGE, pk, sk_from=date_of(hour_s), sk_to=date_of(hour_s + DAY_S)):
-            for entry in usage_entries(item, hour_s=hour_s):
-                usage.add(entry)
-    return usage
+    return read_accounts(reading, accounts, from_s=hour_s, to_s=hour_s + HOUR_S).get(hour_s, HourUsage())
 
 
-def _limited(found: Iterable[Item], limit: Callable[[], None]) -> Iterator[Item]:
+def _limited(found: Iterable[T], limit: Callable[[], None]) -> Iterator[T]:
     for number, item in enumerate(found):
         if number % _LIMIT_EVERY == 0:
             limit()
@@ -122,13 +91,13 @@ class MarkerSurvey:
     unkept: int = 0
     unkept_source: str = ""
 
-    def add(self, marker: Marker, detailed: frozenset[int]) -> None:
+    def add(self, marker: Marker, detailed: Callable[[int], bool]) -> None:
         """Count one marker."""
         if marker.source_id and marker.sequence is not None:
             self._see(marker.source_id, marker.sequence, marker.decided_at_ms)
         for hour_s, total in marker.hours.items():
             self.hours[hour_s] = self.hours.get(hour_s, ZERO).plus(total)
-            if hour_s in detailed:
+            if detailed(hour_s):
                 self.batches.setdefault(hour_s, {})[marker.batch_id] = total
 
     def _see(self, source_id: str, sequence: int, decided_at_ms: int) -> None:
@@ -142,8 +111,13 @@ class MarkerSurvey:
         sightings.add(sequence, decided_at_ms)
 
 
+def no_hour(_hour_s: int) -> bool:
+    """Of no hour."""
+    return False
+
+
 def survey_markers(
-    items: ItemStore, *, detailed: frozenset[int] = frozenset(), limit: Callable[[], None] = no_limit
+    items: ItemStore, *, detailed: Callable[[int], bool] = no_hour, limit: Callable[[], None] = no_limit
 ) -> MarkerSurvey:
     """Scan all markers of the ledger. Totals by batch take much memory, so only `detailed` hours get them."""
     known = map(source_id_of, items.query(Table.LEDGER, SOURCE_PK))

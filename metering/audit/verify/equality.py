@@ -1,8 +1,8 @@
 """Equality (I2): markers, usage table and visible rows agree, hour by hour and key by key, with tolerance 0.
 
-The tables are read first and the rows later, so a commit in between looks like a difference. An hour that differs is
-measured again as the reconciler does: markers, sources, usage, and all of them once more. A difference counts only if
-two stable passes over the hour show it. An hour that stays unstable is named and not judged.
+The markers are read first and the rows later, so a commit in between looks like a difference. An hour that differs is
+measured again as the reconciler does (docs/protocol.md, P37): newest done runs, rows, usage. A difference counts only
+if two passes show it, and nothing that it is made of changed. An hour that stays unstable is named and not judged.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from metering.audit.reconcile.table_scan import HourUsage, survey_hour, survey_usage
+from metering.audit.reconcile.settling import AccountHour, HourUsage, settled_runs
+from metering.audit.reconcile.table_scan import survey_hour, survey_usage
 from metering.audit.verify.verification import MAX_DIFFERENCES, Difference, Verification, sum_verifications
-from metering.lake.rows import USAGE_COLUMNS, RowQuery, usage_of
+from metering.lake.rows import USAGE_COLUMNS, USAGE_QUERY, RowQuery, usage_of
 from metering.ledger.markers import Marker, marker_key
-from metering.ledger.waiting_commits import waiting_commits
 from metering.stores.writes import Table
 from metering.usage.totals import ZERO, Total, UsageKey, sum_totals
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from metering.audit.verify.expectations import SentContent
     from metering.lake.rows import Group
     from metering.lake.view import LakeView
+    from metering.ledger.usage.reading import UsageReading
     from metering.stores.clock import Clock
     from metering.stores.items import ItemStore
 
@@ -38,8 +39,10 @@ class HourFigures:
     """Figures of one booked hour, as one pass read them.
 
     Attributes:
-        stable: Whether the hour was at rest during the pass; False for a first look.
-        rows: Totals of visible rows, by batch and key.
+        stable: Whether all of its usage was settled; False for a first look.
+        rows: Totals of visible rows, by batch and key, those that wait for the roll-up included.
+        placed: Totals of the rows that the roll-up has placed, by key; None if they are all of `rows`.
+        unsettled: Where usage could not be compared.
         usage: Totals of the usage table, by key.
         marked: Totals of the markers, by batch.
         with_markers: Whether rows without a marker are a difference: markers expire.
@@ -51,6 +54,8 @@ class HourFigures:
     usage: Mapping[UsageKey, Total]
     marked: Mapping[str, Total]
     with_markers: bool
+    placed: Mapping[UsageKey, Total] | None = None
+    unsettled: frozenset[AccountHour] = frozenset()
 
     def by_batch(self) -> dict[str, Total]:
         return {batch_id: sum_totals(keys.values()) for batch_id, keys in self.rows.items()}
@@ -71,10 +76,10 @@ class HourFigures:
                 yield Difference(
                     between="markers/rows", hour_s=self.hour_s, batch_id=batch_id, expected=expected, found=found
                 )
-        shown = self.by_key()
+        shown = self.by_key() if self.placed is None else self.placed
         for key in self.usage.keys() | shown.keys():
             booked, found = self.usage.get(key, ZERO), shown.get(key, ZERO)
-            if booked != found:
+            if booked != found and AccountHour.of(key) not in self.unsettled:
                 yield Difference(between="usage/rows", hour_s=self.hour_s, key=key, expected=booked, found=found)
 
     def doubt(self) -> Doubt:
@@ -118,6 +123,7 @@ class EqualityCheck:
     """
 
     items: ItemStore
+    usage: UsageReading
     view: LakeView
     clock: Clock
     markers: Mapping[str, Marker]
@@ -128,7 +134,7 @@ class EqualityCheck:
 
     def run(self, *, from_s: int, to_s: int) -> Verification:
         """Compare every hour of `[from_s, to_s)` that has usage, a marker or rows."""
-        usage = survey_usage(self.items, from_s=from_s, to_s=to_s)
+        usage = survey_usage(self.usage, from_s=from_s, to_s=to_s)
         marked = self._marked(from_s, to_s)
         parts: list[Verification] = []
         doubtful: dict[int, Doubt] = {}
@@ -146,17 +152,11 @@ class EqualityCheck:
         return sum_verifications(parts)
 
     def _judged(self, doubtful: Mapping[int, Doubt], *, last: bool) -> tuple[Verification, dict[int, Doubt]]:
-        """Measure doubtful hours again; also returns those that cannot be judged yet.
-
-        Open commits are listed before and after each hour, because they book usage meanwhile.
-        """
+        """Measure doubtful hours again; also returns those that cannot be judged yet."""
         parts: list[Verification] = []
         rest: dict[int, Doubt] = {}
-        unfinished = self._open_hours()
         for hour_s, before in doubtful.items():
-            found = self._measure(hour_s, before)
-            unfinished, earlier = self._open_hours(), unfinished
-            now = replace(found, stable=found.stable and hour_s not in unfinished | earlier)
+            now = self._measure(hour_s, before)
             doubt = now.doubt()
             confirmed = now.stable and before.stable and doubt.gaps == before.gaps
             if not confirmed and (doubt.gaps or not now.stable) and not last:
@@ -170,18 +170,17 @@ class EqualityCheck:
         return sum_verifications(parts), rest
 
     def _measure(self, hour_s: int, before: Doubt) -> HourFigures:
-        """Do one pass over one hour: sources, rows, usage and markers, then usage and sources once more."""
-        state = self.view.hour_snapshot(hour_s)
-        seen = self._figures(hour_s, HourUsage(), before.marked)
-        accounts = before.accounts.union(key.account_id for keys in seen.rows.values() for key in keys)
-        usage = survey_hour(self.items, hour_s, accounts)
-        marked = self._marked_by_now(seen)
-        same = usage.revs == survey_hour(self.items, hour_s, accounts).revs
-        same = same and state.keys == self.view.hour_snapshot(hour_s).keys
-        return replace(seen, stable=same, usage=usage.totals, marked=marked)
+        """Do one pass over one hour: newest done runs, placed rows, usage, then all rows and their markers."""
+        done = settled_runs(self.items, self.view.shards)
+        placed = usage_of(hour_s, self.view.placed.hour_totals(hour_s, USAGE_QUERY))
+        accounts = before.accounts.union(key.account_id for key in placed)
+        usage = survey_hour(self.usage, hour_s, accounts)
+        seen = self._figures(hour_s, usage, before.marked)
+        unsettled = usage.unsettled(done)
+        return replace(seen, stable=not unsettled, placed=placed, unsettled=unsettled, marked=self._marked_by_now(seen))
 
     def _figures(self, hour_s: int, usage: HourUsage, marked: Mapping[str, Total]) -> HourFigures:
-        groups = self.view.hour_totals(hour_s, _BATCH_USAGE_QUERY, exact=True)
+        groups = self.view.hour_totals(hour_s, _BATCH_USAGE_QUERY)
         return HourFigures(
             hour_s=hour_s,
             stable=False,
@@ -214,9 +213,6 @@ class EqualityCheck:
             metered=sum_totals(by_batch.values()),
             proven=sum_totals(total for batch_id, total in by_batch.items() if batch_id in self.chosen),
         )
-
-    def _open_hours(self) -> set[int]:
-        return waiting_commits(self.items, self.view.shards).open_hours
 
     def _marked(self, from_s: int, to_s: int) -> dict[int, dict[str, Total]]:
         hours: dict[int, dict[str, Total]] = defaultdict(dict)

@@ -84,7 +84,7 @@ class Verification:
     """Findings of a verification, or of a part of it; parts are added up by `sum_verifications`.
 
     Attributes:
-        stable: Whether nothing was in flight and no commit open, before and after, and every hour came to rest.
+        stable: Whether nothing was in flight or waited for the roll-up, before and after, and every hour came to rest.
         sent: Number of distinct contents: those of the manifest, or those in the ledger and the queues.
         duplicate: Further copies of contents with a verdict. Only a manifest knows them.
         in_flight: Contents without a verdict while messages are in the queue.
@@ -93,7 +93,7 @@ class Verification:
         doubled: Ids of batches that have some records visible or counted more than once.
         unexpected: Id (or digest) and problem of batches whose verdict differs from the manifest.
         differences: At most MAX_DIFFERENCES of them.
-        unstable: Hours that kept changing or have an open commit; their differences are not judged.
+        unstable: Hours in which usage kept changing; their differences are not judged.
         keys: Number of usage keys that were compared between usage table and visible rows.
         metered: Total of visible rows in the range.
         promised: Total of the accepted contents as their sender computed it; zero without a manifest.

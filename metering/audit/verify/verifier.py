@@ -24,7 +24,8 @@ from metering.audit.verify.equality import EqualityCheck, judge_contents
 from metering.audit.verify.log_plans import PlanCheck
 from metering.audit.verify.verification import Verification, sum_verifications
 from metering.ledger.snapshot import read_ledger
-from metering.ledger.waiting_commits import waiting_commits
+from metering.ledger.usage.reading import UsageReading
+from metering.ledger.waiting import waiting_commits
 from metering.stores.queues import QueueDepth
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class Verifier:
     feeders: Sequence[Queue] = ()
 
     def wait(self, duration_s: int, tell: Callable[[QueueDepth], None] = lambda _: None) -> bool:
-        """Wait at most `duration_s` until all queues are empty and no commit is open; returns whether it is so.
+        """Wait at most `duration_s` until all queues are empty and nothing waits for the roll-up; returns whether so.
 
         Two looks in a row must show it, because the queues' numbers are approximate. With feeders it takes some seconds
         of quiet: so long S3 may take to announce a file.
@@ -80,7 +81,7 @@ class Verifier:
         while True:
             depth = self._depth()
             tell(depth)
-            quiet = quiet + 1 if depth.total == 0 and not self._has_open_commits() else 0
+            quiet = quiet + 1 if depth.total == 0 and not self._waits() else 0
             if quiet >= needed:
                 return True
             if self.clock.now_ms() >= deadline_ms:
@@ -121,6 +122,7 @@ class Verifier:
             )
         check = EqualityCheck(
             items=self.items,
+            usage=UsageReading(self.items),
             view=self.view,
             clock=self.clock,
             markers=facts.markers,
@@ -138,7 +140,7 @@ class Verifier:
         logs = Verification(logs=plans.run(from_s=from_s, to_s=to_s))
         judged = judge_contents(chosen, facts.markers, compared.unstable)
         total = sum_verifications((counted, compared, judged, logs))
-        at_rest = at_rest and self._rest()[1] and not facts.still_open(self.items)
+        at_rest = at_rest and self._rest()[1]
         return replace(
             total,
             stable=at_rest and not total.unstable,
@@ -154,13 +156,13 @@ class Verifier:
         return found | quarantined_digests(self.objects, digests - found)
 
     def _rest(self) -> tuple[int, bool]:
-        """Number of messages in the queue, and whether it is empty and no commit is open.
+        """Number of messages in the queue, and whether it is empty and nothing waits for the roll-up.
 
         It looks for some seconds, because a canary's batch takes one or two.
         """
         for _ in range(_RESTS):
             waiting = self.ingest.depth().total
-            if waiting == 0 and not self._has_open_commits():
+            if waiting == 0 and not self._waits():
                 return 0, True
             self.clock.sleep_ms(_POLL_MS)
         return waiting, False
@@ -177,5 +179,6 @@ class Verifier:
         facts.look_again(self.items, sorted(names))
         return waiting
 
-    def _has_open_commits(self) -> bool:
-        return bool(waiting_commits(self.items, self.view.shards).open)
+    def _waits(self) -> bool:
+        """Whether a commit waits for the roll-up."""
+        return next(waiting_commits(self.items, self.view.shards), None) is not None

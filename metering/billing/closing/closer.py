@@ -16,6 +16,7 @@ from metering.ledger.booked_hours import LakeFile, Pending, pending_in
 from metering.ledger.frozen_months import FrozenMonth, read_frozen_month
 from metering.ledger.periods import Period, period_key, periods_of
 from metering.ledger.shards import known_shards
+from metering.ledger.waiting import waiting_commits
 from metering.stores.bucket import closed_month_key
 from metering.stores.writes import Absent, Equals, Put, Table, Update
 from metering.units import DAY_S
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from metering.lake.ports import FrozenFiles, LakeReader
     from metering.lake.view import LakeView
     from metering.ledger.frozen_months import FrozenHour
+    from metering.rollup.rollup import Rollup
     from metering.stores.clock import Clock, Deadline
     from metering.stores.items import ItemStore
     from metering.stores.objects import ObjectStore
@@ -68,6 +70,7 @@ class PeriodCloser:
     view: LakeView
     reader: LakeReader
     files: FrozenFiles
+    rollup: Rollup
     compactor: Compactor
     reconciler: Reconciler
     clock: Clock
@@ -96,18 +99,7 @@ class PeriodCloser:
         period = self._begin(month)
         if period.state == "closed":
             return FrozenMonth.from_json(self.objects.get(period.frozen_key), period.frozen_key)
-        while self._pending(month):
-            if not self.compactor.run(deadline, closing=frozenset([month])).finished:
-                raise PeriodNotClosableError(
-                    month, NotClosable.COMPACTION_UNFINISHED, "compaction needs more time; run the command again"
-                )
-            if self._pending(month):
-                # An open commit could not be finished now.
-                if deadline.remaining_ms() < self.compactor.reserve_ms:
-                    raise PeriodNotClosableError(
-                        month, NotClosable.COMMIT_OPEN, "a commit of it is still open; run the command again"
-                    )
-                self.clock.sleep_ms(1_000)
+        self._book_all(month, deadline)
         known = self._check(month, tell)
         hours = self.view.hours(from_s=first_s, to_s=after_s)
         # The hours are listed from pending and the lake. The known ones come also from usage and markers.
@@ -170,9 +162,34 @@ class PeriodCloser:
             return period if error.existing is None else self.show(month) or period
         return period
 
-    def _pending(self, month: str) -> bool:
-        """Whether a commit has an hour of the month that no run has taken. Only the pending list is complete."""
-        return any(
+    def _book_all(self, month: str, deadline: Deadline) -> None:
+        """Roll up and compact until nothing has an hour of the month (P34)."""
+        while self._unplaced(month):
+            if not self.rollup.run(deadline).finished:
+                raise PeriodNotClosableError(
+                    month, NotClosable.ROLLUP_UNFINISHED, "the roll-up needs more time; run the command again"
+                )
+            if not self.compactor.run(deadline, closing=frozenset([month])).finished:
+                raise PeriodNotClosableError(
+                    month, NotClosable.COMPACTION_UNFINISHED, "compaction needs more time; run the command again"
+                )
+            if self._unplaced(month):
+                # Another process works on it just now.
+                if deadline.remaining_ms() < self.compactor.reserve_ms:
+                    raise PeriodNotClosableError(
+                        month, NotClosable.COMPACTION_UNFINISHED, "a commit of it is in no lake file; run it again"
+                    )
+                self.clock.sleep_ms(1_000)
+
+    def _unplaced(self, month: str) -> bool:
+        """Whether a commit has an hour of the month in no lake file. It leaves the first list after it is in the other.
+
+        The lists are read whole, first those that a commit leaves, then those that it enters (P2).
+        """
+        waits = any(
+            month_of(hour_s) == month for entry in waiting_commits(self.items, self.shards) for hour_s in entry.totals
+        )
+        return waits or any(
             month_of(hour_s) == month
             for shard in known_shards(self.items, self.shards)
             for item in pending_in(self.items, shard)

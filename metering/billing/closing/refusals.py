@@ -13,7 +13,7 @@ class NotClosable(StrEnum):
     TOO_EARLY = "too_early"
     CHECKLIST = "checklist"
     COMPACTION_UNFINISHED = "compaction_unfinished"
-    COMMIT_OPEN = "commit_open"
+    ROLLUP_UNFINISHED = "rollup_unfinished"
     TOTALS_DIFFER = "totals_differ"
     HOURS_UNSTABLE = "hours_unstable"
     HOUR_UNPUBLISHED = "hour_unpublished"

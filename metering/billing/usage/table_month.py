@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from metering.billing.rating.lines import UsageLine
-from metering.billing.usage.merged import merged
+from metering.billing.usage.merged import by_day, merged
 from metering.billing.usage.ports import Late, Sold
-from metering.ledger.usage_items import usage_day, usage_entries, usage_partition
-from metering.stores.writes import Item, Table
+from metering.ledger.usage.reading import UsageReading
+from metering.units import DAY_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from metering.ledger.usage.items import UsageItem
     from metering.stores.items import ItemStore
     from metering.usage.totals import Total, UsageKey
 
@@ -23,13 +24,15 @@ class TableMonth:
     """A `RegionMonth` of named accounts.
 
     Attributes:
-        items: Usage items by account. An item has all hours of one key on one day.
+        reading: Says what the items count. The accounts' kinds only become more, so every call sees the same names.
+        items: Usage items by account, in the order of their hours.
         digest: An open month has none.
     """
 
     region: str
     month: str
-    items: Mapping[str, tuple[Item, ...]]
+    reading: UsageReading
+    items: Mapping[str, tuple[UsageItem, ...]]
     digest: str = ""
 
     @classmethod
@@ -37,22 +40,20 @@ class TableMonth:
         """Read the items of some accounts: one partition each.
 
         Raises:
+            LedgerCorruptError: An item cannot be read.
             UnavailableError: The region gives no answer.
         """
-        read = {
-            account_id: tuple(store.query(Table.USAGE, usage_partition(account_id, month)))
-            for account_id in sorted(accounts)
-        }
-        return cls(region=region, month=month, items=read)
+        reading = UsageReading(store)
+        read = {account_id: tuple(reading.of_month(account_id, month)) for account_id in sorted(accounts)}
+        return cls(region=region, month=month, reading=reading, items=read)
 
     def accounts(self) -> Iterator[str]:
         return (account_id for account_id, items in self.items.items() if items)
 
     def day_lines(self, accounts: frozenset[str] | None = None) -> Iterator[UsageLine]:
-        for item in self._of(accounts):
-            key, total = usage_day(item)
-            if key.corrects_s is None:
-                yield line_of(key, total)
+        for items in self._of(accounts):
+            own = (item for item in items if item.corrects_s is None)
+            yield from by_day(self._lines(own))
 
     def hour_lines(
         self,
@@ -62,24 +63,26 @@ class TableMonth:
         sold: frozenset[Sold] | None = None,
     ) -> Iterator[UsageLine]:
         lines: list[UsageLine] = []
-        for item in self._of(accounts):
-            first, _ = usage_day(item)
-            if first.corrects_s is not None or not (day_s is None or first.hour_s == day_s):
-                continue
-            if sold is None or Sold(first.service, first.usage_type) in sold:
-                lines += (line_of(entry.key, entry.total) for entry in usage_entries(item))
+        for items in self._of(accounts):
+            own = (item for item in items if item.corrects_s is None)
+            of_day = (item for item in own if day_s is None or day_s <= item.hour_s < day_s + DAY_S)
+            lines += (
+                line for line in self._lines(of_day) if sold is None or Sold(line.service, line.usage_type) in sold
+            )
         return merged(sorted(lines))
 
     def late(self, accounts: frozenset[str] | None = None) -> Iterator[Late]:
-        for item in self._of(accounts):
-            for entry in usage_entries(item):
-                if entry.key.corrects_s is not None:
-                    yield Late(entry.key.hour_s, line_of(entry.key, entry.total))
+        for items in self._of(accounts):
+            for item in items:
+                if item.corrects_s is not None:
+                    yield from (Late(item.hour_s, line) for line in self._lines([item]))
 
-    def _of(self, accounts: frozenset[str] | None) -> Iterator[Item]:
-        for account_id, items in self.items.items():
-            if accounts is None or account_id in accounts:
-                yield from items
+    def _lines(self, items: Iterable[UsageItem]) -> Iterator[UsageLine]:
+        for item in items:
+            yield from (line_of(key, total) for key, total in self.reading.totals(item))
+
+    def _of(self, accounts: frozenset[str] | None) -> Iterator[tuple[UsageItem, ...]]:
+        return (items for account_id, items in self.items.items() if accounts is None or account_id in accounts)
 
 
 def line_of(key: UsageKey, total: Total) -> UsageLine:

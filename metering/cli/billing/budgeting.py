@@ -98,7 +98,7 @@ def counted(view: Judged) -> Counted:
 def known_account(session: Session, home: RegionConnection, account_id: str) -> bool:
     """Whether an account has a payer, is one, or has usage in this month or the last one, in any region."""
     from metering.hours import hour_of, month_bounds_s, month_of
-    from metering.ledger.usage_items import usage_partition
+    from metering.ledger.usage.items import usage_partition
     from metering.stores.writes import Table
     from metering.units import HOUR_S
     from metering.wiring.billing.stores import build_organization

@@ -1,7 +1,8 @@
 """Canary batches: known batches of a reserved account, sent twice and expected to count once.
 
-Each canary has a slot (a minute) of its own, and each slot has a usage type of its own. So one usage item says whether
-this batch was counted once, twice or not yet. Reports leave the reserved account out unless they are asked for it.
+Each canary has a slot (a minute) of its own, and each minute of an hour has a usage type of its own. So the total of a
+booked hour and usage type says whether one batch was counted once, twice or not yet. They are as many kinds as an hour
+has minutes, for ever: kinds keep their numbers (P45). Reports leave the reserved account out unless they ask for it.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import json
 from typing import TYPE_CHECKING
 
 from metering.hours import hour_of, rfc3339
-from metering.units import MINUTE_S
+from metering.units import HOUR_S, MINUTE_S
 
 if TYPE_CHECKING:
     from metering.stores.writes import Value
@@ -46,8 +47,8 @@ def canary_batch_id(slot_s: int) -> str:
 
 
 def canary_usage_type(slot_s: int) -> str:
-    """Usage type of this slot's batch alone."""
-    return f"{CANARY_USAGE_TYPES}{rfc3339(slot_s)}"
+    """Usage type of this slot's batch; no other batch of its hour has it."""
+    return f"{CANARY_USAGE_TYPES}{slot_s % HOUR_S // MINUTE_S:02d}"
 
 
 def canary_hour(slot_s: int) -> int:

@@ -26,7 +26,7 @@ class Holder(StrEnum):
     HELD_MESSAGES = "held_messages"
     PUT_BACK = "put_back"
     DEAD_LETTERS = "dead_letters"
-    OPEN_COMMITS = "open_commits"
+    WAITING_COMMITS = "waiting_commits"
     SOURCE_GAPS = "source_gaps"
     LOG_GAPS = "log_gaps"
     LOG_DELAY = "log_delay"
@@ -58,13 +58,11 @@ class Completeness:
 
     Attributes:
         through_s: Every batch sent before this time is counted, epoch seconds. This stays true, so it may be read late.
-        open: Wide commits that were open, the oldest first, at most as many as a sweep can take.
         held_by: All that held it back, the earliest first. Empty if nothing did.
         measured_s: Time of the measurement, epoch seconds; None if an earlier version measured it, which did not say.
     """
 
     through_s: int
-    open: tuple[str, ...] = ()
     held_by: tuple[Hold, ...] = ()
     measured_s: int | None = None
 
@@ -76,9 +74,6 @@ class Completeness:
         return {
             **COMPLETENESS_KEY._asdict(),
             "through_s": self.through_s,
-            # Version 0.1.0 requires this list of hours. It reads the hours that are missing from it itself.
-            "published": [],
-            "open": list(self.open),
             "held_by": held_by,
             **({"held_names": names} if names else {}),
             **measured,
@@ -89,8 +84,6 @@ class Completeness:
         fields = Fields.of_item(item)
         return cls(
             through_s=fields.whole("through_s"),
-            # Items written before the sweep of each minute existed name no commits.
-            open=fields.texts("open") if "open" in fields else (),
             held_by=_held_by(fields) if "held_by" in fields else (),
             measured_s=fields.whole("measured_s", absent=None),
         )

@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from metering.hours import month_bounds_s
-from metering.ledger.usage.items import UsageItem, is_counted, sk_range, usage_partition
+from metering.ledger.usage.items import UsageItem, is_counted, is_usage_item, sk_range, usage_partition
 from metering.ledger.usage.kinds import KindNames
 from metering.stores.writes import Table
 from metering.units import HOUR_S
-from metering.usage.totals import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from metering.stores.items import ItemStore
+    from metering.stores.writes import Item
     from metering.usage.totals import Total, UsageKey
 
 
@@ -37,20 +37,30 @@ class UsageReading:
             LedgerCorruptError: An item cannot be read.
             UnavailableError: The table gives no answer.
         """
+        return map(UsageItem.from_item, self.stored(account_id, month, from_s=from_s, to_s=to_s))
+
+    def stored(
+        self, account_id: str, month: str, *, from_s: int | None = None, to_s: int | None = None
+    ) -> Iterator[Item]:
+        """The same as they are stored, for who only adds them up (`folding`)."""
         first_s, end_s = month_bounds_s(month)
         pk = usage_partition(account_id, month)
         if (from_s is None or from_s <= first_s) and (to_s is None or to_s >= end_s):
-            return map(UsageItem.from_item, self.items.query(Table.USAGE, pk))
+            return self.items.query(Table.USAGE, pk)
         low_s = first_s if from_s is None else max(from_s, first_s)
         high_s = end_s if to_s is None else min(to_s, end_s)
         if low_s >= high_s:
             return iter(())
         low, high = sk_range(low_s - low_s % HOUR_S, -(-high_s // HOUR_S) * HOUR_S)
-        return map(UsageItem.from_item, self.items.query(Table.USAGE, pk, sk_from=low, sk_to=high))
+        return self.items.query(Table.USAGE, pk, sk_from=low, sk_to=high)
 
     def scan(self) -> Iterator[UsageItem]:
         """Every item of the table, in no order. For verification and repair, never for the hot path."""
-        return map(UsageItem.from_item, self.items.scan(Table.USAGE))
+        return map(UsageItem.from_item, self.scanned())
+
+    def scanned(self) -> Iterator[Item]:
+        """The same as they are stored."""
+        return filter(is_usage_item, self.items.scan(Table.USAGE))
 
     def totals(self, item: UsageItem) -> Iterator[tuple[UsageKey, Total]]:
         """What an item counts, by name. What a repair took back is left out.
@@ -59,7 +69,11 @@ class UsageReading:
             LedgerCorruptError: The dictionary lacks a number of the item.
             UnavailableError: The ledger gives no answer.
         """
+        known = self.names.of(item.account_id)
         for number, total in item.totals.items():
             if is_counted(total):
-                kind = number if isinstance(number, Kind) else self.names.kind(item.account_id, number)
+                if isinstance(number, int):
+                    kind = known.get(number) or self.names.kind(item.account_id, number)
+                else:
+                    kind = number
                 yield item.usage_key(kind), total

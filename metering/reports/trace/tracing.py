@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from metering.errors import OperationFailedError
 from metering.hours import parse_hour
 from metering.ledger.markers import Marker, marker_key
-from metering.ledger.waiting_commits import waiting_commits
+from metering.ledger.waiting import waiting_commits
 from metering.reports.trace.question import KEY_COLUMNS
 from metering.reports.trace.rows import HourRows, LineReader, difference, without_rows
 from metering.stores.writes import Table
@@ -96,7 +96,7 @@ class Trace:
         region: Name of the region.
         hours: Hours in which usage table or rows have something, in order.
         batches: By batch id.
-        unsettled: Hours that differ and have an open commit: their usage is still being booked.
+        unsettled: Hours that differ and have a commit that waits: its usage is not booked yet.
     """
 
     region: str
@@ -183,13 +183,14 @@ class Tracer:
         for hour_s in figures.differing()[-self.reread :]:
             self._again(figures, query, hour_s, now_s)
         differing = figures.differing()
-        # Asked only where something differs: it reads the list of all pending commits.
-        open_hours = waiting_commits(self.source.items, self.source.view.shards).open_hours if differing else set()
+        # Asked only where something differs: it reads the list of all waiting commits.
+        waiting = waiting_commits(self.source.items, self.source.view.shards) if differing else ()
+        unsettled = {hour_s for commit in waiting for hour_s in commit.totals}
         return Trace(
             region=self.source.region,
             hours=tuple(_traced(figures, hour_s) for hour_s in figures.hours()),
             batches=tuple(self._batches(figures, now_s)),
-            unsettled=tuple(hour_s for hour_s in differing if hour_s in open_hours),
+            unsettled=tuple(hour_s for hour_s in differing if hour_s in unsettled),
         )
 
     def _read(self, query: UsageQuery, now_s: int) -> _Figures:

@@ -8,7 +8,7 @@ from metering.stores.deliveries import Delivery
 from metering.stores.queues import QueueDepth, ReceivedMessage
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from tests.simulation.region.ports import Process
 
@@ -38,6 +38,9 @@ class IngestQueue:
 
     def release(self, receipts: Sequence[str]) -> None:
         raise NotImplementedError("workers release, people do not")
+
+    def hide(self, receipts: Mapping[str, int]) -> None:
+        raise NotImplementedError("workers hide, people do not")
 
     def depth(self) -> QueueDepth:
         return self._process.read(

@@ -622,7 +622,8 @@ def test_what_cannot_be_looked_up_beforehand_is_found_by_the_transaction(world: 
 
 def test_a_commit_that_is_too_large_is_halved_and_one_batch_too_large_goes_back_alone(world: SmallWorld) -> None:
     world.items.transaction_bytes = 3_000
-    result = world.handle(*deliveries(8), delivery(batch(99, keys=30)))
+    hours = [row for hour in range(60) for row in rows_of(99, start_s=NOW_S - hour * 3_600)]
+    result = world.handle(*deliveries(8), delivery({"batch_id": "b99", "rows": hours}))
     assert result.counts == {Verdict.ACCEPTED: 8, Verdict.PUT_BACK: 1}
     assert result.retry == ("b99",)
     world.assert_exact()
@@ -639,6 +640,7 @@ def test_a_number_of_shards_that_cannot_be_read_stops_commits_and_no_other_verdi
     assert result.retry == ("new",)
     assert result.counts == {Verdict.PUT_BACK: 1, Verdict.DUPLICATE: 1}
     assert "S#shards" in result.contradictions[0]
+    world.items.put(Put(table=Table.LEDGER, item={"pk": SHARDS_KEY.pk, "sk": SHARDS_KEY.sk, "number": 4}))
     world.assert_exact()
 
 

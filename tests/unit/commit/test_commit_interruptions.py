@@ -17,7 +17,6 @@ from tests.support.small_world import NOW_S, KilledError, SmallWorld, batch, del
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from metering.commit.sweeper import SweepResult
     from metering.stores.deliveries import Delivery
 
 NO_REPLY = UnavailableError("aws", "timeout")
@@ -39,8 +38,8 @@ def _mixed() -> Sequence[Delivery]:
     ]
 
 
-def _wide() -> Sequence[Delivery]:
-    return deliveries(20, keys=16)
+def _two_commits() -> Sequence[Delivery]:
+    return deliveries(101)
 
 
 def _many_hours() -> Sequence[Delivery]:
@@ -56,18 +55,13 @@ def _prepared() -> SmallWorld:
     return world
 
 
-def _sweep(world: SmallWorld) -> SweepResult:
-    return world.parts().sweeper().sweep(world.deadline(50))
-
-
 def _recover(world: SmallWorld, messages: Sequence[Delivery]) -> None:
-    """What the queue and the sweep do afterwards."""
+    """What the queue does afterwards."""
     world.calls.before.clear()
     world.calls.after.clear()
     again = world.handle(*messages)
     assert again.retry == ()
     assert set(again.counts) <= set(Verdict) - {Verdict.PUT_BACK}
-    _sweep(world)
 
 
 def _expected(messages: Sequence[Delivery]) -> SmallWorld:
@@ -85,7 +79,7 @@ def _same_verdicts(world: SmallWorld, expected: SmallWorld) -> None:
     assert set(expected.objects.keys("quarantine/batches/")) <= set(world.objects.keys("quarantine/batches/"))
 
 
-MESSAGES = pytest.mark.parametrize("messages", [_mixed, _wide, _many_hours])
+MESSAGES = pytest.mark.parametrize("messages", [_mixed, _two_commits, _many_hours])
 
 
 @MESSAGES
@@ -117,7 +111,6 @@ def test_a_lost_reply_of_any_call_loses_nothing_and_doubles_nothing(
         world.calls.after[number] = NO_REPLY
         result = world.handle(*messages())
         assert result.retry == ()
-        _sweep(world)
         _same_verdicts(world, expected)
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from metering.quarantine.entries import Entry
 
 NOW_S = 1_796_083_200
-SETTINGS = settings(usage_shards=1)
+SETTINGS = settings()
 
 
 class Region(MemoryRegion):
@@ -59,6 +59,7 @@ class Region(MemoryRegion):
             self.queue.delete_many([each.receipt for each in received])
 
     def counted(self) -> tuple[int, int]:
+        self.roll_up()
         totals = [entry.total for entry in usage_of(self.items)]
         return sum(total.bytes for total in totals), sum(total.records for total in totals)
 

@@ -29,7 +29,8 @@ from metering.client.connection import SumsDifferError
 from metering.errors import MeteringError
 from metering.fleet.regions import Answered, Finding, RegionState
 from metering.fleet.steps import PreflightFailedError
-from metering.lake.run_work import RunAlreadyDoneError, RunOutOfTimeError
+from metering.ledger.chain import OutOfTimeError as ChainOutOfTimeError
+from metering.ledger.chain import RunOverError
 from metering.onramps.context.description import DescriptionError
 from metering.onramps.context.document import ContextUnreadableError
 from metering.producer.failures import JournalError, KeyReusedError, NotSentError, RecordsRefusedError
@@ -43,6 +44,7 @@ from metering.reports.pictures.drawing import DrawingUnavailableError
 from metering.reports.sql.ahead import StoppedError
 from metering.reports.sql.query import QueryStoppedError
 from metering.reports.sql.statements import QueryError
+from metering.rollup.as_of_now import TooMuchWaitsError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,8 +77,8 @@ EXAMPLES: list[MeteringError] = [
     errors.OperationFailedError("It failed.", "Run it again."),
     ReadOnlyError("dynamodb.PutItem"),
     errors.EarlyEndError(),
-    RunAlreadyDoneError(),
-    RunOutOfTimeError(),
+    RunOverError(),
+    ChainOutOfTimeError(),
     ScanTooLongError(),
     InvalidParametersError([ParameterProblem(parameter="from", value="now", problem="is not a time.")]),
     PeriodNotClosableError("2026-11", NotClosable.TOO_EARLY, "too early"),
@@ -91,6 +93,7 @@ EXAMPLES: list[MeteringError] = [
     SumsDifferError({"usage": "1", "rows": "2", "markers": None}, None),
     SendingFailedError("sqs.SendMessageBatch: no answer", ["b1", ""]),
     DestinationTakenError("out/ is not empty; nothing was written.", "Name another place."),
+    TooMuchWaitsError("500 commits wait.", "Ask without `now`."),
     AccountsNotKeptError("The accounts were not summed yet.", "To do it now: metering budget update"),
     DrawingUnavailableError("vl-convert is not installed.", "Install it."),
     ExportWrongError("BilledCost 1 is not PricingQuantity 2 times ContractedUnitPrice 3.", "Do not use its files."),

@@ -70,7 +70,7 @@ def test_the_stage_decides_every_setting_of_the_policy() -> None:
     assert {*TUNABLES, "window_s", "marker_life_s"} == set(Policy.model_fields)
 
 
-@pytest.mark.parametrize("tunables", [{"shards": 0}, {"shards": 65}, {"usage_shards": 101}])
+@pytest.mark.parametrize("tunables", [{"shards": 0}, {"shards": 65}, {"rollup_blocks": 2}])
 def test_a_tunable_that_no_function_would_take_is_refused_with_the_stage(tunables: dict[str, int]) -> None:
     with pytest.raises(SettingsError, match=next(iter(tunables))):
         StageConfig.load("local", {"tunables": tunables})

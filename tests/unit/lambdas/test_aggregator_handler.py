@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from aws_lambda_powertools import Logger
@@ -15,16 +16,26 @@ from metering.adapters.memory.clock import ManualClock
 from metering.adapters.memory.entropy import SeededEntropy
 from metering.adapters.memory.items import MemoryItemStore
 from metering.adapters.memory.objects import MemoryObjectStore
+from metering.adapters.memory.queues import MemoryQueue
 from metering.adapters.memory.rows import PlainBatchReader, PlainRowCodec
+from metering.adapters.no_queue import NoQueue
 from metering.commit.aggregator import Aggregator
 from metering.errors import UnavailableError
+from metering.stores.queues import Redelivery
+from metering.stores.writes import Table
 from tests.support.small_world import NOW_S, SETTINGS, batch, delivery
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import pytest
 
     from lambdas.sqs import SqsEvent
     from metering.stores.deliveries import Delivery
+    from metering.stores.queues import Queue
+
+
+_NO_QUEUE = NoQueue()
 
 
 class _Context:
@@ -32,7 +43,7 @@ class _Context:
         return 50_000
 
 
-def _parts(store: MemoryItemStore) -> Dependencies:
+def _parts(store: MemoryItemStore, queue: Queue = _NO_QUEUE, *, visibility_s: int = 420) -> Dependencies:
     clock = ManualClock(NOW_S * 1000)
     metrics = EmfMetrics(service="aggregator", stage="local")
     objects = MemoryObjectStore(clock)
@@ -47,7 +58,47 @@ def _parts(store: MemoryItemStore) -> Dependencies:
         settings=SETTINGS,
         alerts=MemoryAlerts(),
     )
-    return Dependencies(aggregator=aggregator, metrics=metrics, logger=Logger(service="aggregator"))
+    return Dependencies(
+        aggregator=aggregator,
+        queue=lambda: queue,
+        facts=lambda: _Facts(visibility_s),
+        metrics=metrics,
+        logger=Logger(service="aggregator"),
+    )
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """A queue's visibility timeout, and nothing else."""
+
+    visibility_s: int
+
+    def redelivery(self) -> Redelivery:
+        return Redelivery(visibility_s=self.visibility_s, max_receives=7)
+
+    def oldest_age_s(self) -> int | None:
+        raise NotImplementedError
+
+    def longest_retention_s(self) -> int:
+        raise NotImplementedError
+
+
+class _Hiding(MemoryQueue):
+    """A queue that takes note of what it is to hide.
+
+    Args:
+        trouble: Whether it gives no answer.
+    """
+
+    def __init__(self, *, trouble: bool = False) -> None:
+        super().__init__(ManualClock(NOW_S * 1000))
+        self.hidden: dict[str, int] = {}
+        self._trouble = trouble
+
+    def hide(self, receipts: Mapping[str, int]) -> None:
+        if self._trouble:
+            raise UnavailableError("sqs.ChangeMessageVisibilityBatch", "no answer")
+        self.hidden.update(receipts)
 
 
 def _event(*deliveries: Delivery) -> SqsEvent:
@@ -55,6 +106,7 @@ def _event(*deliveries: Delivery) -> SqsEvent:
         "Records": [
             {
                 "messageId": each.message_id,
+                "receiptHandle": f"receipt of {each.message_id}",
                 "body": each.body,
                 "attributes": {
                     "SentTimestamp": str(each.sent_at_ms),
@@ -85,3 +137,36 @@ def test_what_has_no_verdict_is_named_exactly_as_the_mapping_expects() -> None:
         _event(delivery(batch(1), message="m-1")), _Context(), _parts(MemoryItemStore(on_call=unavailable))
     )
     assert json.loads(json.dumps(response)) == {"batchItemFailures": [{"itemIdentifier": "m-1"}]}
+
+
+def test_what_a_throttle_sends_back_is_hidden_before_it_comes_back() -> None:
+    queue = _Hiding()
+    store = MemoryItemStore(throttled=lambda action: "ThrottlingError" if action.table is Table.LEDGER else "")
+    first, again = delivery(batch(1), message="m-1"), delivery(batch(2), message="m-2", receive_count=2)
+    response = handle(_event(first, again), _Context(), _parts(store, queue))
+    assert [each["itemIdentifier"] for each in response["batchItemFailures"]] == ["m-1", "m-2"]
+    assert 90 <= queue.hidden["receipt of m-1"] < 180
+    assert 300 <= queue.hidden["receipt of m-2"] < 420
+
+
+def test_nothing_is_hidden_for_longer_than_its_queue_hides_it() -> None:
+    queue = _Hiding()
+    store = MemoryItemStore(throttled=lambda _: "ThrottlingError")
+    parts = _parts(store, queue, visibility_s=20)
+    handle(_event(delivery(batch(1), message="m-1", receive_count=5)), _Context(), parts)
+    assert 0 < queue.hidden["receipt of m-1"] < 20
+
+
+def test_nothing_is_hidden_for_a_conflict() -> None:
+    queue = _Hiding()
+    store = MemoryItemStore(throttled=lambda _: "TransactionConflict")
+    response = handle(_event(delivery(batch(1), message="m-1")), _Context(), _parts(store, queue))
+    assert response["batchItemFailures"]
+    assert queue.hidden == {}
+
+
+def test_a_queue_that_does_not_hide_changes_nothing_in_the_answer() -> None:
+    store = MemoryItemStore(throttled=lambda _: "ThrottlingError")
+    event = _event(delivery(batch(1), message="m-1"))
+    response = handle(event, _Context(), _parts(store, _Hiding(trouble=True)))
+    assert response == {"batchItemFailures": [{"itemIdentifier": "m-1"}]}

@@ -9,22 +9,25 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from load_tests.booked_usage import book, updates_of
 from metering.adapters.memory.items import MemoryItemStore
 from metering.audit.held_back import Complete
 from metering.cli.printing.output import Format, encoded
+from metering.errors import LedgerCorruptError
 from metering.hours import month_bounds_s, parse_hour
 from metering.ledger.notes.canary_batches import CANARY_ACCOUNT_ID
-from metering.ledger.usage_items import UsageEntry
+from metering.ledger.usage.kinds import number_key
 from metering.reports.query import MONTH_COLUMNS, UsageQuery, months_between
 from metering.reports.usage_answer import usage_answer
 from metering.reports.usage_rows import UsageRow, grouped
 from metering.reports.usage_table import UsageTable
+from metering.stores.writes import Table
 from metering.units import DAY_S
-from metering.usage.totals import ZERO, Total, UsageKey
-from tests.support.usage_items import change
+from metering.usage.totals import Total, UsageKey
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,14 +43,9 @@ def key(hour_s: int = HOUR_S, account_id: str = ACCOUNT, usage_type: str = "Data
     return UsageKey(hour_s, account_id, usage_type, "AmazonEC2", "us-east-1/use1-az1", "internet")
 
 
-def store(usage: Mapping[UsageKey, Total], *, suffixes: int = 1) -> MemoryItemStore:
-    """A usage table; each total is split over so many suffixes."""
+def store(usage: Mapping[UsageKey, Total], *, unnumbered: bool = False) -> MemoryItemStore:
     items = MemoryItemStore()
-    for each, total in usage.items():
-        for suffix in range(suffixes):
-            part = total.bytes // suffixes + (total.bytes % suffixes if suffix == 0 else 0)
-            records = total.records if suffix == 0 else 0
-            change(items, UsageEntry(each, suffix, ZERO, None), part, records)
+    book(items, usage, unnumbered=unnumbered)
     return items
 
 
@@ -99,10 +97,31 @@ def test_days_that_are_read_at_once_say_what_their_hours_say(
     assert grouped(read, query) == grouped(usage.items(), query)
 
 
-def test_shards_of_one_usage_item_are_summed() -> None:
-    items = store({key(): Total(1_000_003, 5)}, suffixes=4)
-    [row] = rows(items, UsageQuery(from_s=0, to_s=HOUR_S * 2))
-    assert row.total == Total(1_000_003, 5)
+def test_kinds_of_many_buckets_and_kinds_without_a_number_count_alike() -> None:
+    usage = {key(HOUR_S + 3_600 * (n % 3), usage_type=f"T{n:03d}"): Total(10**6 + n, n + 1) for n in range(150)}
+    query = UsageQuery(from_s=0, to_s=HOUR_S * 2, group_by=("usage_type", "hour"), accounts=frozenset([ACCOUNT]))
+    expected = grouped(usage.items(), query)
+    assert rows(store(usage), query) == rows(store(usage, unnumbered=True), query) == expected
+    both = store(usage)
+    for update in updates_of(usage, unnumbered=True):
+        both.update(update)
+    assert [row.total for row in rows(both, query)] == [row.total.plus(row.total) for row in expected]
+
+
+def test_what_a_repair_took_back_is_no_row() -> None:
+    items = store({key(): Total(7, 1), key(usage_type="x"): Total(5, 1)})
+    for update in updates_of({key(): Total(-7, -1)}):
+        items.update(update)
+    query = UsageQuery(from_s=0, to_s=HOUR_S * 2, accounts=frozenset([ACCOUNT]))
+    assert [row.values for row in rows(items, query)] == [("x",)]
+
+
+@pytest.mark.parametrize("accounts", [frozenset([ACCOUNT]), frozenset[str]()], ids=["an account", "all accounts"])
+def test_a_number_that_stands_for_nothing_is_an_error_and_never_left_out(accounts: frozenset[str]) -> None:
+    items = store({key(): Total(7, 1)})
+    items.remove(Table.LEDGER, number_key(ACCOUNT, 0))
+    with pytest.raises(LedgerCorruptError, match="N#000000 is missing"):
+        rows(items, UsageQuery(from_s=0, to_s=HOUR_S * 2, accounts=accounts))
 
 
 def test_an_account_is_read_month_by_month_and_nobody_elses_items_with_it() -> None:

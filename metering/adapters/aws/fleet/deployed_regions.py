@@ -13,7 +13,7 @@ from metering.adapters.aws.queues import SqsQueue
 from metering.adapters.aws.stacks import stack_outputs
 from metering.errors import OperationFailedError
 from metering.fleet.ports import RegionStacks
-from metering.fleet.regions import ALONE_FUNCTIONS
+from metering.fleet.regions import executions_of
 from metering.fleet.state_store import LedgerRegionStates
 from metering.ledger.format_version import check_format, stored_format
 from metering.ledger.notes.canary_runs import CANARY_PK, CanaryRun, CanaryVerdict
@@ -73,13 +73,17 @@ class DeployedRegions:
         for rule in self._resource_ids(region, "AWS::Events::Rule"):
             with translated("events.EnableRule"):
                 clients.events.enable_rule(Name=rule.rpartition("|")[2])
+        published = deployed_settings(clients, self._stage)
+        shards = 1 if published is None else published.policy.shards
         # A region of an older version may lack one of them.
-        alone = {name for construct, name in self._functions(region).items() if construct.lower() in ALONE_FUNCTIONS}
+        reserved = {
+            name: executions_of(construct.lower(), shards=shards) for construct, name in self._functions(region).items()
+        }
         for function in self._resource_ids(region, "AWS::Lambda::Function"):
             with translated("lambda.GetFunctionConcurrency"):
                 held = clients.lambda_.get_function_concurrency(FunctionName=function)
             if held.get("ReservedConcurrentExecutions") == 0:
-                _let_run(clients, function, alone=function in alone)
+                _let_run(clients, function, reserved=reserved.get(function))
 
     def set_intake(self, region: str, *, enabled: bool) -> None:
         # A region without log sources has no on-ramp. It is stopped first, because it sends batches.
@@ -206,11 +210,11 @@ class DeployedRegions:
         return DynamoDbItemStore(self._clients_of(region).dynamodb, tables)
 
 
-def _let_run(clients: Clients, function: str, *, alone: bool) -> None:
+def _let_run(clients: Clients, function: str, *, reserved: int | None) -> None:
     """Undo a concurrency of 0. CloudFormation would not, because the template did not change."""
-    if alone:
+    if reserved is not None:
         with translated("lambda.PutFunctionConcurrency"):
-            clients.lambda_.put_function_concurrency(FunctionName=function, ReservedConcurrentExecutions=1)
+            clients.lambda_.put_function_concurrency(FunctionName=function, ReservedConcurrentExecutions=reserved)
         return
     with translated("lambda.DeleteFunctionConcurrency"):
         clients.lambda_.delete_function_concurrency(FunctionName=function)

@@ -26,8 +26,9 @@ from metering.units import DAY_S
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from metering.audit.rebuild import RebuildStep, Repair, UsageRebuild
+    from metering.audit.rebuild import RebuildStep, UsageRebuild
     from metering.audit.reconcile.month_check import MonthStep
+    from metering.audit.repair import Repair
     from metering.billing.closing.checklist import Checklist
     from metering.wiring.connection import RegionConnection
 
@@ -202,14 +203,14 @@ def _say_checklist(checklist: Checklist, accepted: frozenset[str]) -> None:
 def rebuild_usage(
     session: Session, start: Annotated[str | None, FROM_OPTION] = None, end: Annotated[str | None, TO_OPTION] = None
 ) -> None:
-    """Repair usage totals that differ from the rows, once a second measurement a minute later confirms it.
+    """Repair usage totals that differ from the rows; those of closed months, if they differ from the frozen totals.
 
-    It works hour by hour. Stopping it does no harm, and a second run does the rest. Closed months are never changed.
+    It works hour by hour, beside everything that runs. Stopping it does no harm, and a second run does the rest.
     """
     now_s = int(time.time())
     from_s, to_s = time_range(start, end, default_s=(0, now_s + DAY_S), now_s=now_s, whole_hours=True)
     rebuilder = session.region().jobs.rebuilder
-    consequence = "Usage totals that differ from the rows become those of the rows. Closed months are not changed."
+    consequence = "Usage totals that differ from the rows become those of the rows. The totals of closed months stay."
     with session.deed(what="rebuild usage", subject=_span(start, end), consequence=consequence) as done:
         with _hours() as tell:
             result = rebuilder.usage(from_s=from_s, to_s=to_s, tell=tell)
@@ -263,8 +264,8 @@ def _rebuilt_answer(result: UsageRebuild) -> Answer:
         "hours": "checked",
         "repaired": "usage totals that were wrong",
         "unsettled": "hours left out: being written to",
-        "closed": "hours of closed months that differ",
-        "damaged": "of those, whose rows are wrong",
+        "closed": "hours of closed months that were wrong",
+        "damaged": "hours whose rows are wrong",
     }
     return replace(counts_answer(counts, about=about), document={**counts, "repairs": repairs})
 
@@ -279,15 +280,16 @@ def _tell_repairs(result: UsageRebuild) -> None:
 def _tell_unrepaired(result: UsageRebuild, place: str) -> None:
     if result.closed:
         say(
-            f"In {len(result.closed)} hours of closed months usage items differ and were left as they are. Reports use "
-            "the frozen totals, so no bill is wrong and nothing needs a correction.",
+            f"In {len(result.closed)} hours of closed months usage items differed from the frozen totals and were put "
+            "right. Reports use the frozen totals, so no bill was wrong and nothing needs a correction.",
             style="yellow",
         )
     if result.damaged:
         month = month_of(result.damaged[0])
         raise CommandFailedError(
-            f"In {len(result.damaged)} hours of closed months the rows differ from the frozen totals.",
-            f"To see which files: metering period verify {month} {place}",
+            f"In {len(result.damaged)} hours the lake files do not hold what was accepted, the first in {month}.",
+            f"To see which files of a closed month: metering period verify {month} {place}. Of an open one: metering "
+            f"runbook reconciliation-differences {place}",
         )
     if result.unstable:
         raise CommandFailedError(
@@ -319,11 +321,6 @@ def rebuild_markers(session: Session) -> None:
     with session.deed(what="rebuild markers", subject="", consequence=consequence) as done:
         result = rebuilder.markers()
         done.result = f"{result.rebuilt} of {result.batches} batches got their marker back"
-    counts = {"batches": result.batches, "rebuilt": result.rebuilt, "unsettled": len(result.unstable)}
-    about = {"batches": "with rows", "rebuilt": "markers that were missing", "unsettled": "hours left out"}
+    counts = {"batches": result.batches, "rebuilt": result.rebuilt}
+    about = {"batches": "with rows", "rebuilt": "markers that were missing"}
     session.write(counts_answer(counts, about=about))
-    if result.unstable:
-        raise CommandFailedError(
-            f"Batches of {len(result.unstable)} hours were left out, because a commit is open there.",
-            "Run the command again.",
-        )

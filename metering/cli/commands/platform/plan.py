@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from metering.cli.failures import CommandFailedError
 from metering.errors import FormatTooNewError
+from metering.fleet.regions import ROLLUP_EVERY_MIN
 from metering.fleet.versions import LAST_SILENT_VERSION, Direction
 from metering.operations.own_costs.standing_cost import Tick, standing_month_usd
 
@@ -77,7 +78,7 @@ def standing_usd(config: StageConfig) -> str:
         for every_min, memory_mb in (
             (config.compactor_every_min, config.job_memory_mb),
             (config.reconciler_every_min, config.job_memory_mb),
-            (config.sweeper_every_min, config.small_job_memory_mb),
+            (ROLLUP_EVERY_MIN, config.rollup_memory_mb),
             (config.canary_every_min, config.small_job_memory_mb),
             (config.watch_every_min, config.small_job_memory_mb),
             (config.biller_every_min, config.biller_memory_mb),

@@ -20,7 +20,7 @@ from metering.stage_settings import GivenSettings, QueueSettings, StageSettings,
 if TYPE_CHECKING:
     from metering.wiring.connection import RegionConnection
 
-PUBLISHED = StageConfig.load("local", {"tunables": {"shards": 4, "usage_shards": 2}}).published()
+PUBLISHED = StageConfig.load("local", {"tunables": {"shards": 4, "rollup_commits": 500}}).published()
 NAMES = {
     name: f"the {name}"
     for name in (
@@ -275,7 +275,7 @@ def test_a_refusal_and_a_throttle_are_said_as_everywhere(failure: Exception, err
 
 
 def test_equal_settings_have_one_text_and_one_hash() -> None:
-    again = StageConfig.load("local", {"tunables": {"usage_shards": 2, "shards": 4}}).published()
+    again = StageConfig.load("local", {"tunables": {"rollup_commits": 500, "shards": 4}}).published()
     assert (again.to_json(), again.sha256) == (PUBLISHED.to_json(), PUBLISHED.sha256)
     assert StageSettings.read(PUBLISHED.to_json(), sha256=PUBLISHED.sha256) == PUBLISHED
     assert StageConfig.load("local").published().sha256 != PUBLISHED.sha256

@@ -183,6 +183,11 @@ def test_a_rehearsal_is_no_setting_of_a_stage() -> None:
     assert "rehearsal is not a setting" in problems(Asked(stage="prod", table=table(rehearsal=True)))[0]
 
 
+def test_whether_a_stack_is_created_is_no_setting_of_a_stage() -> None:
+    assert "first_build is not a setting" in problems(Asked(stage="prod", options={"first_build": True}))[0]
+    assert "first_build is not a setting" in problems(Asked(stage="prod", table=table(first_build=True)))[0]
+
+
 def test_names_and_ranges_are_checked_without_what_is_deployed_and_the_rest_is_not() -> None:
     # 100 s fit with the 660 s that the deployment was given earlier.
     asked = Asked(stage="prod", options={"timeout_s": 100})

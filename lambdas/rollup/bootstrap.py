@@ -1,4 +1,4 @@
-"""Parts of the sweeper function, built on first use."""
+"""Parts of the roll-up function, built on first use."""
 
 from __future__ import annotations
 
@@ -9,22 +9,23 @@ from typing import TYPE_CHECKING
 
 from lambdas.emf import EmfMetrics
 from lambdas.log import function_logger
+from metering.stores.threads import CALLS_AT_ONCE
 from metering.wiring.functions import FunctionParts
-from metering.wiring.sweeper import build_sweeper
+from metering.wiring.rollup import build_rollup, rollup_tick
 
 if TYPE_CHECKING:
     from aws_lambda_powertools import Logger
 
-    from metering.commit.sweeper import Sweeper
+    from metering.rollup.tick import RollupTick
 
-SERVICE = "sweeper"
+SERVICE = "rollup"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dependencies:
     """Use case of the function, and the means to report it."""
 
-    sweeper: Sweeper
+    tick: RollupTick
     metrics: EmfMetrics
     logger: Logger
 
@@ -40,4 +41,5 @@ def dependencies() -> Dependencies:
     """
     parts = FunctionParts.from_env(os.environ)
     metrics = EmfMetrics(service=SERVICE, stage=parts.settings.stage)
-    return Dependencies(sweeper=build_sweeper(parts, metrics), metrics=metrics, logger=function_logger(SERVICE))
+    tick = rollup_tick(parts, build_rollup(parts, metrics, threads=CALLS_AT_ONCE))
+    return Dependencies(tick=tick, metrics=metrics, logger=function_logger(SERVICE))

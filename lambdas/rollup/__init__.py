@@ -1,0 +1,1 @@
+"""Function that books the usage of waiting commits and hands the commits on to the compactor."""

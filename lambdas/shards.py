@@ -1,0 +1,23 @@
+"""Events of functions that run once for each shard: `{"shard": 0}`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def shard_of_event(event: Mapping[str, object]) -> int | None:
+    """Shard that an event names; None if it names none, as the event of a person or of a deployment.
+
+    Raises:
+        ValueError: The event names something else.
+    """
+    shard = event.get("shard")
+    if shard is None:
+        return None
+    # Not isinstance: True is an int.
+    if type(shard) is not int or shard < 0:
+        raise ValueError(f"no shard: {shard!r}")
+    return shard

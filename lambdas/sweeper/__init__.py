@@ -1,1 +1,0 @@
-"""Function that finishes wide commits that their workers left open."""

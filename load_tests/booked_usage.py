@@ -1,0 +1,57 @@
+"""Usage items of given totals, as a roll-up writes them: for tests and benchmarks of what reads them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from metering.ledger.usage.items import usage_add, usage_item_key
+from metering.ledger.usage.kinds import kind_items
+from metering.stores.writes import Key, Put, Table, Update
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from metering.stores.items import ItemStore
+    from metering.usage.totals import Kind, Total, UsageKey
+
+
+def book(items: ItemStore, usage: Mapping[UsageKey, Total], *, unnumbered: bool = False) -> None:
+    """Write usage items of these totals to tables that have none, and the dictionaries that they need.
+
+    Args:
+        items: Ledger and usage table.
+        usage: The totals.
+        unnumbered: Each kind has an item of its own, as beyond the cap.
+    """
+    for put in dictionary_of(usage) if not unnumbered else ():
+        items.put(put)
+    for update in updates_of(usage, unnumbered=unnumbered):
+        items.update(update)
+
+
+def dictionary_of(usage: Mapping[UsageKey, Total]) -> Iterator[Put]:
+    """The items that give the kinds of each account their numbers."""
+    for account_id, numbers in _numbers(usage).items():
+        for kind, number in numbers.items():
+            for item in kind_items(account_id, number, kind):
+                yield Put(table=Table.LEDGER, item=item)
+
+
+def updates_of(usage: Mapping[UsageKey, Total], *, unnumbered: bool = False) -> Iterator[Update]:
+    """One update of each usage item."""
+    numbers = _numbers(usage)
+    adds: dict[Key, dict[int | None, Total]] = {}
+    for key, total in usage.items():
+        number = None if unnumbered else numbers[key.account_id][key.kind]
+        adds.setdefault(usage_item_key(key, number), {})[number] = total
+    for item_key, totals in adds.items():
+        yield Update(table=Table.USAGE, key=item_key, add=usage_add(totals))
+
+
+def _numbers(usage: Mapping[UsageKey, Total]) -> dict[str, dict[Kind, int]]:
+    """By account, the number of each kind: in the order in which they come."""
+    numbers: dict[str, dict[Kind, int]] = {}
+    for key in usage:
+        of_account = numbers.setdefault(key.account_id, {})
+        of_account.setdefault(key.kind, len(of_account))
+    return numbers

@@ -1,0 +1,141 @@
+"""Updates of usage items that a plan asks for: one for each item, and each lands once (P23.1, P45)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from metering.errors import ConditionFailedError, LedgerCorruptError, TransactionCanceledError, UnavailableError
+from metering.ledger.usage.items import BUCKET_KINDS, newest_run_of, usage_add, usage_item_key
+from metering.ledger.usage.kinds import partition_of_kinds
+from metering.stores.writes import Absent, AnyOf, LessThan, Table, Update
+from metering.usage.totals import UsageKey
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from metering.ledger.chain import Chain
+    from metering.ledger.runs import Run
+    from metering.ledger.usage.kinds import KindNumbers
+    from metering.rollup.plan import PlannedHour, RollupPlan
+    from metering.usage.totals import Kind, Total
+
+
+def updates_of(plan: RollupPlan, run: Run, numbers: KindNumbers) -> Iterator[Update]:
+    """The update of each usage item of a plan, in the order of its hours.
+
+    Raises:
+        LedgerCorruptError: The dictionary lacks a kind whose number was sure before the plan was put: it was lost.
+        UnavailableError: The dictionary cannot be read now.
+    """
+    newest = newest_run_of(plan.shard)
+    # Refused once it has landed, and for ever: an item's number only grows.
+    not_yet = AnyOf((Absent(attribute=newest), LessThan(attribute=newest, value=run.number)))
+    for hour in plan.hours:
+        for key, totals in _items(hour, numbers):
+            number = next(iter(totals))
+            yield Update(
+                table=Table.USAGE,
+                key=usage_item_key(key, number),
+                add=usage_add(totals),
+                set={newest: run.number},
+                condition=not_yet,
+            )
+
+
+def _items(hour: PlannedHour, numbers: KindNumbers) -> Iterator[tuple[UsageKey, Mapping[int | None, Total]]]:
+    """What is added to each item of an account's hour: totals by number, all of one bucket; None for no number.
+
+    The usage key is that of any of the item's kinds.
+    """
+    if hour.numbered:
+        known = numbers.known(hour.account_id, hour.numbered)
+        buckets: dict[int, tuple[Kind, dict[int | None, Total]]] = {}
+        for kind, total in hour.numbered.items():
+            number = known.get(kind)
+            if number is None:
+                partition = partition_of_kinds(hour.account_id)
+                raise LedgerCorruptError(f"{partition} has no number of {'#'.join(kind)}, and a plan relies on it")
+            buckets.setdefault(number // BUCKET_KINDS, (kind, {}))[1][number] = total
+        for kind, totals in buckets.values():
+            yield _key(hour, kind), totals
+    for kind, total in hour.named.items():
+        yield _key(hour, kind), {None: total}
+
+
+def _key(hour: PlannedHour, kind: Kind) -> UsageKey:
+    return UsageKey(hour.hour_s, hour.account_id, *kind, hour.corrects_s)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adding:
+    """Sends the updates of one run. Several processes may do so at the same time."""
+
+    run: Run
+    chain: Chain
+
+    def land(self, updates: Sequence[Update]) -> int:
+        """Make updates land: one by itself, for one write unit, several in one transaction, at two units each.
+
+        Returns:
+            How many of them had not landed before.
+
+        Raises:
+            RunOverError: A later run is in an item, and this one is over.
+            LedgerCorruptError: A later run is in an item, and this one is still planned.
+            UnavailableError: It is unknown whether they landed.
+        """
+        if len(updates) > 1:
+            return self._block(updates)
+        [update] = updates
+        try:
+            self.chain.retrier.call(lambda: self.chain.items.update(update))
+        except ConditionFailedError as error:
+            self._check_landed(update, error.existing)
+            return 0
+        return 1
+
+    def _block(self, updates: Sequence[Update]) -> int:
+        left = list(updates)
+        failures = 0
+        while left:
+            try:
+                self._transact(left)
+            except TransactionCanceledError as error:
+                rest = [
+                    update
+                    for update, reason in zip(left, error.reasons, strict=True)
+                    if not self._has_landed(update, reason)
+                ]
+                if len(rest) == len(left):
+                    failures += 1
+                    self._pause(failures)
+                left = rest
+            else:
+                return len(left)
+        return 0
+
+    def _transact(self, updates: Sequence[Update]) -> None:
+        self.chain.retrier.call(lambda: self.chain.items.transact(updates))
+
+    def _has_landed(self, update: Update, reason: tuple[str, Mapping[str, object] | None] | None) -> bool:
+        if reason is None or reason[0] != "ConditionalCheckFailed":
+            return False
+        self._check_landed(update, reason[1])
+        return True
+
+    def _check_landed(self, update: Update, found: Mapping[str, object] | None) -> None:
+        """Returns if the update of this very run is in the item that refused it."""
+        newest = newest_run_of(self.run.shard)
+        number = None if found is None else found.get(newest)
+        if number == self.run.number:
+            return
+        self.chain.stop_if_over(self.run)
+        raise LedgerCorruptError(
+            f"run {self.run.name} is planned, and {update.key.pk} / {update.key.sk} has {newest} = {number}"
+        )
+
+    def _pause(self, failures: int) -> None:
+        if failures >= self.chain.retrier.attempts:
+            raise UnavailableError("Adding.land", "usage items are busy", may_have_applied=False)
+        self.chain.retrier.pause(failures)

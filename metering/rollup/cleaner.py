@@ -1,0 +1,143 @@
+"""Removes the plans of runs that are long over, and lets their items expire (P31).
+
+Plans go by number, never by age: one whose number is not taken yet may be announced at any time. The newest run of a
+chain keeps its plan, and its item never expires, so that numbers only grow (P22).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import islice, takewhile
+from typing import TYPE_CHECKING
+
+from metering.ledger.contradictions import Contradictions
+from metering.ledger.runs import newest_run, rollup_chain, runs_before
+from metering.ledger.shards import shards_of
+from metering.stores.bucket import number_of_plan, plans_prefix
+from metering.stores.threads import do_all
+from metering.stores.writes import Equals, Table, Update
+from metering.units import DAY_S
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from metering.ledger.runs import Run
+    from metering.stores.clock import Clock, Deadline
+    from metering.stores.items import ItemStore
+    from metering.stores.objects import ObjectStore
+    from metering.stores.retrying import Retrier
+
+# Objects of one deletion.
+_AT_ONCE = 1_000
+# Runs of a chain that one call cleans: nearly two days of a run each 15 s.
+_MOST_RUNS = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RollupCleaning:
+    """What one call of `RollupCleaner.run` did: plans that it deleted, and run items that now expire."""
+
+    plans: int
+    runs: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RollupCleaner:
+    """Cleans up behind the roll-up. Any number of processes may do so at once.
+
+    Attributes:
+        shards: The stage's number of shards.
+        run_life_s: Time until the item of a cleaned run expires.
+        wait_s: Time between the end of a run and its cleaning, for people who look into what it did.
+        threads: Items that are written at once.
+        reserve_ms: With less time left, no further chain is begun.
+    """
+
+    items: ItemStore
+    objects: ObjectStore
+    clock: Clock
+    retrier: Retrier
+    shards: int
+    run_life_s: int
+    wait_s: int = DAY_S
+    threads: int = 1
+    reserve_ms: int = 30_000
+
+    def run(self, deadline: Deadline, *, shard: int | None = None) -> RollupCleaning:
+        """Clean up behind each chain. The next call does what this one has no time for.
+
+        Args:
+            deadline: End of the process.
+            shard: Shard of this invocation (`shards_of`); None for all that a commit may be in.
+
+        Raises:
+            LedgerCorruptError: A run cannot be read. The other chains were cleaned.
+            UnavailableError: The outcome of a call is unknown.
+        """
+        plans = runs = 0
+        contradictions = Contradictions()
+        for each in self.retrier.call(lambda: shards_of(self.items, self.shards, shard)):
+            if deadline.remaining_ms() < self.reserve_ms:
+                break
+            with contradictions.noted():
+                cleaned = self._chain(rollup_chain(each))
+                plans += cleaned.plans
+                runs += cleaned.runs
+        contradictions.tell()
+        return RollupCleaning(plans=plans, runs=runs)
+
+    def _chain(self, chain: str) -> RollupCleaning:
+        over = self.retrier.call(lambda: self._over(chain))
+        if not over:
+            return RollupCleaning(plans=0, runs=0)
+        # The first plan that is left says where to begin, so a run's plan goes after its item was told to expire.
+        expiring = [run for run in over if run.expires_at_s is None]
+        runs = do_all(self._expire, expiring, threads=self.threads)
+        return RollupCleaning(plans=self._delete_plans(chain, over[-1].number), runs=runs)
+
+    def _over(self, chain: str) -> list[Run]:
+        """Runs that have been done for long and still have plans, but the newest of all, in order."""
+        first = next(filter(None, map(number_of_plan, self._plans(chain))), None)
+        newest = newest_run(self.items, chain)
+        if first is None or newest is None:
+            return []
+        latest_ms = self.clock.now_ms() - self.wait_s * 1000
+        runs = runs_before(self.items, chain, newest.number, first=first)
+        over = takewhile(lambda run: run.done_at_ms is not None and run.done_at_ms <= latest_ms, runs)
+        return list(islice(over, _MOST_RUNS))
+
+    def _delete_plans(self, chain: str, over: int) -> int:
+        """Delete the plans up to a number, also those that no run names."""
+        deleted = 0
+        keys: list[str] = []
+        for key in self._plans(chain):
+            number = number_of_plan(key)
+            if number is None:
+                continue
+            if number > over:
+                break
+            keys.append(key)
+            if len(keys) == _AT_ONCE:
+                deleted += self._delete(keys)
+                keys = []
+        return deleted + self._delete(keys)
+
+    def _plans(self, chain: str) -> Iterator[str]:
+        """Keys of the plans of a chain, in the order of their numbers."""
+        return (info.key for info in self.objects.list(plans_prefix(chain)))
+
+    def _delete(self, keys: list[str]) -> int:
+        if keys:
+            self.retrier.call(lambda: self.objects.delete(keys))
+        return len(keys)
+
+    def _expire(self, run: Run) -> None:
+        expires_at_s = self.clock.now_ms() // 1000 + self.run_life_s
+        # Nothing changes a done run; should its item be gone, it is not made again.
+        expire = Update(
+            table=Table.LEDGER,
+            key=run.key,
+            set={"expires_at": expires_at_s},
+            condition=Equals(attribute="state", value="done"),
+        )
+        self.retrier.call(lambda: self.items.update(expire))

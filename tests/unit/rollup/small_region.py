@@ -1,0 +1,139 @@
+"""A region of waiting commits of plain rows, without workers: what the roll-up finds, and what it makes of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from metering.adapters.memory.alerts import MemoryAlerts
+from metering.adapters.memory.clock import DeadlineAt, ManualClock
+from metering.adapters.memory.entropy import SeededEntropy
+from metering.adapters.memory.items import MemoryItemStore
+from metering.adapters.memory.lake import PlainLake
+from metering.adapters.memory.metrics import MemoryMetrics
+from metering.adapters.memory.objects import MemoryObjectStore
+from metering.adapters.memory.rows import PlainRow, encode_rows, plain_usage
+from metering.hours import hour_of
+from metering.ledger.usage.items import is_usage_item
+from metering.ledger.usage.kinds import KindNumbers
+from metering.ledger.usage.reading import UsageReading
+from metering.ledger.waiting import Waiting
+from metering.rollup.rollup import Rollup, RollupPolicy
+from metering.stores.bucket import staging_key
+from metering.stores.retrying import Retrier
+from metering.stores.writes import ActionLimits, Put, Table
+from metering.units import HOUR_S
+from metering.usage.totals import add_totals, by_hour
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from metering.stores.items import ItemStore
+    from metering.stores.objects import ObjectStore
+    from metering.stores.writes import Item
+    from metering.usage.totals import Total, UsageKey
+
+NOW_S = 1_795_651_200  # 2026-11-26T00:00Z
+ACCOUNT = "123456789012"
+
+
+def row(
+    size: int,
+    *,
+    hour_s: int = NOW_S,
+    account: str = ACCOUNT,
+    usage_type: str = "DataTransfer-Out-Bytes",
+    booked_s: int | None = None,
+) -> PlainRow:
+    """A row of this many bytes; `booked_s` if it is booked in another hour than its own."""
+    return PlainRow(
+        booked_s=hour_of(hour_s) if booked_s is None else booked_s,
+        batch_id="batch",
+        resource_id="i-1",
+        account_id=account,
+        service="AmazonEC2",
+        direction="out",
+        from_location="us-east-1",
+        to_location="internet",
+        usage_type=usage_type,
+        bytes=size,
+        start_s=hour_s,
+    )
+
+
+class SmallRegion:
+    """Stores in memory, and processes that roll up."""
+
+    def __init__(self, *, seed: int = 1) -> None:
+        self.clock = ManualClock(NOW_S * 1000)
+        self.items = MemoryItemStore()
+        self.objects = MemoryObjectStore(self.clock)
+        self.entropy = SeededEntropy(seed)
+        self.metrics = MemoryMetrics()
+        self.alerts = MemoryAlerts()
+        self.committed: dict[UsageKey, Total] = {}
+
+    def commit(self, commit_id: str, rows: Iterable[PlainRow], *, shard: int = 0) -> Waiting:
+        """What a worker's commit leaves for the roll-up: its staging object, and its entry of the waiting list."""
+        kept = list(rows)
+        key = staging_key(commit_id, NOW_S)
+        self.objects.put(key, encode_rows(kept), if_absent=True)
+        usage = plain_usage(kept)
+        waiting = Waiting(
+            shard=shard,
+            commit_id=commit_id,
+            totals=by_hour(usage),
+            staging_key=key,
+            created_at_ms=self.clock.now_ms(),
+            sent_at_ms=self.clock.now_ms() - 1000,
+        )
+        self.items.put(Put(table=Table.LEDGER, item=waiting.to_item()))
+        add_totals(self.committed, usage)
+        return waiting
+
+    def rollup(
+        self,
+        *,
+        items: ItemStore | None = None,
+        objects: ObjectStore | None = None,
+        commits: int = 2_000,
+        blocks: bool = False,
+        sums: int = 1_000,
+        cap: int = 1_000,
+        actions: int = 100,
+        shards: int = 1,
+        attempts: int = 4,
+    ) -> Rollup:
+        """The roll-up of another process."""
+        items = self.items if items is None else items
+        objects = self.objects if objects is None else objects
+        retrier = Retrier(clock=self.clock, entropy=self.entropy, attempts=attempts)
+        return Rollup(
+            items=items,
+            objects=objects,
+            staged=PlainLake(objects),
+            numbers=KindNumbers(items, retrier=retrier, cap=cap, actions=actions),
+            clock=self.clock,
+            entropy=self.entropy,
+            retrier=retrier,
+            metrics=self.metrics,
+            alerts=self.alerts,
+            policy=RollupPolicy(commits=commits, blocks=blocks, sums=sums),
+            limits=ActionLimits(transaction=actions),
+            shards=shards,
+            generation=2,
+        )
+
+    def deadline(self, time_s: int = HOUR_S) -> DeadlineAt:
+        return DeadlineAt(clock=self.clock, at_ms=self.clock.now_ms() + time_s * 1000)
+
+    def usage_items(self) -> list[Item]:
+        """The items of the usage table that count something."""
+        return [item for item in self.items.everything(Table.USAGE) if is_usage_item(item)]
+
+    def usage(self) -> dict[UsageKey, Total]:
+        """What the usage table says."""
+        reading = UsageReading(self.items)
+        totals: dict[UsageKey, Total] = {}
+        for item in reading.scan():
+            add_totals(totals, dict(reading.totals(item)))
+        return totals

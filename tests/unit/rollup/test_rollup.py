@@ -1,0 +1,145 @@
+"""One process that rolls up: what a run books, what it places, and when it begins."""
+
+from __future__ import annotations
+
+from metering import metric_names
+from metering.ledger.booked_hours import Pending, Pointer, pending_in, pointers_of
+from metering.ledger.runs import newest_run
+from metering.ledger.waiting import waiting_in
+from metering.units import HOUR_S
+from tests.unit.rollup.small_region import ACCOUNT, NOW_S, SmallRegion, row
+
+
+def test_a_run_books_each_sum_once_places_each_commit_and_empties_the_list() -> None:
+    region = SmallRegion()
+    late_s = NOW_S - 30 * HOUR_S
+    region.commit("c1", [row(5), row(7), row(11, hour_s=late_s), row(13, usage_type="Other-Bytes")])
+    region.commit("c2", [row(17), row(19, account="999999999999"), row(23, hour_s=late_s, booked_s=NOW_S)])
+
+    result = region.rollup().run(region.deadline())
+
+    assert (result.runs, result.commits, result.finished) == (1, 2, True)
+    assert region.usage() == region.committed
+    assert list(waiting_in(region.items, 0)) == []
+    pending = [Pending.from_item(item) for item in pending_in(region.items, 0)]
+    assert {each.commit_id: each.hours for each in pending} == {"c1": {NOW_S, late_s}, "c2": {NOW_S}}
+    pointers = [Pointer.from_item(item) for item in pointers_of(region.items, NOW_S)]
+    assert [(each.commit_id, each.rows, each.bytes, each.run) for each in pointers] == [
+        ("c1", 3, 25, ""),
+        ("c2", 3, 59, ""),
+    ]
+    run = newest_run(region.items, "U0")
+    assert run is not None
+    assert (run.number, run.state) == (1, "done")
+
+
+def test_an_item_is_an_accounts_hour_with_the_number_of_its_run() -> None:
+    region = SmallRegion()
+    region.commit("c1", [row(5), row(7, usage_type="Other-Bytes")])
+    assert region.rollup().run(region.deadline()).items == 1
+    region.commit("c2", [row(11)])
+    assert region.rollup().run(region.deadline()).items == 1
+    [item] = region.usage_items()
+    assert item == {
+        "pk": f"A#{ACCOUNT}#2026-11",
+        "sk": "2026-11-26T00##0",
+        "b0": 16,
+        "r0": 2,
+        "b1": 7,
+        "r1": 1,
+        "v": 2,
+        "n0": 2,
+    }
+
+
+def test_nothing_waits_and_nothing_is_written() -> None:
+    region = SmallRegion()
+    result = region.rollup().run(region.deadline())
+    assert (result.runs, result.finished) == (0, True)
+    assert newest_run(region.items, "U0") is None
+    assert list(region.objects.list("runs/")) == []
+
+
+def test_a_full_run_takes_the_oldest_commits_and_the_next_follows_at_once() -> None:
+    region = SmallRegion()
+    for number in range(5):
+        # Ids fall while times grow.
+        region.commit(f"c{9 - number}", [row(number + 1)])
+        region.clock.sleep_ms(1000)
+    result = region.rollup(commits=2).run(region.deadline(), every_s=15)
+    assert (result.runs, result.commits, result.finished) == (3, 5, False)
+    # The last one was not full, so another would have to wait.
+    assert result.due_in_ms == 15_000
+    assert region.usage() == region.committed
+
+
+def test_a_run_is_due_when_the_last_began_long_enough_ago() -> None:
+    region = SmallRegion()
+    region.commit("c1", [row(1)])
+    region.rollup().run(region.deadline(), every_s=15)
+    region.commit("c2", [row(2)])
+    region.clock.sleep_ms(14_000)
+    result = region.rollup().run(region.deadline(), every_s=15)
+    assert (result.runs, result.finished, result.due_in_ms) == (0, False, 1_000)
+    region.clock.sleep_ms(1_000)
+    assert region.rollup().run(region.deadline(), every_s=15).runs == 1
+    assert region.usage() == region.committed
+
+
+def test_a_run_takes_no_more_commits_once_it_has_enough_sums() -> None:
+    region = SmallRegion()
+    for number in range(4):
+        region.commit(f"c{number}", [row(1, usage_type=f"T{number}-{each}") for each in range(3)])
+    result = region.rollup(sums=5).run(region.deadline())
+    assert (result.runs, result.commits) == (2, 4)
+    assert region.usage() == region.committed
+
+
+def test_each_shard_has_a_chain_of_its_own_and_items_hold_the_runs_of_both() -> None:
+    region = SmallRegion()
+    region.commit("c1", [row(1)], shard=0)
+    region.commit("c2", [row(2)], shard=1)
+    assert region.rollup(shards=2).run(region.deadline()).runs == 2
+    [item] = region.usage_items()
+    assert (item["b0"], item["n0"], item["n1"], item["v"]) == (3, 1, 1, 2)
+    region.commit("c3", [row(4)], shard=0)
+    region.commit("c4", [row(8)], shard=1)
+    assert region.rollup(shards=2).run(region.deadline(), shard=1).runs == 1
+    assert [each["sk"] for each in waiting_in(region.items, 0)] == ["c3"]
+
+
+def test_a_commit_of_many_hours_is_placed_by_several_transactions() -> None:
+    region = SmallRegion()
+    hours = [NOW_S - hour * HOUR_S for hour in range(23)]
+    region.commit("c1", [row(1, hour_s=hour_s) for hour_s in hours])
+    region.rollup(actions=10).run(region.deadline())
+    assert all(len(list(pointers_of(region.items, hour_s))) == 1 for hour_s in hours)
+    [pending] = map(Pending.from_item, pending_in(region.items, 0))
+    assert pending.hours == set(hours)
+
+
+def test_kinds_beyond_the_cap_have_items_of_their_own_and_are_counted() -> None:
+    region = SmallRegion()
+    region.commit("c1", [row(each, usage_type=f"T{each}") for each in range(1, 6)])
+    region.rollup(cap=3).run(region.deadline())
+    region.commit("c2", [row(each, usage_type=f"T{each}") for each in range(1, 6)])
+    region.rollup(cap=3).run(region.deadline())
+    assert region.usage() == region.committed
+    assert region.metrics.counts[metric_names.KINDS_BEYOND_CAP] == 4
+    assert len(region.usage_items()) == 3
+
+
+def test_blocks_book_the_same() -> None:
+    region = SmallRegion()
+    region.commit("c1", [row(each, account=f"{each:012d}") for each in range(1, 250)])
+    result = region.rollup(blocks=True).run(region.deadline())
+    assert result.items == 249
+    assert region.usage() == region.committed
+
+
+def test_a_process_without_time_begins_nothing_and_the_next_goes_on() -> None:
+    region = SmallRegion()
+    region.commit("c1", [row(1)])
+    assert not region.rollup().run(region.deadline(time_s=5)).finished
+    assert newest_run(region.items, "U0") is None
+    assert region.rollup().run(region.deadline()).finished

@@ -1,0 +1,87 @@
+"""A tick of the roll-up function goes on until the next one begins."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from metering.ledger.runs import newest_first
+from metering.ledger.waiting import waiting_in
+from metering.rollup.tick import RollupTick
+from metering.units import MINUTE_S
+from tests.unit.rollup.small_region import SmallRegion, row
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def _tick(region: SmallRegion, *, every_s: int = 15, commits: int = 2_000) -> RollupTick:
+    rollup = region.rollup(commits=commits)
+    return RollupTick(rollup=rollup, clock=region.clock, every_s=every_s, tick_s=MINUTE_S)
+
+
+def _when_it_sleeps(region: SmallRegion, do: Callable[[], object]) -> None:
+    sleep_ms = region.clock.sleep_ms
+
+    def slept(duration_ms: int) -> None:
+        do()
+        sleep_ms(duration_ms)
+
+    region.clock.sleep_ms = slept  # type: ignore[method-assign]
+
+
+def _starts(region: SmallRegion) -> list[int]:
+    runs = [run.planned_at_ms for run in newest_first(region.items, "U0")]
+    return [(run - runs[-1]) // 1000 for run in reversed(runs)]
+
+
+def test_under_load_there_is_a_run_each_few_seconds_until_the_next_tick_begins() -> None:
+    region = SmallRegion()
+    region.commit("c", [row(1)])
+    new = iter(range(100))
+    _when_it_sleeps(region, lambda: region.commit(f"c{next(new)}", [row(1)]))
+    began_ms = region.clock.now_ms()
+    result = _tick(region).run(region.deadline())
+    assert _starts(region) == [0, 15, 30, 45]
+    assert result.runs == 4
+    assert region.clock.now_ms() - began_ms == 45_000
+    # The next tick goes on in step, and does not begin with a run of its own.
+    region.clock.sleep_ms(12_000)
+    _tick(region).run(region.deadline())
+    assert _starts(region) == [0, 15, 30, 45, 60, 75, 90, 105]
+
+
+def test_when_nothing_waits_it_ends() -> None:
+    region = SmallRegion()
+    began_ms = region.clock.now_ms()
+    assert _tick(region).run(region.deadline()).finished
+    assert region.clock.now_ms() == began_ms
+    region.commit("c1", [row(1)])
+    result = _tick(region).run(region.deadline())
+    assert (result.runs, result.finished) == (1, True)
+    # It looked once more when the next run was due.
+    assert region.clock.now_ms() - began_ms == 15_000
+
+
+def test_a_tick_that_is_behind_stops_when_the_next_begins_and_leaves_it_the_rest() -> None:
+    region = SmallRegion()
+    for number in range(9):
+        region.commit(f"c{number}", [row(1)])
+    # A call takes a second.
+    region.items.on_call = lambda _: region.clock.sleep_ms(1_000)
+    began_ms = region.clock.now_ms()
+    result = _tick(region, commits=2).run(region.deadline())
+    assert not result.finished
+    assert 60_000 <= region.clock.now_ms() - began_ms < 75_000
+    region.items.on_call = lambda _: None
+    assert _tick(region, commits=2, every_s=0).run(region.deadline()).finished
+    assert list(waiting_in(region.items, 0)) == []
+    assert region.usage() == region.committed
+
+
+def test_the_end_of_the_process_comes_before_that_of_the_tick() -> None:
+    region = SmallRegion()
+    region.commit("c1", [row(1)])
+    region.items.on_call = lambda _: region.clock.sleep_ms(1_000)
+    began_ms = region.clock.now_ms()
+    assert not _tick(region).run(region.deadline(time_s=20)).finished
+    assert region.clock.now_ms() - began_ms < 20_000
