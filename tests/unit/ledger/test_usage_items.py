@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
+from metering.commit.write_ahead import usage_deltas
+from metering.ledger.usage_items import UsageEntry, usage_day, usage_entries, usage_key
 
 from metering.adapters.memory.items import MemoryItemStore
-from metering.commit.write_ahead import usage_deltas
 from metering.hours import parse_hour
-from metering.ledger.usage_items import UsageEntry, usage_day, usage_entries, usage_key
 from metering.stores.writes import Table
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import Total, UsageKey
