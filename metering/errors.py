@@ -44,6 +44,7 @@
         ├── SendingFailedError      a replay could not send all of its messages               replay.sender
         ├── DestinationTakenError   an export was asked for where something else is         reports.exports.destination
         ├── ExportWrongError        an export is not what it should be: no manifest          reports.exports.checks
+        ├── TooMuchWaitsError       more waits for the roll-up than one answer may read       rollup.as_of_now
         ├── AccountsNotKeptError    the accounts of a month are not summed                    reports.accounts.source
         ├── DrawingUnavailableError what draws pictures is not installed                      reports.pictures.drawing
         ├── QueryError              DuckDB refuses a query                                    reports.sql.statements

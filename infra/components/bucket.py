@@ -14,6 +14,7 @@ from infra.components.removal import removal_policy
 from metering.stores.bucket import (
     ATHENA_RESULTS_PREFIX,
     CONTEXT_PREFIX,
+    DOCTOR_PREFIX,
     DROP_PREFIX,
     INGEST_PREFIX,
     LAKE_PREFIX,
@@ -33,8 +34,8 @@ _ENCRYPTION = "s3:x-amz-server-side-encryption"
 
 # IA and Glacier IR bill at least 128 KB, so a smaller object would cost more there.
 TRANSITION_MIN_BYTES = 128 * KIB
-# Least time that S3 keeps a replaced or deleted version.
-_STAGING_NONCURRENT_DAYS = 1
+# Least time of a lifecycle rule.
+_SCRATCH_DAYS = 1
 
 
 class DataBucket(Construct):
@@ -173,6 +174,8 @@ def _lifecycle_rules(config: StageConfig) -> list[s3.LifecycleRule]:
         s3.LifecycleRule(id="ingest", prefix=INGEST_PREFIX, expiration=incoming),
         s3.LifecycleRule(id="drop", prefix=DROP_PREFIX, expiration=incoming),
         s3.LifecycleRule(id="quarantine", prefix=QUARANTINE_PREFIX, expiration=_days(config.quarantine_retention_days)),
+        # The doctor deletes what it made, but may be stopped.
+        s3.LifecycleRule(id="doctor", prefix=DOCTOR_PREFIX, expiration=_days(_SCRATCH_DAYS)),
         # A file that comes again while its marker lives must be judged as it was.
         s3.LifecycleRule(id="plans", prefix=PLANS_PREFIX, expiration=_days(config.plan_life_days)),
         s3.LifecycleRule(id="context", prefix=CONTEXT_PREFIX, expiration=_days(config.plan_life_days)),
@@ -212,14 +215,15 @@ def _lifecycle_rules(config: StageConfig) -> list[s3.LifecycleRule]:
         )
         # Each staging object is deleted within hours, and what is left of it stands before the first live key of each
         # listing. Where rules overlap, S3 takes the shorter time.
-        rules.append(
+        rules += [
             s3.LifecycleRule(
-                id="staging-noncurrent",
-                prefix=STAGING_PREFIX,
-                noncurrent_version_expiration=_days(_STAGING_NONCURRENT_DAYS),
+                id=f"{name}-noncurrent",
+                prefix=prefix,
+                noncurrent_version_expiration=_days(_SCRATCH_DAYS),
                 expired_object_delete_marker=True,
             )
-        )
+            for name, prefix in (("staging", STAGING_PREFIX), ("doctor", DOCTOR_PREFIX))
+        ]
     return rules
 
 

@@ -15,6 +15,7 @@ from metering.stores.bucket import (
     ATHENA_RESULTS_PREFIX,
     CLOSED_PREFIX,
     CONTEXT_PREFIX,
+    DOCTOR_PREFIX,
     DROP_PREFIX,
     INGEST_PREFIX,
     INVOICES_PREFIX,
@@ -114,9 +115,10 @@ class AccessRoles(Construct):
         ledger.grant_read_write(self.operator)
         usage.grant_add(self.operator)
         # By command, log files are metered and contexts are captured, and prices, payers and invoices are put.
-        data.grant_write(self.operator, INGEST_PREFIX, QUARANTINE_PREFIX, *_MADE)
+        data.grant_write(self.operator, INGEST_PREFIX, QUARANTINE_PREFIX, DOCTOR_PREFIX, *_MADE)
         # Like compactor and biller, it may clean up after the jobs, and never in the lake.
-        data.grant_delete(self.operator, STAGING_PREFIX, QUARANTINE_PREFIX, RATED_PREFIX)
+        data.grant_delete(self.operator, STAGING_PREFIX, QUARANTINE_PREFIX, RATED_PREFIX, DOCTOR_PREFIX)
+        data.grant_read(self.operator, DOCTOR_PREFIX)
 
     def _role(self, construct_id: str, description: str, principal: iam.IPrincipal) -> iam.Role:
         return iam.Role(self, construct_id, description=description, assumed_by=principal)
@@ -155,4 +157,4 @@ _MADE = (
 )
 _READABLE = (STAGING_PREFIX, QUARANTINE_PREFIX, *_MADE)
 # Readers must not see producers' batches, but `metering storage report` needs their sizes.
-_WEIGHED = (INGEST_PREFIX, DROP_PREFIX, ATHENA_RESULTS_PREFIX)
+_WEIGHED = (INGEST_PREFIX, DROP_PREFIX, ATHENA_RESULTS_PREFIX, DOCTOR_PREFIX)

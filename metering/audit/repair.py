@@ -22,6 +22,7 @@ from metering.errors import (
     UnavailableError,
 )
 from metering.hours import month_of
+from metering.lake.usage_digest import usage_digest
 from metering.ledger.frozen_months import read_frozen_month
 from metering.ledger.usage.items import REVISION, newest_run_of, usage_add, usage_item_key
 from metering.ledger.usage.kinds import kind_key
@@ -177,14 +178,17 @@ class FrozenTruth:
         return self._month(hour_s) is not None
 
     def rows(self, hour_s: int) -> dict[UsageKey, Total] | None:
-        """Frozen totals of an hour of a closed month; None if they cannot be read."""
+        """Frozen totals of an hour of a closed month; None if they are not those that were frozen."""
         month = self._month(hour_s)
         if month is None:
             return None
         try:
-            return dict(self._files.hour(month, hour_s))
+            rows = list(self._files.hour(month, hour_s))
         except (ObjectMissingError, ObjectDamagedError):
             return None
+        hour = month.hour(hour_s)
+        frozen = None if hour is None else hour.frozen
+        return dict(rows) if frozen is None or usage_digest(rows) == frozen.digest else None
 
     def is_damaged(self, hour_s: int) -> bool:
         """Whether the hour's lake files have other rows than the closed month."""

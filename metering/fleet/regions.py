@@ -38,6 +38,11 @@ def executions_of(function: str, *, shards: int) -> int | None:
     return 1 if function in ALONE_FUNCTIONS else None
 
 
+def reserved_executions(*, shards: int) -> int:
+    """Number of executions that all of these functions reserve together."""
+    return sum(executions_of(function, shards=shards) or 0 for function in ALONE_FUNCTIONS)
+
+
 class Step(StrEnum):
     """Steps that make a region ready, in this order; each can be repeated."""
 

@@ -77,7 +77,10 @@ class StageConfig(BaseModel):
     # So that the messages of killed workers come back within a test.
     short_visibility: bool = Field(default=False, description="Break the rule for visibility_s; emulated stages only.")
     max_receives: int = Field(
-        5, ge=REFUSED_FROM_RECEIVE, description="At least the receive from which a batch that is too slow is refused."
+        7,
+        ge=REFUSED_FROM_RECEIVE,
+        description="At least the receive from which a batch that is too slow is refused; 7 outlast a throttle of half "
+        "an hour.",
     )
     max_concurrency: int = Field(20, ge=2, le=1_000, description="Most aggregators at a time.")
     aggregator_memory_mb: int = Field(1_769, ge=512, le=10_240, description="1,769 MB is one whole core.")

@@ -40,12 +40,15 @@ QUARANTINED_BATCHES_PREFIX = "quarantine/batches/"
 QUARANTINED_LOGS_PREFIX = "quarantine/logs/"
 # Answers of Athena, kept for a week.
 ATHENA_RESULTS_PREFIX = "athena-results/"
+# What `metering doctor` tries S3 with, gone when it ends.
+DOCTOR_PREFIX = "doctor/"
 # All prefixes of the bucket. A job that reads the whole bucket lists them one by one, because roles may list below
 # known prefixes only.
 PREFIXES = (
     ATHENA_RESULTS_PREFIX,
     CLOSED_PREFIX,
     CONTEXT_PREFIX,
+    DOCTOR_PREFIX,
     DROP_PREFIX,
     INGEST_PREFIX,
     INVOICES_PREFIX,

@@ -19,6 +19,7 @@ from metering.adapters.aws.runtime import SystemClock
 from metering.adapters.aws.session import Clients
 from metering.adapters.aws.stacks import stack_outputs
 from metering.errors import SettingsError
+from metering.fleet.regions import reserved_executions
 from metering.fleet.removal import RegionRemoval
 from metering.fleet.rollout import RegionManager
 from metering.fleet.settings.bases import REHEARSAL_RULES
@@ -130,6 +131,7 @@ class Fleet:
             ),
             probe=RegionProbe(
                 self.clients_of,
+                reserved=reserved_executions(shards=self.config.policy().shards),
                 api_concurrency=self.config.api_concurrency,
                 writes_per_s=self.config.writes_per_s,
             ),

@@ -13,6 +13,7 @@ from metering.adapters.aws.queues import SqsQueue
 from metering.adapters.aws.runtime import SystemClock, SystemEntropy
 from metering.adapters.aws.s3.objects import S3ObjectStore
 from metering.ledger.format_version import check_format
+from metering.ledger.usage.kinds import KindNames
 from metering.stores.writes import Table
 
 if TYPE_CHECKING:
@@ -78,6 +79,11 @@ class RegionPorts:
 
     def _open(self, items: ItemStore) -> None:
         check_format(items, usage_generation=self.names.usage_generation)
+
+    @cached_property
+    def kind_names(self) -> KindNames:
+        """What the numbers of usage items stand for, remembered from one question to the next."""
+        return KindNames(self.items)
 
     @cached_property
     def objects(self) -> S3ObjectStore:

@@ -110,6 +110,13 @@ class MemoryObjectStore:
         raw = MemoryRanges(len(stored.body), lambda: self._same(key, stored.etag).body)
         return io.BufferedReader(raw, buffer_size=self._read_ahead_bytes)
 
+    def open_end(self, key: str, *, last_bytes: int) -> BinaryIO:
+        self.on_call("objects.open")
+        stored = self._stored(key)
+        end = (max(0, len(stored.body) - last_bytes), stored.body)
+        raw = MemoryRanges(len(stored.body), lambda: self._same(key, stored.etag).body, end=end)
+        return io.BufferedReader(raw)
+
     def head(self, key: str) -> ObjectInfo | None:
         self.on_call("objects.head")
         stored = self._objects.get(key)

@@ -127,6 +127,10 @@ FAMILIES: tuple[Family, ...] = (
         about="Show how a region is: version, completeness, queues, jobs, canary, alarms, sources, months and pager.",
     ),
     Family(
+        name="doctor", place="operator.doctor:doctor_app", purpose=Purpose.CHECK, alone=True,
+        about="Try whether AWS does here what the service relies on: on the first day, and after a change of roles.",
+    ),
+    Family(
         name="reconcile", place="analyst.lake:lake_app", purpose=Purpose.CHECK, alone=True,
         about="Compare markers, usage table and rows (lake and staging), hour by hour; exit 0 only if all are equal.",
     ),

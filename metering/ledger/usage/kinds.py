@@ -12,6 +12,7 @@ neither ever changes. Numbers never leave the usage table: plans, answers and lo
 from __future__ import annotations
 
 from collections import OrderedDict
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from metering.errors import LedgerCorruptError, TransactionCanceledError, UnavailableError
@@ -85,7 +86,9 @@ class KindNames:
         known = self._known.get(account_id)
         if known is None:
             return self.read(account_id)
-        self._known.move_to_end(account_id)
+        with suppress(KeyError):
+            # Another thread may just have dropped it.
+            self._known.move_to_end(account_id)
         return known
 
     def read(self, account_id: str) -> Mapping[int, Kind]:
@@ -96,8 +99,8 @@ class KindNames:
             UnavailableError: The ledger gives no answer.
         """
         known = dict(_numbers(self._items, account_id))
+        self._known.pop(account_id, None)
         self._known[account_id] = known
-        self._known.move_to_end(account_id)
         while len(self._known) > self._kept:
             self._known.popitem(last=False)
         return known

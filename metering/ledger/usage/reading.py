@@ -9,7 +9,6 @@ from metering.ledger.usage.items import UsageItem, is_counted, is_usage_item, sk
 from metering.ledger.usage.kinds import KindNames
 from metering.stores.writes import Table
 from metering.units import HOUR_S
-from metering.usage.totals import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,7 +69,11 @@ class UsageReading:
             LedgerCorruptError: The dictionary lacks a number of the item.
             UnavailableError: The ledger gives no answer.
         """
+        known = self.names.of(item.account_id)
         for number, total in item.totals.items():
             if is_counted(total):
-                kind = number if isinstance(number, Kind) else self.names.kind(item.account_id, number)
+                if isinstance(number, int):
+                    kind = known.get(number) or self.names.kind(item.account_id, number)
+                else:
+                    kind = number
                 yield item.usage_key(kind), total

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 from botocore.exceptions import BotoCoreError, ClientError
 
 from metering.adapters.aws.errors import error_code
-from metering.fleet.regions import ALONE_FUNCTIONS, Answered, Finding
+from metering.fleet.regions import Answered, Finding
 from metering.metric_names import NAMESPACE
 
 if TYPE_CHECKING:
@@ -58,11 +58,11 @@ class _Quota(NamedTuple):
 
 
 # Lambda keeps the last 100 unreserved (Lambda developer guide), and refuses our reservations under a smaller quota.
-_CONCURRENCY = 100 + len(ALONE_FUNCTIONS)
-_EXECUTIONS = _Quota("Lambda concurrent executions", "lambda", "L-B99A9384", _CONCURRENCY)
+_UNRESERVED = 100
+_EXECUTIONS = _Quota("Lambda concurrent executions", "lambda", "L-B99A9384", _UNRESERVED)
 _STACKS = _Quota("CloudFormation stacks", "cloudformation", "L-0485CB21", 10)
 # Of a table on demand. `L-34F8CCC8` is the account's sum for provisioned tables, which these are not.
-_TABLE_WRITES = ("DynamoDB write units a table", "dynamodb", "L-AB614373")
+TABLE_WRITES = _Quota("DynamoDB write units a table", "dynamodb", "L-AB614373", 4_000)
 _TYPE_NAME = re.compile(r"[A-Z][A-Za-z0-9]+::[A-Za-z0-9]+::[A-Za-z0-9]+")
 # Error codes of an endpoint that does not have a call.
 _NO_SUCH_CALL = frozenset(
@@ -86,13 +86,17 @@ class RegionProbe:
 
     Args:
         clients_of: Gives the clients of a region.
-        api_concurrency: Executions that the stage reserves for its API.
+        reserved: Executions that the stage reserves for its jobs.
+        api_concurrency: Executions that it reserves for its API.
         writes_per_s: Write units a second that the stage's busiest table needs at its peak.
     """
 
-    def __init__(self, clients_of: Callable[[str], Clients], *, api_concurrency: int, writes_per_s: int) -> None:
+    def __init__(
+        self, clients_of: Callable[[str], Clients], *, reserved: int, api_concurrency: int, writes_per_s: int
+    ) -> None:
         self._clients_of = clients_of
-        self._quotas = (_EXECUTIONS, _Quota(*_TABLE_WRITES, writes_per_s), _STACKS)
+        self._executions = _EXECUTIONS._replace(needed=_UNRESERVED + reserved)
+        self._quotas = (self._executions, TABLE_WRITES._replace(needed=writes_per_s), _STACKS)
         self._api_concurrency = api_concurrency
 
     def preflight(self, region: str, types: Sequence[str]) -> Sequence[Finding]:
@@ -113,7 +117,8 @@ class RegionProbe:
         """Quotas that a deployment needs: what its API adds is a check of its own, for the rest works without it."""
         if not any(name.startswith(_API) for name in types):
             return self._quotas
-        with_api = _Quota(f"{_EXECUTIONS.name} with the API", *_EXECUTIONS[1:3], _CONCURRENCY + self._api_concurrency)
+        needed = self._executions.needed + self._api_concurrency
+        with_api = _EXECUTIONS._replace(name=f"{_EXECUTIONS.name} with the API", needed=needed)
         return (*self._quotas, with_api)
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO, TypedDict
 from botocore.exceptions import ClientError
 
 from metering.adapters.aws.errors import http_status, translated
-from metering.adapters.aws.s3.ranges import RangedObject, denied, reading
+from metering.adapters.aws.s3.ranges import EndOfObject, RangedObject, denied, reading
 from metering.adapters.aws.s3.uploads import IfNoneMatch, upload_parts
 from metering.errors import MeteringError, UnavailableError
 from metering.stores.objects import ObjectInfo
@@ -104,6 +104,9 @@ class S3ObjectStore:
     def open(self, key: str, *, if_match: str | None = None, version_id: str | None = None) -> BinaryIO:
         raw = RangedObject(self._client, self._bucket, key, if_match=if_match, version_id=version_id)
         return io.BufferedReader(raw, buffer_size=self._read_ahead_bytes)
+
+    def open_end(self, key: str, *, last_bytes: int) -> BinaryIO:
+        return io.BufferedReader(EndOfObject(self._client, self._bucket, key, last_bytes=last_bytes))
 
     def head(self, key: str) -> ObjectInfo | None:
         try:

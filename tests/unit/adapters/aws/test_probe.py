@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from metering.adapters.aws.fleet.probe import RegionProbe
-from metering.fleet.regions import ALONE_FUNCTIONS, Answered
+from metering.fleet.regions import ALONE_FUNCTIONS, Answered, reserved_executions
 from metering.fleet.stage import StageConfig
 from metering.fleet.steps import OPTIONAL_PARTS
 
@@ -40,10 +40,15 @@ class Region:
 
 
 def probe_of(
-    quota: int, *, api_concurrency: int = 10, writes_per_s: int = 4_000, table_writes: int = 40_000
+    quota: int, *, shards: int = 1, api_concurrency: int = 10, writes_per_s: int = 4_000, table_writes: int = 40_000
 ) -> RegionProbe:
     region = cast("Clients", Region(quota, table_writes))
-    return RegionProbe(lambda _: region, api_concurrency=api_concurrency, writes_per_s=writes_per_s)
+    return RegionProbe(
+        lambda _: region,
+        reserved=reserved_executions(shards=shards),
+        api_concurrency=api_concurrency,
+        writes_per_s=writes_per_s,
+    )
 
 
 @pytest.mark.parametrize(("quota", "answered"), [(13_999, Answered.FAILED), (14_000, Answered.PASSED)])
@@ -57,7 +62,7 @@ def test_a_table_must_take_the_peak_of_the_stage_and_not_what_a_new_one_takes(qu
     assert (finding.answered, finding.detail) == (answered, f"{quota}, needed 14000")
 
 
-@pytest.mark.parametrize(("quota", "answered"), [(102, Answered.FAILED), (103, Answered.PASSED)])
+@pytest.mark.parametrize(("quota", "answered"), [(103, Answered.FAILED), (104, Answered.PASSED)])
 def test_an_account_with_too_little_concurrency_to_reserve_any_is_told_before_it_deploys(
     quota: int, answered: Answered
 ) -> None:
@@ -66,11 +71,19 @@ def test_an_account_with_too_little_concurrency_to_reserve_any_is_told_before_it
     [finding] = [f for f in probe.preflight("us-east-1", []) if f.check == "quota Lambda concurrent executions"]
 
     # AWS lets nobody reserve of the last 100.
-    assert 100 + len(ALONE_FUNCTIONS) == 103
-    assert (finding.answered, finding.detail) == (answered, f"{quota}, needed 103")
+    assert 100 + len(ALONE_FUNCTIONS) == 104
+    assert (finding.answered, finding.detail) == (answered, f"{quota}, needed 104")
 
 
-@pytest.mark.parametrize(("quota", "answered"), [(109, Answered.FAILED), (110, Answered.PASSED)])
+def test_each_shard_reserves_an_execution_of_its_own() -> None:
+    """Compactor and roll-up run once a shard."""
+    needed = [probe_of(200, shards=shards).preflight("us-east-1", []) for shards in (1, 4)]
+    told = [f.detail for found in needed for f in found if f.check == "quota Lambda concurrent executions"]
+
+    assert told == ["200, needed 104", "200, needed 110"]
+
+
+@pytest.mark.parametrize(("quota", "answered"), [(110, Answered.FAILED), (111, Answered.PASSED)])
 def test_what_an_api_reserves_is_a_check_of_its_own_for_the_rest_works_without_it(
     quota: int, answered: Answered
 ) -> None:
@@ -79,12 +92,12 @@ def test_what_an_api_reserves_is_a_check_of_its_own_for_the_rest_works_without_i
 
     assert found["quota Lambda concurrent executions"].answered is Answered.PASSED
     of_api = found["quota Lambda concurrent executions with the API"]
-    assert (of_api.answered, of_api.detail) == (answered, f"{quota}, needed 110")
+    assert (of_api.answered, of_api.detail) == (answered, f"{quota}, needed 111")
     assert of_api.check.startswith(OPTIONAL_PARTS["api"])
 
 
 def test_a_stage_without_an_api_is_not_asked_for_one() -> None:
-    checks = {each.check for each in probe_of(103).preflight("us-east-1", ["AWS::SQS::Queue"])}
+    checks = {each.check for each in probe_of(104).preflight("us-east-1", ["AWS::SQS::Queue"])}
 
     assert not [check for check in checks if check.startswith(OPTIONAL_PARTS["api"])]
 

@@ -1,0 +1,1 @@
+"""What only a conformance test asks of AWS."""

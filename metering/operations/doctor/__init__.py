@@ -1,0 +1,1 @@
+"""Does AWS do here what the service relies on, and what no emulator shows?"""

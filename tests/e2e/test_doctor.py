@@ -1,0 +1,111 @@
+"""`metering doctor` on an emulator: what it shows is ok, what it cannot show is unknown, and what it does not do differs.
+
+    METERING_E2E_ENDPOINT=http://127.0.0.1:4599 pytest tests/e2e/test_doctor.py -s
+
+prints the table of any endpoint.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from metering.operations.doctor.catalogue import CHECKS
+
+if TYPE_CHECKING:
+    from tests.e2e.conftest import Service
+
+pytestmark = pytest.mark.emulator
+# What every emulator does as AWS does, and the service rests on.
+SURE = {"large-put", "cancel-reasons", "dropped-object", "receives"}
+# What no emulator can show.
+BLIND = {"region-built", "athena", "cold-starts"}
+TIMEOUT_S = 500
+
+
+def examined(service: Service, role: str, *options: str) -> dict[str, dict[str, Any]]:
+    """Verdicts by check, as a role gets them; printed as a table for `-s`."""
+    done = service.run(role, "doctor", *options, "--format", "json", timeout_s=TIMEOUT_S)
+    assert done.stdout, f"exit {done.returncode}: {done.stderr}"
+    rows = {row["check"]: row for row in json.loads(done.stdout)["rows"]}
+    print(f"\nas {role}:")  # the table is what one runs it for
+    for name, row in rows.items():
+        print(f"  {name:16}{row['verdict']:9}{row['saw']}" + (f" -> {row['advice']}" if row["advice"] else ""))
+    assert done.returncode == (1 if any(row["verdict"] == "differs" for row in rows.values()) else 0)
+    return rows
+
+
+def test_what_an_emulator_shows_is_ok_and_what_it_cannot_show_is_unknown(service: Service) -> None:
+    rows = examined(service, "deployer", "--thorough", *_but("tombstones", "mapping-fill"))
+
+    assert {rows[name]["verdict"] for name in SURE} == {"ok"}
+    assert {rows[name]["verdict"] for name in BLIND} == {"unknown"}
+    # Both show no conflict of transactions; IAM, where it is enforced, has no condition on the name of a missing key.
+    assert rows["racing"]["verdict"] in {"unknown", "ok"}
+    assert all(row["saw"] for row in rows.values())
+
+
+def test_without_being_asked_it_pages_nobody_and_a_listing_ends(service: Service) -> None:
+    rows = examined(service, "deployer", "--only", "alarm", "--only", "throttle", "--only", "tombstones")
+
+    assert {rows[name]["verdict"] for name in ("alarm", "throttle")} == {"unknown"}
+    assert rows["tombstones"]["saw"].startswith("1,100 deleted objects")
+    assert rows["tombstones"]["verdict"] != "differs"
+
+
+def test_an_operator_may_ask_what_an_operator_may(service: Service) -> None:
+    """It makes no queues, and says which right it lacks instead of failing."""
+    rows = examined(service, "operator", "--only", "large-put", "--only", "cancel-reasons", "--only", "receives")
+
+    assert rows["large-put"]["verdict"] == rows["cancel-reasons"]["verdict"] == "ok"
+    if service.enforced:
+        assert rows["receives"]["verdict"] == "unknown"
+        assert "may not call CreateQueue" in rows["receives"]["saw"]
+
+
+def test_nothing_of_it_is_left(service: Service) -> None:
+    examined(service, "deployer", "--thorough", *_but("tombstones", "mapping-fill", "dropped-object"))
+    clients = service.clients
+
+    urls = clients.sqs.list_queues(QueueNamePrefix=f"metering-{service.stage}-doctor").get("QueueUrls", [])
+    tables = [name for name in clients.dynamodb.list_tables()["TableNames"] if "-doctor-" in name]
+    alarms = clients.cloudwatch.describe_alarms(AlarmNamePrefix=f"metering-{service.stage}-doctor")["MetricAlarms"]
+    found = clients.s3.list_objects_v2(Bucket=service.outputs["DataBucketName"], Prefix="doctor/").get("Contents", [])
+    subscribers = [
+        each["Endpoint"]
+        for topic in ("PageTopicArn", "TicketTopicArn")
+        for each in clients.sns.list_subscriptions_by_topic(TopicArn=service.outputs[topic])["Subscriptions"]
+    ]
+
+    assert (urls, tables, alarms, found) == ([], [], [], [])
+    assert not [endpoint for endpoint in subscribers if "-doctor-" in endpoint]
+
+
+def test_a_reader_is_refused_before_anything_is_made(service: Service) -> None:
+    if not service.enforced:
+        pytest.skip("without IAM everybody may do everything")
+    done = service.run("reader", "doctor")
+
+    assert done.returncode != 0
+    assert "audit trail cannot be written" in done.stderr
+
+
+def test_a_bucket_that_announces_nothing_differs(service: Service) -> None:
+    """The check is shown to fail: without its notifications the bucket makes no batches of what is dropped."""
+    bucket = service.outputs["DataBucketName"]
+    kept = service.clients.s3.get_bucket_notification_configuration(Bucket=bucket)
+    kept.pop("ResponseMetadata", None)
+    service.clients.s3.put_bucket_notification_configuration(Bucket=bucket, NotificationConfiguration={})
+    try:
+        rows = examined(service, "deployer", "--only", "dropped-object")
+    finally:
+        service.clients.s3.put_bucket_notification_configuration(Bucket=bucket, NotificationConfiguration=kept)  # type: ignore[arg-type]  # as it was
+
+    assert rows["dropped-object"]["verdict"] == "differs"
+    assert "no verdict" in rows["dropped-object"]["saw"]
+
+
+def _but(*left_out: str) -> list[str]:
+    return [word for check in CHECKS if check.name not in left_out for word in ("--only", check.name)]

@@ -1,0 +1,325 @@
+"""A bench in memory: a region that does what AWS documents, each of whose parts can be made to do something else."""
+
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from metering.adapters.memory.clock import ManualClock
+from metering.adapters.memory.items import MemoryItemStore
+from metering.adapters.memory.objects import MemoryObjectStore
+from metering.adapters.memory.queues import MemoryQueue
+from metering.intake.notifications import drop_batch_id
+from metering.ledger.markers import Marker
+from metering.operations.doctor.bench import (
+    Bench,
+    BuiltRegion,
+    CannotAskError,
+    Effort,
+    EngineHour,
+    Pages,
+    ScratchQueues,
+)
+from metering.operations.ports import LoggedLine
+from metering.stores.writes import Put, Table
+from metering.units import DAY_S, HOUR_S
+from metering.usage.totals import Total
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from metering.operations.doctor.bench import AlarmPath
+    from metering.stores.items import ItemStore
+    from metering.stores.objects import ObjectStore
+
+NOW_MS = 1_795_000_000_000
+HOUR = NOW_MS // 1000 - NOW_MS // 1000 % HOUR_S
+BUCKET = "data"
+REGION = "eu-west-1"
+
+
+class Logs:
+    """`FunctionLogs` of given lines."""
+
+    functions = ("compactor",)
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self._texts = texts
+
+    def errors(self, functions: Sequence[str], *, from_s: int, to_s: int, limit: int) -> list[LoggedLine]:
+        assert to_s - from_s == 7 * DAY_S
+        return [LoggedLine(function=functions[0], at_ms=NOW_MS, text=text) for text in self._texts][:limit]
+
+
+@dataclass(kw_only=True)
+class World:
+    """What the doctor finds. Mutable: a test changes the part that it is about.
+
+    Attributes:
+        takes_drops: Objects below `drop/` become batches.
+        verdict: Verdict of whatever is sent.
+        fill: Batches that each commit takes.
+        roles: Why each role cannot be assumed; empty if it can be.
+        stranger_lists: A role without the grant gets 404 for a missing key as well.
+        reader_denied: A role with the grant gets 403 for a missing key.
+    """
+
+    clock: ManualClock = field(default_factory=lambda: ManualClock(NOW_MS))
+    takes_drops: bool = True
+    verdict: str = "accepted"
+    fill: int = 97
+    roles: dict[str, str] = field(default_factory=dict)
+    stranger_lists: bool = False
+    reader_denied: bool = False
+    versioned: bool = True
+    listing: Callable[[tuple[str, ...]], Pages] = lambda keys: Pages(keys=keys, pages=3, empty=2)
+    warm: int = 12_000
+    needed: int = 4_000
+    quota: int = 40_000
+    starts: dict[str, int] = field(default_factory=lambda: {"watch": 2_100})
+    regions: list[BuiltRegion] = field(
+        default_factory=lambda: [BuiltRegion(name="ap-east-1", ready=True, opted_in=True)]
+    )
+    builds: list[str] = field(default_factory=lambda: ["SUCCEEDED"])
+    logged: list[str] = field(default_factory=lambda: ["Task timed out after 900.00 seconds"])
+    lake_hour: tuple[int, Total] | None = (HOUR, Total(500, 5))
+    engine: EngineHour | None = field(
+        default_factory=lambda: EngineHour(usage=Total(500, 5), rows=Total(500, 5), strange_times=0)
+    )
+    slow_table: ItemStore = field(default_factory=lambda: MemoryItemStore(throttled=lambda _action: "ThrottlingError"))
+    alarms_arrive: bool = True
+    topics_deliver: bool = True
+    redrive: bool = True
+    redrive_renews: bool = True
+    scratch_denied: str = ""
+    items: MemoryItemStore = field(default_factory=MemoryItemStore)
+    asking: Callable[[], nullcontext[None]] = nullcontext
+    objects: MemoryObjectStore = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.objects = Bucket(self)
+
+    def bench(self) -> Bench:
+        return Bench(
+            region=REGION,
+            token="0123456789abcdef",  # no secret
+            bucket=BUCKET,
+            clock=self.clock,
+            objects=self.objects,
+            as_roles={role: self._role(role) for role in ("reader", "operator", "producer")},
+            items=self.items,
+            ingest=Ingest(self),
+            needed_writes_per_s=dict.fromkeys(Table, self.needed),
+            logs=lambda: Logs(self.logged),
+            facts=Facts(self),
+            scratch=Scratch(self),
+            lake=Lake(self),
+            engine=None if self.engine is None else Engine(self.engine),
+            asking=self.asking,
+            effort=Effort(tombstones=3, rates_per_s=(1, 60), rate_s=5, arrival_s=20, throttle_s=5),
+        )
+
+    def judge(self, names: Sequence[str]) -> None:
+        """Give batches their verdict, `fill` of them a commit."""
+        for start in range(0, len(names), self.fill):
+            for name in names[start : start + self.fill]:
+                marker = marker_of(name, self.verdict, commit_id=f"{names[0]}-{start}")
+                self.items.put(Put(table=Table.LEDGER, item=marker.to_item()))
+
+    def _role(self, role: str) -> Callable[[], ObjectStore]:
+        def assume() -> ObjectStore:
+            if role in self.roles:
+                raise CannotAskError(self.roles[role])
+            hides = self.reader_denied if role != "producer" else not self.stranger_lists
+            return Bucket(self, hides_missing=hides)
+
+        return assume
+
+
+class Bucket(MemoryObjectStore):
+    """The bucket, which announces what is put below `drop/`."""
+
+    def __init__(self, world: World, *, hides_missing: bool = False) -> None:
+        super().__init__(world.clock, hides_missing=hides_missing)
+        self._world = world
+
+    def upload(self, key: str, body: bytes) -> str:
+        etag = super().upload(key, body)
+        if self._world.takes_drops:
+            assert json.loads(body)["account_id"] == "000000000000"
+            self._world.judge([drop_batch_id(BUCKET, key, etag)])
+        return etag
+
+
+class Ingest(MemoryQueue):
+    """The ingest queue, whose messages are judged at once."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world.clock)
+        self._world = world
+
+    def send_many(self, bodies: Sequence[str], *, original_senders: Sequence[str] = ()) -> list[int]:
+        self._world.judge([json.loads(body)["batch_id"] for body in bodies])
+        return super().send_many(bodies, original_senders=original_senders)
+
+
+@dataclass
+class Facts:
+    """`Facts` of a world."""
+
+    world: World
+
+    def bucket_is_versioned(self) -> bool:
+        return self.world.versioned
+
+    def pages(self, prefix: str, *, most: int) -> Pages:
+        assert most > 1
+        return self.world.listing(self.world.objects.keys(prefix))
+
+    def writes_per_s(self, _table: Table) -> int:
+        return self.world.warm
+
+    def table_quota_per_s(self) -> int:
+        return self.world.quota
+
+    def cold_starts_ms(self, *, since_s: int) -> Mapping[str, int]:
+        assert since_s < self.world.clock.now_ms() // 1000
+        return self.world.starts
+
+    def regions(self) -> Sequence[BuiltRegion]:
+        return self.world.regions
+
+    def builds(self) -> Sequence[str]:
+        return self.world.builds
+
+
+@dataclass
+class Scratch:
+    """`Scratch` of a world."""
+
+    world: World
+
+    @contextmanager
+    def queues(self) -> Iterator[ScratchQueues]:
+        self._may()
+        clock = self.world.clock
+        dead = Renewing(clock, renews=self.world.redrive_renews, moves_by_itself=self.world.redrive)
+        queue = MemoryQueue(clock, dead=dead, max_receives=3)
+        dead.back_to(queue)
+        yield ScratchQueues(queue=queue, dead=dead, max_receives=3)
+
+    @contextmanager
+    def slow_table(self) -> Iterator[ItemStore]:
+        self._may()
+        yield Ticking(self.world)
+
+    @contextmanager
+    def alarm(self, _severity: str) -> Iterator[AlarmPath]:
+        self._may()
+        yield Path(self.world)
+
+    def _may(self) -> None:
+        if self.world.scratch_denied:
+            raise CannotAskError(self.world.scratch_denied)
+
+
+class Ticking(MemoryItemStore):
+    """The slow table: each transaction takes a second."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__()
+        self._world = world
+
+    def transact(self, actions: Sequence[object]) -> None:
+        self._world.clock.advance_s(1)
+        self._world.slow_table.transact(actions)  # type: ignore[arg-type]  # passed on
+
+
+class Renewing(MemoryQueue):
+    """A dead-letter queue whose redrive renews the time of sending, or does not."""
+
+    def __init__(self, clock: ManualClock, *, renews: bool, moves_by_itself: bool) -> None:
+        super().__init__(clock, name="dead")
+        self._renews = renews
+        self._moves = moves_by_itself
+        self._queue: MemoryQueue | None = None
+
+    def back_to(self, queue: MemoryQueue) -> None:
+        self._queue = queue
+
+    def start_redrive(self, *, max_per_s: int = 500) -> str | None:
+        del max_per_s
+        if not self._moves or self._queue is None:
+            return None
+        for message in self.receive(10):
+            if self._renews:
+                self._queue.send_many([message.delivery.body])
+            else:
+                self._queue.put_dead(
+                    message.delivery.message_id, message.delivery.body, message.delivery.sent_at_ms, 0, ""
+                )
+        return "task"
+
+
+@dataclass
+class Path:
+    """`AlarmPath` of a world."""
+
+    world: World
+    texts: list[str] = field(default_factory=list)
+
+    def publish(self, text: str) -> None:
+        if self.world.topics_deliver:
+            self.texts.append(text)
+
+    def trip(self, text: str) -> None:
+        if self.world.alarms_arrive:
+            self.texts.append(json.dumps({"NewStateReason": text}))
+
+    def received(self) -> Sequence[str]:
+        self.world.clock.advance_s(1)
+        return self.texts
+
+
+@dataclass
+class Lake:
+    """`LakeHours` of a world."""
+
+    world: World
+
+    def newest(self) -> tuple[int, Total] | None:
+        return self.world.lake_hour
+
+
+@dataclass
+class Engine:
+    """`Engine` with one answer."""
+
+    answer: EngineHour
+
+    def hour(self, hour_s: int) -> EngineHour:
+        assert hour_s == HOUR
+        return self.answer
+
+
+def marker_of(name: str, verdict: str, *, commit_id: str) -> Marker:
+    """Marker of a batch."""
+    return Marker(
+        batch_id=name,
+        verdict="accepted" if verdict == "accepted" else "rejected",
+        content_hash="ab",
+        hash_version=1,
+        commit_id=commit_id,
+        source_id="",
+        sequence=None,
+        sender_id="",
+        records=1,
+        metered=1,
+        refused=0,
+        hours={},
+        decided_at_ms=NOW_MS,
+        expires_at_s=NOW_MS // 1000 + DAY_S,
+        reason="" if verdict == "accepted" else "sender_not_allowed",
+    )

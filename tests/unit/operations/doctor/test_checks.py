@@ -1,0 +1,351 @@
+"""Each check of the doctor says ok of a region that does what AWS documents, and can say something else."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from metering.adapters.memory.items import MemoryItemStore
+from metering.errors import MeteringError, ThrottledError, TransactionCanceledError, UnavailableError
+from metering.ledger.markers import partition_of_batch
+from metering.operations.doctor.bench import (
+    BuiltRegion,
+    CannotAskError,
+    EndlessListingError,
+    EngineHour,
+    Pages,
+    RefusedError,
+)
+from metering.operations.doctor.catalogue import CHECKS
+from metering.operations.doctor.checks import Verdict, examine
+from metering.stores.bucket import LAKE_PREFIX
+from metering.stores.writes import Put, Table
+from metering.usage.totals import Total
+from tests.unit.operations.doctor.bench import HOUR, World
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from metering.operations.doctor.checks import Observation
+    from metering.stores.writes import Action
+
+NAMES = [check.name for check in CHECKS]
+
+
+def seen(world: World, name: str) -> Observation:
+    [check] = [check for check in CHECKS if check.name == name]
+    [(_, observation)] = examine(world.bench(), [check], thorough=True)
+    return observation
+
+
+class Racing(MemoryItemStore):
+    """A table on which every third transaction meets another one."""
+
+    meets = "TransactionConflict"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._calls = 0
+
+    def transact(self, actions: Sequence[Action]) -> None:
+        self._calls += 1
+        if self._calls % 3 == 0 and len(actions) == 2 and not isinstance(actions[0], Put):
+            raise TransactionCanceledError([(self.meets, None), None])
+        super().transact(actions)
+
+
+def well() -> World:
+    """A region in which every check is ok."""
+    world = World(items=Racing())
+    world.objects.put(f"{LAKE_PREFIX}dt=2026-11-18/hour=00/0-1-0.parquet", b"", if_absent=True)
+    return world
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_region_that_does_what_aws_documents_is_ok(name: str) -> None:
+    observation = seen(well(), name)
+
+    assert (observation.verdict, observation.advice) == (Verdict.OK, ""), observation
+    assert observation.saw
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_check_tidies_up_what_it_made(name: str) -> None:
+    world = well()
+    before = world.objects.keys()
+    seen(world, name)
+
+    assert world.objects.keys() == before
+    left = {str(item["pk"]) for item in world.items.everything(Table.LEDGER)}
+    assert all(pk.startswith(partition_of_batch("")) for pk in left)
+
+
+class Unconditional(World):
+    """A bucket that takes no notice of conditions."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        put = self.objects.put
+        self.objects.put = lambda key, body, *, if_absent: put(key, body, if_absent=False)  # type: ignore[method-assign]
+
+
+class Garbling(World):
+    """A bucket that gives back other bytes."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        get = self.objects.get
+        self.objects.get = lambda key: get(key)[:-1] + b"?"  # type: ignore[method-assign]
+
+
+class Full(World):
+    """A bucket in which everything is there already."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        put = self.objects.put
+
+        def refuse(key: str, body: bytes | Path, *, if_absent: bool) -> bool:
+            put(key, body, if_absent=if_absent)
+            return False
+
+        self.objects.put = refuse  # type: ignore[method-assign]
+
+
+class Splitting(MemoryItemStore):
+    """A table that applies the half of a transaction whose conditions hold."""
+
+    def transact(self, actions: Sequence[Action]) -> None:
+        first, *_ = actions
+        if isinstance(first, Put):
+            self.put(first)
+        super().transact(actions)
+
+
+class Careless(MemoryItemStore):
+    """A table that takes no notice of conditions."""
+
+    def transact(self, actions: Sequence[Action]) -> None:
+        super().transact([replace(action, condition=None) for action in actions if isinstance(action, Put)])
+
+
+class Mute(MemoryItemStore):
+    """A table whose reasons are given by `reasons`."""
+
+    def __init__(self, reasons: Callable[[TransactionCanceledError], list[tuple[str, None] | None]]) -> None:
+        super().__init__()
+        self._reasons = reasons
+
+    def transact(self, actions: Sequence[Action]) -> None:
+        try:
+            super().transact(actions)
+        except TransactionCanceledError as error:
+            raise TransactionCanceledError(self._reasons(error)) from error
+
+
+class Losing(MemoryItemStore):
+    """A table that acknowledges transactions and applies every second one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._calls = 0
+
+    def transact(self, actions: Sequence[Action]) -> None:
+        self._calls += 1
+        if self._calls % 2:
+            super().transact(actions)
+
+
+class Strange(Racing):
+    """A table whose conflicts have another name."""
+
+    meets = "Deadlock"
+
+
+def refusing(error: MeteringError) -> MemoryItemStore:
+    """A table that refuses every transaction."""
+
+    def fail(_call: str) -> None:
+        raise error
+
+    return MemoryItemStore(on_call=fail)
+
+
+def endless(_keys: tuple[str, ...]) -> Pages:
+    raise EndlessListingError("a listing had more than 50 pages")
+
+
+def forgetful(keys: tuple[str, ...]) -> Pages:
+    return Pages(keys=keys[1:], pages=1, empty=1)
+
+
+ENGINE = EngineHour(usage=Total(500, 5), rows=Total(500, 5), strange_times=0)
+OTHER_REASONS = TransactionCanceledError([("TransactionConflict", None)])
+
+DIFFERENT: list[tuple[str, Callable[[], World], str]] = [
+    ("missing-key", lambda: World(reader_denied=True), "403 to reader and operator"),
+    ("large-put", Unconditional, "a second time"),
+    ("large-put", Garbling, "other bytes"),
+    ("large-put", Full, "as if the object were there"),
+    ("cancel-reasons", lambda: World(items=Splitting()), "other action"),
+    ("cancel-reasons", lambda: World(items=Careless()), "was applied"),
+    ("cancel-reasons", lambda: World(items=Mute(lambda _: [])), "missing"),
+    ("cancel-reasons", lambda: World(items=Mute(lambda _: [("ConditionalCheckFailed", None), None])), "reasons are"),
+    (
+        "cancel-reasons",
+        lambda: World(items=Mute(lambda _: [None, ("ConditionalCheckFailed", None)])),
+        "without the item",
+    ),
+    ("racing", lambda: World(items=Losing()), "counted"),
+    ("racing", lambda: World(items=Strange()), "Deadlock"),
+    ("throttle", lambda: World(slow_table=refusing(OTHER_REASONS)), "TransactionConflict"),
+    ("throttle", lambda: World(slow_table=refusing(TransactionCanceledError([None]))), "no reason"),
+    (
+        "throttle",
+        lambda: World(slow_table=refusing(UnavailableError("dynamodb.X", "Slow", may_have_applied=False))),
+        "Slow",
+    ),
+    ("warm-tables", lambda: World(needed=14_000), "asks for ledger 14,000, usage 14,000"),
+    ("table-quota", lambda: World(needed=40_001), "needed 40,001"),
+    ("mapping-fill", lambda: World(fill=10), "10.0 batches a commit"),
+    ("dropped-object", lambda: World(takes_drops=False), "no verdict after 20 s"),
+    ("scratch-left", lambda: World(logged=["OSError: [Errno 28] No space left on device"]), "1 runs"),
+    ("tombstones", lambda: World(listing=endless), "more than 50 pages"),
+    ("tombstones", lambda: World(listing=forgetful), "not the one that is there"),
+    ("athena", lambda: World(engine=replace(ENGINE, usage=Total(499, 5))), "view of usage has 5 rows, 499 bytes"),
+    ("athena", lambda: World(engine=replace(ENGINE, rows=Total(500, 4))), "rows has 4 rows"),
+    ("athena", lambda: World(engine=replace(ENGINE, strange_times=5)), "5 of them"),
+    ("redrive", lambda: World(redrive_renews=False), "keeps its first time"),
+    ("cold-starts", lambda: World(starts={"canary": 10_000, "watch": 9_999}), "canary 10.0 s"),
+    ("alarm", lambda: World(alarms_arrive=False), "did not reach the topic of page"),
+    ("region-built", lambda: World(builds=["FAILED", "SUCCEEDED"]), "failed"),
+]
+
+
+@pytest.mark.parametrize(("name", "world", "words"), DIFFERENT)
+def test_what_differs_is_said_with_what_to_do(name: str, world: Callable[[], World], words: str) -> None:
+    observation = seen(world(), name)
+
+    assert observation.verdict is Verdict.DIFFERS, observation
+    assert words in observation.saw
+    assert observation.advice
+
+
+UNKNOWN: list[tuple[str, Callable[[], World], str]] = [
+    ("missing-key", lambda: World(stranger_lists=True), "does not tell apart"),
+    ("missing-key", lambda: World(roles={"reader": "may not", "operator": "may not"}), "may not"),
+    ("racing", World, "no conflict"),
+    ("throttle", lambda: World(slow_table=MemoryItemStore()), "no throttle"),
+    ("throttle", lambda: World(scratch_denied="the caller may not call CreateTable"), "CreateTable"),
+    ("mapping-fill", lambda: World(verdict="rejected"), "refused"),
+    ("dropped-object", lambda: World(verdict="rejected"), "refused"),
+    ("scratch-left", lambda: World(logged=["KeyError: x"]), "no compactor ran out of time"),
+    ("tombstones", lambda: World(versioned=False), "no versions"),
+    ("athena", lambda: World(engine=None), "no analytics"),
+    ("athena", lambda: World(lake_hour=None), "no hour"),
+    ("receives", lambda: World(scratch_denied="the caller may not call CreateQueue"), "CreateQueue"),
+    ("redrive", lambda: World(redrive=False), "StartMessageMoveTask"),
+    ("cold-starts", lambda: World(starts={}), "no start"),
+    ("alarm", lambda: World(topics_deliver=False), "nothing can be said"),
+    ("region-built", lambda: World(builds=[]), "has not run"),
+    ("region-built", lambda: World(regions=[BuiltRegion(name="a", ready=False, opted_in=True)]), "no region"),
+    ("region-built", lambda: World(regions=[BuiltRegion(name="a", ready=True, opted_in=False)]), "no region"),
+]
+
+
+@pytest.mark.parametrize(("name", "world", "words"), UNKNOWN)
+def test_what_nobody_could_see_is_unknown_and_never_ok(name: str, world: Callable[[], World], words: str) -> None:
+    observation = seen(world(), name)
+
+    assert observation.verdict is Verdict.UNKNOWN, observation
+    assert words in observation.saw
+
+
+def test_a_message_that_says_no_count_of_its_receives_differs(monkeypatch: pytest.MonkeyPatch) -> None:
+    from metering.operations.doctor import queues
+
+    received = queues._received
+
+    def forgetting(bench: object, queue: object) -> object:
+        message = received(bench, queue)  # type: ignore[arg-type]  # passed on
+        assert message is not None
+        return replace(message, delivery=replace(message.delivery, receive_count=1))
+
+    monkeypatch.setattr(queues, "_received", forgetting)
+
+    observation = seen(World(), "receives")
+    assert (observation.verdict, observation.saw[:22]) == (Verdict.DIFFERS, "receive counts 1, 1, 1")
+
+
+def test_batches_without_a_verdict_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    monkeypatch.setattr(world, "judge", lambda _names: None)
+
+    observation = seen(world, "mapping-fill")
+    assert observation.verdict is Verdict.DIFFERS
+    assert "5 of 5 batches have no verdict" in observation.saw
+
+
+def test_each_check_can_come_to_each_verdict_that_its_question_has() -> None:
+    """Nothing in the list is a check that cannot fail."""
+    alone = {"receives"}
+
+    assert {name for name, _, _ in DIFFERENT} | alone == set(NAMES)
+
+
+def test_a_throttle_without_a_transaction_is_one_as_well() -> None:
+    world = World(slow_table=refusing(ThrottledError("dynamodb.X", "Throttled")))
+
+    assert seen(world, "throttle").verdict is Verdict.OK
+
+
+def test_functions_are_proven_by_what_they_wrote_only() -> None:
+    world = World()
+    assert "nobody knows until its first lake file" in seen(world, "missing-key").saw
+
+    assert "the compactor gets 404" in seen(well(), "missing-key").saw
+
+
+@pytest.mark.parametrize(
+    ("error", "verdict", "words"),
+    [
+        (CannotAskError("this endpoint has no X", "try Y"), Verdict.UNKNOWN, "this endpoint has no X"),
+        (UnavailableError("s3.X", "503"), Verdict.UNKNOWN, "no answer"),
+        (RefusedError("X was refused: bad digest"), Verdict.DIFFERS, "bad digest"),
+        (MeteringError("odd"), Verdict.DIFFERS, "MeteringError: odd"),
+    ],
+)
+def test_a_check_that_fails_to_look_does_not_end_the_others(error: MeteringError, verdict: Verdict, words: str) -> None:
+    world = well()
+
+    @contextmanager
+    def failing() -> Iterator[None]:
+        raise error
+        yield
+
+    world.asking = failing  # type: ignore[assignment]
+    found = [observation for _, observation in examine(world.bench(), CHECKS, thorough=True)]
+
+    assert len(found) == len(CHECKS)
+    assert {each.verdict for each in found} == {verdict}
+    assert words in found[0].saw
+
+
+def test_what_costs_money_or_pages_people_is_not_done_unasked() -> None:
+    world = well()
+    quick = {check.name: found for check, found in examine(world.bench(), CHECKS, thorough=False)}
+
+    left = {name for name, found in quick.items() if found.saw.startswith("not asked")}
+    assert left == {"throttle", "mapping-fill", "alarm"}
+    assert {quick[name].verdict for name in left} == {Verdict.UNKNOWN}
+    assert all("--thorough" in quick[name].advice for name in left)
+
+
+def test_names_are_distinct_and_questions_are_questions() -> None:
+    assert len(set(NAMES)) == len(NAMES) == 17
+    assert all(check.question.endswith("?") for check in CHECKS)
+    assert HOUR % 3600 == 0
