@@ -73,9 +73,6 @@ def test_a_function_starts_on_a_ledger_of_its_format_and_not_on_a_newer_or_an_ol
     with pytest.raises(FormatTooOldError, match="run metering upgrade"):
         dependencies()
     ledger.item = replace(OWN, usage_generation=OWN.usage_generation + 1).to_item()
-    if name in OF_LOGS:
-        assert dependencies()
-        return
     with pytest.raises(GenerationError, match="usage table 3, and 2 is deployed"):
         dependencies()
     ledger.item = OWN.to_item()
