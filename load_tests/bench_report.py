@@ -18,13 +18,14 @@ from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING
 
+from load_tests.booked_usage import dictionary_of, updates_of
 from load_tests.closed_month import freeze_month, hour_usage
 from metering.adapters.aws.session import Clients
 from metering.cli.commands.developer.local import start_local, stop_leftovers
 from metering.cli.connecting import connect
-from metering.commit.write_ahead import usage_deltas
 from metering.hours import month_bounds_s
-from metering.ledger.usage_items import usage_partition
+from metering.ledger.usage.items import usage_partition
+from metering.ledger.usage.kinds import partition_of_kinds
 from metering.reports.query import UsageParameters
 from metering.reports.source import report_rows
 from metering.reports.usage_answer import usage_answer
@@ -35,8 +36,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
 
-    from metering.stores.writes import Update
+    from metering.stores.writes import Put, Update
     from metering.usage.totals import Total, UsageKey
     from metering.wiring.connection import RegionConnection
 
@@ -69,16 +71,16 @@ def usage_of(account_id: str, hours: int) -> Iterator[tuple[UsageKey, Total]]:
 def fill(region: RegionConnection) -> Counter[str]:
     """Write the month to the usage table. Returns the account's bytes by usage type."""
     expected: Counter[str] = Counter()
-    updates: list[Update] = []
+    actions: list[Put | Update] = []
     accounts = [(_ACCOUNT, _HOURS), *((f"{number:012d}", 24) for number in range(_OTHER_ACCOUNTS))]
     for account_id, hours in accounts:
         usage = dict(usage_of(account_id, hours))
-        updates += [delta.action() for delta in usage_deltas(usage, 0)]
+        actions += [*dictionary_of(usage), *updates_of(usage)]
         if account_id == _ACCOUNT:
             for key, total in usage.items():
                 expected[key.usage_type] += total.bytes
-    for start in range(0, len(updates), _TRANSACTION):
-        region.items.transact(updates[start : start + _TRANSACTION])
+    for start in range(0, len(actions), _TRANSACTION):
+        region.items.transact(actions[start : start + _TRANSACTION])
     # The watch does this each minute, and a report reads the stored value.
     build_freshness(region).keep()
     return expected
@@ -97,20 +99,33 @@ def ours(region: RegionConnection, month: str = _MONTH, group_by: str = "usage_t
     return sums
 
 
-def plain(client: DynamoDBClient, table: str) -> Counter[str]:
-    """Make the same figures with boto3's paginator: the baseline."""
+def plain(client: DynamoDBClient, usage: str, ledger: str) -> Counter[str]:
+    """Make the same figures with boto3's paginator: the baseline. It reads what the numbers stand for, too."""
+    kinds = {
+        int(item["sk"]["S"].removeprefix("N#")): item["usage_type"]["S"]
+        for item in _pages(client, ledger, partition_of_kinds(_ACCOUNT))
+        if item["sk"]["S"].startswith("N#")
+    }
+    numbers: Counter[int] = Counter()
+    for item in _pages(client, usage, usage_partition(_ACCOUNT, _MONTH)):
+        for name, value in item.items():
+            if name.startswith("b"):
+                numbers[int(name[1:])] += int(value["N"])
     totals: Counter[str] = Counter()
+    for number, size in numbers.items():
+        totals[kinds[number]] += size
+    return totals
+
+
+def _pages(client: DynamoDBClient, table: str, pk: str) -> Iterator[dict[str, AttributeValueTypeDef]]:
     pages = client.get_paginator("query").paginate(
         TableName=table,
         ConsistentRead=True,
         KeyConditionExpression="pk = :pk",
-        ExpressionAttributeValues={":pk": {"S": usage_partition(_ACCOUNT, _MONTH)}},
+        ExpressionAttributeValues={":pk": {"S": pk}},
     )
     for page in pages:
-        for item in page["Items"]:
-            sizes = (int(value["N"]) for name, value in item.items() if name.startswith("b"))
-            totals[item["sk"]["S"].split("#")[1]] += sum(sizes)
-    return totals
+        yield from page["Items"]
 
 
 def measure(region: RegionConnection, reports: int) -> tuple[list[float], list[float]]:
@@ -121,14 +136,14 @@ def measure(region: RegionConnection, reports: int) -> tuple[list[float], list[f
     """
     expected = fill(region)
     # A new client without our adapter's decoder: the SDK decodes its replies.
-    client = Clients(region.clients.access).dynamodb
+    client, names = Clients(region.clients.access).dynamodb, region.names
     ours_ms, plain_ms = [], []
     for number in range(-_WARM_UP, reports):
         took_ms = timed_ms(lambda: ours(region), expected)
         if number >= 0:
             ours_ms.append(took_ms)
         if number % _PLAIN_EVERY == 0:
-            plain_ms.append(timed_ms(lambda: plain(client, region.names.usage_table), expected))
+            plain_ms.append(timed_ms(lambda: plain(client, names.usage_table, names.ledger_table), expected))
     return ours_ms, plain_ms
 
 

@@ -17,6 +17,8 @@
     ├── ContextUnreadableError      a stored context is none, or not what its name says       onramps.context.document
     ├── LedgerCorruptError          the ledger or an object contradicts the protocol: stop and alarm
     ├── FormatTooNewError           newer code wrote the ledger, and this one must not touch it
+    ├── FormatTooOldError           older code wrote the ledger, and it was not upgraded yet
+    ├── GenerationError             ledger and usage table do not go together: one was restored or replaced
     ├── ReadOnlyError               what may only read was about to change something          adapters.aws.read_only
     ├── EarlyEndError               work ends early and nothing is wrong: its caller catches it
     │   ├── RunOverError            another process has finished the run of a chain           ledger.chain
@@ -42,6 +44,7 @@
         ├── SendingFailedError      a replay could not send all of its messages               replay.sender
         ├── DestinationTakenError   an export was asked for where something else is         reports.exports.destination
         ├── ExportWrongError        an export is not what it should be: no manifest          reports.exports.checks
+        ├── TooMuchWaitsError       more waits for the roll-up than one answer may read       rollup.as_of_now
         ├── AccountsNotKeptError    the accounts of a month are not summed                    reports.accounts.source
         ├── DrawingUnavailableError what draws pictures is not installed                      reports.pictures.drawing
         ├── QueryError              DuckDB refuses a query                                    reports.sql.statements
@@ -283,6 +286,37 @@ class FormatTooNewError(MeteringError):
             f"The region's data has format {self.found}, and this version of metering knows formats up to "
             f"{self.known}: use metering {self.needed} or newer."
         )
+
+
+class FormatTooOldError(MeteringError):
+    """The ledger is in a format that this code upgrades, and does not work with.
+
+    Attributes:
+        found: The ledger's format.
+        known: The format that this code works with.
+    """
+
+    def __init__(self, *, found: int, known: int) -> None:
+        super().__init__(found, known)
+        self.found = found
+        self.known = known
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild_format_too_old, (self.found, self.known))
+
+    def __str__(self) -> str:
+        return (
+            f"The region's data has format {self.found}, and this version of metering works with format "
+            f"{self.known}: run metering upgrade."
+        )
+
+
+class GenerationError(MeteringError):
+    """Ledger and usage table do not go together, so that numbers in usage items could mean something else (P41)."""
+
+
+def _rebuild_format_too_old(found: int, known: int) -> FormatTooOldError:
+    return FormatTooOldError(found=found, known=known)
 
 
 def _rebuild_format_too_new(found: int, known: int, needed: str) -> FormatTooNewError:

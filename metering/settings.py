@@ -54,6 +54,11 @@ class Policy(BaseModel):
         le=1_000_000,
         description="Most kinds of usage of an account that get a number; further ones get items of their own.",
     )
+    usage_generation: int = Field(
+        ge=2,
+        le=10_000,
+        description="Number of the usage table. Raised after a restore of the ledger, to begin a new one.",
+    )
 
     commit_records: int = Field(ge=1, description="Most records in one commit (a single batch may exceed it).")
     commit_bytes: int = Field(ge=MIB, description="Most decoded bytes in one commit (a single batch may exceed it).")

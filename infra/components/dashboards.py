@@ -147,10 +147,14 @@ def _backlogs(stage: str) -> list[cloudwatch.IWidget]:
             axes=("hours", ""),
         ),
         graph(
-            "Begun and not ended: open commits and planned runs",
-            [_age(stage, Figure.OPEN_COMMIT_AGE, "open commit"), _age(stage, Figure.PLANNED_RUN_AGE, "planned run")],
-            right=[figure(stage, Figure.OPEN_COMMITS, "open commits")],
-            lines=thresholds("open-commits", "compaction-stalled", unit=MINUTES),
+            "Roll-up and compaction: what waits, and planned runs",
+            [
+                _age(stage, Figure.WAITING_COMMIT_AGE, "oldest that waits for the roll-up"),
+                _age(stage, Figure.PLANNED_ROLLUP_AGE, "planned roll-up"),
+                _age(stage, Figure.PLANNED_RUN_AGE, "planned compaction"),
+            ],
+            right=[figure(stage, Figure.WAITING_COMMITS, "commits that wait")],
+            lines=thresholds("usage-waiting", "compaction-stalled", unit=MINUTES),
             axes=("minutes", "commits"),
         ),
     ]

@@ -71,7 +71,10 @@ class FunctionSpec:
 
     @property
     def at_once(self) -> int | None:
-        """Most executions at once. Of a function that never runs twice it is one a shard: a tick meanwhile is dropped."""
+        """Most executions at once. Of a function that never runs twice it is one, or one a shard.
+
+        A tick meanwhile is dropped.
+        """
         alone = executions_of(self.name, shards=self.shards or 1)
         return self.reserved if alone is None else alone
 

@@ -114,5 +114,13 @@ class MeteringTable(Construct):
         return held if self._emulated else {**held, "Null": {_LEADING_KEYS: "false"}}
 
 
+def usage_table(scope: Construct, config: StageConfig, generation: int) -> MeteringTable:
+    """Make the usage table of a generation. Each has an id of its own, so the next one is a new table beside it."""
+    warm = config.usage_warm_writes_per_s if generation > 1 else 0
+    return MeteringTable(
+        scope, "Usage" if generation == 1 else f"Usage{generation}", config=config, warm_writes_per_s=warm
+    )
+
+
 def _warm(writes_per_s: int) -> dynamodb.WarmThroughput | None:
     return dynamodb.WarmThroughput(write_units_per_second=writes_per_s) if writes_per_s else None

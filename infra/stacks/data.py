@@ -11,7 +11,7 @@ from infra.components.bucket import DataBucket
 from infra.components.queues import IngestQueue
 from infra.components.roles import AccessRoles
 from infra.components.settings import PublishedSettings
-from infra.components.tables import EXPIRES_AT, MeteringTable
+from infra.components.tables import EXPIRES_AT, MeteringTable, usage_table
 from infra.components.topics import AlertTopics
 
 if TYPE_CHECKING:
@@ -52,7 +52,8 @@ class DataStack(Stack):
             warm_writes_per_s=config.ledger_warm_writes_per_s,
             time_to_live_attribute=EXPIRES_AT,
         )
-        self.usage = MeteringTable(self, "Usage", config=config, warm_writes_per_s=config.usage_warm_writes_per_s)
+        self.usage = usage_table(self, config, config.policy().usage_generation)
+        self._before = usage_table(self, config, config.usage_before) if config.usage_before else None
         self.topics = AlertTopics(self, "Topics", config=config)
         self.roles = AccessRoles(self, "Roles", config=config)
         self.roles.grant(ingest=self.ingest, data=self.data, ledger=self.ledger, usage=self.usage, topics=self.topics)
@@ -65,7 +66,7 @@ class DataStack(Stack):
         if self.catalog is not None:
             self.catalog.grant_query(self.roles.reader)
             self.catalog.grant_query(self.roles.operator)
-        self._outputs()
+        self._outputs(config)
 
     def function_environment(self) -> dict[str, str]:
         """Return the environment variables with which functions find the state. `metering.settings` reads them."""
@@ -79,13 +80,14 @@ class DataStack(Stack):
             "METERING_TICKET_TOPIC_ARN": self.topics.ticket.topic_arn,
         }
 
-    def _outputs(self) -> None:
+    def _outputs(self, config: StageConfig) -> None:
         outputs = {
             "IngestQueueUrl": self.ingest.queue.queue_url,
             "DeadLetterQueueUrl": self.ingest.dead_letters.queue_url,
             "DataBucketName": self.data.bucket.bucket_name,
             "LedgerTableName": self.ledger.name,
             "UsageTableName": self.usage.name,
+            "UsageGeneration": str(config.policy().usage_generation),
             "PageTopicArn": self.topics.page.topic_arn,
             "TicketTopicArn": self.topics.ticket.topic_arn,
             "ProducerRoleArn": self.roles.producer.role_arn,
@@ -98,6 +100,11 @@ class DataStack(Stack):
             outputs |= {"LakeDatabaseName": self.catalog.database_name, "WorkGroupName": self.catalog.workgroup.name}
         for name, value in outputs.items():
             CfnOutput(self, name, value=value)
+        if self._before is not None:
+            CfnOutput(self, "UsageTableBeforeName", value=self._before.name)
+            # The pipeline of before imports them until it is deployed, which comes after this stack.
+            self.export_value(self._before.table.table_arn)
+            self.export_value(self._before.name)
         # The pipeline refers to it only while producers are registered. This stack is deployed first, and
         # CloudFormation does not take away an export that the pipeline of before still imports.
         self.export_value(self.roles.operator.role_id)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from aws_lambda_powertools import Logger
 
     from metering.commit.aggregator import Aggregator
-    from metering.stores.queues import Queue
+    from metering.stores.queues import Queue, QueueFacts
 
 SERVICE = "aggregator"
 
@@ -27,11 +27,13 @@ class Dependencies:
     """Use case of the function, and the means to report it.
 
     Attributes:
-        queue: Gives the ingest queue, which only a throttle asks for. Its client costs a cold start time.
+        queue, facts: Give the ingest queue, and what it is like, which only a throttle asks for: a client costs a cold
+            start time.
     """
 
     aggregator: Aggregator
     queue: Callable[[], Queue]
+    facts: Callable[[], QueueFacts]
     metrics: EmfMetrics
     logger: Logger
 
@@ -50,5 +52,9 @@ def dependencies() -> Dependencies:
     metrics = EmfMetrics(service=SERVICE, stage=parts.settings.stage)
     aggregator = build_aggregator(parts, metrics, parts.services)
     return Dependencies(
-        aggregator=aggregator, queue=lambda: parts.ingest, metrics=metrics, logger=function_logger(SERVICE)
+        aggregator=aggregator,
+        queue=lambda: parts.ingest,
+        facts=lambda: parts.queue_facts,
+        metrics=metrics,
+        logger=function_logger(SERVICE),
     )

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from metering.adapters.aws.runtime import LambdaContext
 
 
+# Longest time from the receive of a message to the invocation with it, the batch window included.
+_HANDED_OVER_S = 10
+
+
 def handler(event: SqsEvent, context: LambdaContext) -> PartialBatchResponse:
     """Meter the messages of one invocation."""
     try:
@@ -53,19 +57,19 @@ def handle(event: SqsEvent, context: LambdaContext, parts: Dependencies) -> Part
     if result.contradictions:
         parts.logger.error("ledger corrupt", extra={"contradictions": list(result.contradictions)})
     if result.hide_s:
-        _hide(event, result.hide_s, parts)
+        _hide(event, result.hide_s, parts, elapsed_ms=budget_ms - deadline.remaining_ms())
     return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in result.retry]}
 
 
-def _hide(event: SqsEvent, hide_s: Mapping[str, int], parts: Dependencies) -> None:
-    """Hide messages that a throttle sends back. The mapping does not change when a message comes back."""
-    asked = {
-        record["receiptHandle"]: hide_s[record["messageId"]]
-        for record in event["Records"]
-        if record["messageId"] in hide_s
-    }
+def _hide(event: SqsEvent, hide_s: Mapping[str, int], parts: Dependencies, *, elapsed_ms: int) -> None:
+    """Hide messages that a throttle sends back. The mapping does not change when a message comes back.
+
+    Since its receive, no message is hidden for longer than the queue itself hides it: the watch relies on that.
+    """
+    receipts = {record["messageId"]: record["receiptHandle"] for record in event["Records"]}
     try:
-        parts.queue().hide(asked)
+        longest_s = max(parts.facts().redelivery().visibility_s - elapsed_ms // 1000 - _HANDED_OVER_S, 0)
+        parts.queue().hide({receipts[message]: min(seconds, longest_s) for message, seconds in hide_s.items()})
     except UnavailableError as error:
         # They come back after the queue's own timeout.
         parts.logger.warning("throttled messages cannot be hidden", extra={"error": str(error)})

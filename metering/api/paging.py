@@ -142,6 +142,8 @@ def refuse_pages_of_ranked(asked: Asked) -> None:
 def kept_s(asked: Asked, meta: Mapping[str, Json]) -> int:
     """How long an answer of months may be kept: long if all are closed, and the URL means the same months tomorrow."""
     periods, given = meta.get("periods"), asked.given
+    if given.flag("now"):
+        return 0
     closed = isinstance(periods, dict) and bool(periods) and set(periods.values()) == {"closed"}
     moving = given.text("last") or {given.text("from"), given.text("to")} & set(WORDS) or not given.text("from")
     return FINAL_S if closed and not moving and not given.flag("with_corrections") else KEPT_S

@@ -151,6 +151,12 @@ WITH_CORRECTIONS = Parameter(
     kind="flag",
     example="true",
 )
+NOW = Parameter(
+    name="now",
+    about="Exact as of now, also of what is not rolled up yet, which is a matter of seconds. It takes longer to answer.",
+    kind="flag",
+    example="true",
+)
 FORMAT = Parameter(
     name="format",
     about="Form of the answer; it wins over the header Accept.",

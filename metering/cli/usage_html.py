@@ -91,4 +91,5 @@ def _command(session: Session, query: UsageQuery) -> str:
         words += [word for value in sorted(values) for word in (option, value)]
     words += ["--tz", str(query.zone)] if query.zone is not UTC else []
     words += ["--with-corrections"] if query.with_corrections else []
+    words += ["--now"] if query.now else []
     return shlex.join(words)

@@ -77,6 +77,7 @@ class Connection:
         from_location: Names = None,
         to_location: Names = None,
         with_corrections: bool = False,
+        now: bool = False,
         tz: str | None = None,
         sort: str | None = None,
         top: int | None = None,
@@ -96,6 +97,7 @@ class Connection:
             from_location: Only what comes from these places, such as `us-east-1` or `us-east-1/use1-az2`.
             to_location: Only what goes to these places, such as `internet`.
             with_corrections: Also what was booked later for the range, with a column `corrects`.
+            now: Exact as of now, also of what is not rolled up yet, which is a matter of seconds. It takes longer.
             tz: Zone of days and months, such as `Europe/Berlin`.
             sort: A column; with `:desc` the largest first.
             top: Only so many rows, by bytes; the last row is the sum of all others.
@@ -108,7 +110,7 @@ class Connection:
                 start=time_text("from", from_), end=time_text("to", to), last=last, group_by=columns(group_by),
                 detail=columns(detail), accounts=names(account), services=names(service),
                 usage_types=names(usage_type), from_locations=names(from_location), to_locations=names(to_location),
-                with_corrections=with_corrections, zone=tz, sort=sort, top=top,
+                with_corrections=with_corrections, now=now, zone=tz, sort=sort, top=top,
             )
         )  # fmt: skip
 

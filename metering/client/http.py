@@ -194,6 +194,7 @@ def _texts(asked: UsageParameters) -> dict[str, str | None]:
         "from_location": ",".join(asked.from_locations) or None,
         "to_location": ",".join(asked.to_locations) or None,
         "with_corrections": _flag(asked.with_corrections),
+        "now": _flag(asked.now),
         "tz": asked.zone,
         "sort": asked.sort,
         "top": None if asked.top is None else str(asked.top),

@@ -40,7 +40,7 @@ SQS_VISIBILITY_MAX_S = 12 * 3_600
 PLAN_OUTLIVES_DAYS = 15
 
 # Fields of a stage that nobody gives it.
-NO_SETTINGS = ("stage", "rehearsal", "first_build")
+NO_SETTINGS = ("stage", "rehearsal", "first_build", "usage_before")
 # Write units a second that a new table on demand takes at once, and least warm throughput (DynamoDB developer guide).
 TABLE_WRITES_PER_S = 4_000
 
@@ -57,6 +57,8 @@ class StageConfig(BaseModel):
     )
     # An own decision of a deployment (`REHEARSAL`); its stacks say so.
     rehearsal: bool = Field(default=False, description="A stage of an account is tried on an emulator.")
+    # An own decision of a deployment: what the ledger goes with until an upgrade or a restore is done.
+    usage_before: int = Field(0, ge=0, description="An older usage table that is kept, too; 0 for none.")
     # An own decision of a deployment: what the first creation of a stack makes must not survive its rollback, and a
     # table that is protected from deletion would.
     first_build: bool = Field(default=False, description="The data stack is created, and may be rolled back.")
@@ -75,7 +77,10 @@ class StageConfig(BaseModel):
     # So that the messages of killed workers come back within a test.
     short_visibility: bool = Field(default=False, description="Break the rule for visibility_s; emulated stages only.")
     max_receives: int = Field(
-        5, ge=REFUSED_FROM_RECEIVE, description="At least the receive from which a batch that is too slow is refused."
+        7,
+        ge=REFUSED_FROM_RECEIVE,
+        description="At least the receive from which a batch that is too slow is refused; 7 outlast a throttle of half "
+        "an hour.",
     )
     max_concurrency: int = Field(20, ge=2, le=1_000, description="Most aggregators at a time.")
     aggregator_memory_mb: int = Field(1_769, ge=512, le=10_240, description="1,769 MB is one whole core.")

@@ -16,6 +16,7 @@ from metering.lake.run_work import RunWork, WorkTally
 from metering.ledger.booked_hours import Pending, pending_in
 from metering.ledger.chain import Chain, OutOfTimeError, RunOverError
 from metering.ledger.contradictions import Contradictions
+from metering.ledger.notes.lake_figures import LakeFigures
 from metering.ledger.periods import period_key
 from metering.ledger.runs import lake_chain
 from metering.ledger.shards import shards_of
@@ -178,6 +179,7 @@ class Compactor:
                 if entry.commit_id not in waiting:
                     pending.append(entry)
         now_s = self.clock.now_ms() // 1000
+        LakeFigures.of(shard, pending, listed_s=now_s).keep(self.items)
         closing = turn.closing | self._closing(pending, now_s)
         return make_plan(shard, pending, now_s=now_s, policy=self.policy, closing=closing)
 

@@ -54,6 +54,7 @@ class _Pass:
         to_s: Objects that were written after it are too young.
         after: Keys up to this one are left out; then the last key that was handed out.
         cut: Whether the pass ended early, because time was short.
+        unsure: Whether it left something, because the outcome of a fence is unknown.
         contradictions: What could not be read.
     """
 
@@ -61,6 +62,7 @@ class _Pass:
     to_s: int
     after: str = ""
     cut: bool = False
+    unsure: bool = False
     contradictions: Contradictions = field(default_factory=Contradictions)
 
 
@@ -126,7 +128,7 @@ class OrphanCleaner:
             self._save(replace(known, began_s=began_s, after=each.after))
         # What cannot be read is told at each call, until it is mended.
         each.contradictions.tell()
-        if not each.cut:
+        if not (each.cut or each.unsure):
             self._save(OrphanPasses(seen_to_s=max(known.seen_to_s, began_s - self.age_s), whole_s=began_s))
         return deleted
 
@@ -134,7 +136,7 @@ class OrphanCleaner:
         each = _Pass(from_s=known.seen_to_s, to_s=now_s - self.age_s)
         deleted = self._walk(each, deadline)
         each.contradictions.tell()
-        if not each.cut:
+        if not (each.cut or each.unsure):
             self._save(replace(known, seen_to_s=each.to_s))
         return deleted
 
@@ -148,8 +150,7 @@ class OrphanCleaner:
 
     def _walk(self, each: _Pass, deadline: Deadline) -> int:
         """Judge the objects of a pass; returns the number of deletions."""
-        judge = partial(self._judge, each.contradictions)
-        deleted = sum(side_by_side(judge, self._blocks(each, deadline), threads=self.threads))
+        deleted = sum(side_by_side(partial(self._judge, each), self._blocks(each, deadline), threads=self.threads))
         self.metrics.count(metric_names.ORPHANS_DELETED, deleted)
         return deleted
 
@@ -189,33 +190,36 @@ class OrphanCleaner:
             if from_s <= info.modified_s <= each.to_s:
                 yield info
 
-    def _judge(self, contradictions: Contradictions, commits: dict[str, _Objects]) -> int:
+    def _judge(self, each: _Pass, commits: dict[str, _Objects]) -> int:
         keys = [commit_key(commit_id) for commit_id in commits]
         items = self.retrier.call(lambda: self.items.get_many(Table.LEDGER, keys))
         deletable: list[str] = []
         for commit_id, found in commits.items():
             # Nothing of an unreadable commit is deleted: it may be the only copy of accepted rows.
-            with contradictions.noted():
-                deletable += self._deletable(commit_id, found, items.get(commit_key(commit_id)))
+            with each.contradictions.noted():
+                deletable += self._deletable(each, commit_id, found, items.get(commit_key(commit_id)))
         if deletable:
             self.retrier.call(lambda: self.objects.delete(deletable))
         return len(deletable)
 
-    def _deletable(self, commit_id: str, found: _Objects, item: Item | None) -> list[str]:
+    def _deletable(self, each: _Pass, commit_id: str, found: _Objects, item: Item | None) -> list[str]:
         if item is None:
-            return [*found.staged, *found.quarantined] if self._fence(commit_id) else []
+            return [*found.staged, *found.quarantined] if self._fence(each, commit_id) else []
         commit = CommitRecord.from_item(item)
         if commit.state == "aborted":
             return [*found.staged, *found.quarantined]
         # Only the cleaner sets `expires_at`, so these staging objects landed again after the cleaning.
         return found.staged if commit.expires_at_s is not None else []
 
-    def _fence(self, commit_id: str) -> bool:
+    def _fence(self, each: _Pass, commit_id: str) -> bool:
         """True only if this call has surely aborted the commit: its transaction cannot land any more."""
         fence = CommitRecord(commit_id=commit_id, state="aborted").to_item()
         try:
             self.items.put(Put(table=Table.LEDGER, item=fence, condition=Absent()))
-        except (ConditionFailedError, UnavailableError):
+        except ConditionFailedError:
+            return False
+        except UnavailableError:
+            each.unsure = True
             return False
         return True
 

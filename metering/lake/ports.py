@@ -56,10 +56,17 @@ class MergedFile:
 class LakeWriter(Protocol):
     """Writes lake files from staging objects. Parquet in production, plain rows in the simulation."""
 
-    def merge(self, hour_s: int, staging_keys: Sequence[str]) -> AbstractContextManager[MergedFile]:
+    def merge(
+        self, hour_s: int, staging_keys: Sequence[str], *, in_part: Collection[str] = frozenset()
+    ) -> AbstractContextManager[MergedFile]:
         """Write one lake file: all rows of these staging objects that are booked in `hour_s`, sorted.
 
         The content lives as long as the context. Memory does not grow with the number of rows.
+
+        Args:
+            hour_s: Start of the hour.
+            staging_keys: Keys of the objects.
+            in_part: Keys of those that have few rows of the hour, and perhaps many others: they need not be read whole.
 
         Raises:
             ObjectMissingError: An object is gone.
@@ -106,6 +113,16 @@ class TotalsReader(Protocol):
         Raises:
             ObjectMissingError: The file itself is gone.
             ObjectDamagedError: The file itself cannot be decoded.
+        """
+        ...
+
+    def summed(self, files: Sequence[LakeFile]) -> Iterator[tuple[UsageKey, Total]]:
+        """Totals of some files of one hour together, by account; a usage key comes once.
+
+        Nothing is held but the sums, and the rows of a few accounts.
+
+        Raises:
+            ObjectMissingError, ObjectDamagedError: As `of`.
         """
         ...
 

@@ -31,6 +31,9 @@ OWN_HOUR = "own_hour"
 # Columns that make up a usage key, apart from its booked hour.
 USAGE_COLUMNS = ("account_id", "usage_type", "service", "from_location", "to_location", OWN_HOUR)
 
+# A commit with so few rows in an hour is mostly of other hours, or small as a whole: it is read in part.
+FEW_ROWS = 5_000
+
 # Values of a group, in the order of the query's columns: strings, and an int for `own_hour`.
 Group = tuple[str | int, ...]
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, NoReturn
 from metering.errors import ConditionFailedError, LedgerCorruptError, ObjectDamagedError, ObjectMissingError
 from metering.hours import hour_label
 from metering.lake.plan import Plan
-from metering.ledger.booked_hours import LakeFile, Published, pending_key, pointed_to, pointer_key, published_key
+from metering.lake.rows import FEW_ROWS
+from metering.ledger.booked_hours import LakeFile, Pointer, Published, pending_key, pointer_key, published_key
 from metering.ledger.chain import OutOfTimeError
 from metering.ledger.runs import run_name
 from metering.stores.bucket import lake_file_key, summary_key
@@ -49,9 +50,9 @@ class WorkTally:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Marked:
-    """A pointer after it was marked: the staging key that it names, or what is wrong with it."""
+    """A pointer after it was marked, or what is wrong with it."""
 
-    staging_key: str = ""
+    pointer: Pointer | None = None
     wrong: str = ""
 
 
@@ -111,9 +112,9 @@ class RunWork:
         if self.retrier.call(lambda: self.items.get(Table.LEDGER, key)) is not None:
             # A process publishes an hour after it has marked every pointer and put every file.
             return
-        staging = self._mark_all(hour)
+        pointers = self._mark_all(hour)
         files = tuple(
-            self._file(hour.hour_s, index, file, [staging[commit_id] for commit_id in file.commits])
+            self._file(hour.hour_s, index, file, [pointers[commit_id] for commit_id in file.commits])
             for index, file in enumerate(hour.files)
         )
         published = Published(hour_s=hour.hour_s, shard=self.run.shard, run=self.run.number, files=files)
@@ -127,16 +128,16 @@ class RunWork:
         self.tally.files += len(files)
         self.tally.rows += published.rows
 
-    def _mark_all(self, hour: PlanHour) -> dict[str, str]:
-        """Mark the pointers of an hour, in any order; returns the staging key that each names, by commit id."""
+    def _mark_all(self, hour: PlanHour) -> dict[str, Pointer]:
+        """Mark the pointers of an hour, in any order; returns them by commit id."""
         commits = tuple(hour.commits)
         mark = partial(self._mark, hour.hour_s, self._free_or_ours())
-        staging: dict[str, str] = {}
+        pointers: dict[str, Pointer] = {}
         for commit_id, marked in zip(commits, side_by_side(mark, commits, threads=self.threads), strict=True):
-            if marked.wrong:
+            if marked.pointer is None:
                 self._late_or_corrupt(hour.hour_s, marked.wrong)
-            staging[commit_id] = marked.staging_key
-        return staging
+            pointers[commit_id] = marked.pointer
+        return pointers
 
     @property
     def _name(self) -> str:
@@ -155,12 +156,12 @@ class RunWork:
             condition=condition,
         )
         try:
-            return _Marked(staging_key=pointed_to(self.retrier.call(lambda: self.items.update(mark))))
+            return _Marked(pointer=Pointer.from_item(self.retrier.call(lambda: self.items.update(mark))))
         except ConditionFailedError as error:
             found = "gone" if error.existing is None else f"of run {error.existing.get('run')}"
             return _Marked(wrong=f"the pointer to commit {commit_id} is {found}")
 
-    def _file(self, hour_s: int, index: int, file: PlanFile, staging_keys: list[str]) -> LakeFile:
+    def _file(self, hour_s: int, index: int, file: PlanFile, pointers: list[Pointer]) -> LakeFile:
         key = lake_file_key(hour_s, self.run.shard, self.run.number, index)
         planned = LakeFile(key=key, rows=file.rows, bytes=file.bytes)
         if self.retrier.call(lambda: self.objects.head(key)) is not None:
@@ -168,13 +169,15 @@ class RunWork:
         # A file is the largest step, and an hour may have many files.
         self._check_time()
         try:
-            self.retrier.call(lambda: self._write(hour_s, planned, staging_keys))
+            self.retrier.call(lambda: self._write(hour_s, planned, pointers))
         except (ObjectMissingError, ObjectDamagedError) as error:
             self._late_or_corrupt(hour_s, str(error))
         return planned
 
-    def _write(self, hour_s: int, planned: LakeFile, staging_keys: list[str]) -> None:
-        with self.writer.merge(hour_s, staging_keys) as merged:
+    def _write(self, hour_s: int, planned: LakeFile, pointers: list[Pointer]) -> None:
+        staging_keys = [pointer.staging_key for pointer in pointers]
+        few = frozenset(pointer.staging_key for pointer in pointers if pointer.rows <= FEW_ROWS)
+        with self.writer.merge(hour_s, staging_keys, in_part=few) as merged:
             if (merged.rows, merged.bytes) != (planned.rows, planned.bytes):
                 self._corrupt(
                     hour_s,

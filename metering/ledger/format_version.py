@@ -3,6 +3,8 @@
 The ledger remembers it in one item, so that code which does not know a format refuses to touch it. Whoever opens a
 ledger asks once, never for each batch. This item keeps its key and its attributes in every format to come: all older
 code must be able to read it. docs/releasing.md says what makes a new format.
+
+From format 2 on it also says with which generation of the usage table the ledger goes (`usage.generation`).
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from metering.errors import ConditionFailedError, FormatTooNewError
+from metering.errors import ConditionFailedError, FormatTooNewError, FormatTooOldError, GenerationError
 from metering.stores.fields import Fields
 from metering.stores.writes import Absent, Key, Put, Table
 
@@ -18,9 +20,9 @@ if TYPE_CHECKING:
     from metering.stores.items import ItemStore
     from metering.stores.writes import Item, Value
 
-# The newest format that this code knows, and the one that it writes.
-FORMAT_VERSION = 1
-# That of a ledger which does not say its format.
+# The format that this code works with, and the one that it writes.
+FORMAT_VERSION = 2
+# The oldest format that `metering upgrade` takes further.
 FIRST_FORMAT = 1
 
 FORMAT_KEY = Key("S#format", "S")
@@ -33,13 +35,18 @@ class LedgerFormat:
     Attributes:
         number: From 1.
         written_by: The version of metering that wrote it first; that one and newer ones know it.
+        usage_generation: Generation of the usage table that goes with the ledger. Format 1 had only one, the first.
     """
 
     number: int
     written_by: str
+    usage_generation: int = 1
 
     def to_item(self) -> dict[str, Value]:
-        return {"pk": FORMAT_KEY.pk, "sk": FORMAT_KEY.sk, "number": self.number, "written_by": self.written_by}
+        item: dict[str, Value] = {**FORMAT_KEY._asdict(), "number": self.number, "written_by": self.written_by}
+        if self.usage_generation > 1:
+            item["usage_generation"] = self.usage_generation
+        return item
 
     @classmethod
     def from_item(cls, item: Item) -> LedgerFormat:
@@ -49,58 +56,107 @@ class LedgerFormat:
             LedgerCorruptError: It says no format.
         """
         fields = Fields.of_item(item)
-        return cls(number=fields.whole("number", least=1), written_by=fields.text("written_by"))
+        return cls(
+            number=fields.whole("number", least=1),
+            written_by=fields.text("written_by"),
+            usage_generation=fields.whole("usage_generation", absent=1, least=1),
+        )
 
 
-def check_format(items: ItemStore) -> None:
-    """Returns if the ledger's format is known here. A ledger that does not say has format 1.
+def check_format(items: ItemStore, *, usage_generation: int | None = None) -> None:
+    """Returns if the ledger has the format of this code. One that does not say has no batch yet, and any format.
+
+    Args:
+        items: The ledger's store.
+        usage_generation: Generation of the caller's usage table; None if it uses none.
+
+    Raises:
+        FormatTooNewError: Newer code wrote it.
+        FormatTooOldError: Older code wrote it, and it was not upgraded.
+        GenerationError: It goes with another usage table.
+        LedgerCorruptError: What it says is no format.
+        UnavailableError: The ledger gave no answer.
+    """
+    _found(items, usage_generation)
+
+
+def check_readable(items: ItemStore) -> None:
+    """Returns if this code knows the ledger's format: it is its own, or one that it upgrades.
+
+    Only for what is the same in all formats: states of regions, deeds, canaries.
 
     Raises:
         FormatTooNewError: Newer code wrote it.
         LedgerCorruptError: What it says is no format.
         UnavailableError: The ledger gave no answer.
     """
-    _found(items)
+    found = ledger_format(items)
+    if found is not None:
+        _refuse_newer(found)
 
 
-def stored_format(items: ItemStore) -> int:
-    """Format of the ledger's data, known here or not. A ledger that does not say has format 1.
+def ledger_format(items: ItemStore) -> LedgerFormat | None:
+    """What the ledger says of its format, known here or not; None if it does not say any.
 
     Raises:
         LedgerCorruptError: What it says is no format.
         UnavailableError: The ledger gave no answer.
     """
     item = items.get(Table.LEDGER, FORMAT_KEY)
-    return FIRST_FORMAT if item is None else LedgerFormat.from_item(item).number
+    return None if item is None else LedgerFormat.from_item(item)
 
 
-def remember_format(items: ItemStore, *, written_by: str) -> None:
+def stored_format(items: ItemStore) -> int:
+    """Format of the ledger's data, known here or not. One that does not say is new in any format.
+
+    Raises:
+        LedgerCorruptError: What it says is no format.
+        UnavailableError: The ledger gave no answer.
+    """
+    found = ledger_format(items)
+    return FORMAT_VERSION if found is None else found.number
+
+
+def remember_format(items: ItemStore, *, written_by: str, usage_generation: int) -> None:
     """The same for who writes to the ledger: one that does not say its format yet says it afterwards.
 
     Args:
         items: The ledger's store.
         written_by: The version of this package.
+        usage_generation: Generation of the region's usage table.
 
     Raises:
         FormatTooNewError: Newer code wrote it.
+        FormatTooOldError: Older code wrote it, and it was not upgraded.
+        GenerationError: It goes with another usage table.
         LedgerCorruptError: What it says is no format.
         UnavailableError: The ledger gave no answer.
     """
-    if _found(items) is not None:
+    if _found(items, usage_generation) is not None:
         return
-    own = LedgerFormat(number=FORMAT_VERSION, written_by=written_by)
+    own = LedgerFormat(number=FORMAT_VERSION, written_by=written_by, usage_generation=usage_generation)
     try:
         items.put(Put(table=Table.LEDGER, item=own.to_item(), condition=Absent()))
     except ConditionFailedError:
-        # Another process was first, perhaps one of a newer version.
-        check_format(items)
+        # Another process was first, perhaps one of another version.
+        check_format(items, usage_generation=usage_generation)
 
 
-def _found(items: ItemStore) -> LedgerFormat | None:
-    item = items.get(Table.LEDGER, FORMAT_KEY)
-    if item is None:
+def _found(items: ItemStore, usage_generation: int | None) -> LedgerFormat | None:
+    found = ledger_format(items)
+    if found is None:
         return None
-    found = LedgerFormat.from_item(item)
+    _refuse_newer(found)
+    if found.number < FORMAT_VERSION:
+        raise FormatTooOldError(found=found.number, known=FORMAT_VERSION)
+    if usage_generation not in (None, found.usage_generation):
+        raise GenerationError(
+            f"The ledger goes with usage table {found.usage_generation}, and {usage_generation} is deployed: fill that "
+            "with metering rebuild usage --restored, or deploy with the setting usage_generation as it was."
+        )
+    return found
+
+
+def _refuse_newer(found: LedgerFormat) -> None:
     if found.number > FORMAT_VERSION:
         raise FormatTooNewError(found=found.number, known=FORMAT_VERSION, needed=found.written_by)
-    return found

@@ -15,6 +15,7 @@
 | `S#shards`      | the largest number of shards in use so far            | `shards`                          |
 | `S#format`      | the format of the region's data                       | `format_version`                  |
 | `W#<kind>`      | notes that jobs keep for themselves and for alarms    | `notes`                           |
+| `W#kinds`       | accounts with kinds of usage beyond the cap           | `usage/beyond_cap`                |
 | `W#budgets`     | budgets that people set: they never expire            | `notes/budgets`                   |
 | `W#budget-alerts`| alerts of budgets, one a period and threshold        | `notes/budgets`                   |
 | `W#producers`   | registered producers: they never expire               | `notes/producers`                 |

@@ -55,6 +55,16 @@ def newest_first(items: ItemStore, chain: str) -> Iterator[Run]:
     return map(Run.from_item, items.query(Table.LEDGER, partition_of_runs(chain), descending=True))
 
 
+def runs_before(items: ItemStore, chain: str, number: int, *, first: int = 0) -> Iterator[Run]:
+    """The runs of a chain from `first` on that come before a number, in order; read while the caller iterates.
+
+    Raises:
+        LedgerCorruptError: One of them cannot be read.
+    """
+    (pk, sk_to), sk_from = run_key(chain, number), run_key(chain, first).sk
+    return map(Run.from_item, items.query(Table.LEDGER, pk, sk_from=sk_from, sk_to=sk_to))
+
+
 def newest_run(items: ItemStore, chain: str) -> Run | None:
     """The newest run of a chain, or None if there is none yet."""
     return next(newest_first(items, chain), None)

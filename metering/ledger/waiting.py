@@ -24,14 +24,18 @@ if TYPE_CHECKING:
     from metering.usage.totals import Total
 
 
+# Greater than every commit id.
+_AFTER_ALL = "~"
+
+
 def waiting_key(shard: int, commit_id: str) -> Key:
     """Key of a waiting commit's entry."""
     return Key(f"{partitions.WAITING}{shard}", commit_id)
 
 
-def waiting_in(items: ItemStore, shard: int) -> Iterator[Item]:
-    """The items of a shard's waiting commits, by commit id."""
-    return items.query(Table.LEDGER, f"{partitions.WAITING}{shard}")
+def waiting_in(items: ItemStore, shard: int, *, sk_from: str = "", sk_to: str = _AFTER_ALL) -> Iterator[Item]:
+    """The items of a shard's waiting commits, by commit id; of those with `sk_from <= id < sk_to`."""
+    return items.query(Table.LEDGER, f"{partitions.WAITING}{shard}", sk_from=sk_from, sk_to=sk_to)
 
 
 def waiting_commits(items: ItemStore, shards: int) -> Iterator[Waiting]:

@@ -30,7 +30,14 @@ LOG_FIGURES = frozenset(figure for figure in Figure if figure.value.startswith("
 
 
 def _watch(
-    name: str, severity: Severity, figure: Figure, threshold: int, meaning: str, *, periods: int = 1
+    name: str,
+    severity: Severity,
+    figure: Figure,
+    threshold: int,
+    meaning: str,
+    *,
+    periods: int = 1,
+    same_event_as: str = "",
 ) -> AlarmSpec:
     return AlarmSpec(
         name=name,
@@ -40,6 +47,7 @@ def _watch(
         threshold=threshold,
         meaning=meaning,
         periods=periods,
+        same_event_as=same_event_as,
     )
 
 
@@ -136,11 +144,19 @@ ALARMS: tuple[AlarmSpec, ...] = (
         "canary-doubled", "page", Figure.CANARY_DOUBLED, 1, "A canary batch was counted twice, or with another figure."
     ),
     _watch(
-        "open-commits",
+        "usage-waiting",
         "page",
-        Figure.OPEN_COMMIT_AGE,
+        Figure.WAITING_COMMIT_AGE,
         15 * MINUTE_S,
-        "A wide commit has been open for 15 minutes: its markers stand, part of its usage does not.",
+        "Accepted batches have waited for the roll-up for 15 minutes: no report of usage holds them.",
+    ),
+    _watch(
+        "rollup-stalled",
+        "page",
+        Figure.PLANNED_ROLLUP_AGE,
+        15 * MINUTE_S,
+        "A planned run of the roll-up has blocked its shard for 15 minutes.",
+        same_event_as="usage-waiting",
     ),
     _watch(
         "reconciliation-differences",
@@ -183,6 +199,13 @@ ALARMS: tuple[AlarmSpec, ...] = (
         Figure.CONFLICTS,
         1,
         "Other content came under the id of a batch that is already metered.",
+    ),
+    _watch(
+        "kinds-beyond-cap",
+        "ticket",
+        Figure.ACCOUNTS_BEYOND_CAP,
+        1,
+        "An account has more kinds of usage than get a number: each further one costs an item of its own.",
     ),
     AlarmSpec(
         name="marker-life",
@@ -354,7 +377,7 @@ ALARMS: tuple[AlarmSpec, ...] = (
     ),
     _errors("aggregator", "page", 2),
     _errors("compactor", "ticket", 3),
-    _errors("sweeper", "ticket", 3),
+    _errors("rollup", "ticket", 3),
     _errors("reconciler", "ticket", 3),
     _errors("canary", "ticket", 3),
     _errors("watch", "ticket", 3),
@@ -370,7 +393,7 @@ ROLLBACK_ALARMS = (
     "aggregator-errors",
     "canary-doubled",
     "dead-letters",
-    "open-commits",
+    "usage-waiting",
     "reconciliation-differences",
 )
 

@@ -241,7 +241,11 @@ def _alarms(firing: Sequence[AlarmSpec]) -> StatusLine:
 
 # Name of a line -> its figures, each with its words; a figure in seconds is told as a duration.
 _LINES: Mapping[str, Mapping[Figure, str]] = {
-    "commits": {Figure.OPEN_COMMITS: "{} open", Figure.OPEN_COMMIT_AGE: "the oldest for {}"},
+    "roll-up": {
+        Figure.WAITING_COMMITS: "commits that wait: {}",
+        Figure.WAITING_COMMIT_AGE: "the oldest for {}",
+        Figure.PLANNED_ROLLUP_AGE: "a run is planned for {}",
+    },
     "compactor": {
         Figure.UNPUBLISHED_HOURS: "hours with rows in staging only: {}",
         Figure.OLDEST_PENDING_AGE: "the oldest for {}",
@@ -282,10 +286,10 @@ _LOG_LINES: Mapping[str, Mapping[Figure, str]] = {
 _IN_SECONDS = frozenset(figure for figure in Figure if figure.endswith(("Age", "Headroom")))
 # Of these, 0 says nothing.
 _SILENT_AT_0 = frozenset({
-    Figure.OPEN_COMMIT_AGE, Figure.OLDEST_PENDING_AGE, Figure.PLANNED_RUN_AGE, Figure.RECONCILIATION_BACKLOG_AGE,
-    Figure.CANARY_DOUBLED, Figure.INCREDIBLE_SOURCES, Figure.UNKEPT_SOURCES, Figure.LOG_SOURCE_SILENT,
-    Figure.LOG_LINES_REFUSED, Figure.LOG_BYTES_UNCLASSIFIED, Figure.UNPRICED_BYTES, Figure.INVOICES_BLOCKED,
-    Figure.BUDGETS_CROSSED,
+    Figure.WAITING_COMMIT_AGE, Figure.PLANNED_ROLLUP_AGE, Figure.OLDEST_PENDING_AGE, Figure.PLANNED_RUN_AGE,
+    Figure.RECONCILIATION_BACKLOG_AGE, Figure.CANARY_DOUBLED, Figure.INCREDIBLE_SOURCES, Figure.UNKEPT_SOURCES,
+    Figure.LOG_SOURCE_SILENT, Figure.LOG_LINES_REFUSED, Figure.LOG_BYTES_UNCLASSIFIED, Figure.UNPRICED_BYTES,
+    Figure.INVOICES_BLOCKED, Figure.BUDGETS_CROSSED,
 })  # fmt: skip
 
 

@@ -14,19 +14,21 @@ from metering.ledger.conflicts import CONFLICT_PK, conflict_of
 from metering.ledger.contradictions import Contradictions
 from metering.ledger.notes.biller import BILLER_KEY, BillerFigures
 from metering.ledger.notes.canary_runs import CANARY_PK, CanaryRun, CanaryVerdict, canary_key
+from metering.ledger.notes.lake_figures import LakeFigures, lake_figures
 from metering.ledger.notes.log_sources import LOG_SOURCES_KEY, LogFigures
 from metering.ledger.notes.reconciliation import RECONCILIATION_KEY, Reconciliation
 from metering.ledger.notes.sources import SOURCES_KEY, SourceFigures
 from metering.ledger.notes.watch_figures import WatchFigures
 from metering.ledger.notes.watch_state import WATCH_KEY, WatchState
-from metering.ledger.runs import newest_first
+from metering.ledger.runs import lake_chain, newest_run, rollup_chain
 from metering.ledger.shards import known_shards
+from metering.ledger.usage.beyond_cap import BEYOND_CAP_PK, KindsBeyondCap
 from metering.operations.alarms import Figure
 from metering.stores.writes import Put, Table
-from metering.units import HOUR_S
+from metering.units import HOUR_S, MINUTE_S
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from metering.audit.freshness import Freshness
     from metering.stores.clock import Clock
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
 
 # Conflicts and doubled canaries count for this long. The alarm clears itself afterwards.
 RECENT_S = 2 * HOUR_S
+# The compactor lists what is pending at each of its runs, every few minutes.
+LISTED_LATE_S = 30 * MINUTE_S
 # Most notes of a kind that one run reads, newest first. Senders must not decide how long the watch reads.
 _NOTES_READ = 2_000
 _MONEY = (Figure.UNPRICED_BYTES, Figure.INVOICES_BLOCKED, Figure.BUDGETS_CROSSED)
@@ -47,7 +51,7 @@ class Watch:
 
     Attributes:
         dead: Dead-letter queue.
-        freshness: Keeps what reports need to know, and remembers applied commits from one run to the next.
+        freshness: Keeps what reports need to know.
         shards: Compaction shards of the stage.
         window_s: Admission window of the stage.
         marker_life_s: Time that a marker lives after acceptance.
@@ -97,10 +101,12 @@ class Watch:
             lambda: {Figure.DEAD_LETTERS: self.dead.depth().total},
             self._oldest_batch,
             self._canary,
-            self._commits,
+            self._waiting,
+            self._pending,
             self._runs,
             self._reconciliation,
             self._conflicts,
+            self._kinds,
             self._headroom,
             self._sources,
             self._logs,
@@ -152,16 +158,27 @@ class Watch:
                 return run
         return None
 
-    def _commits(self) -> dict[Figure, int]:
+    def _waiting(self) -> dict[Figure, int]:
         """Also keeps the freshness for reports, which the same reading gives."""
         waiting = self.freshness.keep()
-        open_since_ms = [commit.created_at_ms for commit in waiting.open]
         return {
-            Figure.OPEN_COMMITS: len(open_since_ms),
-            Figure.OPEN_COMMIT_AGE: self._age_s(open_since_ms),
-            Figure.UNPUBLISHED_HOURS: len(waiting.hours),
-            Figure.OLDEST_PENDING_AGE: self._age_s([each.created_at_ms for each in waiting.pending]),
+            Figure.WAITING_COMMITS: waiting.count,
+            Figure.WAITING_COMMIT_AGE: self._age_s([] if waiting.oldest_ms is None else [waiting.oldest_ms]),
             **self._complete_through(),
+        }
+
+    def _pending(self) -> dict[Figure, int]:
+        """What the compactor found pending. Where it has not looked lately, something may wait since it last did."""
+        known, state = lake_figures(self.items), self._state()
+        looks = [known.get(shard) or LakeFigures(shard=shard, listed_s=state.first_s) for shard in self._shards()]
+        late_ms = (self._now_s() - LISTED_LATE_S) * 1_000
+        since_ms = [look.listed_s * 1_000 if look.oldest_ms is None else look.oldest_ms for look in looks]
+        unsure = [look.oldest_ms is None and look.listed_s * 1_000 > late_ms for look in looks]
+        return {
+            Figure.UNPUBLISHED_HOURS: sum(look.hours for look in looks),
+            Figure.OLDEST_PENDING_AGE: self._age_s(
+                [since for since, fresh in zip(since_ms, unsure, strict=True) if not fresh]
+            ),
         }
 
     def _complete_through(self) -> dict[Figure, int]:
@@ -170,12 +187,18 @@ class Watch:
         return {Figure.COMPLETE_THROUGH_AGE: max(self._now_s() - through_s, 0)} if through_s else {}
 
     def _runs(self) -> dict[Figure, int]:
-        planned: list[int] = []
-        for shard in known_shards(self.items, self.shards):
-            newest = next(newest_first(self.items, shard), None)
-            if newest is not None and newest.state == "planned":
-                planned.append(newest.planned_at_ms)
-        return {Figure.PLANNED_RUN_AGE: self._age_s(planned)}
+        shards = self._shards()
+        return {
+            Figure.PLANNED_RUN_AGE: self._planned_age_s(map(lake_chain, shards)),
+            Figure.PLANNED_ROLLUP_AGE: self._planned_age_s(map(rollup_chain, shards)),
+        }
+
+    def _planned_age_s(self, chains: Iterable[str]) -> int:
+        newest = (newest_run(self.items, chain) for chain in chains)
+        return self._age_s([run.planned_at_ms for run in newest if run is not None and run.state == "planned"])
+
+    def _shards(self) -> range:
+        return known_shards(self.items, self.shards)
 
     def _reconciliation(self) -> dict[Figure, int]:
         state = self._state()
@@ -236,6 +259,12 @@ class Watch:
         recent = rfc3339(self._now_s() - RECENT_S)
         notes = self.items.query(Table.LEDGER, CONFLICT_PK, sk_from=recent, descending=True)
         return {Figure.CONFLICTS: len({conflict_of(item) for item in islice(notes, _NOTES_READ)})}
+
+    def _kinds(self) -> dict[Figure, int]:
+        """Number of accounts that lately had kinds of usage without a number, of those that one run reads."""
+        since_s = self._now_s() - RECENT_S
+        notes = islice(self.items.query(Table.LEDGER, BEYOND_CAP_PK), _NOTES_READ)
+        return {Figure.ACCOUNTS_BEYOND_CAP: sum(KindsBeyondCap.from_item(note).seen_s >= since_s for note in notes)}
 
     def _headroom(self) -> dict[Figure, int]:
         """Seconds by which a marker outlives the last copy of its batch, beyond the margin of a day."""

@@ -75,6 +75,7 @@ class UsageQuery:
         zone: Zone of the hours, days and months that name rows. A day of a zone is the sum of its UTC hours.
         order: Order of the rows; by the columns that name them if None.
         top: Most rows of the answer; the rest is summed as `others`. None: all rows.
+        now: Count what was committed by now, also what is not rolled up yet (P28). Rows of the lake always do.
     """
 
     from_s: int
@@ -90,6 +91,7 @@ class UsageQuery:
     zone: tzinfo = UTC
     order: Order | None = None
     top: int | None = None
+    now: bool = False
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -180,6 +182,7 @@ class UsageParameters:
         zone: Parameter `tz`: the zone of times that name none, and of the times that the answer shows.
         sort: A column of the answer, `bytes` or `records` among them; with `:desc` the largest comes first.
         top: Only so many rows, by bytes unless `sort` says otherwise; the rest becomes one sum.
+        now: Exact as of now, also of what is not rolled up yet.
         budget: What the answer may cost; None: whatever it costs.
         KNOWN: Columns that can be grouped by.
         SUMS: Columns of figures, the first of which ranks the rows.
@@ -202,6 +205,7 @@ class UsageParameters:
     zone: str | None = None
     sort: str | None = None
     top: int | None = None
+    now: bool = False
     budget: Budget | None = None
 
     def query(self, *, now_s: int) -> UsageQuery:
@@ -238,6 +242,7 @@ class UsageParameters:
                 zone=zone,
                 order=self._order(),
                 top=self.top,
+                now=self.now,
             ),
         )
 

@@ -2,7 +2,7 @@
 
 | report                     | read from                                                            |
 |----------------------------|----------------------------------------------------------------------|
-| on named accounts          | the usage table                                                      |
+| on named accounts          | the usage table; as of now, with what is not rolled up yet (P28)     |
 | over all accounts          | the lake and staging                                                 |
 | with detail columns        | the lake and staging, row by row                                     |
 | on a closed month, any way | the frozen month, even if its items in the ledger have changed since |
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from metering.ledger.usage.kinds import KindNames
     from metering.reports.query import UsageQuery
     from metering.reports.usage_rows import Seen, Values
+    from metering.rollup.as_of_now import UsageNow
     from metering.stores.items import ItemStore
     from metering.stores.objects import ObjectStore
     from metering.usage.totals import Total, UsageKey
@@ -57,6 +58,7 @@ class ReportSource:
         region: The region's name, which stands in the column `region`.
         frozen: Reads closed months.
         names: What the numbers of usage items stand for, if somebody remembers it from one report to the next.
+        as_of_now: Reads usage of accounts as of now, for queries that ask for it.
     """
 
     region: str
@@ -65,6 +67,7 @@ class ReportSource:
     view: LakeView
     frozen: FrozenReader
     names: KindNames | None = None
+    as_of_now: UsageNow | None = None
 
     def entries(self, query: UsageQuery, *, now_s: int, seen: Seen | None = None) -> Iterator[tuple[Values, Total]]:
         """Totals by the query's columns, unsummed. `seen` learns which of the query's names they have.
@@ -126,7 +129,7 @@ class ReportSource:
         self, query: UsageQuery, months: list[str], frozen: Mapping[str, FrozenMonth], now_s: int
     ) -> Iterator[tuple[UsageKey, Total]]:
         if query.accounts:
-            yield from UsageTable(items=self.items, names=self.names).usage(
+            yield from UsageTable(items=self.items, names=self.names, as_of_now=self.as_of_now).usage(
                 query, now_s=now_s, without=frozen, months=months
             )
         else:

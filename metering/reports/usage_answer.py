@@ -191,4 +191,6 @@ def query_document(query: UsageQuery) -> dict[str, Json]:
         document["sort"] = f"{query.order.column}:{'desc' if query.order.descending else 'asc'}"
     if query.top is not None:
         document["top"] = query.top
+    if query.now:
+        document["now"] = True
     return document

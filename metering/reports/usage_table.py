@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from metering.ledger.usage.kinds import KindNames
     from metering.reports.query import UsageQuery
+    from metering.rollup.as_of_now import UsageNow
     from metering.stores.items import ItemStore
     from metering.usage.totals import Total, UsageKey
 
@@ -28,10 +29,12 @@ class UsageTable:
 
     Attributes:
         names: What the numbers of its items stand for, if somebody remembers it from one report to the next.
+        as_of_now: Also reads what is not rolled up yet, for queries that ask for it. None: no query may.
     """
 
     items: ItemStore
     names: KindNames | None = None
+    as_of_now: UsageNow | None = None
 
     def usage(
         self, query: UsageQuery, *, now_s: int, without: Container[str] = (), months: Sequence[str] | None = None
@@ -46,6 +49,7 @@ class UsageTable:
 
         Raises:
             LedgerCorruptError: An item cannot be read, or the account's dictionary lacks a number of it.
+            TooMuchWaitsError: The query asks for what is not rolled up, and that is too much.
             UnavailableError: A table gives no answer.
         """
         reading = UsageReading(self.items, self.names)
@@ -58,12 +62,22 @@ class UsageTable:
             yield from _named(reading, fold)
             return
         end_s = query.booked_before_s(now_s=now_s)
+        read = [month for month in (query.months(now_s=now_s) if months is None else months) if month not in without]
+        if query.now:
+            yield from self._now(query, read, end_s)
+            return
         for account_id in sorted(query.accounts):
-            for month in query.months(now_s=now_s) if months is None else months:
-                if month not in without:
-                    fold = Fold(query.grain, query.takes_hour)
-                    fold.add(reading.stored(account_id, month, from_s=query.from_s, to_s=end_s))
-                    yield from _named(reading, fold)
+            for month in read:
+                fold = Fold(query.grain, query.takes_hour)
+                fold.add(reading.stored(account_id, month, from_s=query.from_s, to_s=end_s))
+                yield from _named(reading, fold)
+
+    def _now(self, query: UsageQuery, months: Sequence[str], end_s: int) -> Iterator[tuple[UsageKey, Total]]:
+        if self.as_of_now is None:
+            raise TypeError("usage as of now is asked of a table that does not know what waits")
+        return self.as_of_now.entries(
+            query.accounts, months, from_s=query.from_s, to_s=end_s, grain=query.grain, counts=query.takes_hour
+        )
 
 
 def _named(reading: UsageReading, fold: Fold) -> Iterator[tuple[UsageKey, Total]]:

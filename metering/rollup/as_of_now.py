@@ -2,37 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from metering.errors import LedgerCorruptError, ObjectDamagedError, ObjectMissingError, UnavailableError
+from metering.errors import (
+    LedgerCorruptError,
+    ObjectDamagedError,
+    ObjectMissingError,
+    OperationFailedError,
+    UnavailableError,
+)
 from metering.hours import month_of
 from metering.ledger.runs import newest_run, rollup_chain
 from metering.ledger.shards import known_shards
-from metering.ledger.usage.items import BUCKET_KINDS
+from metering.ledger.usage.folding import Fold, Grain
+from metering.ledger.usage.items import newest_run_of, usage_item_key
 from metering.ledger.usage.kinds import number_key
 from metering.ledger.waiting import Waiting, waiting_in
 from metering.rollup.plan import RollupPlan
+from metering.stores.fields import Fields
 from metering.stores.threads import side_by_side
+from metering.stores.writes import Key
 from metering.units import HOUR_S
 from metering.usage.totals import add_totals
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from metering.lake.ports import StagedUsage
     from metering.ledger.runs import Run
-    from metering.ledger.usage.items import UsageItem
     from metering.ledger.usage.reading import UsageReading
     from metering.rollup.plan import PlannedHour
     from metering.stores.objects import ObjectStore
+    from metering.stores.writes import Item
     from metering.usage.totals import Kind, Total, UsageKey
 
-# Newest run of each shard's chain; None for a chain without one.
-_Runs = Mapping[int, "Run | None"]
-# An account's hour and what it corrects, with the bucket of a numbered kind, or the kind itself.
-_Place = tuple[str, int, "int | None", "int | Kind"]
+
+class TooMuchWaitsError(OperationFailedError):
+    """More waits for the roll-up than one answer may read."""
 
 
 class _Asked(NamedTuple):
@@ -44,21 +51,47 @@ class _Asked(NamedTuple):
     to_s: int
 
     def takes(self, account_id: str, hour_s: int) -> bool:
-        return account_id in self.accounts and self.from_s <= hour_s < self.to_s and month_of(hour_s) in self.months
+        return account_id in self.accounts and self.takes_hour(hour_s)
+
+    def takes_hour(self, hour_s: int) -> bool:
+        return self.from_s <= hour_s < self.to_s and month_of(hour_s) in self.months
 
 
-class _Look(NamedTuple):
-    """One look at the region, whose chains did not move meanwhile."""
+@dataclass(slots=True)
+class _Planned:
+    """What runs are adding to usage items, for the accounts and hours that are asked for. Mutable.
 
-    runs: _Runs
-    waiting: list[Waiting]
-    items: list[UsageItem]
+    Attributes:
+        commits: Commits of the plans.
+        adds: By the key of a usage item: shard and number of a run, and what it adds to that item.
+        found: Those items, as they were read.
+    """
 
-    @property
-    def needed(self) -> set[str]:
-        """Keys of the plans and staging objects that the answer may need."""
-        plans = {run.plan_key for run in self.runs.values() if run is not None and _planned(run)}
-        return plans | {each.staging_key for each in self.waiting}
+    commits: set[str] = field(default_factory=set)
+    adds: dict[Key, list[tuple[int, int, dict[UsageKey, Total]]]] = field(default_factory=dict)
+    found: dict[Key, Item] = field(default_factory=dict)
+
+    def add(self, run: Run, key: UsageKey, number: int | None, total: Total) -> None:
+        runs = self.adds.setdefault(usage_item_key(key, number), [])
+        if not runs or runs[-1][:2] != (run.shard, run.number):
+            runs.append((run.shard, run.number, {}))
+        runs[-1][2][key] = total
+
+    def note(self, items: Iterable[Item]) -> Iterator[Item]:
+        """Usage items as they are read; those that a run adds to are kept."""
+        for item in items:
+            key = Key(str(item["pk"]), str(item["sk"]))
+            if key in self.adds:
+                self.found[key] = item
+            yield item
+
+    def not_added(self) -> Iterator[tuple[UsageKey, Total]]:
+        """What the runs had not added to their items when these were read."""
+        for key, runs in self.adds.items():
+            item = self.found.get(key, {})
+            for shard, number, totals in runs:
+                if Fields.of_item(item).whole(newest_run_of(shard), absent=-1) < number:
+                    yield from totals.items()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +102,7 @@ class UsageNow:
         shards: The stage's number of shards.
         threads: Staging objects that are read at once.
         attempts: Most looks of one call. Each further one means that a chain moved while it was read.
+        most: Most staging objects that one call reads; None: any number.
     """
 
     reading: UsageReading
@@ -77,89 +111,88 @@ class UsageNow:
     shards: int
     threads: int = 1
     attempts: int = 50
+    most: int | None = None
 
     def usage(
         self, accounts: Collection[str], months: Sequence[str], *, from_s: int = 0, to_s: int = 1 << 62
     ) -> dict[UsageKey, Total]:
-        """Totals of some accounts in some months, by usage key.
+        """Totals of some accounts in some months, by usage key; see `entries`."""
+        totals: dict[UsageKey, Total] = {}
+        for key, total in self.entries(accounts, months, from_s=from_s, to_s=to_s):
+            add_totals(totals, {key: total})
+        return totals
+
+    def entries(
+        self,
+        accounts: Collection[str],
+        months: Sequence[str],
+        *,
+        from_s: int = 0,
+        to_s: int = 1 << 62,
+        grain: Grain = Grain.HOUR,
+        counts: Callable[[int, int | None], bool] = lambda _hour_s, _corrects_s: True,
+    ) -> Iterator[tuple[UsageKey, Total]]:
+        """Totals of some accounts in some months, unsummed. All is read before the first of them is given.
 
         Args:
             accounts: Ids of the accounts.
             months: Months such as `2026-11`; of each the hours that `[from_s, to_s)` touches.
             from_s: In the first booked hour.
             to_s: End of the last one, or in it.
+            grain: Hours that become one, as `Fold` has it.
+            counts: Whether something counts, by its booked hour and the hour that it corrects.
 
         Raises:
             LedgerCorruptError: A staging object, a plan or a number is gone although the ledger needs it.
+            TooMuchWaitsError: More than `most` commits wait.
             UnavailableError: A store gives no answer, or the chains moved during every look.
         """
         asked = _Asked(frozenset(accounts), frozenset(months), from_s - from_s % HOUR_S, -(-to_s // HOUR_S) * HOUR_S)
-        missing = ""
         for _ in range(self.attempts):
-            look = self._look(asked)
-            if look is None:
-                continue
-            if missing in look.needed:
-                # It was missed once, and the chain that needs it has not moved since.
-                raise LedgerCorruptError(f"{missing} is gone, and usage as of now needs it")
+            runs = self._newest()
+            fold = Fold(grain, counts)
+            gone = ""
+            more: list[tuple[UsageKey, Total]] = []
             try:
-                return self._summed(asked, look)
+                more = self._look(asked, runs, fold)
             except ObjectMissingError as error:
-                missing = error.key
+                gone = error.key
+            if _states(self._newest()) != _states(runs):
+                continue
+            if gone:
+                # The chain that needs it has not moved since.
+                raise LedgerCorruptError(f"{gone} is gone, and usage as of now needs it")
+            return self._named(fold, (entry for entry in more if counts(entry[0].hour_s, entry[0].corrects_s)))
         raise UnavailableError("UsageNow.usage", "the roll-up was at work during every look", may_have_applied=False)
 
-    def _look(self, asked: _Asked) -> _Look | None:
-        """The region's state in the order of P28; None if a chain moved meanwhile."""
-        runs = self._newest()
+    def _look(self, asked: _Asked, runs: Mapping[int, Run | None], fold: Fold) -> list[tuple[UsageKey, Total]]:
+        """Add what the items count, in the order of P28; returns what is not in them yet."""
         waiting = [Waiting.from_item(item) for shard in runs for item in waiting_in(self.reading.items, shard)]
-        items = [
-            item
-            for account_id in sorted(asked.accounts)
-            for month in sorted(asked.months)
-            for item in self.reading.of_month(account_id, month, from_s=asked.from_s, to_s=asked.to_s)
-        ]
-        again = self._newest()
-        if {shard: _state(run) for shard, run in again.items()} != {shard: _state(run) for shard, run in runs.items()}:
-            return None
-        return _Look(runs, waiting, items)
+        planned = self._planned(asked, runs)
+        for account_id in sorted(asked.accounts):
+            for month in sorted(asked.months):
+                stored = self.reading.stored(account_id, month, from_s=asked.from_s, to_s=asked.to_s)
+                fold.add(planned.note(stored))
+        return [*planned.not_added(), *self._waiting(asked, waiting, planned)]
 
     def _newest(self) -> dict[int, Run | None]:
         shards = known_shards(self.reading.items, self.shards)
         return {shard: newest_run(self.reading.items, rollup_chain(shard)) for shard in shards}
 
-    def _summed(self, asked: _Asked, look: _Look) -> dict[UsageKey, Total]:
-        totals: dict[UsageKey, Total] = {}
-        for item in look.items:
-            add_totals(totals, dict(self.reading.totals(item)))
-        in_plans: set[str] = set()
-        places = {_place_of(item): item for item in look.items}
-        for run in filter(None, look.runs.values()):
-            if _planned(run):
-                plan = RollupPlan.from_json(self.objects.get(run.plan_key), run.plan_key)
-                in_plans.update(commit.commit_id for commit in plan.commits)
-                for hour in plan.hours:
-                    if asked.takes(hour.account_id, hour.hour_s):
-                        add_totals(totals, dict(self._not_added(hour, run, places)))
-        keys = [
-            each.staging_key
-            for each in look.waiting
-            if each.commit_id not in in_plans and any(month_of(hour_s) in asked.months for hour_s in each.totals)
-        ]
-        for usage in side_by_side(self._staged, keys, threads=self.threads):
-            add_totals(totals, {key: total for key, total in usage.items() if asked.takes(key.account_id, key.hour_s)})
-        return totals
-
-    def _not_added(
-        self, hour: PlannedHour, run: Run, places: Mapping[_Place, UsageItem]
-    ) -> Iterator[tuple[UsageKey, Total]]:
-        """Sums of a planned hour that are not in their items yet, as the items were read."""
-        numbers = self._numbers(hour)
-        for key, total in hour.totals():
-            number = numbers.get(key.kind)
-            place = key.kind if number is None else number // BUCKET_KINDS
-            item = places.get((hour.account_id, hour.hour_s, hour.corrects_s, place))
-            if item is None or item.runs.get(run.shard, -1) < run.number:
-                yield key, total
+    def _planned(self, asked: _Asked, runs: Mapping[int, Run | None]) -> _Planned:
+        """What the runs that are planned add."""
+        found = _Planned()
+        for run in runs.values():
+            if run is None or run.state != "planned":
+                continue
+            plan = RollupPlan.from_json(self.objects.get(run.plan_key), run.plan_key)
+            found.commits.update(commit.commit_id for commit in plan.commits)
+            for hour in plan.hours:
+                if asked.takes(hour.account_id, hour.hour_s):
+                    numbers = self._numbers(hour)
+                    for key, total in hour.totals():
+                        found.add(run, key, numbers.get(key.kind), total)
+        return found
 
     def _numbers(self, hour: PlannedHour) -> dict[Kind, int]:
         """Numbers of the kinds that the plan books under numbers. They were sure before the plan was put (P45)."""
@@ -173,21 +206,34 @@ class UsageNow:
             raise LedgerCorruptError(f"{partition} has no number of {'#'.join(lost[0])}, and a plan relies on it")
         return {kind: known[kind] for kind in hour.numbered}
 
+    def _waiting(
+        self, asked: _Asked, waiting: Sequence[Waiting], planned: _Planned
+    ) -> Iterator[tuple[UsageKey, Total]]:
+        """Usage of the commits that wait and are in no plan."""
+        keys = [
+            each.staging_key
+            for each in waiting
+            if each.commit_id not in planned.commits and any(map(asked.takes_hour, each.totals))
+        ]
+        if self.most is not None and len(keys) > self.most:
+            raise TooMuchWaitsError(
+                f"{len(keys):,} commits wait for the roll-up, and one answer as of now reads at most {self.most:,}.",
+                "The roll-up is behind. Without `now`, an answer says up to when its usage is complete.",
+            )
+        for usage in side_by_side(self._staged, keys, threads=self.threads):
+            yield from ((key, total) for key, total in usage.items() if asked.takes(key.account_id, key.hour_s))
+
     def _staged(self, key: str) -> dict[UsageKey, Total]:
         try:
             return self.staged.usage(key)
         except ObjectDamagedError as error:
             raise LedgerCorruptError(f"a commit waits: {error}") from error
 
-
-def _planned(run: Run) -> bool:
-    return run.state == "planned"
-
-
-def _state(run: Run | None) -> tuple[int, str]:
-    return (0, "") if run is None else (run.number, run.state)
+    def _named(self, fold: Fold, more: Iterable[tuple[UsageKey, Total]]) -> Iterator[tuple[UsageKey, Total]]:
+        for item in fold.items():
+            yield from self.reading.totals(item)
+        yield from more
 
 
-def _place_of(item: UsageItem) -> _Place:
-    [place] = [item.bucket] if item.bucket is not None else list(item.totals)
-    return item.account_id, item.hour_s, item.corrects_s, place
+def _states(runs: Mapping[int, Run | None]) -> dict[int, tuple[int, str]]:
+    return {shard: (0, "") if run is None else (run.number, run.state) for shard, run in runs.items()}

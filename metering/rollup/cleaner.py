@@ -1,17 +1,17 @@
 """Removes the plans of runs that are long over, and lets their items expire (P31).
 
-Plans go by number, never by age: one whose number is not taken yet may be announced at any time. The item of a chain's
-newest run never expires, so that numbers only grow (P22).
+Plans go by number, never by age: one whose number is not taken yet may be announced at any time. The newest run of a
+chain keeps its plan, and its item never expires, so that numbers only grow (P22).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import takewhile
+from itertools import islice, takewhile
 from typing import TYPE_CHECKING
 
 from metering.ledger.contradictions import Contradictions
-from metering.ledger.runs import newest_first, rollup_chain
+from metering.ledger.runs import newest_run, rollup_chain, runs_before
 from metering.ledger.shards import shards_of
 from metering.stores.bucket import number_of_plan, plans_prefix
 from metering.stores.threads import do_all
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 # Objects of one deletion.
 _AT_ONCE = 1_000
+# Runs of a chain that one call cleans: nearly two days of a run each 15 s.
+_MOST_RUNS = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,25 +87,24 @@ class RollupCleaner:
         return RollupCleaning(plans=plans, runs=runs)
 
     def _chain(self, chain: str) -> RollupCleaning:
-        over, expiring = self.retrier.call(lambda: self._over(chain))
-        plans = self._delete_plans(chain, over)
-        return RollupCleaning(plans=plans, runs=do_all(self._expire, expiring, threads=self.threads))
+        over = self.retrier.call(lambda: self._over(chain))
+        if not over:
+            return RollupCleaning(plans=0, runs=0)
+        # The first plan that is left says where to begin, so a run's plan goes after its item was told to expire.
+        expiring = [run for run in over if run.expires_at_s is None]
+        runs = do_all(self._expire, expiring, threads=self.threads)
+        return RollupCleaning(plans=self._delete_plans(chain, over[-1].number), runs=runs)
 
-    def _over(self, chain: str) -> tuple[int, list[Run]]:
-        """Number of the last run that has been done for long, and the runs up to it that do not expire yet.
-
-        They are in order of their numbers, and expire in this order: all before one that expires do so, too.
-        """
+    def _over(self, chain: str) -> list[Run]:
+        """Runs that have been done for long and still have plans, but the newest of all, in order."""
+        first = next(filter(None, map(number_of_plan, self._plans(chain))), None)
+        newest = newest_run(self.items, chain)
+        if first is None or newest is None:
+            return []
         latest_ms = self.clock.now_ms() - self.wait_s * 1000
-        over = 0
-        expiring: list[Run] = []
-        for place, run in enumerate(takewhile(lambda run: run.expires_at_s is None, newest_first(self.items, chain))):
-            if run.state != "done" or (run.done_at_ms or 0) > latest_ms:
-                continue
-            over = over or run.number
-            if place:
-                expiring.append(run)
-        return over, expiring[::-1]
+        runs = runs_before(self.items, chain, newest.number, first=first)
+        over = takewhile(lambda run: run.done_at_ms is not None and run.done_at_ms <= latest_ms, runs)
+        return list(islice(over, _MOST_RUNS))
 
     def _delete_plans(self, chain: str, over: int) -> int:
         """Delete the plans up to a number, also those that no run names."""

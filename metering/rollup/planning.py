@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from heapq import nsmallest
+from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from metering import metric_names
-from metering.errors import EarlyEndError, LedgerCorruptError, ObjectDamagedError, ObjectMissingError
+from metering.errors import EarlyEndError, LedgerCorruptError, ObjectDamagedError, ObjectMissingError, UnavailableError
+from metering.ledger.usage.beyond_cap import KindsBeyondCap
 from metering.ledger.waiting import Waiting, waiting_in
 from metering.rollup.plan import PlannedCommit, PlannedHour, RollupPlan
 from metering.stores.threads import side_by_side
-from metering.stores.writes import Table
+from metering.stores.writes import Put, Table
 from metering.usage.totals import Kind, Total, UsageKey, add_totals, by_hour
 
 if TYPE_CHECKING:
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
     from metering.lake.ports import StagedUsage
     from metering.ledger.contradictions import Contradictions
     from metering.ledger.usage.kinds import KindNumbers
+    from metering.stores.clock import Clock, Entropy
     from metering.stores.items import ItemStore
     from metering.stores.retrying import Retrier
     from metering.stores.telemetry import Metrics
@@ -28,6 +32,9 @@ if TYPE_CHECKING:
 # Sums of one plan. A run takes no further commits beyond them, so that its memory and its plan object are bounded: a
 # sum is about 600 bytes in memory and 120 in the plan.
 MOST_SUMS = 200_000
+
+# Entries of the waiting list that a plan reads for each commit that it may take.
+_READ_PER_COMMIT = 10
 
 # An account's hour, with the hour that it corrects.
 _Place = tuple[str, int, int | None]
@@ -51,6 +58,8 @@ class Planner:
     items: ItemStore
     staged: StagedUsage
     numbers: KindNumbers
+    clock: Clock
+    entropy: Entropy
     retrier: Retrier
     metrics: Metrics
     commits: int
@@ -85,7 +94,15 @@ class Planner:
         )
 
     def _oldest(self, contradictions: Contradictions) -> list[Waiting]:
-        items = nsmallest(self.commits, waiting_in(self.items, self.shard), key=_age)
+        """The oldest of the waiting commits that are read.
+
+        Of a long list only a part is read, from a random place on: ids are random, so each part is like the whole, and
+        no commit is passed over for ever.
+        """
+        most = _READ_PER_COMMIT * self.commits
+        begin = self.entropy.token()
+        parts = (waiting_in(self.items, self.shard, sk_from=begin), waiting_in(self.items, self.shard, sk_to=begin))
+        items = nsmallest(self.commits, islice(chain(*parts), most), key=_age)
         found: list[Waiting] = []
         for item in items:
             with contradictions.noted():
@@ -121,9 +138,7 @@ class Planner:
                 strict=True,
             )
         )
-        beyond = sum(map(len, unnumbered.values()))
-        if beyond:
-            self.metrics.count(metric_names.KINDS_BEYOND_CAP, beyond)
+        self._note({account_id: kinds for account_id, kinds in unnumbered.items() if kinds})
         for (account_id, hour_s, corrects_s), found in places.items():
             without = unnumbered[account_id]
             yield PlannedHour(
@@ -133,6 +148,20 @@ class Planner:
                 numbered={kind: total for kind, total in found.items() if kind not in without},
                 named={kind: total for kind, total in found.items() if kind in without},
             )
+
+    def _note(self, beyond: Mapping[str, frozenset[Kind]]) -> None:
+        """Count and note kinds beyond the cap. Nothing relies on it, so the run goes on if it cannot be noted."""
+        if beyond:
+            self.metrics.count(metric_names.KINDS_BEYOND_CAP, sum(map(len, beyond.values())))
+        for account_id, kinds in beyond.items():
+            note = KindsBeyondCap(
+                account_id=account_id,
+                kinds=len(kinds),
+                example="#".join(min(kinds)),
+                seen_s=self.clock.now_ms() // 1000,
+            )
+            with suppress(UnavailableError):
+                self.items.put(Put(table=Table.LEDGER, item=note.to_item()))
 
     def _unnumbered(self, account_id: str, kinds: Iterable[Kind]) -> frozenset[Kind]:
         """Kinds of the account that have no number, after all that can have one have it for sure."""

@@ -12,11 +12,12 @@ from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
 from metering import metric_names
-from metering.errors import LedgerCorruptError
+from metering.errors import GenerationError, LedgerCorruptError
 from metering.ledger.chain import Chain, OutOfTimeError, RunOverError
 from metering.ledger.contradictions import Contradictions
 from metering.ledger.runs import rollup_chain
 from metering.ledger.shards import shards_of
+from metering.ledger.usage.generation import check_chains, mark_run, remember_generation
 from metering.rollup.adding import Adding, updates_of
 from metering.rollup.placing import Placing
 from metering.rollup.plan import RollupPlan
@@ -106,6 +107,7 @@ class Rollup:
 
     Attributes:
         shards: The stage's number of shards.
+        generation: Number of the usage table that the stage writes to.
         reserve_ms: With less time left, no further step is begun.
         threads: Calls that are made side by side.
     """
@@ -122,6 +124,7 @@ class Rollup:
     policy: RollupPolicy
     limits: ActionLimits
     shards: int
+    generation: int
     reserve_ms: int = 10_000
     threads: int = 1
 
@@ -135,10 +138,12 @@ class Rollup:
 
         Raises:
             LedgerCorruptError: The ledger contradicts the protocol. The other shards were rolled up.
+            GenerationError: Ledger and usage table do not go together. Nothing was written (P41).
             UnavailableError: The outcome of a call is unknown; the next process resumes.
         """
         turn = _Turn(deadline=deadline, every_ms=every_s * 1000)
         shards = self.retrier.call(lambda: shards_of(self.items, self.shards, shard))
+        self._check_generation(shards)
         finished = True
         due_in_ms: list[int] = []
         try:
@@ -159,6 +164,15 @@ class Rollup:
             finished=finished and not any(due_in_ms),
             due_in_ms=min(filter(None, due_in_ms), default=0) if finished else 0,
         )
+
+    def _check_generation(self, shards: Iterable[int]) -> None:
+        """Returns if the usage table is the stage's, and no chain is behind what it wrote there."""
+        try:
+            self.retrier.call(lambda: remember_generation(self.items, self.generation))
+            self.retrier.call(lambda: check_chains(self.items, shards))
+        except GenerationError as error:
+            self.alerts.send("page", "Roll-up stopped", {"what": str(error)})
+            raise
 
     def _until_done(self, shard: int, turn: _Turn) -> int:
         """Work on a chain until nothing waits in it, or its next run is not due. Returns the ms until it is."""
@@ -215,6 +229,8 @@ class Rollup:
             items=self.items,
             staged=self.staged,
             numbers=self.numbers,
+            clock=self.clock,
+            entropy=self.entropy,
             retrier=self.retrier,
             metrics=self.metrics,
             commits=self.policy.commits,
@@ -246,6 +262,8 @@ class Rollup:
         turn.behind = full
 
     def _add(self, chain: Chain, run: Run, plan: RollupPlan, turn: _Turn, *, blocks: bool) -> None:
+        # A chain that is restored to before this run is told by it (P41). It is sure before any item has the number.
+        self.retrier.call(lambda: mark_run(self.items, run.shard, run.number))
         adding = Adding(run=run, chain=chain)
         updates = updates_of(plan, run, self.numbers)
         size = self.limits.transaction if blocks else 1

@@ -56,6 +56,17 @@ class ObjectStore(Protocol):
         """
         ...
 
+    def open_end(self, key: str, *, last_bytes: int) -> BinaryIO:
+        """A stream as that of `open`, whose first call reads the end of the object and says how large it is.
+
+        A reader that needs the end first, as that of a Parquet file does, saves a call; of an object of up to
+        `last_bytes`, it needs no other.
+
+        Raises:
+            ObjectMissingError: There is no such object.
+        """
+        ...
+
     def head(self, key: str) -> ObjectInfo | None:
         """Properties of the object, or None if it does not exist."""
         ...

@@ -17,10 +17,11 @@ Item = Mapping[str, Value]
 
 
 class Table(StrEnum):
-    """The two tables of a region."""
+    """The two tables of a region, and the usage table of the generation before while an upgrade reads it."""
 
     LEDGER = "ledger"
     USAGE = "usage"
+    USAGE_BEFORE = "usage-before"
 
 
 class Key(NamedTuple):

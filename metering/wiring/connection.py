@@ -23,6 +23,7 @@ from metering.onramps.coverage.job import CoverageJob
 from metering.onramps.sources import LogSource
 from metering.operations.dashboards import Dashboard, dashboard_url
 from metering.settings import Settings
+from metering.stores.threads import CALLS_AT_ONCE
 from metering.wiring.jobs import LakeJobs, lake_jobs
 from metering.wiring.lake import lake_view
 from metering.wiring.onramps import build_coverage
@@ -151,4 +152,4 @@ class RegionConnection(RegionPorts):
 
     @cached_property
     def jobs(self) -> LakeJobs:
-        return lake_jobs(self, NoMetrics())
+        return lake_jobs(self, NoMetrics(), threads=CALLS_AT_ONCE)

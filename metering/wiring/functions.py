@@ -44,9 +44,9 @@ class FunctionParts(RegionPorts):
 class WriterParts(FunctionParts):
     """Parts of the function that writes to a new region first: it makes the format of the region's data known."""
 
-    @staticmethod
-    def _open(items: ItemStore) -> None:
-        remember_format(items, written_by=package_version())
+    def _open(self, items: ItemStore) -> None:
+        generation = self.names.usage_generation
+        remember_format(items, written_by=package_version(), usage_generation=generation)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from metering.adapters.aws.queue_facts import SqsQueueFacts
 from metering.adapters.aws.queues import SqsQueue
 from metering.adapters.aws.runtime import SystemClock, SystemEntropy
 from metering.adapters.aws.s3.objects import S3ObjectStore
-from metering.ledger.format_version import check_format
+from metering.ledger.format_version import check_format, check_readable
+from metering.ledger.usage.kinds import KindNames
 from metering.stores.writes import Table
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ class ResourceNames(Protocol):
     def ledger_table(self) -> str: ...
     @property
     def usage_table(self) -> str: ...
+    @property
+    def usage_generation(self) -> int: ...
     @property
     def data_bucket(self) -> str: ...
     @property
@@ -60,10 +63,12 @@ class RegionPorts:
 
     @cached_property
     def items(self) -> DynamoDbItemStore:
-        """The two tables. The first use reads the data format and fails if this code does not know it.
+        """The two tables. The first use reads format and generation of the data, and fails if they are others.
 
         Raises:
             FormatTooNewError: Newer code wrote the ledger.
+            FormatTooOldError: Older code wrote it, and it was not upgraded.
+            GenerationError: The ledger goes with another usage table.
             LedgerCorruptError: What the ledger says is no format.
             UnavailableError: The ledger gave no answer.
         """
@@ -72,9 +77,13 @@ class RegionPorts:
         self._open(items)
         return items
 
-    @staticmethod
-    def _open(items: ItemStore) -> None:
-        check_format(items)
+    def _open(self, items: ItemStore) -> None:
+        check_format(items, usage_generation=self.names.usage_generation)
+
+    @cached_property
+    def kind_names(self) -> KindNames:
+        """What the numbers of usage items stand for, remembered from one question to the next."""
+        return KindNames(self.items)
 
     @cached_property
     def objects(self) -> S3ObjectStore:
@@ -102,3 +111,11 @@ class RegionPorts:
         return SnsAlerts(
             self.clients.sns, page_topic_arn=self.names.page_topic_arn, ticket_topic_arn=self.names.ticket_topic_arn
         )
+
+
+@dataclass(frozen=True)
+class StatePorts(RegionPorts):
+    """Ports for what is the same in all formats: the states of regions."""
+
+    def _open(self, items: ItemStore) -> None:
+        check_readable(items)

@@ -6,18 +6,25 @@ from typing import TYPE_CHECKING
 
 from metering.audit.freshness import Freshness
 from metering.audit.verify.verifier import Verifier
+from metering.ledger.usage.reading import UsageReading
 from metering.reports.source import ReportSource
+from metering.rollup.as_of_now import UsageNow
+from metering.stores.threads import CALLS_AT_ONCE
 
 if TYPE_CHECKING:
     from metering.wiring.answers.ports import ReadableRegion
     from metering.wiring.connection import RegionConnection
     from metering.wiring.functions import FunctionParts
 
+# Staging objects that one answer as of now reads at most. At full load some 20 wait, for about 15 seconds.
+MOST_WAITING = 1_000
+
 
 def report_source(region: ReadableRegion) -> ReportSource:
     """Where the reports of a region come from."""
     # The watch is built here too, and loads no Parquet library.
     from metering.lake.parquet.frozen import ParquetFrozenFiles
+    from metering.lake.parquet.staged_usage import ParquetStagedUsage
 
     return ReportSource(
         region=region.region,
@@ -25,6 +32,15 @@ def report_source(region: ReadableRegion) -> ReportSource:
         objects=region.objects,
         view=region.view,
         frozen=ParquetFrozenFiles(region.objects),
+        names=region.kind_names,
+        as_of_now=UsageNow(
+            reading=UsageReading(region.items, region.kind_names),
+            objects=region.objects,
+            staged=ParquetStagedUsage(region.objects),
+            shards=region.view.shards,
+            threads=CALLS_AT_ONCE,
+            most=MOST_WAITING,
+        ),
     )
 
 

@@ -51,6 +51,7 @@ def build_rollup(
         policy=RollupPolicy.of(settings),
         limits=limits,
         shards=settings.shards,
+        generation=settings.usage_generation,
         threads=threads,
     )
 

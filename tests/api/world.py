@@ -22,6 +22,7 @@ from metering.billing.organization.payers import Membership, Organization, Payer
 from metering.billing.organization.store import OrganizationStore
 from metering.billing.prices.store import PriceStore
 from metering.ledger.notes.completeness import Completeness
+from metering.ledger.usage.kinds import KindNames
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S, HOUR_S
 from metering.wiring.answers.costs import own_billing
@@ -85,6 +86,10 @@ class WorldRegion:
     @property
     def objects(self) -> MemoryObjectStore:
         return self.world.objects
+
+    @cached_property
+    def kind_names(self) -> KindNames:
+        return KindNames(self.world.items)
 
     @property
     def view(self) -> LakeView:

@@ -135,6 +135,23 @@ def test_parquet_reads_from_a_stream(objects: ObjectStore, prefix: str) -> None:
         assert file.read().equals(table)
 
 
+@pytest.mark.parametrize("last_bytes", [1, 100, 5_000, 100_000])
+@pytest.mark.parametrize("size_bytes", [0, 1, 5_000])
+def test_a_stream_that_begins_with_the_end_reads_the_same(
+    objects: ObjectStore, prefix: str, size_bytes: int, last_bytes: int
+) -> None:
+    body = noise(size_bytes)
+    objects.put(prefix + "a", body, if_absent=True)
+    with objects.open_end(prefix + "a", last_bytes=last_bytes) as stream:
+        assert stream.seek(0, io.SEEK_END) == size_bytes
+        assert stream.seek(max(0, size_bytes - 50)) == max(0, size_bytes - 50)
+        assert stream.read() == body[-50:]
+        stream.seek(0)
+        assert stream.read() == body
+    with pytest.raises(ObjectMissingError):
+        objects.open_end(prefix + "none", last_bytes=last_bytes)
+
+
 def test_a_stream_opens_only_the_object_that_was_announced(objects: ObjectStore, prefix: str) -> None:
     objects.put(prefix + "a", b"first", if_absent=False)
     info = objects.head(prefix + "a")

@@ -19,21 +19,21 @@ import pytest
 from metering.adapters.aws.stacks import stack_outputs
 from metering.ledger import partitions
 from metering.ledger.booked_hours import Pending, pending_in
-from metering.ledger.commits import CommitRecord, commit_key
 from metering.ledger.conflicts import CONFLICT_PK, conflict_of, conflict_seen_item
 from metering.ledger.markers import Marker, marker_key
 from metering.ledger.notes.canary_runs import CANARY_PK, CanaryRun, CanaryVerdict
 from metering.ledger.notes.reconciliation import RECONCILIATION_KEY, Backlog, Reconciliation
 from metering.ledger.notes.sources import SOURCE_PK
 from metering.ledger.notes.watch_state import WatchState
-from metering.ledger.runs import newest_first
+from metering.ledger.runs import lake_chain, newest_first
+from metering.ledger.waiting import Waiting, waiting_in
 from metering.operations.alarms import WATCH_NAMESPACE
 from metering.stage_settings import GivenSettings
 from metering.stores.writes import Delete, Key, Put, Table
 from metering.units import DAY_S, HOUR_S, MINUTE_S
 from metering.wiring.region import RegionPorts
 from tests.e2e.conftest import deployed, own_emulator
-from tests.e2e.dying import delivery_of, parts_dying_after
+from tests.e2e.dying import parts_dying_after
 from tests.e2e.oncall import (
     Page,
     alarm_of,
@@ -267,7 +267,7 @@ def test_a_run_that_nobody_ends_raises_compaction_stalled_and_its_runbook_ends_i
         parts = parts_dying_after(service, partitions.RUN)
         with pytest.raises(KilledError):
             parts.jobs().compactor.run(parts.deadline(5 * MINUTE_S * 1000))
-        run = next(newest_first(ledger(service), 0))
+        run = next(newest_first(ledger(service), lake_chain(0)))
         assert run.state == "planned"
         put(service, replace(run, planned_at_ms=run.planned_at_ms - 31 * MINUTE_S * 1000).to_item())
 
@@ -275,34 +275,33 @@ def test_a_run_that_nobody_ends_raises_compaction_stalled_and_its_runbook_ends_i
         assert follow(service, page, SEE) == [0, 0]
         assert follow(service, page, MITIGATE) == [0]
         assert follow(service, page, CHECK) == [0, 0, 0]
-        assert next(newest_first(ledger(service), 0)).state == "done"
+        assert next(newest_first(ledger(service), lake_chain(0))).state == "done"
         will_clear("compaction-stalled")
 
 
-@follows("open-commits")
+@follows("usage-waiting")
 @pytest.mark.drill
-def test_a_commit_that_nobody_finishes_raises_open_commits_and_its_runbook_books_its_usage(
-    service: Service, pager: str
-) -> None:
-    # More usage than one transaction takes: the commit is wide.
-    accounts = [account() for _ in range(120)]
-    body = message(f"wide-{accounts[0]}", [record(who, size=100) for who in accounts])
-    with stopped(service, "Compactor"), stopped(service, "Sweeper"):
-        parts = parts_dying_after(service, partitions.COMMIT)
-        with pytest.raises(KilledError):
-            parts.worker().handle([delivery_of(body)], parts.deadline(MINUTE_S * 1000))
-        commit_id = Marker.from_item(item_of(service, marker_key(f"wide-{accounts[0]}"))).commit_id
-        commit = CommitRecord.from_item(item_of(service, commit_key(commit_id)))
-        assert commit.state == "open"
-        put(service, replace(commit, created_at_ms=commit.created_at_ms - 16 * MINUTE_S * 1000).to_item())
+def test_a_stopped_roll_up_raises_usage_waiting_and_its_runbook_books_what_waits(service: Service, pager: str) -> None:
+    who = account()
+    with stopped(service, "Rollup"):
+        send(service, message(f"waiting-{who}", [record(who, size=100)]))
+        until(lambda: waiting_of(service), 120)
+        for entry in waiting_of(service):
+            put(service, replace(entry, created_at_ms=entry.created_at_ms - 16 * MINUTE_S * 1000).to_item())
+        assert list(report(service, who).values()) == []
 
-        page = heard(service, pager, "open-commits")
+        page = heard(service, pager, "usage-waiting")
         follow(service, page, SEE)
         assert follow(service, page, MITIGATE) == [0]
-        # As the page says: once more, if the hour was being written to.
-        until(lambda: follow(service, page, CHECK) == [0, 0], 150)
-        assert [list(report(service, who).values()) for who in (accounts[0], accounts[-1])] == [[100], [100]]
-        will_clear("open-commits")
+        assert waiting_of(service) == []
+        until(lambda: follow(service, page, CHECK) == [0, 0, 0], 150)
+        assert list(report(service, who).values()) == [[100]]
+        will_clear("usage-waiting")
+
+
+def waiting_of(service: Service) -> list[Waiting]:
+    """What waits for the roll-up in the service's first shard."""
+    return [Waiting.from_item(item) for item in waiting_in(ledger(service), 0)]
 
 
 @follows("reconciliation-stalled")

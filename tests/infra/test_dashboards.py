@@ -90,7 +90,7 @@ def test_thresholds_are_those_of_the_catalogue(stage: str) -> None:
                 divisor = {"minutes": 60, "hours": 3_600}.get(unit, 1) if spec.threshold >= 60 else 1
                 assert line["value"] == pytest.approx(spec.threshold / divisor), name
                 drawn.add(name)
-    assert {"oldest-batch", "oldest-message", "canary-late", "open-commits", "unpublished-hours"} <= drawn
+    assert {"oldest-batch", "oldest-message", "canary-late", "usage-waiting", "unpublished-hours"} <= drawn
     assert {"compaction-stalled", "reconciliation-stalled", "reconciliation-backlog"} <= drawn
 
 

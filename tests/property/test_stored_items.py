@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from metering.adapters.memory.items import MemoryItemStore
 from metering.audit.sequences import Gap, SeenSequences
 from metering.audit.source_keeping import SourceMemory
-from metering.commit.write_ahead import WriteAhead, usage_deltas
 from metering.errors import LedgerCorruptError
 from metering.fleet.regions import Answered, Finding, Phase, RegionState, Step
 from metering.intake.batches import Claim
@@ -41,15 +41,19 @@ from metering.ledger.retries import Alias, RetryNote
 from metering.ledger.row_sources import RowSource
 from metering.ledger.runs import Run
 from metering.ledger.shards import UsedShards
-from metering.ledger.usage_items import usage_add, usage_day, usage_entries, usage_key
+from metering.ledger.usage.items import BUCKET_KINDS, UsageItem, newest_run_of, usage_add, usage_item_key
+from metering.ledger.usage.kinds import KindNames, kind_items
+from metering.ledger.waiting import Waiting
 from metering.onramps.balance import Balance
 from metering.onramps.ingest.growth import Note
 from metering.onramps.plans import Part, Share
 from metering.onramps.plans import Plan as LogPlan
 from metering.quarantine.documents import QuarantinedBatch
 from metering.quarantine.log_documents import KeptLine, QuarantinedLog
+from metering.rollup.plan import PlannedCommit, PlannedHour, RollupPlan
+from metering.stores.writes import Put, Table
 from metering.units import DAY_S
-from metering.usage.totals import Total, UsageKey
+from metering.usage.totals import ZERO, Kind, Total, UsageKey
 from tests.support.frozen import manifest_of_0_1
 
 if TYPE_CHECKING:
@@ -105,9 +109,7 @@ REJECTED = st.builds(
 COMMITS = st.builds(
     CommitRecord,
     commit_id=NAMES,
-    state=st.sampled_from(["open", "applied"]),
-    next_chunk=NUMBERS,
-    chunks=NUMBERS,
+    state=st.just("committed"),
     shard=NUMBERS,
     hours=st.sets(HOURS, min_size=1, max_size=3).map(lambda hours: tuple(sorted(hours))),
     staging_key=NAMES,
@@ -122,8 +124,17 @@ PENDING = st.builds(
     shard=st.integers(0, 63),
     commit_id=NAMES,
     created_at_ms=NUMBERS,
-    wide=st.booleans(),
 )
+WAITING = st.builds(
+    Waiting,
+    shard=st.integers(0, 63),
+    commit_id=NAMES,
+    totals=HOUR_TOTALS,
+    staging_key=NAMES,
+    created_at_ms=NUMBERS,
+    sent_at_ms=NUMBERS,
+)
+CHAINS = st.sampled_from(("U0", "L0", "U63"))
 SOURCES = st.builds(RowSource, key=NAMES, hour_s=HOURS, rows=NUMBERS, bytes=NUMBERS, staged=st.just(False))
 GAPS = st.lists(st.tuples(NUMBERS, NUMBERS), max_size=3).map(tuple)
 STEPS = st.sampled_from(tuple(Step))
@@ -150,7 +161,7 @@ STATES = st.builds(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kind:
+class ItemKind:
     """One kind of item. `optional` are the attributes that it may go without; of those that it has, none may change."""
 
     name: str
@@ -165,19 +176,19 @@ class Kind:
 
 
 KINDS = (
-    Kind(
+    ItemKind(
         name="accepted marker",
         values=ACCEPTED,
         read=Marker.from_item,
         optional=frozenset({"source", "sequence", "reason", "quarantine"}),
     ),
-    Kind(
+    ItemKind(
         name="rejected marker",
         values=REJECTED,
         read=Marker.from_item,
         optional=frozenset({"source", "sequence", "reason", "quarantine"}),
     ),
-    Kind(
+    ItemKind(
         name="conflict",
         values=st.builds(
             Conflict,
@@ -191,14 +202,15 @@ KINDS = (
         ),
         read=Conflict.from_item,
     ),
-    Kind(name="commit", values=COMMITS, read=CommitRecord.from_item, optional=frozenset({"expires_at"})),
-    Kind(
+    ItemKind(name="commit", values=COMMITS, read=CommitRecord.from_item, optional=frozenset({"expires_at"})),
+    ItemKind(
         name="fence",
         values=st.builds(CommitRecord, commit_id=NAMES, state=st.just("aborted")),
         read=CommitRecord.from_item,
     ),
-    Kind(name="pending", values=PENDING, read=Pending.from_item, optional=frozenset({"hours"})),
-    Kind(
+    ItemKind(name="waiting", values=WAITING, read=Waiting.from_item),
+    ItemKind(name="pending", values=PENDING, read=Pending.from_item, optional=frozenset({"hours"})),
+    ItemKind(
         name="pointer",
         values=st.builds(
             Pointer,
@@ -213,29 +225,29 @@ KINDS = (
         read=Pointer.from_item,
         optional=frozenset({"run"}),
     ),
-    Kind(
+    ItemKind(
         name="published",
         values=st.builds(Published, hour_s=HOURS, shard=st.integers(0, 63), run=st.integers(1, 10**9), files=FILES),
         read=Published.from_item,
     ),
-    Kind(
+    ItemKind(
         name="planned run",
         values=st.builds(
             Run,
-            shard=st.integers(0, 63),
-            run=st.integers(1, 10**9),
+            chain=CHAINS,
+            number=st.integers(1, 10**9),
             state=st.just("planned"),
             plan_key=NAMES,
             planned_at_ms=NUMBERS,
         ),
         read=Run.from_item,
     ),
-    Kind(
+    ItemKind(
         name="done run",
         values=st.builds(
             Run,
-            shard=st.integers(0, 63),
-            run=st.integers(1, 10**9),
+            chain=CHAINS,
+            number=st.integers(1, 10**9),
             state=st.just("done"),
             plan_key=NAMES,
             planned_at_ms=NUMBERS,
@@ -245,13 +257,13 @@ KINDS = (
         read=Run.from_item,
         optional=frozenset({"cleaned"}),
     ),
-    Kind(
+    ItemKind(
         name="period",
         values=st.builds(Period, month=st.just("2026-11"), state=st.just("closed"), frozen_key=NAMES)
         | st.just(Period(month="2026-10", state="closing")),
         read=Period.from_item,
     ),
-    Kind(
+    ItemKind(
         name="canary run",
         values=st.builds(
             CanaryRun,
@@ -263,13 +275,13 @@ KINDS = (
         read=CanaryRun.from_item,
         unread=frozenset({"expires_at"}),
     ),
-    Kind(
+    ItemKind(
         name="watch state",
         values=st.builds(WatchState, first_s=NUMBERS, queue_empty_s=NUMBERS),
         read=WatchState.from_item,
         unread=frozenset({"pk", "sk"}),
     ),
-    Kind(
+    ItemKind(
         name="watch figures",
         values=st.builds(
             WatchFigures,
@@ -279,20 +291,19 @@ KINDS = (
         read=WatchFigures.from_item,
         unread=frozenset({"pk", "sk"}),
     ),
-    Kind(
+    ItemKind(
         name="completeness",
         values=st.builds(
             Completeness,
             through_s=NUMBERS,
-            open=st.lists(NAMES, max_size=3).map(tuple),
             held_by=st.lists(st.builds(Hold, holder=NAMES, since_s=NUMBERS, count=NUMBERS), max_size=3).map(tuple),
             measured_s=st.none() | NUMBERS,
         ),
         read=Completeness.from_item,
-        optional=frozenset({"open", "held_by", "measured_s"}),
+        optional=frozenset({"held_by", "measured_s"}),
         unread=frozenset({"pk", "sk", "published"}),
     ),
-    Kind(
+    ItemKind(
         name="reconciliation",
         values=st.builds(
             Reconciliation,
@@ -306,7 +317,7 @@ KINDS = (
         optional=frozenset({"gaps_since_s", "waiting", "waiting_since_s"}),
         unread=frozenset({"pk", "sk"}),
     ),
-    Kind(
+    ItemKind(
         name="work list",
         values=st.builds(
             WorkList,
@@ -319,7 +330,7 @@ KINDS = (
         optional=frozenset({"waiting"}),
         unread=frozenset({"pk", "sk"}),
     ),
-    Kind(
+    ItemKind(
         name="source",
         values=st.builds(
             SourceState,
@@ -336,7 +347,7 @@ KINDS = (
         optional=frozenset({"unlisted_gaps", "unlisted_numbers", "incredible", "incredible_first"}),
         unread=frozenset({"pk"}),
     ),
-    Kind(
+    ItemKind(
         name="ruling",
         values=st.builds(
             Ruling,
@@ -349,7 +360,7 @@ KINDS = (
         ),
         read=Ruling.from_item,
     ),
-    Kind(
+    ItemKind(
         name="deed",
         values=st.builds(
             Deed,
@@ -369,7 +380,7 @@ KINDS = (
         ),
         read=Deed.from_item,
     ),
-    Kind(
+    ItemKind(
         name="token",
         values=st.builds(
             StoredToken,
@@ -386,7 +397,7 @@ KINDS = (
         ),
         read=StoredToken.from_item,
     ),
-    Kind(
+    ItemKind(
         name="producer",
         values=st.builds(
             RegisteredProducer,
@@ -400,7 +411,7 @@ KINDS = (
         ),
         read=RegisteredProducer.from_item,
     ),
-    Kind(
+    ItemKind(
         name="figures of sources",
         values=st.builds(
             SourceFigures,
@@ -416,7 +427,7 @@ KINDS = (
         read=SourceFigures.from_item,
         unread=frozenset({"pk", "sk"}),
     ),
-    Kind(
+    ItemKind(
         name="queue memory",
         values=st.builds(
             QueueMemory,
@@ -432,30 +443,30 @@ KINDS = (
         read=QueueMemory.from_item,
         unread=frozenset({"pk", "sk"}),
     ),
-    Kind(
+    ItemKind(
         name="held message",
         values=st.builds(HeldMessage, message_id=NAMES, sent_s=NUMBERS, noted_s=HOURS),
         read=HeldMessage.from_item,
         unread=frozenset({"expires_at"}),
     ),
-    Kind(
+    ItemKind(
         name="alias",
         values=st.builds(Alias, batch_id=NAMES, content_hash=NAMES, retry_id=NAMES, expires_at_s=NUMBERS),
         read=Alias.from_item,
     ),
-    Kind(
+    ItemKind(
         name="format",
         values=st.builds(LedgerFormat, number=st.integers(1, 99), written_by=NAMES),
         read=LedgerFormat.from_item,
         unread=frozenset({"pk", "sk"}),
     ),
-    Kind(
+    ItemKind(
         name="used shards",
         values=st.builds(UsedShards, number=st.integers(1, 64)),
         read=UsedShards.from_item,
         unread=frozenset({"pk", "sk"}),
     ),
-    Kind(
+    ItemKind(
         name="retry note",
         values=st.builds(
             RetryNote,
@@ -466,8 +477,8 @@ KINDS = (
         ),
         read=RetryNote.from_item,
     ),
-    Kind(name="region", values=STATES, read=RegionState.from_item),
-    Kind(
+    ItemKind(name="region", values=STATES, read=RegionState.from_item),
+    ItemKind(
         name="budget",
         values=st.builds(
             StoredBudget,
@@ -477,7 +488,7 @@ KINDS = (
         ),
         read=StoredBudget.from_item,
     ),
-    Kind(
+    ItemKind(
         name="alert",
         values=st.builds(
             StoredAlert,
@@ -491,7 +502,7 @@ KINDS = (
         ),
         read=StoredAlert.from_item,
     ),
-    Kind(
+    ItemKind(
         name="figures of the biller",
         values=st.builds(
             BillerFigures,
@@ -539,7 +550,7 @@ def _others(value: object) -> Iterator[object]:
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 @settings(max_examples=25)
 @given(data=st.data())
-def test_an_item_comes_back_as_it_was(kind: Kind, data: st.DataObject) -> None:
+def test_an_item_comes_back_as_it_was(kind: ItemKind, data: st.DataObject) -> None:
     value = data.draw(kind.values)
     assert kind.read(_item(value)) == value
 
@@ -547,7 +558,7 @@ def test_an_item_comes_back_as_it_was(kind: Kind, data: st.DataObject) -> None:
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 @settings(max_examples=25)
 @given(data=st.data())
-def test_an_item_without_a_required_attribute_is_named_and_not_read(kind: Kind, data: st.DataObject) -> None:
+def test_an_item_without_a_required_attribute_is_named_and_not_read(kind: ItemKind, data: st.DataObject) -> None:
     item = _item(data.draw(kind.values))
     name = data.draw(st.sampled_from(sorted(item.keys() - kind.optional - kind.unread)))
     del item[name]
@@ -558,7 +569,7 @@ def test_an_item_without_a_required_attribute_is_named_and_not_read(kind: Kind, 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 @settings(max_examples=25)
 @given(data=st.data())
-def test_an_attribute_of_another_kind_is_never_a_legal_value(kind: Kind, data: st.DataObject) -> None:
+def test_an_attribute_of_another_kind_is_never_a_legal_value(kind: ItemKind, data: st.DataObject) -> None:
     item = _item(data.draw(kind.values))
     name = data.draw(st.sampled_from(sorted(item.keys() - kind.unread)))
     item[name] = data.draw(st.sampled_from(list(_others(item[name]))))  # type: ignore[assignment]  # of another kind
@@ -569,7 +580,7 @@ def test_an_attribute_of_another_kind_is_never_a_legal_value(kind: Kind, data: s
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 @settings(max_examples=25)
 @given(data=st.data())
-def test_what_is_nested_is_read_as_strictly(kind: Kind, data: st.DataObject) -> None:
+def test_what_is_nested_is_read_as_strictly(kind: ItemKind, data: st.DataObject) -> None:
     item = _item(data.draw(kind.values))
     places = [place for name in item for place in _places((name,), item[name]) if len(place) > 1]
     if not places:
@@ -652,20 +663,61 @@ USAGE_KEYS = st.builds(
 )
 
 
-@given(USAGE_KEYS, TOTALS, st.integers(0, 15))
-def test_a_usage_item_comes_back_and_nothing_else_is_read(key: UsageKey, total: Total, suffix: int) -> None:
-    at = usage_key(key, suffix)
-    item: dict[str, Value] = {"pk": at.pk, "sk": at.sk, **usage_add({key.hour_s: total})}
-    [entry] = usage_entries(item)
-    assert (entry.key, entry.suffix, entry.total, entry.rev) == (key, suffix, total, 1)
-    assert usage_day(item) == (key.of_day(), total)
-    for name in usage_add({key.hour_s: total}):
+@given(
+    USAGE_KEYS, TOTALS, st.integers(0, 5_000), st.dictionaries(st.integers(0, 63), st.integers(1, 10**9), max_size=3)
+)
+def test_a_usage_item_comes_back_and_nothing_else_is_read(
+    key: UsageKey, total: Total, number: int, runs: dict[int, int]
+) -> None:
+    at = usage_item_key(key, number)
+    numbers = {newest_run_of(shard): run for shard, run in runs.items()}
+    item: dict[str, Value] = {**at._asdict(), **usage_add({number: total}), **numbers}
+    read = UsageItem.from_item(item)
+    assert (read.key, read.bucket, read.revision, read.runs) == (at, number // BUCKET_KINDS, 1, runs)
+    assert read.totals == ({number: total} if total != ZERO else {})
+    assert read.usage_key(key.kind) == key
+    for name in item.keys() - {"pk", "sk"}:
         for wrong in ("7", True, 1.5, [1]):
             with pytest.raises(LedgerCorruptError, match=name):
-                list(usage_entries({**item, name: wrong}))  # type: ignore[dict-item]  # of another kind
+                UsageItem.from_item({**item, name: wrong})  # type: ignore[dict-item]  # of another kind
+    other = number + BUCKET_KINDS
+    for name in (f"b{other}", f"r{other}", "b", "r", "b-1", "bx", "n", "nx", "m0", "v0"):
+        with pytest.raises(LedgerCorruptError, match=name):
+            UsageItem.from_item({**item, name: 1})
     for sk in ("", "2026-11-25", f"{at.sk}#1", f"{at.sk}x", at.sk.replace("#", "|")):
         with pytest.raises(LedgerCorruptError):
-            usage_day({**item, "sk": sk})
+            UsageItem.from_item({**item, "sk": sk})
+
+
+@given(USAGE_KEYS, TOTALS)
+def test_a_usage_item_of_a_kind_without_a_number_comes_back(key: UsageKey, total: Total) -> None:
+    at = usage_item_key(key, None)
+    item: dict[str, Value] = {**at._asdict(), **usage_add({None: total})}
+    read = UsageItem.from_item(item)
+    assert (read.key, read.bucket, read.totals) == (at, None, {key.kind: total})
+    for name in ("b0", "r7"):
+        with pytest.raises(LedgerCorruptError, match=name):
+            UsageItem.from_item({**item, name: 1})
+
+
+@given(st.lists(USAGE_KEYS.map(lambda key: key.kind), min_size=1, max_size=5, unique=True), st.data())
+def test_numbers_of_kinds_come_back_and_a_damaged_name_is_never_read(kinds: list[Kind], data: st.DataObject) -> None:
+    store = MemoryItemStore()
+    account_id = "123456789012"
+    for number, kind in enumerate(kinds):
+        for item in kind_items(account_id, number, kind):
+            store.put(Put(table=Table.LEDGER, item=item))
+    assert KindNames(store).of(account_id) == dict(enumerate(kinds))
+    number = data.draw(st.integers(0, len(kinds) - 1))
+    item, _ = kind_items(account_id, number, kinds[number])
+    name = data.draw(st.sampled_from(("usage_type", "service", "from", "to")))
+    for wrong in (None, 7, "", ["x"]):
+        damaged = {each: value for each, value in item.items() if each != name or wrong is not None}
+        if wrong is not None:
+            damaged[name] = wrong  # type: ignore[assignment]  # of another kind
+        store.put(Put(table=Table.LEDGER, item=damaged))
+        with pytest.raises(LedgerCorruptError, match=name):
+            KindNames(store).of(account_id)
 
 
 PLANS = st.builds(
@@ -712,23 +764,35 @@ def months_of_0_1(draw: st.DrawFn) -> FrozenMonth:
     return FrozenMonth(month="2027-01", hours=tuple(hours))
 
 
-@st.composite
-def write_aheads(draw: st.DrawFn) -> WriteAhead:
-    pointers = st.builds(
-        Pointer,
-        hour_s=HOURS,
-        commit_id=st.just("c1"),
-        shard=NUMBERS,
-        rows=NUMBERS,
-        bytes=NUMBERS,
-        staging_key=NAMES,
-    )
-    usage = draw(st.dictionaries(USAGE_KEYS, TOTALS, min_size=1, max_size=2))
-    return WriteAhead(
-        commit_id="c1",
-        pointers=tuple(draw(st.lists(pointers, min_size=1, max_size=2))),
-        deltas=usage_deltas(usage, 0),
-    )
+KIND_TOTALS = st.dictionaries(USAGE_KEYS.map(lambda key: key.kind), TOTALS, max_size=2)
+ROLLUP_PLANS = st.builds(
+    RollupPlan,
+    shard=st.integers(0, 63),
+    commits=st.lists(
+        st.builds(
+            PlannedCommit,
+            commit_id=NAMES,
+            staging_key=NAMES,
+            totals=HOUR_TOTALS,
+            created_at_ms=NUMBERS,
+            sent_at_ms=NUMBERS,
+        ),
+        min_size=1,
+        max_size=2,
+    ).map(tuple),
+    hours=st.lists(
+        st.builds(
+            PlannedHour,
+            account_id=NAMES,
+            hour_s=HOURS,
+            corrects_s=st.none() | HOURS,
+            numbered=KIND_TOTALS,
+            named=KIND_TOTALS,
+        ),
+        min_size=1,
+        max_size=2,
+    ).map(tuple),
+)
 
 
 QUARANTINED = st.builds(
@@ -831,7 +895,12 @@ DOCUMENTS = (
         write=lambda value: manifest_of_0_1(cast("FrozenMonth", value)),
         read=lambda body, key: replace(FrozenMonth.from_json(body, key), digest=""),
     ),
-    Document(name="write-ahead", values=write_aheads(), write=lambda value: value.encode(), read=WriteAhead.decode),  # type: ignore[attr-defined]  # a write-ahead
+    Document(
+        name="plan of a roll-up",
+        values=ROLLUP_PLANS,
+        write=lambda value: value.to_json(),  # type: ignore[attr-defined]  # a plan
+        read=RollupPlan.from_json,
+    ),
     Document(
         name="quarantined batch",
         values=QUARANTINED,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from metering.cli.command import Session
 from metering.cli.printing.output import Format
 from metering.ledger.notes.completeness import Completeness
+from metering.ledger.usage.kinds import KindNames
 from metering.stores.writes import Put, Table
 
 if TYPE_CHECKING:
@@ -36,6 +37,10 @@ class Here:
     ingest: None = None
     dead_letters: None = None
     queue_facts: None = None
+
+    @property
+    def kind_names(self) -> KindNames:
+        return KindNames(self.items)
 
     @property
     def view(self) -> LakeView:

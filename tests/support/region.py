@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from metering.adapters.memory.alerts import MemoryAlerts
@@ -15,18 +15,17 @@ from metering.adapters.memory.objects import MemoryObjectStore
 from metering.adapters.memory.rows import PlainBatchReader, PlainRowCodec
 from metering.commit.aggregator import Aggregator
 from metering.lake.parquet.staged_usage import ParquetStagedUsage
-from metering.ledger.usage.kinds import KindNumbers
-from metering.rollup.rollup import Rollup, RollupPolicy
 from metering.stores.retrying import Retrier
 from metering.stores.writes import DYNAMODB_LIMITS, ActionLimits
 from metering.usage.totals import add_totals
 from metering.wiring.aggregator import build_aggregator
+from metering.wiring.rollup import build_rollup
 from tests.support.usage_items import usage_of
 
 if TYPE_CHECKING:
     from metering.intake.ports import BatchReader
     from metering.lake.ports import RowCodec, StagedUsage
-    from metering.rollup.rollup import RollupResult
+    from metering.rollup.rollup import Rollup, RollupPolicy, RollupResult
     from metering.settings import Settings
     from metering.stores.clock import Clock, Entropy
     from metering.stores.items import ItemStore
@@ -82,26 +81,8 @@ class Parts:
 
     def rollup_of(self, staged: StagedUsage, policy: RollupPolicy | None = None) -> Rollup:
         """A roll-up with a reader, or a policy, of the test's own."""
-        retrier = self.retrier()
-        return Rollup(
-            items=self.items,
-            objects=self.objects,
-            staged=staged,
-            numbers=KindNumbers(
-                self.items,
-                retrier=retrier,
-                cap=self.settings.kinds_per_account,
-                actions=self.limits.transaction,
-            ),
-            clock=self.clock,
-            entropy=self.entropy,
-            retrier=retrier,
-            metrics=self.metrics,
-            alerts=self.alerts,
-            policy=RollupPolicy.of(self.settings) if policy is None else policy,
-            limits=self.limits,
-            shards=self.settings.shards,
-        )
+        made = build_rollup(self, self.metrics, staged=staged, limits=self.limits)
+        return made if policy is None else replace(made, policy=policy)
 
     def jobs(self) -> LakeJobs:
         from metering.wiring.jobs import lake_jobs

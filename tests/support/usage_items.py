@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from metering.ledger.usage.items import UsageItem, is_counted, usage_add
+from metering.ledger.usage.items import UsageItem, is_counted, is_usage_item, usage_add, usage_item_key
 from metering.ledger.usage.kinds import number_key
 from metering.stores.writes import Key, Table, Update
 from metering.usage.totals import Kind, Total, UsageKey
@@ -38,7 +38,7 @@ class UsageEntry:
 
 def usage_of(items: MemoryItemStore, month: str = "") -> list[UsageEntry]:
     """What the table counts in a month, or at all, in no order."""
-    table = list(items.everything(Table.USAGE))
+    table = list(filter(is_usage_item, items.everything(Table.USAGE)))
     return [entry for item in table if str(item["pk"]).endswith(month) for entry in _entries(items, item)]
 
 
@@ -46,6 +46,12 @@ def change(items: MemoryItemStore, entry: UsageEntry, size: int, records: int = 
     """Add to what an item counts of an entry."""
     add = usage_add({entry.number: Total(size, records)})
     items.update(Update(table=Table.USAGE, key=entry.item_key, add=add))
+
+
+def elsewhere(entry: UsageEntry, **changed: str | int) -> UsageEntry:
+    """The same kind of usage of another account or hour, in an item of its own: there it has no number."""
+    key = entry.key._replace(**changed)  # type: ignore[arg-type]  # names of a usage key
+    return replace(entry, key=key, number=None, item_key=usage_item_key(key, None))
 
 
 def lose(items: MemoryItemStore, entry: UsageEntry) -> None:

@@ -26,9 +26,18 @@ _OUTPUTS = {
 }
 
 
+_GENERATION = "UsageGeneration"
+_BEFORE = "UsageTableBeforeName"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegionResources:
-    """Names of a stage's resources in one region, in fields called as in `Settings`."""
+    """Names of a stage's resources in one region, in fields called as in `Settings`.
+
+    Attributes:
+        usage_generation: Number of the usage table. Stacks of format 1 do not say it.
+        usage_before_table: The usage table before that one, while the stack holds it; else empty.
+    """
 
     stage: str
     ingest_queue_url: str
@@ -38,6 +47,8 @@ class RegionResources:
     usage_table: str
     page_topic_arn: str
     ticket_topic_arn: str
+    usage_generation: int = 1
+    usage_before_table: str = ""
 
 
 def stack_outputs(clients: Clients, stage: str) -> RegionResources:
@@ -52,7 +63,12 @@ def stack_outputs(clients: Clients, stage: str) -> RegionResources:
     missing = [output for output in _OUTPUTS if output not in outputs]
     if missing:
         raise SettingsError([f"stack {name} in {clients.access.region} has no output {output}" for output in missing])
-    return RegionResources(stage=stage, **{field: outputs[output] for output, field in _OUTPUTS.items()})
+    return RegionResources(
+        stage=stage,
+        **{field: outputs[output] for output, field in _OUTPUTS.items()},
+        usage_generation=int(outputs.get(_GENERATION, "1")),
+        usage_before_table=outputs.get(_BEFORE, ""),
+    )
 
 
 def read_outputs(clients: Clients, name: str) -> dict[str, str]:

@@ -14,7 +14,7 @@ from metering.lake.usage_digest import in_order
 from metering.usage.totals import ZERO, Total
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from metering.adapters.memory.rows import PlainRow
     from metering.lake.rows import Group, RowQuery
@@ -30,7 +30,10 @@ class PlainLake:
         self._objects = objects
 
     @contextmanager
-    def merge(self, hour_s: int, staging_keys: Sequence[str]) -> Iterator[MergedFile]:
+    def merge(
+        self, hour_s: int, staging_keys: Sequence[str], *, in_part: Collection[str] = frozenset()
+    ) -> Iterator[MergedFile]:
+        del in_part
         rows = [row for key in staging_keys for row in decode_rows(self._objects.get(key)) if row.booked_s == hour_s]
         summary = encode_usage(in_order(plain_usage(rows)))
         size = sum([row.bytes for row in rows])

@@ -6,7 +6,7 @@ import hashlib
 import io
 from bisect import bisect_left, bisect_right, insort
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
 
 from metering.adapters.memory.ranges import MemoryRanges
 from metering.errors import ObjectChangedError, ObjectMissingError, UnavailableError
@@ -109,6 +109,13 @@ class MemoryObjectStore:
             raise ObjectChangedError(key)
         raw = MemoryRanges(len(stored.body), lambda: self._same(key, stored.etag).body)
         return io.BufferedReader(raw, buffer_size=self._read_ahead_bytes)
+
+    def open_end(self, key: str, *, last_bytes: int) -> BinaryIO:
+        self.on_call("objects.open")
+        stored = self._stored(key)
+        end = (max(0, len(stored.body) - last_bytes), stored.body)
+        raw = MemoryRanges(len(stored.body), lambda: self._same(key, stored.etag).body, end=end)
+        return cast("BinaryIO", raw)
 
     def head(self, key: str) -> ObjectInfo | None:
         self.on_call("objects.head")

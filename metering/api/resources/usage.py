@@ -78,6 +78,7 @@ def _query(asked: Asked, accounts: frozenset[str], position: Position) -> UsageQ
         sort=given.text("sort"),
         top=given.number("top"),
         with_corrections=given.flag("with_corrections"),
+        now=given.flag("now"),
         budget=asked.parts.limits.budget,
     ).query(now_s=asked.now_s)
     if position.fixed:
@@ -110,6 +111,7 @@ USAGE = Resource(
         words.SORT,
         words.TOP,
         words.WITH_CORRECTIONS,
+        words.NOW,
         words.FORMAT,
         words.LIMIT,
         words.CURSOR,

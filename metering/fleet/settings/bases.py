@@ -33,6 +33,7 @@ STAGES: dict[str, dict[str, object]] = {
         "batch_window_s": 0,
         "timeout_s": 15,
         "visibility_s": 20,
+        "max_receives": 5,
         "short_visibility": True,
         "tunables": {"reserve_ms": 5_000},
     },

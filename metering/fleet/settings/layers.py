@@ -154,6 +154,8 @@ def _check_own_options(asked: Asked) -> None:
         raise SettingsError(["rehearsal is not a setting: a stage of an account that meets an emulator is rehearsed"])
     if "first_build" in given:
         raise SettingsError(["first_build is not a setting: a deployment sees whether it is the first one"])
+    if "usage_before" in given:
+        raise SettingsError(["usage_before is not a setting: the ledger says which older usage table is needed"])
     named = asked.table.values if asked.table is not None else {}
     held = sorted(name for name in named if belongs(name, asked.unset))
     problems = [f"{name} is in {asked.table.place}: take it out there" for name in held if asked.table is not None]

@@ -12,12 +12,17 @@ from metering.errors import ObjectDamagedError
 from metering.intake.instants import SECOND_US
 from metering.lake.parquet.row_groups import RowGroups
 from metering.lake.parquet.schema import BOOKED_HOUR, INSTANT, LAKE_SCHEMA
-from metering.units import HOUR_S
+from metering.units import HOUR_S, KIB
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import BinaryIO
 
     from metering.lake.rows import TimeSlice
+
+# Of a staging object that is read in part, its end is read first. Most objects are no larger; a larger one has its
+# footer there, and the hour's rows are the second call.
+STAGED_END_BYTES = 256 * KIB
 
 _TEXT = pa.dictionary(pa.int32(), pa.string())
 
@@ -56,11 +61,13 @@ def row_groups_of(file: RowGroups, hour_s: int) -> list[int]:
     return groups
 
 
-def staged_hour(body: bytes, hour_s: int) -> pa.Table:
-    """Rows of a staging object that are booked in an hour, in `HOUR_SCHEMA`."""
-    file = RowGroups(body, TEXT_COLUMNS)
+def staged_hour(source: BinaryIO | bytes, hour_s: int) -> pa.Table:
+    """Rows of a staging object that are booked in an hour, in `HOUR_SCHEMA`. Of a stream, nothing else is read."""
+    file = RowGroups(source, TEXT_COLUMNS)
     groups = row_groups_of(file, hour_s)
-    return file.read_some(groups, HOUR_SCHEMA.names)
+    if isinstance(source, bytes) or not groups:
+        return file.read_some(groups, HOUR_SCHEMA.names)
+    return pa.concat_tables([file.read(number, HOUR_SCHEMA.names) for number in groups])
 
 
 def instant(epoch_s: int) -> pa.Scalar:

@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from metering.lake.parquet.hour_rows import TEXT_COLUMNS, decoding, row_groups_of, taken
+from metering.lake.parquet.hour_rows import STAGED_END_BYTES, TEXT_COLUMNS, decoding, row_groups_of, taken
 from metering.lake.parquet.row_groups import RowGroups
 from metering.lake.parquet.sums import Sums, halves_of
-from metering.lake.rows import OWN_HOUR
+from metering.lake.rows import FEW_ROWS, OWN_HOUR
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from concurrent.futures import Future
+    from typing import BinaryIO
 
     import pyarrow.parquet as pq
 
@@ -72,9 +73,7 @@ class ParquetLakeReader:
         cut = () if times is None else ("start_time",)
         columns = _physical({*query.columns, *(column for column, _ in query.where), *cut, "bytes"})
         encoded = [column for column in columns if column in TEXT_COLUMNS]
-        # A staging object is small and read whole by one GET. Of a lake file, only the needed ranges are read.
-        stream = BytesIO(self._objects.get(source.key)) if source.staged else self._objects.open(source.key)
-        with stream:
+        with self._stream(source) as stream:
             file = RowGroups(stream, encoded)
             groups = row_groups_of(file, source.hour_s) if source.staged else range(file.metadata.num_row_groups)
             for number in groups:
@@ -82,6 +81,14 @@ class ParquetLakeReader:
                     continue
                 table = file.read(number, columns)
                 yield _matching(table if times is None else table.filter(taken(times, source.hour_s)), query)
+
+    def _stream(self, source: RowSource) -> BinaryIO:
+        """Of a lake file, only the needed ranges are read. A staging object is small, and read whole by one GET."""
+        if not source.staged:
+            return self._objects.open(source.key)
+        if source.rows <= FEW_ROWS:
+            return self._objects.open_end(source.key, last_bytes=STAGED_END_BYTES)
+        return BytesIO(self._objects.get(source.key))
 
 
 def _physical(columns: Iterable[str]) -> list[str]:

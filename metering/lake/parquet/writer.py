@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pyarrow.parquet as pq
 
 from metering.intake.formats.exact_sums import exact_sum
-from metering.lake.parquet.hour_rows import HOUR_SCHEMA, TEXT_COLUMNS, decoding, staged_hour
+from metering.lake.parquet.hour_rows import HOUR_SCHEMA, STAGED_END_BYTES, TEXT_COLUMNS, decoding, staged_hour
 from metering.lake.parquet.ordering import by_account, by_resource, one_chunk
 from metering.lake.parquet.scratch import scratch_folder
 from metering.lake.parquet.sorted_runs import merged, write_run
@@ -25,7 +25,7 @@ from metering.lake.rows import USAGE_QUERY
 from metering.units import MIB
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
     from concurrent.futures import Future
     from pathlib import Path
 
@@ -57,20 +57,22 @@ class ParquetLakeWriter:
         self._scratch = scratch
 
     @contextmanager
-    def merge(self, hour_s: int, staging_keys: Sequence[str]) -> Iterator[MergedFile]:
+    def merge(
+        self, hour_s: int, staging_keys: Sequence[str], *, in_part: Collection[str] = frozenset()
+    ) -> Iterator[MergedFile]:
         """See `LakeWriter.merge`; the content is a file below the scratch directory."""
         with scratch_folder(self._scratch) as directory:
             path = directory / "merged.parquet"
             with _Sink(path) as sink:
-                for group in self._row_groups(hour_s, staging_keys, directory):
+                for group in self._row_groups(self._tables(hour_s, staging_keys, in_part), hour_s, directory):
                     sink.write(by_resource(one_chunk(group), hour_s))
             yield MergedFile(content=path, rows=sink.rows, bytes=sink.bytes, summary=summary_of(sink.sums, hour_s))
 
-    def _row_groups(self, hour_s: int, staging_keys: Sequence[str], directory: Path) -> Iterator[list[pa.Table]]:
+    def _row_groups(self, tables: Iterable[pa.Table], hour_s: int, directory: Path) -> Iterator[list[pa.Table]]:
         runs: list[Path] = []
         buffer: list[pa.Table] = []
         rows = 0
-        for table in self._tables(hour_s, staging_keys):
+        for table in tables:
             if buffer and rows + table.num_rows > self._group_rows:
                 runs.append(_spill(buffer, hour_s, directory / f"{len(runs)}.arrows"))
                 buffer, rows = [], 0
@@ -84,13 +86,13 @@ class ParquetLakeWriter:
         buffer = []
         yield from merged(runs, hour_s, self._group_rows)
 
-    def _tables(self, hour_s: int, staging_keys: Sequence[str]) -> Iterator[pa.Table]:
+    def _tables(self, hour_s: int, staging_keys: Sequence[str], in_part: Collection[str]) -> Iterator[pa.Table]:
         """One table for each staging object, in order. A few objects are read ahead."""
         with ThreadPoolExecutor(self._readers) as pool:
             keys = iter(staging_keys)
 
             def submit(some: Iterable[str]) -> None:
-                ahead.extend(pool.submit(self._hour, key, hour_s) for key in some)
+                ahead.extend(pool.submit(self._hour, key, hour_s, in_part=key in in_part) for key in some)
 
             ahead: deque[Future[pa.Table]] = deque()
             submit(islice(keys, 2 * self._readers))
@@ -104,10 +106,13 @@ class ParquetLakeWriter:
                 for future in ahead:
                     future.cancel()
 
-    def _hour(self, key: str, hour_s: int) -> pa.Table:
-        body = self._objects.get(key)
-        with decoding(key):
-            return staged_hour(body, hour_s)
+    def _hour(self, key: str, hour_s: int, *, in_part: bool) -> pa.Table:
+        if not in_part:
+            body = self._objects.get(key)
+            with decoding(key):
+                return staged_hour(body, hour_s)
+        with self._objects.open_end(key, last_bytes=STAGED_END_BYTES) as stream, decoding(key):
+            return staged_hour(stream, hour_s)
 
 
 def _spill(buffer: list[pa.Table], hour_s: int, path: Path) -> Path:

@@ -6,14 +6,16 @@
 | `A#<account>#<month>` | `<hour>#<corrects>#<usage type>#<service>#<from>#<to>` | `b`, `r`                  |
 
 An item of a bucket has bytes and records of each of its kinds, by number; one of the other form has those of a kind
-without a number. Both have `v`, the revision, to which every write adds 1, and `n<shard>`, the number of the newest run of the shard's
-roll-up in it. A kind has the number of its account's dictionary (`kinds`); its bucket is the number divided by
-`BUCKET_KINDS`. Buckets and numbers never change within a format: two updates of one item under one run lose the second.
+without a number. Both have `v`, the revision, to which every write adds 1, and `n<shard>`, the number of the newest run
+of the shard's roll-up in it. A kind has the number of its account's dictionary (`kinds`); its bucket is the number
+divided by `BUCKET_KINDS`. Buckets and numbers never change within a format: two updates of one item under one run lose
+the second.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from metering.hours import hour_label, month_of, parse_hour
@@ -34,6 +36,9 @@ _NEWEST_RUN = "n"
 _BYTES = "b"
 _RECORDS = "r"
 _KEYS = ("pk", "sk")
+_ACCOUNT = "A#"
+# Names of attributes that are remembered: of all kinds that an account may have a number for.
+_REMEMBERED_NAMES = 16_384
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,42 +88,69 @@ class UsageItem:
         """
         fields = Fields.of_item(item)
         account_id, hour_s, corrects_s, place = _parse_key(fields, item)
-        figures: dict[int | Kind, list[int]] = {}
-        revision: int | None = None
-        runs: dict[int, int] = {}
-        for name, value in item.items():
-            if name in _KEYS:
-                continue
-            # Not isinstance: True is an int.
-            if type(value) is not int:
-                fields.fail(name, "a whole number")
-            letter, rest = name[:1], name[1:]
-            if letter in (_BYTES, _RECORDS):
-                figure = figures.setdefault(_number(fields, name, rest, place), [0, 0])
-                figure[letter == _RECORDS] = value
-            elif letter == _NEWEST_RUN and rest.isdecimal():
-                runs[int(rest)] = value
-            elif name == REVISION:
-                revision = value
-            else:
-                fields.fail(name, "absent: no usage item has it")
+        figures = _Figures.of(fields, item, place)
+        totals = figures.totals()
         bucket = place if isinstance(place, int) else None
-        if bucket is None and not figures:
-            figures[place] = [0, 0]
+        if bucket is None and not totals:
+            totals[place] = ZERO
         return cls(
             account_id=account_id,
             hour_s=hour_s,
             corrects_s=corrects_s,
             bucket=bucket,
-            totals={number: Total(size, records) for number, (size, records) in figures.items()},
-            revision=revision,
-            runs=runs,
+            totals=totals,
+            revision=figures.revision,
+            runs=figures.runs,
         )
+
+
+def is_usage_item(item: Item) -> bool:
+    """Whether an item of the usage table counts usage. The other one says what table it is (`generation`)."""
+    return str(item["pk"]).startswith(_ACCOUNT)
+
+
+@dataclass(slots=True)
+class _Figures:
+    """Attributes of an item, by what they count. Mutable."""
+
+    sizes: dict[int | Kind, int] = field(default_factory=dict)
+    records: dict[int | Kind, int] = field(default_factory=dict)
+    runs: dict[int, int] = field(default_factory=dict)
+    revision: int | None = None
+
+    @classmethod
+    def of(cls, fields: Fields, item: Item, place: int | Kind) -> _Figures:
+        """The figures of an item of this bucket, or of this kind."""
+        found = cls()
+        for name, value in item.items():
+            # Not isinstance: True is an int.
+            if type(value) is int:
+                found._take(fields, name, value, place)
+            elif name not in _KEYS:
+                fields.fail(name, "a whole number")
+        return found
+
+    def totals(self) -> dict[int | Kind, Total]:
+        found = {each: Total(size, self.records.get(each, 0)) for each, size in self.sizes.items()}
+        return found | {each: Total(0, count) for each, count in self.records.items() if each not in found}
+
+    def _take(self, fields: Fields, name: str, value: int, place: int | Kind) -> None:
+        letter, number = _parse_name(name)
+        if letter == _BYTES:
+            self.sizes[_counted(fields, name, number, place)] = value
+        elif letter == _RECORDS:
+            self.records[_counted(fields, name, number, place)] = value
+        elif letter == _NEWEST_RUN and number is not None:
+            self.runs[number] = value
+        elif name == REVISION:
+            self.revision = value
+        else:
+            fields.fail(name, "absent: no usage item has it")
 
 
 def usage_partition(account_id: str, month: str) -> str:
     """Partition of the usage table with an account's usage of a month."""
-    return f"A#{account_id}#{month}"
+    return f"{_ACCOUNT}{account_id}#{month}"
 
 
 def usage_item_key(key: UsageKey, number: int | None) -> Key:
@@ -174,23 +206,34 @@ def _parse_key(fields: Fields, item: Item) -> tuple[str, int, int | None, int | 
 
 def _place(texts: list[str]) -> int | Kind:
     if len(texts) == 1:
-        if not (texts[0].isascii() and texts[0].isdecimal()):
+        bucket = int(texts[0])
+        # A bucket has one spelling, because it is part of a key.
+        if str(bucket) != texts[0] or bucket < 0:
             raise ValueError(texts)
-        return int(texts[0])
+        return bucket
     kind = Kind(*texts)
     if not all(kind):
         raise ValueError(texts)
     return kind
 
 
-def _number(fields: Fields, name: str, text: str, place: int | Kind) -> int | Kind:
-    if isinstance(place, Kind):
-        if text:
-            fields.fail(name, "absent: the item is one of a kind without a number")
-        return place
-    if not (text.isascii() and text.isdecimal()) or int(text) // BUCKET_KINDS != place:
-        fields.fail(name, f"absent: it is no kind of bucket {place}")
-    return int(text)
+@lru_cache(maxsize=_REMEMBERED_NAMES)
+def _parse_name(name: str) -> tuple[str, int | None]:
+    """Letter and number of an attribute's name; no number if it has none, or one that is written in another way."""
+    rest = name[1:]
+    number = int(rest) if rest.isascii() and rest.isdecimal() else None
+    return ("", None) if rest and str(number) != rest else (name[:1], number)
+
+
+def _counted(fields: Fields, name: str, number: int | None, place: int | Kind) -> int | Kind:
+    """What a figure counts, in an item of this bucket, or of this kind."""
+    if isinstance(place, int):
+        if number is None or number // BUCKET_KINDS != place:
+            fields.fail(name, f"absent: it is no kind of bucket {place}")
+        return number
+    if number is not None:
+        fields.fail(name, "absent: the item is one of a kind without a number")
+    return place
 
 
 def is_counted(total: Total) -> bool:

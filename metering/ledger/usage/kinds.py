@@ -12,6 +12,7 @@ neither ever changes. Numbers never leave the usage table: plans, answers and lo
 from __future__ import annotations
 
 from collections import OrderedDict
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from metering.errors import LedgerCorruptError, TransactionCanceledError, UnavailableError
@@ -85,7 +86,9 @@ class KindNames:
         known = self._known.get(account_id)
         if known is None:
             return self.read(account_id)
-        self._known.move_to_end(account_id)
+        with suppress(KeyError):
+            # Another thread may just have dropped it.
+            self._known.move_to_end(account_id)
         return known
 
     def read(self, account_id: str) -> Mapping[int, Kind]:
@@ -96,8 +99,8 @@ class KindNames:
             UnavailableError: The ledger gives no answer.
         """
         known = dict(_numbers(self._items, account_id))
+        self._known.pop(account_id, None)
         self._known[account_id] = known
-        self._known.move_to_end(account_id)
         while len(self._known) > self._kept:
             self._known.popitem(last=False)
         return known
@@ -151,7 +154,7 @@ class KindNumbers:
             LedgerCorruptError: The dictionary cannot be read.
             UnavailableError: The ledger gives no answer.
         """
-        found = _by_kind(self._names.of(account_id))
+        found = _by_kind(self._retrier.call(lambda: self._names.of(account_id)))
         if not found.keys() >= set(kinds):
             found = _by_kind(self._retrier.call(lambda: self._names.read(account_id)))
         return {kind: found[kind] for kind in kinds if kind in found}
@@ -166,7 +169,7 @@ class KindNumbers:
             UnavailableError: It is unknown whether the numbers are claimed. Whoever comes next begins again.
         """
         failures = 0
-        numbers: Mapping[int, Kind] = self._names.of(account_id)
+        numbers: Mapping[int, Kind] = self._retrier.call(lambda: self._names.of(account_id))
         while True:
             found = _by_kind(numbers)
             missing = sorted(set(kinds) - found.keys())

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from metering.hours import month_bounds_s
-from metering.ledger.usage.items import UsageItem, is_counted, sk_range, usage_partition
+from metering.ledger.usage.items import UsageItem, is_counted, is_usage_item, sk_range, usage_partition
 from metering.ledger.usage.kinds import KindNames
 from metering.stores.writes import Table
 from metering.units import HOUR_S
-from metering.usage.totals import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,7 +60,7 @@ class UsageReading:
 
     def scanned(self) -> Iterator[Item]:
         """The same as they are stored."""
-        return self.items.scan(Table.USAGE)
+        return filter(is_usage_item, self.items.scan(Table.USAGE))
 
     def totals(self, item: UsageItem) -> Iterator[tuple[UsageKey, Total]]:
         """What an item counts, by name. What a repair took back is left out.
@@ -70,7 +69,11 @@ class UsageReading:
             LedgerCorruptError: The dictionary lacks a number of the item.
             UnavailableError: The ledger gives no answer.
         """
+        known = self.names.of(item.account_id)
         for number, total in item.totals.items():
             if is_counted(total):
-                kind = number if isinstance(number, Kind) else self.names.kind(item.account_id, number)
+                if isinstance(number, int):
+                    kind = known.get(number) or self.names.kind(item.account_id, number)
+                else:
+                    kind = number
                 yield item.usage_key(kind), total

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from metering.lake.view import LakeView
+    from metering.ledger.usage.kinds import KindNames
     from metering.settings import Policy
     from metering.stores.clock import Clock
     from metering.stores.items import ItemStore
@@ -21,6 +22,8 @@ class ReadableRegion(Protocol):
     def stage(self) -> str: ...
     @property
     def items(self) -> ItemStore: ...
+    @property
+    def kind_names(self) -> KindNames: ...
     @property
     def objects(self) -> ObjectStore: ...
     @property

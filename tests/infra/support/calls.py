@@ -111,6 +111,10 @@ class HeardObjects:
             self._heard("s3:GetObjectVersion", key)
         return self._store.open(key, if_match=if_match, version_id=version_id)
 
+    def open_end(self, key: str, *, last_bytes: int) -> BinaryIO:
+        self._heard("s3:GetObject", key)
+        return self._store.open_end(key, last_bytes=last_bytes)
+
     def head(self, key: str) -> ObjectInfo | None:
         self._heard("s3:GetObject", key)
         return self._store.head(key)

@@ -11,16 +11,16 @@ import pytest
 from metering.adapters.memory.clock import ManualClock
 from metering.adapters.memory.items import MemoryItemStore
 from metering.adapters.memory.queues import MemoryQueue
-from metering.audit.freshness import Freshness
+from metering.audit import freshness as freshness_module
+from metering.audit.freshness import Freshness, WaitingNow
 from metering.audit.held_back import Complete, HeldBack, complete_of, merged
 from metering.hours import parse_hour
-from metering.ledger.booked_hours import LakeFile, Pending, Published, pending_key
-from metering.ledger.commits import CommitRecord
+from metering.ledger.booked_hours import LakeFile, Pending, Published
 from metering.ledger.notes.completeness import COMPLETENESS_KEY, Completeness, Hold, Holder
 from metering.ledger.notes.log_sources import LogFigures
 from metering.ledger.notes.reconciliation import Reconciliation
 from metering.ledger.notes.watch_state import WatchState
-from metering.stores.fields import Fields
+from metering.ledger.waiting import Waiting, waiting_key
 from metering.stores.queues import Redelivery
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S, HOUR_S, MINUTE_S
@@ -29,8 +29,6 @@ from tests.unit.house.command_lines import parsed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from metering.ledger.commits import CommitState
 
 HOUR = parse_hour("2026-11-24T13")
 NOW_S = HOUR + 1_800
@@ -70,27 +68,36 @@ class Setup:
     def through_s(self) -> int:
         return self.freshness.measure().known.through_s
 
-    def put(self, *values: CommitRecord | Pending | Published | Reconciliation | WatchState | LogFigures) -> None:
+    def put(self, *values: Pending | Waiting | Published | Reconciliation | WatchState | LogFigures) -> None:
         for value in values:
             self.items.put(Put(table=Table.LEDGER, item=value.to_item()))
 
-    def pending(self, *hours: int, shard: int = 1, wide: bool = False) -> None:
+    def pending(self, *hours: int, shard: int = 1) -> None:
         totals = {hour_s: Total(1, 1) for hour_s in hours}
-        self.put(Pending(shard=shard, commit_id="c", hours=frozenset(hours), totals=totals, created_at_ms=0, wide=wide))
+        self.put(Pending(shard=shard, commit_id="c", hours=frozenset(hours), totals=totals, created_at_ms=0))
 
     def holders(self) -> list[str]:
         return [hold.holder for hold in self.freshness.measure().known.held_by]
 
-    def open_commit(self, hour_s: int) -> None:
-        self.pending(hour_s, wide=True)
-        self.put(CommitRecord(commit_id="c", state="open", chunks=1, hours=(hour_s,)))
+    def waiting(self, sent_s: int, *, commit_id: str = "c") -> None:
+        """A commit that waits for the roll-up; its oldest message was sent at that time."""
+        self.put(
+            Waiting(
+                shard=0,
+                commit_id=commit_id,
+                totals={LATE_HOUR: Total(1, 1)},
+                staging_key="staging/x",
+                created_at_ms=sent_s * 1000 + 500,
+                sent_at_ms=sent_s * 1000,
+            )
+        )
 
     def happen(self, rng: random.Random) -> None:
         """Any one thing."""
         deeds: tuple[Callable[[], object], ...] = (
             lambda: self.queue.send_many(["x"]),
             lambda: self.dead.send_many(["x"]),
-            lambda: self.open_commit(rng.choice([HOUR, LATE_HOUR, HOUR + 2 * HOUR_S])),
+            lambda: self.waiting(rng.choice([HOUR, LATE_HOUR, HOUR + 2 * HOUR_S])),
             lambda: self.put(WatchState(first_s=0, queue_empty_s=NOW_S - rng.randrange(HOUR_S))),
             lambda: self.clock.advance_s(rng.randrange(HOUR_S)),
             self.freshness.keep,
@@ -123,16 +130,34 @@ def test_the_age_of_the_oldest_message_says_more_where_it_is_known() -> None:
     assert setup.through_s() == NOW_S - 90 - 10 * MINUTE_S
 
 
-def test_an_open_commit_holds_back_to_its_first_hour_and_a_finished_one_does_not() -> None:
+def test_a_commit_that_waits_for_the_roll_up_holds_back_to_the_time_its_oldest_message_was_sent() -> None:
+    """P27: reports do not hold it yet, in whatever hour it counts."""
     setup = Setup()
-    for hour_s in (LATE_HOUR, HOUR):
-        setup.publish(hour_s)
-    setup.pending(LATE_HOUR, HOUR, wide=True)
-    commit = CommitRecord(commit_id="c", state="open", chunks=1, hours=(LATE_HOUR, HOUR))
-    setup.put(commit)
-    assert setup.through_s() == LATE_HOUR
-    setup.put(CommitRecord(commit_id="c", state="applied", chunks=1, hours=commit.hours))
+    setup.waiting(NOW_S - 500)
+    setup.waiting(NOW_S - 300, commit_id="d")
+    assert setup.through_s() == NOW_S - 500
+    assert setup.freshness.measure().waiting == WaitingNow(
+        count=2, oldest_ms=(NOW_S - 500) * 1000 + 500, sent_s=NOW_S - 500
+    )
+    for name in "cd":
+        setup.items.remove(Table.LEDGER, waiting_key(0, name))
     assert setup.through_s() == NOW_S - MINUTE_S
+    setup.waiting(NOW_S - 5)
+    assert setup.holders() == []
+
+
+def test_more_waiting_commits_than_are_read_keep_the_earlier_completeness(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time of those that were not read is not known."""
+    monkeypatch.setattr(freshness_module, "WAITING_READ", 3)
+    setup = Setup()
+    setup.freshness.keep()
+    kept_s = setup.through_s()
+    setup.clock.advance_s(HOUR_S)
+    for number in range(3):
+        setup.waiting(NOW_S + HOUR_S - 90, commit_id=f"c{number}")
+    assert setup.through_s() == NOW_S + HOUR_S - 90
+    setup.waiting(NOW_S + HOUR_S - 90, commit_id="c3")
+    assert setup.through_s() == kept_s
 
 
 def test_an_hour_that_no_run_has_published_holds_nothing_back_because_reports_see_its_rows() -> None:
@@ -154,7 +179,7 @@ def test_a_gap_of_a_known_source_holds_back_to_what_was_before_it_but_not_beyond
 
 def test_a_report_reads_what_the_watch_measured_last_with_one_read() -> None:
     setup = Setup()
-    setup.open_commit(HOUR)
+    setup.waiting(HOUR)
     setup.freshness.keep()
     setup.clock.advance_s(MINUTE_S)
     calls: list[str] = []
@@ -163,7 +188,7 @@ def test_a_report_reads_what_the_watch_measured_last_with_one_read() -> None:
         through_s=HOUR,
         held_back_by=(
             HeldBack(
-                what="1 commit that is still open",
+                what="1 commit that waits for the roll-up",
                 since_s=HOUR,
                 cure="metering compact --due --region us-east-1 --stage local",
             ),
@@ -219,11 +244,11 @@ def test_a_redriven_letter_is_named_until_it_has_its_verdict() -> None:
 def test_everything_that_holds_it_back_is_named_the_earliest_first() -> None:
     setup = Setup()
     setup.put(Reconciliation(finished_s=NOW_S, hours=1, differences=0, gaps_since_s=NOW_S - DAY_S))
-    setup.open_commit(LATE_HOUR)
+    setup.waiting(LATE_HOUR)
     setup.dead.send_many(["x"])
     setup.queue.send_many(["x"])
     setup.put(WatchState(first_s=0, queue_empty_s=NOW_S - 500))
-    assert setup.holders() == [Holder.OPEN_COMMITS, Holder.DEAD_LETTERS, Holder.SOURCE_GAPS, Holder.QUEUE]
+    assert setup.holders() == [Holder.WAITING_COMMITS, Holder.DEAD_LETTERS, Holder.SOURCE_GAPS, Holder.QUEUE]
     assert setup.through_s() == setup.freshness.measure().known.held_by[0].since_s
 
 
@@ -265,18 +290,7 @@ def test_a_note_of_version_0_1_0_is_read_and_its_silence_is_told() -> None:
     assert answer.through_s == HOUR
     [held] = answer.held_back_by
     assert "an earlier version" in held.what
-    assert Completeness.from_item(item) == Completeness(through_s=HOUR, open=("c",))
-
-
-def test_version_0_1_0_reads_a_note_of_this_version() -> None:
-    """It requires these fields of these types, and ignores others (the release may be rolled back)."""
-    setup = Setup()
-    setup.open_commit(HOUR)
-    setup.freshness.keep()
-    item = setup.items.peek(Table.LEDGER, COMPLETENESS_KEY)
-    assert item is not None
-    fields = Fields.of_item(item)
-    assert (fields.whole("through_s"), fields.hours("published"), fields.texts("open")) == (HOUR, (), ("c",))
+    assert Completeness.from_item(item) == Completeness(through_s=HOUR)
 
 
 def test_a_holder_that_a_later_version_names_is_told_as_it_is() -> None:
@@ -303,46 +317,6 @@ def test_of_several_regions_each_thing_names_its_region_and_the_earliest_time_co
     both = merged({"eu-west-1": Complete(through_s=HOUR, held_back_by=(dead,)), "us-east-1": Complete(through_s=NOW_S)})
     assert both.through_s == HOUR
     assert [held.what for held in both.held_back_by] == ["eu-west-1: 1 dead letter"]
-
-
-def test_the_watch_reads_a_wide_commit_until_it_is_applied_and_never_again() -> None:
-    """A mixed region has some hundred thousand of them waiting for late hours, and looks each minute."""
-    setup = Setup()
-    states: dict[str, CommitState] = {"c": "open", "d": "applied", "e": "applied"}
-    for name, state in states.items():
-        totals = {HOUR: Total(1, 1)}
-        setup.put(Pending(shard=0, commit_id=name, hours=frozenset([HOUR]), totals=totals, created_at_ms=0, wide=True))
-        setup.put(CommitRecord(commit_id=name, state=state, hours=(HOUR,)))
-
-    def read_together() -> int:
-        calls: list[str] = []
-        setup.items.on_call = calls.append
-        assert len(setup.freshness.measure().waiting.open) == 1
-        return calls.count("items.get_many.next")
-
-    assert [read_together(), read_together()] == [2, 0]
-    setup.put(CommitRecord(commit_id="c", state="applied", hours=(HOUR,)))
-    assert setup.freshness.measure().waiting.open == ()
-    assert setup.freshness.memory.applied == {"c", "d", "e"}
-    setup.items.remove(Table.LEDGER, pending_key(0, "d"))
-    setup.freshness.measure()
-    assert setup.freshness.memory.applied == {"c", "e"}
-
-
-def test_the_watch_names_open_commits_for_the_sweep_the_oldest_first_and_not_more_than_it_takes() -> None:
-    setup = Setup()
-    for number in range(1_005):
-        name = f"c{number:04d}"
-        totals = {HOUR: Total(1, 1)}
-        setup.put(Pending(shard=0, commit_id=name, hours=frozenset([HOUR]), totals=totals, created_at_ms=0, wide=True))
-        setup.put(CommitRecord(commit_id=name, state="open", chunks=1, hours=(HOUR,), created_at_ms=2_000 - number))
-    setup.freshness.keep()
-    item = setup.items.peek(Table.LEDGER, COMPLETENESS_KEY)
-    assert item is not None
-    known = Completeness.from_item(item)
-    assert len(known.open) == 1_000
-    assert known.open[0] == "c1004"
-    assert Completeness.from_item({k: v for k, v in item.items() if k != "open"}).open == ()
 
 
 def _figures(**changes: Any) -> LogFigures:

@@ -17,7 +17,7 @@ from metering.stores.writes import Table
 from metering.units import DAY_S, HOUR_S, MINUTE_S
 from metering.usage.totals import Total
 from tests.support.lake_world import NOW_S, World, record
-from tests.support.usage_items import change, lose, usage_of
+from tests.support.usage_items import change, elsewhere, lose, usage_of
 from tests.unit.audit.test_reconcile import world_with_traffic
 from tests.unit.billing.test_months import AFTER_S, FIRST_S, MONTH, world_with_october
 
@@ -48,12 +48,12 @@ def test_a_run_that_is_cut_off_at_any_call_did_no_harm_and_the_next_one_does_the
         assert world.usage() == before
         if not died:
             break
-        cut += 11
-    assert cut > 50
+        cut += 7
+    assert cut > 30
     assert halves, "it was never cut off between two repairs"
 
 
-def test_progress_names_every_hour_as_it_is_measured_and_as_it_is_repaired() -> None:
+def test_progress_names_every_hour_as_it_is_measured_and_put_right() -> None:
     world = world_with_traffic()
     lose_usage(world)
     steps: list[RebuildStep] = []
@@ -62,11 +62,6 @@ def test_progress_names_every_hour_as_it_is_measured_and_as_it_is_repaired() -> 
     assert [(step.doing, step.done, step.hours) for step in steps] == [
         ("measured", 1, 2),
         ("measured", 2, 2),
-        # Once to put them right, and once to see that they are.
-        ("repaired", 1, 2),
-        ("repaired", 2, 2),
-        ("repaired", 1, 2),
-        ("repaired", 2, 2),
     ]
 
 
@@ -76,13 +71,13 @@ def test_progress_goes_to_people_and_not_into_the_answer(capsys: pytest.CaptureF
     assert capsys.readouterr().out == ""
 
 
-def test_the_wait_of_a_minute_is_shared_by_all_hours() -> None:
+def test_a_repair_waits_for_nothing_where_nothing_is_booked_meanwhile() -> None:
     world = World()
     world.send([record(1, start_s=NOW_S - hour * HOUR_S) for hour in range(30)])
     lose_usage(world)
     began_ms = world.clock.now_ms()
     assert world.jobs.rebuilder.usage().repaired == 30
-    assert world.clock.now_ms() - began_ms <= 3 * MINUTE_S * 1_000
+    assert world.clock.now_ms() - began_ms < MINUTE_S * 1_000
 
 
 def test_a_repair_says_which_figure_it_changed_from_what_to_what() -> None:
@@ -98,20 +93,20 @@ def test_usage_of_an_account_that_has_no_rows_is_taken_back() -> None:
     world = world_with_traffic()
     before = world.usage()
     entry = usage_of(world.items)[0]
-    change(world.items, entry._replace(key=entry.key._replace(account_id="999999999999")), 9, 1)
+    change(world.items, elsewhere(entry, account_id="999999999999"), 9, 1)
     assert world.jobs.rebuilder.usage().repaired == 1
     assert {key: total for key, total in world.usage().items() if total != Total(0, 0)} == before
 
 
-def test_usage_items_of_a_closed_month_stay_as_they_are_and_nothing_is_booked_for_them() -> None:
+def test_usage_items_of_a_closed_month_become_what_was_frozen_and_reports_stay() -> None:
     world = world_with_october()
     closed = world.jobs.closer.close(MONTH, world.deadline())
     first, second, *_ = usage_of(world.items, MONTH)
+    before = world.usage()
     lose(world.items, first)
     change(world.items, second, 5)
-    before = world.usage()
     result = world.jobs.rebuilder.usage()
-    assert (result.repaired, result.unstable, result.damaged) == (0, (), ())
+    assert (result.repaired, result.unstable, result.damaged) == (2, (), ())
     assert set(result.closed) == {FIRST_S, AFTER_S - HOUR_S}
     assert world.usage() == before
     # No bill is wrong, so a correction would count the same bytes a second time.
@@ -176,3 +171,22 @@ def test_quarantine_of_a_commit_whose_item_may_have_expired_is_no_orphans(window
     life_s = (window_days + 15) * DAY_S
     world = World(window_s=window_days * DAY_S, marker_life_s=life_s)
     assert DAY_S < world.jobs.orphans.quarantine_age_s < life_s
+
+
+def test_usage_that_is_lost_while_a_run_books_is_repaired_once_wherever_the_run_stands() -> None:
+    """A run that has placed its rows, and adds once more to an item that was lost, must not find a repair without it."""
+    number, left = 0, 0
+    while True:
+        world = world_with_traffic()
+        world.send([record(3), record(4, account="210987654321")], rolled_up=False)
+        died = world.dies_after(number, world.roll_up)
+        lose_usage(world)
+        left += bool(world.jobs.rebuilder.usage().unstable)
+        world.roll_up()
+        assert not world.jobs.rebuilder.usage().unstable
+        found = {key: total for key, total in world.usage().items() if total != Total(0, 0)}
+        assert found == world.visible(), number
+        if not died:
+            break
+        number += 1
+    assert left, "it never stood where a repair must wait"

@@ -14,7 +14,7 @@ from metering.stores.writes import Table
 from metering.units import DAY_S, HOUR_S, MINUTE_S
 from metering.usage.totals import Total
 from tests.support.lake_world import ACCOUNT, HOUR, NOW_S, World, record
-from tests.support.usage_items import change, lose, usage_of
+from tests.support.usage_items import change, elsewhere, lose, usage_of
 
 
 class Bounds(TypedDict):
@@ -75,8 +75,7 @@ def test_a_lost_marker_is_named_by_its_batch() -> None:
 def test_an_hour_that_only_the_usage_table_knows_is_found() -> None:
     world = world_with_traffic()
     entry = usage_of(world.items)[0]
-    elsewhere = entry._replace(key=entry.key._replace(hour_s=HOUR - 15 * DAY_S))
-    change(world.items, elsewhere, 1, 1)
+    change(world.items, elsewhere(entry, hour_s=HOUR - 15 * DAY_S), 1, 1)
     result = world.jobs.reconciler.check(**EVERYTHING)
     assert len(result.different) == 1
 

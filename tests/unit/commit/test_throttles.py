@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import pairwise
 from typing import TYPE_CHECKING, cast
 
 import pytest
@@ -158,7 +157,7 @@ def test_a_refused_batch_waits_for_its_throttled_marker_too(world: SmallWorld) -
     world.calls.refuse["items.put"] = REFUSED
     result = world.handle(delivery({"batch_id": "b1", "refuse": "why"}, receive_count=2))
     assert result.retry == ("b1",)
-    assert 240 <= result.hide_s["b1"] < 480
+    assert 300 <= result.hide_s["b1"] < 420
 
 
 def test_a_retry_whose_original_cannot_be_read_for_a_throttle_waits_too(world: SmallWorld) -> None:
@@ -207,10 +206,8 @@ def test_the_receives_of_a_message_last_longer_than_half_an_hour() -> None:
 
     times = [hidden_s(receive, Least(1)) for receive in range(1, PROD.max_receives)]
     assert sum(times) > 30 * 60
-    assert all(later > earlier for earlier, later in pairwise(times))
     assert hidden_s(1, Least(1)) > 60 + LONGER_THAN_ANY_PAUSE_S - 1
-    # The longest is far below what SQS hides at most.
-    assert hidden_s(99, SeededEntropy(1)) < 3_600
+    assert {hidden_s(99, SeededEntropy(seed)) < PROD.visibility_s for seed in range(50)} == {True}
 
 
 class Stage:

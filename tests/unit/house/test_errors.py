@@ -44,6 +44,7 @@ from metering.reports.pictures.drawing import DrawingUnavailableError
 from metering.reports.sql.ahead import StoppedError
 from metering.reports.sql.query import QueryStoppedError
 from metering.reports.sql.statements import QueryError
+from metering.rollup.as_of_now import TooMuchWaitsError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -92,6 +93,7 @@ EXAMPLES: list[MeteringError] = [
     SumsDifferError({"usage": "1", "rows": "2", "markers": None}, None),
     SendingFailedError("sqs.SendMessageBatch: no answer", ["b1", ""]),
     DestinationTakenError("out/ is not empty; nothing was written.", "Name another place."),
+    TooMuchWaitsError("500 commits wait.", "Ask without `now`."),
     AccountsNotKeptError("The accounts were not summed yet.", "To do it now: metering budget update"),
     DrawingUnavailableError("vl-convert is not installed.", "Install it."),
     ExportWrongError("BilledCost 1 is not PricingQuantity 2 times ContractedUnitPrice 3.", "Do not use its files."),

@@ -10,13 +10,12 @@ import pytest
 from metering.errors import LedgerCorruptError, ObjectDamagedError, UnavailableError
 from metering.lake.plan import Plan
 from metering.ledger.booked_hours import pointer_key
-from metering.ledger.commits import CommitRecord, commit_key
 from metering.stores.writes import Put, Table, Update
 from metering.units import DAY_S, HOUR_S
 from tests.support.lake_world import HOUR, NOW_S, World, record
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
     from contextlib import AbstractContextManager
 
     from metering.lake.ports import LakeWriter, MergedFile
@@ -64,7 +63,7 @@ def test_the_policy_leaves_late_hours_to_wait_and_the_commit_is_in_both_places()
     assert world.visible() == before
 
 
-def test_staging_goes_a_day_after_the_run_that_took_a_commits_last_hours() -> None:
+def test_staging_goes_an_hour_after_the_run_that_took_a_commits_last_hours() -> None:
     world = world_with_traffic()
     before = world.usage()
     staged = world.objects.keys("staging/")
@@ -75,7 +74,7 @@ def test_staging_goes_a_day_after_the_run_that_took_a_commits_last_hours() -> No
     assert world.objects.keys("staging/") == staged
     assert world.visible() == before
     world.jobs.compactor.run(world.deadline())
-    world.clock.advance_s(DAY_S - 1)
+    world.clock.advance_s(HOUR_S - 1)
     world.jobs.cleaner.run(world.deadline())
     assert world.objects.keys("staging/") == staged
     world.clock.advance_s(1)
@@ -152,7 +151,7 @@ def test_a_reader_never_skips_a_missing_staging_object() -> None:
 def test_a_commit_that_is_still_pending_is_never_cleaned() -> None:
     world = world_with_traffic()
     world.compact_all()
-    [run] = [item for item in world.items.everything(Table.LEDGER) if str(item["pk"]).startswith("R#")]
+    [run] = world.items.query(Table.LEDGER, "R#L0")
     commit_id = Plan.from_json(world.objects.get(str(run["plan"])), str(run["plan"])).last[0]
     world.items.put(Put(table=Table.LEDGER, item={"pk": "P#0", "sk": commit_id, "hours": frozenset(["2026-11-24T13"])}))
     world.clock.advance_s(DAY_S)
@@ -207,64 +206,6 @@ def test_hours_of_a_range_are_found_without_listing_the_whole_lake() -> None:
     assert listed <= 3
 
 
-def test_orphans_are_fenced_before_they_are_deleted() -> None:
-    world = world_with_traffic()
-    orphan = "f" * 32
-    for key in (
-        f"staging/2026-11-24/{orphan}.parquet",
-        f"staging/2026-11-24/{orphan}.wal",
-        f"quarantine/2026-11-24/{orphan}.ndjson",
-    ):
-        world.objects.put(key, b"left behind", if_absent=True)
-    kept = {key for key in world.objects.keys("") if orphan not in key}
-    assert world.jobs.orphans.run(world.deadline()) == 0
-    world.clock.advance_s(HOUR_S)
-    assert world.jobs.orphans.run(world.deadline()) == 3
-    assert set(world.objects.keys()) == kept
-    fence = world.items.peek(Table.LEDGER, commit_key(orphan))
-    assert fence is not None
-    assert CommitRecord.from_item(fence).state == "aborted"
-
-
-def test_an_orphan_whose_fence_has_no_sure_outcome_is_kept() -> None:
-    world = World()
-    key = f"staging/2026-11-24/{'e' * 32}.parquet"
-    world.objects.put(key, b"left behind", if_absent=True)
-    world.clock.advance_s(HOUR_S)
-
-    def lose(call: str) -> None:
-        if call == "items.put":
-            raise UnavailableError("items.put", "no reply")
-
-    world.items.on_reply = lose
-    assert world.jobs.orphans.run(world.deadline()) == 0
-    assert world.objects.keys("staging/") == (key,)
-
-
-def test_quarantine_older_than_forty_days_is_kept_although_its_commit_has_expired() -> None:
-    world = World()
-    young, old = "a" * 32, "b" * 32
-    world.objects.put(f"quarantine/2026-11-24/{old}.ndjson", b"{}", if_absent=True)
-    world.clock.advance_s(41 * DAY_S)
-    world.objects.put(f"quarantine/2027-01-04/{young}.ndjson", b"{}", if_absent=True)
-    world.clock.advance_s(2 * HOUR_S)
-    assert world.jobs.orphans.run(world.deadline()) == 1
-    assert world.objects.keys("quarantine/") == (f"quarantine/2026-11-24/{old}.ndjson",)
-
-
-def test_staging_that_landed_again_after_its_cleaning_goes() -> None:
-    world = world_with_traffic()
-    keys = world.objects.keys("staging/")
-    bodies = {key: world.objects.get(key) for key in keys}
-    world.compact_all()
-    world.clock.advance_s(DAY_S)
-    world.jobs.cleaner.run(world.deadline())
-    for key, body in bodies.items():
-        world.objects.put(key, body, if_absent=True)
-    world.clock.advance_s(HOUR_S)
-    assert world.jobs.orphans.run(world.deadline()) == len(bodies)
-
-
 def test_nothing_is_left_pending_after_compaction() -> None:
     world = world_with_traffic()
     world.compact_all()
@@ -285,24 +226,29 @@ def test_a_day_with_late_data_stays_exact_through_compaction_and_cleaning() -> N
     assert sum(total.records for total in world.usage().values()) == 3_000
 
 
-def test_a_commit_that_stays_open_is_left_out_of_the_plan() -> None:
-    world = World()
-    transactions = 0
+def test_a_roll_up_that_dies_at_any_call_never_makes_the_compactor_take_what_still_waits() -> None:
+    calls = 0
+    while True:
+        world = World()
+        world.send([record(5), record(7, start_s=LATE)], [record(11)], rolled_up=False)
+        before = world.visible()
+        died = world.dies_after(calls, world.roll_up)
+        world.compact_all()
+        assert world.visible() == before
+        assert not {str(item["sk"]) for item in world.items.query(Table.LEDGER, "U#0")} & planned(world)
+        world.roll_up()
+        world.compact_all()
+        assert world.visible() == before == world.usage()
+        if not died:
+            break
+        calls += 1
+    assert calls > 10
 
-    def no_chunks(call: str) -> None:
-        nonlocal transactions
-        transactions += call == "items.transact"
-        if call == "items.transact" and transactions > 1:
-            raise UnavailableError(call, "no chunk gets through", may_have_applied=False)
 
-    world.items.on_call = no_chunks
-    world.send([record(1, account=f"{number:012d}") for number in range(150)])
-    world.items.on_call = lambda _call: None
-    stuck = replace(world.eager_compactor(), finish=lambda _commit_id: None)
-    assert stuck.run(world.deadline()).runs == 0
-    assert world.compact_all() == 1
-    assert world.visible() == world.usage()
-    assert len(world.usage()) == 150
+def planned(world: World) -> set[str]:
+    """Commits that the plans of the compactor took."""
+    plans = [Plan.from_json(world.objects.get(key), key) for key in world.objects.keys("runs/L0/")]
+    return {commit_id for plan in plans for commit_id in plan.commits()}
 
 
 class SlowWriter:
@@ -313,10 +259,12 @@ class SlowWriter:
         self._writer = writer
         self.merges = 0
 
-    def merge(self, hour_s: int, staging_keys: Sequence[str]) -> AbstractContextManager[MergedFile]:
+    def merge(
+        self, hour_s: int, staging_keys: Sequence[str], *, in_part: Collection[str] = frozenset()
+    ) -> AbstractContextManager[MergedFile]:
         self.merges += 1
         self._world.clock.advance_s(1_800)
-        return self._writer.merge(hour_s, staging_keys)
+        return self._writer.merge(hour_s, staging_keys, in_part=in_part)
 
 
 def test_the_clock_is_looked_at_before_each_file_of_an_hour() -> None:

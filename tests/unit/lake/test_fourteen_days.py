@@ -56,6 +56,7 @@ class Service:
             sender_id="sender",
         )
         assert not self.aggregator.handle([delivery], self.world.deadline()).retry
+        self.world.roll_up(plain=True)
 
     def compact(self) -> None:
         assert self.compactor.run(self.world.deadline()).finished

@@ -25,7 +25,6 @@ def entry(name: str, rows: dict[int, int], *, age_s: int = 0, taken: frozenset[i
         hours=frozenset(rows) - taken,
         totals={hour: Total(count * 10, count) for hour, count in rows.items()},
         created_at_ms=(NOW_S - age_s) * 1000,
-        wide=False,
     )
 
 
@@ -122,9 +121,7 @@ def test_planning_again_and_again_takes_everything_once(pending: list[Pending]) 
             each = left[commit_id]
             rest = each.hours - set(hours)
             if rest:
-                left[commit_id] = Pending(
-                    shard=0, commit_id=commit_id, hours=rest, totals=each.totals, created_at_ms=0, wide=False
-                )
+                left[commit_id] = Pending(shard=0, commit_id=commit_id, hours=rest, totals=each.totals, created_at_ms=0)
             else:
                 del left[commit_id]
     assert taken == {(each.commit_id, hour_s) for each in pending for hour_s in each.hours}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from aws_lambda_powertools import Logger
@@ -20,6 +21,7 @@ from metering.adapters.memory.rows import PlainBatchReader, PlainRowCodec
 from metering.adapters.no_queue import NoQueue
 from metering.commit.aggregator import Aggregator
 from metering.errors import UnavailableError
+from metering.stores.queues import Redelivery
 from metering.stores.writes import Table
 from tests.support.small_world import NOW_S, SETTINGS, batch, delivery
 
@@ -41,7 +43,7 @@ class _Context:
         return 50_000
 
 
-def _parts(store: MemoryItemStore, queue: Queue = _NO_QUEUE) -> Dependencies:
+def _parts(store: MemoryItemStore, queue: Queue = _NO_QUEUE, *, visibility_s: int = 420) -> Dependencies:
     clock = ManualClock(NOW_S * 1000)
     metrics = EmfMetrics(service="aggregator", stage="local")
     objects = MemoryObjectStore(clock)
@@ -57,8 +59,28 @@ def _parts(store: MemoryItemStore, queue: Queue = _NO_QUEUE) -> Dependencies:
         alerts=MemoryAlerts(),
     )
     return Dependencies(
-        aggregator=aggregator, queue=lambda: queue, metrics=metrics, logger=Logger(service="aggregator")
+        aggregator=aggregator,
+        queue=lambda: queue,
+        facts=lambda: _Facts(visibility_s),
+        metrics=metrics,
+        logger=Logger(service="aggregator"),
     )
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """A queue's visibility timeout, and nothing else."""
+
+    visibility_s: int
+
+    def redelivery(self) -> Redelivery:
+        return Redelivery(visibility_s=self.visibility_s, max_receives=7)
+
+    def oldest_age_s(self) -> int | None:
+        raise NotImplementedError
+
+    def longest_retention_s(self) -> int:
+        raise NotImplementedError
 
 
 class _Hiding(MemoryQueue):
@@ -124,7 +146,15 @@ def test_what_a_throttle_sends_back_is_hidden_before_it_comes_back() -> None:
     response = handle(_event(first, again), _Context(), _parts(store, queue))
     assert [each["itemIdentifier"] for each in response["batchItemFailures"]] == ["m-1", "m-2"]
     assert 90 <= queue.hidden["receipt of m-1"] < 180
-    assert 240 <= queue.hidden["receipt of m-2"] < 480
+    assert 300 <= queue.hidden["receipt of m-2"] < 420
+
+
+def test_nothing_is_hidden_for_longer_than_its_queue_hides_it() -> None:
+    queue = _Hiding()
+    store = MemoryItemStore(throttled=lambda _: "ThrottlingError")
+    parts = _parts(store, queue, visibility_s=20)
+    handle(_event(delivery(batch(1), message="m-1", receive_count=5)), _Context(), parts)
+    assert 0 < queue.hidden["receipt of m-1"] < 20
 
 
 def test_nothing_is_hidden_for_a_conflict() -> None:

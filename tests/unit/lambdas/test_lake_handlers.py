@@ -13,15 +13,13 @@ from lambdas.compactor.bootstrap import Dependencies as CompactorDependencies
 from lambdas.emf import EmfMetrics
 from lambdas.reconciler import handler as reconciler
 from lambdas.reconciler.bootstrap import Dependencies as ReconcilerDependencies
-from lambdas.sweeper import handler as sweeper
-from lambdas.sweeper.bootstrap import Dependencies as SweeperDependencies
-from metering.errors import LedgerCorruptError, UnavailableError
-from metering.ledger.notes.completeness import Completeness
+from lambdas.rollup import handler as rollup
+from lambdas.rollup.bootstrap import Dependencies as RollupDependencies
+from metering.errors import LedgerCorruptError
 from metering.ledger.notes.reconciliation import RECONCILIATION_KEY, Reconciliation
-from metering.ledger.waiting_commits import waiting_commits
-from metering.stores.writes import Key, Put, Table, Update
+from metering.stores.writes import Key, Table, Update
 from metering.units import HOUR_S
-from metering.wiring.sweeper import build_sweeper
+from metering.wiring.rollup import rollup_tick
 from tests.support.lake_world import NOW_S, World, record
 
 
@@ -37,7 +35,6 @@ def logger() -> Logger:
 
 def compactor_parts(world: World) -> CompactorDependencies:
     return CompactorDependencies(
-        sweeper=build_sweeper(world, world.metrics),
         jobs=world.jobs,
         metrics=EmfMetrics(service="compactor", stage="local"),
         logger=logger(),
@@ -49,14 +46,44 @@ def test_a_commit_that_cannot_be_read_fails_the_tick_and_stops_nothing_that_does
     world.send([record(5)])
     [pending] = [item for item in world.items.everything(Table.LEDGER) if str(item["pk"]).startswith("P#")]
     key = Key(str(pending["pk"]), str(pending["sk"]))
-    world.items.update(Update(table=Table.LEDGER, key=key, remove=("wide",)))
+    world.items.update(Update(table=Table.LEDGER, key=key, remove=("totals",)))
     orphan = f"staging/2026-11-24/{'e' * 32}.parquet"
     world.objects.put(orphan, b"left behind", if_absent=True)
     world.clock.advance_s(2 * HOUR_S)
     with pytest.raises(LedgerCorruptError, match=key.sk):
-        compactor.handle(Context(), compactor_parts(world))
+        compactor.handle({}, Context(), compactor_parts(world))
     assert orphan not in world.objects.keys("staging/")
     assert len(world.objects.keys("staging/")) == 1
+
+
+def rollup_parts(world: World) -> RollupDependencies:
+    return RollupDependencies(
+        tick=rollup_tick(world, world.jobs.rollup),
+        metrics=EmfMetrics(service="rollup", stage="local"),
+        logger=logger(),
+    )
+
+
+def test_a_tick_rolls_up_what_waits_and_a_second_one_nothing() -> None:
+    world = World()
+    world.send([record(5), record(7)], rolled_up=False)
+    assert world.usage() == {}
+    parts = rollup_parts(world)
+    first = rollup.handle({}, Context(), parts)
+    assert first == {"runs": 1, "commits": 1, "items": 1, "finished": True}
+    assert rollup.handle({}, Context(), parts) == {"runs": 0, "commits": 0, "items": 0, "finished": True}
+    assert sum(total.bytes for total in world.usage().values()) == 12
+
+
+def test_each_shard_has_a_tick_of_the_roll_up_and_the_first_takes_those_that_the_stage_has_no_more() -> None:
+    world = World(shards=3)
+    for size in range(12):
+        world.send([record(size + 1)], rolled_up=False)
+    assert rollup.handle({"shard": 1}, Context(), rollup_parts(world))["runs"] == 1
+    world.settings = world.settings.model_copy(update={"shards": 1})
+    world.jobs = world.make_jobs()
+    assert rollup.handle({"shard": 0}, Context(), rollup_parts(world))["runs"] == 2
+    assert sum(total.bytes for total in world.usage().values()) == 78
 
 
 def test_a_tick_compacts_what_is_due_and_a_second_one_nothing() -> None:
@@ -64,36 +91,41 @@ def test_a_tick_compacts_what_is_due_and_a_second_one_nothing() -> None:
     world.send([record(5), record(7)])
     world.clock.advance_s(HOUR_S)
     parts = compactor_parts(world)
-    first = compactor.handle(Context(), parts)
+    first = compactor.handle({}, Context(), parts)
     assert (first["runs"], first["rows"], first["finished"]) == (1, 2, True)
-    second = compactor.handle(Context(), parts)
+    second = compactor.handle({}, Context(), parts)
     assert (second["runs"], second["rows"]) == (0, 0)
 
 
-def test_a_tick_of_the_sweeper_finishes_what_the_watch_found_open() -> None:
-    world = World()
-    parts = SweeperDependencies(
-        sweeper=build_sweeper(world, world.metrics),
-        metrics=EmfMetrics(service="sweeper", stage="local"),
-        logger=logger(),
-    )
-    transactions = 0
+def test_each_shard_has_a_tick_and_the_first_one_takes_what_is_no_shards_own() -> None:
+    world = World(shards=3)
+    for size in range(12):
+        world.send([record(size + 1)])
+    orphan = f"staging/2026-11-24/{'e' * 32}.parquet"
+    world.objects.put(orphan, b"left behind", if_absent=True)
+    world.clock.advance_s(HOUR_S)
+    parts = compactor_parts(world)
+    answers = [compactor.handle({"shard": shard}, Context(), parts) for shard in (1, 2, 0)]
+    assert [answer["runs"] for answer in answers] == [1, 1, 1]
+    assert sum(answer["rows"] for answer in answers) == 12
+    assert [answer["orphans"] for answer in answers] == [0, 0, 1]
 
-    def only_the_claim(call: str) -> None:
-        nonlocal transactions
-        transactions += call == "items.transact"
-        if call == "items.transact" and transactions > 1:
-            raise UnavailableError(call, "no chunk gets through", may_have_applied=False)
 
-    world.items.on_call = only_the_claim
-    world.send([record(1, account=f"{number:012d}") for number in range(350)])
-    world.items.on_call = lambda _call: None
-    assert sweeper.handle(Context(), parts) == {"finished": 0, "left": 0, "corrupt": 0}
-    known = Completeness(through_s=0, open=waiting_commits(world.items, world.settings.shards).oldest_open)
-    world.items.put(Put(table=Table.LEDGER, item=known.to_item()))
-    assert sweeper.handle(Context(), parts) == {"finished": 1, "left": 0, "corrupt": 0}
-    assert sweeper.handle(Context(), parts) == {"finished": 0, "left": 0, "corrupt": 0}
-    assert sum(total.bytes for total in world.usage().values()) == 350
+def test_shards_that_the_stage_has_no_more_are_worked_on_by_the_first_tick() -> None:
+    world = World(shards=3)
+    for size in range(12):
+        world.send([record(size + 1)])
+    world.settings = world.settings.model_copy(update={"shards": 1})
+    world.jobs = world.make_jobs()
+    world.clock.advance_s(HOUR_S)
+    answer = compactor.handle({"shard": 0}, Context(), compactor_parts(world))
+    assert (answer["runs"], answer["rows"]) == (3, 12)
+
+
+@pytest.mark.parametrize("shard", ["0", -1, True, 1.0])
+def test_an_event_that_names_no_shard_is_refused(shard: object) -> None:
+    with pytest.raises(ValueError, match="no shard"):
+        compactor.handle({"shard": shard}, Context(), compactor_parts(World()))
 
 
 def test_a_tick_reconciles_and_writes_down_what_it_came_to() -> None:

@@ -94,12 +94,12 @@ def test_what_is_pending_and_cannot_be_read_is_left_out_of_the_plan_and_named() 
     world.send([record(5)])
     [bad] = [item for item in world.items.everything(Table.LEDGER) if str(item["pk"]).startswith("P#")]
     world.send([record(7, start_s=NOW_S - DAY_S)])
-    change(world, Key(str(bad["pk"]), str(bad["sk"])), wide=1)
+    change(world, Key(str(bad["pk"]), str(bad["sk"])), created_at_ms="noon")
     with pytest.raises(LedgerCorruptError, match=str(bad["sk"])):
         world.compact_all()
     assert not world.files(HOUR)
     assert [file.bytes for file in world.files(HOUR - DAY_S)] == [7]
-    change(world, Key(str(bad["pk"]), str(bad["sk"])), wide=False)
+    change(world, Key(str(bad["pk"]), str(bad["sk"])), created_at_ms=NOW_S * 1000)
     world.compact_all()
     assert [file.bytes for file in world.files(HOUR)] == [5]
 
@@ -111,8 +111,8 @@ def test_a_chain_that_cannot_be_read_stops_its_own_shard_only() -> None:
     world.compact_all()
     for number in range(12):
         world.send([record(number + 1, start_s=NOW_S - DAY_S)])
-    change(world, Key("R#0", f"{1:012d}"), state="paused")
-    with pytest.raises(LedgerCorruptError, match="R#0"):
+    change(world, Key("R#L0", f"{1:012d}"), state="paused")
+    with pytest.raises(LedgerCorruptError, match="R#L0"):
         world.compact_all()
     assert world.files(HOUR - DAY_S)
 
@@ -132,10 +132,11 @@ def test_a_marker_without_its_hours_is_named_by_the_reconciler_and_by_commands()
         read_ledger(world.items)
 
 
-def test_a_figure_that_cannot_be_read_leaves_out_the_heartbeat_and_no_other_figure() -> None:
+@pytest.mark.parametrize("chain", ["L0", "U0"])
+def test_a_figure_that_cannot_be_read_leaves_out_the_heartbeat_and_no_other_figure(chain: str) -> None:
     setup = Setup()
-    setup.items.put(Put(table=Table.LEDGER, item={"pk": "R#0", "sk": f"{1:012d}", "state": "paused"}))
-    with pytest.raises(LedgerCorruptError, match="R#0"):
+    setup.items.put(Put(table=Table.LEDGER, item={"pk": f"R#{chain}", "sk": f"{1:012d}", "state": "paused"}))
+    with pytest.raises(LedgerCorruptError, match=f"R#{chain}"):
         setup.watch.run()
     assert Figure.HEARTBEAT.value not in setup.gauges.published
     assert Figure.PLANNED_RUN_AGE.value not in setup.gauges.published

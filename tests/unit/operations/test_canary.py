@@ -14,7 +14,8 @@ from metering.adapters.memory.queues import MemoryQueue
 from metering.errors import UnavailableError
 from metering.hours import hour_of
 from metering.lake.view import LakeView
-from metering.ledger.booked_hours import Pointer
+from metering.ledger.booked_hours import LakeFile, Pointer, Published
+from metering.ledger.commits import CommitRecord
 from metering.ledger.markers import Marker
 from metering.ledger.notes.canary_batches import (
     CANARY_ACCOUNT_ID,
@@ -24,11 +25,14 @@ from metering.ledger.notes.canary_batches import (
     canary_usage_type,
 )
 from metering.ledger.notes.canary_runs import CanaryRun, CanaryVerdict, canary_key
-from metering.ledger.usage_items import UsageEntry
+from metering.ledger.usage.items import usage_item_key
+from metering.ledger.usage.reading import UsageReading
+from metering.ledger.waiting import Waiting, waiting_key
 from metering.operations.canary import Canary
 from metering.stores.writes import Put, Table
-from metering.usage.totals import ZERO, Total, UsageKey
-from tests.support.usage_items import change
+from metering.units import MINUTE_S
+from metering.usage.totals import Total, UsageKey
+from tests.support.usage_items import UsageEntry, change
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,17 +65,21 @@ class Setup:
         self.queue = MemoryQueue(self.clock)
         self.rows = Rows()
         view = LakeView(items=self.items, objects=MemoryObjectStore(self.clock), reader=self.rows, shards=1)
-        self.canary = Canary(items=self.items, queue=self.queue, view=view, clock=self.clock, region=REGION)
+        self.canary = Canary(
+            items=self.items,
+            usage=UsageReading(self.items),
+            queue=self.queue,
+            view=view,
+            clock=self.clock,
+            region=REGION,
+            rollup_every_s=15,
+        )
 
     def run(self, *, within_s: int = 180) -> CanaryRun:
         return self.canary.run(DeadlineAt(clock=self.clock, at_ms=self.clock.now_ms() + within_s * 1000))
 
-    def account(self, slot_s: int = SLOT_S, *, commit_id: str = "c1") -> None:
+    def accept(self, slot_s: int = SLOT_S, *, commit_id: str = "c1") -> None:
         """What the aggregator does with the batch."""
-        key = UsageKey(
-            hour_of(slot_s), CANARY_ACCOUNT_ID, canary_usage_type(slot_s), "MeteringCanary", REGION, "internet"
-        )
-        change(self.items, UsageEntry(key, 0, ZERO, None), CANARY_BYTES, 1)
         marker = Marker(
             batch_id=canary_batch_id(slot_s),
             verdict="accepted",
@@ -88,17 +96,45 @@ class Setup:
             decided_at_ms=0,
             expires_at_s=0,
         )
-        self.items.put(Put(table=Table.LEDGER, item=marker.to_item()))
-        pointer = Pointer(
-            hour_s=hour_of(slot_s),
-            commit_id=commit_id,
-            shard=0,
-            rows=1,
-            bytes=CANARY_BYTES,
-            staging_key=f"staging/{commit_id}.parquet",
+        key, total = f"staging/{commit_id}.parquet", Total(CANARY_BYTES, 1)
+        commit = CommitRecord(
+            commit_id=commit_id, state="committed", hours=(hour_of(slot_s),), staging_key=key, rows=1, bytes=total.bytes
         )
-        self.items.put(Put(table=Table.LEDGER, item=pointer.to_item()))
-        self.rows.objects[f"staging/{commit_id}.parquet"] = [canary_usage_type(slot_s)]
+        waiting = Waiting(
+            shard=0,
+            commit_id=commit_id,
+            totals={hour_of(slot_s): total},
+            staging_key=key,
+            created_at_ms=0,
+            sent_at_ms=0,
+        )
+        for item in (marker.to_item(), commit.to_item(), waiting.to_item()):
+            self.items.put(Put(table=Table.LEDGER, item=item))
+        self.rows.objects[key] = [canary_usage_type(slot_s)]
+
+    def book(self, slot_s: int = SLOT_S) -> None:
+        """What the roll-up does with its usage."""
+        key = UsageKey(
+            hour_of(slot_s), CANARY_ACCOUNT_ID, canary_usage_type(slot_s), "MeteringCanary", REGION, "internet"
+        )
+        total = Total(CANARY_BYTES, 1)
+        entry = UsageEntry(
+            key=key, total=total, number=None, item_key=usage_item_key(key, None), revision=None, runs={}
+        )
+        change(self.items, entry, total.bytes, total.records)
+
+    def account(self, slot_s: int = SLOT_S, *, commit_id: str = "c1") -> None:
+        """What both do."""
+        self.accept(slot_s, commit_id=commit_id)
+        self.book(slot_s)
+
+    def publish(self, run: int, *usage_types: str) -> None:
+        """What the compactor does: a file of some rows in the hour."""
+        key = f"lake/{run}.parquet"
+        file = LakeFile(key=key, rows=len(usage_types), bytes=len(usage_types) * CANARY_BYTES)
+        published = Published(hour_s=hour_of(SLOT_S), shard=0, run=run, files=(file,))
+        self.items.put(Put(table=Table.LEDGER, item=published.to_item()))
+        self.rows.objects[key] = list(usage_types)
 
     def account_when(self, call: str, at: int) -> None:
         calls = 0
@@ -155,15 +191,75 @@ def test_a_batch_counted_twice_in_usage_is_doubled() -> None:
     assert setup.run().verdict is CanaryVerdict.DOUBLED
 
 
-def test_a_batch_with_rows_in_two_commits_is_doubled() -> None:
+def test_a_batch_with_rows_in_a_file_and_in_its_commit_is_doubled() -> None:
     setup = Setup()
     setup.account()
-    pointer = Pointer(
-        hour_s=hour_of(SLOT_S), commit_id="c2", shard=0, rows=1, bytes=1, staging_key="staging/c2.parquet"
-    )
-    setup.items.put(Put(table=Table.LEDGER, item=pointer.to_item()))
-    setup.rows.objects["staging/c2.parquet"] = [canary_usage_type(SLOT_S)]
+    setup.publish(1, canary_usage_type(SLOT_S))
     assert setup.run().verdict is CanaryVerdict.DOUBLED
+
+
+def test_a_batch_with_rows_in_two_files_is_doubled() -> None:
+    setup = Setup()
+    setup.account()
+    setup.items.remove(Table.LEDGER, waiting_key(0, "c1"))
+    setup.publish(1, canary_usage_type(SLOT_S), canary_usage_type(SLOT_S - MINUTE_S))
+    setup.publish(2, canary_usage_type(SLOT_S))
+    assert setup.run().verdict is CanaryVerdict.DOUBLED
+
+
+def test_a_batch_whose_commit_is_published_and_cleaned_is_good() -> None:
+    setup = Setup()
+    setup.account()
+    setup.items.remove(Table.LEDGER, waiting_key(0, "c1"))
+    setup.publish(1, canary_usage_type(SLOT_S), canary_usage_type(SLOT_S - MINUTE_S))
+    assert setup.run().verdict is CanaryVerdict.GOOD
+
+
+def test_usage_has_a_roll_up_longer_than_rows_have() -> None:
+    setup = Setup()
+    setup.accept()
+    waited_s = -setup.clock.now_ms() // 1000
+    assert setup.run(within_s=600).verdict is CanaryVerdict.LATE
+    waited_s += setup.clock.now_ms() // 1000
+    assert 120 + 15 + 60 < waited_s <= 120 + 15 + 60 + 2
+
+
+def test_rows_that_are_not_there_in_time_are_late_although_usage_is_there() -> None:
+    setup = Setup()
+    setup.book()
+    waited_s = -setup.clock.now_ms() // 1000
+    assert setup.run(within_s=600).verdict is CanaryVerdict.LATE
+    waited_s += setup.clock.now_ms() // 1000
+    assert 120 < waited_s <= 120 + 2
+
+
+def test_a_look_costs_the_same_however_many_commits_the_hour_has() -> None:
+    calls = []
+    for others in (0, 50):
+        setup = Setup()
+        for number in range(others):
+            pointer = Pointer(
+                hour_s=hour_of(SLOT_S),
+                commit_id=f"x{number}",
+                shard=0,
+                rows=1,
+                bytes=1,
+                staging_key=f"staging/x{number}",
+            )
+            setup.items.put(Put(table=Table.LEDGER, item=pointer.to_item()))
+        setup.account()
+        made: list[str] = []
+        setup.items.on_call = made.append
+        assert setup.run().verdict is CanaryVerdict.GOOD
+        calls.append(len(made))
+    assert calls[0] == calls[1]
+
+
+def test_each_minute_of_an_hour_has_a_usage_type_of_its_own_and_a_day_has_no_more() -> None:
+    hour_s = hour_of(SLOT_S)
+    names = {canary_usage_type(hour_s + minute * MINUTE_S) for minute in range(60)}
+    assert len(names) == 60
+    assert {canary_usage_type(hour_s + minute * MINUTE_S) for minute in range(24 * 60)} == names
 
 
 def test_a_good_batch_that_is_counted_again_later_is_found_by_a_later_run() -> None:

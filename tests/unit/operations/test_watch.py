@@ -12,17 +12,17 @@ from metering.adapters.memory.queues import MemoryQueue
 from metering.audit.freshness import Freshness
 from metering.errors import LedgerCorruptError, UnavailableError
 from metering.hours import hour_of
-from metering.ledger.booked_hours import Pending
-from metering.ledger.commits import CommitRecord
 from metering.ledger.conflicts import conflict_seen_item
 from metering.ledger.notes.biller import BillerFigures
 from metering.ledger.notes.canary_runs import CanaryRun, CanaryVerdict
 from metering.ledger.notes.completeness import COMPLETENESS_KEY, Completeness
+from metering.ledger.notes.lake_figures import LakeFigures
 from metering.ledger.notes.log_sources import LogFigures
 from metering.ledger.notes.reconciliation import Backlog, Reconciliation
 from metering.ledger.notes.sources import SourceFigures, SourceState
 from metering.ledger.notes.watch_state import WATCH_KEY
 from metering.ledger.runs import Run
+from metering.ledger.waiting import Waiting
 from metering.operations.alarms import ALARMS, LOG_FIGURES, Figure
 from metering.operations.watch import Watch
 from metering.stores.queues import Redelivery
@@ -182,34 +182,56 @@ def test_doubled_canaries_count_for_two_hours() -> None:
     assert setup.watch.run()[Figure.CANARY_DOUBLED] == 0
 
 
-def test_open_commits_and_what_waits_for_compaction_have_their_ages() -> None:
+def test_what_waits_for_the_roll_up_has_a_number_and_an_age() -> None:
     setup = Setup()
-    for commit_id, wide, age_s, shard in (("c1", True, 1000, 0), ("c2", True, 50, 1), ("c3", False, 5000, 1)):
+    for commit_id, age_s, shard in (("c1", 1000, 0), ("c2", 50, 1)):
         setup.put(
-            Pending(
+            Waiting(
                 shard=shard,
                 commit_id=commit_id,
-                hours=frozenset({HOUR, HOUR - 3600}) if commit_id == "c3" else frozenset({HOUR}),
-                totals={HOUR: Total(1, 1), HOUR - 3600: Total(1, 1)},
+                totals={HOUR: Total(1, 1)},
+                staging_key="staging/x",
                 created_at_ms=(NOW_S - age_s) * 1000,
-                wide=wide,
+                sent_at_ms=(NOW_S - age_s - 5) * 1000,
             )
         )
-    setup.put(CommitRecord(commit_id="c1", state="open", chunks=2, created_at_ms=(NOW_S - 1000) * 1000))
-    setup.put(CommitRecord(commit_id="c2", state="applied", created_at_ms=(NOW_S - 50) * 1000))
     figures = setup.watch.run()
-    assert figures[Figure.OPEN_COMMITS] == 1
-    assert figures[Figure.OPEN_COMMIT_AGE] == 1000
+    assert figures[Figure.WAITING_COMMITS] == 2
+    assert figures[Figure.WAITING_COMMIT_AGE] == 1000
+
+
+def test_what_waits_for_compaction_is_what_the_compactor_wrote_down_and_is_not_listed() -> None:
+    setup = Setup()
+    setup.put(LakeFigures(shard=0, listed_s=NOW_S - 60, commits=3, hours=2, oldest_ms=(NOW_S - 5000) * 1000))
+    setup.put(LakeFigures(shard=1, listed_s=NOW_S - 60))
+    figures = setup.watch.run()
     assert figures[Figure.UNPUBLISHED_HOURS] == 2
     assert figures[Figure.OLDEST_PENDING_AGE] == 5000
 
 
-def test_a_planned_run_has_an_age_until_it_is_done() -> None:
+def test_a_compactor_that_does_not_look_any_more_has_left_something_since_its_last_look() -> None:
     setup = Setup()
-    setup.put(Run(shard=1, run=1, state="done", plan_key="p", planned_at_ms=0, done_at_ms=1))
-    assert setup.watch.run()[Figure.PLANNED_RUN_AGE] == 0
-    setup.put(Run(shard=1, run=2, state="planned", plan_key="p", planned_at_ms=(NOW_S - 90) * 1000))
-    assert setup.watch.run()[Figure.PLANNED_RUN_AGE] == 90
+    for shard in range(2):
+        setup.put(LakeFigures(shard=shard, listed_s=NOW_S))
+    assert setup.watch.run()[Figure.OLDEST_PENDING_AGE] == 0
+    setup.clock.advance_s(27 * 3600)
+    assert setup.watch.run()[Figure.OLDEST_PENDING_AGE] == 27 * 3600
+
+
+def test_a_compactor_that_never_ran_has_left_something_since_the_first_watch() -> None:
+    setup = Setup()
+    setup.watch.run()
+    setup.clock.advance_s(27 * 3600)
+    assert setup.watch.run()[Figure.OLDEST_PENDING_AGE] == 27 * 3600
+
+
+def test_a_planned_run_of_either_chain_has_an_age_until_it_is_done() -> None:
+    setup = Setup()
+    for chain, figure in (("L1", Figure.PLANNED_RUN_AGE), ("U1", Figure.PLANNED_ROLLUP_AGE)):
+        setup.put(Run(chain=chain, number=1, state="done", plan_key="p", planned_at_ms=0, done_at_ms=1))
+        assert setup.watch.run()[figure] == 0
+        setup.put(Run(chain=chain, number=2, state="planned", plan_key="p", planned_at_ms=(NOW_S - 90) * 1000))
+        assert setup.watch.run()[figure] == 90
 
 
 def test_a_conflict_counts_once_however_often_it_was_noted() -> None:

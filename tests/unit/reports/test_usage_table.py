@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from load_tests.booked_usage import book, updates_of
 from metering.adapters.memory.items import MemoryItemStore
 from metering.audit.held_back import Complete
 from metering.cli.printing.output import Format, encoded
@@ -27,7 +28,6 @@ from metering.reports.usage_table import UsageTable
 from metering.stores.writes import Table
 from metering.units import DAY_S
 from metering.usage.totals import Total, UsageKey
-from tests.support.booked_usage import book, updates_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -13,6 +13,7 @@ from metering.adapters.memory.metrics import MemoryMetrics
 from metering.adapters.memory.objects import MemoryObjectStore
 from metering.adapters.memory.rows import PlainRow, encode_rows, plain_usage
 from metering.hours import hour_of
+from metering.ledger.usage.items import is_usage_item
 from metering.ledger.usage.kinds import KindNumbers
 from metering.ledger.usage.reading import UsageReading
 from metering.ledger.waiting import Waiting
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from metering.stores.items import ItemStore
     from metering.stores.objects import ObjectStore
+    from metering.stores.writes import Item
     from metering.usage.totals import Total, UsageKey
 
 NOW_S = 1_795_651_200  # 2026-11-26T00:00Z
@@ -118,10 +120,15 @@ class SmallRegion:
             policy=RollupPolicy(commits=commits, blocks=blocks, sums=sums),
             limits=ActionLimits(transaction=actions),
             shards=shards,
+            generation=2,
         )
 
     def deadline(self, time_s: int = HOUR_S) -> DeadlineAt:
         return DeadlineAt(clock=self.clock, at_ms=self.clock.now_ms() + time_s * 1000)
+
+    def usage_items(self) -> list[Item]:
+        """The items of the usage table that count something."""
+        return [item for item in self.items.everything(Table.USAGE) if is_usage_item(item)]
 
     def usage(self) -> dict[UsageKey, Total]:
         """What the usage table says."""

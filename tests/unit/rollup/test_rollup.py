@@ -6,7 +6,6 @@ from metering import metric_names
 from metering.ledger.booked_hours import Pending, Pointer, pending_in, pointers_of
 from metering.ledger.runs import newest_run
 from metering.ledger.waiting import waiting_in
-from metering.stores.writes import Table
 from metering.units import HOUR_S
 from tests.unit.rollup.small_region import ACCOUNT, NOW_S, SmallRegion, row
 
@@ -40,7 +39,7 @@ def test_an_item_is_an_accounts_hour_with_the_number_of_its_run() -> None:
     assert region.rollup().run(region.deadline()).items == 1
     region.commit("c2", [row(11)])
     assert region.rollup().run(region.deadline()).items == 1
-    [item] = region.items.everything(Table.USAGE)
+    [item] = region.usage_items()
     assert item == {
         "pk": f"A#{ACCOUNT}#2026-11",
         "sk": "2026-11-26T00##0",
@@ -101,7 +100,7 @@ def test_each_shard_has_a_chain_of_its_own_and_items_hold_the_runs_of_both() -> 
     region.commit("c1", [row(1)], shard=0)
     region.commit("c2", [row(2)], shard=1)
     assert region.rollup(shards=2).run(region.deadline()).runs == 2
-    [item] = region.items.everything(Table.USAGE)
+    [item] = region.usage_items()
     assert (item["b0"], item["n0"], item["n1"], item["v"]) == (3, 1, 1, 2)
     region.commit("c3", [row(4)], shard=0)
     region.commit("c4", [row(8)], shard=1)
@@ -127,7 +126,7 @@ def test_kinds_beyond_the_cap_have_items_of_their_own_and_are_counted() -> None:
     region.rollup(cap=3).run(region.deadline())
     assert region.usage() == region.committed
     assert region.metrics.counts[metric_names.KINDS_BEYOND_CAP] == 4
-    assert len(list(region.items.everything(Table.USAGE))) == 3
+    assert len(region.usage_items()) == 3
 
 
 def test_blocks_book_the_same() -> None:

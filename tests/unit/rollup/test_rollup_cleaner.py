@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from metering.ledger.runs import Run, newest_first, newest_run
 from metering.rollup.cleaner import RollupCleaner
 from metering.stores.retrying import Retrier
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S, HOUR_S
+from tests.unit.rollup.interruptions import AtCall, KilledError, die
 from tests.unit.rollup.small_region import SmallRegion, row
 
 _LIFE_S = 50 * DAY_S
@@ -61,7 +64,7 @@ def test_all_run_items_but_the_newest_expire() -> None:
         _run(region, number)
     region.clock.sleep_ms(DAY_S * 1000)
     now_s = region.clock.now_ms() // 1000
-    _cleaner(region).run(region.deadline())
+    assert _cleaner(region).run(region.deadline()).plans == 2
     runs = list(newest_first(region.items, "U0"))
     assert [(run.number, run.expires_at_s) for run in runs] == [
         (3, None),
@@ -70,7 +73,7 @@ def test_all_run_items_but_the_newest_expire() -> None:
     ]
     # Once it is not the newest any more, it expires like them.
     _run(region, 4)
-    _cleaner(region).run(region.deadline())
+    assert _cleaner(region).run(region.deadline()).plans == 1
     assert [run.expires_at_s is None for run in newest_first(region.items, "U0")] == [True, False, False, False]
 
 
@@ -98,5 +101,20 @@ def test_a_planned_run_keeps_its_plan_however_old_it_is() -> None:
 def test_a_process_without_time_leaves_it_to_the_next() -> None:
     region = SmallRegion()
     _run(region, 1)
+    _run(region, 2)
     region.clock.sleep_ms(2 * DAY_S * 1000)
     assert _cleaner(region).run(region.deadline(time_s=5)).plans == 0
+    assert _cleaner(region).run(region.deadline()).plans == 1
+
+
+def test_a_process_that_dies_between_items_and_plans_leaves_both_to_the_next() -> None:
+    for number in range(8):
+        region = SmallRegion()
+        for each in range(1, 4):
+            _run(region, each)
+        region.clock.sleep_ms(2 * DAY_S * 1000)
+        with AtCall(region, number, die), suppress(KilledError):
+            _cleaner(region).run(region.deadline())
+        _cleaner(region).run(region.deadline())
+        assert [run.expires_at_s is None for run in newest_first(region.items, "U0")] == [True, False, False]
+        assert len(_plans(region)) == 1

@@ -90,7 +90,7 @@ def from_attribute(attribute: AttributeValueTypeDef) -> Value:
     if kind == "S" or kind == "BOOL":
         return cast("str | bool", value)
     if kind == "N":
-        return _whole_number(cast("str", value))
+        return whole_number(cast("str", value))
     if kind == "M":
         return from_attributes(cast("Mapping[str, AttributeValueTypeDef]", value))
     if kind == "L":
@@ -100,7 +100,12 @@ def from_attribute(attribute: AttributeValueTypeDef) -> Value:
     raise LedgerCorruptError(f"unexpected attribute type {kind}")
 
 
-def _whole_number(text: str) -> int:
+def whole_number(text: str) -> int:
+    """The value of a number's text, exactly.
+
+    Raises:
+        LedgerCorruptError: It is no whole number.
+    """
     try:
         return int(text)
     except ValueError:

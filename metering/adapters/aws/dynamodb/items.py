@@ -21,13 +21,13 @@ from botocore.exceptions import ClientError
 
 from metering.adapters.aws.dynamodb.attributes import from_attributes, item_or_none, key_attributes, to_attributes
 from metering.adapters.aws.dynamodb.expressions import Expressions
-from metering.adapters.aws.dynamodb.fast_items import decode_items_fast
+from metering.adapters.aws.dynamodb.fast_items import ITEM_VALUES, decode_items_fast
 from metering.adapters.aws.errors import error_code, translated
 from metering.errors import ConditionFailedError, ItemTooLargeError, TransactionCanceledError, UnavailableError
 from metering.stores.writes import MAX_TRANSACTION_ACTIONS, Check, Delete, Key, Put, Update
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_dynamodb.type_defs import (
@@ -120,14 +120,14 @@ class DynamoDbItemStore:
         if descending:
             # A descending query wants the newest item or a few.
             request["Limit"] = _NEWEST
-        for attributes in _items_of("dynamodb.Query", partial(self._client.query, **request)):
+        for item in _items_of("dynamodb.Query", partial(self._client.query, **request)):
             # BETWEEN includes its upper end, and `sk_to` is exclusive.
-            if attributes["sk"].get("S") != sk_to:
-                yield from_attributes(attributes)
+            if item["sk"] != sk_to:
+                yield item
 
     def scan(self, table: Table) -> Iterator[Item]:
         scan = partial(self._client.scan, TableName=self._tables[table], ConsistentRead=True)
-        return map(from_attributes, _items_of("dynamodb.Scan", scan))
+        return _items_of("dynamodb.Scan", scan)
 
     def put(self, action: Put) -> None:
         with _refusals(action.key), translated("dynamodb.PutItem"):
@@ -220,17 +220,21 @@ class DynamoDbItemStore:
         }
 
 
-def _items_of(
-    call: str, ask: Callable[..., QueryOutputTypeDef | ScanOutputTypeDef]
-) -> Iterator[Mapping[str, AttributeValueTypeDef]]:
+def _items_of(call: str, ask: Callable[..., QueryOutputTypeDef | ScanOutputTypeDef]) -> Iterator[Item]:
     """Items page by page. A page is asked for only when all items of the page before it were taken."""
     with translated(call):
         page = ask()
-    yield from page["Items"]
+    yield from _values_of(page)
     while last := page.get("LastEvaluatedKey"):
         with translated(call):
             page = ask(ExclusiveStartKey=last)
-        yield from page["Items"]
+        yield from _values_of(page)
+
+
+def _values_of(page: QueryOutputTypeDef | ScanOutputTypeDef) -> Iterable[Item]:
+    if ITEM_VALUES in page:
+        return cast("Mapping[str, list[Item]]", page)[ITEM_VALUES]
+    return map(from_attributes, page["Items"])
 
 
 def _conditional(action: Put | Delete) -> _Conditional:

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, TypedDict
+from typing import TYPE_CHECKING, BinaryIO, TypedDict, cast
 
 from botocore.exceptions import ClientError
 
 from metering.adapters.aws.errors import http_status, translated
-from metering.adapters.aws.s3.ranges import RangedObject, denied, reading
+from metering.adapters.aws.s3.ranges import EndOfObject, RangedObject, denied, reading
 from metering.adapters.aws.s3.uploads import IfNoneMatch, upload_parts
 from metering.errors import MeteringError, UnavailableError
 from metering.stores.objects import ObjectInfo
@@ -104,6 +104,10 @@ class S3ObjectStore:
     def open(self, key: str, *, if_match: str | None = None, version_id: str | None = None) -> BinaryIO:
         raw = RangedObject(self._client, self._bucket, key, if_match=if_match, version_id=version_id)
         return io.BufferedReader(raw, buffer_size=self._read_ahead_bytes)
+
+    def open_end(self, key: str, *, last_bytes: int) -> BinaryIO:
+        # No read-ahead: who reads so knows the ranges that it needs.
+        return cast("BinaryIO", EndOfObject(self._client, self._bucket, key, last_bytes=last_bytes))
 
     def head(self, key: str) -> ObjectInfo | None:
         try:

@@ -24,6 +24,7 @@ _BAD_REQUEST = 400
 _FORBIDDEN = 403
 _NOT_FOUND = 404
 _PRECONDITION_FAILED = 412
+_NO_SUCH_RANGE = 416
 # S3 gives these codes with 400, too, although no object is at fault: the caller's credentials have run out (S3 API
 # reference, error responses).
 _OF_THE_CALLER = frozenset({"ExpiredToken", "InvalidToken", "TokenRefreshRequired"})
@@ -87,52 +88,32 @@ def _quoted(etag: str) -> str:
     return '"' + etag.strip('"') + '"'
 
 
-class RangedObject(Ranges):
-    """Stream over an object. Its first call is a HEAD, which fixes the version that it reads.
+class _VersionRanges(Ranges):
+    """Stream over one version of an object, of which the end may have been read already.
 
     Args:
-        if_match: ETag that the object must have.
-        version_id: Id of the version that had this ETag. If it is gone, forged or forbidden, the newest is read.
+        etag, version: They name the version.
+        end: Its last bytes.
     """
 
     def __init__(
-        self, client: S3Client, bucket: str, key: str, *, if_match: str | None, version_id: str | None = None
+        self,
+        client: S3Client,
+        bucket: str,
+        key: str,
+        *,
+        size_bytes: int,
+        etag: str,
+        version: _Version,
+        end: bytes = b"",
     ) -> None:
+        super().__init__(size_bytes)
         self._client = client
         self._bucket = bucket
         self._key = key
-        self._version: _Version = {}
-        condition: _Condition = {} if if_match is None else {"IfMatch": _quoted(if_match)}
-        answer = self._head_version(version_id, condition) if if_match and version_id else None
-        if answer is None:
-            with reading("s3.HeadObject", key), translated("s3.HeadObject"):
-                answer = self._head(condition)
-        if if_match is not None and _quoted(answer["ETag"]) != _quoted(if_match):
-            # HTTP takes a list of ETags in one header. Who forges a notification could name one object in many ways.
-            raise ObjectChangedError(key)
-        super().__init__(answer["ContentLength"])
-        self._etag = answer["ETag"]
-
-    def _head(self, condition: _Condition) -> HeadObjectOutputTypeDef:
-        try:
-            return self._client.head_object(Bucket=self._bucket, Key=self._key, **condition)
-        except ClientError as error:
-            if http_status(error) != _BAD_REQUEST:
-                raise
-            # An answer to HEAD has no body, so only a GET tells whether the object is at fault.
-            self._client.get_object(Bucket=self._bucket, Key=self._key, Range="bytes=0-0")["Body"].close()
-            raise UnavailableError("s3.HeadObject", f"400, and a GET is answered: {self._key}") from error
-
-    def _head_version(self, version_id: str, condition: _Condition) -> HeadObjectOutputTypeDef | None:
-        try:
-            with translated("s3.HeadObject"):
-                answer = self._client.head_object(Bucket=self._bucket, Key=self._key, VersionId=version_id, **condition)
-        except ClientError as error:
-            if http_status(error) in _NO_VERSION:
-                return None
-            raise
-        self._version = {"VersionId": version_id}
-        return answer
+        self._etag = etag
+        self._version = version
+        self._end = end
 
     def readinto(self, buffer: WriteableBuffer, /) -> int:
         """Fill `buffer` from the current position; 0 at the end.
@@ -146,6 +127,12 @@ class RangedObject(Ranges):
         wanted = min(len(view), self._size - self._position)
         if wanted <= 0:
             return 0
+        before_end = self._size - len(self._end)
+        if self._position >= before_end:
+            start = self._position - before_end
+            view[:wanted] = self._end[start : start + wanted]
+            self._position += wanted
+            return wanted
         last = self._position + wanted - 1
         with reading("s3.GetObject", self._key), translated("s3.GetObject"):
             answer = self._client.get_object(
@@ -161,3 +148,73 @@ class RangedObject(Ranges):
         view[:wanted] = content
         self._position += wanted
         return wanted
+
+
+class RangedObject(_VersionRanges):
+    """Stream over an object. Its first call is a HEAD, which fixes the version that it reads.
+
+    Args:
+        if_match: ETag that the object must have.
+        version_id: Id of the version that had this ETag. If it is gone, forged or forbidden, the newest is read.
+    """
+
+    def __init__(
+        self, client: S3Client, bucket: str, key: str, *, if_match: str | None, version_id: str | None = None
+    ) -> None:
+        self._client = client
+        self._bucket = bucket
+        self._key = key
+        condition: _Condition = {} if if_match is None else {"IfMatch": _quoted(if_match)}
+        answer = self._head_version(version_id, condition) if if_match and version_id else None
+        version: _Version = {} if answer is None or not version_id else {"VersionId": version_id}
+        if answer is None:
+            with reading("s3.HeadObject", key), translated("s3.HeadObject"):
+                answer = self._head(condition)
+        if if_match is not None and _quoted(answer["ETag"]) != _quoted(if_match):
+            # HTTP takes a list of ETags in one header. Who forges a notification could name one object in many ways.
+            raise ObjectChangedError(key)
+        size_bytes, etag = answer["ContentLength"], answer["ETag"]
+        super().__init__(client, bucket, key, size_bytes=size_bytes, etag=etag, version=version)
+
+    def _head(self, condition: _Condition) -> HeadObjectOutputTypeDef:
+        try:
+            return self._client.head_object(Bucket=self._bucket, Key=self._key, **condition)
+        except ClientError as error:
+            if http_status(error) != _BAD_REQUEST:
+                raise
+            # An answer to HEAD has no body, so only a GET tells whether the object is at fault.
+            self._client.get_object(Bucket=self._bucket, Key=self._key, Range="bytes=0-0")["Body"].close()
+            raise UnavailableError("s3.HeadObject", f"400, and a GET is answered: {self._key}") from error
+
+    def _head_version(self, version_id: str, condition: _Condition) -> HeadObjectOutputTypeDef | None:
+        try:
+            with translated("s3.HeadObject"):
+                return self._client.head_object(Bucket=self._bucket, Key=self._key, VersionId=version_id, **condition)
+        except ClientError as error:
+            if http_status(error) in _NO_VERSION:
+                return None
+            raise
+
+
+class EndOfObject(_VersionRanges):
+    """Stream over an object. Its first call reads the end, which says how large the object is.
+
+    Args:
+        last_bytes: Bytes of the end that are read at once.
+    """
+
+    def __init__(self, client: S3Client, bucket: str, key: str, *, last_bytes: int) -> None:
+        try:
+            with reading("s3.GetObject", key), translated("s3.GetObject"):
+                answer = client.get_object(Bucket=bucket, Key=key, Range=f"bytes=-{last_bytes}")
+                end = answer["Body"].read()
+        except ClientError as error:
+            if http_status(error) != _NO_SUCH_RANGE:
+                raise
+            # An object without a byte has no range.
+            super().__init__(client, bucket, key, size_bytes=0, etag="", version={})
+            return
+        # Without a range in the answer, it is the whole object.
+        _, _, size = answer.get("ContentRange", "").rpartition("/")
+        size_bytes = int(size) if size.isdecimal() else len(end)
+        super().__init__(client, bucket, key, size_bytes=size_bytes, etag=answer["ETag"], version={}, end=end)

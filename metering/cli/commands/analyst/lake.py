@@ -12,9 +12,10 @@ from metering.audit.reconcile.hour_check import describe
 from metering.cli.all_regions import everywhere, of_region
 from metering.cli.command import Session, command, say
 from metering.cli.durations import parse_duration
-from metering.cli.failures import CommandFailedError, WrongUsageError
+from metering.cli.failures import WrongUsageError
 from metering.cli.times import FROM_OPTION, TO_OPTION
 from metering.hours import rfc3339
+from metering.ledger.contradictions import Contradictions
 from metering.reports.answer import KEEP, ROOMY, Answer, Cell, Column
 from metering.reports.time_range import time_range
 from metering.units import DAY_S
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
     from metering.audit.reconcile.reconciler import ReconciliationResult
     from metering.audit.verify.verification import Difference
-    from metering.commit.sweeper import SweepResult
     from metering.lake.compactor import CompactionResult
     from metering.wiring.connection import RegionConnection
     from metering.wiring.jobs import LakeJobs
@@ -51,44 +51,39 @@ def compact(
     ] = False,
     clean_after: Annotated[
         str | None,
-        typer.Option("--clean-after", metavar="DURATION", help="Clean up runs that ended this long ago. Default: 1d."),
+        typer.Option("--clean-after", metavar="DURATION", help="Clean up runs that ended this long ago. Default: 1h."),
     ] = None,
 ) -> None:
-    """Finish open commits, turn all pending rows into lake files, then remove objects that are no longer needed."""
+    """Roll up what waits, turn all pending rows into lake files, then remove objects that are no longer needed."""
     wait_s = None if clean_after is None else parse_duration(clean_after, "--clean-after")
     session.write(compaction_answer(compact_now(session.region().jobs, due=due, clean_after_s=wait_s)))
 
 
 def compact_now(jobs: LakeJobs, *, due: bool = False, clean_after_s: int | None = None) -> CompactionResult:
-    """Sweep, compact and clean, as the compactor function does.
+    """Roll up, compact and clean, as the functions do.
 
     Args:
         jobs: Jobs of the region.
-        due: Only take the rows that the schedule would. Open commits are finished whether their rows are due or not.
+        due: Only take the rows that the schedule would. Everything that waits is rolled up, whether it is due or not.
         clean_after_s: Clean up runs that ended this long ago.
 
     Raises:
-        CommandFailedError: A commit could not be finished. All else was done.
+        LedgerCorruptError: The ledger contradicts the protocol. A roll-up that stops keeps nothing else from its work.
     """
-    swept = jobs.sweeper.sweep(NoDeadline())
-    if swept.finished:
-        say(f"Finished {swept.finished} open commits.")
+    contradictions = Contradictions()
+    with contradictions.noted():
+        rolled_up = jobs.rollup.run(NoDeadline())
+        if rolled_up.commits:
+            say(f"Rolled up {rolled_up.commits} commits in {rolled_up.runs} runs.")
     policy = jobs.policy if due else jobs.policy.everything()
     result = jobs.compactor_of(policy).run(NoDeadline())
     cleaner = jobs.cleaner if clean_after_s is None else replace(jobs.cleaner, wait_s=clean_after_s)
     cleaned = cleaner.run(NoDeadline())
-    orphans = jobs.orphans.run(NoDeadline())
+    jobs.rollup_cleaner.run(NoDeadline())
+    orphans = jobs.orphans.run(NoDeadline(), whole=True)
     say(f"Cleaned {cleaned.runs} runs, {cleaned.commits} commits, {orphans} orphaned objects.")
-    if swept.left or swept.corrupt:
-        raise CommandFailedError(_unfinished(swept), "To see why: metering errors --since 1h")
+    contradictions.tell()
     return result
-
-
-def _unfinished(swept: SweepResult) -> str:
-    """What a sweep could not finish, by name."""
-    corrupt = f"They need a person: {', '.join(swept.corrupt)}." if swept.corrupt else ""
-    left = f"The ledger or the bucket did not answer for these, so run it again: {', '.join(swept.left)}."
-    return " ".join(filter(None, ("Commits are still open.", corrupt, left if swept.left else "")))
 
 
 def compaction_answer(result: CompactionResult) -> Answer:

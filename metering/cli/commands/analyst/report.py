@@ -36,6 +36,7 @@ _EXAMPLES = """Examples:
     metering report usage --from 2026-11 --group-by account_id,usage_type --format csv --output november.csv
     metering report usage --from yesterday --group-by account_id --top 10 --chart
     metering report usage --last 7d --group-by day --tz Europe/Berlin
+    metering report usage --account 123456789012 --now
     metering report usage --account 123456789012 --detail resource_id
     metering report usage --to-location internet --group-by from,day
     metering report usage --region all --group-by region,account_id --top 20
@@ -93,6 +94,10 @@ ToOption = Annotated[
 CorrectionsOption = Annotated[
     bool, typer.Option("--with-corrections", help="Also rows booked later for closed months, marked as corrections.")
 ]
+NowOption = Annotated[
+    bool,
+    typer.Option("--now", help="Exact as of now, also of what is not rolled up yet (some seconds). It takes longer."),
+]
 SortOption = Annotated[
     str | None,
     typer.Option("--sort", metavar="COLUMN", help="Sort by this column; COLUMN:desc for the largest first."),
@@ -135,6 +140,7 @@ def usage(
     sort: SortOption = None,
     top: TopOption = None,
     with_corrections: CorrectionsOption = False,
+    now: NowOption = False,
     chart: ChartOption = False,
     html: HtmlOption = None,
     plot: PlotOption = None,
@@ -157,7 +163,7 @@ def usage(
     asked = UsageParameters(
         start=start, end=end, group_by=group_by, detail=detail, accounts=account or (), services=service or (),
         usage_types=usage_type or (), from_locations=from_location or (), to_locations=to_location or (),
-        with_corrections=with_corrections, last=last, zone=zone, sort=sort, top=top,
+        with_corrections=with_corrections, now=now, last=last, zone=zone, sort=sort, top=top,
     )  # fmt: skip
     query = asked.query(now_s=now_s)
     if html is not None:

@@ -16,7 +16,7 @@ from metering.cli.commands.analyst.storage import measure_storage, storage_answe
 from metering.cli.commands.developer.demo_stage import Act, Demo, limited, seen, tell
 from metering.cli.commands.developer.local import start_local
 from metering.cli.commands.developer.replay import send_traffic
-from metering.cli.commands.operator.verify import explain, wait_until_settled
+from metering.cli.commands.operator.verify import explain, rollup_of, wait_until_settled
 from metering.cli.connecting import connect
 from metering.cli.failures import CommandFailedError
 from metering.cli.printing.output import Format, write_answer
@@ -84,11 +84,11 @@ def _send(demo: Demo) -> None:
     for traffic in traffics:
         _send_one(demo, replace(traffic, shipments=_without_conflicts(traffic.shipments, conflicts)), manifest)
     verifier = build_verifier(demo.region)
-    limited("waiting", lambda: wait_until_settled(verifier, _WAIT_S))
+    limited("waiting", lambda: wait_until_settled(verifier, _WAIT_S, rollup=rollup_of(demo.region)))
     again = replace(traffics[-1], messages=len(conflicts), shipments=conflicts)
     _send_one(demo, again, manifest)
     demo.sent = SentBatches.collect(read_sent(_lines_of_messages(manifest)))
-    limited("waiting", lambda: wait_until_settled(verifier, _WAIT_S))
+    limited("waiting", lambda: wait_until_settled(verifier, _WAIT_S, rollup=rollup_of(demo.region)))
     tell(f"Sent and processed: {demo.sent.distinct + demo.sent.expected['duplicate']:,} messages.")
 
 

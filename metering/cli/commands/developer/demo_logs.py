@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from metering.adapters.folders import FolderLogStore
 from metering.cli.commands.developer.demo_stage import Demo, limited, seen, tell
-from metering.cli.commands.operator.verify import wait_until_settled
+from metering.cli.commands.operator.verify import rollup_of, wait_until_settled
 from metering.cli.failures import CommandFailedError
 from metering.cli.printing.output import Format, write_answer
 from metering.hours import hour_of
@@ -42,7 +42,7 @@ def meter_log(demo: Demo) -> None:
     described = description(network.inventory, network.flow_logs, demo.now_s)
     ContextStore(demo.region.objects).put(context_of(described, hour_of(first_s)))
     totals = seen("reading the log and its copy", lambda: _taken(demo, file))
-    limited("waiting", lambda: wait_until_settled(build_verifier(demo.region), _WAIT_S))
+    limited("waiting", lambda: wait_until_settled(build_verifier(demo.region), _WAIT_S, rollup=rollup_of(demo.region)))
     write_answer(totals_answer(totals, dry_run=False, with_context=True), Format.TABLE, None)
     if why := hint(totals, with_context=True):
         tell(why)

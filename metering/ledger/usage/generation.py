@@ -1,0 +1,140 @@
+"""Which usage table it is, and how far each chain of the roll-up has written in it (`S#generation`, P41).
+
+| pk             | sk  | attributes             |
+|----------------|-----|------------------------|
+| `S#generation` | `S` | `number`, `n<shard>`   |
+
+Usage items hold numbers of kinds and of runs that only their own ledger gives a meaning. A ledger that was restored to
+an earlier time would give these numbers again. So every run writes its number here before its first update of an item,
+and a roll-up reads it before its chain: a chain that is behind its usage table was restored.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from metering.errors import ConditionFailedError, GenerationError
+from metering.ledger.runs import newest_run, rollup_chain
+from metering.ledger.usage.items import newest_run_of
+from metering.stores.fields import Fields
+from metering.stores.writes import Absent, AnyOf, Key, LessThan, Table, Update
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from metering.stores.items import ItemStore
+    from metering.stores.writes import Item, Value
+
+GENERATION_KEY = Key("S#generation", "S")
+_RUN = newest_run_of(0)[:-1]
+_CURE = "see docs/operator-guide.md, Restore"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageGeneration:
+    """What a usage table says of itself.
+
+    Attributes:
+        number: Its generation; None if nobody has said it yet.
+        runs: By shard, number of the newest run that may have written to it.
+    """
+
+    number: int | None = None
+    runs: Mapping[int, int] = field(default_factory=dict)
+
+    def to_item(self) -> dict[str, Value]:
+        item: dict[str, Value] = {**GENERATION_KEY._asdict()}
+        if self.number is not None:
+            item["number"] = self.number
+        return item | {newest_run_of(shard): number for shard, number in self.runs.items()}
+
+    @classmethod
+    def from_item(cls, item: Item | None) -> UsageGeneration:
+        """The item as it was read; None for an absent one.
+
+        Raises:
+            LedgerCorruptError: It says no generation.
+        """
+        if item is None:
+            return cls()
+        fields = Fields.of_item(item)
+        shards = [name.removeprefix(_RUN) for name in item if name.startswith(_RUN)]
+        runs = {int(shard): fields.whole(newest_run_of(int(shard))) for shard in shards if shard.isdecimal()}
+        return cls(number=fields.whole("number", absent=None, least=1), runs=runs)
+
+
+def usage_generation(items: ItemStore) -> UsageGeneration:
+    """What the usage table says of itself.
+
+    Raises:
+        LedgerCorruptError: It cannot be read.
+        UnavailableError: The table gave no answer.
+    """
+    return UsageGeneration.from_item(items.get(Table.USAGE, GENERATION_KEY))
+
+
+def check_generation(items: ItemStore, number: int) -> None:
+    """Returns if the usage table has this generation, or does not say one yet.
+
+    Raises:
+        GenerationError: It says another one: it was restored or filled from another table.
+        LedgerCorruptError: What it says cannot be read.
+        UnavailableError: The table gave no answer.
+    """
+    found = usage_generation(items).number
+    if found not in (None, number):
+        raise GenerationError(f"The usage table says that it is number {found}, and it should be {number}: {_CURE}.")
+
+
+def remember_generation(items: ItemStore, number: int) -> None:
+    """The same for who writes to the usage table: one that does not say its generation says it afterwards.
+
+    Raises:
+        GenerationError: It says another one.
+        LedgerCorruptError: What it says cannot be read.
+        UnavailableError: The table gave no answer; whoever comes next repeats it.
+    """
+    if usage_generation(items).number == number:
+        return
+    said = Update(table=Table.USAGE, key=GENERATION_KEY, set={"number": number}, condition=Absent(attribute="number"))
+    try:
+        items.update(said)
+    except ConditionFailedError:
+        check_generation(items, number)
+
+
+def check_chains(items: ItemStore, shards: Iterable[int]) -> None:
+    """Returns if no chain of the roll-up is behind what it wrote into the usage table.
+
+    The mark is read before the chain: a run is in its chain before it marks, so a chain that was not restored is
+    never behind.
+
+    Raises:
+        GenerationError: One is: the ledger was restored to an earlier time, and the usage table was not.
+        LedgerCorruptError: A chain or the mark cannot be read.
+        UnavailableError: One of them gave no answer.
+    """
+    marked = usage_generation(items).runs
+    for shard in shards:
+        newest = newest_run(items, rollup_chain(shard))
+        if marked.get(shard, 0) > (0 if newest is None else newest.number):
+            raise GenerationError(
+                f"The usage table has run {marked[shard]} of chain {rollup_chain(shard)}, and the ledger does not know "
+                f"it: the ledger was restored to an earlier time, {_CURE}."
+            )
+
+
+def mark_run(items: ItemStore, shard: int, number: int) -> None:
+    """Write a run's number into the usage table. Call it before the first update of one of the run's items.
+
+    Raises:
+        UnavailableError: It is unknown whether it is there; repeat it before going on (P3).
+    """
+    name = newest_run_of(shard)
+    condition = AnyOf((Absent(attribute=name), LessThan(attribute=name, value=number)))
+    try:
+        items.update(Update(table=Table.USAGE, key=GENERATION_KEY, set={name: number}, condition=condition))
+    except ConditionFailedError:
+        # This run or a later one has marked.
+        return
