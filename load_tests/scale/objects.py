@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from load_tests.scale.region import LATE_DAYS, Region
+from load_tests.scale.staging import KEPT
 from metering.adapters.memory.ranges import MemoryRanges
 from metering.errors import ObjectMissingError
 from metering.hours import hour_label
@@ -175,7 +176,7 @@ class ComputedObjects:
         elif prefix == STAGING_PREFIX:
             yield from sorted(self._staged)
             for number in range(self._kept):
-                yield staging_key(f"z{number:031d}", region.end_s)
+                yield staging_key(f"{KEPT}{number:031d}", region.end_s)
         elif prefix == QUARANTINE_PREFIX:
             return
 
