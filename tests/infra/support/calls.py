@@ -59,9 +59,9 @@ class HeardItems:
         self._heard("dynamodb:Query", table, pk)
         return self._store.query(table, pk, sk_from=sk_from, sk_to=sk_to, descending=descending)
 
-    def scan(self, table: Table) -> Iterator[Item]:
+    def scan(self, table: Table, *, part: int = 0, parts: int = 1) -> Iterator[Item]:
         self._heard("dynamodb:Scan", table, "")
-        return self._store.scan(table)
+        return self._store.scan(table, part=part, parts=parts)
 
     def put(self, action: Put) -> None:
         self._asked(action)

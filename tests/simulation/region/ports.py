@@ -180,8 +180,8 @@ class ProcessItems:
         items = self._store.query(table, pk, sk_from=sk_from, sk_to=sk_to, descending=descending)
         return self._one_by_one("items.query", items)
 
-    def scan(self, table: Table) -> Iterator[Item]:
-        return self._one_by_one("items.scan", self._store.scan(table))
+    def scan(self, table: Table, *, part: int = 0, parts: int = 1) -> Iterator[Item]:
+        return self._one_by_one("items.scan", self._store.scan(table, part=part, parts=parts))
 
     def put(self, action: Put) -> None:
         def apply() -> None:
