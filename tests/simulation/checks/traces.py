@@ -9,14 +9,13 @@ from metering.adapters.memory.lake import PlainLake
 from metering.audit.reconcile.one_hour import OneHour
 from metering.hours import month_of, rfc3339
 from metering.lake.view import LakeView
-from metering.ledger.usage_items import usage_entries
 from metering.reports.source import ReportSource
 from metering.reports.trace.question import TraceParameters
 from metering.reports.trace.tracing import Tracer
-from metering.stores.writes import Table
 from metering.units import HOUR_S
 from tests.simulation.checks.watch import ViolationError
 from tests.support.stage import STAGE
+from tests.support.usage_items import usage_of
 
 if TYPE_CHECKING:
     from tests.simulation.region.world import World
@@ -35,7 +34,7 @@ def check_trace(world: World, *, shards: int) -> None:
         region="", items=world.items, objects=world.objects, view=view, frozen=PlainFrozenFiles(world.objects)
     )
     tracer = Tracer(source=source, marker_life_s=STAGE.marker_life_s)
-    keys = [e.key for item in world.items.everything(Table.USAGE) for e in usage_entries(item)]
+    keys = [entry.key for entry in usage_of(world.items)]
     now_s = world.scheduler.now_ms // 1000
     accounts = sorted({key.account_id for key in keys})
     # One history in three, to spare time.
