@@ -9,9 +9,11 @@ from metering.adapters.memory.lake import PlainLake
 from metering.audit.reconcile.one_hour import OneHour
 from metering.hours import month_of, rfc3339
 from metering.lake.view import LakeView
+from metering.ledger.usage.reading import UsageReading
 from metering.reports.source import ReportSource
 from metering.reports.trace.question import TraceParameters
 from metering.reports.trace.tracing import Tracer
+from metering.rollup.as_of_now import UsageNow
 from metering.units import HOUR_S
 from tests.simulation.checks.watch import ViolationError
 from tests.support.stage import STAGE
@@ -30,8 +32,14 @@ def check_trace(world: World, *, shards: int) -> None:
         ViolationError: Its sums are not equal, or the hour does not agree.
     """
     view = LakeView(items=world.items, objects=world.objects, reader=PlainLake(world.objects), shards=shards)
+    reading = UsageReading(world.items)
     source = ReportSource(
-        region="", items=world.items, objects=world.objects, view=view, frozen=PlainFrozenFiles(world.objects)
+        region="",
+        items=world.items,
+        objects=world.objects,
+        view=view,
+        frozen=PlainFrozenFiles(world.objects),
+        as_of_now=UsageNow(reading=reading, objects=world.objects, staged=PlainLake(world.objects), shards=shards),
     )
     tracer = Tracer(source=source, marker_life_s=STAGE.marker_life_s)
     keys = [entry.key for entry in usage_of(world.items)]

@@ -350,6 +350,7 @@ class Worker:
             try:
                 result = self._started().handle(deliveries, deadline(process, _TIMEOUT_MS))
                 scheduler.wait(10)
+                queue.hide(result.hide_s)
                 done = [d.message_id for d in deliveries if d.message_id not in result.retry]
                 for message in queue.acknowledge(done):
                     content = process.world.contents.get(message.body)
