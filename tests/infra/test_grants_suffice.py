@@ -152,7 +152,7 @@ class _Region:
         for role in _ROLES:
             check_format(self.items(role))
             if role == "Aggregator":
-                remember_format(self.items(role), written_by="0.1.0")
+                remember_format(self.items(role), written_by="0.1.0", usage_generation=2)
 
     def watch(self) -> None:
         """Twice: it remembers."""
