@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 from greenlet import getcurrent
 
 from metering.adapters.memory.clock import DeadlineAt
-from metering.adapters.memory.frozen import PlainFrozenFiles
+from metering.adapters.memory.frozen import PlainFrozenFiles, PlainTotals
 from metering.adapters.memory.lake import PlainLake
 from metering.adapters.memory.queues import MemoryQueue
 from metering.adapters.memory.rows import PlainRowCodec
 from metering.audit.rebuild import Rebuilder
+from metering.audit.reconcile.account_days import AccountDays
 from metering.audit.reconcile.incremental import IncrementalCheck
 from metering.audit.reconcile.reconciler import Reconciler
 from metering.audit.verify.verifier import Verifier
@@ -236,6 +237,12 @@ def run_checker(process: Process, *, shards: int) -> IncrementalCheck:
         items=process.items,
         objects=process.objects,
         reconciler=reconciler(process, shards=shards),
+        days=AccountDays(
+            items=process.items,
+            usage=usage_reading(process),
+            view=lake_view(process, shards=shards),
+            totals=PlainTotals(process.objects, PlainLake(process.objects)),
+        ),
         clock=process,
         shards=shards,
     )
