@@ -59,7 +59,7 @@ class Bench(NamedTuple):
 
 
 def lake_problems(region: Region, made: Scenario) -> str:
-    """No job changes what a reader sees, at any point. An open commit's usage may still lag."""
+    """No job changes what a reader sees, at any point. Usage of what waits still lags."""
     seen = region.lake()
     return "" if seen == made.totals else f"a reader sees {set(seen.items()) ^ set(made.totals.items())}"
 

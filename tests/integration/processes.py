@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, NamedTuple
 from metering.adapters.aws.queues import SqsQueue
 from metering.adapters.aws.runtime import SystemClock, SystemEntropy
 from metering.adapters.memory.clock import DeadlineAt
-from metering.commit.finisher import Finisher
 from metering.errors import UnavailableError
 from metering.lake.cleaner import Cleaner
 from metering.lake.compactor import Compactor
 from metering.lake.parquet.writer import ParquetLakeWriter
 from metering.stores.retrying import Retrier
+from metering.wiring.rollup import build_rollup
 from tests.integration.region import Region
 from tests.support.emulated import Resources, clients_of
 from tests.support.stage import STAGE, compaction
@@ -85,7 +85,7 @@ def aggregate(site: Site) -> None:
 
 
 def compact(site: Site) -> None:
-    """Compact and clean until killed, with next to no wait for anything."""
+    """Roll up, compact and clean until killed, with next to no wait for anything."""
     region = region_of(site)
     clock = SystemClock()
     retrier = Retrier(clock=clock, entropy=SystemEntropy(), attempts=4)
@@ -99,10 +99,10 @@ def compact(site: Site) -> None:
         metrics=region.metrics,
         alerts=region.alerts,
         policy=compaction(run_pairs=12, wait_today_s=0, wait_older_s=0),
-        finish=Finisher(items=region.items, objects=region.objects, retrier=retrier).finish,
         shards=1,
         reserve_ms=0,
     )
+    rollup = build_rollup(region, region.metrics)
     cleaner = Cleaner(
         items=region.items,
         objects=region.objects,
@@ -118,6 +118,7 @@ def compact(site: Site) -> None:
     while True:
         deadline = DeadlineAt(clock=clock, at_ms=clock.now_ms() + 60_000)
         try:
+            rollup.run(deadline)
             compactor.run(deadline)
             cleaner.run(deadline)
         except UnavailableError:

@@ -14,7 +14,7 @@ import pytest
 from metering.adapters.aws.dynamodb.items import DynamoDbItemStore
 from metering.stores.writes import Check
 from tests.integration.bench import VARIANTS, Bench, problems, worth_trying
-from tests.integration.region import Region, many_hours, mixed, wide
+from tests.integration.region import Region, many_hours, many_kinds, mixed
 from tests.support.wire import Killed, Trouble
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def suffer(
         if left:
             left = invoke(region, [replace(one, receive_count=receive_count) for one in left])
     bench.wire.deliver_late()
-    region.sweep()
+    region.roll_up()
     return problems(region, made, left)
 
 
@@ -71,7 +71,7 @@ def invoke(region: Region, deliveries: Sequence[Delivery]) -> list[Delivery]:
 
 
 def test_the_matrix_covers_every_operation_that_the_aggregator_needs(bench: Bench) -> None:
-    operations = {name for scenario in (mixed, wide, many_hours) for name in calls_of(bench, scenario)}
+    operations = {name for scenario in (mixed, many_kinds, many_hours) for name in calls_of(bench, scenario)}
     assert operations == {
         "dynamodb.GetItem",
         "dynamodb.PutItem",
@@ -83,7 +83,7 @@ def test_the_matrix_covers_every_operation_that_the_aggregator_needs(bench: Benc
 
 
 class _CarelessItems(DynamoDbItemStore):
-    """A ledger whose transactions have no conditions: what DESIGN's table calls a bare ADD."""
+    """A ledger whose transactions have no conditions."""
 
     def transact(self, actions: Sequence[Action]) -> None:
         super().transact([one if isinstance(one, Check) else replace(one, condition=None) for one in actions])
@@ -103,13 +103,16 @@ def test_the_matrix_finds_totals_that_are_counted_twice(bench: Bench) -> None:
     transaction = bench.wire.calls.index("dynamodb.TransactWriteItems")
     region = _CarelessRegion(bench.clients)
     made = mixed(region)
-    bench.wire.begin_again((transaction, Trouble.REPLIES_LOST))
-    invoke(region, made.deliveries[:1])
+    bench.wire.begin_again((transaction, Trouble.KILLED_AFTER))
+    [back] = invoke(region, made.deliveries[:1])
     bench.wire.begin_again()
-    assert "usage Line(hour='2026-11-24T13', account_id='000000000001'" in problems(region, made, [])
+    assert invoke(region, [back]) == []
+    region.roll_up()
+    for name in ("usage", "lake"):
+        assert f"{name} Line(hour='2026-11-24T13', account_id='000000000001'" in problems(region, made, [])
 
 
-@pytest.mark.parametrize("scenario", [mixed, wide, many_hours])
+@pytest.mark.parametrize("scenario", [mixed, many_kinds, many_hours])
 @pytest.mark.parametrize(("trouble", "very_late"), VARIANTS, ids=lambda value: getattr(value, "name", str(value)))
 def test_every_total_is_what_was_sent_whatever_befalls_a_call(
     bench: Bench, scenario: Callable[[Region], Scenario], trouble: Trouble, very_late: bool

@@ -1,4 +1,4 @@
-"""Kill matrix and lost-reply matrix of compactor, cleaner and orphan cleaner, with the real adapters on MiniStack.
+"""Kill matrix and lost-reply matrix of roll-up, compactor and cleaners, with the real adapters on MiniStack.
 
 One run without trouble records every call of the jobs. Then each call gets each trouble in turn, in a fresh region.
 A reader must see what was sent at the moment of the trouble, after what came late, and after the jobs were run again.
@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 import pyarrow.parquet as pq
 import pytest
 
-from metering.commit.finisher import Finisher
 from metering.errors import UnavailableError
 from metering.lake.cleaner import Cleaner
 from metering.lake.compactor import Compactor
@@ -41,19 +40,18 @@ POLICY = compaction(run_pairs=2, wait_today_s=0, wait_older_s=0)
 
 
 def prepare(bench: Bench, region: Region) -> Scenario:
-    """A commit of two hours, a wide one that its worker left open, and the objects of one that never was."""
-    wide = [record(3, 1000 + key, usage_type=f"Type-{key}") for key in range(100)]
+    """A commit of two hours, one of more kinds than an item holds, and the object of one that never was."""
+    kinds = [record(3, 1000 + key, usage_type=f"Type-{key}") for key in range(140)]
     two_hours = [record(1, 2**62), record(1, 2**62), record(1, 5, start=EARLIER + ":00:00Z")]
     region.handle([delivery("b1", body("b1", two_hours))])
-    # Calls of a wide commit: two objects, the claim, then chunks.
-    killed(bench, region, "w1", wide, call=3, trouble=Trouble.KILLED_BEFORE)
+    region.handle([delivery("w1", body("w1", kinds))])
     killed(bench, region, "b9", [record(9, 9)], call=1, trouble=Trouble.KILLED_BEFORE)
     return Scenario(
         deliveries=[],
         totals={
             Line(HOUR, "000000000001", OUT): (2**63, 2),
             Line(EARLIER, "000000000001", OUT): (5, 1),
-            **{Line(HOUR, "000000000003", f"Type-{key}"): (1000 + key, 1) for key in range(100)},
+            **{Line(HOUR, "000000000003", f"Type-{key}"): (1000 + key, 1) for key in range(140)},
         },
         verdicts={(batch_id, "M", "accepted") for batch_id in ("b1", "w1")},
     )
@@ -69,9 +67,9 @@ def killed(
 
 
 def jobs(region: Region) -> None:
-    """Compact, and when the readers' grace is over, clean."""
+    """Roll up, compact, and when the readers' grace is over, clean."""
     retrier = Retrier(clock=region.clock, entropy=region.entropy, attempts=region.settings.attempts)
-    finisher = Finisher(items=region.items, objects=region.objects, retrier=retrier)
+    region.roll_up()
     compactor = Compactor(
         items=region.items,
         objects=region.objects,
@@ -82,7 +80,6 @@ def jobs(region: Region) -> None:
         metrics=region.metrics,
         alerts=region.alerts,
         policy=POLICY,
-        finish=finisher.finish,
         shards=1,
     )
     assert compactor.run(region.deadline()).finished
@@ -109,6 +106,7 @@ def jobs(region: Region) -> None:
         quarantine_age_s=QUARANTINE_AGE_S,
     )
     orphans.run(region.deadline())
+    region.jobs().rollup_cleaner.run(region.deadline())
 
 
 def left_over(region: Region) -> list[str]:
@@ -116,7 +114,8 @@ def left_over(region: Region) -> list[str]:
     items = [f"{item['pk']}/{item['sk']}" for item in region.items.scan(Table.LEDGER)]
     return [
         *(info.key for info in region.objects.list("staging/")),
-        *(key for key in items if key.startswith("P#") or (key.startswith("H#") and "/2#" in key)),
+        *(info.key for info in region.objects.list("runs/U")),
+        *(key for key in items if key.startswith(("P#", "U#")) or (key.startswith("H#") and "/2#" in key)),
         *(f"alert: {alert}" for alert in region.alerts.sent),
     ]
 

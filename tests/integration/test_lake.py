@@ -173,6 +173,7 @@ class Race:
                 last = False
                 while not last:
                     last = self._sent_all.is_set()
+                    region.jobs.rollup.run(region.deadline())
                     region.jobs.compactor.run(region.deadline())
                     region.jobs.cleaner.run(region.deadline())
             except Killed:
@@ -213,6 +214,7 @@ def test_racing_compactors_that_die_never_show_readers_too_much_or_too_little(mi
     assert min(race.deaths.values()) >= 3, race.deaths
 
     region = Region(*parts)
+    region.jobs.rollup.run(region.deadline())
     region.jobs.compactor.run(region.deadline())
     region.jobs.cleaner.run(region.deadline())
     # What a worker put before it died.

@@ -80,6 +80,7 @@ def booked_bytes(site: Site) -> int:
         deliveries = [message.delivery for message in received]
         assert not region.handle([*deliveries, *deliveries]).retry
         queue.delete_many([message.receipt for message in received])
+    region.roll_up()
     return sum(size for size, _ in region.usage().values())
 
 

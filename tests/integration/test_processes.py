@@ -140,7 +140,7 @@ class Watch:
 
 
 def settled(region: Region) -> bool:
-    return not any(str(item["pk"]).startswith("P#") for item in region.ledger())
+    return not any(str(item["pk"]).startswith(("P#", "U#")) for item in region.ledger())
 
 
 def test_processes_that_are_killed_at_random_count_everything_once(site: Site, crew: Crew) -> None:

@@ -62,6 +62,7 @@ def test_each_record_is_metered_once_and_no_number_is_missing(ministack: str, tm
     for start in range(0, len(bodies), 10):
         group = [delivery(f"m{start + number}", body) for number, body in enumerate(bodies[start : start + 10])]
         assert not region.handle(group).retry
+    region.roll_up()
     assert {(line.account_id, *figures) for line, figures in region.usage().items()} == {
         (str(record["account_id"]), record["bytes"], 1) for key in range(KEYS) for record in records_of(key)
     }

