@@ -25,8 +25,7 @@ from metering.lake.plan import CompactionPolicy
 from metering.ledger.usage.reading import UsageReading
 from metering.rollup.cleaner import RollupCleaner
 from metering.stores.retrying import Retrier
-from metering.wiring.lake import lake_view
-from metering.wiring.rollup import build_rollup
+from metering.wiring.lake import build_rollup, lake_view
 
 if TYPE_CHECKING:
     from metering.lake.view import LakeView

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from metering.ledger.usage_items import usage_entries
 
 import metering
 from metering.client.connection import Connection, SumsDifferError
@@ -20,7 +21,6 @@ from metering.client.http import HttpAnswers
 from metering.client.places import Place
 from metering.client.stores import StoreAnswers
 from metering.errors import OperationFailedError, UnavailableError
-from metering.ledger.usage_items import usage_entries
 from metering.reports.parameters import InvalidParametersError
 from metering.reports.sql.statements import QueryError
 from metering.stores.writes import Put, Table
