@@ -55,7 +55,9 @@ class Policy(BaseModel):
         description="Most kinds of usage of an account that get a number; further ones get items of their own.",
     )
     usage_generation: int = Field(
-        ge=2, le=10_000, description="Number of the usage table. Raised after a restore of the ledger, to begin a new one."
+        ge=2,
+        le=10_000,
+        description="Number of the usage table. Raised after a restore of the ledger, to begin a new one.",
     )
 
     commit_records: int = Field(ge=1, description="Most records in one commit (a single batch may exceed it).")

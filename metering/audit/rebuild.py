@@ -176,7 +176,9 @@ class Rebuilder:
         # Numbers are claimed before any usage item is read: see UsageRepair.
         numbers = {account_id: self.numbers.claim(account_id, some) for account_id, some in sorted(kinds.items())}
         usage = survey_hour(self.reconciler.usage, hour_s, accounts | kinds.keys())
-        repair = UsageRepair(items=self.items, numbers=self.numbers, runs=runs, usage=usage, rows=rows)
+        repair = UsageRepair(
+            items=self.items, objects=self.view.objects, numbers=self.numbers, runs=runs, usage=usage, rows=rows
+        )
         result = repair.run(numbers)
         if result.repairs and frozen.is_closed(hour_s):
             done.closed.add(hour_s)

@@ -1,7 +1,8 @@
 """Correct the usage items of one hour to the totals of its rows, beside everything that runs (docs/protocol.md, P38).
 
 An item is written on the condition that it is as it was read, and gets the number of every run that is over. So a late
-update of a run that is over finds its number there, and a run in work still adds its own sum.
+update of a run that is over finds its number there, and a run in work still adds its own sum. What later runs have in
+their plans is left: such a run may have added to an item that was lost since, and placed the rows that were collected.
 
 A kind of usage that had no number may be booked in an item of its own, and get a number later. Two repairs must not
 correct it in different items. So numbers are claimed before any item is read, and a repair of a kind's own item is
@@ -11,6 +12,7 @@ refused once the kind has a number.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from metering.audit.reconcile.settling import AccountHour
@@ -24,8 +26,10 @@ from metering.errors import (
 from metering.hours import month_of
 from metering.lake.usage_digest import usage_digest
 from metering.ledger.frozen_months import read_frozen_month
+from metering.ledger.runs import newest_first, rollup_chain
 from metering.ledger.usage.items import REVISION, newest_run_of, usage_add, usage_item_key
 from metering.ledger.usage.kinds import kind_key
+from metering.rollup.plan import RollupPlan
 from metering.stores.writes import Absent, AllOf, AnyOf, Check, Equals, LessThan, Table, Update
 from metering.usage.totals import ZERO
 
@@ -70,12 +74,14 @@ class UsageRepair:
     """Corrects the usage of an hour.
 
     Attributes:
+        objects: Where the plans of runs are.
         runs: Newest done run of each shard's roll-up, read before the rows.
         rows: Placed rows of the hour, by usage key.
         usage: Usage items of the hour, read after the rows and after all numbers were claimed.
     """
 
     items: ItemStore
+    objects: ObjectStore
     numbers: KindNumbers
     runs: Mapping[int, int]
     rows: Mapping[UsageKey, Total]
@@ -97,7 +103,11 @@ class UsageRepair:
             if booked != visible and key.account_id not in left:
                 wrong.setdefault(AccountHour.of(key), []).append(Repair(key=key, before=booked, after=visible))
         done: list[Repair] = []
+        planned = planned_later(self.items, self.objects, self.runs) if wrong else frozenset()
         for place, repairs in wrong.items():
+            if planned is None or place in planned:
+                left.add(place.account_id)
+                continue
             numbers = self._numbers(place.account_id, repairs, claimed.get(place.account_id, {}))
             for update, corrected in self._updates(place, repairs, numbers):
                 if self._lands(update, corrected, numbers):
@@ -158,6 +168,25 @@ class UsageRepair:
         except (ConditionFailedError, TransactionCanceledError, UnavailableError):
             return False
         return True
+
+
+def planned_later(items: ItemStore, objects: ObjectStore, runs: Mapping[int, int]) -> frozenset[AccountHour] | None:
+    """What runs after these have in their plans. Ask it after the rows were collected.
+
+    Returns:
+        None if that cannot be told, because a plan is gone: then everything is left for the next look.
+    """
+    places: set[AccountHour] = set()
+    for shard, number in runs.items():
+        for run in takewhile(lambda run: run.number > number, newest_first(items, rollup_chain(shard))):  # noqa: B023 - called at once
+            if not run.plan_key:
+                return None
+            try:
+                plan = RollupPlan.from_json(objects.get(run.plan_key), run.plan_key)
+            except ObjectMissingError:
+                return None
+            places |= {AccountHour(each.hour_s, each.account_id, each.corrects_s) for each in plan.hours}
+    return frozenset(places)
 
 
 class FrozenTruth:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from metering.fleet.steps import FleetPorts
 
 _DRAIN_LIMIT_S = 15 * MINUTE_S
+# Accepted, and rolled up without anybody's help.
+_ROLLING_UP = "waiting_commits"
 _POLL_MS = 1_000
 
 
@@ -111,11 +113,12 @@ class RegionRemoval:
             raise
 
     def _drain(self, region: str) -> None:
-        """Wait for running invocations: each message that they received is then acknowledged or back in the queue."""
+        """Wait for running invocations: each message that they received is then acknowledged or back in the queue.
+
+        Also for the roll-up, which takes what they committed within a minute.
+        """
         until_s = self.ports.now_s() + _DRAIN_LIMIT_S
-        while self.ports.deployed.intake(region) not in {"Disabled", "none"} or self.ports.deployed.in_flight(
-            region
-        ).get("received", 0):
+        while self._works(region):
             if self.ports.now_s() >= until_s:
                 raise OperationFailedError(
                     f"{region} did not come to rest within {_DRAIN_LIMIT_S // MINUTE_S} minutes.",
@@ -123,8 +126,14 @@ class RegionRemoval:
                 )
             self.ports.clock.sleep_ms(_POLL_MS)
 
+    def _works(self, region: str) -> bool:
+        counts = self.ports.deployed.in_flight(region)
+        left = counts.get("received", 0) + counts.get(_ROLLING_UP, 0)
+        return left > 0 or self.ports.deployed.intake(region) not in {"Disabled", "none"}
+
     def _refuse_in_flight(self, region: str) -> None:
-        counts = {kind: n for kind, n in self.ports.deployed.in_flight(region).items() if n}
+        found = self.ports.deployed.in_flight(region)
+        counts = {kind: n for kind, n in found.items() if n and kind != _ROLLING_UP}
         if counts:
             raise OperationFailedError(
                 f"Batches are in flight in {region}: {', '.join(f'{n} {kind}' for kind, n in sorted(counts.items()))}.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from metering.errors import OperationFailedError
@@ -15,13 +16,17 @@ from metering.units import HOUR_S, MINUTE_S
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from metering.fleet.ports import Account, Builder, DeployedRegion, Probe, Stacks, StackStatus
+    from metering.fleet.ports import Account, Builder, DeployedRegion, Probe, RegionData, Stacks, StackStatus
     from metering.stores.clock import Clock
 
 _POLL_MS = 2_000
 _OPT_IN_POLL_MS = 15_000
 _OPT_IN_LIMIT_S = 6 * HOUR_S
 _STACK_LIMIT_S = HOUR_S
+_STOP_LIMIT_S = 15 * MINUTE_S
+_OFF = "Disabled"
+# A mapping that is being disabled may still hand out a batch.
+_STOPPED = frozenset({_OFF, "none"})
 
 # Parts that a region may lack, and the beginnings of the names of the checks that ask for them.
 OPTIONAL_PARTS: dict[str, tuple[str, ...]] = {
@@ -39,12 +44,18 @@ OPTIONAL_PARTS: dict[str, tuple[str, ...]] = {
 }
 
 
+def _silent(_region: str, _message: str) -> None:
+    """Tell nothing."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FleetPorts:
     """Ports and rules that the steps work with.
 
     Attributes:
         deployed: Port to the deployed regions.
+        data: Format of a region's data, and its upgrade.
+        tell: Told of the steps of an upgrade, as region and message.
         no_pager: A region may be ready although its page topic has no confirmed subscription.
         architecture: Architecture that the stage's settings name.
     """
@@ -54,8 +65,10 @@ class FleetPorts:
     builder: Builder
     probe: Probe
     deployed: DeployedRegion
+    data: RegionData
     clock: Clock
     rules: RolloutRules
+    tell: Callable[[str, str], None] = _silent
     no_pager: bool = False
     architecture: str = "arm64"
 
@@ -123,22 +136,72 @@ class PreflightFailedError(OperationFailedError):
 
 
 def deploy(ports: FleetPorts, state: RegionState) -> RegionState:
-    """Deploy the stacks, and clean up after a first deployment that failed now or in an earlier run."""
+    """Deploy the stacks, and clean up after a first deployment that failed now or in an earlier run.
+
+    Data of the format before is upgraded meanwhile: the intake stands until that is done.
+    """
     clean_up(ports, state.region)
+    if ports.data.is_old(state.region):
+        return _deploy_and_convert(ports, state)
+    deployed = _deploy(ports, state)
+    # A deployment does not touch a resource whose template did not change, so a part that people stopped stays stopped.
+    ports.deployed.start(state.region)
+    return deployed
+
+
+def _deploy_and_convert(ports: FleetPorts, state: RegionState) -> RegionState:
+    """Deploy to a region whose data has the format before, and bring the data to that of this version.
+
+    The deployment comes before the data, because it can fail and be taken back. From the switch on there is no way
+    back.
+    """
+    region = state.region
+    was_on = ports.deployed.intake(region) != _OFF
+    if was_on:
+        ports.data.begin(region)
+    timeout_s = ports.deployed.worker_timeout_s(region)
+    ports.tell(region, "upgrade of the data: the intake stops, and the queue keeps what comes")
+    _stop(ports, region)
+    ports.data.stopped(region, worker_timeout_s=timeout_s)
+    try:
+        deployed = _deploy(ports, state, watched=False)
+    except OperationFailedError:
+        if was_on:
+            ports.deployed.start(region)
+        raise
+    # A resource whose template changed is as its template says.
+    _stop(ports, region)
+    ports.data.convert(region, partial(ports.tell, region))
+    ports.deployed.start(region)
+    return deployed
+
+
+def _stop(ports: FleetPorts, region: str) -> None:
+    """Stop intake and schedules, and wait until the intake says so."""
+    ports.deployed.stop(region)
+    until_s = ports.now_s() + _STOP_LIMIT_S
+    while (found := ports.deployed.intake(region)) not in _STOPPED:
+        if ports.now_s() >= until_s:
+            raise OperationFailedError(
+                f"The intake of {region} is still {found} after {_STOP_LIMIT_S // MINUTE_S} minutes.",
+                "The next run continues to wait.",
+            )
+        ports.clock.sleep_ms(_POLL_MS)
+
+
+def _deploy(ports: FleetPorts, state: RegionState, *, watched: bool = True) -> RegionState:
     first = state.deployments == 0
     try:
-        ports.builder.deploy(_deployment(ports, state, first=first))
+        ports.builder.deploy(_deployment(ports, state, first=first, watched=watched))
     except OperationFailedError as error:
         why = _why(ports, state.region) or error.reason
         clean_up(ports, state.region)
         if state.architecture == "arm64" and "architecture" in why.lower():
-            return deploy(ports, replace(state, architecture="x86_64"))
+            return _deploy(ports, replace(state, architecture="x86_64"), watched=watched)
         raise OperationFailedError(
             f"The deployment into {state.region} failed: {why}",
             "Its remains are deleted; the next run deploys again." if first else "The stacks are as they were before.",
         ) from error
-    # A deployment does not touch a resource whose template did not change, so a part that people stopped stays stopped.
-    ports.deployed.start(state.region)
     return replace(state, deployments=state.deployments + 1)
 
 
@@ -173,7 +236,16 @@ def bake(ports: FleetPorts, state: RegionState) -> RegionState:
             f"Alarms that page are on in {state.region}: {', '.join(firing)}.",
             "Each has a runbook of its name; the next run bakes again.",
         )
+    if ports.data.is_unsettled(state.region):
+        _settle(ports, state)
     return state
+
+
+def _settle(ports: FleetPorts, state: RegionState) -> None:
+    """End an upgrade of the data: nothing landed behind it, and the old usage table goes."""
+    ports.data.settle(state.region, partial(ports.tell, state.region))
+    _deploy(ports, state, watched=False)
+    ports.data.forget(state.region)
 
 
 def ready(ports: FleetPorts, state: RegionState) -> RegionState:
@@ -227,13 +299,16 @@ def delete_stack(ports: FleetPorts, region: str, stack: str) -> None:
         )
 
 
-def _deployment(ports: FleetPorts, state: RegionState, *, first: bool) -> Deployment:
+def _deployment(ports: FleetPorts, state: RegionState, *, first: bool, watched: bool = True) -> Deployment:
+    """What is deployed. No alarm turns a deployment back that is not watched, because nothing runs meanwhile."""
+    alarmed = watched and not first
     return Deployment(
         region=state.region,
         architecture=state.architecture,
         left_out=state.left_out,
-        rollback_alarms=() if first else tuple(ports.deployed.rollback_alarms(state.region)),
-        watch_min=0 if first else ports.rules.bake_min,
+        rollback_alarms=tuple(ports.deployed.rollback_alarms(state.region)) if alarmed else (),
+        watch_min=ports.rules.bake_min if alarmed else 0,
+        usage_before=ports.data.usage_before(state.region),
     )
 
 

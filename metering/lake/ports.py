@@ -116,6 +116,16 @@ class TotalsReader(Protocol):
         """
         ...
 
+    def summed(self, files: Sequence[LakeFile]) -> Iterator[tuple[UsageKey, Total]]:
+        """Totals of some files of one hour together, by account; a usage key comes once.
+
+        Nothing is held but the sums, and the rows of a few accounts.
+
+        Raises:
+            ObjectMissingError, ObjectDamagedError: As `of`.
+        """
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsageFile:

@@ -7,7 +7,9 @@ import os
 
 
 class Ranges(io.RawIOBase):
-    """Unbuffered base stream. Subclasses add `readinto`; wrap it in `io.BufferedReader` for read-ahead.
+    """Unbuffered base stream: each read is one call. Subclasses add `readinto`, which fills what it is given.
+
+    Wrap it in `io.BufferedReader` for read-ahead.
 
     Args:
         size_bytes: Size of the version that was opened.
@@ -33,3 +35,8 @@ class Ranges(io.RawIOBase):
             raise ValueError(f"negative position {base + offset}")
         self._position = base + offset
         return self._position
+
+    def readall(self) -> bytes:
+        # The base class reads piece by piece.
+        rest: bytes = self.read(max(self._size - self._position, 0))
+        return rest

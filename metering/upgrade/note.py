@@ -21,17 +21,21 @@ class UpgradeNote:
     """An upgrade in work.
 
     Attributes:
-        stopped_at_ms: When it was sure that no worker of format 1 begins any more.
+        out_at_ms: From when on no worker of format 1 runs: none begins any more, and each has its timeout.
         revisions: Sum of the revisions of the old usage table before it was read; None before that.
+        settled: Whether the old usage table is not needed any more.
     """
 
-    stopped_at_ms: int
+    out_at_ms: int
     revisions: int | None = None
+    settled: bool = False
 
     def to_item(self) -> dict[str, Value]:
-        item: dict[str, Value] = {**UPGRADE_KEY._asdict(), "stopped_at_ms": self.stopped_at_ms}
+        item: dict[str, Value] = {**UPGRADE_KEY._asdict(), "out_at_ms": self.out_at_ms}
         if self.revisions is not None:
             item["revisions"] = self.revisions
+        if self.settled:
+            item["settled"] = True
         return item
 
     @classmethod
@@ -42,7 +46,11 @@ class UpgradeNote:
             LedgerCorruptError: It is no note of an upgrade.
         """
         fields = Fields.of_item(item)
-        return cls(stopped_at_ms=fields.whole("stopped_at_ms"), revisions=fields.whole("revisions", absent=None))
+        return cls(
+            out_at_ms=fields.whole("out_at_ms"),
+            revisions=fields.whole("revisions", absent=None),
+            settled=fields.flag("settled", absent=False),
+        )
 
 
 def upgrade_note(items: ItemStore) -> UpgradeNote | None:
@@ -51,12 +59,12 @@ def upgrade_note(items: ItemStore) -> UpgradeNote | None:
     return None if item is None else UpgradeNote.from_item(item)
 
 
-def note_stop(items: ItemStore, now_ms: int) -> UpgradeNote:
-    """Note that no worker begins any more; an earlier note holds."""
+def note_stop(items: ItemStore, out_at_ms: int) -> UpgradeNote:
+    """Note that no worker begins any more, and until when one may still run; an earlier note holds."""
     noted = upgrade_note(items)
     if noted is not None:
         return noted
-    note = UpgradeNote(stopped_at_ms=now_ms)
+    note = UpgradeNote(out_at_ms=out_at_ms)
     try:
         items.put(Put(table=Table.LEDGER, item=note.to_item(), condition=Absent()))
     except ConditionFailedError:
@@ -69,6 +77,11 @@ def note_revisions(items: ItemStore, note: UpgradeNote, revisions: int) -> Upgra
     noted = replace(note, revisions=revisions)
     items.put(Put(table=Table.LEDGER, item=noted.to_item()))
     return noted
+
+
+def note_settled(items: ItemStore, note: UpgradeNote) -> None:
+    """Note that the old usage table is not needed any more."""
+    items.put(Put(table=Table.LEDGER, item=replace(note, settled=True).to_item()))
 
 
 def forget_upgrade(items: ItemStore) -> None:

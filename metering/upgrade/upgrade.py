@@ -17,7 +17,7 @@ from metering.ledger.usage.generation import remember_generation
 from metering.stores.writes import Equals, Put, Table
 from metering.upgrade.comparing import HourComparison
 from metering.upgrade.filling import Filling
-from metering.upgrade.note import forget_upgrade, note_revisions, note_stop, upgrade_note
+from metering.upgrade.note import note_revisions, note_settled, note_stop, upgrade_note
 from metering.upgrade.runs import OldRuns
 from metering.upgrade.usage_items import partitions_before
 from metering.upgrade.wide_commits import CHUNK_ACTIONS, WideCommits
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from metering.stores.items import ItemStore
     from metering.stores.objects import ObjectStore
     from metering.stores.retrying import Retrier
+    from metering.upgrade.note import UpgradeNote
     from metering.usage.totals import Total
 
 Tell = Callable[[str], None]
@@ -46,6 +47,23 @@ def _silent(_message: str) -> None:
 
 def _one_by_one(task: Callable[[str], dict[int, Total]], accounts: Iterable[str]) -> Iterable[dict[int, Total]]:
     return map(task, accounts)
+
+
+def is_old(items: ItemStore) -> bool:
+    """Whether a ledger has format 1."""
+    found = ledger_format(items)
+    return found is not None and found.number < FORMAT_VERSION
+
+
+def stopped(items: ItemStore, *, now_ms: int, worker_timeout_s: int) -> None:
+    """Note that no worker of format 1 begins any more. An earlier note holds.
+
+    Args:
+        items: The ledger's store.
+        now_ms: Time at which that is sure.
+        worker_timeout_s: Longest run of a worker.
+    """
+    note_stop(items, now_ms + worker_timeout_s * 1000 + SETTLE_MS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,36 +91,15 @@ class DataUpgrade:
     chunk_actions: int = CHUNK_ACTIONS
     side_by_side: Callable[[Callable[[str], dict[int, Total]], Iterable[str]], Iterable[dict[int, Total]]] = _one_by_one
 
-    def is_needed(self) -> bool:
-        """Whether the data has format 1, or an upgrade has not come to its end."""
-        return self.is_old() or self.retrier.call(lambda: upgrade_note(self.items)) is not None
-
-    def is_old(self) -> bool:
-        """Whether the data has format 1."""
-        found = self.retrier.call(lambda: ledger_format(self.items))
-        return found is not None and found.number < FORMAT_VERSION
-
-    def begin(self) -> None:
-        """Forget an upgrade that was given up. Call it while workers of format 1 are let in, before they are stopped.
+    def wait_out(self) -> None:
+        """Wait until no worker of format 1 runs any more, as `stopped` noted.
 
         Raises:
+            OperationFailedError: Nobody noted it.
             UnavailableError: The ledger gives no answer.
         """
-        if self.is_old():
-            self.forget()
-
-    def wait_out(self, worker_timeout_s: int) -> None:
-        """Wait until no worker of format 1 runs. Call it only when it is sure that none begins any more.
-
-        Args:
-            worker_timeout_s: Longest run of a worker.
-
-        Raises:
-            UnavailableError: The ledger gives no answer.
-        """
-        note = self.retrier.call(lambda: note_stop(self.items, self.clock.now_ms()))
-        out_ms = note.stopped_at_ms + worker_timeout_s * 1000 + SETTLE_MS
-        while (left_ms := out_ms - self.clock.now_ms()) > 0:
+        note = self._note()
+        while (left_ms := note.out_at_ms - self.clock.now_ms()) > 0:
             self.clock.sleep_ms(left_ms)
 
     def convert(self, tell: Tell = _silent) -> None:
@@ -113,7 +110,7 @@ class DataUpgrade:
             LedgerCorruptError: An item or an object cannot be read.
             UnavailableError: A store gives no answer; whoever comes next goes on.
         """
-        if not self.is_old():
+        if not self._is_old():
             return
         finished = self._wide_commits().finish()
         tell(f"finished {finished} wide commits")
@@ -135,9 +132,7 @@ class DataUpgrade:
             LedgerCorruptError: An item or an object cannot be read.
             UnavailableError: A store gives no answer; whoever comes next goes on.
         """
-        note = self.retrier.call(lambda: upgrade_note(self.items))
-        if note is None:
-            return
+        note = self._note()
         late = self._wide_commits().finish()
         _, revisions = self.retrier.call(lambda: partitions_before(self.items))
         if not late and revisions == note.revisions:
@@ -148,21 +143,18 @@ class DataUpgrade:
         self.retrier.call(lambda: note_revisions(self.items, note, revisions))
 
     def tidy(self) -> None:
-        """Delete the runs that were copied.
+        """Delete the runs that were copied, and note that the old usage table is not needed any more.
 
         Raises:
+            OperationFailedError: No upgrade is in work.
             UnavailableError: The ledger gives no answer; whoever comes next goes on.
         """
         self._old_runs().delete()
-
-    def forget(self) -> None:
-        """Forget the upgrade: the old usage table is not needed any more."""
-        self.retrier.call(lambda: forget_upgrade(self.items))
+        note = self._note()
+        self.retrier.call(lambda: note_settled(self.items, note))
 
     def _fill(self, tell: Tell) -> dict[int, Total]:
-        note = self.retrier.call(lambda: upgrade_note(self.items))
-        if note is None:
-            raise OperationFailedError("The workers of the version before were not waited for.", "Run it again.")
+        note = self._note()
         months, revisions = self.retrier.call(lambda: partitions_before(self.items))
         if note.revisions != revisions:
             self.retrier.call(lambda: note_revisions(self.items, note, revisions))
@@ -186,6 +178,15 @@ class DataUpgrade:
                 tell(f"filled and compared the usage of {done} of {len(months)} accounts")
         return usage
 
+    def _note(self) -> UpgradeNote:
+        note = self.retrier.call(lambda: upgrade_note(self.items))
+        if note is None:
+            raise OperationFailedError("No upgrade of this region is in work.", "Run metering upgrade again.")
+        return note
+
+    def _is_old(self) -> bool:
+        return self.retrier.call(lambda: is_old(self.items))
+
     def _switch(self) -> None:
         self.retrier.call(lambda: remember_generation(self.items, self.usage_generation))
         switched = LedgerFormat(
@@ -196,7 +197,7 @@ class DataUpgrade:
             self.retrier.call(lambda: self.items.put(Put(table=Table.LEDGER, item=switched, condition=old)))
         except ConditionFailedError:
             # Another process was faster, or this one before its reply was lost.
-            if self.is_old():
+            if self._is_old():
                 raise OperationFailedError(f"{FORMAT_KEY.pk} is changed by somebody else.", "Run it again.") from None
 
     def _wide_commits(self) -> WideCommits:

@@ -29,7 +29,8 @@ from metering.fleet.steps import FleetPorts
 from metering.fleet.survey import survey
 from metering.fleet.uninstall import Uninstall
 from metering.fleet.versions import own_release
-from metering.wiring.region import RegionPorts
+from metering.wiring.data_upgrades import DataUpgrades
+from metering.wiring.region import StatePorts
 
 if TYPE_CHECKING:
     from metering.fleet.regions import Phase, RegionState
@@ -136,6 +137,12 @@ class Fleet:
                 writes_per_s=self.config.writes_per_s,
             ),
             deployed=self.deployed,
+            data=DataUpgrades(
+                self.clients_of,
+                stage=self.asked.stage,
+                generation_of=lambda region: self.settings.of(region).config.policy().usage_generation,
+            ),
+            tell=self.say,
             clock=SystemClock(),
             rules=self.rules,
             no_pager=self.no_pager,
@@ -173,7 +180,7 @@ class Fleet:
         clients = self.clients_of(self.home)
         try:
             with self.reaching_home():
-                return RegionPorts(clients, stack_outputs(clients, self.asked.stage)).items
+                return StatePorts(clients, stack_outputs(clients, self.asked.stage)).items
         except SettingsError:
             return None
 

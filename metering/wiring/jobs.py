@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from metering.audit.rebuild import Rebuilder
+from metering.audit.reconcile.account_days import AccountDays
 from metering.audit.reconcile.incremental import IncrementalCheck
 from metering.audit.reconcile.reconciler import Reconciler
 from metering.audit.reconcile.state import ReconcilerState
@@ -136,6 +137,8 @@ class LakeJobs:
             items=self.items,
             usage=self.usage_reading,
             view=self.view,
+            totals=self.totals,
+            threads=self.threads,
             clock=self.clock,
             metrics=self.metrics,
             alerts=self.alerts,
@@ -162,6 +165,12 @@ class LakeJobs:
         )
 
     @cached_property
+    def account_days(self) -> AccountDays:
+        return AccountDays(
+            items=self.items, usage=self.usage_reading, view=self.view, totals=self.totals, threads=self.threads
+        )
+
+    @cached_property
     def reconcile_tick(self) -> ReconcileTick:
         return ReconcileTick(
             reconciler=self.reconciler,
@@ -169,6 +178,7 @@ class LakeJobs:
                 items=self.items,
                 objects=self.objects,
                 reconciler=self.reconciler,
+                days=self.account_days,
                 clock=self.clock,
                 shards=self.settings.shards,
             ),

@@ -12,7 +12,7 @@ from metering.adapters.aws.queue_facts import SqsQueueFacts
 from metering.adapters.aws.queues import SqsQueue
 from metering.adapters.aws.runtime import SystemClock, SystemEntropy
 from metering.adapters.aws.s3.objects import S3ObjectStore
-from metering.ledger.format_version import check_format
+from metering.ledger.format_version import check_format, check_readable
 from metering.ledger.usage.kinds import KindNames
 from metering.stores.writes import Table
 
@@ -111,3 +111,11 @@ class RegionPorts:
         return SnsAlerts(
             self.clients.sns, page_topic_arn=self.names.page_topic_arn, ticket_topic_arn=self.names.ticket_topic_arn
         )
+
+
+@dataclass(frozen=True)
+class StatePorts(RegionPorts):
+    """Ports for what is the same in all formats: the states of regions."""
+
+    def _open(self, items: ItemStore) -> None:
+        check_readable(items)

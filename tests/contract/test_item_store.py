@@ -349,7 +349,7 @@ def test_two_actions_on_one_item_are_refused(items: ItemStore, pk: str) -> None:
             ]
         )
     # The same key in the other table is another item.
-    items.transact([Put(table=table, item=item(pk, "1")) for table in Table])
+    items.transact([Put(table=table, item=item(pk, "1")) for table in (Table.LEDGER, Table.USAGE)])
     assert items.get(LEDGER, Key(pk, "1")) == items.get(USAGE, Key(pk, "1"))
 
 
@@ -443,6 +443,15 @@ def test_a_scan_finds_every_item(items: ItemStore, pk: str) -> None:
         put(items, f"{pk}/{n}", "1", filling="x" * 300_000)
     found = {one["pk"] for one in items.scan(LEDGER)}
     assert found >= {f"{pk}/{n}" for n in range(6)}
+
+
+def test_the_parts_of_a_scan_have_every_item_once(items: ItemStore, pk: str) -> None:
+    for n in range(40):
+        put(items, f"{pk}/{n}", "1", n=n)
+    parts = [[one["pk"] for one in items.scan(LEDGER, part=part, parts=5)] for part in range(5)]
+    found = sorted(str(name) for names in parts for name in names if str(name).startswith(f"{pk}/"))
+    assert found == sorted(f"{pk}/{n}" for n in range(40))
+    assert [one["pk"] for one in items.scan(LEDGER, part=2, parts=5)] == parts[2]
 
 
 # --- isolation ------------------------------------------------------------------------------------------------------

@@ -152,7 +152,7 @@ class _Region:
         for role in _ROLES:
             check_format(self.items(role))
             if role == "Aggregator":
-                remember_format(self.items(role), written_by="0.1.0")
+                remember_format(self.items(role), written_by="0.1.0", usage_generation=2)
 
     def watch(self) -> None:
         """Twice: it remembers."""
@@ -263,7 +263,7 @@ def _allowed(grants: Grants, call: Call) -> bool:
     if call.action == "s3:ListBucket":
         return grants.may_list(call.place)
     if call.action.startswith("s3:"):
-        return call.place in grants.prefixes(call.action)
+        return any(call.place.startswith(prefix) for prefix in grants.prefixes(call.action))
     return grants.may_write(call.action, call.resource, call.place)
 
 

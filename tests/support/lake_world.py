@@ -8,12 +8,15 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from metering.hours import hour_of, rfc3339
+from metering.lake.parquet.staged_usage import ParquetStagedUsage
 from metering.ledger.booked_hours import Published
 from metering.ledger.format_version import remember_format
+from metering.ledger.usage.reading import UsageReading
 from metering.replay.records import RecordGenerator
 from metering.replay.scenarios import SCENARIOS
 from metering.replay.synthesis import account_id
 from metering.reports.source import ReportSource
+from metering.rollup.as_of_now import UsageNow
 from metering.stores.deliveries import Delivery
 from metering.stores.writes import Table
 from metering.units import HOUR_S
@@ -73,7 +76,7 @@ class World(MemoryRegion):
     def __init__(self, *, now_s: int = NOW_S, **settings: int) -> None:
         super().__init__(now_s=now_s, settings=stage_settings(**settings), seed=7)
         # As the function does at its start: whoever scans the ledger meets that item.
-        remember_format(self.items, written_by=package_version())
+        remember_format(self.items, written_by=package_version(), usage_generation=self.settings.usage_generation)
         self.jobs = self.make_jobs()
         self.aggregator = self.parts().worker()
         self._sent = 0
@@ -96,6 +99,12 @@ class World(MemoryRegion):
             objects=self.objects,
             view=self.jobs.view,
             frozen=self.jobs.frozen_files,
+            as_of_now=UsageNow(
+                reading=UsageReading(self.items),
+                objects=self.objects,
+                staged=ParquetStagedUsage(self.objects),
+                shards=self.settings.shards,
+            ),
         )
 
     def send(self, *batches: Sequence[dict[str, str | int]], source: str = "", rolled_up: bool = True) -> list[str]:

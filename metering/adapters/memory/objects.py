@@ -6,7 +6,7 @@ import hashlib
 import io
 from bisect import bisect_left, bisect_right, insort
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
 
 from metering.adapters.memory.ranges import MemoryRanges
 from metering.errors import ObjectChangedError, ObjectMissingError, UnavailableError
@@ -115,7 +115,7 @@ class MemoryObjectStore:
         stored = self._stored(key)
         end = (max(0, len(stored.body) - last_bytes), stored.body)
         raw = MemoryRanges(len(stored.body), lambda: self._same(key, stored.etag).body, end=end)
-        return io.BufferedReader(raw)
+        return cast("BinaryIO", raw)
 
     def head(self, key: str) -> ObjectInfo | None:
         self.on_call("objects.head")

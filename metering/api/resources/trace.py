@@ -262,8 +262,7 @@ _COUNTS: schemas.Schema = {
 _COMMIT = schemas.record(
     {"commit_id": schemas.text(128), "state": schemas.maybe(schemas.text(16))},
     created_at=schemas.TIME,
-    chunks=schemas.integer(),
-    chunks_booked=schemas.integer(),
+    rolled_up={"type": "boolean"},
     rows=schemas.integer(),
     bytes=schemas.BYTES,
     staging=schemas.text(1024),

@@ -1,9 +1,10 @@
 """The reconciler's quick pass: it compares newly published hours and files, and never reads a whole table.
 
-A lake file never changes, and neither does an accepted marker. So the markers of the batches in a file are compared
-with its rows once, when the file is new. The usage of an hour is compared with its rows, in lake and staging, each time
-a run has published files in it. An hour or file that was not compared, or differs, stays on the work list. The work
-grows with the compacted rows, not with the kept ones. docs/decisions/0013-reconciliation.md has the figures, and names
+A lake file never changes, and neither does an accepted marker. So the rows of a file are compared once, when it is new:
+with the markers of their batches, and with the totals beside the file. The usage of an hour is compared with those
+totals, and with rows in staging, each time a run has published files in it: all listed hours of a day together. An hour
+or file that was not compared, or differs, stays on the work list. The work grows with the compacted rows, not with the
+kept ones. docs/decisions/0013-reconciliation.md has the figures, and names
 the faults that only a whole pass can find.
 """
 
@@ -11,35 +12,43 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import islice, takewhile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from metering.audit.reconcile.hour_check import HourCheck
 from metering.audit.verify.verification import Difference
 from metering.lake.plan import Plan
-from metering.lake.rows import BATCH_QUERY, batches_of
-from metering.ledger.booked_hours import Published, published_key
+from metering.lake.rows import BATCH_QUERY, USAGE_QUERY, batches_of, usage_of
+from metering.ledger.booked_hours import LakeFile, Published, published_key
 from metering.ledger.contradictions import Contradictions
 from metering.ledger.markers import Marker, marker_key
 from metering.ledger.notes.reconciliation import WORK_LIST_KEY, WorkList
 from metering.ledger.runs import Run, lake_chain, newest_done, run_key
 from metering.ledger.shards import known_shards
 from metering.stores.writes import Put, Table
+from metering.units import DAY_S, HOUR_S, MINUTE_S
 from metering.usage.totals import ZERO, sum_totals
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
+    from metering.audit.reconcile.account_days import AccountDays
     from metering.audit.reconcile.reconciler import Reconciler
     from metering.ledger.notes.reconciliation import Backlog
     from metering.ledger.row_sources import RowSource
     from metering.stores.clock import Clock, Deadline
     from metering.stores.items import ItemStore
     from metering.stores.objects import ObjectStore
-    from metering.usage.totals import Total
+    from metering.usage.totals import Total, UsageKey
 
 # The list is one item of at most 400 KB, with about 100 bytes for each file. More files wait for the next pass.
 _MOST_FILES = 2_000
 _MARKERS_AT_ONCE = 10_000
+# An hour that so many accounts are booked in just now is not looked at a second time in one pass.
+_LOOKED_AGAIN = 2_000
+# So long after its end an hour is hardly booked in any more.
+_SETTLES_S = 15 * MINUTE_S
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,15 +74,17 @@ class IncrementalResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IncrementalCheck:
-    """Compares the hours and files on the work list.
+    """Compares the hours and files on the work list: the newest first, then what waits the longest.
 
     Attributes:
+        days: Compares hours of a day, an account at a time.
         reserve_ms: With less time left, no further hour or file is begun.
     """
 
     items: ItemStore
     objects: ObjectStore
     reconciler: Reconciler
+    days: AccountDays
     clock: Clock
     shards: int
     reserve_ms: int = 120_000
@@ -88,10 +99,8 @@ class IncrementalCheck:
         """
         work = self._extended(self.work_list())
         contradictions = Contradictions()
-        # The newest come first: if time is short, old files wait, and new ones are still compared soon.
-        newest = sorted(work.files, key=lambda file: (-file.hour_s, file.key))
-        files = self._files(newest, deadline, contradictions)
-        hours, confirmed = self._usage(sorted(work.hours, reverse=True), deadline)
+        files = self._files(work.files, _Times.of(deadline, share=2, reserve_ms=self.reserve_ms), contradictions)
+        hours, confirmed = self._usage(work.hours, _Times.of(deadline, share=1, reserve_ms=self.reserve_ms))
         wrong = {file: check for file, check in files.items() if not check.agrees}
         left = replace(
             work,
@@ -152,20 +161,24 @@ class IncrementalCheck:
         return map(Published.from_item, self.items.get_many(Table.LEDGER, keys).values())
 
     def _files(
-        self, files: list[RowSource], deadline: Deadline, contradictions: Contradictions
+        self, files: Mapping[RowSource, int], times: _Times, contradictions: Contradictions
     ) -> dict[RowSource, HourCheck]:
         """Checks of the files for which there was time."""
+        newest = sorted(files, key=lambda file: (-file.hour_s, file.key))
+        oldest = sorted(files, key=lambda file: (files[file], file.hour_s, file.key))
         checks: dict[RowSource, HourCheck] = {}
-        for file in files:
-            if deadline.remaining_ms() < self.reserve_ms:
-                break
+        for file in times.both_ends(newest, oldest):
             checks[file] = self._file(file, contradictions)
         return checks
 
     def _file(self, file: RowSource, contradictions: Contradictions) -> HourCheck:
-        batches = batches_of(self.reconciler.view.reader.totals([file], BATCH_QUERY))
+        """Compare a file's rows with the markers of their batches, and with the totals beside the file."""
+        rows = self.reconciler.view.reader
+        batches = batches_of(rows.totals([file], BATCH_QUERY))
         expired = self.reconciler.may_lack_markers(file.hour_s)
-        wrong = () if expired else tuple(self._marker_differences(file.hour_s, batches, contradictions))
+        wrong = [] if expired else list(self._marker_differences(file.hour_s, batches, contradictions))
+        counted = usage_of(file.hour_s, rows.totals([file], USAGE_QUERY))
+        wrong += self._summary_differences(file, counted)
         return HourCheck(
             hour_s=file.hour_s,
             stable=True,
@@ -173,8 +186,15 @@ class IncrementalCheck:
             markers=None,
             usage=ZERO,
             rows=sum_totals(batches.values()),
-            differences=wrong,
+            differences=tuple(wrong),
         )
+
+    def _summary_differences(self, file: RowSource, counted: Mapping[UsageKey, Total]) -> Iterator[Difference]:
+        kept = dict(self.days.totals.of(LakeFile(key=file.key, rows=file.rows, bytes=file.bytes)))
+        for key in sorted(kept.keys() | counted.keys(), key=str) if kept != counted else ():
+            expected, found = kept.get(key, ZERO), counted.get(key, ZERO)
+            if expected != found:
+                yield Difference(between="ledger/rows", hour_s=file.hour_s, key=key, expected=expected, found=found)
 
     def _marker_differences(
         self, hour_s: int, batches: Mapping[str, Total], contradictions: Contradictions
@@ -196,26 +216,65 @@ class IncrementalCheck:
                         between="markers/rows", hour_s=hour_s, batch_id=batch_id, expected=marked, found=rows
                     )
 
-    def _usage(self, hours: list[int], deadline: Deadline) -> tuple[dict[int, HourCheck], list[HourCheck]]:
+    def _usage(self, hours: Mapping[int, int], times: _Times) -> tuple[dict[int, HourCheck], list[HourCheck]]:
         """The last look at each hour for which there was time, and the hours with a confirmed difference."""
+        newest, oldest = self._days(hours)
         looked: dict[int, HourCheck] = {}
-        for hour_s in hours:
-            if deadline.remaining_ms() < self.reserve_ms:
-                break
-            looked[hour_s], _ = self.reconciler.look(hour_s, frozenset())
-        doubtful = [hour_s for hour_s, check in looked.items() if not check.agrees]
+        for day in times.both_ends(newest, oldest):
+            looked |= self.days.look(day)
+        doubtful = [check for check in looked.values() if not check.agrees and len(check.unsettled) <= _LOOKED_AGAIN]
         different: list[HourCheck] = []
         if doubtful:
             self.clock.sleep_ms(self.reconciler.wait_ms)
-        for hour_s in doubtful:
-            if deadline.remaining_ms() < self.reserve_ms // 2:
+        for before in sorted(doubtful, key=lambda check: -check.hour_s):
+            if times.deadline.remaining_ms() < self.reserve_ms // 2:
                 break
-            again = self.reconciler.look_again(looked[hour_s])
-            confirmed = again.confirmed(looked[hour_s])
+            again = self.reconciler.look_again(before)
+            confirmed = again.confirmed(before)
             if confirmed is not None:
                 different.append(confirmed)
-            looked[hour_s] = again
+            looked[before.hour_s] = again
         return looked, different
+
+    def _days(self, hours: Mapping[int, int]) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
+        """The hours day by day: the newest first, and those that wait the longest first.
+
+        Hours that are not over come last: they are booked in all the time, and settle later.
+        """
+        now_s = self.clock.now_ms() // 1_000
+        days: dict[tuple[bool, int], list[int]] = {}
+        for hour_s in sorted(hours, reverse=True):
+            over = hour_s + HOUR_S + _SETTLES_S <= now_s
+            days.setdefault((over, hour_s - hour_s % DAY_S), []).append(hour_s)
+        newest = [tuple(days[each]) for each in sorted(days, reverse=True)]
+        return newest, sorted(newest, key=lambda day: min((hours[hour_s], hour_s) for hour_s in day))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Times:
+    """Time of one kind of work: first for what is newest, then for what waits the longest, so that nothing starves."""
+
+    deadline: Deadline
+    turn_ms: int
+    end_ms: int
+
+    @classmethod
+    def of(cls, deadline: Deadline, *, share: int, reserve_ms: int) -> _Times:
+        """The time that is left but for a reserve, divided by `share`."""
+        left_ms = deadline.remaining_ms()
+        ours_ms = max(left_ms - reserve_ms, 0) // share
+        return cls(deadline=deadline, turn_ms=left_ms - ours_ms // 2, end_ms=left_ms - ours_ms)
+
+    def both_ends(self, newest: Sequence[T], oldest: Sequence[T]) -> Iterator[T]:
+        """The same things in two orders, each once: by the first order for half of the time, then by the second."""
+        done: set[T] = set()
+        for order, until_ms in ((newest, self.turn_ms), (oldest, self.end_ms)):
+            for thing in order:
+                if self.deadline.remaining_ms() <= until_ms:
+                    break
+                if thing not in done:
+                    done.add(thing)
+                    yield thing
 
 
 def _equal(check: HourCheck | None) -> bool:

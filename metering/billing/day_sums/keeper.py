@@ -18,7 +18,7 @@ from metering.billing.day_sums.days import DayReader, day_body, digest_of, empty
 from metering.billing.day_sums.index import DayIndex, DayIndexes
 from metering.lake.plan import Plan
 from metering.ledger.booked_hours import Published, published_key
-from metering.ledger.runs import Run, newest_first, run_key
+from metering.ledger.runs import Run, lake_chain, newest_first, run_key
 from metering.ledger.shards import known_shards
 from metering.stores.bucket import rated_day_key
 from metering.stores.writes import Table
@@ -127,7 +127,7 @@ class DaySumKeeper:
         since_ms = self.clock.now_ms() - _LOOKS_BACK_S * 1000
         runs: dict[int, int] = {}
         for shard in known_shards(self.items, self.shards):
-            older = (run.run for run in newest_first(self.items, shard) if run.planned_at_ms < since_ms)
+            older = (run.number for run in newest_first(self.items, lake_chain(shard)) if run.planned_at_ms < since_ms)
             runs[shard] = next(older, 0)
         first_s = since_ms // 1000 if any(runs.values()) else 0
         return replace(index, runs=runs, from_s=-(-first_s // DAY_S) * DAY_S)
@@ -146,18 +146,21 @@ class DaySumKeeper:
                     day_s = hour_s - hour_s % DAY_S
                     files[day_s] = (*files.get(day_s, ()), (hour_s, file))
                     count += 1
-                runs[shard] = run.run
+                runs[shard] = run.number
         return _Work(runs=runs, files=files, oldest_left_ms=oldest_left_ms)
 
     def _done(self, shard: int, after: int) -> Iterator[Run]:
         """Finished runs after a number, oldest first, up to the first unfinished one."""
-        key = run_key(shard, after + 1)
+        key = run_key(lake_chain(shard), after + 1)
         runs = map(Run.from_item, self.items.query(Table.LEDGER, key.pk, sk_from=key.sk))
         return takewhile(lambda run: run.state == "done", runs)
 
     def _published(self, run: Run) -> Iterator[tuple[int, LakeFile]]:
+        if not run.plan_key:
+            # It was put on the chain after a restore of the ledger, and took nothing (P41).
+            return
         plan = Plan.from_json(self.objects.get(run.plan_key), run.plan_key)
-        keys = [published_key(hour.hour_s, run.shard, run.run) for hour in plan.hours]
+        keys = [published_key(hour.hour_s, run.shard, run.number) for hour in plan.hours]
         for item in self.items.get_many(Table.LEDGER, keys).values():
             published = Published.from_item(item)
             for file in published.files:

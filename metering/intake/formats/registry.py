@@ -2,7 +2,7 @@
 
 To add a format, write a module with its reader and enter it here: messages, drops and the batch reader take names,
 suffixes and readers from this table. The readers are imported on first use, because the functions that only need the
-names (watch, sweeper) do without Arrow.
+names (watch) do without Arrow.
 """
 
 from __future__ import annotations

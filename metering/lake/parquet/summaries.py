@@ -13,16 +13,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from metering.errors import ObjectDamagedError, ObjectMissingError
+from metering.intake.formats.exact_sums import halves
 from metering.intake.instants import SECOND_US
 from metering.lake.parquet.hour_rows import decoding
 from metering.lake.parquet.schema import INSTANT
+from metering.lake.parquet.sums import Sums
 from metering.lake.parquet.usage_files import (
+    NAMES,
     NUMBER,
     USAGE_SCHEMA,
+    integers_of,
     rows_of,
     sorted_usage,
     total_of,
     usage_parquet,
+    usage_table,
     usage_writer,
 )
 from metering.lake.rows import USAGE_COLUMNS, USAGE_QUERY, usage_of
@@ -31,15 +36,16 @@ from metering.stores.bucket import hour_of_lake_key, summary_key
 from metering.usage.totals import Total
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
-    from metering.lake.parquet.sums import Sums
     from metering.lake.ports import LakeReader
     from metering.ledger.booked_hours import LakeFile
     from metering.stores.objects import ObjectStore
     from metering.usage.totals import UsageKey
 
 _GROUP_ROWS = 64 * 1024
+# Rows that are Python's at a time.
+_SLICE_ROWS = 16 * 1024
 # Precision that holds every int64, and the product of one with 2^32.
 _HALF = pa.decimal128(19, 0)
 _HIGH_UNIT = pa.scalar(2**32, pa.int64()).cast(pa.decimal128(19, 0)).cast(pa.decimal128(11, 0))
@@ -72,6 +78,26 @@ def usage_of_sums(sums: pa.Table, hour_s: int) -> pa.Table:
     return sorted_usage(pa.table(columns, schema=USAGE_SCHEMA))
 
 
+def _sums_of(table: pa.Table, hour_s: int) -> pa.Table:
+    """A table of `USAGE_SCHEMA` as `Sums` adds it up by the columns of `USAGE_QUERY`."""
+    own_hour = pc.divide(table.column("corrects").cast(pa.int64()), SECOND_US).fill_null(hour_s)
+    try:
+        low, high = halves(table.column("bytes").cast(pa.int64()))
+    except pa.ArrowInvalid:
+        # More than 2^63 bytes in a line: no unit of Arrow's holds them.
+        numbers = [number for chunk in table.column("bytes").chunks for number in integers_of(chunk)]
+        low = pa.array([number & 0xFFFF_FFFF for number in numbers], pa.int64())
+        high = pa.array([number >> 32 for number in numbers], pa.int64())
+    names = {f"c{place}": table.column(name) for place, name in enumerate(NAMES)}
+    columns = {
+        f"c{len(NAMES)}": own_hour,
+        "low": low,
+        "high": high,
+        "records": table.column("records").cast(pa.int64()),
+    }
+    return pa.table({**names, **columns})
+
+
 class ParquetTotals:
     """`TotalsReader` over the objects beside lake files.
 
@@ -91,6 +117,16 @@ class ParquetTotals:
             return
         hour_s = hour_of_lake_key(file.key) or 0
         yield from in_order(usage_of(hour_s, self._lake.totals([file.source(hour_s)], USAGE_QUERY)))
+
+    def summed(self, files: Sequence[LakeFile]) -> Iterator[tuple[UsageKey, Total]]:
+        sums, hour_s = Sums(USAGE_QUERY), 0
+        for file in files:
+            hour_s = hour_of_lake_key(file.key) or 0
+            table = self._kept(file)
+            sums.add(_sums_of(usage_table(list(self.of(file))) if table is None else table, hour_s))
+        summed = usage_of_sums(sums.table(), hour_s)
+        for first in range(0, summed.num_rows, _SLICE_ROWS):
+            yield from rows_of(summed.slice(first, _SLICE_ROWS))
 
     def _kept(self, file: LakeFile) -> pa.Table | None:
         """The totals beside a file, if they are there and add up to its rows and bytes."""

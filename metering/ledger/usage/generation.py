@@ -95,6 +95,8 @@ def remember_generation(items: ItemStore, number: int) -> None:
         LedgerCorruptError: What it says cannot be read.
         UnavailableError: The table gave no answer; whoever comes next repeats it.
     """
+    if usage_generation(items).number == number:
+        return
     said = Update(table=Table.USAGE, key=GENERATION_KEY, set={"number": number}, condition=Absent(attribute="number"))
     try:
         items.update(said)

@@ -154,7 +154,7 @@ class KindNumbers:
             LedgerCorruptError: The dictionary cannot be read.
             UnavailableError: The ledger gives no answer.
         """
-        found = _by_kind(self._names.of(account_id))
+        found = _by_kind(self._retrier.call(lambda: self._names.of(account_id)))
         if not found.keys() >= set(kinds):
             found = _by_kind(self._retrier.call(lambda: self._names.read(account_id)))
         return {kind: found[kind] for kind in kinds if kind in found}
@@ -169,7 +169,7 @@ class KindNumbers:
             UnavailableError: It is unknown whether the numbers are claimed. Whoever comes next begins again.
         """
         failures = 0
-        numbers: Mapping[int, Kind] = self._names.of(account_id)
+        numbers: Mapping[int, Kind] = self._retrier.call(lambda: self._names.of(account_id))
         while True:
             found = _by_kind(numbers)
             missing = sorted(set(kinds) - found.keys())

@@ -198,8 +198,8 @@ class Effort:
     tombstones: int = 1_100
     rates_per_s: tuple[int, ...] = (10, 50, 139)
     rate_s: int = 20
-    arrival_s: int = 120
-    throttle_s: int = 90
+    arrival_s: int = 60
+    throttle_s: int = 30
 
 
 THOROUGH = Effort(tombstones=100_000)

@@ -95,8 +95,8 @@ def large_put(bench: Bench) -> Observation:
     with tempfile.TemporaryDirectory(prefix="metering-doctor-") as scratch:
         path = Path(scratch, "large")
         path.write_bytes(body)
+        first = bench.objects.put(key, path, if_absent=True)
         try:
-            first = bench.objects.put(key, path, if_absent=True)
             second = bench.objects.put(key, path, if_absent=True)
             found = hashlib.sha256(bench.objects.get(key)).digest()
         finally:
@@ -129,7 +129,7 @@ def tombstones(bench: Bench) -> Observation:
         return differs(str(error), "No job that lists would end. Report it.")
     finally:
         bench.objects.delete([last])
-    saw = f"{number:,} deleted objects: {found.pages} pages, {found.empty} of them empty, {len(found.keys)} object"
+    saw = f"{number:,} deleted objects: pages {found.pages}, of them empty {found.empty}, objects {len(found.keys)}"
     if found.keys != (last,):
         return differs(f"{saw}, not the one that is there", "Listings are wrong: orphans and checks cannot be trusted.")
     if not bench.facts.bucket_is_versioned():

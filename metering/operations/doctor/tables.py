@@ -25,9 +25,7 @@ _ROUNDS = 25
 CONFLICT = "TransactionConflict"
 _THROTTLED = "throttled"
 _PUTS = 10
-_NO_THROTTLE = (
-    "The service would take this throttle for a conflict, and write more while it is short. Report it."
-)
+_NO_THROTTLE = "The service would take this throttle for a conflict, and write more while it is short. Report it."
 _REPORT = "Commits, and the checks of what was committed, rest on it: do not run the service at this endpoint."
 
 

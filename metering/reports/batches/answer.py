@@ -150,8 +150,7 @@ def _commit(story: BatchStory, *, with_keys: bool) -> dict[str, Json] | None:
     if commit is not None and commit.state != "aborted":
         document |= {
             "created_at": rfc3339(commit.created_at_ms // 1000),
-            "chunks": commit.chunks,
-            "chunks_booked": commit.next_chunk,
+            "rolled_up": not story.waits,
             "rows": commit.rows,
             "bytes": str(commit.bytes),
         }
@@ -221,8 +220,8 @@ def _whole_lines(story: BatchStory, marker: Marker) -> Iterator[str]:
             yield "If it is a copy of a batch whose marker has expired, --from and --to find the rows of that."
     else:
         yield f"{_records(marker.records)}: {marker.metered:,} metered, {marker.refused:,} refused."
-    if story.commit is not None and story.commit.state == "open":
-        yield "Its commit is open: its usage is still being booked, in a minute or two at most."
+    if story.waits:
+        yield "It waits for the roll-up: reports on its accounts count it in a minute at most, and with --now at once."
     for each in story.quarantine:
         reasons = ", ".join(f"{name} ({n})" if n else name for name, n in each.reasons.items())
         yield f"In quarantine: {reasons}; {each.became}."

@@ -14,6 +14,7 @@ from metering.ledger.commits import CommitRecord, commit_key
 from metering.ledger.conflicts import Conflict, is_conflict
 from metering.ledger.markers import Marker, is_marker, partition_of_batch
 from metering.ledger.retries import RetryNote, aliases_of, is_retry_note
+from metering.ledger.waiting import waiting_key
 from metering.reports.trace.rows import FileShare
 from metering.reports.trace.tracing import may_have_expired
 from metering.stores.writes import Table
@@ -63,6 +64,7 @@ class BatchStory:
     Attributes:
         marker: Its verdict; None if there is none, or none any more.
         commit: The commit that made it durable, as long as that is kept.
+        waits: Its usage is not rolled up yet.
         hours: The booked hours of its rows, in order.
         conflicts: Other contents that came under its id.
         notes: Its refused records that were sent again.
@@ -75,6 +77,7 @@ class BatchStory:
     batch_id: str
     marker: Marker | None = None
     commit: CommitRecord | None = None
+    waits: bool = False
     hours: tuple[BatchHour, ...] = ()
     conflicts: tuple[Conflict, ...] = ()
     notes: tuple[RetryNote, ...] = ()
@@ -157,12 +160,14 @@ class StoryTeller:
         marker, conflicts, notes = self._ledger(batch_id)
         aliases = tuple(aliases_of(self.source.items, batch_id))
         hours = self._hours(batch_id, {*within, *(marker.hours if marker else ())}, marker, now_s)
+        commit = None if marker is None else self._commit(marker.commit_id)
         sent_again = [*(note.retry_id for note in notes), *(alias.retry_id for alias in aliases)]
         return BatchStory(
             region=self.source.region,
             batch_id=batch_id,
             marker=marker,
-            commit=None if marker is None else self._commit(marker.commit_id),
+            commit=commit,
+            waits=commit is not None and self._waits(commit),
             hours=hours,
             conflicts=tuple(conflicts),
             notes=tuple(notes),
@@ -186,6 +191,10 @@ class StoryTeller:
     def _commit(self, commit_id: str) -> CommitRecord | None:
         item = self.source.items.get(Table.LEDGER, commit_key(commit_id)) if commit_id else None
         return None if item is None else CommitRecord.from_item(item)
+
+    def _waits(self, commit: CommitRecord) -> bool:
+        key = waiting_key(commit.shard, commit.commit_id)
+        return commit.state == "committed" and self.source.items.get(Table.LEDGER, key) is not None
 
     def _hours(self, batch_id: str, hours: Collection[int], marker: Marker | None, now_s: int) -> tuple[BatchHour, ...]:
         query = RowQuery(columns=("account_id",), where=(("batch_id", frozenset({batch_id})),))

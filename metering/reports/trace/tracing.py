@@ -2,7 +2,7 @@
 
 | sum     | what it is                                                                                         |
 |---------|----------------------------------------------------------------------------------------------------|
-| usage   | the usage table; of a closed month, the frozen totals. It is the number that people were given     |
+| usage   | the usage table as of now; of a closed month, the frozen totals. It is what people are given       |
 | rows    | rows in lake and staging, counted one by one                                                       |
 | markers | the markers of the batches that those rows name, less the rows of the same batches on other lines  |
 
@@ -183,7 +183,7 @@ class Tracer:
         for hour_s in figures.differing()[-self.reread :]:
             self._again(figures, query, hour_s, now_s)
         differing = figures.differing()
-        # Asked only where something differs: it reads the list of all waiting commits.
+        # Under traffic two readings can differ each time. Asked only then: it reads the list of all waiting commits.
         waiting = waiting_commits(self.source.items, self.source.view.shards) if differing else ()
         unsettled = {hour_s for commit in waiting for hour_s in commit.totals}
         return Trace(
@@ -195,7 +195,8 @@ class Tracer:
 
     def _read(self, query: UsageQuery, now_s: int) -> _Figures:
         figures = _Figures()
-        for values, total in self.source.entries(query, now_s=now_s):
+        # Rows are as of now, so usage is, too.
+        for values, total in self.source.entries(replace(query, now=True), now_s=now_s):
             add_totals(figures.usage.setdefault(_hour_of(values), {}), {values: total})
         lines = LineReader(reader=self.source.view.reader, query=query)
         batches = 0

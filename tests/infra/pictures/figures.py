@@ -37,7 +37,7 @@ _LEVEL = {
     "SilentSources": 0.0,
 }  # fmt: skip
 _P99_MS = {
-    "aggregator": 14_000.0, "compactor": 240_000.0, "sweeper": 2_400.0, "reconciler": 310_000.0, "canary": 96_000.0,
+    "aggregator": 14_000.0, "compactor": 240_000.0, "rollup": 61_000.0, "reconciler": 310_000.0, "canary": 96_000.0,
     "watch": 5_200.0,
 }  # fmt: skip
 

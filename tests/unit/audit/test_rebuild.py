@@ -171,3 +171,22 @@ def test_quarantine_of_a_commit_whose_item_may_have_expired_is_no_orphans(window
     life_s = (window_days + 15) * DAY_S
     world = World(window_s=window_days * DAY_S, marker_life_s=life_s)
     assert DAY_S < world.jobs.orphans.quarantine_age_s < life_s
+
+
+def test_usage_that_is_lost_while_a_run_books_is_repaired_once_wherever_the_run_stands() -> None:
+    """A run that placed its rows, and adds again to an item that was lost, must not find a repair with them."""
+    number, left = 0, 0
+    while True:
+        world = world_with_traffic()
+        world.send([record(3), record(4, account="210987654321")], rolled_up=False)
+        died = world.dies_after(number, world.roll_up)
+        lose_usage(world)
+        left += bool(world.jobs.rebuilder.usage().unstable)
+        world.roll_up()
+        assert not world.jobs.rebuilder.usage().unstable
+        found = {key: total for key, total in world.usage().items() if total != Total(0, 0)}
+        assert found == world.visible(), number
+        if not died:
+            break
+        number += 1
+    assert left, "it never stood where a repair must wait"

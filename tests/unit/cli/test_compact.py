@@ -5,31 +5,29 @@ from __future__ import annotations
 import pytest
 
 from metering.cli.commands.analyst.lake import compact_now
-from metering.cli.failures import CommandFailedError
-from metering.errors import UnavailableError
-from metering.stores.bucket import wal_key
-from tests.support.small_world import SmallWorld, deliveries
+from metering.errors import LedgerCorruptError
+from metering.ledger.booked_hours import Pending, pending_in
+from metering.ledger.waiting import waiting_in, waiting_key
+from metering.stores.writes import Table, Update
+from tests.support.lake_world import World, record
 
 
-@pytest.fixture
-def world() -> SmallWorld:
-    """A world with one wide commit that is open, and whose rows are not due."""
-    world = SmallWorld()
-    world.calls.before = dict.fromkeys(range(4, 100), UnavailableError("dynamodb.TransactWriteItems", "timeout"))
-    world.handle(*deliveries(20, keys=16))
-    world.calls.before.clear()
-    assert [commit.state for commit in world.commits()] == ["open"]
-    return world
+def test_what_waits_is_rolled_up_also_if_its_rows_are_not_due() -> None:
+    world = World()
+    world.send([record(5), record(7)], rolled_up=False)
+    assert compact_now(world.jobs, due=True).rows == 0
+    assert list(waiting_in(world.items, 0)) == []
+    assert [len(Pending.from_item(item).hours) for item in pending_in(world.items, 0)] == [1]
+    assert sum(total.bytes for total in world.usage().values()) == 12
 
 
-def test_open_commits_are_finished_also_if_their_rows_are_not_due(world: SmallWorld) -> None:
-    assert compact_now(world.parts().jobs(), due=True).rows == 0
-    assert [commit.state for commit in world.commits()] == ["applied"]
-    world.assert_exact()
-
-
-def test_a_commit_that_cannot_be_finished_is_named_and_the_command_fails(world: SmallWorld) -> None:
-    [commit] = world.commits()
-    world.objects.remove(wal_key(commit.staging_key))
-    with pytest.raises(CommandFailedError, match=commit.commit_id):
-        compact_now(world.parts().jobs(), due=True)
+def test_a_roll_up_that_stops_is_named_and_everything_else_is_done() -> None:
+    world = World()
+    world.send([record(5)])
+    world.send([record(7)], rolled_up=False)
+    [item] = waiting_in(world.items, 0)
+    commit_id = str(item["sk"])
+    world.items.update(Update(table=Table.LEDGER, key=waiting_key(0, commit_id), remove=("totals",)))
+    with pytest.raises(LedgerCorruptError, match=commit_id):
+        compact_now(world.jobs)
+    assert len(world.objects.keys("lake/")) == 1

@@ -18,9 +18,11 @@ from metering.fleet.steps import FleetPorts
 from metering.fleet.survey import Surveyed, deployed_regions, survey, to_deploy
 from metering.fleet.uninstall import Remaining, Uninstall
 from metering.fleet.versions import Direction, Release
+from metering.ledger.format_version import FORMAT_VERSION
 
 HOME, OTHER, UNLISTED = "us-east-1", "eu-west-1", "ap-southeast-9"
-OLD, NEW = Release(version="0.2.0", data_format=1), Release(version="0.3.0", data_format=1)
+OLD = Release(version="0.2.0", data_format=FORMAT_VERSION)
+NEW = Release(version="0.3.0", data_format=FORMAT_VERSION)
 BUCKET = StackResource(kind="AWS::S3::Bucket", name="bucket", retained=False)
 TABLE = StackResource(kind="AWS::DynamoDB::GlobalTable", name="table", retained=True)
 LOG = StackResource(kind="AWS::Logs::LogGroup", name="log", retained=True)
@@ -40,6 +42,7 @@ class World:
             builder=self.account,
             probe=self.account,
             deployed=self.account,
+            data=self.account,
             clock=ManualClock(1_800_000_000_000),
             rules=RolloutRules(home=HOME, bake_min=0, canaries=1),
         )
@@ -96,12 +99,12 @@ def test_an_older_checkout_goes_back_to_its_version_within_a_format() -> None:
 
 def test_a_checkout_that_does_not_know_the_format_of_the_data_is_refused() -> None:
     world = World(HOME)
-    world.account.formats[HOME] = 2
+    world.account.formats[HOME] = FORMAT_VERSION + 1
 
     [found] = world.survey(NEW)
 
     assert found.way is Direction.REFUSED
-    with pytest.raises(FormatTooNewError, match="format 2"):
+    with pytest.raises(FormatTooNewError, match="format 3"):
         found.check_format()
 
 

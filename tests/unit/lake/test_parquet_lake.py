@@ -16,6 +16,7 @@ from metering.adapters.memory.clock import ManualClock
 from metering.adapters.memory.objects import MemoryObjectStore
 from metering.errors import ObjectDamagedError, ObjectMissingError
 from metering.intake.formats.exact_sums import exact_sum
+from metering.lake.parquet.hour_rows import STAGED_END_BYTES
 from metering.lake.parquet.reader import ParquetLakeReader
 from metering.lake.parquet.schema import STAGING_SCHEMA
 from metering.lake.parquet.writer import ParquetLakeWriter
@@ -152,3 +153,28 @@ def test_plain_duckdb_that_knows_nothing_of_us_gets_the_same_total(tmp_path: Pat
         lake = connection.read_parquet(f"{tmp_path}/lake/**/*.parquet")
         found = lake.aggregate("sum(bytes), count(*), count(DISTINCT resource_id)").fetchall()
     assert found == [(100 * 2**62, 100, 100)]
+
+
+@pytest.mark.parametrize("rows", [100, 40_000])
+def test_a_late_pair_costs_the_end_of_its_object_and_its_own_rows(rows: int) -> None:
+    calls: list[str] = []
+    objects = MemoryObjectStore(ManualClock(0), on_call=calls.append)
+    late = [(HOUR - HOUR_S, "000000000001", f"r{number}", number, HOUR - HOUR_S, "late") for number in range(10)]
+    others = [(HOUR, f"{number:012d}", f"{number * 7919}", number, HOUR, "b") for number in range(rows)]
+    body = staging([*late, *others])
+    objects.put("staging/a", body, if_absent=True)
+    whole = len(body) <= STAGED_END_BYTES
+    assert whole == (rows == 100)
+    writer = ParquetLakeWriter(objects)
+    with writer.merge(HOUR - HOUR_S, ["staging/a"]) as merged:
+        expected = Path(merged.content).read_bytes()
+    calls.clear()
+    with writer.merge(HOUR - HOUR_S, ["staging/a"], in_part={"staging/a"}) as merged:
+        assert Path(merged.content).read_bytes() == expected
+        assert (merged.rows, merged.bytes) == (10, 45)
+    # The second call reads the hour's rows alone.
+    assert calls == (["objects.open"] if whole else ["objects.open", "objects.open.next"])
+    calls.clear()
+    source = RowSource(key="staging/a", hour_s=HOUR - HOUR_S, rows=10, bytes=45, staged=True)
+    assert ParquetLakeReader(objects).totals([source], RowQuery()) == {(): Total(45, 10)}
+    assert "objects.get" not in calls

@@ -15,7 +15,7 @@ _NEVER = {"aws_cdk", "duckdb", "localstack_client", "rich", "typer"}
 _FUNCTIONS = sorted(path.parent.name for path in Path(lambdas.__path__[0]).glob("*/handler.py"))
 # These read and write items only; the Parquet libraries would double their start.
 # The on-ramp imports them for the first file, by its kind, and the API for the first request that reads rows.
-_WITHOUT_ROWS = {"sweeper", "watch", "log_context", "onramp", "api"}
+_WITHOUT_ROWS = {"watch", "log_context", "onramp", "api"}
 
 
 @pytest.mark.parametrize("name", _FUNCTIONS)

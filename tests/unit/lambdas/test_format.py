@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from lambdas.aggregator.handler import handler as aggregate
 from lambdas.api.handler import handler as answer
 from metering.adapters.aws.dynamodb.attributes import to_attributes
 from metering.adapters.aws.session import Access, Clients
-from metering.errors import FormatTooNewError
+from metering.errors import FormatTooNewError, FormatTooOldError, GenerationError
 from metering.ledger.format_version import FORMAT_VERSION, LedgerFormat
 from metering.settings import as_environment
 from metering.version import package_version
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
     from lambdas.sqs import SqsRecord
 
+OWN = LedgerFormat(number=FORMAT_VERSION, written_by="0.1.0", usage_generation=settings().usage_generation)
+OLD = LedgerFormat(number=FORMAT_VERSION - 1, written_by="0.1.0")
 OF_LOGS = ("onramp", "log_context")
 FUNCTIONS = sorted(path.parent.name for path in Path(lambdas.__path__[0]).glob("*/bootstrap.py"))
 
@@ -55,7 +58,7 @@ def _forget() -> None:
 
 
 @pytest.mark.parametrize("name", sorted({*FUNCTIONS} - {"api"}))
-def test_a_function_starts_on_a_ledger_that_it_knows_and_not_on_a_newer_one(
+def test_a_function_starts_on_a_ledger_of_its_format_and_not_on_a_newer_or_an_older_one(
     name: str, ledger: FormatLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dependencies = importlib.import_module(f"lambdas.{name}.bootstrap").dependencies
@@ -66,14 +69,20 @@ def test_a_function_starts_on_a_ledger_that_it_knows_and_not_on_a_newer_one(
         # Not remembered: a function whose region was put right works again.
         with pytest.raises(FormatTooNewError, match=re.escape(REFUSAL)):
             dependencies()
-    ledger.item = LedgerFormat(number=FORMAT_VERSION, written_by="0.1.0").to_item()
+    ledger.item = OLD.to_item()
+    with pytest.raises(FormatTooOldError, match="run metering upgrade"):
+        dependencies()
+    ledger.item = replace(OWN, usage_generation=OWN.usage_generation + 1).to_item()
+    with pytest.raises(GenerationError, match="usage table 3, and 2 is deployed"):
+        dependencies()
+    ledger.item = OWN.to_item()
     assert dependencies()
     assert ledger.put == []
 
 
 def test_the_aggregator_makes_the_format_of_a_new_region_known(ledger: FormatLedger) -> None:
     assert importlib.import_module("lambdas.aggregator.bootstrap").dependencies()
-    own = LedgerFormat(number=FORMAT_VERSION, written_by=package_version())
+    own = replace(OWN, written_by=package_version())
     assert [put["Item"] for put in ledger.put] == [to_attributes(own.to_item())]
     assert "attribute_not_exists" in ledger.put[0]["ConditionExpression"]
     assert ledger.asked == 1
@@ -95,7 +104,7 @@ def test_the_api_answers_nothing_of_a_ledger_that_it_does_not_know(ledger: Forma
     ledger.item = NEWER.to_item()
     for _ in range(2):
         assert answer(event, Context())["statusCode"] == 500
-    ledger.item = LedgerFormat(number=FORMAT_VERSION, written_by="0.1.0").to_item()
+    ledger.item = OWN.to_item()
     assert answer(event, Context())["statusCode"] == 200
 
 

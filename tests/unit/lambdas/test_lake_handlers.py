@@ -13,10 +13,13 @@ from lambdas.compactor.bootstrap import Dependencies as CompactorDependencies
 from lambdas.emf import EmfMetrics
 from lambdas.reconciler import handler as reconciler
 from lambdas.reconciler.bootstrap import Dependencies as ReconcilerDependencies
+from lambdas.rollup import handler as rollup
+from lambdas.rollup.bootstrap import Dependencies as RollupDependencies
 from metering.errors import LedgerCorruptError
 from metering.ledger.notes.reconciliation import RECONCILIATION_KEY, Reconciliation
 from metering.stores.writes import Key, Table, Update
 from metering.units import HOUR_S
+from metering.wiring.rollup import rollup_tick
 from tests.support.lake_world import NOW_S, World, record
 
 
@@ -51,6 +54,36 @@ def test_a_commit_that_cannot_be_read_fails_the_tick_and_stops_nothing_that_does
         compactor.handle({}, Context(), compactor_parts(world))
     assert orphan not in world.objects.keys("staging/")
     assert len(world.objects.keys("staging/")) == 1
+
+
+def rollup_parts(world: World) -> RollupDependencies:
+    return RollupDependencies(
+        tick=rollup_tick(world, world.jobs.rollup),
+        metrics=EmfMetrics(service="rollup", stage="local"),
+        logger=logger(),
+    )
+
+
+def test_a_tick_rolls_up_what_waits_and_a_second_one_nothing() -> None:
+    world = World()
+    world.send([record(5), record(7)], rolled_up=False)
+    assert world.usage() == {}
+    parts = rollup_parts(world)
+    first = rollup.handle({}, Context(), parts)
+    assert first == {"runs": 1, "commits": 1, "items": 1, "finished": True}
+    assert rollup.handle({}, Context(), parts) == {"runs": 0, "commits": 0, "items": 0, "finished": True}
+    assert sum(total.bytes for total in world.usage().values()) == 12
+
+
+def test_each_shard_has_a_tick_of_the_roll_up_and_the_first_takes_those_that_the_stage_has_no_more() -> None:
+    world = World(shards=3)
+    for size in range(12):
+        world.send([record(size + 1)], rolled_up=False)
+    assert rollup.handle({"shard": 1}, Context(), rollup_parts(world))["runs"] == 1
+    world.settings = world.settings.model_copy(update={"shards": 1})
+    world.jobs = world.make_jobs()
+    assert rollup.handle({"shard": 0}, Context(), rollup_parts(world))["runs"] == 2
+    assert sum(total.bytes for total in world.usage().values()) == 78
 
 
 def test_a_tick_compacts_what_is_due_and_a_second_one_nothing() -> None:

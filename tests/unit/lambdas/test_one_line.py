@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 from aws_lambda_powertools import Logger
@@ -28,8 +28,8 @@ from lambdas.onramp import handler as onramp
 from lambdas.onramp.bootstrap import Dependencies as OnrampDependencies
 from lambdas.reconciler import handler as reconciler
 from lambdas.reconciler.bootstrap import Dependencies as ReconcilerDependencies
-from lambdas.sweeper import handler as sweeper
-from lambdas.sweeper.bootstrap import Dependencies as SweeperDependencies
+from lambdas.rollup import handler as rollup
+from lambdas.rollup.bootstrap import Dependencies as RollupDependencies
 from lambdas.watch import handler as watch
 from lambdas.watch.bootstrap import Dependencies as WatchDependencies
 from metering.adapters.memory.alerts import MemoryAlerts
@@ -38,7 +38,7 @@ from metering.adapters.memory.items import MemoryItemStore
 from metering.adapters.memory.objects import MemoryObjectStore
 from metering.adapters.memory.rows import PlainBatchReader, PlainRowCodec
 from metering.commit.aggregator import Aggregator
-from metering.wiring.sweeper import build_sweeper
+from metering.wiring.rollup import rollup_tick
 from tests.api.world import ApiWorld
 from tests.support.budget_world import BudgetWorld
 from tests.support.lake_world import World
@@ -60,6 +60,11 @@ def _metrics(name: str) -> EmfMetrics:
     return EmfMetrics(service=name, stage="local")
 
 
+def _never_asked() -> NoReturn:
+    """A part that an invocation without throttles makes no client for."""
+    raise AssertionError
+
+
 def _aggregator(logger: Logger) -> None:
     world = World()
     objects = MemoryObjectStore(world.clock)
@@ -74,7 +79,9 @@ def _aggregator(logger: Logger) -> None:
         settings=SETTINGS,
         alerts=MemoryAlerts(),
     )
-    parts = AggregatorDependencies(aggregator=use_case, metrics=_metrics("aggregator"), logger=logger)
+    parts = AggregatorDependencies(
+        aggregator=use_case, queue=_never_asked, facts=_never_asked, metrics=_metrics("aggregator"), logger=logger
+    )
     aggregator.handle({"Records": []}, Context(), parts)
 
 
@@ -85,16 +92,14 @@ def _canary(logger: Logger) -> None:
 
 def _compactor(logger: Logger) -> None:
     world = World()
-    parts = CompactorDependencies(
-        sweeper=build_sweeper(world, world.metrics), jobs=world.jobs, metrics=_metrics("compactor"), logger=logger
-    )
-    compactor.handle(Context(), parts)
+    parts = CompactorDependencies(jobs=world.jobs, metrics=_metrics("compactor"), logger=logger)
+    compactor.handle({}, Context(), parts)
 
 
-def _sweeper(logger: Logger) -> None:
+def _rollup(logger: Logger) -> None:
     world = World()
-    parts = SweeperDependencies(sweeper=build_sweeper(world, world.metrics), metrics=_metrics("sweeper"), logger=logger)
-    sweeper.handle(Context(), parts)
+    tick = rollup_tick(world, world.jobs.rollup)
+    rollup.handle({}, Context(), RollupDependencies(tick=tick, metrics=_metrics("rollup"), logger=logger))
 
 
 def _reconciler(logger: Logger) -> None:
@@ -137,7 +142,7 @@ INVOCATIONS: dict[str, Callable[[Logger], None]] = {
     "log_context": _log_context,
     "onramp": _onramp,
     "reconciler": _reconciler,
-    "sweeper": _sweeper,
+    "rollup": _rollup,
     "watch": _watch,
 }
 

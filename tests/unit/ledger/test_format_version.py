@@ -9,8 +9,15 @@ import pytest
 
 import metering
 from metering.adapters.memory.items import MemoryItemStore
-from metering.errors import FormatTooNewError, LedgerCorruptError, UnavailableError
-from metering.ledger.format_version import FORMAT_KEY, FORMAT_VERSION, LedgerFormat, check_format, remember_format
+from metering.errors import FormatTooNewError, FormatTooOldError, GenerationError, LedgerCorruptError, UnavailableError
+from metering.ledger.format_version import (
+    FORMAT_KEY,
+    FORMAT_VERSION,
+    LedgerFormat,
+    check_format,
+    check_readable,
+    remember_format,
+)
 from metering.stores.writes import Put, Table
 
 if TYPE_CHECKING:
@@ -35,7 +42,7 @@ def remembered(items: MemoryItemStore) -> LedgerFormat | None:
     return next(map(LedgerFormat.from_item, items.everything(Table.LEDGER)), None)
 
 
-def test_a_ledger_that_does_not_say_its_format_has_the_first_one_and_asking_writes_nothing() -> None:
+def test_a_ledger_that_does_not_say_its_format_is_new_and_asking_writes_nothing() -> None:
     items, calls = ledger()
     check_format(items)
     assert (remembered(items), calls) == (None, ["items.get"])
@@ -43,15 +50,15 @@ def test_a_ledger_that_does_not_say_its_format_has_the_first_one_and_asking_writ
 
 def test_the_first_writer_makes_the_format_known_and_those_after_it_write_nothing() -> None:
     items, calls = ledger()
-    remember_format(items, written_by="0.1.0")
-    remember_format(items, written_by="0.1.1")
+    remember_format(items, written_by="0.1.0", usage_generation=2)
+    remember_format(items, written_by="0.1.1", usage_generation=2)
     check_format(items)
-    assert remembered(items) == LedgerFormat(number=FORMAT_VERSION, written_by="0.1.0")
+    assert remembered(items) == LedgerFormat(number=FORMAT_VERSION, written_by="0.1.0", usage_generation=2)
     assert calls == ["items.get", "items.put", "items.get", "items.get"]
 
 
 def _remember(items: ItemStore) -> None:
-    remember_format(items, written_by="0.1.0")
+    remember_format(items, written_by="0.1.0", usage_generation=2)
 
 
 @pytest.mark.parametrize("opening", [check_format, _remember])
@@ -65,6 +72,30 @@ def test_a_newer_format_is_refused_and_left_as_it_is(opening: Callable[[ItemStor
         f"{FORMAT_VERSION}: use metering 0.2.0 or newer."
     )
     assert (remembered(items), calls) == (NEWER, ["items.get"])
+
+
+@pytest.mark.parametrize("opening", [check_format, _remember])
+def test_an_older_format_is_refused_with_the_cure_and_left_as_it_is(opening: Callable[[ItemStore], None]) -> None:
+    old = LedgerFormat(number=1, written_by="0.1.0")
+    items, calls = ledger(old)
+    with pytest.raises(FormatTooOldError) as caught:
+        opening(items)
+    assert str(caught.value) == (
+        "The region's data has format 1, and this version of metering works with format 2: run metering upgrade."
+    )
+    assert (remembered(items), calls) == (old, ["items.get"])
+    check_readable(items)
+
+
+def test_a_ledger_of_another_usage_table_is_refused_whoever_opens_it() -> None:
+    items, _ = ledger(LedgerFormat(number=FORMAT_VERSION, written_by="0.2.0", usage_generation=3))
+    with pytest.raises(GenerationError, match="usage table 3, and 2 is deployed"):
+        _remember(items)
+    with pytest.raises(GenerationError):
+        check_format(items, usage_generation=2)
+    check_format(items, usage_generation=3)
+    # Who uses no usage table need not know it.
+    check_format(items)
 
 
 class Racing(MemoryItemStore):
@@ -81,14 +112,14 @@ class Racing(MemoryItemStore):
 
 
 def test_of_two_first_writers_the_later_one_goes_by_what_is_there() -> None:
-    same = LedgerFormat(number=FORMAT_VERSION, written_by="0.1.1")
+    same = LedgerFormat(number=FORMAT_VERSION, written_by="0.1.1", usage_generation=2)
     items = Racing(same)
-    remember_format(items, written_by="0.1.0")
+    remember_format(items, written_by="0.1.0", usage_generation=2)
     assert remembered(items) == same
 
     items = Racing(NEWER)
     with pytest.raises(FormatTooNewError):
-        remember_format(items, written_by="0.1.0")
+        remember_format(items, written_by="0.1.0", usage_generation=2)
     assert remembered(items) == NEWER
 
 
@@ -107,7 +138,7 @@ def test_a_ledger_without_an_answer_is_not_taken_for_one_without_a_format() -> N
     items, _ = ledger()
     items.on_call = throttled
     with pytest.raises(UnavailableError):
-        remember_format(items, written_by="0.1.0")
+        remember_format(items, written_by="0.1.0", usage_generation=2)
     assert remembered(items) is None
 
 
@@ -118,4 +149,5 @@ def test_whoever_opens_the_tables_asks_for_the_format() -> None:
         if "DynamoDbItemStore(" in path.read_text() and "class DynamoDbItemStore" not in path.read_text()
     }
     assert len(opening) > 1
-    assert [path for path, text in opening.items() if "check_format(" not in text] == []
+    asks = ("check_format(", "check_readable(")
+    assert [path for path, text in opening.items() if not any(ask in text for ask in asks)] == []

@@ -18,7 +18,7 @@ from metering.ledger.commits import is_commit
 from metering.ledger.shards import known_shards
 from metering.stores.deliveries import Delivery
 from metering.stores.writes import Key, Put, Table, Update, key_of
-from metering.upgrade.upgrade import DataUpgrade
+from metering.upgrade.upgrade import DataUpgrade, stopped
 from metering.upgrade.usage_items import partitions_before, usage_add_before, usage_before
 from metering.usage.totals import ZERO, Total, UsageKey
 from tests.support.region import MemoryRegion
@@ -63,8 +63,10 @@ class OldRegion(MemoryRegion):
 
     def upgraded(self) -> OldRegion:
         """The same region, upgraded without a fault."""
+        now_ms = self.clock.now_ms()
+        self.parts().retrier().call(lambda: stopped(self.items, now_ms=now_ms, worker_timeout_s=60))
         upgrade = self.upgrade()
-        upgrade.wait_out(60)
+        upgrade.wait_out()
         upgrade.convert()
         return self
 

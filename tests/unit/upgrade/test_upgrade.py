@@ -16,8 +16,8 @@ from metering.ledger.usage.generation import usage_generation
 from metering.stores.writes import Key, Put, Table, Update
 from metering.units import DAY_S, HOUR_S
 from metering.upgrade.filling import Filling
-from metering.upgrade.note import note_stop, upgrade_note
-from metering.upgrade.upgrade import SETTLE_MS
+from metering.upgrade.note import upgrade_note
+from metering.upgrade.upgrade import SETTLE_MS, is_old, stopped
 from metering.upgrade.usage_items import usage_add_before
 from metering.usage.totals import Total
 from tests.support.usage_items import usage_of
@@ -316,22 +316,26 @@ def test_the_usage_types_of_the_old_canary_take_no_numbers() -> None:
 def test_workers_are_waited_for_from_the_time_of_the_stop_whoever_continues() -> None:
     region = OldRegion()
     began_ms = region.clock.now_ms()
-    note_stop(region.items, began_ms)
+    with pytest.raises(OperationFailedError, match="No upgrade"):
+        region.upgrade().wait_out()
+    stopped(region.items, now_ms=began_ms, worker_timeout_s=60)
     region.clock.sleep_ms(20_000)
+    stopped(region.items, now_ms=region.clock.now_ms(), worker_timeout_s=60)
 
-    region.upgrade().wait_out(60)
+    region.upgrade().wait_out()
 
     assert region.clock.now_ms() == began_ms + 60_000 + SETTLE_MS
-    region.upgrade().begin()
-    assert upgrade_note(region.items) is None
 
 
 def test_an_upgraded_region_is_not_upgraded_again() -> None:
     region = OldRegion().upgraded()
     names = at_write(region, -1, die)
-    assert region.upgrade().is_needed()
+    assert not is_old(region.items)
 
     region.upgrade().convert()
+
     assert names == []
-    region.upgrade().forget()
-    assert not region.upgrade().is_needed()
+    region.upgrade().tidy()
+    note = upgrade_note(region.items)
+    assert note is not None
+    assert note.settled

@@ -54,8 +54,11 @@ def asking() -> Iterator[None]:
 
 
 def _translated(error: ClientError) -> Exception:
-    call = error.operation_name
-    if error_code(error) in _NO_SUCH_CALL or http_status(error) == _NOT_IMPLEMENTED:
+    call, code = error.operation_name, error_code(error)
+    if code.isdecimal() and code not in _NO_SUCH_CALL:
+        # A status stands for the code where an answer had no words. AWS has words for every refusal but that of a HEAD.
+        return unavailable(call, error) or CannotAskError(f"this endpoint answers {call} with {code} and no words")
+    if code in _NO_SUCH_CALL or http_status(error) == _NOT_IMPLEMENTED:
         return CannotAskError(f"this endpoint has no {call}")
     if is_denied(error):
         return CannotAskError(f"the caller may not call {call}", f"Run it with credentials that may call {call}.")

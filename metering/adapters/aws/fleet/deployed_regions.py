@@ -11,13 +11,13 @@ from metering.adapters.aws.errors import translated
 from metering.adapters.aws.published_settings import deployed_given, deployed_settings, read_settings
 from metering.adapters.aws.queues import SqsQueue
 from metering.adapters.aws.stacks import stack_outputs
-from metering.errors import OperationFailedError
+from metering.errors import OperationFailedError, SettingsError
 from metering.fleet.ports import RegionStacks
 from metering.fleet.regions import executions_of
 from metering.fleet.state_store import LedgerRegionStates
-from metering.ledger.format_version import check_format, stored_format
+from metering.ledger.format_version import check_readable, stored_format
 from metering.ledger.notes.canary_runs import CANARY_PK, CanaryRun, CanaryVerdict
-from metering.ledger.waiting_commits import waiting_commits
+from metering.ledger.waiting import waiting_commits
 from metering.operations.alarms import ALARMS, ROLLBACK_ALARMS, alarm_name
 from metering.stores.writes import Table
 
@@ -73,8 +73,7 @@ class DeployedRegions:
         for rule in self._resource_ids(region, "AWS::Events::Rule"):
             with translated("events.EnableRule"):
                 clients.events.enable_rule(Name=rule.rpartition("|")[2])
-        published = deployed_settings(clients, self._stage)
-        shards = 1 if published is None else published.policy.shards
+        shards = self._shards(region)
         # A region of an older version may lack one of them.
         reserved = {
             name: executions_of(construct.lower(), shards=shards) for construct, name in self._functions(region).items()
@@ -92,6 +91,19 @@ class DeployedRegions:
             with translated("lambda.UpdateEventSourceMapping"):
                 self._clients_of(region).lambda_.update_event_source_mapping(UUID=mapping, Enabled=enabled)
 
+    def stop(self, region: str) -> None:
+        clients = self._clients_of(region)
+        self.set_intake(region, enabled=False)
+        for rule in self._resource_ids(region, "AWS::Events::Rule"):
+            with translated("events.DisableRule"):
+                clients.events.disable_rule(Name=rule.rpartition("|")[2])
+
+    def worker_timeout_s(self, region: str) -> int:
+        name = self._function(region, "Aggregator")
+        with translated("lambda.GetFunctionConfiguration"):
+            found = self._clients_of(region).lambda_.get_function_configuration(FunctionName=name)
+        return found["Timeout"]
+
     def intake(self, region: str) -> str:
         states = [state for _, state in self._mappings(region)]
         return states[0] if states else "none"
@@ -106,7 +118,7 @@ class DeployedRegions:
             "queued": queue.visible + queue.delayed,
             "received": queue.in_flight,
             "dead": dead.total,
-            "open_commits": len(waiting_commits(self._items(region), shards).open),
+            "waiting_commits": sum(1 for _ in waiting_commits(self._items(region), shards)),
         }
 
     def kept_states(self, region: str) -> Sequence[RegionState]:
@@ -128,6 +140,14 @@ class DeployedRegions:
             for severity in SEVERITIES
             for each in topics.subscribers(severity)
         ]
+
+    def _shards(self, region: str) -> int:
+        """Number of shards as it was published; 1 if this version cannot read what another one published."""
+        try:
+            published = deployed_settings(self._clients_of(region), self._stage)
+        except SettingsError:
+            return 1
+        return 1 if published is None else published.policy.shards
 
     def _topics(self, region: str) -> SnsAlerts:
         resources = self._resources(region)
@@ -200,7 +220,8 @@ class DeployedRegions:
 
     def _items(self, region: str) -> ItemStore:
         items = self._tables(region)
-        check_format(items)
+        # What is read here is the same in all formats.
+        check_readable(items)
         return items
 
     def _tables(self, region: str) -> ItemStore:

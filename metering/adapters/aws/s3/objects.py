@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, TypedDict
+from typing import TYPE_CHECKING, BinaryIO, TypedDict, cast
 
 from botocore.exceptions import ClientError
 
@@ -106,7 +106,8 @@ class S3ObjectStore:
         return io.BufferedReader(raw, buffer_size=self._read_ahead_bytes)
 
     def open_end(self, key: str, *, last_bytes: int) -> BinaryIO:
-        return io.BufferedReader(EndOfObject(self._client, self._bucket, key, last_bytes=last_bytes))
+        # No read-ahead: who reads so knows the ranges that it needs.
+        return cast("BinaryIO", EndOfObject(self._client, self._bucket, key, last_bytes=last_bytes))
 
     def head(self, key: str) -> ObjectInfo | None:
         try:

@@ -62,7 +62,7 @@ def world_with_batch(*, compacted: bool = False) -> World:
         record(5), record(7, account=OTHER), record(2**62, start_s=NOW_S - HOUR_S), {**record(1), "bytes": -1},
     ]  # fmt: skip
     deliver(world, BATCH, records, source_id="edge-7f3a", sequence=184)
-    world.send([record(100)])
+    world.send([record(100)], rolled_up=compacted)
     if compacted:
         world.compact_all()
     return world
@@ -84,7 +84,7 @@ def test_an_accepted_batch_is_told_with_hours_files_commit_and_its_proof(compact
     assert {file["staged"] for file in files} == {not compacted}
     assert all(file["key"].startswith("lake/" if compacted else "staging/") for file in files)
     assert found["proof"] == {"marker": str(2**62 + 12), "rows": str(2**62 + 12), "equal": True}
-    assert found["commit"]["state"] == "applied"
+    assert (found["commit"]["state"], found["commit"]["rolled_up"]) == ("committed", compacted)
     [entry] = found["quarantine"]
     assert entry["reasons"] == {"invalid_bytes": 1}
 

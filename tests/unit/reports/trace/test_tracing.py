@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from itertools import count
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,7 +11,6 @@ from metering.errors import OperationFailedError
 from metering.hours import rfc3339
 from metering.ledger.booked_hours import totals_value
 from metering.ledger.markers import Marker, marker_key
-from metering.ledger.waiting_commits import waiting_commits
 from metering.reports.trace.question import TraceParameters
 from metering.reports.trace.tracing import Trace, Tracer, Vouching
 from metering.stores.writes import Put, Table
@@ -222,17 +221,31 @@ def test_more_batches_than_a_trace_may_have_are_refused_and_never_cut() -> None:
         traced(world, line(), most=2)
 
 
-def test_an_hour_of_an_open_commit_is_told_as_unsettled() -> None:
-    # A batch with more keys than a transaction has actions is booked in chunks, and here its worker dies in between.
-    records = [record(5 + number, to=f"eu-north-{number}") for number in range(250)]
-    for calls in range(3, 40):
-        world = World()
-        died = world.dies_after(calls, partial(world.send, records))
-        if died and waiting_commits(world.items, world.settings.shards).open:
+def test_a_line_is_equal_before_its_usage_is_rolled_up_and_at_every_step_of_the_roll_up() -> None:
+    for calls in count():
+        world = world_with_traffic()
+        world.send([record(100), record(200, to="eu-west-1")], rolled_up=False)
+        died = world.dies_after(calls, world.roll_up)
+        trace = traced(world, line())
+        assert trace.equal
+        assert trace.usage == Total(5 + 11 + 13 + 17 + 300, 6)
+        if not died:
             break
-    trace = traced(world, line())
+    assert calls > 5
+
+
+def test_an_hour_that_never_stands_still_is_told_as_unsettled() -> None:
+    world = world_with_traffic()
+
+    def deliver(_call: str) -> None:
+        world.objects.on_call = lambda _call: None
+        world.send([record(100)], rolled_up=False)
+        world.objects.on_call = deliver
+
+    tracer = Tracer(source=world.source(), marker_life_s=world.settings.marker_life_s, attempts=3)
+    world.objects.on_call = deliver
+    trace = tracer.trace(line(hour=rfc3339(HOUR)), now_s=NOW_S)
+    world.objects.on_call = lambda _call: None
     assert not trace.equal
     assert trace.unsettled == (HOUR,)
-    assert trace.usage.bytes < trace.rows.bytes == trace.markers.bytes  # type: ignore[union-attr]  # nothing expired
-    world.jobs.sweeper.sweep(world.deadline())
-    assert traced(world, line()).equal
+    assert traced(world, line(hour=rfc3339(HOUR))).equal

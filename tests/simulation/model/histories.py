@@ -1,0 +1,295 @@
+"""Random histories of the model, and what must hold in each."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from tests.simulation.model.audit import ACCOUNTS, Look, UsagePlace, as_of_now, reconcile, repair, restore
+from tests.simulation.model.chains import clean, commit, compact, roll_up, updates
+from tests.simulation.model.rules import RollupPlan, Setting, Sums, figures, runs_in, text
+from tests.simulation.model.world import BrokenError, Faults, World
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from tests.simulation.model.world import Place, Read, Write
+
+HOURS = 2
+KINDS = ("k0", "k1", "k2", "k3", "k4")
+_FAULTS = Faults(killed=0.004, lost_before=0.01, lost_after=0.02, later=0.01)
+_QUIET = Faults()
+_EPOCH = 1_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Course:
+    """What happens in a history beside traffic.
+
+    Attributes:
+        lost: How often usage items are lost, one or all.
+        restored: Whether the ledger is restored to an earlier moment once.
+    """
+
+    commits: int = 12
+    lost: int = 0
+    restored: bool = False
+
+
+@dataclass(slots=True)
+class History:
+    """One history, by its seed.
+
+    Raises:
+        BrokenError: A promise is broken, from `play`.
+    """
+
+    seed: int
+    setting: Setting
+    course: Course
+    rng: random.Random = field(init=False)
+    world: World = field(init=False)
+    sent: dict[str, Sums] = field(default_factory=dict)
+    damaged: set[UsagePlace] = field(default_factory=set)
+    mended: dict[UsagePlace, int] = field(default_factory=dict)
+    digits: int = 0
+    backup: dict[Place, dict[str, object]] | None = None
+
+    def __post_init__(self) -> None:
+        self.rng = random.Random(self.seed)  # one seed, one history
+        self.world = World(rng=self.rng, faults=_FAULTS, on_usage=self.check_item)
+
+    def play(self) -> None:
+        """Play it whole."""
+        steps = self.rng.randint(500, 1500)
+        events = {self.rng.randrange(steps // 4, steps): self.lose for _ in range(self.course.lost)}
+        restored_at = self.rng.randrange(steps // 2, steps) if self.course.restored else -1
+        kept_at = self.rng.randrange(0, max(1, restored_at))
+        for step in range(steps):
+            self.begin_some()
+            if self.world.can_step:
+                self.world.step()
+            if step in events:
+                events[step]()
+            if self.course.restored and kept_at <= step < restored_at and self.backup is None and self.world.is_whole:
+                self.backup = self.world.ledger()
+            if step == restored_at and self.backup is not None:
+                self.restore()
+        self.drain()
+
+    # What goes on ----------------------------------------------------------------------------------------------------
+
+    def begin_some(self) -> None:
+        """Now and then a process begins."""
+        if self.rng.random() > 0.25:
+            return
+        working = self.world.names_at_work()
+        name = self.rng.choice(("commit", "roll", "roll", "roll", "compact", "clean", "reconcile", "repair", "now"))
+        if working.count(name) < (1 if name == "clean" else 3):
+            self.world.start(name, self.process(name))
+
+    def process(self, name: str) -> Generator[Read | Write, object, None]:
+        """One process of a kind."""
+        shard, hour = self.rng.randrange(self.setting.shards), self.rng.randrange(HOURS)
+        own = random.Random(self.rng.random())  # one seed, one history
+        if name == "commit":
+            return self.commit(shard)
+        if name == "roll":
+            setting = (
+                replace(self.setting, cap=self.setting.raised_cap or self.setting.cap)
+                if own.random() < 0.5
+                else self.setting
+            )
+            return roll_up(shard, setting, own, self.world.token())
+        if name == "compact":
+            return compact(shard, own, self.world.token())
+        if name == "clean":
+            return clean(shard)
+        if name == "reconcile":
+            return reconcile(hour, self.setting, self.differs)
+        if name == "repair":
+            return repair(hour, self.setting, self.differs, self.repaired)
+        return self.report(self.rng.choice(ACCOUNTS))
+
+    def commit(self, shard: int) -> Generator[Read | Write, object, None]:
+        """One more commit, with a digit of its own."""
+        if self.digits >= self.course.commits:
+            return
+        self.digits += 1
+        commit_id = f"c{self.world.token()}"
+        keys = {
+            (self.rng.choice(ACCOUNTS), self.rng.randrange(HOURS), self.rng.choice(KINDS))
+            for _ in range(self.rng.randint(1, 4))
+        }
+        self.sent[commit_id] = dict.fromkeys(sorted(keys), 8**self.digits)
+        yield from commit(commit_id, self.sent[commit_id], shard)
+
+    def lose(self) -> None:
+        """Usage items are lost: one, or the whole table."""
+        places = [place for place in self.world.items if place[0] == "usage"]
+        if places and self.rng.random() < 0.5:
+            places = [self.rng.choice(places)]
+        for place in places:
+            del self.world.items[place]
+            self.damaged.add((place[1], place[2]))
+
+    def restore(self) -> None:
+        """The ledger is that of an earlier moment; the usage table is new; nobody else works."""
+        self.world.end_all()
+        # The bucket keeps deleted versions of staging objects for some days; the runbook brings them back.
+        self.world.objects |= {key: kept for key, kept in self.world.ever.items() if key.startswith("staging/")}
+        self.world.items = dict(self.backup or {})
+        self.sent = {commit_id: sums for commit_id, sums in self.sent.items() if self.is_committed(commit_id)}
+        self.damaged.clear()
+        self.world.on_usage = lambda _: None
+        for _ in range(50):
+            self.world.faults = _FAULTS
+            outcome: list[bool] = []
+            self.world.start("restore", self.restoring(outcome))
+            while self.world.can_step:
+                self.world.step()
+            if outcome:
+                break
+
+    def restoring(self, outcome: list[bool]) -> Generator[Read | Write, object, None]:
+        """Restore, and say so at its end."""
+        yield from restore(HOURS, self.setting, _EPOCH, random.Random(self.seed))  # one seed
+        outcome.append(True)
+
+    # What must hold --------------------------------------------------------------------------------------------------
+
+    def is_committed(self, commit_id: str) -> bool:
+        """Whether a commit is in the ledger."""
+        return ("ledger", "C", commit_id) in self.world.items
+
+    def waits(self, commit_id: str) -> bool:
+        """Whether a commit is not rolled up yet."""
+        return any(("ledger", f"W{shard}", commit_id) in self.world.items for shard in range(self.setting.shards))
+
+    def differs(self, look: Look) -> None:
+        """A settled item that nothing happened to never differs from the rows (P37)."""
+        if look.place not in self.damaged and self.mended.get(look.place, -1) < look.begun:
+            raise BrokenError(f"P37: {look} differs, and nothing was lost")
+
+    def repaired(self, place: UsagePlace) -> None:
+        """A repair landed."""
+        if place in self.damaged:
+            self.damaged.remove(place)
+            self.mended[place] = self.world.steps
+
+    def check_item(self, place: Place) -> None:
+        """Usage item = the sums of all runs up to its numbers, unless something was lost and is not repaired yet."""
+        if place[1:] in self.damaged:
+            return
+        item = self.world.items[place]
+        expected: dict[str, int] = {}
+        for shard, newest in runs_in(item).items():
+            for key, run in list(self.world.items.items()):
+                if key[:2] == ("ledger", f"RU{shard}") and int(key[2]) <= newest:
+                    plan = self.world.ever[text(run, "plan")]  # type: ignore[arg-type]
+                    assert isinstance(plan, RollupPlan)
+                    for name, value in updates(plan, self.numbers()).get((place[1], place[2]), {}).items():
+                        expected[name] = expected.get(name, 0) + value
+        held = {name: value for name, value in figures(item).items() if value}
+        if held != expected:
+            raise BrokenError(f"P23, P38: {place} holds {show(held)}, its runs add {show(expected)}: {item}")
+
+    def numbers(self) -> dict[str, dict[str, int]]:
+        """The dictionaries as they are."""
+        found: dict[str, dict[str, int]] = {account: {} for account in ACCOUNTS}
+        for place, item in self.world.items.items():
+            if place[1].startswith("D") and place[2].startswith("N#"):
+                found[place[1][1:]][text(item, "kind")] = int(place[2][2:])
+        return found
+
+    def report(self, account: str) -> Generator[Read | Write, object, None]:
+        """A reader: what it says lies between the commits that were there when it began and when it ended (P28)."""
+        before = {
+            commit_id
+            for commit_id in self.sent
+            if self.is_committed(commit_id) and not self.world.is_landing(("ledger", "C", commit_id))
+        }
+
+        begun = self.world.steps
+
+        def check(answer: dict[tuple[int, str], int]) -> None:
+            if not self.damaged and all(step < begun for step in self.mended.values()):
+                self.check_report(account, answer, before)
+
+        yield from as_of_now(account, self.setting, check)
+
+    def check_report(self, account: str, answer: dict[tuple[int, str], int], before: set[str]) -> None:
+        """Each commit is in a report once or not at all; those that were there before are in it."""
+        for commit_id, sums in self.sent.items():
+            digit = max(sums.values())
+            for hour, kind in {(key[1], key[2]) for key in sums if key[0] == account}:
+                counted = answer.get((hour, kind), 0) // digit % 8
+                if counted > 1 or (counted == 0 and commit_id in before):
+                    raise BrokenError(f"P28: {commit_id} is counted {counted} times in {account} {hour} {kind}")
+        for (hour, kind), value in answer.items():
+            known = sum(
+                sums.get((account, hour, kind), 0)
+                for commit_id, sums in self.sent.items()
+                if self.is_committed(commit_id)
+            )
+            if value > known:
+                raise BrokenError(f"P28: {account} {hour} {kind}: {value:o} of {known:o}")
+
+    def drain(self) -> None:
+        """Nothing goes wrong any more: all is finished, repaired, and compared."""
+        world = self.world
+        while world.can_step:
+            world.step()
+        world.faults = _QUIET
+        for _ in range(2):
+            for name in ("roll", "compact", "clean", "repair"):
+                for shard in range(max(self.setting.shards, HOURS)):
+                    for _ in range(14 if name == "roll" else 6):
+                        self.run_alone(name, shard)
+        self.check_end()
+
+    def run_alone(self, name: str, index: int) -> None:
+        """One process, with nobody beside it."""
+        own = random.Random(index)  # one seed, one history
+        if name == "repair":
+            made = repair(index % HOURS, self.setting, self.differs, self.repaired)
+        elif index >= self.setting.shards:
+            return
+        elif name == "roll":
+            made = roll_up(index, self.setting, own, self.world.token())
+        elif name == "compact":
+            made = compact(index, own, self.world.token())
+        else:
+            made = clean(index)
+        self.world.start(name, made)
+        while self.world.can_step:
+            self.world.step()
+
+    def check_end(self) -> None:
+        """Nothing waits, and usage by name equals the commits, which equal the lake."""
+        left = [place for place in self.world.items if place[1][0] in "W" and place[0] == "ledger"]
+        if left:
+            raise BrokenError(f"the end: {left} wait")
+        true: dict[tuple[str, int, str], int] = {}
+        for commit_id, sums in self.sent.items():
+            if self.is_committed(commit_id):
+                for key, value in sums.items():
+                    true[key] = true.get(key, 0) + value
+        used: dict[tuple[str, int, str], int] = {}
+        names = {account: {number: kind for kind, number in each.items()} for account, each in self.numbers().items()}
+        for place, item in self.world.items.items():
+            if place[0] == "usage":
+                hour, _, rest = place[2].partition("/")
+                for name, value in figures(item).items():
+                    key = place[1], int(hour), rest[1:] if name == "b" else names[place[1]][int(name[1:])]
+                    used[key] = used.get(key, 0) + value
+        used = {key: value for key, value in used.items() if value}
+        if used != true:
+            wrong = {key: (f"{used.get(key, 0):o}", f"{true.get(key, 0):o}") for key in used.keys() | true.keys()}
+            raise BrokenError(f"the end: {[f'{k} {v}' for k, v in wrong.items() if v[0] != v[1]]}")
+
+
+def show(sums: dict[str, int]) -> dict[str, str]:
+    """Figures, a digit a commit."""
+    return {name: f"{value:o}" for name, value in sums.items()}

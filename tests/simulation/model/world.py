@@ -1,0 +1,334 @@
+"""A small world of tables and objects, written apart from the service: what P1 to P3 say may happen, happens in it.
+
+Processes are generators. Each yields one call at a time; between two calls of a process, any other may go. A call's
+reply may be lost, with or without the call's effect; the effect may also come later, after the caller is long gone.
+A transaction is decided at one moment, but readers see its items change one after the other (P2).
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Callable, Generator
+
+Value = int | str | frozenset[int] | dict[int, int] | tuple[str, ...]
+Item = dict[str, Value]
+Place = tuple[str, str, str]  # table, partition, sort key
+Call = "Read | Write"
+Process = "Generator[Read | Write, Reply, None]"
+Reply = object
+
+
+class UnknownError(Exception):
+    """No reply: the call had its effect, or not, or will have it later."""
+
+
+class RefusedError(Exception):
+    """A condition failed; `items` are those that the write met."""
+
+    def __init__(self, items: list[Item | None]) -> None:
+        super().__init__("refused")
+        self.items = items
+
+
+class ConflictError(Exception):
+    """Another transaction is landing on an item of the write: repeat it."""
+
+
+class LateError(Exception):
+    """The process stops: what it works on is over, or a call stayed unknown. Whoever comes next resumes."""
+
+
+class BrokenError(AssertionError):
+    """Something that the rules promise does not hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A call that changes nothing."""
+
+    look: Callable[[World], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One action of a write: what it demands of an item, and what it makes of it (None: nothing is left)."""
+
+    place: Place
+    demand: Callable[[Item | None], bool]
+    make: Callable[[Item | None], Item | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """One write of one item, or a transaction over several."""
+
+    actions: tuple[Action, ...]
+
+
+@dataclass(slots=True)
+class _Landing:
+    """A transaction that is decided; its items still change one by one."""
+
+    left: list[Action]
+    places: frozenset[Place]
+    replies_to: _Actor | None
+    reply_lost: bool
+
+
+@dataclass(slots=True)
+class _Actor:
+    name: str
+    process: Generator[Read | Write, object, None]
+    answer: object = None
+    error: Exception | None = None
+    waits: bool = False
+
+
+@dataclass(slots=True)
+class Faults:
+    """How likely each fault is, for each call. All zero: a quiet world."""
+
+    killed: float = 0.0
+    lost_before: float = 0.0
+    lost_after: float = 0.0
+    later: float = 0.0
+
+
+@dataclass(slots=True)
+class World:
+    """Tables, objects and the processes at work."""
+
+    rng: random.Random
+    faults: Faults
+    items: dict[Place, Item] = field(default_factory=dict)
+    objects: dict[str, object] = field(default_factory=dict)
+    ever: dict[str, object] = field(default_factory=dict)
+    on_usage: Callable[[Place], None] = lambda _: None
+    _actors: list[_Actor] = field(default_factory=list)
+    _landings: list[_Landing] = field(default_factory=list)
+    _late: list[Write] = field(default_factory=list)
+    _number: int = 0
+    steps: int = 0
+
+    def is_landing(self, place: Place) -> bool:
+        """Whether an item is one of a transaction whose items change just now."""
+        return any(place in landing.places for landing in self._landings)
+
+    def token(self) -> str:
+        """A text that was never used before."""
+        self._number += 1
+        return f"{self._number:06d}"
+
+    def start(self, name: str, process: Generator[Read | Write, object, None]) -> None:
+        """Let a process begin."""
+        self._actors.append(_Actor(name, process))
+
+    @property
+    def at_work(self) -> int:
+        return len(self._actors)
+
+    def names_at_work(self) -> list[str]:
+        """Names of the processes at work."""
+        return [actor.name for actor in self._actors]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether no transaction is landing."""
+        return not self._landings
+
+    def end_all(self) -> None:
+        """Every process is gone, and so is what might still have landed. What is decided, lands."""
+        self._actors.clear()
+        self._late.clear()
+        self.land_all()
+
+    def land_all(self) -> None:
+        """What is under way, lands: transactions that are decided, and calls that come late."""
+        while self._landings or self._late:
+            self._land(self.rng.randrange(len(self._landings))) if self._landings else self._come_late()
+
+    def ledger(self) -> dict[Place, Item]:
+        """A copy of the ledger, as a backup holds it."""
+        return copy.deepcopy({place: item for place, item in self.items.items() if place[0] == "ledger"})
+
+    def step(self) -> None:
+        """One thing happens."""
+        self.steps += 1
+        ready = [actor for actor in self._actors if not actor.waits]
+        chosen = self.rng.randrange(len(ready) + len(self._landings) + bool(self._late))
+        if chosen < len(ready):
+            self._advance(ready[chosen])
+        elif chosen < len(ready) + len(self._landings):
+            self._land(chosen - len(ready))
+        elif self.rng.random() < 0.1 or not ready:
+            self._come_late()
+
+    @property
+    def can_step(self) -> bool:
+        return bool(self._actors or self._landings or self._late)
+
+    def _advance(self, actor: _Actor) -> None:
+        try:
+            if actor.error is not None:
+                error, actor.error = actor.error, None
+                call = actor.process.throw(error)
+            else:
+                call = actor.process.send(actor.answer)
+        except (StopIteration, LateError):
+            self._actors.remove(actor)
+            return
+        actor.answer = None
+        if self.rng.random() < self.faults.killed:
+            # Half of the dead were just about to call; of the others the call goes out, and no one hears the answer.
+            self._actors.remove(actor)
+            actor.process.close()
+            if isinstance(call, Write) and self.rng.random() < 0.5:
+                self._apply(call, None, lost=True)
+            return
+        if isinstance(call, Read):
+            if self.rng.random() < self.faults.lost_before:
+                actor.error = UnknownError()
+            else:
+                actor.answer = call.look(self)
+            return
+        draw = self.rng.random()
+        if draw < self.faults.lost_before:
+            actor.error = UnknownError()
+        elif draw < self.faults.lost_before + self.faults.later:
+            self._late.append(call)
+            actor.error = UnknownError()
+        else:
+            self._apply(call, actor, lost=self.rng.random() < self.faults.lost_after)
+
+    def _come_late(self) -> None:
+        self._apply(self._late.pop(self.rng.randrange(len(self._late))), None, lost=True)
+
+    def _apply(self, write: Write, actor: _Actor | None, *, lost: bool) -> None:
+        error: Exception | None = UnknownError() if lost else None
+        places = [action.place for action in write.actions]
+        if any(landing.places.intersection(places) for landing in self._landings):
+            error = ConflictError()
+        elif not all(action.demand(self.items.get(action.place)) for action in write.actions):
+            error = RefusedError([copy.deepcopy(self.items.get(place)) for place in places])
+        elif len(write.actions) > 1:
+            left = list(write.actions)
+            self.rng.shuffle(left)
+            self._landings.append(_Landing(left, frozenset(places), actor, lost))
+            if actor is not None:
+                actor.waits = True
+            return
+        else:
+            self._change(write.actions[0])
+        if actor is not None:
+            actor.error = UnknownError() if lost else error
+
+    def _land(self, index: int) -> None:
+        landing = self._landings[index]
+        self._change(landing.left.pop())
+        if landing.left:
+            return
+        del self._landings[index]
+        actor = landing.replies_to
+        if actor is not None:
+            actor.waits = False
+            actor.error = UnknownError() if landing.reply_lost else None
+
+    def _change(self, action: Action) -> None:
+        made = action.make(copy.deepcopy(self.items.get(action.place)))
+        if made is None:
+            self.items.pop(action.place, None)
+        else:
+            self.items[action.place] = made
+        if action.place[0] == "usage":
+            self.on_usage(action.place)
+
+
+# Calls, as processes make them. ---------------------------------------------------------------------------------------
+
+Steps = "Generator[Read | Write, object, T]"
+_ATTEMPTS = 4
+
+
+def again(call: Read | Write) -> Generator[Read | Write, object, object]:
+    """A call, repeated while its outcome is not sure; in the end the process stops (P3).
+
+    Raises:
+        RefusedError: A condition failed. It may be that an earlier attempt landed.
+        LateError: Still unknown.
+    """
+    for _ in range(_ATTEMPTS):
+        try:
+            return (yield call)
+        except (UnknownError, ConflictError):
+            continue
+    raise LateError
+
+
+def get(table: str, pk: str, sk: str) -> Generator[Read | Write, object, Item | None]:
+    """One item, read strongly."""
+    found = yield from again(Read(lambda world: copy.deepcopy(world.items.get((table, pk, sk)))))
+    assert found is None or isinstance(found, dict)
+    return found
+
+
+def query(table: str, pk: str, prefix: str = "") -> Generator[Read | Write, object, list[tuple[str, Item]]]:
+    """Items of a partition in order. Each is a read of its own (P2)."""
+    found: list[tuple[str, Item]] = []
+    last = ""
+
+    def following(world: World) -> tuple[str, Item] | None:
+        keys = [p[2] for p in world.items if p[:2] == (table, pk) and p[2] > last and p[2].startswith(prefix)]
+        return (min(keys), copy.deepcopy(world.items[(table, pk, min(keys))])) if keys else None
+
+    while True:
+        entry = yield from again(Read(following))
+        if entry is None:
+            return found
+        assert isinstance(entry, tuple)
+        found.append(entry)
+        last = entry[0]
+
+
+def put_object(key: str, content: object) -> Generator[Read | Write, object, None]:
+    """An object, if there is none of its key. Objects appear at once, and for sure."""
+
+    def store(world: World) -> object:
+        world.ever.setdefault(key, content)
+        return world.objects.setdefault(key, content)
+
+    yield from again(Read(store))
+
+
+def get_object(key: str) -> Generator[Read | Write, object, object]:
+    """An object; None if it is missing."""
+    return (yield from again(Read(lambda world: world.objects.get(key))))
+
+
+def delete_object(key: str) -> Generator[Read | Write, object, None]:
+    """No object of that key is left."""
+    yield from again(Read(lambda world: world.objects.pop(key, None)))
+
+
+def put_if_absent(table: str, pk: str, sk: str, item: Item) -> Action:
+    """Action: put an item if there is none."""
+    return Action((table, pk, sk), lambda met: met is None, lambda _: dict(item))
+
+
+def check(table: str, pk: str, sk: str) -> Action:
+    """Action: an item must be there."""
+    return Action((table, pk, sk), lambda met: met is not None, lambda met: met)
+
+
+def put(table: str, pk: str, sk: str, item: Item) -> Action:
+    """Action: put an item, whatever is there."""
+    return Action((table, pk, sk), lambda _: True, lambda _: dict(item))
+
+
+def delete(table: str, pk: str, sk: str) -> Action:
+    """Action: nothing is left."""
+    return Action((table, pk, sk), lambda _: True, lambda _: None)

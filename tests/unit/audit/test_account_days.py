@@ -1,0 +1,106 @@
+"""Account days: usage of some hours against their rows, an account at a time."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from metering.audit.reconcile import account_days
+from metering.audit.reconcile.account_days import AccountDays
+from metering.audit.reconcile.settling import AccountHour
+from metering.lake.counted_totals import CountedTotals
+from metering.ledger.runs import newest_done, rollup_chain
+from metering.stores.bucket import SUMMARIES_PREFIX
+from metering.stores.writes import Table, Update
+from metering.units import HOUR_S
+from metering.usage.totals import Total
+from tests.support.lake_world import ACCOUNT, HOUR, World, record
+from tests.support.usage_items import change, lose, usage_of
+
+OTHER = "210987654321"
+DAY = [HOUR - 2 * HOUR_S, HOUR - HOUR_S, HOUR]
+
+
+def world_of_a_day() -> World:
+    """Three hours, in lake files of two runs and in staging."""
+    world = World()
+    for round_ in range(3):
+        for hour_s in DAY:
+            world.send([record(5 + round_, start_s=hour_s), record(7, start_s=hour_s, account=OTHER)])
+        if round_ < 2:
+            world.compact_all()
+    return world
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 12])
+@pytest.mark.parametrize("totals", ["kept", "counted"])
+def test_hours_in_lake_files_and_in_staging_agree(at_once: int, totals: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(account_days, "HOURS_AT_ONCE", at_once)
+    world = world_of_a_day()
+    days = world.jobs.account_days
+    if totals == "counted":
+        days = replace(days, totals=CountedTotals(world.jobs.view.reader))
+    checks = days.look(DAY)
+    assert list(checks) == DAY
+    for hour_s, check in checks.items():
+        assert check.agrees
+        assert check.usage == check.rows == Total(39, 6)
+        assert check.usage == world.jobs.reconciler.look(hour_s, frozenset())[0].usage
+
+
+def test_each_key_that_differs_is_named_and_a_lost_item_is_one() -> None:
+    world = world_of_a_day()
+    first = next(e for e in usage_of(world.items) if e.key.account_id == ACCOUNT and e.key.hour_s == DAY[0])
+    last = next(e for e in usage_of(world.items) if e.key.account_id == OTHER and e.key.hour_s == DAY[2])
+    change(world.items, first, 1)
+    lose(world.items, last)
+    checks = world.jobs.account_days.look(DAY)
+    found = {h: [(each.key, each.expected, each.found) for each in checks[h].differences] for h in DAY}
+    assert found == {
+        DAY[0]: [(first.key, Total(19, 3), Total(18, 3))],
+        DAY[1]: [],
+        DAY[2]: [(last.key, Total(0, 0), Total(21, 3))],
+    }
+    again = world.jobs.reconciler.look_again(checks[DAY[0]])
+    confirmed = again.confirmed(checks[DAY[0]])
+    assert confirmed is not None
+    assert confirmed.differences == checks[DAY[0]].differences
+    change(world.items, first, 1)
+    change(world.items, first, -1)
+    later = world.jobs.reconciler.look_again(checks[DAY[0]])
+    assert later.differences
+    assert later.confirmed(checks[DAY[0]]) is None, "its items were written meanwhile"
+
+
+def test_what_a_later_run_has_booked_is_left_and_all_else_is_compared() -> None:
+    world = world_of_a_day()
+    mine, other = (
+        next(e for e in usage_of(world.items) if e.key.account_id == name and e.key.hour_s == DAY[1])
+        for name in (ACCOUNT, OTHER)
+    )
+    run = newest_done(world.items, rollup_chain(0)) + 1
+    world.items.update(Update(table=Table.USAGE, key=mine.item_key, add={"b0": 4, "r0": 1, "v": 1}, set={"n0": run}))
+    change(world.items, other, 2)
+    check = world.jobs.account_days.look(DAY)[DAY[1]]
+    assert not check.stable
+    assert check.unsettled == {AccountHour(DAY[1], ACCOUNT)}
+    assert [each.key for each in check.differences] == [other.key]
+
+
+def test_rows_that_are_not_what_the_ledger_says_are_told() -> None:
+    world = world_of_a_day()
+    for key in world.objects.keys(SUMMARIES_PREFIX):
+        world.objects.remove(key)
+    [file, *_] = world.files(DAY[0])
+    [other, *_] = world.files(DAY[1])
+    world.objects.put(file.key, world.objects.get(other.key), if_absent=False)
+    check = world.jobs.account_days.look([DAY[0]])[DAY[0]]
+    assert not check.agrees
+
+
+def test_accounts_side_by_side_give_the_same() -> None:
+    world = world_of_a_day()
+    days = world.jobs.account_days
+    beside = AccountDays(items=days.items, usage=days.usage, view=days.view, totals=days.totals, threads=4)
+    assert beside.look(DAY) == days.look(DAY)

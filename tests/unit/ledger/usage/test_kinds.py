@@ -1,0 +1,180 @@
+"""Numbers of kinds: dense, an account's own, claimed for sure, and never given twice (P45)."""
+
+from __future__ import annotations
+
+from itertools import count
+from typing import TYPE_CHECKING
+
+import pytest
+
+from metering.adapters.memory.clock import ManualClock
+from metering.adapters.memory.entropy import SeededEntropy
+from metering.adapters.memory.items import MemoryItemStore
+from metering.errors import LedgerCorruptError, UnavailableError
+from metering.ledger.usage.kinds import KindNames, KindNumbers, kind_key, number_key, partition_of_kinds
+from metering.stores.retrying import Retrier
+from metering.stores.writes import Table
+from metering.usage.totals import Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+ONE, OTHER = "111111111111", "222222222222"
+
+
+def kinds(*names: str) -> list[Kind]:
+    return [Kind(name, "AmazonEC2", "us-east-1", "internet") for name in names]
+
+
+def numbers_over(items: MemoryItemStore, *, cap: int = 100, actions: int = 100) -> KindNumbers:
+    retrier = Retrier(clock=ManualClock(0), entropy=SeededEntropy(1), attempts=4)
+    return KindNumbers(items, retrier=retrier, cap=cap, actions=actions)
+
+
+def assert_sound(items: MemoryItemStore, accounts: Iterable[str] = (ONE, OTHER)) -> None:
+    """Numbers are dense from 0, and each number and its name say the same of each other."""
+    for account in accounts:
+        named = dict(KindNames(items).read(account))
+        assert sorted(named) == list(range(len(named)))
+        assert len(set(named.values())) == len(named)
+        for number, kind in named.items():
+            item = items.peek(Table.LEDGER, kind_key(account, kind))
+            assert item is not None
+            assert item["number"] == number
+        assert len(list(items.query(Table.LEDGER, partition_of_kinds(account)))) == 2 * len(named)
+
+
+def test_numbers_are_an_accounts_own_and_dense_from_0() -> None:
+    items = MemoryItemStore()
+    numbers = numbers_over(items)
+    assert list(numbers.claim(ONE, kinds("b", "a")).values()) == [1, 0]
+    assert list(numbers.claim(ONE, kinds("c", "a")).values()) == [2, 0]
+    assert numbers.claim(OTHER, kinds("c")) == {kinds("c")[0]: 0}
+    assert_sound(items)
+
+
+def test_another_process_finds_the_numbers_that_were_given() -> None:
+    items = MemoryItemStore()
+    numbers_over(items).claim(ONE, kinds("a", "b"))
+    second = numbers_over(items)
+    assert second.known(ONE, kinds("b", "z")) == {kinds("b")[0]: 1}
+    assert second.claim(ONE, kinds("z", "b")) == dict(zip(kinds("z", "b"), (2, 1), strict=True))
+
+
+def test_a_memory_that_is_behind_reads_again_before_it_says_that_a_kind_has_no_number() -> None:
+    items = MemoryItemStore()
+    behind = numbers_over(items)
+    behind.claim(ONE, kinds("a"))
+    numbers_over(items).claim(ONE, kinds("b"))
+    assert behind.known(ONE, kinds("b")) == {kinds("b")[0]: 1}
+    names = KindNames(items)
+    names.read(ONE)
+    numbers_over(items).claim(ONE, kinds("c"))
+    assert names.kind(ONE, 2) == kinds("c")[0]
+
+
+def test_a_number_that_no_name_has_is_an_error_and_never_skipped() -> None:
+    items = MemoryItemStore()
+    numbers_over(items).claim(ONE, kinds("a"))
+    with pytest.raises(LedgerCorruptError, match="N#000001 is missing"):
+        KindNames(items).kind(ONE, 1)
+
+
+def test_more_kinds_than_a_transaction_takes_are_claimed_by_several() -> None:
+    items = MemoryItemStore()
+    found = numbers_over(items, actions=10).claim(ONE, kinds(*(f"{each:02d}" for each in range(23))))
+    assert sorted(number for number in found.values() if number is not None) == list(range(23))
+    assert_sound(items)
+
+
+def test_beyond_the_cap_a_kind_has_no_number_and_a_higher_cap_gives_it_one() -> None:
+    items = MemoryItemStore()
+    found = numbers_over(items, cap=3).claim(ONE, kinds("a", "b", "c", "d"))
+    assert list(found.values()) == [0, 1, 2, None]
+    assert numbers_over(items, cap=2).claim(ONE, kinds("c", "e")) == dict(zip(kinds("c", "e"), (2, None), strict=True))
+    assert numbers_over(items, cap=4).claim(ONE, kinds("d")) == {kinds("d")[0]: 3}
+    assert_sound(items)
+
+
+@pytest.mark.parametrize("lost", [False, True], ids=["refused", "reply lost"])
+def test_a_claim_whose_outcome_is_unknown_is_begun_again(*, lost: bool) -> None:
+    for number in count():
+        items = MemoryItemStore()
+        calls = iter(range(number + 1))
+
+        def fail(call: str, calls: Iterable[int] = calls, last: int = number) -> None:
+            if next(iter(calls), None) == last:
+                raise UnavailableError(call, "test")
+
+        if lost:
+            items.on_reply = fail
+        else:
+            items.on_call = fail
+        found = numbers_over(items, actions=4).claim(ONE, kinds("a", "b", "c", "d", "e"))
+        items.on_call = items.on_reply = lambda _call: None
+        assert sorted(each for each in found.values() if each is not None) == [0, 1, 2, 3, 4]
+        assert_sound(items)
+        if next(calls, None) is not None:
+            break
+    assert number >= 2
+
+
+class _Overtaken:
+    """A store of which, before one call, another process claims kinds."""
+
+    def __init__(self, at: int) -> None:
+        self.items = MemoryItemStore()
+        self.done = False
+        self._left = at
+        self.items.on_call = self._on
+
+    def _on(self, _call: str) -> None:
+        if self.done:
+            return
+        self.done = self._left == 0
+        self._left -= 1
+        if self.done:
+            numbers_over(self.items, actions=6).claim(ONE, kinds("c", "d", "e", "f"))
+
+
+def test_two_processes_that_claim_at_the_same_time_never_give_a_number_twice() -> None:
+    for at in count():
+        overtaken = _Overtaken(at)
+        items = overtaken.items
+        found = numbers_over(items, actions=6).claim(ONE, kinds("a", "b", "c", "d"))
+        if not overtaken.done:
+            break
+        assert_sound(items)
+        assert found == numbers_over(items).claim(ONE, kinds("a", "b", "c", "d"))
+    assert at > 5
+
+
+def test_a_claim_that_never_gets_through_is_unavailable_and_nothing_is_half_claimed() -> None:
+    items = MemoryItemStore()
+
+    def unavailable(call: str) -> None:
+        if call == "items.transact":
+            raise UnavailableError(call, "test")
+
+    items.on_call = unavailable
+    with pytest.raises(UnavailableError):
+        numbers_over(items).claim(ONE, kinds("a"))
+    assert items.peek(Table.LEDGER, number_key(ONE, 0)) is None
+
+
+def test_only_so_many_dictionaries_are_remembered() -> None:
+    items = MemoryItemStore()
+    numbers = numbers_over(items)
+    for account in (ONE, OTHER):
+        numbers.claim(account, kinds("a"))
+    names = KindNames(items, accounts_kept=1)
+    reads = 0
+
+    def counted(call: str) -> None:
+        nonlocal reads
+        reads += call == "items.query"
+
+    items.on_call = counted
+    for account in (ONE, ONE, OTHER, OTHER, ONE):
+        assert names.of(account) == {0: kinds("a")[0]}
+    assert reads == 3
