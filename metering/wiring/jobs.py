@@ -184,7 +184,6 @@ class LakeJobs:
             ),
             state=self.reconciler_state,
             clock=self.clock,
-            metrics=self.metrics,
             window_s=self.settings.window_s,
             scan_every_s=self.settings.scan_every_s,
         )
