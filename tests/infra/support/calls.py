@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
+from metering.stores.bucket import ROLLUP_PLANS_PREFIX
 from metering.stores.writes import Check, Delete, Put, Table, Update
 
 if TYPE_CHECKING:
@@ -129,4 +130,7 @@ class HeardObjects:
         self._store.delete(keys)
 
     def _heard(self, action: str, key: str) -> None:
-        self._calls.add(Call(action, "DataBucket", f"{key.partition('/')[0]}/"))
+        place = f"{key.partition('/')[0]}/"
+        if key.startswith(ROLLUP_PLANS_PREFIX) and action != "s3:ListBucket":
+            place = ROLLUP_PLANS_PREFIX
+        self._calls.add(Call(action, "DataBucket", place))
