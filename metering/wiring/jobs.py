@@ -25,6 +25,7 @@ from metering.lake.plan import CompactionPolicy
 from metering.ledger.usage.reading import UsageReading
 from metering.rollup.cleaner import RollupCleaner
 from metering.stores.retrying import Retrier
+from metering.units import MIB
 from metering.wiring.lake import lake_view
 from metering.wiring.rollup import build_rollup
 
@@ -139,6 +140,7 @@ class LakeJobs:
             view=self.view,
             totals=self.totals,
             threads=self.threads,
+            memory_bytes=self.settings.scan_memory_mb * MIB,
             clock=self.clock,
             metrics=self.metrics,
             alerts=self.alerts,
