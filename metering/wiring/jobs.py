@@ -25,6 +25,7 @@ from metering.lake.plan import CompactionPolicy
 from metering.ledger.usage.reading import UsageReading
 from metering.rollup.cleaner import RollupCleaner
 from metering.stores.retrying import Retrier
+from metering.units import MIB
 from metering.wiring.lake import build_rollup, lake_view
 
 if TYPE_CHECKING:
@@ -138,6 +139,7 @@ class LakeJobs:
             view=self.view,
             totals=self.totals,
             threads=self.threads,
+            memory_bytes=self.settings.scan_memory_mb * MIB,
             clock=self.clock,
             metrics=self.metrics,
             alerts=self.alerts,
@@ -183,7 +185,6 @@ class LakeJobs:
             ),
             state=self.reconciler_state,
             clock=self.clock,
-            metrics=self.metrics,
             window_s=self.settings.window_s,
             scan_every_s=self.settings.scan_every_s,
         )
