@@ -58,6 +58,7 @@ QUESTIONS: list[dict[str, Any]] = [
     {"from_": "2026-11", "group_by": "day", "tz": "Asia/Tokyo"},
     {"from_": "2026-11", "with_corrections": True},
     {"from_": "2026-11", "account": "999999999999"},
+    {"from_": "2026-11", "account": FIRST, "group_by": "hour", "now": True},
 ]
 
 
