@@ -182,7 +182,7 @@ FAMILIES: tuple[Family, ...] = (
     ),
     Family(
         name="compact", place="analyst.lake:lake_app", purpose=Purpose.REPAIR, alone=True,
-        about="Finish open commits, turn all pending rows into lake files, then remove objects that are no longer "
+        about="Roll up what waits, turn all pending rows into lake files, then remove objects that are no longer "
         "needed.",
     ),
     Family(
