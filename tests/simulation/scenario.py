@@ -54,7 +54,8 @@ _ATTEMPTS = 8
 _SENT_LATER = ("dead.0", "b0.1", "halved.0", "waits.0", "tardy.0")
 # Other content of b2, under an id of its own.
 _RETRY = "retry:b2.1"
-# Batches whose markers get lost: of one hour, with other content in conflict, of many hours, refused in part, of two rows an hour.
+# Batches whose markers get lost: of one hour, with other content in conflict, of many hours, refused in part, and with
+# two rows an hour.
 _MARKERS_LOST = ("b0", "b2", "hours", "partly", "wide")
 
 
