@@ -65,6 +65,11 @@ class Surveyed:
         return direction(self.deployed, data_format=self.data_format, own=self.own)
 
     @property
+    def converts(self) -> bool:
+        """Whether a deployment of this checkout brings the data to another format, while its intake stands."""
+        return self.data_format is not None and self.data_format < self.own.data_format
+
+    @property
     def unfinished(self) -> bool:
         """Whether an earlier deployment did not come to its end."""
         return self.phase in {Phase.BUILDING, Phase.FAILED} or bool(self.broken)

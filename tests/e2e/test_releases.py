@@ -1,94 +1,83 @@
-"""The release before this one is deployed with traffic, upgraded, rolled back by its own checkout, and upgraded again.
+"""The release before this one is deployed with traffic and upgraded, and its totals stay equal.
 
-Its commit is the last older one in the table of docs/releasing.md. A clone without that commit skips the drill; where
-CI is set it fails, for nobody would read the reason.
+Within one data format it is also rolled back by its own checkout, and upgraded again. To another format the upgrade is
+killed again and again, and there is no way back. A clone without the commit of the release skips the drills; where CI
+is set they fail, for nobody would read the reason.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import re
+import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from infra.bundle import find_uv
-from metering.adapters.aws.session import Access, Clients
 from metering.adapters.emulator import ministack as emulator
-from metering.fleet.versions import LAST_SILENT_VERSION, order
-from metering.hours import hour_of, rfc3339
-from metering.units import HOUR_S
+from metering.fleet.versions import LAST_SILENT_VERSION
+from metering.hours import month_bounds_s
+from metering.ledger.format_version import FORMAT_VERSION
+from metering.units import DAY_S, HOUR_S
 from metering.version import package_version
+from tests.e2e.releases import (
+    ACCOUNT,
+    HOME,
+    ROOT,
+    SIZES,
+    STAGE,
+    Checkout,
+    batch,
+    environment_of,
+    finished,
+    git,
+    record,
+    release_before,
+    send,
+    send_own,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 pytestmark = [pytest.mark.emulator, pytest.mark.drill]
 
-ROOT = Path(__file__).resolve().parents[2]
-HOME = "us-east-1"
-# MiniStack kills the running invocations of a function that is replaced. Here their messages are back after 20 s.
-STAGE = "killtest"
-# `| 0.1.0 | 1 | 9598dc1 |`
-_RELEASE = re.compile(r"^\| (?P<version>\d+\.\d+\.\d+) \| \d+ \| `(?P<commit>[0-9a-f]{7,40})` \|", re.MULTILINE)
-_PROGRAM = "from metering.cli.start import main; main()"
-ACCOUNT = "210000000001"
-SIZES = tuple(range(1_000, 1_020))
+# Seconds after which one upgrade after the other is killed: in its checks, while it deploys, and while it converts.
+WIDE = 300
+LAST_MONTH = 7_654_321
+KILLED_AFTER_S = (4, 9, 15, 22, 30, 38, 46, 55)
+# A worker of the old release that dies after the first transaction of a wide commit.
+DYING = """
+import os, sys
+from metering.adapters.aws.session import Access, Clients
+from metering.adapters.aws.stacks import stack_outputs
+from metering.adapters.no_metrics import NoMetrics
+from metering.adapters.memory.clock import DeadlineAt
+from metering.stores.deliveries import Delivery
+from metering.wiring.aggregator import build_aggregator
+from metering.wiring.connection import RegionConnection
 
+region, stage, endpoint, body = sys.argv[1:]
+clients = Clients(Access(region=region, endpoint_url=endpoint, access_key=("test", "test")))
+parts = RegionConnection(clients, stack_outputs(clients, stage))
+transact, left = parts.items.transact, [1]
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Checkout:
-    """A checkout whose command line is used against an emulator."""
+def dying(actions):
+    if not left[0]:
+        print("died", flush=True)
+        os._exit(0)
+    left[0] -= 1
+    transact(actions)
 
-    folder: Path
-    python: Path
-    endpoint: str
-
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        plain = {n: v for n, v in os.environ.items() if not n.startswith(("AWS_", "METERING_", "LOCALST"))}
-        return subprocess.Popen(
-            [self.python, "-P", "-c", _PROGRAM, *arguments, "--endpoint", self.endpoint, "--stage", STAGE],
-            cwd=self.folder,
-            # Before the packages of the environment, which has this checkout as `metering`.
-            env={**plain, "PYTHONPATH": str(self.folder)},
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-
-    def run(self, *arguments: str, code: int = 0) -> str:
-        return finished(self.start(*arguments), code=code)
-
-    def ask(self, *arguments: str, code: int = 0) -> Any:
-        return json.loads(self.run(*arguments, "--format", "json", code=code))
-
-    def replay(self, manifest: Path, *, seed: int, rate: int = 1_000) -> subprocess.Popen[str]:
-        sent = ("--batches", "60", "--records-per-batch", "10", "--seed", str(seed), "--rate", str(rate))
-        return self.start("replay", "--scenario", "mixed", *sent, "--manifest", str(manifest))
-
-    def proves(self, *manifests: Path) -> None:
-        """Everything that was sent is counted once, by this checkout's own proof."""
-        named = [word for manifest in manifests for word in ("--manifest", str(manifest))]
-        found = self.ask("verify", *named, "--wait", "3m")
-        assert found["passed"], found
-        assert (found["lost"], found["doubled"]) == ([], [])
-
-    def total(self) -> int:
-        now_s = int(time.time())
-        times = ("--from", rfc3339(hour_of(now_s) - 48 * HOUR_S), "--to", rfc3339(hour_of(now_s) + HOUR_S))
-        return sum(int(row["bytes"]) for row in self.ask("report", "usage", "--account", ACCOUNT, *times)["rows"])
-
-
-def finished(process: subprocess.Popen[str], *, code: int = 0) -> str:
-    out, err = process.communicate(timeout=400)
-    assert process.returncode == code, f"{process.args!r}: exit {process.returncode}\n{out}\n{err}"
-    return out
+parts.items.transact = dying
+now_ms = parts.clock.now_ms()
+delivery = Delivery(message_id="m", body=body, sent_at_ms=now_ms, receive_count=1, sender_id="s")
+build_aggregator(parts, NoMetrics()).handle([delivery], DeadlineAt(clock=parts.clock, at_ms=now_ms + 60_000))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -102,12 +91,12 @@ def endpoint() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def new(endpoint: str) -> Checkout:
-    return Checkout(folder=ROOT, python=Path(sys.executable), endpoint=endpoint)
+    return Checkout(folder=ROOT, python=Path(sys.executable), endpoint=endpoint, data_format=FORMAT_VERSION)
 
 
 @pytest.fixture(scope="module")
 def old(endpoint: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
-    version, commit = release_before(package_version(), (ROOT / "docs" / "releasing.md").read_text())
+    version, data_format, commit = release_before(package_version(), (ROOT / "docs" / "releasing.md").read_text())
     if git("cat-file", "-e", f"{commit}^{{commit}}").returncode:
         why = f"this clone lacks {commit}, release {version}: git fetch --unshallow"
         if os.environ.get("CI"):
@@ -116,60 +105,17 @@ def old(endpoint: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Che
     folder = tmp_path_factory.mktemp("release") / version
     assert git("worktree", "add", "--detach", str(folder), commit).returncode == 0
     try:
-        yield Checkout(folder=folder, python=environment_of(folder, version), endpoint=endpoint)
+        python = environment_of(folder, version)
+        yield Checkout(folder=folder, python=python, endpoint=endpoint, data_format=data_format)
     finally:
         git("worktree", "remove", "--force", str(folder))
-
-
-def release_before(version: str, text: str) -> tuple[str, str]:
-    """Version and commit of the last release before a version."""
-    older = [
-        (match["version"], match["commit"])
-        for match in _RELEASE.finditer(text)
-        if order(match["version"]) < order(version)
-    ]
-    return max(older, key=lambda each: order(each[0]))
-
-
-def environment_of(folder: Path, version: str) -> Path:
-    """The Python of a release: this one with the release's metadata if its packages are the same, else its own."""
-    if dependencies(folder) == dependencies(ROOT):
-        metadata = folder / f"metering-{version}.dist-info" / "METADATA"
-        metadata.parent.mkdir()
-        metadata.write_text(f"Metadata-Version: 2.1\nName: metering\nVersion: {version}\n")
-        return Path(sys.executable)
-    plain = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
-    command = [find_uv(), "sync", "--quiet", "--frozen", "--all-extras", "--python", sys.executable]
-    subprocess.run(command, cwd=folder, env=plain, check=True)
-    return folder / ".venv" / "bin" / "python"
-
-
-def dependencies(folder: Path) -> str:
-    """The lock without the version of the project itself."""
-    return re.sub(r'(name = "metering"\nversion = )"[^"]+"', r"\1", (folder / "uv.lock").read_text())
-
-
-def git(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
-
-
-def send_own(endpoint: str) -> None:
-    """Batches whose total is known by itself."""
-    clients = Clients(Access(region=HOME, endpoint_url=endpoint, access_key=("test", "test")))
-    [url] = [u for u in clients.sqs.list_queues()["QueueUrls"] if f"{STAGE}-data-IngestQueue" in u]
-    now_s = int(time.time())
-    for size in SIZES:
-        record = {
-            "account_id": ACCOUNT, "service": "AmazonEC2", "resource_id": "i-0", "direction": "out", "from": HOME,
-            "to": "internet", "bytes": size, "start": now_s - HOUR_S, "end": now_s - HOUR_S,
-        }  # fmt: skip
-        body = {"schema": "metering.batch/1", "batch_id": f"own-{size}", "record_count": 1, "records": [record]}
-        clients.sqs.send_message(QueueUrl=url, MessageBody=json.dumps(body))
 
 
 def test_totals_stay_equal_through_an_upgrade_a_rollback_and_an_upgrade_beside_traffic(
     old: Checkout, new: Checkout, tmp_path: Path
 ) -> None:
+    if old.data_format != FORMAT_VERSION:
+        pytest.skip("there is no rollback across data formats")
     first, second, third, fourth = (tmp_path / f"{number}.ndjson" for number in range(4))
     [row] = old.ask("region", "add", HOME)["rows"]
     assert row["state"] == "ready"
@@ -206,8 +152,90 @@ def test_totals_stay_equal_through_an_upgrade_a_rollback_and_an_upgrade_beside_t
     assert row["version"] == package_version()
 
 
+def test_data_of_the_format_before_is_upgraded_under_sigkill_and_every_view_stays_equal(
+    old: Checkout, new: Checkout, tmp_path: Path
+) -> None:
+    if old.data_format == FORMAT_VERSION:
+        pytest.skip("the release before has the same data format")
+    first, second = tmp_path / "1.ndjson", tmp_path / "2.ndjson"
+    [row] = old.ask("region", "add", HOME)["rows"]
+    assert row["state"] == "ready"
+    send_own(old.endpoint)
+    month = send_last_month(old.endpoint)
+    finished(old.replay(first, seed=1))
+    old.proves(first)
+    assert old.total() == sum(SIZES)
+    if month:
+        old.run("period", "close", month)
+    send(old.endpoint, "IngestDeadLetters", "nobody can read this")
+    die_in_a_wide_commit(old)
+    refused, dead = old.ask("quarantine", "list")["rows"], old.ask("dlq", "list")["rows"]
+
+    with pytest.raises(AssertionError, match="run metering upgrade"):
+        new.run("report", "usage")
+    traffic = old.replay(second, seed=2, rate=3)
+    assert upgraded_under_sigkill(new) > 3
+    finished(traffic)
+
+    new.proves(first, second)
+    # The wide commit has 1 byte in each of its records.
+    assert new.total() == sum(SIZES) + WIDE
+    new.run("compact")
+    assert new.ask("reconcile", "--deep")["different"] == 0
+    rows = new.ask("query", f"SELECT sum(bytes)::TEXT AS bytes FROM lake WHERE account_id = '{ACCOUNT}'")["rows"]
+    assert int(rows[0]["bytes"]) == sum(SIZES) + WIDE + (LAST_MONTH if month else 0)
+    if month:
+        new.run("period", "verify", month)
+    assert new.ask("quarantine", "list")["rows"][-len(refused) :] == refused
+    assert len(new.ask("dlq", "list")["rows"]) == len(dead) == 1
+    with pytest.raises(
+        AssertionError, match="format 2, and this version of metering knows formats up to 1: use metering"
+    ):
+        old.run("report", "usage")
+    [found] = new.ask("upgrade", "--check")["rows"]
+    assert (found["way"], found["deployed_format"]) == ("same", FORMAT_VERSION)
+
+
+def send_last_month(endpoint: str) -> str:
+    """A batch of the month before, and that month, if it can be closed today and takes batches; else neither."""
+    now_s = int(time.time())
+    month = datetime.fromtimestamp(month_bounds_s(f"{datetime.fromtimestamp(now_s, UTC):%Y-%m}")[0] - 1, UTC)
+    name = f"{month:%Y-%m}"
+    end_s = month_bounds_s(name)[1]
+    if not 3 * DAY_S < now_s - end_s < 33 * DAY_S:
+        return ""
+    send(endpoint, "IngestQueue", batch("own-last-month", [record(LAST_MONTH, end_s - HOUR_S)]))
+    return name
+
+
+def die_in_a_wide_commit(old: Checkout) -> None:
+    """Leave a commit open, of which one transaction is applied."""
+    start_s = int(time.time()) - HOUR_S
+    records = [{**record(1, start_s), "service": f"Service{number}"} for number in range(WIDE)]
+    process = old.program(DYING, HOME, STAGE, old.endpoint, batch("own-wide", records))
+    assert "died" in finished(process)
+
+
+def upgraded_under_sigkill(new: Checkout) -> int:
+    """Upgrade, and kill it again and again; returns how often."""
+    killed = 0
+    for after_s in KILLED_AFTER_S:
+        process = new.start("upgrade")
+        try:
+            process.wait(after_s)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+            killed += 1
+        else:
+            finished(process)
+            return killed
+    new.run("upgrade")
+    return killed
+
+
 def test_the_release_before_is_the_newest_older_one() -> None:
     table = "| version |\n| 0.1.0 | 1 | `aaaaaaa` |\n| 0.10.0 | 1 | `bbbbbbb` |\n| 0.9.0 | 1 | `ccccccc` |"
 
-    assert release_before("0.10.0.dev0", table) == ("0.9.0", "ccccccc")
-    assert release_before("0.10.1", table) == ("0.10.0", "bbbbbbb")
+    assert release_before("0.10.0.dev0", table) == ("0.9.0", 1, "ccccccc")
+    assert release_before("0.10.1", table) == ("0.10.0", 1, "bbbbbbb")

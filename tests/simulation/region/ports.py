@@ -186,8 +186,8 @@ class ProcessItems:
         seen = self._landing.seen(table, items, lambda key: key.pk == pk and sk_from <= key.sk < sk_to, descending)
         return self._one_by_one("items.query", seen)
 
-    def scan(self, table: Table) -> Iterator[Item]:
-        return self._one_by_one("items.scan", self._store.scan(table))
+    def scan(self, table: Table, *, part: int = 0, parts: int = 1) -> Iterator[Item]:
+        return self._one_by_one("items.scan", self._store.scan(table, part=part, parts=parts))
 
     def put(self, action: Put) -> None:
         def apply() -> None:

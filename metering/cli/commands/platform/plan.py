@@ -71,6 +71,16 @@ def plan_lines(fleet: Fleet, surveyed: Sequence[Surveyed], waves: int) -> Iterat
         yield "    with severity page to metering.toml and confirm it, or say --no-pager"
 
 
+def meanwhile(surveyed: Sequence[Surveyed]) -> str:
+    """What becomes of batches while regions are deployed to, as the end of a sentence."""
+    if any(each.converts for each in surveyed):
+        return (
+            "it gets another format: the intake stops until that is done, the queue keeps what comes, and there is NO "
+            "WAY BACK to the version before."
+        )
+    return "batches are processed meanwhile."
+
+
 def standing_usd(config: StageConfig) -> str:
     """What one idle region costs in a month, in USD."""
     ticks = [
@@ -117,7 +127,8 @@ def _change(surveyed: Surveyed) -> str:
         return f"nothing is deployed yet{f' ({broken})' if broken else ''}"
     settings = "" if surveyed.same_settings else ", with other settings"
     rest = ", continues a deployment that did not end" if surveyed.unfinished else ""
-    return f"{from_to(surveyed)}, {_WORDS[surveyed.way]}{settings}{rest}"
+    data = f", data from format {surveyed.data_format} to {surveyed.own.data_format}" if surveyed.converts else ""
+    return f"{from_to(surveyed)}, {_WORDS[surveyed.way]}{settings}{data}{rest}"
 
 
 def _minutes(fleet: Fleet, surveyed: Sequence[Surveyed], waves: int) -> int:
