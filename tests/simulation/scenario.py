@@ -233,7 +233,7 @@ class Scenario:
         self.world.queue.send("halved.0", "S1")
         self._until_worked_off("worker at last")
         process = self.world.process("halfway")
-        process.items = _DiesHalfway(process)
+        process.items = DiesHalfway(process)
         done: list[bool] = []
 
         def body() -> None:
@@ -442,7 +442,7 @@ class Scenario:
             raise ViolationError(f"paged: {self.world.alerts.sent[0]}")
 
 
-class _DiesHalfway(ProcessItems):
+class DiesHalfway(ProcessItems):
     """The stores of a roll-up whose process dies when it has added to one usage item."""
 
     def __init__(self, process: Process) -> None:
